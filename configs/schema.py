@@ -1,0 +1,190 @@
+"""The types of every configuration: what Hydra accepts from a YAML file or the command line.
+
+A field marked ``literal`` is a path or a text that a person types; ``command_line.py`` hands it to Hydra untouched,
+whatever characters it holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+def literal(default: Any = MISSING) -> Any:
+    """A field whose value is taken as typed: a path, or words."""
+    return field(default=default, metadata={"literal": True})
+
+
+@dataclass
+class EncoderConfig:
+    """One frozen encoder: its name and the options that change its output."""
+
+    name: str = MISSING
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class EncodersConfig:
+    """The four frozen encoders of a preset."""
+
+    landmarks: EncoderConfig = field(default_factory=EncoderConfig)
+    audio: EncoderConfig = field(default_factory=EncoderConfig)
+    motion: EncoderConfig = field(default_factory=EncoderConfig)
+    codec: EncoderConfig = field(default_factory=EncoderConfig)
+
+
+@dataclass
+class DatasetConfig:
+    """How a folder of raw videos is read.
+
+    Attributes:
+        name: hdtf, mead, folder or synthetic.
+        annotations: folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
+        views: MEAD cameras to keep; empty for all.
+        split: name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's), ``train``.
+        identities: speakers the synthetic dataset makes.
+        clips_per_identity: clips of each, spread over emotions and levels.
+        seconds: length of each synthetic clip.
+        size: pixels of the synthetic videos.
+        layout: folder layout the synthetic dataset is written in, mead or hdtf.
+        seed: seed of the synthetic world.
+    """
+
+    name: str = MISSING
+    annotations: str | None = literal(None)
+    views: list[str] = field(default_factory=list)
+    split: str = "emotivetalk"
+    identities: int = 12
+    clips_per_identity: int = 24
+    seconds: float = 5.0
+    size: int = 128
+    layout: str = "mead"
+    seed: int = 0
+
+
+@dataclass
+class AudioConfig:
+    """What a clip's sound must be.
+
+    Attributes:
+        required: reject clips without sound; false stores silence instead.
+        max_mismatch: largest allowed difference of sound and picture length, seconds.
+        silence_db: a clip whose loudest second (RMS) lies below this is silent, dBFS.
+    """
+
+    required: bool = True
+    max_mismatch: float = 0.08
+    silence_db: float = -60.0
+
+
+@dataclass
+class FaceConfig:
+    """Which clips show one whole face, and how it is cropped.
+
+    Attributes:
+        scale: side of the square crop over the longer side of the union of the face boxes.
+        box_scale: expansion of the lip and face boxes about their centres.
+        min_size: smallest face box, pixels of the source video; null for a quarter of frame_size.
+        max_missing: largest share of frames without a detected face.
+        max_gap: longest run of frames without a detected face.
+        max_several: largest share of checked frames with a second face.
+        max_outside: largest part of a face box outside the picture.
+    """
+
+    scale: float = 1.7
+    box_scale: float = 1.2
+    min_size: int | None = None
+    max_missing: float = 0.1
+    max_gap: int = 12
+    max_several: float = 0.2
+    max_outside: float = 0.1
+
+
+@dataclass
+class PrepareConfig:
+    """``prepare.py``.
+
+    Attributes:
+        task: prepare, merge, check or weights.
+        source: folder of raw videos; not needed by dataset=synthetic.
+        output: folder of the shards.
+        part: ``i/n``: do the i-th of n parts, i from 1; ``1/1`` is everything.
+        workers: processes; null for one per CPU core (one per GPU when encoding on a GPU).
+        device: where encoders run: auto, cpu, cuda.
+        shard_bytes: size aimed at per shard, bytes.
+        max_rejected: exit with status 3 when a larger share of the clips was not kept.
+        min_frames: shorter clips are rejected, frames at 25 fps.
+        max_seconds: longer clips are cut into equal pieces, at most 20.
+        clip_timeout: a clip that takes longer counts as failed, seconds.
+        store_video: which splits keep their pixels in the shards: none, test (val and test) or all.
+    """
+
+    task: str = "prepare"
+    dataset: DatasetConfig | None = None
+    preset: str = MISSING
+    source: str | None = literal(None)
+    output: str | None = literal(None)
+    part: str = "1/1"
+    workers: int | None = None
+    device: str = "auto"
+    frame_size: int = MISSING
+    encoders: EncodersConfig = field(default_factory=EncodersConfig)
+    audio: AudioConfig = field(default_factory=AudioConfig)
+    face: FaceConfig = field(default_factory=FaceConfig)
+    shard_bytes: int = 512_000_000
+    max_rejected: float = 0.5
+    min_frames: int = 24
+    max_seconds: float = 20.0
+    clip_timeout: float = 600.0
+    store_video: str = "test"
+
+
+@dataclass
+class DataConfig:
+    """A datamodule over prepared shards.
+
+    Attributes:
+        name: hdtf, mead, synthetic, folder or mixture.
+        root: folder or URL (``pipe:``, ``s3://``, ``https://``) of the shards.
+        roots: for a mixture, name -> folder or URL.
+        weights: for a mixture, name -> whole number: how many of every sum(weights) samples come from it; empty for
+            in proportion to the clips.
+        fields: members each sample carries, e.g. [audio, lip, expression].
+        window: frames of a training window.
+        pad: true pads shorter clips with a mask (V-AID); false trains them at their own length (ETHD).
+        min_frames: clips shorter than this are left out.
+        batch_size: global batch size S, over all ranks.
+        steps_per_epoch: length of the virtual epoch.
+        workers: loader processes per rank.
+        split: ``stored`` for the split written in the shards, or the name of a committed one.
+        stage_to: node-local folder shards are copied to before they are read.
+        stage_gib: bound on that copy, GiB.
+        seed: seed of the training order.
+    """
+
+    name: str = MISSING
+    root: str | None = literal(None)
+    roots: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    fields: list[str] = field(default_factory=lambda: ["audio", "lip", "expression"])
+    window: int = 120
+    pad: bool = True
+    min_frames: int = 24
+    batch_size: int = 8
+    steps_per_epoch: int = 1000
+    workers: int = 2
+    split: str = "stored"
+    stage_to: str | None = literal(None)
+    stage_gib: float = 64.0
+    seed: int = 0
+
+
+def register() -> None:
+    """Puts the schemas where Hydra's defaults lists find them."""
+    store = ConfigStore.instance()
+    store.store(name="prepare_schema", node=PrepareConfig)
+    store.store(group="dataset", name="schema", node=DatasetConfig)
+    store.store(group="data", name="schema", node=DataConfig)

@@ -1,0 +1,242 @@
+"""The shard: what one sample holds, and the index that stands beside the tar files.
+
+A sample is one clip of one speaker, at most 20 s at 25 fps, stored under its key as
+
+    key.meta.json       who, what, where from (``SampleMeta``)
+    key.latent.npy      (F, C, h, w)  float16   the codec's unscaled mode
+    key.audio.npy       (F, L, D)     float16   audio features
+    key.lip.npy         (F, d_l)      float32   lip latent, not standardised
+    key.expression.npy  (F, d_e)      float32   expression latent, not standardised
+    key.boxes.npy       (F, 2, 4)     float32   lip and face boxes x0, y0, x1, y1 in pixels of the crop
+    key.portraits.npy   (4, 256, 256, 3) uint8  frames to draw x_ref from; their indices are in meta.json
+    key.speech.flac     16 kHz mono, ceil(F * 640) samples
+    key.video.mp4       optional: the crop in pixels, where evaluation needs them
+    key.factors.npy     optional: (F, K) float32 true factors of a synthetic clip
+
+Shapes: F frames, C latent channels, h x w latent size, L layers, D audio width, d_l and d_e lip and expression widths.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from encoders.protocols import FPS, SAMPLE_RATE, Identity
+
+SCHEMA_VERSION = 1
+MAX_SECONDS = 20.0
+PORTRAITS = 4
+PORTRAIT_SIZE = 256
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+
+INDEX_NAME = "index.json"
+REQUIRED_MEMBERS = (
+    "meta.json",
+    "latent.npy",
+    "audio.npy",
+    "lip.npy",
+    "expression.npy",
+    "boxes.npy",
+    "portraits.npy",
+    "speech.flac",
+)
+OPTIONAL_MEMBERS = ("video.mp4", "factors.npy")
+SPLITS = ("train", "val", "test")
+ENCODER_KINDS = ("audio", "motion", "codec", "landmarks")
+
+
+class ShardError(RuntimeError):
+    """A shard or index that cannot be used; the message names the file, what was found, and what to do."""
+
+
+@dataclass(frozen=True)
+class SampleMeta:
+    """``meta.json`` of one sample.
+
+    Attributes:
+        crop: (left, top, side) of the square crop in pixels of the source video.
+        portrait_frames: the frame index of each of the portraits.
+        factor_names: column names of ``factors.npy``, empty when there is none.
+    """
+
+    key: str
+    dataset: str
+    split: str
+    speaker: str
+    source: str
+    start: float
+    source_fps: float
+    frames: int
+    crop: tuple[float, float, float]
+    frame_size: int
+    portrait_frames: tuple[int, ...]
+    emotion: str | None = None
+    level: int | None = None
+    view: str | None = None
+    factor_names: tuple[str, ...] = ()
+    schema: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True)
+class SampleEntry:
+    """One sample as the index knows it: enough to plan training order and to read any member without scanning the tar.
+
+    Attributes:
+        members: member name -> (byte offset of its data in the shard, size in bytes).
+    """
+
+    key: str
+    shard: str
+    frames: int
+    speaker: str
+    split: str
+    members: dict[str, tuple[int, int]]
+    emotion: str | None = None
+    level: int | None = None
+    view: str | None = None
+
+
+@dataclass(frozen=True)
+class ShardEntry:
+    """One tar file: its name, size in bytes, sha256, and how many samples it holds."""
+
+    name: str
+    bytes: int
+    sha256: str
+    samples: int
+
+
+@dataclass(frozen=True)
+class Dimensions:
+    """Sizes every sample of a dataset shares."""
+
+    latent_channels: int
+    latent_size: int
+    audio_layers: int
+    audio_width: int
+    lip_width: int
+    expression_width: int
+
+
+@dataclass(frozen=True)
+class LatentStatistics:
+    """Per-channel mean and standard deviation of the unscaled latents, and over how many frames."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    frames: int
+
+
+@dataclass(frozen=True)
+class Index:
+    """``index.json``: everything a reader must know before it opens a shard.
+
+    Attributes:
+        encoders: identities under the keys audio, motion, codec, landmarks.
+        codec_scale: factor from stored latents to those the diffusion model sees.
+    """
+
+    dataset: str
+    preset: str
+    frame_size: int
+    encoders: dict[str, Identity]
+    dimensions: Dimensions
+    codec_scale: float
+    shards: tuple[ShardEntry, ...]
+    samples: tuple[SampleEntry, ...]
+    latent: LatentStatistics
+    fps: int = FPS
+    schema: int = SCHEMA_VERSION
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The file's text: stable key order, so equal indices are equal bytes."""
+        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, where: str | Path) -> Index:
+        """Parses ``index.json``.
+
+        Raises:
+            ShardError: on damaged JSON, a missing field, or a schema version this code does not know.
+        """
+        try:
+            raw = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ShardError(f"{where}: not valid JSON ({error}); run prepare.py task=merge again") from error
+        found = raw.get("schema") if isinstance(raw, Mapping) else None
+        if not isinstance(found, int):
+            raise ShardError(f"{where}: has no schema version; it was not written by prepare.py")
+        if found > SCHEMA_VERSION:
+            raise ShardError(
+                f"{where}: written by a newer version (schema {found}, this one reads up to {SCHEMA_VERSION}); "
+                "update emotivetalk"
+            )
+        try:
+            return cls(
+                dataset=raw["dataset"],
+                preset=raw["preset"],
+                frame_size=int(raw["frame_size"]),
+                encoders={kind: Identity(**raw["encoders"][kind]) for kind in ENCODER_KINDS},
+                dimensions=Dimensions(**raw["dimensions"]),
+                codec_scale=float(raw["codec_scale"]),
+                shards=tuple(ShardEntry(**shard) for shard in raw["shards"]),
+                samples=tuple(sample_entry(sample) for sample in raw["samples"]),
+                latent=LatentStatistics(
+                    tuple(raw["latent"]["mean"]), tuple(raw["latent"]["std"]), int(raw["latent"]["frames"])
+                ),
+                fps=int(raw["fps"]),
+                schema=found,
+                extra=raw.get("extra", {}),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ShardError(
+                f"{where}: field {error} is missing or malformed; run prepare.py task=merge again"
+            ) from error
+
+    @classmethod
+    def read(cls, folder: str | Path) -> Index:
+        """Reads ``index.json`` from a local folder of shards.
+
+        Raises:
+            ShardError: when it is missing or unusable.
+        """
+        path = Path(folder) / INDEX_NAME
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ShardError(
+                f"{path}: no such file; {folder} does not hold finished shards "
+                "(finish all parts of prepare.py, or run prepare.py task=merge)"
+            ) from None
+        except OSError as error:
+            raise ShardError(f"{path}: cannot be read ({error.strerror})") from error
+        return cls.from_json(text, path)
+
+
+def sample_entry(raw: Mapping[str, Any]) -> SampleEntry:
+    """A sample entry from its JSON form, where tuples have become lists."""
+    members = {name: (int(offset), int(size)) for name, (offset, size) in raw["members"].items()}
+    return SampleEntry(**{**raw, "members": members})
+
+
+def require_same_encoders(index: Index, wanted: Mapping[str, Identity], where: str | Path) -> None:
+    """Refuses shards whose encoders are not the experiment's.
+
+    Raises:
+        ShardError: naming each encoder that differs, what made the shards and what was expected.
+    """
+    wrong = [
+        f"  {kind}: shards have {index.encoders[kind]}, the experiment wants {identity}"
+        for kind, identity in wanted.items()
+        if index.encoders[kind] != identity
+    ]
+    if wrong:
+        raise ShardError(
+            f"{where}: shards were made by other encoders than this experiment uses:\n"
+            + "\n".join(wrong)
+            + "\nPrepare the data again with this experiment's preset, or choose the matching experiment."
+        )

@@ -1,0 +1,135 @@
+"""A clip on its way through preparation: where it comes from, and what became of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Reason(StrEnum):
+    """Why a clip was not kept. The value is the code in ``report.json``; ``EXPLANATIONS`` says it in words."""
+
+    NO_FACE = "no_face"
+    SEVERAL_FACES = "several_faces"
+    FACE_LOST = "face_lost"
+    FACE_LEAVES_FRAME = "face_leaves_frame"
+    FACE_TOO_SMALL = "face_too_small"
+    NO_LANDMARKS = "no_landmarks"
+    TOO_SHORT = "too_short"
+    NO_AUDIO = "no_audio"
+    SILENT = "silent"
+    AV_MISMATCH = "av_mismatch"
+    DECODE_ERROR = "decode_error"
+    UNREADABLE = "unreadable"
+    MISSING_VIDEO = "missing_video"
+    MISSING_CROP = "missing_crop"
+    DUPLICATE = "duplicate"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+
+
+EXPLANATIONS: dict[Reason, str] = {
+    Reason.NO_FACE: "no face was found in any frame",
+    Reason.SEVERAL_FACES: "a second face of comparable size is in view",
+    Reason.FACE_LOST: "the face was not found for too long",
+    Reason.FACE_LEAVES_FRAME: "the face is partly outside the picture",
+    Reason.FACE_TOO_SMALL: "the face is too small for the frame size asked for",
+    Reason.NO_LANDMARKS: "the landmark file beside the video is missing or does not fit it",
+    Reason.TOO_SHORT: "fewer frames than min_frames",
+    Reason.NO_AUDIO: "no sound track, and no separate sound file",
+    Reason.SILENT: "the sound track is silent",
+    Reason.AV_MISMATCH: "sound and picture differ in length by more than allowed",
+    Reason.DECODE_ERROR: "the file is damaged or is not a video",
+    Reason.UNREADABLE: "the file or its folder could not be read",
+    Reason.MISSING_VIDEO: "the annotation names a video that is not there",
+    Reason.MISSING_CROP: "the annotation has no crop box for this clip",
+    Reason.DUPLICATE: "the same clip is there under another name",
+    Reason.TIMEOUT: "the clip took longer than clip_timeout",
+    Reason.CRASHED: "the worker process died while at it",
+}
+
+# What the input does not offer is rejected; what went wrong while working on it has failed.
+FAILURES = frozenset({Reason.DECODE_ERROR, Reason.UNREADABLE, Reason.TIMEOUT, Reason.CRASHED})
+
+
+class Rejected(Exception):
+    """Raised anywhere in a clip's preparation to say that it is not kept, and why.
+
+    Args:
+        reason: the code.
+        detail: what was found and what was expected, for this clip.
+    """
+
+    def __init__(self, reason: Reason, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail or EXPLANATIONS[reason]}")
+        self.reason = reason
+        self.detail = detail or EXPLANATIONS[reason]
+
+    def __reduce__(self) -> tuple[type[Rejected], tuple[Reason, str]]:
+        """Crosses process borders whole."""
+        return type(self), (self.reason, self.detail)
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """One clip to prepare: a video, or a span of one.
+
+    Attributes:
+        key: unique name of the clip inside its dataset; ASCII letters, digits, ``_`` and ``-`` only.
+        path: the video file.
+        name: the path relative to the source folder, as people know it; used in reports.
+        speaker: who speaks; person-disjoint splits are made of these.
+        split: train, val or test.
+        audio: a sound file that replaces the video's own track (MEAD's m4a).
+        start: seconds into the video where the clip starts.
+        end: seconds where it ends; None for the end of the video.
+        crop: (left, top, width, height) in pixels of the video, where an annotation gives it.
+        emotion: one of the dataset's emotion names, or None.
+        level: emotion intensity 1 to 3, or None.
+        view: camera, e.g. ``front``, or None.
+        factors: a file of the true factors of a synthetic clip.
+        problem: a reason that is known before the file is opened (an annotation without its video).
+        problem_detail: the words for it.
+    """
+
+    key: str
+    path: Path
+    name: str
+    speaker: str
+    split: str
+    audio: Path | None = None
+    start: float = 0.0
+    end: float | None = None
+    crop: tuple[int, int, int, int] | None = None
+    emotion: str | None = None
+    level: int | None = None
+    view: str | None = None
+    factors: Path | None = None
+    problem: Reason | None = None
+    problem_detail: str = ""
+
+
+@dataclass
+class ClipReport:
+    """What became of one clip; a row of ``report.json``.
+
+    Attributes:
+        source: the clip's name.
+        key: its key in the shards.
+        status: ``kept``, ``rejected`` or ``failed``.
+        reason: the code, None when kept.
+        detail: the words, empty when kept.
+        frames: frames at 25 fps, 0 when unknown.
+        seconds: time spent per step.
+        notes: things worth knowing about a kept clip (decoder fallback, sound padded, ...).
+    """
+
+    source: str
+    key: str
+    status: str
+    reason: str | None = None
+    detail: str = ""
+    frames: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
