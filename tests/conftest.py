@@ -1,0 +1,27 @@
+"""Fixtures every test may use; real clips and weights come from the folder named by EMOTIVETALK_ASSETS."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)  # the suite runs in parallel processes; threads on top of them only get in each other's way
+
+
+@pytest.fixture(scope="session")
+def assets() -> Path:
+    """The folder with data/, weights/ and oracle/; the test skips where it is not given."""
+    folder = os.environ.get("EMOTIVETALK_ASSETS")
+    if not folder:
+        pytest.skip("needs real clips and weights: set EMOTIVETALK_ASSETS to the folder that holds data/ and weights/")
+    return Path(folder).resolve()
+
+
+@pytest.fixture
+def asset_weights(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Points the weight registry at the assets' weights."""
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(assets / "weights"))
+    return assets / "weights"
