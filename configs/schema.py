@@ -184,7 +184,4 @@ class DataConfig:
 
 def register() -> None:
     """Puts the schemas where Hydra's defaults lists find them."""
-    store = ConfigStore.instance()
-    store.store(name="prepare_schema", node=PrepareConfig)
-    store.store(group="dataset", name="schema", node=DatasetConfig)
-    store.store(group="data", name="schema", node=DataConfig)
+    ConfigStore.instance().store(name="prepare_schema", node=PrepareConfig)
