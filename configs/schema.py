@@ -44,7 +44,8 @@ class DatasetConfig:
         name: hdtf, mead, folder or synthetic.
         annotations: folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
         views: MEAD cameras to keep; empty for all.
-        split: name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's), ``train``.
+        split: name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
+            ``person`` (by a hash of the speaker, any dataset), ``train``.
         identities: speakers the synthetic dataset makes.
         clips_per_identity: clips of each, spread over emotions and levels.
         seconds: length of each synthetic clip.
