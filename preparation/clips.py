@@ -26,6 +26,7 @@ class Reason(StrEnum):
     MISSING_CROP = "missing_crop"
     BAD_ANNOTATION = "bad_annotation"
     UNKNOWN_NAME = "unknown_name"
+    DUPLICATE = "duplicate"
     NOT_FINITE = "not_finite"
     TIMEOUT = "timeout"
     CRASHED = "crashed"
@@ -46,6 +47,9 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.UNREADABLE: "the file or its folder could not be read",
     Reason.MISSING_VIDEO: "the annotation names a video that is not there",
     Reason.MISSING_CROP: "the annotation has no crop box for this clip",
+    Reason.BAD_ANNOTATION: "the annotation of this clip cannot be read or contradicts itself",
+    Reason.UNKNOWN_NAME: "the path does not follow the dataset's naming, so speaker and labels are unknown",
+    Reason.DUPLICATE: "the same clip is there under another name",
     Reason.NOT_FINITE: "an encoder gave NaN or infinite values",
     Reason.TIMEOUT: "the clip took longer than clip_timeout",
     Reason.CRASHED: "the worker process died while at it",
