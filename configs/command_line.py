@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar, get_args, get_type_hints
 
 import hydra
-from hydra.core.override_parser.types import QuotedString, Quote
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +26,8 @@ from configs import schema
 Config = TypeVar("Config")
 
 CONFIG_FOLDER = Path(__file__).resolve().parent
+# Errors these packages define are meant for the person at the keyboard.
+PACKAGES = ("media", "encoders", "datamodules", "preparation")
 
 
 class ConfigError(ValueError):
@@ -72,6 +74,11 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to continue.", file=sys.stderr)
         sys.exit(130)
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in PACKAGES:
+            raise  # a bug: its traceback is what we need to see
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     sys.exit(status)
 
 

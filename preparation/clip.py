@@ -1,0 +1,336 @@
+"""One clip, from its video file to the bytes of one sample.
+
+    decode -> landmarks -> crop -> audio, motion, latent -> members of the shard
+
+Frames are decoded twice, once to find the face and once to crop it, so that a clip never stands in memory at its full
+size. Shapes: F frames, S sound samples, H x W the crop.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from configs.schema import EncodersConfig, PrepareConfig
+from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, SampleMeta
+from encoders.factory import build_audio_encoder, build_codec, build_landmark_detector, build_motion_encoder
+from encoders.landmarks.boxes import face_boxes
+from encoders.protocols import (
+    FPS,
+    SAMPLE_RATE,
+    AudioEncoder,
+    FaceTrack,
+    Identity,
+    LandmarkDetector,
+    LatentCodec,
+    MotionEncoder,
+)
+from media import MediaError, NoSound, encode_flac, encode_video, probe, read_frames, read_sound
+from preparation.clips import FAILURES, ClipReport, ClipSource, Reason, Rejected
+from preparation.faces import choose_portraits, crop_frames, follow_face, square_crop
+
+STEPS = ("sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
+
+
+@dataclass(frozen=True)
+class Encoders:
+    """The four frozen encoders a run uses."""
+
+    landmarks: LandmarkDetector
+    audio: AudioEncoder
+    motion: MotionEncoder
+    codec: LatentCodec
+
+    @classmethod
+    def build(cls, config: EncodersConfig, device: str) -> Encoders:
+        """Loads them; see ``encoders.weights`` for where their weights come from."""
+        return cls(
+            landmarks=build_landmark_detector(config.landmarks.name, device=device, **config.landmarks.options),
+            audio=build_audio_encoder(config.audio.name, device=device, **config.audio.options),
+            motion=build_motion_encoder(config.motion.name, device=device, **config.motion.options),
+            codec=build_codec(config.codec.name, device=device, **config.codec.options),
+        )
+
+    def identities(self) -> dict[str, Identity]:
+        """Who they are, for index.json."""
+        return {
+            "audio": self.audio.identity,
+            "motion": self.motion.identity,
+            "codec": self.codec.identity,
+            "landmarks": self.landmarks.identity,
+        }
+
+    def dimensions(self, frame_size: int) -> Dimensions:
+        """The sizes every sample will have."""
+        return Dimensions(
+            latent_channels=self.codec.channels,
+            latent_size=frame_size // self.codec.downscale,
+            audio_layers=self.audio.layers,
+            audio_width=self.audio.width,
+            lip_width=self.motion.lip_width,
+            expression_width=self.motion.expression_width,
+        )
+
+
+@dataclass
+class PreparedClip:
+    """A clip's report, and where it was kept its metadata and members.
+
+    Attributes:
+        latent_sums: (3, C) float64: number of values, their sum and sum of squares per latent channel.
+    """
+
+    report: ClipReport
+    meta: SampleMeta | None = None
+    members: dict[str, bytes] = field(default_factory=dict)
+    latent_sums: np.ndarray | None = None
+
+
+def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) -> PreparedClip:
+    """Prepares one clip; whatever is wrong with it ends in its report, never in an exception.
+
+    Only what would hit every clip alike (missing weights, no memory, no disk) is raised.
+    """
+    work = _ClipWork(clip, encoders, config)
+    try:
+        return work.run()
+    except Rejected as rejected:
+        return PreparedClip(work.rejected(rejected.reason, rejected.detail))
+    except MediaError as error:
+        return PreparedClip(work.rejected(Reason.DECODE_ERROR, str(error)))
+
+
+class _ClipWork:
+    """The steps for one clip, with their times."""
+
+    def __init__(self, clip: ClipSource, encoders: Encoders, config: PrepareConfig) -> None:
+        self.clip = clip
+        self.encoders = encoders
+        self.config = config
+        self.seconds: dict[str, float] = {}
+        self.notes: list[str] = []
+        self.frames = 0
+
+    def run(self) -> PreparedClip:
+        clip, config, encoders = self.clip, self.config, self.encoders
+        if clip.problem is not None:
+            raise Rejected(clip.problem, clip.problem_detail)
+        info = probe(clip.path)
+        with self._timed("sound"):
+            sound = self._sound()
+        with self._timed("landmarks"):
+            tracking = encoders.landmarks.track(self._decoded(), clip.path, clip.start)
+        self.frames = len(tracking.faces)
+        if self.frames < config.min_frames:
+            raise Rejected(Reason.TOO_SHORT, f"{self.frames} frames at {FPS} fps, min_frames is {config.min_frames}")
+        speech = self._fitted(sound)
+        track = follow_face(tracking, encoders.landmarks.scheme, config.face, config.frame_size)
+        left, top, side = square_crop(track, tracking.size, config.face.scale)
+        portrait_frames = choose_portraits(track, PORTRAITS)
+        with self._timed("crop"):
+            frames, portraits = self._cropped((left, top, side), portrait_frames)
+        inside = track.cropped(left, top, config.frame_size / side)
+        with self._timed("audio"):
+            audio = encoders.audio(torch.from_numpy(speech))
+        with self._timed("motion"):
+            lip, expression = encoders.motion(frames, inside)
+        with self._timed("codec"):
+            latent = encoders.codec.encode(torch.from_numpy(frames).permute(0, 3, 1, 2))
+        with self._timed("pack"):
+            offset = self._crop_offset()
+            meta = SampleMeta(
+                key=clip.key,
+                dataset=config.dataset.name if config.dataset else "",
+                split=clip.split,
+                speaker=clip.speaker,
+                source=clip.name,
+                start=clip.start,
+                source_fps=round(float(info.fps), 3),
+                frames=self.frames,
+                crop=(left + offset[0], top + offset[1], side),
+                frame_size=config.frame_size,
+                portrait_frames=tuple(portrait_frames),
+                emotion=clip.emotion,
+                level=clip.level,
+                view=clip.view,
+            )
+            arrays = {
+                "latent": latent.to(torch.float16).numpy(),
+                "audio": audio.to(torch.float16).numpy(),
+                "lip": lip.to(torch.float32).numpy(),
+                "expression": expression.to(torch.float32).numpy(),
+                "boxes": self._boxes(inside),
+                "portraits": portraits,
+            }
+            return self._packed(meta, arrays, speech, frames)
+
+    def rejected(self, reason: Reason, detail: str) -> ClipReport:
+        status = "failed" if reason in FAILURES else "rejected"
+        return self._report(status, reason, detail)
+
+    def _report(self, status: str, reason: Reason | None = None, detail: str = "") -> ClipReport:
+        return ClipReport(
+            source=self.clip.name,
+            key=self.clip.key,
+            status=status,
+            reason=reason,
+            detail=detail,
+            frames=self.frames,
+            seconds={step: round(spent, 4) for step, spent in self.seconds.items()},
+            notes=self.notes,
+        )
+
+    @contextmanager
+    def _timed(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+
+    def _sound(self) -> np.ndarray | None:
+        """(S,) the clip's sound, or None where it has none and need not have any."""
+        clip, audio = self.clip, self.config.audio
+        try:
+            sound = read_sound(clip.audio or clip.path, start=clip.start, end=clip.end, rate=SAMPLE_RATE)
+        except NoSound as error:
+            if audio.required:
+                raise Rejected(Reason.NO_AUDIO, str(error)) from error
+            self.notes.append("no sound: stored as silence")
+            return None
+        loudest = loudest_second(sound)
+        if audio.required and loudest < audio.silence_db:
+            raise Rejected(
+                Reason.SILENT, f"the loudest second is at {loudest:.0f} dBFS, audio.silence_db is {audio.silence_db:g}"
+            )
+        return sound
+
+    def _fitted(self, sound: np.ndarray | None) -> np.ndarray:
+        """(F * 640,) the sound, cut or padded to the picture's length where they differ by little."""
+        wanted = self.frames * SAMPLES_PER_FRAME
+        if sound is None:
+            return np.zeros(wanted, np.float32)
+        difference = (len(sound) - wanted) / SAMPLE_RATE
+        if abs(difference) > self.config.audio.max_mismatch + 0.5 / FPS:  # half a frame is the resampling's own grain
+            raise Rejected(
+                Reason.AV_MISMATCH,
+                f"sound lasts {len(sound) / SAMPLE_RATE:.2f} s, picture {self.frames / FPS:.2f} s; "
+                f"audio.max_mismatch is {self.config.audio.max_mismatch:g} s",
+            )
+        if difference < -1e-3:
+            self.notes.append(f"sound padded by {-difference * 1000:.0f} ms of silence")
+        return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))
+
+    def _decoded(self) -> Iterable[np.ndarray]:
+        """The clip's frames at 25 fps, cut to the annotated crop where there is one."""
+        frames = read_frames(self.clip.path, start=self.clip.start, end=self.clip.end, fps=FPS)
+        if self.clip.crop is None:
+            return frames
+        left, top, width, height = self._annotated_crop()
+        return (frame[top : top + height, left : left + width] for frame in frames)
+
+    def _annotated_crop(self) -> tuple[int, int, int, int]:
+        """The annotation's crop in pixels of this file, which may have another size than the annotated one."""
+        assert self.clip.crop is not None
+        info = probe(self.clip.path)
+        width, height = self.clip.crop_reference or (info.width, info.height)
+        scales = (info.width / width, info.height / height) * 2
+        left, top, wide, high = (round(value * scale) for value, scale in zip(self.clip.crop, scales, strict=True))
+        left, top = max(0, left), max(0, top)
+        wide, high = min(wide, info.width - left), min(high, info.height - top)
+        if wide < 32 or high < 32:
+            raise Rejected(
+                Reason.MISSING_CROP,
+                f"the annotated crop {self.clip.crop} lies outside the {info.width}x{info.height} picture",
+            )
+        return left, top, wide, high
+
+    def _crop_offset(self) -> tuple[int, int]:
+        return (0, 0) if self.clip.crop is None else self._annotated_crop()[:2]
+
+    def _cropped(self, box: tuple[float, float, float], portrait_frames: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """(F, H, W, 3) the crops, and (4, 256, 256, 3) the portraits, both uint8."""
+        size = self.config.frame_size
+        frames = np.empty((self.frames, size, size, 3), np.uint8)
+        portraits: dict[int, np.ndarray] = {}
+        count = 0
+        for count, frame in enumerate(self._decoded(), start=1):
+            if count > self.frames:
+                break
+            frames[count - 1] = next(iter(crop_frames([frame], box, size)))
+            if count - 1 in portrait_frames:
+                portraits[count - 1] = next(iter(crop_frames([frame], box, PORTRAIT_SIZE)))
+        if count != self.frames:
+            raise Rejected(
+                Reason.DECODE_ERROR,
+                f"gave {self.frames} frames at first and {count} when read again; the file is damaged",
+            )
+        return frames, np.stack([portraits[index] for index in portrait_frames])
+
+    def _boxes(self, track: FaceTrack) -> np.ndarray:
+        size = self.config.frame_size
+        return face_boxes(track.landmarks, track.scheme, self.config.face.box_scale, (size, size))
+
+    def _packed(
+        self, meta: SampleMeta, arrays: dict[str, np.ndarray], speech: np.ndarray, frames: np.ndarray
+    ) -> PreparedClip:
+        for name, array in arrays.items():
+            if array.dtype != np.uint8 and not np.isfinite(array).all():
+                raise Rejected(Reason.NOT_FINITE, f"{name} holds NaN or infinite values in {name}.npy's precision")
+        names: tuple[str, ...] = ()
+        factors = None
+        if self.clip.factors is not None:
+            factors, names = read_factors(self.clip.factors, self.clip.start, self.frames)
+        meta = SampleMeta(**{**asdict(meta), "factor_names": names})
+        members = {"meta.json": (json.dumps(asdict(meta), sort_keys=True) + "\n").encode()}
+        members |= {f"{name}.npy": npy_bytes(array) for name, array in arrays.items()}
+        members["speech.flac"] = encode_flac(speech)
+        if self.config.store_video == "all" or (self.config.store_video == "test" and meta.split != "train"):
+            members["video.mp4"] = encode_video(frames, fps=FPS)
+        if factors is not None:
+            members["factors.npy"] = npy_bytes(factors)
+        return PreparedClip(self._report("kept"), meta, members, channel_sums(arrays["latent"]))
+
+
+def loudest_second(sound: np.ndarray) -> float:
+    """RMS level of the loudest second of (S,) samples in [-1, 1], dBFS; -inf for digital silence."""
+    if not len(sound):
+        return -np.inf
+    energy = np.concatenate([[0.0], np.cumsum(sound.astype(np.float64) ** 2)])
+    span = min(SAMPLE_RATE, len(sound))
+    mean_square = (energy[span:] - energy[:-span]).max() / span
+    return float(10 * np.log10(mean_square)) if mean_square > 0 else -np.inf
+
+
+def channel_sums(latent: np.ndarray) -> np.ndarray:
+    """(3, C) float64: count, sum and sum of squares per channel of an (F, C, h, w) array."""
+    values = latent.astype(np.float64)
+    count = np.full(values.shape[1], values.size / values.shape[1])
+    return np.stack([count, values.sum((0, 2, 3)), (values**2).sum((0, 2, 3))])
+
+
+def npy_bytes(array: np.ndarray) -> bytes:
+    """The ``.npy`` file of an array."""
+    buffer = io.BytesIO()
+    np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def read_factors(path: Path, start: float, frames: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(F, K) true factors of a synthetic clip and their K names, cut to the clip's span."""
+    with np.load(path) as stored:
+        values, names = stored["values"], tuple(str(name) for name in stored["names"])
+    first = round(start * FPS)
+    if len(values) < first + frames:
+        raise Rejected(
+            Reason.DECODE_ERROR, f"{path.name} holds {len(values)} frames of factors, the video {first + frames}"
+        )
+    return values[first : first + frames].astype(np.float32), names
