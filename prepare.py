@@ -9,9 +9,9 @@ from configs.validate import validate_prepare
 
 def prepare(config: PrepareConfig) -> int:
     """Runs one task of preparation and returns the exit status."""
-    from preparation.tasks import TASKS  # --help and a wrong key answer before torch is loaded
-
     validate_prepare(config)
+    from preparation.tasks import TASKS  # after the checks: what is wrong is said before torch is loaded
+
     return TASKS[config.task](config)
 
 

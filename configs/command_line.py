@@ -59,15 +59,20 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
     """
     schema.register()
     sys.argv[1:] = quote_literals(sys.argv[1:], literal_keys(config))
-    status = 0
+    status: int | Exception = 0
 
     def main(composed: DictConfig) -> None:
         nonlocal status
-        status = task(to_typed(composed, config))
+        try:
+            status = task(to_typed(composed, config))
+        except Exception as error:  # Hydra would print every override before it raises
+            status = error
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, and we say it in one line
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=config_name)(main)()
+        if isinstance(status, Exception):
+            raise status
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         print(readable(error, config), file=sys.stderr)
         sys.exit(2)

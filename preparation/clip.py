@@ -271,7 +271,7 @@ class _ClipWork:
         if count != self.frames:
             raise Rejected(
                 Reason.DECODE_ERROR,
-                f"gave {self.frames} frames at first and {count} when read again; the file is damaged",
+                f"gave {self.frames} frames, and {count} when read again; the file is damaged",
             )
         return frames, np.stack([portraits[index] for index in portrait_frames])
 
