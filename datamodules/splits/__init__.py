@@ -87,15 +87,25 @@ def read_split(name: str) -> SplitFile:
     path = resources.files(__name__) / f"{name}.json"
     if not path.is_file():
         raise SplitError(f"no split file {name}.json in datamodules/splits")
-    raw = json.loads(path.read_text(encoding="utf-8"))
+    split = parse_split(path.read_text(encoding="utf-8"))
+    if split.warning:
+        logger.warning("split %s: %s", name, split.warning)
+    return split
+
+
+def parse_split(text: str) -> SplitFile:
+    """Reads the text of a split file.
+
+    Raises:
+        SplitError: when its lists were changed after its hash was written.
+    """
+    raw = json.loads(text)
     split = SplitFile(**raw)
     if content_hash(raw) != split.sha256:
         raise SplitError(
-            f"datamodules/splits/{name}.json: its lists do not match its sha256, so results would not be comparable. "
-            "Restore the file, or add a split of your own under another name with python -m datamodules.splits.make"
+            f"datamodules/splits/{split.name}.json: its lists do not match its sha256, so results would not be "
+            "comparable with others'. Restore the file from the repository"
         )
-    if split.warning:
-        logger.warning("split %s: %s", name, split.warning)
     return split
 
 
