@@ -7,8 +7,8 @@ import os
 import time
 import urllib.error
 import urllib.request
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
 
 from tqdm import tqdm
 
@@ -83,7 +83,7 @@ def _fetch(url: str, part: Path) -> None:
         length = response.headers.get("Content-Length")
         total = int(length) + (begun if resumed else 0) if length else None
         with (
-            part.open("ab" if resumed else "wb") as file,
+            part.open("ab" if resumed else "wb", buffering=0) as file,
             tqdm(
                 desc=part.name.removesuffix(".part"),
                 total=total,
@@ -99,7 +99,7 @@ def _fetch(url: str, part: Path) -> None:
         raise http.client.HTTPException(f"broke off after {part.stat().st_size} of {total} bytes")
 
 
-def _copy(response: http.client.HTTPResponse, file: BinaryIO, bar: tqdm) -> None:
-    while block := response.read(BLOCK):
+def _copy(response: http.client.HTTPResponse, file: FileIO, bar: tqdm) -> None:
+    while block := response.read1(BLOCK):  # as it comes, so that little is lost when this process is killed
         file.write(block)
         bar.update(len(block))

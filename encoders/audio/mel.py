@@ -57,7 +57,7 @@ class MelEncoder:
         self.identity = Identity("mel", {"bands": BANDS, "subframes": SUBFRAMES, "window": WINDOW, "fft": FFT})
         self.device = torch.device(device)
         self.filters = mel_filters().to(self.device)
-        self.window = torch.hann_window(WINDOW, device=self.device)
+        self.window = torch.hann_window(WINDOW, periodic=False, device=self.device)  # symmetric about its centre
         self.full_scale = (self.window.sum() / 2) ** 2
 
     @torch.inference_mode()

@@ -1,7 +1,7 @@
 """Stable Video Diffusion's autoencoder: frames are encoded one by one, and decoded with a view along time.
 
-The decoder normalises over the frames it is given, so decoding in chunks never equals decoding at once; chunks of a
-fixed length, cross-faded, give every frame the context the decoder was trained with (method: SVD, arXiv 2311.15127).
+The decoder (SVD, arXiv 2311.15127) normalises over the frames it is given, so decoding in chunks never equals decoding
+at once. Chunks of one fixed length, cross-faded, make a frame look the same in short and long clips.
 
 Shapes: F frames, C = 4 latent channels, h x w = H / 8 x W / 8.
 """
@@ -20,7 +20,7 @@ from encoders.protocols import Identity
 from encoders.weights import WrongWeights, locate, sha256_of
 
 CHUNK, FADE = 16, 4  # frames decoded together, and how many of them the next chunk shares
-PIXELS_AT_ONCE = 4 * 512 * 512  # encoding one 512 px frame in float32 holds about 1 GiB
+PIXELS_AT_ONCE = {"cpu": 512 * 512, "cuda": 8 * 512 * 512}  # one 512 px frame holds about 1 GiB in float32
 WEIGHT_FILE = "diffusion_pytorch_model.safetensors"
 
 
@@ -59,7 +59,8 @@ class SVDCodec:
             ValueError: when the frames have another shape or type, or H or W is not a multiple of 8.
         """
         check_frames(frames, self.downscale)
-        pieces = frames.split(max(1, PIXELS_AT_ONCE // frames[0, 0].numel()))
+        at_once = PIXELS_AT_ONCE.get(self.device.type, PIXELS_AT_ONCE["cpu"])
+        pieces = frames.split(max(1, at_once // frames[0, 0].numel()))
         return torch.cat([self._encode(piece) for piece in pieces])
 
     def _encode(self, frames: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from encoders.weights import WrongWeights, load_pickle, locate, sha256_of
 
 WIDTH = 64
 CHANNELS = 32
-PIXELS_AT_ONCE = 8 * 512 * 512  # about 1 GiB of activations
+PIXELS_AT_ONCE = 2 * 512 * 512  # some 400 MiB of activations
 
 
 class SoftClamp(nn.Module):
@@ -89,7 +89,7 @@ class TAEF2Codec:
 
     channels = CHANNELS
     downscale = 8
-    scale = 1.0
+    scale = 1.0  # latents of faces have a standard deviation of 0.75 to 1.0 as they are
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
