@@ -1,6 +1,7 @@
 """The files under a source folder, in the same order on every machine, and the keys made from their paths.
 
-Nothing is opened, so that MEAD's 300,000 files are listed in well under a minute. Links to folders are followed, each folder once.
+Nothing is opened, so that MEAD's 300,000 files are listed in well under a minute. Links to folders are followed, each
+folder once.
 """
 
 from __future__ import annotations
