@@ -154,10 +154,19 @@ def load_network(folder: Path) -> Any:
         WrongWeights: when tensors are missing or do not fit.
     """
     from transformers import Wav2Vec2Model
+    from transformers.utils import logging
 
-    loaded: Any = Wav2Vec2Model.from_pretrained(
-        folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
-    )
+    # transformers tells at length of the head that is not used and of the mask; what matters is checked below.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        loaded: Any = Wav2Vec2Model.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise WrongWeights(f"{folder}: is not a wav2vec 2.0 model: {str(error).strip()[:300]}") from error
+    finally:
+        logging.set_verbosity(verbosity)
     network, info = loaded
     if missing := {name for name in info["missing_keys"] if name.rpartition(".")[2] not in UNUSED}:
         raise WrongWeights(

@@ -41,15 +41,11 @@ class SVDCodec:
         folder = model_folder(model)
         self.network = load_network(folder)
         self.device = torch.device(device)
-        # Half precision overflows in this decoder unless the weights say otherwise.
-        half = self.device.type == "cuda" and not self.network.config.force_upcast
-        self.dtype = torch.float16 if half else torch.float32
-        self.network.to(self.device, self.dtype)
+        self.network.to(self.device)
         self.channels = int(self.network.config.latent_channels)
         self.downscale = 2 ** (len(self.network.config.block_out_channels) - 1)
         self.scale = float(self.network.config.scaling_factor)
-        options: dict[str, str | int | float | bool] = {"half": True} if half else {}
-        self.identity = Identity("svd", options, {WEIGHT_FILE: sha256_of(folder / WEIGHT_FILE)})
+        self.identity = Identity("svd", {}, {WEIGHT_FILE: sha256_of(folder / WEIGHT_FILE)})
 
     @torch.inference_mode()
     def encode(self, frames: Tensor) -> Tensor:
@@ -64,8 +60,7 @@ class SVDCodec:
         return torch.cat([self._encode(piece) for piece in pieces])
 
     def _encode(self, frames: Tensor) -> Tensor:
-        values = to_signed(frames.to(self.device)).to(self.dtype)
-        return self.network.encode(values).latent_dist.mode().float().cpu()
+        return self.network.encode(to_signed(frames.to(self.device))).latent_dist.mode().cpu()
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
@@ -87,8 +82,8 @@ class SVDCodec:
 
     def _decode(self, latents: Tensor) -> Tensor:
         """(T, 4, h, w) -> (T, 3, H, W) float32 on the CPU, T frames decoded together."""
-        values = latents.to(self.device, self.dtype)
-        return self.network.decode(values, num_frames=len(latents)).sample.float().cpu()
+        values = latents.to(self.device, torch.float32)
+        return self.network.decode(values, num_frames=len(latents)).sample.cpu()
 
 
 def chunk_starts(frames: int) -> list[int]:
@@ -121,7 +116,7 @@ def model_folder(model: str) -> Path:
 
 
 def load_network(folder: Path) -> Any:
-    """The frozen network of a folder in diffusers' format.
+    """The frozen network of a folder in diffusers' format, in float32: in half precision it overflows (``force_upcast``).
 
     Raises:
         WrongWeights: when tensors are missing or do not fit.
