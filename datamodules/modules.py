@@ -84,10 +84,11 @@ class ShardDataModule(LightningDataModule):
         if self.clips:
             return
         clips: dict[str, list[Clip]] = {split: [] for split in SPLITS}
+        readers = []
         for number, (name, root) in enumerate(self.roots().items()):
             index = self._checked_index(name, root)
             self.indices[name] = index
-            self._readers.append(
+            readers.append(
                 ShardReader(index, shard_source(root, index, self.config.stage_to, self.config.stage_gib), root)
             )
             sides: dict[str, set[str]] = defaultdict(set)
@@ -103,7 +104,7 @@ class ShardDataModule(LightningDataModule):
                     clips[split].append(Clip(key, index.dataset, entry, number))
             check_sides(root, index, self.config.split, sides)
             _log_counts(root, index, short, self.config.min_frames)
-        self.clips = clips
+        self.clips, self._readers = clips, readers
 
     @property
     def index(self) -> Index:
@@ -156,9 +157,8 @@ class ShardDataModule(LightningDataModule):
         return self._evaluation("test", None)
 
     def _evaluation(self, split: str, window: int | None) -> EvaluationLoader:
-        rank, ranks = self._rank()
-        reader = BatchReader(self._readers, self.config.fields)
-        dataset = EvaluationDataset(self._split_clips(split), reader, window, rank, ranks)
+        clips = self._split_clips(split)
+        dataset = EvaluationDataset(clips, BatchReader(self._readers, self.config.fields), window, *self._rank())
         return EvaluationLoader(dataset, workers=self.config.workers)
 
     def _order(self, clips: list[Clip]) -> Order:

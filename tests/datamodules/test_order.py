@@ -30,7 +30,9 @@ def test_passes_and_seeds_differ():
     assert len(rows) == 6
 
 
-@pytest.mark.parametrize(("sizes", "streams"), [((30, 30, 30, 30), 4), ((30, 31, 29, 28), 4), ((100,), 8), ((8,) * 9, 5)])
+@pytest.mark.parametrize(
+    ("sizes", "streams"), [((30, 30, 30, 30), 4), ((30, 31, 29, 28), 4), ((100,), 8), ((8,) * 9, 5)]
+)
 def test_a_stream_reads_shards_through(sizes, streams):
     """Blocks are contiguous, so a stream meets a shard in one run, and at most one shard more than its block spans."""
     shard_of = _shards(sizes)

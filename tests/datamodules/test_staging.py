@@ -146,9 +146,7 @@ def test_processes_share_one_copy_within_the_bound(origin, tmp_path):
     root = f"pipe:echo {{name}} >> {shlex.quote(str(fetched))}; sleep 0.05; cat {shlex.quote(str(folder))}/{{name}}"
     stage = tmp_path / "stage"
     context = multiprocessing.get_context("fork")
-    jobs = [
-        context.Process(target=_read_shards, args=(root, index, stage, 4.2 * size / GIB, folder)) for _ in range(4)
-    ]
+    jobs = [context.Process(target=_read_shards, args=(root, index, stage, 4.2 * size / GIB, folder)) for _ in range(4)]
     for job in jobs:
         job.start()
     for job in jobs:
