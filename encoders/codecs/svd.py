@@ -116,7 +116,7 @@ def model_folder(model: str) -> Path:
 
 
 def load_network(folder: Path) -> Any:
-    """The frozen network of a folder in diffusers' format, in float32: in half precision it overflows (``force_upcast``).
+    """The frozen network of a folder in diffusers' format; in float32, as it overflows in half (``force_upcast``).
 
     Raises:
         WrongWeights: when tensors are missing or do not fit.
