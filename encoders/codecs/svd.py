@@ -20,7 +20,7 @@ from encoders.protocols import Identity
 from encoders.weights import WrongWeights, locate, sha256_of
 
 CHUNK, FADE = 16, 4  # frames decoded together, and how many of them the next chunk shares
-PIXELS_AT_ONCE = {"cpu": 512 * 512, "cuda": 8 * 512 * 512}  # one 512 px frame holds about 1 GiB in float32
+PIXELS_AT_ONCE = {"cpu": 512 * 512, "cuda": 8 * 512 * 512}  # a 512 px frame takes 0.7 GiB in float32
 WEIGHT_FILE = "diffusion_pytorch_model.safetensors"
 
 
