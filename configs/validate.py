@@ -71,8 +71,6 @@ def _validate_source(config: PrepareConfig) -> None:
     if not Path(config.source).is_dir():
         kind = "is a file" if Path(config.source).exists() else "does not exist"
         raise ConfigError(f"source={config.source}: {kind}; expected a folder of videos")
-    if config.dataset.annotations and config.dataset.name != "hdtf":
-        raise ConfigError(f"dataset.annotations: only dataset=hdtf has annotation files, not {config.dataset.name}")
     if config.dataset.annotations and config.encoders.landmarks.name == "sidecar":
         raise ConfigError(
             "dataset.annotations: cutting and cropping raw videos needs a landmark detector, not files beside them; "

@@ -154,7 +154,7 @@ class Index:
 
     def to_json(self) -> str:
         """The file's text: stable key order, so equal indices are equal bytes."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str | Path) -> Index:

@@ -35,7 +35,7 @@ from encoders.protocols import (
 )
 from media import MediaError, NoSound, encode_flac, encode_video, probe, read_frames, read_sound
 from preparation.clips import FAILURES, ClipReport, ClipSource, Reason, Rejected
-from preparation.faces import choose_portraits, crop_frames, follow_face, square_crop
+from preparation.faces import choose_portraits, crop_frames, find_face, follow_face, square_crop
 
 STEPS = ("sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
 
@@ -116,18 +116,20 @@ class _ClipWork:
         self.encoders = encoders
         self.config = config
         self.seconds: dict[str, float] = {}
-        self.notes: list[str] = []
+        self.notes = list(clip.notes)
         self.frames = 0
+        self.annotated: tuple[int, int, int, int] | None = None
 
     def run(self) -> PreparedClip:
         clip, config, encoders = self.clip, self.config, self.encoders
         if clip.problem is not None:
             raise Rejected(clip.problem, clip.problem_detail)
         info = probe(clip.path)
+        self.annotated = clip.crop_in(info.width, info.height)
         with self._timed("sound"):
             sound = self._sound()
         with self._timed("landmarks"):
-            tracking = encoders.landmarks.track(self._decoded(), clip.path, clip.start)
+            tracking = find_face(encoders.landmarks, self._decoded(), clip.path, clip.start)
         self.frames = len(tracking.faces)
         if self.frames < config.min_frames:
             raise Rejected(Reason.TOO_SHORT, f"{self.frames} frames at {FPS} fps, min_frames is {config.min_frames}")
@@ -145,7 +147,7 @@ class _ClipWork:
         with self._timed("codec"):
             latent = encoders.codec.encode(torch.from_numpy(frames).permute(0, 3, 1, 2))
         with self._timed("pack"):
-            offset = self._crop_offset()
+            offset = (0, 0) if self.annotated is None else self.annotated[:2]
             meta = SampleMeta(
                 key=clip.key,
                 dataset=config.dataset.name if config.dataset else "",
@@ -170,7 +172,8 @@ class _ClipWork:
                 "boxes": self._boxes(inside),
                 "portraits": portraits,
             }
-            return self._packed(meta, arrays, speech, frames)
+            meta, members = self._packed(meta, arrays, speech, frames)
+        return PreparedClip(self._report("kept"), meta, members, channel_sums(arrays["latent"]))
 
     def rejected(self, reason: Reason, detail: str) -> ClipReport:
         status = "failed" if reason in FAILURES else "rejected"
@@ -232,29 +235,10 @@ class _ClipWork:
     def _decoded(self) -> Iterable[np.ndarray]:
         """The clip's frames at 25 fps, cut to the annotated crop where there is one."""
         frames = read_frames(self.clip.path, start=self.clip.start, end=self.clip.end, fps=FPS)
-        if self.clip.crop is None:
+        if self.annotated is None:
             return frames
-        left, top, width, height = self._annotated_crop()
+        left, top, width, height = self.annotated
         return (frame[top : top + height, left : left + width] for frame in frames)
-
-    def _annotated_crop(self) -> tuple[int, int, int, int]:
-        """The annotation's crop in pixels of this file, which may have another size than the annotated one."""
-        assert self.clip.crop is not None
-        info = probe(self.clip.path)
-        width, height = self.clip.crop_reference or (info.width, info.height)
-        scales = (info.width / width, info.height / height) * 2
-        left, top, wide, high = (round(value * scale) for value, scale in zip(self.clip.crop, scales, strict=True))
-        left, top = max(0, left), max(0, top)
-        wide, high = min(wide, info.width - left), min(high, info.height - top)
-        if wide < 32 or high < 32:
-            raise Rejected(
-                Reason.MISSING_CROP,
-                f"the annotated crop {self.clip.crop} lies outside the {info.width}x{info.height} picture",
-            )
-        return left, top, wide, high
-
-    def _crop_offset(self) -> tuple[int, int]:
-        return (0, 0) if self.clip.crop is None else self._annotated_crop()[:2]
 
     def _cropped(self, box: tuple[float, float, float], portrait_frames: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """(F, H, W, 3) the crops, and (4, 256, 256, 3) the portraits, both uint8."""
@@ -281,7 +265,7 @@ class _ClipWork:
 
     def _packed(
         self, meta: SampleMeta, arrays: dict[str, np.ndarray], speech: np.ndarray, frames: np.ndarray
-    ) -> PreparedClip:
+    ) -> tuple[SampleMeta, dict[str, bytes]]:
         for name, array in arrays.items():
             if array.dtype != np.uint8 and not np.isfinite(array).all():
                 raise Rejected(Reason.NOT_FINITE, f"{name} holds NaN or infinite values in {name}.npy's precision")
@@ -297,7 +281,7 @@ class _ClipWork:
             members["video.mp4"] = encode_video(frames, fps=FPS)
         if factors is not None:
             members["factors.npy"] = npy_bytes(factors)
-        return PreparedClip(self._report("kept"), meta, members, channel_sums(arrays["latent"]))
+        return meta, members
 
 
 def loudest_second(sound: np.ndarray) -> float:

@@ -18,9 +18,8 @@ from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.protocols import Face, FaceTrack, LandmarkDetector, LandmarkScheme, Tracking
 from preparation.clips import Reason, Rejected
 
-TOLERATED = (
-    3  # frames in which the face may lie outside the picture: a blurred or misjudged frame is not a face that left
-)
+# Frames in which the face may lie outside the picture: a blurred or misjudged frame is not a face that left.
+TOLERATED = 3
 
 
 def find_face(detector: LandmarkDetector, frames: Iterable[np.ndarray], video: Path, start: float = 0.0) -> Tracking:

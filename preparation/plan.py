@@ -185,9 +185,8 @@ def write_plan(output: Path, plan: Plan) -> None:
 def _clip_from_json(raw: dict[str, Any]) -> ClipSource:
     for key in ("path", "audio", "factors"):
         raw[key] = None if raw[key] is None else Path(raw[key])
-    for key in ("crop", "crop_reference"):
-        if raw.get(key) is not None:
-            raw[key] = tuple(raw[key])
+    raw["crop"] = None if raw["crop"] is None else tuple(raw["crop"])
+    raw["notes"] = tuple(raw["notes"])
     raw["problem"] = None if raw["problem"] is None else Reason(raw["problem"])
     return ClipSource(**raw)
 

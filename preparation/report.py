@@ -59,8 +59,9 @@ def summary_table(clips: Iterable[Mapping[str, Any]]) -> Table:
     """Kept clips, and the others by reason with the first few names."""
     rows = list(clips)
     table = Table(title=f"{len(rows)} clips", title_justify="left")
-    for column, justify in (("clips", "right"), ("what", "left"), ("meaning", "left"), ("for example", "left")):
-        table.add_column(column, justify=justify, overflow="fold")
+    table.add_column("clips", justify="right")
+    for column in ("what", "meaning", "for example"):
+        table.add_column(column, overflow="fold")
     kept = [clip for clip in rows if clip["status"] == "kept"]
     seconds = sum(clip["frames"] for clip in kept) / FPS
     table.add_row(str(len(kept)), "kept", f"{seconds:.1f} s of speech", "")

@@ -24,7 +24,6 @@ from preparation.merge import REPORT_NAME, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, Plan, PlannedShard, make_plan, read_plan, require_same_plan, write_plan
 from preparation.report import progress_bar, step_seconds, step_table, summary_table
 from preparation.run import ClipWorkers, Described, write_shards
-from preparation.synthetic import split_of, write_dataset
 
 TOO_MANY_REJECTED = 3
 
@@ -132,21 +131,18 @@ def _find(config: PrepareConfig, output: Path, console: Console) -> list[ClipSou
     dataset = config.dataset
     source = output / "raw" if config.source is None else Path(config.source)
     if dataset.name == "synthetic":
-        _render(config, source, console)
+        return _synthetic(config, source, console)
     found = find_clips(dataset, source)
-    if found.ignored:
-        told = ", ".join(f"{count} {what}" for what, count in found.ignored.most_common())
-        console.print(f"left aside in {source}: {told}", markup=False, soft_wrap=True)
-    if dataset.name == "synthetic":
-        return [
-            replace(clip, split=split_of(clip.speaker), factors=clip.path.with_suffix(".factors.npz"))
-            for clip in found.clips
-        ]
+    aside = ", ".join(f"{count} {what}" for what, count in found.ignored.most_common())
+    for note in ([f"left aside in {source}: {aside}"] if aside else []) + found.notes:
+        console.print(note, markup=False, soft_wrap=True)
     return found.clips
 
 
-def _render(config: PrepareConfig, folder: Path, console: Console) -> None:
-    """Makes the synthetic speakers; parts that start together wait for the first."""
+def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[ClipSource]:
+    """Makes the synthetic speakers and finds their clips; parts that start together wait for the first."""
+    from preparation.synthetic import split_of, write_dataset  # brings scipy, which real data does not need
+
     assert config.dataset is not None
     dataset = config.dataset
     with FileLock(folder.parent / PARTS_FOLDER / ".raw.lock"):
@@ -163,6 +159,12 @@ def _render(config: PrepareConfig, folder: Path, console: Console) -> None:
                 workers=config.workers or 0,
                 progress=lambda: bar.advance(bar.task_ids[0]),
             )
+    return [
+        clip
+        if clip.problem
+        else replace(clip, split=split_of(clip.speaker), factors=clip.path.with_suffix(".factors.npz"))
+        for clip in find_clips(dataset, folder).clips
+    ]
 
 
 def _plan(

@@ -77,7 +77,7 @@ def test_a_leading_tilde_is_home():
         ),
         ("dataset=folder output=x source=configs frame_size=100", "frame_size=100: expected a multiple of 8"),
         ("dataset=folder output=x source=configs max_rejected=2", "max_rejected=2.0"),
-        ("dataset=mead output=x source=configs dataset.annotations=a", "dataset.annotations"),
+        ("dataset=hdtf preset=tiny output=x source=configs dataset.annotations=a", "encoders/landmarks=mediapipe"),
         ("dataset=synthetic preset=tiny output=x source=configs", "leave source out"),
     ],
 )
