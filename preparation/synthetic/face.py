@@ -81,12 +81,11 @@ class _Builder(HeadFrame):
         for i in range(17):
             self.points[i] = np.stack([np.broadcast_to(jaw_x[:, i], self.frames), jaw_y[:, i]], axis=-1)
         if self.who.beard:
-            outer_x, outer_y = self._outline(np.linspace(0.06 * np.pi, 0.94 * np.pi, 33))
-            u = np.linspace(-1, 1, 33)
-            top = 0.42 + 0.1 * u**2 - 0.22 * np.abs(u) ** 6
-            x = np.concatenate([outer_x, 0.93 * outer_x[:, ::-1]], 1).repeat(self.frames, 0)
-            inner = np.broadcast_to(np.minimum(top[None], outer_y), outer_y.shape)
-            self.add("beard", x, np.concatenate([outer_y, inner[:, ::-1]], 1))
+            x, y = self._outline(np.linspace(0.06 * np.pi, 0.94 * np.pi, 49))
+            side = np.abs(x) / self.width
+            # A moustache in the middle, bare cheeks, whiskers up to the ears.
+            top = 0.42 + 0.24 * np.exp(-(((side - 0.68) / 0.17) ** 2)) - 0.4 * np.clip((side - 0.85) / 0.15, 0, 1)
+            self.between("beard", 0.985 * x, np.minimum(top, y), y)
         raised = self.v["cheek"]
         for side in (-1, 1):
             self.ellipse("cheek", side * 0.47, 0.3 - 0.07 * raised, 0.15, 0.11)
@@ -226,16 +225,11 @@ class _Builder(HeadFrame):
         over = top - 0.062 * thick * outer**0.75 * bow - raise_up * outer
         under = bottom + 0.082 * thick * outer**0.6
 
-        for name, sign in (("right", -1), ("left", 1)):
+        for name, sign in (("right", -1), ("left", 1)) if not who.beard else ():
             fold = np.linspace(0, 1, 12)[None]
-            cx = sign * (half + 0.03 + 0.05 * np.sin(np.pi * fold) * np.abs(v[f"corner_{name}"]))
-            raised = 0.15 * v[f"corner_{name}"]
-            self.stroke(
-                "fold",
-                sign * 0.17 + (cx - sign * 0.17) * fold**0.6,
-                0.33 + (MOUTH_Y + 0.02 - raised - 0.33) * fold,
-                0.022,
-            )
+            out = half + 0.03 + 0.05 * np.sin(np.pi * fold) * np.abs(v[f"corner_{name}"])
+            down = MOUTH_Y + 0.02 - 0.15 * v[f"corner_{name}"] - 0.33
+            self.stroke("fold", sign * (0.17 + (out - 0.17) * fold**0.6), 0.33 + down * fold, 0.022)
         smile = np.maximum(np.maximum(corner[-1], corner[1]), v["upper_lip_raise"])
         self.face.amounts["fold"] = np.clip(0.12 + 0.7 * smile[:, 0], 0, 1)
 

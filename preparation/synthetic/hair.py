@@ -39,14 +39,14 @@ def hair_above(head: HeadFrame, style: str, width: float) -> None:
     u = np.linspace(-1, 1, 41)
     dome_x, dome_y = (width + 0.05) * np.sin(u * np.pi / 2), -0.08 - 1.02 * np.cos(u * np.pi / 2)
     line = {
-        "short": -0.62 + 0.1 * u**2 + 0.5 * np.abs(u) ** 8,
+        "short": -0.68 + 0.1 * u**2 + 0.5 * np.abs(u) ** 8,
         "side": -0.66 + 0.2 * u + 0.14 * u**2 + 0.7 * np.abs(u) ** 8,
-        "curly": -0.64 + 0.12 * u**2 + 0.5 * np.abs(u) ** 8 + 0.025 * np.cos(u * 22),
+        "curly": -0.68 + 0.12 * u**2 + 0.5 * np.abs(u) ** 8 + 0.025 * np.cos(u * 22),
         "spiky": -0.66 + 0.05 * np.abs(((u * 5) % 2) - 1) + 0.6 * np.abs(u) ** 8,
         "long": -0.72 + 0.5 * np.abs(u) ** 2.2 + 0.35 * np.abs(u) ** 8,
-        "bob": -0.66 + 0.22 * np.abs(u + 0.25) ** 1.5 + 0.6 * np.abs(u) ** 8,
+        "bob": -0.7 + 0.22 * np.abs(u + 0.25) ** 1.5 + 0.6 * np.abs(u) ** 8,
         "bun": -0.7 + 0.28 * np.abs(u) ** 2 + 0.4 * np.abs(u) ** 8,
-        "fringe": -0.56 + 0.03 * np.cos(u * 18) + 0.6 * np.abs(u) ** 10,
+        "fringe": -0.66 + 0.03 * np.cos(u * 18) + 0.6 * np.abs(u) ** 10,
     }[style]
     if style == "spiky":
         dome_y = dome_y - 0.14 * (1 - np.abs(((u * 6) % 2) - 1)) * np.cos(u * np.pi / 2)

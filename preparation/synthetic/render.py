@@ -80,7 +80,7 @@ def _palette(identity: Identity) -> np.ndarray:
     skin, hair, lip = (np.asarray(c, float) for c in (identity.skin, identity.hair, identity.lip))
     dark = skin * (0.62, 0.55, 0.55)
     shade = skin * (0.84, 0.78, 0.76)
-    brow = _mix(hair, (30, 22, 20), 0.55) if sum(identity.hair) < 420 else _mix(hair, (70, 44, 26), 0.7)
+    brow = _mix(hair, (18, 12, 12), 0.65) if sum(identity.hair) < 420 else _mix(hair, (70, 44, 26), 0.7)
     clothes = np.asarray(identity.clothes, float)
     colours: dict[str, Colour | np.ndarray] = {
         "background": identity.background, "hair_back": hair * 0.72, "neck": skin * 0.93, "neck_shadow": shade,

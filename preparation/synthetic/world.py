@@ -17,10 +17,10 @@ TEST_INDICES, VAL_INDICES, SPLIT_PERIOD = (2, 9), (3,), 12
 
 SKINS: tuple[Colour, ...] = (
     (250, 222, 200),
-    (141, 92, 62),
+    (152, 102, 70),
     (236, 188, 150),
     (206, 150, 108),
-    (94, 62, 46),
+    (120, 80, 58),
     (255, 212, 176),
     (172, 118, 80),
     (228, 176, 132),
@@ -143,7 +143,7 @@ def identity(index: int) -> Identity:
     styles = WOMEN_HAIR if female else MEN_HAIR
     names = WOMEN_NAMES if female else MEN_NAMES
     skin = SKINS[(index * 3 + index // 8) % len(SKINS)]
-    dark_skin = sum(skin) < 360
+    dark_skin = sum(skin) < 370
     hairs = HAIRS[:2] + HAIRS[3:4] if dark_skin else HAIRS
     voice = Voice(
         f0=between(166, 212) if female else between(96, 142),
