@@ -20,7 +20,7 @@ ROOM = 3.0  # window side over face size
 TIGHT = 2.0  # the same where other faces are near
 MARGIN = 0.25  # face sizes that must lie between a face and the edge of its window
 JUMP = 0.5  # face sizes the speaker may move from one frame to the next ...
-DRIFT = 0.05  # ... and more for every frame it was out of sight
+DRIFT = 0.15  # ... and more for every frame it was out of sight
 SEARCH_EVERY = 5  # frames between searches while the face is lost
 FORGET = FPS  # frames after which a face anywhere in the picture counts as a new shot
 OVERLAP = 0.3  # intersection over union from which two boxes show one face
@@ -199,7 +199,7 @@ class SpeakerFollower:
 
     def _acquire(self, index: int, frame: np.ndarray) -> bool:
         """Looks for the speaker and starts a tracker on it; a second after it was lost, on anybody."""
-        found = self._look(frame)
+        found = self._look(frame) or self._look_near(frame)
         if not found and index - self._searched >= SEARCH_EVERY:
             self._searched = index
             found = self._search(frame)
@@ -216,6 +216,13 @@ class SpeakerFollower:
         alone = len(found) == 1 and height_of(candidates[0]) >= WHOLE * max(size)
         self._start(None if alone else window_around(box, self._room, size))
         return True
+
+    def _look_near(self, frame: np.ndarray) -> list[Face]:
+        """Faces about the place where the speaker was last, which may be too small to be found in the whole."""
+        if self._last is None:
+            return []
+        window = window_around(self._last[1], ROOM, _size(frame))
+        return [shifted(face, window[:2]) for face in self._look(cut(frame, window))]
 
     def _keep_in_window(self, face: Face, size: tuple[int, int]) -> None:
         """Moves the window when the face nears its edge or has changed size; the tracker then starts again."""
