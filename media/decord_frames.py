@@ -18,7 +18,7 @@ from media.pictures import Shown, sample_places
 
 _AHEAD = 4  # frames decoded ahead
 _SAME_TIME = 2e-3  # seconds; decord keeps times as float32
-_LUMA_ERROR = 1.5  # largest mean error of luma where no colour is clipped, of 255
+_LUMA_ERROR = 2.5  # largest mean error of luma where no colour is clipped, of 255
 _CLIPPED_LUMA_ERROR = 8.0  # ... anywhere
 
 _hung = threading.Event()
@@ -52,7 +52,7 @@ def read(shown: Shown, picks: np.ndarray, timeout: float) -> Iterator[np.ndarray
                 _hung.set()
                 raise Unusable(f"decord gave nothing for {timeout:g} s") from None
             if isinstance(item, Exception):
-                raise Unusable(f"decord failed: {item}") from item
+                raise Unusable(f"decord failed: {' '.join(str(item).split())[-160:]}") from item
             _recognise(item, shown, int(pick))
             yield item
             for _ in range(count - 1):

@@ -45,11 +45,14 @@ class Shown:
     """The pictures shown in a span.
 
     Attributes:
-        ticks: (M,) timestamps in the stream's time base, ascending.
+        time_base: seconds per tick of the timestamps.
+        first: timestamp of the first picture of the whole file, ticks.
+        ticks: (M,) timestamps, ascending.
         times: (M,) float64 seconds on the clip's clock.
         size: (width, height) in pixels, upright.
         orientation: (2, 2) int, how picture coordinates (x, y) turn into upright ones; identity for most.
         begin: timestamp decoding starts from, None for the beginning of the file.
+        places: (M,) how manieth picture each is that decoding from ``begin`` gives.
         luma: samples of every picture, None where the pixel format has no luma plane.
     """
 
@@ -61,6 +64,7 @@ class Shown:
     size: tuple[int, int]
     orientation: np.ndarray
     begin: int | None
+    places: np.ndarray
     luma: Luma | None
 
 
@@ -72,34 +76,36 @@ def check(timeline: Timeline, start: float, stop: float) -> Shown:
     """
     pictures = timeline.pictures
     assert pictures is not None
-    first_tick, last_tick = (int((Fraction(t) + timeline.zero) / pictures.time_base) for t in (start, stop))
+    first_tick, last_tick = (round((Fraction(t) + timeline.zero) / pictures.time_base) for t in (start, stop))
     begin, safe = _entry(pictures.keyframes, first_tick, round(_LEAD_IN / pictures.time_base))
-    seen: dict[int, np.ndarray | None] = {}
+    seen: list[int] = []
+    places: list[int] = []
+    values: list[np.ndarray | None] = []
     bad: list[str] = []
     sizes: set[tuple[int, int]] = set()
     kind: av.VideoFrame | None = None
-    for frame in decode(timeline.path, begin, safe, bad):
+    for place, frame in enumerate(decode(timeline.path, begin, safe, bad)):
         kind = kind or frame
         sizes.add((frame.width, frame.height))
         if frame.pts >= safe:
-            seen[frame.pts] = _luma(frame)
+            seen.append(frame.pts)
+            places.append(place)
+            values.append(_luma(frame))
         if frame.pts > last_tick:
             break
     if bad or not seen or kind is None:
-        # TODO expected
         wanted = pictures.times[(pictures.times >= safe) & (pictures.times <= last_tick)]
-        readable = sum(1 for time in wanted if int(time) in seen)
+        readable = min(len(wanted), int(np.isin(seen, wanted).sum()))
         raise MediaError(
             f"{timeline.path}: {readable} of {len(wanted)} pictures could be decoded "
-            f"({len(bad)} errors, the first: {bad[0] if bad else 'no picture came out'}); fetch or copy the file again"
+            f"(first problem: {bad[0] if bad else 'no picture came out'}); fetch or copy the file again"
         )
     if len(sizes) > 1:
         raise MediaError(f"{timeline.path}: its picture size changes on the way ({sorted(sizes)}); re-encode it")
-    ticks = np.array(sorted(seen), np.int64)
+    ticks = np.sort(np.array(seen, np.int64))  # decoders put pictures in order; AVI's times do not follow B-frames
     orientation = upright(kind)
     width, height = sizes.pop()
     weights = _WEIGHTS.get(kind.colorspace)
-    values = [seen[int(tick)] for tick in ticks]
     luma = None
     if weights and all(value is not None for value in values):
         luma = Luma(np.stack(values), weights)  # type: ignore[arg-type]
@@ -112,6 +118,7 @@ def check(timeline: Timeline, start: float, stop: float) -> Shown:
         size=(height, width) if orientation[0, 0] == 0 else (width, height),
         orientation=orientation,
         begin=begin,
+        places=np.array(places),
         luma=luma,
     )
 
@@ -129,9 +136,9 @@ def decode(path: Path, begin: int | None, safe: int, bad: list[str]) -> Iterator
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
-                time = packet.pts if packet.pts is not None else safe
-                if time >= safe:
-                    bad.append(f"{error.strerror or error} at {float(time * stream.time_base):.2f} s")
+                if packet.pts is None or packet.pts >= safe:
+                    at = "" if packet.pts is None else f" at {float(packet.pts * stream.time_base):.2f} s"
+                    bad.append(f"{error.strerror or error}{at}")
                 continue
             for frame in frames:
                 if frame.pts is None:

@@ -73,12 +73,13 @@ def probe(path: str | Path) -> MediaInfo:
                 raise MediaError(f"{timeline.path}: none of its pictures can be decoded; fetch or copy it again")
             pictures, matrix = timeline.pictures, upright(frame)
             width, height = (frame.height, frame.width) if matrix[0, 0] == 0 else (frame.width, frame.height)
-            length = (pictures.end - pictures.start) * pictures.time_base
+            gaps = max(1, len(pictures.times) - 1)  # a single picture lasts until the end
+            span = (pictures.times[-1] if len(pictures.times) > 1 else pictures.end) - pictures.start
             aspect = stream.sample_aspect_ratio
             found |= {
                 "width": width,
                 "height": height,
-                "fps": float(len(pictures.times) / length),
+                "fps": gaps / float(int(span) * pictures.time_base),
                 "duration": float(pictures.end * pictures.time_base - timeline.zero),
                 "first_frame": float(pictures.start * pictures.time_base - timeline.zero),
                 "pixel_aspect": float(aspect) if aspect else 1.0,

@@ -16,15 +16,15 @@ def read(shown: Shown, picks: np.ndarray) -> Iterator[np.ndarray]:
     Raises:
         MediaError: when a picture that was there a moment ago cannot be decoded any more.
     """
-    wanted = shown.ticks[picks]
+    wanted = shown.places[picks]
     given = 0
-    for frame in decode(shown.path, shown.begin, int(shown.ticks[0]), []):
+    for place, frame in enumerate(decode(shown.path, shown.begin, int(shown.ticks[0]), [])):
         if given == len(wanted):
             return
-        if frame.pts != wanted[given]:
+        if place != wanted[given]:
             continue
         picture = turned(frame.to_ndarray(format="rgb24"), shown.orientation)
-        while given < len(wanted) and frame.pts == wanted[given]:
+        while given < len(wanted) and place == wanted[given]:
             yield picture.copy()
             given += 1
     if given < len(wanted):

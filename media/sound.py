@@ -30,7 +30,8 @@ def read_sound(path: str | Path, *, start: float = 0.0, end: float | None = None
         rate: samples per second of the result.
 
     Returns:
-        (S,) float32 in [-1, 1], S = round((min(end, end of the sound) - start) * rate).
+        (S,) float32 in [-1, 1], S = round((min(end, end of the sound) - start) * rate). ``sound_duration`` gives the
+        end of the sound by its packets; where an encoder filled the last packet (MP3), decoding ends some ms earlier.
 
     Raises:
         NoSound: when the file has no sound track.
@@ -51,9 +52,9 @@ def read_sound(path: str | Path, *, start: float = 0.0, end: float | None = None
         raise MediaError(
             f"{path}: its sound ends at {float(stop):.3f} s, before {start:.3f} s where reading should start"
         )
-    samples, source_rate = _decode(path, begin + timeline.zero, stop + timeline.zero)
+    samples, source_rate, seconds = _decode(path, begin + timeline.zero, stop + timeline.zero)
     samples = resample(samples, source_rate, rate)
-    length = round((stop - begin) * rate)
+    length = round(seconds * rate)
     return np.clip(samples[rate : rate + length], -1.0, 1.0)
 
 
@@ -73,15 +74,15 @@ def resample(samples: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
     return np.pad(out, (0, max(0, length - len(out))))[:length]
 
 
-def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int]:
-    """The mean of the channels from one second before ``start`` to one second after ``stop``, and its rate.
+def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int, Fraction]:
+    """The mean of the channels from one second before ``start`` to one second after ``stop``.
 
-    The seconds around give the resampler what lies beyond the cut. Times are on the file's own clock.
+    Returns that, its rate, and how many seconds after ``start`` the sound ends, at most up to ``stop``. The seconds around give the resampler what lies beyond the cut. Times are on the file's own clock.
     """
     room: np.ndarray | None = None
     rate = expected = reached = 0
     errors: list[str] = []
-    for frame in _frames(path, start, stop, errors):
+    for frame, gapless in _frames(path, start, stop, errors):
         if room is None:
             rate = frame.sample_rate
             room = np.zeros(round((stop - start) * rate) + 2 * rate, np.float32)
@@ -91,6 +92,8 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
         place = _position(frame, start, rate) if frame.pts is not None else expected
         if abs(place - expected) <= _JITTER * rate:
             place = expected
+        elif gapless and place > max(expected, rate):
+            errors.append(f"a part is missing at {float(frame.pts * frame.time_base):.2f} s")
         mono = _mono(frame)
         expected = place + len(mono)
         mono = mono[max(0, -place) :]
@@ -110,7 +113,7 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
         )
     if not np.isfinite(room).all():
         raise MediaError(f"{path}: its sound holds values that are not numbers; export it again")
-    return room, rate
+    return room, rate, got
 
 
 def _position(frame: av.AudioFrame, start: Fraction, rate: int) -> int:
@@ -119,15 +122,19 @@ def _position(frame: av.AudioFrame, start: Fraction, rate: int) -> int:
     return round((time - start + 1) * rate)
 
 
-def _frames(path: Path, start: Fraction, stop: Fraction, errors: list[str]) -> Iterator[av.AudioFrame]:
-    """Decodes from the beginning, always: seeking is inexact in MP3 and disturbs the first frames of others."""
+def _frames(path: Path, start: Fraction, stop: Fraction, errors: list[str]) -> Iterator[tuple[av.AudioFrame, bool]]:
+    """Decodes from the beginning, always: seeking is inexact in MP3 and disturbs the first frames of others.
+
+    Yields each frame, and whether a gap before it can only be damage.
+    """
     with opened(path) as container:
+        gapless = container.format.name in ("flac", "ogg")  # their demuxers leave out what is damaged
         stream = audio_stream(container, path)
         stream.codec_context.options = {"err_detect": "crccheck"}
         try:
             for packet in container.demux(stream):
                 try:
-                    yield from packet.decode()
+                    yield from ((frame, gapless) for frame in packet.decode())
                 except av.FFmpegError as error:
                     time = packet.pts * packet.time_base if packet.pts is not None else start
                     if start <= time < stop:

@@ -28,7 +28,7 @@ def identify(path: str | Path) -> tuple[Path, int, int]:
         MediaError: when it is missing, not a file, empty, or may not be read.
     """
     # Absolute, so that FFmpeg never takes a name such as "concat:a.mp4" for a protocol.
-    path = Path(os.path.abspath(Path(path).expanduser() if str(path).startswith("~/") else path))
+    path = Path(os.path.abspath(path))
     try:
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
@@ -61,6 +61,8 @@ def opened(path: Path) -> Iterator[InputContainer]:
             f"{path}: not a readable video or sound file ({error.strerror or error}; found {_opening(path)}); "
             "it is damaged, cut short, or something else under this name: fetch or copy it again"
         ) from error
+    except UnicodeEncodeError as error:
+        raise MediaError(f"{str(path)!r}: the name is not valid UTF-8, which FFmpeg needs; rename the file") from error
     with container:
         yield container
 

@@ -23,6 +23,8 @@ from media.source import MediaError, NoSound, audio_stream, identify, opened, vi
 
 _PRIMING_PACKETS = 64  # packets decoded at most to find the first audible sample
 _PARTS = {"video": "pictures", "audio": "packets of sound"}
+_HOLE = bytes(64)
+_DENSE = ("h264", "hevc", "vp8", "vp9", "av1")
 _SLACK = Fraction(1, 2)  # seconds a track may end before the header's duration
 
 
@@ -81,6 +83,10 @@ def read_timeline(path: str | Path) -> Timeline:
 def _read_timeline(path: Path, size: int, modified: int) -> Timeline:
     del size, modified  # only there so that a changed file is read again
     with opened(path) as container:
+        if "mov" in container.format.name and not (container.streams.video or container.streams.audio):
+            raise MediaError(
+                f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
+            )
         try:
             video: VideoStream | None = video_stream(container, path)
         except MediaError as error:
@@ -136,11 +142,14 @@ class _Scan:
         time = packet.pts if packet.pts is not None else packet.dts
         if time is None:
             return
-        if packet.pts is None:
+        if packet.pts is None or self.container.format.name == "avi":
             self.guessed.add(stream.index)
         self.counts[stream.index] += 1
-        if packet.is_corrupt:
-            self.damage = f"damaged data at {float(time * stream.time_base):.2f} s"
+        # Decoders of these codecs do not notice a hole that a broken download left; a real packet has no such run.
+        hole = stream.codec_context.name in _DENSE and _HOLE in bytes(packet)
+        if packet.is_corrupt or hole:
+            at = f"{float(time * stream.time_base):.2f} s"
+            self.damage = self.damage or f"{'a hole of zero bytes' if hole else 'damaged data'} at {at}"
         priming = stream.index not in self.first_heard and self.counts[stream.index] <= _PRIMING_PACKETS
         if stream.type == "audio" and priming:
             self._listen(packet)
