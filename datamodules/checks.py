@@ -53,7 +53,7 @@ def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[st
 
     Args:
         root: for messages.
-        index: of the shards; ``extra["split"]`` names the scheme a stored split was made by.
+        index: of the shards; it names the scheme a stored split was made by.
         scheme: ``data.split``.
         sides: speaker -> splits he or she occurs in.
 
@@ -64,7 +64,7 @@ def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[st
     if not both:
         return
     names = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
-    made_with = index.extra.get("split", scheme) if scheme == "stored" else scheme
+    made_with = index.split if scheme == "stored" else scheme
     if (index.dataset, made_with) in SHARED_SPEAKERS:
         log.warning("%s: split %s has %d people on two sides (%s), as published", root, made_with, len(both), names)
         return

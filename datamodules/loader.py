@@ -14,7 +14,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.order import Order
-from datamodules.windows import BatchReader, Clip, ClipBatch, Window, training_windows
+from datamodules.slots import Parcel, SlotDataset, shared_blocks, unpack
+from datamodules.windows import Allocate, BatchReader, Clip, ClipBatch, Window, new_tensor, training_windows
 
 
 class StreamDataset(Dataset[ClipBatch]):
@@ -79,8 +80,12 @@ class StreamDataset(Dataset[ClipBatch]):
         Raises:
             ShardError: when a shard is damaged.
         """
+        return self.read(step, new_tensor)
+
+    def read(self, step: int, allocate: Allocate) -> ClipBatch:
+        """The same, its arrays made by ``allocate``."""
         windows, length = self.windows(step)
-        return self.reader.read(windows[self.streams], length, step)
+        return self.reader.read(windows[self.streams], length, step, allocate)
 
 
 class _StepsFrom(Sampler[int]):
@@ -135,12 +140,21 @@ class StreamLoader:
         """The next ``steps_per_epoch`` batches from where the loader stands."""
         for _ in range(self.steps_per_epoch):
             if self._iterator is None:
-                self._iterator = iter(_data_loader(self.dataset, _StepsFrom(self.step), self))
-            batch: ClipBatch = next(self._iterator)
-            if batch["step"] != self.step:
-                raise RuntimeError(f"batch {batch['step']} came for step {self.step}: two loops share one StreamLoader")
+                self._iterator = self._start()
+            parcel = next(self._iterator)
+            if parcel.step != self.step:
+                raise RuntimeError(f"batch {parcel.step} came for step {self.step}: two loops share one StreamLoader")
             self.step += 1
-            yield batch
+            yield unpack(parcel, self._blocks, self._pin_memory)
+
+    def _start(self) -> Iterator[Parcel]:
+        """Loader processes that read from the current step on."""
+        like = self.dataset[self.step]
+        growth = self.dataset.window / like["mask"].shape[1]  # a batch without padding may be shorter than others
+        self._blocks = shared_blocks(like, growth, self._prefetch * self._workers + 1)
+        return iter(
+            _data_loader(SlotDataset(self.dataset, self._blocks), _StepsFrom(self.step), self._workers, self._prefetch)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold: the next step, and what the order depends on."""
@@ -235,19 +249,21 @@ class EvaluationLoader:
 
     def __iter__(self) -> Iterator[ClipBatch]:
         """Batches of one clip."""
-        return iter(_data_loader(self.dataset, range(len(self.dataset)), self))
+        return iter(
+            _data_loader(self.dataset, range(len(self.dataset)), self._workers, self._prefetch, self._pin_memory)
+        )
 
 
 def _data_loader(
-    dataset: Dataset[ClipBatch], steps: Sampler[int] | range, loader: StreamLoader | EvaluationLoader
-) -> DataLoader[ClipBatch]:
+    dataset: Dataset[Any], steps: Sampler[int] | range, workers: int, prefetch: int, pin_memory: bool = False
+) -> DataLoader[Any]:
     return DataLoader(
         dataset,
         batch_size=None,
         sampler=steps,
-        num_workers=loader._workers,
-        prefetch_factor=loader._prefetch if loader._workers else None,
-        pin_memory=loader._pin_memory,
+        num_workers=workers,
+        prefetch_factor=prefetch if workers else None,
+        pin_memory=pin_memory,
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # its own, so that starting a loader does not move the training's random numbers
     )

@@ -6,14 +6,13 @@ Shapes: B clips, N frames of the window, the rest as in ``schema.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypedDict
+from typing import NamedTuple, Protocol, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import get_worker_info
 
 from datamodules.decoding import decode_frames, decode_speech
 from datamodules.order import reference_choice, window_start
@@ -90,6 +89,22 @@ class ClipBatch(TypedDict, total=False):
     video: Tensor
 
 
+Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
+
+
+def new_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """An uninitialised tensor."""
+    return torch.empty(shape, dtype=dtype)
+
+
+class StepReader(Protocol):
+    """Reads the batch of a step into tensors it is given."""
+
+    def read(self, step: int, allocate: Allocate) -> ClipBatch:
+        """The batch of ``step``, its arrays made by ``allocate``."""
+        ...
+
+
 @dataclass(frozen=True)
 class Clip:
     """A clip of the run: its unique key, its dataset's name, its place in the shards, and who reads them."""
@@ -151,8 +166,14 @@ class BatchReader:
         self.readers = list(readers)
         self.fields = tuple(dict.fromkeys(fields))
 
-    def read(self, windows: Sequence[Window], length: int, step: int) -> ClipBatch:
+    def read(self, windows: Sequence[Window], length: int, step: int, allocate: Allocate = new_tensor) -> ClipBatch:
         """The batch of the given windows, N = ``length``.
+
+        Args:
+            windows: B of them.
+            length: N.
+            step: its number.
+            allocate: makes the tensors that frames are read into.
 
         Raises:
             ShardError: when a shard is damaged, or a clip lacks a field.
@@ -176,25 +197,25 @@ class BatchReader:
         tensors: dict[str, Tensor] = {}
         for field in self.fields:
             if field in _FRAME_FIELDS:
-                tensors[field] = self._frames(windows, length, _FRAME_FIELDS[field])
+                tensors[field] = self._frames(windows, length, _FRAME_FIELDS[field], allocate)
         if "speech" in self.fields:
-            tensors["speech"] = self._speech(windows, length)
+            tensors["speech"] = self._speech(windows, length, allocate)
         if "video" in self.fields:
-            tensors["video"] = self._video(windows, length)
+            tensors["video"] = self._video(windows, length, allocate)
         if not {*_REFERENCE_FIELDS, "portraits"}.isdisjoint(self.fields):
-            tensors.update(self._references(windows))
+            tensors.update(self._references(windows, allocate))
         batch.update(tensors)  # type: ignore[typeddict-item]
         return batch
 
-    def _frames(self, windows: Sequence[Window], length: int, member: str) -> Tensor:
+    def _frames(self, windows: Sequence[Window], length: int, member: str, allocate: Allocate) -> Tensor:
         header = self._reader(windows[0]).header(windows[0].clip.entry, member)
-        out = _allocate((len(windows), length, *header.shape[1:]), header.dtype)
+        out = allocate((len(windows), length, *header.shape[1:]), _torch_dtype(header.dtype))
         for row, window in zip(out.numpy(), windows, strict=True):
             self._reader(window).read_rows(window.clip.entry, member, window.start, row[: window.frames])
             row[window.frames :] = 0
         return out
 
-    def _references(self, windows: Sequence[Window]) -> dict[str, Tensor]:
+    def _references(self, windows: Sequence[Window], allocate: Allocate) -> dict[str, Tensor]:
         """x_ref and what belongs to its frame; one row of each member is read."""
         portraits, places = [], []
         for window in windows:
@@ -204,23 +225,23 @@ class BatchReader:
         out = {"reference_frame": torch.tensor(places)}
         for field, member in _REFERENCE_FIELDS.items():
             if field in self.fields:
-                out[f"reference_{field}"] = self._rows(windows, member, places)
+                out[f"reference_{field}"] = self._rows(windows, member, places, allocate)
         if "expression" in self.fields:
-            out["first_expression"] = self._rows(windows, "expression.npy", [0] * len(windows))
+            out["first_expression"] = self._rows(windows, "expression.npy", [0] * len(windows), allocate)
         if "portraits" in self.fields:
-            out["reference_portrait"] = self._rows(windows, "portraits.npy", portraits)
+            out["reference_portrait"] = self._rows(windows, "portraits.npy", portraits, allocate)
         return out
 
-    def _rows(self, windows: Sequence[Window], member: str, rows: Sequence[int]) -> Tensor:
+    def _rows(self, windows: Sequence[Window], member: str, rows: Sequence[int], allocate: Allocate) -> Tensor:
         header = self._reader(windows[0]).header(windows[0].clip.entry, member)
-        out = _allocate((len(windows), *header.shape[1:]), header.dtype)
+        out = allocate((len(windows), *header.shape[1:]), _torch_dtype(header.dtype))
         filled = out.numpy()
         for i, (window, row) in enumerate(zip(windows, rows, strict=True)):
             self._reader(window).read_rows(window.clip.entry, member, row, filled[i : i + 1])
         return out
 
-    def _speech(self, windows: Sequence[Window], length: int) -> Tensor:
-        out = torch.zeros(len(windows), length * SAMPLES_PER_FRAME)
+    def _speech(self, windows: Sequence[Window], length: int, allocate: Allocate) -> Tensor:
+        out = allocate((len(windows), length * SAMPLES_PER_FRAME), torch.float32).zero_()
         for row, window in zip(out, windows, strict=True):
             entry = window.clip.entry
             samples = decode_speech(self._reader(window).read_bytes(entry, "speech.flac"), f"{entry.key}.speech.flac")
@@ -234,7 +255,7 @@ class BatchReader:
             row[:count] = torch.from_numpy(samples[first : first + count])
         return out
 
-    def _video(self, windows: Sequence[Window], length: int) -> Tensor:
+    def _video(self, windows: Sequence[Window], length: int, allocate: Allocate) -> Tensor:
         out = None
         for i, window in enumerate(windows):
             entry = window.clip.entry
@@ -245,7 +266,7 @@ class BatchReader:
                 f"{entry.key}.video.mp4",
             )
             if out is None:
-                out = torch.zeros(len(windows), length, *pixels.shape[1:], dtype=torch.uint8)
+                out = allocate((len(windows), length, *pixels.shape[1:]), torch.uint8).zero_()
             out[i, : window.frames] = torch.from_numpy(pixels)
         assert out is not None
         return out
@@ -259,11 +280,5 @@ def emotion_index(emotion: str | None) -> int:
     return EMOTIONS.index(emotion) if emotion in EMOTIONS else -1
 
 
-def _allocate(shape: Sequence[int], dtype: np.dtype[Any]) -> Tensor:
-    """An empty tensor; in a loader process in shared memory, so that what is read into it is never copied again."""
-    kind = torch.from_numpy(np.empty(0, dtype)).dtype
-    if get_worker_info() is None:
-        return torch.empty(tuple(shape), dtype=kind)
-    count = int(np.prod(shape, dtype=np.int64))
-    storage = torch.UntypedStorage._new_shared(count * dtype.itemsize, device="cpu")
-    return torch.empty(0, dtype=kind).set_(storage).view(tuple(shape))
+def _torch_dtype(dtype: np.dtype) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, dtype)).dtype

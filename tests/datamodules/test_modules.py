@@ -104,7 +104,7 @@ def test_published_splits_by_clip_only_warn(tmp_path, caplog):
     make_shards(tmp_path, samples=6, shards=1, dataset="hdtf", splits=("train", "test"), speech=False)
     rewrite(
         tmp_path,
-        lambda index: dataclasses.replace(with_speakers(index, lambda s: "Ann"), extra={"split": "peer"}),
+        lambda index: dataclasses.replace(with_speakers(index, lambda s: "Ann"), split="peer"),
     )
     with caplog.at_level(logging.WARNING):
         data(tmp_path, HDTFDataModule).setup()
