@@ -75,7 +75,7 @@ def _produce(shown: Shown, picks: np.ndarray, queue: Queue[np.ndarray | Exceptio
 
 
 def decoded(shown: Shown, picks: np.ndarray) -> Iterator[np.ndarray]:
-    """decord's (H, W, 3) uint8 RGB for each of the ascending, unique ``picks`` into ``shown.ticks``.
+    """Pictures from decord, (H, W, 3) uint8 RGB, for each of the ascending, unique ``picks`` into ``shown.ticks``.
 
     Raises:
         Unusable: when decord sees other times than PyAV.

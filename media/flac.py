@@ -29,7 +29,7 @@ def encode_flac(samples: np.ndarray) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format="flac", options={"fflags": "+bitexact"}) as container:
         stream = container.add_stream("flac", rate=RATE, layout="mono")
-        stream.format = "s16"  # type: ignore[misc]
+        stream.format = "s16"
         stream.options = {"flags": "+bitexact"}
         for start in range(0, len(values), _BLOCK):
             block = av.AudioFrame.from_ndarray(values[None, start : start + _BLOCK], format="s16", layout="mono")
@@ -46,7 +46,7 @@ def decode_flac(data: bytes) -> np.ndarray:
         MediaError: when the bytes are damaged, or hold another rate or more channels.
     """
     try:
-        with av.open(io.BytesIO(data), format="flac") as container:
+        with av.open(io.BytesIO(data), "r", format="flac") as container:
             stream = container.streams.audio[0]
             if stream.rate != RATE or stream.channels != 1:
                 raise MediaError(

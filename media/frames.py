@@ -112,9 +112,9 @@ def _grid(timeline: Timeline, start: float, end: float | None, fps: float) -> np
     begin = Fraction(start).limit_denominator(1_000_000)
     stop = last if end is None else Fraction(end).limit_denominator(1_000_000)
     if begin >= last or stop > last + 1 / (2 * rate):  # half an output frame is rounding
-        wanted = f"{start:.3f} s to {'the end' if end is None else f'{end:.3f} s'}"
+        span = f"{start:.3f} s to {'the end' if end is None else f'{end:.3f} s'}"
         raise MediaError(
-            f"{timeline.path}: its pictures end at {float(last):.3f} s, {wanted} was asked for; check the times asked for"
+            f"{timeline.path}: its pictures end at {float(last):.3f} s, {span} was asked for; check these times"
         )
     count = max(1, math.floor((stop - begin) * rate + Fraction(1, 2)))
     return float(begin) + np.arange(count) / float(rate)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
-from av.container import InputContainer
-from av.video.stream import VideoStream
+from av.sidedata.sidedata import Type as SideDataType
 
-from media.source import MediaError, opened, video_stream
+from media.source import MediaError, opened, seconds, video_stream
 from media.timeline import Timeline
 
 _GRID = 32  # luma is sampled at 32 x 32 places
+_THREADS = 2  # decoding threads; workers run beside each other
+_FROZEN = Fraction(1, 5)  # seconds for which pictures may be missing
 _LEAD_IN = 2.0  # seconds decoded before a span, so that its first pictures have what they refer to
 _WEIGHTS = {  # red and blue weight of luma by AVColorSpace: BT.709, unspecified, BT.470BG, SMPTE 170M, BT.2020
     1: (0.2126, 0.0722),
@@ -72,63 +74,98 @@ def check(timeline: Timeline, start: float, stop: float) -> Shown:
     """Decodes the pictures around [start, stop] seconds on the clip's clock and makes sure every one is whole.
 
     Raises:
-        MediaError: when a picture cannot be decoded, or the picture size changes on the way.
+        MediaError: when pictures cannot be decoded, or their size changes on the way.
     """
     pictures = timeline.pictures
     assert pictures is not None
-    first_tick, last_tick = (round((Fraction(t) + timeline.zero) / pictures.time_base) for t in (start, stop))
-    begin, safe = _entry(pictures.keyframes, first_tick, round(_LEAD_IN / pictures.time_base))
-    seen: list[int] = []
-    places: list[int] = []
-    values: list[np.ndarray | None] = []
-    bad: list[str] = []
-    sizes: set[tuple[int, int]] = set()
-    kind: av.VideoFrame | None = None
-    for place, frame in enumerate(decode(timeline.path, begin, safe, bad)):
-        kind = kind or frame
-        sizes.add((frame.width, frame.height))
-        if frame.pts >= safe:
-            seen.append(frame.pts)
-            places.append(place)
-            values.append(_luma(frame))
-        if frame.pts > last_tick:
-            break
-    if bad or not seen or kind is None:
-        wanted = pictures.times[(pictures.times >= safe) & (pictures.times <= last_tick)]
-        readable = min(len(wanted), int(np.isin(seen, wanted).sum()))
-        raise MediaError(
-            f"{timeline.path}: {readable} of {len(wanted)} pictures could be decoded "
-            f"(first problem: {bad[0] if bad else 'no picture came out'}); fetch or copy the file again"
-        )
-    if len(sizes) > 1:
-        raise MediaError(f"{timeline.path}: its picture size changes on the way ({sorted(sizes)}); re-encode it")
-    ticks = np.sort(np.array(seen, np.int64))  # decoders put pictures in order; AVI's times do not follow B-frames
-    orientation = upright(kind)
-    width, height = sizes.pop()
-    weights = _WEIGHTS.get(kind.colorspace)
+    first, last = (round((Fraction(t) + timeline.zero) / pictures.time_base) for t in (start, stop))
+    begin, safe = _entry(pictures.keyframes, first, round(_LEAD_IN / pictures.time_base))
+    seen = _look(timeline.path, begin, safe, last if len(pictures.keyframes) else None)
+    if begin is not None and not (seen.ticks and seen.ticks[0] <= first):  # the file's index led astray
+        begin, safe = None, pictures.start
+        seen = _look(timeline.path, begin, safe, last)
+    wanted = pictures.times[(pictures.times >= safe) & (pictures.times <= last)]
+    ticks = np.sort(np.array(seen.ticks, np.int64))  # pictures come in order; AVI's times do not follow B-frames
+    _require_whole(timeline.path, seen, ticks, wanted, _FROZEN / pictures.time_base)
     luma = None
-    if weights and all(value is not None for value in values):
-        luma = Luma(np.stack(values), weights)  # type: ignore[arg-type]
+    weights = _WEIGHTS.get(seen.colorspace)
+    values = [value for value in seen.luma if value is not None]
+    if weights and len(values) == len(ticks):
+        luma = Luma(np.stack(values), weights)
+    width, height = seen.sizes.pop()
     return Shown(
         path=timeline.path,
         time_base=pictures.time_base,
         first=pictures.start,
         ticks=ticks,
         times=ticks * float(pictures.time_base) - float(timeline.zero),
-        size=(height, width) if orientation[0, 0] == 0 else (width, height),
-        orientation=orientation,
+        size=(height, width) if seen.orientation[0, 0] == 0 else (width, height),
+        orientation=seen.orientation,
         begin=begin,
-        places=np.array(places),
+        places=np.array(seen.places),
         luma=luma,
     )
 
 
-def decode(path: Path, begin: int | None, safe: int, bad: list[str]) -> Iterator[av.VideoFrame]:
-    """Decodes pictures in the order they are shown; what fails to decode after ``safe`` is added to ``bad``."""
+@dataclass
+class _Seen:
+    """What one pass of decoding gave; ``bad`` holds what went wrong, in words."""
+
+    ticks: list[int] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    luma: list[np.ndarray | None] = field(default_factory=list)
+    sizes: set[tuple[int, int]] = field(default_factory=set)
+    bad: list[str] = field(default_factory=list)
+    orientation: np.ndarray = field(default_factory=lambda: np.eye(2, dtype=int))
+    colorspace: int = -1
+
+
+def _look(path: Path, begin: int | None, safe: int, last: int | None) -> _Seen:
+    """Decodes from ``begin`` to the first picture after ``last`` and keeps what is shown from ``safe`` on."""
+    seen = _Seen()
+    for place, (tick, frame) in enumerate(decode(path, begin, safe, seen.bad)):
+        if not seen.sizes:
+            seen.orientation, seen.colorspace = upright(frame), frame.colorspace
+        seen.sizes.add((frame.width, frame.height))
+        if tick >= safe:
+            seen.ticks.append(tick)
+            seen.places.append(place)
+            seen.luma.append(_luma(frame))
+        if last is not None and tick > last:
+            break
+    return seen
+
+
+def _require_whole(path: Path, seen: _Seen, ticks: np.ndarray, wanted: np.ndarray, frozen: Fraction) -> None:
+    """Raises MediaError when pictures are damaged, missing for longer than ``frozen`` ticks, or change in size."""
+    problem = seen.bad[0] if seen.bad else None
+    if not len(ticks):
+        problem = problem or "no picture came out"
+    elif len(wanted):
+        # Decoders skip what refers to pictures that were cut away; a few are harmless, seconds would stand still.
+        after = ticks[np.minimum(np.searchsorted(ticks, wanted), len(ticks) - 1)]
+        before = ticks[np.clip(np.searchsorted(ticks, wanted, side="right") - 1, 0, None)]
+        if np.minimum(np.abs(after - wanted), np.abs(wanted - before)).max() > frozen:
+            problem = problem or "the others refer to pictures that are not in the file"
+    if problem:
+        readable = int(np.isin(wanted, ticks).sum())
+        raise MediaError(
+            f"{path}: {readable} of {len(wanted)} pictures could be decoded (first problem: {problem}); "
+            "fetch or copy the file again"
+        )
+    if len(seen.sizes) > 1:
+        raise MediaError(f"{path}: its picture size changes on the way ({sorted(seen.sizes)}); re-encode it")
+
+
+def decode(path: Path, begin: int | None, safe: int, bad: list[str]) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decodes pictures in the order they are shown, each with its timestamp in ticks.
+
+    What fails to decode at or after ``safe`` ticks is added to ``bad``.
+    """
     with opened(path) as container:
         stream = video_stream(container, path)
         stream.thread_type = "AUTO"
-        stream.codec_context.thread_count = 2
+        stream.codec_context.thread_count = _THREADS
         stream.codec_context.options = {"err_detect": "explode"}
         if begin is not None:
             container.seek(begin, stream=stream)
@@ -137,16 +174,16 @@ def decode(path: Path, begin: int | None, safe: int, bad: list[str]) -> Iterator
                 frames = packet.decode()
             except av.FFmpegError as error:
                 if packet.pts is None or packet.pts >= safe:
-                    at = "" if packet.pts is None else f" at {float(packet.pts * stream.time_base):.2f} s"
+                    at = "" if packet.pts is None else f" at {float(seconds(packet.pts, stream.time_base)):.2f} s"
                     bad.append(f"{error.strerror or error}{at}")
                 continue
             for frame in frames:
                 if frame.pts is None:
                     bad.append("a picture without a time")
                 elif frame.is_corrupt and frame.pts >= safe:
-                    bad.append(f"damaged picture at {float(frame.pts * stream.time_base):.2f} s")
+                    bad.append(f"damaged picture at {float(seconds(frame.pts, stream.time_base)):.2f} s")
                 else:
-                    yield frame
+                    yield frame.pts, frame
 
 
 def _entry(keyframes: np.ndarray, tick: int, lead_in: int) -> tuple[int | None, int]:
@@ -160,15 +197,15 @@ def _entry(keyframes: np.ndarray, tick: int, lead_in: int) -> tuple[int | None, 
 
 
 def upright(frame: av.VideoFrame) -> np.ndarray:
-    """(2, 2) int: the display matrix, rounded to quarter turns and mirrorings; x' = m[0] . (x, y), y' = m[1] . (x, y)."""
-    for data in frame.side_data:
-        if data.type.name == "DISPLAYMATRIX":
-            a, b, _, c, d, *_ = np.frombuffer(bytes(data), "<i4").astype(np.float64)
-            norm = max(abs(a), abs(b), 1.0)
-            matrix = np.rint(np.array([[a, c], [b, d]]) / norm).astype(int)
-            if abs(round(np.linalg.det(matrix))) == 1:
-                return matrix
-    return np.eye(2, dtype=int)
+    """(2, 2) int: the display matrix, in quarter turns and mirrorings; x' = m[0] . (x, y), y' = m[1] . (x, y)."""
+    side_data: Any = frame.side_data
+    data = side_data.get(SideDataType.DISPLAYMATRIX)
+    if data is None:
+        return np.eye(2, dtype=int)
+    a, b, _, c, d, *_ = np.frombuffer(bytes(data), "<i4").astype(np.float64)
+    matrix = np.rint(np.array([[a, c], [b, d]]) / max(abs(a), abs(b), 1.0)).astype(int)
+    quarter_turns = abs(round(float(np.linalg.det(matrix)))) == 1
+    return matrix if quarter_turns else np.eye(2, dtype=int)
 
 
 def turned(picture: np.ndarray, orientation: np.ndarray) -> np.ndarray:
@@ -196,7 +233,7 @@ def _luma(frame: av.VideoFrame) -> np.ndarray | None:
         return None
     plane = frame.planes[0]
     kind = np.uint8 if first.bits == 8 else np.uint16
-    rows = np.frombuffer(plane, kind).reshape(frame.height, -1)
+    rows = np.frombuffer(memoryview(plane), kind).reshape(frame.height, -1)
     values = rows[sample_places(frame.height, frame.width)].astype(np.float32).ravel() / 2 ** (first.bits - 8)
     full = frame.color_range == _FULL_RANGE or name.startswith("yuvj")
     return values if full else np.clip((values - 16) * (255 / 219), 0, 255)

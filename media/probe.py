@@ -22,7 +22,7 @@ class MediaInfo:
     Attributes:
         width: pixels, upright.
         height: pixels, upright.
-        fps: average frame rate of the source.
+        fps: average frame rate of the source by its header, or by its timestamps where the header has none.
         duration: when the last picture ends.
         first_frame: when the first picture is shown.
         pixel_aspect: width of a pixel over its height; frames are not rescaled when it is not 1.
@@ -79,7 +79,7 @@ def probe(path: str | Path) -> MediaInfo:
             found |= {
                 "width": width,
                 "height": height,
-                "fps": gaps / float(int(span) * pictures.time_base),
+                "fps": float(stream.average_rate or gaps / (int(span) * pictures.time_base)),
                 "duration": float(pictures.end * pictures.time_base - timeline.zero),
                 "first_frame": float(pictures.start * pictures.time_base - timeline.zero),
                 "pixel_aspect": float(aspect) if aspect else 1.0,

@@ -18,7 +18,7 @@ def read(shown: Shown, picks: np.ndarray) -> Iterator[np.ndarray]:
     """
     wanted = shown.places[picks]
     given = 0
-    for place, frame in enumerate(decode(shown.path, shown.begin, int(shown.ticks[0]), [])):
+    for place, (_, frame) in enumerate(decode(shown.path, shown.begin, int(shown.ticks[0]), [])):
         if given == len(wanted):
             return
         if place != wanted[given]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from media.source import MediaError, NoSound, audio_stream, opened
+from media.source import MediaError, NoSound, audio_stream, opened, seconds
 from media.timeline import read_timeline
 
 _SLACK = Fraction(1, 10)  # seconds the decoded sound may end before its packets say
@@ -77,7 +77,8 @@ def resample(samples: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
 def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int, Fraction]:
     """The mean of the channels from one second before ``start`` to one second after ``stop``.
 
-    Returns that, its rate, and how many seconds after ``start`` the sound ends, at most up to ``stop``. The seconds around give the resampler what lies beyond the cut. Times are on the file's own clock.
+    Returns that, its rate, and how many seconds after ``start`` the sound ends, at most up to ``stop``. The seconds
+    around give the resampler what lies beyond the cut. Times are on the file's own clock.
     """
     room: np.ndarray | None = None
     rate = expected = reached = 0
@@ -93,7 +94,7 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
         if abs(place - expected) <= _JITTER * rate:
             place = expected
         elif gapless and place > max(expected, rate):
-            errors.append(f"a part is missing at {float(frame.pts * frame.time_base):.2f} s")
+            errors.append(f"a part is missing at {float(Fraction(place, rate) - 1 + start):.2f} s")
         mono = _mono(frame)
         expected = place + len(mono)
         mono = mono[max(0, -place) :]
@@ -103,12 +104,12 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
         reached = max(reached, place + len(mono))
         if reached >= len(room):
             break
-    wanted = stop - start
-    got = min(Fraction(max(0, reached - rate), rate or 1), wanted)
-    if errors or room is None or got < wanted - _SLACK:
+    span = stop - start
+    got = min(Fraction(max(0, reached - rate), rate or 1), span)
+    if errors or room is None or got < span - _SLACK:
         why = errors[0] if errors else "it ends early"
         raise MediaError(
-            f"{path}: its sound is damaged ({why}): {float(got):.2f} of {float(wanted):.2f} s could be decoded; "
+            f"{path}: its sound is damaged ({why}): {float(got):.2f} of {float(span):.2f} s could be decoded; "
             "fetch or copy it again"
         )
     if not np.isfinite(room).all():
@@ -118,7 +119,7 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
 
 def _position(frame: av.AudioFrame, start: Fraction, rate: int) -> int:
     """Index of a frame's first sample in a buffer that begins one second before ``start``."""
-    time = frame.pts * frame.time_base if frame.pts is not None else start
+    time = seconds(frame.pts, frame.time_base) if frame.pts is not None else start
     return round((time - start + 1) * rate)
 
 
@@ -136,7 +137,7 @@ def _frames(path: Path, start: Fraction, stop: Fraction, errors: list[str]) -> I
                 try:
                     yield from ((frame, gapless) for frame in packet.decode())
                 except av.FFmpegError as error:
-                    time = packet.pts * packet.time_base if packet.pts is not None else start
+                    time = seconds(packet.pts, packet.time_base) if packet.pts is not None else start
                     if start <= time < stop:
                         errors.append(f"{error.strerror or error} at {float(time):.2f} s")
         except av.FFmpegError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -90,7 +91,14 @@ def audio_stream(container: InputContainer, path: Path) -> AudioStream:
     best = container.streams.best("audio")
     if best is None:
         raise NoSound(f"{path}: has no sound track (format {container.format.name})")
+    assert isinstance(best, AudioStream)
     return best
+
+
+def seconds(ticks: int, time_base: Fraction | None) -> Fraction:
+    """A timestamp in seconds; every stream and frame FFmpeg opens has a time base."""
+    assert time_base is not None
+    return ticks * time_base
 
 
 def _is_cover(stream: VideoStream) -> bool:

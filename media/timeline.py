@@ -19,7 +19,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from media.source import MediaError, NoSound, audio_stream, identify, opened, video_stream
+from media.source import MediaError, audio_stream, identify, opened, seconds, video_stream
 
 _PRIMING_PACKETS = 64  # packets decoded at most to find the first audible sample
 _PARTS = {"video": "pictures", "audio": "packets of sound"}
@@ -88,21 +88,18 @@ def _read_timeline(path: Path, size: int, modified: int) -> Timeline:
                 f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
             )
         try:
-            video: VideoStream | None = video_stream(container, path)
-        except MediaError as error:
-            video, why = None, error
-        try:
-            audio = audio_stream(container, path)
-        except NoSound:
-            audio = None
-        if video is None and audio is None:
-            raise why
+            video = video_stream(container, path)
+        except MediaError:  # sound alone, or with cover art
+            if not container.streams.audio:
+                raise
+            video = None
+        audio = audio_stream(container, path) if container.streams.audio else None
         scan = _Scan(container)
         pictures = scan.pictures(video) if video else None
         sounds = scan.sounds(audio) if audio else None
         if pictures is None and sounds is None:
             raise MediaError(
-                f"{path}: holds no picture and no sound ({scan.damage or 'its tracks are empty'}); fetch or copy it again"
+                f"{path}: holds no picture and no sound ({scan.damage or 'empty tracks'}); fetch or copy it again"
             )
         damage = scan.missing() or scan.damage
         if damage:
@@ -148,7 +145,7 @@ class _Scan:
         # Decoders of these codecs do not notice a hole that a broken download left; a real packet has no such run.
         hole = stream.codec_context.name in _DENSE and _HOLE in bytes(packet)
         if packet.is_corrupt or hole:
-            at = f"{float(time * stream.time_base):.2f} s"
+            at = f"{float(seconds(time, stream.time_base)):.2f} s"
             self.damage = self.damage or f"{'a hole of zero bytes' if hole else 'damaged data'} at {at}"
         priming = stream.index not in self.first_heard and self.counts[stream.index] <= _PRIMING_PACKETS
         if stream.type == "audio" and priming:
@@ -159,8 +156,8 @@ class _Scan:
     def _listen(self, packet: av.Packet) -> None:
         try:
             for frame in packet.decode():
-                if frame.pts is not None and frame.samples:
-                    self.first_heard.setdefault(packet.stream.index, frame.pts * frame.time_base)
+                if frame.pts is not None:
+                    self.first_heard.setdefault(packet.stream.index, seconds(frame.pts, frame.time_base))
         except av.FFmpegError:
             return  # read_sound reports it
 
@@ -172,7 +169,7 @@ class _Scan:
         times = np.array([time for time, _, _ in rows], np.int64)
         gap = int(np.median(np.diff(times))) if len(times) > 1 else _nominal_gap(stream)
         return Pictures(
-            time_base=stream.time_base,
+            time_base=seconds(1, stream.time_base),
             start=int(times[0]),
             end=int(times[-1]) + (rows[-1][1] or gap),
             times=times,
@@ -184,9 +181,9 @@ class _Scan:
         rows = self.shown.get(stream.index)
         if not rows:
             return None
-        start = self.first_heard.get(stream.index, min(rows)[0] * stream.time_base)
+        start = self.first_heard.get(stream.index, seconds(min(rows)[0], stream.time_base))
         last = max(rows)
-        return Sounds(start=start, end=max((last[0] + last[1]) * stream.time_base, start))
+        return Sounds(start=start, end=max(seconds(last[0] + last[1], stream.time_base), start))
 
     def missing(self) -> str | None:
         """Says so when there is less in the file than its header promises."""
@@ -197,7 +194,9 @@ class _Scan:
                     return f"{found} of {expected} {_PARTS[stream.type]} could be read"
         if "matroska" in self.container.format.name and self.container.duration:
             streams = self.container.streams
-            end = max((max(rows)[0] + max(rows)[1]) * streams[index].time_base for index, rows in self.shown.items())
+            end = max(
+                seconds(max(rows)[0] + max(rows)[1], streams[index].time_base) for index, rows in self.shown.items()
+            )
             promised = Fraction(self.container.duration, av.time_base)
             if end < promised - _SLACK:
                 return f"{float(end):.2f} of {float(promised):.2f} s are in the file"
@@ -207,4 +206,4 @@ class _Scan:
 def _nominal_gap(stream: VideoStream) -> int:
     """Duration of one picture by the header, ticks."""
     rate = stream.average_rate or stream.base_rate or 25
-    return max(1, round(1 / (rate * stream.time_base)))
+    return max(1, round(1 / (rate * seconds(1, stream.time_base))))

@@ -9,9 +9,9 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from tests.helpers.flash_clips import coded, flashes, frame_times, index_of, make_clip, turn
 
 from media import FrameReader, MediaError, decord_frames, probe, read_frames, read_sound
+from tests.helpers.flash_clips import coded, flashes, frame_times, index_of, make_clip, turn
 
 NTSC = Fraction(30000, 1001)
 

@@ -10,9 +10,9 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from tests.helpers.flash_clips import frame_times, make_clip, turn, write_sound
 
 from media import FrameReader, MediaError, NoSound, probe, read_frames, read_sound
+from tests.helpers.flash_clips import frame_times, make_clip, turn, write_sound
 
 
 def fails_everywhere(path, match):
@@ -146,6 +146,19 @@ def test_damage_in_the_middle(tmp_path, codec, filling):
     path.write_bytes(data)
     with pytest.raises(MediaError, match=r"clip\.mkv: (\d+ of 50 pictures could be decoded|.* a hole of zero bytes)"):
         FrameReader(path)
+
+
+def test_a_cut_in_the_middle_of_a_group_is_noticed(tmp_path):
+    """Copied without re-encoding from between two keyframes: the first second refers to pictures that are gone."""
+    whole, cut = make_clip(tmp_path / "whole.mkv", frame_times(25, 4.0), options={"g": "50"}), tmp_path / "cut.mkv"
+    with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None and packet.pts >= 1400:
+                packet.stream = stream
+                target.mux(packet)
+    with pytest.raises(MediaError, match=r"cut\.mkv: \d+ of \d+ pictures could be decoded"):
+        FrameReader(cut)
 
 
 def first_bytes(path, number):

@@ -8,9 +8,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
-from tests.helpers.flash_clips import frame_times, make_clip, write_sound
 
 from media import MediaError, NoSound, decode_flac, encode_flac, probe, read_sound, resample, sound_duration
+from tests.helpers.flash_clips import frame_times, make_clip, write_sound
 
 
 def tone(rate, seconds=1.0, hertz=440.0, level=0.5):
