@@ -230,9 +230,9 @@ def test_portraits_keep_to_frames_where_the_face_was_seen():
     detected = np.ones(100, bool)
     detected[[0, 33, 34, 99]] = False
     assert portraits(detected) == [1, 32, 66, 98]
-    assert portraits(np.arange(100) >= 97) == [0, 97, 98, 99] or portraits(np.arange(100) >= 97)[1:] == [97, 98, 99]
+    assert portraits(np.arange(100) >= 97) == [96, 97, 98, 99]
 
 
 def test_a_very_short_clip_still_has_four_portraits():
-    assert portraits([True, True]) == [0, 0, 1, 1] or len(portraits([True, True])) == 4
-    assert set(portraits([True, True])) == {0, 1}
+    assert portraits([True, True]) == [0, 1, 1, 1]
+    assert portraits([True]) == [0, 0, 0, 0]
