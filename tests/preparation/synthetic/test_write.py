@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from preparation.synthetic import EMOTIONS, FACTOR_NAMES, identity, levels_of, write_dataset
+from preparation.synthetic import EMOTIONS, FACTOR_NAMES, identity, levels_of, render_clip, write_dataset
 from preparation.synthetic.write import plan_clips
 
 SMALL = {"identities": 2, "clips_per_identity": 2, "seconds": 1.0, "size": 64, "seed": 3}
@@ -61,8 +61,6 @@ def test_meads_videos_are_silent_and_their_sound_lies_beside(mead):
 
 
 def test_the_picture_on_disk_is_the_clip(mead):
-    from preparation.synthetic import render_clip
-
     plan = plan_clips("mead", 2, 2, 3)[0]
     clip = render_clip(identity(plan.identity), plan.emotion, plan.level, plan.sentence_seed, 1.0, 64)
     for stored, drawn in zip(decoded(mead[1][0], "video"), clip.frames(), strict=True):
