@@ -8,15 +8,18 @@ memory. So once decord has hung, the process reads with PyAV alone.
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Iterator
 from queue import Empty, Queue
+from typing import ClassVar
 
 import numpy as np
 
 from media.pictures import Shown, sample_places
 
 _AHEAD = 4  # frames decoded ahead
+_LETTING_GO = 5.0  # seconds to wait for the thread when a reader is left early
 _SAME_TIME = 2e-3  # seconds; decord keeps times as float32
 _LUMA_ERROR = 2.5  # largest mean error of luma where no colour is clipped, of 255
 _CLIPPED_LUMA_ERROR = 8.0  # ... anywhere
@@ -41,37 +44,68 @@ def read(shown: Shown, picks: np.ndarray, timeout: float) -> Iterator[np.ndarray
     if not np.array_equal(shown.orientation, np.eye(2)):
         raise Unusable("decord does not turn pictures upright")
     unique, repeats = np.unique(picks, return_counts=True)
-    queue: Queue[np.ndarray | Exception] = Queue(_AHEAD)
-    stop = threading.Event()
-    threading.Thread(target=_produce, args=(shown, unique, queue, stop), name="decord", daemon=True).start()
+    producer = _Producer(shown, unique)
     try:
         for pick, count in zip(unique, repeats, strict=True):
-            try:
-                item = queue.get(timeout=timeout)
-            except Empty:
-                _hung.set()
-                raise Unusable(f"decord gave nothing for {timeout:g} s") from None
-            if isinstance(item, Exception):
-                raise Unusable(f"decord failed: {' '.join(str(item).split())[-160:]}") from item
+            item = producer.next(timeout)
             _recognise(item, shown, int(pick))
             yield item
             for _ in range(count - 1):
                 yield item.copy()
     finally:
-        stop.set()
-        while not queue.empty():  # a producer that waits for room sees the stop
-            queue.get_nowait()
+        producer.end()
 
 
-def _produce(shown: Shown, picks: np.ndarray, queue: Queue[np.ndarray | Exception], stop: threading.Event) -> None:
-    """Puts the frame of each of the ascending, unique ``picks`` into the queue; runs in the thread."""
-    try:
-        for frame in decoded(shown, picks):
-            queue.put(frame)
-            if stop.is_set():
-                return
-    except Exception as error:  # decord raises many types; the reader decides what to do
-        queue.put(error)
+class _Producer:
+    """A thread that decodes the frames of the ascending, unique ``picks`` into a short queue."""
+
+    live: ClassVar[set[_Producer]] = set()
+
+    def __init__(self, shown: Shown, picks: np.ndarray) -> None:
+        self.queue: Queue[np.ndarray | Exception] = Queue(_AHEAD)
+        self.stop = threading.Event()
+        self.patience = _LETTING_GO
+        self.thread = threading.Thread(target=self._run, args=(shown, picks), name="decord", daemon=True)
+        self.live.add(self)
+        self.thread.start()
+
+    def next(self, timeout: float) -> np.ndarray:
+        """The next frame; raises Unusable when decord failed, or gave nothing for ``timeout`` seconds."""
+        try:
+            item = self.queue.get(timeout=timeout)
+        except Empty:
+            _hung.set()
+            self.patience = 0.0
+            raise Unusable(f"decord gave nothing for {timeout:g} s") from None
+        if isinstance(item, Unusable):
+            raise item
+        if isinstance(item, Exception):
+            raise Unusable(f"decord failed: {' '.join(str(item).split())[-160:]}") from item
+        return item
+
+    def end(self) -> None:
+        """Stops the thread and waits until decord has let go of the file, unless it hangs."""
+        self.stop.set()
+        while not self.queue.empty():  # a thread that waits for room sees the stop
+            self.queue.get_nowait()
+        self.thread.join(self.patience)
+        self.live.discard(self)
+
+    def _run(self, shown: Shown, picks: np.ndarray) -> None:
+        try:
+            for frame in decoded(shown, picks):
+                self.queue.put(frame)
+                if self.stop.is_set():
+                    return
+        except Exception as error:  # decord raises many types; the reader decides what to do
+            self.queue.put(error)
+
+
+@atexit.register
+def _end_all() -> None:
+    """A decoder that still runs while Python shuts down would abort the process from C++."""
+    for producer in list(_Producer.live):
+        producer.end()
 
 
 def decoded(shown: Shown, picks: np.ndarray) -> Iterator[np.ndarray]:
