@@ -105,7 +105,7 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
     except Rejected as rejected:
         return PreparedClip(work.rejected(rejected.reason, rejected.detail))
     except MediaError as error:
-        return PreparedClip(work.rejected(Reason.DECODE_ERROR, str(error)))
+        return PreparedClip(work.rejected(Reason.DECODE_ERROR, work.without_path(error)))
 
 
 class _ClipWork:
@@ -179,6 +179,13 @@ class _ClipWork:
         status = "failed" if reason in FAILURES else "rejected"
         return self._report(status, reason, detail)
 
+    def without_path(self, error: Exception) -> str:
+        """The error's words; the report's own row already names the file."""
+        text = str(error)
+        for path in (self.clip.path, self.clip.audio):
+            text = text.partition(f"{path.name}: ")[2] or text if path else text
+        return text
+
     def _report(self, status: str, reason: Reason | None = None, detail: str = "") -> ClipReport:
         return ClipReport(
             source=self.clip.name,
@@ -206,7 +213,7 @@ class _ClipWork:
             sound = read_sound(clip.audio or clip.path, start=clip.start, end=clip.end, rate=SAMPLE_RATE)
         except NoSound as error:
             if audio.required:
-                raise Rejected(Reason.NO_AUDIO, str(error)) from error
+                raise Rejected(Reason.NO_AUDIO, self.without_path(error)) from error
             self.notes.append("no sound: stored as silence")
             return None
         loudest = loudest_second(sound)

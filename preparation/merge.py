@@ -55,11 +55,14 @@ def unfinished(output: Path, plan: Plan) -> list[str]:
     return [shard.name for shard in plan.shards if not record_path(output, shard.name).exists()]
 
 
-def merge(output: Path, plan: Plan) -> Index:
+def merge(output: Path, plan: Plan) -> Index | None:
     """Writes ``index.json`` and ``report.json`` from all records of a finished plan.
 
+    Returns:
+        The index, or None, and no file, where no clip was kept.
+
     Raises:
-        ShardError: when a shard is unfinished or missing, no clip was kept, or parts used different encoders.
+        ShardError: when a shard is unfinished or missing, or parts used different encoders.
     """
     waiting = unfinished(output, plan)
     if waiting:
@@ -71,7 +74,7 @@ def merge(output: Path, plan: Plan) -> Index:
     write_report(output, plan, records)
     kept = [record for record in records if record["shard"] is not None]
     if not kept:
-        raise ShardError(f"{output}: no clip was kept, so there is no index; {output / REPORT_NAME} says why")
+        return None
     for record in kept:
         if record["encoders"] != kept[0]["encoders"]:
             raise ShardError(
@@ -94,6 +97,7 @@ def merge(output: Path, plan: Plan) -> Index:
         codec_scale=kept[0]["codec_scale"],
         shards=tuple(ShardEntry(**record["shard"]) for record in kept),
         samples=samples,
+        split=plan.settings["dataset"]["split"],
         latent=LatentStatistics(
             mean=tuple(mean.tolist()),
             std=tuple(np.sqrt(np.maximum(squares / count - mean**2, 0)).tolist()),

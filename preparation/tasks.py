@@ -26,6 +26,7 @@ from preparation.report import progress_bar, step_seconds, step_table, summary_t
 from preparation.run import ClipWorkers, Described, write_shards
 
 TOO_MANY_REJECTED = 3
+LOG_WIDTH = 160  # columns of tables in a log file
 
 
 def prepare_task(config: PrepareConfig) -> int:
@@ -36,7 +37,7 @@ def prepare_task(config: PrepareConfig) -> int:
     """
     assert config.output is not None
     assert config.dataset is not None
-    console = Console(stderr=True)
+    console = _console()
     output = Path(config.output)
     _make_output(output)
     clips = _find(config, output, console)
@@ -72,7 +73,7 @@ def merge_task(config: PrepareConfig) -> int:
     plan = read_plan(output)
     if plan is None:
         raise ShardError(f"{output / PARTS_FOLDER}: holds no plan; it is not an output folder of prepare.py")
-    _merge(output, plan, Console(stderr=True))
+    _merge(output, plan, _console())
     return 0
 
 
@@ -83,7 +84,7 @@ def check_task(config: PrepareConfig) -> int:
         0, or 1 when there are problems; each is printed.
     """
     assert config.output is not None
-    console = Console()
+    console = _console(stderr=False)
     folder = Path(config.output)
     index = Index.read(folder)
     with progress_bar(console, "checking", "shards", len(index.shards)) as bar:
@@ -107,9 +108,16 @@ def weights_task(config: PrepareConfig) -> int:
     Returns:
         0, or 1 when something is still missing; the table says what to do about it.
     """
-    console = Console()
+    console = _console(stderr=False)
     report = fetch_preset(config.preset, lambda line: console.print(line, markup=False, soft_wrap=True))
     return 0 if report.complete else 1
+
+
+def _console(stderr: bool = True) -> Console:
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    return console
 
 
 TASKS = {"prepare": prepare_task, "merge": merge_task, "check": check_task, "weights": weights_task}
@@ -210,11 +218,11 @@ def _write(
 
 
 def _merge(output: Path, plan: Plan, console: Console) -> None:
-    try:
-        index = merge(output, plan)
-    finally:
-        if (output / REPORT_NAME).exists():
-            console.print(f"report         {output / REPORT_NAME}", markup=False, soft_wrap=True)
+    index = merge(output, plan)
+    console.print(f"report         {output / REPORT_NAME}", markup=False, soft_wrap=True)
+    if index is None:
+        console.print("no clip was kept, so there is no index; the report says why")
+        return
     sheet = draw_contact_sheet(output, index)
     console.print(f"contact sheet  {sheet}", markup=False, soft_wrap=True)
     console.print(f"index          {output / INDEX_NAME}", markup=False, soft_wrap=True)
