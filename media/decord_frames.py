@@ -49,9 +49,9 @@ def read(shown: Shown, picks: np.ndarray, timeout: float) -> Iterator[np.ndarray
         for pick, count in zip(unique, repeats, strict=True):
             item = producer.next(timeout)
             _recognise(item, shown, int(pick))
-            yield item
-            for _ in range(count - 1):
+            for _ in range(count - 1):  # copies first: a frame belongs to whoever got it
                 yield item.copy()
+            yield item
     finally:
         producer.end()
 

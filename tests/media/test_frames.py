@@ -289,10 +289,12 @@ def test_python_ends_cleanly_with_a_clip_half_read(tmp_path):
 
 
 def test_repeated_frames_are_not_shared(tmp_path):
-    path = make_clip(tmp_path / "clip.mp4", frame_times(10, 1.0), audio=None)
-    frames = list(read_frames(path))
-    for one, other in itertools.combinations(frames, 2):
-        assert not np.shares_memory(one, other)
+    path = make_clip(tmp_path / "clip.mp4", frame_times(10, 0.9), audio=None)
+    shown = []
+    for frame in read_frames(path):
+        shown.append(index_of(frame))
+        frame[:] = 255  # what one reader does to its frame is not seen in the next
+    assert set(shown) == set(range(9))
 
 
 def test_reading_twice_gives_the_same(tmp_path):
