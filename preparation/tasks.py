@@ -208,7 +208,7 @@ def _write(
         try:
             write_shards(mine, workers, output, described, on_clip)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             free = shutil.disk_usage(output).free
             raise ShardError(
