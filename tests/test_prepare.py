@@ -243,7 +243,8 @@ def test_a_full_disk_is_said_and_then_mended(whole, raw, tmp_path):
 @pytest.mark.slow
 def test_a_clip_that_takes_too_long_fails_alone(raw, tmp_path):
     speaker = sorted(folder for folder in raw.iterdir() if folder.is_dir())[0]
-    done = prepare(dataset="folder", preset="tiny", source=speaker, output=tmp_path, workers=2, clip_timeout=0.02)
+    keys = {"dataset": "folder", "preset": "tiny", "audio__required": "false", "clip_timeout": 0.02}
+    done = prepare(**keys, source=speaker, output=tmp_path)
     assert done.returncode == 3
     assert {clip["reason"] for clip in report(tmp_path).values()} == {"timeout"}
 
