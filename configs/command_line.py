@@ -87,6 +87,13 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
     sys.exit(status)
 
 
+def compose(config_name: str, config: type[Config], overrides: Sequence[str]) -> Config:
+    """The typed configuration a command line would give, without running anything; for scripts and notebooks."""
+    schema.register()
+    with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
+        return to_typed(hydra.compose(config_name, quote_literals(overrides, literal_keys(config))), config)
+
+
 def to_typed(composed: DictConfig, config: type[Config]) -> Config:
     """The composed configuration as an instance of its dataclass."""
     missing = OmegaConf.missing_keys(composed)
