@@ -139,7 +139,7 @@ def memory(root: Path, workers: int, samples: int) -> None:
 
 
 def read_raw(shards: list[Path], processes: int, keep: bool) -> int:
-    """Reads files end to end, each process its share, into memory for a whole shard or into 4 MiB; returns the bytes."""
+    """Reads files end to end, each process its share, into memory for a whole shard or 4 MiB; returns the bytes."""
     jobs = [
         multiprocessing.get_context("fork").Process(target=_read_files, args=(shards[part::processes], keep))
         for part in range(max(1, processes))
