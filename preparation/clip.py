@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -21,7 +22,9 @@ import torch
 
 from configs.schema import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, SampleMeta
+from encoders.checkpoints import WeightsError
 from encoders.landmarks.boxes import face_boxes
+from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS, SAMPLE_RATE, FaceTrack
 from media import FrameReader, MediaError, NoSound, encode_flac, encode_video, probe, read_sound
 from preparation.clips import FAILURES, ClipReport, ClipSource, Reason, Rejected, media_problem
@@ -48,7 +51,7 @@ class PreparedClip:
 def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) -> PreparedClip:
     """Prepares one clip; whatever is wrong with it ends in its report, never in an exception.
 
-    Only what would hit every clip alike (missing weights, no memory, no disk) is raised.
+    Only what would hit every clip alike (missing weights, a landmark detector that cannot start) is raised.
     """
     work = _ClipWork(clip, encoders, config)
     try:
@@ -57,6 +60,12 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
         return PreparedClip(work.rejected(rejected))
     except MediaError as error:
         return PreparedClip(work.rejected(media_problem(clip, error)))
+    except (WeightsError, FaceLandmarkerError):
+        raise
+    except Exception as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        told = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+        return PreparedClip(work.rejected(Rejected(Reason.ERROR, told)))
 
 
 class _ClipWork:

@@ -30,6 +30,7 @@ class Reason(StrEnum):
     UNKNOWN_NAME = "unknown_name"
     DUPLICATE = "duplicate"
     NOT_FINITE = "not_finite"
+    ERROR = "error"
     TIMEOUT = "timeout"
     CRASHED = "crashed"
 
@@ -53,12 +54,15 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.UNKNOWN_NAME: "the path does not follow the dataset's naming, so speaker and labels are unknown",
     Reason.DUPLICATE: "the same clip is there under another name",
     Reason.NOT_FINITE: "an encoder gave NaN or infinite values",
+    Reason.ERROR: "something nobody foresaw; please report it",
     Reason.TIMEOUT: "the clip took longer than clip_timeout",
     Reason.CRASHED: "the worker process died while at it",
 }
 
 # What the input does not offer is rejected; what went wrong while working on it has failed.
-FAILURES = frozenset({Reason.DECODE_ERROR, Reason.UNREADABLE, Reason.NOT_FINITE, Reason.TIMEOUT, Reason.CRASHED})
+FAILURES = frozenset(
+    {Reason.DECODE_ERROR, Reason.UNREADABLE, Reason.NOT_FINITE, Reason.ERROR, Reason.TIMEOUT, Reason.CRASHED}
+)
 
 
 class Rejected(Exception):

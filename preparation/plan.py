@@ -132,7 +132,7 @@ def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]
     pieces = math.ceil(round(seconds * FPS) / (max_seconds * FPS))  # in frames: 20.001 s is not two clips
     if pieces <= 1:
         return [(clip, seconds)]
-    marks = [clip.start + math.floor(seconds * FPS * piece / pieces) / FPS for piece in range(pieces)]
+    marks = [clip.start + round(seconds * FPS * piece / pieces) / FPS for piece in range(pieces)]
     ends: list[float | None] = [*marks[1:], clip.end]
     return [
         (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError
@@ -56,6 +57,8 @@ class ClipWorkers:
         self.config = config
         device = resolve_device(config.device)
         self.workers = config.workers or default_workers(device)
+        # Libraries leave semaphores behind in workers that are ended; Python's tracker removes them and need not say so.
+        sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
         # Spawned, not forked: the parent has threads, and CUDA does not survive a fork.
         self._pool = ProcessPool(
             self.workers, context=get_context("spawn"), initializer=_start_worker, initargs=(config, device)

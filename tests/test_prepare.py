@@ -11,11 +11,15 @@ import time
 from pathlib import Path
 
 import av
+import diffusers
 import numpy as np
 import psutil
 import pytest
+import torch
+import transformers
 
 from datamodules.schema import Index
+from encoders.motion.fan import FanEncoder
 from media import VideoWriter, read_frames
 from preparation.check import check
 from preparation.synthetic import write_dataset
@@ -302,3 +306,38 @@ def test_real_clips_small(assets, asset_weights, tmp_path):
     assert index.encoders["codec"].weights.keys() == {"taef2_encoder.pth", "taef2_decoder.pth"}
     assert index.dimensions.latent_size == 16
     assert 0.3 < np.mean(index.latent.std) < 2
+
+
+@pytest.mark.slow
+def test_the_papers_networks_from_end_to_end(assets, tmp_path):
+    """The real architectures, small and untrained: what is tested is that preset paper's parts fit each other."""
+    weights, source, output = tmp_path / "weights", tmp_path / "videos", tmp_path / "out"
+    source.mkdir()
+    torch.manual_seed(0)
+    speech = transformers.Wav2Vec2Config(
+        hidden_size=48, num_attention_heads=4, intermediate_size=64, conv_dim=(32,) * 7, num_conv_pos_embeddings=16
+    )
+    transformers.Wav2Vec2Model(speech).save_pretrained(weights / "wav2vec2")
+    diffusers.AutoencoderKLTemporalDecoder(
+        block_out_channels=(32, 32, 64, 64), layers_per_block=1, down_block_types=("DownEncoderBlock2D",) * 4
+    ).save_pretrained(weights / "vae")
+    torch.save(FanEncoder().state_dict(), weights / "motion_model.pth")
+    shutil.copy(assets / "weights/face_landmarker.task", weights)
+    clip = sorted((assets / "data/video").glob("hdtf_RD*.mp4"))[0]
+    shutil.copy(clip, source)
+    done = subprocess.run(
+        command(
+            dataset="folder", preset="paper", source=source, output=output, frame_size=128, max_seconds=1.2,
+            encoders__audio__options__model=weights / "wav2vec2", encoders__codec__options__model=weights / "vae",
+        ),
+        cwd=ROOT, capture_output=True, text=True, timeout=280,
+        env={**os.environ, "EMOTIVETALK_WEIGHTS": str(weights), "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert check(output) == []
+    index = Index.read(output)
+    assert (index.dimensions.audio_layers, index.dimensions.audio_width) == (12, 48)
+    assert (index.dimensions.lip_width, index.dimensions.expression_width) == (512, 30)
+    assert (index.dimensions.latent_channels, index.dimensions.latent_size, index.codec_scale) == (4, 16, 0.18215)
+    assert sorted(sample.frames for sample in index.samples) == [26, 26]
+    assert "leaked" not in done.stderr
