@@ -57,7 +57,7 @@ class ClipWorkers:
         self.config = config
         device = resolve_device(config.device)
         self.workers = config.workers or default_workers(device)
-        # Libraries leave semaphores behind in workers that are ended; Python's tracker removes them and need not say so.
+        # Libraries leave semaphores behind in workers that end; Python's tracker removes them and need not say so.
         sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
         # Spawned, not forked: the parent has threads, and CUDA does not survive a fork.
         self._pool = ProcessPool(

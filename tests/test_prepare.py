@@ -1,5 +1,6 @@
 """prepare.py as people run it: through the shell, killed, in parts, on bad files, and on real clips."""
 
+import itertools
 import json
 import os
 import resource
@@ -20,7 +21,7 @@ import transformers
 
 from datamodules.schema import Index
 from encoders.motion.fan import FanEncoder
-from media import VideoWriter, read_frames
+from media import VideoWriter, read_frames, read_sound
 from preparation.check import check
 from preparation.synthetic import write_dataset
 
@@ -324,10 +325,12 @@ def test_the_papers_networks_from_end_to_end(assets, tmp_path):
     torch.save(FanEncoder().state_dict(), weights / "motion_model.pth")
     shutil.copy(assets / "weights/face_landmarker.task", weights)
     clip = sorted((assets / "data/video").glob("hdtf_RD*.mp4"))[0]
-    shutil.copy(clip, source)
+    with VideoWriter(source / "a second.mp4", size=(512, 512), sound=read_sound(clip)[: 26 * 640]) as writer:
+        for frame in itertools.islice(read_frames(clip), 26):
+            writer.write(frame)
     done = subprocess.run(
         command(
-            dataset="folder", preset="paper", source=source, output=output, frame_size=128, max_seconds=1.2,
+            dataset="folder", preset="paper", source=source, output=output, frame_size=128,
             encoders__audio__options__model=weights / "wav2vec2", encoders__codec__options__model=weights / "vae",
         ),
         cwd=ROOT, capture_output=True, text=True, timeout=280,
@@ -339,5 +342,5 @@ def test_the_papers_networks_from_end_to_end(assets, tmp_path):
     assert (index.dimensions.audio_layers, index.dimensions.audio_width) == (12, 48)
     assert (index.dimensions.lip_width, index.dimensions.expression_width) == (512, 30)
     assert (index.dimensions.latent_channels, index.dimensions.latent_size, index.codec_scale) == (4, 16, 0.18215)
-    assert sorted(sample.frames for sample in index.samples) == [26, 26]
+    assert [sample.frames for sample in index.samples] == [26]
     assert "leaked" not in done.stderr
