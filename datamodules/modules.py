@@ -6,10 +6,11 @@ import hashlib
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from configs.schema import DataConfig
@@ -131,6 +132,21 @@ class ShardDataModule(LightningDataModule):
             deviations.append(math.sqrt(max(0.0, square - mean**2)))
         return LatentStatistics(tuple(means), tuple(deviations), frames)
 
+    def motions(self, split: str = "train") -> Iterator[tuple[Clip, np.ndarray, np.ndarray]]:
+        """Every clip of a split in fixed order with its whole lip (F, d_l) and expression (F, d_e), float32.
+
+        Raises:
+            ShardError: when the split is empty or a shard is damaged.
+        """
+        sizes = self.dimensions
+        for clip in self._split_clips(split):
+            lip = np.empty((clip.entry.frames, sizes.lip_width), np.float32)
+            expression = np.empty((clip.entry.frames, sizes.expression_width), np.float32)
+            reader = self._readers[clip.reader]
+            reader.read_rows(clip.entry, "lip.npy", 0, lip)
+            reader.read_rows(clip.entry, "expression.npy", 0, expression)
+            yield clip, lip, expression
+
     def train_dataloader(self) -> StreamLoader:
         """This rank's part of the training order; resumable."""
         config, clips = self.config, self._split_clips("train")
@@ -156,9 +172,19 @@ class ShardDataModule(LightningDataModule):
         """Every test clip from its first to its last frame."""
         return self._evaluation("test", None)
 
-    def _evaluation(self, split: str, window: int | None) -> EvaluationLoader:
+    def whole_clips(self, split: str, fields: Sequence[str]) -> EvaluationLoader:
+        """Every clip of a split once, from its first to its last frame: for statistics over it.
+
+        Args:
+            split: train, val or test.
+            fields: what to read, instead of ``data.fields``.
+        """
+        return self._evaluation(split, None, fields)
+
+    def _evaluation(self, split: str, window: int | None, fields: Sequence[str] | None = None) -> EvaluationLoader:
         clips = self._split_clips(split)
-        dataset = EvaluationDataset(clips, BatchReader(self._readers, self.config.fields), window, *self._rank())
+        reader = BatchReader(self._readers, self.config.fields if fields is None else fields)
+        dataset = EvaluationDataset(clips, reader, window, *self._rank())
         return EvaluationLoader(dataset, workers=self.config.workers)
 
     def _order(self, clips: list[Clip]) -> Order:
