@@ -61,7 +61,7 @@ class AudioToLip(nn.Module):
         super().__init__()
         self.project = nn.Linear(audio_width, width)
         self.layer_embedding = nn.Parameter(0.02 * torch.randn(audio_layers, width))
-        self.offset_embedding = nn.Parameter(0.02 * torch.randn(WINDOW, 1, width))
+        self.offset_embedding = nn.Parameter(0.5 * torch.randn(WINDOW, 1, width))  # beside tokens of unit variance
         self.latents = nn.Parameter(0.02 * torch.randn(latents, width))
         self.audio_norm = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(PerceiverBlock(width, head_width) for _ in range(depth))
@@ -69,13 +69,12 @@ class AudioToLip(nn.Module):
 
     def forward(self, audio: Tensor, mask: Tensor) -> Tensor:
         """(B, N, L, D) audio features and their (B, N) mask -> (B, N, d_l) standardised lip latents."""
-        # Projected before the windows are gathered: every frame is heard by five, and projected once.
-        frames = self.project(audio.to(self.project.weight.dtype)) + self.layer_embedding
-        tokens = self.audio_norm(audio_windows(frames, mask) + self.offset_embedding)
-        tokens = tokens.flatten(2, 3).flatten(0, 1)
-        latents = self.latents.expand(len(tokens), -1, -1)
+        frames = self.audio_norm(self.project(audio.to(self.project.weight.dtype)) + self.layer_embedding)
+        latents = self.latents.expand(mask.numel(), -1, -1)
         for block in self.blocks:
-            latents = block(latents, tokens)
+            # Keys and values are linear in frame + offset: made once per frame, though five windows hear it.
+            heard = audio_windows(block.listen.to_kv(frames), mask) + block.listen.to_kv(self.offset_embedding)
+            latents = block(latents, heard.flatten(2, 3).flatten(0, 1))
         return self.head(latents.mean(1)).unflatten(0, audio.shape[:2])
 
 
@@ -89,9 +88,9 @@ class PerceiverBlock(nn.Module):
         self.exchange = Attention(width, head_width)
         self.exchange_mlp = feed_forward(width)
 
-    def forward(self, latents: Tensor, tokens: Tensor) -> Tensor:
-        """(M, K, C) latents and (M, T, C) normalised tokens -> (M, K, C)."""
-        latents = latents + self.listen(latents, tokens)
+    def forward(self, latents: Tensor, heard: Tensor) -> Tensor:
+        """(M, K, C) latents and (M, T, 2C) keys and values made by ``listen.to_kv`` -> (M, K, C)."""
+        latents = latents + self.listen.attend(latents, heard)
         latents = latents + self.listen_mlp(latents)
         latents = latents + self.exchange(latents)
         return latents + self.exchange_mlp(latents)
@@ -126,9 +125,12 @@ class Attention(nn.Module):
             context: (M, S, C), already normalised; None for ``x`` itself.
             allowed: boolean, broadcast to (M, heads, T, S), True where attention may look.
         """
-        normed = self.norm(x)
-        key, value = self.to_kv(normed if context is None else context).chunk(2, dim=-1)
-        query, key, value = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in (self.to_q(normed), key, value))
+        return self.attend(x, self.to_kv(self.norm(x) if context is None else context), allowed)
+
+    def attend(self, x: Tensor, key_value: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """The same with (M, S, 2C) keys and values already made."""
+        projected = (self.to_q(self.norm(x)), *key_value.chunk(2, dim=-1))
+        query, key, value = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in projected)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
         return self.to_out(attended.transpose(1, 2).flatten(2))
 
