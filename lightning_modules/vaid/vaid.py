@@ -14,6 +14,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from configs.schema import VAIDConfig
 from datamodules.schema import Dimensions
@@ -107,7 +108,7 @@ class VAID(nn.Module):
             guidance: classifier-free guidance scale, 1 for none; None for the configured one.
 
         Returns:
-            (B, N, d_e).
+            (B, N, d_e); what stands where ``mask`` is False means nothing.
 
         Raises:
             ValueError: when the number of seeds is not B.
@@ -116,6 +117,14 @@ class VAID(nn.Module):
             raise ValueError(f"{len(seeds)} seeds for {len(audio)} clips: give one for each")
         config = self.config
         mask = _mask_of(audio) if mask is None else mask
+        if audio.shape[1] > config.window and not bool(mask.all()):
+            # Where windows lie depends on a clip's own length, so clips of unequal length go through one by one.
+            lengths = mask.sum(1).tolist()
+            alone = [
+                self.sample_expression(audio[i, None, :n], portrait[i, None], e_cond[i, None], [seeds[i]], None, steps, guidance)
+                for i, n in enumerate(lengths)
+            ]
+            return torch.cat([F.pad(e_a, (0, 0, 0, audio.shape[1] - e_a.shape[1])) for e_a in alone])
         around = self.di_cte.surroundings(audio, portrait, mask)
         noise = self.sequence_noise(seeds, mask)
         guidance = config.guidance if guidance is None else guidance
