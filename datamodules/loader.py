@@ -6,7 +6,6 @@ length, so Lightning does not fetch ahead of the step it runs, and what it count
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.order import Order
-from datamodules.slots import Parcel, SlotDataset, shared_blocks, unpack
+from datamodules.slots import SlotDataset, Slots, Tasks
 from datamodules.windows import Allocate, BatchReader, Clip, ClipBatch, Window, new_tensor, training_windows
 
 
@@ -88,16 +87,6 @@ class StreamDataset(Dataset[ClipBatch]):
         return self.reader.read(windows[self.streams], length, step, allocate)
 
 
-class _StepsFrom(Sampler[int]):
-    """The steps from one on, for ever."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def __iter__(self) -> Iterator[int]:
-        return itertools.count(self.step)
-
-
 class StreamLoader:
     """Batches of an endless training order in virtual epochs of fixed length.
 
@@ -130,6 +119,7 @@ class StreamLoader:
         self._workers = workers
         self._pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._prefetch = prefetch
+        self._slots: Slots
         self._iterator: Any = None  # Lightning stops the processes of an attribute of this name at its teardown
 
     def __len__(self) -> int:
@@ -140,21 +130,28 @@ class StreamLoader:
         """The next ``steps_per_epoch`` batches from where the loader stands."""
         for _ in range(self.steps_per_epoch):
             if self._iterator is None:
-                self._iterator = self._start()
+                self._slots = self._new_slots()
+                self._iterator = iter(
+                    _data_loader(
+                        SlotDataset(self.dataset, self._slots.blocks),
+                        Tasks(self.step, self._slots),
+                        self._workers,
+                        self._prefetch,
+                    )
+                )
             parcel = next(self._iterator)
-            if parcel.step != self.step:
-                raise RuntimeError(f"batch {parcel.step} came for step {self.step}: two loops share one StreamLoader")
+            if parcel.task.step != self.step:
+                raise RuntimeError(
+                    f"batch {parcel.task.step} came for step {self.step}: two loops share one StreamLoader"
+                )
             self.step += 1
-            yield unpack(parcel, self._blocks, self._pin_memory)
+            yield self._slots.unpack(parcel, self._pin_memory)
 
-    def _start(self) -> Iterator[Parcel]:
-        """Loader processes that read from the current step on."""
+    def _new_slots(self) -> Slots:
+        """Blocks for all batches under way and three in the training loop's hands."""
         like = self.dataset[self.step]
         growth = self.dataset.window / like["mask"].shape[1]  # a batch without padding may be shorter than others
-        self._blocks = shared_blocks(like, growth, self._prefetch * self._workers + 1)
-        return iter(
-            _data_loader(SlotDataset(self.dataset, self._blocks), _StepsFrom(self.step), self._workers, self._prefetch)
-        )
+        return Slots(like, growth, self._prefetch * self._workers + 3)
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold: the next step, and what the order depends on."""
@@ -255,7 +252,7 @@ class EvaluationLoader:
 
 
 def _data_loader(
-    dataset: Dataset[Any], steps: Sampler[int] | range, workers: int, prefetch: int, pin_memory: bool = False
+    dataset: Dataset[Any], steps: Sampler[Any] | range, workers: int, prefetch: int, pin_memory: bool = False
 ) -> DataLoader[Any]:
     return DataLoader(
         dataset,

@@ -1,25 +1,29 @@
-"""How batches come from loader processes: through a few blocks of shared memory that are used over and over.
+"""How batches come from loader processes: in blocks of shared memory that are lent out, and used over and over.
 
 PyTorch's way makes new shared memory for every tensor of every batch: its pages must be zeroed and mapped on both
 sides, which takes several times as long as reading the data, and a file descriptor crosses a socket for each tensor.
-Here the arrays of a batch are read into one block that both sides have mapped from the start, and leave it by one copy.
-
-A loader with W processes that each read P batches ahead has at most the steps n .. n + P W under way while step n is
-copied out, so P W + 1 blocks, used in turn by step number, are never written and read at once.
+Here the arrays of a batch are read into one block that both sides have mapped from the start. The batch's tensors are
+views of it; when the last of them is gone, the block is free for another step. Whoever keeps batches just makes blocks
+scarce: a step that finds none free travels PyTorch's way.
 """
 
 from __future__ import annotations
 
+import itertools
+import weakref
+from collections import deque
+from collections.abc import Iterator
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, Sampler
 
 from datamodules.windows import ClipBatch, StepReader
 
 _ALIGNMENT = 64
+_SMALL = 4096  # bytes up to which a tensor is pickled rather than given shared memory of its own
 
 
 class Place(NamedTuple):
@@ -30,10 +34,17 @@ class Place(NamedTuple):
     dtype: torch.dtype
 
 
+class Task(NamedTuple):
+    """What a loader process is asked for: a step, and the block to read it into, -1 for none."""
+
+    step: int
+    slot: int
+
+
 class Parcel(NamedTuple):
     """A batch on its way: what it holds, with places for the tensors in the block and arrays for small ones."""
 
-    step: int
+    task: Task
     items: dict[str, Any]
     used: int
 
@@ -58,42 +69,86 @@ class Block:
         return tensor
 
 
+class Slots:
+    """The blocks, and which of them are free; lives in the training process.
+
+    Args:
+        like: a batch.
+        growth: how many times as large as it a batch may be.
+        count: blocks.
+    """
+
+    def __init__(self, like: ClipBatch, growth: float, count: int) -> None:
+        size = sum(value.nbytes + _ALIGNMENT for value in like.values() if isinstance(value, Tensor))
+        width = -(-int(size * growth) // _ALIGNMENT) * _ALIGNMENT
+        self.blocks = torch.empty(count, width, dtype=torch.uint8).share_memory_()
+        self.free = deque(range(count))
+
+    def unpack(self, parcel: Parcel, pin_memory: bool = False) -> ClipBatch:
+        """The batch a parcel holds: views of its block, or of a copy in pinned memory."""
+        memory = self._lent(parcel.task.slot, parcel.used)
+        if pin_memory:
+            memory = memory.pin_memory()
+        batch = {name: _unpacked(value, memory) for name, value in parcel.items.items()}
+        if pin_memory:
+            batch = {name: value.pin_memory() if isinstance(value, Tensor) else value for name, value in batch.items()}
+        return cast(ClipBatch, batch)
+
+    def _lent(self, slot: int, used: int) -> Tensor:
+        """The used part of a block, which is free again when nothing made from this tensor is left."""
+        if slot < 0:
+            return torch.empty(0, dtype=torch.uint8)
+        lease = self.blocks.numpy()[slot, :used]
+        weakref.finalize(lease, self.free.append, slot).atexit = False
+        return torch.from_numpy(lease)  # its storage holds on to the array as long as any view of it lives
+
+
+class Tasks(Sampler[Task]):
+    """The steps from one on for ever, each with a block that is free when it is handed out.
+
+    Args:
+        step: the first.
+        slots: to take blocks from.
+    """
+
+    def __init__(self, step: int, slots: Slots) -> None:
+        self.step = step
+        self.slots = slots
+
+    def __iter__(self) -> Iterator[Task]:
+        for step in itertools.count(self.step):
+            try:
+                slot = self.slots.free.popleft()
+            except IndexError:
+                slot = -1
+            yield Task(step, slot)
+
+
 class SlotDataset(Dataset[Parcel]):
     """Reads batches into the blocks; runs in the loader processes.
 
     Args:
         dataset: reads a step's batch.
-        blocks: (P W + 1, bytes) uint8 in shared memory.
+        blocks: (count, bytes) uint8 in shared memory.
     """
 
     def __init__(self, dataset: StepReader, blocks: Tensor) -> None:
         self.dataset = dataset
         self.blocks = blocks
 
-    def __getitem__(self, step: int) -> Parcel:
-        """The batch of a step, its arrays in the step's block."""
-        block = Block(self.blocks[step % len(self.blocks)])
-        batch = cast(dict[str, Any], self.dataset.read(step, block.allocate))
-        items = {
-            name: block.places.get(value.data_ptr(), value.numpy()) if isinstance(value, Tensor) else value
-            for name, value in batch.items()
-        }
-        return Parcel(step, items, block.used)
+    def __getitem__(self, task: Task) -> Parcel:
+        """The batch of a step, its arrays in the block it was given."""
+        block = Block(self.blocks[task.slot] if task.slot >= 0 else self.blocks[0, :0])
+        batch = cast(dict[str, Any], self.dataset.read(task.step, block.allocate))
+        return Parcel(task, {name: _packed(value, block) for name, value in batch.items()}, block.used)
 
 
-def shared_blocks(batch: ClipBatch, growth: float, count: int) -> Tensor:
-    """(count, bytes) uint8 of shared memory: blocks for batches up to ``growth`` times as large as the given one."""
-    size = sum(value.nbytes + _ALIGNMENT for value in batch.values() if isinstance(value, Tensor))
-    return torch.empty(count, -(-int(size * growth) // _ALIGNMENT) * _ALIGNMENT, dtype=torch.uint8).share_memory_()
-
-
-def unpack(parcel: Parcel, blocks: Tensor, pin_memory: bool) -> ClipBatch:
-    """The batch, copied out of its block by one copy, into pinned memory if asked."""
-    source = blocks[parcel.step % len(blocks), : parcel.used]
-    memory = torch.empty(parcel.used, dtype=torch.uint8, pin_memory=pin_memory)
-    memory.copy_(source)
-    batch = {name: _unpacked(value, memory) for name, value in parcel.items.items()}
-    return cast(ClipBatch, batch)
+def _packed(value: Any, block: Block) -> Any:
+    """A place for a tensor in the block, an array for a small one outside, anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    place = block.places.get(value.data_ptr())
+    return place or (value.numpy() if value.nbytes <= _SMALL else value)
 
 
 def _unpacked(value: Any, memory: Tensor) -> Any:

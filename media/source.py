@@ -37,10 +37,10 @@ def identify(path: str | Path) -> tuple[Path, int, int]:
         raise MediaError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
         raise MediaError(f"{path}: is a folder, expected a video or sound file") from None
-    except PermissionError:
+    except PermissionError as error:
         raise MediaError(
             f"{path}: may not be read (permission denied); change its rights with chmod or chown"
-        ) from None
+        ) from error
     except OSError as error:
         raise MediaError(f"{path}: cannot be read ({error.strerror}); check the disk") from error
     if status.st_size == 0:

@@ -19,65 +19,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from configs.schema import EncodersConfig, PrepareConfig
-from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, SampleMeta
-from encoders.factory import build_audio_encoder, build_codec, build_landmark_detector, build_motion_encoder
+from configs.schema import PrepareConfig
+from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, SampleMeta
 from encoders.landmarks.boxes import face_boxes
-from encoders.protocols import (
-    FPS,
-    SAMPLE_RATE,
-    AudioEncoder,
-    FaceTrack,
-    Identity,
-    LandmarkDetector,
-    LatentCodec,
-    MotionEncoder,
-)
-from media import MediaError, NoSound, encode_flac, encode_video, probe, read_frames, read_sound
-from preparation.clips import FAILURES, ClipReport, ClipSource, Reason, Rejected
+from encoders.protocols import FPS, SAMPLE_RATE, FaceTrack
+from media import FrameReader, MediaError, NoSound, encode_flac, encode_video, probe, read_sound
+from preparation.clips import FAILURES, ClipReport, ClipSource, Reason, Rejected, media_problem
+from preparation.encoders import Encoders
 from preparation.faces import choose_portraits, crop_frames, find_face, follow_face, square_crop
 
-STEPS = ("sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
-
-
-@dataclass(frozen=True)
-class Encoders:
-    """The four frozen encoders a run uses."""
-
-    landmarks: LandmarkDetector
-    audio: AudioEncoder
-    motion: MotionEncoder
-    codec: LatentCodec
-
-    @classmethod
-    def build(cls, config: EncodersConfig, device: str) -> Encoders:
-        """Loads them; see ``encoders.weights`` for where their weights come from."""
-        return cls(
-            landmarks=build_landmark_detector(config.landmarks.name, device=device, **config.landmarks.options),
-            audio=build_audio_encoder(config.audio.name, device=device, **config.audio.options),
-            motion=build_motion_encoder(config.motion.name, device=device, **config.motion.options),
-            codec=build_codec(config.codec.name, device=device, **config.codec.options),
-        )
-
-    def identities(self) -> dict[str, Identity]:
-        """Who they are, for index.json."""
-        return {
-            "audio": self.audio.identity,
-            "motion": self.motion.identity,
-            "codec": self.codec.identity,
-            "landmarks": self.landmarks.identity,
-        }
-
-    def dimensions(self, frame_size: int) -> Dimensions:
-        """The sizes every sample will have."""
-        return Dimensions(
-            latent_channels=self.codec.channels,
-            latent_size=frame_size // self.codec.downscale,
-            audio_layers=self.audio.layers,
-            audio_width=self.audio.width,
-            lip_width=self.motion.lip_width,
-            expression_width=self.motion.expression_width,
-        )
+STEPS = ("decode", "sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
 
 
 @dataclass
@@ -103,9 +54,9 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
     try:
         return work.run()
     except Rejected as rejected:
-        return PreparedClip(work.rejected(rejected.reason, rejected.detail))
+        return PreparedClip(work.rejected(rejected))
     except MediaError as error:
-        return PreparedClip(work.rejected(Reason.DECODE_ERROR, work.without_path(error)))
+        return PreparedClip(work.rejected(media_problem(clip, error)))
 
 
 class _ClipWork:
@@ -119,21 +70,25 @@ class _ClipWork:
         self.notes = list(clip.notes)
         self.frames = 0
         self.annotated: tuple[int, int, int, int] | None = None
+        self.reader: FrameReader
 
     def run(self) -> PreparedClip:
         clip, config, encoders = self.clip, self.config, self.encoders
         if clip.problem is not None:
             raise Rejected(clip.problem, clip.problem_detail)
-        info = probe(clip.path)
-        self.annotated = clip.crop_in(info.width, info.height)
-        with self._timed("sound"):
-            sound = self._sound()
-        with self._timed("landmarks"):
-            tracking = find_face(encoders.landmarks, self._decoded(), clip.path, clip.start)
-        self.frames = len(tracking.faces)
+        with self._timed("decode"):
+            info = probe(clip.path)
+            self.annotated = clip.crop_in(info.width, info.height)
+            self.reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
+        if self.reader.fallback:
+            self.notes.append(f"read by {self.reader.backend}: {self.reader.fallback}")
+        self.frames = len(self.reader)
         if self.frames < config.min_frames:
             raise Rejected(Reason.TOO_SHORT, f"{self.frames} frames at {FPS} fps, min_frames is {config.min_frames}")
-        speech = self._fitted(sound)
+        with self._timed("sound"):
+            speech = self._speech()
+        with self._timed("landmarks"):
+            tracking = find_face(encoders.landmarks, self._decoded(), clip.path, clip.start)
         track = follow_face(tracking, encoders.landmarks.scheme, config.face, config.frame_size)
         left, top, side = square_crop(track, tracking.size, config.face.scale)
         portrait_frames = choose_portraits(track, PORTRAITS)
@@ -175,16 +130,9 @@ class _ClipWork:
             meta, members = self._packed(meta, arrays, speech, frames)
         return PreparedClip(self._report("kept"), meta, members, channel_sums(arrays["latent"]))
 
-    def rejected(self, reason: Reason, detail: str) -> ClipReport:
-        status = "failed" if reason in FAILURES else "rejected"
-        return self._report(status, reason, detail)
-
-    def without_path(self, error: Exception) -> str:
-        """The error's words; the report's own row already names the file."""
-        text = str(error)
-        for path in (self.clip.path, self.clip.audio):
-            text = text.partition(f"{path.name}: ")[2] or text if path else text
-        return text
+    def rejected(self, why: Rejected) -> ClipReport:
+        """The report of a clip that is not kept."""
+        return self._report("failed" if why.reason in FAILURES else "rejected", why.reason, why.detail)
 
     def _report(self, status: str, reason: Reason | None = None, detail: str = "") -> ClipReport:
         return ClipReport(
@@ -206,34 +154,29 @@ class _ClipWork:
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
-    def _sound(self) -> np.ndarray | None:
-        """(S,) the clip's sound, or None where it has none and need not have any."""
+    def _speech(self) -> np.ndarray:
+        """(F * 640,) the clip's sound at the picture's length; silence where it has none and need not have any."""
         clip, audio = self.clip, self.config.audio
+        wanted = self.frames * SAMPLES_PER_FRAME
         try:
             sound = read_sound(clip.audio or clip.path, start=clip.start, end=clip.end, rate=SAMPLE_RATE)
         except NoSound as error:
             if audio.required:
-                raise Rejected(Reason.NO_AUDIO, self.without_path(error)) from error
+                raise media_problem(clip, error) from error
             self.notes.append("no sound: stored as silence")
-            return None
+            return np.zeros(wanted, np.float32)
         loudest = loudest_second(sound)
         if audio.required and loudest < audio.silence_db:
             raise Rejected(
                 Reason.SILENT, f"the loudest second is at {loudest:.0f} dBFS, audio.silence_db is {audio.silence_db:g}"
             )
-        return sound
-
-    def _fitted(self, sound: np.ndarray | None) -> np.ndarray:
-        """(F * 640,) the sound, cut or padded to the picture's length where they differ by little."""
-        wanted = self.frames * SAMPLES_PER_FRAME
-        if sound is None:
-            return np.zeros(wanted, np.float32)
         difference = (len(sound) - wanted) / SAMPLE_RATE
-        if abs(difference) > self.config.audio.max_mismatch + 0.5 / FPS:  # half a frame is the resampling's own grain
+        # Half a frame more, since the number of frames is the picture's length rounded to whole frames.
+        if abs(difference) > audio.max_mismatch + 0.5 / FPS:
             raise Rejected(
                 Reason.AV_MISMATCH,
                 f"sound lasts {len(sound) / SAMPLE_RATE:.2f} s, picture {self.frames / FPS:.2f} s; "
-                f"audio.max_mismatch is {self.config.audio.max_mismatch:g} s",
+                f"audio.max_mismatch is {audio.max_mismatch:g} s",
             )
         if difference < -1e-3:
             self.notes.append(f"sound padded by {-difference * 1000:.0f} ms of silence")
@@ -241,29 +184,20 @@ class _ClipWork:
 
     def _decoded(self) -> Iterable[np.ndarray]:
         """The clip's frames at 25 fps, cut to the annotated crop where there is one."""
-        frames = read_frames(self.clip.path, start=self.clip.start, end=self.clip.end, fps=FPS)
         if self.annotated is None:
-            return frames
+            return self.reader
         left, top, width, height = self.annotated
-        return (frame[top : top + height, left : left + width] for frame in frames)
+        return (frame[top : top + height, left : left + width] for frame in self.reader)
 
     def _cropped(self, box: tuple[float, float, float], portrait_frames: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """(F, H, W, 3) the crops, and (4, 256, 256, 3) the portraits, both uint8."""
         size = self.config.frame_size
         frames = np.empty((self.frames, size, size, 3), np.uint8)
-        portraits: dict[int, np.ndarray] = {}
-        count = 0
-        for count, frame in enumerate(self._decoded(), start=1):
-            if count > self.frames:
-                break
-            frames[count - 1] = next(iter(crop_frames([frame], box, size)))
-            if count - 1 in portrait_frames:
-                portraits[count - 1] = next(iter(crop_frames([frame], box, PORTRAIT_SIZE)))
-        if count != self.frames:
-            raise Rejected(
-                Reason.DECODE_ERROR,
-                f"gave {self.frames} frames, and {count} when read again; the file is damaged",
-            )
+        portraits = {}
+        for index, frame in enumerate(self._decoded()):
+            frames[index] = next(crop_frames([frame], box, size))
+            if index in portrait_frames:
+                portraits[index] = next(crop_frames([frame], box, PORTRAIT_SIZE))
         return frames, np.stack([portraits[index] for index in portrait_frames])
 
     def _boxes(self, track: FaceTrack) -> np.ndarray:

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from media import MediaError, NoSound
+
 
 class Reason(StrEnum):
     """Why a clip was not kept. The value is the code in ``report.json``; ``EXPLANATIONS`` says it in words."""
@@ -172,3 +174,14 @@ class ClipReport:
     frames: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+def media_problem(clip: ClipSource, error: MediaError) -> Rejected:
+    """What an unusable file means for its clip; the report's own row names the file, so the words leave it out."""
+    if isinstance(error, NoSound):
+        reason = Reason.NO_AUDIO
+    else:
+        reason = Reason.UNREADABLE if isinstance(error.__cause__, PermissionError) else Reason.DECODE_ERROR
+    file = clip.audio if clip.audio and clip.audio.name in str(error) else clip.path
+    detail = str(error).partition(f"{file.name}: ")[2]
+    return Rejected(reason, (f"{file.name}: {detail}" if file != clip.path else detail) or str(error))

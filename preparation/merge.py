@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from datamodules.schema import (
     sample_entry,
 )
 from encoders.protocols import Identity
-from preparation.plan import Plan
+from preparation.plan import Plan, PlannedShard
 from preparation.report import step_seconds
 from preparation.run import RECORD_SCHEMA, record_path
 from preparation.writer import write_atomically
@@ -50,9 +51,9 @@ def read_record(output: Path, shard: str) -> dict[str, Any] | None:
     return record
 
 
-def unfinished(output: Path, plan: Plan) -> list[str]:
-    """Names of the planned shards that are not written yet."""
-    return [shard.name for shard in plan.shards if not record_path(output, shard.name).exists()]
+def unfinished(output: Path, shards: Sequence[PlannedShard]) -> list[str]:
+    """Names of those shards that are not written yet."""
+    return [shard.name for shard in shards if not record_path(output, shard.name).exists()]
 
 
 def merge(output: Path, plan: Plan) -> Index | None:
@@ -64,7 +65,7 @@ def merge(output: Path, plan: Plan) -> Index | None:
     Raises:
         ShardError: when a shard is unfinished or missing, or parts used different encoders.
     """
-    waiting = unfinished(output, plan)
+    waiting = unfinished(output, plan.shards)
     if waiting:
         raise ShardError(
             f"{output}: {len(waiting)} of {len(plan.shards)} shards are not finished ({', '.join(waiting[:5])}"

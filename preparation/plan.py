@@ -20,7 +20,7 @@ from configs.schema import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, ShardError
 from encoders.protocols import FPS
 from media import MediaError, probe
-from preparation.clips import ClipSource, Reason
+from preparation.clips import ClipSource, Reason, media_problem
 from preparation.writer import write_atomically
 
 PLAN_SCHEMA = 1
@@ -122,8 +122,8 @@ def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]
     try:
         duration = probe(clip.path).duration
     except MediaError as error:
-        problem = Reason.UNREADABLE if isinstance(error.__cause__, PermissionError) else Reason.DECODE_ERROR
-        return [(replace(clip, problem=problem, problem_detail=str(error)), 0.0)]
+        why = media_problem(clip, error)
+        return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
     end = duration if clip.end is None else min(clip.end, duration)
     seconds = end - clip.start
     if seconds <= 0:

@@ -26,8 +26,9 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from configs.schema import PrepareConfig
 from datamodules.schema import Dimensions, ShardError
 from encoders.protocols import Identity
-from preparation.clip import Encoders, PreparedClip, prepare_clip
+from preparation.clip import PreparedClip, prepare_clip
 from preparation.clips import ClipReport, ClipSource, Reason
+from preparation.encoders import Encoders
 from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.writer import ShardWriter, write_atomically
 
@@ -81,21 +82,27 @@ class ClipWorkers:
         remaining = iter(clips)
         while True:
             for clip in remaining:
-                waiting.append((clip, self._pool.schedule(_prepare, args=(clip,), timeout=self.config.clip_timeout)))
+                waiting.append((clip, self._schedule(clip)))
                 if len(waiting) >= 2 * self.workers:
                     break
             if not waiting:
                 return
             yield self._result(*waiting.popleft())
 
+    def _schedule(self, clip: ClipSource) -> ProcessFuture:
+        return self._pool.schedule(_prepare, args=(clip,), timeout=self.config.clip_timeout)
+
     def _result(self, clip: ClipSource, future: ProcessFuture) -> PreparedClip:
         try:
-            prepared: PreparedClip = future.result()
+            try:
+                prepared: PreparedClip = future.result()
+            except ProcessExpired:  # the system may have killed it for another's memory: once more
+                prepared = self._schedule(clip).result()
         except ClipTimeout:
             detail = f"not done after clip_timeout={self.config.clip_timeout:g} s"
             return PreparedClip(ClipReport(clip.name, clip.key, "failed", Reason.TIMEOUT, detail))
         except ProcessExpired as error:
-            detail = f"the worker process died (exit code {error.exitcode}); out of memory, or a decoder crashed"
+            detail = f"the worker process died twice (exit code {error.exitcode}): no memory, or a decoder crashed"
             return PreparedClip(ClipReport(clip.name, clip.key, "failed", Reason.CRASHED, detail))
         except CancelledError as error:
             raise KeyboardInterrupt from error

@@ -41,15 +41,19 @@ def prepare_task(config: PrepareConfig) -> int:
     output = Path(config.output)
     _make_output(output)
     clips = _find(config, output, console)
-    with ClipWorkers(config) as workers:
-        described = workers.describe()
-        plan = _plan(config, clips, output, described[0], console)
-        mine = plan.part(*parse_part(config.part))
-        _write(mine, plan, workers, described, output, console)
-    reports = [report for shard in mine for report in (read_record(output, shard.name) or {})["clips"]]
+    plan = read_plan(output)
+    if plan is not None:
+        require_same_plan(plan, config, clips, output)
+    part = parse_part(config.part)
+    if plan is None or unfinished(output, plan.part(*part)):
+        with ClipWorkers(config) as workers:
+            described = workers.describe()
+            plan = plan or _make_plan(config, clips, output, described[0], console)
+            _write(plan, plan.part(*part), workers, described, output, console)
+    reports = [clip for shard in plan.part(*part) for clip in (read_record(output, shard.name) or {})["clips"]]
     console.print(summary_table(reports))
     console.print(step_table(step_seconds(reports), sum(report["frames"] for report in reports)))
-    if waiting := unfinished(output, plan):
+    if waiting := unfinished(output, plan.shards):
         console.print(
             f"This part is done; {len(waiting)} of {len(plan.shards)} shards belong to parts that are not. "
             "The part that finishes last writes the index."
@@ -175,13 +179,9 @@ def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[Cl
     ]
 
 
-def _plan(
+def _make_plan(
     config: PrepareConfig, clips: list[ClipSource], output: Path, dimensions: Dimensions, console: Console
 ) -> Plan:
-    plan = read_plan(output)
-    if plan is not None:
-        require_same_plan(plan, config, clips, output)
-        return plan
     with progress_bar(console, "looking at the videos", "clips", len(clips)) as bar:
         plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
     write_plan(output, plan)
@@ -189,15 +189,15 @@ def _plan(
 
 
 def _write(
-    mine: tuple[PlannedShard, ...],
     plan: Plan,
+    mine: tuple[PlannedShard, ...],
     workers: ClipWorkers,
     described: Described,
     output: Path,
     console: Console,
 ) -> None:
-    todo = {clip.key for shard in mine for clip in shard.clips if shard.name in set(unfinished(output, plan))}
-    frames = sum(plan.frames[key] for key in todo)
+    waiting = unfinished(output, mine)
+    frames = sum(plan.frames[clip.key] for shard in mine if shard.name in waiting for clip in shard.clips)
     with progress_bar(console, "preparing", "frames", frames) as bar:
 
         def on_clip(report: ClipReport) -> None:
@@ -208,7 +208,7 @@ def _write(
         try:
             write_shards(mine, workers, output, described, on_clip)
         except OSError as error:
-            if error.errno != errno.ENOSPC:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
             free = shutil.disk_usage(output).free
             raise ShardError(

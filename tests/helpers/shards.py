@@ -42,7 +42,7 @@ def arrays_of(key: str, frames: int, dims: Dimensions, seed: int = 0) -> dict[st
         "audio.npy": noise.standard_normal((frames, dims.audio_layers, dims.audio_width)).astype(np.float16),
         "lip.npy": noise.standard_normal((frames, dims.lip_width)).astype(np.float32),
         "expression.npy": noise.standard_normal((frames, dims.expression_width)).astype(np.float32),
-        "boxes.npy": noise.uniform(0, 32, (frames, 2, 4)).astype(np.float32),
+        "boxes.npy": (noise.uniform(0, 14, (frames, 2, 4)) + [0, 0, 16, 16]).astype(np.float32),
         "portraits.npy": noise.integers(0, 256, (4, 1, 1, 3), dtype=np.uint8).repeat(256, 1).repeat(256, 2),
         "factors.npy": noise.standard_normal((frames, 3)).astype(np.float32),
     }
@@ -118,7 +118,8 @@ def make_shards(
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         shard_entries.append(ShardEntry(path.name, path.stat().st_size, digest, len(places)))
-    statistics = LatentStatistics((0.0,) * dims.latent_channels, (1.0,) * dims.latent_channels, sum(frames))
+    channels = dims.latent_channels
+    statistics = LatentStatistics((0.0,) * channels, (1.0,) * channels, sum(entry.frames for entry in entries))
     index = Index(dataset, "tiny", 32, ENCODERS, dims, 1.0, tuple(shard_entries), tuple(entries), statistics)
     (folder / "index.json").write_text(index.to_json(), encoding="utf-8")
     return index
