@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.schema import DataConfig, EncoderConfig, literal
+from hydra.core.config_store import ConfigStore
+
+from configs.schema import EncoderConfig, literal
 
 
 @dataclass
@@ -29,27 +31,26 @@ class EmotionConfig:
 
 
 @dataclass
-class EmotionTrainConfig:
+class EmotionModelConfig:
     """The emotion experiment: a table of mean latents from labelled shards, and a text mapping onto it.
 
     Attributes:
-        data: labelled shards; fields, window and batch_size play no part.
         text: the frozen text encoder.
         hidden: width of the mapping's hidden layer.
         dropout: share of the text features dropped in training.
-        epochs: over all phrases.
         batch_size: phrases per step.
-        lr: learning rate of AdamW at the start.
-        seed: of phrases, weights and order.
-        device: cpu or cuda.
+        lr: learning rate of AdamW at the start; it falls to 0 along a cosine.
+        weight_decay: of AdamW.
     """
 
-    data: DataConfig = field(default_factory=DataConfig)
     text: EncoderConfig = field(default_factory=EncoderConfig)
     hidden: int = 256
     dropout: float = 0.2
-    epochs: int = 12
     batch_size: int = 256
     lr: float = 3e-3
-    seed: int = 0
-    device: str = "cpu"
+    weight_decay: float = 0.01
+
+
+def register() -> None:
+    """Puts the schema where Hydra's defaults lists find it."""
+    ConfigStore.instance().store(group="model", name="emotion_schema", node=EmotionModelConfig)

@@ -28,7 +28,7 @@ from datamodules.schema import (
 from datamodules.shards import ShardReader, check_index
 from datamodules.splits import assign_splits
 from datamodules.staging import read_index, shard_source
-from datamodules.windows import BatchReader, Clip, emotion_index
+from datamodules.windows import BatchReader, Clip, ClipBatch, Window, emotion_index
 from encoders.protocols import Identity
 
 log = logging.getLogger(__name__)
@@ -147,6 +147,20 @@ class ShardDataModule(LightningDataModule):
             reader.read_rows(clip.entry, "expression.npy", 0, expression)
             yield clip, lip, expression
 
+    def whole(self, clip: Clip, fields: Sequence[str], frames: int | None = None) -> ClipBatch:
+        """A batch of one clip from its first frame on, x_ref its earliest portrait.
+
+        Args:
+            clip: one of ``clips``.
+            fields: what the batch carries.
+            frames: at most so many; None for all.
+
+        Raises:
+            ShardError: when a shard is damaged.
+        """
+        count = min(clip.entry.frames, frames or clip.entry.frames)
+        return BatchReader(self._readers, fields).read([Window(clip, 0, 0, count, -1)], count, 0)
+
     def train_dataloader(self) -> StreamLoader:
         """This rank's part of the training order; resumable."""
         config, clips = self.config, self._split_clips("train")
@@ -172,19 +186,9 @@ class ShardDataModule(LightningDataModule):
         """Every test clip from its first to its last frame."""
         return self._evaluation("test", None)
 
-    def whole_clips(self, split: str, fields: Sequence[str]) -> EvaluationLoader:
-        """Every clip of a split once, from its first to its last frame: for statistics over it.
-
-        Args:
-            split: train, val or test.
-            fields: what to read, instead of ``data.fields``.
-        """
-        return self._evaluation(split, None, fields)
-
-    def _evaluation(self, split: str, window: int | None, fields: Sequence[str] | None = None) -> EvaluationLoader:
+    def _evaluation(self, split: str, window: int | None) -> EvaluationLoader:
         clips = self._split_clips(split)
-        reader = BatchReader(self._readers, self.config.fields if fields is None else fields)
-        dataset = EvaluationDataset(clips, reader, window, *self._rank())
+        dataset = EvaluationDataset(clips, BatchReader(self._readers, self.config.fields), window, *self._rank())
         return EvaluationLoader(dataset, workers=self.config.workers)
 
     def _order(self, clips: list[Clip]) -> Order:

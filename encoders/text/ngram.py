@@ -52,7 +52,7 @@ class NgramEncoder:
             raise ValueError(f"encoders.text.options.width: must be at least 1, found {width}")
         self.width = width
         self.identity = Identity("ngram", {"width": width})
-        self._hashed: dict[str, tuple[int, float]] = {}
+        self._numbers: dict[str, int] = {}
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
         """(B, D_t) float32 of unit length.
@@ -64,16 +64,16 @@ class NgramEncoder:
         for row, text in zip(out, texts, strict=True):
             words = words_of(text)
             require_fit(text, len(words), self.limit, "words")
-            for name, weight in _features(words):
-                place, sign = self._hash(name)
-                row[place] += sign * weight
+            places, weights = zip(*(self._hashed(name, weight) for name, weight in _features(words)), strict=True)
+            row.index_add_(0, torch.tensor(places), torch.tensor(weights))
         return F.normalize(out, dim=-1)
 
-    def _hash(self, name: str) -> tuple[int, float]:
-        if name not in self._hashed:
-            number = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
-            self._hashed[name] = (number >> 1) % self.width, 1.0 if number & 1 else -1.0
-        return self._hashed[name]
+    def _hashed(self, name: str, weight: float) -> tuple[int, float]:
+        """The place of a feature, and its weight with its sign."""
+        if name not in self._numbers:
+            self._numbers[name] = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
+        number = self._numbers[name]
+        return (number >> 1) % self.width, weight if number & 1 else -weight
 
 
 def _features(words: list[str]) -> list[tuple[str, float]]:

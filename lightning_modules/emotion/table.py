@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +159,7 @@ def learn_table(data: ShardDataModule) -> EmotionTable:
     """The table of a datamodule's training split.
 
     Args:
-        data: set up or not; its field ``expression`` is read, of whole clips.
+        data: set up or not; whole clips are read, of whatever length.
 
     Raises:
         ShardError: when shards are damaged or the split is empty.
@@ -168,13 +167,16 @@ def learn_table(data: ShardDataModule) -> EmotionTable:
     """
     means: dict[Cell, list[Tensor]] = {}
     frames, total, squares = 0, torch.zeros(()), torch.zeros(())
-    for key, label, expression in _clips(data):
-        values = expression.double()
+    for clip, _, expression in data.motions("train"):
+        values = torch.from_numpy(expression).double()
         if not values.isfinite().all():
-            raise EmotionError(f"{key}: its expression latent holds NaN or infinite values; run prepare.py task=check")
+            raise EmotionError(
+                f"{clip.entry.shard}: {clip.key}.expression.npy holds NaN or infinite values; run prepare.py task=check"
+            )
         frames, total, squares = frames + len(values), total + values.sum(0), squares + values.square().sum(0)
-        if label is not None:
-            means.setdefault(label, []).append(values.mean(0))
+        emotion, level = clip.entry.emotion, clip.entry.level
+        if emotion in EMOTIONS and level in LEVELS:
+            means.setdefault((emotion, level), []).append(values.mean(0))
     if not means:
         raise EmotionError(
             f"data.root={data.config.root or dict(data.config.roots)}: none of the training clips says its emotion and "
@@ -192,15 +194,6 @@ def learn_table(data: ShardDataModule) -> EmotionTable:
         std=std.float(),
         motion=data.index.encoders["motion"],
     )
-
-
-def _clips(data: ShardDataModule) -> Iterable[tuple[str, Cell | None, Tensor]]:
-    """Key, label and (F, d_e) latents of every training clip."""
-    for batch in data.whole_clips("train", ("expression",)):
-        if bool(batch["valid"][0]):
-            emotion, level = batch["emotion"][0], int(batch["level"][0])
-            label = (emotion, level) if emotion in EMOTIONS and level in LEVELS else None
-            yield batch["key"][0], label, batch["expression"][0]
 
 
 def write_file(path: Path, kind: str, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:

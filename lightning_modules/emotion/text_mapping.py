@@ -116,7 +116,8 @@ class TextEmotion:
         padded = f" {' '.join(words)} "
         if any(is_form_of(word, self._telling) for word in words) or any(entry in padded for entry in known_entries()):
             return
-        near = {match for word in words for match in difflib.get_close_matches(word, sorted(self._telling), 1, 0.75)}
+        long = [word for word in words if len(word) > 3]
+        near = {match for word in long for match in difflib.get_close_matches(word, sorted(self._telling), 1, 0.75)}
         hint = f"did you mean {' or '.join(sorted(near))}? " if near else ""
         raise TextError(
             f"emotion.text={text[:60]}: holds no word about an emotion that the {self.encoder.identity.name} encoder was "
