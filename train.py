@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from configs.command_line import run
-from configs.schema import TrainConfig
+from configs.training import TrainConfig
 from configs.validate import validate_train
 
 

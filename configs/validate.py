@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from configs.command_line import ConfigError
-from configs.schema import PrepareConfig, TrainConfig, VAIDConfig
+from configs.schema import PrepareConfig
+from configs.training import TrainConfig, VAIDConfig
 from datamodules.schema import ENCODER_KINDS, MAX_SECONDS
 
 PREPARE_TASKS = ("prepare", "merge", "check", "weights")
@@ -145,7 +146,9 @@ def _validate_vaid(model: VAIDConfig, config: TrainConfig) -> None:
     for key in ("diffusion_steps", "sampling_steps", "window", "temperature", "lr"):
         _positive(f"model.{key}", getattr(model, key))
     if model.sampling_steps > model.diffusion_steps:
-        raise ConfigError(f"model.sampling_steps={model.sampling_steps}: at most diffusion_steps={model.diffusion_steps}")
+        raise ConfigError(
+            f"model.sampling_steps={model.sampling_steps}: at most diffusion_steps={model.diffusion_steps}"
+        )
     if not 0 <= model.overlap < model.window:
         raise ConfigError(f"model.overlap={model.overlap}: expected at least 0 and less than window={model.window}")
     _share("model.condition_dropout", model.condition_dropout)

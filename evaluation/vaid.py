@@ -21,10 +21,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from configs.schema import DataConfig
-from datamodules.mixture import datamodule
 from datamodules.modules import ShardDataModule
 from datamodules.order import seed_of
-from datamodules.windows import BatchReader, Window
 from lightning_modules.vaid.losses import info_nce
 from lightning_modules.vaid.module import load_vaid
 from lightning_modules.vaid.vaid import VAID
@@ -98,11 +96,10 @@ class ExpressionScores:
 @torch.no_grad()
 def hear(vaid: VAID, data: ShardDataModule, split: str) -> list[HeardClip]:
     """Every clip of a split, whole."""
-    reader = BatchReader(data._readers, ["audio", "lip", "expression", "portraits"])
     heard = []
-    for number, clip in enumerate(data.clips[split]):
+    for clip in data.clips[split]:
         entry = clip.entry
-        batch = reader.read([Window(clip, number, 0, entry.frames, -1)], entry.frames, number)
+        batch = data.whole(clip, ["audio", "lip", "expression", "portraits"])
         audio = batch["audio"].float()
         heard.append(
             HeardClip(
@@ -189,7 +186,7 @@ def emotion_probe(known: Sequence[HeardClip], unseen: Sequence[HeardClip], laten
         value.backward()
         return value
 
-    optimizer.step(loss)  # type: ignore[arg-type]
+    optimizer.step(loss)
     with torch.no_grad():
         return ((x_new @ weight[1:] + weight[0]).argmax(1) == y_new).float().mean().item()
 
@@ -229,8 +226,7 @@ def _another(clip: HeardClip, clips: Sequence[HeardClip]) -> HeardClip:
 
 def report(checkpoint: str, shards: str) -> dict[str, object]:
     """All numbers of one checkpoint on the test people of some shards."""
-    data = datamodule(DataConfig(name="folder", root=shards, workers=0))
-    data.dataset = None
+    data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0))
     data.setup()
     vaid = load_vaid(checkpoint, data.index.encoders)
     known, unseen = hear(vaid, data, "train"), hear(vaid, data, "test")

@@ -47,9 +47,7 @@ def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) ->
     if not card:
         raise CheckpointError(f"{where}: was not written by train.py; a checkpoint of stage {stage} is needed")
     if card["stage"] != stage:
-        raise CheckpointError(
-            f"{where}: is a checkpoint of stage {card['stage']}, one of stage {stage} is needed here"
-        )
+        raise CheckpointError(f"{where}: is a checkpoint of stage {card['stage']}, one of stage {stage} is needed here")
 
 
 def check_encoders(found: Mapping[str, Identity], wanted: Mapping[str, Identity], where: str | Path) -> None:

@@ -15,9 +15,9 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Ri
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from omegaconf import OmegaConf
 
-from callbacks.latent_plots import LatentPlots
+from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
-from configs.schema import TrainConfig, VAIDConfig
+from configs.training import TrainConfig, VAIDConfig
 from datamodules.mixture import datamodule
 from datamodules.modules import ShardDataModule
 from datamodules.schema import ShardError
@@ -51,7 +51,7 @@ def fit(config: TrainConfig) -> Run:
     data.setup("fit")
     check_encoder_names(config, data)
     module = BUILDERS[config.stage](config, data)
-    trainer = build_trainer(config, folder, stage_callbacks(config, folder))
+    trainer = build_trainer(config, data, folder)
     if trainer.is_global_zero and not config.trainer.fast_dev_run:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
@@ -72,9 +72,22 @@ def build_vaid(config: TrainConfig, data: ShardDataModule) -> VAIDModule:
 BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] = {"vaid": build_vaid}
 
 
-def stage_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
+def stage_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
     """Callbacks that belong to the stage."""
-    return [LatentPlots(folder)] if config.stage == "vaid" else []
+    return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name))] if config.stage == "vaid" else []
+
+
+def latent_names(motion_encoder: str) -> Names | None:
+    """What the latents' dimensions are, where the motion encoder gives them names."""
+    if motion_encoder == "landmarks":
+        from encoders.motion.geometry import EXPRESSION_FEATURES, LIP_FEATURES
+
+        return LIP_FEATURES, EXPRESSION_FEATURES
+    if motion_encoder == "blendshapes":
+        from encoders.motion.blendshapes import EXPRESSION_SHAPES, LIP_SHAPES
+
+        return tuple(LIP_SHAPES), tuple(EXPRESSION_SHAPES)
+    return None
 
 
 def run_folder(config: TrainConfig) -> Path:
@@ -115,12 +128,15 @@ def check_encoder_names(config: TrainConfig, data: ShardDataModule) -> None:
             )
 
 
-def build_trainer(config: TrainConfig, folder: Path, extra: list[Callback]) -> Trainer:
-    """Lightning's Trainer with the callbacks every stage has."""
+def build_trainer(config: TrainConfig, data: ShardDataModule, folder: Path) -> Trainer:
+    """Lightning's Trainer with the callbacks every stage has and those of its own."""
     settings = config.trainer
-    callbacks: list[Callback] = [*extra, NonFiniteGuard(folder)]
+    callbacks: list[Callback] = [NonFiniteGuard(folder)]
+    if not data.clips["val"]:
+        log.warning("%s: has no val clips, so nothing is validated", data.config.root)
     if not settings.fast_dev_run:
         callbacks += [
+            *stage_callbacks(config, data, folder),
             ModelCheckpoint(
                 folder / "checkpoints",
                 filename="{step}",
@@ -141,7 +157,7 @@ def build_trainer(config: TrainConfig, folder: Path, extra: list[Callback]) -> T
         max_steps=settings.max_steps,
         max_time=timedelta(minutes=settings.max_minutes) if settings.max_minutes else None,
         val_check_interval=min(settings.validate_every, config.data.steps_per_epoch),
-        limit_val_batches=settings.validation_clips,
+        limit_val_batches=settings.validation_clips if data.clips["val"] else 0,
         gradient_clip_val=settings.gradient_clip,
         log_every_n_steps=settings.log_every,
         fast_dev_run=settings.fast_dev_run,
@@ -168,7 +184,10 @@ def build_logger(config: TrainConfig, folder: Path) -> Logger:
         )
     if config.logger.name == "tensorboard":
         return TensorBoardLogger(folder, name="", version="tensorboard")
-    return CSVLogger(folder, name="", version="csv", flush_logs_every_n_steps=config.trainer.log_every)
+    # CSVLogger empties a folder it finds; a resumed run writes beside what is there.
+    parts = len(list(folder.glob("csv*")))
+    version = f"csv-{parts + 1}" if parts else "csv"
+    return CSVLogger(folder, name="", version=version, flush_logs_every_n_steps=config.trainer.log_every)
 
 
 def describe(config: TrainConfig, module: LightningModule, data: ShardDataModule, folder: Path) -> str:

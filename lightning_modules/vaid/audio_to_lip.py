@@ -9,6 +9,9 @@ Shapes: B clips, N frames, W = 5 window frames, L audio layers, D audio width, C
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -71,7 +74,7 @@ class AudioToLip(nn.Module):
         """(B, N, L, D) audio features and their (B, N) mask -> (B, N, d_l) standardised lip latents."""
         frames = self.audio_norm(self.project(audio.to(self.project.weight.dtype)) + self.layer_embedding)
         latents = self.latents.expand(mask.numel(), -1, -1)
-        for block in self.blocks:
+        for block in cast(Sequence[PerceiverBlock], self.blocks):
             # Keys and values are linear in frame + offset: made once per frame, though five windows hear it.
             heard = audio_windows(block.listen.to_kv(frames), mask) + block.listen.to_kv(self.offset_embedding)
             latents = block(latents, heard.flatten(2, 3).flatten(0, 1))

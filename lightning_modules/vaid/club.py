@@ -68,9 +68,12 @@ def club_terms(q: GaussianConditional, x: Tensor, y: Tensor, weight: Tensor) -> 
         The two terms; rows of weight 0 change neither.
     """
     frozen = {name: parameter.detach() for name, parameter in q.named_parameters()}
-    estimate = club(*functional_call(q, frozen, (x,)), y, weight)
-    likelihood_loss = negative_log_likelihood(*q(x.detach()), y.detach(), weight)
-    return ClubTerms(estimate, likelihood_loss)
+    mean, log_variance = functional_call(q, frozen, (x,))
+    learning_mean, learning_log_variance = q(x.detach())
+    return ClubTerms(
+        estimate=club(mean, log_variance, y, weight),
+        likelihood_loss=negative_log_likelihood(learning_mean, learning_log_variance, y.detach(), weight),
+    )
 
 
 def club(mean: Tensor, log_variance: Tensor, y: Tensor, weight: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ EmotiveTalk §3.2, Eq. 7 and Fig. 2b: the network predicts the clean sequence,
     L_exp = || e_v - S(e_v(t), t, x_ref, A_w, e_cond) ||^2
 
 Audio is added to the noisy code frame by frame, the identity vector to all frames alike; the diffusion step and e_cond
-modulate every block (AdaLN-Zero, Peebles & Xie 2023). Positions are rotary and relative, so any length runs and no frame
-is special.
+modulate every block (AdaLN-Zero, Peebles & Xie 2023). Positions are rotary and relative, so any length runs and no
+frame is special.
 
 Shapes: B clips, N frames, L audio layers, D audio width, C width, H heads, d_e expression width.
 """
@@ -158,9 +158,10 @@ class Block(nn.Module):
         self.mlp = feed_forward(width)[1:]
         self.hear = Attention(width, head_width) if hears else None
         self.attend_condition = Attention(width, head_width) if attends_condition else None
-        self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 6 * width))
-        nn.init.zeros_(self.modulate[1].weight)  # every block starts as the identity
-        nn.init.zeros_(self.modulate[1].bias)
+        modulate = nn.Linear(width, 6 * width)
+        nn.init.zeros_(modulate.weight)  # every block starts as the identity
+        nn.init.zeros_(modulate.bias)
+        self.modulate = nn.Sequential(nn.SiLU(), modulate)
 
     def forward(
         self, x: Tensor, modulation: Tensor, around: Surroundings, tokens: Tensor | None, audible: Tensor | None

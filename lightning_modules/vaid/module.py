@@ -17,9 +17,10 @@ from typing import Any, NamedTuple, cast
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from configs.schema import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
+from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.order import seed_of, step_seed
 from datamodules.schema import Dimensions, Index, ShardError
 from datamodules.windows import ClipBatch
@@ -172,7 +173,7 @@ class VAIDModule(LightningModule):
         for name, value in values.items():
             self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=len(mask), sync_dist=True)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """One AdamW with a group for the networks and one for q."""
         config = self.config
         groups: list[dict[str, Any]] = [{"params": list(self.vaid.parameters()), "lr": config.lr}]

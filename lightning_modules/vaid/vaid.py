@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.schema import VAIDConfig
+from configs.training import VAIDConfig
 from datamodules.schema import Dimensions
 from diffusion.ddim import ddim_sample, seeded_noise
 from diffusion.schedules import cosine_schedule
@@ -121,7 +121,9 @@ class VAID(nn.Module):
             # Where windows lie depends on a clip's own length, so clips of unequal length go through one by one.
             lengths = mask.sum(1).tolist()
             alone = [
-                self.sample_expression(audio[i, None, :n], portrait[i, None], e_cond[i, None], [seeds[i]], None, steps, guidance)
+                self.sample_expression(
+                    audio[i, None, :n], portrait[i, None], e_cond[i, None], [seeds[i]], None, steps, guidance
+                )
                 for i, n in enumerate(lengths)
             ]
             return torch.cat([F.pad(e_a, (0, 0, 0, audio.shape[1] - e_a.shape[1])) for e_a in alone])

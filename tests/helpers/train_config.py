@@ -6,7 +6,7 @@ from hydra import compose, initialize_config_dir
 
 from configs import schema
 from configs.command_line import CONFIG_FOLDER, to_typed
-from configs.schema import TrainConfig
+from configs.training import TrainConfig
 
 
 def train_config(*overrides: str) -> TrainConfig:
@@ -17,7 +17,7 @@ def train_config(*overrides: str) -> TrainConfig:
 
 
 # A V-AID that trains in no time.
-MINUTE = (
+SMALLEST = (
     "model.lip={width:16,depth:1,latents:2,head_width:8}",
     "model.expression={width:16,depth:1,head_width:8,identity_widths:[8],identity_size:16}",
     "model.sampling_steps=2",

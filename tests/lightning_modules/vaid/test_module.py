@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from configs.schema import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
+from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.modules import FolderDataModule
 from datamodules.schema import ShardError
 from datamodules.windows import BatchReader, Window
@@ -113,7 +113,9 @@ def test_a_checkpoint_alone_rebuilds_the_networks_frozen(data, tmp_path):
     assert not any(parameter.requires_grad for parameter in vaid.parameters())
     module.eval()
     torch.testing.assert_close(vaid.lip(batch["audio"]), module.vaid.lip(batch["audio"]))
-    torch.testing.assert_close(vaid.expression_scale(batch["expression"]), module.vaid.expression_scale(batch["expression"]))
+    torch.testing.assert_close(
+        vaid.expression_scale(batch["expression"]), module.vaid.expression_scale(batch["expression"])
+    )
 
 
 def test_stage_two_leaves_it_unchanged(data, tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from configs.schema import ExpressionConfig, LipConfig, VAIDConfig
+from configs.training import ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.schema import Dimensions
 from lightning_modules.vaid.statistics import MotionStatistics
 from lightning_modules.vaid.vaid import VAID, Standardiser
