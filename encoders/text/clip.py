@@ -92,14 +92,14 @@ def load_network(folder: Path) -> tuple[Any, Any]:
     Raises:
         WrongWeights: when tensors are missing or do not fit.
     """
-    from transformers import CLIPTextModelWithProjection, CLIPTokenizerFast
+    from transformers import CLIPTextModelWithProjection, CLIPTokenizer
     from transformers.utils import logging
 
     # transformers lists the tensors of the image half, which is not used; what matters is checked below.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:
-        tokenizer = CLIPTokenizerFast.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         loaded: Any = CLIPTextModelWithProjection.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )

@@ -1,9 +1,9 @@
 """Hashed n-grams: a text encoder that needs no download and gives the same numbers on every machine.
 
-A text is the sum of its words, of the 3- to 5-letter pieces of each word (so that ``joyful`` lies near ``joyfully`` and a
-slip of the keyboard near what was meant), and of its pairs of neighbouring words (so that ``not happy`` is not
-``happy``). Each is hashed to a place and a sign (Weinberger et al. 2009). It knows no meanings: what a word means is
-learned by what stands on top of it, so a word that was never trained on means nothing.
+A text is the sum of its words, of the 3- to 5-letter pieces of each word (so that ``joyful`` lies near ``joyfully``),
+and of its pairs of neighbouring words (so that ``not happy`` is not ``happy``). Each is hashed to a place and a sign
+(Weinberger et al. 2009). It knows no meanings: what a word means is learned by what stands on top of it, so a word that
+was never trained on means nothing.
 
 Shapes: B texts, D_t buckets.
 """

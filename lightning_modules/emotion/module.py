@@ -1,6 +1,7 @@
 """The emotion experiment: learns the label table from shards, then the text mapping on top of it.
 
-Both end as safetensors files in the run's folder. Shapes: N phrases, B of a batch, D_t text width, d_e expression width.
+Both end as safetensors files in the run's folder. Shapes: N phrases, B of a batch, D_t text width, d_e expression
+width.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class EmotionModule(LightningModule):
 
     def on_fit_end(self) -> None:
         """Writes the files that generation loads, unless this was a trial step."""
-        if self.trainer.is_global_zero and not self.trainer.fast_dev_run:
+        if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
             report = self.write(Path(self.trainer.default_root_dir))
             log.info("emotion by text: %s", asdict(report))
 

@@ -8,6 +8,7 @@ training.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Collection
 from functools import cache
 from typing import NamedTuple
@@ -52,13 +53,15 @@ FRAMES: dict[str, tuple[str, ...]] = {
         "a face of {}", "feel {}", "in {}", "her eyes show {}", "an expression of {}", "out of {}",
     ),
     "actions": (
-        "{}", "please {}", "{} while talking", "{} as you speak", "i want you to {}", "you should {}", "{} at the camera",
-        "let her {}", "make the person {}",
+        "{}", "please {}", "{} while talking", "{} as you speak", "i want you to {}", "you should {}",
+        "{} at the camera", "let her {}", "make the person {}",
     ),
 }  # fmt: skip
 HELD_OUT_FRAMES: dict[str, tuple[str, ...]] = {
     "adjectives": (
-        "the woman in the clip appears {}", "deliver the line sounding {}", "my friend was {} when she heard it",
+        "the woman in the clip appears {}",
+        "deliver the line sounding {}",
+        "my friend was {} when she heard it",
         "pretend that you are {}",
     ),
     "adverbs": ("she told them everything {}", "pronounce every word {}", "recite the poem {}"),
@@ -70,7 +73,15 @@ LEVEL_FRAMES = (
     "{emotion} at level {level}", "{emotion} with intensity {level}", "{emotion}, intensity {level} of 3",
 )  # fmt: skip
 NEGATIONS = {
-    "adjectives": ("not {}", "don't be {}", "never {}", "do not look {}", "not {} at all", "she is not {}", "stop being {}"),
+    "adjectives": (
+        "not {}",
+        "don't be {}",
+        "never {}",
+        "do not look {}",
+        "not {} at all",
+        "she is not {}",
+        "stop being {}",
+    ),
     "nouns": ("no {}", "without {}", "without any {}", "show no {}", "not a trace of {}"),
 }
 BEFORE = (
@@ -85,15 +96,18 @@ AFTER = (
 
 # Ordinary words that say nothing of a feeling, scattered around phrases so that the mapping learns to pass over them.
 COMMON = tuple(
-    """the and of to a in that it is was i for on you he with as by at have are this but had his they her she or an were
-    been one all we has would there their what so up if about who which them when can more out said do into could time
-    then some only its like over our even most me after also many must before through where much your way well down
-    should because each those people how too state old very still own see men work here between both life being under
-    year while last day since make use man woman child mother father friend boss teacher car house room door table
-    morning night school office exam dinner food dog phone letter game film video face mouth eyes voice words line
-    sentence speech story question tone way person actor customer guest party kids news gift weather city street money
-    look looks looking sound sounds speak speaks speaking talk say says saying tell told feel feels feeling seem seems
-    just really always again today because every thing things something someone everyone""".split()
+    words_of(
+        """the and of to a in that it is was i for on you he with as by at have are this but had his they her she or an
+        were been one all we has would there their what so up if about who which them when can more out said do into
+        could time then some only its like over our even most me after also many must before through where much your
+        way well down should because each those people how too state old very still own see men work here between both
+        life being under year while last day since make use man woman child mother father friend boss teacher car
+        house room door table morning night school office exam dinner food dog phone letter game film video face mouth
+        eyes voice words line sentence speech story question tone way person actor customer guest party kids news gift
+        weather city street money look looks looking sound sounds speak speaks speaking talk say says saying tell told
+        feel feels feeling seem seems just really always again today because every thing things something someone
+        everyone"""
+    )
 )
 
 # Words of the lexicon's longer entries that say nothing by themselves.
@@ -174,7 +188,8 @@ def training_phrases(cells: Collection[Cell], seed: int = 0) -> list[Phrase]:
             for level in ((1,) if emotion == "neutral" else (1, 2, 3))
             for frame in LEVEL_FRAMES
         ]
-    return _wanted(made, cells)
+    held_out = {_plainly(text) for texts in PARAPHRASES.values() for text in texts}
+    return [phrase for phrase in _wanted(made, cells) if _plainly(phrase.text) not in held_out]
 
 
 def held_out_phrases(cells: Collection[Cell], seed: int = 0) -> list[Phrase]:
@@ -226,12 +241,17 @@ def _surrounded(phrase: Phrase, rng: random.Random) -> Phrase:
 
 
 def _wanted(phrases: list[Phrase], cells: Collection[Cell]) -> list[Phrase]:
-    """The phrases of the given cells, each text once."""
+    """The phrases of the given cells, each text once, with their articles put right."""
     seen: dict[str, Phrase] = {}
     for phrase in phrases:
         if (phrase.emotion, phrase.level) in cells:
-            seen.setdefault(phrase.text, phrase)
+            text = re.sub(r"\ba (?=[aeiou])", "an ", re.sub(r"\b(a|an) (?=(a|some) )", "", phrase.text))
+            seen.setdefault(text, phrase._replace(text=text))
     return list(seen.values())
+
+
+def _plainly(text: str) -> str:
+    return " ".join(words_of(text))
 
 
 @cache
@@ -252,7 +272,7 @@ def known_entries() -> tuple[str, ...]:
 
 
 def is_form_of(word: str, known: Collection[str]) -> bool:
-    """Whether a word is one of the known, or begins like one: ``smiles`` and ``smile``, ``terrifying`` and ``terrified``."""
+    """Whether a word is one of the known, or begins like one, as ``terrifying`` does like ``terrified``."""
     if word in known or word.removesuffix("s") in known:
         return True
     return any(len(other) > 3 and word.startswith(other[:6]) for other in known)

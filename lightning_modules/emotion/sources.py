@@ -136,15 +136,15 @@ def check_emotion(emotion: EmotionConfig) -> Source:
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise EmotionError(
-            f"emotion: {' and '.join(f'emotion.{name}' for name in named)} are both given; name one source, or none for "
-            "the portrait's own expression"
+            f"emotion: {' and '.join(f'emotion.{name}' for name in named)} are both given; name one, or none for the "
+            "portrait's own expression"
         )
     if emotion.level is not None and emotion.label is None:
         raise EmotionError(f"emotion.level={emotion.level}: belongs to emotion.label, which is not given")
     if not (math.isfinite(emotion.strength) and 0 <= emotion.strength <= MAX_STRENGTH):
         raise EmotionError(
-            f"emotion.strength={emotion.strength}: expected 0 (the portrait's own expression) to {MAX_STRENGTH:g}; 1 is "
-            "the source's"
+            f"emotion.strength={emotion.strength}: expected 0 (the portrait's own expression) to {MAX_STRENGTH:g}; 1 "
+            "is the source's"
         )
     return named[0] if named else "portrait"
 

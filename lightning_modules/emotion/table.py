@@ -137,7 +137,9 @@ class EmotionTable:
                 motion=Identity(**header["motion"]),
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise WrongWeights(f"{path}: {error} is missing or malformed; train the emotion experiment again") from error
+            raise WrongWeights(
+                f"{path}: {error} is missing or malformed; train the emotion experiment again"
+            ) from error
         require_same_motion(path, table.motion, motion)
         return table
 

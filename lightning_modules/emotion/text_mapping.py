@@ -36,6 +36,11 @@ class TextMapping(nn.Module):
         dropout: share of the features dropped in training, so that no single word piece decides.
     """
 
+    centre: Tensor
+    scale: Tensor
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, text_width: int, expression_width: int, hidden: int = 512, dropout: float = 0.2) -> None:
         super().__init__()
         self.net = nn.Sequential(
@@ -78,9 +83,7 @@ class TextEmotion:
         motion: identity of the encoder whose latents it gives.
     """
 
-    def __init__(
-        self, mapping: TextMapping, encoder: TextEncoder, vocabulary: Sequence[str], motion: Identity
-    ) -> None:
+    def __init__(self, mapping: TextMapping, encoder: TextEncoder, vocabulary: Sequence[str], motion: Identity) -> None:
         self.mapping = mapping.eval().requires_grad_(False)
         self.encoder = encoder
         self.vocabulary = frozenset(vocabulary)
@@ -120,8 +123,8 @@ class TextEmotion:
         near = {match for word in long for match in difflib.get_close_matches(word, sorted(self._telling), 1, 0.75)}
         hint = f"did you mean {' or '.join(sorted(near))}? " if near else ""
         raise TextError(
-            f"emotion.text={text[:60]}: holds no word about an emotion that the {self.encoder.identity.name} encoder was "
-            f"trained on; {hint}Say it with other words (angry, a warm smile, tears, ...), use emotion.label, or a "
+            f"emotion.text={text[:60]}: holds no word about an emotion that the {self.encoder.identity.name} encoder "
+            f"was trained on; {hint}Say it with other words (angry, a warm smile, tears, ...), use emotion.label, or a "
             "mapping trained with encoders/text=clip"
         )
 
@@ -157,7 +160,9 @@ class TextEmotion:
             mapping.load_state_dict(tensors)
             vocabulary = [str(word) for word in header["vocabulary"]]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise WrongWeights(f"{path}: {error} is missing or malformed; train the emotion experiment again") from error
+            raise WrongWeights(
+                f"{path}: {error} is missing or malformed; train the emotion experiment again"
+            ) from error
         if found != encoder.identity:
             raise WrongWeights(
                 f"{path}: was trained on the text encoder {found}, the configuration wants {encoder.identity}; set "

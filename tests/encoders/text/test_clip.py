@@ -1,4 +1,4 @@
-"""CLIP's text half against transformers' own whole model, on a small random CLIP; the published weights are not needed."""
+"""CLIP's text half against transformers' own whole model, on a small random CLIP: no weights are needed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch.nn import functional as F
-from transformers import CLIPConfig, CLIPModel, CLIPTokenizerFast
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from encoders import build_text_encoder
 from encoders.text.checks import TextError
@@ -41,7 +41,7 @@ def folder(tmp_path_factory) -> Path:
 def test_equals_the_whole_models_text_features(folder):
     encoder = build_text_encoder("clip", model=str(folder))
     texts = ["be happy", "a much longer text, said sadly", "x"]
-    tokens = CLIPTokenizerFast.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    tokens = CLIPTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         reference = CLIPModel.from_pretrained(folder).eval().get_text_features(**tokens)
     reference = getattr(reference, "pooler_output", reference)
@@ -70,7 +70,9 @@ def test_the_limit_is_the_networks_own(folder):
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
-    with pytest.raises(ValueError, match=r"encoders\.text\.options\.model.*config\.json and model\.safetensors not found"):
+    with pytest.raises(
+        ValueError, match=r"encoders\.text\.options\.model.*config\.json and model\.safetensors not found"
+    ):
         build_text_encoder("clip", model=str(tmp_path))
 
 

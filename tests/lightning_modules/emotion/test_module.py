@@ -1,4 +1,4 @@
-"""The experiment as it is run: texts that training never showed land on the right emotion; files come back unchanged."""
+"""The experiment as it is run: texts that training never showed land on the right emotion, also from its files."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ def run(table, tmp_path_factory):
     """The experiment of preset tiny on the synthetic speakers' table, its files, and what comes back from them."""
     folder = tmp_path_factory.mktemp("run")
     encoder = build_text_encoder("ngram")
-    fitted(EmotionModule(NGRAM, table, encoder, max_steps=600, steps_per_epoch=600), folder)
+    fitted(EmotionModule(NGRAM, table, encoder, max_steps=300, steps_per_epoch=300), folder)
     return folder, TextEmotion.load(folder / "emotion_text.safetensors", encoder, table.motion)
 
 
 def test_held_out_frames_land_on_the_right_emotion(run, table):
-    assert accuracy(run[1], table, held_out_phrases(table.cells))[0] >= 0.85  # measured: 0.92; chance 1/8
+    assert accuracy(run[1], table, held_out_phrases(table.cells))[0] >= 0.85  # measured: 0.90; chance 1/8
 
 
 def test_hand_written_paraphrases_land_on_the_right_emotion(run, table):
@@ -67,7 +67,7 @@ def test_hand_written_paraphrases_land_on_the_right_emotion(run, table):
 
 def test_texts_written_apart_from_the_lexicon(run, table):
     texts = [Phrase(text, emotion, 2) for emotion, written in INDEPENDENT.items() for text in written]
-    assert accuracy(run[1], table, texts)[0] >= 0.75  # measured: 0.86, 9 of 80 refused and 2 wrong
+    assert accuracy(run[1], table, texts)[0] >= 0.75  # measured: 0.84, 9 of 80 refused
     refused = 0
     for phrase in texts:
         try:
