@@ -61,6 +61,7 @@ class DiCTE(nn.Module):
         identity_size: side of the picture it sees, pixels.
         audio_mode: ``add`` (Fig. 2b), or ``cross_attn``: frame i attends to the audio of frames i - 1 to i + 1.
         condition_mode: ``adaln``, or ``cross_attn`` to tokens made of e_cond.
+        droppable: learn a vector that stands in for e_cond where it is dropped (classifier-free guidance).
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class DiCTE(nn.Module):
         identity_size: int = 256,
         audio_mode: Literal["add", "cross_attn"] = "add",
         condition_mode: Literal["adaln", "cross_attn"] = "adaln",
+        droppable: bool = False,
     ) -> None:
         super().__init__()
         self.audio_mode, self.condition_mode = audio_mode, condition_mode
@@ -84,10 +86,11 @@ class DiCTE(nn.Module):
         self.audio = nn.Sequential(nn.Linear(WINDOW * audio_width, width), nn.LayerNorm(width))
         self.identity = IdentityEncoder(identity_widths, identity_size, width)
         self.step = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        self.condition = nn.Linear(expression_width, width)
-        self.no_condition = nn.Parameter(torch.zeros(expression_width))
+        # Only what is used is made: data-parallel training waits for the gradient of every parameter.
+        self.no_condition = nn.Parameter(torch.zeros(expression_width)) if droppable else None
+        self.condition: nn.Module = nn.Linear(expression_width, width)
         if condition_mode == "cross_attn":
-            self.condition_tokens = nn.Sequential(
+            self.condition = nn.Sequential(
                 nn.Linear(expression_width, CONDITION_TOKENS * width),
                 nn.Unflatten(-1, (CONDITION_TOKENS, width)),
                 nn.LayerNorm(width),
@@ -128,6 +131,7 @@ class DiCTE(nn.Module):
             (B, N, d_e).
         """
         if dropped is not None:
+            assert self.no_condition is not None, "built without droppable"
             e_cond = torch.where(dropped[:, None], self.no_condition.to(e_cond), e_cond)
         x = self.code(noisy) + around.identity[:, None]
         modulation = self.step(step_embedding(t, x.shape[-1]).to(x))
@@ -139,7 +143,7 @@ class DiCTE(nn.Module):
         if self.condition_mode == "adaln":
             modulation = modulation + self.condition(e_cond)
         else:
-            tokens = self.condition_tokens(e_cond)
+            tokens = self.condition(e_cond)
         for block in self.blocks:
             x = block(x, modulation, around, tokens, audible)
         return self.head(x)

@@ -63,7 +63,9 @@ class VAID(nn.Module):
         self.config = config
         audio = (dimensions.audio_layers, dimensions.audio_width)
         self.audio_to_lip = AudioToLip(*audio, dimensions.lip_width, **asdict(config.lip))
-        self.di_cte = DiCTE(*audio, dimensions.expression_width, **asdict(config.expression))
+        self.di_cte = DiCTE(
+            *audio, dimensions.expression_width, **asdict(config.expression), droppable=config.condition_dropout > 0
+        )
         self.lip_scale = Standardiser(dimensions.lip_width)
         self.expression_scale = Standardiser(dimensions.expression_width)
         self.schedule = cosine_schedule(config.diffusion_steps)
@@ -111,8 +113,11 @@ class VAID(nn.Module):
             (B, N, d_e); what stands where ``mask`` is False means nothing.
 
         Raises:
-            ValueError: when the number of seeds is not B.
+            ValueError: when the number of seeds is not B, or guidance is asked of a model trained without dropout.
         """
+        guidance = self.config.guidance if guidance is None else guidance
+        if guidance != 1.0 and self.di_cte.no_condition is None:
+            raise ValueError(f"guidance {guidance}: this V-AID was trained with model.condition_dropout=0; use 1")
         if len(seeds) != len(audio):
             raise ValueError(f"{len(seeds)} seeds for {len(audio)} clips: give one for each")
         config = self.config
@@ -129,7 +134,6 @@ class VAID(nn.Module):
             return torch.cat([F.pad(e_a, (0, 0, 0, audio.shape[1] - e_a.shape[1])) for e_a in alone])
         around = self.di_cte.surroundings(audio, portrait, mask)
         noise = self.sequence_noise(seeds, mask)
-        guidance = config.guidance if guidance is None else guidance
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             denoise = partial(self._guided, t=t, around=around, e_cond=e_cond, guidance=guidance)

@@ -107,7 +107,7 @@ def test_one_clip_is_learned_by_heart_and_sampled_back():
 
 
 def test_guidance_of_one_is_none_and_more_moves_away_from_the_unconditioned():
-    vaid, inputs = make(), clip(20)
+    vaid, inputs = make(condition_dropout=0.1), clip(20)
     plain, guided = (vaid.sample_expression(*inputs, [0], guidance=scale) for scale in (1.0, 3.0))
     assert torch.equal(plain, vaid.sample_expression(*inputs, [0]))
     assert not torch.allclose(plain, guided)
@@ -115,6 +115,11 @@ def test_guidance_of_one_is_none_and_more_moves_away_from_the_unconditioned():
     nothing = vaid.sample_expression(audio, portrait, vaid.di_cte.no_condition[None], [0], steps=1)
     one, three = (vaid.sample_expression(*inputs, [0], steps=1, guidance=scale) for scale in (1.0, 3.0))
     torch.testing.assert_close(three, nothing + 3 * (one - nothing), atol=1e-5, rtol=1e-4)
+
+
+def test_guidance_needs_a_model_that_was_trained_for_it():
+    with pytest.raises(ValueError, match=r"condition_dropout=0"):
+        make().sample_expression(*clip(5), [0], guidance=2.0)
 
 
 def test_every_clip_needs_a_seed():
