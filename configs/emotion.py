@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hydra.core.config_store import ConfigStore
-
 from configs.schema import EncoderConfig, literal
 
 
@@ -49,8 +47,3 @@ class EmotionModelConfig:
     batch_size: int = 256
     lr: float = 3e-3
     weight_decay: float = 0.01
-
-
-def register() -> None:
-    """Puts the schema where Hydra's defaults lists find it."""
-    ConfigStore.instance().store(group="model", name="emotion_schema", node=EmotionModelConfig)

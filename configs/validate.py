@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from configs.command_line import ConfigError
+from configs.emotion import EmotionModelConfig
 from configs.schema import PrepareConfig
 from configs.training import TrainConfig, VAIDConfig
 from datamodules.schema import ENCODER_KINDS, MAX_SECONDS
@@ -12,7 +13,7 @@ from datamodules.schema import ENCODER_KINDS, MAX_SECONDS
 PREPARE_TASKS = ("prepare", "merge", "check", "weights")
 DATASETS = ("hdtf", "mead", "folder", "synthetic")
 PRESETS = ("tiny", "small", "paper")
-STAGES = ("vaid",)
+STAGES = ("vaid", "emotion")
 LOGGERS = ("csv", "tensorboard", "wandb")
 STRATEGIES = ("auto", "ddp")
 VAID_FIELDS = ("audio", "lip", "expression", "portraits")
@@ -124,6 +125,10 @@ def validate_train(config: TrainConfig) -> None:
         _positive(f"trainer.{key}", getattr(config.trainer, key))
     if isinstance(config.model, VAIDConfig):
         _validate_vaid(config.model, config)
+    if isinstance(config.model, EmotionModelConfig):
+        for key in ("hidden", "batch_size", "lr"):
+            _positive(f"model.{key}", getattr(config.model, key))
+        _share("model.dropout", config.model.dropout)
 
 
 def _validate_vaid(model: VAIDConfig, config: TrainConfig) -> None:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
@@ -21,6 +22,7 @@ from configs.training import TrainConfig, VAIDConfig
 from datamodules.mixture import datamodule
 from datamodules.modules import ShardDataModule
 from datamodules.schema import ShardError
+from lightning_modules.emotion.module import EmotionModule, build_emotion
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
 
@@ -56,7 +58,9 @@ def fit(config: TrainConfig) -> Run:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
         print(describe(config, module, data, folder))
-    trainer.fit(module, data, ckpt_path=resume_path(config, folder))
+    # Texts are not in the shards: the emotion experiment has loaders of its own.
+    source = None if isinstance(module, EmotionModule) else data
+    trainer.fit(module, datamodule=source, ckpt_path=resume_path(config, folder))
     return Run(module, data, trainer, folder)
 
 
@@ -69,7 +73,16 @@ def build_vaid(config: TrainConfig, data: ShardDataModule) -> VAIDModule:
     return module
 
 
-BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] = {"vaid": build_vaid}
+def build_emotion_module(config: TrainConfig, data: ShardDataModule) -> EmotionModule:
+    """The label table of the data's training clips, and a new text mapping onto it."""
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return build_emotion(config.model, data, config.trainer.max_steps, config.seed, "cuda" if on_gpu else "cpu")
+
+
+BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] = {
+    "vaid": build_vaid,
+    "emotion": build_emotion_module,
+}
 
 
 def stage_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
