@@ -9,8 +9,10 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from configs.command_line import ConfigError
 from configs.emotion import EmotionConfig, EmotionModelConfig
 from configs.schema import EncoderConfig
+from configs.validate import validate_train
 from datamodules.modules import FolderDataModule
 from encoders import build_text_encoder
 from encoders.checkpoints import WrongWeights
@@ -24,6 +26,8 @@ from lightning_modules.emotion.text_mapping import TextEmotion, mapping_loss
 from tests.helpers.emotion import expression_of, synthetic_table
 from tests.helpers.emotion_texts import INDEPENDENT
 from tests.helpers.shards import ENCODERS, make_shards
+from tests.helpers.train_config import train_config
+from training.fit import fit
 
 NGRAM = EmotionModelConfig(text=EncoderConfig("ngram"))
 
@@ -150,7 +154,7 @@ def test_a_mapping_of_other_encoders_is_refused(run):
 
 
 def test_same_seed_same_mapping(table, tmp_path):
-    small = EmotionTable(table.cells[:4], table.latents[:4], (1,) * 4, table.mean, table.std, table.motion)
+    small = EmotionTable(table.cells[:2], table.latents[:2], (1,) * 2, table.mean, table.std, table.motion)
     encoder = build_text_encoder("ngram", width=64)
 
     def weights(seed: int) -> torch.Tensor:
@@ -184,3 +188,37 @@ def test_the_loss_is_zero_only_at_the_target():
     # At right angles, of the same length: 1 - cos is 1, squared errors are (7^2 + 1^2, 1 + 1).
     turned = torch.tensor([[-4.0, 3.0], [0.0, 1.0]])
     assert float(mapping_loss(turned, target)) == pytest.approx(1 + 52 / 4)
+
+
+@pytest.mark.parametrize(("name", "text"), [("tiny", "ngram"), ("small", "ngram"), ("paper", "clip")])
+def test_the_experiments_compose(name, text):
+    config = train_config(f"experiment=emotion/{name}", "data.root=anywhere")
+    validate_train(config)
+    assert isinstance(config.model, EmotionModelConfig)
+    assert (config.stage, config.model.text.name) == ("emotion", text)
+
+
+def test_train_py_runs_it(tmp_path):
+    make_shards(tmp_path / "shards", samples=12)
+    config = train_config(
+        "experiment=emotion/tiny",
+        "data.name=folder",
+        f"data.root={tmp_path / 'shards'}",
+        "data.steps_per_epoch=5",
+        f"output={tmp_path / 'out'}",
+        "run_id=me",
+        "+model.text.options.width=128",
+        "model.hidden=8",
+        "trainer.max_steps=10",
+        "trainer.validate_every=5",
+        "trainer.progress_bar=false",
+    )
+    folder = fit(config).folder
+    assert folder == tmp_path / "out" / "emotion" / "me"
+    written = {path.name for path in folder.iterdir()}
+    assert {"emotion_table.safetensors", "emotion_text.safetensors", "emotion_report.json", "checkpoints"} <= written
+
+
+def test_numbers_that_cannot_be_are_refused():
+    with pytest.raises(ConfigError, match=r"model\.dropout=1\.5"):
+        validate_train(train_config("experiment=emotion/tiny", "data.root=anywhere", "model.dropout=1.5"))
