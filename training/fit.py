@@ -12,10 +12,11 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from omegaconf import OmegaConf
 
+from callbacks.checkpoints import RunCheckpoints
 from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
 from configs.training import TrainConfig, VAIDConfig
@@ -150,13 +151,7 @@ def build_trainer(config: TrainConfig, data: ShardDataModule, folder: Path) -> T
     if not settings.fast_dev_run:
         callbacks += [
             *stage_callbacks(config, data, folder),
-            ModelCheckpoint(
-                folder / "checkpoints",
-                filename="{step}",
-                every_n_train_steps=settings.validate_every,
-                save_last=True,
-                enable_version_counter=False,
-            ),
+            RunCheckpoints(folder / "checkpoints", settings.validate_every),
             LearningRateMonitor("step"),
         ]
     if settings.progress_bar:

@@ -50,10 +50,11 @@ def logged(folder: Path, column: str) -> dict[int, str]:
     return {int(row["step"]): row[column] for row in rows if row[column]}
 
 
-def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path):
+@pytest.mark.parametrize("pause", [3, 4, 5])  # at a regular checkpoint, at the end of an epoch, in between
+def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, pause):
     straight = run(shards, tmp_path, "run_id=straight")
-    run(shards, tmp_path, "run_id=twice", steps=3)
-    assert sorted(logged(tmp_path / "vaid" / "twice", "train/loss")) == [0, 1, 2]
+    run(shards, tmp_path, "run_id=twice", steps=pause)
+    assert sorted(logged(tmp_path / "vaid" / "twice", "train/loss")) == list(range(pause))
     again = run(shards, tmp_path, "run_id=twice", "ckpt_path=last")
     losses = logged(straight.folder, "train/loss")
     assert sorted(losses) == list(range(6))
@@ -61,6 +62,23 @@ def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path):
     assert logged(again.folder, "train/loss") == losses
     for name, weight in straight.module.state_dict().items():
         assert torch.equal(weight, again.module.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_computes(shards, tmp_path):
+    """Data-parallel, through the shell, with a path Hydra's grammar would trip over, and started twice by Lightning."""
+    changes = ["trainer.max_steps=4", "model.club.weight=0", f"output={tmp_path}", f"data.root={shards}"]
+    for name, devices in (("one", "1"), ("two", "2")):
+        parallel = [f"trainer.devices='{devices}'", "trainer.strategy=ddp" if devices == "2" else "seed=0"]
+        command = [sys.executable, "train.py", TINY, *SMALLEST, *changes, *parallel, f"run_id={name}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    one, two = (
+        torch.load(tmp_path / "vaid" / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("one", "two")
+    )
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_a_run_leaves_its_configuration_a_checkpoint_and_plots(shards, tmp_path):
