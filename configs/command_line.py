@@ -27,7 +27,7 @@ Config = TypeVar("Config")
 
 CONFIG_FOLDER = Path(__file__).resolve().parent
 # Errors these packages define are meant for the person at the keyboard.
-PACKAGES = ("media", "encoders", "datamodules", "preparation")
+PACKAGES = ("media", "encoders", "datamodules", "preparation", "lightning_modules", "callbacks", "training")
 
 
 class ConfigError(ValueError):
@@ -58,11 +58,13 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
     after Ctrl-C.
     """
     schema.register()
-    sys.argv[1:] = quote_literals(sys.argv[1:], literal_keys(config))
+    typed = sys.argv[1:]
+    sys.argv[1:] = quote_literals(typed, literal_keys(config))
     status: int | Exception = 0
 
     def main(composed: DictConfig) -> None:
         nonlocal status
+        sys.argv[1:] = typed  # Lightning starts further processes with them, and each quotes for itself
         try:
             status = task(to_typed(composed, config))
         except Exception as error:  # Hydra would print every override before it raises

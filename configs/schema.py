@@ -185,4 +185,11 @@ class DataConfig:
 
 def register() -> None:
     """Puts the schemas where Hydra's defaults lists find them."""
-    ConfigStore.instance().store(name="prepare_schema", node=PrepareConfig)
+    from configs.emotion import EmotionModelConfig  # built on the schemas here
+    from configs.training import TrainConfig, VAIDConfig
+
+    store = ConfigStore.instance()
+    store.store(name="prepare_schema", node=PrepareConfig)
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(group="model", name="vaid_schema", node=VAIDConfig)
+    store.store(group="model", name="emotion_schema", node=EmotionModelConfig)

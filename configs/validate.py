@@ -5,12 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from configs.command_line import ConfigError
+from configs.emotion import EmotionModelConfig
 from configs.schema import PrepareConfig
-from datamodules.schema import MAX_SECONDS
+from configs.training import TrainConfig, VAIDConfig
+from datamodules.schema import ENCODER_KINDS, MAX_SECONDS
 
 PREPARE_TASKS = ("prepare", "merge", "check", "weights")
 DATASETS = ("hdtf", "mead", "folder", "synthetic")
 PRESETS = ("tiny", "small", "paper")
+STAGES = ("vaid", "emotion")
+LOGGERS = ("csv", "tensorboard", "wandb")
+STRATEGIES = ("auto", "ddp")
+VAID_FIELDS = ("audio", "lip", "expression", "portraits")
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -98,3 +104,60 @@ def _validate_numbers(config: PrepareConfig) -> None:
         _one_of("dataset.layout", config.dataset.layout, ("mead", "hdtf"))
         for key in ("identities", "clips_per_identity", "seconds", "size"):
             _positive(f"dataset.{key}", getattr(config.dataset, key))
+
+
+def validate_train(config: TrainConfig) -> None:
+    """Checks ``train.py``'s configuration as a whole.
+
+    Raises:
+        ConfigError: naming the key, its value, and what is expected.
+    """
+    _one_of("stage", config.stage, STAGES)
+    _one_of("logger.name", config.logger.name, LOGGERS)
+    _one_of("trainer.strategy", config.trainer.strategy, STRATEGIES)
+    for kind in config.encoders:
+        _one_of("encoders", kind, ENCODER_KINDS)
+    if config.run_id is not None and (not config.run_id or set("/\\") & set(config.run_id)):
+        raise ConfigError(f"run_id={config.run_id}: names a folder in output/stage, so it cannot hold a slash")
+    if config.data.name != "mixture" and not config.data.root:
+        raise ConfigError("data.root is missing: name the folder of the shards that prepare.py wrote")
+    for key in ("max_steps", "max_minutes", "validate_every", "validation_clips", "gradient_clip", "log_every"):
+        _positive(f"trainer.{key}", getattr(config.trainer, key))
+    if isinstance(config.model, VAIDConfig):
+        _validate_vaid(config.model, config)
+    if isinstance(config.model, EmotionModelConfig):
+        for key in ("hidden", "batch_size", "lr"):
+            _positive(f"model.{key}", getattr(config.model, key))
+        _share("model.dropout", config.model.dropout)
+
+
+def _validate_vaid(model: VAIDConfig, config: TrainConfig) -> None:
+    if lacking := [name for name in VAID_FIELDS if name not in config.data.fields]:
+        raise ConfigError(f"data.fields={config.data.fields}: V-AID also needs {', '.join(lacking)}")
+    for key, width, head in (
+        ("lip", model.lip.width, model.lip.head_width),
+        ("expression", model.expression.width, model.expression.head_width),
+    ):
+        _positive(f"model.{key}.head_width", head)
+        if width % head:
+            raise ConfigError(f"model.{key}.head_width={head}: does not divide model.{key}.width={width}")
+    if model.expression.head_width % 2:
+        raise ConfigError(f"model.expression.head_width={model.expression.head_width}: rotary positions need it even")
+    _one_of("model.expression.audio_mode", model.expression.audio_mode, ("add", "cross_attn"))
+    _one_of("model.expression.condition_mode", model.expression.condition_mode, ("adaln", "cross_attn"))
+    _one_of("model.regression_reduction", model.regression_reduction, ("mean", "sum"))
+    _one_of("model.club.weighting", model.club.weighting, ("alpha_bar", "none"))
+    _one_of("model.lr_decay", model.lr_decay, ("none", "cosine"))
+    for key in ("diffusion_steps", "sampling_steps", "window", "temperature", "lr"):
+        _positive(f"model.{key}", getattr(model, key))
+    if model.sampling_steps > model.diffusion_steps:
+        raise ConfigError(
+            f"model.sampling_steps={model.sampling_steps}: at most diffusion_steps={model.diffusion_steps}"
+        )
+    if not 0 <= model.overlap < model.window:
+        raise ConfigError(f"model.overlap={model.overlap}: expected at least 0 and less than window={model.window}")
+    _share("model.condition_dropout", model.condition_dropout)
+    if model.guidance != 1 and not model.condition_dropout:
+        raise ConfigError(f"model.guidance={model.guidance}: needs model.condition_dropout above 0, e.g. 0.1")
+    if model.club.weight < 0:
+        raise ConfigError(f"model.club.weight={model.club.weight}: expected 0 or more")

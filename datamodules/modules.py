@@ -6,10 +6,11 @@ import hashlib
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from configs.schema import DataConfig
@@ -27,7 +28,7 @@ from datamodules.schema import (
 from datamodules.shards import ShardReader, check_index
 from datamodules.splits import assign_splits
 from datamodules.staging import read_index, shard_source
-from datamodules.windows import BatchReader, Clip, emotion_index
+from datamodules.windows import BatchReader, Clip, ClipBatch, Window, emotion_index
 from encoders.protocols import Identity
 
 log = logging.getLogger(__name__)
@@ -130,6 +131,35 @@ class ShardDataModule(LightningDataModule):
             means.append(mean)
             deviations.append(math.sqrt(max(0.0, square - mean**2)))
         return LatentStatistics(tuple(means), tuple(deviations), frames)
+
+    def motions(self, split: str = "train") -> Iterator[tuple[Clip, np.ndarray, np.ndarray]]:
+        """Every clip of a split in fixed order with its whole lip (F, d_l) and expression (F, d_e), float32.
+
+        Raises:
+            ShardError: when the split is empty or a shard is damaged.
+        """
+        sizes = self.dimensions
+        for clip in self._split_clips(split):
+            lip = np.empty((clip.entry.frames, sizes.lip_width), np.float32)
+            expression = np.empty((clip.entry.frames, sizes.expression_width), np.float32)
+            reader = self._readers[clip.reader]
+            reader.read_rows(clip.entry, "lip.npy", 0, lip)
+            reader.read_rows(clip.entry, "expression.npy", 0, expression)
+            yield clip, lip, expression
+
+    def whole(self, clip: Clip, fields: Sequence[str], frames: int | None = None) -> ClipBatch:
+        """A batch of one clip from its first frame on, x_ref its earliest portrait.
+
+        Args:
+            clip: one of ``clips``.
+            fields: what the batch carries.
+            frames: at most so many; None for all.
+
+        Raises:
+            ShardError: when a shard is damaged.
+        """
+        count = min(clip.entry.frames, frames or clip.entry.frames)
+        return BatchReader(self._readers, fields).read([Window(clip, 0, 0, count, -1)], count, 0)
 
     def train_dataloader(self) -> StreamLoader:
         """This rank's part of the training order; resumable."""

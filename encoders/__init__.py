@@ -1,5 +1,17 @@
-"""Frozen pretrained models behind four protocols, and the registry of their weights."""
+"""Frozen pretrained models behind five protocols, and the registry of their weights."""
 
-from encoders.factory import build_audio_encoder, build_codec, build_landmark_detector, build_motion_encoder
+from encoders.factory import (
+    build_audio_encoder,
+    build_codec,
+    build_landmark_detector,
+    build_motion_encoder,
+    build_text_encoder,
+)
 
-__all__ = ["build_audio_encoder", "build_codec", "build_landmark_detector", "build_motion_encoder"]
+__all__ = [
+    "build_audio_encoder",
+    "build_codec",
+    "build_landmark_detector",
+    "build_motion_encoder",
+    "build_text_encoder",
+]

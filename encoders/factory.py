@@ -10,7 +10,7 @@ import inspect
 from importlib import import_module
 from typing import Any, cast
 
-from encoders.protocols import AudioEncoder, LandmarkDetector, LatentCodec, MotionEncoder
+from encoders.protocols import AudioEncoder, LandmarkDetector, LatentCodec, MotionEncoder, TextEncoder
 
 # kind -> name in the configuration -> module:class
 ENCODERS: dict[str, dict[str, str]] = {
@@ -32,6 +32,10 @@ ENCODERS: dict[str, dict[str, str]] = {
         "taef2": "encoders.codecs.taef2:TAEF2Codec",
         "svd": "encoders.codecs.svd:SVDCodec",
     },
+    "text": {
+        "ngram": "encoders.text.ngram:NgramEncoder",
+        "clip": "encoders.text.clip:CLIPEncoder",
+    },
 }
 
 
@@ -39,7 +43,7 @@ def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
     """Builds one encoder.
 
     Args:
-        kind: landmarks, audio, motion or codec.
+        kind: landmarks, audio, motion, codec or text.
         name: its name in the configuration.
         device: where it runs; handed on to encoders that have a choice.
         options: keyword arguments of its class.
@@ -79,3 +83,8 @@ def build_motion_encoder(name: str, device: str = "cpu", **options: Any) -> Moti
 def build_codec(name: str, device: str = "cpu", **options: Any) -> LatentCodec:
     """The latent codec called ``name``; see ``build`` for the errors."""
     return cast(LatentCodec, build("codec", name, device, options))
+
+
+def build_text_encoder(name: str, device: str = "cpu", **options: Any) -> TextEncoder:
+    """The text encoder called ``name``; see ``build`` for the errors."""
+    return cast(TextEncoder, build("text", name, device, options))

@@ -1,12 +1,12 @@
-"""What the project asks of a frozen pretrained model: four protocols, and the face record they exchange.
+"""What the project asks of a frozen pretrained model: five protocols, and the face record they exchange.
 
 Shapes: F frames at 25 fps, H x W pixels, P landmarks, L layers, D audio width, d_l and d_e lip and expression widths,
-C latent channels, h x w latent size.
+C latent channels, h x w latent size, B texts, D_t text width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -159,4 +159,27 @@ class LatentCodec(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """(F, C, h, w) unscaled latents -> (F, 3, H, W) uint8 RGB."""
+        ...
+
+
+class TextEncoder(Protocol):
+    """Words to one vector per text.
+
+    Attributes:
+        width: D_t.
+        limit: longest text it reads, in its own units (tokens, words).
+        pretrained: whether it knows the meaning of words that nothing of this project was trained on.
+    """
+
+    identity: Identity
+    width: int
+    limit: int
+    pretrained: bool
+
+    def __call__(self, texts: Sequence[str]) -> Tensor:
+        """B texts -> (B, D_t) float32 on the CPU.
+
+        Raises:
+            TextError: for a text without words, or one over the limit; nothing is cut off.
+        """
         ...

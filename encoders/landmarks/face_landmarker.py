@@ -6,7 +6,9 @@ Shapes: H x W pixels, P = 478 landmarks, 52 blendshapes.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -135,7 +137,21 @@ def _create(model: bytes, source: Path, mode: str, faces: int, strict: bool) -> 
             f"{source}: is not a usable FaceLandmarker model ({error}; {len(model)} bytes); delete it and run "
             "prepare.py task=weights preset=small, or copy face_landmarker.task there again"
         ) from error
+    outlive_profiler()
     return task, lambda array: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=array)
+
+
+def outlive_profiler() -> None:
+    """Keeps MediaPipe's profiling signal ignored whatever a training loop restores.
+
+    MediaPipe sends its process SIGPROF and ignores it behind Python's back. Lightning's Trainer puts back, when it is
+    done, the handlers Python knows of; to Python SIGPROF was never touched, and its default ends the process.
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGPROF) == signal.SIG_DFL:
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
+
+
+outlive_profiler()  # at import, since a Trainer remembers its handlers before a callback of it starts MediaPipe
 
 
 @contextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -187,3 +189,23 @@ def test_missing_system_libraries_are_named(asset_weights, monkeypatch):
 def test_nothing_is_written_to_standard_error(asset_weights, clips, capfd):
     MediaPipeDetector().track(iter(clips["AOC"][:3]), Path())
     assert capfd.readouterr().err == ""
+
+
+def test_a_training_run_in_the_same_process_survives(asset_weights):
+    """MediaPipe profiles itself with SIGPROF, which ends a process once Lightning has restored the default handler."""
+    code = """
+import time, numpy as np, torch
+from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from lightning.pytorch import Trainer
+from lightning.pytorch.demos.boring_classes import BoringModel
+detector = MediaPipeDetector()
+detector.detect(np.zeros((64, 64, 3), np.uint8))
+quiet = dict(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
+Trainer(max_steps=2, accelerator="cpu", **quiet).fit(BoringModel())
+end = time.process_time() + 1.0  # the signal comes after some time of work
+while time.process_time() < end:
+    torch.randn(300, 300) @ torch.randn(300, 300)
+detector.detect(np.zeros((64, 64, 3), np.uint8))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -1,0 +1,102 @@
+"""Predicted against true latents over time, to the run directory and to loggers that show pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from PIL import Image
+from torch import Tensor
+
+from datamodules.modules import ShardDataModule
+from datamodules.windows import ClipBatch
+from encoders.protocols import FPS
+from lightning_modules.vaid.module import VAIDModule
+
+ROWS = 4  # dimensions shown of each latent: those that move most in the clip
+FRAMES = 250  # ten seconds
+FIELDS = ("audio", "lip", "expression", "portraits")
+Names = tuple[tuple[str, ...], tuple[str, ...]]  # what the dimensions of the lip and the expression latent are
+
+
+class LatentPlots(Callback):
+    """Draws ten seconds of one clip after every validation and at the end: of a validation clip, where there is one.
+
+    Args:
+        folder: run directory; pictures go to ``plots/``.
+        names: what the latents' dimensions are; None numbers them.
+    """
+
+    def __init__(self, folder: str | Path, names: Names | None = None) -> None:
+        self.folder = Path(folder) / "plots"
+        self.names = names
+        self._batch: ClipBatch | None = None
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws, on the first rank."""
+        if trainer.is_global_zero and not trainer.sanity_checking:
+            self._draw(trainer, pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Draws what came out, on the first rank."""
+        if trainer.is_global_zero:
+            self._draw(trainer, pl_module)
+
+    def _draw(self, trainer: Trainer, module: LightningModule) -> None:
+        path = self.folder / f"{trainer.global_step:07d}.png"
+        if path.exists():
+            return
+        assert isinstance(module, VAIDModule)
+        if self._batch is None:
+            data: ShardDataModule = trainer.datamodule  # type: ignore[attr-defined]
+            clips = data.clips["val"] or data.clips["train"]
+            self._batch = data.whole(max(clips, key=lambda clip: min(clip.entry.frames, FRAMES)), FIELDS, FRAMES)
+        training = module.training
+        picture = draw(module.eval(), self._batch, self.names)
+        module.train(training)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture).save(path)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("val/latents", picture, trainer.global_step, dataformats="HWC")
+            elif isinstance(logger, WandbLogger):
+                logger.log_image("val/latents", [str(path)])
+
+
+@torch.no_grad()
+def draw(module: VAIDModule, batch: ClipBatch, names: Names | None = None) -> np.ndarray:
+    """(H, W, 3) uint8 picture of a batch of one clip: lips on the left, two samples of its expression on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no window system, and slow to import
+    from matplotlib.figure import Figure
+
+    vaid, device = module.vaid, module.device
+    audio, portrait = batch["audio"].to(device), batch["reference_portrait"].to(device)
+    e_cond = vaid.expression_scale(batch["first_expression"].to(device))
+    lips = [vaid.lip_scale.restore(vaid.lip(audio))[0]]
+    expressions = [
+        vaid.expression_scale.restore(vaid.sample_expression(audio, portrait, e_cond, [seed]))[0] for seed in (0, 1)
+    ]
+    figure = Figure(figsize=(16, 2 * ROWS), layout="constrained")
+    axes = figure.subplots(ROWS, 2, sharex=True, squeeze=False)
+    _column(axes[:, 0], batch["lip"][0], lips, names[0] if names else None)
+    _column(axes[:, 1], batch["expression"][0], expressions, names[1] if names else None)
+    figure.suptitle(batch["key"][0])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _column(axes: np.ndarray, true: Tensor, predicted: list[Tensor], names: tuple[str, ...] | None) -> None:
+    moving = true.std(0).argsort(descending=True)[: len(axes)].tolist()
+    seconds = np.arange(len(true)) / FPS
+    for ax, dimension in zip(axes, moving, strict=False):
+        ax.plot(seconds, true[:, dimension], color="black", linewidth=1.2, label="true")
+        for number, one in enumerate(predicted):
+            ax.plot(seconds, one[:, dimension].float().cpu(), linewidth=1, label=f"predicted {number + 1}")
+        ax.set_ylabel(names[dimension].replace("_", " ") if names else f"dimension {dimension}", fontsize=8)
+        ax.margins(x=0)
+    axes[0].legend(loc="upper right", fontsize=8)
+    axes[-1].set_xlabel("seconds")

@@ -1,0 +1,174 @@
+"""The types of ``train.py``'s configuration: the stages' networks, the trainer and the logger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+from configs.schema import DataConfig, literal
+
+
+@dataclass
+class LipConfig:
+    """The audio-to-lip projector; see ``AudioToLip``."""
+
+    width: int = 512
+    depth: int = 4
+    latents: int = 4
+    head_width: int = 64
+
+
+@dataclass
+class ExpressionConfig:
+    """Di-CTE; see ``DiCTE``."""
+
+    width: int = 512
+    depth: int = 8
+    head_width: int = 64
+    identity_widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
+    identity_size: int = 256
+    audio_mode: str = "add"
+    condition_mode: str = "adaln"
+
+
+@dataclass
+class ClubConfig:
+    """The mutual-information term, Eq. 8.
+
+    Attributes:
+        weight: of the estimate in the loss; 0 leaves q out altogether.
+        warmup: steps in which q learns alone before the estimate is minimised.
+        hidden: width of q's hidden layers.
+        lr: of q.
+        weighting: ``alpha_bar`` weighs a clip by the signal left at its diffusion step, since Di-CTE's guess at high
+            noise is the conditional mean; ``none`` weighs all alike.
+    """
+
+    weight: float = 1.0
+    warmup: int = 0
+    hidden: int = 256
+    lr: float = 1e-4
+    weighting: str = "alpha_bar"
+
+
+@dataclass
+class VAIDConfig:
+    """Stage one: networks, losses and optimizer.
+
+    Attributes:
+        diffusion_steps: T of the cosine schedule.
+        sampling_steps: DDIM steps.
+        window: frames of a sampling window; the training window.
+        overlap: frames two windows share when the audio is longer.
+        guidance: classifier-free guidance scale when sampling; 1 for none.
+        condition_dropout: share of training clips that see no e_cond; guidance needs some.
+        contrastive: alpha of Eq. 6, weight of InfoNCE.
+        regression: beta of Eq. 6, weight of the lip's squared error.
+        regression_reduction: over latent dimensions, ``mean`` or the paper's literal ``sum``.
+        temperature: tau of InfoNCE.
+        velocity: weight of the squared error of the expression's changes from frame to frame.
+        lr: of the networks.
+        lr_warmup: steps over which it rises linearly from 0.
+        lr_decay: ``none``, or ``cosine`` to a hundredth at the last step.
+        weight_decay: of AdamW.
+    """
+
+    lip: LipConfig = field(default_factory=LipConfig)
+    expression: ExpressionConfig = field(default_factory=ExpressionConfig)
+    club: ClubConfig = field(default_factory=ClubConfig)
+    diffusion_steps: int = 1000
+    sampling_steps: int = 25
+    window: int = 120
+    overlap: int = 24
+    guidance: float = 1.0
+    condition_dropout: float = 0.0
+    contrastive: float = 1.0
+    regression: float = 1.0
+    regression_reduction: str = "mean"
+    temperature: float = 0.07
+    velocity: float = 0.0
+    lr: float = 1e-4
+    lr_warmup: int = 0
+    lr_decay: str = "none"
+    weight_decay: float = 0.01
+
+
+@dataclass
+class TrainerConfig:
+    """How long and on what a stage trains.
+
+    Attributes:
+        accelerator: auto, cpu or gpu.
+        devices: processes per node; ``auto`` for all.
+        nodes: machines.
+        strategy: auto or ddp.
+        precision: Lightning's name, e.g. 32-true or bf16-mixed.
+        max_steps: optimizer steps.
+        max_minutes: stop after so long; null for no bound.
+        validate_every: steps between validations.
+        validation_clips: clips each validation looks at.
+        gradient_clip: largest norm of the gradient; null for no bound.
+        log_every: steps between logged values.
+        fast_dev_run: one step of training and validation, nothing written.
+        progress_bar: show it.
+    """
+
+    accelerator: str = "auto"
+    devices: str = "auto"
+    nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "32-true"
+    max_steps: int = MISSING
+    max_minutes: float | None = None
+    validate_every: int = 1000
+    validation_clips: int = 16
+    gradient_clip: float | None = None
+    log_every: int = 50
+    fast_dev_run: bool = False
+    progress_bar: bool = True
+
+
+@dataclass
+class LoggerConfig:
+    """Where losses and plots go.
+
+    Attributes:
+        name: csv, tensorboard or wandb.
+        project: W&B project.
+        offline: W&B keeps everything on disk; send it later with ``wandb sync``.
+    """
+
+    name: str = "csv"
+    project: str = "emotivetalk"
+    offline: bool = False
+
+
+@dataclass
+class TrainConfig:
+    """``train.py``.
+
+    Attributes:
+        stage: what is trained: vaid.
+        name: of the experiment; begins the default run_id.
+        run_id: names the run directory; the same id continues the same run. Null for the name and a digest of the
+            configuration.
+        output: folder that holds the run directories, ``output/stage/run_id``.
+        seed: of weights and noise.
+        ckpt_path: checkpoint to resume from; ``last`` takes the run's own, if there is one; null starts afresh.
+        encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
+        model: the stage's own configuration.
+    """
+
+    stage: str = MISSING
+    name: str = MISSING
+    run_id: str | None = None
+    output: str = literal("outputs")
+    seed: int = 0
+    ckpt_path: str | None = literal(None)
+    encoders: dict[str, str] = field(default_factory=dict)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: Any = MISSING
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: LoggerConfig = field(default_factory=LoggerConfig)

@@ -1,0 +1,1 @@
+"""Measuring what the trained stages do."""

@@ -1,0 +1,72 @@
+"""What a checkpoint says about itself, and the errors when it is not the one that is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from encoders.protocols import Identity
+
+CARD = "emotivetalk"  # key of the checkpoint under which its stage, sizes and encoders stand
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used; the message names the file, what was found, and what to do."""
+
+
+def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
+    """Reads a checkpoint of one stage onto the CPU.
+
+    Args:
+        path: the file.
+        stage: the stage that must have written it, e.g. ``vaid``.
+
+    Raises:
+        CheckpointError: when it is missing, damaged, or of another stage.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory") from None
+    except Exception as error:  # torch raises whatever the damaged bytes lead it to
+        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    check_stage(checkpoint, stage, path)
+    return checkpoint
+
+
+def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) -> None:
+    """Refuses a checkpoint of another stage.
+
+    Raises:
+        CheckpointError: naming both stages.
+    """
+    card = checkpoint.get(CARD) if isinstance(checkpoint, Mapping) else None
+    if not card:
+        raise CheckpointError(f"{where}: was not written by train.py; a checkpoint of stage {stage} is needed")
+    if card["stage"] != stage:
+        raise CheckpointError(f"{where}: is a checkpoint of stage {card['stage']}, one of stage {stage} is needed here")
+
+
+def check_encoders(found: Mapping[str, Identity], wanted: Mapping[str, Identity], where: str | Path) -> None:
+    """Refuses to mix features and statistics of different encoders.
+
+    Args:
+        found: kind -> identity in the checkpoint.
+        wanted: kind -> identity of the data; only kinds in both are compared.
+        where: the checkpoint.
+
+    Raises:
+        CheckpointError: naming the encoders that differ.
+    """
+    wrong = [
+        f"{kind}: the checkpoint was trained on {found[kind]}, the data is of {wanted[kind]}"
+        for kind in found.keys() & wanted.keys()
+        if found[kind] != wanted[kind]
+    ]
+    if wrong:
+        raise CheckpointError(
+            f"{where}: {'; '.join(sorted(wrong))}. Prepare the data with the checkpoint's encoders, or train anew"
+        )

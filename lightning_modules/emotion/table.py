@@ -1,0 +1,232 @@
+"""Label and level to e_cond: the mean expression latent of every emotion at every level, learned from training clips.
+
+Shapes: K cells, F frames, d_e expression width. Latents are those of the motion encoder, not standardised.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from datamodules.modules import ShardDataModule
+from datamodules.splits.clip_names import EMOTIONS
+from encoders.checkpoints import WrongWeights
+from encoders.protocols import Identity
+from lightning_modules.emotion.lexicon import LEXICON, all_words
+
+LEVELS = (1, 2, 3)
+TABLE_VERSION = 1
+Cell = tuple[str, int]
+
+
+class EmotionError(ValueError):
+    """An emotion that cannot be given; the message names the key, what was found, and what there is."""
+
+
+@dataclass(frozen=True)
+class EmotionTable:
+    """Mean expression latents.
+
+    Attributes:
+        cells: K pairs of emotion and level, in MEAD's order.
+        latents: (K, d_e) mean over clips of the clip's mean, every clip counting alike.
+        clips: K numbers of clips behind each.
+        mean: (d_e,) of all frames of the training split, labelled or not.
+        std: (d_e,) their standard deviation; what is near is judged in these units.
+        motion: the encoder that made the latents.
+    """
+
+    cells: tuple[Cell, ...]
+    latents: Tensor
+    clips: tuple[int, ...]
+    mean: Tensor
+    std: Tensor
+    motion: Identity
+
+    @property
+    def emotions(self) -> tuple[str, ...]:
+        """The emotions there are, in MEAD's order."""
+        return tuple(dict.fromkeys(emotion for emotion, _ in self.cells))
+
+    def levels_of(self, emotion: str) -> tuple[int, ...]:
+        """The levels an emotion was seen at, ascending."""
+        return tuple(level for name, level in self.cells if name == emotion)
+
+    def lookup(self, emotion: str, level: int | None = None) -> Tensor:
+        """(d_e,) the mean latent of an emotion at a level.
+
+        Args:
+            emotion: one of ``emotions``; case and surrounding space do not count.
+            level: 1 to 3; None takes 2, or the nearest there is.
+
+        Raises:
+            EmotionError: for an emotion or level that is not in the table, with those that are.
+        """
+        name = emotion.strip().casefold()
+        if name not in self.emotions:
+            raise EmotionError(f"emotion.label={emotion}: {self._why_unknown(name)}; {self.describe()}")
+        levels = self.levels_of(name)
+        if level is None:
+            level = min(levels, key=lambda known: (abs(known - 2), known))
+        if level not in levels:
+            nearest = min(levels, key=lambda known: abs(known - level))
+            whole = "" if level in LEVELS else f" levels are whole numbers from {LEVELS[0]} to {LEVELS[-1]};"
+            raise EmotionError(
+                f"emotion.level={level}: no training clip is {name} at that level;{whole} {name} has "
+                f"{', '.join(map(str, levels))}. Take level {nearest}, and emotion.strength for more or less of it"
+            )
+        return self.latents[self.cells.index((name, level))].clone()
+
+    def standardise(self, expression: Tensor) -> Tensor:
+        """(..., d_e) in the training split's own mean and deviation."""
+        return (expression - self.mean) / self.std
+
+    def nearest(self, expression: Tensor) -> list[Cell]:
+        """The cell each of (B, d_e) latents is nearest to, in standardised units."""
+        distance = torch.cdist(self.standardise(expression), self.standardise(self.latents))
+        return [self.cells[place] for place in distance.argmin(-1).tolist()]
+
+    def describe(self) -> str:
+        """What there is, for a message."""
+        parts = [f"{emotion} ({', '.join(map(str, self.levels_of(emotion)))})" for emotion in self.emotions]
+        return f"known are, with their levels, {', '.join(parts)}"
+
+    def _why_unknown(self, name: str) -> str:
+        if name in EMOTIONS:
+            return "no training clip shows that emotion"
+        near = [emotion for emotion in self.emotions if name in all_words(LEXICON[emotion])]
+        near += difflib.get_close_matches(name, self.emotions, n=1, cutoff=0.4)
+        return f"is not an emotion's name{f', did you mean {near[0]}?' if near else ''}"
+
+    def save(self, path: Path) -> None:
+        """Writes one safetensors file; everything but the numbers is JSON in its header."""
+        header = {
+            "version": TABLE_VERSION,
+            "cells": self.cells,
+            "clips": self.clips,
+            "motion": asdict(self.motion),
+        }
+        tensors = {"latents": self.latents, "mean": self.mean, "std": self.std}
+        write_file(path, "emotion_table", header, tensors)
+
+    @classmethod
+    def load(cls, path: Path, motion: Identity | None = None) -> EmotionTable:
+        """Reads what ``save`` wrote.
+
+        Args:
+            path: the file.
+            motion: the motion encoder in use; None takes any.
+
+        Raises:
+            WrongWeights: when the file is missing, damaged, something else, or made by another motion encoder.
+        """
+        header, tensors = read_file(path, "emotion_table", TABLE_VERSION)
+        try:
+            table = cls(
+                cells=tuple((str(emotion), int(level)) for emotion, level in header["cells"]),
+                latents=tensors["latents"],
+                clips=tuple(header["clips"]),
+                mean=tensors["mean"],
+                std=tensors["std"],
+                motion=Identity(**header["motion"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise WrongWeights(
+                f"{path}: {error} is missing or malformed; train the emotion experiment again"
+            ) from error
+        require_same_motion(path, table.motion, motion)
+        return table
+
+
+def require_same_motion(path: Path, found: Identity, wanted: Identity | None) -> None:
+    """Refuses what another motion encoder made; None takes any.
+
+    Raises:
+        WrongWeights: naming both.
+    """
+    if wanted is not None and found != wanted:
+        raise WrongWeights(
+            f"{path}: its expression latents come from {found}, this experiment's from {wanted}; train the emotion "
+            "experiment again on this experiment's shards"
+        )
+
+
+def learn_table(data: ShardDataModule) -> EmotionTable:
+    """The table of a datamodule's training split.
+
+    Args:
+        data: set up or not; whole clips are read, of whatever length.
+
+    Raises:
+        ShardError: when shards are damaged or the split is empty.
+        EmotionError: when no training clip has an emotion, or a latent is not finite (naming the clip).
+    """
+    means: dict[Cell, list[Tensor]] = {}
+    frames, total, squares = 0, torch.zeros(()), torch.zeros(())
+    for clip, _, expression in data.motions("train"):
+        values = torch.from_numpy(expression).double()
+        if not values.isfinite().all():
+            raise EmotionError(
+                f"{clip.entry.shard}: {clip.key}.expression.npy holds NaN or infinite values; run prepare.py task=check"
+            )
+        frames, total, squares = frames + len(values), total + values.sum(0), squares + values.square().sum(0)
+        emotion, level = clip.entry.emotion, clip.entry.level
+        if emotion in EMOTIONS and level in LEVELS:
+            means.setdefault((emotion, level), []).append(values.mean(0))
+    if not means:
+        raise EmotionError(
+            f"data.root={data.config.root or dict(data.config.roots)}: none of the training clips says its emotion and "
+            "level, so there is nothing to learn labels from; use MEAD or synthetic shards (HDTF has no labels)"
+        )
+    cells = tuple((emotion, level) for emotion in EMOTIONS for level in LEVELS if (emotion, level) in means)
+    mean = total / frames
+    # A dimension that never moves carries nothing; any finite deviation will do.
+    std = (squares / frames - mean.square()).clamp(min=0).sqrt().clamp(min=1e-6)
+    return EmotionTable(
+        cells=cells,
+        latents=torch.stack([torch.stack(means[cell]).mean(0) for cell in cells]).float(),
+        clips=tuple(len(means[cell]) for cell in cells),
+        mean=mean.float(),
+        std=std.float(),
+        motion=data.index.encoders["motion"],
+    )
+
+
+def write_file(path: Path, kind: str, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Writes tensors and a JSON header into one safetensors file, whole or not at all."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(contents, partial, metadata={kind: json.dumps(header, sort_keys=True)})
+    partial.replace(path)
+
+
+def read_file(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Reads what ``write_file`` wrote.
+
+    Raises:
+        WrongWeights: when the file is missing, damaged, of another kind, or of a newer version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(kind, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
+    except FileNotFoundError:
+        raise WrongWeights(f"{path}: no such file; train.py experiment=emotion/... writes it") from None
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); train the experiment again") from error
+    if not isinstance(header, dict):
+        raise WrongWeights(f"{path}: is not an {kind}; it holds {', '.join(sorted(tensors)[:5])}")
+    if int(header.get("version", 0)) > version:
+        raise WrongWeights(f"{path}: version {header['version']} is newer than this program reads; update emotivetalk")
+    return header, tensors

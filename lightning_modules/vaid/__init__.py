@@ -1,0 +1,1 @@
+"""V-AID: lip and expression latents out of one voice."""

@@ -1,0 +1,215 @@
+"""Di-CTE: a diffusion transformer from audio, identity and a condition to an expression sequence.
+
+EmotiveTalk §3.2, Eq. 7 and Fig. 2b: the network predicts the clean sequence,
+
+    L_exp = || e_v - S(e_v(t), t, x_ref, A_w, e_cond) ||^2
+
+Audio is added to the noisy code frame by frame, the identity vector to all frames alike; the diffusion step and e_cond
+modulate every block (AdaLN-Zero, Peebles & Xie 2023). Positions are rotary and relative, so any length runs and no
+frame is special.
+
+Shapes: B clips, N frames, L audio layers, D audio width, C width, H heads, d_e expression width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lightning_modules.vaid.audio_to_lip import WINDOW, Attention, audio_windows, feed_forward
+from lightning_modules.vaid.identity import IdentityEncoder
+
+CONDITION_TOKENS = 4  # attention over a single token would ignore its queries
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What stays the same through all diffusion steps of a clip.
+
+    Attributes:
+        audio: (B, N, C) embedded audio, one vector per frame.
+        identity: (B, C).
+        mask: (B, N) bool.
+    """
+
+    audio: Tensor
+    identity: Tensor
+    mask: Tensor
+
+    def window(self, frames: slice) -> Surroundings:
+        """The same for a run of frames."""
+        return Surroundings(self.audio[:, frames], self.identity, self.mask[:, frames])
+
+
+class DiCTE(nn.Module):
+    """Predicts clean standardised expressions from noisy ones.
+
+    Args:
+        audio_layers: L.
+        audio_width: D.
+        expression_width: d_e.
+        width: C.
+        depth: transformer blocks.
+        head_width: channels per attention head; even.
+        identity_widths: channels of the identity encoder's stages.
+        identity_size: side of the picture it sees, pixels.
+        audio_mode: ``add`` (Fig. 2b), or ``cross_attn``: frame i attends to the audio of frames i - 1 to i + 1.
+        condition_mode: ``adaln``, or ``cross_attn`` to tokens made of e_cond.
+        droppable: learn a vector that stands in for e_cond where it is dropped (classifier-free guidance).
+    """
+
+    def __init__(
+        self,
+        audio_layers: int,
+        audio_width: int,
+        expression_width: int,
+        *,
+        width: int = 512,
+        depth: int = 8,
+        head_width: int = 64,
+        identity_widths: Sequence[int] = (64, 128, 256, 512),
+        identity_size: int = 256,
+        audio_mode: Literal["add", "cross_attn"] = "add",
+        condition_mode: Literal["adaln", "cross_attn"] = "adaln",
+        droppable: bool = False,
+    ) -> None:
+        super().__init__()
+        self.audio_mode, self.condition_mode = audio_mode, condition_mode
+        self.code = nn.Linear(expression_width, width)
+        self.layer_weights = nn.Parameter(torch.zeros(audio_layers))
+        self.audio = nn.Sequential(nn.Linear(WINDOW * audio_width, width), nn.LayerNorm(width))
+        self.identity = IdentityEncoder(identity_widths, identity_size, width)
+        self.step = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
+        # Only what is used is made: data-parallel training waits for the gradient of every parameter.
+        self.no_condition = nn.Parameter(torch.zeros(expression_width)) if droppable else None
+        self.condition: nn.Module = nn.Linear(expression_width, width)
+        if condition_mode == "cross_attn":
+            self.condition = nn.Sequential(
+                nn.Linear(expression_width, CONDITION_TOKENS * width),
+                nn.Unflatten(-1, (CONDITION_TOKENS, width)),
+                nn.LayerNorm(width),
+            )
+        self.blocks = nn.ModuleList(
+            Block(width, head_width, audio_mode == "cross_attn", condition_mode == "cross_attn") for _ in range(depth)
+        )
+        self.head = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, expression_width)
+        )
+
+    def surroundings(self, audio: Tensor, portrait: Tensor, mask: Tensor) -> Surroundings:
+        """Embeds what does not change during sampling.
+
+        Args:
+            audio: (B, N, L, D) features.
+            portrait: (B, H, W, 3) uint8, x_ref.
+            mask: (B, N).
+        """
+        share = self.layer_weights.softmax(0)
+        heard = torch.einsum("bnld,l->bnd", audio.to(share.dtype), share)
+        windows = audio_windows(heard[:, :, None], mask).flatten(2)
+        return Surroundings(self.audio(windows), self.identity(portrait), mask)
+
+    def forward(
+        self, noisy: Tensor, t: Tensor, around: Surroundings, e_cond: Tensor, dropped: Tensor | None = None
+    ) -> Tensor:
+        """The clean sequence.
+
+        Args:
+            noisy: (B, N, d_e) standardised expressions at step ``t``.
+            t: (B,) diffusion steps.
+            around: of the same frames.
+            e_cond: (B, d_e) standardised.
+            dropped: (B,) bool, True where a learned vector stands in for e_cond (classifier-free guidance).
+
+        Returns:
+            (B, N, d_e).
+        """
+        if dropped is not None:
+            assert self.no_condition is not None, "built without droppable"
+            e_cond = torch.where(dropped[:, None], self.no_condition.to(e_cond), e_cond)
+        x = self.code(noisy) + around.identity[:, None]
+        modulation = self.step(step_embedding(t, x.shape[-1]).to(x))
+        tokens = audible = None
+        if self.audio_mode == "add":
+            x = x + around.audio
+        else:
+            audible = neighbours(around.mask)
+        if self.condition_mode == "adaln":
+            modulation = modulation + self.condition(e_cond)
+        else:
+            tokens = self.condition(e_cond)
+        for block in self.blocks:
+            x = block(x, modulation, around, tokens, audible)
+        return self.head(x)
+
+
+class Block(nn.Module):
+    """Self-attention over time and a feed-forward layer, both modulated; optional attention to audio and condition."""
+
+    def __init__(self, width: int, head_width: int, hears: bool, attends_condition: bool) -> None:
+        super().__init__()
+        self.heads = width // head_width
+        self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
+        self.norm2 = nn.LayerNorm(width, elementwise_affine=False)
+        self.to_qkv = nn.Linear(width, 3 * width)
+        self.to_out = nn.Linear(width, width)
+        self.mlp = feed_forward(width)[1:]
+        self.hear = Attention(width, head_width) if hears else None
+        self.attend_condition = Attention(width, head_width) if attends_condition else None
+        modulate = nn.Linear(width, 6 * width)
+        nn.init.zeros_(modulate.weight)  # every block starts as the identity
+        nn.init.zeros_(modulate.bias)
+        self.modulate = nn.Sequential(nn.SiLU(), modulate)
+
+    def forward(
+        self, x: Tensor, modulation: Tensor, around: Surroundings, tokens: Tensor | None, audible: Tensor | None
+    ) -> Tensor:
+        """(B, N, C) and what it depends on -> (B, N, C)."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulate(modulation)[:, None].chunk(6, dim=-1)
+        x = x + gate1 * self._over_time(self.norm1(x) * (1 + scale1) + shift1, around.mask)
+        if self.hear is not None:
+            x = x + self.hear(x, around.audio, audible)
+        if self.attend_condition is not None:
+            x = x + self.attend_condition(x, tokens)
+        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+
+    def _over_time(self, x: Tensor, mask: Tensor) -> Tensor:
+        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        present = mask[:, None, None, :]
+        attended = F.scaled_dot_product_attention(rotate(query), rotate(key), value, attn_mask=present)
+        return self.to_out(attended.transpose(1, 2).flatten(2))
+
+
+def step_embedding(t: Tensor, width: int) -> Tensor:
+    """(B,) diffusion steps -> (B, width) float32 sines and cosines of falling frequency."""
+    frequency = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
+    angle = t.float()[:, None] * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def rotate(x: Tensor) -> Tensor:
+    """Rotary position embedding (Su et al. 2021): attention then depends on how far apart frames are.
+
+    Args:
+        x: (B, H, N, c) queries or keys, c even.
+    """
+    length, width = x.shape[-2:]
+    frequency = 10_000 ** (-torch.arange(0, width, 2, device=x.device) / width)
+    angle = torch.arange(length, device=x.device)[:, None] * frequency
+    cosine, sine = angle.cos().to(x), angle.sin().to(x)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+
+
+def neighbours(mask: Tensor, reach: int = 1) -> Tensor:
+    """(B, 1, N, N) which audio frame each frame may attend to: itself and ``reach`` on either side, no padding."""
+    frames = torch.arange(mask.shape[1], device=mask.device)
+    near = (frames[:, None] - frames).abs() <= reach
+    # A padded frame still sees itself: an empty row would be NaN.
+    return ((near & mask[:, None, :]) | torch.eye(len(frames), dtype=torch.bool, device=mask.device))[:, None]

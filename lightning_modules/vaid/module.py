@@ -1,0 +1,249 @@
+"""Training of V-AID: one optimizer, one backward (EmotiveTalk Eq. 4-8).
+
+    L = alpha InfoNCE + beta ||l_v - l_a||^2 + ||e_v - e_a||^2 + lambda CLUB(l_a, e_a; q fixed) + NLL(q; l_a, e_a fixed)
+
+The last two terms have disjoint gradients, so q and the networks learn in one step under any strategy.
+
+Shapes: B clips, N frames, the rest as in ``vaid.py``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
+from datamodules.order import seed_of, step_seed
+from datamodules.schema import Dimensions, Index, ShardError
+from datamodules.windows import ClipBatch
+from encoders.protocols import Identity
+from lightning_modules.checkpoints import CARD, check_encoders, check_stage, read_checkpoint
+from lightning_modules.vaid.club import GaussianConditional, club_terms
+from lightning_modules.vaid.losses import Reduction, info_nce, masked_mean, squared_error, velocity_error
+from lightning_modules.vaid.vaid import VAID
+
+STAGE = "vaid"
+ENCODER_KINDS = ("audio", "motion")  # the codec and the landmarks leave no trace in what V-AID learns
+
+
+class Step(NamedTuple):
+    """One step's loss and what it is made of.
+
+    Attributes:
+        loss: scalar, with gradients.
+        parts: name -> (B,) or scalar, detached.
+    """
+
+    loss: Tensor
+    parts: dict[str, Tensor]
+
+
+class VAIDModule(LightningModule):
+    """The training step, the optimizer and the logging of V-AID.
+
+    Args:
+        config: networks, losses, optimizer.
+        dimensions: widths of the data's features.
+        encoders: audio and motion encoder that made them.
+        max_steps: of training, for a decaying learning rate.
+        seed: of the noise.
+
+    Attributes:
+        vaid: the networks; all that stage two needs.
+    """
+
+    def __init__(
+        self,
+        config: VAIDConfig,
+        dimensions: Dimensions,
+        encoders: Mapping[str, Identity],
+        max_steps: int = 1,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.dimensions = dimensions
+        self.encoders = {kind: encoders[kind] for kind in ENCODER_KINDS}
+        self.max_steps = max_steps
+        self.seed = seed
+        self.vaid = VAID(config, dimensions)
+        self.q = (
+            GaussianConditional(dimensions.lip_width, dimensions.expression_width, config.club.hidden)
+            if config.club.weight
+            else None
+        )
+
+    def losses(self, batch: ClipBatch) -> Step:
+        """The loss of a batch; random numbers depend on each clip's key and draw alone."""
+        config, vaid = self.config, self.vaid
+        mask = batch["mask"]
+        l_v, e_v = vaid.lip_scale(batch["lip"]), vaid.expression_scale(batch["expression"])
+        e_cond = vaid.expression_scale(batch["first_expression"])
+
+        l_a = vaid.lip(batch["audio"], mask)
+        contrast = info_nce(l_a, l_v, mask, config.temperature)
+        lip_error = squared_error(l_a, l_v, mask, cast(Reduction, config.regression_reduction))
+
+        t, noise, dropped = self._randomness(batch)
+        around = vaid.di_cte.surroundings(batch["audio"], batch["reference_portrait"], mask)
+        e_a = vaid.di_cte(vaid.schedule.add_noise(e_v, noise, t), t, around, e_cond, dropped)
+        expression_error = squared_error(e_a, e_v, mask)
+
+        loss = (config.contrastive * contrast.loss + config.regression * lip_error + expression_error).mean()
+        parts = {
+            "lip_nce": contrast.loss,
+            "lip_bound": contrast.bound,
+            "lip_top1": contrast.top1,
+            "lip_near1": contrast.near1,
+            "lip_mse": masked_mean((l_a.float() - l_v.float()).square().mean(-1), mask),
+            "expression_mse": expression_error,
+        }
+        if config.velocity:
+            parts["expression_velocity"] = velocity_error(e_a, e_v, mask)
+            loss = loss + config.velocity * parts["expression_velocity"].mean()
+        if self.q is not None:
+            loss = loss + self._decoupling(l_a, e_a, mask, t, parts)
+        return Step(loss, {name: part.detach() for name, part in parts.items()})
+
+    def _decoupling(self, l_a: Tensor, e_a: Tensor, mask: Tensor, t: Tensor, parts: dict[str, Tensor]) -> Tensor:
+        """CLUB's part of the loss; adds its numbers to ``parts``."""
+        assert self.q is not None
+        club = self.config.club
+        weight = mask.float()
+        if club.weighting == "alpha_bar":
+            weight = weight * self.vaid.schedule.level(t, weight)
+        pairs = mask.flatten()
+        weight = weight.flatten()[pairs]
+        terms = club_terms(self.q, l_a.flatten(0, 1)[pairs], e_a.flatten(0, 1)[pairs], weight)
+        parts["club"], parts["club_nll"] = terms
+        strength = club.weight * weight.mean().detach() if self.global_step >= club.warmup else 0.0
+        return strength * terms.estimate + terms.likelihood_loss
+
+    def _randomness(self, batch: ClipBatch) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Diffusion steps (B,), noise (B, N, d_e) and, with condition dropout, which clips see no e_cond (B,)."""
+        config, device = self.config, batch["mask"].device
+        seeds = [
+            seed_of(self.seed, step_seed(key, draw)) >> 1
+            for key, draw in zip(batch["key"], batch["draw"].tolist(), strict=True)
+        ]
+        t = torch.tensor([seed_of("t", seed) * config.diffusion_steps >> 64 for seed in seeds])
+        dropped = None
+        if config.condition_dropout:
+            chance = torch.tensor([seed_of("condition", seed) / 2**64 for seed in seeds])
+            dropped = (chance < config.condition_dropout).to(device)
+        return t.to(device), self.vaid.sequence_noise(seeds, batch["mask"]), dropped
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """The loss of a batch, with its parts logged under ``train/``."""
+        step = self.losses(batch)
+        size = len(batch["mask"])
+        self.log("train/loss", step.loss.detach(), prog_bar=True, batch_size=size)
+        for name, part in step.parts.items():
+            shown = name in ("lip_near1", "lip_mse", "expression_mse", "club")
+            self.log(f"train/{name}", part.mean(), prog_bar=shown, batch_size=size)
+        return step.loss
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Lips and a sampled expression sequence against the truth, logged under ``val/``; repeats are left out."""
+        if not bool(batch["valid"].all()):
+            return
+        mask, vaid = batch["mask"], self.vaid
+        l_v, e_v = vaid.lip_scale(batch["lip"]), vaid.expression_scale(batch["expression"])
+        e_cond = vaid.expression_scale(batch["first_expression"])
+        l_a = vaid.lip(batch["audio"], mask)
+        seeds = [seed_of("validation", key) >> 1 for key in batch["key"]]
+        e_a = vaid.sample_expression(batch["audio"], batch["reference_portrait"], e_cond, seeds, mask)
+        contrast = info_nce(l_a, l_v, mask, self.config.temperature)
+        values = {
+            "lip_nce": contrast.loss,
+            "lip_top1": contrast.top1,
+            "lip_near1": contrast.near1,
+            "lip_mse": squared_error(l_a, l_v, mask),
+            "expression_mse": squared_error(e_a, e_v, mask),
+            "expression_mse_repeated": squared_error(e_cond[:, None].expand_as(e_v), e_v, mask),
+        }
+        for name, value in values.items():
+            self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=len(mask), sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """One AdamW with a group for the networks and one for q."""
+        config = self.config
+        groups: list[dict[str, Any]] = [{"params": list(self.vaid.parameters()), "lr": config.lr}]
+        if self.q is not None:
+            groups.append({"params": list(self.q.parameters()), "lr": config.club.lr, "weight_decay": 0.0})
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+
+        def networks(step: int) -> float:
+            rate = min(1.0, (step + 1) / max(1, config.lr_warmup))
+            if config.lr_decay == "cosine":
+                rate *= 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, step / self.max_steps))) / 2
+            return rate
+
+        rates = [networks, lambda step: 1.0][: len(groups)]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def check_data(self, index: Index, where: str | Path) -> None:
+        """Refuses data of other widths or encoders than the module was built for.
+
+        Raises:
+            ShardError: for other widths.
+            CheckpointError: for other encoders.
+        """
+        if index.dimensions != self.dimensions:
+            raise ShardError(f"{where}: holds {index.dimensions}, the model was built for {self.dimensions}")
+        check_encoders(self.encoders, index.encoders, where)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what is needed to build the networks again without any other file."""
+        checkpoint[CARD] = {
+            "stage": STAGE,
+            "config": asdict(self.config),
+            "dimensions": asdict(self.dimensions),
+            "encoders": {kind: asdict(identity) for kind, identity in self.encoders.items()},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to resume from another stage or other encoders."""
+        check_stage(checkpoint, STAGE, "ckpt_path")
+        found = {kind: Identity(**raw) for kind, raw in checkpoint[CARD]["encoders"].items()}
+        check_encoders(found, self.encoders, "ckpt_path")
+
+
+def load_vaid(path: str | Path, encoders: Mapping[str, Identity] | None = None) -> VAID:
+    """The trained networks, frozen and in eval mode, on the CPU.
+
+    Args:
+        path: a checkpoint of stage vaid.
+        encoders: of the data it will be used with, to be held against its own; None takes any.
+
+    Raises:
+        CheckpointError: when the file is missing, damaged, of another stage, or its statistics are of other encoders.
+    """
+    checkpoint = read_checkpoint(path, STAGE)
+    card = checkpoint[CARD]
+    if encoders is not None:
+        check_encoders({kind: Identity(**raw) for kind, raw in card["encoders"].items()}, encoders, path)
+    vaid = VAID(vaid_config(card["config"]), Dimensions(**card["dimensions"]))
+    prefix = "vaid."
+    state = checkpoint["state_dict"]
+    vaid.load_state_dict({name.removeprefix(prefix): w for name, w in state.items() if name.startswith(prefix)})
+    return vaid.eval().requires_grad_(False)
+
+
+def vaid_config(raw: Mapping[str, Any]) -> VAIDConfig:
+    """The configuration from its plain form in a checkpoint."""
+    parts = {
+        "lip": LipConfig(**raw["lip"]),
+        "expression": ExpressionConfig(**raw["expression"]),
+        "club": ClubConfig(**raw["club"]),
+    }
+    return VAIDConfig(**{**raw, **parts})

@@ -1,0 +1,56 @@
+"""Mean and deviation of lip and expression latents over a training set; they become part of V-AID's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from datamodules.schema import ShardError
+
+
+@dataclass(frozen=True)
+class MotionStatistics:
+    """Per dimension, over all frames of the training clips (float64 sums)."""
+
+    lip_mean: tuple[float, ...]
+    lip_std: tuple[float, ...]
+    expression_mean: tuple[float, ...]
+    expression_std: tuple[float, ...]
+
+
+def motion_statistics(clips: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> MotionStatistics:
+    """Statistics of all frames of all clips.
+
+    Args:
+        clips: key, lip (F, d_l) and expression (F, d_e) of each training clip.
+
+    Raises:
+        ShardError: naming the clip and the member that hold a value that is not finite, or when there is no clip.
+    """
+    sums: dict[str, list[np.ndarray]] = {}
+    frames = 0
+    for key, lip, expression in clips:
+        frames += len(lip)
+        for name, latent in (("lip", lip), ("expression", expression)):
+            if not np.isfinite(latent).all():
+                frame = int(np.flatnonzero(~np.isfinite(latent).all(1))[0])
+                raise ShardError(
+                    f"{key}.{name}.npy: frame {frame} holds a value that is not finite; prepare this clip again"
+                )
+            wide = latent.astype(np.float64)
+            # Shifted by the first frame seen, so that the variance is no small difference of large squares.
+            shift, total, square = sums.setdefault(name, [wide[0].copy(), 0.0 * wide[0], 0.0 * wide[0]])
+            total += (wide - shift).sum(0)
+            square += np.square(wide - shift).sum(0)
+    if not frames:
+        raise ShardError("no training clips to take the latents' statistics from")
+
+    def moments(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        shift, total, square = sums[name]
+        mean = total / frames
+        deviation = np.sqrt(np.maximum(square / frames - np.square(mean), 0))
+        return tuple((mean + shift).tolist()), tuple(deviation.tolist())
+
+    return MotionStatistics(*moments("lip"), *moments("expression"))

@@ -1,0 +1,165 @@
+"""V-AID as stage two and ``generate.py`` use it: audio in, lip latents and expression latents out (EmotiveTalk §3.2).
+
+Inside, all latents are standardised with the mean and deviation of the training set, which are part of the weights.
+``standardise_*`` brings encoders' latents in, ``restore_*`` brings results back.
+
+Shapes: B clips, N frames, L audio layers, D audio width, d_l and d_e lip and expression widths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from configs.training import VAIDConfig
+from datamodules.schema import Dimensions
+from diffusion.ddim import ddim_sample, seeded_noise
+from diffusion.schedules import cosine_schedule
+from diffusion.windows import fuse_windows
+from lightning_modules.vaid.audio_to_lip import AudioToLip
+from lightning_modules.vaid.di_cte import DiCTE, Surroundings
+from lightning_modules.vaid.statistics import MotionStatistics
+
+
+class Standardiser(nn.Module):
+    """(x - mean) / deviation of each dimension, and back; identity until ``set`` is called."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("std", torch.ones(width))
+
+    def set(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Takes the statistics; a dimension that never moves is divided by 1."""
+        self.mean.copy_(torch.tensor(mean))
+        self.std.copy_(torch.tensor([value if value > 1e-6 else 1.0 for value in std]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., d) in the encoder's units -> standardised."""
+        return (x - self.mean) / self.std
+
+    def restore(self, x: Tensor) -> Tensor:
+        """(..., d) standardised -> the encoder's units."""
+        return x * self.std + self.mean
+
+
+class VAID(nn.Module):
+    """The audio-to-lip projector and Di-CTE with the statistics of what they predict.
+
+    Args:
+        config: sizes and options.
+        dimensions: widths of the data's features.
+    """
+
+    def __init__(self, config: VAIDConfig, dimensions: Dimensions) -> None:
+        super().__init__()
+        self.config = config
+        audio = (dimensions.audio_layers, dimensions.audio_width)
+        self.audio_to_lip = AudioToLip(*audio, dimensions.lip_width, **asdict(config.lip))
+        self.di_cte = DiCTE(
+            *audio, dimensions.expression_width, **asdict(config.expression), droppable=config.condition_dropout > 0
+        )
+        self.lip_scale = Standardiser(dimensions.lip_width)
+        self.expression_scale = Standardiser(dimensions.expression_width)
+        self.schedule = cosine_schedule(config.diffusion_steps)
+
+    def set_statistics(self, statistics: MotionStatistics) -> None:
+        """Takes the mean and deviation of the training set's latents."""
+        self.lip_scale.set(statistics.lip_mean, statistics.lip_std)
+        self.expression_scale.set(statistics.expression_mean, statistics.expression_std)
+
+    def lip(self, audio: Tensor, mask: Tensor | None = None) -> Tensor:
+        """l_a: standardised lip latents of any number of frames.
+
+        Args:
+            audio: (B, N, L, D) audio features.
+            mask: (B, N) bool, False where padded; None for no padding.
+
+        Returns:
+            (B, N, d_l).
+        """
+        return self.audio_to_lip(audio, _mask_of(audio) if mask is None else mask)
+
+    @torch.no_grad()
+    def sample_expression(
+        self,
+        audio: Tensor,
+        portrait: Tensor,
+        e_cond: Tensor,
+        seeds: Sequence[int],
+        mask: Tensor | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+    ) -> Tensor:
+        """e_a: a standardised expression sequence drawn by DDIM; long audio in fused windows.
+
+        Args:
+            audio: (B, N, L, D) audio features.
+            portrait: (B, H, W, 3) uint8 RGB, x_ref.
+            e_cond: (B, d_e) standardised expression to show.
+            seeds: one for each clip: equal seeds give equal sequences, whatever else is in the batch.
+            mask: (B, N) bool, False where padded; None for no padding.
+            steps: DDIM steps; None for the configured number.
+            guidance: classifier-free guidance scale, 1 for none; None for the configured one.
+
+        Returns:
+            (B, N, d_e); what stands where ``mask`` is False means nothing.
+
+        Raises:
+            ValueError: when the number of seeds is not B, or guidance is asked of a model trained without dropout.
+        """
+        guidance = self.config.guidance if guidance is None else guidance
+        if guidance != 1.0 and self.di_cte.no_condition is None:
+            raise ValueError(f"guidance {guidance}: this V-AID was trained with model.condition_dropout=0; use 1")
+        if len(seeds) != len(audio):
+            raise ValueError(f"{len(seeds)} seeds for {len(audio)} clips: give one for each")
+        config = self.config
+        mask = _mask_of(audio) if mask is None else mask
+        if audio.shape[1] > config.window and not bool(mask.all()):
+            # Where windows lie depends on a clip's own length, so clips of unequal length go through one by one.
+            lengths = mask.sum(1).tolist()
+            alone = [
+                self.sample_expression(
+                    audio[i, None, :n], portrait[i, None], e_cond[i, None], [seeds[i]], None, steps, guidance
+                )
+                for i, n in enumerate(lengths)
+            ]
+            return torch.cat([F.pad(e_a, (0, 0, 0, audio.shape[1] - e_a.shape[1])) for e_a in alone])
+        around = self.di_cte.surroundings(audio, portrait, mask)
+        noise = self.sequence_noise(seeds, mask)
+
+        def predict(x: Tensor, t: Tensor) -> Tensor:
+            denoise = partial(self._guided, t=t, around=around, e_cond=e_cond, guidance=guidance)
+            return fuse_windows(denoise, x, config.window, config.overlap)
+
+        return ddim_sample(predict, noise.to(around.audio), self.schedule, steps or config.sampling_steps)
+
+    def sequence_noise(self, seeds: Sequence[int], mask: Tensor) -> Tensor:
+        """(B, N, d_e) noise: each clip's depends on its seed and its own number of frames; padding is 0."""
+        width = self.expression_scale.mean.numel()
+        noise = torch.zeros(*mask.shape, width)
+        for row, seed, frames in zip(noise, seeds, mask.sum(1).tolist(), strict=True):
+            row[:frames] = seeded_noise((frames, width), seed)
+        return noise.to(mask.device)
+
+    def _guided(
+        self, x: Tensor, frames: slice, *, t: Tensor, around: Surroundings, e_cond: Tensor, guidance: float
+    ) -> Tensor:
+        near = around.window(frames)
+        conditioned = self.di_cte(x, t, near, e_cond)
+        if guidance == 1.0:
+            return conditioned
+        every = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        unconditioned = self.di_cte(x, t, near, e_cond, dropped=every)
+        return unconditioned + guidance * (conditioned - unconditioned)
+
+
+def _mask_of(audio: Tensor) -> Tensor:
+    return torch.ones(audio.shape[:2], dtype=torch.bool, device=audio.device)

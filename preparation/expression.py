@@ -1,0 +1,122 @@
+"""The expression latent of a single picture, or of every frame of a video, made exactly as shards are made.
+
+    read -> landmarks -> crop -> motion encoder
+
+Shapes: F frames at 25 fps, H x W pixels, d_e expression width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from configs.schema import FaceConfig
+from encoders.protocols import FPS, FaceTrack, LandmarkDetector, MotionEncoder
+from media import FrameReader
+from preparation.clips import Rejected
+from preparation.faces import crop_frames, find_face, follow_face, square_crop
+
+MAX_SECONDS = 60.0  # a motion encoder sees the crops of a whole clip at once
+
+
+class ExpressionError(ValueError):
+    """A picture or video without a usable face; the message names the file and what was found."""
+
+
+class ExpressionReader:
+    """Measures expressions of any person, for e_ref and for emotion sources.
+
+    Args:
+        detector: finds the face; a sidecar detector reads ``X.csv`` beside ``X.png`` or ``X.mp4``.
+        motion: the motion encoder the shards were made with.
+        frame_size: side of the crop in the shards, pixels.
+        face: the limits preparation used.
+    """
+
+    def __init__(
+        self, detector: LandmarkDetector, motion: MotionEncoder, frame_size: int, face: FaceConfig | None = None
+    ) -> None:
+        self.detector = detector
+        self.motion = motion
+        self.frame_size = frame_size
+        # Of several people the largest is taken and the person told, where preparation would drop the clip.
+        self.face = replace(face or FaceConfig(), max_several=1.0)
+
+    def image(self, path: str | Path) -> tuple[Tensor, tuple[str, ...]]:
+        """The expression in a picture.
+
+        Args:
+            path: PNG, JPEG, WebP, ...; turned upright as its EXIF orientation says.
+
+        Returns:
+            (d_e,) float32, not standardised, and notes (several faces).
+
+        Raises:
+            ExpressionError: for a file that is no picture, no face, a face that is too small or cut off.
+        """
+        path = Path(path)
+        expression, notes = self._measure([read_picture(path)], path)
+        return expression[0], notes
+
+    def video(self, path: str | Path) -> tuple[Tensor, tuple[str, ...]]:
+        """The expression in every frame of a video.
+
+        Returns:
+            (F, d_e) float32 at 25 fps, not standardised, and notes (several faces, frames without one).
+
+        Raises:
+            ExpressionError: for no face, one that is too small, is lost, or leaves the picture; for more than a minute.
+            MediaError: when the video cannot be read.
+        """
+        path = Path(path)
+        frames = FrameReader(path, fps=FPS)
+        if len(frames) > MAX_SECONDS * FPS:
+            raise ExpressionError(
+                f"{path}: lasts {len(frames) / FPS:.0f} s, at most {MAX_SECONDS:g} s can be taken over; cut out a part"
+            )
+        return self._measure(frames, path)
+
+    def _measure(self, frames: Iterable[np.ndarray], path: Path) -> tuple[Tensor, tuple[str, ...]]:
+        """Goes through the frames twice, so that they never stand in memory at their full size."""
+        try:
+            tracking = find_face(self.detector, frames, path)
+            track = follow_face(tracking, self.detector.scheme, self.face, self.frame_size)
+            left, top, side = square_crop(track, tracking.size, self.face.scale)
+        except Rejected as rejected:
+            raise ExpressionError(f"{path}: {rejected.detail}") from rejected
+        crops = np.stack(list(crop_frames(frames, (left, top, side), self.frame_size)))
+        _, expression = self.motion(crops, track.cropped(left, top, self.frame_size / side))
+        if not expression.isfinite().all():
+            raise ExpressionError(f"{path}: its expression latent holds NaN or infinite values; is the face visible?")
+        return expression, _notes(path, track, tracking.several)
+
+
+def read_picture(path: Path) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a picture, upright.
+
+    Raises:
+        ExpressionError: when the file is missing or no picture.
+    """
+    try:
+        with Image.open(path) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    except FileNotFoundError:
+        raise ExpressionError(f"{path}: no such file; check the path") from None
+    except UnidentifiedImageError:
+        raise ExpressionError(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise ExpressionError(f"{path}: cannot be read as a picture ({error}); fetch or copy it again") from error
+
+
+def _notes(path: Path, track: FaceTrack, several: float) -> tuple[str, ...]:
+    notes = []
+    if several > 0:
+        notes.append(f"{path}: shows several faces; the largest was taken")
+    if missing := int((~track.detected).sum()):
+        notes.append(f"{path}: no face in {missing} of {len(track)} frames; their expression is interpolated")
+    return tuple(notes)

@@ -1,0 +1,49 @@
+"""The plot shows ten seconds of a validation clip, its curves where the latents are."""
+
+import numpy as np
+import pytest
+import torch
+
+from callbacks.latent_plots import FIELDS, FRAMES, draw
+from configs.training import ExpressionConfig, LipConfig, VAIDConfig
+from datamodules.modules import FolderDataModule
+from lightning_modules.vaid.module import VAIDModule
+from tests.helpers.shards import TINY, make_shards
+from training.fit import latent_names
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    make_shards(folder, frames=(300,), samples=3)
+    data = FolderDataModule(root=str(folder))
+    data.setup()
+    config = VAIDConfig(lip=LipConfig(16, 1, 2, 8), expression=ExpressionConfig(16, 1, 8, [8], 16), sampling_steps=2)
+    module = VAIDModule(config, TINY, data.index.encoders)
+    return module, data.whole(data.clips["train"][0], FIELDS, FRAMES)
+
+
+def test_ten_seconds_are_read(drawn):
+    assert drawn[1]["audio"].shape[1] == 250
+
+
+def test_predictions_are_drawn_over_the_truth(drawn):
+    module, batch = drawn
+    picture = draw(module, batch)
+    assert picture.shape[-1] == 3
+    assert picture.dtype == np.uint8
+    with torch.no_grad():
+        module.vaid.audio_to_lip.head[1].bias.add_(0.5)
+    moved = draw(module, batch)
+    changed = (picture != moved).any(-1)
+    half = changed.shape[1] // 2
+    assert changed[:, :half].any()
+    assert not changed[:, half:].any()  # the expression's half is another network's
+
+
+def test_names_come_from_the_encoder_that_gives_them():
+    lip, expression = latent_names("landmarks")
+    assert lip[1] == "inner_opening_centre"
+    assert expression[0] == "brow_inner_right"
+    assert "jawOpen" in latent_names("blendshapes")[0]
+    assert latent_names("pdfgc") is None

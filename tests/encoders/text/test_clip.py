@@ -1,0 +1,93 @@
+"""CLIP's text half against transformers' own whole model, on a small random CLIP: no weights are needed."""
+
+from __future__ import annotations
+
+import json
+import string
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
+
+from encoders import build_text_encoder
+from encoders.text.checks import TextError
+from encoders.weights import MissingWeights, WrongWeights
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A CLIP of 2 layers, whose tokens are single letters."""
+    folder = tmp_path_factory.mktemp("clip")
+    letters = [*string.ascii_lowercase, *string.punctuation, *string.digits]
+    tokens = letters + [f"{letter}</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({token: place for place, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "CLIPTokenizer"}))
+    shared = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
+    end = len(tokens) - 1
+    places = {"bos_token_id": end - 1, "eos_token_id": end, "pad_token_id": end}
+    torch.manual_seed(0)
+    config = CLIPConfig(
+        text_config={**shared, **places, "vocab_size": len(tokens), "num_hidden_layers": 2, "projection_dim": 24},
+        vision_config={**shared, "num_hidden_layers": 1, "image_size": 32, "patch_size": 16},
+        projection_dim=24,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+def test_equals_the_whole_models_text_features(folder):
+    encoder = build_text_encoder("clip", model=str(folder))
+    texts = ["be happy", "a much longer text, said sadly", "x"]
+    tokens = CLIPTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        reference = CLIPModel.from_pretrained(folder).eval().get_text_features(**tokens)
+    reference = getattr(reference, "pooler_output", reference)
+    found = encoder(texts)
+    torch.testing.assert_close(found, F.normalize(reference, dim=-1))
+    assert found.shape == (3, encoder.width) == (3, 24)
+    # Alone or padded in company, a text gives the same vector.
+    torch.testing.assert_close(encoder(texts[:1]), found[:1])
+
+
+def test_identity_is_that_of_the_weights(folder):
+    encoder = build_text_encoder("clip", model=str(folder))
+    assert list(encoder.identity.weights) == ["model.safetensors"]
+    assert encoder.pretrained
+    assert not any(parameter.requires_grad for parameter in encoder.network.parameters())
+
+
+def test_the_limit_is_the_networks_own(folder):
+    encoder = build_text_encoder("clip", model=str(folder))
+    assert encoder.limit == 75
+    assert encoder(["x" * 75]).shape == (1, 24)
+    with pytest.raises(TextError, match="has 76 tokens, the text encoder reads at most 75"):
+        encoder(["x" * 76])
+    with pytest.raises(TextError, match="the text is empty"):
+        encoder([" "])
+
+
+def test_a_folder_without_a_model_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"encoders\.text\.options\.model.*config\.json and model\.safetensors not found"
+    ):
+        build_text_encoder("clip", model=str(tmp_path))
+
+
+def test_another_model_is_refused(folder, tmp_path):
+    for name in ("config.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    with pytest.raises(WrongWeights, match="is not a CLIP model"):
+        build_text_encoder("clip", model=str(tmp_path))
+
+
+def test_absent_weights_say_where_they_come_from(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
+    with pytest.raises(MissingWeights, match=r"clip-vit-large-patch14"):
+        build_text_encoder("clip")

@@ -1,0 +1,76 @@
+"""What the mapping learns from covers every cell, says one thing per text, and never shows what is held out."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from encoders.text.ngram import words_of
+from lightning_modules.emotion.lexicon import LEXICON
+from lightning_modules.emotion.phrases import (
+    FRAMES,
+    HELD_OUT_FRAMES,
+    held_out_phrases,
+    is_form_of,
+    paraphrases,
+    telling_words,
+    training_phrases,
+)
+from preparation.synthetic import EMOTIONS, levels_of
+
+CELLS = [(emotion, level) for emotion in EMOTIONS for level in levels_of(emotion)]
+
+
+def test_every_cell_has_phrases_and_every_text_one_meaning():
+    phrases = training_phrases(CELLS)
+    texts = [phrase.text for phrase in phrases]
+    assert len(set(texts)) == len(texts) > 10_000
+    counts = {cell: sum((p.emotion, p.level) == cell for p in phrases) for cell in CELLS}
+    assert min(counts.values()) > 200, counts
+    assert training_phrases(CELLS) == phrases
+
+
+def test_only_the_cells_there_are():
+    assert {(p.emotion, p.level) for p in training_phrases([("happy", 1), ("sad", 2)])} == {("happy", 1), ("sad", 2)}
+    assert {p.emotion for p in paraphrases([("happy", 1)])} == {"happy"}
+
+
+def test_held_out_texts_never_occur_in_training():
+    training = [phrase.text for phrase in training_phrases(CELLS)]
+    held_out = {" ".join(words_of(phrase.text)) for phrase in held_out_phrases(CELLS) + paraphrases(CELLS)}
+    assert not sorted(held_out & {" ".join(words_of(text)) for text in training})
+    for kind, frames in HELD_OUT_FRAMES.items():
+        assert not set(frames) & set(FRAMES[kind])
+
+
+def test_levels_follow_word_and_modifier():
+    levels = {phrase.text: phrase.level for phrase in training_phrases(CELLS)}
+    assert levels["angry, level 1"] == 1
+    assert levels["level 3 anger"] == 3
+    for emotion, words in LEXICON.items():
+        for own, adjectives in enumerate(words.adjectives, start=1):
+            for word in adjectives:
+                if emotion != "neutral" and f"very {word}" in levels:
+                    assert levels[f"very {word}"] == min(own + 1, 3)
+
+
+def test_no_word_stands_for_two_emotions():
+    owner = {}
+    for emotion, words in LEXICON.items():
+        for word in {
+            entry for kind in (words.adjectives, words.adverbs, words.nouns) for level in kind for entry in level
+        }:
+            assert owner.setdefault(word, emotion) == emotion, word
+
+
+def test_telling_words_are_those_of_feelings():
+    assert {"furious", "joyfully", "tears", "terror", "yuck", "smirk"} <= telling_words()
+    assert not {"the", "speak", "voice", "very", "level", "your"} & telling_words()
+    assert is_form_of("smiles", telling_words())
+    assert is_form_of("terrifying", telling_words())
+    assert not is_form_of("table", telling_words())
+
+
+def test_levels_of_a_kind_are_apart():
+    for words in LEXICON.values():
+        for kind in (words.adjectives, words.adverbs, words.nouns, words.actions):
+            assert not any(set(one) & set(other) for one, other in pairwise(kind))

@@ -1,0 +1,32 @@
+"""The identity encoder sees any portrait by itself, and tells faces apart."""
+
+import torch
+
+from lightning_modules.vaid.identity import IdentityEncoder
+
+
+def test_portraits_do_not_influence_each_other_and_size_is_free():
+    torch.manual_seed(0)
+    encoder = IdentityEncoder((8, 16, 32), 64, 10)
+    portraits = torch.randint(0, 256, (3, 256, 256, 3), dtype=torch.uint8)
+    before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+    together = encoder(portraits)
+    torch.testing.assert_close(together[1:2], encoder(portraits[1:2]))
+    assert encoder(portraits[:, :128, :128]).shape == (3, 10)
+    assert not before, "running statistics would let stage two change a frozen V-AID"
+
+
+def test_two_faces_can_be_told_apart():
+    torch.manual_seed(0)
+    encoder = IdentityEncoder((8, 16), 32, 1)
+    portraits = torch.zeros(8, 64, 64, 3, dtype=torch.uint8)
+    portraits[::2, :32] = 255
+    portraits[1::2, 32:] = 255
+    target = torch.tensor([1.0, -1.0]).repeat(4)[:, None]
+    optimizer = torch.optim.Adam(encoder.parameters(), 1e-2)
+    for _ in range(40):
+        loss = (encoder(portraits) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert loss < 0.01

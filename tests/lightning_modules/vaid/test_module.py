@@ -1,0 +1,167 @@
+"""The training step on real batches of small shards, and the checkpoint as stage two meets it."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
+from datamodules.modules import FolderDataModule
+from datamodules.schema import ShardError
+from datamodules.windows import BatchReader, Window
+from encoders.protocols import Identity
+from lightning_modules.checkpoints import CARD, CheckpointError
+from lightning_modules.vaid.module import VAIDModule, load_vaid
+from lightning_modules.vaid.statistics import motion_statistics
+from tests.helpers.shards import ENCODERS, TINY, make_shards
+
+FIELDS = ["audio", "lip", "expression", "portraits"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> FolderDataModule:
+    folder = tmp_path_factory.mktemp("shards")
+    make_shards(folder, frames=(30, 40, 50))
+    module = FolderDataModule(root=str(folder), fields=FIELDS, window=40, batch_size=4, workers=0)
+    module.setup()
+    return module
+
+
+def make(data: FolderDataModule, club: float = 0.0, **changes) -> VAIDModule:
+    torch.manual_seed(0)
+    config = VAIDConfig(
+        lip=LipConfig(width=16, depth=1, latents=2, head_width=8),
+        expression=ExpressionConfig(width=16, depth=1, head_width=8, identity_widths=[8], identity_size=16),
+        club=ClubConfig(weight=club, warmup=0),
+        window=40,
+        overlap=8,
+        **changes,
+    )
+    module = VAIDModule(config, data.dimensions, data.index.encoders)
+    module.vaid.set_statistics(motion_statistics((clip.key, lip, expr) for clip, lip, expr in data.motions()))
+    return module
+
+
+def batch_of(data: FolderDataModule, places: list[int], length: int = 50):
+    reader = BatchReader(data._readers, FIELDS)
+    clips = data.clips["train"]
+    windows = [Window(clips[i], i, 0, min(length, clips[i].entry.frames), 0) for i in places]
+    return reader.read(windows, length, 0)
+
+
+@pytest.mark.parametrize("changes", [{}, {"velocity": 0.5, "condition_dropout": 0.5, "regression_reduction": "sum"}])
+def test_without_club_a_batch_of_two_is_the_mean_of_two_singles(data, changes):
+    module = make(data, **changes)
+    together = module.losses(batch_of(data, [0, 1])).loss  # of 30 and 40 frames, padded to 50
+    singles = [module.losses(batch_of(data, [i], data.clips["train"][i].entry.frames)).loss for i in (0, 1)]
+    torch.testing.assert_close(together, torch.stack(singles).mean(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weighting", ["alpha_bar", "none"])
+def test_padding_changes_no_part_of_the_loss(data, weighting):
+    module = make(data, club=1.0)
+    module.config.club.weighting = weighting
+    short, long = (module.losses(batch_of(data, [0, 3], length)) for length in (30, 50))
+    torch.testing.assert_close(short.loss, long.loss, rtol=1e-4, atol=1e-5)
+    assert short.parts.keys() == long.parts.keys()
+    for name, part in short.parts.items():
+        torch.testing.assert_close(part, long.parts[name], rtol=1e-4, atol=1e-5, msg=name)
+
+
+def test_noise_follows_the_draw_and_not_the_global_generator(data):
+    module, batch = make(data), batch_of(data, [0, 1])
+    first = module.losses(batch).loss
+    torch.manual_seed(99)
+    assert torch.equal(module.losses(batch).loss, first)
+    batch["draw"] = batch["draw"] + 12
+    assert not torch.equal(module.losses(batch).loss, first)
+
+
+def test_in_warm_up_only_q_feels_club(data):
+    module = make(data, club=1.0)
+    batch = batch_of(data, [0, 1])
+
+    def gradients() -> dict[str, torch.Tensor]:
+        module.zero_grad()
+        module.losses(batch).loss.backward()
+        return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+    with_club = gradients()
+    module.config.club.warmup = 10
+    warming = gradients()
+    module.q, q = None, module.q
+    without = gradients()
+    module.q = q
+    head = "vaid.audio_to_lip.head.1.weight"
+    torch.testing.assert_close(warming[head], without[head])
+    assert not torch.allclose(with_club[head], without[head])
+    assert all(torch.equal(with_club[name], warming[name]) for name in warming if name.startswith("q."))
+
+
+def checkpoint_of(module: VAIDModule, path) -> str:
+    checkpoint = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, path)
+    return str(path)
+
+
+def test_a_checkpoint_alone_rebuilds_the_networks_frozen(data, tmp_path):
+    module, batch = make(data, club=1.0), batch_of(data, [0])
+    vaid = load_vaid(checkpoint_of(module, tmp_path / "vaid.ckpt"), data.index.encoders)
+    assert not vaid.training
+    assert not any(parameter.requires_grad for parameter in vaid.parameters())
+    module.eval()
+    torch.testing.assert_close(vaid.lip(batch["audio"]), module.vaid.lip(batch["audio"]))
+    torch.testing.assert_close(
+        vaid.expression_scale(batch["expression"]), module.vaid.expression_scale(batch["expression"])
+    )
+
+
+def test_stage_two_leaves_it_unchanged(data, tmp_path):
+    vaid = load_vaid(checkpoint_of(make(data), tmp_path / "vaid.ckpt"))
+    before = {name: value.clone() for name, value in vaid.state_dict().items()}
+    renderer = nn.Linear(TINY.lip_width + TINY.expression_width, 3)
+    optimizer = torch.optim.AdamW([*renderer.parameters(), *vaid.parameters()], 1.0)  # even if it is handed over
+    for place in (0, 1):
+        batch = batch_of(data, [place], 30)
+        e_a = vaid.sample_expression(batch["audio"], batch["reference_portrait"], batch["first_expression"], [place])
+        loss = renderer(torch.cat([vaid.lip(batch["audio"]), e_a], dim=-1)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert all(torch.equal(value, before[name]) for name, value in vaid.state_dict().items())
+
+
+def test_checkpoints_that_do_not_fit_are_refused_by_name(data, tmp_path):
+    module = make(data)
+    path = checkpoint_of(module, tmp_path / "vaid.ckpt")
+    others = {**ENCODERS, "motion": Identity("pdfgc")}
+    with pytest.raises(CheckpointError, match=r"vaid\.ckpt: motion: the checkpoint was trained on .*landmarks.*pdfgc"):
+        load_vaid(path, others)
+    other = torch.load(path, weights_only=True)
+    other[CARD]["stage"] = "ethd"
+    torch.save(other, path)
+    with pytest.raises(CheckpointError, match=r"vaid\.ckpt: is a checkpoint of stage ethd, one of stage vaid"):
+        load_vaid(path)
+    with pytest.raises(CheckpointError, match="is a checkpoint of stage ethd"):
+        module.on_load_checkpoint(other)
+    torch.save({"weights": 1}, path)
+    with pytest.raises(CheckpointError, match="was not written by train.py"):
+        load_vaid(path)
+    (tmp_path / "vaid.ckpt").write_bytes(b"half a file")
+    with pytest.raises(CheckpointError, match=r"vaid\.ckpt: not a readable checkpoint"):
+        load_vaid(path)
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_vaid(tmp_path / "none.ckpt")
+
+
+def test_data_of_other_widths_or_encoders_are_refused(data):
+    module = make(data)
+    module.check_data(data.index, "shards")
+    wide = dataclasses.replace(data.index, dimensions=dataclasses.replace(TINY, lip_width=512))
+    with pytest.raises(ShardError, match="lip_width=512"):
+        module.check_data(wide, "shards")
+    others = dataclasses.replace(data.index, encoders={**ENCODERS, "audio": Identity("wav2vec2")})
+    with pytest.raises(CheckpointError, match="audio"):
+        module.check_data(others, "shards")

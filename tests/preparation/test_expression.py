@@ -1,0 +1,141 @@
+"""Expressions of pictures and videos: the true landmarks' latents on synthetic files, real faces by MediaPipe."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configs.emotion import EmotionConfig
+from encoders.landmarks.sidecar import SidecarDetector
+from encoders.motion.geometry import LandmarkMotion
+from lightning_modules.emotion.sources import EmotionSource
+from media import MediaError, encode_video
+from preparation.expression import ExpressionError, ExpressionReader
+from preparation.synthetic import identity, render_clip
+from preparation.synthetic.write import openface_csv
+from tests.helpers.emotion import expression_of, synthetic_table
+
+PERSON, SIZE = 10, 128
+
+
+@pytest.fixture(scope="module")
+def reader() -> ExpressionReader:
+    return ExpressionReader(SidecarDetector(), LandmarkMotion(), 64)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """A video of a happy held-out person with its landmarks, and its 13th frame as a picture with its own."""
+    folder = tmp_path_factory.mktemp("faces")
+    clip = render_clip(identity(PERSON), "happy", 3, 7, 1.0, SIZE)
+    frames = np.stack(list(clip.frames()))
+    (folder / "happy.mp4").write_bytes(encode_video(frames, fps=25))
+    (folder / "happy.csv").write_text(openface_csv(clip))
+    Image.fromarray(frames[12]).save(folder / "smile.png")
+    head, *rows = openface_csv(clip).splitlines()
+    row = rows[12].split(", ")
+    row[2] = "0.000"
+    (folder / "smile.csv").write_text(f"{head}\n{', '.join(row)}\n")
+    return folder
+
+
+def test_a_video_gives_the_truth_of_every_frame(reader, files):
+    latents, notes = reader.video(files / "happy.mp4")
+    truth = expression_of(PERSON, "happy", 3, sentence=7)
+    assert notes == ()
+    torch.testing.assert_close(latents, truth, atol=2e-3, rtol=0)  # the file holds hundredths of a pixel of 128
+    assert latents.std(0).max() > 0.01  # it moves
+
+
+def test_a_picture_gives_the_truth_of_its_frame(reader, files):
+    latent, notes = reader.image(files / "smile.png")
+    torch.testing.assert_close(latent, expression_of(PERSON, "happy", 3, sentence=7)[12], atol=2e-3, rtol=0)
+    assert notes == ()
+
+
+def test_through_the_resolver_another_persons_picture_is_nearest_to_its_emotion(reader, files):
+    source = EmotionSource(synthetic_table(), faces=reader)
+    e_ref = expression_of(4, "neutral", 1, sentence=2)[0]
+    by_image = source.resolve(EmotionConfig(image=str(files / "smile.png")), e_ref)
+    assert source.table.nearest(by_image.e_cond[None])[0][0] == "happy"
+    by_video = source.resolve(EmotionConfig(video=str(files / "happy.mp4"), strength=0.0), e_ref)
+    assert by_video.e_cond is None
+    assert torch.equal(by_video.e_v, e_ref.expand(25, -1))
+
+
+def test_what_is_no_picture_is_named(reader, files, tmp_path):
+    with pytest.raises(ExpressionError, match=r"nothing\.png: no such file"):
+        reader.image(tmp_path / "nothing.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(ExpressionError, match=r"text\.png: is not a picture"):
+        reader.image(tmp_path / "text.png")
+    cut = (files / "smile.png").read_bytes()[:500]
+    (tmp_path / "cut.png").write_bytes(cut)
+    with pytest.raises(ExpressionError, match=r"cut\.png: cannot be read as a picture"):
+        reader.image(tmp_path / "cut.png")
+    with pytest.raises(MediaError, match=r"text\.png"):
+        reader.video(tmp_path / "text.png")
+
+
+def test_a_sidecar_needs_its_file(reader, files, tmp_path):
+    (tmp_path / "alone.png").write_bytes((files / "smile.png").read_bytes())
+    with pytest.raises(ExpressionError, match=r"alone\.png: .*alone\.csv.*encoders\.landmarks\.name=mediapipe"):
+        reader.image(tmp_path / "alone.png")
+
+
+def test_a_small_face_is_refused(files):
+    with pytest.raises(ExpressionError, match=r"smile\.png: the face is \d+ pixels high, at least 128"):
+        ExpressionReader(SidecarDetector(), LandmarkMotion(), 512).image(files / "smile.png")
+
+
+@pytest.fixture(scope="module")
+def real(assets):
+    from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+    from encoders.motion.blendshapes import BlendshapeMotion
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMOTIVETALK_WEIGHTS", str(assets / "weights"))
+        return ExpressionReader(MediaPipeDetector(), BlendshapeMotion(), 128)
+
+
+@pytest.fixture(scope="module")
+def portrait(assets):
+    return next(path for path in sorted((assets / "data" / "portraits").iterdir()) if path.suffix in (".png", ".jpg"))
+
+
+def test_a_portrait(real, portrait):
+    latent, _ = real.image(portrait)
+    assert latent.shape == (28,)
+    assert 0 <= float(latent.min()) <= float(latent.max()) <= 1
+
+
+def test_a_mirrored_smile_is_the_same_smile_on_the_other_side(real, portrait, tmp_path):
+    Image.open(portrait).convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "m.png")
+    names = list(real.motion.expression_names)
+    one, other = real.image(portrait)[0], real.image(tmp_path / "m.png")[0]
+    left, right = names.index("mouthSmileLeft"), names.index("mouthSmileRight")
+    assert abs(float(one[left] + one[right] - other[left] - other[right])) < 0.3
+
+
+def test_several_faces_are_told_and_the_largest_taken(real, portrait, tmp_path):
+    picture = Image.open(portrait).convert("RGB")
+    picture.thumbnail((512, 512))
+    width, height = picture.size
+    small = picture.resize((int(width * 0.7), int(height * 0.7)))
+    both = Image.new("RGB", (width + small.width, height), (128, 128, 128))
+    both.paste(picture, (0, 0))
+    both.paste(small, (width, 0))
+    both.save(tmp_path / "both.png")
+    picture.save(tmp_path / "one.png")
+    (alone, nothing), (largest, notes) = real.image(tmp_path / "one.png"), real.image(tmp_path / "both.png")
+    assert nothing == ()
+    assert notes == (f"{tmp_path / 'both.png'}: shows several faces; the largest was taken",)
+    assert float((alone - largest).abs().mean()) < 0.05
+
+
+def test_no_face(real, tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)).save(tmp_path / "noise.png")
+    with pytest.raises(ExpressionError, match=r"noise\.png: no face was found"):
+        real.image(tmp_path / "noise.png")

@@ -1,0 +1,193 @@
+"""A run from its configuration: it resumes to the bit, finds its folder again, and refuses what cannot work."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+from PIL import Image
+
+from callbacks.non_finite import NonFiniteLossError
+from configs.command_line import ConfigError
+from configs.validate import validate_train
+from datamodules.schema import ShardError
+from lightning_modules.checkpoints import CheckpointError
+from lightning_modules.vaid.module import load_vaid
+from tests.helpers import shards as shard_helper
+from tests.helpers.shards import make_shards
+from tests.helpers.train_config import SMALLEST, train_config
+from training.fit import fit, resume_path, run_folder
+
+ROOT = Path(__file__).parents[2]
+TINY = "experiment=vaid/tiny"
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "it's (1) #shards"
+    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
+    return folder
+
+
+def run(shards: Path, output: Path, *changes: str, steps: int = 6):
+    config = train_config(TINY, *SMALLEST, f"trainer.max_steps={steps}", *changes)
+    config.data.root, config.output = str(shards), str(output)
+    validate_train(config)
+    return fit(config)
+
+
+def logged(folder: Path, column: str) -> dict[int, str]:
+    rows = []
+    for path in sorted(folder.glob("csv*/metrics.csv")):
+        with path.open() as file:
+            rows += list(csv.DictReader(file))
+    steps = [int(row["step"]) for row in rows if row[column]]
+    assert len(set(steps)) == len(steps)
+    return {int(row["step"]): row[column] for row in rows if row[column]}
+
+
+@pytest.mark.parametrize("pause", [3, 4, 5])  # at a regular checkpoint, at the end of an epoch, in between
+def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, pause):
+    straight = run(shards, tmp_path, "run_id=straight")
+    run(shards, tmp_path, "run_id=twice", steps=pause)
+    assert sorted(logged(tmp_path / "vaid" / "twice", "train/loss")) == list(range(pause))
+    again = run(shards, tmp_path, "run_id=twice", "ckpt_path=last")
+    losses = logged(straight.folder, "train/loss")
+    assert sorted(losses) == list(range(6))
+    assert len(set(losses.values())) == 6
+    assert logged(again.folder, "train/loss") == losses
+    for name, weight in straight.module.state_dict().items():
+        assert torch.equal(weight, again.module.state_dict()[name]), name
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_computes(shards, tmp_path):
+    """Data-parallel, through the shell, with a path Hydra's grammar would trip over, and started twice by Lightning."""
+    changes = ["trainer.max_steps=4", "model.club.weight=0", f"output={tmp_path}", f"data.root={shards}"]
+    for name, devices in (("one", "1"), ("two", "2")):
+        parallel = [f"trainer.devices='{devices}'", "trainer.strategy=ddp" if devices == "2" else "seed=0"]
+        command = [sys.executable, "train.py", TINY, *SMALLEST, *changes, *parallel, f"run_id={name}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    one, two = (
+        torch.load(tmp_path / "vaid" / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for name in ("one", "two")
+    )
+    for name, weight in one.items():
+        torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=1e-4, msg=name)
+
+
+def test_a_run_leaves_its_configuration_a_checkpoint_and_plots(shards, tmp_path):
+    done = run(shards, tmp_path, "run_id=one", steps=4)
+    assert done.folder == tmp_path / "vaid" / "one"
+    assert OmegaConf.load(done.folder / "config.yaml").data.root == str(shards)
+    vaid = load_vaid(done.folder / "checkpoints" / "last.ckpt", done.data.index.encoders)
+    lip = np.concatenate([lip for _, lip, _ in done.data.motions()])
+    np.testing.assert_allclose(vaid.lip_scale.mean, lip.mean(0), rtol=1e-5)
+    assert sorted(path.name for path in (done.folder / "plots").iterdir()) == ["0000003.png", "0000004.png"]
+    assert np.asarray(Image.open(done.folder / "plots" / "0000004.png")).std() > 10
+    assert {"val/lip_mse", "val/expression_mse"} <= set(done.trainer.logged_metrics)
+
+
+def test_fast_dev_run_writes_nothing(shards, tmp_path):
+    done = run(shards, tmp_path, "run_id=dev", "trainer.fast_dev_run=true")
+    assert done.trainer.global_step == 1
+    assert not (tmp_path / "vaid").exists()
+
+
+def test_the_run_id_is_stable_and_follows_what_is_trained():
+    base = train_config(TINY, "data.root=a")
+    assert run_folder(base) == run_folder(train_config(TINY, "data.root=a", "trainer.max_steps=9", "logger=wandb"))
+    assert run_folder(base) != run_folder(train_config(TINY, "data.root=a", "model.club.weight=0"))
+    assert run_folder(base).name.startswith("vaid-tiny-")
+    assert run_folder(train_config(TINY, "run_id=mine")) == Path("outputs/vaid/mine")
+
+
+def test_last_without_a_checkpoint_is_a_new_run(tmp_path):
+    config = train_config(TINY, "ckpt_path=last", "run_id=new")
+    config.output = str(tmp_path)
+    assert resume_path(config, run_folder(config)) is None
+
+
+def test_a_loss_that_is_no_number_stops_before_the_optimizer_and_names_the_clips(tmp_path, monkeypatch):
+    arrays_of = shard_helper.arrays_of
+
+    def poisoned(key, *rest):
+        arrays = arrays_of(key, *rest)
+        if key == "clip_0005":
+            arrays["audio.npy"][:] = np.nan
+        return arrays
+
+    monkeypatch.setattr(shard_helper, "arrays_of", poisoned)
+    make_shards(tmp_path / "shards", frames=(40,))
+    with pytest.raises(NonFiniteLossError, match=r"the loss is nan on clips .*; .*non_finite_rank0\.json holds"):
+        run(tmp_path / "shards", tmp_path, "run_id=nan")
+    report = OmegaConf.load(tmp_path / "vaid" / "nan" / "non_finite_rank0.json")
+    assert "clip_0005" in report["keys"]
+    assert report.clips_with_non_finite.audio == ["clip_0005"]
+    assert report.clips_with_non_finite.lip == []
+    last = tmp_path / "vaid" / "nan" / "checkpoints" / "last.ckpt"
+    if last.exists():
+        assert all(w.isfinite().all() for w in torch.load(last, weights_only=True)["state_dict"].values())
+
+
+def test_shards_of_another_preset_are_refused(shards, tmp_path):
+    with pytest.raises(ShardError, match=r"made by the audio encoder mel, encoders\.audio=wav2vec2 is expected"):
+        run(shards, tmp_path, "encoders.audio=wav2vec2")
+
+
+def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
+    done = run(shards, tmp_path, "run_id=a", steps=3)
+    path = done.folder / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["emotivetalk"]["stage"] = "ethd"
+    torch.save(checkpoint, path)
+    with pytest.raises(CheckpointError, match="stage ethd"):
+        run(shards, tmp_path, "run_id=a", "ckpt_path=last")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("run_id=a/b", "run_id=a/b"),
+        ("trainer.max_steps=0", r"trainer\.max_steps=0"),
+        ("data.fields=[audio,lip]", r"data\.fields.*also needs expression, portraits"),
+        ("model.overlap=64", r"model\.overlap=64.*window=64"),
+        ("model.guidance=2", r"model\.guidance=2\.0: needs model\.condition_dropout"),
+        ("model.lip.head_width=7", r"model\.lip\.head_width=7"),
+        ("model.expression.audio_mode=concat", r"expected one of add, cross_attn"),
+        ("model.sampling_steps=2000", r"model\.sampling_steps=2000"),
+        ("model.club.weight=-1", r"model\.club\.weight=-1"),
+        ("logger.name=paper", "expected one of csv"),
+        ("data.root=null", "data.root is missing"),
+    ],
+)
+def test_what_cannot_work_is_said_first(change, message):
+    with pytest.raises(ConfigError, match=message):
+        validate_train(train_config(TINY, "data.root=a", change))
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (ROOT / "configs/experiment/vaid").glob("*.yaml")))
+def test_every_experiment_is_valid_and_says_what_it_costs(experiment):
+    validate_train(train_config(f"experiment=vaid/{experiment}", "data.root=a"))
+    head = (ROOT / "configs/experiment/vaid" / f"{experiment}.yaml").read_text().split("defaults:")[0]
+    for word in ("Cost:", "Result:", "Command:"):
+        assert word in head
+    assert "TODO" not in head
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
+    for arguments, message in (
+        (["experiment=vaid/tiny"], "data.root is missing"),
+        (["experiment=vaid/tiny", "data.root=nowhere at all"], "nowhere at all"),
+        (["experiment=vaid/tiny", "data.rot=x"], "did you mean data.root"),
+    ):
+        command = [sys.executable, "train.py", *arguments, f"output={tmp_path}"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode in (1, 2)
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr

@@ -1,0 +1,210 @@
+"""From a checked configuration to a trained stage: data, module, callbacks, loggers, Trainer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from omegaconf import OmegaConf
+
+from callbacks.checkpoints import RunCheckpoints
+from callbacks.latent_plots import LatentPlots, Names
+from callbacks.non_finite import NonFiniteGuard
+from configs.training import TrainConfig, VAIDConfig
+from datamodules.mixture import datamodule
+from datamodules.modules import ShardDataModule
+from datamodules.schema import ShardError
+from lightning_modules.emotion.module import EmotionModule, build_emotion
+from lightning_modules.vaid.module import VAIDModule
+from lightning_modules.vaid.statistics import motion_statistics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a finished run leaves in memory, for tests and scripts."""
+
+    module: LightningModule
+    data: ShardDataModule
+    trainer: Trainer
+    folder: Path
+
+
+def fit(config: TrainConfig) -> Run:
+    """Trains ``config.stage``; everything written goes to ``output/stage/run_id``.
+
+    Raises:
+        ShardError: for shards that are missing, damaged or made by other encoders than ``config.encoders``.
+        CheckpointError: for a checkpoint to resume from that does not fit.
+        NonFiniteLossError: when the loss is no longer a number.
+    """
+    seed_everything(config.seed, workers=True, verbose=False)
+    folder = run_folder(config)
+    data = datamodule(config.data)
+    data.setup("fit")
+    check_encoder_names(config, data)
+    module = BUILDERS[config.stage](config, data)
+    trainer = build_trainer(config, data, folder)
+    if trainer.is_global_zero and not config.trainer.fast_dev_run:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+        print(describe(config, module, data, folder))
+    # Texts are not in the shards: the emotion experiment has loaders of its own.
+    source = None if isinstance(module, EmotionModule) else data
+    trainer.fit(module, datamodule=source, ckpt_path=resume_path(config, folder))
+    return Run(module, data, trainer, folder)
+
+
+def build_vaid(config: TrainConfig, data: ShardDataModule) -> VAIDModule:
+    """A new V-AID for the data, with the statistics of its training clips."""
+    model: VAIDConfig = config.model
+    module = VAIDModule(model, data.dimensions, data.index.encoders, config.trainer.max_steps, config.seed)
+    motions = ((f"{clip.entry.shard}: {clip.key}", lip, expression) for clip, lip, expression in data.motions())
+    module.vaid.set_statistics(motion_statistics(motions))
+    return module
+
+
+def build_emotion_module(config: TrainConfig, data: ShardDataModule) -> EmotionModule:
+    """The label table of the data's training clips, and a new text mapping onto it."""
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    return build_emotion(config.model, data, config.trainer.max_steps, config.seed, "cuda" if on_gpu else "cpu")
+
+
+BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] = {
+    "vaid": build_vaid,
+    "emotion": build_emotion_module,
+}
+
+
+def stage_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
+    """Callbacks that belong to the stage."""
+    return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name))] if config.stage == "vaid" else []
+
+
+def latent_names(motion_encoder: str) -> Names | None:
+    """What the latents' dimensions are, where the motion encoder gives them names."""
+    if motion_encoder == "landmarks":
+        from encoders.motion.geometry import EXPRESSION_FEATURES, LIP_FEATURES
+
+        return LIP_FEATURES, EXPRESSION_FEATURES
+    if motion_encoder == "blendshapes":
+        from encoders.motion.blendshapes import EXPRESSION_SHAPES, LIP_SHAPES
+
+        return tuple(LIP_SHAPES), tuple(EXPRESSION_SHAPES)
+    return None
+
+
+def run_folder(config: TrainConfig) -> Path:
+    """``output/stage/run_id``; without a run_id, the experiment's name and a digest of the configuration.
+
+    Time, place and what a resumed run may change do not enter the digest: the same command finds its run again.
+    """
+    run_id = config.run_id
+    if not run_id:
+        settings = asdict(config)
+        for key in ("run_id", "output", "ckpt_path", "trainer", "logger"):
+            settings.pop(key)
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
+        run_id = f"{config.name}-{digest}"
+    return Path(config.output) / config.stage / run_id
+
+
+def resume_path(config: TrainConfig, folder: Path) -> str | None:
+    """The checkpoint to resume from; ``last`` without one in the run directory is a new run."""
+    if config.ckpt_path != "last":
+        return config.ckpt_path
+    last = folder / "checkpoints" / "last.ckpt"
+    return str(last) if last.exists() else None
+
+
+def check_encoder_names(config: TrainConfig, data: ShardDataModule) -> None:
+    """Refuses shards of another preset.
+
+    Raises:
+        ShardError: naming the encoder that differs.
+    """
+    for kind, wanted in config.encoders.items():
+        found = data.index.encoders[kind].name
+        if found != wanted:
+            raise ShardError(
+                f"{data.config.root}: made by the {kind} encoder {found}, encoders.{kind}={wanted} is expected by "
+                f"experiment {config.name}; prepare the data with its preset, or set encoders.{kind}={found}"
+            )
+
+
+def build_trainer(config: TrainConfig, data: ShardDataModule, folder: Path) -> Trainer:
+    """Lightning's Trainer with the callbacks every stage has and those of its own."""
+    settings = config.trainer
+    callbacks: list[Callback] = [NonFiniteGuard(folder)]
+    if not data.clips["val"]:
+        log.warning("%s: has no val clips, so nothing is validated", data.config.root)
+    if not settings.fast_dev_run:
+        callbacks += [
+            *stage_callbacks(config, data, folder),
+            RunCheckpoints(folder / "checkpoints", settings.validate_every),
+            LearningRateMonitor("step"),
+        ]
+    if settings.progress_bar:
+        callbacks.append(RichProgressBar())
+    return Trainer(
+        accelerator=settings.accelerator,
+        devices=int(settings.devices) if settings.devices.isdecimal() else settings.devices,
+        num_nodes=settings.nodes,
+        strategy=settings.strategy,
+        precision=settings.precision,  # type: ignore[arg-type]
+        max_steps=settings.max_steps,
+        max_time=timedelta(minutes=settings.max_minutes) if settings.max_minutes else None,
+        val_check_interval=min(settings.validate_every, config.data.steps_per_epoch),
+        limit_val_batches=settings.validation_clips if data.clips["val"] else 0,
+        gradient_clip_val=settings.gradient_clip,
+        log_every_n_steps=settings.log_every,
+        fast_dev_run=settings.fast_dev_run,
+        enable_progress_bar=settings.progress_bar,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        callbacks=callbacks,
+        logger=build_logger(config, folder),
+    )
+
+
+def build_logger(config: TrainConfig, folder: Path) -> Logger:
+    """The logger a configuration names, bound to the run's id so that a resumed run goes on in it."""
+    if config.logger.name == "wandb":
+        return WandbLogger(
+            name=folder.name,
+            id=folder.name,
+            project=config.logger.project,
+            job_type=config.stage,
+            save_dir=folder,
+            offline=config.logger.offline,
+        )
+    if config.logger.name == "tensorboard":
+        return TensorBoardLogger(folder, name="", version="tensorboard")
+    # CSVLogger empties a folder it finds; a resumed run writes beside what is there.
+    parts = len(list(folder.glob("csv*")))
+    version = f"csv-{parts + 1}" if parts else "csv"
+    return CSVLogger(folder, name="", version=version, flush_logs_every_n_steps=config.trainer.log_every)
+
+
+def describe(config: TrainConfig, module: LightningModule, data: ShardDataModule, folder: Path) -> str:
+    """A few lines for the start of a run: data, parameters of each part, where results go."""
+    counts = ", ".join(f"{len(clips)} {split}" for split, clips in data.clips.items())
+    parts = {
+        name: sum(parameter.numel() for parameter in part.parameters())
+        for child, network in module.named_children()
+        for name, part in (network.named_children() if child == "vaid" else [(child, network)])
+    }
+    sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parts.items() if count)
+    return f"data        {counts} clips\nparameters  {sizes}\nrun         {folder}"
