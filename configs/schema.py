@@ -153,7 +153,8 @@ class DataConfig:
         roots: for a mixture, name -> folder or URL.
         weights: for a mixture, name -> whole number: how many of every sum(weights) samples come from it; empty for
             in proportion to the clips.
-        fields: members each sample carries, e.g. [audio, lip, expression].
+        fields: members each sample carries, e.g. [audio, lip, expression]; ``video`` is there for evaluation only,
+            where prepare.py's ``store_video`` kept it (val and test, unless it was ``all``).
         window: frames of a training window.
         pad: true pads shorter clips with a mask (V-AID); false trains them at their own length (ETHD).
         min_frames: clips shorter than this are left out.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from configs.command_line import ConfigError
@@ -25,7 +26,7 @@ def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _positive(key: str, value: float | None) -> None:
-    if value is not None and value <= 0:
+    if value is not None and not (math.isfinite(value) and value > 0):
         raise ConfigError(f"{key}={value}: expected a number above 0")
 
 
@@ -97,8 +98,13 @@ def _validate_numbers(config: PrepareConfig) -> None:
     for key in ("max_missing", "max_several", "max_outside"):
         _share(f"face.{key}", getattr(config.face, key))
     for key, value in (("scale", config.face.scale), ("box_scale", config.face.box_scale)):
-        if value < 1:
+        if not (math.isfinite(value) and value >= 1):
             raise ConfigError(f"face.{key}={value}: expected 1 or more, or the crop would cut the face")
+    _positive("face.min_size", config.face.min_size)
+    if config.face.max_gap < 0:
+        raise ConfigError(f"face.max_gap={config.face.max_gap}: expected a number of frames from 0")
+    if math.isnan(config.audio.silence_db):
+        raise ConfigError("audio.silence_db=nan: expected a level in dBFS, e.g. -60")
     _positive("audio.max_mismatch", config.audio.max_mismatch)
     if config.dataset is not None and config.dataset.name == "synthetic":
         _one_of("dataset.layout", config.dataset.layout, ("mead", "hdtf"))

@@ -215,6 +215,8 @@ class Index:
             ) from None
         except OSError as error:
             raise ShardError(f"{path}: cannot be read ({error.strerror})") from error
+        except UnicodeDecodeError as error:
+            raise ShardError(f"{path}: not an index ({error}); run prepare.py task=merge again") from error
         return cls.from_json(text, path)
 
 

@@ -34,6 +34,7 @@ from webdataset.gopen import gopen
 from datamodules.schema import INDEX_NAME, Index, ShardEntry, ShardError
 
 GIB = 2**30
+STAGE_NAME = "emotivetalk-shards"
 _CHUNK = 2**20
 _REMOTE = re.compile(r"(pipe:|[a-z][a-z0-9+.-]*://)")
 
@@ -163,7 +164,8 @@ class StagedShards:
         if largest > gib * GIB:
             raise ShardError(f"data.stage_gib is {gib:g}, but a shard of {root} has {largest / GIB:.3g} GiB; raise it")
         self.root = root
-        self.stage = folder
+        # A folder of our own: what else the user keeps in stage_to is not ours to count, and never ours to remove.
+        self.stage = folder = folder / STAGE_NAME
         self.bound = int(gib * GIB)
         contents = "\n".join([root, *(f"{shard.name} {shard.sha256}" for shard in index.shards)])
         self.folder = folder / hashlib.sha256(contents.encode()).hexdigest()[:16]
@@ -242,8 +244,8 @@ class StagedShards:
 
     def _staged(self) -> list[tuple[Path, os.stat_result]]:
         found = []
-        for file in self.stage.glob("*/*"):
-            if file.parent.name != ".locks":
+        for file in self.stage.glob("*/*.tar*"):
+            if re.fullmatch("[0-9a-f]{16}", file.parent.name) and file.suffix in (".tar", ".part"):
                 with contextlib.suppress(FileNotFoundError):
                     found.append((file, file.stat()))
         return found

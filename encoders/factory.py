@@ -12,6 +12,11 @@ from typing import Any, cast
 
 from encoders.protocols import AudioEncoder, LandmarkDetector, LatentCodec, MotionEncoder, TextEncoder
 
+
+class EncoderError(ValueError):
+    """An encoder that cannot be built as configured; the message names the key and what there is."""
+
+
 # kind -> name in the configuration -> module:class
 ENCODERS: dict[str, dict[str, str]] = {
     "landmarks": {
@@ -49,11 +54,11 @@ def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
         options: keyword arguments of its class.
 
     Raises:
-        ValueError: for a name or an option that does not exist, with the ones that do.
+        EncoderError: for a name or an option that does not exist, with the ones that do.
     """
     known = ENCODERS[kind]
     if name not in known:
-        raise ValueError(f"encoders.{kind}.name: no {kind} encoder is called {name!r}; there are {', '.join(known)}")
+        raise EncoderError(f"encoders.{kind}.name: no {kind} encoder is called {name!r}; there are {', '.join(known)}")
     module, _, attribute = known[name].partition(":")
     encoder = getattr(import_module(module), attribute)
     accepted = dict(inspect.signature(encoder).parameters)
@@ -61,8 +66,11 @@ def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
     for option in options:
         if option not in accepted:
             there_are = ", ".join(accepted) or "none"
-            raise ValueError(f"encoders.{kind}.options.{option}: {name} has no such option; there are: {there_are}")
-    return encoder(**options, device=device) if takes_device else encoder(**options)
+            raise EncoderError(f"encoders.{kind}.options.{option}: {name} has no such option; there are: {there_are}")
+    try:
+        return encoder(**options, device=device) if takes_device else encoder(**options)
+    except ValueError as error:
+        raise EncoderError(str(error)) from error
 
 
 def build_landmark_detector(name: str, device: str = "cpu", **options: Any) -> LandmarkDetector:

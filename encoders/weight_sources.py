@@ -213,6 +213,7 @@ SOURCES: tuple[Weights, ...] = (
         name="3ddfa_v2",
         purpose="3DDFA_V2 MobileNet 0.5: 62 face parameters; a stand-in for E-FID that never carries its name",
         licence="MIT",
+        presets=("metrics",),
         files=(
             WeightFile(
                 "mb05_120x120.pth",
@@ -226,6 +227,7 @@ SOURCES: tuple[Weights, ...] = (
         name="3ddfa_v2_statistics",
         purpose="3DDFA_V2: mean and standard deviation of the 62 parameters",
         licence="MIT",
+        presets=("metrics",),
         files=(
             WeightFile(
                 "mb05_param_mean_std.npz",
@@ -242,7 +244,7 @@ SOURCES: tuple[Weights, ...] = (
         name="syncnet",
         purpose="SyncNet: Sync-C and Sync-D",
         licence="none stated by its authors (research)",
-        presets=("metrics",),
+        presets=("paper", "metrics"),
         files=(
             WeightFile(
                 "syncnet_v2.model",
@@ -261,7 +263,7 @@ SOURCES: tuple[Weights, ...] = (
         name="s3fd",
         purpose="S3FD face detector of the SyncNet pipeline",
         licence="none stated by its authors (research)",
-        presets=("metrics",),
+        presets=("paper", "metrics"),
         files=(
             WeightFile(
                 "sfd_face.pth",
@@ -280,7 +282,7 @@ SOURCES: tuple[Weights, ...] = (
         name="inception_fid",
         purpose="Inception v3 of pytorch-fid: FID",
         licence="Apache-2.0",
-        presets=("metrics",),
+        presets=("paper", "metrics"),
         files=(
             WeightFile(
                 "pt_inception-2015-12-05-6726825d.pth",
@@ -299,7 +301,7 @@ SOURCES: tuple[Weights, ...] = (
         name="i3d_stylegan_v",
         purpose="I3D as TorchScript, used by StyleGAN-V: FVD",
         licence="Apache-2.0",
-        presets=("metrics",),
+        presets=("paper", "metrics"),
         files=(
             WeightFile(
                 "i3d_torchscript.pt",
@@ -360,7 +362,7 @@ SOURCES: tuple[Weights, ...] = (
         name="deep3dfacerecon",
         purpose="Deep3DFaceRecon, original weights: E-FID",
         licence="MIT code; the weights derive from BFM09 (non-commercial)",
-        presets=("metrics",),
+        presets=("paper", "metrics"),
         files=(WeightFile("deep3dfacerecon/epoch_20.pth"),),
         manual="download epoch_20.pth from https://drive.google.com/drive/folders/1liaIxn9smpudjjqMaWWRpP0mXRW_qRPP",
     ),
@@ -375,7 +377,7 @@ SOURCES: tuple[Weights, ...] = (
         name="deep3dfacerecon_template",
         purpose="five-point 3-D face to which Deep3DFaceRecon aligns its input: E-FID",
         licence="MIT",
-        presets=("metrics",),
+        presets=("paper", "metrics"),
         files=(
             WeightFile(
                 "similarity_Lm3D_all.mat",
@@ -389,7 +391,7 @@ SOURCES: tuple[Weights, ...] = (
         name="mtcnn_pnet",
         purpose="MTCNN, first stage: the five points of E-FID",
         licence="MIT",
-        presets=("metrics",),
+        presets=("paper", "metrics"),
         files=(
             WeightFile(
                 "pnet.pt",
@@ -403,7 +405,7 @@ SOURCES: tuple[Weights, ...] = (
         name="mtcnn_rnet",
         purpose="MTCNN, second stage: the five points of E-FID",
         licence="MIT",
-        presets=("metrics",),
+        presets=("paper", "metrics"),
         files=(
             WeightFile(
                 "rnet.pt",
@@ -417,7 +419,7 @@ SOURCES: tuple[Weights, ...] = (
         name="mtcnn_onet",
         purpose="MTCNN, third stage: the five points of E-FID",
         licence="MIT",
-        presets=("metrics",),
+        presets=("paper", "metrics"),
         files=(
             WeightFile(
                 "onet.pt",

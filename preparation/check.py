@@ -143,19 +143,21 @@ def _sample_problems(
             if name.endswith(".npy")
         }
         sound = decode_flac(members["speech.flac"])
+        told = {name: meta[name] for name in ("key", "frames", "speaker", "split", "emotion", "level", "view")}
+        schema, portrait_frames = int(meta["schema"]), [int(frame) for frame in meta["portrait_frames"]]
     except Exception as error:  # whatever a damaged member raises, it is this sample's problem
         yield f"{where} cannot be decoded ({type(error).__name__}: {error})"
         return
-    if meta["schema"] > SCHEMA_VERSION:
-        yield f"{where} was written by a newer version (schema {meta['schema']})"
-    for name in ("key", "frames", "speaker", "split", "emotion", "level", "view"):
-        if meta[name] != getattr(entry, name):
-            yield f"{where} meta.json has {name} {meta[name]}, index.json {getattr(entry, name)}"
+    if schema > SCHEMA_VERSION:
+        yield f"{where} was written by a newer version (schema {schema})"
+    for name, value in told.items():
+        if value != getattr(entry, name):
+            yield f"{where} meta.json has {name} {value}, index.json {getattr(entry, name)}"
     yield from _array_problems(where, index, entry.frames, arrays)
     if len(sound) != entry.frames * SAMPLES_PER_FRAME:
         yield f"{where} speech.flac has {len(sound)} samples, expected {entry.frames * SAMPLES_PER_FRAME}"
-    if not all(0 <= frame < entry.frames for frame in meta["portrait_frames"]):
-        yield f"{where} portrait_frames {meta['portrait_frames']} lie outside its {entry.frames} frames"
+    if not all(0 <= frame < entry.frames for frame in portrait_frames):
+        yield f"{where} portrait_frames {portrait_frames} lie outside its {entry.frames} frames"
 
 
 def _array_problems(where: str, index: Index, frames: int, arrays: dict[str, np.ndarray]) -> Iterator[str]:

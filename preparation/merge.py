@@ -46,7 +46,7 @@ def read_record(output: Path, shard: str) -> dict[str, Any] | None:
             raise ShardError(f"{path}: written by a newer version (schema {record['schema']}); update emotivetalk")
     except FileNotFoundError:
         return None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise ShardError(f"{path}: damaged ({error!r}); delete it and run prepare.py again") from error
     return record
 
@@ -71,7 +71,15 @@ def merge(output: Path, plan: Plan) -> Index | None:
             f"{output}: {len(waiting)} of {len(plan.shards)} shards are not finished ({', '.join(waiting[:5])}"
             f"{', ...' if len(waiting) > 5 else ''}); run the missing parts of prepare.py first"
         )
-    records = [record for shard in plan.shards if (record := read_record(output, shard.name)) is not None]
+    records = []
+    for shard in plan.shards:
+        record = read_record(output, shard.name)
+        if record is None or [clip["key"] for clip in record["clips"]] != [clip.key for clip in shard.clips]:
+            raise ShardError(
+                f"{record_path(output, shard.name)}: does not hold the clips planned for this shard; delete it and run "
+                "its part of prepare.py again"
+            )
+        records.append(record)
     write_report(output, plan, records)
     kept = [record for record in records if record["shard"] is not None]
     if not kept:

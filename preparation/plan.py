@@ -124,7 +124,12 @@ def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]
     except MediaError as error:
         why = media_problem(clip, error)
         return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
-    end = duration if clip.end is None else min(clip.end, duration)
+    if clip.end is not None and clip.end > duration:
+        if clip.end > duration + 1:
+            detail = f"ends at {clip.end:g} s, but {clip.name} lasts {duration:.2f} s"
+            return [(replace(clip, problem=Reason.BAD_ANNOTATION, problem_detail=detail), 0.0)]
+        clip = replace(clip, end=None)  # annotated to the second, the video ends within it
+    end = duration if clip.end is None else clip.end
     seconds = end - clip.start
     if seconds <= 0:
         detail = f"starts at {clip.start:g} s, but {clip.name} ends at {duration:.2f} s"
@@ -170,7 +175,7 @@ def read_plan(output: Path) -> Plan | None:
 
 
 def write_plan(output: Path, plan: Plan) -> None:
-    """Writes the plan; parts that start together write the same bytes, so the last rename wins harmlessly."""
+    """Writes the plan."""
     raw = {
         "schema": PLAN_SCHEMA,
         "settings": plan.settings,
@@ -191,11 +196,11 @@ def _clip_from_json(raw: dict[str, Any]) -> ClipSource:
     return ClipSource(**raw)
 
 
-def require_same_plan(plan: Plan, config: PrepareConfig, clips: Iterable[ClipSource], output: Path) -> None:
-    """Refuses to continue an output folder with other settings or other sources.
+def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], output: Path) -> Plan:
+    """The plan with the paths the clips have now: a source folder may have moved since it was made.
 
     Raises:
-        ShardError: naming each setting or clip that differs.
+        ShardError: when settings or clips are not the plan's, naming each that differs.
     """
     wanted = json.loads(json.dumps(settings_of(config)))
     differing = sorted(_differences(plan.settings, wanted))
@@ -213,6 +218,15 @@ def require_same_plan(plan: Plan, config: PrepareConfig, clips: Iterable[ClipSou
             f"{output}: the source has changed since this output was begun: {' and '.join(told)}. "
             "Prepare new clips into an output of their own (datamodules read several), or start again with an empty one"
         )
+
+    paths = {clip.key: (clip.path, clip.audio, clip.factors) for clip in clips}
+
+    def moved(piece: ClipSource) -> ClipSource:
+        path, audio, factors = paths.get(piece.key) or paths[piece.key.rpartition("_")[0]]
+        return replace(piece, path=path, audio=audio, factors=factors)
+
+    shards = (PlannedShard(shard.name, tuple(map(moved, shard.clips))) for shard in plan.shards)
+    return replace(plan, shards=tuple(shards))
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterable[str]:

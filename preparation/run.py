@@ -24,6 +24,7 @@ import torch
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
+from configs.command_line import ConfigError
 from configs.schema import PrepareConfig
 from datamodules.schema import Dimensions, ShardError
 from encoders.protocols import Identity
@@ -42,6 +43,8 @@ def resolve_device(device: str) -> str:
     """``auto`` is the GPU where there is one."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: no GPU is usable here; use device=cpu or device=auto, or check the driver")
     return device
 
 
@@ -162,14 +165,13 @@ def write_shards(
         lock = FileLock(output / PARTS_FOLDER / f".{shard.name}.lock")
         try:
             with lock.acquire(timeout=0):
-                record = _write_shard(shard, prepared, output, on_clip)
+                record = _write_shard(shard, prepared, output, on_clip) | _described_json(described)
+                text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+                write_atomically(record_path(output, shard.name), text.encode())
         except Timeout:
             raise ShardError(
                 f"{output / shard.name}: another process is writing this shard; give each its own part=i/n, or wait"
             ) from None
-        record |= _described_json(described)
-        text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-        write_atomically(record_path(output, shard.name), text.encode())
 
 
 def _write_shard(

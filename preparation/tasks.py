@@ -21,7 +21,7 @@ from preparation.clips import ClipReport, ClipSource
 from preparation.contact_sheet import draw_contact_sheet
 from preparation.layouts import find_clips
 from preparation.merge import REPORT_NAME, merge, read_record, unfinished
-from preparation.plan import PARTS_FOLDER, Plan, PlannedShard, make_plan, read_plan, require_same_plan, write_plan
+from preparation.plan import PARTS_FOLDER, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
 from preparation.report import progress_bar, step_seconds, step_table, summary_table
 from preparation.run import ClipWorkers, Described, write_shards
 
@@ -43,7 +43,7 @@ def prepare_task(config: PrepareConfig) -> int:
     clips = _find(config, output, console)
     plan = read_plan(output)
     if plan is not None:
-        require_same_plan(plan, config, clips, output)
+        plan = continued(plan, config, clips, output)
     part = parse_part(config.part)
     if plan is None or unfinished(output, plan.part(*part)):
         with ClipWorkers(config) as workers:
@@ -182,10 +182,14 @@ def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[Cl
 def _make_plan(
     config: PrepareConfig, clips: list[ClipSource], output: Path, dimensions: Dimensions, console: Console
 ) -> Plan:
-    with progress_bar(console, "looking at the videos", "clips", len(clips)) as bar:
-        plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
-    write_plan(output, plan)
-    return plan
+    """The plan of this output; parts that start together wait for the first to make it, and take its."""
+    with FileLock(output / PARTS_FOLDER / ".plan.lock"):
+        plan = read_plan(output)
+        if plan is None:
+            with progress_bar(console, "looking at the videos", "clips", len(clips)) as bar:
+                plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
+            write_plan(output, plan)
+    return continued(plan, config, clips, output)
 
 
 def _write(

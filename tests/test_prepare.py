@@ -258,6 +258,48 @@ def test_a_clip_that_hangs_fails_alone(tmp_path):
     assert done.returncode == 0
 
 
+def test_a_moved_source_is_found_where_it_is_now(whole, raw, tmp_path):
+    moved, output = tmp_path / "moved", tmp_path / "out"
+    shutil.copytree(raw, moved)
+    assert prepare(**MEAD, source=moved, output=output, workers=1, part="1/2").returncode == 0
+    moved.rename(tmp_path / "elsewhere")
+    assert prepare(**MEAD, source=tmp_path / "elsewhere", output=output, workers=1, part="2/2").returncode == 0
+    assert content(output) == content(whole)
+
+
+def test_a_name_of_any_length_has_a_key_that_fits(raw, tmp_path):
+    source, output = tmp_path / "raw", tmp_path / "out"
+    write_dataset(source, layout="hdtf", identities=1, clips_per_identity=1, seconds=1.2, size=96, seed=1)
+    video = next(source.glob("*.mp4"))
+    for file in list(source.glob(f"{video.stem}.*")):
+        file.rename(source / ("long " * 40 + file.name.removeprefix(video.stem)))
+    done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=1)
+    assert done.returncode == 0, done.stderr
+    assert check(output) == []
+
+
+@pytest.mark.slow
+def test_hdtf_annotations_cut_and_crop_a_download(assets, asset_weights, tmp_path):
+    source, notes, output = tmp_path / "videos", tmp_path / "notes", tmp_path / "out"
+    source.mkdir()
+    notes.mkdir()
+    shutil.copy(assets / "data/video/hdtf_WDA_AOC_000.mp4", source / "WDA_Anna.mp4")
+    tables = {
+        "video_url": ["WDA_Anna.mp4 https://example.org/1", "WDA_Gone.mp4 https://example.org/2"],
+        "annotion_time": ["WDA_Anna.mp4 00:01-00:02 00:03-00:04 00:05-01:30", "WDA_Gone.mp4 00:00-00:09"],
+        "resolution": ["WDA_Anna.mp4 1024", "WDA_Gone.mp4 720"],
+        "crop_wh": ["WDA_Anna_0.mp4 0 1024 0 1024", "WDA_Anna_2.mp4 0 1024 0 1024", "WDA_Gone_0.mp4 0 512 0 512"],
+    }
+    for name, lines in tables.items():
+        (notes / f"WDA_{name}.txt").write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
+    prepare(dataset="hdtf", preset="small", source=source, output=output, dataset__annotations=notes, max_rejected=1)
+    reasons = sorted(str(clip["reason"]) for clip in report(output).values())
+    assert reasons == ["None", "bad_annotation", "missing_crop", "missing_video"]
+    index = Index.read(output)
+    assert [sample.frames for sample in index.samples] == [25]
+    assert check(output) == []
+
+
 def test_an_unfinished_output_is_not_merged(whole, tmp_path):
     shutil.copytree(whole / "parts", tmp_path / "parts")
     record = sorted((tmp_path / "parts").glob("mead-*.json"))[0]

@@ -23,7 +23,7 @@ VIDEO_EXTENSIONS = (
 )
 # In order of preference where one clip has several: MEAD publishes m4a, the others were made from it.
 SOUND_EXTENSIONS = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg", ".opus")
-MAX_KEY = 120
+MAX_KEY = 60  # with a hash, a piece number and a member name it stays below the 100 characters a tar has room for
 
 
 class LayoutError(ValueError):

@@ -1,5 +1,6 @@
 """What a person types arrives as typed, and what is wrong is said in one line; all through the real shell."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -67,6 +68,8 @@ def test_a_leading_tilde_is_home():
         ("dataset=mead", "output is missing"),
         ("output=x", "dataset is missing"),
         ("dataset=mead output=x", "source is missing"),
+        ("dataset=folder output=x source=configs face.scale=nan", "face.scale=nan"),
+        ("dataset=folder output=x source=configs clip_timeout=nan", "clip_timeout=nan"),
         ("dataset=mead output=x source=/does/not/exist", "/does/not/exist: does not exist"),
         ("dataset=mead output=x source=LICENSE", "source=LICENSE: is a file"),
         ("dataset=folder output=x source=configs part=0/4", "part=0/4: expected i/n"),
@@ -92,5 +95,7 @@ def test_what_is_wrong_is_said_in_one_line(arguments, said):
 def test_help_shows_the_commonest_commands_and_the_groups():
     told = prepare("--help").stdout
     assert "python prepare.py dataset=folder preset=small source=my_videos output=data/mine" in told
-    assert "dataset: folder, hdtf, mead, synthetic" in told
+    for group in ("dataset", "preset", "encoders/landmarks", "encoders/audio", "encoders/motion", "encoders/codec"):
+        for option in (ROOT / "configs" / group).glob("*.yaml"):
+            assert re.search(rf"{group} .*\b{option.stem}\b", told), f"{group}={option.stem} is not in --help"
     assert "max_rejected" in told

@@ -166,3 +166,17 @@ def _read_shards(root, index, stage, gib, folder):
     source = StagedShards(root, index, stage, gib)
     for shard in index.shards:
         assert read_all(source, shard) == (folder / shard.name).read_bytes()
+
+
+def test_what_else_lies_in_the_staging_folder_is_left_alone(tmp_path):
+    shards, stage = tmp_path / "shards", tmp_path / "scratch"
+    index = make_shards(shards, samples=6, shards=3)
+    mine = stage / "thesis" / "0123456789abcdef" / "chapter.tar"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(bytes(10_000_000))
+    largest = max(shard.bytes for shard in index.shards)
+    source = shard_source(str(shards), index, str(stage), 1.5 * largest / 2**30)
+    for shard in index.shards:
+        os.close(source.open(shard))
+    assert mine.stat().st_size == 10_000_000
+    assert len(list(stage.glob("emotivetalk-shards/*/*.tar"))) == 1

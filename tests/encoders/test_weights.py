@@ -354,6 +354,8 @@ def test_presets_need_what_they_need():
         "pdfgc",
         "face_landmarker",
         "clip-vit-large-patch14",
+        *("inception_fid", "i3d_stylegan_v", "syncnet", "s3fd", "deep3dfacerecon", "deep3dfacerecon_template"),
+        *("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"),
     }
     with pytest.raises(ValueError, match="tiny, small, paper"):
         weights.fetch_preset("huge")

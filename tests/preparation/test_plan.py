@@ -9,7 +9,7 @@ from configs.schema import DatasetConfig, PrepareConfig
 from datamodules.schema import Dimensions, ShardError
 from media import VideoWriter
 from preparation.clips import ClipSource, Reason
-from preparation.plan import make_plan, read_plan, require_same_plan, write_plan
+from preparation.plan import continued, make_plan, read_plan, write_plan
 
 DIMENSIONS = Dimensions(48, 16, 4, 80, 12, 13)
 
@@ -88,7 +88,7 @@ def test_it_survives_the_disk(videos, tmp_path):
     plan = make_plan(config(), clips, DIMENSIONS)
     write_plan(tmp_path, plan)
     assert read_plan(tmp_path).shards == plan.shards
-    require_same_plan(read_plan(tmp_path), config(), clips, tmp_path)
+    continued(read_plan(tmp_path), config(), clips, tmp_path)
 
 
 def test_other_settings_and_other_sources_are_refused_by_name(videos, tmp_path):
@@ -97,10 +97,10 @@ def test_other_settings_and_other_sources_are_refused_by_name(videos, tmp_path):
     write_plan(tmp_path, make_plan(config(), clips, DIMENSIONS))
     plan = read_plan(tmp_path)
     with pytest.raises(ShardError, match="frame_size was 64, now 128"):
-        require_same_plan(plan, config(frame_size=128), clips, tmp_path)
+        continued(plan, config(frame_size=128), clips, tmp_path)
     with pytest.raises(ShardError, match=r"1 gone \(5-0\)"):
-        require_same_plan(plan, config(), [clip for clip in clips if clip.key != "5-0"], tmp_path)
-    require_same_plan(plan, config(workers=7, part="2/3", max_rejected=0.1), clips, tmp_path)
+        continued(plan, config(), [clip for clip in clips if clip.key != "5-0"], tmp_path)
+    continued(plan, config(workers=7, part="2/3", max_rejected=0.1), clips, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 1}', '{"schema": 99}'])
