@@ -285,10 +285,10 @@ def test_hdtf_annotations_cut_and_crop_a_download(assets, asset_weights, tmp_pat
     notes.mkdir()
     shutil.copy(assets / "data/video/hdtf_WDA_AOC_000.mp4", source / "WDA_Anna.mp4")
     tables = {
-        "video_url": ["WDA_Anna.mp4 https://example.org/1", "WDA_Gone.mp4 https://example.org/2"],
-        "annotion_time": ["WDA_Anna.mp4 00:01-00:02 00:03-00:04 00:05-01:30", "WDA_Gone.mp4 00:00-00:09"],
-        "resolution": ["WDA_Anna.mp4 1024", "WDA_Gone.mp4 720"],
-        "crop_wh": ["WDA_Anna_0.mp4 0 1024 0 1024", "WDA_Anna_2.mp4 0 1024 0 1024", "WDA_Gone_0.mp4 0 512 0 512"],
+        "video_url": ["Anna https://example.org/1", "Gone https://example.org/2"],
+        "annotion_time": ["Anna.mp4 00:01-00:02 00:03-00:04 00:05-01:30", "Gone.mp4 00:00-00:09"],
+        "resolution": ["Anna.mp4 1024", "Gone.mp4 720"],
+        "crop_wh": ["Anna_0.mp4 0 1024 0 1024", "Anna_2.mp4 0 1024 0 1024", "Gone_0.mp4 0 512 0 512"],
     }
     for name, lines in tables.items():
         (notes / f"WDA_{name}.txt").write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
