@@ -78,6 +78,17 @@ def test_noise_follows_the_draw_and_not_the_global_generator(data):
     assert not torch.equal(module.losses(batch).loss, first)
 
 
+def test_half_precision_trains(data):
+    module, batch = make(data, club=1.0, condition_dropout=0.5, velocity=0.1), batch_of(data, [0, 1])
+    full = module.losses(batch).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        half = module.losses(batch).loss
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx(full.item(), rel=0.02)
+    half.backward()
+    assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
+
+
 def test_in_warm_up_only_q_feels_club(data):
     module = make(data, club=1.0)
     batch = batch_of(data, [0, 1])
