@@ -1,14 +1,11 @@
 """The training step on real batches of small shards, and the checkpoint as stage two meets it."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
 
 from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.modules import FolderDataModule
-from datamodules.schema import ShardError
 from datamodules.windows import BatchReader, Window
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, CheckpointError
@@ -165,14 +162,3 @@ def test_checkpoints_that_do_not_fit_are_refused_by_name(data, tmp_path):
         load_vaid(path)
     with pytest.raises(CheckpointError, match="no such checkpoint"):
         load_vaid(tmp_path / "none.ckpt")
-
-
-def test_data_of_other_widths_or_encoders_are_refused(data):
-    module = make(data)
-    module.check_data(data.index, "shards")
-    wide = dataclasses.replace(data.index, dimensions=dataclasses.replace(TINY, lip_width=512))
-    with pytest.raises(ShardError, match="lip_width=512"):
-        module.check_data(wide, "shards")
-    others = dataclasses.replace(data.index, encoders={**ENCODERS, "audio": Identity("wav2vec2")})
-    with pytest.raises(CheckpointError, match="audio"):
-        module.check_data(others, "shards")
