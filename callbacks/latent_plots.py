@@ -16,7 +16,8 @@ from datamodules.windows import ClipBatch
 from encoders.protocols import FPS
 from lightning_modules.vaid.module import VAIDModule
 
-ROWS = 4  # dimensions shown of each latent: those that move most in the clip
+ROWS = 4  # dimensions shown of each latent: the mouth's opening, and those that move most in the clip
+MOUTH_OPENING = ("inner_opening_centre", "jawOpen")  # what the encoders that name their dimensions call it
 FRAMES = 250  # ten seconds
 FIELDS = ("audio", "lip", "expression", "portraits")
 Names = tuple[tuple[str, ...], tuple[str, ...]]  # what the dimensions of the lip and the expression latent are
@@ -90,9 +91,11 @@ def draw(module: VAIDModule, batch: ClipBatch, names: Names | None = None) -> np
 
 
 def _column(axes: np.ndarray, true: Tensor, predicted: list[Tensor], names: tuple[str, ...] | None) -> None:
-    moving = true.std(0).argsort(descending=True)[: len(axes)].tolist()
+    opening = [place for place, name in enumerate(names or ()) if name in MOUTH_OPENING]
+    moving = true.std(0).argsort(descending=True).tolist()
+    shown = [*opening, *(place for place in moving if place not in opening)]
     seconds = np.arange(len(true)) / FPS
-    for ax, dimension in zip(axes, moving, strict=False):
+    for ax, dimension in zip(axes, shown, strict=False):
         ax.plot(seconds, true[:, dimension], color="black", linewidth=1.2, label="true")
         for number, one in enumerate(predicted):
             ax.plot(seconds, one[:, dimension].float().cpu(), linewidth=1, label=f"predicted {number + 1}")

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.order import seed_of, step_seed
-from datamodules.schema import Dimensions, Index, ShardError
+from datamodules.schema import Dimensions
 from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, check_encoders, check_stage, read_checkpoint
@@ -190,17 +190,6 @@ class VAIDModule(LightningModule):
         rates = [networks, lambda step: 1.0][: len(groups)]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def check_data(self, index: Index, where: str | Path) -> None:
-        """Refuses data of other widths or encoders than the module was built for.
-
-        Raises:
-            ShardError: for other widths.
-            CheckpointError: for other encoders.
-        """
-        if index.dimensions != self.dimensions:
-            raise ShardError(f"{where}: holds {index.dimensions}, the model was built for {self.dimensions}")
-        check_encoders(self.encoders, index.encoders, where)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to build the networks again without any other file."""

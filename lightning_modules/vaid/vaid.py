@@ -21,9 +21,11 @@ from datamodules.schema import Dimensions
 from diffusion.ddim import ddim_sample, seeded_noise
 from diffusion.schedules import cosine_schedule
 from diffusion.windows import fuse_windows
-from lightning_modules.vaid.audio_to_lip import AudioToLip
+from lightning_modules.vaid.audio_to_lip import REACH, AudioToLip
 from lightning_modules.vaid.di_cte import DiCTE, Surroundings
 from lightning_modules.vaid.statistics import MotionStatistics
+
+FRAMES_AT_ONCE = 1000
 
 
 class Standardiser(nn.Module):
@@ -76,7 +78,7 @@ class VAID(nn.Module):
         self.expression_scale.set(statistics.expression_mean, statistics.expression_std)
 
     def lip(self, audio: Tensor, mask: Tensor | None = None) -> Tensor:
-        """l_a: standardised lip latents of any number of frames.
+        """l_a: standardised lip latents of any number of frames; without gradients, in bounded memory.
 
         Args:
             audio: (B, N, L, D) audio features.
@@ -85,7 +87,17 @@ class VAID(nn.Module):
         Returns:
             (B, N, d_l).
         """
-        return self.audio_to_lip(audio, _mask_of(audio) if mask is None else mask)
+        mask = _mask_of(audio) if mask is None else mask
+        total = audio.shape[1]
+        if torch.is_grad_enabled() or total <= FRAMES_AT_ONCE:
+            return self.audio_to_lip(audio, mask)
+        parts = []
+        for first in range(0, total, FRAMES_AT_ONCE):
+            # A frame hears REACH frames on either side, so parts read with that margin are exactly the whole.
+            near = slice(max(0, first - REACH), first + FRAMES_AT_ONCE + REACH)
+            part = self.audio_to_lip(audio[:, near], mask[:, near])
+            parts.append(part[:, first - near.start :][:, :FRAMES_AT_ONCE])
+        return torch.cat(parts, dim=1)
 
     @torch.no_grad()
     def sample_expression(

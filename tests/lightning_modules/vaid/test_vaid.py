@@ -72,6 +72,15 @@ def test_a_tenth_of_a_second_and_two_minutes_work(seconds):
     assert e_a.isfinite().all()
 
 
+@torch.no_grad()
+def test_lips_of_long_audio_are_those_of_the_whole():
+    vaid, (audio, _, _) = make(), clip(2503, clips=3)
+    mask = torch.ones(3, 2503, dtype=torch.bool)
+    mask[1, 1001:], mask[2, 999:] = False, False  # clips that end beside the edge of a part
+    whole = vaid.audio_to_lip(audio, mask)
+    torch.testing.assert_close(vaid.lip(audio, mask)[mask], whole[mask], atol=1e-5, rtol=1e-5)
+
+
 def test_two_minutes_never_show_the_network_more_than_a_window(monkeypatch):
     vaid, seen = make(), []
     forward = vaid.di_cte.forward
