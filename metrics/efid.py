@@ -18,10 +18,11 @@ from metrics.networks.three_ddfa import INPUT_SIZE, ThreeDDFA
 class ExpressionFID(FrechetMetric):
     """E-FID over all frames with a face, pooled over all videos.
 
-    Protocol: five landmarks, Deep3DFaceRecon's alignment and network, 64 expression coefficients in standard deviations,
-    covariance over N - 1, float64; neither a root nor divided by 64. Lower is better, 0 is equal. Pooled values are not
-    means of per-video values. Source: EMO (Tian et al. 2024) in words; Deep3DFaceRecon_pytorch in code. With the 3DDFA_V2
-    network the distance is over 10 other coefficients: a stand-in, named so, comparable with nothing but itself.
+    Protocol: five landmarks, Deep3DFaceRecon's alignment and network, 64 expression coefficients, covariance over
+    N - 1, float64; neither a root nor divided by 64. Unit: squared standard deviations of the 3DMM's expressions; lower
+    is better, 0 is equal. Pooled values are not means of per-video values. Source: EMO (Tian et al. 2024) in words;
+    Deep3DFaceRecon_pytorch in code. With the 3DDFA_V2 network the distance is over 10 other coefficients: a stand-in,
+    named so, comparable with nothing but itself.
 
     Args:
         network: ``Deep3DFace``, or the stand-in ``ThreeDDFA``.
@@ -31,7 +32,7 @@ class ExpressionFID(FrechetMetric):
 
     Example:
         >>> metric = ExpressionFID(Deep3DFace("epoch_20.pth"))  # doctest: +SKIP
-        >>> metric.update(frames, landmarks, real=True); metric.update(fakes, fake_landmarks, real=False)  # doctest: +SKIP
+        >>> metric.update(frames, points, real=True); metric.update(fakes, fake_points, real=False)  # doctest: +SKIP
         >>> metric.compute()  # doctest: +SKIP
     """
 

@@ -13,16 +13,16 @@ from metrics.networks.inception import InceptionFeatures
 class FrechetInceptionDistance(FrechetMetric):
     """FID over all frames of all videos, pooled; pytorch-fid 0.3.0's numbers.
 
-    Protocol: bilinear 299 x 299 without antialiasing inside the network, pool3 features (2048), float64, covariance over
-    N - 1. Frames in memory as uint8 give the bits of lossless PNGs. Unit: squared feature units; lower is better, 0 is
-    equal; biased upwards for small N (2048 frames at least, the same number in every row of a table). Source: Heusel et
-    al., NeurIPS 2017; github.com/mseitzer/pytorch-fid 0.3.0.
+    Protocol: bilinear 299 x 299 without antialiasing inside the network, pool3 features (2048), float64, covariance
+    over N - 1. Frames in memory as uint8 give the bits of lossless PNGs. Unit: squared feature units; lower is better,
+    0 is equal; biased upwards for small N (2048 frames at least, the same number in every row of a table). Source:
+    Heusel et al., NeurIPS 2017; github.com/mseitzer/pytorch-fid 0.3.0.
 
     Args:
-        network: the feature network; carries ``provenance``.
+        network: the feature network, holding ``pt_inception-2015-12-05-6726825d.pth``; carries ``provenance``.
 
     Example:
-        >>> metric = FrechetInceptionDistance(InceptionFeatures("pt_inception-2015-12-05-6726825d.pth"))  # doctest: +SKIP
+        >>> metric = FrechetInceptionDistance(InceptionFeatures(weights))  # doctest: +SKIP
         >>> metric.update(real_frames, real=True); metric.update(generated_frames, real=False)  # doctest: +SKIP
         >>> metric.compute()  # doctest: +SKIP
     """

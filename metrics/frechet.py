@@ -34,8 +34,8 @@ class FrechetMetric(Metric):
 
     Args:
         dimensions: D of the features.
-        convention: ``pytorch-fid`` (covariance over N - 1), ``stylegan-v`` (over N) or ``tfgan`` (N - 1, singular values
-            below 1e-10 unrooted).
+        convention: ``pytorch-fid`` (covariance over N - 1), ``stylegan-v`` (over N) or ``tfgan`` (N - 1, singular
+            values below 1e-10 unrooted).
 
     Example:
         >>> import torch

@@ -118,8 +118,9 @@ class Sampling:
 def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed: int = 0) -> Sampling:
     """One clip per video, as StyleGAN-V's dataset draws them.
 
-    Generated clips start at frame 0. Real ones start at ``randint(0, L - T s + s - 1)``, drawn with Python's generator in
-    the order of the videos; the original leaves it unseeded, so its value moves from run to run: here the seed is kept.
+    Generated clips start at frame 0. Real ones start at ``randint(0, L - T s + s - 1)``, drawn with Python's generator
+    in the order of the videos; the original leaves it unseeded, so its value moves from run to run: here the seed is
+    kept.
 
     Args:
         lengths: frames of each video, videos in sorted order.
@@ -140,7 +141,8 @@ def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed
             clips.append(Clip(video, tuple(range(start, start + protocol.span, protocol.subsample))[: protocol.frames]))
     if len(clips) < 2:
         raise ValueError(
-            f"FVD needs at least two videos of {protocol.span} frames ({protocol.name}), got {len(clips)} of {len(lengths)}"
+            f"FVD needs at least two videos of {protocol.span} frames ({protocol.name}), got {len(clips)} of "
+            f"{len(lengths)}"
         )
     return Sampling(tuple(clips), tuple(too_short), seed if real else None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,17 +119,15 @@ def read_tensors(weights: Weights, expected: OfficialFile, part: str | None = No
         raise FileNotFoundError(f"{path} does not exist; {expected.file} is published at {expected.address}")
     loaded: Any
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        try:
+        if _is_torchscript(path):
             loaded = torch.jit.load(str(path), map_location="cpu").state_dict()
-        except RuntimeError:
-            raise ValueError(
-                f"{path} is no checkpoint that loads without running code ({error}); expected {expected.file} from "
-                f"{expected.address}"
-            ) from None
-    if isinstance(loaded, nn.Module):  # torch.load hands TorchScript archives on to torch.jit.load
-        loaded = loaded.state_dict()
+        else:
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no checkpoint that loads without running code ({error}); expected {expected.file} from "
+            f"{expected.address}"
+        ) from None
     if part is not None:
         if not isinstance(loaded, Mapping) or part not in loaded:
             found = ", ".join(map(str, loaded)) if isinstance(loaded, Mapping) else type(loaded).__name__
@@ -137,6 +136,13 @@ def read_tensors(weights: Weights, expected: OfficialFile, part: str | None = No
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise ValueError(f"{path} does not hold tensors by name; expected {expected.file} from {expected.address}")
     return dict(loaded)
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], expected: OfficialFile) -> None:

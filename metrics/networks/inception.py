@@ -86,7 +86,7 @@ def as_unit_floats(images: Tensor) -> Tensor:
 
 
 def _fid_inception() -> Inception3:
-    """torchvision's Inception with pytorch-fid's blocks: padded zeros do not count in averages, one max pool."""
+    """Torchvision's Inception with pytorch-fid's blocks: padded zeros do not count in averages, one max pool."""
     net = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
     net.Mixed_5b = FIDInceptionA(192, pool_features=32)
     net.Mixed_5c = FIDInceptionA(256, pool_features=64)

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.networks.checkpoints import THREE_DDFA, Provenance, Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.checkpoints import (
+    THREE_DDFA,
+    Provenance,
+    Weights,
+    frozen,
+    load_strictly,
+    provenance,
+    read_tensors,
+)
 
 PARAMETERS = 62
 INPUT_SIZE = 120

@@ -159,9 +159,7 @@ def test_metric_equals_function_and_resets():
 
 def _rank(rank, world, port, features, result):
     torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
     metric = FrechetMetric(dimensions=features[0].shape[1])
     for real, rows in ((True, features[0]), (False, features[1])):
         own = rows[rank::world] if len(rows) > 3 * world or rank == 0 else rows[:0]  # ranks may be left with nothing
@@ -185,9 +183,7 @@ def test_ranks_agree_with_one_process(world, sizes):
         port = s.getsockname()[1]
     context = torch.multiprocessing.get_context("spawn")
     result = context.Queue()
-    processes = [
-        context.Process(target=_rank, args=(rank, world, port, features, result)) for rank in range(world)
-    ]
+    processes = [context.Process(target=_rank, args=(rank, world, port, features, result)) for rank in range(world)]
     for process in processes:
         process.start()
     value = result.get(timeout=120)
