@@ -45,7 +45,7 @@ class ExpressionFID(FrechetMetric):
         self.name = "E-FID" if self.official else "E-FID stand-in (3DDFA_V2, 10 coefficients)"
         self.add_state("seen", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
-    def update(self, frames: Sequence[np.ndarray], landmarks: Sequence[np.ndarray | None], real: bool) -> None:
+    def update(self, frames: Sequence[np.ndarray], landmarks: Sequence[np.ndarray | None], real: bool) -> None:  # type: ignore[override]
         """Adds frames; those without a face are left out and counted.
 
         Args:

@@ -53,10 +53,10 @@ class FrechetMetric(Metric):
     full_state_update = False
     name = "Fréchet distance"
 
-    real_count: Tensor
+    real_folded: Tensor
     real_total: Tensor
     real_outer: Tensor
-    fake_count: Tensor
+    fake_folded: Tensor
     fake_total: Tensor
     fake_outer: Tensor
 
@@ -67,7 +67,7 @@ class FrechetMetric(Metric):
         self.ddof = ddof_of(convention)
         empty = no_moments(dimensions)
         for side in SIDES:
-            for field in ("count", "total", "outer"):
+            for field in ("folded", "total", "outer"):
                 self.add_state(f"{side}_{field}", getattr(empty, field), dist_reduce_fx="sum")
             self.add_state(f"{side}_kept", [], dist_reduce_fx="cat")
         self._fill_kept()
@@ -86,7 +86,8 @@ class FrechetMetric(Metric):
     def merge(self, moments: Moments, real: bool) -> None:
         """Adds a whole set's moments, e.g. from a cache, to the real or the fake side."""
         side = "real" if real else "fake"
-        self._store(side, merge_moments(self.moments(real), Moments(*(x.to(self.device) for x in moments))))
+        here = Moments._make(x.to(self.device) for x in moments)
+        self._store(side, merge_moments(self.moments(real), here))
         self._computed = None
         self._update_count = max(self._update_count, 1)
 
@@ -94,7 +95,8 @@ class FrechetMetric(Metric):
         """What was seen of one side so far."""
         side = "real" if real else "fake"
         kept = dim_zero_cat(getattr(self, f"{side}_kept"))
-        return Moments(*(getattr(self, f"{side}_{field}") for field in ("count", "total", "outer")), kept)
+        folded, total, outer = (getattr(self, f"{side}_{field}") for field in ("folded", "total", "outer"))
+        return Moments(folded, total, outer, kept)
 
     def compute(self) -> Tensor:
         """() float64 distance over everything added on all ranks."""

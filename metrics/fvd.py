@@ -15,11 +15,11 @@ from metrics.networks.i3d import CLASSES, I3D
 class FrechetVideoDistance(FrechetMetric):
     """FVD over one clip per video; StyleGAN-V's ``fvd2048_16f`` unless another published flavour is named.
 
-    Protocol: 16 consecutive frames (``metrics.functional.fvd.sample_clips`` says which), squashed to 224 x 224 bilinear
-    without antialiasing, [-1, 1], I3D's 400 logits averaged over time, covariance over N. Values of different flavours,
-    clip lengths or numbers of clips are not comparable. Unit: squared logit units; lower is better, 0 is equal. Below 400
-    clips the covariance is singular: computed exactly, biased upwards, announced by a warning. Source: Unterthiner et
-    al. 2018; Skorokhodov et al., CVPR 2022 (StyleGAN-V).
+    Protocol: 16 consecutive frames (``metrics.functional.fvd.sample_clips`` says which), squashed to 224 x 224
+    bilinear without antialiasing, [-1, 1], I3D's 400 logits averaged over time, covariance over N. Values of different
+    flavours, clip lengths or numbers of clips are not comparable. Unit: squared logit units; lower is better, 0 is
+    equal. Below 400 clips the covariance is singular: computed exactly, biased upwards, announced by a warning. Source:
+    Unterthiner et al. 2018; Skorokhodov et al., CVPR 2022 (StyleGAN-V).
 
     Args:
         weights: ``i3d_torchscript.pt`` or ``i3d_pretrained_400.pt``, or tensors by name.

@@ -18,10 +18,10 @@ from metrics.sync_pipeline import TrackClip, score_clip
 class SyncConfidenceDistance(Metric):
     """Sync-C (confidence, higher is better) and Sync-D (distance, lower is better), also called LSE-C and LSE-D.
 
-    Protocol: syncnet_python: tracks at 25 fps, 224 px crops, offsets of +-15 frames; per video the track with most frames,
-    over videos the plain mean. Videos without a track are counted, never dropped silently. Values of ``fast`` clips are
-    not comparable with published ones; the two modes may not be mixed. Unit: SyncNet embedding distance. Source: Chung
-    and Zisserman, ACCV-W 2016; Prajwal et al., ACM MM 2020.
+    Protocol: syncnet_python: tracks at 25 fps, 224 px crops, offsets of +-15 frames; per video the track with most
+    frames, over videos the plain mean. Videos without a track are counted, never dropped silently. Values of ``fast``
+    clips are not comparable with published ones; the two modes may not be mixed. Unit: SyncNet embedding distance.
+    Source: Chung and Zisserman, ACCV-W 2016; Prajwal et al., ACM MM 2020.
 
     Args:
         network: SyncNet; carries ``provenance``.

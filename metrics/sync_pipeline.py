@@ -1,7 +1,7 @@
 """From a talking video to the crops and sound SyncNet sees: exactly as syncnet_python does it, or in memory.
 
-``reference`` runs the original's ffmpeg commands. Their losses are part of the number: the sound passes through MP3, the
-crop through XVID, and every frame SyncNet sees through a strongly compressed JPEG. ``fast`` skips all of it and is
+``reference`` runs the original's ffmpeg commands. Their losses are part of the number: the sound passes through MP3,
+the crop through XVID, and every frame SyncNet sees through a strongly compressed JPEG. ``fast`` skips all of it and is
 therefore not comparable with published values.
 
 Shapes: F frames, S samples at 16 kHz, K faces.
@@ -86,7 +86,7 @@ def tracks_in_memory(
         raise ValueError(f"{len(frames)} frames, but face boxes of {len(detections)}")
     if samples.dtype != np.int16 or samples.ndim != 1:
         raise ValueError(f"sound must be (S,) int16 mono at 16 kHz, got {samples.dtype} {samples.shape}")
-    clips = []
+    clips: list[TrackClip] = []
     for start, end in find_shots(frames):
         if end - start < min_track:
             continue
@@ -168,7 +168,7 @@ def reference_tracks(
     ffmpeg("-i", avi, *sound, work / "audio.wav")
     paths = sorted(pictures.glob("*.jpg"))
     detections = [detector(_read_rgb(path)) for path in paths]
-    clips = []
+    clips: list[TrackClip] = []
     for start, end in find_shots(_decode(avi)):
         if end - start < min_track:
             continue
@@ -251,7 +251,8 @@ def _opencv() -> ModuleType:
         import cv2
     except ImportError as error:
         raise RuntimeError(
-            f"reference Sync writes its crops with OpenCV ({error}): pip install opencv-python-headless, or use mode fast"
+            f"reference Sync writes its crops with OpenCV ({error}): pip install opencv-python-headless, or use mode "
+            "fast"
         ) from None
     return cv2
 

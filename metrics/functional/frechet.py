@@ -28,13 +28,13 @@ class Moments(NamedTuple):
     """What is kept of a feature set: all of it while it is small, its sums once it is not.
 
     Attributes:
-        count: () int64, samples folded into ``total`` and ``outer``.
+        folded: () int64, samples folded into ``total`` and ``outer``.
         total: (D,) their sum.
         outer: (D, D) the sum of their outer products.
         kept: (K, D) samples not folded yet.
     """
 
-    count: Tensor
+    folded: Tensor
     total: Tensor
     outer: Tensor
     kept: Tensor
@@ -42,7 +42,7 @@ class Moments(NamedTuple):
     @property
     def samples(self) -> int:
         """N, folded and kept together."""
-        return int(self.count) + len(self.kept)
+        return int(self.folded) + len(self.kept)
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,9 @@ class Gaussian:
 
 def no_moments(dimensions: int, device: torch.device | str = "cpu") -> Moments:
     """The moments of no samples at all."""
-    zeros = {"dtype": torch.float64, "device": device}
-    return Moments(
-        torch.zeros((), dtype=torch.int64, device=device),
-        torch.zeros(dimensions, **zeros),
-        torch.zeros(dimensions, dimensions, **zeros),
-        torch.zeros(0, dimensions, **zeros),
-    )
+    total = torch.zeros(dimensions, dtype=torch.float64, device=device)
+    folded = torch.zeros((), dtype=torch.int64, device=device)
+    return Moments(folded, total, total.new_zeros(dimensions, dimensions), total.new_zeros(0, dimensions))
 
 
 def add_features(moments: Moments, features: Tensor) -> Moments:
@@ -124,7 +120,7 @@ def merge_moments(a: Moments, b: Moments) -> Moments:
     """
     if a.total.shape != b.total.shape:
         raise ValueError(f"cannot merge features of {a.total.shape[0]} and {b.total.shape[0]} dimensions")
-    merged = Moments(a.count + b.count, a.total + b.total, a.outer + b.outer, torch.cat([a.kept, b.kept]))
+    merged = Moments(a.folded + b.folded, a.total + b.total, a.outer + b.outer, torch.cat([a.kept, b.kept]))
     return _fold(merged) if merged.samples >= merged.total.shape[0] else merged
 
 
@@ -137,14 +133,14 @@ def gaussian(moments: Moments, ddof: int = 1) -> Gaussian:
     n = moments.samples
     if n < 2:
         raise ValueError(f"a Fréchet distance needs at least two samples on each side, got {n}")
-    if n < moments.total.shape[0] and int(moments.count) == 0:
+    if n < moments.total.shape[0] and int(moments.folded) == 0:
         mean = moments.kept.mean(dim=0)
         return Gaussian(mean, root=(moments.kept - mean).T / (n - ddof) ** 0.5)
-    folded = _fold(moments)
-    mean = folded.total / n
-    covariance = (folded.outer - n * torch.outer(mean, mean)) / (n - ddof)
+    sums = _fold(moments)
+    mean = sums.total / n
+    covariance = (sums.outer - n * torch.outer(mean, mean)) / (n - ddof)
     # The two terms cancel: what is left of a variance is uncertain by rounding of the raw second moment.
-    noise = 4 * _EPS * float(folded.outer.trace()) / (n - ddof)
+    noise = 4 * _EPS * float(sums.outer.trace()) / (n - ddof)
     return Gaussian(mean, covariance=(covariance + covariance.T) / 2, noise=noise)
 
 
@@ -237,7 +233,7 @@ def _fold(moments: Moments) -> Moments:
     if len(kept) == 0:
         return moments
     return Moments(
-        count=moments.count + len(kept),
+        folded=moments.folded + len(kept),
         total=moments.total + kept.sum(dim=0),
         outer=moments.outer + kept.T @ kept,
         kept=kept.new_zeros(0, kept.shape[1]),

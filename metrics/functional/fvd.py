@@ -132,7 +132,8 @@ def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed
         ValueError: if fewer than two videos are long enough.
     """
     draw = random.Random(seed)
-    clips, too_short = [], []
+    clips: list[Clip] = []
+    too_short: list[int] = []
     for video, length in enumerate(lengths):
         if length < protocol.span:
             too_short.append(video)

@@ -52,7 +52,8 @@ def track_faces(
     """Greedy tracks of the faces of one shot.
 
     A track starts with the first face left, takes faces that overlap its last box by more than half, and survives up to
-    24 frames without one. As in the original, the face that follows a taken one in the same frame's list is passed over.
+    24 frames without one. As in the original, the face that follows a taken one in the same frame's list is passed
+    over.
 
     Args:
         detections: per frame (K, >= 4) boxes.
@@ -61,7 +62,7 @@ def track_faces(
         first: index of the first frame.
     """
     left = [[np.asarray(face, dtype=np.float64)[:4] for face in frame] for frame in detections]
-    tracks = []
+    tracks: list[Track] = []
     while any(left):
         taken: list[tuple[int, np.ndarray]] = []
         for index, faces in enumerate(left):
@@ -109,14 +110,17 @@ def crop_path(boxes: np.ndarray) -> CropPath:
 def crop_face(frame: np.ndarray, x: float, y: float, half: float) -> np.ndarray:
     """The face and what is below it, before it is resized to 224 x 224.
 
-    Rows y - h ... y + 1.8 h, columns x - 1.4 h ... x + 1.4 h, value 110 outside the frame; all truncated to integers after
-    shifting by the padding, as the original does.
+    Rows y - h ... y + 1.8 h, columns x - 1.4 h ... x + 1.4 h, value 110 outside the frame; all truncated to integers
+    after shifting by the padding, as the original does.
 
     Args:
         frame: (H, W, 3) uint8.
         x: centre, pixels.
         y: centre, pixels.
         half: h, pixels.
+
+    Raises:
+        ValueError: if nothing of the crop lies near the frame.
     """
     pad = int(half * (1 + 2 * CROP_SCALE))
     rows = int(y + pad - half), int(y + pad + half * (1 + 2 * CROP_SCALE))

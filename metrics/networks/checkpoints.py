@@ -23,7 +23,7 @@ class OfficialFile:
     Attributes:
         file: its usual name.
         address: where it is published.
-        git_blob: sha1 of ``blob <bytes>\\0`` and the content (``git hash-object``), where that is the known identity.
+        git_blob: what ``git hash-object`` prints, where that is the known identity.
         sha256_start: first hex digits of its sha256, where those are known.
     """
 

@@ -19,8 +19,8 @@ class Deep3DFace(nn.Module):
     """Aligned faces to coefficients; parameter names are those under ``net_recon`` in ``epoch_20.pth``.
 
     Args:
-        weights: ``epoch_20.pth`` of the original release (not the closed-eye update of 2023-04-25, whose numbers differ),
-            or the tensors by name.
+        weights: ``epoch_20.pth`` of the original release (not the closed-eye update of 2023-04-25, whose numbers
+            differ), or the tensors by name.
 
     Raises:
         ValueError: if the weights do not fit.

@@ -44,7 +44,8 @@ class I3D(nn.Module):
     """Clips to 400 logits. Parameter names are hassony2's; VideoGPT's names are translated when loading.
 
     Args:
-        weights: ``i3d_torchscript.pt`` (StyleGAN-V) or ``i3d_pretrained_400.pt`` (VideoGPT, TATS), or the tensors by name.
+        weights: ``i3d_torchscript.pt`` (StyleGAN-V) or ``i3d_pretrained_400.pt`` (VideoGPT, TATS), or the tensors by
+            name.
         eps: of the batch norms: 1e-3 in the TF-Hub graph and StyleGAN-V; 1e-5 in VideoGPT, TATS and cd-fvd.
 
     Raises:
