@@ -99,16 +99,7 @@ def shrink(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def network_input(image: np.ndarray, factor: int = SHRINK) -> Tensor:
-    """(H, W, 3) uint8 RGB -> (1, 3, h, w) float32 RGB minus the mean colour.
-
-    Raises:
-        ValueError: if the reduced image is smaller than S3FD can see.
-    """
-    if min(image.shape[:2]) < MIN_INPUT * factor:
-        raise ValueError(
-            f"S3FD at 1/{factor} size needs frames of at least {MIN_INPUT * factor} pixels, got {image.shape[1]} x "
-            f"{image.shape[0]}"
-        )
+    """(H, W, 3) uint8 RGB -> (1, 3, h, w) float32 RGB minus the mean colour."""
     reduced = torch.from_numpy(shrink(image, factor)).permute(2, 0, 1).float()
     return (reduced - torch.tensor(MEAN_BGR[::-1])[:, None, None])[None]
 
@@ -144,7 +135,13 @@ def detect_faces(
     Example:
         >>> from metrics.networks.s3fd import S3FDNet
         >>> detect_faces(frame, S3FDNet("sfd_face.pth"))  # doctest: +SKIP
+
+    Raises:
+        ValueError: if the frame, reduced, is smaller than S3FD can see.
     """
+    smallest = MIN_INPUT * max(factors)
+    if min(image.shape[:2]) < smallest:
+        raise ValueError(f"S3FD needs frames of at least {smallest} pixels, got {image.shape[1]} x {image.shape[0]}")
     rows = []
     for factor in factors:
         offsets, probabilities, priors = network(network_input(image, factor))

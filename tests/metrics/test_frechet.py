@@ -1,11 +1,13 @@
 """The Fréchet core against the reference implementations, closed forms, and itself over ranks."""
 
 import json
+import socket
 
 import numpy as np
 import pytest
 import torch
 
+from metrics.fid import FrechetInceptionDistance
 from metrics.frechet import FrechetMetric
 from metrics.functional.frechet import (
     add_features,
@@ -16,6 +18,7 @@ from metrics.functional.frechet import (
     merge_moments,
     no_moments,
 )
+from metrics.networks.inception import InceptionFeatures
 
 ORACLES = ("expected_scipy1.17.1.json", "expected_scipy1.17.1_big.json")
 
@@ -156,36 +159,57 @@ def test_metric_equals_function_and_resets():
         metric.compute()
 
 
-def _rank(rank, world, port, features, result):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=world)
-    metric = FrechetMetric(dimensions=features[0].shape[1])
-    for real, rows in ((True, features[0]), (False, features[1])):
-        own = rows[rank::world] if len(rows) > 3 * world or rank == 0 else rows[:0]  # ranks may be left with nothing
-        own = rows if len(rows) <= 3 * world and rank == 0 else own
-        for piece in own.split(5 + rank):
-            metric.update(piece, real=real)
-    value = metric.compute()
-    if rank == 0:
-        result.put(float(value))
-    torch.distributed.destroy_process_group()
+def _in_ranks(world, work):
+    """work(rank) -> number in ``world`` processes of one gloo group; rank 0's number."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    context = torch.multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
 
+    def run(rank):
+        torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
+        results.put((rank, work(rank)))
+        torch.distributed.destroy_process_group()
 
-@pytest.mark.parametrize(("world", "sizes"), [(2, (300, 50)), (4, (9, 130))])
-def test_ranks_agree_with_one_process(world, sizes):
-    import socket
-
-    torch.manual_seed(world)
-    features = [torch.randn(n, 32) + i for i, n in enumerate(sizes)]
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = torch.multiprocessing.get_context("spawn")
-    result = context.Queue()
-    processes = [context.Process(target=_rank, args=(rank, world, port, features, result)) for rank in range(world)]
+    processes = [context.Process(target=run, args=(rank,)) for rank in range(world)]
     for process in processes:
         process.start()
-    value = result.get(timeout=120)
+    values = dict(results.get() for _ in processes)
     for process in processes:
         process.join(timeout=60)
-    assert value == pytest.approx(float(frechet_distance(*features)), rel=1e-12)
+    assert len(set(values.values())) == 1, "every rank must see the same value"
+    return values[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("world", "sizes"), [(2, (300, 50)), (4, (9, 130)), (4, (40, 3))])
+def test_ranks_agree_with_one_process(world, sizes):
+    torch.manual_seed(world)
+    features = [torch.randn(n, 32) + i for i, n in enumerate(sizes)]
+
+    def work(rank):
+        metric = FrechetMetric(dimensions=32)
+        for real, rows in ((True, features[0]), (False, features[1])):
+            for piece in rows[rank::world].split(5 + rank):  # of three rows, rank 3 gets none
+                metric.update(piece, real=real)
+        return float(metric.compute())
+
+    assert _in_ranks(world, work) == pytest.approx(float(frechet_distance(*features)), rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ranks_agree_from_frames_on(rule_weights):
+    network = InceptionFeatures(rule_weights("fid_inception_v3"), 64)
+    torch.manual_seed(0)
+    frames = [torch.randint(0, 256 - 60 * i, (9, 3, 32, 32), dtype=torch.uint8) for i in range(2)]
+    whole = float(frechet_distance(*(network(side) for side in frames)))
+
+    def work(rank):
+        metric = FrechetInceptionDistance(network)
+        for real, side in ((True, frames[0]), (False, frames[1])):
+            for piece in side[rank::2].split(2):
+                metric.update(piece, real=real)
+        return float(metric.compute())
+
+    assert _in_ranks(2, work) == pytest.approx(whole, rel=1e-5)
