@@ -56,7 +56,7 @@ class ExpressionFID(FrechetMetric):
         """
         pairs = list(zip(frames, landmarks, strict=True))
         faces = [self._crop(frame, points) for frame, points in pairs if points is not None]
-        self.seen[0 if real else 1] += len(pairs)
+        self.seen = self.seen + self.seen.new_tensor([len(pairs), 0] if real else [0, len(pairs)])
         if faces:
             batch = torch.from_numpy(np.stack(faces)).permute(0, 3, 1, 2).to(self.device)
             self.add(self.network(batch), real)

@@ -70,11 +70,11 @@ class SyncConfidenceDistance(Metric):
     def add(self, scores: SyncScores | None) -> None:
         """Adds one video by its scores, None where it had no track."""
         if scores is None:
-            self.without_track += 1
+            self.without_track = self.without_track + 1
         else:
-            self.videos += 1
-            self.confidence += scores.confidence
-            self.distance += scores.distance
+            self.videos = self.videos + 1
+            self.confidence = self.confidence + scores.confidence
+            self.distance = self.distance + scores.distance
         self._computed = None
         self._update_count = max(self._update_count, 1)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from metrics.networks.checkpoints import DEEP3D, Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.precision import full_precision
 
 HEADS = (80, 64, 80, 3, 27, 2, 1)
 EXPRESSION = slice(80, 144)
@@ -39,10 +40,10 @@ class Deep3DFace(nn.Module):
         frozen(self)
         self.to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
+    @full_precision
     def coefficients(self, faces: Tensor) -> Tensor:
         """(N, 3, 224, 224) uint8 RGB -> (N, 257) float32; scaled to [0, 1] only, no ImageNet statistics."""
-        x = (faces.float() / 255).contiguous(memory_format=torch.channels_last)
+        x = (faces.to(self.backbone.conv1.weight.device).float() / 255).contiguous(memory_format=torch.channels_last)
         pooled = self.backbone(x)[:, :, None, None]
         return torch.cat([head(pooled).flatten(1) for head in self.final_layers], dim=1)
 

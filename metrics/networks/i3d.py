@@ -24,6 +24,7 @@ from metrics.networks.checkpoints import (
     provenance,
     read_tensors,
 )
+from metrics.networks.precision import full_precision
 
 CLASSES = 400
 # Output channels of the six convolutions: branch 0; branch 1, reduced and 3x3x3; branch 2, the same; branch 3.
@@ -72,10 +73,11 @@ class I3D(nn.Module):
         frozen(self)
         self.to(memory_format=torch.channels_last_3d)
 
-    @torch.inference_mode()
+    @full_precision
     def forward(self, clips: Tensor) -> Tensor:
         """(B, 3, T, 224, 224) float32 in [-1, 1] -> (B, 400) logits averaged over time; T >= 9."""
-        x = self.maxpool_2a(self.conv3d_1a_7x7(clips.contiguous(memory_format=torch.channels_last_3d)))
+        clips = clips.to(self.conv3d_0c_1x1.conv3d.weight.device).contiguous(memory_format=torch.channels_last_3d)
+        x = self.maxpool_2a(self.conv3d_1a_7x7(clips))
         x = self.maxpool_3a(self.conv3d_2c_3x3(self.conv3d_2b_1x1(x)))
         for name in _MIXED:
             if name in ("4b", "5b"):

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torchvision.models.inception import Inception3
 
 from metrics.networks.checkpoints import INCEPTION, Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.precision import full_precision
 
 DIMENSIONS = (64, 192, 768, 2048)
 INPUT_SIZE = 299
@@ -48,10 +49,10 @@ class InceptionFeatures(nn.Module):
         frozen(self)
         self.to(memory_format=torch.channels_last)  # same values, 1.6 times as fast on a CPU
 
-    @torch.inference_mode()
+    @full_precision
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) RGB, uint8 or float in [0, 1] -> (B, D) float32."""
-        x = preprocess(images).contiguous(memory_format=torch.channels_last)
+        x = preprocess(images.to(self.network.fc.weight.device)).contiguous(memory_format=torch.channels_last)
         net = self.network
         x = net.maxpool1(net.Conv2d_2b_3x3(net.Conv2d_2a_3x3(net.Conv2d_1a_3x3(x))))
         if self.dimensions > 64:

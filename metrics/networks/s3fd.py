@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from metrics.functional.face_detection import priors_of
 from metrics.networks.checkpoints import S3FD as OFFICIAL
 from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.precision import full_precision
 
 # VGG16: channels of its convolutions; P a pool, C a pool that rounds up.
 _VGG: tuple[int | str, ...] = (
@@ -62,10 +63,10 @@ class S3FDNet(nn.Module):
         frozen(self)
         self.to(memory_format=torch.channels_last)
 
-    @torch.inference_mode()
+    @full_precision
     def heads(self, images: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
         """(B, 3, H, W) RGB with the mean colour taken off -> offsets (B, P, 4), logits (B, P, 2), the maps' sizes."""
-        sources, x = [], images.contiguous(memory_format=torch.channels_last)
+        sources, x = [], images.to(self.L2Norm3_3.weight.device).contiguous(memory_format=torch.channels_last)
         for index, layer in enumerate(self.vgg):
             x = layer(x)
             if index in _TAPS:
@@ -86,7 +87,7 @@ class S3FDNet(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, 3, H, W) -> offsets (B, P, 4), probabilities (B, P, 2) of nothing and face, priors (P, 4)."""
         offsets, logits, sizes = self.heads(images)
-        priors = priors_of((images.shape[2], images.shape[3]), sizes).to(images.device)
+        priors = priors_of((images.shape[2], images.shape[3]), sizes).to(offsets.device)
         return offsets, logits.softmax(dim=-1), priors
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from metrics.networks.checkpoints import SYNCNET, Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.precision import full_precision
 
 FRAME_SIZE = 224
 WINDOW_FRAMES = 5
@@ -63,7 +64,7 @@ class SyncNet(nn.Module):
         """(W, 3, 5, 224, 224) BGR in [0, 255] -> (W, 1024), layer by layer as the original."""
         return self.netfclip(self.netcnnlip(windows).flatten(1))
 
-    @torch.inference_mode()
+    @full_precision
     def lip(self, frames: Tensor, batch: int = 32) -> Tensor:
         """Embeddings of every window of five consecutive frames.
 
@@ -90,7 +91,7 @@ class SyncNet(nn.Module):
             embeddings.append(self.netfclip(self._lip_as_images(x).flatten(1)))
         return torch.cat(embeddings)
 
-    @torch.inference_mode()
+    @full_precision
     def audio(self, windows: Tensor, batch: int = 128) -> Tensor:
         """(W, 1, 13, 20) float32 MFCC windows -> (W, 1024)."""
         device = self.netfclip[0].weight.device

@@ -22,6 +22,7 @@ from metrics.networks.checkpoints import (
     provenance,
     read_tensors,
 )
+from metrics.networks.precision import full_precision
 
 PARAMETERS = 62
 INPUT_SIZE = 120
@@ -83,10 +84,10 @@ class ThreeDDFA(nn.Module):
     mean: Tensor
     std: Tensor
 
-    @torch.inference_mode()
+    @full_precision
     def parameters_of(self, faces: Tensor) -> Tensor:
         """(N, 3, 120, 120) uint8 RGB -> (N, 62) float32; the network itself reads BGR in (x - 127.5) / 128."""
-        x = ((faces.flip(1).float() - 127.5) / 128).contiguous(memory_format=torch.channels_last)
+        x = ((faces.to(self.mean.device).flip(1).float() - 127.5) / 128).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.bn1(self.conv1(x)))
         for name in _BLOCKS:
             x = getattr(self, name)(x)

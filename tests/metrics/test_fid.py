@@ -135,3 +135,21 @@ def test_bad_folders_are_named(oracle, weights, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "0015.png")
     with pytest.raises(ValueError, match="must share a size"):
         frechet_inception_distance(tmp_path, good, network, 64)
+
+
+def test_autocast_around_the_metric_changes_nothing(weights, frames):
+    network = InceptionFeatures(weights, 64)
+    plain = network(frames[0][:2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(network(frames[0][:2]), plain)
+        assert torch.nn.functional.linear(plain, plain).dtype == torch.bfloat16, "autocast was on"
+
+
+def test_states_of_a_validation_loop_can_be_used_after_it(weights, frames):
+    metric = FrechetInceptionDistance(InceptionFeatures(weights, 64))
+    with torch.inference_mode():
+        metric.reset()
+        metric.update(frames[0][:4], real=True)
+    metric.update(frames[1][:4], real=True)
+    metric.update(frames[1][:8], real=False)
+    assert float(metric.compute()) > 0
