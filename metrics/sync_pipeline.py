@@ -18,7 +18,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Literal
 
-import av
 import numpy as np
 import torch
 from PIL import Image
@@ -113,16 +112,16 @@ class FFmpeg:
 
     @classmethod
     def find(cls, path: str | None = None) -> FFmpeg:
-        """The ffmpeg on the search path, or the one given.
+        """The ffmpeg given, else the one on the search path, else the one inside the package imageio-ffmpeg.
 
         Raises:
             RuntimeError: if there is none, or it lacks an encoder the original's commands use by default.
         """
-        program = shutil.which(path or "ffmpeg")
+        program = shutil.which(path or "ffmpeg") or (None if path else _packaged_ffmpeg())
         if program is None:
             raise RuntimeError(
-                f"reference Sync needs ffmpeg, {path or 'ffmpeg'} was not found: install it, or use mode fast, whose "
-                "values are not comparable with published ones"
+                f"reference Sync needs ffmpeg; {path or 'ffmpeg'} was not found: pip install imageio-ffmpeg, or use "
+                "mode fast, whose values are not comparable with published ones"
             )
         listed = _run([program, "-hide_banner", "-encoders"]).stdout
         missing = [name for name in ENCODERS if f" {name} " not in listed]
@@ -169,7 +168,9 @@ def reference_tracks(
     paths = sorted(pictures.glob("*.jpg"))
     detections = [detector(_read_rgb(path)) for path in paths]
     clips: list[TrackClip] = []
-    for start, end in find_shots(_decode(avi)):
+    # Shots are found in the pictures: decoding the AVI itself skips the frames ffmpeg duplicated, and the two would
+    # count differently.
+    for start, end in find_shots(_read_rgb(path) for path in paths):
         if end - start < min_track:
             continue
         for track in track_faces(detections[start:end], min_track, min_face, first=start):
@@ -228,12 +229,6 @@ def _crops(frames: Iterable[np.ndarray], boxes: np.ndarray) -> Iterator[np.ndarr
         yield np.ascontiguousarray(crop_face(frame, x, y, half))
 
 
-def _decode(video: Path) -> Iterator[np.ndarray]:
-    with av.open(str(video)) as container:
-        for frame in container.decode(video=0):
-            yield frame.to_ndarray(format="rgb24")
-
-
 def _resize_linear(image: Tensor) -> Tensor:
     """(H, W, 3) uint8 -> (3, 224, 224) uint8, bilinear without antialiasing."""
     planes = image.permute(2, 0, 1)[None].float()
@@ -244,6 +239,14 @@ def _resize_linear(image: Tensor) -> Tensor:
 def _read_rgb(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
+
+
+def _packaged_ffmpeg() -> str | None:
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        return None
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
 def _opencv() -> ModuleType:

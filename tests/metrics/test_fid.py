@@ -74,8 +74,8 @@ def test_metric_equals_folders_and_is_zero_for_equal_sets(oracle, weights, frame
     metric.update(frames[1].float() / 255, real=False)
     assert float(metric.compute()) == pytest.approx(oracle[0]["fid_dims64"], rel=1e-5)
     metric.reset()
-    metric.update(frames[0], real=True)
-    metric.update(frames[0].flip(0), real=False)
+    metric.update(frames[0][:8], real=True)
+    metric.update(frames[0][:8].flip(0), real=False)
     assert abs(float(metric.compute())) < 1e-6
 
 

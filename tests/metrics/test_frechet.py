@@ -159,6 +159,19 @@ def test_metric_equals_function_and_resets():
         metric.compute()
 
 
+def test_a_cached_side_stands_for_its_features():
+    a, b = torch.randn(70, 16), torch.randn(20, 16) + 1
+    metric = FrechetMetric(dimensions=16)
+    metric.update(a, real=True)
+    cached = metric.moments(real=True)
+    other = FrechetMetric(dimensions=16)
+    other.merge(cached, real=True)
+    other.update(b, real=False)
+    assert float(other.compute()) == pytest.approx(float(frechet_distance(a, b)), rel=1e-12)
+    with pytest.raises(ValueError, match="cannot merge features of 16 and 8"):
+        other.merge(no_moments(8), real=True)
+
+
 def _in_ranks(world, work):
     """work(rank) -> number in ``world`` processes of one gloo group; rank 0's number."""
     with socket.socket() as free:
