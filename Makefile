@@ -1,9 +1,32 @@
+# Everything a developer types. `make setup` needs only Python 3.11+ and make.
 PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup test test-fast lint format clean
+
+setup: .venv/.installed
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/pip install --quiet --upgrade pip
-	.venv/bin/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[dev]'
 	touch $@
 
-setup: .venv/.installed
+test: setup
+	$(BIN)/pytest -n 2 --dist worksteal
+
+test-fast: setup
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell --toml pyproject.toml $$(git ls-files '*.py' '*.md' '*.yaml' '*.toml')
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,19 @@
+"""From raw talking videos to training shards: ``python prepare.py --help``."""
+
+from __future__ import annotations
+
+from configs.command_line import run
+from configs.schema import PrepareConfig
+from configs.validate import validate_prepare
+
+
+def prepare(config: PrepareConfig) -> int:
+    """Runs one task of preparation and returns the exit status."""
+    validate_prepare(config)
+    from preparation.tasks import TASKS  # after the checks: what is wrong is said before torch is loaded
+
+    return TASKS[config.task](config)
+
+
+if __name__ == "__main__":
+    run("prepare", PrepareConfig, prepare)

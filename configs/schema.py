@@ -44,7 +44,8 @@ class DatasetConfig:
         name: hdtf, mead, folder or synthetic.
         annotations: folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
         views: MEAD cameras to keep; empty for all.
-        split: name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's), ``train``.
+        split: name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
+            ``person`` (by a hash of the speaker, any dataset), ``train``.
         identities: speakers the synthetic dataset makes.
         clips_per_identity: clips of each, spread over emotions and levels.
         seconds: length of each synthetic clip.
@@ -184,7 +185,4 @@ class DataConfig:
 
 def register() -> None:
     """Puts the schemas where Hydra's defaults lists find them."""
-    store = ConfigStore.instance()
-    store.store(name="prepare_schema", node=PrepareConfig)
-    store.store(group="dataset", name="schema", node=DatasetConfig)
-    store.store(group="data", name="schema", node=DataConfig)
+    ConfigStore.instance().store(name="prepare_schema", node=PrepareConfig)

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,7 @@ class Index:
     Attributes:
         encoders: identities under the keys audio, motion, codec, landmarks.
         codec_scale: factor from stored latents to those the diffusion model sees.
+        split: name of the split that put each clip on its side.
     """
 
     dataset: str
@@ -148,13 +149,13 @@ class Index:
     shards: tuple[ShardEntry, ...]
     samples: tuple[SampleEntry, ...]
     latent: LatentStatistics
+    split: str = "emotivetalk"
     fps: int = FPS
     schema: int = SCHEMA_VERSION
-    extra: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The file's text: stable key order, so equal indices are equal bytes."""
-        return json.dumps(asdict(self), indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def from_json(cls, text: str, where: str | Path) -> Index:
@@ -190,7 +191,7 @@ class Index:
                 ),
                 fps=int(raw["fps"]),
                 schema=found,
-                extra=raw.get("extra", {}),
+                split=raw["split"],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ShardError(

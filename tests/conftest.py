@@ -17,6 +17,8 @@ def assets() -> Path:
     folder = os.environ.get("EMOTIVETALK_ASSETS")
     if not folder:
         pytest.skip("needs real clips and weights: set EMOTIVETALK_ASSETS to the folder that holds data/ and weights/")
+    if not (Path(folder) / "data").is_dir():
+        pytest.fail(f"EMOTIVETALK_ASSETS={folder}: holds no folder data/")
     return Path(folder).resolve()
 
 

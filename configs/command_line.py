@@ -1,0 +1,132 @@
+"""From what a person types to a checked configuration, or to one readable line that says what is wrong.
+
+Hydra reads ``key=value`` with a grammar of its own, in which spaces, ``(``, ``#``, ``'``, ``,`` or ``$`` in a path mean
+something. What a person types as a path or a text is taken literally here, before that grammar sees it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TypeVar, get_args, get_type_hints
+
+import hydra
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from configs import schema
+
+Config = TypeVar("Config")
+
+CONFIG_FOLDER = Path(__file__).resolve().parent
+# Errors these packages define are meant for the person at the keyboard.
+PACKAGES = ("media", "encoders", "datamodules", "preparation")
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot work; the message names the key and says what to change."""
+
+
+def quote_literals(arguments: Sequence[str], keys: set[str]) -> list[str]:
+    """Quotes the values of literal keys, so that Hydra reads them back exactly as typed.
+
+    A leading ``~`` is expanded, since no shell does so after ``key=``. ``null`` keeps its meaning, and an empty value
+    stays empty.
+    """
+    return [_quote(argument, keys) for argument in arguments]
+
+
+def _quote(argument: str, keys: set[str]) -> str:
+    key, equals, value = argument.partition("=")
+    if not equals or key.lstrip("+") not in keys or value == "null":
+        return argument
+    value = os.path.expanduser(value).replace("${", "\\${")
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -> None:
+    """Composes ``configs/<config_name>.yaml``, checks it against its schema, and runs ``task`` with a typed config.
+
+    Exits with the status ``task`` returns; with 2 and one readable message when the configuration is wrong; with 130
+    after Ctrl-C.
+    """
+    schema.register()
+    sys.argv[1:] = quote_literals(sys.argv[1:], literal_keys(config))
+    status: int | Exception = 0
+
+    def main(composed: DictConfig) -> None:
+        nonlocal status
+        try:
+            status = task(to_typed(composed, config))
+        except Exception as error:  # Hydra would print every override before it raises
+            status = error
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, and we say it in one line
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=config_name)(main)()
+        if isinstance(status, Exception):
+            raise status
+    except (ConfigError, HydraException, OmegaConfBaseException) as error:
+        print(readable(error, config), file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nStopped. Run the same command again to continue.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in PACKAGES:
+            raise  # a bug: its traceback is what we need to see
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    sys.exit(status)
+
+
+def to_typed(composed: DictConfig, config: type[Config]) -> Config:
+    """The composed configuration as an instance of its dataclass."""
+    missing = OmegaConf.missing_keys(composed)
+    if missing:
+        raise ConfigError(f"no value for {', '.join(sorted(missing))}: add it as key=value")
+    typed = OmegaConf.to_object(composed)
+    if not isinstance(typed, config):
+        raise ConfigError(f"expected a {config.__name__}, composed a {type(typed).__name__}")
+    return typed
+
+
+def readable(error: Exception, config: type) -> str:
+    """One short message for a configuration error: the key, what was found, and what to try."""
+    unknown = re.search(r"Could not override '([^']+)'", str(error))
+    if unknown:
+        near = difflib.get_close_matches(unknown.group(1), sorted(all_keys(config)), n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else "--help lists every key"
+        return f"error: there is no key '{unknown.group(1)}'; {hint}"
+    text = str(error).split("Config search path")[0]
+    if error.__cause__ is not None:
+        text += f"\n{error.__cause__}"
+    unwanted = ("full_key", "object_type", "reference_type", "See https")
+    lines = [line.strip().rstrip(":") for line in text.splitlines()]
+    return "error: " + "; ".join(line for line in lines if line and not line.startswith(unwanted))
+
+
+def all_keys(config: type, prefix: str = "") -> set[str]:
+    """Dotted names of every field of a schema."""
+    return {name for name, _ in _walk(config, prefix)}
+
+
+def literal_keys(config: type) -> set[str]:
+    """Dotted names of every field of a schema that holds a path or a text."""
+    return {name for name, literal in _walk(config) if literal}
+
+
+def _walk(config: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
+    hints = get_type_hints(config)
+    for field in fields(config):
+        yield prefix + field.name, bool(field.metadata.get("literal"))
+        for kind in (hints[field.name], *get_args(hints[field.name])):
+            if is_dataclass(kind) and isinstance(kind, type):
+                yield from _walk(kind, f"{prefix}{field.name}.")

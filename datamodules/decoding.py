@@ -1,0 +1,48 @@
+"""Compressed members of a sample, sound and pixels, decoded from memory."""
+
+from __future__ import annotations
+
+import io
+
+import av
+import numpy as np
+
+from datamodules.schema import ShardError
+
+
+def decode_speech(data: bytes, name: str) -> np.ndarray:
+    """Sound of a FLAC file in memory as (samples,) float32 in [-1, 1].
+
+    Raises:
+        ShardError: when it cannot be decoded.
+    """
+    try:
+        with av.open(io.BytesIO(data), "r") as container:
+            blocks = [frame.to_ndarray() for frame in container.decode(audio=0)]
+    except (av.FFmpegError, IndexError) as error:
+        raise ShardError(f"{name}: cannot be decoded ({error}); run prepare.py task=check") from error
+    samples = np.concatenate(blocks, axis=1)[0] if blocks else np.zeros(0, np.float32)
+    if samples.dtype.kind == "i":
+        return samples.astype(np.float32) / np.float32(-int(np.iinfo(samples.dtype).min))
+    return samples.astype(np.float32)
+
+
+def decode_frames(data: bytes, start: int, count: int, name: str) -> np.ndarray:
+    """Frames ``start`` to ``start + count`` of an mp4 file in memory as (count, H, W, 3) uint8 RGB.
+
+    Raises:
+        ShardError: when it cannot be decoded or has fewer frames.
+    """
+    frames = []
+    try:
+        with av.open(io.BytesIO(data), "r") as container:
+            for place, frame in enumerate(container.decode(video=0)):
+                if place >= start:
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                if len(frames) == count:
+                    break
+    except (av.FFmpegError, IndexError) as error:
+        raise ShardError(f"{name}: cannot be decoded ({error}); run prepare.py task=check") from error
+    if len(frames) < count:
+        raise ShardError(f"{name}: ends at frame {start + len(frames)}, {start + count} were expected; run task=check")
+    return np.stack(frames)

@@ -1,0 +1,276 @@
+"""Reading members of shards by their offset: a frame range of an array is one positioned read into its place.
+
+Tar files are never scanned: the index knows where every member's data starts. The 512-byte tar header that lies just
+before it and the array's own header are read together and checked, so an index that does not fit its shard is an error
+instead of noise. Shapes are those of ``schema.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+import re
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from datamodules.schema import (
+    OPTIONAL_MEMBERS,
+    PORTRAIT_SIZE,
+    PORTRAITS,
+    REQUIRED_MEMBERS,
+    SCHEMA_VERSION,
+    Dimensions,
+    Index,
+    SampleEntry,
+    ShardError,
+)
+from datamodules.staging import ShardSource
+
+_TAR_BLOCK = 512
+_NPY_HEADER = 256  # bytes read for an array's header; ours have 128
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class ArrayHeader(NamedTuple):
+    """Of an npy file: type, shape, and where the data starts, in bytes from the file's start."""
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    start: int
+
+
+def check_index(index: Index, where: str) -> None:
+    """Refuses an index whose names are unsafe or that contradicts itself, before anything is opened by it.
+
+    Raises:
+        ShardError: naming the first entry that is wrong.
+    """
+    sizes = {shard.name: shard.bytes for shard in index.shards}
+    for name in sizes:
+        if not _PLAIN_NAME.fullmatch(name):
+            raise ShardError(f"{where}: shard name {name!r} is not a plain file name; the index was not made by us")
+    known = {*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS}
+    seen: set[str] = set()
+    for sample in index.samples:
+        if not _KEY.fullmatch(sample.key):
+            raise ShardError(f"{where}: sample key {sample.key!r} holds other characters than letters, digits, _ and -")
+        if sample.key in seen:
+            raise ShardError(f"{where}: sample key {sample.key} occurs twice; run prepare.py task=check")
+        seen.add(sample.key)
+        if sample.shard not in sizes:
+            raise ShardError(f"{where}: sample {sample.key} lies in {sample.shard!r}, which the index does not list")
+        if missing := [name for name in REQUIRED_MEMBERS if name not in sample.members]:
+            raise ShardError(f"{where}: sample {sample.key} has no {missing[0]}; prepare the data again")
+        for name, (offset, size) in sample.members.items():
+            if name not in known:
+                raise ShardError(f"{where}: sample {sample.key} has a member {name!r}; known are {sorted(known)}")
+            if offset < _TAR_BLOCK or size < 0 or offset + size > sizes[sample.shard]:
+                raise ShardError(
+                    f"{where}: {sample.key}.{name} lies at bytes {offset} to {offset + size} of {sample.shard}, which "
+                    f"has {sizes[sample.shard]}; run prepare.py task=merge again"
+                )
+
+
+def array_layout(dimensions: Dimensions, frames: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Type and shape of every array member of a clip of F frames, but for the factors' width (see ``schema.py``)."""
+    size = dimensions.latent_size
+    return {
+        "latent.npy": ("float16", (frames, dimensions.latent_channels, size, size)),
+        "audio.npy": ("float16", (frames, dimensions.audio_layers, dimensions.audio_width)),
+        "lip.npy": ("float32", (frames, dimensions.lip_width)),
+        "expression.npy": ("float32", (frames, dimensions.expression_width)),
+        "boxes.npy": ("float32", (frames, 2, 4)),
+        "portraits.npy": ("uint8", (PORTRAITS, PORTRAIT_SIZE, PORTRAIT_SIZE, 3)),
+    }
+
+
+class ShardReader:
+    """Reads members of the samples of one index; holds no position, only a few open files.
+
+    Args:
+        index: checked by ``check_index``.
+        source: opens the shards.
+        where: the root, for messages.
+    """
+
+    OPEN_FILES = 16
+
+    def __init__(self, index: Index, source: ShardSource, where: str) -> None:
+        self.where = where
+        self._dimensions = index.dimensions
+        self._source = source
+        self._shards = {shard.name: shard for shard in index.shards}
+        self._open: OrderedDict[str, int] = OrderedDict()
+
+    def read_bytes(self, entry: SampleEntry, member: str) -> bytes:
+        """All bytes of one member.
+
+        Raises:
+            ShardError: when the sample has no such member or the shard is damaged.
+        """
+        offset, size = self._place(entry, member)
+        block = self._pread(entry, size + _TAR_BLOCK, offset - _TAR_BLOCK)
+        self._check_name(entry, member, block)
+        return block[_TAR_BLOCK:]
+
+    def read_meta(self, entry: SampleEntry) -> dict[str, Any]:
+        """The fields of ``meta.json``.
+
+        Raises:
+            ShardError: when it is damaged, of a newer schema, or another clip's.
+        """
+        text = self.read_bytes(entry, "meta.json")
+        try:
+            meta = json.loads(text)
+            key, schema, frames = meta["key"], int(meta["schema"]), tuple(meta["portrait_frames"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise ShardError(
+                f"{self._name(entry, 'meta.json')}: damaged ({error}); run prepare.py task=check"
+            ) from error
+        if schema > SCHEMA_VERSION:
+            raise ShardError(
+                f"{self._name(entry, 'meta.json')}: schema {schema}, this version reads up to {SCHEMA_VERSION}; "
+                "update emotivetalk"
+            )
+        if key != entry.key or len(frames) != PORTRAITS or not all(0 <= frame < entry.frames for frame in frames):
+            raise ShardError(
+                f"{self._name(entry, 'meta.json')}: key {key!r} with portraits at {frames} does not fit the index "
+                f"({entry.key!r}, {entry.frames} frames); run prepare.py task=check"
+            )
+        return meta
+
+    def header(self, entry: SampleEntry, member: str) -> ArrayHeader:
+        """Type and shape of an array member, checked against the index.
+
+        Raises:
+            ShardError: naming what was found and expected.
+        """
+        offset, size = self._place(entry, member)
+        block = self._pread(entry, _TAR_BLOCK + min(_NPY_HEADER, size), offset - _TAR_BLOCK)
+        self._check_name(entry, member, block)
+        try:
+            header = parse_npy_header(block[_TAR_BLOCK:])
+        except ValueError as error:
+            raise ShardError(
+                f"{self._name(entry, member)}: not an array ({error}); run prepare.py task=check"
+            ) from error
+        width = header.shape[1] if member == "factors.npy" and len(header.shape) == 2 else 0
+        wanted = array_layout(self._dimensions, entry.frames).get(member, ("float32", (entry.frames, width)))
+        held = header.start + header.dtype.itemsize * int(np.prod(header.shape, dtype=np.int64))
+        if (header.dtype.name, header.shape) != wanted or held != size:
+            raise ShardError(
+                f"{self._name(entry, member)}: holds {header.dtype.name} {header.shape} in {size} bytes, not "
+                f"{wanted[0]} {wanted[1]} as the index says; run prepare.py task=check"
+            )
+        return header
+
+    def read_rows(self, entry: SampleEntry, member: str, start: int, into: np.ndarray) -> None:
+        """Reads rows ``start`` to ``start + len(into)`` of an array member, and only their bytes.
+
+        Args:
+            entry: the sample.
+            member: e.g. ``latent.npy``.
+            start: first row.
+            into: (rows, ...) contiguous, of the member's type.
+
+        Raises:
+            ShardError: when the shard is damaged or does not fit its index.
+            ValueError: when ``into`` does not fit the member or the rows are not all there.
+        """
+        header = self.header(entry, member)
+        rows = len(into)
+        if into.dtype != header.dtype or into.shape[1:] != header.shape[1:] or not 0 <= start <= header.shape[0] - rows:
+            raise ValueError(f"{self._name(entry, member)}: {header} has no rows {start}+{into.shape} {into.dtype}")
+        row = header.dtype.itemsize * int(np.prod(header.shape[1:], dtype=np.int64))
+        offset = entry.members[member][0] + header.start + start * row
+        view = into.reshape(-1).view(np.uint8).data
+        descriptor = self._descriptor(entry)
+        while view:
+            try:
+                count = os.preadv(descriptor, [view], offset)
+            except OSError as error:
+                raise ShardError(f"{self._name(entry, member)}: cannot be read ({error.strerror})") from error
+            if not count:
+                raise self._cut_short(entry, offset)
+            view, offset = view[count:], offset + count
+
+    def close(self) -> None:
+        """Closes the open shards; they open again when needed."""
+        while self._open:
+            os.close(self._open.popitem()[1])
+
+    def __del__(self) -> None:
+        if hasattr(self, "_open"):
+            self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_open": OrderedDict()}  # descriptors mean nothing in another process
+
+    def _place(self, entry: SampleEntry, member: str) -> tuple[int, int]:
+        try:
+            return entry.members[member]
+        except KeyError:
+            raise ShardError(
+                f"{self._name(entry, member)}: the sample has no such member; leave its field out of data.fields, or "
+                "prepare the data with it (store_video for pixels)"
+            ) from None
+
+    def _descriptor(self, entry: SampleEntry) -> int:
+        name = entry.shard
+        if name not in self._open:
+            while len(self._open) >= self.OPEN_FILES:
+                os.close(self._open.popitem(last=False)[1])
+            self._open[name] = self._source.open(self._shards[name])
+        self._open.move_to_end(name)
+        return self._open[name]
+
+    def _pread(self, entry: SampleEntry, size: int, offset: int) -> bytes:
+        try:
+            block = os.pread(self._descriptor(entry), size, offset)
+        except OSError as error:
+            raise ShardError(f"{self.where}: {entry.shard} cannot be read ({error.strerror})") from error
+        if len(block) < size:
+            raise self._cut_short(entry, offset + len(block))
+        return block
+
+    def _cut_short(self, entry: SampleEntry, end: int) -> ShardError:
+        return ShardError(
+            f"{self.where}: {entry.shard} ends at byte {end}, its index says {self._shards[entry.shard].bytes}; run "
+            "prepare.py task=check"
+        )
+
+    def _check_name(self, entry: SampleEntry, member: str, block: bytes) -> None:
+        found = block[:100].rstrip(b"\0")
+        if found != f"{entry.key}.{member}".encode()[:100]:
+            raise ShardError(
+                f"{self.where}: {entry.shard} holds {found.decode(errors='replace')!r} where its index expects "
+                f"'{entry.key}.{member}'; shard and index do not belong together: run prepare.py task=check"
+            )
+
+    def _name(self, entry: SampleEntry, member: str) -> str:
+        return f"{self.where}: {entry.shard}: {entry.key}.{member}"
+
+
+@functools.lru_cache(maxsize=4096)
+def parse_npy_header(block: bytes) -> ArrayHeader:
+    """Parses the start of an npy file; no pickles, C order only.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    stream = io.BytesIO(block)
+    version = np.lib.format.read_magic(stream)
+    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+    if read is None:
+        raise ValueError(f"npy version {version}")
+    shape, fortran, dtype = read(stream)
+    if dtype.hasobject:
+        raise ValueError("pickled objects")
+    if fortran and len(shape) > 1:
+        raise ValueError("Fortran order")
+    return ArrayHeader(dtype, shape, stream.tell())

@@ -1,0 +1,48 @@
+"""Lossless codec without a network: every patch of pixels becomes the channels of one latent position.
+
+Shapes: F frames, p patch side, C = 3 p^2 channels, h x w = H / p x W / p.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from encoders.codecs.pixels import check_frames, from_signed, to_signed
+from encoders.protocols import Identity
+
+
+class PatchCodec:
+    """Space to depth of the pixels in [-1, 1]; exact even when the latents are stored as float16.
+
+    Args:
+        patch: side of a patch in pixels.
+
+    Raises:
+        ValueError: when ``patch`` is not positive.
+    """
+
+    scale = 1.0
+
+    def __init__(self, patch: int = 4) -> None:
+        if patch < 1:
+            raise ValueError(f"encoders.codec.options.patch: must be at least 1, found {patch}")
+        self.identity = Identity("patch", {"patch": patch})
+        self.channels = 3 * patch * patch
+        self.downscale = patch
+
+    @torch.inference_mode()
+    def encode(self, frames: Tensor) -> Tensor:
+        """(F, 3, H, W) uint8 RGB -> (F, 3 p^2, H / p, W / p) float32 in [-1, 1].
+
+        Raises:
+            ValueError: when the frames have another shape or type, or ``patch`` does not divide H and W.
+        """
+        check_frames(frames, self.downscale)
+        return F.pixel_unshuffle(to_signed(frames), self.downscale)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """(F, 3 p^2, h, w) -> (F, 3, H, W) uint8 RGB."""
+        return from_signed(F.pixel_shuffle(latents.float(), self.downscale))

@@ -1,0 +1,137 @@
+"""Stable Video Diffusion's autoencoder: frames are encoded one by one, and decoded with a view along time.
+
+The decoder (SVD, arXiv 2311.15127) normalises over the frames it is given, so decoding in chunks never equals decoding
+at once. Chunks of one fixed length, cross-faded, make a frame look the same in short and long clips.
+
+Shapes: F frames, C = 4 latent channels, h x w = H / 8 x W / 8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from encoders.codecs.pixels import check_frames, from_signed, to_signed
+from encoders.protocols import Identity
+from encoders.weights import WrongWeights, locate, sha256_of
+
+CHUNK, FADE = 16, 4  # frames decoded together, and how many of them the next chunk shares
+PIXELS_AT_ONCE = {"cpu": 512 * 512, "cuda": 8 * 512 * 512}  # a 512 px frame takes 0.7 GiB in float32
+WEIGHT_FILE = "diffusion_pytorch_model.safetensors"
+
+
+class SVDCodec:
+    """The codec of preset paper: 4 channels at an eighth of the size.
+
+    Args:
+        model: ``svd`` for the published weights, or a folder in diffusers' format.
+        device: where the network runs; frames and latents come back on the CPU.
+
+    Raises:
+        MissingWeights: when the weights are nowhere and cannot be fetched.
+        WrongWeights: when they are not what they should be.
+        ValueError: when ``model`` is neither.
+    """
+
+    def __init__(self, model: str = "svd", device: str = "cpu") -> None:
+        folder = model_folder(model)
+        self.network = load_network(folder)
+        self.device = torch.device(device)
+        self.network.to(self.device)
+        self.channels = int(self.network.config.latent_channels)
+        self.downscale = 2 ** (len(self.network.config.block_out_channels) - 1)
+        self.scale = float(self.network.config.scaling_factor)
+        self.identity = Identity("svd", {}, {WEIGHT_FILE: sha256_of(folder / WEIGHT_FILE)})
+
+    @torch.inference_mode()
+    def encode(self, frames: Tensor) -> Tensor:
+        """(F, 3, H, W) uint8 RGB -> (F, 4, H / 8, W / 8) float32: the posterior's mode, not scaled.
+
+        Raises:
+            ValueError: when the frames have another shape or type, or H or W is not a multiple of 8.
+        """
+        check_frames(frames, self.downscale)
+        at_once = PIXELS_AT_ONCE.get(self.device.type, PIXELS_AT_ONCE["cpu"])
+        pieces = frames.split(max(1, at_once // frames[0, 0].numel()))
+        return torch.cat([self._encode(piece) for piece in pieces])
+
+    def _encode(self, frames: Tensor) -> Tensor:
+        return self.network.encode(to_signed(frames.to(self.device))).latent_dist.mode().cpu()
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """(F, 4, h, w) unscaled latents -> (F, 3, 8 h, 8 w) uint8 RGB."""
+        return torch.cat(list(self.decode_stream(latents)))
+
+    @torch.inference_mode()
+    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
+        """Decodes as ``decode`` does, and gives the frames as soon as they are final, so that memory stays bounded."""
+        tail: Tensor | None = None  # decoded frames the next chunk shares
+        starts = chunk_starts(len(latents))
+        for start, following in zip(starts, [*starts[1:], len(latents)], strict=True):
+            decoded = self._decode(latents[start : start + CHUNK])
+            if tail is not None:
+                weight = torch.arange(1, len(tail) + 1)[:, None, None, None] / (len(tail) + 1)
+                decoded[: len(tail)] = torch.lerp(tail, decoded[: len(tail)], weight)
+            yield from_signed(decoded[: following - start])
+            tail = decoded[following - start :]
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """(T, 4, h, w) -> (T, 3, H, W) float32 on the CPU, T frames decoded together."""
+        values = latents.to(self.device, torch.float32)
+        return self.network.decode(values, num_frames=len(latents)).sample.cpu()
+
+
+def chunk_starts(frames: int) -> list[int]:
+    """First frames of the decoded chunks: all ``CHUNK`` long and sharing at least ``FADE`` frames, the last flush.
+
+    A clip of up to ``CHUNK`` frames is one chunk of its own length.
+    """
+    if frames <= CHUNK:
+        return [0]
+    return [*range(0, frames - CHUNK, CHUNK - FADE), frames - CHUNK]
+
+
+def model_folder(model: str) -> Path:
+    """The local folder of the published weights, found or fetched, or of a folder given as such.
+
+    Raises:
+        MissingWeights: when the published weights are nowhere and cannot be fetched.
+        ValueError: when ``model`` is neither ``svd`` nor a folder with a model in it.
+    """
+    if model == "svd":
+        return locate("svd-vae")
+    folder = Path(model).expanduser()
+    missing = [name for name in ("config.json", WEIGHT_FILE) if not (folder / name).is_file()]
+    if missing:
+        raise ValueError(
+            f"encoders.codec.options.model: {model!r} is neither svd nor a folder with an autoencoder in diffusers' "
+            f"format ({' and '.join(missing)} not found in {folder.absolute()})"
+        )
+    return folder
+
+
+def load_network(folder: Path) -> Any:
+    """The frozen network of a folder in diffusers' format; in float32, as it overflows in half (``force_upcast``).
+
+    Raises:
+        WrongWeights: when tensors are missing or do not fit.
+    """
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    try:
+        network, info = AutoencoderKLTemporalDecoder.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32, output_loading_info=True
+        )
+    except (RuntimeError, ValueError, OSError) as error:
+        raise WrongWeights(f"{folder}: is not an AutoencoderKLTemporalDecoder: {str(error).strip()[:300]}") from error
+    if info["missing_keys"]:
+        raise WrongWeights(
+            f"{folder / WEIGHT_FILE}: is not an AutoencoderKLTemporalDecoder: {len(info['missing_keys'])} tensors are "
+            f"missing, e.g. {min(info['missing_keys'])}"
+        )
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,81 @@
+"""Builds the encoder a configuration names.
+
+A module is imported only when its encoder is built, so that preset tiny runs without transformers, diffusers or
+mediapipe.
+"""
+
+from __future__ import annotations
+
+import inspect
+from importlib import import_module
+from typing import Any, cast
+
+from encoders.protocols import AudioEncoder, LandmarkDetector, LatentCodec, MotionEncoder
+
+# kind -> name in the configuration -> module:class
+ENCODERS: dict[str, dict[str, str]] = {
+    "landmarks": {
+        "sidecar": "encoders.landmarks.sidecar:SidecarDetector",
+        "mediapipe": "encoders.landmarks.mediapipe_detector:MediaPipeDetector",
+    },
+    "audio": {
+        "mel": "encoders.audio.mel:MelEncoder",
+        "wav2vec2": "encoders.audio.wav2vec2:Wav2Vec2Encoder",
+    },
+    "motion": {
+        "landmarks": "encoders.motion.geometry:LandmarkMotion",
+        "blendshapes": "encoders.motion.blendshapes:BlendshapeMotion",
+        "pdfgc": "encoders.motion.pdfgc:PDFGCMotion",
+    },
+    "codec": {
+        "patch": "encoders.codecs.patch:PatchCodec",
+        "taef2": "encoders.codecs.taef2:TAEF2Codec",
+        "svd": "encoders.codecs.svd:SVDCodec",
+    },
+}
+
+
+def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
+    """Builds one encoder.
+
+    Args:
+        kind: landmarks, audio, motion or codec.
+        name: its name in the configuration.
+        device: where it runs; handed on to encoders that have a choice.
+        options: keyword arguments of its class.
+
+    Raises:
+        ValueError: for a name or an option that does not exist, with the ones that do.
+    """
+    known = ENCODERS[kind]
+    if name not in known:
+        raise ValueError(f"encoders.{kind}.name: no {kind} encoder is called {name!r}; there are {', '.join(known)}")
+    module, _, attribute = known[name].partition(":")
+    encoder = getattr(import_module(module), attribute)
+    accepted = dict(inspect.signature(encoder).parameters)
+    takes_device = accepted.pop("device", None) is not None
+    for option in options:
+        if option not in accepted:
+            there_are = ", ".join(accepted) or "none"
+            raise ValueError(f"encoders.{kind}.options.{option}: {name} has no such option; there are: {there_are}")
+    return encoder(**options, device=device) if takes_device else encoder(**options)
+
+
+def build_landmark_detector(name: str, device: str = "cpu", **options: Any) -> LandmarkDetector:
+    """The landmark detector called ``name``; see ``build`` for the errors."""
+    return cast(LandmarkDetector, build("landmarks", name, device, options))
+
+
+def build_audio_encoder(name: str, device: str = "cpu", **options: Any) -> AudioEncoder:
+    """The audio encoder called ``name``; see ``build`` for the errors."""
+    return cast(AudioEncoder, build("audio", name, device, options))
+
+
+def build_motion_encoder(name: str, device: str = "cpu", **options: Any) -> MotionEncoder:
+    """The motion encoder called ``name``; see ``build`` for the errors."""
+    return cast(MotionEncoder, build("motion", name, device, options))
+
+
+def build_codec(name: str, device: str = "cpu", **options: Any) -> LatentCodec:
+    """The latent codec called ``name``; see ``build`` for the errors."""
+    return cast(LatentCodec, build("codec", name, device, options))

@@ -1,0 +1,1 @@
+"""Landmark detectors, and what their points mean."""

@@ -1,0 +1,254 @@
+"""Following one face through a clip: windows around it, jumps to another person, and finding it again.
+
+Shapes: H x W pixels, P landmarks. Boxes are x0, y0, x1, y1; windows are left, top, width, height in whole pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from encoders.landmarks.face_landmarker import FaceLandmarker
+from encoders.protocols import FPS, Face
+
+Window = tuple[int, int, int, int]
+
+WHOLE = 0.25  # a lone face from this share of the picture's longer side on is followed in the whole picture
+ROOM = 3.0  # window side over face size
+TIGHT = 2.0  # the same where other faces are near
+MARGIN = 0.25  # face sizes that must lie between a face and the edge of its window
+JUMP = 0.5  # face sizes the speaker may move from one frame to the next ...
+DRIFT = 0.15  # ... and more for every frame it was out of sight
+SEARCH_EVERY = 5  # frames between searches while the face is lost
+FORGET = FPS  # frames after which a face anywhere in the picture counts as a new shot
+OVERLAP = 0.3  # intersection over union from which two boxes show one face
+
+
+def box_of(face: Face) -> np.ndarray:
+    """(4,) the tight box of all landmarks."""
+    return np.concatenate([face.landmarks.min(0), face.landmarks.max(0)])
+
+
+def height_of(face: Face) -> float:
+    """Height of the face's box in pixels."""
+    return float(np.ptp(face.landmarks[:, 1]))
+
+
+def shifted(face: Face, offset: tuple[int, int]) -> Face:
+    """The face in a picture that starts ``offset`` before the one it was found in."""
+    return Face(face.landmarks + np.array(offset, np.float32), face.blendshapes)
+
+
+def cut(image: np.ndarray, window: Window) -> np.ndarray:
+    """The part of (H, W, 3) inside a window, as a view."""
+    left, top, width, height = window
+    return image[top : top + height, left : left + width]
+
+
+def same_place(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two boxes show one face: they overlap much, or one holds the other's centre."""
+    shared = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
+    union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared
+    return bool(shared > OVERLAP * union) or _holds(a, b) or _holds(b, a)
+
+
+def _holds(outer: np.ndarray, inner: np.ndarray) -> bool:
+    centre = (inner[:2] + inner[2:]) / 2
+    return bool((centre >= outer[:2]).all() and (centre <= outer[2:]).all())
+
+
+def distinct(faces: list[Face]) -> list[Face]:
+    """Each face once, the largest first."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=height_of, reverse=True):
+        if not any(same_place(box_of(face), box_of(other)) for other in kept):
+            kept.append(face)
+    return kept
+
+
+def search_windows(width: int, height: int, side: int) -> Iterator[Window]:
+    """Square windows that cover a picture; neighbours share two fifths, so a face that small lies whole in one."""
+    side = min(side, width, height)
+
+    def starts(length: int) -> list[int]:
+        count = 1 + int(np.ceil((length - side) / (0.6 * side)))
+        return [int(start) for start in np.linspace(0, length - side, count)]
+
+    for top in starts(height):
+        for left in starts(width):
+            yield left, top, side, side
+
+
+def cut_by(face: Face, window: Window, size: tuple[int, int]) -> bool:
+    """Whether a face reaches an edge of the window that is not an edge of the picture, and so may be half a face."""
+    left, top, width, height = window
+    x0, y0, x1, y1 = box_of(face)
+    slack = 0.02 * width
+    return bool(
+        (left > 0 and x0 < left + slack)
+        or (top > 0 and y0 < top + slack)
+        or (left + width < size[0] and x1 > left + width - slack)
+        or (top + height < size[1] and y1 > top + height - slack)
+    )
+
+
+def window_around(box: np.ndarray, room: float, size: tuple[int, int]) -> Window:
+    """A window of ``room`` face sizes about a box, moved back inside a (W, H) picture."""
+    side = room * float((box[2:] - box[:2]).max())
+    width, height = (min(int(np.ceil(side)), length) for length in size)
+    centre = (box[:2] + box[2:]) / 2
+    left = int(np.clip(centre[0] - width / 2, 0, size[0] - width))
+    top = int(np.clip(centre[1] - height / 2, 0, size[1] - height))
+    return left, top, width, height
+
+
+@dataclass(frozen=True)
+class _Sighting:
+    """The speaker in one frame, and the shot (stretch of the clip without a jump) it belongs to."""
+
+    face: Face
+    shot: int
+
+
+class SpeakerFollower:
+    """Follows the largest face of a clip, frame by frame.
+
+    MediaPipe's video mode takes whatever face it likes best; this holds it to one person. A face that turns up at
+    another place or at another size is not the speaker; only after a second without the speaker it begins a new shot,
+    and in the end the shot with the most faces is the one that counts.
+
+    Args:
+        look: faces of the whole picture, the largest first.
+        search: the same in parts of the picture, where small faces are found; slow.
+        tracker: makes a landmarker in video mode.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[np.ndarray], list[Face]],
+        search: Callable[[np.ndarray], list[Face]],
+        tracker: Callable[[], FaceLandmarker],
+    ) -> None:
+        self._look = look
+        self._search = search
+        self._new_tracker = tracker
+        self._tracker: FaceLandmarker | None = None
+        self._window: Window | None = None
+        self._room = ROOM
+        self._last: tuple[int, np.ndarray] | None = None
+        self._searched = -SEARCH_EVERY
+        self._shot = 0
+        self._seen: list[_Sighting | None] = []
+
+    def __enter__(self) -> SpeakerFollower:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop()
+
+    def follow(self, index: int, frame: np.ndarray) -> Face | None:
+        """The speaker in frame ``index``, or None; frames come in order, none left out."""
+        face = self._run(index, frame)
+        if face is not None and not self._is_speaker(index, face) and self._last is not None:
+            # The tracker has gone over to somebody else: hold it to where the speaker was.
+            self._room = TIGHT
+            self._start(window_around(self._last[1], TIGHT, _size(frame)))
+            face = self._run(index, frame)
+            if face is not None and not self._is_speaker(index, face):
+                self._stop()
+                face = None
+        if face is None and self._acquire(index, frame):
+            face = self._run(index, frame)
+            if face is not None and not self._is_speaker(index, face):
+                self._stop()
+                face = None
+        if face is not None:
+            self._last = (index, box_of(face))
+            self._keep_in_window(face, _size(frame))
+        self._seen.append(None if face is None else _Sighting(face, self._shot))
+        return face
+
+    def speaker(self) -> list[Face | None]:
+        """The face per frame of the shot with the most faces; None where there is none or in another shot."""
+        counts = np.bincount([sighting.shot for sighting in self._seen if sighting is not None], minlength=1)
+        shot = int(counts.argmax())
+        return [sighting.face if sighting is not None and sighting.shot == shot else None for sighting in self._seen]
+
+    def _run(self, index: int, frame: np.ndarray) -> Face | None:
+        if self._tracker is None:
+            return None
+        milliseconds = index * 1000 // FPS
+        if self._window is None:
+            found = self._tracker(frame, milliseconds)
+        else:
+            found = [shifted(face, self._window[:2]) for face in self._tracker(cut(frame, self._window), milliseconds)]
+        return found[0] if found else None
+
+    def _is_speaker(self, index: int, face: Face) -> bool:
+        """Whether a face is where, and as large as, the speaker can be by now."""
+        if self._last is None:
+            return True
+        seen, last = self._last
+        box = box_of(face)
+        size, before = (float((b[2:] - b[:2]).max()) for b in (box, last))
+        slack = JUMP + DRIFT * (index - seen - 1)
+        moved = float(np.hypot(*((box[:2] + box[2:]) / 2 - (last[:2] + last[2:]) / 2)))
+        return moved <= slack * max(size, before) and max(size, before) <= (1 + 2 * slack) * min(size, before)
+
+    def _acquire(self, index: int, frame: np.ndarray) -> bool:
+        """Looks for the speaker and starts a tracker on it; a second after it was lost, on anybody."""
+        found = self._look(frame) or self._look_near(frame)
+        if not found and index - self._searched >= SEARCH_EVERY:
+            self._searched = index
+            found = self._search(frame)
+        lost = self._last is not None and index - self._last[0] > FORGET
+        candidates = found if lost else [face for face in found if self._is_speaker(index, face)]
+        if not candidates:
+            return False
+        if lost:
+            self._shot += 1
+            self._last = None
+        box = box_of(candidates[0])
+        size = _size(frame)
+        self._room = TIGHT if len(found) > 1 else ROOM
+        alone = len(found) == 1 and height_of(candidates[0]) >= WHOLE * max(size)
+        self._start(None if alone else window_around(box, self._room, size))
+        return True
+
+    def _look_near(self, frame: np.ndarray) -> list[Face]:
+        """Faces about the place where the speaker was last, which may be too small to be found in the whole."""
+        if self._last is None:
+            return []
+        window = window_around(self._last[1], ROOM, _size(frame))
+        return [shifted(face, window[:2]) for face in self._look(cut(frame, window))]
+
+    def _keep_in_window(self, face: Face, size: tuple[int, int]) -> None:
+        """Moves the window when the face nears its edge or has changed size; the tracker then starts again."""
+        if self._window is None:
+            return
+        box = box_of(face)
+        extent = float((box[2:] - box[:2]).max())
+        left, top, width, height = self._window
+        grown = Face(np.stack([box[:2] - MARGIN * extent, box[2:] + MARGIN * extent]))
+        if cut_by(grown, self._window, size) or max(width, height) > 2 * self._room * extent:
+            window = window_around(box, self._room, size)
+            if window != self._window:
+                self._start(window)
+
+    def _start(self, window: Window | None) -> None:
+        self._stop()
+        self._tracker = self._new_tracker()
+        self._window = window
+
+    def _stop(self) -> None:
+        if self._tracker is not None:
+            self._tracker.close()
+        self._tracker = None
+        self._window = None
+
+
+def _size(frame: np.ndarray) -> tuple[int, int]:
+    """(W, H) of a frame."""
+    return frame.shape[1], frame.shape[0]

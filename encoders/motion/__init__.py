@@ -1,0 +1,1 @@
+"""Motion encoders: face frames to a lip latent and an expression latent."""

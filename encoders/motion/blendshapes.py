@@ -1,0 +1,71 @@
+"""Lip and expression latents from MediaPipe's 52 blendshape scores.
+
+Lips: jaw and mouth shapes except smile and frown. Expression: brows, cheeks, eyes, nose, and smile and frown.
+Shapes: F frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from encoders.landmarks.face_landmarker import BLENDSHAPES
+from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from encoders.protocols import FaceTrack, Identity
+
+EMOTIVE_MOUTH = ("mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight")
+LIP_SHAPES = tuple(name for name in BLENDSHAPES if name.startswith(("jaw", "mouth")) and name not in EMOTIVE_MOUTH)
+EXPRESSION_SHAPES = (
+    *(name for name in BLENDSHAPES if name.startswith(("brow", "cheek", "eye", "nose"))),
+    *EMOTIVE_MOUTH,
+)
+
+
+class BlendshapeMotion:
+    """``MotionEncoder`` from blendshape scores in [0, 1], taken from the track or measured on the frames.
+
+    Attributes:
+        lip_names: the 23 shapes of the lip latent, in MediaPipe's order.
+        expression_names: the 28 shapes of the expression latent, smile and frown last.
+    """
+
+    def __init__(self) -> None:
+        self._detector = MediaPipeDetector()
+        self.identity = Identity("blendshapes", weights=self._detector.identity.weights)
+        self.lip_names, self.expression_names = LIP_SHAPES, EXPRESSION_SHAPES
+        self.lip_width, self.expression_width = len(LIP_SHAPES), len(EXPRESSION_SHAPES)
+        self._lip = [BLENDSHAPES.index(name) for name in LIP_SHAPES]
+        self._expression = [BLENDSHAPES.index(name) for name in EXPRESSION_SHAPES]
+
+    def __call__(self, frames: np.ndarray, track: FaceTrack) -> tuple[Tensor, Tensor]:
+        """The latents of a clip.
+
+        Args:
+            frames: (F, H, W, 3) uint8 RGB; looked at only where the track has no blendshapes.
+            track: the face in them.
+
+        Returns:
+            lip (F, 23) and expression (F, 28), float32 in [0, 1].
+
+        Raises:
+            ValueError: if the track has no blendshapes and MediaPipe finds no face in the frames.
+        """
+        scores = track.blendshapes if track.blendshapes is not None else self._measure(frames)
+        values = torch.from_numpy(np.ascontiguousarray(scores, np.float32))
+        return values[:, self._lip], values[:, self._expression]
+
+    def _measure(self, frames: np.ndarray) -> np.ndarray:
+        """(F, 52) scores of the frames, interpolated where no face is found."""
+        faces = self._detector.track(iter(frames), Path())
+        seen = [(index, face.blendshapes) for index, face in enumerate(faces.faces) if face is not None]
+        if not seen:
+            raise ValueError(
+                f"MediaPipe finds no face in any of {len(frames)} frames, so they have no blendshapes; use "
+                "encoders.motion.name=landmarks for faces that are drawn"
+            )
+        times = np.array([index for index, _ in seen])
+        scores = np.stack([shapes for _, shapes in seen if shapes is not None])
+        return np.stack([np.interp(np.arange(len(frames)), times, score) for score in scores.T], axis=1)

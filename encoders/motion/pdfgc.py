@@ -1,0 +1,171 @@
+"""Lip and expression latents from PD-FGC's motion encoder, on faces aligned the way it was trained.
+
+    landmarks -> similarity to (87, 59), (137, 59), (112, 120) of 224 x 224, the mouth held still
+              -> rows 0-191 and columns 16-207, enlarged to 224 -> FanEncoder -> mouth 512, emotion 30 (and eye 6)
+
+The alignment is that of VoxCeleb2 in PC-AVS (Zhou et al., CVPR 2021), the cut that of PD-FGC; other framings silently
+degrade the latents. PD-FGC multiplies latents before its generator and smooths the mouth; those belong to it, not here.
+
+Shapes: F frames, H x W pixels, B frames at a time, P landmarks.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from encoders.landmarks.schemes import as_ibug68
+from encoders.motion.fan import EMOTION_WIDTH, EYE_WIDTH, INPUT_SIZE, MOUTH_WIDTH, FanEncoder
+from encoders.protocols import FaceTrack, Identity
+from encoders.weights import WrongWeights, load_pickle, locate, sha256_of
+
+RIGHT_EYE, LEFT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(60, 68)
+# Where the eyes and the mouth come to lie in 224 x 224; published for pixel centres at whole numbers.
+TEMPLATE = np.array([[87.0, 59.0], [137.0, 59.0], [112.0, 120.0]]) + 0.5
+PREVIOUS, CURRENT = 0.2, 0.8
+CUT = 16  # columns left and right, and twice as many rows at the bottom
+CHUNK = 32
+# Layers of the training network that the published loader passes over.
+UNUSED = ("mouth_fc", "headpose_fc", "classifier", "to_feature", "to_embed")
+
+
+def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """The (2, 3) matrix of the rotation, scale and shift that brings (N, 2) points nearest to others, least squares.
+
+    Umeyama (1991) in the plane, where a point x + iy makes it one complex division.
+    """
+    a, b = (points[:, 0] + 1j * points[:, 1] for points in (source, target))
+    a_mean, b_mean = a.mean(), b.mean()
+    spread = float((np.abs(a - a_mean) ** 2).sum())
+    if spread < 1e-9:
+        raise ValueError("eyes and mouth lie on one point; these are no face landmarks")
+    turn = ((a - a_mean).conj() * (b - b_mean)).sum() / spread
+    shift = b_mean - turn * a_mean
+    return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
+
+
+def alignment(track: FaceTrack) -> np.ndarray:
+    """(F, 2, 3) matrices from pixels of the frames to pixels of 224 x 224, both with centres at half-integers.
+
+    One similarity for the whole clip, from its mean eyes and mouth; then a shift per frame that puts the mouth in its
+    place, smoothed as 0.2 of the previous frame's shift and 0.8 of its own.
+    """
+    points = as_ibug68(track.landmarks, track.scheme).astype(np.float64)
+    three = np.stack([points[:, part].mean(1) for part in (RIGHT_EYE, LEFT_EYE, MOUTH)], axis=1)
+    matrix = similarity(three.mean(0), TEMPLATE)
+    mouths = three[:, 2] @ matrix[:, :2].T + matrix[:, 2]
+    shifts = TEMPLATE[2] - mouths
+    for index in range(1, len(shifts)):
+        shifts[index] = PREVIOUS * shifts[index - 1] + CURRENT * shifts[index]
+    matrices = np.repeat(matrix[None], len(points), axis=0)
+    matrices[:, :, 2] += shifts
+    return matrices
+
+
+def aligned_faces(frames: np.ndarray, matrices: np.ndarray) -> Tensor:
+    """(B, H, W, 3) uint8 frames and their (B, 2, 3) matrices -> (B, 3, 224, 224) float32 in [-1, 1].
+
+    Bilinear as in the original, black outside the frame; then the cut, enlarged back to 224.
+    """
+    warped = []
+    for frame, matrix in zip(frames, matrices, strict=True):
+        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+        image = Image.fromarray(np.ascontiguousarray(frame)).transform(
+            (INPUT_SIZE, INPUT_SIZE), Image.Transform.AFFINE, tuple(inverse.ravel()), Image.Resampling.BILINEAR
+        )
+        warped.append(np.asarray(image)[: INPUT_SIZE - 2 * CUT, CUT : INPUT_SIZE - CUT])
+    faces = torch.from_numpy(np.stack(warped)).permute(0, 3, 1, 2).to(torch.float32)
+    faces = F.interpolate(faces, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
+    return faces.round() / 127.5 - 1  # the original resizes 8-bit pictures
+
+
+def load_fan(state: Any, source: Path) -> FanEncoder:
+    """The frozen network with the weights of a PD-FGC state dict.
+
+    Args:
+        state: what ``motion_model.pth`` holds: key -> tensor.
+        source: the file, for messages.
+
+    Raises:
+        WrongWeights: if it is something else, or keys are missing or have other shapes, with their names.
+
+    Warns:
+        UserWarning: naming keys that are neither the network's nor known to be unused.
+    """
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WrongWeights(
+            f"{source}: holds {type(state).__name__}, expected a plain state dict (key -> tensor); "
+            "use checkpoints/motion_model.pth of PD-FGC"
+        )
+    network = FanEncoder()
+    wanted = network.state_dict()
+    missing = sorted(key for key in wanted if key not in state)
+    if missing:
+        raise WrongWeights(
+            f"{source}: lacks {len(missing)} of the {len(wanted)} tensors of PD-FGC's motion encoder, first "
+            f"{', '.join(missing[:3])}; expected checkpoints/motion_model.pth of PD-FGC"
+        )
+    shapes = [key for key in wanted if tuple(state[key].shape) != tuple(wanted[key].shape)]
+    if shapes:
+        key = shapes[0]
+        raise WrongWeights(
+            f"{source}: {len(shapes)} tensors have other shapes, first {key}: {tuple(state[key].shape)} instead of "
+            f"{tuple(wanted[key].shape)}; expected checkpoints/motion_model.pth of PD-FGC"
+        )
+    extra = sorted(key for key in state if key not in wanted and not any(part in key for part in UNUSED))
+    if extra:
+        warnings.warn(f"{source}: passed over {len(extra)} unknown tensors: {', '.join(extra[:5])}", stacklevel=2)
+    network.load_state_dict({key: state[key] for key in wanted})
+    return network.eval().requires_grad_(False)
+
+
+class PDFGCMotion:
+    """``MotionEncoder`` on PD-FGC: lip latent 512, expression latent 30, or 36 with the eyes.
+
+    Args:
+        features: ``emo`` for the emotion latent alone, ``emo+eye`` to append gaze and blinks.
+        device: where the network runs.
+
+    Raises:
+        ValueError: for other features.
+        WrongWeights: if the file is not PD-FGC's motion encoder.
+    """
+
+    def __init__(self, features: Literal["emo", "emo+eye"] = "emo", device: str = "cpu") -> None:
+        if features not in ("emo", "emo+eye"):
+            raise ValueError(f"encoders.motion.options.features: expected emo or emo+eye, got {features!r}")
+        path = locate("pdfgc")
+        self.identity = Identity("pdfgc", {"features": features}, {path.name: sha256_of(path)})
+        self.lip_width = MOUTH_WIDTH
+        self.expression_width = EMOTION_WIDTH + (EYE_WIDTH if features == "emo+eye" else 0)
+        self._with_eyes = features == "emo+eye"
+        self._device = torch.device(device)
+        self._network = load_fan(load_pickle(path), path).to(self._device)
+
+    @torch.inference_mode()
+    def __call__(self, frames: np.ndarray, track: FaceTrack) -> tuple[Tensor, Tensor]:
+        """The latents of a clip.
+
+        Args:
+            frames: (F, H, W, 3) uint8 RGB.
+            track: the face in them, any scheme.
+
+        Returns:
+            lip (F, 512) and expression (F, 30 or 36), float32 on the CPU.
+        """
+        matrices = alignment(track)
+        lips, expressions = [], []
+        for start in range(0, len(frames), CHUNK):
+            faces = aligned_faces(frames[start : start + CHUNK], matrices[start : start + CHUNK])
+            _, eye, emotion, mouth = self._network(faces.to(self._device))
+            lips.append(mouth.cpu())
+            expressions.append((torch.cat([emotion, eye], dim=-1) if self._with_eyes else emotion).cpu())
+        return torch.cat(lips), torch.cat(expressions)

@@ -1,0 +1,318 @@
+"""Finds pretrained weights: in ``$EMOTIVETALK_WEIGHTS``, the user's cache, the Hugging Face cache, or by download.
+
+What there is to find is listed in ``weight_sources.py``. Nothing is used before its hash is checked.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from encoders.checkpoints import (
+    MissingWeights,
+    WeightsError,
+    WrongWeights,
+    git_blob_of,
+    load_pickle,
+    load_tensors,
+    sha256_of,
+)
+from encoders.download import HUB, DownloadError, address, download
+from encoders.weight_sources import SOURCES, WeightFile, Weights
+
+PRESETS = ("tiny", "small", "paper", "metrics")
+WEIGHTS: dict[str, Weights] = {weights.name: weights for weights in SOURCES}
+__all__ = [
+    "WEIGHTS",
+    "FetchReport",
+    "MissingWeights",
+    "WeightsError",
+    "WrongWeights",
+    "fetch_preset",
+    "find",
+    "git_blob_of",
+    "load_pickle",
+    "load_tensors",
+    "locate",
+    "sha256_of",
+]
+
+OFFLINE_SWITCHES = ("EMOTIVETALK_OFFLINE", "HF_HUB_OFFLINE")
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What became of one network of a preset.
+
+    Attributes:
+        status: present, fetched, missing, manual (a person has to fetch it) or wrong (another file has its name).
+        detail: where it lies, or what to do.
+    """
+
+    name: str
+    status: str
+    detail: str
+    licence: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether it can be used now."""
+        return self.status in ("present", "fetched")
+
+
+@dataclass(frozen=True)
+class FetchReport:
+    """What became of every network a preset needs."""
+
+    preset: str
+    rows: tuple[Fetched, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the preset now runs without network."""
+        return all(row.ready for row in self.rows)
+
+    def table(self) -> str:
+        """One line per network, then what is left to do."""
+        if not self.rows:
+            return f"preset {self.preset} needs no weights"
+        cells = [(row.name, row.status, row.licence, row.detail if row.ready else "see below") for row in self.rows]
+        widths = [max(len(line[i]) for line in cells) for i in range(3)]
+        lines = [
+            "  ".join([*(text.ljust(w) for text, w in zip(line, widths, strict=False)), line[3]]) for line in cells
+        ]
+        todo = [row for row in self.rows if not row.ready]
+        lines += [f"\n{row.name}: {row.status}\n{row.detail}" for row in todo]
+        return "\n".join([*lines, "", f"{len(self.rows) - len(todo)} of {len(self.rows)} ready"])
+
+
+def locate(name: str) -> Path:
+    """Where the weights called ``name`` lie, fetched first if they have to be.
+
+    Args:
+        name: a name in ``WEIGHTS``.
+
+    Returns:
+        The file; for hub models the folder with their files, as ``from_pretrained`` takes it.
+
+    Raises:
+        KeyError: when no weights have that name.
+        MissingWeights: when they are nowhere and cannot be fetched.
+        WrongWeights: when a file does not have the published hash; it is left as it is and not used.
+    """
+    weights = _known(name)
+    return find(name) or _fetch(weights)
+
+
+def find(name: str) -> Path | None:
+    """The checked weights called ``name`` where they already lie, else None; never touches the network.
+
+    Raises:
+        KeyError: when no weights have that name.
+        WrongWeights: when a file is there that does not have the published hash.
+    """
+    weights = _known(name)
+    for folder in [folder for root in roots() for folder in _folders(weights, root)] + _hub_cache(weights):
+        if all((folder / file.path).is_file() for file in weights.files):
+            for file in weights.files:
+                _check(weights, file, folder / file.path)
+            return folder if weights.folder else folder / weights.files[0].path
+    return None
+
+
+def roots() -> list[Path]:
+    """The folders weights are looked for in: ``$EMOTIVETALK_WEIGHTS`` if set, then the user's cache."""
+    chosen = os.environ.get("EMOTIVETALK_WEIGHTS")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emotivetalk" / "weights"
+    return [Path(chosen).expanduser(), cache] if chosen else [cache]
+
+
+def offline() -> str | None:
+    """The environment variable that forbids downloads, if one does."""
+    for switch in OFFLINE_SWITCHES:
+        if os.environ.get(switch, "").strip().lower() in ("1", "true", "yes", "on"):
+            return switch
+    return None
+
+
+def fetch_preset(preset: str, report: Callable[[str], object] = print) -> FetchReport:
+    """Fetches everything a preset needs, so that it then runs without network.
+
+    Args:
+        preset: tiny, small, paper, or metrics for what evaluation needs.
+        report: receives the lines a person reads.
+
+    Raises:
+        ValueError: for an unknown preset.
+    """
+    if preset not in PRESETS:
+        raise ValueError(f"preset {preset!r} is unknown; there are {', '.join(PRESETS)}")
+    rows = []
+    for weights in WEIGHTS.values():
+        if preset not in weights.presets:
+            continue
+        report(f"{weights.name}: {weights.purpose}")
+        try:
+            found = find(weights.name)
+            status, detail = ("present", str(found)) if found else ("fetched", str(_fetch(weights)))
+        except MissingWeights as error:
+            status, detail = "manual" if weights.manual else "missing", str(error)
+        except WrongWeights as error:
+            status, detail = "wrong", str(error)
+        rows.append(Fetched(weights.name, status, detail, weights.licence))
+    result = FetchReport(preset, tuple(rows))
+    report(result.table())
+    return result
+
+
+def _known(name: str) -> Weights:
+    try:
+        return WEIGHTS[name]
+    except KeyError:
+        raise KeyError(f"no weights are called {name!r}; there are {', '.join(WEIGHTS)}") from None
+
+
+def _folders(weights: Weights, root: Path) -> list[Path]:
+    """Where the files may lie under a weights folder; the first is where they are put."""
+    return [root / weights.folder] if weights.folder else [root, root / weights.name]
+
+
+def _hub_cache(weights: Weights) -> list[Path]:
+    """The snapshot in the local Hugging Face cache, if every file of it is there."""
+    if not weights.repository:
+        return []
+    from huggingface_hub import try_to_load_from_cache
+
+    paths = [
+        try_to_load_from_cache(weights.repository, weights.hub_path(file), revision=weights.revision)
+        for file in weights.files
+    ]
+    return [Path(str(paths[0])).parent] if all(isinstance(path, str) for path in paths) else []
+
+
+def _fetch(weights: Weights) -> Path:
+    """Downloads what is missing into the first weights folder that can be written.
+
+    Raises:
+        MissingWeights: when a file cannot be fetched.
+        WrongWeights: when what arrives does not have the published hash.
+    """
+    if weights.manual:
+        raise MissingWeights(_missing_text(weights, ["not fetched: a program cannot fetch it"]))
+    if switch := offline():
+        raise MissingWeights(_missing_text(weights, [f"not downloaded: {switch} is set"]))
+    root, refusals = _writable_root()
+    if root is None:
+        raise MissingWeights(_missing_text(weights, [f"not downloaded: {text}" for text in refusals]))
+    folder = _folders(weights, root)[0]
+    for file in weights.files:
+        target = folder / file.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.with_name(target.name + ".lock")):
+            if not target.exists():  # another process may have fetched it while this one waited
+                _download(weights, file, target)
+        _check(weights, file, target)
+    return folder if weights.folder else folder / weights.files[0].path
+
+
+def _download(weights: Weights, file: WeightFile, target: Path) -> None:
+    part = target.with_name(target.name + ".part")
+    failures: list[str] = []
+    mismatch: WrongWeights | None = None
+    for url in _urls(weights, file):
+        resumed = part.exists()
+        try:
+            download(url, part)
+            try:
+                _check(weights, file, part)
+            except WrongWeights:
+                part.unlink()
+                if not resumed:
+                    raise
+                download(url, part)  # what was begun may have come from another file
+                _check(weights, file, part)
+        except WrongWeights as error:
+            part.unlink(missing_ok=True)
+            mismatch = WrongWeights(f"{error}\n  It came from {url} and was thrown away.")
+        except DownloadError as error:
+            failures.append(f"not downloaded: {error}")
+        except OSError as error:
+            raise MissingWeights(_missing_text(weights, [f"not downloaded: {part}: {error.strerror}"])) from error
+        else:
+            os.replace(part, target)
+            return
+    if mismatch:
+        raise mismatch
+    raise MissingWeights(_missing_text(weights, failures))
+
+
+def _writable_root() -> tuple[Path | None, list[str]]:
+    refusals = []
+    for root in roots():
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            refusals.append(f"{root} cannot be made ({error.strerror})")
+            continue
+        if os.access(root, os.W_OK | os.X_OK):
+            return root, refusals
+        refusals.append(f"{root} cannot be written")
+    return None, refusals
+
+
+def _urls(weights: Weights, file: WeightFile) -> list[str]:
+    urls = list(file.urls)
+    if weights.repository:
+        urls.append(f"{HUB}/{weights.repository}/resolve/{weights.revision}/{weights.hub_path(file)}")
+    return [address(url) for url in urls]
+
+
+def _missing_text(weights: Weights, reasons: list[str]) -> str:
+    """One error that says everything a person needs to put the files there."""
+    root = _writable_root()[0] or roots()[0]
+    folder = _folders(weights, root)[0]
+    lines = [f"{weights.name} is missing ({weights.purpose}; licence: {weights.licence})"]
+    lines.append("  looked in: " + ", ".join(str(root) for root in roots()))
+    lines += [f"  {reason}" for reason in reasons]
+    for file in weights.files:
+        lines.append(f"  file: {file.path} ({file.hash_text})")
+        lines += [f"    from {url}" for url in _urls(weights, file)]
+    if weights.manual:
+        lines.append(f"  what to do: {weights.manual}")
+    lines.append(f"  put it here: {folder if len(weights.files) > 1 else folder / weights.files[0].path}")
+    if not weights.manual and weights.presets:
+        lines.append(f"  or, with network: python prepare.py task=weights preset={weights.presets[0]}")
+    return "\n".join(lines)
+
+
+def _check(weights: Weights, file: WeightFile, path: Path) -> None:
+    """Raises WrongWeights unless the file has one of its published hashes; without any, everything passes."""
+    if not (file.sha256 or file.git_blob):
+        return
+    size = path.stat().st_size
+    if file.size is not None and size != file.size:
+        raise WrongWeights(
+            f"{path}: is not {weights.name}: expected {file.size} bytes, found {size}\n"
+            "  It was not used and is left as it is; delete it, or put the right file in its place."
+        )
+    # Two sources may publish one hash each; either settles what the file is.
+    if (file.sha256 and sha256_of(path) == file.sha256) or (file.git_blob and git_blob_of(path) == file.git_blob):
+        return
+    found = f"sha256 {sha256_of(path)}" if file.sha256 else f"git blob id {git_blob_of(path)}"
+    raise WrongWeights(
+        f"{path}: is not {weights.name}: expected {file.hash_text}, found {found}{_recognise(path)}\n"
+        "  It was not used and is left as it is; delete it, or put the right file in its place."
+    )
+
+
+def _recognise(path: Path) -> str:
+    """Says which other known network a file is."""
+    hashes = {sha256_of(path), git_blob_of(path)}
+    for other in WEIGHTS.values():
+        if any(file.sha256 in hashes or file.git_blob in hashes for file in other.files):
+            return f", which is {other.name} ({other.purpose})"
+    return ""

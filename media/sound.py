@@ -1,0 +1,151 @@
+"""Sound of any file as mono float32, on the same clock as its pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from media.source import MediaError, NoSound, audio_stream, opened, seconds
+from media.timeline import read_timeline
+
+_SLACK = Fraction(1, 10)  # seconds the decoded sound may end before its packets say
+_JITTER = 0.02  # seconds; timestamps may be off by this much before a gap or an overlap is believed
+
+
+def read_sound(path: str | Path, *, start: float = 0.0, end: float | None = None, rate: int = 16_000) -> np.ndarray:
+    """Reads the sound between two times on the clip's clock, the one ``read_frames`` uses.
+
+    Channels are averaged, then resampled by libswresample. Sound that starts after the pictures is preceded by
+    zeros, and gaps in its timestamps are filled with zeros; what an encoder added before the first sample is dropped.
+    Nothing is added at the end: when the sound ends before ``end``, the result is shorter.
+
+    Args:
+        path: any container and codec FFmpeg reads; the content decides, not the file's name.
+        start: seconds on the clip's clock.
+        end: seconds; None for the end of the sound.
+        rate: samples per second of the result.
+
+    Returns:
+        (S,) float32 in [-1, 1], S = round((min(end, end of the sound) - start) * rate). ``sound_duration`` gives the
+        end of the sound by its packets; where an encoder filled the last packet (MP3), decoding ends some ms earlier.
+
+    Raises:
+        NoSound: when the file has no sound track.
+        MediaError: when the sound is damaged, or ends before ``start``.
+        ValueError: when ``start`` is negative or not before ``end``.
+    """
+    if start < 0 or (end is not None and end <= start):
+        raise ValueError(f"expected 0 <= start < end, found start={start}, end={end}")
+    timeline = read_timeline(path)
+    path = timeline.path
+    if timeline.sounds is None:
+        raise NoSound(f"{path}: has no sound track")
+    begin = Fraction(start).limit_denominator(1_000_000)
+    stop = timeline.sounds.end - timeline.zero
+    if end is not None:
+        stop = min(stop, Fraction(end).limit_denominator(1_000_000))
+    if stop <= begin:
+        raise MediaError(
+            f"{path}: its sound ends at {float(stop):.3f} s, before {start:.3f} s where reading should start"
+        )
+    samples, source_rate, seconds = _decode(path, begin + timeline.zero, stop + timeline.zero)
+    samples = resample(samples, source_rate, rate)
+    length = round(seconds * rate)
+    return np.clip(samples[rate : rate + length], -1.0, 1.0)
+
+
+def resample(samples: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
+    """Changes the rate of (S,) float32 with libswresample; (ceil(S * rate / source_rate),) float32."""
+    length = -(-len(samples) * rate // source_rate)
+    if source_rate == rate:
+        return samples
+    resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+    done = []
+    for block in np.array_split(samples, max(1, len(samples) // source_rate)):
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block)[None], format="fltp", layout="mono")
+        frame.sample_rate = source_rate
+        done += resampler.resample(frame)
+    done += resampler.resample(None)
+    out = np.concatenate([frame.to_ndarray()[0] for frame in done])
+    return np.pad(out, (0, max(0, length - len(out))))[:length]
+
+
+def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int, Fraction]:
+    """The mean of the channels from one second before ``start`` to one second after ``stop``.
+
+    Returns that, its rate, and how many seconds after ``start`` the sound ends, at most up to ``stop``. The seconds
+    around give the resampler what lies beyond the cut. Times are on the file's own clock.
+    """
+    room: np.ndarray | None = None
+    rate = expected = reached = 0
+    errors: list[str] = []
+    for frame, gapless in _frames(path, start, stop, errors):
+        if room is None:
+            rate = frame.sample_rate
+            room = np.zeros(round((stop - start) * rate) + 2 * rate, np.float32)
+            expected = _position(frame, start, rate)
+        if frame.sample_rate != rate:
+            raise MediaError(f"{path}: its sample rate changes from {rate} to {frame.sample_rate}; re-encode it")
+        place = _position(frame, start, rate) if frame.pts is not None else expected
+        if abs(place - expected) <= _JITTER * rate:
+            place = expected
+        elif gapless and place > max(expected, rate):
+            errors.append(f"a part is missing at {float(Fraction(place, rate) - 1 + start):.2f} s")
+        mono = _mono(frame)
+        expected = place + len(mono)
+        mono = mono[max(0, -place) :]
+        place = max(0, place)
+        mono = mono[: max(0, len(room) - place)]
+        room[place : place + len(mono)] = mono
+        reached = max(reached, place + len(mono))
+        if reached >= len(room):
+            break
+    span = stop - start
+    got = min(Fraction(max(0, reached - rate), rate or 1), span)
+    if errors or room is None or got < span - _SLACK:
+        why = errors[0] if errors else "it ends early"
+        raise MediaError(
+            f"{path}: its sound is damaged ({why}): {float(got):.2f} of {float(span):.2f} s could be decoded; "
+            "fetch or copy it again"
+        )
+    if not np.isfinite(room).all():
+        raise MediaError(f"{path}: its sound holds values that are not numbers; export it again")
+    return room, rate, got
+
+
+def _position(frame: av.AudioFrame, start: Fraction, rate: int) -> int:
+    """Index of a frame's first sample in a buffer that begins one second before ``start``."""
+    time = seconds(frame.pts, frame.time_base) if frame.pts is not None else start
+    return round((time - start + 1) * rate)
+
+
+def _frames(path: Path, start: Fraction, stop: Fraction, errors: list[str]) -> Iterator[tuple[av.AudioFrame, bool]]:
+    """Decodes from the beginning, always: seeking is inexact in MP3 and disturbs the first frames of others.
+
+    Yields each frame, and whether a gap before it can only be damage.
+    """
+    with opened(path) as container:
+        gapless = container.format.name in ("flac", "ogg")  # their demuxers leave out what is damaged
+        stream = audio_stream(container, path)
+        stream.codec_context.options = {"err_detect": "crccheck"}
+        try:
+            for packet in container.demux(stream):
+                try:
+                    yield from ((frame, gapless) for frame in packet.decode())
+                except av.FFmpegError as error:
+                    time = seconds(packet.pts, packet.time_base) if packet.pts is not None else start
+                    if start <= time < stop:
+                        errors.append(f"{error.strerror or error} at {float(time):.2f} s")
+        except av.FFmpegError as error:
+            errors.append(str(error.strerror or error))
+
+
+def _mono(frame: av.AudioFrame) -> np.ndarray:
+    """(S,) float32: the mean of the channels of one decoded frame."""
+    converter = av.AudioResampler(format="fltp", layout=frame.layout, rate=frame.sample_rate)
+    planes = [piece.to_ndarray() for piece in (*converter.resample(frame), *converter.resample(None))]
+    return np.concatenate(planes, axis=1).mean(0, dtype=np.float32)

@@ -1,0 +1,239 @@
+"""Writing MP4: H.264 pictures and AAC sound, streamed, the same bytes for the same input."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import av
+import numpy as np
+
+from media.source import MediaError
+
+_THREADS = 1  # x264 gives other bytes for another number of threads; more writers run beside each other instead
+_AUDIO_BITS = 64_000  # per second
+_AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+
+
+class VideoWriter:
+    """Writes a video frame by frame; a context manager.
+
+    The file appears under its name only when everything is written: until then it has a temporary name in the same
+    folder, which is removed when the block is left by an exception (an interrupt from the keyboard too). The sound
+    becomes exactly as long as the pictures: silence is added to a shorter one, a longer one is cut.
+
+    Args:
+        path: where to write; an existing file is replaced.
+        size: (width, height) in pixels, both even.
+        fps: frames per second.
+        sound: (S,) float32 mono in [-1, 1], or None for no sound track.
+        sound_rate: samples per second of the sound.
+        crf: x264's constant quality, 0 (lossless) to 51; 18 looks like the source.
+        metadata: names and texts to store in the file.
+
+    Raises:
+        MediaError: when the folder cannot be written, the disk is full, or no frame was written.
+        ValueError: when the size is odd, or frames or sound have another shape or type.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        size: tuple[int, int],
+        fps: float = 25.0,
+        sound: np.ndarray | None = None,
+        sound_rate: int = 16_000,
+        crf: int = 18,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        self.path = Path(os.path.abspath(path))
+        self._partial = self.path.with_name(f".{self.path.name[:100]}.{secrets.token_hex(4)}.partial")
+        self._settings = (size, fps, sound, sound_rate, crf, metadata)
+        _check_settings(*self._settings[:4])
+        self._muxer: _Muxer | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._partial.touch()  # says plainly why a folder cannot be written
+            self._muxer = _Muxer(str(self._partial), *self._settings)
+        except (OSError, av.FFmpegError) as error:
+            self._discard()
+            raise MediaError(
+                f"{self.path}: cannot be written ({_reason(error)}); choose a folder that exists and can be written"
+            ) from error
+        except BaseException:
+            self._discard()
+            raise
+        return self
+
+    def write(self, frame: np.ndarray) -> None:
+        """Adds one (H, W, 3) uint8 RGB frame."""
+        if self._muxer is None:
+            raise RuntimeError("VideoWriter.write is for use inside its with block")
+        try:
+            self._muxer.write(frame)
+        except (OSError, av.FFmpegError) as error:
+            raise self._failed(error) from error
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._muxer is not None
+        if kind is not None:
+            self._discard()
+            return
+        try:
+            self._muxer.close()
+            os.replace(self._partial, self.path)
+        except (OSError, av.FFmpegError) as problem:
+            self._discard()
+            raise self._failed(problem) from problem
+        except BaseException:
+            self._discard()
+            raise
+
+    def _failed(self, error: Exception) -> MediaError:
+        return MediaError(
+            f"{self.path}: writing failed ({_reason(error)}); make room on the disk or choose another folder"
+        )
+
+    def _discard(self) -> None:
+        if self._muxer is not None:
+            self._muxer.abandon()
+        with contextlib.suppress(OSError):
+            self._partial.unlink(missing_ok=True)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)
+
+
+def encode_video(
+    frames: Iterable[np.ndarray],
+    *,
+    fps: float = 25.0,
+    sound: np.ndarray | None = None,
+    sound_rate: int = 16_000,
+    crf: int = 18,
+) -> bytes:
+    """The bytes of an MP4, for small clips kept in a shard: equal input gives equal bytes.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB, even sizes, at least one.
+        fps: frames per second.
+        sound: (S,) float32 mono in [-1, 1]; made as long as the pictures.
+        sound_rate: samples per second of the sound.
+        crf: x264's constant quality.
+
+    Raises:
+        ValueError: when there is no frame, a size is odd, or sizes differ.
+    """
+    file = io.BytesIO()
+    muxer: _Muxer | None = None
+    for frame in frames:
+        if muxer is None:
+            size = (frame.shape[1], frame.shape[0])
+            _check_settings(size, fps, sound, sound_rate)
+            muxer = _Muxer(file, size, fps, sound, sound_rate, crf, None)
+        muxer.write(frame)
+    if muxer is None:
+        raise ValueError("expected at least one frame, found none")
+    muxer.close()
+    return file.getvalue()
+
+
+def _check_settings(size: tuple[int, int], fps: float, sound: np.ndarray | None, sound_rate: int) -> None:
+    if size[0] % 2 or size[1] % 2 or min(size) < 2:
+        raise ValueError(f"H.264 in yuv420p needs an even width and height, found {size[0]}x{size[1]}; crop or pad")
+    if fps <= 0:
+        raise ValueError(f"expected fps > 0, found {fps}")
+    if sound is None:
+        return
+    if sound.ndim != 1 or sound.dtype != np.float32:
+        raise ValueError(f"expected sound of shape (S,) float32, found {sound.shape} {sound.dtype}")
+    if not np.isfinite(sound).all():
+        raise ValueError("the sound holds values that are not numbers")
+    if sound_rate not in _AAC_RATES:
+        raise ValueError(f"AAC cannot store {sound_rate} samples per second; resample to one of {_AAC_RATES}")
+
+
+class _Muxer:
+    """Encodes into a file or into memory; sound follows the pictures closely, so that neither waits in memory."""
+
+    def __init__(
+        self,
+        file: str | io.BytesIO,
+        size: tuple[int, int],
+        fps: float,
+        sound: np.ndarray | None,
+        sound_rate: int,
+        crf: int,
+        metadata: Mapping[str, str] | None,
+    ) -> None:
+        self.size = size
+        self.rate = Fraction(fps).limit_denominator(100_000)
+        self.sound, self.sound_rate = sound, sound_rate
+        self.frames = self.heard = 0
+        self.container = av.open(
+            file,
+            "w",
+            format="mp4",
+            # The index goes to the front where FFmpeg can open the file again to move it there.
+            options={"movflags": "+use_metadata_tags" + "+faststart" * isinstance(file, str), "fflags": "+bitexact"},
+        )
+        self.container.metadata.update(metadata or {})
+        self.video = self.container.add_stream("libx264", rate=self.rate)
+        self.video.width, self.video.height = size
+        self.video.pix_fmt = "yuv420p"
+        self.video.codec_context.thread_count = _THREADS
+        self.video.options = {"crf": str(crf), "flags": "+bitexact"}
+        self.audio = None
+        if sound is not None:
+            self.audio = self.container.add_stream("aac", rate=sound_rate, layout="mono")
+            self.audio.bit_rate = _AUDIO_BITS
+            self.audio.options = {"flags": "+bitexact"}
+
+    def write(self, frame: np.ndarray) -> None:
+        """Encodes one frame and the sound that belongs to it."""
+        width, height = self.size
+        if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
+            raise ValueError(f"expected a frame of shape {(height, width, 3)} uint8, found {frame.shape} {frame.dtype}")
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture.pts, picture.time_base = self.frames, 1 / self.rate
+        self.frames += 1
+        self.container.mux(self.video.encode(picture))
+        self._say()
+
+    def _say(self) -> None:
+        """Encodes the sound up to the end of the pictures so far, silence where there is none."""
+        if self.sound is None or self.audio is None:
+            return
+        until = round(self.frames * self.sound_rate / self.rate)
+        samples = self.sound[self.heard : until].clip(-1, 1)
+        samples = np.pad(samples, (0, until - self.heard - len(samples)))
+        block = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        block.sample_rate, block.pts, block.time_base = self.sound_rate, self.heard, Fraction(1, self.sound_rate)
+        self.heard = until
+        self.container.mux(self.audio.encode(block))
+
+    def close(self) -> None:
+        """Writes what the encoders still hold, and the index."""
+        if not self.frames:
+            raise ValueError("expected at least one frame, found none")
+        self.container.mux(self.video.encode())
+        if self.audio is not None:
+            self.container.mux(self.audio.encode())
+        self.container.close()
+
+    def abandon(self) -> None:
+        """Closes the file, whatever state it is in."""
+        with contextlib.suppress(Exception):
+            self.container.close()

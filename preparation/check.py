@@ -1,0 +1,182 @@
+"""``prepare.py task=check``: are these shards what their index and the schema say?
+
+Everything a training run relies on is read and compared: sizes and hashes, members and offsets, shapes, dtypes, finite
+values, boxes, sound length, keys that occur twice, and speakers on both sides of a split.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from datamodules.checks import SHARED_SPEAKERS
+from datamodules.schema import (
+    OPTIONAL_MEMBERS,
+    PORTRAIT_SIZE,
+    PORTRAITS,
+    REQUIRED_MEMBERS,
+    SAMPLES_PER_FRAME,
+    SCHEMA_VERSION,
+    SPLITS,
+    Index,
+    SampleEntry,
+    ShardEntry,
+)
+from media import decode_flac
+from preparation.writer import file_sha256
+
+
+def check(folder: Path, on_shard: Callable[[], None] = lambda: None) -> list[str]:
+    """Every problem found in a folder of shards, each one line that names the file; empty when all is well.
+
+    Raises:
+        ShardError: when there is no readable index.
+    """
+    index = Index.read(folder)
+    problems = list(_index_problems(index))
+    samples: dict[str, dict[str, SampleEntry]] = defaultdict(dict)
+    for sample in index.samples:
+        samples[sample.shard][sample.key] = sample
+    known = {shard.name for shard in index.shards}
+    problems += [f"index.json: shard {name} is used but not listed" for name in samples.keys() - known]
+    problems += [
+        f"{path.name}: not in index.json; run prepare.py task=merge"
+        for path in sorted(folder.glob("*.tar"))
+        if path.name not in known
+    ]
+    for shard in index.shards:
+        problems += _shard_problems(folder, index, shard, samples[shard.name])
+        on_shard()
+    return problems
+
+
+def _index_problems(index: Index) -> Iterator[str]:
+    seen: set[str] = set()
+    splits: dict[str, set[str]] = defaultdict(set)
+    for sample in index.samples:
+        if sample.key in seen:
+            yield f"index.json: key {sample.key} occurs twice"
+        seen.add(sample.key)
+        if sample.split not in SPLITS:
+            yield f"index.json: {sample.key} has split {sample.split}, expected one of {', '.join(SPLITS)}"
+        splits[sample.speaker].add(sample.split)
+    for speaker, found in sorted(splits.items()):
+        if len(found) > 1 and (index.dataset, index.split) not in SHARED_SPEAKERS:
+            yield f"index.json: speaker {speaker} is on several sides of the split: {', '.join(sorted(found))}"
+    frames = sum(sample.frames for sample in index.samples)
+    if index.latent.frames != frames:
+        yield f"index.json: latent statistics are over {index.latent.frames} frames, the samples have {frames}"
+    channels = index.dimensions.latent_channels
+    if len(index.latent.mean) != channels or len(index.latent.std) != channels:
+        yield f"index.json: latent statistics have {len(index.latent.mean)} channels, expected {channels}"
+
+
+def _shard_problems(folder: Path, index: Index, shard: ShardEntry, samples: dict[str, SampleEntry]) -> Iterator[str]:
+    path = folder / shard.name
+    if not path.is_file():
+        yield f"{shard.name}: missing; run its part of prepare.py again"
+        return
+    size = path.stat().st_size
+    if size != shard.bytes:
+        yield f"{shard.name}: {size} bytes, index.json says {shard.bytes}; it was cut short or changed"
+        return
+    if file_sha256(path) != shard.sha256:
+        yield f"{shard.name}: sha256 differs from index.json; its content was changed"
+    if shard.samples != len(samples):
+        yield f"{shard.name}: index.json counts {shard.samples} samples and lists {len(samples)}"
+    found: dict[str, dict[str, bytes]] = defaultdict(dict)
+    try:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                yield from _member_problems(shard.name, member, samples)
+                key, _, name = member.name.partition(".")
+                if name in found[key]:
+                    yield f"{shard.name}: member {member.name} occurs twice"
+                if found.keys() - {key}:  # a sample's members stand together: the one before is complete
+                    for done in list(found.keys() - {key}):
+                        yield from _sample_problems(shard.name, index, samples.pop(done, None), done, found.pop(done))
+                extracted = tar.extractfile(member)
+                found[key][name] = extracted.read() if extracted else b""
+    except (tarfile.TarError, EOFError) as error:
+        yield f"{shard.name}: not a readable tar ({error})"
+        return
+    for done, members in found.items():
+        yield from _sample_problems(shard.name, index, samples.pop(done, None), done, members)
+    for key in samples:
+        yield f"{shard.name}: {key} is in index.json but not in the shard"
+
+
+def _member_problems(shard: str, member: tarfile.TarInfo, samples: dict[str, SampleEntry]) -> Iterator[str]:
+    parts = PurePosixPath(member.name)
+    if not member.isreg() or parts.is_absolute() or len(parts.parts) != 1 or ".." in parts.parts:
+        yield f"{shard}: member name {member.name!r} is not a plain file name; do not unpack this file"
+        return
+    key, _, name = member.name.partition(".")
+    if name not in (*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS):
+        yield f"{shard}: unknown member {member.name}"
+    elif key in samples and samples[key].members.get(name) != (member.offset_data, member.size):
+        yield f"{shard}: {member.name} is at {(member.offset_data, member.size)}, not where index.json says"
+
+
+def _sample_problems(
+    shard: str, index: Index, entry: SampleEntry | None, key: str, members: dict[str, bytes]
+) -> Iterator[str]:
+    where = f"{shard}: {key}"
+    if entry is None:
+        yield f"{where} is in the shard but not in index.json"
+        return
+    missing = [name for name in REQUIRED_MEMBERS if name not in members]
+    if missing:
+        yield f"{where} lacks {', '.join(missing)}"
+        return
+    try:
+        meta = json.loads(members["meta.json"])
+        arrays = {
+            name: np.load(io.BytesIO(data), allow_pickle=False)
+            for name, data in members.items()
+            if name.endswith(".npy")
+        }
+        sound = decode_flac(members["speech.flac"])
+    except Exception as error:  # whatever a damaged member raises, it is this sample's problem
+        yield f"{where} cannot be decoded ({type(error).__name__}: {error})"
+        return
+    if meta["schema"] > SCHEMA_VERSION:
+        yield f"{where} was written by a newer version (schema {meta['schema']})"
+    for name in ("key", "frames", "speaker", "split", "emotion", "level", "view"):
+        if meta[name] != getattr(entry, name):
+            yield f"{where} meta.json has {name} {meta[name]}, index.json {getattr(entry, name)}"
+    yield from _array_problems(where, index, entry.frames, arrays)
+    if len(sound) != entry.frames * SAMPLES_PER_FRAME:
+        yield f"{where} speech.flac has {len(sound)} samples, expected {entry.frames * SAMPLES_PER_FRAME}"
+    if not all(0 <= frame < entry.frames for frame in meta["portrait_frames"]):
+        yield f"{where} portrait_frames {meta['portrait_frames']} lie outside its {entry.frames} frames"
+
+
+def _array_problems(where: str, index: Index, frames: int, arrays: dict[str, np.ndarray]) -> Iterator[str]:
+    size = index.dimensions
+    expected: dict[str, tuple[tuple[int, ...], type]] = {
+        "latent.npy": ((frames, size.latent_channels, size.latent_size, size.latent_size), np.float16),
+        "audio.npy": ((frames, size.audio_layers, size.audio_width), np.float16),
+        "lip.npy": ((frames, size.lip_width), np.float32),
+        "expression.npy": ((frames, size.expression_width), np.float32),
+        "boxes.npy": ((frames, 2, 4), np.float32),
+        "portraits.npy": ((PORTRAITS, PORTRAIT_SIZE, PORTRAIT_SIZE, 3), np.uint8),
+    }
+    for name, (shape, dtype) in expected.items():
+        array = arrays[name]
+        if array.shape != shape or array.dtype != dtype:
+            yield f"{where} {name} is {array.dtype}{array.shape}, expected {np.dtype(dtype)}{shape}"
+        elif dtype != np.uint8 and not np.isfinite(array).all():
+            yield f"{where} {name} holds NaN or infinite values"
+    boxes = arrays["boxes.npy"]
+    if boxes.shape == (frames, 2, 4) and np.isfinite(boxes).all():
+        empty = (boxes[..., 2:] <= boxes[..., :2]).any()
+        outside = boxes.min() < 0 or boxes.max() > index.frame_size
+        if empty or outside:
+            yield f"{where} boxes.npy has {'an empty box' if empty else 'a box outside the frame'}"

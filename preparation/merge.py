@@ -1,0 +1,125 @@
+"""From the records of finished shards to ``index.json`` and ``report.json``.
+
+The latent statistics are merged from float64 sums in shard order, so the index has the same bytes however the work
+was divided.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.schema import (
+    INDEX_NAME,
+    Dimensions,
+    Index,
+    LatentStatistics,
+    ShardEntry,
+    ShardError,
+    sample_entry,
+)
+from encoders.protocols import Identity
+from preparation.plan import Plan, PlannedShard
+from preparation.report import step_seconds
+from preparation.run import RECORD_SCHEMA, record_path
+from preparation.writer import write_atomically
+
+REPORT_NAME = "report.json"
+REPORT_SCHEMA = 1
+
+
+def read_record(output: Path, shard: str) -> dict[str, Any] | None:
+    """The record of a shard, or None while it is not finished.
+
+    Raises:
+        ShardError: when it is damaged or from a newer version.
+    """
+    path = record_path(output, shard)
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if record["schema"] > RECORD_SCHEMA:
+            raise ShardError(f"{path}: written by a newer version (schema {record['schema']}); update emotivetalk")
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ShardError(f"{path}: damaged ({error!r}); delete it and run prepare.py again") from error
+    return record
+
+
+def unfinished(output: Path, shards: Sequence[PlannedShard]) -> list[str]:
+    """Names of those shards that are not written yet."""
+    return [shard.name for shard in shards if not record_path(output, shard.name).exists()]
+
+
+def merge(output: Path, plan: Plan) -> Index | None:
+    """Writes ``index.json`` and ``report.json`` from all records of a finished plan.
+
+    Returns:
+        The index, or None, and no file, where no clip was kept.
+
+    Raises:
+        ShardError: when a shard is unfinished or missing, or parts used different encoders.
+    """
+    waiting = unfinished(output, plan.shards)
+    if waiting:
+        raise ShardError(
+            f"{output}: {len(waiting)} of {len(plan.shards)} shards are not finished ({', '.join(waiting[:5])}"
+            f"{', ...' if len(waiting) > 5 else ''}); run the missing parts of prepare.py first"
+        )
+    records = [record for shard in plan.shards if (record := read_record(output, shard.name)) is not None]
+    write_report(output, plan, records)
+    kept = [record for record in records if record["shard"] is not None]
+    if not kept:
+        return None
+    for record in kept:
+        if record["encoders"] != kept[0]["encoders"]:
+            raise ShardError(
+                f"{record_path(output, record['shard']['name'])}: its encoders {record['encoders']} are not those of "
+                f"{kept[0]['shard']['name']} {kept[0]['encoders']}; delete the record and run its part again"
+            )
+        path = output / record["shard"]["name"]
+        if not path.is_file() or path.stat().st_size != record["shard"]["bytes"]:
+            raise ShardError(f"{path}: missing or not {record['shard']['bytes']} bytes as written; delete "
+                             f"{record_path(output, path.name)} and run its part again")  # fmt: skip
+    count, total, squares = np.sum([record["latent_sums"] for record in kept], axis=0)
+    mean = total / count
+    samples = tuple(sample_entry(sample) for record in kept for sample in record["samples"])
+    index = Index(
+        dataset=plan.settings["dataset"]["name"],
+        preset=plan.settings["preset"],
+        frame_size=plan.settings["frame_size"],
+        encoders={kind: Identity(**identity) for kind, identity in kept[0]["encoders"].items()},
+        dimensions=Dimensions(**kept[0]["dimensions"]),
+        codec_scale=kept[0]["codec_scale"],
+        shards=tuple(ShardEntry(**record["shard"]) for record in kept),
+        samples=samples,
+        split=plan.settings["dataset"]["split"],
+        latent=LatentStatistics(
+            mean=tuple(mean.tolist()),
+            std=tuple(np.sqrt(np.maximum(squares / count - mean**2, 0)).tolist()),
+            frames=sum(sample.frames for sample in samples),
+        ),
+    )
+    write_atomically(output / INDEX_NAME, index.to_json().encode())
+    return index
+
+
+def write_report(output: Path, plan: Plan, records: list[dict[str, Any]]) -> None:
+    """Writes ``report.json``: every clip with its status, and where the time went."""
+    clips = sorted((clip for record in records for clip in record["clips"]), key=lambda clip: clip["key"])
+    report = {
+        "schema": REPORT_SCHEMA,
+        "dataset": plan.settings["dataset"]["name"],
+        "preset": plan.settings["preset"],
+        "counts": dict(Counter(clip["status"] for clip in clips)),
+        "reasons": dict(Counter(clip["reason"] for clip in clips if clip["reason"])),
+        "frames": sum(clip["frames"] for clip in clips if clip["status"] == "kept"),
+        "step_seconds": {step: round(spent, 3) for step, spent in step_seconds(clips).items()},
+        "clips": clips,
+    }
+    write_atomically(output / REPORT_NAME, (json.dumps(report, indent=1) + "\n").encode())

@@ -1,0 +1,224 @@
+"""The plan: which clip goes into which shard, fixed before anything is encoded.
+
+Because the plan depends on the sources and the settings alone, any number of parts, workers and restarts write the
+same shards. Long videos are cut here into equal pieces; clips are spread over the shards by a hash of their keys, so
+that one shard holds many speakers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from configs.schema import PrepareConfig
+from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, ShardError
+from encoders.protocols import FPS
+from media import MediaError, probe
+from preparation.clips import ClipSource, Reason, media_problem
+from preparation.writer import write_atomically
+
+PLAN_SCHEMA = 1
+PARTS_FOLDER = "parts"
+PLAN_NAME = "plan.json"
+
+
+@dataclass(frozen=True)
+class PlannedShard:
+    """One shard to be: its file name and its clips, in writing order."""
+
+    name: str
+    clips: tuple[ClipSource, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All shards of an output folder.
+
+    Attributes:
+        settings: everything that decides the shards' bytes.
+        found: keys of the clips as found, before long ones were cut.
+        frames: estimated number of frames per clip key, for the progress bar.
+    """
+
+    settings: dict[str, Any]
+    found: tuple[str, ...]
+    shards: tuple[PlannedShard, ...]
+    frames: dict[str, int]
+
+    def part(self, index: int, parts: int) -> tuple[PlannedShard, ...]:
+        """The shards that part ``index`` (from 0) of ``parts`` owns: every parts-th one."""
+        return self.shards[index::parts]
+
+
+def settings_of(config: PrepareConfig) -> dict[str, Any]:
+    """What decides the shards' bytes, besides the sources: the configuration without the things that do not."""
+    settings = asdict(config)
+    for key in ("task", "source", "output", "part", "workers", "device", "max_rejected", "clip_timeout"):
+        del settings[key]
+    return settings
+
+
+def bytes_per_frame(dimensions: Dimensions) -> int:
+    """Estimated stored size of one frame, bytes: latent and audio in float16, motion in float32, FLAC at about half."""
+    latent = dimensions.latent_channels * dimensions.latent_size**2 * 2
+    audio = dimensions.audio_layers * dimensions.audio_width * 2
+    motion = (dimensions.lip_width + dimensions.expression_width) * 4
+    return latent + audio + motion + SAMPLES_PER_FRAME
+
+
+def make_plan(
+    config: PrepareConfig,
+    clips: Sequence[ClipSource],
+    dimensions: Dimensions,
+    on_probed: Callable[[], None] = lambda: None,
+) -> Plan:
+    """Cuts long clips, estimates sizes and fills shards of about ``config.shard_bytes``.
+
+    Args:
+        config: settings of the run.
+        clips: as found, with unique keys.
+        dimensions: sizes the encoders declare.
+        on_probed: called once per clip, for a progress bar.
+    """
+    assert config.dataset is not None
+    with ThreadPoolExecutor(8) as pool:
+        probed = pool.map(lambda clip: _cut(clip, config.max_seconds), clips)
+        pieces = []
+        for cut in probed:
+            pieces.extend(cut)
+            on_probed()
+    pieces.sort(key=lambda piece: hashlib.sha256(piece[0].key.encode()).digest())
+    fixed = PORTRAITS * PORTRAIT_SIZE**2 * 3
+    shards: list[list[ClipSource]] = [[]]
+    filled = 0
+    for clip, seconds in pieces:
+        size = fixed + math.ceil(seconds * FPS) * bytes_per_frame(dimensions)
+        if shards[-1] and filled + size > config.shard_bytes:
+            shards.append([])
+            filled = 0
+        shards[-1].append(clip)
+        filled += size
+    return Plan(
+        settings=settings_of(config),
+        found=tuple(clip.key for clip in clips),
+        shards=tuple(
+            PlannedShard(f"{config.dataset.name}-{number:05d}.tar", tuple(members))
+            for number, members in enumerate(shards)
+        ),
+        frames={clip.key: math.ceil(seconds * FPS) for clip, seconds in pieces},
+    )
+
+
+def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]:
+    """The clip as (piece, seconds) of at most ``max_seconds``; a file that cannot be probed stays one piece."""
+    if clip.problem is not None:
+        return [(clip, 0.0)]
+    try:
+        duration = probe(clip.path).duration
+    except MediaError as error:
+        why = media_problem(clip, error)
+        return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
+    end = duration if clip.end is None else min(clip.end, duration)
+    seconds = end - clip.start
+    if seconds <= 0:
+        detail = f"starts at {clip.start:g} s, but {clip.name} ends at {duration:.2f} s"
+        return [(replace(clip, problem=Reason.TOO_SHORT, problem_detail=detail), 0.0)]
+    pieces = math.ceil(round(seconds * FPS) / (max_seconds * FPS))  # in frames: 20.001 s is not two clips
+    if pieces <= 1:
+        return [(clip, seconds)]
+    marks = [clip.start + math.floor(seconds * FPS * piece / pieces) / FPS for piece in range(pieces)]
+    ends: list[float | None] = [*marks[1:], clip.end]
+    return [
+        (
+            replace(clip, key=f"{clip.key}_{piece:03d}", name=f"{clip.name}[{piece}]", start=start, end=stop),
+            (end if stop is None else stop) - start,
+        )
+        for piece, (start, stop) in enumerate(zip(marks, ends, strict=True))
+    ]
+
+
+def read_plan(output: Path) -> Plan | None:
+    """The plan of an output folder, or None where there is none yet.
+
+    Raises:
+        ShardError: when the file is damaged or from a newer version.
+    """
+    path = output / PARTS_FOLDER / PLAN_NAME
+    if not path.exists():
+        return None
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["schema"] > PLAN_SCHEMA:
+            raise ShardError(f"{path}: written by a newer version (plan schema {raw['schema']}); update emotivetalk")
+        return Plan(
+            settings=raw["settings"],
+            found=tuple(raw["found"]),
+            shards=tuple(
+                PlannedShard(shard["name"], tuple(_clip_from_json(clip) for clip in shard["clips"]))
+                for shard in raw["shards"]
+            ),
+            frames=raw["frames"],
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise ShardError(f"{path}: damaged ({error!r}); start again with an empty output folder") from error
+
+
+def write_plan(output: Path, plan: Plan) -> None:
+    """Writes the plan; parts that start together write the same bytes, so the last rename wins harmlessly."""
+    raw = {
+        "schema": PLAN_SCHEMA,
+        "settings": plan.settings,
+        "found": plan.found,
+        "frames": plan.frames,
+        "shards": [{"name": shard.name, "clips": [asdict(clip) for clip in shard.clips]} for shard in plan.shards],
+    }
+    text = json.dumps(raw, indent=1, sort_keys=True, default=str)
+    write_atomically(output / PARTS_FOLDER / PLAN_NAME, text.encode())
+
+
+def _clip_from_json(raw: dict[str, Any]) -> ClipSource:
+    for key in ("path", "audio", "factors"):
+        raw[key] = None if raw[key] is None else Path(raw[key])
+    raw["crop"] = None if raw["crop"] is None else tuple(raw["crop"])
+    raw["notes"] = tuple(raw["notes"])
+    raw["problem"] = None if raw["problem"] is None else Reason(raw["problem"])
+    return ClipSource(**raw)
+
+
+def require_same_plan(plan: Plan, config: PrepareConfig, clips: Iterable[ClipSource], output: Path) -> None:
+    """Refuses to continue an output folder with other settings or other sources.
+
+    Raises:
+        ShardError: naming each setting or clip that differs.
+    """
+    wanted = json.loads(json.dumps(settings_of(config)))
+    differing = sorted(_differences(plan.settings, wanted))
+    if differing:
+        raise ShardError(
+            f"{output}: holds shards begun with other settings: {'; '.join(differing)}. "
+            "Repeat the settings, or choose another output"
+        )
+    before, now = set(plan.found), {clip.key for clip in clips}
+    if before != now:
+        new, gone = sorted(now - before), sorted(before - now)
+        told = [f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+                for keys, word in ((new, "new"), (gone, "gone")) if keys]  # fmt: skip
+        raise ShardError(
+            f"{output}: the source has changed since this output was begun: {' and '.join(told)}. "
+            "Prepare new clips into an output of their own (datamodules read several), or start again with an empty one"
+        )
+
+
+def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterable[str]:
+    for key in before.keys() | now.keys():
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            yield f"{prefix}{key} was {old}, now {new}"

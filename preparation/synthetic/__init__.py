@@ -1,0 +1,21 @@
+"""Synthetic speakers: a small parametric world of talking faces whose true factors are known."""
+
+from __future__ import annotations
+
+from preparation.synthetic.clip import SyntheticClip, render_clip
+from preparation.synthetic.emotions import EMOTIONS, levels_of
+from preparation.synthetic.motion import FACTOR_NAMES
+from preparation.synthetic.world import Identity, identity, split_of
+from preparation.synthetic.write import write_dataset
+
+__all__ = [
+    "EMOTIONS",
+    "FACTOR_NAMES",
+    "Identity",
+    "SyntheticClip",
+    "identity",
+    "levels_of",
+    "render_clip",
+    "split_of",
+    "write_dataset",
+]

@@ -1,0 +1,257 @@
+"""Writes synthetic speakers as a folder of videos, in MEAD's or HDTF's layout, with landmarks and factors beside them.
+
+    mead   M100/video/front/angry/level_1/001.mp4   silent, its sound in M100/audio/angry/level_1/001.m4a
+    hdtf   WDA_SynthAbel_000.mp4                    with sound
+
+Beside each ``X.mp4`` lie ``X.csv`` (68 landmarks per frame as OpenFace writes them) and ``X.factors.npz`` (``values``
+(F, K) float32 and ``names``).
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import multiprocessing
+import os
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from scipy.signal import resample_poly
+
+from encoders.protocols import FPS, SAMPLE_RATE
+from media.writer import VideoWriter
+from preparation.synthetic.clip import SyntheticClip, render_clip
+from preparation.synthetic.emotions import EMOTIONS
+from preparation.synthetic.world import identity
+
+LAYOUTS = ("mead", "hdtf")
+MANIFEST = "synthetic.json"
+WORLD_VERSION = 1  # raised whenever the same seed would give other clips
+MEAD_SAMPLE_RATE = 48_000
+_PARTIAL = ".partial"  # in the names of files being written; they also start with a dot
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """One clip to write: who says what how, and where the files go, relative to the dataset's folder."""
+
+    identity: int
+    emotion: str
+    level: int
+    sentence_seed: int
+    video: Path
+    audio: Path | None
+
+
+def plan_clips(layout: str, identities: int, clips_per_identity: int, seed: int) -> list[ClipPlan]:
+    """Which clips a dataset holds.
+
+    Each person goes through all emotions before any comes again, at another level; persons start at different ones, so
+    that few clips cover many. A clip's sentence depends on its own name and the seed alone.
+
+    Raises:
+        ValueError: on an unknown layout or a count under 1.
+    """
+    if layout not in LAYOUTS:
+        raise ValueError(f"layout={layout!r}: choose one of {', '.join(LAYOUTS)}")
+    if identities < 1 or clips_per_identity < 1:
+        raise ValueError(f"identities={identities}, clips_per_identity={clips_per_identity}: both must be at least 1")
+    plans = []
+    for index in range(identities):
+        person, taken = identity(index), Counter[tuple[str, int]]()
+        for place in range(clips_per_identity):
+            which = (place + index) % len(EMOTIONS)
+            emotion = EMOTIONS[which]
+            level = 1 if emotion == "neutral" else 1 + (place // len(EMOTIONS) + which + index) % 3
+            taken[emotion, level] += 1
+            number = taken[emotion, level]
+            if layout == "mead":
+                tail = Path(emotion, f"level_{level}", f"{number:03d}")
+                video = Path(person.name, "video", "front", tail.with_suffix(".mp4"))
+                audio: Path | None = Path(person.name, "audio", tail.with_suffix(".m4a"))
+            else:
+                video, audio = Path(f"{person.hdtf_name}_{place:03d}.mp4"), None
+            name = f"{seed}/{person.name}/{emotion}/{level}/{number}"
+            sentence = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+            plans.append(ClipPlan(index, emotion, level, sentence, video, audio))
+    return plans
+
+
+def write_dataset(
+    folder: str | Path,
+    *,
+    layout: str,
+    identities: int,
+    clips_per_identity: int,
+    seconds: float,
+    size: int,
+    seed: int,
+    workers: int = 1,
+    progress: Callable[[], None] | None = None,
+) -> list[Path]:
+    """Writes the clips that are not there yet.
+
+    The same arguments give the same bytes on the same machine. A clip's video takes its name last, so a clip whose
+    video exists is whole, and an interrupted run goes on where it stopped.
+
+    Args:
+        folder: created where missing.
+        layout: ``mead`` or ``hdtf``.
+        identities: how many of the cast take part, from its first.
+        clips_per_identity: 24 cover every emotion at every level.
+        seconds: length of every clip.
+        size: side of the pictures in pixels.
+        seed: of the sentences; the cast is the same for all.
+        workers: processes; 0 for one per core.
+        progress: called once for every clip that is there or becomes so.
+
+    Returns:
+        The videos, in a fixed order.
+
+    Raises:
+        ValueError: on an argument out of range, or a folder that holds a dataset of another seed, size or length.
+        OSError: when the folder cannot be written.
+    """
+    folder = Path(folder)
+    plans = plan_clips(layout, identities, clips_per_identity, seed)
+    _claim(folder, {"layout": layout, "seconds": seconds, "size": size, "seed": seed, "version": WORLD_VERSION})
+    todo = [plan for plan in plans if not _complete(folder, plan)]
+    advance = progress or (lambda: None)
+    for _ in range(len(plans) - len(todo)):
+        advance()
+    workers = workers or os.cpu_count() or 1
+    if workers > 1 and len(todo) > 1:
+        # Spawned, since the caller may have threads that a fork would leave in the middle of something.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+            futures = [pool.submit(_write_clip, folder, plan, seconds, size) for plan in todo]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+                    advance()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    else:
+        for plan in todo:
+            _write_clip(folder, plan, seconds, size)
+            advance()
+    return [folder / plan.video for plan in plans]
+
+
+def landmarks_path(video: Path) -> Path:
+    """The landmark file beside a video."""
+    return video.with_suffix(".csv")
+
+
+def factors_path(video: Path) -> Path:
+    """The file of true factors beside a video."""
+    return video.with_suffix(".factors.npz")
+
+
+def _claim(folder: Path, settings: dict[str, object]) -> None:
+    """Notes what the folder's clips are made of, and refuses to mix them with others."""
+    manifest = folder / MANIFEST
+    text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
+    if manifest.exists():
+        try:
+            found = json.loads(manifest.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{manifest}: not valid JSON ({error}); choose an empty folder") from error
+        wrong = [
+            f"{key} is {found.get(key)!r}, asked for {value!r}"
+            for key, value in settings.items()
+            if found.get(key) != value
+        ]
+        if wrong:
+            raise ValueError(
+                f"{folder} already holds other synthetic clips ({'; '.join(wrong)}): choose another folder or delete it"
+            )
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{os.getpid()}{_PARTIAL}.json"
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(manifest)
+
+
+def _complete(folder: Path, plan: ClipPlan) -> bool:
+    video = folder / plan.video
+    beside = [landmarks_path(video), factors_path(video)] + ([folder / plan.audio] if plan.audio else [])
+    return video.exists() and all(path.exists() for path in beside)
+
+
+def _write_clip(folder: Path, plan: ClipPlan, seconds: float, size: int) -> None:
+    clip = render_clip(identity(plan.identity), plan.emotion, plan.level, plan.sentence_seed, seconds, size)
+    video = folder / plan.video
+    video.parent.mkdir(parents=True, exist_ok=True)
+    _put(factors_path(video), lambda path: _save_factors(path, clip))
+    _put(landmarks_path(video), lambda path: path.write_text(openface_csv(clip), encoding="utf-8"))
+    if plan.audio:
+        audio = folder / plan.audio
+        audio.parent.mkdir(parents=True, exist_ok=True)
+        _put(audio, lambda path: _save_sound(path, clip.sound))
+    for left in video.parent.glob(f".{glob.escape(video.name)}.*{_PARTIAL}"):  # of a run that was killed
+        left.unlink(missing_ok=True)
+    _save_video(video, clip, sound=plan.audio is None)
+
+
+def _put(path: Path, save: Callable[[Path], object]) -> None:
+    """Writes under another name and renames, so a file with its final name is whole."""
+    partial = path.with_name(f".{path.stem}{_PARTIAL}{path.suffix}")
+    try:
+        save(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _save_video(path: Path, clip: SyntheticClip, *, sound: bool) -> None:
+    """The writer itself lets the video take its name when it is whole."""
+    with VideoWriter(
+        path, size=(clip.size, clip.size), fps=FPS, sound=clip.sound if sound else None, sound_rate=SAMPLE_RATE
+    ) as writer:
+        for frame in clip.frames():
+            writer.write(frame)
+
+
+def _save_factors(path: Path, clip: SyntheticClip) -> None:
+    with path.open("wb") as file:
+        np.savez(file, values=clip.factors, names=np.array(clip.factor_names))
+
+
+def openface_csv(clip: SyntheticClip) -> str:
+    """A clip's landmarks as OpenFace's FeatureExtraction writes them, its space after every comma of the head included.
+
+    Coordinates are pixels with centres at half-integers.
+    """
+    head = ["frame", "face_id", "timestamp", "confidence", "success"]
+    head += [f"{axis}_{number}" for axis in "xy" for number in range(68)]
+    lines = [", ".join(head)]
+    for frame, points in enumerate(clip.landmarks):
+        values = ", ".join(f"{value:.2f}" for value in points.T.ravel())
+        lines.append(f"{frame + 1}, 0, {frame / FPS:.3f}, 0.98, 1, {values}")
+    return "\n".join(lines) + "\n"
+
+
+def _save_sound(path: Path, sound: np.ndarray) -> None:
+    """(S,) at 16 kHz -> AAC at MEAD's 48 kHz."""
+    samples = resample_poly(sound.astype(np.float64), MEAD_SAMPLE_RATE // SAMPLE_RATE, 1).astype(np.float32)
+    with av.open(str(path), "w", format="ipod", options={"fflags": "+bitexact"}) as container:
+        stream = container.add_stream("aac", rate=MEAD_SAMPLE_RATE, layout="mono")
+        stream.bit_rate = 96_000
+        stream.options = {"flags": "+bitexact"}
+        fifo = av.AudioFifo()
+        frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+        frame.sample_rate = MEAD_SAMPLE_RATE
+        frame.pts = 0
+        fifo.write(frame)
+        size = stream.codec_context.frame_size or 1024
+        while piece := fifo.read(size, partial=True):
+            container.mux(stream.encode(piece))
+        container.mux(stream.encode(None))

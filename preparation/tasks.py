@@ -1,0 +1,228 @@
+"""The tasks of ``prepare.py``: prepare, merge, check and weights, each a plain function from config to exit status."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+from rich.console import Console
+from rich.markup import escape
+
+from configs.command_line import ConfigError
+from configs.schema import PrepareConfig
+from configs.validate import parse_part
+from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
+from encoders.weights import fetch_preset
+from preparation.check import check
+from preparation.clips import ClipReport, ClipSource
+from preparation.contact_sheet import draw_contact_sheet
+from preparation.layouts import find_clips
+from preparation.merge import REPORT_NAME, merge, read_record, unfinished
+from preparation.plan import PARTS_FOLDER, Plan, PlannedShard, make_plan, read_plan, require_same_plan, write_plan
+from preparation.report import progress_bar, step_seconds, step_table, summary_table
+from preparation.run import ClipWorkers, Described, write_shards
+
+TOO_MANY_REJECTED = 3
+LOG_WIDTH = 160  # columns of tables in a log file
+
+
+def prepare_task(config: PrepareConfig) -> int:
+    """Prepares this part's clips; merges when it was the last part.
+
+    Returns:
+        0, or 3 when a larger share than ``max_rejected`` of this part's clips was not kept.
+    """
+    assert config.output is not None
+    assert config.dataset is not None
+    console = _console()
+    output = Path(config.output)
+    _make_output(output)
+    clips = _find(config, output, console)
+    plan = read_plan(output)
+    if plan is not None:
+        require_same_plan(plan, config, clips, output)
+    part = parse_part(config.part)
+    if plan is None or unfinished(output, plan.part(*part)):
+        with ClipWorkers(config) as workers:
+            described = workers.describe()
+            plan = plan or _make_plan(config, clips, output, described[0], console)
+            _write(plan, plan.part(*part), workers, described, output, console)
+    reports = [clip for shard in plan.part(*part) for clip in (read_record(output, shard.name) or {})["clips"]]
+    console.print(summary_table(reports))
+    console.print(step_table(step_seconds(reports), sum(report["frames"] for report in reports)))
+    if waiting := unfinished(output, plan.shards):
+        console.print(
+            f"This part is done; {len(waiting)} of {len(plan.shards)} shards belong to parts that are not. "
+            "The part that finishes last writes the index."
+        )
+    else:
+        _merge(output, plan, console)
+    not_kept = sum(report["status"] != "kept" for report in reports)
+    if reports and not_kept / len(reports) > config.max_rejected:
+        console.print(
+            f"[red]{not_kept} of {len(reports)} clips were not kept, more than max_rejected={config.max_rejected:g} "
+            "allows[/]: the table above says why"
+        )
+        return TOO_MANY_REJECTED
+    return 0
+
+
+def merge_task(config: PrepareConfig) -> int:
+    """Joins the shards of all parts under one index; needs nothing but the output folder."""
+    assert config.output is not None
+    output = Path(config.output)
+    plan = read_plan(output)
+    if plan is None:
+        raise ShardError(f"{output / PARTS_FOLDER}: holds no plan; it is not an output folder of prepare.py")
+    _merge(output, plan, _console())
+    return 0
+
+
+def check_task(config: PrepareConfig) -> int:
+    """Validates every shard against the index and the schema.
+
+    Returns:
+        0, or 1 when there are problems; each is printed.
+    """
+    assert config.output is not None
+    console = _console(stderr=False)
+    folder = Path(config.output)
+    index = Index.read(folder)
+    with progress_bar(console, "checking", "shards", len(index.shards)) as bar:
+        problems = check(folder, lambda: bar.advance(bar.task_ids[0]))
+    for problem in problems:
+        console.print(f"[red]problem[/] {escape(problem)}", soft_wrap=True)
+    frames = sum(sample.frames for sample in index.samples)
+    speakers = len({sample.speaker for sample in index.samples})
+    console.print(
+        f"{folder}: {len(index.shards)} shards, {len(index.samples)} clips, {speakers} speakers, {frames} frames: "
+        + (f"{len(problems)} problems" if problems else "all as it should be"),
+        markup=False,
+        soft_wrap=True,
+    )
+    return 1 if problems else 0
+
+
+def weights_task(config: PrepareConfig) -> int:
+    """Fetches every network the preset needs, on a node with network.
+
+    Returns:
+        0, or 1 when something is still missing; the table says what to do about it.
+    """
+    console = _console(stderr=False)
+    report = fetch_preset(config.preset, lambda line: console.print(line, markup=False, soft_wrap=True))
+    return 0 if report.complete else 1
+
+
+def _console(stderr: bool = True) -> Console:
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    return console
+
+
+TASKS = {"prepare": prepare_task, "merge": merge_task, "check": check_task, "weights": weights_task}
+
+
+def _make_output(output: Path) -> None:
+    try:
+        (output / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
+        probe = output / PARTS_FOLDER / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(f"output={output}: cannot be written ({error.strerror})") from error
+
+
+def _find(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
+    """All clips of the source; a synthetic source is rendered first."""
+    assert config.dataset is not None
+    dataset = config.dataset
+    source = output / "raw" if config.source is None else Path(config.source)
+    if dataset.name == "synthetic":
+        return _synthetic(config, source, console)
+    found = find_clips(dataset, source)
+    aside = ", ".join(f"{count} {what}" for what, count in found.ignored.most_common())
+    for note in ([f"left aside in {source}: {aside}"] if aside else []) + found.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    return found.clips
+
+
+def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[ClipSource]:
+    """Makes the synthetic speakers and finds their clips; parts that start together wait for the first."""
+    from preparation.synthetic import split_of, write_dataset  # brings scipy, which real data does not need
+
+    assert config.dataset is not None
+    dataset = config.dataset
+    with FileLock(folder.parent / PARTS_FOLDER / ".raw.lock"):
+        clips = dataset.identities * dataset.clips_per_identity
+        with progress_bar(console, "synthetic speakers", "clips", clips) as bar:
+            write_dataset(
+                folder,
+                layout=dataset.layout,
+                identities=dataset.identities,
+                clips_per_identity=dataset.clips_per_identity,
+                seconds=dataset.seconds,
+                size=dataset.size,
+                seed=dataset.seed,
+                workers=config.workers or 0,
+                progress=lambda: bar.advance(bar.task_ids[0]),
+            )
+    return [
+        clip
+        if clip.problem
+        else replace(clip, split=split_of(clip.speaker), factors=clip.path.with_suffix(".factors.npz"))
+        for clip in find_clips(dataset, folder).clips
+    ]
+
+
+def _make_plan(
+    config: PrepareConfig, clips: list[ClipSource], output: Path, dimensions: Dimensions, console: Console
+) -> Plan:
+    with progress_bar(console, "looking at the videos", "clips", len(clips)) as bar:
+        plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
+    write_plan(output, plan)
+    return plan
+
+
+def _write(
+    plan: Plan,
+    mine: tuple[PlannedShard, ...],
+    workers: ClipWorkers,
+    described: Described,
+    output: Path,
+    console: Console,
+) -> None:
+    waiting = unfinished(output, mine)
+    frames = sum(plan.frames[clip.key] for shard in mine if shard.name in waiting for clip in shard.clips)
+    with progress_bar(console, "preparing", "frames", frames) as bar:
+
+        def on_clip(report: ClipReport) -> None:
+            bar.advance(bar.task_ids[0], plan.frames[report.key])
+            if report.status == "failed":
+                bar.console.print(f"[red]{report.reason}[/] {escape(report.source)}: {escape(report.detail)}")
+
+        try:
+            write_shards(mine, workers, output, described, on_clip)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise
+            free = shutil.disk_usage(output).free
+            raise ShardError(
+                f"{output}: the disk is full ({free / 1e6:.0f} MB free). Finished shards are kept: make room (a shard "
+                f"is about {plan.settings['shard_bytes'] / 1e6:.0f} MB) and run the same command again"
+            ) from error
+
+
+def _merge(output: Path, plan: Plan, console: Console) -> None:
+    index = merge(output, plan)
+    console.print(f"report         {output / REPORT_NAME}", markup=False, soft_wrap=True)
+    if index is None:
+        console.print("no clip was kept, so there is no index; the report says why")
+        return
+    sheet = draw_contact_sheet(output, index)
+    console.print(f"contact sheet  {sheet}", markup=False, soft_wrap=True)
+    console.print(f"index          {output / INDEX_NAME}", markup=False, soft_wrap=True)

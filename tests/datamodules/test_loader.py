@@ -1,0 +1,232 @@
+"""Global batches are the same on any number of ranks and workers, and after any interruption."""
+
+import copy
+import dataclasses
+import itertools
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.schema import DataConfig
+from datamodules.modules import FolderDataModule
+from datamodules.schema import Index, ShardError
+from tests.helpers.shards import make_shards
+from tests.helpers.train_stream import run
+
+SAMPLES, S, EPOCH, STEPS = 14, 4, 5, 13
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shards")
+    make_shards(
+        path, samples=SAMPLES + 7, shards=3, frames=(30, 45, 60), splits=("train", "train", "val"), speech=False
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(folder):
+    return DataConfig(
+        name="folder",
+        root=str(folder),
+        fields=["lip"],
+        window=40,
+        pad=False,
+        batch_size=S,
+        steps_per_epoch=EPOCH,
+        workers=0,
+        seed=5,
+    )
+
+
+def loader(config, **changes):
+    return FolderDataModule(config, **changes).train_dataloader()
+
+
+def samples(batches):
+    return [(b["step"], b["key"], b["start"].tolist()) for b in batches]
+
+
+def by_step(rows):
+    """Step -> the global batch, its epoch and length, put together from the ranks in their order."""
+    steps = {}
+    for row in (row for row in rows if row["kind"] == "train"):
+        step = steps.setdefault(row["step"], {"samples": [], "sums": [], "length": set(), "epoch": set()})
+        step["samples"] += row["samples"]
+        step["sums"] += row["sums"]
+        step["length"].add(row["length"])
+        step["epoch"].add(row["epoch"])
+    return steps
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config, tmp_path_factory):
+    """One process, two loader processes that read ahead, a checkpoint after every step."""
+    data = DataConfig(**{**vars(config), "workers": 2})
+    path = tmp_path_factory.mktemp("uninterrupted")
+    return path, by_step(run(path, data, 1, max_steps=STEPS, save_every=1, validate=True))
+
+
+def test_each_key_once_per_pass(uninterrupted):
+    _, steps = uninterrupted
+    assert list(steps) == list(range(STEPS))
+    draws = [sample for step in steps.values() for sample in step["samples"]]
+    assert [draw for draw, *_ in draws] == list(range(STEPS * S))
+    for pass_ in range(STEPS * S // SAMPLES):
+        keys = {key for _, key, *_ in draws[pass_ * SAMPLES : (pass_ + 1) * SAMPLES]}
+        assert len(keys) == SAMPLES
+    for step, batch in steps.items():
+        assert batch["epoch"] == {step // EPOCH}
+        frames = [(30, 45, 60)[int(key[-4:]) % 3] for _, key, *_ in batch["samples"]]
+        assert batch["length"] == {min(40, *frames)}
+
+
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_any_number_of_processes_sees_the_same_global_batches(uninterrupted, config, tmp_path, ranks):
+    assert by_step(run(tmp_path, config, ranks, max_steps=7)) == {k: uninterrupted[1][k] for k in range(7)}
+
+
+@pytest.mark.parametrize(
+    ("step", "ranks", "workers"),
+    [(3, 1, 0), (5, 2, 0), (7, 1, 2), (7, 2, 1), (10, 4, 0)],
+    ids=["mid epoch", "epoch end on two", "mid second epoch", "mid epoch on two", "epoch end on four"],
+)
+def test_resume_goes_on_exactly(uninterrupted, config, tmp_path, step, ranks, workers):
+    path, steps = uninterrupted
+    data = DataConfig(**{**vars(config), "workers": workers})
+    resumed = by_step(run(tmp_path, data, ranks, max_steps=STEPS, resume=str(path / f"{step}.ckpt")))
+    assert resumed == {k: steps[k] for k in range(step, STEPS)}
+
+
+def test_two_processes_stop_and_one_goes_on(uninterrupted, config, tmp_path):
+    stopped = by_step(run(tmp_path / "first", config, 2, max_steps=8, save_every=8))
+    resumed = by_step(run(tmp_path / "second", config, 1, max_steps=STEPS, resume=str(tmp_path / "first" / "8.ckpt")))
+    assert {**stopped, **resumed} == uninterrupted[1]
+    assert not set(stopped) & set(resumed)
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 4])
+def test_evaluation_shows_each_clip_once(config, tmp_path, ranks):
+    """Seven clips: on two and four ranks one repeat must be marked."""
+    rows = run(tmp_path, _test_split(config), ranks, task="test")
+    per_rank = [[row for row in rows if row["rank"] == rank] for rank in range(ranks)]
+    assert {len(one) for one in per_rank} == {-(-7 // ranks)}
+    kept = [sample for row in rows for sample, valid in zip(row["samples"], row["valid"], strict=True) if valid]
+    assert sorted(draw for draw, *_ in kept) == list(range(7))
+    assert len({key for _, key, *_ in kept}) == 7
+    assert all(row["step"] * ranks + row["rank"] == row["samples"][0][0] for row in rows)
+    assert all(start == 0 for _, _, start, _ in kept)
+
+
+def test_validation_clips_come_in_order(uninterrupted):
+    path, _ = uninterrupted
+    rows = [row for row in map(json.loads, (path / "fit.0").read_text().splitlines()) if row["kind"] == "val"]
+    assert [row["samples"][0][0] for row in rows] == list(range(7)) * (STEPS // EPOCH)
+
+
+def _test_split(config):
+    """The same validation clips as a test split of their own, to be seen whole."""
+    folder = Path(config.root)
+    other = folder / "as-test"
+    if not other.exists():
+        index = Index.read(folder)
+        other.mkdir()
+        for shard in index.shards:
+            os.link(folder / shard.name, other / shard.name)
+        moved = tuple(dataclasses.replace(s, split="test") if s.split == "val" else s for s in index.samples)
+        (other / "index.json").write_text(dataclasses.replace(index, samples=moved).to_json())
+    return dataclasses.replace(config, root=str(other))
+
+
+def test_test_clips_are_whole(config):
+    data = FolderDataModule(_test_split(config))
+    for batch in data.test_dataloader():
+        assert batch["lip"].shape[1] == (30, 45, 60)[int(batch["key"][0][-4:]) % 3]
+        assert batch["lip"][0, :, 0].tolist() == list(range(batch["lip"].shape[1]))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_loader_processes_change_nothing(config, workers):
+    alone = samples(itertools.chain(*[loader(config)] * 3))
+    helped = loader(config, workers=workers)
+    assert samples(itertools.chain(helped, helped, helped)) == alone
+
+
+def test_ranks_share_the_global_batch(config):
+    whole = list(loader(config))
+    for ranks in (2, 4):
+        parts = [list(_of_rank(config, rank, ranks)) for rank in range(ranks)]
+        for step, batch in enumerate(whole):
+            together = torch.cat([part[step]["lip"] for part in parts])
+            assert torch.equal(together, batch["lip"])
+
+
+def _of_rank(config, rank, ranks):
+    class Stub:
+        global_rank, world_size = rank, ranks
+
+    data = FolderDataModule(config)
+    data.trainer = Stub()
+    return data.train_dataloader()
+
+
+@pytest.mark.parametrize(("ranks", "sizes"), [(3, "3 or 6"), (8, "8")])
+def test_ranks_that_cannot_share_are_told_what_would_fit(config, ranks, sizes):
+    message = f"data.batch_size is 4 over all ranks, which {ranks} ranks .* set it to {sizes}, or run on 1, 2, 4 ranks"
+    with pytest.raises(ValueError, match=message):
+        _of_rank(config, 0, ranks)
+
+
+def test_state_counts_what_was_consumed(config):
+    """Two workers read ahead; the state must not."""
+    train = loader(config, workers=2)
+    batches = iter(train)
+    for expected in range(3):
+        next(batches)
+        assert train.state_dict()["step"] == expected + 1
+    again = loader(config)
+    again.load_state_dict(copy.deepcopy(train.state_dict()))
+    assert samples([next(iter(again))]) == samples([next(batches)])
+    train.close()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": 6}, "data.seed: was 5, is 6"),
+        ({"batch_size": 8}, "data.batch_size: was 4, is 8"),
+        ({"window": 24}, "data.window: was 40, is 24"),
+        ({"min_frames": 31}, "training clips: was 14 clips, .* is 7 clips"),
+    ],
+)
+def test_resuming_with_another_order_names_what_changed(config, changes, message):
+    state = loader(config).state_dict()
+    with pytest.raises(ValueError, match=message):
+        loader(config, **changes).load_state_dict(state)
+
+
+def test_resuming_on_other_shards_is_refused(config, tmp_path):
+    make_shards(tmp_path, samples=SAMPLES, shards=3, frames=(30, 45, 60), seed=1, speech=False)
+    with pytest.raises(ValueError, match="training clips: was 14 clips, .*, is 14 clips, "):
+        loader(config, root=str(tmp_path)).load_state_dict(loader(config).state_dict())
+
+
+def test_loading_leaves_the_random_numbers_of_training_alone(config):
+    torch.manual_seed(0)
+    random.seed(0)
+    before = torch.get_rng_state(), random.getstate()
+    list(loader(config, workers=1))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+
+
+def test_damage_in_a_loader_process_is_still_a_shard_error(config, tmp_path):
+    index = make_shards(tmp_path, samples=6, shards=1, frames=(30,), speech=False)
+    os.truncate(tmp_path / index.shards[0].name, 3000)
+    with pytest.raises(ShardError, match="has 3000 bytes"):
+        next(iter(loader(config, root=str(tmp_path), workers=1)))

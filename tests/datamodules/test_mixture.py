@@ -1,0 +1,105 @@
+"""Mixtures: weights kept, every clip of a union once, and only datasets that fit together."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from configs.schema import DataConfig
+from datamodules.mixture import MixtureDataModule, datamodule
+from datamodules.modules import HDTFDataModule
+from datamodules.schema import Index, LatentStatistics, ShardError
+from encoders.protocols import Identity
+from tests.helpers.shards import TINY, make_shards
+
+
+@pytest.fixture
+def roots(tmp_path):
+    make_shards(tmp_path / "hdtf", samples=6, shards=2, dataset="hdtf", speech=False)
+    make_shards(tmp_path / "mead", samples=9, shards=2, dataset="mead", speech=False, seed=1)
+    return {"hdtf": str(tmp_path / "hdtf"), "mead": str(tmp_path / "mead")}
+
+
+def mixture(roots, **changes):
+    settings = {"fields": ["lip"], "workers": 0, "batch_size": 3, "steps_per_epoch": 5}
+    return MixtureDataModule(roots=roots, **{**settings, **changes})
+
+
+def test_without_weights_every_clip_comes_once_per_pass(roots):
+    keys = [key for batch in mixture(roots).train_dataloader() for key in batch["key"]]
+    expected = {f"hdtf/clip_{i:04d}" for i in range(6)} | {f"mead/clip_{i:04d}" for i in range(9)}
+    assert len(keys) == 15
+    assert set(keys) == expected
+
+
+def test_weights_hold_in_every_batch(roots):
+    train = mixture(roots, weights={"hdtf": 2, "mead": 1}).train_dataloader()
+    keys = []
+    for batch in train:
+        assert Counter(batch["dataset"]) == {"hdtf": 2, "mead": 1}
+        keys += [key for key in batch["key"] if key.startswith("hdtf/")]
+    assert len(set(keys[:6])) == 6  # one pass over the smaller dataset, then it starts again
+
+
+def test_samples_come_from_the_right_root(roots):
+    """Equal keys, other numbers: the reader of each root is used for its clips."""
+    from tests.helpers.shards import arrays_of
+
+    for batch in mixture(roots, window=24).train_dataloader():
+        for key, start, lip in zip(batch["key"], batch["start"].tolist(), batch["lip"], strict=True):
+            name, clip = key.split("/")
+            frames = (40, 50, 60)[int(clip[-4:]) % 3]
+            whole = arrays_of(clip, frames, TINY, seed=("hdtf", "mead").index(name))["lip.npy"]
+            assert lip.numpy().tolist() == whole[start : start + 24].tolist()
+
+
+def test_other_encoders_or_sizes_do_not_mix(roots, tmp_path):
+    folder = Path(roots["mead"])
+    index = Index.read(folder)
+    other = dataclasses.replace(index, encoders={**index.encoders, "audio": Identity("wav2vec2")})
+    (folder / "index.json").write_text(other.to_json())
+    with pytest.raises(ShardError, match="audio: shards have Identity"):
+        mixture(roots).setup()
+    (folder / "index.json").write_text(dataclasses.replace(index, frame_size=64).to_json())
+    with pytest.raises(ShardError, match="64 px and .* another root of the mixture has 32 px"):
+        mixture(roots).setup()
+
+
+def test_latent_statistics_are_pooled(roots):
+    """Against the moments of the two samples {0, 2} (2 frames) and {3, 3, 9, 9} (4 frames) taken together."""
+    for name, statistics in (("hdtf", (1.0, 1.0, 2)), ("mead", (6.0, 3.0, 4))):
+        folder = Path(roots[name])
+        mean, std, frames = statistics
+        latent = LatentStatistics((mean,) * 4, (std,) * 4, frames)
+        (folder / "index.json").write_text(dataclasses.replace(Index.read(folder), latent=latent).to_json())
+    pooled = mixture(roots).latent_statistics
+    values = [0, 2, 3, 3, 9, 9]
+    mean = sum(values) / 6
+    assert pooled.mean == pytest.approx((mean,) * 4)
+    assert pooled.std == pytest.approx(((sum((v - mean) ** 2 for v in values) / 6) ** 0.5,) * 4)
+    assert pooled.frames == 6
+
+
+def test_a_root_without_training_clips(roots, tmp_path):
+    make_shards(tmp_path / "val", samples=3, shards=1, dataset="folder", splits=("val",), speech=False)
+    three = {**roots, "extra": str(tmp_path / "val")}
+    with pytest.raises(ShardError, match="no training clips, but data.weights.extra"):
+        mixture(three, weights={"hdtf": 1, "mead": 1, "extra": 1}).train_dataloader()
+
+
+@pytest.mark.parametrize("name", ["hdtf", "mead", "folder", "synthetic", "mixture"])
+def test_committed_configurations_build(name, roots):
+    overrides = [f"data.roots.{key}={root}" for key, root in roots.items()] if name == "mixture" else ["+data.root=/x"]
+    with hydra.initialize_config_module("configs", version_base="1.3"):
+        config = hydra.compose(overrides=[f"+data={name}", *overrides])
+    typed = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), config.data))
+    assert datamodule(typed).config.name == name
+
+
+def test_names_choose_datamodules(roots):
+    assert isinstance(datamodule(DataConfig(name="hdtf", root=roots["hdtf"])), HDTFDataModule)
+    with pytest.raises(ValueError, match="data.name=x"):
+        datamodule(DataConfig(name="x"))

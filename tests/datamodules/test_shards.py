@@ -1,0 +1,221 @@
+"""Reading by offset against tarfile and numpy; damage and mischief end as one clear error."""
+
+import concurrent.futures
+import dataclasses
+import io
+import multiprocessing
+import os
+import pickle
+import tarfile
+
+import numpy as np
+import pytest
+
+from datamodules.schema import Index, ShardError
+from datamodules.shards import ShardReader, check_index, parse_npy_header
+from datamodules.staging import LocalShards, read_index
+from tests.helpers.shards import arrays_of, make_shards, npy
+
+
+@pytest.fixture
+def shards(tmp_path):
+    return make_shards(tmp_path, samples=6, shards=2)
+
+
+def reader_of(folder, index=None):
+    index = index or read_index(str(folder))
+    return ShardReader(index, LocalShards(folder), str(folder))
+
+
+def replaced(index, which, **changes):
+    samples = [dataclasses.replace(s, **changes) if s.key == which else s for s in index.samples]
+    return dataclasses.replace(index, samples=tuple(samples))
+
+
+def test_every_member_equals_what_tarfile_reads(tmp_path, shards):
+    reader = reader_of(tmp_path)
+    for entry in shards.samples:
+        with tarfile.open(tmp_path / entry.shard) as tar:
+            for name in entry.members:
+                content = tar.extractfile(f"{entry.key}.{name}").read()
+                assert reader.read_bytes(entry, name) == content
+                if name.endswith(".npy"):
+                    whole = np.load(io.BytesIO(content))
+                    header = reader.header(entry, name)
+                    assert (header.dtype, header.shape) == (whole.dtype, whole.shape)
+                    into = np.empty((2, *whole.shape[1:]), whole.dtype)
+                    for start in (0, 1, len(whole) - 2):
+                        reader.read_rows(entry, name, start, into)
+                        np.testing.assert_array_equal(into, whole[start : start + 2])
+
+
+def test_only_the_bytes_of_the_rows_are_read(tmp_path, shards, monkeypatch):
+    entry = shards.samples[0]
+    reader = reader_of(tmp_path)
+    counted = []
+    pread, preadv = os.pread, os.preadv
+    monkeypatch.setattr(os, "pread", lambda *a: counted.append(len(out := pread(*a))) or out)
+    monkeypatch.setattr(os, "preadv", lambda *a: counted.append(out := preadv(*a)) or out)
+    into = np.empty((3, 4, 4, 4), np.float16)
+    reader.read_rows(entry, "latent.npy", 5, into)
+    assert sum(counted) == 512 + 256 + into.nbytes
+
+
+def test_rows_outside_the_clip_are_refused(tmp_path, shards):
+    entry = shards.samples[0]
+    with pytest.raises(ValueError, match="no rows"):
+        reader_of(tmp_path).read_rows(entry, "lip.npy", entry.frames - 1, np.empty((2, 5), np.float32))
+
+
+def test_few_files_stay_open_and_pickling_drops_them(tmp_path):
+    make_shards(tmp_path, samples=24, shards=24, frames=(30,))
+    index = read_index(str(tmp_path))
+    reader = reader_of(tmp_path, index)
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        for entry in index.samples:
+            reader.read_meta(entry)
+    assert len(os.listdir("/proc/self/fd")) - before == ShardReader.OPEN_FILES
+    again = pickle.loads(pickle.dumps(reader))
+    assert again.read_meta(index.samples[3])["key"] == index.samples[3].key
+    reader.close()
+    again.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_shard_cut_short_names_itself_and_the_next_step(tmp_path, shards):
+    path = tmp_path / shards.shards[1].name
+    os.truncate(path, shards.shards[1].bytes - 5000)
+    entry = next(s for s in shards.samples if s.shard == path.name)
+    with pytest.raises(ShardError, match=rf"{path.name}: has \d+ bytes, its index says \d+.*task=check"):
+        reader_of(tmp_path).read_meta(entry)
+
+
+def test_a_shard_cut_short_while_it_is_read(tmp_path, shards):
+    reader = reader_of(tmp_path)
+    entry = shards.samples[-1]
+    reader.read_meta(entry)
+    os.truncate(tmp_path / entry.shard, entry.members["latent.npy"][0] + 400)
+    with pytest.raises(ShardError, match="ends at byte"):
+        reader.read_rows(entry, "latent.npy", 0, np.empty((9, 4, 4, 4), np.float16))
+
+
+def test_a_missing_shard(tmp_path, shards):
+    (tmp_path / shards.shards[0].name).unlink()
+    with pytest.raises(ShardError, match=r"folder-00000.tar: cannot be read \(No such file"):
+        reader_of(tmp_path).read_meta(shards.samples[0])
+
+
+def test_an_index_that_does_not_fit_its_shard(tmp_path, shards):
+    first, second = shards.samples[:2]
+    wrong = replaced(shards, first.key, members=second.members)
+    with pytest.raises(ShardError, match=r"holds 'clip_0001.lip.npy' where its index expects 'clip_0000.lip.npy'"):
+        reader_of(tmp_path).header(wrong.samples[0], "lip.npy")
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((40, 6), np.float32), r"holds float32 \(40, 6\)"),
+        (np.zeros((40, 5), np.float16), "holds float16"),
+        (np.zeros((5, 40), np.float32).T, "Fortran order"),
+        (np.array([None] * 40), "pickled objects"),
+    ],
+)
+def test_an_array_of_the_wrong_kind(tmp_path, array, message):
+    index = make_shards(tmp_path, samples=1, shards=1)
+    entry = index.samples[0]
+    out = io.BytesIO()
+    np.save(out, array)
+    offset, size = entry.members["lip.npy"]
+    with (tmp_path / entry.shard).open("r+b") as file:
+        file.seek(offset)
+        file.write(out.getvalue()[:size].ljust(size, b"\0"))
+    with pytest.raises(ShardError, match=message):
+        reader_of(tmp_path).header(entry, "lip.npy")
+
+
+def test_headers_of_both_npy_versions_parse():
+    array = np.zeros((3, 2), np.float16)
+    two = io.BytesIO()
+    np.lib.format.write_array(two, array, version=(2, 0))
+    for data in (npy(array), two.getvalue()):
+        header = parse_npy_header(data[:256])
+        assert (header.shape, header.dtype, header.start + array.nbytes) == ((3, 2), np.dtype(np.float16), len(data))
+    with pytest.raises(ValueError):
+        parse_npy_header(b"PK\x03\x04 not an array")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"key": "../evil"}, "sample key '../evil'"),
+        ({"members": {"../../etc/passwd": (512, 10)}}, "has no meta.json"),
+        ({"shard": "../other.tar"}, "'../other.tar', which the index does not list"),
+        ({"key": "clip_0001"}, "clip_0001 occurs twice"),
+    ],
+)
+def test_unsafe_or_contradictory_indices(shards, changes, message):
+    with pytest.raises(ShardError, match=message):
+        check_index(replaced(shards, "clip_0000", **changes), "here")
+
+
+def test_unsafe_member_and_shard_names(shards):
+    members = {**shards.samples[0].members, "../../etc/passwd": (512, 10)}
+    with pytest.raises(ShardError, match="has a member '../../etc/passwd'"):
+        check_index(replaced(shards, "clip_0000", members=members), "here")
+    beyond = {**shards.samples[0].members, "lip.npy": (512, 10**9)}
+    with pytest.raises(ShardError, match="clip_0000.lip.npy lies at bytes 512 to"):
+        check_index(replaced(shards, "clip_0000", members=beyond), "here")
+    for name in ("../x.tar", "/etc/passwd", "a/b.tar", ".."):
+        wrong = dataclasses.replace(shards, shards=(dataclasses.replace(shards.shards[0], name=name),))
+        with pytest.raises(ShardError, match="is not a plain file name"):
+            check_index(wrong, "here")
+
+
+def test_tar_members_with_dots_are_not_followed(tmp_path):
+    """Names inside the tar are never used as paths; one that is not the index's is refused."""
+    index = make_shards(tmp_path, samples=1, shards=1)
+    entry = index.samples[0]
+    with (tmp_path / entry.shard).open("r+b") as file:
+        file.seek(entry.members["lip.npy"][0] - 512)
+        file.write(b"../../evil".ljust(100, b"\0"))
+    with pytest.raises(ShardError, match=r"holds '../../evil' where"):
+        reader_of(tmp_path).header(entry, "lip.npy")
+
+
+def test_missing_damaged_and_newer_index(tmp_path, shards):
+    path = tmp_path / "index.json"
+    text = path.read_text()
+    path.write_text(text.replace('"schema": 1', '"schema": 99'))
+    with pytest.raises(ShardError, match="newer version"):
+        read_index(str(tmp_path))
+    path.write_text(text[:100])
+    with pytest.raises(ShardError, match="not valid JSON"):
+        read_index(str(tmp_path))
+    path.unlink()
+    with pytest.raises(ShardError, match="no such file"):
+        read_index(str(tmp_path))
+
+
+def test_an_unreadable_folder(tmp_path, shards):
+    (tmp_path / "index.json").chmod(0)
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
+        assert "index.json: cannot be read (Permission denied)" in pool.submit(_refusal, str(tmp_path)).result()
+
+
+def _refusal(folder):
+    if os.geteuid() == 0:
+        os.setuid(65534)  # root reads everything
+    with pytest.raises(ShardError) as refused:
+        read_index(folder)
+    return str(refused.value)
+
+
+def test_the_test_writer_makes_what_the_schema_says(tmp_path, shards):
+    assert Index.read(tmp_path) == shards
+    check_index(shards, "here")
+    arrays = arrays_of("clip_0002", 60, shards.dimensions)
+    into = np.empty((60, 5), np.float32)
+    reader_of(tmp_path).read_rows(shards.samples[2], "lip.npy", 0, into)
+    np.testing.assert_array_equal(into, arrays["lip.npy"])

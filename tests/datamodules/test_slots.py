@@ -1,0 +1,110 @@
+"""Batches through shared blocks: equal to those read in this process, kept or not, and whatever the block's size."""
+
+import gc
+import time
+
+import pytest
+import torch
+
+from datamodules.modules import FolderDataModule
+from datamodules.slots import Block, Place, SlotDataset, Slots, Task, Tasks
+from tests.helpers.shards import make_shards
+
+FIELDS = ["latent", "audio", "lip", "expression", "boxes", "portraits"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shards")
+    make_shards(path, samples=9, shards=3, frames=(30, 45, 60), speech=False)
+    return path
+
+
+def loader(folder, workers, **changes):
+    settings = {"fields": FIELDS, "window": 50, "pad": False, "batch_size": 2, "steps_per_epoch": 24}
+    return FolderDataModule(root=str(folder), workers=workers, **{**settings, **changes}).train_dataloader()
+
+
+def assert_equal(one, other):
+    assert one.keys() == other.keys()
+    for name, value in one.items():
+        if isinstance(value, torch.Tensor):
+            assert value.dtype == other[name].dtype
+            assert torch.equal(value, other[name]), name
+        else:
+            assert value == other[name], name
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_kept_batches_are_not_overwritten(folder, workers):
+    """Many more steps than blocks, with pauses in which the processes run ahead as far as they can."""
+    train = loader(folder, workers)
+    kept = []
+    for batch in train:
+        kept.append(batch)
+        if len(kept) % 6 == 0:
+            time.sleep(0.05)
+    for step, batch in enumerate(kept):
+        assert_equal(batch, train.dataset[step])
+    train.close()
+
+
+def test_what_does_not_fit_its_block_travels_beside_it(folder):
+    dataset = loader(folder, 0).dataset
+    like = dataset[4]
+    for growth in (0.0, 0.01, 0.5, 1.0):
+        slots = Slots(like, growth, 2)
+        for slot in (-1, 0, 1):
+            parcel = SlotDataset(dataset, slots.blocks)[Task(4, slot)]
+            assert parcel.used <= slots.blocks.shape[1] * (slot >= 0)
+            assert_equal(slots.unpack(parcel), like)
+
+
+def test_a_block_is_free_when_the_last_view_of_it_is_gone(folder):
+    dataset = loader(folder, 0).dataset
+    slots = Slots(dataset[0], 1.0, 2)
+    tasks = iter(Tasks(0, slots))
+    first, second, third = (next(tasks) for _ in range(3))
+    assert (first, second, third) == (Task(0, 0), Task(1, 1), Task(2, -1))
+    batch = slots.unpack(SlotDataset(dataset, slots.blocks)[first])
+    rows = batch["latent"][0, 3:5].float().numpy(), batch["audio"].numpy()[0]  # a copy and a view
+    del batch
+    gc.collect()
+    assert next(tasks).slot == -1
+    del rows
+    gc.collect()
+    assert next(tasks).slot == 0
+
+
+def test_a_training_loop_never_runs_out_of_blocks(folder):
+    """Lightning holds the batch of a step while it fetches the next."""
+    train = loader(folder, 2)
+    previous = None
+    for batch in train:
+        assert batch["latent"].untyped_storage().nbytes() > batch["latent"].nbytes, "came outside its block"
+        previous = batch
+    assert previous is not None
+    train.close()
+
+
+def test_tensors_of_a_block_do_not_overlap():
+    block = Block(torch.zeros(4096, dtype=torch.uint8))
+    shapes = [((3, 5), torch.float16), ((7,), torch.int64), ((1,), torch.uint8), ((2, 2), torch.float32)]
+    tensors = [block.allocate(*shape) for shape in shapes]
+    for number, tensor in enumerate(tensors):
+        tensor.fill_(number + 1)
+    for number, tensor in enumerate(tensors):
+        assert (tensor == number + 1).all()
+
+
+def test_blocks_are_large_enough_for_the_longest_batch(folder):
+    """The first batch may be of short clips; later ones of 50 frames must fit too."""
+    train = loader(folder, 1, batch_size=1)
+    lengths = set()
+    for batch in train:
+        lengths.add(batch["lip"].shape[1])
+        parcel = SlotDataset(train.dataset, train._slots.blocks.clone())[Task(batch["step"], 0)]
+        assert isinstance(parcel.items["latent"], Place)
+        assert isinstance(parcel.items["reference_portrait"], Place)
+    assert lengths == {30, 45, 50}
+    train.close()

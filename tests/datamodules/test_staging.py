@@ -1,0 +1,168 @@
+"""Staging: bounded, shared between processes, checked, and readable when it fails."""
+
+import dataclasses
+import functools
+import http.server
+import multiprocessing
+import os
+import shlex
+import threading
+
+import pytest
+
+from datamodules.schema import ShardError
+from datamodules.staging import GIB, StagedShards, address, read_index, shard_source
+from tests.helpers.shards import make_shards
+
+
+@pytest.fixture
+def origin(tmp_path):
+    """A folder of four shards, with a blank and a quote in its name."""
+    folder = tmp_path / "the origin's shards"
+    return folder, make_shards(folder, samples=4, shards=4, frames=(30,))
+
+
+def read_all(source, shard):
+    with os.fdopen(source.open(shard), "rb") as file:
+        return file.read()
+
+
+def pipe_root(folder):
+    return f"pipe:cat {shlex.quote(str(folder))}/{{name}}"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "https"])
+def test_staged_shards_are_the_origins(origin, tmp_path, kind):
+    folder, index = origin
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        root = {"folder": str(folder), "pipe": pipe_root(folder), "https": url}[kind]
+        assert read_index(root) == index
+        source = shard_source(root, index, str(tmp_path / "stage"), 1)
+        for shard in index.shards:
+            assert read_all(source, shard) == (folder / shard.name).read_bytes()
+        server.shutdown()
+    for path in folder.iterdir():
+        path.unlink()
+    assert len(read_all(source, index.shards[0])) == index.shards[0].bytes  # from the copy, without the origin
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+def test_addresses():
+    assert address("s3://bucket/a b", "x.tar") == "pipe:aws s3 cp 's3://bucket/a b/x.tar' -"
+    assert address("https://host/data/", "x.tar") == "https://host/data/x.tar"
+    assert address("https://host/{name}?token=1", "x.tar") == "https://host/x.tar?token=1"
+    with pytest.raises(ShardError, match="must hold {name}"):
+        address("pipe:cat /mnt/x.tar", "x.tar")
+
+
+def test_s3_calls_the_aws_client(origin, tmp_path, monkeypatch):
+    """With a stand-in for the ``aws`` program, which maps the bucket to a folder."""
+    folder, index = origin
+    program = tmp_path / "bin" / "aws"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\n[ "$1 $2 $4" = "s3 cp -" ] && exec cat {shlex.quote(str(folder))}/"${{3##*/}}"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    assert read_index("s3://bucket/prefix") == index
+
+
+def test_the_bound_holds_and_the_least_recently_used_goes(origin, tmp_path):
+    folder, index = origin
+    size = max(shard.bytes for shard in index.shards)
+    source = StagedShards(str(folder), index, tmp_path / "stage", 2.5 * size / GIB)
+    a, b, c, _ = index.shards
+
+    def staged():
+        return {path.name for path in source.folder.iterdir()}
+
+    for age, shard in ((300, a), (200, b)):
+        os.close(source.open(shard))
+        os.utime(source.folder / shard.name, (1e9 - age, 1e9 - age))
+    assert staged() == {a.name, b.name}
+    os.close(source.open(a))  # now b is the older one
+    held = source.open(b)
+    os.utime(source.folder / b.name, (1e9, 1e9))
+    os.close(source.open(c))
+    assert staged() == {a.name, c.name}
+    assert len(os.read(held, size)) == b.bytes  # who has it open reads on
+    os.close(held)
+
+
+def test_leftovers_of_a_killed_process_are_removed(origin, tmp_path):
+    folder, index = origin
+    size = max(shard.bytes for shard in index.shards)
+    source = StagedShards(str(folder), index, tmp_path / "stage", 1.5 * size / GIB)
+    left = source.folder / f"{index.shards[0].name}.part"
+    left.write_bytes(b"x" * size)
+    assert len(read_all(source, index.shards[1])) == index.shards[1].bytes
+    assert not left.exists()
+
+
+def test_a_shard_above_the_bound_is_refused(origin, tmp_path):
+    folder, index = origin
+    with pytest.raises(ShardError, match="data.stage_gib"):
+        StagedShards(str(folder), index, tmp_path / "stage", 0.5 * index.shards[0].bytes / GIB)
+
+
+def test_a_failing_command_is_named_with_its_status(origin, tmp_path):
+    _, index = origin
+    root = "pipe:exit 7 # {name}"
+    with pytest.raises(ShardError, match=r"exit 7 # folder-00000.tar: could not be fetched \(exit status 7\)"):
+        shard_source(root, index, str(tmp_path / "stage"), 1).open(index.shards[0])
+    with pytest.raises(ShardError, match="exit status 7"):
+        read_index(root)
+    assert not [path for path in (tmp_path / "stage").rglob("*") if path.suffix in (".tar", ".part")]
+
+
+def test_what_arrives_is_checked(origin, tmp_path):
+    folder, index = origin
+    path = folder / index.shards[0].name
+    good = path.read_bytes()
+    for bad in (good[:-512], good[:-1] + b"\1"):
+        path.write_bytes(bad)
+        with pytest.raises(ShardError, match="arrived with .* its index says"):
+            shard_source(pipe_root(folder), index, str(tmp_path / "stage"), 1).open(index.shards[0])
+
+
+def test_another_version_of_a_dataset_is_staged_apart(origin, tmp_path):
+    folder, index = origin
+    changed = dataclasses.replace(index, shards=(dataclasses.replace(index.shards[0], sha256="0" * 64),))
+    folders = {StagedShards(str(folder), i, tmp_path / "stage", 1).folder for i in (index, changed)}
+    assert len(folders) == 2
+
+
+def test_processes_share_one_copy_within_the_bound(origin, tmp_path):
+    """Four processes read four shards through a stage that holds two; every fetch is logged by the command."""
+    folder, index = origin
+    size = max(shard.bytes for shard in index.shards)
+    fetched = tmp_path / "fetched"
+    root = f"pipe:echo {{name}} >> {shlex.quote(str(fetched))}; sleep 0.05; cat {shlex.quote(str(folder))}/{{name}}"
+    stage = tmp_path / "stage"
+    context = multiprocessing.get_context("fork")
+    jobs = [context.Process(target=_read_shards, args=(root, index, stage, 4.2 * size / GIB, folder)) for _ in range(4)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(60)
+    assert [job.exitcode for job in jobs] == [0] * 4
+    assert sorted(fetched.read_text().split()) == sorted(shard.name for shard in index.shards)
+
+    tight = context.Process(target=_read_shards, args=(root, index, tmp_path / "tight", 2.2 * size / GIB, folder))
+    tight.start()
+    _read_shards(root, index, tmp_path / "tight", 2.2 * size / GIB, folder)
+    tight.join(60)
+    assert tight.exitcode == 0
+    assert sum(path.stat().st_size for path in (tmp_path / "tight").rglob("*.tar")) <= 2.2 * size
+
+
+def _read_shards(root, index, stage, gib, folder):
+    source = StagedShards(root, index, stage, gib)
+    for shard in index.shards:
+        assert read_all(source, shard) == (folder / shard.name).read_bytes()

@@ -1,0 +1,149 @@
+"""Windows and references against the arrays the shards were written from."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.modules import FolderDataModule
+from datamodules.schema import ShardError
+from datamodules.windows import EMOTIONS
+from tests.helpers.shards import arrays_of, make_shards, ramp
+
+FIELDS = ["audio", "lip", "expression", "latent", "boxes", "portraits", "speech", "factors"]
+
+
+def loader(folder, **changes):
+    settings = {"fields": FIELDS, "window": 45, "batch_size": 6, "steps_per_epoch": 4, "workers": 0}
+    return FolderDataModule(root=str(folder), **{**settings, **changes}).train_dataloader()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("shards")
+    make_shards(path, frames=(30, 45, 60))
+    return path
+
+
+@pytest.mark.parametrize("pad", [True, False])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_hold_the_frames_of_their_windows(folder, pad, workers):
+    for batch in loader(folder, pad=pad, workers=workers):
+        length = 45 if pad else 30
+        for i, key in enumerate(batch["key"]):
+            clip = int(key.removeprefix("clip_"))
+            total = (30, 45, 60)[clip % 3]
+            arrays = arrays_of(key, total, _dims())
+            start, frames = int(batch["start"][i]), int(batch["frames"][i])
+            assert frames == (min(45, total) if pad else 30)
+            assert 0 <= start <= total - frames
+            assert batch["mask"][i].tolist() == [True] * frames + [False] * (length - frames)
+            for field in ("audio", "lip", "expression", "latent", "boxes", "factors"):
+                whole, found = arrays[f"{field}.npy"], batch[field][i].numpy()
+                assert found.dtype == whole.dtype
+                np.testing.assert_array_equal(found[:frames], whole[start : start + frames])
+                assert not found[frames:].any()
+            speech = np.zeros(length * 640, np.float32)
+            speech[: frames * 640] = ramp(total)[start * 640 : (start + frames) * 640] / 2**15
+            np.testing.assert_array_equal(batch["speech"][i].numpy(), speech)
+
+            reference = int(batch["reference_frame"][i])
+            portrait = (1, 7, total // 2, total - 1).index(reference)
+            np.testing.assert_array_equal(batch["reference_portrait"][i].numpy(), arrays["portraits.npy"][portrait])
+            for field in ("latent", "expression", "boxes"):
+                np.testing.assert_array_equal(batch[f"reference_{field}"][i].numpy(), arrays[f"{field}.npy"][reference])
+            np.testing.assert_array_equal(batch["first_expression"][i].numpy(), arrays["expression.npy"][0])
+
+            assert batch["emotion"][i] == ("happy", "sad", None)[clip % 3]
+            index = int(batch["emotion_index"][i])
+            assert (EMOTIONS[index] if index >= 0 else None) == batch["emotion"][i]
+            assert int(batch["level"][i]) == 1 + clip % 3
+
+
+def _dims():
+    from tests.helpers.shards import TINY
+
+    return TINY
+
+
+def test_all_portraits_and_many_starts_occur(folder):
+    train = loader(folder, batch_size=12, steps_per_epoch=40, window=24, fields=["expression"])
+    seen = {}
+    for batch in train:
+        for key, start, reference in zip(batch["key"], batch["start"], batch["reference_frame"], strict=True):
+            seen.setdefault(key, []).append((int(start), int(reference)))
+    for key, drawn in seen.items():
+        frames = (30, 45, 60)[int(key[-4:]) % 3]
+        assert {reference for _, reference in drawn} == {1, 7, frames // 2, frames - 1}
+        assert len({start for start, _ in drawn}) >= 5  # of frames - 23 places, in 40 passes
+
+
+def test_lengths_without_padding_are_the_shortest_of_the_global_batch(folder):
+    whole = list(loader(folder, pad=False, window=50, batch_size=2, steps_per_epoch=30, fields=["lip"]))
+    lengths = set()
+    for batch in whole:
+        totals = [(30, 45, 60)[int(key[-4:]) % 3] for key in batch["key"]]
+        assert batch["lip"].shape[1] == min(50, *totals)
+        assert batch["mask"].all()
+        lengths.add(batch["lip"].shape[1])
+    assert lengths == {30, 45, 50}
+
+
+def test_a_field_that_was_not_stored(folder):
+    with pytest.raises(ShardError, match=r"clip_\d+.video.mp4: the sample has no such member; leave its field out"):
+        next(iter(loader(folder, fields=["video"])))
+
+
+def test_video_frames_are_those_of_the_window(tmp_path):
+    """Each frame of the stored video is grey of brightness 4 times its number."""
+    import io
+
+    import av
+
+    from datamodules.decoding import decode_frames
+
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for number in range(50):
+            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 4 * number, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    frames = decode_frames(out.getvalue(), 7, 30, "x")
+    assert frames.shape == (30, 32, 32, 3)
+    np.testing.assert_allclose(frames.mean((1, 2, 3)), 4 * np.arange(7, 37), atol=2)
+    with pytest.raises(ShardError, match="ends at frame 50"):
+        decode_frames(out.getvalue(), 40, 11, "x")
+    with pytest.raises(ShardError, match="cannot be decoded"):
+        decode_frames(b"not an mp4" * 100, 0, 1, "x")
+
+
+def test_speech_of_another_length_is_refused(tmp_path):
+    index = make_shards(tmp_path, samples=3, shards=1, frames=(30,))
+    swapped = [dataclasses.replace(s, frames=30) for s in index.samples]
+    other = make_shards(tmp_path / "other", samples=3, shards=1, frames=(31,))
+    speech = other.samples[0].members["speech.flac"]
+    with (tmp_path / "other" / other.samples[0].shard).open("rb") as file:
+        file.seek(speech[0])
+        longer = file.read(speech[1])
+    offset, size = swapped[0].members["speech.flac"]
+    members = {**swapped[0].members, "speech.flac": (offset, len(longer))}
+    with (tmp_path / swapped[0].shard).open("r+b") as file:
+        file.seek(offset)
+        file.write(longer)
+    changed = dataclasses.replace(index, samples=(dataclasses.replace(swapped[0], members=members), *swapped[1:]))
+    (tmp_path / "index.json").write_text(changed.to_json())
+    with pytest.raises(ShardError, match="speech.flac has 19840 samples, 30 frames need 19200"):
+        list(loader(tmp_path, fields=["speech"], batch_size=3, steps_per_epoch=1))
+
+
+def test_batches_move_as_lightning_moves_them(folder):
+    from lightning.fabric.utilities import move_data_to_device
+
+    batch = next(iter(loader(folder, batch_size=6)))
+    moved = move_data_to_device(batch, torch.device("meta"))
+    assert all(value.device.type == "meta" for value in moved.values() if isinstance(value, torch.Tensor))
+    assert moved["key"] == batch["key"]

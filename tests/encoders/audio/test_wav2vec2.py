@@ -1,0 +1,210 @@
+"""wav2vec 2.0 features on the real architecture with random weights, saved and loaded as the published ones are."""
+
+import hashlib
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCTC, Wav2Vec2Model
+
+from encoders.audio import wav2vec2
+from encoders.audio.wav2vec2 import Wav2Vec2Encoder
+from encoders.weights import MissingWeights, WrongWeights
+
+RATE = 16_000
+
+
+def small_config():
+    return Wav2Vec2Config(
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        intermediate_size=64,
+        conv_dim=(32,) * 7,
+        num_conv_pos_embeddings=16,
+        num_conv_pos_embedding_groups=4,
+        layerdrop=0.5,
+        apply_spec_augment=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small wav2vec 2.0 with its head, as facebook/wav2vec2-base-960h is published."""
+    path = tmp_path_factory.mktemp("wav2vec2-small")
+    torch.manual_seed(0)
+    Wav2Vec2ForCTC(small_config()).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def encoder(folder):
+    return Wav2Vec2Encoder(str(folder), layers=3)
+
+
+def speech(seconds, seed=0):
+    """Noise whose loudness and colour change as speech's do."""
+    samples = int(seconds * RATE)
+    noise = torch.randn(samples, generator=torch.Generator().manual_seed(seed))
+    time = torch.arange(samples) / RATE
+    return 0.2 * noise * (0.6 + 0.4 * torch.sin(7.3 * time)) + 0.1 * torch.sin(2000 * time + 3 * torch.sin(9 * time))
+
+
+def native(folder, samples):
+    """Every layer at 50 Hz, from transformers' own feature extractor and model."""
+    network = Wav2Vec2Model.from_pretrained(folder).eval()
+    values = Wav2Vec2FeatureExtractor(do_normalize=True)(samples.numpy(), sampling_rate=RATE, return_tensors="pt")
+    with torch.no_grad():
+        return torch.cat(network(values.input_values, output_hidden_states=True).hidden_states[1:])
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.1, 0.3, 1.0, 1.01, 12.34, 30.0])
+@pytest.mark.parametrize("resample", ["post", "pre"])
+def test_frame_count(folder, seconds, resample):
+    features = Wav2Vec2Encoder(str(folder), 3, resample)(speech(seconds))
+    assert features.shape == (math.ceil(int(seconds * RATE) * 25 / RATE), 3, 32)
+    assert features.isfinite().all()
+
+
+def test_one_sample_and_silence(encoder):
+    assert encoder(torch.zeros(1)).shape == (1, 3, 32)
+    assert encoder(torch.zeros(RATE)).isfinite().all()
+
+
+def test_post_interpolates_in_time(folder, encoder):
+    """Against numpy's interpolation between the centres of the network's windows, at the centres of the frames."""
+    samples = speech(2.0)
+    padded = F.pad(samples - samples.mean(), (0, 80))
+    states = native(folder, padded)
+    centres = (np.arange(states.shape[1]) * 320 + 200) / RATE
+    frames = (np.arange(50) + 0.5) / 25
+    expected = np.stack(
+        [[np.interp(frames, centres, state[:, i].numpy()) for i in range(32)] for state in states]
+    ).transpose(2, 0, 1)
+    np.testing.assert_allclose(encoder(samples).numpy(), expected, atol=2e-3)
+
+
+def test_pre_is_interpolation_before_the_transformer(folder):
+    """Hallo: linear interpolation of the convolutional features, ends aligned, to the number of video frames."""
+    samples = speech(2.0)
+    network = Wav2Vec2Model.from_pretrained(folder).eval()
+    values = Wav2Vec2FeatureExtractor(do_normalize=True)(samples.numpy(), sampling_rate=RATE, return_tensors="pt")
+
+    class Interpolated(torch.nn.Module):
+        def __init__(self, convolutions):
+            super().__init__()
+            self.convolutions = convolutions
+
+        def forward(self, x):
+            return F.interpolate(self.convolutions(x), size=50, mode="linear", align_corners=True)
+
+    network.feature_extractor = Interpolated(network.feature_extractor)
+    with torch.no_grad():
+        hidden = network(values.input_values, output_hidden_states=True).hidden_states
+    expected = torch.cat(hidden[1:]).transpose(0, 1)
+    torch.testing.assert_close(Wav2Vec2Encoder(str(folder), 3, "pre")(samples), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_last_layers_are_kept(folder, encoder):
+    samples = speech(0.5)
+    torch.testing.assert_close(Wav2Vec2Encoder(str(folder), layers=1)(samples), encoder(samples)[:, -1:])
+
+
+@pytest.mark.parametrize("resample", ["post", "pre"])
+def test_long_audio_in_chunks_is_close_to_the_whole(folder, resample, monkeypatch):
+    encoder = Wav2Vec2Encoder(str(folder), 3, resample)
+    samples = speech(50.0)
+    lengths = []
+    encoder.network.encoder.register_forward_pre_hook(lambda module, args: lengths.append(args[0].shape[1]))
+    chunked = encoder(samples)
+    assert len(lengths) == 3
+    assert max(lengths) <= 22 * (50 if resample == "post" else 25)  # 20 s and a second of context on each side
+    monkeypatch.setattr(wav2vec2, "CHUNK", 10**6)
+    whole = encoder(samples)
+    assert chunked.shape == whole.shape
+    # Attention and the group norm over time see other surroundings: close, not equal.
+    error = (chunked - whole).square().mean().sqrt() / whole.std(0).mean()
+    assert error < 0.03, error
+    cosine = F.cosine_similarity(chunked.flatten(1), whole.flatten(1)).min()
+    assert cosine > 0.999, cosine
+
+
+def test_loudness_is_normalised_over_the_whole_clip(encoder):
+    """A quiet half stays quiet beside a loud one, whatever the chunks."""
+    samples = speech(50.0)
+    features = encoder(samples)
+    torch.testing.assert_close(encoder(0.1 * samples + 0.01), features, atol=1e-3, rtol=1e-3)
+    samples[25 * RATE :] *= 0.01
+    faded = encoder(samples)
+    assert not torch.allclose(faded[:600], features[:600], atol=1e-3)
+
+
+def test_a_shift_by_one_frame_shifts_by_one_frame(encoder):
+    samples = speech(4.0)
+    plain, shifted = encoder(samples), encoder(torch.cat([samples[-640:], samples]))
+    error = (shifted[11:91] - plain[10:90]).square().mean().sqrt() / plain.std(0).mean()
+    other = (shifted[10:90] - plain[10:90]).square().mean().sqrt() / plain.std(0).mean()
+    assert error < 0.03, error
+    assert other > 5 * error
+
+
+def test_nothing_is_random(encoder):
+    samples = speech(1.0)
+    assert torch.equal(encoder(samples), encoder(samples))
+    assert not encoder.network.training
+    assert not any(parameter.requires_grad for parameter in encoder.network.parameters())
+
+
+def test_identity_names_the_weights(encoder, folder):
+    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    assert encoder.identity.weights == {"model.safetensors": sha256}
+    assert encoder.identity.options == {"layers": 3, "resample": "post"}
+
+
+def test_the_base_model(tmp_path, monkeypatch):
+    """The published architecture at full size (random weights), found through the weights folder's own copy."""
+    torch.manual_seed(0)
+    Wav2Vec2ForCTC(Wav2Vec2Config()).save_pretrained(tmp_path / "wav2vec2-base-960h")
+    monkeypatch.chdir(tmp_path)
+    encoder = Wav2Vec2Encoder("wav2vec2-base-960h")
+    assert sum(p.numel() for p in encoder.network.parameters()) == 94_371_712
+    features = encoder(speech(0.4))
+    assert features.shape == (10, 12, 768)
+    assert encoder.layers == 12
+    assert encoder.width == 768
+    # The same folder under the published name has other weights than the published ones.
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
+    with pytest.raises(WrongWeights, match="wav2vec2-base-960h"):
+        Wav2Vec2Encoder()
+
+
+def test_absent_weights_are_one_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
+    with pytest.raises(MissingWeights, match=r"(?s)facebook/wav2vec2-base-960h/resolve.*8aa76ab2.*put it here"):
+        Wav2Vec2Encoder()
+
+
+def test_readable_errors(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"options\.layers.*3 layers, found layers=12"):
+        Wav2Vec2Encoder(str(folder))
+    with pytest.raises(ValueError, match=r"options\.resample: must be post or pre"):
+        Wav2Vec2Encoder(str(folder), 3, "both")
+    with pytest.raises(ValueError, match=r"options\.model.*config\.json and model\.safetensors not found"):
+        Wav2Vec2Encoder(str(tmp_path))
+    with pytest.raises(ValueError, match="mono samples"):
+        Wav2Vec2Encoder(str(folder), 3)(torch.zeros(0))
+
+
+def test_incomplete_weights_are_refused(folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    lost = next(name for name in tensors if "layers.1.attention.k_proj.weight" in name)
+    save_file({k: v for k, v in tensors.items() if k != lost}, tmp_path / "model.safetensors", {"format": "pt"})
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    with pytest.raises(WrongWeights, match="1 tensors are missing"):
+        Wav2Vec2Encoder(str(tmp_path), 3)

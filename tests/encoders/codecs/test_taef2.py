@@ -1,0 +1,94 @@
+"""TAEF2 with its real weights on real faces."""
+
+import shutil
+from itertools import islice
+
+import av
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from encoders.codecs import taef2
+from encoders.codecs.taef2 import TAEF2Codec
+from encoders.weights import WrongWeights, sha256_of
+
+VIDEOS = ("hdtf_WDA_AOC_000.mp4", "hdtf_RD_Radio10_0_clip_0.mp4", "latentsync_demo1.mp4")
+
+
+@pytest.fixture
+def codec(asset_weights):
+    return TAEF2Codec()
+
+
+def frames_of(path, count, size):
+    """The first frames of a video, centre-cropped to a square: (count, 3, size, size) uint8."""
+    with av.open(str(path)) as container:
+        images = [frame.to_ndarray(format="rgb24") for frame in islice(container.decode(video=0), count)]
+    frames = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
+    side = min(frames.shape[2:])
+    top, left = (frames.shape[2] - side) // 2, (frames.shape[3] - side) // 2
+    square = frames[:, :, top : top + side, left : left + side]
+    return F.interpolate(square, (size, size), mode="bilinear", antialias=True).round().clamp(0, 255).byte()
+
+
+def psnr(a, b):
+    return float(10 * torch.log10(255**2 / (a.float() - b.float()).square().mean()))
+
+
+@pytest.mark.parametrize("video", VIDEOS)
+def test_real_frames_come_back(codec, assets, video):
+    frames = frames_of(assets / "data" / "video" / video, 1, 256)
+    latents = codec.encode(frames)
+    assert latents.shape == (1, codec.channels, 32, 32)
+    assert 0.7 < latents.std() * codec.scale < 1.2  # what a diffusion model wants
+    decoded = codec.decode(latents.half())
+    assert decoded.shape == frames.shape
+    assert decoded.dtype == torch.uint8
+    assert psnr(decoded, frames) > 30
+    blurred = F.interpolate(F.interpolate(frames.float(), 64, mode="area"), 256, mode="bicubic").clamp(0, 255)
+    assert psnr(decoded, frames) > psnr(blurred, frames) + 2  # it keeps detail, not only large shapes
+
+
+def test_colours_are_rgb_from_0_to_1(codec):
+    """A wrong order of channels or range of values turns plain colours into others."""
+    colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]], dtype=torch.uint8)
+    frames = colours[:, :, None, None].expand(-1, -1, 64, 64)
+    decoded = codec.decode(codec.encode(frames)).float().mean((2, 3))
+    assert (decoded - colours.float()).abs().max() < 20
+
+
+def test_frames_are_coded_one_by_one(codec, assets, monkeypatch):
+    frames = frames_of(assets / "data" / "video" / VIDEOS[0], 5, 64)
+    latents, decoded = codec.encode(frames), codec.decode(codec.encode(frames))
+    sizes = []
+    codec.encoder.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
+    monkeypatch.setattr(taef2, "PIXELS_AT_ONCE", 2 * 64 * 64)
+    torch.testing.assert_close(codec.encode(frames), latents, atol=1e-4, rtol=1e-4)
+    assert sizes == [2, 2, 1]
+    assert (codec.decode(latents).int() - decoded.int()).abs().max() <= 1
+    torch.testing.assert_close(codec.encode(frames[3:4]), latents[3:4], atol=1e-4, rtol=1e-4)
+
+
+def test_frozen_and_named(codec, asset_weights):
+    assert codec.identity.weights == {
+        name: sha256_of(asset_weights / name) for name in ("taef2_encoder.pth", "taef2_decoder.pth")
+    }
+    latents = codec.encode(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    assert not latents.requires_grad
+    with pytest.raises(ValueError, match="multiple of 8"):
+        codec.encode(torch.zeros(1, 3, 60, 64, dtype=torch.uint8))
+
+
+def test_swapped_files_are_told_apart(asset_weights, tmp_path, monkeypatch):
+    shutil.copy(asset_weights / "taef2_decoder.pth", tmp_path / "taef2_encoder.pth")
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
+    with pytest.raises(WrongWeights, match=r"taef2_encoder\.pth"):
+        TAEF2Codec()
+
+
+def test_architecture_has_the_published_size():
+    """The files hold float16 numbers and little else."""
+    for network, size in ((taef2.build_encoder(), 2_704_692), (taef2.build_decoder(), 2_704_756)):
+        payload = 2 * sum(p.numel() for p in network.parameters())
+        assert 0 < size - payload < 32_768

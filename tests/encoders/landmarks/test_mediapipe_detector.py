@@ -1,0 +1,189 @@
+"""MediaPipe on real clips: found, followed, held to one person, and the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from encoders.landmarks.boxes import bounding_boxes
+from encoders.landmarks.face_landmarker import BLENDSHAPES, FaceLandmarker, FaceLandmarkerError
+from encoders.landmarks.following import box_of, height_of
+from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from encoders.landmarks.schemes import FACE, LIPS
+from media import read_frames
+
+
+@pytest.fixture(scope="module")
+def clips(assets):
+    """One second of two people, 512 x 512."""
+    return {
+        name: list(read_frames(assets / f"data/video/hdtf_WDA_{name}_000.mp4", end=1.0))
+        for name in ("AOC", "KatieHill")
+    }
+
+
+@pytest.fixture
+def detector(asset_weights):
+    detector = MediaPipeDetector()
+    yield detector
+    detector.close()
+
+
+def boxes_of(tracking):
+    return np.stack([box_of(face) for face in tracking.faces])
+
+
+def placed(frame, size, where, side):
+    """The frame, ``side`` pixels wide, on a grey canvas of (W, H) at (left, top)."""
+    canvas = np.full((size[1], size[0], 3), 90, np.uint8)
+    small = np.asarray(Image.fromarray(frame).resize((side, side), Image.Resampling.LANCZOS))
+    canvas[where[1] : where[1] + side, where[0] : where[0] + side] = small
+    return canvas
+
+
+def test_a_talking_face_is_found_in_every_frame_and_twice_the_same(detector, clips):
+    first = detector.track(iter(clips["AOC"]), Path())
+    again = detector.track(iter(clips["AOC"]), Path())
+    fresh = MediaPipeDetector().track(iter(clips["AOC"]), Path())
+    assert first.size == (512, 512)
+    assert first.several == 0
+    assert len(first.faces) == 25
+    for face, same, other in zip(first.faces, again.faces, fresh.faces, strict=True):
+        assert face.landmarks.shape == (478, 2)
+        assert face.landmarks.dtype == face.blendshapes.dtype == np.float32
+        assert face.blendshapes.shape == (52,)
+        np.testing.assert_array_equal(face.landmarks, same.landmarks)
+        np.testing.assert_array_equal(face.landmarks, other.landmarks)
+        np.testing.assert_array_equal(face.blendshapes, other.blendshapes)
+
+
+def test_blendshapes_tell_an_open_mouth(detector, clips):
+    """Against the landmarks of the same faces: the jaw opens with the distance of the inner lips."""
+    faces = detector.track(iter(clips["AOC"]), Path()).faces
+    jaw = [face.blendshapes[BLENDSHAPES.index("jawOpen")] for face in faces]
+    opening = [face.landmarks[14, 1] - face.landmarks[13, 1] for face in faces]
+    assert np.corrcoef(jaw, opening)[0, 1] > 0.8
+
+
+def test_the_same_face_is_found_at_any_place_and_size(detector, clips):
+    """A face of 110 pixels in 1080 x 1920, far below what MediaPipe finds in the whole picture."""
+    frames = clips["AOC"][:6]
+    plain = detector.track(iter(frames), Path())
+    where, side = (700, 1300), 176
+    small = [placed(frame, (1080, 1920), where, side) for frame in frames]
+    assert not detector._look(small[0])
+    tracking = detector.track(iter(small), Path())
+    assert tracking.size == (1080, 1920)
+    for face, expected in zip(tracking.faces, plain.faces, strict=True):
+        difference = face.landmarks - (expected.landmarks * side / 512 + where)
+        assert np.abs(difference).mean() < 2
+
+
+def test_the_window_follows_a_walking_face(detector, clips):
+    """A face too small for the whole picture crosses it, a quarter of its height per frame, through several windows."""
+    path = [(40 + 30 * step, 100 + 12 * step) for step in range(40)]
+    frames = [placed(clips["AOC"][0], (1920, 800), where, 200) for where in path]
+    tracking = detector.track(iter(frames), Path())
+    assert sum(face is not None for face in tracking.faces) >= 38
+    seen = [index for index, face in enumerate(tracking.faces) if face is not None]
+    centres = np.stack([box_of(tracking.faces[index]).reshape(2, 2).mean(0) for index in seen])
+    offsets = centres - np.array(path)[seen]
+    assert np.ptp(offsets, axis=0).max() < 20
+
+
+def test_two_people_are_seen_and_the_larger_is_followed(detector, clips):
+    frames = [
+        np.concatenate([placed(b, (400, 512), (40, 100), 320), a], axis=1)
+        for a, b in zip(clips["AOC"], clips["KatieHill"], strict=True)
+    ]
+    tracking = detector.track(iter(frames), Path())
+    assert tracking.several == 1
+    centres = boxes_of(tracking).reshape(-1, 2, 2).mean(1)
+    assert (centres[:, 0] > 400).all()
+    faces = detector.detect(frames[0])
+    assert len(faces) == 2
+    assert height_of(faces[0]) > height_of(faces[1])
+    assert box_of(faces[0])[0] > 400
+
+
+def test_a_person_far_behind_does_not_count(detector, clips):
+    frames = [
+        np.concatenate([placed(b, (200, 512), (10, 100), 180), a], axis=1)
+        for a, b in zip(clips["AOC"], clips["KatieHill"], strict=True)
+    ]
+    assert detector.track(iter(frames[:3]), Path()).several == 0
+
+
+def test_a_jump_to_somebody_else_is_not_followed(detector, clips):
+    """A cut to another person at another place: only the longer shot counts."""
+    left = [placed(frame, (1200, 500), (0, 40), 420) for frame in clips["AOC"]]
+    right = [placed(frame, (1200, 500), (760, 40), 420) for frame in clips["KatieHill"]]
+    tracking = detector.track(iter(left[:20] + right[:8]), Path())
+    found = np.array([face is not None for face in tracking.faces])
+    np.testing.assert_array_equal(np.flatnonzero(found), np.arange(20))
+
+
+def test_no_face_is_no_face(detector):
+    noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
+    frames = [np.asarray(Image.fromarray(noise).resize((640, 480)))] * 6
+    tracking = detector.track(iter(frames), Path())
+    assert tracking.faces == [None] * 6
+    assert tracking.several == 0
+    assert detector.detect(frames[0]) == []
+    assert detector.track(iter([]), Path()).faces == []
+
+
+def test_hands_are_not_a_second_person(assets, detector):
+    """In this clip MediaPipe takes folded hands for a face now and then."""
+    clip = assets / "data/video/latentsync_demo1.mp4"
+    frames = list(read_frames(clip, start=1.6, end=1.65)) + list(read_frames(clip, start=2.4, end=2.45))
+    for frame in frames:
+        speaker = detector.detect(frame)[0]
+        suspects = [face for face in detector._look_in_parts(frame, 766) if box_of(face)[1] > 1000]
+        assert not any(detector._confirmed(frame, face) for face in suspects)
+        assert not detector._several(frame, speaker)
+        assert detector._confirmed(frame, speaker) is not None
+
+
+def test_the_outlines_are_mediapipes_own(asset_weights):
+    from mediapipe.tasks.python.vision import FaceLandmarksConnections as Connections
+
+    oval = {point for edge in Connections.FACE_LANDMARKS_FACE_OVAL for point in (edge.start, edge.end)}
+    lips = {point for edge in Connections.FACE_LANDMARKS_LIPS for point in (edge.start, edge.end)}
+    assert oval == set(FACE["mediapipe478"])
+    assert set(LIPS["mediapipe478"]) < lips
+
+
+def test_the_lips_outline_holds_all_lips(detector, clips):
+    from mediapipe.tasks.python.vision import FaceLandmarksConnections as Connections
+
+    every = sorted({point for edge in Connections.FACE_LANDMARKS_LIPS for point in (edge.start, edge.end)})
+    face = detector.detect(clips["AOC"][0])[0].landmarks[None]
+    np.testing.assert_allclose(bounding_boxes(face[:, every]), bounding_boxes(face[:, LIPS["mediapipe478"]]), atol=1.0)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a model", None])
+def test_a_damaged_model_is_one_readable_error(asset_weights, content):
+    if content is None:
+        content = (asset_weights / "face_landmarker.task").read_bytes()[:100_000]
+    with pytest.raises(FaceLandmarkerError, match=r"model\.task: is not a usable FaceLandmarker model .*task=weights"):
+        FaceLandmarker(content, Path("model.task"), "image")
+
+
+def test_missing_system_libraries_are_named(asset_weights, monkeypatch):
+    from mediapipe.tasks.python import vision
+
+    def fail(options):
+        raise OSError("libEGL.so.1: cannot open shared object file")
+
+    monkeypatch.setattr(vision.FaceLandmarker, "create_from_options", fail)
+    with pytest.raises(FaceLandmarkerError, match="apt-get install libegl1 libgles2"):
+        FaceLandmarker(b"x", Path("model.task"), "image")
+
+
+def test_nothing_is_written_to_standard_error(asset_weights, clips, capfd):
+    MediaPipeDetector().track(iter(clips["AOC"][:3]), Path())
+    assert capfd.readouterr().err == ""

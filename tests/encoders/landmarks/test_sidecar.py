@@ -1,0 +1,140 @@
+"""Landmark files: times, several faces, and every way a file can be wrong."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+
+from encoders.landmarks.sidecar import LandmarkFileError, SidecarDetector
+
+COORDINATES = [f"{axis}_{index}" for axis in "xy" for index in range(68)]
+OPENFACE = ["frame", "face_id", "timestamp", "confidence", "success", "gaze_0_x", *COORDINATES]
+
+
+def face(x=100.0, y=100.0, size=60.0):
+    """(68, 2) points that tell where and how large their face is."""
+    grid = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, 17), np.linspace(-0.5, 0.5, 4)), -1).reshape(68, 2)
+    return grid * size + [x, y]
+
+
+def row(time, points, face_id=0, confidence=0.98, success=1):
+    return [round(time * 25) + 1, face_id, f"{time:.3f}", confidence, success, 0.1, *points.T.ravel().round(3)]
+
+
+def write(path, rows, header=OPENFACE, encoding="utf-8"):
+    with open(path, "w", newline="", encoding=encoding) as file:
+        file.write(", ".join(header) + "\n")
+        csv.writer(file).writerows(rows)
+
+
+def pictures(count, size=(320, 240)):
+    return (np.zeros((size[1], size[0], 3), np.uint8) for _ in range(count))
+
+
+def track(tmp_path, rows, frames=10, start=0.0, size=(320, 240), **options):
+    write(tmp_path / "clip.csv", rows, **options)
+    return SidecarDetector().track(pictures(frames, size), tmp_path / "clip.mp4", start)
+
+
+def xs(tracking):
+    return [None if found is None else round(float(found.landmarks[:, 0].mean()), 2) for found in tracking.faces]
+
+
+def test_every_frame_has_its_row(tmp_path):
+    tracking = track(tmp_path, [row(i / 25, face(100 + i)) for i in range(10)])
+    assert xs(tracking) == [100 + i for i in range(10)]
+    assert tracking.size == (320, 240)
+    assert tracking.several == 0
+    np.testing.assert_allclose(tracking.faces[3].landmarks, face(103), atol=1e-3)
+    assert tracking.faces[3].landmarks.dtype == np.float32
+    assert tracking.faces[3].blendshapes is None
+
+
+@pytest.mark.parametrize("fps", [12.5, 29.97, 30.0, 50.0])
+def test_other_rates_give_the_nearest_row(tmp_path, fps):
+    rows = [row(i / fps, face(100 + i * 25 / fps)) for i in range(round(fps) + 1)]
+    found = xs(track(tmp_path, rows, frames=25))
+    assert np.abs(np.array(found) - (100 + np.arange(25))).max() <= 0.5 * 25 / fps + 0.03
+
+
+def test_a_clip_that_starts_later_takes_later_rows(tmp_path):
+    rows = [row(i / 25, face(100 + i)) for i in range(40)]
+    assert xs(track(tmp_path, rows, frames=10, start=1.2)) == [130 + i for i in range(10)]
+
+
+def test_uncertain_rows_are_no_face(tmp_path):
+    rows = [row(i / 25, face(100 + i)) for i in range(10)]
+    rows[2] = row(2 / 25, face(102), success=0)
+    rows[5] = row(5 / 25, face(105), confidence=0.3)
+    rows[7][10] = "nan"
+    found = xs(track(tmp_path, rows))
+    assert [index for index, x in enumerate(found) if x is None] == [2, 5, 7]
+
+
+def test_a_missing_row_is_no_face_and_not_its_neighbour(tmp_path):
+    rows = [row(i / 25, face(100 + i)) for i in range(20) if i != 4]
+    assert [i for i, x in enumerate(xs(track(tmp_path, rows, frames=20))) if x is None] == [4]
+
+
+def test_the_largest_face_over_the_clip_is_the_speaker(tmp_path):
+    rows = []
+    for i in range(10):
+        rows.append(row(i / 25, face(80, size=70), face_id=0))
+        rows.append(row(i / 25, face(240, size=50 if i else 100), face_id=1))  # larger for a moment
+    tracking = track(tmp_path, rows)
+    assert xs(tracking) == [80.0] * 10
+    assert tracking.several == 1
+
+
+def test_small_and_overlapping_faces_do_not_count_as_several(tmp_path):
+    rows = []
+    for i in range(10):
+        rows.append(row(i / 25, face(80, size=70), face_id=3))
+        rows.append(row(i / 25, face(240, size=30), face_id=1))
+        rows.append(row(i / 25, face(85, 102, size=66), face_id=2))
+    tracking = track(tmp_path, rows)
+    assert xs(tracking) == [80.0] * 10
+    assert tracking.several == 0
+
+
+def test_plain_headers_without_the_optional_columns_do(tmp_path):
+    rows = [[f"{i / 25:.3f}", *face(100 + i).T.ravel()] for i in range(10)]
+    assert xs(track(tmp_path, rows, header=["timestamp", *COORDINATES], encoding="utf-8-sig"))[:2] == [100, 101]
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(LandmarkFileError, match=r"clip é\.csv: no landmark file beside the video"):
+        SidecarDetector().track(pictures(3), tmp_path / "clip é.mp4")
+
+
+def test_wrong_files_are_named(tmp_path):
+    good = [row(i / 25, face()) for i in range(10)]
+    with pytest.raises(LandmarkFileError, match=r"clip\.csv: lacks the columns x_0, x_1, x_2 and 133 more"):
+        track(tmp_path, [[1, 0, 0]], header=["frame", "face_id", "timestamp"])
+    with pytest.raises(LandmarkFileError, match="holds no rows"):
+        track(tmp_path, [])
+    with pytest.raises(LandmarkFileError, match="line 5 is damaged"):
+        track(tmp_path, [*good[:3], good[3][:50], *good[4:]])
+    with pytest.raises(LandmarkFileError, match=r"line 3 is damaged .*'x'"):
+        track(tmp_path, [good[0], ["x"] * len(OPENFACE), *good[2:]])
+    with pytest.raises(LandmarkFileError, match="rows for 10 of the clip's 40 frames"):
+        track(tmp_path, good, frames=40)
+    with pytest.raises(LandmarkFileError, match="another size"):
+        track(tmp_path, [row(i / 25, face(1400, 700)) for i in range(10)])
+    (tmp_path / "clip.csv").write_bytes(b"\xff\xfe\x00binary\x80" * 50)
+    with pytest.raises(LandmarkFileError, match="cannot be read as a CSV file"):
+        SidecarDetector().track(pictures(3), tmp_path / "clip.mp4")
+    (tmp_path / "clip.csv").write_bytes(b"")
+    with pytest.raises(LandmarkFileError, match="lacks the columns timestamp"):
+        SidecarDetector().track(pictures(3), tmp_path / "clip.mp4")
+
+
+def test_no_frames_no_faces(tmp_path):
+    assert track(tmp_path, [row(0, face())], frames=0).faces == []
+
+
+def test_single_images_have_no_landmark_file():
+    with pytest.raises(LandmarkFileError, match="landmarks.name=mediapipe"):
+        SidecarDetector().detect(np.zeros((8, 8, 3), np.uint8))

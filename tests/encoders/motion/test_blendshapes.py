@@ -1,0 +1,55 @@
+"""Blendshape latents: which shapes, and where they come from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from encoders.landmarks.face_landmarker import BLENDSHAPES
+from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from encoders.motion.blendshapes import EXPRESSION_SHAPES, LIP_SHAPES, BlendshapeMotion
+from encoders.protocols import FaceTrack
+from media import read_frames
+
+
+def test_every_shape_belongs_to_one_latent():
+    assert len(LIP_SHAPES) == 23
+    assert len(EXPRESSION_SHAPES) == 28
+    assert sorted((*LIP_SHAPES, *EXPRESSION_SHAPES, "_neutral")) == sorted(BLENDSHAPES)
+    assert all(name.startswith(("jaw", "mouth")) for name in LIP_SHAPES)
+    assert [name for name in EXPRESSION_SHAPES if name.startswith("mouth")] == [
+        "mouthSmileLeft",
+        "mouthSmileRight",
+        "mouthFrownLeft",
+        "mouthFrownRight",
+    ]
+
+
+def test_scores_of_the_track_are_used(asset_weights):
+    encoder = BlendshapeMotion()
+    scores = np.random.default_rng(0).uniform(size=(3, 52)).astype(np.float32)
+    track = FaceTrack(np.zeros((3, 478, 2), np.float32), "mediapipe478", np.ones(3, bool), scores)
+    lip, expression = encoder(np.zeros((3, 8, 8, 3), np.uint8), track)
+    assert lip.dtype == expression.dtype == torch.float32
+    for names, latent in ((encoder.lip_names, lip), (encoder.expression_names, expression)):
+        for place, name in enumerate(names):
+            np.testing.assert_array_equal(latent[:, place], scores[:, BLENDSHAPES.index(name)])
+
+
+def test_without_scores_the_frames_are_measured(assets, asset_weights):
+    frames = np.stack(list(read_frames(assets / "data/video/hdtf_WDA_AOC_000.mp4", end=0.24)))
+    bare = FaceTrack(np.zeros((6, 68, 2), np.float32), "ibug68", np.ones(6, bool))
+    encoder = BlendshapeMotion()
+    lip, expression = encoder(frames, bare)
+    faces = MediaPipeDetector().track(iter(frames), assets).faces
+    scored = FaceTrack(bare.landmarks, "ibug68", bare.detected, np.stack([face.blendshapes for face in faces]))
+    torch.testing.assert_close((lip, expression), encoder(frames, scored))
+    jaw = lip[:, encoder.lip_names.index("jawOpen")]
+    assert jaw[0] > 0.3  # she begins with her mouth wide open
+
+
+def test_frames_without_a_face_are_an_error(asset_weights):
+    bare = FaceTrack(np.zeros((2, 68, 2), np.float32), "ibug68", np.ones(2, bool))
+    with pytest.raises(ValueError, match="no face in any of 2 frames"):
+        BlendshapeMotion()(np.zeros((2, 64, 64, 3), np.uint8), bare)

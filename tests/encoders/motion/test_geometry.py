@@ -1,0 +1,139 @@
+"""Landmark geometry: what moves it, and what must not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from encoders.landmarks.schemes import MEDIAPIPE_TO_IBUG
+from encoders.motion.geometry import LandmarkMotion
+from encoders.protocols import FaceTrack
+
+NO_FRAMES = np.zeros((0, 8, 8, 3), np.uint8)
+
+
+def drawn_face():
+    """(68, 2) a plain face, eyes 60 apart, mouth a little open; y downwards."""
+    face = np.zeros((68, 2))
+    turn = np.linspace(np.pi, 0, 17)
+    face[:17] = np.stack([-70 * np.cos(turn), 90 * np.sin(turn)], -1)[::-1]
+    face[17:22] = [[-55, -45], [-45, -52], [-33, -54], [-22, -52], [-12, -48]]
+    face[22:27] = [[12, -48], [22, -52], [33, -54], [45, -52], [55, -45]]
+    face[27:31] = [[0, -30], [0, -18], [0, -6], [0, 6]]
+    face[31:36] = [[-12, 14], [-6, 16], [0, 18], [6, 16], [12, 14]]
+    eye = np.array([[-12, 0], [-5, -5], [5, -5], [12, 0], [5, 5], [-5, 5]])
+    face[36:42], face[42:48] = eye + [-30, -30], eye + [30, -30]
+    face[48:60] = [
+        [-25, 45], [-15, 38], [-6, 35], [0, 36], [6, 35], [15, 38],
+        [25, 45], [15, 54], [6, 58], [0, 59], [-6, 58], [-15, 54],
+    ]  # fmt: skip
+    face[60:68] = [[-20, 45], [-10, 42], [0, 41], [10, 42], [20, 45], [10, 49], [0, 51], [-10, 49]]
+    return face
+
+
+def latents(points, scheme="ibug68"):
+    points = np.asarray(points, np.float64)
+    points = points[None] if points.ndim == 2 else points
+    encoder = LandmarkMotion()
+    lip, expression = encoder(NO_FRAMES, FaceTrack(points, scheme, np.ones(len(points), bool)))
+    assert (lip.shape[1], expression.shape[1]) == (encoder.lip_width, encoder.expression_width)
+    assert (len(encoder.lip_names), len(encoder.expression_names)) == (encoder.lip_width, encoder.expression_width)
+    named = dict(zip(encoder.lip_names, lip[0].tolist(), strict=True))
+    return (
+        lip.numpy(),
+        expression.numpy(),
+        named | dict(zip(encoder.expression_names, expression[0].tolist(), strict=True)),
+    )
+
+
+def test_known_distances():
+    _, _, named = latents(drawn_face())
+    expected = {
+        "inner_opening_centre": 10 / 60,
+        "inner_opening_left": 7 / 60,
+        "inner_opening_right": 7 / 60,
+        "outer_opening": 23 / 60,
+        "inner_width": 40 / 60,
+        "outer_width": 50 / 60,
+        "upper_lip_to_nose": 18 / 60,
+        "lower_lip_to_chin": 31 / 60,
+        "lower_lip_to_nose": 33 / 60,
+        "chin_to_nose": 72 / 60,
+        "upper_lip_thickness": 5 / 60,
+        "lower_lip_thickness": 8 / 60,
+        "brow_inner_left": 18 / 60,
+        "brow_inner_right": 18 / 60,
+        "brow_middle_left": 24 / 60,
+        "brow_outer_right": 15 / 60,
+        "brow_slant_left": 3 / 60,
+        "brow_slant_right": 3 / 60,
+        "brow_gap": 24 / 60,
+        "eye_opening_left": 10 / 60,
+        "mouth_corner_left": 1 / 60,
+    }
+    for name, value in expected.items():
+        assert named[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_moving_turning_and_coming_nearer_change_nothing():
+    rng = np.random.default_rng(0)
+    faces = drawn_face() + rng.normal(0, 2, (200, 68, 2))
+    angle = rng.uniform(-np.pi, np.pi, 200)
+    turn = np.stack([np.stack([np.cos(angle), -np.sin(angle)], -1), np.stack([np.sin(angle), np.cos(angle)], -1)], 1)
+    scale = np.exp(rng.uniform(-2, 2, (200, 1, 1)))
+    moved = scale * np.einsum("fij,fpj->fpi", turn, faces) + rng.uniform(-500, 2000, (200, 1, 2))
+    for a, b in zip(latents(faces)[:2], latents(moved.astype(np.float32))[:2], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+def test_speaking_moves_the_lips_and_not_the_expression():
+    quiet, open_mouth = drawn_face(), drawn_face()
+    open_mouth[[65, 66, 67]] += [0, 12]  # the lower lip falls by twelve, and the corners, half way, by six
+    open_mouth[55:60] += [0, 12]
+    open_mouth[[48, 54, 60, 64]] += [0, 6]
+    open_mouth[5:12] += [0, 12]
+    lip_a, expression_a, before = latents(quiet)
+    lip_b, expression_b, after = latents(open_mouth)
+    np.testing.assert_allclose(expression_a, expression_b, atol=1e-6)
+    assert after["inner_opening_centre"] - before["inner_opening_centre"] == pytest.approx(12 / 60)
+    assert after["chin_to_nose"] - before["chin_to_nose"] == pytest.approx(12 / 60)
+
+
+def test_brows_eyes_and_mouth_corners_move_the_expression_and_not_the_lips():
+    calm, moved = drawn_face(), drawn_face()
+    moved[17:27] += [0, -6]
+    moved[[37, 38, 43, 44]] += [0, -2]
+    moved[[48, 54]] += [0, -5]
+    lip_a, _, before = latents(calm)
+    lip_b, _, after = latents(moved)
+    np.testing.assert_allclose(lip_a, lip_b, atol=1e-6)
+    for name, change in {
+        "brow_inner_left": 6,
+        "brow_outer_right": 6,
+        "eye_opening_left": 2,
+        "mouth_corner_left": 5,
+    }.items():
+        assert after[name] - before[name] == pytest.approx(change / 60), name
+
+
+def test_left_and_right_are_the_subjects():
+    face = drawn_face()
+    face[17:22] += [0, -6]  # the brow on the left of the picture
+    calm, moved = latents(drawn_face())[2], latents(face)[2]
+    assert moved["brow_inner_right"] > calm["brow_inner_right"]
+    assert moved["brow_inner_left"] == pytest.approx(calm["brow_inner_left"])
+
+
+def test_both_schemes_give_the_same_latents():
+    face = drawn_face()
+    other = np.zeros((478, 2))
+    other[list(MEDIAPIPE_TO_IBUG)] = face
+    for a, b in zip(latents(face)[:2], latents(other, "mediapipe478")[:2], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-7)
+
+
+def test_points_that_are_no_face_are_refused():
+    with pytest.raises(ValueError, match="frame 0: the eyes lie on one point"):
+        latents(np.zeros((68, 2)))
+    with pytest.raises(ValueError, match="68"):
+        latents(np.zeros((60, 2)))

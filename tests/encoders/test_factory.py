@@ -1,0 +1,42 @@
+"""Names become encoders; wrong names and options become readable errors; nothing heavy is loaded for preset tiny."""
+
+import subprocess
+import sys
+from importlib import import_module
+
+import pytest
+
+from encoders import build_audio_encoder, build_codec
+from encoders.factory import ENCODERS
+
+
+def test_builds_what_is_named():
+    assert build_codec("patch", patch=2).channels == 12
+    assert build_audio_encoder("mel").identity.name == "mel"
+
+
+def test_unknown_name_lists_the_known():
+    with pytest.raises(ValueError, match=r"encoders\.codec\.name.*'vqgan'.*patch, taef2, svd"):
+        build_codec("vqgan")
+
+
+def test_unknown_option_is_named():
+    with pytest.raises(ValueError, match=r"encoders\.codec\.options\.pach: patch has no such option; there are: patch"):
+        build_codec("patch", pach=2)
+    with pytest.raises(ValueError, match=r"encoders\.audio\.options\.layers: mel has no such option"):
+        build_audio_encoder("mel", layers=12)
+
+
+@pytest.mark.parametrize("row", [row for table in ENCODERS.values() for row in table.values()])
+def test_every_row_leads_to_a_class(row):
+    module, _, name = row.partition(":")
+    assert isinstance(getattr(import_module(module), name), type)
+
+
+def test_tiny_loads_no_model_library():
+    code = (
+        "import sys; from encoders import *; build_audio_encoder('mel'); build_codec('patch');"
+        "print(sorted({'transformers', 'diffusers', 'mediapipe', 'huggingface_hub'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

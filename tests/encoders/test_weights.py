@@ -1,0 +1,417 @@
+"""The registry against a real HTTP server: found, fetched, resumed, checked, refused, and said in full when missing."""
+
+import contextlib
+import hashlib
+import http.server
+import os
+import pty
+import signal
+import subprocess
+import sys
+import termios
+import threading
+import time
+
+import pytest
+import torch
+
+from encoders import weights
+from encoders.weight_sources import SOURCES, WeightFile, Weights
+
+CONTENT = bytes(range(256)) * 4096  # 1 MiB
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves bytes by path, with ranges; can break off, crawl, refuse and redirect."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.files = {"/toy.bin": CONTENT}
+        self.break_after = {}  # path -> bytes of each coming reply before the connection drops
+        self.delay = 0.0  # seconds per 64 KiB
+        self.redirects = {}
+        self.requests = []
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        server.requests.append((self.path, dict(self.headers)))
+        if self.path in server.redirects:
+            self.send_response(302)
+            self.send_header("Location", server.redirects[self.path])
+            self.end_headers()
+            return
+        if self.path not in server.files:
+            self.send_error(404)
+            return
+        content = server.files[self.path]
+        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if self.headers["Range"] else 0
+        if start and start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        self.send_header("Content-Length", str(len(content) - start))
+        self.end_headers()
+        limits = server.break_after.get(self.path)
+        end = start + limits.pop(0) if limits else len(content)
+        with contextlib.suppress(ConnectionError):  # a killed client
+            for at in range(start, min(end, len(content)), 65536):
+                self.wfile.write(content[at : min(at + 65536, end)])
+                time.sleep(server.delay)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """A fresh weights folder and cache, online unless a test says otherwise."""
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for variable in ("HF_HUB_OFFLINE", "EMOTIVETALK_OFFLINE", "HF_ENDPOINT"):
+        monkeypatch.delenv(variable, raising=False)
+    return tmp_path
+
+
+def toy(*urls, sha256=SHA256, **options):
+    file = WeightFile("toy.bin", tuple(urls), sha256=sha256, **options)
+    return Weights("toy", "a test", "CC0-1.0", (file,), presets=("small",))
+
+
+@pytest.fixture
+def register(monkeypatch):
+    """Makes a network known for the length of a test, alone."""
+
+    def replace(*networks):
+        for name in list(weights.WEIGHTS):
+            monkeypatch.delitem(weights.WEIGHTS, name)
+        for network in networks:
+            monkeypatch.setitem(weights.WEIGHTS, network.name, network)
+
+    return replace
+
+
+def test_downloads_once_and_then_finds(server, register, folders):
+    register(toy(f"{server.url}/toy.bin"))
+    path = weights.locate("toy")
+    assert path == folders / "weights" / "toy.bin"
+    assert path.read_bytes() == CONTENT
+    assert weights.locate("toy") == path
+    assert len(server.requests) == 1
+    assert not list(path.parent.glob("*.part"))
+
+
+def test_looks_in_the_folder_then_in_the_cache(register, folders):
+    register(toy())
+    cached = folders / "cache" / "emotivetalk" / "weights" / "toy" / "toy.bin"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(CONTENT)
+    assert weights.locate("toy") == cached
+    own = folders / "weights" / "toy.bin"
+    own.parent.mkdir()
+    own.write_bytes(CONTENT)
+    assert weights.locate("toy") == own
+
+
+def test_broken_connection_resumes_where_it_stopped(server, register):
+    server.break_after["/toy.bin"] = [300_000]
+    register(toy(f"{server.url}/toy.bin"))
+    assert weights.locate("toy").read_bytes() == CONTENT
+    assert [headers.get("Range") for _, headers in server.requests] == [None, "bytes=300000-"]
+
+
+def test_begun_file_of_other_content_starts_afresh(server, register, folders):
+    register(toy(f"{server.url}/toy.bin"))
+    part = folders / "weights" / "toy.bin.part"
+    part.parent.mkdir()
+    part.write_bytes(b"x" * 1000)
+    assert weights.locate("toy").read_bytes() == CONTENT
+    part.write_bytes(b"x" * (len(CONTENT) + 5))  # longer than what the server has: it answers 416
+    weights.locate("toy").unlink()
+    assert weights.locate("toy").read_bytes() == CONTENT
+
+
+def test_falls_back_to_the_next_address(server, register):
+    register(toy(f"{server.url}/gone.bin", f"{server.url}/toy.bin"))
+    assert weights.locate("toy").read_bytes() == CONTENT
+
+
+def test_wrong_download_is_refused_and_removed(server, register, folders):
+    server.files["/toy.bin"] = b"<html>quota exceeded</html>"
+    register(toy(f"{server.url}/toy.bin"))
+    with pytest.raises(weights.WrongWeights) as caught:
+        weights.locate("toy")
+    assert SHA256 in str(caught.value)
+    assert hashlib.sha256(server.files["/toy.bin"]).hexdigest() in str(caught.value)
+    assert not [path for path in (folders / "weights").iterdir() if path.suffix != ".lock"]
+
+
+def test_own_wrong_file_is_named_and_left_alone(register, folders):
+    register(toy())
+    own = folders / "weights" / "toy.bin"
+    own.parent.mkdir()
+    own.write_bytes(b"mine")
+    with pytest.raises(weights.WrongWeights) as caught:
+        weights.locate("toy")
+    for part in (str(own), SHA256, hashlib.sha256(b"mine").hexdigest(), "left as it is"):
+        assert part in str(caught.value)
+    assert own.read_bytes() == b"mine"
+
+
+def test_mixed_up_file_is_recognised(register, folders):
+    blob = subprocess.run(["git", "hash-object", "--stdin"], input=b"other", capture_output=True, check=True).stdout
+    other = Weights("other", "another network", "CC0-1.0", (WeightFile("o.bin", git_blob=blob.decode().strip()),))
+    register(toy(), other)
+    (folders / "weights").mkdir()
+    (folders / "weights" / "toy.bin").write_bytes(b"other")
+    with pytest.raises(weights.WrongWeights, match="which is other"):
+        weights.locate("toy")
+    (folders / "weights" / "o.bin").write_bytes(b"other")
+    assert weights.locate("other").name == "o.bin"  # the git blob id alone settles it
+
+
+@pytest.mark.parametrize("switch", ["HF_HUB_OFFLINE", "EMOTIVETALK_OFFLINE"])
+def test_offline_error_says_everything(server, register, folders, monkeypatch, switch):
+    monkeypatch.setenv(switch, "1")
+    register(toy(f"{server.url}/toy.bin"))
+    with pytest.raises(weights.MissingWeights) as caught:
+        weights.locate("toy")
+    for part in ("toy.bin", f"{server.url}/toy.bin", SHA256, str(folders / "weights" / "toy.bin"), switch, "CC0-1.0"):
+        assert part in str(caught.value)
+    assert not server.requests
+
+
+def test_no_network_is_the_same_error_with_its_reason(register, server):
+    register(toy(f"{server.url}/gone.bin"))
+    with pytest.raises(weights.MissingWeights, match="HTTP 404") as caught:
+        weights.locate("toy")
+    assert SHA256 in str(caught.value)
+
+
+LOCATE = """
+import sys
+from encoders import weights
+from encoders.weight_sources import WeightFile, Weights
+file = WeightFile("toy.bin", (sys.argv[1],), sha256=sys.argv[2])
+weights.WEIGHTS["toy"] = Weights("toy", "a test", "CC0-1.0", (file,))
+print(weights.locate("toy"))
+"""
+
+
+def start(server, **options):
+    command = [sys.executable, "-c", LOCATE, f"{server.url}/toy.bin", SHA256]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+
+
+def test_two_processes_download_once(server, folders):
+    server.delay = 0.02
+    processes = [start(server), start(server)]
+    found = {process.communicate(timeout=120)[0].strip() for process in processes}
+    assert found == {str(folders / "weights" / "toy.bin")}
+    assert len(server.requests) == 1
+
+
+def test_killed_download_leaves_nothing_in_the_way(server, register, folders):
+    server.delay = 0.1
+    process = start(server)
+    part = folders / "weights" / "toy.bin.part"
+    deadline = time.monotonic() + 60
+    while not (part.exists() and part.stat().st_size) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (folders / "weights" / "toy.bin").exists()
+    server.delay = 0.0
+    register(toy(f"{server.url}/toy.bin"))
+    assert weights.locate("toy").read_bytes() == CONTENT
+    assert "Range" in server.requests[-1][1]
+
+
+def test_progress_bar_on_a_terminal(server):
+    reader, writer = pty.openpty()
+    termios.tcsetwinsize(writer, (24, 100))
+    process = start(server, stderr=writer)
+    os.close(writer)
+    shown = b""
+    with contextlib.suppress(OSError):  # what a pseudo-terminal says when its last writer has gone
+        while block := os.read(reader, 65536):
+            shown += block
+    os.close(reader)
+    process.communicate(timeout=120)
+    assert b"toy.bin: 100%" in shown
+    assert b"1.00M/1.00M" in shown
+
+
+@pytest.fixture
+def hub(register):
+    def file(path, content):
+        return WeightFile(path, sha256=hashlib.sha256(content).hexdigest())
+
+    contents = {"config.json": b"{}", "model.safetensors": CONTENT}
+    files = tuple(file(path, content) for path, content in contents.items())
+    register(Weights("hub", "a test", "MIT", files, (), "org/name", "abc123", "sub", "name/sub"))
+    return {f"/org/name/resolve/abc123/sub/{path}": content for path, content in contents.items()}
+
+
+def test_hub_model_is_a_folder(server, hub, folders, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    server.files.update(hub)
+    folder = weights.locate("hub")
+    assert folder == folders / "weights" / "name" / "sub"
+    assert (folder / "model.safetensors").read_bytes() == CONTENT
+    (folder / "model.safetensors").unlink()
+    assert weights.locate("hub") == folder  # only what is missing is fetched again
+    assert [path.rpartition("/")[2] for path, _ in server.requests] == [
+        "config.json",
+        "model.safetensors",
+        "model.safetensors",
+    ]
+
+
+def test_hub_cache_is_used(hub, folders, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folders / "hub"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    snapshot = folders / "hub" / "models--org--name" / "snapshots" / "abc123" / "sub"
+    snapshot.mkdir(parents=True)
+    for path, content in hub.items():
+        (snapshot / path.rpartition("/")[2]).write_bytes(content)
+    assert weights.locate("hub") == snapshot
+
+
+def test_token_stays_with_the_hub(server, hub, monkeypatch):
+    with Server() as storage:
+        thread = threading.Thread(target=storage.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        monkeypatch.setenv("HF_TOKEN", "hf_secret")
+        for path, content in hub.items():
+            server.redirects[path] = storage.url + path
+            storage.files[path] = content
+        weights.locate("hub")
+        storage.shutdown()
+        thread.join()
+    assert all(headers["Authorization"] == "Bearer hf_secret" for _, headers in server.requests)
+    assert not any("Authorization" in headers for _, headers in storage.requests)
+
+
+def test_preset_goes_on_past_failures_and_says_what_to_do(server, register, folders):
+    manual = Weights(
+        "by_hand", "a test", "MIT", (WeightFile("hand.pth"),), ("small",), manual="open https://drive.example and copy"
+    )
+    gone = Weights(
+        "gone", "a test", "MIT", (WeightFile("gone.bin", (f"{server.url}/gone.bin",), sha256="0" * 64),), ("small",)
+    )
+    register(manual, gone, toy(f"{server.url}/toy.bin"))
+    lines = []
+    report = weights.fetch_preset("small", lines.append)
+    assert [(row.name, row.status) for row in report.rows] == [
+        ("by_hand", "manual"),
+        ("gone", "missing"),
+        ("toy", "fetched"),
+    ]
+    assert not report.complete
+    text = "\n".join(lines)
+    for part in ("open https://drive.example", str(folders / "weights" / "hand.pth"), "HTTP 404", "CC0-1.0"):
+        assert part in text
+    (folders / "weights" / "hand.pth").write_bytes(b"1")
+    register(manual, toy())
+    report = weights.fetch_preset("small", lines.append)
+    assert report.complete
+    assert [row.status for row in report.rows] == ["present", "present"]
+
+
+def test_presets_need_what_they_need():
+    needs = {preset: {w.name for w in SOURCES if preset in w.presets} for preset in weights.PRESETS}
+    assert needs["tiny"] == set()
+    assert needs["small"] == {"face_landmarker", "taef2_encoder", "taef2_decoder"}
+    assert needs["paper"] == {
+        "wav2vec2-base-960h",
+        "svd-vae",
+        "svd-unet",
+        "pdfgc",
+        "face_landmarker",
+        "clip-vit-large-patch14",
+    }
+    with pytest.raises(ValueError, match="tiny, small, paper"):
+        weights.fetch_preset("huge")
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_every_source_can_be_reached_and_checked(source):
+    assert source.licence
+    assert source.purpose
+    for file in source.files:
+        assert file.urls or source.repository or source.manual
+        assert all(url.startswith("https://") for url in file.urls)
+        assert file.sha256 is None or (len(file.sha256) == 64 and int(file.sha256, 16))
+        assert file.git_blob is None or (len(file.git_blob) == 40 and int(file.git_blob, 16))
+    if source.repository:
+        assert len(source.revision) == 40  # a commit, not a branch that moves
+        assert any(file.sha256 for file in source.files)
+
+
+def test_real_files_have_the_published_hashes(asset_weights):
+    for name in ("face_landmarker", "taef2_encoder", "taef2_decoder", "3ddfa_v2", "3ddfa_v2_statistics"):
+        assert weights.find(name).parent == asset_weights
+    for name in ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet", "deep3dfacerecon_template"):
+        assert weights.find(name).parent == asset_weights
+
+
+def test_pickles_that_run_code_are_refused(tmp_path):
+    class Dangerous:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    torch.save({"weight": Dangerous()}, tmp_path / "bad.pth")
+    with pytest.raises(weights.WrongWeights, match=r"bad\.pth.*any code"):
+        weights.load_pickle(tmp_path / "bad.pth")
+    assert not (tmp_path / "ran").exists()
+    (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(weights.WrongWeights, match=r"cut\.pth"):
+        weights.load_pickle(tmp_path / "cut.pth")
+
+
+def test_tensors_come_back(tmp_path):
+    from safetensors.torch import save_file
+
+    tensors = {"a": torch.arange(3.0)}
+    torch.save(tensors, tmp_path / "a.pth")
+    save_file(tensors, tmp_path / "a.safetensors")
+    for name in ("a.pth", "a.safetensors"):
+        assert torch.equal(weights.load_tensors(tmp_path / name)["a"], tensors["a"])
+    (tmp_path / "b.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(weights.WrongWeights, match=r"b\.safetensors"):
+        weights.load_tensors(tmp_path / "b.safetensors")
+
+
+def test_hashes_agree_with_their_tools(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    git = subprocess.run(["git", "hash-object", str(path)], capture_output=True, check=True, text=True).stdout.strip()
+    assert weights.git_blob_of(path) == git
+    assert weights.sha256_of(path) == SHA256
+    path.write_bytes(b"changed")
+    assert weights.sha256_of(path) == hashlib.sha256(b"changed").hexdigest()

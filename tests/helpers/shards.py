@@ -1,0 +1,125 @@
+"""Writes small valid shards of noise, independently of the product's writer."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import av
+import numpy as np
+
+from datamodules.schema import (
+    Dimensions,
+    Index,
+    LatentStatistics,
+    SampleEntry,
+    SampleMeta,
+    ShardEntry,
+)
+from encoders.protocols import Identity
+
+TINY = Dimensions(latent_channels=4, latent_size=4, audio_layers=2, audio_width=3, lip_width=5, expression_width=6)
+ENCODERS = {
+    "audio": Identity("mel"),
+    "motion": Identity("landmarks"),
+    "codec": Identity("patch"),
+    "landmarks": Identity("sidecar"),
+}
+EMOTIONS = ("happy", "sad", None)
+
+
+def arrays_of(key: str, frames: int, dims: Dimensions, seed: int = 0) -> dict[str, np.ndarray]:
+    """The array members of a sample; the first number of row f of lip and expression is f."""
+    noise = np.random.default_rng([seed, *key.encode()])
+    size = dims.latent_size
+    arrays = {
+        "latent.npy": noise.standard_normal((frames, dims.latent_channels, size, size)).astype(np.float16),
+        "audio.npy": noise.standard_normal((frames, dims.audio_layers, dims.audio_width)).astype(np.float16),
+        "lip.npy": noise.standard_normal((frames, dims.lip_width)).astype(np.float32),
+        "expression.npy": noise.standard_normal((frames, dims.expression_width)).astype(np.float32),
+        "boxes.npy": (noise.uniform(0, 14, (frames, 2, 4)) + [0, 0, 16, 16]).astype(np.float32),
+        "portraits.npy": noise.integers(0, 256, (4, 1, 1, 3), dtype=np.uint8).repeat(256, 1).repeat(256, 2),
+        "factors.npy": noise.standard_normal((frames, 3)).astype(np.float32),
+    }
+    arrays["lip.npy"][:, 0] = arrays["expression.npy"][:, 0] = np.arange(frames)
+    return arrays
+
+
+def ramp(frames: int) -> np.ndarray:
+    """Speech whose sample s is s modulo 2**15, int16."""
+    return (np.arange(frames * 640) % 2**15).astype(np.int16)
+
+
+def flac(samples: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    with av.open(out, "w", format="flac") as container:
+        stream = container.add_stream("flac", rate=16_000, layout="mono")
+        stream.format = "s16"
+        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
+        frame.sample_rate = 16_000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return out.getvalue()
+
+
+def npy(array: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def make_shards(
+    folder: Path,
+    *,
+    samples: int = 12,
+    shards: int = 3,
+    frames: Sequence[int] = (40, 50, 60),
+    dims: Dimensions = TINY,
+    seed: int = 0,
+    dataset: str = "folder",
+    splits: Sequence[str] = ("train",),
+    speech: bool = True,
+) -> Index:
+    """Writes ``shards`` tar files of ``samples`` samples in all, and their index.
+
+    Sample i has the key ``clip_i``, frames[i % len(frames)] frames, the split splits[i % len(splits)] and a speaker of
+    its own split.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    entries, shard_entries = [], []
+    for number, places in enumerate(np.array_split(np.arange(samples), shards)):
+        path = folder / f"{dataset}-{number:05d}.tar"
+        members: dict[str, dict[str, tuple[int, int]]] = {}
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for i in map(int, places):
+                key, count, split = f"clip_{i:04d}", frames[i % len(frames)], splits[i % len(splits)]
+                meta = SampleMeta(
+                    key, dataset, split, f"{split}_{i % 2}", f"{key}.mp4", 0.0, 25.0, count, (0, 0, 32), 32,
+                    portrait_frames=(1, 7, count // 2, count - 1), emotion=EMOTIONS[i % 3], level=1 + i % 3,
+                    factor_names=("a", "b", "c"),
+                )  # fmt: skip
+                data = {"meta.json": json.dumps(asdict(meta)).encode()}
+                data |= {name: npy(array) for name, array in arrays_of(key, count, dims, seed).items()}
+                data["speech.flac"] = flac(ramp(count)) if speech else b""
+                for name, content in data.items():
+                    info = tarfile.TarInfo(f"{key}.{name}")
+                    info.size = len(content)
+                    tar.addfile(info, io.BytesIO(content))
+                    # The data are padded to blocks of 512 bytes, and the tar stands at the end of them now.
+                    members.setdefault(key, {})[name] = (tar.offset - -(-len(content) // 512) * 512, len(content))
+                entries.append(
+                    SampleEntry(key, path.name, count, meta.speaker, split, members[key], meta.emotion, meta.level)
+                )
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        shard_entries.append(ShardEntry(path.name, path.stat().st_size, digest, len(places)))
+    channels = dims.latent_channels
+    statistics = LatentStatistics((0.0,) * channels, (1.0,) * channels, sum(entry.frames for entry in entries))
+    index = Index(dataset, "tiny", 32, ENCODERS, dims, 1.0, tuple(shard_entries), tuple(entries), statistics)
+    (folder / "index.json").write_text(index.to_json(), encoding="utf-8")
+    return index

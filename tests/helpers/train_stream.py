@@ -1,0 +1,129 @@
+"""A real Lightning Trainer over a stream loader, one process per rank, that writes down every batch it sees."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import socket
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.strategies import DDPStrategy
+
+from configs.schema import DataConfig
+from datamodules.mixture import datamodule
+
+
+class Recorder(LightningModule):
+    """One weight; what every batch held goes to a file of this rank."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.log_file = log
+
+    def training_step(self, batch, batch_index):
+        self._write("train", batch)
+        return (self.weight * batch["lip"].mean()).sum()
+
+    def validation_step(self, batch, batch_index):
+        self._write("val", batch)
+
+    def test_step(self, batch, batch_index):
+        self._write("test", batch)
+
+    def _write(self, kind, batch):
+        row = {
+            "kind": kind,
+            "rank": self.global_rank,
+            "step": batch["step"],
+            "epoch": self.current_epoch,
+            "samples": list(
+                zip(
+                    batch["draw"].tolist(), batch["key"], batch["start"].tolist(), batch["frames"].tolist(), strict=True
+                )
+            ),
+            "length": batch["lip"].shape[1],
+            "valid": batch["valid"].tolist(),
+            "sums": batch["lip"].double().sum((1, 2)).tolist(),
+        }
+        with self.log_file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 0.1)
+
+
+def run(folder: Path, data: DataConfig, ranks: int, *, task: str = "fit", **settings) -> list[dict]:
+    """Runs ``ranks`` gloo processes; returns the rows of all ranks, by rank.
+
+    Args:
+        folder: for logs; made when absent.
+        data: the data configuration.
+        ranks: processes.
+        task: fit or test.
+        **settings: ``max_steps``; ``save_every`` steps; ``resume`` from a checkpoint; ``validate``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.helpers.train_stream"])  # Lightning is imported once for all runs
+    jobs = [
+        context.Process(target=_rank, args=(rank, ranks, port, folder, asdict(data), task, settings))
+        for rank in range(ranks)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(120)
+    for job in jobs:
+        if job.is_alive():
+            job.kill()
+    assert [job.exitcode for job in jobs] == [0] * ranks
+    return [json.loads(line) for rank in range(ranks) for line in (folder / f"{task}.{rank}").read_text().splitlines()]
+
+
+def _rank(rank: int, ranks: int, port: int, folder: Path, data: dict, task: str, settings: dict) -> None:
+    if ranks > 1:  # as a launcher such as torchrun or srun would set them
+        os.environ.update(
+            LOCAL_RANK=str(rank),
+            NODE_RANK="0",
+            WORLD_SIZE=str(ranks),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
+    multiprocessing.set_start_method("fork", force=True)  # or every loader process would import torch anew
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    callbacks = []
+    if every := settings.get("save_every"):
+        callbacks.append(
+            ModelCheckpoint(folder, "{step}", every_n_train_steps=every, save_top_k=-1, auto_insert_metric_name=False)
+        )
+    trainer = Trainer(
+        max_steps=settings.get("max_steps", 1),
+        accelerator="cpu",
+        devices=ranks,
+        strategy=DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto",
+        callbacks=callbacks,
+        enable_checkpointing=bool(every),
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=1.0 if settings.get("validate") else 0.0,
+    )
+    module = Recorder(folder / f"{task}.{rank}")
+    if task == "test":
+        trainer.test(module, datamodule=datamodule(DataConfig(**data)), verbose=False)
+    else:
+        trainer.fit(module, datamodule=datamodule(DataConfig(**data)), ckpt_path=settings.get("resume"))

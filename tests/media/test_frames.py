@@ -1,0 +1,332 @@
+"""Frames are those on screen at their time, whole, and the same from both decoders."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import threading
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from media import FrameReader, MediaError, decord_frames, probe, read_frames, read_sound
+from tests.helpers.flash_clips import coded, flashes, frame_times, index_of, make_clip, turn
+
+NTSC = Fraction(30000, 1001)
+
+
+@pytest.fixture
+def pyav_only(monkeypatch):
+    """Makes decord unusable, as where it is not installed."""
+
+    def refuse(*_):
+        raise decord_frames.Unusable("switched off")
+        yield
+
+    monkeypatch.setattr(decord_frames, "read", refuse)
+
+
+def assert_shows(frames, source_times, zero, half, start=0.0, fps=25.0):
+    """Frame n shows a source frame at most ``half`` seconds from start + n / fps."""
+    for n, frame in enumerate(frames):
+        shown = float(source_times[index_of(frame)]) - zero
+        target = min(max(start + n / fps, float(source_times[0]) - zero), float(source_times[-1]) - zero)
+        assert abs(shown - target) <= half + 2e-3, (n, shown, target)
+
+
+def heard_at(samples, rate=16_000):
+    return int(np.abs(samples).argmax()) / rate
+
+
+def seen_at(frames, fps=25.0):
+    return next(n for n, frame in enumerate(frames) if flashes(frame)) / fps
+
+
+@pytest.mark.parametrize("rate", [24, 25, NTSC, 30, 50])
+def test_every_rate_becomes_25(tmp_path, rate):
+    times = frame_times(Fraction(rate))
+    path = make_clip(tmp_path / "clip.mp4", times)
+    reader = FrameReader(path)
+    frames = list(reader)
+    assert reader.backend == "decord"
+    assert len(frames) == len(reader) == int(len(times) / Fraction(rate) * 25 + Fraction(1, 2))
+    assert_shows(frames, times, 0.0, 0.5 / float(rate))
+    assert abs(seen_at(frames) - heard_at(read_sound(path))) <= 0.04
+    assert probe(path).fps == pytest.approx(float(rate), rel=1e-3)
+
+
+@pytest.mark.parametrize("output", [12.5, 25.0, 60.0])
+def test_other_output_rates(tmp_path, output):
+    times = frame_times(NTSC)
+    frames = list(read_frames(make_clip(tmp_path / "clip.mp4", times), fps=output))
+    assert len(frames) == int(float(len(times) / NTSC) * output + 0.5)
+    assert_shows(frames, times, 0.0, 0.5 / float(NTSC), fps=output)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("clip.mkv", {}),
+        ("clip.mov", {"codec": "mjpeg", "pix_fmt": "yuvj422p", "audio": "pcm_s16le"}),
+        ("clip.avi", {"codec": "mpeg4", "audio": "pcm_s16le", "time_base": None}),
+        ("bframes.avi", {"time_base": None, "audio": "libmp3lame", "audio_rate": 44_100}),
+        (
+            "clip.webm",
+            {"codec": "libvpx-vp9", "audio": "libopus", "options": {"deadline": "realtime", "cpu-used": "8"}},
+        ),
+        ("vp8.webm", {"codec": "libvpx", "audio": "libopus", "channels": 2, "options": {"auto-alt-ref": "1"}}),
+        ("clip.ts", {}),
+    ],
+)
+def test_every_container(tmp_path, name, settings):
+    times = frame_times(NTSC)
+    path = make_clip(tmp_path / name, times, **settings)
+    frames = list(read_frames(path))
+    info = probe(path)
+    zero = -info.first_frame
+    assert abs(len(frames) - 50) <= 2
+    assert_shows(frames, times, zero, 0.5 / float(NTSC))
+    assert abs(seen_at(frames) - heard_at(read_sound(path))) <= 0.04
+
+
+def test_variable_rate_follows_the_timestamps(tmp_path):
+    rng = np.random.default_rng(3)
+    gaps = rng.choice([8, 16, 33, 50, 100], 60)
+    times = [Fraction(int(t), 1000) for t in np.concatenate([[0], np.cumsum(gaps)])]
+    path = make_clip(tmp_path / "clip.mkv", times, time_base=Fraction(1, 1000), audio=None)
+    frames = list(read_frames(path))
+    for n, frame in enumerate(frames):
+        distances = np.array([float(t) for t in times]) - min(n / 25, float(times[-1]))
+        allowed = np.abs(distances[distances <= 0.02 + 1e-6])  # the nearest, but at most half an output frame early
+        assert np.abs(distances[index_of(frame)]) == pytest.approx(allowed.min(), abs=1e-6)
+
+
+def test_a_held_picture_stays_until_the_next_comes(tmp_path):
+    times = [Fraction(0), Fraction(1, 25), Fraction(2, 25), Fraction(1), Fraction(26, 25), Fraction(27, 25)]
+    path = make_clip(tmp_path / "clip.mp4", times, audio=None)
+    shown = [index_of(frame) for frame in read_frames(path)]
+    assert shown == [0, 1] + [2] * 23 + [3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
+@pytest.mark.parametrize(("video_start", "audio_start"), [(10.0, 10.0), (0.3, 0.0), (0.0, 0.3), (5.3, 5.0)])
+def test_the_clock_starts_with_the_earlier_track(tmp_path, name, video_start, audio_start):
+    times = frame_times(30)
+    path = make_clip(tmp_path / name, times, video_start=video_start, audio_start=audio_start)
+    frames, info, samples = list(read_frames(path)), probe(path), read_sound(path)
+    late = max(0.0, video_start - audio_start)
+    assert info.first_frame == pytest.approx(late, abs=0.03)  # Matroska may keep the encoder's priming as sound
+    assert len(frames) == int(info.duration * 25 + 0.5 + 1e-6)
+    assert_shows(frames, times, -info.first_frame, 0.5 / 30)
+    assert abs(seen_at(frames) - heard_at(samples)) <= 0.04
+    assert info.sound_duration == pytest.approx(len(samples) / 16_000, abs=1e-3)
+
+
+def test_pictures_hidden_by_an_edit_list_are_not_shown(tmp_path):
+    times = frame_times(25)
+    path = make_clip(tmp_path / "clip.mp4", times, video_start=-0.4, audio_start=0.0, audio_seconds=1.6)
+    reader = FrameReader(path)
+    frames = list(reader)
+    assert [index_of(frame) for frame in frames] == list(range(10, 50))
+    assert abs(seen_at(frames) - heard_at(read_sound(path))) <= 0.04
+
+
+@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.52, 1.48), (1.013, None), (6.3, 7.1), (9.0, None)])
+def test_a_span_is_the_same_as_cutting_the_whole(tmp_path, start, end):
+    times = frame_times(30, 10.0 if start > 2 else 2.0)
+    times = times[:256]  # eight bits
+    path = make_clip(tmp_path / "clip.mp4", times) if start < 2 else make_clip(tmp_path / "clip.mp4", times[:240])
+    if start == 9.0:
+        start = 7.5
+    reader = FrameReader(path, start=start, end=end)
+    frames = list(reader)
+    last = float(probe(path).duration) if end is None else end
+    assert len(frames) == int(round((last - start) * 25, 6) + 0.5)
+    assert reader.backend == "decord"
+    assert_shows(frames, times, 0.0, 0.5 / 30, start=start)
+    samples = read_sound(path, start=start, end=end)
+    whole = read_sound(path)[round(start * 16_000) :][: len(samples)]
+    np.testing.assert_allclose(samples, whole, atol=2e-2)
+
+
+def test_a_span_past_the_end_is_an_error(tmp_path):
+    path = make_clip(tmp_path / "clip.mp4", frame_times(25))
+    assert len(FrameReader(path, end=2.01)) == 50  # rounding is forgiven
+    with pytest.raises(MediaError, match=r"clip.mp4: its pictures end at 2.000 s, 1.000 s to 3.000 s was asked for"):
+        FrameReader(path, start=1.0, end=3.0)
+    with pytest.raises(MediaError, match=r"2.500 s to the end was asked for"):
+        FrameReader(path, start=2.5)
+    with pytest.raises(ValueError, match="start=1"):
+        FrameReader(path, start=1, end=1)
+
+
+@pytest.mark.parametrize(
+    ("codec", "pix_fmt", "size"),
+    [
+        ("libx264", "yuv420p", (96, 64)),
+        ("libx264", "yuv444p", (97, 65)),
+        ("libx264", "yuv420p10le", (96, 64)),
+        ("libx264", "gray", (96, 64)),
+        ("libx264rgb", "rgb24", (97, 65)),
+        ("mjpeg", "yuvj420p", (97, 65)),
+        ("mpeg4", "yuv420p", (90, 50)),
+        ("ffv1", "yuv422p16le", (97, 65)),
+    ],
+)
+def test_both_decoders_give_the_same_pictures(tmp_path, monkeypatch, codec, pix_fmt, size):
+    times = frame_times(30, 0.9)  # ends before the flash
+    options = {"qp": "0"} if codec == "libx264rgb" else {}
+    path = tmp_path / "clip.mkv"
+    base = Fraction(1, 30_000)
+    make_clip(path, times, codec=codec, pix_fmt=pix_fmt, size=size, audio=None, options=options, time_base=base)
+    first = FrameReader(path)
+    frames = list(first)
+    assert (first.backend == "pyav") == (codec == "libx264rgb")  # no luma plane to check decord by
+    assert frames[0].shape == (size[1], size[0], 3)
+    for frame in frames:
+        k = index_of(frame)
+        truth = coded(k, size)
+        truth = truth if pix_fmt != "gray" else np.repeat(truth.mean(-1, keepdims=True), 3, -1)
+        assert np.abs(frame.astype(float) - truth).mean() < (8 if pix_fmt != "gray" else 25)
+    monkeypatch.setattr(decord_frames, "decoded", failing)
+    second = FrameReader(path)
+    exact = size == (96, 64) and pix_fmt != "yuv420p10le"  # elsewhere colour is interpolated between rows differently
+    for one, other in zip(frames, second, strict=True):
+        difference = np.abs(one.astype(int) - other)
+        assert difference.mean() < 0.3
+        assert difference.max() <= (2 if exact else 20)
+    assert second.backend == "pyav"
+
+
+def failing(*_):
+    raise RuntimeError("cannot read this")
+
+
+@pytest.mark.parametrize(
+    ("matrix", "turned"),
+    [
+        ((0, 1, -1, 0), lambda x: np.rot90(x, -1)),  # held upright, stored lying on its left side
+        ((-1, 0, 0, -1), lambda x: np.rot90(x, 2)),
+        ((0, -1, 1, 0), lambda x: np.rot90(x, 1)),
+        ((-1, 0, 0, 1), lambda x: x[:, ::-1]),  # a mirrored front camera
+    ],
+)
+def test_phone_videos_are_upright(tmp_path, matrix, turned):
+    path = make_clip(tmp_path / "clip.mp4", frame_times(25, 0.4), audio=None)
+    straight = list(read_frames(path))
+    lying = tmp_path / "lying.mp4"
+    lying.write_bytes(path.read_bytes())
+    turn(lying, matrix, 96, 64)
+    reader = FrameReader(lying)
+    for one, other in zip(straight, reader, strict=True):
+        np.testing.assert_array_equal(turned(one), other)
+    height, width = turned(straight[0]).shape[:2]
+    info = probe(lying)
+    assert (info.width, info.height) == reader.size == (width, height)
+    assert info.rotated
+    assert reader.fallback == "decord does not turn pictures upright"
+
+
+def test_a_hanging_decord_is_left_behind(tmp_path, monkeypatch):
+    path = make_clip(tmp_path / "clip.mp4", frame_times(25), audio=None)
+    genuine, release = decord_frames.decoded, threading.Event()
+    monkeypatch.setattr(decord_frames, "_hung", threading.Event())
+
+    def hangs_after_seven(shown, picks):
+        yield from itertools.islice(genuine(shown, picks), 7)
+        release.wait(60)
+
+    monkeypatch.setattr(decord_frames, "decoded", hangs_after_seven)
+    began = time.monotonic()
+    reader = FrameReader(path, timeout=0.5)
+    assert [index_of(frame) for frame in reader] == list(range(50))
+    assert time.monotonic() - began < 20  # far below the 60 s the decoder would have hung
+    assert (reader.backend, reader.fallback) == ("pyav", "decord gave nothing for 0.5 s")
+    later = FrameReader(path)
+    assert len(list(later)) == 50
+    assert later.fallback == "decord hung on an earlier file of this process"
+    release.set()
+
+
+def test_wrong_pictures_from_decord_are_noticed(tmp_path, monkeypatch):
+    path = make_clip(tmp_path / "clip.mp4", frame_times(25), audio=None)
+    genuine = decord_frames.decoded
+
+    def repeats_a_picture(shown, picks):
+        last = None
+        for n, frame in enumerate(genuine(shown, picks)):
+            last = frame if n != 20 else last
+            yield last
+
+    monkeypatch.setattr(decord_frames, "decoded", repeats_a_picture)
+    reader = FrameReader(path)
+    assert [index_of(frame) for frame in reader] == list(range(50))
+    assert reader.backend == "pyav"
+    assert "another picture at 0.80 s" in reader.fallback
+
+
+def test_leaving_early_ends_the_thread(tmp_path):
+    path = make_clip(tmp_path / "clip.mp4", frame_times(25), audio=None)
+    frames = read_frames(path)
+    next(frames)
+    frames.close()
+    assert not any(thread.name == "decord" for thread in threading.enumerate())
+
+
+def test_python_ends_cleanly_with_a_clip_half_read(tmp_path):
+    path = make_clip(tmp_path / "clip.mp4", frame_times(25, 8.0), size=(512, 512), audio=None)
+    program = "import sys; from media import read_frames; frames = read_frames(sys.argv[1]); next(frames); print('ok')"
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(path)],
+            cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+
+
+def test_repeated_frames_are_not_shared(tmp_path):
+    path = make_clip(tmp_path / "clip.mp4", frame_times(10, 0.9), audio=None)
+    shown = []
+    for frame in read_frames(path):
+        shown.append(index_of(frame))
+        frame[:] = 255  # what one reader does to its frame is not seen in the next
+    assert set(shown) == set(range(9))
+
+
+def test_reading_twice_gives_the_same(tmp_path):
+    reader = FrameReader(make_clip(tmp_path / "clip.mp4", frame_times(30), audio=None))
+    for one, other in zip(reader, reader, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [
+        ("video/hdtf_RD_Radio10_0_clip_0.mp4", 52),
+        ("video/retalking_face4.mp4", 166),
+        ("video/retalking_face5.mp4", 122),
+        ("mead_style/M030_front_angry_level3_001.mp4", 98),
+    ],
+)
+def test_real_clips(assets, monkeypatch, name, frames):
+    path = assets / "data" / name
+    reader = FrameReader(path)
+    fast = [frame.mean(dtype=np.float64) for frame in reader]
+    assert reader.backend == "decord"
+    assert len(fast) == frames
+    monkeypatch.setattr(decord_frames, "decoded", failing)
+    slow = [frame.mean(dtype=np.float64) for frame in FrameReader(path)]
+    np.testing.assert_allclose(fast, slow, atol=0.5)
+
+
+def test_full_hd_is_read_a_few_frames_at_a_time(assets):
+    path = assets / "data/video/latentsync_demo1.mp4"
+    reader = FrameReader(path, start=4.0, end=4.6)
+    frames = list(reader)
+    assert frames[0].shape == (1920, 1080, 3)
+    assert len(frames) == 15
+    np.testing.assert_allclose(reader.times, 4.0 + np.arange(15) / 25, atol=1e-6)

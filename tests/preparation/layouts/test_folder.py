@@ -1,0 +1,69 @@
+"""Any folder: speakers from folders and names."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.schema import DatasetConfig
+from preparation.layouts import LayoutError, find_clips
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@pytest.mark.parametrize(
+    ("path", "speaker"),
+    [
+        ("ann/monday.mp4", "ann"),
+        ("news/Jürgen Weiß/take 2.mov", "Jürgen Weiß"),
+        ("interview_003.mp4", "interview"),
+        ("interview 3 (1).mp4", "interview"),
+        ("hdtf_RD_Radio10_0_clip_0.mp4", "hdtf_RD_Radio10"),
+        ("王小明-02.mp4", "王小明"),
+        ("face4.mp4", "face4"),
+        ("001.mp4", "001"),
+        ("don't be sad!.mp4", "don't be sad!"),
+    ],
+)
+def test_speakers(tmp_path, path, speaker):
+    touch(tmp_path, path)
+    (clip,) = find_clips(DatasetConfig(name="folder"), tmp_path).clips
+    assert (clip.speaker, clip.name, clip.split, clip.problem) == (speaker, path, "train", None)
+    assert clip.path == tmp_path / path
+
+
+def test_split_by_person_keeps_people_whole(tmp_path):
+    touch(tmp_path, *(f"speaker {person}/{clip}.mp4" for person in range(60) for clip in range(3)))
+    clips = find_clips(DatasetConfig(name="folder", split="person"), tmp_path).clips
+    sides = {person: {clip.split for clip in clips if clip.speaker == person} for person in {c.speaker for c in clips}}
+    assert all(len(side) == 1 for side in sides.values())
+    assert {side for sets in sides.values() for side in sets} == {"train", "val", "test"}
+
+
+def test_an_empty_folder_is_one_readable_error(tmp_path):
+    touch(tmp_path, "notes.txt", "talk.wav")
+    with pytest.raises(LayoutError, match=r"holds no videos \(.*\.mp4.*\); found .*1 other files \(\.txt\)"):
+        find_clips(DatasetConfig(name="folder"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({"name": "celebv"}, "dataset.name=celebv: no such layout"),
+        ({"name": "folder", "split": "official"}, "choose one of emotivetalk, person, train"),
+        ({"name": "folder", "annotations": "x"}, "only hdtf has annotation files"),
+    ],
+)
+def test_settings_that_do_not_fit(tmp_path, settings, wrong):
+    touch(tmp_path, "a.mp4")
+    with pytest.raises(LayoutError, match=wrong):
+        find_clips(DatasetConfig(**settings), tmp_path)
+
+
+def test_real_clips(assets):
+    found = find_clips(DatasetConfig(name="folder"), assets / "data/video")
+    assert len(found.clips) == len(list((assets / "data/video").glob("*.mp4"))) == len({c.speaker for c in found.clips})
+    assert [clip.key for clip in found.clips] == sorted(clip.path.stem for clip in found.clips)

@@ -1,0 +1,177 @@
+"""Listing a source folder: sorted, complete, safe against what file systems hold; keys that hold on every machine."""
+
+import os
+import random
+import unicodedata
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from preparation.clips import Reason
+from preparation.layouts.listing import LayoutError, list_files, path_key, require_unique
+
+NAMES = ["face (1).mp4", "Müller.mp4", "M003#happy.mp4", "don't be sad!.mp4", "王小明 说话.MOV", "~f.mp4", "plain.mp4"]
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+@contextmanager
+def without_privileges():
+    """The file system as an ordinary user sees it; root reads everything."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_order_does_not_depend_on_creation(tmp_path):
+    names = [f"{folder}/{name}" for folder in ("b", "a", "a/z", "ü") for name in NAMES]
+    orders = []
+    for seed in range(3):
+        source = tmp_path / str(seed)
+        random.Random(seed).shuffle(names)
+        touch(source, *names)
+        orders.append([entry.relative for entry in list_files(source).videos])
+    assert orders[0] == orders[1] == orders[2]
+    assert sorted(map(str, orders[0])) == sorted(names)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.MP4", "a.mkv", "a.AVI", "a.webm", "a.ts", "a.3gp", "a.ogv", "a.wmv"])
+def test_containers_in_any_case(tmp_path, name):
+    touch(tmp_path, name)
+    assert [entry.relative.name for entry in list_files(tmp_path).videos] == [name]
+
+
+def test_what_is_no_clip_is_counted(tmp_path):
+    touch(tmp_path, "a.mp4", "._a.mp4", ".hidden/b.mp4", "notes.txt", "x/notes.TXT", "README", "a.mp4.part")
+    listing = list_files(tmp_path)
+    assert [entry.relative.name for entry in listing.videos] == ["a.mp4"]
+    assert listing.ignored == {
+        "hidden files and folders": 2,
+        "other files (.txt)": 2,
+        "other files (no extension)": 1,
+        "other files (.part)": 1,
+    }
+
+
+def test_links_are_followed_once(tmp_path):
+    touch(tmp_path / "source", "a/clip.mp4")
+    touch(tmp_path / "elsewhere", "far.mp4")
+    (tmp_path / "source/a/loop").symlink_to(tmp_path / "source")
+    (tmp_path / "source/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "source/self.mp4").symlink_to("self.mp4")
+    (tmp_path / "source/gone.mp4").symlink_to("nowhere.mp4")
+    listing = list_files(tmp_path / "source")
+    assert [str(entry.relative) for entry in listing.videos] == ["a/clip.mp4", "link/far.mp4"]
+    assert {clip.name for clip in listing.problems} == {"self.mp4", "gone.mp4"}
+    assert {clip.problem for clip in listing.problems} == {Reason.UNREADABLE}
+    assert listing.ignored == {"folders reached a second time through a link": 1}
+
+
+def test_a_pipe_is_reported_and_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.mp4")
+    (clip,) = list_files(tmp_path).problems
+    assert clip.problem == Reason.UNREADABLE
+    assert "not a regular file" in clip.problem_detail
+
+
+def test_a_folder_that_cannot_be_read_is_reported(tmp_path_factory):
+    source = tmp_path_factory.mktemp("locked")
+    for folder in (source, *source.parents[:2]):
+        folder.chmod(0o755)
+    touch(source, "closed/a.mp4", "open/b.mp4")
+    (source / "closed").chmod(0)
+    try:
+        with without_privileges():
+            listing = list_files(source)
+    finally:
+        (source / "closed").chmod(0o755)
+    assert [str(entry.relative) for entry in listing.videos] == ["open/b.mp4"]
+    (clip,) = listing.problems
+    assert (clip.name, clip.problem) == ("closed", Reason.UNREADABLE)
+    assert "Permission denied" in clip.problem_detail
+
+
+def test_a_source_that_is_no_folder_is_one_readable_error(tmp_path):
+    touch(tmp_path, "clip.mp4")
+    with pytest.raises(LayoutError, match="no such folder"):
+        list_files(tmp_path / "missing")
+    with pytest.raises(LayoutError, match="is a file"):
+        list_files(tmp_path / "clip.mp4")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_hold_safe_characters_alone(name):
+    key = path_key(PurePosixPath("Weiß & Söhne", name))
+    assert key.isascii()
+    assert key.replace("_", "").replace("-", "").isalnum()
+
+
+def test_plain_paths_stay_readable():
+    assert path_key(PurePosixPath("ann/talk_01.mp4")) == "ann--talk_01"
+    assert path_key(PurePosixPath("Müller.mp4")).startswith("Muller-")
+
+
+def test_keys_tell_apart_what_looks_alike():
+    alike = [
+        "a/b.mp4",
+        "a--b.mp4",
+        "a_b.mp4",
+        "a b.mp4",
+        "a#b.mp4",
+        "a/b.mov",
+        "a/b.MP4",
+        "ä/b.mp4",
+        "a/b .mp4",
+        "A/b.mp4",
+    ]
+    alike += [
+        "a.b.mp4",
+        "a-b.mp4",
+        "-a/b.mp4",
+        "a-/b.mp4",
+        "王.mp4",
+        "李.mp4",
+        "x" * 300 + "1.mp4",
+        "x" * 300 + "2.mp4",
+    ]
+    keys = [path_key(PurePosixPath(name)) for name in alike]
+    assert len(set(keys)) == len(alike)
+    assert max(map(len, keys)) < 140
+
+
+def test_both_spellings_of_an_umlaut_give_one_key(tmp_path):
+    composed, split = (unicodedata.normalize(form, "Jürgen/Grüße.mp4") for form in ("NFC", "NFD"))
+    assert composed != split
+    assert path_key(PurePosixPath(composed)) == path_key(PurePosixPath(split))
+    touch(tmp_path, split)  # as on a disk written by macOS
+    (entry,) = list_files(tmp_path).videos
+    assert str(entry.relative) == composed
+    assert entry.path.exists()
+
+
+def test_names_that_are_no_utf8_are_listed_and_printable(tmp_path):
+    (tmp_path / os.fsdecode(b"caf\xe9.mp4")).touch()
+    (entry,) = list_files(tmp_path).videos
+    assert entry.path.exists()
+    assert entry.name == r"caf\xe9.mp4"
+    assert path_key(entry.relative).isascii()
+
+
+def test_names_equal_in_all_but_unicode_form_are_refused(tmp_path):
+    from configs.schema import DatasetConfig
+    from preparation.layouts import find_clips
+
+    touch(tmp_path, *(unicodedata.normalize(form, "ü.mp4") for form in ("NFC", "NFD")))
+    with pytest.raises(LayoutError, match="cannot be told apart"):
+        find_clips(DatasetConfig(name="folder"), tmp_path)
+    require_unique([])

@@ -1,0 +1,238 @@
+"""From what a detector saw to a crop: the checks, the gaps, the square, and landmarks that stay where they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from configs.schema import FaceConfig
+from encoders.landmarks.boxes import face_extents
+from encoders.landmarks.sidecar import SidecarDetector
+from encoders.protocols import Face, FaceTrack, Tracking
+from preparation.clips import Reason, Rejected
+from preparation.faces import choose_portraits, crop_frames, find_face, follow_face, longest_run, square_crop
+
+SIZE = (640, 480)
+
+
+def face_at(x, y, size=120.0, blendshapes=None):
+    """A 68-point face whose extent, forehead included, is ``size`` wide and high and centred at (x, y)."""
+    points = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, 17), np.linspace(-1 / 6, 0.5, 4)), -1).reshape(68, 2)
+    return Face((points * size + [x, y]).astype(np.float32), blendshapes)
+
+
+def tracking(faces, several=0.0, size=SIZE):
+    return Tracking(list(faces), several, size)
+
+
+def track_of(*args, config=None, frame_size=128, **options):
+    return follow_face(tracking(*args, **options), "ibug68", config or FaceConfig(), frame_size)
+
+
+def rejection(*args, **options):
+    with pytest.raises(Rejected) as caught:
+        track_of(*args, **options)
+    return caught.value.reason, caught.value.detail
+
+
+def centres(track):
+    return face_extents(track.landmarks, track.scheme).reshape(-1, 2, 2).mean(1)
+
+
+def test_a_good_clip_passes_unchanged():
+    faces = [face_at(300 + i, 200, blendshapes=np.full(52, i, np.float32)) for i in range(30)]
+    track = track_of(faces)
+    assert len(track) == 30
+    assert track.detected.all()
+    np.testing.assert_array_equal(track.landmarks, np.stack([face.landmarks for face in faces]))
+    np.testing.assert_array_equal(track.blendshapes[:, 0], np.arange(30))
+
+
+def test_gaps_are_interpolated_and_the_ends_held():
+    seen = {1, 2, 3, 7, 8, 10}
+    faces = [
+        face_at(300 + i, 200 - 2 * i, blendshapes=np.full(52, i, np.float32)) if i in seen else None for i in range(12)
+    ]
+    track = track_of(faces, config=FaceConfig(max_missing=0.6))
+    np.testing.assert_array_equal(np.flatnonzero(track.detected), sorted(seen))
+    expected = np.interp(np.arange(12), sorted(seen), [300 + i for i in sorted(seen)])
+    np.testing.assert_allclose(centres(track)[:, 0], expected, atol=1e-3)
+    np.testing.assert_allclose(centres(track)[:, 1], 200 - 2 * (expected - 300), atol=1e-3)
+    np.testing.assert_allclose(track.blendshapes[:, 3], expected - 300, atol=1e-5)
+    assert track.landmarks.dtype == np.float32
+    for i in seen:
+        np.testing.assert_array_equal(track.landmarks[i], faces[i].landmarks)
+
+
+def test_no_face():
+    assert rejection([None] * 40) == (Reason.NO_FACE, "no face was found in any of 40 frames")
+    assert rejection([])[0] == Reason.NO_FACE
+
+
+def test_several_faces():
+    faces = [face_at(300, 200)] * 20
+    assert track_of(faces, several=0.2) is not None
+    reason, detail = rejection(faces, several=0.25)
+    assert reason == Reason.SEVERAL_FACES
+    assert "25%" in detail
+    assert "20%" in detail
+
+
+def test_a_face_lost_too_often_or_too_long():
+    faces = [face_at(300, 200)] * 200
+    scattered = [None if i % 8 == 0 else face for i, face in enumerate(faces)]
+    reason, detail = rejection(scattered)
+    assert reason == Reason.FACE_LOST
+    assert "25 of 200" in detail
+    run = [None if 50 <= i < 63 else face for i, face in enumerate(faces)]
+    reason, detail = rejection(run)
+    assert reason == Reason.FACE_LOST
+    assert "13 of them in a row" in detail
+    assert track_of([None if 50 <= i < 62 else face for i, face in enumerate(faces)]) is not None
+
+
+@pytest.mark.parametrize(("flags", "longest"), [("", 0), ("000", 0), ("1", 1), ("0110111", 3), ("1110", 3)])
+def test_longest_run(flags, longest):
+    assert longest_run(np.array([flag == "1" for flag in flags], bool)) == longest
+
+
+def test_a_face_that_leaves_the_picture():
+    walking = [face_at(min(300 + 12 * i, 620), 200) for i in range(40)]
+    reason, detail = rejection(walking)
+    assert reason == Reason.FACE_LEAVES_FRAME
+    assert "640x480" in detail
+    assert "33%" in detail  # at most: 40 of 120 pixels
+    one_glitch = [face_at(300, 200)] * 20 + [face_at(630, 200)] + [face_at(300, 200)] * 20
+    assert track_of(one_glitch) is not None
+    a_little_outside = [face_at(52, 200)] * 20  # 8 of 120 pixels
+    assert track_of(a_little_outside) is not None
+    assert rejection(a_little_outside, config=FaceConfig(max_outside=0.05))[0] == Reason.FACE_LEAVES_FRAME
+
+
+def test_a_face_that_is_too_small():
+    small = [face_at(300, 200, size=60)] * 20
+    assert track_of(small, frame_size=128) is not None
+    reason, detail = rejection(small, frame_size=512)
+    assert reason == Reason.FACE_TOO_SMALL
+    assert "60 pixels" in detail
+    assert "128" in detail
+    assert rejection(small, config=FaceConfig(min_size=61))[0] == Reason.FACE_TOO_SMALL
+    assert track_of(small, config=FaceConfig(min_size=20), frame_size=512) is not None
+
+
+def test_a_missing_landmark_file_rejects_the_clip(tmp_path):
+    with pytest.raises(Rejected) as caught:
+        find_face(SidecarDetector(), iter([]), tmp_path / "a.mp4")
+    assert caught.value.reason == Reason.NO_LANDMARKS
+    assert "a.csv" in caught.value.detail
+
+
+def random_tracks(count=300):
+    rng = np.random.default_rng(0)
+    for _ in range(count):
+        size = tuple(int(v) for v in rng.integers(64, 2000, 2))
+        extent = rng.uniform(10, min(size))
+        start = rng.uniform(-0.05, 1.05, 2) * size
+        steps = rng.uniform(-1, 1, (12, 2)) * rng.uniform(0, 0.3) * extent
+        faces = [face_at(*(start + step), size=extent) for step in steps]
+        landmarks = np.stack([face.landmarks for face in faces])
+        yield FaceTrack(landmarks, "ibug68", np.ones(12, bool)), size
+
+
+def test_the_square_is_whole_even_inside_and_cuts_no_face():
+    kept = 0
+    for track, (width, height) in random_tracks():
+        extents = face_extents(track.landmarks, track.scheme)
+        low = np.clip(extents[:, :2].min(0), 0, [width, height])
+        high = np.clip(extents[:, 2:].max(0), 0, [width, height])
+        if (high - low).max() > min(width, height) - 4:
+            continue  # near the limit; beyond it there is a test of its own
+        left, top, side = square_crop(track, (width, height), 1.7)
+        kept += 1
+        assert all(isinstance(value, int) for value in (left, top, side))
+        assert side % 2 == 0
+        assert left >= 0
+        assert top >= 0
+        assert left + side <= width
+        assert top + side <= height
+        assert (low >= [left, top]).all()
+        assert (high <= [left + side, top + side]).all()
+        assert side == min(width, height) // 2 * 2 or abs(side - 1.7 * (high - low).max()) < 5
+    assert kept > 150
+
+
+def test_a_face_in_the_middle_is_in_the_middle_of_the_crop():
+    track = track_of([face_at(320, 240, size=100)] * 5)
+    left, top, side = square_crop(track, SIZE, 1.7)
+    assert abs(side - 170) <= 2
+    assert abs(left + side / 2 - 320) <= 1
+    assert abs(top + side / 2 - 240) <= 1
+
+
+def test_a_face_that_roams_too_far_for_any_square():
+    track = track_of([face_at(70 + 27 * i, 200) for i in range(19)])
+    with pytest.raises(Rejected, match="no 480x480 square of the 640x480 picture"):
+        square_crop(track, SIZE, 1.7)
+
+
+@pytest.mark.parametrize(("side", "frame_size"), [(170, 64), (480, 128), (120, 256), (300, 300), (478, 64)])
+def test_landmarks_stay_on_what_they_mark(side, frame_size):
+    """A dot drawn at a landmark lies, after the crop, at the mapped landmark."""
+    rng = np.random.default_rng(side)
+    left, top = int(rng.integers(0, SIZE[0] - side + 1)), int(rng.integers(0, SIZE[1] - side + 1))
+    scale = frame_size / side
+    radius = max(2.0, 1.5 / scale)
+    margin = 3 * radius / side
+    for _ in range(10):
+        point = np.array([left, top]) + rng.uniform(margin, 1 - margin, 2) * side
+        columns, rows = np.arange(SIZE[0]) + 0.5 - point[0], np.arange(SIZE[1])[:, None] + 0.5 - point[1]
+        dot = 255 * np.exp(-(columns**2 + rows**2) / radius**2)
+        frame = np.repeat(dot.round().astype(np.uint8)[..., None], 3, axis=-1)
+        (crop,) = crop_frames([frame], (left, top, side), frame_size)
+        assert crop.shape == (frame_size, frame_size, 3)
+        assert crop.dtype == np.uint8
+        weight = crop[..., 0].astype(float)
+        found = [(weight.sum(axis) * (np.arange(frame_size) + 0.5)).sum() / weight.sum() for axis in (0, 1)]
+        track = FaceTrack(np.tile(point, (1, 68, 1)).astype(np.float32), "ibug68", np.ones(1, bool))
+        mapped = track.cropped(left, top, scale).landmarks[0, 0]
+        assert np.abs(mapped - found).max() < 0.1
+
+
+def test_shrinking_does_not_alias():
+    """Fine stripes become grey: a crop by picking pixels would show bars."""
+    stripes = np.zeros((480, 640, 3), np.uint8)
+    stripes[:, ::2] = 255
+    (crop,) = crop_frames([stripes], (0, 0, 480), 64)
+    assert np.ptp(crop[:, 4:-4].astype(int)) <= 2
+    assert abs(crop.mean() - 127.5) < 2
+
+
+def test_an_unscaled_crop_is_the_picture_itself():
+    frame = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
+    (crop,) = crop_frames(iter([frame]), (100, 50, 128), 128)
+    np.testing.assert_array_equal(crop, frame[50:178, 100:228])
+    (view,) = crop_frames([frame[20:, 30:]], (70, 30, 128), 128)  # frames need not be contiguous
+    np.testing.assert_array_equal(view, crop)
+
+
+def portraits(detected, count=4):
+    detected = np.array(detected, bool)
+    return choose_portraits(FaceTrack(np.zeros((len(detected), 68, 2), np.float32), "ibug68", detected), count)
+
+
+def test_portraits_are_spread_from_the_first_frame_on():
+    assert portraits([True] * 100) == [0, 33, 66, 99]
+    assert portraits([True] * 4) == [0, 1, 2, 3]
+    assert portraits([True] * 100, 1) == [0]
+
+
+def test_portraits_keep_to_frames_where_the_face_was_seen():
+    detected = np.ones(100, bool)
+    detected[[0, 33, 34, 99]] = False
+    assert portraits(detected) == [1, 32, 66, 98]
+    assert portraits(np.arange(100) >= 97) == [96, 97, 98, 99]
+
+
+def test_a_very_short_clip_still_has_four_portraits():
+    assert portraits([True, True]) == [0, 1, 1, 1]
+    assert portraits([True]) == [0, 0, 0, 0]

@@ -1,0 +1,111 @@
+"""The plan depends on sources and settings alone, loses nothing, and cuts long clips into equal pieces."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from configs.schema import DatasetConfig, PrepareConfig
+from datamodules.schema import Dimensions, ShardError
+from media import VideoWriter
+from preparation.clips import ClipSource, Reason
+from preparation.plan import make_plan, read_plan, require_same_plan, write_plan
+
+DIMENSIONS = Dimensions(48, 16, 4, 80, 12, 13)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """Clips of 1, 5 and 11 seconds."""
+    folder = tmp_path_factory.mktemp("videos")
+    for seconds in (1, 5, 11):
+        with VideoWriter(folder / f"{seconds}.mp4", size=(32, 32)) as writer:
+            for frame in range(seconds * 25):
+                writer.write(np.full((32, 32, 3), frame % 255, np.uint8))
+    return folder
+
+
+def config(**changes) -> PrepareConfig:
+    return replace(
+        PrepareConfig(dataset=DatasetConfig(name="folder"), preset="tiny", frame_size=64, max_seconds=4.0), **changes
+    )
+
+
+def clips_of(folder, copies=1):
+    return [
+        ClipSource(key=f"{path.stem}-{copy}", path=path, name=path.name, speaker=path.stem, split="train")
+        for copy in range(copies)
+        for path in sorted(folder.glob("*.mp4"))
+    ]
+
+
+def pieces(plan):
+    return [clip for shard in plan.shards for clip in shard.clips]
+
+
+def test_long_clips_are_cut_into_equal_pieces_without_gap_or_overlap(videos):
+    plan = make_plan(config(), clips_of(videos), DIMENSIONS)
+    by_source = {
+        name: sorted((c.start, c.end) for c in pieces(plan) if c.name.startswith(name)) for name in ("1.", "5.")
+    }
+    assert by_source == {"1.": [(0.0, None)], "5.": [(0.0, 2.48), (2.48, None)]}
+    eleven = sorted((clip for clip in pieces(plan) if clip.path.name == "11.mp4"), key=lambda clip: clip.start)
+    assert [clip.end for clip in eleven[:-1]] == [clip.start for clip in eleven[1:]]
+    assert eleven[-1].end is None
+    assert all(clip.start * 25 == pytest.approx(round(clip.start * 25)) for clip in eleven)
+    assert max(plan.frames[clip.key] for clip in eleven) <= 100
+    assert sum(plan.frames[clip.key] for clip in eleven) == 275
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3, 7, 50])
+def test_parts_own_every_shard_once(videos, parts):
+    plan = make_plan(config(shard_bytes=3_000_000), clips_of(videos, copies=5), DIMENSIONS)
+    owned = [shard.name for part in range(parts) for shard in plan.part(part, parts)]
+    assert sorted(owned) == [shard.name for shard in plan.shards]
+    assert len(plan.shards) > 3
+
+
+def test_no_clip_is_lost_and_the_order_found_does_not_matter(videos):
+    clips = clips_of(videos, copies=5)
+    plan = make_plan(config(), clips, DIMENSIONS)
+    again = make_plan(config(), clips[::-1], DIMENSIONS)
+    assert plan.shards == again.shards
+    assert {clip.path for clip in pieces(plan)} == {clip.path for clip in clips}
+    assert len({clip.key for clip in pieces(plan)}) == len(pieces(plan)) == 5 * (1 + 2 + 3)
+
+
+def test_a_broken_file_stays_in_the_plan_with_its_reason(tmp_path):
+    (tmp_path / "text.mp4").write_text("not a video")
+    (tmp_path / "empty.mp4").touch()
+    found = pieces(make_plan(config(), clips_of(tmp_path), DIMENSIONS))
+    assert [clip.problem for clip in found] == [Reason.DECODE_ERROR] * 2
+    assert all(clip.problem_detail for clip in found)
+
+
+def test_it_survives_the_disk(videos, tmp_path):
+    (tmp_path / "parts").mkdir()
+    clips = [replace(clip, notes=("seen",), crop=(1, 2, 30, 30)) for clip in clips_of(videos)]
+    plan = make_plan(config(), clips, DIMENSIONS)
+    write_plan(tmp_path, plan)
+    assert read_plan(tmp_path).shards == plan.shards
+    require_same_plan(read_plan(tmp_path), config(), clips, tmp_path)
+
+
+def test_other_settings_and_other_sources_are_refused_by_name(videos, tmp_path):
+    (tmp_path / "parts").mkdir()
+    clips = clips_of(videos)
+    write_plan(tmp_path, make_plan(config(), clips, DIMENSIONS))
+    plan = read_plan(tmp_path)
+    with pytest.raises(ShardError, match="frame_size was 64, now 128"):
+        require_same_plan(plan, config(frame_size=128), clips, tmp_path)
+    with pytest.raises(ShardError, match=r"1 gone \(5-0\)"):
+        require_same_plan(plan, config(), [clip for clip in clips if clip.key != "5-0"], tmp_path)
+    require_same_plan(plan, config(workers=7, part="2/3", max_rejected=0.1), clips, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema": 1}', '{"schema": 99}'])
+def test_a_damaged_plan_says_so(tmp_path, text):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "plan.json").write_text(text)
+    with pytest.raises(ShardError, match=r"plan.json: (damaged|written by a newer version)"):
+        read_plan(tmp_path)

@@ -1,0 +1,87 @@
+"""Shards are whole or absent, and equal samples are equal bytes."""
+
+import subprocess
+import tarfile
+
+import numpy as np
+import pytest
+import webdataset
+
+from datamodules.schema import SampleMeta
+from preparation.writer import ShardWriter, file_sha256, write_atomically
+
+
+def meta(key: str) -> SampleMeta:
+    return SampleMeta(
+        key, "folder", "train", "anna", f"{key}.mp4", 0.0, 25.0, 30, (0.0, 0.0, 64.0), 64, (0, 10, 20, 29)
+    )
+
+
+MEMBERS = {"meta.json": b"{}", "latent.npy": bytes(range(256)) * 5, "speech.flac": b"", "lip.npy": b"x" * 512}
+
+
+def write(folder, name="a-00000.tar", keys=("one", "two")):
+    with ShardWriter(folder, name) as writer:
+        for key in keys:
+            writer.add(meta(key), MEMBERS)
+        return writer, writer.close()
+
+
+def test_every_offset_leads_to_its_member(tmp_path):
+    writer, entry = write(tmp_path)
+    raw = (tmp_path / entry.name).read_bytes()
+    with tarfile.open(tmp_path / entry.name) as tar:
+        theirs = {member.name: (member.offset_data, member.size) for member in tar}
+    for sample in writer.samples:
+        for name, (offset, size) in sample.members.items():
+            assert raw[offset : offset + size] == MEMBERS[name]
+            assert theirs[f"{sample.key}.{name}"] == (offset, size)
+    assert (len(raw), file_sha256(tmp_path / entry.name), 2) == (entry.bytes, entry.sha256, entry.samples)
+
+
+def test_other_programs_read_it(tmp_path):
+    write(tmp_path)
+    listed = subprocess.run(["tar", "tf", tmp_path / "a-00000.tar"], capture_output=True, text=True, check=True).stdout
+    assert listed.split() == [f"{key}.{name}" for key in ("one", "two") for name in MEMBERS]
+    samples = list(webdataset.WebDataset(str(tmp_path / "a-00000.tar"), shardshuffle=False))
+    assert [(sample["__key__"], sample["latent.npy"]) for sample in samples] == [
+        (key, MEMBERS["latent.npy"]) for key in ("one", "two")
+    ]
+
+
+def test_equal_samples_are_equal_bytes(tmp_path):
+    (tmp_path / "later").mkdir()
+    assert write(tmp_path)[1].sha256 == write(tmp_path / "later")[1].sha256
+
+
+def test_an_error_leaves_nothing_behind(tmp_path):
+    def fail():
+        with ShardWriter(tmp_path, "a-00000.tar") as writer:
+            writer.add(meta("one"), MEMBERS)
+            raise RuntimeError("an encoder failed")
+
+    with pytest.raises(RuntimeError, match="an encoder failed"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_shard_without_samples_is_no_file(tmp_path):
+    assert write(tmp_path, keys=())[1] is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_write_atomically_replaces_the_whole_file(tmp_path):
+    path = tmp_path / "x.json"
+    write_atomically(path, b"a long first content")
+    write_atomically(path, b"short")
+    assert path.read_bytes() == b"short"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_members_hold_any_bytes(tmp_path):
+    data = np.random.default_rng(0).bytes(100_000)
+    with ShardWriter(tmp_path, "b.tar") as writer:
+        writer.add(meta("k"), {"latent.npy": data})
+        writer.close()
+    offset, size = writer.samples[0].members["latent.npy"]
+    assert (tmp_path / "b.tar").read_bytes()[offset : offset + size] == data

@@ -1,0 +1,304 @@
+"""prepare.py as people run it: through the shell, killed, in parts, on bad files, and on real clips."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import numpy as np
+import psutil
+import pytest
+
+from datamodules.schema import Index
+from media import VideoWriter, read_frames
+from preparation.check import check
+from preparation.synthetic import write_dataset
+
+ROOT = Path(__file__).parents[1]
+AWKWARD = "Müller's (1) #raw! 寒い 100%"
+
+
+def command(**keys) -> list[str]:
+    typed = [f"{key.replace('__', '.')}={value}" for key, value in keys.items()]
+    return [sys.executable, "prepare.py", *typed]
+
+
+def prepare(**keys) -> subprocess.CompletedProcess:
+    return subprocess.run(command(**keys), cwd=ROOT, capture_output=True, text=True, timeout=280)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """The bytes that must not depend on how the work was done."""
+    return {path.name: path.read_bytes() for path in sorted(folder.glob("*.tar")) + [folder / "index.json"]}
+
+
+def report(folder: Path) -> dict[str, dict]:
+    return {clip["source"]: clip for clip in json.loads((folder / "report.json").read_text())["clips"]}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    """Twelve short clips of six synthetic speakers in MEAD's layout, under a name full of special characters."""
+    folder = tmp_path_factory.mktemp("raw") / AWKWARD
+    write_dataset(folder, layout="mead", identities=6, clips_per_identity=2, seconds=1.2, size=96, seed=3)
+    return folder
+
+
+MEAD = {"dataset": "mead", "preset": "tiny", "shard_bytes": 3_500_000}
+
+
+@pytest.fixture(scope="module")
+def whole(raw, tmp_path_factory) -> Path:
+    """The undisturbed run."""
+    output = tmp_path_factory.mktemp("whole") / AWKWARD
+    done = prepare(**MEAD, source=raw, output=output, workers=2)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def test_shards_of_synthetic_speakers_are_accepted(whole):
+    index = Index.read(whole)
+    assert check(whole) == []
+    assert len(index.samples) == 12
+    assert len(index.shards) > 2
+    assert {sample.frames for sample in index.samples} == {30}
+    assert {clip["status"] for clip in report(whole).values()} == {"kept"}
+    assert (whole / "contact_sheet.png").read_bytes()[:4] == b"\x89PNG"
+    told = prepare(task="check", output=whole)
+    assert (told.returncode, "all as it should be" in told.stdout.replace("\n", " ")) == (0, True)
+
+
+def test_a_second_run_does_nothing_again(whole, raw):
+    before = {path: path.stat().st_mtime_ns for path in whole.glob("*.tar")}
+    assert prepare(**MEAD, source=raw, output=whole, workers=1).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in whole.glob("*.tar")} == before
+
+
+def test_other_settings_in_the_same_output_are_refused(whole, raw):
+    told = prepare(**MEAD, source=raw, output=whole, face__scale=2.0)
+    assert told.returncode == 1
+    assert "face.scale was 1.7, now 2.0" in told.stderr
+
+
+def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
+    parts = [
+        subprocess.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1, part=f"{part}/3"), cwd=ROOT)
+        for part in (1, 2, 3)
+    ]
+    assert [part.wait(280) for part in parts] == [0, 0, 0]
+    assert content(tmp_path) == content(whole)
+
+
+@pytest.mark.slow
+def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_path):
+    kills = np.random.default_rng(5)
+    finished = -1
+    for _ in range(12):
+        process = subprocess.Popen(
+            command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT, start_new_session=True
+        )
+        parts = tmp_path / "parts"
+        deadline = time.monotonic() + 120
+        # Wait until it has got further than its predecessor, then a random moment more.
+        while process.poll() is None and time.monotonic() < deadline:
+            if len(list(parts.glob("mead-*.json"))) > finished:
+                break
+            time.sleep(0.02)
+        time.sleep(kills.uniform(0, 0.6))
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for tar in tmp_path.glob("*.tar"):  # nothing stands half-written under its final name
+            assert tar.read_bytes() == (whole / tar.name).read_bytes()
+        finished = len(list(parts.glob("mead-*.json")))
+    assert prepare(**MEAD, source=raw, output=tmp_path, workers=2).returncode == 0
+    assert content(tmp_path) == content(whole)
+    assert not list(tmp_path.glob(".*partial"))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_costs_nothing(whole, raw, tmp_path):
+    process = subprocess.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
+    while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
+        time.sleep(0.02)
+    for child in psutil.Process(process.pid).children(recursive=True):
+        if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+    assert process.wait(200) == 0
+    assert content(tmp_path) == content(whole)
+
+
+def write_clip(path: Path, seconds: float, sound: np.ndarray | None = None, shade: int = 90) -> None:
+    with VideoWriter(path, size=(96, 96), sound=sound) as writer:
+        for _ in range(round(seconds * 25)):
+            writer.write(np.full((96, 96, 3), shade, np.uint8))
+
+
+def remux(video: Path, sound: np.ndarray, path: Path) -> None:
+    """The video's pictures with another sound, whatever its length."""
+    with av.open(str(video)) as source, av.open(str(path), "w") as target:
+        pictures = target.add_stream_from_template(source.streams.video[0])
+        voice = target.add_stream("aac", rate=16000, layout="mono")
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = pictures
+                target.mux(packet)
+        frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+        frame.sample_rate = 16000
+        for piece in [frame, None]:
+            target.mux(voice.encode(piece))
+
+
+@pytest.mark.slow
+def test_bad_clips_end_as_reasons_and_cost_no_other_clip(raw, tmp_path):
+    source, output = tmp_path / AWKWARD, tmp_path / "out"
+    source.mkdir()
+    good = sorted(raw.glob("*/video/front/*/*/*.mp4"))[0]
+    sound = np.sin(np.arange(int(1.2 * 16000)) * 0.1).astype(np.float32) * 0.3
+    landmarks = good.with_suffix(".csv").read_bytes()
+
+    def place(name: str, voice: np.ndarray | None = sound) -> Path:
+        path = source / f"{name}.mp4"
+        shutil.copy(good, path) if voice is None else remux(good, voice, path)
+        path.with_suffix(".csv").write_bytes(landmarks)
+        return path
+
+    place("good clip (1)")
+    place("no track", None)
+    place("silence", sound * 0)
+    place("half the sound", sound[:9000])
+    cut = place("cut short")
+    cut.write_bytes(cut.read_bytes()[: cut.stat().st_size // 2])
+    place("zero").write_bytes(b"")
+    place("words").write_text("I am a text file.\n" * 100)
+    place("no landmarks").with_suffix(".csv").unlink()
+    lost = landmarks.decode().splitlines()
+    columns = [name.strip() for name in lost[0].split(",")]
+    failed = [line.split(",") for line in lost[1:]]
+    for row in failed:
+        row[columns.index("success")] = " 0"
+    place("no face").with_suffix(".csv").write_text("\n".join([lost[0], *map(",".join, failed)]) + "\n")
+    away = [line.split(",") for line in lost[1:]]
+    for number, row in enumerate(away):
+        for place_, name in enumerate(columns):
+            if name.startswith("x_"):
+                row[place_] = str(float(row[place_]) + 3 * number)
+    place("walks out").with_suffix(".csv").write_text("\n".join([lost[0], *map(",".join, away)]) + "\n")
+    write_clip(source / "blink.mp4", 0.4, sound[:6400])
+    (source / "notes.txt").write_text("not a clip")
+
+    done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=2)
+    found = {name.removesuffix(".mp4"): clip["reason"] for name, clip in report(output).items()}
+    assert found == {
+        "good clip (1)": None,
+        "no track": "no_audio",
+        "silence": "silent",
+        "half the sound": "av_mismatch",
+        "cut short": "decode_error",
+        "zero": "decode_error",
+        "words": "decode_error",
+        "no landmarks": "no_landmarks",
+        "no face": "no_face",
+        "walks out": "face_leaves_frame",
+        "blink": "too_short",
+    }
+    assert done.returncode == 3
+    assert "max_rejected=0.5" in done.stderr
+    assert "1 other files (.txt)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert check(output) == []
+
+    silent = tmp_path / "silent"
+    prepare(dataset="folder", preset="tiny", source=source, output=silent, workers=2, audio__required="false")
+    assert {name for name, clip in report(silent).items() if clip["status"] == "kept"} == {
+        "good clip (1).mp4",
+        "no track.mp4",
+        "silence.mp4",
+    }
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_said_and_then_mended(whole, raw, tmp_path):
+    def little_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+    arguments = command(**MEAD, source=raw, output=tmp_path, workers=1)
+    full = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, preexec_fn=little_room, timeout=280)
+    assert full.returncode == 1
+    assert "the disk is full" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert not list(tmp_path.glob("*.tar")) + list(tmp_path.glob(".*.partial"))
+    assert prepare(**MEAD, source=raw, output=tmp_path).returncode == 0
+    assert content(tmp_path) == content(whole)
+
+
+@pytest.mark.slow
+def test_a_clip_that_hangs_fails_alone(tmp_path):
+    source, output = tmp_path / "raw", tmp_path / "out"
+    write_dataset(source, layout="hdtf", identities=2, clips_per_identity=1, seconds=1.2, size=96, seed=1)
+    hanging, good = sorted(source.glob("*.mp4"))
+    hanging.with_suffix(".csv").unlink()
+    os.mkfifo(hanging.with_suffix(".csv"))  # whoever reads it waits for ever
+    done = prepare(dataset="hdtf", preset="tiny", source=source, output=output, workers=1, clip_timeout=3)
+    found = {name: clip["reason"] for name, clip in report(output).items()}
+    assert found == {hanging.name: "timeout", good.name: None}
+    assert done.returncode == 0
+
+
+def test_an_unfinished_output_is_not_merged(whole, tmp_path):
+    shutil.copytree(whole / "parts", tmp_path / "parts")
+    record = sorted((tmp_path / "parts").glob("mead-*.json"))[0]
+    record.unlink()
+    told = prepare(task="merge", output=tmp_path)
+    assert told.returncode == 1
+    assert record.name.removesuffix(".json") in told.stderr
+
+
+def test_an_output_that_cannot_be_written(raw, tmp_path):
+    (tmp_path / "file").touch()
+    told = prepare(**MEAD, source=raw, output=tmp_path / "file" / "below")
+    assert told.returncode == 2
+    assert "cannot be written" in told.stderr
+
+
+@pytest.mark.slow
+def test_the_synthetic_dataset_makes_itself_and_keeps_its_factors(tmp_path):
+    keys = {"dataset__identities": 3, "dataset__clips_per_identity": 1, "dataset__seconds": 1.2, "dataset__size": 96}
+    done = prepare(dataset="synthetic", preset="tiny", output=tmp_path, **keys)
+    assert done.returncode == 0, done.stderr
+    index = Index.read(tmp_path)
+    assert check(tmp_path) == []
+    assert {sample.split for sample in index.samples} == {"train", "test"}
+    sample = next(sample for sample in index.samples if sample.split == "test")
+    assert {"factors.npy", "video.mp4"} <= sample.members.keys()
+    offset, size = sample.members["video.mp4"]
+    (tmp_path / "crop.mp4").write_bytes((tmp_path / sample.shard).read_bytes()[offset : offset + size])
+    frames = list(read_frames(tmp_path / "crop.mp4"))
+    assert len(frames) == sample.frames
+    assert frames[0].shape == (64, 64, 3)
+
+
+@pytest.mark.slow
+def test_real_clips_small(assets, asset_weights, tmp_path):
+    source, output = tmp_path / "videos", tmp_path / "out"
+    source.mkdir()
+    shutil.copy(assets / "data/video/hdtf_RD_Radio10_0_clip_0.mp4", source / "a (1).mp4")
+    shutil.copy(assets / "data/mead_style/M030_front_happy_level3_001.mp4", source)
+    done = prepare(dataset="folder", preset="small", source=source, output=output)
+    assert done.returncode == 0, done.stderr
+    clips = report(output)
+    assert clips["a (1).mp4"]["status"] == "kept"
+    assert clips["M030_front_happy_level3_001.mp4"]["reason"] == "no_audio"
+    assert check(output) == []
+    index = Index.read(output)
+    assert index.encoders["codec"].weights.keys() == {"taef2_encoder.pth", "taef2_decoder.pth"}
+    assert index.dimensions.latent_size == 16
+    assert 0.3 < np.mean(index.latent.std) < 2
