@@ -27,7 +27,7 @@ Config = TypeVar("Config")
 
 CONFIG_FOLDER = Path(__file__).resolve().parent
 # Errors these packages define are meant for the person at the keyboard.
-PACKAGES = ("media", "encoders", "datamodules", "preparation")
+PACKAGES = ("media", "encoders", "datamodules", "preparation", "evaluation")
 
 
 class ConfigError(ValueError):
