@@ -51,7 +51,12 @@ class Loaded(Generic[Network]):
 
 
 def load(
-    name: str, file: str | None, title: str, build: Callable[[Path], Network], device: torch.device, stand_in: bool = False
+    name: str,
+    file: str | None,
+    title: str,
+    build: Callable[[Path], Network],
+    device: torch.device,
+    stand_in: bool = False,
 ) -> Loaded[Network]:
     """Builds a network from the registry's weights or from a file.
 

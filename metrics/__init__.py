@@ -5,6 +5,6 @@
     metrics.sync.SyncConfidenceDistance       Sync-C/D syncnet_python, by metrics.sync_pipeline
     metrics.efid.ExpressionFID                E-FID    Deep3DFaceRecon_pytorch, or the 3DDFA_V2 stand-in
 
-Networks load official checkpoints strictly, and say in ``provenance`` which file and hash they hold and whether it is
-the official one.
+Networks load official checkpoints strictly, and say in ``provenance`` which file and hash they hold; the weight
+registry knows which hash is the official one's.
 """

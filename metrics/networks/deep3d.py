@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
-from metrics.networks.checkpoints import DEEP3D, Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
+FILE = "epoch_20.pth"
 HEADS = (80, 64, 80, 3, 27, 2, 1)
 EXPRESSION = slice(80, 144)
 
@@ -35,8 +36,8 @@ class Deep3DFace(nn.Module):
         self.backbone = resnet50(weights=None)
         self.backbone.fc = nn.Identity()
         self.final_layers = nn.ModuleList(nn.Conv2d(2048, width, 1) for width in HEADS)
-        load_strictly(self, read_tensors(weights, DEEP3D, part="net_recon"), DEEP3D)
-        self.provenance = provenance("Deep3DFaceRecon ResNet50", weights, (DEEP3D,))
+        load_strictly(self, read_tensors(weights, FILE, part="net_recon"), FILE)
+        self.provenance = provenance("Deep3DFaceRecon ResNet50", weights)
         frozen(self)
         self.to(memory_format=torch.channels_last)
 

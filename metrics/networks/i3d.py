@@ -15,17 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.networks.checkpoints import (
-    I3D_TORCHSCRIPT,
-    I3D_VIDEOGPT,
-    Weights,
-    frozen,
-    load_strictly,
-    provenance,
-    read_tensors,
-)
+from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
+FILES = "i3d_torchscript.pt or i3d_pretrained_400.pt"
 CLASSES = 400
 # Output channels of the six convolutions: branch 0; branch 1, reduced and 3x3x3; branch 2, the same; branch 3.
 _MIXED = {
@@ -67,9 +60,9 @@ class I3D(nn.Module):
         self.maxpool_4a = _SamePool((3, 3, 3), (2, 2, 2))
         self.maxpool_5a = _SamePool((2, 2, 2), (2, 2, 2))
         self.conv3d_0c_1x1 = _Unit(width, CLASSES, 1, eps=None)
-        tensors = read_tensors(weights, I3D_VIDEOGPT)
-        load_strictly(self, hassony2_names(tensors), I3D_TORCHSCRIPT)
-        self.provenance = provenance("I3D", weights, (I3D_TORCHSCRIPT, I3D_VIDEOGPT))
+        tensors = read_tensors(weights, FILES)
+        load_strictly(self, hassony2_names(tensors), FILES)
+        self.provenance = provenance("I3D", weights)
         frozen(self)
         self.to(memory_format=torch.channels_last_3d)
 

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.inception import Inception3
 
-from metrics.networks.checkpoints import INCEPTION, Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
+FILE = "pt_inception-2015-12-05-6726825d.pth"
 DIMENSIONS = (64, 192, 768, 2048)
 INPUT_SIZE = 299
 
@@ -44,8 +45,8 @@ class InceptionFeatures(nn.Module):
             raise ValueError(f"FID features have {', '.join(map(str, DIMENSIONS))} dimensions, not {dimensions}")
         self.dimensions = dimensions
         self.network = _fid_inception()
-        load_strictly(self.network, read_tensors(weights, INCEPTION), INCEPTION)
-        self.provenance = provenance("InceptionV3 (pytorch-fid)", weights, (INCEPTION,))
+        load_strictly(self.network, read_tensors(weights, FILE), FILE)
+        self.provenance = provenance("InceptionV3 (pytorch-fid)", weights)
         frozen(self)
         self.to(memory_format=torch.channels_last)  # same values, 1.6 times as fast on a CPU
 

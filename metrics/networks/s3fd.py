@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from metrics.functional.face_detection import priors_of
-from metrics.networks.checkpoints import S3FD as OFFICIAL
 from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
+FILE = "sfd_face.pth"
 # VGG16: channels of its convolutions; P a pool, C a pool that rounds up.
 _VGG: tuple[int | str, ...] = (
     64, 64, "P", 128, 128, "P", 256, 256, 256, "C", 512, 512, 512, "P", 512, 512, 512, "P",
@@ -58,8 +58,8 @@ class S3FDNet(nn.Module):
         widths = (256, 512, 512, 1024, 512, 256)
         self.loc = nn.ModuleList(nn.Conv2d(c, 4, 3, padding=1) for c in widths)
         self.conf = nn.ModuleList(nn.Conv2d(c, 4 if i == 0 else 2, 3, padding=1) for i, c in enumerate(widths))
-        load_strictly(self, read_tensors(weights, OFFICIAL), OFFICIAL)
-        self.provenance = provenance("S3FD", weights, (OFFICIAL,))
+        load_strictly(self, read_tensors(weights, FILE), FILE)
+        self.provenance = provenance("S3FD", weights)
         frozen(self)
         self.to(memory_format=torch.channels_last)
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from metrics.networks.checkpoints import SYNCNET, Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
+FILE = "syncnet_v2.model"
 FRAME_SIZE = 224
 WINDOW_FRAMES = 5
 
@@ -55,8 +56,8 @@ class SyncNet(nn.Module):
             nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
             *_lip_layer(256, 512, (1, 6, 6)),
         )
-        load_strictly(self, read_tensors(weights, SYNCNET), SYNCNET)
-        self.provenance = provenance("SyncNet", weights, (SYNCNET,))
+        load_strictly(self, read_tensors(weights, FILE), FILE)
+        self.provenance = provenance("SyncNet", weights)
         frozen(self)
         self._folded: list[tuple[Tensor, Tensor]] | None = None
 

@@ -13,17 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.networks.checkpoints import (
-    THREE_DDFA,
-    Provenance,
-    Weights,
-    frozen,
-    load_strictly,
-    provenance,
-    read_tensors,
-)
+from metrics.networks.checkpoints import Provenance, Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
+FILE = "mb05_120x120.pth"
 PARAMETERS = 62
 INPUT_SIZE = 120
 # name -> (outputs at width 1, stride), in order
@@ -66,11 +59,11 @@ class ThreeDDFA(nn.Module):
         self.fc_param = nn.Linear(channels, PARAMETERS)
         tensors = {
             key.removeprefix("module."): value
-            for key, value in read_tensors(weights, THREE_DDFA, part="state_dict").items()
+            for key, value in read_tensors(weights, FILE, part="state_dict").items()
             if "fc_lm" not in key  # an auxiliary landmark head that only training used
         }
-        load_strictly(self, tensors, THREE_DDFA)
-        found = provenance("3DDFA_V2 MobileNet 0.5 (stand-in)", weights, ())
+        load_strictly(self, tensors, FILE)
+        found = provenance("3DDFA_V2 MobileNet 0.5 (stand-in)", weights)
         self.provenance: Provenance = found
         mean, std = np.zeros(PARAMETERS, np.float32), np.ones(PARAMETERS, np.float32)
         if statistics is not None:

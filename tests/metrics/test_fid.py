@@ -107,7 +107,6 @@ def test_weights_must_fit_strictly(weights, tmp_path):
     torch.save(weights, tmp_path / "weights.pth")
     network = InceptionFeatures(tmp_path / "weights.pth", 64)
     assert network.provenance.file == "weights.pth"
-    assert not network.provenance.official
     without = {k: v for k, v in weights.items() if k != "Mixed_7c.branch1x1.conv.weight"}
     with pytest.raises(ValueError, match=r"1 missing \(first: Mixed_7c.branch1x1.conv.weight\)"):
         InceptionFeatures(without)

@@ -109,7 +109,6 @@ def test_a_torchscript_archive_loads(weights, tmp_path):
     scripted.save(tmp_path / "i3d_torchscript.pt")
     network = I3D(tmp_path / "i3d_torchscript.pt")
     assert network.provenance.file == "i3d_torchscript.pt"
-    assert not network.provenance.official
     assert torch.equal(network.conv3d_0c_1x1.conv3d.weight, weights["logits.conv3d.weight"])
 
 
