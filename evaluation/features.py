@@ -6,6 +6,7 @@ Shapes: N samples, D features, F frames, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Protocol
 
@@ -147,9 +148,13 @@ class FVDFeatures:
             return f"has {length} frames, fvd.protocol={self.flavour.name} needs {self.flavour.span}"
         return "is beyond the first 2048 videos, which is as many as the protocol takes"
 
-    def pieces(self, clip: Clip) -> dict[str, int]:
+    def first_frames(self, clip: Clip) -> dict[str, int]:
         """The first frame of each side's piece."""
         return {side: self.starts[clip.name, side][0] for side in ("reference", "generated")}
+
+    def cut(self, side: Side, frames: Sequence[int]) -> Side:
+        """A side that shows only the span of those frames."""
+        return replace(side, start=side.start + frames[0], frames=frames[-1] - frames[0] + 1)
 
     def key(self, side: Side) -> dict[str, object]:
         """The network and the flavour; the frames are in the side itself."""

@@ -15,7 +15,7 @@ import torch
 
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.landmarks.schemes import as_ibug68
-from encoders.weights import MissingWeights, WeightsError, locate
+from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
 from evaluation.networks import NotComputed, Source, describe
 from metrics.networks.mtcnn import MTCNN
 
@@ -44,7 +44,7 @@ class MediaPipeLandmarks:
     name = "MediaPipe FaceLandmarker, video mode, as 68 points"
 
     def __init__(self) -> None:
-        path = _located("face_landmarker")
+        path = located("face_landmarker")
         self.sources = (describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False),)
         self.detector = MediaPipeDetector()
 
@@ -60,7 +60,7 @@ class MTCNNLandmarks:
     name = "MTCNN (facenet-pytorch's weights), five points, each frame for itself"
 
     def __init__(self, device: torch.device) -> None:
-        paths = [_located(name) for name in MTCNN_FILES]
+        paths = [located(name) for name in MTCNN_FILES]
         self.sources = tuple(
             describe(name, path, f"MTCNN {path.stem}", chosen=False)
             for name, path in zip(MTCNN_FILES, paths, strict=True)
@@ -72,10 +72,15 @@ class MTCNNLandmarks:
         return [self.network.largest(frame) for frame in frames]
 
 
-def _located(name: str) -> Path:
+def located(name: str) -> Path:
+    """The weights of that name.
+
+    Raises:
+        NotComputed: if they are missing or have another hash.
+    """
     try:
         return locate(name)
     except MissingWeights as error:
-        raise NotComputed(f"needs {name}\n{error}") from error
+        raise NotComputed(f"needs {WEIGHTS[name].files[0].path}\n{error}") from error
     except WeightsError as error:
         raise NotComputed(str(error)) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -11,12 +11,21 @@ import torch
 from torch import nn
 
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, git_blob_of, locate, sha256_of
+from evaluation.pairs import EvaluationError, Missing
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 class NotComputed(RuntimeError):
-    """A metric that cannot be computed; the others can."""
+    """A metric that cannot be computed; the others can.
+
+    Attributes:
+        missing: the videos that were to blame.
+    """
+
+    def __init__(self, reason: str, missing: Sequence[Missing] = ()) -> None:
+        super().__init__(reason)
+        self.missing = tuple(missing)
 
 
 @dataclass(frozen=True)
@@ -101,10 +110,10 @@ def device_of(name: str) -> torch.device:
     """The device a configuration names.
 
     Raises:
-        NotComputed: if it is not there.
+        EvaluationError: if it is not there.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name == "cuda" and not torch.cuda.is_available():
-        raise NotComputed("device=cuda: PyTorch finds no GPU here; use device=cpu")
+        raise EvaluationError("device=cuda: PyTorch finds no GPU here; use device=cpu")
     return torch.device(name)
