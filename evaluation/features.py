@@ -81,7 +81,8 @@ class FIDFeatures:
 
     def __init__(self, config: FIDConfig, device: torch.device) -> None:
         loaded = load("inception_fid", config.weights, "InceptionV3 (pytorch-fid)", InceptionFeatures, device)
-        self.network, self.sources = loaded.network, (loaded.source,)
+        self.network = loaded.network
+        self.sources: tuple[Source, ...] = (loaded.source,)
         self.title = "FID" if loaded.source.official else "FID stand-in (unofficial weights)"
         self.dimensions = self.network.dimensions
         self.batch_size = config.batch_size
@@ -121,7 +122,8 @@ class FVDFeatures:
         self.convention = self.flavour.convention
         registered = "i3d_videogpt" if self.flavour.name == "videogpt" else "i3d_stylegan_v"
         loaded = load(registered, config.weights, "I3D", lambda file: I3D(file, eps=self.flavour.eps), device)
-        self.network, self.sources = loaded.network, (loaded.source,)
+        self.network = loaded.network
+        self.sources: tuple[Source, ...] = (loaded.source,)
         self.title = "FVD" if loaded.source.official else "FVD stand-in (unofficial weights)"
         self.seed = config.seed
         self.starts: dict[tuple[str, str], tuple[int, ...]] = {}

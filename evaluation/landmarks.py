@@ -45,7 +45,9 @@ class MediaPipeLandmarks:
 
     def __init__(self) -> None:
         path = located("face_landmarker")
-        self.sources = (describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False),)
+        self.sources: tuple[Source, ...] = (
+            describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False),
+        )
         self.detector = MediaPipeDetector()
 
     def follow(self, frames: Iterable[np.ndarray], path: Path) -> list[np.ndarray | None]:

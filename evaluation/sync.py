@@ -112,15 +112,15 @@ class SyncScorer:
         return sync_scores(sync_distances(lip[:windows], self.network.audio(audio_windows(samples, windows))))
 
     def _tracks(self, side: Side) -> list[TrackClip]:
-        limits = {"min_track": self.config.min_track, "min_face": self.config.min_face}
+        limits = self.config.min_track, self.config.min_face
         if self.ffmpeg is None:
             frames = [cut_panel(frame, side.panel) for frame in FrameReader(side.path, fps=FPS)]
             sound = (read_sound(side.path, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
-            return tracks_in_memory(frames, sound, [self.detector(frame) for frame in frames], **limits)
+            return tracks_in_memory(frames, sound, [self.detector(frame) for frame in frames], *limits)
         with tempfile.TemporaryDirectory(prefix="emotivetalk-sync-") as folder:
             work = Path(folder)
             video = _panel_alone(side, work / "panel.mp4") if side.panel else side.path.absolute()
-            return reference_tracks(video, work / "steps", self.detector, self.ffmpeg, **limits)
+            return reference_tracks(video, work / "steps", self.detector, self.ffmpeg, *limits)
 
 
 def sync_values(
@@ -190,7 +190,7 @@ def sync_values(
                 extra={"ground_truth": truth, "self_check": check},
             )
         )
-    per_clip = {
+    per_clip: ClipValues = {
         clip.name: {side: _row(rows[clip.name]) for side, rows in scores.items() if clip.name in rows} for clip in clips
     }
     return values, missing, {name: rows for name, rows in per_clip.items() if rows}
