@@ -45,9 +45,8 @@ def new_console(stderr: bool) -> Console:
 def print_results(console: Console, results: Results) -> None:
     """The table, then warnings, missing videos and metrics that were not computed."""
     console.print(metric_table(results))
-    for value in results.values:
-        for warning in value.warnings:
-            console.print(f"[yellow]{value.title}[/]: {escape(warning)}", soft_wrap=True)
+    for warning, titles in _by_warning(results).items():
+        console.print(f"[yellow]{', '.join(titles)}[/]: {escape(warning)}", soft_wrap=True)
     for name, reason in results.not_computed.items():
         console.print(f"[red]{name} not computed[/]: {escape(reason)}", soft_wrap=True)
     for row in results.missing[:SHOWN]:
@@ -74,6 +73,15 @@ def metric_table(results: Results) -> Table:
     return table
 
 
+def _by_warning(results: Results) -> dict[str, list[str]]:
+    """Every warning with the metrics it is about."""
+    found: dict[str, list[str]] = {}
+    for value in results.values:
+        for warning in value.warnings:
+            found.setdefault(warning, []).append(value.title)
+    return found
+
+
 def _row(value: Value) -> tuple[str, ...]:
     interval = f"{value.interval.low:.4g} to {value.interval.high:.4g}" if value.interval else ""
     samples = " / ".join(f"{count}" for count in value.samples.values())
@@ -81,7 +89,7 @@ def _row(value: Value) -> tuple[str, ...]:
     official = "" if value.official else ", not official"
     return (
         f"{value.title}{ARROWS[value.better]}",
-        f"{value.value:.4f}" if abs(value.value) < 1000 else f"{value.value:.1f}",
+        f"{round(value.value, 4) + 0.0:.4f}",  # no minus before a zero that is rounding
         interval,
         f"{value.clips} of {value.expected}",
         f"{samples} {value.unit}",

@@ -32,7 +32,8 @@ def evaluate_folders(config: EvaluateConfig) -> int:
     """Evaluates, prints the table and writes the results file.
 
     Returns:
-        0; 3 when a video is missing or failed and that was not allowed; 4 when a metric was not computed.
+        0; 3 when a video is missing or failed and that was not allowed; 4 when a metric was not computed, or
+        official Sync failed its self-check.
 
     Raises:
         EvaluationError: when there is nothing to evaluate, or the results cannot be written.
@@ -48,7 +49,13 @@ def evaluate_folders(config: EvaluateConfig) -> int:
         count = len({row.clip for row in results.missing})
         console.print(f"[red]{count} of {results.expected} clips lack something[/]; allow_missing=true accepts that")
         return MISSING_VIDEOS
-    return METRIC_NOT_COMPUTED if results.not_computed else 0
+    return METRIC_NOT_COMPUTED if results.not_computed or _unbelievable(results) else 0
+
+
+def _unbelievable(results: Results) -> bool:
+    """Whether official Sync failed its own check."""
+    checks = [value.extra.get("self_check") for value in results.values if value.official]
+    return any(isinstance(check, dict) and not check["passed"] for check in checks)
 
 
 def evaluate(config: EvaluateConfig, console: Console) -> Results:

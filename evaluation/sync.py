@@ -97,19 +97,14 @@ class SyncScorer:
             if not tracks:
                 return _arrays(SyncScores(0.0, 0.0, 0, 0, np.zeros(0)), 0)
             longest = max(tracks, key=lambda track: len(track.frames))
-            lip = self.network.lip(longest.frames)
-            scores = self._against(lip, longest, 0)
-            return _arrays(scores, self._against(lip, longest, SHIFT).offset)
+            windows = sync_windows(len(longest.frames), len(longest.samples))
+            lip = self.network.lip(longest.frames[: windows + WINDOW_FRAMES - 1])
+            moved = shifted_scores(lip, longest.samples, self.network, SHIFT)
+            return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
         except (RuntimeError, ValueError) as error:
             if isinstance(error, MediaError):
                 raise
             raise Unusable(str(error)) from error
-
-    def _against(self, lip: torch.Tensor, clip: TrackClip, shift: int) -> SyncScores:
-        """Scores of the lips against their sound, which leads by ``shift`` frames more than it did."""
-        samples = clip.samples[shift * SAMPLE_RATE // FPS :]
-        windows = min(sync_windows(len(clip.frames), len(samples)), len(lip))
-        return sync_scores(sync_distances(lip[:windows], self.network.audio(audio_windows(samples, windows))))
 
     def _tracks(self, side: Side) -> list[TrackClip]:
         limits = self.config.min_track, self.config.min_face
@@ -121,6 +116,23 @@ class SyncScorer:
             work = Path(folder)
             video = _panel_alone(side, work / "panel.mp4") if side.panel else side.path.absolute()
             return reference_tracks(video, work / "steps", self.detector, self.ffmpeg, *limits)
+
+
+def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shift: int) -> SyncScores:
+    """Scores of lips against their sound moved ahead: the offset found should grow by ``shift``.
+
+    Args:
+        lip: (T, D) embeddings of the windows from the first frame on.
+        samples: (S,) int16 sound at 16 kHz from the first frame on.
+        network: embeds the sound.
+        shift: frames at 25 fps cut from the sound's start.
+
+    Raises:
+        ValueError: if less than a window is left.
+    """
+    samples = samples[shift * SAMPLE_RATE // FPS :]
+    windows = sync_windows(len(lip) + WINDOW_FRAMES, len(samples))
+    return sync_scores(sync_distances(lip[:windows], network.audio(audio_windows(samples, windows))))
 
 
 def sync_values(
