@@ -27,7 +27,7 @@ from media import FrameReader, MediaError, VideoWriter, read_sound
 from metrics.functional.face_detection import detect_faces
 from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
 from metrics.networks.s3fd import S3FDNet
-from metrics.networks.syncnet import SyncNet
+from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
 from metrics.sync import SyncConfidenceDistance
 from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip, reference_tracks, tracks_in_memory
 
