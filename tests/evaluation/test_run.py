@@ -261,3 +261,16 @@ def test_the_results_file_keeps_its_form(faces, evaluate):
     assert set(results["clips"][0]) == {"clip", "frames", "generated", "reference", "notes", "metrics"}
     assert results["settings"]["efid"]["network"] == "3ddfa"
     assert json.loads(json.dumps(results)) == results
+
+
+def test_features_that_are_not_numbers_are_refused(faces, evaluate, assets, tmp_path):
+    stored = torch.load(assets / "weights" / "mb05_120x120.pth", map_location="cpu", weights_only=True)
+    next(value for name, value in stored["state_dict"].items() if name.endswith("fc_param.bias"))[:] = float("nan")
+    torch.save(stored, tmp_path / "broken.pth")
+    efid = {"network": "3ddfa", "weights": str(tmp_path / "broken.pth")}
+    status, results = evaluate(faces / "neutral", faces / "neutral", metrics=["efid"], efid=efid)
+    assert status == 3
+    assert results["metrics"]["efid"]["value"] is None
+    assert {row["reason"].partition(": ")[2][:37] for row in results["missing"]} == {
+        "its features hold NaN or infinity; lo"
+    }

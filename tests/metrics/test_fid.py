@@ -117,7 +117,7 @@ def test_weights_must_fit_strictly(weights, tmp_path):
     (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
     with pytest.raises(ValueError, match="without running code"):
         InceptionFeatures(tmp_path / "broken.pth")
-    with pytest.raises(FileNotFoundError, match="published at"):
+    with pytest.raises(FileNotFoundError, match="does not exist; expected pt_inception"):
         InceptionFeatures(tmp_path / "absent.pth")
 
 
