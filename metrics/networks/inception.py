@@ -44,7 +44,7 @@ class InceptionFeatures(nn.Module):
         if dimensions not in DIMENSIONS:
             raise ValueError(f"FID features have {', '.join(map(str, DIMENSIONS))} dimensions, not {dimensions}")
         self.dimensions = dimensions
-        self.network = _fid_inception()
+        self.network = fid_inception()
         load_strictly(self.network, read_tensors(weights, FILE), FILE)
         self.provenance = provenance("InceptionV3 (pytorch-fid)", weights)
         frozen(self)
@@ -87,7 +87,7 @@ def as_unit_floats(images: Tensor) -> Tensor:
     return images.float()
 
 
-def _fid_inception() -> Inception3:
+def fid_inception() -> Inception3:
     """Torchvision's Inception with pytorch-fid's blocks: padded zeros do not count in averages, one max pool."""
     net = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
     net.Mixed_5b = FIDInceptionA(192, pool_features=32)
