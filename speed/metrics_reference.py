@@ -3,11 +3,10 @@
     python speed/metrics_reference.py            all parts that need no weights, about two minutes
     python speed/metrics_reference.py syncnet    or frechet, inception, efid, cache; syncnet needs its official weights
 
-The reference way, written out below, is what pytorch-fid and Deep3DFaceRecon_pytorch run: scipy's matrix square root;
-the Inception in PyTorch's default memory layout; SyncNet as three-dimensional
-convolutions; the face network one image at a time. Ratios are of
-processor time, the best of several rounds in turn, so that other work on the machine weighs on both sides alike. Both
-ways' results are compared as well.
+The reference way, written out below, is what the original repositories run: scipy's matrix square root; the Inception in
+PyTorch's default memory layout; SyncNet as three-dimensional convolutions; the face network one image at a time. Ratios
+are of processor time, the best of several rounds in turn, so that other work on the machine weighs on both sides alike.
+Both ways' results are compared as well.
 """
 
 from __future__ import annotations
@@ -49,18 +48,28 @@ def main(arguments: list[str]) -> None:
 
 
 def frechet() -> None:
-    """The distance of two sets of 2048 features: more samples than dimensions, and 300 frames."""
+    """The distance of two sets of 2048 features: regular covariances, nearly singular ones, and 300 frames."""
     mixing = torch.randn(DIMENSIONS, DIMENSIONS, dtype=torch.float64) / DIMENSIONS**0.5
-    for samples, rounds in ((2 * DIMENSIONS + 2, 1), (300, 1)):
-        sets = [torch.randn(samples, DIMENSIONS, dtype=torch.float64) @ mixing + shift for shift in (0, 0.1)]
-        moments = [add_features(no_moments(DIMENSIONS), features) for features in sets]
-        statistics = [(x.numpy().mean(0), np.cov(x.numpy(), rowvar=False)) for x in sets]
-        report(
-            f"Fréchet distance, {samples} samples",
-            lambda statistics=statistics: by_square_root(*statistics),  # type: ignore[misc]
-            lambda moments=moments: float(distance_between(*map(gaussian, moments))),  # type: ignore[misc]
-            rounds,
-        )
+    spread = torch.linspace(0.5, 2, DIMENSIONS, dtype=torch.float64).diag()
+    for what, samples, shape in (
+        ("4098 samples", 4098, spread),
+        ("4098 samples, nearly singular", 4098, mixing),
+        ("300 samples", 300, mixing),
+    ):
+        sets = [torch.randn(samples, DIMENSIONS, dtype=torch.float64) @ shape + shift for shift in (0, 0.1)]
+        measure_frechet(what, *sets)
+
+
+def measure_frechet(what: str, one: Tensor, two: Tensor) -> None:
+    """Both ways from moments to distance."""
+    moments = [add_features(no_moments(DIMENSIONS), features) for features in (one, two)]
+    statistics = [(x.numpy().mean(0), np.cov(x.numpy(), rowvar=False)) for x in (one, two)]
+    report(
+        f"Fréchet distance, {what}",
+        lambda: by_square_root(statistics[0], statistics[1]),
+        lambda: float(distance_between(gaussian(moments[0]), gaussian(moments[1]))),
+        1,
+    )
 
 
 def by_square_root(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray]) -> float:
