@@ -3,7 +3,7 @@
     python speed/metrics_reference.py            all parts that need no weights, about two minutes
     python speed/metrics_reference.py syncnet    or frechet, inception, efid, cache; syncnet needs its official weights
 
-The reference way, written out below, is what the original repositories run: scipy's matrix square root; the Inception in
+The reference way, written out below, is what the original repositories run: a matrix square root; the Inception in
 PyTorch's default memory layout; SyncNet as three-dimensional convolutions; the face network one image at a time. Ratios
 are of processor time, the best of several rounds in turn, so that other work on the machine weighs on both sides alike.
 Both ways' results are compared as well.
