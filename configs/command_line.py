@@ -27,7 +27,16 @@ Config = TypeVar("Config")
 
 CONFIG_FOLDER = Path(__file__).resolve().parent
 # Errors these packages define are meant for the person at the keyboard.
-PACKAGES = ("media", "encoders", "datamodules", "preparation", "lightning_modules", "callbacks", "training")
+PACKAGES = (
+    "media",
+    "encoders",
+    "datamodules",
+    "preparation",
+    "lightning_modules",
+    "callbacks",
+    "training",
+    "evaluation",
+)
 
 
 class ConfigError(ValueError):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
-from configs.schema import PrepareConfig
+from configs.schema import EvaluateConfig, PrepareConfig
 from configs.training import TrainConfig, VAIDConfig
 from datamodules.schema import ENCODER_KINDS, MAX_SECONDS
 
@@ -167,3 +167,60 @@ def _validate_vaid(model: VAIDConfig, config: TrainConfig) -> None:
         raise ConfigError(f"model.guidance={model.guidance}: needs model.condition_dropout above 0, e.g. 0.1")
     if model.club.weight < 0:
         raise ConfigError(f"model.club.weight={model.club.weight}: expected 0 or more")
+
+
+METRICS = ("fid", "fvd", "sync", "efid")
+FVD_PROTOCOLS = (
+    "stylegan-v",
+    "stylegan-v-128f",
+    "stylegan-v-128f-subsample8",
+    "fvd-comparison",
+    "videogpt",
+    "latentsync",
+    "disco",
+)
+
+
+def validate_evaluate(config: EvaluateConfig) -> None:
+    """Checks ``evaluate.py``'s configuration as a whole.
+
+    Raises:
+        ConfigError: naming the key, its value, and what is expected.
+    """
+    for key in ("generated", "reference"):
+        folder = Path(getattr(config, key))
+        if not folder.is_dir():
+            kind = "is a file" if folder.exists() else "does not exist"
+            raise ConfigError(f"{key}={folder}: {kind}; expected a folder of videos")
+    if Path(config.output).suffix != ".json" or Path(config.output).is_dir():
+        raise ConfigError(f"output={config.output}: expected the name of a .json file, e.g. output=results/mine.json")
+    if not config.metrics:
+        raise ConfigError(f"metrics=[]: expected some of {', '.join(METRICS)}")
+    for name in config.metrics:
+        _one_of("metrics", name, METRICS)
+    _one_of("device", config.device, ("auto", "cpu", "cuda"))
+    _one_of("fvd.protocol", config.fvd.protocol, FVD_PROTOCOLS)
+    _one_of("sync.mode", config.sync.mode, ("reference", "fast"))
+    _one_of("sync.detector", config.sync.detector, ("s3fd", "mediapipe"))
+    _one_of("efid.network", config.efid.network, ("deep3d", "3ddfa"))
+    for key, value in (
+        ("fps", config.fps),
+        ("max_gap", config.max_gap),
+        ("fid.batch_size", config.fid.batch_size),
+        ("efid.batch_size", config.efid.batch_size),
+        ("sync.min_track", config.sync.min_track),
+    ):
+        _positive(key, value)
+    if config.bootstrap < 0 or config.bootstrap == 1:
+        raise ConfigError(f"bootstrap={config.bootstrap}: expected 0 or at least 2 resamples")
+    _validate_crop(config.crop)
+    for key in ("fid.weights", "fvd.weights", "sync.weights", "sync.detector_weights", "efid.weights"):
+        group, name = key.split(".")
+        file = getattr(getattr(config, group), name)
+        if file is not None and not Path(file).is_file():
+            raise ConfigError(f"{key}={file}: no such file; leave it out for the official weights")
+
+
+def _validate_crop(crop: list[int] | None) -> None:
+    if crop is not None and (len(crop) != 4 or min(crop[:2]) < 0 or min(crop[2:]) < 1):
+        raise ConfigError(f"crop={crop}: expected [x,y,width,height] in pixels, e.g. crop=[1030,2,512,512]")

@@ -1,0 +1,248 @@
+"""The features FID, FVD and E-FID compare, of one side of one clip at a time.
+
+Shapes: N samples, D features, F frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from configs.schema import EFIDConfig, FIDConfig, FVDConfig
+from encoders.weights import locate
+from evaluation.cache import Arrays
+from evaluation.clips import Clip, Side
+from evaluation.landmarks import Landmarks, MediaPipeLandmarks, MTCNNLandmarks
+from evaluation.networks import Loaded, NotComputed, Source, load
+from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
+from metrics.functional.fvd import preprocess as preprocess_clip
+from metrics.functional.fvd import protocol_named, sample_clips
+from metrics.networks.deep3d import Deep3DFace
+from metrics.networks.i3d import CLASSES, I3D
+from metrics.networks.inception import InceptionFeatures
+from metrics.networks.three_ddfa import INPUT_SIZE, ThreeDDFA
+
+
+class Unusable(RuntimeError):
+    """A video that one metric cannot be computed of; says why."""
+
+
+class Extractor(Protocol):
+    """Features of one metric.
+
+    Attributes:
+        name: of the metric, as users ask for it.
+        title: as it is printed: the official name only for the official network.
+        unit: what one sample is: frames or clips.
+        dimensions: D.
+        convention: of the Fréchet distance.
+        sources: the networks behind it, the deciding one first.
+        protocol: every choice the value depends on.
+    """
+
+    name: str
+    title: str
+    unit: str
+    dimensions: int
+    convention: str
+    sources: tuple[Source, ...]
+    protocol: dict[str, object]
+
+    def plan(self, clips: Sequence[Clip]) -> list[str | None]:
+        """Looks at all clips before the first is read; for each None, or why this metric cannot use it."""
+        ...
+
+    def key(self, side: Side) -> dict[str, object]:
+        """Everything the features of a side depend on, beyond its frames."""
+        ...
+
+    def extract(self, side: Side) -> Arrays:
+        """``features`` (N, D) float32 and ``seen``, the number of frames looked at.
+
+        Raises:
+            Unusable: if this video has none.
+            MediaError: if it cannot be read.
+        """
+        ...
+
+
+class FIDFeatures:
+    """Inception's pool3 features of every frame."""
+
+    name = "fid"
+    unit = "frames"
+    convention = "pytorch-fid"
+
+    def __init__(self, config: FIDConfig, device: torch.device) -> None:
+        loaded = load("inception_fid", config.weights, "InceptionV3 (pytorch-fid)", InceptionFeatures, device)
+        self.network = loaded.network
+        self.sources: tuple[Source, ...] = (loaded.source,)
+        self.title = "FID" if loaded.source.official else "FID stand-in (unofficial weights)"
+        self.dimensions = self.network.dimensions
+        self.batch_size = config.batch_size
+        self.protocol: dict[str, object] = {
+            "name": "pytorch-fid 0.3.0",
+            "frames": "all frames of all clips, pooled",
+            "resize": "bilinear 299 x 299, no antialiasing, inside the network",
+            "covariance": "N - 1",
+        }
+
+    def plan(self, clips: Sequence[Clip]) -> list[str | None]:
+        """Every clip will do."""
+        return [None] * len(clips)
+
+    def key(self, side: Side) -> dict[str, object]:
+        """The network."""
+        return {"network": self.sources[0].sha256, "dimensions": self.dimensions}
+
+    def extract(self, side: Side) -> Arrays:
+        """(F, 2048) float32."""
+        features = [self.network(images).cpu().numpy() for images in _images(side.reader(), self.batch_size)]
+        return {"features": np.concatenate(features), "seen": np.asarray(side.frames)}
+
+
+class FVDFeatures:
+    """The I3D's logits of one piece of every clip.
+
+    Real pieces start at random frames, drawn with the seed in the clips' order, generated ones at the first frame.
+    """
+
+    name = "fvd"
+    unit = "clips"
+    dimensions = CLASSES
+
+    def __init__(self, config: FVDConfig, device: torch.device) -> None:
+        self.flavour = protocol_named(config.protocol)
+        self.convention = self.flavour.convention
+        registered = "i3d_videogpt" if self.flavour.name == "videogpt" else "i3d_stylegan_v"
+        loaded = load(registered, config.weights, "I3D", lambda file: I3D(file, eps=self.flavour.eps), device)
+        self.network = loaded.network
+        self.sources: tuple[Source, ...] = (loaded.source,)
+        self.title = "FVD" if loaded.source.official else "FVD stand-in (unofficial weights)"
+        self.seed = config.seed
+        self.starts: dict[tuple[str, str], tuple[int, ...]] = {}
+        self.protocol: dict[str, object] = {**vars(self.flavour), "seed": config.seed}
+
+    def plan(self, clips: Sequence[Clip]) -> list[str | None]:
+        """Draws the pieces; clips shorter than one are left out."""
+        lengths = [clip.reference.frames for clip in clips]
+        try:
+            real, made = (sample_clips(lengths, self.flavour, real=side, seed=self.seed) for side in (True, False))
+        except ValueError as error:
+            raise NotComputed(str(error)) from error
+        for name, sampling in (("reference", real), ("generated", made)):
+            for piece in sampling.clips:
+                self.starts[clips[piece.video].name, name] = piece.frames
+        chosen = {piece.video for piece in real.clips}
+        return [
+            None if place in chosen else self._reason(length, place in real.too_short)
+            for place, length in enumerate(lengths)
+        ]
+
+    def _reason(self, length: int, short: bool) -> str:
+        if short:
+            return f"has {length} frames, fvd.protocol={self.flavour.name} needs {self.flavour.span}"
+        return "is beyond the first 2048 videos, which is as many as the protocol takes"
+
+    def first_frames(self, clip: Clip) -> dict[str, int]:
+        """The first frame of each side's piece."""
+        return {side: self.starts[clip.name, side][0] for side in ("reference", "generated")}
+
+    def cut(self, side: Side, frames: Sequence[int]) -> Side:
+        """A side that shows only the span of those frames."""
+        return replace(side, start=side.start + frames[0], frames=frames[-1] - frames[0] + 1)
+
+    def key(self, side: Side) -> dict[str, object]:
+        """The network and the flavour; the frames are in the side itself."""
+        return {"network": self.sources[0].sha256, "flavour": {**vars(self.flavour), "source": ""}}
+
+    def extract(self, side: Side) -> Arrays:
+        """(1, 400) float32 of a side that was cut to the piece."""
+        frames = np.stack(list(side.reader()))[:: self.flavour.subsample][: self.flavour.frames]
+        clip = torch.from_numpy(frames).permute(0, 3, 1, 2)[None]
+        logits = self.network(preprocess_clip(clip.to(_device(self.network)), self.flavour))
+        return {"features": logits.cpu().numpy(), "seen": np.asarray(len(frames))}
+
+
+class EFIDFeatures:
+    """Expression coefficients of every frame with a face."""
+
+    name = "efid"
+    unit = "frames"
+    convention = "pytorch-fid"
+
+    def __init__(self, config: EFIDConfig, device: torch.device) -> None:
+        loaded: Loaded[Deep3DFace] | Loaded[ThreeDDFA]
+        if config.network == "deep3d":
+            loaded = load("deep3dfacerecon", config.weights, "Deep3DFaceRecon ResNet50", Deep3DFace, device)
+            self.landmarks: Landmarks = MTCNNLandmarks(device)
+        else:
+            loaded = load(
+                "3ddfa_v2",
+                config.weights,
+                "3DDFA_V2 MobileNet 0.5",
+                lambda file: ThreeDDFA(file, locate("3ddfa_v2_statistics")),
+                device,
+                stand_in=True,
+            )
+            self.landmarks = MediaPipeLandmarks()
+        self.network = loaded.network
+        self.sources = (loaded.source, *self.landmarks.sources)
+        self.dimensions = self.network.dimensions
+        self.title = {
+            ("deep3d", True): "E-FID",
+            ("deep3d", False): "E-FID stand-in (unofficial weights)",
+        }.get((config.network, loaded.source.official), "E-FID stand-in (3DDFA_V2)")
+        self.batch_size = config.batch_size
+        self.protocol: dict[str, object] = {
+            "name": "Fréchet distance of pooled expression coefficients",
+            "network": config.network,
+            "coefficients": self.dimensions,
+            "landmarks": self.landmarks.name,
+            "frames": "every frame with a face, all clips pooled",
+            "covariance": "N - 1",
+        }
+
+    def plan(self, clips: Sequence[Clip]) -> list[str | None]:
+        """Every clip will do."""
+        return [None] * len(clips)
+
+    def key(self, side: Side) -> dict[str, object]:
+        """The networks."""
+        return {"networks": [source.sha256 for source in self.sources], "landmarks": self.landmarks.name}
+
+    def extract(self, side: Side) -> Arrays:
+        """(N, D) float32 of the N frames with a face."""
+        reader = side.reader()
+        points = self.landmarks.follow(reader, side.path)
+        if not any(face is not None for face in points):
+            raise Unusable(f"no face was found in any of its {len(points)} frames ({self.landmarks.name})")
+        features = [
+            self.network(faces).cpu().numpy() for faces in _images(self._crops(reader, points), self.batch_size)
+        ]
+        return {"features": np.concatenate(features), "seen": np.asarray(len(points))}
+
+    def _crops(self, frames: Iterable[np.ndarray], points: Sequence[np.ndarray | None]) -> Iterator[np.ndarray]:
+        align: Callable[[np.ndarray, np.ndarray], np.ndarray] = (
+            (lambda frame, face: align_face(frame, face).image)
+            if isinstance(self.network, Deep3DFace)
+            else (lambda frame, face: ddfa_crop(frame, ddfa_roi(face), INPUT_SIZE))
+        )
+        return (align(frame, face) for frame, face in zip(frames, points, strict=True) if face is not None)
+
+
+def _images(frames: Iterable[np.ndarray], batch_size: int) -> Iterator[Tensor]:
+    """(B, 3, H, W) uint8."""
+    rest = iter(frames)
+    while batch := list(islice(rest, batch_size)):
+        yield torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
+
+
+def _device(network: torch.nn.Module) -> torch.device:
+    return next(network.parameters()).device

@@ -1,0 +1,88 @@
+"""Where the face is in every frame, for E-FID. The detector is part of the value: others move it.
+
+Deep3DFaceRecon's README names MTCNN for its five points; the 3DDFA_V2 stand-in needs points that span the face.
+Shapes: F frames, P landmarks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from encoders.landmarks.schemes import as_ibug68
+from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
+from evaluation.networks import NotComputed, Source, describe
+from metrics.networks.mtcnn import MTCNN
+
+MTCNN_FILES = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet")
+
+
+class Landmarks(Protocol):
+    """Landmarks of the speaker in every frame of a clip.
+
+    Attributes:
+        name: what the results file says.
+        sources: its networks.
+    """
+
+    name: str
+    sources: tuple[Source, ...]
+
+    def follow(self, frames: Iterable[np.ndarray], path: Path) -> list[np.ndarray | None]:
+        """For each (H, W, 3) uint8 RGB frame (P, 2) pixels, or None without a face."""
+        ...
+
+
+class MediaPipeLandmarks:
+    """68 points of the one speaker MediaPipe's FaceLandmarker follows through the clip."""
+
+    name = "MediaPipe FaceLandmarker, video mode, as 68 points"
+
+    def __init__(self) -> None:
+        path = located("face_landmarker")
+        self.sources: tuple[Source, ...] = (
+            describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False),
+        )
+        self.detector = MediaPipeDetector()
+
+    def follow(self, frames: Iterable[np.ndarray], path: Path) -> list[np.ndarray | None]:
+        """For each frame (68, 2) pixels, or None without a face."""
+        faces = self.detector.track(frames, path).faces
+        return [None if face is None else as_ibug68(face.landmarks, self.detector.scheme) for face in faces]
+
+
+class MTCNNLandmarks:
+    """Five points of the largest face of each frame, by MTCNN, every frame for itself."""
+
+    name = "MTCNN (facenet-pytorch's weights), five points, each frame for itself"
+
+    def __init__(self, device: torch.device) -> None:
+        paths = [located(name) for name in MTCNN_FILES]
+        self.sources = tuple(
+            describe(name, path, f"MTCNN {path.stem}", chosen=False)
+            for name, path in zip(MTCNN_FILES, paths, strict=True)
+        )
+        self.network = MTCNN(*paths).to(device)
+
+    def follow(self, frames: Iterable[np.ndarray], path: Path) -> list[np.ndarray | None]:
+        """For each frame (5, 2) pixels, or None without a face."""
+        return [self.network.largest(frame) for frame in frames]
+
+
+def located(name: str) -> Path:
+    """The weights of that name.
+
+    Raises:
+        NotComputed: if they are missing or have another hash.
+    """
+    try:
+        return locate(name)
+    except MissingWeights as error:
+        raise NotComputed(f"needs {WEIGHTS[name].files[0].path}\n{error}") from error
+    except WeightsError as error:
+        raise NotComputed(str(error)) from error

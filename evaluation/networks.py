@@ -1,0 +1,119 @@
+"""The metrics' networks: found through the weight registry, or in a file the user names, and how official they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from torch import nn
+
+from encoders.weights import WEIGHTS, MissingWeights, WeightsError, git_blob_of, locate, sha256_of
+from evaluation.pairs import EvaluationError, Missing
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+class NotComputed(RuntimeError):
+    """A metric that cannot be computed; the others can.
+
+    Attributes:
+        missing: the videos that were to blame.
+    """
+
+    def __init__(self, reason: str, missing: Sequence[Missing] = ()) -> None:
+        super().__init__(reason)
+        self.missing = tuple(missing)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a network's numbers come from; saved beside every value.
+
+    Attributes:
+        network: the network's name.
+        file: its file's name.
+        sha256: of that file.
+        official: the file is the one the metric's reference uses.
+        note: what a reader has to know, or None.
+    """
+
+    network: str
+    file: str
+    sha256: str
+    official: bool
+    note: str | None = None
+
+    def record(self) -> dict[str, object]:
+        """As the results file holds it."""
+        return {name: value for name, value in asdict(self).items() if name != "note" or value}
+
+
+@dataclass(frozen=True)
+class Loaded(Generic[Network]):
+    """A network on its device, and where it comes from."""
+
+    network: Network
+    source: Source
+
+
+def load(
+    name: str,
+    file: str | None,
+    title: str,
+    build: Callable[[Path], Network],
+    device: torch.device,
+    stand_in: bool = False,
+) -> Loaded[Network]:
+    """Builds a network from the registry's weights or from a file.
+
+    Args:
+        name: of the weights in the registry.
+        file: the user's own file, which is official only if it has the official hash; None for the registry's.
+        title: the network's name for people.
+        build: makes the network of a file.
+        device: where it shall run.
+        stand_in: the network is not the metric's own, whatever its file.
+
+    Raises:
+        NotComputed: if the weights are missing, have another hash, or do not fit.
+    """
+    try:
+        path = locate(name) if file is None else Path(file)
+        network = build(path).to(device)
+    except MissingWeights as error:
+        needed = WEIGHTS[name].files[0].path
+        raise NotComputed(f"needs {needed}\n{error}") from error
+    except (WeightsError, ValueError, OSError) as error:
+        raise NotComputed(str(error)) from error
+    return Loaded(network, describe(name, path, title, chosen=file is not None, stand_in=stand_in))
+
+
+def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = False) -> Source:
+    """Says how official a file is."""
+    known = WEIGHTS[name].files[0]
+    sha256 = sha256_of(path)
+    if known.sha256 or known.git_blob:
+        official = sha256 == known.sha256 or (known.git_blob is not None and git_blob_of(path) == known.git_blob)
+        note = None if official else f"{path.name} is not the official {Path(known.path).name}"
+    else:  # no hash was ever published: the registry's own place for it is all there is to go by
+        official = not chosen
+        note = f"no hash of {Path(known.path).name} is published, so it cannot be confirmed"
+    if stand_in:
+        official, note = False, f"{title} stands in for the metric's own network"
+    return Source(title, path.name, sha256, official, note)
+
+
+def device_of(name: str) -> torch.device:
+    """The device a configuration names.
+
+    Raises:
+        EvaluationError: if it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise EvaluationError("device=cuda: PyTorch finds no GPU here; use device=cpu")
+    return torch.device(name)

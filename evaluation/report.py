@@ -1,0 +1,103 @@
+"""What a person sees of an evaluation: a progress bar, then the table of a paper, then what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from evaluation.pairs import Missing
+from evaluation.results import Results, Value
+
+LOG_WIDTH = 160  # columns of tables in a log file
+ARROWS = {"lower": "↓", "higher": "↑"}
+SHOWN = 10  # missing videos printed; the results file lists all
+
+
+@contextmanager
+def progress_bar(console: Console, what: str, total: int) -> Iterator[Progress]:
+    """A bar of one task with share, time spent and time left; where there is no terminal, its last state as a line."""
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(show_speed=True),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as bar:
+        bar.add_task(what, total=total)
+        yield bar
+
+
+def new_console(stderr: bool) -> Console:
+    """A console that is wide enough in a log file."""
+    console = Console(stderr=stderr)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    return console
+
+
+def print_results(console: Console, results: Results) -> None:
+    """The table, then warnings, missing videos and metrics that were not computed."""
+    console.print(metric_table(results))
+    for warning, titles in _by_warning(results).items():
+        console.print(f"[yellow]{', '.join(titles)}[/]: {escape(warning)}", soft_wrap=True)
+    for name, reason in results.not_computed.items():
+        console.print(f"[red]{name} not computed[/]: {escape(reason)}", soft_wrap=True)
+    for row in results.missing[:SHOWN]:
+        console.print(f"[red]missing[/] {escape(missing_line(row))}", soft_wrap=True)
+    if len(results.missing) > SHOWN:
+        console.print(f"and {len(results.missing) - SHOWN} more, all in the results file")
+
+
+def metric_table(results: Results) -> Table:
+    """Values with arrows, intervals, and n of N; the real videos' own values below where they have some."""
+    table = Table(title=f"{len(results.clips)} of {results.expected} clips", title_justify="left")
+    for column in ("", "value", "95 % interval", "clips", "compared", "network"):
+        table.add_column(column, justify="right" if column == "value" else "left", overflow="fold")
+    for value in results.values:
+        table.add_row(*_row(value))
+        if (floor := value.extra.get("floor")) is not None:
+            table.add_row("  its floor: the real videos at both starts", f"{floor:.4g}", "", "", "", "")
+        truth = value.extra.get("ground_truth")
+        if isinstance(truth, dict):
+            number = "-" if truth["value"] is None else f"{truth['value']:.3f}"
+            table.add_row("  of the real videos", number, "", f"{truth['n']} of {truth['expected']}", "", "")
+    for name, reason in results.not_computed.items():
+        table.add_row(name, "-", "", "", "", f"not computed: {escape(reason.splitlines()[0])}")
+    return table
+
+
+def _by_warning(results: Results) -> dict[str, list[str]]:
+    """Every warning with the metrics it is about."""
+    found: dict[str, list[str]] = {}
+    for value in results.values:
+        for warning in value.warnings:
+            found.setdefault(warning, []).append(value.title)
+    return found
+
+
+def _row(value: Value) -> tuple[str, ...]:
+    interval = f"{value.interval.low:.4g} to {value.interval.high:.4g}" if value.interval else ""
+    samples = " / ".join(f"{count}" for count in value.samples.values())
+    main = value.sources[0]
+    official = "" if value.official else ", not official"
+    return (
+        f"{value.title}{ARROWS[value.better]}",
+        f"{round(value.value, 4) + 0.0:.4f}",  # no minus before a zero that is rounding
+        interval,
+        f"{value.clips} of {value.expected}",
+        f"{samples} {value.unit}",
+        escape(f"{main.network} {main.sha256[:8]}{official}"),
+    )
+
+
+def missing_line(row: Missing) -> str:
+    """One line that says which video, for which metric, and why."""
+    metric = f" for {row.metric}" if row.metric else ""
+    return f"{row.clip} ({row.side}){metric}: {row.reason}"

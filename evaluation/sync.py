@@ -1,0 +1,290 @@
+"""Sync-C and Sync-D of generated videos, of the real ones beside them, and the check that both can be believed.
+
+Sync is a property of one video: neither trimmed nor paired. Only a panel is cut out first, where there is one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from configs.schema import SyncConfig
+from encoders.landmarks.following import box_of
+from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from evaluation.cache import Arrays, FeatureStore
+from evaluation.clips import Clip, Side, cut_panel
+from evaluation.features import Unusable
+from evaluation.landmarks import located
+from evaluation.networks import NotComputed, Source, describe, load
+from evaluation.pairs import Missing
+from evaluation.results import ClipValues, Interval, Value
+from media import FrameReader, MediaError, VideoWriter, read_sound
+from metrics.functional.face_detection import detect_faces
+from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
+from metrics.networks.s3fd import S3FDNet
+from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
+from metrics.sync import SyncConfidenceDistance
+from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip, reference_tracks, tracks_in_memory
+
+SHIFT = 3  # frames by which the self-check moves the sound
+CONFIRMED = 0.9  # share of the reference videos in which that must be found
+Z = 1.96  # of a 95 % interval
+
+
+class SyncScorer:
+    """Scores one video after the other.
+
+    Attributes:
+        sources: SyncNet and the face detector.
+        official: whether the values may be called Sync-C and Sync-D.
+        protocol: every choice they depend on.
+
+    Raises:
+        NotComputed: if a network or ffmpeg is missing.
+    """
+
+    def __init__(self, config: SyncConfig, device: torch.device) -> None:
+        self.config = config
+        syncnet = load("syncnet", config.weights, "SyncNet", SyncNet, device)
+        self.network = syncnet.network
+        self.detector, detector = _detector(config, device)
+        self.sources = (syncnet.source, detector)
+        self.official = all(source.official for source in self.sources) and config.mode == "reference"
+        self.ffmpeg = _ffmpeg(config) if config.mode == "reference" else None
+        self.protocol: dict[str, object] = {
+            "name": "syncnet_python" if self.ffmpeg else "in memory, without syncnet_python's lossy steps",
+            "mode": config.mode,
+            "min_track": config.min_track,
+            "min_face": config.min_face,
+            "detector": config.detector,
+            "per_video": "the track with most frames",
+            "offsets": 15,
+            "ffmpeg": self.ffmpeg.version if self.ffmpeg else None,
+        }
+
+    def title(self, name: str) -> str:
+        """What a value may be called."""
+        if self.config.mode == "fast":
+            return f"{name} fast (not comparable)"
+        return name if self.official else f"{name} stand-in (unofficial networks)"
+
+    def key(self, side: Side) -> dict[str, object]:
+        """Everything a video's scores depend on."""
+        return {
+            "what": "sync",
+            "content": side.sha256,
+            "panel": side.panel,
+            "networks": [source.sha256 for source in self.sources],
+            "protocol": self.protocol,
+        }
+
+    def score(self, side: Side) -> Arrays:
+        """Sync-C, Sync-D, offset, windows, and the offset found when the sound is moved; windows is 0 without a track.
+
+        Raises:
+            Unusable: if there is no sound, or too little of it.
+            MediaError: if the file cannot be read.
+        """
+        if not side.look.has_sound:
+            raise Unusable("has no sound track, which Sync needs")
+        try:
+            tracks = self._tracks(side)
+            if not tracks:
+                return _arrays(SyncScores(0.0, 0.0, 0, 0, np.zeros(0)), 0)
+            longest = max(tracks, key=lambda track: len(track.frames))
+            windows = sync_windows(len(longest.frames), len(longest.samples))
+            lip = self.network.lip(longest.frames[: windows + WINDOW_FRAMES - 1])
+            moved = shifted_scores(lip, longest.samples, self.network, SHIFT)
+            return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
+        except (RuntimeError, ValueError) as error:
+            if isinstance(error, MediaError):
+                raise
+            raise Unusable(str(error)) from error
+
+    def _tracks(self, side: Side) -> list[TrackClip]:
+        limits = self.config.min_track, self.config.min_face
+        if self.ffmpeg is None:
+            frames = [cut_panel(frame, side.panel) for frame in FrameReader(side.path, fps=FPS)]
+            sound = (read_sound(side.path, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
+            return tracks_in_memory(frames, sound, [self.detector(frame) for frame in frames], *limits)
+        with tempfile.TemporaryDirectory(prefix="emotivetalk-sync-") as folder:
+            work = Path(folder)
+            video = _panel_alone(side, work / "panel.mp4") if side.panel else side.path.absolute()
+            return reference_tracks(video, work / "steps", self.detector, self.ffmpeg, *limits)
+
+
+def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shift: int) -> SyncScores:
+    """Scores of lips against their sound moved ahead: the offset found should grow by ``shift``.
+
+    Args:
+        lip: (T, D) embeddings of the windows from the first frame on.
+        samples: (S,) int16 sound at 16 kHz from the first frame on.
+        network: embeds the sound.
+        shift: frames at 25 fps cut from the sound's start.
+
+    Raises:
+        ValueError: if less than a window is left.
+    """
+    samples = samples[shift * SAMPLE_RATE // FPS :]
+    windows = sync_windows(len(lip) + WINDOW_FRAMES, len(samples))
+    return sync_scores(sync_distances(lip[:windows], network.audio(audio_windows(samples, windows))))
+
+
+def sync_values(
+    scorer: SyncScorer,
+    clips: Sequence[Clip],
+    expected: int,
+    stores: tuple[FeatureStore, FeatureStore],
+    bootstrap: tuple[int, int],
+    progress: Callable[[int], object],
+) -> tuple[list[Value], list[Missing], ClipValues]:
+    """Sync-C and Sync-D over all clips, with the reference videos' own beside them.
+
+    Args:
+        scorer: of one video.
+        clips: the pairs.
+        expected: how many there would be if nothing was missing.
+        stores: of the reference side and of the generated side.
+        bootstrap: number of resamples and their seed.
+        progress: called with the frames done.
+
+    Raises:
+        NotComputed: if no generated video has a face track.
+    """
+    missing: list[Missing] = []
+    scores: dict[str, dict[str, Arrays]] = {"reference": {}, "generated": {}}
+    for clip in clips:
+        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+            try:
+                found = store.fetch(scorer.key(side), lambda side=side: scorer.score(side))  # type: ignore[misc]
+                if not int(found["windows"]):
+                    raise Unusable(_no_track(scorer.config))
+                scores[side.name][clip.name] = found
+            except (Unusable, MediaError) as error:
+                missing.append(Missing(clip.name, side.name, "sync", str(error)))
+            progress(side.frames)
+    generated, real = scores["generated"], scores["reference"]
+    if not generated:
+        raise NotComputed("no generated video has a face track with sound", missing)
+    check = _self_check(real)
+    notes = [source.note for source in scorer.sources if source.note]
+    if scorer.config.mode == "fast":
+        notes.append("mode=fast leaves out syncnet_python's lossy steps: not comparable with published values")
+    if not check["passed"]:
+        notes.append(
+            f"self-check failed: sound moved by {SHIFT} frames was found in {check['found']} of {check['videos']} "
+            "reference videos; these Sync values are uninformative"
+        )
+    values = []
+    for name, field, better in (("sync_c", "confidence", "higher"), ("sync_d", "distance", "lower")):
+        mean = _mean(scorer, generated)[name]
+        truth = {"value": _mean(scorer, real)[name] if real else None, "n": len(real), "expected": expected}
+        values.append(
+            Value(
+                name=name,
+                title=scorer.title("Sync-C" if name == "sync_c" else "Sync-D"),
+                value=mean,
+                better=better,
+                official=scorer.official,
+                sources=scorer.sources,
+                protocol=scorer.protocol,
+                clips=len(generated),
+                expected=expected,
+                samples={side: sum(int(row["windows"]) for row in rows.values()) for side, rows in scores.items()},
+                unit="windows of five frames",
+                interval=_interval([float(row[field]) for row in generated.values()], mean, bootstrap),
+                warnings=tuple(notes),
+                extra={"ground_truth": truth, "self_check": check},
+            )
+        )
+    per_clip: ClipValues = {
+        clip.name: {side: _row(rows[clip.name]) for side, rows in scores.items() if clip.name in rows} for clip in clips
+    }
+    return values, missing, {name: rows for name, rows in per_clip.items() if rows}
+
+
+def _detector(config: SyncConfig, device: torch.device) -> tuple[Detector, Source]:
+    if config.detector == "s3fd":
+        s3fd = load("s3fd", config.detector_weights, "S3FD", S3FDNet, device)
+        return (lambda frame: detect_faces(frame, s3fd.network)), s3fd.source
+    path = located("face_landmarker")
+    mediapipe = MediaPipeDetector()
+
+    def boxes(frame: np.ndarray) -> np.ndarray:
+        found = [box_of(face) for face in mediapipe.detect(frame)]
+        return np.array(found, np.float64).reshape(-1, 4)
+
+    return boxes, describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False, stand_in=True)
+
+
+def _ffmpeg(config: SyncConfig) -> FFmpeg:
+    try:
+        return FFmpeg.find(config.ffmpeg)
+    except RuntimeError as error:
+        raise NotComputed(str(error)) from error
+
+
+def _panel_alone(side: Side, path: Path) -> Path:
+    """The panel as a video of its own, without loss but for the colour format, with the sound."""
+    assert side.panel is not None
+    x, y, width, height = side.panel
+    even = (x, y, width - width % 2, height - height % 2)
+    sound = read_sound(side.path, rate=SAMPLE_RATE)
+    with VideoWriter(path, size=even[2:], fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=0) as writer:
+        for frame in FrameReader(side.path, fps=FPS):
+            writer.write(np.ascontiguousarray(cut_panel(frame, even)))
+    return path
+
+
+def _arrays(scores: SyncScores, shifted: int) -> Arrays:
+    fields = ("confidence", "distance", "offset", "windows")
+    return {name: np.asarray(getattr(scores, name)) for name in fields} | {"shifted": np.asarray(shifted)}
+
+
+def _mean(scorer: SyncScorer, rows: dict[str, Arrays]) -> dict[str, float]:
+    metric = SyncConfidenceDistance(scorer.network)
+    for row in rows.values():
+        metric.add(SyncScores(float(row["confidence"]), float(row["distance"]), 0, 1, np.zeros(0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of videos without a track, which are listed here
+        return {name: float(value) for name, value in metric.compute().items()}
+
+
+def _self_check(real: dict[str, Arrays]) -> dict[str, object]:
+    found = sum(int(row["shifted"]) - int(row["offset"]) == SHIFT for row in real.values())
+    return {
+        "shift": SHIFT,
+        "found": found,
+        "videos": len(real),
+        "passed": bool(real) and found >= CONFIRMED * len(real),
+    }
+
+
+def _interval(values: list[float], mean: float, bootstrap: tuple[int, int]) -> Interval | None:
+    resamples, seed = bootstrap
+    if not resamples or len(values) < 3:
+        return None
+    rows = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
+    error = float(np.asarray(values)[rows].mean(axis=1).std(ddof=1))
+    return Interval(mean - Z * error, mean + Z * error, resamples, seed, "clips")
+
+
+def _row(row: Arrays) -> dict[str, object]:
+    return {
+        "sync_c": float(row["confidence"]),
+        "sync_d": float(row["distance"]),
+        "offset": int(row["offset"]),
+        "windows": int(row["windows"]),
+    }
+
+
+def _no_track(config: SyncConfig) -> str:
+    return (
+        f"no face could be followed for more than {config.min_track} frames at more than {config.min_face:g} pixels "
+        "(sync.min_track, sync.min_face)"
+    )

@@ -1,0 +1,125 @@
+"""A torchmetrics Metric that keeps two feature sets in bounded memory and returns their Fréchet distance.
+
+Base of FID, FVD and E-FID. Its state adds up over ranks, so any number of ranks and any batch size give one value.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from metrics.functional.frechet import (
+    Moments,
+    add_features,
+    ddof_of,
+    distance_between,
+    gaussian,
+    merge_moments,
+    no_moments,
+    warn_if_rank_deficient,
+)
+
+SIDES = ("real", "fake")
+
+
+class FrechetMetric(Metric):
+    """Fréchet distance of the features added to its real and its fake side.
+
+    Protocol: features in float64; covariances by ``convention``; no matrix square root by iteration. Unit: squared
+    feature units. Lower is better, 0 is equal. Source: Dowson and Landau 1982; Heusel et al. 2017.
+
+    Args:
+        dimensions: D of the features.
+        convention: ``pytorch-fid`` (covariance over N - 1), ``stylegan-v`` (over N) or ``tfgan`` (N - 1, singular
+            values below 1e-10 unrooted).
+
+    Example:
+        >>> import torch
+        >>> metric = FrechetMetric(dimensions=8)
+        >>> metric.add(torch.randn(100, 8), real=True); metric.add(torch.randn(100, 8) + 1, real=False)
+        >>> float(metric.compute()) > 4
+        True
+
+    Raises:
+        ValueError: when computing with fewer than two samples on a side; when adding values that are not finite.
+    """
+
+    higher_is_better = False
+    is_differentiable = False
+    full_state_update = False
+    name = "Fréchet distance"
+
+    real_folded: Tensor
+    real_total: Tensor
+    real_outer: Tensor
+    fake_folded: Tensor
+    fake_total: Tensor
+    fake_outer: Tensor
+
+    def __init__(self, dimensions: int, convention: str = "pytorch-fid", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.dimensions = dimensions
+        self.convention = convention
+        self.ddof = ddof_of(convention)
+        empty = no_moments(dimensions)
+        for side in SIDES:
+            for field in ("folded", "total", "outer"):
+                self.add_state(f"{side}_{field}", getattr(empty, field), dist_reduce_fx="sum")
+            self.add_state(f"{side}_kept", [], dist_reduce_fx="cat")
+        self._fill_kept()
+
+    def update(self, features: Tensor, real: bool) -> None:
+        """Adds (N, D) features to the real or the fake side."""
+        self.add(features, real)
+
+    def add(self, features: Tensor, real: bool) -> None:
+        """Adds (N, D) features, already extracted, to the real or the fake side."""
+        side = "real" if real else "fake"
+        self._store(side, add_features(self.moments(real), features.to(self.device)))
+        self._computed = None
+        self._update_count = max(self._update_count, 1)  # features added directly are an update, too
+
+    def merge(self, moments: Moments, real: bool) -> None:
+        """Adds a whole set's moments, e.g. from a cache, to the real or the fake side."""
+        side = "real" if real else "fake"
+        here = Moments._make(x.to(self.device) for x in moments)
+        self._store(side, merge_moments(self.moments(real), here))
+        self._computed = None
+        self._update_count = max(self._update_count, 1)
+
+    def moments(self, real: bool) -> Moments:
+        """What was seen of one side so far."""
+        side = "real" if real else "fake"
+        kept = dim_zero_cat(getattr(self, f"{side}_kept"))
+        folded, total, outer = (getattr(self, f"{side}_{field}") for field in ("folded", "total", "outer"))
+        return Moments(folded, total, outer, kept)
+
+    def compute(self) -> Tensor:
+        """() float64 distance over everything added on all ranks."""
+        sides = []
+        for real in (True, False):
+            moments = self.moments(real)
+            try:
+                sides.append(gaussian(moments, self.ddof))
+            except ValueError as error:
+                raise ValueError(f"{self.name}, {'real' if real else 'fake'} side: {error}") from None
+            warn_if_rank_deficient(f"{self.name}, {'real' if real else 'fake'} side", moments.samples, self.dimensions)
+        return distance_between(sides[0], sides[1], self.convention)
+
+    def reset(self) -> None:
+        """Forgets both sides."""
+        super().reset()
+        self._fill_kept()
+
+    def _store(self, side: str, moments: Moments) -> None:
+        for field, value in moments._asdict().items():
+            setattr(self, f"{side}_{field}", [value] if field == "kept" else value)
+
+    def _fill_kept(self) -> None:
+        # Never an empty list: ranks gather these, and a rank without samples must still offer a (0, D) tensor.
+        for side in SIDES:
+            setattr(self, f"{side}_kept", [torch.zeros(0, self.dimensions, dtype=torch.float64, device=self.device)])

@@ -1,0 +1,149 @@
+"""From S3FD's outputs to face boxes, as syncnet_python's detector does it.
+
+Boxes are (left, top, right, bottom). Shapes: P priors, K boxes, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+MEAN_BGR = (104.0, 117.0, 123.0)
+MIN_SIZES = (16, 32, 64, 128, 256, 512)
+STEPS = (4, 8, 16, 32, 64, 128)
+VARIANCES = (0.1, 0.2)
+FACE_CONFIDENCE = 0.9
+MIN_INPUT = 32  # five halvings must leave a pixel
+SHRINK = 4  # the pipeline detects at a quarter of the frame's size
+
+
+def priors_of(size: tuple[int, int], maps: Sequence[tuple[int, int]]) -> Tensor:
+    """(P, 4) float32 priors (centre x, y, width, height), as parts of an image of (H, W), one square per map cell."""
+    height, width = size
+    parts = []
+    for (rows, columns), step, side in zip(maps, STEPS, MIN_SIZES, strict=True):
+        y, x = np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij")
+        centres = np.stack([(x + 0.5) / (width / step), (y + 0.5) / (height / step)], axis=-1).reshape(-1, 2)
+        parts.append(np.concatenate([centres, np.full_like(centres, (side / width, side / height))], axis=1))
+    return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+
+
+def decode_boxes(offsets: Tensor, priors: Tensor) -> Tensor:
+    """(P, 4) predicted offsets and their priors -> (P, 4) boxes as parts of the image."""
+    centres = priors[:, :2] + offsets[:, :2] * VARIANCES[0] * priors[:, 2:]
+    sizes = priors[:, 2:] * torch.exp(offsets[:, 2:] * VARIANCES[1])
+    low = centres - sizes / 2
+    return torch.cat([low, low + sizes], dim=1)
+
+
+def detections_of(
+    offsets: Tensor,
+    probabilities: Tensor,
+    priors: Tensor,
+    min_confidence: float = 0.05,
+    overlap: float = 0.3,
+    candidates: int = 5000,
+    keep: int = 750,
+) -> Tensor:
+    """One image's faces.
+
+    Args:
+        offsets: (P, 4).
+        probabilities: (P, 2) of nothing and face.
+        priors: (P, 4).
+        min_confidence: probabilities up to this are dropped.
+        overlap: of two boxes with a larger IoU the less sure one is dropped.
+        candidates: how many of the surest boxes are looked at.
+        keep: how many boxes are returned at most.
+
+    Returns:
+        (K, 5) probability and box, the surest first.
+    """
+    boxes, scores = decode_boxes(offsets, priors), probabilities[:, 1]
+    sure = scores > min_confidence
+    boxes, scores = boxes[sure], scores[sure]
+    best = scores.argsort(descending=True, stable=True)[:candidates]
+    kept = best[nms(boxes[best], scores[best], overlap)][:keep]
+    return torch.cat([scores[kept, None], boxes[kept]], dim=1)
+
+
+def suppress_overlaps(faces: np.ndarray, overlap: float = 0.1) -> np.ndarray:
+    """Indices of the rows of (K, 5) box-and-score that no surer row overlaps by more than ``overlap`` IoU."""
+    # The original reads an ascending sort backwards, so of equally sure boxes the last comes first.
+    rows = torch.from_numpy(np.array(faces[::-1], dtype=np.float64))
+    return len(faces) - 1 - nms(rows[:, :4], rows[:, 4], overlap).numpy()
+
+
+def shrink(image: np.ndarray, factor: int) -> np.ndarray:
+    """(H, W, 3) uint8 reduced as OpenCV's linear resize by 1 / ``factor`` reduces it.
+
+    For an even factor every sample falls between two pixels each way: the mean of four, rounded half up. Bit for bit,
+    save one grey level in a last row or column that a factor of 2 cuts in half.
+
+    Raises:
+        ValueError: if the factor is neither 1 nor even.
+    """
+    if factor == 1:
+        return image
+    if factor % 2 or factor < 2:
+        raise ValueError(f"frames shrink by 1 or an even factor, not {factor}")
+    first = [np.arange(round(n / factor)) * factor + factor // 2 - 1 for n in image.shape[:2]]
+    rows, columns = (np.minimum(i[:, None] + [0, 1], n - 1) for i, n in zip(first, image.shape[:2], strict=True))
+    wide = image.astype(np.uint16)
+    wide = wide[rows[:, 0]] + wide[rows[:, 1]]
+    return ((wide[:, columns[:, 0]] + wide[:, columns[:, 1]] + 2) // 4).astype(np.uint8)
+
+
+def network_input(image: np.ndarray, factor: int = SHRINK) -> Tensor:
+    """(H, W, 3) uint8 RGB -> (1, 3, h, w) float32 RGB minus the mean colour."""
+    reduced = torch.from_numpy(shrink(image, factor)).permute(2, 0, 1).float()
+    return (reduced - torch.tensor(MEAN_BGR[::-1])[:, None, None])[None]
+
+
+def faces_in_pixels(
+    rows: Sequence[Tensor], size: tuple[int, int], min_confidence: float = FACE_CONFIDENCE
+) -> np.ndarray:
+    """Detections at one or several scales to faces of one image.
+
+    Args:
+        rows: per scale (K, 5) probability and box in parts of the image.
+        size: (H, W) of the image.
+        min_confidence: rows must be surer.
+
+    Returns:
+        (K, 5) float32 box in pixels and probability, overlapping ones suppressed, the surest first.
+    """
+    height, width = size
+    found = torch.cat([scale[scale[:, 0] > min_confidence] for scale in rows])
+    boxes = found[:, 1:] * torch.tensor([width, height, width, height], device=found.device)
+    faces = torch.cat([boxes, found[:, :1]], dim=1).float().cpu().numpy()
+    return faces[suppress_overlaps(faces)] if len(faces) else faces
+
+
+def detect_faces(
+    image: np.ndarray,
+    network: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]],
+    factors: Sequence[int] = (SHRINK,),
+    min_confidence: float = FACE_CONFIDENCE,
+) -> np.ndarray:
+    """(H, W, 3) uint8 RGB -> (K, 5) float32 boxes in pixels with their probability.
+
+    Example:
+        >>> from metrics.networks.s3fd import S3FDNet
+        >>> detect_faces(frame, S3FDNet("sfd_face.pth"))  # doctest: +SKIP
+
+    Raises:
+        ValueError: if the frame, reduced, is smaller than S3FD can see.
+    """
+    smallest = MIN_INPUT * max(factors)
+    if min(image.shape[:2]) < smallest:
+        raise ValueError(f"S3FD needs frames of at least {smallest} pixels, got {image.shape[1]} x {image.shape[0]}")
+    rows = []
+    for factor in factors:
+        offsets, probabilities, priors = network(network_input(image, factor))
+        rows.append(detections_of(offsets[0], probabilities[0], priors))
+    return faces_in_pixels(rows, (image.shape[0], image.shape[1]), min_confidence)

@@ -1,0 +1,123 @@
+"""FID of two image folders, digit for digit as pytorch-fid 0.3.0 computes it.
+
+Shapes: N images, H x W pixels, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from metrics.functional.frechet import (
+    Gaussian,
+    Moments,
+    add_features,
+    distance_between,
+    gaussian,
+    no_moments,
+    warn_if_rank_deficient,
+)
+
+EXTENSIONS = ("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp")
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images of one folder as pytorch-fid lists them: lower-case extensions, sorted, not recursive.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    found = sorted(path for extension in EXTENSIONS for path in folder.glob(f"*.{extension}"))
+    if not found:
+        raise ValueError(f"{folder} holds no image ({', '.join(EXTENSIONS)}; subfolders are not searched)")
+    return found
+
+
+def read_image(path: Path) -> Tensor:
+    """(3, H, W) uint8 RGB.
+
+    Raises:
+        ValueError: if the file is no readable image.
+    """
+    try:
+        with Image.open(path) as image:
+            return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+    except (UnidentifiedImageError, OSError) as error:
+        raise ValueError(f"{path} is not a readable image ({error}); replace or remove it") from None
+
+
+def image_batches(paths: list[Path], batch_size: int) -> Iterator[Tensor]:
+    """(B, 3, H, W) uint8 batches in order, the last one shorter.
+
+    Raises:
+        ValueError: if the images differ in size.
+    """
+    size: torch.Size | None = None
+    for start in range(0, len(paths), batch_size):
+        images = [read_image(path) for path in paths[start : start + batch_size]]
+        for path, image in zip(paths[start:], images, strict=False):
+            size = size or image.shape
+            if image.shape != size:
+                raise ValueError(
+                    f"{path} is {image.shape[2]} x {image.shape[1]}, the images before it {size[2]} x {size[1]}; "
+                    "all images of one folder must share a size"
+                )
+        yield torch.stack(images)
+
+
+def folder_moments(folder: Path, network: Callable[[Tensor], Tensor], dimensions: int, batch_size: int = 50) -> Moments:
+    """Feature moments of every image of a folder; none is dropped."""
+    moments = no_moments(dimensions)
+    for images in image_batches(list_images(folder), batch_size):
+        moments = add_features(moments, network(images))
+    return moments
+
+
+def frechet_inception_distance(
+    reference: str | Path,
+    generated: str | Path,
+    network: Callable[[Tensor], Tensor],
+    dimensions: int = 2048,
+    batch_size: int = 50,
+) -> float:
+    """FID of two folders of images; lower is better, 0 is equal.
+
+    Protocol: pytorch-fid 0.3.0 (all frames pooled, its Inception, covariance over N - 1, float64). Either side may be a
+    ``.npz`` with ``mu`` and ``sigma``, as that package saves it. Source: Heusel et al., NeurIPS 2017.
+
+    Args:
+        reference: folder, or statistics, of the real images.
+        generated: the same of the generated ones.
+        network: (B, 3, H, W) uint8 -> (B, D) features.
+        dimensions: D.
+        batch_size: images per forward pass; does not change the value.
+
+    Example:
+        >>> from metrics.networks.inception import InceptionFeatures
+        >>> network = InceptionFeatures("pt_inception-2015-12-05-6726825d.pth")  # doctest: +SKIP
+        >>> frechet_inception_distance("frames/real", "frames/fake", network)  # doctest: +SKIP
+        12.34
+
+    Raises:
+        ValueError: for an empty folder, an unreadable image, images of different size, fewer than two images.
+    """
+    sides: list[Gaussian] = []
+    for path in (Path(reference), Path(generated)):
+        if path.suffix == ".npz":
+            with np.load(path) as stored:
+                if not {"mu", "sigma"} <= set(stored.files):
+                    raise ValueError(f"{path} holds {', '.join(stored.files)}; expected mu and sigma")
+                mean, covariance = (torch.from_numpy(stored[key]).double() for key in ("mu", "sigma"))
+            sides.append(Gaussian(mean, covariance=covariance))
+        elif path.is_dir():
+            moments = folder_moments(path, network, dimensions, batch_size)
+            warn_if_rank_deficient(f"FID, {path}", moments.samples, dimensions)
+            sides.append(gaussian(moments))
+        else:
+            raise ValueError(f"{path} is neither a folder of images nor a .npz of statistics")
+    return float(distance_between(sides[0], sides[1]))

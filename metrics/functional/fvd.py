@@ -1,0 +1,192 @@
+"""FVD: which frames make a clip, how they reach the I3D, and the published flavours of both.
+
+Shapes: N videos or clips, T frames per clip, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from metrics.networks.inception import as_unit_floats
+
+I3D_SIZE = 224
+MAX_CLIPS = 2048
+
+
+@dataclass(frozen=True)
+class FVDProtocol:
+    """One published way of computing FVD.
+
+    Attributes:
+        name: as users ask for it.
+        frames: T, frames per clip.
+        subsample: every how manieth frame of the video.
+        resize: ``squash`` to 224 x 224 (StyleGAN-V), or ``short_side``: to 224, then centre crop (VideoGPT).
+        eps: of the I3D's batch norms.
+        convention: of the Fréchet distance.
+        unit_range: the I3D is fed [0, 1] instead of [-1, 1], as LatentSync does by mistake.
+        truncate: frames pass through [0, 1] floats and a truncating cast to uint8, as VideoGPT's script does.
+        source: where it comes from.
+    """
+
+    name: str
+    frames: int = 16
+    subsample: int = 1
+    resize: Literal["squash", "short_side", "bicubic"] = "squash"
+    eps: float = 1e-3
+    convention: str = "stylegan-v"
+    unit_range: bool = False
+    truncate: bool = False
+    source: str = "github.com/universome/stylegan-v, metric fvd2048_16f"
+
+    @property
+    def span(self) -> int:
+        """Frames a video must have."""
+        return self.frames * self.subsample
+
+
+_PROTOCOLS = (
+    FVDProtocol("stylegan-v"),
+    FVDProtocol("stylegan-v-128f", frames=128, source="StyleGAN-V, metric fvd2048_128f"),
+    FVDProtocol("stylegan-v-128f-subsample8", subsample=8, source="StyleGAN-V, metric fvd2048_128f_subsample8f"),
+    FVDProtocol("fvd-comparison", convention="pytorch-fid", source="github.com/universome/fvd-comparison, our_fvd.py"),
+    FVDProtocol(
+        "videogpt", resize="short_side", eps=1e-5, convention="tfgan", truncate=True,
+        source="github.com/wilson1yan/VideoGPT and TATS; their float32 SVD is replaced by float64",
+    ),
+    FVDProtocol(
+        "latentsync", convention="pytorch-fid", unit_range=True,
+        source="github.com/bytedance/LatentSync eval/fvd.py, which leaves frames in [0, 1]",
+    ),
+    FVDProtocol(
+        "disco", resize="bicubic", convention="pytorch-fid",
+        source="github.com/Wangt-CN/DisCo, also Hallo2's and StableAvatar's; antialiased bicubic resize",
+    ),
+)  # fmt: skip
+PROTOCOLS = {protocol.name: protocol for protocol in _PROTOCOLS}
+PROTOCOLS |= {"fvd2048_16f": PROTOCOLS["stylegan-v"], "fvd2048_128f": PROTOCOLS["stylegan-v-128f"]}
+PROTOCOLS |= {"fvd2048_128f_subsample8f": PROTOCOLS["stylegan-v-128f-subsample8"]}
+
+
+def protocol_named(name: str) -> FVDProtocol:
+    """The published flavour of that name.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"unknown FVD protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The frames of one video that FVD looks at.
+
+    Attributes:
+        video: its place in the sorted list of videos.
+        frames: T frame indices.
+    """
+
+    video: int
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The clips of one side, and the videos too short to give one.
+
+    Attributes:
+        clips: one per video that is long enough, in order, at most 2048.
+        too_short: places of the videos that are shorter than the protocol's span.
+        seed: of the random starts, or None where every clip starts at frame 0.
+    """
+
+    clips: tuple[Clip, ...]
+    too_short: tuple[int, ...]
+    seed: int | None
+
+
+def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed: int = 0) -> Sampling:
+    """One clip per video, as StyleGAN-V's dataset draws them.
+
+    Generated clips start at frame 0. Real ones start at ``randint(0, L - T s + s - 1)``, drawn with Python's generator
+    in the order of the videos; the original leaves it unseeded, so its value moves from run to run: here the seed is
+    kept.
+
+    Args:
+        lengths: frames of each video, videos in sorted order.
+        protocol: gives T and the subsampling s.
+        real: this is the real side.
+        seed: of the random starts of the real side.
+
+    Raises:
+        ValueError: if fewer than two videos are long enough.
+    """
+    draw = random.Random(seed)
+    clips: list[Clip] = []
+    too_short: list[int] = []
+    for video, length in enumerate(lengths):
+        if length < protocol.span:
+            too_short.append(video)
+        elif len(clips) < MAX_CLIPS:
+            start = draw.randint(0, length - protocol.span + protocol.subsample - 1) if real else 0
+            clips.append(Clip(video, tuple(range(start, start + protocol.span, protocol.subsample))[: protocol.frames]))
+    if len(clips) < 2:
+        raise ValueError(
+            f"FVD needs at least two videos of {protocol.span} frames ({protocol.name}), got {len(clips)} of "
+            f"{len(lengths)}"
+        )
+    return Sampling(tuple(clips), tuple(too_short), seed if real else None)
+
+
+def preprocess(clips: Tensor, protocol: FVDProtocol) -> Tensor:
+    """Clips as the I3D sees them.
+
+    Args:
+        clips: (N, T, 3, H, W) RGB, uint8 or float in [0, 1].
+        protocol: gives range and resize.
+
+    Returns:
+        (N, 3, T, 224, 224) float32 in [-1, 1].
+
+    Raises:
+        ValueError: if the clips have another shape or number of frames.
+    """
+    if clips.ndim != 5 or clips.shape[1] != protocol.frames:
+        raise ValueError(f"{protocol.name} compares clips (N, {protocol.frames}, 3, H, W), got {tuple(clips.shape)}")
+    n, t = clips.shape[:2]
+    frames = as_unit_floats(clips.flatten(0, 1))
+    if protocol.truncate:
+        frames = (frames * 255).to(torch.uint8).float() / 255
+    frames = _RESIZE[protocol.resize](frames)
+    frames = frames if protocol.unit_range else 2 * frames - 1
+    return frames.unflatten(0, (n, t)).transpose(1, 2).contiguous()
+
+
+def _squash(frames: Tensor) -> Tensor:
+    return F.interpolate(frames, size=(I3D_SIZE, I3D_SIZE), mode="bilinear", align_corners=False)
+
+
+def _bicubic(frames: Tensor) -> Tensor:
+    return F.interpolate(frames, size=(I3D_SIZE, I3D_SIZE), mode="bicubic", align_corners=False, antialias=True)
+
+
+def _short_side(frames: Tensor) -> Tensor:
+    h, w = frames.shape[-2:]
+    scale = I3D_SIZE / min(h, w)
+    size = (I3D_SIZE, math.ceil(w * scale)) if h < w else (math.ceil(h * scale), I3D_SIZE)
+    frames = F.interpolate(frames, size=size, mode="bilinear", align_corners=False)
+    top, left = (size[0] - I3D_SIZE) // 2, (size[1] - I3D_SIZE) // 2
+    return frames[..., top : top + I3D_SIZE, left : left + I3D_SIZE]
+
+
+_RESIZE = {"squash": _squash, "short_side": _short_side, "bicubic": _bicubic}

@@ -1,0 +1,170 @@
+"""Shots, face tracks and crops of a video, as syncnet_python's run_pipeline.py makes them before Sync is measured.
+
+Boxes are (left, top, right, bottom) in pixels. Shapes: F frames, K detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.signal import medfilt
+
+MIN_IOU = 0.5
+MAX_GAP = 25
+MIN_FACE = 100.0
+CROP_SCALE = 0.4
+CROP_SIZE = 224
+PAD_VALUE = 110
+SCENE_THRESHOLD = 30.0
+MIN_SCENE = 15
+# PySceneDetect 0.5: from this width on, every n-th pixel is looked at.
+_STRIDES = ((3200, 12), (2100, 8), (1700, 6), (1200, 5), (900, 4), (600, 3))
+
+
+@dataclass(frozen=True)
+class Track:
+    """One face followed through one shot.
+
+    Attributes:
+        frames: (F,) consecutive frame indices.
+        boxes: (F, 4), interpolated where the face was not detected.
+        detections: frames in which it was.
+    """
+
+    frames: np.ndarray
+    boxes: np.ndarray
+    detections: int
+
+
+def box_iou(a: np.ndarray, b: np.ndarray) -> float:
+    """Intersection over union of two boxes."""
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:4], b[2:4])
+    inter = float(np.prod(np.maximum(0.0, high - low)))
+    areas = float(np.prod(a[2:4] - a[:2]) + np.prod(b[2:4] - b[:2]))
+    return inter / (areas - inter) if areas > inter else 0.0
+
+
+def track_faces(
+    detections: Sequence[np.ndarray], min_track: int = 50, min_face: float = MIN_FACE, first: int = 0
+) -> list[Track]:
+    """Greedy tracks of the faces of one shot.
+
+    A track starts with the first face left, takes faces that overlap its last box by more than half, and survives up to
+    24 frames without one. As in the original, the face that follows a taken one in the same frame's list is passed
+    over.
+
+    Args:
+        detections: per frame (K, >= 4) boxes.
+        min_track: a track needs more detections than this; syncnet_python's is 100, which loses most MEAD clips.
+        min_face: mean width or height must exceed this, pixels.
+        first: index of the first frame.
+    """
+    left = [[np.asarray(face, dtype=np.float64)[:4] for face in frame] for frame in detections]
+    tracks: list[Track] = []
+    while any(left):
+        taken: list[tuple[int, np.ndarray]] = []
+        for index, faces in enumerate(left):
+            if taken and index - taken[-1][0] > MAX_GAP:
+                break
+            place = 0
+            while place < len(faces):
+                if not taken or box_iou(faces[place], taken[-1][1]) > MIN_IOU:
+                    taken.append((index, faces.pop(place)))
+                place += 1
+        if len(taken) > min_track:
+            frames = np.array([frame for frame, _ in taken])
+            boxes = np.stack([box for _, box in taken])
+            every = np.arange(frames[0], frames[-1] + 1)
+            smooth = np.stack([np.interp(every, frames, boxes[:, i]) for i in range(4)], axis=1)
+            if (smooth[:, 2:] - smooth[:, :2]).mean(axis=0).max() > min_face:
+                tracks.append(Track(every + first, smooth, len(taken)))
+    return tracks
+
+
+@dataclass(frozen=True)
+class CropPath:
+    """Where a track's crop lies in each frame: centre and half side, each median-filtered over 13 frames.
+
+    Attributes:
+        x: (F,) pixels.
+        y: (F,) pixels.
+        half: (F,) half of the longer box side, pixels.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    half: np.ndarray
+
+
+def crop_path(boxes: np.ndarray) -> CropPath:
+    """(F, 4) boxes -> the smoothed crop; the filter sees zeros beyond both ends, as scipy's medfilt does."""
+    low, high = boxes[:, :2], boxes[:, 2:4]
+    centre = (low + high) / 2
+    series = (centre[:, 0], centre[:, 1], (high - low).max(axis=1) / 2)
+    padded = (medfilt(np.pad(values, 13), kernel_size=13)[13:-13] for values in series)
+    return CropPath(*padded)
+
+
+def crop_face(frame: np.ndarray, x: float, y: float, half: float) -> np.ndarray:
+    """The face and what is below it, before it is resized to 224 x 224.
+
+    Rows y - h ... y + 1.8 h, columns x - 1.4 h ... x + 1.4 h, value 110 outside the frame; all truncated to integers
+    after shifting by the padding, as the original does.
+
+    Args:
+        frame: (H, W, 3) uint8.
+        x: centre, pixels.
+        y: centre, pixels.
+        half: h, pixels.
+
+    Raises:
+        ValueError: if nothing of the crop lies near the frame.
+    """
+    pad = int(half * (1 + 2 * CROP_SCALE))
+    rows = int(y + pad - half), int(y + pad + half * (1 + 2 * CROP_SCALE))
+    columns = int(x + pad - half * (1 + CROP_SCALE)), int(x + pad + half * (1 + CROP_SCALE))
+    padded = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), constant_values=PAD_VALUE)
+    crop = padded[rows[0] : rows[1], columns[0] : columns[1]]
+    if crop.size == 0:
+        raise ValueError(f"the crop at ({x:.0f}, {y:.0f}) of half side {half:.0f} lies outside a {frame.shape} frame")
+    return crop
+
+
+def find_shots(frames: Iterable[np.ndarray]) -> list[tuple[int, int]]:
+    """Shots (first frame, end) by PySceneDetect 0.5's ContentDetector at its defaults.
+
+    A cut lies where hue, saturation and value change by 30 on average between two frames, at least 15 frames after the
+    last cut.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB, one at a time.
+    """
+    previous: np.ndarray | None = None
+    cuts, count = [0], 0
+    for frame in frames:
+        stride = next((n for width, n in _STRIDES if frame.shape[1] >= width), 1)
+        hsv = _hsv(frame[::stride, ::stride])
+        if previous is not None and count - cuts[-1] >= MIN_SCENE:
+            change = np.abs(hsv - previous).reshape(-1, 3).mean(axis=0).mean()
+            if change >= SCENE_THRESHOLD:
+                cuts.append(count)
+        previous = hsv
+        count += 1
+    return list(zip(cuts, [*cuts[1:], count], strict=True)) if count else []
+
+
+def _hsv(frame: np.ndarray) -> np.ndarray:
+    """(h, w, 3) uint8 RGB -> int32 hue in [0, 180), saturation and value in [0, 255], OpenCV's scale."""
+    rgb = frame.astype(np.float32)
+    red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
+    value = rgb.max(axis=-1)
+    spread = value - rgb.min(axis=-1)
+    safe = np.maximum(spread, 1)
+    hue = np.select(
+        [value == red, value == green], [(green - blue) / safe, 2 + (blue - red) / safe], 4 + (red - green) / safe
+    )
+    hue = np.round(np.where(spread > 0, hue * 30, 0)) % 180
+    saturation = np.round(255 * spread / np.maximum(value, 1))
+    return np.stack([hue, saturation, value], axis=-1).astype(np.int32)

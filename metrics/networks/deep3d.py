@@ -1,0 +1,53 @@
+"""E-FID's regressor: Deep3DFaceRecon_pytorch's ResNet50 with seven linear heads (Deng et al., CVPRW 2019).
+
+Shapes: N faces; 257 coefficients = identity 80, expression 64, texture 80, angle 3, lighting 27, translation 3.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.precision import full_precision
+
+FILE = "epoch_20.pth"
+HEADS = (80, 64, 80, 3, 27, 2, 1)
+EXPRESSION = slice(80, 144)
+
+
+class Deep3DFace(nn.Module):
+    """Aligned faces to coefficients; parameter names are those under ``net_recon`` in ``epoch_20.pth``.
+
+    Args:
+        weights: ``epoch_20.pth`` of the original release (not the closed-eye update of 2023-04-25, whose numbers
+            differ), or the tensors by name.
+
+    Raises:
+        ValueError: if the weights do not fit.
+    """
+
+    dimensions = 64
+    name = "deep3d"
+
+    def __init__(self, weights: Weights) -> None:
+        super().__init__()
+        self.backbone = resnet50(weights=None)
+        self.backbone.fc = nn.Identity()
+        self.final_layers = nn.ModuleList(nn.Conv2d(2048, width, 1) for width in HEADS)
+        load_strictly(self, read_tensors(weights, FILE, part="net_recon"), FILE)
+        self.provenance = provenance("Deep3DFaceRecon ResNet50", weights)
+        frozen(self)
+        self.to(memory_format=torch.channels_last)
+
+    @full_precision
+    def coefficients(self, faces: Tensor) -> Tensor:
+        """(N, 3, 224, 224) uint8 RGB -> (N, 257) float32; scaled to [0, 1] only, no ImageNet statistics."""
+        x = (faces.to(self.backbone.conv1.weight.device).float() / 255).contiguous(memory_format=torch.channels_last)
+        pooled = self.backbone(x)[:, :, None, None]
+        return torch.cat([head(pooled).flatten(1) for head in self.final_layers], dim=1)
+
+    def forward(self, faces: Tensor) -> Tensor:
+        """(N, 3, 224, 224) uint8 RGB aligned faces -> (N, 64) expression, in standard deviations of the 3DMM."""
+        return self.coefficients(faces)[:, EXPRESSION]

@@ -1,0 +1,225 @@
+"""MTCNN (Zhang et al., SPL 2016) with facenet-pytorch's weights: the five points Deep3DFaceRecon aligns faces by.
+
+A fully convolutional net proposes boxes on a pyramid, a second refines them, a third refines once more and places eye
+centres, nose tip and mouth corners. Thresholds, rounding and resizing are facenet-pytorch's defaults.
+Boxes are (left, top, right, bottom) in pixels. Shapes: K boxes, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import nms
+
+from metrics.networks.checkpoints import Weights, frozen, load_strictly, read_tensors
+from metrics.networks.precision import full_precision
+
+MIN_FACE = 20
+SHRINK = 0.709
+THRESHOLDS = (0.6, 0.7, 0.7)
+
+
+class MTCNN(nn.Module):
+    """Frames to faces with five points.
+
+    Args:
+        proposal: ``pnet.pt``, or its tensors by name.
+        refinement: ``rnet.pt``.
+        output: ``onet.pt``.
+
+    Raises:
+        ValueError: if the weights do not fit.
+    """
+
+    def __init__(self, proposal: Weights, refinement: Weights, output: Weights) -> None:
+        super().__init__()
+        self.pnet = _Proposal()
+        self.rnet = _Refinement()
+        self.onet = _Output()
+        for network, weights in ((self.pnet, proposal), (self.rnet, refinement), (self.onet, output)):
+            load_strictly(network, read_tensors(weights, f"{type(network).__name__} of MTCNN"), str(_name(weights)))
+        frozen(self)
+
+    @full_precision
+    def forward(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(H, W, 3) uint8 RGB -> (K, 5) boxes with their probability and (K, 5, 2) points, the largest face first."""
+        device = self.pnet.conv1.weight.device
+        image = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None].float().to(device)
+        boxes = self._propose(image)
+        boxes = self._refine(image, boxes)
+        faces, points = self._place(image, boxes)
+        area = (faces[:, 2] - faces[:, 0]) * (faces[:, 3] - faces[:, 1])
+        order = area.argsort(descending=True, stable=True)
+        return faces[order].cpu().numpy(), points[order].cpu().numpy()
+
+    def largest(self, frame: np.ndarray) -> np.ndarray | None:
+        """(5, 2) points of the largest face of a frame, pixels, or None: eyes, nose, mouth corners, left ones first."""
+        points = self(frame)[1]
+        return points[0].astype(np.float64) if len(points) else None
+
+    def _propose(self, image: Tensor) -> Tensor:
+        height, width = image.shape[2:]
+        found = [image.new_zeros(0, 9)]
+        scale = 12 / MIN_FACE
+        while min(height, width) * scale >= 12:
+            size = (int(height * scale + 1), int(width * scale + 1))
+            offsets, probability = self.pnet(_normalised(F.interpolate(image, size=size, mode="area")))
+            cells = (probability[0] >= THRESHOLDS[0]).nonzero()
+            corner = cells.flip(1).float()
+            low, high = torch.floor((2 * corner + 1) / scale), torch.floor((2 * corner + 12) / scale)
+            scores = probability[0][cells[:, 0], cells[:, 1]]
+            moves = offsets[0][:, cells[:, 0], cells[:, 1]].T
+            rows = torch.cat([low, high, scores[:, None], moves], dim=1)
+            found.append(rows[nms(rows[:, :4], rows[:, 4], 0.5)])
+            scale *= SHRINK
+        rows = torch.cat(found)
+        rows = rows[nms(rows[:, :4], rows[:, 4], 0.7)]
+        sides = rows[:, 2:4] - rows[:, :2]
+        moved = rows[:, :4] + rows[:, 5:] * torch.cat([sides, sides], dim=1)
+        return _square(moved)
+
+    def _refine(self, image: Tensor, boxes: Tensor) -> Tensor:
+        boxes, crops = _crops(image, boxes, 24)
+        if not len(boxes):
+            return boxes
+        offsets, probability = self.rnet(crops)
+        sure = probability > THRESHOLDS[1]
+        boxes, scores, offsets = boxes[sure], probability[sure], offsets[sure]
+        kept = nms(boxes, scores, 0.7)
+        return _square(_moved(boxes[kept], offsets[kept]))
+
+    def _place(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        boxes, crops = _crops(image, boxes, 48)
+        if not len(boxes):
+            return boxes.new_zeros(0, 5), boxes.new_zeros(0, 5, 2)
+        offsets, points, probability = self.onet(crops)
+        sure = probability > THRESHOLDS[2]
+        boxes, scores, offsets, points = boxes[sure], probability[sure], offsets[sure], points[sure]
+        sides = boxes[:, 2:] - boxes[:, :2] + 1
+        points = points.unflatten(1, (2, 5)).transpose(1, 2) * sides[:, None] + boxes[:, None, :2] - 1
+        moved = _moved(boxes, offsets)
+        kept = _without_contained(moved, scores)
+        return torch.cat([moved, scores[:, None]], dim=1)[kept], points[kept]
+
+
+class _Proposal(nn.Module):
+    """12 x 12 cells, everywhere at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 10, 3), nn.PReLU(10)
+        self.conv2, self.prelu2 = nn.Conv2d(10, 16, 3), nn.PReLU(16)
+        self.conv3, self.prelu3 = nn.Conv2d(16, 32, 3), nn.PReLU(32)
+        self.conv4_1, self.conv4_2 = nn.Conv2d(32, 2, 1), nn.Conv2d(32, 4, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, 3, H, W) -> offsets (B, 4, h, w), probability (B, h, w)."""
+        x = F.max_pool2d(self.prelu1(self.conv1(x)), 2, 2, ceil_mode=True)
+        x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
+        return self.conv4_2(x), self.conv4_1(x).softmax(dim=1)[:, 1]
+
+
+class _Refinement(nn.Module):
+    """24 x 24 crops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 28, 3), nn.PReLU(28)
+        self.conv2, self.prelu2 = nn.Conv2d(28, 48, 3), nn.PReLU(48)
+        self.conv3, self.prelu3 = nn.Conv2d(48, 64, 2), nn.PReLU(64)
+        self.dense4, self.prelu4 = nn.Linear(576, 128), nn.PReLU(128)
+        self.dense5_1, self.dense5_2 = nn.Linear(128, 2), nn.Linear(128, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(K, 3, 24, 24) -> offsets (K, 4), probability (K,)."""
+        x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
+        x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
+        x = self.prelu3(self.conv3(x))
+        x = self.prelu4(self.dense4(_columns_first(x)))
+        return self.dense5_2(x), self.dense5_1(x).softmax(dim=1)[:, 1]
+
+
+class _Output(nn.Module):
+    """48 x 48 crops."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.prelu1 = nn.Conv2d(3, 32, 3), nn.PReLU(32)
+        self.conv2, self.prelu2 = nn.Conv2d(32, 64, 3), nn.PReLU(64)
+        self.conv3, self.prelu3 = nn.Conv2d(64, 64, 3), nn.PReLU(64)
+        self.conv4, self.prelu4 = nn.Conv2d(64, 128, 2), nn.PReLU(128)
+        self.dense5, self.prelu5 = nn.Linear(1152, 256), nn.PReLU(256)
+        self.dense6_1, self.dense6_2, self.dense6_3 = nn.Linear(256, 2), nn.Linear(256, 4), nn.Linear(256, 10)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(K, 3, 48, 48) -> offsets (K, 4), points (K, 10) as five x, then five y, probability (K,)."""
+        x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
+        x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
+        x = F.max_pool2d(self.prelu3(self.conv3(x)), 2, 2, ceil_mode=True)
+        x = self.prelu4(self.conv4(x))
+        x = self.prelu5(self.dense5(_columns_first(x)))
+        return self.dense6_2(x), self.dense6_3(x), self.dense6_1(x).softmax(dim=1)[:, 1]
+
+
+def _columns_first(x: Tensor) -> Tensor:
+    """Flattened as the weights' Caffe original stores maps: width, height, channels."""
+    return x.permute(0, 3, 2, 1).flatten(1)
+
+
+def _normalised(x: Tensor) -> Tensor:
+    return (x - 127.5) * 0.0078125
+
+
+def _square(boxes: Tensor) -> Tensor:
+    """Grown about their centres to squares of the longer side."""
+    sides = boxes[:, 2:] - boxes[:, :2]
+    longest = sides.amax(dim=1, keepdim=True)
+    low = boxes[:, :2] + sides / 2 - longest / 2
+    return torch.cat([low, low + longest], dim=1)
+
+
+def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
+    sides = boxes[:, 2:] - boxes[:, :2] + 1
+    return boxes + offsets * torch.cat([sides, sides], dim=1)
+
+
+def _crops(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """The boxes that lie in the image, and what they show, (K, 3, size, size); pixels count from 1, as in Matlab."""
+    height, width = image.shape[2:]
+    kept, crops = [], []
+    for place, (left, top, right, bottom) in enumerate(boxes.trunc().int().tolist()):
+        left, top, right, bottom = max(left, 1), max(top, 1), min(right, width), min(bottom, height)
+        if bottom > top - 1 and right > left - 1:
+            part = image[:, :, top - 1 : bottom, left - 1 : right]
+            crops.append(F.interpolate(part, size=(size, size), mode="area"))
+            kept.append(place)
+    if not crops:
+        return boxes[:0], image.new_zeros(0, 3, size, size)
+    return boxes[kept], _normalised(torch.cat(crops))
+
+
+def _without_contained(boxes: Tensor, scores: Tensor, overlap: float = 0.7) -> Tensor:
+    """Indices of the boxes that no surer one covers, by intersection over the smaller area; the surest first."""
+    left = scores.argsort(descending=True, stable=True).tolist()
+    areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
+    kept = []
+    while left:
+        best = left.pop(0)
+        kept.append(best)
+        rest = []
+        for other in left:
+            low = torch.maximum(boxes[best, :2], boxes[other, :2])
+            high = torch.minimum(boxes[best, 2:], boxes[other, 2:])
+            inter = (high - low + 1).clamp(min=0).prod()
+            if inter <= overlap * torch.minimum(areas[best], areas[other]):
+                rest.append(other)
+        left = rest
+    return torch.tensor(kept, dtype=torch.long, device=boxes.device)
+
+
+def _name(weights: Weights) -> object:
+    return weights.name if isinstance(weights, Path) else weights if isinstance(weights, str) else "MTCNN's tensors"

@@ -1,0 +1,267 @@
+"""From a talking video to the crops and sound SyncNet sees: exactly as syncnet_python does it, or in memory.
+
+``reference`` runs the original's ffmpeg commands. Their losses are part of the number: the sound passes through MP3,
+the crop through XVID, and every frame SyncNet sees through a strongly compressed JPEG. ``fast`` skips all of it and is
+therefore not comparable with published values.
+
+Shapes: F frames, S samples at 16 kHz, K faces.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import wave
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
+from metrics.functional.tracking import CROP_SIZE, Track, crop_face, crop_path, find_shots, track_faces
+from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
+
+FPS = 25
+SAMPLE_RATE = 16_000
+ENCODERS = ("mpeg4", "libmp3lame", "mjpeg", "pcm_s16le")
+Detector = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class TrackClip:
+    """One face track, ready for SyncNet.
+
+    Attributes:
+        frames: (F, 3, 224, 224) uint8 BGR at 25 fps.
+        samples: (S,) int16 at 16 kHz.
+        track: where it came from.
+        mode: how it was made.
+    """
+
+    frames: Tensor
+    samples: np.ndarray
+    track: Track
+    mode: Literal["reference", "fast"]
+
+
+def score_clip(clip: TrackClip, network: SyncNet) -> SyncScores:
+    """Sync-C, Sync-D and offset of one track.
+
+    Raises:
+        ValueError: if the track or its sound is shorter than six frames.
+    """
+    windows = sync_windows(len(clip.frames), len(clip.samples))
+    lip = network.lip(clip.frames[: windows + WINDOW_FRAMES - 1])
+    return sync_scores(sync_distances(lip, network.audio(audio_windows(clip.samples, windows))))
+
+
+def tracks_in_memory(
+    frames: Sequence[np.ndarray],
+    samples: np.ndarray,
+    detections: Sequence[np.ndarray],
+    min_track: int = 50,
+    min_face: float = 100.0,
+) -> list[TrackClip]:
+    """``fast`` mode: the tracks of a video without encoding anything again.
+
+    Args:
+        frames: F images (H, W, 3) uint8 RGB at 25 fps.
+        samples: (S,) int16 mono at 16 kHz, starting with the first frame.
+        detections: per frame (K, >= 4) face boxes in pixels, of ``detect_faces`` or of a sidecar file.
+        min_track: a track needs more detections than this.
+        min_face: and a mean width or height above this, pixels.
+
+    Raises:
+        ValueError: if frames and detections differ in number, or the sound has another form.
+    """
+    if len(frames) != len(detections):
+        raise ValueError(f"{len(frames)} frames, but face boxes of {len(detections)}")
+    if samples.dtype != np.int16 or samples.ndim != 1:
+        raise ValueError(f"sound must be (S,) int16 mono at 16 kHz, got {samples.dtype} {samples.shape}")
+    clips: list[TrackClip] = []
+    for start, end in find_shots(frames):
+        if end - start < min_track:
+            continue
+        for track in track_faces(detections[start:end], min_track, min_face, first=start):
+            first, last = int(track.frames[0]), int(track.frames[-1]) + 1
+            sound = samples[first * SAMPLE_RATE // FPS : last * SAMPLE_RATE // FPS]
+            crops = _crops((frames[i] for i in track.frames), track.boxes)
+            resized = [_resize_linear(torch.from_numpy(crop)) for crop in crops]
+            clips.append(TrackClip(torch.stack(resized).flip(1), sound, track, "fast"))
+    return clips
+
+
+@dataclass(frozen=True)
+class FFmpeg:
+    """The ffmpeg of ``reference`` mode; its version belongs to every value.
+
+    Attributes:
+        path: the program.
+        version: first line of ``ffmpeg -version``.
+    """
+
+    path: str
+    version: str
+
+    @classmethod
+    def find(cls, path: str | None = None) -> FFmpeg:
+        """The ffmpeg given, else the one on the search path, else the one inside the package imageio-ffmpeg.
+
+        Raises:
+            RuntimeError: if there is none, or it lacks an encoder the original's commands use by default.
+        """
+        program = shutil.which(path or "ffmpeg") or (None if path else _packaged_ffmpeg())
+        if program is None:
+            raise RuntimeError(
+                f"reference Sync needs ffmpeg; {path or 'ffmpeg'} was not found: pip install imageio-ffmpeg, or use "
+                "mode fast, whose values are not comparable with published ones"
+            )
+        listed = _run([program, "-hide_banner", "-encoders"]).stdout
+        missing = [name for name in ENCODERS if f" {name} " not in listed]
+        if missing:
+            raise RuntimeError(
+                f"reference Sync needs an ffmpeg with {', '.join(missing)}, which {program} lacks: other codecs give "
+                "other numbers. Install a full build, or use mode fast"
+            )
+        version = _run([program, "-version"]).stdout.splitlines()[0]
+        return cls(program, version)
+
+    def __call__(self, *arguments: str | Path) -> None:
+        """Runs one command; an error carries ffmpeg's last words."""
+        _run([self.path, "-y", "-v", "error", *map(str, arguments)])
+
+
+def reference_tracks(
+    video: Path,
+    work: Path,
+    detector: Detector,
+    ffmpeg: FFmpeg,
+    min_track: int = 50,
+    min_face: float = 100.0,
+) -> list[TrackClip]:
+    """``reference`` mode: the tracks of a video file through syncnet_python's own ffmpeg and OpenCV steps.
+
+    Args:
+        video: any file ffmpeg reads, with sound.
+        work: an empty folder for the intermediate files; left as it is afterwards.
+        detector: (H, W, 3) uint8 RGB -> (K, >= 4) boxes in pixels; ``detect_faces`` with S3FD for official values.
+        ffmpeg: whose version is recorded.
+        min_track: a track needs more detections than this; 100 is the original's, 50 keeps MEAD's short clips.
+        min_face: and a mean width or height above this, pixels.
+
+    Raises:
+        RuntimeError: if an ffmpeg step fails, e.g. because the video has no sound.
+    """
+    avi, pictures = work / "video.avi", work / "frames"
+    pictures.mkdir(parents=True)
+    ffmpeg("-i", video, "-qscale:v", "2", "-async", "1", "-r", str(FPS), avi)
+    ffmpeg("-i", avi, "-qscale:v", "2", "-threads", "1", "-f", "image2", pictures / "%06d.jpg")
+    sound = ("-ac", "1", "-vn", "-acodec", "pcm_s16le", "-ar", str(SAMPLE_RATE))
+    ffmpeg("-i", avi, *sound, work / "audio.wav")
+    paths = sorted(pictures.glob("*.jpg"))
+    detections = [detector(_read_rgb(path)) for path in paths]
+    clips: list[TrackClip] = []
+    # Shots are found in the pictures: decoding the AVI itself skips the frames ffmpeg duplicated, and the two would
+    # count differently.
+    for start, end in find_shots(_read_rgb(path) for path in paths):
+        if end - start < min_track:
+            continue
+        for track in track_faces(detections[start:end], min_track, min_face, first=start):
+            folder = work / f"track{len(clips):05d}"
+            folder.mkdir()
+            _write_crop(paths, track, folder, ffmpeg, work / "audio.wav")
+            clips.append(read_crop(folder / "crop.avi", folder, ffmpeg, track))
+    return clips
+
+
+def read_crop(avi: Path, work: Path, ffmpeg: FFmpeg, track: Track) -> TrackClip:
+    """What run_syncnet makes of a cropped file: JPEGs at mjpeg's default rate control, and sound.
+
+    The default 200 kbit/s target lets the quality fall within 15 frames; SyncNet's published values contain that.
+    """
+    pictures = work / "jpg"
+    pictures.mkdir()
+    ffmpeg("-i", avi, "-threads", "1", "-f", "image2", pictures / "%06d.jpg")
+    sound = ("-ac", "1", "-vn", "-acodec", "pcm_s16le", "-ar", str(SAMPLE_RATE))
+    ffmpeg("-i", avi, "-async", "1", *sound, work / "sound.wav")
+    frames = [_read_rgb(path)[:, :, ::-1].copy() for path in sorted(pictures.glob("*.jpg"))]
+    stacked = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    return TrackClip(stacked, read_wav(work / "sound.wav"), track, "reference")
+
+
+def read_wav(path: Path) -> np.ndarray:
+    """(S,) int16 of a mono 16 kHz file.
+
+    Raises:
+        ValueError: if it has another form.
+    """
+    with wave.open(str(path)) as file:
+        form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
+        if form != (1, 2, SAMPLE_RATE):
+            raise ValueError(f"{path} has channels, bytes and rate {form}; expected (1, 2, {SAMPLE_RATE})")
+        return np.frombuffer(file.readframes(file.getnframes()), np.int16)
+
+
+def _write_crop(paths: Sequence[Path], track: Track, folder: Path, ffmpeg: FFmpeg, audio: Path) -> None:
+    cv2 = _opencv()
+    silent = folder / "silent.avi"
+    writer = cv2.VideoWriter(str(silent), cv2.VideoWriter_fourcc(*"XVID"), FPS, (CROP_SIZE, CROP_SIZE))
+    if not writer.isOpened():
+        raise RuntimeError("this OpenCV cannot write XVID video, which reference Sync needs; use mode fast")
+    for crop in _crops((_read_rgb(paths[i])[:, :, ::-1] for i in track.frames), track.boxes):
+        writer.write(cv2.resize(crop, (CROP_SIZE, CROP_SIZE)))
+    writer.release()
+    start, end = track.frames[0] / FPS, (track.frames[-1] + 1) / FPS
+    ffmpeg("-i", audio, "-ss", f"{start:.3f}", "-to", f"{end:.3f}", folder / "cut.wav")
+    ffmpeg("-i", silent, "-i", folder / "cut.wav", "-c:v", "copy", "-c:a", "copy", folder / "crop.avi")
+
+
+def _crops(frames: Iterable[np.ndarray], boxes: np.ndarray) -> Iterator[np.ndarray]:
+    path = crop_path(boxes)
+    for frame, x, y, half in zip(frames, path.x, path.y, path.half, strict=True):
+        yield np.ascontiguousarray(crop_face(frame, x, y, half))
+
+
+def _resize_linear(image: Tensor) -> Tensor:
+    """(H, W, 3) uint8 -> (3, 224, 224) uint8, bilinear without antialiasing."""
+    planes = image.permute(2, 0, 1)[None].float()
+    resized = F.interpolate(planes, size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False)
+    return resized[0].round().to(torch.uint8)
+
+
+def _read_rgb(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def _packaged_ffmpeg() -> str | None:
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        return None
+    return str(imageio_ffmpeg.get_ffmpeg_exe())
+
+
+def _opencv() -> ModuleType:
+    try:
+        import cv2
+    except ImportError as error:
+        raise RuntimeError(
+            f"reference Sync writes its crops with OpenCV ({error}): pip install opencv-python-headless, or use mode "
+            "fast"
+        ) from None
+    return cv2
+
+
+def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+    return done

@@ -1,0 +1,171 @@
+"""How fast the metrics are against the reference way of computing the same, as ratios from one run on one thread.
+
+    python speed/metrics_reference.py            all parts that need no weights, about two minutes
+    python speed/metrics_reference.py syncnet    or frechet, inception, efid, cache; syncnet needs its official weights
+
+The reference way, written out below, is what the original repositories run: a matrix square root; the Inception in
+PyTorch's default memory layout; SyncNet as three-dimensional convolutions; the face network one image at a time. Ratios
+are of processor time, the best of several rounds in turn, so that other work on the machine weighs on both sides alike.
+Both ways' results are compared as well.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import scipy.linalg
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet50
+
+from encoders.weights import locate
+from evaluation.cache import FeatureStore
+from metrics.functional.frechet import add_features, distance_between, gaussian, no_moments
+from metrics.networks.deep3d import HEADS, Deep3DFace
+from metrics.networks.inception import InceptionFeatures, fid_inception, preprocess
+from metrics.networks.syncnet import SyncNet
+
+DIMENSIONS = 2048
+STAGES = (
+    "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "maxpool1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "maxpool2",
+    "Mixed_5b", "Mixed_5c", "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e",
+    "Mixed_7a", "Mixed_7b", "Mixed_7c",
+)  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    """Runs the parts named, or all."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    parts = {"frechet": frechet, "inception": inception, "efid": efid, "cache": cache, "syncnet": syncnet}
+    for name in arguments or list(parts)[:-1]:
+        parts[name]()
+
+
+def frechet() -> None:
+    """The distance of two sets of 2048 features: regular covariances, nearly singular ones, and 300 frames."""
+    mixing = torch.randn(DIMENSIONS, DIMENSIONS, dtype=torch.float64) / DIMENSIONS**0.5
+    spread = torch.linspace(0.5, 2, DIMENSIONS, dtype=torch.float64).diag()
+    for what, samples, shape in (
+        ("4098 samples", 4098, spread),
+        ("4098 samples, nearly singular", 4098, mixing),
+        ("300 samples", 300, mixing),
+    ):
+        sets = [torch.randn(samples, DIMENSIONS, dtype=torch.float64) @ shape + shift for shift in (0, 0.1)]
+        measure_frechet(what, *sets)
+
+
+def measure_frechet(what: str, one: Tensor, two: Tensor) -> None:
+    """Both ways from moments to distance."""
+    moments = [add_features(no_moments(DIMENSIONS), features) for features in (one, two)]
+    statistics = [(x.numpy().mean(0), np.cov(x.numpy(), rowvar=False)) for x in (one, two)]
+    report(
+        f"Fréchet distance, {what}",
+        lambda: by_square_root(statistics[0], statistics[1]),
+        lambda: float(distance_between(gaussian(moments[0]), gaussian(moments[1]))),
+        1,
+    )
+
+
+def by_square_root(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray]) -> float:
+    """pytorch-fid's calculate_frechet_distance."""
+    root = scipy.linalg.sqrtm(one[1] @ two[1])
+    mean = one[0] - two[0]
+    return float(mean @ mean + np.trace(one[1]) + np.trace(two[1]) - 2 * np.trace(np.real(root)))
+
+
+def inception() -> None:
+    """Features of eight frames of 256 x 256."""
+    reference = fid_inception().eval()
+    ours = InceptionFeatures(reference.state_dict())
+    frames = torch.randint(0, 256, (8, 3, 256, 256), dtype=torch.uint8)
+
+    def in_default_layout() -> Tensor:
+        x = preprocess(frames)
+        with torch.no_grad():
+            for name in STAGES:
+                x = getattr(reference, name)(x)
+            return x.mean(dim=(2, 3))
+
+    report("Inception features, 8 frames", in_default_layout, lambda: ours(frames), 3)
+
+
+def syncnet() -> None:
+    """Lip embeddings of 16 windows; needs a file of SyncNet's weights."""
+    network = SyncNet(locate("syncnet"))
+    frames = torch.randint(0, 256, (20, 3, 224, 224), dtype=torch.uint8)
+
+    def in_three_dimensions() -> Tensor:
+        with torch.no_grad():
+            return network(frames.unfold(0, 5, 1).permute(0, 1, 4, 2, 3).float())
+
+    report("SyncNet lip features, 16 windows", in_three_dimensions, lambda: network.lip(frames), 3)
+
+
+class FaceNetwork(nn.Module):
+    """Deep3DFaceRecon's network, with its names."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = resnet50(weights=None)
+        self.backbone.fc = nn.Identity()
+        self.final_layers = nn.ModuleList(nn.Conv2d(2048, width, 1) for width in HEADS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, 3, 224, 224) in [0, 1] -> (1, 257)."""
+        pooled = self.backbone(x)[:, :, None, None]
+        return torch.cat([head(pooled).flatten(1) for head in self.final_layers], dim=1)
+
+
+def efid() -> None:
+    """Coefficients of 16 faces."""
+    reference = FaceNetwork().eval()
+    ours = Deep3DFace(reference.state_dict())
+    faces = torch.randint(0, 256, (16, 3, 224, 224), dtype=torch.uint8)
+
+    def one_by_one() -> Tensor:
+        with torch.no_grad():
+            return torch.cat([reference(face[None] / 255) for face in faces])
+
+    report("E-FID network, 16 faces", one_by_one, lambda: ours.coefficients(faces), 3)
+
+
+def cache() -> None:
+    """The reference side's features, computed and read back."""
+    ours = InceptionFeatures(fid_inception().eval().state_dict())
+    frames = torch.randint(0, 256, (8, 3, 256, 256), dtype=torch.uint8)
+    with tempfile.TemporaryDirectory(prefix="metrics-speed-") as folder:
+        store = FeatureStore(Path(folder))
+
+        def compute() -> Tensor:
+            return ours(frames)
+
+        def read() -> Tensor:
+            return torch.from_numpy(store.fetch({"content": "8 frames"}, lambda: {"x": compute().numpy()})["x"])
+
+        read()
+        report("reference side a second time, FID of 8 frames", compute, read, 3)
+
+
+def report(what: str, reference: Callable[[], object], ours: Callable[[], object], rounds: int) -> None:
+    """Prints the ratio of processor times and how far the results are apart."""
+    seconds: list[list[float]] = [[], []]
+    results: list[object] = [None, None]
+    for _ in range(rounds):
+        for side, run in enumerate((reference, ours)):
+            started = time.process_time()
+            results[side] = run()
+            seconds[side].append(time.process_time() - started)
+    best = [min(times) for times in seconds]
+    one, two = (torch.as_tensor(result).double() for result in results)
+    apart = float((one - two).abs().max() / one.abs().max())
+    print(f"{what:46} {best[0]:9.4f} s  {best[1]:9.4f} s  {best[0] / best[1]:8.1f}x   apart {apart:.1e}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

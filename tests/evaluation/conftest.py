@@ -1,0 +1,95 @@
+"""Short real clips with sound, written once, and weights whose every tensor follows from its name."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
+from evaluation.run import evaluate_folders
+from media import VideoWriter, read_frames, read_sound
+
+FRAMES = 30
+NETWORKS = {
+    "inception": "fid_inception_v3",
+    "i3d": "i3d_hassony2_I3D",
+    "syncnet": "syncnet_S",
+    "deep3d": "deep3d_ReconNetWrapper_resnet50",
+}
+
+
+def write_clip(path, frames, sound=None, fps=25.0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames[0].shape[:2]
+    with VideoWriter(path, size=(width, height), fps=fps, sound=sound, crf=4) as writer:
+        for frame in frames:
+            writer.write(np.ascontiguousarray(frame))
+    return path
+
+
+@pytest.fixture(scope="session")
+def speakers(assets):
+    """(frames, sound) of three pieces of a real talk, 30 frames of 256 pixels each."""
+    video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
+    pieces = []
+    for start in (0.0, 2.0, 4.0):
+        span = {"start": start, "end": start + FRAMES / 25}
+        frames = [frame[::2, ::2] for frame in read_frames(video, **span)]
+        pieces.append((frames, read_sound(video, **span)))
+    return pieces
+
+
+@pytest.fixture(scope="session")
+def talks(speakers, tmp_path_factory):
+    """A folder of those pieces."""
+    folder = tmp_path_factory.mktemp("talks")
+    for number, (frames, sound) in enumerate(speakers):
+        write_clip(folder / f"talk{number}.mp4", frames, sound)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rule_files(assets, tmp_path_factory):
+    """rule_files(name) -> a checkpoint file with the official file's names and shapes."""
+    spec = importlib.util.spec_from_file_location("rule_weights", assets / "oracle" / "rule_weights.py")
+    rules = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(rules)
+    folder = tmp_path_factory.mktemp("weights")
+
+    def file(name):
+        path = folder / f"{name}.pth"
+        if not path.exists():
+            keys = json.loads((assets / "oracle" / "keys" / f"{NETWORKS[name]}.json").read_text())["keys"]
+            tensors = {
+                key: torch.from_numpy(rules.rule_tensor(key, shape).copy()).to(getattr(torch, dtype))
+                for key, shape, dtype in keys
+            }
+            torch.save({"net_recon": tensors} if name == "deep3d" else tensors, path)
+        return str(path)
+
+    return file
+
+
+@pytest.fixture
+def evaluate(tmp_path, asset_weights):
+    """evaluate(generated, reference, **keys) -> exit status and the results file's content."""
+
+    def run(generated, reference, fid=None, fvd=None, sync=None, efid=None, **keys):
+        output = tmp_path / "results" / "out.json"
+        config = EvaluateConfig(
+            generated=str(generated),
+            reference=str(reference),
+            output=str(output),
+            protocol="emotivetalk",
+            device="cpu",
+            fid=FIDConfig(**(fid or {})),
+            fvd=FVDConfig(**(fvd or {})),
+            sync=SyncConfig(**(sync or {})),
+            efid=EFIDConfig(**(efid or {"network": "3ddfa"})),
+            **{"cache": str(tmp_path / "cache"), "bootstrap": 10, **keys},
+        )
+        return evaluate_folders(config), json.loads(output.read_text())
+
+    return run

@@ -1,0 +1,276 @@
+"""Whole evaluations: values against the metrics by hand, what must be zero and what must grow, and bad input."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageFilter
+
+from media import read_frames
+from metrics.fid import FrechetInceptionDistance
+from metrics.functional.fvd import preprocess, protocol_named, sample_clips
+from metrics.fvd import FrechetVideoDistance
+from metrics.networks.inception import InceptionFeatures
+from tests.evaluation.conftest import FRAMES, write_clip
+
+MEAD = ("W011_front_neutral_level1_001", "M030_front_neutral_level1_001")
+
+
+def tensor(path, frames=None):
+    return torch.from_numpy(np.stack(list(read_frames(path))[: frames or None])).permute(0, 3, 1, 2)
+
+
+@pytest.fixture(scope="module")
+def faces(assets, tmp_path_factory):
+    """MEAD: 30 neutral frames of two people, and the same videos worse in several ways."""
+    folder = tmp_path_factory.mktemp("faces")
+    noise = np.random.default_rng(0).normal(size=(FRAMES, 256, 256, 3))
+    for name in MEAD:
+        clean = list(read_frames(assets / "data" / "mead_style" / f"{name}.mp4"))[:FRAMES]
+        happy = assets / "data" / "mead_style" / f"{name.replace('neutral_level1', 'happy_level3')}.mp4"
+        made = {
+            "neutral": clean,
+            "noise 10": [np.clip(f + 10 * n, 0, 255).astype(np.uint8) for f, n in zip(clean, noise, strict=True)],
+            "noise 40": [np.clip(f + 40 * n, 0, 255).astype(np.uint8) for f, n in zip(clean, noise, strict=True)],
+            "blur 2": [np.asarray(Image.fromarray(f).filter(ImageFilter.GaussianBlur(2))) for f in clean],
+            "blur 6": [np.asarray(Image.fromarray(f).filter(ImageFilter.GaussianBlur(6))) for f in clean],
+            "happy": list(read_frames(happy))[:FRAMES],
+        }
+        for kind, frames in made.items():
+            write_clip(folder / kind / f"{name}.mp4", frames)
+    return folder
+
+
+def test_expressions_are_equal_only_to_themselves(faces, evaluate):
+    found = {}
+    for kind in ("neutral", "noise 10", "noise 40", "blur 2", "blur 6", "happy"):
+        status, results = evaluate(faces / kind, faces / "neutral", metrics=["efid"])
+        assert status == 0
+        found[kind] = results["metrics"]["efid"]
+    values = {kind: entry["value"] for kind, entry in found.items()}
+    assert abs(values["neutral"]) <= 1e-6
+    assert 1e-3 < values["noise 10"] < values["noise 40"]
+    assert 1e-3 < values["blur 2"] < values["blur 6"]
+    assert values["happy"] > values["noise 10"]
+    entry = found["happy"]
+    assert (entry["official"], entry["n"], entry["expected"]) == (False, 2, 2)
+    assert "stand-in" in entry["title"]
+    assert entry["samples"] == {"reference": 60, "generated": 60}
+    assert entry["detection_rate"] == {"reference": 1.0, "generated": 1.0}
+    assert entry["sha256"].startswith("f93ed7f1")
+
+
+def test_a_second_run_reads_the_cache_and_says_the_same(faces, evaluate, tmp_path):
+    def run(cache):
+        return evaluate(faces / "happy", faces / "neutral", metrics=["efid"], cache=str(tmp_path / cache))[1]
+
+    def kept():
+        return {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*.npz")}
+
+    first, before = run("one"), kept()
+    assert len(before) == 4  # of two reference videos what they hold, and their features
+    second = run("one")
+    assert kept() == before
+    assert second["metrics"] == first["metrics"]
+    fresh = run("two")
+    assert fresh["metrics"] == first["metrics"]
+    assert fresh["clips"] == first["clips"]
+
+
+def darker(speakers, folder, frames, count):
+    """The first frames of the talks with less contrast."""
+    for number, (pictures, _) in enumerate(speakers[:count]):
+        write_clip(folder / f"talk{number}.mp4", [picture // 2 + 40 for picture in pictures[:frames]])
+    return folder
+
+
+def test_fid_is_the_metrics_own(talks, speakers, evaluate, rule_files, tmp_path):
+    made = darker(speakers, tmp_path / "made", frames=3, count=3)
+    fid = {"weights": rule_files("inception"), "batch_size": 2}
+    status, results = evaluate(made, talks, metrics=["fid"], fid=fid, max_gap=2.0)
+    assert status == 0
+    metric = FrechetInceptionDistance(InceptionFeatures(rule_files("inception")))
+    for number in range(3):
+        metric.update(tensor(talks / f"talk{number}.mp4", 3), real=True)
+        metric.update(tensor(made / f"talk{number}.mp4"), real=False)
+    with pytest.warns(UserWarning, match="singular covariance"):
+        want = float(metric.compute())
+    entry = results["metrics"]["fid"]
+    assert entry["value"] == pytest.approx(want, rel=1e-5)
+    assert entry["interval"]["low"] < entry["value"] < entry["interval"]["high"]
+    assert (entry["official"], entry["title"]) == (False, "FID stand-in (unofficial weights)")
+    assert any("9 frames, fewer than the 2049" in warning for warning in entry["warnings"])
+    assert results["clips"][0]["notes"] == ["reference trimmed from 30 to 3 frames"]
+
+
+def test_fvd_is_the_metrics_own_and_has_a_floor(talks, speakers, evaluate, rule_files, tmp_path):
+    made = darker(speakers, tmp_path / "made", frames=FRAMES, count=2)
+    shorter = tmp_path / "real"
+    shorter.mkdir()
+    for number in range(2):
+        shutil.copy(talks / f"talk{number}.mp4", shorter)
+    fvd = {"weights": rule_files("i3d"), "seed": 7}
+    status, results = evaluate(made, shorter, metrics=["fvd"], fvd=fvd)
+    assert status == 0
+    metric, floor = FrechetVideoDistance(rule_files("i3d")), FrechetVideoDistance(rule_files("i3d"))
+    pieces = sample_clips([FRAMES] * 2, protocol_named("stylegan-v"), real=True, seed=7).clips
+    for number, piece in enumerate(pieces):
+        real, fake = (tensor(folder / f"talk{number}.mp4") for folder in (shorter, made))
+        drawn = metric.network(preprocess(real[list(piece.frames)][None], metric.protocol))
+        metric.add(drawn, real=True)
+        floor.add(drawn, real=True)
+        metric.update(fake[None, :16], real=False)
+        floor.update(real[None, :16], real=False)
+    with pytest.warns(UserWarning, match="singular covariance"):
+        want = float(metric.compute()), float(floor.compute())
+    entry = results["metrics"]["fvd"]
+    assert (entry["value"], entry["floor"]) == pytest.approx(want, rel=1e-4)
+    assert entry["floor"] > 0
+    firsts = [clip["metrics"]["fvd"]["first_frames"] for clip in results["clips"]]
+    assert firsts == [{"reference": piece.frames[0], "generated": 0} for piece in pieces]
+
+
+def test_sync_of_both_sides_through_the_original_steps(talks, evaluate, rule_files):
+    sync = {"weights": rule_files("syncnet"), "detector": "mediapipe", "min_track": 20, "min_face": 60.0}
+    status, results = evaluate(talks, talks, metrics=["sync"], sync=sync)
+    assert status == 0
+    for name, better in (("sync_c", "higher"), ("sync_d", "lower")):
+        entry = results["metrics"][name]
+        assert entry["better"] == better
+        assert entry["value"] == entry["ground_truth"]["value"]
+        assert (entry["n"], entry["ground_truth"]["n"]) == (3, 3)
+        assert entry["protocol"]["ffmpeg"].startswith("ffmpeg version")
+        assert not entry["official"]
+        assert entry["interval"]["low"] < entry["value"] < entry["interval"]["high"]
+    check = results["metrics"]["sync_c"]["self_check"]
+    assert check["videos"] == 3
+    if not check["passed"]:  # untrained: it must say so
+        assert any("uninformative" in text for text in results["metrics"]["sync_c"]["warnings"])
+    rows = [clip["metrics"]["sync"] for clip in results["clips"]]
+    assert results["metrics"]["sync_c"]["value"] == pytest.approx(np.mean([row["generated"]["sync_c"] for row in rows]))
+    fast, quick = evaluate(talks, talks, metrics=["sync"], sync={**sync, "mode": "fast"})
+    assert fast == 0
+    assert "not comparable" in quick["metrics"]["sync_c"]["title"]
+    assert quick["metrics"]["sync_c"]["protocol"]["ffmpeg"] is None
+
+
+@pytest.fixture(scope="module")
+def troubled(faces, tmp_path_factory):
+    """One good pair, and every kind of trouble beside it."""
+    root = tmp_path_factory.mktemp("troubled")
+    good = faces / "neutral" / f"{MEAD[0]}.mp4"
+    frames = list(read_frames(good))
+    noise = np.random.default_rng(1).integers(0, 255, (FRAMES, 128, 128, 3), np.uint8)
+    for name in ("good", "corrupt", "no face", "absent", "one frame", "other form", "too long"):
+        (root / "real").mkdir(exist_ok=True)
+        (root / "made").mkdir(exist_ok=True)
+        shutil.copy(good, root / "real" / f"{name}.mp4")
+    made = root / "made"
+    shutil.copy(good, made / "good.mp4")
+    data = bytearray(good.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
+    (made / "corrupt.mp4").write_bytes(bytes(data))
+    write_clip(made / "no face.mp4", noise)
+    write_clip(made / "one frame.mp4", frames[:1])
+    write_clip(root / "real" / "one frame.mp4", frames[:1])
+    small = [np.asarray(Image.fromarray(frame).resize((192, 160))) for frame in frames]
+    write_clip(made / "other form.mkv", [small[min(k * 25 // 30, FRAMES - 1)] for k in range(36)], fps=30.0)
+    write_clip(made / "too long.mp4", frames * 2)
+    return root
+
+
+def test_trouble_is_listed_and_the_rest_is_kept(troubled, evaluate, capsys):
+    status, results = evaluate(troubled / "made", troubled / "real", metrics=["efid", "fvd"])
+    assert status == 3
+    entry = results["metrics"]["efid"]
+    assert (entry["n"], entry["expected"], results["n"], results["expected"]) == (3, 7, 4, 7)
+    reasons = {(row["clip"], row["side"], row["metric"]): row["reason"] for row in results["missing"]}
+    assert "corrupt.mp4" in reasons["corrupt", "generated", None]
+    assert "no face was found in any of its 30 frames" in reasons["no face", "generated", "efid"]
+    assert "no generated video" in reasons["absent", "generated", None]
+    assert "differs by 1.20 s" in reasons["too long", "generated", None]
+    assert len(reasons) == 4
+    notes = next(clip["notes"] for clip in results["clips"] if clip["clip"] == "other form")
+    assert "generated 192 x 160, reference 256 x 256 pixels" in notes
+    assert "generated resampled by time from 30.000 to 25 fps" in notes
+    assert "i3d_torchscript.pt" in results["metrics"]["fvd"]["not_computed"]
+    told = capsys.readouterr().out
+    assert "3 of 7" in told
+    assert "needs i3d_torchscript.pt" in told
+    assert evaluate(troubled / "made", troubled / "real", metrics=["efid"], allow_missing=True)[0] == 0
+
+
+def test_sync_without_sound_and_fvd_of_short_clips_say_so(troubled, evaluate, rule_files, tmp_path):
+    for side in ("made", "real"):
+        (tmp_path / side).mkdir()
+        shutil.copy(troubled / "real" / "good.mp4", tmp_path / side / "a.mp4")
+        shutil.copy(troubled / "real" / "one frame.mp4", tmp_path / side / "b.mp4")
+    status, results = evaluate(
+        tmp_path / "made",
+        tmp_path / "real",
+        metrics=["sync", "fvd", "efid"],
+        sync={"weights": rule_files("syncnet"), "detector": "mediapipe"},
+        fvd={"weights": rule_files("i3d")},
+    )
+    assert status == 3
+    assert results["metrics"]["efid"]["n"] == 2
+    assert "two videos of 16 frames" in results["metrics"]["fvd"]["not_computed"]
+    assert "no generated video has a face track" in results["metrics"]["sync"]["not_computed"]
+    assert {row["reason"] for row in results["missing"] if row["metric"] == "sync"} == {
+        "has no sound track, which Sync needs"
+    }
+
+
+def test_one_frame_alone_is_too_little(troubled, evaluate, tmp_path):
+    for side in ("made", "real"):
+        (tmp_path / side).mkdir()
+        shutil.copy(troubled / "real" / "one frame.mp4", tmp_path / side)
+    status, results = evaluate(tmp_path / "made", tmp_path / "real", metrics=["efid"])
+    assert status == 4
+    assert results["metrics"]["efid"]["value"] is None
+    assert "at least two frames on each side, got 1" in results["metrics"]["efid"]["not_computed"]
+
+
+def test_weights_with_a_wrong_hash_stop_only_their_metric(faces, evaluate, rule_files, assets, tmp_path, monkeypatch):
+    wrong = tmp_path / "weights"
+    wrong.mkdir()
+    shutil.copy(rule_files("inception"), wrong / "pt_inception-2015-12-05-6726825d.pth")
+    for name in ("face_landmarker.task", "mb05_120x120.pth", "mb05_param_mean_std.npz"):
+        shutil.copy(assets / "weights" / name, wrong)
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(wrong))
+    status, results = evaluate(faces / "neutral", faces / "neutral", metrics=["fid", "efid"])
+    assert status == 4
+    assert "expected" in results["metrics"]["fid"]["not_computed"]
+    assert "found" in results["metrics"]["fid"]["not_computed"]
+    assert results["metrics"]["efid"]["n"] == 2
+
+
+def test_the_results_file_keeps_its_form(faces, evaluate):
+    _, results = evaluate(faces / "happy", faces / "neutral", metrics=["efid", "sync"])
+    assert results["schema"] == "emotivetalk.evaluation/1"
+    assert set(results) == {
+        "schema", "metrics", "n", "expected", "clips", "missing", "settings", "environment",
+    }  # fmt: skip
+    assert set(results["metrics"]["efid"]) == {
+        "value", "title", "better", "official", "network", "sha256", "networks", "protocol", "n", "expected",
+        "samples", "unit", "interval", "warnings", "detection_rate",
+    }  # fmt: skip
+    assert set(results["metrics"]["sync"]) == {"value", "not_computed"}
+    assert set(results["clips"][0]) == {"clip", "frames", "generated", "reference", "notes", "metrics"}
+    assert results["settings"]["efid"]["network"] == "3ddfa"
+    assert json.loads(json.dumps(results)) == results
+
+
+def test_features_that_are_not_numbers_are_refused(faces, evaluate, assets, tmp_path):
+    stored = torch.load(assets / "weights" / "mb05_120x120.pth", map_location="cpu", weights_only=True)
+    next(value for name, value in stored["state_dict"].items() if name.endswith("fc_param.bias"))[:] = float("nan")
+    torch.save(stored, tmp_path / "broken.pth")
+    efid = {"network": "3ddfa", "weights": str(tmp_path / "broken.pth")}
+    status, results = evaluate(faces / "neutral", faces / "neutral", metrics=["efid"], efid=efid)
+    assert status == 3
+    assert results["metrics"]["efid"]["value"] is None
+    assert {row["reason"].partition(": ")[2][:37] for row in results["missing"]} == {
+        "its features hold NaN or infinity; lo"
+    }

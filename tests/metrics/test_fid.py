@@ -1,0 +1,154 @@
+"""FID against pytorch-fid 0.3.0 on real frames, with rule weights in both networks."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metrics.fid import FrechetInceptionDistance
+from metrics.functional.fid import frechet_inception_distance, image_batches, list_images
+from metrics.functional.frechet import frechet_distance
+from metrics.networks.inception import DIMENSIONS, InceptionFeatures, preprocess
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*singular covariance")
+
+
+@pytest.fixture(scope="module")
+def oracle(oracle_folder):
+    folder = oracle_folder / "fid"
+    return json.loads((folder / "expected.json").read_text()), np.load(folder / "features_rule.npz"), folder
+
+
+@pytest.fixture(scope="module")
+def weights(rule_weights):
+    return rule_weights("fid_inception_v3")
+
+
+@pytest.fixture(scope="module")
+def frames(oracle):
+    return [
+        next(image_batches(list_images(oracle[2] / f"frames_W011_{emotion}"), 40)) for emotion in ("neutral", "happy")
+    ]
+
+
+def test_end_to_end_on_png_folders(oracle, weights):
+    expected, _, folder = oracle
+    got = frechet_inception_distance(
+        folder / "frames_W011_neutral", folder / "frames_W011_happy", InceptionFeatures(weights)
+    )
+    assert got == pytest.approx(expected["pytorch_fid_cli_fid"], rel=2e-6)
+
+
+@pytest.mark.parametrize("dimensions", DIMENSIONS)
+def test_features_of_every_layer(oracle, weights, frames, dimensions):
+    expected, features, _ = oracle
+    network = InceptionFeatures(weights, dimensions)
+    few = slice(None, 4)
+    for side, name in ((frames[0], "real"), (frames[1], "fake")):
+        want = features[f"{name}_{dimensions}"][few]
+        np.testing.assert_allclose(network(side[few]).numpy(), want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
+    stored = [torch.from_numpy(features[f"{name}_{dimensions}"]) for name in ("real", "fake")]
+    assert float(frechet_distance(*stored)) == pytest.approx(expected[f"fid_dims{dimensions}"], rel=2e-6)
+
+
+def test_resize_of_every_size(oracle):
+    random = np.random.RandomState(5)
+    for size, want in oracle[0]["preprocess"].items():
+        height, width = map(int, size.split("x"))
+        image = torch.from_numpy(random.randint(0, 256, (1, 3, height, width)).astype(np.uint8))
+        got = preprocess(image)
+        assert float(got.double().sum()) == pytest.approx(want["sum"], abs=1e-2), size
+        assert float(got.double().square().sum()) == pytest.approx(want["sumsq"], rel=1e-7), size
+        for y, x in ((0, 0), (150, 37), (298, 298)):
+            np.testing.assert_allclose(got[0, :, y, x], want[f"probe_[0,:,{y},{x}]"], atol=2e-7)
+
+
+def test_metric_equals_folders_and_is_zero_for_equal_sets(oracle, weights, frames):
+    network = InceptionFeatures(weights, 64)
+    metric = FrechetInceptionDistance(network)
+    for batch in frames[0].split(16):
+        metric.update(batch, real=True)
+    metric.update(frames[1].float() / 255, real=False)
+    assert float(metric.compute()) == pytest.approx(oracle[0]["fid_dims64"], rel=1e-5)
+    metric.reset()
+    metric.update(frames[0][:8], real=True)
+    metric.update(frames[0][:8].flip(0), real=False)
+    assert abs(float(metric.compute())) < 1e-6
+
+
+def test_noise_and_blur_are_seen(weights, frames):
+    network = InceptionFeatures(weights, 192)
+    torch.manual_seed(0)
+    real = frames[0][:6].float() / 255
+    noise = torch.randn_like(real)
+    features = network(real)
+    distances = [
+        float(frechet_distance(features, network((real + sigma * noise).clamp(0, 1)))) for sigma in (0.02, 0.05, 0.1)
+    ]
+    assert 0 < distances[0] < distances[1] < distances[2]
+    blurred = torch.nn.functional.avg_pool2d(real, 5, stride=1, padding=2, count_include_pad=False)
+    assert float(frechet_distance(features, network(blurred))) > 1e-3
+
+
+def test_stored_statistics_stand_for_a_folder(oracle, weights, tmp_path):
+    expected, features, folder = oracle
+    real = features["real_64"].astype(np.float64)
+    np.savez(tmp_path / "real.npz", mu=real.mean(0), sigma=np.cov(real, rowvar=False))
+    got = frechet_inception_distance(
+        tmp_path / "real.npz", folder / "frames_W011_happy", InceptionFeatures(weights, 64), dimensions=64
+    )
+    assert got == pytest.approx(expected["fid_dims64"], rel=1e-5)
+
+
+def test_weights_must_fit_strictly(weights, tmp_path):
+    torch.save(weights, tmp_path / "weights.pth")
+    network = InceptionFeatures(tmp_path / "weights.pth", 64)
+    assert network.provenance.file == "weights.pth"
+    without = {k: v for k, v in weights.items() if k != "Mixed_7c.branch1x1.conv.weight"}
+    with pytest.raises(ValueError, match=r"1 missing \(first: Mixed_7c.branch1x1.conv.weight\)"):
+        InceptionFeatures(without)
+    with pytest.raises(ValueError, match="1 unknown"):
+        InceptionFeatures({**weights, "AuxLogits.fc.weight": torch.zeros(1)})
+    with pytest.raises(ValueError, match="of another shape"):
+        InceptionFeatures({**weights, "fc.bias": torch.zeros(1000)})
+    (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match="without running code"):
+        InceptionFeatures(tmp_path / "broken.pth")
+    with pytest.raises(FileNotFoundError, match="does not exist; expected pt_inception"):
+        InceptionFeatures(tmp_path / "absent.pth")
+
+
+def test_bad_folders_are_named(oracle, weights, tmp_path):
+    network = InceptionFeatures(weights, 64)
+    good = oracle[2] / "frames_W011_happy"
+    with pytest.raises(ValueError, match="holds no image"):
+        frechet_inception_distance(tmp_path, good, network, 64)
+    for name in ("001.png", "002.png"):
+        shutil.copy(good / name, tmp_path / name)
+    (tmp_path / "0015.png").write_bytes(b"torn")
+    with pytest.raises(ValueError, match=r"0015.png is not a readable image"):
+        frechet_inception_distance(tmp_path, good, network, 64)
+    Image.new("RGB", (64, 64)).save(tmp_path / "0015.png")
+    with pytest.raises(ValueError, match="must share a size"):
+        frechet_inception_distance(tmp_path, good, network, 64)
+
+
+def test_autocast_around_the_metric_changes_nothing(weights, frames):
+    network = InceptionFeatures(weights, 64)
+    plain = network(frames[0][:2])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(network(frames[0][:2]), plain)
+        assert torch.nn.functional.linear(plain, plain).dtype == torch.bfloat16, "autocast was on"
+
+
+def test_states_of_a_validation_loop_can_be_used_after_it(weights, frames):
+    metric = FrechetInceptionDistance(InceptionFeatures(weights, 64))
+    with torch.inference_mode():
+        metric.reset()
+        metric.update(frames[0][:4], real=True)
+    metric.update(frames[1][:4], real=True)
+    metric.update(frames[1][:8], real=False)
+    assert float(metric.compute()) > 0

@@ -1,0 +1,228 @@
+"""The Fréchet core against the reference implementations, closed forms, and itself over ranks."""
+
+import json
+import socket
+
+import numpy as np
+import pytest
+import torch
+
+from metrics.fid import FrechetInceptionDistance
+from metrics.frechet import FrechetMetric
+from metrics.functional.frechet import (
+    add_features,
+    distance_between,
+    frechet_distance,
+    frechet_distance_from_moments,
+    gaussian,
+    merge_moments,
+    no_moments,
+)
+from metrics.networks.inception import InceptionFeatures
+
+ORACLES = ("expected_scipy1.17.1.json", "expected_scipy1.17.1_big.json")
+
+
+@pytest.fixture(scope="module")
+def oracle(assets):
+    folder = assets / "oracle" / "frechet"
+    merged = {"features": {}, "musigma": {}}
+    for name in ORACLES:
+        for section, cases in merged.items():
+            cases.update(json.loads((folder / name).read_text())[section])
+    return merged, np.load(folder / "features.npz"), np.load(folder / "musigma.npz")
+
+
+def test_every_feature_case_is_exact(oracle):
+    expected, features, _ = oracle
+    assert len(expected["features"]) == 17
+    for name, values in expected["features"].items():
+        a, b = torch.from_numpy(features[f"{name}__a"]), torch.from_numpy(features[f"{name}__b"])
+        for convention, key in (("pytorch-fid", "exact_ddof1"), ("stylegan-v", "exact_ddof0")):
+            want = values[key]["value"]
+            got = float(frechet_distance(a, b, convention))
+            assert got == pytest.approx(want, rel=1e-10, abs=1e-10 if want < 1e-9 else 0), (name, convention)
+
+
+def test_scipy_references_are_met_to_their_own_precision(oracle):
+    expected, features, _ = oracle
+    for name, values in expected["features"].items():
+        a, b = torch.from_numpy(features[f"{name}__a"]), torch.from_numpy(features[f"{name}__b"])
+        for convention, key in (("pytorch-fid", "pytorch_fid"), ("stylegan-v", "stylegan_v_ddof0")):
+            if "value" in values.get(key, {}):
+                want = values[key]["value"]
+                assert float(frechet_distance(a, b, convention)) == pytest.approx(want, rel=1e-6, abs=1e-5), name
+
+
+def test_tfgan_keeps_its_rule_for_small_singular_values(oracle):
+    expected, features, _ = oracle
+    checked = 0
+    for name, values in expected["features"].items():
+        if "value" in values.get("videogpt_torch_f64", {}) and features[f"{name}__a"].shape[1] <= 400:
+            a, b = torch.from_numpy(features[f"{name}__a"]), torch.from_numpy(features[f"{name}__b"])
+            want = values["videogpt_torch_f64"]["value"]
+            assert float(frechet_distance(a, b, "tfgan")) == pytest.approx(want, rel=1e-9, abs=1e-9), name
+            checked += 1
+    assert checked >= 14
+    tiny = expected["features"]["scale_1em3_d64"]
+    assert tiny["videogpt_torch_f64"]["value"] > 1.1 * tiny["exact_ddof1"]["value"], "the case that shows the rule"
+
+
+def test_every_moment_case(oracle):
+    expected, _, moments = oracle
+    assert len(expected["musigma"]) == 8
+    for name, values in expected["musigma"].items():
+        given = [torch.from_numpy(np.asarray(moments[f"{name}__{x}"])) for x in ("mu1", "sigma1", "mu2", "sigma2")]
+        if name == "negative_eigenvalue_2x2":  # pytorch-fid raises too, about an imaginary component
+            with pytest.raises(ValueError, match="negative eigenvalue"):
+                frechet_distance_from_moments(*given)
+            continue
+        got = float(frechet_distance_from_moments(*given))
+        if name == "scalar_atleast":  # two scalars: (mu1 - mu2)^2 + (sqrt(v1) - sqrt(v2))^2
+            mu1, v1, mu2, v2 = (float(x) for x in given)
+            assert got == pytest.approx((mu1 - mu2) ** 2 + (v1**0.5 - v2**0.5) ** 2, rel=1e-12)
+        elif name == "jordan_block_2x2":  # scipy adds 1e-6 I and is off by 4e-3; the eigenvalue forms say 2
+            assert got == pytest.approx(values["eigh_form"]["value"], rel=1e-10)
+        else:
+            rel = 1e-6 if name.startswith("cond") else 1e-10
+            assert got == pytest.approx(values["pytorch_fid"]["value"], rel=rel), name
+
+
+def test_one_dimension_has_a_closed_form():
+    a, b = torch.randn(50, 1, dtype=torch.float64), 3 * torch.randn(70, 1, dtype=torch.float64) + 1
+    want = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
+    torch.testing.assert_close(frechet_distance(a, b), want, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [5, 40, 300])
+def test_batches_and_parts_do_not_change_the_value(n):
+    torch.manual_seed(n)
+    a, b = torch.randn(n, 40), torch.randn(n + 3, 40) * 2 + 0.5
+    whole = float(frechet_distance(a, b))
+    for parts in (2, 4):
+        for batch in (1, 7, 64):
+            sides = []
+            for features in (a, b):
+                merged = no_moments(40)
+                for part in range(parts):
+                    own = no_moments(40)
+                    for piece in features[part::parts].split(batch):
+                        own = add_features(own, piece)
+                    merged = merge_moments(merged, own)
+                sides.append(gaussian(merged))
+            assert float(distance_between(*sides)) == pytest.approx(whole, rel=1e-12)
+
+
+def test_memory_stays_bounded():
+    moments = no_moments(16)
+    for _ in range(100):
+        moments = add_features(moments, torch.randn(10, 16))
+        assert len(moments.kept) < 16
+    assert moments.samples == 1000
+
+
+def test_bad_features_are_refused():
+    good = torch.randn(10, 4)
+    bad = good.clone()
+    bad[3, 1] = float("nan")
+    with pytest.raises(ValueError, match="row 3"):
+        frechet_distance(good, bad)
+    with pytest.raises(ValueError, match="at least two samples"):
+        frechet_distance(good, good[:1])
+    with pytest.raises(ValueError, match="feature sets"):
+        frechet_distance(good, good[:, :3])
+    with pytest.raises(ValueError, match="shape"):
+        add_features(no_moments(5), good)
+    with pytest.raises(ValueError, match="unknown Fréchet convention"):
+        frechet_distance(good, good, "scipy")
+
+
+def test_a_set_smaller_than_its_dimensions_is_announced():
+    metric = FrechetMetric(dimensions=20)
+    metric.update(torch.randn(8, 20), real=True)
+    metric.update(torch.randn(50, 20), real=False)
+    with pytest.warns(UserWarning, match="8 samples for 20 dimensions"):
+        assert metric.compute() > 0
+
+
+def test_metric_equals_function_and_resets():
+    a, b = torch.randn(80, 12), torch.randn(90, 12) + 1
+    metric = FrechetMetric(dimensions=12, convention="stylegan-v")
+    for _ in range(2):
+        for piece in a.split(7):
+            metric.update(piece, real=True)
+        metric.update(b, real=False)
+        assert float(metric.compute()) == pytest.approx(float(frechet_distance(a, b, "stylegan-v")), rel=1e-12)
+        metric.reset()
+    metric.update(b[:0], real=False)
+    with pytest.raises(ValueError, match="real side"):
+        metric.compute()
+
+
+def test_a_cached_side_stands_for_its_features():
+    a, b = torch.randn(70, 16), torch.randn(20, 16) + 1
+    metric = FrechetMetric(dimensions=16)
+    metric.update(a, real=True)
+    cached = metric.moments(real=True)
+    other = FrechetMetric(dimensions=16)
+    other.merge(cached, real=True)
+    other.update(b, real=False)
+    assert float(other.compute()) == pytest.approx(float(frechet_distance(a, b)), rel=1e-12)
+    with pytest.raises(ValueError, match="cannot merge features of 16 and 8"):
+        other.merge(no_moments(8), real=True)
+
+
+def _in_ranks(world, work):
+    """work(rank) -> number in ``world`` processes of one gloo group; rank 0's number."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
+    context = torch.multiprocessing.get_context("fork")
+    results = context.SimpleQueue()
+
+    def run(rank):
+        torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
+        results.put((rank, work(rank)))
+        torch.distributed.destroy_process_group()
+
+    processes = [context.Process(target=run, args=(rank,)) for rank in range(world)]
+    for process in processes:
+        process.start()
+    values = dict(results.get() for _ in processes)
+    for process in processes:
+        process.join(timeout=60)
+    assert len(set(values.values())) == 1, "every rank must see the same value"
+    return values[0]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("world", "sizes"), [(2, (300, 50)), (4, (9, 130)), (4, (40, 3))])
+def test_ranks_agree_with_one_process(world, sizes):
+    torch.manual_seed(world)
+    features = [torch.randn(n, 32) + i for i, n in enumerate(sizes)]
+
+    def work(rank):
+        metric = FrechetMetric(dimensions=32)
+        for real, rows in ((True, features[0]), (False, features[1])):
+            for piece in rows[rank::world].split(5 + rank):  # of three rows, rank 3 gets none
+                metric.update(piece, real=real)
+        return float(metric.compute())
+
+    assert _in_ranks(world, work) == pytest.approx(float(frechet_distance(*features)), rel=1e-12)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_ranks_agree_from_frames_on(rule_weights):
+    network = InceptionFeatures(rule_weights("fid_inception_v3"), 64)
+    torch.manual_seed(0)
+    frames = [torch.randint(0, 256 - 60 * i, (9, 3, 32, 32), dtype=torch.uint8) for i in range(2)]
+    whole = float(frechet_distance(*(network(side) for side in frames)))
+
+    def work(rank):
+        metric = FrechetInceptionDistance(network)
+        for real, side in ((True, frames[0]), (False, frames[1])):
+            for piece in side[rank::2].split(2):
+                metric.update(piece, real=real)
+        return float(metric.compute())
+
+    assert _in_ranks(2, work) == pytest.approx(whole, rel=1e-5)

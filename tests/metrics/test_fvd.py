@@ -1,0 +1,130 @@
+"""FVD against StyleGAN-V, fvd-comparison, VideoGPT and the mistakes others make, with rule weights on real clips."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from metrics.functional.frechet import frechet_distance
+from metrics.functional.fvd import PROTOCOLS, preprocess, protocol_named, sample_clips
+from metrics.fvd import FrechetVideoDistance
+from metrics.networks.i3d import I3D, hassony2_names
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*singular covariance")
+TABLE = {
+    "fvd-comparison": "reference (trilinear==bilinear, [-1,1], bn eps 1e-3)",
+    "disco": "bicubic antialias (DisCo / clean-fid style)",
+    "latentsync": "input left in [0,1] (LatentSync eval_fvd.py, fvd-comparison demo)",
+    "videogpt": "uint8 truncation of [0,1] floats, videogpt preprocess",
+}
+
+
+@pytest.fixture(scope="module")
+def oracle(oracle_folder):
+    folder = oracle_folder / "fvd"
+    return json.loads((folder / "expected.json").read_text()), np.load(folder / "features_rule.npz")
+
+
+@pytest.fixture(scope="module")
+def clips(oracle_folder):
+    stored = np.load(oracle_folder / "fvd" / "clips.npz")
+    return {side: torch.from_numpy(stored[side]).permute(0, 1, 4, 2, 3) for side in ("real", "fake")}
+
+
+@pytest.fixture(scope="module")
+def weights(rule_weights):
+    return rule_weights("i3d_videogpt_InceptionI3d")
+
+
+def test_stylegan_v_end_to_end(oracle, clips, weights):
+    metric = FrechetVideoDistance(weights)
+    for side in ("real", "fake"):
+        for batch in clips[side].split(4):
+            metric.update(batch, real=side == "real")
+    value = float(metric.compute())
+    assert value == pytest.approx(oracle[0]["exact_ddof0"], rel=1e-5)
+    assert value == pytest.approx(oracle[0]["fvd_styleganv_flavour_ddof0"], rel=1e-5)
+
+
+@pytest.mark.parametrize(("protocol", "side"), [("stylegan-v", "styleganv"), ("videogpt", "videogpt")])
+def test_features_of_both_flavours(oracle, clips, weights, protocol, side):
+    flavour = protocol_named(protocol)
+    got = I3D(weights, eps=flavour.eps)(preprocess(clips["fake"][:2], flavour)).numpy()
+    want = oracle[1][f"{side}_fake"][:2]
+    # VideoGPT's oracle features come before its truncating cast, which moves single grey levels by one
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+
+
+def test_values_from_the_reference_features(oracle):
+    expected, features = oracle
+    for side, key, convention, rel in (
+        ("styleganv", "exact_ddof0", "stylegan-v", 1e-10),
+        ("styleganv", "exact_ddof1", "pytorch-fid", 1e-10),
+        ("styleganv", "fvd_fvd_comparison_ddof1", "pytorch-fid", 1e-6),
+        ("videogpt", "fvd_videogpt_flavour", "tfgan", 5e-4),  # its float32 SVD of a rank-8 covariance is no better
+    ):
+        pair = [torch.from_numpy(features[f"{side}_{x}"]) for x in ("real", "fake")]
+        assert float(frechet_distance(*pair, convention)) == pytest.approx(expected[key], rel=rel), key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", TABLE)
+def test_discrepancy_table(oracle, clips, weights, protocol):
+    metric = FrechetVideoDistance(weights, protocol)
+    metric.update(clips["real"], real=True)
+    metric.update(clips["fake"], real=False)
+    want = oracle[0]["discrepancy_table_rule_weights"][TABLE[protocol]]["fvd_ddof1_exact"]
+    assert float(metric.compute()) == pytest.approx(want, rel=1e-5)
+
+
+def test_frames_are_those_the_reference_draws(oracle_folder):
+    stored = json.loads((oracle_folder / "fvd" / "sampling.json").read_text())
+    names = sorted(stored["video_lengths"])
+    lengths = [stored["video_lengths"][name] for name in names]
+    cases = [key for key in stored if key.startswith("fvd2048")]
+    assert len(cases) == 5
+    for case in cases:
+        name, side = case.rsplit("_", 1)
+        for run in stored[case]["runs"]:
+            sampling = sample_clips(lengths, protocol_named(name), real=side == "real", seed=run["random.seed"])
+            assert [names[clip.video] for clip in sampling.clips] == stored[case]["kept_videos"]
+            assert sorted([*sampling.too_short, *(clip.video for clip in sampling.clips)]) == list(range(len(names)))
+            for clip, want in zip(sampling.clips, run["items_in_order"], strict=True):
+                assert (clip.frames[0], clip.frames[-1], len(clip.frames)) == (want["first"], want["last"], want["n"])
+
+
+def test_both_public_namings_load(oracle_folder, weights, rule_weights):
+    names = json.loads((oracle_folder / "keys" / "i3d_videogpt_to_hassony2.json").read_text())
+    translated = hassony2_names({key: torch.tensor(i) for i, key in enumerate(names)})
+    assert {new: list(names)[int(i)] for new, i in translated.items()} == {new: old for old, new in names.items()}
+    own = set(I3D(rule_weights("i3d_hassony2_I3D")).state_dict())
+    assert own == set(names.values())
+    with pytest.raises(ValueError, match="1 missing"):
+        I3D({key: value for key, value in weights.items() if key != "logits.conv3d.bias"})
+
+
+def test_a_torchscript_archive_loads(weights, tmp_path):
+    scripted = torch.jit.trace(I3D(weights), torch.zeros(1, 3, 16, 224, 224), check_trace=False)
+    scripted.save(tmp_path / "i3d_torchscript.pt")
+    network = I3D(tmp_path / "i3d_torchscript.pt")
+    assert network.provenance.file == "i3d_torchscript.pt"
+    assert torch.equal(network.conv3d_0c_1x1.conv3d.weight, weights["logits.conv3d.weight"])
+
+
+def test_oblong_clips_are_squashed_or_cropped():
+    clip = torch.zeros(1, 16, 3, 112, 224, dtype=torch.uint8)
+    clip[..., 56:168] = 255  # the middle half is white: all that a centre crop keeps
+    assert preprocess(clip, PROTOCOLS["videogpt"])[..., 1:-1].min() > 0.99
+    squashed = preprocess(clip, PROTOCOLS["stylegan-v"])
+    assert squashed.shape == (1, 3, 16, 224, 224)
+    assert float(squashed.mean()) == pytest.approx(0, abs=0.02)
+
+
+def test_bad_clips_are_refused():
+    with pytest.raises(ValueError, match="at least two videos of 16 frames"):
+        sample_clips([15, 16, 3], protocol_named("stylegan-v"), real=True)
+    with pytest.raises(ValueError, match="got .1, 8, 3"):
+        preprocess(torch.zeros(1, 8, 3, 64, 64, dtype=torch.uint8), protocol_named("stylegan-v"))
+    with pytest.raises(ValueError, match="unknown FVD protocol"):
+        protocol_named("fvd")

@@ -1,0 +1,211 @@
+"""Sync-C and Sync-D against syncnet_python: MFCC, network, distances, and a real clip free of ffmpeg."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from metrics.functional.mfcc import mel_filterbank, mfcc
+from metrics.functional.sync import audio_windows, sync_distances, sync_scores, sync_windows
+from metrics.functional.tracking import Track
+from metrics.networks.syncnet import SyncNet
+from metrics.sync import SyncConfidenceDistance
+from metrics.sync_pipeline import FFmpeg, TrackClip, read_crop, read_wav, reference_tracks, score_clip, tracks_in_memory
+
+
+@pytest.fixture(scope="module")
+def oracle(oracle_folder):
+    folder = oracle_folder / "syncnet"
+    return json.loads((folder / "expected.json").read_text()), folder
+
+
+@pytest.fixture(scope="module")
+def network(rule_weights):
+    return SyncNet(rule_weights("syncnet_S"))
+
+
+@pytest.fixture(scope="module")
+def clip(oracle):
+    frames = [np.asarray(Image.open(path).convert("RGB"))[:, :, ::-1] for path in sorted(oracle[1].glob("clip_jpg/*"))]
+    stacked = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2)
+    return TrackClip(stacked, read_wav(oracle[1] / "clip_audio.wav"), _track(len(frames)), "reference")
+
+
+def _track(frames):
+    return Track(np.arange(frames), np.zeros((frames, 4)), frames)
+
+
+def test_mfcc(oracle):
+    stored = np.load(oracle[1] / "mfcc.npz")
+    np.testing.assert_allclose(mel_filterbank(), stored["filterbank_26x257"], atol=1e-12)
+    names = [name.removeprefix("wav_") for name in stored.files if name.startswith("wav_")]
+    assert len(names) == 7
+    for name in names:
+        np.testing.assert_allclose(mfcc(stored[f"wav_{name}"]), stored[f"mfcc_{name}"], rtol=0, atol=1e-9, err_msg=name)
+
+
+def test_distances_and_scores(oracle):
+    stored = np.load(oracle[1] / "pdist.npz")
+    assert len(oracle[0]["pdist"]) == 7
+    for name, want in oracle[0]["pdist"].items():
+        lip, audio = (torch.from_numpy(stored[f"{name}_{x}"]) for x in ("im", "cc"))
+        distances = sync_distances(lip, audio, want["vshift"], chunk=32)
+        np.testing.assert_allclose(distances, stored[f"{name}_dists"], rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(distances.mean(0), stored[f"{name}_mdist"], rtol=1e-6)
+        scores = sync_scores(distances)
+        assert scores.offset == want["offset"], name
+        assert scores.confidence == pytest.approx(want["conf"], abs=1e-5), name
+        assert scores.distance == pytest.approx(want["min_dist"], rel=1e-6), name
+        np.testing.assert_allclose(scores.frame_confidence, stored[f"{name}_fconfm"], atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", range(-5, 6))
+def test_injected_offsets_are_found(offset):
+    torch.manual_seed(0)
+    stream = torch.randn(80, 64)
+    lip = stream[20:60] + 0.1 * torch.randn(40, 64)
+    audio = stream[20 + offset : 60 + offset]  # audio[t] is what the lips say at t + offset: the audio leads by it
+    assert sync_scores(sync_distances(lip, audio)).offset == offset
+
+
+def test_network_layer_by_layer(oracle, network):
+    stored = np.load(oracle[1] / "net_rule.npz")
+    windows = np.random.RandomState(1).randint(0, 256, (3, 3, 5, 224, 224)).astype(np.float32)
+    with torch.inference_mode():
+        np.testing.assert_allclose(network(torch.from_numpy(windows)), stored["lip_out"], rtol=1e-4, atol=1e-4)
+        features = network.netcnnlip(torch.from_numpy(windows)).flatten(1)
+    np.testing.assert_allclose(features, stored["lipfeat_out"], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        network.audio(torch.from_numpy(stored["aud_in"])), stored["aud_out"], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_a_real_clip(oracle, network, clip):
+    stored, want = np.load(oracle[1] / "clip_expected.npz"), oracle[0]["clip"]
+    windows = sync_windows(len(clip.frames), len(clip.samples))
+    assert windows == want["n_windows"]
+    lip = network.lip(clip.frames[: windows + 4])
+    audio = network.audio(audio_windows(clip.samples, windows))
+    scale = np.abs(stored["im_feat"]).max()
+    np.testing.assert_allclose(lip, stored["im_feat"], rtol=1e-4, atol=1e-5 * scale)
+    np.testing.assert_allclose(audio, stored["cc_feat"], rtol=1e-4, atol=1e-4)
+    distances = sync_distances(lip, audio)
+    np.testing.assert_allclose(distances, stored["dists"], rtol=1e-5)
+    scores = sync_scores(distances)
+    assert scores.offset == want["offset"]
+    assert scores.confidence == pytest.approx(want["conf"], rel=1e-4)
+    assert scores.distance == pytest.approx(want["min_dist"], rel=1e-5)
+
+
+def test_old_checkpoints_without_batch_counters_load(rule_weights):
+    weights = rule_weights("syncnet_S")
+    SyncNet({name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")})
+    with pytest.raises(ValueError, match="1 missing"):
+        SyncNet({name: value for name, value in weights.items() if name != "netfclip.3.bias"})
+
+
+def _short(clip, start, frames):
+    """A piece of the real clip with its sound."""
+    sound = clip.samples[start * 640 : (start + frames) * 640]
+    return TrackClip(clip.frames[start : start + frames], sound, _track(frames), clip.mode)
+
+
+def test_metric_takes_the_longest_track_and_the_plain_mean(network, clip):
+    short, long, other = _short(clip, 0, 8), _short(clip, 20, 14), _short(clip, 60, 12)
+    metric = SyncConfidenceDistance(network)
+    metric.update([short, long])
+    metric.update([other])
+    metric.update([])
+    with pytest.warns(UserWarning, match="1 of 3 videos have no face track"):
+        result = metric.compute()
+    want = [score_clip(x, network) for x in (long, other)]
+    assert float(result["sync_c"]) == pytest.approx((want[0].confidence + want[1].confidence) / 2, rel=1e-9)
+    assert float(result["sync_d"]) == pytest.approx((want[0].distance + want[1].distance) / 2, rel=1e-9)
+    assert (int(result["videos"]), int(result["without_track"])) == (2, 1)
+    fast = TrackClip(short.frames, short.samples, short.track, "fast")
+    with pytest.raises(ValueError, match="may not be averaged"):
+        metric.update([fast])
+    metric.reset()
+    metric.update([])
+    with pytest.raises(ValueError, match="none of 1 videos has a face track"):
+        metric.compute()
+
+
+def test_too_short_and_broken_input_is_refused(network, clip):
+    with pytest.raises(ValueError, match="at least 6 frames"):
+        score_clip(_short(clip, 0, 5), network)
+    with pytest.raises(ValueError, match="224, 224"):
+        network.lip(torch.zeros(6, 3, 96, 96, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="NaN"):
+        sync_scores(torch.full((3, 31), float("nan")))
+    with pytest.raises(ValueError, match="mono samples"):
+        mfcc(np.zeros((2, 100), np.int16))
+
+
+def test_fast_mode_follows_and_cuts(network):
+    grey = np.broadcast_to(np.arange(240, dtype=np.uint8)[:, None, None], (240, 320, 3))
+    frames = [np.roll(grey, i, axis=0) for i in range(70)]
+    boxes = [np.array([[100.0 + i / 2, 60, 210 + i / 2, 180]]) for i in range(70)]
+    boxes[30] = np.zeros((0, 4))  # missed once: interpolated
+    for index in range(8):
+        boxes[index] = np.zeros((0, 4))  # the face enters at frame 8
+    samples = np.arange(70 * 640).astype(np.int16)
+    (clip,) = tracks_in_memory(frames, samples, boxes)
+    assert clip.mode == "fast"
+    assert clip.frames.shape == (62, 3, 224, 224)
+    assert clip.frames.dtype == torch.uint8
+    np.testing.assert_array_equal(clip.track.frames, np.arange(8, 70))
+    assert clip.track.detections == 61
+    np.testing.assert_allclose(clip.track.boxes[22], [115, 60, 225, 180])
+    np.testing.assert_array_equal(clip.samples, samples[8 * 640 :])
+    assert tracks_in_memory(frames, samples, boxes, min_track=61) == []
+    assert tracks_in_memory(frames, samples, boxes, min_face=130) == []
+    with pytest.raises(ValueError, match="face boxes of 69"):
+        tracks_in_memory(frames, samples, boxes[:-1])
+    with pytest.raises(ValueError, match="int16"):
+        tracks_in_memory(frames, samples.astype(np.float32), boxes)
+
+
+def test_an_absent_or_poor_ffmpeg_says_what_is_missing(tmp_path):
+    with pytest.raises(RuntimeError, match="not found"):
+        FFmpeg.find(str(tmp_path / "ffmpeg"))
+    poor = tmp_path / "ffmpeg"
+    poor.write_text("#!/bin/sh\necho ' V....D mpeg4 x'; echo ' V....D mjpeg x'; echo ' A....D pcm_s16le x'\n")
+    poor.chmod(0o755)
+    with pytest.raises(RuntimeError, match="libmp3lame"):
+        FFmpeg.find(str(poor))
+
+
+def test_the_original_commands_on_the_crop(oracle, clip, tmp_path):
+    made = read_crop(oracle[1] / "clip_00000.avi", tmp_path, FFmpeg.find(), _track(202))
+    np.testing.assert_array_equal(made.samples, clip.samples)
+    assert made.frames.shape == clip.frames.shape
+    difference = (made.frames.float() - clip.frames.float()).abs().mean()
+    assert difference < 2  # bit-exact only for the ffmpeg build of the oracle
+
+
+def test_the_whole_reference_pipeline(oracle, clip, assets, tmp_path):
+    pytest.importorskip("cv2")
+    boxes = iter(range(1000))
+
+    def detector(frame):
+        i = next(boxes)
+        left, top = 150 + 4 * np.sin(i / 7), 110 + 3 * np.cos(i / 9)
+        return np.array([[left, top, left + 210, top + 260]])
+
+    video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
+    (made,) = reference_tracks(video, tmp_path, detector, FFmpeg.find(), min_track=100)
+    assert made.mode == "reference"
+    assert len(made.frames) == oracle[0]["clip"]["n_jpg"]  # 200 frames became 202: the original does that
+    assert len(made.samples) == len(clip.samples)
+    assert (made.frames.float() - clip.frames.float()).abs().mean() < 4
+    cosine = np.corrcoef(made.samples.astype(np.float64), clip.samples.astype(np.float64))[0, 1]
+    assert cosine > 0.9  # MP3 encoders differ, and may shift by some samples
+
+
+def test_a_video_without_sound_is_an_error_that_names_it(oracle, tmp_path):
+    silent = oracle[1] / "two_shots.avi"
+    with pytest.raises(RuntimeError, match="failed"):
+        reference_tracks(silent, tmp_path, lambda frame: np.zeros((0, 4)), FFmpeg.find())

@@ -1,0 +1,84 @@
+"""Shots, tracks and crops against syncnet_python and PySceneDetect 0.5.1."""
+
+import json
+
+import av
+import numpy as np
+import pytest
+
+from metrics.functional.tracking import box_iou, crop_face, crop_path, find_shots, track_faces
+
+
+@pytest.fixture(scope="module")
+def folder(oracle_folder):
+    return oracle_folder / "syncnet"
+
+
+def test_tracks(folder):
+    cases = json.loads((folder / "tracks.json").read_text())
+    assert len(cases) == 6
+    for name, case in cases.items():
+        detections = [np.array([face["bbox"] for face in frame]).reshape(-1, 4) for frame in case["input"]]
+        tracks = track_faces(detections, min_track=100)
+        assert len(tracks) == case["n_tracks"], name
+        for track, want in zip(tracks, case["tracks"], strict=True):
+            assert (track.frames[0], track.frames[-1], len(track.frames)) == (want["first"], want["last"], want["n"])
+            np.testing.assert_allclose(track.boxes[0], want["bbox_first"], rtol=1e-12)
+            np.testing.assert_allclose(track.boxes[len(track.boxes) // 2], want["bbox_mid"], rtol=1e-12)
+            np.testing.assert_allclose(track.boxes.sum(axis=0), want["bbox_sum"], rtol=1e-12)
+
+
+def test_the_bounds_are_the_originals():
+    box = np.array([[0.0, 0, 150, 150]])
+    none = np.zeros((0, 4))
+    assert track_faces([box] * 100, min_track=100) == []  # strictly more than 100
+    assert len(track_faces([box] * 101, min_track=100)) == 1
+    assert track_faces([box[:] * [1, 1, 100 / 150, 100 / 150]] * 60) == []  # strictly more than 100 pixels
+    assert len(track_faces([box] * 60 + [none] * 24 + [box] * 60, min_track=100)) == 1
+    assert len(track_faces([box] * 60 + [none] * 25 + [box] * 60, min_track=100)) == 0
+    assert track_faces([box] * 60, first=7)[0].frames[0] == 7
+
+
+def test_crop_path(folder):
+    stored = json.loads((folder / "clip_track.json").read_text())
+    i = np.arange(stored["n_frames"])
+    left, top = 150 + 4 * np.sin(i / 7), 110 + 3 * np.cos(i / 9)
+    path = crop_path(np.stack([left, top, left + 210, top + 260], axis=1))
+    for name, got in (("x", path.x), ("y", path.y), ("s", path.half)):
+        np.testing.assert_allclose(got, stored["proc_track"][name], rtol=1e-12)
+
+
+def test_crop_reaches_beyond_the_frame():
+    frame = np.full((100, 200, 3), 7, np.uint8)
+    crop = crop_face(frame, x=20.0, y=50.0, half=40.0)
+    assert crop.shape == (112, 112, 3)  # 2.8 h each way
+    assert (crop[:, :36] == 110).all()
+    assert (crop[:90, 37:] == 7).all()
+    with pytest.raises(ValueError, match="outside"):
+        crop_face(frame, x=900.0, y=50.0, half=40.0)
+
+
+def test_overlap():
+    assert box_iou(np.array([0, 0, 2, 2.0]), np.array([1, 0, 3, 2.0])) == pytest.approx(1 / 3)
+    assert box_iou(np.array([0, 0, 1, 1.0]), np.array([2, 2, 3, 3.0])) == 0
+
+
+def test_shots(folder):
+    expected = json.loads((folder / "expected_extra.json").read_text())
+    for name in ("two_shots.avi", "two_shots_cut_visible.avi"):
+        with av.open(str(folder / name)) as container:
+            shots = find_shots(frame.to_ndarray(format="rgb24") for frame in container.decode(video=0))
+        assert [list(shot) for shot in shots] == expected[name]
+    assert find_shots([]) == []
+
+
+def test_hue_follows_opencv():
+    cv2 = pytest.importorskip("cv2")
+    from metrics.functional.tracking import _hsv
+
+    image = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
+    image[0] = image[0, :, :1]  # greys
+    want = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(int)
+    got = _hsv(image)
+    assert (got != want).mean() < 0.02  # OpenCV rounds through a table
+    assert np.abs(got - want).max() <= 1 or ((got - want)[..., 0] % 180 <= 1).all()

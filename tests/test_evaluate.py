@@ -1,0 +1,107 @@
+"""evaluate.py as people run it: through the shell, with odd paths, and with what they get wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from media import read_frames
+from tests.evaluation.conftest import write_clip
+
+ROOT = Path(__file__).parents[1]
+AWKWARD = "Müller's (1) #raw! 寒い 100%"
+
+
+def evaluate(*arguments) -> subprocess.CompletedProcess:
+    command = [sys.executable, "evaluate.py", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+
+
+@pytest.fixture(scope="module")
+def folders(assets, tmp_path_factory):
+    """Two folders with names full of special characters, each with two clips of 25 frames; one pair is broken."""
+    root = tmp_path_factory.mktemp("videos") / AWKWARD
+    frames = list(read_frames(assets / "data" / "mead_style" / "W011_front_happy_level3_001.mp4"))[:25]
+    for side, gain in (("real", 1.0), ("made", 0.8)):
+        for name in ("a, b = c [1]", "sub {x}/don't"):
+            write_clip(root / side / f"{name}.mp4", [(frame * gain).astype(np.uint8) for frame in frames])
+    (root / "made" / "broken.mp4").write_text("<html>not found</html>")
+    write_clip(root / "real" / "broken.mp4", frames)
+    return root
+
+
+def keys(folders, output, cache):
+    return (f"generated={folders / 'made'}", f"reference={folders / 'real'}", f"output={output}", f"cache={cache}")
+
+
+def test_a_table_and_a_results_file_despite_odd_names(folders, tmp_path, asset_weights):
+    output = tmp_path / AWKWARD / "results (1).json"
+    told = evaluate(*keys(folders, output, tmp_path / "cache"), "metrics=[efid]", "efid.network=3ddfa", "device=cpu")
+    assert told.returncode == 3, told.stderr
+    assert "E-FID stand-in (3DDFA_V2)↓" in told.stdout
+    assert "2 of 3 clips" in told.stdout
+    assert "broken (generated)" in told.stdout
+    assert "100%" in told.stderr  # the progress bar's last state
+    results = json.loads(output.read_text())
+    assert {clip["clip"] for clip in results["clips"]} == {"a, b = c [1]", "sub {x}/don't"}
+    assert [row["clip"] for row in results["missing"]] == ["broken"]
+    assert not list(output.parent.glob(".*partial"))
+
+
+def test_no_weights_at_all_is_said_and_exits_otherwise(folders, tmp_path, monkeypatch):
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "empty"))
+    monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    output = tmp_path / "out.json"
+    arguments = keys(folders, output, tmp_path / "cache")
+    told = evaluate(*arguments, "metrics=[fid,sync,efid]", "allow_missing=true", "device=cpu")
+    assert told.returncode == 4, told.stderr
+    metrics = json.loads(output.read_text())["metrics"]
+    for name, file in (("fid", "pt_inception-2015-12-05-6726825d.pth"), ("sync", "syncnet_v2.model")):
+        assert metrics[name]["value"] is None
+        assert metrics[name]["not_computed"].startswith(f"needs {file}")
+    assert metrics["efid"]["not_computed"].startswith("needs deep3dfacerecon/epoch_20.pth")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["metrics=[fid,fvd2]"], "metrics=fvd2: expected one of fid, fvd, sync, efid"),
+        (["efid.network=arcface"], "efid.network=arcface: expected one of deep3d, 3ddfa"),
+        (["fvd.protocol=mine"], "fvd.protocol=mine: expected one of stylegan-v"),
+        (["crop=[1,2,3]"], "expected [x,y,width,height]"),
+        (["fid.weights=no such file.pth"], "fid.weights=no such file.pth: no such file"),
+        (["output=results"], "expected the name of a .json file"),
+        (["reference=no such folder"], "reference=no such folder: does not exist"),
+        (["bootstrap=1"], "expected 0 or at least 2"),
+        (["efid.netwrk=3ddfa"], "did you mean efid.network"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(tmp_path, arguments, words):
+    typed = [f"generated={tmp_path}", f"reference={tmp_path}", "output=out.json"]
+    chosen = {argument.partition("=")[0] for argument in arguments}
+    told = evaluate(*[key for key in typed if key.partition("=")[0] not in chosen], *arguments)
+    assert told.returncode == 2
+    assert words in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1
+
+
+def test_folders_that_do_not_belong_together(tmp_path):
+    for name in ("made/a.mp4", "real/b.mp4"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    told = evaluate(
+        f"generated={tmp_path / 'made'}", f"reference={tmp_path / 'real'}", f"output={tmp_path / 'out.json'}"
+    )
+    assert told.returncode == 1
+    assert "has a partner" in told.stderr
+    assert "'a' and 'b'" in told.stderr
+
+
+@pytest.mark.parametrize("protocol", ["emotivetalk", "original", "latentsync", "hallo2"])
+def test_every_protocol_composes(tmp_path, protocol):
+    told = evaluate(f"protocol={protocol}", "--cfg", "job")
+    assert f"protocol: {protocol}" in told.stdout, told.stderr
