@@ -1,0 +1,1 @@
+"""Diffusion: noise schedules, DDIM, and overlapped windows. Knows no network."""

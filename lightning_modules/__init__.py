@@ -1,0 +1,1 @@
+"""The two trained stages, and the emotion sources that drive them."""

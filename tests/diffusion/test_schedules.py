@@ -1,0 +1,39 @@
+"""The cosine schedule against the published formula, and noise against its variance."""
+
+import math
+
+import pytest
+import torch
+
+from diffusion.schedules import cosine_schedule
+
+
+def test_it_follows_the_published_curve():
+    schedule = cosine_schedule(1000)
+    start = math.cos(0.008 / 1.008 * math.pi / 2) ** 2
+    for t in (0, 99, 499, 899):
+        expected = math.cos(((t + 1) / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 / start
+        assert schedule.alpha_bar[t].item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_it_falls_from_nearly_all_to_nearly_no_signal():
+    level = cosine_schedule(1000).alpha_bar
+    assert (level.diff() < 0).all()
+    assert level[0] > 0.9999
+    assert 0 < level[-1] < 1e-6
+    assert len(cosine_schedule(50)) == 50
+
+
+def test_noisy_samples_keep_unit_variance():
+    schedule = cosine_schedule(1000)
+    x0, noise = torch.randn(2, 3, 100_000)
+    noisy = schedule.add_noise(x0, noise, torch.tensor([0, 500, 999]))
+    torch.testing.assert_close(noisy.var(1), torch.ones(3), rtol=0.02, atol=0)
+    torch.testing.assert_close(noisy[0], x0[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(noisy[2], noise[2], atol=0.01, rtol=0)
+
+
+def test_step_minus_one_is_clean():
+    schedule = cosine_schedule(10)
+    x0 = torch.randn(2, 3)
+    assert torch.equal(schedule.add_noise(x0, torch.randn(2, 3), torch.tensor([-1, -1])), x0)

@@ -1,0 +1,67 @@
+"""Windows cover every frame, and fusing them is the identity for whatever does not care about windows."""
+
+import pytest
+import torch
+
+from diffusion.windows import fuse_windows, triangular_weights, window_starts
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 120])
+def test_weights_are_a_symmetric_triangle(length):
+    weights = triangular_weights(length)
+    torch.testing.assert_close(weights, weights.flip(0))
+    assert weights.min().item() == pytest.approx(1 / length)
+    assert weights.max() <= 1
+
+
+@pytest.mark.parametrize("total", [*range(1, 60), 250, 1500])
+@pytest.mark.parametrize(("window", "overlap"), [(24, 5), (10, 0), (10, 9)])
+def test_every_frame_is_covered_and_the_last_window_ends_with_the_sequence(total, window, overlap):
+    starts = window_starts(total, window, overlap)
+    covered = torch.zeros(total)
+    for start in starts:
+        covered[start : start + window] += 1
+    assert (covered > 0).all()
+    assert starts == sorted(set(starts))
+    if total > window:
+        assert starts[-1] == total - window
+        assert all(b - a <= window - overlap for a, b in zip(starts, starts[1:], strict=False))
+
+
+def test_a_minute_at_the_papers_setting_is_sixteen_windows():
+    assert len(window_starts(1500, 120, 24)) == 16
+
+
+@pytest.mark.parametrize("total", [3, 10, 11, 37])
+@pytest.mark.parametrize("dim", [0, 1, 2])
+def test_an_operation_frame_by_frame_is_reproduced(total, dim):
+    shape = [2, 3, 4]
+    shape[dim] = total
+    x = torch.randn(shape)
+    out = fuse_windows(lambda part, where: part.square() + 1, x, window=10, overlap=3, dim=dim)
+    torch.testing.assert_close(out, x.square() + 1)
+
+
+def test_each_window_is_told_where_it_lies_and_neighbours_are_blended():
+    seen = []
+
+    def number(part, where):
+        seen.append((where.start, where.stop))
+        return torch.full_like(part, float(len(seen)))
+
+    out = fuse_windows(number, torch.zeros(1, 16, 1), window=10, overlap=4).flatten()
+    assert seen == [(0, 10), (6, 16)]
+    assert (out[:6] == 1).all()
+    assert (out[10:] == 2).all()
+    assert (out[5:11].diff() > 0).all()
+
+
+def test_results_may_have_another_shape():
+    out = fuse_windows(lambda part, where: part.sum(-1, keepdim=True), torch.ones(2, 25, 7), window=10, overlap=2)
+    torch.testing.assert_close(out, torch.full((2, 25, 1), 7.0))
+
+
+@pytest.mark.parametrize("overlap", [-1, 10, 11])
+def test_an_overlap_that_does_not_advance_is_refused(overlap):
+    with pytest.raises(ValueError, match="overlap"):
+        window_starts(50, 10, overlap)
