@@ -84,7 +84,11 @@ def sample_long(
     levels = trailing_steps(len(schedule), steps)
     for t, following in zip(levels, [*levels[1:], -1], strict=True):
         now, then = torch.full((len(noise),), t), torch.full((len(noise),), following)
-        for where, x0 in fused_in_order(lambda x, at, now=now: predict(x, now, at), noise, window, overlap):
+
+        def denoise(x: Tensor, at: slice, now: Tensor = now) -> Tensor:
+            return predict(x, now, at)
+
+        for where, x0 in fused_in_order(denoise, noise, window, overlap):
             noise[:, where] = ddim_step(schedule, noise[:, where], x0, now, then)
             if progress is not None:
                 progress(where.stop - where.start)

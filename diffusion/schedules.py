@@ -26,7 +26,7 @@ class NoiseSchedule:
         return len(self.alpha_bar)
 
     def level(self, t: Tensor, like: Tensor) -> Tensor:
-        """alpha bar of (B,) steps, shaped to broadcast over ``like`` (B, ...), in its dtype and on its device.
+        """The signal share at (B,) steps, shaped to broadcast over ``like`` (B, ...), in its dtype and on its device.
 
         Step -1 is the clean sample: 1.
         """

@@ -35,7 +35,7 @@ def noise_input(level: Tensor) -> Tensor:
 
 
 def velocity(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """v of clean samples and their noise; ``level`` is alpha bar, broadcast over them."""
+    """V of clean samples and their noise; ``level`` is alpha bar, broadcast over them."""
     return level.sqrt() * noise - (1 - level).sqrt() * x0
 
 
@@ -68,8 +68,8 @@ def loss_weight(level: Tensor, weighting: Weighting, gamma: float = 5.0) -> Tens
 
     * ``x0``: 1 - a, which makes it the squared error of x0 (Eq. 11); nearly clean samples count nearly nothing.
     * ``v``: 1, as SVD was trained.
-    * ``min_snr``: min(1, gamma (1 - a)), that is min(SNR + 1, gamma) / (SNR + 1): Min-SNR (Hang et al. 2023) in the form
-      that keeps the last step of a zero-terminal-SNR schedule.
+    * ``min_snr``: min(1, gamma (1 - a)), that is min(SNR + 1, gamma) / (SNR + 1): Min-SNR (Hang et al. 2023) in the
+      form that keeps the last step of a zero-terminal-SNR schedule.
 
     Args:
         level: alpha bar.

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
@@ -52,8 +53,10 @@ def our_step(shape: UNetShape, side: int, frames: int) -> Step:
 
 def stock_step(shape: UNetShape, side: int, frames: int) -> Step:
     """The same of diffusers' U-Net with its own checkpointing."""
-    down = ["CrossAttnDownBlockSpatioTemporal" if attention else "DownBlockSpatioTemporal" for attention in shape.attention]
-    model = UNetSpatioTemporalConditionModel(
+    down = [
+        "CrossAttnDownBlockSpatioTemporal" if attention else "DownBlockSpatioTemporal" for attention in shape.attention
+    ]
+    model: Any = UNetSpatioTemporalConditionModel(
         in_channels=shape.in_channels,
         out_channels=shape.out_channels,
         down_block_types=tuple(down),
@@ -94,7 +97,9 @@ def seconds(loss: Step) -> float:
 def main(arguments: list[str]) -> None:
     """Prints both ratios."""
     options = dict(argument.split("=", 1) for argument in arguments)
-    side, frames, rounds = (int(options.get(name, value)) for name, value in (("side", 32), ("frames", 16), ("rounds", 5)))
+    side, frames, rounds = (
+        int(options.get(name, value)) for name, value in (("side", 32), ("frames", 16), ("rounds", 5))
+    )
     torch.set_num_threads(1)
     steps = [build(REDUCED, side, frames) for build in (our_step, stock_step)]
     for loss in steps:
@@ -113,7 +118,10 @@ def main(arguments: list[str]) -> None:
 
 def report(name: str, ours: int, theirs: int) -> None:
     """A line with both sizes and their ratio."""
-    print(f"{name}   ours {ours / GIB:6.2f} GiB   diffusers {theirs / GIB:6.2f} GiB   ratio {ours / theirs:.2f}", flush=True)
+    print(
+        f"{name}   ours {ours / GIB:6.2f} GiB   diffusers {theirs / GIB:6.2f} GiB   ratio {ours / theirs:.2f}",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

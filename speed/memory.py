@@ -147,7 +147,7 @@ def fits(need: float) -> str:
 
 
 def usable(card: int) -> float:
-    """Bytes of a card: those up to 80 GB are sold by the binary gigabyte, less what the driver keeps; 141 GB is decimal."""
+    """Bytes of a card: up to 80 GB they are binary gigabytes less what the driver keeps, 141 GB is decimal."""
     return {24: 23.5, 48: 47.4, 80: 79.1, 141: 139.8}[card] * GIB
 
 

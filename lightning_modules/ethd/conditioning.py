@@ -1,4 +1,4 @@
-"""How lips and expression reach the U-Net: lip attention, the Expression Decoupling Injector, and time (EmotiveTalk §3.3).
+"""How lips and expression reach the U-Net: lip attention, expression injector, temporal attention (EmotiveTalk §3.3).
 
 All three are cross-attentions whose output projections start at zero, so a fresh network is the backbone alone.
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from diffusers.models.embeddings import get_timestep_embedding
@@ -121,10 +122,16 @@ class CrossAttention(nn.Module):
         self.to_q = nn.Linear(channels, channels, bias=False)
         self.to_k = nn.Linear(token_width, channels, bias=False)
         self.to_v = nn.Linear(token_width, channels, bias=False)
-        self.to_out = nn.ModuleList([nn.Linear(channels, channels, bias=bias)])
-        nn.init.zeros_(self.to_out[0].weight)  # at step 0 the backbone is untouched
+        project = nn.Linear(channels, channels, bias=bias)
+        nn.init.zeros_(project.weight)  # at step 0 the backbone is untouched
         if bias:
-            nn.init.zeros_(self.to_out[0].bias)
+            nn.init.zeros_(project.bias)
+        self.to_out = nn.ModuleList([project])
+
+    @property
+    def project(self) -> nn.Linear:
+        """The output projection."""
+        return cast(nn.Linear, self.to_out[0])
 
     def query(self, hidden: Tensor) -> Tensor:
         """(X, L, C) -> (X, heads, L, C / heads)."""
@@ -153,9 +160,9 @@ class LipAttention(CrossAttention):
             ValueError: if a frame has a single token.
         """
         if tokens is None:
-            return self.to_out[0].bias
+            return self.project.bias
         _several(tokens, "lip")
-        return self.to_out[0](self.attend(self.query(hidden), tokens))
+        return self.project(self.attend(self.query(hidden), tokens))
 
 
 class ExpressionDecouplingInjector(nn.Module):
@@ -193,14 +200,14 @@ class ExpressionDecouplingInjector(nn.Module):
         _several(driving, "expression")
         normed, attention = self.norm(hidden), self.attention
         query = attention.query(normed)
-        found, project = attention.attend(query, driving), attention.to_out[0]
+        found, project = attention.attend(query, driving), attention.project
         if reference is None:
             change = project(found)
         elif self.reference is None:
             change = project(found - attention.attend(query, reference))
         else:
             other = self.reference
-            change = project(found) - other.to_out[0](other.attend(other.query(normed), reference))
+            change = project(found) - other.project(other.attend(other.query(normed), reference))
         # Masked last, so that nothing leaks outside the face.
         return hidden + masked(change, region)
 
@@ -220,7 +227,7 @@ class ExpressionTemporalAttention(CrossAttention):
             timeline: (B, F, D), or None for SVD's output bias alone.
             region: (B, 1, L, 1), see ``Conditions``.
         """
-        weight, bias = self.to_out[0].weight, self.to_out[0].bias
+        weight, bias = self.project.weight, self.project.bias
         if timeline is None or region is None:
             return bias
         clips, frames = timeline.shape[:2]
@@ -239,7 +246,7 @@ class AbsentAttention(nn.Module):
 
     def forward(self, hidden: Tensor, *_: Tensor | None) -> Tensor:
         """(C,) whatever the conditions are."""
-        return self.to_out[0].bias
+        return cast(OutputBias, self.to_out[0]).bias
 
 
 class OutputBias(nn.Module):

@@ -1,4 +1,4 @@
-"""ETHD's network: what drives a face becomes tokens, keys and masks, and the U-Net denoises under them (EmotiveTalk §3.3).
+"""ETHD's network: what drives a face becomes tokens, keys and masks, under which the U-Net denoises (§3.3).
 
 Shapes: B clips, F frames, d_l lip width, d_e expression width, A audio layers, D_a audio width.
 """

@@ -15,8 +15,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from diffusers.models.downsampling import Downsample2D
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from diffusers.models.resnet import Downsample2D, SpatioTemporalResBlock, Upsample2D
+from diffusers.models.resnet import SpatioTemporalResBlock
+from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -206,9 +208,7 @@ class UpLevel(nn.Module):
         above = shape.channels[max(level - 1, 0)]
         carried = [below] + [width] * shape.layers
         joined = [width] * shape.layers + [above]
-        self.resnets = nn.ModuleList(
-            residual(a + b, width, shape, 1e-6) for a, b in zip(carried, joined, strict=True)
-        )
+        self.resnets = nn.ModuleList(residual(a + b, width, shape, 1e-6) for a, b in zip(carried, joined, strict=True))
         self.attentions = transformers(shape, level, shape.layers + 1, branches)
         self.upsamplers = nn.ModuleList([Upsample2D(width, use_conv=True)] if level else [])
 
@@ -231,7 +231,7 @@ def join(resnet: nn.Module, hidden: Tensor, skip: Tensor, time: Tensor, video: T
 
 
 def residual(inputs: int, outputs: int, shape: UNetShape, epsilon: float) -> SpatioTemporalResBlock:
-    """diffusers' residual block over space, then time."""
+    """Diffusers' residual block over space, then time."""
     return SpatioTemporalResBlock(inputs, outputs, temb_channels=4 * shape.channels[0], eps=epsilon)
 
 

@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-
 from diffusers import DDIMScheduler
 
 from diffusion.schedules import cosine_schedule, zero_terminal_schedule

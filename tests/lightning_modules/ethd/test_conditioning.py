@@ -76,7 +76,11 @@ def test_the_injector_is_equation_nine(region):
         weights = injector.attention
         parts = []
         normed = F.layer_norm(hidden, (C,), injector.norm.weight, injector.norm.bias)
-        query, key, value = normed @ weights.to_q.weight.T, tokens @ weights.to_k.weight.T, tokens @ weights.to_v.weight.T
+        query, key, value = (
+            normed @ weights.to_q.weight.T,
+            tokens @ weights.to_k.weight.T,
+            tokens @ weights.to_v.weight.T,
+        )
         width = C // HEADS
         for head in range(HEADS):
             part = slice(head * width, (head + 1) * width)
