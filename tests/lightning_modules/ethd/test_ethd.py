@@ -5,8 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from diffusion.long_sampling import sample_long
+from diffusion.schedules import zero_terminal_schedule
+from diffusion.velocity import VelocityDenoiser
 from lightning_modules.ethd.ethd import Drive, DriveWidths, Ethd
+from speed.memory import PeakMemory
 from tests.lightning_modules.ethd.test_unet import SMALL, awake
+
+SCHEDULE = zero_terminal_schedule()
 
 WIDTHS = DriveWidths(lip=6, expression=5, audio_layers=3, audio=7)
 B, FRAMES, SIDE, PIXELS = 2, 4, 8, 64
@@ -110,3 +116,33 @@ def test_what_is_missing_is_named():
         network("wo_dicte")(*latents(), replace(given, e_cond=None))
     with pytest.raises(ValueError, match="lip: 4 frames of drive for 3 frames of latents"):
         network()(*latents(3), given)
+
+
+def test_sampling_ten_times_as_long_takes_no_more_memory():
+    """Beyond 192 KiB a frame at 512 px, which is three float32 latents; one window runs the network at a time."""
+    model = network()
+    peaks, window = {}, 8
+
+    def sample(frames):
+        noise, reference = torch.randn(1, frames, 4, SIDE, SIDE), torch.randn(1, 4, SIDE, SIDE)
+        given = Drive(
+            boxes=torch.tensor([[[24.0, 36, 40, 44], [10, 10, 52, 54]]]),
+            e_ref=torch.randn(1, 5),
+            lip=torch.randn(1, frames, 6),
+            e_dri=torch.randn(1, frames, 5),
+        )
+
+        def predict(x, t, where):
+            assert x.shape[1] == window
+            part = given.window(where)
+            return VelocityDenoiser(lambda noisy, told: model(noisy, told, reference, part), SCHEDULE)(x, t)
+
+        with PeakMemory() as memory:
+            out = sample_long(predict, noise, SCHEDULE, 1, window, overlap=2)
+        assert out.isfinite().all()
+        peaks[frames] = memory.peak
+
+    sample(window)
+    sample(10 * window)
+    latent = 4 * SIDE * SIDE * 4
+    assert peaks[10 * window] <= 1.05 * peaks[window] + 3 * latent * 10 * window
