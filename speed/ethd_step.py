@@ -1,11 +1,11 @@
 """One training step of ETHD's U-Net against Stable Video Diffusion's in diffusers, as ratios from one run.
 
-    python speed/ethd_step.py                           a reduced size on the CPU, a few minutes
-    python speed/ethd_step.py rounds=9 frames=24        more rounds, another length
-    python speed/ethd_step.py full=yes                  also the memory of the full size, counted without data
+    python -m speed.ethd_step                           a reduced size on the CPU, a few minutes
+    python -m speed.ethd_step rounds=9 frames=24        more rounds, another length
+    python -m speed.ethd_step full=yes                  also operations and memory of the full size, no data
 
-Both are the same size and take the same latents, diffusers' with its own gradient checkpointing. Ours has three more
-attentions and recomputes its temporal halves as well. Time is processor time of a single thread, in turns, so that
+Both are the same size and take the same latents, diffusers' with its own gradient checkpointing. Ours has the two
+attentions of the injector more, and recomputes its temporal halves as well. Time is processor time of one thread, so that
 what else runs on the machine falls on both alike; memory is every live tensor, weights and gradients included. Results
 differ between machines; the ratios hardly do.
 """
@@ -23,12 +23,13 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_modules.ethd.ethd import Drive, DriveWidths, Ethd
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNetShape
 from speed.memory import GIB, PeakMemory, bfloat16, training_step
 
-REDUCED = UNetShape(channels=(32, 64, 128, 128), heads=(1, 2, 4, 4), token_width=128, added_width=32)
+REDUCED = UNetShape(channels=(64, 128, 256, 256), heads=(1, 2, 4, 4), token_width=256, added_width=32)
 WIDTHS = DriveWidths(lip=64, expression=30, audio_layers=1, audio=1)
 Step = Callable[[], Tensor]
 
@@ -87,6 +88,13 @@ def peak(build: Callable[[UNetShape, int, int], Step], shape: UNetShape, side: i
     return memory.peak
 
 
+def operations(build: Callable[[UNetShape, int, int], Step], shape: UNetShape, side: int, frames: int) -> int:
+    """Floating-point operations of a step's products and convolutions, recomputed ones included."""
+    with FakeTensorMode(), bfloat16(), FlopCounterMode(display=False) as counter:
+        build(shape, side, frames)().backward()
+    return counter.get_total_flops()
+
+
 def seconds(loss: Step) -> float:
     """Processor time of a step."""
     start = time.process_time()
@@ -98,21 +106,26 @@ def main(arguments: list[str]) -> None:
     """Prints both ratios."""
     options = dict(argument.split("=", 1) for argument in arguments)
     side, frames, rounds = (
-        int(options.get(name, value)) for name, value in (("side", 32), ("frames", 16), ("rounds", 5))
+        int(options.get(name, value)) for name, value in (("side", 32), ("frames", 12), ("rounds", 5))
     )
     torch.set_num_threads(1)
     steps = [build(REDUCED, side, frames) for build in (our_step, stock_step)]
     for loss in steps:
         seconds(loss)  # the first allocates
     times = [[seconds(loss) for loss in steps] for _ in range(rounds)]
-    ratio = statistics.median(ours / theirs for ours, theirs in times)
+    ratios = sorted(ours / theirs for ours, theirs in times)
     ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
     print(f"{REDUCED.channels} channels, {frames} frames of {side} x {side}, float32, {rounds} rounds in turns")
-    print(f"step     ours {ours:6.2f} s     diffusers {theirs:6.2f} s     ratio {ratio:.2f}")
+    print(
+        f"step     ours {ours:6.2f} s     diffusers {theirs:6.2f} s     ratio {statistics.median(ratios):.2f}"
+        f" ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+    )
     del steps, loss
     report("memory", *(peak(build, REDUCED, side, frames, fake=False) for build in (our_step, stock_step)))
     if options.get("full") == "yes":
-        print("full size, 512 px x 120 frames, bfloat16, counted without data")
+        print("full size, bfloat16, counted without data: operations at 24 frames, memory at 120, 512 px")
+        ours, theirs = (operations(build, UNetShape(), 64, 24) for build in (our_step, stock_step))
+        print(f"TFLOP    ours {ours / 1e12:6.1f}       diffusers {theirs / 1e12:6.1f}       ratio {ours / theirs:.2f}")
         report("memory", training_step(512, 120).peak, peak(stock_step, UNetShape(), 64, 120, fake=True))
 
 

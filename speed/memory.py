@@ -1,7 +1,7 @@
 """How much memory one training step of ETHD's U-Net takes, and on which cards it fits, without owning one.
 
-    python speed/memory.py                              256, 512 and 1024 px at 14, 60 and 120 frames
-    python speed/memory.py pixels=512 frames=40,80      other sizes
+    python -m speed.memory                              256, 512 and 1024 px at 14, 60 and 120 frames
+    python -m speed.memory pixels=512 frames=40,80      other sizes
 
 The step runs on tensors without data, so nothing is computed and every allocation is counted: weights, gradients and
 activations in bfloat16 with every block checkpointed, one clip. Optimizer states come on top: float32 weights and two

@@ -210,3 +210,24 @@ def test_latents_that_do_not_fit_are_refused():
         UNetShape(channels=(32, 64, 64), heads=(1, 2), attention=(True,))
     with pytest.raises(ValueError, match="multiple of 32"):
         UNetShape(channels=(40,), heads=(1,), attention=(True,))
+
+
+@pytest.mark.parametrize("mixed", [True, False], ids=["autocast", "bfloat16"])
+def test_half_precision_stays_near_single(mixed):
+    model = awake(ours(SMALL))
+    noisy, reference, noise_input, conditions = inputs(SMALL, 2)
+    with torch.no_grad():
+        expected = model(noisy, reference, noise_input, conditions)
+    if mixed:
+        with torch.autocast("cpu", torch.bfloat16):
+            out = model(noisy, reference, noise_input, conditions)
+    else:
+        model.to(torch.bfloat16)
+        conditions = replace(
+            conditions,
+            **{name: getattr(conditions, name).bfloat16() for name in ("lip", "driving", "reference", "timeline")},
+        )
+        out = model(noisy.bfloat16(), reference, noise_input, conditions)
+    assert (out - expected).norm() < 0.05 * expected.norm()
+    out.float().square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
