@@ -5,7 +5,7 @@
     python -m speed.ethd_step full=yes                  also operations and memory of the full size, no data
 
 Both are the same size and take the same latents, diffusers' with its own gradient checkpointing. Ours has the two
-attentions of the injector more, and recomputes its temporal halves as well. Time is processor time of one thread, so that
+attentions of the injector more and recomputes its temporal halves too. Time is processor time of one thread, so that
 what else runs on the machine falls on both alike; memory is every live tensor, weights and gradients included. Results
 differ between machines; the ratios hardly do.
 """
