@@ -50,3 +50,21 @@ def cosine_schedule(steps: int = 1000, offset: float = 0.008) -> NoiseSchedule:
     curve = torch.cos((ends + offset) / (1 + offset) * math.pi / 2).square()
     betas = (1 - curve[1:] / curve[:-1]).clamp(max=0.999)
     return NoiseSchedule(torch.cumprod(1 - betas, 0))
+
+
+def zero_terminal_schedule(steps: int = 1000, first: float = 0.00085, last: float = 0.012) -> NoiseSchedule:
+    """SVD's betas, linear in their square root, rescaled so that nothing of the signal is left at the last step.
+
+    Plain, the last step keeps alpha bar 0.0047: a network trained on it starts sampling from noise it has never seen.
+    The rescaling is that of Lin et al. 2024, Algorithm 1: sqrt(alpha bar) is shifted to end at 0 and scaled to keep its
+    first value.
+
+    Args:
+        steps: T, at least 2.
+        first: beta of the first step.
+        last: beta of the last step.
+    """
+    betas = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
+    root = torch.cumprod(1 - betas, 0).sqrt()
+    shifted = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    return NoiseSchedule(shifted.square())

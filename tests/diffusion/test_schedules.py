@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 
-from diffusion.schedules import cosine_schedule
+from diffusion.schedules import cosine_schedule, zero_terminal_schedule
 
 
 def test_it_follows_the_published_curve():
@@ -37,3 +38,15 @@ def test_step_minus_one_is_clean():
     schedule = cosine_schedule(10)
     x0 = torch.randn(2, 3)
     assert torch.equal(schedule.add_noise(x0, torch.randn(2, 3), torch.tensor([-1, -1])), x0)
+
+
+def test_nothing_is_left_at_the_end_of_the_zero_terminal_schedule():
+    """Against diffusers' own rescaling of SVD's betas."""
+    level = zero_terminal_schedule().alpha_bar
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True
+    )
+    torch.testing.assert_close(level.float(), scheduler.alphas_cumprod, atol=1e-5, rtol=1e-4)
+    assert level[-1] == 0
+    assert (level.diff() < 0).all()
+    assert level[0] == pytest.approx(1 - 0.00085)

@@ -1,0 +1,156 @@
+"""Sequences of any length: an oracle is returned, the order of windows does not matter, and memory stays flat."""
+
+import random
+from itertools import pairwise
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from diffusion.ddim import trailing_steps
+from diffusion.long_sampling import fused_in_order, sample_long
+from diffusion.schedules import zero_terminal_schedule
+from diffusion.velocity import VelocityDenoiser, velocity
+from diffusion.windows import fuse_windows, triangular_weights, window_starts
+from speed.memory import PeakMemory
+
+SCHEDULE = zero_terminal_schedule()
+
+
+def collect(pieces, like):
+    """The pieces put together, checked to be in order and without gaps."""
+    pieces = list(pieces)
+    assert pieces[0][0].start == 0
+    assert pieces[-1][0].stop == like.shape[1]
+    assert all(a.stop == b.start for (a, _), (b, _) in pairwise(pieces))
+    assert all(part.shape[1] == where.stop - where.start for where, part in pieces)
+    return torch.cat([part for _, part in pieces], 1)
+
+
+def uneven(part, where):
+    """A network whose answer depends on the whole window and on where it lies."""
+    places = torch.linspace(-1, 1, part.shape[1]).view(1, -1, *[1] * (part.dim() - 2))
+    return part * places.cos() + part.mean(1, keepdim=True) + 0.01 * where.start
+
+
+@pytest.mark.parametrize(("window", "overlap"), [(8, 2), (8, 0), (8, 7), (5, 3), (1, 0), (120, 24)])
+def test_frames_given_early_are_those_of_whole_fusion(window, overlap):
+    for total in (1, 2, window - 1, window, window + 1, 2 * window, 2 * window + 3, 5 * window + 1):
+        if total < 1:
+            continue
+        x = torch.randn(2, total, 3)
+        expected = fuse_windows(uneven, x, window, overlap)
+        torch.testing.assert_close(collect(fused_in_order(uneven, x, window, overlap), x), expected)
+
+
+def test_given_frames_may_be_overwritten():
+    x = torch.randn(1, 50, 3)
+    expected = fuse_windows(uneven, x, 8, 2)
+    work = x.clone()
+    for where, part in fused_in_order(uneven, work, 8, 2):
+        work[:, where] = part
+    torch.testing.assert_close(work, expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_order_of_windows_does_not_matter(seed):
+    """Windows taken in random order, summed with their weights, give the same frames."""
+    x, window, overlap = torch.randn(1, 53, 3), 8, 3
+    total = torch.zeros_like(x)
+    weight = torch.zeros(1, 53, 1)
+    starts = window_starts(53, window, overlap)
+    random.Random(seed).shuffle(starts)
+    for start in starts:
+        where = slice(start, start + window)
+        total[:, where] += uneven(x[:, where], where) * triangular_weights(window)[None, :, None]
+        weight[:, where] += triangular_weights(window)[None, :, None]
+    torch.testing.assert_close(collect(fused_in_order(uneven, x, window, overlap), x), total / weight)
+
+
+def oracle(x0):
+    """A v-network that knows the clean sequence, and works out the noise of what it is shown."""
+
+    def predict(x, t, where):
+        def network(noisy, _):
+            level = SCHEDULE.level(t, noisy)
+            noise = (noisy - level.sqrt() * x0[:, where]) / (1 - level).sqrt()
+            return velocity(x0[:, where], noise, level)
+
+        return VelocityDenoiser(network, SCHEDULE)(x, t)
+
+    return predict
+
+
+EDGES = [1, 2, 23, 24, 95, 96, 97, 119, 120, 121, 143, 144, 215, 216, 217, 239, 240, 241, 1499, 1500]
+
+
+@pytest.mark.parametrize("steps", [1, 7, 25])
+def test_an_oracle_is_returned_for_every_length(steps):
+    lengths = random.Random(steps).sample(range(1, 1501), 60)
+    for frames in [*EDGES, *lengths]:
+        x0 = torch.randn(1, frames, 2)
+        out = sample_long(oracle(x0), torch.randn_like(x0), SCHEDULE, steps, window=120, overlap=24)
+        torch.testing.assert_close(out, x0, atol=2e-4, rtol=1e-4, msg=lambda text, frames=frames: f"{frames}: {text}")
+
+
+@pytest.mark.parametrize(("window", "overlap"), [(16, 3), (16, 0), (16, 15), (1, 0)])
+def test_an_oracle_is_returned_for_every_window(window, overlap):
+    for frames in range(1, 70):
+        x0 = torch.randn(1, frames, 1)
+        out = sample_long(oracle(x0), torch.randn_like(x0), SCHEDULE, 3, window, overlap)
+        torch.testing.assert_close(out, x0, atol=2e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("steps", [1, 10, 25, 50])
+def test_it_is_diffusers_ddim(steps):
+    """Where the steps divide the schedule; elsewhere diffusers stops short of the clean sample."""
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+        prediction_type="sample",
+        clip_sample=False,
+    )
+    scheduler.set_timesteps(steps)
+    assert scheduler.timesteps.tolist() == trailing_steps(1000, steps)
+
+    def guess(x, t, where):
+        return 3 * torch.tanh(x + t.view(-1, 1, 1) / 1000)  # beyond +-1, where clipping would show
+
+    torch.manual_seed(0)
+    noise = torch.randn(2, 9, 4)
+    expected = noise
+    for t in scheduler.timesteps:
+        expected = scheduler.step(guess(expected, t.expand(2), None), t, expected).prev_sample
+    out = sample_long(guess, noise.clone(), SCHEDULE, steps, window=9, overlap=0)
+    assert out.abs().max() > 1
+    torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_memory_beside_the_latents_does_not_grow_with_the_length():
+    """From T to 10 T frames: everything the sampler holds but the sequence itself."""
+
+    def extra(frames):
+        noise = torch.randn(1, frames, 4, 16, 16)
+        with PeakMemory() as memory:
+            sample_long(lambda x, t, where: x * 0.5, noise, SCHEDULE, 2, window=20, overlap=4)
+        return memory.peak - noise.nbytes  # seen through its slices
+
+    one, two, ten = extra(20), extra(40), extra(200)
+    assert ten == two
+    assert ten < 3 * one
+
+
+def test_progress_counts_every_frame_of_every_step():
+    seen = []
+    sample_long(lambda x, t, where: x, torch.randn(1, 53, 1), SCHEDULE, 4, 8, 2, seen.append)
+    assert sum(seen) == 4 * 53
+
+
+def test_what_does_not_fit_is_refused():
+    with pytest.raises(ValueError, match="overlap 8: expected between 0 and the window's 8"):
+        sample_long(lambda x, t, where: x, torch.randn(1, 20, 1), SCHEDULE, 4, 8, 8)
+    with pytest.raises(ValueError, match="DDIM steps: 1001"):
+        sample_long(lambda x, t, where: x, torch.randn(1, 20, 1), SCHEDULE, 1001, 8, 2)

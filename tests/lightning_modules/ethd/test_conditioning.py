@@ -1,0 +1,164 @@
+"""The conditioning blocks' promises, before and after training steps."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from lightning_modules.ethd.conditioning import (
+    CrossAttention,
+    ExpressionDecouplingInjector,
+    ExpressionTemporalAttention,
+    LipAttention,
+    Timeline,
+    TokenProjector,
+    expression_regions,
+)
+
+B, FRAMES, SIDE, C, HEADS, N, D = 2, 3, 8, 64, 2, 4, 32
+L = SIDE * SIDE
+
+
+@pytest.fixture
+def region():
+    boxes = torch.tensor([[[30, 70, 60, 90], [10, 10, 90, 110]], [[50, 60, 90, 80], [20, 0, 128, 100.0]]])
+    return expression_regions(boxes, (128, 128), [SIDE])[SIDE]
+
+
+def trained(module, *inputs):
+    """After a few random steps, so that nothing is zero any more."""
+    torch.manual_seed(1)
+    optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
+    for _ in range(3):
+        optimizer.zero_grad()
+        out = module(*inputs)
+        (out * torch.randn_like(out)).sum().backward()
+        optimizer.step()
+    return module
+
+
+def hidden_and_tokens(n=N):
+    torch.manual_seed(0)
+    return torch.randn(B * FRAMES, L, C), torch.randn(B * FRAMES, n, D), torch.randn(B * FRAMES, n, D)
+
+
+@pytest.mark.parametrize("share_weights", [True, False])
+def test_the_injector_is_bit_exact_outside_the_face(region, share_weights):
+    hidden, e_dri, e_ref = hidden_and_tokens()
+    injector = ExpressionDecouplingInjector(C, HEADS, D, share_weights)
+    assert torch.equal(injector(hidden, e_dri, e_ref, region), hidden)  # new
+    out = trained(injector, hidden, e_dri, e_ref, region)(hidden, e_dri, e_ref, region)
+    outside = region.repeat_interleave(FRAMES, 0).flatten(0, 1).squeeze(-1) == 0
+    assert torch.equal(out[outside], hidden[outside])
+    assert (out - hidden)[~outside].abs().min(-1).values.max() > 1e-3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_own_expression_changes_nothing_to_the_bit(region, dtype):
+    hidden, e_dri, e_ref = hidden_and_tokens()
+    injector = trained(ExpressionDecouplingInjector(C, HEADS, D), hidden, e_dri, e_ref, region).to(dtype)
+    hidden, e_dri = hidden.to(dtype), e_dri.to(dtype)
+    assert torch.equal(injector(hidden, e_dri, e_dri.clone(), region), hidden)
+    assert not torch.equal(injector(hidden, e_dri, e_ref.to(dtype), region), hidden)
+
+
+def test_separate_weights_do_not_cancel(region):
+    hidden, e_dri, e_ref = hidden_and_tokens()
+    injector = trained(ExpressionDecouplingInjector(C, HEADS, D, share_weights=False), hidden, e_dri, e_ref, region)
+    assert not torch.allclose(injector(hidden, e_dri, e_dri, region), hidden, atol=1e-3)
+
+
+def test_the_injector_is_equation_nine(region):
+    """Two whole cross-attentions, written out and subtracted: one projection of the difference is the same."""
+    hidden, e_dri, e_ref = hidden_and_tokens()
+    injector = trained(ExpressionDecouplingInjector(C, HEADS, D), hidden, e_dri, e_ref, region)
+
+    def attention(tokens):
+        weights = injector.attention
+        parts = []
+        normed = F.layer_norm(hidden, (C,), injector.norm.weight, injector.norm.bias)
+        query, key, value = (
+            normed @ weights.to_q.weight.T,
+            tokens @ weights.to_k.weight.T,
+            tokens @ weights.to_v.weight.T,
+        )
+        width = C // HEADS
+        for head in range(HEADS):
+            part = slice(head * width, (head + 1) * width)
+            scores = query[..., part] @ key[..., part].transpose(1, 2) / width**0.5
+            parts.append(scores.softmax(-1) @ value[..., part])
+        return torch.cat(parts, -1) @ weights.to_out[0].weight.T
+
+    mask = region.repeat_interleave(FRAMES, 0).flatten(0, 1)
+    expected = hidden + (attention(e_dri) - attention(e_ref)) * mask
+    torch.testing.assert_close(injector(hidden, e_dri, e_ref, region), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("tokens", "constant"), [(1, True), (2, False), (8, False)])
+def test_attention_over_one_key_ignores_the_query(tokens, constant):
+    """The degeneracy that makes several tokens necessary."""
+    hidden, e_dri, _ = hidden_and_tokens(tokens)
+    attention = CrossAttention(C, HEADS, D)
+    out = attention.attend(attention.query(hidden), e_dri)
+    out.square().sum().backward()
+    spread = out.std(1).max().item()
+    gradient = attention.to_q.weight.grad.abs().max().item()
+    if constant:
+        assert spread < 1e-6
+        assert gradient < 1e-4
+    else:
+        assert spread > 1e-3
+        assert gradient > 1
+
+
+def test_one_token_is_refused(region):
+    hidden, one, _ = hidden_and_tokens(1)
+    with pytest.raises(ValueError, match="lip: one token"):
+        LipAttention(C, HEADS, D)(hidden, one)
+    with pytest.raises(ValueError, match="expression: one token"):
+        ExpressionDecouplingInjector(C, HEADS, D)(hidden, one, one, region)
+
+
+def test_outside_the_face_the_temporal_attention_is_svds_output_bias(region):
+    torch.manual_seed(0)
+    hidden, timeline = torch.randn(B * L, FRAMES, C), torch.randn(B, FRAMES, D)
+    attention = trained(ExpressionTemporalAttention(C, HEADS, D), hidden, timeline, region)
+    out = attention(hidden, timeline, region)
+    outside = region.flatten() == 0
+    bias = attention.to_out[0].bias.expand(int(outside.sum()), FRAMES, C)
+    assert bias.abs().max() > 0.01
+    assert torch.equal(out[outside], bias)
+    assert not torch.allclose(out[~outside], attention.to_out[0].bias.expand_as(out[~outside]), atol=1e-2)
+
+
+def test_the_temporal_attention_sees_every_frame_at_every_position(region):
+    """Against the plain form: keys repeated for every position of the clip."""
+    torch.manual_seed(0)
+    hidden, timeline = torch.randn(B * L, FRAMES, C), torch.randn(B, FRAMES, D)
+    attention = trained(ExpressionTemporalAttention(C, HEADS, D), hidden, timeline, region)
+    everywhere = torch.ones_like(region)
+    found = attention.attend(attention.query(hidden), timeline.repeat_interleave(L, 0))
+    torch.testing.assert_close(attention(hidden, timeline, everywhere), attention.to_out[0](found))
+    last = timeline.clone()
+    last[:, -1] += 1
+    change = attention(hidden, last, everywhere) - attention(hidden, timeline, everywhere)
+    assert (change[:, 0].abs().amax(-1) > 1e-4).all()
+
+
+def test_tokens_differ_and_keys_know_their_frame():
+    torch.manual_seed(0)
+    tokens = TokenProjector(5, N, D)(torch.zeros(B, FRAMES, 5))
+    assert tokens.shape == (B * FRAMES, N, D)
+    assert torch.pdist(tokens[0]).min() > 1
+    keys = Timeline(5, D)(torch.zeros(B, FRAMES, 5))
+    assert keys.shape == (B, FRAMES, D)
+    assert torch.pdist(keys[0]).min() > 0.5
+
+
+def test_regions_are_the_face_without_the_lips():
+    boxes = torch.tensor([[[16.0, 40, 32, 48], [8, 8, 56, 56]]])
+    regions = expression_regions(boxes, (64, 64), [64, 8])
+    grid = regions[64].view(64, 64)
+    assert grid[8:56, 8:56].sum() == grid.sum() == 48 * 48 - 16 * 8
+    assert grid[40:48, 16:32].sum() == 0
+    assert regions[8].view(8, 8)[5, 2:4].sum() == 0
+    assert regions[8].sum() == 36 - 2

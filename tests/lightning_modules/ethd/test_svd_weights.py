@@ -1,0 +1,127 @@
+"""SVD's weights: every parameter of the published network accounted for, and folders that hold something else."""
+
+import json
+
+import pytest
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+from safetensors.torch import load_file, save_file
+
+from encoders.checkpoints import WrongWeights
+from lightning_modules.ethd.svd_weights import WEIGHT_FILES, load_svd, match_keys
+from lightning_modules.ethd.transformer import Branches
+from lightning_modules.ethd.unet import UNet, UNetShape
+from tests.lightning_modules.ethd.test_unet import SMALL, awake, inputs, stock
+
+SVD_PARAMETERS = 1_524_623_082
+
+
+@pytest.fixture(scope="module")
+def svd_shapes():
+    with torch.device("meta"):
+        model = UNetSpatioTemporalConditionModel()
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
+def shapes(branches):
+    with torch.device("meta"):
+        model = UNet(UNetShape(), branches)
+    return {name: value.shape for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize(
+    "branches",
+    [Branches(), Branches(lip=False), Branches(expression=False), Branches(share_weights=False)],
+    ids=["full", "wo_lip", "wo_exp", "separate"],
+)
+def test_every_parameter_of_svd_is_accounted_for(svd_shapes, branches):
+    ours = shapes(branches)
+    outcome = match_keys(ours, svd_shapes, "SVD")
+    assert outcome.source_parameters == SVD_PARAMETERS
+    assert set(outcome.loaded) | set(outcome.skipped) == set(svd_shapes)
+    assert not set(outcome.loaded) & set(outcome.skipped)
+    assert set(outcome.loaded) | set(outcome.new) == set(ours)
+    # 16 transformers with 2 image attentions each: keys, values and output weights go, and nothing else unless ablated.
+    ablated = 16 * 3 * ((not branches.lip) + (not branches.expression))  # queries, norm weight, norm bias
+    assert len(outcome.skipped) == 16 * 2 * 3 + ablated
+    assert all(".attn2." in name or ablated and "blocks.0.norm2." in name for name in outcome.skipped)
+    if branches == Branches():
+        assert sum(outcome.new.values()) - sum(outcome.skipped.values()) == pytest.approx(50.35e6, rel=0.001)
+
+
+def test_a_folder_is_loaded_and_reported(tmp_path):
+    source = stock(SMALL)
+    source.save_pretrained(tmp_path)
+    model, lines = UNet(SMALL), []
+    outcome = load_svd(model, tmp_path, lines.append)
+    saved = load_file(tmp_path / WEIGHT_FILES[0])
+    state = model.state_dict()
+    assert all(torch.equal(state[name], saved[name]) for name in outcome.loaded)
+    assert all(not state[name].any() for name in outcome.new if name.endswith("to_out.0.weight"))
+    assert outcome.source_parameters == sum(parameter.numel() for parameter in source.parameters())
+    total = lines[0].splitlines()[-1].replace(",", "").split()
+    assert total == ["total", *(str(sum(fate.values())) for fate in (outcome.loaded, outcome.new, outcome.skipped))]
+
+
+def test_half_precision_files_load_into_a_bfloat16_network(tmp_path):
+    source = stock(SMALL).half()
+    source.save_pretrained(tmp_path, variant="fp16")
+    model = UNet(SMALL).to(torch.bfloat16)
+    load_svd(model, tmp_path, lambda _: None)
+    assert torch.equal(model.conv_in.weight, source.conv_in.weight.to(torch.bfloat16))
+
+
+def test_foreign_folders_are_refused_and_leave_the_network_alone(tmp_path):
+    model = awake(UNet(SMALL))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+
+    def refused(match, folder=tmp_path):
+        with pytest.raises(WrongWeights, match=match):
+            load_svd(model, folder, pytest.fail)
+
+    refused("no such folder", tmp_path / "missing")
+    refused(r"no config\.json; give the unet/ folder")
+    (tmp_path / "config.json").write_text("not json")
+    refused("not a model's configuration")
+    (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
+    refused("is of UNet2DConditionModel, expected UNetSpatioTemporalConditionModel")
+    (tmp_path / "config.json").unlink()
+    stock(SMALL).save_pretrained(tmp_path)
+    weights = load_file(tmp_path / WEIGHT_FILES[0])
+    refused("there is a unet/ inside", nested(tmp_path))
+    damaged = {
+        r"no parameter conv_in\.bias": {name: value for name, value in weights.items() if name != "conv_in.bias"},
+        "surprise has no place": weights | {"surprise": torch.zeros(1)},
+        r"conv_in\.weight is \(32, 9, 3, 3\), expected \(32, 8, 3, 3\)": weights
+        | {"conv_in.weight": torch.zeros(32, 9, 3, 3)},
+    }
+    for match, content in damaged.items():
+        save_file(content, tmp_path / WEIGHT_FILES[0])
+        refused(match)
+    (tmp_path / WEIGHT_FILES[0]).write_bytes(b"half a file")
+    refused("cannot be read as safetensors")
+    (tmp_path / WEIGHT_FILES[0]).unlink()
+    refused("no diffusion_pytorch_model.safetensors or")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def nested(folder):
+    (folder / "download" / "unet").mkdir(parents=True)
+    (folder / "download" / "unet" / "config.json").write_text("{}")
+    return folder / "download"
+
+
+def test_a_loaded_network_predicts_what_svd_predicts(tmp_path):
+    source = stock(SMALL)
+    source.save_pretrained(tmp_path)
+    model = UNet(SMALL)
+    load_svd(model, tmp_path, lambda _: None)
+    noisy, reference, noise_input, conditions = inputs(SMALL, 2, 5)
+    with torch.no_grad():
+        expected = source(
+            torch.cat([noisy, reference[:, None].expand(-1, 5, -1, -1, -1)], 2),
+            noise_input,
+            torch.zeros(2, 1, SMALL.token_width),
+            torch.tensor([[24, 127, 0.02]] * 2),
+        ).sample
+        torch.testing.assert_close(model(noisy, reference, noise_input, conditions), expected, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,233 @@
+"""The U-Net against diffusers' own at initialisation, and against itself with and without checkpointing."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import UNetSpatioTemporalConditionModel
+
+from lightning_modules.ethd.conditioning import Conditions, expression_regions
+from lightning_modules.ethd.svd_weights import match_keys
+from lightning_modules.ethd.transformer import Branches
+from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNet, UNetShape
+from speed.memory import PeakMemory
+
+SMALL = UNetShape(channels=(32, 64), heads=(2, 4), attention=(True, False), layers=1, token_width=32, added_width=32)
+DEEP = UNetShape(
+    in_channels=12,
+    out_channels=6,
+    channels=(32, 64, 96),
+    heads=(1, 2, 3),
+    attention=(True, True, False),
+    layers=2,
+    token_width=32,
+    added_width=32,
+)
+
+
+def stock(shape):
+    """diffusers' U-Net of the same shape, every parameter random: zeros would hide what they multiply."""
+    down = [
+        "CrossAttnDownBlockSpatioTemporal" if attention else "DownBlockSpatioTemporal" for attention in shape.attention
+    ]
+    up = [name.replace("Down", "Up") for name in reversed(down)]
+    torch.manual_seed(0)
+    model = UNetSpatioTemporalConditionModel(
+        in_channels=shape.in_channels,
+        out_channels=shape.out_channels,
+        down_block_types=tuple(down),
+        up_block_types=tuple(up),
+        block_out_channels=shape.channels,
+        addition_time_embed_dim=shape.added_width,
+        projection_class_embeddings_input_dim=3 * shape.added_width,
+        layers_per_block=shape.layers,
+        cross_attention_dim=shape.token_width,
+        num_attention_heads=shape.heads,
+    ).eval()
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    return model
+
+
+def ours(shape, branches=None, source=None, **options):
+    """Ours, started from diffusers' weights as training would be."""
+    torch.manual_seed(2)
+    model = UNet(shape, branches, **options)
+    if source is not None:
+        theirs = source.state_dict()
+        outcome = match_keys(
+            {name: value.shape for name, value in model.state_dict().items()},
+            {name: value.shape for name, value in theirs.items()},
+            "stock",
+        )
+        model.load_state_dict({name: theirs[name] for name in outcome.loaded}, strict=False)
+    return model
+
+
+def inputs(shape, clips=1, frames=4, side=8, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+
+    def random(*size):
+        return torch.randn(size, generator=generator)
+
+    boxes = torch.tensor([[[24.0, 36, 40, 44], [10, 10, 52, 54]]]).repeat(clips, 1, 1)
+    levels = [side >> level for level in range(len(shape.channels))]
+    width = shape.token_width
+    conditions = Conditions(
+        lip=random(clips * frames, 8, width),
+        driving=random(clips * frames, 4, width),
+        reference=random(clips * frames, 4, width),
+        timeline=random(clips, frames, width),
+        regions=expression_regions(boxes, (64, 64), levels),
+    )
+    noisy = random(clips, frames, shape.out_channels, side, side)
+    reference = random(clips, shape.in_channels - shape.out_channels, side, side)
+    return noisy, reference, random(clips), conditions
+
+
+def awake(model):
+    """As after training: no projection is zero."""
+    torch.manual_seed(3)
+    for parameter in model.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.mark.parametrize("shape", [SMALL, DEEP], ids=["small", "deep"])
+@pytest.mark.parametrize(("clips", "frames"), [(1, 1), (1, 5), (2, 4), (3, 8)])
+@torch.no_grad()
+def test_a_new_network_is_diffusers_with_its_image_embedding_zeroed(shape, clips, frames):
+    source = stock(shape)
+    noisy, reference, noise_input, conditions = inputs(shape, clips, frames)
+    beside = reference[:, None].expand(-1, frames, -1, -1, -1)
+    expected = source(
+        torch.cat([noisy, beside], 2),
+        noise_input,
+        torch.zeros(clips, 1, shape.token_width),
+        torch.tensor([ADDED_TIME_IDS]).repeat(clips, 1),
+    ).sample
+    out = ours(shape, source=source)(noisy, reference, noise_input, conditions)
+    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("branches", "kept"),
+    [
+        (Branches(lip=False), {"driving", "reference", "timeline"}),
+        (Branches(expression=False), {"lip"}),
+        (Branches(share_weights=False), {"lip", "driving", "reference", "timeline"}),
+    ],
+    ids=["wo_lip", "wo_exp", "separate"],
+)
+@torch.no_grad()
+def test_a_branch_that_is_left_out_starts_equal_and_sees_nothing(branches, kept):
+    source = stock(SMALL)
+    noisy, reference, noise_input, conditions = inputs(SMALL, 2)
+    full, ablated = ours(SMALL, source=source), ours(SMALL, branches, source)
+    torch.testing.assert_close(
+        ablated(noisy, reference, noise_input, conditions), full(noisy, reference, noise_input, conditions)
+    )
+    awake(ablated)
+    before = ablated(noisy, reference, noise_input, conditions)
+    for name in ("lip", "driving", "reference", "timeline"):
+        value = getattr(conditions, name)
+        other = replace(conditions, **{name: value.roll(1, 0) + torch.randn_like(value)})
+        after = ablated(noisy, reference, noise_input, other)
+        assert torch.equal(before, after) == (name not in kept), name
+
+
+@torch.no_grad()
+def test_a_later_frames_conditions_reach_every_frame_through_time():
+    """diffusers' temporal half sees the conditions of frame 0 alone."""
+    noisy, reference, noise_input, conditions = inputs(SMALL, frames=6)
+    model = awake(ours(SMALL))
+    model.eval()
+    before = model(noisy, reference, noise_input, conditions)
+    timeline = conditions.timeline.clone()
+    timeline[:, 5] += 1
+    after = model(noisy, reference, noise_input, replace(conditions, timeline=timeline))
+    assert ((after - before).abs().amax((2, 3, 4)) > 1e-4).all()
+
+
+@torch.no_grad()
+def test_an_absent_condition_leaves_its_branch_out():
+    """What drive=expression does: without lip tokens a full network is one whose lip projections are zero."""
+    noisy, reference, noise_input, conditions = inputs(SMALL)
+    model = awake(ours(SMALL))
+    without = model(noisy, reference, noise_input, replace(conditions, lip=None))
+    assert not torch.allclose(without, model(noisy, reference, noise_input, conditions), atol=1e-4)
+    for name, parameter in model.named_parameters():
+        if ".transformer_blocks.0.attn2.to_out.0.weight" in name and "temporal" not in name:
+            parameter.zero_()
+    torch.testing.assert_close(without, model(noisy, reference, noise_input, conditions))
+
+
+def step(model, seed=0):
+    noisy, reference, noise_input, conditions = inputs(model.shape, 2, 3, seed=seed)
+    model.zero_grad()
+    loss = model(noisy, reference, noise_input, conditions).square().mean()
+    loss.backward()
+    return loss.detach(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def test_checkpointing_changes_neither_loss_nor_gradients():
+    model = awake(ours(DEEP))
+    model.checkpointing = False
+    loss, gradients = step(model)
+    model.checkpointing = True
+    again, recomputed = step(model)
+    assert torch.equal(loss, again)
+    for name, gradient in gradients.items():
+        assert torch.equal(gradient, recomputed[name]), name
+
+
+def test_every_parameter_learns():
+    _, gradients = step(awake(ours(DEEP)))
+    assert [name for name, gradient in gradients.items() if not gradient.abs().sum() > 0] == []
+
+
+def test_checkpointing_keeps_a_fraction_of_the_memory():
+    def peak(checkpointing):
+        model = ours(SMALL, checkpointing=checkpointing)
+        noisy, reference, noise_input, conditions = inputs(SMALL, frames=16, side=16)
+        with PeakMemory() as memory:
+            model(noisy, reference, noise_input, conditions).square().mean().backward()
+        return memory.peak
+
+    assert peak(True) < 0.4 * peak(False)
+
+
+def test_latents_that_do_not_fit_are_refused():
+    model = ours(SMALL)
+    noisy, reference, noise_input, conditions = inputs(SMALL)
+    with pytest.raises(ValueError, match="square"):
+        model(noisy[..., :4], reference[..., :4], noise_input, conditions)
+    with pytest.raises(ValueError, match="multiple of 2"):
+        model(noisy[..., :7, :7], reference[..., :7, :7], noise_input, conditions)
+    with pytest.raises(ValueError, match="no face mask for the U-Net's 8 x 8"):
+        model(noisy, reference, noise_input, replace(conditions, regions={}))
+    with pytest.raises(ValueError, match="3, 2 and 1 levels"):
+        UNetShape(channels=(32, 64, 64), heads=(1, 2), attention=(True,))
+    with pytest.raises(ValueError, match="multiple of 32"):
+        UNetShape(channels=(40,), heads=(1,), attention=(True,))
+
+
+@pytest.mark.parametrize("mixed", [True, False], ids=["autocast", "bfloat16"])
+def test_half_precision_stays_near_single(mixed):
+    model = awake(ours(SMALL))
+    noisy, reference, noise_input, conditions = inputs(SMALL, 2)
+    with torch.no_grad():
+        expected = model(noisy, reference, noise_input, conditions)
+    if mixed:
+        with torch.autocast("cpu", torch.bfloat16):
+            out = model(noisy, reference, noise_input, conditions)
+    else:
+        model.to(torch.bfloat16)
+        conditions = replace(
+            conditions,
+            **{name: getattr(conditions, name).bfloat16() for name in ("lip", "driving", "reference", "timeline")},
+        )
+        out = model(noisy.bfloat16(), reference, noise_input, conditions)
+    assert (out - expected).norm() < 0.05 * expected.norm()
+    out.float().square().mean().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
