@@ -7,24 +7,45 @@ from pathlib import Path
 import pytest
 
 from configs.command_line import all_keys, compose
-from configs.schema import PrepareConfig
-from configs.validate import validate_prepare
+from configs.schema import EvaluateConfig, PrepareConfig
+from configs.training import TrainConfig
+from configs.validate import validate_evaluate, validate_prepare, validate_train
 
+COMMAND = r"^python {}\.py (.*?)(?:  +#.*)?$"
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-COMMANDS = re.findall(r"^python prepare\.py (.*?)(?:  +#.*)?$", README, flags=re.MULTILINE)
+PREPARE, TRAIN, EVALUATE = (
+    re.findall(COMMAND.format(script), README, flags=re.MULTILINE) for script in ("prepare", "train", "evaluate")
+)
 
 
 def test_there_are_commands_to_check():
-    assert len(COMMANDS) >= 6
+    assert len(PREPARE) >= 6
+    assert len(TRAIN) >= 2
+    assert len(EVALUATE) >= 1
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_is_a_valid_configuration(command, tmp_path, monkeypatch):
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """The folders the commands name."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("my_videos", "hdtf_videos", "MEAD"):
-        (tmp_path / folder).mkdir()
+    for folder in ("my_videos", "hdtf_videos", "MEAD", "results/mine", "data/real"):
+        (tmp_path / folder).mkdir(parents=True)
+
+
+@pytest.mark.parametrize("command", PREPARE)
+def test_each_prepare_command_is_a_valid_configuration(command):
     typed = command.replace("$SLURM_ARRAY_TASK_ID", "3")
     validate_prepare(compose("prepare", PrepareConfig, shlex.split(typed)))
+
+
+@pytest.mark.parametrize("command", TRAIN)
+def test_each_train_command_is_a_valid_configuration(command):
+    validate_train(compose("train", TrainConfig, shlex.split(command)))
+
+
+@pytest.mark.parametrize("command", EVALUATE)
+def test_each_evaluate_command_is_a_valid_configuration(command):
+    validate_evaluate(compose("evaluate", EvaluateConfig, shlex.split(command)))
 
 
 def test_the_keys_it_names_exist():
