@@ -108,6 +108,32 @@ def locate(name: str) -> Path:
     return find(name) or _fetch(weights)
 
 
+def model_folder(model: str, name: str, published: str, key: str) -> Path:
+    """The folder of a hub model as ``from_pretrained`` takes it: the published one, or a user's own.
+
+    Args:
+        model: ``published``, or a folder with a model of the same format.
+        name: of the published weights in the registry.
+        published: how a configuration asks for them.
+        key: the configuration key ``model`` stands in, for messages.
+
+    Raises:
+        MissingWeights: when the published weights are nowhere and cannot be fetched.
+        ValueError: when ``model`` is neither the published one nor a folder with a model in it.
+    """
+    if model == published:
+        return locate(name)
+    folder = Path(model).expanduser()
+    needed = ["config.json", *(file.path for file in _known(name).files if file.path.endswith(".safetensors"))]
+    missing = [file for file in needed if not (folder / file).is_file()]
+    if missing:
+        raise ValueError(
+            f"{key}: {model!r} is neither {published} nor a folder with a model in it "
+            f"({' and '.join(missing)} not found in {folder.absolute()})"
+        )
+    return folder
+
+
 def find(name: str) -> Path | None:
     """The checked weights called ``name`` where they already lie, else None; never touches the network.
 

@@ -16,11 +16,12 @@ from torch import Tensor, nn
 
 from encoders.audio.mel import frame_count
 from encoders.protocols import FPS, SAMPLE_RATE, Identity
-from encoders.weights import WEIGHTS, WrongWeights, locate, sha256_of
+from encoders.weights import WrongWeights, model_folder, sha256_of
 
 HOP, FIELD = 320, 400
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 CHUNK, CONTEXT = 20 * FPS, 1 * FPS  # frames: attention is quadratic in length, so long audio goes in pieces
+PUBLISHED = "facebook/wav2vec2-base-960h"
 WEIGHT_FILE = "model.safetensors"
 # The published checkpoint lacks the vector that masks time steps; it is used in training only.
 UNUSED = {"masked_spec_embed"}
@@ -60,14 +61,14 @@ class Wav2Vec2Encoder:
 
     def __init__(
         self,
-        model: str = "facebook/wav2vec2-base-960h",
+        model: str = PUBLISHED,
         layers: int = 12,
         resample: Literal["post", "pre"] = "post",
         device: str = "cpu",
     ) -> None:
         if resample not in ("post", "pre"):
             raise ValueError(f"encoders.audio.options.resample: must be post or pre, found {resample!r}")
-        folder = model_folder(model)
+        folder = model_folder(model, "wav2vec2-base-960h", PUBLISHED, "encoders.audio.options.model")
         self.network = load_network(folder).to(device)
         depth = self.network.config.num_hidden_layers
         if not 1 <= layers <= depth:
@@ -125,26 +126,6 @@ class Wav2Vec2Encoder:
         after = (SAMPLES_PER_FRAME / 2 - FIELD / 2) / HOP  # 0.375: how far a frame's centre lies past its first feature
         first, second = states.unflatten(0, (frames, 2)).unbind(1)
         return torch.lerp(first, second, after)
-
-
-def model_folder(model: str) -> Path:
-    """The local folder of a known repository, found or fetched, or of a folder given as such.
-
-    Raises:
-        MissingWeights: when a known model is nowhere and cannot be fetched.
-        ValueError: when ``model`` is neither a known repository nor a folder with a model in it.
-    """
-    for weights in WEIGHTS.values():
-        if weights.repository == model:
-            return locate(weights.name)
-    folder = Path(model).expanduser()
-    missing = [name for name in ("config.json", WEIGHT_FILE) if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(
-            f"encoders.audio.options.model: {model!r} is neither facebook/wav2vec2-base-960h nor a folder with a model "
-            f"in transformers' format ({' and '.join(missing)} not found in {folder.absolute()})"
-        )
-    return folder
 
 
 def load_network(folder: Path) -> Any:

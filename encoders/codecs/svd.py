@@ -17,7 +17,7 @@ from torch import Tensor
 
 from encoders.codecs.pixels import check_frames, from_signed, to_signed
 from encoders.protocols import Identity
-from encoders.weights import WrongWeights, locate, sha256_of
+from encoders.weights import WrongWeights, model_folder, sha256_of
 
 CHUNK, FADE = 16, 4  # frames decoded together, and how many of them the next chunk shares
 PIXELS_AT_ONCE = {"cpu": 512 * 512, "cuda": 8 * 512 * 512}  # a 512 px frame takes 0.7 GiB in float32
@@ -38,7 +38,7 @@ class SVDCodec:
     """
 
     def __init__(self, model: str = "svd", device: str = "cpu") -> None:
-        folder = model_folder(model)
+        folder = model_folder(model, "svd-vae", "svd", "encoders.codec.options.model")
         self.network = load_network(folder)
         self.device = torch.device(device)
         self.network.to(self.device)
@@ -94,25 +94,6 @@ def chunk_starts(frames: int) -> list[int]:
     if frames <= CHUNK:
         return [0]
     return [*range(0, frames - CHUNK, CHUNK - FADE), frames - CHUNK]
-
-
-def model_folder(model: str) -> Path:
-    """The local folder of the published weights, found or fetched, or of a folder given as such.
-
-    Raises:
-        MissingWeights: when the published weights are nowhere and cannot be fetched.
-        ValueError: when ``model`` is neither ``svd`` nor a folder with a model in it.
-    """
-    if model == "svd":
-        return locate("svd-vae")
-    folder = Path(model).expanduser()
-    missing = [name for name in ("config.json", WEIGHT_FILE) if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(
-            f"encoders.codec.options.model: {model!r} is neither svd nor a folder with an autoencoder in diffusers' "
-            f"format ({' and '.join(missing)} not found in {folder.absolute()})"
-        )
-    return folder
 
 
 def load_network(folder: Path) -> Any:

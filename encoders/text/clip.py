@@ -15,8 +15,9 @@ from torch.nn import functional as F
 
 from encoders.protocols import Identity
 from encoders.text.checks import require_fit
-from encoders.weights import WEIGHTS, WrongWeights, locate, sha256_of
+from encoders.weights import WrongWeights, model_folder, sha256_of
 
+PUBLISHED = "openai/clip-vit-large-patch14"
 WEIGHT_FILE = "model.safetensors"
 TEXTS_AT_ONCE = 64
 
@@ -36,8 +37,8 @@ class CLIPEncoder:
 
     pretrained = True
 
-    def __init__(self, model: str = "openai/clip-vit-large-patch14", device: str = "cpu") -> None:
-        folder = model_folder(model)
+    def __init__(self, model: str = PUBLISHED, device: str = "cpu") -> None:
+        folder = model_folder(model, "clip-vit-large-patch14", PUBLISHED, "encoders.text.options.model")
         self.tokenizer, self.network = load_network(folder)
         self.network.to(device)
         self.device = torch.device(device)
@@ -64,26 +65,6 @@ class CLIPEncoder:
             ).text_embeds
             parts.append(F.normalize(embedded.float(), dim=-1).cpu())
         return torch.cat(parts) if parts else torch.zeros(0, self.width)
-
-
-def model_folder(model: str) -> Path:
-    """The local folder of the known repository, found or fetched, or of a folder given as such.
-
-    Raises:
-        MissingWeights: when the known model is nowhere and cannot be fetched.
-        ValueError: when ``model`` is neither the known repository nor a folder with a model in it.
-    """
-    known = WEIGHTS["clip-vit-large-patch14"]
-    if model == known.repository:
-        return locate(known.name)
-    folder = Path(model).expanduser()
-    missing = [name for name in ("config.json", WEIGHT_FILE) if not (folder / name).is_file()]
-    if missing:
-        raise ValueError(
-            f"encoders.text.options.model: {model!r} is neither {known.repository} nor a folder with a model in "
-            f"transformers' format ({' and '.join(missing)} not found in {folder.absolute()})"
-        )
-    return folder
 
 
 def load_network(folder: Path) -> tuple[Any, Any]:
