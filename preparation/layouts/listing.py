@@ -71,8 +71,12 @@ def list_files(source: Path) -> Listing:
     Raises:
         LayoutError: when ``source`` is missing, is a file, or cannot be read.
     """
-    if not source.exists():
-        raise LayoutError(f"source={source}: no such folder; give the folder that holds the videos")
+    try:
+        source.stat()
+    except FileNotFoundError:
+        raise LayoutError(f"source={source}: no such folder; give the folder that holds the videos") from None
+    except OSError as error:
+        raise LayoutError(f"source={source}: cannot be read ({error.strerror}); check its rights") from error
     if not source.is_dir():
         raise LayoutError(f"source={source}: is a file; give the folder that holds it")
     listing = Listing()

@@ -168,4 +168,4 @@ def test_staged_batches_equal_those_in_place(folder, tmp_path_factory):
     there = [batch["lip"].sum().item() for batch in data(folder).train_dataloader()]
     piped = data(f"pipe:cat {folder}/{{name}}", stage_to=str(stage), workers=2)
     assert [batch["lip"].sum().item() for batch in piped.train_dataloader()] == there
-    assert list(stage.glob("*/*.tar"))
+    assert list(stage.glob("*/*/*.tar"))
