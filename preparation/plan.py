@@ -26,6 +26,7 @@ from preparation.writer import write_atomically
 PLAN_SCHEMA = 1
 PARTS_FOLDER = "parts"
 PLAN_NAME = "plan.json"
+PIECE = "---"  # before a piece's number; no key of a whole clip ends so, as it would in talk.mp4 beside talk_000.mp4
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]
     ends: list[float | None] = [*marks[1:], clip.end]
     return [
         (
-            replace(clip, key=f"{clip.key}_{piece:03d}", name=f"{clip.name}[{piece}]", start=start, end=stop),
+            replace(clip, key=f"{clip.key}{PIECE}{piece:03d}", name=f"{clip.name}[{piece}]", start=start, end=stop),
             (end if stop is None else stop) - start,
         )
         for piece, (start, stop) in enumerate(zip(marks, ends, strict=True))
@@ -222,7 +223,7 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
     paths = {clip.key: (clip.path, clip.audio, clip.factors) for clip in clips}
 
     def moved(piece: ClipSource) -> ClipSource:
-        path, audio, factors = paths.get(piece.key) or paths[piece.key.rpartition("_")[0]]
+        path, audio, factors = paths.get(piece.key) or paths[piece.key.rpartition(PIECE)[0]]
         return replace(piece, path=path, audio=audio, factors=factors)
 
     shards = (PlannedShard(shard.name, tuple(map(moved, shard.clips))) for shard in plan.shards)

@@ -1,5 +1,6 @@
 """The plan depends on sources and settings alone, loses nothing, and cuts long clips into equal pieces."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from configs.schema import DatasetConfig, PrepareConfig
 from datamodules.schema import Dimensions, ShardError
 from media import VideoWriter
 from preparation.clips import ClipSource, Reason
+from preparation.layouts import find_clips
 from preparation.plan import continued, make_plan, read_plan, write_plan
 
 DIMENSIONS = Dimensions(48, 16, 4, 80, 12, 13)
@@ -72,6 +74,17 @@ def test_no_clip_is_lost_and_the_order_found_does_not_matter(videos):
     assert plan.shards == again.shards
     assert {clip.path for clip in pieces(plan)} == {clip.path for clip in clips}
     assert len({clip.key for clip in pieces(plan)}) == len(pieces(plan)) == 5 * (1 + 2 + 3)
+
+
+def test_a_piece_never_takes_the_key_of_another_clip(videos, tmp_path):
+    (tmp_path / "parts").mkdir()
+    for name, seconds in (("talk.mp4", 11), ("talk_000.mp4", 1), ("talk-000.mp4", 1), ("talk---000.mp4", 1)):
+        shutil.copy(videos / f"{seconds}.mp4", tmp_path / name)
+    clips = find_clips(DatasetConfig(name="folder", split="train"), tmp_path).clips
+    plan = make_plan(config(), clips, DIMENSIONS)
+    keys = [clip.key for clip in pieces(plan)]
+    assert len(keys) == len(set(keys)) == 3 + 3
+    assert continued(plan, config(), clips, tmp_path).shards == plan.shards
 
 
 def test_a_broken_file_stays_in_the_plan_with_its_reason(tmp_path):
