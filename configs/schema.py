@@ -295,11 +295,12 @@ class EvaluateConfig:
 def register() -> None:
     """Puts the schemas where Hydra's defaults lists find them."""
     from configs.emotion import EmotionModelConfig  # built on the schemas here
-    from configs.training import TrainConfig, VAIDConfig
+    from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
     store = ConfigStore.instance()
     store.store(name="prepare_schema", node=PrepareConfig)
     store.store(name="train_schema", node=TrainConfig)
     store.store(group="model", name="vaid_schema", node=VAIDConfig)
+    store.store(group="model", name="ethd_schema", node=EthdConfig)
     store.store(group="model", name="emotion_schema", node=EmotionModelConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
