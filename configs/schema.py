@@ -295,6 +295,7 @@ class EvaluateConfig:
 def register() -> None:
     """Puts the schemas where Hydra's defaults lists find them."""
     from configs.emotion import EmotionModelConfig  # built on the schemas here
+    from configs.generate import ExportConfig, GenerateConfig
     from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
     store = ConfigStore.instance()
@@ -304,3 +305,5 @@ def register() -> None:
     store.store(group="model", name="ethd_schema", node=EthdConfig)
     store.store(group="model", name="emotion_schema", node=EmotionModelConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="generate_schema", node=GenerateConfig)
+    store.store(name="export_schema", node=ExportConfig)

@@ -84,9 +84,7 @@ class ExpressionReader:
     def _measure(self, frames: Iterable[np.ndarray], path: Path) -> tuple[Tensor, tuple[str, ...]]:
         """Goes through the frames twice, so that they never stand in memory at their full size."""
         try:
-            track, (left, top, side), several = locate_face(
-                self.detector, frames, path, self.face, self.frame_size
-            )
+            track, (left, top, side), several = locate_face(self.detector, frames, path, self.face, self.frame_size)
         except Rejected as rejected:
             raise ExpressionError(f"{path}: {rejected.detail}") from rejected
         crops = np.stack(list(crop_frames(frames, (left, top, side), self.frame_size)))

@@ -1,7 +1,7 @@
 """The export: one safetensors file with everything generation needs of a trained ETHD.
 
-It holds the averaged weights, the V-AID that drove them with its statistics, how latents are scaled, which encoders made
-the data, and, where an emotion run was given, its label table and text mapping. Optimizer states stay behind.
+It holds the averaged weights, the V-AID that drove them with its statistics, how latents are scaled, which encoders
+made the data, and, where an emotion run was given, its label table and text mapping. Optimizer states stay behind.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
-from yaml import YAMLError
 
 from encoders.checkpoints import WrongWeights, sha256_of
 from encoders.protocols import Identity, TextEncoder
 from lightning_modules.checkpoints import CARD, CheckpointError, checkpoint_file, read_checkpoint
 from lightning_modules.emotion.module import TABLE_FILE, TEXT_FILE
-from lightning_modules.emotion.table import TABLE_KIND, TABLE_VERSION, WRITTEN_BY, EmotionTable, require_same_motion
+from lightning_modules.emotion.table import TABLE_KIND, WRITTEN_BY, EmotionTable, require_same_motion
 from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_KIND, TextEmotion
 from lightning_modules.ethd.ethd import Ethd
 from lightning_modules.ethd.module import STAGE, EthdCard, build_ethd, weights_of
@@ -102,7 +101,7 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
             f"{vaid_file}: is not the V-AID {file} was trained with (sha256 {sha256_of(vaid_file)[:12]}..., expected "
             f"{card.vaid_sha256[:12]}...); name that one with vaid=FILE"
         )
-    table, text = (None, None) if emotion is None else _emotion_parts(Path(emotion), card.encoders["motion"])
+    table, text = (None, None) if emotion is None else emotion_parts(emotion, card.encoders["motion"])
     heard = load_vaid(vaid_file, card.encoders)
     header = {
         "version": VERSION,
@@ -136,7 +135,8 @@ def load_artifact(run: str | Path) -> Artifact:
         run: a run directory that was exported, or the file.
 
     Raises:
-        CheckpointError: when there is no such run, it is of another stage or was not exported, or a checkpoint is named.
+        CheckpointError: when there is no such run, it is of another stage or was not exported, or for
+            a checkpoint.
         WrongWeights: when the file is damaged, something else, or of a newer version.
     """
     path = export_file(run)
@@ -168,7 +168,8 @@ def export_file(run: str | Path) -> Path:
     """The export of a run directory; a file is taken as it is.
 
     Raises:
-        CheckpointError: when there is no such run, it is of another stage or was not exported, or a checkpoint is named.
+        CheckpointError: when there is no such run, it is of another stage or was not exported, or for
+            a checkpoint.
     """
     path = Path(run)
     if path.is_dir():
@@ -190,8 +191,14 @@ def export_file(run: str | Path) -> Path:
     return path
 
 
-def _emotion_parts(run: Path, motion: Identity) -> tuple[EmotionTable, Parts | None]:
-    """Table and text mapping of an emotion run, held against the motion encoder."""
+def emotion_parts(run: str | Path, motion: Identity) -> tuple[EmotionTable, Parts | None]:
+    """Label table of an emotion run, and header and tensors of its text mapping where it has one.
+
+    Raises:
+        CheckpointError: when there is no such run.
+        WrongWeights: for files that are missing, damaged, or of another motion encoder.
+    """
+    run = Path(run)
     if not run.is_dir():
         raise CheckpointError(f"emotion={run}: no such run; {WRITTEN_BY} writes run directories under outputs/emotion/")
     table = EmotionTable.load(run / TABLE_FILE, motion)
@@ -212,8 +219,8 @@ def _run_folder(checkpoint: Path) -> Path:
 def _stage_of(run: Path) -> str | None:
     """The stage a run directory's configuration names."""
     try:
-        return str(OmegaConf.load(run / "config.yaml")["stage"])
-    except (OSError, KeyError, TypeError, OmegaConfBaseException, YAMLError):
+        return str(OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))["stage"])  # type: ignore[index, call-overload]
+    except (OSError, KeyError, TypeError, ValueError, OmegaConfBaseException):
         return None
 
 
