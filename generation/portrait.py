@@ -74,8 +74,11 @@ def read_portrait(
     try:
         track, crop, several = locate_face(detector, [picture], path, replace(face, max_several=1.0), frame_size)
     except Rejected as rejected:
-        raise GenerationError(f"portrait={path}: {rejected.detail}") from rejected
-    frame, x_ref = (next(crop_frames([picture], crop, side)) for side in (frame_size, PORTRAIT_SIZE))
+        # The key of preparation, as it is called here.
+        detail = rejected.detail.replace("encoders.landmarks.name=", "landmarks=")
+        raise GenerationError(f"portrait={path}: {detail}") from rejected
+    # Copies, since what Pillow gives may not be written to, at which torch takes offence.
+    frame, x_ref = (next(crop_frames([picture], crop, side)).copy() for side in (frame_size, PORTRAIT_SIZE))
     left, top, side = crop
     inside = track.cropped(left, top, frame_size / side)
     try:

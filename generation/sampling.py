@@ -23,7 +23,7 @@ from generation.errors import GenerationError
 from lightning_modules.ethd.ethd import Drive, Ethd
 from lightning_modules.ethd.module import EthdCard
 
-RESTORED_AT_ONCE = 64  # frames
+RESTORED_AT_ONCE = 16  # frames
 
 
 @dataclass(frozen=True)

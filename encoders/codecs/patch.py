@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from encoders.codecs.pixels import check_frames, from_signed, to_signed
 from encoders.protocols import Identity
 
-CHUNK = 64  # frames of a piece of a streamed video
+CHUNK = 16  # frames of a piece of a streamed video
 
 
 class PatchCodec:
