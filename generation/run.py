@@ -145,7 +145,8 @@ def _make_all(talker: Talker, cases: Sequence[Case], console: Console) -> int:
             except Exception as error:
                 failed += 1
                 known = isinstance(error, OF_ONE_CASE)
-                console.print(f"[red]failed[/] {escape(f'{case.output}: {error if known else _unknown(error)}')}")
+                told = f"{case.output}: {error if known else _unknown(error)}"
+                console.print(f"[red]failed[/] {escape(told)}", soft_wrap=True)
             bars.advance(whole)
     return failed
 
