@@ -35,7 +35,7 @@ from lightning_modules.emotion.sources import EmotionSource
 from lightning_modules.emotion.text_mapping import TextEmotion
 from lightning_modules.ethd.artifact import Artifact, emotion_parts, load_artifact
 from lightning_modules.ethd.ethd import Drive
-from lightning_modules.vaid.module import load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.vaid import VAID
 from media import VideoWriter
 from preparation.encoders import Encoders

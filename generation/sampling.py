@@ -20,8 +20,8 @@ from diffusion.velocity import VelocityDenoiser
 from diffusion.windows import window_starts
 from encoders.protocols import LatentCodec
 from generation.errors import GenerationError
+from lightning_modules.ethd.checkpoint import EthdCard
 from lightning_modules.ethd.ethd import Drive, Ethd
-from lightning_modules.ethd.module import EthdCard
 
 RESTORED_AT_ONCE = 16  # frames
 

@@ -1,5 +1,6 @@
 """generate.py and the export as people run them: through the shell, with odd paths, and with what they get wrong."""
 
+import runpy
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,21 @@ def run(script, *typed) -> subprocess.CompletedProcess:
     return subprocess.run(command(script, *typed), cwd=ROOT, capture_output=True, text=True, timeout=250)
 
 
+@pytest.fixture
+def main(monkeypatch, capsys, tmp_path):
+    """Runs a script's main part in this process, where torch is loaded already; its status and all it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(script, *typed):
+        monkeypatch.setattr("sys.argv", [f"{script}.py", *map(str, typed)])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
+        told = capsys.readouterr()
+        return left.value.code or 0, told.out + told.err
+
+    return call
+
+
 @pytest.fixture(scope="module")
 def odd(runs, files, tmp_path_factory):  # noqa: F811
     """Everything under a name full of special characters."""
@@ -38,16 +54,15 @@ def odd(runs, files, tmp_path_factory):  # noqa: F811
     return folder
 
 
-def test_export_then_a_video_despite_odd_names(odd, runs):  # noqa: F811
+def test_export_then_a_video_despite_odd_names(odd, main):
     typed = (f"portrait={odd / 'face.png'}", f"speech={odd / 'voice.wav'}", f"output={odd / 'new' / 'out, a.mp4'}")
-    told = run("generate", *typed, f"ethd={odd / 'run'}")
-    assert told.returncode == 1
-    assert f"was not exported yet; run: python train.py task=export run={odd / 'run'}" in told.stderr
-    assert len(told.stderr.strip().splitlines()) == 1
-
-    told = run("train", "task=export", f"run={odd / 'run'}")
-    assert (told.returncode, told.stderr) == (0, "")
-    assert str(odd / "run" / "export" / "ethd.safetensors") in told.stdout
+    status, told = main("generate", *typed, f"ethd={odd / 'run'}")
+    assert status == 1
+    assert f"was not exported yet; run: python train.py task=export run={odd / 'run'}" in told
+    assert len(told.strip().splitlines()) == 1
+    status, told = main("train", "task=export", f"run={odd / 'run'}")
+    assert status == 0
+    assert str(odd / "run" / "export" / "ethd.safetensors") in told
 
     told = run("generate", *typed, f"ethd={odd / 'run'}", "steps=1", "device=cpu")
     assert told.returncode == 0, told.stderr
@@ -71,17 +86,22 @@ def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):  # noqa: F811
     assert [file.name for file in tmp_path.iterdir()] == ["long.wav"]
 
 
-def test_what_is_wrong_is_said_in_one_line():
-    told = run("generate", "portrait=a.png", "speach=v.wav", "output=o.mp4", "ethd=run")
-    assert told.returncode == 2
-    assert "there is no key 'speach'; did you mean speech" in told.stderr
-    assert len(told.stderr.strip().splitlines()) == 1
-    told = run("train", "task=export")
-    assert told.returncode == 2
-    assert "no value for run" in told.stderr
-    told = run("train", "task=export", "run=nowhere")
-    assert (told.returncode, told.stderr.strip().splitlines()[1:]) == (1, [])
-    assert "nowhere: no such run or checkpoint" in told.stderr
+@pytest.mark.parametrize(
+    ("script", "typed", "status", "words"),
+    [
+        ("generate", ["portrait=a", "speach=v", "output=o.mp4", "ethd=run"], 2, "no key 'speach'; did you mean speech"),
+        ("generate", ["portrait=a", "speech=v", "output=o.mp4"], 2, "no value for ethd"),
+        ("generate", ["portrait=a", "speech=v", "output=o.mov", "ethd=run"], 2, "videos are written as .mp4"),
+        ("generate", ["portrait=a", "speech=v", "output=o.mp4", "ethd=nowhere"], 1, "nowhere: no such run"),
+        ("train", ["task=export"], 2, "no value for run"),
+        ("train", ["task=export", "run=nowhere"], 1, "nowhere: no such run or checkpoint"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(main, script, typed, status, words):
+    found, told = main(script, *typed)
+    assert found == status
+    assert words in told
+    assert len(told.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -112,8 +132,8 @@ def test_a_wrong_configuration_names_its_key(typed, words):
     assert words in str(caught.value)
 
 
-def test_help_names_the_commonest_commands():
-    for script, typed in (("generate", ()), ("train", ("task=export",))):
-        told = run(script, *typed, "--help")
-        assert told.returncode == 0
-        assert f"python {script}.py" in told.stdout
+@pytest.mark.parametrize(("script", "typed"), [("generate", []), ("train", ["task=export"])])
+def test_help_names_the_commonest_commands(main, script, typed):
+    status, told = main(script, *typed, "--help")
+    assert status == 0
+    assert f"python {script}.py" in told

@@ -33,7 +33,8 @@ from lightning_modules.ethd.checkpoint import EthdCard
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.ethd.svd_weights import load_svd
-from lightning_modules.vaid.module import VAIDModule, load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
+from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
 
 log = logging.getLogger(__name__)

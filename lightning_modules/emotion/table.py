@@ -9,20 +9,22 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from datamodules.modules import ShardDataModule
 from datamodules.splits.clip_names import EMOTIONS
 from encoders.checkpoints import WrongWeights
 from encoders.protocols import Identity
 from lightning_modules.emotion.lexicon import LEXICON, all_words
 from lightning_modules.tensor_files import read_file, write_file
 
+if TYPE_CHECKING:
+    from datamodules.modules import ShardDataModule  # brings Lightning, which generation does without
+
 LEVELS = (1, 2, 3)
-TABLE_KIND, TABLE_VERSION = "emotion_table", 1
+TABLE_KIND, TABLE_VERSION, TABLE_FILE = "emotion_table", 1, "emotion_table.safetensors"
 WRITTEN_BY = "train.py experiment=emotion/..."
 Cell = tuple[str, int]
 

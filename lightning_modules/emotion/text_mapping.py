@@ -25,7 +25,7 @@ from lightning_modules.emotion.phrases import is_form_of, known_entries, telling
 from lightning_modules.emotion.table import WRITTEN_BY, require_same_motion
 from lightning_modules.tensor_files import read_file, write_file
 
-TEXT_KIND, MAPPING_VERSION = "emotion_text", 1
+TEXT_KIND, MAPPING_VERSION, TEXT_FILE = "emotion_text", 1, "emotion_text.safetensors"
 
 
 class TextMapping(nn.Module):

@@ -19,13 +19,12 @@ from torch import Tensor
 from encoders.checkpoints import WrongWeights, sha256_of
 from encoders.protocols import Identity, TextEncoder
 from lightning_modules.checkpoints import CARD, CheckpointError, checkpoint_file, read_checkpoint
-from lightning_modules.emotion.module import TABLE_FILE, TEXT_FILE
-from lightning_modules.emotion.table import TABLE_KIND, WRITTEN_BY, EmotionTable, require_same_motion
-from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_KIND, TextEmotion
+from lightning_modules.emotion.table import TABLE_FILE, TABLE_KIND, WRITTEN_BY, EmotionTable, require_same_motion
+from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_FILE, TEXT_KIND, TextEmotion
+from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, weights_of
 from lightning_modules.ethd.ethd import Ethd
-from lightning_modules.ethd.module import STAGE, EthdCard, build_ethd, weights_of
 from lightning_modules.tensor_files import read_file, write_file
-from lightning_modules.vaid.module import load_vaid, vaid_config
+from lightning_modules.vaid.checkpoint import load_vaid, vaid_config
 from lightning_modules.vaid.vaid import VAID
 
 KIND, VERSION = "emotivetalk_export", 1

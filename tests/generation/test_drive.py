@@ -11,7 +11,7 @@ from generation.errors import GenerationError
 from generation.portrait import read_portrait
 from lightning_modules.emotion.sources import ResolvedEmotion
 from lightning_modules.ethd.artifact import load_artifact
-from lightning_modules.vaid.module import load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
 
 FRAMES = 12
 

@@ -13,8 +13,8 @@ from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig
 from datamodules.schema import LatentStatistics
 from encoders.checkpoints import sha256_of
 from lightning_modules.checkpoints import CARD
+from lightning_modules.ethd.checkpoint import EMA, EthdCard, build_ethd, with_overlap
 from lightning_modules.ethd.latents import latent_scale
-from lightning_modules.ethd.module import EMA, EthdCard, build_ethd, with_overlap
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import MotionStatistics
 from preparation.encoders import Encoders

@@ -9,11 +9,11 @@ from safetensors import safe_open
 from encoders.checkpoints import WrongWeights
 from encoders.text.ngram import NgramEncoder
 from lightning_modules.checkpoints import CheckpointError
-from lightning_modules.emotion.module import TABLE_FILE, TEXT_FILE
-from lightning_modules.emotion.text_mapping import TextEmotion, TextMapping
+from lightning_modules.emotion.table import TABLE_FILE
+from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping
 from lightning_modules.ethd.artifact import EXPORT, KIND, export, load_artifact
-from lightning_modules.ethd.module import load_ethd
-from lightning_modules.vaid.module import load_vaid
+from lightning_modules.ethd.checkpoint import load_ethd
+from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers.emotion import synthetic_table
 from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
 
