@@ -12,6 +12,7 @@ from torch import nn
 
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, git_blob_of, locate, sha256_of
 from evaluation.pairs import EvaluationError, Missing
+from metrics.networks.standin import load_stand_in as read_stand_in
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -89,6 +90,39 @@ def load(
     except (WeightsError, ValueError, OSError) as error:
         raise NotComputed(str(error)) from error
     return Loaded(network, describe(name, path, title, chosen=file is not None, stand_in=stand_in))
+
+
+def load_stand_in(
+    metric: str, kind: str, file: str | None, device: torch.device, expected: type[Network]
+) -> Loaded[Network]:
+    """Builds a stand-in from the file that train.py wrote.
+
+    Args:
+        metric: whose configuration names the file.
+        kind: sync, image, video or expression.
+        file: the file.
+        device: where it shall run.
+        expected: the network's class.
+
+    Raises:
+        NotComputed: if the file is not named, or is something else.
+    """
+    if file is None:
+        raise NotComputed(
+            f"needs {metric}.weights=FILE: the standin_{kind}.safetensors that python train.py "
+            f"experiment=standin/{kind} writes"
+        )
+    try:
+        network, card = read_stand_in(Path(file), kind)
+    except (ValueError, OSError) as error:
+        raise NotComputed(str(error)) from error
+    assert isinstance(network, expected)
+    title = f"stand-in for {kind}, trained on {card.speakers} speakers of {card.dataset}"
+    note = (
+        f"{Path(file).name} stands in for the metric's own network (it was trained on {card.clips} clips of "
+        f"{card.speakers} speakers of {card.dataset}): compare its values only with its own"
+    )
+    return Loaded(network.to(device), Source(title, Path(file).name, sha256_of(Path(file)), official=False, note=note))
 
 
 def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = False) -> Source:

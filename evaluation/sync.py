@@ -14,13 +14,15 @@ import numpy as np
 import torch
 
 from configs.schema import SyncConfig
+from encoders.landmarks.boxes import face_boxes
 from encoders.landmarks.following import box_of
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from encoders.landmarks.sidecar import SidecarDetector
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.clips import Clip, Side, cut_panel
 from evaluation.features import Unusable
-from evaluation.landmarks import located
-from evaluation.networks import NotComputed, Source, describe, load
+from evaluation.landmarks import SidecarLandmarks, located
+from evaluation.networks import NotComputed, Source, describe, load, load_stand_in
 from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Interval, Value
 from media import FrameReader, MediaError, VideoWriter, read_sound
@@ -34,6 +36,10 @@ from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip,
 SHIFT = 3  # frames by which the self-check moves the sound
 CONFIRMED = 0.9  # share of the reference videos in which that must be found
 Z = 1.96  # of a 95 % interval
+FACTORS = (
+    ".factors.npz"  # the file of true factors that lies beside a synthetic speaker's video, and beside no real one
+)
+Faces = Callable[[Sequence[np.ndarray], Path], list[np.ndarray]]
 
 
 class SyncScorer:
@@ -50,10 +56,14 @@ class SyncScorer:
 
     def __init__(self, config: SyncConfig, device: torch.device) -> None:
         self.config = config
-        syncnet = load("syncnet", config.weights, "SyncNet", SyncNet, device)
+        syncnet = (
+            load_stand_in("sync", "sync", config.weights, device, SyncNet)
+            if config.network == "standin"
+            else load("syncnet", config.weights, "SyncNet", SyncNet, device)
+        )
         self.network = syncnet.network
-        self.detector, detector = _detector(config, device)
-        self.sources = (syncnet.source, detector)
+        self.faces, detector = _faces(config, device)
+        self.sources = (syncnet.source, *detector)
         self.official = all(source.official for source in self.sources) and config.mode == "reference"
         self.ffmpeg = _ffmpeg(config) if config.mode == "reference" else None
         self.protocol: dict[str, object] = {
@@ -69,6 +79,8 @@ class SyncScorer:
 
     def title(self, name: str) -> str:
         """What a value may be called."""
+        if self.config.network == "standin":
+            return f"{name} stand-in (small trained network)"
         if self.config.mode == "fast":
             return f"{name} fast (not comparable)"
         return name if self.official else f"{name} stand-in (unofficial networks)"
@@ -81,6 +93,7 @@ class SyncScorer:
             "panel": side.panel,
             "networks": [source.sha256 for source in self.sources],
             "protocol": self.protocol,
+            **(SidecarLandmarks().key(side.path) if self.config.detector == "sidecar" else {}),
         }
 
     def score(self, side: Side) -> Arrays:
@@ -101,7 +114,7 @@ class SyncScorer:
             lip = self.network.lip(longest.frames[: windows + WINDOW_FRAMES - 1])
             moved = shifted_scores(lip, longest.samples, self.network, SHIFT)
             return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:  # a landmark file's error among them
             if isinstance(error, MediaError):
                 raise
             raise Unusable(str(error)) from error
@@ -111,11 +124,12 @@ class SyncScorer:
         if self.ffmpeg is None:
             frames = [cut_panel(frame, side.panel) for frame in FrameReader(side.path, fps=FPS)]
             sound = (read_sound(side.path, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
-            return tracks_in_memory(frames, sound, [self.detector(frame) for frame in frames], *limits)
+            return tracks_in_memory(frames, sound, self.faces(frames, side.path), *limits)
         with tempfile.TemporaryDirectory(prefix="emotivetalk-sync-") as folder:
             work = Path(folder)
             video = _panel_alone(side, work / "panel.mp4") if side.panel else side.path.absolute()
-            return reference_tracks(video, work / "steps", self.detector, self.ffmpeg, *limits)
+            alone: Detector = lambda frame: self.faces([frame], side.path)[0]  # noqa: E731
+            return reference_tracks(video, work / "steps", alone, self.ffmpeg, *limits)
 
 
 def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shift: int) -> SyncScores:
@@ -180,6 +194,15 @@ def sync_values(
             f"self-check failed: sound moved by {SHIFT} frames was found in {check['found']} of {check['videos']} "
             "reference videos; these Sync values are uninformative"
         )
+    extra: dict[str, object] = {"self_check": check}
+    if scorer.config.network == "standin":
+        real_videos = sum(not clip.reference.path.with_suffix(FACTORS).exists() for clip in clips)
+        extra["informative"] = not real_videos and bool(check["passed"])
+        if real_videos:
+            notes.append(
+                f"uninformative: {real_videos} of {len(clips)} reference videos are not synthetic speakers (no "
+                f"X{FACTORS} beside them), and the stand-in for SyncNet has seen no others"
+            )
     values = []
     for name, field, better in (("sync_c", "confidence", "higher"), ("sync_d", "distance", "lower")):
         mean = _mean(scorer, generated)[name]
@@ -187,7 +210,8 @@ def sync_values(
         values.append(
             Value(
                 name=name,
-                title=scorer.title("Sync-C" if name == "sync_c" else "Sync-D"),
+                title=scorer.title("Sync-C" if name == "sync_c" else "Sync-D")
+                + ("" if extra.get("informative", True) else ", uninformative"),
                 value=mean,
                 better=better,
                 official=scorer.official,
@@ -199,7 +223,7 @@ def sync_values(
                 unit="windows of five frames",
                 interval=_interval([float(row[field]) for row in generated.values()], mean, bootstrap),
                 warnings=tuple(notes),
-                extra={"ground_truth": truth, "self_check": check},
+                extra={"ground_truth": truth, **extra},
             )
         )
     per_clip: ClipValues = {
@@ -208,18 +232,35 @@ def sync_values(
     return values, missing, {name: rows for name, rows in per_clip.items() if rows}
 
 
-def _detector(config: SyncConfig, device: torch.device) -> tuple[Detector, Source]:
+def _faces(config: SyncConfig, device: torch.device) -> tuple[Faces, tuple[Source, ...]]:
+    """Boxes (K, >= 4) of the faces in each of a video's frames, and the networks behind them."""
+    if config.detector == "sidecar":
+        return sidecar_boxes, ()
     if config.detector == "s3fd":
         s3fd = load("s3fd", config.detector_weights, "S3FD", S3FDNet, device)
-        return (lambda frame: detect_faces(frame, s3fd.network)), s3fd.source
+        return (lambda frames, _: [detect_faces(frame, s3fd.network) for frame in frames]), (s3fd.source,)
     path = located("face_landmarker")
     mediapipe = MediaPipeDetector()
 
-    def boxes(frame: np.ndarray) -> np.ndarray:
-        found = [box_of(face) for face in mediapipe.detect(frame)]
-        return np.array(found, np.float64).reshape(-1, 4)
+    def boxes(frames: Sequence[np.ndarray], video: Path) -> list[np.ndarray]:
+        found = ([box_of(face) for face in mediapipe.detect(frame)] for frame in frames)
+        return [np.array(one, np.float64).reshape(-1, 4) for one in found]
 
-    return boxes, describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False, stand_in=True)
+    return boxes, (describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False, stand_in=True),)
+
+
+def sidecar_boxes(frames: Sequence[np.ndarray], video: Path) -> list[np.ndarray]:
+    """The speaker's face in each frame, (1, 4) or (0, 4), as wide as the boxes in our shards.
+
+    Raises:
+        LandmarkFileError: if there is no landmark file beside the video, or it is damaged.
+    """
+    faces = SidecarDetector().track(frames, video).faces
+    size = frames[0].shape[1], frames[0].shape[0]
+    return [
+        np.zeros((0, 4)) if face is None else face_boxes(face.landmarks[None], "ibug68", size=size)[:, 1].astype(float)
+        for face in faces
+    ]
 
 
 def _ffmpeg(config: SyncConfig) -> FFmpeg:

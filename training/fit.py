@@ -24,6 +24,7 @@ from datamodules.mixture import datamodule
 from datamodules.modules import ShardDataModule
 from datamodules.schema import ShardError
 from lightning_modules.emotion.module import EmotionModule, build_emotion
+from lightning_modules.standin.module import StandInModule, build_stand_in
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
 
@@ -80,9 +81,15 @@ def build_emotion_module(config: TrainConfig, data: ShardDataModule) -> EmotionM
     return build_emotion(config.model, data, config.trainer.max_steps, config.seed, "cuda" if on_gpu else "cpu")
 
 
+def build_stand_in_module(config: TrainConfig, data: ShardDataModule) -> StandInModule:
+    """A stand-in for one of the metrics' networks."""
+    return build_stand_in(config.model, data, config.trainer.max_steps, config.seed)
+
+
 BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] = {
     "vaid": build_vaid,
     "emotion": build_emotion_module,
+    "standin": build_stand_in_module,
 }
 
 
