@@ -140,14 +140,14 @@ def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = F
     return Source(title, path.name, sha256, official, note)
 
 
-def device_of(name: str) -> torch.device:
-    """The device a configuration names.
+def device_of(name: str, local: int = 0) -> torch.device:
+    """The device a configuration names; of several GPUs the one of that number.
 
     Raises:
         EvaluationError: if it is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise EvaluationError("device=cuda: PyTorch finds no GPU here; use device=cpu")
-    return torch.device(name)
+    return torch.device(name, local % torch.cuda.device_count()) if name == "cuda" else torch.device(name)

@@ -8,27 +8,23 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from configs.schema import SyncConfig
-from encoders.landmarks.boxes import face_boxes
-from encoders.landmarks.following import box_of
-from encoders.landmarks.mediapipe_detector import MediaPipeDetector
-from encoders.landmarks.sidecar import SidecarDetector
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.clips import Clip, Side, cut_panel
+from evaluation.faces import faces_for
 from evaluation.features import Unusable
-from evaluation.landmarks import SidecarLandmarks, located
-from evaluation.networks import NotComputed, Source, describe, load, load_stand_in
+from evaluation.landmarks import SidecarLandmarks
+from evaluation.networks import NotComputed, load, load_stand_in
 from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Interval, Value
 from media import FrameReader, MediaError, VideoWriter, read_sound
-from metrics.functional.face_detection import detect_faces
 from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
-from metrics.networks.s3fd import S3FDNet
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
 from metrics.sync import SyncConfidenceDistance
 from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip, reference_tracks, tracks_in_memory
@@ -36,10 +32,7 @@ from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip,
 SHIFT = 3  # frames by which the self-check moves the sound
 CONFIRMED = 0.9  # share of the reference videos in which that must be found
 Z = 1.96  # of a 95 % interval
-FACTORS = (
-    ".factors.npz"  # the file of true factors that lies beside a synthetic speaker's video, and beside no real one
-)
-Faces = Callable[[Sequence[np.ndarray], Path], list[np.ndarray]]
+FACTORS = ".factors.npz"  # true factors lie beside the video of a synthetic speaker, and of no real one
 
 
 class SyncScorer:
@@ -62,7 +55,7 @@ class SyncScorer:
             else load("syncnet", config.weights, "SyncNet", SyncNet, device)
         )
         self.network = syncnet.network
-        self.faces, detector = _faces(config, device)
+        self.faces, detector = faces_for(config, device)
         self.sources = (syncnet.source, *detector)
         self.official = all(source.official for source in self.sources) and config.mode == "reference"
         self.ffmpeg = _ffmpeg(config) if config.mode == "reference" else None
@@ -95,6 +88,10 @@ class SyncScorer:
             "protocol": self.protocol,
             **(SidecarLandmarks().key(side.path) if self.config.detector == "sidecar" else {}),
         }
+
+    def fetch(self, side: Side, store: FeatureStore) -> Arrays:
+        """What ``score`` gives, from the store or made and kept there; raises as it does."""
+        return store.fetch(self.key(side), lambda: self.score(side))
 
     def score(self, side: Side) -> Arrays:
         """Sync-C, Sync-D, offset, windows, and the offset found when the sound is moved; windows is 0 without a track.
@@ -149,6 +146,20 @@ def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shi
     return sync_scores(sync_distances(lip[:windows], network.audio(audio_windows(samples, windows))))
 
 
+def prepare_sync(
+    scorer: SyncScorer,
+    clips: Sequence[Clip],
+    stores: tuple[FeatureStore, FeatureStore],
+    progress: Callable[[int], object],
+) -> None:
+    """Puts the scores of some clips into the stores, where ``sync_values`` will find them."""
+    for clip in clips:
+        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+            with suppress(Unusable, MediaError):
+                scorer.fetch(side, store)
+            progress(side.frames)
+
+
 def sync_values(
     scorer: SyncScorer,
     clips: Sequence[Clip],
@@ -175,7 +186,7 @@ def sync_values(
     for clip in clips:
         for side, store in zip((clip.reference, clip.generated), stores, strict=True):
             try:
-                found = store.fetch(scorer.key(side), lambda side=side: scorer.score(side))  # type: ignore[misc]
+                found = scorer.fetch(side, store)
                 if not int(found["windows"]):
                     raise Unusable(_no_track(scorer.config))
                 scores[side.name][clip.name] = found
@@ -232,37 +243,6 @@ def sync_values(
     return values, missing, {name: rows for name, rows in per_clip.items() if rows}
 
 
-def _faces(config: SyncConfig, device: torch.device) -> tuple[Faces, tuple[Source, ...]]:
-    """Boxes (K, >= 4) of the faces in each of a video's frames, and the networks behind them."""
-    if config.detector == "sidecar":
-        return sidecar_boxes, ()
-    if config.detector == "s3fd":
-        s3fd = load("s3fd", config.detector_weights, "S3FD", S3FDNet, device)
-        return (lambda frames, _: [detect_faces(frame, s3fd.network) for frame in frames]), (s3fd.source,)
-    path = located("face_landmarker")
-    mediapipe = MediaPipeDetector()
-
-    def boxes(frames: Sequence[np.ndarray], video: Path) -> list[np.ndarray]:
-        found = ([box_of(face) for face in mediapipe.detect(frame)] for frame in frames)
-        return [np.array(one, np.float64).reshape(-1, 4) for one in found]
-
-    return boxes, (describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False, stand_in=True),)
-
-
-def sidecar_boxes(frames: Sequence[np.ndarray], video: Path) -> list[np.ndarray]:
-    """The speaker's face in each frame, (1, 4) or (0, 4), as wide as the boxes in our shards.
-
-    Raises:
-        LandmarkFileError: if there is no landmark file beside the video, or it is damaged.
-    """
-    faces = SidecarDetector().track(frames, video).faces
-    size = frames[0].shape[1], frames[0].shape[0]
-    return [
-        np.zeros((0, 4)) if face is None else face_boxes(face.landmarks[None], "ibug68", size=size)[:, 1].astype(float)
-        for face in faces
-    ]
-
-
 def _ffmpeg(config: SyncConfig) -> FFmpeg:
     try:
         return FFmpeg.find(config.ffmpeg)
@@ -288,7 +268,7 @@ def _arrays(scores: SyncScores, shifted: int) -> Arrays:
 
 
 def _mean(scorer: SyncScorer, rows: dict[str, Arrays]) -> dict[str, float]:
-    metric = SyncConfidenceDistance(scorer.network)
+    metric = SyncConfidenceDistance(scorer.network, sync_on_compute=False)  # one process has all the scores
     for row in rows.values():
         metric.add(SyncScores(float(row["confidence"]), float(row["distance"]), 0, 1, np.zeros(0)))
     with warnings.catch_warnings():

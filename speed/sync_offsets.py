@@ -2,8 +2,8 @@
 
     python -m speed.sync_offsets RUN/standin_sync.safetensors [clips]
 
-Held-out synthetic speakers say sentences no training set holds. Their videos are the reference; for every offset from -5
-to +5 frames the generated videos are the same with the sound moved by it. Boxes come from the landmark files.
+Held-out synthetic speakers say sentences no training set holds. Their videos are the reference; for every offset from
+-5 to +5 frames the generated videos are the same with the sound moved by it. Boxes come from the landmark files.
 """
 
 from __future__ import annotations

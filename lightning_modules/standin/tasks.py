@@ -181,7 +181,7 @@ class ExpressionTask(nn.Module):
         names = data.factor_names
         if lacking := [name for name in config.factors if name not in names]:
             raise StandInError(
-                f"model.factors: the shards have no {lacking[0]} (they have {', '.join(names) or 'no factors at all'}); "
+                f"model.factors: the shards have no {lacking[0]} (found {', '.join(names) or 'none'}); "
                 "use shards of dataset=synthetic"
             )
         self.columns = [names.index(name) for name in config.factors]

@@ -1,7 +1,7 @@
 """Stand-ins for the metrics' official networks: small networks of the same kind, trained by train.py, with a card.
 
-Their values never carry an official name. A file holds the weights and, in its header, the card that says what they were
-trained on. Shapes: B images or clips, F frames, D features.
+Their values never carry an official name. A file holds the weights and, in its header, the card that says what they
+were trained on. Shapes: B images or clips, F frames, D features.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ def load_stand_in(path: Path, kind: str) -> tuple[StandIn, Card]:
         raise ValueError(f"{path} holds a stand-in for {card.kind}; expected {wanted}")
     network = new_stand_in(kind, **card.options)
     load_strictly(network, tensors, wanted)
-    network.provenance = provenance(f"stand-in for {kind}", path)  # type: ignore[assignment]
+    network.provenance = provenance(f"stand-in for {kind}", path)
     frozen(network)
     return network, card
 
