@@ -68,7 +68,7 @@ class SyncTask(nn.Module):
         self.network = network
         self.config = config
         self.seed = seed
-        self.scale = nn.Parameter(torch.zeros(()))
+        self.scale = nn.Parameter(torch.zeros(()))  # logarithm
 
     def forward(self, batch: ClipBatch) -> Parts:
         """The loss over all pairs of lips and sound of each clip.

@@ -148,7 +148,7 @@ class StandInExpression(nn.Module):
 
 StandIn = SyncNet | StandInImage | StandInVideo | StandInExpression
 _BUILDERS: dict[str, Callable[..., StandIn]] = {
-    "sync": lambda width: SyncNet(None, width),
+    "sync": lambda **options: SyncNet(None, **options),
     "image": StandInImage,
     "video": StandInVideo,
     "expression": StandInExpression,

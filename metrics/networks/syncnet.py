@@ -28,15 +28,17 @@ class SyncNet(nn.Module):
         weights: ``syncnet_v2.model``, or the tensors by name; ``num_batches_tracked`` may be missing in old files. None
             for new ones, to be trained.
         width: share of the original's channels; below 1 the network is a stand-in.
+        stride: of the first layer on pictures; 4 instead of the original's 2 is a stand-in that pools less after it, so
+            that all later maps keep their size.
 
     Raises:
         ValueError: if the weights do not fit.
     """
 
-    def __init__(self, weights: Weights | None, width: float = 1.0) -> None:
+    def __init__(self, weights: Weights | None, width: float = 1.0, stride: int = 2) -> None:
         super().__init__()
         first, second, third, last, embedding = (round(width * size) for size in (64, 192, 384, 256, DIMENSIONS))
-        self.dimensions = embedding
+        self.dimensions, self.stride = embedding, stride
         self.netcnnaud = nn.Sequential(
             *_audio_layer(1, first),
             nn.MaxPool2d(1, 1),
@@ -54,8 +56,8 @@ class SyncNet(nn.Module):
         self.netfclip = _head(2 * last, embedding)
         thin = round(width * 96)
         self.netcnnlip = nn.Sequential(
-            *_lip_layer(3, thin, (5, 7, 7), stride=2),
-            nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
+            *_lip_layer(3, thin, (5, 7, 7), stride=stride),
+            nn.MaxPool3d((1, 3, 3), (1, 4 // stride, 4 // stride)),
             *_lip_layer(thin, last, (1, 5, 5), stride=2, padding=1),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2), padding=(0, 1, 1)),
             *_lip_layer(last, last, (1, 3, 3), padding=1),
@@ -129,7 +131,7 @@ class SyncNet(nn.Module):
         if self._folded is None or self._folded[0][0].device != x.device:
             self._folded = [self._fold(i) for i in (0, 4, 8, 11, 14, 18)]
         weights = self._folded
-        x = F.max_pool2d(F.relu(F.conv2d(x, *weights[0], stride=2)), 3, 2)
+        x = F.max_pool2d(F.relu(F.conv2d(x, *weights[0], stride=self.stride)), 3, 4 // self.stride)
         x = F.max_pool2d(F.relu(F.conv2d(x, *weights[1], stride=2, padding=1)), 3, 2, padding=1)
         for layer in weights[2:5]:
             x = F.relu(F.conv2d(x, *layer, padding=1))
