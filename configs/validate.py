@@ -8,13 +8,20 @@ from pathlib import Path
 from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
 from configs.schema import EvaluateConfig, PrepareConfig
+from configs.standin import StandInConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
 from datamodules.schema import ENCODER_KINDS, MAX_SECONDS
 
 PREPARE_TASKS = ("prepare", "merge", "check", "weights")
 DATASETS = ("hdtf", "mead", "folder", "synthetic")
 PRESETS = ("tiny", "small", "paper")
-STAGES = ("vaid", "ethd", "emotion")
+STAGES = ("vaid", "ethd", "emotion", "standin")
+STANDIN_FIELDS = {
+    "sync": ("video", "boxes", "speech"),
+    "image": ("video", "lip", "expression"),
+    "video": ("video", "lip", "expression"),
+    "expression": ("video", "boxes", "factors"),
+}
 LOGGERS = ("csv", "tensorboard", "wandb")
 STRATEGIES = ("auto", "ddp")
 VAID_FIELDS = ("audio", "lip", "expression", "portraits")
@@ -140,6 +147,18 @@ def validate_train(config: TrainConfig) -> None:
         for key in ("hidden", "batch_size", "lr"):
             _positive(f"model.{key}", getattr(config.model, key))
         _share("model.dropout", config.model.dropout)
+    if isinstance(config.model, StandInConfig):
+        _validate_standin(config.model, config)
+
+
+def _validate_standin(model: StandInConfig, config: TrainConfig) -> None:
+    _one_of("model.kind", model.kind, tuple(STANDIN_FIELDS))
+    if lacking := [name for name in STANDIN_FIELDS[model.kind] if name not in config.data.fields]:
+        raise ConfigError(f"data.fields={config.data.fields}: model.kind={model.kind} also needs {', '.join(lacking)}")
+    for key in ("lr", "min_track", "min_face"):
+        _positive(f"model.{key}", getattr(model, key))
+    if model.kind == "expression" and not model.factors:
+        raise ConfigError("model.factors=[]: name the factors to be learnt")
 
 
 def _validate_vaid(model: VAIDConfig, config: TrainConfig) -> None:
@@ -257,8 +276,13 @@ def validate_evaluate(config: EvaluateConfig) -> None:
     _one_of("device", config.device, ("auto", "cpu", "cuda"))
     _one_of("fvd.protocol", config.fvd.protocol, FVD_PROTOCOLS)
     _one_of("sync.mode", config.sync.mode, ("reference", "fast"))
-    _one_of("sync.detector", config.sync.detector, ("s3fd", "mediapipe"))
-    _one_of("efid.network", config.efid.network, ("deep3d", "3ddfa"))
+    _one_of("sync.detector", config.sync.detector, ("s3fd", "mediapipe", "sidecar"))
+    _one_of("fid.network", config.fid.network, ("inception", "standin"))
+    _one_of("fvd.network", config.fvd.network, ("i3d", "standin"))
+    _one_of("sync.network", config.sync.network, ("syncnet", "standin"))
+    _one_of("efid.network", config.efid.network, ("deep3d", "3ddfa", "standin"))
+    _one_of("efid.landmarks", config.efid.landmarks, ("detector", "sidecar"))
+    _validate_sidecars(config)
     for key, value in (
         ("fps", config.fps),
         ("max_gap", config.max_gap),
@@ -275,6 +299,15 @@ def validate_evaluate(config: EvaluateConfig) -> None:
         file = getattr(getattr(config, group), name)
         if file is not None and not Path(file).is_file():
             raise ConfigError(f"{key}={file}: no such file; leave it out for the official weights")
+
+
+def _validate_sidecars(config: EvaluateConfig) -> None:
+    if config.sync.detector == "sidecar" and config.sync.mode != "fast":
+        raise ConfigError(
+            "sync.detector=sidecar: the frames of mode=reference are not those of the landmark file; add sync.mode=fast"
+        )
+    if "sidecar" in (config.sync.detector, config.efid.landmarks) and (config.crop is not None or config.fps != 25):
+        raise ConfigError("crop, fps: landmark files beside the videos hold whole pictures at 25 fps; leave both out")
 
 
 def _validate_crop(crop: list[int] | None) -> None:

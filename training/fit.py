@@ -33,6 +33,7 @@ from lightning_modules.ethd.checkpoint import EthdCard
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.ethd.svd_weights import load_svd
+from lightning_modules.standin.module import StandInModule, build_stand_in
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
@@ -110,10 +111,16 @@ def build_emotion_module(config: TrainConfig, data: ShardDataModule) -> EmotionM
     return build_emotion(config.model, data, config.trainer.max_steps, config.seed, "cuda" if on_gpu else "cpu")
 
 
+def build_stand_in_module(config: TrainConfig, data: ShardDataModule) -> StandInModule:
+    """A stand-in for one of the metrics' networks."""
+    return build_stand_in(config.model, data, config.trainer.max_steps, config.seed)
+
+
 BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] = {
     "vaid": build_vaid,
     "ethd": build_ethd_module,
     "emotion": build_emotion_module,
+    "standin": build_stand_in_module,
 }
 
 
