@@ -295,6 +295,7 @@ class EvaluateConfig:
 def register() -> None:
     """Puts the schemas where Hydra's defaults lists find them."""
     from configs.emotion import EmotionModelConfig  # built on the schemas here
+    from configs.systems import RunSystemConfig
     from configs.training import TrainConfig, VAIDConfig
 
     store = ConfigStore.instance()
@@ -303,3 +304,4 @@ def register() -> None:
     store.store(group="model", name="vaid_schema", node=VAIDConfig)
     store.store(group="model", name="emotion_schema", node=EmotionModelConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="systems_schema", node=RunSystemConfig)
