@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -110,7 +111,7 @@ def run_program(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _end(pid: int) -> tuple[int, object]:
+def _end(pid: int) -> tuple[int, resource.struct_rusage]:
     """Asks a process group to end, then ends it; (wait status, resource usage) of its leader."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(OSError):

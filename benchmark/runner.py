@@ -163,14 +163,8 @@ def _whole(record: Record, targets: Targets) -> bool:
 
 def _setting(system: System, place: Installation, config: RunSystemConfig) -> str:
     """Everything but the case that a clip depends on."""
-    kept = asdict(system) | {
-        "weights": "",
-        "environment": "",
-        "licence": "",
-        "defects": [],
-        "symptoms": [],
-        "title": "",
-    }
+    told = ("title", "licence", "weights", "environment", "defects", "symptoms", "packages", "requires")
+    kept = {name: value for name, value in asdict(system).items() if name not in told}
     return json.dumps(
         {
             "schema": SCHEMA,

@@ -149,7 +149,7 @@ def _speech(job: Inputs) -> Path:
     length = padded_length(len(job.sound), job.system.speech)
     if length > len(job.sound):
         job.notes.append(
-            f"{(length - len(job.sound)) / RATE:.2f} s of silence were added for the system and cut off again"
+            f"{(length - len(job.sound)) / RATE:.2f} s of silence were added for the system, and cut off again"
         )
     samples = np.pad(job.sound, (0, length - len(job.sound)))
     job.given = length / RATE

@@ -16,9 +16,10 @@ from pathlib import Path
 RATE = 30
 SILENCE = "SIL"
 # The 39 phones of the CMU dictionary with noise and silence, in alphabetical order: the order of phindex.json.
-PHONES = tuple(
-    "AA AE AH AO AW AY B CH D DH EH ER EY F G HH IH IY JH K L M N NG NSN OW OY P R S SH SIL T TH UH UW V W Y Z ZH".split()
-)
+PHONES = (
+    "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY", "F", "G", "HH", "IH", "IY", "JH", "K",
+    "L", "M", "N", "NG", "NSN", "OW", "OY", "P", "R", "S", "SH", "SIL", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH",
+)  # fmt: skip
 INDEX = {phone: index for index, phone in enumerate(PHONES)}
 SILENT = ("", "sil", "sp", "spn", "<eps>", "pau", "h#", "+spn+")
 NOISE = ("+noise+", "nsn", "+nsn+")
