@@ -39,8 +39,8 @@ class Case:
         video: the real video, or None.
         driving_video: the video whose expression drives, or None.
         phonemes: 30 Hz JSON, TextGrid or lab file, or None.
-        style: 3DMM file of the speaking style, or None for the driving video's.
-        pose: 3DMM file of the head's pose, or None for the driving video's.
+        style: 3DMM file of the driving video for the speaking style, or None to make it.
+        pose: the same for the head's pose.
     """
 
     clip: str

@@ -20,7 +20,7 @@ from benchmark.system import Speech, System
 from benchmark.view import JobFailed
 from encoders.motion.pdfgc import alignment, warp_face
 from encoders.weights import WeightsError, locate
-from media import FrameReader, MediaError, read_sound
+from media import FrameReader, MediaError, probe, read_sound
 from metrics.networks.deep3d import Deep3DFace
 from preparation.clips import Rejected
 from preparation.faces import square_crop
@@ -183,8 +183,9 @@ def _mat(job: Inputs, name: str, own: Path | None) -> Path:
     rate = job.system.mat_rate
     assert rate is not None
     if own is not None:
-        track = read_mat(own, rate)
-        job.notes.append(f"{name}: {own.name}, {len(track)} rows, given")
+        found = read_mat(own, probe(job.driving()).duration)
+        track = found.resampled(rate)
+        job.notes.append(f"{name}: {own.name}, {len(found)} rows, {found.rate:g} per second")
     else:
         track = _driving_coefficients(job).resampled(rate)
         job.notes.append(f"{name}: of {job.driving().name}, by Deep3DFaceRecon, {len(track)} rows")
@@ -199,7 +200,7 @@ def _driving_coefficients(job: Inputs) -> Coefficients:
     video = job.driving()
     kept = job.folder / "driving.mat"
     if kept.exists():
-        return read_mat(kept, 25.0)
+        return read_mat(kept, probe(video).duration)
     network, size = job.tools.deep3d(), job.system.portrait.size or 256
     with job.tools.faces.lock:
         track = job.tools.faces.in_video(video)
