@@ -183,7 +183,7 @@ def open_job(job: Inputs, place: Installation, folder: Path) -> Path:
     """
     view = folder / "view"
     for name in ("in", "out", "tmp"):
-        (folder / name).mkdir()
+        (folder / name).mkdir(parents=True)
     open_view(place.repository, view, job.system.writes, job.system.patches)
     job.folder = folder / "in"
     job.made = {name: job.make(name) for name in job.system.needs()}

@@ -129,7 +129,7 @@ class System:
     Attributes:
         name: of its file.
         title: in tables.
-        driven: A (speech), A+V (speech and a video), or nothing for the ground truth.
+    X
         kind: command (a program is run), reference (the real video), folder (somebody's finished videos).
         repository: owner/name, or nothing for this one.
         commit: the one the description was checked against.

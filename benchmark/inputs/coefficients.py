@@ -123,7 +123,7 @@ def read_mat(path: Path, seconds: float) -> Coefficients:
         seconds: how long the video it was made of lasts.
 
     Raises:
-        CoefficientsError: if it is no such file, its values cannot be those of a face, or its rate is neither 25 nor 30.
+        CoefficientsError: if it is no such file, its values cannot be a face's, or its rate is neither 25 nor 30.
     """
     try:
         content = loadmat(path)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from media import probe, read_frames, read_sound
-from tests.benchmark.conftest import CLICK, SCRIPTS, STEP, TALKS, listing
-from tests.benchmark.stubs.drawing import BITS, TICKS, picture
+from tests.benchmark.systems.conftest import CLICK, SCRIPTS, STEP, TALKS, listing
+from tests.benchmark.systems.stubs.drawing import BITS, TICKS, picture
 
 FPS = {"aniportrait": 30, "styletalk": 30}
 SIZES = {"sadtalker": 512, "aniportrait": 512, "hallo": 512, "pdfgc": 224}

@@ -14,7 +14,7 @@ from benchmark.job import explained, last_words
 from benchmark.process import Stopped, run_program
 from benchmark.system import load_system
 from media import VideoWriter
-from tests.benchmark.conftest import TALKS, face_csv, write_cases
+from tests.benchmark.systems.conftest import TALKS, face_csv, write_cases
 
 FIRST = TALKS[0].name
 
