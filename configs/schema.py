@@ -306,6 +306,7 @@ def register() -> None:
     from configs.emotion import EmotionModelConfig  # built on the schemas here
     from configs.generate import ExportConfig, GenerateConfig
     from configs.standin import StandInConfig
+    from configs.systems import RunSystemConfig
     from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
     store = ConfigStore.instance()
@@ -318,3 +319,4 @@ def register() -> None:
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="generate_schema", node=GenerateConfig)
     store.store(name="export_schema", node=ExportConfig)
+    store.store(name="systems_schema", node=RunSystemConfig)

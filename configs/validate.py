@@ -9,6 +9,7 @@ from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
 from configs.schema import EvaluateConfig, PrepareConfig
 from configs.standin import StandInConfig
+from configs.systems import RunSystemConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
 from datamodules.schema import ENCODER_KINDS, MAX_SECONDS
 
@@ -313,3 +314,28 @@ def _validate_sidecars(config: EvaluateConfig) -> None:
 def _validate_crop(crop: list[int] | None) -> None:
     if crop is not None and (len(crop) != 4 or min(crop[:2]) < 0 or min(crop[2:]) < 1):
         raise ConfigError(f"crop={crop}: expected [x,y,width,height] in pixels, e.g. crop=[1030,2,512,512]")
+
+
+def validate_run_system(config: RunSystemConfig) -> None:
+    """Checks the configuration of ``python -m benchmark.run`` as a whole.
+
+    What is wrong with a system on this machine is not found here: it becomes the reason of each of its clips.
+
+    Raises:
+        ConfigError: naming the key, its value, and what is expected.
+    """
+    if not Path(config.cases).is_file():
+        raise ConfigError(f"cases={config.cases}: no such file; expected a .csv with columns clip, portrait, speech")
+    if Path(config.output).is_file():
+        raise ConfigError(f"output={config.output}: is a file; expected the name of a folder")
+    parse_part(config.part)
+    _one_of("device", config.device, ("cuda", "cpu"))
+    _one_of("landmarks", config.landmarks, ("mediapipe", "sidecar"))
+    _positive("workers", config.workers)
+    _positive("clip_timeout", config.clip_timeout)
+    if config.panel is not None and (len(config.panel) != 4 or min(config.panel[:2]) < 0 or min(config.panel[2:]) < 1):
+        raise ConfigError(f"panel={config.panel}: expected [x,y,width,height] in pixels, e.g. panel=[512,0,512,512]")
+    if config.offset < 0:
+        raise ConfigError(f"offset={config.offset}: expected a number of frames from 0")
+    if config.system != "folder" and (config.videos or config.title or config.panel or config.offset):
+        raise ConfigError("videos, title, panel and offset describe system=folder; the others have files of their own")
