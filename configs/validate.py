@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
-from configs.schema import EvaluateConfig, PrepareConfig
+from configs.schema import CellConfig, EvaluateConfig, PrepareConfig
 from configs.training import TrainConfig, VAIDConfig
 from datamodules.schema import ENCODER_KINDS, MAX_SECONDS
 
@@ -214,11 +214,27 @@ def validate_evaluate(config: EvaluateConfig) -> None:
     if config.bootstrap < 0 or config.bootstrap == 1:
         raise ConfigError(f"bootstrap={config.bootstrap}: expected 0 or at least 2 resamples")
     _validate_crop(config.crop)
+    _validate_cell(config.cell)
     for key in ("fid.weights", "fvd.weights", "sync.weights", "sync.detector_weights", "efid.weights"):
         group, name = key.split(".")
         file = getattr(getattr(config, group), name)
         if file is not None and not Path(file).is_file():
             raise ConfigError(f"{key}={file}: no such file; leave it out for the official weights")
+
+
+MODES = ("A", "A+V", "control")
+
+
+def _validate_cell(cell: CellConfig) -> None:
+    if not cell.system:
+        if cell.dataset or cell.mode:
+            raise ConfigError("cell.system is missing: name the system whose cell of the tables this is")
+        return
+    if not cell.dataset:
+        raise ConfigError("cell.dataset is missing: name the test set, e.g. cell.dataset=hdtf")
+    _one_of("cell.mode", str(cell.mode), MODES)
+    if cell.run < 0:
+        raise ConfigError(f"cell.run={cell.run}: expected 0 or more")
 
 
 def _validate_crop(crop: list[int] | None) -> None:
