@@ -76,7 +76,9 @@ def _cell(key: CellKey, metric: str, found: Found, table: Table) -> Cell:
         return Cell(notes=[table.note(reason)])
     numbers = [row.value for row in values if row.value is not None]
     notes = [
-        table.note(f"{row.record['n']} of {row.record['expected']} clips ({row.file} lists the others' reasons)")
+        table.note(
+            f"{row.record['n']} of {row.record['expected']} {row.record.get('counted', 'clips')} ({row.file} lists why)"
+        )
         for row in values
         if row.record["n"] < row.record["expected"]
     ]
