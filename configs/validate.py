@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
-from configs.schema import EvaluateConfig, PrepareConfig
+from configs.schema import CellConfig, EvaluateConfig, PrepareConfig
 from configs.standin import StandInConfig
 from configs.systems import RunSystemConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
@@ -24,6 +24,7 @@ STANDIN_FIELDS = {
     "expression": ("video", "boxes", "factors"),
 }
 LOGGERS = ("csv", "tensorboard", "wandb")
+MODES = ("A", "A+V", "control")
 STRATEGIES = ("auto", "ddp")
 VAID_FIELDS = ("audio", "lip", "expression", "portraits")
 ETHD_FIELDS = ("audio", "expression", "latent", "boxes", "portraits")
@@ -295,6 +296,7 @@ def validate_evaluate(config: EvaluateConfig) -> None:
     if config.bootstrap < 0 or config.bootstrap == 1:
         raise ConfigError(f"bootstrap={config.bootstrap}: expected 0 or at least 2 resamples")
     _validate_crop(config.crop)
+    _validate_cell(config.cell)
     for key in ("fid.weights", "fvd.weights", "sync.weights", "sync.detector_weights", "efid.weights"):
         group, name = key.split(".")
         file = getattr(getattr(config, group), name)
@@ -309,6 +311,18 @@ def _validate_sidecars(config: EvaluateConfig) -> None:
         )
     if "sidecar" in (config.sync.detector, config.efid.landmarks) and (config.crop is not None or config.fps != 25):
         raise ConfigError("crop, fps: landmark files beside the videos hold whole pictures at 25 fps; leave both out")
+
+
+def _validate_cell(cell: CellConfig) -> None:
+    if not cell.system:
+        if cell.dataset or cell.mode:
+            raise ConfigError("cell.system is missing: name the system whose cell of the tables this is")
+        return
+    if not cell.dataset:
+        raise ConfigError("cell.dataset is missing: name the test set, e.g. cell.dataset=hdtf")
+    _one_of("cell.mode", str(cell.mode), MODES)
+    if cell.run < 0:
+        raise ConfigError(f"cell.run={cell.run}: expected 0 or more")
 
 
 def _validate_crop(crop: list[int] | None) -> None:
