@@ -97,8 +97,8 @@ def build_ethd_module(config: TrainConfig, data: ShardDataModule) -> EthdModule:
     levels, side = len(model.unet.channels), data.dimensions.latent_size
     if side % 2 ** (levels - 1):
         raise ShardError(
-            f"{data.config.root}: latents of side {side} cannot be halved {levels - 1} times for the {levels} levels of "
-            "model.unet; prepare the data with another frame_size, or take fewer levels"
+            f"{data.config.root}: latents of side {side} cannot be halved {levels - 1} times, as the {levels} levels "
+            "of model.unet ask; prepare the data with another frame_size, or take fewer levels"
         )
     scale = latent_scale(index.encoders["codec"].name, index.codec_scale, data.latent_statistics)
     card = EthdCard(

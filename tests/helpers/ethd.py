@@ -26,7 +26,6 @@ SMALLEST_ETHD = (
     "model.lr_decay=none",
     "model.lr_warmup=0",
     "model.expression_steps=2",
-    "encoders={}",
     "data.name=folder",
     "data.window=8",
     "data.batch_size=2",
