@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from configs.generate import GenerateConfig
 from encoders.checkpoints import WeightsError
+from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
 from encoders.text.checks import TextError
 from generation.cases import Case, cases_of
@@ -105,7 +106,7 @@ def _make_all(talker: Talker, cases: Sequence[Case], console: Console) -> int:
         for case in cases:
             try:
                 _make(talker, case, bars, console)
-            except WeightsError:
+            except (WeightsError, FaceLandmarkerError):  # would hit every video alike
                 raise
             except Exception as error:
                 failed += 1

@@ -101,4 +101,4 @@ def test_a_stream_is_the_whole_in_pieces(codec):
         patch.setattr(taef2, "PIXELS_AT_ONCE", 4 * 128 * 128)
         pieces = list(codec.decode_stream(latents))
     assert [len(piece) for piece in pieces][-1] < len(latents)
-    assert torch.equal(torch.cat(pieces), whole)
+    assert (torch.cat(pieces).int() - whole.int()).abs().max() <= 1  # convolutions round by the batch
