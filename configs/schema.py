@@ -157,6 +157,8 @@ class DataConfig:
             where prepare.py's ``store_video`` kept it (val and test, unless it was ``all``).
         window: frames of a training window.
         pad: true pads shorter clips with a mask (V-AID); false trains them at their own length (ETHD).
+        reference: where x_ref of a training window is taken from: its own ``clip`` (the paper's), or any clip of the
+            ``speaker``, which shows the network faces whose emotion is not the one to show.
         min_frames: clips shorter than this are left out.
         batch_size: global batch size S, over all ranks.
         steps_per_epoch: length of the virtual epoch.
@@ -174,6 +176,7 @@ class DataConfig:
     fields: list[str] = field(default_factory=lambda: ["audio", "lip", "expression"])
     window: int = 120
     pad: bool = True
+    reference: str = "clip"
     min_frames: int = 24
     batch_size: int = 8
     steps_per_epoch: int = 1000

@@ -120,6 +120,7 @@ def validate_train(config: TrainConfig) -> None:
         ConfigError: naming the key, its value, and what is expected.
     """
     _one_of("stage", config.stage, STAGES)
+    _one_of("data.reference", config.data.reference, ("clip", "speaker"))
     _one_of("logger.name", config.logger.name, LOGGERS)
     _one_of("trainer.strategy", config.trainer.strategy, STRATEGIES)
     for kind in config.encoders:

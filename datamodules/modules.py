@@ -175,6 +175,7 @@ class ShardDataModule(LightningDataModule):
             seed=config.seed,
             rank=rank,
             ranks=ranks,
+            reference=config.reference,
         )
         return StreamLoader(dataset, config.steps_per_epoch, self._fingerprint(clips), workers=config.workers)
 
@@ -204,6 +205,7 @@ class ShardDataModule(LightningDataModule):
             "data.batch_size": config.batch_size,
             "data.window": config.window,
             "data.pad": config.pad,
+            "data.reference": config.reference,
             "data.weights": dict(config.weights),
             "order version": ORDER_VERSION,
             "training clips": clips_fingerprint(clips, self.indices),
