@@ -28,12 +28,13 @@ from generation.drive import Driver, Mode
 from generation.errors import GenerationError
 from generation.portrait import PasteBack, Portrait, read_portrait
 from generation.sampling import OnProgress, Progress, Sampler, Sampling
-from generation.sidecar import deciding, environment, sidecar_of, write_record
+from generation.sidecar import deciding, environment, require_writable, sidecar_of, write_record
 from generation.speech import Speech, read_speech
 from lightning_modules.checkpoints import checkpoint_file
 from lightning_modules.emotion.sources import EmotionSource
-from lightning_modules.emotion.text_mapping import TextEmotion
-from lightning_modules.ethd.artifact import Artifact, emotion_parts, load_artifact
+from lightning_modules.emotion.table import TABLE_FILE
+from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion
+from lightning_modules.ethd.artifact import Artifact, emotion_parts, export_file, load_artifact
 from lightning_modules.ethd.ethd import Drive
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.vaid import VAID
@@ -54,6 +55,7 @@ class Prepared:
         speech: the sound; it has as many frames as the video will.
         drive: of all frames, on the host.
         sampling: seed, steps and windows.
+        deciding: hashes and settings the video depends on, for its record.
         notes: what a person should know.
     """
 
@@ -62,6 +64,7 @@ class Prepared:
     speech: Speech
     drive: Drive
     sampling: Sampling
+    deciding: Mapping[str, Any]
     notes: tuple[str, ...]
 
 
@@ -91,6 +94,7 @@ class Talker:
         vaid: another V-AID of the same encoders; None for the one it was trained with.
         device: where networks run.
         face: crop and limits of faces, as they were in preparation.
+        landmarks: name of the landmark detector, where it is not the training's.
         weights: name -> sha256 of the files behind the networks, for the record beside each video.
     """
 
@@ -102,11 +106,12 @@ class Talker:
         vaid: VAID | None = None,
         device: torch.device | str = "cpu",
         face: FaceConfig | None = None,
+        landmarks: str | None = None,
         weights: Mapping[str, str] | None = None,
     ) -> None:
         self.artifact, self.encoders = artifact, encoders
         self.device = torch.device(device)
-        self.face = face or FaceConfig()
+        self.face, self.landmarks = face or FaceConfig(), landmarks
         self.weights = dict(weights or {"ethd": artifact.sha256})
         self.sampler = Sampler(artifact.ethd, artifact.card, encoders.codec, self.device)
         self._drive = Driver((vaid or artifact.vaid).to(self.device), artifact.vaid, artifact.ethd.variant, self.device)
@@ -147,10 +152,7 @@ class Talker:
         place = device_of(device)
         artifact = load_artifact(run)
         wanted = artifact.card.encoders
-        weights, other = {"ethd": artifact.sha256}, None
-        if vaid is not None:
-            file = checkpoint_file(vaid)
-            weights["vaid"], other = sha256_of(file), load_vaid(file, wanted)
+        other = None if vaid is None else load_vaid(checkpoint_file(vaid), wanted)
         if emotion is not None:
             table, text = emotion_parts(emotion, wanted["motion"])
             artifact = replace(artifact, table=table, text=text)
@@ -160,7 +162,8 @@ class Talker:
             motion=build_as("motion", wanted["motion"], str(place)),
             codec=build_as("codec", wanted["codec"], str(place), codec_model),
         )
-        return cls(artifact, encoders, vaid=other, device=place, face=face, weights=weights)
+        weights = weights_of(run, vaid, emotion)
+        return cls(artifact, encoders, vaid=other, device=place, face=face, landmarks=landmarks, weights=weights)
 
     def generate(self, case: Case, on_progress: OnProgress | None = None) -> Generated:
         """Makes one video; the file has its name only when it is whole.
@@ -170,12 +173,13 @@ class Talker:
             on_progress: is told of every window's step and of every frame that is written.
 
         Raises:
-            GenerationError: when the case cannot be made.
-            MediaError: for a speech or a driving video that cannot be read, or an output that cannot be written.
+            GenerationError: when the case cannot be made, or its output not be written.
+            MediaError: for a speech or a driving video that cannot be read, or a disk that is full.
             ExpressionError: for a portrait or an emotion source that is no picture or shows no usable face.
             EmotionError: for an emotion that cannot be given.
             TextError: for a text that cannot be read.
         """
+        require_writable(case.output)
         prepared = self.prepare(case)
         reference = self.sampler.reference(prepared.portrait.frame)
         latents = self.sampler.sample(reference, prepared.drive, prepared.speech.frames, prepared.sampling, on_progress)
@@ -195,7 +199,8 @@ class Talker:
             audio, portrait, emotion, mode=cast(Mode, case.drive), extend=case.extend, seed=case.seed
         )
         notes = (*notes, *portrait.notes, *speech.notes, *emotion.notes, *more)
-        return Prepared(case, portrait, speech, drive, sampling, notes)
+        known = deciding(case, self.weights, self.face, self.landmarks)
+        return Prepared(case, portrait, speech, drive, sampling, known, notes)
 
     def write(self, prepared: Prepared, latents: Tensor, on_progress: OnProgress | None = None) -> Generated:
         """Decodes into the case's file and writes its record beside it; each whole or not at all."""
@@ -221,7 +226,7 @@ class Talker:
         identities = {**self.artifact.card.encoders, "landmarks": self.encoders.landmarks.identity}
         return {
             "video": {"file": case.output.name, "frames": speech.frames, "fps": FPS, "size": list(size)},
-            **deciding(case, self.weights, self.face),
+            **prepared.deciding,
             "sampling": {**asdict(prepared.sampling), "training_steps": self.artifact.step},
             "portrait": {"crop": list(portrait.crop), "boxes": portrait.boxes.tolist()},
             "speech": {"samples": len(speech.samples), "rate_in_video": speech.rate},
@@ -236,6 +241,20 @@ class Talker:
         if case.emotion.text is not None and self._text is None and identity is not None:
             self._text = self.artifact.text_emotion(build_as("text", identity))
         return self._text
+
+
+def weights_of(run: str | Path, vaid: str | Path | None, emotion: str | Path | None) -> dict[str, str]:
+    """The sha256 of every file of weights behind a ``Talker``, as records hold them.
+
+    Raises:
+        CheckpointError: when one is missing.
+    """
+    files = {"ethd": export_file(run)}
+    if vaid is not None:
+        files["vaid"] = checkpoint_file(vaid)
+    if emotion is not None:
+        files |= {name: Path(emotion) / name for name in (TABLE_FILE, TEXT_FILE) if (Path(emotion) / name).exists()}
+    return {name: sha256_of(file) for name, file in files.items()}
 
 
 def device_of(name: str) -> torch.device:

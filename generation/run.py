@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import os
-import secrets
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from configs.generate import GenerateConfig
-from encoders.checkpoints import WeightsError, sha256_of
+from encoders.checkpoints import WeightsError
+from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
 from encoders.text.checks import TextError
 from generation.cases import Case, cases_of
 from generation.errors import GenerationError
-from generation.pipeline import Talker
+from generation.pipeline import Talker, weights_of
 from generation.sampling import OnProgress
 from generation.sampling import Progress as Done
-from generation.sidecar import deciding, difference
-from lightning_modules.checkpoints import checkpoint_file
+from generation.sidecar import deciding, difference, require_writable
 from lightning_modules.emotion.table import EmotionError
-from lightning_modules.ethd.artifact import export_file
 from media import MediaError
 from preparation.expression import ExpressionError
 
 SOME_FAILED = 3
+ETA_OVER = 3600.0  # seconds of progress the time left is judged by; a window's step may take a minute
 LOG_WIDTH = 160  # columns of a log file
 # What is wrong with one case; everything else would be wrong with all.
 OF_ONE_CASE = (GenerationError, MediaError, ExpressionError, EmotionError, TextError, OSError)
@@ -64,25 +62,6 @@ def generate_videos(config: GenerateConfig) -> int:
     return SOME_FAILED if failed else 0
 
 
-def require_writable(video: Path) -> None:
-    """Makes a video's folder; says so before the work if the video could not be written after it.
-
-    Raises:
-        GenerationError: if it cannot.
-    """
-    try:
-        if video.is_dir():
-            raise IsADirectoryError(21, "is a folder")
-        video.parent.mkdir(parents=True, exist_ok=True)
-        probe = video.with_name(f".{secrets.token_hex(8)}.partial")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise GenerationError(
-            f"output={video}: cannot be written ({error.strerror}); choose a folder that can be written"
-        ) from error
-
-
 def _load(config: GenerateConfig, console: Console) -> Talker:
     start = time.perf_counter()
     talker = Talker.load(
@@ -103,11 +82,11 @@ def _load(config: GenerateConfig, console: Console) -> Talker:
 
 def _unfinished(cases: Sequence[Case], config: GenerateConfig, console: Console) -> list[Case]:
     """The cases whose videos are not there yet, or were made from something else."""
-    weights = weights_of(config)
+    weights = weights_of(config.ethd, config.vaid, config.emotion.run)
     waiting = []
     for case in cases:
         try:
-            why = difference(case, deciding(case, weights, config.face))
+            why = difference(case, deciding(case, weights, config.face, config.landmarks))
         except OSError:
             why = ""  # said when its turn comes
         if why is None:
@@ -119,18 +98,6 @@ def _unfinished(cases: Sequence[Case], config: GenerateConfig, console: Console)
     return waiting
 
 
-def weights_of(config: GenerateConfig) -> dict[str, str]:
-    """The sha256 of every file of weights a run of ``generate.py`` uses, as its records hold them.
-
-    Raises:
-        CheckpointError: when one is missing.
-    """
-    weights = {"ethd": sha256_of(export_file(config.ethd))}
-    if config.vaid is not None:
-        weights["vaid"] = sha256_of(checkpoint_file(config.vaid))
-    return weights
-
-
 def _make_all(talker: Talker, cases: Sequence[Case], console: Console) -> int:
     """Makes videos one after the other; returns how many could not be made."""
     failed = 0
@@ -138,9 +105,8 @@ def _make_all(talker: Talker, cases: Sequence[Case], console: Console) -> int:
         whole = bars.add_task("videos", total=len(cases))
         for case in cases:
             try:
-                require_writable(case.output)
                 _make(talker, case, bars, console)
-            except WeightsError:
+            except (WeightsError, FaceLandmarkerError):  # would hit every video alike
                 raise
             except Exception as error:
                 failed += 1
@@ -197,5 +163,5 @@ def _bars(console: Console) -> Iterator[Progress]:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    with Progress(*columns, console=console, transient=True, speed_estimate_period=ETA_OVER) as bars:
         yield bars

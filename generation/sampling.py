@@ -64,7 +64,7 @@ class Sampler:
     """A trained network with the codec of its latents.
 
     Args:
-        ethd: the network; it is moved.
+        ethd: the network; it is moved, and rounded to bfloat16 on a GPU: hand over a copy while it trains.
         card: what its training says of it.
         codec: of its latents.
         device: where the network runs.

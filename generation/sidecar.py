@@ -5,6 +5,7 @@ A video is finished when both are there and the record is of the same files, set
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -19,6 +20,7 @@ import torch
 from configs.schema import FaceConfig
 from encoders.checkpoints import sha256_of
 from generation.cases import Case
+from generation.errors import GenerationError
 
 SCHEMA = "emotivetalk.generation/1"
 DECIDING = ("inputs", "settings", "weights")  # parts of a record that a video depends on
@@ -29,20 +31,22 @@ def sidecar_of(video: Path) -> Path:
     return video.with_suffix(".json")
 
 
-def deciding(case: Case, weights: Mapping[str, str], face: FaceConfig) -> dict[str, Any]:
+def deciding(case: Case, weights: Mapping[str, str], face: FaceConfig, landmarks: str | None) -> dict[str, Any]:
     """What a case's video depends on, known before it is made.
 
     Args:
         case: the case; its files are read for their hashes.
         weights: name -> sha256.
         face: crop and limits of faces.
+        landmarks: the landmark detector in place of the training's.
 
     Raises:
         OSError: when a file cannot be read.
     """
     files = case.inputs()
     inputs = {key: {"file": str(file), "sha256": sha256_of(file)} for key, file in files.items()}
-    return {"inputs": inputs, "settings": {**case.settings(), "face": asdict(face)}, "weights": dict(weights)}
+    settings = {**case.settings(), "landmarks": landmarks, "face": asdict(face)}
+    return {"inputs": inputs, "settings": settings, "weights": dict(weights)}
 
 
 def difference(case: Case, wanted: Mapping[str, Any]) -> str | None:
@@ -51,9 +55,8 @@ def difference(case: Case, wanted: Mapping[str, Any]) -> str | None:
         return ""
     try:
         found = json.loads(sidecar_of(case.output).read_text(encoding="utf-8"))
-        assert found["schema"] == SCHEMA
         then, now = ({part: _comparable(record[part]) for part in DECIDING} for record in (found, wanted))
-    except (OSError, ValueError, KeyError, TypeError, AssertionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "has no readable record beside it"
     if changed := [part for part in DECIDING if then[part] != now[part]]:
         return f"was made with other {' and '.join(changed)}"
@@ -67,6 +70,25 @@ def _comparable(part: Mapping[str, Any]) -> Any:
         key: {name: entry for name, entry in value.items() if name != "file"} if isinstance(value, dict) else value
         for key, value in plain.items()
     }
+
+
+def require_writable(video: Path) -> None:
+    """Makes a video's folder; says so before the work if the video could not be written after it.
+
+    Raises:
+        GenerationError: if it cannot.
+    """
+    try:
+        if video.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "is a folder")
+        video.parent.mkdir(parents=True, exist_ok=True)
+        probe = video.with_name(f".{secrets.token_hex(8)}.partial")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise GenerationError(
+            f"output={video}: cannot be written ({error.strerror}); choose a folder that can be written"
+        ) from error
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str]:

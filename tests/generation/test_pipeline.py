@@ -99,8 +99,9 @@ def test_what_cannot_be_made_is_said(talker, case, files, tmp_path):
         talker.generate(replace(case, portrait=tmp_path / "none.png"))
     with pytest.raises(MediaError, match="no such file"):
         talker.generate(replace(case, speech=tmp_path / "none.wav"))
-    with pytest.raises(MediaError, match=r"missing.*cannot be written"):
-        talker.generate(replace(case, output=tmp_path / "missing" / "out.mp4"))
+    (tmp_path / "file").touch()
+    with pytest.raises(GenerationError, match=r"file.*cannot be written"):
+        talker.generate(replace(case, output=tmp_path / "file" / "out.mp4"))
     with pytest.raises(EmotionError, match=r"emotion\.label: needs a label table"):
         talker.generate(replace(case, emotion=EmotionConfig(label="happy")))
     with pytest.raises(EmotionError, match=r"emotion\.text: needs a text mapping"):

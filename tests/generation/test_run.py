@@ -9,7 +9,8 @@ from configs.command_line import compose
 from configs.generate import GenerateConfig
 from generation.errors import GenerationError
 from generation.pipeline import Talker
-from generation.run import SOME_FAILED, generate_videos, require_writable
+from generation.run import SOME_FAILED, generate_videos
+from generation.sidecar import require_writable
 
 
 @pytest.fixture

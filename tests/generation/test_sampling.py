@@ -1,5 +1,7 @@
 """Sampling through the real network: seeds, windows, progress, and memory that does not grow."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -70,6 +72,16 @@ def test_only_latents_and_drive_grow_with_the_length(sampler):
     size = sampler.card.dimensions
     frame = 4 * (size.latent_channels * size.latent_size**2 + size.lip_width + size.expression_width)
     assert peak(80) <= 1.05 * peak(16) + 64 * frame
+
+
+def test_half_precision_is_near_single(talker):
+    """What a GPU does, on the CPU."""
+    artifact, half = talker.artifact, deepcopy(talker.sampler)
+    half.dtype = torch.bfloat16
+    half._ethd = deepcopy(artifact.ethd).to(torch.bfloat16)
+    single = sample(talker.sampler, 9)
+    difference = sample(half, 9) - single
+    assert 0 < difference.square().mean() < 0.01 * single.square().mean()
 
 
 def test_frames_are_those_the_codec_decodes(sampler):
