@@ -57,7 +57,13 @@ def train(*command: str) -> None:
 
 def test_ddp(shards, tmp_path, one_process):
     """Through the shell, with a path Hydra's grammar would trip over, and started twice by Lightning."""
-    parallel = ["trainer.devices='2'", "trainer.strategy=ddp", f"output={tmp_path}", f"data.root={shards}", "run_id=two"]
+    parallel = [
+        "trainer.devices='2'",
+        "trainer.strategy=ddp",
+        f"output={tmp_path}",
+        f"data.root={shards}",
+        "run_id=two",
+    ]
     train("train.py", *SETTINGS, *parallel)
     check(tmp_path / "vaid" / "two", one_process)
 
