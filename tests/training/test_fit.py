@@ -169,7 +169,7 @@ def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
         ("run_id=a/b", "run_id=a/b"),
         ("trainer.max_steps=0", r"trainer\.max_steps=0"),
         ("data.fields=[audio,lip]", r"data\.fields.*also needs expression, portraits"),
-        ("model.overlap=64", r"model\.overlap=64.*window=64"),
+        ("model.overlap=125", r"model\.overlap=125.*window=125"),
         ("model.guidance=2", r"model\.guidance=2\.0: needs model\.condition_dropout"),
         ("model.lip.head_width=7", r"model\.lip\.head_width=7"),
         ("model.expression.audio_mode=concat", r"expected one of add, cross_attn"),
