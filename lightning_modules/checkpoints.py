@@ -20,6 +20,23 @@ class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used; the message names the file, what was found, and what to do."""
 
 
+def checkpoint_file(run: str | Path) -> Path:
+    """The checkpoint of a run directory, its last; a file is taken as it is.
+
+    Raises:
+        CheckpointError: when there is no such file or directory, or no checkpoint in it.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run or checkpoint; train.py writes run directories under outputs/")
+    last = path / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        raise CheckpointError(f"{path}: has no checkpoints/last.ckpt; expected a run directory of train.py or a .ckpt")
+    return last
+
+
 def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
     """Reads a checkpoint of one stage onto the CPU.
 

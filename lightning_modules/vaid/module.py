@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -20,17 +19,17 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
+from configs.training import VAIDConfig
 from datamodules.order import seed_of, step_seed
 from datamodules.schema import Dimensions
 from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
-from lightning_modules.checkpoints import CARD, check_encoders, check_stage, read_checkpoint
+from lightning_modules.checkpoints import CARD, check_encoders, check_stage
+from lightning_modules.vaid.checkpoint import STAGE
 from lightning_modules.vaid.club import GaussianConditional, club_terms
 from lightning_modules.vaid.losses import Reduction, info_nce, masked_mean, squared_error, velocity_error
 from lightning_modules.vaid.vaid import VAID
 
-STAGE = "vaid"
 ENCODER_KINDS = ("audio", "motion")  # the codec and the landmarks leave no trace in what V-AID learns
 
 
@@ -210,34 +209,3 @@ class VAIDModule(LightningModule):
         check_stage(checkpoint, STAGE, "ckpt_path")
         found = {kind: Identity(**raw) for kind, raw in checkpoint[CARD]["encoders"].items()}
         check_encoders(found, self.encoders, "ckpt_path")
-
-
-def load_vaid(path: str | Path, encoders: Mapping[str, Identity] | None = None) -> VAID:
-    """The trained networks, frozen and in eval mode, on the CPU.
-
-    Args:
-        path: a checkpoint of stage vaid.
-        encoders: of the data it will be used with, to be held against its own; None takes any.
-
-    Raises:
-        CheckpointError: when the file is missing, damaged, of another stage, or its statistics are of other encoders.
-    """
-    checkpoint = read_checkpoint(path, STAGE)
-    card = checkpoint[CARD]
-    if encoders is not None:
-        check_encoders({kind: Identity(**raw) for kind, raw in card["encoders"].items()}, encoders, path)
-    vaid = VAID(vaid_config(card["config"]), Dimensions(**card["dimensions"]))
-    prefix = "vaid."
-    state = checkpoint["state_dict"]
-    vaid.load_state_dict({name.removeprefix(prefix): w for name, w in state.items() if name.startswith(prefix)})
-    return vaid.eval().requires_grad_(False)
-
-
-def vaid_config(raw: Mapping[str, Any]) -> VAIDConfig:
-    """The configuration from its plain form in a checkpoint."""
-    parts = {
-        "lip": LipConfig(**raw["lip"]),
-        "expression": ExpressionConfig(**raw["expression"]),
-        "club": ClubConfig(**raw["club"]),
-    }
-    return VAIDConfig(**{**raw, **parts})

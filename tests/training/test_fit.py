@@ -17,7 +17,7 @@ from configs.command_line import ConfigError
 from configs.validate import validate_train
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
-from lightning_modules.vaid.module import load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers import shards as shard_helper
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, train_config
