@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 from pathlib import Path
 
@@ -131,6 +132,7 @@ def validate_train(config: TrainConfig) -> None:
     _one_of("stage", config.stage, STAGES)
     _one_of("data.reference", config.data.reference, ("clip", "speaker"))
     _one_of("logger.name", config.logger.name, LOGGERS)
+    _installed(config.logger.name)
     _one_of("trainer.strategy", config.trainer.strategy, STRATEGIES)
     for kind in config.encoders:
         _one_of("encoders", kind, ENCODER_KINDS)
@@ -162,6 +164,12 @@ def _validate_standin(model: StandInConfig, config: TrainConfig) -> None:
         _positive(f"model.{key}", getattr(model, key))
     if model.kind == "expression" and not model.factors:
         raise ConfigError("model.factors=[]: name the factors to be learnt")
+
+
+def _installed(logger: str) -> None:
+    spec = None if logger == "csv" else importlib.util.find_spec(logger)
+    if logger != "csv" and (spec is None or spec.origin is None):  # a folder of that name, as W&B leaves, is no package
+        raise ConfigError(f"logger.name={logger}: is not installed; pip install {logger}, or choose logger=csv")
 
 
 def _validate_vaid(model: VAIDConfig, config: TrainConfig) -> None:

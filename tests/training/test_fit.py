@@ -1,6 +1,7 @@
 """A run from its configuration: it resumes to the bit, finds its folder again, and refuses what cannot work."""
 
 import csv
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -76,6 +77,35 @@ def test_a_run_leaves_its_configuration_a_checkpoint_and_plots(shards, tmp_path)
     assert {"val/lip_mse", "val/expression_mse"} <= set(done.trainer.logged_metrics)
 
 
+def test_tensorboard_gets_losses_and_plots(shards, tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs pip install tensorboard"
+    )
+    done = run(shards, tmp_path, "logger=tensorboard", "run_id=tb", steps=3)
+    events = accumulator.EventAccumulator(str(done.folder / "tensorboard")).Reload()
+    losses = [event.value for event in events.Scalars("train/loss")]
+    assert len(losses) == 3
+    assert losses[-1] == pytest.approx(float(done.trainer.logged_metrics["train/loss"]))
+    picture = Image.open(io.BytesIO(events.Images("val/latents")[-1].encoded_image_string))
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(Image.open(done.folder / "plots" / "0000003.png")))
+
+
+def test_wandb_offline_keeps_losses_and_plots_under_the_runs_id(shards, tmp_path):
+    wandb = pytest.importorskip("wandb", reason="needs pip install wandb")
+    done = run(shards, tmp_path, "logger=wandb", "logger.offline=true", "run_id=wb", steps=3)
+    wandb.finish()
+    (folder,) = (done.folder / "wandb").glob("offline-run-*-wb")
+    (plot,) = folder.glob("files/media/images/val/latents*.png")
+    assert plot.read_bytes() == (done.folder / "plots" / "0000003.png").read_bytes()
+    assert b"train/loss" in (folder / "run-wb.wandb").read_bytes()
+
+
+def test_a_logger_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"logger\.name=wandb: is not installed; pip install wandb"):
+        validate_train(train_config(TINY, "data.root=a", "logger=wandb"))
+
+
 def test_fast_dev_run_writes_nothing(shards, tmp_path):
     done = run(shards, tmp_path, "run_id=dev", "trainer.fast_dev_run=true")
     assert done.trainer.global_step == 1
@@ -139,7 +169,7 @@ def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
         ("run_id=a/b", "run_id=a/b"),
         ("trainer.max_steps=0", r"trainer\.max_steps=0"),
         ("data.fields=[audio,lip]", r"data\.fields.*also needs expression, portraits"),
-        ("model.overlap=64", r"model\.overlap=64.*window=64"),
+        ("model.overlap=125", r"model\.overlap=125.*window=125"),
         ("model.guidance=2", r"model\.guidance=2\.0: needs model\.condition_dropout"),
         ("model.lip.head_width=7", r"model\.lip\.head_width=7"),
         ("model.expression.audio_mode=concat", r"expected one of add, cross_attn"),
