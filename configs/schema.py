@@ -261,6 +261,26 @@ class EFIDConfig:
 
 
 @dataclass
+class CellConfig:
+    """Which cell of the paper's tables a result is for; it belongs to none while ``system`` is empty.
+
+    Attributes:
+        system: emotivetalk, sadtalker, anitalker, aniportrait, hallo, pdfgc, styletalk, dreamtalk or any other name.
+        dataset: hdtf, mead, or any other name: one block of a table.
+        mode: A (driven by audio alone), A+V (by audio and the paired video), or control (bounds a metric, e.g. a still
+            image, and competes with nobody).
+        variant: full, an ablation (wo_lip, wo_exp, no_decouple) or a length (120_frames, ..., 1500_frames).
+        run: tells runs with other seeds apart; three or more give an interval.
+    """
+
+    system: str | None = literal(None)
+    dataset: str | None = literal(None)
+    mode: str | None = literal(None)
+    variant: str = literal("full")
+    run: int = 0
+
+
+@dataclass
 class EvaluateConfig:
     """``evaluate.py``.
 
@@ -279,6 +299,7 @@ class EvaluateConfig:
         bootstrap: resamples of the clips behind each interval; 0 for none.
         seed: of those resamples.
         cache: folder of the reference side's features; null for the user's cache folder.
+        cell: the cell of the paper's tables this result is for.
     """
 
     generated: str = literal()
@@ -299,18 +320,27 @@ class EvaluateConfig:
     fvd: FVDConfig = field(default_factory=FVDConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     efid: EFIDConfig = field(default_factory=EFIDConfig)
+    cell: CellConfig = field(default_factory=CellConfig)
 
 
 def register() -> None:
     """Puts the schemas where Hydra's defaults lists find them."""
     from configs.emotion import EmotionModelConfig  # built on the schemas here
+    from configs.generate import ExportConfig, GenerateConfig
     from configs.standin import StandInConfig
-    from configs.training import TrainConfig, VAIDConfig
+    from configs.systems import RunSystemConfig
+    from configs.tables import TableConfig
+    from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
     store = ConfigStore.instance()
     store.store(name="prepare_schema", node=PrepareConfig)
     store.store(name="train_schema", node=TrainConfig)
     store.store(group="model", name="vaid_schema", node=VAIDConfig)
+    store.store(group="model", name="ethd_schema", node=EthdConfig)
     store.store(group="model", name="emotion_schema", node=EmotionModelConfig)
     store.store(group="model", name="standin_schema", node=StandInConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="generate_schema", node=GenerateConfig)
+    store.store(name="export_schema", node=ExportConfig)
+    store.store(name="systems_schema", node=RunSystemConfig)
+    store.store(name="tables_schema", node=TableConfig)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
-from configs.schema import EvaluateConfig, PrepareConfig
+from configs.schema import CellConfig, EvaluateConfig, PrepareConfig
 from configs.standin import StandInConfig
-from configs.training import TrainConfig, VAIDConfig
+from configs.systems import RunSystemConfig
+from configs.training import EthdConfig, TrainConfig, VAIDConfig
 from datamodules.schema import ENCODER_KINDS, MAX_SECONDS
 
 PREPARE_TASKS = ("prepare", "merge", "check", "weights")
 DATASETS = ("hdtf", "mead", "folder", "synthetic")
 PRESETS = ("tiny", "small", "paper")
-STAGES = ("vaid", "emotion", "standin")
+STAGES = ("vaid", "ethd", "emotion", "standin")
 STANDIN_FIELDS = {
     "sync": ("video", "boxes", "speech"),
     "image": ("video", "lip", "expression"),
@@ -23,8 +24,10 @@ STANDIN_FIELDS = {
     "expression": ("video", "boxes", "factors"),
 }
 LOGGERS = ("csv", "tensorboard", "wandb")
+MODES = ("A", "A+V", "control")
 STRATEGIES = ("auto", "ddp")
 VAID_FIELDS = ("audio", "lip", "expression", "portraits")
+ETHD_FIELDS = ("audio", "expression", "latent", "boxes", "portraits")
 
 
 def _one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -138,6 +141,10 @@ def validate_train(config: TrainConfig) -> None:
         _positive(f"trainer.{key}", getattr(config.trainer, key))
     if isinstance(config.model, VAIDConfig):
         _validate_vaid(config.model, config)
+    if isinstance(config.model, EthdConfig):
+        _validate_ethd(config.model, config)
+    elif config.vaid is not None:
+        raise ConfigError(f"vaid={config.vaid}: stage {config.stage} uses no V-AID; leave it out")
     if isinstance(config.model, EmotionModelConfig):
         for key in ("hidden", "batch_size", "lr"):
             _positive(f"model.{key}", getattr(config.model, key))
@@ -186,6 +193,57 @@ def _validate_vaid(model: VAIDConfig, config: TrainConfig) -> None:
         raise ConfigError(f"model.guidance={model.guidance}: needs model.condition_dropout above 0, e.g. 0.1")
     if model.club.weight < 0:
         raise ConfigError(f"model.club.weight={model.club.weight}: expected 0 or more")
+
+
+def _validate_ethd(model: EthdConfig, config: TrainConfig) -> None:
+    if not config.vaid:
+        raise ConfigError(
+            "vaid is missing: name the run directory or checkpoint of a trained V-AID, e.g. vaid=outputs/vaid/first"
+        )
+    if lacking := [name for name in ETHD_FIELDS if name not in config.data.fields]:
+        raise ConfigError(f"data.fields={config.data.fields}: ETHD also needs {', '.join(lacking)}")
+    if config.data.pad:
+        raise ConfigError("data.pad=true: ETHD trains short clips at their own length; set data.pad=false")
+    _validate_unet(model)
+    _one_of("model.variant", model.variant, ("full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"))
+    _one_of("model.loss", model.loss, ("x0", "v", "min_snr"))
+    _one_of("model.mask_source", model.mask_source, ("reference", "window"))
+    _one_of("model.lr_decay", model.lr_decay, ("none", "cosine"))
+    for key in ("diffusion_steps", "sampling_steps", "window", "snr_gamma", "expression_steps", "lr"):
+        _positive(f"model.{key}", getattr(model, key))
+    if model.sampling_steps > model.diffusion_steps:
+        raise ConfigError(
+            f"model.sampling_steps={model.sampling_steps}: at most diffusion_steps={model.diffusion_steps}"
+        )
+    if model.overlap is not None and not 0 <= model.overlap < model.window:
+        raise ConfigError(f"model.overlap={model.overlap}: expected at least 0 and less than window={model.window}")
+    for key in ("audio_expression_probability", "condition_dropout", "ema"):
+        _share(f"model.{key}", getattr(model, key))
+    for key in ("reference_noise", "lr_warmup", "weight_decay"):
+        if not getattr(model, key) >= 0:
+            raise ConfigError(f"model.{key}={getattr(model, key)}: expected 0 or more")
+    if model.ema == 1:
+        raise ConfigError("model.ema=1: would keep the first weights for ever; expected less than 1, e.g. 0.9999")
+
+
+def _validate_unet(model: EthdConfig) -> None:
+    unet = model.unet
+    for key in ("layers", "token_width", "added_width"):
+        _positive(f"model.unet.{key}", getattr(unet, key))
+    for key in ("token_width", "added_width"):
+        if getattr(unet, key) % 2:
+            raise ConfigError(f"model.unet.{key}={getattr(unet, key)}: sines and cosines come in pairs; make it even")
+    if not len(unet.channels) == len(unet.heads) == len(unet.attention) >= 1:
+        raise ConfigError(
+            f"model.unet: channels, heads and attention name {len(unet.channels)}, {len(unet.heads)} and "
+            f"{len(unet.attention)} levels; expected one entry each per level"
+        )
+    for channels, heads in zip(unet.channels, unet.heads, strict=True):
+        if heads < 1 or channels < 1 or channels % 32 or channels % heads:
+            raise ConfigError(
+                f"model.unet.channels={unet.channels}: expected multiples of 32 and of each level's heads, {heads} "
+                f"for {channels}"
+            )
 
 
 METRICS = ("fid", "fvd", "sync", "efid")
@@ -238,6 +296,7 @@ def validate_evaluate(config: EvaluateConfig) -> None:
     if config.bootstrap < 0 or config.bootstrap == 1:
         raise ConfigError(f"bootstrap={config.bootstrap}: expected 0 or at least 2 resamples")
     _validate_crop(config.crop)
+    _validate_cell(config.cell)
     for key in ("fid.weights", "fvd.weights", "sync.weights", "sync.detector_weights", "efid.weights"):
         group, name = key.split(".")
         file = getattr(getattr(config, group), name)
@@ -254,6 +313,43 @@ def _validate_sidecars(config: EvaluateConfig) -> None:
         raise ConfigError("crop, fps: landmark files beside the videos hold whole pictures at 25 fps; leave both out")
 
 
+def _validate_cell(cell: CellConfig) -> None:
+    if not cell.system:
+        if cell.dataset or cell.mode:
+            raise ConfigError("cell.system is missing: name the system whose cell of the tables this is")
+        return
+    if not cell.dataset:
+        raise ConfigError("cell.dataset is missing: name the test set, e.g. cell.dataset=hdtf")
+    _one_of("cell.mode", str(cell.mode), MODES)
+    if cell.run < 0:
+        raise ConfigError(f"cell.run={cell.run}: expected 0 or more")
+
+
 def _validate_crop(crop: list[int] | None) -> None:
     if crop is not None and (len(crop) != 4 or min(crop[:2]) < 0 or min(crop[2:]) < 1):
         raise ConfigError(f"crop={crop}: expected [x,y,width,height] in pixels, e.g. crop=[1030,2,512,512]")
+
+
+def validate_run_system(config: RunSystemConfig) -> None:
+    """Checks the configuration of ``python -m benchmark.run`` as a whole.
+
+    What is wrong with a system on this machine is not found here: it becomes the reason of each of its clips.
+
+    Raises:
+        ConfigError: naming the key, its value, and what is expected.
+    """
+    if not Path(config.cases).is_file():
+        raise ConfigError(f"cases={config.cases}: no such file; expected a .csv with columns clip, portrait, speech")
+    if Path(config.output).is_file():
+        raise ConfigError(f"output={config.output}: is a file; expected the name of a folder")
+    parse_part(config.part)
+    _one_of("device", config.device, ("cuda", "cpu"))
+    _one_of("landmarks", config.landmarks, ("mediapipe", "sidecar"))
+    _positive("workers", config.workers)
+    _positive("clip_timeout", config.clip_timeout)
+    if config.panel is not None and (len(config.panel) != 4 or min(config.panel[:2]) < 0 or min(config.panel[2:]) < 1):
+        raise ConfigError(f"panel={config.panel}: expected [x,y,width,height] in pixels, e.g. panel=[512,0,512,512]")
+    if config.offset < 0:
+        raise ConfigError(f"offset={config.offset}: expected a number of frames from 0")
+    if config.system != "folder" and (config.videos or config.title or config.panel or config.offset):
+        raise ConfigError("videos, title, panel and offset describe system=folder; the others have files of their own")

@@ -1,0 +1,19 @@
+"""Clips by a published system, ready to be compared: ``python -m benchmark.run --help``."""
+
+from __future__ import annotations
+
+from configs.command_line import run
+from configs.systems import RunSystemConfig
+from configs.validate import validate_run_system
+
+
+def make_videos(config: RunSystemConfig) -> int:
+    """Makes all clips and returns the exit status."""
+    validate_run_system(config)
+    from benchmark.runner import run_system  # after the checks: what is wrong is said before torch is loaded
+
+    return run_system(config)
+
+
+if __name__ == "__main__":
+    run("systems", RunSystemConfig, make_videos)
