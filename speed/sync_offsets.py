@@ -2,8 +2,8 @@
 
     python -m speed.sync_offsets RUN/standin_sync.safetensors [clips=22]
 
-Held-out synthetic speakers say sentences no training set holds; their videos are the reference. The generated videos are
-the same, the sound of each moved by -5 to +5 frames in turn. Face boxes come from the landmark files.
+Held-out synthetic speakers say sentences no training set holds; their videos are the reference. The generated videos
+are the same, the sound of each moved by -5 to +5 frames in turn. Face boxes come from the landmark files.
 """
 
 from __future__ import annotations
