@@ -92,11 +92,18 @@ def build_ethd_module(config: TrainConfig, data: ShardDataModule) -> EthdModule:
 
     Raises:
         CheckpointError: when the V-AID is missing, damaged, of another stage or of other encoders than the data.
+        ShardError: when the latents are too small for the U-Net's levels.
         WrongWeights: when ``model.svd`` is not SVD's U-Net.
     """
     model: EthdConfig = config.model
     index, file = data.index, checkpoint_file(str(config.vaid))
     vaid = load_vaid(file, index.encoders)
+    levels, side = len(model.unet.channels), data.dimensions.latent_size
+    if side % 2 ** (levels - 1):
+        raise ShardError(
+            f"{data.config.root}: latents of side {side} cannot be halved {levels - 1} times, as the {levels} levels "
+            "of model.unet ask; prepare the data with another frame_size, or take fewer levels"
+        )
     scale = latent_scale(index.encoders["codec"].name, index.codec_scale, data.latent_statistics)
     card = EthdCard(
         model, data.dimensions, index.encoders, index.frame_size, scale, str(file.resolve()), sha256_of(file)

@@ -207,7 +207,7 @@ class EthdModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over the network."""
         config = self.config
-        optimizer = torch.optim.AdamW(self.ethd.parameters(), config.lr, weight_decay=config.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(self.ethd.parameters(), config.lr, weight_decay=config.weight_decay)
 
         def rate(step: int) -> float:
             value = min(1.0, (step + 1) / max(1, config.lr_warmup))
