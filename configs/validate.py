@@ -154,6 +154,12 @@ def validate_train(config: TrainConfig) -> None:
         _share("model.dropout", config.model.dropout)
     if isinstance(config.model, StandInConfig):
         _validate_standin(config.model, config)
+    for key in ("sample_every", "sample_clips", "evaluate_every", "evaluate_clips", "frames"):
+        _positive(f"videos.{key}", getattr(config.videos, key))
+    for name in config.videos.metrics:
+        _one_of("videos.metrics", name, METRICS)
+    if config.stage != "ethd" and (config.videos.sample_every or config.videos.evaluate_every):
+        raise ConfigError(f"videos: stage={config.stage} makes no videos; they belong to stage=ethd")
 
 
 def _validate_standin(model: StandInConfig, config: TrainConfig) -> None:

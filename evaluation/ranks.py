@@ -35,11 +35,13 @@ class Ranks:
         rank: its number.
         size: how many there are.
         local: its number on its machine, and that of its GPU.
+        group: of gloo, in which they meet; None for all processes' own.
     """
 
     rank: int = 0
     size: int = 1
     local: int = 0
+    group: dist.ProcessGroup | None = None
 
     @property
     def first(self) -> bool:
@@ -55,14 +57,14 @@ class Ranks:
         if self.size == 1:
             return own
         shares: list[list[T]] = [[] for _ in range(self.size)]
-        dist.all_gather_object(shares, own)
+        dist.all_gather_object(shares, own, group=self.group)
         count = sum(map(len, shares))
         return [shares[place % self.size][place // self.size] for place in range(count)]
 
     def wait(self) -> None:
         """For all others."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(group=self.group)
 
     @contextmanager
     def shared_folder(self, beside: Path) -> Iterator[Path]:
