@@ -129,7 +129,7 @@ class System:
     Attributes:
         name: of its file.
         title: in tables.
-    X
+        driven: A (speech) or A+V (speech and a video), where tables also put the ground truth; or nothing.
         kind: command (a program is run), reference (the real video), folder (somebody's finished videos).
         repository: owner/name, or nothing for this one.
         commit: the one the description was checked against.
@@ -142,7 +142,8 @@ class System:
         command: the program and its arguments; ``{...}`` are placeholders.
         devices: further arguments on cuda and cpu; a device that is not there cannot be used.
         variables: environment variables it needs.
-        writes: top-level names in the repository it writes to; each job gets its own, empty.
+        writes: top-level names in the repository it writes to: folders, and files where the name has an ending; each
+            job gets its own, empty.
         patches: lines left out.
         settings: a YAML file it reads.
         portrait: what its portrait must be.

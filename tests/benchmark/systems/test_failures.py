@@ -59,8 +59,8 @@ def test_the_exit_status_is_not_believed(make_clips, one, tmp_path, monkeypatch,
 def test_a_time_limit_is_kept_and_said(make_clips, one, tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_TROUBLE", "hang")
     begun = time.monotonic()
-    said = reason(make_clips("sadtalker", tmp_path, cases=one(), clip_timeout=2.0))
-    assert said == "took longer than 2 s and was stopped; its last words: working on it"
+    said = reason(make_clips("sadtalker", tmp_path, cases=one(), clip_timeout=1.5))
+    assert said == "took longer than 1.5 s and was stopped; its last words: working on it"
     assert time.monotonic() - begun < 60
 
 
@@ -209,12 +209,12 @@ def test_a_changed_input_or_a_lost_video_is_made_again(make_clips, rows, one, tm
 
 def test_a_stopped_run_ends_its_programs_and_their_children(tmp_path):
     stop = threading.Event()
-    threading.Timer(1.0, stop.set).start()
+    threading.Timer(0.3, stop.set).start()
     with pytest.raises(Stopped):
         run_program(
-            ["sh", "-c", f"(sleep 3; touch {tmp_path}/alive) & sleep 60"], tmp_path, {}, tmp_path / "log", 50, stop
+            ["sh", "-c", f"(sleep 1; touch {tmp_path}/alive) & sleep 60"], tmp_path, {}, tmp_path / "log", 50, stop
         )
-    time.sleep(2.6)
+    time.sleep(1.2)
     assert not (tmp_path / "alive").exists()
 
 
