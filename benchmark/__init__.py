@@ -1,1 +1,1 @@
-"""The paper's tables against published systems: how each is called, and what its videos become."""
+"""The paper's tables, figures and user study, and how each published system is called to make its videos."""

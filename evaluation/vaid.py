@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from configs.schema import DataConfig
 from datamodules.modules import ShardDataModule
 from datamodules.order import seed_of
+from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.losses import info_nce
-from lightning_modules.vaid.module import load_vaid
 from lightning_modules.vaid.vaid import VAID
 
 

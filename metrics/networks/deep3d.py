@@ -29,6 +29,7 @@ class Deep3DFace(nn.Module):
     """
 
     dimensions = 64
+    input_size = 224
     name = "deep3d"
 
     def __init__(self, weights: Weights) -> None:

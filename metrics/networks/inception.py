@@ -39,6 +39,8 @@ class InceptionFeatures(nn.Module):
         ValueError: if the weights do not fit or ``dimensions`` is none of the four.
     """
 
+    input_size = INPUT_SIZE
+
     def __init__(self, weights: Weights, dimensions: int = 2048) -> None:
         super().__init__()
         if dimensions not in DIMENSIONS:

@@ -16,7 +16,7 @@ from configs.command_line import ConfigError
 from configs.validate import validate_train
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
-from lightning_modules.vaid.module import load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers import shards as shard_helper
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, train_config
@@ -62,23 +62,6 @@ def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, p
     assert logged(again.folder, "train/loss") == losses
     for name, weight in straight.module.state_dict().items():
         assert torch.equal(weight, again.module.state_dict()[name]), name
-
-
-@pytest.mark.slow
-def test_two_processes_compute_what_one_computes(shards, tmp_path):
-    """Data-parallel, through the shell, with a path Hydra's grammar would trip over, and started twice by Lightning."""
-    changes = ["trainer.max_steps=4", "model.club.weight=0", f"output={tmp_path}", f"data.root={shards}"]
-    for name, devices in (("one", "1"), ("two", "2")):
-        parallel = [f"trainer.devices='{devices}'", "trainer.strategy=ddp" if devices == "2" else "seed=0"]
-        command = [sys.executable, "train.py", TINY, *SMALLEST, *changes, *parallel, f"run_id={name}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    one, two = (
-        torch.load(tmp_path / "vaid" / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        for name in ("one", "two")
-    )
-    for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=1e-4, msg=name)
 
 
 def test_a_run_leaves_its_configuration_a_checkpoint_and_plots(shards, tmp_path):
