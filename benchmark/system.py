@@ -37,10 +37,12 @@ class Portrait:
     Attributes:
         framing: whole (as it is), head (a square about the head), pcavs (PC-AVS alignment, 224 x 224).
         size: pixels of each side; null leaves it.
+        crops_itself: the system cuts this framing out of the portrait as we would, and gets the portrait as it is.
     """
 
     framing: str = "head"
     size: int | None = None
+    crops_itself: bool = False
 
 
 @dataclass
@@ -262,6 +264,10 @@ def _check(system: System, path: Path) -> None:
             raise SystemFileError(f"{path}: {key}: is empty; a system of kind command needs it")
     if not system.output.path:
         raise SystemFileError(f"{path}: output.path: is empty; name where the video lands")
+    if system.output.path.startswith(("/", "..")):
+        raise SystemFileError(
+            f"{path}: output.path: {system.output.path}: expected it in the repository or under {{job}}"
+        )
     for name in [*system.writes, *(patch.file for patch in system.patches)]:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise SystemFileError(f"{path}: {name}: expected a path inside the repository")

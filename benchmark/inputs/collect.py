@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -141,6 +142,9 @@ def padded_length(samples: int, speech: Speech) -> int:
 def _portrait(job: Inputs) -> Path:
     path = job.folder / f"{job.case.slug}.png"
     Image.fromarray(job.framing.picture).save(path)
+    landmarks = job.case.portrait.with_suffix(".csv")
+    if job.system.portrait.crops_itself and landmarks.is_file():
+        shutil.copy(landmarks, path.with_suffix(".csv"))
     return path
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.job import explained, last_words
+from benchmark.outcome import explained, last_words
 from benchmark.process import Stopped, run_program
 from benchmark.system import load_system
 from media import VideoWriter
@@ -123,7 +123,8 @@ def test_without_weights_no_3dmm_file_is_made(make_clips, one, tmp_path, monkeyp
         ),
         ({"python": "/nowhere/python"}, "python=/nowhere/python: cannot be run"),
         ({"python": None}, "lacks face_alignment"),
-        ({"scratch": "/tmp/with space"}, "holds a space"),
+        ({"scratch": "/tmp/with space"}, "holds ' '"),
+        ({"scratch": "/tmp/with(1)"}, "holds '(', and several systems hand paths to a shell as they are"),
     ],
 )
 def test_an_unusable_system_is_every_clips_reason(make_clips, repositories, one, tmp_path, keys, wanted):
