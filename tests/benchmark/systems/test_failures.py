@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 import time
 
@@ -93,7 +94,6 @@ def test_one_bad_case_costs_no_other(make_clips, rows, tmp_path):
         ("sadtalker", {"portrait": "case 0.wav"}, "cannot be read"),
         ("sadtalker", {"speech": "case 0.png"}, "speech: "),
         ("pdfgc", {"emotion.video": ""}, "driven by a video too; the case has no emotion.video"),
-        ("styletalk", {"phonemes": ""}, "is driven by phonemes, which it does not find itself"),
         ("styletalk", {"pose": "case 0.json"}, "cannot be read as a MATLAB 5 file"),
         ("dreamtalk", {"style": "case 1.mat"}, "25 rows for a video of 1.40 s are 17.9 per second"),
         ("ground_truth", {"video": ""}, "names no real video"),
@@ -101,6 +101,13 @@ def test_one_bad_case_costs_no_other(make_clips, rows, tmp_path):
 )
 def test_an_input_that_is_not_there_is_named(make_clips, one, tmp_path, system, changed, wanted):
     assert wanted in reason(make_clips(system, tmp_path, cases=one(**changed)))
+
+
+def test_without_phonemes_or_a_recogniser_both_ways_out_are_named(make_clips, one, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    said = reason(make_clips("styletalk", tmp_path, cases=one(phonemes="")))
+    assert "StyleTalk is driven by phonemes. Give the case a column phonemes" in said
+    assert "or pip install pocketsphinx" in said
 
 
 def test_without_weights_no_3dmm_file_is_made(make_clips, one, tmp_path, monkeypatch):

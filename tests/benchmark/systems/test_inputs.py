@@ -21,10 +21,10 @@ from benchmark.inputs.coefficients import (
     write_mat,
 )
 from benchmark.inputs.collect import RATE, padded_length
-from benchmark.inputs.phonemes import PHONES, Interval, PhonemesError, from_intervals, phonemes_of
+from benchmark.inputs.phonemes import PHONES, Interval, PhonemesError, from_intervals, phonemes_of, recognise
 from benchmark.system import Speech, load_system
 from encoders.factory import build_landmark_detector
-from media import FrameReader, VideoWriter, probe, read_frames, sound_duration
+from media import FrameReader, VideoWriter, probe, read_frames, read_sound, sound_duration
 from metrics.networks.deep3d import HEADS, Deep3DFace
 
 PAIRS = ("pairs/feifeili_clip1", "pairs/reagan_clip1")
@@ -159,6 +159,20 @@ def test_published_phonemes_are_taken_as_they_are(assets, name):
     assert found == published[: len(found)]
     assert len(found) == int(30 * seconds) == len(published)
     assert len(loadmat(assets / "data" / f"{name}.mat")["coeff"]) == len(published)
+
+
+def test_heard_phonemes_are_in_time_with_the_published_ones(assets):
+    pytest.importorskip("pocketsphinx", reason="needs pocketsphinx, an optional package")
+    published = np.array(json.loads((assets / "data" / f"{PAIRS[0]}_seq.json").read_text()))
+    sound = read_sound(assets / "data" / f"{PAIRS[0]}.wav")
+    found = np.array(from_intervals(recognise(sound, RATE), len(sound) / RATE))
+    spoken = published != PHONES.index("SIL")
+
+    def agreement(shift):
+        return (np.roll(found, shift) == published)[spoken].mean()
+
+    assert agreement(0) > 0.3  # 41 phones; out of time it is a third of that
+    assert max(agreement(-15), agreement(15)) < 0.5 * agreement(0)
 
 
 def test_intervals_become_one_phone_per_thirtieth():
