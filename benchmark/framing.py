@@ -25,8 +25,9 @@ from preparation.clips import Rejected
 from preparation.faces import crop_frames, follow_face, square_crop
 
 HEAD_SCALE = FaceConfig().scale  # side of the head's square over the face's longer side, as prepare.py crops
+SAME_SHAPE = 0.01  # share by which the shapes of two pictures of the same part may differ
 SMALLEST = 64  # pixels; a smaller portrait holds no face worth animating
-PANELS_A_TIME = 32
+FRAMES_A_TIME = 32
 
 
 class Faces:
@@ -128,7 +129,8 @@ class Framing:
                 self.box = square_crop(faces.in_picture(source, portrait), self._source_size, HEAD_SCALE)
             except Rejected as error:
                 raise JobFailed(f"portrait {portrait}: {error}") from error
-            self.picture = next(crop_frames([source], self.box, wanted.size or self.box[2] // 2 * 2))
+            if not wanted.crops_itself:
+                self.picture = next(crop_frames([source], self.box, wanted.size or self.box[2]))
         elif wanted.size:
             self.picture = np.asarray(
                 Image.fromarray(source).resize((wanted.size, wanted.size), Image.Resampling.LANCZOS)
@@ -152,11 +154,14 @@ class Framing:
         if self.name == "pcavs":
             yield from self._aligned(reader, video, size)
             return
-        if reader.size != self._source_size:
+        shown = f"the real video {reader.size[0]} x {reader.size[1]}"
+        if self.box and reader.size != self._source_size:
             raise JobFailed(
-                f"the portrait is {self._source_size[0]} x {self._source_size[1]} pixels and the real video "
-                f"{reader.size[0]} x {reader.size[1]}: its framing cannot be carried over; use a frame of the video"
+                f"the portrait is {self._source_size[0]} x {self._source_size[1]} pixels and {shown}: its "
+                "framing cannot be carried over; use a frame of the video"
             )
+        if not self.box and abs(reader.size[0] * size[1] / (reader.size[1] * size[0]) - 1) > SAME_SHAPE:
+            raise JobFailed(f"the video is {size[0]} x {size[1]} pixels and {shown}: they show different parts")
         left, top, side = self.box or (0, 0, 0)
         for frame in reader:
             part = frame[top : top + side, left : left + side] if self.box else frame
@@ -167,7 +172,7 @@ class Framing:
         block: list[np.ndarray] = []
         for index, frame in enumerate(reader):
             block.append(frame)
-            if len(block) == PANELS_A_TIME or index == len(reader) - 1:
+            if len(block) == FRAMES_A_TIME or index == len(reader) - 1:
                 faces = aligned_faces(np.stack(block), matrices[index + 1 - len(block) : index + 1])
                 for face in ((faces + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy():
                     yield resized(face, size)

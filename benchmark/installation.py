@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from benchmark.job import Installation, last_words
+from benchmark.job import Installation
+from benchmark.outcome import last_words
 from benchmark.process import environment
 from benchmark.system import System
 from configs.systems import RunSystemConfig
@@ -19,7 +21,6 @@ LOOK_FOR_PACKAGES = (
     "import importlib.util, sys; print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name) is None])"
 )
 PATIENCE = 120  # seconds an interpreter may take to start from a slow disk
-SPACE_WARNING = "several systems cut their commands at spaces"
 
 
 class Unusable(RuntimeError):
@@ -33,8 +34,11 @@ def find_installation(system: System, config: RunSystemConfig) -> Installation:
         Unusable: if its repository, weights, interpreter or packages are missing, or it cannot use the device.
     """
     scratch = Path(config.scratch or Path(tempfile.gettempdir()) / "emotivetalk-benchmark").absolute()
-    if any(letter.isspace() for letter in str(scratch)):
-        raise Unusable(f"scratch={scratch}: holds a space, and {SPACE_WARNING}; choose another folder")
+    if odd := re.search(r"[^\w./+=@-]", str(scratch), re.ASCII):
+        raise Unusable(
+            f"scratch={scratch}: holds {odd[0]!r}, and several systems hand paths to a shell as they are; choose a "
+            "folder with letters, digits, _ and - alone"
+        )
     place = Installation(
         python=_interpreter(config),
         repository=Path(config.repository).absolute() if config.repository else OWN_REPOSITORY,

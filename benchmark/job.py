@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import tempfile
 import threading
+import traceback
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,13 @@ from benchmark.cases import Case
 from benchmark.framing import Framing
 from benchmark.inputs.collect import RATE, Inputs, Tools, read_speech
 from benchmark.normalise import Normalised, look_at, normalise, write_clip
-from benchmark.process import Ended, environment, run_program
+from benchmark.outcome import find_video, last_words
+from benchmark.process import Stopped, environment, run_program
 from benchmark.system import System, fill
 from benchmark.view import JobFailed, open_view
 from encoders.weights import sha256_of
 from evaluation.pairs import ENDINGS
 from media import MediaError
-
-LAST_WORDS = 160  # characters of a program's last line that a reason quotes
 
 
 @dataclass(frozen=True)
@@ -89,6 +88,16 @@ class Record:
     fingerprint: str = ""
 
 
+# Which of a case's files an input is made of, beside portrait, speech and the real video.
+MADE_OF = {
+    "driving_video": ("driving_video",),
+    "driving_faces": ("driving_video",),
+    "style_mat": ("style", "driving_video"),
+    "pose_mat": ("pose", "driving_video"),
+    "phonemes": ("phonemes",),
+}
+
+
 @dataclass(frozen=True)
 class Targets:
     """Where a clip's files go."""
@@ -112,11 +121,19 @@ def make_clip(
     try:
         _make(system, case, place, tools, targets, stop, folder, record)
         record.status = "done"
-    except (JobFailed, OSError) as error:
+    except Stopped:
+        raise
+    except (JobFailed, MediaError, OSError) as error:
         record.reason = str(error)
-        targets.video.unlink(missing_ok=True)
-        targets.reference.unlink(missing_ok=True)
+    except Exception as error:  # ours to mend, but the other clips are made meanwhile
+        record.reason = f"an unforeseen {type(error).__name__}: {error} (see its log)"
+        targets.log.parent.mkdir(parents=True, exist_ok=True)
+        with targets.log.open("a", encoding="utf-8") as log:
+            traceback.print_exc(file=log)
     finally:
+        if record.status != "done":
+            targets.video.unlink(missing_ok=True)
+            targets.reference.unlink(missing_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
     return record
 
@@ -131,7 +148,7 @@ def _make(
     folder: Path,
     record: Record,
 ) -> None:
-    for name, path in case.files().items():
+    for name, path in files_used(system, case).items():
         if not path.is_file():
             raise JobFailed(f"{name} {path}: no such file")
     sound = read_speech(case)
@@ -144,12 +161,19 @@ def _make(
         source, seconds = _finished(system, case, place), len(sound) / RATE
     if system.kind == "reference":
         size = framing.picture.shape[1], framing.picture.shape[0]
-        record.video = _described(targets.video, _write_real(framing, case, sound, size, targets.video))
+        made = _write_real(framing, case, sound, size, targets.video)
+        record.video = _described(targets.video, case, made)
         return
     record.source = asdict(look_at(source, system.output, seconds))
     clip = normalise(source, targets.video, sound, RATE, system.output)
-    record.video = _described(targets.video, clip)
+    record.video = _described(targets.video, case, clip)
     _write_reference(framing, case, sound, clip, targets.reference, record)
+
+
+def files_used(system: System, case: Case) -> dict[str, Path]:
+    """The files of a case that a system's clip depends on, by what they are."""
+    used = {"portrait", "speech", "video", *(name for need in system.needs() for name in MADE_OF.get(need, ()))}
+    return {name: path for name, path in case.files().items() if name in used}
 
 
 def _run_system(
@@ -166,13 +190,16 @@ def _run_system(
         raise JobFailed(f"{place.python}: cannot be started ({error.strerror})") from error
     record.exit_status, record.seconds = ended.status, round(ended.seconds, 3)
     record.peak_memory_mib = round(ended.peak_mib, 1)
+    if ended.status:
+        record.notes.append(f"the program's exit status was {ended.status}")
     said = targets.log.read_text(encoding="utf-8", errors="replace")
     if ended.timed_out:
         raise JobFailed(f"took longer than {place.limit:g} s and was stopped; its last words: {last_words(said)}")
     for symptom in job.system.symptoms:
         if symptom.fails and symptom.text in said:
             raise JobFailed(symptom.means)
-    return _collect(job, place, folder, view, ended, said), job.given
+    pattern = fill(job.system.output.path, given_by(job, place, folder))
+    return find_video(job.system, pattern, folder, view, ended, said), job.given
 
 
 def open_job(job: Inputs, place: Installation, folder: Path) -> Path:
@@ -219,44 +246,6 @@ def command_of(job: Inputs, place: Installation, folder: Path) -> list[str]:
     return fill([*job.system.command, *job.system.devices[place.device]], given_by(job, place, folder))
 
 
-def _collect(job: Inputs, place: Installation, folder: Path, view: Path, ended: Ended, said: str) -> Path:
-    """The one video the program wrote; its exit status is no proof of one.
-
-    Raises:
-        JobFailed: if there is none, or more than one.
-    """
-    pattern = fill(job.system.output.path, given_by(job, place, folder))
-    root = folder if Path(pattern).is_absolute() else view
-    relative = Path(pattern).relative_to(folder) if Path(pattern).is_absolute() else Path(pattern)
-    unwanted = tuple(job.system.output.exclude)
-    found = [
-        path
-        for path in root.glob(str(relative))
-        if path.is_file() and path.stat().st_size and not (unwanted and path.name.endswith(unwanted))
-    ]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise JobFailed(f"wrote {len(found)} videos where one was expected: {', '.join(path.name for path in found)}")
-    raise JobFailed(f"wrote no video (exit status {ended.status}): {explained(job.system, said)}")
-
-
-def explained(system: System, said: str) -> str:
-    """Why a program failed, from what it printed."""
-    if package := re.search(r"(?:ModuleNotFoundError|ImportError): No module named '([^']+)'", said):
-        return f"its environment lacks the package {package[1]}"
-    for symptom in system.symptoms:
-        if symptom.text in said:
-            return symptom.means
-    return f"its last words: {last_words(said)}"
-
-
-def last_words(said: str) -> str:
-    """The last line a program printed."""
-    lines = [line.strip() for line in re.split(r"[\r\n]+", said) if line.strip()]
-    return lines[-1][-LAST_WORDS:] if lines else "none"
-
-
 def _finished(system: System, case: Case, place: Installation) -> Path:
     """The video a system of another kind has.
 
@@ -288,7 +277,7 @@ def _write_reference(
     except JobFailed as error:
         record.notes.append(f"no reference: {error}")
         return
-    record.reference = _described(target, made)
+    record.reference = _described(target, case, made)
 
 
 def _write_real(framing: Framing, case: Case, sound: np.ndarray, size: tuple[int, int], target: Path) -> Normalised:
@@ -299,5 +288,5 @@ def _write_real(framing: Framing, case: Case, sound: np.ndarray, size: tuple[int
         raise JobFailed(str(error)) from error
 
 
-def _described(path: Path, clip: Normalised) -> dict[str, Any]:
-    return {"file": path.name, "sha256": sha256_of(path), **asdict(clip)}
+def _described(path: Path, case: Case, clip: Normalised) -> dict[str, Any]:
+    return {"file": f"{case.clip}.mp4", "sha256": sha256_of(path), **asdict(clip)}

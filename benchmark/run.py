@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 from configs.command_line import run
 from configs.systems import RunSystemConfig
 from configs.validate import validate_run_system
@@ -16,4 +18,5 @@ def make_videos(config: RunSystemConfig) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's end is Ctrl-C: programs at work end too
     run("systems", RunSystemConfig, make_videos)

@@ -18,7 +18,7 @@ from benchmark.cases import Case, read_cases
 from benchmark.framing import Faces
 from benchmark.inputs.collect import Tools
 from benchmark.installation import Unusable, commit_of, find_installation
-from benchmark.job import Installation, Record, Targets, make_clip
+from benchmark.job import Installation, Record, Targets, files_used, make_clip
 from benchmark.system import System, load_system
 from configs.systems import RunSystemConfig
 from configs.validate import parse_part
@@ -108,7 +108,7 @@ def _one(
     stop: threading.Event,
 ) -> Record:
     targets = targets_of(output, case)
-    fingerprint = _fingerprint(setting, case)
+    fingerprint = _fingerprint(setting, system, case)
     kept = read_record(record_path(output, case))
     if kept is not None and kept.status == "done" and kept.fingerprint == fingerprint and _whole(kept, targets):
         return kept
@@ -179,8 +179,9 @@ def _setting(system: System, place: Installation, config: RunSystemConfig) -> st
     )
 
 
-def _fingerprint(setting: str, case: Case) -> str:
-    files = {name: sha256_of(path) if path.is_file() else None for name, path in sorted(case.files().items())}
+def _fingerprint(setting: str, system: System, case: Case) -> str:
+    used = sorted(files_used(system, case).items())
+    files = {name: sha256_of(path) if path.is_file() else None for name, path in used}
     return hashlib.sha256(json.dumps([setting, case.clip, files], sort_keys=True).encode()).hexdigest()
 
 

@@ -37,10 +37,12 @@ class Portrait:
     Attributes:
         framing: whole (as it is), head (a square about the head), pcavs (PC-AVS alignment, 224 x 224).
         size: pixels of each side; null leaves it.
+        crops_itself: the system cuts this framing out of the portrait as we would, and gets the portrait as it is.
     """
 
     framing: str = "head"
     size: int | None = None
+    crops_itself: bool = False
 
 
 @dataclass
@@ -129,7 +131,7 @@ class System:
     Attributes:
         name: of its file.
         title: in tables.
-    X
+        driven: A (speech) or A+V (speech and a video), where tables also put the ground truth; or nothing.
         kind: command (a program is run), reference (the real video), folder (somebody's finished videos).
         repository: owner/name, or nothing for this one.
         commit: the one the description was checked against.
@@ -142,7 +144,8 @@ class System:
         command: the program and its arguments; ``{...}`` are placeholders.
         devices: further arguments on cuda and cpu; a device that is not there cannot be used.
         variables: environment variables it needs.
-        writes: top-level names in the repository it writes to; each job gets its own, empty.
+        writes: top-level names in the repository it writes to: folders, and files where the name has an ending; each
+            job gets its own, empty.
         patches: lines left out.
         settings: a YAML file it reads.
         portrait: what its portrait must be.
@@ -261,6 +264,10 @@ def _check(system: System, path: Path) -> None:
             raise SystemFileError(f"{path}: {key}: is empty; a system of kind command needs it")
     if not system.output.path:
         raise SystemFileError(f"{path}: output.path: is empty; name where the video lands")
+    if system.output.path.startswith(("/", "..")):
+        raise SystemFileError(
+            f"{path}: output.path: {system.output.path}: expected it in the repository or under {{job}}"
+        )
     for name in [*system.writes, *(patch.file for patch in system.patches)]:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise SystemFileError(f"{path}: {name}: expected a path inside the repository")

@@ -28,7 +28,7 @@ class RunSystemConfig:
         device: cuda or cpu, where the system's program runs.
         seed: for systems that take one.
         landmarks: how faces are found: mediapipe, or sidecar (a CSV beside each video and portrait).
-        scratch: folder for the jobs' private folders, without spaces; null for the system's temporary folder.
+        scratch: folder for the jobs' private folders, with a plain name; null for the system's temporary folder.
     """
 
     system: str = literal()

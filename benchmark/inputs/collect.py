@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import wave
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from PIL import Image
 from benchmark.cases import Case
 from benchmark.framing import HEAD_SCALE, Faces, Framing, first_frame
 from benchmark.inputs.coefficients import Coefficients, CoefficientsError, extract, read_mat, write_mat
-from benchmark.inputs.phonemes import PhonemesError, phonemes_of
+from benchmark.inputs.phonemes import PhonemesError, from_intervals, phonemes_of, recognise
 from benchmark.normalise import frames_of
 from benchmark.system import Speech, System
 from benchmark.view import JobFailed
@@ -141,6 +142,9 @@ def padded_length(samples: int, speech: Speech) -> int:
 def _portrait(job: Inputs) -> Path:
     path = job.folder / f"{job.case.slug}.png"
     Image.fromarray(job.framing.picture).save(path)
+    landmarks = job.case.portrait.with_suffix(".csv")
+    if job.system.portrait.crops_itself and landmarks.is_file():
+        shutil.copy(landmarks, path.with_suffix(".csv"))
     return path
 
 
@@ -215,12 +219,11 @@ def _driving_coefficients(job: Inputs) -> Coefficients:
 
 def _phonemes(job: Inputs) -> Path:
     if job.case.phonemes is None:
-        raise JobFailed(
-            f"{job.system.title} is driven by phonemes, which it does not find itself; give the case a column phonemes "
-            "with a TextGrid (Montreal Forced Aligner), a lab file, or its own JSON"
-        )
-    found = phonemes_of(job.case.phonemes, job.seconds)
-    job.notes.append(f"phonemes: {job.case.phonemes.name}")
+        found = from_intervals(recognise(job.sound, RATE), job.seconds)
+        job.notes.append("phonemes: heard by pocketsphinx, without a transcript")
+    else:
+        found = phonemes_of(job.case.phonemes, job.seconds)
+        job.notes.append(f"phonemes: {job.case.phonemes.name}")
     path = job.folder / "phonemes.json"
     path.write_text(json.dumps(found))
     return path

@@ -116,7 +116,8 @@ def face_csv(path: Path, frames: int, width: int = SIZE) -> None:
     """OpenFace landmarks of a face in the middle of the picture."""
     points = np.stack([np.linspace(0.3, 0.7, 68), 0.5 + 0.24 * np.cos(np.linspace(-np.pi, np.pi, 68))], 1)
     points[36:48] = [0.5, 0.42]
-    points[36:42, 0], points[42:48, 0], points[60:68] = 0.41, 0.59, [0.5, 0.62]
+    points[36:42, 0], points[42:48, 0] = 0.41, 0.59
+    points[60:68] = [0.5, 0.42 + 0.18 * 61 / 50]  # eyes and mouth in the proportions of PC-AVS's template
     points *= width
     names = [f"{axis}_{index}" for axis in "xy" for index in range(68)]
     with path.open("w", newline="") as file:
