@@ -40,7 +40,7 @@ def lay_out(paper: PaperTable, found: Found, datasets: Sequence[str] = ()) -> Ta
         for group in section.groups:
             if paper.best and group.name not in (REAL, CONTROLS):
                 mark_best(group, columns)
-    table.remarks += list(_drift_remarks(table, found)) + list(_agreement_remarks(table))
+    table.remarks += list(_drift_remarks(table)) + list(_agreement_remarks(table))
     used = {measured.file for *_, cell in table.cells() for measured in cell.measured}
     table.sources = {name: found.hashes[name] for name in sorted(used)}
     return table
@@ -173,20 +173,22 @@ def _add_other_systems(groups: list[Group], dataset: str, paper: PaperTable, fou
         groups.append(Group(CONTROLS, rest))
 
 
-def _drift_remarks(table: Table, found: Found) -> Iterator[str]:
-    if table.number != "3":
-        return
-    for section in table.sections:
-        for group in section.groups:
-            for row in group.rows:
-                for file, raw in found.drift.get(row.key, []):
-                    for entry in raw["metrics"].values():
-                        yield (
-                            f"{section.dataset}, {row.name}: {entry['title']} drifts by "
-                            f"{entry['slope_per_minute']:+.3g} a minute, 95 % interval {entry['low']:.3g} to "
-                            f"{entry['high']:.3g}, {len(entry['windows'])} windows of {raw['window_seconds']:g} s, "
-                            f"{entry['n']} clips ({file} {found.hashes[file][:8]})"
-                        )
+def _drift_remarks(table: Table) -> Iterator[str]:
+    """How values change over the minutes of long videos, where an evaluation was asked for it (drift=5)."""
+    for section, _, row, column, cell in table.cells():
+        for measured in cell.measured:
+            drift = measured.record.get("drift")
+            if not drift or row.key.system == GROUND_TRUTH:
+                continue
+            where = f"{section.dataset}, {row.name}: {column.title} over windows of {drift['window_seconds']:g} s"
+            if drift["slope_per_minute"] is None:
+                yield f"{where} has no slope: {drift['reason']} ({measured.file})"
+            else:
+                interval = f"{drift['low']:.3g} to {drift['high']:.3g}"
+                yield (
+                    f"{where} changes by {drift['slope_per_minute']:+.3g} a minute, 95 % interval {interval} "
+                    f"({len(drift['windows'])} windows, {drift['n']} clips, {measured.file})"
+                )
 
 
 def _agreement_remarks(table: Table) -> Iterator[str]:
@@ -196,7 +198,9 @@ def _agreement_remarks(table: Table) -> Iterator[str]:
             agreement = measured.record.get("agreement")
             if agreement and column.metric not in told:
                 told.add(column.metric)
-                yield (
-                    f"{column.title}: agreement of {measured.record['network']}, Krippendorff's alpha (interval) "
-                    f"{agreement['alpha']:.2f}, {agreement['low']:.2f} to {agreement['high']:.2f}"
-                )
+                told_alpha = "is not defined, as all ratings are equal"
+                if agreement["alpha"] is not None:
+                    low, high = agreement["low"], agreement["high"]
+                    told_alpha = f"{agreement['alpha']:.2f}, 95 % interval {low:.2f} to {high:.2f}"
+                people = measured.record["network"]
+                yield f"{column.title}: agreement of {people}, Krippendorff's alpha for intervals {told_alpha}"

@@ -22,7 +22,6 @@ from benchmark.paper import FULL, CellKey
 from evaluation.results import SCHEMA as EVALUATION
 
 USER_STUDY = "emotivetalk.user_study/1"
-DRIFT = "emotivetalk.drift/1"
 NOT_RUN = "emotivetalk.not_run/1"
 RATED = "rated"  # the mode of a user study's cells, whose systems are rated as they are
 GROUND_TRUTH = "ground_truth"
@@ -64,7 +63,6 @@ class Found:
     Attributes:
         measured: by cell and metric, in the order of the files' names.
         reasons: cell -> why it has no value, one text per file that says so.
-        drift: cell -> drift files' contents.
         unusable: file -> why it gives nothing; these are mistakes to put right.
         unlabelled: evaluations that name no cell, which is no mistake.
         hashes: file -> sha256 of its bytes.
@@ -72,7 +70,6 @@ class Found:
 
     measured: defaultdict[tuple[CellKey, str], list[Measured]] = field(default_factory=lambda: defaultdict(list))
     reasons: defaultdict[CellKey, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
-    drift: defaultdict[CellKey, list[tuple[str, Mapping[str, Any]]]] = field(default_factory=lambda: defaultdict(list))
     unusable: dict[str, str] = field(default_factory=dict)
     unlabelled: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
@@ -106,7 +103,6 @@ def _sort_in(name: str, raw: Any, found: Found) -> None:
     readers: dict[Any, Callable[[str, Mapping[str, Any], Found], None]] = {
         EVALUATION: _evaluation,
         USER_STUDY: _user_study,
-        DRIFT: _drift,
         NOT_RUN: _not_run,
     }
     if schema in readers:
@@ -175,15 +171,6 @@ def _user_study(name: str, raw: Mapping[str, Any], found: Found) -> None:
             }
             key = CellKey("user_study", RATED, system)
             found.measured[key, question].append(Measured(name, 0, float(entry["value"]), None, record))
-
-
-def _drift(name: str, raw: Mapping[str, Any], found: Found) -> None:
-    key = _key(raw["cell"])
-    if key is None:
-        found.unlabelled.append(name)
-    else:
-        _require(raw, ("metrics", "window_seconds"), "drift")
-        found.drift[key].append((name, raw))
 
 
 def _not_run(name: str, raw: Mapping[str, Any], found: Found) -> None:

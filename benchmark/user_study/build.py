@@ -1,4 +1,4 @@
-"""Makes the rating page: clips under names that say nothing, orders, attention checks, and the key that stays behind."""
+"""Makes the rating page: clips under names that say nothing, orders, attention checks, and the key raters never see."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from media import MediaError, VideoWriter, probe
 from preparation.writer import write_atomically
 
 KEY_SCHEMA = "emotivetalk.user_study_key/1"
-ANSWERS_SCHEMA = "emotivetalk.answers/1"
+ANSWERS_SCHEMA = "user_study.answers/1"  # the page must not name a system
 GROUND_TRUTH = "ground_truth"
 CHECK_SIZE = 512
 CHECK_SECONDS = 3

@@ -63,7 +63,7 @@ def read_key(path: Path) -> Key:
 
 
 def checksum(study: str, text: str) -> str:
-    """The page's own mark on its answers: 32-bit FNV-1a. It tells a file edited by hand; it is no defence against fraud.
+    """The page's own mark on its answers, 32-bit FNV-1a: it shows editing by hand and is no defence against fraud.
 
     Source: http://www.isthe.com/chongo/tech/comp/fnv/, offset basis 2166136261 and prime 16777619.
     """
