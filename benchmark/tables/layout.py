@@ -50,7 +50,7 @@ def _row(name: str, key: CellKey, paper: PaperTable, found: Found, table: Table)
     cells = {}
     for metric in paper.metrics:
         if key.system == GROUND_TRUTH and key.dataset != "user_study":
-            cell = _truth_cell(key.dataset, metric, found, table)
+            cell = _truth_cell(key, metric, found, table)
         else:
             cell = _cell(key, metric, found, table)
         cells[metric] = replace(cell, paper=paper.values.get((key, metric)))
@@ -127,12 +127,17 @@ def _named(key: CellKey) -> str:
     return f"{key.system}, {key.mode}, {key.dataset}, {key.variant}"
 
 
-def _truth_cell(dataset: str, metric: str, found: Found, table: Table) -> Cell:
-    """The real videos' own value: what every evaluation of the dataset found beside the generated ones."""
+def _truth_cell(key: CellKey, metric: str, found: Found, table: Table) -> Cell:
+    """The real videos' own value: of an evaluation of them, or what the others found beside the generated ones."""
+    if metric not in PARENT:
+        return Cell()  # FID, FVD and E-FID compare with the real videos, which so have none
+    if found.measured.get((key, metric)):
+        return _cell(key, metric, found, table)
+    dataset = key.dataset
     best: tuple[int, float, Measured] | None = None
     seen: dict[int, set[float]] = defaultdict(set)
-    for (key, name), rows in found.measured.items():
-        if key.dataset != dataset or name != metric:
+    for (other, name), rows in found.measured.items():
+        if other.dataset != dataset or name != metric:
             continue
         for row in rows:
             truth = row.record.get("ground_truth")
@@ -142,13 +147,14 @@ def _truth_cell(dataset: str, metric: str, found: Found, table: Table) -> Cell:
             if best is None or truth["n"] > best[0]:
                 best = truth["n"], truth["value"], row
     if best is None:
-        return Cell()  # FID, FVD and E-FID compare with it, so it has none
+        return Cell(notes=[table.note("no evaluation of this dataset scored its real videos")])
     count, value, row = best
     if len(seen[count]) > 1:
         spread = " to ".join(f"{number:.4g}" for number in (min(seen[count]), max(seen[count])))
         table.warnings.append(
-            f"{dataset}: the real videos' {TITLES[metric][0]} is {spread}, depending on the results file: they were "
-            "evaluated under different protocols or on different clips"
+            f"{dataset}: the real videos' {TITLES[metric][0]} is {spread}, depending on the results file: under "
+            "different protocols, of different clips or in different framings; an evaluation of the real videos "
+            "themselves (cell.system=ground_truth cell.mode=A+V) goes before these"
         )
     record = {**row.record, "n": count, "expected": row.record["ground_truth"]["expected"], "interval": None}
     return Cell(value=value, measured=[replace(row, value=value, record=record)], official=bool(record["official"]))

@@ -255,6 +255,7 @@ def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path, capsys):
         with VideoWriter(mute / f"{sample}.mp4", size=(96, 96)) as writer:
             writer.write(np.zeros((96, 96, 3), np.uint8))
     assert "has h264 pictures and no sound" in told(truth, f"mute={mute}")
+    assert {path.name for path in tmp_path.iterdir()} == {"mute"}  # nothing half-made stays
     assert main(["collect", "--answers", str(tmp_path), "--key", str(study / "key.json"), "--output", "x.json"]) == 1
     assert "holds no .json" in capsys.readouterr().err
 
