@@ -160,7 +160,7 @@ def _results(
         levels = np.array([[answers[trial.name][question] for trial in rated] for answers in ratings], float)
         low, high = alpha_interval(levels, RESAMPLES // 10, SEED)
         alpha = krippendorff_alpha(levels)
-        agreement[question] = {"alpha": _number(alpha), "low": _number(low), "high": _number(high)}
+        agreement[question] = {"alpha": _number(alpha), "low": _number(low), "high": _number(high), "over": "clips"}
         for system in dict.fromkeys(trial.system for trial in rated):
             own = levels[:, [trial.system == system for trial in rated]]
             low, high = mean_interval(own, RESAMPLES, SEED)
