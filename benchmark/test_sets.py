@@ -163,16 +163,17 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
     if clip.problem is not None:
         raise _Unfit(clip.problem_detail)
     end = clip.end if frames is None else clip.start + frames / FPS
-    if frames is not None and clip.end is not None and clip.end < clip.start + frames / FPS - 0.5 / FPS:
-        raise _Unfit(f"is shorter than {frames} frames")
-    if frames is not None and probe(clip.path).duration < clip.start + frames / FPS - 0.5 / FPS:
-        raise _Unfit(f"is shorter than {frames} frames")
+    info = probe(clip.path)
+    if end is not None and end > min(clip.end or info.duration, info.duration) + 0.5 / FPS:
+        lasts = min(clip.end or info.duration, info.duration) - clip.start
+        raise _Unfit(
+            f"lasts {lasts:.2f} s, {'its span' if frames is None else f'the first {frames} frames'} would need more"
+        )
     reader = FrameReader(clip.path, start=clip.start, end=end, fps=FPS)
     sound = read_sound(clip.audio or clip.path, start=clip.start, end=end, rate=SAMPLE_RATE)
     if loudest_second(sound) < SILENT:
         raise _Unfit("its sound is silent")
     portrait, speech = output / "portraits" / f"{clip.key}.png", output / "speech" / f"{clip.key}.wav"
-    info = probe(clip.path)
     crop = clip.crop_in(info.width, info.height)
     pictures = (_cut(frame, crop) for frame in reader)
     first = next(pictures)

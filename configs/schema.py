@@ -302,6 +302,7 @@ class EvaluateConfig:
         bootstrap: resamples of the clips behind each interval; 0 for none.
         seed: of those resamples.
         cache: folder of the reference side's features; null for the user's cache folder.
+        drift: also give every metric per window of this many seconds, with its slope over time; null for not.
         cell: the cell of the paper's tables this result is for.
     """
 
@@ -319,6 +320,7 @@ class EvaluateConfig:
     bootstrap: int = 100
     seed: int = 0
     cache: str | None = literal(None)
+    drift: float | None = None
     fid: FIDConfig = field(default_factory=FIDConfig)
     fvd: FVDConfig = field(default_factory=FVDConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)

@@ -306,6 +306,7 @@ def validate_evaluate(config: EvaluateConfig) -> None:
         ("fid.batch_size", config.fid.batch_size),
         ("efid.batch_size", config.efid.batch_size),
         ("sync.min_track", config.sync.min_track),
+        ("drift", config.drift),
     ):
         _positive(key, value)
     if config.bootstrap < 0 or config.bootstrap == 1:

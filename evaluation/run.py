@@ -13,6 +13,7 @@ from rich.console import Console
 from configs.schema import EvaluateConfig
 from evaluation.cache import FeatureStore, default_folder
 from evaluation.clips import Clip, Panel, open_pair
+from evaluation.drift import with_drift
 from evaluation.features import EFIDFeatures, FIDFeatures, FVDFeatures
 from evaluation.frechet import frechet_value, prepare_features
 from evaluation.networks import NotComputed, device_of
@@ -88,6 +89,8 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> 
                 not_computed[name] = str(error)
                 missing += error.missing
                 continue
+            if config.drift:
+                found = with_drift(found, config, clips, _EXTRACTORS, stores, device, console)
             values += found
             missing += lost
             per_clip[name] = rows

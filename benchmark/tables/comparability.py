@@ -60,25 +60,38 @@ def _short(choices: Mapping[str, Any]) -> str:
 
 
 def warn_of_clips(section: Section, table: Table) -> None:
-    """Systems must have been compared with the same real videos."""
-    real: dict[str, tuple[str, str]] = {}
-    told = set()
+    """Systems must have been compared with the same real videos, and with as many."""
+    files: dict[str, Mapping[str, str]] = {}
     counts: dict[str, set[int]] = defaultdict(set)
     for group in section.groups:
         for row in group.rows:
             for metric, cell in row.cells.items():
                 for measured in cell.measured:
                     counts[metric].add(measured.record["n"])
-                    for clip, sha256 in measured.clips.items():
-                        kept, file = real.setdefault(clip, (sha256, measured.file))
-                        if kept != sha256 and (file, measured.file) not in told:
-                            told.add((file, measured.file))
-                            table.warnings.append(
-                                f"{section.dataset}: {file} and {measured.file} compare with different real videos "
-                                f"called {clip!r}"
-                            )
+                    files[measured.file] = measured.clips
+    versions = _versions(files)
+    if len(versions) > 1:
+        told = "; ".join(", ".join(names) for names, _ in versions)
+        table.warnings.append(
+            f"{section.dataset}: rows compare with different versions of the real videos, in another framing or of "
+            f"another source: {told}"
+        )
     if uneven := [TITLES[metric][0] for metric, found in counts.items() if len(found) > 1]:
         table.warnings.append(
             f"{section.dataset}: not the same number of clips in every row of {', '.join(uneven)}, so they were "
             "not given the same task"
         )
+
+
+def _versions(files: Mapping[str, Mapping[str, str]]) -> list[tuple[list[str], dict[str, str]]]:
+    """Results files grouped so that none of a group knows another real video of a clip than the rest of it."""
+    versions: list[tuple[list[str], dict[str, str]]] = []
+    for file, clips in files.items():
+        for names, known in versions:
+            if all(known.get(clip, sha256) == sha256 for clip, sha256 in clips.items()):
+                names.append(file)
+                known.update(clips)
+                break
+        else:
+            versions.append(([file], dict(clips)))
+    return versions

@@ -27,6 +27,7 @@ _SYMBOLS = {
     "|": r"\textbar{}",
     '"': "''",
     **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # after a line's end they would be its options
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "±": r"$\pm$",

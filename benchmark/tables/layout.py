@@ -40,7 +40,7 @@ def lay_out(paper: PaperTable, found: Found, datasets: Sequence[str] = ()) -> Ta
         for group in section.groups:
             if paper.best and group.name not in (REAL, CONTROLS):
                 mark_best(group, columns)
-    table.remarks += list(_drift_remarks(table, found)) + list(_agreement_remarks(table))
+    table.remarks += list(_drift_remarks(table)) + list(_agreement_remarks(table))
     used = {measured.file for *_, cell in table.cells() for measured in cell.measured}
     table.sources = {name: found.hashes[name] for name in sorted(used)}
     return table
@@ -50,7 +50,7 @@ def _row(name: str, key: CellKey, paper: PaperTable, found: Found, table: Table)
     cells = {}
     for metric in paper.metrics:
         if key.system == GROUND_TRUTH and key.dataset != "user_study":
-            cell = _truth_cell(key.dataset, metric, found, table)
+            cell = _truth_cell(key, metric, found, table)
         else:
             cell = _cell(key, metric, found, table)
         cells[metric] = replace(cell, paper=paper.values.get((key, metric)))
@@ -127,12 +127,17 @@ def _named(key: CellKey) -> str:
     return f"{key.system}, {key.mode}, {key.dataset}, {key.variant}"
 
 
-def _truth_cell(dataset: str, metric: str, found: Found, table: Table) -> Cell:
-    """The real videos' own value: what every evaluation of the dataset found beside the generated ones."""
+def _truth_cell(key: CellKey, metric: str, found: Found, table: Table) -> Cell:
+    """The real videos' own value: of an evaluation of them, or what the others found beside the generated ones."""
+    if metric not in PARENT:
+        return Cell()  # FID, FVD and E-FID compare with the real videos, which so have none
+    if found.measured.get((key, metric)):
+        return _cell(key, metric, found, table)
+    dataset = key.dataset
     best: tuple[int, float, Measured] | None = None
     seen: dict[int, set[float]] = defaultdict(set)
-    for (key, name), rows in found.measured.items():
-        if key.dataset != dataset or name != metric:
+    for (other, name), rows in found.measured.items():
+        if other.dataset != dataset or name != metric:
             continue
         for row in rows:
             truth = row.record.get("ground_truth")
@@ -142,13 +147,14 @@ def _truth_cell(dataset: str, metric: str, found: Found, table: Table) -> Cell:
             if best is None or truth["n"] > best[0]:
                 best = truth["n"], truth["value"], row
     if best is None:
-        return Cell()  # FID, FVD and E-FID compare with it, so it has none
+        return Cell(notes=[table.note("no evaluation of this dataset scored its real videos")])
     count, value, row = best
     if len(seen[count]) > 1:
         spread = " to ".join(f"{number:.4g}" for number in (min(seen[count]), max(seen[count])))
         table.warnings.append(
-            f"{dataset}: the real videos' {TITLES[metric][0]} is {spread}, depending on the results file: they were "
-            "evaluated under different protocols or on different clips"
+            f"{dataset}: the real videos' {TITLES[metric][0]} is {spread}, depending on the results file: under "
+            "different protocols, of different clips or in different framings; an evaluation of the real videos "
+            "themselves (cell.system=ground_truth cell.mode=A+V) goes before these"
         )
     record = {**row.record, "n": count, "expected": row.record["ground_truth"]["expected"], "interval": None}
     return Cell(value=value, measured=[replace(row, value=value, record=record)], official=bool(record["official"]))
@@ -173,20 +179,22 @@ def _add_other_systems(groups: list[Group], dataset: str, paper: PaperTable, fou
         groups.append(Group(CONTROLS, rest))
 
 
-def _drift_remarks(table: Table, found: Found) -> Iterator[str]:
-    if table.number != "3":
-        return
-    for section in table.sections:
-        for group in section.groups:
-            for row in group.rows:
-                for file, raw in found.drift.get(row.key, []):
-                    for entry in raw["metrics"].values():
-                        yield (
-                            f"{section.dataset}, {row.name}: {entry['title']} drifts by "
-                            f"{entry['slope_per_minute']:+.3g} a minute, 95 % interval {entry['low']:.3g} to "
-                            f"{entry['high']:.3g}, {len(entry['windows'])} windows of {raw['window_seconds']:g} s, "
-                            f"{entry['n']} clips ({file} {found.hashes[file][:8]})"
-                        )
+def _drift_remarks(table: Table) -> Iterator[str]:
+    """How values change over the minutes of long videos, where an evaluation was asked for it (drift=5)."""
+    for section, _, row, column, cell in table.cells():
+        for measured in cell.measured:
+            drift = measured.record.get("drift")
+            if not drift or row.key.system == GROUND_TRUTH:
+                continue
+            where = f"{section.dataset}, {row.name}: {column.title} over windows of {drift['window_seconds']:g} s"
+            if drift["slope_per_minute"] is None:
+                yield f"{where} has no slope: {drift['reason']} ({measured.file})"
+            else:
+                interval = f"{drift['low']:.3g} to {drift['high']:.3g}"
+                yield (
+                    f"{where} changes by {drift['slope_per_minute']:+.3g} a minute, 95 % interval {interval} "
+                    f"({len(drift['windows'])} windows, {drift['n']} clips, {measured.file})"
+                )
 
 
 def _agreement_remarks(table: Table) -> Iterator[str]:
@@ -196,7 +204,9 @@ def _agreement_remarks(table: Table) -> Iterator[str]:
             agreement = measured.record.get("agreement")
             if agreement and column.metric not in told:
                 told.add(column.metric)
-                yield (
-                    f"{column.title}: agreement of {measured.record['network']}, Krippendorff's alpha (interval) "
-                    f"{agreement['alpha']:.2f}, {agreement['low']:.2f} to {agreement['high']:.2f}"
-                )
+                told_alpha = "is not defined, as all ratings are equal"
+                if agreement["alpha"] is not None:
+                    low, high = agreement["low"], agreement["high"]
+                    told_alpha = f"{agreement['alpha']:.2f}, 95 % interval {low:.2f} to {high:.2f}"
+                people = measured.record["network"]
+                yield f"{column.title}: agreement of {people}, Krippendorff's alpha for intervals {told_alpha}"

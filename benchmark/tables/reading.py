@@ -22,7 +22,6 @@ from benchmark.paper import FULL, CellKey
 from evaluation.results import SCHEMA as EVALUATION
 
 USER_STUDY = "emotivetalk.user_study/1"
-DRIFT = "emotivetalk.drift/1"
 NOT_RUN = "emotivetalk.not_run/1"
 RATED = "rated"  # the mode of a user study's cells, whose systems are rated as they are
 GROUND_TRUTH = "ground_truth"
@@ -64,7 +63,6 @@ class Found:
     Attributes:
         measured: by cell and metric, in the order of the files' names.
         reasons: cell -> why it has no value, one text per file that says so.
-        drift: cell -> drift files' contents.
         unusable: file -> why it gives nothing; these are mistakes to put right.
         unlabelled: evaluations that name no cell, which is no mistake.
         hashes: file -> sha256 of its bytes.
@@ -72,7 +70,6 @@ class Found:
 
     measured: defaultdict[tuple[CellKey, str], list[Measured]] = field(default_factory=lambda: defaultdict(list))
     reasons: defaultdict[CellKey, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
-    drift: defaultdict[CellKey, list[tuple[str, Mapping[str, Any]]]] = field(default_factory=lambda: defaultdict(list))
     unusable: dict[str, str] = field(default_factory=dict)
     unlabelled: list[str] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
@@ -106,7 +103,6 @@ def _sort_in(name: str, raw: Any, found: Found) -> None:
     readers: dict[Any, Callable[[str, Mapping[str, Any], Found], None]] = {
         EVALUATION: _evaluation,
         USER_STUDY: _user_study,
-        DRIFT: _drift,
         NOT_RUN: _not_run,
     }
     if schema in readers:
@@ -114,10 +110,10 @@ def _sort_in(name: str, raw: Any, found: Found) -> None:
         return
     known = ", ".join(readers)
     why = f"has the schema {schema!r}, these tables read {known}; evaluate again with this version"
-    cell = raw.get("settings", {}).get("cell") if isinstance(raw, dict) else None
-    if cell and _key(cell):
-        found.reasons[_key(cell)].append((name, why))  # type: ignore[index]
     found.unusable[name] = why
+    cell = raw.get("settings", {}).get("cell") if isinstance(raw, dict) else None
+    if cell and all(cell.get(part) for part in ("system", "dataset", "mode")) and (key := _key(cell)):
+        found.reasons[key].append((name, why))
 
 
 def _key(cell: Mapping[str, Any]) -> CellKey | None:
@@ -134,6 +130,7 @@ def _evaluation(name: str, raw: Mapping[str, Any], found: Found) -> None:
         found.unlabelled.append(name)
         return
     clips = {clip["clip"]: clip["reference"]["sha256"] for clip in raw["clips"]}
+    rows: dict[str, Measured] = {}
     for metric, record in raw["metrics"].items():
         value = record["value"]
         if value is not None and not math.isfinite(value):
@@ -143,7 +140,8 @@ def _evaluation(name: str, raw: Mapping[str, Any], found: Found) -> None:
         reason = None if value is not None else str(record["not_computed"]).splitlines()[0]
         run = int(settings["cell"].get("run") or 0)
         offsets = _offsets(raw["clips"]) if metric.startswith("sync") else ()
-        measured = Measured(name, run, value, reason, record, settings, clips, offsets)
+        rows[metric] = Measured(name, run, value, reason, record, settings, clips, offsets)
+    for metric, measured in rows.items():  # a file counts as a whole or not at all
         found.measured[key, metric].append(measured)
 
 
@@ -159,6 +157,7 @@ def _require(record: Mapping[str, Any], fields: tuple[str, ...], metric: str) ->
 
 
 def _user_study(name: str, raw: Mapping[str, Any], found: Found) -> None:
+    rows: dict[tuple[CellKey, str], Measured] = {}
     for system, questions in raw["systems"].items():
         for question, entry in questions.items():
             if not math.isfinite(entry["value"]):
@@ -173,22 +172,15 @@ def _user_study(name: str, raw: Mapping[str, Any], found: Found) -> None:
                 "protocol": raw["protocol"],
                 "agreement": raw["agreement"][question],
             }
+            _require(record, ("n", "expected", "interval"), question)
             key = CellKey("user_study", RATED, system)
-            found.measured[key, question].append(Measured(name, 0, float(entry["value"]), None, record))
-
-
-def _drift(name: str, raw: Mapping[str, Any], found: Found) -> None:
-    key = _key(raw["cell"])
-    if key is None:
-        found.unlabelled.append(name)
-    else:
-        _require(raw, ("metrics", "window_seconds"), "drift")
-        found.drift[key].append((name, raw))
+            rows[key, question] = Measured(name, 0, float(entry["value"]), None, record)
+    for place, measured in rows.items():
+        found.measured[place].append(measured)
 
 
 def _not_run(name: str, raw: Mapping[str, Any], found: Found) -> None:
-    for row in raw["rows"]:
-        key = _key(row)
-        if key is None:
-            raise KeyError("system")
-        found.reasons[key].append((name, str(row["reason"])))
+    reasons = [(_key(row), str(row["reason"])) for row in raw["rows"]]
+    for key, reason in reasons:
+        if key is not None:
+            found.reasons[key].append((name, reason))

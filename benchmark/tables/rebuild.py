@@ -72,12 +72,13 @@ def _put(table: Table, found: Found, paper: bool, folder: Path) -> None:
 
 def _update(folder: Path, files: Mapping[str, str]) -> bool:
     """Writes the files whose content is not what it should be; returns whether there were any."""
-    changed = {name: text for name, text in files.items() if _content(folder / name) != text.encode()}
-    for name, text in changed.items():
-        partial = folder / f".{name}.{secrets.token_hex(4)}.partial"
+    wanted = {folder / name: text.encode("utf-8", "backslashreplace") for name, text in files.items()}
+    changed = {path: content for path, content in wanted.items() if _content(path) != content}
+    for path, content in changed.items():
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
         try:
-            partial.write_text(text, encoding="utf-8", newline="\n")
-            os.replace(partial, folder / name)
+            partial.write_bytes(content)
+            os.replace(partial, path)
         finally:
             partial.unlink(missing_ok=True)
     return bool(changed)

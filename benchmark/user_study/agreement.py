@@ -35,7 +35,10 @@ def alpha_interval(ratings: np.ndarray, resamples: int, seed: int) -> tuple[floa
     draw = np.random.default_rng(seed)
     count = ratings.shape[1]
     found = [krippendorff_alpha(ratings[:, draw.integers(0, count, count)]) for _ in range(resamples)]
-    low, high = np.nanpercentile(found, (2.5, 97.5))
+    defined = [alpha for alpha in found if not np.isnan(alpha)]
+    if not defined:
+        return float("nan"), float("nan")
+    low, high = np.percentile(defined, (2.5, 97.5))
     return float(low), float(high)
 
 

@@ -1,10 +1,13 @@
-"""Makes the rating page: clips under names that say nothing, orders, attention checks, and the key that stays behind."""
+"""Makes the rating page: clips under names that say nothing, orders, attention checks, and the key raters never see."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
+import os
+import secrets
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib import resources
@@ -22,7 +25,7 @@ from media import MediaError, VideoWriter, probe
 from preparation.writer import write_atomically
 
 KEY_SCHEMA = "emotivetalk.user_study_key/1"
-ANSWERS_SCHEMA = "emotivetalk.answers/1"
+ANSWERS_SCHEMA = "user_study.answers/1"  # the page must not name a system
 GROUND_TRUTH = "ground_truth"
 CHECK_SIZE = 512
 CHECK_SECONDS = 3
@@ -64,19 +67,22 @@ def build_study(
     _check_numbers(systems, output, samples, raters, checks, allowed_failures)
     videos, chosen = _choose(systems, samples)
     trials = make_trials(sorted(systems), chosen, checks, seed)
-    page = output / PAGE
+    partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
+    clips = partial / "clips" if embed else partial / PAGE / "clips"
     try:
-        (page / "clips").mkdir(parents=True)
+        clips.mkdir(parents=True)
         for trial in trials:
-            target = page / "clips" / f"{trial.name}.mp4"
             if trial.demanded is not None:
-                _write_check(target, trial.demanded)
+                _write_check(clips / f"{trial.name}.mp4", trial.demanded)
             else:
-                _copy(videos[str(trial.system)][str(trial.sample)], target)
+                _copy(videos[str(trial.system)][str(trial.sample)], clips / f"{trial.name}.mp4")
         plan = orders(trials, raters, seed)
-        clips = {trial.name: sha256_of(page / "clips" / f"{trial.name}.mp4") for trial in trials}
-        study = hashlib.sha256(json.dumps([clips, plan, list(QUESTIONS)], sort_keys=True).encode()).hexdigest()
-        write_atomically(page / "index.html", _page(study, plan, page if embed else None, trials).encode())
+        hashes = {trial.name: sha256_of(clips / f"{trial.name}.mp4") for trial in trials}
+        study = hashlib.sha256(json.dumps([hashes, plan, list(QUESTIONS)], sort_keys=True).encode()).hexdigest()
+        (partial / PAGE).mkdir(exist_ok=True)
+        write_atomically(partial / PAGE / "index.html", _page(study, plan, clips if embed else None, trials).encode())
+        if embed:
+            shutil.rmtree(clips)
         key = {
             "schema": KEY_SCHEMA,
             "study": study,
@@ -84,17 +90,16 @@ def build_study(
             "raters": raters,
             "allowed_failures": allowed_failures,
             "trials": [asdict(trial) for trial in trials],
-            "clips": clips,
+            "clips": hashes,
             "orders": plan,
         }
-        write_atomically(output / "key.json", (json.dumps(key, indent=1, ensure_ascii=False) + "\n").encode())
+        write_atomically(partial / "key.json", (json.dumps(key, indent=1, ensure_ascii=False) + "\n").encode())
+        os.replace(partial, output)
     except (OSError, MediaError) as error:
         raise StudyError(f"output={output}: {getattr(error, 'strerror', None) or error}") from error
-    if embed:
-        for path in (page / "clips").iterdir():
-            path.unlink()
-        (page / "clips").rmdir()
-    return page / "index.html"
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return output / PAGE / "index.html"
 
 
 def _check_numbers(
@@ -183,7 +188,7 @@ def _page(study: str, plan: Sequence[Sequence[str]], clips: Path | None, trials:
     return template.replace("/*STUDY*/", json.dumps(content, separators=(",", ":")))
 
 
-def _address(name: str, page: Path | None) -> str:
-    if page is None:
+def _address(name: str, clips: Path | None) -> str:
+    if clips is None:
         return f"clips/{name}.mp4"
-    return "data:video/mp4;base64," + base64.b64encode((page / "clips" / f"{name}.mp4").read_bytes()).decode()
+    return "data:video/mp4;base64," + base64.b64encode((clips / f"{name}.mp4").read_bytes()).decode()

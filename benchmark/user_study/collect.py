@@ -63,7 +63,7 @@ def read_key(path: Path) -> Key:
 
 
 def checksum(study: str, text: str) -> str:
-    """The page's own mark on its answers: 32-bit FNV-1a. It tells a file edited by hand; it is no defence against fraud.
+    """The page's own mark on its answers, 32-bit FNV-1a: it shows editing by hand and is no defence against fraud.
 
     Source: http://www.isthe.com/chongo/tech/comp/fnv/, offset basis 2166136261 and prime 16777619.
     """
@@ -160,7 +160,7 @@ def _results(
         levels = np.array([[answers[trial.name][question] for trial in rated] for answers in ratings], float)
         low, high = alpha_interval(levels, RESAMPLES // 10, SEED)
         alpha = krippendorff_alpha(levels)
-        agreement[question] = {"alpha": _number(alpha), "low": _number(low), "high": _number(high)}
+        agreement[question] = {"alpha": _number(alpha), "low": _number(low), "high": _number(high), "over": "clips"}
         for system in dict.fromkeys(trial.system for trial in rated):
             own = levels[:, [trial.system == system for trial in rated]]
             low, high = mean_interval(own, RESAMPLES, SEED)

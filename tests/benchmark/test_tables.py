@@ -136,6 +136,7 @@ def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_pa
     (results / "broken.json").write_text('{"schema": "emotivetalk.evaluation/1"')
     edited = json.loads(text)
     del edited["metrics"]["fid"]["sha256"]
+    edited["metrics"] = {"efid": {**json.loads(text)["metrics"]["fid"]}, **edited["metrics"]}
     (results / "edited.json").write_text(json.dumps(edited))
     reason = {"system": "dreamtalk", "dataset": "hdtf", "mode": "A+V", "reason": "weights on request only"}
     (results / "runs.json").write_text(json.dumps({"schema": "emotivetalk.not_run/1", "rows": [reason]}))
@@ -177,8 +178,25 @@ def test_other_real_videos_of_the_same_name_are_told(put, make, tmp_path):
     other = put("b.json", {"fid": value("fid", 9.0, clips=2)}, system="sadtalker")
     other.write_text(other.read_text().replace("real a", "another a"))
     printed = make("1")[2]
-    assert "b.json and a.json compare with different real videos called 'a'" in printed
+    assert "rows compare with different versions of the real videos" in printed
+    assert "another source: b.json; a.json" in printed
     assert "not the same number of clips in every row of FID" in printed
+
+
+def test_an_evaluation_of_the_real_videos_goes_before_what_others_found_beside(put, make):
+    put("a.json", {"sync_c": 7.0}, system="hallo")
+    put(
+        "b.json",
+        {"sync_c": value("sync_c", 6.0, extra={"ground_truth": {"value": 8.1, "n": 3, "expected": 3}})},
+        system="sadtalker",
+    )
+    _, rows, printed = make("1")
+    assert "hdtf: the real videos' Sync-C is 8.1 to 8.5" in printed
+    put("real.json", {"sync_c": 8.63, "fid": 0.0}, system="ground_truth", mode="A+V")
+    _, rows, printed = make("1")
+    assert "the real videos' Sync-C" not in printed
+    truth = {row["metric"]: row["value"] for row in rows if (row["system"], row["dataset"]) == ("ground_truth", "hdtf")}
+    assert truth == {"fid": "", "fvd": "", "sync_c": "8.63", "sync_d": "", "efid": ""}
 
 
 def test_three_runs_give_students_interval_and_two_none(put, make, tmp_path):
@@ -235,6 +253,7 @@ def test_latex_compiles(put, make, tmp_path):
         pytest.skip("pdflatex is not installed")
     put("hard_name&50%.json", {"fid": 10.0, "efid": value("efid", 1.0, official=False)}, system="hallo")
     put("other.json", {"fid": 9.0}, not_computed={"fvd": 'path C:\\x_{y}^~ <a|b> #1 $2 "q" 北 ü'}, system="my_№1")
+    put("bracket.json", {"fid": 9.0}, system="[*] brackets")
     make("all")
     folder = tmp_path / "tables"
     done = subprocess.run(

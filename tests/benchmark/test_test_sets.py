@@ -97,7 +97,7 @@ def test_lengths_of_table_3_are_cut_and_short_clips_told(write, tmp_path):
     assert len(list(read_frames(clip["video"]))) == clip["frames"] == 25
     with wave.open(clip["speech"]) as speech:
         assert speech.getnframes() == 16_000
-    assert test.rejected == {"short": "is shorter than 25 frames"}
+    assert test.rejected == {"short": "lasts 0.80 s, the first 25 frames would need more"}
 
 
 def test_what_is_wrong_is_one_line(write, tmp_path, capsys):
