@@ -23,6 +23,8 @@ from torch.nn import functional as F
 from configs.schema import DataConfig
 from datamodules.modules import ShardDataModule
 from datamodules.order import seed_of
+from datamodules.schema import ShardError
+from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.losses import info_nce
 from lightning_modules.vaid.vaid import VAID
@@ -243,4 +245,9 @@ def report(checkpoint: str, shards: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(report(*sys.argv[1:3]), indent=1))
+    if len(sys.argv) != 3:
+        sys.exit("usage: python -m evaluation.vaid CHECKPOINT SHARDS")
+    try:
+        print(json.dumps(report(*sys.argv[1:]), indent=1))
+    except (CheckpointError, ShardError) as error:
+        sys.exit(f"error: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def checkpoint_file(run: str | Path) -> Path:
     Raises:
         CheckpointError: when there is no such file or directory, or no checkpoint in it.
     """
-    path = Path(run)
+    path = weights_file(run)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -34,7 +35,13 @@ def checkpoint_file(run: str | Path) -> Path:
     last = path / "checkpoints" / "last.ckpt"
     if not last.exists():
         raise CheckpointError(f"{path}: has no checkpoints/last.ckpt; expected a run directory of train.py or a .ckpt")
-    return last
+    return weights_file(last)
+
+
+def weights_file(path: str | Path) -> Path:
+    """The file to read of a checkpoint: itself, or the one inside the folder that DeepSpeed writes in its place."""
+    inside = Path(path, DEEPSPEED_WEIGHTS)
+    return inside if inside.is_file() else Path(path)
 
 
 def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
@@ -47,19 +54,29 @@ def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
     Raises:
         CheckpointError: when it is missing, damaged, or of another stage.
     """
-    folder = Path(path).is_dir()
+    checkpoint = open_checkpoint(path)
+    check_stage(checkpoint, stage, path)
+    if "module" in checkpoint:  # DeepSpeed's name for it
+        checkpoint["state_dict"] = checkpoint.pop("module")
+    return checkpoint
+
+
+def open_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What a checkpoint of any stage holds, on the CPU.
+
+    Raises:
+        CheckpointError: when it is missing or damaged.
+    """
+    file = weights_file(path)
+    if file.is_file() and not zipfile.is_zipfile(file):
+        raise CheckpointError(f"{path}: not a readable checkpoint (cut off, or not written by torch)")
     try:
-        checkpoint = torch.load(
-            Path(path, DEEPSPEED_WEIGHTS) if folder else path, map_location="cpu", weights_only=True
-        )
+        # Mapped, so that a glance at a large checkpoint costs nothing.
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory") from None
     except Exception as error:  # torch raises whatever the damaged bytes lead it to
         raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
-    check_stage(checkpoint, stage, path)
-    if folder:
-        checkpoint["state_dict"] = checkpoint.pop("module")
-    return checkpoint
 
 
 def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) -> None:

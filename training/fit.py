@@ -29,7 +29,7 @@ from datamodules.modules import ShardDataModule
 from datamodules.schema import ShardError
 from encoders.factory import build_as
 from encoders.weights import sha256_of
-from lightning_modules.checkpoints import checkpoint_file
+from lightning_modules.checkpoints import checkpoint_file, open_checkpoint
 from lightning_modules.emotion.module import EmotionModule, build_emotion
 from lightning_modules.ethd.checkpoint import EthdCard
 from lightning_modules.ethd.latents import latent_scale
@@ -66,6 +66,9 @@ def fit(config: TrainConfig) -> Run:
     data = datamodule(config.data)
     data.setup("fit")
     check_encoder_names(config, data)
+    resume = resume_path(config, folder)
+    if resume is not None:
+        open_checkpoint(resume)  # Lightning's errors for a damaged one say nothing
     module = BUILDERS[config.stage](config, data)
     trainer = build_trainer(config, data, folder)
     if trainer.is_global_zero and not config.trainer.fast_dev_run:
@@ -74,7 +77,7 @@ def fit(config: TrainConfig) -> Run:
         print(describe(config, module, data, folder))
     # Texts are not in the shards: the emotion experiment has loaders of its own.
     source = None if isinstance(module, EmotionModule) else data
-    trainer.fit(module, datamodule=source, ckpt_path=resume_path(config, folder))
+    trainer.fit(module, datamodule=source, ckpt_path=resume)
     return Run(module, data, trainer, folder)
 
 

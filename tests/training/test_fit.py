@@ -161,6 +161,9 @@ def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
     torch.save(checkpoint, path)
     with pytest.raises(CheckpointError, match="stage ethd"):
         run(shards, tmp_path, "run_id=a", "ckpt_path=last")
+    path.write_bytes(b"half a file")
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a readable checkpoint"):
+        run(shards, tmp_path, "run_id=a", "ckpt_path=last")
 
 
 @pytest.mark.parametrize(
