@@ -36,6 +36,8 @@ PACKAGES = (
     "callbacks",
     "training",
     "evaluation",
+    "generation",
+    "benchmark",
 )
 
 
