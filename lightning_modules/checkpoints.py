@@ -21,13 +21,13 @@ class CheckpointError(RuntimeError):
 
 
 def checkpoint_file(run: str | Path) -> Path:
-    """The checkpoint of a run directory, its last; a file is taken as it is.
+    """The checkpoint of a run directory, its last; a checkpoint, be it DeepSpeed's folder, is taken as it is.
 
     Raises:
         CheckpointError: when there is no such file or directory, or no checkpoint in it.
     """
     path = Path(run)
-    if path.is_file():
+    if weights_file(path).is_file():
         return path
     if not path.is_dir():
         raise CheckpointError(f"{path}: no such run or checkpoint; train.py writes run directories under outputs/")
@@ -35,6 +35,12 @@ def checkpoint_file(run: str | Path) -> Path:
     if not last.exists():
         raise CheckpointError(f"{path}: has no checkpoints/last.ckpt; expected a run directory of train.py or a .ckpt")
     return last
+
+
+def weights_file(checkpoint: str | Path) -> Path:
+    """The file of a checkpoint that holds its weights: itself, or one in the folder that DeepSpeed writes."""
+    path = Path(checkpoint)
+    return path / DEEPSPEED_WEIGHTS if path.is_dir() else path
 
 
 def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
@@ -49,9 +55,7 @@ def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
     """
     folder = Path(path).is_dir()
     try:
-        checkpoint = torch.load(
-            Path(path, DEEPSPEED_WEIGHTS) if folder else path, map_location="cpu", weights_only=True
-        )
+        checkpoint = torch.load(weights_file(path), map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory") from None
     except Exception as error:  # torch raises whatever the damaged bytes lead it to

@@ -29,7 +29,7 @@ from datamodules.modules import ShardDataModule
 from datamodules.schema import ShardError
 from encoders.factory import build_as
 from encoders.weights import sha256_of
-from lightning_modules.checkpoints import checkpoint_file
+from lightning_modules.checkpoints import checkpoint_file, weights_file
 from lightning_modules.emotion.module import EmotionModule, build_emotion
 from lightning_modules.ethd.checkpoint import EthdCard
 from lightning_modules.ethd.latents import latent_scale
@@ -106,7 +106,13 @@ def build_ethd_module(config: TrainConfig, data: ShardDataModule) -> EthdModule:
         )
     scale = latent_scale(index.encoders["codec"].name, index.codec_scale, data.latent_statistics)
     card = EthdCard(
-        model, data.dimensions, index.encoders, index.frame_size, scale, str(file.resolve()), sha256_of(file)
+        model,
+        data.dimensions,
+        index.encoders,
+        index.frame_size,
+        scale,
+        str(file.resolve()),
+        sha256_of(weights_file(file)),
     )
     module = EthdModule(card, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
     if model.svd and resume_path(config, run_folder(config)) is None:
