@@ -31,14 +31,14 @@ from diffusion.ddim import seeded_noise
 from diffusion.long_sampling import sample_long
 from diffusion.schedules import zero_terminal_schedule
 from diffusion.velocity import VelocityDenoiser
-from encoders.factory import build_codec
+from encoders.factory import build_as
 from encoders.landmarks.face_landmarker import BLENDSHAPES
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.motion.blendshapes import EXPRESSION_SHAPES
 from encoders.protocols import LatentCodec
 from lightning_modules.ethd.checkpoint import EthdCard, load_ethd
 from lightning_modules.ethd.ethd import Drive, Ethd
-from lightning_modules.vaid.module import load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.vaid import VAID
 
 FIELDS = ["audio", "lip", "expression", "latent", "boxes", "portraits", "video"]
@@ -125,8 +125,8 @@ def open_studio(run: str | Path, data: ShardDataModule, steps: int | None = None
     """
     ethd, card = load_ethd(run)
     vaid = load_vaid(card.vaid, data.index.encoders)
-    codec = card.encoders["codec"]
-    return Studio(ethd, card, vaid, build_codec(codec.name, **codec.options), steps or card.config.sampling_steps)
+    codec = build_as("codec", card.encoders["codec"])
+    return Studio(ethd, card, vaid, codec, steps or card.config.sampling_steps)
 
 
 def show(studio: Studio, batch: ClipBatch, seed: int) -> dict[str, Tensor]:
@@ -147,7 +147,7 @@ def compare(made: Tensor, true: Tensor, detector: MediaPipeDetector) -> Shown:
     """Measures a video against the truth, both (F, S, S, 3) uint8; faces are looked for in each frame alone."""
     faces = [[detector.detect(frame) for frame in video.numpy()] for video in (made, true)]
     both = [i for i, (a, b) in enumerate(zip(*faces, strict=True)) if a and b]
-    scores_made, scores_true = (np.stack([found[i][0].blendshapes for i in both]) for found in faces)
+    scores_made, scores_true = (np.stack([np.asarray(found[i][0].blendshapes) for i in both]) for found in faces)
     return Shown(
         psnr(made, true),
         sum(bool(found) for found in faces[0]) / len(made),

@@ -109,7 +109,13 @@ def build_ethd_module(config: TrainConfig, data: ShardDataModule) -> EthdModule:
         )
     scale = latent_scale(index.encoders["codec"].name, index.codec_scale, data.latent_statistics)
     card = EthdCard(
-        model, data.dimensions, index.encoders, index.frame_size, scale, str(file.resolve()), sha256_of(file)
+        model,
+        data.dimensions,
+        index.encoders,
+        index.frame_size,
+        scale,
+        str(file.resolve()),
+        sha256_of(file),
     )
     module = EthdModule(card, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
     if model.svd and resume_path(config, run_folder(config)) is None:
