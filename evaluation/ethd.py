@@ -38,7 +38,7 @@ from encoders.motion.blendshapes import EXPRESSION_SHAPES
 from encoders.protocols import LatentCodec
 from lightning_modules.ethd.checkpoint import EthdCard, load_ethd
 from lightning_modules.ethd.ethd import Drive, Ethd
-from lightning_modules.vaid.module import load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.vaid import VAID
 
 FIELDS = ["audio", "lip", "expression", "latent", "boxes", "portraits", "video"]
