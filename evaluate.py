@@ -1,9 +1,12 @@
-"""The paper's metrics of generated videos against real ones: ``python evaluate.py --help``."""
+"""The paper's metrics of generated videos against real ones, and its tables: ``python evaluate.py --help``."""
 
 from __future__ import annotations
 
+import sys
+
 from configs.command_line import run
 from configs.schema import EvaluateConfig
+from configs.tables import TableConfig, validate_tables
 from configs.validate import validate_evaluate
 
 
@@ -15,5 +18,16 @@ def evaluate(config: EvaluateConfig) -> int:
     return evaluate_folders(config)
 
 
+def tables(config: TableConfig) -> int:
+    """Makes the paper's tables from results files and returns the exit status."""
+    validate_tables(config)
+    from benchmark.tables.rebuild import make_tables
+
+    return make_tables(config)
+
+
 if __name__ == "__main__":
-    run("evaluate", EvaluateConfig, evaluate)
+    if any(argument.startswith("table=") for argument in sys.argv[1:]):
+        run("tables", TableConfig, tables)
+    else:
+        run("evaluate", EvaluateConfig, evaluate)

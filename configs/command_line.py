@@ -37,6 +37,7 @@ PACKAGES = (
     "training",
     "evaluation",
     "generation",
+    "benchmark",
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from configs.schema import DataConfig, literal
+from configs.schema import DataConfig, EFIDConfig, FIDConfig, FVDConfig, SyncConfig, literal
 
 
 @dataclass
@@ -211,11 +211,40 @@ class LoggerConfig:
 
 
 @dataclass
+class ValidationVideosConfig:
+    """What stage two shows and measures of its validation clips while it trains; it changes nothing in the training.
+
+    Attributes:
+        sample_every: steps between samples to look at; null for none.
+        sample_clips: how many.
+        evaluate_every: steps between evaluations; null for none.
+        evaluate_clips: how many clips they hold.
+        frames: of each clip, at most.
+        metrics: any of fid, fvd, sync, efid.
+        fid: see ``evaluate.py``, as the three below.
+        fvd: likewise.
+        sync: likewise.
+        efid: likewise.
+    """
+
+    sample_every: int | None = None
+    sample_clips: int = 2
+    evaluate_every: int | None = None
+    evaluate_clips: int = 8
+    frames: int = 125
+    metrics: list[str] = field(default_factory=lambda: ["fid", "efid"])
+    fid: FIDConfig = field(default_factory=FIDConfig)
+    fvd: FVDConfig = field(default_factory=FVDConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    efid: EFIDConfig = field(default_factory=EFIDConfig)
+
+
+@dataclass
 class TrainConfig:
     """``train.py``.
 
     Attributes:
-        stage: what is trained: vaid, ethd or emotion.
+        stage: what is trained: vaid, ethd, emotion or standin.
         name: of the experiment; begins the default run_id.
         run_id: names the run directory; the same id continues the same run. Null for the name and a digest of the
             configuration.
@@ -225,6 +254,7 @@ class TrainConfig:
         vaid: for stage ethd, the V-AID that drives it: a run directory or a checkpoint.
         encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
         model: the stage's own configuration.
+        videos: for stage ethd, what is shown and measured of validation clips.
     """
 
     stage: str = MISSING
@@ -239,3 +269,4 @@ class TrainConfig:
     model: Any = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)

@@ -132,6 +132,12 @@ class ShardDataModule(LightningDataModule):
             deviations.append(math.sqrt(max(0.0, square - mean**2)))
         return LatentStatistics(tuple(means), tuple(deviations), frames)
 
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """What the columns of synthetic clips' true factors are; empty where there are none."""
+        clip = self._split_clips("train")[0]
+        return tuple(self._readers[clip.reader].read_meta(clip.entry).get("factor_names", ()))
+
     def motions(self, split: str = "train") -> Iterator[tuple[Clip, np.ndarray, np.ndarray]]:
         """Every clip of a split in fixed order with its whole lip (F, d_l) and expression (F, d_e), float32.
 

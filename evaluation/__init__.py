@@ -6,6 +6,7 @@ evaluation.networks   the metrics' networks from the weight registry, and how of
 evaluation.features   the features of one clip, kept by content hash
 evaluation.frechet    FID, FVD and E-FID from those features, with intervals
 evaluation.sync       Sync-C and Sync-D of both sides, and the self-check
+evaluation.drift      every metric per window of long videos, and its slope over time
 evaluation.results    the versioned results file
 evaluation.report     what a person sees
 evaluation.vaid       V-AID on held-out speakers: retrieval, R2, emotion, decoupling

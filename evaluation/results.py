@@ -8,10 +8,12 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from evaluation.networks import Source
 from evaluation.pairs import EvaluationError, Missing
+
+if TYPE_CHECKING:  # the tables read results files without loading torch
+    from evaluation.networks import Source
 
 SCHEMA = "emotivetalk.evaluation/1"
 ClipValues = dict[str, dict[str, object]]  # clip -> what a metric says of it

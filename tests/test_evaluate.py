@@ -39,7 +39,9 @@ def keys(folders, output, cache):
 
 def test_a_table_and_a_results_file_despite_odd_names(folders, tmp_path, asset_weights):
     output = tmp_path / AWKWARD / "results (1).json"
-    told = evaluate(*keys(folders, output, tmp_path / "cache"), "metrics=[efid]", "efid.network=3ddfa", "device=cpu")
+    cell = ("cell.system=mine", "cell.dataset=odd", "cell.mode=A+V")
+    chosen = ("metrics=[efid]", "efid.network=3ddfa", "device=cpu", *cell)
+    told = evaluate(*keys(folders, output, tmp_path / "cache"), *chosen)
     assert told.returncode == 3, told.stderr
     assert "E-FID stand-in (3DDFA_V2)↓" in told.stdout
     assert "2 of 3 clips" in told.stdout
@@ -49,6 +51,11 @@ def test_a_table_and_a_results_file_despite_odd_names(folders, tmp_path, asset_w
     assert {clip["clip"] for clip in results["clips"]} == {"a, b = c [1]", "sub {x}/don't"}
     assert [row["clip"] for row in results["missing"]] == ["broken"]
     assert not list(output.parent.glob(".*partial"))
+    tables = output.parent / "tables"
+    told = evaluate("table=1", f"results={output.parent}", f"output={tables}", "datasets=[odd]")
+    assert told.returncode == 0, told.stderr
+    row = next(line for line in (tables / "table1.md").read_text().splitlines() if line.startswith("| mine | A+V"))
+    assert f"| {results['metrics']['efid']['value']:.2f}† <sup>" in row  # 2 of 3 clips is a note
 
 
 def test_no_weights_at_all_is_said_and_exits_otherwise(folders, tmp_path, monkeypatch):
@@ -78,6 +85,8 @@ def test_no_weights_at_all_is_said_and_exits_otherwise(folders, tmp_path, monkey
         (["reference=no such folder"], "reference=no such folder: does not exist"),
         (["bootstrap=1"], "expected 0 or at least 2"),
         (["efid.netwrk=3ddfa"], "did you mean efid.network"),
+        (["cell.system=hallo"], "cell.dataset is missing"),
+        (["cell.system=hallo", "cell.dataset=hdtf", "cell.mode=B"], "cell.mode=B: expected one of A, A+V, control"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(tmp_path, arguments, words):
@@ -86,6 +95,15 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path, arguments, words):
     told = evaluate(*[key for key in typed if key.partition("=")[0] not in chosen], *arguments)
     assert told.returncode == 2
     assert words in told.stderr
+    assert len(told.stderr.strip().splitlines()) == 1
+
+
+def test_a_table_that_does_not_exist_and_results_that_do_not(tmp_path):
+    told = evaluate("table=5")
+    assert (told.returncode, told.stderr.strip()) == (2, "error: table=5: expected one of 1, 2, 3, 4, all")
+    told = evaluate("table=1", f"results={tmp_path / 'nowhere'}", f"output={tmp_path}")
+    assert told.returncode == 1
+    assert "expected the folder of evaluate.py's results files" in told.stderr
     assert len(told.stderr.strip().splitlines()) == 1
 
 

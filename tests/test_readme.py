@@ -9,6 +9,7 @@ import pytest
 from configs.command_line import all_keys, compose
 from configs.generate import ExportConfig, GenerateConfig
 from configs.schema import EvaluateConfig, PrepareConfig
+from configs.tables import TableConfig, validate_tables
 from configs.training import TrainConfig
 from configs.validate import validate_evaluate, validate_prepare, validate_train
 from configs.validate_generate import validate_generate
@@ -35,7 +36,7 @@ def test_there_are_commands_to_check():
 def folders(tmp_path, monkeypatch):
     """The folders the commands name."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("my_videos", "hdtf_videos", "MEAD", "results/mine", "data/real"):
+    for folder in ("my_videos", "hdtf_videos", "MEAD", "results/mine", "data/real", "out", "real"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "cases.csv").touch()
 
@@ -53,7 +54,11 @@ def test_each_train_command_is_a_valid_configuration(command):
 
 @pytest.mark.parametrize("command", EVALUATE)
 def test_each_evaluate_command_is_a_valid_configuration(command):
-    validate_evaluate(compose("evaluate", EvaluateConfig, shlex.split(command)))
+    typed = shlex.split(command)
+    if any(argument.startswith("table=") for argument in typed):
+        validate_tables(compose("tables", TableConfig, typed))
+    else:
+        validate_evaluate(compose("evaluate", EvaluateConfig, typed))
 
 
 @pytest.mark.parametrize("command", GENERATE)

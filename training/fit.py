@@ -22,17 +22,20 @@ from callbacks.ema import WeightAverage
 from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
 from callbacks.throughput import Throughput
+from configs.schema import EvaluateConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
 from datamodules.mixture import datamodule
 from datamodules.modules import ShardDataModule
 from datamodules.schema import ShardError
+from encoders.factory import build_as
 from encoders.weights import sha256_of
-from lightning_modules.checkpoints import checkpoint_file
+from lightning_modules.checkpoints import checkpoint_file, weights_file
 from lightning_modules.emotion.module import EmotionModule, build_emotion
 from lightning_modules.ethd.checkpoint import EthdCard
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.ethd.svd_weights import load_svd
+from lightning_modules.standin.module import StandInModule, build_stand_in
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
@@ -103,7 +106,13 @@ def build_ethd_module(config: TrainConfig, data: ShardDataModule) -> EthdModule:
         )
     scale = latent_scale(index.encoders["codec"].name, index.codec_scale, data.latent_statistics)
     card = EthdCard(
-        model, data.dimensions, index.encoders, index.frame_size, scale, str(file.resolve()), sha256_of(file)
+        model,
+        data.dimensions,
+        index.encoders,
+        index.frame_size,
+        scale,
+        str(file.resolve()),
+        sha256_of(weights_file(file)),
     )
     module = EthdModule(card, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
     if model.svd and resume_path(config, run_folder(config)) is None:
@@ -117,10 +126,16 @@ def build_emotion_module(config: TrainConfig, data: ShardDataModule) -> EmotionM
     return build_emotion(config.model, data, config.trainer.max_steps, config.seed, "cuda" if on_gpu else "cpu")
 
 
+def build_stand_in_module(config: TrainConfig, data: ShardDataModule) -> StandInModule:
+    """A stand-in for one of the metrics' networks."""
+    return build_stand_in(config.model, data, config.trainer.max_steps, config.seed)
+
+
 BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] = {
     "vaid": build_vaid,
     "ethd": build_ethd_module,
     "emotion": build_emotion_module,
+    "standin": build_stand_in_module,
 }
 
 
@@ -129,8 +144,32 @@ def stage_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) ->
     if config.stage == "vaid":
         return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name))]
     if config.stage == "ethd":
-        return [*([WeightAverage(config.model.ema)] if config.model.ema else []), Throughput()]
+        average = [WeightAverage(config.model.ema)] if config.model.ema else []
+        return [*average, Throughput(), *video_callbacks(config, data, folder)]
     return []
+
+
+def video_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
+    """Samples and evaluations of validation clips, where they are asked for and there are such clips."""
+    wanted = config.videos
+    if not (data.clips["val"] and (wanted.sample_every or wanted.evaluate_every)):
+        return []
+    from callbacks.evaluation import Evaluation  # they bring the metrics along, which most runs do without
+    from callbacks.sample_videos import SampleVideos
+    from callbacks.validation_videos import VideoMaker
+
+    codec = build_as("codec", data.index.encoders["codec"])
+    callbacks: list[Callback] = []
+    if wanted.sample_every:
+        callbacks.append(
+            SampleVideos(folder, VideoMaker(codec, wanted.sample_clips, wanted.frames), wanted.sample_every)
+        )
+    if wanted.evaluate_every:
+        parts = {name: getattr(wanted, name) for name in ("metrics", "fid", "fvd", "sync", "efid")}
+        evaluation = EvaluateConfig(generated="", reference="", output="", protocol="emotivetalk", bootstrap=0, **parts)
+        maker = VideoMaker(codec, wanted.evaluate_clips, wanted.frames)
+        callbacks.append(Evaluation(folder, maker, wanted.evaluate_every, evaluation))
+    return callbacks
 
 
 def latent_names(motion_encoder: str) -> Names | None:
@@ -154,7 +193,7 @@ def run_folder(config: TrainConfig) -> Path:
     run_id = config.run_id
     if not run_id:
         settings = asdict(config)
-        for key in ("run_id", "output", "ckpt_path", "trainer", "logger"):
+        for key in ("run_id", "output", "ckpt_path", "trainer", "logger", "videos"):
             settings.pop(key)
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
         run_id = f"{config.name}-{digest}"

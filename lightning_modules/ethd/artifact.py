@@ -18,7 +18,7 @@ from torch import Tensor
 
 from encoders.checkpoints import WrongWeights, sha256_of
 from encoders.protocols import Identity, TextEncoder
-from lightning_modules.checkpoints import CARD, CheckpointError, checkpoint_file, read_checkpoint
+from lightning_modules.checkpoints import CARD, CheckpointError, checkpoint_file, read_checkpoint, weights_file
 from lightning_modules.emotion.table import TABLE_FILE, TABLE_KIND, WRITTEN_BY, EmotionTable, require_same_motion
 from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_FILE, TEXT_KIND, TextEmotion
 from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, weights_of
@@ -95,9 +95,10 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
         vaid_file = checkpoint_file(vaid or card.vaid)
     except CheckpointError as error:
         raise CheckpointError(f"{error}. {file} was trained with that V-AID; name where it is with vaid=RUN") from error
-    if sha256_of(vaid_file) != card.vaid_sha256:
+    digest = sha256_of(weights_file(vaid_file))
+    if digest != card.vaid_sha256:
         raise CheckpointError(
-            f"{vaid_file}: is not the V-AID {file} was trained with (sha256 {sha256_of(vaid_file)[:12]}..., expected "
+            f"{vaid_file}: is not the V-AID {file} was trained with (sha256 {digest[:12]}..., expected "
             f"{card.vaid_sha256[:12]}...); name that one with vaid=FILE"
         )
     table, text = (None, None) if emotion is None else emotion_parts(emotion, card.encoders["motion"])

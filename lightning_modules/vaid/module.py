@@ -113,15 +113,19 @@ class VAIDModule(LightningModule):
         return Step(loss, {name: part.detach() for name, part in parts.items()})
 
     def _decoupling(self, l_a: Tensor, e_a: Tensor, mask: Tensor, t: Tensor, parts: dict[str, Tensor]) -> Tensor:
-        """CLUB's part of the loss; adds its numbers to ``parts``."""
+        """CLUB's part of the loss, over the pairs of all ranks; adds its numbers to ``parts``."""
         assert self.q is not None
         club = self.config.club
         weight = mask.float()
         if club.weighting == "alpha_bar":
             weight = weight * self.vaid.schedule.level(t, weight)
-        pairs = mask.flatten()
-        weight = weight.flatten()[pairs]
-        terms = club_terms(self.q, l_a.flatten(0, 1)[pairs], e_a.flatten(0, 1)[pairs], weight)
+        rows = torch.cat([l_a.float(), e_a.float(), weight[..., None], mask.float()[..., None]], dim=-1)
+        if self._trainer is not None and self.trainer.world_size > 1:
+            # Pairs cross clips, so a mean of the ranks' estimates would depend on their number.
+            rows = self.all_gather(rows, sync_grads=True).flatten(0, 1)
+        rows = rows[rows[..., -1] > 0]
+        l_a, e_a, weight = rows[:, : l_a.shape[-1]], rows[:, l_a.shape[-1] : -2], rows[:, -2]
+        terms = club_terms(self.q, l_a, e_a, weight)
         parts["club"], parts["club_nll"] = terms
         strength = club.weight * weight.mean().detach() if self.global_step >= club.warmup else 0.0
         return strength * terms.estimate + terms.likelihood_loss
@@ -143,11 +147,12 @@ class VAIDModule(LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """The loss of a batch, with its parts logged under ``train/``."""
         step = self.losses(batch)
-        size = len(batch["mask"])
-        self.log("train/loss", step.loss.detach(), prog_bar=True, batch_size=size)
-        for name, part in step.parts.items():
-            shown = name in ("lip_near1", "lip_mse", "expression_mse", "club")
-            self.log(f"train/{name}", part.mean(), prog_bar=shown, batch_size=size)
+        values = {"loss": step.loss.detach()} | {name: part.mean() for name, part in step.parts.items()}
+        # Of the global batch, so that a curve does not depend on the number of ranks; one collective for all.
+        means = self.trainer.strategy.reduce(torch.stack(list(values.values())), reduce_op="mean")
+        for name, mean in zip(values, means, strict=True):
+            shown = name in ("loss", "lip_near1", "lip_mse", "expression_mse", "club")
+            self.log(f"train/{name}", mean, prog_bar=shown, batch_size=len(batch["mask"]))
         return step.loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:

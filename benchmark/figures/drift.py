@@ -1,0 +1,78 @@
+"""Metrics over the minutes of long videos, from results files made with ``drift=5``: windows, slope and interval."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmark.figures.frames import FigureError
+from evaluation.results import SCHEMA
+
+matplotlib.use("Agg")
+WIDTH, HEIGHT = 4.6, 3.2  # inches of one panel
+
+
+def draw_drift(files: Sequence[Path]) -> Figure:
+    """A panel per metric with a line per results file.
+
+    Raises:
+        FigureError: if a file is no results file, or none holds a drift.
+    """
+    found: dict[str, list[tuple[str, dict[str, Any], str]]] = {}
+    for path in files:
+        raw = _read(path)
+        for metric, record in raw["metrics"].items():
+            if record.get("drift"):
+                found.setdefault(metric, []).append((_name(path, raw), record["drift"], record["title"]))
+    if not found:
+        raise FigureError(f"{', '.join(map(str, files))}: no drift in it; evaluate again with drift=5")
+    figure = Figure(figsize=(WIDTH * len(found), HEIGHT), layout="constrained")
+    for place, (metric, lines) in enumerate(found.items(), 1):
+        axes = figure.add_subplot(1, len(found), place)
+        axes.set_title("/".join(dict.fromkeys(title for _, _, title in lines)), fontsize=10)
+        for number, (name, drift, _) in enumerate(lines):
+            _draw(axes, name, drift, f"C{number}")
+        seconds = lines[0][1]["window_seconds"]
+        axes.set_xlabel(f"minutes (windows of {seconds:g} s)")
+        axes.set_ylabel(metric)
+        axes.legend(fontsize=7)
+    return figure
+
+
+def _draw(axes: Any, name: str, drift: dict[str, Any], colour: str) -> None:
+    known = [window for window in drift["windows"] if window["value"] is not None]
+    minutes = np.array([window["start"] / 60 for window in known])
+    values = np.array([window["value"] for window in known])
+    if drift["slope_per_minute"] is None:
+        axes.plot(minutes, values, "o", color=colour, markersize=4, label=f"{name}: no slope, {drift['reason']}")
+        return
+    slope, low, high = (drift[key] for key in ("slope_per_minute", "low", "high"))
+    axes.plot(
+        minutes, values, "o", color=colour, markersize=4, label=f"{name}: {slope:+.3g} a minute [{low:.3g}, {high:.3g}]"
+    )
+    centre, along = values.mean(), minutes - minutes.mean()
+    axes.plot(minutes, centre + slope * along, color=colour)
+    edges = np.stack([centre + low * along, centre + high * along])
+    axes.fill_between(minutes, edges.min(axis=0), edges.max(axis=0), color=colour, alpha=0.15, linewidth=0)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FigureError(f"{path}: cannot be read as a results file ({error})") from error
+    if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
+        found = raw.get("schema") if isinstance(raw, dict) else None
+        raise FigureError(f"{path}: has the schema {found!r}, expected {SCHEMA}; evaluate again with drift=5")
+    return raw
+
+
+def _name(path: Path, raw: dict[str, Any]) -> str:
+    cell = raw["settings"].get("cell") or {}
+    return " ".join(str(cell[key]) for key in ("system", "variant") if cell.get("system")) or path.stem

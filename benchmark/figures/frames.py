@@ -1,0 +1,150 @@
+"""Frames of videos and grids of them: rows with names on the left, times on top, gaps that say why.
+
+Shapes: F frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont, ImageOps
+
+from media import FrameReader, MediaError, probe
+
+FPS = 25.0
+TILE = 192  # pixels
+LABEL = 150
+HEAD = 26
+GAP = 4
+INK, PAPER, MISSING = (28, 28, 30), (255, 255, 255), (229, 229, 234)
+
+
+class FigureError(ValueError):
+    """A figure that cannot be made; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class GridRow:
+    """One row of a grid.
+
+    Attributes:
+        name: written on its left.
+        tiles: pictures, or why there is none; an empty text leaves the place white.
+        remark: a second line below the name.
+    """
+
+    name: str
+    tiles: tuple[np.ndarray | str, ...]
+    remark: str = ""
+
+
+def pick_times(seconds: float, count: int) -> list[float]:
+    """Times in the middle of ``count`` equal parts of a video, on the frame grid."""
+    return [round((place + 0.5) * seconds / count * FPS) / FPS for place in range(count)]
+
+
+def frames_at(video: Path, times: Sequence[float]) -> tuple[np.ndarray, ...]:
+    """(H, W, 3) uint8 frames of a video nearest to some ascending times, seconds.
+
+    Raises:
+        FigureError: if the video cannot be read or is too short.
+    """
+    wanted = [round(time * FPS) for time in times]
+    found = []
+    try:
+        reader = FrameReader(video, fps=FPS)
+        if len(reader) <= wanted[-1]:
+            raise FigureError(f"{video}: has {len(reader)} frames at {FPS:g} fps, needs {wanted[-1] + 1}")
+        for index, frame in enumerate(reader):
+            found += [frame] * wanted.count(index)
+            if index >= wanted[-1]:
+                break
+    except (MediaError, OSError) as error:
+        raise FigureError(str(error)) from error
+    return tuple(found)
+
+
+def length_of(video: Path) -> float:
+    """How long a video's pictures last, seconds.
+
+    Raises:
+        FigureError: if it cannot be read.
+    """
+    try:
+        return probe(video).duration
+    except (MediaError, OSError) as error:
+        raise FigureError(str(error)) from error
+
+
+def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """A portrait in a video's frame size, (H, W, 3) uint8; of a video its first frame.
+
+    Args:
+        path: a picture, or a video.
+        size: (width, height) it is resized to; its form must be the same.
+
+    Raises:
+        FigureError: if it cannot be read or has another form.
+    """
+    try:
+        with Image.open(path) as opened:
+            picture = ImageOps.exif_transpose(opened).convert("RGB")
+    except OSError:
+        picture = Image.fromarray(frames_at(path, [0.0])[0])
+    if abs(picture.width / picture.height - size[0] / size[1]) > 0.01:
+        raise FigureError(
+            f"{path}: is {picture.width} x {picture.height}, the videos are {size[0]} x {size[1]} pixels: they do not "
+            "show the same part of the picture; give the portrait as it was cropped for them"
+        )
+    return np.asarray(picture.resize(size, Image.Resampling.LANCZOS))
+
+
+def draw_grid(rows: Sequence[GridRow], heads: Sequence[str]) -> Image.Image:
+    """A grid of pictures.
+
+    Args:
+        rows: with as many tiles as there are heads.
+        heads: above the columns.
+    """
+    width, height = LABEL + len(heads) * (TILE + GAP), HEAD + len(rows) * (TILE + GAP)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for column, head in enumerate(heads):
+        pen.text((LABEL + column * (TILE + GAP) + TILE / 2, HEAD / 2), head, INK, ImageFont.load_default(14), "mm")
+    for line, row in enumerate(rows):
+        top = HEAD + line * (TILE + GAP)
+        lines = [*_wrapped(row.name, 17), *_wrapped(row.remark, 19)]
+        for place, text in enumerate(lines):
+            size = 15 if place < len(_wrapped(row.name, 17)) else 12
+            at = (8, top + TILE / 2 + 20 * (place - (len(lines) - 1) / 2))
+            pen.text(at, text, INK, ImageFont.load_default(size), "lm")
+        for column, tile in enumerate(row.tiles):
+            sheet.paste(_tile(tile), (LABEL + column * (TILE + GAP), top))
+    return sheet
+
+
+def _tile(content: np.ndarray | str) -> Image.Image:
+    if not isinstance(content, str):
+        picture = Image.fromarray(content)
+        return ImageOps.pad(picture, (TILE, TILE), Image.Resampling.LANCZOS, color=PAPER)
+    tile = Image.new("RGB", (TILE, TILE), MISSING if content else PAPER)
+    text = "\n".join(_wrapped(content, 26)[:10])
+    ImageDraw.Draw(tile).multiline_text(
+        (TILE / 2, TILE / 2), text, INK, ImageFont.load_default(12), "mm", align="center"
+    )
+    return tile
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """Lines of at most that many letters; longer words, as in paths, are cut."""
+    lines: list[str] = []
+    for word in text.split():
+        for piece in (word[start : start + width] for start in range(0, len(word), width)):
+            if lines and len(lines[-1]) + 1 + len(piece) <= width:
+                lines[-1] += f" {piece}"
+            else:
+                lines.append(piece)
+    return lines

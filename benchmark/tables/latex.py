@@ -1,0 +1,135 @@
+"""Tables in LaTeX: a fragment per table, to be read with LaTeX's input, and a document of all fragments of a folder."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+
+from benchmark.tables.table import Cell, Column, Section, Table
+from benchmark.tables.text import (
+    UNOFFICIAL,
+    dataset_title,
+    difference,
+    legend,
+    number,
+    paper_value,
+    short_details,
+    shows_paper,
+)
+
+PACKAGES = ("booktabs", "array", "longtable", "graphicx")
+_SYMBOLS = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # after a line's end they would be its options
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "±": r"$\pm$",
+    "†": r"$\dagger$",
+    "Δ": r"$\Delta$",
+    "–": "--",
+}
+_ARROWS = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
+
+
+def escaped(text: str) -> str:
+    """Text that LaTeX prints as it is; letters it has no font for lose their accents or become a question mark."""
+    return "".join(_character(character) for character in " ".join(text.split()))
+
+
+def _character(character: str) -> str:
+    if character in _SYMBOLS:
+        return _SYMBOLS[character]
+    if character.isascii() and character.isprintable():
+        return character
+    plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+    return "".join(_SYMBOLS.get(letter, letter) for letter in plain) or "?"
+
+
+def latex(table: Table, paper: bool) -> str:
+    """One table as a fragment."""
+    lines = [f"% Table {table.number}; needs {', '.join(PACKAGES)}. Made from results files, do not edit."]
+    for section in table.sections:
+        lines += _section(table, section, paper and shows_paper(section))
+    lines += [rf"\par\noindent\textbf{{Warning:}} {escaped(text)}\par" for text in table.warnings]
+    lines += [rf"\par\noindent {escaped(text)}" for text in legend(table)]
+    lines += [rf"\par\noindent $^{{{place}}}$ {escaped(note)}" for place, note in enumerate(table.notes, 1)]
+    lines += [rf"\par\noindent {escaped(remark)}" for remark in table.remarks]
+    lines += [r"\par", *_every_value(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _section(table: Table, section: Section, beside: bool) -> list[str]:
+    per_metric = 3 if beside else 1
+    caption = f"EmotiveTalk's Table {table.number}: {table.title}, {dataset_title(section)}"
+    columns = "ll" + "r" * (per_metric * len(table.columns))
+    lines = [
+        r"\begin{table}[ht]",
+        r"\centering\small",
+        rf"\caption{{{escaped(caption)}}}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(["Method", "Driven", *(_heads(column, beside) for column in table.columns)]) + r" \\",
+    ]
+    for group in section.groups:
+        lines.append(r"\midrule")
+        for row in group.rows:
+            cells = [_cell(row.cells[column.metric], beside) for column in table.columns]
+            lines.append(" & ".join([escaped(row.name), escaped(row.key.mode), *cells]) + r" \\")
+    return [*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
+
+
+def _heads(column: Column, beside: bool) -> str:
+    title = f"{escaped(column.title)} {_ARROWS[column.better]}"
+    return rf"{title} & paper & $\Delta$" if beside else title
+
+
+def _cell(cell: Cell, beside: bool) -> str:
+    text = escaped(number(cell))
+    if cell.best:
+        text = rf"\textbf{{{text}}}"
+    marks = [r"\dagger"] if cell.value is not None and not cell.official else []
+    marks += [",".join(str(note) for note in cell.notes)] if cell.notes else []
+    text += f"$^{{{','.join(marks)}}}$" if marks else ""
+    if not beside:
+        return text
+    return f"{text} & {paper_value(cell)} & {f'${change}$' if (change := difference(cell)) else ''}"
+
+
+def _every_value(table: Table) -> list[str]:
+    fields, rows = short_details(table)
+    if not rows:
+        return []
+    widths = ("1.3cm", "1cm", "2.3cm", "2.6cm", "1.4cm", "1.9cm", "1.2cm", "2.8cm", "2.8cm", "3.2cm")
+    columns = "".join(rf">{{\raggedright\arraybackslash}}p{{{width}}}" for width in widths)
+    return [
+        r"{\scriptsize\setlength{\tabcolsep}{2pt}",
+        rf"\begin{{longtable}}{{{columns}}}",
+        r"\toprule",
+        " & ".join(escaped(field) for field in fields) + r" \\ \midrule \endhead",
+        *(" & ".join(_breakable(text) for text in row) + r" \\" for row in rows),
+        r"\bottomrule",
+        r"\end{longtable}}",
+    ]
+
+
+def _breakable(text: str) -> str:
+    """Names of files and systems may break after an underscore."""
+    return escaped(text).replace(r"\_", r"\_\allowbreak ").replace(UNOFFICIAL, r"$\dagger$")
+
+
+def document(fragments: Iterable[str]) -> str:
+    """A document that holds fragments by name."""
+    inputs = "\n".join(rf"\input{{{name}}}\clearpage" for name in fragments)
+    packages = "\n".join(rf"\usepackage{{{name}}}" for name in PACKAGES)
+    return (
+        "\\documentclass[a4paper]{article}\n\\usepackage[a4paper,landscape,margin=15mm]{geometry}\n"
+        f"{packages}\n\\begin{{document}}\n{inputs}\n\\end{{document}}\n"
+    )

@@ -1,0 +1,186 @@
+"""Reads results files and sorts their values into cells; what cannot be used says why and where.
+
+emotivetalk.evaluation/1   written by evaluate.py; ``settings.cell`` names the cell
+emotivetalk.user_study/1   written by ``python -m benchmark.user_study collect``
+emotivetalk.drift/1        written by ``python -m benchmark.figures drift``
+emotivetalk.not_run/1      ``{"schema": ..., "rows": [{"system", "dataset", "mode", "reason"}]}``, written by whoever
+                           knows why a system gave no videos
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from benchmark.paper import FULL, CellKey
+from evaluation.results import SCHEMA as EVALUATION
+
+USER_STUDY = "emotivetalk.user_study/1"
+NOT_RUN = "emotivetalk.not_run/1"
+RATED = "rated"  # the mode of a user study's cells, whose systems are rated as they are
+GROUND_TRUTH = "ground_truth"
+
+
+class TableError(RuntimeError):
+    """Tables that cannot be made; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One metric of one results file.
+
+    Attributes:
+        file: name of the results file.
+        run: which training run or seed it belongs to.
+        value: the number, or None where it was not computed.
+        reason: why not.
+        record: the metric's entry in the file.
+        settings: what the whole evaluation was done with.
+        clips: clip -> sha256 of the real video it was compared with.
+        offsets: frames by which the sound leads the picture, one per clip that Sync scored.
+    """
+
+    file: str
+    run: int
+    value: float | None
+    reason: str | None
+    record: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    clips: Mapping[str, str] = field(default_factory=dict)
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass
+class Found:
+    """All a results folder holds.
+
+    Attributes:
+        measured: by cell and metric, in the order of the files' names.
+        reasons: cell -> why it has no value, one text per file that says so.
+        unusable: file -> why it gives nothing; these are mistakes to put right.
+        unlabelled: evaluations that name no cell, which is no mistake.
+        hashes: file -> sha256 of its bytes.
+    """
+
+    measured: defaultdict[tuple[CellKey, str], list[Measured]] = field(default_factory=lambda: defaultdict(list))
+    reasons: defaultdict[CellKey, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
+    unusable: dict[str, str] = field(default_factory=dict)
+    unlabelled: list[str] = field(default_factory=list)
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+def read_results(folder: Path) -> Found:
+    """Reads every ``*.json`` of a folder.
+
+    Raises:
+        TableError: if the folder is not there or cannot be read.
+    """
+    if not folder.is_dir():
+        kind = "is a file" if folder.exists() else "does not exist"
+        raise TableError(f"results={folder}: {kind}; expected the folder of evaluate.py's results files")
+    found = Found()
+    for path in sorted(folder.glob("*.json")):
+        try:
+            content = path.read_bytes()
+            found.hashes[path.name] = hashlib.sha256(content).hexdigest()
+            _sort_in(path.name, json.loads(content), found)
+        except OSError as error:
+            found.unusable[path.name] = f"cannot be read ({error.strerror})"
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            told = f"no {error.args[0]!r} where one belongs" if isinstance(error, KeyError) else str(error)
+            found.unusable[path.name] = f"is damaged or was edited ({told}); make it again"
+    return found
+
+
+def _sort_in(name: str, raw: Any, found: Found) -> None:
+    schema = raw.get("schema") if isinstance(raw, dict) else None
+    readers: dict[Any, Callable[[str, Mapping[str, Any], Found], None]] = {
+        EVALUATION: _evaluation,
+        USER_STUDY: _user_study,
+        NOT_RUN: _not_run,
+    }
+    if schema in readers:
+        readers[schema](name, raw, found)
+        return
+    known = ", ".join(readers)
+    why = f"has the schema {schema!r}, these tables read {known}; evaluate again with this version"
+    found.unusable[name] = why
+    cell = raw.get("settings", {}).get("cell") if isinstance(raw, dict) else None
+    if cell and all(cell.get(part) for part in ("system", "dataset", "mode")) and (key := _key(cell)):
+        found.reasons[key].append((name, why))
+
+
+def _key(cell: Mapping[str, Any]) -> CellKey | None:
+    """The cell a file names, or None where it names none."""
+    if not cell.get("system"):
+        return None
+    return CellKey(str(cell["dataset"]), str(cell["mode"]), str(cell["system"]), str(cell.get("variant") or FULL))
+
+
+def _evaluation(name: str, raw: Mapping[str, Any], found: Found) -> None:
+    settings = raw["settings"]
+    key = _key(settings.get("cell") or {})
+    if key is None:
+        found.unlabelled.append(name)
+        return
+    clips = {clip["clip"]: clip["reference"]["sha256"] for clip in raw["clips"]}
+    rows: dict[str, Measured] = {}
+    for metric, record in raw["metrics"].items():
+        value = record["value"]
+        if value is not None and not math.isfinite(value):
+            raise ValueError(f"{metric} is {value}")
+        if value is not None:  # what every cell has to show
+            _require(record, ("title", "better", "official", "network", "sha256", "protocol", "n", "expected"), metric)
+        reason = None if value is not None else str(record["not_computed"]).splitlines()[0]
+        run = int(settings["cell"].get("run") or 0)
+        offsets = _offsets(raw["clips"]) if metric.startswith("sync") else ()
+        rows[metric] = Measured(name, run, value, reason, record, settings, clips, offsets)
+    for metric, measured in rows.items():  # a file counts as a whole or not at all
+        found.measured[key, metric].append(measured)
+
+
+def _offsets(clips: Iterable[Mapping[str, Any]]) -> tuple[int, ...]:
+    scored = (clip["metrics"].get("sync", {}).get("generated") for clip in clips)
+    return tuple(row["offset"] for row in scored if row and row["windows"])
+
+
+def _require(record: Mapping[str, Any], fields: tuple[str, ...], metric: str) -> None:
+    for name in fields:
+        if name not in record:
+            raise KeyError(f"{metric}.{name}")
+
+
+def _user_study(name: str, raw: Mapping[str, Any], found: Found) -> None:
+    rows: dict[tuple[CellKey, str], Measured] = {}
+    for system, questions in raw["systems"].items():
+        for question, entry in questions.items():
+            if not math.isfinite(entry["value"]):
+                raise ValueError(f"{system}, {question} is {entry['value']}")
+            record = {
+                **entry,
+                "title": raw["questions"][question]["title"],
+                "better": "higher",
+                "official": True,  # people, not a network
+                "network": f"{raw['raters']} people",
+                "sha256": raw["study"],
+                "protocol": raw["protocol"],
+                "agreement": raw["agreement"][question],
+            }
+            _require(record, ("n", "expected", "interval"), question)
+            key = CellKey("user_study", RATED, system)
+            rows[key, question] = Measured(name, 0, float(entry["value"]), None, record)
+    for place, measured in rows.items():
+        found.measured[place].append(measured)
+
+
+def _not_run(name: str, raw: Mapping[str, Any], found: Found) -> None:
+    reasons = [(_key(row), str(row["reason"])) for row in raw["rows"]]
+    for key, reason in reasons:
+        if key is not None:
+            found.reasons[key].append((name, reason))

@@ -1,0 +1,215 @@
+"""What every format of a table says in the same words; Markdown and CSV."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import statistics
+from collections.abc import Iterator, Sequence
+
+from benchmark.tables.comparability import signature
+from benchmark.tables.reading import Measured
+from benchmark.tables.table import DIGITS, Cell, Column, Section, Table
+
+ARROWS = {"lower": "↓", "higher": "↑"}
+UNOFFICIAL = "†"
+NOTHING = "–"
+DETAIL_FIELDS = (
+    *("table", "dataset", "mode", "system", "variant", "run", "metric", "title", "value", "low", "high", "n"),
+    *("expected", "offset", "protocol", "protocol_hash", "network", "sha256", "official", "best", "paper"),
+    *("difference", "file", "file_sha256", "reason"),
+)
+
+
+def dataset_title(section: Section) -> str:
+    """As the paper writes it."""
+    return section.dataset.upper() if section.dataset in ("hdtf", "mead") else section.dataset.replace("_", " ")
+
+
+def header(column: Column) -> str:
+    """``FID ↓``."""
+    return f"{column.title} {ARROWS[column.better]}"
+
+
+def number(cell: Cell) -> str:
+    """``16.64`` or ``16.64 ± 0.31``; a dash for none."""
+    if cell.value is None:
+        return NOTHING
+    text = rounded(cell.value)
+    return text if cell.half is None else f"{text} ± {rounded(cell.half)}"
+
+
+def rounded(value: float) -> str:
+    """At the paper's precision, without a minus before a zero."""
+    return f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"
+
+
+def paper_value(cell: Cell) -> str:
+    """What the paper prints."""
+    return "" if cell.paper is None else rounded(cell.paper)
+
+
+def difference(cell: Cell) -> str:
+    """How far the value lies above the paper's."""
+    if cell.paper is None or cell.value is None:
+        return ""
+    return f"{round(cell.value - cell.paper, DIGITS) + 0.0:+.{DIGITS}f}"
+
+
+def shows_paper(section: Section) -> bool:
+    """Whether the paper has any value of a dataset."""
+    return any(cell.paper is not None for group in section.groups for row in group.rows for cell in row.cells.values())
+
+
+def legend(table: Table) -> Iterator[str]:
+    """The lines below a table that explain its marks."""
+    cells = [cell for *_, cell in table.cells()]
+    if any(not cell.official for cell in cells):
+        yield f"{UNOFFICIAL} not the metric's official network: not comparable with published values."
+    if any(cell.best for cell in cells):
+        yield "Bold: best of its group."
+    if any(cell.half is not None for cell in cells):
+        yield "±: half of the 95 % Student interval over training runs."
+
+
+def details(table: Table) -> list[dict[str, object]]:
+    """One row per measured value, or one that says why there is none."""
+    rows: list[dict[str, object]] = []
+    for section, _, row, column, cell in table.cells():
+        place: dict[str, object] = {
+            "table": table.number,
+            "dataset": section.dataset,
+            "mode": row.key.mode,
+            "system": row.key.system,
+            "variant": row.key.variant,
+            "metric": column.metric,
+            "title": column.title,
+            "paper": cell.paper,
+        }
+        reason = "; ".join(table.notes[note - 1] for note in cell.notes)
+        if not cell.measured:
+            rows.append({**place, "reason": reason})
+        rows += [{**place, **_measured(table, cell, measured), "reason": reason} for measured in cell.measured]
+    return rows
+
+
+def _measured(table: Table, cell: Cell, measured: Measured) -> dict[str, object]:
+    record = measured.record
+    interval = record.get("interval") or {}
+    value = measured.value
+    assert value is not None
+    return {
+        "run": measured.run,
+        "title": record["title"],
+        "value": value,
+        "low": interval.get("low"),
+        "high": interval.get("high"),
+        "n": record["n"],
+        "expected": record["expected"],
+        "offset": sync_offset(measured),
+        "protocol": record["protocol"].get("name", ""),
+        "protocol_hash": hashlib.sha256(signature(measured).encode()).hexdigest()[:8],
+        "network": record["network"],
+        "sha256": str(record["sha256"])[:12],
+        "official": record["official"],
+        "best": cell.best,
+        "difference": None if cell.paper is None else round(value - cell.paper, 6),
+        "file": measured.file,
+        "file_sha256": table.sources[measured.file][:12],
+    }
+
+
+def sync_offset(measured: Measured) -> float | None:
+    """Median over the clips of the frames by which the sound leads, where Sync was measured."""
+    return statistics.median(measured.offsets) if measured.offsets else None
+
+
+def short_details(table: Table) -> tuple[Sequence[str], list[list[str]]]:
+    """Header and rows of the table of measured values that people read."""
+    fields = ("dataset", "mode", "system", "metric", "value", "95 %", "n", "protocol", "network", "file")
+    rows = []
+    for entry in details(table):
+        if "value" not in entry:
+            continue
+        interval = "" if entry["low"] is None else f"{entry['low']:.3g} to {entry['high']:.3g}"
+        run = f", run {entry['run']}" if entry["run"] else ""
+        variant = "" if entry["variant"] == "full" else f"/{entry['variant']}"
+        offset = "" if entry["offset"] is None else f", offset {entry['offset']:+g}"
+        rows.append(
+            [
+                str(entry["dataset"]),
+                str(entry["mode"]),
+                f"{entry['system']}{variant}{run}",
+                str(entry["title"]),
+                f"{entry['value']:.4f}",
+                interval,
+                f"{entry['n']} of {entry['expected']}",
+                f"{entry['protocol']} #{entry['protocol_hash']}{offset}",
+                f"{entry['network']} {str(entry['sha256'])[:8]}{'' if entry['official'] else ' ' + UNOFFICIAL}",
+                f"{entry['file']} {str(entry['file_sha256'])[:8]}",
+            ]
+        )
+    return fields, rows
+
+
+def markdown(table: Table, paper: bool) -> str:
+    """A table in Markdown, with the paper's values beside where wanted."""
+    lines = [f"# Table {table.number}: {table.title}", ""]
+    lines += [f"> **Warning** {_inline(text)}\n" for text in table.warnings]
+    for section in table.sections:
+        beside = paper and shows_paper(section)
+        heads = ["", "Driven"]
+        for column in table.columns:
+            heads += [header(column), "paper", "Δ"] if beside else [header(column)]
+        lines += [
+            f"## {_inline(dataset_title(section))}",
+            "",
+            _pipes(heads),
+            _pipes(["---", "---"] + ["--:"] * (len(heads) - 2)),
+        ]
+        for group in section.groups:
+            for row in group.rows:
+                values = [_inline(row.name), row.key.mode]
+                for column in table.columns:
+                    cell = row.cells[column.metric]
+                    values += [_markdown_cell(cell)] + ([paper_value(cell), difference(cell)] if beside else [])
+                lines.append(_pipes(values))
+        lines.append("")
+    lines += [f"{line}\n" for line in legend(table)]
+    lines += [f"{place}. {_inline(note)}" for place, note in enumerate(table.notes, 1)]
+    lines += ["", *(f"- {_inline(remark)}" for remark in table.remarks)]
+    fields, rows = short_details(table)
+    if rows:
+        lines += ["", "## Every value", "", _pipes(fields), _pipes(["---"] * len(fields))]
+        lines += [_pipes([_inline(text) for text in row]) for row in rows]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = number(cell)
+    if cell.best:
+        text = f"**{text}**"
+    marks = UNOFFICIAL if cell.value is not None and not cell.official else ""
+    notes = ",".join(str(note) for note in cell.notes)
+    return text + marks + (f" <sup>{notes}</sup>" if notes else "")
+
+
+def _inline(text: str) -> str:
+    """Text that Markdown leaves as it is."""
+    for character in "\\`*_<>[]|":
+        text = text.replace(character, f"\\{character}")
+    return " ".join(text.split())
+
+
+def _pipes(values: Sequence[str]) -> str:
+    return f"| {' | '.join(values)} |"
+
+
+def comma_separated(table: Table) -> str:
+    """Every value of a table with all it depends on, one a line."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, DETAIL_FIELDS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(details(table))
+    return buffer.getvalue()

@@ -1,0 +1,272 @@
+"""The test clips of Table 1 and what each system is asked to make of them: ``python -m benchmark.test_sets SET ...``.
+
+    hdtf, mead   the test people of the committed split (MEAD: M003, M030, W009, W015, whom nobody trained on)
+    mini         every clip of any folder of talking videos
+
+Each clip gives its first frame as the portrait and its sound as the speech. Driven by A there is no emotion source; by
+A+V it is the clip itself. ``cases_*.csv`` are what ``python -m benchmark.run`` reads, ``batch_*.csv`` what
+``generate.py batch=`` reads; ``test_set.json`` says which clips these are, with hashes, and why others are not used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import sys
+import wave
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from configs.schema import DatasetConfig
+from datamodules.splits import SCHEMES, SplitError, read_split
+from encoders.protocols import FPS, SAMPLE_RATE
+from encoders.weights import sha256_of
+from media import FrameReader, MediaError, VideoWriter, probe, read_sound
+from preparation.clip import loudest_second
+from preparation.clips import ClipSource
+from preparation.layouts import LayoutError, find_clips
+from preparation.writer import write_atomically
+
+SCHEMA = "emotivetalk.test_set/1"
+SETS = {"hdtf": "hdtf", "mead": "mead", "mini": "folder"}  # set -> layout of its source folder
+MODES = {"A": "cases_A.csv", "A+V": "cases_AV.csv"}
+CASE_COLUMNS = ("clip", "portrait", "speech", "video", "emotion.video")
+BATCH_COLUMNS = ("portrait", "speech", "output", "emotion.video")
+SILENT = -60.0  # dBFS of the loudest second, below which there is no speech; as prepare.py has it
+CLEAN = 10  # x264's crf of cut videos, which are real videos to compare with
+
+
+class TestSetError(ValueError):
+    """A test set that cannot be made; the message says what was found and what to do."""
+
+    __test__ = False  # pytest takes it for a class of tests
+
+
+@dataclass
+class TestSet:
+    """The clips of a test set.
+
+    Attributes:
+        name: hdtf, mead or mini.
+        split: name and sha256 of the split's lists, or None where every clip counts.
+        clips: one entry per clip, sorted: key, speaker, source, frames and the files made of it.
+        rejected: clip -> why it is not among them.
+        ignored: what of the source folder was passed over, counted.
+    """
+
+    __test__ = False
+
+    name: str
+    split: dict[str, str] | None
+    clips: list[dict[str, Any]] = field(default_factory=list)
+    rejected: dict[str, str] = field(default_factory=dict)
+    ignored: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def sha256(self) -> str:
+        """Of the clips' names and real videos: two results with the same hash are of the same task."""
+        rows = [[clip["clip"], clip["video_sha256"], clip["speech_sha256"]] for clip in self.clips]
+        return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """The content of ``test_set.json``."""
+        return {
+            "schema": SCHEMA,
+            "set": self.name,
+            "split": self.split,
+            "sha256": self.sha256,
+            "clips": self.clips,
+            "rejected": self.rejected,
+            "ignored": self.ignored,
+        }
+
+
+def make_test_set(
+    name: str,
+    source: Path,
+    output: Path,
+    split: str = "emotivetalk",
+    annotations: Path | None = None,
+    views: Sequence[str] = ("front",),
+    frames: int | None = None,
+) -> TestSet:
+    """Lists the test clips of a folder, writes their portraits and speech, and the lists of cases.
+
+    Args:
+        name: hdtf, mead or mini.
+        source: folder of the raw videos.
+        output: where everything goes.
+        split: which split's test side, for hdtf and mead.
+        annotations: HDTF's annotation files, where ``source`` holds uncut downloads.
+        views: MEAD's cameras.
+        frames: cut every clip to its first that many frames at 25 fps (Table 3); shorter ones are rejected.
+
+    Raises:
+        TestSetError: if the folder holds no clip of the set, or the output cannot be written.
+        LayoutError: if the folder cannot be read as the dataset.
+    """
+    layout = SETS[name]
+    dataset = DatasetConfig(
+        name=layout,
+        annotations=None if annotations is None else str(annotations),
+        views=list(views) if layout == "mead" else [],
+        split=split if layout != "folder" else "train",
+    )
+    found = find_clips(dataset, source)
+    test = TestSet(name, _split_of(layout, split), ignored=dict(found.ignored))
+    unknown = [clip for clip in found.clips if clip.problem is not None and not clip.speaker]
+    wanted = [clip for clip in found.clips if layout == "folder" or clip.split == "test" or clip in unknown]
+    try:
+        for folder in ("portraits", "speech"):
+            (output / folder).mkdir(parents=True, exist_ok=True)
+        for clip in wanted:
+            try:
+                test.clips.append(_make(clip, output, frames))
+            except (MediaError, _Unfit) as error:
+                test.rejected[clip.key] = str(error)
+        if test.clips:
+            _write_lists(test, output)
+    except OSError as error:
+        raise TestSetError(f"output={output}: cannot be written ({error.strerror})") from error
+    if not test.clips:
+        why = next(iter(test.rejected.values()), f"none of its {len(found.clips)} clips is of a test speaker")
+        raise TestSetError(f"source={source}: gives no clip for the set {name}: {why}")
+    return test
+
+
+class _Unfit(Exception):
+    """A clip that cannot be a test clip."""
+
+
+def _split_of(layout: str, scheme: str) -> dict[str, str] | None:
+    file = SCHEMES[layout].get(scheme)
+    if layout == "folder" or file is None:
+        return None
+    return {"name": file, "sha256": read_split(file).sha256}
+
+
+def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
+    """Writes one clip's portrait and speech, and the clip itself where it is a part of a longer video.
+
+    Raises:
+        MediaError: if it cannot be read.
+        _Unfit: if it cannot be used.
+    """
+    if clip.problem is not None:
+        raise _Unfit(clip.problem_detail)
+    end = clip.end if frames is None else clip.start + frames / FPS
+    info = probe(clip.path)
+    if end is not None and end > min(clip.end or info.duration, info.duration) + 0.5 / FPS:
+        lasts = min(clip.end or info.duration, info.duration) - clip.start
+        raise _Unfit(
+            f"lasts {lasts:.2f} s, {'its span' if frames is None else f'the first {frames} frames'} would need more"
+        )
+    reader = FrameReader(clip.path, start=clip.start, end=end, fps=FPS)
+    sound = read_sound(clip.audio or clip.path, start=clip.start, end=end, rate=SAMPLE_RATE)
+    if loudest_second(sound) < SILENT:
+        raise _Unfit("its sound is silent")
+    portrait, speech = output / "portraits" / f"{clip.key}.png", output / "speech" / f"{clip.key}.wav"
+    crop = clip.crop_in(info.width, info.height)
+    pictures = (_cut(frame, crop) for frame in reader)
+    first = next(pictures)
+    write_atomically(portrait, _png(first))
+    write_atomically(speech, _wav(sound))
+    video = clip.path
+    if clip.start or end is not None or crop is not None:
+        video = output / "videos" / f"{clip.key}.mp4"
+        video.parent.mkdir(exist_ok=True)
+        with VideoWriter(video, size=(first.shape[1], first.shape[0]), fps=FPS, sound=sound, crf=CLEAN) as writer:
+            writer.write(first)
+            for picture in pictures:
+                writer.write(picture)
+    return {
+        "clip": clip.key,
+        "speaker": clip.speaker,
+        "source": clip.name,
+        "frames": len(reader),
+        "portrait": str(portrait.absolute()),
+        "speech": str(speech.absolute()),
+        "video": str(video.absolute()),
+        "video_sha256": sha256_of(video),
+        "speech_sha256": sha256_of(speech),
+    }
+
+
+def _cut(frame: np.ndarray, crop: tuple[int, int, int, int] | None) -> np.ndarray:
+    """The annotated crop of a frame, with even sides as H.264 needs them."""
+    left, top, width, height = crop or (0, 0, frame.shape[1], frame.shape[0])
+    return np.ascontiguousarray(frame[top : top + height - height % 2, left : left + width - width % 2])
+
+
+def _png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _wav(sound: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes((sound * 32767).round().astype("<i2").tobytes())
+    return buffer.getvalue()
+
+
+def _write_lists(test: TestSet, output: Path) -> None:
+    for mode, name in MODES.items():
+        rows = []
+        for clip in test.clips:
+            driving = clip["video"] if mode == "A+V" else ""
+            rows.append({**clip, "emotion.video": driving, "output": f"{clip['clip']}.mp4"})
+        write_atomically(output / name, _table(CASE_COLUMNS, rows))
+        write_atomically(output / name.replace("cases", "batch"), _table(BATCH_COLUMNS, rows))
+    text = json.dumps(test.record(), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(output / "test_set.json", text.encode("utf-8", "backslashreplace"))
+
+
+def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmark.test_sets", description=__doc__.split("\n\n")[0])
+    parser.add_argument("set", choices=sorted(SETS))
+    parser.add_argument("--source", type=Path, required=True, help="folder of the raw videos")
+    parser.add_argument("--output", type=Path, required=True, help="where portraits, speech and lists go")
+    parser.add_argument("--split", default="emotivetalk", help="whose test side: emotivetalk, peer, official (mead)")
+    parser.add_argument("--annotations", type=Path, help="HDTF's annotation files, where the source is uncut")
+    parser.add_argument("--views", nargs="*", default=["front"], help="MEAD's cameras; none for all")
+    parser.add_argument("--frames", type=int, help="cut each clip to its first that many frames at 25 fps (Table 3)")
+    keys = vars(parser.parse_args(arguments))
+    try:
+        if keys["frames"] is not None and keys["frames"] < 1:
+            raise TestSetError(f"--frames {keys['frames']}: expected a number above 0")
+        test = make_test_set(keys.pop("set"), **keys)
+    except (TestSetError, LayoutError, SplitError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for clip, reason in test.rejected.items():
+        print(f"not used: {clip}: {reason}")
+    people = len({clip["speaker"] for clip in test.clips})
+    print(f"{test.name}: {len(test.clips)} clips of {people} people, {len(test.rejected)} not used, {test.sha256[:12]}")
+    print(f"cases  {', '.join(str(keys['output'] / name) for name in MODES.values())}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

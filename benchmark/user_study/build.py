@@ -1,0 +1,194 @@
+"""Makes the rating page: clips under names that say nothing, orders, attention checks, and the key raters never see."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmark.user_study.design import LEVELS, QUESTIONS, Trial, make_trials, orders
+from encoders.weights import sha256_of
+from evaluation.pairs import EvaluationError, find_videos
+from media import MediaError, VideoWriter, probe
+from preparation.writer import write_atomically
+
+KEY_SCHEMA = "emotivetalk.user_study_key/1"
+ANSWERS_SCHEMA = "user_study.answers/1"  # the page must not name a system
+GROUND_TRUTH = "ground_truth"
+CHECK_SIZE = 512
+CHECK_SECONDS = 3
+PAGE = "page"
+
+
+class StudyError(ValueError):
+    """A study that cannot be made or read; the message says what was found and what to do."""
+
+
+def build_study(
+    systems: Mapping[str, Path],
+    output: Path,
+    samples: int = 10,
+    raters: int = 26,
+    checks: int = 3,
+    allowed_failures: int = 1,
+    seed: int = 0,
+    embed: bool = False,
+) -> Path:
+    """Writes ``page/index.html`` with its clips, and ``key.json``, which raters must not see.
+
+    Args:
+        systems: name -> folder of its videos; ``ground_truth`` among them. Clips pair by name, as in evaluate.py.
+        output: a folder that holds no study yet.
+        samples: how many clips of each system, spread evenly over those that all systems have.
+        raters: how many orders.
+        checks: attention checks per rater.
+        allowed_failures: with more failed checks than this a rater is excluded.
+        seed: of names, orders and checks.
+        embed: put the clips inside the page: one file, but all of it must load at once.
+
+    Returns:
+        the page.
+
+    Raises:
+        StudyError: if systems lack clips, a clip does not play in browsers, or the output cannot be written.
+    """
+    _check_numbers(systems, output, samples, raters, checks, allowed_failures)
+    videos, chosen = _choose(systems, samples)
+    trials = make_trials(sorted(systems), chosen, checks, seed)
+    partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
+    clips = partial / "clips" if embed else partial / PAGE / "clips"
+    try:
+        clips.mkdir(parents=True)
+        for trial in trials:
+            if trial.demanded is not None:
+                _write_check(clips / f"{trial.name}.mp4", trial.demanded)
+            else:
+                _copy(videos[str(trial.system)][str(trial.sample)], clips / f"{trial.name}.mp4")
+        plan = orders(trials, raters, seed)
+        hashes = {trial.name: sha256_of(clips / f"{trial.name}.mp4") for trial in trials}
+        study = hashlib.sha256(json.dumps([hashes, plan, list(QUESTIONS)], sort_keys=True).encode()).hexdigest()
+        (partial / PAGE).mkdir(exist_ok=True)
+        write_atomically(partial / PAGE / "index.html", _page(study, plan, clips if embed else None, trials).encode())
+        if embed:
+            shutil.rmtree(clips)
+        key = {
+            "schema": KEY_SCHEMA,
+            "study": study,
+            "seed": seed,
+            "raters": raters,
+            "allowed_failures": allowed_failures,
+            "trials": [asdict(trial) for trial in trials],
+            "clips": hashes,
+            "orders": plan,
+        }
+        write_atomically(partial / "key.json", (json.dumps(key, indent=1, ensure_ascii=False) + "\n").encode())
+        os.replace(partial, output)
+    except (OSError, MediaError) as error:
+        raise StudyError(f"output={output}: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return output / PAGE / "index.html"
+
+
+def _check_numbers(
+    systems: Mapping[str, Path], output: Path, samples: int, raters: int, checks: int, allowed_failures: int
+) -> None:
+    if GROUND_TRUTH not in systems or len(systems) < 2:
+        raise StudyError(f"expected --system {GROUND_TRUTH}=DIR and at least one more system")
+    for name, value, least in (("samples", samples, 1), ("raters", raters, 1), ("checks", checks, 0)):
+        if value < least:
+            raise StudyError(f"{name}={value}: expected at least {least}")
+    if not 0 <= allowed_failures <= max(0, checks - 1):
+        raise StudyError(f"allowed_failures={allowed_failures}: expected 0 to {max(0, checks - 1)}, below checks")
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise StudyError(f"output={output}: is there already; a study under way must not change, name a new folder")
+
+
+def _choose(systems: Mapping[str, Path], samples: int) -> tuple[dict[str, dict[str, Path]], list[str]]:
+    """Each system's clips by name, and the names all of them have, thinned evenly."""
+    videos: dict[str, dict[str, Path]] = {}
+    for system, folder in systems.items():
+        try:
+            found = find_videos(folder)
+        except EvaluationError as error:
+            raise StudyError(f"{system}: {error}") from error
+        videos[system] = {name: paths[0] for name, paths in found.items() if len(paths) == 1}
+    shared = sorted(set.intersection(*(set(found) for found in videos.values())))
+    if len(shared) < samples:
+        counts = ", ".join(f"{system} {len(found)}" for system, found in videos.items())
+        raise StudyError(f"samples={samples}: only {len(shared)} clips are there for every system ({counts})")
+    places = np.linspace(0, len(shared) - 1, samples).round().astype(int)
+    return videos, [shared[place] for place in places]
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copies pictures and sound without the file's own words, which may name the system.
+
+    Raises:
+        StudyError: if browsers would not play it.
+        MediaError: if it cannot be read.
+    """
+    info = probe(source)
+    if info.video_codec != "h264" or not info.has_sound:
+        has = f"{info.video_codec} pictures and {'sound' if info.has_sound else 'no sound'}"
+        raise StudyError(f"{source}: has {has}; browsers need H.264 with sound, as python -m benchmark.run writes it")
+    try:
+        with av.open(str(source)) as container, av.open(str(target), "w", options={"movflags": "+faststart"}) as made:
+            streams = [container.streams.video[0], container.streams.audio[0]]
+            copies = {stream.index: made.add_stream_from_template(stream) for stream in streams}
+            for copy in copies.values():
+                copy.metadata.clear()
+            for packet in container.demux(streams):
+                if packet.dts is not None:
+                    packet.stream = copies[packet.stream.index]
+                    made.mux(packet)
+    except av.FFmpegError as error:
+        raise MediaError(f"{source}: cannot be copied ({error.strerror or error})") from error
+
+
+def _write_check(target: Path, demanded: int) -> None:
+    """A video that shows which answer to give to all questions."""
+    picture = Image.new("RGB", (CHECK_SIZE, CHECK_SIZE), (32, 34, 40))
+    pen = ImageDraw.Draw(picture)
+    for text, size, height in (
+        ("Attention check", 40, 110),
+        ("Answer every question with", 32, 190),
+        (str(demanded), 150, 320),
+    ):
+        pen.text((CHECK_SIZE / 2, height), text, (250, 250, 250), ImageFont.load_default(size), anchor="mm")
+    frame = np.asarray(picture)
+    silence = np.zeros(16_000 * CHECK_SECONDS, np.float32)
+    with VideoWriter(target, size=(CHECK_SIZE, CHECK_SIZE), sound=silence) as writer:
+        for _ in range(25 * CHECK_SECONDS):
+            writer.write(frame)
+
+
+def _page(study: str, plan: Sequence[Sequence[str]], clips: Path | None, trials: Sequence[Trial]) -> str:
+    content: dict[str, Any] = {
+        "schema": ANSWERS_SCHEMA,
+        "study": study,
+        "orders": plan,
+        "levels": LEVELS,
+        "questions": [{"name": name, "text": text} for name, (_, text) in QUESTIONS.items()],
+        "clips": {trial.name: _address(trial.name, clips) for trial in trials},
+    }
+    template = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
+    return template.replace("/*STUDY*/", json.dumps(content, separators=(",", ":")))
+
+
+def _address(name: str, clips: Path | None) -> str:
+    if clips is None:
+        return f"clips/{name}.mp4"
+    return "data:video/mp4;base64," + base64.b64encode((clips / f"{name}.mp4").read_bytes()).decode()

@@ -1,0 +1,207 @@
+"""Reads the answer files of a study, leaves out those a rule excludes, and gives Table 4's means with intervals."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmark.tables.reading import USER_STUDY
+from benchmark.user_study.agreement import alpha_interval, krippendorff_alpha, mean_interval
+from benchmark.user_study.build import ANSWERS_SCHEMA, KEY_SCHEMA, StudyError
+from benchmark.user_study.design import LEVELS, QUESTIONS, Trial
+from preparation.writer import write_atomically
+
+RESAMPLES = 2000
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Key:
+    """What ``key.json`` holds.
+
+    Attributes:
+        study: hash of the study.
+        trials: by name.
+        orders: each rater's.
+        allowed_failures: with more failed attention checks a rater is excluded.
+    """
+
+    study: str
+    trials: Mapping[str, Trial]
+    orders: tuple[tuple[str, ...], ...]
+    allowed_failures: int
+
+
+class Excluded(Exception):
+    """An answer file that does not count, and why."""
+
+
+def read_key(path: Path) -> Key:
+    """Reads the key of a study.
+
+    Raises:
+        StudyError: if it is no key.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if raw["schema"] != KEY_SCHEMA:
+            raise StudyError(f"key={path}: has the schema {raw['schema']!r}, expected {KEY_SCHEMA}")
+        trials = {row["name"]: Trial(**row) for row in raw["trials"]}
+        return Key(raw["study"], trials, tuple(map(tuple, raw["orders"])), int(raw["allowed_failures"]))
+    except OSError as error:
+        raise StudyError(f"key={path}: cannot be read ({error.strerror})") from error
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, StudyError):
+            raise
+        raise StudyError(f"key={path}: is no key of a study ({error}); it lies beside the study's page") from error
+
+
+def checksum(study: str, text: str) -> str:
+    """The page's own mark on its answers, 32-bit FNV-1a: it shows editing by hand and is no defence against fraud.
+
+    Source: http://www.isthe.com/chongo/tech/comp/fnv/, offset basis 2166136261 and prime 16777619.
+    """
+    value = 2166136261
+    for byte in (study + text).encode():
+        value = (value ^ byte) * 16777619 % 2**32
+    return f"{value:08x}"
+
+
+def read_answers(path: Path, key: Key) -> tuple[int, dict[str, dict[str, int]]]:
+    """One rater's number and answers, trial by trial.
+
+    Raises:
+        Excluded: with the rule it breaks.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        schema, study, rater = raw["schema"], raw["study"], raw["rater"]
+        answers, mark = raw["answers"], raw["checksum"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Excluded(f"is no answer file ({error})") from error
+    if schema != ANSWERS_SCHEMA:
+        raise Excluded(f"has the schema {schema!r}, expected {ANSWERS_SCHEMA}")
+    if study != key.study:
+        raise Excluded("belongs to another study")
+    if not isinstance(rater, int) or not 1 <= rater <= len(key.orders):
+        raise Excluded(f"rater {rater!r}: expected 1 to {len(key.orders)}")
+    _require_answers(answers, key.orders[rater - 1])
+    if mark != checksum(key.study, _canonical(rater, answers, key.orders[rater - 1])):
+        raise Excluded("was changed after it was downloaded: its answers do not match its checksum")
+    checks = {name: trial.demanded for name, trial in key.trials.items() if trial.demanded is not None}
+    failed = sum(any(level != wanted for level in answers[name].values()) for name, wanted in checks.items())
+    if failed > key.allowed_failures:
+        raise Excluded(f"failed {failed} of {len(checks)} attention checks, at most {key.allowed_failures} may fail")
+    return rater, answers
+
+
+def _require_answers(answers: Any, order: tuple[str, ...]) -> None:
+    if not isinstance(answers, dict) or set(answers) - set(order):
+        raise Excluded("holds answers to trials the study does not have")
+    if lacking := len(set(order) - set(answers)):
+        raise Excluded(f"is incomplete: {len(order) - lacking} of {len(order)} videos are rated")
+    for name, row in answers.items():
+        if not isinstance(row, dict) or set(row) != set(QUESTIONS):
+            raise Excluded(f"video {name}: expected answers to {', '.join(QUESTIONS)}")
+        for question, level in row.items():
+            if isinstance(level, bool) or level not in LEVELS:
+                raise Excluded(f"video {name}, {question}: {level!r} is not one of 1 to 5")
+
+
+def _canonical(rater: int, answers: Mapping[str, Mapping[str, int]], order: tuple[str, ...]) -> str:
+    """What the checksum is of: the rater and all answers in their order, as the page writes them."""
+    return f"{rater}|" + "|".join(":".join(str(answers[name][question]) for question in QUESTIONS) for name in order)
+
+
+def collect_study(answers: Path, key_file: Path) -> dict[str, Any]:
+    """The results of a study.
+
+    Raises:
+        StudyError: if no answer file counts.
+    """
+    key = read_key(key_file)
+    files = sorted(answers.glob("*.json")) if answers.is_dir() else []
+    if not files:
+        raise StudyError(f"answers={answers}: holds no .json; expected the folder of the raters' answer files")
+    counted: defaultdict[int, list[tuple[str, dict[str, dict[str, int]]]]] = defaultdict(list)
+    excluded: list[dict[str, str]] = []
+    for path in files:
+        try:
+            rater, rows = read_answers(path, key)
+            counted[rater].append((path.name, rows))
+        except Excluded as error:
+            excluded.append({"file": path.name, "reason": str(error)})
+    ratings = []
+    for rater, given in sorted(counted.items()):
+        if any(rows != given[0][1] for _, rows in given):
+            excluded += [{"file": name, "reason": f"rater {rater} answered twice, differently"} for name, _ in given]
+            continue
+        ratings.append(given[0][1])
+        excluded += [{"file": name, "reason": f"is a copy of {given[0][0]}"} for name, _ in given[1:]]
+    if not ratings:
+        raise StudyError("no answer file counts: " + "; ".join(f"{row['file']} {row['reason']}" for row in excluded))
+    copies = sum("is a copy of" in row["reason"] for row in excluded)
+    return _results(key, ratings, excluded, len(files) - copies)
+
+
+def _results(
+    key: Key, ratings: list[dict[str, dict[str, int]]], excluded: list[dict[str, str]], files: int
+) -> dict[str, Any]:
+    rated = [trial for trial in key.trials.values() if trial.system is not None]
+    systems: dict[str, dict[str, Any]] = defaultdict(dict)
+    agreement = {}
+    for question in QUESTIONS:
+        levels = np.array([[answers[trial.name][question] for trial in rated] for answers in ratings], float)
+        low, high = alpha_interval(levels, RESAMPLES // 10, SEED)
+        alpha = krippendorff_alpha(levels)
+        agreement[question] = {"alpha": _number(alpha), "low": _number(low), "high": _number(high), "over": "clips"}
+        for system in dict.fromkeys(trial.system for trial in rated):
+            own = levels[:, [trial.system == system for trial in rated]]
+            low, high = mean_interval(own, RESAMPLES, SEED)
+            systems[str(system)][question] = {
+                "value": float(own.mean()),
+                "n": len(ratings),
+                "expected": files,
+                "counted": "raters",
+                "interval": {"low": low, "high": high, "resamples": RESAMPLES, "seed": SEED, "over": "raters"},
+            }
+    return {
+        "schema": USER_STUDY,
+        "study": key.study,
+        "raters": len(ratings),
+        "samples": len({trial.sample for trial in rated}),
+        "questions": {name: {"title": title, "text": text} for name, (title, text) in QUESTIONS.items()},
+        "protocol": {
+            "name": "mean opinion, 1 to 5",
+            "checks": sum(trial.demanded is not None for trial in key.trials.values()),
+            "allowed_failures": key.allowed_failures,
+            "samples": len({trial.sample for trial in rated}),
+        },
+        "systems": systems,
+        "agreement": agreement,
+        "excluded": excluded,
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def write_study(results: Mapping[str, Any], output: Path) -> None:
+    """Writes the results file.
+
+    Raises:
+        StudyError: if it cannot be written.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        write_atomically(output, text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise StudyError(f"output={output}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,133 @@
+"""Figures against pictures whose every colour is known."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.figures.__main__ import main
+from benchmark.figures.drift import draw_drift
+from benchmark.figures.frames import HEAD, LABEL, TILE, FigureError, frames_at, pick_times
+from benchmark.figures.heatmaps import difference, figure3, motion
+from evaluation.drift import slope_of
+from media import VideoWriter
+
+SIZE, FRAMES = 64, 25
+GREY = np.full((SIZE, SIZE, 3), 100, np.uint8)
+
+
+def write(path, frames):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, size=frames[0].shape[1::-1], crf=0) as writer:
+        for frame in frames:
+            writer.write(frame)
+    return path
+
+
+def lit(rows, columns, by=60):
+    """Grey with a brighter part."""
+    frame = GREY.copy()
+    frame[rows, columns] += by
+    return frame
+
+
+def tile(sheet, row, column):
+    """The middle of a tile of a grid, as (H, W, 3)."""
+    left, top = LABEL + column * (TILE + 4), HEAD + row * (TILE + 4)
+    return np.asarray(sheet)[top + 4 : top + TILE - 4, left + 4 : left + TILE - 4]
+
+
+def test_a_difference_lies_where_the_pictures_differ():
+    found = difference(lit(slice(32, 48), slice(16, 48)), GREY)
+    inside = found[36:44, 20:44]
+    assert inside == pytest.approx(np.full(inside.shape, 60), abs=0.01)
+    assert found[:24].max() == found[56:].max() == 0
+    assert np.ptp(difference(GREY + 3, GREY)) == 0
+
+
+def test_figure_3_lights_the_mouth_for_lips_and_the_face_for_expression(tmp_path):
+    Image.fromarray(GREY).save(tmp_path / "face.png")
+    lips = write(tmp_path / "lips.mp4", [lit(slice(40, 56), slice(16, 48))] * FRAMES)
+    face = write(tmp_path / "face.mp4", [lit(slice(8, 56), slice(8, 56))] * FRAMES)
+    sheet = figure3(tmp_path / "face.png", lips, face, columns=2)
+    brightness = {row: tile(sheet, row, 1).astype(int).sum(axis=2) for row in (2, 4)}
+    upper, lower = slice(40, 80), slice(130, 150)
+    assert brightness[2][lower, 90].min() > 400  # one scale for both, and both reach its top
+    assert brightness[4][lower, 90].min() > 400
+    assert brightness[4][upper, 90].min() > 400
+    assert brightness[2][upper].max() < 60
+    Image.new("RGB", (64, 80)).save(tmp_path / "tall.png")
+    with pytest.raises(FigureError, match="do not show the same part of the picture"):
+        figure3(tmp_path / "tall.png", lips, face)
+
+
+def test_motion_is_the_standard_deviation_in_time(tmp_path):
+    swing = [np.full_like(GREY, 100 + 40 * (k % 2)) for k in range(24)]
+    field, mean = motion(write(tmp_path / "a.mp4", swing))
+    assert mean == pytest.approx(20, abs=1.0)  # two values 40 apart, half the time each; video colours round
+    assert np.ptp(field) < 1
+    assert motion(write(tmp_path / "b.mp4", [GREY] * 24))[1] == pytest.approx(0, abs=0.01)
+    out = tmp_path / "four.png"
+    command = ["4", "--with-dicte", str(tmp_path / "a.mp4"), "--without-dicte", str(tmp_path / "b.mp4")]
+    assert main([*command, "--output", str(out)]) == 0
+    sheet = Image.open(out)
+    assert tile(sheet, 0, 5).mean() > 150 > 20 > tile(sheet, 1, 5).mean()
+
+
+def test_a_case_shows_each_system_at_equal_times_and_says_what_is_missing(tmp_path, capsys):
+    colours = {"reference": (200, 40, 40), "hallo": (40, 160, 40)}
+    for name, colour in colours.items():
+        write(tmp_path / name / "talk.mp4", [np.full((SIZE, SIZE, 3), colour, np.uint8)] * FRAMES)
+    write(tmp_path / "dreamtalk" / "other.mp4", [GREY] * FRAMES)
+    driving = write(tmp_path / "happy.mp4", [np.full_like(GREY, 10 * (k // 5)) for k in range(FRAMES)])
+    out = tmp_path / "case.png"
+    systems = [f"--system={name}={tmp_path / name}" for name in (*colours, "dreamtalk")]
+    command = ["6", "--clip", "talk", "--driving", str(driving), *systems, "--output", str(out)]
+    assert main(command) == 0
+    sheet = Image.open(out).convert("RGB")
+    for row, colour in enumerate(colours.values(), 1):
+        assert tile(sheet, row, 3).mean(axis=(0, 1)) == pytest.approx(colour, abs=3)
+    levels = [tile(sheet, 0, column).mean() for column in range(6)]
+    want = [10 * (round(time * 25) // 5) for time in pick_times(1.0, 6)]
+    assert levels == pytest.approx(want, abs=2)
+    assert np.median(tile(sheet, 3, 0)) == 229  # the grey of a place without a picture
+    assert main(["5", "--clip", "nobody", *systems, "--output", str(out)]) == 1
+    assert "--clip nobody: no system has it" in capsys.readouterr().err
+    assert main([*command[:-1], str(tmp_path / "case.txt")]) == 1
+    assert "expected a name that ends in .png" in capsys.readouterr().err
+
+
+def test_frames_are_picked_by_time(tmp_path):
+    video = write(tmp_path / "a.mp4", [np.full_like(GREY, 8 * k) for k in range(FRAMES)])
+    found = [frame.mean() for frame in frames_at(video, [0.0, 0.4, 0.96])]
+    assert found == pytest.approx([0, 80, 192], abs=2)
+    with pytest.raises(FigureError, match="has 25 frames at 25 fps, needs 30"):
+        frames_at(video, [1.16])
+
+
+def test_drift_draws_the_fitted_line_per_metric(tmp_path, capsys):
+    minutes = np.arange(6) / 12
+    values = 0.5 + 0.2 * minutes + np.array([0.01, -0.01, 0.02, 0.0, -0.02, 0.0])
+    slope = slope_of(minutes, values)
+    drift = {
+        **{"window_seconds": 5.0, "n": 3, "slope_per_minute": slope.per_minute, "low": slope.low, "high": slope.high},
+        "windows": [{"start": 60 * m, "value": v, "n": 3} for m, v in zip(minutes, values, strict=True)],
+    }
+    content = {
+        "schema": "emotivetalk.evaluation/1",
+        "settings": {"cell": {"system": "emotivetalk", "variant": "1500_frames"}},
+        "metrics": {"efid": {"title": "E-FID", "drift": drift}, "fid": {"title": "FID"}},
+    }
+    file = tmp_path / "long.json"
+    file.write_text(json.dumps(content))
+    (axes,) = draw_drift([file]).axes
+    points, line = axes.lines
+    assert points.get_ydata() == pytest.approx(values)
+    assert np.polyfit(line.get_xdata(), line.get_ydata(), 1) == pytest.approx(np.polyfit(minutes, values, 1))
+    assert main(["drift", str(file), "--output", str(tmp_path / "drift.png")]) == 0
+    assert Image.open(tmp_path / "drift.png").size[0] > 500
+    for broken in ("{}", "no json"):
+        file.write_text(broken)
+        assert main(["drift", str(file), "--output", str(tmp_path / "drift.png")]) == 1
+    assert "expected emotivetalk.evaluation/1" in capsys.readouterr().err

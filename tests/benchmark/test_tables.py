@@ -1,0 +1,289 @@
+"""Tables from results files: against the paper's own bold numbers, closed forms, another CSV reader, and LaTeX."""
+
+import csv
+import html.parser
+import json
+import re
+import shutil
+import statistics
+import subprocess
+
+import pytest
+from scipy import stats
+
+from benchmark.paper import TABLES, paper_table
+from benchmark.tables.reading import TableError
+from benchmark.tables.rebuild import UNUSABLE_RESULTS, make_tables
+from configs.command_line import ConfigError, compose
+from configs.tables import TableConfig, validate_tables
+from tests.benchmark.conftest import value
+
+METRICS = ("fid", "fvd", "sync_c", "sync_d", "efid")
+# What the paper prints in bold: (dataset, mode) -> the best system per column of Table 1.
+BOLD = {
+    ("hdtf", "A"): ("emotivetalk",) * 5,
+    ("mead", "A"): ("sadtalker", "sadtalker", "hallo", "emotivetalk", "emotivetalk"),
+    ("hdtf", "A+V"): ("emotivetalk",) * 5,
+    ("mead", "A+V"): ("emotivetalk",) * 5,
+}
+
+
+@pytest.fixture
+def make(tmp_path, capsys):
+    """make(number, **keys) -> exit status, rows of the CSV and what was printed."""
+
+    def run(number, **keys):
+        status = make_tables(TableConfig(number, str(tmp_path / "results"), str(tmp_path / "tables"), **keys))
+        file = tmp_path / "tables" / f"table{'1' if number == 'all' else number}.csv"
+        return status, list(csv.DictReader(file.open())), capsys.readouterr().out
+
+    return run
+
+
+def put_paper(put, number):
+    """The paper's values as results files."""
+    paper = paper_table(number)
+    for key in {key for key, _ in paper.values if key.system != "ground_truth"}:
+        numbers = {metric: found for metric in paper.metrics if (found := paper.values.get((key, metric))) is not None}
+        name = f"{key.dataset}-{key.mode}-{key.system}-{key.variant}.json"
+        put(name, numbers, system=key.system, dataset=key.dataset, mode=key.mode, variant=key.variant)
+
+
+def test_the_papers_values_give_the_papers_bold_numbers(put, make):
+    put_paper(put, "1")
+    status, rows, _ = make("1")
+    assert status == 0
+    for (dataset, mode), systems in BOLD.items():
+        bold = {
+            (row["metric"], row["system"])
+            for row in rows
+            if (row["dataset"], row["mode"], row["best"]) == (dataset, mode, "True")
+        }
+        assert bold == set(zip(METRICS, systems, strict=True))
+    measured = [row for row in rows if row["value"]]
+    assert len(measured) == 2 * (9 * 5 + 2)
+    assert all(float(row["difference"]) == 0 for row in measured if row["system"] != "ground_truth")
+    truth = {row["metric"]: float(row["value"]) for row in measured if row["system"] == "ground_truth"}
+    assert truth == {"sync_c": 8.5, "sync_d": 6.7}  # what the evaluations found of the real videos
+
+
+def test_ablations_bold_as_in_the_paper_and_lengths_unmarked(put, make):
+    put_paper(put, "2")
+    best = {row["metric"]: row["variant"] for row in make("2")[1] if row["best"] == "True"}
+    assert best == {"fid": "wo_exp", "sync_c": "full", "efid": "full"}
+    put_paper(put, "3")
+    rows = make("3")[1]
+    assert len(rows) == 12
+    assert not any(row["best"] == "True" for row in rows)
+
+
+def test_every_format_holds_the_same_numbers(put, make, tmp_path):
+    put("one.json", {"fid": 22.104, "efid": value("efid", -0.001, official=False)}, system="hallo")
+    make("1")
+    folder = tmp_path / "tables"
+    texts = {ending: (folder / f"table1.{ending}").read_text() for ending in ("md", "html", "tex", "csv")}
+    line = next(line for line in texts["md"].splitlines() if line.startswith("| Hallo"))
+    assert [cell.strip() for cell in line.split("|")][3:6] == ["22.10", "17.15", "+4.95"]
+    assert "0.00†" in line
+    assert "-0.00" not in line
+    assert "22.10 & 17.15 & $+4.95$" in texts["tex"]
+    assert all("abababab" in text and "3 of 3" in text and "one.json" in text for text in list(texts.values())[:3])
+    cells = Cells()
+    cells.feed(texts["html"])
+    row = next(row for row in cells.rows if row and row[0] == "Hallo")
+    assert row[2:5] == ["22.10", "17.15", "+4.95"]
+    found = next(row for row in csv.DictReader(texts["csv"].splitlines()) if row["value"] == "22.104")
+    assert (found["n"], found["expected"], found["sha256"], found["official"]) == ("3", "3", "ab" * 6, "True")
+    assert (float(found["low"]), float(found["high"])) == pytest.approx((21.604, 22.604))
+    assert "paper" not in (make("1", paper=False), (folder / "table1.md").read_text())[1]
+
+
+class Cells(html.parser.HTMLParser):
+    """Rows of all tables of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = []
+        self.inside = False
+
+    def handle_starttag(self, tag, attributes):
+        if tag == "tr":
+            self.rows.append([])
+        self.inside = tag in ("td", "th") or (self.inside and tag in ("b", "sup"))
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_data(self, data):
+        if self.inside:
+            self.rows[-1][-1] += data
+
+
+def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_path):
+    put(
+        "good.json",
+        {"fid": 20.0},
+        not_computed={"fvd": "needs i3d.pt\nput it there", "sync": "no ffmpeg"},
+        system="hallo",
+    )
+    put("old.json", {"fid": 1.0}, system="anitalker", schema="emotivetalk.evaluation/0")
+    put("twin1.json", {"fid": 1.0}, system="aniportrait")
+    put("twin2.json", {"fid": 2.0}, system="aniportrait")
+    put("mine.json", {"fid": 3.0})
+    put("nan.json", {"fid": 3.0}, system="pdfgc", mode="A+V")
+    results = tmp_path / "results"
+    text = (results / "nan.json").read_text()
+    (results / "nan.json").write_text(text.replace('"value": 3.0', '"value": NaN'))
+    (results / "broken.json").write_text('{"schema": "emotivetalk.evaluation/1"')
+    edited = json.loads(text)
+    del edited["metrics"]["fid"]["sha256"]
+    edited["metrics"] = {"efid": {**json.loads(text)["metrics"]["fid"]}, **edited["metrics"]}
+    (results / "edited.json").write_text(json.dumps(edited))
+    reason = {"system": "dreamtalk", "dataset": "hdtf", "mode": "A+V", "reason": "weights on request only"}
+    (results / "runs.json").write_text(json.dumps({"schema": "emotivetalk.not_run/1", "rows": [reason]}))
+    status, rows, printed = make("1")
+    assert status == UNUSABLE_RESULTS
+    told = {(row["system"], row["mode"], row["metric"]): row["reason"] for row in rows if row["dataset"] == "hdtf"}
+    assert told["hallo", "A", "fid"] == ""
+    assert told["hallo", "A", "fvd"] == "not computed: needs i3d.pt (good.json)"
+    assert told["hallo", "A", "sync_d"] == "not computed: no ffmpeg (good.json)"
+    assert "not among the metrics" in told["hallo", "A", "efid"]
+    assert "schema 'emotivetalk.evaluation/0'" in told["anitalker", "A", "fid"]
+    assert "twin1.json and twin2.json are two results for one cell" in told["aniportrait", "A", "fid"]
+    assert told["dreamtalk", "A+V", "efid"] == "weights on request only (runs.json)"
+    assert "not run" in told["sadtalker", "A", "fid"]
+    assert not any(row["value"] for row in rows if row["system"] in ("aniportrait", "pdfgc", "anitalker"))
+    assert "for no table (without cell.system): mine.json" in printed
+    for name in ("nan.json is damaged or was edited (fid is nan)", "broken.json is damaged", "no 'fid.sha256' where"):
+        assert name in printed
+
+
+def test_other_protocols_networks_and_videos_never_share_a_table_without_a_warning(put, make):
+    put("a.json", {"sync_c": 7.0, "fid": 10.0}, system="hallo")
+    put(
+        "b.json",
+        {"sync_c": value("sync_c", 6.0, protocol={"name": "x", "min_track": 100}), "fid": 9.0},
+        system="sadtalker",
+    )
+    _, rows, printed = make("1")
+    assert "Sync-C: 2 protocols in one table" in printed
+    assert "min_track=50" in printed
+    assert "FID: 2" not in printed
+    assert {row["metric"] for row in rows if row["best"] == "True"} == {"fid"}
+    put("c.json", {"fid": value("fid", 8.0, official=False)}, system="anitalker", clips=("a", "z"))
+    assert "FID: 2 protocols in one table" in make("1")[2]
+
+
+def test_other_real_videos_of_the_same_name_are_told(put, make, tmp_path):
+    put("a.json", {"fid": 10.0}, system="hallo")
+    other = put("b.json", {"fid": value("fid", 9.0, clips=2)}, system="sadtalker")
+    other.write_text(other.read_text().replace("real a", "another a"))
+    printed = make("1")[2]
+    assert "rows compare with different versions of the real videos" in printed
+    assert "another source: b.json; a.json" in printed
+    assert "not the same number of clips in every row of FID" in printed
+
+
+def test_an_evaluation_of_the_real_videos_goes_before_what_others_found_beside(put, make):
+    put("a.json", {"sync_c": 7.0}, system="hallo")
+    put(
+        "b.json",
+        {"sync_c": value("sync_c", 6.0, extra={"ground_truth": {"value": 8.1, "n": 3, "expected": 3}})},
+        system="sadtalker",
+    )
+    _, rows, printed = make("1")
+    assert "hdtf: the real videos' Sync-C is 8.1 to 8.5" in printed
+    put("real.json", {"sync_c": 8.63, "fid": 0.0}, system="ground_truth", mode="A+V")
+    _, rows, printed = make("1")
+    assert "the real videos' Sync-C" not in printed
+    truth = {row["metric"]: row["value"] for row in rows if (row["system"], row["dataset"]) == ("ground_truth", "hdtf")}
+    assert truth == {"fid": "", "fvd": "", "sync_c": "8.63", "sync_d": "", "efid": ""}
+
+
+def test_three_runs_give_students_interval_and_two_none(put, make, tmp_path):
+    numbers = (15.0, 16.5, 17.1)
+    for run, number in enumerate(numbers[:2]):
+        put(f"run{run}.json", {"fid": number}, system="emotivetalk", variant="wo_lip", run=run)
+    make("2")
+    assert "±" not in (tmp_path / "tables" / "table2.md").read_text()
+    put("run2.json", {"fid": numbers[2]}, system="emotivetalk", variant="wo_lip", run=2)
+    make("2")
+    low, high = stats.t.interval(0.95, 2, statistics.fmean(numbers), stats.sem(numbers))
+    line = next(x for x in (tmp_path / "tables" / "table2.md").read_text().splitlines() if x.startswith("| w/o lip"))
+    assert f"{statistics.fmean(numbers):.2f} ± {(high - low) / 2:.2f}" in line
+
+
+def test_systems_the_paper_does_not_have_join_their_mode_and_controls_compete_with_nobody(put, make):
+    put("a.json", {"sync_c": 7.0}, system="hallo", dataset="mini")
+    put("b.json", {"sync_c": 7.5}, system="my_system", dataset="mini")
+    put("c.json", {"sync_c": 9.0}, system="shifted", dataset="mini", mode="control", offset=10)
+    _, rows, _ = make("1", datasets=["mini"])
+    found = {row["system"]: row for row in rows if row["metric"] == "sync_c" and row["value"]}
+    assert [row["system"] for row in rows if row["metric"] == "sync_c"][:6][-1] == "my_system"
+    assert {name: row["best"] for name, row in found.items()} == {
+        **{"hallo": "False", "my_system": "True", "shifted": "False", "ground_truth": "False"}
+    }
+    assert (found["shifted"]["offset"], found["hallo"]["offset"]) == ("10", "0")
+
+
+def test_only_what_changed_is_written(put, make, tmp_path):
+    put("a.json", {"fid": 10.0}, system="hallo")
+    assert make("all")[2].count(": written") == 4
+
+    def stamps():
+        return {path.name: path.stat().st_mtime_ns for path in (tmp_path / "tables").iterdir()}
+
+    first = stamps()
+    assert make("all")[2].count(": up to date") == 4
+    assert stamps() == first
+    put("b.json", {"fid": 15.0}, system="emotivetalk", variant="120_frames")
+    printed = make("all")[2]
+    assert "table 3: written" in printed
+    assert printed.count(": up to date") == 3
+    assert {name for name, stamp in stamps().items() if stamp != first[name]} == {
+        f"table3.{ending}" for ending in ("md", "tex", "csv", "html")
+    }
+    (tmp_path / "tables" / "table1.md").write_text("edited by hand")
+    assert "table 1: written" in make("all")[2]
+    assert "Hallo" in (tmp_path / "tables" / "table1.md").read_text()
+    assert not list((tmp_path / "tables").glob(".*"))
+
+
+def test_latex_compiles(put, make, tmp_path):
+    if not shutil.which("pdflatex"):
+        pytest.skip("pdflatex is not installed")
+    put("hard_name&50%.json", {"fid": 10.0, "efid": value("efid", 1.0, official=False)}, system="hallo")
+    put("other.json", {"fid": 9.0}, not_computed={"fvd": 'path C:\\x_{y}^~ <a|b> #1 $2 "q" 北 ü'}, system="my_№1")
+    put("bracket.json", {"fid": 9.0}, system="[*] brackets")
+    make("all")
+    folder = tmp_path / "tables"
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Overfull" not in done.stdout
+    if not shutil.which("pdftotext"):
+        return
+    text = subprocess.run(
+        ["pdftotext", "-layout", "tables.pdf", "-"], cwd=folder, capture_output=True, text=True
+    ).stdout
+    assert re.search(r"Hallo\s+A\s+10\.00\s+17\.15\s+.7\.15", text)
+    assert "C:\\x {y}" in text.replace("_", " ")
+
+
+def test_wrong_settings_are_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="table=5: expected one of 1, 2, 3, 4, all"):
+        validate_tables(TableConfig("5"))
+    with pytest.raises(TableError, match="does not exist; expected the folder of evaluate"):
+        make_tables(TableConfig("1", str(tmp_path / "nowhere"), str(tmp_path)))
+    config = compose("tables", TableConfig, ["table=1", f"results={tmp_path}/a b (1)", "datasets=[mini]"])
+    assert (config.results, config.datasets) == (f"{tmp_path}/a b (1)", ["mini"])
+
+
+def test_the_papers_tables_are_whole():
+    for number in TABLES:
+        paper = paper_table(number)
+        keys = {row.key(dataset) for group in paper.groups for row in group.rows for dataset in paper.datasets}
+        assert {key for key, _ in paper.values} == keys

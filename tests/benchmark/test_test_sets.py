@@ -1,0 +1,136 @@
+"""Test sets from small videos under the datasets' names, and the reasons of runs that gave nothing."""
+
+import csv
+import json
+import wave
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark import not_run, test_sets
+from benchmark.tables.reading import NOT_RUN
+from datamodules.splits import read_split
+from media import VideoWriter, read_frames
+
+FRAMES = 30
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write(name, seed, seconds) -> a video of noise that moves, with a tone."""
+
+    def video(name, seed=0, sound=True, frames=FRAMES):
+        path = tmp_path / "raw" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        picture = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+        tone = 0.3 * np.sin(np.arange(frames * 640) / (5 + seed)).astype(np.float32)
+        with VideoWriter(path, size=(96, 64), sound=tone if sound else None, crf=4) as writer:
+            for frame in range(frames):
+                writer.write(np.ascontiguousarray(np.roll(picture, 3 * frame, axis=1)))
+        return path
+
+    return video
+
+
+def rows(path):
+    return list(csv.DictReader(path.open()))
+
+
+def test_hdtf_is_the_test_people_of_the_committed_split(write, tmp_path, capsys):
+    split = read_split("hdtf_emotivetalk")
+    tested, trained = split.persons["test"][0], split.persons["train"][0]
+    real = write(f"WDA_{tested}1_003.mp4", 1)
+    write(f"WDA_{trained}_000.mp4", 2)
+    write("holiday.mp4", 3)
+    out = tmp_path / "out"
+    assert test_sets.main(["hdtf", "--source", str(tmp_path / "raw"), "--output", str(out)]) == 0
+    key = f"WDA_{tested}1_003"
+    audio, both = rows(out / "cases_A.csv"), rows(out / "cases_AV.csv")
+    assert [row["clip"] for row in audio] == [row["clip"] for row in both] == [key]
+    assert audio[0]["emotion.video"] == ""
+    assert both[0]["emotion.video"] == both[0]["video"] == str(real)
+    portrait = np.asarray(Image.open(audio[0]["portrait"]))
+    assert np.array_equal(portrait, next(iter(read_frames(real))))
+    with wave.open(audio[0]["speech"]) as speech:
+        assert (speech.getframerate(), speech.getnchannels()) == (16_000, 1)
+        assert speech.getnframes() == pytest.approx(FRAMES * 640, abs=640)
+    record = json.loads((out / "test_set.json").read_text())
+    assert record["split"] == {"name": "hdtf_emotivetalk", "sha256": split.sha256}
+    assert [clip["speaker"] for clip in record["clips"]] == [tested]
+    assert len(record["rejected"]) == 1  # the holiday: whose it is cannot be known
+    assert "not the name of an HDTF clip" in capsys.readouterr().out
+    batch = rows(out / "batch_AV.csv")[0]
+    assert (batch["portrait"], batch["output"]) == (audio[0]["portrait"], f"{key}.mp4")
+    again = tmp_path / "again"
+    assert test_sets.main(["hdtf", "--source", str(tmp_path / "raw"), "--output", str(again)]) == 0
+    assert json.loads((again / "test_set.json").read_text())["sha256"] == record["sha256"]
+
+
+def test_mead_is_the_four_unseen_actors_from_the_front(write, tmp_path):
+    actors = ("M003", "M030", "W009", "W015", "M005", "W011")
+    for number, actor in enumerate(actors):
+        write(f"{actor}/video/front/happy/level_1/001.mp4", number)
+    write("M003/video/top/happy/level_1/001.mp4", 9)
+    test = test_sets.make_test_set("mead", tmp_path / "raw", tmp_path / "out")
+    assert [clip["speaker"] for clip in test.clips] == ["M003", "M030", "W009", "W015"]
+    assert test.split["name"] == "mead_emotivetalk"
+
+
+def test_mini_takes_any_clip_with_a_voice_and_says_why_not(write, tmp_path):
+    write("a.mp4", 1)
+    write("mute.mp4", 2, sound=False)
+    (tmp_path / "raw" / "broken.mp4").write_bytes(b"no video at all")
+    test = test_sets.make_test_set("mini", tmp_path / "raw", tmp_path / "out")
+    assert [clip["clip"] for clip in test.clips] == ["a"]
+    assert "has no sound track" in test.rejected["mute"]
+    assert "broken.mp4" in test.rejected["broken"]
+    assert test.split is None
+
+
+def test_lengths_of_table_3_are_cut_and_short_clips_told(write, tmp_path):
+    write("long.mp4", 1)
+    write("short.mp4", 2, frames=20)
+    test = test_sets.make_test_set("mini", tmp_path / "raw", tmp_path / "out", frames=25)
+    clip = test.clips[0]
+    assert clip["video"] == str(tmp_path / "out" / "videos" / "long.mp4")
+    assert len(list(read_frames(clip["video"]))) == clip["frames"] == 25
+    with wave.open(clip["speech"]) as speech:
+        assert speech.getnframes() == 16_000
+    assert test.rejected == {"short": "lasts 0.80 s, the first 25 frames would need more"}
+
+
+def test_what_is_wrong_is_one_line(write, tmp_path, capsys):
+    write("WDA_Nobody_000.mp4")
+    for arguments, told in (
+        (["mead", "--source", str(tmp_path / "nowhere")], "no such folder"),
+        (["mead", "--source", str(tmp_path / "raw")], "gives no clip for the set mead"),
+        (["hdtf", "--source", str(tmp_path / "raw"), "--split", "official"], "choose one of emotivetalk, peer"),
+        (["mini", "--source", str(tmp_path / "raw"), "--frames", "0"], "expected a number above 0"),
+    ):
+        assert test_sets.main([*arguments, "--output", str(tmp_path / "out")]) == 1
+        assert told in capsys.readouterr().err
+
+
+def test_a_run_without_a_clip_gives_its_reasons_to_the_tables(tmp_path, capsys):
+    def record(run, clip, status, reason):
+        path = tmp_path / run / "records" / f"{clip}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        entry = {"system": "emotivetalk_av", "status": status, "reason": reason}
+        path.write_text(json.dumps({"schema": not_run.RECORD_SCHEMA, "record": entry, "system": {"driven": "A+V"}}))
+
+    record("none", "a", "failed", "no repository")
+    record("none", "b", "failed", "no repository")
+    record("none", "c", "failed", "took too long")
+    record("some", "a", "failed", "took too long")
+    record("some", "b", "done", None)
+    output = tmp_path / "results" / "not_run.json"
+    runs = [str(tmp_path / "none"), str(tmp_path / "some")]
+    assert not_run.main([*runs, "--dataset", "mini", "--output", str(output)]) == 0
+    reason = "no repository (2 of 3 clips); took too long (1 of 3 clips)"
+    assert json.loads(output.read_text()) == {
+        "schema": NOT_RUN,
+        "rows": [{"system": "emotivetalk", "dataset": "mini", "mode": "A+V", "reason": reason}],
+    }
+    assert not_run.main([str(tmp_path), "--dataset", "mini", "--output", str(output)]) == 1
+    assert "holds no records" in capsys.readouterr().err

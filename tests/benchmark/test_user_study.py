@@ -1,0 +1,352 @@
+"""The user study: designs against their definition, alpha against its inventor's example, the page in a browser."""
+
+import json
+import random
+import shutil
+import threading
+from collections import Counter
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from benchmark.tables.rebuild import make_tables
+from benchmark.user_study.__main__ import main
+from benchmark.user_study.agreement import alpha_interval, krippendorff_alpha, mean_interval
+from benchmark.user_study.build import build_study
+from benchmark.user_study.collect import checksum, collect_study, read_key
+from benchmark.user_study.design import QUESTIONS, make_trials, orders, williams
+from configs.tables import TableConfig
+from media import VideoWriter
+
+SYSTEMS = ("ground_truth", "hallo", "emotivetalk")
+SAMPLES = ("happy", "sad")
+FRAMES = 10
+GAPS = np.nan
+# Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers, twelve units.
+KRIPPENDORFF = np.array(
+    [
+        [1, 2, 3, 3, 2, 1, 4, 1, 2, GAPS, GAPS, GAPS],
+        [1, 2, 3, 3, 2, 2, 4, 1, 2, 5, GAPS, 3],
+        [GAPS, 3, 3, 3, 2, 3, 4, 2, 2, 5, 1, GAPS],
+        [1, 2, 3, 3, 2, 4, 4, 1, 2, 5, 1, GAPS],
+    ]
+)
+
+
+@pytest.mark.parametrize("count", [2, 5, 8])
+def test_every_system_follows_every_other_equally_often(count):
+    rows = williams(count)
+    assert all(sorted(row) == list(range(count)) for row in rows)
+    pairs = Counter(pair for row in rows for pair in zip(row, row[1:], strict=False))
+    assert len(pairs) == count * (count - 1)
+    assert len(set(pairs.values())) == 1
+    places = Counter((place, item) for row in rows for place, item in enumerate(row))
+    assert len(set(places.values())) == 1
+
+
+def test_each_rater_sees_everything_once_and_a_round_shows_each_system_with_another_sample():
+    systems, samples = [f"system{n}" for n in range(8)], [f"sample{n}" for n in range(10)]
+    trials = make_trials(systems, samples, checks=3, seed=1)
+    by_name = {trial.name: trial for trial in trials}
+    plan = orders(trials, raters=26, seed=1)
+    assert len({tuple(order) for order in plan}) == 26
+    for order in plan:
+        assert Counter(order) == Counter(list(by_name))
+        shown = [by_name[name] for name in order if by_name[name].system]
+        for start in range(0, 80, 8):
+            assert {trial.system for trial in shown[start : start + 8]} == set(systems)
+            assert len({trial.sample for trial in shown[start : start + 8]}) == 8
+    assert orders(trials, 26, 1) == plan != orders(trials, 26, 2)
+    assert not any(system in name for system in systems for name in by_name)
+
+
+def test_alpha_is_the_published_one():
+    assert krippendorff_alpha(KRIPPENDORFF) == pytest.approx(0.849, abs=5e-4)
+
+
+def test_alpha_is_the_coincidence_matrix_formula_one_for_agreement_and_about_zero_for_chance():
+    draw = np.random.default_rng(0)
+    ratings = draw.integers(1, 6, (5, 40)).astype(float)
+    ratings[draw.random(ratings.shape) < 0.1] = np.nan
+    matrix = np.zeros((6, 6))  # coincidences of values, the other way to compute it
+    for unit in ratings.T:
+        values = unit[~np.isnan(unit)].astype(int)
+        for i, one in enumerate(values):
+            for j, other in enumerate(values):
+                matrix[one, other] += (i != j) / (len(values) - 1)
+    level = np.arange(6)
+    squares = (level[:, None] - level) ** 2
+    totals = matrix.sum(axis=0)
+    chance = np.outer(totals, totals) - np.diag(totals)
+    want = 1 - (totals.sum() - 1) * (matrix * squares).sum() / (chance * squares).sum()
+    assert krippendorff_alpha(ratings) == pytest.approx(want, abs=1e-12)
+    assert abs(krippendorff_alpha(draw.integers(1, 6, (20, 400)).astype(float))) < 0.02
+    assert krippendorff_alpha(np.tile([1.0, 5.0, 3.0], (4, 1))) == 1
+    assert np.isnan(krippendorff_alpha(np.full((3, 3), 4.0)))
+    low, high = alpha_interval(ratings, 100, 0)
+    assert low < want < high
+
+
+def test_the_means_interval_is_the_normal_one_for_many_raters():
+    ratings = np.random.default_rng(3).normal(3, 1, (400, 1))
+    low, high = mean_interval(ratings, 4000, 0)
+    want = stats.norm.interval(0.95, ratings.mean(), stats.sem(ratings[:, 0]))
+    assert (low, high) == pytest.approx(want, abs=0.01)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """A folder per system of short talking noise."""
+    root = tmp_path_factory.mktemp("videos")
+    for number, system in enumerate(SYSTEMS):
+        for sample in SAMPLES:
+            folder = root / system
+            folder.mkdir(exist_ok=True)
+            picture = np.full((96, 96, 3), 60 + 60 * number, np.uint8)
+            tone = 0.1 * np.sin(np.arange(FRAMES * 640) / 8).astype(np.float32)
+            with VideoWriter(folder / f"{sample}.mp4", size=(96, 96), sound=tone, metadata={"title": system}) as writer:
+                for frame in range(FRAMES):
+                    writer.write(np.roll(picture, frame, axis=0) + np.uint8(frame))
+    return root
+
+
+def build(videos, output, **keys):
+    return build_study({system: videos / system for system in SYSTEMS}, output, samples=2, raters=4, checks=2, **keys)
+
+
+@pytest.fixture(scope="module")
+def study(videos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study") / "made"
+    build(videos, folder)
+    return folder
+
+
+TRUE_LEVEL = {"ground_truth": 5, "hallo": 2, "emotivetalk": 4}
+
+
+def answer(study, rater, levels=None, wrong_checks=0):
+    """A rater's answer file, made here from the page's own rule."""
+    key = json.loads((study / "key.json").read_text())
+    trials = {trial["name"]: trial for trial in key["trials"]}
+    answers = {}
+    for name in key["orders"][rater - 1]:
+        trial = trials[name]
+        level = trial["demanded"]
+        if level is None:
+            level = (levels or TRUE_LEVEL)[trial["system"]]
+        elif wrong_checks:
+            level, wrong_checks = 6 - level, wrong_checks - 1
+        answers[name] = dict.fromkeys(QUESTIONS, level)
+    rows = [":".join(str(level) for level in answers[name].values()) for name in key["orders"][rater - 1]]
+    mark = checksum(key["study"], f"{rater}|" + "|".join(rows))
+    content = {"schema": "user_study.answers/1", "study": key["study"], "rater": rater, "answers": answers}
+    return {**content, "checksum": mark}
+
+
+def test_the_checksum_is_fnv_1a():
+    assert checksum("", "") == "811c9dc5"  # the published test vectors
+    assert checksum("foo", "bar") == "bf9cf968"
+
+
+def test_only_whole_honest_unedited_answers_count(study, tmp_path):
+    files = {
+        "1.json": answer(study, 1),
+        "2.json": answer(study, 2, {"ground_truth": 4, "hallo": 1, "emotivetalk": 5}, wrong_checks=1),
+        "asleep.json": answer(study, 3, wrong_checks=2),
+        "copy.json": answer(study, 1),
+    }
+    edited = answer(study, 4)
+    name = next(iter(edited["answers"]))
+    edited["answers"][name] = {**edited["answers"][name], "v_q": 3 if edited["answers"][name]["v_q"] != 3 else 4}
+    files["edited.json"] = edited
+    short = answer(study, 4)
+    short["answers"].pop(name)
+    files["short.json"] = short
+    files["six.json"] = {**edited, "answers": {**edited["answers"], name: dict.fromkeys(QUESTIONS, 6)}}
+    files["other.json"] = {**answer(study, 4), "study": "another"}
+    files["who.json"] = {**answer(study, 4), "rater": 9}
+    files["null.json"] = None
+    for file, content in files.items():
+        (tmp_path / file).write_text(json.dumps(content))
+    results = collect_study(tmp_path, study / "key.json")
+    assert results["raters"] == 2
+    reasons = {row["file"]: row["reason"] for row in results["excluded"]}
+    assert set(reasons) == set(files) - {"1.json", "2.json"}
+    for file, told in (
+        ("asleep.json", "failed 2 of 2 attention checks"),
+        ("copy.json", "is a copy of 1.json"),
+        ("edited.json", "do not match its checksum"),
+        ("short.json", "7 of 8 videos are rated"),
+        ("six.json", "6 is not one of 1 to 5"),
+        ("other.json", "another study"),
+        ("who.json", "expected 1 to 4"),
+        ("null.json", "is no answer file"),
+    ):
+        assert told in reasons[file]
+    values = {system: entry["lip_sync"]["value"] for system, entry in results["systems"].items()}
+    assert values == {"ground_truth": 4.5, "hallo": 1.5, "emotivetalk": 4.5}
+    entry = results["systems"]["hallo"]["v_q"]
+    assert (entry["n"], entry["expected"], entry["interval"]["over"]) == (2, 9, "raters")
+    ratings = [[5, 5, 2, 2, 4, 4], [4, 4, 1, 1, 5, 5]]
+    assert results["agreement"]["v_q"]["alpha"] == pytest.approx(krippendorff_alpha(np.array(ratings, float)))
+
+
+def test_a_rater_who_answers_twice_differently_does_not_count(study, tmp_path):
+    (tmp_path / "a.json").write_text(json.dumps(answer(study, 1)))
+    (tmp_path / "b.json").write_text(json.dumps(answer(study, 1, dict.fromkeys(SYSTEMS, 3))))
+    (tmp_path / "c.json").write_text(json.dumps(answer(study, 2)))
+    results = collect_study(tmp_path, study / "key.json")
+    assert results["raters"] == 1
+    assert {row["reason"] for row in results["excluded"]} == {"rater 1 answered twice, differently"}
+
+
+def test_table_4_shows_the_study(study, tmp_path, capsys):
+    answers = tmp_path / "answers"
+    answers.mkdir()
+    for rater in (1, 2):
+        (answers / f"{rater}.json").write_text(json.dumps(answer(study, rater)))
+    (answers / "3.json").write_text(json.dumps(answer(study, 3, wrong_checks=2)))
+    output = tmp_path / "results" / "user_study.json"
+    command = ["collect", "--answers", str(answers), "--key", str(study / "key.json"), "--output", str(output)]
+    assert main(command) == 0
+    assert "excluded: 3.json failed 2 of 2" in capsys.readouterr().out
+    assert make_tables(TableConfig("4", str(output.parent), str(tmp_path / "tables"))) == 0
+    text = (tmp_path / "tables" / "table4.md").read_text()
+    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert "**4.00** <sup>2</sup> | 4.15 | -0.15" in lines["EmotiveTalk"]
+    assert "5.00 <sup>2</sup> | 4.51 | +0.49" in lines["Ground Truth"]
+    assert "2 of 3 raters" in text
+    assert "Krippendorff's alpha for intervals 1.00" in text
+    assert "no user study in the results folder rated it" in text
+
+
+def test_the_page_tells_nothing_of_the_systems(study):
+    page = study / "page"
+    names = [path.name for path in page.rglob("*")]
+    assert len(list((page / "clips").iterdir())) == 8
+    words = [*SYSTEMS, *SAMPLES]
+    assert not any(word in name for word in words for name in names)
+    for path in page.rglob("*.*"):
+        assert not any(word.encode() in path.read_bytes() for word in words)
+    text = (page / "index.html").read_text()
+    assert not any(address in text for address in ("http://", "https://", "//cdn", 'src="/'))
+    assert len(read_key(study / "key.json").orders) == 4
+
+
+def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path, capsys):
+    def told(*systems, output=tmp_path / "new", extra=()):
+        arguments = [word for system in systems for word in ("--system", system)]
+        assert main(["build", *arguments, "--output", str(output), "--samples", "2", *extra]) == 1
+        return capsys.readouterr().err
+
+    truth, hallo = (f"{name}={videos / name}" for name in ("ground_truth", "hallo"))
+    assert "expected --system ground_truth=DIR" in told(hallo)
+    assert "expected NAME=DIR" in told("hallo")
+    assert "only 2 clips are there for every system (ground_truth 2, hallo 2)" in told(
+        truth, hallo, extra=("--samples", "3")
+    )
+    assert "is there already" in told(truth, hallo, output=study)
+    mute = tmp_path / "mute"
+    mute.mkdir()
+    for sample in SAMPLES:
+        with VideoWriter(mute / f"{sample}.mp4", size=(96, 96)) as writer:
+            writer.write(np.zeros((96, 96, 3), np.uint8))
+    assert "has h264 pictures and no sound" in told(truth, f"mute={mute}")
+    assert {path.name for path in tmp_path.iterdir()} == {"mute"}  # nothing half-made stays
+    assert main(["collect", "--answers", str(tmp_path), "--key", str(study / "key.json"), "--output", "x.json"]) == 1
+    assert "holds no .json" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed (pip install playwright)"
+    )
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs a browser: install chromium")
+    with playwright.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        opened = driver.chromium.launch(executable_path=program, args=flags)
+        yield opened
+        opened.close()
+
+
+def rate(page, level):
+    """Watches the video to its end and answers every question."""
+    button = page.get_by_role("button", name="Next")
+    assert button.is_disabled()
+    page.evaluate("() => { const v = document.querySelector('video'); v.playbackRate = 8; v.play(); }")
+    page.get_by_text("questions are open").wait_for()
+    for question in QUESTIONS:
+        assert button.is_disabled()
+        page.locator(f"input[name={question}][value='{level}']").check()
+    source = page.locator("video").get_attribute("src")
+    button.click()
+    return source
+
+
+def test_a_rater_on_a_phone_offline_stops_goes_on_and_downloads(study, browser, tmp_path):
+    key = json.loads((study / "key.json").read_text())
+    trials = {trial["name"]: trial for trial in key["trials"]}
+    draw = random.Random(0)
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    context.set_offline(True)
+    page = context.new_page()
+    problems, asked = [], []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((study / "page" / "index.html").as_uri())
+    page.get_by_label("Your number").fill("9")
+    page.get_by_role("button", name="Start").click()
+    assert page.get_by_text("from 1 to 4").is_visible()
+
+    def begin():
+        page.get_by_label("Your number").fill("2")
+        page.get_by_role("button", name="Start").click()
+
+    begin()
+    given = {}
+    for place, name in enumerate(key["orders"][1]):
+        if place == 3:  # the browser is closed and opened again
+            page.reload()
+            begin()
+        assert page.get_by_text(f"Video {place + 1} of 8").is_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        given[name] = trials[name]["demanded"] or draw.randint(1, 5)
+        assert rate(page, given[name]) == f"clips/{name}.mp4"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download my answers").click()
+    answers = tmp_path / "answers"
+    answers.mkdir()
+    assert download.value.suggested_filename == "answers_2.json"
+    download.value.save_as(answers / "answers_2.json")
+    context.close()
+    assert problems == []
+    assert {url.partition(":")[0] for url in asked} <= {"file", "blob"}
+    results = collect_study(answers, study / "key.json")
+    assert (results["raters"], results["excluded"]) == (1, [])
+    for system in SYSTEMS:
+        own = [level for name, level in given.items() if trials[name]["system"] == system]
+        assert results["systems"][system]["realness"]["value"] == pytest.approx(np.mean(own))
+
+
+def test_one_file_with_the_clips_inside_plays_from_a_server(videos, browser, tmp_path):
+    page_file = build(videos, tmp_path / "study", embed=True)
+    assert [path.name for path in page_file.parent.iterdir()] == ["index.html"]
+    handler = partial(SimpleHTTPRequestHandler, directory=str(page_file.parent))
+    handler.log_message = lambda *_: None
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        page.get_by_label("Your number").fill("1")
+        page.get_by_role("button", name="Start").click()
+        assert rate(page, 3).startswith("data:video/mp4;base64,")
+        assert page.get_by_text("Video 2 of 8").is_visible()
+        page.close()
+        server.shutdown()
