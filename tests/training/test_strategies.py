@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.vaid.module import load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, train_config
 from tests.training.test_fit import logged
