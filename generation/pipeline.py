@@ -194,7 +194,8 @@ class Talker:
         speech = read_speech(case.speech)
         source = EmotionSource(self.artifact.table, self._text_emotion(case), self._faces)
         emotion = source.resolve(case.emotion, portrait.e_ref)
-        audio = self.encoders.audio(torch.from_numpy(speech.samples))
+        # Shards hold features in half precision, and so the networks have heard them.
+        audio = self.encoders.audio(torch.from_numpy(speech.samples)).half().float()
         drive, more = self._drive(
             audio, portrait, emotion, mode=cast(Mode, case.drive), extend=case.extend, seed=case.seed
         )
