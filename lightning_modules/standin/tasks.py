@@ -116,7 +116,8 @@ class SyncTask(nn.Module):
         samples = (speech * 32767).round().numpy().astype(np.int16)
         pictures = list(frames.cpu().numpy())
         tracks = tracks_in_memory(pictures, samples, detections, self.config.min_track, self.config.min_face)
-        return max(tracks, key=lambda track: len(track.frames), default=None)
+        long = [track for track in tracks if len(track.frames) > WINDOW_FRAMES]
+        return max(long, key=lambda track: len(track.frames), default=None)
 
 
 class AppearanceTask(nn.Module):
