@@ -62,10 +62,11 @@ class Evaluation(Callback):
             batch, name = self.maker.read(trainer, clip), f"{clip.key.replace('/', '_')}.mp4"
             write_video(made / name, self.maker.make(pl_module, batch), batch)
             if not (real / name).exists():
-                write_video(real / name, self.maker.truth(pl_module, batch), batch)
+                write_video(real / name, self.maker.truth(batch), batch)
         self._ranks.wait()
         output = made.with_suffix(".json")
-        config = replace(self.config, generated=str(made), reference=str(real), output=str(output))
+        cache = self.config.cache or str(self.folder / "features")
+        config = replace(self.config, generated=str(made), reference=str(real), output=str(output), cache=cache)
         try:
             with undisturbed(pl_module.device):
                 results = evaluate(config, new_console(stderr=True, quiet=True), self._ranks)
@@ -78,7 +79,7 @@ class Evaluation(Callback):
 
     def _log(self, trainer: Trainer, results: Results) -> None:
         values = {f"val/{value.name}{'' if value.official else '_standin'}": value.value for value in results.values}
-        for logger in trainer.loggers:
+        for logger in trainer.loggers if values else ():
             logger.log_metrics(values, trainer.global_step)
         for name, reason in results.not_computed.items():
             self._tell(f"{name} is not computed: {reason}")

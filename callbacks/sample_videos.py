@@ -55,7 +55,7 @@ class SampleVideos(Callback):
         for clip in self.maker.chosen(trainer)[trainer.global_rank :: trainer.world_size]:
             batch = self.maker.read(trainer, clip)
             made = {mode: self.maker.make(pl_module, batch, mode) for mode in modes}
-            truth = self.maker.truth(pl_module, batch)
+            truth = self.maker.truth(batch)
             place = int(batch["reference_frame"][0])  # the earliest portrait, which a cut clip may not reach
             reference = truth[min(place, len(truth) - 1)]
             path = self.folder / f"{trainer.global_step:07d}" / f"{clip.key.replace('/', '_')}.mp4"

@@ -58,7 +58,7 @@ class VideoMaker:
         device = trainer.strategy.root_device
         return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}  # type: ignore[return-value]
 
-    def truth(self, module: EthdModule, batch: ClipBatch) -> np.ndarray:
+    def truth(self, batch: ClipBatch) -> np.ndarray:
         """(F, S, S, 3) uint8: the pixels, or what the codec keeps of them."""
         if "video" in batch:
             return batch["video"][0].cpu().numpy()

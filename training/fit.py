@@ -161,7 +161,8 @@ def video_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) ->
     from callbacks.sample_videos import SampleVideos
     from callbacks.validation_videos import VideoMaker
 
-    codec = build_as("codec", data.index.encoders["codec"])
+    on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
+    codec = build_as("codec", data.index.encoders["codec"], "cuda" if on_gpu else "cpu")
     callbacks: list[Callback] = []
     if wanted.sample_every:
         callbacks.append(

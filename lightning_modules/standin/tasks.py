@@ -116,7 +116,8 @@ class SyncTask(nn.Module):
         samples = (speech * 32767).round().numpy().astype(np.int16)
         pictures = list(frames.cpu().numpy())
         tracks = tracks_in_memory(pictures, samples, detections, self.config.min_track, self.config.min_face)
-        return max(tracks, key=lambda track: len(track.frames), default=None)
+        long = [track for track in tracks if len(track.frames) > WINDOW_FRAMES]
+        return max(long, key=lambda track: len(track.frames), default=None)
 
 
 class AppearanceTask(nn.Module):
@@ -153,7 +154,7 @@ class AppearanceTask(nn.Module):
             features = self.network.embed(video.flatten(0, 1))
             target, repeats = latents.flatten(0, 1), video.shape[1]
         error = (self.motion(features) - target).square().mean()
-        scores = {"r2": 1 - error.detach() / (target - target.mean(0)).square().mean()}
+        scores = {"error": error.detach()}  # in the training clips' variances
         known = [self.speakers.index(name) if name in self.speakers else -100 for name in batch["speaker"]]
         if min(known) < 0:  # people held out have no class
             return Parts(error, scores)
@@ -203,7 +204,7 @@ class ExpressionTask(nn.Module):
         faces = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(target.device)
         found = self.network.embed(faces)
         error = (found - target).square().mean()
-        return Parts(error, {"r2": 1 - error.detach() / (target - target.mean(0)).square().mean()})
+        return Parts(error, {"error": error.detach()})  # in the training clips' variances
 
 
 def _mirrored(boxes: Tensor, width: int) -> Tensor:

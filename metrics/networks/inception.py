@@ -13,7 +13,6 @@ from torch.nn import functional as F
 from torchvision.models.inception import Inception3
 
 from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
-from metrics.networks.folding import fold_batch_norms
 from metrics.networks.precision import full_precision
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -51,8 +50,7 @@ class InceptionFeatures(nn.Module):
         load_strictly(self.network, read_tensors(weights, FILE), FILE)
         self.provenance = provenance("InceptionV3 (pytorch-fid)", weights)
         frozen(self)
-        fold_batch_norms(self.network)
-        self.to(memory_format=torch.channels_last)  # with the folding the same values, sooner on a CPU
+        self.to(memory_format=torch.channels_last)  # same values, sooner on a CPU
 
     @full_precision
     def forward(self, images: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -32,7 +33,7 @@ from preparation.synthetic.world import identity
 
 LAYOUTS = ("mead", "hdtf")
 MANIFEST = "synthetic.json"
-WORLD_VERSION = 1  # raised whenever the same seed would give other clips
+WORLD_VERSION = 2  # raised whenever the same seed would give other clips
 MEAD_SAMPLE_RATE = 48_000
 _PARTIAL = ".partial"  # in the names of files being written; they also start with a dot
 
@@ -249,7 +250,8 @@ def _save_sound(path: Path, sound: np.ndarray) -> None:
         fifo = av.AudioFifo()
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         frame.sample_rate = MEAD_SAMPLE_RATE
-        frame.pts = 0
+        # Without a time base the file would not say what the encoder put before the first sample: 21 ms too late.
+        frame.pts, frame.time_base = 0, Fraction(1, MEAD_SAMPLE_RATE)
         fifo.write(frame)
         size = stream.codec_context.frame_size or 1024
         while piece := fifo.read(size, partial=True):

@@ -67,6 +67,22 @@ def flac(samples: np.ndarray) -> bytes:
     return out.getvalue()
 
 
+def mp4(noise: np.random.Generator, frames: int, size: int = 32) -> bytes:
+    """A small square of one colour that wanders over another."""
+    ground, ink = noise.integers(0, 256, (2, 3))
+    out = io.BytesIO()
+    with av.open(out, "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = size
+        stream.pix_fmt = "yuv420p"
+        for number in range(frames):
+            picture = np.full((size, size, 3), ground, np.uint8)
+            picture[8:20, number % 20 : number % 20 + 10] = ink
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    return out.getvalue()
+
+
 def npy(array: np.ndarray) -> bytes:
     out = io.BytesIO()
     np.save(out, array, allow_pickle=False)
@@ -84,6 +100,7 @@ def make_shards(
     dataset: str = "folder",
     splits: Sequence[str] = ("train",),
     speech: bool = True,
+    video: bool = False,
 ) -> Index:
     """Writes ``shards`` tar files of ``samples`` samples in all, and their index.
 
@@ -106,6 +123,8 @@ def make_shards(
                 data = {"meta.json": json.dumps(asdict(meta)).encode()}
                 data |= {name: npy(array) for name, array in arrays_of(key, count, dims, seed).items()}
                 data["speech.flac"] = flac(ramp(count)) if speech else b""
+                if video:
+                    data["video.mp4"] = mp4(np.random.default_rng(i), count)
                 for name, content in data.items():
                     info = tarfile.TarInfo(f"{key}.{name}")
                     info.size = len(content)

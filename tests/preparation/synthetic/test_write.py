@@ -9,6 +9,7 @@ import av
 import numpy as np
 import pytest
 
+from media import read_sound
 from preparation.synthetic import EMOTIONS, FACTOR_NAMES, identity, levels_of, render_clip, write_dataset
 from preparation.synthetic.write import plan_clips
 
@@ -58,6 +59,15 @@ def test_meads_videos_are_silent_and_their_sound_lies_beside(mead):
     samples = np.concatenate(decoded(sound, "audio"), axis=1)[0]
     assert len(samples) == pytest.approx(48_000, abs=2048)
     assert 0.01 < np.abs(samples).max() < 1
+
+
+def test_meads_sound_is_heard_when_it_was_said(mead):
+    plan = plan_clips("mead", 2, 2, SMALL["seed"])[0]
+    clip = render_clip(identity(plan.identity), plan.emotion, plan.level, plan.sentence_seed, 1.0, 64)
+    heard = read_sound(mead[0] / plan.audio)
+    assert len(heard) == len(clip.sound)
+    late = {lag: float(heard[400:-400] @ np.roll(clip.sound, lag)[400:-400]) for lag in range(-400, 401)}
+    assert abs(max(late, key=late.get)) <= 1
 
 
 def test_the_picture_on_disk_is_the_clip(mead):

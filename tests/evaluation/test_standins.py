@@ -1,0 +1,115 @@
+"""Stand-ins in evaluate.py: chosen by name, labelled everywhere, and uninformative about lips of real people."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.command_line import ConfigError
+from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
+from configs.validate import validate_evaluate
+from evaluation.run import evaluate_folders
+from metrics.efid import ExpressionFID
+from metrics.fid import FrechetInceptionDistance
+from metrics.fvd import FrechetVideoDistance
+from metrics.networks.standin import load_stand_in
+from metrics.sync import SyncConfidenceDistance
+from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_speakers
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("standins")
+    write_speakers(root / "real", 3)
+    write_speakers(root / "made", 3, gain=0.7)
+    return root
+
+
+def configuration(folder, output, **changes):
+    chosen = stand_in_settings(untrained(folder)) | changes
+    config = EvaluateConfig(
+        generated=str(folder / "made"), reference=str(folder / "real"), output=str(output / "out.json"),
+        metrics=["fid", "fvd", "efid", "sync"], protocol="emotivetalk", device="cpu", bootstrap=0,
+        cache=str(output / "cache"), fid=FIDConfig(**chosen["fid"]), fvd=FVDConfig(**chosen["fvd"]),
+        efid=EFIDConfig(**chosen["efid"]), sync=SyncConfig(**chosen["sync"]),
+    )  # fmt: skip
+    validate_evaluate(config)
+    return config
+
+
+def test_every_value_says_what_it_is(folder, tmp_path, capsys):
+    config = configuration(folder, tmp_path)
+    assert evaluate_folders(config) == 0
+    results = json.loads((tmp_path / "out.json").read_text())["metrics"]
+    assert set(results) == {"fid", "fvd", "efid", "sync_c", "sync_d"}
+    for name, entry in results.items():
+        assert entry["official"] is False
+        assert "stand-in" in entry["title"]
+        assert entry["network"].startswith("stand-in for")
+        assert any("stands in for the metric's own network" in text for text in entry["warnings"])
+        assert entry["n"] == 3
+        assert len(entry["sha256"]) == 64
+        if name in ("fid", "fvd", "efid"):
+            assert entry["value"] > 1e-6
+    assert results["fid"]["samples"] == {"reference": 90, "generated": 90}
+    told = capsys.readouterr().out
+    assert told.count("stand-in") >= 5
+    assert "not official" in told
+    # the reference videos are synthetic speakers, but an untrained network does not find a shift
+    assert results["sync_c"]["informative"] == results["sync_c"]["self_check"]["passed"]
+
+
+def test_sync_of_real_people_is_uninformative(folder, tmp_path):
+    config = configuration(folder, tmp_path)
+    (folder / "real" / "clip1.factors.npz").rename(tmp_path / "moved.npz")
+    config.metrics = ["sync"]
+    try:
+        evaluate_folders(config)
+    finally:
+        (tmp_path / "moved.npz").rename(folder / "real" / "clip1.factors.npz")
+    for entry in json.loads((tmp_path / "out.json").read_text())["metrics"].values():
+        assert entry["informative"] is False
+        assert entry["title"].endswith(", uninformative")
+        assert any("1 of 3 reference videos are not synthetic speakers" in text for text in entry["warnings"])
+
+
+def test_without_a_file_or_with_another_nothing_is_computed(folder, tmp_path):
+    files = untrained(folder)
+    (tmp_path / "text.safetensors").write_text("no weights")
+    config = configuration(
+        folder, tmp_path, fid={"network": "standin"}, fvd={"network": "standin", "weights": files["image"]},
+        efid={"network": "standin", "weights": str(tmp_path / "text.safetensors"), "landmarks": "sidecar"},
+    )  # fmt: skip
+    config.metrics = ["fid", "fvd", "efid"]
+    assert evaluate_folders(config) == 4
+    results = json.loads((tmp_path / "out.json").read_text())["metrics"]
+    assert "needs fid.weights=FILE" in results["fid"]["not_computed"]
+    assert "experiment=standin/image" in results["fid"]["not_computed"]
+    assert "holds a stand-in for image" in results["fvd"]["not_computed"]
+    assert "has no stand-in's card" in results["efid"]["not_computed"]
+
+
+def test_metrics_in_a_notebook_say_it_too(folder):
+    files = untrained(folder)
+    networks = {kind: load_stand_in(Path(file), kind)[0] for kind, file in files.items()}
+    metrics = (
+        FrechetInceptionDistance(networks["image"]),
+        FrechetVideoDistance(networks["video"]),
+        ExpressionFID(networks["expression"]),
+        SyncConfidenceDistance(networks["sync"]),
+    )
+    for metric in metrics:
+        assert "stand-in" in metric.name
+    metrics[0].update(torch.randint(0, 256, (9, 3, 40, 40), dtype=torch.uint8), real=True)
+    metrics[0].update(torch.randint(0, 256, (9, 3, 40, 40), dtype=torch.uint8), real=False)
+    assert float(metrics[0].compute()) > 0
+
+
+def test_landmark_files_need_whole_pictures_of_the_file_itself(folder, tmp_path):
+    with pytest.raises(ConfigError, match=r"add sync\.mode=fast"):
+        configuration(folder, tmp_path, sync={"detector": "sidecar"})
+    config = configuration(folder, tmp_path)
+    config.crop = [0, 0, 32, 32]
+    with pytest.raises(ConfigError, match="leave both out"):
+        validate_evaluate(config)

@@ -1,0 +1,148 @@
+"""The stand-in experiments as they are run, and what SyncNet's stand-in learns of one clip."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+
+from configs.command_line import ConfigError
+from configs.standin import StandInConfig
+from configs.validate import validate_train
+from encoders.landmarks.boxes import face_boxes
+from evaluation.sync import shifted_scores
+from lightning_modules.standin.tasks import StandInError, SyncTask
+from metrics.functional.sync import audio_windows, sync_distances, sync_windows
+from metrics.networks.standin import HEADER, load_stand_in, new_stand_in
+from preparation.synthetic import identity, render_clip
+from tests.helpers.shards import make_shards
+from tests.helpers.train_config import train_config
+from training.fit import fit
+
+ROOT = Path(__file__).parents[3]
+SMALLEST = {
+    "sync": ("model.options={width:0.03125,stride:4}", "model.min_track=2", "model.min_face=4"),
+    "image": ("model.options={width:4,dimensions:6}",),
+    "video": ("model.options={width:4,dimensions:6}",),
+    "expression": ("model.options={width:4}", "model.factors=[c,a]"),
+}
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    make_shards(folder, samples=6, shards=1, splits=("train", "train", "val"), video=True, dataset="synthetic")
+    return folder
+
+
+def settings(kind, shards, output, *changes):
+    return train_config(
+        f"experiment=standin/{kind}", f"data.root={shards}", f"output={output}", "run_id=a", "trainer.max_steps=3",
+        "trainer.validate_every=3", "trainer.validation_clips=2", "trainer.progress_bar=false", "data.workers=0",
+        "data.batch_size=2", "data.steps_per_epoch=3", *SMALLEST[kind], *changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SMALLEST)
+def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
+    config = settings(kind, shards, tmp_path)
+    validate_train(config)
+    done = fit(config)
+    path = done.folder / f"standin_{kind}.safetensors"
+    network, card = load_stand_in(path, kind)
+    assert (card.kind, card.dataset, card.clips, card.steps) == (kind, "synthetic", 4, 3)
+    assert card.scores
+    assert all(np.isfinite(score) for score in card.scores.values())
+    assert network.provenance.sha256 is not None
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    trained = done.module.task.network.state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
+    with pytest.raises(ValueError, match=f"holds a stand-in for {kind}; expected a stand-in that train.py"):
+        load_stand_in(path, "image" if kind != "image" else "video")
+    with safe_open(path, framework="pt") as file:
+        assert json.loads(file.metadata()[HEADER])["version"] == 1
+
+
+def test_what_the_shards_lack_is_said(shards, tmp_path):
+    with pytest.raises(StandInError, match=r"no smile \(found a, b, c\)"):
+        fit(settings("expression", shards, tmp_path, "model.factors=[smile]"))
+    make_shards(tmp_path / "bare", samples=2, shards=1)
+    with pytest.raises(StandInError, match="2 of 2 training clips have no pixels.*store_video=all"):
+        fit(settings("image", tmp_path / "bare", tmp_path, "data.name=folder"))
+    with pytest.raises(StandInError, match=r"no face track in clip_.*lower model\.min_face=200"):
+        fit(settings("sync", shards, tmp_path, "model.min_face=200"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("model.kind=smell", r"model\.kind=smell"),
+        ("data.fields=[video]", r"data\.fields.*also needs boxes, speech"),
+        ("model.lr=0", r"model\.lr=0"),
+    ],
+)
+def test_what_cannot_work_is_said_first(change, message):
+    with pytest.raises(ConfigError, match=message):
+        validate_train(train_config("experiment=standin/sync", "data.root=a", change))
+
+
+@pytest.mark.parametrize("kind", SMALLEST)
+def test_every_experiment_says_what_it_costs(kind):
+    validate_train(train_config(f"experiment=standin/{kind}", "data.root=a"))
+    head = (ROOT / f"configs/experiment/standin/{kind}.yaml").read_text().split("defaults:")[0]
+    for word in ("Cost:", "Result:", "Command:"):
+        assert word in head
+
+
+def batch_of(clip):
+    """What a datamodule gives of a synthetic clip."""
+    frames = np.stack(list(clip.frames()))
+    boxes = face_boxes(clip.landmarks, "ibug68", size=(clip.size, clip.size))
+    return {
+        "key": ["clip"],
+        "draw": torch.tensor([0]),
+        "frames": torch.tensor([len(frames)]),
+        "video": torch.from_numpy(frames)[None],
+        "boxes": torch.from_numpy(boxes)[None],
+        "speech": torch.from_numpy(clip.sound)[None],
+    }
+
+
+def test_the_loss_is_that_of_the_networks_own_embeddings():
+    torch.manual_seed(0)
+    task = SyncTask(new_stand_in("sync", width=1 / 32, stride=4), StandInConfig(min_track=10), seed=0).eval()
+    batch = batch_of(render_clip(identity(0), "happy", 1, 5, 1.2, 64))
+    track = task._track(batch, 0)
+    windows = sync_windows(len(track.frames), len(track.samples))
+    lip = task.network.lip(track.frames[: windows + 4])
+    sound = task.network.audio(audio_windows(track.samples, windows))
+    distances = torch.linalg.vector_norm(lip[:, None] - sound[None], dim=-1).double()
+    logits = -distances
+    wanted = -(logits.log_softmax(1).diagonal().mean() + logits.log_softmax(0).diagonal().mean()) / 2
+    assert float(task(batch).loss.detach()) == pytest.approx(float(wanted), rel=1e-4)
+
+
+def test_one_clip_learnt_by_heart_gives_every_offset_back():
+    torch.manual_seed(0)
+    network = new_stand_in("sync", width=1 / 16, stride=4)
+    task = SyncTask(network, StandInConfig(min_track=10), seed=0)
+    clip = render_clip(identity(0), "angry", 2, 11, 1.6, 64)
+    batch = batch_of(clip)
+    optimizer = torch.optim.AdamW(task.parameters(), lr=4e-3)
+    for step in range(30):
+        batch["draw"] = torch.tensor([step])
+        optimizer.zero_grad()
+        task(batch).loss.backward()
+        optimizer.step()
+    task.eval()
+    track = task._track(batch, 0)
+    windows = sync_windows(len(track.frames), len(track.samples))
+    with torch.no_grad():
+        lip = network.lip(track.frames[: windows + 4])
+    for offset in range(6):  # the sound moved ahead, then the lips
+        assert shifted_scores(lip, track.samples, network, offset).offset == offset
+        late = lip[offset:]
+        sound = network.audio(audio_windows(track.samples, len(late)))
+        assert int(sync_distances(late, sound).mean(0).argmin()) == 15 + offset
