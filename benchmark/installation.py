@@ -33,7 +33,7 @@ def find_installation(system: System, config: RunSystemConfig) -> Installation:
     Raises:
         Unusable: if its repository, weights, interpreter or packages are missing, or it cannot use the device.
     """
-    scratch = Path(config.scratch or Path(tempfile.gettempdir()) / "emotivetalk-benchmark").absolute()
+    scratch = Path(config.scratch or tempfile.gettempdir()).absolute()
     if odd := re.search(r"[^\w./+=@-]", str(scratch), re.ASCII):
         raise Unusable(
             f"scratch={scratch}: holds {odd[0]!r}, and several systems hand paths to a shell as they are; choose a "

@@ -158,7 +158,7 @@ def _make(
         source, seconds = _run_system(job, place, targets, stop, folder, record)
         record.notes += job.notes
     else:
-        source, seconds = _finished(system, case, place), len(sound) / RATE
+        source, seconds = finished_video(system, case, place), len(sound) / RATE
     if system.kind == "reference":
         size = framing.picture.shape[1], framing.picture.shape[0]
         made = _write_real(framing, case, sound, size, targets.video)
@@ -246,7 +246,7 @@ def command_of(job: Inputs, place: Installation, folder: Path) -> list[str]:
     return fill([*job.system.command, *job.system.devices[place.device]], given_by(job, place, folder))
 
 
-def _finished(system: System, case: Case, place: Installation) -> Path:
+def finished_video(system: System, case: Case, place: Installation) -> Path:
     """The video a system of another kind has.
 
     Raises:

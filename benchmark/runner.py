@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,8 +19,9 @@ from benchmark.cases import Case, read_cases
 from benchmark.framing import Faces
 from benchmark.inputs.collect import Tools
 from benchmark.installation import Unusable, commit_of, find_installation
-from benchmark.job import Installation, Record, Targets, files_used, make_clip
+from benchmark.job import Installation, Record, Targets, files_used, finished_video, make_clip
 from benchmark.system import System, load_system
+from benchmark.view import JobFailed
 from configs.systems import RunSystemConfig
 from configs.validate import parse_part
 from encoders.factory import build_landmark_detector
@@ -108,7 +110,7 @@ def _one(
     stop: threading.Event,
 ) -> Record:
     targets = targets_of(output, case)
-    fingerprint = _fingerprint(setting, system, case)
+    fingerprint = _fingerprint(setting, system, case, place)
     kept = read_record(record_path(output, case))
     if kept is not None and kept.status == "done" and kept.fingerprint == fingerprint and _whole(kept, targets):
         return kept
@@ -172,16 +174,25 @@ def _setting(system: System, place: Installation, config: RunSystemConfig) -> st
             "commit": commit_of(place.repository) if system.repository else None,
             "device": place.device,
             "seed": place.seed,
-            "ethd": os.path.abspath(config.ethd) if config.ethd else None,
+            "ethd": _networks(Path(config.ethd)) if config.ethd else None,
             "landmarks": config.landmarks,
         },
         sort_keys=True,
     )
 
 
-def _fingerprint(setting: str, system: System, case: Case) -> str:
-    used = sorted(files_used(system, case).items())
-    files = {name: sha256_of(path) if path.is_file() else None for name, path in used}
+def _networks(run: Path) -> list[tuple[str, int, int]]:
+    """Name, size and age of the networks of a run, or of the one file."""
+    files = sorted(run.rglob("*.safetensors")) if run.is_dir() else [run] if run.is_file() else []
+    return [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+
+
+def _fingerprint(setting: str, system: System, case: Case, place: Installation) -> str:
+    used = files_used(system, case)
+    if system.kind == "folder":
+        with contextlib.suppress(JobFailed):  # said where the clip is made
+            used["finished"] = finished_video(system, case, place)
+    files = {name: sha256_of(path) if path.is_file() else None for name, path in sorted(used.items())}
     return hashlib.sha256(json.dumps([setting, case.clip, files], sort_keys=True).encode()).hexdigest()
 
 

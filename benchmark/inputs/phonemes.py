@@ -26,6 +26,7 @@ PHONES = (
 INDEX = {phone: index for index, phone in enumerate(PHONES)}
 SILENT = ("", "sil", "sp", "spn", "<eps>", "pau", "h#", "+spn+")
 NOISE = ("+noise+", "nsn", "+nsn+", "+breath+", "+cough+", "+smack+", "+uh+", "+um+")
+LAG = 0.04  # seconds by which StyleTalk's published phonemes are later than pocketsphinx 5 hears them in its sample
 SLACK = 0.5  # seconds the phonemes may end before or after the sound
 TIERS = ("phones", "phone", "phonemes", "mau")
 
@@ -84,7 +85,7 @@ def recognise(sound: np.ndarray, rate: int) -> list[Interval]:
     except ImportError as error:
         raise PhonemesError(
             "StyleTalk is driven by phonemes. Give the case a column phonemes with a TextGrid (Montreal Forced "
-            "Aligner), a 'start end phone' file or its own JSON; or pip install pocketsphinx, which hears them less exactly"
+            "Aligner), a 'start end phone' file or its own JSON; or pip install pocketsphinx, which is less exact"
         ) from error
     decoder = Decoder(
         hmm=get_model_path("en-us/en-us"),
@@ -101,7 +102,7 @@ def recognise(sound: np.ndarray, rate: int) -> list[Interval]:
     decoder.process_raw(np.round(np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
     decoder.end_utt()
     return [  # its frames are 10 ms long
-        Interval(heard.start_frame / 100, (heard.end_frame + 1) / 100, phone_of(heard.word, "pocketsphinx"))
+        Interval(heard.start_frame / 100 + LAG, (heard.end_frame + 1) / 100 + LAG, phone_of(heard.word, "pocketsphinx"))
         for heard in decoder.seg() or ()
     ]
 

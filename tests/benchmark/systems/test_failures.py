@@ -181,6 +181,11 @@ def test_somebodys_videos_are_a_system(make_clips, rows, cases, tmp_path):
         "height": 256,
         "offset": 0,
     }
+    with VideoWriter(folder / "first.mp4", size=(512, 256)) as writer:  # they made it anew
+        for _ in range(35):
+            writer.write(np.full((256, 512, 3), 99, np.uint8))
+    anew = make_clips("folder", tmp_path / "out", **keys)[1][FIRST]
+    assert anew["video"]["sha256"] != records[FIRST]["video"]["sha256"]
     (folder / "first.mp4").unlink()
     status, records = make_clips("folder", tmp_path / "other", **keys)
     assert "holds 0 videos named first" in reason((status, records))
