@@ -1,4 +1,4 @@
-# Everything a developer types. `make setup` needs only Python 3.11+ and make.
+# Everything a developer types. `make setup` needs only Python 3.11+ and make; it brings every extra the tests try out.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -9,7 +9,7 @@ setup: .venv/.installed
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/pip install --quiet --editable '.[dev,deepspeed,tensorboard,wandb]'
 	touch $@
 
 test: setup

@@ -1,8 +1,11 @@
-"""Trains one stage on prepared shards: ``python train.py --help``."""
+"""Trains one stage on prepared shards, or exports what was trained: ``python train.py --help``."""
 
 from __future__ import annotations
 
+import sys
+
 from configs.command_line import run
+from configs.generate import ExportConfig
 from configs.training import TrainConfig
 from configs.validate import validate_train
 
@@ -16,5 +19,17 @@ def train(config: TrainConfig) -> int:
     return 0
 
 
+def export(config: ExportConfig) -> int:
+    """Writes the export of a run and returns the exit status."""
+    from lightning_modules.ethd.artifact import export as export_run
+
+    file = export_run(config.run, config.vaid, config.emotion)
+    print(f"export  {file} ({file.stat().st_size / 1e6:.1f} MB)")
+    return 0
+
+
 if __name__ == "__main__":
-    run("train", TrainConfig, train)
+    if "task=export" in sys.argv[1:]:
+        run("export", ExportConfig, export)
+    else:
+        run("train", TrainConfig, train)

@@ -1,1 +1,1 @@
-"""The paper's tables, figures and user study from results files and videos, beside the published systems."""
+"""The paper's tables, figures and user study, and how each published system is called to make its videos."""

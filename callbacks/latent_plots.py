@@ -64,7 +64,7 @@ class LatentPlots(Callback):
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_image("val/latents", picture, trainer.global_step, dataformats="HWC")
             elif isinstance(logger, WandbLogger):
-                logger.log_image("val/latents", [str(path)])
+                logger.log_image("val/latents", [str(path)], step=trainer.global_step)
 
 
 @torch.no_grad()

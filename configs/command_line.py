@@ -36,6 +36,7 @@ PACKAGES = (
     "callbacks",
     "training",
     "evaluation",
+    "generation",
     "benchmark",
 )
 

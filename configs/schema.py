@@ -157,6 +157,8 @@ class DataConfig:
             where prepare.py's ``store_video`` kept it (val and test, unless it was ``all``).
         window: frames of a training window.
         pad: true pads shorter clips with a mask (V-AID); false trains them at their own length (ETHD).
+        reference: where x_ref of a training window is taken from: its own ``clip`` (the paper's), or any clip of the
+            ``speaker``, which shows the network faces whose emotion is not the one to show.
         min_frames: clips shorter than this are left out.
         batch_size: global batch size S, over all ranks.
         steps_per_epoch: length of the virtual epoch.
@@ -174,6 +176,7 @@ class DataConfig:
     fields: list[str] = field(default_factory=lambda: ["audio", "lip", "expression"])
     window: int = 120
     pad: bool = True
+    reference: str = "clip"
     min_frames: int = 24
     batch_size: int = 8
     steps_per_epoch: int = 1000
@@ -189,10 +192,12 @@ class FIDConfig:
     """FID.
 
     Attributes:
+        network: inception, or standin: the labelled stand-in of train.py experiment=standin/image, named in weights.
         weights: a file of Inception weights instead of the official one; the value is then labelled unofficial.
         batch_size: frames per forward pass; does not change the value.
     """
 
+    network: str = "inception"
     weights: str | None = literal(None)
     batch_size: int = 32
 
@@ -204,11 +209,13 @@ class FVDConfig:
     Attributes:
         protocol: a published flavour: stylegan-v, stylegan-v-128f, stylegan-v-128f-subsample8, fvd-comparison,
             videogpt, latentsync or disco.
+        network: i3d, or standin: the labelled stand-in of train.py experiment=standin/video, named in weights.
         weights: a file of I3D weights instead of the protocol's official one; labelled unofficial.
         seed: of the random starts of the reference clips.
     """
 
     protocol: str = "stylegan-v"
+    network: str = "i3d"
     weights: str | None = literal(None)
     seed: int = 0
 
@@ -219,7 +226,8 @@ class SyncConfig:
 
     Attributes:
         mode: reference runs syncnet_python's own lossy steps; fast leaves them out and is not comparable.
-        detector: s3fd, the original's, or mediapipe, labelled unofficial.
+        network: syncnet, or standin: the labelled stand-in of train.py experiment=standin/sync, named in weights.
+        detector: s3fd, the original's; mediapipe, or with mode=fast sidecar (X.csv beside X.mp4), labelled unofficial.
         weights: a file of SyncNet weights instead of the official one; labelled unofficial.
         detector_weights: the same for S3FD.
         min_track: shorter face tracks are not scored, frames at 25 fps; the original's 100 loses most of MEAD.
@@ -228,6 +236,7 @@ class SyncConfig:
     """
 
     mode: str = "reference"
+    network: str = "syncnet"
     detector: str = "s3fd"
     weights: str | None = literal(None)
     detector_weights: str | None = literal(None)
@@ -241,12 +250,15 @@ class EFIDConfig:
     """E-FID.
 
     Attributes:
-        network: deep3d (Deep3DFaceRecon, E-FID proper) or 3ddfa (3DDFA_V2, a labelled stand-in).
+        network: deep3d (Deep3DFaceRecon, E-FID proper), 3ddfa (3DDFA_V2, a labelled stand-in) or standin: that of
+            train.py experiment=standin/expression, named in weights.
+        landmarks: detector for the network's own, or sidecar: X.csv beside X.mp4, as OpenFace writes it.
         weights: a file of the network's weights instead of the published one; labelled unofficial.
         batch_size: faces per forward pass; does not change the value.
     """
 
     network: str = "deep3d"
+    landmarks: str = "detector"
     weights: str | None = literal(None)
     batch_size: int = 16
 
@@ -319,13 +331,21 @@ class EvaluateConfig:
 def register() -> None:
     """Puts the schemas where Hydra's defaults lists find them."""
     from configs.emotion import EmotionModelConfig  # built on the schemas here
+    from configs.generate import ExportConfig, GenerateConfig
+    from configs.standin import StandInConfig
+    from configs.systems import RunSystemConfig
     from configs.tables import TableConfig
-    from configs.training import TrainConfig, VAIDConfig
+    from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
     store = ConfigStore.instance()
     store.store(name="prepare_schema", node=PrepareConfig)
     store.store(name="train_schema", node=TrainConfig)
     store.store(group="model", name="vaid_schema", node=VAIDConfig)
+    store.store(group="model", name="ethd_schema", node=EthdConfig)
     store.store(group="model", name="emotion_schema", node=EmotionModelConfig)
+    store.store(group="model", name="standin_schema", node=StandInConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
+    store.store(name="generate_schema", node=GenerateConfig)
+    store.store(name="export_schema", node=ExportConfig)
+    store.store(name="systems_schema", node=RunSystemConfig)
     store.store(name="tables_schema", node=TableConfig)

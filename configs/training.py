@@ -7,7 +7,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from configs.schema import DataConfig, literal
+from configs.schema import DataConfig, EFIDConfig, FIDConfig, FVDConfig, SyncConfig, literal
 
 
 @dataclass
@@ -96,6 +96,71 @@ class VAIDConfig:
 
 
 @dataclass
+class UNetConfig:
+    """The U-Net's widths and depths; see ``UNetShape``. Its input and output channels follow the codec."""
+
+    channels: list[int] = field(default_factory=lambda: [320, 640, 1280, 1280])
+    heads: list[int] = field(default_factory=lambda: [5, 10, 20, 20])
+    attention: list[bool] = field(default_factory=lambda: [True, True, True, False])
+    layers: int = 2
+    token_width: int = 1024
+    added_width: int = 256
+
+
+@dataclass
+class EthdConfig:
+    """Stage two: the network, its loss and its optimizer.
+
+    Attributes:
+        unet: widths and depths.
+        variant: full, or an ablation: no_decouple, wo_lip, wo_exp, wo_dicte; see ``Variant``.
+        share_weights: the injector has one attention for both expressions; else one for each.
+        checkpointing: recompute every block in the backward pass: a fraction of the memory, a third more time.
+        svd: ``unet/`` folder of Stable Video Diffusion in diffusers' format to start from; null starts afresh.
+        diffusion_steps: of the zero-terminal-SNR schedule.
+        sampling_steps: DDIM steps.
+        window: frames of a sampling window; the training window.
+        overlap: frames two windows share when the video is longer; null for a fifth of the window.
+        loss: x0 (Eq. 11), v (as SVD was trained) or min_snr.
+        snr_gamma: of min_snr: signal-to-noise ratio from which samples count less.
+        mask_source: the boxes that bound the expression's region: ``reference`` for those of x_ref's frame (the
+            paper's), ``window`` for all boxes of the window together.
+        audio_expression_probability: share of the training clips that are driven by e_a, sampled by V-AID; the others
+            by e_v, the video's own.
+        expression_steps: DDIM steps of e_a in training; null for V-AID's own number.
+        reference_noise: standard deviation of the noise on the reference latent, in the network's units.
+        condition_dropout: share of training clips that see neither lip nor expression.
+        ema: decay of the averaged weights, which are validated and exported; 0 averages nothing.
+        lr: of AdamW.
+        lr_warmup: steps over which it rises linearly from 0.
+        lr_decay: ``none``, or ``cosine`` to a hundredth at the last step.
+        weight_decay: of AdamW.
+    """
+
+    unet: UNetConfig = field(default_factory=UNetConfig)
+    variant: str = "full"
+    share_weights: bool = True
+    checkpointing: bool = True
+    svd: str | None = literal(None)
+    diffusion_steps: int = 1000
+    sampling_steps: int = 25
+    window: int = 120
+    overlap: int | None = None
+    loss: str = "x0"
+    snr_gamma: float = 5.0
+    mask_source: str = "reference"
+    audio_expression_probability: float = 0.5
+    expression_steps: int | None = None
+    reference_noise: float = 0.02
+    condition_dropout: float = 0.0
+    ema: float = 0.9999
+    lr: float = 1e-5
+    lr_warmup: int = 0
+    lr_decay: str = "none"
+    weight_decay: float = 0.01
+
+
+@dataclass
 class TrainerConfig:
     """How long and on what a stage trains.
 
@@ -146,19 +211,50 @@ class LoggerConfig:
 
 
 @dataclass
+class ValidationVideosConfig:
+    """What stage two shows and measures of its validation clips while it trains; it changes nothing in the training.
+
+    Attributes:
+        sample_every: steps between samples to look at; null for none.
+        sample_clips: how many.
+        evaluate_every: steps between evaluations; null for none.
+        evaluate_clips: how many clips they hold.
+        frames: of each clip, at most.
+        metrics: any of fid, fvd, sync, efid.
+        fid: see ``evaluate.py``, as the three below.
+        fvd: likewise.
+        sync: likewise.
+        efid: likewise.
+    """
+
+    sample_every: int | None = None
+    sample_clips: int = 2
+    evaluate_every: int | None = None
+    evaluate_clips: int = 8
+    frames: int = 125
+    metrics: list[str] = field(default_factory=lambda: ["fid", "efid"])
+    fid: FIDConfig = field(default_factory=FIDConfig)
+    fvd: FVDConfig = field(default_factory=FVDConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    efid: EFIDConfig = field(default_factory=EFIDConfig)
+
+
+@dataclass
 class TrainConfig:
     """``train.py``.
 
     Attributes:
-        stage: what is trained: vaid.
+        stage: what is trained: vaid, ethd, emotion or standin.
         name: of the experiment; begins the default run_id.
         run_id: names the run directory; the same id continues the same run. Null for the name and a digest of the
             configuration.
         output: folder that holds the run directories, ``output/stage/run_id``.
         seed: of weights and noise.
         ckpt_path: checkpoint to resume from; ``last`` takes the run's own, if there is one; null starts afresh.
+        vaid: for stage ethd, the V-AID that drives it: a run directory or a checkpoint.
         encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
         model: the stage's own configuration.
+        videos: for stage ethd, what is shown and measured of validation clips.
     """
 
     stage: str = MISSING
@@ -167,8 +263,10 @@ class TrainConfig:
     output: str = literal("outputs")
     seed: int = 0
     ckpt_path: str | None = literal(None)
+    vaid: str | None = literal(None)
     encoders: dict[str, str] = field(default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
     model: Any = MISSING
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)

@@ -6,13 +6,14 @@ length, so Lightning does not fetch ahead of the step it runs, and what it count
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.order import Order
+from datamodules.order import Order, reference_clip
 from datamodules.slots import SlotDataset, Slots, Tasks
 from datamodules.windows import Allocate, BatchReader, Clip, ClipBatch, Window, new_tensor, training_windows
 
@@ -30,6 +31,7 @@ class StreamDataset(Dataset[ClipBatch]):
         seed: of windows and references.
         rank: r.
         ranks: R.
+        reference: x_ref is of the window's own ``clip``, or of any clip of its ``speaker``.
 
     Raises:
         ValueError: when R does not divide S.
@@ -47,6 +49,7 @@ class StreamDataset(Dataset[ClipBatch]):
         seed: int,
         rank: int = 0,
         ranks: int = 1,
+        reference: str = "clip",
     ) -> None:
         if batch_size % ranks:
             below, above = batch_size // ranks * ranks, -(-batch_size // ranks) * ranks
@@ -65,13 +68,27 @@ class StreamDataset(Dataset[ClipBatch]):
         self.seed = seed
         share = batch_size // ranks
         self.streams = slice(rank * share, (rank + 1) * share)
+        self._of_speaker: dict[tuple[str, str], list[Clip]] = defaultdict(list)
+        if reference == "speaker":
+            for clip in clips:
+                self._of_speaker[clip.dataset, clip.entry.speaker].append(clip)
 
     def windows(self, step: int) -> tuple[list[Window], int]:
         """All S windows of global batch ``step`` and their length N; nothing is read."""
         numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
         draws = [self.order.draw(number) for number in numbers]
         clips = [self.clips[draw.sample] for draw in draws]
-        return training_windows(clips, numbers, [draw.pass_ for draw in draws], self.seed, self.window, self.pad)
+        passes = [draw.pass_ for draw in draws]
+        windows, length = training_windows(clips, numbers, passes, self.seed, self.window, self.pad)
+        return [self._with_reference(window, pass_) for window, pass_ in zip(windows, passes, strict=True)], length
+
+    def _with_reference(self, window: Window, pass_: int) -> Window:
+        """The window with the clip its x_ref is taken from, where that may be another."""
+        clip = window.clip
+        others = self._of_speaker.get((clip.dataset, clip.entry.speaker))
+        if not others:
+            return window
+        return window._replace(reference=others[reference_clip(self.seed, clip.key, pass_, len(others))])
 
     def __getitem__(self, step: int) -> ClipBatch:
         """This rank's part of global batch ``step``.

@@ -132,6 +132,12 @@ class ShardDataModule(LightningDataModule):
             deviations.append(math.sqrt(max(0.0, square - mean**2)))
         return LatentStatistics(tuple(means), tuple(deviations), frames)
 
+    @property
+    def factor_names(self) -> tuple[str, ...]:
+        """What the columns of synthetic clips' true factors are; empty where there are none."""
+        clip = self._split_clips("train")[0]
+        return tuple(self._readers[clip.reader].read_meta(clip.entry).get("factor_names", ()))
+
     def motions(self, split: str = "train") -> Iterator[tuple[Clip, np.ndarray, np.ndarray]]:
         """Every clip of a split in fixed order with its whole lip (F, d_l) and expression (F, d_e), float32.
 
@@ -175,6 +181,7 @@ class ShardDataModule(LightningDataModule):
             seed=config.seed,
             rank=rank,
             ranks=ranks,
+            reference=config.reference,
         )
         return StreamLoader(dataset, config.steps_per_epoch, self._fingerprint(clips), workers=config.workers)
 
@@ -204,6 +211,7 @@ class ShardDataModule(LightningDataModule):
             "data.batch_size": config.batch_size,
             "data.window": config.window,
             "data.pad": config.pad,
+            "data.reference": config.reference,
             "data.weights": dict(config.weights),
             "order version": ORDER_VERSION,
             "training clips": clips_fingerprint(clips, self.indices),

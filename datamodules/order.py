@@ -169,6 +169,11 @@ def reference_choice(seed: int, key: str, pass_: int, count: int) -> int:
     return uniform_below(count, "reference", seed, key, pass_)
 
 
+def reference_clip(seed: int, key: str, pass_: int, count: int) -> int:
+    """Which of a speaker's ``count`` clips x_ref is taken from in one pass."""
+    return uniform_below(count, "reference clip", seed, key, pass_)
+
+
 def step_seed(key: str, step: int) -> int:
     """Seed for what is random in a training step (noise, timestep, e_dri): of the sample and the step alone.
 

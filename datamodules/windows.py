@@ -31,6 +31,7 @@ class ClipBatch(TypedDict, total=False):
 
     Always there are ``key`` to ``valid``; the others come with the field of ``data.fields`` they are named after. The
     reference frame x_ref is one of the clip's stored portraits: a random one in training, the earliest in evaluation.
+    With ``data.reference=speaker`` training takes it from any clip of the speaker.
 
     Attributes:
         key: B names, unique in the run (``dataset/key`` in a mixture).
@@ -55,7 +56,7 @@ class ClipBatch(TypedDict, total=False):
         boxes: (B, N, 2, 4) float32 lip and face boxes x0, y0, x1, y1 in pixels of the crop.
         reference_boxes: (B, 2, 4) float32, with ``boxes``.
         reference_portrait: (B, 256, 256, 3) uint8 RGB, with ``portraits``: x_ref.
-        reference_frame: (B,) int64, with any of the four above: its place in the clip.
+        reference_frame: (B,) int64, with any of the four above: its place in its clip.
         speech: (B, N * 640) float32 16 kHz in [-1, 1].
         factors: (B, N, K) float32 true factors of synthetic clips.
         video: (B, N, H, W, 3) uint8 RGB.
@@ -116,7 +117,10 @@ class Clip:
 
 
 class Window(NamedTuple):
-    """What to read of one clip: ``frames`` frames from ``start``, and the portrait that is x_ref (-1: the earliest)."""
+    """What to read of one clip: ``frames`` frames from ``start``, and the portrait that is x_ref (-1: the earliest).
+
+    With ``reference``, x_ref is a portrait of that clip instead.
+    """
 
     clip: Clip
     draw: int
@@ -124,6 +128,11 @@ class Window(NamedTuple):
     frames: int
     portrait: int
     valid: bool = True
+    reference: Clip | None = None
+
+    def of_reference(self) -> Window:
+        """The same window in the clip x_ref is taken from."""
+        return self if self.reference is None else self._replace(clip=self.reference)
 
 
 def training_windows(
@@ -217,19 +226,20 @@ class BatchReader:
 
     def _references(self, windows: Sequence[Window], allocate: Allocate) -> dict[str, Tensor]:
         """x_ref and what belongs to its frame; one row of each member is read."""
+        sources = [window.of_reference() for window in windows]
         portraits, places = [], []
-        for window in windows:
-            taken_at = self._reader(window).read_meta(window.clip.entry)["portrait_frames"]
-            portraits.append(int(np.argmin(taken_at)) if window.portrait < 0 else window.portrait)
+        for source in sources:
+            taken_at = self._reader(source).read_meta(source.clip.entry)["portrait_frames"]
+            portraits.append(int(np.argmin(taken_at)) if source.portrait < 0 else source.portrait)
             places.append(int(taken_at[portraits[-1]]))
         out = {"reference_frame": torch.tensor(places)}
         for field, member in _REFERENCE_FIELDS.items():
             if field in self.fields:
-                out[f"reference_{field}"] = self._rows(windows, member, places, allocate)
+                out[f"reference_{field}"] = self._rows(sources, member, places, allocate)
         if "expression" in self.fields:
             out["first_expression"] = self._rows(windows, "expression.npy", [0] * len(windows), allocate)
         if "portraits" in self.fields:
-            out["reference_portrait"] = self._rows(windows, "portraits.npy", portraits, allocate)
+            out["reference_portrait"] = self._rows(sources, "portraits.npy", portraits, allocate)
         return out
 
     def _rows(self, windows: Sequence[Window], member: str, rows: Sequence[int], allocate: Allocate) -> Tensor:

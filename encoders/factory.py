@@ -10,7 +10,7 @@ import inspect
 from importlib import import_module
 from typing import Any, cast
 
-from encoders.protocols import AudioEncoder, LandmarkDetector, LatentCodec, MotionEncoder, TextEncoder
+from encoders.protocols import AudioEncoder, Identity, LandmarkDetector, LatentCodec, MotionEncoder, TextEncoder
 
 
 class EncoderError(ValueError):
@@ -56,11 +56,7 @@ def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
     Raises:
         EncoderError: for a name or an option that does not exist, with the ones that do.
     """
-    known = ENCODERS[kind]
-    if name not in known:
-        raise EncoderError(f"encoders.{kind}.name: no {kind} encoder is called {name!r}; there are {', '.join(known)}")
-    module, _, attribute = known[name].partition(":")
-    encoder = getattr(import_module(module), attribute)
+    encoder = _constructor(kind, name)
     accepted = dict(inspect.signature(encoder).parameters)
     takes_device = accepted.pop("device", None) is not None
     for option in options:
@@ -71,6 +67,39 @@ def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
         return encoder(**options, device=device) if takes_device else encoder(**options)
     except ValueError as error:
         raise EncoderError(str(error)) from error
+
+
+def build_as(kind: str, identity: Identity, device: str = "cpu", model: str | None = None) -> Any:
+    """The encoder that made some features or was trained on, and no other.
+
+    Args:
+        kind: landmarks, audio, motion, codec or text.
+        identity: as a checkpoint or an index names it.
+        device: where it runs.
+        model: folder of its network, for one that was trained on a user's own.
+
+    Raises:
+        EncoderError: when the encoder that is here has other options or weights.
+    """
+    made = _constructor(kind, identity.name)
+    options = {name: value for name, value in identity.options.items() if name in inspect.signature(made).parameters}
+    if model is not None:
+        options["model"] = model
+    encoder = build(kind, identity.name, device, options)
+    if encoder.identity != identity:
+        raise EncoderError(
+            f"encoders.{kind}: {encoder.identity} is here, {identity} is needed; put the weights with that hash into "
+            "$EMOTIVETALK_WEIGHTS"
+        )
+    return encoder
+
+
+def _constructor(kind: str, name: str) -> Any:
+    known = ENCODERS[kind]
+    if name not in known:
+        raise EncoderError(f"encoders.{kind}.name: no {kind} encoder is called {name!r}; there are {', '.join(known)}")
+    module, _, attribute = known[name].partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def build_landmark_detector(name: str, device: str = "cpu", **options: Any) -> LandmarkDetector:

@@ -6,7 +6,7 @@ C latent channels, h x w latent size, B texts, D_t text width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -159,6 +159,10 @@ class LatentCodec(Protocol):
 
     def decode(self, latents: Tensor) -> Tensor:
         """(F, C, h, w) unscaled latents -> (F, 3, H, W) uint8 RGB."""
+        ...
+
+    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
+        """The frames ``decode`` gives, in pieces of bounded length and as soon as they are final."""
         ...
 
 

@@ -15,18 +15,20 @@ import torch
 from torch import Tensor
 
 from configs.schema import EFIDConfig, FIDConfig, FVDConfig
+from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.weights import locate
 from evaluation.cache import Arrays
 from evaluation.clips import Clip, Side
-from evaluation.landmarks import Landmarks, MediaPipeLandmarks, MTCNNLandmarks
-from evaluation.networks import Loaded, NotComputed, Source, load
+from evaluation.landmarks import landmarks_for
+from evaluation.networks import Loaded, NotComputed, Source, load, load_stand_in
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
 from metrics.functional.fvd import preprocess as preprocess_clip
 from metrics.functional.fvd import protocol_named, sample_clips
 from metrics.networks.deep3d import Deep3DFace
-from metrics.networks.i3d import CLASSES, I3D
+from metrics.networks.i3d import I3D
 from metrics.networks.inception import InceptionFeatures
-from metrics.networks.three_ddfa import INPUT_SIZE, ThreeDDFA
+from metrics.networks.standin import StandInExpression, StandInImage, StandInVideo
+from metrics.networks.three_ddfa import ThreeDDFA
 
 
 class Unusable(RuntimeError):
@@ -80,16 +82,20 @@ class FIDFeatures:
     convention = "pytorch-fid"
 
     def __init__(self, config: FIDConfig, device: torch.device) -> None:
-        loaded = load("inception_fid", config.weights, "InceptionV3 (pytorch-fid)", InceptionFeatures, device)
+        loaded: Loaded[InceptionFeatures] | Loaded[StandInImage]
+        if config.network == "standin":
+            loaded = load_stand_in("fid", "image", config.weights, device, StandInImage)
+        else:
+            loaded = load("inception_fid", config.weights, "InceptionV3 (pytorch-fid)", InceptionFeatures, device)
         self.network = loaded.network
         self.sources: tuple[Source, ...] = (loaded.source,)
-        self.title = "FID" if loaded.source.official else "FID stand-in (unofficial weights)"
+        self.title = title_of("FID", config.network, loaded.source)
         self.dimensions = self.network.dimensions
         self.batch_size = config.batch_size
         self.protocol: dict[str, object] = {
-            "name": "pytorch-fid 0.3.0",
+            "name": "pytorch-fid 0.3.0" if config.network == "inception" else "as pytorch-fid, with another network",
             "frames": "all frames of all clips, pooled",
-            "resize": "bilinear 299 x 299, no antialiasing, inside the network",
+            "resize": f"bilinear {self.network.input_size} pixels, no antialiasing, inside the network",
             "covariance": "N - 1",
         }
 
@@ -115,16 +121,20 @@ class FVDFeatures:
 
     name = "fvd"
     unit = "clips"
-    dimensions = CLASSES
 
     def __init__(self, config: FVDConfig, device: torch.device) -> None:
         self.flavour = protocol_named(config.protocol)
         self.convention = self.flavour.convention
         registered = "i3d_videogpt" if self.flavour.name == "videogpt" else "i3d_stylegan_v"
-        loaded = load(registered, config.weights, "I3D", lambda file: I3D(file, eps=self.flavour.eps), device)
+        loaded: Loaded[I3D] | Loaded[StandInVideo]
+        if config.network == "standin":
+            loaded = load_stand_in("fvd", "video", config.weights, device, StandInVideo)
+        else:
+            loaded = load(registered, config.weights, "I3D", lambda file: I3D(file, eps=self.flavour.eps), device)
         self.network = loaded.network
+        self.dimensions = self.network.dimensions
         self.sources: tuple[Source, ...] = (loaded.source,)
-        self.title = "FVD" if loaded.source.official else "FVD stand-in (unofficial weights)"
+        self.title = title_of("FVD", config.network, loaded.source)
         self.seed = config.seed
         self.starts: dict[tuple[str, str], tuple[int, ...]] = {}
         self.protocol: dict[str, object] = {**vars(self.flavour), "seed": config.seed}
@@ -163,7 +173,7 @@ class FVDFeatures:
         return {"network": self.sources[0].sha256, "flavour": {**vars(self.flavour), "source": ""}}
 
     def extract(self, side: Side) -> Arrays:
-        """(1, 400) float32 of a side that was cut to the piece."""
+        """(1, D) float32 of a side that was cut to the piece."""
         frames = np.stack(list(side.reader()))[:: self.flavour.subsample][: self.flavour.frames]
         clip = torch.from_numpy(frames).permute(0, 3, 1, 2)[None]
         logits = self.network(preprocess_clip(clip.to(_device(self.network)), self.flavour))
@@ -178,10 +188,11 @@ class EFIDFeatures:
     convention = "pytorch-fid"
 
     def __init__(self, config: EFIDConfig, device: torch.device) -> None:
-        loaded: Loaded[Deep3DFace] | Loaded[ThreeDDFA]
+        loaded: Loaded[Deep3DFace] | Loaded[ThreeDDFA] | Loaded[StandInExpression]
         if config.network == "deep3d":
             loaded = load("deep3dfacerecon", config.weights, "Deep3DFaceRecon ResNet50", Deep3DFace, device)
-            self.landmarks: Landmarks = MTCNNLandmarks(device)
+        elif config.network == "standin":
+            loaded = load_stand_in("efid", "expression", config.weights, device, StandInExpression)
         else:
             loaded = load(
                 "3ddfa_v2",
@@ -191,14 +202,16 @@ class EFIDFeatures:
                 device,
                 stand_in=True,
             )
-            self.landmarks = MediaPipeLandmarks()
+        self.landmarks = landmarks_for(config, device)
         self.network = loaded.network
-        self.sources = (loaded.source, *self.landmarks.sources)
+        source = loaded.source
+        if source.official and config.landmarks == "sidecar":
+            source = replace(source, official=False, note="the official network, but on landmarks from files")
+        self.sources = (source, *self.landmarks.sources)
         self.dimensions = self.network.dimensions
-        self.title = {
-            ("deep3d", True): "E-FID",
-            ("deep3d", False): "E-FID stand-in (unofficial weights)",
-        }.get((config.network, loaded.source.official), "E-FID stand-in (3DDFA_V2)")
+        self.title = (
+            "E-FID stand-in (3DDFA_V2)" if config.network == "3ddfa" else title_of("E-FID", config.network, source)
+        )
         self.batch_size = config.batch_size
         self.protocol: dict[str, object] = {
             "name": "Fréchet distance of pooled expression coefficients",
@@ -215,12 +228,19 @@ class EFIDFeatures:
 
     def key(self, side: Side) -> dict[str, object]:
         """The networks."""
-        return {"networks": [source.sha256 for source in self.sources], "landmarks": self.landmarks.name}
+        return {
+            "networks": [source.sha256 for source in self.sources],
+            "landmarks": self.landmarks.name,
+            **self.landmarks.key(side.path),
+        }
 
     def extract(self, side: Side) -> Arrays:
         """(N, D) float32 of the N frames with a face."""
         reader = side.reader()
-        points = self.landmarks.follow(reader, side.path)
+        try:
+            points = self.landmarks.follow(reader, side.path, side.start / side.fps)
+        except LandmarkFileError as error:
+            raise Unusable(str(error)) from error
         if not any(face is not None for face in points):
             raise Unusable(f"no face was found in any of its {len(points)} frames ({self.landmarks.name})")
         features = [
@@ -229,12 +249,20 @@ class EFIDFeatures:
         return {"features": np.concatenate(features), "seen": np.asarray(len(points))}
 
     def _crops(self, frames: Iterable[np.ndarray], points: Sequence[np.ndarray | None]) -> Iterator[np.ndarray]:
+        size = self.network.input_size
         align: Callable[[np.ndarray, np.ndarray], np.ndarray] = (
             (lambda frame, face: align_face(frame, face).image)
             if isinstance(self.network, Deep3DFace)
-            else (lambda frame, face: ddfa_crop(frame, ddfa_roi(face), INPUT_SIZE))
+            else (lambda frame, face: ddfa_crop(frame, ddfa_roi(face), size))
         )
         return (align(frame, face) for frame, face in zip(frames, points, strict=True) if face is not None)
+
+
+def title_of(metric: str, network: str, source: Source) -> str:
+    """What a value may be called: the official name only for the official network."""
+    if network == "standin":
+        return f"{metric} stand-in (small trained network)"
+    return metric if source.official else f"{metric} stand-in (unofficial weights)"
 
 
 def _images(frames: Iterable[np.ndarray], batch_size: int) -> Iterator[Tensor]:

@@ -6,6 +6,7 @@ Shapes: N samples, D features.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from media import MediaError
 from metrics.functional.frechet import Moments, add_features, ddof_of, distance_between, gaussian, no_moments
 
 Z = 1.96  # of a 95 % interval
+FAILURES = (Unusable, MediaError, ValueError)  # of one video
 Progress = Callable[[int], object]
 
 
@@ -64,7 +66,7 @@ def frechet_value(
         for side, store in zip((clip.reference, clip.generated), stores, strict=True):
             try:
                 found[side.name] = features_of(extractor, clip, side, store)
-            except (Unusable, MediaError, ValueError) as error:
+            except FAILURES as error:
                 failures.append(Missing(clip.name, side.name, extractor.name, str(error)))
             progress(side.frames)
         missing += failures
@@ -96,6 +98,37 @@ def frechet_value(
         extra=_extra(extractor, good, sides, stores[0]),
     )
     return value, missing, counted
+
+
+def prepare_features(
+    extractor: Extractor,
+    clips: Sequence[Clip],
+    own: Sequence[Clip],
+    stores: tuple[FeatureStore, FeatureStore],
+    progress: Progress,
+) -> None:
+    """Puts the features of some of the clips into the stores, where ``frechet_value`` will find them.
+
+    Args:
+        extractor: of the metric.
+        clips: all, since a protocol may choose among them.
+        own: those whose features are wanted.
+        stores: of the reference side and of the generated side.
+        progress: called with the frames done.
+
+    Raises:
+        NotComputed: if the metric cannot be computed of these clips.
+    """
+    usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
+    for clip in own:
+        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+            if clip.name in usable:
+                with suppress(*FAILURES):
+                    features_of(extractor, clip, side, store)
+            progress(side.frames)
+        if clip.name in usable and isinstance(extractor, FVDFeatures):
+            with suppress(*FAILURES):
+                _first_piece(extractor, clip, stores[0])
 
 
 def features_of(extractor: Extractor, clip: Clip, side: Side, store: FeatureStore) -> Arrays:
@@ -231,5 +264,9 @@ class _FirstPieces(_Samples):
 
     def __iter__(self) -> Iterator[Arrays]:
         for clip in self._clips:
-            generated = self._fvd.starts[clip.name, "generated"]
-            yield _fetch(self._fvd, self._fvd.cut(clip.reference, generated), self._store)
+            yield _first_piece(self._fvd, clip, self._store)
+
+
+def _first_piece(extractor: FVDFeatures, clip: Clip, store: FeatureStore) -> Arrays:
+    """The reference's features at the frames the generated side starts with."""
+    return _fetch(extractor, extractor.cut(clip.reference, extractor.starts[clip.name, "generated"]), store)

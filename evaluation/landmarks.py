@@ -13,8 +13,11 @@ from typing import Protocol
 import numpy as np
 import torch
 
+from configs.schema import EFIDConfig
+from encoders.checkpoints import sha256_of
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.landmarks.schemes import as_ibug68
+from encoders.landmarks.sidecar import SidecarDetector
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
 from evaluation.networks import NotComputed, Source, describe
 from metrics.networks.mtcnn import MTCNN
@@ -33,8 +36,12 @@ class Landmarks(Protocol):
     name: str
     sources: tuple[Source, ...]
 
-    def follow(self, frames: Iterable[np.ndarray], path: Path) -> list[np.ndarray | None]:
-        """For each (H, W, 3) uint8 RGB frame (P, 2) pixels, or None without a face."""
+    def follow(self, frames: Iterable[np.ndarray], path: Path, start: float) -> list[np.ndarray | None]:
+        """For each (H, W, 3) uint8 RGB frame, the first at ``start`` seconds, (P, 2) pixels, or None without a face."""
+        ...
+
+    def key(self, path: Path) -> dict[str, object]:
+        """What the landmarks of a video depend on beside its frames and the networks."""
         ...
 
 
@@ -50,10 +57,14 @@ class MediaPipeLandmarks:
         )
         self.detector = MediaPipeDetector()
 
-    def follow(self, frames: Iterable[np.ndarray], path: Path) -> list[np.ndarray | None]:
+    def follow(self, frames: Iterable[np.ndarray], path: Path, start: float) -> list[np.ndarray | None]:
         """For each frame (68, 2) pixels, or None without a face."""
         faces = self.detector.track(frames, path).faces
         return [None if face is None else as_ibug68(face.landmarks, self.detector.scheme) for face in faces]
+
+    def key(self, path: Path) -> dict[str, object]:
+        """Nothing."""
+        return {}
 
 
 class MTCNNLandmarks:
@@ -69,9 +80,48 @@ class MTCNNLandmarks:
         )
         self.network = MTCNN(*paths).to(device)
 
-    def follow(self, frames: Iterable[np.ndarray], path: Path) -> list[np.ndarray | None]:
+    def follow(self, frames: Iterable[np.ndarray], path: Path, start: float) -> list[np.ndarray | None]:
         """For each frame (5, 2) pixels, or None without a face."""
         return [self.network.largest(frame) for frame in frames]
+
+    def key(self, path: Path) -> dict[str, object]:
+        """Nothing."""
+        return {}
+
+
+class SidecarLandmarks:
+    """68 points from the file beside the video."""
+
+    name = "landmark files beside the videos, 68 points"
+    sources: tuple[Source, ...] = ()
+
+    def __init__(self) -> None:
+        self.detector = SidecarDetector()
+
+    def follow(self, frames: Iterable[np.ndarray], path: Path, start: float) -> list[np.ndarray | None]:
+        """For each frame (68, 2) pixels, or None without a face.
+
+        Raises:
+            LandmarkFileError: if there is no such file, or it is damaged.
+        """
+        faces = self.detector.track(frames, path, start).faces
+        return [None if face is None else face.landmarks for face in faces]
+
+    def key(self, path: Path) -> dict[str, object]:
+        """The landmark file."""
+        file = path.with_suffix(".csv")
+        return {"landmark_file": sha256_of(file) if file.is_file() else None}
+
+
+def landmarks_for(config: EFIDConfig, device: torch.device) -> Landmarks:
+    """The landmarks E-FID's configuration asks for.
+
+    Raises:
+        NotComputed: if their weights are missing.
+    """
+    if config.landmarks == "sidecar":
+        return SidecarLandmarks()
+    return MTCNNLandmarks(device) if config.network == "deep3d" else MediaPipeLandmarks()
 
 
 def located(name: str) -> Path:

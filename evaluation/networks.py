@@ -12,6 +12,7 @@ from torch import nn
 
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, git_blob_of, locate, sha256_of
 from evaluation.pairs import EvaluationError, Missing
+from metrics.networks.standin import load_stand_in as read_stand_in
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -91,6 +92,39 @@ def load(
     return Loaded(network, describe(name, path, title, chosen=file is not None, stand_in=stand_in))
 
 
+def load_stand_in(
+    metric: str, kind: str, file: str | None, device: torch.device, expected: type[Network]
+) -> Loaded[Network]:
+    """Builds a stand-in from the file that train.py wrote.
+
+    Args:
+        metric: whose configuration names the file.
+        kind: sync, image, video or expression.
+        file: the file.
+        device: where it shall run.
+        expected: the network's class.
+
+    Raises:
+        NotComputed: if the file is not named, or is something else.
+    """
+    if file is None:
+        raise NotComputed(
+            f"needs {metric}.weights=FILE: the standin_{kind}.safetensors that python train.py "
+            f"experiment=standin/{kind} writes"
+        )
+    try:
+        network, card = read_stand_in(Path(file), kind)
+    except (ValueError, OSError) as error:
+        raise NotComputed(str(error)) from error
+    assert isinstance(network, expected)
+    title = f"stand-in for {kind}, trained on {card.speakers} speakers of {card.dataset}"
+    note = (
+        f"{Path(file).name} stands in for the metric's own network (it was trained on {card.clips} clips of "
+        f"{card.speakers} speakers of {card.dataset}): compare its values only with its own"
+    )
+    return Loaded(network.to(device), Source(title, Path(file).name, sha256_of(Path(file)), official=False, note=note))
+
+
 def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = False) -> Source:
     """Says how official a file is."""
     known = WEIGHTS[name].files[0]
@@ -106,14 +140,14 @@ def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = F
     return Source(title, path.name, sha256, official, note)
 
 
-def device_of(name: str) -> torch.device:
-    """The device a configuration names.
+def device_of(name: str, local: int = 0) -> torch.device:
+    """The device a configuration names; of several GPUs the one of that number.
 
     Raises:
         EvaluationError: if it is not there.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise EvaluationError("device=cuda: PyTorch finds no GPU here; use device=cpu")
-    return torch.device(name)
+    return torch.device(name, local % torch.cuda.device_count()) if name == "cuda" else torch.device(name)

@@ -34,9 +34,9 @@ def progress_bar(console: Console, what: str, total: int) -> Iterator[Progress]:
         yield bar
 
 
-def new_console(stderr: bool) -> Console:
+def new_console(stderr: bool, quiet: bool = False) -> Console:
     """A console that is wide enough in a log file."""
-    console = Console(stderr=stderr)
+    console = Console(stderr=stderr, quiet=quiet)
     if not console.is_terminal:
         console.width = LOG_WIDTH
     return console

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,15 +15,17 @@ from evaluation.cache import FeatureStore, default_folder
 from evaluation.clips import Clip, Panel, open_pair
 from evaluation.drift import with_drift
 from evaluation.features import EFIDFeatures, FIDFeatures, FVDFeatures
-from evaluation.frechet import frechet_value
+from evaluation.frechet import frechet_value, prepare_features
 from evaluation.networks import NotComputed, device_of
 from evaluation.pairs import Missing, Pairing, pair_videos
+from evaluation.ranks import Ranks, joined
 from evaluation.report import new_console, print_results, progress_bar
 from evaluation.results import ClipValues, Results, Value, require_writable, write_results
-from evaluation.sync import SyncScorer, sync_values
+from evaluation.sync import SyncScorer, prepare_sync, sync_values
 
 MISSING_VIDEOS = 3
 METRIC_NOT_COMPUTED = 4
+ALONE = Ranks()
 Stores = tuple[FeatureStore, FeatureStore]
 Found = tuple[list[Value], list[Missing], ClipValues]
 
@@ -41,7 +42,10 @@ def evaluate_folders(config: EvaluateConfig) -> int:
     """
     output = Path(config.output)
     require_writable(output)
-    results = evaluate(config, new_console(stderr=True))
+    with joined() as ranks:
+        results = evaluate(config, new_console(stderr=True, quiet=not ranks.first), ranks)
+        if not ranks.first:
+            return 0
     write_results(output, results)
     console = new_console(stderr=False)
     print_results(console, results)
@@ -59,21 +63,26 @@ def _unbelievable(results: Results) -> bool:
     return any(isinstance(check, dict) and not check["passed"] for check in checks)
 
 
-def evaluate(config: EvaluateConfig, console: Console) -> Results:
-    """All metrics of all pairs.
+def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> Results:
+    """All metrics of all pairs; of several processes only the first returns values.
 
     Raises:
         EvaluationError: when no video pairs, or the cache cannot be written.
     """
-    device = device_of(config.device)
+    device = device_of(config.device, ranks.local)
     pairing = pair_videos(Path(config.generated), Path(config.reference))
-    with tempfile.TemporaryDirectory(prefix="emotivetalk-features-") as own:
-        stores = FeatureStore(Path(config.cache) if config.cache else default_folder()), FeatureStore(Path(own))
-        clips, missing = _open_all(config, pairing, stores[0], console)
-        values: list[Value] = []
-        not_computed: dict[str, str] = {}
-        per_clip: dict[str, ClipValues] = {}
-        for name in dict.fromkeys(config.metrics):
+    values: list[Value] = []
+    not_computed: dict[str, str] = {}
+    per_clip: dict[str, ClipValues] = {}
+    with ranks.shared_folder(Path(config.output).absolute().parent) as own:
+        stores = FeatureStore(Path(config.cache) if config.cache else default_folder()), FeatureStore(own)
+        clips, missing = _open_all(config, pairing, stores[0], console, ranks)
+        names = list(dict.fromkeys(config.metrics))
+        if ranks.size > 1:
+            for name in names:
+                _prepare(name, config, clips, stores, device, console, ranks)
+            ranks.wait()
+        for name in names if ranks.first else ():
             try:
                 found, lost, rows = _compute(name, config, clips, pairing.expected, stores, device, console)
             except NotComputed as error:
@@ -92,25 +101,45 @@ def evaluate(config: EvaluateConfig, console: Console) -> Results:
         tuple(missing),
         pairing.expected,
         asdict(config),
-        _environment(device),
+        _environment(device, ranks),
     )
 
 
 def _open_all(
-    config: EvaluateConfig, pairing: Pairing, store: FeatureStore, console: Console
+    config: EvaluateConfig, pairing: Pairing, store: FeatureStore, console: Console, ranks: Ranks
 ) -> tuple[list[Clip], list[Missing]]:
     panel: Panel | None = tuple(config.crop) if config.crop else None  # type: ignore[assignment]
-    clips: list[Clip] = []
-    missing = list(pairing.missing)
-    with progress_bar(console, "looking at the videos", len(pairing.pairs)) as bar:
-        for pair in pairing.pairs:
-            opened = open_pair(pair, store, config.fps, panel, config.offset, config.max_gap)
-            if isinstance(opened, Clip):
-                clips.append(opened)
-            else:
-                missing.append(opened)
+    opened: list[Clip | Missing] = []
+    pairs = ranks.mine(pairing.pairs)
+    with progress_bar(console, "looking at the videos", len(pairs)) as bar:
+        for pair in pairs:
+            opened.append(open_pair(pair, store, config.fps, panel, config.offset, config.max_gap))
             bar.advance(bar.task_ids[0])
-    return clips, missing
+    everything = ranks.together(opened)
+    clips = [one for one in everything if isinstance(one, Clip)]
+    return clips, [*pairing.missing, *(one for one in everything if isinstance(one, Missing))]
+
+
+def _prepare(
+    name: str,
+    config: EvaluateConfig,
+    clips: Sequence[Clip],
+    stores: Stores,
+    device: torch.device,
+    console: Console,
+    ranks: Ranks,
+) -> None:
+    """This process's share of a metric's features into the stores; what fails, fails again where it is reported."""
+    own = ranks.mine(clips)
+    with progress_bar(console, f"{name}, share of {ranks.size}", _frames(own)) as bar:
+        advance: Callable[[int], object] = lambda n: bar.advance(bar.task_ids[0], n)  # noqa: E731
+        try:
+            if name == "sync":
+                prepare_sync(SyncScorer(config.sync, device), own, stores, advance)
+            else:
+                prepare_features(_EXTRACTORS[name](config, device), clips, own, stores, advance)
+        except NotComputed:
+            return
 
 
 def _compute(
@@ -166,6 +195,11 @@ def _clip_record(clip: Clip, per_clip: dict[str, ClipValues]) -> dict[str, objec
     }
 
 
-def _environment(device: torch.device) -> dict[str, str]:
+def _environment(device: torch.device, ranks: Ranks) -> dict[str, str]:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
-    return {"python": platform.python_version(), "torch": torch.__version__, "device": f"{device.type}: {name}"}
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": f"{device.type}: {name}",
+        "processes": str(ranks.size),
+    }

@@ -8,25 +8,23 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from configs.schema import SyncConfig
-from encoders.landmarks.following import box_of
-from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.clips import Clip, Side, cut_panel
+from evaluation.faces import faces_for
 from evaluation.features import Unusable
-from evaluation.landmarks import located
-from evaluation.networks import NotComputed, Source, describe, load
+from evaluation.landmarks import SidecarLandmarks
+from evaluation.networks import NotComputed, load, load_stand_in
 from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Interval, Value
 from media import FrameReader, MediaError, VideoWriter, read_sound
-from metrics.functional.face_detection import detect_faces
 from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
-from metrics.networks.s3fd import S3FDNet
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
 from metrics.sync import SyncConfidenceDistance
 from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip, reference_tracks, tracks_in_memory
@@ -34,6 +32,7 @@ from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip,
 SHIFT = 3  # frames by which the self-check moves the sound
 CONFIRMED = 0.9  # share of the reference videos in which that must be found
 Z = 1.96  # of a 95 % interval
+FACTORS = ".factors.npz"  # true factors lie beside the video of a synthetic speaker, and of no real one
 
 
 class SyncScorer:
@@ -50,10 +49,14 @@ class SyncScorer:
 
     def __init__(self, config: SyncConfig, device: torch.device) -> None:
         self.config = config
-        syncnet = load("syncnet", config.weights, "SyncNet", SyncNet, device)
+        syncnet = (
+            load_stand_in("sync", "sync", config.weights, device, SyncNet)
+            if config.network == "standin"
+            else load("syncnet", config.weights, "SyncNet", SyncNet, device)
+        )
         self.network = syncnet.network
-        self.detector, detector = _detector(config, device)
-        self.sources = (syncnet.source, detector)
+        self.faces, detector = faces_for(config, device)
+        self.sources = (syncnet.source, *detector)
         self.official = all(source.official for source in self.sources) and config.mode == "reference"
         self.ffmpeg = _ffmpeg(config) if config.mode == "reference" else None
         self.protocol: dict[str, object] = {
@@ -69,6 +72,8 @@ class SyncScorer:
 
     def title(self, name: str) -> str:
         """What a value may be called."""
+        if self.config.network == "standin":
+            return f"{name} stand-in (small trained network)"
         if self.config.mode == "fast":
             return f"{name} fast (not comparable)"
         return name if self.official else f"{name} stand-in (unofficial networks)"
@@ -81,7 +86,12 @@ class SyncScorer:
             "panel": side.panel,
             "networks": [source.sha256 for source in self.sources],
             "protocol": self.protocol,
+            **(SidecarLandmarks().key(side.path) if self.config.detector == "sidecar" else {}),
         }
+
+    def fetch(self, side: Side, store: FeatureStore) -> Arrays:
+        """What ``score`` gives, from the store or made and kept there; raises as it does."""
+        return store.fetch(self.key(side), lambda: self.score(side))
 
     def score(self, side: Side) -> Arrays:
         """Sync-C, Sync-D, offset, windows, and the offset found when the sound is moved; windows is 0 without a track.
@@ -101,7 +111,7 @@ class SyncScorer:
             lip = self.network.lip(longest.frames[: windows + WINDOW_FRAMES - 1])
             moved = shifted_scores(lip, longest.samples, self.network, SHIFT)
             return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
-        except (RuntimeError, ValueError) as error:
+        except (RuntimeError, ValueError) as error:  # a landmark file's error among them
             if isinstance(error, MediaError):
                 raise
             raise Unusable(str(error)) from error
@@ -111,11 +121,12 @@ class SyncScorer:
         if self.ffmpeg is None:
             frames = [cut_panel(frame, side.panel) for frame in FrameReader(side.path, fps=FPS)]
             sound = (read_sound(side.path, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
-            return tracks_in_memory(frames, sound, [self.detector(frame) for frame in frames], *limits)
+            return tracks_in_memory(frames, sound, self.faces(frames, side.path), *limits)
         with tempfile.TemporaryDirectory(prefix="emotivetalk-sync-") as folder:
             work = Path(folder)
             video = _panel_alone(side, work / "panel.mp4") if side.panel else side.path.absolute()
-            return reference_tracks(video, work / "steps", self.detector, self.ffmpeg, *limits)
+            alone: Detector = lambda frame: self.faces([frame], side.path)[0]  # noqa: E731
+            return reference_tracks(video, work / "steps", alone, self.ffmpeg, *limits)
 
 
 def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shift: int) -> SyncScores:
@@ -133,6 +144,20 @@ def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shi
     samples = samples[shift * SAMPLE_RATE // FPS :]
     windows = sync_windows(len(lip) + WINDOW_FRAMES, len(samples))
     return sync_scores(sync_distances(lip[:windows], network.audio(audio_windows(samples, windows))))
+
+
+def prepare_sync(
+    scorer: SyncScorer,
+    clips: Sequence[Clip],
+    stores: tuple[FeatureStore, FeatureStore],
+    progress: Callable[[int], object],
+) -> None:
+    """Puts the scores of some clips into the stores, where ``sync_values`` will find them."""
+    for clip in clips:
+        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+            with suppress(Unusable, MediaError):
+                scorer.fetch(side, store)
+            progress(side.frames)
 
 
 def sync_values(
@@ -161,7 +186,7 @@ def sync_values(
     for clip in clips:
         for side, store in zip((clip.reference, clip.generated), stores, strict=True):
             try:
-                found = store.fetch(scorer.key(side), lambda side=side: scorer.score(side))  # type: ignore[misc]
+                found = scorer.fetch(side, store)
                 if not int(found["windows"]):
                     raise Unusable(_no_track(scorer.config))
                 scores[side.name][clip.name] = found
@@ -180,6 +205,15 @@ def sync_values(
             f"self-check failed: sound moved by {SHIFT} frames was found in {check['found']} of {check['videos']} "
             "reference videos; these Sync values are uninformative"
         )
+    extra: dict[str, object] = {"self_check": check}
+    if scorer.config.network == "standin":
+        real_videos = sum(not clip.reference.path.with_suffix(FACTORS).exists() for clip in clips)
+        extra["informative"] = not real_videos and bool(check["passed"])
+        if real_videos:
+            notes.append(
+                f"uninformative: {real_videos} of {len(clips)} reference videos are not synthetic speakers (no "
+                f"X{FACTORS} beside them), and the stand-in for SyncNet has seen no others"
+            )
     values = []
     for name, field, better in (("sync_c", "confidence", "higher"), ("sync_d", "distance", "lower")):
         mean = _mean(scorer, generated)[name]
@@ -187,7 +221,8 @@ def sync_values(
         values.append(
             Value(
                 name=name,
-                title=scorer.title("Sync-C" if name == "sync_c" else "Sync-D"),
+                title=scorer.title("Sync-C" if name == "sync_c" else "Sync-D")
+                + ("" if extra.get("informative", True) else ", uninformative"),
                 value=mean,
                 better=better,
                 official=scorer.official,
@@ -199,27 +234,13 @@ def sync_values(
                 unit="windows of five frames",
                 interval=_interval([float(row[field]) for row in generated.values()], mean, bootstrap),
                 warnings=tuple(notes),
-                extra={"ground_truth": truth, "self_check": check},
+                extra={"ground_truth": truth, **extra},
             )
         )
     per_clip: ClipValues = {
         clip.name: {side: _row(rows[clip.name]) for side, rows in scores.items() if clip.name in rows} for clip in clips
     }
     return values, missing, {name: rows for name, rows in per_clip.items() if rows}
-
-
-def _detector(config: SyncConfig, device: torch.device) -> tuple[Detector, Source]:
-    if config.detector == "s3fd":
-        s3fd = load("s3fd", config.detector_weights, "S3FD", S3FDNet, device)
-        return (lambda frame: detect_faces(frame, s3fd.network)), s3fd.source
-    path = located("face_landmarker")
-    mediapipe = MediaPipeDetector()
-
-    def boxes(frame: np.ndarray) -> np.ndarray:
-        found = [box_of(face) for face in mediapipe.detect(frame)]
-        return np.array(found, np.float64).reshape(-1, 4)
-
-    return boxes, describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False, stand_in=True)
 
 
 def _ffmpeg(config: SyncConfig) -> FFmpeg:
@@ -247,7 +268,7 @@ def _arrays(scores: SyncScores, shifted: int) -> Arrays:
 
 
 def _mean(scorer: SyncScorer, rows: dict[str, Arrays]) -> dict[str, float]:
-    metric = SyncConfidenceDistance(scorer.network)
+    metric = SyncConfidenceDistance(scorer.network, sync_on_compute=False)  # one process has all the scores
     for row in rows.values():
         metric.add(SyncScores(float(row["confidence"]), float(row["distance"]), 0, 1, np.zeros(0)))
     with warnings.catch_warnings():

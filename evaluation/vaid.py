@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from configs.schema import DataConfig
 from datamodules.modules import ShardDataModule
 from datamodules.order import seed_of
+from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.losses import info_nce
-from lightning_modules.vaid.module import load_vaid
 from lightning_modules.vaid.vaid import VAID
 
 
@@ -225,14 +225,17 @@ def _another(clip: HeardClip, clips: Sequence[HeardClip]) -> HeardClip:
 
 
 def report(checkpoint: str, shards: str) -> dict[str, object]:
-    """All numbers of one checkpoint on the test people of some shards."""
+    """All numbers of one checkpoint on the test people of some shards; of its training clips alone where none are."""
     data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0))
     data.setup()
     vaid = load_vaid(checkpoint, data.index.encoders)
     known, unseen = hear(vaid, data, "train"), hear(vaid, data, "test")
+    train = {"lip_train": asdict(lip_scores(known)), "lip_train_worst": min(lip_scores([clip]).near1 for clip in known)}
+    if not unseen:
+        return train
     return {
         "lip": asdict(lip_scores(unseen)),
-        "lip_train": asdict(lip_scores(known)),
+        **train,
         "expression": asdict(expression_scores(vaid, unseen, known)),
         "emotion_probe_l_a": emotion_probe(known, unseen),
         "emotion_probe_l_v": emotion_probe(known, unseen, "l_v"),

@@ -12,28 +12,53 @@ from encoders.protocols import Identity
 
 CARD = "emotivetalk"  # key of the checkpoint under which its stage, sizes and encoders stand
 
+# Up to ZeRO stage 2 the first rank writes all weights; only the optimizer's state is in parts.
+DEEPSPEED_WEIGHTS = "checkpoint/mp_rank_00_model_states.pt"
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used; the message names the file, what was found, and what to do."""
+
+
+def checkpoint_file(run: str | Path) -> Path:
+    """The checkpoint of a run directory, its last; a file is taken as it is.
+
+    Raises:
+        CheckpointError: when there is no such file or directory, or no checkpoint in it.
+    """
+    path = Path(run)
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise CheckpointError(f"{path}: no such run or checkpoint; train.py writes run directories under outputs/")
+    last = path / "checkpoints" / "last.ckpt"
+    if not last.exists():
+        raise CheckpointError(f"{path}: has no checkpoints/last.ckpt; expected a run directory of train.py or a .ckpt")
+    return last
 
 
 def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
     """Reads a checkpoint of one stage onto the CPU.
 
     Args:
-        path: the file.
+        path: the file, or the folder that DeepSpeed writes in its place.
         stage: the stage that must have written it, e.g. ``vaid``.
 
     Raises:
         CheckpointError: when it is missing, damaged, or of another stage.
     """
+    folder = Path(path).is_dir()
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(
+            Path(path, DEEPSPEED_WEIGHTS) if folder else path, map_location="cpu", weights_only=True
+        )
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory") from None
     except Exception as error:  # torch raises whatever the damaged bytes lead it to
         raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
     check_stage(checkpoint, stage, path)
+    if folder:
+        checkpoint["state_dict"] = checkpoint.pop("module")
     return checkpoint
 
 

@@ -21,7 +21,7 @@ _THREADS = 1  # x264 gives other bytes for another number of threads; more write
 # x264's macroblock tree reads memory it did not fill: of a thousand equal clips some came out with other bytes.
 _REPEATABLE = "mbtree=0"
 _AUDIO_BITS = 64_000  # per second
-_AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
 
 class VideoWriter:
@@ -163,8 +163,8 @@ def _check_settings(size: tuple[int, int], fps: float, sound: np.ndarray | None,
         raise ValueError(f"expected sound of shape (S,) float32, found {sound.shape} {sound.dtype}")
     if not np.isfinite(sound).all():
         raise ValueError("the sound holds values that are not numbers")
-    if sound_rate not in _AAC_RATES:
-        raise ValueError(f"AAC cannot store {sound_rate} samples per second; resample to one of {_AAC_RATES}")
+    if sound_rate not in AAC_RATES:
+        raise ValueError(f"AAC cannot store {sound_rate} samples per second; resample to one of {AAC_RATES}")
 
 
 class _Muxer:

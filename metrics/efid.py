@@ -12,7 +12,8 @@ from torch import Tensor
 from metrics.frechet import FrechetMetric
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
 from metrics.networks.deep3d import Deep3DFace
-from metrics.networks.three_ddfa import INPUT_SIZE, ThreeDDFA
+from metrics.networks.standin import StandInExpression
+from metrics.networks.three_ddfa import ThreeDDFA
 
 
 class ExpressionFID(FrechetMetric):
@@ -25,7 +26,7 @@ class ExpressionFID(FrechetMetric):
     named so, comparable with nothing but itself.
 
     Args:
-        network: ``Deep3DFace``, or the stand-in ``ThreeDDFA``.
+        network: ``Deep3DFace``, or a stand-in: ``ThreeDDFA`` or ``StandInExpression``.
 
     Attributes:
         official: whether the value may be called E-FID.
@@ -38,11 +39,12 @@ class ExpressionFID(FrechetMetric):
 
     seen: Tensor
 
-    def __init__(self, network: Deep3DFace | ThreeDDFA, **kwargs: Any) -> None:
+    def __init__(self, network: Deep3DFace | ThreeDDFA | StandInExpression, **kwargs: Any) -> None:
         super().__init__(network.dimensions, convention="pytorch-fid", **kwargs)
         self.network = network
         self.official = isinstance(network, Deep3DFace)
-        self.name = "E-FID" if self.official else "E-FID stand-in (3DDFA_V2, 10 coefficients)"
+        kind = "3DDFA_V2" if isinstance(network, ThreeDDFA) else "small trained network"
+        self.name = "E-FID" if self.official else f"E-FID stand-in ({kind}, {network.dimensions} coefficients)"
         self.add_state("seen", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, frames: Sequence[np.ndarray], landmarks: Sequence[np.ndarray | None], real: bool) -> None:  # type: ignore[override]
@@ -70,5 +72,5 @@ class ExpressionFID(FrechetMetric):
         if isinstance(self.network, Deep3DFace):
             return align_face(frame, points).image
         if len(points) < 68:
-            raise ValueError(f"the 3DDFA_V2 stand-in needs landmarks that span the face, got {len(points)} points")
-        return ddfa_crop(frame, ddfa_roi(points), INPUT_SIZE)
+            raise ValueError(f"{self.name} needs landmarks that span the face, got {len(points)} points")
+        return ddfa_crop(frame, ddfa_roi(points), self.network.input_size)

@@ -9,7 +9,8 @@ from torch import Tensor
 from metrics.frechet import FrechetMetric
 from metrics.functional.fvd import FVDProtocol, preprocess, protocol_named
 from metrics.networks.checkpoints import Weights
-from metrics.networks.i3d import CLASSES, I3D
+from metrics.networks.i3d import I3D
+from metrics.networks.standin import StandInVideo
 
 
 class FrechetVideoDistance(FrechetMetric):
@@ -22,7 +23,7 @@ class FrechetVideoDistance(FrechetMetric):
     Unterthiner et al. 2018; Skorokhodov et al., CVPR 2022 (StyleGAN-V).
 
     Args:
-        weights: ``i3d_torchscript.pt`` or ``i3d_pretrained_400.pt``, or tensors by name.
+        weights: ``i3d_torchscript.pt`` or ``i3d_pretrained_400.pt``, or tensors by name; or the stand-in itself.
         protocol: a name in ``metrics.functional.fvd.PROTOCOLS``, or a protocol of one's own.
 
     Example:
@@ -31,13 +32,16 @@ class FrechetVideoDistance(FrechetMetric):
         >>> metric.compute()  # doctest: +SKIP
     """
 
-    name = "FVD"
-
-    def __init__(self, weights: Weights, protocol: str | FVDProtocol = "stylegan-v", **kwargs: Any) -> None:
+    def __init__(
+        self, weights: Weights | StandInVideo, protocol: str | FVDProtocol = "stylegan-v", **kwargs: Any
+    ) -> None:
         chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
-        super().__init__(CLASSES, convention=chosen.convention, **kwargs)
+        stand_in = isinstance(weights, StandInVideo)
+        network = weights if isinstance(weights, StandInVideo) else I3D(weights, eps=chosen.eps)
+        super().__init__(network.dimensions, convention=chosen.convention, **kwargs)
         self.protocol = chosen
-        self.network = I3D(weights, eps=self.protocol.eps)
+        self.network = network
+        self.name = "FVD stand-in (small trained network)" if stand_in else "FVD"
 
     def update(self, clips: Tensor, real: bool) -> None:
         """Adds (B, T, 3, H, W) RGB clips, uint8 or float in [0, 1]."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from metrics.functional.sync import SyncScores
-from metrics.networks.syncnet import SyncNet
+from metrics.networks.syncnet import DIMENSIONS, SyncNet
 from metrics.sync_pipeline import TrackClip, score_clip
 
 
@@ -36,7 +36,6 @@ class SyncConfidenceDistance(Metric):
     higher_is_better = None  # one of its two values is, the other is not
     is_differentiable = False
     full_state_update = False
-    name = "Sync-C/Sync-D"
 
     confidence: Tensor
     distance: Tensor
@@ -46,6 +45,7 @@ class SyncConfidenceDistance(Metric):
     def __init__(self, network: SyncNet, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.network = network
+        self.name = f"Sync-C/Sync-D{'' if network.dimensions == DIMENSIONS else ' stand-in (small trained network)'}"
         self.modes: set[str] = set()
         for name in ("confidence", "distance"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")

@@ -19,7 +19,7 @@ from configs.schema import FaceConfig
 from encoders.protocols import FPS, FaceTrack, LandmarkDetector, MotionEncoder
 from media import FrameReader
 from preparation.clips import Rejected
-from preparation.faces import crop_frames, find_face, follow_face, square_crop
+from preparation.faces import crop_frames, locate_face
 
 MAX_SECONDS = 60.0  # a motion encoder sees the crops of a whole clip at once
 
@@ -84,33 +84,40 @@ class ExpressionReader:
     def _measure(self, frames: Iterable[np.ndarray], path: Path) -> tuple[Tensor, tuple[str, ...]]:
         """Goes through the frames twice, so that they never stand in memory at their full size."""
         try:
-            tracking = find_face(self.detector, frames, path)
-            track = follow_face(tracking, self.detector.scheme, self.face, self.frame_size)
-            left, top, side = square_crop(track, tracking.size, self.face.scale)
+            track, (left, top, side), several = locate_face(self.detector, frames, path, self.face, self.frame_size)
         except Rejected as rejected:
             raise ExpressionError(f"{path}: {rejected.detail}") from rejected
         crops = np.stack(list(crop_frames(frames, (left, top, side), self.frame_size)))
         _, expression = self.motion(crops, track.cropped(left, top, self.frame_size / side))
         if not expression.isfinite().all():
             raise ExpressionError(f"{path}: its expression latent holds NaN or infinite values; is the face visible?")
-        return expression, _notes(path, track, tracking.several)
+        return expression, _notes(path, track, several)
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a picture, upright.
+    """(H, W, 3) uint8 RGB of a picture, upright; what is transparent in it lies on white.
 
     Raises:
         ExpressionError: when the file is missing or no picture.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            return np.asarray(_in_rgb(ImageOps.exif_transpose(image)))
     except FileNotFoundError:
         raise ExpressionError(f"{path}: no such file; check the path") from None
     except UnidentifiedImageError:
         raise ExpressionError(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise ExpressionError(f"{path}: cannot be read as a picture ({error}); fetch or copy it again") from error
+
+
+def _in_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def _notes(path: Path, track: FaceTrack, several: float) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.protocols import Face, FaceTrack, LandmarkDetector, LandmarkScheme, Tracking
 from preparation.clips import Reason, Rejected
 
-# Frames in which the face may lie outside the picture: a blurred or misjudged frame is not a face that left.
+# Frames of a video in which the face may lie outside: a blurred or misjudged frame is not a face that left.
 TOLERATED = 3
 
 
@@ -79,6 +79,29 @@ def follow_face(tracking: Tracking, scheme: LandmarkScheme, config: FaceConfig, 
     return track
 
 
+def locate_face(
+    detector: LandmarkDetector, frames: Iterable[np.ndarray], path: Path, config: FaceConfig, frame_size: int
+) -> tuple[FaceTrack, tuple[int, int, int], float]:
+    """The face of a picture or video and the crop that shards would hold of it.
+
+    Args:
+        detector: any.
+        frames: (H, W, 3) uint8 RGB at 25 fps, read once; a picture is a single one.
+        path: the file they come from.
+        config: the limits.
+        frame_size: side of the crop that will be made, pixels.
+
+    Returns:
+        The track in pixels of the picture; left, top and side of the crop; and the share of frames with several faces.
+
+    Raises:
+        Rejected: as ``find_face``, ``follow_face`` and ``square_crop`` do.
+    """
+    tracking = find_face(detector, frames, path)
+    track = follow_face(tracking, detector.scheme, config, frame_size)
+    return track, square_crop(track, tracking.size, config.scale), tracking.several
+
+
 def longest_run(flags: np.ndarray) -> int:
     """Length of the longest run of True in (F,) bool."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
@@ -114,7 +137,7 @@ def _require_inside(extents: np.ndarray, size: tuple[int, int], max_outside: flo
     area = (extents[:, 2:] - extents[:, :2]).prod(1)
     outside = 1 - (inside[:, 2:] - inside[:, :2]).prod(1) / np.maximum(area, 1e-9)
     beyond = outside > max_outside
-    if beyond.sum() > TOLERATED:
+    if beyond.sum() > min(TOLERATED, len(beyond) - 1):  # a picture is what it is
         raise Rejected(
             Reason.FACE_LEAVES_FRAME,
             f"in {int(beyond.sum())} of {len(beyond)} frames more than {max_outside:.0%} of the face lies outside the "

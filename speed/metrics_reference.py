@@ -162,7 +162,7 @@ def report(what: str, reference: Callable[[], object], ours: Callable[[], object
             results[side] = run()
             seconds[side].append(time.process_time() - started)
     best = [min(times) for times in seconds]
-    one, two = (torch.as_tensor(result).double() for result in results)
+    one, two = (torch.as_tensor(result, dtype=torch.float64) for result in results)
     apart = float((one - two).abs().max() / one.abs().max())
     print(f"{what:46} {best[0]:9.4f} s  {best[1]:9.4f} s  {best[0] / best[1]:8.1f}x   apart {apart:.1e}")
 

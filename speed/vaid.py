@@ -1,9 +1,10 @@
 """Where V-AID's time goes at the paper's size: parameters, FLOPs and seconds of each part, of a step and of sampling.
 
-    python speed/vaid.py                    clips=1 frames=120 on the GPU if there is one, else on the CPU
-    python speed/vaid.py clips=16 repeat=20
+    python -m speed.vaid                    clips=1 frames=120 on the GPU if there is one, else on one core of the CPU
+    python -m speed.vaid clips=16 repeat=20
 
-Shares are of one run; on a GPU a training step runs under bf16 autocast and MFU is against PEAK below.
+Shares are of one run. On a GPU a training step runs under bf16 autocast and MFU is against PEAK below. On the CPU one
+thread is used and its processor time counted, so that what else runs on the machine is not measured.
 """
 
 from __future__ import annotations
@@ -53,15 +54,17 @@ def random_batch(clips: int, frames: int, device: torch.device) -> ClipBatch:
 
 def measure(work: Callable[[], object], repeat: int, device: torch.device) -> Measured:
     """Median time over ``repeat`` runs after one that warms up and counts."""
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     with FlopCounterMode(display=False) as counter:
         work()
     seconds = []
     for _ in range(repeat):
-        start = time.perf_counter()
+        wait()
+        start = clock()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
+        wait()
+        seconds.append(clock() - start)
     return Measured(sorted(seconds)[repeat // 2], counter.get_total_flops())
 
 
@@ -69,6 +72,8 @@ def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
     """Prints the table."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
+    if device.type == "cpu":
+        torch.set_num_threads(1)
     encoders = {"audio": Identity("wav2vec2"), "motion": Identity("pdfgc")}
     module = VAIDModule(VAIDConfig(window=frames, overlap=frames // 5), PAPER, encoders).to(device)
     vaid, batch = module.vaid, random_batch(clips, frames, device)

@@ -14,16 +14,29 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
 from callbacks.checkpoints import RunCheckpoints
+from callbacks.ema import WeightAverage
 from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
-from configs.training import TrainConfig, VAIDConfig
+from callbacks.throughput import Throughput
+from configs.schema import EvaluateConfig
+from configs.training import EthdConfig, TrainConfig, VAIDConfig
 from datamodules.mixture import datamodule
 from datamodules.modules import ShardDataModule
 from datamodules.schema import ShardError
+from encoders.factory import build_as
+from encoders.weights import sha256_of
+from lightning_modules.checkpoints import checkpoint_file
 from lightning_modules.emotion.module import EmotionModule, build_emotion
+from lightning_modules.ethd.checkpoint import EthdCard
+from lightning_modules.ethd.latents import latent_scale
+from lightning_modules.ethd.module import EthdModule
+from lightning_modules.ethd.svd_weights import load_svd
+from lightning_modules.standin.module import StandInModule, build_stand_in
+from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
 
@@ -74,21 +87,83 @@ def build_vaid(config: TrainConfig, data: ShardDataModule) -> VAIDModule:
     return module
 
 
+def build_ethd_module(config: TrainConfig, data: ShardDataModule) -> EthdModule:
+    """A new ETHD for the data, driven by ``config.vaid``, on SVD's weights where they are given.
+
+    Raises:
+        CheckpointError: when the V-AID is missing, damaged, of another stage or of other encoders than the data.
+        ShardError: when the latents are too small for the U-Net's levels.
+        WrongWeights: when ``model.svd`` is not SVD's U-Net.
+    """
+    model: EthdConfig = config.model
+    index, file = data.index, checkpoint_file(str(config.vaid))
+    vaid = load_vaid(file, index.encoders)
+    levels, side = len(model.unet.channels), data.dimensions.latent_size
+    if side % 2 ** (levels - 1):
+        raise ShardError(
+            f"{data.config.root}: latents of side {side} cannot be halved {levels - 1} times, as the {levels} levels "
+            "of model.unet ask; prepare the data with another frame_size, or take fewer levels"
+        )
+    scale = latent_scale(index.encoders["codec"].name, index.codec_scale, data.latent_statistics)
+    card = EthdCard(
+        model, data.dimensions, index.encoders, index.frame_size, scale, str(file.resolve()), sha256_of(file)
+    )
+    module = EthdModule(card, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
+    if model.svd and resume_path(config, run_folder(config)) is None:
+        load_svd(module.ethd.unet, Path(model.svd), rank_zero_only(print))
+    return module
+
+
 def build_emotion_module(config: TrainConfig, data: ShardDataModule) -> EmotionModule:
     """The label table of the data's training clips, and a new text mapping onto it."""
     on_gpu = config.trainer.accelerator != "cpu" and torch.cuda.is_available()
     return build_emotion(config.model, data, config.trainer.max_steps, config.seed, "cuda" if on_gpu else "cpu")
 
 
+def build_stand_in_module(config: TrainConfig, data: ShardDataModule) -> StandInModule:
+    """A stand-in for one of the metrics' networks."""
+    return build_stand_in(config.model, data, config.trainer.max_steps, config.seed)
+
+
 BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] = {
     "vaid": build_vaid,
+    "ethd": build_ethd_module,
     "emotion": build_emotion_module,
+    "standin": build_stand_in_module,
 }
 
 
 def stage_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
     """Callbacks that belong to the stage."""
-    return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name))] if config.stage == "vaid" else []
+    if config.stage == "vaid":
+        return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name))]
+    if config.stage == "ethd":
+        average = [WeightAverage(config.model.ema)] if config.model.ema else []
+        return [*average, Throughput(), *video_callbacks(config, data, folder)]
+    return []
+
+
+def video_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
+    """Samples and evaluations of validation clips, where they are asked for and there are such clips."""
+    wanted = config.videos
+    if not (data.clips["val"] and (wanted.sample_every or wanted.evaluate_every)):
+        return []
+    from callbacks.evaluation import Evaluation  # they bring the metrics along, which most runs do without
+    from callbacks.sample_videos import SampleVideos
+    from callbacks.validation_videos import VideoMaker
+
+    codec = build_as("codec", data.index.encoders["codec"])
+    callbacks: list[Callback] = []
+    if wanted.sample_every:
+        callbacks.append(
+            SampleVideos(folder, VideoMaker(codec, wanted.sample_clips, wanted.frames), wanted.sample_every)
+        )
+    if wanted.evaluate_every:
+        parts = {name: getattr(wanted, name) for name in ("metrics", "fid", "fvd", "sync", "efid")}
+        evaluation = EvaluateConfig(generated="", reference="", output="", protocol="emotivetalk", bootstrap=0, **parts)
+        maker = VideoMaker(codec, wanted.evaluate_clips, wanted.frames)
+        callbacks.append(Evaluation(folder, maker, wanted.evaluate_every, evaluation))
+    return callbacks
 
 
 def latent_names(motion_encoder: str) -> Names | None:
@@ -112,7 +187,7 @@ def run_folder(config: TrainConfig) -> Path:
     run_id = config.run_id
     if not run_id:
         settings = asdict(config)
-        for key in ("run_id", "output", "ckpt_path", "trainer", "logger"):
+        for key in ("run_id", "output", "ckpt_path", "trainer", "logger", "videos"):
             settings.pop(key)
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
         run_id = f"{config.name}-{digest}"
@@ -204,7 +279,7 @@ def describe(config: TrainConfig, module: LightningModule, data: ShardDataModule
     parts = {
         name: sum(parameter.numel() for parameter in part.parameters())
         for child, network in module.named_children()
-        for name, part in (network.named_children() if child == "vaid" else [(child, network)])
+        for name, part in (network.named_children() if child in ("vaid", "ethd") else [(child, network)])
     }
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parts.items() if count)
     return f"data        {counts} clips\nparameters  {sizes}\nrun         {folder}"

@@ -5,12 +5,16 @@ Shapes: F frames, p patch side, C = 3 p^2 channels, h x w = H / p x W / p.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from encoders.codecs.pixels import check_frames, from_signed, to_signed
 from encoders.protocols import Identity
+
+CHUNK = 16  # frames of a piece of a streamed video
 
 
 class PatchCodec:
@@ -46,3 +50,7 @@ class PatchCodec:
     def decode(self, latents: Tensor) -> Tensor:
         """(F, 3 p^2, h, w) -> (F, 3, H, W) uint8 RGB."""
         return from_signed(F.pixel_shuffle(latents.float(), self.downscale))
+
+    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
+        """Decodes as ``decode`` does, a piece at a time."""
+        return (self.decode(piece) for piece in latents.split(CHUNK))

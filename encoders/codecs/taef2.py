@@ -7,6 +7,8 @@ Shapes: F frames, C = 32 latent channels, h x w = H / 8 x W / 8.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -124,9 +126,16 @@ class TAEF2Codec:
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
         """(F, 32, h, w) -> (F, 3, 8 h, 8 w) uint8 RGB."""
+        return torch.cat(list(self.decode_stream(latents)))
+
+    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
+        """Decodes as ``decode`` does, a piece at a time."""
         pieces = latents.split(max(1, PIXELS_AT_ONCE // (64 * latents[0, 0].numel())))
-        decoded = (self.decoder(self._on_device(piece)) for piece in pieces)
-        return torch.cat([(values * 255).round().clamp(0, 255).byte().cpu() for values in decoded])
+        return (self._decode(piece) for piece in pieces)
+
+    @torch.inference_mode()
+    def _decode(self, latents: Tensor) -> Tensor:
+        return (self.decoder(self._on_device(latents)) * 255).round().clamp(0, 255).byte().cpu()
 
     def _on_device(self, x: Tensor) -> Tensor:
         return x.to(self.device, torch.float32, memory_format=torch.channels_last)

@@ -3,8 +3,9 @@
 Points are first put into a frame of the face itself: origin at the base of the nose, x along the line through the eyes
 towards the subject's left, y downwards, unit the distance between the eyes. What remains does not change when the face
 moves, turns in the picture plane or comes nearer. The lip latent holds how far the mouth is open, how wide it is and
-where the lips are; the expression latent holds brows, eyelids and the height of the mouth's corners, which speech
-hardly touches and emotion does.
+how low the lower lip hangs. How thick lips are and how long a chin is belongs to the person and cannot be heard, so
+it is left out. The expression latent holds brows, eyelids and the height of the mouth's corners, which speech hardly
+touches and emotion does.
 
 Shapes: F frames, P landmarks. Indices are those of the 68-point scheme.
 """
@@ -18,21 +19,23 @@ from torch import Tensor
 from encoders.landmarks.schemes import as_ibug68
 from encoders.protocols import FaceTrack, Identity, LandmarkScheme
 
-NOSE_BASE, CHIN = 33, 8
+NOSE_BASE = 33
 # Corners only: the middle of the lids moves with every blink.
 RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (36, 39), (42, 45)
 
 LIP_FEATURES = (
     "inner_opening_right", "inner_opening_centre", "inner_opening_left",
-    "outer_opening", "inner_width", "outer_width",
-    "upper_lip_to_nose", "lower_lip_to_chin", "lower_lip_to_nose", "chin_to_nose",
-    "upper_lip_thickness", "lower_lip_thickness",
+    "outer_opening", "inner_width", "outer_width", "lower_lip_to_nose", "aspect", "parted",
 )  # fmt: skip
 EXPRESSION_FEATURES = (
     "brow_inner_right", "brow_inner_left", "brow_middle_right", "brow_middle_left",
     "brow_outer_right", "brow_outer_left", "brow_slant_right", "brow_slant_left", "brow_gap",
     "eye_opening_right", "eye_opening_left", "mouth_corner_right", "mouth_corner_left",
 )  # fmt: skip
+
+VERSION = 2  # of the features below: shards made by another are told apart
+HALF_PARTED = 0.1  # opening, in distances between the eyes
+LEAST_WIDTH = 0.1  # a pursed mouth is three times as wide; keeps damaged landmarks finite
 
 
 def face_frame(landmarks: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
@@ -60,22 +63,25 @@ def face_frame(landmarks: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
 
 
 def lip_features(points: np.ndarray) -> np.ndarray:
-    """(F, 68, 2) in the face's frame -> (F, 12) in the order of ``LIP_FEATURES``."""
+    """(F, 68, 2) in the face's frame -> (F, 9) in the order of ``LIP_FEATURES``.
+
+    ``aspect`` is the opening over the width. ``parted`` rises from 0 for closed lips to 1 for a gaping mouth, half of
+    it at ``HALF_PARTED``: whether lips touch or just part is heard and seen better than how far an open mouth is open.
+    """
     x, y = points[..., 0], points[..., 1]
+    opening, width = y[:, 66] - y[:, 62], x[:, 64] - x[:, 60]
+    gap = np.maximum(opening, 0)
     return np.stack(
         [
             y[:, 67] - y[:, 61],
-            y[:, 66] - y[:, 62],
+            opening,
             y[:, 65] - y[:, 63],
             y[:, 57] - y[:, 51],
-            x[:, 64] - x[:, 60],
+            width,
             x[:, 54] - x[:, 48],
-            y[:, 51] - y[:, NOSE_BASE],
-            y[:, CHIN] - y[:, 57],
             y[:, 66] - y[:, NOSE_BASE],
-            y[:, CHIN] - y[:, NOSE_BASE],
-            y[:, 62] - y[:, 51],
-            y[:, 57] - y[:, 66],
+            opening / np.maximum(width, LEAST_WIDTH),
+            gap / (gap + HALF_PARTED),
         ],
         axis=-1,
     )
@@ -119,7 +125,7 @@ class LandmarkMotion:
     """
 
     def __init__(self) -> None:
-        self.identity = Identity("landmarks")
+        self.identity = Identity("landmarks", {"version": VERSION})
         self.lip_names, self.expression_names = LIP_FEATURES, EXPRESSION_FEATURES
         self.lip_width, self.expression_width = len(LIP_FEATURES), len(EXPRESSION_FEATURES)
 
@@ -127,7 +133,7 @@ class LandmarkMotion:
         """The latents of a clip; the frames themselves are not looked at.
 
         Returns:
-            lip (F, 12) and expression (F, 13), float32, in units of the distance between the eyes.
+            lip (F, 9) and expression (F, 13), float32, in units of the distance between the eyes.
         """
         points = face_frame(track.landmarks, track.scheme)
         lip, expression = lip_features(points), expression_features(points)

@@ -70,18 +70,24 @@ def alignment(track: FaceTrack) -> np.ndarray:
     return matrices
 
 
+def warp_face(frame: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """(H, W, 3) uint8 and its (2, 3) matrix -> (224, 224, 3) uint8 aligned as PC-AVS does: bilinear, black outside."""
+    inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
+    image = Image.fromarray(np.ascontiguousarray(frame)).transform(
+        (INPUT_SIZE, INPUT_SIZE), Image.Transform.AFFINE, tuple(inverse.ravel()), Image.Resampling.BILINEAR
+    )
+    return np.asarray(image)
+
+
 def aligned_faces(frames: np.ndarray, matrices: np.ndarray) -> Tensor:
     """(B, H, W, 3) uint8 frames and their (B, 2, 3) matrices -> (B, 3, 224, 224) float32 in [-1, 1].
 
-    Bilinear as in the original, black outside the frame; then the cut, enlarged back to 224.
+    Aligned, then the cut, enlarged back to 224.
     """
-    warped = []
-    for frame, matrix in zip(frames, matrices, strict=True):
-        inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
-        image = Image.fromarray(np.ascontiguousarray(frame)).transform(
-            (INPUT_SIZE, INPUT_SIZE), Image.Transform.AFFINE, tuple(inverse.ravel()), Image.Resampling.BILINEAR
-        )
-        warped.append(np.asarray(image)[: INPUT_SIZE - 2 * CUT, CUT : INPUT_SIZE - CUT])
+    warped = [
+        warp_face(frame, matrix)[: INPUT_SIZE - 2 * CUT, CUT : INPUT_SIZE - CUT]
+        for frame, matrix in zip(frames, matrices, strict=True)
+    ]
     faces = torch.from_numpy(np.stack(warped)).permute(0, 3, 1, 2).to(torch.float32)
     faces = F.interpolate(faces, size=(INPUT_SIZE, INPUT_SIZE), mode="bilinear", align_corners=False)
     return faces.round() / 127.5 - 1  # the original resizes 8-bit pictures

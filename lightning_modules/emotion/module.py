@@ -25,13 +25,11 @@ from encoders.protocols import TextEncoder
 from encoders.text.checks import TextError
 from encoders.text.ngram import words_of
 from lightning_modules.emotion.phrases import Phrase, held_out_phrases, paraphrases, training_phrases
-from lightning_modules.emotion.table import EmotionTable, learn_table
-from lightning_modules.emotion.text_mapping import TextEmotion, TextMapping, mapping_loss
+from lightning_modules.emotion.table import TABLE_FILE, EmotionTable, learn_table
+from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping, mapping_loss
 
 log = logging.getLogger(__name__)
 
-TABLE_FILE = "emotion_table.safetensors"
-TEXT_FILE = "emotion_text.safetensors"
 REPORT_FILE = "emotion_report.json"
 
 

@@ -6,22 +6,26 @@ Shapes: K cells, F frames, d_e expression width. Latents are those of the motion
 from __future__ import annotations
 
 import difflib
-import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from datamodules.modules import ShardDataModule
 from datamodules.splits.clip_names import EMOTIONS
 from encoders.checkpoints import WrongWeights
 from encoders.protocols import Identity
 from lightning_modules.emotion.lexicon import LEXICON, all_words
+from lightning_modules.tensor_files import read_file, write_file
+
+if TYPE_CHECKING:
+    from datamodules.modules import ShardDataModule  # brings Lightning, which generation does without
 
 LEVELS = (1, 2, 3)
-TABLE_VERSION = 1
+TABLE_KIND, TABLE_VERSION, TABLE_FILE = "emotion_table", 1, "emotion_table.safetensors"
+WRITTEN_BY = "train.py experiment=emotion/..."
 Cell = tuple[str, int]
 
 
@@ -106,14 +110,7 @@ class EmotionTable:
 
     def save(self, path: Path) -> None:
         """Writes one safetensors file; everything but the numbers is JSON in its header."""
-        header = {
-            "version": TABLE_VERSION,
-            "cells": self.cells,
-            "clips": self.clips,
-            "motion": asdict(self.motion),
-        }
-        tensors = {"latents": self.latents, "mean": self.mean, "std": self.std}
-        write_file(path, "emotion_table", header, tensors)
+        write_file(path, TABLE_KIND, *self.plain())
 
     @classmethod
     def load(cls, path: Path, motion: Identity | None = None) -> EmotionTable:
@@ -126,9 +123,29 @@ class EmotionTable:
         Raises:
             WrongWeights: when the file is missing, damaged, something else, or made by another motion encoder.
         """
-        header, tensors = read_file(path, "emotion_table", TABLE_VERSION)
+        table = cls.from_plain(*read_file(path, TABLE_KIND, TABLE_VERSION, WRITTEN_BY), path)
+        require_same_motion(path, table.motion, motion)
+        return table
+
+    def plain(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The table as a header of plain types, and tensors."""
+        header = {
+            "version": TABLE_VERSION,
+            "cells": self.cells,
+            "clips": self.clips,
+            "motion": asdict(self.motion),
+        }
+        return header, {"latents": self.latents, "mean": self.mean, "std": self.std}
+
+    @classmethod
+    def from_plain(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: Path) -> EmotionTable:
+        """The table from what ``plain`` gave.
+
+        Raises:
+            WrongWeights: when something is missing, naming the file.
+        """
         try:
-            table = cls(
+            return cls(
                 cells=tuple((str(emotion), int(level)) for emotion, level in header["cells"]),
                 latents=tensors["latents"],
                 clips=tuple(header["clips"]),
@@ -138,10 +155,8 @@ class EmotionTable:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise WrongWeights(
-                f"{path}: {error} is missing or malformed; train the emotion experiment again"
+                f"{where}: {error} is missing or malformed; train the emotion experiment again"
             ) from error
-        require_same_motion(path, table.motion, motion)
-        return table
 
 
 def require_same_motion(path: Path, found: Identity, wanted: Identity | None) -> None:
@@ -196,37 +211,3 @@ def learn_table(data: ShardDataModule) -> EmotionTable:
         std=std.float(),
         motion=data.index.encoders["motion"],
     )
-
-
-def write_file(path: Path, kind: str, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Writes tensors and a JSON header into one safetensors file, whole or not at all."""
-    from safetensors.torch import save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(contents, partial, metadata={kind: json.dumps(header, sort_keys=True)})
-    partial.replace(path)
-
-
-def read_file(path: Path, kind: str, version: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Reads what ``write_file`` wrote.
-
-    Raises:
-        WrongWeights: when the file is missing, damaged, of another kind, or of a newer version.
-    """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(kind, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
-    except FileNotFoundError:
-        raise WrongWeights(f"{path}: no such file; train.py experiment=emotion/... writes it") from None
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); train the experiment again") from error
-    if not isinstance(header, dict):
-        raise WrongWeights(f"{path}: is not an {kind}; it holds {', '.join(sorted(tensors)[:5])}")
-    if int(header.get("version", 0)) > version:
-        raise WrongWeights(f"{path}: version {header['version']} is newer than this program reads; update emotivetalk")
-    return header, tensors

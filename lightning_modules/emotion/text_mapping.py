@@ -8,9 +8,10 @@ Shapes: B texts, D_t text width, d_e expression width.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +22,10 @@ from encoders.protocols import Identity, TextEncoder
 from encoders.text.checks import TextError
 from encoders.text.ngram import words_of
 from lightning_modules.emotion.phrases import is_form_of, known_entries, telling_words
-from lightning_modules.emotion.table import read_file, require_same_motion, write_file
+from lightning_modules.emotion.table import WRITTEN_BY, require_same_motion
+from lightning_modules.tensor_files import read_file, write_file
 
-MAPPING_VERSION = 1
+TEXT_KIND, MAPPING_VERSION, TEXT_FILE = "emotion_text", 1, "emotion_text.safetensors"
 
 
 class TextMapping(nn.Module):
@@ -139,7 +141,7 @@ class TextEmotion:
             "motion": asdict(self.motion),
             "vocabulary": sorted(self.vocabulary),
         }
-        write_file(path, "emotion_text", header, self.mapping.state_dict())
+        write_file(path, TEXT_KIND, header, self.mapping.state_dict())
 
     @classmethod
     def load(cls, path: Path, encoder: TextEncoder, motion: Identity | None = None) -> TextEmotion:
@@ -153,7 +155,18 @@ class TextEmotion:
         Raises:
             WrongWeights: when the file is missing, damaged, something else, or made with other encoders.
         """
-        header, tensors = read_file(path, "emotion_text", MAPPING_VERSION)
+        return cls.from_plain(*read_file(path, TEXT_KIND, MAPPING_VERSION, WRITTEN_BY), path, encoder, motion)
+
+    @classmethod
+    def from_plain(
+        cls,
+        header: Mapping[str, Any],
+        tensors: Mapping[str, Tensor],
+        where: Path,
+        encoder: TextEncoder,
+        motion: Identity | None = None,
+    ) -> TextEmotion:
+        """The mapping from a file's header and tensors; ``where`` names the file in the errors of ``load``."""
         try:
             found, made_by = Identity(**header["text"]), Identity(**header["motion"])
             mapping = TextMapping(len(tensors["centre"]), len(tensors["mean"]), int(header["hidden"]))
@@ -161,12 +174,12 @@ class TextEmotion:
             vocabulary = [str(word) for word in header["vocabulary"]]
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise WrongWeights(
-                f"{path}: {error} is missing or malformed; train the emotion experiment again"
+                f"{where}: {error} is missing or malformed; train the emotion experiment again"
             ) from error
         if found != encoder.identity:
             raise WrongWeights(
-                f"{path}: was trained on the text encoder {found}, the configuration wants {encoder.identity}; set "
+                f"{where}: was trained on the text encoder {found}, the configuration wants {encoder.identity}; set "
                 f"encoders.text.name={found.name} with its options, or train the emotion experiment again"
             )
-        require_same_motion(path, made_by, motion)
+        require_same_motion(where, made_by, motion)
         return cls(mapping, encoder, vocabulary, made_by)

@@ -41,6 +41,23 @@ class Conditions:
     timeline: Tensor | None = None
     regions: dict[int, Tensor] = field(default_factory=dict)
 
+    def without(self, dropped: Tensor) -> Conditions:
+        """The same with every branch switched off for some clips.
+
+        Tokens of zeros have values of zeros: what attends to them adds the output bias alone, like an absent branch.
+
+        Args:
+            dropped: (B,) bool.
+        """
+        kept = (~dropped).float()
+
+        def some(tokens: Tensor | None) -> Tensor | None:
+            if tokens is None:
+                return None
+            return tokens * kept.repeat_interleave(len(tokens) // len(kept)).to(tokens)[:, None, None]
+
+        return Conditions(some(self.lip), some(self.driving), some(self.reference), some(self.timeline), self.regions)
+
 
 def expression_regions(boxes: Tensor, size: tuple[int, int], levels: Sequence[int]) -> dict[int, Tensor]:
     """M_face (1 - M_lip) for every level of the U-Net.

@@ -32,6 +32,7 @@ class Drive:
         e_dri: (B, F, d_e) e_a or e_v.
         e_cond: (B, d_e) emotion condition, for ``wo_dicte``.
         audio: (B, F, A, D_a) A_w, for ``no_decouple``.
+        dropped: (B,) bool, clips for which all branches are switched off; None for none.
     """
 
     boxes: Tensor
@@ -40,6 +41,7 @@ class Drive:
     e_dri: Tensor | None = None
     e_cond: Tensor | None = None
     audio: Tensor | None = None
+    dropped: Tensor | None = None
 
     def window(self, where: slice) -> Drive:
         """The drive of some of the frames."""
@@ -135,7 +137,8 @@ class Ethd(nn.Module):
                 reference = self.expression_tokens(repeated(drive.e_ref, frames).to(like))
             size = (self.frame_side, self.frame_side)
             regions = expression_regions(drive.boxes, size, self.unet.grid_sides(side))
-        return Conditions(lip_tokens, driving, reference, timeline, regions)
+        conditions = Conditions(lip_tokens, driving, reference, timeline, regions)
+        return conditions if drive.dropped is None else conditions.without(drive.dropped)
 
     def _sources(self, drive: Drive, frames: int) -> tuple[Tensor | None, Tensor | None]:
         """What the lip and the expression branch look at, each (B, F, width)."""

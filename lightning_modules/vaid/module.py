@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -20,17 +19,17 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
+from configs.training import VAIDConfig
 from datamodules.order import seed_of, step_seed
 from datamodules.schema import Dimensions
 from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
-from lightning_modules.checkpoints import CARD, check_encoders, check_stage, read_checkpoint
+from lightning_modules.checkpoints import CARD, check_encoders, check_stage
+from lightning_modules.vaid.checkpoint import STAGE
 from lightning_modules.vaid.club import GaussianConditional, club_terms
 from lightning_modules.vaid.losses import Reduction, info_nce, masked_mean, squared_error, velocity_error
 from lightning_modules.vaid.vaid import VAID
 
-STAGE = "vaid"
 ENCODER_KINDS = ("audio", "motion")  # the codec and the landmarks leave no trace in what V-AID learns
 
 
@@ -114,15 +113,19 @@ class VAIDModule(LightningModule):
         return Step(loss, {name: part.detach() for name, part in parts.items()})
 
     def _decoupling(self, l_a: Tensor, e_a: Tensor, mask: Tensor, t: Tensor, parts: dict[str, Tensor]) -> Tensor:
-        """CLUB's part of the loss; adds its numbers to ``parts``."""
+        """CLUB's part of the loss, over the pairs of all ranks; adds its numbers to ``parts``."""
         assert self.q is not None
         club = self.config.club
         weight = mask.float()
         if club.weighting == "alpha_bar":
             weight = weight * self.vaid.schedule.level(t, weight)
-        pairs = mask.flatten()
-        weight = weight.flatten()[pairs]
-        terms = club_terms(self.q, l_a.flatten(0, 1)[pairs], e_a.flatten(0, 1)[pairs], weight)
+        rows = torch.cat([l_a.float(), e_a.float(), weight[..., None], mask.float()[..., None]], dim=-1)
+        if self._trainer is not None and self.trainer.world_size > 1:
+            # Pairs cross clips, so a mean of the ranks' estimates would depend on their number.
+            rows = self.all_gather(rows, sync_grads=True).flatten(0, 1)
+        rows = rows[rows[..., -1] > 0]
+        l_a, e_a, weight = rows[:, : l_a.shape[-1]], rows[:, l_a.shape[-1] : -2], rows[:, -2]
+        terms = club_terms(self.q, l_a, e_a, weight)
         parts["club"], parts["club_nll"] = terms
         strength = club.weight * weight.mean().detach() if self.global_step >= club.warmup else 0.0
         return strength * terms.estimate + terms.likelihood_loss
@@ -144,11 +147,12 @@ class VAIDModule(LightningModule):
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """The loss of a batch, with its parts logged under ``train/``."""
         step = self.losses(batch)
-        size = len(batch["mask"])
-        self.log("train/loss", step.loss.detach(), prog_bar=True, batch_size=size)
-        for name, part in step.parts.items():
-            shown = name in ("lip_near1", "lip_mse", "expression_mse", "club")
-            self.log(f"train/{name}", part.mean(), prog_bar=shown, batch_size=size)
+        values = {"loss": step.loss.detach()} | {name: part.mean() for name, part in step.parts.items()}
+        # Of the global batch, so that a curve does not depend on the number of ranks; one collective for all.
+        means = self.trainer.strategy.reduce(torch.stack(list(values.values())), reduce_op="mean")
+        for name, mean in zip(values, means, strict=True):
+            shown = name in ("loss", "lip_near1", "lip_mse", "expression_mse", "club")
+            self.log(f"train/{name}", mean, prog_bar=shown, batch_size=len(batch["mask"]))
         return step.loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
@@ -205,34 +209,3 @@ class VAIDModule(LightningModule):
         check_stage(checkpoint, STAGE, "ckpt_path")
         found = {kind: Identity(**raw) for kind, raw in checkpoint[CARD]["encoders"].items()}
         check_encoders(found, self.encoders, "ckpt_path")
-
-
-def load_vaid(path: str | Path, encoders: Mapping[str, Identity] | None = None) -> VAID:
-    """The trained networks, frozen and in eval mode, on the CPU.
-
-    Args:
-        path: a checkpoint of stage vaid.
-        encoders: of the data it will be used with, to be held against its own; None takes any.
-
-    Raises:
-        CheckpointError: when the file is missing, damaged, of another stage, or its statistics are of other encoders.
-    """
-    checkpoint = read_checkpoint(path, STAGE)
-    card = checkpoint[CARD]
-    if encoders is not None:
-        check_encoders({kind: Identity(**raw) for kind, raw in card["encoders"].items()}, encoders, path)
-    vaid = VAID(vaid_config(card["config"]), Dimensions(**card["dimensions"]))
-    prefix = "vaid."
-    state = checkpoint["state_dict"]
-    vaid.load_state_dict({name.removeprefix(prefix): w for name, w in state.items() if name.startswith(prefix)})
-    return vaid.eval().requires_grad_(False)
-
-
-def vaid_config(raw: Mapping[str, Any]) -> VAIDConfig:
-    """The configuration from its plain form in a checkpoint."""
-    parts = {
-        "lip": LipConfig(**raw["lip"]),
-        "expression": ExpressionConfig(**raw["expression"]),
-        "club": ClubConfig(**raw["club"]),
-    }
-    return VAIDConfig(**{**raw, **parts})

@@ -14,7 +14,9 @@ import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
+import scipy.linalg
 import torch
+from scipy.linalg import lapack
 from torch import Tensor
 
 Convention = Literal["pytorch-fid", "stylegan-v", "tfgan"]
@@ -51,7 +53,7 @@ class Gaussian:
 
     Attributes:
         mean: (D,).
-        covariance: (D, D), or None where the root is known and thinner.
+        covariance: (D, D), of which the lower triangle counts, or None where the root is known and thinner.
         root: (D, R), or None where it has to be taken from the covariance.
         noise: eigenvalues of the covariance up to this are rounding of its sums, not variance.
     """
@@ -66,7 +68,7 @@ class Gaussian:
         return self.root.square().sum() if self.root is not None else self.dense().trace()
 
     def dense(self) -> Tensor:
-        """(D, D) the covariance."""
+        """(D, D) the covariance; only its lower triangle is exact."""
         if self.covariance is not None:
             return self.covariance
         assert self.root is not None
@@ -138,10 +140,10 @@ def gaussian(moments: Moments, ddof: int = 1) -> Gaussian:
         return Gaussian(mean, root=(moments.kept - mean).T / (n - ddof) ** 0.5)
     sums = _fold(moments)
     mean = sums.total / n
-    covariance = (sums.outer - n * torch.outer(mean, mean)) / (n - ddof)
+    covariance = torch.addr(sums.outer, mean, mean, alpha=-n).div_(n - ddof)
     # The two terms cancel: what is left of a variance is uncertain by rounding of the raw second moment.
     noise = 4 * _EPS * float(sums.outer.trace()) / (n - ddof)
-    return Gaussian(mean, covariance=(covariance + covariance.T) / 2, noise=noise)
+    return Gaussian(mean, covariance=covariance, noise=noise)
 
 
 def ddof_of(convention: str) -> int:
@@ -210,7 +212,7 @@ def frechet_distance_from_moments(
             raise ValueError(f"a mean {tuple(mean.shape)} does not fit a covariance {tuple(covariance.shape)}")
         if not (torch.isfinite(mean).all() and torch.isfinite(covariance).all()):
             raise ValueError("mean or covariance holds NaN or infinity")
-        covariance = covariance.tril() + covariance.tril(-1).T
+        covariance = _symmetric(covariance)
         smallest, largest = torch.linalg.eigvalsh(covariance)[[0, -1]].tolist()
         if smallest < -1e-8 * max(abs(largest), 1e-300):
             raise ValueError(f"a covariance has the negative eigenvalue {smallest:.3g}: it is not a covariance")
@@ -242,30 +244,69 @@ def _fold(moments: Moments) -> Moments:
 
 def _exact_trace(a: Gaussian, b: Gaussian) -> Tensor:
     """tr((S_1 S_2)^(1/2)): by Cholesky where both covariances are safely regular, else by the nuclear norm."""
-    if a.root is None and b.root is None:
-        fast = _cholesky_trace(a.dense(), b.dense())
-        if fast is not None:
-            return fast
-    return torch.linalg.svdvals(a.thin_root().T @ b.thin_root()).sum()
+    if a.root is None and b.root is None and (lower := _cholesky(a.dense())) is not None:
+        eigenvalues = _congruence_spectrum(lower, b.dense())
+        roots = eigenvalues.clamp(min=0).sqrt()
+        # An eigenvalue w is known to about e = eps |S_1| |S_2|, so its root to e / (2 sqrt(w)), and at worst sqrt(e).
+        error = _EPS * torch.linalg.matrix_norm(a.dense()) * torch.linalg.matrix_norm(b.dense())
+        uncertain = torch.minimum(error / (2 * roots), error.sqrt()).sum()
+        if uncertain <= 1e-11 * (a.trace() + b.trace()):
+            return roots.sum()
+        other = _cholesky(b.dense())
+        if other is not None and _stands_clear(a, lower) and _stands_clear(b, other):
+            return _nuclear_norm(lower.T @ other)
+    return _nuclear_norm(a.thin_root().T @ b.thin_root())
 
 
-def _cholesky_trace(one: Tensor, two: Tensor) -> Tensor | None:
-    """Sum of the roots of the eigenvalues of L^T S_2 L with S_1 = L L^T; None where rounding would show.
+def _cholesky(covariance: Tensor) -> Tensor | None:
+    """(D, D) lower L with S = L L^T; None where S is not positive definite.
 
-    An eigenvalue w is known to about e = eps |S_1| |S_2|, so its root to e / (2 sqrt(w)), and at worst sqrt(e).
+    On a CPU LAPACK is called on the matrix as it lies: its transpose in column order.
     """
-    lower, failed = torch.linalg.cholesky_ex(one)
-    if failed:
-        return None
-    eigenvalues = torch.linalg.eigvalsh(lower.T @ two @ lower)
-    error = _EPS * torch.linalg.matrix_norm(one) * torch.linalg.matrix_norm(two)
-    roots = eigenvalues.clamp(min=0).sqrt()
-    uncertain = torch.minimum(error / (2 * roots), error.sqrt()).sum()
-    return roots.sum() if uncertain <= 1e-11 * (one.trace() + two.trace()) else None
+    if covariance.device.type != "cpu":
+        lower, failed = torch.linalg.cholesky_ex(covariance)
+        return None if failed else lower
+    upper, failed = lapack.dpotrf(covariance.numpy().T, lower=0, clean=1)
+    return None if failed else torch.from_numpy(upper.T)
+
+
+def _congruence_spectrum(lower: Tensor, covariance: Tensor) -> Tensor:
+    """(D,) eigenvalues of L^T S L; on a CPU at a quarter of two products' cost, since the result is symmetric."""
+    if covariance.device.type != "cpu":
+        symmetric = _symmetric(covariance)
+        return torch.linalg.eigvalsh(lower.T @ symmetric @ lower)
+    product, _ = lapack.dsygst(covariance.numpy().T, lower.numpy().T, itype=2, lower=0)
+    return torch.from_numpy(
+        scipy.linalg.eigh(product, lower=False, eigvals_only=True, driver="evd", overwrite_a=True, check_finite=False)
+    )
+
+
+def _stands_clear(side: Gaussian, lower: Tensor) -> bool:
+    """Whether the smallest eigenvalue is far above rounding, so that ``thin_root`` would drop no column of the root.
+
+    1 / |S^-1|_1 bounds it from below; LAPACK estimates that norm within a small factor.
+    """
+    if lower.device.type != "cpu":
+        return False
+    norm = float(_symmetric(side.dense()).abs().sum(dim=0).max())
+    reciprocal_condition, _ = lapack.dpocon(lower.numpy().T, norm, uplo="U")
+    return float(reciprocal_condition) * norm > 10 * max(side.noise, len(lower) * _EPS * norm)
+
+
+def _nuclear_norm(matrix: Tensor) -> Tensor:
+    if matrix.device.type != "cpu":
+        return torch.linalg.svdvals(matrix).sum()
+    return torch.from_numpy(scipy.linalg.svdvals(matrix.numpy(), check_finite=False)).sum()
+
+
+def _symmetric(matrix: Tensor) -> Tensor:
+    """The matrix of a lower triangle."""
+    return matrix.tril() + matrix.tril(-1).T
 
 
 def _tfgan_trace(one: Tensor, two: Tensor) -> Tensor:
     """tensorflow_gan's tr sqrt(sqrt(S_1) S_2 sqrt(S_1)) with its rule for small singular values."""
+    one, two = _symmetric(one), _symmetric(two)
     left, values, right = torch.linalg.svd(one)
     root = left * _root_above_eps(values) @ right
     return _root_above_eps(torch.linalg.svdvals(root @ two @ root)).sum()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.folding import fold_batch_norms
 from metrics.networks.precision import full_precision
 
 FILE = "epoch_20.pth"
@@ -29,6 +30,7 @@ class Deep3DFace(nn.Module):
     """
 
     dimensions = 64
+    input_size = 224
     name = "deep3d"
 
     def __init__(self, weights: Weights) -> None:
@@ -39,6 +41,7 @@ class Deep3DFace(nn.Module):
         load_strictly(self, read_tensors(weights, FILE, part="net_recon"), FILE)
         self.provenance = provenance("Deep3DFaceRecon ResNet50", weights)
         frozen(self)
+        fold_batch_norms(self.backbone)
         self.to(memory_format=torch.channels_last)
 
     @full_precision

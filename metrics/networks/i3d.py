@@ -46,6 +46,8 @@ class I3D(nn.Module):
         ValueError: if the weights fit neither naming.
     """
 
+    dimensions = CLASSES
+
     def __init__(self, weights: Weights, eps: float = 1e-3) -> None:
         super().__init__()
         self.conv3d_1a_7x7 = _Unit(3, 64, 7, stride=2, eps=eps)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torchvision.models.inception import Inception3
 
 from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.folding import fold_batch_norms
 from metrics.networks.precision import full_precision
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"
@@ -39,6 +40,8 @@ class InceptionFeatures(nn.Module):
         ValueError: if the weights do not fit or ``dimensions`` is none of the four.
     """
 
+    input_size = INPUT_SIZE
+
     def __init__(self, weights: Weights, dimensions: int = 2048) -> None:
         super().__init__()
         if dimensions not in DIMENSIONS:
@@ -48,7 +51,8 @@ class InceptionFeatures(nn.Module):
         load_strictly(self.network, read_tensors(weights, FILE), FILE)
         self.provenance = provenance("InceptionV3 (pytorch-fid)", weights)
         frozen(self)
-        self.to(memory_format=torch.channels_last)  # same values, 1.6 times as fast on a CPU
+        fold_batch_norms(self.network)
+        self.to(memory_format=torch.channels_last)  # with the folding the same values, sooner on a CPU
 
     @full_precision
     def forward(self, images: Tensor) -> Tensor:

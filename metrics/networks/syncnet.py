@@ -1,9 +1,11 @@
 """SyncNet (Chung and Zisserman, ACCV-W 2016) as syncnet_python's model S, its names those in ``syncnet_v2.model``.
 
-Shapes: T frames, W windows of five frames, D = 1024 embedding width.
+Shapes: T frames, W windows of five frames, D = 1024 embedding width (times ``width`` in a stand-in).
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from metrics.networks.precision import full_precision
 
 FILE = "syncnet_v2.model"
 FRAME_SIZE = 224
+DIMENSIONS = 1024  # of the official network
 WINDOW_FRAMES = 5
 
 
@@ -22,44 +25,52 @@ class SyncNet(nn.Module):
     """Lip windows and MFCC windows to embeddings of one space, not normalised.
 
     Args:
-        weights: ``syncnet_v2.model``, or the tensors by name; ``num_batches_tracked`` may be missing in old files.
+        weights: ``syncnet_v2.model``, or the tensors by name; ``num_batches_tracked`` may be missing in old files. None
+            for new ones, to be trained.
+        width: share of the original's channels; below 1 the network is a stand-in.
+        stride: of the first layer on pictures; 4 instead of the original's 2 is a stand-in that pools less after it, so
+            that all later maps keep their size.
 
     Raises:
         ValueError: if the weights do not fit.
     """
 
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights | None, width: float = 1.0, stride: int = 2) -> None:
         super().__init__()
+        first, second, third, last, embedding = (round(width * size) for size in (64, 192, 384, 256, DIMENSIONS))
+        self.dimensions, self.stride = embedding, stride
         self.netcnnaud = nn.Sequential(
-            *_audio_layer(1, 64),
+            *_audio_layer(1, first),
             nn.MaxPool2d(1, 1),
-            *_audio_layer(64, 192),
+            *_audio_layer(first, second),
             nn.MaxPool2d(3, (1, 2)),
-            *_audio_layer(192, 384),
-            *_audio_layer(384, 256),
-            *_audio_layer(256, 256),
+            *_audio_layer(second, third),
+            *_audio_layer(third, last),
+            *_audio_layer(last, last),
             nn.MaxPool2d(3, 2),
-            nn.Conv2d(256, 512, (5, 4)),
-            nn.BatchNorm2d(512),
+            nn.Conv2d(last, 2 * last, (5, 4)),
+            nn.BatchNorm2d(2 * last),
             nn.ReLU(),
         )
-        self.netfcaud = _head()
-        self.netfclip = _head()
+        self.netfcaud = _head(2 * last, embedding)
+        self.netfclip = _head(2 * last, embedding)
+        thin = round(width * 96)
         self.netcnnlip = nn.Sequential(
-            *_lip_layer(3, 96, (5, 7, 7), stride=2),
-            nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
-            *_lip_layer(96, 256, (1, 5, 5), stride=2, padding=1),
+            *_lip_layer(3, thin, (5, 7, 7), stride=stride),
+            nn.MaxPool3d((1, 3, 3), (1, 4 // stride, 4 // stride)),
+            *_lip_layer(thin, last, (1, 5, 5), stride=2, padding=1),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2), padding=(0, 1, 1)),
-            *_lip_layer(256, 256, (1, 3, 3), padding=1),
-            *_lip_layer(256, 256, (1, 3, 3), padding=1),
-            *_lip_layer(256, 256, (1, 3, 3), padding=1),
+            *_lip_layer(last, last, (1, 3, 3), padding=1),
+            *_lip_layer(last, last, (1, 3, 3), padding=1),
+            *_lip_layer(last, last, (1, 3, 3), padding=1),
             nn.MaxPool3d((1, 3, 3), (1, 2, 2)),
-            *_lip_layer(256, 512, (1, 6, 6)),
+            *_lip_layer(last, 2 * last, (1, 6, 6)),
         )
-        load_strictly(self, read_tensors(weights, FILE), FILE)
-        self.provenance = provenance("SyncNet", weights)
-        frozen(self)
         self._folded: list[tuple[Tensor, Tensor]] | None = None
+        if weights is not None:
+            load_strictly(self, read_tensors(weights, FILE), FILE)
+            self.provenance = provenance("SyncNet", weights)
+            frozen(self)
 
     def forward(self, windows: Tensor) -> Tensor:
         """(W, 3, 5, 224, 224) BGR in [0, 255] -> (W, 1024), layer by layer as the original."""
@@ -99,11 +110,28 @@ class SyncNet(nn.Module):
         parts = [self.netfcaud(self.netcnnaud(part.to(device)).flatten(1)) for part in windows.split(batch)]
         return torch.cat(parts)
 
+    def embed(self, clips: Sequence[Tensor], audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings with gradients, for training.
+
+        Args:
+            clips: each (T, 3, 224, 224) float32 BGR in [0, 255], of which every five consecutive frames are a window.
+            audio: (W, 1, 13, 20) float32 MFCC windows.
+
+        Returns:
+            (sum of T - 4, D) of the lips, (W, D) of the sound.
+        """
+        first, *layers = self.netcnnlip
+        # The first kernel slides over time; all later ones see one window at a time.
+        x = torch.cat([first(clip.transpose(0, 1)[None])[0].transpose(0, 1) for clip in clips])
+        for layer in layers:
+            x = layer(x[:, :, None])[:, :, 0]
+        return self.netfclip(x.flatten(1)), self.netfcaud(self.netcnnaud(audio).flatten(1))
+
     def _lip_as_images(self, x: Tensor) -> Tensor:
         if self._folded is None or self._folded[0][0].device != x.device:
             self._folded = [self._fold(i) for i in (0, 4, 8, 11, 14, 18)]
         weights = self._folded
-        x = F.max_pool2d(F.relu(F.conv2d(x, *weights[0], stride=2)), 3, 2)
+        x = F.max_pool2d(F.relu(F.conv2d(x, *weights[0], stride=self.stride)), 3, 4 // self.stride)
         x = F.max_pool2d(F.relu(F.conv2d(x, *weights[1], stride=2, padding=1)), 3, 2, padding=1)
         for layer in weights[2:5]:
             x = F.relu(F.conv2d(x, *layer, padding=1))
@@ -132,5 +160,7 @@ def _lip_layer(
     return convolution, nn.BatchNorm3d(outputs), nn.ReLU()
 
 
-def _head() -> nn.Sequential:
-    return nn.Sequential(nn.Linear(512, 512), nn.BatchNorm1d(512), nn.ReLU(), nn.Linear(512, 1024))
+def _head(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(inputs, outputs // 2), nn.BatchNorm1d(outputs // 2), nn.ReLU(), nn.Linear(outputs // 2, outputs)
+    )

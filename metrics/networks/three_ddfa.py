@@ -46,6 +46,7 @@ class ThreeDDFA(nn.Module):
     """
 
     dimensions = 10
+    input_size = INPUT_SIZE
     name = "3ddfa"
 
     def __init__(self, weights: Weights, statistics: str | Path | None = None, width: float = 0.5) -> None:

@@ -230,3 +230,30 @@ def test_damage_in_a_loader_process_is_still_a_shard_error(config, tmp_path):
     os.truncate(tmp_path / index.shards[0].name, 3000)
     with pytest.raises(ShardError, match="has 3000 bytes"):
         next(iter(loader(config, root=str(tmp_path), workers=1)))
+
+
+def test_x_ref_may_come_from_any_clip_of_the_speaker(tmp_path):
+    make_shards(tmp_path / "shards", samples=12, frames=(30,), splits=("train", "val"))
+    fields = ["expression", "portraits"]
+    kinds = {
+        kind: FolderDataModule(
+            root=str(tmp_path / "shards"), fields=fields, window=8, batch_size=2, pad=False, workers=0, reference=kind
+        )
+        for kind in ("clip", "speaker")
+    }
+    own, any_clip = (module.train_dataloader().dataset for module in kinds.values())
+    seen = set()
+    for step in range(12):
+        for one, two in zip(own.windows(step)[0], any_clip.windows(step)[0], strict=True):
+            assert two._replace(reference=None) == one
+            assert two.reference.entry.speaker == one.clip.entry.speaker
+            seen.add((one.clip.key, two.reference.key))
+        batch = any_clip[step]
+        for row, window in enumerate(any_clip.windows(step)[0]):
+            whole = kinds["clip"].whole(window.reference, fields)
+            place = batch["reference_frame"][row]
+            assert torch.equal(batch["reference_expression"][row], whole["expression"][0, place])
+            first = kinds["clip"].whole(window.clip, fields)["first_expression"][0]
+            assert torch.equal(batch["first_expression"][row], first)
+    assert len({clip for clip, _ in seen}) == 6
+    assert any(clip != reference for clip, reference in seen)

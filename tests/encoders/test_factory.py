@@ -7,7 +7,8 @@ from importlib import import_module
 import pytest
 
 from encoders import build_audio_encoder, build_codec
-from encoders.factory import ENCODERS
+from encoders.factory import ENCODERS, EncoderError, build, build_as
+from encoders.protocols import Identity
 
 
 def test_builds_what_is_named():
@@ -25,6 +26,21 @@ def test_unknown_option_is_named():
         build_codec("patch", pach=2)
     with pytest.raises(ValueError, match=r"encoders\.audio\.options\.layers: mel has no such option"):
         build_audio_encoder("mel", layers=12)
+
+
+@pytest.mark.parametrize(("kind", "name"), [("audio", "mel"), ("codec", "patch"), ("landmarks", "sidecar")])
+def test_an_encoder_is_built_again_from_its_identity(kind, name):
+    identity = build(kind, name, "cpu", {}).identity
+    assert build_as(kind, identity).identity == identity
+
+
+def test_an_encoder_that_is_not_the_one_is_refused():
+    wanted = Identity("patch", {"patch": 2})
+    assert build_as("codec", wanted).channels == 12
+    with pytest.raises(EncoderError, match=r"encoders\.audio: .*mel.* is here, .*'bands': 40.* is needed"):
+        build_as("audio", Identity("mel", {"bands": 40}))
+    with pytest.raises(EncoderError, match=r"encoders\.codec\.name: no codec encoder is called 'vqgan'"):
+        build_as("codec", Identity("vqgan"))
 
 
 @pytest.mark.parametrize("row", [row for table in ENCODERS.values() for row in table.values()])

@@ -93,6 +93,13 @@ def test_noise_and_blur_are_seen(weights, frames):
     assert float(frechet_distance(features, network(blurred))) > 1e-3
 
 
+def test_another_emotion_is_farther_than_other_frames(oracle):
+    real, happy = (torch.from_numpy(oracle[1][f"{side}_2048"]) for side in ("real", "fake"))
+    alike, apart = frechet_distance(real[::2], real[1::2]), frechet_distance(real[::2], happy[::2])
+    assert abs(float(frechet_distance(real, real.flip(0)))) <= 1e-6
+    assert 0 < 2 * float(alike) < float(apart)
+
+
 def test_stored_statistics_stand_for_a_folder(oracle, weights, tmp_path):
     expected, features, folder = oracle
     real = features["real_64"].astype(np.float64)

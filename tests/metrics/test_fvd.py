@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from metrics.functional.frechet import frechet_distance
 from metrics.functional.fvd import PROTOCOLS, preprocess, protocol_named, sample_clips
@@ -54,6 +55,30 @@ def test_features_of_both_flavours(oracle, clips, weights, protocol, side):
     want = oracle[1][f"{side}_fake"][:2]
     # VideoGPT's oracle features come before its truncating cast, which moves single grey levels by one
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+
+
+def test_it_grows_with_noise_blur_and_another_emotion(oracle, clips, weights):
+    network, flavour = I3D(weights), protocol_named("stylegan-v")
+    real = clips["real"][:2].float() / 255
+    noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+    blurred = F.avg_pool2d(real.flatten(0, 1), 9, stride=1, padding=4, count_include_pad=False).reshape(real.shape)
+    clean = torch.from_numpy(oracle[1]["styleganv_real"][:2])
+    made = {
+        "noise 10": (real + 10 / 255 * noise).clamp(0, 1),
+        "noise 40": (real + 40 / 255 * noise).clamp(0, 1),
+        "blur": blurred,
+    }
+    found = {
+        name: float(frechet_distance(clean, network(preprocess(clip, flavour)), "stylegan-v"))
+        for name, clip in made.items()
+    }
+    equal = float(frechet_distance(clean, clean, "stylegan-v"))
+    assert abs(equal) <= 1e-6
+    assert 0.1 < found["noise 10"] < found["noise 40"]
+    assert found["blur"] > 0.1
+    # the oracle's fakes are the same people with another emotion
+    other = torch.from_numpy(oracle[1]["styleganv_fake"][:2])
+    assert float(frechet_distance(clean, other, "stylegan-v")) > 0.1
 
 
 def test_values_from_the_reference_features(oracle):

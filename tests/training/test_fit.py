@@ -1,6 +1,7 @@
 """A run from its configuration: it resumes to the bit, finds its folder again, and refuses what cannot work."""
 
 import csv
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from configs.command_line import ConfigError
 from configs.validate import validate_train
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
-from lightning_modules.vaid.module import load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers import shards as shard_helper
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, train_config
@@ -64,23 +65,6 @@ def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, p
         assert torch.equal(weight, again.module.state_dict()[name]), name
 
 
-@pytest.mark.slow
-def test_two_processes_compute_what_one_computes(shards, tmp_path):
-    """Data-parallel, through the shell, with a path Hydra's grammar would trip over, and started twice by Lightning."""
-    changes = ["trainer.max_steps=4", "model.club.weight=0", f"output={tmp_path}", f"data.root={shards}"]
-    for name, devices in (("one", "1"), ("two", "2")):
-        parallel = [f"trainer.devices='{devices}'", "trainer.strategy=ddp" if devices == "2" else "seed=0"]
-        command = [sys.executable, "train.py", TINY, *SMALLEST, *changes, *parallel, f"run_id={name}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    one, two = (
-        torch.load(tmp_path / "vaid" / name / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        for name in ("one", "two")
-    )
-    for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, atol=1e-5, rtol=1e-4, msg=name)
-
-
 def test_a_run_leaves_its_configuration_a_checkpoint_and_plots(shards, tmp_path):
     done = run(shards, tmp_path, "run_id=one", steps=4)
     assert done.folder == tmp_path / "vaid" / "one"
@@ -91,6 +75,35 @@ def test_a_run_leaves_its_configuration_a_checkpoint_and_plots(shards, tmp_path)
     assert sorted(path.name for path in (done.folder / "plots").iterdir()) == ["0000003.png", "0000004.png"]
     assert np.asarray(Image.open(done.folder / "plots" / "0000004.png")).std() > 10
     assert {"val/lip_mse", "val/expression_mse"} <= set(done.trainer.logged_metrics)
+
+
+def test_tensorboard_gets_losses_and_plots(shards, tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs pip install tensorboard"
+    )
+    done = run(shards, tmp_path, "logger=tensorboard", "run_id=tb", steps=3)
+    events = accumulator.EventAccumulator(str(done.folder / "tensorboard")).Reload()
+    losses = [event.value for event in events.Scalars("train/loss")]
+    assert len(losses) == 3
+    assert losses[-1] == pytest.approx(float(done.trainer.logged_metrics["train/loss"]))
+    picture = Image.open(io.BytesIO(events.Images("val/latents")[-1].encoded_image_string))
+    np.testing.assert_array_equal(np.asarray(picture), np.asarray(Image.open(done.folder / "plots" / "0000003.png")))
+
+
+def test_wandb_offline_keeps_losses_and_plots_under_the_runs_id(shards, tmp_path):
+    wandb = pytest.importorskip("wandb", reason="needs pip install wandb")
+    done = run(shards, tmp_path, "logger=wandb", "logger.offline=true", "run_id=wb", steps=3)
+    wandb.finish()
+    (folder,) = (done.folder / "wandb").glob("offline-run-*-wb")
+    (plot,) = folder.glob("files/media/images/val/latents*.png")
+    assert plot.read_bytes() == (done.folder / "plots" / "0000003.png").read_bytes()
+    assert b"train/loss" in (folder / "run-wb.wandb").read_bytes()
+
+
+def test_a_logger_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"logger\.name=wandb: is not installed; pip install wandb"):
+        validate_train(train_config(TINY, "data.root=a", "logger=wandb"))
 
 
 def test_fast_dev_run_writes_nothing(shards, tmp_path):
@@ -156,7 +169,7 @@ def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
         ("run_id=a/b", "run_id=a/b"),
         ("trainer.max_steps=0", r"trainer\.max_steps=0"),
         ("data.fields=[audio,lip]", r"data\.fields.*also needs expression, portraits"),
-        ("model.overlap=64", r"model\.overlap=64.*window=64"),
+        ("model.overlap=125", r"model\.overlap=125.*window=125"),
         ("model.guidance=2", r"model\.guidance=2\.0: needs model\.condition_dropout"),
         ("model.lip.head_width=7", r"model\.lip\.head_width=7"),
         ("model.expression.audio_mode=concat", r"expected one of add, cross_attn"),

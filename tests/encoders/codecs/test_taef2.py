@@ -92,3 +92,13 @@ def test_architecture_has_the_published_size():
     for network, size in ((taef2.build_encoder(), 2_704_692), (taef2.build_decoder(), 2_704_756)):
         payload = 2 * sum(p.numel() for p in network.parameters())
         assert 0 < size - payload < 32_768
+
+
+def test_a_stream_is_the_whole_in_pieces(codec):
+    latents = torch.randn(9, codec.channels, 16, 16)
+    whole = codec.decode(latents)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(taef2, "PIXELS_AT_ONCE", 4 * 128 * 128)
+        pieces = list(codec.decode_stream(latents))
+    assert [len(piece) for piece in pieces][-1] < len(latents)
+    assert (torch.cat(pieces).int() - whole.int()).abs().max() <= 1  # convolutions round by the batch

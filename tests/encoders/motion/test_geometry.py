@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from encoders.landmarks.schemes import MEDIAPIPE_TO_IBUG
-from encoders.motion.geometry import LandmarkMotion
+from encoders.motion.geometry import LIP_FEATURES, LandmarkMotion
 from encoders.protocols import FaceTrack
 
 NO_FRAMES = np.zeros((0, 8, 8, 3), np.uint8)
@@ -55,12 +55,9 @@ def test_known_distances():
         "outer_opening": 23 / 60,
         "inner_width": 40 / 60,
         "outer_width": 50 / 60,
-        "upper_lip_to_nose": 18 / 60,
-        "lower_lip_to_chin": 31 / 60,
         "lower_lip_to_nose": 33 / 60,
-        "chin_to_nose": 72 / 60,
-        "upper_lip_thickness": 5 / 60,
-        "lower_lip_thickness": 8 / 60,
+        "aspect": 10 / 40,
+        "parted": 10 / 16,  # half of it at 0.1 x 60
         "brow_inner_left": 18 / 60,
         "brow_inner_right": 18 / 60,
         "brow_middle_left": 24 / 60,
@@ -96,7 +93,28 @@ def test_speaking_moves_the_lips_and_not_the_expression():
     lip_b, expression_b, after = latents(open_mouth)
     np.testing.assert_allclose(expression_a, expression_b, atol=1e-6)
     assert after["inner_opening_centre"] - before["inner_opening_centre"] == pytest.approx(12 / 60)
-    assert after["chin_to_nose"] - before["chin_to_nose"] == pytest.approx(12 / 60)
+    assert after["lower_lip_to_nose"] - before["lower_lip_to_nose"] == pytest.approx(12 / 60)
+    assert after["aspect"] == pytest.approx(22 / 40)
+
+
+def test_a_longer_chin_and_thicker_lips_are_the_person_and_not_the_lips():
+    one, other = drawn_face(), drawn_face()
+    other[5:12] += [0, 10]
+    other[[48, 49, 50, 51, 52, 53, 54]] += [0, -2]
+    other[[55, 56, 57, 58, 59]] += [0, 2]
+    lip_a, _, named = latents(one)
+    lip_b, _, _ = latents(other)
+    different = {name for name, a, b in zip(named, lip_a[0], lip_b[0], strict=False) if abs(a - b) > 1e-6}
+    assert different == {"outer_opening"}
+
+
+def test_parted_lips_count_before_an_open_mouth_opens_further():
+    openings = (-2, 0, 6, 26, 46)
+    faces = np.stack([drawn_face() for _ in openings])
+    for face, opening in zip(faces, openings, strict=True):
+        face[[65, 66, 67], 1] = face[[63, 62, 61], 1] + opening
+    parted = latents(faces)[0][:, LIP_FEATURES.index("parted")]
+    np.testing.assert_allclose(parted, [0, 0, 0.5, 26 / 32, 46 / 52], atol=1e-6)
 
 
 def test_brows_eyes_and_mouth_corners_move_the_expression_and_not_the_lips():

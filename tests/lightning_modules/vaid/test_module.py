@@ -9,7 +9,8 @@ from datamodules.modules import FolderDataModule
 from datamodules.windows import BatchReader, Window
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, CheckpointError
-from lightning_modules.vaid.module import VAIDModule, load_vaid
+from lightning_modules.vaid.checkpoint import load_vaid
+from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
 from tests.helpers.shards import ENCODERS, TINY, make_shards
 

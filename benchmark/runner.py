@@ -1,0 +1,207 @@
+"""All clips of a list by one system: what is there stays, what is missing or failed is made, and all is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmark.cases import Case, read_cases
+from benchmark.framing import Faces
+from benchmark.inputs.collect import Tools
+from benchmark.installation import Unusable, commit_of, find_installation
+from benchmark.job import Installation, Record, Targets, files_used, make_clip
+from benchmark.system import System, load_system
+from configs.systems import RunSystemConfig
+from configs.validate import parse_part
+from encoders.factory import build_landmark_detector
+from encoders.weights import sha256_of
+from evaluation.report import new_console, progress_bar
+from evaluation.results import require_writable
+
+SCHEMA = "emotivetalk.system_clip/1"
+SOME_FAILED = 3
+
+
+def run_system(config: RunSystemConfig) -> int:
+    """Makes the clips, prints what failed and returns the exit status.
+
+    Raises:
+        SystemFileError: if the system's description is wrong.
+        CasesError: if the list of cases is.
+        EvaluationError: if the output folder cannot be written.
+    """
+    system = described(config)
+    index, parts = parse_part(config.part)
+    cases = read_cases(Path(config.cases))[index::parts]
+    output = Path(config.output)
+    require_writable(output / "records" / "probe")
+    console = new_console(stderr=True)
+    records = make_clips(system, cases, config, console)
+    done = [record for record in records if record.status == "done"]
+    for record in records:
+        if record.status != "done":
+            console.print(f"failed  {record.clip}: {record.reason}", markup=False, soft_wrap=True)
+    console.print(
+        f"{system.title}: {len(done)} of {len(cases)} clips in {output / 'videos'} (offset={system.output.offset})",
+        markup=False,
+        soft_wrap=True,
+    )
+    return 0 if len(done) == len(cases) else SOME_FAILED
+
+
+def described(config: RunSystemConfig) -> System:
+    """The system, with what the person says of a folder of videos."""
+    system = load_system(config.system)
+    if system.kind == "folder":
+        system.title = config.title or system.title
+        system.output.panel, system.output.offset = config.panel, config.offset
+    return system
+
+
+def make_clips(system: System, cases: Sequence[Case], config: RunSystemConfig, console: Console) -> list[Record]:
+    """The records of all cases, in their order; each is saved as soon as its clip is made or has failed."""
+    output = Path(config.output)
+    try:
+        place = find_installation(system, config)
+    except Unusable as error:
+        return [_unusable(system, case, str(error), output) for case in cases]
+    tools = Tools(
+        Faces(build_landmark_detector(config.landmarks)), {"ethd": os.path.abspath(config.ethd)} if config.ethd else {}
+    )
+    setting = _setting(system, place, config)
+    records: dict[str, Record] = {}
+    stop = threading.Event()
+    with (
+        progress_bar(console, system.title, len(cases)) as bar,
+        ThreadPoolExecutor(config.workers, thread_name_prefix="clip") as pool,
+    ):
+        waiting: dict[Future[Record], Case] = {
+            pool.submit(_one, system, case, place, tools, output, setting, stop): case for case in cases
+        }
+        try:
+            for future in as_completed(waiting):
+                records[waiting[future].clip] = future.result()
+                bar.advance(bar.task_ids[0])
+        except BaseException:
+            stop.set()  # ends the programs at work
+            pool.shutdown(cancel_futures=True)
+            raise
+    return [records[case.clip] for case in cases]
+
+
+def _one(
+    system: System,
+    case: Case,
+    place: Installation,
+    tools: Tools,
+    output: Path,
+    setting: str,
+    stop: threading.Event,
+) -> Record:
+    targets = targets_of(output, case)
+    fingerprint = _fingerprint(setting, system, case)
+    kept = read_record(record_path(output, case))
+    if kept is not None and kept.status == "done" and kept.fingerprint == fingerprint and _whole(kept, targets):
+        return kept
+    record = make_clip(system, case, place, tools, targets, stop)
+    record.fingerprint = fingerprint
+    _save(record, output, case, system, place)
+    return record
+
+
+def targets_of(output: Path, case: Case) -> Targets:
+    """Where a clip's files go."""
+    return Targets(
+        output / "videos" / f"{case.clip}.mp4",
+        output / "reference" / f"{case.clip}.mp4",
+        output / "logs" / f"{case.clip}.txt",
+    )
+
+
+def record_path(output: Path, case: Case) -> Path:
+    """Where a clip's record goes."""
+    return output / "records" / f"{case.clip}.json"
+
+
+def read_record(path: Path) -> Record | None:
+    """A record, or None where there is none of this version."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.get("schema") != SCHEMA:
+            return None
+        return Record(**content["record"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _unusable(system: System, case: Case, reason: str, output: Path) -> Record:
+    """The record of a clip that cannot be made; a clip made before is not taken away for it."""
+    kept = read_record(record_path(output, case))
+    if kept is not None and kept.status == "done" and _whole(kept, targets_of(output, case)):
+        return kept
+    record = Record(case.clip, system.name, reason=reason, offset=system.output.offset, framing=system.portrait.framing)
+    _save(record, output, case, system, None)
+    return record
+
+
+def _whole(record: Record, targets: Targets) -> bool:
+    """Whether the files a record speaks of are there and unchanged."""
+    for described, path in ((record.video, targets.video), (record.reference, targets.reference)):
+        if described is not None and not (path.is_file() and sha256_of(path) == described["sha256"]):
+            return False
+    return record.video is not None
+
+
+def _setting(system: System, place: Installation, config: RunSystemConfig) -> str:
+    """Everything but the case that a clip depends on."""
+    told = ("title", "licence", "weights", "environment", "defects", "symptoms", "packages", "requires")
+    kept = {name: value for name, value in asdict(system).items() if name not in told}
+    return json.dumps(
+        {
+            "schema": SCHEMA,
+            "system": kept,
+            "commit": commit_of(place.repository) if system.repository else None,
+            "device": place.device,
+            "seed": place.seed,
+            "ethd": os.path.abspath(config.ethd) if config.ethd else None,
+            "landmarks": config.landmarks,
+        },
+        sort_keys=True,
+    )
+
+
+def _fingerprint(setting: str, system: System, case: Case) -> str:
+    used = sorted(files_used(system, case).items())
+    files = {name: sha256_of(path) if path.is_file() else None for name, path in used}
+    return hashlib.sha256(json.dumps([setting, case.clip, files], sort_keys=True).encode()).hexdigest()
+
+
+def _save(record: Record, output: Path, case: Case, system: System, place: Installation | None) -> None:
+    path = record_path(output, case)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    commit = commit_of(place.repository) if place and system.repository else None
+    content = {
+        "schema": SCHEMA,
+        "record": asdict(record),
+        "system": {
+            "title": system.title,
+            "driven": system.driven,
+            "repository": system.repository,
+            "commit": commit,
+            "described_commit": system.commit,
+            "licence": system.licence,
+            "defects": system.defects,
+        },
+    }
+    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
+    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, path)

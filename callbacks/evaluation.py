@@ -1,0 +1,90 @@
+"""The paper's metrics of validation videos during training, through evaluate.py's own code."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import torch.distributed as dist
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks.validation_videos import VideoMaker, due, undisturbed, write_video
+from configs.schema import EvaluateConfig
+from evaluation.pairs import EvaluationError
+from evaluation.ranks import PATIENCE, Ranks
+from evaluation.report import new_console
+from evaluation.results import Results, write_results
+from evaluation.run import evaluate
+from lightning_modules.ethd.module import EthdModule
+
+log = logging.getLogger(__name__)
+
+
+class Evaluation(Callback):
+    """Makes the same validation clips every so many steps with the averaged weights, and logs their metrics.
+
+    ``evaluation/STEP`` in the run directory holds the videos, ``evaluation/STEP.json`` the results as evaluate.py
+    writes them. A value is logged as ``val/fid``, or ``val/fid_standin`` where a network is not the official one.
+    Processes share clips and features and wait for each other over gloo, which has no time limit of NCCL's kind.
+
+    Args:
+        folder: run directory.
+        maker: of the videos.
+        every: steps.
+        config: of the evaluation; its folders are set here.
+    """
+
+    def __init__(self, folder: str | Path, maker: VideoMaker, every: int, config: EvaluateConfig) -> None:
+        self.folder = Path(folder) / "evaluation"
+        self.maker = maker
+        self.every = every
+        self.config = config
+        self._last = 0
+        self._ranks = Ranks()
+        self._told: set[str] = set()
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Meets the other processes; a resumed run goes on counting."""
+        self._last = trainer.global_step
+        if trainer.world_size > 1:
+            group = dist.new_group(backend="gloo", timeout=PATIENCE)
+            self._ranks = Ranks(trainer.global_rank, trainer.world_size, trainer.local_rank, group)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes this process's share of the videos, then evaluates all."""
+        if not due(trainer, self._last, self.every):
+            return
+        self._last = trainer.global_step
+        assert isinstance(pl_module, EthdModule)
+        made, real = self.folder / f"{trainer.global_step:07d}", self.folder / "reference"
+        for clip in self._ranks.mine(self.maker.chosen(trainer)):
+            batch, name = self.maker.read(trainer, clip), f"{clip.key.replace('/', '_')}.mp4"
+            write_video(made / name, self.maker.make(pl_module, batch), batch)
+            if not (real / name).exists():
+                write_video(real / name, self.maker.truth(pl_module, batch), batch)
+        self._ranks.wait()
+        output = made.with_suffix(".json")
+        config = replace(self.config, generated=str(made), reference=str(real), output=str(output))
+        try:
+            with undisturbed(pl_module.device):
+                results = evaluate(config, new_console(stderr=True, quiet=True), self._ranks)
+        except EvaluationError as error:
+            self._tell(str(error))
+            return
+        if self._ranks.first:
+            write_results(output, results)
+            self._log(trainer, results)
+
+    def _log(self, trainer: Trainer, results: Results) -> None:
+        values = {f"val/{value.name}{'' if value.official else '_standin'}": value.value for value in results.values}
+        for logger in trainer.loggers:
+            logger.log_metrics(values, trainer.global_step)
+        for name, reason in results.not_computed.items():
+            self._tell(f"{name} is not computed: {reason}")
+
+    def _tell(self, text: str) -> None:
+        """Says a thing once."""
+        if self._ranks.first and text not in self._told:
+            self._told.add(text)
+            log.warning("validation videos: %s", text)

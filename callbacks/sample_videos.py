@@ -1,0 +1,90 @@
+"""Samples to look at during training: videos with sound, strips of frames, and the paper's Fig. 3.
+
+Fig. 3 drives lips and expression each alone and shows where the picture differs from the reference portrait. Shapes:
+F frames, S side of the frames.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from PIL import Image
+
+from callbacks.validation_videos import MODES, VideoMaker, due, write_video
+from lightning_modules.ethd.module import EthdModule
+
+log = logging.getLogger(__name__)
+
+COLUMNS = 8  # frames on a strip
+
+
+class SampleVideos(Callback):
+    """Writes ``samples/STEP/CLIP.mp4`` and ``.png`` into the run directory, and shows them to loggers that can.
+
+    The video shows the truth beside what was made. The strip has the truth, then for both drives, the lips alone and
+    the expression alone a row of frames, with the heat map of that row's mean difference from the reference at its end.
+    It runs in the first validation after every so many steps, with the averaged weights; each process makes its share.
+
+    Args:
+        folder: run directory.
+        maker: of the videos.
+        every: steps.
+    """
+
+    def __init__(self, folder: str | Path, maker: VideoMaker, every: int) -> None:
+        self.folder = Path(folder) / "samples"
+        self.maker = maker
+        self.every = every
+        self._last = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A resumed run goes on counting."""
+        self._last = trainer.global_step
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes this process's share of the samples."""
+        if not due(trainer, self._last, self.every):
+            return
+        self._last = trainer.global_step
+        assert isinstance(pl_module, EthdModule)
+        modes = MODES if pl_module.config.variant == "full" else MODES[:1]  # the others lack one of the drives
+        for clip in self.maker.chosen(trainer)[trainer.global_rank :: trainer.world_size]:
+            batch = self.maker.read(trainer, clip)
+            made = {mode: self.maker.make(pl_module, batch, mode) for mode in modes}
+            truth = self.maker.truth(pl_module, batch)
+            place = int(batch["reference_frame"][0])  # the earliest portrait, which a cut clip may not reach
+            reference = truth[min(place, len(truth) - 1)]
+            path = self.folder / f"{trainer.global_step:07d}" / f"{clip.key.replace('/', '_')}.mp4"
+            write_video(path, np.concatenate([truth, made["both"]], axis=2), batch)
+            picture = strip(truth, made, reference)
+            Image.fromarray(picture).save(path.with_suffix(".png"))
+            self._show(trainer, clip.key, path, picture)
+
+    def _show(self, trainer: Trainer, key: str, path: Path, picture: np.ndarray) -> None:
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image(f"samples/{key}", [str(path.with_suffix(".png"))], trainer.global_step)
+                logger.log_video(f"samples/{key}/video", [str(path)], trainer.global_step, format=["mp4"])
+            elif isinstance(logger, TensorBoardLogger):  # shows no video with sound: that stays a file
+                logger.experiment.add_image(f"samples/{key}", picture, trainer.global_step, dataformats="HWC")
+
+
+def strip(truth: np.ndarray, made: dict[str, np.ndarray], reference: np.ndarray) -> np.ndarray:
+    """(rows S, (COLUMNS + 1) S, 3) uint8: a row for the truth and for each video, its heat map at the end."""
+    places = np.linspace(0, len(truth) - 1, COLUMNS).round().astype(int)
+    rows = [np.concatenate([*video[places], heat_map(video, reference)], axis=1) for video in (truth, *made.values())]
+    return np.concatenate(rows)
+
+
+def heat_map(video: np.ndarray, reference: np.ndarray) -> np.ndarray:
+    """(S, S, 3) uint8 of the mean absolute difference of (F, S, S, 3) frames from a picture: black, red, yellow, white.
+
+    White is a quarter of the full range, so that maps of one training can be compared.
+    """
+    difference = np.abs(video.astype(np.float32) - reference).mean(axis=(0, 3)) / 64
+    channels = [np.clip(3 * difference - place, 0, 1) for place in range(3)]
+    return (255 * np.stack(channels, axis=-1)).round().astype(np.uint8)

@@ -1,0 +1,132 @@
+"""How fast a stage trains and where the time goes: step time, wait for data, peak memory, share of the device's peak.
+
+MFU is the operations the model needs, forward and backward without what checkpointing computes again, over what the
+device could have done in the same time.
+
+Shapes: B clips, F frames.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from typing import Any, cast
+
+import torch
+from lightning.fabric.utilities.throughput import get_available_flops
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from lightning_modules.ethd.checkpoint import EthdCard, build_ethd
+from lightning_modules.ethd.ethd import Drive
+from lightning_modules.ethd.module import EthdModule
+
+GIB = 2**30
+
+
+class Throughput(Callback):
+    """Logs means since it last did, every ``log_every_n_steps`` steps, under ``speed/``.
+
+    Validation and the writing of checkpoints are left out.
+    """
+
+    def __init__(self) -> None:
+        self._operations: dict[int, int] = {}  # frames -> operations of one clip's step
+        self._restart()
+
+    def _restart(self) -> None:
+        self._began = self._ended = 0.0
+        self._waited = 0.0
+        self._steps = self._done = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Ends the wait for the batch."""
+        now = time.perf_counter()
+        if self._ended:
+            self._waited += now - self._ended
+        else:
+            self._began = now
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Begins the wait for the next batch, and logs when it is time."""
+        self._steps += 1
+        peak = _peak_operations(pl_module)
+        if peak:
+            clips, frames = batch["latent"].shape[:2]
+            self._done += clips * self._operations_of(cast(EthdModule, pl_module).card, frames)
+        if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            self._ended = time.perf_counter()
+            return
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        elapsed = time.perf_counter() - self._began
+        values = {
+            "speed/step_seconds": elapsed / self._steps,
+            "speed/data_wait": self._waited / elapsed,
+            "speed/peak_memory_gib": peak_memory(pl_module.device) / GIB,
+        }
+        if peak:
+            values["speed/mfu"] = self._done / elapsed / peak
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=trainer.global_step)
+        self._restart()
+
+    def _operations_of(self, card: EthdCard, frames: int) -> int:
+        if frames not in self._operations:
+            self._operations[frames] = step_operations(card, frames)
+        return self._operations[frames]
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leaves validation out."""
+        self._restart()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Leaves the writing of a checkpoint out."""
+        self._restart()
+
+
+def step_operations(card: EthdCard, frames: int) -> int:
+    """Floating-point operations of one clip's training step, counted on tensors without data.
+
+    The backward pass of a product or convolution takes twice its forward pass; nothing is recomputed.
+
+    Args:
+        card: of the network.
+        frames: F.
+    """
+    sizes = card.dimensions
+    latents = (1, frames, sizes.latent_channels, sizes.latent_size, sizes.latent_size)
+    with FakeTensorMode(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        drive = Drive(
+            boxes=torch.zeros(1, 2, 4),
+            e_ref=torch.zeros(1, sizes.expression_width),
+            lip=torch.zeros(1, frames, sizes.lip_width),
+            e_dri=torch.zeros(1, frames, sizes.expression_width),
+            e_cond=torch.zeros(1, sizes.expression_width),
+            audio=torch.zeros(1, frames, sizes.audio_layers, sizes.audio_width),
+        )
+        network = build_ethd(card.config, sizes, card.frame_side)
+        network(torch.zeros(latents), torch.zeros(1), torch.zeros(1, *latents[2:]), drive)
+    return 3 * counter.get_total_flops()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the most that was allocated on a GPU; on a CPU the most the process ever held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held if sys.platform == "darwin" else 1024 * held
+
+
+def _peak_operations(module: LightningModule) -> int | None:
+    """Operations a second of the module's device at its precision; None where nobody knows."""
+    if module.device.type != "cuda":
+        return None
+    precision = str(module.trainer.precision)
+    dtype = torch.bfloat16 if "bf16" in precision else torch.float16 if "16" in precision else torch.float32
+    return get_available_flops(module.device, dtype)

@@ -1,0 +1,88 @@
+"""The types of ``generate.py``'s configuration, and of ``train.py task=export``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from configs.emotion import EmotionConfig
+from configs.schema import FaceConfig, literal
+
+
+@dataclass
+class DrivingEmotionConfig(EmotionConfig):
+    """Where the emotion comes from, and what happens to a driving video of another length.
+
+    Attributes:
+        extend: a driving video shorter than the speech runs back and forth (pingpong), stays at its last frame (hold)
+            or is refused (error). A longer one is cut.
+        run: run directory of the emotion experiment, for an export without label table and text mapping, or in place
+            of them.
+    """
+
+    extend: str = "pingpong"
+    run: str | None = literal(None)
+
+
+@dataclass
+class GenerateConfig:
+    """``generate.py``.
+
+    Attributes:
+        portrait: a picture of the face; with landmarks=sidecar its landmarks stand beside it, ``face.csv``.
+        speech: any file with sound.
+        output: the video, ``.mp4``, or a folder, in which it is named after what it is made from.
+        ethd: a run directory that was exported, or the export.
+        vaid: another V-AID than the one in the export: a run directory or a checkpoint.
+        emotion: whose expression is shown.
+        drive: both; lips: the expression stays the portrait's own; expression: the lips are not driven.
+        steps: of DDIM.
+        seed: of all noise.
+        window: frames of a sampling window; null for the length the network was trained with.
+        overlap: frames two windows share; null for the training configuration's, or a fifth of another window.
+        paste_back: put the face back into the whole portrait instead of writing the crop.
+        batch: a CSV file with one video a row; its columns are keys of this list, and what a row leaves out is taken
+            from here.
+        part: ``i/n``: the i-th of n parts of the batch, i from 1.
+        device: auto, cpu or cuda.
+        landmarks: mediapipe or sidecar instead of the landmarks the data was prepared with.
+        face: crop and limits, as they were in prepare.py.
+        audio_model: folder of the audio encoder, where the data was made with a user's own.
+        codec_model: the same for the codec.
+    """
+
+    portrait: str | None = literal(None)
+    speech: str | None = literal(None)
+    output: str | None = literal(None)
+    ethd: str = literal()
+    vaid: str | None = literal(None)
+    emotion: DrivingEmotionConfig = field(default_factory=DrivingEmotionConfig)
+    drive: str = "both"
+    steps: int = 25
+    seed: int = 0
+    window: int | None = None
+    overlap: int | None = None
+    paste_back: bool = False
+    batch: str | None = literal(None)
+    part: str = "1/1"
+    device: str = "auto"
+    landmarks: str | None = None
+    face: FaceConfig = field(default_factory=FaceConfig)
+    audio_model: str | None = literal(None)
+    codec_model: str | None = literal(None)
+
+
+@dataclass
+class ExportConfig:
+    """``train.py task=export``.
+
+    Attributes:
+        task: export.
+        run: a run directory of stage ethd, or a checkpoint.
+        vaid: the V-AID it was trained with, where that was moved since.
+        emotion: a run directory of the emotion experiment, whose labels and texts become part of the export.
+    """
+
+    task: str = "export"
+    run: str = literal()
+    vaid: str | None = literal(None)
+    emotion: str | None = literal(None)

@@ -1,0 +1,29 @@
+"""The type of the stand-in experiments' configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class StandInConfig:
+    """A small network of the kind a metric's official one is.
+
+    Attributes:
+        kind: sync, image, video or expression.
+        options: of the network, e.g. {width: 0.125}; see ``metrics/networks/standin.py``.
+        factors: names of the true factors that kind=expression learns.
+        min_track: kind=sync: shorter face tracks are not learnt from, frames.
+        min_face: kind=sync: faces must be larger, pixels of the shards' frames.
+        lr: of AdamW; it rises over a tenth of the steps and falls to zero along a cosine.
+        weight_decay: of AdamW.
+    """
+
+    kind: str = "sync"
+    options: dict[str, Any] = field(default_factory=dict)
+    factors: list[str] = field(default_factory=list)
+    min_track: int = 10
+    min_face: float = 16.0
+    lr: float = 2e-3
+    weight_decay: float = 0.01

@@ -1,0 +1,50 @@
+"""The type of ``python -m benchmark.run``'s configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from configs.schema import literal
+
+
+@dataclass
+class RunSystemConfig:
+    """``python -m benchmark.run``.
+
+    Attributes:
+        system: a name from ``benchmark/systems``, or the path of a .yaml of one's own.
+        cases: the .csv that lists the clips; its columns are explained in ``benchmark/cases.py``.
+        output: folder of the clips, their real counterparts, records and logs.
+        repository: working copy of the system; null for this project's own systems.
+        python: interpreter of the system's environment; null for the one that runs this.
+        ethd: the trained run of system=emotivetalk_a and emotivetalk_av.
+        videos: folder of finished videos for system=folder.
+        title: what tables call system=folder.
+        panel: for system=folder, x, y, width, height of the part of each frame that holds the result; null for all.
+        offset: for system=folder, its frame k belongs to frame k + offset of the sound, frames at 25 fps.
+        part: ``i/n``: make the i-th of n parts, i from 1.
+        workers: clips at the same time.
+        clip_timeout: a program that takes longer for one clip is stopped, seconds.
+        device: cuda or cpu, where the system's program runs.
+        seed: for systems that take one.
+        landmarks: how faces are found: mediapipe, or sidecar (a CSV beside each video and portrait).
+        scratch: folder for the jobs' private folders, with a plain name; null for the system's temporary folder.
+    """
+
+    system: str = literal()
+    cases: str = literal()
+    output: str = literal()
+    repository: str | None = literal(None)
+    python: str | None = literal(None)
+    ethd: str | None = literal(None)
+    videos: str | None = literal(None)
+    title: str | None = literal(None)
+    panel: list[int] | None = None
+    offset: int = 0
+    part: str = "1/1"
+    workers: int = 1
+    clip_timeout: float = 3600.0
+    device: str = "cuda"
+    seed: int = 0
+    landmarks: str = "mediapipe"
+    scratch: str | None = literal(None)

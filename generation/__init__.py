@@ -1,0 +1,1 @@
+"""Portrait, speech and emotion to video: one pipeline behind generate.py, the demo, callbacks and benchmark."""

@@ -1,0 +1,231 @@
+"""What to make: one video from the command line, or the rows of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from configs.command_line import ConfigError
+from configs.emotion import EmotionConfig
+from configs.generate import GenerateConfig
+from configs.validate import parse_part
+from configs.validate_generate import check_choice, check_numbers
+from lightning_modules.emotion.sources import check_emotion
+from lightning_modules.emotion.table import EmotionError
+
+OTHER_ENDINGS = (".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".wmv", ".png", ".wav")
+LONGEST_NAME = 180  # bytes; file systems take 255, and temporary names are longer
+TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One video to make.
+
+    Attributes:
+        portrait: a picture.
+        speech: any file with sound.
+        output: the ``.mp4``.
+        emotion: whose expression is shown.
+        extend: what happens to a driving video shorter than the speech: pingpong, hold or error.
+        drive: both, lips or expression.
+        steps: of DDIM.
+        seed: of all noise.
+        window: frames of a sampling window; None for the training's.
+        overlap: frames two windows share; None for the training's, or a fifth of another window.
+        paste_back: whether the face goes back into the whole portrait.
+    """
+
+    portrait: Path
+    speech: Path
+    output: Path
+    emotion: EmotionConfig = field(default_factory=EmotionConfig)
+    extend: str = "pingpong"
+    drive: str = "both"
+    steps: int = 25
+    seed: int = 0
+    window: int | None = None
+    overlap: int | None = None
+    paste_back: bool = False
+
+    def inputs(self) -> dict[str, Path]:
+        """The files it reads, by their keys."""
+        files = {"portrait": self.portrait, "speech": self.speech}
+        for key in ("image", "video"):
+            if (file := getattr(self.emotion, key)) is not None:
+                files[f"emotion.{key}"] = Path(file)
+        return files
+
+    def settings(self) -> dict[str, Any]:
+        """Everything but its files and weights that the video depends on."""
+        emotion = {name: getattr(self.emotion, name) for name in ("label", "level", "text", "strength")}
+        values = asdict(self)
+        return {
+            "emotion": {name: value for name, value in emotion.items() if value is not None},
+            **{name: values[name] for name in (*CHOSEN, "steps", "seed", "window", "overlap", "paste_back")},
+        }
+
+
+CHOSEN = ("extend", "drive")
+
+
+def cases_of(config: GenerateConfig) -> list[Case]:
+    """The videos a configuration asks for, this part's share of them.
+
+    Raises:
+        ConfigError: for a CSV file that cannot be read or understood, with its line; for settings that contradict each
+            other; for two videos of one name, or one that would replace a file it is made from.
+    """
+    base = _plain(config)
+    if config.batch is None:
+        cases = [_case(base, "")]
+    else:
+        cases = [_case({**base, **row}, f"{config.batch}, line {line}: ") for line, row in _rows(Path(config.batch))]
+        if Path(config.output or "").suffix.lower() == ".mp4":
+            raise ConfigError(f"output={config.output}: is one video; with a batch, name a folder")
+    _require_own_names(cases)
+    index, parts = parse_part(config.part)
+    return cases[index::parts]
+
+
+def _plain(config: GenerateConfig) -> dict[str, Any]:
+    """The command line's values by the keys a row may have, and the folder of the outputs."""
+    emotion = {f"emotion.{name}": getattr(config.emotion, name) for name in EMOTION_KEYS}
+    values = {name: getattr(config, name) for name in ROW_KEYS if "." not in name and name != "output"}
+    named = config.output if config.batch is None else None
+    return {**values, **emotion, "output": named, "folder": None if config.batch is None else config.output}
+
+
+def _case(values: Mapping[str, Any], where: str) -> Case:
+    """A case of checked values; ``where`` begins the message of what is wrong."""
+    try:
+        for key in ("portrait", "speech"):
+            if not values[key]:
+                raise ConfigError(f"{key} is missing")
+        check_choice("drive", values["drive"])
+        check_choice("emotion.extend", values["emotion.extend"])
+        check_numbers(values["steps"], values["seed"], values["window"], values["overlap"])
+        emotion = EmotionConfig(**{name: values[f"emotion.{name}"] for name in EMOTION_KEYS if name != "extend"})
+        check_emotion(emotion)
+    except (ConfigError, EmotionError) as error:
+        raise ConfigError(f"{where}{error}") from error
+    case = Case(
+        portrait=Path(values["portrait"]),
+        speech=Path(values["speech"]),
+        output=Path(),
+        emotion=emotion,
+        extend=values["emotion.extend"],
+        **{name: values[name] for name in ("drive", "steps", "seed", "window", "overlap", "paste_back")},
+    )
+    output = Path(values["folder"] or "", values["output"] or "")
+    if output.suffix.lower() in OTHER_ENDINGS:
+        raise ConfigError(f"{where}output={output}: videos are written as .mp4; name one, or a folder")
+    return replace(case, output=output if output.suffix.lower() == ".mp4" else output / f"{name_of(case)}.mp4")
+
+
+def name_of(case: Case) -> str:
+    """A name made of what the video is made from: equal cases have equal names on every machine."""
+    emotion = case.emotion
+    parts = [case.portrait.stem, case.speech.stem]
+    if emotion.label is not None:
+        parts.append(f"{emotion.label}{emotion.level or ''}")
+    if emotion.text is not None:
+        parts.append(re.sub(r"\W+", "-", emotion.text)[:40].strip("-"))
+    parts += [Path(file).stem for file in (emotion.image, emotion.video) if file is not None]
+    if emotion.strength != 1:
+        parts.append(f"x{emotion.strength:g}")
+    if case.drive != "both":
+        parts.append(case.drive)
+    if case.seed:
+        parts.append(f"seed{case.seed}")
+    name = "_".join(parts)
+    if len(name.encode()) > LONGEST_NAME:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}_{digest}"
+    return name
+
+
+def _require_own_names(cases: list[Case]) -> None:
+    made: dict[str, int] = {}
+    read = {os.path.abspath(file): key for case in cases for key, file in case.inputs().items()}
+    for number, case in enumerate(cases, 1):
+        output = os.path.abspath(case.output)
+        if output in read:
+            raise ConfigError(f"output={case.output}: is also a {read[output]}, which it would replace; choose another")
+        if output in made:
+            raise ConfigError(
+                f"rows {made[output]} and {number} would both write {case.output}; name them apart in a column output"
+            )
+        made[output] = number
+
+
+def _whole(value: str) -> int:
+    return int(value)
+
+
+def _truth(value: str) -> bool:
+    return TRUTHS[value.lower()]
+
+
+EMOTION_KEYS = ("label", "level", "text", "image", "video", "strength", "extend")
+# key of a column -> how its cells are read
+ROW_KEYS: dict[str, Any] = {
+    "portrait": os.path.expanduser,
+    "speech": os.path.expanduser,
+    "output": os.path.expanduser,
+    "drive": str,
+    "steps": _whole,
+    "seed": _whole,
+    "window": _whole,
+    "overlap": _whole,
+    "paste_back": _truth,
+    "emotion.label": str,
+    "emotion.level": _whole,
+    "emotion.text": str,
+    "emotion.image": os.path.expanduser,
+    "emotion.video": os.path.expanduser,
+    "emotion.strength": float,
+    "emotion.extend": str,
+}
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """The line number and the values of every row; empty cells are left out."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            header = [name.strip() for name in next(reader, [])]
+            lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ConfigError(f"batch={path}: cannot be read as a CSV file in UTF-8 ({error})") from error
+    for name in header:
+        if name not in ROW_KEYS:
+            near = difflib.get_close_matches(name, ROW_KEYS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ROW_KEYS)}"
+            raise ConfigError(f"batch={path}: there is no column {name!r}; {hint}")
+    if len(set(header)) < len(header):
+        raise ConfigError(f"batch={path}: has a column twice: {', '.join(header)}")
+    if not lines:
+        raise ConfigError(f"batch={path}: holds no rows below its line of column names")
+    return [(number, _row(header, line, f"{path}, line {number}")) for number, line in lines]
+
+
+def _row(header: list[str], line: list[str], where: str) -> dict[str, Any]:
+    if len(line) > len(header):
+        raise ConfigError(f"{where}: {len(line)} cells for {len(header)} columns; quote cells that hold a comma")
+    values = {}
+    for name, cell in zip(header, line, strict=False):
+        if cell.strip():
+            try:
+                values[name] = ROW_KEYS[name](cell.strip())
+            except (ValueError, KeyError):
+                wanted = {_whole: "a whole number", _truth: "true or false", float: "a number"}[ROW_KEYS[name]]
+                raise ConfigError(f"{where}: {name}={cell.strip()}: expected {wanted}") from None
+    return values

@@ -1,0 +1,7 @@
+"""The one error of this package that is its own; what files and encoders say goes through as it is."""
+
+from __future__ import annotations
+
+
+class GenerationError(RuntimeError):
+    """A video that cannot be made; the message names the file or key, what was found, and what to do."""

@@ -1,0 +1,245 @@
+"""Training of ETHD: a video's latents denoised under what V-AID hears (EmotiveTalk §3.4, Eq. 11).
+
+What is random depends on the sample's key and draw, or on the step, alone; all of it and the loss are float32, only the
+network runs in the precision it is trained in.
+
+Shapes: B clips, F frames, C x h x w latents.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from datamodules.order import seed_of, step_seed
+from datamodules.windows import ClipBatch
+from diffusion.ddim import seeded_noise
+from diffusion.schedules import zero_terminal_schedule
+from diffusion.velocity import Weighting, noise_input, stratified_steps, velocity, velocity_loss
+from lightning_modules.checkpoints import CARD, check_encoders, check_stage
+from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, with_overlap
+from lightning_modules.ethd.ethd import Drive
+from lightning_modules.vaid.vaid import VAID
+
+VALIDATION_LEVELS = 4  # noise levels a validation clip is denoised at
+
+
+@dataclass(frozen=True)
+class Example:
+    """A batch as the network sees it, float32.
+
+    Attributes:
+        x0: (B, F, C, h, w) clean latents, scaled.
+        noise: like ``x0``.
+        reference: (B, C, h, w) of the portrait.
+        drive: of the frames.
+    """
+
+    x0: Tensor
+    noise: Tensor
+    reference: Tensor
+    drive: Drive
+
+
+class EthdModule(LightningModule):
+    """The training step, the optimizer and the logging of ETHD.
+
+    Args:
+        card: the configuration and what the data is.
+        vaid: frozen; held beside this module, so that it is in no checkpoint, optimizer, average or cast.
+        max_steps: of training, for a decaying learning rate.
+        batch_size: clips of a step over all ranks.
+        seed: of the noise.
+
+    Attributes:
+        ethd: the network.
+    """
+
+    def __init__(self, card: EthdCard, vaid: VAID, max_steps: int = 1, batch_size: int = 1, seed: int = 0) -> None:
+        super().__init__()
+        self.card = replace(card, config=with_overlap(card.config))
+        self.config = self.card.config
+        self.max_steps = max_steps
+        self.batch_size = batch_size
+        self.seed = seed
+        self.schedule = zero_terminal_schedule(self.config.diffusion_steps)
+        self._beside = (vaid.eval().requires_grad_(False),)  # in a tuple, torch does not see it
+        self.ethd = build_ethd(self.config, card.dimensions, card.frame_side)
+
+    @property
+    def vaid(self) -> VAID:
+        """The frozen V-AID."""
+        return self._beside[0]
+
+    def setup(self, stage: str) -> None:
+        """Brings V-AID to where the batches are."""
+        self.vaid.to(self.device)
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        with single_precision(self.device):
+            seeds = self._seeds(batch)
+            example = self.example(batch, seeds, self._driving_expression(batch, seeds))
+            steps = self._diffusion_steps(batch)
+        loss, errors = self.losses(example, steps)
+        size = len(batch["mask"])
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)
+        for name, error in errors.items():
+            self.log(f"train/{name}", error.mean(), batch_size=size)
+        return loss
+
+    def losses(self, example: Example, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The configured loss, and squared errors of v and x0.
+
+        Args:
+            example: what is denoised.
+            steps: (B,) diffusion steps.
+
+        Returns:
+            The mean loss; name -> (B,), detached.
+        """
+        config = self.config
+        level = self.schedule.level(steps, example.x0)
+        noisy = level.sqrt() * example.x0 + (1 - level).sqrt() * example.noise
+        weights = next(self.ethd.parameters())
+        v = self.ethd(noisy.to(weights.dtype), noise_input(level.flatten()), example.reference, example.drive)
+        with single_precision(self.device):
+            loss = velocity_loss(
+                v, example.x0, example.noise, level, cast(Weighting, config.loss), config.snr_gamma
+            ).mean()
+            error = (v.detach().float() - velocity(example.x0, example.noise, level)).square().flatten(1).mean(1)
+            return loss, {"v_mse": error, "x0_mse": (1 - level.flatten()) * error}
+
+    def example(self, batch: ClipBatch, seeds: list[int], e_dri: Tensor) -> Example:
+        """The batch as the network sees it.
+
+        Args:
+            batch: with latent, boxes, expression, audio and their references.
+            seeds: one for each clip.
+            e_dri: (B, F, d_e) standardised.
+        """
+        config, scale, vaid = self.config, self.card.latents, self.vaid
+        x0 = scale.scaled(batch["latent"])
+        noise = torch.stack([seeded_noise(tuple(x0.shape[1:]), seed_of("noise", seed) >> 1) for seed in seeds])
+        reference = scale.reference(batch["reference_latent"])
+        if self.training and config.reference_noise:
+            disturbed = [
+                seeded_noise(tuple(reference.shape[1:]), seed_of("reference", seed) >> 1).to(reference)
+                for seed in seeds
+            ]
+            reference = reference + config.reference_noise * torch.stack(disturbed)
+        audio = batch["audio"].float()
+        with torch.no_grad():
+            drive = Drive(
+                boxes=self._boxes(batch),
+                e_ref=vaid.expression_scale(batch["reference_expression"].float()),
+                lip=vaid.lip(audio),
+                e_dri=e_dri,
+                e_cond=vaid.expression_scale(batch["first_expression"].float()),
+                audio=audio,
+                dropped=self._dropped(seeds) if self.training else None,
+            )
+        return Example(x0, noise.to(x0), reference, drive)
+
+    def _seeds(self, batch: ClipBatch) -> list[int]:
+        """One seed for each clip, of its key and draw."""
+        draws = zip(batch["key"], batch["draw"].tolist(), strict=True)
+        return [seed_of(self.seed, step_seed(key, draw)) for key, draw in draws]
+
+    def _driving_expression(self, batch: ClipBatch, seeds: list[int]) -> Tensor:
+        """e_dri (B, F, d_e): the video's own expression e_v, or for some clips e_a as V-AID hears it."""
+        config, vaid = self.config, self.vaid
+        e_dri = vaid.expression_scale(batch["expression"].float())
+        rows = [i for i, seed in enumerate(seeds) if share("e_dri", seed) < config.audio_expression_probability]
+        if rows and config.variant == "full" or rows and config.variant == "wo_lip":  # the others do not look at it
+            e_dri[rows] = vaid.sample_expression(
+                batch["audio"][rows].float(),
+                batch["reference_portrait"][rows],
+                vaid.expression_scale(batch["first_expression"][rows].float()),
+                [seed_of("e_a", seeds[i]) >> 1 for i in rows],
+                steps=config.expression_steps,
+            ).to(e_dri)
+        return e_dri
+
+    def _boxes(self, batch: ClipBatch) -> Tensor:
+        """(B, 2, 4) boxes that bound the expression's region."""
+        if self.config.mask_source == "reference":
+            return batch["reference_boxes"].float()
+        boxes = torch.cat([batch["boxes"], batch["reference_boxes"][:, None]], 1).float()
+        return torch.cat([boxes[..., :2].amin(1), boxes[..., 2:].amax(1)], -1)
+
+    def _dropped(self, seeds: list[int]) -> Tensor | None:
+        """(B,) which clips see no condition; None without condition dropout."""
+        chance = self.config.condition_dropout
+        if not chance:
+            return None
+        return torch.tensor([share("condition", seed) < chance for seed in seeds], device=self.device)
+
+    def _diffusion_steps(self, batch: ClipBatch) -> Tensor:
+        """(B,) diffusion steps, stratified over the global batch."""
+        own = len(batch["mask"])
+        places = self.global_rank * own + torch.arange(own)
+        seed = seed_of(self.seed, "t", batch["step"]) >> 1
+        return stratified_steps(len(self.schedule), places, self.batch_size, seed)
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """Errors at fixed noise levels, driven by e_v, logged under ``val/``; repeats are left out."""
+        if not bool(batch["valid"].all()):
+            return
+        with single_precision(self.device):
+            seeds = [seed_of("validation", key) for key in batch["key"]]
+            example = self.example(batch, seeds, self.vaid.expression_scale(batch["expression"].float()))
+        size, total = len(seeds), len(self.schedule)
+        for place in range(VALIDATION_LEVELS):
+            steps = torch.full((size,), (2 * place + 1) * total // (2 * VALIDATION_LEVELS))
+            loss, errors = self.losses(example, steps)
+            for name, value in {"loss": loss, **errors}.items():  # logged values are averaged: over the levels, too
+                self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=size, sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW over the network."""
+        config = self.config
+        optimizer = torch.optim.AdamW(self.ethd.parameters(), config.lr, weight_decay=config.weight_decay)
+
+        def rate(step: int) -> float:
+            value = min(1.0, (step + 1) / max(1, config.lr_warmup))
+            if config.lr_decay == "cosine":
+                value *= 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, step / self.max_steps))) / 2
+            return value
+
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what is needed to build the network again without any other file."""
+        checkpoint[CARD] = self.card.plain()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses to resume from another stage or other encoders."""
+        check_stage(checkpoint, STAGE, "ckpt_path")
+        check_encoders(EthdCard.read(checkpoint[CARD]).encoders, self.card.encoders, "ckpt_path")
+
+
+def share(*parts: object) -> float:
+    """A seeded number in [0, 1)."""
+    return seed_of(*parts) / 2**64
+
+
+@contextmanager
+def single_precision(device: torch.device) -> Iterator[None]:
+    """Float32 inside, whatever precision the network is trained in."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.autocast(device.type, enabled=False):
+            yield
+    finally:
+        torch.set_default_dtype(before)

@@ -1,0 +1,1 @@
+"""Stand-ins for the metrics' official networks, trained on synthetic speakers."""

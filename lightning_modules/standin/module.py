@@ -1,0 +1,124 @@
+"""Training of a stand-in network: one AdamW, and at the end one safetensors file with its card."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor, nn
+
+from configs.standin import StandInConfig
+from datamodules.modules import ShardDataModule
+from datamodules.windows import ClipBatch
+from lightning_modules.standin.tasks import AppearanceTask, ExpressionTask, Parts, StandInError, SyncTask
+from metrics.networks.standin import (
+    Card,
+    StandInExpression,
+    StandInImage,
+    StandInVideo,
+    new_stand_in,
+    save_stand_in,
+)
+from metrics.networks.syncnet import SyncNet
+
+
+class StandInModule(LightningModule):
+    """The step, the optimizer and the logging; the file is written when training ends.
+
+    Args:
+        config: network and optimizer.
+        task: what it learns.
+        card: of the network, without its scores.
+        max_steps: of training, for the learning rate.
+    """
+
+    def __init__(self, config: StandInConfig, task: nn.Module, card: Card, max_steps: int) -> None:
+        super().__init__()
+        self.config = config
+        self.task = task
+        self.card = card
+        self.max_steps = max_steps
+
+    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
+        """The loss of a batch."""
+        parts: Parts = self.task(batch)
+        self.log("train/loss", parts.loss.detach(), prog_bar=True, batch_size=len(batch["key"]))
+        for name, score in parts.scores.items():
+            self.log(f"train/{name}", score, prog_bar=True, batch_size=len(batch["key"]))
+        return parts.loss
+
+    def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
+        """The same on people training never saw, logged under ``val/``; repeats are left out."""
+        if not bool(batch["valid"].all()):
+            return
+        parts: Parts = self.task(batch)
+        for name, score in {"loss": parts.loss, **parts.scores}.items():
+            self.log(f"val/{name}", score, on_epoch=True, batch_size=len(batch["key"]), sync_dist=True)
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """AdamW; the rate rises over a tenth of the steps and falls to zero along a cosine."""
+        config = self.config
+        optimizer = torch.optim.AdamW(self.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+
+        def rate(step: int) -> float:
+            rising = min(1.0, (step + 1) / max(1, self.max_steps // 10))
+            return rising * (1 + math.cos(math.pi * min(1.0, step / self.max_steps))) / 2
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_fit_end(self) -> None:
+        """Writes ``standin_KIND.safetensors`` into the run's folder, unless this was a trial step."""
+        if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
+            self.write(Path(self.trainer.default_root_dir))
+
+    def write(self, folder: Path) -> Path:
+        """Writes the file evaluate.py takes, and returns its path."""
+        metrics = self.trainer.callback_metrics
+        scores = {
+            name.removeprefix("val/"): round(float(value), 6) for name, value in metrics.items() if "val/" in name
+        }
+        path = folder / f"standin_{self.card.kind}.safetensors"
+        network: Any = self.task.network
+        save_stand_in(path, network, Card(**{**vars(self.card), "scores": scores}))
+        return path
+
+
+def build_stand_in(config: StandInConfig, data: ShardDataModule, max_steps: int, seed: int = 0) -> StandInModule:
+    """A new network of the kind asked for, with what it learns from these shards.
+
+    Raises:
+        StandInError: if the shards lack what the kind needs.
+    """
+    clips = data.clips["train"]
+    if lacking := [clip.key for clip in clips if "video.mp4" not in clip.entry.members]:
+        raise StandInError(
+            f"{data.config.root}: {len(lacking)} of {len(clips)} training clips have no pixels (the first is "
+            f"{lacking[0]}); prepare them with store_video=all"
+        )
+    options = dict(config.options)
+    if config.kind == "expression":
+        options["dimensions"] = len(config.factors)
+    network = new_stand_in(config.kind, **options)
+    card = Card(
+        kind=config.kind,
+        options=options,
+        dataset=data.index.dataset,
+        speakers=len({clip.entry.speaker for clip in clips}),
+        clips=len(clips),
+        steps=max_steps,
+        seed=seed,
+    )
+    task: nn.Module
+    if isinstance(network, SyncNet):
+        task = SyncTask(network, config, seed)
+    elif isinstance(network, StandInExpression):
+        task = ExpressionTask(network, config, data)
+    else:
+        assert isinstance(network, StandInImage | StandInVideo)
+        task = AppearanceTask(network, data)
+    return StandInModule(config, task, card, max_steps)

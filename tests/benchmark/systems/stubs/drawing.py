@@ -1,0 +1,88 @@
+"""What the stub systems share: pictures that say when they are, tinted like the portrait, white when the sound is loud.
+
+Copied beside each stub, so that it runs as its own program.
+"""
+
+import json
+import os
+import sys
+import time
+import wave
+from fractions import Fraction
+
+import av
+import numpy as np
+from PIL import Image
+
+TICKS = 150  # per second: 25 and 30 frames per second both fall on whole ones
+BITS = 10
+
+
+def picture(seconds, size, tint, flash):
+    """(size, size, 3): the time as stripes above, the tint or white below."""
+    frame = np.empty((size, size, 3), np.uint8)
+    code = round(seconds * TICKS)
+    for bit in range(BITS):
+        frame[: size // 2, bit * size // BITS : (bit + 1) * size // BITS] = 235 if code >> bit & 1 else 16
+    frame[size // 2 :] = 250 if flash else tint
+    return frame
+
+
+def read_wav(path):
+    with wave.open(path) as file:
+        assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 16000), "16 kHz mono expected"
+        return np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32768
+
+
+def tint_of(portrait):
+    return np.asarray(Image.open(portrait).convert("RGB")).reshape(-1, 3).mean(0).round().astype(np.uint8)
+
+
+def talk(portrait, wav, frames, fps, size, first=0):
+    """``frames`` pictures of frames first, first + 1, ... of a talking head."""
+    sound, tint = read_wav(wav), tint_of(portrait)
+    for index in range(first, first + frames):
+        heard = sound[round(index * 16000 / fps) : round((index + 1) * 16000 / fps)]
+        yield picture(index / fps, size, tint, bool(len(heard) and np.abs(heard).max() > 0.3))
+
+
+def stumble():
+    """Fails in the way the test asks for."""
+    trouble = os.environ.get("STUB_TROUBLE")
+    if trouble == "nothing":
+        print("Something is not right, but never mind.")
+        sys.exit(0)
+    if trouble == "hang":
+        print("working on it", flush=True)
+        time.sleep(120)
+    if trouble == "package":
+        import a_package_nobody_has  # noqa: F401
+
+
+def write_video(path, frames, fps, wav=None):
+    trouble = os.environ.get("STUB_TROUBLE")
+    frames = list(frames)
+    if trouble == "black":
+        frames = [frame * 0 for frame in frames]
+    if trouble == "short":
+        frames = frames[: len(frames) // 3]
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps))
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "8", "preset": "ultrafast"}
+        if wav:
+            audio = container.add_stream("aac", rate=16000, layout="mono")
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(stream.encode())
+        if wav:
+            samples = read_wav(wav)[: round(len(frames) * 16000 / fps)].astype(np.float32)
+            block = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+            block.sample_rate, block.pts, block.time_base = 16000, 0, Fraction(1, 16000)
+            container.mux(audio.encode(block))
+            container.mux(audio.encode())
+
+
+def read_json(path):
+    with open(path) as file:
+        return json.load(file)

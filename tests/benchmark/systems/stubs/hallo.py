@@ -1,0 +1,28 @@
+"""scripts/inference.py: keeps masks under the portrait's bare name; needs its package on the path."""
+
+import argparse
+import math
+import os
+
+import hallo  # noqa: F401
+import yaml
+from drawing import read_wav, stumble, talk, tint_of, write_video
+from PIL import Image
+
+parser = argparse.ArgumentParser()
+parser.add_argument("-c", "--config", default="configs/inference/default.yaml")
+for name in ("--source_image", "--driving_audio", "--audio_ckpt_dir"):
+    parser.add_argument(name)
+parser.add_argument("--output", default=".cache/output.mp4")
+args = parser.parse_args()
+
+with open(args.config) as file:
+    config = yaml.safe_load(file) | {name: value for name, value in vars(args).items() if value is not None}
+os.makedirs(config["save_path"], exist_ok=True)
+stumble()
+if tint_of(args.source_image).max() < 8:
+    print("No faces detected in the image. Using the entire image as the face region.")
+mask = os.path.join(config["save_path"], os.path.basename(args.source_image).split(".")[0] + "_face_mask.png")
+Image.open(args.source_image).save(mask)
+frames = math.ceil(len(read_wav(args.driving_audio)) / 16000 * 25)
+write_video(args.output, talk(mask, args.driving_audio, frames, 25, 512), 25, args.driving_audio)

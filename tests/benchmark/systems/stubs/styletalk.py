@@ -1,0 +1,34 @@
+"""inference_for_demo.py: silent.mp4 in the working directory, 30 fps, a pose shorter than the speech is an error."""
+
+import argparse
+import os
+import shutil
+
+import numpy as np
+from drawing import read_json, stumble, talk, write_video
+from PIL import Image
+from scipy.io import loadmat
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--styletalk_checkpoint", default="checkpoints/styletalk_checkpoint.pth")
+parser.add_argument("--renderer_checkpoint", default="checkpoints/renderer_checkpoint.pt")
+for name in ("--audio_path", "--style_clip_path", "--pose_path", "--src_img_path", "--wav_path"):
+    parser.add_argument(name, default="")
+parser.add_argument("--output_path", default="demo_output.npy")
+args = parser.parse_args()
+
+stumble()
+open(args.styletalk_checkpoint).close()
+phonemes = read_json(args.audio_path)
+assert loadmat(args.style_clip_path)["coeff"][:, 80:144].shape[1] == 64
+pose = loadmat(args.pose_path)
+rows = np.concatenate([pose["coeff"][:, 224:227], pose["coeff"][:, 254:257], pose["transform_params"][:, -3:]], 1)
+if len(rows) < len(phonemes):
+    rows[-1].unsqueeze(0)  # their bug: a numpy array has no such method
+assert Image.open(args.src_img_path).size == (256, 256), "the renderer takes 256 x 256"
+np.save(f"{args.output_path[:-4]}.npy", rows)
+if os.path.exists("silent.mp4"):
+    raise RuntimeError("another job's silent.mp4")
+write_video("silent.mp4", talk(args.src_img_path, args.wav_path, len(phonemes), 30, 256), 30, args.wav_path)
+shutil.copy("silent.mp4", args.output_path)
+os.remove("silent.mp4")

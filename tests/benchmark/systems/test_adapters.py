@@ -1,0 +1,131 @@
+"""Each of the seven systems end to end, all at once, against stubs with their habits, traps and failures."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from media import probe, read_frames, read_sound
+from tests.benchmark.systems.conftest import CLICK, SCRIPTS, STEP, TALKS, listing
+from tests.benchmark.systems.stubs.drawing import BITS, TICKS, picture
+
+FPS = {"aniportrait": 30, "styletalk": 30}
+SIZES = {"sadtalker": 512, "aniportrait": 512, "hallo": 512, "pdfgc": 224}
+OFFSETS = {"pdfgc": 2}
+FEWER = {"pdfgc": 4}
+NEAR = 28.0  # dB; two encodings, one of PD-FGC's also through JPEG
+
+
+@pytest.fixture(scope="module")
+def made(make_clips, repositories, tmp_path_factory):
+    """All seven at the same time, two clips at a time each: exit status, records, output and repository listings."""
+    output = tmp_path_factory.mktemp("clips")
+    before = {name: listing(folder) for name, folder in repositories.items()}
+
+    def one(name):
+        return make_one(make_clips, name, output / name)
+
+    with ThreadPoolExecutor(len(SCRIPTS)) as pool:
+        results = dict(zip(SCRIPTS, pool.map(one, SCRIPTS), strict=True))
+    return output, results, before, {name: listing(folder) for name, folder in repositories.items()}
+
+
+def make_one(make, name, output):
+    return make(name, output, workers=2)
+
+
+def clean(talk, name, index):
+    """What frame ``index`` of the normalised clip must show: an independent account of each system's clock."""
+    fps, offset = FPS.get(name, 25), OFFSETS.get(name, 0)
+    source = round(index / 25 * fps)  # the frame of the system's own video shown nearest to that time
+    seconds = (source + offset) / fps
+    first, last = round(seconds * 16_000), round((source + offset + 1) / fps * 16_000)
+    begin = round(talk.click * 16_000)
+    flash = first < begin + CLICK and begin < last
+    return picture(seconds, SIZES.get(name, 256), np.array(talk.tint, np.uint8), flash)
+
+
+def psnr(one, other):
+    return 10 * np.log10(255**2 / max(((one.astype(float) - other) ** 2).mean(), 1e-9))
+
+
+def time_shown(frame):
+    """Seconds by the stripes."""
+    height, width = frame.shape[:2]
+    row = frame[height // 4].mean(-1)
+    return sum(1 << bit for bit in range(BITS) if row[int((bit + 0.5) * width / BITS)] > 128) / TICKS
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("talk", TALKS, ids=["first", "second"])
+def test_the_normalised_clip_is_the_clean_one(made, name, talk):
+    output, results, _, _ = made
+    status, records = results[name]
+    record = records[talk.name]
+    assert (status, record["status"], record["reason"]) == (0, "done", None)
+    frames = list(read_frames(output / name / "videos" / f"{talk.name}.mp4"))
+    assert len(frames) == round(talk.seconds * 25) - FEWER.get(name, 0)
+    for index, frame in enumerate(frames):
+        wanted = clean(talk, name, index)
+        assert frame.shape == wanted.shape
+        assert abs(time_shown(frame) - time_shown(wanted)) < 1e-9, f"frame {index} is another one"
+        assert psnr(frame, wanted) > NEAR, f"frame {index}"
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("talk", TALKS, ids=["first", "second"])
+def test_the_clip_is_in_time_with_its_sound(made, name, talk):
+    path = made[0] / name / "videos" / f"{talk.name}.mp4"
+    sound = read_sound(path)
+    assert probe(path).fps == 25
+    heard = np.flatnonzero(np.abs(sound) > 0.4)[0] / 16_000
+    bright = [frame[frame.shape[0] * 3 // 4 :].mean() > 200 for frame in read_frames(path)]
+    seen = np.flatnonzero(bright)[0] / 25
+    assert heard == pytest.approx(talk.click - OFFSETS.get(name, 0) / 25, abs=0.005)
+    assert -1 / 25 - 1 / 60 <= seen - heard <= 1 / 60  # within the frame the click falls in
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_real_video_is_there_in_the_same_framing(made, name):
+    output, results, _, _ = made
+    for talk in TALKS:
+        record = results[name][1][talk.name]
+        real = list(read_frames(output / name / "reference" / f"{talk.name}.mp4"))
+        assert record["reference"]["frames"] == len(real) == round(talk.seconds * 25)
+        assert real[0].shape == (SIZES.get(name, 256),) * 2 + (3,)
+        reds = np.array([frame[..., 0].mean() for frame in real])
+        assert np.abs(reds - STEP * np.arange(len(real))).max() < 5  # two conversions of colour; a frame is 7
+        assert record["offset"] == OFFSETS.get(name, 0)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_the_repository_stays_as_it_was(made, name):
+    assert made[2][name] == made[3][name]
+
+
+def test_a_record_holds_what_it_took(made, interpreter):
+    record = made[1]["hallo"][1]["first"]
+    assert record["command"][:2] == [str(interpreter), "scripts/inference.py"]
+    assert record["exit_status"] == 0
+    assert record["seconds"] > 0.05
+    assert 10 < record["peak_memory_mib"] < 10_000
+    assert record["source"] == {"width": 512, "height": 512, "fps": 25.0, "seconds": 1.4}
+    assert made[1]["aniportrait"][1]["first"]["source"]["width"] == 1544
+    saved = json.loads((made[0] / "hallo" / "records" / "first.json").read_text())["system"]
+    assert (saved["title"], saved["licence"], saved["described_commit"][:8]) == ("Hallo", "MIT", "8fd7c572")
+
+
+def test_short_sound_is_padded_for_aniportrait_and_said(made):
+    record = made[1]["aniportrait"][1]["first"]
+    assert any("3.80 s of silence" in note for note in record["notes"])
+    assert record["source"]["seconds"] == pytest.approx(5.2, abs=0.05)
+
+
+def test_again_nothing_is_made_twice(made, make_clips):
+    output = made[0] / "sadtalker"
+    before = {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()}
+    assert make_clips("sadtalker", output)[0] == 0
+    assert {path: path.stat().st_mtime_ns for path in output.rglob("*") if path.is_file()} == before

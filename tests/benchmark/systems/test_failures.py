@@ -1,0 +1,245 @@
+"""What can go wrong with a system or a case: one clear reason per clip, and the rest goes on."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmark.outcome import explained, last_words
+from benchmark.process import Stopped, run_program
+from benchmark.system import load_system
+from media import VideoWriter
+from tests.benchmark.systems.conftest import TALKS, face_csv, write_cases
+
+FIRST = TALKS[0].name
+
+
+@pytest.fixture
+def one(rows):
+    """A list with the first case, which the test may change: one(column=value) -> its path."""
+    folder, all_rows = rows
+
+    def write(**changed):
+        name = "-".join(changed) or "plain"
+        return str(write_cases(folder / f"one {name}.csv", [{**all_rows[0], **changed}]))
+
+    return write
+
+
+def reason(made):
+    status, records = made
+    assert status == 3
+    record = records[FIRST]
+    assert record["status"] == "failed"
+    assert record["video"] is None
+    return record["reason"]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "wanted"),
+    [
+        ("nothing", "wrote no video (exit status 0): its last words: Something is not right, but never mind."),
+        ("package", "its environment lacks the package a_package_nobody_has"),
+        ("black", "its video is black in 35 of 35 frames"),
+        ("short", "its video lasts 0.44 s, expected 1.40 s"),
+    ],
+)
+def test_the_exit_status_is_not_believed(make_clips, one, tmp_path, monkeypatch, trouble, wanted):
+    monkeypatch.setenv("STUB_TROUBLE", trouble)
+    assert wanted in reason(make_clips("sadtalker", tmp_path, cases=one()))
+    assert not list((tmp_path / "videos").rglob("*.mp4"))
+    assert (tmp_path / "logs" / f"{FIRST}.txt").exists()
+
+
+def test_a_time_limit_is_kept_and_said(make_clips, one, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUB_TROUBLE", "hang")
+    begun = time.monotonic()
+    said = reason(make_clips("sadtalker", tmp_path, cases=one(), clip_timeout=1.5))
+    assert said == "took longer than 1.5 s and was stopped; its last words: working on it"
+    assert time.monotonic() - begun < 60
+
+
+def test_a_failed_clip_is_tried_again(make_clips, one, tmp_path, monkeypatch):
+    monkeypatch.setenv("STUB_TROUBLE", "nothing")
+    reason(make_clips("styletalk", tmp_path, cases=one()))
+    monkeypatch.delenv("STUB_TROUBLE")
+    status, records = make_clips("styletalk", tmp_path, cases=one())
+    assert (status, records[FIRST]["status"], records[FIRST]["reason"]) == (0, "done", None)
+
+
+def test_one_bad_case_costs_no_other(make_clips, rows, tmp_path):
+    folder, all_rows = rows
+    dark = folder / "dark.png"
+    Image.new("RGB", (256, 256)).save(dark)
+    face_csv(dark.with_suffix(".csv"), 1)
+    cases = write_cases(
+        folder / "list with dark.csv", [{**all_rows[0], "clip": "dark", "portrait": dark.name}, all_rows[0]]
+    )
+    status, records = make_clips("hallo", tmp_path, cases=str(cases))
+    assert status == 3
+    assert records["dark"]["reason"] == "Hallo found no face and animated the whole picture without one"
+    assert records[FIRST]["status"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("system", "changed", "wanted"),
+    [
+        ("sadtalker", {"portrait": "nobody.png"}, "nobody.png: no such file"),
+        ("sadtalker", {"portrait": "case 0.wav"}, "cannot be read"),
+        ("sadtalker", {"speech": "case 0.png"}, "speech: "),
+        ("pdfgc", {"emotion.video": ""}, "driven by a video too; the case has no emotion.video"),
+        ("styletalk", {"pose": "case 0.json"}, "cannot be read as a MATLAB 5 file"),
+        ("dreamtalk", {"style": "case 1.mat"}, "25 rows for a video of 1.40 s are 17.9 per second"),
+        ("ground_truth", {"video": ""}, "names no real video"),
+    ],
+)
+def test_an_input_that_is_not_there_is_named(make_clips, one, tmp_path, system, changed, wanted):
+    assert wanted in reason(make_clips(system, tmp_path, cases=one(**changed)))
+
+
+def test_without_phonemes_or_a_recogniser_both_ways_out_are_named(make_clips, one, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
+    said = reason(make_clips("styletalk", tmp_path, cases=one(phonemes="")))
+    assert "StyleTalk is driven by phonemes. Give the case a column phonemes" in said
+    assert "or pip install pocketsphinx" in said
+
+
+def test_without_weights_no_3dmm_file_is_made(make_clips, one, tmp_path, monkeypatch):
+    for name in ("EMOTIVETALK_WEIGHTS", "XDG_CACHE_HOME", "HF_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "nothing"))
+    monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
+    said = reason(make_clips("dreamtalk", tmp_path / "out", cases=one(style="")))
+    assert "needs 3DMM coefficients of the driving video" in said
+    assert "epoch_20.pth" in said
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ({"repository": None}, "SadTalker is not part of this project: add repository=PATH"),
+        ({"repository": "/nowhere/SadTalker"}, "repository=/nowhere/SadTalker: no such folder"),
+        (
+            {"repository": "anitalker"},
+            "holds no src/test_audio2coeff.py; expected a checkout of https://github.com/OpenT",
+        ),
+        ({"python": "/nowhere/python"}, "python=/nowhere/python: cannot be run"),
+        ({"python": None}, "lacks face_alignment"),
+        ({"scratch": "/tmp/with space"}, "holds ' '"),
+        ({"scratch": "/tmp/with(1)"}, "holds '(', and several systems hand paths to a shell as they are"),
+    ],
+)
+def test_an_unusable_system_is_every_clips_reason(make_clips, repositories, one, tmp_path, keys, wanted):
+    keys = {name: str(repositories[value]) if value in repositories else value for name, value in keys.items()}
+    assert wanted in reason(make_clips("sadtalker", tmp_path, cases=one(), **keys))
+
+
+def test_missing_weights_of_a_system_are_named(make_clips, repositories, one, tmp_path):
+    repository = tmp_path / "repo"
+    for file in ("lib/inferencer.py", "inference.py"):
+        (repository / file).parent.mkdir(parents=True, exist_ok=True)
+        (repository / file).touch()
+    said = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), repository=str(repository)))
+    assert "lacks checkpoints; its weights: Google Drive" in said
+    said = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), device="cpu"))
+    assert "device=cpu: PD-FGC has no switch for that; it runs on cuda" in said
+
+
+def test_another_version_of_a_patched_script_is_refused(make_clips, repositories, one, tmp_path):
+    script = repositories["dreamtalk"] / "inference_for_demo_video.py"
+    whole = script.read_text()
+    try:
+        script.write_text(whole.replace("# add watermark", "# add a mark"))
+        said = reason(make_clips("dreamtalk", tmp_path, cases=one()))
+    finally:
+        script.write_text(whole)
+    assert "0 lines hold '# add watermark', expected one: this is another version" in said
+    assert "burn a watermark" in said
+
+
+def test_somebodys_videos_are_a_system(make_clips, rows, cases, tmp_path):
+    folder = tmp_path / "theirs"
+    (folder / "sub dir").mkdir(parents=True)
+    for talk in TALKS:  # at 50 fps, the result on the right
+        with VideoWriter(folder / f"{talk.name}.mp4", size=(512, 256), fps=50) as writer:
+            for index in range(round(talk.seconds * 50)):
+                left = np.full((256, 256, 3), 255 - index, np.uint8)
+                writer.write(np.concatenate([left, np.full((256, 256, 3), 2 * index, np.uint8)], 1))
+    keys = {"videos": str(folder), "title": "Theirs", "panel": [256, 0, 256, 256]}
+    status, records = make_clips("folder", tmp_path / "out", **keys)
+    assert status == 0
+    assert records[FIRST]["video"] | {"sha256": None} == {
+        "file": "first.mp4",
+        "sha256": None,
+        "frames": 35,
+        "width": 256,
+        "height": 256,
+        "offset": 0,
+    }
+    (folder / "first.mp4").unlink()
+    status, records = make_clips("folder", tmp_path / "other", **keys)
+    assert "holds 0 videos named first" in reason((status, records))
+    assert json.loads((tmp_path / "out/records/first.json").read_text())["system"]["title"] == "Theirs"
+
+
+def test_parts_make_each_clip_once(make_clips, tmp_path):
+    first = make_clips("ground_truth", tmp_path, part="1/2")[1]
+    assert len(first) == 1
+    both = make_clips("ground_truth", tmp_path, part="2/2")[1]
+    assert {record["status"] for record in both.values()} == {"done"}
+    assert set(both) == {talk.name for talk in TALKS}
+
+
+def test_a_changed_input_or_a_lost_video_is_made_again(make_clips, rows, one, tmp_path):
+    def begun():
+        return make_clips("ground_truth", tmp_path, cases=one())[1][FIRST]["fingerprint"]
+
+    video = tmp_path / "videos" / f"{FIRST}.mp4"
+    before, made = begun(), None
+    made = video.stat().st_mtime_ns
+    assert (begun(), video.stat().st_mtime_ns) == (before, made)
+    video.write_bytes(b"cut")
+    assert begun() == before
+    assert video.stat().st_size > 1000
+    wav = rows[0] / "case 0.wav"
+    kept = wav.read_bytes()
+    try:
+        wav.write_bytes(kept[:-640])
+        assert begun() != before
+    finally:
+        wav.write_bytes(kept)
+
+
+def test_a_stopped_run_ends_its_programs_and_their_children(tmp_path):
+    stop = threading.Event()
+    threading.Timer(0.3, stop.set).start()
+    with pytest.raises(Stopped):
+        run_program(
+            ["sh", "-c", f"(sleep 1; touch {tmp_path}/alive) & sleep 60"], tmp_path, {}, tmp_path / "log", 50, stop
+        )
+    time.sleep(1.2)
+    assert not (tmp_path / "alive").exists()
+
+
+def test_memory_and_time_are_measured(tmp_path):
+    command = ["python3", "-c", "x = bytearray(300 << 20); import time; time.sleep(0.3)"]
+    ended = run_program(
+        command, tmp_path, {"PATH": "/usr/bin:/bin:/usr/local/bin"}, tmp_path / "log", 50, threading.Event()
+    )
+    assert (ended.status, ended.timed_out) == (0, False)
+    assert ended.peak_mib > 300
+    assert ended.seconds >= 0.3
+
+
+def test_reasons_are_read_from_what_a_program_says():
+    system = load_system("pdfgc")
+    assert explained(system, "AttributeError: module 'numpy' has no attribute 'float'.") == (
+        "its environment needs numpy below 1.24"
+    )
+    assert last_words("10%\r50%\rKilled\n\n") == "Killed"
+    assert last_words("") == "none"

@@ -1,0 +1,296 @@
+"""3DMM files, phonemes, padding and framings, against the files the systems' authors publish and closed forms."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from scipy.io import loadmat, savemat
+from torchvision.models import resnet50
+
+from benchmark.framing import Faces
+from benchmark.inputs.coefficients import (
+    Coefficients,
+    CoefficientsError,
+    aligned,
+    extract,
+    read_mat,
+    write_mat,
+)
+from benchmark.inputs.collect import RATE, padded_length
+from benchmark.inputs.phonemes import PHONES, Interval, PhonemesError, from_intervals, phonemes_of, recognise
+from benchmark.system import Speech, load_system
+from encoders.factory import build_landmark_detector
+from media import FrameReader, VideoWriter, probe, read_frames, read_sound, sound_duration
+from metrics.networks.deep3d import HEADS, Deep3DFace
+
+PAIRS = ("pairs/feifeili_clip1", "pairs/reagan_clip1")
+
+
+@pytest.fixture(scope="module")
+def faces(assets):
+    """One detector for all tests here; starting it takes longer than they do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMOTIVETALK_WEIGHTS", str(assets / "weights"))
+        yield Faces(build_landmark_detector("mediapipe"))
+
+
+def shortened(video, folder, frames):
+    """The first frames of a video."""
+    with VideoWriter(folder / "short.mp4", size=(probe(video).width, probe(video).height), crf=4) as writer:
+        for frame in islice(read_frames(video), frames):
+            writer.write(frame)
+    return folder / "short.mp4"
+
+
+def random_network():
+    """Deep3DFaceRecon without its weights, which are not to be had: shapes and order are what is looked at."""
+    torch.manual_seed(0)
+    tensors = {f"backbone.{name}": value for name, value in resnet50(weights=None).state_dict().items()}
+    for index, width in enumerate(HEADS):
+        tensors |= {f"final_layers.{index}.weight": torch.randn(width, 2048, 1, 1)}
+        tensors |= {f"final_layers.{index}.bias": torch.full((width,), float(index))}
+    return Deep3DFace({name: value for name, value in tensors.items() if not name.startswith("backbone.fc")})
+
+
+def track_of(rows, rate=25.0):
+    ramp = np.arange(rows, dtype=np.float32)[:, None] / rate
+    return Coefficients(np.repeat(0.1 * ramp, 257, 1), 1 + np.repeat(ramp, 5, 1), rate)
+
+
+def test_every_published_3dmm_file_is_read_at_its_rate(assets):
+    files = sorted((assets / "data").glob("*/*.mat"))
+    assert len(files) == 18
+    for file in files:
+        track = read_mat(file, probe(file.with_suffix(".mp4")).duration)
+        assert track.rate == (30 if file.parent.name == "pairs" else 25), file.name
+        assert np.array_equal(track.coeff, loadmat(file)["coeff"])
+
+
+def test_what_is_written_is_laid_out_like_the_published_files(assets, tmp_path):
+    published = loadmat(assets / "data" / f"{PAIRS[0]}.mat")
+    write_mat(tmp_path / "own.mat", track_of(40))
+    own = loadmat(tmp_path / "own.mat")
+    for name in ("coeff", "transform_params"):
+        assert own[name].dtype == published[name].dtype
+        assert own[name].shape[1:] == published[name].shape[1:]
+    assert [path.name for path in tmp_path.iterdir()] == ["own.mat"]
+
+
+def test_our_alignment_is_that_of_the_published_files(assets, faces, tmp_path):
+    """Their landmarks were another detector's: scale within 2 %, place within 2 % of the picture, same motion."""
+    source = assets / "data" / "mead_style" / "M030_front_happy_level3_001.mp4"
+    video = shortened(source, tmp_path, 40)
+    track = faces.in_video(video)
+    ours = np.array([face.transform for face in aligned(FrameReader(video), track)])
+    theirs = loadmat(source.with_suffix(".mat"))["transform_params"][: len(ours)]
+    assert np.array_equal(ours[:, :2], theirs[:, :2])
+    assert (ours[:, 2] / theirs[:, 2]).mean() == pytest.approx(1, abs=0.02)
+    assert np.abs((ours - theirs)[:, 3:].mean(0)).max() < 0.02 * 256
+    assert min(np.corrcoef(ours[:, k], theirs[:, k])[0, 1] for k in (3, 4)) > 0.7
+
+
+def test_a_track_from_a_video_has_a_row_per_frame(assets, faces, tmp_path):
+    source = assets / "data" / "video" / "hdtf_RD_Radio10_0_clip_0.mp4"
+    video = shortened(source, tmp_path, 4)
+    network = random_network()
+    face = faces.in_video(video)
+    track = extract(network, video, face, (0, 0, 512), 256)
+    assert track.coeff.shape == (4, 257)
+    assert np.array_equal(track.transform[:, :2], np.full((4, 2), 256))
+    # Half the picture: the face is half as large, so it is enlarged twice as much.
+    whole = extract(network, video, face, (0, 0, 512), 512)
+    assert track.transform[:, 2] == pytest.approx(2 * whole.transform[:, 2], rel=1e-3)
+    assert track.transform[:, 3:] == pytest.approx(whole.transform[:, 3:] / 2, abs=1)
+
+
+def test_another_rate_is_the_same_motion():
+    track = track_of(50).resampled(30)
+    assert (len(track), track.rate) == (60, 30)
+    inside = np.arange(58) / 30
+    assert track.coeff[:58, 100] == pytest.approx(0.1 * inside, abs=1e-6)
+    assert track.resampled(30) is track
+
+
+def test_a_pose_is_held_until_the_speech_ends():
+    track = track_of(10).extended(14)
+    assert len(track) == 14
+    assert (track.coeff[9:] == track.coeff[9]).all()
+    assert len(track_of(10).extended(3)) == 10
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        (lambda mat: mat.pop("coeff"), "holds no coeff (found transform_params)"),
+        (lambda mat: mat.update(coeff=mat["coeff"][:, :64]), r"expected floats (L, 257)"),
+        (lambda mat: mat.update(coeff=mat["coeff"][:-9]), "41 rows of coeff and 50 of transform_params"),
+        (lambda mat: mat["coeff"].__setitem__((3, 3), np.nan), "values that are not numbers"),
+        (lambda mat: mat["coeff"].__setitem__((3, 225), 40.0), "head angles in radians, found 40.0"),
+        (lambda mat: mat["transform_params"].__setitem__((0, 2), -1), "should be width, height, scale, x, y"),
+    ],
+)
+def test_a_wrong_3dmm_file_is_refused(tmp_path, change, wanted):
+    track = track_of(50)
+    mat = {"coeff": track.coeff.copy(), "transform_params": track.transform.copy()}
+    change(mat)
+    savemat(tmp_path / "face.mat", mat)
+    with pytest.raises(CoefficientsError) as error:
+        read_mat(tmp_path / "face.mat", len(mat.get("coeff", mat["transform_params"])) / 25)
+    assert wanted in str(error.value)
+
+
+@pytest.mark.parametrize("rows", [20, 35, 100])
+def test_a_3dmm_file_of_another_video_is_refused(tmp_path, rows):
+    write_mat(tmp_path / "face.mat", track_of(rows))
+    with pytest.raises(CoefficientsError, match=r"per second, expected 25 \(DreamTalk\) or 30"):
+        read_mat(tmp_path / "face.mat", 2.0)
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_published_phonemes_are_taken_as_they_are(assets, name):
+    path = assets / "data" / f"{name}_seq.json"
+    published = json.loads(path.read_text())
+    seconds = sound_duration(assets / "data" / f"{name}.wav")
+    found = phonemes_of(path, seconds)
+    assert found == published[: len(found)]
+    assert len(found) == int(30 * seconds) == len(published)
+    assert len(loadmat(assets / "data" / f"{name}.mat")["coeff"]) == len(published)
+
+
+def test_heard_phonemes_are_in_time_with_the_published_ones(assets):
+    pytest.importorskip("pocketsphinx", reason="needs pocketsphinx, an optional package")
+    published = np.array(json.loads((assets / "data" / f"{PAIRS[0]}_seq.json").read_text()))
+    sound = read_sound(assets / "data" / f"{PAIRS[0]}.wav")
+    found = np.array(from_intervals(recognise(sound, RATE), len(sound) / RATE))
+    spoken = published != PHONES.index("SIL")
+
+    def agreement(shift):
+        return (np.roll(found, shift) == published)[spoken].mean()
+
+    assert agreement(0) > 0.3  # 41 phones; out of time it is a third of that
+    assert max(agreement(-15), agreement(15)) < 0.5 * agreement(0)
+
+
+def test_intervals_become_one_phone_per_thirtieth():
+    labelled = [Interval(0.0, 0.1, "SIL"), Interval(0.1, 0.2, "AH"), Interval(0.2, 0.5, "T")]
+    expected = [31] * 3 + [2] * 3 + [32] * 9 + [31] * 15
+    assert from_intervals(labelled, 1.0) == expected
+
+
+TEXTGRID = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+xmin = 0
+xmax = 1.0
+tiers? <exists>
+size = 2
+item []:
+    item [1]:
+        class = "IntervalTier"
+        name = "words"
+        xmin = 0
+        xmax = 1.0
+        intervals: size = 1
+        intervals [1]:
+            xmin = 0
+            xmax = 1.0
+            text = "hello 7 ""world"" again"
+    item [2]:
+        class = "IntervalTier"
+        name = "phones"
+        xmin = 0
+        xmax = 1.0
+        intervals: size = 3
+        intervals [1]:
+            xmin = 0
+            xmax = 0.1
+            text = ""
+        intervals [2]:
+            xmin = 0.1
+            xmax = 2e-1
+            text = "AH0"
+        intervals [3]:
+            xmin = 0.2
+            xmax = 0.5
+            text = "T"
+"""
+SHORT_TEXTGRID = """File type = "ooTextFile"
+Object class = "TextGrid"
+
+0
+1.0
+<exists>
+1
+"IntervalTier"
+"anna - phones"
+0
+1.0
+3
+0
+0.1
+"sil"
+0.1
+0.2
+"AH1"
+0.2
+0.5
+"T"
+"""
+LAB = "0 0.1 sp\n0.1 0.2 ah_B\n\n0.2 0.5 T_E\n"
+
+
+@pytest.mark.parametrize(("ending", "text"), [(".TextGrid", TEXTGRID), (".TextGrid", SHORT_TEXTGRID), (".lab", LAB)])
+def test_aligners_files_say_the_same(tmp_path, ending, text):
+    path = tmp_path / f"speech{ending}"
+    path.write_text(text)
+    assert phonemes_of(path, 1.0) == [31] * 3 + [2] * 3 + [32] * 9 + [31] * 15
+
+
+@pytest.mark.parametrize(
+    ("ending", "text", "wanted"),
+    [
+        (".json", "[31, 2", "is no JSON"),
+        (".json", "[31, 41]", "whole numbers from 0 to 40"),
+        (".json", json.dumps([31] * 250), "250 phonemes for 10.00 s are 25.0 per second, expected 30"),
+        (".lab", "0 a", "line 1: expected 'start end phone'"),
+        (".lab", "0 5 ɛ", "'ɛ' is no phone of the CMU dictionary"),
+        (".lab", "0 5 AH\n4 6 T", "phones overlap at 4.000 s"),
+        (".lab", "0 30 AH", "ends at 30.00 s, the sound lasts 10.00 s"),
+        (".TextGrid", TEXTGRID.replace("phones", "letters"), "has no tier of phones (found words, letters)"),
+    ],
+)
+def test_wrong_phonemes_are_refused(tmp_path, ending, text, wanted):
+    path = tmp_path / f"speech{ending}"
+    path.write_text(text)
+    with pytest.raises(PhonemesError) as error:
+        phonemes_of(path, 10.0)
+    assert wanted in str(error.value)
+
+
+def test_there_are_41_phones_in_alphabetical_order():
+    assert len(PHONES) == 41
+    assert list(PHONES) == sorted(PHONES)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "padded"),
+    [(1.4, 5.2), (5.0, 5.2), (4.99, 5.2), (5.001, 5.001), (7.0, 7.0), (9.98, 10.18), (10.0, 10.2), (15.0, 15.2)],
+)
+def test_sound_aniportrait_stumbles_over_is_padded(seconds, padded):
+    system = load_system("aniportrait")
+    assert padded_length(round(seconds * RATE), system.speech) == round(padded * RATE)
+    assert padded_length(round(seconds * RATE), Speech()) == round(seconds * RATE)
+
+
+@pytest.mark.parametrize("samples", range(80_000, 81_000, 40))
+def test_padded_sound_loses_no_chunk(samples):
+    """The chunks AniPortrait makes at 30 fps, five seconds each, the last two joined, cover the whole speech."""
+    for seconds in (0, 5, 10):
+        given = padded_length(samples + seconds * RATE - 500, Speech(longer_than=5.0, no_multiple_of=5.0))
+        chunks, frames = -(-given // 80_000), -(-given * 30 // RATE)
+        assert chunks >= 2
+        assert 150 * (chunks - 1) + frames % 150 == frames

@@ -1,0 +1,47 @@
+"""``python -m benchmark.run`` as people type it: what is wrong is one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from configs.command_line import ConfigError
+from configs.systems import RunSystemConfig
+from configs.validate import validate_run_system
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("keys", "wanted"),
+    [
+        ({"cases": "/nowhere.csv"}, "cases=/nowhere.csv: no such file"),
+        ({"output": __file__}, "is a file; expected the name of a folder"),
+        ({"part": "3/2"}, "part=3/2: expected i/n"),
+        ({"device": "gpu"}, "device=gpu: expected one of cuda, cpu"),
+        ({"landmarks": "dlib"}, "landmarks=dlib: expected one of mediapipe, sidecar"),
+        ({"workers": 0}, "workers=0: expected a number above 0"),
+        ({"clip_timeout": float("nan")}, "clip_timeout=nan"),
+        ({"system": "folder", "panel": [1, 2, 3]}, "panel=[1, 2, 3]: expected [x,y,width,height]"),
+        ({"system": "folder", "offset": -1}, "offset=-1"),
+        ({"panel": [0, 0, 8, 8]}, "describe system=folder"),
+    ],
+)
+def test_a_wrong_key_is_named(tmp_path, keys, wanted):
+    config = RunSystemConfig(**{"system": "hallo", "cases": __file__, "output": str(tmp_path), **keys})
+    with pytest.raises(ConfigError) as error:
+        validate_run_system(config)
+    assert wanted in str(error.value)
+
+
+def test_the_shell_gets_one_line_and_a_status(tmp_path):
+    cases = tmp_path / "cases (1), mine.csv"
+    cases.write_text("clip,portrait,speech\na,b,c\n")
+    command = [sys.executable, "-m", "benchmark.run", "system=sadtaker", f"cases={cases}", f"output={tmp_path / 'o'}"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert told.returncode == 1
+    assert told.stderr.startswith("error: system=sadtaker: did you mean sadtalker or anitalker? there are aniportrait")
+    assert told.stderr.count("\n") == 1

@@ -1,0 +1,127 @@
+"""Descriptions of systems and lists of cases: what is accepted, and what a wrong one is told."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from benchmark.cases import CasesError, read_cases
+from benchmark.system import FOLDER, SystemFileError, fill, load_system, names
+from benchmark.view import open_view
+
+SEVEN = {"sadtalker", "anitalker", "aniportrait", "hallo", "pdfgc", "styletalk", "dreamtalk"}
+
+
+def test_all_systems_of_the_table_are_described():
+    assert set(names()) == SEVEN | {"emotivetalk_a", "emotivetalk_av", "ground_truth", "folder"}
+    for name in SEVEN:
+        system = load_system(name)
+        assert len(system.commit) == 40
+        assert system.licence
+        assert system.weights
+        assert system.requires
+        assert ("driving" in "".join(system.needs()) or "style_mat" in system.needs()) == (system.driven == "A+V")
+
+
+def test_a_description_of_ones_own_is_loaded_by_its_path(tmp_path):
+    content = yaml.safe_load((FOLDER / "sadtalker.yaml").read_text())
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**content, "title": "Mine"}))
+    system = load_system(str(tmp_path / "mine.yaml"))
+    assert (system.name, system.title, system.output.fps) == ("mine", "Mine", 25.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "wanted"),
+    [
+        ({"tilte": "x"}, "there is no key 'tilte'; did you mean title?"),
+        ({"title": None}, "title"),
+        ({"kind": "program"}, "kind: 'program': expected one of 'command', 'reference', 'folder'"),
+        ({"command": []}, "command: is empty"),
+        ({"command": ["{python}", "{potrait}"]}, "there is no {potrait}; there are python, job"),
+        ({"command": ["{python"]}, "expected '}'"),
+        ({"output": {"fps": 25}}, "output.path: is empty"),
+        ({"output": {"path": "/tmp/x.mp4"}}, "output.path: /tmp/x.mp4: expected it in the repository or under {job}"),
+        ({"output": {"path": "a", "panel": [0, 0, 512]}}, "output.panel: [0, 0, 512]: expected [x, y, width, height]"),
+        ({"output": {"path": "a", "frame_rate": 25}}, "frame_rate"),
+        ({"portrait": {"framing": "face"}}, "portrait.framing: 'face'"),
+        ({"portrait": {"size": "large"}}, "large"),
+        ({"writes": ["../out"]}, "expected a path inside the repository"),
+        ({"writes": ["test/mp4s"]}, "expected a top-level name, e.g. test"),
+        ({"command": ["{python}", "{pose_mat}"]}, "mat_rate: is missing"),
+    ],
+)
+def test_a_wrong_description_names_its_key(tmp_path, change, wanted):
+    content = yaml.safe_load((FOLDER / "sadtalker.yaml").read_text())
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({**content, **change}))
+    with pytest.raises(SystemFileError) as error:
+        load_system(str(path))
+    assert wanted in str(error.value)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value) or "expected '}'" in wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("sadtaker", "did you mean sadtalker"), ("/nowhere/x.yaml", "no such file"), ("list.yaml", "expected keys")],
+)
+def test_a_system_that_is_not_there(tmp_path, monkeypatch, name, wanted):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    with pytest.raises(SystemFileError, match=wanted):
+        load_system(name)
+
+
+def test_placeholders_are_filled_in_keys_and_values_too():
+    given = {"portrait": "a {speech}.png", "speech": "b"}
+    assert fill({"{portrait}": ["{speech}", 3]}, given) == {"a {speech}.png": ["b", 3]}
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("", "has no column clip, portrait, speech; found nothing"),
+        ("clip,portrait\na,b\n", "has no column speech"),
+        ("clip,portrait,speech,vidoe\na,b,c,d\n", "column 'vidoe': did you mean video?"),
+        ("clip,portrait,speech\n", "holds no case"),
+        ("clip,portrait,speech\na,b\n", "line 2: has not as many fields"),
+        ("clip,portrait,speech\na,b,c,d\n", "line 2: has not as many fields"),
+        ("clip,portrait,speech\na,,c\n", "line 2: portrait is empty"),
+        ("clip,portrait,speech\n../a,b,c\n", "clip='../a': expected a name"),
+        ("clip,portrait,speech\na,b,c\nA,b,c\n", "two rows make the clip 'A' ('a')"),
+    ],
+)
+def test_a_wrong_list_of_cases_is_told_where(tmp_path, text, wanted):
+    path = tmp_path / "cases.csv"
+    path.write_text(text)
+    with pytest.raises(CasesError) as error:
+        read_cases(path)
+    assert wanted in str(error.value)
+
+
+def test_cases_are_read_with_paths_from_their_folder(tmp_path):
+    path = tmp_path / "cases.csv"
+    path.write_text(
+        '\ufeffclip,portrait,speech,emotion.video,extra\n"a, (1)",p.png,/s.wav,,1\nä,"q, r.png",t.wav,v.mp4,2\n'
+    )
+    one, other = read_cases(path)
+    assert (one.portrait, str(one.speech), one.driving_video, one.video) == (tmp_path / "p.png", "/s.wav", None, None)
+    assert (other.portrait, other.driving_video) == (tmp_path / "q, r.png", tmp_path / "v.mp4")
+    assert one.slug != other.slug
+    assert one.slug.replace("-", "").replace("_", "").isalnum()
+    assert one.slug.isascii()
+
+
+def test_a_view_shares_everything_but_what_is_written(tmp_path):
+    repository, view = tmp_path / "repo", tmp_path / "view"
+    for name in ("lib/deep/a.py", "output/old.mp4", "tmp.mp4", ".cache/x"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text("old")
+    open_view(repository, view, ["output", "tmp.mp4", ".cache", "made_anew"], [])
+    assert (view / "lib" / "deep" / "a.py").read_text() == "old"
+    assert not list((view / "output").iterdir())
+    assert not (view / "tmp.mp4").exists()
+    assert not list((view / ".cache").iterdir())
+    (view / "output" / "old.mp4").write_text("new")
+    (view / "tmp.mp4").write_text("new")
+    assert (repository / "output" / "old.mp4").read_text() == (repository / "tmp.mp4").read_text() == "old"

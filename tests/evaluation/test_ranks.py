@@ -1,0 +1,125 @@
+"""Several real processes over gloo evaluate as one does, to the bit, also where videos are broken."""
+
+import json
+import multiprocessing
+import os
+import socket
+
+import pytest
+
+from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
+from evaluation.ranks import Ranks, _launched
+from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_speakers
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("ranks")
+    write_speakers(root / "real", 5)
+    write_speakers(root / "made", 5, gain=0.8)
+    (root / "made" / "clip1.mp4").write_bytes(b"no video")
+    (root / "made" / "clip3.csv").unlink()
+    return root
+
+
+def settings(folder, output):
+    chosen = stand_in_settings(untrained(folder))
+    return EvaluateConfig(
+        generated=str(folder / "made"),
+        reference=str(folder / "real"),
+        output=str(output / "results.json"),
+        metrics=["fid", "fvd", "efid", "sync"],
+        protocol="emotivetalk",
+        device="cpu",
+        bootstrap=5,
+        cache=str(output / "cache"),
+        fid=FIDConfig(**chosen["fid"]),
+        fvd=FVDConfig(**chosen["fvd"]),
+        efid=EFIDConfig(**chosen["efid"]),
+        sync=SyncConfig(**chosen["sync"]),
+    )
+
+
+def work(config, environment):
+    os.environ.update(environment)
+    import torch
+
+    from evaluation.run import evaluate_folders
+
+    torch.set_num_threads(1)
+    raise SystemExit(evaluate_folders(config))
+
+
+def on_ranks(config, size):
+    """Exit statuses of that many processes, started with torchrun's environment."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["evaluation.run"])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    processes = []
+    for rank in range(size):
+        environment = {name: str(value) for name, value in (common | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+        processes.append(context.Process(target=work, args=(config, environment)))
+        processes[-1].start()
+    for process in processes:
+        process.join(120)
+        if process.is_alive():
+            process.kill()
+    return [process.exitcode for process in processes]
+
+
+def test_two_and_four_processes_say_what_one_says(folder, tmp_path, capfd):
+    from evaluation.run import evaluate_folders
+
+    one = settings(folder, tmp_path / "one")
+    assert evaluate_folders(one) == 3
+    wanted = json.loads((tmp_path / "one" / "results.json").read_text())
+    assert wanted["metrics"]["fid"]["n"] == 4
+    assert wanted["metrics"]["efid"]["n"] == 3
+    assert wanted["metrics"]["sync_d"]["value"] > 0
+    capfd.readouterr()
+    for size in (2, 4):
+        place = tmp_path / str(size)
+        assert on_ranks(settings(folder, place), size) == [3, *[0] * (size - 1)]
+        found = json.loads((place / "results.json").read_text())
+        for part in ("metrics", "clips", "missing", "n", "expected"):
+            assert found[part] == wanted[part], part
+        assert found["environment"]["processes"] == str(size)
+        assert sorted(path.name for path in place.iterdir()) == ["cache", "results.json"]
+        assert capfd.readouterr().out.count("results  ") == 1
+
+
+def test_shares_are_dealt_in_turn():
+    assert [Ranks(rank, 3).mine("abcdefg") for rank in range(3)] == [list("adg"), list("be"), list("cf")]
+    assert Ranks().together([1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # a batch script's own process
+        ({"TORCHELASTIC_RUN_ID": "a", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
+        (
+            {
+                "SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NODELIST": "node[7-8]",
+                "SLURM_JOB_ID": "123456", "SLURM_NTASKS": "8",
+            },
+            (Ranks(5, 8, 1), "tcp://node7:"),
+        ),
+    ],
+)  # fmt: skip
+def test_who_else_there_is(environment, found, monkeypatch):
+    for name in list(os.environ):
+        if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_")):
+            monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    launched = _launched()
+    if found is None:
+        assert launched is None
+    else:
+        assert launched is not None
+        assert launched[0] == found[0]
+        assert launched[1].startswith(found[1])

@@ -1,0 +1,126 @@
+"""From files to a file: length, sound, record, repeatability, and nothing half-made."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.emotion import EmotionConfig
+from encoders.checkpoints import sha256_of
+from generation.cases import Case
+from generation.errors import GenerationError
+from generation.pipeline import Talker, device_of
+from lightning_modules.emotion.sources import EmotionError
+from media import FrameReader, MediaError, probe, read_sound
+from preparation.expression import ExpressionError
+from tests.generation.conftest import tone
+from tests.helpers.sound import write_wav
+
+
+@pytest.fixture
+def case(files, tmp_path) -> Case:
+    return Case(files / "face.png", files / "voice.wav", tmp_path / "out.mp4", steps=2)
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.5])
+def test_as_many_frames_as_the_speech_has_with_its_sound(talker, case, tmp_path, seconds):
+    write_wav(tmp_path / "a.wav", tone(seconds, 48_000), 48_000)
+    made = talker.generate(replace(case, speech=tmp_path / "a.wav"))
+    frames = -(-round(seconds * 16_000) * 25 // 16_000)
+    assert made.frames == len(FrameReader(made.path)) == frames
+    info = probe(made.path)
+    assert (info.width, info.height, info.fps, info.video_codec) == (64, 64, 25.0, "h264")
+    assert (info.sound_rate, info.audio_codec) == (48_000, "aac")
+    assert abs(info.sound_duration - frames / 25) < 1e-3
+    if seconds > 0.1:
+        heard = read_sound(made.path)
+        assert np.corrcoef(heard[: len(tone(seconds))], tone(seconds))[0, 1] > 0.98
+
+
+def test_the_same_case_gives_the_same_bytes_and_another_seed_does_not(talker, case):
+    first = talker.generate(case).path.read_bytes()
+    record = case.output.with_suffix(".json").read_bytes()
+    assert talker.generate(case).path.read_bytes() == first
+    assert case.output.with_suffix(".json").read_bytes() == record
+    assert talker.generate(replace(case, seed=1)).path.read_bytes() != first
+
+
+def test_the_record_says_what_it_was_made_with(talker, case, files, runs):
+    talker.generate(replace(case, emotion=EmotionConfig(strength=0.5), seed=3))
+    record = json.loads(case.output.with_suffix(".json").read_text())
+    assert record["video"] == {"file": "out.mp4", "frames": 13, "fps": 25, "size": [64, 64]}
+    assert record["inputs"]["speech"] == {
+        "file": str(files / "voice.wav"),
+        "sha256": sha256_of(files / "voice.wav"),
+    }
+    assert record["settings"]["seed"] == 3
+    assert record["settings"]["emotion"] == {"strength": 0.5}
+    assert record["weights"] == {"ethd": sha256_of(runs / "ethd" / "export" / "ethd.safetensors")}
+    assert record["sampling"] == {"seed": 3, "steps": 2, "window": 8, "overlap": 2, "training_steps": 7}
+    assert record["encoders"]["codec"]["name"] == "patch"
+
+
+def test_a_driving_video_and_a_picture_change_the_face(talker, case, files):
+    plain = talker.generate(case).path.read_bytes()
+    driven = talker.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4"))))
+    assert "10 frames extended to 13 by pingpong" in driven.notes[0]
+    assert driven.path.read_bytes() != plain
+    with pytest.raises(GenerationError, match=r"lasts 10 frames, the speech 13"):
+        talker.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4")), extend="error"))
+    pictured = talker.generate(replace(case, emotion=EmotionConfig(image=str(files / "face.png"))))
+    assert pictured.path.read_bytes() == plain  # the portrait's own expression, said in another way
+
+
+def test_the_face_back_in_its_picture(talker, case):
+    made = talker.generate(replace(case, paste_back=True))
+    assert made.size == (128, 128)
+    assert FrameReader(made.path).size == (128, 128)
+
+
+@pytest.mark.parametrize("stage", ["sampling", "writing"])
+def test_stopped_in_the_middle_nothing_half_made_is_left(talker, case, stage):
+    talker.generate(case)
+    before = case.output.read_bytes(), case.output.with_suffix(".json").read_bytes()
+
+    def stop(progress):
+        if progress.stage == stage and progress.done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        talker.generate(replace(case, seed=9), stop)
+    assert (case.output.read_bytes(), case.output.with_suffix(".json").read_bytes()) == before
+    assert sorted(file.name for file in case.output.parent.iterdir()) == ["out.json", "out.mp4"]
+
+
+def test_what_cannot_be_made_is_said(talker, case, files, tmp_path):
+    with pytest.raises(ExpressionError, match="no such file"):
+        talker.generate(replace(case, portrait=tmp_path / "none.png"))
+    with pytest.raises(MediaError, match="no such file"):
+        talker.generate(replace(case, speech=tmp_path / "none.wav"))
+    (tmp_path / "file").touch()
+    with pytest.raises(GenerationError, match=r"file.*cannot be written"):
+        talker.generate(replace(case, output=tmp_path / "file" / "out.mp4"))
+    with pytest.raises(EmotionError, match=r"emotion\.label: needs a label table"):
+        talker.generate(replace(case, emotion=EmotionConfig(label="happy")))
+    with pytest.raises(EmotionError, match=r"emotion\.text: needs a text mapping"):
+        talker.generate(replace(case, emotion=EmotionConfig(text="happy")))
+    with pytest.raises(GenerationError, match=r"overlap=8"):
+        talker.generate(replace(case, overlap=8))
+    assert not case.output.exists()
+
+
+def test_three_lines_in_a_notebook(runs, files, tmp_path):
+    talker = Talker.load(runs / "ethd", vaid=runs / "other_vaid")
+    made = talker.generate(Case(files / "face.png", files / "voice.wav", Path(tmp_path / "out.mp4"), steps=1))
+    assert made.frames == 13
+    record = json.loads((tmp_path / "out.json").read_text())
+    assert record["weights"]["vaid"] == sha256_of(runs / "other_vaid" / "checkpoints" / "last.ckpt")
+
+
+def test_a_gpu_that_is_not_there(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert device_of("auto").type == "cpu"
+    with pytest.raises(GenerationError, match="device=cuda: PyTorch finds no GPU"):
+        device_of("cuda")

@@ -1,0 +1,154 @@
+"""The portrait is what preparation would have made of it; bad pictures are errors; the face goes back where it was."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from configs.command_line import compose
+from configs.schema import FaceConfig, PrepareConfig
+from encoders.landmarks.mediapipe_detector import MediaPipeDetector
+from encoders.motion.blendshapes import BlendshapeMotion
+from generation.errors import GenerationError
+from generation.portrait import PasteBack, read_portrait
+from media import VideoWriter
+from preparation.clip import prepare_clip
+from preparation.clips import ClipSource
+from preparation.expression import ExpressionError
+from tests.generation.conftest import write_portrait
+
+
+@pytest.fixture(scope="module")
+def read(encoders):
+    built, side = encoders
+    return lambda path, **face: read_portrait(path, built.landmarks, built.motion, side, FaceConfig(**face))
+
+
+def load(member: bytes, tmp_path):
+    (tmp_path / "member.npy").write_bytes(member)
+    return np.load(tmp_path / "member.npy")
+
+
+def test_it_is_what_preparation_makes_of_a_clip_that_shows_it(encoders, read, files, tmp_path):
+    picture = np.asarray(Image.open(files / "face.png"))
+    with VideoWriter(tmp_path / "still.mp4", size=picture.shape[1::-1], fps=25, crf=0) as video:
+        for _ in range(24):
+            video.write(picture)
+    head, row = (files / "face.csv").read_text().splitlines()
+    cells = [row.split(", ") for _ in range(24)]
+    for index, line in enumerate(cells):
+        line[2] = f"{index / 25:.3f}"
+    (tmp_path / "still.csv").write_text("\n".join([head, *(", ".join(line) for line in cells)]) + "\n")
+    config = compose("prepare", PrepareConfig, ["preset=tiny", "dataset=folder", "audio.required=false"])
+    clip = ClipSource(key="still", path=tmp_path / "still.mp4", name="still.mp4", speaker="a", split="train")
+    made = prepare_clip(clip, encoders[0], config)
+    assert made.meta is not None, made.report
+    portrait = read(files / "face.png")
+    assert portrait.crop == tuple(made.meta.crop)
+    np.testing.assert_array_equal(portrait.boxes, load(made.members["boxes.npy"], tmp_path)[0])
+    np.testing.assert_array_equal(portrait.e_ref.numpy(), load(made.members["expression.npy"], tmp_path)[0])
+    # H.264 halves the resolution of colour, so pixels are near rather than equal.
+    assert np.abs(portrait.x_ref.astype(int) - load(made.members["portraits.npy"], tmp_path)[0]).mean() < 3
+    latent = encoders[0].codec.encode(torch.from_numpy(portrait.frame)[None].permute(0, 3, 1, 2))
+    assert np.abs(latent.numpy()[0] - load(made.members["latent.npy"], tmp_path)[0]).mean() < 0.03
+
+
+@pytest.mark.parametrize("kind", ["alpha", "cmyk", "exif", "palette", "grey", "sixteen"])
+def test_every_kind_of_picture_is_the_same_face(read, files, tmp_path, kind):
+    truth = read(files / "face.png")
+    picture = Image.open(files / "face.png").convert("RGB")
+    path = tmp_path / ("a.jpg" if kind in ("cmyk", "exif") else "a.png")
+    path.with_suffix(".csv").write_text((files / "face.csv").read_text())
+    if kind == "alpha":
+        made = picture.convert("RGBA")
+        made.putpixel((0, 0), (0, 0, 0, 0))  # black below, but nothing is seen of it
+        made.save(path)
+    elif kind == "cmyk":
+        picture.convert("CMYK").save(path, quality=98)
+    elif kind == "exif":
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned a quarter clockwise
+        picture.transpose(Image.Transpose.ROTATE_90).save(path, quality=98, exif=exif)
+    elif kind == "palette":
+        picture.quantize(256).save(path)
+    else:
+        grey = np.asarray(picture.convert("L"))
+        Image.fromarray(grey if kind == "grey" else grey.astype(np.uint16) * 257).save(path)
+    found = read(path)
+    assert found.crop == truth.crop
+    wanted = truth.frame.astype(int)
+    if kind in ("grey", "sixteen"):
+        wanted = np.asarray(Image.fromarray(truth.frame).convert("L")).astype(int)[..., None]
+    assert np.abs(found.frame.astype(int) - wanted).mean() < 6
+    if kind == "alpha":
+        assert (found.picture[0, 0] == 255).all()
+
+
+def test_what_is_no_portrait_is_named(read, files, tmp_path):
+    with pytest.raises(ExpressionError, match="no such file"):
+        read(tmp_path / "none.png")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(ExpressionError, match="is not a picture"):
+        read(tmp_path / "text.png")
+    write_portrait(tmp_path / "small.png", 60)
+    with pytest.raises(GenerationError, match=r"small\.png: is 60x60 pixels, at least 64x64"):
+        read(tmp_path / "small.png")
+    Image.open(files / "face.png").save(tmp_path / "alone.png")
+    with pytest.raises(GenerationError, match=r"alone\.csv: no landmark file.*landmarks=mediapipe"):
+        read(tmp_path / "alone.png")
+    with pytest.raises(GenerationError, match=r"the face is \d+ pixels high, at least 200"):
+        read(files / "face.png", min_size=200)
+
+
+def test_a_face_cut_off_by_the_picture_is_refused(read, files, tmp_path):
+    Image.open(files / "face.png").crop((0, 0, 128, 80)).save(tmp_path / "cut.png")
+    (tmp_path / "cut.csv").write_text((files / "face.csv").read_text())
+    with pytest.raises(GenerationError, match=r"cut\.png: .*lies outside"):
+        read(tmp_path / "cut.png")
+
+
+def test_no_face_and_several(assets, asset_weights, tmp_path):
+    detector, motion = MediaPipeDetector(), BlendshapeMotion()
+    Image.new("RGB", (256, 256), "green").save(tmp_path / "none.png")
+    with pytest.raises(GenerationError, match=r"portrait=.*none\.png: no face was found"):
+        read_portrait(tmp_path / "none.png", detector, motion, 128, FaceConfig())
+    face = Image.open(assets / "data" / "portraits" / "sadtalker_happy.png").convert("RGB")
+    both = Image.new("RGB", (480, 256))
+    both.paste(face, (0, 0))
+    both.paste(face.resize((200, 200)), (270, 30))
+    both.save(tmp_path / "both.png")
+    found = read_portrait(tmp_path / "both.png", detector, motion, 128, FaceConfig())
+    assert "several faces; the largest" in found.notes[0]
+    assert found.crop[0] + found.crop[2] / 2 < 200
+
+
+@pytest.mark.parametrize(("left", "top", "side", "size"), [(20, 30, 60, (128, 128)), (0, 0, 100, (101, 101))])
+def test_the_face_goes_back_where_it_was(read, files, left, top, side, size):
+    portrait = read(files / "face.png")
+    height, width = size
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    portrait = replace(portrait, picture=picture, crop=(left, top, side))
+    paste = PasteBack(portrait)
+    assert paste.size == (width // 2 * 2, height // 2 * 2)
+    red = np.zeros((64, 64, 3), np.uint8)
+    red[..., 0] = 255
+    whole = paste(red)
+    assert whole.shape == (*paste.size[::-1], 3)
+    outside = np.ones(size, bool)
+    outside[top : top + side, left : left + side] = False
+    outside = outside[: paste.size[1], : paste.size[0]]
+    even = picture[: paste.size[1], : paste.size[0]]
+    np.testing.assert_array_equal(whole[outside], even[outside])
+    np.testing.assert_array_equal(whole[top + side // 2, left + side // 2], [255, 0, 0])
+    if left == 0:  # the crop ends with the picture, so there is no seam to hide
+        np.testing.assert_array_equal(whole[0, 0], [255, 0, 0])
+    else:
+        assert np.abs(whole[top, left].astype(int) - even[top, left]).max() <= 1
+
+
+def test_pasting_the_portrait_itself_changes_next_to_nothing(read, files):
+    portrait = read(files / "face.png", scale=1.0)
+    portrait = replace(portrait, crop=(32, 40, 64), frame=portrait.picture[40:104, 32:96])
+    np.testing.assert_array_equal(PasteBack(portrait)(portrait.frame), portrait.picture)

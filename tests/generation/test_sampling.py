@@ -1,0 +1,93 @@
+"""Sampling through the real network: seeds, windows, progress, and memory that does not grow."""
+
+from copy import deepcopy
+
+import pytest
+import torch
+
+from generation.errors import GenerationError
+from generation.sampling import Progress, Sampling
+from lightning_modules.ethd.ethd import Drive
+from speed.memory import PeakMemory
+
+
+@pytest.fixture(scope="module")
+def sampler(talker):
+    return talker.sampler
+
+
+def drive(sampler, frames):
+    size = sampler.card.dimensions
+    torch.manual_seed(0)
+    return Drive(
+        boxes=torch.tensor([[[24.0, 36, 40, 44], [10, 10, 52, 54]]]),
+        e_ref=torch.randn(1, size.expression_width),
+        lip=torch.randn(1, frames, size.lip_width),
+        e_dri=torch.randn(1, frames, size.expression_width),
+    )
+
+
+def sample(sampler, frames, on_progress=None, **how):
+    size = sampler.card.dimensions
+    reference = torch.zeros(1, size.latent_channels, size.latent_size, size.latent_size)
+    how = Sampling(**{"seed": 0, "steps": 2, "window": 8, "overlap": 2, **how})
+    return sampler.sample(reference, drive(sampler, frames), frames, how, on_progress)
+
+
+def test_the_seed_decides(sampler):
+    first = sample(sampler, 11)
+    assert first.shape[:2] == (1, 11)
+    assert torch.equal(sample(sampler, 11), first)
+    assert not torch.allclose(sample(sampler, 11, seed=1), first)
+
+
+@pytest.mark.parametrize(("frames", "windows"), [(2, 1), (8, 1), (9, 2), (14, 2), (15, 3)])
+def test_progress_counts_windows_times_steps(sampler, frames, windows):
+    told = []
+    sample(sampler, frames, told.append, steps=3)
+    assert told == [Progress("sampling", done + 1, 3 * windows) for done in range(3 * windows)]
+
+
+def test_settings_that_are_left_out_are_the_trainings(sampler):
+    assert sampler.settings(0, 5, None, None) == (Sampling(0, 5, 8, 2), ())
+    assert sampler.settings(0, 5, 5, None)[0].overlap == 1
+    assert sampler.settings(0, 5, None, 3)[0].overlap == 3
+    assert "longer than the 8 frames" in sampler.settings(0, 5, 20, None)[1][0]
+    for window, overlap in ((None, 8), (4, 4), (None, 20)):
+        with pytest.raises(GenerationError, match="less than the window"):
+            sampler.settings(0, 5, window, overlap)
+    with pytest.raises(GenerationError, match="steps=51: this network was trained with 50"):
+        sampler.settings(0, 51, None, None)
+
+
+def test_only_latents_and_drive_grow_with_the_length(sampler):
+    """Peak of the tensors of sampling and decoding, beyond what each frame keeps on the host."""
+
+    def peak(frames):
+        with PeakMemory() as memory:
+            for _ in sampler.decode(sample(sampler, frames, steps=1)):
+                pass
+        return memory.peak
+
+    size = sampler.card.dimensions
+    frame = 4 * (size.latent_channels * size.latent_size**2 + size.lip_width + size.expression_width)
+    assert peak(80) <= 1.05 * peak(16) + 64 * frame
+
+
+def test_half_precision_is_near_single(talker):
+    """What a GPU does, on the CPU."""
+    artifact, half = talker.artifact, deepcopy(talker.sampler)
+    half.dtype = torch.bfloat16
+    half._ethd = deepcopy(artifact.ethd).to(torch.bfloat16)
+    single = sample(talker.sampler, 9)
+    difference = sample(half, 9) - single
+    assert 0 < difference.square().mean() < 0.01 * single.square().mean()
+
+
+def test_frames_are_those_the_codec_decodes(sampler):
+    size = sampler.card.dimensions
+    latents = torch.rand(1, 150, size.latent_channels, size.latent_size, size.latent_size) - 0.5
+    frames = list(sampler.decode(latents))
+    whole = sampler.codec.decode(latents[0]).permute(0, 2, 3, 1).numpy()
+    assert len(frames) == 150
+    assert all((frame == wanted).all() for frame, wanted in zip(frames, whole, strict=True))

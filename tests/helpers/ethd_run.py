@@ -1,0 +1,90 @@
+"""Run directories of V-AID and ETHD with random weights, written as training writes them, for any preset."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from configs.command_line import compose
+from configs.schema import PrepareConfig
+from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
+from datamodules.schema import LatentStatistics
+from encoders.checkpoints import sha256_of
+from lightning_modules.checkpoints import CARD
+from lightning_modules.ethd.checkpoint import EMA, EthdCard, build_ethd, with_overlap
+from lightning_modules.ethd.latents import latent_scale
+from lightning_modules.vaid.module import VAIDModule
+from lightning_modules.vaid.statistics import MotionStatistics
+from preparation.encoders import Encoders
+
+SMALL_VAID = VAIDConfig(
+    lip=LipConfig(width=16, depth=1, latents=2, head_width=8),
+    expression=ExpressionConfig(width=16, depth=1, head_width=8, identity_widths=[8], identity_size=16),
+    window=16,
+    overlap=4,
+    sampling_steps=2,
+)
+SMALL_UNET = UNetConfig(
+    channels=[32, 32], heads=[1, 1], attention=[True, False], layers=1, token_width=32, added_width=32
+)
+
+
+def build_encoders(preset: str) -> tuple[Encoders, int]:
+    """The encoders of a preset on the CPU, and its frames' side."""
+    config = compose("prepare", PrepareConfig, [f"preset={preset}", "task=weights"])
+    return Encoders.build(config.encoders, "cpu"), config.frame_size
+
+
+def write_vaid(folder: Path, encoders: Encoders, side: int, seed: int = 0) -> Path:
+    """A V-AID's run directory; its statistics differ from seed to seed."""
+    dimensions = encoders.dimensions(side)
+    torch.manual_seed(seed)
+    module = VAIDModule(SMALL_VAID, dimensions, encoders.identities())
+    for block in module.vaid.di_cte.blocks:  # as after training: the gates are open
+        torch.nn.init.normal_(block.modulate[1].weight, std=0.3)
+    lip, expression = dimensions.lip_width, dimensions.expression_width
+    numbers = [(torch.rand(width) * 0.1 + 0.2).tolist() for width in (lip, lip, expression, expression)]
+    module.vaid.set_statistics(MotionStatistics(*map(tuple, numbers)))
+    return _write(folder, "vaid", {"state_dict": module.state_dict(), CARD: _card_of(module)})
+
+
+def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: bool = True, **changes: object) -> Path:
+    """An ETHD's run directory; with ``ema``, the plain weights are other than the averaged ones."""
+    config = with_overlap(replace(EthdConfig(unet=SMALL_UNET, window=8, diffusion_steps=50), **changes))
+    dimensions = encoders.dimensions(side)
+    channels = dimensions.latent_channels
+    statistics = LatentStatistics((0.1,) * channels, (0.5,) * channels, 100)
+    file = vaid / "checkpoints" / "last.ckpt"
+    card = EthdCard(
+        config=config,
+        dimensions=dimensions,
+        encoders=encoders.identities(),
+        frame_side=side,
+        latents=latent_scale(encoders.codec.identity.name, encoders.codec.scale, statistics),
+        vaid=str(file),
+        vaid_sha256=sha256_of(file),
+    )
+    torch.manual_seed(1)
+    network = build_ethd(config, dimensions, side)
+    for parameter in network.parameters():  # zeros at the start would hide what drives the face
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    plain = {f"ethd.{name}": weight + (0.5 if ema else 0.0) for name, weight in network.state_dict().items()}
+    checkpoint = {"state_dict": plain, CARD: card.plain(), "global_step": 7}
+    if ema:
+        checkpoint[EMA] = {"weights": network.state_dict(), "updates": 7}
+    return _write(folder, "ethd", checkpoint)
+
+
+def _card_of(module: VAIDModule) -> dict:
+    checkpoint: dict = {}
+    module.on_save_checkpoint(checkpoint)
+    return checkpoint[CARD]
+
+
+def _write(folder: Path, stage: str, checkpoint: dict) -> Path:
+    (folder / "checkpoints").mkdir(parents=True)
+    torch.save(checkpoint, folder / "checkpoints" / "last.ckpt")
+    (folder / "config.yaml").write_text(f"stage: {stage}\n", encoding="utf-8")
+    return folder

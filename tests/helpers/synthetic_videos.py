@@ -1,0 +1,58 @@
+"""Tiny videos of synthetic speakers with landmark files, and untrained stand-ins to look at them with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from media import VideoWriter
+from metrics.networks.standin import Card, new_stand_in, save_stand_in
+from preparation.synthetic import identity, render_clip
+from preparation.synthetic.write import factors_path, landmarks_path, openface_csv
+
+OPTIONS = {
+    "sync": {"width": 1 / 32},
+    "image": {"width": 4, "dimensions": 6},
+    "video": {"width": 4, "dimensions": 6},
+    "expression": {"width": 4, "dimensions": 4},
+}
+
+
+def write_speakers(folder: Path, clips: int, seconds: float = 1.2, size: int = 64, gain: float = 1.0) -> Path:
+    """``clips`` videos of different people and emotions; ``gain`` scales brightness."""
+    folder.mkdir(parents=True)
+    for number in range(clips):
+        clip = render_clip(identity(number), ("happy", "sad", "angry")[number % 3], 1, number, seconds, size)
+        path = folder / f"clip{number}.mp4"
+        with VideoWriter(path, size=(size, size), fps=25, sound=clip.sound, sound_rate=16_000) as writer:
+            for frame in clip.frames():
+                writer.write((frame * gain).astype(np.uint8))
+        landmarks_path(path).write_text(openface_csv(clip), encoding="utf-8")
+        np.savez(factors_path(path), values=clip.factors, names=np.array(clip.factor_names))
+    return folder
+
+
+def untrained(folder: Path) -> dict[str, str]:
+    """Kind -> file of a stand-in of that kind with random weights."""
+    files = {}
+    for kind, options in OPTIONS.items():
+        torch.manual_seed(0)
+        files[kind] = str(folder / f"standin_{kind}.safetensors")
+        card = Card(kind, dict(options), "synthetic", speakers=1, clips=2, steps=0, seed=0, scores={"r2": 0.5})
+        save_stand_in(Path(files[kind]), new_stand_in(kind, **options), card)
+    return files
+
+
+def stand_in_settings(files: dict[str, str]) -> dict[str, dict[str, object]]:
+    """Keyword arguments of the metrics' configurations that choose those stand-ins and the landmark files."""
+    return {
+        "fid": {"network": "standin", "weights": files["image"]},
+        "fvd": {"network": "standin", "weights": files["video"]},
+        "efid": {"network": "standin", "weights": files["expression"], "landmarks": "sidecar"},
+        "sync": {
+            "network": "standin", "weights": files["sync"], "mode": "fast", "detector": "sidecar", "min_track": 10,
+            "min_face": 16.0,
+        },
+    }  # fmt: skip

@@ -1,0 +1,23 @@
+"""Trains like train.py under any strategy: python tests/helpers/train_under.py STRATEGY DEVICES ROOT OUTPUT OVERRIDE...
+
+A script of its own, because Lightning starts the other ranks by running the command once more.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.helpers.train_config import train_config
+from training.fit import fit
+
+if __name__ == "__main__":
+    strategy, devices, root, output, *overrides = sys.argv[1:]
+    if strategy == "deepspeed_cpu":
+        from tests.helpers import cpu_deepspeed  # noqa: F401  (registers it)
+    config = train_config(*overrides)
+    config.data.root, config.output = root, output
+    config.trainer.strategy, config.trainer.devices = strategy, devices
+    fit(config)

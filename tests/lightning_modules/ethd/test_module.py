@@ -1,0 +1,167 @@
+"""ETHD's training step on real batches of small shards: what drives it, what is random, and what the loss is."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from datamodules.modules import FolderDataModule
+from datamodules.windows import BatchReader, Window
+from diffusion.velocity import VelocityDenoiser
+from lightning_modules.ethd.checkpoint import EthdCard
+from tests.helpers.ethd import FIELDS, smallest_ethd
+from tests.helpers.shards import make_shards
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> FolderDataModule:
+    folder = tmp_path_factory.mktemp("shards")
+    make_shards(folder, frames=(30, 40, 50))
+    module = FolderDataModule(root=str(folder), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
+    module.setup()
+    return module
+
+
+def batch_of(data: FolderDataModule, places: list[int], step: int = 0):
+    clips = data.clips["train"]
+    return BatchReader(data._readers, FIELDS).read([Window(clips[i], i, i, 8, 1) for i in places], 8, step)
+
+
+def example_of(module, batch):
+    seeds = module._seeds(batch)
+    return module.example(batch, seeds, module._driving_expression(batch, seeds))
+
+
+def test_a_clip_is_the_same_example_in_any_company(data):
+    module = smallest_ethd(data, condition_dropout=0.5, reference_noise=0.3)
+    together = example_of(module, batch_of(data, [0, 1]))
+    for row in (0, 1):
+        alone = example_of(module, batch_of(data, [row]))
+        assert torch.equal(alone.noise[0], together.noise[row])
+        assert torch.equal(alone.reference[0], together.reference[row])
+        assert torch.equal(alone.drive.dropped[0], together.drive.dropped[row])
+        for name in ("e_dri", "lip", "e_ref", "boxes"):
+            torch.testing.assert_close(getattr(alone.drive, name)[0], getattr(together.drive, name)[row])
+
+
+def test_randomness_follows_the_draw_and_not_the_global_generator(data):
+    module, batch = smallest_ethd(data), batch_of(data, [0, 1])
+    first = module.training_step(batch, 0)
+    torch.manual_seed(99)
+    assert torch.equal(module.training_step(batch, 0), first)
+    batch["draw"] = batch["draw"] + 12
+    assert not torch.equal(example_of(module, batch).noise, example_of(module, batch_of(data, [0, 1])).noise)
+
+
+def test_expressions_of_the_chosen_clips_are_v_aids(data):
+    batch = batch_of(data, list(range(12)))
+    probability = {p: smallest_ethd(data, audio_expression_probability=p) for p in (0.0, 0.5, 1.0)}
+    own, some, heard = (example_of(module, batch).drive.e_dri for module in probability.values())
+    module = probability[0.0]
+    torch.testing.assert_close(own, module.vaid.expression_scale(batch["expression"]))
+    assert not torch.isclose(own, heard).any(-1).all(-1).any()
+    kinds = [torch.equal(row, a) - torch.equal(row, b) for row, a, b in zip(some, own, heard, strict=True)]
+    assert set(kinds) == {1, -1}  # each is one of the two, and both occur
+    batch["draw"] = batch["draw"] + 100
+    again = example_of(probability[0.5], batch).drive.e_dri
+    assert [torch.equal(row, a) for row, a in zip(again, own, strict=True)] != [kind > 0 for kind in kinds]
+
+
+def test_the_expression_heard_is_a_sample_for_the_first_frames_expression(data):
+    module, batch = smallest_ethd(data, audio_expression_probability=1.0), batch_of(data, [3])
+    heard = example_of(module, batch).drive.e_dri
+    batch["first_expression"] = batch["first_expression"] + 1
+    assert not torch.allclose(example_of(module, batch).drive.e_dri, heard)
+
+
+@pytest.mark.parametrize("loss", ["x0", "v", "min_snr"])
+def test_the_loss_is_that_of_the_denoiser(data, loss):
+    """Eq. 11 against the sampler's own denoiser; v and min-SNR are its multiples by the noise level."""
+    module = smallest_ethd(data, loss=loss, snr_gamma=5.0)
+    example, steps = example_of(module, batch_of(data, [0, 1])), torch.tensor([300, 800])
+    value, errors = module.losses(example, steps)
+    network = VelocityDenoiser(lambda x, t: module.ethd(x, t, example.reference, example.drive), module.schedule)
+    x0 = network(module.schedule.add_noise(example.x0, example.noise, steps), steps)
+    squared = (x0 - example.x0).square().flatten(1).mean(1)
+    level = module.schedule.level(steps, squared)
+    snr = level / (1 - level)
+    weight = {"x0": 1.0, "v": snr + 1, "min_snr": (snr + 1).clamp(max=5.0)}[loss]
+    torch.testing.assert_close(value, (weight * squared).mean())
+    torch.testing.assert_close(errors["x0_mse"], squared)
+    torch.testing.assert_close(errors["v_mse"], squared * (snr + 1))
+
+
+def test_diffusion_steps_are_spread_over_the_ranks(data):
+    module = smallest_ethd(data)
+    module.batch_size, batch = 4, batch_of(data, [0, 1], step=7)
+    steps = []
+    for rank in (0, 1):
+        type(module).global_rank = property(lambda self, rank=rank: rank)
+        steps += module._diffusion_steps(batch).tolist()
+    del type(module).global_rank
+    assert sorted(step // 250 for step in steps) == [0, 1, 2, 3]
+
+
+def test_a_dropped_condition_is_an_absent_one(data):
+    module = smallest_ethd(data, condition_dropout=1.0)
+    example = example_of(module, batch_of(data, [0, 1]))
+    steps = torch.tensor([500, 500])
+    dropped, _ = module.losses(example, steps)
+    absent, _ = module.losses(replace(example, drive=replace(example.drive, lip=None, e_dri=None, dropped=None)), steps)
+    kept, _ = module.losses(replace(example, drive=replace(example.drive, dropped=None)), steps)
+    torch.testing.assert_close(dropped, absent)
+    assert not torch.isclose(dropped, kept)
+
+
+def test_the_reference_is_disturbed_in_training_alone(data):
+    module, batch = smallest_ethd(data, reference_noise=0.5), batch_of(data, [0, 1])
+    noisy = example_of(module, batch).reference
+    clean = example_of(module.eval(), batch).reference
+    torch.testing.assert_close(clean, batch["reference_latent"].float())  # statistics of these shards are 0 and 1
+    assert 0.3 < (noisy - clean).std() < 0.7
+
+
+def test_boxes_are_the_references_or_the_windows(data):
+    batch = batch_of(data, [0, 1])
+    assert torch.equal(example_of(smallest_ethd(data), batch).drive.boxes, batch["reference_boxes"])
+    union = example_of(smallest_ethd(data, mask_source="window"), batch).drive.boxes
+    every = torch.cat([batch["boxes"], batch["reference_boxes"][:, None]], 1)
+    assert torch.equal(union[..., :2], every.min(1).values[..., :2])
+    assert torch.equal(union[..., 2:], every.max(1).values[..., 2:])
+
+
+@pytest.mark.parametrize("variant", ["full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"])
+@pytest.mark.parametrize("share_weights", [True, False])
+def test_every_variant_learns_with_all_it_has(data, variant, share_weights):
+    module = smallest_ethd(data, variant=variant, share_weights=share_weights)
+    batch = batch_of(data, [0, 1])
+    # A face that fills the picture and a mouth in its corner: on every level something is left between them.
+    batch["reference_boxes"] = torch.tensor([[[2.0, 18.0, 10.0, 24.0], [2.0, 2.0, 30.0, 30.0]]]).repeat(2, 1, 1)
+    module.training_step(batch, 0).backward()
+    for name, parameter in module.ethd.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
+
+
+def test_v_aid_is_nobodys_part_and_stays_as_it_was(data):
+    module = smallest_ethd(data)
+    before = {name: value.clone() for name, value in module.vaid.state_dict().items()}
+    assert "expression_scale.mean" in before  # buffers are watched as well
+    optimizer = module.configure_optimizers()["optimizer"]
+    module.train()
+    for step in range(3):
+        loss = module.training_step(batch_of(data, [step, step + 1], step), 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert not any("di_cte" in name or "audio_to_lip" in name for name in module.state_dict())
+    assert all(id(weight) not in {id(p) for p in module.parameters()} for weight in module.vaid.parameters())
+    assert not module.vaid.training
+    for name, value in module.vaid.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_the_card_survives_its_plain_form(data):
+    card = smallest_ethd(data).card
+    assert card.config.overlap == 2  # a fifth of 8
+    assert EthdCard.read(card.plain()) == card

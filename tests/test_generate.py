@@ -1,0 +1,139 @@
+"""generate.py and the export as people run them: through the shell, with odd paths, and with what they get wrong."""
+
+import runpy
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.command_line import ConfigError, compose
+from configs.generate import GenerateConfig
+from configs.validate_generate import validate_generate
+from media import FrameReader
+from tests.generation.conftest import encoders, files, runs, tone  # noqa: F401  (fixtures)
+from tests.helpers.sound import write_wav
+
+ROOT = Path(__file__).parents[1]
+AWKWARD = "Müller's (1) #raw! 寒い 100%"
+
+
+def command(script, *typed) -> list[str]:
+    return [sys.executable, f"{script}.py", *map(str, typed)]
+
+
+def run(script, *typed) -> subprocess.CompletedProcess:
+    return subprocess.run(command(script, *typed), cwd=ROOT, capture_output=True, text=True, timeout=250)
+
+
+@pytest.fixture
+def main(monkeypatch, capsys, tmp_path):
+    """Runs a script's main part in this process, where torch is loaded already; its status and all it says."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(script, *typed):
+        monkeypatch.setattr("sys.argv", [f"{script}.py", *map(str, typed)])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
+        told = capsys.readouterr()
+        return left.value.code or 0, told.out + told.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def odd(runs, files, tmp_path_factory):  # noqa: F811
+    """Everything under a name full of special characters."""
+    folder = tmp_path_factory.mktemp("odd") / AWKWARD
+    shutil.copytree(files, folder)
+    shutil.copytree(runs / "ethd", folder / "run")
+    shutil.rmtree(folder / "run" / "export")
+    return folder
+
+
+def test_export_then_a_video_despite_odd_names(odd, main):
+    typed = (f"portrait={odd / 'face.png'}", f"speech={odd / 'voice.wav'}", f"output={odd / 'new' / 'out, a.mp4'}")
+    status, told = main("generate", *typed, f"ethd={odd / 'run'}")
+    assert status == 1
+    assert f"was not exported yet; run: python train.py task=export run={odd / 'run'}" in told
+    assert len(told.strip().splitlines()) == 1
+    status, told = main("train", "task=export", f"run={odd / 'run'}")
+    assert status == 0
+    assert str(odd / "run" / "export" / "ethd.safetensors") in told
+
+    told = run("generate", *typed, f"ethd={odd / 'run'}", "steps=1", "device=cpu")
+    assert told.returncode == 0, told.stderr
+    assert "Warning" not in told.stderr
+    assert len(FrameReader(odd / "new" / "out, a.mp4")) == 13
+    assert (odd / "new" / "out, a.json").exists()
+
+
+def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):  # noqa: F811
+    write_wav(tmp_path / "long.wav", np.tile(tone(1), 60), 16_000)
+    typed = (f"portrait={odd / 'face.png'}", f"speech={tmp_path / 'long.wav'}", f"output={tmp_path / 'out.mp4'}")
+    process = subprocess.Popen(
+        command("generate", *typed, f"ethd={runs / 'ethd'}", "device=cpu"), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    assert "loaded" in process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130, told
+    assert "Traceback" not in told
+    assert "Stopped" in told
+    assert [file.name for file in tmp_path.iterdir()] == ["long.wav"]
+
+
+@pytest.mark.parametrize(
+    ("script", "typed", "status", "words"),
+    [
+        ("generate", ["portrait=a", "speach=v", "output=o.mp4", "ethd=run"], 2, "no key 'speach'; did you mean speech"),
+        ("generate", ["portrait=a", "speech=v", "output=o.mp4"], 2, "no value for ethd"),
+        ("generate", ["portrait=a", "speech=v", "output=o.mov", "ethd=run"], 2, "videos are written as .mp4"),
+        ("generate", ["portrait=a", "speech=v", "output=o.mp4", "ethd=nowhere"], 1, "nowhere: no such run"),
+        ("train", ["task=export"], 2, "no value for run"),
+        ("train", ["task=export", "run=nowhere"], 1, "nowhere: no such run or checkpoint"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(main, script, typed, status, words):
+    found, told = main(script, *typed)
+    assert found == status
+    assert words in told
+    assert len(told.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["drive=mouth"], "drive=mouth: expected one of both, lips, expression"),
+        (["emotion.extend=loop"], "emotion.extend=loop: expected one of pingpong, hold, error"),
+        (["steps=0"], "steps=0: expected"),
+        (["seed=-1"], "seed=-1: expected"),
+        (["window=0"], "window=0: expected"),
+        (["window=8", "overlap=8"], "overlap=8: expected at least 0 and less than window=8"),
+        (["overlap=-1"], "overlap=-1: expected at least 0"),
+        (["device=tpu"], "device=tpu: expected one of auto, cpu, cuda"),
+        (["landmarks=dlib"], "landmarks=dlib: expected one of mediapipe, sidecar"),
+        (["part=1/2"], "is a share of a batch"),
+        (["batch=none.csv"], "batch=none.csv: no such file"),
+        (["portrait=null"], "portrait is missing"),
+        (["output="], "output is missing"),
+        (["face.scale=0.5"], "face.scale=0.5: expected 1 or more"),
+    ],
+)
+def test_a_wrong_configuration_names_its_key(typed, words):
+    base = {"portrait": "a.png", "speech": "v.wav", "output": "o.mp4", "ethd": "run"}
+    chosen = {argument.partition("=")[0] for argument in typed}
+    config = compose("generate", GenerateConfig, [f"{k}={v}" for k, v in base.items() if k not in chosen] + typed)
+    with pytest.raises(ConfigError) as caught:
+        validate_generate(config)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("script", "typed"), [("generate", []), ("train", ["task=export"])])
+def test_help_names_the_commonest_commands(main, script, typed):
+    status, told = main(script, *typed, "--help")
+    assert status == 0
+    assert f"python {script}.py" in told
