@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmark import not_run, test_sets
+from benchmark.cases import read_cases
 from benchmark.tables.reading import NOT_RUN
 from datamodules.splits import read_split
 from media import VideoWriter, read_frames
@@ -50,6 +51,9 @@ def test_hdtf_is_the_test_people_of_the_committed_split(write, tmp_path, capsys)
     assert [row["clip"] for row in audio] == [row["clip"] for row in both] == [key]
     assert audio[0]["emotion.video"] == ""
     assert both[0]["emotion.video"] == both[0]["video"] == str(real)
+    asked = {mode: read_cases(out / f"cases_{mode}.csv") for mode in ("A", "AV")}  # what the runner makes of them
+    assert [(case.clip, case.driving_video) for case in asked["A"]] == [(key, None)]
+    assert [(case.video, case.driving_video) for case in asked["AV"]] == [(real, real)]
     portrait = np.asarray(Image.open(audio[0]["portrait"]))
     assert np.array_equal(portrait, next(iter(read_frames(real))))
     with wave.open(audio[0]["speech"]) as speech:

@@ -24,6 +24,7 @@ from media import VideoWriter
 SYSTEMS = ("ground_truth", "hallo", "emotivetalk")
 SAMPLES = ("happy", "sad")
 FRAMES = 10
+PATIENCE = 120_000  # ms; the processor may be busy
 GAPS = np.nan
 # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers, twelve units.
 KRIPPENDORFF = np.array(
@@ -294,6 +295,7 @@ def test_a_rater_on_a_phone_offline_stops_goes_on_and_downloads(study, browser, 
     trials = {trial["name"]: trial for trial in key["trials"]}
     draw = random.Random(0)
     context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    context.set_default_timeout(PATIENCE)
     context.set_offline(True)
     page = context.new_page()
     problems, asked = [], []
@@ -343,6 +345,7 @@ def test_one_file_with_the_clips_inside_plays_from_a_server(videos, browser, tmp
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         page = browser.new_page()
+        page.set_default_timeout(PATIENCE)
         page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
         page.get_by_label("Your number").fill("1")
         page.get_by_role("button", name="Start").click()
