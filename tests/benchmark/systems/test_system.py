@@ -37,7 +37,7 @@ def test_a_description_of_ones_own_is_loaded_by_its_path(tmp_path):
         ({"title": None}, "title"),
         ({"kind": "program"}, "kind: 'program': expected one of 'command', 'reference', 'folder'"),
         ({"command": []}, "command: is empty"),
-        ({"command": ["{python}", "{potrait}"]}, "there is no {potrait}; there are python, job"),
+        ({"command": ["{python}", "{picture}"]}, "there is no {picture}; there are python, job"),
         ({"command": ["{python"]}, "expected '}'"),
         ({"output": {"fps": 25}}, "output.path: is empty"),
         ({"output": {"path": "/tmp/x.mp4"}}, "output.path: /tmp/x.mp4: expected it in the repository or under {job}"),
