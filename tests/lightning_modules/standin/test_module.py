@@ -12,9 +12,8 @@ from configs.command_line import ConfigError
 from configs.standin import StandInConfig
 from configs.validate import validate_train
 from encoders.landmarks.boxes import face_boxes
-from evaluation.sync import shifted_scores
 from lightning_modules.standin.tasks import StandInError, SyncTask
-from metrics.functional.sync import audio_windows, sync_distances, sync_windows
+from metrics.functional.sync import audio_windows, sync_windows
 from metrics.networks.standin import HEADER, load_stand_in, new_stand_in
 from preparation.synthetic import identity, render_clip
 from tests.helpers.shards import make_shards
@@ -122,27 +121,3 @@ def test_the_loss_is_that_of_the_networks_own_embeddings():
     logits = -distances
     wanted = -(logits.log_softmax(1).diagonal().mean() + logits.log_softmax(0).diagonal().mean()) / 2
     assert float(task(batch).loss.detach()) == pytest.approx(float(wanted), rel=1e-4)
-
-
-def test_one_clip_learnt_by_heart_gives_every_offset_back():
-    torch.manual_seed(0)
-    network = new_stand_in("sync", width=1 / 16, stride=4)
-    task = SyncTask(network, StandInConfig(min_track=10), seed=0)
-    clip = render_clip(identity(0), "angry", 2, 11, 1.6, 64)
-    batch = batch_of(clip)
-    optimizer = torch.optim.AdamW(task.parameters(), lr=4e-3)
-    for step in range(30):
-        batch["draw"] = torch.tensor([step])
-        optimizer.zero_grad()
-        task(batch).loss.backward()
-        optimizer.step()
-    task.eval()
-    track = task._track(batch, 0)
-    windows = sync_windows(len(track.frames), len(track.samples))
-    with torch.no_grad():
-        lip = network.lip(track.frames[: windows + 4])
-    for offset in range(6):  # the sound moved ahead, then the lips
-        assert shifted_scores(lip, track.samples, network, offset).offset == offset
-        late = lip[offset:]
-        sound = network.audio(audio_windows(track.samples, len(late)))
-        assert int(sync_distances(late, sound).mean(0).argmin()) == 15 + offset
