@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -48,7 +49,7 @@ class Evaluation(Callback):
         """Meets the other processes; a resumed run goes on counting."""
         self._last = trainer.global_step
         if trainer.world_size > 1:
-            group = dist.new_group(backend="gloo", timeout=PATIENCE)
+            group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))  # all ranks are in it
             self._ranks = Ranks(trainer.global_rank, trainer.world_size, trainer.local_rank, group)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -114,13 +114,14 @@ def _launched() -> tuple[Ranks, str] | None:
     """The ranks and the meeting point of torchrun's or srun's environment; None for a process alone."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
-        ranks = Ranks(*(int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+        rank, size, local = (int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+        ranks = Ranks(rank, size, local)
         return (ranks, "env://") if ranks.size > 1 else None
     # A batch script's own process has SLURM_NTASKS too, but is no step: nobody would come to meet it.
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         host = SLURMEnvironment.resolve_root_node_address(environment["SLURM_NODELIST"])
         port = 15_000 + int(environment["SLURM_JOB_ID"]) % 10_000
         names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-        ranks = Ranks(*(int(environment[name]) for name in names))
-        return ranks, f"tcp://{host}:{port}"
+        rank, size, local = (int(environment[name]) for name in names)
+        return Ranks(rank, size, local), f"tcp://{host}:{port}"
     return None

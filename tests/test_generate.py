@@ -89,7 +89,7 @@ def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):  # noqa: F811
 @pytest.mark.parametrize(
     ("script", "typed", "status", "words"),
     [
-        ("generate", ["portrait=a", "speach=v", "output=o.mp4", "ethd=run"], 2, "no key 'speach'; did you mean speech"),
+        ("generate", ["portrait=a", "spech=v", "output=o.mp4", "ethd=run"], 2, "no key 'spech'; did you mean speech"),
         ("generate", ["portrait=a", "speech=v", "output=o.mp4"], 2, "no value for ethd"),
         ("generate", ["portrait=a", "speech=v", "output=o.mov", "ethd=run"], 2, "videos are written as .mp4"),
         ("generate", ["portrait=a", "speech=v", "output=o.mp4", "ethd=nowhere"], 1, "nowhere: no such run"),

@@ -122,7 +122,7 @@ class VAIDModule(LightningModule):
         rows = torch.cat([l_a.float(), e_a.float(), weight[..., None], mask.float()[..., None]], dim=-1)
         if self._trainer is not None and self.trainer.world_size > 1:
             # Pairs cross clips, so a mean of the ranks' estimates would depend on their number.
-            rows = self.all_gather(rows, sync_grads=True).flatten(0, 1)
+            rows = cast(Tensor, self.all_gather(rows, sync_grads=True)).flatten(0, 1)
         rows = rows[rows[..., -1] > 0]
         l_a, e_a, weight = rows[:, : l_a.shape[-1]], rows[:, l_a.shape[-1] : -2], rows[:, -2]
         terms = club_terms(self.q, l_a, e_a, weight)

@@ -74,7 +74,7 @@ def test_parts_share_the_rows(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("portrait,speach\na.png,b.wav\n", "there is no column 'speach'; did you mean speech"),
+        ("portrait,spech\na.png,b.wav\n", "there is no column 'spech'; did you mean speech"),
         ("portrait,portrait\na.png,b.png\n", "has a column twice"),
         ("portrait,seed\na.png,many\n", r"line 2: seed=many: expected a whole number"),
         ("portrait,paste_back\na.png,perhaps\n", "paste_back=perhaps: expected true or false"),
