@@ -196,6 +196,9 @@ ROW_KEYS: dict[str, Any] = {
 }
 
 
+FILES = ("portrait", "speech", "emotion.image", "emotion.video")  # in a row they lie beside the CSV file
+
+
 def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
     """The line number and the values of every row; empty cells are left out."""
     try:
@@ -214,7 +217,10 @@ def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
         raise ConfigError(f"batch={path}: has a column twice: {', '.join(header)}")
     if not lines:
         raise ConfigError(f"batch={path}: holds no rows below its line of column names")
-    return [(number, _row(header, line, f"{path}, line {number}")) for number, line in lines]
+    rows = [(number, _row(header, line, f"{path}, line {number}")) for number, line in lines]
+    for _, row in rows:
+        row.update({name: str(path.parent / row[name]) for name in FILES if name in row})
+    return rows
 
 
 def _row(header: list[str], line: list[str], where: str) -> dict[str, Any]:

@@ -58,16 +58,16 @@ def test_rows_take_from_the_command_line_what_they_leave_out(tmp_path):
         "b.png,,,,,,\n\n"
     )
     one, two = cases(batch(tmp_path, text), "steps=9", "seed=2")
-    assert (one.portrait, one.output) == (Path(f"{AWKWARD}, a.png"), Path("videos/one.mp4"))
+    assert (one.portrait, one.output) == (tmp_path / f"{AWKWARD}, a.png", Path("videos/one.mp4"))
     assert (one.emotion.label, one.emotion.level, one.seed, one.steps, one.paste_back) == ("happy", 3, 7, 9, True)
-    assert (two.portrait, two.speech, two.seed, two.paste_back) == (Path("b.png"), Path("voice.wav"), 2, False)
+    assert (two.portrait, two.speech, two.seed, two.paste_back) == (tmp_path / "b.png", Path("voice.wav"), 2, False)
     assert two.output == Path("videos/b_voice_seed2.mp4")
 
 
 def test_parts_share_the_rows(tmp_path):
     typed = batch(tmp_path, "portrait\n" + "".join(f"{number}.png\n" for number in range(10)))
     shares = [[case.portrait for case in cases(typed, f"part={part}/3")] for part in (1, 2, 3)]
-    assert sorted(sum(shares, [])) == sorted(Path(f"{number}.png") for number in range(10))
+    assert sorted(sum(shares, [])) == sorted(tmp_path / f"{number}.png" for number in range(10))
     assert {len(share) for share in shares} == {3, 4}
 
 
