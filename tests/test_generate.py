@@ -75,11 +75,19 @@ def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):  # noqa: F811
     write_wav(tmp_path / "long.wav", np.tile(tone(1), 60), 16_000)
     typed = (f"portrait={odd / 'face.png'}", f"speech={tmp_path / 'long.wav'}", f"output={tmp_path / 'out.mp4'}")
     process = subprocess.Popen(
-        command("generate", *typed, f"ethd={runs / 'ethd'}", "device=cpu"), cwd=ROOT, stderr=subprocess.PIPE, text=True
+        command("generate", *typed, f"ethd={runs / 'ethd'}", "device=cpu"),
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts what it puts in the background deaf to Ctrl-C, and these tests with it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    assert "loaded" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
+    try:
+        assert "loaded" in process.stderr.readline()
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 130, told
     assert "Traceback" not in told
     assert "Stopped" in told
