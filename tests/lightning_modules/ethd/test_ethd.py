@@ -99,7 +99,7 @@ def test_absent_sources_switch_branches_off():
 def test_clips_are_independent():
     model, given = network(), drive()
     noisy, noise_input, reference = latents()
-    second = Drive(**{name: value[1:] for name, value in vars(given).items()})
+    second = Drive(**{name: value if value is None else value[1:] for name, value in vars(given).items()})
     with torch.no_grad():
         both = model(noisy, noise_input, reference, given)
         alone = model(noisy[1:], noise_input[1:], reference[1:], second)
