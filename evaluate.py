@@ -7,7 +7,7 @@ import sys
 from configs.command_line import run
 from configs.schema import EvaluateConfig
 from configs.tables import TableConfig, validate_tables
-from configs.validate import validate_evaluate
+from configs.validate_evaluate import validate_evaluate
 
 
 def evaluate(config: EvaluateConfig) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from configs.command_line import run
 from configs.schema import PrepareConfig
-from configs.validate import validate_prepare
+from configs.validate_prepare import validate_prepare
 
 
 def prepare(config: PrepareConfig) -> int:

@@ -7,7 +7,7 @@ import sys
 from configs.command_line import run
 from configs.generate import ExportConfig
 from configs.training import TrainConfig
-from configs.validate import validate_train
+from configs.validate_train import validate_train
 
 
 def train(config: TrainConfig) -> int:

@@ -6,7 +6,7 @@ import signal
 
 from configs.command_line import run
 from configs.systems import RunSystemConfig
-from configs.validate import validate_run_system
+from configs.validate_systems import validate_run_system
 
 
 def make_videos(config: RunSystemConfig) -> int:

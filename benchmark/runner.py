@@ -22,8 +22,8 @@ from benchmark.installation import Unusable, commit_of, find_installation
 from benchmark.job import Installation, Record, Targets, files_used, finished_video, make_clip
 from benchmark.system import System, load_system
 from benchmark.view import JobFailed
+from configs.rules import parse_part
 from configs.systems import RunSystemConfig
-from configs.validate import parse_part
 from encoders.factory import build_landmark_detector
 from encoders.weights import sha256_of
 from evaluation.report import new_console, progress_bar

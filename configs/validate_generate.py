@@ -7,7 +7,7 @@ from pathlib import Path
 
 from configs.command_line import ConfigError
 from configs.generate import GenerateConfig
-from configs.validate import parse_part
+from configs.rules import parse_part
 
 CHOICES = {
     "drive": ("both", "lips", "expression"),

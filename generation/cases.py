@@ -15,7 +15,7 @@ from typing import Any
 from configs.command_line import ConfigError
 from configs.emotion import EmotionConfig
 from configs.generate import GenerateConfig
-from configs.validate import parse_part
+from configs.rules import parse_part
 from configs.validate_generate import check_choice, check_numbers
 from lightning_modules.emotion.sources import check_emotion
 from lightning_modules.emotion.table import EmotionError

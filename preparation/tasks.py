@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.command_line import ConfigError
+from configs.rules import parse_part
 from configs.schema import PrepareConfig
-from configs.validate import parse_part
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.weights import fetch_preset
 from preparation.check import check

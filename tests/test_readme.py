@@ -11,8 +11,10 @@ from configs.generate import ExportConfig, GenerateConfig
 from configs.schema import EvaluateConfig, PrepareConfig
 from configs.tables import TableConfig, validate_tables
 from configs.training import TrainConfig
-from configs.validate import validate_evaluate, validate_prepare, validate_train
+from configs.validate_evaluate import validate_evaluate
 from configs.validate_generate import validate_generate
+from configs.validate_prepare import validate_prepare
+from configs.validate_train import validate_train
 
 COMMAND = r"^python {}\.py (.*?)(?:  +#.*)?$"
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")

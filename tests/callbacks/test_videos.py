@@ -9,7 +9,7 @@ from PIL import Image
 
 from callbacks.sample_videos import COLUMNS, heat_map
 from configs.command_line import ConfigError
-from configs.validate import validate_train
+from configs.validate_train import validate_train
 from datamodules.schema import Index
 from encoders.protocols import Identity
 from media import probe, read_frames

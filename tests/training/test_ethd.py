@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from configs.command_line import ConfigError, compose
 from configs.training import TrainConfig
-from configs.validate import validate_train
+from configs.validate_train import validate_train
 from datamodules.schema import ShardError
 from encoders.checkpoints import WrongWeights
 from encoders.weights import sha256_of

@@ -10,7 +10,7 @@ import pytest
 
 from configs.command_line import ConfigError
 from configs.systems import RunSystemConfig
-from configs.validate import validate_run_system
+from configs.validate_systems import validate_run_system
 
 ROOT = Path(__file__).parents[3]
 

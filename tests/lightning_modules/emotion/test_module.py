@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from configs.command_line import ConfigError
 from configs.emotion import EmotionConfig, EmotionModelConfig
 from configs.schema import EncoderConfig
-from configs.validate import validate_train
+from configs.validate_train import validate_train
 from datamodules.modules import FolderDataModule
 from encoders import build_text_encoder
 from encoders.checkpoints import WrongWeights

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from configs.command_line import ConfigError
 from configs.standin import StandInConfig
-from configs.validate import validate_train
+from configs.validate_train import validate_train
 from encoders.landmarks.boxes import face_boxes
 from lightning_modules.standin.tasks import StandInError, SyncTask
 from metrics.functional.sync import audio_windows, sync_windows
