@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
@@ -42,7 +43,8 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):  # what a full disk did not take is still in the buffer
+                self._file.close()
             self._partial.unlink(missing_ok=True)
 
     def add(self, meta: SampleMeta, members: Mapping[str, bytes]) -> None:

@@ -90,7 +90,7 @@ def test_real_coefficients(oracle, coefficients):
     cases["all happy vs all neutral"] = tuple(pooled)
     cases["styletalk pairs: feifeili clip1 vs clip3"] = (clips("st_feifeili_clip1"), clips("st_feifeili_clip3"))
     cases["KristiNoem vs reagan"] = (clips("st_KristiNoem"), clips("st_reagan_clip1"))
-    mead = [name for name in coefficients.files if not name.startswith("st_")]
+    mead = [name for name in coefficients if not name.startswith("st_")]
     cases["MEAD all: first 8 clips vs next 8"] = (clips(*mead[:8]), clips(*mead[8:16]))
     everyone = clips(*mead).double()
     noise = torch.from_numpy(np.random.RandomState(3).randn(*everyone.shape))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from callbacks.non_finite import NonFiniteLossError
 from configs.command_line import ConfigError
-from configs.validate import validate_train
+from configs.validate_train import validate_train
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
@@ -93,7 +93,7 @@ def test_tensorboard_gets_losses_and_plots(shards, tmp_path):
 def test_wandb_offline_keeps_losses_and_plots_under_the_runs_id(shards, tmp_path):
     wandb = pytest.importorskip("wandb", reason="needs pip install wandb")
     done = run(shards, tmp_path, "logger=wandb", "logger.offline=true", "run_id=wb", steps=3)
-    wandb.finish()
+    wandb.teardown()  # waits until the service has written everything
     (folder,) = (done.folder / "wandb").glob("offline-run-*-wb")
     (plot,) = folder.glob("files/media/images/val/latents*.png")
     assert plot.read_bytes() == (done.folder / "plots" / "0000003.png").read_bytes()
