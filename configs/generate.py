@@ -35,7 +35,7 @@ class GenerateConfig:
         vaid: another V-AID than the one in the export: a run directory or a checkpoint.
         emotion: whose expression is shown.
         drive: both; lips: the expression stays the portrait's own; expression: the lips are not driven.
-        steps: of DDIM.
+        steps: of DDIM; null for the training configuration's, the paper's 25.
         seed: of all noise.
         window: frames of a sampling window; null for the length the network was trained with.
         overlap: frames two windows share; null for the training configuration's, or a fifth of another window.
@@ -57,7 +57,7 @@ class GenerateConfig:
     vaid: str | None = literal(None)
     emotion: DrivingEmotionConfig = field(default_factory=DrivingEmotionConfig)
     drive: str = "both"
-    steps: int = 25
+    steps: int | None = None
     seed: int = 0
     window: int | None = None
     overlap: int | None = None

@@ -59,13 +59,13 @@ def check_choice(key: str, value: str) -> None:
         raise ConfigError(f"{key}={value}: expected one of {', '.join(CHOICES[key])}")
 
 
-def check_numbers(steps: int, seed: int, window: int | None, overlap: int | None) -> None:
+def check_numbers(steps: int | None, seed: int, window: int | None, overlap: int | None) -> None:
     """Refuses numbers that no network could sample with.
 
     Raises:
         ConfigError: naming the key, its value, and what is expected.
     """
-    if steps < 1:
+    if steps is not None and steps < 1:
         raise ConfigError(f"steps={steps}: expected a number of DDIM steps from 1")
     if not 0 <= seed <= MAX_SEED:
         raise ConfigError(f"seed={seed}: expected a whole number from 0 to 2^63 - 1")

@@ -36,7 +36,7 @@ class Case:
         emotion: whose expression is shown.
         extend: what happens to a driving video shorter than the speech: pingpong, hold or error.
         drive: both, lips or expression.
-        steps: of DDIM.
+        steps: of DDIM; None for the training's.
         seed: of all noise.
         window: frames of a sampling window; None for the training's.
         overlap: frames two windows share; None for the training's, or a fifth of another window.
@@ -49,7 +49,7 @@ class Case:
     emotion: EmotionConfig = field(default_factory=EmotionConfig)
     extend: str = "pingpong"
     drive: str = "both"
-    steps: int = 25
+    steps: int | None = None
     seed: int = 0
     window: int | None = None
     overlap: int | None = None

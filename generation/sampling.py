@@ -78,7 +78,7 @@ class Sampler:
         self._ethd = ethd.to(device, self.dtype)
 
     def settings(
-        self, seed: int, steps: int, window: int | None, overlap: int | None
+        self, seed: int, steps: int | None, window: int | None, overlap: int | None
     ) -> tuple[Sampling, tuple[str, ...]]:
         """What a person asks for as what will be done, and notes; None stands for the training's own.
 
@@ -86,6 +86,7 @@ class Sampler:
             GenerationError: for an overlap that is not shorter than the window, or more steps than the schedule has.
         """
         config = self.card.config
+        steps = config.sampling_steps if steps is None else steps
         if steps > len(self.schedule):
             raise GenerationError(f"steps={steps}: this network was trained with {len(self.schedule)}; take fewer")
         frames = config.window if window is None else window

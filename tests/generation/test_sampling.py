@@ -50,6 +50,7 @@ def test_progress_counts_windows_times_steps(sampler, frames, windows):
 
 def test_settings_that_are_left_out_are_the_trainings(sampler):
     assert sampler.settings(0, 5, None, None) == (Sampling(0, 5, 8, 2), ())
+    assert sampler.settings(0, None, None, None)[0].steps == sampler.card.config.sampling_steps != 25
     assert sampler.settings(0, 5, 5, None)[0].overlap == 1
     assert sampler.settings(0, 5, None, 3)[0].overlap == 3
     assert "longer than the 8 frames" in sampler.settings(0, 5, 20, None)[1][0]
