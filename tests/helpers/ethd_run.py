@@ -52,7 +52,9 @@ def write_vaid(folder: Path, encoders: Encoders, side: int, seed: int = 0) -> Pa
 
 def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: bool = True, **changes: object) -> Path:
     """An ETHD's run directory; with ``ema``, the plain weights are other than the averaged ones."""
-    config = with_overlap(replace(EthdConfig(unet=SMALL_UNET, window=8, diffusion_steps=50, sampling_steps=4), **changes))
+    config = with_overlap(
+        replace(EthdConfig(unet=SMALL_UNET, window=8, diffusion_steps=50, sampling_steps=4), **changes)
+    )
     dimensions = encoders.dimensions(side)
     channels = dimensions.latent_channels
     statistics = LatentStatistics((0.1,) * channels, (0.5,) * channels, 100)
