@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import io
 import os
+import socket
 import tarfile
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -92,8 +93,15 @@ def file_sha256(path: Path) -> str:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a small file so that either the old or the whole new content is there, whenever the process dies."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")  # processes of other nodes write here too
+    """Writes a small file so that either the old or the whole new content is there, whenever the process dies.
+
+    What a killed process of this machine left beside the file is removed.
+    """
+    mark = f".{path.name}.{socket.gethostname()}-"  # processes of other nodes write here too
+    for left in path.parent.glob(f"{glob.escape(mark)}*.partial"):
+        if not _runs(left.name.removeprefix(mark).removesuffix(".partial")):
+            left.unlink(missing_ok=True)
+    partial = path.with_name(f"{mark}{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
             file.write(data)
@@ -104,3 +112,14 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _runs(process: str) -> bool:
+    """Whether a process of this number is there, on this machine."""
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

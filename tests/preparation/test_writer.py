@@ -1,5 +1,6 @@
 """Shards are whole or absent, and equal samples are equal bytes."""
 
+import socket
 import subprocess
 import tarfile
 
@@ -76,6 +77,20 @@ def test_write_atomically_replaces_the_whole_file(tmp_path):
     write_atomically(path, b"short")
     assert path.read_bytes() == b"short"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    here = socket.gethostname()
+    owners = {
+        name: tmp_path / f".x [1].json.{name}.partial" for name in (f"{here}-{ended.pid}", f"{here}-1", "there-7")
+    }
+    for file in owners.values():
+        file.touch()
+    write_atomically(tmp_path / "x [1].json", b"new")
+    left = {file for file in tmp_path.iterdir() if file.suffix == ".partial"}
+    assert left == {owners[f"{here}-1"], owners["there-7"]}  # a process that runs, and another machine's
 
 
 def test_members_hold_any_bytes(tmp_path):
