@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
@@ -28,6 +27,7 @@ from encoders.factory import build_landmark_detector
 from encoders.weights import sha256_of
 from evaluation.report import new_console, progress_bar
 from evaluation.results import require_writable
+from media.whole_file import whole_file
 
 SCHEMA = "emotivetalk.system_clip/1"
 SOME_FAILED = 3
@@ -213,6 +213,5 @@ def _save(record: Record, output: Path, case: Case, system: System, place: Insta
             "defects": system.defects,
         },
     }
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
-    partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

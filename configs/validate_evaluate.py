@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from configs.command_line import ConfigError
-from configs.rules import one_of, positive
+from configs.rules import METRICS, one_of, positive
 from configs.schema import CellConfig, EvaluateConfig
 
-METRICS = ("fid", "fvd", "sync", "efid")
 FVD_PROTOCOLS = (
     "stylegan-v",
     "stylegan-v-128f",

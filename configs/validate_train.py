@@ -6,7 +6,7 @@ import importlib.util
 
 from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
-from configs.rules import one_of, positive, share
+from configs.rules import METRICS, one_of, positive, share
 from configs.standin import StandInConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
 from datamodules.schema import ENCODER_KINDS
@@ -160,15 +160,3 @@ def _validate_unet(model: EthdConfig) -> None:
                 f"model.unet.channels={unet.channels}: expected multiples of 32 and of each level's heads, {heads} "
                 f"for {channels}"
             )
-
-
-METRICS = ("fid", "fvd", "sync", "efid")
-FVD_PROTOCOLS = (
-    "stylegan-v",
-    "stylegan-v-128f",
-    "stylegan-v-128f-subsample8",
-    "fvd-comparison",
-    "videogpt",
-    "latentsync",
-    "disco",
-)

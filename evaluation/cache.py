@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import secrets
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.pairs import EvaluationError
+from media.whole_file import whole_file
 
 VERSION = 1  # raised whenever the same key would give other numbers
 Arrays = dict[str, np.ndarray]
@@ -60,15 +60,11 @@ class FeatureStore:
         self.misses += 1
         arrays = make()
         path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f".{digest}.{secrets.token_hex(4)}.partial")
         try:
-            with partial.open("wb") as file:
+            with whole_file(path) as partial, partial.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
-            os.replace(partial, path)
         except OSError as error:
             raise EvaluationError(f"{path}: cannot be written ({error.strerror}); set cache=FOLDER") from error
-        finally:
-            partial.unlink(missing_ok=True)
         return arrays
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.pairs import EvaluationError, Missing
+from media.whole_file import whole_file
 
 if TYPE_CHECKING:  # the tables read results files without loading torch
     from evaluation.networks import Source
@@ -156,10 +156,8 @@ def write_results(path: Path, results: Results) -> None:
         EvaluationError: if it cannot be written.
     """
     text = json.dumps(results.record(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise EvaluationError(f"{path}: cannot be written ({error.strerror})") from error

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import platform
 import secrets
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from configs.schema import FaceConfig
 from encoders.checkpoints import sha256_of
 from generation.cases import Case
 from generation.errors import GenerationError
+from media.whole_file import whole_file
 
 SCHEMA = "emotivetalk.generation/1"
 DECIDING = ("inputs", "settings", "weights")  # parts of a record that a video depends on
@@ -110,9 +110,5 @@ def write_record(video: Path, record: Mapping[str, Any]) -> None:
     """
     path = sidecar_of(video)
     text = json.dumps({"schema": SCHEMA, **record}, indent=1, ensure_ascii=False) + "\n"
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
-    try:
+    with whole_file(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)

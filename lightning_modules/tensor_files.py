@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from encoders.checkpoints import WrongWeights
+from media.whole_file import whole_file
 
 
 def write_file(path: Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -23,13 +22,9 @@ def write_file(path: Path, kind: str, header: Mapping[str, Any], tensors: Mappin
     from safetensors.torch import save_file
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
     contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    try:
+    with whole_file(path) as partial:
         save_file(contents, partial, metadata={kind: json.dumps(header, sort_keys=True)})
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_file(path: Path, kind: str, version: int, again: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -7,8 +7,6 @@ origin x, y in the picture, y upwards. Both are what PIRender's extraction write
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -21,6 +19,7 @@ from scipy.io import loadmat, savemat
 from encoders.landmarks.schemes import as_ibug68
 from encoders.protocols import FPS, FaceTrack
 from media import FrameReader
+from media.whole_file import whole_file
 from metrics.functional.efid import AlignedFace, align_face
 from metrics.networks.deep3d import Deep3DFace
 from preparation.faces import crop_frames
@@ -110,9 +109,8 @@ def aligned(frames: Iterable[np.ndarray], track: FaceTrack) -> Iterator[AlignedF
 
 def write_mat(path: Path, track: Coefficients) -> None:
     """Writes a .mat; it appears under its name when it is whole."""
-    partial = path.with_name(f".{secrets.token_hex(4)}.partial.mat")
-    savemat(partial, {"coeff": track.coeff, "transform_params": track.transform})
-    os.replace(partial, path)
+    with whole_file(path) as partial:
+        savemat(partial, {"coeff": track.coeff, "transform_params": track.transform}, appendmat=False)
 
 
 def read_mat(path: Path, seconds: float) -> Coefficients:

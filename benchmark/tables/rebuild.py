@@ -5,8 +5,6 @@ Tables are made in memory in a moment, since results files are small; a file tha
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from benchmark.tables.table import Table
 from benchmark.tables.text import comma_separated, markdown
 from benchmark.tables.web import web_page
 from configs.tables import TableConfig
+from media.whole_file import whole_file
 
 UNUSABLE_RESULTS = 3
 
@@ -75,12 +74,8 @@ def _update(folder: Path, files: Mapping[str, str]) -> bool:
     wanted = {folder / name: text.encode("utf-8", "backslashreplace") for name, text in files.items()}
     changed = {path: content for path, content in wanted.items() if _content(path) != content}
     for path, content in changed.items():
-        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-        try:
+        with whole_file(path) as partial:
             partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
     return bool(changed)
 
 
