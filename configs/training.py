@@ -116,6 +116,8 @@ class EthdConfig:
         variant: full, or an ablation: no_decouple, wo_lip, wo_exp, wo_dicte; see ``Variant``.
         share_weights: the injector has one attention for both expressions; else one for each.
         checkpointing: recompute every block in the backward pass: a fraction of the memory, a third more time.
+        prediction: what the U-Net's numbers are: ``v``, as SVD was trained, or ``x0``, for a U-Net too narrow to pass all
+            of the latent's noise on.
         svd: ``unet/`` folder of Stable Video Diffusion in diffusers' format to start from; null starts afresh.
         diffusion_steps: of the zero-terminal-SNR schedule.
         sampling_steps: DDIM steps.
@@ -141,6 +143,7 @@ class EthdConfig:
     variant: str = "full"
     share_weights: bool = True
     checkpointing: bool = True
+    prediction: str = "v"
     svd: str | None = literal(None)
     diffusion_steps: int = 1000
     sampling_steps: int = 25

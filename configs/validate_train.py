@@ -122,6 +122,9 @@ def _validate_ethd(model: EthdConfig, config: TrainConfig) -> None:
         raise ConfigError("data.pad=true: ETHD trains short clips at their own length; set data.pad=false")
     _validate_unet(model)
     one_of("model.variant", model.variant, ("full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"))
+    one_of("model.prediction", model.prediction, ("v", "x0"))
+    if model.svd and model.prediction != "v":
+        raise ConfigError(f"model.prediction={model.prediction}: SVD's weights predict v; set model.prediction=v")
     one_of("model.loss", model.loss, ("x0", "v", "min_snr"))
     one_of("model.mask_source", model.mask_source, ("reference", "window"))
     one_of("model.lr_decay", model.lr_decay, ("none", "cosine"))

@@ -160,8 +160,16 @@ class MixtureOrder:
 
 
 def window_start(seed: int, key: str, pass_: int, frames: int, window: int) -> int:
-    """First frame of the window of a clip in one pass, uniform over all places where ``window`` frames fit; else 0."""
-    return uniform_below(max(1, frames - window + 1), "window", seed, key, pass_)
+    """First frame of the window of a clip in one pass; 0 where the clip is no longer than the window.
+
+    Drawn evenly from places that also hang over the clip's ends, then moved inside: were only those drawn that fit, the
+    clip's first and last frame would be in one window of all, and a frame in the middle in as many as it has frames.
+    At most half of the draws are moved.
+    """
+    places = max(1, frames - window + 1)
+    beyond = min(window - 1, places // 2) if places > 1 else 0
+    drawn = uniform_below(places + 2 * beyond, "window", seed, key, pass_) - beyond
+    return min(max(drawn, 0), places - 1)
 
 
 def reference_choice(seed: int, key: str, pass_: int, count: int) -> int:

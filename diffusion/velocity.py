@@ -23,6 +23,7 @@ from diffusion.schedules import NoiseSchedule
 
 SIGMA_RANGE = (0.002, 700.0)  # that SVD was trained for; sigma is infinite where no signal is left
 Weighting = Literal["x0", "v", "min_snr"]
+Prediction = Literal["v", "x0"]
 # (x_t, (B,) 1/4 ln sigma) -> v like x_t
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
@@ -42,6 +43,18 @@ def velocity(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
 def clean(x: Tensor, v: Tensor, level: Tensor) -> Tensor:
     """x0 of noisy samples and their velocity; ``level`` is alpha bar, broadcast over them."""
     return level.sqrt() * x - (1 - level).sqrt() * v
+
+
+def velocity_of_clean(x: Tensor, x0: Tensor, noise_input: Tensor) -> Tensor:
+    """V of noisy samples that belong to predicted clean ones: (x - sqrt(1 + sigma^2) x0) / sigma, float32.
+
+    Args:
+        x: (B, ...) noisy samples.
+        x0: (B, ...) predicted clean samples.
+        noise_input: (B,) 1/4 ln sigma.
+    """
+    sigma = (4 * noise_input.float()).exp().view(-1, *[1] * (x.dim() - 1))
+    return (x.float() - (1 + sigma.square()).sqrt() * x0.float()) / sigma
 
 
 @dataclass(frozen=True)

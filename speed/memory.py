@@ -1,6 +1,6 @@
 """How much memory one training step of ETHD's U-Net takes, and on which cards it fits, without owning one.
 
-    python -m speed.memory                              256, 512 and 1024 px at 14, 60 and 120 frames
+    python -m speed.memory                              256, 512 and 1024 px at 14, 30, 60 and 120 frames
     python -m speed.memory pixels=512 frames=40,80      other sizes
 
 The step runs on tensors without data, so nothing is computed and every allocation is counted: weights, gradients and
@@ -126,7 +126,7 @@ def main(arguments: list[str]) -> None:
     """Prints the table."""
     options = dict(argument.split("=", 1) for argument in arguments)
     sizes = [int(size) for size in options.get("pixels", "256,512,1024").split(",")]
-    lengths = [int(length) for length in options.get("frames", "14,60,120").split(",")]
+    lengths = [int(length) for length in options.get("frames", "14,30,60,120").split(",")]
     print("GiB of one card; 1 clip, bfloat16, every block checkpointed")
     print(f"{'px':>5} {'frames':>6} {'step':>8} {'1 card':>8}  {'fits GB':12} {'of 8':>8}  {'fits GB':12}")
     for pixels in sizes:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from configs.training import EthdConfig, UNetConfig
 from datamodules.schema import Dimensions
+from diffusion.velocity import Prediction
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, checkpoint_file, read_checkpoint
 from lightning_modules.ethd.ethd import DriveWidths, Ethd, Variant
@@ -89,6 +90,7 @@ def build_ethd(config: EthdConfig, dimensions: Dimensions, frame_side: int) -> E
         cast(Variant, config.variant),
         share_weights=config.share_weights,
         checkpointing=config.checkpointing,
+        prediction=cast(Prediction, config.prediction),
     )
 
 

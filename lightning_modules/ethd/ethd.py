@@ -11,6 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from diffusion.velocity import Prediction, velocity_of_clean
 from lightning_modules.ethd.conditioning import Conditions, Timeline, TokenProjector, expression_regions
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import UNet, UNetShape
@@ -73,9 +74,12 @@ class Ethd(nn.Module):
         variant: the paper's network, or an ablation.
         share_weights: one attention for both expressions of the injector.
         checkpointing: see ``UNet``.
+        prediction: what the U-Net's numbers are: ``v``, as SVD was trained, or ``x0``, from which v follows. V holds
+            all of the noise, which no U-Net narrower than a few times the latent's channels can pass on; clean frames
+            are simple (Li & He 2025, "Back to Basics").
 
     Raises:
-        ValueError: if the variant is none of those there are.
+        ValueError: if the variant or the prediction is none of those there are.
     """
 
     def __init__(
@@ -87,11 +91,13 @@ class Ethd(nn.Module):
         *,
         share_weights: bool = True,
         checkpointing: bool = True,
+        prediction: Prediction = "v",
     ) -> None:
         super().__init__()
-        if variant not in get_args(Variant):
-            raise ValueError(f"variant {variant!r}: expected one of {', '.join(get_args(Variant))}")
-        self.frame_side, self.variant = frame_side, variant
+        for name, value, known in (("variant", variant, Variant), ("prediction", prediction, Prediction)):
+            if value not in get_args(known):
+                raise ValueError(f"{name} {value!r}: expected one of {', '.join(get_args(known))}")
+        self.frame_side, self.variant, self.prediction = frame_side, variant, prediction
         branches = Branches(lip=variant != "wo_lip", expression=variant != "wo_exp", share_weights=share_weights)
         if variant == "no_decouple":  # without a reference there is nothing a second attention would look at
             branches = replace(branches, share_weights=True)
@@ -113,7 +119,8 @@ class Ethd(nn.Module):
             reference: (B, C, h, w) latent of the portrait, unscaled.
             drive: of the same frames.
         """
-        return self.unet(noisy, reference, noise_input, self.conditions(drive, noisy))
+        predicted = self.unet(noisy, reference, noise_input, self.conditions(drive, noisy))
+        return predicted if self.prediction == "v" else velocity_of_clean(noisy, predicted, noise_input)
 
     def conditions(self, drive: Drive, like: Tensor) -> Conditions:
         """Tokens, keys and masks for latents ``like`` (B, F, C, h, w), in their dtype.

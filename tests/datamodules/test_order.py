@@ -113,12 +113,26 @@ def test_orders_survive_pickling():
     assert [order.draw(g) for g in range(100)] == [again.draw(g) for g in range(100)]
 
 
-def test_windows_lie_inside_and_are_uniform():
+def test_windows_lie_inside_and_hang_over_the_ends_evenly():
     starts = [window_start(0, "clip", pass_, 50, 41) for pass_ in range(5000)]
     counts = np.bincount(starts, minlength=10)
     assert len(counts) == 10
-    assert ((counts - 500) ** 2 / 500).sum() < 33.7  # chi-square, 9 degrees of freedom, 99.99 %
-    assert window_start(0, "clip", 0, 30, 41) == 0
+    expected = 5000 / 20 * np.array([6, 1, 1, 1, 1, 1, 1, 1, 1, 6])  # 5 places beyond each end
+    assert ((counts - expected) ** 2 / expected).sum() < 33.7  # chi-square, 9 degrees of freedom, 99.99 %
+    assert window_start(0, "clip", 0, 41, 41) == window_start(0, "clip", 0, 30, 41) == 0
+
+
+def test_no_frame_of_a_long_clip_is_seen_less_than_those_in_its_middle():
+    seen = np.zeros(150)
+    for pass_ in range(8000):
+        start = window_start(3, "clip", pass_, 150, 24)
+        seen[start : start + 24] += 1
+    middle = seen[40:110].mean()
+    assert seen.min() > 0.85 * middle  # 24 in 173 draws, +- 3 %
+    assert seen[[0, -1]] == pytest.approx(middle, rel=0.15)
+
+
+def test_every_portrait_is_chosen():
     choices = Counter(reference_choice(0, "clip", pass_, 4) for pass_ in range(400))
     assert set(choices) == {0, 1, 2, 3}
 

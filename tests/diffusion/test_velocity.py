@@ -15,6 +15,7 @@ from diffusion.velocity import (
     stratified_steps,
     velocity,
     velocity_loss,
+    velocity_of_clean,
 )
 
 SCHEDULE = zero_terminal_schedule()
@@ -43,6 +44,13 @@ def test_velocity_and_clean_sample_are_inverse():
     x0, noise, _, level = samples()
     noisy = level.sqrt() * x0 + (1 - level).sqrt() * noise
     torch.testing.assert_close(clean(noisy, velocity(x0, noise, level), level), x0, rtol=1e-12, atol=1e-12)
+
+
+def test_a_predicted_clean_sample_has_the_velocity_that_leads_to_it():
+    x0, noise, _, level = samples()
+    noisy = level.sqrt() * x0 + (1 - level).sqrt() * noise
+    found = velocity_of_clean(noisy, x0, noise_input(level.flatten()))
+    torch.testing.assert_close(found.double(), velocity(x0, noise, level), rtol=1e-4, atol=1e-4)
 
 
 def test_the_networks_noise_input_stays_in_svds_range():

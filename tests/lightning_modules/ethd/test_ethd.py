@@ -7,7 +7,7 @@ import torch
 
 from diffusion.long_sampling import sample_long
 from diffusion.schedules import zero_terminal_schedule
-from diffusion.velocity import VelocityDenoiser
+from diffusion.velocity import VelocityDenoiser, noise_input
 from lightning_modules.ethd.ethd import Drive, DriveWidths, Ethd
 from speed.memory import PeakMemory
 from tests.lightning_modules.ethd.test_unet import SMALL, awake
@@ -106,8 +106,21 @@ def test_clips_are_independent():
     torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-5)
 
 
+@torch.no_grad()
+def test_a_network_that_predicts_clean_samples_is_denoised_to_its_own_numbers():
+    model, (noisy, _, reference), given = network(prediction="x0"), latents(), drive()
+    steps = torch.tensor([999, 400])  # nothing but noise, and less
+    told = noise_input(SCHEDULE.level(steps, noisy).flatten())
+    own = model.unet(noisy, reference, told, model.conditions(given, noisy))
+    denoise = VelocityDenoiser(lambda x, level: model(x, level, reference, given), SCHEDULE)
+    # Sigma ends at 700, so 1/700 of the noise is left in the first.
+    torch.testing.assert_close(denoise(noisy, steps), own, atol=5 / 700, rtol=1e-3)
+
+
 def test_what_is_missing_is_named():
     given = drive()
+    with pytest.raises(ValueError, match="prediction 'noise': expected one of v, x0"):
+        network(prediction="noise")
     with pytest.raises(ValueError, match="expected one of full, no_decouple"):
         Ethd(SMALL, WIDTHS, PIXELS, "wo_everything")
     with pytest.raises(ValueError, match="no_decouple: the drive has no audio"):
