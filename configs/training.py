@@ -116,10 +116,10 @@ class EthdConfig:
         variant: full, or an ablation: no_decouple, wo_lip, wo_exp, wo_dicte; see ``Variant``.
         share_weights: the injector has one attention for both expressions; else one for each.
         checkpointing: recompute every block in the backward pass: a fraction of the memory, a third more time.
-        prediction: what the U-Net's numbers are: ``v``, as SVD was trained, or ``x0``, for a U-Net too narrow to pass all
-            of the latent's noise on.
+        prediction: ``v``, as SVD was trained, or ``x0``, for a U-Net too narrow to pass all of the latents' noise on.
         svd: ``unet/`` folder of Stable Video Diffusion in diffusers' format to start from; null starts afresh.
         diffusion_steps: of the zero-terminal-SNR schedule.
+        noise_shift: multiplies the schedule's sigma; above 1 for latents with much redundancy, such as pixels.
         sampling_steps: DDIM steps.
         window: frames of a sampling window; the training window.
         overlap: frames two windows share when the video is longer; null for a fifth of the window.
@@ -146,6 +146,7 @@ class EthdConfig:
     prediction: str = "v"
     svd: str | None = literal(None)
     diffusion_steps: int = 1000
+    noise_shift: float = 1.0
     sampling_steps: int = 25
     window: int = 120
     overlap: int | None = None

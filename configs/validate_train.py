@@ -128,7 +128,7 @@ def _validate_ethd(model: EthdConfig, config: TrainConfig) -> None:
     one_of("model.loss", model.loss, ("x0", "v", "min_snr"))
     one_of("model.mask_source", model.mask_source, ("reference", "window"))
     one_of("model.lr_decay", model.lr_decay, ("none", "cosine"))
-    for key in ("diffusion_steps", "sampling_steps", "window", "snr_gamma", "expression_steps", "lr"):
+    for key in ("diffusion_steps", "noise_shift", "sampling_steps", "window", "snr_gamma", "expression_steps", "lr"):
         positive(f"model.{key}", getattr(model, key))
     if model.sampling_steps > model.diffusion_steps:
         raise ConfigError(

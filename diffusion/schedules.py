@@ -52,7 +52,9 @@ def cosine_schedule(steps: int = 1000, offset: float = 0.008) -> NoiseSchedule:
     return NoiseSchedule(torch.cumprod(1 - betas, 0))
 
 
-def zero_terminal_schedule(steps: int = 1000, first: float = 0.00085, last: float = 0.012) -> NoiseSchedule:
+def zero_terminal_schedule(
+    steps: int = 1000, first: float = 0.00085, last: float = 0.012, shift: float = 1.0
+) -> NoiseSchedule:
     """SVD's betas, linear in their square root, rescaled so that nothing of the signal is left at the last step.
 
     Plain, the last step keeps alpha bar 0.0047: a network trained on it starts sampling from noise it has never seen.
@@ -63,8 +65,11 @@ def zero_terminal_schedule(steps: int = 1000, first: float = 0.00085, last: floa
         steps: T, at least 2.
         first: beta of the first step.
         last: beta of the last step.
+        shift: every sigma is multiplied by it (Hoogeboom et al. 2023, "Simple diffusion", section 3.1). Latents with
+            much redundancy, as pixels have, show through noise that hides SVD's.
     """
     betas = torch.linspace(first**0.5, last**0.5, steps, dtype=torch.float64).square()
     root = torch.cumprod(1 - betas, 0).sqrt()
     shifted = (root - root[-1]) * root[0] / (root[0] - root[-1])
-    return NoiseSchedule(shifted.square())
+    level = shifted.square()
+    return NoiseSchedule(level / (level + shift**2 * (1 - level)))

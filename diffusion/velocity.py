@@ -45,16 +45,21 @@ def clean(x: Tensor, v: Tensor, level: Tensor) -> Tensor:
     return level.sqrt() * x - (1 - level).sqrt() * v
 
 
+def signal_share(noise_input: Tensor, like: Tensor) -> Tensor:
+    """Alpha bar of (B,) 1/4 ln sigma, float32, shaped to broadcast over ``like`` (B, ...)."""
+    return torch.sigmoid(-8 * noise_input.float()).view(-1, *[1] * (like.dim() - 1))
+
+
 def velocity_of_clean(x: Tensor, x0: Tensor, noise_input: Tensor) -> Tensor:
-    """V of noisy samples that belong to predicted clean ones: (x - sqrt(1 + sigma^2) x0) / sigma, float32.
+    """V of noisy samples that belong to predicted clean ones: (sqrt(a) x - x0) / sqrt(1 - a), float32.
 
     Args:
         x: (B, ...) noisy samples.
         x0: (B, ...) predicted clean samples.
         noise_input: (B,) 1/4 ln sigma.
     """
-    sigma = (4 * noise_input.float()).exp().view(-1, *[1] * (x.dim() - 1))
-    return (x.float() - (1 + sigma.square()).sqrt() * x0.float()) / sigma
+    level = signal_share(noise_input, x)
+    return (level.sqrt() * x.float() - x0.float()) / (1 - level).sqrt()
 
 
 @dataclass(frozen=True)

@@ -29,14 +29,13 @@ from datamodules.order import seed_of
 from datamodules.windows import Clip, ClipBatch
 from diffusion.ddim import seeded_noise
 from diffusion.long_sampling import sample_long
-from diffusion.schedules import zero_terminal_schedule
 from diffusion.velocity import VelocityDenoiser
 from encoders.factory import build_as
 from encoders.landmarks.face_landmarker import BLENDSHAPES
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.motion.blendshapes import EXPRESSION_SHAPES
 from encoders.protocols import LatentCodec
-from lightning_modules.ethd.checkpoint import EthdCard, load_ethd
+from lightning_modules.ethd.checkpoint import EthdCard, load_ethd, noise_schedule
 from lightning_modules.ethd.ethd import Drive, Ethd
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.vaid import VAID
@@ -77,7 +76,7 @@ class Studio:
 
     def __init__(self, ethd: Ethd, card: EthdCard, vaid: VAID, codec: LatentCodec, steps: int) -> None:
         self.ethd, self.card, self.vaid, self.codec, self.steps = ethd, card, vaid, codec, steps
-        self.schedule = zero_terminal_schedule(card.config.diffusion_steps)
+        self.schedule = noise_schedule(card.config)
 
     @torch.no_grad()
     def drive(self, batch: ClipBatch, e_dri: Tensor, e_cond: Tensor, audio: Tensor | None = None) -> Drive:

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from diffusion.ddim import seeded_noise
 from diffusion.long_sampling import sample_long
-from diffusion.schedules import zero_terminal_schedule
 from diffusion.velocity import VelocityDenoiser
 from diffusion.windows import window_starts
 from encoders.protocols import LatentCodec
 from generation.errors import GenerationError
-from lightning_modules.ethd.checkpoint import EthdCard
+from lightning_modules.ethd.checkpoint import EthdCard, noise_schedule
 from lightning_modules.ethd.ethd import Drive, Ethd
 
 RESTORED_AT_ONCE = 16  # frames
@@ -74,7 +73,7 @@ class Sampler:
         self.card, self.codec, self.device = card, codec, device
         # Training was bfloat16 where there is a GPU; a CPU is no faster with it.
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.schedule = zero_terminal_schedule(card.config.diffusion_steps)
+        self.schedule = noise_schedule(card.config)
         self._ethd = ethd.to(device, self.dtype)
 
     def settings(

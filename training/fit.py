@@ -22,6 +22,7 @@ from callbacks.ema import WeightAverage
 from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
 from callbacks.throughput import Throughput
+from configs.command_line import ConfigError
 from configs.schema import EvaluateConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
 from datamodules.mixture import datamodule
@@ -108,6 +109,11 @@ def build_ethd_module(config: TrainConfig, data: ShardDataModule) -> EthdModule:
             "of model.unet ask; prepare the data with another frame_size, or take fewer levels"
         )
     scale = latent_scale(index.encoders["codec"].name, index.codec_scale, data.latent_statistics)
+    if scale.raw_reference and model.prediction != "v":
+        raise ConfigError(
+            f"model.prediction={model.prediction}: adds to the reference latent, which the codec "
+            f"{index.encoders['codec'].name} gives in other units than the latents; set model.prediction=v"
+        )
     card = EthdCard(
         model,
         data.dimensions,

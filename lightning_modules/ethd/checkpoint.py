@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from configs.training import EthdConfig, UNetConfig
 from datamodules.schema import Dimensions
+from diffusion.schedules import NoiseSchedule, zero_terminal_schedule
 from diffusion.velocity import Prediction
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, checkpoint_file, read_checkpoint
@@ -92,6 +93,11 @@ def build_ethd(config: EthdConfig, dimensions: Dimensions, frame_side: int) -> E
         checkpointing=config.checkpointing,
         prediction=cast(Prediction, config.prediction),
     )
+
+
+def noise_schedule(config: EthdConfig) -> NoiseSchedule:
+    """The schedule a network is trained and sampled with."""
+    return zero_terminal_schedule(config.diffusion_steps, shift=config.noise_shift)
 
 
 def with_overlap(config: EthdConfig) -> EthdConfig:

@@ -11,7 +11,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from diffusion.velocity import Prediction, velocity_of_clean
+from diffusion.velocity import Prediction, signal_share, velocity_of_clean
 from lightning_modules.ethd.conditioning import Conditions, Timeline, TokenProjector, expression_regions
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import UNet, UNetShape
@@ -74,9 +74,10 @@ class Ethd(nn.Module):
         variant: the paper's network, or an ablation.
         share_weights: one attention for both expressions of the injector.
         checkpointing: see ``UNet``.
-        prediction: what the U-Net's numbers are: ``v``, as SVD was trained, or ``x0``, from which v follows. V holds
-            all of the noise, which no U-Net narrower than a few times the latent's channels can pass on; clean frames
-            are simple (Li & He 2025, "Back to Basics").
+        prediction: ``v``, as SVD was trained; or ``x0``: the U-Net says what changes from the reference to the clean
+            latents, and is shown sqrt(a) x_t, from which the noise fades where it is all there is. V holds all of the
+            noise, which no U-Net narrower than a few times the latents' channels can pass on, and clean frames are
+            simple (Li & He 2025, "Back to Basics").
 
     Raises:
         ValueError: if the variant or the prediction is none of those there are.
@@ -119,8 +120,12 @@ class Ethd(nn.Module):
             reference: (B, C, h, w) latent of the portrait, unscaled.
             drive: of the same frames.
         """
-        predicted = self.unet(noisy, reference, noise_input, self.conditions(drive, noisy))
-        return predicted if self.prediction == "v" else velocity_of_clean(noisy, predicted, noise_input)
+        conditions = self.conditions(drive, noisy)
+        if self.prediction == "v":
+            return self.unet(noisy, reference, noise_input, conditions)
+        shown = (noisy * signal_share(noise_input, noisy).sqrt()).to(noisy)
+        change = self.unet(shown, reference, noise_input, conditions)
+        return velocity_of_clean(noisy, reference[:, None] + change, noise_input)
 
     def conditions(self, drive: Drive, like: Tensor) -> Conditions:
         """Tokens, keys and masks for latents ``like`` (B, F, C, h, w), in their dtype.

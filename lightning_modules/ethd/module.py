@@ -22,10 +22,9 @@ from torch import Tensor
 from datamodules.order import seed_of, step_seed
 from datamodules.windows import ClipBatch
 from diffusion.ddim import seeded_noise
-from diffusion.schedules import zero_terminal_schedule
 from diffusion.velocity import Weighting, noise_input, stratified_steps, velocity, velocity_loss
 from lightning_modules.checkpoints import CARD, check_encoders, check_stage
-from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, with_overlap
+from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, noise_schedule, with_overlap
 from lightning_modules.ethd.ethd import Drive
 from lightning_modules.vaid.vaid import VAID
 
@@ -70,7 +69,7 @@ class EthdModule(LightningModule):
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.seed = seed
-        self.schedule = zero_terminal_schedule(self.config.diffusion_steps)
+        self.schedule = noise_schedule(self.config)
         self._beside = (vaid.eval().requires_grad_(False),)  # in a tuple, torch does not see it
         self.ethd = build_ethd(self.config, card.dimensions, card.frame_side)
 

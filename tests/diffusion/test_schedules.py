@@ -50,3 +50,12 @@ def test_nothing_is_left_at_the_end_of_the_zero_terminal_schedule():
     assert level[-1] == 0
     assert (level.diff() < 0).all()
     assert level[0] == pytest.approx(1 - 0.00085)
+
+
+def test_a_shift_multiplies_every_sigma():
+    def sigma(level):
+        return ((1 - level) / level).sqrt()
+
+    plain, shifted = zero_terminal_schedule(100).alpha_bar, zero_terminal_schedule(100, shift=4).alpha_bar
+    torch.testing.assert_close(sigma(shifted[:-1]), 4 * sigma(plain[:-1]), rtol=1e-10, atol=0)
+    assert shifted[-1] == 0

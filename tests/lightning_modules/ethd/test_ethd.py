@@ -107,14 +107,15 @@ def test_clips_are_independent():
 
 
 @torch.no_grad()
-def test_a_network_that_predicts_clean_samples_is_denoised_to_its_own_numbers():
+def test_a_network_that_predicts_clean_samples_adds_its_numbers_to_the_reference():
     model, (noisy, _, reference), given = network(prediction="x0"), latents(), drive()
     steps = torch.tensor([999, 400])  # nothing but noise, and less
-    told = noise_input(SCHEDULE.level(steps, noisy).flatten())
-    own = model.unet(noisy, reference, told, model.conditions(given, noisy))
-    denoise = VelocityDenoiser(lambda x, level: model(x, level, reference, given), SCHEDULE)
+    level = SCHEDULE.level(steps, noisy)
+    told = noise_input(level.flatten())
+    change = model.unet(level.sqrt() * noisy, reference, told, model.conditions(given, noisy))
+    denoise = VelocityDenoiser(lambda x, n: model(x, n, reference, given), SCHEDULE)
     # Sigma ends at 700, so 1/700 of the noise is left in the first.
-    torch.testing.assert_close(denoise(noisy, steps), own, atol=5 / 700, rtol=1e-3)
+    torch.testing.assert_close(denoise(noisy, steps), reference[:, None] + change, atol=5 / 700, rtol=1e-3)
 
 
 def test_what_is_missing_is_named():
