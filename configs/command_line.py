@@ -38,6 +38,7 @@ PACKAGES = (
     "evaluation",
     "generation",
     "benchmark",
+    "web",
 )
 
 
