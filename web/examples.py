@@ -42,7 +42,8 @@ def draw_examples(folder: Path) -> list[Example]:
     for number, place in enumerate(SPEAKERS):
         person = identity(place)
         clip = render_clip(person, "neutral", 1, 40 + number, SECONDS, SIZE)
-        portrait, speech = folder / f"{person.hdtf_name}.png", folder / f"{person.hdtf_name}.wav"
+        name = person.hdtf_name.removeprefix("WDA_Synth")
+        portrait, speech = folder / f"{name}.png", folder / f"{name}.wav"
         Image.fromarray(next(iter(clip.frames()))).save(portrait)
         head, first, *_ = openface_csv(clip).splitlines()
         portrait.with_suffix(".csv").write_text(f"{head}\n{first}\n", encoding="utf-8")

@@ -34,6 +34,7 @@ CSS = """
 #said { min-height: 1.5em }
 #said p { margin: .2em 0; overflow-wrap: anywhere }
 #said .failed { border-left: 4px solid #c2410c; padding-left: .6em }
+#examples { overflow-x: auto }
 @media (max-width: 600px) { .gradio-container { padding: 8px !important } }
 """
 
@@ -69,7 +70,7 @@ def build_page(studio: Studio, examples: Sequence[Example], examples_with_face: 
                 with gr.Row():
                     video = gr.DownloadButton("Download the video", interactive=False, elem_id="download")
                     record = gr.DownloadButton("Download its record", interactive=False, elem_id="record")
-                stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop")
+                stop = gr.Button("Stop", interactive=False, elem_id="stop")
                 gr.Markdown(CONSENT)
         _show_examples(studio, wish, examples, examples_with_face)
         _wire(studio, page, wish, go, stop, [film, said, video, record])
@@ -94,12 +95,13 @@ def _inputs(studio: Studio) -> dict[str, Any]:
         "portrait": Picture(
             label="Portrait", sources=["upload", "webcam"], type="filepath", height=260, elem_id="portrait"
         ),
-        "landmarks": gr.File(label="Its landmarks (.csv of OpenFace)", visible=asked, height=90, elem_id="landmarks"),
+        "landmarks": gr.File(label="Its landmarks (OpenFace's .csv)", visible=asked, height=90, elem_id="landmarks"),
         "speech": Sound(
-            label=f"Speech, up to {config.max_seconds:g} s",
+            label=f"Speech (up to {config.max_seconds:g} s)",
             sources=["upload", "microphone"],
             type="filepath",
             editable=False,
+            buttons=[],  # Gradio's "share" would send it to a server elsewhere
             elem_id="speech",
         ),
     }
@@ -130,7 +132,7 @@ def _inputs(studio: Studio) -> dict[str, Any]:
         elem_id="video",
     )
     wish["source_landmarks"] = gr.File(
-        label="Its landmarks (.csv of OpenFace)", visible=False, height=90, elem_id="source-landmarks"
+        label="Its landmarks (OpenFace's .csv)", visible=False, height=90, elem_id="source-landmarks"
     )
     wish["strength"] = gr.Slider(
         0, 2, value=1, step=0.1, label="Strength", info="0: the portrait's own, 2: exaggerated", visible=False,
@@ -211,13 +213,19 @@ def _wire(
         studio.begin(_visitor(request))
         return gr.update(interactive=True), ""
 
-    def make(*values: Any, request: gr.Request, progress: gr.Progress = PROGRESS) -> list[Any]:
+    def make(request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> list[Any]:
         given = dict(zip(names, values, strict=True))
         given["seed"] = int(given["seed"] or 0)
         given["steps"] = int(given["steps"])
         given["level"] = given["level"] if given["label"] else None
         tell = lambda share, words: progress(share, desc=words)  # noqa: E731
         return _told(studio.make(Wish(**given), _visitor(request), tell))
+
+    def halt(request: gr.Request) -> None:
+        studio.stop(_visitor(request))
+
+    def leave(request: gr.Request) -> None:
+        studio.leave(_visitor(request))
 
     begun = go.click(begin, None, [stop, shown[1]], queue=False, show_progress="hidden", **hidden)
     made = begun.then(
@@ -230,8 +238,8 @@ def _wire(
         **hidden,
     )
     made.then(lambda: gr.update(interactive=False), None, stop, queue=False, show_progress="hidden", **hidden)
-    stop.click(lambda request: studio.stop(_visitor(request)), None, None, queue=False, **hidden)
-    page.unload(lambda request: studio.leave(_visitor(request)))
+    stop.click(halt, None, None, queue=False, **hidden)
+    page.unload(leave)
 
 
 PROGRESS = gr.Progress()
