@@ -1,18 +1,17 @@
-# EmotiveTalk with everything it needs on a machine with an NVIDIA driver and nvidia-container-toolkit:
+# EmotiveTalk with everything it needs, for a machine with an NVIDIA driver and nvidia-container-toolkit:
 #   docker build -t emotivetalk .
-#   docker run --gpus all -v "$PWD":/work -e EMOTIVETALK_WEIGHTS=/work/weights emotivetalk python train.py --help
+#   docker run --gpus all -v "$PWD":/data -e EMOTIVETALK_WEIGHTS=/data/weights emotivetalk \
+#       python train.py experiment=vaid/tiny data.root=/data/synthetic output=/data/outputs run_id=first
 FROM python:3.11-slim-bookworm
 
 # MediaPipe's library links to EGL, OpenGL ES and OpenGL, even on the CPU; FFmpeg's program is for Sync's reference mode.
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ffmpeg git libegl1 libgl1 libgles2 \
+    && apt-get install --yes --no-install-recommends ffmpeg libegl1 libgl1 libgles2 \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /opt/emotivetalk
 COPY . .
 RUN pip install --no-cache-dir --editable ".[app,deepspeed,tensorboard,wandb]"
 
-# Scripts are called by name from any folder; what they write goes to the mounted one.
-ENV PATH="/opt/emotivetalk/container:${PATH}"
-WORKDIR /work
-CMD ["python", "/opt/emotivetalk/train.py", "--help"]
+EXPOSE 7860
+CMD ["python", "train.py", "--help"]

@@ -1,4 +1,4 @@
-"""The experiments there are, with one line each: what ``train.py experiment=`` lists when a name is missing or wrong."""
+"""The experiments there are, with one line each: what ``train.py experiment=`` lists for a missing or wrong name."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def experiments() -> dict[str, str]:
 
 
 def require_experiment(arguments: Sequence[str]) -> None:
-    """Lists the experiments and exits with 2 where ``experiment=`` names none of them, or nothing says what to train."""
+    """Lists the experiments and exits with 2 where ``experiment=`` names none, or nothing says what to train."""
     chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("experiment=")]
     if not chosen and not any(argument.startswith(("-", "stage=")) for argument in arguments):
         chosen = [""]
@@ -41,8 +41,8 @@ def why_unknown(name: str) -> str | None:
     if not name or stage:
         said = "name one"
     else:
-        near = difflib.get_close_matches(name, there, n=2) or [known for known in there if known.endswith(f"/{name}")]
-        said = f"there is no such experiment; did you mean {' or '.join(near)}?" if near else "there is no such experiment"
+        near = [known for known in there if known.endswith(f"/{name}")] or difflib.get_close_matches(name, there, n=2)
+        said = "there is no such experiment" + (f"; did you mean {' or '.join(near)}?" if near else "")
     return "\n".join([f"error: experiment={name}: {said}", *lines, f"Cost, result and command of each: {FOLDER}/"])
 
 
