@@ -10,6 +10,8 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -55,6 +57,21 @@ def serve_talker(talker: Talker, config: AppConfig, folder: Path) -> None:
         config: address and limits.
         folder: for everybody's files; the caller deletes it.
     """
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with opened(talker, config, folder) as address:
+            print(f"open  {address}  (Ctrl-C ends it)", flush=True)
+            if not is_loopback(config.host):
+                said = "everybody who can reach this machine can use the page, without a password"
+                print(f"note  host={config.host}: {said}", file=sys.stderr, flush=True)
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        print("\nStopped; uploads and videos of this page are deleted.", file=sys.stderr)
+
+
+@contextmanager
+def opened(talker: Talker, config: AppConfig, folder: Path) -> Iterator[str]:
+    """The page of a loaded run, served in the background while the block runs; gives its address."""
     os.environ.update(QUIET, GRADIO_TEMP_DIR=str(folder))
     from web.examples import draw_examples, with_face
     from web.page import CSS, build_page, theme
@@ -63,7 +80,6 @@ def serve_talker(talker: Talker, config: AppConfig, folder: Path) -> None:
     page = build_page(Studio(talker, config, folder), drawn, with_face(drawn, talker))
     page.queue(max_size=config.max_waiting, api_open=False)
     try:
-        signal.signal(signal.SIGTERM, _interrupt)
         page.launch(
             server_name=config.host,
             server_port=config.port,
@@ -81,16 +97,7 @@ def serve_talker(talker: Talker, config: AppConfig, folder: Path) -> None:
             theme=theme(),
             css=CSS,
         )
-        print(f"open  http://{config.host}:{config.port}  (Ctrl-C ends it)", flush=True)
-        if not is_loopback(config.host):
-            print(
-                f"note  host={config.host}: everybody who can reach this machine can use the page, without a password",
-                file=sys.stderr,
-                flush=True,
-            )
-        threading.Event().wait()
-    except KeyboardInterrupt:
-        print("\nStopped; uploads and videos of this page are deleted.", file=sys.stderr)
+        yield f"http://{config.host}:{config.port}"
     finally:
         page.close(verbose=False)
 
