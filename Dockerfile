@@ -5,6 +5,8 @@
 FROM python:3.11-slim-bookworm
 
 # MediaPipe's library links to EGL, OpenGL ES and OpenGL, even on the CPU; FFmpeg's program is for Sync's reference mode.
+# Debian's mirrors keep one version of each, so none is pinned.
+# hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ffmpeg libegl1 libgl1 libgles2 \
     && rm -rf /var/lib/apt/lists/*

@@ -31,7 +31,7 @@ def require_experiment(arguments: Sequence[str]) -> None:
 def why_unknown(name: str) -> str | None:
     """What to say of a name that is no experiment's: the nearest, and those there are; None for one that is."""
     there = experiments()
-    name = name.strip().strip("'\"").removesuffix(".yaml").strip("/")
+    name = name.strip().strip("'\"/")
     if name in there:
         return None
     stage = {known: line for known, line in there.items() if known.startswith(f"{name}/")}
