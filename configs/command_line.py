@@ -132,8 +132,8 @@ def readable(error: Exception, config: type) -> str:
         group, found = option.groups()
         there = options_of(group)
         near = difflib.get_close_matches(found, there, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        return f"error: {group}={found}: there is no such option; {hint}There are {', '.join(there)}"
+        hint = f"did you mean {near[0]}? There are" if near else "there are"
+        return f"error: {group}={found}: there is no such option; {hint} {', '.join(there)}"
     text = str(error).split("Config search path")[0]
     if error.__cause__ is not None:
         text += f"\n{error.__cause__}"
