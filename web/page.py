@@ -91,6 +91,7 @@ def _show_examples(
         [[str(getattr(example, name)) for name in names] for example in rows],
         [form[name] for name in names],
         label=label,
+        example_labels=[example.portrait.stem for example in rows],
         cache_examples=False,
         api_visibility="private",
         elem_id="examples",

@@ -14,7 +14,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.app import AppConfig
@@ -213,7 +213,7 @@ class Studio:
             seed=wish.seed,
             paste_back=wish.paste_back,
         )
-        return Case(**{**vars(case), "output": home / f"{name_of(case)}.mp4"})
+        return replace(case, output=home / f"{name_of(case)}.mp4")
 
     def _place(self, folder: Path, file: str, landmarks: str | None) -> Path:
         """An upload in the visitor's folder, with its landmarks beside it."""
@@ -242,8 +242,7 @@ class Studio:
     def _require_short(self, file: Path | None) -> None:
         if file is None:
             return
-        info = probe(file)
-        length = info.duration if info.video_codec and file.parent.name == "video" else sound_duration(file)
+        length = probe(file).duration if file.parent.name == "video" else sound_duration(file)
         if length > self.config.max_seconds:
             raise PageError(
                 f"{file.name}: lasts {length:.0f} s, at most {self.config.max_seconds:g} s are taken here; cut out a "
