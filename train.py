@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from configs.command_line import run
+from configs.experiments import require_experiment
 from configs.generate import ExportConfig
 from configs.training import TrainConfig
 from configs.validate_train import validate_train
@@ -32,4 +33,5 @@ if __name__ == "__main__":
     if "task=export" in sys.argv[1:]:
         run("export", ExportConfig, export)
     else:
+        require_experiment(sys.argv[1:])
         run("train", TrainConfig, train)

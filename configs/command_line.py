@@ -38,6 +38,7 @@ PACKAGES = (
     "evaluation",
     "generation",
     "benchmark",
+    "web",
 )
 
 
@@ -111,7 +112,8 @@ def to_typed(composed: DictConfig, config: type[Config]) -> Config:
     """The composed configuration as an instance of its dataclass."""
     missing = OmegaConf.missing_keys(composed)
     if missing:
-        raise ConfigError(f"no value for {', '.join(sorted(missing))}: add it as key=value")
+        named = sorted(missing)
+        raise ConfigError(f"no value for {', '.join(named)}: add {named[0]}=VALUE; --help shows examples")
     typed = OmegaConf.to_object(composed)
     if not isinstance(typed, config):
         raise ConfigError(f"expected a {config.__name__}, composed a {type(typed).__name__}")
@@ -125,12 +127,24 @@ def readable(error: Exception, config: type) -> str:
         near = difflib.get_close_matches(unknown.group(1), sorted(all_keys(config)), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else "--help lists every key"
         return f"error: there is no key '{unknown.group(1)}'; {hint}"
+    option = re.search(r"Could not find '([^']+)/([^'/]*)'", str(error))
+    if option:
+        group, found = option.groups()
+        there = options_of(group)
+        near = difflib.get_close_matches(found, there, n=1)
+        hint = f"did you mean {near[0]}? There are" if near else "there are"
+        return f"error: {group}={found}: there is no such option; {hint} {', '.join(there)}"
     text = str(error).split("Config search path")[0]
     if error.__cause__ is not None:
         text += f"\n{error.__cause__}"
     unwanted = ("full_key", "object_type", "reference_type", "See https")
     lines = [line.strip().rstrip(":") for line in text.splitlines()]
     return "error: " + "; ".join(line for line in lines if line and not line.startswith(unwanted))
+
+
+def options_of(group: str) -> list[str]:
+    """The options of a config group, as its folder has them."""
+    return sorted(file.stem for file in (CONFIG_FOLDER / group).glob("*.yaml"))
 
 
 def all_keys(config: type, prefix: str = "") -> set[str]:

@@ -330,7 +330,8 @@ class EvaluateConfig:
 
 def register() -> None:
     """Puts the schemas where Hydra's defaults lists find them."""
-    from configs.emotion import EmotionModelConfig  # built on the schemas here
+    from configs.app import AppConfig  # built on the schemas here
+    from configs.emotion import EmotionModelConfig
     from configs.generate import ExportConfig, GenerateConfig
     from configs.standin import StandInConfig
     from configs.systems import RunSystemConfig
@@ -347,5 +348,6 @@ def register() -> None:
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="generate_schema", node=GenerateConfig)
     store.store(name="export_schema", node=ExportConfig)
+    store.store(name="app_schema", node=AppConfig)
     store.store(name="systems_schema", node=RunSystemConfig)
     store.store(name="tables_schema", node=TableConfig)

@@ -1,76 +1,158 @@
-"""What the README tells people to type works: commands compose into valid configurations, keys it names exist."""
+"""What README and docs/ tell people to type works: commands compose, cheap ones run, what they name exists."""
 
+import contextlib
 import re
+import runpy
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
+from configs.app import AppConfig
 from configs.command_line import all_keys, compose
+from configs.experiments import require_experiment
 from configs.generate import ExportConfig, GenerateConfig
 from configs.schema import EvaluateConfig, PrepareConfig
 from configs.tables import TableConfig, validate_tables
 from configs.training import TrainConfig
+from configs.validate_app import validate_app
 from configs.validate_evaluate import validate_evaluate
 from configs.validate_generate import validate_generate
 from configs.validate_prepare import validate_prepare
 from configs.validate_train import validate_train
+from tests.generation.conftest import encoders, files, runs  # noqa: F401  (fixtures)
 
-COMMAND = r"^python {}\.py (.*?)(?:  +#.*)?$"
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-PREPARE, TRAIN_OR_EXPORT, EVALUATE, GENERATE = (
-    re.findall(COMMAND.format(script), README, flags=re.MULTILINE)
-    for script in ("prepare", "train", "evaluate", "generate")
-)
-EXPORT = [command for command in TRAIN_OR_EXPORT if command.startswith("task=export")]
-TRAIN = [command for command in TRAIN_OR_EXPORT if command not in EXPORT]
+ROOT = Path(__file__).parents[1]
+# Pages that change a copy of the repository have a test of their own, test_docs.py.
+PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("data", "generation", "evaluation", "costs"))]
+COMMAND = re.compile(r"^python (prepare|train|generate|evaluate|app)\.py (.*?)(?:  +#.*)?$", re.MULTILINE)
+FIRST, REST = PAGES[0].read_text(encoding="utf-8"), "\n".join(page.read_text(encoding="utf-8") for page in PAGES[1:])
+COMMANDS = list(dict.fromkeys(COMMAND.findall(f"{FIRST}\n{REST}".replace("\\\n", " "))))
+README = FIRST + REST
 
 
 def test_there_are_commands_to_check():
-    assert len(PREPARE) >= 6
-    assert len(TRAIN) >= 2
-    assert len(EVALUATE) >= 1
-    assert len(GENERATE) >= 3
-    assert len(EXPORT) >= 1
+    counts = {script: sum(found == script for found, _ in COMMANDS) for script, _ in COMMANDS}
+    assert counts["prepare"] >= 6
+    assert counts["train"] >= 6
+    assert counts["evaluate"] >= 3
+    assert counts["generate"] >= 4
+    assert counts["app"] >= 2
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """The folders the commands name."""
+    """The folders and files the commands name."""
     monkeypatch.chdir(tmp_path)
     for folder in ("my_videos", "hdtf_videos", "MEAD", "results/mine", "data/real", "out", "real"):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "cases.csv").touch()
 
 
-@pytest.mark.parametrize("command", PREPARE)
-def test_each_prepare_command_is_a_valid_configuration(command):
-    typed = command.replace("$SLURM_ARRAY_TASK_ID", "3")
-    validate_prepare(compose("prepare", PrepareConfig, shlex.split(typed)))
-
-
-@pytest.mark.parametrize("command", TRAIN)
-def test_each_train_command_is_a_valid_configuration(command):
-    validate_train(compose("train", TrainConfig, shlex.split(command)))
-
-
-@pytest.mark.parametrize("command", EVALUATE)
-def test_each_evaluate_command_is_a_valid_configuration(command):
-    typed = shlex.split(command)
-    if any(argument.startswith("table=") for argument in typed):
+def check(script: str, typed: list[str]) -> None:
+    """Composes a command's configuration and checks it as the script would."""
+    if script == "prepare":
+        validate_prepare(compose("prepare", PrepareConfig, typed))
+    elif script == "generate":
+        validate_generate(compose("generate", GenerateConfig, typed))
+    elif script == "app":
+        validate_app(compose("app", AppConfig, typed))
+    elif script == "evaluate" and any(argument.startswith("table=") for argument in typed):
         validate_tables(compose("tables", TableConfig, typed))
-    else:
+    elif script == "evaluate":
         validate_evaluate(compose("evaluate", EvaluateConfig, typed))
+    elif "task=export" in typed:
+        assert compose("export", ExportConfig, typed).run
+    else:
+        validate_train(compose("train", TrainConfig, typed))
 
 
-@pytest.mark.parametrize("command", GENERATE)
-def test_each_generate_command_is_a_valid_configuration(command):
-    validate_generate(compose("generate", GenerateConfig, shlex.split(command)))
+@pytest.mark.parametrize(("script", "command"), COMMANDS)
+def test_each_command_is_a_valid_configuration(folders, script, command):
+    if script == "app":
+        pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
+    typed = shlex.split(command.replace("$SLURM_ARRAY_TASK_ID", "3"))
+    if typed == ["experiment="]:
+        with pytest.raises(SystemExit):
+            require_experiment(typed)
+    else:
+        check(script, typed)
 
 
-@pytest.mark.parametrize("command", EXPORT)
-def test_each_export_command_is_a_valid_configuration(command):
-    assert compose("export", ExportConfig, shlex.split(command)).run
+# command of the README -> what makes it short enough for a test; in the order of the README
+RUN = {
+    "prepare.py dataset=synthetic preset=tiny output=data/synthetic": (
+        "dataset.identities=4 dataset.clips_per_identity=2 dataset.seconds=1 dataset.size=64 workers=1 store_video=none"
+    ),
+    "prepare.py task=check output=data/mine": "output=data/synthetic",
+    "train.py experiment=": "",
+    "train.py experiment=vaid/tiny data.root=data/synthetic run_id=first": (
+        "trainer.max_steps=2 trainer.validate_every=2 data.batch_size=2 trainer.progress_bar=false"
+    ),
+    "generate.py portrait=face.png speech=voice.wav output=out.mp4 ethd=outputs/ethd/first emotion.label=happy": (
+        "emotion.label=null device=cpu steps=1"
+    ),
+}
+ENDS_WITH = {"train.py experiment=": 2}
+
+
+@pytest.mark.slow
+def test_the_cheap_ones_run_one_after_the_other(tmp_path, monkeypatch, runs, files, capfd):  # noqa: F811
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "none"))
+    for file in files.iterdir():
+        shutil.copy(file, tmp_path)
+    shutil.copytree(runs / "ethd", tmp_path / "outputs" / "ethd" / "first")
+    for command, changes in RUN.items():
+        assert f"python {command}" in FIRST
+        script, *typed = shlex.split(command)
+        changed = {argument.partition("=")[0] for argument in shlex.split(changes)}
+        kept = [argument for argument in typed if argument.partition("=")[0] not in changed]
+        monkeypatch.setattr("sys.argv", [script, *kept, *shlex.split(changes)])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        assert (left.value.code or 0) == ENDS_WITH.get(command, 0), f"{command}\n{capfd.readouterr().err}"
+    there = ("data/synthetic/index.json", "outputs/vaid/first/checkpoints/last.ckpt", "out.mp4")
+    assert [name for name in there if not (tmp_path / name).exists()] == []
+
+
+@pytest.mark.parametrize("script", ["prepare", "train", "generate", "evaluate", "app"])
+def test_help_says_what_it_does_three_commands_and_the_groups(script, folders, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", [f"{script}.py", "--help"])
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
+    told = capsys.readouterr().out
+    assert told.startswith(f"{script}.py - ")
+    head = told[: told.index("All keys and their defaults:")]
+    assert "The three commonest commands:" in head
+    commands = re.findall(rf"^    python {script}\.py (.+)$|^  python {script}\.py (.+)$", head, re.MULTILINE)
+    assert len(commands) >= 3
+    assert re.search(r"[Cc]hoose one of each|There are no config groups|Choose a protocol", head)
+    assert re.search(r"[Ss]et any key", head)
+    assert "Exit status:" in head
+    assert max(map(len, head.splitlines())) <= 140
+    for command in commands[:3]:
+        typed = shlex.split("".join(command))
+        if not ("source=my_videos" in typed or "task=check" in typed):
+            for argument in typed:  # a run that was never made is no wrong configuration
+                assert "=" in argument
+            check(script, typed)
+
+
+@pytest.mark.parametrize("page", [PAGES[0], *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_pictures_are_ours_and_small():
+    names = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", FIRST)
+    assert len(names) == 2
+    for name in names:
+        assert (ROOT / name).stat().st_size < 400_000
+    assert "http" not in re.sub(r'xmlns="[^"]+"', "", (ROOT / "docs" / "pipeline.svg").read_text(encoding="utf-8"))
 
 
 def test_the_keys_it_names_exist():
@@ -80,3 +162,15 @@ def test_the_keys_it_names_exist():
     assert {key for key in named if key not in keys} == set()
     of_generate = set(re.findall(r"`?(emotion\.[a-z]+|drive|window|overlap|landmarks|paste_back)=", README))
     assert of_generate <= all_keys(GenerateConfig)
+    of_app = set(re.findall(r"`(max_waiting|max_seconds|max_megabytes|keep_minutes|host)", README))
+    assert len(of_app) == 5
+    assert of_app <= all_keys(AppConfig)
+
+
+def test_the_licences_it_names_are_the_registrys():
+    from encoders.weights import WEIGHTS
+
+    table = FIRST[FIRST.index("## Weights and licences") : FIRST.index("## Responsible use")]
+    for licence in {weights.licence for weights in WEIGHTS.values()}:
+        word = licence.split("(")[0].split(" ")[0]
+        assert word in table, f"{licence} is in the registry and not in the README"

@@ -58,11 +58,11 @@ def test_a_leading_tilde_is_home():
     ("arguments", "said"),
     [
         ("datset=mead", "no key 'datset'; did you mean dataset"),
-        ("dataset=meat", "hdtf; mead"),
+        ("dataset=meat", "dataset=meat: there is no such option; did you mean mead? There are folder, hdtf, mead"),
         ("workers=many", "workers=many"),
         ("face.scale=wide", "face.scale"),
         ("audio.required=maybe", "audio.required"),
-        ("encoders/audio=wav", "mel; wav2vec2"),
+        ("encoders/audio=wav", "encoders/audio=wav: there is no such option; there are mel, wav2vec2"),
         ("preset=", "preset"),
         ("task=perpare output=x", "task=perpare: expected one of prepare, merge, check, weights"),
         ("dataset=mead", "output is missing"),

@@ -1,0 +1,19 @@
+# EmotiveTalk with everything it needs, for a machine with an NVIDIA driver and nvidia-container-toolkit:
+#   docker build -t emotivetalk .
+#   docker run --gpus all -v "$PWD":/data -e EMOTIVETALK_WEIGHTS=/data/weights emotivetalk \
+#       python train.py experiment=vaid/tiny data.root=/data/synthetic output=/data/outputs run_id=first
+FROM python:3.11-slim-bookworm
+
+# MediaPipe's library links to EGL, OpenGL ES and OpenGL, even on the CPU; FFmpeg's program is for Sync's reference mode.
+# Debian's mirrors keep one version of each, so none is pinned.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ffmpeg libegl1 libgl1 libgles2 \
+    && rm -rf /var/lib/apt/lists/*
+
+WORKDIR /opt/emotivetalk
+COPY . .
+RUN pip install --no-cache-dir --editable ".[app,deepspeed,tensorboard,wandb]"
+
+EXPOSE 7860
+CMD ["python", "train.py", "--help"]

@@ -1,0 +1,19 @@
+"""A page in the browser to make talking videos on: ``python app.py --help``."""
+
+from __future__ import annotations
+
+from configs.app import AppConfig
+from configs.command_line import run
+from configs.validate_app import validate_app
+
+
+def app(config: AppConfig) -> int:
+    """Serves the page until Ctrl-C and returns the exit status."""
+    validate_app(config)
+    from web.serve import serve  # after the checks: what is wrong is said before torch is loaded
+
+    return serve(config)
+
+
+if __name__ == "__main__":
+    run("app", AppConfig, app)

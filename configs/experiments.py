@@ -1,0 +1,57 @@
+"""The experiments there are, with one line each: what ``train.py experiment=`` lists for a missing or wrong name."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from configs.command_line import CONFIG_FOLDER
+
+FOLDER = CONFIG_FOLDER / "experiment"
+
+
+def experiments() -> dict[str, str]:
+    """Every experiment's name and the sentence its file opens with."""
+    files = sorted(FOLDER.rglob("*.yaml"))
+    return {file.relative_to(FOLDER).with_suffix("").as_posix(): _opening(file) for file in files}
+
+
+def require_experiment(arguments: Sequence[str]) -> None:
+    """Lists the experiments and exits with 2 where ``experiment=`` names none, or nothing says what to train."""
+    chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("experiment=")]
+    if not chosen and not any(argument.startswith(("-", "stage=")) for argument in arguments):
+        chosen = [""]
+    if chosen and chosen[-1] != "null" and (wrong := why_unknown(chosen[-1])):
+        print(wrong, file=sys.stderr)
+        sys.exit(2)
+
+
+def why_unknown(name: str) -> str | None:
+    """What to say of a name that is no experiment's: the nearest, and those there are; None for one that is."""
+    there = experiments()
+    name = name.strip().strip("'\"/")
+    if name in there:
+        return None
+    stage = {known: line for known, line in there.items() if known.startswith(f"{name}/")}
+    listed = stage or there
+    width = max(map(len, listed))
+    lines = [f"  experiment={known:{width}}  {line}" for known, line in listed.items()]
+    if not name or stage:
+        said = "name one"
+    else:
+        near = [known for known in there if known.endswith(f"/{name}")] or difflib.get_close_matches(name, there, n=2)
+        said = "there is no such experiment" + (f"; did you mean {' or '.join(near)}?" if near else "")
+    return "\n".join([f"error: experiment={name}: {said}", *lines, f"Cost, result and command of each: {FOLDER}/"])
+
+
+def _opening(file: Path) -> str:
+    """The comment below the package line, up to where the costs begin."""
+    words = []
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("# ") or line.startswith("# Cost:"):
+            break
+        if not line.startswith("# @package"):
+            words.append(line.removeprefix("# ").strip())
+    return " ".join(words)

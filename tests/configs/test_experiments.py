@@ -1,0 +1,54 @@
+"""A missing or mistyped experiment shows those there are, with a line each."""
+
+import pytest
+
+from configs.experiments import FOLDER, experiments, require_experiment, why_unknown
+
+THERE = sorted(file.relative_to(FOLDER).with_suffix("").as_posix() for file in FOLDER.glob("*/*.yaml"))
+
+
+def test_every_experiment_has_a_sentence_of_its_own():
+    there = experiments()
+    assert sorted(there) == THERE
+    assert all(len(line) > 20 and line.endswith(".") and "Cost:" not in line for line in there.values())
+    assert len(set(there.values())) == len(there)
+
+
+@pytest.mark.parametrize("name", THERE)
+def test_every_file_says_cost_result_and_command(name):
+    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    assert all(f"# {part}" in text for part in ("Cost:", "Result:", "Command:"))
+    assert f"experiment={name}" in text
+
+
+@pytest.mark.parametrize("typed", [[], ["experiment="], ["data.root=x"], ["experiment=vaid/tiny", "experiment="]])
+def test_nothing_to_train_lists_all(typed, capsys):
+    with pytest.raises(SystemExit) as left:
+        require_experiment(typed)
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    for name, line in experiments().items():
+        assert any(f"experiment={name} " in row and line in row for row in told.splitlines())
+
+
+@pytest.mark.parametrize(
+    "typed", [["experiment=vaid/tiny"], ["experiment=null", "stage=vaid"], ["stage=vaid"], ["--help"]]
+)
+def test_what_is_known_passes(typed):
+    require_experiment(typed)
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [("vaid/tny", "vaid/tiny"), ("etdh/small", "ethd/small"), ("no_decouple", "ethd/no_decouple"), ("xyz", None)],
+)
+def test_a_typo_is_met_with_the_nearest(name, near):
+    told = why_unknown(name).splitlines()[0]
+    assert told.startswith(f"error: experiment={name}: there is no such experiment")
+    assert (f"did you mean {near}" in told) if near else ("did you mean" not in told)
+
+
+def test_a_folder_lists_its_own():
+    told = why_unknown("vaid/")
+    assert "experiment=vaid/paper " in told
+    assert "experiment=ethd/" not in told

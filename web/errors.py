@@ -1,0 +1,11 @@
+"""The errors of this package."""
+
+from __future__ import annotations
+
+
+class PageError(RuntimeError):
+    """A page that cannot be served, or a video that cannot be made from what was filled in; says what to do."""
+
+
+class Stopped(Exception):
+    """The visitor pressed Stop or left."""
