@@ -1,4 +1,4 @@
-"""Whether the image, video and expression stand-ins react as FID, FVD and E-FID should, through the whole of evaluate.py.
+"""Whether the stand-ins of FID, FVD and E-FID react as those metrics should, through the whole of evaluate.py.
 
     python -m speed.standin_reactions outputs/standin          the folder of the three runs' folders
 
