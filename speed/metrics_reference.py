@@ -4,8 +4,8 @@
     python speed/metrics_reference.py frechet threads=1   or inception, syncnet, efid, cache
 
 The reference way, written out below, is what the original repositories run: a matrix square root; the Inception on 50
-images at a time in PyTorch's default memory layout; SyncNet as three-dimensional convolutions over 20 windows at a time;
-the face network one image at a time. Both ways run in turn, several times over, on random weights, which cost what
+images at a time in PyTorch's default memory layout; SyncNet as three-dimensional convolutions on 20 windows at a time;
+the face network on one image at a time. Both ways run in turn, several times over, on random weights, which cost what
 trained ones do. Shown are medians, of time on the clock and of processor time: other work on the machine spoils the
 first and hardly the second, but threads that wait for each other count in the second. Both ways' results are compared.
 """
