@@ -42,8 +42,8 @@ def names(assets, folder, network):
         "frames": pictures(11, 3, 224, 224) if network == "syncnet" else faces,
         "points": [FIVE] * 3, "fakes": [face[::-1].copy() for face in faces], "fake_points": [None, FIVE, FIVE],
         "samples": np.zeros(11 * 640, np.int16), "frame": pictures(128, 128, 3).numpy(),
-        "video": assets / "data" / "mead_style" / "W011_front_neutral_level1_001.mp4", "work": folder / "work",
-        "detector": lambda frame: np.array([[40.0, 40, 200, 220]]),
+        "video": assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4", "work": folder / "work",
+        "detector": lambda frame: np.array([[150.0, 110, 360, 370]]),
     }  # fmt: skip
 
 
@@ -64,6 +64,8 @@ def names(assets, folder, network):
     ],
 )
 def test_the_example_runs(place, files, rule_weights, assets, folder):
+    if place == "metrics.sync.SyncConfidenceDistance":
+        pytest.importorskip("cv2")
     for file in files:
         tensors = rule_weights(FILES[file])
         torch.save({"net_recon": tensors} if file == "epoch_20.pth" else tensors, folder / file)
@@ -78,9 +80,7 @@ def test_the_example_runs(place, files, rule_weights, assets, folder):
     for example in examples[:-1]:
         run(example.source, space)
     shown = eval(examples[-1].source, space)  # every example ends with the value it shows
-    if isinstance(shown, bool):
-        assert shown
-    elif isinstance(shown, torch.Size):
+    if examples[-1].want.strip() in ("True", "tensor(True)", "torch.Size([1, 2048])"):
         assert repr(shown) == examples[-1].want.strip()
     elif isinstance(shown, np.ndarray):
         assert shown.shape[1] == 5
