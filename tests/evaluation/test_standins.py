@@ -67,8 +67,8 @@ def test_equal_videos_are_at_zero_and_fvd_at_its_floor(folder, tmp_path, capsys)
     config.generated, config.metrics = config.reference, ["fid", "fvd", "efid"]
     assert evaluate_folders(config) == 0
     results = json.loads((tmp_path / "out.json").read_text())["metrics"]
-    assert abs(results["fid"]["value"]) <= 1e-10
-    assert abs(results["efid"]["value"]) <= 1e-10
+    assert abs(results["fid"]["value"]) <= 1e-6
+    assert abs(results["efid"]["value"]) <= 1e-6
     assert results["fvd"]["value"] == results["fvd"]["floor"] > 1e-9  # the real side starts at random frames
     assert "its floor: the real videos at both starts" in capsys.readouterr().out
 
@@ -79,7 +79,7 @@ def test_equal_videos_are_at_zero_and_fvd_at_its_floor(folder, tmp_path, capsys)
     config.metrics = ["fvd"]
     assert evaluate_folders(config) == 0
     fvd = json.loads((tmp_path / "out.json").read_text())["metrics"]["fvd"]
-    assert (fvd["value"], fvd["floor"]) == pytest.approx((0, 0), abs=1e-12)
+    assert (fvd["value"], fvd["floor"]) == pytest.approx((0, 0), abs=1e-9)
 
 
 def test_sync_of_real_people_is_uninformative(folder, tmp_path):

@@ -39,7 +39,7 @@ def names(assets, folder, network):
     return {
         "real_frames": pictures(3, 3, 32, 32), "generated_frames": pictures(3, 3, 32, 32).flip(3),
         "real_clips": pictures(2, 16, 3, 32, 32), "generated_clips": pictures(2, 16, 3, 32, 32).flip(4),
-        "frames": pictures(11, 3, 224, 224) if network == "syncnet" else faces,
+        "frames": pictures(10, 3, 224, 224) if network == "syncnet" else faces,
         "points": [FIVE] * 3, "fakes": [face[::-1].copy() for face in faces], "fake_points": [None, FIVE, FIVE],
         "samples": np.zeros(11 * 640, np.int16), "frame": pictures(128, 128, 3).numpy(),
         "video": assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4", "work": folder / "work",
