@@ -32,6 +32,8 @@ class ExpressionFID(FrechetMetric):
         official: whether the value may be called E-FID.
 
     Example:
+        >>> from metrics.efid import ExpressionFID
+        >>> from metrics.networks.deep3d import Deep3DFace
         >>> metric = ExpressionFID(Deep3DFace("epoch_20.pth"))  # doctest: +SKIP
         >>> metric.update(frames, points, real=True); metric.update(fakes, fake_points, real=False)  # doctest: +SKIP
         >>> metric.compute()  # doctest: +SKIP

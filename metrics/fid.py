@@ -24,6 +24,9 @@ class FrechetInceptionDistance(FrechetMetric):
             ``StandInImage``; carries ``provenance``.
 
     Example:
+        >>> from metrics.fid import FrechetInceptionDistance
+        >>> from metrics.networks.inception import InceptionFeatures
+        >>> weights = "pt_inception-2015-12-05-6726825d.pth"
         >>> metric = FrechetInceptionDistance(InceptionFeatures(weights))  # doctest: +SKIP
         >>> metric.update(real_frames, real=True); metric.update(generated_frames, real=False)  # doctest: +SKIP
         >>> metric.compute()  # doctest: +SKIP

@@ -39,6 +39,7 @@ class FrechetMetric(Metric):
 
     Example:
         >>> import torch
+        >>> from metrics.frechet import FrechetMetric
         >>> metric = FrechetMetric(dimensions=8)
         >>> metric.add(torch.randn(100, 8), real=True); metric.add(torch.randn(100, 8) + 1, real=False)
         >>> float(metric.compute()) > 4

@@ -27,6 +27,7 @@ class FrechetVideoDistance(FrechetMetric):
         protocol: a name in ``metrics.functional.fvd.PROTOCOLS``, or a protocol of one's own.
 
     Example:
+        >>> from metrics.fvd import FrechetVideoDistance
         >>> metric = FrechetVideoDistance("i3d_torchscript.pt")  # doctest: +SKIP
         >>> metric.update(real_clips, real=True); metric.update(generated_clips, real=False)  # doctest: +SKIP
         >>> metric.compute()  # doctest: +SKIP

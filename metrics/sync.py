@@ -27,6 +27,9 @@ class SyncConfidenceDistance(Metric):
         network: SyncNet; carries ``provenance``.
 
     Example:
+        >>> from metrics.networks.syncnet import SyncNet
+        >>> from metrics.sync import SyncConfidenceDistance
+        >>> from metrics.sync_pipeline import FFmpeg, reference_tracks
         >>> metric = SyncConfidenceDistance(SyncNet("syncnet_v2.model"))  # doctest: +SKIP
         >>> metric.update(reference_tracks(video, work, detector, FFmpeg.find()))  # doctest: +SKIP
         >>> metric.compute()  # doctest: +SKIP

@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from configs.schema import EvaluateConfig, SyncConfig
 from encoders.protocols import FPS, SAMPLE_RATE
 from evaluation.run import evaluate_folders
 from media import VideoWriter
-from preparation.synthetic import EMOTIONS, identity, render_clip, split_of
+from preparation.synthetic import EMOTIONS, SyntheticClip, identity, render_clip, split_of
 from preparation.synthetic.write import factors_path, landmarks_path, openface_csv
 
 OFFSETS = range(-5, 6)
@@ -54,15 +55,18 @@ def write_videos(folder: Path, clips: int) -> dict[str, int]:
         name = f"{number:02d}_{person.name}_{emotion}"
         wanted[name] = OFFSETS[number % len(OFFSETS)]
         for side, offset in (("real", 0), ("made", wanted[name])):
-            path = folder / side / f"{name}.mp4"
-            path.parent.mkdir(exist_ok=True)
-            sound = moved(clip.sound, offset)
-            with VideoWriter(path, size=(SIZE, SIZE), fps=FPS, sound=sound, sound_rate=SAMPLE_RATE) as writer:
-                for frame in frames:
-                    writer.write(frame)
-            landmarks_path(path).write_text(openface_csv(clip), encoding="utf-8")
-            np.savez(factors_path(path), values=clip.factors, names=np.array(clip.factor_names))
+            write_speaker(folder / side / f"{name}.mp4", clip, frames, moved(clip.sound, offset))
     return wanted
+
+
+def write_speaker(path: Path, clip: SyntheticClip, frames: Sequence[np.ndarray], sound: np.ndarray) -> None:
+    """A synthetic speaker's video with these frames and this sound, the landmark and factor files beside it."""
+    path.parent.mkdir(exist_ok=True)
+    with VideoWriter(path, size=(clip.size, clip.size), fps=FPS, sound=sound, sound_rate=SAMPLE_RATE) as writer:
+        for frame in frames:
+            writer.write(frame)
+    landmarks_path(path).write_text(openface_csv(clip), encoding="utf-8")
+    np.savez(factors_path(path), values=clip.factors, names=np.array(clip.factor_names))
 
 
 def moved(sound: np.ndarray, frames: int) -> np.ndarray:

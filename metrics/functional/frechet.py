@@ -181,6 +181,7 @@ def frechet_distance(features_1: Tensor, features_2: Tensor, convention: str = "
 
     Example:
         >>> import torch
+        >>> from metrics.functional.frechet import frechet_distance
         >>> real, fake = torch.randn(100, 8), torch.randn(90, 8) + 1
         >>> frechet_distance(real, fake) > frechet_distance(real, real)
         tensor(True)

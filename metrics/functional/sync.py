@@ -73,7 +73,8 @@ def sync_scores(distances: Tensor) -> SyncScores:
     """Confidence, distance and offset of a (T, J) distance table, J odd.
 
     Example:
-        >>> lip, audio = network.lip(frames), network.audio(cepstra)  # doctest: +SKIP
+        >>> lip = network.lip(frames)  # doctest: +SKIP
+        >>> audio = network.audio(audio_windows(samples, windows=len(lip)))  # doctest: +SKIP
         >>> sync_scores(sync_distances(lip, audio)).confidence  # doctest: +SKIP
         7.1
 

@@ -31,6 +31,8 @@ class InceptionFeatures(nn.Module):
         dimensions: 2048 for FID proper; 64, 192 and 768 are pytorch-fid's ``--dims``.
 
     Example:
+        >>> import torch
+        >>> from metrics.networks.inception import InceptionFeatures
         >>> network = InceptionFeatures("pt_inception-2015-12-05-6726825d.pth")  # doctest: +SKIP
         >>> network(torch.zeros(1, 3, 256, 256, dtype=torch.uint8)).shape  # doctest: +SKIP
         torch.Size([1, 2048])

@@ -10,11 +10,13 @@ from configs.command_line import ConfigError
 from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from configs.validate_evaluate import validate_evaluate
 from evaluation.run import evaluate_folders
+from media import read_frames
 from metrics.efid import ExpressionFID
 from metrics.fid import FrechetInceptionDistance
 from metrics.fvd import FrechetVideoDistance
 from metrics.networks.standin import load_stand_in
 from metrics.sync import SyncConfidenceDistance
+from tests.evaluation.conftest import write_clip
 from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_speakers
 
 
@@ -58,6 +60,26 @@ def test_every_value_says_what_it_is(folder, tmp_path, capsys):
     assert "not official" in told
     # the reference videos are synthetic speakers, but an untrained network does not find a shift
     assert results["sync_c"]["informative"] == results["sync_c"]["self_check"]["passed"]
+
+
+def test_equal_videos_are_at_zero_and_fvd_at_its_floor(folder, tmp_path, capsys):
+    config = configuration(folder, tmp_path)
+    config.generated, config.metrics = config.reference, ["fid", "fvd", "efid"]
+    assert evaluate_folders(config) == 0
+    results = json.loads((tmp_path / "out.json").read_text())["metrics"]
+    assert abs(results["fid"]["value"]) <= 1e-6
+    assert abs(results["efid"]["value"]) <= 1e-6
+    assert results["fvd"]["value"] == results["fvd"]["floor"] > 1e-9  # the real side starts at random frames
+    assert "its floor: the real videos at both starts" in capsys.readouterr().out
+
+    for number in range(3):  # of 16 frames there is only one start
+        frames = list(read_frames(folder / "real" / f"clip{number}.mp4"))[:16]
+        write_clip(tmp_path / "short" / f"clip{number}.mp4", frames)
+    config.generated = config.reference = str(tmp_path / "short")
+    config.metrics = ["fvd"]
+    assert evaluate_folders(config) == 0
+    fvd = json.loads((tmp_path / "out.json").read_text())["metrics"]["fvd"]
+    assert (fvd["value"], fvd["floor"]) == pytest.approx((0, 0), abs=1e-9)
 
 
 def test_sync_of_real_people_is_uninformative(folder, tmp_path):
