@@ -175,9 +175,7 @@ class Record:
 def is_done(step: Step, folder: Path, digest: str) -> bool:
     """Whether a step need not be run again."""
     record = Record.read(folder, step)
-    return bool(
-        record and record.done and record.digest == digest and all(path.exists() for path in step.products)
-    )
+    return bool(record and record.done and record.digest == digest and all(path.exists() for path in step.products))
 
 
 def remove_products(step: Step, folder: Path) -> None:

@@ -1,7 +1,7 @@
 """``make demo`` and ``make demo-real VIDEOS=DIR``: runs the steps and says where the page is.
 
-    python -m demonstration
-    python -m demonstration --videos DIR
+python -m demonstration
+python -m demonstration --videos DIR
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="Trains talking heads and shows them: on drawn speakers, or on your videos.",
         epilog="Interrupted, the same command goes on where it was; delete the folder to begin anew.",
     )
-    parser.add_argument("--videos", type=Path, help="a folder of talking videos, one person each, instead of drawn ones")
+    parser.add_argument(
+        "--videos", type=Path, help="a folder of talking videos, one person each, instead of drawn ones"
+    )
     keys = parser.parse_args(arguments)
     console = Console(highlight=False)
     videos = keys.videos.expanduser().absolute() if keys.videos else None
@@ -75,9 +77,7 @@ def show(steps: Sequence[Step], folder: Path, console: Console) -> int:
 def write_plan(steps: Sequence[Step], folder: Path) -> None:
     """What the page tells of the steps."""
     folder.mkdir(parents=True, exist_ok=True)
-    content = [
-        {"name": step.name, "title": step.title, "why": step.why, "command": step.typed} for step in steps
-    ]
+    content = [{"name": step.name, "title": step.title, "why": step.why, "command": step.typed} for step in steps]
     write_atomically(folder / PLAN, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
 
 

@@ -2,9 +2,9 @@
 
     python -m demonstration.cases --shards DIR --source DIR --output DIR [--clips N]
 
-Speakers nobody trained on come first; where there are none, the page says so. Portraits are cut from the raw videos as a
-person would hand them in, with the landmark file beside them where the data came with one. Speech and true videos come
-from the shards. ``cases.json`` tells the page what is what, ``batch.csv`` and ``long.csv`` tell generate.py.
+Speakers nobody trained on come first; where there are none, the page says so. Portraits are frames of the raw videos,
+as a person would hand them in, with the landmark file beside them where the data came with one. Speech and true videos
+come from the shards. ``cases.json`` tells the page what is what, ``batch.csv`` and ``long.*`` are for generate.py.
 """
 
 from __future__ import annotations

@@ -1,20 +1,22 @@
-"""The steps of ``make demo`` and ``make demo-real``: every command of the way, with what it is for in plain words."""
+"""The steps of ``make demo`` and ``make demo-real``: every command of the way; ``words.yaml`` says what each is for."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 
 import yaml
 
-from chain.step import Files, Step, TrainingSteps
+from chain.step import Files, Progress, Step, TrainingSteps
 from configs.schema import DatasetConfig
 from preparation.layouts import find_clips
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "configs" / "experiment"
 RUN = "demo"  # run_id of every training
 PLAN = "plan.json"  # what the page knows of the steps
+Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -24,21 +26,23 @@ class Lengths:
     Attributes:
         prepare: keys of prepare.py.
         vaid: keys of the training of V-AID.
-        emotion: keys of the training of labels and texts.
         ethd: keys of the training of ETHD.
+        emotion: keys of the training of labels and texts.
         image: keys of the training of FID's stand-in.
         generate: keys of generate.py.
-        evaluate: options of the module that scores ETHD.
-        clips: how many clips prepare.py makes, where that is known.
+        measure: options of the module that measures ETHD.
+        seconds: step -> how long it takes on two quiet cores, roughly.
+        clips: how many clips prepare.py draws.
     """
 
-    prepare: tuple[str, ...]
-    vaid: tuple[str, ...]
-    emotion: tuple[str, ...]
-    ethd: tuple[str, ...]
-    image: tuple[str, ...]
-    generate: tuple[str, ...]
-    evaluate: tuple[str, ...]
+    prepare: Keys
+    vaid: Keys
+    ethd: Keys
+    emotion: Keys = ()
+    image: Keys = ()
+    generate: Keys = ()
+    measure: Keys = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
     clips: int = 0
 
 
@@ -49,17 +53,17 @@ SYNTHETIC = Lengths(
     ethd=("trainer.max_steps=500", "trainer.max_minutes=6"),
     image=("trainer.max_steps=120", "trainer.max_minutes=2"),
     generate=("steps=6",),
-    evaluate=("frames=29", "steps=6"),
+    measure=("frames=29", "steps=6"),
+    seconds={"prepare": 75, "vaid": 110, "emotion": 30, "ethd": 300, "generate": 60, "image": 60, "score_ethd": 60},
     clips=96,
 )
 REAL = Lengths(
     prepare=(),
     vaid=("trainer.max_steps=900", "trainer.max_minutes=8"),
-    emotion=(),
     ethd=("trainer.max_steps=1500", "trainer.max_minutes=30"),
-    image=(),
     generate=("steps=6",),
-    evaluate=("steps=6",),
+    measure=("steps=6",),
+    seconds={"prepare": 150, "vaid": 480, "ethd": 1800, "generate": 240, "score_seen": 90, "score_unseen": 90},
 )
 
 
@@ -70,73 +74,23 @@ def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
         folder: where everything goes.
         lengths: how much of everything.
     """
-    data, runs = folder / "data", folder / "runs"
-    index = data / "index.json"
-    emotion = runs / "emotion" / RUN
-    steps = [
-        Step(
-            "prepare",
-            "Draw twelve speakers with voices and prepare their clips",
-            ("prepare.py", "dataset=synthetic", "preset=tiny", *lengths.prepare, "store_video=all", f"output={data}"),
-            writes=(data,),
-            progress=Files(data / "raw", "*.mp4", lengths.clips, "clips") if lengths.clips else None,
-            seconds=75,
-            why="Twelve people are drawn, each with a face, a voice and eight emotions. prepare.py treats them like any "
-            "videos: it finds the face, cuts it out, and keeps for every frame what the networks need: sound features, "
-            "the state of lips and of the rest of the face, a compressed picture. Three of the people are held out: no "
-            "training sees them.",
-        ),
-        _vaid(folder, "tiny", data, lengths, 110),
-        Step(
-            "emotion",
-            f"Learn what the words for emotions mean{_shorter('emotion/tiny', lengths.emotion)}",
-            ("train.py", "experiment=emotion/tiny", f"data.root={data}", f"output={runs}", f"run_id={RUN}",
-             *lengths.emotion, "ckpt_path=last"),
-            reads=(index,),
-            writes=(emotion,),
-            progress=_steps_of(emotion, lengths.emotion),
-            seconds=30,
-            why="So that one can ask for 'happy, level 3' or for 'a warm smile': a table of what each emotion looks like "
-            "on average, and a small network that leads from words to it.",
-        ),
-        _ethd(folder, "tiny", data, lengths, 300),
-        *_generation(folder, data, data / "raw", lengths, emotion, 90),
-        Step(
-            "image",
-            f"Train a stand-in for FID's network{_shorter('standin/image', lengths.image)}",
-            ("train.py", "experiment=standin/image", f"data.root={data}", f"output={runs}", f"run_id={RUN}",
-             *lengths.image, "ckpt_path=last"),
-            reads=(index,),
-            writes=(runs / "standin" / RUN,),
-            progress=_steps_of(runs / "standin" / RUN, lengths.image),
-            seconds=60,
-            why="FID compares pictures through a network. The official one cannot be had without the internet, so a small "
-            "one learns here to tell the drawn people apart. Its values are labelled and comparable with themselves only.",
-        ),
-        Step(
-            "evaluate",
-            "Compare the generated videos with the true ones",
-            ("evaluate.py", f"generated={folder / 'videos' / 'emotions'}", f"reference={folder / 'cases/true/emotions'}",
-             f"output={folder / 'results.json'}", f"cache={folder / 'cache'}", "bootstrap=0", "fid.network=standin",
-             f"fid.weights={runs / 'standin' / RUN / 'standin_image.safetensors'}"),
-            reads=(folder / "videos", folder / "cases", runs / "standin" / RUN / "standin_image.safetensors"),
-            writes=(folder / "results.json",),
-            accepted=(0, 4),
-            seconds=40,
-            why="The paper's four metrics. What lacks its network is reported as not computed, never guessed.",
-        ),
-        Step(
-            "score_ethd",
-            "Read lips and emotion off generated videos of held-out people",
-            ("-m", "evaluation.ethd_synthetic", str(runs / "ethd" / RUN), str(data), *lengths.evaluate),
-            reads=(runs / "ethd" / RUN / "checkpoints" / "last.ckpt", index),
-            stdout=folder / "score_ethd.json",
-            seconds=90,
-            why="Drawn people have known lips and emotions, so what a generated video shows can be read off its pixels: "
-            "does the mouth follow the sound, does the face show the emotion that was asked for?",
-        ),
-    ]  # fmt: skip
-    return [*steps, _page(folder, steps)]
+    plan = _Plan(folder, "tiny", lengths)
+    data, index, runs = plan.data, plan.data / "index.json", folder / "runs"
+    emotion, stand_in = runs / "emotion" / RUN, runs / "standin" / RUN / "standin_image.safetensors"
+    prepare = ("prepare.py", "dataset=synthetic", "preset=tiny", *lengths.prepare, "store_video=all", f"output={data}")
+    evaluate = (f"generated={folder}/videos/emotions", f"reference={folder}/cases/true/emotions")
+    stand_ins = ("fid.network=standin", f"fid.weights={stand_in}")
+    plan.add("prepare", prepare, writes=[data], progress=Files(data / "raw", "*.mp4", lengths.clips, "clips"))
+    plan.train("vaid", "vaid/tiny", lengths.vaid, ["trainer.validate_every=100", "trainer.log_every=10"])
+    plan.train("emotion", "emotion/tiny", lengths.emotion)
+    plan.ethd("ethd/tiny")
+    plan.generate(data / "raw", emotion)
+    plan.train("image", "standin/image", lengths.image, stage="standin")
+    plan.evaluate([*evaluate, *stand_ins], [stand_in])
+    measured = plan.ethd_run / "checkpoints" / "last.ckpt"
+    measure = ("-m", "evaluation.ethd_synthetic", str(plan.ethd_run), str(data), *lengths.measure)
+    plan.add("score_ethd", measure, reads=[measured, index], stdout=folder / "score_ethd.json")
+    return plan.with_page()
 
 
 def real_plan(folder: Path, videos: Path, lengths: Lengths = REAL) -> list[Step]:
@@ -150,59 +104,28 @@ def real_plan(folder: Path, videos: Path, lengths: Lengths = REAL) -> list[Step]
     Raises:
         LayoutError: if the folder of videos cannot be read.
     """
-    data = folder / "data"
-    split, unseen = split_of(videos)
-    steps = [
-        Step(
-            "prepare",
-            "Find the faces, cut them out and prepare the clips",
-            ("prepare.py", "dataset=folder", "preset=small", f"source={videos}", f"dataset.split={split}",
-             *lengths.prepare, "store_video=all", f"output={data}"),
-            reads=(videos,),
-            writes=(data,),
-            seconds=150,
-            why="prepare.py finds the one face of each clip, cuts it out, and keeps for every frame what the networks "
-            "need: sound features, 52 movements of the face, a compressed picture. "
-            + ("By a hash of the name, some people are held out: no training sees them." if unseen else
-               "There are too few people to hold one out, so all of them train."),
-        ),
-        _vaid(folder, "small", data, lengths, 480),
-        _ethd(folder, "small", data, lengths, 1800),
-        *_generation(folder, data, videos, lengths, None, 240),
-        *(
-            Step(
+    plan = _Plan(folder, "small", lengths)
+    data, (split, unseen) = plan.data, split_of(videos)
+    prepare = ("prepare.py", "dataset=folder", "preset=small", f"source={videos}", f"dataset.split={split}")
+    written = ("store_video=all", f"output={data}")
+    plan.add("prepare", (*prepare, *lengths.prepare, *written), reads=[videos], writes=[data], words="prepare_real")
+    plan.train("vaid", "vaid/small", lengths.vaid, ["trainer.validate_every=100", "trainer.log_every=10"])
+    plan.ethd("ethd/small")
+    plan.generate(videos, None)
+    measured = plan.ethd_run / "checkpoints" / "last.ckpt"
+    for name, side in (("seen", "train"), ("unseen", unseen)):
+        if side:
+            sheets = folder / f"sheets_{name}"
+            measure = ("-m", "evaluation.ethd", str(plan.ethd_run), str(data), f"split={side}", *lengths.measure)
+            plan.add(
                 f"score_{name}",
-                title,
-                ("-m", "evaluation.ethd", str(folder / "runs/ethd" / RUN), str(data), f"split={split}",
-                 *lengths.evaluate, f"sheets={folder / f'sheets_{name}'}"),
-                reads=(folder / "runs/ethd" / RUN / "checkpoints/last.ckpt", data / "index.json"),
-                writes=(folder / f"sheets_{name}",),
+                (*measure, f"sheets={sheets}"),
+                reads=[measured, data / "index.json"],
+                writes=[sheets],
                 stdout=folder / f"score_{name}.json",
-                seconds=90,
-                why=why,
             )
-            for name, split, title, why in (
-                ("seen", "train", "Measure a clip that training saw",
-                 "From the clip's first frame and its sound alone: how close is the picture to the truth, does the mouth "
-                 "open when the true one does?"),
-                *([("unseen", unseen, "Measure a person nobody trained on",
-                    "The same for a held-out person, which is what counts in the end, and what so few videos and so "
-                    "little training cannot teach.")] if unseen else []),
-            )
-        ),
-        Step(
-            "evaluate",
-            "Compare the generated videos with the true ones",
-            ("evaluate.py", f"generated={folder / 'videos' / 'seen'}", f"reference={folder / 'cases/true/seen'}",
-             f"output={folder / 'results.json'}", f"cache={folder / 'cache'}", "bootstrap=0", "efid.network=3ddfa"),
-            reads=(folder / "videos", folder / "cases"),
-            writes=(folder / "results.json",),
-            accepted=(0, 3, 4),
-            seconds=60,
-            why="The paper's four metrics. What lacks its network is reported as not computed, never guessed.",
-        ),
-    ]  # fmt: skip
-    return [*steps, _page(folder, steps)]
+    plan.evaluate([f"generated={folder}/videos/seen", f"reference={folder}/cases/true/seen", "efid.network=3ddfa"], [])
+    return plan.with_page()
 
 
 def split_of(videos: Path) -> tuple[str, str | None]:
@@ -216,125 +139,124 @@ def split_of(videos: Path) -> tuple[str, str | None]:
     return ("person", unseen) if unseen and "train" in sides else ("train", None)
 
 
-def _vaid(folder: Path, size: str, data: Path, lengths: Lengths, seconds: float) -> Step:
-    run = folder / "runs" / "vaid" / RUN
-    return Step(
-        "vaid",
-        f"Stage one, V-AID: hear lips and expression in a voice{_shorter(f'vaid/{size}', lengths.vaid)}",
-        ("train.py", f"experiment=vaid/{size}", f"data.root={data}", f"output={folder / 'runs'}", f"run_id={RUN}",
-         *lengths.vaid, "trainer.validate_every=100", "trainer.log_every=10", "ckpt_path=last"),
-        reads=(data / "index.json",),
-        writes=(run,),
-        progress=_steps_of(run, lengths.vaid),
-        seconds=seconds,
-        why="A voice says two things at once: how the lips move, and how the speaker feels. V-AID takes them apart: a small "
-        "transformer turns sound into lip movements, and a diffusion model, given one expression to aim at, invents how "
-        "the rest of the face moves along.",
-    )  # fmt: skip
+class _Plan:
+    """Steps as they are put together.
 
+    Args:
+        folder: where everything goes.
+        size: tiny or small.
+        lengths: how much of everything.
+    """
 
-def _ethd(folder: Path, size: str, data: Path, lengths: Lengths, seconds: float) -> Step:
-    run, vaid = folder / "runs" / "ethd" / RUN, folder / "runs" / "vaid" / RUN
-    return Step(
-        "ethd",
-        f"Stage two, ETHD: draw a face that moves so{_shorter(f'ethd/{size}', lengths.ethd)}",
-        ("train.py", f"experiment=ethd/{size}", f"vaid={vaid}", f"data.root={data}", f"output={folder / 'runs'}",
-         f"run_id={RUN}", *lengths.ethd, "trainer.validate_every=50", "trainer.log_every=10", "ckpt_path=last"),
-        reads=(data / "index.json", vaid / "checkpoints" / "last.ckpt"),
-        writes=(run,),
-        progress=_steps_of(run, lengths.ethd),
-        seconds=seconds,
-        why="A video diffusion network learns to turn noise into frames of one person, given a portrait. The lips of V-AID "
-        "steer the mouth; the expression steers the rest of the face, and only there.",
-    )  # fmt: skip
+    def __init__(self, folder: Path, size: str, lengths: Lengths) -> None:
+        self.folder, self.size, self.lengths = folder, size, lengths
+        self.steps: list[Step] = []
+        self.data, self.runs = folder / "data", folder / "runs"
+        self.ethd_run = self.runs / "ethd" / RUN
+        self._words = yaml.safe_load((resources.files(__package__) / "words.yaml").read_text(encoding="utf-8"))
 
+    def add(
+        self,
+        name: str,
+        command: Keys,
+        *,
+        reads: Sequence[Path] = (),
+        writes: Sequence[Path] = (),
+        stdout: Path | None = None,
+        accepted: tuple[int, ...] = (0,),
+        progress: Progress | None = None,
+        words: str | None = None,
+        shorter: str = "",
+    ) -> None:
+        """One more step; its words are in the file, under its name unless ``words`` says otherwise."""
+        told = self._words[words or name]
+        title = told["title"].format(shorter=shorter)
+        seconds = self.lengths.seconds.get(name, 20.0)
+        self.steps.append(
+            Step(name, title, command, tuple(reads), tuple(writes), stdout, accepted, progress, seconds, told["why"])
+        )
 
-def _generation(
-    folder: Path, data: Path, source: Path, lengths: Lengths, emotion: Path | None, seconds: float
-) -> list[Step]:
-    """Export, cases, one video by a command of its own, the others as a batch, and V-AID's scores."""
-    run, cases = folder / "runs" / "ethd" / RUN, folder / "cases"
-    export, vaid = run / "export" / "ethd.safetensors", folder / "runs" / "vaid" / RUN / "checkpoints" / "last.ckpt"
-    last = run / "checkpoints" / "last.ckpt"
-    return [
-        Step(
-            "score_vaid",
-            "Score V-AID on people it never heard",
-            ("-m", "evaluation.vaid", str(vaid), str(data)),
-            reads=(vaid, data / "index.json"),
-            stdout=folder / "score_vaid.json",
-            seconds=25,
-            why="Retrieval: from the sound of a frame, can its lips be told from those of all other frames of the clip?",
-        ),
-        Step(
-            "export",
-            "Pack what was learned into one file",
-            ("train.py", "task=export", f"run={run}", *([f"emotion={emotion}"] if emotion else [])),
-            reads=(last, *([emotion] if emotion else [])),
-            writes=(run / "export",),
-            seconds=10,
-            why="The averaged weights of ETHD, V-AID, and the names of the encoders: all that generate.py needs.",
-        ),
-        Step(
-            "cases",
-            "Choose portraits and speech",
-            ("-m", "demonstration.cases", "--shards", str(data), "--source", str(source), "--output", str(cases)),
-            reads=(data / "index.json",),
-            writes=(cases,),
-            seconds=15,
-            why="Every clip's first frame becomes a portrait and its sound the speech, so that the true video can stand "
-            "beside the generated one.",
-        ),
-        Step(
-            "long",
-            "Generate a clip several windows long",
-            ("generate.py", f"portrait={cases / 'long.png'}", f"speech={cases / 'long.flac'}",
-             f"output={folder / 'long' / 'long.mp4'}", f"ethd={run}", *lengths.generate),
-            reads=(export, cases),
-            writes=(folder / "long",),
-            seconds=seconds / 5,
-            why="The network draws a window of frames at a time. Longer videos are drawn in overlapping windows that are "
-            "merged at every denoising step, so that there are no seams and memory does not grow.",
-        ),
-        Step(
+    def train(
+        self,
+        name: str,
+        experiment: str,
+        keys: Keys,
+        more: Sequence[str] = (),
+        reads: Sequence[Path] = (),
+        stage: str = "",
+    ) -> None:
+        """A training that goes on where it was."""
+        run = self.runs / (stage or name) / RUN
+        where = (f"data.root={self.data}", f"output={self.runs}", f"run_id={RUN}")
+        self.add(
+            name,
+            ("train.py", f"experiment={experiment}", *where, *keys, *more, "ckpt_path=last"),
+            reads=[self.data / "index.json", *reads],
+            writes=[run],
+            progress=TrainingSteps(run, max_steps(experiment, keys)),
+            shorter=_shorter(experiment, keys),
+        )
+
+    def ethd(self, experiment: str) -> None:
+        """Stage two, on the V-AID trained before."""
+        vaid = self.runs / "vaid" / RUN
+        more = [f"vaid={vaid}", "trainer.validate_every=50", "trainer.log_every=10"]
+        self.train("ethd", experiment, self.lengths.ethd, more, [vaid / "checkpoints" / "last.ckpt"])
+
+    def generate(self, source: Path, emotion: Path | None) -> None:
+        """V-AID's scores, the export, the cases, one video by a command of its own, and the others as a batch."""
+        folder, run, cases = self.folder, self.ethd_run, self.folder / "cases"
+        vaid, last = (self.runs / stage / RUN / "checkpoints" / "last.ckpt" for stage in ("vaid", "ethd"))
+        export, words = run / "export", [] if emotion is None else [f"emotion={emotion}"]
+        score = ("-m", "evaluation.vaid", str(vaid), str(self.data))
+        choose = ("-m", "demonstration.cases", f"--shards={self.data}", f"--source={source}", f"--output={cases}")
+        long = (f"portrait={cases}/long.png", f"speech={cases}/long.flac", f"output={folder}/long/long.mp4")
+        batch = (f"batch={cases}/batch.csv", f"output={folder}/videos")
+        made = (f"ethd={run}", *self.lengths.generate)
+        index, read = self.data / "index.json", [] if emotion is None else [emotion]
+        self.add("score_vaid", score, reads=[vaid, index], stdout=folder / "score_vaid.json")
+        self.add("export", ("train.py", "task=export", f"run={run}", *words), reads=[last, *read], writes=[export])
+        self.add("cases", choose, reads=[index], writes=[cases])
+        self.add("long", ("generate.py", *long, *made), reads=[export, cases], writes=[folder / "long"])
+        videos = Files(folder / "videos", "*.mp4", 10, "videos")
+        self.add(
             "generate",
-            "Generate the other clips in one go",
-            ("generate.py", f"batch={cases / 'batch.csv'}", f"output={folder / 'videos'}", f"ethd={run}",
-             *lengths.generate),
-            reads=(export, cases),
-            writes=(folder / "videos",),
-            progress=Files(folder / "videos", "*.mp4", 10, "videos"),
-            seconds=seconds,
-            why="Each row of the list names a portrait, speech and an emotion. Interrupted, it goes on with the next row.",
-        ),
-    ]  # fmt: skip
+            ("generate.py", *batch, *made),
+            reads=[export, cases],
+            writes=[folder / "videos"],
+            progress=videos,
+        )
+
+    def evaluate(self, keys: Sequence[str], reads: Sequence[Path]) -> None:
+        """The paper's metrics; 3 and 4 say that something of them is missing, which the page shows."""
+        folder = self.folder
+        results, cache = folder / "results.json", folder / "cache"
+        self.add(
+            "evaluate",
+            ("evaluate.py", *keys, f"output={results}", f"cache={cache}", "bootstrap=0"),
+            reads=[folder / "videos", folder / "cases", *reads],
+            writes=[results],
+            accepted=(0, 3, 4),
+        )
+
+    def with_page(self) -> list[Step]:
+        """All steps, and the page of what they wrote."""
+        shown = [path for step in self.steps for path in step.products if path != self.data]
+        page = ("-m", "demonstration.page", str(self.folder))
+        self.add("page", page, reads=[self.folder / PLAN, *shown], writes=[self.folder / "index.html"])
+        return self.steps
 
 
-def _page(folder: Path, steps: Sequence[Step]) -> Step:
-    made = [path for step in steps for path in step.products if step.name not in ("prepare", "vaid", "ethd", "emotion")]
-    trained = [folder / "runs" / stage / RUN / "checkpoints" / "last.ckpt" for stage in ("vaid", "ethd")]
-    return Step(
-        "page",
-        "Write the page",
-        ("-m", "demonstration.page", str(folder)),
-        reads=(folder / PLAN, *trained, *made),
-        writes=(folder / "index.html",),
-        seconds=15,
-        why="One file with everything inside; it needs no network.",
-    )
-
-
-def _steps_of(run: Path, keys: Sequence[str]) -> TrainingSteps:
-    return TrainingSteps(run, _max_steps(keys) or 0)
-
-
-def _max_steps(keys: Sequence[str]) -> int | None:
+def max_steps(experiment: str, keys: Sequence[str] = ()) -> int:
+    """Optimizer steps of an experiment, or of the last of some keys that say so."""
     found = [key.partition("=")[2] for key in keys if key.startswith("trainer.max_steps=")]
-    return int(found[-1]) if found else None
+    if found:
+        return int(found[-1])
+    text = (EXPERIMENTS / f"{experiment}.yaml").read_text(encoding="utf-8")
+    return int(yaml.safe_load(text)["trainer"]["max_steps"])
 
 
 def _shorter(experiment: str, keys: Sequence[str]) -> str:
     """Words for how much shorter than its experiment a training is."""
-    whole = yaml.safe_load((EXPERIMENTS / f"{experiment}.yaml").read_text(encoding="utf-8"))["trainer"]["max_steps"]
-    ours = _max_steps(keys) or whole
+    whole, ours = max_steps(experiment), max_steps(experiment, keys)
     return f" (at most {ours} steps; experiment {experiment} takes {whole})" if ours != whole else ""

@@ -1,0 +1,345 @@
+"""The page of the demonstration: one HTML file with videos, pictures, curves, scores and commands inside.
+
+    python -m demonstration.page demo
+
+It is made from what the chain wrote into the folder and nothing else; ``page.html`` holds its looks.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from benchmark.figures.frames import FigureError
+from chain.clock import told
+from demonstration.chart import Line, chart
+from demonstration.material import (
+    Curves,
+    Score,
+    Told,
+    metric_scores,
+    read_curves,
+    read_json,
+    read_steps,
+    real_scores,
+    synthetic_scores,
+    vaid_scores,
+    verdicts,
+)
+from demonstration.pictures import HeatRows, drive_rows, embedded, file_picture, motion_rows, still_of, strip
+from demonstration.plan import RUN
+from preparation.writer import write_atomically
+
+RETRIEVAL = {"train/lip_near1": "training", "val/lip_near1": "held-out"}
+NEXT = """<section id="next"><h2>Where to go from here</h2>
+<p>Everything on this page scales by configuration. The files in <code>configs/experiment/</code> open with what each
+experiment costs, what it gave and its exact command: <code>tiny</code> for drawn people, <code>small</code> for real
+faces on a laptop, <code>paper</code> for the published setting. The README leads through HDTF, MEAD and a cluster.</p>
+<p>Show only people who agreed to it, and say that it is generated: files from <code>generate.py</code> carry a mark that
+does.</p></section>"""
+
+
+def build_page(folder: Path) -> str:
+    """The page of a folder the chain has filled.
+
+    Raises:
+        FigureError: if a video cannot be read.
+        OSError: if something the page shows is missing.
+    """
+    steps, asked = read_steps(folder), read_json(folder / "cases" / "cases.json")
+    results, synthetic = read_json(folder / "results.json"), read_json(folder / "score_ethd.json")
+    seen, unseen = (read_json(folder / f"score_{name}.json") for name in ("seen", "unseen"))
+    scores = [*vaid_scores(read_json(folder / "score_vaid.json"))]
+    scores += synthetic_scores(synthetic) if synthetic else []
+    scores += [row for report, who in ((seen, "seen clip"), (unseen, "unseen person")) if report
+               for row in real_scores(report, who)]  # fmt: skip
+    scores += metric_scores(results) if results else []
+    parts = [
+        _header(steps, asked, real=seen is not None),
+        "<main>",
+        _idea(),
+        _results(folder, asked, verdicts(synthetic, seen, unseen)),
+        _long(folder, asked),
+        _drives(folder, asked),
+        _dicte(folder),
+        _learning(folder),
+        _scores(scores),
+        _steps(steps),
+        NEXT,
+        "</main>",
+        f"<footer>Made {datetime.now(UTC):%d %B %Y} by EmotiveTalk, an independent implementation of Wang et al., "
+        "<i>EmotiveTalk</i>, CVPR 2025. The generated videos are no recordings.</footer>",
+    ]
+    template = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
+    return template.replace("<!--BODY-->", "\n".join(parts))
+
+
+def _header(steps: Sequence[Told], asked: Mapping[str, Any], real: bool) -> str:
+    spent = sum(step.seconds or 0 for step in steps)
+    busy = sum(step.processor_seconds or 0 for step in steps)
+    who = "real people" if real else "people who exist only as drawings"
+    lead = (
+        f"On {asked['train']} clips of {who}, this computer learned to turn one portrait and a voice into a talking "
+        "face. It took minutes instead of days, so the faces are rough. Every step, its command and its time are below."
+    )
+    facts = {
+        "From nothing to this page": f"{told(spent)}",
+        "Processor time": f"{told(busy)} on {os.cpu_count()} cores",
+        "Clips to learn from": f"{asked['train']}",
+        "People held out": f"{len(asked['unseen'])}",
+        "Made with": f"torch {importlib.metadata.version('torch')}, {platform.machine()}",
+    }
+    listed = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    links = {
+        "results": "What came out", "long": "A longer clip", "drives": "Lips and expression", "dicte": "A living face",
+        "learning": "How it learned", "scores": "Scores", "steps": "Every step",
+    }  # fmt: skip
+    nav = "".join(f'<a href="#{name}">{escape(words)}</a>' for name, words in links.items())
+    return (
+        '<header><p class="eyebrow">EmotiveTalk, the demonstration</p><h1>Talking heads this machine trained '
+        "itself</h1>"
+        f'<p class="lead">{escape(lead)}</p><dl class="facts">{listed}</dl><nav>{nav}</nav></header>'
+    )
+
+
+def _idea() -> str:
+    boxes = (
+        ("A voice", "sixteen thousand numbers a second"),
+        ("V-AID", "hears how the lips move, and how the speaker feels"),
+        ("ETHD", "draws the face of the portrait, moving so"),
+        ("A video", "25 frames a second, with the voice"),
+    )
+    shown = "<i>→</i>".join(f"<div><b>{name}</b><span>{words}</span></div>" for name, words in boxes)
+    return (
+        "<section><h2>The idea in one line</h2><p>Lips and expression are taken apart, so that the mouth can "
+        "follow the "
+        "sound while the rest of the face shows whatever emotion one asks for.</p><div "
+        f'class="idea">{shown}</div></section>'
+    )
+
+
+def _results(folder: Path, asked: Mapping[str, Any], said: Sequence[str]) -> str:
+    shown = [one for one in asked["asked"] if one["name"].split("/")[0] in ("emotions", "seen", "unseen", "borrowed")]
+    cards = "".join(_card(folder, one) for one in shown)
+    who = (
+        "none of these people was seen in training"
+        if not any(one["seen"] for one in shown)
+        else "each card says who was"
+    )
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
+    verdict = f'<div class="verdict"><ul>{sentences}</ul></div>' if said else ""
+    none = "" if asked["unseen"] else (
+        '<p class="hint">All speakers of this folder were trained on, so nothing here shows how a stranger would come '
+        "out. With more people, some are held out.</p>"
+    )  # fmt: skip
+    return (
+        '<section id="results"><h2>What came out</h2><p>Left the true video, right what was generated from a '
+        "portrait and "
+        f"the sound alone; {who}. Below them the same moments, true above and generated below.</p>{verdict}{none}"
+        f'<div class="cards">{cards}</div></section>'
+    )
+
+
+def _card(folder: Path, one: Mapping[str, Any], wide: bool = False) -> str:
+    made = folder / ("long" if one["name"] == "long" else "videos") / f"{one['name']}.mp4"
+    true = folder / "cases" / one["true"] if one["true"] else None
+    known = "seen in training" if one["seen"] else "never seen in training"
+    strips = [strip(path, 12 if wide else 8) for path in (true, made) if path]
+    rows = "".join(f'<img src="{address}" alt="">' for address in strips)
+    return (
+        f'<div class="card pair{"" if true else " one"}{" wide" if wide else ""}"><h3>{escape(one["speaker"])}</h3>'
+        f'<p class="hint">{escape(one["words"])}; {known}</p>'
+        f"{_videos({'true': true, 'generated': made} if true else {'generated': made})}"
+        f'<figure class="strip" aria-label="frames, true above, generated below">{rows}</figure></div>'
+    )
+
+
+def _videos(videos: Mapping[str, Path]) -> str:
+    """Videos beside each other and the button that plays them together; only the last is heard."""
+    last = list(videos)[-1]
+    shown = "".join(
+        f'<figure><video controls playsinline preload="metadata" poster="{still_of(path)}" src="{embedded(path)}" '
+        f'aria-label="{escape(name)} video"{"" if name == last else " data-quiet"}></video>'
+        f"<figcaption>{escape(name)}</figcaption></figure>"
+        for name, path in videos.items()
+    )
+    words = "Play both" if len(videos) > 1 else "Play"
+    return f'<div class="videos">{shown}</div><button type="button" data-play="{words}">{words}</button>'
+
+
+def _long(folder: Path, asked: Mapping[str, Any]) -> str:
+    one = next(one for one in asked["asked"] if one["name"] == "long")
+    record = read_json(folder / "long" / "long.json")
+    sampling, frames = record["sampling"], record["video"]["frames"]
+    stride = sampling["window"] - sampling["overlap"]
+    windows = max(1, -(-(frames - sampling["overlap"]) // stride))
+    return (
+        f'<section id="long"><h2>A longer clip, {windows} windows long</h2><p>The network draws '
+        f"{sampling['window']} frames "
+        f"at a time. These {frames} frames were drawn in {windows} windows that overlap by "
+        f"{sampling['overlap']} frames and "
+        "are merged at every one of the denoising steps, so there should be no seams. Memory stays the same "
+        "however long "
+        f'the speech is.</p><div class="cards">{_card(folder, one, wide=True)}</div></section>'
+    )
+
+
+def _drives(folder: Path, asked: Mapping[str, Any]) -> str:
+    case = next(one for one in asked["asked"] if one["name"] == "drive/lips")
+    lips, expression = (folder / "videos" / "drive" / f"{name}.mp4" for name in ("lips", "expression"))
+    rows = drive_rows(folder / "cases" / case["row"]["portrait"], lips, expression)
+    pairs = zip(
+        (
+            ("Driven by the lips alone", "drive=lips", lips),
+            ("Driven by the expression alone", "drive=expression", expression),
+        ),
+        rows,
+        strict=True,
+    )
+    cards = "".join(
+        f'<div class="card pair one"><h3>{title}</h3><p class="hint"><code>{key}</code>; the mean change is '
+        f"{row.mean:.1f} of 255 grey levels</p>{_videos({'generated': video})}{_heat(row, 'where it differs')}</div>"
+        for (title, key, video), row in pairs
+    )
+    return (
+        '<section id="drives"><h2>Lips and expression, one at a time</h2><p>The paper\'s Figure 3: the same '
+        "portrait and "
+        "voice, once with only the lips driven and once with only the expression. The bright places are where a frame "
+        "differs from the portrait. After enough training the first lights up at the mouth and the second "
+        "everywhere else "
+        "in the face; what glows all over, background included, is what this short training has not learned yet.</p>"
+        f'<div class="cards">{cards}</div></section>'
+    )
+
+
+def _dicte(folder: Path) -> str:
+    moving, held = (folder / "videos" / "dicte" / f"{name}.mp4" for name in ("with", "without"))
+    rows = motion_rows(moving, held)
+    titles = (("With Di-CTE", "an expression that lives", moving), ("Without", "the same expression held still", held))
+    cards = "".join(
+        f'<div class="card pair one"><h3>{title}</h3><p class="hint">{words}; pixels move by {row.mean:.1f} '
+        "grey levels on "
+        f"average</p>{_videos({'generated': video})}{_heat(row, 'motion in time', side=True)}</div>"
+        for (title, words, video), row in zip(titles, rows, strict=True)
+    )
+    return (
+        '<section id="dicte"><h2>A face that lives</h2><p>The paper\'s Figure 4: both videos aim at one '
+        "expression, taken "
+        "from a single picture of another person. On the left Di-CTE makes a moving sequence of it that fits "
+        "the voice; on "
+        "the right the expression is the same in every frame. Bright places move more. Both come from one "
+        "network here, "
+        f'while the paper trains one without Di-CTE.</p><div class="cards">{cards}</div></section>'
+    )
+
+
+def _heat(row: HeatRows, words: str, side: bool = False) -> str:
+    style = ' style="max-width: 9rem"' if side else ""
+    return (
+        f'<figure class="strip"><img src="{row.frames}" alt="frames"><figcaption>{words}</figcaption>'
+        f'<img src="{row.maps}" alt="heat map: {words}"{style}></figure>'
+    )
+
+
+def _learning(folder: Path) -> str:
+    vaid, ethd = (folder / "runs" / stage / RUN for stage in ("vaid", "ethd"))
+    heard, drawn = read_curves(vaid), read_curves(ethd)
+    report = read_json(folder / "score_vaid.json")
+    chance = (report.get("lip") or report["lip_train"])["chance"]
+    retrieval = _lines(heard, RETRIEVAL)
+    if retrieval:
+        end = max(x for line in retrieval for x, _ in line.points)
+        retrieval.append(Line("chance", [(0, chance), (end, chance)], dashed=True))
+    charts = (
+        chart("V-AID: lips told from those of other frames, share of frames", retrieval, "steps"),
+        chart("V-AID: error of expressions",
+              _lines(heard, {"train/expression_mse": "training", "val/expression_mse": "held-out",
+                             "val/expression_mse_repeated": "repeating one expression"}), "steps", logarithmic=True),
+        chart("V-AID: error of lips", _lines(heard, {"train/lip_mse": "training", "val/lip_mse": "held-out"}),
+              "steps", logarithmic=True),
+        chart("ETHD: loss", _lines(drawn, {"train/loss": "training", "val/loss": "held-out"}), "steps",
+              logarithmic=True),
+    )  # fmt: skip
+    cards = "".join(f'<div class="card">{one}</div>' for one in charts)
+    plots = sorted((vaid / "plots").glob("*.png"))
+    plot = (
+        '<div class="card wide"><h3>What V-AID hears in one clip</h3><p class="hint">Black is true, coloured '
+        "is heard: lips "
+        f'on the left, two inventions of the expression on the right.</p><img src="{file_picture(plots[-1])}" '
+        'alt="true and predicted latents over time"></div>'
+        if plots
+        else ""
+    )
+    return (
+        '<section id="learning"><h2>How it learned</h2><p>A training is going well when its curves fall, or '
+        "rise where more "
+        "is better, and the held-out one follows. Where the held-out curve turns back, the network has begun "
+        "to learn its "
+        f'examples by heart.</p><div class="cards">{cards}{plot}</div></section>'
+    )
+
+
+def _lines(curves: Curves, names: Mapping[str, str]) -> list[Line]:
+    return [Line(words, curves[name], "repeated" in name) for name, words in names.items() if curves.get(name)]
+
+
+def _scores(scores: Sequence[Score]) -> str:
+    rows = "".join(
+        f'<tr><th scope="row">{escape(row.name)}</th><td class="value">{escape(row.value)}</td>'
+        f'<td data-label="Compare:">{escape(row.against)}</td><td>{escape(row.meaning)}</td>'
+        f'<td data-label="Computed by:">{escape(row.network)}</td></tr>'
+        for row in scores
+    )
+    return (
+        '<section id="scores"><h2>Scores</h2><p>A number says little without what it may be held against, '
+        "and nothing at "
+        "all when another network computed it than the one people expect. So every row names both.</p>"
+        "<table><thead><tr><th>What</th><th>Value</th><th>Compare</th><th>What it means</th><th>Computed by</th></tr>"
+        f"</thead><tbody>{rows}</tbody></table></section>"
+    )
+
+
+def _steps(steps: Sequence[Told]) -> str:
+    items = "".join(
+        f"<li><h3>{escape(step.title)} "
+        f"{_time(step)}</h3><p>{escape(step.why)}</p><pre>{escape(step.command)}</pre></li>"
+        for step in steps
+    )
+    return (
+        '<section id="steps"><h2>Every step and its command</h2><p>These are the very commands that ran, in '
+        "this order, "
+        f'from the repository\'s root. Each can be typed by hand.</p><ol class="steps">{items}</ol></section>'
+    )
+
+
+def _time(step: Told) -> str:
+    return "" if step.seconds is None else f'<span class="time">{told(step.seconds)}</span>'
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the command line; returns the exit status."""
+    given = sys.argv[1:] if arguments is None else arguments
+    if len(given) != 1:
+        print("usage: python -m demonstration.page FOLDER", file=sys.stderr)
+        return 2
+    folder = Path(given[0])
+    try:
+        page = build_page(folder)
+        write_atomically(folder / "index.html", page.encode())
+    except (FigureError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"page  {folder / 'index.html'} ({len(page) / 1e6:.1f} MB)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
