@@ -40,11 +40,11 @@ from preparation.writer import write_atomically
 
 RETRIEVAL = {"train/lip_near1": "training", "val/lip_near1": "held-out"}
 NEXT = """<section id="next"><h2>Where to go from here</h2>
-<p>Everything on this page grows by configuration. The files in <code>configs/experiment/</code> open with what an
+<p>Everything on this page grows by configuration. Each file in <code>configs/experiment/</code> opens with what an
 experiment costs, what it gave and its exact command: <code>tiny</code> for drawn people, <code>small</code> for real
 faces on a laptop, <code>paper</code> for the published setting. The README leads through HDTF, MEAD and a cluster.</p>
-<p>Everything on this page grows by configuration. Each file in <code>configs/experiment/</code> opens with what an
-does.</p></section>"""
+<p>Show only people who agreed to it, and say that it is generated: files from <code>generate.py</code> carry a mark
+that does.</p></section>"""
 
 
 def build_page(folder: Path) -> str:
