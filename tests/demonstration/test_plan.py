@@ -1,4 +1,4 @@
-"""The whole way with trainings of a few steps: every command of the plan works, and the page can be made of the rest."""
+"""The whole way with trainings of a few steps: every command of the plan works, and the page is made of the rest."""
 
 import contextlib
 import importlib
@@ -25,8 +25,9 @@ SCRIPTS = {
     "evaluate.py": ("evaluate", EvaluateConfig),
 }
 SHORT = ("trainer.progress_bar=false", "trainer.validation_clips=1")
+FEW = ("dataset.identities=4", "dataset.clips_per_identity=8", "dataset.seconds=1.4", "dataset.size=64")
 TRIAL = Lengths(
-    prepare=("dataset.identities=4", "dataset.clips_per_identity=8", "dataset.seconds=1.4", "dataset.size=64", "workers=1"),
+    prepare=(*FEW, "workers=1"),
     vaid=("trainer.max_steps=2", "data.batch_size=2", *SHORT),
     emotion=("trainer.max_steps=2", *SHORT),
     ethd=("trainer.max_steps=1", "trainer.devices='1'", "trainer.strategy=auto", "model.expression_steps=1", *SHORT),
