@@ -20,8 +20,8 @@ from chain.clock import told
 from chain.run import ROOT, run_chain
 from chain.step import ChainError, Step
 from demonstration.plan import PLAN, real_plan, synthetic_plan
+from media.whole_file import whole_file
 from preparation.layouts import LayoutError
-from preparation.writer import write_atomically
 
 SYNTHETIC, REAL = "demo", "demo-real"  # folders, both ignored by git
 
@@ -78,7 +78,8 @@ def write_plan(steps: Sequence[Step], folder: Path) -> None:
     """What the page tells of the steps."""
     folder.mkdir(parents=True, exist_ok=True)
     content = [{"name": step.name, "title": step.title, "why": step.why, "command": step.typed} for step in steps]
-    write_atomically(folder / PLAN, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    with whole_file(folder / PLAN) as partial:
+        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

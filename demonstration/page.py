@@ -36,7 +36,7 @@ from demonstration.material import (
 )
 from demonstration.pictures import HeatRows, drive_rows, embedded, file_picture, motion_rows, still_of, strip
 from demonstration.plan import RUN
-from preparation.writer import write_atomically
+from media.whole_file import whole_file
 
 RETRIEVAL = {"train/lip_near1": "training", "val/lip_near1": "held-out"}
 NEXT = """<section id="next"><h2>Where to go from here</h2>
@@ -333,7 +333,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(given[0])
     try:
         page = build_page(folder)
-        write_atomically(folder / "index.html", page.encode())
+        with whole_file(folder / "index.html") as partial:
+            partial.write_text(page, encoding="utf-8")
     except (FigureError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from chain.run import ROOT, Outcome, run_chain
 from chain.step import ChainError, Record, is_done
-from preparation.writer import write_atomically
+from media.whole_file import whole_file
 from proofs.plan import Proof, read_proofs
 from proofs.report import full_report, results_page
 
@@ -85,7 +85,8 @@ def write_reports(proofs: Sequence[Proof], outcomes: dict[str, Outcome]) -> tupl
     """Writes the dated report and the page of results; returns their places."""
     dated = REPORTS / f"{datetime.now(UTC):%Y-%m-%d}-proofs.md"
     for path, text in ((dated, full_report(proofs, outcomes)), (RESULTS, results_page(proofs, outcomes))):
-        write_atomically(path, text.encode())
+        with whole_file(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     return dated, RESULTS
 
 

@@ -1,6 +1,7 @@
 """The page of the demonstration: what it says, and how it behaves in a browser on a desk and on a phone."""
 
 import re
+from html import escape
 from html.parser import HTMLParser
 
 import pytest
@@ -51,7 +52,7 @@ def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(page):
 def test_the_page_tells_commands_scores_and_what_they_mean(page, folder):
     text = page.read_text(encoding="utf-8")
     for step in read_json(folder / "plan.json"):
-        assert step["command"] in text
+        assert escape(step["command"]) in text
     for said in (
         "train.py experiment=vaid/tiny",
         "at most 600 steps; experiment vaid/tiny takes",
