@@ -238,5 +238,6 @@ def _following(correlation: float, one: bool = False) -> str:
 
 
 def percent(share: float) -> str:
-    """0.125 -> 12 %."""
-    return f"{100 * share:.0f} %" if share >= 0.1 or share == 0 else f"{100 * share:.1f} %"
+    """0.125 -> 12 %, with a space at which no line breaks."""
+    number = f"{100 * share:.0f}" if share >= 0.1 or share == 0 else f"{100 * share:.1f}"
+    return f"{number}\N{NO-BREAK SPACE}%"

@@ -34,10 +34,11 @@ from demonstration.material import (
     vaid_scores,
     verdicts,
 )
-from demonstration.pictures import HeatRows, drive_rows, embedded, file_picture, motion_rows, still_of, strip
+from demonstration.pictures import HeatRows, drive_rows, embedded, file_picture, motion_rows, still_of, strip, top_of
 from demonstration.plan import RUN
 from media.whole_file import whole_file
 
+SHEET_ROWS = 608  # pixels of the contact sheet that are shown: four rows of clips
 RETRIEVAL = {"train/lip_near1": "training", "val/lip_near1": "held-out"}
 NEXT = """<section id="next"><h2>Where to go from here</h2>
 <p>Everything on this page grows by configuration. Each file in <code>configs/experiment/</code> opens with what an
@@ -66,6 +67,7 @@ def build_page(folder: Path) -> str:
         _header(steps, asked, real=seen is not None),
         "<main>",
         _idea(),
+        _data(folder),
         _results(folder, asked, verdicts(synthetic, seen, unseen)),
         _long(folder, asked),
         _drives(folder, asked),
@@ -99,7 +101,7 @@ def _header(steps: Sequence[Told], asked: Mapping[str, Any], real: bool) -> str:
     }
     listed = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     links = {
-        "results": "What came out", "long": "A longer clip", "drives": "Lips and expression", "dicte": "A living face",
+        "data": "The data", "results": "What came out", "long": "A longer clip", "drives": "Lips and expression", "dicte": "A living face",
         "learning": "How it learned", "scores": "Scores", "steps": "Every step",
     }  # fmt: skip
     nav = "".join(f'<a href="#{name}">{escape(words)}</a>' for name, words in links.items())
@@ -123,6 +125,16 @@ def _idea() -> str:
         "follow the "
         "sound while the rest of the face shows whatever emotion one asks for.</p><div "
         f'class="idea">{shown}</div></section>'
+    )
+
+
+def _data(folder: Path) -> str:
+    sheet = top_of(folder / "data" / "contact_sheet.png", SHEET_ROWS)
+    return (
+        '<section id="data"><h2>What it learned from</h2><p>Some of the prepared clips, four moments of each. Red is the '
+        "box of the lips, green that of the face: inside green and outside red is where an expression may act.</p>"
+        f'<div class="cards"><div class="card wide"><img src="{sheet}" alt="prepared clips with their boxes"></div></div>'
+        "</section>"
     )
 
 
@@ -150,25 +162,25 @@ def _results(folder: Path, asked: Mapping[str, Any], said: Sequence[str]) -> str
 
 def _card(folder: Path, one: Mapping[str, Any], wide: bool = False) -> str:
     made = folder / ("long" if one["name"] == "long" else "videos") / f"{one['name']}.mp4"
-    true = folder / "cases" / one["true"] if one["true"] else None
+    videos = ({"true": folder / "cases" / one["true"]} if one["true"] else {}) | {"generated": made}
     known = "seen in training" if one["seen"] else "never seen in training"
-    strips = [strip(path, 12 if wide else 8) for path in (true, made) if path]
-    rows = "".join(f'<img src="{address}" alt="">' for address in strips)
+    strips = "".join(
+        f'<figcaption>{name}</figcaption><img src="{strip(path, 12 if wide else 8)}" alt="frames of the {name} video">'
+        for name, path in videos.items()
+    )
+    kind = "".join((" one" if len(videos) == 1 else "", " wide" if wide else ""))
     return (
-        f'<div class="card pair{"" if true else " one"}{" wide" if wide else ""}"><h3>{escape(one["speaker"])}</h3>'
-        f'<p class="hint">{escape(one["words"])}; {known}</p>'
-        f"{_videos({'true': true, 'generated': made} if true else {'generated': made})}"
-        f'<figure class="strip" aria-label="frames, true above, generated below">{rows}</figure></div>'
+        f'<div class="card pair{kind}"><h3>{escape(one["speaker"])}</h3>'
+        f'<p class="hint">{escape(one["words"])}; {known}</p>{_videos(videos)}'
+        f'<figure class="strip">{strips}</figure></div>'
     )
 
 
 def _videos(videos: Mapping[str, Path]) -> str:
     """Videos beside each other and the button that plays them together; only the last is heard."""
-    last = list(videos)[-1]
     shown = "".join(
-        f'<figure><video controls playsinline preload="metadata" poster="{still_of(path)}" src="{embedded(path)}" '
-        f'aria-label="{escape(name)} video"{"" if name == last else " data-quiet"}></video>'
-        f"<figcaption>{escape(name)}</figcaption></figure>"
+        f'<figure><video playsinline preload="metadata" poster="{still_of(path)}" src="{embedded(path)}" '
+        f'aria-label="{escape(name)} video"></video><figcaption>{escape(name)}</figcaption></figure>'
         for name, path in videos.items()
     )
     words = "Play both" if len(videos) > 1 else "Play"

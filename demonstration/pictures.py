@@ -58,7 +58,12 @@ def picture(pixels: np.ndarray, sharp: bool = False) -> str:
 
 def file_picture(path: Path) -> str:
     """A picture file as an address, no wider than the page."""
-    return picture(np.asarray(Image.open(path).convert("RGB")), sharp=path.suffix == ".png")
+    return picture(np.asarray(Image.open(path).convert("RGB")), sharp=True)
+
+
+def top_of(path: Path, height: int) -> str:
+    """The uppermost rows of a long picture file, as an address."""
+    return picture(np.asarray(Image.open(path).convert("RGB"))[:height])
 
 
 def strip(video: Path, count: int = COLUMNS) -> str:

@@ -147,7 +147,7 @@ def expression_scores(vaid: VAID, clips: Sequence[HeardClip], known: Sequence[He
     means = emotion_means(known)
     right, right_truth, error, repeated, ratio = [], [], [], [], []
     for clip in clips:
-        source = _another(clip, clips)
+        source = _another(clip, clips, known)
         e_a = vaid.sample_expression(
             clip.audio, clip.portrait, source.e_ref[None], [seed_of("evaluation", clip.key) >> 1]
         )[0]
@@ -217,11 +217,15 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _another(clip: HeardClip, clips: Sequence[HeardClip]) -> HeardClip:
-    """A clip of another person with the same emotion and level, or the same emotion at least."""
-    others = [other for other in clips if other.speaker != clip.speaker and other.emotion == clip.emotion]
+def _another(clip: HeardClip, clips: Sequence[HeardClip], known: Sequence[HeardClip]) -> HeardClip:
+    """A clip of another unseen person with the same emotion and level, or the same emotion at least.
+
+    Where nobody else unseen shows the emotion, it is of a training person.
+    """
+    shown = ([other for other in group if other.emotion == clip.emotion] for group in (clips, known))
+    others = next((found for group in shown if (found := [one for one in group if one.speaker != clip.speaker])), [])
     if not others:
-        raise ValueError(f"{clip.key}: nobody else shows {clip.emotion}")
+        raise ShardError(f"{clip.key}: nobody else shows {clip.emotion}; prepare clips of more people")
     same_level = [other for other in others if other.level == clip.level] or others
     return same_level[seed_of("source", clip.key) % len(same_level)]
 

@@ -82,6 +82,8 @@ def folder(tmp_path_factory):
             write_video(folder / "cases" / true, slice(4, 36))
     (folder / "cases" / "portraits").mkdir()
     Image.fromarray(np.full((SIZE, SIZE, 3), 100, np.uint8)).save(folder / "cases" / "portraits" / "a.png")
+    (folder / "data").mkdir()
+    Image.fromarray(np.full((700, 1040, 3), 30, np.uint8)).save(folder / "data" / "contact_sheet.png")
     content = {
         "cases/cases.json": {"asked": asked, "unseen": ["M102", "W109"], "train": 72, "val": 8, "test": 16},
         "score_vaid.json": {

@@ -60,7 +60,7 @@ def test_the_page_tells_commands_scores_and_what_they_mean(page, folder):
         "12.3",
         "01234567, not the official network",
         "not computed: needs syncnet_v2.model",
-        "chance 2.4 %",
+        "chance 2.4\N{NO-BREAK SPACE}%",
         "follow the sound in part (correlation 0.41)",
         "about as often as chance would",
         "2 windows that overlap by 3 frames",
