@@ -109,7 +109,7 @@ def vaid_scores(report: Mapping[str, Any]) -> list[Score]:
             own,
         ),
     ]
-    if unseen:
+    if "expression" in report:
         expression = report["expression"]
         rows.append(
             Score(

@@ -59,11 +59,11 @@ SYNTHETIC = Lengths(
 )
 REAL = Lengths(
     prepare=(),
-    vaid=("trainer.max_steps=900", "trainer.max_minutes=8"),
-    ethd=("trainer.max_steps=1500", "trainer.max_minutes=30"),
+    vaid=("trainer.max_steps=900", "trainer.max_minutes=6"),
+    ethd=("trainer.max_steps=1400", "trainer.max_minutes=26"),
     generate=("steps=6",),
     measure=("steps=6",),
-    seconds={"prepare": 150, "vaid": 480, "ethd": 1800, "generate": 240, "score_seen": 90, "score_unseen": 90},
+    seconds={"prepare": 150, "vaid": 360, "ethd": 1560, "generate": 240, "score_seen": 90, "score_unseen": 90},
 )
 
 
@@ -84,7 +84,7 @@ def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
     plan.train("vaid", "vaid/tiny", lengths.vaid, ["trainer.validate_every=100", "trainer.log_every=10"])
     plan.train("emotion", "emotion/tiny", lengths.emotion)
     plan.ethd("ethd/tiny")
-    plan.generate(data / "raw", emotion)
+    plan.generate(data / "raw", emotion, videos=10)
     plan.train("image", "standin/image", lengths.image, stage="standin")
     plan.evaluate([*evaluate, *stand_ins], [stand_in])
     measured = plan.ethd_run / "checkpoints" / "last.ckpt"
@@ -111,7 +111,7 @@ def real_plan(folder: Path, videos: Path, lengths: Lengths = REAL) -> list[Step]
     plan.add("prepare", (*prepare, *lengths.prepare, *written), reads=[videos], writes=[data], words="prepare_real")
     plan.train("vaid", "vaid/small", lengths.vaid, ["trainer.validate_every=100", "trainer.log_every=10"])
     plan.ethd("ethd/small")
-    plan.generate(videos, None)
+    plan.generate(videos, None, videos=11)
     measured = plan.ethd_run / "checkpoints" / "last.ckpt"
     for name, side in (("seen", "train"), ("unseen", unseen)):
         if side:
@@ -200,10 +200,10 @@ class _Plan:
     def ethd(self, experiment: str) -> None:
         """Stage two, on the V-AID trained before."""
         vaid = self.runs / "vaid" / RUN
-        more = [f"vaid={vaid}", "trainer.validate_every=50", "trainer.log_every=10"]
+        more = [f"vaid={vaid}", "trainer.validate_every=100", "trainer.validation_clips=4", "trainer.log_every=10"]
         self.train("ethd", experiment, self.lengths.ethd, more, [vaid / "checkpoints" / "last.ckpt"])
 
-    def generate(self, source: Path, emotion: Path | None) -> None:
+    def generate(self, source: Path, emotion: Path | None, videos: int) -> None:
         """V-AID's scores, the export, the cases, one video by a command of its own, and the others as a batch."""
         folder, run, cases = self.folder, self.ethd_run, self.folder / "cases"
         vaid, last = (self.runs / stage / RUN / "checkpoints" / "last.ckpt" for stage in ("vaid", "ethd"))
@@ -218,13 +218,13 @@ class _Plan:
         self.add("export", ("train.py", "task=export", f"run={run}", *words), reads=[last, *read], writes=[export])
         self.add("cases", choose, reads=[index], writes=[cases])
         self.add("long", ("generate.py", *long, *made), reads=[export, cases], writes=[folder / "long"])
-        videos = Files(folder / "videos", "*.mp4", 10, "videos")
+        progress = Files(folder / "videos", "*.mp4", videos, "videos")
         self.add(
             "generate",
             ("generate.py", *batch, *made),
             reads=[export, cases],
             writes=[folder / "videos"],
-            progress=videos,
+            progress=progress,
         )
 
     def evaluate(self, keys: Sequence[str], reads: Sequence[Path]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from demonstration.material import read_json
-from demonstration.pictures import HeatRows, drive_rows, embedded, motion_rows, still_of, strip
+from demonstration.pictures import HeatRows, drive_rows, embedded, file_picture, motion_rows, still_of, strip
 
 
 def results_section(folder: Path, asked: Mapping[str, Any], said: Sequence[str]) -> str:
@@ -30,7 +30,19 @@ def results_section(folder: Path, asked: Mapping[str, Any], said: Sequence[str])
         '<section id="results"><h2>What came out</h2><p>Left the true video, right what was generated from a '
         "portrait and "
         f"the sound alone; {who}. Below them the same moments, true above and generated below.</p>{verdict}{none}"
-        f'<div class="cards">{cards}</div></section>'
+        f'<div class="cards">{cards}{_sheets(folder)}</div></section>'
+    )
+
+
+def _sheets(folder: Path) -> str:
+    """The pictures of the measured clips: the truth, driven by the voice, and with the clip's own expression."""
+    who = {"sheets_seen": "A clip training saw", "sheets_unseen": "A person nobody trained on"}
+    return "".join(
+        f'<div class="card wide"><h3>{words}</h3><p class="hint">Above the truth, below it what the first frame '
+        "and the sound give, at the bottom the same with the clip's own expression. Its numbers are among the scores."
+        f'</p><img src="{file_picture(path)}" alt="frames of the measured clip"></div>'
+        for name, words in who.items()
+        for path in sorted((folder / name).glob("*.png"))
     )
 
 

@@ -231,7 +231,10 @@ def _another(clip: HeardClip, clips: Sequence[HeardClip], known: Sequence[HeardC
 
 
 def report(checkpoint: str, shards: str) -> dict[str, object]:
-    """All numbers of one checkpoint on the test people of some shards; of its training clips alone where none are."""
+    """All numbers of one checkpoint on the test people of some shards; of its training clips alone where none are.
+
+    Where no emotions are named, those that need them are left out.
+    """
     data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0))
     data.setup()
     vaid = load_vaid(checkpoint, data.index.encoders)
@@ -239,9 +242,11 @@ def report(checkpoint: str, shards: str) -> dict[str, object]:
     train = {"lip_train": asdict(lip_scores(known)), "lip_train_worst": min(lip_scores([clip]).near1 for clip in known)}
     if not unseen:
         return train
+    lips = {"lip": asdict(lip_scores(unseen)), **train}
+    if not any(clip.emotion for clip in known):
+        return lips
     return {
-        "lip": asdict(lip_scores(unseen)),
-        **train,
+        **lips,
         "expression": asdict(expression_scores(vaid, unseen, known)),
         "emotion_probe_l_a": emotion_probe(known, unseen),
         "emotion_probe_l_v": emotion_probe(known, unseen, "l_v"),
