@@ -28,15 +28,17 @@ class ChainError(RuntimeError):
 
 
 class Progress(Protocol):
-    """How far a running command is, read off what it has written so far.
+    """How far a running command is, read off what it has written so far."""
 
-    Attributes:
-        unit: what is counted.
-        total: how many there will be at most.
-    """
+    @property
+    def unit(self) -> str:
+        """What is counted."""
+        ...
 
-    unit: str
-    total: int
+    @property
+    def total(self) -> int:
+        """How many there will be at most."""
+        ...
 
     def done(self) -> int:
         """How many there are."""

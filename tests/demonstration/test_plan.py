@@ -24,13 +24,20 @@ SCRIPTS = {
     "generate.py": ("generate", GenerateConfig),
     "evaluate.py": ("evaluate", EvaluateConfig),
 }
+SMALL_UNET = "model.unet={channels:[32,32],heads:[1,1],attention:[false,true],layers:1,token_width:32,added_width:32}"
+SMALL_VAID = (
+    "model.lip={width:16,depth:1,latents:2,head_width:8}",
+    "model.expression={width:16,depth:1,head_width:8,identity_widths:[8],identity_size:16}",
+    "model.sampling_steps=2",
+)
+ALONE = ("trainer.devices='1'", "trainer.strategy=auto")
 SHORT = ("trainer.progress_bar=false", "trainer.validation_clips=1")
 FEW = ("dataset.identities=4", "dataset.clips_per_identity=8", "dataset.seconds=1.4", "dataset.size=64")
 TRIAL = Lengths(
     prepare=(*FEW, "workers=1"),
-    vaid=("trainer.max_steps=2", "data.batch_size=2", *SHORT),
+    vaid=("trainer.max_steps=2", "data.batch_size=2", *SMALL_VAID, *SHORT),
     emotion=("trainer.max_steps=2", *SHORT),
-    ethd=("trainer.max_steps=1", "trainer.devices='1'", "trainer.strategy=auto", "model.expression_steps=1", *SHORT),
+    ethd=("trainer.max_steps=1", SMALL_UNET, "model.expression_steps=1", *ALONE, *SHORT),
     image=("trainer.max_steps=1", "data.workers=0", "data.batch_size=1", *SHORT),
     generate=("steps=1", "window=32"),
     measure=("frames=8", "steps=1"),
