@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 LOGS = "logs"
 LOCK = ".lock"
 LOOK = 0.5  # seconds between two looks at a running command
-GRACE = 20.0  # seconds a command has to end after Ctrl-C
+HEARD = 3.0  # seconds a command has to end after Ctrl-C, which a terminal sends to it, too
+GRACE = 20.0  # seconds it has after being asked to
 SHOWN = 15  # lines of a failed command's log
 State = Literal["done", "done before", "failed", "waiting"]
 
@@ -165,7 +166,7 @@ def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: int) -> subpr
 
 
 def _wait(process: subprocess.Popen[bytes], step: Step, console: Console) -> int:
-    """Waits for the command and shows how far it is; after Ctrl-C, which it hears too, it gets time to end."""
+    """Waits for the command and shows how far it is; after Ctrl-C it gets time to end."""
     try:
         with StepClock(step, console) as clock:
             while True:
@@ -174,12 +175,12 @@ def _wait(process: subprocess.Popen[bytes], step: Step, console: Console) -> int
                 except subprocess.TimeoutExpired:
                     clock.look()
     except BaseException:
-        process.terminate()
-        try:
-            process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        for ending, patience in ((None, HEARD), (process.terminate, GRACE), (process.kill, None)):
+            if ending is not None:
+                ending()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+                break
         raise
 
 
