@@ -121,7 +121,7 @@ def test_the_page_in_a_browser(page, browser, size, scheme):
     view.wait_for_function("pair => [...pair.querySelectorAll('video')].every(v => v.currentTime > 0.1)", arg=handle)
     assert pair.locator("video").evaluate_all("videos => videos.map(video => video.muted)") == [True, False]
     view.wait_for_function("pair => [...pair.querySelectorAll('video')].every(v => v.ended)", arg=handle)
-    assert pair.get_by_role("button").text_content() == "Play both"
+    pair.get_by_role("button", name="Play both").wait_for()
     background = view.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (sum(map(int, re.findall(r"\d+", background)[:3])) > 384) == (scheme == "light")
     context.close()

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from chain.step import Step
 from configs.command_line import compose
@@ -57,6 +58,7 @@ def run(step: Step) -> int:
                 return importlib.import_module("train").export(compose("export", ExportConfig, keys))
             return getattr(importlib.import_module(name), name)(compose(name, config, keys))
         assert first == "-m"
+        stack.enter_context(torch.set_grad_enabled(True))  # which a module may switch off for its own process
         stack.callback(setattr, sys, "argv", sys.argv)
         sys.argv = keys
         try:
