@@ -158,6 +158,18 @@ def with_emotion(clips: Sequence[Clip], emotion: str) -> Clip | None:
     return max(shown, key=lambda clip: clip.entry.level or 0, default=None)
 
 
+def known_level(known: Sequence[Clip], emotion: str, wanted: int) -> int:
+    """The level of an emotion nearest to the wanted one that the label table can have learned.
+
+    Raises:
+        CasesError: if no training clip shows the emotion.
+    """
+    levels = {clip.entry.level or 1 for clip in known if clip.entry.emotion == emotion}
+    if not levels:
+        raise CasesError(f"no training clip is {emotion}; prepare clips of all emotions")
+    return min(levels, key=lambda level: (abs(level - wanted), level))
+
+
 def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
     """Where the data names emotions: two unseen people with three emotions each, by label.
 
@@ -169,13 +181,14 @@ def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip])
         portrait = case.portrait(_required(clips, "neutral"))
         for emotion in EMOTIONS:
             clip = _required(clips, emotion)
-            name, level = f"emotions/{speaker}_{emotion}", clip.entry.level or 1
+            name, level = f"emotions/{speaker}_{emotion}", known_level(known, emotion, clip.entry.level or 1)
             row = _row(portrait, case.speech(clip), name, emotion, level)
             words = f"{emotion}, level {level}, asked for by label"
             asked.append(Asked(name, speaker, False, words, row, case.true(clip, name)))
     speaker, clips = next(iter(unseen.items()))
     clip, portrait = _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral"))
-    asked += _drives(case, clip, portrait, {"emotion.label": SHOWN, "emotion.level": "3"})
+    shown = {"emotion.label": SHOWN, "emotion.level": str(known_level(known, SHOWN, 3))}
+    asked += _drives(case, clip, portrait, shown)
     speaker, clips = list(unseen.items())[min(1, len(unseen) - 1)]
     source = with_emotion(known, EMOTIONS[0])
     if source is None:
