@@ -47,7 +47,8 @@ class Lengths:
 
 
 SYNTHETIC = Lengths(
-    prepare=("dataset.clips_per_identity=8", "dataset.seconds=4"),
+    # Twice every emotion: the readers of score_ethd are tried on clips they were not fitted to.
+    prepare=("dataset.clips_per_identity=16", "dataset.seconds=3"),
     vaid=("trainer.max_steps=600", "trainer.max_minutes=4"),
     emotion=("trainer.max_steps=300",),
     ethd=("trainer.max_steps=500", "trainer.max_minutes=6"),
@@ -55,7 +56,7 @@ SYNTHETIC = Lengths(
     generate=("steps=6",),
     measure=("frames=29", "steps=6"),
     seconds={"prepare": 75, "vaid": 110, "emotion": 30, "ethd": 300, "generate": 60, "image": 60, "score_ethd": 60},
-    clips=96,
+    clips=192,
 )
 REAL = Lengths(
     prepare=(),
