@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup test test-fast lint format clean
+.PHONY: setup demo demo-real prove test test-fast lint format clean
 
 setup: .venv/.installed
 
@@ -11,6 +11,19 @@ setup: .venv/.installed
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable '.[dev,app,deepspeed,tensorboard,wandb]'
 	touch $@
+
+# The whole way in one command: demo/index.html. Interrupted, the same command goes on where it was.
+demo: setup
+	$(BIN)/python -m demonstration
+
+# The same on a folder of your own videos: make demo-real VIDEOS=DIR
+demo-real: setup
+	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking videos"; exit 2; }
+	$(BIN)/python -m demonstration --videos "$(VIDEOS)"
+
+# The long proofs, hours of them; VIDEOS=DIR and CLIP=DIR (one clip) for those on real videos.
+prove: setup
+	$(BIN)/python -m proofs $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(CLIP),--clip "$(CLIP)")
 
 test: setup
 	$(BIN)/pytest -n 2 --dist worksteal

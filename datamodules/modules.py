@@ -153,6 +153,15 @@ class ShardDataModule(LightningDataModule):
             reader.read_rows(clip.entry, "expression.npy", 0, expression)
             yield clip, lip, expression
 
+    def meta(self, clip: Clip) -> dict[str, Any]:
+        """What a clip's ``meta.json`` says: its source, crop, ...; see ``SampleMeta``.
+
+        Raises:
+            ShardError: when it is damaged.
+        """
+        self._loaded()
+        return self._readers[clip.reader].read_meta(clip.entry)
+
     def whole(self, clip: Clip, fields: Sequence[str], frames: int | None = None) -> ClipBatch:
         """A batch of one clip from its first frame on, x_ref its earliest portrait.
 

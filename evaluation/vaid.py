@@ -147,7 +147,7 @@ def expression_scores(vaid: VAID, clips: Sequence[HeardClip], known: Sequence[He
     means = emotion_means(known)
     right, right_truth, error, repeated, ratio = [], [], [], [], []
     for clip in clips:
-        source = _another(clip, clips)
+        source = _another(clip, clips, known)
         e_a = vaid.sample_expression(
             clip.audio, clip.portrait, source.e_ref[None], [seed_of("evaluation", clip.key) >> 1]
         )[0]
@@ -217,17 +217,24 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _another(clip: HeardClip, clips: Sequence[HeardClip]) -> HeardClip:
-    """A clip of another person with the same emotion and level, or the same emotion at least."""
-    others = [other for other in clips if other.speaker != clip.speaker and other.emotion == clip.emotion]
+def _another(clip: HeardClip, clips: Sequence[HeardClip], known: Sequence[HeardClip]) -> HeardClip:
+    """A clip of another unseen person with the same emotion and level, or the same emotion at least.
+
+    Where nobody else unseen shows the emotion, it is of a training person.
+    """
+    shown = ([other for other in group if other.emotion == clip.emotion] for group in (clips, known))
+    others = next((found for group in shown if (found := [one for one in group if one.speaker != clip.speaker])), [])
     if not others:
-        raise ValueError(f"{clip.key}: nobody else shows {clip.emotion}")
+        raise ShardError(f"{clip.key}: nobody else shows {clip.emotion}; prepare clips of more people")
     same_level = [other for other in others if other.level == clip.level] or others
     return same_level[seed_of("source", clip.key) % len(same_level)]
 
 
 def report(checkpoint: str, shards: str) -> dict[str, object]:
-    """All numbers of one checkpoint on the test people of some shards; of its training clips alone where none are."""
+    """All numbers of one checkpoint on the test people of some shards; of its training clips alone where none are.
+
+    Where no emotions are named, those that need them are left out.
+    """
     data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0))
     data.setup()
     vaid = load_vaid(checkpoint, data.index.encoders)
@@ -235,9 +242,11 @@ def report(checkpoint: str, shards: str) -> dict[str, object]:
     train = {"lip_train": asdict(lip_scores(known)), "lip_train_worst": min(lip_scores([clip]).near1 for clip in known)}
     if not unseen:
         return train
+    lips = {"lip": asdict(lip_scores(unseen)), **train}
+    if not any(clip.emotion for clip in known):
+        return lips
     return {
-        "lip": asdict(lip_scores(unseen)),
-        **train,
+        **lips,
         "expression": asdict(expression_scores(vaid, unseen, known)),
         "emotion_probe_l_a": emotion_probe(known, unseen),
         "emotion_probe_l_v": emotion_probe(known, unseen, "l_v"),

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from datamodules.schema import ShardError
 from evaluation.vaid import HeardClip, emotion_probe, explained, expression_scores, lip_scores
 
 D_L, D_E, F = 4, 3, 60
@@ -63,8 +64,13 @@ def test_the_true_sequence_beats_the_repeated_condition():
 
 
 def test_the_condition_never_comes_from_the_same_person():
-    with pytest.raises(ValueError, match="nobody else shows"):
-        expression_scores(Oracle(None), clips("a"), clips("c"))
+    unseen, known = clips("a"), [dataclasses.replace(c, e_ref=c.e_ref + 100) for c in clips("c")]
+    alone = expression_scores(Oracle(None), unseen, known)  # nobody else is unseen, so training people give it
+    assert alone.mse_repeated > 9000
+    together = expression_scores(Oracle(None), clips("ab"), known)
+    assert together.mse_repeated < 10
+    with pytest.raises(ShardError, match="nobody else shows"):
+        expression_scores(Oracle(None), clips("a"), clips("a"))
 
 
 def test_the_probe_finds_what_leaks_and_no_more():

@@ -1,0 +1,116 @@
+"""Pictures of videos for the page: strips of frames, where lips and expression change a face, where a face moves.
+
+Shapes: F frames, H x W pixels.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from benchmark.figures.frames import frames_at, length_of, pick_times
+from benchmark.figures.heatmaps import difference, heat, motion
+from preparation.expression import read_picture
+from preparation.faces import crop_frames
+
+COLUMNS = 8
+WIDEST = 900  # pixels of a picture on the page
+MIMES = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg"}
+
+
+@dataclass(frozen=True)
+class HeatRows:
+    """Frames of one video and heat maps of them.
+
+    Attributes:
+        frames: picture of frames side by side, an address the page can hold.
+        maps: the same of the heat maps.
+        mean: mean of what the maps show, grey levels.
+    """
+
+    frames: str
+    maps: str
+    mean: float
+
+
+def embedded(path: Path) -> str:
+    """A file as an address that holds all of it."""
+    return f"data:{MIMES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def picture(pixels: np.ndarray, sharp: bool = False) -> str:
+    """(H, W, 3) uint8 as an address; ``sharp`` for drawings, which JPEG would smear."""
+    image = Image.fromarray(pixels)
+    if image.width > WIDEST:
+        image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True) if sharp else image.save(buffer, "JPEG", quality=88)
+    kind = "png" if sharp else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def file_picture(path: Path) -> str:
+    """A picture file as an address, no wider than the page."""
+    return picture(np.asarray(Image.open(path).convert("RGB")), sharp=True)
+
+
+def top_of(path: Path, height: int) -> str:
+    """The uppermost rows of a long picture file, as an address."""
+    return picture(np.asarray(Image.open(path).convert("RGB"))[:height])
+
+
+def strip(video: Path, count: int = COLUMNS) -> str:
+    """Evenly spaced frames of a video side by side."""
+    return picture(_row(frames_at(video, pick_times(length_of(video), count))))
+
+
+def still_of(video: Path) -> str:
+    """A frame from the middle of a video, to show before it plays."""
+    return picture(frames_at(video, pick_times(length_of(video), 1))[0])
+
+
+def drive_rows(portrait: Path, lips: Path, expression: Path, count: int = 6) -> tuple[HeatRows, HeatRows]:
+    """Figure 3: what lips alone and expression alone change of a portrait; both on one scale.
+
+    Args:
+        portrait: as generate.py got it; it is cropped as the record beside the video says.
+        lips: generated with ``drive=lips``.
+        expression: generated with ``drive=expression``.
+        count: frames shown of each.
+    """
+    times = pick_times(min(length_of(lips), length_of(expression)), count)
+    shown = [frames_at(video, times) for video in (lips, expression)]
+    record = json.loads(lips.with_suffix(".json").read_text(encoding="utf-8"))
+    left, top, side = record["portrait"]["crop"]
+    still = next(crop_frames([read_picture(portrait)], (left, top, side), shown[0][0].shape[1]))
+    maps = [[difference(frame, still) for frame in frames] for frames in shown]
+    scale = float(np.percentile(np.stack([*maps[0], *maps[1]]), 99.5))
+    first, second = (
+        HeatRows(picture(_row(frames)), picture(_row([heat(one, scale) for one in found])), float(np.mean(found)))
+        for frames, found in zip(shown, maps, strict=True)
+    )
+    return first, second
+
+
+def motion_rows(moving: Path, held: Path, count: int = 5) -> tuple[HeatRows, HeatRows]:
+    """Figure 4: frames, and how much every pixel moves in time; both on one scale."""
+    fields = [motion(video) for video in (moving, held)]
+    scale = max(float(np.percentile(field, 99.5)) for field, _ in fields)
+    first, second = (
+        HeatRows(
+            picture(_row(frames_at(video, pick_times(length_of(video), count)))), picture(heat(field, scale)), mean
+        )
+        for video, (field, mean) in zip((moving, held), fields, strict=True)
+    )
+    return first, second
+
+
+def _row(frames: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate(list(frames), axis=1)

@@ -1,0 +1,1 @@
+"""``make prove``: the long proofs of what the project claims, as a list of commands, and the reports of them."""
