@@ -9,7 +9,7 @@ setup: .venv/.installed
 .venv/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev,deepspeed,tensorboard,wandb]'
+	$(BIN)/pip install --quiet --editable '.[dev,deepspeed,sweep,tensorboard,wandb]'
 	touch $@
 
 test: setup

@@ -25,6 +25,10 @@ def export(config: ExportConfig) -> int:
 
     file = export_run(config.run, config.vaid, config.emotion)
     print(f"export  {file} ({file.stat().st_size / 1e6:.1f} MB)")
+    from training.loggers import show_export
+
+    if shown := show_export(file):
+        print(f"shown   {shown}")
     return 0
 
 

@@ -55,7 +55,7 @@ class Throughput(Callback):
     ) -> None:
         """Begins the wait for the next batch, and logs when it is time."""
         self._steps += 1
-        peak = _peak_operations(pl_module)
+        peak = _peak_operations(pl_module) if isinstance(pl_module, EthdModule) else None
         if peak:
             clips, frames = batch["latent"].shape[:2]
             self._done += clips * self._operations_of(cast(EthdModule, pl_module).card, frames)

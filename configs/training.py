@@ -202,12 +202,15 @@ class LoggerConfig:
     Attributes:
         name: csv, tensorboard or wandb.
         project: W&B project.
-        offline: W&B keeps everything on disk; send it later with ``wandb sync``.
+        group: W&B group; null for the paper's table the run is made for.
+        offline: W&B keeps everything on disk; send it later with ``wandb sync``. Null for so where its server does not
+            answer, as on most compute nodes.
     """
 
     name: str = "csv"
     project: str = "emotivetalk"
-    offline: bool = False
+    group: str | None = literal(None)
+    offline: bool | None = None
 
 
 @dataclass

@@ -9,6 +9,7 @@ from configs.emotion import EmotionModelConfig
 from configs.rules import METRICS, one_of, positive, share
 from configs.standin import StandInConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
+from configs.wandb_mode import wandb_mode
 from datamodules.schema import ENCODER_KINDS
 
 STAGES = ("vaid", "ethd", "emotion", "standin")
@@ -34,6 +35,8 @@ def validate_train(config: TrainConfig) -> None:
     one_of("data.reference", config.data.reference, ("clip", "speaker"))
     one_of("logger.name", config.logger.name, LOGGERS)
     _installed(config.logger.name)
+    if config.logger.name == "wandb":
+        wandb_mode(config.logger)
     one_of("trainer.strategy", config.trainer.strategy, STRATEGIES)
     for kind in config.encoders:
         one_of("encoders", kind, ENCODER_KINDS)

@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from omegaconf import OmegaConf
 
@@ -21,6 +20,7 @@ from callbacks.checkpoints import RunCheckpoints
 from callbacks.ema import WeightAverage
 from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
+from callbacks.run_log import RunLog
 from callbacks.throughput import Throughput
 from configs.schema import EvaluateConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
@@ -39,6 +39,8 @@ from lightning_modules.standin.module import StandInModule, build_stand_in
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
+from training.loggers import build_logger
+from training.provenance import provenance
 
 log = logging.getLogger(__name__)
 
@@ -145,7 +147,7 @@ BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] =
 def stage_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
     """Callbacks that belong to the stage."""
     if config.stage == "vaid":
-        return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name))]
+        return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name)), Throughput()]
     if config.stage == "ethd":
         average = [WeightAverage(config.model.ema)] if config.model.ema else []
         return [*average, Throughput(), *video_callbacks(config, data, folder)]
@@ -238,6 +240,7 @@ def build_trainer(config: TrainConfig, data: ShardDataModule, folder: Path) -> T
             *stage_callbacks(config, data, folder),
             RunCheckpoints(folder / "checkpoints", settings.validate_every),
             LearningRateMonitor("step"),
+            RunLog(lambda: provenance(config, data.indices)),
         ]
     if settings.progress_bar:
         callbacks.append(RichProgressBar())
@@ -262,25 +265,6 @@ def build_trainer(config: TrainConfig, data: ShardDataModule, folder: Path) -> T
         callbacks=callbacks,
         logger=build_logger(config, folder),
     )
-
-
-def build_logger(config: TrainConfig, folder: Path) -> Logger:
-    """The logger a configuration names, bound to the run's id so that a resumed run goes on in it."""
-    if config.logger.name == "wandb":
-        return WandbLogger(
-            name=folder.name,
-            id=folder.name,
-            project=config.logger.project,
-            job_type=config.stage,
-            save_dir=folder,
-            offline=config.logger.offline,
-        )
-    if config.logger.name == "tensorboard":
-        return TensorBoardLogger(folder, name="", version="tensorboard")
-    # CSVLogger empties a folder it finds; a resumed run writes beside what is there.
-    parts = len(list(folder.glob("csv*")))
-    version = f"csv-{parts + 1}" if parts else "csv"
-    return CSVLogger(folder, name="", version=version, flush_logs_every_n_steps=config.trainer.log_every)
 
 
 def describe(config: TrainConfig, module: LightningModule, data: ShardDataModule, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""A real SLURM of one node in a temporary folder: its own key, configuration, ports and daemons, ended by their own pids.
+"""A real SLURM of one node in a temporary folder: its own key, configuration, ports and daemons, ended by their pids.
 
 Jobs run as the user who runs the tests, who must be root, since slurmd starts jobs for others.
 """

@@ -1,0 +1,72 @@
+"""Where a run's losses, pictures and tables go: CSV, TensorBoard or W&B behind Lightning's one interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from omegaconf import OmegaConf
+
+from configs.training import EthdConfig, LoggerConfig, TrainConfig
+from configs.wandb_mode import wandb_mode
+from encoders.checkpoints import sha256_of
+
+
+def build_logger(config: TrainConfig, folder: Path) -> Logger:
+    """The logger a configuration names, bound to the run's id so that a resumed run goes on in it.
+
+    Raises:
+        ConfigError: when W&B's server is wanted and there is no key for it, or it cannot be reached.
+    """
+    if config.logger.name == "wandb":
+        mode = wandb_mode(config.logger)
+        return WandbLogger(
+            name=folder.name,
+            id=folder.name,
+            project=config.logger.project,
+            group=config.logger.group or paper_table(config),
+            job_type=config.stage,
+            tags=[config.stage, config.data.name],
+            save_dir=folder,
+            offline=mode == "offline",
+            mode=mode,
+        )
+    if config.logger.name == "tensorboard":
+        return TensorBoardLogger(folder, name="", version="tensorboard")
+    # CSVLogger empties a folder it finds; a resumed run writes beside what is there.
+    parts = len(list(folder.glob("csv*")))
+    version = f"csv-{parts + 1}" if parts else "csv"
+    return CSVLogger(folder, name="", version=version, flush_logs_every_n_steps=config.trainer.log_every)
+
+
+def show_export(file: Path) -> str | None:
+    """Adds an export as an artifact to its run in W&B; returns where it went, None for a run that is not in W&B.
+
+    Args:
+        file: in the folder ``export`` of the run directory.
+
+    Raises:
+        ConfigError: when W&B's server is wanted and there is no key for it, or it cannot be reached.
+    """
+    folder = file.resolve().parents[1]
+    try:
+        settings = OmegaConf.select(OmegaConf.load(folder / "config.yaml"), "logger")
+    except OSError:
+        return None
+    if settings is None or settings.get("name") != "wandb":
+        return None
+    import wandb
+
+    mode = wandb_mode(LoggerConfig(offline=settings.get("offline")))
+    with wandb.init(id=folder.name, project=settings.project, dir=folder, resume="allow", mode=mode) as run:
+        artifact = wandb.Artifact(f"{folder.name}-export", type="model", metadata={"sha256": sha256_of(file)})
+        artifact.add_file(str(file))
+        run.log_artifact(artifact)
+    return f"artifact {folder.name}-export of W&B project {settings.project} ({mode})"
+
+
+def paper_table(config: TrainConfig) -> str:
+    """The table of the paper a run is made for, by which W&B groups it; the stage where it is for none."""
+    if isinstance(config.model, EthdConfig):
+        return "table1" if config.model.variant == "full" else "table2"
+    return config.stage
