@@ -196,6 +196,22 @@ class TrainerConfig:
 
 
 @dataclass
+class PreemptionConfig:
+    """What a run does when its queue wants the machine back: it ends after the batch, saved, with status 75.
+
+    Attributes:
+        requeue_on: signals after which a SLURM job is queued again; ``#SBATCH --signal=USR1@300`` sends one of them.
+        stop_on: signals after which the run only stops. SLURM sends SIGTERM when it preempts, cancels or times out a
+            job, and knows itself whether the job comes back.
+        max_requeues: times a job may queue itself again.
+    """
+
+    requeue_on: list[str] = field(default_factory=lambda: ["SIGUSR1", "SIGUSR2"])
+    stop_on: list[str] = field(default_factory=lambda: ["SIGTERM"])
+    max_requeues: int = 100
+
+
+@dataclass
 class LoggerConfig:
     """Where losses and plots go.
 
@@ -258,6 +274,7 @@ class TrainConfig:
         encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
         model: the stage's own configuration.
         videos: for stage ethd, what is shown and measured of validation clips.
+        preemption: signals of the queue.
     """
 
     stage: str = MISSING
@@ -273,3 +290,4 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)
+    preemption: PreemptionConfig = field(default_factory=PreemptionConfig)

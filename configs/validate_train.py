@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 
 from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
 from configs.rules import METRICS, one_of, positive, share
 from configs.standin import StandInConfig
-from configs.training import EthdConfig, TrainConfig, VAIDConfig
+from configs.training import EthdConfig, PreemptionConfig, TrainConfig, VAIDConfig
 from configs.wandb_mode import wandb_mode
 from datamodules.schema import ENCODER_KINDS
 
@@ -58,6 +59,7 @@ def validate_train(config: TrainConfig) -> None:
         share("model.dropout", config.model.dropout)
     if isinstance(config.model, StandInConfig):
         _validate_standin(config.model, config)
+    _validate_preemption(config.preemption)
     for key in ("sample_every", "sample_clips", "evaluate_every", "evaluate_clips", "frames"):
         positive(f"videos.{key}", getattr(config.videos, key))
     for name in config.videos.metrics:
@@ -74,6 +76,17 @@ def _validate_standin(model: StandInConfig, config: TrainConfig) -> None:
         positive(f"model.{key}", getattr(model, key))
     if model.kind == "expression" and not model.factors:
         raise ConfigError("model.factors=[]: name the factors to be learnt")
+
+
+def _validate_preemption(preemption: PreemptionConfig) -> None:
+    for key in ("requeue_on", "stop_on"):
+        for name in getattr(preemption, key):
+            if name not in signal.Signals.__members__ or name in ("SIGKILL", "SIGSTOP"):
+                raise ConfigError(f"preemption.{key}: {name} is no signal to be handled; expected e.g. SIGUSR1")
+    if both := sorted({*preemption.requeue_on} & {*preemption.stop_on}):
+        raise ConfigError(f"preemption: {', '.join(both)} cannot be both in requeue_on and in stop_on")
+    if preemption.max_requeues < 0:
+        raise ConfigError(f"preemption.max_requeues={preemption.max_requeues}: expected 0 or more")
 
 
 def _installed(logger: str) -> None:

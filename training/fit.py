@@ -6,11 +6,13 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment, SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.utilities import rank_zero_only
@@ -20,6 +22,7 @@ from callbacks.checkpoints import RunCheckpoints
 from callbacks.ema import WeightAverage
 from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
+from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopSignals, Wish, leave, say
 from callbacks.run_log import RunLog
 from callbacks.throughput import Throughput
 from configs.schema import EvaluateConfig
@@ -47,12 +50,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run leaves in memory, for tests and scripts."""
+    """What a run leaves in memory, for tests and scripts.
+
+    Attributes:
+        module: that was trained.
+        data: it was trained on.
+        trainer: that did it.
+        folder: the run directory.
+        preempted: whether the queue ended it before its time; it is saved.
+    """
 
     module: LightningModule
     data: ShardDataModule
     trainer: Trainer
     folder: Path
+    preempted: bool = False
 
 
 def fit(config: TrainConfig) -> Run:
@@ -72,15 +84,29 @@ def fit(config: TrainConfig) -> Run:
     if resume is not None:
         open_checkpoint(resume)  # Lightning's errors for a damaged one say nothing
     module = BUILDERS[config.stage](config, data)
-    trainer = build_trainer(config, data, folder)
+    signals = StopSignals(config.preemption.requeue_on, config.preemption.stop_on)
+    preemption = Preemption(signals)
+    trainer = build_trainer(config, data, folder, preemption)
     if trainer.is_global_zero and not config.trainer.fast_dev_run:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
         print(describe(config, module, data, folder))
     # Texts are not in the shards: the emotion experiment has loaders of its own.
     source = None if isinstance(module, EmotionModule) else data
-    trainer.fit(module, datamodule=source, ckpt_path=resume)
-    return Run(module, data, trainer, folder)
+    with signals:
+        with suppress(Preempted):
+            trainer.fit(module, datamodule=source, ckpt_path=resume)
+        preempted = preemption.agreed is not Wish.GO_ON and trainer.global_step < config.trainer.max_steps
+        if preempted and trainer.is_global_zero:
+            say(leave(trainer.global_step, preemption.agreed, config.preemption.max_requeues))
+    return Run(module, data, trainer, folder, preempted)
+
+
+def exit_status(run: Run) -> int:
+    """0, or 75 for a run to be continued; a process that Lightning started reports through the first one's."""
+    environment = getattr(run.trainer.strategy, "cluster_environment", None)
+    started = isinstance(environment, LightningEnvironment) and environment.local_rank() > 0
+    return EXIT_STOPPED if run.preempted and not started else 0
 
 
 def build_vaid(config: TrainConfig, data: ShardDataModule) -> VAIDModule:
@@ -229,10 +255,10 @@ def check_encoder_names(config: TrainConfig, data: ShardDataModule) -> None:
             )
 
 
-def build_trainer(config: TrainConfig, data: ShardDataModule, folder: Path) -> Trainer:
+def build_trainer(config: TrainConfig, data: ShardDataModule, folder: Path, preemption: Preemption) -> Trainer:
     """Lightning's Trainer with the callbacks every stage has and those of its own."""
     settings = config.trainer
-    callbacks: list[Callback] = [NonFiniteGuard(folder)]
+    callbacks: list[Callback] = [NonFiniteGuard(folder), preemption]
     if not data.clips["val"]:
         log.warning("%s: has no val clips, so nothing is validated", data.config.root)
     if not settings.fast_dev_run:
@@ -263,6 +289,8 @@ def build_trainer(config: TrainConfig, data: ShardDataModule, folder: Path) -> T
         num_sanity_val_steps=0,
         default_root_dir=folder,
         callbacks=callbacks,
+        # Lightning's own requeueing saves inside a signal handler.
+        plugins=[SLURMEnvironment(auto_requeue=False)] if SLURMEnvironment.detect() else None,
         logger=build_logger(config, folder),
     )
 

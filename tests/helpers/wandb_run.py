@@ -52,7 +52,7 @@ def read_runs(folder: Path) -> list[OfflineRun]:
 
 
 def _records(content: bytes) -> Iterator[bytes]:
-    """The records of LevelDB's log format, behind W&B's header of 7 bytes: CRC, length and kind, in blocks of 32 KiB."""
+    """The records of LevelDB's log format, in blocks of 32 KiB, behind W&B's header of 7 bytes."""
     place, whole = 7, b""
     while place + 7 <= len(content):
         left = BLOCK - place % BLOCK
