@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup test test-fast lint format clean
+.PHONY: setup test test-fast lint format slurm-check clean
 
 setup: .venv/.installed
 
@@ -27,6 +27,10 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# SLURM='--partition=a100 --account=mine' goes to sbatch --test-only, where SLURM is there.
+slurm-check: setup
+	$(BIN)/python slurm/check.py $(SLURM)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
