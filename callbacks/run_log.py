@@ -1,32 +1,33 @@
-"""A run's log from its first step to its last: what the run was made from, and every step once.
-
-A killed run resumes from its last checkpoint and does the steps after it again; their first account is taken back.
-"""
+"""What a run was made from, with every start of it, in the run directory and in its logger."""
 
 from __future__ import annotations
 
-import csv
+import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 
-from media.whole_file import whole_file
+STARTS = "starts.jsonl"
 
 
 class RunLog(Callback):
-    """Hands the run's provenance to its logger, and takes back what a resumed run will log again.
+    """Hands a run's provenance to its logger, and adds a line for this start to ``starts.jsonl``.
 
-    W&B has no way back: steps between the last checkpoint and a kill stand twice in it, and its plots by
-    ``trainer/global_step`` lie over each other, since the second account equals the first.
+    A killed run does the steps after its checkpoint again. TensorBoard is told to drop their first account, as the
+    local table does. W&B has no way back: they stand twice in it, and since the second account equals the first, its
+    plots by ``trainer/global_step`` lie over each other.
 
     Args:
+        folder: run directory.
         record: makes the provenance; called on the first process only.
     """
 
-    def __init__(self, record: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, folder: str | Path, record: Callable[[], dict[str, Any]]) -> None:
+        self.path = Path(folder) / STARTS
         self.record = record
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -34,38 +35,13 @@ class RunLog(Callback):
         if not trainer.is_global_zero:
             return
         record = self.record()
+        start = {"step": trainer.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **record}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(start) + "\n")
         for logger in trainer.loggers:
-            if isinstance(logger, CSVLogger):
-                own = Path(logger.log_dir)
-                for table in sorted(own.parent.glob("csv*/metrics.csv")):
-                    if table.parent != own:
-                        forget(table, trainer.global_step)
-            elif isinstance(logger, TensorBoardLogger) and trainer.global_step:
+            if isinstance(logger, TensorBoardLogger) and trainer.global_step:
                 _restart_tensorboard(logger, trainer.global_step)
             logger.log_hyperparams(record)
-
-
-def forget(table: Path, step: int) -> int:
-    """Takes the rows out of a CSV log that a run resumed at ``step`` writes again; returns how many.
-
-    Training step k is logged under k, when k steps were done before it; speed and validation after k steps also under
-    k, and those at the checkpoint itself are not repeated.
-    """
-    with table.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        names, rows = list(reader.fieldnames or ()), list(reader)
-
-    def stays(row: dict[str, str]) -> bool:
-        done = int(row["step"])
-        return done < step or (done == step and not any(row[name] for name in names if name.startswith("train/")))
-
-    kept = [row for row in rows if stays(row)]
-    if len(kept) < len(rows):
-        with whole_file(table) as partial, partial.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(kept)
-    return len(rows) - len(kept)
 
 
 def _restart_tensorboard(logger: TensorBoardLogger, step: int) -> None:

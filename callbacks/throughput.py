@@ -73,7 +73,7 @@ class Throughput(Callback):
         if peak:
             values["speed/mfu"] = self._done / elapsed / peak
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+            logger.log_metrics(values, step=trainer.global_step - 1)  # of this batch, as its losses are
         self._restart()
 
     def _operations_of(self, card: EthdCard, frames: int) -> int:

@@ -10,6 +10,7 @@ from configs.emotion import EmotionModelConfig
 from configs.rules import METRICS, one_of, positive, share
 from configs.standin import StandInConfig
 from configs.training import EthdConfig, PreemptionConfig, TrainConfig, VAIDConfig
+from configs.validate_trainer import validate_trainer
 from configs.wandb_mode import wandb_mode
 from datamodules.schema import ENCODER_KINDS
 
@@ -21,7 +22,6 @@ STANDIN_FIELDS = {
     "expression": ("video", "boxes", "factors"),
 }
 LOGGERS = ("csv", "tensorboard", "wandb")
-STRATEGIES = ("auto", "ddp")
 VAID_FIELDS = ("audio", "lip", "expression", "portraits")
 ETHD_FIELDS = ("audio", "expression", "latent", "boxes", "portraits")
 
@@ -38,15 +38,13 @@ def validate_train(config: TrainConfig) -> None:
     _installed(config.logger.name)
     if config.logger.name == "wandb":
         wandb_mode(config.logger)
-    one_of("trainer.strategy", config.trainer.strategy, STRATEGIES)
+    validate_trainer(config)
     for kind in config.encoders:
         one_of("encoders", kind, ENCODER_KINDS)
     if config.run_id is not None and (not config.run_id or set("/\\") & set(config.run_id)):
         raise ConfigError(f"run_id={config.run_id}: names a folder in output/stage, so it cannot hold a slash")
     if config.data.name != "mixture" and not config.data.root:
         raise ConfigError("data.root is missing: name the folder of the shards that prepare.py wrote")
-    for key in ("max_steps", "max_minutes", "validate_every", "validation_clips", "gradient_clip", "log_every"):
-        positive(f"trainer.{key}", getattr(config.trainer, key))
     if isinstance(config.model, VAIDConfig):
         _validate_vaid(config.model, config)
     if isinstance(config.model, EthdConfig):
@@ -60,6 +58,10 @@ def validate_train(config: TrainConfig) -> None:
     if isinstance(config.model, StandInConfig):
         _validate_standin(config.model, config)
     _validate_preemption(config.preemption)
+    for key in ("every", "keep"):
+        positive(f"checkpoints.{key}", getattr(config.checkpoints, key))
+    for key in ("step_minutes", "other_minutes", "dead_seconds"):
+        positive(f"watchdog.{key}", getattr(config.watchdog, key))
     for key in ("sample_every", "sample_clips", "evaluate_every", "evaluate_clips", "frames"):
         positive(f"videos.{key}", getattr(config.videos, key))
     for name in config.videos.metrics:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from omegaconf import OmegaConf
 
+from callbacks.csv_log import CsvLog
 from configs.training import EthdConfig, LoggerConfig, TrainConfig
 from configs.wandb_mode import wandb_mode
 from encoders.checkpoints import sha256_of
@@ -33,10 +35,19 @@ def build_logger(config: TrainConfig, folder: Path) -> Logger:
         )
     if config.logger.name == "tensorboard":
         return TensorBoardLogger(folder, name="", version="tensorboard")
-    # CSVLogger empties a folder it finds; a resumed run writes beside what is there.
-    parts = len(list(folder.glob("csv*")))
-    version = f"csv-{parts + 1}" if parts else "csv"
-    return CSVLogger(folder, name="", version=version, flush_logs_every_n_steps=config.trainer.log_every)
+    return CsvLog(folder)
+
+
+def close_loggers(loggers: Sequence[Logger]) -> None:
+    """Ends what writes in processes or threads of its own; on all ranks but the first there is none."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and logger._experiment is not None:
+            import wandb
+
+            wandb.finish()
+            logger._experiment = None
+        elif isinstance(logger, TensorBoardLogger):
+            logger.save()
 
 
 def show_export(file: Path) -> str | None:

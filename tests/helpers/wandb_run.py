@@ -22,7 +22,7 @@ class OfflineRun:
         folder: ``offline-run-DATE-ID``.
         id: of the run; with its project, group, job_type and tags.
         config: key -> value.
-        history: what was logged, in order.
+        history: what was logged, in order; nested names joined by a slash.
         artifacts: names of those logged, with the names of their files.
     """
 
@@ -41,9 +41,9 @@ class OfflineRun:
         rows = [row for row in self.history if name in row]
         return {row["trainer/global_step"]: row[name] for row in rows}
 
-    def file(self, logged: dict[str, Any]) -> Path:
-        """The file of a picture, video or table."""
-        return self.folder / "files" / logged["path"]
+    def file(self, path: str) -> Path:
+        """The file of a picture, video or table that was logged."""
+        return self.folder / "files" / path
 
 
 def read_runs(folder: Path) -> list[OfflineRun]:

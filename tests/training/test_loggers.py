@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import subprocess
@@ -15,7 +14,6 @@ import lightning
 import pytest
 import torch
 
-from callbacks.run_log import forget
 from configs import wandb_mode as module
 from configs.command_line import ConfigError
 from configs.training import LoggerConfig
@@ -72,7 +70,6 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(shards, vaid, tmp_
         config.data.root, config.output, config.vaid, config.encoders = str(shards), str(tmp_path), str(vaid), {}
         validate_train(config)
         folder = fit(config).folder
-        wandb.finish()
     shown = show_export(export(folder))
     assert shown is not None
     assert "artifact same-export" in shown
@@ -90,30 +87,36 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(shards, vaid, tmp_
     assert second.config["versions"]["lightning"] == lightning.__version__
     assert second.config["data_sha256"]["folder"] == hashlib.sha256((shards / "index.json").read_bytes()).hexdigest()
     assert second.config["slurm"]["job_id"] == "77"
-    (name,) = {name for row in second.history for name in row if name.startswith("samples/") and "/video" in name}
-    (shown_video,) = second.values(name).values()
-    video = second.file(shown_video["videos"][0] if "videos" in shown_video else shown_video)
-    assert probe(video).has_sound
-    table = json.loads(second.file(second.values("val/clips")[4]).read_text())
+    (name,) = {name for row in second.history for name in row if name.endswith("/video/videos")}
+    ((video,),) = second.values(name).values()
+    assert probe(second.file(video["path"])).has_sound
+    table = json.loads(second.file(second.values("val/clips/path")[4]).read_text())
     assert table["columns"][:2] == ["clip", "frames"]
     assert "fid/generated/samples" in table["columns"]
     assert len(table["data"]) == 2
     assert exported.artifacts == {"same-export": ["ethd.safetensors"]}
 
 
-def test_a_killed_runs_log_has_every_step_once(tmp_path):
-    table = tmp_path / "metrics.csv"
-    rows = [(0, "1.0", ""), (1, "0.9", ""), (2, "", "5.0"), (2, "0.8", ""), (3, "0.7", ""), (4, "", "4.0")]
-    with table.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerows([("step", "train/loss", "val/loss"), *rows])
-    assert forget(table, 2) == 3
-    with table.open() as file:
-        left = [tuple(row.values()) for row in csv.DictReader(file)]
-    assert left == [("0", "1.0", ""), ("1", "0.9", ""), ("2", "", "5.0")]
-    before = table.stat().st_mtime_ns
-    assert forget(table, 2) == 0
-    assert table.stat().st_mtime_ns == before
+def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(shards, tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs pip install tensorboard"
+    )
+    for steps in (3, 4):
+        config = train_config(
+            "experiment=vaid/tiny", *SMALLEST, "logger=tensorboard", "run_id=tb", "ckpt_path=last",
+            "trainer.validate_every=2", f"trainer.max_steps={steps}",
+        )  # fmt: skip
+        config.data.root, config.output, config.encoders = str(shards), str(tmp_path), {}
+        folder = fit(config).folder
+        checkpoints = folder / "checkpoints"
+        if steps == 3:  # as after a kill: what was saved last is the checkpoint of step 2
+            last = checkpoints / "last.ckpt"
+            last.unlink()
+            last.write_bytes(next(checkpoints.glob("*2.ckpt")).read_bytes())
+    events = accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
+    starts = [json.loads(line)["step"] for line in (folder / "starts.jsonl").read_text().splitlines()]
+    assert starts == [0, 2]
 
 
 def test_provenance_names_the_code_and_hides_the_home(shards, monkeypatch, tmp_path):
@@ -122,7 +125,7 @@ def test_provenance_names_the_code_and_hides_the_home(shards, monkeypatch, tmp_p
     config.data.root = str(tmp_path / "shards")
     record = provenance(config, {"folder": Index.read(shards)})
     assert record["data"]["root"] == "~/shards"
-    assert record["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(record["versions"]["torch"])
     if (ROOT / ".git").exists():
         head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
         assert record["git"]["commit"] == git_state()["commit"] == head.stdout.strip()

@@ -70,7 +70,7 @@ def test_ddp(shards, tmp_path, one_process):
 
 @pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs pip install 'emotivetalk[deepspeed]'")
 def test_deepspeed(shards, tmp_path, one_process):
-    train("tests/helpers/train_under.py", "deepspeed_cpu", "2", str(shards), str(tmp_path), *SETTINGS, "run_id=zero")
+    train("tests/helpers/train_under.py", "deepspeed", "2", str(shards), str(tmp_path), *SETTINGS, "run_id=zero")
     folder = tmp_path / "vaid" / "zero"
     assert (folder / "checkpoints" / "last.ckpt").is_dir()  # the engine's own layout
     check(folder, one_process)
