@@ -40,7 +40,7 @@ from lightning_modules.standin.module import StandInModule, build_stand_in
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
-from training.loggers import build_logger, close_loggers
+from training.loggers import build_loggers, close_loggers
 from training.preflight import preflight
 from training.provenance import provenance
 from training.resume import check_resume, resume_path, run_folder, store_config
@@ -293,7 +293,7 @@ def build_trainer(
         default_root_dir=folder,
         callbacks=callbacks,
         plugins=plugins,
-        logger=build_logger(config, folder),
+        logger=build_loggers(config, folder),
         **precision,
     )
 

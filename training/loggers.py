@@ -1,4 +1,4 @@
-"""Where a run's losses, pictures and tables go: CSV, TensorBoard or W&B behind Lightning's one interface."""
+"""Where a run's losses, pictures and tables go: a local table, and TensorBoard or W&B behind the same interface."""
 
 from __future__ import annotations
 
@@ -14,28 +14,33 @@ from configs.wandb_mode import wandb_mode
 from encoders.checkpoints import sha256_of
 
 
-def build_logger(config: TrainConfig, folder: Path) -> Logger:
-    """The logger a configuration names, bound to the run's id so that a resumed run goes on in it.
+def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
+    """The logger a configuration names, bound to the run's id so that a resumed run goes on in it, and the local table.
 
     Raises:
         ConfigError: when W&B's server is wanted and there is no key for it, or it cannot be reached.
     """
+    table = CsvLog(folder)
     if config.logger.name == "wandb":
-        mode = wandb_mode(config.logger)
-        return WandbLogger(
-            name=folder.name,
-            id=folder.name,
-            project=config.logger.project,
-            group=config.logger.group or paper_table(config),
-            job_type=config.stage,
-            tags=[config.stage, config.data.name],
-            save_dir=folder,
-            offline=mode == "offline",
-            mode=mode,
-        )
+        return [_wandb(config, folder), table]
     if config.logger.name == "tensorboard":
-        return TensorBoardLogger(folder, name="", version="tensorboard")
-    return CsvLog(folder)
+        return [TensorBoardLogger(folder, name="", version="tensorboard"), table]
+    return [table]
+
+
+def _wandb(config: TrainConfig, folder: Path) -> WandbLogger:
+    mode = wandb_mode(config.logger)
+    return WandbLogger(
+        name=folder.name,
+        id=folder.name,
+        project=config.logger.project,
+        group=config.logger.group or paper_table(config),
+        job_type=config.stage,
+        tags=[config.stage, config.data.name],
+        save_dir=folder,
+        offline=mode == "offline",
+        mode=mode,
+    )
 
 
 def close_loggers(loggers: Sequence[Logger]) -> None:
