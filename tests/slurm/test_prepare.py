@@ -10,7 +10,7 @@ import pytest
 
 from tests.slurm.conftest import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 SETTINGS = (
     "dataset=synthetic", "preset=tiny", "dataset.identities=2", "dataset.clips_per_identity=2", "dataset.seconds=1.5",
@@ -28,9 +28,9 @@ def test_four_parts_with_one_killed_are_the_bytes_of_one_process(cluster, job_en
         "--array=1-4", "--gpus-per-node=0", "--cpus-per-task=1", "--mem=0", "--time=60", f"--output={tmp_path}/%A_%a",
         "slurm/prepare.sbatch", *SETTINGS, f"output={parts}", env=job_environment, cwd=ROOT,
     )  # fmt: skip
-    cluster.until((parts / "parts" / "plan.json").exists, "the plan", 300)
+    cluster.until((parts / "parts" / "plan.json").exists, "the plan", 900)
     cluster.run("scontrol", "requeue", f"{job}_2")  # ends its processes, wherever they are
-    assert cluster.wait(job, 400) == ["COMPLETED"] * 4, "".join(log.read_text() for log in tmp_path.glob(f"{job}_*"))
+    assert cluster.wait(job, 900) == ["COMPLETED"] * 4, "".join(log.read_text() for log in tmp_path.glob(f"{job}_*"))
     assert cluster.job(f"{job}_2")["Restarts"] == "1"
 
     alone = tmp_path / "alone"

@@ -16,7 +16,7 @@ from tests.slurm.conftest import ROOT
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="needs pip install 'emotivetalk[sweep]'"),
 ]
 

@@ -14,7 +14,7 @@ from tests.slurm.conftest import ROOT
 from tests.training.test_fit import logged
 from training.fit import fit
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ONE_NODE = ("--nodes=1", "--cpus-per-task=1", "--mem=0", "--time=60")
 
@@ -49,7 +49,7 @@ def preempt(cluster, job, tmp_path, start) -> None:
         assert state not in ("FAILED", "COMPLETED"), log.read_text()
         return sign.exists()
 
-    cluster.until(reached, f"start {start} of job {job}", 300)
+    cluster.until(reached, f"start {start} of job {job}", 900)
     cluster.run("scancel", "--signal=USR2", str(job))
 
 
@@ -66,7 +66,7 @@ def test_a_run_preempted_again_and_again_equals_one_left_alone(cluster, job_envi
     job = train(cluster, job_environment, tmp_path, 1, arguments, "step:0,save,validation")
     for start in range(3):
         preempt(cluster, job, tmp_path, start)
-    assert cluster.wait(job, 300) == ["FAILED"]
+    assert cluster.wait(job, 900) == ["FAILED"]
     log = (tmp_path / str(job)).read_text()
     assert cluster.job(job)["Restarts"] == "2"
     assert cluster.job(job)["ExitCode"] == "75:0"
@@ -75,7 +75,7 @@ def test_a_run_preempted_again_and_again_equals_one_left_alone(cluster, job_envi
     assert f"Job {job} came back 2 times already, preemption.max_requeues=2: it is not queued again" in log
 
     job = train(cluster, job_environment, tmp_path, 1, arguments)
-    assert cluster.wait(job, 300) == ["COMPLETED"], (tmp_path / str(job)).read_text()
+    assert cluster.wait(job, 900) == ["COMPLETED"], (tmp_path / str(job)).read_text()
     for column in ("train/loss", "val/lip_mse"):
         assert logged(tmp_path / "vaid" / "preempted", column) == logged(straight, column)
     assert sorted(logged(straight, "train/loss")) == list(range(6))
@@ -97,10 +97,10 @@ def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, jo
     zero = {"TESTS_ZERO": "1", "WANDB_MODE": "offline"}
     job = train(cluster, job_environment, tmp_path, 2, [*arguments, "run_id=preempted"], "step:1", **zero)
     preempt(cluster, job, tmp_path, 0)
-    assert cluster.wait(job, 400) == ["COMPLETED"], (tmp_path / str(job)).read_text()
+    assert cluster.wait(job, 900) == ["COMPLETED"], (tmp_path / str(job)).read_text()
     assert cluster.job(job)["Restarts"] == "1"
     alone = train(cluster, job_environment, tmp_path, 2, [*arguments, "run_id=straight"], **zero)
-    assert cluster.wait(alone, 400) == ["COMPLETED"], (tmp_path / str(alone)).read_text()
+    assert cluster.wait(alone, 900) == ["COMPLETED"], (tmp_path / str(alone)).read_text()
 
     preempted, straight = tmp_path / "ethd" / "preempted", tmp_path / "ethd" / "straight"
     assert (preempted / "checkpoints" / "last.ckpt").is_dir()  # the engine's own layout
