@@ -55,6 +55,20 @@ def wait_at(moment: str) -> None:
         patch(owner)
 
 
+def on_the_cpu() -> None:
+    """Puts DeepSpeed's engine on the CPU, whatever accelerator the configuration, which it suits, asks for."""
+    from lightning.pytorch import Trainer
+
+    from tests.helpers import cpu_deepspeed  # noqa: F401  (puts itself in place of the GPU's)
+
+    original = Trainer.__init__
+
+    def on_cpu(self, **settings) -> None:
+        original(self, **{**settings, "accelerator": "cpu"})
+
+    Trainer.__init__ = on_cpu
+
+
 if __name__ == "__main__":
     sys.argv = sys.argv[1:]
     module = sys.argv[0] == "-m"
@@ -63,7 +77,7 @@ if __name__ == "__main__":
     if int(START) < len(moments) and (moment := moments[int(START)]) and os.environ.get("SLURM_PROCID") == "0":
         wait_at(moment)
     if "TESTS_ZERO" in os.environ:
-        from tests.helpers import cpu_deepspeed  # noqa: F401  (puts it in place of the GPU's)
+        on_the_cpu()
     if module:
         sys.argv = sys.argv[1:]
         runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

@@ -91,13 +91,21 @@ class Slurm:
 
     def job(self, job: int | str) -> dict[str, str]:
         """What ``scontrol`` knows of a job, or of one array task (``12_3``); KEY -> value."""
-        line = self.run("scontrol", "--oneliner", "show", "job", str(job)).stdout.splitlines()[0]
-        return dict(word.split("=", 1) for word in line.split() if "=" in word)
+        return dict(word.split("=", 1) for word in self._show(job)[0].split() if "=" in word)
 
     def states(self, job: int) -> list[str]:
         """The states of a job, or of all tasks of an array."""
-        lines = self.run("scontrol", "--oneliner", "show", "job", str(job)).stdout.splitlines()
-        return [word.split("=", 1)[1] for line in lines for word in line.split() if word.startswith("JobState=")]
+        words = [word for line in self._show(job) for word in line.split()]
+        return [word.split("=", 1)[1] for word in words if word.startswith("JobState=")]
+
+    def _show(self, job: int | str) -> list[str]:
+        """A line for each task; on a crowded machine the controller may leave a question unanswered."""
+        for _ in range(10):
+            done = self.run("scontrol", "--oneliner", "show", "job", str(job), check=False)
+            if done.returncode == 0:
+                return done.stdout.splitlines()
+            time.sleep(1)
+        raise AssertionError(f"scontrol show job {job}: {done.stderr}")
 
     def wait(self, job: int, seconds: float = 120) -> list[str]:
         """The states of a job, or of all tasks of an array, when all have ended."""

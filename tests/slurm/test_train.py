@@ -91,7 +91,7 @@ def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, jo
     vaid = fit(config).folder
     arguments = [
         "experiment=ethd/tiny", *without(SMALLEST_ETHD, "trainer.devices", "trainer.strategy"), "trainer=deepspeed",
-        "trainer.strategy=deepspeed", "trainer.accelerator=cpu", "trainer.precision=32-true", "trainer.max_steps=5",
+        "trainer.strategy=deepspeed", "trainer.precision=32-true", "trainer.max_steps=5",
         f"data.root={shards}", f"output={tmp_path}", f"vaid={vaid}", "logger=wandb",
     ]  # fmt: skip
     zero = {"TESTS_ZERO": "1", "WANDB_MODE": "offline"}
