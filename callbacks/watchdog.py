@@ -34,9 +34,12 @@ from datamodules.windows import ClipBatch
 BEAT = 1.0  # seconds between two looks
 EXIT_FAULT = 1
 SHOWN = 4  # clips in a message
-# In the order of a step; at the same step the rank with the earliest is behind.
-JOINING, STARTING, WAITING, STEPPING, SAVING, VALIDATING = range(6)
-DOING = ("waiting for the other ranks", "starting", "waiting for the batch", "in the step", "saving", "validating")
+# In the order in which they follow; after as many steps the rank with the earliest is behind.
+JOINING, STARTING, SAVING, VALIDATING, WAITING, STEPPING, ENDING = range(7)
+DOING = (
+    "waiting for the other ranks", "starting", "saving", "validating", "waiting for the batch", "in the step", "ending",
+)  # fmt: skip
+KEY_OF = {JOINING: "join_minutes", WAITING: "step_minutes", STEPPING: "step_minutes"}
 
 
 class FaultError(RuntimeError):
@@ -168,14 +171,25 @@ class Watchdog(Callback):
         self._at(WAITING, trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What comes now takes as long as it takes."""
-        self._at(STARTING, trainer.global_step)
+        """Each rank may end now."""
+        self._take_leave(trainer)
+
+    def _take_leave(self, trainer: Trainer) -> None:
+        """Lets the others know that this process will end, before any does."""
+        self._at(ENDING, trainer.global_step)
+        if self._store is not None:
+            with suppress(RuntimeError):
+                self._publish()
+        trainer.strategy.barrier("watchdog")
 
     # When this process fails
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tells the other ranks, so that they do not wait for this one."""
-        if self._store is None or isinstance(exception, Preempted | FaultError):
+        if isinstance(exception, Preempted):  # on all ranks
+            self._take_leave(trainer)
+            return
+        if self._store is None:
             return
         self._behind = self._wait_for_fault()
         if self._behind is None:
@@ -211,15 +225,22 @@ class Watchdog(Callback):
         if self._store is None and self._address is not None:
             self._connect()
         own = self._own = replace(self._own, count=self._own.count + 1, seconds=time.monotonic() - self._since)
+        if own.phase == ENDING:
+            return None
         if self._store is not None:
             try:
-                self._store.set(f"beat/{own.rank}", json.dumps(asdict(own)))
+                self._publish()
             except RuntimeError:
-                return "rank 0 has ended" if own.rank else None
-        fault = self._others_fault()
-        if fault:
-            return fault
-        return self._standing_still(own)
+                return self._no_store()
+        return self._others_fault() or self._standing_still(own)
+
+    def _publish(self) -> None:
+        assert self._store is not None
+        self._store.set(f"beat/{self._own.rank}", json.dumps(asdict(self._own)))
+
+    def _no_store(self) -> str | None:
+        """The store lives in rank 0."""
+        return "rank 0 has ended" if self._own.rank and self._own.phase != ENDING else None
 
     def _connect(self) -> None:
         assert self._address is not None
@@ -240,7 +261,7 @@ class Watchdog(Callback):
                 if dead is not None:
                     return self._tell(f"{self._beats[dead]}: has died while {DOING[self._beats[dead].phase]}")
         except RuntimeError:
-            return "rank 0 has ended" if self._own.rank else None
+            return self._no_store()
         return None
 
     def _is_dead(self, rank: int) -> bool:
@@ -248,6 +269,8 @@ class Watchdog(Callback):
         if not self._store.check([f"beat/{rank}"]):
             return False
         beat = self._beats[rank] = _read(self._store.get(f"beat/{rank}"))
+        if beat.phase == ENDING:
+            return False
         now = time.monotonic()
         if self._seen.get(rank, (-1, 0.0))[0] != beat.count:
             self._seen[rank] = (beat.count, now)
@@ -256,10 +279,8 @@ class Watchdog(Callback):
         return now - self._seen[rank][1] > self.limits.dead_seconds
 
     def _standing_still(self, own: Beat) -> str | None:
-        brief = own.phase in (JOINING, WAITING, STEPPING)
-        minutes, key = (
-            (self.limits.step_minutes, "step_minutes") if brief else (self.limits.other_minutes, "other_minutes")
-        )
+        key = KEY_OF.get(own.phase, "other_minutes")
+        minutes = getattr(self.limits, key)
         if own.seconds < 60 * minutes:
             return None
         beats = [own]

@@ -4,9 +4,9 @@
     python -m training.kill_proof root=SHARDS output=outputs/kill_proof kills=4 seed=1
 
 V-AID and ETHD train on the CPU, with one process and with two; a random rank is killed at a random moment, every other
-time in the middle of a save. After each kill the other rank must end by itself, ``last.ckpt`` must be whole, and at most
-one interval between checkpoints may be lost. At the end the logged losses and the weights must equal those of a run that
-was left alone, to the bit. Exits with status 1 when anything is otherwise.
+time in a save. After each kill the other rank must end by itself, ``last.ckpt`` must be whole, and no more
+than the steps between two checkpoints may be lost. At the end the logged losses and the weights must equal those of a
+run that was left alone, to the bit. Exits with status 1 when anything is otherwise.
 """
 
 from __future__ import annotations
@@ -103,7 +103,11 @@ def start(job: Job) -> list[ForkServerProcess]:
 def _rank(job: Job, rank: int, port: int) -> None:
     if job.ranks > 1:
         os.environ.update(
-            LOCAL_RANK=str(rank), NODE_RANK="0", WORLD_SIZE=str(job.ranks), MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port)
+            LOCAL_RANK=str(rank),
+            NODE_RANK="0",
+            WORLD_SIZE=str(job.ranks),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
         )
     torch.set_num_threads(1)
     folder = job.folder
@@ -128,7 +132,9 @@ def finish(job: Job) -> None:
     if [rank.exitcode for rank in ranks] != [0] * job.ranks:
         for rank in ranks:
             rank.kill()
-        raise ProofError(f"{job.name}: did not finish: {[rank.exitcode for rank in ranks]}; see {job.folder}/output_rank*")
+        raise ProofError(
+            f"{job.name}: did not finish: {[rank.exitcode for rank in ranks]}; see {job.folder}/output_rank*"
+        )
 
 
 def kill_once(job: Job, number: int, chance: random.Random) -> str:
@@ -161,7 +167,9 @@ def kill_once(job: Job, number: int, chance: random.Random) -> str:
         check_whole(last)
         saved = int(open_checkpoint(last)["global_step"])
     if reached - saved > EVERY:
-        raise ProofError(f"{job.name}: {reached} steps were logged, but {last} is of step {saved}: more than {EVERY} lost")
+        raise ProofError(
+            f"{job.name}: {reached} steps were logged, but {last} is of step {saved}: more than {EVERY} lost"
+        )
     return (
         f"{job.name:9} rank {victim} killed {moment:12} after step {reached:3}, resumes from {saved:3}, "
         f"{reached - saved} lost" + (f", the other ended in {seconds:.1f} s" if job.ranks > 1 else "")
