@@ -34,6 +34,7 @@ from datamodules.windows import ClipBatch
 BEAT = 1.0  # seconds between two looks
 EXIT_FAULT = 1
 SHOWN = 4  # clips in a message
+LAST_WORDS = 60.0  # seconds a process that failed has to end by itself
 # In the order in which they follow; after as many steps the rank with the earliest is behind.
 JOINING, STARTING, SAVING, VALIDATING, WAITING, STEPPING, ENDING = range(7)
 DOING = (
@@ -97,6 +98,7 @@ class Watchdog(Callback):
         self._seen: dict[int, tuple[int, float]] = {}  # rank -> its last count, and when that was new
         self._beats: dict[int, Beat] = {}
         self._behind: str | None = None
+        self._failed: float | None = None
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
@@ -189,6 +191,7 @@ class Watchdog(Callback):
         if isinstance(exception, Preempted):  # on all ranks
             self._take_leave(trainer)
             return
+        self._failed = time.monotonic()
         if self._store is None:
             return
         self._behind = self._wait_for_fault()
@@ -227,6 +230,8 @@ class Watchdog(Callback):
         own = self._own = replace(self._own, count=self._own.count + 1, seconds=time.monotonic() - self._since)
         if own.phase == ENDING:
             return None
+        if self._failed is not None:  # the main thread ends the process, if nothing holds it
+            return f"{own}: does not end" if time.monotonic() - self._failed > LAST_WORDS else None
         if self._store is not None:
             try:
                 self._publish()

@@ -256,10 +256,11 @@ def build_trainer(
                 folder / "checkpoints", every, settings.validate_every, kept.keep, kept.best, watchdog.saved
             ),
             LearningRateMonitor("step"),
-            Continuation(settings.validate_every),  # after those whose weights its validation needs
         ]
     if settings.progress_bar:
         callbacks.append(RichProgressBar())
+    if not settings.fast_dev_run:
+        callbacks.append(Continuation(settings.validate_every))  # last: its validation needs what others set up
     precision = dict(precision_settings(settings))
     plugins = precision.pop("plugins", [])
     if SLURMEnvironment.detect():

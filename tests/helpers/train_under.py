@@ -1,6 +1,6 @@
 """Trains like train.py under any strategy: python tests/helpers/train_under.py STRATEGY DEVICES ROOT OUTPUT OVERRIDE...
 
-STRATEGY deepspeed is its engine on the CPU. With DTYPES=FILE in the environment the precision of losses is written there;
+STRATEGY deepspeed is its engine on the CPU. DTYPES=FILE in the environment has the precision of losses written there;
 ETHD's averaged weights as they are in memory at the end go to average.pt in the run directory.
 
 A script of its own, because Lightning starts the other ranks by running the command once more.
