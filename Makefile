@@ -21,7 +21,7 @@ test-fast: setup
 # What takes too long for the tests: twenty kills of training runs.
 prove: setup
 	$(BIN)/python prepare.py dataset=synthetic preset=tiny dataset.identities=4 dataset.clips_per_identity=4 \
-		dataset.seconds=2 dataset.split=person output=build/prove/shards
+		dataset.seconds=2 output=build/prove/shards
 	$(BIN)/python -m training.kill_proof root=build/prove/shards output=build/prove/kills-$$(date +%s)
 
 lint: setup

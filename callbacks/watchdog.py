@@ -303,7 +303,14 @@ class Watchdog(Callback):
         return self._tell(self._stalled(behind, key, minutes))
 
     def _stalled(self, beat: Beat, key: str, minutes: float) -> str:
-        return f"{beat}: {DOING[beat.phase]} for {beat.seconds:.0f} s (watchdog.{key}={minutes:g})"
+        text = f"{beat}: {DOING[beat.phase]} for {beat.seconds:.0f} s (watchdog.{key}={minutes:g})"
+        if beat.phase == JOINING:
+            address = f"{os.environ.get('MASTER_ADDR', 'rank 0')}:{os.environ.get('MASTER_PORT', '?')}"
+            text += (
+                f"; they meet at {address}: see that all were started (srun), and set NCCL_SOCKET_IFNAME and "
+                "GLOO_SOCKET_IFNAME to the interface that joins the machines"
+            )
+        return text
 
     def _tell(self, fault: str) -> str:
         """Puts a fault where all ranks see it; the first one counts."""

@@ -25,20 +25,20 @@ def shards(tmp_path_factory):
     return folder
 
 
-def train(fault, shards, output, *changes, ranks=2):
+def train(fault, shards, output, *changes, ranks=2, started=None):
     """Starts the ranks as srun does, without a launcher that would end them; returns status and errors of each."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "tests/helpers/train_faulty.py", fault, str(shards), str(output), *SETTINGS, *changes]
     command += [f"trainer.devices='{ranks}'", "trainer.strategy=" + ("ddp" if ranks > 1 else "auto")]
-    started = []
-    for rank in range(ranks):
+    processes = []
+    for rank in range(started or ranks):
         env = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
         env |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "PYTHONPATH": str(ROOT)}
-        started.append(subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate(timeout=280)[1] for process in started]
-    return [process.returncode for process in started], errors
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True))
+    errors = [process.communicate(timeout=280)[1] for process in processes]
+    return [process.returncode for process in processes], errors
 
 
 @pytest.mark.slow
@@ -76,6 +76,15 @@ def test_one_process_whose_data_do_not_come_ends(shards, tmp_path):
     assert "waiting for the batch for" in errors
     stacks = (tmp_path / "vaid" / "two" / "stacks_rank0.txt").read_text()
     assert "reading" in stacks  # the function that does not come back
+
+
+@pytest.mark.slow
+def test_a_rank_that_nobody_joins_ends(shards, tmp_path):
+    (status,), (errors,) = train("none", shards, tmp_path, "watchdog.join_minutes=0.1", started=1)
+    assert status == 1
+    assert re.search(
+        r"rank 0 .* waiting for the other ranks for \d+ s .*meet at 127\.0\.0\.1:\d+.*SOCKET_IFNAME", errors
+    )
 
 
 def test_a_run_that_goes_well_is_left_alone(shards, tmp_path):
