@@ -81,7 +81,9 @@ class Clip(Dataset[ClipBatch]):
 
     def __getitem__(self, step: int) -> ClipBatch:
         """The clip; its draw, and with it all that is random, is the step's."""
-        return {**self.batch, "step": step, "draw": torch.tensor([step])}
+        batch = self.batch.copy()
+        batch["step"], batch["draw"] = step, torch.tensor([step])
+        return batch
 
 
 class Stopwatch(Callback):
