@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup test test-fast lint format slurm-check clean
+.PHONY: setup test test-fast prove lint format slurm-check clean
 
 setup: .venv/.installed
 
@@ -17,6 +17,12 @@ test: setup
 
 test-fast: setup
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
+
+# What takes too long for the tests: twenty kills of training runs.
+prove: setup
+	$(BIN)/python prepare.py dataset=synthetic preset=tiny dataset.identities=4 dataset.clips_per_identity=4 \
+		dataset.seconds=2 output=build/prove/shards
+	$(BIN)/python -m training.kill_proof root=build/prove/shards output=build/prove/kills-$$(date +%s)
 
 lint: setup
 	$(BIN)/ruff check .

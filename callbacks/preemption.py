@@ -67,7 +67,8 @@ class StopSignals:
     ) -> None:
         """Puts the earlier handlers back."""
         for number, handler in self._before.items():
-            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+            if signal.getsignal(number) == self._note:  # a job that is queued again ignores its end
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._before = {}
 
     def install(self) -> None:

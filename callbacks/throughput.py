@@ -128,5 +128,7 @@ def _peak_operations(module: LightningModule) -> int | None:
     if module.device.type != "cuda":
         return None
     precision = str(module.trainer.precision)
+    if "torch_autocast" in (getattr(module.trainer.strategy, "config", None) or {}):
+        precision = "bf16-mixed"  # DeepSpeed does it, and Lightning is told of float32
     dtype = torch.bfloat16 if "bf16" in precision else torch.float16 if "16" in precision else torch.float32
     return get_available_flops(module.device, dtype)

@@ -251,12 +251,14 @@ class WatchdogConfig:
     """After how long a run that stands still is ended, with a line that names the rank, the step and the clips.
 
     Attributes:
-        step_minutes: the longest a step, or the wait for its batch or for the other ranks at the start, may take.
+        step_minutes: the longest a step, or the wait for its batch, may take.
+        join_minutes: likewise the wait for the other ranks at the start.
         other_minutes: likewise for a validation, a checkpoint, or what comes before the first step.
         dead_seconds: silence after which a process on another machine counts as dead.
     """
 
     step_minutes: float = 10.0
+    join_minutes: float = 10.0
     other_minutes: float = 120.0
     dead_seconds: float = 30.0
 

@@ -60,7 +60,7 @@ def validate_train(config: TrainConfig) -> None:
     _validate_preemption(config.preemption)
     for key in ("every", "keep"):
         positive(f"checkpoints.{key}", getattr(config.checkpoints, key))
-    for key in ("step_minutes", "other_minutes", "dead_seconds"):
+    for key in ("step_minutes", "join_minutes", "other_minutes", "dead_seconds"):
         positive(f"watchdog.{key}", getattr(config.watchdog, key))
     for key in ("sample_every", "sample_clips", "evaluate_every", "evaluate_clips", "frames"):
         positive(f"videos.{key}", getattr(config.videos, key))

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
-from lightning.fabric.plugins.environments import SLURMEnvironment
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
 from lightning.pytorch.utilities import rank_zero_only
@@ -262,10 +262,11 @@ def build_trainer(
             ),
             LearningRateMonitor("step"),
             RunLog(folder, lambda: provenance(config, data.indices)),
-            Continuation(settings.validate_every),  # after those whose weights its validation needs
         ]
     if settings.progress_bar:
         callbacks.append(RichProgressBar())
+    if not settings.fast_dev_run:
+        callbacks.append(Continuation(settings.validate_every))  # last: its validation needs what others set up
     precision = dict(precision_settings(settings))
     plugins = precision.pop("plugins", [])
     if SLURMEnvironment.detect():

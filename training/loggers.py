@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,12 +45,15 @@ def _wandb(config: TrainConfig, folder: Path) -> WandbLogger:
 
 
 def close_loggers(loggers: Sequence[Logger]) -> None:
-    """Ends what writes in processes or threads of its own; on all ranks but the first there is none."""
+    """Ends what writes in processes or threads of its own; on all ranks but the first there is none.
+
+    While an error is on its way out, W&B is told that the run failed.
+    """
     for logger in loggers:
         if isinstance(logger, WandbLogger) and logger._experiment is not None:
             import wandb
 
-            wandb.finish()
+            wandb.finish(exit_code=int(sys.exc_info()[0] is not None))
             logger._experiment = None
         elif isinstance(logger, TensorBoardLogger):
             logger.save()

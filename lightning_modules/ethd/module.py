@@ -92,7 +92,9 @@ class EthdModule(LightningModule):
         loss, errors = self.losses(example, steps)
         values = {"loss": loss.detach()} | {name: error.mean() for name, error in errors.items()}
         # Of the global batch, so that a curve does not depend on the number of ranks; one collective for all.
-        means = self.trainer.strategy.reduce(torch.stack(list(values.values())), reduce_op="mean")
+        means = torch.stack(list(values.values()))
+        if self._trainer is not None:
+            means = cast(Tensor, self.trainer.strategy.reduce(means, reduce_op="mean"))
         for name, mean in zip(values, means, strict=True):
             self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=len(batch["mask"]))
         return loss
