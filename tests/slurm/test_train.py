@@ -74,11 +74,27 @@ def test_a_run_preempted_again_and_again_equals_one_left_alone(cluster, job_envi
     assert f"Stopped at step 3, which is saved; job {job} is queued again, time 2 of at most 2." in log
     assert f"Job {job} came back 2 times already, preemption.max_requeues=2: it is not queued again" in log
 
-    job = train(cluster, job_environment, tmp_path, 1, arguments)
+    disk = tmp_path / "disk of the node"
+    job = train(cluster, job_environment, tmp_path, 1, arguments, NODE_DISK=str(disk))
     assert cluster.wait(job, 900) == ["COMPLETED"], (tmp_path / str(job)).read_text()
+    assert list(disk.rglob("*.tar"))
     for column in ("train/loss", "val/lip_mse"):
         assert logged(tmp_path / "vaid" / "preempted", column) == logged(straight, column)
     assert sorted(logged(straight, "train/loss")) == list(range(6))
+
+
+def test_a_signal_before_python_listens_queues_the_job_again(cluster, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/bash\n[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0\ntouch "$TESTS_SIGN"\nexec sleep 600\n'
+    )
+    python.chmod(0o755)
+    (tmp_path / "activate").write_text(f'export PATH="{tmp_path}:$PATH"\n')
+    job = train(cluster, {"EMOTIVETALK_ENV": f"{tmp_path}/activate"}, tmp_path, 2, [])
+    cluster.until((tmp_path / "moment").exists, "the job")
+    cluster.run("scancel", "--signal=USR2", str(job))
+    assert cluster.wait(job) == ["COMPLETED"], (tmp_path / str(job)).read_text()
+    assert cluster.job(job)["Restarts"] == "1"
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs pip install 'emotivetalk[deepspeed]'")
