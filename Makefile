@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-real prove test test-fast lint format clean
+.PHONY: setup demo demo-real prove test test-fast lint format slurm-check clean
 
 setup: .venv/.installed
 
 .venv/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev,app,deepspeed,tensorboard,wandb]'
+	$(BIN)/pip install --quiet --editable '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
 	touch $@
 
 # The whole way in one command: demo/index.html. Interrupted, the same command goes on where it was.
@@ -31,6 +31,12 @@ test: setup
 test-fast: setup
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
 
+# What takes too long for the tests: twenty kills of training runs.
+prove: setup
+	$(BIN)/python prepare.py dataset=synthetic preset=tiny dataset.identities=4 dataset.clips_per_identity=4 \
+		dataset.seconds=2 output=build/prove/shards
+	$(BIN)/python -m training.kill_proof root=build/prove/shards output=build/prove/kills-$$(date +%s)
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -40,6 +46,10 @@ lint: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# SLURM='--partition=a100 --account=mine' goes to sbatch --test-only, where SLURM is there.
+slurm-check: setup
+	$(BIN)/python slurm/check.py $(SLURM)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -12,12 +12,11 @@ from configs.validate_train import validate_train
 
 
 def train(config: TrainConfig) -> int:
-    """Trains and returns the exit status."""
+    """Trains and returns the exit status: 0 when it is done, 75 when the queue stopped it and it is saved."""
     validate_train(config)
-    from training.fit import fit  # after the checks: what is wrong is said before torch is loaded
+    from training.fit import exit_status, fit  # after the checks: what is wrong is said before torch is loaded
 
-    fit(config)
-    return 0
+    return exit_status(fit(config))
 
 
 def export(config: ExportConfig) -> int:
@@ -26,6 +25,10 @@ def export(config: ExportConfig) -> int:
 
     file = export_run(config.run, config.vaid, config.emotion)
     print(f"export  {file} ({file.stat().st_size / 1e6:.1f} MB)")
+    from training.loggers import show_export
+
+    if shown := show_export(file):
+        print(f"shown   {shown}")
     return 0
 
 

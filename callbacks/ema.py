@@ -69,7 +69,9 @@ class WeightAverage(Callback):
         self._raw = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the average under its own key."""
+        """Adds the average under its own key, on the rank that writes."""
+        if not trainer.is_global_zero:
+            return
         weights = {name: weight.cpu() for name, weight in self.weights.items()}
         checkpoint[EMA] = {"weights": weights, "updates": self.updates}
 

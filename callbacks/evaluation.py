@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from callbacks.show import show_table
 from callbacks.validation_videos import VideoMaker, due, undisturbed, write_video
 from configs.schema import EvaluateConfig
 from evaluation.pairs import EvaluationError
@@ -26,7 +29,8 @@ class Evaluation(Callback):
     """Makes the same validation clips every so many steps with the averaged weights, and logs their metrics.
 
     ``evaluation/STEP`` in the run directory holds the videos, ``evaluation/STEP.json`` the results as evaluate.py
-    writes them. A value is logged as ``val/fid``, or ``val/fid_standin`` where a network is not the official one.
+    writes them. A value is logged as ``val/fid``, or ``val/fid_standin`` where a network is not the official one, and
+    every clip's own values as a table.
     Processes share clips and features and wait for each other over gloo, which has no time limit of NCCL's kind.
 
     Args:
@@ -77,6 +81,7 @@ class Evaluation(Callback):
         if self._ranks.first:
             write_results(output, results)
             self._log(trainer, results)
+            show_table(trainer, "val/clips", *clip_table(results))
 
     def _log(self, trainer: Trainer, results: Results) -> None:
         values = {f"val/{value.name}{'' if value.official else '_standin'}": value.value for value in results.values}
@@ -90,3 +95,18 @@ class Evaluation(Callback):
         if self._ranks.first and text not in self._told:
             self._told.add(text)
             log.warning("validation videos: %s", text)
+
+
+def clip_table(results: Results) -> tuple[list[str], list[list[object]]]:
+    """Columns and rows of a table of clips: name, frames, every number the metrics have for the clip, its video."""
+    rows, columns = [], dict.fromkeys(["clip", "frames"])
+    for clip in results.clips:
+        row: dict[str, object] = {"clip": clip["clip"], "frames": clip["frames"]}
+        for metric, sides in cast(Mapping[str, Mapping[str, Any]], clip["metrics"]).items():
+            for side, values in sides.items():
+                told = values if isinstance(values, Mapping) else {"samples": values}
+                row |= {f"{metric}/{side}/{name}": value for name, value in told.items() if np.isscalar(value)}
+        columns |= dict.fromkeys(row)
+        rows.append(row | {"video": Path(cast(Mapping[str, str], clip["generated"])["file"])})
+    names = [*columns, "video"]
+    return names, [[row.get(name) for name in names] for row in rows]

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 from torch import Tensor
 
+from callbacks.show import show_picture
 from datamodules.modules import ShardDataModule
 from datamodules.windows import ClipBatch
 from encoders.protocols import FPS
@@ -60,11 +60,7 @@ class LatentPlots(Callback):
         module.train(training)
         self.folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture).save(path)
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_image("val/latents", picture, trainer.global_step, dataformats="HWC")
-            elif isinstance(logger, WandbLogger):
-                logger.log_image("val/latents", [str(path)], step=trainer.global_step)
+        show_picture(trainer, "val/latents", path)
 
 
 @torch.no_grad()

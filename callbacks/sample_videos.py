@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
 from PIL import Image
 
+from callbacks.show import show_picture, show_video
 from callbacks.validation_videos import MODES, VideoMaker, due, write_video
+from datamodules.windows import Clip
 from lightning_modules.ethd.module import EthdModule
 
 log = logging.getLogger(__name__)
@@ -27,7 +28,8 @@ class SampleVideos(Callback):
 
     The video shows the truth beside what was made. The strip has the truth, then for both drives, the lips alone and
     the expression alone a row of frames, with the heat map of that row's mean difference from the reference at its end.
-    It runs in the first validation after every so many steps, with the averaged weights; each process makes its share.
+    It runs in the first validation after every so many steps, with the averaged weights; each process makes its share,
+    and the first one shows them all.
 
     Args:
         folder: run directory.
@@ -52,25 +54,24 @@ class SampleVideos(Callback):
         self._last = trainer.global_step
         assert isinstance(pl_module, EthdModule)
         modes = MODES if pl_module.config.variant == "full" else MODES[:1]  # the others lack one of the drives
-        for clip in self.maker.chosen(trainer)[trainer.global_rank :: trainer.world_size]:
+        clips = self.maker.chosen(trainer)
+        for clip in clips[trainer.global_rank :: trainer.world_size]:
             batch = self.maker.read(trainer, clip)
             made = {mode: self.maker.make(pl_module, batch, mode) for mode in modes}
             truth = self.maker.truth(batch)
             place = int(batch["reference_frame"][0])  # the earliest portrait, which a cut clip may not reach
             reference = truth[min(place, len(truth) - 1)]
-            path = self.folder / f"{trainer.global_step:07d}" / f"{clip.key.replace('/', '_')}.mp4"
+            path = self._path(trainer, clip)
             write_video(path, np.concatenate([truth, made["both"]], axis=2), batch)
-            picture = strip(truth, made, reference)
-            Image.fromarray(picture).save(path.with_suffix(".png"))
-            self._show(trainer, clip.key, path, picture)
+            Image.fromarray(strip(truth, made, reference)).save(path.with_suffix(".png"))
+        trainer.strategy.barrier("samples")
+        for clip in clips if trainer.is_global_zero else ():
+            path = self._path(trainer, clip)
+            show_picture(trainer, f"samples/{clip.key}", path.with_suffix(".png"))
+            show_video(trainer, f"samples/{clip.key}/video", path)
 
-    def _show(self, trainer: Trainer, key: str, path: Path, picture: np.ndarray) -> None:
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_image(f"samples/{key}", [str(path.with_suffix(".png"))], trainer.global_step)
-                logger.log_video(f"samples/{key}/video", [str(path)], trainer.global_step, format=["mp4"])
-            elif isinstance(logger, TensorBoardLogger):  # shows no video with sound: that stays a file
-                logger.experiment.add_image(f"samples/{key}", picture, trainer.global_step, dataformats="HWC")
+    def _path(self, trainer: Trainer, clip: Clip) -> Path:
+        return self.folder / f"{trainer.global_step:07d}" / f"{clip.key.replace('/', '_')}.mp4"
 
 
 def strip(truth: np.ndarray, made: dict[str, np.ndarray], reference: np.ndarray) -> np.ndarray:

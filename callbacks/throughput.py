@@ -55,7 +55,7 @@ class Throughput(Callback):
     ) -> None:
         """Begins the wait for the next batch, and logs when it is time."""
         self._steps += 1
-        peak = _peak_operations(pl_module)
+        peak = _peak_operations(pl_module) if isinstance(pl_module, EthdModule) else None
         if peak:
             clips, frames = batch["latent"].shape[:2]
             self._done += clips * self._operations_of(cast(EthdModule, pl_module).card, frames)
@@ -73,7 +73,7 @@ class Throughput(Callback):
         if peak:
             values["speed/mfu"] = self._done / elapsed / peak
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step)
+            logger.log_metrics(values, step=trainer.global_step - 1)  # of this batch, as its losses are
         self._restart()
 
     def _operations_of(self, card: EthdCard, frames: int) -> int:
@@ -128,5 +128,7 @@ def _peak_operations(module: LightningModule) -> int | None:
     if module.device.type != "cuda":
         return None
     precision = str(module.trainer.precision)
+    if "torch_autocast" in (getattr(module.trainer.strategy, "config", None) or {}):
+        precision = "bf16-mixed"  # DeepSpeed does it, and Lightning is told of float32
     dtype = torch.bfloat16 if "bf16" in precision else torch.float16 if "16" in precision else torch.float32
     return get_available_flops(module.device, dtype)

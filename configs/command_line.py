@@ -10,14 +10,17 @@ import difflib
 import os
 import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TypeVar, get_args, get_type_hints
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -44,6 +47,10 @@ PACKAGES = (
 
 class ConfigError(ValueError):
     """A configuration that cannot work; the message names the key and says what to change."""
+
+
+class SweepError(RuntimeError):
+    """A run of a sweep failed; the message is its own."""
 
 
 def quote_literals(arguments: Sequence[str], keys: set[str]) -> list[str]:
@@ -77,6 +84,9 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
     def main(composed: DictConfig) -> None:
         nonlocal status
         sys.argv[1:] = typed  # Lightning starts further processes with them, and each quotes for itself
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            _run_of_a_sweep(lambda: task(to_typed(composed, config)), config)
+            return
         try:
             status = task(to_typed(composed, config))
         except Exception as error:  # Hydra would print every override before it raises
@@ -90,6 +100,9 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
     except (ConfigError, HydraException, OmegaConfBaseException) as error:
         print(readable(error, config), file=sys.stderr)
         sys.exit(2)
+    except SweepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("\nStopped. Run the same command again to continue.", file=sys.stderr)
         sys.exit(130)
@@ -99,6 +112,29 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     sys.exit(status)
+
+
+def _run_of_a_sweep(task: Callable[[], int], config: type) -> None:
+    """Runs ``task``, perhaps in another process on another machine, where only what is raised comes back.
+
+    Raises:
+        SweepError: for a status other than 0, or an error; that is printed first, into the run's own log.
+        SystemExit: for a run that was stopped and is saved: it has no result yet, and the job that goes on will have.
+    """
+    try:
+        status = task()
+    except Exception as error:
+        if isinstance(error, ConfigError | HydraException | OmegaConfBaseException):
+            text = readable(error, config)
+        else:
+            traceback.print_exc()
+            text = f"error: {error}"
+        print(text, file=sys.stderr, flush=True)
+        raise SweepError(text.removeprefix("error: ")) from None  # the error itself might not bear the way back
+    if status == os.EX_TEMPFAIL:
+        sys.exit(status)
+    if status:
+        raise SweepError(f"a run of the sweep ended with status {status}; its log says why")
 
 
 def compose(config_name: str, config: type[Config], overrides: Sequence[str]) -> Config:

@@ -165,6 +165,24 @@ class EthdConfig:
 
 
 @dataclass
+class DeepSpeedConfig:
+    """What of DeepSpeed may be chosen; ``trainer.strategy=deepspeed`` reads it.
+
+    Attributes:
+        stage: of ZeRO: 1 shares the optimizer's states among the ranks, 2 the gradients too.
+        autocast: float32 weights and bfloat16 products; without it precision=bf16-mixed keeps bfloat16 weights beside
+            float32 ones of the optimizer.
+        offload_optimizer: keep the optimizer's states on the host and update there.
+        bucket: numbers that are reduced or gathered at a time; smaller takes less memory.
+    """
+
+    stage: int = 2
+    autocast: bool = False
+    offload_optimizer: bool = False
+    bucket: int = 200_000_000
+
+
+@dataclass
 class TrainerConfig:
     """How long and on what a stage trains.
 
@@ -172,8 +190,9 @@ class TrainerConfig:
         accelerator: auto, cpu or gpu.
         devices: processes per node; ``auto`` for all.
         nodes: machines.
-        strategy: auto or ddp.
-        precision: Lightning's name, e.g. 32-true or bf16-mixed.
+        strategy: auto, ddp or deepspeed.
+        precision: 32-true; bf16-mixed, which under DeepSpeed means bfloat16 weights; or bf16-true.
+        deepspeed: what of it may be chosen.
         max_steps: optimizer steps.
         max_minutes: stop after so long; null for no bound.
         validate_every: steps between validations.
@@ -182,6 +201,7 @@ class TrainerConfig:
         log_every: steps between logged values.
         fast_dev_run: one step of training and validation, nothing written.
         progress_bar: show it.
+        check_memory: refuse, before the first step, what will not fit on the card by ``training/memory.py``'s count.
     """
 
     accelerator: str = "auto"
@@ -189,6 +209,7 @@ class TrainerConfig:
     nodes: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
+    deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     max_steps: int = MISSING
     max_minutes: float | None = None
     validate_every: int = 1000
@@ -197,6 +218,69 @@ class TrainerConfig:
     log_every: int = 50
     fast_dev_run: bool = False
     progress_bar: bool = True
+    check_memory: bool = True
+
+
+@dataclass
+class CheckpointsConfig:
+    """Which checkpoints a run keeps; ``last.ckpt`` is the newest, ``best.ckpt`` the best.
+
+    Attributes:
+        every: steps between two; null for trainer.validate_every. Every validation has one, too.
+        keep: how many of the newest stay.
+        best: validated value by which the best is chosen, smaller is better, e.g. val/loss; null for none.
+    """
+
+    every: int | None = None
+    keep: int = 2
+    best: str | None = None
+
+
+@dataclass
+class ResumeConfig:
+    """What a resumed run may differ in.
+
+    Attributes:
+        allow_config_change: go on although the run's stored configuration is another.
+        reset_optimizer: go on with a DeepSpeed checkpoint of another number of ranks: weights, their average and the
+            step stay, the optimizer's moments begin anew.
+    """
+
+    allow_config_change: bool = False
+    reset_optimizer: bool = False
+
+
+@dataclass
+class WatchdogConfig:
+    """After how long a run that stands still is ended, with a line that names the rank, the step and the clips.
+
+    Attributes:
+        step_minutes: the longest a step, or the wait for its batch, may take.
+        join_minutes: likewise the wait for the other ranks at the start.
+        other_minutes: likewise for a validation, a checkpoint, or what comes before the first step.
+        dead_seconds: silence after which a process on another machine counts as dead.
+    """
+
+    step_minutes: float = 10.0
+    join_minutes: float = 10.0
+    other_minutes: float = 120.0
+    dead_seconds: float = 30.0
+
+
+@dataclass
+class PreemptionConfig:
+    """What a run does when its queue wants the machine back: it ends after the batch, saved, with status 75.
+
+    Attributes:
+        requeue_on: signals after which a SLURM job is queued again; ``#SBATCH --signal=USR1@300`` sends one of them.
+        stop_on: signals after which the run only stops. SLURM sends SIGTERM when it preempts, cancels or times out a
+            job, and knows itself whether the job comes back.
+        max_requeues: times a job may queue itself again.
+    """
+
+    requeue_on: list[str] = field(default_factory=lambda: ["SIGUSR1", "SIGUSR2"])
+    stop_on: list[str] = field(default_factory=lambda: ["SIGTERM"])
+    max_requeues: int = 100
 
 
 @dataclass
@@ -206,12 +290,15 @@ class LoggerConfig:
     Attributes:
         name: csv, tensorboard or wandb.
         project: W&B project.
-        offline: W&B keeps everything on disk; send it later with ``wandb sync``.
+        group: W&B group; null for the paper's table the run is made for.
+        offline: W&B keeps everything on disk; send it later with ``wandb sync``. Null for so where its server does not
+            answer, as on most compute nodes.
     """
 
     name: str = "csv"
     project: str = "emotivetalk"
-    offline: bool = False
+    group: str | None = literal(None)
+    offline: bool | None = None
 
 
 @dataclass
@@ -259,6 +346,10 @@ class TrainConfig:
         encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
         model: the stage's own configuration.
         videos: for stage ethd, what is shown and measured of validation clips.
+        checkpoints: which are kept.
+        resume: what a resumed run may differ in.
+        preemption: signals of the queue.
+        watchdog: when a run stands still.
     """
 
     stage: str = MISSING
@@ -274,3 +365,7 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)
+    checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
+    resume: ResumeConfig = field(default_factory=ResumeConfig)
+    preemption: PreemptionConfig = field(default_factory=PreemptionConfig)
+    watchdog: WatchdogConfig = field(default_factory=WatchdogConfig)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 
 from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
 from configs.rules import METRICS, one_of, positive, share
 from configs.standin import StandInConfig
-from configs.training import EthdConfig, TrainConfig, VAIDConfig
+from configs.training import EthdConfig, PreemptionConfig, TrainConfig, VAIDConfig
+from configs.validate_trainer import validate_trainer
+from configs.wandb_mode import wandb_mode
 from datamodules.schema import ENCODER_KINDS
 
 STAGES = ("vaid", "ethd", "emotion", "standin")
@@ -19,7 +22,6 @@ STANDIN_FIELDS = {
     "expression": ("video", "boxes", "factors"),
 }
 LOGGERS = ("csv", "tensorboard", "wandb")
-STRATEGIES = ("auto", "ddp")
 VAID_FIELDS = ("audio", "lip", "expression", "portraits")
 ETHD_FIELDS = ("audio", "expression", "latent", "boxes", "portraits")
 
@@ -34,15 +36,15 @@ def validate_train(config: TrainConfig) -> None:
     one_of("data.reference", config.data.reference, ("clip", "speaker"))
     one_of("logger.name", config.logger.name, LOGGERS)
     _installed(config.logger.name)
-    one_of("trainer.strategy", config.trainer.strategy, STRATEGIES)
+    if config.logger.name == "wandb":
+        wandb_mode(config.logger)
+    validate_trainer(config)
     for kind in config.encoders:
         one_of("encoders", kind, ENCODER_KINDS)
     if config.run_id is not None and (not config.run_id or set("/\\") & set(config.run_id)):
         raise ConfigError(f"run_id={config.run_id}: names a folder in output/stage, so it cannot hold a slash")
     if config.data.name != "mixture" and not config.data.root:
         raise ConfigError("data.root is missing: name the folder of the shards that prepare.py wrote")
-    for key in ("max_steps", "max_minutes", "validate_every", "validation_clips", "gradient_clip", "log_every"):
-        positive(f"trainer.{key}", getattr(config.trainer, key))
     if isinstance(config.model, VAIDConfig):
         _validate_vaid(config.model, config)
     if isinstance(config.model, EthdConfig):
@@ -55,6 +57,11 @@ def validate_train(config: TrainConfig) -> None:
         share("model.dropout", config.model.dropout)
     if isinstance(config.model, StandInConfig):
         _validate_standin(config.model, config)
+    _validate_preemption(config.preemption)
+    for key in ("every", "keep"):
+        positive(f"checkpoints.{key}", getattr(config.checkpoints, key))
+    for key in ("step_minutes", "join_minutes", "other_minutes", "dead_seconds"):
+        positive(f"watchdog.{key}", getattr(config.watchdog, key))
     for key in ("sample_every", "sample_clips", "evaluate_every", "evaluate_clips", "frames"):
         positive(f"videos.{key}", getattr(config.videos, key))
     for name in config.videos.metrics:
@@ -71,6 +78,17 @@ def _validate_standin(model: StandInConfig, config: TrainConfig) -> None:
         positive(f"model.{key}", getattr(model, key))
     if model.kind == "expression" and not model.factors:
         raise ConfigError("model.factors=[]: name the factors to be learnt")
+
+
+def _validate_preemption(preemption: PreemptionConfig) -> None:
+    for key in ("requeue_on", "stop_on"):
+        for name in getattr(preemption, key):
+            if name not in signal.Signals.__members__ or name in ("SIGKILL", "SIGSTOP"):
+                raise ConfigError(f"preemption.{key}: {name} is no signal to be handled; expected e.g. SIGUSR1")
+    if both := sorted({*preemption.requeue_on} & {*preemption.stop_on}):
+        raise ConfigError(f"preemption: {', '.join(both)} cannot be both in requeue_on and in stop_on")
+    if preemption.max_requeues < 0:
+        raise ConfigError(f"preemption.max_requeues={preemption.max_requeues}: expected 0 or more")
 
 
 def _installed(logger: str) -> None:

@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_modules.ethd.ethd import Drive, DriveWidths, Ethd
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNetShape
-from speed.memory import GIB, PeakMemory, bfloat16, training_step
+from training.memory import GIB, PeakMemory, bfloat16, training_step
 
 REDUCED = UNetShape(channels=(64, 128, 256, 256), heads=(1, 2, 4, 4), token_width=256, added_width=32)
 WIDTHS = DriveWidths(lip=64, expression=30, audio_layers=1, audio=1)

@@ -27,7 +27,7 @@ from encoders.protocols import SAMPLE_RATE
 from generation.cases import Case
 from generation.pipeline import Talker
 from media import read_sound
-from speed.memory import PeakMemory
+from training.memory import PeakMemory
 
 MIB, KIB = 2**20, 2**10
 PER_FRAME = 192 * KIB

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import torch
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
-from omegaconf import OmegaConf
 
-from callbacks.checkpoints import RunCheckpoints
+from callbacks.checkpoints import RunCheckpoints, StraightToDisk
+from callbacks.continuation import Continuation
 from callbacks.ema import WeightAverage
 from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
+from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopSignals, Wish, leave, say
+from callbacks.run_log import RunLog
 from callbacks.throughput import Throughput
+from callbacks.watchdog import FaultError, Watchdog
 from configs.command_line import ConfigError
 from configs.schema import EvaluateConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
@@ -30,7 +31,7 @@ from datamodules.modules import ShardDataModule
 from datamodules.schema import ShardError
 from encoders.factory import build_as
 from encoders.weights import sha256_of
-from lightning_modules.checkpoints import checkpoint_file, open_checkpoint
+from lightning_modules.checkpoints import checkpoint_file
 from lightning_modules.emotion.module import EmotionModule, build_emotion
 from lightning_modules.ethd.checkpoint import EthdCard
 from lightning_modules.ethd.latents import latent_scale
@@ -40,18 +41,32 @@ from lightning_modules.standin.module import StandInModule, build_stand_in
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
+from training.loggers import build_loggers, close_loggers
+from training.preflight import preflight
+from training.provenance import provenance
+from training.resume import check_resume, resume_path, run_folder, store_config
+from training.strategies import build_strategy, precision_settings
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run leaves in memory, for tests and scripts."""
+    """What a run leaves in memory, for tests and scripts.
+
+    Attributes:
+        module: that was trained.
+        data: it was trained on.
+        trainer: that did it.
+        folder: the run directory.
+        preempted: whether the queue ended it before its time; it is saved.
+    """
 
     module: LightningModule
     data: ShardDataModule
     trainer: Trainer
     folder: Path
+    preempted: bool = False
 
 
 def fit(config: TrainConfig) -> Run:
@@ -59,27 +74,52 @@ def fit(config: TrainConfig) -> Run:
 
     Raises:
         ShardError: for shards that are missing, damaged or made by other encoders than ``config.encoders``.
-        CheckpointError: for a checkpoint to resume from that does not fit.
+        CheckpointError: for a checkpoint to resume from that is damaged or does not fit, or one that cannot be written.
+        PreflightError: when ranks, queue, disk or card do not fit.
         NonFiniteLossError: when the loss is no longer a number.
+        FaultError: when another rank failed or died.
     """
     seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
+    signals = StopSignals(config.preemption.requeue_on, config.preemption.stop_on)
+    preemption, watchdog = Preemption(signals), Watchdog(config.watchdog, folder)
     data = datamodule(config.data)
     data.setup("fit")
     check_encoder_names(config, data)
-    resume = resume_path(config, folder)
-    if resume is not None:
-        open_checkpoint(resume)  # Lightning's errors for a damaged one say nothing
+    resume = check_resume(config, folder)
     module = BUILDERS[config.stage](config, data)
-    trainer = build_trainer(config, data, folder)
+    trainer = build_trainer(config, data, folder, preemption, watchdog)
+    preflight(config, trainer, module, folder)
     if trainer.is_global_zero and not config.trainer.fast_dev_run:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(OmegaConf.structured(config)), encoding="utf-8")
+        store_config(config, folder)
         print(describe(config, module, data, folder))
     # Texts are not in the shards: the emotion experiment has loaders of its own.
     source = None if isinstance(module, EmotionModule) else data
-    trainer.fit(module, datamodule=source, ckpt_path=resume)
-    return Run(module, data, trainer, folder)
+    with signals, watchdog:
+        try:
+            trainer.fit(module, datamodule=source, ckpt_path=resume)
+        except Preempted:
+            pass
+        except Exception as error:
+            fault = watchdog.fault_of_another()
+            if fault is None:
+                raise
+            raise FaultError(f"{fault}. Resume with ckpt_path=last") from error
+        finally:
+            close_loggers(trainer.loggers)  # before the queue may end the processes that still write
+        preempted = preemption.agreed is not Wish.GO_ON and trainer.global_step < config.trainer.max_steps
+        if preempted and trainer.is_global_zero:
+            say(leave(trainer.global_step, preemption.agreed, config.preemption.max_requeues))
+    return Run(module, data, trainer, folder, preempted)
+
+
+def exit_status(run: Run) -> int:
+    """0, or 75 for a run to be continued.
+
+    The first process reports for all: srun and other launchers end the others when one fails, and it may still have to
+    queue the job again.
+    """
+    return EXIT_STOPPED if run.preempted and run.trainer.is_global_zero else 0
 
 
 def build_vaid(config: TrainConfig, data: ShardDataModule) -> VAIDModule:
@@ -151,7 +191,7 @@ BUILDERS: dict[str, Callable[[TrainConfig, ShardDataModule], LightningModule]] =
 def stage_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
     """Callbacks that belong to the stage."""
     if config.stage == "vaid":
-        return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name))]
+        return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name)), Throughput()]
     if config.stage == "ethd":
         average = [WeightAverage(config.model.ema)] if config.model.ema else []
         return [*average, Throughput(), *video_callbacks(config, data, folder)]
@@ -195,29 +235,6 @@ def latent_names(motion_encoder: str) -> Names | None:
     return None
 
 
-def run_folder(config: TrainConfig) -> Path:
-    """``output/stage/run_id``; without a run_id, the experiment's name and a digest of the configuration.
-
-    Time, place and what a resumed run may change do not enter the digest: the same command finds its run again.
-    """
-    run_id = config.run_id
-    if not run_id:
-        settings = asdict(config)
-        for key in ("run_id", "output", "ckpt_path", "trainer", "logger", "videos"):
-            settings.pop(key)
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
-        run_id = f"{config.name}-{digest}"
-    return Path(config.output) / config.stage / run_id
-
-
-def resume_path(config: TrainConfig, folder: Path) -> str | None:
-    """The checkpoint to resume from; ``last`` without one in the run directory is a new run."""
-    if config.ckpt_path != "last":
-        return config.ckpt_path
-    last = folder / "checkpoints" / "last.ckpt"
-    return str(last) if last.exists() else None
-
-
 def check_encoder_names(config: TrainConfig, data: ShardDataModule) -> None:
     """Refuses shards of another preset.
 
@@ -233,60 +250,59 @@ def check_encoder_names(config: TrainConfig, data: ShardDataModule) -> None:
             )
 
 
-def build_trainer(config: TrainConfig, data: ShardDataModule, folder: Path) -> Trainer:
+def build_trainer(
+    config: TrainConfig, data: ShardDataModule, folder: Path, preemption: Preemption, watchdog: Watchdog
+) -> Trainer:
     """Lightning's Trainer with the callbacks every stage has and those of its own."""
     settings = config.trainer
-    callbacks: list[Callback] = [NonFiniteGuard(folder)]
+    callbacks: list[Callback] = [NonFiniteGuard(folder), watchdog, preemption]
     if not data.clips["val"]:
         log.warning("%s: has no val clips, so nothing is validated", data.config.root)
     if not settings.fast_dev_run:
+        kept = config.checkpoints
+        every = kept.every or settings.validate_every
         callbacks += [
             *stage_callbacks(config, data, folder),
-            RunCheckpoints(folder / "checkpoints", settings.validate_every),
+            RunCheckpoints(
+                folder / "checkpoints", every, settings.validate_every, kept.keep, kept.best, watchdog.saved
+            ),
             LearningRateMonitor("step"),
+            RunLog(folder, lambda: provenance(config, data.indices)),
         ]
     if settings.progress_bar:
         callbacks.append(RichProgressBar())
+    if not settings.fast_dev_run:
+        callbacks.append(Continuation(settings.validate_every))  # last: its validation needs what others set up
+    precision = dict(precision_settings(settings))
+    plugins = precision.pop("plugins", [])
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning's own saves inside a signal handler
+    if settings.strategy != "deepspeed":
+        plugins.append(StraightToDisk())
     return Trainer(
         accelerator=settings.accelerator,
         devices=int(settings.devices) if settings.devices.isdecimal() else settings.devices,
         num_nodes=settings.nodes,
-        strategy=settings.strategy,
-        precision=settings.precision,  # type: ignore[arg-type]
+        strategy=build_strategy(config),
         max_steps=settings.max_steps,
         max_time=timedelta(minutes=settings.max_minutes) if settings.max_minutes else None,
-        val_check_interval=min(settings.validate_every, config.data.steps_per_epoch),
+        val_check_interval=settings.validate_every,
+        check_val_every_n_epoch=None,  # steps count through, whatever the length of the virtual epoch
         limit_val_batches=settings.validation_clips if data.clips["val"] else 0,
         gradient_clip_val=settings.gradient_clip,
         log_every_n_steps=settings.log_every,
         fast_dev_run=settings.fast_dev_run,
         enable_progress_bar=settings.progress_bar,
         enable_model_summary=False,
+        enable_checkpointing=not settings.fast_dev_run,
         use_distributed_sampler=False,
         num_sanity_val_steps=0,
         default_root_dir=folder,
         callbacks=callbacks,
-        logger=build_logger(config, folder),
+        plugins=plugins,
+        logger=build_loggers(config, folder),
+        **precision,
     )
-
-
-def build_logger(config: TrainConfig, folder: Path) -> Logger:
-    """The logger a configuration names, bound to the run's id so that a resumed run goes on in it."""
-    if config.logger.name == "wandb":
-        return WandbLogger(
-            name=folder.name,
-            id=folder.name,
-            project=config.logger.project,
-            job_type=config.stage,
-            save_dir=folder,
-            offline=config.logger.offline,
-        )
-    if config.logger.name == "tensorboard":
-        return TensorBoardLogger(folder, name="", version="tensorboard")
-    # CSVLogger empties a folder it finds; a resumed run writes beside what is there.
-    parts = len(list(folder.glob("csv*")))
-    version = f"csv-{parts + 1}" if parts else "csv"
-    return CSVLogger(folder, name="", version=version, flush_logs_every_n_steps=config.trainer.log_every)
 
 
 def describe(config: TrainConfig, module: LightningModule, data: ShardDataModule, folder: Path) -> str:

@@ -211,9 +211,8 @@ def emotion_parts(run: str | Path, motion: Identity) -> tuple[EmotionTable, Part
 
 
 def _run_folder(checkpoint: Path) -> Path:
-    """The run directory a checkpoint lies in."""
-    folder = checkpoint.parent
-    return folder.parent if folder.name == "checkpoints" else folder
+    """The run directory a checkpoint lies in, which under DeepSpeed is a folder itself."""
+    return next((folder.parent for folder in checkpoint.parents if folder.name == "checkpoints"), checkpoint.parent)
 
 
 def _stage_of(run: Path) -> str | None:

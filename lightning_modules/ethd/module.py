@@ -89,10 +89,13 @@ class EthdModule(LightningModule):
             example = self.example(batch, seeds, self._driving_expression(batch, seeds))
             steps = self._diffusion_steps(batch)
         loss, errors = self.losses(example, steps)
-        size = len(batch["mask"])
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=size)
-        for name, error in errors.items():
-            self.log(f"train/{name}", error.mean(), batch_size=size)
+        values = {"loss": loss.detach()} | {name: error.mean() for name, error in errors.items()}
+        # Of the global batch, so that a curve does not depend on the number of ranks; one collective for all.
+        means = torch.stack(list(values.values()))
+        if self._trainer is not None:
+            means = cast(Tensor, self.trainer.strategy.reduce(means, reduce_op="mean"))
+        for name, mean in zip(values, means, strict=True):
+            self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=len(batch["mask"]))
         return loss
 
     def losses(self, example: Example, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -12,7 +12,7 @@ from diffusion.long_sampling import fused_in_order, sample_long
 from diffusion.schedules import zero_terminal_schedule
 from diffusion.velocity import VelocityDenoiser, velocity
 from diffusion.windows import fuse_windows, triangular_weights, window_starts
-from speed.memory import PeakMemory
+from training.memory import PeakMemory
 
 SCHEDULE = zero_terminal_schedule()
 

@@ -8,7 +8,7 @@ import torch
 from generation.errors import GenerationError
 from generation.sampling import Progress, Sampling
 from lightning_modules.ethd.ethd import Drive
-from speed.memory import PeakMemory
+from training.memory import PeakMemory
 
 
 @pytest.fixture(scope="module")

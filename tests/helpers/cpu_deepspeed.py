@@ -8,24 +8,19 @@ os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
 
 import deepspeed
 import torch
-from lightning.pytorch.strategies import DeepSpeedStrategy, StrategyRegistry
+
+from training import strategies
 
 # All-reduce through shared memory: a minute of C++ compilation to make what gloo does anyway faster.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
-NAME = "deepspeed_cpu"
 
+class CpuZeroStrategy(strategies.ZeroStrategy):
+    """ZeRO over gloo; everything but the device is as on GPUs."""
 
-class CpuDeepSpeedStrategy(DeepSpeedStrategy):
-    """ZeRO-2 over gloo; everything but the device is as on GPUs."""
-
-    def __init__(self, **kwargs) -> None:
-        kwargs |= {
-            "stage": 2,
-            "overlap_comm": False,
-            "process_group_backend": "gloo",
-        }  # CPUs have no streams to overlap
-        super().__init__(**kwargs)
+    def __init__(self, *settings, **others) -> None:
+        # CPUs have no streams to overlap.
+        super().__init__(*settings, **others, overlap_comm=False, process_group_backend="gloo")
 
     @property
     def root_device(self) -> torch.device:
@@ -40,4 +35,4 @@ class CpuDeepSpeedStrategy(DeepSpeedStrategy):
         self._init_deepspeed_distributed()
 
 
-StrategyRegistry.register(NAME, CpuDeepSpeedStrategy)
+strategies.DEEPSPEED = CpuZeroStrategy

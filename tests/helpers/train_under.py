@@ -1,23 +1,38 @@
 """Trains like train.py under any strategy: python tests/helpers/train_under.py STRATEGY DEVICES ROOT OUTPUT OVERRIDE...
 
+STRATEGY deepspeed is its engine on the CPU. DTYPES=FILE in the environment has the precision of losses written there;
+ETHD's averaged weights as they are in memory at the end go to average.pt in the run directory.
+
 A script of its own, because Lightning starts the other ranks by running the command once more.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
+import torch
+
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from callbacks.ema import WeightAverage
+from tests.helpers.dtypes import record
 from tests.helpers.train_config import train_config
-from training.fit import fit
+from training.fit import exit_status, fit
 
 if __name__ == "__main__":
     strategy, devices, root, output, *overrides = sys.argv[1:]
-    if strategy == "deepspeed_cpu":
-        from tests.helpers import cpu_deepspeed  # noqa: F401  (registers it)
+    if strategy == "deepspeed":
+        from tests.helpers import cpu_deepspeed  # noqa: F401  (puts it in place of the GPU's)
     config = train_config(*overrides)
     config.data.root, config.output = root, output
     config.trainer.strategy, config.trainer.devices = strategy, devices
-    fit(config)
+    config.encoders = {}
+    if os.environ.get("DTYPES"):
+        record(Path(os.environ["DTYPES"]))
+    run = fit(config)
+    for callback in run.trainer.callbacks:
+        if isinstance(callback, WeightAverage) and run.trainer.is_global_zero:
+            torch.save(callback.weights, run.folder / "average.pt")
+    sys.exit(exit_status(run))

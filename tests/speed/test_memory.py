@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from speed.memory import GIB, PeakMemory, StepMemory, fits, training_step
+from speed.memory import fits
+from training.memory import GIB, PeakMemory, StepMemory, training_step
 
 
 @pytest.mark.slow

@@ -9,8 +9,8 @@ from diffusion.long_sampling import sample_long
 from diffusion.schedules import zero_terminal_schedule
 from diffusion.velocity import VelocityDenoiser, noise_input
 from lightning_modules.ethd.ethd import Drive, DriveWidths, Ethd
-from speed.memory import PeakMemory
 from tests.lightning_modules.ethd.test_unet import SMALL, awake
+from training.memory import PeakMemory
 
 SCHEDULE = zero_terminal_schedule()
 

@@ -10,7 +10,7 @@ from lightning_modules.ethd.conditioning import Conditions, expression_regions
 from lightning_modules.ethd.svd_weights import match_keys
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNet, UNetShape
-from speed.memory import PeakMemory
+from training.memory import PeakMemory
 
 SMALL = UNetShape(channels=(32, 64), heads=(2, 4), attention=(True, False), layers=1, token_width=32, added_width=32)
 DEEP = UNetShape(

@@ -1,0 +1,258 @@
+"""Ends a run that stands still, with one line that names the rank, the step and the clips, instead of letting it hang.
+
+Every process notes what it is at; a thread tells it to the others (``beats.py``), looks for what they tell, and ends
+its process when some rank has failed, died, or been at one thing for too long. A process that waits in a collective
+cannot be interrupted, so its end is abrupt; what is saved stays.
+
+The rank to blame is the one that is furthest behind: the others wait for it in the gradients' reduction.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from callbacks.beats import BEAT, DOING, ENDING, JOINING, SAVING, STARTING, STEPPING, VALIDATING, WAITING, Beat, Board
+from callbacks.preemption import Preempted
+from configs.training import WatchdogConfig
+
+EXIT_FAULT = 1
+LAST_WORDS = 60.0  # seconds a process that failed has to end by itself
+KEY_OF = {JOINING: "join_minutes", WAITING: "step_minutes", STEPPING: "step_minutes"}
+
+
+class FaultError(RuntimeError):
+    """A rank failed, died or stands still; the message names it, its step and its clips."""
+
+
+class Watchdog(Callback):
+    """Watches this process and, through the board, the others; ``with`` it from before the ranks meet.
+
+    Args:
+        limits: when something has stood still for too long.
+        folder: run directory, where the stacks of all threads go to ``stacks_rank{rank}.txt``.
+    """
+
+    def __init__(self, limits: WatchdogConfig, folder: str | Path) -> None:
+        self.limits = limits
+        self.folder = Path(folder)
+        self._at_now = (Beat(0, socket.gethostname(), os.getpid()), time.monotonic())  # replaced as one
+        self._count = 0
+        self._dataset: Any = None
+        self._board: Board | None = None
+        self._address: tuple[str, int, int] | None = None
+        self._behind: str | None = None
+        self._failed: float | None = None
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Watchdog:
+        """Begins to watch."""
+        self._at(JOINING, 0)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Ends watching."""
+        self._ended.set()
+        self._thread.join(10 * BEAT)
+
+    # What the process is at
+
+    @property
+    def _own(self) -> Beat:
+        beat, since = self._at_now
+        return replace(beat, count=self._count, seconds=time.monotonic() - since)
+
+    def _at(self, phase: int, step: int, clips: Sequence[str] = ()) -> None:
+        self._at_now = (replace(self._at_now[0], phase=phase, step=step, clips=tuple(clips)), time.monotonic())
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """The ranks have met."""
+        self._at_now = (replace(self._at_now[0], rank=trainer.global_rank), time.monotonic())
+        environment = getattr(trainer.strategy, "cluster_environment", None)
+        if trainer.world_size > 1 and environment is not None:
+            self._address = (environment.main_address, environment.main_port, trainer.world_size)
+        self._at(STARTING, 0)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The first batch is waited for."""
+        self._dataset = getattr(trainer.train_dataloader, "dataset", None)
+        self._at(WAITING, trainer.global_step)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """The batch is there."""
+        self._at(STEPPING, trainer.global_step, _clips(batch))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """The next batch is waited for."""
+        self._at(WAITING, trainer.global_step)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint is written."""
+        self._at(SAVING, trainer.global_step)
+
+    def saved(self) -> None:
+        """It is written, and the next batch is waited for."""
+        self._at(WAITING, self._own.step)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """A clip is validated."""
+        self._at(VALIDATING, trainer.global_step, _clips(batch))
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A validation begins."""
+        self._at(VALIDATING, trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The next batch is waited for, once the callbacks after this one are done."""
+        self._at(WAITING, trainer.global_step)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Each rank may end now."""
+        self._take_leave(trainer)
+
+    def _take_leave(self, trainer: Trainer) -> None:
+        """Lets the others know that this process will end, before any does."""
+        self._at(ENDING, trainer.global_step)
+        if self._board is not None:
+            with suppress(RuntimeError):
+                self._board.pin(self._own)
+        trainer.strategy.barrier("watchdog")
+
+    # When this process fails
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Tells the other ranks, so that they do not wait for this one."""
+        if isinstance(exception, Preempted):  # on all ranks
+            self._take_leave(trainer)
+            return
+        self._failed = time.monotonic()
+        if self._board is None:
+            return
+        self._behind = self._wait_for_fault()
+        if self._behind is None:
+            words = " ".join([f"{type(exception).__name__}:", *str(exception).splitlines()[:1]])
+            self._board.tell(f"{self._own}: {words}")
+            if self._own.rank == 0:
+                time.sleep(3 * BEAT)  # the store ends with this process
+
+    def fault_of_another(self) -> str | None:
+        """What another rank did that made this one fail, if it was one."""
+        return self._behind
+
+    def _wait_for_fault(self) -> str | None:
+        """What is known of another rank's fault after a little while: a collective fails at once when a rank dies."""
+        end = time.monotonic() + 5 * BEAT
+        while time.monotonic() < end:
+            fault = self._others_fault()
+            if fault:
+                return fault
+            time.sleep(BEAT / 4)
+        return None
+
+    # The thread
+
+    def _watch(self) -> None:
+        while not self._ended.wait(BEAT):
+            fault = self._look()
+            if fault is not None and not self._ended.is_set():
+                self._end(fault)
+                return
+
+    def _look(self) -> str | None:
+        """What is wrong, if anything."""
+        if self._board is None and self._address is not None:
+            with suppress(RuntimeError):
+                self._board = Board(*self._address, self.limits.dead_seconds)
+        self._count += 1
+        own = self._own
+        if own.phase == ENDING:
+            return None
+        if self._failed is not None:  # the main thread ends the process, if nothing holds it
+            return f"{own}: does not end" if time.monotonic() - self._failed > LAST_WORDS else None
+        return self._others_fault() or self._standing_still(own)
+
+    def _others_fault(self) -> str | None:
+        """What a rank told of itself, or that one is dead."""
+        if self._board is None:
+            return None
+        own = self._own
+        try:
+            self._board.pin(own)
+            fault = self._board.fault()
+            dead = self._board.dead(own) if fault is None and own.rank == 0 else None
+        except RuntimeError:  # the board lives in rank 0
+            return "rank 0 has ended" if own.rank and own.phase != ENDING else None
+        if dead is not None:
+            return self._board.tell(f"{dead}: has died while {DOING[dead.phase]}")
+        return fault
+
+    def _standing_still(self, own: Beat) -> str | None:
+        if own.seconds < self._limit(own):
+            return None
+        beats = [own]
+        if self._board is not None:
+            with suppress(RuntimeError):
+                beats += self._board.others(own.rank)
+        behind = min(beats, key=lambda beat: (beat.step, beat.phase))
+        # Another that may take longer is waited for; one that may not tells of itself, unless it cannot.
+        if behind.seconds < self._limit(behind) + (0 if behind.rank == own.rank else 5 * BEAT):
+            return None
+        if behind.rank == own.rank and behind.phase == WAITING:
+            behind = replace(behind, clips=self._clips_of(behind.step))
+        fault = f"{behind}: {DOING[behind.phase]} for {behind.seconds:.0f} s ({self._limit_text(behind)})"
+        if behind.phase == JOINING:
+            address = f"{os.environ.get('MASTER_ADDR', 'rank 0')}:{os.environ.get('MASTER_PORT', '?')}"
+            fault += (
+                f"; they meet at {address}: see that all were started (srun), and set NCCL_SOCKET_IFNAME and "
+                "GLOO_SOCKET_IFNAME to the interface that joins the machines"
+            )
+        return fault if self._board is None else self._board.tell(fault)
+
+    def _limit(self, beat: Beat) -> float:
+        return 60 * float(getattr(self.limits, KEY_OF.get(beat.phase, "other_minutes")))
+
+    def _limit_text(self, beat: Beat) -> str:
+        return f"watchdog.{KEY_OF.get(beat.phase, 'other_minutes')}={self._limit(beat) / 60:g}"
+
+    def _clips_of(self, step: int) -> tuple[str, ...]:
+        """The clips of a batch that has not come, where the data's order is known."""
+        if not hasattr(self._dataset, "windows"):
+            return ()
+        windows, _ = self._dataset.windows(step)
+        return tuple(window.clip.key for window in windows[self._dataset.streams])
+
+    def _end(self, fault: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        stacks = self.folder / f"stacks_rank{self._own.rank}.txt"
+        with stacks.open("w", encoding="utf-8") as file:
+            faulthandler.dump_traceback(file, all_threads=True)
+        print(
+            f"error: {fault}. Rank {self._own.rank} ends; its threads' stacks are in {stacks}. The same command with "
+            "ckpt_path=last goes on from the last checkpoint",
+            file=sys.stderr,
+            flush=True,
+        )
+        time.sleep(BEAT if self._own.rank else 3 * BEAT)  # the others ask rank 0 what is wrong
+        os._exit(EXIT_FAULT)
+
+
+def _clips(batch: Any) -> Sequence[str]:
+    return batch.get("key", ()) if isinstance(batch, dict) else ()

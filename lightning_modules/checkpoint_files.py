@@ -1,0 +1,152 @@
+"""The checkpoints of a run on disk: which there are, whether they are whole, and how a new one takes its name.
+
+A checkpoint is written as ``step=N.ckpt.part`` and renamed when it is whole; then the link ``last.ckpt`` is replaced. A
+kill at any moment leaves the earlier ``last``. Under DeepSpeed a checkpoint is a folder, else a file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+from lightning_modules.checkpoints import DEEPSPEED_WEIGHTS, CheckpointError
+
+LAST, BEST, PART = "last.ckpt", "best.ckpt", ".part"
+_STEP = re.compile(r"step=(\d+)\.ckpt")
+
+
+def step_name(step: int) -> str:
+    """The file or folder of the checkpoint after ``step`` steps."""
+    return f"step={step}.ckpt"
+
+
+def steps_of(folder: Path) -> dict[int, Path]:
+    """Step -> checkpoint, oldest first."""
+    found = ((_STEP.fullmatch(path.name), path) for path in folder.glob("step=*.ckpt"))
+    return dict(sorted((int(match.group(1)), path) for match, path in found if match))
+
+
+def commit(part: Path) -> Path:
+    """Gives a checkpoint that was written as ``NAME.part`` its name, and makes it the last.
+
+    Returns:
+        The checkpoint.
+    """
+    final = part.with_name(part.name.removesuffix(PART))
+    _sync(part)
+    last = final.with_name(LAST)
+    if final.is_dir():  # of a run that went on from an earlier checkpoint; a folder is not replaced at once
+        point(last, part.name)
+        remove(final)
+    os.replace(part, final)
+    point(last, final.name)
+    return final
+
+
+def point(link: Path, name: str) -> None:
+    """Makes ``link`` a link to its neighbour ``name``, at once."""
+    fresh = link.with_name(f".{link.name}{PART}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(name)
+    if link.is_dir() and not link.is_symlink():
+        shutil.rmtree(link)
+    os.replace(fresh, link)
+    _sync_folder(link.parent)
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Removes what is older than the ``keep`` newest checkpoints, but for the last and the best."""
+    named = {(folder / name).resolve() for name in (LAST, BEST)}
+    for path in list(steps_of(folder).values())[:-keep]:
+        if path.resolve() not in named:
+            remove(path)
+
+
+def clear_parts(folder: Path) -> None:
+    """Removes what a killed run left half-written."""
+    last = (folder / LAST).resolve()
+    for path in [*folder.glob(f"*{PART}"), *folder.glob(f".*{PART}")]:
+        if path.resolve() != last:
+            remove(path)
+
+
+def remove(path: Path) -> None:
+    """Removes a checkpoint, renamed first, so that a kill leaves no half of one under its name."""
+    doomed = path if path.name.endswith(PART) else path.with_name(f".{path.name}{PART}")
+    if doomed != path:
+        if doomed.exists():
+            remove(doomed)
+        os.replace(path, doomed)
+    if doomed.is_dir() and not doomed.is_symlink():
+        shutil.rmtree(doomed)
+    else:
+        doomed.unlink()
+
+
+def check_whole(path: Path) -> None:
+    """Refuses a checkpoint that is cut off or lacks a part.
+
+    Raises:
+        CheckpointError: naming what is wrong, and the newest earlier one that is whole.
+    """
+    problem = _problem(path)
+    if problem:
+        raise CheckpointError(f"{_shown(path)}: {problem}. {_fallback(path)}")
+
+
+def zero_ranks(path: Path) -> int:
+    """How many ranks' optimizer states a DeepSpeed checkpoint holds."""
+    return len(list((path / DEEPSPEED_WEIGHTS).parent.glob("*zero_pp_rank_*_optim_states.pt")))
+
+
+def _problem(path: Path) -> str | None:
+    if not path.exists():
+        return "no such checkpoint" if not path.is_symlink() else f"links to {os.readlink(path)}, which is gone"
+    if path.is_file():
+        return None if zipfile.is_zipfile(path) else "not a readable checkpoint (cut off, or not written by torch)"
+    if not (path / DEEPSPEED_WEIGHTS).is_file():
+        return f"not a readable checkpoint (a folder without {DEEPSPEED_WEIGHTS})"
+    parts = sorted((path / DEEPSPEED_WEIGHTS).parent.glob("*.pt"))
+    damaged = [part.name for part in parts if not zipfile.is_zipfile(part)]
+    numbers = {int(match.group(1)) for part in parts if (match := re.search(r"zero_pp_rank_(\d+)_", part.name))}
+    missing = sorted(set(range(max(numbers, default=-1) + 1)) - numbers)
+    if damaged:
+        return f"not a readable checkpoint ({', '.join(damaged)} cut off)"
+    return f"not a readable checkpoint (the optimizer states of ranks {missing} are missing)" if missing else None
+
+
+def _fallback(path: Path) -> str:
+    whole = [
+        other
+        for other in steps_of(path.parent).values()
+        if other.resolve() != path.resolve() and _problem(other) is None
+    ]
+    if not whole:
+        return "There is no other in its folder: start anew with another run_id"
+    return f"The newest whole one beside it is {whole[-1].name}: resume with ckpt_path={whole[-1]}"
+
+
+def _shown(path: Path) -> str:
+    return f"{path} ({os.readlink(path)})" if path.is_symlink() else str(path)
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file, or all of a folder, is on the disk."""
+    for file in [path] if path.is_file() else [*path.rglob("*")]:
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,49 @@
+"""The local log: every row is there, and a resumed run's reads as one that never stopped."""
+
+import csv
+
+from callbacks.csv_log import CsvLog
+
+
+def rows(log):
+    with log.path.open(newline="") as file:
+        return [{name: value for name, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def test_rows_are_written_at_once_and_columns_may_come_later(tmp_path):
+    log = CsvLog(tmp_path)
+    log.log_metrics({"train/loss": 0.5}, 0)
+    log.log_metrics({"val/loss": 0.25}, 0)
+    log.log_metrics({"train/loss": 1 / 3}, 1)
+    assert rows(log) == [
+        {"step": "0", "train/loss": "0.5"},
+        {"step": "0", "val/loss": "0.25"},
+        {"step": "1", "train/loss": repr(1 / 3)},
+    ]
+    other = CsvLog(tmp_path)  # of another process
+    other.log_metrics({"train/loss": 2.0}, 2)
+    assert len(rows(other)) == 4
+
+
+def test_a_log_is_cut_to_what_led_to_the_checkpoint(tmp_path):
+    log = CsvLog(tmp_path)
+    for step in range(4):
+        log.log_metrics({"train/loss": float(step)}, step)
+        log.log_metrics({"val/loss": float(step)}, step)
+    again = CsvLog(tmp_path)
+    again.cut(3)  # saved after batch 2, and before its validation, which is done again
+    assert [row["step"] for row in rows(again) if "train/loss" in row] == ["0", "1", "2"]
+    assert [row["step"] for row in rows(again) if "val/loss" in row] == ["0", "1"]
+    again.log_metrics({"val/loss": 9.0}, 2)
+    assert rows(again)[-1] == {"step": "2", "val/loss": "9.0"}
+
+
+def test_a_run_that_starts_anew_keeps_the_old_log_aside(tmp_path):
+    log = CsvLog(tmp_path)
+    log.log_metrics({"train/loss": 1.0}, 0)
+    old = log.path.read_bytes()
+    anew = CsvLog(tmp_path)
+    anew.cut(0)
+    anew.log_metrics({"train/loss": 2.0}, 0)
+    assert [row["train/loss"] for row in rows(anew)] == ["2.0"]
+    assert (tmp_path / "csv" / "metrics-1.csv").read_bytes() == old

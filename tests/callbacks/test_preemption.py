@@ -1,0 +1,166 @@
+"""The queue wants its machine back: whatever the moment, the run ends saved and goes on as if nothing had been."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from callbacks.preemption import EXIT_STOPPED, StopSignals, Wish, leave
+from configs.command_line import ConfigError
+from configs.validate_train import validate_train
+from lightning_modules.vaid.checkpoint import load_vaid
+from lightning_modules.vaid.module import VAIDModule
+from tests.helpers.shards import make_shards
+from tests.helpers.train_config import SMALLEST, train_config
+from tests.training.test_fit import logged, run
+from training.fit import exit_status
+
+ROOT = Path(__file__).parents[2]
+AGAIN = "the same command with ckpt_path=last goes on"
+SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=6")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight(shards, tmp_path_factory) -> Path:
+    return run(shards, tmp_path_factory.mktemp("straight"), "run_id=straight").folder
+
+
+def check_equal(folder: Path, straight: Path) -> None:
+    for column in ("train/loss", "val/lip_mse"):
+        assert logged(folder, column) == logged(straight, column)
+    one, other = (load_vaid(each / "checkpoints" / "last.ckpt").state_dict() for each in (straight, folder))
+    for name, weight in one.items():
+        assert weight.equal(other[name]), name
+
+
+@pytest.mark.parametrize("moment", ["first", "validation", "save"])
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(shards, straight, tmp_path, monkeypatch, capfd, moment):
+    owner = {"first": "training_step", "validation": "validation_step", "save": "on_save_checkpoint"}[moment]
+    original = getattr(VAIDModule, owner)
+
+    def signalled(self, *rest):
+        if moment != "first" or self.global_step == 0:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return original(self, *rest)
+
+    before = signal.getsignal(signal.SIGUSR1)
+    with monkeypatch.context() as patch:
+        patch.setattr(VAIDModule, owner, signalled)
+        stopped = run(shards, tmp_path, "run_id=twice")
+    assert stopped.preempted
+    assert exit_status(stopped) == EXIT_STOPPED
+    at = {"first": 1, "validation": 3, "save": 3}[moment]
+    assert stopped.trainer.global_step == at
+    assert (
+        f"Stopped at step {at}, which is saved; the same command with ckpt_path=last goes on" in capfd.readouterr().err
+    )
+    assert signal.getsignal(signal.SIGUSR1) == before
+    again = run(shards, tmp_path, "run_id=twice", "ckpt_path=last")
+    assert not again.preempted
+    assert exit_status(again) == 0
+    check_equal(again.folder, straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["step:0", "validation", "save"])
+def test_a_signal_to_one_of_two_ranks_is_enough(shards, straight, tmp_path, moment):
+    command = [sys.executable, "tests/helpers/train_signalled.py", "1"]
+    parallel = [str(shards), str(tmp_path), *SETTINGS, "run_id=two", "trainer.devices='2'", "trainer.strategy=ddp"]
+    done = subprocess.run([*command, moment, "SIGTERM", *parallel], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == EXIT_STOPPED, done.stderr
+    assert done.stderr.count("Stopped at step") == 1
+    done = subprocess.run(
+        [*command, "never", "SIGTERM", *parallel, "ckpt_path=last"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    for column in ("train/loss", "val/lip_mse"):
+        expected, found = (logged(folder, column) for folder in (straight, tmp_path / "vaid" / "two"))
+        assert sorted(found) == sorted(expected)
+        for step, value in expected.items():
+            assert float(found[step]) == pytest.approx(float(value), rel=1e-4)
+
+
+def test_a_forked_loader_process_can_still_be_ended():
+    with StopSignals(["SIGUSR1"], ["SIGTERM"]) as signals:
+        child = os.fork()
+        if not child:
+            signal.pause()
+            signal.pause()
+            os._exit(0)
+        os.kill(child, signal.SIGUSR1)  # goes to the whole job, and must not end it
+        os.kill(child, signal.SIGTERM)
+        _, status = os.waitpid(child, 0)
+        assert os.WTERMSIG(status) == signal.SIGTERM
+        assert signals.wish is Wish.GO_ON
+        os.kill(os.getpid(), signal.SIGUSR1)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.wish is Wish.REQUEUE
+
+
+@pytest.fixture
+def scontrol(tmp_path, monkeypatch) -> Path:
+    """A scontrol that writes down what it was asked; whether the real one obeys is tested with a real SLURM."""
+    asked = tmp_path / "asked"
+    program = tmp_path / "scontrol"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n[ "$2" != 13 ] || {{ echo "Job is pending" >&2; exit 1; }}\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    for name in ("SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_RESTART_COUNT"):
+        monkeypatch.delenv(name, raising=False)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGCONT)}
+    yield asked
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_a_job_is_queued_again_but_not_for_ever(scontrol, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "12")
+    assert "job 12 is queued again, time 1 of at most 2" in leave(5, Wish.REQUEUE, 2)
+    assert scontrol.read_text() == "requeue 12\n"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
+    text = leave(5, Wish.REQUEUE, 2)
+    assert "Job 12 came back 2 times already, preemption.max_requeues=2: it is not queued again" in text
+    assert "ckpt_path=last" in text
+    assert "queued" not in leave(5, Wish.STOP, 9)
+    assert scontrol.read_text() == "requeue 12\n"
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    leave(5, Wish.REQUEUE, 9)
+    assert scontrol.read_text() == "requeue 12\nrequeue 7_3\n"
+
+
+def test_a_requeue_that_fails_is_said(scontrol, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "13")
+    assert "scontrol requeue 13 failed (Job is pending); the same command" in leave(5, Wish.REQUEUE, 2)
+
+
+def test_outside_slurm_nothing_is_queued(scontrol, monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert (
+        leave(5, Wish.REQUEUE, 2) == "Stopped at step 5, which is saved; the same command with ckpt_path=last goes on."
+    )
+    assert not scontrol.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("preemption.requeue_on=[SIGNONE]", "SIGNONE is no signal"),
+        ("preemption.stop_on=[SIGKILL]", "SIGKILL is no signal to be handled"),
+        ("preemption.stop_on=[SIGUSR1]", "SIGUSR1 cannot be both"),
+        ("preemption.max_requeues=-1", r"preemption\.max_requeues=-1"),
+    ],
+)
+def test_signals_that_cannot_be_are_refused(change, message):
+    with pytest.raises(ConfigError, match=message):
+        validate_train(train_config("experiment=vaid/tiny", "data.root=a", change))

@@ -1,0 +1,85 @@
+"""``python`` inside a test's job: no GPU, and a first process that waits for SIGUSR2 where the test wants it to come.
+
+TESTS_WAIT   a moment for each start of the job, separated by commas: step:N, validation, save, or nothing
+TESTS_SIGN   a file that is made when the moment of start K has come, with K at its end
+TESTS_ZERO   DeepSpeed's engine on the CPU, where this is set
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+import time
+from pathlib import Path
+
+START = os.environ.get("SLURM_RESTART_COUNT", "0")
+
+
+def wait_for_signal() -> None:
+    """Says that the moment has come, and waits until the run has noted the signal."""
+    Path(os.environ["TESTS_SIGN"] + START).touch()
+    end = time.monotonic() + 90
+    while not signal.getsignal(signal.SIGUSR2).__self__.wish:
+        if time.monotonic() > end:
+            raise TimeoutError("no signal came")
+        time.sleep(0.05)
+
+
+def wait_at(moment: str) -> None:
+    """Patches what happens at the moment, on the first process."""
+    from lightning.pytorch import Trainer
+
+    from lightning_modules.ethd.module import EthdModule
+    from lightning_modules.vaid.module import VAIDModule
+
+    kind, _, step = moment.partition(":")
+    owners = {"step": (VAIDModule, EthdModule), "validation": (VAIDModule, EthdModule), "save": (Trainer,)}
+    name = {"step": "training_step", "validation": "validation_step", "save": "save_checkpoint"}[kind]
+    waited = []
+
+    def patch(owner: type) -> None:
+        original = getattr(owner, name)
+
+        def waiting(self, *rest, **names):
+            trainer = self if isinstance(self, Trainer) else self.trainer
+            if not waited and (not step or trainer.global_step == int(step)):
+                waited.append(True)
+                wait_for_signal()
+            return original(self, *rest, **names)
+
+        setattr(owner, name, waiting)
+
+    for owner in owners[kind]:
+        patch(owner)
+
+
+def on_the_cpu() -> None:
+    """Puts DeepSpeed's engine on the CPU, whatever accelerator the configuration, which it suits, asks for."""
+    from lightning.pytorch import Trainer
+
+    from tests.helpers import cpu_deepspeed  # noqa: F401  (puts itself in place of the GPU's)
+
+    original = Trainer.__init__
+
+    def on_cpu(self, **settings) -> None:
+        original(self, **{**settings, "accelerator": "cpu"})
+
+    Trainer.__init__ = on_cpu
+
+
+if __name__ == "__main__":
+    sys.argv = sys.argv[1:]
+    module = sys.argv[0] == "-m"
+    sys.path[0] = os.getcwd()
+    moments = os.environ.get("TESTS_WAIT", "").split(",")
+    if int(START) < len(moments) and (moment := moments[int(START)]) and os.environ.get("SLURM_PROCID") == "0":
+        wait_at(moment)
+    if "TESTS_ZERO" in os.environ:
+        on_the_cpu()
+    if module:
+        sys.argv = sys.argv[1:]
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        runpy.run_path(sys.argv[0], run_name="__main__")

@@ -1,0 +1,209 @@
+"""A real SLURM of one node in a temporary folder: its own key, configuration, ports and daemons, ended by their pids.
+
+Jobs run as the user who runs the tests, who must be root, since slurmd starts jobs for others.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
+NEEDED = "needs a SLURM of its own: apt-get install slurm-wlm munge"
+ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
+
+CONFIGURATION = """
+ClusterName=tests
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={controller}
+SlurmdPort={daemon}
+SlurmUser=root
+AuthType=auth/munge
+CredType=cred/munge
+# How long credentials live, and so how long a requeued job waits: two minutes where nothing is said.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+MpiDefault=none
+SwitchType=switch/none
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+# config_overrides: what is written here counts, whatever machine this is.
+SlurmdParameters=config_overrides
+SchedulerParameters=sched_interval=1,sched_min_interval=100000,bf_interval=1,batch_sched_delay=0,sched_max_job_start=0
+GresTypes=gpu
+ReturnToService=2
+JobRequeue=1
+KillWait=5
+MaxArraySize=101
+NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} Gres=gpu:{cpus} State=UNKNOWN
+PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def missing() -> str | None:
+    """Why no SLURM can be started here; None where it can."""
+    if not all(map(shutil.which, PROGRAMS)):
+        return NEEDED
+    return None if os.geteuid() == 0 else f"{NEEDED}, and root to run its daemons"
+
+
+@dataclass
+class Slurm:
+    """The running SLURM.
+
+    Attributes:
+        folder: of its configuration, logs and state.
+        environment: variables with which ``sbatch`` and the others find it.
+    """
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def run(self, *command: str, check: bool = True, **settings) -> subprocess.CompletedProcess:
+        """Runs ``sbatch`` or another of SLURM's programs; ``env`` adds variables."""
+        environment = {**self.environment, **settings.pop("env", {})}
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, **settings)
+        assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done
+
+    def submit(self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
+        """``sbatch`` with arguments; returns the job's id."""
+        return int(self.run("sbatch", "--parsable", *arguments, env=env or {}, cwd=cwd).stdout.split(";")[0])
+
+    def job(self, job: int | str) -> dict[str, str]:
+        """What ``scontrol`` knows of a job, or of one array task (``12_3``); KEY -> value."""
+        return dict(word.split("=", 1) for word in self._show(job)[0].split() if "=" in word)
+
+    def states(self, job: int) -> list[str]:
+        """The states of a job, or of all tasks of an array."""
+        words = [word for line in self._show(job) for word in line.split()]
+        return [word.split("=", 1)[1] for word in words if word.startswith("JobState=")]
+
+    def _show(self, job: int | str) -> list[str]:
+        """A line for each task; on a crowded machine the controller may leave a question unanswered."""
+        for _ in range(10):
+            done = self.run("scontrol", "--oneliner", "show", "job", str(job), check=False)
+            if done.returncode == 0:
+                return done.stdout.splitlines()
+            time.sleep(1)
+        raise AssertionError(f"scontrol show job {job}: {done.stderr}")
+
+    def wait(self, job: int, seconds: float = 120) -> list[str]:
+        """The states of a job, or of all tasks of an array, when all have ended."""
+        self.until(lambda: all(state in ENDED for state in self.states(job)), f"the end of job {job}", seconds)
+        return self.states(job)
+
+    def until(self, condition, what: str, seconds: float = 60) -> None:
+        """Waits for a condition."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"waited {seconds} s for {what}\n{self.words()}"
+            time.sleep(0.1)
+
+    def words(self) -> str:
+        """The last words of SLURM's daemons, and its queue."""
+        logs = [self.folder / f"{name}.log" for name in ("slurmctld", "slurmd")]
+        tails = [f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs if log.exists()]
+        return "\n".join([self.run("squeue", check=False).stdout, *tails])
+
+
+def _ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+
+
+@contextmanager
+def slurm(folder: Path, cpus: int = 2) -> Iterator[Slurm]:
+    """Starts SLURM; its jobs and daemons end with the context.
+
+    Args:
+        folder: for everything it writes.
+        cpus: of its node, and as many GPUs that are only names.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)  # munged refuses a socket others cannot reach
+    host, (controller, daemon) = socket.gethostname().split(".")[0], _ports(2)
+    key, configuration = folder / "munge.key", folder / "slurm.conf"
+    key.write_bytes(secrets.token_bytes(1024))
+    key.chmod(0o400)
+    configuration.write_text(
+        CONFIGURATION.format(folder=folder, host=host, controller=controller, daemon=daemon, cpus=cpus)
+    )
+    for place in range(cpus):
+        (folder / f"gpu{place}").touch()
+    (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-{cpus - 1}]\n")
+    for name in ("state", "spool"):
+        (folder / name).mkdir(exist_ok=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "SBATCH_"))}
+    environment["SLURM_CONF"] = str(configuration)
+    files = {name: f"--{name}-file={folder}/munge.{name}" for name in ("key", "log", "pid", "seed")}
+    with ExitStack() as stack:
+        cluster = Slurm(folder, environment)
+        stack.enter_context(
+            _daemon(["munged", "--foreground", "--force", f"--socket={folder}/munge.socket", *files.values()], cluster)
+        )
+        cluster.until((folder / "munge.socket").exists, "munge")
+        stack.enter_context(_daemon(["slurmctld", "-D", "-c"], cluster))
+        stack.enter_context(_daemon(["slurmd", "-D"], cluster))
+        cluster.until(
+            lambda: cluster.run("sinfo", "--noheader", "--format=%T", check=False).stdout.strip() == "idle", "the node"
+        )
+        try:
+            yield cluster
+        finally:
+            _cancel(cluster)
+
+
+def _cancel(cluster: Slurm) -> None:
+    """Ends what still runs, before the daemons that watch over it."""
+    cluster.run("scancel", "--user=root", "--full", check=False)
+    end = time.monotonic() + 15
+    while cluster.run("squeue", "--noheader", check=False).stdout.strip() and time.monotonic() < end:
+        time.sleep(0.2)
+
+
+@contextmanager
+def _daemon(command: list[str], cluster: Slurm) -> Iterator[None]:
+    with (cluster.folder / f"{command[0]}.out").open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, env=cluster.environment, start_new_session=True)
+        try:
+            time.sleep(0.1)
+            assert process.poll() is None, f"{command[0]}: {Path(out.name).read_text()}"
+            yield
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory) -> Iterator[Slurm]:
+    """A SLURM for all tests of this process."""
+    if reason := missing():
+        pytest.skip(reason)
+    with slurm(tmp_path_factory.mktemp("slurm")) as running:
+        yield running

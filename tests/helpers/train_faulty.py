@@ -1,0 +1,57 @@
+"""One rank of a run, as srun starts it, that goes wrong: train_faulty.py FAULT ROOT OUTPUT OVERRIDE...
+
+FAULT is RANK:STEP:WHAT, WHAT being die (signal 9), stall (its data never come), nan, or raise; or none.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.helpers.train_config import train_config
+
+
+def go_wrong(rank: int, step: int, what: str) -> None:
+    from datamodules.loader import StreamDataset
+    from datamodules.schema import ShardError
+    from lightning_modules.vaid.module import VAIDModule
+
+    if int(os.environ.get("LOCAL_RANK", "0")) != rank:
+        return
+    read, losses = StreamDataset.read, VAIDModule.losses
+
+    def reading(self, number, allocate):
+        if number == step and what == "stall":
+            time.sleep(3600)
+        if number == step and what == "raise":
+            raise ShardError("shard-00000.tar is damaged")
+        return read(self, number, allocate)
+
+    def losing(self, batch):
+        if batch["step"] == step and what == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        found = losses(self, batch)
+        return found._replace(loss=found.loss * float("nan")) if batch["step"] == step and what == "nan" else found
+
+    StreamDataset.read, VAIDModule.losses = reading, losing
+
+
+if __name__ == "__main__":
+    fault, root, output, *overrides = sys.argv[1:]
+    if fault != "none":
+        rank, step, what = fault.split(":")
+        go_wrong(int(rank), int(step), what)
+    config = train_config(*overrides)
+    config.data.root, config.output = root, output
+    from training.fit import fit
+
+    try:
+        fit(config)
+    except RuntimeError as error:
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)

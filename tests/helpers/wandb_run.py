@@ -1,0 +1,100 @@
+"""What an offline W&B run holds, read back from its file, as ``wandb sync`` reads it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+BLOCK, FULL, LAST = 32768, 1, 4
+
+
+@dataclass
+class OfflineRun:
+    """One process's account of a run.
+
+    Attributes:
+        folder: ``offline-run-DATE-ID``.
+        id: of the run; with its project, group, job_type and tags.
+        config: key -> value.
+        history: what was logged, in order; nested names joined by a slash.
+        artifacts: names of those logged, with the names of their files.
+    """
+
+    folder: Path
+    id: str = ""
+    project: str = ""
+    group: str = ""
+    job_type: str = ""
+    tags: list[str] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    artifacts: dict[str, list[str]] = field(default_factory=dict)
+
+    def values(self, name: str) -> dict[int, Any]:
+        """Step -> value of one thing logged."""
+        rows = [row for row in self.history if name in row]
+        return {row["trainer/global_step"]: row[name] for row in rows}
+
+    def file(self, path: str) -> Path:
+        """The file of a picture, video or table that was logged."""
+        return self.folder / "files" / path
+
+
+def read_runs(folder: Path) -> list[OfflineRun]:
+    """All runs under ``folder/wandb``, oldest first."""
+    return [_read(path) for path in sorted((folder / "wandb").glob("offline-run-*"))]
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """The records of LevelDB's log format, in blocks of 32 KiB, behind W&B's header of 7 bytes."""
+    place, whole = 7, b""
+    while place + 7 <= len(content):
+        left = BLOCK - place % BLOCK
+        if left < 7:
+            place += left
+            continue
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        if not kind:
+            return
+        whole += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (FULL, LAST):
+            yield whole
+            whole = b""
+
+
+def _read(folder: Path) -> OfflineRun:
+    run = OfflineRun(folder)
+    (path,) = folder.glob("*.wandb")
+    for data in _records(path.read_bytes()):
+        record = Record()
+        record.ParseFromString(data)
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            one = record.run
+            run.id, run.project, run.group, run.job_type = one.run_id, one.project, one.run_group, one.job_type
+            run.tags = list(one.tags)
+            _update(run.config, one.config.update)
+        elif kind == "config":
+            _update(run.config, record.config.update)
+        elif kind == "history":
+            run.history.append(
+                {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+            )
+        elif kind == "artifact":
+            run.artifacts[record.artifact.name] = [entry.path for entry in record.artifact.manifest.contents]
+        elif kind == "request" and record.request.WhichOneof("request_type") == "log_artifact":
+            artifact = record.request.log_artifact.artifact
+            run.artifacts[artifact.name] = [entry.path for entry in artifact.manifest.contents]
+    return run
+
+
+def _update(config: dict[str, Any], items: Any) -> None:
+    for item in items:
+        config[item.key or "/".join(item.nested_key)] = json.loads(item.value_json)

@@ -1,0 +1,57 @@
+"""Checkpoints that are folders: how they take their name, and when they are whole."""
+
+import pytest
+import torch
+
+from lightning_modules.checkpoint_files import check_whole, clear_parts, commit, prune, steps_of, zero_ranks
+from lightning_modules.checkpoints import CheckpointError
+
+
+def write(folder, name, ranks=2):
+    """What DeepSpeed leaves, in small."""
+    inside = folder / name / "checkpoint"
+    inside.mkdir(parents=True)
+    torch.save({"module": {}}, inside / "mp_rank_00_model_states.pt")
+    for rank in range(ranks):
+        torch.save({}, inside / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
+    (folder / name / "latest").write_text("checkpoint")
+    return folder / name
+
+
+def test_a_folder_takes_its_name_also_where_there_is_one(tmp_path):
+    first = commit(write(tmp_path, "step=5.ckpt.part"))
+    assert (tmp_path / "last.ckpt").resolve() == first
+    (first / "old").touch()
+    again = commit(write(tmp_path, "step=5.ckpt.part"))
+    assert again == first
+    assert not (again / "old").exists()
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["last.ckpt", "step=5.ckpt"]
+    check_whole(tmp_path / "last.ckpt")
+    assert zero_ranks(tmp_path / "last.ckpt") == 2
+
+
+def test_what_is_linked_to_stays(tmp_path):
+    for step in (1, 2, 3, 10):
+        commit(write(tmp_path, f"step={step}.ckpt.part"))
+    (tmp_path / "best.ckpt").symlink_to("step=1.ckpt")
+    prune(tmp_path, 2)
+    assert list(steps_of(tmp_path)) == [1, 3, 10]
+    write(tmp_path, "step=11.ckpt.part")
+    clear_parts(tmp_path)
+    assert list(steps_of(tmp_path)) == [1, 3, 10]
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_a_part_that_is_missing_or_cut_off_is_named(tmp_path):
+    commit(write(tmp_path, "step=1.ckpt.part"))
+    last = commit(write(tmp_path, "step=2.ckpt.part", ranks=3))
+    states = sorted((last / "checkpoint").glob("*optim_states.pt"))
+    states[1].write_bytes(states[1].read_bytes()[:50])
+    with pytest.raises(CheckpointError, match=r"step=2\.ckpt.*rank_1_mp_rank_00_optim.* cut off.*step=1\.ckpt"):
+        check_whole(tmp_path / "last.ckpt")
+    states[1].unlink()
+    with pytest.raises(CheckpointError, match=r"optimizer states of ranks \[1\] are missing"):
+        check_whole(last)
+    (last / "checkpoint" / "mp_rank_00_model_states.pt").unlink()
+    with pytest.raises(CheckpointError, match="a folder without checkpoint/mp_rank_00_model_states"):
+        check_whole(last)

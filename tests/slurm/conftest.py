@@ -1,0 +1,24 @@
+"""A SLURM for these tests, and what jobs find in it: a ``python`` that needs no GPU."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.slurm import cluster  # noqa: F401
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def job_environment(tmp_path_factory) -> dict[str, str]:
+    """Variables for ``sbatch``: jobs run ``tests/helpers/job_python.py`` where they say ``python``."""
+    folder = tmp_path_factory.mktemp("environment")
+    python = folder / "python"
+    python.write_text(f'#!/bin/bash\nexec {sys.executable} {ROOT}/tests/helpers/job_python.py "$@"\n')
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    (folder / "activate").write_text(f'export PATH="{folder}:$PATH"\n')
+    return {"EMOTIVETALK_ENV": str(folder / "activate"), "PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "ignore"}

@@ -1,0 +1,62 @@
+"""What ``make slurm-check`` says of batch files."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.conftest import ROOT
+
+
+def check(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(folder / "slurm" / "check.py"), *arguments]
+    environment = {**(env or os.environ), "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+@pytest.mark.slow
+def test_the_files_pass_slurms_own_check_and_say_what_they_run(cluster):
+    done = check(ROOT, "--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=1", "--mem=0",
+                 env=cluster.environment)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "srun --kill-on-bad-exit=1 python train.py ckpt_path=last trainer.nodes=2 trainer.devices=" in done.stdout
+    assert "part=2/16" in done.stdout
+    assert "output=results/emotivetalk_hdtf.json" in done.stdout
+    assert done.stdout.count("Job ") == len(list((ROOT / "slurm").glob("*.sbatch")))
+
+
+@pytest.mark.slow
+def test_each_mistake_is_named(tmp_path):
+    shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
+    shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("__pycache__"))
+    mistakes = {
+        "train": {
+            "--signal=USR2@300": ("--signal=B:USR2@300", "--signal=B:...: reaches only the script"),
+            "--gpus-per-node=8": ("--gpus-per-task=1", "--gpus-per-task: is no option these files use"),
+            "--job-name=emotivetalk-train": ("--job-name=bash", "--job-name=bash: Lightning takes such a job"),
+            "run_id=ethd-hdtf": ("runid=ethd-hdtf", "Could not override 'runid'"),
+        },
+        "prepare": {
+            "--output=%x-%A_%a.txt": ("--output=log.txt", "--output=log.txt: %j or %A_%a keeps the logs"),
+            "#SBATCH --requeue\n": ("", "needs --requeue"),
+            'exec srun python prepare.py "$@"': ('if exec srun python prepare.py "$@"', "bash: slurm/prepare"),
+        },
+    }
+    for name, changes in mistakes.items():
+        file = tmp_path / "slurm" / f"{name}.sbatch"
+        text = file.read_text()
+        for right, (wrong, _) in changes.items():
+            assert right in text
+            text = text.replace(right, wrong, 1)
+        file.write_text(text)
+    done = check(tmp_path)
+    assert done.returncode == 1
+    for name, changes in mistakes.items():
+        for _, message in changes.values():
+            said = [line for line in done.stderr.splitlines() if line.startswith(f"{name}.sbatch: ")]
+            assert any(message.split(":")[0] in line for line in said), (message, done.stderr)

@@ -1,0 +1,63 @@
+"""A system's clips in parts, the cells of a table as an array, and the tables after them, on a real SLURM."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from media import read_frames
+from tests.helpers.synthetic_videos import untrained, write_speakers
+from tests.slurm.conftest import ROOT
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+OPTIONS = ("--gpus-per-node=0", "--cpus-per-task=1", "--mem=0", "--time=60")
+
+
+def test_from_a_systems_parts_to_the_tables(cluster, job_environment, tmp_path):
+    real = write_speakers(tmp_path / "real", clips=4)
+    with (tmp_path / "cases.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["clip", "portrait", "speech", "video"])
+        for video in sorted(real.glob("*.mp4")):
+            Image.fromarray(np.asarray(next(iter(read_frames(video))))).save(video.with_suffix(".png"))
+            writer.writerow([video.stem, video.with_suffix(".png"), video, video])
+    made = tmp_path / "it's made"
+
+    def submit(file, *arguments, array=None, after=None):
+        more = [*([f"--array={array}"] if array else []), *([f"--dependency=afterany:{after}"] if after else [])]
+        log = f"--output={tmp_path}/{file}-%j"
+        return cluster.submit(*OPTIONS, *more, log, f"slurm/{file}.sbatch", *arguments, env=job_environment, cwd=ROOT)
+
+    def ended(job, file):
+        states = cluster.wait(job, 900)
+        assert set(states) == {"COMPLETED"}, "".join(log.read_text() for log in tmp_path.glob(f"{file}-*"))
+
+    parts = submit(
+        "systems", "system=folder", "title=Mine", f"videos={real}", f"cases={tmp_path}/cases.csv", f"output={made}",
+        "landmarks=sidecar", "device=cpu", array="1-2",
+    )  # fmt: skip
+    ended(parts, "systems")
+    assert sorted(path.stem for path in (made / "videos").glob("*.mp4")) == [f"clip{number}" for number in range(4)]
+
+    cells = tmp_path / "cells.txt"
+    line = 'generated="{0}/videos" reference="{0}/reference" output={1}/{2}.json cell.system={2} cell.mode=A\n'
+    cells.write_text(
+        "# the cells\n\n" + "".join(line.format(made, tmp_path / "results", system) for system in ("hallo", "mine"))
+    )
+    image = untrained(tmp_path)["image"]
+    scores = submit(
+        "evaluate", str(cells), "cell.dataset=hdtf", "metrics=[fid]", "fid.network=standin", f"fid.weights={image}",
+        "bootstrap=0", "device=cpu", f"cache={tmp_path}/features", array="1-2",
+    )  # fmt: skip
+    tables = submit("evaluate", "table=1", f"results={tmp_path}/results", f"output={tmp_path}/tables", after=scores)
+    ended(scores, "evaluate")
+    ended(tables, "evaluate")
+    found = [json.loads(path.read_text()) for path in sorted((tmp_path / "results").glob("*.json"))]
+    assert [result["settings"]["cell"]["system"] for result in found] == ["hallo", "mine"]
+    assert [result["n"] for result in found] == [4, 4]
+    assert "mine" in (tmp_path / "tables" / "table1.md").read_text().lower()

@@ -1,0 +1,132 @@
+"""slurm/train.sbatch on a real SLURM: preempted at the worst moments, queued again by itself, every step once."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.ethd import SMALLEST_ETHD
+from tests.helpers.shards import make_shards
+from tests.helpers.train_config import SMALLEST, train_config
+from tests.slurm.conftest import ROOT
+from tests.training.test_fit import logged
+from training.fit import fit
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+ONE_NODE = ("--nodes=1", "--cpus-per-task=1", "--mem=0", "--time=60")
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
+    return folder
+
+
+def without(settings: tuple[str, ...], *keys: str) -> list[str]:
+    return [setting for setting in settings if not setting.startswith(keys)]
+
+
+def train(cluster, environment, tmp_path, tasks, arguments, waits="", **more) -> int:
+    """Submits slurm/train.sbatch; its log goes to ``tmp_path/JOB``."""
+    variables = {**environment, "TESTS_WAIT": waits, "TESTS_SIGN": f"{tmp_path}/moment", **more}
+    return cluster.submit(
+        *ONE_NODE, f"--ntasks-per-node={tasks}", f"--gpus-per-node={tasks}", f"--output={tmp_path}/%j",
+        "slurm/train.sbatch", *arguments, env=variables, cwd=ROOT,
+    )  # fmt: skip
+
+
+def preempt(cluster, job, tmp_path, start) -> None:
+    """Sends the signal when the job's start number ``start`` has come to its moment."""
+    log = tmp_path / str(job)
+    sign = tmp_path / f"moment{start}"
+
+    def reached() -> bool:
+        state = cluster.job(job)["JobState"]
+        assert state not in ("FAILED", "COMPLETED"), log.read_text()
+        return sign.exists()
+
+    cluster.until(reached, f"start {start} of job {job}", 900)
+    cluster.run("scancel", "--signal=USR2", str(job))
+
+
+def test_a_run_preempted_again_and_again_equals_one_left_alone(cluster, job_environment, shards, tmp_path):
+    """In its first batch, in a save, in a validation; the third is one more than it may come back."""
+    settings = ["experiment=vaid/tiny", *SMALLEST, "checkpoints.every=2", "trainer.max_steps=6", "model.lr_warmup=0"]
+    config = train_config(*settings, "run_id=straight", "trainer.devices='1'")
+    config.data.root, config.output = str(shards), str(tmp_path)
+    straight = fit(config).folder
+
+    arguments = [
+        *settings, f"data.root={shards}", f"output={tmp_path}", "run_id=preempted", "preemption.max_requeues=2",
+    ]  # fmt: skip
+    job = train(cluster, job_environment, tmp_path, 1, arguments, "step:0,save,validation")
+    for start in range(3):
+        preempt(cluster, job, tmp_path, start)
+    assert cluster.wait(job, 900) == ["FAILED"]
+    log = (tmp_path / str(job)).read_text()
+    assert cluster.job(job)["Restarts"] == "2"
+    assert cluster.job(job)["ExitCode"] == "75:0"
+    assert f"Stopped at step 1, which is saved; job {job} is queued again, time 1 of at most 2." in log
+    assert f"Stopped at step 3, which is saved; job {job} is queued again, time 2 of at most 2." in log
+    assert f"Job {job} came back 2 times already, preemption.max_requeues=2: it is not queued again" in log
+
+    disk = tmp_path / "disk of the node"
+    job = train(cluster, job_environment, tmp_path, 1, arguments, NODE_DISK=str(disk))
+    assert cluster.wait(job, 900) == ["COMPLETED"], (tmp_path / str(job)).read_text()
+    assert list(disk.rglob("*.tar"))
+    for column in ("train/loss", "val/lip_mse"):
+        assert logged(tmp_path / "vaid" / "preempted", column) == logged(straight, column)
+    assert sorted(logged(straight, "train/loss")) == list(range(6))
+
+
+def test_a_signal_before_python_listens_queues_the_job_again(cluster, tmp_path):
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/bash\n[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0\ntouch "$TESTS_SIGN"\nexec sleep 600\n'
+    )
+    python.chmod(0o755)
+    (tmp_path / "activate").write_text(f'export PATH="{tmp_path}:$PATH"\n')
+    job = train(cluster, {"EMOTIVETALK_ENV": f"{tmp_path}/activate"}, tmp_path, 2, [])
+    cluster.until((tmp_path / "moment").exists, "the job")
+    cluster.run("scancel", "--signal=USR2", str(job))
+    assert cluster.wait(job) == ["COMPLETED"], (tmp_path / str(job)).read_text()
+    assert cluster.job(job)["Restarts"] == "1"
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs pip install 'emotivetalk[deepspeed]'")
+@pytest.mark.skipif(not importlib.util.find_spec("wandb"), reason="needs pip install wandb")
+def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, job_environment, shards, tmp_path):
+    from tests.helpers.wandb_run import read_runs
+
+    config = train_config("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=1", "run_id=v", "trainer.devices='1'")
+    config.data.root, config.output = str(shards), str(tmp_path)
+    vaid = fit(config).folder
+    arguments = [
+        "experiment=ethd/tiny", *without(SMALLEST_ETHD, "trainer.devices", "trainer.strategy"), "trainer=deepspeed",
+        "trainer.strategy=deepspeed", "trainer.precision=32-true", "trainer.max_steps=5",
+        f"data.root={shards}", f"output={tmp_path}", f"vaid={vaid}", "logger=wandb",
+    ]  # fmt: skip
+    zero = {"TESTS_ZERO": "1", "WANDB_MODE": "offline"}
+    job = train(cluster, job_environment, tmp_path, 2, [*arguments, "run_id=preempted"], "step:1", **zero)
+    preempt(cluster, job, tmp_path, 0)
+    assert cluster.wait(job, 900) == ["COMPLETED"], (tmp_path / str(job)).read_text()
+    assert cluster.job(job)["Restarts"] == "1"
+    alone = train(cluster, job_environment, tmp_path, 2, [*arguments, "run_id=straight"], **zero)
+    assert cluster.wait(alone, 900) == ["COMPLETED"], (tmp_path / str(alone)).read_text()
+
+    preempted, straight = tmp_path / "ethd" / "preempted", tmp_path / "ethd" / "straight"
+    assert (preempted / "checkpoints" / "last.ckpt").is_dir()  # the engine's own layout
+    losses = logged(straight, "train/loss")
+    assert sorted(losses) == list(range(5))
+    assert logged(preempted, "train/loss") == losses
+    parts = read_runs(preempted)
+    assert [part.id for part in parts] == ["preempted", "preempted"]
+    assert [part.config["slurm"]["job_id"] for part in parts] == [str(job)] * 2
+    steps = [sorted(part.values("train/loss")) for part in parts]
+    assert steps == [[0, 1], [2, 3, 4]]
+    told = {step: value for part in parts for step, value in part.values("train/loss").items()}
+    assert told == {step: pytest.approx(float(value)) for step, value in losses.items()}

@@ -1,0 +1,189 @@
+"""What a run leaves in its logger: every step once, what it was made from, what it shows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+
+from configs import wandb_mode as module
+from configs.command_line import ConfigError
+from configs.training import LoggerConfig
+from configs.validate_train import validate_train
+from configs.wandb_mode import wandb_mode
+from datamodules.schema import Index
+from encoders.protocols import Identity
+from lightning_modules.ethd.artifact import export
+from media import probe
+from tests.helpers.ethd import SMALLEST_ETHD
+from tests.helpers.shards import TINY, make_shards
+from tests.helpers.synthetic_videos import untrained
+from tests.helpers.train_config import SMALLEST, train_config
+from training.fit import fit
+from training.loggers import paper_table, show_export
+from training.provenance import git_state, provenance
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    """Clips whose latents are those of a real codec."""
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    dims = replace(TINY, latent_channels=48, latent_size=8)
+    index = make_shards(folder, samples=8, shards=1, frames=(30,), splits=("train", "train", "val"), dims=dims)
+    encoders = {**index.encoders, "codec": Identity("patch", {"patch": 4})}
+    (folder / "index.json").write_text(replace(index, encoders=encoders).to_json())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vaid(shards, tmp_path_factory) -> Path:
+    config = train_config("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=1", "run_id=v")
+    config.data.root, config.output, config.encoders = str(shards), str(tmp_path_factory.mktemp("vaid")), {}
+    return fit(config).folder
+
+
+@pytest.mark.slow
+def test_wandb_holds_the_run_through_a_restart_and_its_export(shards, vaid, tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="needs pip install wandb")
+    from tests.helpers.wandb_run import read_runs
+
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    files = untrained(tmp_path)
+    for steps in (2, 4):
+        config = train_config(
+            "experiment=ethd/tiny", *SMALLEST_ETHD, "logger=wandb", "logger.offline=true", "run_id=same",
+            f"trainer.max_steps={steps}", "trainer.validate_every=2", "model.sampling_steps=2", "ckpt_path=last",
+            "videos.sample_every=4", "videos.sample_clips=1", "videos.evaluate_every=4", "videos.evaluate_clips=2",
+            "videos.frames=12", "videos.metrics=[fid]", "videos.fid.network=standin",
+            f"videos.fid.weights={files['image']}",
+        )  # fmt: skip
+        config.data.root, config.output, config.vaid, config.encoders = str(shards), str(tmp_path), str(vaid), {}
+        validate_train(config)
+        folder = fit(config).folder
+    shown = show_export(export(folder))
+    assert shown is not None
+    assert "artifact same-export" in shown
+    wandb.teardown()  # waits until the service has written everything
+
+    runs = read_runs(folder)
+    assert [run.id for run in runs] == ["same"] * 3
+    assert {(run.project, run.group, run.job_type) for run in runs[:2]} == {("emotivetalk", "table1", "ethd")}
+    first, second, exported = runs
+    assert sorted(first.values("train/loss")) == [0, 1]
+    assert sorted(second.values("train/loss")) == [2, 3]
+    assert all(0 <= wait < 1 for wait in second.values("speed/data_wait").values())
+    assert second.values("speed/peak_memory_gib")
+    assert second.config["model"]["lr"] == 1e-3
+    assert second.config["versions"]["lightning"] == lightning.__version__
+    assert second.config["data_sha256"]["folder"] == hashlib.sha256((shards / "index.json").read_bytes()).hexdigest()
+    assert second.config["slurm"]["job_id"] == "77"
+    (name,) = {name for row in second.history for name in row if name.endswith("/video/videos")}
+    ((video,),) = second.values(name).values()
+    assert probe(second.file(video["path"])).has_sound
+    table = json.loads(second.file(second.values("val/clips/path")[4]).read_text())
+    assert table["columns"][:2] == ["clip", "frames"]
+    assert "fid/generated/samples" in table["columns"]
+    assert len(table["data"]) == 2
+    assert exported.artifacts == {"same-export": ["ethd.safetensors"]}
+
+
+def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(shards, tmp_path):
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs pip install tensorboard"
+    )
+    for steps in (3, 4):
+        config = train_config(
+            "experiment=vaid/tiny", *SMALLEST, "logger=tensorboard", "run_id=tb", "ckpt_path=last",
+            "trainer.validate_every=2", f"trainer.max_steps={steps}",
+        )  # fmt: skip
+        config.data.root, config.output, config.encoders = str(shards), str(tmp_path), {}
+        folder = fit(config).folder
+        checkpoints = folder / "checkpoints"
+        if steps == 3:  # as after a kill: what was saved last is the checkpoint of step 2
+            last = checkpoints / "last.ckpt"
+            last.unlink()
+            last.write_bytes(next(checkpoints.glob("*2.ckpt")).read_bytes())
+    events = accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
+    starts = [json.loads(line)["step"] for line in (folder / "starts.jsonl").read_text().splitlines()]
+    assert starts == [0, 2]
+
+
+def test_provenance_names_the_code_and_hides_the_home(shards, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = train_config("experiment=vaid/tiny", "data.root=a")
+    config.data.root = str(tmp_path / "shards")
+    record = provenance(config, {"folder": Index.read(shards)})
+    assert record["data"]["root"] == "~/shards"
+    assert torch.__version__.startswith(record["versions"]["torch"])
+    if (ROOT / ".git").exists():
+        head = subprocess.run(["git", "-C", ROOT, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+        assert record["git"]["commit"] == git_state()["commit"] == head.stdout.strip()
+
+
+def test_ablations_belong_to_table_2():
+    ethd = ("experiment=ethd/tiny", "data.root=a", "vaid=b")
+    assert paper_table(train_config(*ethd)) == "table1"
+    assert paper_table(train_config(*ethd, "model.variant=wo_lip")) == "table2"
+    assert paper_table(train_config("experiment=vaid/tiny", "data.root=a")) == "vaid"
+
+
+class Unwilling(BaseHTTPRequestHandler):
+    """A server that is there."""
+
+    def do_GET(self):
+        self.send_response(404)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch, tmp_path):
+    """The address of a W&B server; no key for it anywhere."""
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC", "WANDB_IDENTITY_TOKEN_FILE", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    module.reachable.cache_clear()
+    listening = HTTPServer(("127.0.0.1", 0), Unwilling)
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.server_port}")
+    yield f"http://127.0.0.1:{listening.server_port}"
+    listening.shutdown()
+    listening.server_close()
+    module.reachable.cache_clear()
+
+
+def test_a_missing_key_is_said_before_any_work(server, monkeypatch):
+    pytest.importorskip("wandb", reason="needs pip install wandb")
+    config = train_config("experiment=vaid/tiny", "data.root=a", "logger=wandb")
+    with pytest.raises(ConfigError, match=rf"no key for {server}; run `wandb login` .* logger\.offline=true"):
+        validate_train(config)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    validate_train(config)
+
+
+def test_the_key_of_wandb_login_is_found(server, tmp_path):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1\n  login user\n  password 0000\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert wandb_mode(LoggerConfig(name="wandb")) == "online"
+
+
+def test_without_network_the_disk_is_taken_unless_the_server_was_asked_for(server, monkeypatch):
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
+    assert wandb_mode(LoggerConfig(name="wandb")) == "offline"
+    with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:1 does not answer from this machine"):
+        wandb_mode(LoggerConfig(name="wandb", offline=False))
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert wandb_mode(LoggerConfig(name="wandb", offline=False)) == "disabled"

@@ -1,0 +1,64 @@
+"""What will fail is said before the first step, in one line that says what to change."""
+
+import shutil
+from types import SimpleNamespace
+
+import pytest
+
+from datamodules.modules import FolderDataModule
+from tests.helpers.ethd import FIELDS, smallest_ethd
+from tests.helpers.shards import make_shards
+from tests.helpers.train_config import train_config
+from tests.training.test_fit import run
+from training.preflight import PreflightError, slurm_tasks, step_bytes
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    make_shards(folder, frames=(30, 40), splits=("train", "val"))
+    return folder
+
+
+def test_slurms_tasks_are_the_ranks(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
+    monkeypatch.setenv("SLURM_NNODES", "2")
+    monkeypatch.delenv("SLURM_JOB_NAME", raising=False)
+    assert not list(slurm_tasks(4, 2))
+    assert list(slurm_tasks(8, 1)) == [
+        "trainer.devices=8, but the job has --ntasks-per-node=4: make them equal, one task for each GPU",
+        "trainer.nodes=1, but the job has --nodes=2: make them equal, one task for each GPU",
+    ]
+    monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
+    assert not list(slurm_tasks(8, 1))
+
+
+def test_a_disk_too_small_for_the_checkpoints_is_said_first(shards, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    with pytest.raises(
+        PreflightError, match=r"0\.0 GiB free, .* of checkpoints to come \(checkpoints\.keep=2"
+    ) as error:
+        run(shards, tmp_path, "run_id=a")
+    assert len(str(error.value).splitlines()) == 1
+    assert not (tmp_path / "vaid" / "a").exists()
+
+
+def test_a_steps_memory_follows_the_strategy(shards):
+    data = FolderDataModule(root=str(shards), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
+    data.setup()
+    module = smallest_ethd(data)
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+
+    def need(*changes, ranks=1):
+        config = train_config("experiment=ethd/paper", "data.window=8", "vaid=a", "data.root=a", *changes)
+        return step_bytes(config, SimpleNamespace(config=module.config, card=module.card), ranks) / 1.05
+
+    ddp, zero = need("trainer=ddp"), need("trainer=deepspeed")
+    assert zero == pytest.approx(ddp)  # one rank has nobody to share with
+    eight = need("trainer=deepspeed", "data.batch_size=8", ranks=8)
+    assert ddp - eight == pytest.approx(12 * 7 / 8 * parameters, rel=1e-6)
+    assert ddp - need("trainer=deepspeed_offload") == pytest.approx(12 * parameters, rel=1e-6)
+    assert need("trainer=deepspeed_autocast") - zero == pytest.approx(4 * parameters, rel=1e-6)
+    assert need("trainer=ddp", "data.batch_size=2") > ddp

@@ -1,0 +1,80 @@
+"""A run goes on with its own configuration only, unless it is told otherwise."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from lightning_modules.checkpoints import CheckpointError
+from tests.helpers.shards import make_shards
+from tests.helpers.train_config import train_config
+from tests.training.test_fit import logged, run
+from training.resume import check_resume, check_same_config, run_folder, store_config
+
+TINY = ("experiment=vaid/tiny", "data.root=a", "run_id=r")
+
+
+@pytest.fixture
+def stored(tmp_path):
+    store_config(train_config(*TINY), tmp_path)
+    return tmp_path
+
+
+def test_what_decides_the_training_is_shown_line_by_line(stored):
+    with pytest.raises(CheckpointError, match="started with another configuration") as error:
+        check_same_config(train_config(*TINY, "model.lr=0.5", "data.window=7", "seed=3"), stored / "config.yaml")
+    assert str(error.value).splitlines()[1:4] == [
+        "  data.window: was 125, is 7",
+        "  model.lr: was 0.001, is 0.5",
+        "  seed: was 0, is 3",
+    ]
+    assert "resume.allow_config_change=true" in str(error.value)
+    allowed = train_config(*TINY, "model.lr=0.5", "resume.allow_config_change=true")
+    check_same_config(allowed, stored / "config.yaml")
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["data.root=b", "data.workers=3", "trainer.devices='4'", "trainer.max_minutes=3", "logger=wandb", "output=o"],
+)
+def test_place_and_means_may_change(stored, change):
+    check_same_config(train_config(*TINY, change), stored / "config.yaml")
+
+
+def test_the_number_of_steps_belongs_to_a_decaying_learning_rate(stored, tmp_path):
+    with pytest.raises(CheckpointError, match=r"trainer\.max_steps: was 1800, is 1900"):
+        check_same_config(train_config(*TINY, "trainer.max_steps=1900"), stored / "config.yaml")
+    store_config(train_config(*TINY, "model.lr_decay=none"), tmp_path / "flat")
+    longer = train_config(*TINY, "model.lr_decay=none", "trainer.max_steps=1900")
+    check_same_config(longer, tmp_path / "flat" / "config.yaml")
+
+
+def test_an_earlier_configuration_stays_beside_the_new_one(stored):
+    old = (stored / "config.yaml").read_bytes()
+    store_config(train_config(*TINY), stored)
+    assert [path.name for path in stored.iterdir()] == ["config.yaml"]
+    store_config(train_config(*TINY, "seed=1"), stored)
+    assert (stored / "config-1.yaml").read_bytes() == old
+    assert OmegaConf.load(stored / "config.yaml").seed == 1
+
+
+def test_a_run_is_not_gone_on_with_under_another_configuration(tmp_path):
+    make_shards(tmp_path / "shards", frames=(30, 40), splits=("train", "val"))
+    done = run(tmp_path / "shards", tmp_path, "run_id=r", steps=3)
+    before = {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()}
+    with pytest.raises(CheckpointError, match=r"model\.lr: was 0\.001, is 0\.002"):
+        run(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "model.lr=0.002", steps=5)
+    assert {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()} == before
+    allow = "resume.allow_config_change=true"
+    again = run(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "model.lr=0.002", allow, steps=5)
+    assert sorted(logged(again.folder, "train/loss")) == [0, 1, 2, 3, 4]
+
+
+def test_a_checkpoint_of_another_strategy_is_refused(tmp_path):
+    folder = tmp_path / "vaid" / "r" / "checkpoints"
+    inside = folder / "step=1.ckpt" / "checkpoint"
+    inside.mkdir(parents=True)
+    torch.save({}, inside / "mp_rank_00_model_states.pt")
+    (folder / "last.ckpt").symlink_to("step=1.ckpt")
+    config = train_config(*TINY, "ckpt_path=last", f"output={tmp_path}")
+    with pytest.raises(CheckpointError, match=r"a folder that DeepSpeed wrote.*set trainer\.strategy=deepspeed"):
+        check_resume(config, run_folder(config))

@@ -1,0 +1,122 @@
+"""What can be known to fail before the first step is said before it, in one line each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from configs.command_line import ConfigError
+from configs.training import TrainConfig
+from configs.validate_trainer import check_ranks
+from lightning_modules.ethd.module import EthdModule
+from lightning_modules.ethd.unet import UNetShape
+from training.memory import DOWNSCALE, GIB, training_step
+
+SAVED = 16  # bytes a parameter in a checkpoint: float32 weight, Adam's two moments, the average
+
+
+class PreflightError(RuntimeError):
+    """The run cannot work; a line for each thing, with what to change."""
+
+
+def preflight(config: TrainConfig, trainer: Trainer, module: LightningModule, folder: Path) -> None:
+    """Looks at ranks, queue, disk and cards.
+
+    Raises:
+        PreflightError: with a line for each failure.
+    """
+    failures = [
+        *_ranks(config, trainer),
+        *slurm_tasks(trainer.num_devices, trainer.num_nodes),
+        *_disk(config, module, folder),
+        *_memory(config, trainer, module),
+    ]
+    if failures:
+        raise PreflightError("\n       ".join(["this run cannot start:"] * (len(failures) > 1) + failures))
+
+
+def _ranks(config: TrainConfig, trainer: Trainer) -> Iterator[str]:
+    try:
+        check_ranks(config, trainer.world_size)
+    except ConfigError as error:
+        yield str(error)
+
+
+def slurm_tasks(devices: int, nodes: int) -> Iterator[str]:
+    """Where SLURM starts another number of processes than the configuration asks for."""
+    if "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return
+    for name, option, key, wanted in (
+        ("SLURM_NTASKS_PER_NODE", "--ntasks-per-node", "trainer.devices", devices),
+        ("SLURM_NNODES", "--nodes", "trainer.nodes", nodes),
+    ):
+        found = os.environ.get(name)
+        if found is not None and found != str(wanted):
+            yield f"{key}={wanted}, but the job has {option}={found}: make them equal, one task for each GPU"
+
+
+def _disk(config: TrainConfig, module: LightningModule, folder: Path) -> Iterator[str]:
+    place = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    need = SAVED * parameters * (config.checkpoints.keep + 1 + (config.checkpoints.best is not None))
+    held = sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
+    free = shutil.disk_usage(place).free
+    if free + held < need:
+        yield (
+            f"{place}: {free / GIB:.1f} GiB free, {need / GIB:.1f} GiB of checkpoints to come (checkpoints.keep="
+            f"{config.checkpoints.keep}, one more while it is written): make room, choose another output, or lower "
+            "checkpoints.keep"
+        )
+
+
+def _memory(config: TrainConfig, trainer: Trainer, module: LightningModule) -> Iterator[str]:
+    settings = config.trainer
+    if not (isinstance(module, EthdModule) and trainer.strategy.root_device.type == "cuda" and settings.check_memory):
+        return
+    need = step_bytes(config, module, trainer.world_size)
+    card = torch.cuda.get_device_properties(trainer.strategy.root_device)
+    if need > card.total_memory:
+        yield (
+            f"a step needs about {need / GIB:.0f} GiB and {card.name} has {card.total_memory / GIB:.0f}: lower "
+            "data.window, use more GPUs with trainer=deepspeed, or trainer=deepspeed_offload; "
+            "trainer.check_memory=false tries it all the same"
+        )
+
+
+def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
+    """Bytes a card needs for a step of one clip after the other ranks' share is taken off, by a count without data."""
+    settings, unet, sizes = config.trainer, module.config.unet, module.card.dimensions
+    shape = UNetShape(
+        in_channels=2 * sizes.latent_channels,
+        out_channels=sizes.latent_channels,
+        channels=tuple(unet.channels),
+        heads=tuple(unet.heads),
+        attention=tuple(unet.attention),
+        layers=unet.layers,
+        token_width=unet.token_width,
+        added_width=unet.added_width,
+    )
+    step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, module.config.checkpointing)
+    average = 4.0 if module.config.ema else 0.0
+    zero = settings.strategy == "deepspeed"
+    sharing = (0 if settings.deepspeed.offload_optimizer else ranks) if zero else 1
+    # The count has bfloat16 weights and gradients. Float32 ones take 4 bytes more, and are the optimizer's own
+    # without ZeRO's partitions.
+    beside = average
+    if zero and settings.deepspeed.autocast:
+        beside += 4.0
+    if settings.precision == "bf16-true" and not zero:
+        beside -= 8.0  # bfloat16 moments and no float32 weights
+    return step.on_card(sharing, beside) + (config.data.batch_size // ranks - 1) * _activations(
+        step.peak, step.parameters
+    )
+
+
+def _activations(peak: int, parameters: int) -> float:
+    """Bytes a clip's activations take: the peak without bfloat16 weights and gradients."""
+    return max(0.0, peak - 4.0 * parameters)

@@ -1,0 +1,112 @@
+"""How the ranks share the work: DDP, or DeepSpeed's ZeRO-1 and ZeRO-2, and in which precision.
+
+Lightning casts a batch to bfloat16 where weights are; boxes in pixels, noise levels and targets would be rounded with
+it. Here batches stay as they were read, and ETHD casts what enters its network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.plugins.precision import DeepSpeedPrecision, HalfPrecision, Precision
+from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
+
+from configs.training import TrainConfig, TrainerConfig
+from lightning_modules.checkpoint_files import zero_ranks
+from lightning_modules.checkpoints import CheckpointError
+
+
+class DeepSpeedInputsAsRead(DeepSpeedPrecision):
+    """DeepSpeed's precision; batches stay as they were read."""
+
+    def convert_input(self, data: Any) -> Any:
+        """The same batch."""
+        return data
+
+
+class HalfInputsAsRead(HalfPrecision):
+    """Weights in bfloat16; batches stay as they were read."""
+
+    def convert_input(self, data: Any) -> Any:
+        """The same batch."""
+        return data
+
+
+class ZeroStrategy(DeepSpeedStrategy):
+    """ZeRO-1 or ZeRO-2 as the configuration has it.
+
+    Args:
+        settings: the trainer's part of it.
+        reset_optimizer: take weights alone from a checkpoint of another number of ranks.
+        **others: of Lightning's strategy.
+    """
+
+    def __init__(self, settings: TrainerConfig, reset_optimizer: bool = False, **others: Any) -> None:
+        zero = settings.deepspeed
+        super().__init__(
+            stage=zero.stage,
+            offload_optimizer=zero.offload_optimizer,
+            allgather_bucket_size=zero.bucket,
+            reduce_bucket_size=zero.bucket,
+            logging_batch_size_per_gpu=1,  # else Lightning builds the loader once more to ask it
+            **others,
+        )
+        assert isinstance(self.config, dict)
+        self.config["zero_force_ds_cpu_optimizer"] = False  # torch's own AdamW computes on the host as well
+        if zero.autocast:
+            self.config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+        self._reset_optimizer = reset_optimizer
+
+    def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
+        """Weights, optimizer's states and everything else; with ``reset_optimizer`` all but the states.
+
+        Raises:
+            CheckpointError: for a checkpoint of another number of ranks.
+        """
+        found = zero_ranks(Path(checkpoint_path))
+        if found == self.world_size:
+            return super().load_checkpoint(checkpoint_path, weights_only)
+        if not self._reset_optimizer:
+            raise CheckpointError(
+                f"{checkpoint_path}: its optimizer's states are in {found} parts, one for each rank that wrote it, and "
+                f"this run has {self.world_size} ranks. Run on {found}; or set resume.reset_optimizer=true to keep "
+                "weights, their average and the step, and let the optimizer's moments begin anew"
+            )
+        assert self.lightning_module is not None
+        _, state = self.deepspeed_engine.load_checkpoint(
+            checkpoint_path,
+            load_optimizer_states=False,
+            load_lr_scheduler_states=False,
+            load_module_strict=self.lightning_module.strict_loading,
+        )
+        return state
+
+
+# Tests put DeepSpeed's engine on the CPU in its place, which Lightning's strategy refuses.
+DEEPSPEED: type[ZeroStrategy] = ZeroStrategy
+
+
+def build_strategy(config: TrainConfig) -> str | Strategy:
+    """The strategy a configuration names."""
+    settings = config.trainer
+    # The watchdog, which names what stands still, comes first.
+    longest = max(config.watchdog.step_minutes, config.watchdog.other_minutes)
+    timeout = timedelta(minutes=1.5 * longest)
+    if settings.strategy == "ddp":
+        return DDPStrategy(timeout=timeout)
+    if settings.strategy == "deepspeed":
+        return DEEPSPEED(settings, config.resume.reset_optimizer, timeout=timeout)
+    return settings.strategy
+
+
+def precision_settings(settings: TrainerConfig) -> Mapping[str, Any]:
+    """What Lightning's Trainer is told of the precision: a name, or a plugin that leaves batches alone."""
+    plugin: Precision | None = None
+    if settings.strategy == "deepspeed":
+        plugin = DeepSpeedInputsAsRead(settings.precision)  # type: ignore[arg-type]
+    elif settings.precision == "bf16-true":
+        plugin = HalfInputsAsRead("bf16-true")
+    return {"precision": settings.precision} if plugin is None else {"plugins": [plugin]}
