@@ -31,12 +31,6 @@ test: setup
 test-fast: setup
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow'
 
-# What takes too long for the tests: twenty kills of training runs.
-prove: setup
-	$(BIN)/python prepare.py dataset=synthetic preset=tiny dataset.identities=4 dataset.clips_per_identity=4 \
-		dataset.seconds=2 output=build/prove/shards
-	$(BIN)/python -m training.kill_proof root=build/prove/shards output=build/prove/kills-$$(date +%s)
-
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
