@@ -22,9 +22,10 @@ def validate_prepare(config: PrepareConfig) -> None:
         ConfigError: naming the key, its value, and what is expected.
     """
     one_of("task", config.task, PREPARE_TASKS)
-    one_of("preset", config.preset, PRESETS)
     if config.task == "weights":
+        one_of("preset", config.preset, (*PRESETS, "metrics"))
         return
+    one_of("preset", config.preset, PRESETS)
     if not config.output:
         raise ConfigError("output is missing: name the folder of the shards, e.g. output=data/mine")
     parse_part(config.part)

@@ -279,7 +279,7 @@ def build_trainer(
         plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning's own saves inside a signal handler
     if settings.strategy != "deepspeed":
         plugins.append(StraightToDisk())
-    return Trainer(
+    trainer = Trainer(
         accelerator=settings.accelerator,
         devices=int(settings.devices) if settings.devices.isdecimal() else settings.devices,
         num_nodes=settings.nodes,
@@ -303,6 +303,9 @@ def build_trainer(
         logger=build_loggers(config, folder),
         **precision,
     )
+    if data.clips["val"] and not settings.fast_dev_run:  # Lightning's limit is of one rank; clips are dealt out in turn
+        trainer.limit_val_batches = -(-settings.validation_clips // trainer.world_size)
+    return trainer
 
 
 def describe(config: TrainConfig, module: LightningModule, data: ShardDataModule, folder: Path) -> str:

@@ -16,12 +16,18 @@ ONLY_LARGER: list[Any] = ["fullscreen"]
 
 def picture(label: str, **look: Any) -> gr.Image:
     """A picture by upload or webcam, as a path."""
-    return _as_uploaded(gr.Image(label=label, sources=["upload", "webcam"], buttons=ONLY_LARGER, **look))
+    return _as_uploaded(
+        gr.Image(
+            label=label, type="filepath", image_mode=None, sources=["upload", "webcam"], buttons=ONLY_LARGER, **look
+        )
+    )
 
 
 def sound(label: str, **look: Any) -> gr.Audio:
     """Sound by upload or microphone, as a path."""
-    return _as_uploaded(gr.Audio(label=label, sources=["upload", "microphone"], buttons=[], editable=False, **look))
+    return _as_uploaded(
+        gr.Audio(label=label, type="filepath", sources=["upload", "microphone"], buttons=[], editable=False, **look)
+    )
 
 
 def film(label: str, **look: Any) -> gr.Video:
@@ -30,6 +36,9 @@ def film(label: str, **look: Any) -> gr.Video:
 
 
 def _as_uploaded(component: Any) -> Any:
-    """Takes an input's own conversion away. A subclass would make Gradio write a stub file beside this one."""
+    """Takes an input's own conversion away. A subclass would make Gradio write a stub file beside this one.
+
+    After a click on an example Gradio goes on with a copy that has it back, so inputs are asked for paths as well.
+    """
     component.preprocess = lambda payload: None if payload is None else payload.path
     return component

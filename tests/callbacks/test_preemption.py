@@ -92,11 +92,13 @@ def test_a_signal_to_one_of_two_ranks_is_enough(shards, straight, tmp_path, mome
 
 def test_a_forked_loader_process_can_still_be_ended():
     with StopSignals(["SIGUSR1"], ["SIGTERM"]) as signals:
+        ready, told = os.pipe()
         child = os.fork()
         if not child:
-            signal.pause()
-            signal.pause()
-            os._exit(0)
+            os.write(told, b"1")
+            while True:
+                signal.pause()
+        os.read(ready, 1)  # a signal before the child is itself would be the parent's
         os.kill(child, signal.SIGUSR1)  # goes to the whole job, and must not end it
         os.kill(child, signal.SIGTERM)
         _, status = os.waitpid(child, 0)

@@ -130,7 +130,11 @@ except KeyboardInterrupt:
 def test_an_interrupted_chain_goes_on_and_never_runs_twice_at_once(tmp_path, number):
     folder = tmp_path / "chain"
     seconds = "3" if number == signal.SIGKILL else "60"
-    process = subprocess.Popen([sys.executable, "-c", PROGRAM, str(folder), seconds], cwd=ROOT)
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder), seconds],
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+    )
     while not ((folder / "marks").exists() and (folder / "marks").stat().st_size):
         assert process.poll() is None
         time.sleep(0.05)

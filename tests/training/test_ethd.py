@@ -118,11 +118,15 @@ def test_starting_from_svd_reports_and_loads(shards, vaid, tmp_path, capsys):
     (folder / "config.json").write_text('{"_class_name": "UNetSpatioTemporalConditionModel"}')
     theirs = {name: weight + 1 for name, weight in unet.items() if ".injector." not in name}
     save_file(theirs, folder / "diffusion_pytorch_model.safetensors")
-    started = run(shards, vaid, tmp_path, f"model.svd={folder}", "run_id=svd", "model.lr=1e-9", steps=1)
+    started = run(
+        shards, vaid, tmp_path, f"model.svd={folder}", "model.prediction=v", "run_id=svd", "model.lr=1e-9", steps=1
+    )
     assert "loaded" in capsys.readouterr().out
     torch.testing.assert_close(started.module.ethd.unet.conv_in.weight, theirs["conv_in.weight"])
     with pytest.raises(WrongWeights, match="no such folder"):
-        run(shards, vaid, tmp_path, f"model.svd={tmp_path / 'nowhere'}", "run_id=bad", steps=1)
+        run(shards, vaid, tmp_path, f"model.svd={tmp_path / 'nowhere'}", "model.prediction=v", "run_id=bad", steps=1)
+    with pytest.raises(ConfigError, match="SVD's weights predict v"):
+        run(shards, vaid, tmp_path, f"model.svd={folder}", "run_id=bad", steps=1)
 
 
 def test_what_cannot_work_is_one_readable_error(shards, vaid, tmp_path):

