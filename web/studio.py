@@ -26,7 +26,7 @@ from generation.pipeline import Generated, Talker
 from generation.run import OF_ONE_CASE
 from generation.sampling import Progress
 from generation.sidecar import sidecar_of
-from media import probe, sound_duration
+from media import MediaError, probe, sound_duration
 from web.errors import PageError, Stopped
 
 LOG = logging.getLogger(__name__)
@@ -242,7 +242,12 @@ class Studio:
     def _require_short(self, file: Path | None) -> None:
         if file is None:
             return
-        length = probe(file).duration if file.parent.name == "video" else sound_duration(file)
+        try:
+            length = probe(file).duration if file.parent.name == "video" else sound_duration(file)
+        except MediaError:
+            if file.parent.name == "video":
+                raise
+            raise PageError(f"{file.name}: has no sound track that can be read; upload a sound file.") from None
         if length > self.config.max_seconds:
             raise PageError(
                 f"{file.name}: lasts {length:.0f} s, at most {self.config.max_seconds:g} s are taken here; cut out a "
