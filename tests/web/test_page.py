@@ -105,8 +105,8 @@ def test_what_is_wrong_is_said_on_the_page(page, files, tmp_path):  # noqa: F811
     words = tmp_path / "words.png"
     words.write_text("no picture at all")
     upload(page, portrait=words, landmarks=files / "face.csv", speech=files / "voice.wav")
-    told = make(page)
-    assert "words.png: is not a picture; expected PNG, JPEG or WebP" in told
+    page.get_by_role("button", name="Make the video").click()  # the first answer stands there until the second comes
+    page.locator("#said").get_by_text("words.png: is not a picture; expected PNG, JPEG or WebP").wait_for()
     assert page.locator("#said [role=alert]").count() == 1
     assert "Traceback" not in page.content()
 
