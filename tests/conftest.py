@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -27,3 +30,17 @@ def asset_weights(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Points the weight registry at the assets' weights."""
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(assets / "weights"))
     return assets / "weights"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium, driven by Playwright; the test skips where either is not installed."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make setup)")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs a browser: install chromium")
+    with playwright.sync_playwright() as driver:
+        flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
+        opened = driver.chromium.launch(executable_path=program, args=flags)
+        yield opened
+        opened.close()

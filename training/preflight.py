@@ -13,8 +13,8 @@ from lightning.pytorch import LightningModule, Trainer
 from configs.command_line import ConfigError
 from configs.training import TrainConfig
 from configs.validate_trainer import check_ranks
+from lightning_modules.ethd.checkpoint import unet_shape
 from lightning_modules.ethd.module import EthdModule
-from lightning_modules.ethd.unet import UNetShape
 from training.memory import DOWNSCALE, GIB, training_step
 
 SAVED = 16  # bytes a parameter in a checkpoint: float32 weight, Adam's two moments, the average
@@ -90,17 +90,8 @@ def _memory(config: TrainConfig, trainer: Trainer, module: LightningModule) -> I
 
 def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
     """Bytes a card needs for a step of one clip after the other ranks' share is taken off, by a count without data."""
-    settings, unet, sizes = config.trainer, module.config.unet, module.card.dimensions
-    shape = UNetShape(
-        in_channels=2 * sizes.latent_channels,
-        out_channels=sizes.latent_channels,
-        channels=tuple(unet.channels),
-        heads=tuple(unet.heads),
-        attention=tuple(unet.attention),
-        layers=unet.layers,
-        token_width=unet.token_width,
-        added_width=unet.added_width,
-    )
+    settings, sizes = config.trainer, module.card.dimensions
+    shape = unet_shape(module.config, sizes)
     step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, module.config.checkpointing)
     average = 4.0 if module.config.ema else 0.0
     zero = settings.strategy == "deepspeed"

@@ -62,16 +62,10 @@ class EthdCard:
         )
 
 
-def build_ethd(config: EthdConfig, dimensions: Dimensions, frame_side: int) -> Ethd:
-    """The network of a configuration, with fresh weights.
-
-    Args:
-        config: sizes and options.
-        dimensions: widths of the data's features.
-        frame_side: pixels of the square frames.
-    """
+def unet_shape(config: EthdConfig, dimensions: Dimensions) -> UNetShape:
+    """Widths and depths of a configuration's U-Net for the data's latents."""
     unet = config.unet
-    shape = UNetShape(
+    return UNetShape(
         in_channels=2 * dimensions.latent_channels,
         out_channels=dimensions.latent_channels,
         channels=tuple(unet.channels),
@@ -81,11 +75,21 @@ def build_ethd(config: EthdConfig, dimensions: Dimensions, frame_side: int) -> E
         token_width=unet.token_width,
         added_width=unet.added_width,
     )
+
+
+def build_ethd(config: EthdConfig, dimensions: Dimensions, frame_side: int) -> Ethd:
+    """The network of a configuration, with fresh weights.
+
+    Args:
+        config: sizes and options.
+        dimensions: widths of the data's features.
+        frame_side: pixels of the square frames.
+    """
     widths = DriveWidths(
         dimensions.lip_width, dimensions.expression_width, dimensions.audio_layers, dimensions.audio_width
     )
     return Ethd(
-        shape,
+        unet_shape(config, dimensions),
         widths,
         frame_side,
         cast(Variant, config.variant),

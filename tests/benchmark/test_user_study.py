@@ -2,7 +2,6 @@
 
 import json
 import random
-import shutil
 import threading
 from collections import Counter
 from functools import partial
@@ -259,21 +258,6 @@ def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {"mute"}  # nothing half-made stays
     assert main(["collect", "--answers", str(tmp_path), "--key", str(study / "key.json"), "--output", "x.json"]) == 1
     assert "holds no .json" in capsys.readouterr().err
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed (pip install playwright)"
-    )
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs a browser: install chromium")
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        opened = driver.chromium.launch(executable_path=program, args=flags)
-        yield opened
-        opened.close()
 
 
 def rate(page, level):

@@ -1,8 +1,7 @@
-"""A browser, and the folder of a demonstration with small moving pictures in place of faces."""
+"""The folder of a demonstration with small moving pictures in place of faces."""
 
 import csv
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -23,21 +22,6 @@ ASKED = {
     "dicte/without": "the same expression in every frame",
     "long": "1.0 s of speech, its own expression",
 }
-
-
-@pytest.fixture(scope="session")
-def browser():
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright is not installed (pip install playwright)"
-    )
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs a browser: install chromium")
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        opened = driver.chromium.launch(executable_path=program, args=flags)
-        yield opened
-        opened.close()
 
 
 def write_video(path, moving):

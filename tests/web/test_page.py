@@ -1,7 +1,6 @@
 """The page as people use it: a browser, files, clicks; nothing is asked of any other machine."""
 
 import json
-import shutil
 import socket
 import time
 
@@ -13,19 +12,6 @@ from tests.generation.conftest import encoders, files, runs, talker  # noqa: F40
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
 PATIENCE = 120_000  # ms; the processor may be busy
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make setup)")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("needs a browser: install chromium")
-    with playwright.sync_playwright() as driver:
-        flags = ["--no-sandbox", "--autoplay-policy=no-user-gesture-required"]
-        opened = driver.chromium.launch(executable_path=program, args=flags)
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
