@@ -99,7 +99,13 @@ def check_whole(path: Path) -> None:
 
 def zero_ranks(path: Path) -> int:
     """How many ranks' optimizer states a DeepSpeed checkpoint holds."""
-    return len(list((path / DEEPSPEED_WEIGHTS).parent.glob("*zero_pp_rank_*_optim_states.pt")))
+    return len(zero_files(path))
+
+
+def zero_files(path: Path) -> list[Path]:
+    """The files of a DeepSpeed checkpoint with the optimizer's states, in the order of the ranks that wrote them."""
+    files = (path / DEEPSPEED_WEIGHTS).parent.glob("*zero_pp_rank_*_optim_states.pt")
+    return sorted(files, key=lambda file: int(file.name.split("zero_pp_rank_")[1].split("_")[0]))
 
 
 def _problem(path: Path) -> str | None:

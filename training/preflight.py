@@ -93,9 +93,10 @@ def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
     settings, sizes = config.trainer, module.card.dimensions
     shape = unet_shape(module.config, sizes)
     step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, module.config.checkpointing)
-    average = 4.0 if module.config.ema else 0.0
     zero = settings.strategy == "deepspeed"
     sharing = (0 if settings.deepspeed.offload_optimizer else ranks) if zero else 1
+    # Averaged weights lie where the optimizer's are.
+    average = 4.0 / sharing if module.config.ema and sharing else 0.0
     # The count has bfloat16 weights and gradients. Float32 ones take 4 bytes more, and are the optimizer's own
     # without ZeRO's partitions.
     beside = average
