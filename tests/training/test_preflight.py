@@ -4,12 +4,14 @@ import shutil
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from datamodules.modules import FolderDataModule
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import train_config
 from tests.training.test_fit import run
+from training.fit import fit
 from training.preflight import PreflightError, slurm_tasks, step_bytes
 
 
@@ -32,6 +34,18 @@ def test_slurms_tasks_are_the_ranks(monkeypatch):
     ]
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
     assert not list(slurm_tasks(8, 1))
+
+
+@pytest.mark.parametrize(
+    ("visible", "message"),
+    [(0, r"no GPU is visible.*--gpus-per-node.*trainer=cpu"), (2, r"trainer\.devices=4, and 2 GPUs are visible")],
+)
+def test_gpus_that_are_not_there_are_refused_in_a_line(monkeypatch, visible, message):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    config = train_config("experiment=vaid/tiny", "data.root=a", "trainer=ddp", "trainer.devices='4'")
+    with pytest.raises(PreflightError, match=message):
+        fit(config)
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_said_first(shards, tmp_path, monkeypatch):

@@ -102,6 +102,7 @@ ETHD = (
 # AdamW gives, twice the learning rate in each step.
 UNBOUND = "trainer.gradient_clip=null"
 EXPORT, BATCHED = 1e-6, 2 * 6 * 1e-5
+LEFT = 2e-6
 
 
 @pytest.fixture(scope="module")
@@ -166,37 +167,49 @@ def under(ranks: str, masters: Path, *arguments: str) -> list[dict[str, torch.Te
 
 @pytest.fixture(scope="module")
 def in_bfloat16(shards, one_process, tmp_path_factory) -> list[str]:
+    """What every run takes: shards, output, and settings."""
     output = tmp_path_factory.mktemp("bfloat16")
-    return [str(shards), str(output), *ETHD, f"vaid={one_process}", "trainer.precision=bf16-mixed", "model.ema=0.9999"]
+    changes = ["trainer.precision=bf16-mixed", "model.ema=0.9999", "checkpoints.every=4", "checkpoints.keep=9"]
+    return [str(shards), str(output), *ETHD, f"vaid={one_process}", *changes]
+
+
+@pytest.fixture(scope="module")
+def bfloat16_on_two(in_bfloat16) -> tuple[Path, list[dict[str, torch.Tensor]]]:
+    """Run directory, and the optimizer's float32 weights at the start and after each of six steps."""
+    folder = Path(in_bfloat16[1]) / "ethd" / "two"
+    return folder, under("2", folder.parent.parent / "two.pt", *in_bfloat16, "run_id=two")
 
 
 @needs_deepspeed
-def test_under_bfloat16_the_average_is_of_the_optimizers_float32_weights_on_any_ranks(in_bfloat16, tmp_path):
-    folder = Path(in_bfloat16[1]) / "ethd"
-    start, *steps = under("2", tmp_path / "all.pt", *in_bfloat16, "run_id=all")
+def test_under_bfloat16_the_average_is_of_the_optimizers_float32_weights(bfloat16_on_two):
+    folder, (start, *steps) = bfloat16_on_two
     expected, rounded = ({name: weight.double() for name, weight in start.items()} for _ in range(2))
     for n, weights in enumerate(steps):
         decay = min(0.9999, (1 + n) / (10 + n))
         for name, weight in weights.items():
             expected[name] = decay * expected[name] + (1 - decay) * weight
             rounded[name] = decay * rounded[name] + (1 - decay) * weight.bfloat16()
-    average, found = torch.load(folder / "all" / "average.pt", weights_only=True), exported(folder / "all")
+    average, found = torch.load(folder / "average.pt", weights_only=True), exported(folder)
     for name, weight in average.items():
         torch.testing.assert_close(weight, expected[name].float(), rtol=1e-6, atol=1e-8, msg=name)
         assert torch.equal(found[name], weight), name
     assert max((rounded[name] - weight).abs().max() for name, weight in average.items()) > 1e-4
 
-    # Stopped after four steps, and gone on with one rank instead of two: float32 weights, moments and average go along.
-    *_, stopped = under("2", tmp_path / "a.pt", *in_bfloat16, "run_id=a", "trainer.max_steps=4")
-    restored, *_, last = under("1", tmp_path / "b.pt", *in_bfloat16, "run_id=a", "ckpt_path=last")
-    for name, weight in stopped.items():
+
+@needs_deepspeed
+def test_a_deepspeed_run_goes_on_with_another_number_of_ranks(in_bfloat16, bfloat16_on_two, tmp_path):
+    folder, whole = bfloat16_on_two
+    stopped = f"ckpt_path='{folder / 'checkpoints' / 'step=4.ckpt'}'"
+    restored, *_, last = under("1", tmp_path / "one.pt", *in_bfloat16, "run_id=one", stopped)
+    for name, weight in whole[4].items():
         assert torch.equal(restored[name], weight), name
-    assert sorted(logged(folder / "a", "train/loss")) == list(range(6))
-    again = torch.load(folder / "a" / "average.pt", weights_only=True)
-    for one, other in ((last, steps[-1]), (again, average)):
-        # The gradients' rounding to bfloat16 differs; moments begun anew would move every weight by 2e-5 instead.
-        away = torch.cat([(one[name] - weight).abs().flatten() for name, weight in other.items()])
-        assert away.mean() < 2e-6
+    assert sorted(logged(folder.with_name("one"), "train/loss")) == [4, 5]
+    one, two = (torch.load(folder.with_name(run) / "average.pt", weights_only=True) for run in ("one", "two"))
+    # Gradients are rounded to bfloat16 in another order: measured 2e-7. Moments begun anew would move every weight by the
+    # whole learning rate, 1e-5, in the next step.
+    for found, expected in ((last, whole[-1]), (one, two)):
+        away = torch.cat([(found[name] - weight).abs().flatten() for name, weight in expected.items()])
+        assert away.mean() < LEFT
 
 
 PRECISIONS = {
