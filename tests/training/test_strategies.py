@@ -205,8 +205,8 @@ def test_a_deepspeed_run_goes_on_with_another_number_of_ranks(in_bfloat16, bfloa
         assert torch.equal(restored[name], weight), name
     assert sorted(logged(folder.with_name("one"), "train/loss")) == [4, 5]
     one, two = (torch.load(folder.with_name(run) / "average.pt", weights_only=True) for run in ("one", "two"))
-    # Gradients are rounded to bfloat16 in another order: measured 2e-7. Moments begun anew would move every weight by the
-    # whole learning rate, 1e-5, in the next step.
+    # Gradients are rounded to bfloat16 in another order: measured 2e-7. Moments begun anew would move every weight by
+    # the whole learning rate, 1e-5, in the next step.
     for found, expected in ((last, whole[-1]), (one, two)):
         away = torch.cat([(found[name] - weight).abs().flatten() for name, weight in expected.items()])
         assert away.mean() < LEFT
