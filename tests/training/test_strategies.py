@@ -26,7 +26,7 @@ PARTS = ("loss", "club", "club_nll", "lip_nce", "lip_mse", "expression_mse")
 # next to nothing its rounding moves a weight by up to the learning rate, 1e-3, in a step.
 LOSS, WEIGHT = 1e-4, 2e-3
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # up to eight processes, where others want the cores too
 
 
 @pytest.fixture(scope="module")
