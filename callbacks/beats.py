@@ -68,6 +68,7 @@ class Board:
         self._ranks = ranks
         self._dead_seconds = dead_seconds
         self._heard: dict[int, tuple[int, float]] = {}  # rank -> its last count, and when that was new
+        self._known: dict[int, Beat] = {}
 
     def pin(self, beat: Beat) -> None:
         """Shows what this process is at."""
@@ -78,7 +79,12 @@ class Board:
         if not self._store.check([f"beat/{rank}"]):
             return None
         raw = json.loads(self._store.get(f"beat/{rank}"))
-        return Beat(**{**raw, "clips": tuple(raw["clips"])})
+        self._known[rank] = Beat(**{**raw, "clips": tuple(raw["clips"])})
+        return self._known[rank]
+
+    def known(self, rank: int) -> Beat | None:
+        """What another was at when it was last read; does not ask rank 0."""
+        return self._known.get(rank)
 
     def others(self, rank: int) -> list[Beat]:
         """What all but ``rank`` are at, as far as they have said it."""

@@ -30,6 +30,7 @@ from configs.training import WatchdogConfig
 
 EXIT_FAULT = 1
 LAST_WORDS = 60.0  # seconds a process that failed has to end by itself
+LOST = ("by peer", "gloo", "NCCL", "Broken pipe", "socket")  # in what collectives raise when another rank is gone
 KEY_OF = {JOINING: "join_minutes", WAITING: "step_minutes", STEPPING: "step_minutes"}
 
 
@@ -88,9 +89,15 @@ class Watchdog(Callback):
         self._at(STARTING, 0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first batch is waited for."""
+        """The first batch is waited for; from here on every rank can name every other."""
         self._dataset = getattr(trainer.train_dataloader, "dataset", None)
         self._at(WAITING, trainer.global_step)
+        with suppress(RuntimeError):
+            self._join()
+            if self._board is not None:
+                self._board.pin(self._own)
+                trainer.strategy.barrier("watchdog")
+                self._board.others(self._own.rank)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The batch is there."""
@@ -146,20 +153,23 @@ class Watchdog(Callback):
         self._failed = time.monotonic()
         if self._board is None:
             return
-        self._behind = self._wait_for_fault()
+        lost = any(word in str(exception) for word in LOST)
+        # A process on another machine counts as dead only after its silence.
+        self._behind = self._wait_for_fault(5 * BEAT + (self.limits.dead_seconds if lost else 0.0))
         if self._behind is None:
             words = " ".join([f"{type(exception).__name__}:", *str(exception).splitlines()[:1]])
-            self._board.tell(f"{self._own}: {words}")
-            if self._own.rank == 0:
-                time.sleep(3 * BEAT)  # the store ends with this process
+            fault = self._board.tell(f"{self._named(self._own)}: {'lost another rank, ' if lost else ''}{words}")
+            self._behind = fault if lost else None
+        if self._own.rank == 0:
+            time.sleep(3 * BEAT)  # the store ends with this process
 
     def fault_of_another(self) -> str | None:
         """What another rank did that made this one fail, if it was one."""
         return self._behind
 
-    def _wait_for_fault(self) -> str | None:
-        """What is known of another rank's fault after a little while: a collective fails at once when a rank dies."""
-        end = time.monotonic() + 5 * BEAT
+    def _wait_for_fault(self, seconds: float) -> str | None:
+        """What is known of another rank's fault after a while: a collective fails at once when a rank dies."""
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
             fault = self._others_fault()
             if fault:
@@ -178,16 +188,20 @@ class Watchdog(Callback):
 
     def _look(self) -> str | None:
         """What is wrong, if anything."""
-        if self._board is None and self._address is not None:
-            with suppress(RuntimeError):
-                self._board = Board(*self._address, self.limits.dead_seconds)
+        with suppress(RuntimeError):
+            self._join()
         self._count += 1
         own = self._own
         if own.phase == ENDING:
             return None
         if self._failed is not None:  # the main thread ends the process, if nothing holds it
-            return f"{own}: does not end" if time.monotonic() - self._failed > LAST_WORDS else None
+            patience = LAST_WORDS + self.limits.dead_seconds
+            return f"{own}: does not end" if time.monotonic() - self._failed > patience else None
         return self._others_fault() or self._standing_still(own)
+
+    def _join(self) -> None:
+        if self._board is None and self._address is not None:
+            self._board = Board(*self._address, self.limits.dead_seconds)
 
     def _others_fault(self) -> str | None:
         """What a rank told of itself, or that one is dead."""
@@ -197,12 +211,32 @@ class Watchdog(Callback):
         try:
             self._board.pin(own)
             fault = self._board.fault()
+            if own.rank:
+                self._board.read(0)
             dead = self._board.dead(own) if fault is None and own.rank == 0 else None
         except RuntimeError:  # the board lives in rank 0
-            return "rank 0 has ended" if own.rank and own.phase != ENDING else None
-        if dead is not None:
-            return self._board.tell(f"{dead}: has died while {DOING[dead.phase]}")
-        return fault
+            dead = self._board.known(0)
+            if not own.rank or own.phase == ENDING or dead is None or dead.phase == ENDING:
+                return None
+            return self._death(dead, own)
+        return fault if dead is None else self._board.tell(self._death(dead, own))
+
+    def _death(self, dead: Beat, own: Beat) -> str:
+        """That a rank has died, and in which step: its last word may be old, but it came as far as this rank did."""
+        last = f"last seen {DOING[dead.phase]} at step {dead.step}"
+        if own.step > dead.step:
+            dead = replace(dead, step=own.step, phase=own.phase, clips=())
+        return f"{self._named(dead)}: has died, {last}"
+
+    def _named(self, beat: Beat) -> Beat:
+        """A rank with the clips of its step, if it did not say them and the data's order is known."""
+        if beat.clips or beat.phase == VALIDATING or not hasattr(self._dataset, "windows"):
+            return beat
+        streams = self._dataset.streams
+        share = streams.stop - streams.start
+        windows, _ = self._dataset.windows(beat.step)
+        own = windows[beat.rank * share : (beat.rank + 1) * share]
+        return replace(beat, clips=tuple(window.clip.key for window in own))
 
     def _standing_still(self, own: Beat) -> str | None:
         if own.seconds < self._limit(own):
@@ -215,9 +249,7 @@ class Watchdog(Callback):
         # Another that may take longer is waited for; one that may not tells of itself, unless it cannot.
         if behind.seconds < self._limit(behind) + (0 if behind.rank == own.rank else 5 * BEAT):
             return None
-        if behind.rank == own.rank and behind.phase == WAITING:
-            behind = replace(behind, clips=self._clips_of(behind.step))
-        fault = f"{behind}: {DOING[behind.phase]} for {behind.seconds:.0f} s ({self._limit_text(behind)})"
+        fault = f"{self._named(behind)}: {DOING[behind.phase]} for {behind.seconds:.0f} s ({self._limit_text(behind)})"
         if behind.phase == JOINING:
             address = f"{os.environ.get('MASTER_ADDR', 'rank 0')}:{os.environ.get('MASTER_PORT', '?')}"
             fault += (
@@ -231,13 +263,6 @@ class Watchdog(Callback):
 
     def _limit_text(self, beat: Beat) -> str:
         return f"watchdog.{KEY_OF.get(beat.phase, 'other_minutes')}={self._limit(beat) / 60:g}"
-
-    def _clips_of(self, step: int) -> tuple[str, ...]:
-        """The clips of a batch that has not come, where the data's order is known."""
-        if not hasattr(self._dataset, "windows"):
-            return ()
-        windows, _ = self._dataset.windows(step)
-        return tuple(window.clip.key for window in windows[self._dataset.streams])
 
     def _end(self, fault: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -242,12 +242,9 @@ class ResumeConfig:
 
     Attributes:
         allow_config_change: go on although the run's stored configuration is another.
-        reset_optimizer: go on with a DeepSpeed checkpoint of another number of ranks: weights, their average and the
-            step stay, the optimizer's moments begin anew.
     """
 
     allow_config_change: bool = False
-    reset_optimizer: bool = False
 
 
 @dataclass

@@ -12,7 +12,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from lightning_modules.checkpoints import DEEPSPEED_WEIGHTS, CheckpointError
+from lightning_modules.checkpoints import DEEPSPEED_WEIGHTS, CheckpointError, open_checkpoint
 
 LAST, BEST, PART = "last.ckpt", "best.ckpt", ".part"
 _STEP = re.compile(r"step=(\d+)\.ckpt")
@@ -99,7 +99,13 @@ def check_whole(path: Path) -> None:
 
 def zero_ranks(path: Path) -> int:
     """How many ranks' optimizer states a DeepSpeed checkpoint holds."""
-    return len(list((path / DEEPSPEED_WEIGHTS).parent.glob("*zero_pp_rank_*_optim_states.pt")))
+    return len(zero_files(path))
+
+
+def zero_files(path: Path) -> list[Path]:
+    """The files of a DeepSpeed checkpoint with the optimizer's states, in the order of the ranks that wrote them."""
+    files = (path / DEEPSPEED_WEIGHTS).parent.glob("*zero_pp_rank_*_optim_states.pt")
+    return sorted(files, key=lambda file: int(file.name.split("zero_pp_rank_")[1].split("_")[0]))
 
 
 def _problem(path: Path) -> str | None:
@@ -111,10 +117,11 @@ def _problem(path: Path) -> str | None:
         return f"not a readable checkpoint (a folder without {DEEPSPEED_WEIGHTS})"
     parts = sorted((path / DEEPSPEED_WEIGHTS).parent.glob("*.pt"))
     damaged = [part.name for part in parts if not zipfile.is_zipfile(part)]
-    numbers = {int(match.group(1)) for part in parts if (match := re.search(r"zero_pp_rank_(\d+)_", part.name))}
-    missing = sorted(set(range(max(numbers, default=-1) + 1)) - numbers)
     if damaged:
         return f"not a readable checkpoint ({', '.join(damaged)} cut off)"
+    numbers = {int(match.group(1)) for part in parts if (match := re.search(r"zero_pp_rank_(\d+)_", part.name))}
+    ranks = open_checkpoint(path).get("dp_world_size", max(numbers, default=-1) + 1)  # DeepSpeed's word for them
+    missing = sorted(set(range(ranks)) - numbers)
     return f"not a readable checkpoint (the optimizer states of ranks {missing} are missing)" if missing else None
 
 

@@ -42,7 +42,7 @@ from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
 from training.loggers import build_loggers, close_loggers
-from training.preflight import preflight
+from training.preflight import check_devices, preflight
 from training.provenance import provenance
 from training.resume import check_resume, resume_path, run_folder, store_config
 from training.strategies import build_strategy, precision_settings
@@ -79,6 +79,7 @@ def fit(config: TrainConfig) -> Run:
         NonFiniteLossError: when the loss is no longer a number.
         FaultError: when another rank failed or died.
     """
+    check_devices(config)
     seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
     signals = StopSignals(config.preemption.requeue_on, config.preemption.stop_on)

@@ -4,9 +4,9 @@
     python -m training.kill_proof root=SHARDS output=outputs/kill_proof kills=4 seed=1
 
 V-AID and ETHD train on the CPU, with one process and with two; a random rank is killed at a random moment, every other
-time in a save. After each kill the other rank must end by itself, ``last.ckpt`` must be whole, and no more
-than the steps between two checkpoints may be lost. At the end the logged losses and the weights must equal those of a
-run that was left alone, to the bit. Exits with status 1 when anything is otherwise.
+time in a save. After each kill the other rank must end by itself and name the one that died, ``last.ckpt`` must be
+whole, and no more than the steps between two checkpoints may be lost. At the end the logged losses and the weights must
+equal those of a run that was left alone, to the bit. Exits with status 1 when anything is otherwise.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import csv
 import multiprocessing
 import os
 import random
+import re
 import signal
 import socket
 import sys
@@ -151,6 +152,8 @@ def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str
     target = STEPS_PER_KILL * number + chance.randint(1, STEPS_PER_KILL)
     moment = _wait_for_save(job, ranks, target) if saving else _wait_for_step(job, ranks, target)
     time.sleep(chance.uniform(0.0, 0.01 if saving else 0.05))
+    survivor = job.folder / f"output_rank{1 - victim}.txt"
+    before = survivor.stat().st_size if job.ranks > 1 else 0
     os.kill(ranks[victim].pid, signal.SIGKILL)  # type: ignore[arg-type]
     began = time.monotonic()
     for rank in ranks:
@@ -160,6 +163,10 @@ def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str
         for rank in ranks:
             rank.kill()
         raise ProofError(f"{job.name}: the other rank still ran {END_SECONDS:.0f} s after rank {victim} was killed")
+    if job.ranks > 1:
+        words = survivor.read_bytes()[before:].decode()
+        if not re.search(rf"rank {victim} \(.*process {ranks[victim].pid}\), step \d+.*: has died", words):
+            raise ProofError(f"{job.name}: the other rank does not say that rank {victim} died; see {survivor}")
     reached, last = 1 + max(losses(job.folder), default=-1), job.folder / "checkpoints" / LAST
     saved = 0
     if last.is_symlink():
@@ -171,7 +178,7 @@ def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str
         )
     return (
         f"{job.name:9} rank {victim} killed {moment:12} after step {reached:3}, resumes from {saved:3}, "
-        f"{reached - saved} lost" + (f", the other ended in {seconds:.1f} s" if job.ranks > 1 else "")
+        f"{reached - saved} lost" + (f", the other named it and ended in {seconds:.1f} s" if job.ranks > 1 else "")
     )
 
 

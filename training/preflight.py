@@ -24,6 +24,28 @@ class PreflightError(RuntimeError):
     """The run cannot work; a line for each thing, with what to change."""
 
 
+def check_devices(config: TrainConfig) -> None:
+    """Refuses GPUs that this machine does not have, before anything is read.
+
+    Raises:
+        PreflightError: with how many it has.
+    """
+    settings = config.trainer
+    if settings.accelerator != "gpu":
+        return
+    count = torch.cuda.device_count() or int(torch.backends.mps.is_available())
+    if not count:
+        raise PreflightError(
+            "trainer.accelerator=gpu, and no GPU is visible on this machine: in a job, ask for them (--gpus-per-node); "
+            "see nvidia-smi and CUDA_VISIBLE_DEVICES; or train on the processor with trainer=cpu"
+        )
+    if settings.devices.isdecimal() and int(settings.devices) > count:
+        raise PreflightError(
+            f"trainer.devices={settings.devices}, and {count} GPU{'s are' if count > 1 else ' is'} visible on this "
+            f"machine: set trainer.devices={count}, or ask for more (--gpus-per-node; --gpus-per-task hides the others)"
+        )
+
+
 def preflight(config: TrainConfig, trainer: Trainer, module: LightningModule, folder: Path) -> None:
     """Looks at ranks, queue, disk and cards.
 
@@ -93,9 +115,10 @@ def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
     settings, sizes = config.trainer, module.card.dimensions
     shape = unet_shape(module.config, sizes)
     step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, module.config.checkpointing)
-    average = 4.0 if module.config.ema else 0.0
     zero = settings.strategy == "deepspeed"
     sharing = (0 if settings.deepspeed.offload_optimizer else ranks) if zero else 1
+    # Averaged weights lie where the optimizer's are.
+    average = 4.0 / sharing if module.config.ema and sharing else 0.0
     # The count has bfloat16 weights and gradients. Float32 ones take 4 bytes more, and are the optimizer's own
     # without ZeRO's partitions.
     beside = average

@@ -13,10 +13,11 @@ from typing import Any
 
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision, HalfPrecision, Precision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_info
 
 from configs.training import TrainConfig, TrainerConfig
 from lightning_modules.checkpoint_files import zero_ranks
-from lightning_modules.checkpoints import CheckpointError
+from training.zero_parts import part_of
 
 
 class DeepSpeedInputsAsRead(DeepSpeedPrecision):
@@ -40,11 +41,10 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     Args:
         settings: the trainer's part of it.
-        reset_optimizer: take weights alone from a checkpoint of another number of ranks.
         **others: of Lightning's strategy.
     """
 
-    def __init__(self, settings: TrainerConfig, reset_optimizer: bool = False, **others: Any) -> None:
+    def __init__(self, settings: TrainerConfig, **others: Any) -> None:
         zero = settings.deepspeed
         super().__init__(
             stage=zero.stage,
@@ -58,30 +58,24 @@ class ZeroStrategy(DeepSpeedStrategy):
         self.config["zero_force_ds_cpu_optimizer"] = False  # torch's own AdamW computes on the host as well
         if zero.autocast:
             self.config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
-        self._reset_optimizer = reset_optimizer
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Weights, optimizer's states and everything else; with ``reset_optimizer`` all but the states.
-
-        Raises:
-            CheckpointError: for a checkpoint of another number of ranks.
-        """
+        """Weights, optimizer's states and everything else, whatever the number of ranks that wrote them."""
         found = zero_ranks(Path(checkpoint_path))
         if found == self.world_size:
             return super().load_checkpoint(checkpoint_path, weights_only)
-        if not self._reset_optimizer:
-            raise CheckpointError(
-                f"{checkpoint_path}: its optimizer's states are in {found} parts, one for each rank that wrote it, and "
-                f"this run has {self.world_size} ranks. Run on {found}; or set resume.reset_optimizer=true to keep "
-                "weights, their average and the step, and let the optimizer's moments begin anew"
-            )
         assert self.lightning_module is not None
-        _, state = self.deepspeed_engine.load_checkpoint(
+        engine = self.deepspeed_engine
+        _, state = engine.load_checkpoint(
             checkpoint_path,
             load_optimizer_states=False,
             load_lr_scheduler_states=False,
             load_module_strict=self.lightning_module.strict_loading,
         )
+        sizes = [part.numel() for part in engine.optimizer.single_partition_of_fp32_groups]
+        own = part_of(Path(checkpoint_path), self.global_rank, sizes)
+        engine.optimizer.load_state_dict([own] * self.world_size, load_from_fp32_weights=True)
+        rank_zero_info(f"{checkpoint_path}: the optimizer's states of {found} ranks go to {self.world_size}")
         return state
 
 
@@ -98,7 +92,7 @@ def build_strategy(config: TrainConfig) -> str | Strategy:
     if settings.strategy == "ddp":
         return DDPStrategy(timeout=timeout)
     if settings.strategy == "deepspeed":
-        return DEEPSPEED(settings, config.resume.reset_optimizer, timeout=timeout)
+        return DEEPSPEED(settings, timeout=timeout)
     return settings.strategy
 
 

@@ -1,6 +1,7 @@
 """Trains like train.py under any strategy: python tests/helpers/train_under.py STRATEGY DEVICES ROOT OUTPUT OVERRIDE...
 
-STRATEGY deepspeed is its engine on the CPU. DTYPES=FILE in the environment has the precision of losses written there;
+STRATEGY deepspeed is its engine on the CPU; clips is one process that computes each clip's gradient by itself.
+In the environment, DTYPES=FILE has the precision of losses written there, and MASTERS=FILE DeepSpeed's float32 weights.
 ETHD's averaged weights as they are in memory at the end go to average.pt in the run directory.
 
 A script of its own, because Lightning starts the other ranks by running the command once more.
@@ -17,7 +18,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from callbacks.ema import WeightAverage
+from tests.helpers.clip_by_clip import take_clips_one_by_one
 from tests.helpers.dtypes import record
+from tests.helpers.masters import record_masters
 from tests.helpers.train_config import train_config
 from training.fit import exit_status, fit
 
@@ -25,14 +28,22 @@ if __name__ == "__main__":
     strategy, devices, root, output, *overrides = sys.argv[1:]
     if strategy == "deepspeed":
         from tests.helpers import cpu_deepspeed  # noqa: F401  (puts it in place of the GPU's)
+    if strategy == "clips":
+        take_clips_one_by_one()
+        strategy = "auto"
     config = train_config(*overrides)
     config.data.root, config.output = root, output
     config.trainer.strategy, config.trainer.devices = strategy, devices
     config.encoders = {}
     if os.environ.get("DTYPES"):
         record(Path(os.environ["DTYPES"]))
+    masters = record_masters() if os.environ.get("MASTERS") else []
     run = fit(config)
     for callback in run.trainer.callbacks:
-        if isinstance(callback, WeightAverage) and run.trainer.is_global_zero:
-            torch.save(callback.weights, run.folder / "average.pt")
+        if isinstance(callback, WeightAverage):
+            average = dict(callback.whole(run.module))
+            if run.trainer.is_global_zero:
+                torch.save(average, run.folder / "average.pt")
+    if masters and run.trainer.is_global_zero:
+        torch.save(masters, os.environ["MASTERS"])
     sys.exit(exit_status(run))

@@ -11,7 +11,7 @@ def write(folder, name, ranks=2):
     """What DeepSpeed leaves, in small."""
     inside = folder / name / "checkpoint"
     inside.mkdir(parents=True)
-    torch.save({"module": {}}, inside / "mp_rank_00_model_states.pt")
+    torch.save({"module": {}, "dp_world_size": ranks}, inside / "mp_rank_00_model_states.pt")
     for rank in range(ranks):
         torch.save({}, inside / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
     (folder / name / "latest").write_text("checkpoint")
@@ -51,6 +51,9 @@ def test_a_part_that_is_missing_or_cut_off_is_named(tmp_path):
         check_whole(tmp_path / "last.ckpt")
     states[1].unlink()
     with pytest.raises(CheckpointError, match=r"optimizer states of ranks \[1\] are missing"):
+        check_whole(last)
+    states[2].unlink()  # the last one, which no other is after
+    with pytest.raises(CheckpointError, match=r"optimizer states of ranks \[1, 2\] are missing"):
         check_whole(last)
     (last / "checkpoint" / "mp_rank_00_model_states.pt").unlink()
     with pytest.raises(CheckpointError, match="a folder without checkpoint/mp_rank_00_model_states"):

@@ -1,0 +1,43 @@
+"""One process that does as ranks do: the gradient of a batch is the mean of its clips' own, each computed by itself.
+
+Sums of float32 depend on their order, and a batched product has another one than the mean over ranks. Put in place of
+ETHD's training step on one process, this leaves what ranks and strategy do as the only difference.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_modules.ethd.module import EthdModule
+
+
+def take_clips_one_by_one() -> None:
+    """Replaces the training step of ``EthdModule`` in this process."""
+    step, rank = EthdModule.training_step, EthdModule.global_rank
+    losses: list[Tensor] = []
+    clip = [0]
+
+    def training_step(self: EthdModule, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        losses.clear()
+        count = len(batch["key"])
+        for clip[0] in range(count):
+            alone = {name: _of_clip(value, clip[0], count) for name, value in batch.items()}
+            losses.append(step(self, alone, batch_idx) / count)
+        clip[0] = 0
+        return torch.stack(losses).sum()
+
+    def backward(self: EthdModule, loss: Tensor) -> None:
+        for each in losses:  # gradients are added up clip by clip
+            each.backward()
+
+    EthdModule.training_step, EthdModule.backward = training_step, backward  # type: ignore[method-assign]
+    # The diffusion step of a clip follows from its rank.
+    EthdModule.global_rank = property(lambda self: clip[0] if losses or clip[0] else rank.fget(self))  # type: ignore
+
+
+def _of_clip(value: Any, place: int, count: int) -> Any:
+    whole = isinstance(value, (list, Tensor)) and not (isinstance(value, Tensor) and value.ndim == 0)
+    return value[place : place + 1] if whole and len(value) == count else value
