@@ -21,33 +21,38 @@ from evaluation.networks import Source, describe, load
 from metrics.functional.face_detection import detect_faces
 from metrics.networks.s3fd import S3FDNet
 
-Faces = Callable[[Sequence[np.ndarray], Path], list[np.ndarray]]
+Faces = Callable[[Sequence[np.ndarray], Path, float], list[np.ndarray]]
 
 
 def faces_for(config: SyncConfig, device: torch.device) -> tuple[Faces, tuple[Source, ...]]:
-    """Boxes (K, >= 4) of the faces in each of a video's frames, and the networks behind them."""
+    """Boxes (K, >= 4) of the faces in each of a video's frames from a time on, and the networks behind them."""
     if config.detector == "sidecar":
         return sidecar_boxes, ()
     if config.detector == "s3fd":
         s3fd = load("s3fd", config.detector_weights, "S3FD", S3FDNet, device)
-        return (lambda frames, _: [detect_faces(frame, s3fd.network) for frame in frames]), (s3fd.source,)
+        return (lambda frames, *_: [detect_faces(frame, s3fd.network) for frame in frames]), (s3fd.source,)
     path = located("face_landmarker")
     mediapipe = MediaPipeDetector()
 
-    def boxes(frames: Sequence[np.ndarray], video: Path) -> list[np.ndarray]:
+    def boxes(frames: Sequence[np.ndarray], *_: object) -> list[np.ndarray]:
         found = ([box_of(face) for face in mediapipe.detect(frame)] for frame in frames)
         return [np.array(one, np.float64).reshape(-1, 4) for one in found]
 
     return boxes, (describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False, stand_in=True),)
 
 
-def sidecar_boxes(frames: Sequence[np.ndarray], video: Path) -> list[np.ndarray]:
+def sidecar_boxes(frames: Sequence[np.ndarray], video: Path, start: float = 0.0) -> list[np.ndarray]:
     """The speaker's face in each frame, (1, 4) or (0, 4), as wide as the boxes in our shards.
+
+    Args:
+        frames: (H, W, 3) uint8 RGB at 25 fps.
+        video: where they come from.
+        start: time of the first of them in it, seconds.
 
     Raises:
         LandmarkFileError: if there is no landmark file beside the video, or it is damaged.
     """
-    faces = SidecarDetector().track(frames, video).faces
+    faces = SidecarDetector().track(frames, video, start).faces
     size = frames[0].shape[1], frames[0].shape[0]
     return [
         np.zeros((0, 4)) if face is None else face_boxes(face.landmarks[None], "ibug68", size=size)[:, 1].astype(float)
