@@ -1,10 +1,10 @@
 """How metrics change over the minutes of long videos: each per window of some seconds, and the slope with its interval.
 
 Only windows that every clip covers are used: a Fréchet distance of fewer clips would be larger for that alone. A
-window's value is exactly that of videos that hold its frames and no others, faces found anew in it; a video that was cut
-and encoded once more gives another one, since its pictures are others (E-FID of six very noisy frames: 1.49 cut without
-encoding, 1.11 encoded again without quantisation, in 4:2:0, and 0.95 at crf 4). Sync with sync.mode=reference, whose steps
-need a file, is such a case: the window is encoded for it, at the highest quality.
+window's value is exactly that of videos that hold its frames and no others, faces found anew in it. A video cut and
+encoded again gives another one, since its pictures are others: E-FID of six very noisy frames was 1.49 cut without
+encoding, 1.11 encoded again without quantisation, in 4:2:0, and 0.95 at crf 4. Sync with sync.mode=reference, whose
+steps need a file, is such a case: the window is encoded for it, at the highest quality.
 """
 
 from __future__ import annotations
