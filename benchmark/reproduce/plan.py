@@ -9,6 +9,7 @@ from pathlib import Path
 from chain.step import Progress, Step, TrainingSteps
 
 STAND_INS = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}  # metric -> kind
+IN_THE_TABLE = "metrics=[fid,sync,efid]"  # what Tables 2 and 3 show
 EVALUATED = (0, 3, 4)  # statuses of evaluate.py whose results say themselves what is missing
 MADE = (0, 3)  # of the runner: clips that failed are in its records
 
