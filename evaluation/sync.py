@@ -66,6 +66,7 @@ class SyncScorer:
             "min_track": config.min_track,
             "min_face": config.min_face,
             "detector": config.detector,
+            "boxes": "brows to chin, as in shards" if config.network == "standin" else "the detector's",
             "per_video": "the track with most frames",
             "offsets": 15,
             "ffmpeg": self.ffmpeg.version if self.ffmpeg else None,

@@ -36,15 +36,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print("No --standins: metrics use their official networks, and say what of them is missing.")
         locate("face_landmarker")
         steps = {"table1": _table1, "table2": _table2, "table3": _table3}[keys.table](keys)
-        outcomes = run_chain(steps, _folder(keys), console)
+        outcomes = run_chain(steps, _folder(keys), console, keep_going=True)
     except (PlanError, ChainError, WeightsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
-    if not all(outcome.done for outcome in outcomes):
-        console.print("\nMend what the log says and run the same command again: what is done stays done.")
+    if failed := [outcome.step.name for outcome in outcomes if not outcome.done]:
+        console.print(f"\nNot done: {escape(', '.join(failed))}; the table says what it lacks.", soft_wrap=True)
+        console.print("Mend what the log says and run the same command again: what is done stays done.")
         return 1
     spent, busy = (sum(getattr(one, key) for one in outcomes) for key in ("seconds", "processor_seconds"))
     console.print(f"\n[bold]All done[/] in {told(spent)}, {told(busy)} of processor time.")

@@ -51,28 +51,25 @@ def table1(plan: Plan, wanted: Table1) -> list[Step]:
     cases = plan.test_set("mini", "set", ["--source", wanted.videos, *limits], [wanted.videos])
     lists = {mode: cases / name for mode, name in LISTS.items()}
     real = plan.system("ground_truth", "ground_truth", lists["A+V"], [f"size={wanted.size}"], [cases]) / "videos"
-    without, finished = [], {}
+    runs, finished = [], {}
     for name, mode in (("emotivetalk_a", "A"), ("emotivetalk_av", "A+V")):
-        run = plan.system(name, name, lists[mode], *_ours(wanted.ethd))
-        if wanted.ethd is None:
-            without.append(run)
-        else:
+        runs.append(plan.system(name, name, lists[mode], *_ours(wanted.ethd)))
+        if wanted.ethd is not None:
             finished[name] = ("emotivetalk", mode)
     for name, mode in PUBLISHED.items():
         place = (wanted.installed or {}).get(name)
         keys = [f"repository={place[0]}", f"python={place[1]}"] if place else []
-        run = plan.system(name, name, lists[mode], keys)
+        runs.append(plan.system(name, name, lists[mode], keys))
         if place:
             finished[name] = (name, mode)
-        without.append(run)
     pseudo = plan.folder / "clips" / "pseudo"
     command = ["-m", "benchmark.pseudo_systems", "--real", real, "--output", pseudo]
     plan.add("pseudo", "makes the pseudo-systems' clips", command, [real], [pseudo / name for name in PSEUDO])
     plan.add(
         "not_run",
         "lists what was not run, with reasons",
-        ["-m", "benchmark.not_run", *without, "--dataset", plan.dataset, "--output", plan.results / "not_run.json"],
-        [run / "records" for run in without],
+        ["-m", "benchmark.not_run", *runs, "--dataset", plan.dataset, "--output", plan.results / "not_run.json"],
+        [run / "records" for run in runs],
         [plan.results / "not_run.json"],
     )
     plan.evaluate("ground_truth", real, real, {"system": "ground_truth", "mode": "A+V"}, ["metrics=[sync]"])
