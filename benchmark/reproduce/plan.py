@@ -9,6 +9,7 @@ from pathlib import Path
 from chain.step import Progress, Step, TrainingSteps
 
 STAND_INS = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}  # metric -> kind
+WORKERS = {"cpu": 2, "cuda": 1}  # clips at a time
 IN_THE_TABLE = "metrics=[fid,sync,efid]"  # what Tables 2 and 3 show
 EVALUATED = (0, 3, 4)  # statuses of evaluate.py whose results say themselves what is missing
 MADE = (0, 3)  # of the runner: clips that failed are in its records
@@ -89,7 +90,7 @@ class Plan:
         self.add(
             f"clips_{name}",
             f"makes the clips of {name}",
-            [*command, f"device={self.device}", *keys],
+            [*command, f"device={self.device}", f"workers={WORKERS[self.device]}", *keys],
             [cases, *reads],
             [output / "records"],
             MADE,
