@@ -183,6 +183,14 @@ def test_other_real_videos_of_the_same_name_are_told(put, make, tmp_path):
     assert "not the same number of clips in every row of FID" in printed
 
 
+def test_rows_of_other_lengths_may_have_other_real_videos(put, make):
+    for frames in (120, 250):
+        name = f"{frames}.json"
+        path = put(name, {"fid": 20.0}, system="emotivetalk", variant=f"{frames}_frames")
+        path.write_text(path.read_text().replace("real ", f"cut to {frames} "))
+    assert "different versions of the real videos" not in make("3")[2]
+
+
 def test_an_evaluation_of_the_real_videos_goes_before_what_others_found_beside(put, make):
     put("a.json", {"sync_c": 7.0}, system="hallo")
     put(
