@@ -40,7 +40,7 @@ def make_tables(config: TableConfig) -> int:
         for number in numbers:
             table = lay_out(paper_table(number), found, config.datasets if number != "4" else ())
             _put(table, found, config.paper, output)
-            unusable += [reason for reason in table.conflicts if reason not in unusable]
+            unusable = list(dict.fromkeys([*unusable, *table.conflicts]))  # one line, however many cells
         fragments = sorted(path.stem for path in output.glob("table[1-4].tex"))
         _update(output, {"tables.tex": document(fragments)})
         if config.table == "all":
