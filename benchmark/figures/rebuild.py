@@ -6,7 +6,7 @@ relative to the results folder:
     figure5.png: {figure: 5, clip: WDA_AmyKlobuchar1_002, system: [hallo=../runs/hallo/videos, ours=../out]}
     figure3.png: {figure: 3, portrait: face.png, lips: lips.mp4, expression: expression.mp4}
 
-Whatever the file says, ``drift.png`` shows the results that were made with ``drift=5``, if there are any.
+Whatever the file says, ``drift.png`` shows the results with a slope over time (``drift=5``), if there are any.
 """
 
 from __future__ import annotations
@@ -151,10 +151,10 @@ def _inputs(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def _has_drift(path: Path) -> bool:
-    """Whether it is a results file with windows; others are said where tables are made."""
+    """Whether it is a results file with a slope; what is wrong with others is said where tables are made."""
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
-        return any(record.get("drift") for record in metrics.values())
+        return any((record.get("drift") or {}).get("slope_per_minute") is not None for record in metrics.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
