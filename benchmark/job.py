@@ -24,6 +24,7 @@ from benchmark.view import JobFailed, open_view
 from encoders.weights import sha256_of
 from evaluation.pairs import ENDINGS
 from media import MediaError
+from preparation.synthetic.write import factors_path
 
 
 @dataclass(frozen=True)
@@ -282,8 +283,12 @@ def _write_reference(
 
 def _write_real(framing: Framing, case: Case, sound: np.ndarray, size: tuple[int, int], target: Path) -> Normalised:
     assert case.video is not None
+    factors = factors_path(case.video)
     try:
-        return write_clip(target, framing.real_frames(case.video, size), sound, RATE, 0)
+        made = write_clip(target, framing.real_frames(case.video, size), sound, RATE, 0)
+        if factors.is_file():  # evaluations see by it that a speaker is synthetic
+            shutil.copyfile(factors, factors_path(target))
+        return made
     except MediaError as error:
         raise JobFailed(str(error)) from error
 

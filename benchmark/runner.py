@@ -61,8 +61,10 @@ def run_system(config: RunSystemConfig) -> int:
 
 
 def described(config: RunSystemConfig) -> System:
-    """The system, with what the person says of a folder of videos."""
+    """The system, with what the person says of a folder of videos, or of the real ones' size."""
     system = load_system(config.system)
+    if config.size is not None:
+        system.portrait.size = config.size
     if system.kind == "folder":
         system.title = config.title or system.title
         system.output.panel, system.output.offset = config.panel, config.offset

@@ -2,6 +2,7 @@
 
     hdtf, mead   the test people of the committed split (MEAD: M003, M030, W009, W015, whom nobody trained on)
     mini         every clip of any folder of talking videos
+    synthetic    drawn speakers nobody trained on; needs no folder
 
 Each clip gives its first frame as the portrait and its sound as the speech. Driven by A there is no emotion source; by
 A+V it is the clip itself. ``cases_*.csv`` are what ``python -m benchmark.run`` reads, ``batch_*.csv`` what
@@ -25,6 +26,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from benchmark.beside import carry
+from benchmark.drawn import draw_clips
 from configs.schema import DatasetConfig
 from datamodules.splits import SCHEMES, SplitError, read_split
 from encoders.protocols import FPS, SAMPLE_RATE
@@ -36,10 +39,11 @@ from preparation.layouts import LayoutError, find_clips
 from preparation.writer import write_atomically
 
 SCHEMA = "emotivetalk.test_set/1"
-SETS = {"hdtf": "hdtf", "mead": "mead", "mini": "folder"}  # set -> layout of its source folder
+SETS = {"hdtf": "hdtf", "mead": "mead", "mini": "folder", "synthetic": "folder"}  # set -> layout of its source folder
 MODES = {"A": "cases_A.csv", "A+V": "cases_AV.csv"}
 CASE_COLUMNS = ("clip", "portrait", "speech", "video", "emotion.video")
 BATCH_COLUMNS = ("portrait", "speech", "output", "emotion.video")
+DRAWN = 8  # synthetic clips where nobody says how many
 SILENT = -60.0  # dBFS of the loudest second, below which there is no speech; as prepare.py has it
 CLEAN = 10  # x264's crf of cut videos, which are real videos to compare with
 
@@ -55,7 +59,7 @@ class TestSet:
     """The clips of a test set.
 
     Attributes:
-        name: hdtf, mead or mini.
+        name: hdtf, mead, mini or synthetic.
         split: name and sha256 of the split's lists, or None where every clip counts.
         clips: one entry per clip, sorted: key, speaker, source, frames and the files made of it.
         rejected: clip -> why it is not among them.
@@ -97,17 +101,19 @@ def make_test_set(
     annotations: Path | None = None,
     views: Sequence[str] = ("front",),
     frames: int | None = None,
+    clips: int | None = None,
 ) -> TestSet:
     """Lists the test clips of a folder, writes their portraits and speech, and the lists of cases.
 
     Args:
-        name: hdtf, mead or mini.
+        name: hdtf, mead, mini or synthetic.
         source: folder of the raw videos.
         output: where everything goes.
         split: which split's test side, for hdtf and mead.
         annotations: HDTF's annotation files, where ``source`` holds uncut downloads.
         views: MEAD's cameras.
         frames: cut every clip to its first that many frames at 25 fps (Table 3); shorter ones are rejected.
+        clips: take that many clips at most, spread evenly over the sorted list; None for all.
 
     Raises:
         TestSetError: if the folder holds no clip of the set, or the output cannot be written.
@@ -124,14 +130,23 @@ def make_test_set(
     test = TestSet(name, _split_of(layout, split), ignored=dict(found.ignored))
     unknown = [clip for clip in found.clips if clip.problem is not None and not clip.speaker]
     wanted = [clip for clip in found.clips if layout == "folder" or clip.split == "test" or clip in unknown]
+    usable = []
     try:
         for folder in ("portraits", "speech"):
             (output / folder).mkdir(parents=True, exist_ok=True)
         for clip in wanted:
             try:
-                test.clips.append(_make(clip, output, frames))
+                _require_fit(clip, frames)
+                usable.append(clip)
             except (MediaError, _Unfit) as error:
                 test.rejected[clip.key] = str(error)
+        for clip in spread(usable, clips):
+            try:
+                test.clips.append(_make(clip, output, frames))
+            except MediaError as error:
+                test.rejected[clip.key] = str(error)
+        if left := len(usable) - len(test.clips) - len(set(test.rejected) & {clip.key for clip in usable}):
+            test.ignored[f"usable clips beyond the {clips} asked for"] = left
         if test.clips:
             _write_lists(test, output)
     except OSError as error:
@@ -153,8 +168,15 @@ def _split_of(layout: str, scheme: str) -> dict[str, str] | None:
     return {"name": file, "sha256": read_split(file).sha256}
 
 
-def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
-    """Writes one clip's portrait and speech, and the clip itself where it is a part of a longer video.
+def spread(clips: Sequence[ClipSource], count: int | None) -> list[ClipSource]:
+    """That many of some clips, at equal distances."""
+    if count is None or count >= len(clips):
+        return list(clips)
+    return [clips[place * len(clips) // count] for place in range(count)]
+
+
+def _require_fit(clip: ClipSource, frames: int | None) -> None:
+    """Looks whether a clip can be used.
 
     Raises:
         MediaError: if it cannot be read.
@@ -162,23 +184,40 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
     """
     if clip.problem is not None:
         raise _Unfit(clip.problem_detail)
-    end = clip.end if frames is None else clip.start + frames / FPS
-    info = probe(clip.path)
+    end, info = _end(clip, frames), probe(clip.path)
     if end is not None and end > min(clip.end or info.duration, info.duration) + 0.5 / FPS:
         lasts = min(clip.end or info.duration, info.duration) - clip.start
         raise _Unfit(
             f"lasts {lasts:.2f} s, {'its span' if frames is None else f'the first {frames} frames'} would need more"
         )
-    reader = FrameReader(clip.path, start=clip.start, end=end, fps=FPS)
     sound = read_sound(clip.audio or clip.path, start=clip.start, end=end, rate=SAMPLE_RATE)
     if loudest_second(sound) < SILENT:
         raise _Unfit("its sound is silent")
+
+
+def _end(clip: ClipSource, frames: int | None) -> float | None:
+    """Where its part of the video ends, seconds."""
+    return clip.end if frames is None else clip.start + frames / FPS
+
+
+def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
+    """Writes one clip's portrait and speech, and the clip itself where it is a part of a longer video.
+
+    Raises:
+        MediaError: if it cannot be read.
+    """
+    end, info = _end(clip, frames), probe(clip.path)
+    reader = FrameReader(clip.path, start=clip.start, end=end, fps=FPS)
+    sound = read_sound(clip.audio or clip.path, start=clip.start, end=end, rate=SAMPLE_RATE)
     portrait, speech = output / "portraits" / f"{clip.key}.png", output / "speech" / f"{clip.key}.wav"
     crop = clip.crop_in(info.width, info.height)
     pictures = (_cut(frame, crop) for frame in reader)
     first = next(pictures)
     write_atomically(portrait, _png(first))
     write_atomically(speech, _wav(sound))
+    begin = round(clip.start * FPS)
+    if crop is None:
+        carry(clip.path, portrait, begin, 1)
     video = clip.path
     if clip.start or end is not None or crop is not None:
         video = output / "videos" / f"{clip.key}.mp4"
@@ -187,6 +226,8 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
             writer.write(first)
             for picture in pictures:
                 writer.write(picture)
+        if crop is None:
+            carry(clip.path, video, begin, len(reader))
     return {
         "clip": clip.key,
         "speaker": clip.speaker,
@@ -244,28 +285,45 @@ def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmark.test_sets", description=__doc__.split("\n\n")[0])
+    keys = _parser().parse_args(arguments)
+    try:
+        for name in ("frames", "clips"):
+            if (number := getattr(keys, name)) is not None and number < 1:
+                raise TestSetError(f"--{name} {number}: expected a number above 0")
+        if (keys.source is None) != (keys.set == "synthetic"):
+            told = "draws its own videos; leave --source out" if keys.source else "needs --source, the raw videos"
+            raise TestSetError(f"{keys.set}: {told}")
+        if keys.set == "synthetic":
+            keys.source = keys.output / "drawn"
+            draw_clips(keys.source, keys.clips or DRAWN, keys.seconds)
+        test = make_test_set(
+            keys.set, keys.source, keys.output, keys.split, keys.annotations, keys.views, keys.frames, keys.clips
+        )
+    except (TestSetError, LayoutError, SplitError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for clip, reason in test.rejected.items():
+        print(f"not used: {clip}: {reason}")
+    if test.ignored:
+        print("passed over: " + ", ".join(f"{count} {what}" for what, count in test.ignored.items()))
+    people = "" if test.split is None else f" of {len({clip['speaker'] for clip in test.clips})} people"
+    print(f"{test.name}: {len(test.clips)} clips{people}, {len(test.rejected)} not used, {test.sha256[:12]}")
+    print(f"cases  {', '.join(str(keys.output / name) for name in MODES.values())}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m benchmark.test_sets", description=str(__doc__).split("\n\n")[0])
     parser.add_argument("set", choices=sorted(SETS))
-    parser.add_argument("--source", type=Path, required=True, help="folder of the raw videos")
+    parser.add_argument("--source", type=Path, help="folder of the raw videos; not for synthetic")
     parser.add_argument("--output", type=Path, required=True, help="where portraits, speech and lists go")
     parser.add_argument("--split", default="emotivetalk", help="whose test side: emotivetalk, peer, official (mead)")
     parser.add_argument("--annotations", type=Path, help="HDTF's annotation files, where the source is uncut")
     parser.add_argument("--views", nargs="*", default=["front"], help="MEAD's cameras; none for all")
     parser.add_argument("--frames", type=int, help="cut each clip to its first that many frames at 25 fps (Table 3)")
-    keys = vars(parser.parse_args(arguments))
-    try:
-        if keys["frames"] is not None and keys["frames"] < 1:
-            raise TestSetError(f"--frames {keys['frames']}: expected a number above 0")
-        test = make_test_set(keys.pop("set"), **keys)
-    except (TestSetError, LayoutError, SplitError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    for clip, reason in test.rejected.items():
-        print(f"not used: {clip}: {reason}")
-    people = len({clip["speaker"] for clip in test.clips})
-    print(f"{test.name}: {len(test.clips)} clips of {people} people, {len(test.rejected)} not used, {test.sha256[:12]}")
-    print(f"cases  {', '.join(str(keys['output'] / name) for name in MODES.values())}")
-    return 0
+    parser.add_argument("--clips", type=int, help=f"at most so many, spread over all; synthetic: drawn ({DRAWN})")
+    parser.add_argument("--seconds", type=float, default=5.0, help="synthetic: length of each clip")
+    return parser
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ class RunSystemConfig:
         title: what tables call system=folder.
         panel: for system=folder, x, y, width, height of the part of each frame that holds the result; null for all.
         offset: for system=folder, its frame k belongs to frame k + offset of the sound, frames at 25 fps.
+        size: for system=ground_truth, pixels of each side, e.g. those of the system it is compared with.
         part: ``i/n``: make the i-th of n parts, i from 1.
         workers: clips at the same time.
         clip_timeout: a program that takes longer for one clip is stopped, seconds.
@@ -41,6 +42,7 @@ class RunSystemConfig:
     title: str | None = literal(None)
     panel: list[int] | None = None
     offset: int = 0
+    size: int | None = None
     part: str = "1/1"
     workers: int = 1
     clip_timeout: float = 3600.0

@@ -30,6 +30,8 @@ def validate_run_system(config: RunSystemConfig) -> None:
         raise ConfigError(f"panel={config.panel}: expected [x,y,width,height] in pixels, e.g. panel=[512,0,512,512]")
     if config.offset < 0:
         raise ConfigError(f"offset={config.offset}: expected a number of frames from 0")
+    if config.size is not None and (config.system != "ground_truth" or config.size < 16 or config.size % 2):
+        raise ConfigError(f"size={config.size}: expected an even number from 16, for system=ground_truth alone")
     own = config.system == "folder" or config.system.endswith((".yaml", ".yml"))
     if not own and (config.videos or config.title or config.panel or config.offset):
         raise ConfigError("videos, title, panel and offset describe system=folder; the others have files of their own")

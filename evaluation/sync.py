@@ -32,6 +32,7 @@ from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip,
 SHIFT = 3  # frames by which the self-check moves the sound
 CONFIRMED = 0.9  # share of the reference videos in which that must be found
 Z = 1.96  # of a 95 % interval
+Span = tuple[float, float]  # seconds from the start of the video
 FACTORS = ".factors.npz"  # true factors lie beside the video of a synthetic speaker, and of no real one
 
 
@@ -65,6 +66,7 @@ class SyncScorer:
             "min_track": config.min_track,
             "min_face": config.min_face,
             "detector": config.detector,
+            "boxes": "brows to chin, as in shards" if config.network == "standin" else "the detector's",
             "per_video": "the track with most frames",
             "offsets": 15,
             "ffmpeg": self.ffmpeg.version if self.ffmpeg else None,
@@ -93,8 +95,12 @@ class SyncScorer:
         """What ``score`` gives, from the store or made and kept there; raises as it does."""
         return store.fetch(self.key(side), lambda: self.score(side))
 
-    def score(self, side: Side) -> Arrays:
+    def score(self, side: Side, span: Span | None = None) -> Arrays:
         """Sync-C, Sync-D, offset, windows, and the offset found when the sound is moved; windows is 0 without a track.
+
+        Args:
+            side: whose video.
+            span: the part of the video that is scored, or None for all of it.
 
         Raises:
             Unusable: if there is no sound, or too little of it.
@@ -103,7 +109,7 @@ class SyncScorer:
         if not side.look.has_sound:
             raise Unusable("has no sound track, which Sync needs")
         try:
-            tracks = self._tracks(side)
+            tracks = self._tracks(side, span)
             if not tracks:
                 return _arrays(SyncScores(0.0, 0.0, 0, 0, np.zeros(0)), 0)
             longest = max(tracks, key=lambda track: len(track.frames))
@@ -116,17 +122,20 @@ class SyncScorer:
                 raise
             raise Unusable(str(error)) from error
 
-    def _tracks(self, side: Side) -> list[TrackClip]:
+    def _tracks(self, side: Side, span: Span | None) -> list[TrackClip]:
         limits = self.config.min_track, self.config.min_face
+        start, end = span or (0.0, None)
         if self.ffmpeg is None:
-            frames = [cut_panel(frame, side.panel) for frame in FrameReader(side.path, fps=FPS)]
-            sound = (read_sound(side.path, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
-            return tracks_in_memory(frames, sound, self.faces(frames, side.path), *limits)
+            reader = FrameReader(side.path, start=start, end=end, fps=FPS)
+            frames = [cut_panel(frame, side.panel) for frame in reader]
+            sound = (read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
+            return tracks_in_memory(frames, sound, self.faces(frames, side.path, start), *limits)
         with tempfile.TemporaryDirectory(prefix="emotivetalk-sync-") as folder:
             work = Path(folder)
-            video = _panel_alone(side, work / "panel.mp4") if side.panel else side.path.absolute()
-            alone: Detector = lambda frame: self.faces([frame], side.path)[0]  # noqa: E731
-            return reference_tracks(video, work / "steps", alone, self.ffmpeg, *limits)
+            alone = side.panel is not None or span is not None
+            video = _cut_out(side, span, work / "part.mp4") if alone else side.path.absolute()
+            detector: Detector = lambda frame: self.faces([frame], side.path, 0.0)[0]  # noqa: E731
+            return reference_tracks(video, work / "steps", detector, self.ffmpeg, *limits)
 
 
 def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shift: int) -> SyncScores:
@@ -250,14 +259,14 @@ def _ffmpeg(config: SyncConfig) -> FFmpeg:
         raise NotComputed(str(error)) from error
 
 
-def _panel_alone(side: Side, path: Path) -> Path:
-    """The panel as a video of its own, without loss but for the colour format, with the sound."""
-    assert side.panel is not None
-    x, y, width, height = side.panel
+def _cut_out(side: Side, span: Span | None, path: Path) -> Path:
+    """A panel, a span or both as a video of its own, with its sound: once more encoded, but at the highest quality."""
+    start, end = span or (0.0, None)
+    x, y, width, height = side.panel or (0, 0, side.look.width, side.look.height)
     even = (x, y, width - width % 2, height - height % 2)
-    sound = read_sound(side.path, rate=SAMPLE_RATE)
+    sound = read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE)
     with VideoWriter(path, size=even[2:], fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=0) as writer:
-        for frame in FrameReader(side.path, fps=FPS):
+        for frame in FrameReader(side.path, start=start, end=end, fps=FPS):
             writer.write(np.ascontiguousarray(cut_panel(frame, even)))
     return path
 

@@ -21,11 +21,9 @@ FORMATS = {".png": "PNG", ".pdf": "PDF", ".jpg": "JPEG"}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Reads the command line; returns the exit status."""
-    keys = _parser().parse_args(arguments)
+    keys = parser().parse_args(arguments)
     try:
-        if keys.output.suffix.lower() not in FORMATS:
-            raise FigureError(f"--output {keys.output}: expected a name that ends in {', '.join(FORMATS)}")
-        _save(_draw(keys), keys.output)
+        save(draw(keys), keys.output)
     except FigureError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -36,8 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmark.figures", description="The paper's figures.")
+def parser(kind: type[argparse.ArgumentParser] = argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """The figures and their options."""
+    parser = kind(prog="python -m benchmark.figures", description="The paper's figures.")
     figures = parser.add_subparsers(dest="figure", required=True)
     three = figures.add_parser("3", help="what lips and expression move")
     three.add_argument(
@@ -60,7 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _draw(keys: argparse.Namespace) -> Image.Image | bytes:
+def draw(keys: argparse.Namespace) -> Image.Image | bytes:
+    """A figure as a picture, or as a file of the output's format.
+
+    Raises:
+        FigureError: if it cannot be made.
+    """
+    if keys.output.suffix.lower() not in FORMATS:
+        raise FigureError(f"{keys.output}: expected a name that ends in {', '.join(FORMATS)}")
     if keys.figure == "3":
         return figure3(keys.portrait, keys.lips, keys.expression)
     if keys.figure == "4":
@@ -78,7 +84,8 @@ def _draw(keys: argparse.Namespace) -> Image.Image | bytes:
     return case_grid(keys.clip, systems, keys.driving)
 
 
-def _save(drawn: Image.Image | bytes, output: Path) -> None:
+def save(drawn: Image.Image | bytes, output: Path) -> None:
+    """Writes a figure; the file appears when it is whole."""
     output.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(drawn, Image.Image):
         buffer = io.BytesIO()

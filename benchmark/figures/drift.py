@@ -50,7 +50,7 @@ def _draw(axes: Any, name: str, drift: dict[str, Any], colour: str) -> None:
     minutes = np.array([window["start"] / 60 for window in known])
     values = np.array([window["value"] for window in known])
     if drift["slope_per_minute"] is None:
-        axes.plot(minutes, values, "o", color=colour, markersize=4, label=f"{name}: no slope, {drift['reason']}")
+        axes.plot(minutes, values, "o", color=colour, markersize=4, label=f"{name}: no slope ({len(known)} windows)")
         return
     slope, low, high = (drift[key] for key in ("slope_per_minute", "low", "high"))
     axes.plot(

@@ -1,4 +1,4 @@
-"""Writes the tables whose content changed, and nothing else: behind ``python evaluate.py table=...``.
+"""Writes the tables and figures whose content changed, and nothing else: behind ``python evaluate.py table=...``.
 
 Tables are made in memory in a moment, since results files are small; a file that already holds them is not touched.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmark.figures.frames import FigureError
 from benchmark.paper import TABLES, paper_table
 from benchmark.tables.latex import document, latex
 from benchmark.tables.layout import lay_out
@@ -22,10 +23,10 @@ UNUSABLE_RESULTS = 3
 
 
 def make_tables(config: TableConfig) -> int:
-    """Makes one table or all and says what was done.
+    """Makes one table, or all and the figures, and says what was done.
 
     Returns:
-        0; 3 when a results file could not be used, which the tables name.
+        0; 3 when a results file could not be used, which the tables name, or a figure not be made.
 
     Raises:
         TableError: when there are no results to read, or the output cannot be written.
@@ -39,9 +40,11 @@ def make_tables(config: TableConfig) -> int:
         for number in numbers:
             table = lay_out(paper_table(number), found, config.datasets if number != "4" else ())
             _put(table, found, config.paper, output)
-            unusable += [reason for reason in table.conflicts if reason not in unusable]
+            unusable = list(dict.fromkeys([*unusable, *table.conflicts]))  # one line, however many cells
         fragments = sorted(path.stem for path in output.glob("table[1-4].tex"))
         _update(output, {"tables.tex": document(fragments)})
+        if config.table == "all":
+            unusable += _figures(Path(config.results), output)
     except OSError as error:
         raise TableError(f"output={output}: cannot be written ({error.strerror}: {error.filename})") from error
     if found.unlabelled:
@@ -49,6 +52,19 @@ def make_tables(config: TableConfig) -> int:
     for line in unusable:
         print(f"not used: {line}")
     return UNUSABLE_RESULTS if unusable else 0
+
+
+def _figures(results: Path, output: Path) -> list[str]:
+    """Makes the figures whose inputs changed; returns what is wrong with the others."""
+    from benchmark.figures.rebuild import rebuild_figures  # draws with matplotlib, which tables need not wait for
+
+    try:
+        done = rebuild_figures(results, output)
+    except FigureError as error:
+        return [str(error)]
+    for figure in done:
+        print(f"figure {figure.name}: {figure.state}")
+    return [f"{figure.name}: {figure.reason}" for figure in done if figure.reason]
 
 
 def _put(table: Table, found: Found, paper: bool, folder: Path) -> None:

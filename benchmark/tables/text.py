@@ -17,7 +17,7 @@ UNOFFICIAL = "†"
 NOTHING = "–"
 DETAIL_FIELDS = (
     *("table", "dataset", "mode", "system", "variant", "run", "metric", "title", "value", "low", "high", "n"),
-    *("expected", "offset", "protocol", "protocol_hash", "network", "sha256", "official", "best", "paper"),
+    *("expected", "offset", "floor", "protocol", "protocol_hash", "network", "sha256", "official", "best", "paper"),
     *("difference", "file", "file_sha256", "reason"),
 )
 
@@ -108,6 +108,7 @@ def _measured(table: Table, cell: Cell, measured: Measured) -> dict[str, object]
         "n": record["n"],
         "expected": record["expected"],
         "offset": sync_offset(measured),
+        "floor": record.get("floor"),
         "protocol": record["protocol"].get("name", ""),
         "protocol_hash": hashlib.sha256(signature(measured).encode()).hexdigest()[:8],
         "network": record["network"],
@@ -136,6 +137,7 @@ def short_details(table: Table) -> tuple[Sequence[str], list[list[str]]]:
         run = f", run {entry['run']}" if entry["run"] else ""
         variant = "" if entry["variant"] == "full" else f"/{entry['variant']}"
         offset = "" if entry["offset"] is None else f", offset {entry['offset']:+g}"
+        floor = "" if entry["floor"] is None else f", {entry['floor']:.4f} for perfect videos"
         rows.append(
             [
                 str(entry["dataset"]),
@@ -145,7 +147,7 @@ def short_details(table: Table) -> tuple[Sequence[str], list[list[str]]]:
                 f"{entry['value']:.4f}",
                 interval,
                 f"{entry['n']} of {entry['expected']}",
-                f"{entry['protocol']} #{entry['protocol_hash']}{offset}",
+                f"{entry['protocol']} #{entry['protocol_hash']}{offset}{floor}",
                 f"{entry['network']} {str(entry['sha256'])[:8]}{'' if entry['official'] else ' ' + UNOFFICIAL}",
                 f"{entry['file']} {str(entry['file_sha256'])[:8]}",
             ]

@@ -191,7 +191,7 @@ def _write_clip(folder: Path, plan: ClipPlan, seconds: float, size: int) -> None
     clip = render_clip(identity(plan.identity), plan.emotion, plan.level, plan.sentence_seed, seconds, size)
     video = folder / plan.video
     video.parent.mkdir(parents=True, exist_ok=True)
-    _put(factors_path(video), lambda path: _save_factors(path, clip))
+    _put(factors_path(video), lambda path: save_factors(path, clip))
     _put(landmarks_path(video), lambda path: path.write_text(openface_csv(clip), encoding="utf-8"))
     if plan.audio:
         audio = folder / plan.audio
@@ -221,7 +221,8 @@ def _save_video(path: Path, clip: SyntheticClip, *, sound: bool) -> None:
             writer.write(frame)
 
 
-def _save_factors(path: Path, clip: SyntheticClip) -> None:
+def save_factors(path: Path, clip: SyntheticClip) -> None:
+    """Writes a clip's true factors, ``values`` (F, K) float32 and ``names``."""
     with path.open("wb") as file:
         np.savez(file, values=clip.factors, names=np.array(clip.factor_names))
 

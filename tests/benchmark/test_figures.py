@@ -10,6 +10,7 @@ from benchmark.figures.__main__ import main
 from benchmark.figures.drift import draw_drift
 from benchmark.figures.frames import HEAD, LABEL, TILE, FigureError, frames_at, pick_times
 from benchmark.figures.heatmaps import difference, figure3, motion
+from benchmark.figures.rebuild import rebuild_figures
 from evaluation.drift import slope_of
 from media import VideoWriter
 
@@ -131,3 +132,59 @@ def test_drift_draws_the_fitted_line_per_metric(tmp_path, capsys):
         file.write_text(broken)
         assert main(["drift", str(file), "--output", str(tmp_path / "drift.png")]) == 1
     assert "expected emotivetalk.evaluation/1" in capsys.readouterr().err
+
+
+def drift_file(path, values):
+    """A results file with windows."""
+    minutes = np.arange(len(values)) / 12
+    windows = [{"start": 60 * m, "value": float(v), "n": 2} for m, v in zip(minutes, values, strict=True)]
+    fit = slope_of(minutes, values)
+    drift = {"window_seconds": 5.0, "n": 2, "windows": windows, "low": fit.low, "high": fit.high}
+    drift["slope_per_minute"] = fit.per_minute
+    metrics = {"efid": {"title": "E-FID", "drift": drift}}
+    path.write_text(json.dumps({"schema": "emotivetalk.evaluation/1", "settings": {}, "metrics": metrics}))
+
+
+def states(results, output):
+    """Figure -> what became of it."""
+    return {figure.name: figure.state for figure in rebuild_figures(results, output)}
+
+
+def test_figures_are_made_anew_only_where_something_they_show_changed(tmp_path):
+    results, output = tmp_path / "results", tmp_path / "tables"
+    results.mkdir()
+    drift_file(results / "long.json", [1.0, 2.0, 2.5, 4.0])
+    write(results / "a" / "talk.mp4", [lit(slice(0, 9), slice(0, 9))] * FRAMES)
+    write(results / "b" / "talk.mp4", [GREY] * FRAMES)
+    write(results / "b" / "other.mp4", [GREY] * FRAMES)
+    listed = "case.png: {figure: 5, clip: talk, system: [one=a, two=b]}\n"
+    (results / "figures.yaml").write_text(listed)
+    assert states(results, output) == {"case.png": "written", "drift.png": "written"}
+    picture = Image.open(output / "case.png")
+    assert np.ptp(tile(picture, 0, 0)[..., 0]) > 40 > np.ptp(tile(picture, 1, 0)[..., 0])
+    times = {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+    write(results / "b" / "other.mp4", [GREY + 9] * FRAMES)  # shown nowhere
+    assert states(results, output) == {"case.png": "up to date", "drift.png": "up to date"}
+    assert times == {path.name: path.stat().st_mtime_ns for path in output.iterdir()}
+
+    write(results / "b" / "talk.mp4", [lit(slice(0, 64), slice(0, 32))] * FRAMES)
+    assert states(results, output) == {"case.png": "written", "drift.png": "up to date"}
+    assert np.ptp(tile(Image.open(output / "case.png"), 1, 0)[..., 0]) > 40
+    drift_file(results / "long.json", [1.0, 2.0, 2.5, 5.0])
+    (results / "figures.yaml").write_text(listed + "wrong.png: {figure: 3, portrait: face.png}\n7.gif: {figure: 9}\n")
+    found = {figure.name: figure for figure in rebuild_figures(results, output)}
+    assert found["case.png"].state == "up to date"
+    assert found["drift.png"].state == "written"
+    assert found["wrong.png"].reason.startswith("the following arguments are required: --lips, --expression")
+    assert "invalid choice: '9'" in found["7.gif"].reason
+    (output / "case.png").write_bytes(b"edited by hand")
+    assert states(results, output)["case.png"] == "written"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("[", "cannot be read as YAML"), ("- a", "expected names"), ("a.png: 3", "expected options")]
+)
+def test_a_list_of_figures_that_is_wrong_is_one_line(tmp_path, text, told):
+    (tmp_path / "figures.yaml").write_text(text)
+    with pytest.raises(FigureError, match=told):
+        rebuild_figures(tmp_path, tmp_path / "tables")

@@ -126,8 +126,8 @@ def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_pa
         system="hallo",
     )
     put("old.json", {"fid": 1.0}, system="anitalker", schema="emotivetalk.evaluation/0")
-    put("twin1.json", {"fid": 1.0}, system="aniportrait")
-    put("twin2.json", {"fid": 2.0}, system="aniportrait")
+    put("twin1.json", {"fid": 1.0, "efid": 1.0}, system="aniportrait")
+    put("twin2.json", {"fid": 2.0, "efid": 2.0}, system="aniportrait")
     put("mine.json", {"fid": 3.0})
     put("nan.json", {"fid": 3.0}, system="pdfgc", mode="A+V")
     results = tmp_path / "results"
@@ -153,6 +153,7 @@ def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_pa
     assert "not run" in told["sadtalker", "A", "fid"]
     assert not any(row["value"] for row in rows if row["system"] in ("aniportrait", "pdfgc", "anitalker"))
     assert "for no table (without cell.system): mine.json" in printed
+    assert printed.count("twin1.json and twin2.json are two results") == 1
     for name in ("nan.json is damaged or was edited (fid is nan)", "broken.json is damaged", "no 'fid.sha256' where"):
         assert name in printed
 
@@ -181,6 +182,14 @@ def test_other_real_videos_of_the_same_name_are_told(put, make, tmp_path):
     assert "rows compare with different versions of the real videos" in printed
     assert "another source: b.json; a.json" in printed
     assert "not the same number of clips in every row of FID" in printed
+
+
+def test_rows_of_other_lengths_may_have_other_real_videos(put, make):
+    for frames in (120, 250):
+        name = f"{frames}.json"
+        path = put(name, {"fid": 20.0}, system="emotivetalk", variant=f"{frames}_frames")
+        path.write_text(path.read_text().replace("real ", f"cut to {frames} "))
+    assert "different versions of the real videos" not in make("3")[2]
 
 
 def test_an_evaluation_of_the_real_videos_goes_before_what_others_found_beside(put, make):

@@ -3,6 +3,7 @@
 import csv
 import json
 import wave
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from benchmark.cases import read_cases
 from benchmark.tables.reading import NOT_RUN
 from datamodules.splits import read_split
 from media import VideoWriter, read_frames
+from preparation.synthetic import split_of
 
 FRAMES = 30
 
@@ -138,3 +140,38 @@ def test_a_run_without_a_clip_gives_its_reasons_to_the_tables(tmp_path, capsys):
     }
     assert not_run.main([str(tmp_path), "--dataset", "mini", "--output", str(output)]) == 1
     assert "holds no records" in capsys.readouterr().err
+
+
+def test_a_limit_takes_usable_clips_spread_over_all_and_says_what_is_left(write, tmp_path, capsys):
+    for number in range(6):
+        write(f"{number}.mp4", number, sound=number != 2)
+    out = tmp_path / "out"
+    source = ["--source", str(tmp_path / "raw"), "--output", str(out)]
+    assert test_sets.main(["mini", *source, "--clips", "2"]) == 0
+    assert [row["clip"] for row in rows(out / "cases_A.csv")] == ["0", "3"]  # of 0, 1, 3, 4, 5
+    told = capsys.readouterr().out
+    assert "3 usable clips beyond the 2 asked for" in told
+    assert "mini: 2 clips, 1 not used" in told
+    assert test_sets.main(["mini", *source, "--clips", "0"]) == 1
+    assert "--clips 0: expected a number above 0" in capsys.readouterr().err
+
+
+def test_synthetic_clips_are_of_test_people_and_what_lies_beside_is_cut_with_them(tmp_path, capsys):
+    out, cut = tmp_path / "out", tmp_path / "cut"
+    assert test_sets.main(["synthetic", "--output", str(out), "--clips", "2", "--seconds", "1.2"]) == 0
+    clips = rows(out / "cases_AV.csv")
+    assert [split_of(row["clip"].split("_")[1]) for row in clips] == ["test", "test"]
+    drawn = Path(clips[0]["video"])
+    assert test_sets.main(["mini", "--source", str(drawn.parent), "--output", str(cut), "--frames", "25"]) == 0
+    asked = rows(cut / "cases_AV.csv")[0]
+    long, short = drawn.with_suffix(".csv"), Path(asked["video"]).with_suffix(".csv")
+    picture = Path(asked["portrait"]).with_suffix(".csv")
+    tables = [np.genfromtxt(path, delimiter=",", skip_header=1, ndmin=2) for path in (long, short, picture)]
+    assert [len(table) for table in tables] == [30, 25, 1]
+    assert np.array_equal(tables[0][:25], tables[1])
+    factors = [np.load(path.with_suffix(".factors.npz"))["values"] for path in (drawn, Path(asked["video"]))]
+    assert np.array_equal(factors[0][:25], factors[1])
+    assert test_sets.main(["mini", "--output", str(cut)]) == 1
+    assert "mini: needs --source" in capsys.readouterr().err
+    assert test_sets.main(["synthetic", "--output", str(cut), "--seconds", "0.5"]) == 1
+    assert "at least 1 second" in capsys.readouterr().err

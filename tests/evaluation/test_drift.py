@@ -1,12 +1,44 @@
-"""Drift over windows: the slope against SciPy's, and windows of a video that gets worse step by step."""
+"""Drift over windows: the slope against SciPy's, and values of windows against evaluations of videos cut there."""
 
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
 from scipy import stats
 
 from evaluation.drift import slope_of
-from media import read_frames
-from tests.evaluation.conftest import write_clip
+from evaluation.faces import sidecar_boxes
+from media import read_frames, read_sound
+from metrics.networks.standin import load_stand_in
+from metrics.sync_pipeline import score_clip, tracks_in_memory
+from preparation.synthetic import identity, render_clip
+from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_speakers
+
+
+def write_keyframes(path, frames):
+    """A video whose every frame stands alone, so that it can be cut without encoding it again."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as file:
+        stream = file.add_stream("libx264", rate=25)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt, stream.options = "yuv420p", {"crf": "4", "g": "1", "bf": "0"}
+        for frame in frames:
+            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
+        file.mux(stream.encode())
+
+
+def cut(source, target, first, end):
+    """Some frames of such a video, their bytes as they are."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(source)) as old, av.open(str(target), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        packets = [packet for packet in old.demux(video=0) if packet.dts is not None][first:end]
+        begin = packets[0].pts
+        for packet in packets:
+            packet.pts = packet.dts = packet.pts - begin
+            packet.stream = stream
+            new.mux(packet)
 
 
 def test_the_slope_is_scipys_least_squares():
@@ -35,8 +67,8 @@ def test_windows_see_their_own_part_of_the_video(assets, evaluate, tmp_path):
         np.clip(frame + 15 * (k // 6) ** 2 * n, 0, 255).astype(np.uint8)
         for k, (frame, n) in enumerate(zip(real, noise, strict=True))
     ]
-    write_clip(tmp_path / "real" / "a.mp4", real)
-    write_clip(tmp_path / "made" / "a.mp4", worse)
+    write_keyframes(tmp_path / "real" / "a.mp4", real)
+    write_keyframes(tmp_path / "made" / "a.mp4", worse)
     keys = {"metrics": ["efid"], "bootstrap": 0}
     status, results = evaluate(tmp_path / "made", tmp_path / "real", drift=6 / 25, **keys)
     assert status == 0
@@ -46,19 +78,52 @@ def test_windows_see_their_own_part_of_the_video(assets, evaluate, tmp_path):
     assert values[0] < values[1] < values[2]
     assert drift["slope_per_minute"] > 0
     assert drift["low"] < drift["slope_per_minute"] < drift["high"]
+    for side in ("real", "made"):
+        cut(tmp_path / side / "a.mp4", tmp_path / "cut" / side / "a.mp4", 12, 18)
+    alone = evaluate(tmp_path / "cut" / "made", tmp_path / "cut" / "real", **keys)[1]
+    assert values[2] == alone["metrics"]["efid"]["value"]  # to the last bit
 
 
-def test_sync_per_window_and_two_windows_have_no_slope(speakers, evaluate, rule_files, tmp_path):
-    pictures, sound = speakers[0]
-    write_clip(tmp_path / "talk" / "a.mp4", pictures[:24], sound)
-    sync = {
-        "weights": rule_files("syncnet"),
-        "detector": "mediapipe",
-        "min_track": 10,
-        "min_face": 60.0,
-        "mode": "fast",
+def test_a_window_of_fid_and_fvd_is_an_evaluation_of_videos_cut_there(evaluate, tmp_path):
+    first, length = 20, 20
+    for side, people in (("real", (0, 1)), ("made", (2, 3))):
+        for number, person in enumerate(people):
+            frames = list(render_clip(identity(person), "happy", 1, person, 2.4, 64).frames())
+            write_keyframes(tmp_path / side / f"{number}.mp4", frames)
+            cut(tmp_path / side / f"{number}.mp4", tmp_path / "cut" / side / f"{number}.mp4", first, first + length)
+    chosen = stand_in_settings(untrained(tmp_path))
+    keys = {"metrics": ["fid", "fvd"], "bootstrap": 0, "fid": chosen["fid"], "fvd": chosen["fvd"]}
+    whole = evaluate(tmp_path / "made", tmp_path / "real", drift=length / 25, **keys)[1]["metrics"]
+    alone = evaluate(tmp_path / "cut" / "made", tmp_path / "cut" / "real", **keys)[1]["metrics"]
+    for name in ("fid", "fvd"):
+        values = [window["value"] for window in whole[name]["drift"]["windows"]]
+        assert values[1] == alone[name]["value"]
+        assert values[1] not in (values[0], values[2])
+
+
+def test_sync_of_a_window_hears_and_sees_that_window_alone(evaluate, tmp_path):
+    video = write_speakers(tmp_path / "talk", 1, seconds=2.4) / "clip0.mp4"
+    files = untrained(tmp_path)
+    keys = {"metrics": ["sync"], "sync": stand_in_settings(files)["sync"], "bootstrap": 0, "drift": 0.8}
+    drift = {
+        name: entry["drift"]["windows"]
+        for name, entry in evaluate(tmp_path / "talk", tmp_path / "talk", **keys)[1]["metrics"].items()
     }
-    keys = {"metrics": ["sync"], "sync": sync, "bootstrap": 0, "drift": 12 / 25}
+    frames, sound = list(read_frames(video)), (read_sound(video) * 32767).round().astype(np.int16)
+    boxes = sidecar_boxes(frames, video)
+    assert np.ptp(np.concatenate(boxes), axis=0).max() > 0.5  # boxes of another window would be others
+    network, _ = load_stand_in(Path(files["sync"]), "sync")
+    for window in range(3):
+        here, heard = slice(20 * window, 20 * window + 20), slice(12_800 * window, 12_800 * (window + 1))
+        (track,) = tracks_in_memory(frames[here], sound[heard], boxes[here], 10, 16.0)
+        scores = score_clip(track, network)
+        assert drift["sync_c"][window]["value"] == pytest.approx(scores.confidence, abs=1e-6)
+        assert drift["sync_d"][window]["value"] == pytest.approx(scores.distance, abs=1e-6)
+
+
+def test_two_windows_have_no_slope(evaluate, tmp_path):
+    write_speakers(tmp_path / "talk", 1)  # 30 frames
+    keys = {"metrics": ["sync"], "sync": stand_in_settings(untrained(tmp_path))["sync"], "bootstrap": 0, "drift": 0.6}
     status, results = evaluate(tmp_path / "talk", tmp_path / "talk", **keys)
     assert status == 0
     for name in ("sync_c", "sync_d"):

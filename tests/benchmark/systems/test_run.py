@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmark import test_sets
+from benchmark.runner import run_system
 from configs.command_line import ConfigError
 from configs.systems import RunSystemConfig
 from configs.validate_systems import validate_run_system
+from media import read_frames
 
 ROOT = Path(__file__).parents[3]
 
@@ -45,3 +48,20 @@ def test_the_shell_gets_one_line_and_a_status(tmp_path):
     assert told.returncode == 1
     assert told.stderr.startswith("error: system=sadtaker: did you mean sadtalker or anitalker? there are aniportrait")
     assert told.stderr.count("\n") == 1
+
+
+def test_real_videos_take_another_systems_size_and_stay_synthetic_ones(tmp_path):
+    assert test_sets.main(["synthetic", "--output", str(tmp_path / "set"), "--clips", "1", "--seconds", "1"]) == 0
+    cases = tmp_path / "set" / "cases_AV.csv"
+    config = RunSystemConfig(
+        system="ground_truth", cases=str(cases), output=str(tmp_path / "out"), size=48, device="cpu",
+        landmarks="sidecar",
+    )  # fmt: skip
+    validate_run_system(config)
+    assert run_system(config) == 0
+    (made,) = (tmp_path / "out" / "videos").glob("*.mp4")
+    assert next(iter(read_frames(made))).shape == (48, 48, 3)
+    assert made.with_suffix(".factors.npz").is_file()
+    config.system, config.size = "hallo", 48
+    with pytest.raises(ConfigError, match="size=48: expected an even number from 16, for system=ground_truth alone"):
+        validate_run_system(config)

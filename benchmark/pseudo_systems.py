@@ -1,0 +1,130 @@
+"""Videos that no system made and whose place in a table is known: whether metrics react as they should.
+
+    python -m benchmark.pseudo_systems --real FOLDER --output FOLDER [--shift 10]
+
+Of every real video, under its own name:
+
+    swapped_speech       its pictures with the next video's sound: only Sync may notice
+    still_image          its first frame all the time: the worst motion there is, FVD must notice
+    shifted_N_frames     its pictures with its sound N frames ahead: Sync searches 15 frames, so it hardly changes, but
+                         the offset it finds does
+
+Evaluate each folder against ``--real`` with ``cell.mode=control``. What lies beside the videos (landmarks) comes along.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.beside import carry, hold
+from encoders.protocols import FPS, SAMPLE_RATE
+from evaluation.pairs import EvaluationError, find_videos
+from media import FrameReader, MediaError, VideoWriter, read_sound
+from preparation.synthetic.write import factors_path
+
+SHIFT = 10  # frames
+CRF = 8  # close to lossless, as the runner writes clips
+
+
+class PseudoSystemError(ValueError):
+    """Pseudo-systems that cannot be made; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Pseudo:
+    """One pseudo-system's video of a real one.
+
+    Attributes:
+        sound: (S,) float32 at 16 kHz.
+        still: show the first frame alone.
+    """
+
+    sound: np.ndarray
+    still: bool = False
+
+
+def make_pseudo_systems(real: Path, output: Path, shift: int = SHIFT) -> dict[str, int]:
+    """Writes the folders; folder -> how many videos.
+
+    Args:
+        real: folder of real videos with sound.
+        output: where the folders go.
+        shift: frames at 25 fps by which the sound leads in the third.
+
+    Raises:
+        PseudoSystemError: if there are fewer than two videos, or one cannot be used.
+    """
+    try:
+        found = {name: paths[0] for name, paths in sorted(find_videos(real).items())}
+        if len(found) < 2:
+            raise PseudoSystemError(f"{real}: holds one video; to swap speech there must be two")
+        sounds = {name: read_sound(path, rate=SAMPLE_RATE) for name, path in found.items()}
+        names = list(found)
+        kinds: dict[str, Callable[[int], Pseudo]] = {
+            "swapped_speech": lambda place: Pseudo(sounds[names[(place + 1) % len(names)]]),
+            "still_image": lambda place: Pseudo(sounds[names[place]], still=True),
+            f"shifted_{shift}_frames": lambda place: Pseudo(_ahead(sounds[names[place]], shift)),
+        }
+        for kind, make in kinds.items():
+            for place, name in enumerate(names):
+                _write(found[name], output / kind / f"{name}.mp4", make(place))
+    except (MediaError, EvaluationError) as error:
+        raise PseudoSystemError(str(error)) from error
+    return dict.fromkeys(kinds, len(names))
+
+
+def _ahead(sound: np.ndarray, frames: int) -> np.ndarray:
+    """The sound that many frames earlier, silence at its end."""
+    samples = min(len(sound), frames * SAMPLE_RATE // FPS)
+    return np.pad(sound[samples:], (0, samples))
+
+
+def _write(real: Path, target: Path, pseudo: Pseudo) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    reader = FrameReader(real, fps=FPS)
+    frames = len(reader)
+    samples = frames * SAMPLE_RATE // FPS
+    sound = np.resize(pseudo.sound, samples).astype(np.float32)  # shorter sound begins again
+    size = reader.size[0] - reader.size[0] % 2, reader.size[1] - reader.size[1] % 2
+    first: np.ndarray | None = None
+    with VideoWriter(target, size=size, fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=CRF) as out:
+        for frame in reader:
+            first = frame if first is None else first
+            out.write(np.ascontiguousarray((first if pseudo.still else frame)[: size[1], : size[0]]))
+    carry(real, target)
+    if pseudo.still:
+        hold(real, target, frames)
+        factors_path(target).unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the command line; returns the exit status."""
+    about = str(__doc__).split("\n\n")[0]
+    parser = argparse.ArgumentParser(prog="python -m benchmark.pseudo_systems", description=about)
+    parser.add_argument("--real", type=Path, required=True, help="folder of real videos with sound")
+    parser.add_argument("--output", type=Path, required=True, help="one folder a pseudo-system goes there")
+    parser.add_argument("--shift", type=int, default=SHIFT, help="frames by which the sound leads, 1 to 15")
+    keys = parser.parse_args(arguments)
+    try:
+        if not 1 <= keys.shift <= 15:
+            raise PseudoSystemError(f"--shift {keys.shift}: expected 1 to 15 frames, which Sync searches")
+        made = make_pseudo_systems(keys.real, keys.output, keys.shift)
+    except PseudoSystemError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: --output {keys.output}: cannot be written ({error.strerror})", file=sys.stderr)
+        return 1
+    for name, count in made.items():
+        print(f"{keys.output / name}: {count} videos")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

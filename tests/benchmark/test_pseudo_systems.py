@@ -1,0 +1,75 @@
+"""Pseudo-systems of small synthetic speakers: what stays as it was, and what the metrics make of the rest."""
+
+import numpy as np
+import pytest
+
+from benchmark import pseudo_systems
+from benchmark.pseudo_systems import make_pseudo_systems
+from media import VideoWriter, read_frames, read_sound
+from tests.helpers.synthetic_videos import write_speakers
+
+FRAMES = 30
+LEAD = 10 * 640  # samples of ten frames
+
+
+@pytest.fixture
+def made(tmp_path):
+    real = write_speakers(tmp_path / "real", 2)
+    tone = 0.5 * np.sin(np.arange(20 * 640) / 7).astype(np.float32)  # shorter than the others
+    with VideoWriter(real / "short.mp4", size=(64, 64), sound=tone, crf=4) as writer:
+        for frame in range(20):
+            writer.write(np.full((64, 64, 3), 10 * frame, np.uint8))
+    assert make_pseudo_systems(real, tmp_path / "made") == {
+        "swapped_speech": 3, "still_image": 3, "shifted_10_frames": 3
+    }  # fmt: skip
+    return tmp_path / "made", real
+
+
+def heard(a, b):
+    """How alike two sounds are, -1 to 1, in what both have."""
+    length = min(len(a), len(b))
+    return float(np.corrcoef(a[:length], b[:length])[0, 1])
+
+
+def test_each_changes_what_it_says_and_nothing_else(made):
+    folder, real = made
+    for name, other in (("clip0", "clip1"), ("clip1", "short"), ("short", "clip0")):
+        video = real / f"{name}.mp4"
+        true, sound = np.stack(list(read_frames(video))).astype(int), read_sound(video)
+        for kind in ("swapped_speech", "shifted_10_frames"):
+            frames = np.stack(list(read_frames(folder / kind / f"{name}.mp4"))).astype(int)
+            assert frames.shape == true.shape
+            assert np.abs(frames - true).mean() < 3
+        still = np.stack(list(read_frames(folder / "still_image" / f"{name}.mp4"))).astype(int)
+        assert np.abs(still - true[:1]).mean() < 3
+        assert np.abs(np.diff(still, axis=0)).mean() < 0.5
+        assert heard(read_sound(folder / "still_image" / f"{name}.mp4"), sound) > 0.95
+        swapped = read_sound(folder / "swapped_speech" / f"{name}.mp4")
+        assert heard(swapped, read_sound(real / f"{other}.mp4")) > 0.95
+        assert len(swapped) == pytest.approx(len(true) * 640, abs=1100)
+        shifted = read_sound(folder / "shifted_10_frames" / f"{name}.mp4")
+        assert heard(shifted[: len(sound) - LEAD - 2000], sound[LEAD:]) > 0.95
+        assert np.abs(shifted[len(sound) - LEAD + 2000 :]).max() < 0.05
+
+
+def test_landmarks_come_along_and_stand_still_with_the_image(made):
+    folder, real = made
+    true = (real / "clip0.csv").read_text()
+    assert (folder / "swapped_speech" / "clip0.csv").read_text() == true
+    table = np.genfromtxt(folder / "still_image" / "clip0.csv", delimiter=",", skip_header=1)
+    first = np.genfromtxt(real / "clip0.csv", delimiter=",", skip_header=1)[0]
+    assert len(table) == FRAMES
+    assert np.array_equal(table[:, 3:], np.tile(first[3:], (FRAMES, 1)))
+    assert table[:, 2] == pytest.approx(np.arange(FRAMES) / 25, abs=1e-3)
+    assert not (folder / "still_image" / "short.csv").exists()
+
+
+def test_what_cannot_be_made_is_one_line(tmp_path, capsys):
+    real = write_speakers(tmp_path / "real", 1)
+    for options, told in (
+        (["--real", str(real)], "to swap speech there must be two"),
+        (["--real", str(tmp_path / "none")], "holds no video"),
+        (["--real", str(real), "--shift", "16"], "--shift 16: expected 1 to 15 frames"),
+    ):
+        assert pseudo_systems.main([*options, "--output", str(tmp_path / "out")]) == 1
+        assert told in capsys.readouterr().err

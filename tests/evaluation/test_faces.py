@@ -1,0 +1,29 @@
+"""Boxes for Sync: a stand-in gets the boxes it was trained on, whoever finds the face."""
+
+import numpy as np
+import torch
+
+from configs.schema import SyncConfig
+from evaluation.faces import faces_for
+from media import read_frames
+from tests.helpers.synthetic_videos import write_speakers
+
+
+def overlap(a, b):
+    """Intersection over union of two boxes."""
+    low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:], b[2:])
+    common = np.prod(np.maximum(high - low, 0))
+    return common / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - common)
+
+
+def test_a_stand_in_sees_the_same_face_by_mediapipe_and_by_landmark_files(asset_weights, tmp_path):
+    video = write_speakers(tmp_path / "talk", 2, seconds=1, size=128) / "clip1.mp4"
+    frames = list(read_frames(video))[::8]
+
+    def found(detector, network="standin"):
+        boxes, _ = faces_for(SyncConfig(network=network, detector=detector, mode="fast"), torch.device("cpu"))
+        return boxes(frames[:1], video, 0.0)[0][0]
+
+    true = found("sidecar")
+    assert overlap(found("mediapipe"), true) > 0.8
+    assert overlap(found("mediapipe", "syncnet"), true) < overlap(found("mediapipe"), true) - 0.1  # forehead and all
