@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet50
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchvision.models import ResNet, resnet50
+from torchvision.models.resnet import Bottleneck
 
 from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
@@ -40,6 +42,7 @@ class Deep3DFace(nn.Module):
         load_strictly(self, read_tensors(weights, FILE, part="net_recon"), FILE)
         self.provenance = provenance("Deep3DFaceRecon ResNet50", weights)
         frozen(self)
+        fold_normalisations(self.backbone)
         self.to(memory_format=torch.channels_last)
 
     @full_precision
@@ -52,3 +55,19 @@ class Deep3DFace(nn.Module):
     def forward(self, faces: Tensor) -> Tensor:
         """(N, 3, 224, 224) uint8 RGB aligned faces -> (N, 64) expression, in standard deviations of the 3DMM."""
         return self.coefficients(faces)[:, EXPRESSION]
+
+
+def fold_normalisations(network: ResNet) -> None:
+    """Puts every normalisation into the convolution before it: a fifth less time on a CPU, equal to float32 rounding.
+
+    Args:
+        network: in evaluation mode; changed in place.
+    """
+    network.conv1, network.bn1 = fuse_conv_bn_eval(network.conv1, network.bn1), nn.Identity()
+    for block in (module for module in network.modules() if isinstance(module, Bottleneck)):
+        for place in "123":
+            convolution, normalisation = getattr(block, f"conv{place}"), getattr(block, f"bn{place}")
+            setattr(block, f"conv{place}", fuse_conv_bn_eval(convolution, normalisation))
+            setattr(block, f"bn{place}", nn.Identity())
+        if block.downsample is not None:
+            block.downsample = nn.Sequential(fuse_conv_bn_eval(*block.downsample))
