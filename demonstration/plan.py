@@ -48,15 +48,14 @@ class Lengths:
 
 SYNTHETIC = Lengths(
     # Twice every emotion: the readers of score_ethd are tried on clips they were not fitted to.
-    prepare=("dataset.clips_per_identity=16", "dataset.seconds=3"),
+    prepare=("dataset.identities=24", "dataset.clips_per_identity=16", "dataset.seconds=2.4"),
     vaid=("trainer.max_steps=600", "trainer.max_minutes=4"),
     emotion=("trainer.max_steps=300",),
     ethd=("trainer.max_steps=500", "trainer.max_minutes=6"),
     image=("trainer.max_steps=120", "trainer.max_minutes=2"),
-    generate=("steps=6",),
-    measure=("frames=29", "steps=6"),
-    seconds={"prepare": 75, "vaid": 110, "emotion": 30, "ethd": 300, "generate": 60, "image": 60, "score_ethd": 60},
-    clips=192,
+    measure=("frames=29",),
+    seconds={"prepare": 170, "vaid": 110, "emotion": 30, "ethd": 300, "generate": 60, "image": 60, "score_ethd": 90},
+    clips=384,
 )
 REAL = Lengths(
     prepare=(),
