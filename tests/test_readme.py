@@ -45,7 +45,16 @@ def test_there_are_commands_to_check():
 def folders(tmp_path, monkeypatch):
     """The folders and files the commands name."""
     monkeypatch.chdir(tmp_path)
-    for folder in ("my_videos", "hdtf_videos", "MEAD", "results/mine", "data/real", "out", "real"):
+    for folder in (
+        "my_videos",
+        "hdtf_videos",
+        "MEAD",
+        "results/mine",
+        "data/real",
+        "out",
+        "real",
+        "pseudo/still_image",
+    ):
         (tmp_path / folder).mkdir(parents=True)
     (tmp_path / "cases.csv").touch()
 

@@ -72,7 +72,9 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(shards, straight, tmp_path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["step:0", "validation", "save"])
+@pytest.mark.parametrize(
+    "moment", ["step:0", *(pytest.param(x, marks=pytest.mark.proof) for x in ("validation", "save"))]
+)
 def test_a_signal_to_one_of_two_ranks_is_enough(shards, straight, tmp_path, moment):
     command = [sys.executable, "tests/helpers/train_signalled.py", "1"]
     parallel = [str(shards), str(tmp_path), *SETTINGS, "run_id=two", "trainer.devices='2'", "trainer.strategy=ddp"]

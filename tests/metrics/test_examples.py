@@ -60,7 +60,7 @@ def names(assets, folder, network):
         ("metrics.efid.ExpressionFID", ("epoch_20.pth",)),
         ("metrics.functional.sync.sync_scores", ("syncnet_v2.model",)),
         ("metrics.functional.face_detection.detect_faces", ("sfd_face.pth",)),
-        pytest.param("metrics.sync.SyncConfidenceDistance", ("syncnet_v2.model",), marks=pytest.mark.slow),
+        pytest.param("metrics.sync.SyncConfidenceDistance", ("syncnet_v2.model",), marks=pytest.mark.proof),
     ],
 )
 def test_the_example_runs(place, files, rule_weights, assets, folder):

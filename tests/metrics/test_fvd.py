@@ -98,7 +98,9 @@ def test_values_from_the_reference_features(oracle):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("protocol", TABLE)
+@pytest.mark.parametrize(
+    "protocol", [name if name == "disco" else pytest.param(name, marks=pytest.mark.proof) for name in TABLE]
+)
 def test_discrepancy_table(oracle, clips, weights, protocol):
     metric = FrechetVideoDistance(weights, protocol)
     metric.update(clips["real"], real=True)

@@ -8,7 +8,7 @@ import pytest
 from speed.gpu_step import main
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_smallest_step_is_measured_and_profiled():
     command = [sys.executable, "-m", "speed.gpu_step", "tiny=yes", "presets=cpu,nowhere", "steps=2", "profile=yes"]
     done = subprocess.run(command, capture_output=True, text=True)
