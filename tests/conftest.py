@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-torch.set_num_threads(1)  # the suite runs in parallel processes; threads on top of them only get in each other's way
+# The suite runs in parallel processes, which start others; threads on top of them only get in each other's way. And two
+# threads add up in another order than the one that Lightning gives each of two ranks.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
