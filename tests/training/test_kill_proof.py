@@ -1,4 +1,4 @@
-"""Three kills in small; ``make prove`` does twenty."""
+"""Three kills in small, for who changes the proof itself; ``make prove`` does twenty."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def shards(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_three_kills_lose_at_most_a_save_interval(shards, tmp_path):
     lines = prove(str(shards), str(tmp_path), kills=3)
     assert sum(" killed " in line for line in lines) == 3

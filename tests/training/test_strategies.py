@@ -220,8 +220,7 @@ PRECISIONS = {
 
 
 PARAMETRIZED = [
-    pytest.param(case, marks=pytest.mark.proof) if case in ("ddp bf16-true", "ddp bf16-mixed") else case
-    for case in PRECISIONS
+    case if case == "deepspeed bf16-mixed" else pytest.param(case, marks=pytest.mark.proof) for case in PRECISIONS
 ]
 
 
@@ -242,7 +241,9 @@ def test_losses_and_noise_levels_are_float32(shards, one_process, tmp_path, monk
         assert equal, name
 
 
-@pytest.mark.parametrize("case", ["ddp bf16-mixed", "deepspeed 32-true autocast"])
+@pytest.mark.parametrize(
+    "case", [pytest.param("ddp bf16-mixed", marks=pytest.mark.proof), "deepspeed 32-true autocast"]
+)
 def test_clubs_and_info_nces_losses_are_float32(shards, tmp_path, monkeypatch, case):
     strategy, precision, *autocast = case.split()
     if strategy == "deepspeed":
