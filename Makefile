@@ -43,8 +43,9 @@ table3-synthetic: setup
 	@test -n "$(ETHD)" || { echo "ETHD is missing: make table3-synthetic ETHD=RUN, an exported run of ethd/tiny"; exit 2; }
 	$(TABLE) table3 --ethd "$(ETHD)" $(STAND_INS) $(OPTIONS)
 
+# Three processes for two cores: many tests wait, for a queue or a process that was stopped.
 test: setup
-	$(BIN)/pytest -n 2 --dist worksteal -m 'not proof'
+	$(BIN)/pytest -n 3 --dist worksteal -m 'not proof'
 
 test-fast: setup
 	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow and not proof'
