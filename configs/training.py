@@ -338,7 +338,7 @@ class TrainConfig:
             configuration.
         output: folder that holds the run directories, ``output/stage/run_id``.
         seed: of weights and noise.
-        ckpt_path: checkpoint to resume from; ``last`` takes the run's own, if there is one; null starts afresh.
+        ckpt_path: checkpoint to resume from; ``last`` takes the run's own, if there is one; null starts a new run.
         vaid: for stage ethd, the V-AID that drives it: a run directory or a checkpoint.
         encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
         model: the stage's own configuration.
