@@ -22,6 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import distributed
 
+STOPPING = b"\nStopping after this step, which is saved; Ctrl-C again stops at once, unsaved.\n"
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped before its end, saved; the same command goes on
 
 
@@ -43,6 +44,7 @@ class StopSignals:
     Args:
         requeue_on: names of the signals after which the run is to be queued again, e.g. SIGUSR1.
         stop_on: names of those after which it only stops, e.g. SIGTERM: the queue that sends it decides for itself.
+            After any signal, a SIGINT (Ctrl-C) raises KeyboardInterrupt.
 
     Attributes:
         wish: the largest so far.
@@ -59,6 +61,8 @@ class StopSignals:
         """Installs the handlers, where this is the thread that may."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in self._wishes}
+            if self._before.get(signal.SIGINT) == signal.SIG_IGN:  # in a shell's background, where Ctrl-C is not for us
+                del self._before[signal.SIGINT]
         self.install()
         return self
 
@@ -74,12 +78,16 @@ class StopSignals:
     def install(self) -> None:
         """Installs the handlers once more: Lightning puts its own in their place when training begins."""
         if self._before:
-            for number in self._wishes:
+            for number in self._before:
                 signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process:
+            if number == signal.SIGINT and self.wish is not Wish.GO_ON:
+                raise KeyboardInterrupt
             self.wish = max(self.wish, self._wishes[signal.Signals(number)])
+            if number == signal.SIGINT:
+                os.write(2, STOPPING)  # print is not to be entered twice, which a signal handler may do
         elif number == signal.SIGTERM:  # a forked loader process, which is ended in this way
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

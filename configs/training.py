@@ -271,12 +271,12 @@ class PreemptionConfig:
     Attributes:
         requeue_on: signals after which a SLURM job is queued again; ``#SBATCH --signal=USR1@300`` sends one of them.
         stop_on: signals after which the run only stops. SLURM sends SIGTERM when it preempts, cancels or times out a
-            job, and knows itself whether the job comes back.
+            job, and knows itself whether the job comes back; SIGINT is Ctrl-C.
         max_requeues: times a job may queue itself again.
     """
 
     requeue_on: list[str] = field(default_factory=lambda: ["SIGUSR1", "SIGUSR2"])
-    stop_on: list[str] = field(default_factory=lambda: ["SIGTERM"])
+    stop_on: list[str] = field(default_factory=lambda: ["SIGTERM", "SIGINT"])
     max_requeues: int = 100
 
 
@@ -338,7 +338,7 @@ class TrainConfig:
             configuration.
         output: folder that holds the run directories, ``output/stage/run_id``.
         seed: of weights and noise.
-        ckpt_path: checkpoint to resume from; ``last`` takes the run's own, if there is one; null starts afresh.
+        ckpt_path: checkpoint to resume from; ``last`` takes the run's own, if there is one; null starts a new run.
         vaid: for stage ethd, the V-AID that drives it: a run directory or a checkpoint.
         encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
         model: the stage's own configuration.

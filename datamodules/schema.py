@@ -209,6 +209,10 @@ class Index:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
+            if not Path(folder).is_dir():
+                raise ShardError(
+                    f"{folder}: no such folder of shards; name the output= of prepare.py, or run prepare.py first"
+                ) from None
             raise ShardError(
                 f"{path}: no such file; {folder} does not hold finished shards "
                 "(finish all parts of prepare.py, or run prepare.py task=merge)"

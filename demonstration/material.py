@@ -183,12 +183,13 @@ def metric_scores(results: Mapping[str, Any]) -> list[Score]:
         "sync": "Do lips and sound belong together? SyncNet's confidence and distance.",
         "efid": "Do faces show the same range of expressions? A distance between expression coefficients.",
     }
+    titles = {"fid": "FID", "fvd": "FVD", "sync": "Sync-C, Sync-D", "efid": "E-FID"}
     rows = []
     for name, record in results["metrics"].items():
         kind = next((key for key in meanings if name.startswith(key)), "")
         if record["value"] is None:
             reason = str(record["not_computed"]).splitlines()[0]
-            rows.append(Score(name.upper(), "–", "", meanings.get(kind, ""), f"not computed: {reason}"))
+            rows.append(Score(titles.get(kind, name), "–", "", meanings.get(kind, ""), f"not computed: {reason}"))
             continue
         official = "" if record["official"] else ", not the official network"
         rows.append(

@@ -192,7 +192,7 @@ def _lines(curves: Curves, names: Mapping[str, str]) -> list[Line]:
 def _scores(scores: Sequence[Score]) -> str:
     rows = "".join(
         f'<tr><th scope="row">{escape(row.name)}</th><td class="value">{escape(row.value)}</td>'
-        f'<td data-label="Compare:">{escape(row.against)}</td><td>{escape(row.meaning)}</td>'
+        f'<td data-label="Compare with:">{escape(row.against)}</td><td>{escape(row.meaning)}</td>'
         f'<td data-label="Computed by:">{escape(row.network)}</td></tr>'
         for row in scores
     )
@@ -200,8 +200,8 @@ def _scores(scores: Sequence[Score]) -> str:
         '<section id="scores"><h2>Scores</h2><p>A number says little without what it may be held against, '
         "and nothing at "
         "all when another network computed it than the one people expect. So every row names both.</p>"
-        "<table><thead><tr><th>What</th><th>Value</th><th>Compare</th><th>What it means</th><th>Computed by</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table></section>"
+        "<table><thead><tr><th>What</th><th>Value</th><th>Compare with</th><th>What it means</th><th>Computed by</th>"
+        f"</tr></thead><tbody>{rows}</tbody></table></section>"
     )
 
 

@@ -84,7 +84,7 @@ def long_section(folder: Path, asked: Mapping[str, Any]) -> str:
         f'<section id="long"><h2>A longer clip, {windows} windows long</h2><p>The network draws '
         f"{sampling['window']} frames "
         f"at a time. These {frames} frames were drawn in {windows} windows that overlap by "
-        f"{sampling['overlap']} frames and "
+        f"{sampling['overlap']} frame{'s' * (sampling['overlap'] != 1)} and "
         "are merged at every one of the denoising steps, so there should be no seams. Memory stays the same "
         "however long "
         f'the speech is.</p><div class="cards">{_card(folder, one, wide=True)}</div></section>'

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.callbacks import LearningRateMonitor, RichProgressBar
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 
 from callbacks.checkpoints import RunCheckpoints, StraightToDisk
@@ -20,6 +20,7 @@ from callbacks.ema import WeightAverage
 from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
 from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopSignals, Wish, leave, say
+from callbacks.progress import ProgressBar
 from callbacks.run_log import RunLog
 from callbacks.throughput import Throughput
 from callbacks.watchdog import FaultError, Watchdog
@@ -271,7 +272,7 @@ def build_trainer(
             RunLog(folder, lambda: provenance(config, data.indices)),
         ]
     if settings.progress_bar:
-        callbacks.append(RichProgressBar())
+        callbacks.append(ProgressBar())
     if not settings.fast_dev_run:
         callbacks.append(Continuation(settings.validate_every))  # last: its validation needs what others set up
     precision = dict(precision_settings(settings))

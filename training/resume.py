@@ -49,10 +49,17 @@ def check_resume(config: TrainConfig, folder: Path) -> str | None:
     """The checkpoint to resume from, which is whole and fits.
 
     Raises:
-        CheckpointError: when it is damaged, of another strategy, or the run's stored configuration differs.
+        CheckpointError: when it is damaged, of another strategy, the run's stored configuration differs, or a run that
+            starts afresh would overwrite one.
     """
     path = resume_path(config, folder)
     if path is None:
+        last = folder / "checkpoints" / LAST
+        if not config.trainer.fast_dev_run and (last.exists() or last.is_symlink()):
+            raise CheckpointError(
+                f"{folder}: holds a run already, up to {last.resolve().name}; go on with it by ckpt_path=last, take "
+                "another run_id, or remove the folder"
+            )
         return None
     if not Path(path).exists() and not Path(path).is_symlink():
         raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory")

@@ -71,6 +71,24 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(shards, straight, tmp_path
     check_equal(again.folder, straight)
 
 
+def test_ctrl_c_is_noted_once_and_stops_at_once_the_second_time(capfd):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with StopSignals([], train_config("experiment=vaid/tiny").preemption.stop_on) as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signals.wish is Wish.STOP
+            assert "Ctrl-C again stops at once" in capfd.readouterr().err
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with StopSignals([], ["SIGINT"]) as signals:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert signals.wish is Wish.GO_ON
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "moment", ["step:0", *(pytest.param(x, marks=pytest.mark.proof) for x in ("validation", "save"))]

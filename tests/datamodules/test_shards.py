@@ -196,6 +196,8 @@ def test_missing_damaged_and_newer_index(tmp_path, shards):
     path.unlink()
     with pytest.raises(ShardError, match="no such file"):
         read_index(str(tmp_path))
+    with pytest.raises(ShardError, match=r"typo: no such folder of shards; .*prepare\.py"):
+        read_index(str(tmp_path / "typo"))
 
 
 def test_an_unreadable_folder(tmp_path, shards):

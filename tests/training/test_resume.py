@@ -57,6 +57,19 @@ def test_an_earlier_configuration_stays_beside_the_new_one(stored):
     assert OmegaConf.load(stored / "config.yaml").seed == 1
 
 
+def test_the_same_command_again_leaves_a_run_alone(tmp_path):
+    folder = tmp_path / "vaid" / "r" / "checkpoints"
+    folder.mkdir(parents=True)
+    config = train_config(*TINY, f"output={tmp_path}")
+    assert check_resume(config, run_folder(config)) is None  # it was interrupted before its first checkpoint
+    (folder / "step=9.ckpt").touch()
+    (folder / "last.ckpt").symlink_to("step=9.ckpt")
+    with pytest.raises(CheckpointError, match=r"vaid/r: holds a run already, up to step=9\.ckpt; .*ckpt_path=last"):
+        check_resume(config, run_folder(config))
+    tried = train_config(*TINY, f"output={tmp_path}", "trainer.fast_dev_run=true")
+    assert check_resume(tried, run_folder(tried)) is None
+
+
 def test_a_run_is_not_gone_on_with_under_another_configuration(tmp_path):
     make_shards(tmp_path / "shards", frames=(30, 40), splits=("train", "val"))
     done = run(tmp_path / "shards", tmp_path, "run_id=r", steps=3)
