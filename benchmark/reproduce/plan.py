@@ -175,6 +175,8 @@ def exported(run: Path) -> Path:
         PlanError: if there is none.
     """
     file = run if run.is_file() else run / "export" / "ethd.safetensors"
+    if not run.exists():
+        raise PlanError(f"--ethd {run}: no such run; python train.py task=export makes one of a finished training")
     if not file.is_file():
         raise PlanError(f"--ethd {run}: holds no export/ethd.safetensors; python train.py task=export run={run}")
     return file.absolute()

@@ -134,6 +134,7 @@ def test_wrong_options_are_one_line(tmp_path, stand_ins, capsys, monkeypatch):
     (stand_ins / "image" / "standin_image.safetensors").unlink()
     for options, told in (
         (["table3", "--ethd", str(tmp_path)], "holds no export/ethd.safetensors; python train.py task=export"),
+        (["table3", "--ethd", str(tmp_path / "none")], f"--ethd {tmp_path / 'none'}: no such run; "),
         (["table1", "--videos", str(tmp_path / "none")], "no such folder"),
         (["table1", "--videos", str(tmp_path), "--installed", "halo", "x", "y"], "--installed halo: no such system"),
         (["table1", "--videos", str(tmp_path), "--standins", str(stand_ins)], "holds 0 files standin_image"),
