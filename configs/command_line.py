@@ -42,6 +42,7 @@ PACKAGES = (
     "generation",
     "benchmark",
     "web",
+    "submitit",  # sbatch's own words
 )
 
 
@@ -107,11 +108,16 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
         print("\nStopped. Run the same command again to continue.", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
-        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in PACKAGES:
+        if not for_the_user(error):
             raise  # a bug: its traceback is what we need to see
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
     sys.exit(status)
+
+
+def for_the_user(error: Exception) -> bool:
+    """Whether an error's own line says all; any other is a bug, whose traceback is needed."""
+    return isinstance(error, ConfigError | OSError) or type(error).__module__.partition(".")[0] in PACKAGES
 
 
 def _run_of_a_sweep(task: Callable[[], int], config: type) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from configs.command_line import ConfigError
 from configs.rules import one_of, positive
 from configs.training import TrainConfig
@@ -46,6 +48,8 @@ def validate_trainer(config: TrainConfig) -> None:
             + f": keeps weights in bfloat16, and stage {config.stage} learns with float32 ones (CLUB and InfoNCE need "
             "them); it is small: use trainer=ddp, or trainer=deepspeed_autocast"
         )
+    if not re.fullmatch(r"auto|-1|\d+(,\d+)*,?", trainer.devices):
+        raise ConfigError(f"trainer.devices={trainer.devices}: expected how many processes a machine runs, or auto")
     if trainer.devices.isdecimal():
         check_ranks(config, int(trainer.devices) * trainer.nodes)
 

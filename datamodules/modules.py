@@ -237,7 +237,10 @@ class ShardDataModule(LightningDataModule):
         check_index(index, root)
         expected = self.dataset or name
         if self.dataset and index.dataset != expected:
-            raise ShardError(f"{root}: holds dataset {index.dataset!r}, data.name={expected} expects {expected!r}")
+            raise ShardError(
+                f"{root}: holds dataset {index.dataset!r}, data.name={expected} expects {expected!r}; set "
+                f"data={index.dataset}, or another data.root"
+            )
         if self.encoders is not None:
             require_same_encoders(index, self.encoders, root)
         return index

@@ -99,7 +99,12 @@ def _constructor(kind: str, name: str) -> Any:
     if name not in known:
         raise EncoderError(f"encoders.{kind}.name: no {kind} encoder is called {name!r}; there are {', '.join(known)}")
     module, _, attribute = known[name].partition(":")
-    return getattr(import_module(module), attribute)
+    try:
+        return getattr(import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as error:
+        if isinstance(error, ModuleNotFoundError) and error.name != module:
+            raise  # something this encoder needs
+        raise EncoderError(f"encoders.{kind}: {name} is {known[name]} in encoders/factory.py; {error}") from error
 
 
 def build_landmark_detector(name: str, device: str = "cpu", **options: Any) -> LandmarkDetector:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from configs.options import Readers, count, read_options, run_script
 from configs.schema import DataConfig
 from datamodules.modules import ShardDataModule
 from datamodules.order import seed_of
@@ -211,4 +212,6 @@ def report(run: str, shards: str, **options: str) -> dict[str, object]:
 
 if __name__ == "__main__":
     torch.set_grad_enabled(False)
-    print(json.dumps(report(*sys.argv[1:3], **dict(option.split("=", 1) for option in sys.argv[3:])), indent=1))
+    known: Readers = {"frames": count, "steps": count, "seed": int, "sheets": str}
+    typed = read_options(__doc__, sys.argv[1:], known, places=("run", "shards"))
+    run_script(lambda: print(json.dumps(report(**typed), indent=1)))

@@ -15,7 +15,7 @@ from evaluation.cache import Arrays, FeatureStore
 from evaluation.clips import Clip, Side
 from evaluation.features import Extractor, FVDFeatures, Unusable
 from evaluation.networks import NotComputed
-from evaluation.pairs import Missing
+from evaluation.pairs import EvaluationError, Missing
 from evaluation.results import ClipValues, Interval, Value
 from media import MediaError
 from metrics.functional.frechet import Moments, add_features, ddof_of, distance_between, gaussian, no_moments
@@ -146,11 +146,23 @@ def features_of(extractor: Extractor, clip: Clip, side: Side, store: FeatureStor
 def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
     def make() -> Arrays:
         arrays = extractor.extract(side)
+        _require_protocol(extractor, arrays)  # before they are kept: a corrected extractor would find them again
         if not np.isfinite(arrays["features"]).all():
             raise ValueError(f"{side.path}: its features hold NaN or infinity; look at the network's weights")
         return arrays
 
     return store.fetch({"what": extractor.name, "side": side.key, **extractor.key(side)}, make)
+
+
+def _require_protocol(extractor: Extractor, arrays: Arrays) -> None:
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    features = shapes.get("features", ())
+    if len(features) != 2 or features[1] != extractor.dimensions or shapes.get("seen") != ():
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
+        raise EvaluationError(
+            f"{type(extractor).__name__}.extract returned {found}; expected features "
+            f"(samples, {extractor.dimensions}), as its dimensions say, and seen (), the number of frames looked at"
+        )
 
 
 def _piece(extractor: Extractor, clip: Clip, side: Side) -> Side:

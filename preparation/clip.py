@@ -23,6 +23,7 @@ import torch
 from configs.schema import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, SampleMeta
 from encoders.checkpoints import WeightsError
+from encoders.factory import EncoderError
 from encoders.landmarks.boxes import face_boxes
 from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS, SAMPLE_RATE, FaceTrack
@@ -51,7 +52,8 @@ class PreparedClip:
 def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) -> PreparedClip:
     """Prepares one clip; whatever is wrong with it ends in its report, never in an exception.
 
-    Only what would hit every clip alike (missing weights, a landmark detector that cannot start) is raised.
+    Only what would hit every clip alike (missing weights, an encoder that cannot start or makes other sizes than it
+    announces) is raised.
     """
     work = _ClipWork(clip, encoders, config)
     try:
@@ -60,7 +62,7 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
         return PreparedClip(work.rejected(rejected))
     except MediaError as error:
         return PreparedClip(work.rejected(media_problem(clip, error)))
-    except (WeightsError, FaceLandmarkerError):
+    except (WeightsError, FaceLandmarkerError, EncoderError):
         raise
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
@@ -110,6 +112,8 @@ class _ClipWork:
             lip, expression = encoders.motion(frames, inside)
         with self._timed("codec"):
             latent = encoders.codec.encode(torch.from_numpy(frames).permute(0, 3, 1, 2))
+        made = {"latent": latent, "audio": audio, "lip": lip, "expression": expression}
+        encoders.require_announced(made, self.frames, config.frame_size)
         with self._timed("pack"):
             offset = (0, 0) if self.annotated is None else self.annotated[:2]
             meta = SampleMeta(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from torch import Tensor
 
 from configs.schema import EncodersConfig
 from datamodules.schema import Dimensions
-from encoders.factory import build_audio_encoder, build_codec, build_landmark_detector, build_motion_encoder
+from encoders.factory import (
+    EncoderError,
+    build_audio_encoder,
+    build_codec,
+    build_landmark_detector,
+    build_motion_encoder,
+)
 from encoders.protocols import AudioEncoder, Identity, LandmarkDetector, LatentCodec, MotionEncoder
 
 
@@ -48,3 +57,30 @@ class Encoders:
             lip_width=self.motion.lip_width,
             expression_width=self.motion.expression_width,
         )
+
+    def require_announced(self, made: Mapping[str, Tensor], frames: int, frame_size: int) -> None:
+        """Holds what the encoders made of a clip against the sizes they announce, which every reader relies on.
+
+        Args:
+            made: latent, audio, lip and expression.
+            frames: of the clip.
+            frame_size: side of the crop, pixels.
+
+        Raises:
+            EncoderError: where they differ; then they do so for every clip.
+        """
+        size = self.dimensions(frame_size)
+        expected = {
+            "audio": ("audio", (frames, size.audio_layers, size.audio_width)),
+            "lip": ("motion", (frames, size.lip_width)),
+            "expression": ("motion", (frames, size.expression_width)),
+            "latent": ("codec", (frames, size.latent_channels, size.latent_size, size.latent_size)),
+        }
+        for name, (kind, shape) in expected.items():
+            found = made[name]
+            if not isinstance(found, Tensor) or tuple(found.shape) != shape:
+                told = f"a tensor of {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+                raise EncoderError(
+                    f"encoders.{kind}: {self.identities()[kind].name} returned {told} as {name} of a clip of {frames} "
+                    f"frames, expected a tensor of {shape}; see encoders/protocols.py"
+                )

@@ -40,6 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keys = parser.parse_args(arguments)
     console = Console(highlight=False)
     videos, clip = (path.expanduser().absolute() if path else None for path in (keys.videos, keys.clip))
+    for name, path in (("--videos", videos), ("--clip", clip)):
+        if path and not path.is_dir():
+            print(f"error: {name} {path}: no such folder", file=sys.stderr)
+            return 2
     os.chdir(ROOT)
     proofs = read_proofs(FOLDER, videos, clip)
     chosen = [proof for proof in proofs if any(fnmatch.fnmatch(proof.step.name, pattern) for pattern in keys.only)]

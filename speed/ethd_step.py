@@ -25,6 +25,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from configs.options import count, read_options, yes
 from lightning_modules.ethd.ethd import Drive, DriveWidths, Ethd
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNetShape
 from training.memory import GIB, PeakMemory, bfloat16, training_step
@@ -104,10 +105,8 @@ def seconds(loss: Step) -> float:
 
 def main(arguments: list[str]) -> None:
     """Prints both ratios."""
-    options = dict(argument.split("=", 1) for argument in arguments)
-    side, frames, rounds = (
-        int(options.get(name, value)) for name, value in (("side", 32), ("frames", 12), ("rounds", 5))
-    )
+    options = read_options(__doc__, arguments, {"side": count, "frames": count, "rounds": count, "full": yes})
+    side, frames, rounds = options.get("side", 32), options.get("frames", 12), options.get("rounds", 5)
     torch.set_num_threads(1)
     steps = [build(REDUCED, side, frames) for build in (our_step, stock_step)]
     for loss in steps:
@@ -122,7 +121,7 @@ def main(arguments: list[str]) -> None:
     )
     del steps, loss
     report("memory", *(peak(build, REDUCED, side, frames, fake=False) for build in (our_step, stock_step)))
-    if options.get("full") == "yes":
+    if options.get("full"):
         print("full size, bfloat16, counted without data: operations at 24 frames, memory at 120, 512 px")
         ours, theirs = (operations(build, UNetShape(), 64, 24) for build in (our_step, stock_step))
         print(f"TFLOP    ours {ours / 1e12:6.1f}       diffusers {theirs / 1e12:6.1f}       ratio {ours / theirs:.2f}")

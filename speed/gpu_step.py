@@ -3,6 +3,7 @@
     python -m speed.gpu_step                                         every preset, experiment=ethd/paper, 20 steps
     python -m speed.gpu_step presets=ddp,deepspeed steps=40 profile=yes
     python -m speed.gpu_step tiny=yes presets=cpu steps=3            the script itself, on a CPU
+    python -m speed.gpu_step only=ddp                                one preset in this process, as JSON
 
 Each preset is a process of its own with CUDA and NCCL, and DeepSpeed itself where it names it. Weights are random and
 have Stable Video Diffusion's sizes, the clip is noise: neither changes the time. MFU counts the operations the model
@@ -26,6 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from callbacks.ema import WeightAverage
 from callbacks.throughput import peak_memory, step_operations
 from configs.command_line import compose
+from configs.options import Readers, count, read_options, yes
 from configs.training import ExpressionConfig, LipConfig, TrainConfig, UNetConfig, VAIDConfig
 from datamodules.schema import Dimensions, LatentStatistics
 from datamodules.windows import ClipBatch
@@ -195,13 +197,10 @@ def _wait(device: torch.device) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs each preset in a process of its own and prints a table; returns the number of presets that failed."""
-    options = dict(argument.split("=", 1) for argument in arguments)
-    known = {"presets", "steps", "frames", "tiny", "profile", "only"}
-    if unknown := sorted(options.keys() - known):
-        print(f"error: {', '.join(unknown)}: expected {', '.join(sorted(known - {'only'}))}", file=sys.stderr)
-        return 2
-    tiny, profile = options.get("tiny") == "yes", options.get("profile") == "yes"
-    steps, frames = int(options.get("steps", 20)), int(options.get("frames", 8 if tiny else 120))
+    known: Readers = {"presets": str, "steps": count, "frames": count, "tiny": yes, "profile": yes, "only": str}
+    options = read_options(__doc__, arguments, known)
+    tiny, profile = options.get("tiny", False), options.get("profile", False)
+    steps, frames = options.get("steps", 20), options.get("frames", 8 if tiny else 120)
     if "only" in options:  # one preset, in its own process
         print("measured " + json.dumps(measure(options["only"], steps, frames, tiny, profile)))
         return 0

@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from configs.options import Readers, count, read_options, run_script
 from configs.schema import DataConfig
 from datamodules.loader import StreamLoader
 from datamodules.mixture import datamodule
@@ -53,10 +54,10 @@ def main(arguments: list[str]) -> None:
     """Runs all three parts."""
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    options = dict(argument.split("=", 1) for argument in arguments)
+    known: Readers = {"root": str, "fields": str, "window": count, "workers": count, "samples": count, "temporary": str}
+    options = read_options(__doc__, arguments, known)
     fields = options.get("fields", "latent,audio,lip,expression").split(",")
-    window, workers = int(options.get("window", 120)), int(options.get("workers", 2))
-    samples = int(options.get("samples", 2000))
+    window, workers, samples = options.get("window", 120), options.get("workers", 2), options.get("samples", 2000)
     with tempfile.TemporaryDirectory(prefix="loader-speed-", dir=options.get("temporary")) as folder:
         write_noise(Path(folder))
         root = Path(options.get("root", folder))
@@ -122,9 +123,9 @@ def memory(root: Path, workers: int, samples: int) -> None:
     batches = iter(loader)
     size = delivered(next(batches))
     before = resident(os.getpid())
-    for count in range(1, samples):
+    for done in range(1, samples):
         next(batches)
-        if count % 50 == 0:
+        if done % 50 == 0:
             for child in multiprocessing.active_children():
                 curves.setdefault(child.pid or 0, []).append(resident(child.pid or 0))
     loader.close()
@@ -261,4 +262,4 @@ def _members(meta: SampleMeta, noise: np.random.Generator) -> dict[str, bytes]:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(lambda: main(sys.argv[1:]))

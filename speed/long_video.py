@@ -22,6 +22,7 @@ import av
 import numpy as np
 import torch
 
+from configs.options import Readers, count, counts, read_options, run_script
 from datamodules.schema import SAMPLES_PER_FRAME
 from encoders.protocols import SAMPLE_RATE
 from generation.cases import Case
@@ -96,8 +97,10 @@ def _resident() -> int:
 
 def main(arguments: list[str]) -> None:
     """Prints the table."""
-    options = dict(argument.split("=", 1) for argument in arguments)
-    lengths = [int(length) for length in options.get("frames", "120,1500").split(",")]
+    known: Readers = {"ethd": str, "portrait": str, "speech": str, "device": str}
+    known = {**known, "frames": counts, "steps": count, "threads": count}
+    options = read_options(__doc__, arguments, known, required=("ethd", "portrait", "speech"))
+    lengths = options.get("frames", [120, 1500])
     print(f"{'frames':>7} {'tensors MiB':>12} {'process MiB':>12} {'device MiB':>11} {'seconds':>8}")
     peaks = []
     for frames in lengths:
@@ -122,4 +125,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(lambda: main(sys.argv[1:]))

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import time
 
+from configs.options import counts, read_options
 from training.memory import GIB, training_step
 
 CARDS = (24, 48, 80, 141)  # GB, as cards are sold: their makers' GiB less what the driver keeps
@@ -21,9 +22,8 @@ CARDS = (24, 48, 80, 141)  # GB, as cards are sold: their makers' GiB less what 
 
 def main(arguments: list[str]) -> None:
     """Prints the table."""
-    options = dict(argument.split("=", 1) for argument in arguments)
-    sizes = [int(size) for size in options.get("pixels", "256,512,1024").split(",")]
-    lengths = [int(length) for length in options.get("frames", "14,30,60,120").split(",")]
+    options = read_options(__doc__, arguments, {"pixels": sides, "frames": counts})
+    sizes, lengths = options.get("pixels", [256, 512, 1024]), options.get("frames", [14, 30, 60, 120])
     print("GiB of one card; 1 clip, bfloat16, every block checkpointed")
     print(f"{'px':>5} {'frames':>6} {'step':>8} {'1 card':>8}  {'fits GB':12} {'of 8':>8}  {'fits GB':12}")
     for pixels in sizes:
@@ -36,6 +36,14 @@ def main(arguments: list[str]) -> None:
                 f"{shared / GIB:8.1f}  {fits(shared):12} ({time.perf_counter() - start:.0f} s)",
                 flush=True,
             )
+
+
+def sides(value: str) -> list[int]:
+    """Sides of frames: latents are an eighth of them, and the U-Net halves those three times."""
+    found = counts(value)
+    if any(side % 64 for side in found):
+        raise ValueError("expected multiples of 64")
+    return found
 
 
 def fits(need: float) -> str:

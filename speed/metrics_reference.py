@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
+from configs.options import count, read_options
 from configs.schema import EFIDConfig, FIDConfig
 from evaluation.cache import FeatureStore
 from metrics.functional.frechet import add_features, distance_between, gaussian, no_moments
@@ -42,8 +43,8 @@ STAGES = (
 def main(arguments: list[str]) -> None:
     """Runs the parts named, or all."""
     parts = {"frechet": frechet, "inception": inception, "syncnet": syncnet, "efid": efid, "cache": cache}
-    threads = [int(argument.removeprefix("threads=")) for argument in arguments if argument.startswith("threads=")]
-    torch.set_num_threads(threads[-1] if threads else 2)
+    options = read_options(__doc__, [argument for argument in arguments if argument not in parts], {"threads": count})
+    torch.set_num_threads(options.get("threads", 2))
     torch.manual_seed(0)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{'':42}{'time on the clock':^30}{'processor time':^30}")

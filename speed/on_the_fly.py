@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from configs.command_line import compose
+from configs.options import Readers, count, read_options, run_script
 from configs.schema import DataConfig, PrepareConfig
 from datamodules.loader import StreamLoader
 from datamodules.mixture import datamodule
@@ -47,13 +48,10 @@ class Job:
 
 def main(arguments: list[str]) -> None:
     """Times both ways and prints the ratio."""
-    options = dict(argument.split("=", 1) for argument in arguments)
-    root, source = Path(options["root"]), Path(options["source"])
-    window, workers, seconds = (
-        int(options.get("window", 24)),
-        int(options.get("workers", 2)),
-        float(options.get("seconds", 20)),
-    )
+    known: Readers = {"source": Path, "root": Path, "window": count, "workers": count, "seconds": float}
+    options = read_options(__doc__, arguments, known, required=("source", "root"))
+    root, source = options["root"], options["source"]
+    window, workers, seconds = options.get("window", 24), options.get("workers", 2), options.get("seconds", 20.0)
     torch.set_num_threads(1)
     index = Index.read(root)
     loader = _training(root, index, window, workers)
@@ -158,4 +156,4 @@ def decode_and_encode(job: Job) -> int:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(lambda: main(sys.argv[1:]))

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from configs.command_line import compose
+from configs.options import count, read_options, run_script
 from configs.schema import DatasetConfig, PrepareConfig
 from media import FrameReader, probe
 from preparation.clip import STEPS, prepare_clip
@@ -24,15 +25,15 @@ from preparation.layouts import find_clips
 
 def main(arguments: list[str]) -> None:
     """Prepares each clip in this process and prints its steps."""
-    options = dict(argument.split("=", 1) for argument in arguments)
+    options = read_options(__doc__, arguments, {"source": Path, "preset": str, "clips": count}, required=("source",))
     torch.set_num_threads(1)
     config = compose("prepare", PrepareConfig, ["dataset=folder", f"preset={options.get('preset', 'small')}"])
     encoders = Encoders.build(config.encoders, "cpu")
-    clips = find_clips(DatasetConfig(name="folder", split="train"), Path(options["source"])).clips
+    clips = find_clips(DatasetConfig(name="folder", split="train"), options["source"]).clips
     print(f"frames/s by step, preset {config.preset}, one thread")
     print(f"{'clip':32s} {'size':>10s} {'frames':>6s} " + " ".join(f"{step:>9s}" for step in STEPS))
     totals = dict.fromkeys(STEPS, 0.0)
-    for clip in clips[: int(options.get("clips", 4))]:
+    for clip in clips[: options.get("clips", 4)]:
         info = probe(clip.path)
         report = prepare_clip(clip, encoders, config).report
         rates = " ".join(f"{report.frames / report.seconds[step]:9.0f}" for step in STEPS if step in report.seconds)
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> None:
             totals[step] += seconds
     print(f"{'share of the time':50s} " + " ".join(f"{totals[step] / sum(totals.values()):9.0%}" for step in STEPS))
     print("\nlandmarks alone, frames already decoded: frames per second of wall and of processor time")
-    for clip in clips[: int(options.get("clips", 4))]:
+    for clip in clips[: options.get("clips", 4)]:
         frames = [frame for frame, _ in zip(FrameReader(clip.path), range(200), strict=False)]
         wall, processor = time.perf_counter(), time.process_time()
         encoders.landmarks.track(frames, clip.path)
@@ -55,4 +56,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(lambda: main(sys.argv[1:]))

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from configs.options import read_options, run_script
 from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig
 from evaluation.report import new_console
 from evaluation.run import evaluate
@@ -117,4 +118,4 @@ def measure(folder: Path, kind: str, files: dict[str, str]) -> tuple[dict[str, f
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_script(lambda: main(**read_options(__doc__, sys.argv[1:], {}, places=("runs",))))

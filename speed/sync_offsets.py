@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.options import count, read_options, run_script
 from configs.schema import EvaluateConfig, SyncConfig
 from encoders.protocols import FPS, SAMPLE_RATE
 from evaluation.run import evaluate_folders
@@ -29,19 +30,18 @@ SECONDS, SIZE = 5.0, 128
 SEED = 7_000_000  # sentences from here on; the data sets' own seeds are hashes
 
 
-def main(weights: str, clips: str = "clips=22") -> None:
+def main(weights: str, clips: int = 22) -> None:
     """Prints the offset found in every clip, and the share that is exact."""
-    count = int(clips.removeprefix("clips="))
     with tempfile.TemporaryDirectory(prefix="sync-offsets-") as name:
         folder = Path(name)
-        wanted = write_videos(folder, count)
+        wanted = write_videos(folder, clips)
         started = time.process_time()
         found = find(folder, weights)
         seconds = time.process_time() - started
     for clip, offset in wanted.items():
         print(f"{clip:28} put in {offset:+d}   found {found.get(clip)}")
     exact = sum(found.get(clip) == offset for clip, offset in wanted.items())
-    print(f"exact in {exact} of {count} clips; {seconds:.0f} s of processor time")
+    print(f"exact in {exact} of {clips} clips; {seconds:.0f} s of processor time")
 
 
 def write_videos(folder: Path, clips: int) -> dict[str, int]:
@@ -103,4 +103,4 @@ def find(folder: Path, weights: str) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_script(lambda: main(**read_options(__doc__, sys.argv[1:], {"clips": count}, places=("weights",))))

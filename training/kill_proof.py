@@ -28,6 +28,7 @@ from pathlib import Path
 import torch
 
 from configs.command_line import compose
+from configs.options import Readers, count, read_options, run_script
 from configs.training import TrainConfig
 from datamodules.staging import read_index
 from lightning_modules.checkpoint_files import LAST, PART, check_whole
@@ -286,13 +287,14 @@ def prove(root: str, output: str, kills: int = 20, seed: int = 0) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     """Reads ``key=value`` and proves."""
-    options = dict(argument.split("=", 1) for argument in arguments)
+    known: Readers = {"root": str, "output": str, "kills": count, "seed": int}
+    options = read_options(__doc__, arguments, known, required=("root", "output"))
     try:
-        prove(options["root"], options["output"], int(options.get("kills", 20)), int(options.get("seed", 0)))
+        prove(options["root"], options["output"], options.get("kills", 20), options.get("seed", 0))
     except ProofError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(lambda: main(sys.argv[1:]))

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors import SafetensorError, safe_open
+
 from chain.step import Progress, Step, TrainingSteps
 
 STAND_INS = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}  # metric -> kind
@@ -175,6 +177,13 @@ def exported(run: Path) -> Path:
         PlanError: if there is none.
     """
     file = run if run.is_file() else run / "export" / "ethd.safetensors"
+    if not run.exists():
+        raise PlanError(f"--ethd {run}: no such run; python train.py task=export makes one of a finished training")
     if not file.is_file():
         raise PlanError(f"--ethd {run}: holds no export/ethd.safetensors; python train.py task=export run={run}")
+    try:
+        with safe_open(file, framework="numpy"):  # hours of steps would go before it is opened
+            pass
+    except (SafetensorError, OSError) as error:
+        raise PlanError(f"--ethd {file}: is no export ({error}); python train.py task=export makes one") from error
     return file.absolute()

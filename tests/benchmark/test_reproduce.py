@@ -132,8 +132,12 @@ def test_table2s_trainings_are_not_longer_than_their_experiments(tmp_path):
 def test_wrong_options_are_one_line(tmp_path, stand_ins, capsys, monkeypatch):
     monkeypatch.setattr(command_line, "locate", lambda name: None)
     (stand_ins / "image" / "standin_image.safetensors").unlink()
+    text = tmp_path / "ethd.safetensors"
+    text.write_text("no network")
     for options, told in (
         (["table3", "--ethd", str(tmp_path)], "holds no export/ethd.safetensors; python train.py task=export"),
+        (["table3", "--ethd", str(tmp_path / "none")], f"--ethd {tmp_path / 'none'}: no such run; "),
+        (["table3", "--ethd", str(text)], f"--ethd {text}: is no export ("),
         (["table1", "--videos", str(tmp_path / "none")], "no such folder"),
         (["table1", "--videos", str(tmp_path), "--installed", "halo", "x", "y"], "--installed halo: no such system"),
         (["table1", "--videos", str(tmp_path), "--standins", str(stand_ins)], "holds 0 files standin_image"),

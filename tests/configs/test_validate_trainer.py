@@ -37,6 +37,7 @@ def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(p
         (("trainer=deepspeed_autocast", "trainer.precision=bf16-mixed"), "goes with trainer.precision=32-true"),
         (("trainer=ddp", "trainer.deepspeed.autocast=true"), "choose trainer=deepspeed_autocast"),
         (("trainer=ddp", "trainer.deepspeed.offload_optimizer=true"), "choose trainer=deepspeed_offload"),
+        (("trainer.devices=many",), r"trainer\.devices=many: expected how many processes a machine runs, or auto"),
         (("trainer=ddp", "trainer.devices='2'"), r"2 ranks .* cannot share it equally: run on 1 ranks, or .*size=2"),
         (("trainer=ddp", "trainer.devices='4'", "trainer.nodes=2", "data.batch_size=12"), "1, 2, 3, 4, 6, 12 ranks"),
         (("trainer.devices='0'",), r"trainer\.devices=0: expected at least 1"),

@@ -66,7 +66,7 @@ def test_each_datamodule_reads_its_own_dataset(tmp_path, kind, name):
 
 
 def test_another_dataset_is_refused(folder):
-    with pytest.raises(ShardError, match="holds dataset 'folder', data.name=hdtf expects 'hdtf'"):
+    with pytest.raises(ShardError, match="holds dataset 'folder', data.name=hdtf expects 'hdtf'; set data=folder, or"):
         data(folder, HDTFDataModule).setup()
 
 

@@ -49,6 +49,19 @@ def test_every_row_leads_to_a_class(row):
     assert isinstance(getattr(import_module(module), name), type)
 
 
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("encoders.codecs.patch:Pach", "no attribute 'Pach'"),
+        ("encoders.codecs.pach:PatchCodec", "No module named 'encoders.codecs.pach'"),
+    ],
+)
+def test_a_row_that_leads_nowhere_is_named(row, told, monkeypatch):
+    monkeypatch.setitem(ENCODERS["codec"], "mine", row)
+    with pytest.raises(EncoderError, match=f"encoders.codec: mine is {row} in encoders/factory.py; .*{told}"):
+        build_codec("mine")
+
+
 def test_tiny_loads_no_model_library():
     code = (
         "import sys; from encoders import *; build_audio_encoder('mel'); build_codec('patch');"

@@ -25,5 +25,6 @@ def test_the_smallest_step_is_measured_and_profiled():
 
 
 def test_an_option_it_does_not_know_is_refused(capsys):
-    assert main(["stps=2"]) == 2
-    assert "stps: expected frames, presets, profile, steps, tiny" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["stps=2"])
+    assert "error: stps=2: did you mean steps=? expected presets=..., steps=..." in capsys.readouterr().err

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from speed.memory import fits
+from speed.memory import fits, sides
 from training.memory import GIB, PeakMemory, StepMemory, training_step
 
 
@@ -50,3 +50,9 @@ def test_states_are_shared_among_ranks():
     assert fits(23 * GIB) == "24 48 80 141"
     assert fits(24 * GIB) == "48 80 141"
     assert fits(200 * GIB) == "none"
+
+
+def test_a_side_the_network_cannot_halve_is_refused():
+    assert sides("512,64") == [512, 64]
+    with pytest.raises(ValueError, match="expected multiples of 64"):
+        sides("500")

@@ -1,0 +1,52 @@
+"""What encoders make is held against what they announce, before a shard is written."""
+
+import pytest
+import torch
+
+from configs.schema import EncoderConfig, EncodersConfig
+from encoders.factory import EncoderError
+from preparation.encoders import Encoders
+
+FRAMES, SIZE = 5, 64
+
+
+@pytest.fixture
+def encoders() -> Encoders:
+    return Encoders.build(
+        EncodersConfig(
+            landmarks=EncoderConfig("sidecar"),
+            audio=EncoderConfig("mel"),
+            motion=EncoderConfig("landmarks"),
+            codec=EncoderConfig("patch"),
+        ),
+        "cpu",
+    )
+
+
+@pytest.fixture
+def made(encoders) -> dict[str, torch.Tensor]:
+    return {
+        "audio": encoders.audio(torch.zeros(FRAMES * 640)),
+        "lip": torch.zeros(FRAMES, 9),
+        "expression": torch.zeros(FRAMES, 13),
+        "latent": encoders.codec.encode(torch.zeros(FRAMES, 3, SIZE, SIZE, dtype=torch.uint8)),
+    }
+
+
+def test_what_is_announced_passes(encoders, made):
+    encoders.require_announced(made, FRAMES, SIZE)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "told"),
+    [
+        ("lip", lambda lip: lip[:, 0], r"encoders\.motion: landmarks returned a tensor of \(5,\) as lip .*\(5, 9\)"),
+        ("lip", lambda lip: lip.numpy(), r"encoders\.motion: landmarks returned ndarray as lip .*\(5, 9\)"),
+        ("expression", lambda values: values[:4], r"\(4, 13\) as expression of a clip of 5 frames, .*\(5, 13\)"),
+        ("audio", lambda audio: audio[:, 0], r"encoders\.audio: mel returned"),
+        ("latent", lambda latent: latent[..., :8], r"encoders\.codec: patch returned"),
+    ],
+)
+def test_another_shape_is_refused(name, change, told, encoders, made):
+    with pytest.raises(EncoderError, match=told):
+        encoders.require_announced(made | {name: change(made[name])}, FRAMES, SIZE)
