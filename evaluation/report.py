@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from configs.bars import Bars
 from evaluation.pairs import Missing
 from evaluation.results import Results, Value
 
@@ -20,8 +21,8 @@ SHOWN = 10  # missing videos printed; the results file lists all
 
 @contextmanager
 def progress_bar(console: Console, what: str, total: int) -> Iterator[Progress]:
-    """A bar of one task with share, time spent and time left; where there is no terminal, its last state as a line."""
-    with Progress(
+    """A bar of one task with share, time spent and time left; where there is no terminal, lines now and then."""
+    with Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         TaskProgressColumn(show_speed=True),

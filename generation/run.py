@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from configs.bars import Bars
 from configs.generate import GenerateConfig
 from encoders.checkpoints import WeightsError
 from encoders.landmarks.face_landmarker import FaceLandmarkerError
@@ -163,5 +164,5 @@ def _bars(console: Console) -> Iterator[Progress]:
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console, transient=True, speed_estimate_period=ETA_OVER) as bars:
+    with Bars(*columns, console=console, transient=True, speed_estimate_period=ETA_OVER) as bars:
         yield bars

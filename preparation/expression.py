@@ -107,7 +107,10 @@ def read_picture(path: Path) -> np.ndarray:
         raise ExpressionError(f"{path}: no such file; check the path") from None
     except UnidentifiedImageError:
         raise ExpressionError(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        limit = 2e-6 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise ExpressionError(f"{path}: is too large, over {limit:.0f} megapixels; make it smaller") from None
+    except (OSError, ValueError) as error:
         raise ExpressionError(f"{path}: cannot be read as a picture ({error}); fetch or copy it again") from error
 
 

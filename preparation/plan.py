@@ -20,7 +20,7 @@ from configs.schema import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, ShardError
 from encoders.protocols import FPS
 from media import MediaError, probe
-from preparation.clips import ClipSource, Reason, media_problem
+from preparation.clips import FAILURES, ClipSource, Reason, media_problem
 from preparation.writer import write_atomically
 
 PLAN_SCHEMA = 1
@@ -198,7 +198,7 @@ def _clip_from_json(raw: dict[str, Any]) -> ClipSource:
 
 
 def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], output: Path) -> Plan:
-    """The plan with the paths the clips have now: a source folder may have moved since it was made.
+    """The plan with the files the clips have now: they may have moved, or been fetched again, since it was made.
 
     Raises:
         ShardError: when settings or clips are not the plan's, naming each that differs.
@@ -220,14 +220,26 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
             "Prepare new clips into an output of their own (datamodules read several), or start again with an empty one"
         )
 
-    paths = {clip.key: (clip.path, clip.audio, clip.factors) for clip in clips}
+    sources = {clip.key: clip for clip in clips}
 
     def moved(piece: ClipSource) -> ClipSource:
-        path, audio, factors = paths.get(piece.key) or paths[piece.key.rpartition(PIECE)[0]]
-        return replace(piece, path=path, audio=audio, factors=factors)
+        source = sources.get(piece.key) or sources[piece.key.rpartition(PIECE)[0]]
+        piece = replace(piece, path=source.path, audio=source.audio, factors=source.factors)
+        return _looked_at_again(piece, config.max_seconds) if source.problem is None else piece
 
     shards = (PlannedShard(shard.name, tuple(map(moved, shard.clips))) for shard in plan.shards)
     return replace(plan, shards=tuple(shards))
+
+
+def _looked_at_again(piece: ClipSource, max_seconds: float) -> ClipSource:
+    """A clip whose file could not be read when the plan was made, as the file is now: perhaps fetched again."""
+    if piece.problem not in FAILURES:
+        return piece
+    now = _cut(replace(piece, problem=None, problem_detail=""), max_seconds)
+    if len(now) == 1:
+        return now[0][0]
+    detail = f"can be read now, but is longer than max_seconds={max_seconds:g}: prepare it into an output of its own"
+    return replace(piece, problem_detail=detail)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> Iterable[str]:

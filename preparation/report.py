@@ -21,6 +21,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from configs.bars import Bars
 from encoders.protocols import FPS
 from preparation.clip import STEPS
 from preparation.clips import EXPLANATIONS, Reason
@@ -34,8 +35,8 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar(console: Console, what: str, unit: str, total: int) -> Iterator[Progress]:
-    """A bar of one task with amount, rate and time left; where there is no terminal, its last state as a line."""
-    with Progress(
+    """A bar of one task with amount, rate and time left; where there is no terminal, lines now and then."""
+    with Bars(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),

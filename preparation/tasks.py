@@ -134,7 +134,7 @@ def _make_output(output: Path) -> None:
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ConfigError(f"output={output}: cannot be written ({error.strerror})") from error
+        raise ConfigError(f"output={output}: cannot be written ({error.strerror})") from None
 
 
 def _find(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
@@ -207,7 +207,8 @@ def _write(
         def on_clip(report: ClipReport) -> None:
             bar.advance(bar.task_ids[0], plan.frames[report.key])
             if report.status == "failed":
-                bar.console.print(f"[red]{report.reason}[/] {escape(report.source)}: {escape(report.detail)}")
+                told = f"{escape(report.source)}: {escape(report.detail)}"
+                bar.console.print(f"[red]{report.reason}[/] {told}", soft_wrap=True)
 
         try:
             write_shards(mine, workers, output, described, on_clip)

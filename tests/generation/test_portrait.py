@@ -112,7 +112,7 @@ def test_a_face_cut_off_by_the_picture_is_refused(read, files, tmp_path):
 def test_no_face_and_several(assets, asset_weights, tmp_path):
     detector, motion = MediaPipeDetector(), BlendshapeMotion()
     Image.new("RGB", (256, 256), "green").save(tmp_path / "none.png")
-    with pytest.raises(GenerationError, match=r"portrait=.*none\.png: no face was found"):
+    with pytest.raises(GenerationError, match=r"portrait=.*none\.png: no face was found; choose a picture"):
         read_portrait(tmp_path / "none.png", detector, motion, 128, FaceConfig())
     face = Image.open(assets / "data" / "portraits" / "sadtalker_happy.png").convert("RGB")
     both = Image.new("RGB", (480, 256))

@@ -12,7 +12,7 @@ from encoders.landmarks.sidecar import SidecarDetector
 from encoders.motion.geometry import LandmarkMotion
 from lightning_modules.emotion.sources import EmotionSource
 from media import MediaError, encode_video
-from preparation.expression import ExpressionError, ExpressionReader
+from preparation.expression import ExpressionError, ExpressionReader, read_picture
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import openface_csv
 from tests.helpers.emotion import expression_of, synthetic_table
@@ -139,3 +139,10 @@ def test_no_face(real, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)).save(tmp_path / "noise.png")
     with pytest.raises(ExpressionError, match=r"noise\.png: no face was found"):
         real.image(tmp_path / "noise.png")
+
+
+def test_a_picture_too_large_is_not_called_damaged(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 64)).save(tmp_path / "huge.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ExpressionError, match=r"huge\.png: is too large, .*; make it smaller$"):
+        read_picture(tmp_path / "huge.png")

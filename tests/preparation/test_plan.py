@@ -122,3 +122,16 @@ def test_a_damaged_plan_says_so(tmp_path, text):
     (tmp_path / "parts" / "plan.json").write_text(text)
     with pytest.raises(ShardError, match=r"plan.json: (damaged|written by a newer version)"):
         read_plan(tmp_path)
+
+
+def test_a_video_fetched_again_is_no_longer_damaged(videos, tmp_path):
+    for name in ("a", "long"):
+        (tmp_path / f"{name}.mp4").write_bytes(b"cut short")
+    plan = make_plan(config(), clips_of(tmp_path), DIMENSIONS)
+    assert [clip.problem for clip in pieces(plan)] == [Reason.DECODE_ERROR] * 2
+    assert pieces(continued(plan, config(), clips_of(tmp_path), tmp_path)) == pieces(plan)
+    shutil.copy(videos / "1.mp4", tmp_path / "a.mp4")
+    shutil.copy(videos / "5.mp4", tmp_path / "long.mp4")
+    now = {clip.name: clip for clip in pieces(continued(plan, config(), clips_of(tmp_path), tmp_path))}
+    assert now["a.mp4"].problem is None
+    assert "max_seconds=4: prepare it into an output of its own" in now["long.mp4"].problem_detail
