@@ -29,6 +29,7 @@ from datamodules.windows import Clip
 from encoders.protocols import FPS
 from media import FrameReader, MediaError, VideoWriter
 from media.flac import encode_flac
+from preparation.plan import file_of
 from preparation.writer import write_atomically
 
 EMOTIONS = ("happy", "angry", "sad")
@@ -122,13 +123,17 @@ class Case:
         meta = self.data.meta(clip)
         number = int(place * (clip.entry.frames - 1))
         start = float(meta["start"]) + number / FPS
-        reader = FrameReader(self.source / str(meta["source"]), start=start, end=start + 1 / FPS, fps=FPS)
+        reader = FrameReader(self._raw(clip), start=start, end=start + 1 / FPS, fps=FPS)
         return next(iter(reader)), number
+
+    def _raw(self, clip: Clip) -> Path:
+        """The raw video a clip is of, or a piece of."""
+        return self.source / file_of(str(self.data.meta(clip)["source"]))
 
     def _landmarks(self, clip: Clip, number: int, path: Path, frames: int) -> None:
         """The row of a raw video's landmark file that belongs to a frame, beside the picture made of it."""
         meta = self.data.meta(clip)
-        beside = (self.source / str(meta["source"])).with_suffix(".csv")
+        beside = self._raw(clip).with_suffix(".csv")
         if self.data.index.encoders["landmarks"].name != "sidecar":
             return
         with beside.open(newline="", encoding="utf-8") as file:

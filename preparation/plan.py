@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -229,6 +230,11 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
 
     shards = (PlannedShard(shard.name, tuple(map(moved, shard.clips))) for shard in plan.shards)
     return replace(plan, shards=tuple(shards))
+
+
+def file_of(source: str) -> str:
+    """The file a sample's ``source`` names: a piece of a longer video has its number behind it, ``talk.mp4[1]``."""
+    return re.sub(r"\[\d+\]$", "", source)
 
 
 def _looked_at_again(piece: ClipSource, max_seconds: float) -> ClipSource:

@@ -33,6 +33,7 @@ from encoders.protocols import FPS
 from media import FrameReader, read_sound
 from preparation.encoders import Encoders
 from preparation.faces import crop_frames
+from preparation.plan import file_of
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _jobs(loader: StreamLoader, root: Path, index: Index, source: Path, count: i
     for batch, _ in zip(loader, range(count), strict=False):
         key, start, frames = batch["key"][0], int(batch["start"][0]), int(batch["frames"][0])
         meta = _meta(root, entries[key])
-        video = source / meta["source"].partition("[")[0]
+        video = source / file_of(meta["source"])
         yield Job(video, meta["start"] + start / FPS, frames, tuple(meta["crop"]), index.frame_size)
 
 
