@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -49,6 +50,9 @@ from training.resume import check_resume, resume_path, run_folder, store_config
 from training.strategies import build_strategy, precision_settings
 
 log = logging.getLogger(__name__)
+# What Lightning says of another product and of its own code, which nobody here can act on.
+IDLE = ("litlogger", "`weights_only` was not set")
+TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.connectors.checkpoint_connector")
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ def fit(config: TrainConfig) -> Run:
         FaultError: when another rank failed or died.
     """
     check_devices(config)
+    _quieten()
     seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
     signals = StopSignals(config.preemption.requeue_on, config.preemption.stop_on)
@@ -113,6 +118,16 @@ def fit(config: TrainConfig) -> Run:
         if preempted and trainer.is_global_zero:
             say(leave(trainer.global_step, preemption.agreed, config.preemption.max_requeues))
     return Run(module, data, trainer, folder, preempted)
+
+
+def _quieten() -> None:
+    for name in TALKATIVE:
+        logging.getLogger(name).addFilter(_of_use)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+
+
+def _of_use(record: logging.LogRecord) -> bool:
+    return not any(words in record.getMessage() for words in IDLE)
 
 
 def exit_status(run: Run) -> int:
