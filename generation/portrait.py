@@ -17,7 +17,7 @@ from datamodules.schema import PORTRAIT_SIZE
 from encoders.landmarks.boxes import face_boxes
 from encoders.protocols import LandmarkDetector, MotionEncoder
 from generation.errors import GenerationError
-from preparation.clips import Reason, Rejected
+from preparation.clips import Rejected
 from preparation.expression import read_picture
 from preparation.faces import crop_frames, locate_face
 
@@ -76,8 +76,6 @@ def read_portrait(
     except Rejected as rejected:
         # The key of preparation, as it is called here.
         detail = rejected.detail.replace("encoders.landmarks.name=", "landmarks=")
-        if rejected.reason is Reason.NO_FACE:
-            detail = "no face was found; choose a picture of one from the front, well lit and not cut off"
         raise GenerationError(f"portrait={path}: {detail}") from rejected
     # Copies, since what Pillow gives may not be written to, at which torch takes offence.
     frame, x_ref = (next(crop_frames([picture], crop, side)).copy() for side in (frame_size, PORTRAIT_SIZE))

@@ -105,6 +105,8 @@ def read_picture(path: Path) -> np.ndarray:
             return np.asarray(_in_rgb(ImageOps.exif_transpose(image)))
     except FileNotFoundError:
         raise ExpressionError(f"{path}: no such file; check the path") from None
+    except IsADirectoryError:
+        raise ExpressionError(f"{path}: is a folder; name a picture in it") from None
     except UnidentifiedImageError:
         raise ExpressionError(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
     except Image.DecompressionBombError:

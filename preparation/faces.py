@@ -58,7 +58,8 @@ def follow_face(tracking: Tracking, scheme: LandmarkScheme, config: FaceConfig, 
     detected = np.array([face is not None for face in tracking.faces], bool)
     count = len(detected)
     if not detected.any():
-        raise Rejected(Reason.NO_FACE, f"no face was found in any of {count} frames")
+        advice = "; choose a picture of one from the front, well lit and not cut off"
+        raise Rejected(Reason.NO_FACE, "no face was found" + (f" in any of {count} frames" if count > 1 else advice))
     if tracking.several > config.max_several:
         raise Rejected(
             Reason.SEVERAL_FACES,

@@ -116,7 +116,11 @@ class EmotionSource:
     @staticmethod
     def _required(part: Part | None, source: Source, what: str) -> Part:
         if part is None:
-            learn = "; run train.py experiment=emotion/... and name its files" if source in ("label", "text") else ""
+            learn = (
+                "; train it (train.py experiment=emotion/...) and export with emotion=RUN, or name its files"
+                if source in ("label", "text")
+                else ""
+            )
             raise EmotionError(f"emotion.{source}: needs {what}, which is not loaded{learn}")
         return part
 

@@ -71,6 +71,8 @@ def test_what_is_no_picture_is_named(reader, files, tmp_path):
     (tmp_path / "text.png").write_text("hello")
     with pytest.raises(ExpressionError, match=r"text\.png: is not a picture"):
         reader.image(tmp_path / "text.png")
+    with pytest.raises(ExpressionError, match="is a folder; name a picture in it"):
+        reader.image(tmp_path)
     cut = (files / "smile.png").read_bytes()[:500]
     (tmp_path / "cut.png").write_bytes(cut)
     with pytest.raises(ExpressionError, match=r"cut\.png: cannot be read as a picture"):

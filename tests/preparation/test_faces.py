@@ -66,6 +66,7 @@ def test_gaps_are_interpolated_and_the_ends_held():
 
 def test_no_face():
     assert rejection([None] * 40) == (Reason.NO_FACE, "no face was found in any of 40 frames")
+    assert "no face was found; choose a picture" in rejection([None])[1]
     assert rejection([])[0] == Reason.NO_FACE
 
 
