@@ -311,7 +311,8 @@ def _missing_text(weights: Weights, reasons: list[str]) -> str:
         lines.append(f"  what to do: {weights.manual}")
     lines.append(f"  put it here: {folder if len(weights.files) > 1 else folder / weights.files[0].path}")
     if not weights.manual and weights.presets:
-        lines.append(f"  or, with network: python prepare.py task=weights preset={weights.presets[0]}")
+        least = "metrics" if "metrics" in weights.presets else weights.presets[0]  # of what would be fetched
+        lines.append(f"  or, with network: python prepare.py task=weights preset={least}")
     return "\n".join(lines)
 
 

@@ -202,6 +202,14 @@ def test_offline_error_says_everything(server, register, folders, monkeypatch, s
     assert not server.requests
 
 
+def test_the_smallest_preset_that_fetches_it_is_named(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for network, preset in (("syncnet", "metrics"), ("face_landmarker", "small"), ("pdfgc", None)):
+        with pytest.raises(weights.MissingWeights) as caught:
+            weights.locate(network)
+        assert (f"task=weights preset={preset}" in str(caught.value)) == (preset is not None)
+
+
 def test_no_network_is_the_same_error_with_its_reason(register, server):
     register(toy(f"{server.url}/gone.bin"))
     with pytest.raises(weights.MissingWeights, match="HTTP 404") as caught:
