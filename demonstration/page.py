@@ -89,13 +89,15 @@ def _header(steps: Sequence[Told], asked: Mapping[str, Any], real: bool) -> str:
     spent = sum(step.seconds or 0 for step in steps)
     busy = sum(step.processor_seconds or 0 for step in steps)
     who = "real people" if real else "people who exist only as drawings"
+    faces = "distorted, most of all those it never saw" if real else "rough"
     lead = (
         f"On {asked['train']} clips of {who}, this computer learned to turn one portrait and a voice into a talking "
-        "face. It took minutes instead of days, so the faces are rough. Every step, its command and its time are below."
+        f"face. It took minutes instead of days, so the faces are {faces}. "
+        "Every step, its command and its time are below."
     )
     facts = {
-        "From nothing to this page": f"{told(spent)}",
-        "Processor time": f"{told(busy)} on {os.cpu_count()} cores",
+        "From nothing to this page": f"{spent / 60:.0f} minutes",
+        "Processor time": f"{busy / 60:.0f} minutes on {os.cpu_count()} cores",
         "Clips to learn from": f"{asked['train']}",
         "People held out": f"{len(asked['unseen'])}",
         "Made with": f"torch {importlib.metadata.version('torch')}, {platform.machine()}",

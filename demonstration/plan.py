@@ -54,7 +54,7 @@ SYNTHETIC = Lengths(
     ethd=("trainer.max_steps=500", "trainer.max_minutes=6"),
     image=("trainer.max_steps=120", "trainer.max_minutes=2"),
     measure=("frames=29",),
-    seconds={"prepare": 170, "vaid": 110, "emotion": 30, "ethd": 300, "generate": 60, "image": 60, "score_ethd": 90},
+    seconds={"prepare": 200, "vaid": 150, "emotion": 35, "ethd": 360, "generate": 30, "image": 40, "score_ethd": 80},
     clips=384,
 )
 REAL = Lengths(
@@ -63,7 +63,7 @@ REAL = Lengths(
     ethd=("trainer.max_steps=1400", "trainer.max_minutes=26"),
     generate=("steps=6",),
     measure=("steps=6",),
-    seconds={"prepare": 150, "vaid": 360, "ethd": 1560, "generate": 240, "score_seen": 90, "score_unseen": 90},
+    seconds={"prepare": 180, "vaid": 280, "ethd": 1580, "generate": 300, "score_seen": 120, "score_unseen": 120},
 )
 
 
