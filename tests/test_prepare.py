@@ -351,7 +351,7 @@ def test_real_clips_small(assets, asset_weights, tmp_path):
     assert 0.3 < np.mean(index.latent.std) < 2
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_the_papers_networks_from_end_to_end(assets, tmp_path):
     """The real architectures, small and untrained: what is tested is that preset paper's parts fit each other."""
     weights, source, output = tmp_path / "weights", tmp_path / "videos", tmp_path / "out"

@@ -89,19 +89,27 @@ def test_ctrl_c_is_noted_once_and_stops_at_once_the_second_time(capfd):
         signal.signal(signal.SIGINT, before)
 
 
+def on_two_ranks(moment: str, shards: Path, output: Path, *more: str) -> subprocess.CompletedProcess:
+    """Trains, and sends one of the ranks SIGTERM at a moment."""
+    command = [sys.executable, "tests/helpers/train_signalled.py", "1", moment, "SIGTERM", str(shards), str(output)]
+    parallel = [*SETTINGS, "run_id=two", "trainer.devices='2'", "trainer.strategy=ddp", *more]
+    return subprocess.run([*command, *parallel], cwd=ROOT, capture_output=True, text=True)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "moment", ["step:0", *(pytest.param(x, marks=pytest.mark.proof) for x in ("validation", "save"))]
-)
-def test_a_signal_to_one_of_two_ranks_is_enough(shards, straight, tmp_path, moment):
-    command = [sys.executable, "tests/helpers/train_signalled.py", "1"]
-    parallel = [str(shards), str(tmp_path), *SETTINGS, "run_id=two", "trainer.devices='2'", "trainer.strategy=ddp"]
-    done = subprocess.run([*command, moment, "SIGTERM", *parallel], cwd=ROOT, capture_output=True, text=True)
+def test_a_signal_to_one_of_two_ranks_ends_both(shards, tmp_path):
+    done = on_two_ranks("step:0", shards, tmp_path)
+    assert done.returncode == EXIT_STOPPED, done.stderr
+    assert done.stderr.count("Stopped at step 1, which is saved") == 1
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("moment", ["step:0", "validation", "save"])
+def test_two_ranks_go_on_after_a_signal_to_one_of_them(shards, straight, tmp_path, moment):
+    done = on_two_ranks(moment, shards, tmp_path)
     assert done.returncode == EXIT_STOPPED, done.stderr
     assert done.stderr.count("Stopped at step") == 1
-    done = subprocess.run(
-        [*command, "never", "SIGTERM", *parallel, "ckpt_path=last"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = on_two_ranks("never", shards, tmp_path, "ckpt_path=last")
     assert done.returncode == 0, done.stderr
     for column in ("train/loss", "val/lip_mse"):
         expected, found = (logged(folder, column) for folder in (straight, tmp_path / "vaid" / "two"))

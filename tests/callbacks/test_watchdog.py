@@ -45,7 +45,12 @@ def train(fault, shards, output, *changes, ranks=2, started=None):
 @pytest.mark.parametrize(
     ("fault", "status", "message"),
     [
-        ("1:4:die", -9, r"rank 1 \(.*, process \d+\), step 4, clips clip_.*: has died, last seen"),
+        pytest.param(
+            "1:4:die",
+            -9,
+            r"rank 1 \(.*, process \d+\), step 4, clips clip_.*: has died, last seen",
+            marks=pytest.mark.proof,
+        ),
         (
             "1:4:stall",
             1,

@@ -132,6 +132,7 @@ def test_fvd_is_the_metrics_own_and_has_a_floor(talks, speakers, evaluate, rule_
     assert firsts == [{"reference": piece.frames[0], "generated": 0} for piece in pieces]
 
 
+@pytest.mark.proof
 def test_sync_of_both_sides_through_the_original_steps(talks, evaluate, rule_files):
     sync = {"weights": rule_files("syncnet"), "detector": "mediapipe", "min_track": 20, "min_face": 60.0}
     status, results = evaluate(talks, talks, metrics=["sync"], sync=sync)

@@ -97,10 +97,8 @@ def test_values_from_the_reference_features(oracle):
         assert float(frechet_distance(*pair, convention)) == pytest.approx(expected[key], rel=rel), key
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "protocol", [name if name == "disco" else pytest.param(name, marks=pytest.mark.proof) for name in TABLE]
-)
+@pytest.mark.proof
+@pytest.mark.parametrize("protocol", TABLE)
 def test_discrepancy_table(oracle, clips, weights, protocol):
     metric = FrechetVideoDistance(weights, protocol)
     metric.update(clips["real"], real=True)

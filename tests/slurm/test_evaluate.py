@@ -13,7 +13,7 @@ from media import read_frames
 from tests.helpers.synthetic_videos import untrained, write_speakers
 from tests.slurm.conftest import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(1800)]
 
 OPTIONS = ("--gpus-per-node=0", "--cpus-per-task=1", "--mem=0", "--time=60")
 

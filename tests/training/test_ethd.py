@@ -45,7 +45,8 @@ def run(shards: Path, vaid: Path | None, output: Path, *changes: str, steps: int
     return fit(config)
 
 
-@pytest.mark.parametrize("pause", [3, 5])  # at a regular checkpoint and validation, in between
+# At a regular checkpoint and validation, in between.
+@pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.proof), 5])
 def test_a_resumed_run_reproduces_losses_weights_and_their_average(shards, vaid, tmp_path, pause):
     straight = run(shards, vaid, tmp_path, "run_id=straight", steps=8)
     run(shards, vaid, tmp_path, "run_id=twice", steps=pause)

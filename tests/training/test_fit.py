@@ -51,7 +51,8 @@ def logged(folder: Path, column: str) -> dict[int, str]:
     return {int(row["step"]): row[column] for row in rows if row[column]}
 
 
-@pytest.mark.parametrize("pause", [3, 4, 5])  # at a regular checkpoint, at the end of an epoch, in between
+# At a regular checkpoint, at the end of an epoch, in between.
+@pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.proof), 4, 5])
 def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, pause):
     straight = run(shards, tmp_path, "run_id=straight")
     run(shards, tmp_path, "run_id=twice", steps=pause)

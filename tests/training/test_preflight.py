@@ -59,6 +59,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_said_first(shards, tmp_path, mo
     assert not (tmp_path / "vaid" / "a").exists()
 
 
+@pytest.mark.proof
 def test_a_steps_memory_follows_the_strategy(shards):
     data = FolderDataModule(root=str(shards), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
     data.setup()

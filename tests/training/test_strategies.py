@@ -77,6 +77,7 @@ needs_deepspeed = pytest.mark.skipif(
 )
 
 
+@pytest.mark.proof
 @needs_deepspeed
 def test_deepspeed(shards, tmp_path, one_process):
     train("tests/helpers/train_under.py", "deepspeed", "2", str(shards), str(tmp_path), *SETTINGS, "run_id=zero")
@@ -122,7 +123,10 @@ def ethd_clip_by_clip(shards, one_process, tmp_path_factory) -> Path:
     return output / "ethd" / "one"
 
 
-@pytest.fixture(scope="module", params=["ddp", pytest.param("deepspeed", marks=needs_deepspeed)])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param("ddp", marks=pytest.mark.proof), pytest.param("deepspeed", marks=needs_deepspeed)],
+)
 def ethd_on_two(request, shards, one_process, tmp_path_factory) -> Path:
     """The run directory of two ranks."""
     output = tmp_path_factory.mktemp(request.param)
@@ -181,6 +185,7 @@ def bfloat16_on_two(in_bfloat16) -> tuple[Path, list[dict[str, torch.Tensor]]]:
     return folder, under("2", folder.parent.parent / "two.pt", *in_bfloat16, "run_id=two")
 
 
+@pytest.mark.proof
 @needs_deepspeed
 def test_under_bfloat16_the_average_is_of_the_optimizers_float32_weights(bfloat16_on_two):
     folder, (start, *steps) = bfloat16_on_two
@@ -197,6 +202,7 @@ def test_under_bfloat16_the_average_is_of_the_optimizers_float32_weights(bfloat1
     assert max((rounded[name] - weight).abs().max() for name, weight in average.items()) > 1e-4
 
 
+@pytest.mark.proof
 @needs_deepspeed
 def test_a_deepspeed_run_goes_on_with_another_number_of_ranks(in_bfloat16, bfloat16_on_two, tmp_path):
     folder, whole = bfloat16_on_two
