@@ -11,6 +11,8 @@ import pytest
 from media import read_frames
 from tests.evaluation.conftest import write_clip
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
 

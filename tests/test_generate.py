@@ -54,6 +54,7 @@ def odd(runs, files, tmp_path_factory):  # noqa: F811
     return folder
 
 
+@pytest.mark.slow
 def test_export_then_a_video_despite_odd_names(odd, main):
     typed = (f"portrait={odd / 'face.png'}", f"speech={odd / 'voice.wav'}", f"output={odd / 'new' / 'out, a.mp4'}")
     status, told = main("generate", *typed, f"ethd={odd / 'run'}")
@@ -71,6 +72,7 @@ def test_export_then_a_video_despite_odd_names(odd, main):
     assert (odd / "new" / "out, a.json").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):  # noqa: F811
     write_wav(tmp_path / "long.wav", np.tile(tone(1), 60), 16_000)
     typed = (f"portrait={odd / 'face.png'}", f"speech={tmp_path / 'long.wav'}", f"output={tmp_path / 'out.mp4'}")
@@ -94,6 +96,7 @@ def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):  # noqa: F811
     assert [file.name for file in tmp_path.iterdir()] == ["long.wav"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "typed", "status", "words"),
     [
@@ -112,6 +115,7 @@ def test_what_is_wrong_is_said_in_one_line(main, script, typed, status, words):
     assert len(told.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "words"),
     [

@@ -25,6 +25,8 @@ from media import VideoWriter, read_frames, read_sound
 from preparation.check import check
 from preparation.synthetic import write_dataset
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
 
@@ -100,7 +102,6 @@ def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
-@pytest.mark.slow
 def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_path):
     kills = np.random.default_rng(5)
     finished = -1
@@ -128,7 +129,6 @@ def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_pat
     assert not list(tmp_path.glob(".*partial"))
 
 
-@pytest.mark.slow
 def test_a_killed_worker_costs_nothing(whole, raw, tmp_path):
     process = subprocess.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
     while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
@@ -161,7 +161,6 @@ def remux(video: Path, sound: np.ndarray, path: Path) -> None:
             target.mux(voice.encode(piece))
 
 
-@pytest.mark.slow
 def test_bad_clips_end_as_reasons_and_cost_no_other_clip(raw, tmp_path):
     source, output = tmp_path / AWKWARD, tmp_path / "out"
     source.mkdir()
@@ -229,7 +228,6 @@ def test_bad_clips_end_as_reasons_and_cost_no_other_clip(raw, tmp_path):
     }
 
 
-@pytest.mark.slow
 def test_a_full_disk_is_said_and_then_mended(whole, raw, tmp_path):
     def little_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
@@ -245,7 +243,6 @@ def test_a_full_disk_is_said_and_then_mended(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
-@pytest.mark.slow
 def test_a_clip_that_hangs_fails_alone(tmp_path):
     source, output = tmp_path / "raw", tmp_path / "out"
     write_dataset(source, layout="hdtf", identities=2, clips_per_identity=1, seconds=1.2, size=96, seed=1)
@@ -278,7 +275,6 @@ def test_a_name_of_any_length_has_a_key_that_fits(raw, tmp_path):
     assert check(output) == []
 
 
-@pytest.mark.slow
 def test_hdtf_annotations_cut_and_crop_a_download(assets, asset_weights, tmp_path):
     source, notes, output = tmp_path / "videos", tmp_path / "notes", tmp_path / "out"
     source.mkdir()
@@ -316,7 +312,6 @@ def test_an_output_that_cannot_be_written(raw, tmp_path):
     assert "cannot be written" in told.stderr
 
 
-@pytest.mark.slow
 def test_the_synthetic_dataset_makes_itself_and_keeps_its_factors(tmp_path):
     keys = {"dataset__identities": 3, "dataset__clips_per_identity": 1, "dataset__seconds": 1.2, "dataset__size": 96}
     done = prepare(dataset="synthetic", preset="tiny", output=tmp_path, **keys)
@@ -333,7 +328,6 @@ def test_the_synthetic_dataset_makes_itself_and_keeps_its_factors(tmp_path):
     assert frames[0].shape == (64, 64, 3)
 
 
-@pytest.mark.slow
 def test_real_clips_small(assets, asset_weights, tmp_path):
     source, output = tmp_path / "videos", tmp_path / "out"
     source.mkdir()

@@ -77,6 +77,7 @@ def check(script: str, typed: list[str]) -> None:
         validate_train(compose("train", TrainConfig, typed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("script", "command"), COMMANDS)
 def test_each_command_is_a_valid_configuration(folders, script, command):
     if script == "app":
@@ -126,6 +127,7 @@ def test_the_cheap_ones_run_one_after_the_other(tmp_path, monkeypatch, runs, fil
     assert [name for name in there if not (tmp_path / name).exists()] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", ["prepare", "train", "generate", "evaluate", "app"])
 def test_help_says_what_it_does_three_commands_and_the_groups(script, folders, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [f"{script}.py", "--help"])

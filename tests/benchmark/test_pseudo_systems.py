@@ -31,6 +31,7 @@ def heard(a, b):
     return float(np.corrcoef(a[:length], b[:length])[0, 1])
 
 
+@pytest.mark.slow
 def test_each_changes_what_it_says_and_nothing_else(made):
     folder, real = made
     for name, other in (("clip0", "clip1"), ("clip1", "short"), ("short", "clip0")):

@@ -66,6 +66,7 @@ def check(step):
     return None
 
 
+@pytest.mark.slow
 def test_every_command_is_read_and_finds_what_it_reads(tmp_path, stand_ins, monkeypatch):
     monkeypatch.chdir(ROOT)
     for steps in plans(tmp_path, stand_ins).values():

@@ -274,6 +274,7 @@ def rate(page, level):
     return source
 
 
+@pytest.mark.slow
 def test_a_rater_on_a_phone_offline_stops_goes_on_and_downloads(study, browser, tmp_path):
     key = json.loads((study / "key.json").read_text())
     trials = {trial["name"]: trial for trial in key["trials"]}
@@ -320,6 +321,7 @@ def test_a_rater_on_a_phone_offline_stops_goes_on_and_downloads(study, browser, 
         assert results["systems"][system]["realness"]["value"] == pytest.approx(np.mean(own))
 
 
+@pytest.mark.slow
 def test_one_file_with_the_clips_inside_plays_from_a_server(videos, browser, tmp_path):
     page_file = build(videos, tmp_path / "study", embed=True)
     assert [path.name for path in page_file.parent.iterdir()] == ["index.html"]

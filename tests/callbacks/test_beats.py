@@ -35,6 +35,7 @@ def test_words_are_read_as_they_were_said_and_the_first_fault_counts(board):
     assert board.fault() == "one"
 
 
+@pytest.mark.slow
 def test_a_process_that_is_gone_is_dead_unless_it_took_leave(board):
     own = Beat(0, HERE, os.getpid())
     living, killed = (subprocess.Popen(["sleep", "60"]) for _ in range(2))

@@ -10,6 +10,8 @@ from lightning_modules.vaid.module import VAIDModule
 from tests.helpers.shards import make_shards
 from tests.training.test_fit import logged, run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def shards(tmp_path_factory):

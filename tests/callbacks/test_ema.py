@@ -40,6 +40,7 @@ def data(tmp_path_factory) -> FolderDataModule:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
 def test_validation_sees_the_average_and_training_never_does(data, precision):
     data.setup()

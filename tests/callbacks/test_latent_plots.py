@@ -27,6 +27,7 @@ def test_ten_seconds_are_read(drawn):
     assert drawn[1]["audio"].shape[1] == 250
 
 
+@pytest.mark.slow
 def test_predictions_are_drawn_over_the_truth(drawn):
     module, batch = drawn
     picture = draw(module, batch)

@@ -43,6 +43,7 @@ def check_equal(folder: Path, straight: Path) -> None:
         assert weight.equal(other[name]), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["first", "validation", "save"])
 def test_a_stopped_run_goes_on_as_if_nothing_had_been(shards, straight, tmp_path, monkeypatch, capfd, moment):
     owner = {"first": "training_step", "validation": "validation_step", "save": "on_save_checkpoint"}[moment]

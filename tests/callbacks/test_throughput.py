@@ -1,5 +1,6 @@
 """Throughput against independent counts."""
 
+import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,6 +14,7 @@ from lightning_modules.ethd.latents import LatentScale
 from tests.helpers.ethd import smallest_unet
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_a_real_step_without_recomputation():
     sizes = Dimensions(latent_channels=4, latent_size=8, audio_layers=2, audio_width=3, lip_width=5, expression_width=6)
     config = EthdConfig(unet=smallest_unet(), checkpointing=True)

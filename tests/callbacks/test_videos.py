@@ -57,6 +57,7 @@ def run(shards, vaid, output, *changes):
     return fit(config)
 
 
+@pytest.mark.slow
 def test_training_is_the_same_with_and_without_them(shards, vaid, tmp_path):
     files = untrained(tmp_path)
     plain = run(shards, vaid, tmp_path, "run_id=plain")

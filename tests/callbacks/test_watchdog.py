@@ -102,6 +102,7 @@ def test_a_rank_that_nobody_joins_ends(shards, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_well_is_left_alone(shards, tmp_path):
     done = run(shards, tmp_path, "run_id=a", "watchdog.step_minutes=1", steps=2)
     assert not list(done.folder.glob("stacks*"))

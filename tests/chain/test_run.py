@@ -126,6 +126,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_chain_goes_on_and_never_runs_twice_at_once(tmp_path, number):
     folder = tmp_path / "chain"

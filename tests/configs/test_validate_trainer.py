@@ -13,6 +13,7 @@ ETHD = ("experiment=ethd/paper", "data.root=a", "vaid=b")
 VAID = ("experiment=vaid/paper", "data.root=a")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "configs/trainer").glob("*.yaml")))
 def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(preset):
     config = train_config(*ETHD, f"trainer={preset}")
@@ -24,6 +25,7 @@ def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(p
     assert (ROOT / "configs/trainer" / f"{preset}.yaml").read_text().startswith("# ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -72,6 +72,7 @@ def uninterrupted(config, tmp_path_factory):
     return path, by_step(run(path, data, 1, max_steps=STEPS, save_every=1, validate=True))
 
 
+@pytest.mark.slow
 def test_each_key_once_per_pass(uninterrupted):
     _, steps = uninterrupted
     assert list(steps) == list(range(STEPS))
@@ -86,11 +87,13 @@ def test_each_key_once_per_pass(uninterrupted):
         assert batch["length"] == {min(40, *frames)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 4])
 def test_any_number_of_processes_sees_the_same_global_batches(uninterrupted, config, tmp_path, ranks):
     assert by_step(run(tmp_path, config, ranks, max_steps=7)) == {k: uninterrupted[1][k] for k in range(7)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("step", "ranks", "workers"),
     [(3, 1, 0), (5, 2, 0), (7, 1, 2), (7, 2, 1), (10, 4, 0)],

@@ -35,6 +35,7 @@ def assert_equal(one, other):
             assert value == other[name], name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_kept_batches_are_not_overwritten(folder, workers):
     """Many more steps than blocks, with pauses in which the processes run ahead as far as they can."""
@@ -60,6 +61,7 @@ def test_what_does_not_fit_its_block_travels_beside_it(folder):
             assert_equal(slots.unpack(parcel), like)
 
 
+@pytest.mark.slow
 def test_a_block_is_free_when_the_last_view_of_it_is_gone(folder):
     dataset = loader(folder, 0).dataset
     slots = Slots(dataset[0], 1.0, 2)

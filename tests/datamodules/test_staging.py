@@ -31,6 +31,7 @@ def pipe_root(folder):
     return f"pipe:cat {shlex.quote(str(folder))}/{{name}}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "pipe", "https"])
 def test_staged_shards_are_the_origins(origin, tmp_path, kind):
     folder, index = origin

@@ -49,6 +49,7 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag
 
 
+@pytest.mark.slow
 def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(page):
     text = page.read_text(encoding="utf-8")
     tags = Tags()
@@ -109,6 +110,7 @@ def test_verdicts_are_the_numbers_in_words(psnr, jaw, said):
     assert sentence.startswith("For a clip training saw")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (PHONE, "dark")])
 def test_the_page_in_a_browser(page, browser, size, scheme):
     context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)

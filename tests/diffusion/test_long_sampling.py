@@ -84,6 +84,7 @@ def oracle(x0):
 EDGES = [1, 2, 23, 24, 95, 96, 97, 119, 120, 121, 143, 144, 215, 216, 217, 239, 240, 241, 1499, 1500]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 7, 25])
 def test_an_oracle_is_returned_for_every_length(steps):
     lengths = random.Random(steps).sample(range(1, 1501), 60)
@@ -93,6 +94,7 @@ def test_an_oracle_is_returned_for_every_length(steps):
         torch.testing.assert_close(out, x0, atol=2e-4, rtol=1e-4, msg=lambda text, frames=frames: f"{frames}: {text}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("window", "overlap"), [(16, 3), (16, 0), (16, 15), (1, 0)])
 def test_an_oracle_is_returned_for_every_window(window, overlap):
     for frames in range(1, 70):

@@ -62,6 +62,7 @@ def test_a_row_that_leads_nowhere_is_named(row, told, monkeypatch):
         build_codec("mine")
 
 
+@pytest.mark.slow
 def test_tiny_loads_no_model_library():
     code = (
         "import sys; from encoders import *; build_audio_encoder('mel'); build_codec('patch');"

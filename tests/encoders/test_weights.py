@@ -134,6 +134,7 @@ def test_looks_in_the_folder_then_in_the_cache(register, folders):
     assert weights.locate("toy") == own
 
 
+@pytest.mark.slow
 def test_broken_connection_resumes_where_it_stopped(server, register):
     server.break_after["/toy.bin"] = [300_000]
     register(toy(f"{server.url}/toy.bin"))
@@ -141,6 +142,7 @@ def test_broken_connection_resumes_where_it_stopped(server, register):
     assert [headers.get("Range") for _, headers in server.requests] == [None, "bytes=300000-"]
 
 
+@pytest.mark.slow
 def test_begun_file_of_other_content_starts_afresh(server, register, folders):
     register(toy(f"{server.url}/toy.bin"))
     part = folders / "weights" / "toy.bin.part"
@@ -232,6 +234,7 @@ def start(server, **options):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
+@pytest.mark.slow
 def test_two_processes_download_once(server, folders):
     server.delay = 0.02
     processes = [start(server), start(server)]
@@ -240,6 +243,7 @@ def test_two_processes_download_once(server, folders):
     assert len(server.requests) == 1
 
 
+@pytest.mark.slow
 def test_killed_download_leaves_nothing_in_the_way(server, register, folders):
     server.delay = 0.1
     process = start(server)
@@ -256,6 +260,7 @@ def test_killed_download_leaves_nothing_in_the_way(server, register, folders):
     assert "Range" in server.requests[-1][1]
 
 
+@pytest.mark.slow
 def test_progress_bar_on_a_terminal(server):
     reader, writer = pty.openpty()
     termios.tcsetwinsize(writer, (24, 100))

@@ -59,6 +59,7 @@ def test_the_interval_holds_the_true_slope_in_19_of_20_cases():
     assert 0.93 < held < 0.97
 
 
+@pytest.mark.slow
 def test_windows_see_their_own_part_of_the_video(assets, evaluate, tmp_path):
     video = assets / "data" / "mead_style" / "W011_front_neutral_level1_001.mp4"
     real = list(read_frames(video))[:18]
@@ -84,6 +85,7 @@ def test_windows_see_their_own_part_of_the_video(assets, evaluate, tmp_path):
     assert values[2] == alone["metrics"]["efid"]["value"]  # to the last bit
 
 
+@pytest.mark.slow
 def test_a_window_of_fid_and_fvd_is_an_evaluation_of_videos_cut_there(evaluate, tmp_path):
     first, length = 20, 20
     for side, people in (("real", (0, 1)), ("made", (2, 3))):
@@ -101,6 +103,7 @@ def test_a_window_of_fid_and_fvd_is_an_evaluation_of_videos_cut_there(evaluate, 
         assert values[1] not in (values[0], values[2])
 
 
+@pytest.mark.slow
 def test_sync_of_a_window_hears_and_sees_that_window_alone(evaluate, tmp_path):
     video = write_speakers(tmp_path / "talk", 1, seconds=2.4) / "clip0.mp4"
     files = untrained(tmp_path)
@@ -121,6 +124,7 @@ def test_sync_of_a_window_hears_and_sees_that_window_alone(evaluate, tmp_path):
         assert drift["sync_d"][window]["value"] == pytest.approx(scores.distance, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_two_windows_have_no_slope(evaluate, tmp_path):
     write_speakers(tmp_path / "talk", 1)  # 30 frames
     keys = {"metrics": ["sync"], "sync": stand_in_settings(untrained(tmp_path))["sync"], "bootstrap": 0, "drift": 0.6}

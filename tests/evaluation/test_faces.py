@@ -1,6 +1,7 @@
 """Boxes for Sync: a stand-in gets the boxes it was trained on, whoever finds the face."""
 
 import numpy as np
+import pytest
 import torch
 
 from configs.schema import SyncConfig
@@ -16,6 +17,7 @@ def overlap(a, b):
     return common / (np.prod(a[2:] - a[:2]) + np.prod(b[2:] - b[:2]) - common)
 
 
+@pytest.mark.slow
 def test_a_stand_in_sees_the_same_face_by_mediapipe_and_by_landmark_files(asset_weights, tmp_path):
     video = write_speakers(tmp_path / "talk", 2, seconds=1, size=128) / "clip1.mp4"
     frames = list(read_frames(video))[::8]

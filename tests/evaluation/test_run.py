@@ -43,6 +43,7 @@ def faces(assets, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_expressions_are_equal_only_to_themselves(faces, evaluate):
     found = {}
     for kind in ("neutral", "noise 10", "noise 40", "blur 2", "blur 6", "happy"):
@@ -62,6 +63,7 @@ def test_expressions_are_equal_only_to_themselves(faces, evaluate):
     assert entry["sha256"].startswith("f93ed7f1")
 
 
+@pytest.mark.slow
 def test_a_second_run_reads_the_cache_and_says_the_same(faces, evaluate, tmp_path):
     def run(cache):
         return evaluate(faces / "happy", faces / "neutral", metrics=["efid"], cache=str(tmp_path / cache))[1]
@@ -86,6 +88,7 @@ def darker(speakers, folder, frames, count):
     return folder
 
 
+@pytest.mark.slow
 def test_fid_is_the_metrics_own(talks, speakers, evaluate, rule_files, tmp_path):
     made = darker(speakers, tmp_path / "made", frames=3, count=3)
     fid = {"weights": rule_files("inception"), "batch_size": 2}
@@ -105,6 +108,7 @@ def test_fid_is_the_metrics_own(talks, speakers, evaluate, rule_files, tmp_path)
     assert results["clips"][0]["notes"] == ["reference trimmed from 30 to 3 frames"]
 
 
+@pytest.mark.slow
 def test_fvd_is_the_metrics_own_and_has_a_floor(talks, speakers, evaluate, rule_files, tmp_path):
     made = darker(speakers, tmp_path / "made", frames=FRAMES, count=2)
     shorter = tmp_path / "real"
@@ -182,6 +186,7 @@ def troubled(faces, tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_trouble_is_listed_and_the_rest_is_kept(troubled, evaluate, capsys):
     status, results = evaluate(troubled / "made", troubled / "real", metrics=["efid", "fvd"])
     assert status == 3
@@ -203,6 +208,7 @@ def test_trouble_is_listed_and_the_rest_is_kept(troubled, evaluate, capsys):
     assert evaluate(troubled / "made", troubled / "real", metrics=["efid"], allow_missing=True)[0] == 0
 
 
+@pytest.mark.slow
 def test_sync_without_sound_and_fvd_of_short_clips_say_so(troubled, evaluate, rule_files, tmp_path):
     for side in ("made", "real"):
         (tmp_path / side).mkdir()
@@ -234,6 +240,7 @@ def test_one_frame_alone_is_too_little(troubled, evaluate, tmp_path):
     assert "at least two frames on each side, got 1" in results["metrics"]["efid"]["not_computed"]
 
 
+@pytest.mark.slow
 def test_weights_with_a_wrong_hash_stop_only_their_metric(faces, evaluate, rule_files, assets, tmp_path, monkeypatch):
     wrong = tmp_path / "weights"
     wrong.mkdir()
@@ -248,6 +255,7 @@ def test_weights_with_a_wrong_hash_stop_only_their_metric(faces, evaluate, rule_
     assert results["metrics"]["efid"]["n"] == 2
 
 
+@pytest.mark.slow
 def test_the_results_file_keeps_its_form(faces, evaluate):
     _, results = evaluate(faces / "happy", faces / "neutral", metrics=["efid", "sync"])
     assert results["schema"] == "emotivetalk.evaluation/1"
@@ -264,6 +272,7 @@ def test_the_results_file_keeps_its_form(faces, evaluate):
     assert json.loads(json.dumps(results)) == results
 
 
+@pytest.mark.slow
 def test_features_that_are_not_numbers_are_refused(faces, evaluate, assets, tmp_path):
     stored = torch.load(assets / "weights" / "mb05_120x120.pth", map_location="cpu", weights_only=True)
     next(value for name, value in stored["state_dict"].items() if name.endswith("fc_param.bias"))[:] = float("nan")

@@ -40,6 +40,7 @@ def configuration(folder, output, **changes):
     return config
 
 
+@pytest.mark.slow
 def test_every_value_says_what_it_is(folder, tmp_path, capsys):
     config = configuration(folder, tmp_path)
     assert evaluate_folders(config) == 0
@@ -62,6 +63,7 @@ def test_every_value_says_what_it_is(folder, tmp_path, capsys):
     assert results["sync_c"]["informative"] == results["sync_c"]["self_check"]["passed"]
 
 
+@pytest.mark.slow
 def test_equal_videos_are_at_zero_and_fvd_at_its_floor(folder, tmp_path, capsys):
     config = configuration(folder, tmp_path)
     config.generated, config.metrics = config.reference, ["fid", "fvd", "efid"]
@@ -82,6 +84,7 @@ def test_equal_videos_are_at_zero_and_fvd_at_its_floor(folder, tmp_path, capsys)
     assert (fvd["value"], fvd["floor"]) == pytest.approx((0, 0), abs=1e-9)
 
 
+@pytest.mark.slow
 def test_sync_of_real_people_is_uninformative(folder, tmp_path):
     config = configuration(folder, tmp_path)
     (folder / "real" / "clip1.factors.npz").rename(tmp_path / "moved.npz")

@@ -24,6 +24,7 @@ def batch(tmp_path, text):
     return f"batch={tmp_path / 'cases.csv'}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "name"),
     [
@@ -71,6 +72,7 @@ def test_parts_share_the_rows(tmp_path):
     assert {len(share) for share in shares} == {3, 4}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -39,6 +39,7 @@ def test_as_many_frames_as_the_speech_has_with_its_sound(talker, case, tmp_path,
         assert np.corrcoef(heard[: len(tone(seconds))], tone(seconds))[0, 1] > 0.98
 
 
+@pytest.mark.slow
 def test_the_same_case_gives_the_same_bytes_and_another_seed_does_not(talker, case):
     first = talker.generate(case).path.read_bytes()
     record = case.output.with_suffix(".json").read_bytes()
@@ -62,6 +63,7 @@ def test_the_record_says_what_it_was_made_with(talker, case, files, runs):
     assert record["encoders"]["codec"]["name"] == "patch"
 
 
+@pytest.mark.slow
 def test_a_driving_video_and_a_picture_change_the_face(talker, case, files):
     plain = talker.generate(case).path.read_bytes()
     driven = talker.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4"))))
@@ -79,6 +81,7 @@ def test_the_face_back_in_its_picture(talker, case):
     assert FrameReader(made.path).size == (128, 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sampling", "writing"])
 def test_stopped_in_the_middle_nothing_half_made_is_left(talker, case, stage):
     talker.generate(case)

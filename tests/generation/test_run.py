@@ -25,6 +25,7 @@ def batch(runs, files, tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_a_batch_goes_on_where_it_stopped(batch, files, tmp_path, capsys, monkeypatch):
     face, videos = files / "face.png", tmp_path / "new" / "videos"
     rows = f"{face},a.mp4,0\n{tmp_path / 'none.png'},b.mp4,0\n{face},c.mp4,1\n"
@@ -48,6 +49,7 @@ def test_a_batch_goes_on_where_it_stopped(batch, files, tmp_path, capsys, monkey
     assert batch(rows) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "words"),
     [("seed", "was made with other settings"), ("file", "was made with other inputs"), ("record", "has no readable")],

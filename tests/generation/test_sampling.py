@@ -41,6 +41,7 @@ def test_the_seed_decides(sampler):
     assert not torch.allclose(sample(sampler, 11, seed=1), first)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("frames", "windows"), [(2, 1), (8, 1), (9, 2), (14, 2), (15, 3)])
 def test_progress_counts_windows_times_steps(sampler, frames, windows):
     told = []
@@ -61,6 +62,7 @@ def test_settings_that_are_left_out_are_the_trainings(sampler):
         sampler.settings(0, 51, None, None)
 
 
+@pytest.mark.slow
 def test_only_latents_and_drive_grow_with_the_length(sampler):
     """Peak of the tensors of sampling and decoding, beyond what each frame keeps on the host."""
 

@@ -67,6 +67,7 @@ def test_other_output_rates(tmp_path, output):
     assert_shows(frames, times, 0.0, 0.5 / float(NTSC), fps=output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "settings"),
     [
@@ -164,6 +165,7 @@ def test_a_span_past_the_end_is_an_error(tmp_path):
         FrameReader(path, start=1, end=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "pix_fmt", "size"),
     [
@@ -277,6 +279,7 @@ def test_leaving_early_ends_the_thread(tmp_path):
     assert not any(thread.name == "decord" for thread in threading.enumerate())
 
 
+@pytest.mark.slow
 def test_python_ends_cleanly_with_a_clip_half_read(tmp_path):
     path = make_clip(tmp_path / "clip.mp4", frame_times(25, 8.0), size=(512, 512), audio=None)
     program = "import sys; from media import read_frames; frames = read_frames(sys.argv[1]); next(frames); print('ok')"
@@ -303,6 +306,7 @@ def test_reading_twice_gives_the_same(tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "frames"),
     [
@@ -323,6 +327,7 @@ def test_real_clips(assets, monkeypatch, name, frames):
     np.testing.assert_allclose(fast, slow, atol=0.5)
 
 
+@pytest.mark.slow
 def test_full_hd_is_read_a_few_frames_at_a_time(assets):
     path = assets / "data/video/latentsync_demo1.mp4"
     reader = FrameReader(path, start=4.0, end=4.6)

@@ -58,6 +58,7 @@ def test_alignment_of_real_videos(oracle):
             np.testing.assert_allclose([102 / unit, *origin], want[2:], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_network(oracle, network):
     stored = np.load(oracle[1] / "align_net.npz")
     crops = torch.from_numpy(stored["crops_uint8"]).permute(0, 3, 1, 2)
@@ -161,6 +162,7 @@ def test_landmarks_are_checked():
         align_face(np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 20.0))
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_the_network_is_named(tmp_path, rule_weights):
     torch.save({"opt_00": {}, "sched_00": {}}, tmp_path / "epoch_20.pth")
     with pytest.raises(ValueError, match="no entry 'net_recon'"):

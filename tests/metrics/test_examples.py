@@ -47,6 +47,7 @@ def names(assets, folder, network):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*singular covariance")
 @pytest.mark.parametrize(
     ("place", "files"),

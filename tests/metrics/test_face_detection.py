@@ -52,6 +52,7 @@ def test_input_and_boxes_of_an_image(oracle):
     assert len(faces_in_pixels([rows[-1:]], (100, 160))) == 0
 
 
+@pytest.mark.slow
 def test_network(oracle, rule_weights):
     want = oracle[0]["net_probe_rule_weights"]
     network = S3FDNet(rule_weights("s3fd_S3FDNet"))

@@ -35,6 +35,7 @@ def frames(oracle):
     ]
 
 
+@pytest.mark.slow
 def test_end_to_end_on_png_folders(oracle, weights):
     expected, _, folder = oracle
     got = frechet_inception_distance(
@@ -43,6 +44,7 @@ def test_end_to_end_on_png_folders(oracle, weights):
     assert got == pytest.approx(expected["pytorch_fid_cli_fid"], rel=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dimensions", DIMENSIONS)
 def test_features_of_every_layer(oracle, weights, frames, dimensions):
     expected, features, _ = oracle
@@ -67,6 +69,7 @@ def test_resize_of_every_size(oracle):
             np.testing.assert_allclose(got[0, :, y, x], want[f"probe_[0,:,{y},{x}]"], atol=2e-7)
 
 
+@pytest.mark.slow
 def test_metric_equals_folders_and_is_zero_for_equal_sets(oracle, weights, frames):
     network = InceptionFeatures(weights, 64)
     metric = FrechetInceptionDistance(network)
@@ -80,6 +83,7 @@ def test_metric_equals_folders_and_is_zero_for_equal_sets(oracle, weights, frame
     assert abs(float(metric.compute())) < 1e-6
 
 
+@pytest.mark.slow
 def test_noise_and_blur_are_seen(weights, frames):
     network = InceptionFeatures(weights, 192)
     torch.manual_seed(0)
@@ -104,6 +108,7 @@ def test_another_emotion_is_farther_than_other_frames(oracle):
     assert 0 < 2 * float(alike) < float(apart)
 
 
+@pytest.mark.slow
 def test_stored_statistics_stand_for_a_folder(oracle, weights, tmp_path):
     expected, features, folder = oracle
     real = features["real_64"].astype(np.float64)
@@ -114,6 +119,7 @@ def test_stored_statistics_stand_for_a_folder(oracle, weights, tmp_path):
     assert got == pytest.approx(expected["fid_dims64"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_weights_must_fit_strictly(weights, tmp_path):
     torch.save(weights, tmp_path / "weights.pth")
     network = InceptionFeatures(tmp_path / "weights.pth", 64)

@@ -33,6 +33,7 @@ def oracle(assets):
     return merged, np.load(folder / "features.npz"), np.load(folder / "musigma.npz")
 
 
+@pytest.mark.slow
 def test_every_feature_case_is_exact(oracle):
     expected, features, _ = oracle
     assert len(expected["features"]) == 17
@@ -44,6 +45,7 @@ def test_every_feature_case_is_exact(oracle):
             assert got == pytest.approx(want, rel=1e-10, abs=1e-10 if want < 1e-9 else 0), (name, convention)
 
 
+@pytest.mark.slow
 def test_scipy_references_are_met_to_their_own_precision(oracle):
     expected, features, _ = oracle
     for name, values in expected["features"].items():
@@ -94,6 +96,7 @@ def test_one_dimension_has_a_closed_form():
     torch.testing.assert_close(frechet_distance(a, b), want, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 40, 300])
 def test_batches_and_parts_do_not_change_the_value(n):
     torch.manual_seed(n)
@@ -195,6 +198,7 @@ def _in_ranks(world, work):
     return values[0]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("world", "sizes"), [(2, (300, 50)), (4, (9, 130)), (4, (40, 3))])
 def test_ranks_agree_with_one_process(world, sizes):
@@ -211,6 +215,7 @@ def test_ranks_agree_with_one_process(world, sizes):
     assert _in_ranks(world, work) == pytest.approx(float(frechet_distance(*features)), rel=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_ranks_agree_from_frames_on(rule_weights):
     network = InceptionFeatures(rule_weights("fid_inception_v3"), 64)

@@ -38,6 +38,7 @@ def weights(rule_weights):
     return rule_weights("i3d_videogpt_InceptionI3d")
 
 
+@pytest.mark.slow
 def test_stylegan_v_end_to_end(oracle, clips, weights):
     metric = FrechetVideoDistance(weights)
     for side in ("real", "fake"):
@@ -48,6 +49,7 @@ def test_stylegan_v_end_to_end(oracle, clips, weights):
     assert value == pytest.approx(oracle[0]["fvd_styleganv_flavour_ddof0"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "side"), [("stylegan-v", "styleganv"), ("videogpt", "videogpt")])
 def test_features_of_both_flavours(oracle, clips, weights, protocol, side):
     flavour = protocol_named(protocol)
@@ -57,6 +59,7 @@ def test_features_of_both_flavours(oracle, clips, weights, protocol, side):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
 
 
+@pytest.mark.slow
 def test_it_grows_with_noise_blur_and_another_emotion(oracle, clips, weights):
     network, flavour = I3D(weights), protocol_named("stylegan-v")
     real = clips["real"][:2].float() / 255
@@ -133,6 +136,7 @@ def test_both_public_namings_load(oracle_folder, weights, rule_weights):
         I3D({key: value for key, value in weights.items() if key != "logits.conv3d.bias"})
 
 
+@pytest.mark.slow
 def test_a_torchscript_archive_loads(weights, tmp_path):
     scripted = torch.jit.trace(I3D(weights), torch.zeros(1, 3, 16, 224, 224), check_trace=False)
     scripted.save(tmp_path / "i3d_torchscript.pt")

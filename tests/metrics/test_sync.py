@@ -82,6 +82,7 @@ def test_network_layer_by_layer(oracle, network):
     )
 
 
+@pytest.mark.slow
 def test_a_real_clip(oracle, network, clip):
     stored, want = np.load(oracle[1] / "clip_expected.npz"), oracle[0]["clip"]
     windows = sync_windows(len(clip.frames), len(clip.samples))
@@ -112,6 +113,7 @@ def _short(clip, start, frames):
     return TrackClip(clip.frames[start : start + frames], sound, _track(frames), clip.mode)
 
 
+@pytest.mark.slow
 def test_metric_takes_the_longest_track_and_the_plain_mean(network, clip):
     short, long, other = _short(clip, 0, 8), _short(clip, 20, 14), _short(clip, 60, 12)
     metric = SyncConfidenceDistance(network)
@@ -144,6 +146,7 @@ def test_too_short_and_broken_input_is_refused(network, clip):
         mfcc(np.zeros((2, 100), np.int16))
 
 
+@pytest.mark.slow
 def test_fast_mode_follows_and_cuts(network):
     grey = np.broadcast_to(np.arange(240, dtype=np.uint8)[:, None, None], (240, 320, 3))
     frames = [np.roll(grey, i, axis=0) for i in range(70)]
@@ -186,6 +189,7 @@ def test_the_original_commands_on_the_crop(oracle, clip, tmp_path):
     assert difference < 2  # bit-exact only for the ffmpeg build of the oracle
 
 
+@pytest.mark.slow
 def test_the_whole_reference_pipeline(oracle, clip, assets, tmp_path):
     pytest.importorskip("cv2")
     boxes = iter(range(1000))

@@ -63,6 +63,7 @@ def test_overlap():
     assert box_iou(np.array([0, 0, 1, 1.0]), np.array([2, 2, 3, 3.0])) == 0
 
 
+@pytest.mark.slow
 def test_shots(folder):
     expected = json.loads((folder / "expected_extra.json").read_text())
     for name in ("two_shots.avi", "two_shots_cut_visible.avi"):

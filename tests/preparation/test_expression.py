@@ -55,6 +55,7 @@ def test_a_picture_gives_the_truth_of_its_frame(reader, files):
     assert notes == ()
 
 
+@pytest.mark.slow
 def test_through_the_resolver_another_persons_picture_is_nearest_to_its_emotion(reader, files):
     source = EmotionSource(synthetic_table(), faces=reader)
     e_ref = expression_of(4, "neutral", 1, sentence=2)[0]

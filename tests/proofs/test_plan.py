@@ -32,6 +32,7 @@ def test_every_proof_builds_on_earlier_ones_or_on_what_is_given(proofs):
         written |= set(proof.step.products)
 
 
+@pytest.mark.slow
 def test_every_command_is_there_and_its_configuration_valid(proofs):
     for proof in proofs:
         first, *keys = proof.step.command

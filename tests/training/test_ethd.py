@@ -45,6 +45,7 @@ def run(shards: Path, vaid: Path | None, output: Path, *changes: str, steps: int
     return fit(config)
 
 
+@pytest.mark.slow
 # At a regular checkpoint and validation, in between.
 @pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.proof), 5])
 def test_a_resumed_run_reproduces_losses_weights_and_their_average(shards, vaid, tmp_path, pause):
@@ -61,6 +62,7 @@ def test_a_resumed_run_reproduces_losses_weights_and_their_average(shards, vaid,
         assert torch.equal(one["state_dict"][f"ethd.{name}"], two["state_dict"][f"ethd.{name}"]), name
 
 
+@pytest.mark.slow
 def test_a_checkpoint_holds_the_average_its_card_and_nothing_of_v_aid(shards, vaid, tmp_path):
     file = vaid / "checkpoints" / "last.ckpt"
     digest = sha256_of(file)
@@ -80,6 +82,7 @@ def test_a_checkpoint_holds_the_average_its_card_and_nothing_of_v_aid(shards, va
     assert len(values) >= 2
 
 
+@pytest.mark.slow
 def test_clips_shorter_than_the_window_train_at_their_own_length(shards, vaid, tmp_path):
     done = run(shards, vaid, tmp_path, "data.window=48", "data.batch_size=1", "run_id=one", steps=4)
     loader = done.data.train_dataloader().dataset
@@ -87,6 +90,7 @@ def test_clips_shorter_than_the_window_train_at_their_own_length(shards, vaid, t
     assert all(math.isfinite(float(loss)) for loss in logged(done.folder, "train/loss").values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "weights"), [("bf16-mixed", torch.float32), ("bf16-true", torch.bfloat16)])
 def test_half_precision_changes_little(shards, vaid, tmp_path, precision, weights):
     full = run(shards, vaid, tmp_path, "run_id=full", steps=2)
@@ -100,6 +104,7 @@ def test_half_precision_changes_little(shards, vaid, tmp_path, precision, weight
     assert all(weight.dtype == torch.float32 for weight in load_ethd(half.folder)[0].parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["no_decouple", "wo_lip", "wo_exp", "small", "paper", "1024"])
 def test_every_experiment_trains(shards, vaid, tmp_path, experiment):
     done = run(
@@ -111,6 +116,7 @@ def test_every_experiment_trains(shards, vaid, tmp_path, experiment):
     assert done.module.ethd.variant == expected
 
 
+@pytest.mark.slow
 def test_starting_from_svd_reports_and_loads(shards, vaid, tmp_path, capsys):
     first = run(shards, vaid, tmp_path, "run_id=first", steps=1)
     unet = first.module.ethd.unet.state_dict()
@@ -130,6 +136,7 @@ def test_starting_from_svd_reports_and_loads(shards, vaid, tmp_path, capsys):
         run(shards, vaid, tmp_path, f"model.svd={folder}", "run_id=bad", steps=1)
 
 
+@pytest.mark.slow
 def test_what_cannot_work_is_one_readable_error(shards, vaid, tmp_path):
     with pytest.raises(ConfigError, match="vaid is missing"):
         run(shards, None, tmp_path)

@@ -51,6 +51,7 @@ def logged(folder: Path, column: str) -> dict[int, str]:
     return {int(row["step"]): row[column] for row in rows if row[column]}
 
 
+@pytest.mark.slow
 # At a regular checkpoint, at the end of an epoch, in between.
 @pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.proof), 4, 5])
 def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, pause):
@@ -66,6 +67,7 @@ def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, p
         assert torch.equal(weight, again.module.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_configuration_a_checkpoint_and_plots(shards, tmp_path):
     done = run(shards, tmp_path, "run_id=one", steps=4)
     assert done.folder == tmp_path / "vaid" / "one"
@@ -78,6 +80,7 @@ def test_a_run_leaves_its_configuration_a_checkpoint_and_plots(shards, tmp_path)
     assert {"val/lip_mse", "val/expression_mse"} <= set(done.trainer.logged_metrics)
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_losses_and_plots(shards, tmp_path):
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs pip install tensorboard"
@@ -91,6 +94,7 @@ def test_tensorboard_gets_losses_and_plots(shards, tmp_path):
     np.testing.assert_array_equal(np.asarray(picture), np.asarray(Image.open(done.folder / "plots" / "0000003.png")))
 
 
+@pytest.mark.slow
 def test_wandb_offline_keeps_losses_and_plots_under_the_runs_id(shards, tmp_path):
     wandb = pytest.importorskip("wandb", reason="needs pip install wandb")
     done = run(shards, tmp_path, "logger=wandb", "logger.offline=true", "run_id=wb", steps=3)
@@ -154,6 +158,7 @@ def test_shards_of_another_preset_are_refused(shards, tmp_path):
         run(shards, tmp_path, "encoders.audio=wav2vec2")
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
     done = run(shards, tmp_path, "run_id=a", steps=3)
     path = done.folder / "checkpoints" / "last.ckpt"
@@ -167,6 +172,7 @@ def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
         run(shards, tmp_path, "run_id=a", "ckpt_path=last")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -188,6 +194,7 @@ def test_what_cannot_work_is_said_first(change, message):
         validate_train(train_config(TINY, "data.root=a", change))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (ROOT / "configs/experiment/vaid").glob("*.yaml")))
 def test_every_experiment_is_valid_and_says_what_it_costs(experiment):
     validate_train(train_config(f"experiment=vaid/{experiment}", "data.root=a"))
@@ -197,6 +204,7 @@ def test_every_experiment_is_valid_and_says_what_it_costs(experiment):
     assert "TODO" not in head
 
 
+@pytest.mark.slow
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     for arguments, message in (
         (["experiment=vaid/tiny"], "data.root is missing"),

@@ -97,6 +97,7 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(shards, vaid, tmp_
     assert exported.artifacts == {"same-export": ["ethd.safetensors"]}
 
 
+@pytest.mark.slow
 def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(shards, tmp_path):
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs pip install tensorboard"

@@ -32,6 +32,7 @@ def test_what_decides_the_training_is_shown_line_by_line(stored):
     check_same_config(allowed, stored / "config.yaml")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     ["data.root=b", "data.workers=3", "trainer.devices='4'", "trainer.max_minutes=3", "logger=wandb", "output=o"],
@@ -70,6 +71,7 @@ def test_the_same_command_again_leaves_a_run_alone(tmp_path):
     assert check_resume(tried, run_folder(tried)) is None
 
 
+@pytest.mark.slow
 def test_a_run_is_not_gone_on_with_under_another_configuration(tmp_path):
     make_shards(tmp_path / "shards", frames=(30, 40), splits=("train", "val"))
     done = run(tmp_path / "shards", tmp_path, "run_id=r", steps=3)

@@ -44,6 +44,7 @@ def made(studio, asked, tell=lambda share, words: None):
     return studio.make(asked, "visitor", tell)
 
 
+@pytest.mark.slow
 def test_a_video_with_its_record_and_no_input_left(studio, uploads):
     told = []
     outcome = made(studio, wish(uploads, seed=3), lambda share, words: told.append((share, words)))

@@ -59,6 +59,7 @@ def time_shown(frame):
     return sum(1 << bit for bit in range(BITS) if row[int((bit + 0.5) * width / BITS)] > 128) / TICKS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 @pytest.mark.parametrize("talk", TALKS, ids=["first", "second"])
 def test_the_normalised_clip_is_the_clean_one(made, name, talk):

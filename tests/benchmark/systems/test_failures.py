@@ -41,6 +41,7 @@ def reason(made):
     return record["reason"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "wanted"),
     [
@@ -57,6 +58,7 @@ def test_the_exit_status_is_not_believed(make_clips, one, tmp_path, monkeypatch,
     assert (tmp_path / "logs" / f"{FIRST}.txt").exists()
 
 
+@pytest.mark.slow
 def test_a_time_limit_is_kept_and_said(make_clips, one, tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_TROUBLE", "hang")
     begun = time.monotonic()
@@ -65,6 +67,7 @@ def test_a_time_limit_is_kept_and_said(make_clips, one, tmp_path, monkeypatch):
     assert time.monotonic() - begun < 60
 
 
+@pytest.mark.slow
 def test_a_failed_clip_is_tried_again(make_clips, one, tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_TROUBLE", "nothing")
     reason(make_clips("styletalk", tmp_path, cases=one()))
@@ -73,6 +76,7 @@ def test_a_failed_clip_is_tried_again(make_clips, one, tmp_path, monkeypatch):
     assert (status, records[FIRST]["status"], records[FIRST]["reason"]) == (0, "done", None)
 
 
+@pytest.mark.slow
 def test_one_bad_case_costs_no_other(make_clips, rows, tmp_path):
     folder, all_rows = rows
     dark = folder / "dark.png"
@@ -87,6 +91,7 @@ def test_one_bad_case_costs_no_other(make_clips, rows, tmp_path):
     assert records[FIRST]["status"] == "done"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("system", "changed", "wanted"),
     [
@@ -162,6 +167,7 @@ def test_another_version_of_a_patched_script_is_refused(make_clips, repositories
     assert "burn a watermark" in said
 
 
+@pytest.mark.slow
 def test_somebodys_videos_are_a_system(make_clips, rows, cases, tmp_path):
     folder = tmp_path / "theirs"
     (folder / "sub dir").mkdir(parents=True)
@@ -192,6 +198,7 @@ def test_somebodys_videos_are_a_system(make_clips, rows, cases, tmp_path):
     assert json.loads((tmp_path / "out/records/first.json").read_text())["system"]["title"] == "Theirs"
 
 
+@pytest.mark.slow
 def test_parts_make_each_clip_once(make_clips, tmp_path):
     first = make_clips("ground_truth", tmp_path, part="1/2")[1]
     assert len(first) == 1
@@ -200,6 +207,7 @@ def test_parts_make_each_clip_once(make_clips, tmp_path):
     assert set(both) == {talk.name for talk in TALKS}
 
 
+@pytest.mark.slow
 def test_a_changed_input_or_a_lost_video_is_made_again(make_clips, rows, one, tmp_path):
     def begun():
         return make_clips("ground_truth", tmp_path, cases=one())[1][FIRST]["fingerprint"]
@@ -220,6 +228,7 @@ def test_a_changed_input_or_a_lost_video_is_made_again(make_clips, rows, one, tm
         wav.write_bytes(kept)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_ends_its_programs_and_their_children(tmp_path):
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()

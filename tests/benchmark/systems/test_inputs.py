@@ -80,6 +80,7 @@ def test_what_is_written_is_laid_out_like_the_published_files(assets, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["own.mat"]
 
 
+@pytest.mark.slow
 def test_our_alignment_is_that_of_the_published_files(assets, faces, tmp_path):
     """Their landmarks were another detector's: scale within 2 %, place within 2 % of the picture, same motion."""
     source = assets / "data" / "mead_style" / "M030_front_happy_level3_001.mp4"
@@ -93,6 +94,7 @@ def test_our_alignment_is_that_of_the_published_files(assets, faces, tmp_path):
     assert min(np.corrcoef(ours[:, k], theirs[:, k])[0, 1] for k in (3, 4)) > 0.7
 
 
+@pytest.mark.slow
 def test_a_track_from_a_video_has_a_row_per_frame(assets, faces, tmp_path):
     source = assets / "data" / "video" / "hdtf_RD_Radio10_0_clip_0.mp4"
     video = shortened(source, tmp_path, 4)

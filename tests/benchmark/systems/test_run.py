@@ -40,6 +40,7 @@ def test_a_wrong_key_is_named(tmp_path, keys, wanted):
     assert wanted in str(error.value)
 
 
+@pytest.mark.slow
 def test_the_shell_gets_one_line_and_a_status(tmp_path):
     cases = tmp_path / "cases (1), mine.csv"
     cases.write_text("clip,portrait,speech\na,b,c\n")

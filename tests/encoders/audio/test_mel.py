@@ -75,6 +75,7 @@ def test_frame_count(encoder, samples):
     assert features.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_ten_minutes_equal_their_parts(encoder):
     """Long audio is worked on in pieces; each frame sees the same samples all the same."""
     long = noise(600 * RATE)

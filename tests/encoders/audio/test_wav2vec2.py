@@ -60,6 +60,7 @@ def native(folder, samples):
         return torch.cat(network(values.input_values, output_hidden_states=True).hidden_states[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.05, 0.1, 0.3, 1.0, 1.01, 12.34, 30.0])
 @pytest.mark.parametrize("resample", ["post", "pre"])
 def test_frame_count(folder, seconds, resample):
@@ -163,6 +164,7 @@ def test_identity_names_the_weights(encoder, folder):
     assert encoder.identity.options == {"layers": 3, "resample": "post"}
 
 
+@pytest.mark.slow
 def test_the_base_model(tmp_path, monkeypatch):
     """The published architecture at full size (random weights), found through the weights folder's own copy."""
     torch.manual_seed(0)

@@ -102,6 +102,7 @@ def test_chunks_cover_every_frame(count):
     assert all(FADE <= a + CHUNK - b < CHUNK for a, b in zip(starts, starts[1:], strict=False))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 17, 29, 30, 41])
 def test_streaming_gives_the_same_frames(codec, count):
     z = latents(count)

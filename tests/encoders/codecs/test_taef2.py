@@ -36,6 +36,7 @@ def psnr(a, b):
     return float(10 * torch.log10(255**2 / (a.float() - b.float()).square().mean()))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("video", VIDEOS)
 def test_real_frames_come_back(codec, assets, video):
     frames = frames_of(assets / "data" / "video" / video, 1, 256)
@@ -94,6 +95,7 @@ def test_architecture_has_the_published_size():
         assert 0 < size - payload < 32_768
 
 
+@pytest.mark.slow
 def test_a_stream_is_the_whole_in_pieces(codec):
     latents = torch.randn(9, codec.channels, 16, 16)
     whole = codec.decode(latents)

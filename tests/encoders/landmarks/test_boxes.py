@@ -92,6 +92,7 @@ def test_masks_are_the_max_pooled_rasterised_boxes(size):
                 assert torch.equal(masks[which][clip, 0], expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(512, 512), (64, 64), (1024, 1024)])
 def test_no_box_inside_the_picture_ever_vanishes(size):
     for level, masks in mask_pyramid(random_boxes(2000, size), size).items():

@@ -46,6 +46,7 @@ def placed(frame, size, where, side):
     return canvas
 
 
+@pytest.mark.slow
 def test_a_talking_face_is_found_in_every_frame_and_twice_the_same(detector, clips):
     first = detector.track(iter(clips["AOC"]), Path())
     again = detector.track(iter(clips["AOC"]), Path())
@@ -84,6 +85,7 @@ def test_the_same_face_is_found_at_any_place_and_size(detector, clips):
         assert np.abs(difference).mean() < 2
 
 
+@pytest.mark.slow
 def test_the_window_follows_a_walking_face(detector, clips):
     """A face too small for the whole picture crosses it, a quarter of its height per frame, through several windows."""
     path = [(40 + 30 * step, 100 + 12 * step) for step in range(40)]
@@ -138,6 +140,7 @@ def test_no_face_is_no_face(detector):
     assert detector.track(iter([]), Path()).faces == []
 
 
+@pytest.mark.slow
 def test_hands_are_not_a_second_person(assets, detector):
     """In this clip MediaPipe takes folded hands for a face now and then."""
     clip = assets / "data/video/latentsync_demo1.mp4"
@@ -191,6 +194,7 @@ def test_nothing_is_written_to_standard_error(asset_weights, clips, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_training_run_in_the_same_process_survives(asset_weights):
     """MediaPipe profiles itself with SIGPROF, which ends a process once Lightning has restored the default handler."""
     code = """

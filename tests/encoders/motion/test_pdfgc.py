@@ -218,6 +218,7 @@ def test_faces_are_warped_cut_and_enlarged():
     assert (face[0].numpy().reshape(3, -1)[:, outside] == -1).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("features", "width"), [("emo", 30), ("emo+eye", 36)])
 def test_the_encoder_gives_every_frame_its_latents(motion_weights, features, width):
     encoder = PDFGCMotion(features=features)
@@ -236,6 +237,7 @@ def test_the_encoder_gives_every_frame_its_latents(motion_weights, features, wid
         torch.testing.assert_close(expression[:, 30:], eye)
 
 
+@pytest.mark.slow
 def test_long_clips_go_through_in_chunks(motion_weights, monkeypatch):
     encoder = PDFGCMotion()
     frames = np.random.default_rng(0).integers(0, 255, (5, 96, 96, 3), np.uint8)

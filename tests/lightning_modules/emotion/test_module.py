@@ -61,6 +61,7 @@ def run(table, tmp_path_factory):
     return folder, TextEmotion.load(folder / "emotion_text.safetensors", encoder, table.motion)
 
 
+@pytest.mark.slow
 def test_held_out_frames_land_on_the_right_emotion(run, table):
     assert accuracy(run[1], table, held_out_phrases(table.cells))[0] >= 0.85  # measured: 0.90; chance 1/8
 
@@ -131,6 +132,7 @@ def test_a_text_through_the_resolver(run, table):
     assert torch.equal(source.resolve(EmotionConfig(text="be sad", strength=0), e_ref).e_cond, e_ref)
 
 
+@pytest.mark.slow
 def test_the_runs_files(run, table):
     folder, _ = run
     assert sorted(path.name for path in folder.iterdir() if path.is_file()) == [
@@ -153,6 +155,7 @@ def test_a_mapping_of_other_encoders_is_refused(run):
         TextEmotion.load(run[0] / "emotion_table.safetensors", build_text_encoder("ngram"))
 
 
+@pytest.mark.slow
 def test_same_seed_same_mapping(table, tmp_path):
     small = EmotionTable(table.cells[:2], table.latents[:2], (1,) * 2, table.mean, table.std, table.motion)
     encoder = build_text_encoder("ngram", width=64)
@@ -166,6 +169,7 @@ def test_same_seed_same_mapping(table, tmp_path):
     assert not torch.equal(weights(3), weights(4))
 
 
+@pytest.mark.slow
 def test_from_shards_to_files(tmp_path):
     """Whatever emotions the shards hold, and only those; a trial step writes nothing."""
     make_shards(tmp_path / "shards", samples=12)
@@ -198,6 +202,7 @@ def test_the_experiments_compose(name, text):
     assert (config.stage, config.model.text.name) == ("emotion", text)
 
 
+@pytest.mark.slow
 def test_train_py_runs_it(tmp_path):
     make_shards(tmp_path / "shards", samples=12)
     config = train_config(

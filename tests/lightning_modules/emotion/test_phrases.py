@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
+
 from encoders.text.ngram import words_of
 from lightning_modules.emotion.lexicon import LEXICON
 from lightning_modules.emotion.phrases import (
@@ -20,6 +22,7 @@ from preparation.synthetic import EMOTIONS, levels_of
 CELLS = [(emotion, level) for emotion in EMOTIONS for level in levels_of(emotion)]
 
 
+@pytest.mark.slow
 def test_every_cell_has_phrases_and_every_text_one_meaning():
     phrases = training_phrases(CELLS)
     texts = [phrase.text for phrase in phrases]

@@ -31,6 +31,7 @@ class MeasuredFaces:
         return expression_of(3, "happy", 3, sentence=1), ()
 
 
+@pytest.mark.slow
 def test_nothing_is_the_portraits_own_expression(source, e_ref):
     resolved = source.resolve(EmotionConfig(), e_ref)
     assert resolved.source == "portrait"

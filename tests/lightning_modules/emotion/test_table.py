@@ -44,6 +44,7 @@ def test_shards_without_labels_are_refused(tmp_path, monkeypatch):
         learn_table(FolderDataModule(root=str(tmp_path), workers=0))
 
 
+@pytest.mark.slow
 def test_people_it_never_saw_are_nearest_to_their_emotion(table):
     people = [index for index in range(12) if split_of(identity(index)) != "train"]
     cases = [(i, emotion, level) for i in people for emotion in EMOTIONS for level in levels_of(emotion)]

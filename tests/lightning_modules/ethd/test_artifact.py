@@ -78,6 +78,7 @@ def emotion(tmp_path):
     return folder, table, encoder, mapping
 
 
+@pytest.mark.slow
 def test_labels_and_texts_travel_with_it(run, emotion):
     folder, table, encoder, mapping = emotion
     artifact = load_artifact(export(run, emotion=folder))

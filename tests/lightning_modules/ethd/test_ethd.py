@@ -40,6 +40,7 @@ def latents(frames=FRAMES):
     return torch.randn(B, frames, 4, SIDE, SIDE), torch.randn(B), torch.randn(B, 4, SIDE, SIDE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "heard"),
     [

@@ -74,6 +74,7 @@ def test_the_expression_heard_is_a_sample_for_the_first_frames_expression(data):
     assert not torch.allclose(example_of(module, batch).drive.e_dri, heard)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["x0", "v", "min_snr"])
 def test_the_loss_is_that_of_the_denoiser(data, loss):
     """Eq. 11 against the sampler's own denoiser; v and min-SNR are its multiples by the noise level."""
@@ -130,6 +131,7 @@ def test_boxes_are_the_references_or_the_windows(data):
     assert torch.equal(union[..., 2:], every.max(1).values[..., 2:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"])
 @pytest.mark.parametrize("share_weights", [True, False])
 def test_every_variant_learns_with_all_it_has(data, variant, share_weights):
@@ -143,6 +145,7 @@ def test_every_variant_learns_with_all_it_has(data, variant, share_weights):
         assert parameter.grad.any(), name
 
 
+@pytest.mark.slow
 def test_v_aid_is_nobodys_part_and_stays_as_it_was(data):
     module = smallest_ethd(data)
     before = {name: value.clone() for name, value in module.vaid.state_dict().items()}

@@ -29,6 +29,7 @@ def shapes(branches):
     return {name: value.shape for name, value in model.state_dict().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "branches",
     [Branches(), Branches(lip=False), Branches(expression=False), Branches(share_weights=False)],

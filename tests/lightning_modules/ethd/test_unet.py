@@ -93,6 +93,7 @@ def awake(model):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [SMALL, DEEP], ids=["small", "deep"])
 @pytest.mark.parametrize(("clips", "frames"), [(1, 1), (1, 5), (2, 4), (3, 8)])
 @torch.no_grad()
@@ -110,6 +111,7 @@ def test_a_new_network_is_diffusers_with_its_image_embedding_zeroed(shape, clips
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("branches", "kept"),
     [
@@ -186,6 +188,7 @@ def test_every_parameter_learns():
     assert [name for name, gradient in gradients.items() if not gradient.abs().sum() > 0] == []
 
 
+@pytest.mark.slow
 def test_checkpointing_keeps_a_fraction_of_the_memory():
     def peak(checkpointing):
         model = ours(SMALL, checkpointing=checkpointing)

@@ -44,6 +44,7 @@ def settings(kind, shards, output, *changes):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALLEST)
 def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
     config = settings(kind, shards, tmp_path)
@@ -64,6 +65,7 @@ def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
         assert json.loads(file.metadata()[HEADER])["version"] == 1
 
 
+@pytest.mark.slow
 def test_what_the_shards_lack_is_said(shards, tmp_path):
     with pytest.raises(StandInError, match=r"no smile \(found a, b, c\)"):
         fit(settings("expression", shards, tmp_path, "model.factors=[smile]"))

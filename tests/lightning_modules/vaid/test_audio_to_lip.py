@@ -75,6 +75,7 @@ def test_any_length_runs(projector, seconds):
     assert out.isfinite().all()
 
 
+@pytest.mark.slow
 def test_one_clip_can_be_learned_by_heart(projector):
     audio, target = torch.randn(1, 30, L, D), torch.randn(1, 30, D_L)
     optimizer = torch.optim.Adam(projector.parameters(), 3e-3)

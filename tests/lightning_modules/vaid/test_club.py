@@ -64,6 +64,7 @@ def trained_q(rho: float) -> GaussianConditional:
     return q
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
 def test_with_a_learned_conditional_it_bounds_the_information(rho):
     q = trained_q(rho)
@@ -76,6 +77,7 @@ def test_with_a_learned_conditional_it_bounds_the_information(rho):
     assert terms.likelihood_loss.item() == pytest.approx(entropy, abs=0.1)
 
 
+@pytest.mark.slow
 def test_minimising_it_lowers_the_true_information():
     torch.manual_seed(0)
     mixer = nn.Parameter(torch.tensor([1.0, 0.5]))  # shares of signal and noise in y

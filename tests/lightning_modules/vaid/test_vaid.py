@@ -89,6 +89,7 @@ def test_two_minutes_never_show_the_network_more_than_a_window(monkeypatch):
     assert set(seen) == {40}
 
 
+@pytest.mark.slow
 def test_one_clip_is_learned_by_heart_and_sampled_back():
     """100 times less error at every noise level than before; different seeds then agree, as there is one truth."""
     vaid, (audio, portrait, e_cond) = make(sampling_steps=10), clip(30)

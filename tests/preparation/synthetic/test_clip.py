@@ -28,6 +28,7 @@ def mouth_opening(landmarks):
     return np.linalg.norm(points[:, 62] - points[:, 66], axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("person", CAST[::4], ids=lambda person: person.name)
 @pytest.mark.parametrize("emotion", ["neutral", "happy", "sad", "angry"])
 def test_lip_opening_follows_loudness(person, emotion):
@@ -38,6 +39,7 @@ def test_lip_opening_follows_loudness(person, emotion):
     assert np.corrcoef(mouth_opening(clip.landmarks)[voiced], loudness[voiced])[0, 1] > 0.75
 
 
+@pytest.mark.slow
 def test_emotions_are_told_apart_in_held_out_faces_without_their_lips():
     """Nearest mean over the training persons' landmarks, mouth left out, classifies the other persons' clips."""
     features, emotions, train = [], [], []
@@ -53,6 +55,7 @@ def test_emotions_are_told_apart_in_held_out_faces_without_their_lips():
     assert np.mean(nearest[~train] == emotions[~train]) >= 0.85
 
 
+@pytest.mark.slow
 def test_a_higher_level_moves_the_face_further():
     for emotion in set(EMOTIONS) - {"neutral"}:
         rest = upright(render_clip(CAST[0], "neutral", 1, 3, 2.0, 64).landmarks)[:, 17:].mean(0)
@@ -94,6 +97,7 @@ def extent(mask):
     return np.array([columns[0], columns[-1] + 1, rows[0], rows[-1] + 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("person", [CAST[1], CAST[9], CAST[6]], ids=lambda person: person.name)
 @pytest.mark.parametrize("emotion", ["surprised", "happy", "disgusted"])
 def test_landmarks_lie_on_the_picture(person, emotion):

@@ -99,6 +99,7 @@ def test_factors_lie_beside(mead):
         assert stored["values"][0, FACTOR_NAMES.index("emotion")] == EMOTIONS.index("contempt")
 
 
+@pytest.mark.slow
 def test_hdtfs_layout_has_sound_and_equal_bytes_from_any_number_of_workers(tmp_path):
     told = []
     one = write_dataset(tmp_path / "one", layout="hdtf", **SMALL, progress=lambda: told.append(1))
