@@ -93,6 +93,7 @@ def test_other_settings_in_the_same_output_are_refused(whole, raw):
     assert "face.scale was 1.7, now 2.0" in told.stderr
 
 
+@pytest.mark.proof
 def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
     parts = [
         subprocess.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1, part=f"{part}/3"), cwd=ROOT)
@@ -243,6 +244,7 @@ def test_a_full_disk_is_said_and_then_mended(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
+@pytest.mark.proof
 def test_a_clip_that_hangs_fails_alone(tmp_path):
     source, output = tmp_path / "raw", tmp_path / "out"
     write_dataset(source, layout="hdtf", identities=2, clips_per_identity=1, seconds=1.2, size=96, seed=1)
@@ -255,6 +257,7 @@ def test_a_clip_that_hangs_fails_alone(tmp_path):
     assert done.returncode == 0
 
 
+@pytest.mark.proof
 def test_a_moved_source_is_found_where_it_is_now(whole, raw, tmp_path):
     moved, output = tmp_path / "moved", tmp_path / "out"
     shutil.copytree(raw, moved)
@@ -312,6 +315,7 @@ def test_an_output_that_cannot_be_written(raw, tmp_path):
     assert "cannot be written" in told.stderr
 
 
+@pytest.mark.proof
 def test_the_synthetic_dataset_makes_itself_and_keeps_its_factors(tmp_path):
     keys = {"dataset__identities": 3, "dataset__clips_per_identity": 1, "dataset__seconds": 1.2, "dataset__size": 96}
     done = prepare(dataset="synthetic", preset="tiny", output=tmp_path, **keys)

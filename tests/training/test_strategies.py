@@ -77,7 +77,6 @@ needs_deepspeed = pytest.mark.skipif(
 )
 
 
-@pytest.mark.proof
 @needs_deepspeed
 def test_deepspeed(shards, tmp_path, one_process):
     train("tests/helpers/train_under.py", "deepspeed", "2", str(shards), str(tmp_path), *SETTINGS, "run_id=zero")
@@ -123,10 +122,7 @@ def ethd_clip_by_clip(shards, one_process, tmp_path_factory) -> Path:
     return output / "ethd" / "one"
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param("ddp", marks=pytest.mark.proof), pytest.param("deepspeed", marks=needs_deepspeed)],
-)
+@pytest.fixture(scope="module", params=["ddp", pytest.param("deepspeed", marks=needs_deepspeed)])
 def ethd_on_two(request, shards, one_process, tmp_path_factory) -> Path:
     """The run directory of two ranks."""
     output = tmp_path_factory.mktemp(request.param)
@@ -135,6 +131,7 @@ def ethd_on_two(request, shards, one_process, tmp_path_factory) -> Path:
     return output / "ethd" / "two"
 
 
+@pytest.mark.proof
 def test_ethd_on_two_ranks_has_the_losses_of_one_process(ethd_alone, ethd_on_two):
     for part in ("train/loss", "train/x0_mse", "val/loss"):
         expected, found = (logged(folder, part) for folder in (ethd_alone, ethd_on_two))
@@ -147,6 +144,7 @@ def exported(folder: Path) -> dict[str, torch.Tensor]:
     return load_artifact(export(folder)).ethd.state_dict()
 
 
+@pytest.mark.proof
 def test_ethds_export_from_two_ranks_is_the_average_in_memory(ethd_on_two):
     average = torch.load(ethd_on_two / "average.pt", weights_only=True)
     found = exported(ethd_on_two)
@@ -155,6 +153,7 @@ def test_ethds_export_from_two_ranks_is_the_average_in_memory(ethd_on_two):
         assert torch.equal(average[name], weight), name
 
 
+@pytest.mark.proof
 def test_ethds_export_from_two_ranks_is_that_of_one_process(ethd_alone, ethd_clip_by_clip, ethd_on_two):
     found = exported(ethd_on_two)
     for folder, atol in ((ethd_clip_by_clip, EXPORT), (ethd_alone, BATCHED)):
@@ -247,9 +246,8 @@ def test_losses_and_noise_levels_are_float32(shards, one_process, tmp_path, monk
         assert equal, name
 
 
-@pytest.mark.parametrize(
-    "case", [pytest.param("ddp bf16-mixed", marks=pytest.mark.proof), "deepspeed 32-true autocast"]
-)
+@pytest.mark.proof
+@pytest.mark.parametrize("case", ("ddp bf16-mixed", "deepspeed 32-true autocast"))
 def test_clubs_and_info_nces_losses_are_float32(shards, tmp_path, monkeypatch, case):
     strategy, precision, *autocast = case.split()
     if strategy == "deepspeed":
