@@ -17,6 +17,7 @@ pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "words"),
     [

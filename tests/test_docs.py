@@ -51,6 +51,7 @@ def run(copy: Path, program: str, *arguments: str) -> str:
     return told.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", sorted(page.name for page in (ROOT / "docs").glob("adding_a_*.md")))
 def test_the_changes_apply_and_are_clean(page, copy):
     assert follow(page, copy)

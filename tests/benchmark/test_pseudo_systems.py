@@ -53,6 +53,7 @@ def test_each_changes_what_it_says_and_nothing_else(made):
         assert np.abs(shifted[len(sound) - LEAD + 2000 :]).max() < 0.05
 
 
+@pytest.mark.slow
 def test_landmarks_come_along_and_stand_still_with_the_image(made):
     folder, real = made
     true = (real / "clip0.csv").read_text()

@@ -156,6 +156,7 @@ def test_a_limit_takes_usable_clips_spread_over_all_and_says_what_is_left(write,
     assert "--clips 0: expected a number above 0" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_synthetic_clips_are_of_test_people_and_what_lies_beside_is_cut_with_them(tmp_path, capsys):
     out, cut = tmp_path / "out", tmp_path / "cut"
     assert test_sets.main(["synthetic", "--output", str(out), "--clips", "2", "--seconds", "1.2"]) == 0

@@ -183,6 +183,7 @@ def test_outside_slurm_nothing_is_queued(scontrol, monkeypatch):
     assert not scontrol.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -113,6 +113,7 @@ def test_two_processes_stop_and_one_goes_on(uninterrupted, config, tmp_path):
     assert not set(stopped) & set(resumed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
 def test_evaluation_shows_each_clip_once(config, tmp_path, ranks):
     """Seven clips: on two and four ranks one repeat must be marked."""

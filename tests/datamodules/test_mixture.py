@@ -90,6 +90,7 @@ def test_a_root_without_training_clips(roots, tmp_path):
         mixture(three, weights={"hdtf": 1, "mead": 1, "extra": 1}).train_dataloader()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hdtf", "mead", "folder", "synthetic", "mixture"])
 def test_committed_configurations_build(name, roots):
     overrides = [f"data.roots.{key}={root}" for key, root in roots.items()] if name == "mixture" else ["+data.root=/x"]

@@ -139,6 +139,7 @@ def test_another_version_of_a_dataset_is_staged_apart(origin, tmp_path):
     assert len(folders) == 2
 
 
+@pytest.mark.slow
 def test_processes_share_one_copy_within_the_bound(origin, tmp_path):
     """Four processes read four shards through a stage that holds two; every fetch is logged by the command."""
     folder, index = origin

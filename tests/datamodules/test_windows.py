@@ -26,6 +26,7 @@ def folder(tmp_path_factory):
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pad", [True, False])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_hold_the_frames_of_their_windows(folder, pad, workers):

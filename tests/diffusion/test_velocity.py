@@ -122,6 +122,7 @@ def test_a_global_batch_covers_the_schedule_evenly_on_any_ranks(size):
         assert torch.equal(torch.cat(halves), steps)
 
 
+@pytest.mark.slow
 def test_every_place_of_the_batch_is_uniform():
     steps = torch.stack([stratified_steps(10, torch.arange(4), 4, seed) for seed in range(4000)])
     for place in steps.unbind(1):

@@ -33,6 +33,7 @@ def opened(tmp_path, store, made, real, fps=25.0, panel=None, offset=0, max_gap=
     return open_pair(Pair("clip", made, real), store, fps, panel, offset, max_gap)
 
 
+@pytest.mark.slow
 def test_frame_rates_meet_by_time_and_not_by_index(tmp_path, store):
     made = write(tmp_path / "made.mp4", 60, fps=30.0, step=25 / 30)  # shows the number of the frame at 25 fps
     real = write(tmp_path / "real.mp4", 50)

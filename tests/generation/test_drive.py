@@ -57,6 +57,7 @@ def drive_of(parts, variant="full", vaid=None, emotion=None, **options):
     return Driver(vaid or trained, trained, variant, torch.device("cpu"))(audio, portrait, emotion, **options)
 
 
+@pytest.mark.slow
 def test_the_voice_drives_lips_and_expression(parts):
     vaid, audio, portrait = parts
     drive, notes = drive_of(parts, seed=3)

@@ -26,6 +26,7 @@ def check(tags):
     assert tags["digital_source_type"] == TRAINED
 
 
+@pytest.mark.slow
 def test_the_container_carries_it(video):
     with av.open(str(video)) as container:
         check(container.metadata)

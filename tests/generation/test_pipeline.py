@@ -24,6 +24,7 @@ def case(files, tmp_path) -> Case:
     return Case(files / "face.png", files / "voice.wav", tmp_path / "out.mp4", steps=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.05, 0.5])
 def test_as_many_frames_as_the_speech_has_with_its_sound(talker, case, tmp_path, seconds):
     write_wav(tmp_path / "a.wav", tone(seconds, 48_000), 48_000)
@@ -75,6 +76,7 @@ def test_a_driving_video_and_a_picture_change_the_face(talker, case, files):
     assert pictured.path.read_bytes() == plain  # the portrait's own expression, said in another way
 
 
+@pytest.mark.slow
 def test_the_face_back_in_its_picture(talker, case):
     made = talker.generate(replace(case, paste_back=True))
     assert made.size == (128, 128)

@@ -68,6 +68,7 @@ def test_what_was_made_otherwise_is_made_again(batch, files, tmp_path, capsys, c
     assert json.loads(video.with_suffix(".json").read_text())["settings"]["seed"] == int(change == "seed")
 
 
+@pytest.mark.slow
 def test_parts_make_their_own_videos(batch, files, tmp_path):
     rows = "".join(f"{files / 'face.png'},{number}.mp4,{number}\n" for number in range(3))
     batch(rows, "part=2/2")

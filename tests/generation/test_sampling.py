@@ -34,6 +34,7 @@ def sample(sampler, frames, on_progress=None, **how):
     return sampler.sample(reference, drive(sampler, frames), frames, how, on_progress)
 
 
+@pytest.mark.slow
 def test_the_seed_decides(sampler):
     first = sample(sampler, 11)
     assert first.shape[:2] == (1, 11)
@@ -77,6 +78,7 @@ def test_only_latents_and_drive_grow_with_the_length(sampler):
     assert peak(80) <= 1.05 * peak(16) + 64 * frame
 
 
+@pytest.mark.slow
 def test_half_precision_is_near_single(talker):
     """What a GPU does, on the CPU."""
     artifact, half = talker.artifact, deepcopy(talker.sampler)

@@ -113,6 +113,7 @@ def test_a_held_picture_stays_until_the_next_comes(tmp_path):
     assert shown == [0, 1] + [2] * 23 + [3, 4, 5]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv"])
 @pytest.mark.parametrize(("video_start", "audio_start"), [(10.0, 10.0), (0.3, 0.0), (0.0, 0.3), (5.3, 5.0)])
 def test_the_clock_starts_with_the_earlier_track(tmp_path, name, video_start, audio_start):

@@ -127,6 +127,7 @@ def index_first(path):
     return out.read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "filling"),
     [("libx264", "random"), ("mpeg4", "random"), ("mjpeg", "random"), ("libx264", "zeros"), ("libx265", "zeros")],

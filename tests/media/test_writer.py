@@ -146,6 +146,7 @@ except MediaError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [0, 1_000, 200_000])
 def test_a_full_disk(tmp_path, room):
     """A limit on the size of files gives the same failed writes as a full disk, at the start, early and late."""

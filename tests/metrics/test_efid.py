@@ -107,6 +107,7 @@ def test_real_coefficients(oracle, coefficients):
     assert float(frechet_distance(*(x[:, :10] for x in pooled))) == pytest.approx(variants["first_10_dims"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_metric_pools_frames_and_counts_those_without_a_face(oracle, network):
     folder = oracle[1] / "examples"
     names = sorted(path.stem for path in folder.glob("*.jpg"))
@@ -123,6 +124,7 @@ def test_metric_pools_frames_and_counts_those_without_a_face(oracle, network):
     assert metric.official
 
 
+@pytest.mark.slow
 def test_the_stand_in_sees_a_smile_and_says_what_it_is(oracle_folder, asset_weights):
     network = ThreeDDFA(asset_weights / "mb05_120x120.pth", asset_weights / "mb05_param_mean_std.npz")
     face = np.array([[60.0, 70.0]] * 34 + [[200.0, 235.0]] * 34)  # MEAD's frames are cropped alike

@@ -126,6 +126,7 @@ def test_frames_are_those_the_reference_draws(oracle_folder):
                 assert (clip.frames[0], clip.frames[-1], len(clip.frames)) == (want["first"], want["last"], want["n"])
 
 
+@pytest.mark.slow
 def test_both_public_namings_load(oracle_folder, weights, rule_weights):
     names = json.loads((oracle_folder / "keys" / "i3d_videogpt_to_hassony2.json").read_text())
     translated = hassony2_names({key: torch.tensor(i) for i, key in enumerate(names)})

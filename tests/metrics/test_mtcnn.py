@@ -16,6 +16,7 @@ def detector(asset_weights):
     return MTCNN(*(asset_weights / f"{letter}net.pt" for letter in "pro"))
 
 
+@pytest.mark.slow
 def test_points_of_real_videos(oracle_folder, assets, detector):
     stored = np.load(oracle_folder / "efid" / "align_real_mtcnn.npz")
     compared = 0

@@ -70,6 +70,7 @@ def test_injected_offsets_are_found(offset):
     assert sync_scores(sync_distances(lip, audio)).offset == offset
 
 
+@pytest.mark.slow
 def test_network_layer_by_layer(oracle, network):
     stored = np.load(oracle[1] / "net_rule.npz")
     windows = np.random.RandomState(1).randint(0, 256, (3, 3, 5, 224, 224)).astype(np.float32)
@@ -100,6 +101,7 @@ def test_a_real_clip(oracle, network, clip):
     assert scores.distance == pytest.approx(want["min_dist"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_old_checkpoints_without_batch_counters_load(rule_weights):
     weights = rule_weights("syncnet_S")
     SyncNet({name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")})
@@ -181,6 +183,7 @@ def test_an_absent_or_poor_ffmpeg_says_what_is_missing(tmp_path):
         FFmpeg.find(str(poor))
 
 
+@pytest.mark.slow
 def test_the_original_commands_on_the_crop(oracle, clip, tmp_path):
     made = read_crop(oracle[1] / "clip_00000.avi", tmp_path, FFmpeg.find(), _track(202))
     np.testing.assert_array_equal(made.samples, clip.samples)

@@ -114,6 +114,7 @@ def test_a_portrait(real, portrait):
     assert 0 <= float(latent.min()) <= float(latent.max()) <= 1
 
 
+@pytest.mark.slow
 def test_a_mirrored_smile_is_the_same_smile_on_the_other_side(real, portrait, tmp_path):
     Image.open(portrait).convert("RGB").transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "m.png")
     names = list(real.motion.expression_names)

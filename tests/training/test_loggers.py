@@ -132,6 +132,7 @@ def test_provenance_names_the_code_and_hides_the_home(shards, monkeypatch, tmp_p
         assert record["git"]["commit"] == git_state()["commit"] == head.stdout.strip()
 
 
+@pytest.mark.slow
 def test_ablations_belong_to_table_2():
     ethd = ("experiment=ethd/tiny", "data.root=a", "vaid=b")
     assert paper_table(train_config(*ethd)) == "table1"
@@ -166,6 +167,7 @@ def server(monkeypatch, tmp_path):
     module.reachable.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_missing_key_is_said_before_any_work(server, monkeypatch):
     pytest.importorskip("wandb", reason="needs pip install wandb")
     config = train_config("experiment=vaid/tiny", "data.root=a", "logger=wandb")

@@ -41,6 +41,7 @@ def test_place_and_means_may_change(stored, change):
     check_same_config(train_config(*TINY, change), stored / "config.yaml")
 
 
+@pytest.mark.slow
 def test_the_number_of_steps_belongs_to_a_decaying_learning_rate(stored, tmp_path):
     with pytest.raises(CheckpointError, match=r"trainer\.max_steps: was 1800, is 1900"):
         check_same_config(train_config(*TINY, "trainer.max_steps=1900"), stored / "config.yaml")
@@ -49,6 +50,7 @@ def test_the_number_of_steps_belongs_to_a_decaying_learning_rate(stored, tmp_pat
     check_same_config(longer, tmp_path / "flat" / "config.yaml")
 
 
+@pytest.mark.slow
 def test_an_earlier_configuration_stays_beside_the_new_one(stored):
     old = (stored / "config.yaml").read_bytes()
     store_config(train_config(*TINY), stored)

@@ -247,7 +247,7 @@ def test_losses_and_noise_levels_are_float32(shards, one_process, tmp_path, monk
 
 
 @pytest.mark.proof
-@pytest.mark.parametrize("case", ("ddp bf16-mixed", "deepspeed 32-true autocast"))
+@pytest.mark.parametrize("case", ["ddp bf16-mixed", "deepspeed 32-true autocast"])
 def test_clubs_and_info_nces_losses_are_float32(shards, tmp_path, monkeypatch, case):
     strategy, precision, *autocast = case.split()
     if strategy == "deepspeed":

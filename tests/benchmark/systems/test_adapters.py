@@ -76,6 +76,7 @@ def test_the_normalised_clip_is_the_clean_one(made, name, talk):
         assert psnr(frame, wanted) > NEAR, f"frame {index}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 @pytest.mark.parametrize("talk", TALKS, ids=["first", "second"])
 def test_the_clip_is_in_time_with_its_sound(made, name, talk):
@@ -89,6 +90,7 @@ def test_the_clip_is_in_time_with_its_sound(made, name, talk):
     assert -1 / 25 - 1 / 60 <= seen - heard <= 1 / 60  # within the frame the click falls in
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_the_real_video_is_there_in_the_same_framing(made, name):
     output, results, _, _ = made

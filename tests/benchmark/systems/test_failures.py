@@ -240,6 +240,7 @@ def test_a_stopped_run_ends_its_programs_and_their_children(tmp_path):
     assert not (tmp_path / "alive").exists()
 
 
+@pytest.mark.slow
 def test_memory_and_time_are_measured(tmp_path):
     command = ["python3", "-c", "x = bytearray(300 << 20); import time; time.sleep(0.3)"]
     ended = run_program(

@@ -113,6 +113,7 @@ def test_last_layers_are_kept(folder, encoder):
     torch.testing.assert_close(Wav2Vec2Encoder(str(folder), layers=1)(samples), encoder(samples)[:, -1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resample", ["post", "pre"])
 def test_long_audio_in_chunks_is_close_to_the_whole(folder, resample, monkeypatch):
     encoder = Wav2Vec2Encoder(str(folder), 3, resample)
@@ -132,6 +133,7 @@ def test_long_audio_in_chunks_is_close_to_the_whole(folder, resample, monkeypatc
     assert cosine > 0.999, cosine
 
 
+@pytest.mark.slow
 def test_loudness_is_normalised_over_the_whole_clip(encoder):
     """A quiet half stays quiet beside a loud one, whatever the chunks."""
     samples = speech(50.0)

@@ -59,6 +59,7 @@ def test_colours_are_rgb_from_0_to_1(codec):
     assert (decoded - colours.float()).abs().max() < 20
 
 
+@pytest.mark.slow
 def test_frames_are_coded_one_by_one(codec, assets, monkeypatch):
     frames = frames_of(assets / "data" / "video" / VIDEOS[0], 5, 64)
     latents, decoded = codec.encode(frames), codec.decode(codec.encode(frames))

@@ -76,6 +76,7 @@ def test_the_extent_of_a_68_point_face_has_a_forehead():
     np.testing.assert_allclose(tight[:, 1] - extent[:, 1], 0.5 * (tight[:, 3] - tight[:, 1]), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(512, 512), (128, 128), (100, 70), (64, 64)])
 def test_masks_are_the_max_pooled_rasterised_boxes(size):
     width, height = size

@@ -98,6 +98,7 @@ def test_the_window_follows_a_walking_face(detector, clips):
     assert np.ptp(offsets, axis=0).max() < 20
 
 
+@pytest.mark.slow
 def test_two_people_are_seen_and_the_larger_is_followed(detector, clips):
     frames = [
         np.concatenate([placed(b, (400, 512), (40, 100), 320), a], axis=1)
@@ -121,6 +122,7 @@ def test_a_person_far_behind_does_not_count(detector, clips):
     assert detector.track(iter(frames[:3]), Path()).several == 0
 
 
+@pytest.mark.slow
 def test_a_jump_to_somebody_else_is_not_followed(detector, clips):
     """A cut to another person at another place: only the longer shot counts."""
     left = [placed(frame, (1200, 500), (0, 40), 420) for frame in clips["AOC"]]

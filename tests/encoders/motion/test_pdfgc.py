@@ -106,6 +106,7 @@ def test_the_architecture_has_the_published_size_and_keys():
     } <= keys
 
 
+@pytest.mark.slow
 def test_outputs_are_those_of_the_published_code(network):
     """Numbers recorded from PD-FGC's own FanEncoder with the same weights and faces."""
     outputs = network(filled_faces(2))
@@ -120,6 +121,7 @@ def test_other_sizes_are_refused(network, size):
         network(torch.zeros(1, 3, size, size))
 
 
+@pytest.mark.slow
 def test_the_network_is_frozen(network):
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())

@@ -48,6 +48,7 @@ def test_what_was_trained_comes_back_to_the_bit(run, tmp_path):
         assert {str(stored.get_tensor(name).dtype) for name in stored.keys()} == {"torch.float32"}  # noqa: SIM118
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_taken_and_plain_ones_where_there_are_none(encoders, run, tmp_path):
     averaged = load_artifact(export(run)).ethd
     plain = write_ethd(tmp_path / "plain", tmp_path / "vaid", *encoders, ema=False)
@@ -90,6 +91,7 @@ def test_labels_and_texts_travel_with_it(run, emotion):
     assert load_artifact(export(run, emotion=folder)).text is None
 
 
+@pytest.mark.slow
 def test_emotions_of_another_motion_encoder_are_refused(run, emotion, tmp_path):
     folder = emotion[0]
     file = folder / TABLE_FILE

@@ -133,6 +133,7 @@ def test_what_is_missing_is_named():
         network()(*latents(3), given)
 
 
+@pytest.mark.slow
 def test_sampling_ten_times_as_long_takes_no_more_memory():
     """Beyond 192 KiB a frame at 512 px, which is three float32 latents; one window runs the network at a time."""
     model = network()

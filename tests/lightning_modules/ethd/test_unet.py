@@ -172,6 +172,7 @@ def step(model, seed=0):
     return loss.detach(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
+@pytest.mark.slow
 def test_checkpointing_changes_neither_loss_nor_gradients():
     model = awake(ours(DEEP))
     model.checkpointing = False
@@ -183,6 +184,7 @@ def test_checkpointing_changes_neither_loss_nor_gradients():
         assert torch.equal(gradient, recomputed[name]), name
 
 
+@pytest.mark.slow
 def test_every_parameter_learns():
     _, gradients = step(awake(ours(DEEP)))
     assert [name for name, gradient in gradients.items() if not gradient.abs().sum() > 0] == []
@@ -215,6 +217,7 @@ def test_latents_that_do_not_fit_are_refused():
         UNetShape(channels=(40,), heads=(1,), attention=(True,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mixed", [True, False], ids=["autocast", "bfloat16"])
 def test_half_precision_stays_near_single(mixed):
     model = awake(ours(SMALL))

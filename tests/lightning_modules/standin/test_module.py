@@ -20,6 +20,8 @@ from tests.helpers.shards import make_shards
 from tests.helpers.train_config import train_config
 from training.fit import fit
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 SMALLEST = {
     "sync": ("model.options={width:0.03125,stride:4}", "model.min_track=2", "model.min_face=4"),
@@ -44,7 +46,6 @@ def settings(kind, shards, output, *changes):
     )  # fmt: skip
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALLEST)
 def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
     config = settings(kind, shards, tmp_path)
@@ -65,7 +66,6 @@ def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
         assert json.loads(file.metadata()[HEADER])["version"] == 1
 
 
-@pytest.mark.slow
 def test_what_the_shards_lack_is_said(shards, tmp_path):
     with pytest.raises(StandInError, match=r"no smile \(found a, b, c\)"):
         fit(settings("expression", shards, tmp_path, "model.factors=[smile]"))

@@ -61,6 +61,7 @@ def test_company_and_padding_do_not_matter(frames):
     assert (vaid.sample_expression(changed, portrait, e_cond, [7])[:, 0] - alone[:, 0]).abs().max() > 1e-4
 
 
+@pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("seconds", [0.1, 120.0])
 def test_a_tenth_of_a_second_and_two_minutes_work(seconds):

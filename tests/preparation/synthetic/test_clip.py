@@ -152,6 +152,7 @@ def test_every_size_shows_the_same_face():
     np.testing.assert_allclose(clips[1].landmarks, clips[0].landmarks * 8, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_landmarks_stay_in_the_picture():
     for person in CAST[::3]:
         for emotion in EMOTIONS:

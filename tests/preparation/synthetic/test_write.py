@@ -113,6 +113,7 @@ def test_hdtfs_layout_has_sound_and_equal_bytes_from_any_number_of_workers(tmp_p
     assert np.abs(samples).max() > 0.01
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(mead, tmp_path):
     """Whole clips are kept untouched, half ones are made again, and the result is what one run gives."""
     folder, videos = mead
