@@ -278,6 +278,7 @@ def test_a_name_of_any_length_has_a_key_that_fits(raw, tmp_path):
     assert check(output) == []
 
 
+@pytest.mark.proof
 def test_hdtf_annotations_cut_and_crop_a_download(assets, asset_weights, tmp_path):
     source, notes, output = tmp_path / "videos", tmp_path / "notes", tmp_path / "out"
     source.mkdir()

@@ -35,7 +35,7 @@ def frames(oracle):
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_end_to_end_on_png_folders(oracle, weights):
     expected, _, folder = oracle
     got = frechet_inception_distance(
