@@ -51,10 +51,11 @@ def train(fault, shards, output, *changes, ranks=2, started=None):
             r"rank 1 \(.*, process \d+\), step 4, clips clip_.*: has died, last seen",
             marks=pytest.mark.proof,
         ),
-        (
+        pytest.param(
             "1:4:stall",
             1,
             r"rank 1 \(.*\), step 4, clips clip_.*: waiting for the batch for \d+ s \(watchdog.step_minutes",
+            marks=pytest.mark.proof,
         ),
         pytest.param(
             "1:4:nan",
@@ -82,7 +83,7 @@ def test_all_ranks_end_and_name_the_one(shards, tmp_path, fault, status, message
     assert sorted(logged(tmp_path / "vaid" / "two", "train/loss")) == list(range(6))
 
 
-@pytest.mark.proof
+@pytest.mark.slow
 def test_one_process_whose_data_do_not_come_ends(shards, tmp_path):
     (status,), (errors,) = train("0:4:stall", shards, tmp_path, "watchdog.step_minutes=0.1", ranks=1)
     assert status == 1

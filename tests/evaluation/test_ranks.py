@@ -70,7 +70,7 @@ def on_ranks(config, size):
     return [process.exitcode for process in processes]
 
 
-@pytest.mark.slow
+@pytest.mark.proof
 def test_two_and_four_processes_say_what_one_says(folder, tmp_path, capfd):
     from evaluation.run import evaluate_folders
 
