@@ -22,8 +22,7 @@ from benchmark.process import Stopped, environment, run_program
 from benchmark.system import System, fill
 from benchmark.view import JobFailed, open_view
 from encoders.weights import sha256_of
-from evaluation.pairs import ENDINGS
-from media import MediaError
+from media import VIDEO_ENDINGS, MediaError
 from preparation.synthetic.write import factors_path
 
 
@@ -259,7 +258,7 @@ def finished_video(system: System, case: Case, place: Installation) -> Path:
         return case.video
     assert place.videos is not None
     wanted = place.videos / case.clip
-    endings = (*ENDINGS, *(ending.upper() for ending in ENDINGS))
+    endings = (*VIDEO_ENDINGS, *(ending.upper() for ending in VIDEO_ENDINGS))
     found = [path for ending in endings if (path := wanted.with_name(wanted.name + ending)).is_file()]
     if len(found) != 1:
         raise JobFailed(f"{place.videos}: holds {len(found)} videos named {case.clip}, expected one")

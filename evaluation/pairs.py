@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-ENDINGS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".flv", ".wmv", ".ogv")
+from media import VIDEO_ENDINGS
 
 
 class EvaluationError(RuntimeError):
@@ -71,10 +71,10 @@ def find_videos(folder: Path) -> dict[str, list[Path]]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             path = Path(root) / name
-            if path.suffix.lower() in ENDINGS and not name.startswith("."):
+            if path.suffix.lower() in VIDEO_ENDINGS and not name.startswith("."):
                 found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     if not found:
-        raise EvaluationError(f"{folder}: holds no video ({', '.join(ENDINGS)}), in no subfolder either")
+        raise EvaluationError(f"{folder}: holds no video ({', '.join(VIDEO_ENDINGS)}), in no subfolder either")
     return found
 
 

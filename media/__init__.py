@@ -4,10 +4,11 @@ from media.flac import decode_flac, encode_flac
 from media.frames import FrameReader, read_frames
 from media.probe import MediaInfo, probe, sound_duration
 from media.sound import read_sound, resample
-from media.source import MediaError, NoSound
+from media.source import VIDEO_ENDINGS, MediaError, NoSound
 from media.writer import VideoWriter, encode_video
 
 __all__ = [
+    "VIDEO_ENDINGS",
     "FrameReader",
     "MediaError",
     "MediaInfo",

@@ -52,7 +52,8 @@ def prepare_task(config: PrepareConfig) -> int:
             _write(plan, plan.part(*part), workers, described, output, console)
     reports = [clip for shard in plan.part(*part) for clip in (read_record(output, shard.name) or {})["clips"]]
     console.print(summary_table(reports))
-    console.print(step_table(step_seconds(reports), sum(report["frames"] for report in reports)))
+    if frames := sum(report["frames"] for report in reports):
+        console.print(step_table(step_seconds(reports), frames))
     if waiting := unfinished(output, plan.shards):
         console.print(
             f"This part is done; {len(waiting)} of {len(plan.shards)} shards belong to parts that are not. "

@@ -17,9 +17,10 @@ from pathlib import Path
 
 from configs.schema import DatasetConfig
 from datamodules.splits import SplitError, assign_splits, require_scheme
+from media import VIDEO_ENDINGS
 from preparation.clips import ClipSource
 from preparation.layouts import folder, hdtf, mead
-from preparation.layouts.listing import VIDEO_EXTENSIONS, LayoutError, list_files, require_unique
+from preparation.layouts.listing import LayoutError, list_files, require_unique
 
 __all__ = ["Found", "LayoutError", "find_clips"]
 
@@ -68,7 +69,7 @@ def find_clips(dataset: DatasetConfig, source: Path) -> Found:
         clips = hdtf.clips_of(listing) if layout == "hdtf" else folder.clips_of(listing)
     if not listing.videos and not listing.problems:
         there = ", ".join(f"{count} {kind}" for kind, count in listing.ignored.most_common(5)) or "nothing"
-        extensions = " ".join(sorted(VIDEO_EXTENSIONS))
+        extensions = " ".join(sorted(VIDEO_ENDINGS))
         raise LayoutError(f"source={source}: holds no videos ({extensions}); found {there}")
     clips = sorted([*clips, *listing.problems], key=lambda clip: clip.key)
     require_unique(clips)

@@ -15,14 +15,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from media import VIDEO_ENDINGS
 from preparation.clips import ClipSource, Reason
 
-VIDEO_EXTENSIONS = (
-    *(".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".3gp"),
-    *(".ogv", ".mxf", ".vob"),
-)
 # In order of preference where one clip has several: MEAD publishes m4a, the others were made from it.
-SOUND_EXTENSIONS = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg", ".opus")
+SOUND_ENDINGS = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg", ".opus")
 MAX_KEY = 60  # with a hash, a piece number and a member name it stays below the 100 characters a tar has room for
 
 
@@ -119,12 +116,12 @@ def _is(kind: Callable[[], bool]) -> bool:
 
 def _sort_in(entry: Entry, is_file: bool, listing: Listing) -> None:
     extension = entry.relative.suffix.lower()
-    if extension in VIDEO_EXTENSIONS and is_file:
+    if extension in VIDEO_ENDINGS and is_file:
         listing.videos.append(entry)
-    elif extension in VIDEO_EXTENSIONS:
+    elif extension in VIDEO_ENDINGS:
         detail = "is a link that leads nowhere" if entry.path.is_symlink() else "is not a regular file"
         listing.problems.append(problem(entry, Reason.UNREADABLE, f"{entry.name} {detail}"))
-    elif extension in SOUND_EXTENSIONS and is_file:
+    elif extension in SOUND_ENDINGS and is_file:
         listing.sounds.append(entry)
     else:
         listing.ignored[f"other files ({extension or 'no extension'})"] += 1

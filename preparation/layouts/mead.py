@@ -30,7 +30,7 @@ from pathlib import PurePosixPath
 
 from datamodules.splits.clip_names import EMOTIONS, MeadSentence
 from preparation.clips import ClipSource, Reason
-from preparation.layouts.listing import SOUND_EXTENSIONS, Entry, LayoutError, Listing, problem
+from preparation.layouts.listing import SOUND_ENDINGS, Entry, LayoutError, Listing, problem
 
 VIEWS = ("front", "down", "top", "left_30", "left_60", "right_30", "right_60")
 UNDERSTOOD = (
@@ -222,6 +222,6 @@ def _nearest(video: Entry, name: MeadName, sounds: list[tuple[MeadName, Entry]])
             if ours != theirs:
                 break
             shared += 1
-        return -shared, SOUND_EXTENSIONS.index(sound.relative.suffix.lower()), str(sound.relative)
+        return -shared, SOUND_ENDINGS.index(sound.relative.suffix.lower()), str(sound.relative)
 
     return min(fitting, key=order, default=None)

@@ -45,29 +45,14 @@ def train(fault, shards, output, *changes, ranks=2, started=None):
 @pytest.mark.parametrize(
     ("fault", "status", "message"),
     [
-        pytest.param(
-            "1:4:die",
-            -9,
-            r"rank 1 \(.*, process \d+\), step 4, clips clip_.*: has died, last seen",
-            marks=pytest.mark.proof,
-        ),
-        pytest.param(
-            "1:4:stall",
-            1,
-            r"rank 1 \(.*\), step 4, clips clip_.*: waiting for the batch for \d+ s \(watchdog.step_minutes",
-            marks=pytest.mark.proof,
-        ),
-        pytest.param(
-            "1:4:nan",
-            1,
-            r"rank 1 \(.*\), step 4, clips clip_.*: NonFiniteLossError: step 4: the loss is nan",
-            marks=pytest.mark.proof,
-        ),
-        pytest.param(
-            "1:4:raise",
-            1,
-            r"rank 1 \(.*\), step 4, clips clip_.*: ShardError: shard-00000.tar is damaged",
-            marks=pytest.mark.proof,
+        *(
+            pytest.param(*case, marks=pytest.mark.proof)
+            for case in (
+                ("1:4:die", -9, r"rank 1 \(.*, process \d+\), step 4, clips clip_.*: has died, last seen"),
+                ("1:4:stall", 1, r"rank 1 \(.*\), step 4, clips clip_.*: waiting for the batch for \d+ s \(watchdog"),
+                ("1:4:nan", 1, r"rank 1 \(.*\), step 4, clips clip_.*: NonFiniteLossError: step 4: the loss is nan"),
+                ("1:4:raise", 1, r"rank 1 \(.*\), step 4, clips clip_.*: ShardError: shard-00000.tar is damaged"),
+            )
         ),
         ("0:4:die", -9, r"rank 0 \(.*, process \d+\), step 4, clips clip_.*: has died, last seen"),
     ],
