@@ -11,6 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from configs.command_line import ConfigError
 from configs.training import TrainConfig
 from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
@@ -114,15 +115,22 @@ def difference(stored: Any, now: dict[str, Any]) -> list[str]:
 
 
 def store_config(config: TrainConfig, folder: Path) -> None:
-    """Writes ``config.yaml``; one that differs stays beside it under a number."""
+    """Writes ``config.yaml``; one that differs stays beside it under a number.
+
+    Raises:
+        ConfigError: when the folder cannot be written.
+    """
     file, text = folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config))
-    folder.mkdir(parents=True, exist_ok=True)
-    if file.exists() and file.read_text(encoding="utf-8") == text:
-        return
-    if file.exists():
-        file.rename(folder / f"config-{1 + len(list(folder.glob('config-*.yaml')))}.yaml")
-    with whole_file(file) as partial:
-        partial.write_text(text, encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if file.exists() and file.read_text(encoding="utf-8") == text:
+            return
+        if file.exists():
+            file.rename(folder / f"config-{1 + len(list(folder.glob('config-*.yaml')))}.yaml")
+        with whole_file(file) as partial:
+            partial.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"output={config.output}: cannot be written ({error.strerror}: {error.filename})") from None
 
 
 def _deciding(config: Any) -> dict[str, Any]:

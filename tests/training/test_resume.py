@@ -4,6 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from configs.command_line import ConfigError
 from lightning_modules.checkpoints import CheckpointError
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import train_config
@@ -58,6 +59,12 @@ def test_an_earlier_configuration_stays_beside_the_new_one(stored):
     store_config(train_config(*TINY, "seed=1"), stored)
     assert (stored / "config-1.yaml").read_bytes() == old
     assert OmegaConf.load(stored / "config.yaml").seed == 1
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"output=out: cannot be written \(Not a directory: .*file/vaid"):
+        store_config(train_config(*TINY, "output=out"), tmp_path / "file" / "vaid" / "a")
 
 
 def test_the_same_command_again_leaves_a_run_alone(tmp_path):
