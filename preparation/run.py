@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +30,7 @@ from encoders.protocols import Identity
 from preparation.clip import PreparedClip, prepare_clip
 from preparation.clips import ClipReport, ClipSource, Reason
 from preparation.encoders import Encoders
+from preparation.interrupts import shielded
 from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.writer import ShardWriter, write_atomically
 
@@ -79,7 +79,7 @@ class ClipWorkers:
 
     def describe(self) -> Described:
         """The encoders' dimensions, identities and latent scale, from a worker; raises what building them raises."""
-        described: Described = self._pool.schedule(_describe).result()
+        described: Described = self._schedule(_describe).result()
         return described
 
     def prepare(self, clips: Sequence[ClipSource]) -> Iterator[PreparedClip]:
@@ -88,22 +88,26 @@ class ClipWorkers:
         remaining = iter(clips)
         while True:
             for clip in remaining:
-                waiting.append((clip, self._schedule(clip)))
+                waiting.append((clip, self._prepare(clip)))
                 if len(waiting) >= 2 * self.workers:
                     break
             if not waiting:
                 return
             yield self._result(*waiting.popleft())
 
-    def _schedule(self, clip: ClipSource) -> ProcessFuture:
-        return self._pool.schedule(_prepare, args=(clip,), timeout=self.config.clip_timeout)
+    def _prepare(self, clip: ClipSource) -> ProcessFuture:
+        return self._schedule(_prepare, args=(clip,), timeout=self.config.clip_timeout)
+
+    def _schedule(self, work: Callable[..., Any], **options: Any) -> ProcessFuture:
+        with shielded():  # the first call starts the pool's threads, and they its processes
+            return self._pool.schedule(work, **options)
 
     def _result(self, clip: ClipSource, future: ProcessFuture) -> PreparedClip:
         try:
             try:
                 prepared: PreparedClip = future.result()
             except ProcessExpired:  # the system may have killed it for another's memory: once more
-                prepared = self._schedule(clip).result()
+                prepared = self._prepare(clip).result()
         except ClipTimeout:
             detail = f"not done after clip_timeout={self.config.clip_timeout:g} s"
             return PreparedClip(ClipReport(clip.name, clip.key, "failed", Reason.TIMEOUT, detail))
@@ -119,7 +123,6 @@ _state: dict[str, Any] = {}
 
 
 def _start_worker(config: PrepareConfig, device: str) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)  # one thread per worker: results do not depend on how many workers there are
     torch.use_deterministic_algorithms(True, warn_only=True)
     _state.update(config=config, device=device)

@@ -134,11 +134,38 @@ def test_a_killed_worker_costs_nothing(whole, raw, tmp_path):
     process = subprocess.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
     while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
         time.sleep(0.02)
-    for child in psutil.Process(process.pid).children(recursive=True):
-        if "spawn_main" in " ".join(child.cmdline()):
-            child.kill()
+    for worker in spawned(process.pid):
+        worker.kill()
     assert process.wait(200) == 0
     assert content(tmp_path) == content(whole)
+
+
+@pytest.mark.parametrize("settings", [MEAD, {"dataset": "synthetic", "preset": "tiny"}])
+def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
+    source = {"source": raw} if settings is MEAD else {}
+    process = subprocess.Popen(
+        command(**settings, **source, output=tmp_path, workers=2),
+        cwd=ROOT,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not (workers := spawned(process.pid)):
+        time.sleep(0.02)
+    time.sleep(0.5)  # in the middle of their imports
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert errors.strip().endswith("Stopped. Run the same command again to continue.")
+    assert "Traceback" not in errors
+    assert not any(worker.is_running() for worker in workers)
+
+
+def spawned(parent: int) -> list[psutil.Process]:
+    """The worker processes below a process."""
+    return [
+        child for child in psutil.Process(parent).children(recursive=True) if "spawn_main" in " ".join(child.cmdline())
+    ]
 
 
 def write_clip(path: Path, seconds: float, sound: np.ndarray | None = None, shade: int = 90) -> None:

@@ -27,6 +27,7 @@ from scipy.signal import resample_poly
 
 from encoders.protocols import FPS, SAMPLE_RATE
 from media.writer import VideoWriter
+from preparation.interrupts import shielded
 from preparation.synthetic.clip import SyntheticClip, render_clip
 from preparation.synthetic.emotions import EMOTIONS
 from preparation.synthetic.world import identity
@@ -131,7 +132,8 @@ def write_dataset(
         # Spawned, since the caller may have threads that a fork would leave in the middle of something.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-            futures = [pool.submit(_write_clip, folder, plan, seconds, size) for plan in todo]
+            with shielded():
+                futures = [pool.submit(_write_clip, folder, plan, seconds, size) for plan in todo]
             try:
                 for future in as_completed(futures):
                     future.result()

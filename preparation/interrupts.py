@@ -1,0 +1,22 @@
+"""Ctrl-C reaches every process of a terminal; workers must not see it, since their parent ends them in good order."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Processes and threads started inside never see Ctrl-C, from their first import on; here it comes afterwards.
+
+    The mask of signals is inherited: workers that a thread started inside starts later are shielded, too.
+    """
+    resource_tracker.ensure_running()  # multiprocessing starts it with the first worker, and it would lift the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
