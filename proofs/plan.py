@@ -20,17 +20,19 @@ KEYS = {"name", "part", "shows", "command", "reads", "writes", "print", "numbers
 
 @dataclass(frozen=True)
 class Number:
-    """A number of what a proof prints.
+    """A number that a proof found.
 
     Attributes:
         words: what it is.
         path: its place in the JSON, with dots; ``*`` is the first entry.
         wanted: e.g. ``>= 0.7``; empty where nothing is.
+        file: the JSON file; None for what the proof prints.
     """
 
     words: str
     path: str
     wanted: str = ""
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,8 @@ def _proof(entry: Mapping[str, Any], values: Mapping[str, str], folder: Path) ->
     step = Step(
         name, entry["shows"].format(**values), command, reads, writes, stdout, (0, *entry.get("accepted", ()))
     )  # fmt: skip
-    numbers = tuple(
-        Number(words, told["path"], told.get("wanted", "")) for words, told in entry.get("numbers", {}).items()
-    )
-    return Proof(step, entry["part"], numbers)
+    numbers = []
+    for words, told in entry.get("numbers", {}).items():
+        file = Path(told["file"].format(**values)) if "file" in told else None
+        numbers.append(Number(words, told["path"], told.get("wanted", ""), file))
+    return Proof(step, entry["part"], tuple(numbers))

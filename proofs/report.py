@@ -102,9 +102,13 @@ def _state(outcome: Outcome | None) -> str:
 
 
 def _values(proof: Proof) -> list[tuple[Number, float | None]]:
-    assert proof.step.stdout is not None
-    content = json.loads(proof.step.stdout.read_text(encoding="utf-8"))
-    return [(number, value_at(content, number.path)) for number in proof.numbers]
+    found = []
+    for number in proof.numbers:
+        file = number.file or proof.step.stdout
+        assert file is not None
+        content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        found.append((number, value_at(content, number.path)))
+    return found
 
 
 def value_at(content: Any, path: str) -> float | None:

@@ -53,8 +53,9 @@ def test_trainings_go_on_and_wanted_values_are_comparisons(proofs):
             assert "ckpt_path=last" in proof.step.command
             assert proof.step.writes
         for number in proof.numbers:
-            assert proof.step.stdout
-            assert proof.step.stdout.suffix == ".json"
+            file = number.file or proof.step.stdout
+            assert file
+            assert file.suffix == ".json"
             assert not number.wanted or number.wanted.split()[0] in COMPARISONS
 
 

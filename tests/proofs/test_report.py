@@ -39,6 +39,15 @@ def test_numbers_are_held_against_what_is_wanted(proofs):
     assert "line 39\n" not in report
 
 
+def test_numbers_of_files_and_of_files_that_are_missing(proofs, tmp_path):
+    numbers = (Number("Sync-C", "sync.value", file=tmp_path / "full.json"), Number("E-FID", "x", file=tmp_path / "no"))
+    (tmp_path / "full.json").write_text(json.dumps({"sync": {"value": 1.06}}))
+    table = Proof(Step("table", "Table 2", ("-m", "benchmark.reproduce"), stdout=tmp_path / "x.txt"), "Tables", numbers)
+    page = results_page([table], {"table": Outcome(table.step, "done", 75, 60, "2026-11-22T20:00:00+00:00")})
+    assert "| Table 2 | Sync-C | 1.06 |  | 2026-11-22 |" in page
+    assert "|  | E-FID | – |  | 2026-11-22 |" in page
+
+
 def test_what_failed_says_why(proofs):
     outcomes = {"x": Outcome(proofs[2].step, "failed", reason="ended with status 1")}
     assert "| a training | failed: ended with status 1 | | | |" in results_page(proofs, outcomes)
