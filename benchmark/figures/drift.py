@@ -33,15 +33,14 @@ def draw_drift(files: Sequence[Path]) -> Figure:
     if not found:
         raise FigureError(f"{', '.join(map(str, files))}: no drift in it; evaluate again with drift=5")
     figure = Figure(figsize=(WIDTH * len(found), HEIGHT), layout="constrained")
-    for place, (metric, lines) in enumerate(found.items(), 1):
+    for place, lines in enumerate(found.values(), 1):
         axes = figure.add_subplot(1, len(found), place)
         axes.set_title("/".join(dict.fromkeys(title for _, _, title in lines)), fontsize=10)
         for number, (name, drift, _) in enumerate(lines):
             _draw(axes, name, drift, f"C{number}")
         seconds = lines[0][1]["window_seconds"]
         axes.set_xlabel(f"minutes (windows of {seconds:g} s)")
-        axes.set_ylabel(metric)
-        axes.legend(fontsize=7)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)  # points stay free
     return figure
 
 
