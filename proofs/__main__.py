@@ -12,7 +12,7 @@ import argparse
 import fnmatch
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -55,17 +55,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             state = "proved" if proof.step.name in known(chosen) else "open"
             console.print(f"{state:7} {escape(proof.step.name):24} {escape(proof.step.title)}", soft_wrap=True)
         return 0
+    places = {str(path): word for path, word in ((videos, "VIDEOS"), (clip, "CLIP"), (f"{ROOT}/", "")) if path}
     try:
         outcomes = run_chain([proof.step for proof in chosen], FOLDER, console, keep_going=True)
     except ChainError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        write_reports(proofs, known(proofs))
+        write_reports(proofs, known(proofs), places)
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
     found = {outcome.step.name: outcome for outcome in outcomes}
-    for path in write_reports(proofs, known(proofs) | found):
+    for path in write_reports(proofs, known(proofs) | found, places):
         console.print(f"report  {path}")
     return 0 if all(outcome.done for outcome in outcomes) else 1
 
@@ -85,10 +86,20 @@ def known(proofs: Sequence[Proof]) -> dict[str, Outcome]:
     return found
 
 
-def write_reports(proofs: Sequence[Proof], outcomes: dict[str, Outcome]) -> tuple[Path, Path]:
-    """Writes the dated report and the page of results; returns their places."""
+def write_reports(
+    proofs: Sequence[Proof], outcomes: dict[str, Outcome], places: Mapping[str, str]
+) -> tuple[Path, Path]:
+    """Writes the dated report and the page of results; returns where they are.
+
+    Args:
+        proofs: all of them.
+        outcomes: of those that were run, by name.
+        places: folders of this machine -> what the reports call them; they are read on others.
+    """
     dated = REPORTS / f"{datetime.now(UTC):%Y-%m-%d}-proofs.md"
     for path, text in ((dated, full_report(proofs, outcomes)), (RESULTS, results_page(proofs, outcomes))):
+        for place, word in places.items():
+            text = text.replace(place, word)
         with whole_file(path) as partial:
             partial.write_text(text, encoding="utf-8")
     return dated, RESULTS

@@ -61,7 +61,9 @@ def main(arguments: list[str]) -> None:
     with tempfile.TemporaryDirectory(prefix="loader-speed-", dir=options.get("temporary")) as folder:
         write_noise(Path(folder))
         root = Path(options.get("root", folder))
-        print(f"{root}: {len(Index.read(root).samples)} clips, {workers} loader processes, {os.cpu_count()} cores\n")
+        print(
+            f"{root.name}: {len(Index.read(root).samples)} clips, {workers} loader processes, {os.cpu_count()} cores\n"
+        )
         raw = throughput(root, workers)
         windows(root, fields, window, workers, raw)
         memory(Path(folder), workers, samples)
