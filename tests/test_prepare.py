@@ -149,6 +149,7 @@ def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
         start_new_session=True,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells' jobs ignore it
     )
     while not (workers := spawned(process.pid)):
         time.sleep(0.02)
