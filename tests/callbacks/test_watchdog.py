@@ -69,6 +69,7 @@ def test_all_ranks_end_and_name_the_one(shards, tmp_path, fault, status, message
 
 
 @pytest.mark.slow
+@pytest.mark.proof
 def test_one_process_whose_data_do_not_come_ends(shards, tmp_path):
     (status,), (errors,) = train("0:4:stall", shards, tmp_path, "watchdog.step_minutes=0.1", ranks=1)
     assert status == 1
