@@ -81,6 +81,7 @@ def fit(config: TrainConfig) -> Run:
         ShardError: for shards that are missing, damaged or made by other encoders than ``config.encoders``.
         CheckpointError: for a checkpoint to resume from that is damaged or does not fit, or one that cannot be written.
         PreflightError: when ranks, queue, disk or card do not fit.
+        ConfigError: when the run directory cannot be written.
         NonFiniteLossError: when the loss is no longer a number.
         FaultError: when another rank failed or died.
     """
