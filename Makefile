@@ -9,7 +9,7 @@ setup: .venv/.installed
 .venv/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
+	$(BIN)/pip install --quiet '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
 	touch $@
 
 # The whole way in one command: demo/index.html. Interrupted, the same command goes on where it was.
