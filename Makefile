@@ -14,19 +14,19 @@ setup: .venv/.installed
 
 # The whole way in one command: demo/index.html. Interrupted, the same command goes on where it was.
 demo: setup
-	$(BIN)/python -m demonstration
+	$(BIN)/python -m tools.demo
 
 # The same on a folder of your own videos: make demo-real VIDEOS=DIR
 demo-real: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking videos"; exit 2; }
-	$(BIN)/python -m demonstration --videos "$(VIDEOS)"
+	$(BIN)/python -m tools.demo --videos "$(VIDEOS)"
 
 # The long proofs, hours of them; VIDEOS=DIR and CLIP=DIR (one clip) for those on real videos.
 prove: setup
-	$(BIN)/python -m proofs $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(CLIP),--clip "$(CLIP)")
+	$(BIN)/python -m tools.nightly $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(CLIP),--clip "$(CLIP)")
 
 # The paper's tables from what is at hand (docs/evaluation.md); each goes on where it was interrupted.
-TABLE := $(BIN)/python -m benchmark.reproduce
+TABLE := $(BIN)/python -m tools.reproduce
 STAND_INS = $(if $(STANDINS),--standins "$(STANDINS)")
 
 # Table 1 on your own videos: make table1-mini VIDEOS=DIR ETHD=RUN SIZE=128 [STANDINS=DIR] [OPTIONS='--clips 5']
@@ -62,7 +62,7 @@ format: setup
 
 # SLURM='--partition=a100 --account=mine' goes to sbatch --test-only, where SLURM is there.
 slurm-check: setup
-	$(BIN)/python slurm/check.py $(SLURM)
+	$(BIN)/python -m tools.check_sbatch $(SLURM)
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -10,7 +10,7 @@ from configs.validate_app import validate_app
 def app(config: AppConfig) -> int:
     """Serves the page until Ctrl-C and returns the exit status."""
     validate_app(config)
-    from web.serve import serve  # after the checks: what is wrong is said before torch is loaded
+    from generation.web.serve import serve  # after the checks: what is wrong is said before torch is loaded
 
     return serve(config)
 

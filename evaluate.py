@@ -13,7 +13,9 @@ from configs.validate_evaluate import validate_evaluate
 def evaluate(config: EvaluateConfig) -> int:
     """Evaluates one folder of videos and returns the exit status."""
     validate_evaluate(config)
-    from evaluation.run import evaluate_folders  # after the checks: what is wrong is said before torch is loaded
+    from evaluation.evaluate_folders import (
+        evaluate_folders,  # after the checks: what is wrong is said before torch is loaded
+    )
 
     return evaluate_folders(config)
 
@@ -21,7 +23,7 @@ def evaluate(config: EvaluateConfig) -> int:
 def tables(config: TableConfig) -> int:
     """Makes the paper's tables from results files and returns the exit status."""
     validate_tables(config)
-    from benchmark.tables.rebuild import make_tables
+    from benchmark.tables.rebuild_tables import make_tables
 
     return make_tables(config)
 

@@ -10,7 +10,9 @@ from configs.validate_generate import validate_generate
 def generate(config: GenerateConfig) -> int:
     """Makes one video or a batch of them and returns the exit status."""
     validate_generate(config)
-    from generation.run import generate_videos  # after the checks: what is wrong is said before torch is loaded
+    from generation.generate_videos import (
+        generate_videos,  # after the checks: what is wrong is said before torch is loaded
+    )
 
     return generate_videos(config)
 

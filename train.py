@@ -21,7 +21,7 @@ def train(config: TrainConfig) -> int:
 
 def export(config: ExportConfig) -> int:
     """Writes the export of a run and returns the exit status."""
-    from lightning_modules.ethd.artifact import export as export_run
+    from lightning_modules.ethd.export import export as export_run
 
     file = export_run(config.run, config.vaid, config.emotion)
     print(f"export  {file} ({file.stat().st_size / 1e6:.1f} MB)")

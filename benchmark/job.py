@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from benchmark.cases import Case
+from benchmark.case_list import Case
 from benchmark.framing import Framing
 from benchmark.inputs.collect import RATE, Inputs, Tools, read_speech
 from benchmark.normalise import Normalised, look_at, normalise, write_clip

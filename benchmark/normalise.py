@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmark.system import Output
 from benchmark.view import JobFailed
-from evaluation.clips import cut_panel
+from evaluation.aligned_clips import cut_panel
 from media import FrameReader, MediaError, VideoWriter, probe
 
 FPS = 25

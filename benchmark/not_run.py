@@ -2,8 +2,8 @@
 
     python -m benchmark.not_run RUN_FOLDER... --dataset hdtf --output results/not_run.json
 
-RUN_FOLDER is the output of ``python -m benchmark.run``. A system with at least one clip is left to its evaluation,
-which lists the missing ones itself.
+RUN_FOLDER is the output of ``python -m benchmark.run_system``. A system with at least one clip is left to its
+evaluation, which lists the missing ones itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def reason_of(folder: Path) -> tuple[str, str, str] | None:
     """
     records = [_record(path) for path in sorted((folder / "records").rglob("*.json"))]
     if not records:
-        raise TableError(f"{folder}: holds no records/*.json; expected the output folder of python -m benchmark.run")
+        raise TableError(f"{folder}: holds no records/*.json; expected the output of python -m benchmark.run_system")
     if any(entry["record"]["status"] == "done" for entry in records):
         return None
     reasons = Counter(str(entry["record"]["reason"]) for entry in records)

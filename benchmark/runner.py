@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmark.cases import Case, read_cases
+from benchmark.case_list import Case, read_cases
 from benchmark.framing import Faces
 from benchmark.inputs.collect import Tools
 from benchmark.installation import Unusable, commit_of, find_installation
@@ -27,7 +27,7 @@ from encoders.factory import build_landmark_detector
 from encoders.weights import sha256_of
 from evaluation.report import new_console, progress_bar
 from evaluation.results import require_writable
-from media.whole_file import whole_file
+from runtime.files import whole_file
 
 SCHEMA = "emotivetalk.system_clip/1"
 SOME_FAILED = 3

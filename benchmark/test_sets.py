@@ -5,7 +5,7 @@
     synthetic    drawn speakers nobody trained on; needs no folder
 
 Each clip gives its first frame as the portrait and its sound as the speech. Driven by A there is no emotion source; by
-A+V it is the clip itself. ``cases_*.csv`` are what ``python -m benchmark.run`` reads, ``batch_*.csv`` what
+A+V it is the clip itself. ``cases_*.csv`` are what ``python -m benchmark.run_system`` reads, ``batch_*.csv`` what
 ``generate.py batch=`` reads; ``test_set.json`` says which clips these are, with hashes, and why others are not used.
 """
 
@@ -33,9 +33,9 @@ from datamodules.splits import SCHEMES, SplitError, read_split
 from encoders.protocols import FPS, SAMPLE_RATE
 from encoders.weights import sha256_of
 from media import FrameReader, MediaError, VideoWriter, probe, read_sound
-from preparation.clip import loudest_second
-from preparation.clips import ClipSource
+from preparation.clip_source import ClipSource
 from preparation.layouts import LayoutError, find_clips
+from preparation.prepare_clip import loudest_second
 from preparation.writer import write_atomically
 
 SCHEMA = "emotivetalk.test_set/1"

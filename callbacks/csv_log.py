@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from media.whole_file import whole_file
+from runtime.files import whole_file
 
 Row = dict[str, str]
 

@@ -15,11 +15,11 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from callbacks.show import show_table
 from callbacks.validation_videos import VideoMaker, due, undisturbed, write_video
 from configs.schema import EvaluateConfig
+from evaluation.evaluate_folders import evaluate
 from evaluation.pairs import EvaluationError
 from evaluation.ranks import PATIENCE, Ranks
 from evaluation.report import new_console
 from evaluation.results import Results, write_results
-from evaluation.run import evaluate
 from lightning_modules.ethd.module import EthdModule
 
 log = logging.getLogger(__name__)

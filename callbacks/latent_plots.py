@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.show import show_picture
-from datamodules.modules import ShardDataModule
+from datamodules.datamodule import ShardDataModule
 from datamodules.windows import ClipBatch
 from encoders.protocols import FPS
 from lightning_modules.vaid.module import VAIDModule

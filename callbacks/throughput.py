@@ -21,8 +21,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from lightning_modules.ethd.checkpoint import EthdCard, build_ethd
-from lightning_modules.ethd.ethd import Drive
 from lightning_modules.ethd.module import EthdModule
+from lightning_modules.ethd.network import Drive
 
 GIB = 2**30
 

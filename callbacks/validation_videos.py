@@ -16,11 +16,11 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from datamodules.modules import ShardDataModule
+from datamodules.datamodule import ShardDataModule
 from datamodules.order import seed_of
 from datamodules.windows import Clip, ClipBatch
 from diffusion.long_sampling import sample_long
-from diffusion.velocity import VelocityDenoiser
+from diffusion.parameterization import VelocityDenoiser
 from encoders.protocols import FPS, SAMPLE_RATE, LatentCodec
 from lightning_modules.ethd.module import EthdModule, single_precision
 from media import VideoWriter

@@ -24,7 +24,19 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from callbacks.beats import BEAT, DOING, ENDING, JOINING, SAVING, STARTING, STEPPING, VALIDATING, WAITING, Beat, Board
+from callbacks.heartbeat import (
+    BEAT,
+    DOING,
+    ENDING,
+    JOINING,
+    SAVING,
+    STARTING,
+    STEPPING,
+    VALIDATING,
+    WAITING,
+    Beat,
+    Board,
+)
 from callbacks.preemption import Preempted
 from configs.training import WatchdogConfig
 

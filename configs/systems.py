@@ -1,4 +1,4 @@
-"""The type of ``python -m benchmark.run``'s configuration."""
+"""The type of ``python -m benchmark.run_system``'s configuration."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from configs.schema import literal
 
 @dataclass
 class RunSystemConfig:
-    """``python -m benchmark.run``.
+    """``python -m benchmark.run_system``.
 
     Attributes:
         system: a name from ``benchmark/systems``, or the path of a .yaml of one's own.
-        cases: the .csv that lists the clips; its columns are explained in ``benchmark/cases.py``.
+        cases: the .csv that lists the clips; its columns are explained in ``benchmark/case_list.py``.
         output: folder of the clips, their real counterparts, records and logs.
         repository: working copy of the system; null for this project's own systems.
         python: interpreter of the system's environment; null for the one that runs this.

@@ -1,4 +1,4 @@
-"""Rules of the configuration of ``benchmark.run`` that no single field can express."""
+"""Rules of the configuration of ``benchmark.run_system`` that no single field can express."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from configs.systems import RunSystemConfig
 
 
 def validate_run_system(config: RunSystemConfig) -> None:
-    """Checks the configuration of ``python -m benchmark.run`` as a whole.
+    """Checks the configuration of ``python -m benchmark.run_system`` as a whole.
 
     What is wrong with a system on this machine is not found here: it becomes the reason of each of its clips.
 

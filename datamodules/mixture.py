@@ -7,7 +7,7 @@ from typing import Any
 
 from configs.schema import DataConfig
 from datamodules.checks import check_config
-from datamodules.modules import (
+from datamodules.datamodule import (
     FolderDataModule,
     HDTFDataModule,
     MEADDataModule,

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from encoders.checkpoints import (
+from encoders.download import HUB, DownloadError, address, download
+from encoders.weight_files import (
     MissingWeights,
     WeightsError,
     WrongWeights,
@@ -21,7 +22,6 @@ from encoders.checkpoints import (
     load_tensors,
     sha256_of,
 )
-from encoders.download import HUB, DownloadError, address, download
 from encoders.weight_sources import SOURCES, WeightFile, Weights
 
 PRESETS = ("tiny", "small", "paper", "metrics")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from evaluation.pairs import EvaluationError
-from media.whole_file import whole_file
+from runtime.files import whole_file
 
 VERSION = 1  # raised whenever the same key would give other numbers
 Arrays = dict[str, np.ndarray]

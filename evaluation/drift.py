@@ -20,14 +20,14 @@ from rich.console import Console
 from scipy import stats
 
 from configs.schema import EvaluateConfig
+from evaluation.aligned_clips import Clip, Side
 from evaluation.cache import FeatureStore
-from evaluation.clips import Clip, Side
 from evaluation.features import Extractor, Unusable
-from evaluation.frechet import frechet_value
+from evaluation.frechet_scores import frechet_value
 from evaluation.networks import NotComputed
 from evaluation.report import progress_bar
 from evaluation.results import Value
-from evaluation.sync import SyncScorer
+from evaluation.sync_scores import SyncScorer
 from media import MediaError
 
 LEAST = 3  # windows a slope with an interval needs

@@ -17,8 +17,8 @@ from torch import Tensor
 from configs.schema import EFIDConfig, FIDConfig, FVDConfig
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.weights import locate
+from evaluation.aligned_clips import Clip, Side
 from evaluation.cache import Arrays
-from evaluation.clips import Clip, Side
 from evaluation.landmarks import landmarks_for
 from evaluation.networks import Loaded, NotComputed, Source, load, load_stand_in
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi

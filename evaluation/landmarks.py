@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from configs.schema import EFIDConfig
-from encoders.checkpoints import sha256_of
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.landmarks.schemes import as_ibug68
 from encoders.landmarks.sidecar import SidecarDetector
+from encoders.weight_files import sha256_of
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
 from evaluation.networks import NotComputed, Source, describe
 from metrics.networks.mtcnn import MTCNN

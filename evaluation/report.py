@@ -10,9 +10,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from configs.bars import Bars
 from evaluation.pairs import Missing
 from evaluation.results import Results, Value
+from runtime.progress import Bars
 
 LOG_WIDTH = 160  # columns of tables in a log file
 ARROWS = {"lower": "↓", "higher": "↑"}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.pairs import EvaluationError, Missing
-from media.whole_file import whole_file
+from runtime.files import whole_file
 
 if TYPE_CHECKING:  # the tables read results files without loading torch
     from evaluation.networks import Source

@@ -20,24 +20,24 @@ import torch
 from torch import Tensor
 
 from configs.schema import FaceConfig
-from encoders.checkpoints import sha256_of
 from encoders.factory import build_as, build_landmark_detector
 from encoders.protocols import FPS
-from generation.cases import Case
-from generation.drive import Driver, Mode
+from encoders.weight_files import sha256_of
+from generation.batch import Case
+from generation.driving import Driver, Mode
 from generation.errors import GenerationError
 from generation.portrait import PasteBack, Portrait, read_portrait
+from generation.record import deciding, environment, require_writable, sidecar_of, write_record
 from generation.sampling import OnProgress, Progress, Sampler, Sampling
-from generation.sidecar import deciding, environment, require_writable, sidecar_of, write_record
 from generation.speech import Speech, read_speech
 from lightning_modules.checkpoints import checkpoint_file
 from lightning_modules.emotion.sources import EmotionSource
 from lightning_modules.emotion.table import TABLE_FILE
 from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion
-from lightning_modules.ethd.artifact import Artifact, emotion_parts, export_file, load_artifact
-from lightning_modules.ethd.ethd import Drive
+from lightning_modules.ethd.export import Artifact, emotion_parts, export_file, load_artifact
+from lightning_modules.ethd.network import Drive
 from lightning_modules.vaid.checkpoint import load_vaid
-from lightning_modules.vaid.vaid import VAID
+from lightning_modules.vaid.network import VAID
 from media import VideoWriter
 from preparation.encoders import Encoders
 from preparation.expression import ExpressionReader

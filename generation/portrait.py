@@ -17,7 +17,7 @@ from datamodules.schema import PORTRAIT_SIZE
 from encoders.landmarks.boxes import face_boxes
 from encoders.protocols import LandmarkDetector, MotionEncoder
 from generation.errors import GenerationError
-from preparation.clips import Rejected
+from preparation.clip_source import Rejected
 from preparation.expression import read_picture
 from preparation.faces import crop_frames, locate_face
 

@@ -15,12 +15,12 @@ from torch import Tensor
 
 from diffusion.ddim import seeded_noise
 from diffusion.long_sampling import sample_long
-from diffusion.velocity import VelocityDenoiser
+from diffusion.parameterization import VelocityDenoiser
 from diffusion.windows import window_starts
 from encoders.protocols import LatentCodec
 from generation.errors import GenerationError
 from lightning_modules.ethd.checkpoint import EthdCard, noise_schedule
-from lightning_modules.ethd.ethd import Drive, Ethd
+from lightning_modules.ethd.network import Drive, Ethd
 
 RESTORED_AT_ONCE = 16  # frames
 

@@ -15,7 +15,7 @@ from encoders.protocols import SAMPLE_RATE
 from generation.errors import GenerationError
 from media import probe, read_sound
 from media.writer import AAC_RATES
-from preparation.clip import loudest_second
+from preparation.prepare_clip import loudest_second
 
 BEST_RATE = 48_000  # samples per second beyond which nothing is heard
 SILENT = -60.0  # dBFS of the loudest second

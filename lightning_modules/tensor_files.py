@@ -9,8 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from encoders.checkpoints import WrongWeights
-from media.whole_file import whole_file
+from encoders.weight_files import WrongWeights
+from runtime.files import whole_file
 
 
 def write_file(path: Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

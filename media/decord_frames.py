@@ -16,7 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from media.pictures import Shown, sample_places
+from media.frame_scan import Shown, sample_places
 
 _AHEAD = 4  # frames decoded ahead
 _LETTING_GO = 5.0  # seconds to wait for the thread when a reader is left early

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from media import decord_frames, pyav_frames
-from media.pictures import check
+from media.frame_scan import check
 from media.source import MediaError
 from media.timeline import Timeline, read_timeline
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from media.pictures import Shown, decode, turned
+from media.frame_scan import Shown, decode, turned
 from media.source import MediaError
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from metrics.frechet import FrechetMetric
 from metrics.functional.fvd import FVDProtocol, preprocess, protocol_named
-from metrics.networks.checkpoints import Weights
 from metrics.networks.i3d import I3D
+from metrics.networks.metric_weights import Weights
 from metrics.networks.standin import StandInVideo
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from configs.schema import FaceConfig
 from encoders.protocols import FPS, FaceTrack, LandmarkDetector, MotionEncoder
 from media import FrameReader
-from preparation.clips import Rejected
+from preparation.clip_source import Rejected
 from preparation.faces import crop_frames, locate_face
 
 MAX_SECONDS = 60.0  # a motion encoder sees the crops of a whole clip at once

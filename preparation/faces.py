@@ -17,7 +17,7 @@ from configs.schema import FaceConfig
 from encoders.landmarks.boxes import face_extents
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.protocols import Face, FaceTrack, LandmarkDetector, LandmarkScheme, Tracking
-from preparation.clips import Reason, Rejected
+from preparation.clip_source import Reason, Rejected
 
 # Frames of a video in which the face may lie outside: a blurred or misjudged frame is not a face that left.
 TOLERATED = 3

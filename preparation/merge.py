@@ -26,7 +26,7 @@ from datamodules.schema import (
 from encoders.protocols import Identity
 from preparation.plan import Plan, PlannedShard
 from preparation.report import step_seconds
-from preparation.run import RECORD_SCHEMA, record_path
+from preparation.workers import RECORD_SCHEMA, record_path
 from preparation.writer import write_atomically
 
 REPORT_NAME = "report.json"

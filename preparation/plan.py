@@ -21,7 +21,7 @@ from configs.schema import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, ShardError
 from encoders.protocols import FPS
 from media import MediaError, probe
-from preparation.clips import FAILURES, ClipSource, Reason, media_problem
+from preparation.clip_source import FAILURES, ClipSource, Reason, media_problem
 from preparation.writer import write_atomically
 
 PLAN_SCHEMA = 1

@@ -21,10 +21,10 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from configs.bars import Bars
 from encoders.protocols import FPS
-from preparation.clip import STEPS
-from preparation.clips import EXPLANATIONS, Reason
+from preparation.clip_source import EXPLANATIONS, Reason
+from preparation.prepare_clip import STEPS
+from runtime.progress import Bars
 
 
 class _Rate(ProgressColumn):

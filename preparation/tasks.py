@@ -17,13 +17,13 @@ from configs.schema import PrepareConfig
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.weights import fetch_preset
 from preparation.check import check
-from preparation.clips import ClipReport, ClipSource
+from preparation.clip_source import ClipReport, ClipSource
 from preparation.contact_sheet import draw_contact_sheet
 from preparation.layouts import find_clips
 from preparation.merge import REPORT_NAME, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
 from preparation.report import progress_bar, step_seconds, step_table, summary_table
-from preparation.run import ClipWorkers, Described, write_shards
+from preparation.workers import ClipWorkers, Described, write_shards
 
 TOO_MANY_REJECTED = 3
 LOG_WIDTH = 160  # columns of tables in a log file

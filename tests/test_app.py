@@ -36,7 +36,7 @@ def test_a_wrong_configuration_names_its_key(typed, words):
 
 
 def test_it_is_this_machines_alone_unless_told_otherwise():
-    from web.serve import is_loopback
+    from generation.web.serve import is_loopback
 
     assert is_loopback(compose("app", AppConfig, ["ethd=run"]).host)
     assert is_loopback("localhost")
@@ -46,8 +46,8 @@ def test_it_is_this_machines_alone_unless_told_otherwise():
 
 
 def test_an_address_that_is_taken_says_what_to_do():
-    from web.errors import PageError
-    from web.serve import require_free
+    from generation.web.errors import PageError
+    from generation.web.serve import require_free
 
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))

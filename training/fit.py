@@ -15,21 +15,21 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.utilities import rank_zero_only
 
-from callbacks.checkpoints import RunCheckpoints, StraightToDisk
 from callbacks.continuation import Continuation
 from callbacks.ema import WeightAverage
 from callbacks.latent_plots import LatentPlots, Names
 from callbacks.non_finite import NonFiniteGuard
 from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopSignals, Wish, leave, say
 from callbacks.progress import ProgressBar
+from callbacks.run_checkpoints import RunCheckpoints, StraightToDisk
 from callbacks.run_log import RunLog
 from callbacks.throughput import Throughput
 from callbacks.watchdog import FaultError, Watchdog
 from configs.command_line import ConfigError
 from configs.schema import EvaluateConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
+from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule
-from datamodules.modules import ShardDataModule
 from datamodules.schema import ShardError
 from encoders.factory import build_as
 from encoders.weights import sha256_of

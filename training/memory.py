@@ -19,9 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from diffusion.parameterization import noise_input, velocity_loss
 from diffusion.schedules import zero_terminal_schedule
-from diffusion.velocity import noise_input, velocity_loss
-from lightning_modules.ethd.ethd import Drive, DriveWidths, Ethd
+from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
 from lightning_modules.ethd.unet import UNetShape
 
 GIB = 2**30

@@ -15,7 +15,7 @@ from configs.command_line import ConfigError
 from configs.training import TrainConfig
 from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
-from media.whole_file import whole_file
+from runtime.files import whole_file
 
 # What a resumed run may change without a word: where things lie, how long and on what it trains, what it shows.
 FREE = ("run_id", "output", "ckpt_path", "logger", "videos", "checkpoints", "resume", "preemption", "watchdog")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark.figures.cases import case_grid
+from benchmark.figures.compared_frames import case_grid
 from benchmark.figures.drift import draw_drift
 from benchmark.figures.frames import FigureError
 from benchmark.figures.heatmaps import figure3, figure4

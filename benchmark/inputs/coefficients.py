@@ -19,10 +19,10 @@ from scipy.io import loadmat, savemat
 from encoders.landmarks.schemes import as_ibug68
 from encoders.protocols import FPS, FaceTrack
 from media import FrameReader
-from media.whole_file import whole_file
 from metrics.functional.efid import AlignedFace, align_face
 from metrics.networks.deep3d import Deep3DFace
 from preparation.faces import crop_frames
+from runtime.files import whole_file
 
 COEFFICIENTS = 257
 ANGLE, TRANSLATION = slice(224, 227), slice(254, 257)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.cases import Case
+from benchmark.case_list import Case
 from benchmark.framing import HEAD_SCALE, Faces, Framing, first_frame
 from benchmark.inputs.coefficients import Coefficients, CoefficientsError, extract, read_mat, write_mat
 from benchmark.inputs.phonemes import PhonemesError, from_intervals, phonemes_of, recognise
@@ -23,7 +23,7 @@ from encoders.motion.pdfgc import alignment, warp_face
 from encoders.weights import WeightsError, locate
 from media import FrameReader, MediaError, probe, read_sound
 from metrics.networks.deep3d import Deep3DFace
-from preparation.clips import Rejected
+from preparation.clip_source import Rejected
 from preparation.faces import square_crop
 
 RATE = 16_000

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmark.user_study.answers import collect_study, write_study
 from benchmark.user_study.build import StudyError, build_study
-from benchmark.user_study.collect import collect_study, write_study
 from benchmark.user_study.design import QUESTIONS
 
 

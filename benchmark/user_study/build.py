@@ -143,7 +143,7 @@ def _copy(source: Path, target: Path) -> None:
     info = probe(source)
     if info.video_codec != "h264" or not info.has_sound:
         has = f"{info.video_codec} pictures and {'sound' if info.has_sound else 'no sound'}"
-        raise StudyError(f"{source}: has {has}; browsers need H.264 with sound, as python -m benchmark.run writes it")
+        raise StudyError(f"{source}: has {has}; browsers need H.264 with sound, as benchmark.run_system writes it")
     try:
         with av.open(str(source)) as container, av.open(str(target), "w", options={"movflags": "+faststart"}) as made:
             streams = [container.streams.video[0], container.streams.audio[0]]

@@ -10,7 +10,7 @@
 
 ``emotivetalk`` means ``person`` for synthetic speakers and ``train`` for a folder of videos. People a file does not
 list go where ``person`` puts them; under ``peer`` they train, so that the peers' test set stays as it was published.
-The files are made by ``python -m datamodules.splits.make`` and carry the hash of their lists.
+The files are made by ``python -m tools.make_splits`` and carry the hash of their lists.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from configs.emotion import EmotionModelConfig
-from datamodules.modules import ShardDataModule
+from datamodules.datamodule import ShardDataModule
 from encoders.factory import build_text_encoder
 from encoders.protocols import TextEncoder
 from encoders.text.checks import TextError

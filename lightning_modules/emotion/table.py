@@ -15,13 +15,13 @@ import torch
 from torch import Tensor
 
 from datamodules.splits.clip_names import EMOTIONS
-from encoders.checkpoints import WrongWeights
 from encoders.protocols import Identity
+from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.lexicon import LEXICON, all_words
 from lightning_modules.tensor_files import read_file, write_file
 
 if TYPE_CHECKING:
-    from datamodules.modules import ShardDataModule  # brings Lightning, which generation does without
+    from datamodules.datamodule import ShardDataModule  # brings Lightning, which generation does without
 
 LEVELS = (1, 2, 3)
 TABLE_KIND, TABLE_VERSION, TABLE_FILE = "emotion_table", 1, "emotion_table.safetensors"

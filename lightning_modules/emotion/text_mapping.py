@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from encoders.checkpoints import WrongWeights
 from encoders.protocols import Identity, TextEncoder
 from encoders.text.checks import TextError
 from encoders.text.ngram import words_of
+from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.phrases import is_form_of, known_entries, telling_words
 from lightning_modules.emotion.table import WRITTEN_BY, require_same_motion
 from lightning_modules.tensor_files import read_file, write_file

@@ -9,12 +9,12 @@ from typing import Any, cast
 
 from configs.training import EthdConfig, UNetConfig
 from datamodules.schema import Dimensions
+from diffusion.parameterization import Prediction
 from diffusion.schedules import NoiseSchedule, zero_terminal_schedule
-from diffusion.velocity import Prediction
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, checkpoint_file, read_checkpoint
-from lightning_modules.ethd.ethd import DriveWidths, Ethd, Variant
 from lightning_modules.ethd.latents import LatentScale
+from lightning_modules.ethd.network import DriveWidths, Ethd, Variant
 from lightning_modules.ethd.unet import UNetShape
 
 STAGE = "ethd"

@@ -22,11 +22,11 @@ from torch import Tensor
 from datamodules.order import seed_of, step_seed
 from datamodules.windows import ClipBatch
 from diffusion.ddim import seeded_noise
-from diffusion.velocity import Weighting, noise_input, stratified_steps, velocity, velocity_loss
+from diffusion.parameterization import Weighting, noise_input, stratified_steps, velocity, velocity_loss
 from lightning_modules.checkpoints import CARD, check_encoders, check_stage
 from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, noise_schedule, with_overlap
-from lightning_modules.ethd.ethd import Drive
-from lightning_modules.vaid.vaid import VAID
+from lightning_modules.ethd.network import Drive
+from lightning_modules.vaid.network import VAID
 
 VALIDATION_LEVELS = 4  # noise levels a validation clip is denoised at
 

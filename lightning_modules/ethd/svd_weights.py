@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from encoders.checkpoints import WrongWeights
+from encoders.weight_files import WrongWeights
 from lightning_modules.ethd.unet import UNet
 
 CLASS = "UNetSpatioTemporalConditionModel"

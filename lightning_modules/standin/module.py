@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from configs.standin import StandInConfig
-from datamodules.modules import ShardDataModule
+from datamodules.datamodule import ShardDataModule
 from datamodules.windows import ClipBatch
 from lightning_modules.standin.tasks import AppearanceTask, ExpressionTask, Parts, StandInError, SyncTask
 from metrics.networks.standin import (

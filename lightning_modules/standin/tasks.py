@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs.standin import StandInConfig
-from datamodules.modules import ShardDataModule
+from datamodules.datamodule import ShardDataModule
 from datamodules.windows import ClipBatch
 from metrics.functional.efid import ddfa_crop, ddfa_roi
 from metrics.functional.fvd import preprocess, protocol_named

@@ -10,7 +10,7 @@ from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.schema import Dimensions
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, check_encoders, read_checkpoint
-from lightning_modules.vaid.vaid import VAID
+from lightning_modules.vaid.network import VAID
 
 STAGE = "vaid"
 

@@ -28,7 +28,7 @@ from lightning_modules.checkpoints import CARD, check_encoders, check_stage
 from lightning_modules.vaid.checkpoint import STAGE
 from lightning_modules.vaid.club import GaussianConditional, club_terms
 from lightning_modules.vaid.losses import Reduction, info_nce, masked_mean, squared_error, velocity_error
-from lightning_modules.vaid.vaid import VAID
+from lightning_modules.vaid.network import VAID
 
 ENCODER_KINDS = ("audio", "motion")  # the codec and the landmarks leave no trace in what V-AID learns
 

@@ -11,7 +11,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchvision.models import ResNet, resnet50
 from torchvision.models.resnet import Bottleneck
 
-from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.metric_weights import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
 FILE = "epoch_20.pth"

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.metric_weights import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
 FILES = "i3d_torchscript.pt or i3d_pretrained_400.pt"

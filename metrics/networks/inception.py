@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models.inception import Inception3
 
-from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.metric_weights import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
 FILE = "pt_inception-2015-12-05-6726825d.pth"

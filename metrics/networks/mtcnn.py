@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import nms
 
-from metrics.networks.checkpoints import Weights, frozen, load_strictly, read_tensors
+from metrics.networks.metric_weights import Weights, frozen, load_strictly, read_tensors
 from metrics.networks.precision import full_precision
 
 MIN_FACE = 20

@@ -18,8 +18,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.networks.checkpoints import frozen, load_strictly, provenance
 from metrics.networks.inception import as_unit_floats
+from metrics.networks.metric_weights import frozen, load_strictly, provenance
 from metrics.networks.precision import full_precision
 from metrics.networks.syncnet import SyncNet
 

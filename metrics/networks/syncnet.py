@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from metrics.networks.checkpoints import Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.metric_weights import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
 FILE = "syncnet_v2.model"

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from metrics.networks.checkpoints import Provenance, Weights, frozen, load_strictly, provenance, read_tensors
+from metrics.networks.metric_weights import Provenance, Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
 
 FILE = "mb05_120x120.pth"

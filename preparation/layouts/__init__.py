@@ -18,7 +18,7 @@ from pathlib import Path
 from configs.schema import DatasetConfig
 from datamodules.splits import SplitError, assign_splits, require_scheme
 from media import VIDEO_ENDINGS
-from preparation.clips import ClipSource
+from preparation.clip_source import ClipSource
 from preparation.layouts import folder, hdtf, mead
 from preparation.layouts.listing import LayoutError, list_files, require_unique
 

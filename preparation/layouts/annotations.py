@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlparse
 
 from datamodules.splits.clip_names import HDTF_SUBSETS
-from preparation.clips import Reason
+from preparation.clip_source import Reason
 from preparation.layouts.listing import LayoutError
 
 _TIMES, _CROPS, _HEIGHTS, _ADDRESSES = "annotion_time", "crop_wh", "resolution", "video_url"

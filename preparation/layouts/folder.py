@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from preparation.clips import ClipSource
+from preparation.clip_source import ClipSource
 from preparation.layouts.listing import Entry, Listing, path_key
 
 _CLIP_NUMBER = re.compile(r"(?:[\s_#.\-]+(?:clip|part|seg|segment|take)?[\s_#.\-]*\(?\d+\)?)+$", re.IGNORECASE)

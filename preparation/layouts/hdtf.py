@@ -23,7 +23,7 @@ from pathlib import Path, PurePosixPath
 
 from datamodules.splits import read_split
 from datamodules.splits.clip_names import hdtf_person
-from preparation.clips import ClipSource, Reason
+from preparation.clip_source import ClipSource, Reason
 from preparation.layouts.annotations import Annotations, Segment, read_annotations
 from preparation.layouts.listing import Entry, Listing, path_key, problem
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from media import VIDEO_ENDINGS
-from preparation.clips import ClipSource, Reason
+from preparation.clip_source import ClipSource, Reason
 
 # In order of preference where one clip has several: MEAD publishes m4a, the others were made from it.
 SOUND_ENDINGS = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg", ".opus")

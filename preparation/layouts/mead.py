@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from datamodules.splits.clip_names import EMOTIONS, MeadSentence
-from preparation.clips import ClipSource, Reason
+from preparation.clip_source import ClipSource, Reason
 from preparation.layouts.listing import SOUND_ENDINGS, Entry, LayoutError, Listing, problem
 
 VIEWS = ("front", "down", "top", "left_30", "left_60", "right_30", "right_60")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from preparation.synthetic.clip import SyntheticClip, render_clip
 from preparation.synthetic.emotions import EMOTIONS, levels_of
 from preparation.synthetic.motion import FACTOR_NAMES
+from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import Identity, identity, split_of
 from preparation.synthetic.write import write_dataset
 

@@ -28,8 +28,8 @@ from scipy.signal import resample_poly
 from encoders.protocols import FPS, SAMPLE_RATE
 from media.writer import VideoWriter
 from preparation.interrupts import shielded
-from preparation.synthetic.clip import SyntheticClip, render_clip
 from preparation.synthetic.emotions import EMOTIONS
+from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import identity
 
 LAYOUTS = ("mead", "hdtf")

@@ -10,7 +10,7 @@ from benchmark.figures.__main__ import main
 from benchmark.figures.drift import draw_drift
 from benchmark.figures.frames import HEAD, LABEL, TILE, FigureError, frames_at, pick_times
 from benchmark.figures.heatmaps import difference, figure3, motion
-from benchmark.figures.rebuild import rebuild_figures
+from benchmark.figures.rebuild_figures import rebuild_figures
 from evaluation.drift import slope_of
 from media import VideoWriter
 

@@ -13,7 +13,7 @@ from scipy import stats
 
 from benchmark.paper import TABLES, paper_table
 from benchmark.tables.reading import TableError
-from benchmark.tables.rebuild import UNUSABLE_RESULTS, make_tables
+from benchmark.tables.rebuild_tables import UNUSABLE_RESULTS, make_tables
 from configs.command_line import ConfigError, compose
 from configs.tables import TableConfig, validate_tables
 from tests.benchmark.conftest import value

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmark import not_run, test_sets
-from benchmark.cases import read_cases
+from benchmark.case_list import read_cases
 from benchmark.tables.reading import NOT_RUN
 from datamodules.splits import read_split
 from media import VideoWriter, read_frames

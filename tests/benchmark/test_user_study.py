@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from benchmark.tables.rebuild import make_tables
+from benchmark.tables.rebuild_tables import make_tables
 from benchmark.user_study.__main__ import main
 from benchmark.user_study.agreement import alpha_interval, krippendorff_alpha, mean_interval
+from benchmark.user_study.answers import checksum, collect_study, read_key
 from benchmark.user_study.build import build_study
-from benchmark.user_study.collect import checksum, collect_study, read_key
 from benchmark.user_study.design import QUESTIONS, make_trials, orders, williams
 from configs.tables import TableConfig
 from media import VideoWriter

@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from callbacks.ema import WeightAverage
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from lightning_modules.ethd.checkpoint import EMA
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.shards import make_shards

@@ -6,7 +6,7 @@ import torch
 
 from callbacks.latent_plots import FIELDS, FRAMES, draw
 from configs.training import ExpressionConfig, LipConfig, VAIDConfig
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from lightning_modules.vaid.module import VAIDModule
 from tests.helpers.shards import TINY, make_shards
 from training.fit import latent_names

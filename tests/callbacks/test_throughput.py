@@ -9,8 +9,8 @@ from configs.training import EthdConfig
 from datamodules.schema import Dimensions
 from encoders.protocols import Identity
 from lightning_modules.ethd.checkpoint import EthdCard, build_ethd
-from lightning_modules.ethd.ethd import Drive
 from lightning_modules.ethd.latents import LatentScale
+from lightning_modules.ethd.network import Drive
 from tests.helpers.ethd import smallest_unet
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from configs.schema import DataConfig
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from datamodules.schema import Index, ShardError
 from tests.helpers.shards import make_shards
 from tests.helpers.train_stream import run

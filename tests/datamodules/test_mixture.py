@@ -9,8 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from configs.schema import DataConfig
+from datamodules.datamodule import HDTFDataModule
 from datamodules.mixture import MixtureDataModule, datamodule
-from datamodules.modules import HDTFDataModule
 from datamodules.schema import Index, LatentStatistics, ShardError
 from encoders.protocols import Identity
 from tests.helpers.shards import TINY, make_shards

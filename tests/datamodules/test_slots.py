@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from datamodules.slots import Block, Place, SlotDataset, Slots, Task, Tasks
 from tests.helpers.shards import make_shards
 

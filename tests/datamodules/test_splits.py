@@ -19,7 +19,7 @@ from datamodules.splits import (
     split_of,
 )
 from datamodules.splits.clip_names import hdtf_clip_id, hdtf_person
-from datamodules.splits.make import mead_emotivetalk, mead_official
+from tools.make_splits import mead_emotivetalk, mead_official
 
 NAMES = ["hdtf_emotivetalk", "hdtf_peer_edtalk", "mead_emotivetalk", "mead_official", "mead_peer_edtalk"]
 

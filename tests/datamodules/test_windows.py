@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from datamodules.schema import ShardError
 from datamodules.windows import EMOTIONS
 from tests.helpers.shards import arrays_of, make_shards, ramp

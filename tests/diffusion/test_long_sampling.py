@@ -9,8 +9,8 @@ from diffusers import DDIMScheduler
 
 from diffusion.ddim import trailing_steps
 from diffusion.long_sampling import fused_in_order, sample_long
+from diffusion.parameterization import VelocityDenoiser, velocity
 from diffusion.schedules import zero_terminal_schedule
-from diffusion.velocity import VelocityDenoiser, velocity
 from diffusion.windows import fuse_windows, triangular_weights, window_starts
 from training.memory import PeakMemory
 

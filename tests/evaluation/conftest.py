@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
-from evaluation.run import evaluate_folders
+from evaluation.evaluate_folders import evaluate_folders
 from media import VideoWriter, read_frames, read_sound
 
 FRAMES = 30

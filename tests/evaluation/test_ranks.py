@@ -44,7 +44,7 @@ def work(config, environment):
     os.environ.update(environment)
     import torch
 
-    from evaluation.run import evaluate_folders
+    from evaluation.evaluate_folders import evaluate_folders
 
     torch.set_num_threads(1)
     raise SystemExit(evaluate_folders(config))
@@ -53,7 +53,7 @@ def work(config, environment):
 def on_ranks(config, size):
     """Exit statuses of that many processes, started with torchrun's environment."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["evaluation.run"])
+    context.set_forkserver_preload(["evaluation.evaluate_folders"])
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -72,7 +72,7 @@ def on_ranks(config, size):
 
 @pytest.mark.proof
 def test_two_and_four_processes_say_what_one_says(folder, tmp_path, capfd):
-    from evaluation.run import evaluate_folders
+    from evaluation.evaluate_folders import evaluate_folders
 
     one = settings(folder, tmp_path / "one")
     assert evaluate_folders(one) == 3

@@ -9,7 +9,7 @@ import torch
 from configs.command_line import ConfigError
 from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from configs.validate_evaluate import validate_evaluate
-from evaluation.run import evaluate_folders
+from evaluation.evaluate_folders import evaluate_folders
 from media import read_frames
 from metrics.efid import ExpressionFID
 from metrics.fid import FrechetInceptionDistance

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from generation.pipeline import Talker
-from lightning_modules.ethd.artifact import export
+from lightning_modules.ethd.export import export
 from media import VideoWriter
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import openface_csv

@@ -7,7 +7,7 @@ import subprocess
 import av
 import pytest
 
-from generation.cases import Case
+from generation.batch import Case
 
 # https://cv.iptc.org/newscodes/digitalsourcetype/: media "created algorithmically using a model derived from sampled
 # content".

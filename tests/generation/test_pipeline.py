@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from configs.emotion import EmotionConfig
-from encoders.checkpoints import sha256_of
-from generation.cases import Case
+from encoders.weight_files import sha256_of
+from generation.batch import Case
 from generation.errors import GenerationError
 from generation.pipeline import Talker, device_of
 from lightning_modules.emotion.sources import EmotionError

@@ -14,9 +14,9 @@ from encoders.motion.blendshapes import BlendshapeMotion
 from generation.errors import GenerationError
 from generation.portrait import PasteBack, read_portrait
 from media import VideoWriter
-from preparation.clip import prepare_clip
-from preparation.clips import ClipSource
+from preparation.clip_source import ClipSource
 from preparation.expression import ExpressionError
+from preparation.prepare_clip import prepare_clip
 from tests.generation.conftest import write_portrait
 
 

@@ -7,7 +7,7 @@ import torch
 
 from generation.errors import GenerationError
 from generation.sampling import Progress, Sampling
-from lightning_modules.ethd.ethd import Drive
+from lightning_modules.ethd.network import Drive
 from training.memory import PeakMemory
 
 

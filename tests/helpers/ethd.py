@@ -8,13 +8,13 @@ import torch
 from torch import nn
 
 from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from encoders.protocols import Identity
 from lightning_modules.ethd.checkpoint import EthdCard
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.ethd.module import EthdModule
+from lightning_modules.vaid.network import VAID
 from lightning_modules.vaid.statistics import motion_statistics
-from lightning_modules.vaid.vaid import VAID
 
 Network = TypeVar("Network", bound=nn.Module)
 FIELDS = ["audio", "expression", "latent", "boxes", "portraits"]

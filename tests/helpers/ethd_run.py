@@ -11,7 +11,7 @@ from configs.command_line import compose
 from configs.schema import PrepareConfig
 from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
 from datamodules.schema import LatentStatistics
-from encoders.checkpoints import sha256_of
+from encoders.weight_files import sha256_of
 from lightning_modules.checkpoints import CARD
 from lightning_modules.ethd.checkpoint import EMA, EthdCard, build_ethd, with_overlap
 from lightning_modules.ethd.latents import latent_scale

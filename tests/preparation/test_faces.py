@@ -9,7 +9,7 @@ from configs.schema import FaceConfig
 from encoders.landmarks.boxes import face_extents
 from encoders.landmarks.sidecar import SidecarDetector
 from encoders.protocols import Face, FaceTrack, Tracking
-from preparation.clips import Reason, Rejected
+from preparation.clip_source import Reason, Rejected
 from preparation.faces import choose_portraits, crop_frames, find_face, follow_face, longest_run, square_crop
 
 SIZE = (640, 480)

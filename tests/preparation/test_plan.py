@@ -9,7 +9,7 @@ import pytest
 from configs.schema import DatasetConfig, PrepareConfig
 from datamodules.schema import Dimensions, ShardError
 from media import VideoWriter
-from preparation.clips import ClipSource, Reason
+from preparation.clip_source import ClipSource, Reason
 from preparation.layouts import find_clips
 from preparation.plan import continued, make_plan, read_plan, write_plan
 

@@ -11,7 +11,7 @@ from configs.command_line import ConfigError, compose
 from configs.training import TrainConfig
 from configs.validate_train import validate_train
 from datamodules.schema import ShardError
-from encoders.checkpoints import WrongWeights
+from encoders.weight_files import WrongWeights
 from encoders.weights import sha256_of
 from lightning_modules.checkpoints import CARD, CheckpointError
 from lightning_modules.ethd.checkpoint import EMA, load_ethd

@@ -21,7 +21,7 @@ from configs.validate_train import validate_train
 from configs.wandb_mode import wandb_mode
 from datamodules.schema import Index
 from encoders.protocols import Identity
-from lightning_modules.ethd.artifact import export
+from lightning_modules.ethd.export import export
 from media import probe
 from tests.helpers.ethd import SMALLEST_ETHD
 from tests.helpers.shards import TINY, make_shards

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import train_config

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.ethd.artifact import export, load_artifact
+from lightning_modules.ethd.export import export, load_artifact
 from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers.ethd import SMALLEST_ETHD
 from tests.helpers.shards import make_shards

@@ -19,7 +19,7 @@ from time import strftime
 import pytest
 from omegaconf import OmegaConf
 
-from benchmark.cases import read_cases
+from benchmark.case_list import read_cases
 from benchmark.framing import Faces, Framing
 from benchmark.inputs.collect import Inputs, Tools, read_speech
 from benchmark.inputs.phonemes import PHONES

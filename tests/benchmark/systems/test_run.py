@@ -1,4 +1,4 @@
-"""``python -m benchmark.run`` as people type it: what is wrong is one line."""
+"""``python -m benchmark.run_system`` as people type it: what is wrong is one line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,14 @@ def test_a_wrong_key_is_named(tmp_path, keys, wanted):
 def test_the_shell_gets_one_line_and_a_status(tmp_path):
     cases = tmp_path / "cases (1), mine.csv"
     cases.write_text("clip,portrait,speech\na,b,c\n")
-    command = [sys.executable, "-m", "benchmark.run", "system=sadtaker", f"cases={cases}", f"output={tmp_path / 'o'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmark.run_system",
+        "system=sadtaker",
+        f"cases={cases}",
+        f"output={tmp_path / 'o'}",
+    ]
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert told.returncode == 1
     assert told.stderr.startswith("error: system=sadtaker: did you mean sadtalker or anitalker? there are aniportrait")

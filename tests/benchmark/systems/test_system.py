@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from benchmark.cases import CasesError, read_cases
+from benchmark.case_list import CasesError, read_cases
 from benchmark.system import FOLDER, SystemFileError, fill, load_system, names
 from benchmark.view import open_view
 

@@ -13,11 +13,11 @@ from configs.command_line import ConfigError
 from configs.emotion import EmotionConfig, EmotionModelConfig
 from configs.schema import EncoderConfig
 from configs.validate_train import validate_train
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from encoders import build_text_encoder
-from encoders.checkpoints import WrongWeights
 from encoders.protocols import Identity
 from encoders.text.checks import TextError
+from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.module import EmotionModule, accuracy, build_emotion
 from lightning_modules.emotion.phrases import Phrase, held_out_phrases, paraphrases
 from lightning_modules.emotion.sources import EmotionSource

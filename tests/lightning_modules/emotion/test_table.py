@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.modules import FolderDataModule
-from encoders.checkpoints import WrongWeights
+from datamodules.datamodule import FolderDataModule
 from encoders.protocols import Identity
+from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.table import EmotionError, EmotionTable, learn_table
 from preparation.synthetic import EMOTIONS, identity, levels_of, split_of
 from tests.helpers.emotion import expression_of, synthetic_table

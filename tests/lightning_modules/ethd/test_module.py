@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from datamodules.windows import BatchReader, Window
-from diffusion.velocity import VelocityDenoiser
+from diffusion.parameterization import VelocityDenoiser
 from lightning_modules.ethd.checkpoint import EthdCard
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.shards import make_shards

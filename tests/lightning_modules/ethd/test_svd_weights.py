@@ -7,7 +7,7 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from safetensors.torch import load_file, save_file
 
-from encoders.checkpoints import WrongWeights
+from encoders.weight_files import WrongWeights
 from lightning_modules.ethd.svd_weights import WEIGHT_FILES, load_svd, match_keys
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import UNet, UNetShape

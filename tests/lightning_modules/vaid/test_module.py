@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
-from datamodules.modules import FolderDataModule
+from datamodules.datamodule import FolderDataModule
 from datamodules.windows import BatchReader, Window
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, CheckpointError

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from preparation.clips import Reason
+from preparation.clip_source import Reason
 from preparation.layouts.listing import LayoutError, list_files, path_key, require_unique
 
 NAMES = ["face (1).mp4", "Müller.mp4", "M003#happy.mp4", "don't be sad!.mp4", "王小明 说话.MOV", "~f.mp4", "plain.mp4"]

@@ -7,7 +7,7 @@ import pytest
 
 from configs.schema import DatasetConfig
 from datamodules.splits.clip_names import EMOTIONS, MeadSentence, mead_sentence
-from preparation.clips import Reason
+from preparation.clip_source import Reason
 from preparation.layouts import LayoutError, find_clips
 from preparation.layouts.mead import VIEWS, parse
 

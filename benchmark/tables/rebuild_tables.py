@@ -1,0 +1,101 @@
+"""Writes the tables and figures whose content changed, and nothing else: behind ``python evaluate.py table=...``.
+
+Tables are made in memory in a moment, since results files are small; a file that already holds them is not touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from benchmark.figures.frames import FigureError
+from benchmark.paper import TABLES, paper_table
+from benchmark.tables.latex import document, latex
+from benchmark.tables.layout import lay_out
+from benchmark.tables.reading import Found, TableError, read_results
+from benchmark.tables.table import Table
+from benchmark.tables.text import comma_separated, markdown
+from benchmark.tables.web import web_page
+from configs.tables import TableConfig
+from runtime.files import whole_file
+
+UNUSABLE_RESULTS = 3
+
+
+def make_tables(config: TableConfig) -> int:
+    """Makes one table, or all and the figures, and says what was done.
+
+    Returns:
+        0; 3 when a results file could not be used, which the tables name, or a figure not be made.
+
+    Raises:
+        TableError: when there are no results to read, or the output cannot be written.
+    """
+    found = read_results(Path(config.results))
+    output = Path(config.output)
+    numbers = TABLES if config.table == "all" else (config.table,)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        unusable = [f"{name} {reason}" for name, reason in found.unusable.items()]
+        for number in numbers:
+            table = lay_out(paper_table(number), found, config.datasets if number != "4" else ())
+            _put(table, found, config.paper, output)
+            unusable = list(dict.fromkeys([*unusable, *table.conflicts]))  # one line, however many cells
+        fragments = sorted(path.stem for path in output.glob("table[1-4].tex"))
+        _update(output, {"tables.tex": document(fragments)})
+        if config.table == "all":
+            unusable += _figures(Path(config.results), output)
+    except OSError as error:
+        raise TableError(f"output={output}: cannot be written ({error.strerror}: {error.filename})") from error
+    if found.unlabelled:
+        print(f"for no table (without cell.system): {', '.join(found.unlabelled)}")
+    for line in unusable:
+        print(f"not used: {line}")
+    return UNUSABLE_RESULTS if unusable else 0
+
+
+def _figures(results: Path, output: Path) -> list[str]:
+    """Makes the figures whose inputs changed; returns what is wrong with the others."""
+    from benchmark.figures.rebuild_figures import (
+        rebuild_figures,  # draws with matplotlib, which tables need not wait for
+    )
+
+    try:
+        done = rebuild_figures(results, output)
+    except FigureError as error:
+        return [str(error)]
+    for figure in done:
+        print(f"figure {figure.name}: {figure.state}")
+    return [f"{figure.name}: {figure.reason}" for figure in done if figure.reason]
+
+
+def _put(table: Table, found: Found, paper: bool, folder: Path) -> None:
+    table.remarks += [f"Not used: {file} {reason}" for file, reason in found.unusable.items()]
+    name = f"table{table.number}"
+    files = {
+        f"{name}.md": markdown(table, paper),
+        f"{name}.tex": latex(table, paper),
+        f"{name}.csv": comma_separated(table),
+        f"{name}.html": web_page(table, paper),
+    }
+    changed = _update(folder, files)
+    cells = [cell for *_, cell in table.cells()]
+    count = sum(cell.value is not None for cell in cells)
+    state = "written" if changed else "up to date"
+    print(f"table {table.number}: {state}, {count} of {len(cells)} values, {folder / name}.md .tex .csv .html")
+    for text in table.warnings:
+        print(f"  warning: {text}")
+
+
+def _update(folder: Path, files: Mapping[str, str]) -> bool:
+    """Writes the files whose content is not what it should be; returns whether there were any."""
+    wanted = {folder / name: text.encode("utf-8", "backslashreplace") for name, text in files.items()}
+    changed = {path: content for path, content in wanted.items() if _content(path) != content}
+    for path, content in changed.items():
+        with whole_file(path) as partial:
+            partial.write_bytes(content)
+    return bool(changed)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None

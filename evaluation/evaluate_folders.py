@@ -1,0 +1,205 @@
+"""From two folders of videos to the results file: what ``evaluate.py`` does."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from configs.schema import EvaluateConfig
+from evaluation.aligned_clips import Clip, Panel, open_pair
+from evaluation.cache import FeatureStore, default_folder
+from evaluation.drift import with_drift
+from evaluation.features import EFIDFeatures, FIDFeatures, FVDFeatures
+from evaluation.frechet_scores import frechet_value, prepare_features
+from evaluation.networks import NotComputed, device_of
+from evaluation.pairs import Missing, Pairing, pair_videos
+from evaluation.ranks import Ranks, joined
+from evaluation.report import new_console, print_results, progress_bar
+from evaluation.results import ClipValues, Results, Value, require_writable, write_results
+from evaluation.sync_scores import SyncScorer, prepare_sync, sync_values
+
+MISSING_VIDEOS = 3
+METRIC_NOT_COMPUTED = 4
+ALONE = Ranks()
+Stores = tuple[FeatureStore, FeatureStore]
+Found = tuple[list[Value], list[Missing], ClipValues]
+
+
+def evaluate_folders(config: EvaluateConfig) -> int:
+    """Evaluates, prints the table and writes the results file.
+
+    Returns:
+        0; 3 when a video is missing or failed and that was not allowed; 4 when a metric was not computed, or
+        official Sync failed its self-check.
+
+    Raises:
+        EvaluationError: when there is nothing to evaluate, or the results cannot be written.
+    """
+    output = Path(config.output)
+    require_writable(output)
+    with joined() as ranks:
+        results = evaluate(config, new_console(stderr=True, quiet=not ranks.first), ranks)
+        if not ranks.first:
+            return 0
+    write_results(output, results)
+    console = new_console(stderr=False)
+    print_results(console, results)
+    console.print(f"results  {output}", markup=False, soft_wrap=True)
+    if results.missing and not config.allow_missing:
+        count = len({row.clip for row in results.missing})
+        console.print(f"[red]{count} of {results.expected} clips lack something[/]; allow_missing=true accepts that")
+        return MISSING_VIDEOS
+    return METRIC_NOT_COMPUTED if results.not_computed or _unbelievable(results) else 0
+
+
+def _unbelievable(results: Results) -> bool:
+    """Whether official Sync failed its own check."""
+    checks = [value.extra.get("self_check") for value in results.values if value.official]
+    return any(isinstance(check, dict) and not check["passed"] for check in checks)
+
+
+def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> Results:
+    """All metrics of all pairs; of several processes only the first returns values.
+
+    Raises:
+        EvaluationError: when no video pairs, or the cache cannot be written.
+    """
+    device = device_of(config.device, ranks.local)
+    pairing = pair_videos(Path(config.generated), Path(config.reference))
+    values: list[Value] = []
+    not_computed: dict[str, str] = {}
+    per_clip: dict[str, ClipValues] = {}
+    with ranks.shared_folder(Path(config.output).absolute().parent) as own:
+        stores = FeatureStore(Path(config.cache) if config.cache else default_folder()), FeatureStore(own)
+        clips, missing = _open_all(config, pairing, stores[0], console, ranks)
+        names = list(dict.fromkeys(config.metrics))
+        if ranks.size > 1:
+            for name in names:
+                _prepare(name, config, clips, stores, device, console, ranks)
+            ranks.wait()
+        for name in names if ranks.first else ():
+            try:
+                found, lost, rows = _compute(name, config, clips, pairing.expected, stores, device, console)
+            except NotComputed as error:
+                not_computed[name] = str(error)
+                missing += error.missing
+                continue
+            if config.drift:
+                found = with_drift(found, config, clips, _EXTRACTORS, stores, device, console)
+            values += found
+            missing += lost
+            per_clip[name] = rows
+    return Results(
+        tuple(values),
+        not_computed,
+        tuple(_clip_record(clip, per_clip) for clip in clips),
+        tuple(missing),
+        pairing.expected,
+        asdict(config),
+        _environment(device, ranks),
+    )
+
+
+def _open_all(
+    config: EvaluateConfig, pairing: Pairing, store: FeatureStore, console: Console, ranks: Ranks
+) -> tuple[list[Clip], list[Missing]]:
+    panel: Panel | None = tuple(config.crop) if config.crop else None  # type: ignore[assignment]
+    opened: list[Clip | Missing] = []
+    pairs = ranks.mine(pairing.pairs)
+    with progress_bar(console, "looking at the videos", len(pairs)) as bar:
+        for pair in pairs:
+            opened.append(open_pair(pair, store, config.fps, panel, config.offset, config.max_gap))
+            bar.advance(bar.task_ids[0])
+    everything = ranks.together(opened)
+    clips = [one for one in everything if isinstance(one, Clip)]
+    return clips, [*pairing.missing, *(one for one in everything if isinstance(one, Missing))]
+
+
+def _prepare(
+    name: str,
+    config: EvaluateConfig,
+    clips: Sequence[Clip],
+    stores: Stores,
+    device: torch.device,
+    console: Console,
+    ranks: Ranks,
+) -> None:
+    """This process's share of a metric's features into the stores; what fails, fails again where it is reported."""
+    own = ranks.mine(clips)
+    with progress_bar(console, f"{name}, share of {ranks.size}", _frames(own)) as bar:
+        advance: Callable[[int], object] = lambda n: bar.advance(bar.task_ids[0], n)  # noqa: E731
+        try:
+            if name == "sync":
+                prepare_sync(SyncScorer(config.sync, device), own, stores, advance)
+            else:
+                prepare_features(_EXTRACTORS[name](config, device), clips, own, stores, advance)
+        except NotComputed:
+            return
+
+
+def _compute(
+    name: str,
+    config: EvaluateConfig,
+    clips: Sequence[Clip],
+    expected: int,
+    stores: Stores,
+    device: torch.device,
+    console: Console,
+) -> Found:
+    """One metric.
+
+    Raises:
+        NotComputed: if it cannot be computed.
+    """
+    if not clips:
+        raise NotComputed("no pair of videos could be compared; see what is missing")
+    bootstrap = config.bootstrap, config.seed
+    if name == "sync":
+        scorer = SyncScorer(config.sync, device)
+        with progress_bar(console, name, _frames(clips)) as bar:
+            return sync_values(scorer, clips, expected, stores, bootstrap, lambda n: bar.advance(bar.task_ids[0], n))
+    extractor = _EXTRACTORS[name](config, device)
+    with progress_bar(console, name, _frames(clips)) as bar:
+        value, missing, rows = frechet_value(
+            extractor, clips, expected, stores, bootstrap, lambda n: bar.advance(bar.task_ids[0], n)
+        )
+    return [value], missing, rows
+
+
+_EXTRACTORS: dict[str, Callable[[EvaluateConfig, torch.device], FIDFeatures | FVDFeatures | EFIDFeatures]] = {
+    "fid": lambda config, device: FIDFeatures(config.fid, device),
+    "fvd": lambda config, device: FVDFeatures(config.fvd, device),
+    "efid": lambda config, device: EFIDFeatures(config.efid, device),
+}
+
+
+def _frames(clips: Sequence[Clip]) -> int:
+    return sum(side.frames for clip in clips for side in (clip.reference, clip.generated))
+
+
+def _clip_record(clip: Clip, per_clip: dict[str, ClipValues]) -> dict[str, object]:
+    return {
+        "clip": clip.name,
+        "frames": clip.generated.frames,
+        **{
+            side.name: {"file": str(side.path), "sha256": side.sha256, "first_frame": side.start, **vars(side.look)}
+            for side in (clip.generated, clip.reference)
+        },
+        "notes": list(clip.notes),
+        "metrics": {name: rows[clip.name] for name, rows in per_clip.items() if clip.name in rows},
+    }
+
+
+def _environment(device: torch.device, ranks: Ranks) -> dict[str, str]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": f"{device.type}: {name}",
+        "processes": str(ranks.size),
+    }

@@ -1,0 +1,284 @@
+"""FID, FVD and E-FID of a set of clips: features in, a value with its interval and its warnings out.
+
+Shapes: N samples, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+
+import numpy as np
+import torch
+
+from evaluation.aligned_clips import Clip, Side
+from evaluation.cache import Arrays, FeatureStore
+from evaluation.features import Extractor, FVDFeatures, Unusable
+from evaluation.networks import NotComputed
+from evaluation.pairs import EvaluationError, Missing
+from evaluation.results import ClipValues, Interval, Value
+from media import MediaError
+from metrics.functional.frechet import Moments, add_features, ddof_of, distance_between, gaussian, no_moments
+
+Z = 1.96  # of a 95 % interval
+FAILURES = (Unusable, MediaError, ValueError)  # of one video
+Progress = Callable[[int], object]
+
+
+def frechet_value(
+    extractor: Extractor,
+    clips: Sequence[Clip],
+    expected: int,
+    stores: tuple[FeatureStore, FeatureStore],
+    bootstrap: tuple[int, int],
+    progress: Progress,
+) -> tuple[Value, list[Missing], ClipValues]:
+    """One Fréchet metric over all clips.
+
+    Memory does not grow with the clips: features stay on disk, sums in memory.
+
+    Args:
+        extractor: of the metric.
+        clips: the pairs that can be compared.
+        expected: how many there would be if nothing was missing.
+        stores: of the reference side and of the generated side.
+        bootstrap: number of resamples and their seed.
+        progress: called with the frames done.
+
+    Returns:
+        the value; what is missing from it; per clip what was counted.
+
+    Raises:
+        NotComputed: if fewer than two samples are left on a side.
+    """
+    missing: list[Missing] = []
+    kept: list[Clip] = []
+    for clip, reason in zip(clips, extractor.plan(clips), strict=True):
+        if reason:
+            missing.append(Missing(clip.name, "both", extractor.name, reason))
+            progress(2 * clip.generated.frames)
+        else:
+            kept.append(clip)
+    counted: ClipValues = {}
+    good: list[Clip] = []
+    for clip in kept:
+        found, failures = {}, []
+        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+            try:
+                found[side.name] = features_of(extractor, clip, side, store)
+            except FAILURES as error:
+                failures.append(Missing(clip.name, side.name, extractor.name, str(error)))
+            progress(side.frames)
+        missing += failures
+        if not failures:
+            good.append(clip)
+            counted[clip.name] = _counts(extractor, clip, found)
+    sides = [
+        _Samples(extractor, good, name, store) for name, store in zip(("reference", "generated"), stores, strict=True)
+    ]
+    samples = min(int(side.sizes.sum()) for side in sides)
+    if samples < 2:
+        raise NotComputed(f"needs at least two {extractor.unit} on each side, got {samples}", missing)
+    ones = np.ones(len(good), int)
+    distance = _distance(extractor, sides, ones)
+    value = Value(
+        name=extractor.name,
+        title=extractor.title,
+        value=distance,
+        better="lower",
+        official=extractor.sources[0].official,
+        sources=extractor.sources,
+        protocol=extractor.protocol,
+        clips=len(good),
+        expected=expected,
+        samples={"reference": int(sides[0].sizes.sum()), "generated": int(sides[1].sizes.sum())},
+        unit=extractor.unit,
+        interval=_interval(extractor, sides, distance, bootstrap),
+        warnings=tuple(_warnings(extractor, samples, sides)),
+        extra=_extra(extractor, good, sides, stores[0]),
+    )
+    return value, missing, counted
+
+
+def prepare_features(
+    extractor: Extractor,
+    clips: Sequence[Clip],
+    own: Sequence[Clip],
+    stores: tuple[FeatureStore, FeatureStore],
+    progress: Progress,
+) -> None:
+    """Puts the features of some of the clips into the stores, where ``frechet_value`` will find them.
+
+    Args:
+        extractor: of the metric.
+        clips: all, since a protocol may choose among them.
+        own: those whose features are wanted.
+        stores: of the reference side and of the generated side.
+        progress: called with the frames done.
+
+    Raises:
+        NotComputed: if the metric cannot be computed of these clips.
+    """
+    usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
+    for clip in own:
+        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+            if clip.name in usable:
+                with suppress(*FAILURES):
+                    features_of(extractor, clip, side, store)
+            progress(side.frames)
+        if clip.name in usable and isinstance(extractor, FVDFeatures):
+            with suppress(*FAILURES):
+                _first_piece(extractor, clip, stores[0])
+
+
+def features_of(extractor: Extractor, clip: Clip, side: Side, store: FeatureStore) -> Arrays:
+    """The features of one side of a clip, from the store or made and kept there.
+
+    Raises:
+        Unusable: if this video has none.
+        MediaError: if it cannot be read.
+        ValueError: if they are not finite.
+    """
+    piece = _piece(extractor, clip, side)
+    return _fetch(extractor, piece, store)
+
+
+def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
+    def make() -> Arrays:
+        arrays = extractor.extract(side)
+        _require_protocol(extractor, arrays)  # before they are kept: a corrected extractor would find them again
+        if not np.isfinite(arrays["features"]).all():
+            raise ValueError(f"{side.path}: its features hold NaN or infinity; look at the network's weights")
+        return arrays
+
+    return store.fetch({"what": extractor.name, "side": side.key, **extractor.key(side)}, make)
+
+
+def _require_protocol(extractor: Extractor, arrays: Arrays) -> None:
+    shapes = {name: np.shape(array) for name, array in arrays.items()}
+    features = shapes.get("features", ())
+    if len(features) != 2 or features[1] != extractor.dimensions or shapes.get("seen") != ():
+        found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
+        raise EvaluationError(
+            f"{type(extractor).__name__}.extract returned {found}; expected features "
+            f"(samples, {extractor.dimensions}), as its dimensions say, and seen (), the number of frames looked at"
+        )
+
+
+def _piece(extractor: Extractor, clip: Clip, side: Side) -> Side:
+    """The part of a side the metric looks at."""
+    if not isinstance(extractor, FVDFeatures):
+        return side
+    return extractor.cut(side, extractor.starts[clip.name, side.name])
+
+
+class _Samples:
+    """All features of one side, read from disk clip by clip whenever they are needed.
+
+    Attributes:
+        sizes: (clips,) samples of each clip.
+        seen: frames looked at, with or without a face.
+    """
+
+    def __init__(self, extractor: Extractor, clips: Sequence[Clip], name: str, store: FeatureStore) -> None:
+        self._extractor, self._clips, self._name, self._store = extractor, clips, name, store
+        rows = [(len(arrays["features"]), int(arrays["seen"])) for arrays in self]
+        self.sizes = np.array([size for size, _ in rows], int)
+        self.seen = sum(seen for _, seen in rows)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        for clip in self._clips:
+            side = clip.reference if self._name == "reference" else clip.generated
+            yield features_of(self._extractor, clip, side, self._store)
+
+    def moments(self, times: np.ndarray) -> Moments:
+        """Of every clip taken that many times."""
+        moments = no_moments(self._extractor.dimensions)
+        for arrays, count in zip(self, times.tolist(), strict=True):
+            if count:
+                rows = torch.from_numpy(arrays["features"]).double()
+                moments = add_features(moments, rows.repeat(count, 1))
+        return moments
+
+
+def _distance(extractor: Extractor, sides: Sequence[_Samples], times: np.ndarray) -> float:
+    ddof = ddof_of(extractor.convention)
+    one, two = (gaussian(side.moments(times), ddof) for side in sides)
+    return float(distance_between(one, two, extractor.convention))
+
+
+def _interval(
+    extractor: Extractor, sides: Sequence[_Samples], value: float, bootstrap: tuple[int, int]
+) -> Interval | None:
+    """The value plus and minus 1.96 standard errors of a bootstrap over the pairs.
+
+    Percentiles of the resamples would not do: repeated clips make a covariance narrower, and every resample larger.
+    """
+    resamples, seed = bootstrap
+    count = len(sides[0].sizes)
+    if not resamples or count < 3:
+        return None
+    draw = np.random.default_rng(seed)
+    values = []
+    for _ in range(resamples):
+        times = np.bincount(draw.integers(0, count, count), minlength=count)
+        if min(int(side.sizes @ times) for side in sides) >= 2:
+            values.append(_distance(extractor, sides, times))
+    error = float(np.std(values, ddof=1))
+    return Interval(max(0.0, value - Z * error), value + Z * error, resamples, seed, "pairs of clips")
+
+
+def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> list[str]:
+    texts = [source.note for source in extractor.sources if source.note]
+    if samples <= extractor.dimensions:
+        texts.append(
+            f"{samples} {extractor.unit}, fewer than the {extractor.dimensions + 1} a regular covariance of "
+            f"{extractor.dimensions} features needs: computed exactly, but biased upwards; compare it only with values "
+            "of as many"
+        )
+    if extractor.unit == "clips":
+        return texts
+    for side, name in zip(sides, ("reference", "generated"), strict=True):
+        if side.sizes.sum() < side.seen:
+            texts.append(f"{name}: a face in {side.sizes.sum()} of {side.seen} frames")
+    return texts
+
+
+def _counts(extractor: Extractor, clip: Clip, found: dict[str, Arrays]) -> dict[str, object]:
+    counts: dict[str, object] = {name: len(arrays["features"]) for name, arrays in found.items()}
+    if isinstance(extractor, FVDFeatures):
+        counts["first_frames"] = extractor.first_frames(clip)
+    return counts
+
+
+def _extra(
+    extractor: Extractor, clips: Sequence[Clip], sides: Sequence[_Samples], store: FeatureStore
+) -> dict[str, object]:
+    """What a reader needs beside the value: FVD's floor, the faces E-FID saw."""
+    if isinstance(extractor, FVDFeatures):
+        first = _FirstPieces(extractor, clips, store)
+        return {"floor": _distance(extractor, [sides[0], first], np.ones(len(clips), int))}
+    if extractor.name == "efid":
+        rates = {
+            name: round(float(side.sizes.sum() / side.seen), 6)
+            for name, side in zip(("reference", "generated"), sides, strict=True)
+        }
+        return {"detection_rate": rates}
+    return {}
+
+
+class _FirstPieces(_Samples):
+    """The reference clips cut as generated ones are: FVD's value for perfect videos, its floor."""
+
+    def __init__(self, extractor: FVDFeatures, clips: Sequence[Clip], store: FeatureStore) -> None:
+        self._fvd = extractor
+        super().__init__(extractor, clips, "reference", store)
+
+    def __iter__(self) -> Iterator[Arrays]:
+        for clip in self._clips:
+            yield _first_piece(self._fvd, clip, self._store)
+
+
+def _first_piece(extractor: FVDFeatures, clip: Clip, store: FeatureStore) -> Arrays:
+    """The reference's features at the frames the generated side starts with."""
+    return _fetch(extractor, extractor.cut(clip.reference, extractor.starts[clip.name, "generated"]), store)

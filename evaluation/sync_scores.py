@@ -1,0 +1,320 @@
+"""Sync-C and Sync-D of generated videos, of the real ones beside them, and the check that both can be believed.
+
+Sync is a property of one video: neither trimmed nor paired. Only a panel is cut out first, where there is one.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from configs.schema import SyncConfig
+from evaluation.aligned_clips import Clip, Side, cut_panel
+from evaluation.cache import Arrays, FeatureStore
+from evaluation.faces import faces_for
+from evaluation.features import Unusable
+from evaluation.landmarks import SidecarLandmarks
+from evaluation.networks import NotComputed, load, load_stand_in
+from evaluation.pairs import Missing
+from evaluation.results import ClipValues, Interval, Value
+from media import FrameReader, MediaError, VideoWriter, read_sound
+from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
+from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
+from metrics.sync import SyncConfidenceDistance
+from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip, reference_tracks, tracks_in_memory
+
+SHIFT = 3  # frames by which the self-check moves the sound
+CONFIRMED = 0.9  # share of the reference videos in which that must be found
+Z = 1.96  # of a 95 % interval
+Span = tuple[float, float]  # seconds from the start of the video
+FACTORS = ".factors.npz"  # true factors lie beside the video of a synthetic speaker, and of no real one
+
+
+class SyncScorer:
+    """Scores one video after the other.
+
+    Attributes:
+        sources: SyncNet and the face detector.
+        official: whether the values may be called Sync-C and Sync-D.
+        protocol: every choice they depend on.
+
+    Raises:
+        NotComputed: if a network or ffmpeg is missing.
+    """
+
+    def __init__(self, config: SyncConfig, device: torch.device) -> None:
+        self.config = config
+        syncnet = (
+            load_stand_in("sync", "sync", config.weights, device, SyncNet)
+            if config.network == "standin"
+            else load("syncnet", config.weights, "SyncNet", SyncNet, device)
+        )
+        self.network = syncnet.network
+        self.faces, detector = faces_for(config, device)
+        self.sources = (syncnet.source, *detector)
+        self.official = all(source.official for source in self.sources) and config.mode == "reference"
+        self.ffmpeg = _ffmpeg(config) if config.mode == "reference" else None
+        self.protocol: dict[str, object] = {
+            "name": "syncnet_python" if self.ffmpeg else "in memory, without syncnet_python's lossy steps",
+            "mode": config.mode,
+            "min_track": config.min_track,
+            "min_face": config.min_face,
+            "detector": config.detector,
+            "boxes": "brows to chin, as in shards" if config.network == "standin" else "the detector's",
+            "per_video": "the track with most frames",
+            "offsets": 15,
+            "ffmpeg": self.ffmpeg.version if self.ffmpeg else None,
+        }
+
+    def title(self, name: str) -> str:
+        """What a value may be called."""
+        if self.config.network == "standin":
+            return f"{name} stand-in (small trained network)"
+        if self.config.mode == "fast":
+            return f"{name} fast (not comparable)"
+        return name if self.official else f"{name} stand-in (unofficial networks)"
+
+    def key(self, side: Side) -> dict[str, object]:
+        """Everything a video's scores depend on."""
+        return {
+            "what": "sync",
+            "content": side.sha256,
+            "panel": side.panel,
+            "networks": [source.sha256 for source in self.sources],
+            "protocol": self.protocol,
+            **(SidecarLandmarks().key(side.path) if self.config.detector == "sidecar" else {}),
+        }
+
+    def fetch(self, side: Side, store: FeatureStore) -> Arrays:
+        """What ``score`` gives, from the store or made and kept there; raises as it does."""
+        return store.fetch(self.key(side), lambda: self.score(side))
+
+    def score(self, side: Side, span: Span | None = None) -> Arrays:
+        """Sync-C, Sync-D, offset, windows, and the offset found when the sound is moved; windows is 0 without a track.
+
+        Args:
+            side: whose video.
+            span: the part of the video that is scored, or None for all of it.
+
+        Raises:
+            Unusable: if there is no sound, or too little of it.
+            MediaError: if the file cannot be read.
+        """
+        if not side.look.has_sound:
+            raise Unusable("has no sound track, which Sync needs")
+        try:
+            tracks = self._tracks(side, span)
+            if not tracks:
+                return _arrays(SyncScores(0.0, 0.0, 0, 0, np.zeros(0)), 0)
+            longest = max(tracks, key=lambda track: len(track.frames))
+            windows = sync_windows(len(longest.frames), len(longest.samples))
+            lip = self.network.lip(longest.frames[: windows + WINDOW_FRAMES - 1])
+            moved = shifted_scores(lip, longest.samples, self.network, SHIFT)
+            return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
+        except (RuntimeError, ValueError) as error:  # a landmark file's error among them
+            if isinstance(error, MediaError):
+                raise
+            raise Unusable(str(error)) from error
+
+    def _tracks(self, side: Side, span: Span | None) -> list[TrackClip]:
+        limits = self.config.min_track, self.config.min_face
+        start, end = span or (0.0, None)
+        if self.ffmpeg is None:
+            reader = FrameReader(side.path, start=start, end=end, fps=FPS)
+            frames = [cut_panel(frame, side.panel) for frame in reader]
+            sound = (read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
+            return tracks_in_memory(frames, sound, self.faces(frames, side.path, start), *limits)
+        with tempfile.TemporaryDirectory(prefix="emotivetalk-sync-") as folder:
+            work = Path(folder)
+            alone = side.panel is not None or span is not None
+            video = _cut_out(side, span, work / "part.mp4") if alone else side.path.absolute()
+            detector: Detector = lambda frame: self.faces([frame], side.path, 0.0)[0]  # noqa: E731
+            return reference_tracks(video, work / "steps", detector, self.ffmpeg, *limits)
+
+
+def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shift: int) -> SyncScores:
+    """Scores of lips against their sound moved ahead: the offset found should grow by ``shift``.
+
+    Args:
+        lip: (T, D) embeddings of the windows from the first frame on.
+        samples: (S,) int16 sound at 16 kHz from the first frame on.
+        network: embeds the sound.
+        shift: frames at 25 fps cut from the sound's start.
+
+    Raises:
+        ValueError: if less than a window is left.
+    """
+    samples = samples[shift * SAMPLE_RATE // FPS :]
+    windows = sync_windows(len(lip) + WINDOW_FRAMES, len(samples))
+    return sync_scores(sync_distances(lip[:windows], network.audio(audio_windows(samples, windows))))
+
+
+def prepare_sync(
+    scorer: SyncScorer,
+    clips: Sequence[Clip],
+    stores: tuple[FeatureStore, FeatureStore],
+    progress: Callable[[int], object],
+) -> None:
+    """Puts the scores of some clips into the stores, where ``sync_values`` will find them."""
+    for clip in clips:
+        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+            with suppress(Unusable, MediaError):
+                scorer.fetch(side, store)
+            progress(side.frames)
+
+
+def sync_values(
+    scorer: SyncScorer,
+    clips: Sequence[Clip],
+    expected: int,
+    stores: tuple[FeatureStore, FeatureStore],
+    bootstrap: tuple[int, int],
+    progress: Callable[[int], object],
+) -> tuple[list[Value], list[Missing], ClipValues]:
+    """Sync-C and Sync-D over all clips, with the reference videos' own beside them.
+
+    Args:
+        scorer: of one video.
+        clips: the pairs.
+        expected: how many there would be if nothing was missing.
+        stores: of the reference side and of the generated side.
+        bootstrap: number of resamples and their seed.
+        progress: called with the frames done.
+
+    Raises:
+        NotComputed: if no generated video has a face track.
+    """
+    missing: list[Missing] = []
+    scores: dict[str, dict[str, Arrays]] = {"reference": {}, "generated": {}}
+    for clip in clips:
+        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+            try:
+                found = scorer.fetch(side, store)
+                if not int(found["windows"]):
+                    raise Unusable(_no_track(scorer.config))
+                scores[side.name][clip.name] = found
+            except (Unusable, MediaError) as error:
+                missing.append(Missing(clip.name, side.name, "sync", str(error)))
+            progress(side.frames)
+    generated, real = scores["generated"], scores["reference"]
+    if not generated:
+        raise NotComputed("no generated video has a face track with sound", missing)
+    check = _self_check(real)
+    notes = [source.note for source in scorer.sources if source.note]
+    if scorer.config.mode == "fast":
+        notes.append("mode=fast leaves out syncnet_python's lossy steps: not comparable with published values")
+    if not check["passed"]:
+        notes.append(
+            f"self-check failed: sound moved by {SHIFT} frames was found in {check['found']} of {check['videos']} "
+            "reference videos; these Sync values are uninformative"
+        )
+    extra: dict[str, object] = {"self_check": check}
+    if scorer.config.network == "standin":
+        real_videos = sum(not clip.reference.path.with_suffix(FACTORS).exists() for clip in clips)
+        extra["informative"] = not real_videos and bool(check["passed"])
+        if real_videos:
+            notes.append(
+                f"uninformative: {real_videos} of {len(clips)} reference videos are not synthetic speakers (no "
+                f"X{FACTORS} beside them), and the stand-in for SyncNet has seen no others"
+            )
+    values = []
+    for name, field, better in (("sync_c", "confidence", "higher"), ("sync_d", "distance", "lower")):
+        mean = _mean(scorer, generated)[name]
+        truth = {"value": _mean(scorer, real)[name] if real else None, "n": len(real), "expected": expected}
+        values.append(
+            Value(
+                name=name,
+                title=scorer.title("Sync-C" if name == "sync_c" else "Sync-D")
+                + ("" if extra.get("informative", True) else ", uninformative"),
+                value=mean,
+                better=better,
+                official=scorer.official,
+                sources=scorer.sources,
+                protocol=scorer.protocol,
+                clips=len(generated),
+                expected=expected,
+                samples={side: sum(int(row["windows"]) for row in rows.values()) for side, rows in scores.items()},
+                unit="windows of five frames",
+                interval=_interval([float(row[field]) for row in generated.values()], mean, bootstrap),
+                warnings=tuple(notes),
+                extra={"ground_truth": truth, **extra},
+            )
+        )
+    per_clip: ClipValues = {
+        clip.name: {side: _row(rows[clip.name]) for side, rows in scores.items() if clip.name in rows} for clip in clips
+    }
+    return values, missing, {name: rows for name, rows in per_clip.items() if rows}
+
+
+def _ffmpeg(config: SyncConfig) -> FFmpeg:
+    try:
+        return FFmpeg.find(config.ffmpeg)
+    except RuntimeError as error:
+        raise NotComputed(str(error)) from error
+
+
+def _cut_out(side: Side, span: Span | None, path: Path) -> Path:
+    """A panel, a span or both as a video of its own, with its sound: once more encoded, but at the highest quality."""
+    start, end = span or (0.0, None)
+    x, y, width, height = side.panel or (0, 0, side.look.width, side.look.height)
+    even = (x, y, width - width % 2, height - height % 2)
+    sound = read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE)
+    with VideoWriter(path, size=even[2:], fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=0) as writer:
+        for frame in FrameReader(side.path, start=start, end=end, fps=FPS):
+            writer.write(np.ascontiguousarray(cut_panel(frame, even)))
+    return path
+
+
+def _arrays(scores: SyncScores, shifted: int) -> Arrays:
+    fields = ("confidence", "distance", "offset", "windows")
+    return {name: np.asarray(getattr(scores, name)) for name in fields} | {"shifted": np.asarray(shifted)}
+
+
+def _mean(scorer: SyncScorer, rows: dict[str, Arrays]) -> dict[str, float]:
+    metric = SyncConfidenceDistance(scorer.network, sync_on_compute=False)  # one process has all the scores
+    for row in rows.values():
+        metric.add(SyncScores(float(row["confidence"]), float(row["distance"]), 0, 1, np.zeros(0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of videos without a track, which are listed here
+        return {name: float(value) for name, value in metric.compute().items()}
+
+
+def _self_check(real: dict[str, Arrays]) -> dict[str, object]:
+    found = sum(int(row["shifted"]) - int(row["offset"]) == SHIFT for row in real.values())
+    return {
+        "shift": SHIFT,
+        "found": found,
+        "videos": len(real),
+        "passed": bool(real) and found >= CONFIRMED * len(real),
+    }
+
+
+def _interval(values: list[float], mean: float, bootstrap: tuple[int, int]) -> Interval | None:
+    resamples, seed = bootstrap
+    if not resamples or len(values) < 3:
+        return None
+    rows = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
+    error = float(np.asarray(values)[rows].mean(axis=1).std(ddof=1))
+    return Interval(mean - Z * error, mean + Z * error, resamples, seed, "clips")
+
+
+def _row(row: Arrays) -> dict[str, object]:
+    return {
+        "sync_c": float(row["confidence"]),
+        "sync_d": float(row["distance"]),
+        "offset": int(row["offset"]),
+        "windows": int(row["windows"]),
+    }
+
+
+def _no_track(config: SyncConfig) -> str:
+    return (
+        f"no face could be followed for more than {config.min_track} frames at more than {config.min_face:g} pixels "
+        "(sync.min_track, sync.min_face)"
+    )

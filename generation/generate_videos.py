@@ -1,0 +1,168 @@
+"""Behind ``generate.py``: many cases with one loaded model, what was finished left alone, what fails reported."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from configs.generate import GenerateConfig
+from encoders.landmarks.face_landmarker import FaceLandmarkerError
+from encoders.protocols import FPS
+from encoders.text.checks import TextError
+from encoders.weight_files import WeightsError
+from generation.batch import Case, cases_of
+from generation.errors import GenerationError
+from generation.pipeline import Talker, weights_of
+from generation.record import deciding, difference, require_writable
+from generation.sampling import OnProgress
+from generation.sampling import Progress as Done
+from lightning_modules.emotion.table import EmotionError
+from media import MediaError
+from preparation.expression import ExpressionError
+from runtime.progress import Bars
+
+SOME_FAILED = 3
+ETA_OVER = 3600.0  # seconds of progress the time left is judged by; a window's step may take a minute
+LOG_WIDTH = 160  # columns of a log file
+# What is wrong with one case; everything else would be wrong with all.
+OF_ONE_CASE = (GenerationError, MediaError, ExpressionError, EmotionError, TextError, OSError)
+
+
+def generate_videos(config: GenerateConfig) -> int:
+    """Makes the videos a configuration asks for.
+
+    Returns:
+        0; 3 when some videos of a batch could not be made.
+
+    Raises:
+        ConfigError: for a CSV file or a combination of settings that cannot work.
+        GenerationError, MediaError, ...: when the one video asked for cannot be made; see ``Talker.generate``.
+        CheckpointError, WeightsError, EncoderError: when the networks cannot be loaded.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = LOG_WIDTH
+    cases = cases_of(config)
+    if config.batch is None:
+        require_writable(cases[0].output)
+        talker = _load(config, console)
+        with _bars(console) as bars:
+            _make(talker, cases[0], bars, console)
+        return 0
+    waiting = _unfinished(cases, config, console)
+    failed = _make_all(_load(config, console), waiting, console) if waiting else 0
+    made = len(waiting) - failed
+    console.print(f"{made} made, {len(cases) - len(waiting)} were there already, {failed} failed")
+    return SOME_FAILED if failed else 0
+
+
+def _load(config: GenerateConfig, console: Console) -> Talker:
+    start = time.perf_counter()
+    talker = Talker.load(
+        config.ethd,
+        vaid=config.vaid,
+        emotion=config.emotion.run,
+        device=config.device,
+        face=config.face,
+        landmarks=config.landmarks,
+        audio_model=config.audio_model,
+        codec_model=config.codec_model,
+    )
+    artifact = talker.artifact
+    told = f"{artifact.path} ({artifact.step} training steps, sha256 {artifact.sha256[:12]}) on {talker.device}"
+    console.print(f"ethd  {escape(told)}, loaded in {time.perf_counter() - start:.0f} s", soft_wrap=True)
+    return talker
+
+
+def _unfinished(cases: Sequence[Case], config: GenerateConfig, console: Console) -> list[Case]:
+    """The cases whose videos are not there yet, or were made from something else."""
+    weights = weights_of(config.ethd, config.vaid, config.emotion.run)
+    waiting = []
+    for case in cases:
+        try:
+            why = difference(case, deciding(case, weights, config.face, config.landmarks))
+        except OSError:
+            why = ""  # said when its turn comes
+        if why is None:
+            console.print(f"[dim]there already[/] {escape(str(case.output))}", soft_wrap=True)
+            continue
+        if why:
+            console.print(f"[yellow]made again[/] {escape(str(case.output))}: {why}", soft_wrap=True)
+        waiting.append(case)
+    return waiting
+
+
+def _make_all(talker: Talker, cases: Sequence[Case], console: Console) -> int:
+    """Makes videos one after the other; returns how many could not be made."""
+    failed = 0
+    with _bars(console) as bars:
+        whole = bars.add_task("videos", total=len(cases))
+        for case in cases:
+            try:
+                _make(talker, case, bars, console)
+            except (WeightsError, FaceLandmarkerError):  # would hit every video alike
+                raise
+            except Exception as error:
+                failed += 1
+                known = isinstance(error, OF_ONE_CASE)
+                told = f"{case.output}: {error if known else _unknown(error)}"
+                console.print(f"[red]failed[/] {escape(told)}", soft_wrap=True)
+            bars.advance(whole)
+    return failed
+
+
+def _unknown(error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    told = f"{type(error).__name__}: {error} ({os.path.basename(place.filename)}:{place.lineno})"
+    return f"{told}; nobody foresaw this, please report it"
+
+
+def _make(talker: Talker, case: Case, bars: Progress, console: Console) -> None:
+    start = time.perf_counter()
+    with _told(bars, case.output.name) as on_progress:
+        made = talker.generate(case, on_progress)
+    for note in made.notes:
+        console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
+    spent = time.perf_counter() - start
+    seconds = made.frames / FPS
+    console.print(
+        f"[green]wrote[/] {escape(str(made.path))}  {made.frames} frames, {seconds:.2f} s, {made.size[0]}x"
+        f"{made.size[1]}, in {spent:.0f} s ({spent / seconds:.1f} s a second)",
+        soft_wrap=True,
+    )
+
+
+@contextmanager
+def _told(bars: Progress, name: str) -> Iterator[OnProgress]:
+    """A bar for one video: first windows x steps, then frames."""
+    tasks = {stage: bars.add_task(f"{stage} {escape(name)}", total=None) for stage in ("sampling", "writing")}
+
+    def on_progress(done: Done) -> None:
+        bars.update(tasks[done.stage], completed=done.done, total=done.total)
+
+    try:
+        yield on_progress
+    finally:
+        for task in tasks.values():
+            bars.remove_task(task)
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+    )
+    with Bars(*columns, console=console, transient=True, speed_estimate_period=ETA_OVER) as bars:
+        yield bars

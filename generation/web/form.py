@@ -1,0 +1,101 @@
+"""What a visitor fills in: one Gradio input for every field of ``Wish``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from generation.web.studio import Studio
+from generation.web.uploads import film, picture, sound
+
+SOURCES = {
+    "portrait": "the portrait itself",
+    "label": "a label",
+    "text": "words",
+    "image": "a picture",
+    "video": "a video",
+}
+LEVELS = {1: "slight", 2: "medium", 3: "strong"}
+LANDMARKS = "Its landmarks (OpenFace's .csv)"
+MOST_STEPS = 50
+QUIETLY: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+
+
+def build_form(studio: Studio) -> dict[str, Any]:
+    """The inputs by their names in ``Wish``, in the order of the page."""
+    return {**_person(studio), **_emotion(studio), **_more(studio)}
+
+
+def _person(studio: Studio) -> dict[str, Any]:
+    """Portrait and speech."""
+    return {
+        "portrait": picture("Portrait", height=260, elem_id="portrait"),
+        "landmarks": gr.File(label=LANDMARKS, visible=studio.needs_landmarks, height=90, elem_id="landmarks"),
+        "speech": sound(f"Speech (up to {studio.config.max_seconds:g} s)", elem_id="speech"),
+    }
+
+
+def _emotion(studio: Studio) -> dict[str, Any]:
+    """Where the emotion comes from; only what belongs to the chosen source is shown."""
+    table = studio.talker.artifact.table
+    labels = list(table.emotions) if table is not None else []
+    first = labels[0] if labels else None
+    levels = _levels(studio, first)
+    names = [(SOURCES[name], name) for name in studio.sources]
+    source = gr.Radio(names, value="portrait", label="Emotion from", elem_id="source")
+    with gr.Row(visible=False) as by_label:
+        label = gr.Dropdown(labels, value=first, label="Emotion", elem_id="label")
+        level = gr.Radio(**levels, label="Level", elem_id="level")
+    text = gr.Textbox(label="How to speak", placeholder="a warm smile", max_length=200, visible=False, elem_id="text")
+    image = picture("Whose expression", height=220, visible=False, elem_id="image")
+    video = film("Whose expression, frame by frame", height=220, visible=False, elem_id="video")
+    landmarks = gr.File(label=LANDMARKS, visible=False, height=90, elem_id="source-landmarks")
+    scale = "0: the portrait's own, 2: exaggerated"
+    strength = gr.Slider(0, 2, value=1, step=0.1, label="Strength", info=scale, visible=False, elem_id="strength")
+
+    def shown(chosen: str) -> list[Any]:
+        of_file = chosen in ("image", "video")
+        parts = [chosen == "label", chosen == "text", chosen == "image", chosen == "video"]
+        return [gr.update(visible=v) for v in (*parts, of_file and studio.needs_landmarks, chosen != "portrait")]
+
+    def other_label(chosen: str) -> Any:
+        return gr.update(**_levels(studio, chosen))
+
+    source.change(shown, source, [by_label, text, image, video, landmarks, strength], **QUIETLY)
+    label.change(other_label, label, level, **QUIETLY)
+    return {
+        "source": source,
+        "label": label,
+        "level": level,
+        "text": text,
+        "image": image,
+        "video": video,
+        "source_landmarks": landmarks,
+        "strength": strength,
+    }
+
+
+def _levels(studio: Studio, label: str | None) -> dict[str, Any]:
+    """The levels an emotion was learned at, the middle one chosen."""
+    table = studio.talker.artifact.table
+    if table is None or label is None:
+        return {"choices": [], "value": None}
+    there = table.levels_of(label)
+    return {
+        "choices": [(LEVELS[level], level) for level in there],
+        "value": min(there, key=lambda level: abs(level - 2)),
+    }
+
+
+def _more(studio: Studio) -> dict[str, Any]:
+    """What most people leave as it is."""
+    config = studio.talker.artifact.card.config
+    most = min(MOST_STEPS, config.diffusion_steps)
+    usual = min(config.sampling_steps, most)
+    with gr.Accordion("More", open=False):
+        return {
+            "steps": gr.Slider(1, most, value=usual, step=1, label="Steps", info="fewer are quicker", elem_id="steps"),
+            "seed": gr.Number(0, label="Seed", info="another one, another performance", precision=0, minimum=0),
+            "paste_back": gr.Checkbox(label="Put the face back into the whole picture"),
+        }

@@ -1,0 +1,155 @@
+"""The page: what is shown, and which part of the ``Studio`` a click reaches."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from generation.web.examples import Example
+from generation.web.form import QUIETLY, build_form
+from generation.web.studio import Outcome, Studio, Wish
+
+CONSENT = (
+    "Use your own face and voice, or those of people who agreed to it, and wherever you show the video, say that it is "
+    "generated. Every file carries a mark that says so. What you upload stays on the machine that serves this page and "
+    "is deleted when you close it."
+)
+# Gradio's spacing is made for wide screens; the mark of an error must not hang on colour alone.
+CSS = """
+.gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
+#title h1 { margin-bottom: 0 }
+#said { min-height: 1.5em }
+#said p { margin: .2em 0; overflow-wrap: anywhere }
+#said .failed { border-left: 4px solid #c2410c; padding-left: .6em }
+#examples { overflow-x: auto }
+@media (max-width: 600px) { .gradio-container { padding: 8px !important } }
+"""
+PROGRESS = gr.Progress()
+
+
+def theme() -> gr.themes.Base:
+    """Gradio's plain theme in the fonts the visitor's machine has: none is fetched."""
+    fonts = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+    mono = ("ui-monospace", "Menlo", "Consolas", "monospace")
+    return gr.themes.Default(font=list(fonts), font_mono=list(mono))
+
+
+def build_page(studio: Studio, examples: Sequence[Example], examples_with_face: Sequence[Example]) -> gr.Blocks:
+    """The page of a studio.
+
+    Args:
+        studio: what makes the videos.
+        examples: speakers whose voices can be tried.
+        examples_with_face: those of them whose portraits this run can drive.
+    """
+    keep = round(studio.config.keep_minutes * 60)
+    with gr.Blocks(title="EmotiveTalk", analytics_enabled=False, delete_cache=(60, keep)) as page:
+        gr.Markdown(f"# EmotiveTalk\nA picture and a voice become a talking video. {_about(studio)}", elem_id="title")
+        with gr.Row():
+            with gr.Column():
+                form = build_form(studio)
+                go = gr.Button("Make the video", variant="primary", elem_id="go")
+            with gr.Column():
+                film = gr.Video(label="The video", interactive=False, buttons=[], elem_id="film")
+                said = gr.HTML(elem_id="said")
+                with gr.Row():
+                    video = gr.DownloadButton("Download the video", interactive=False, elem_id="download")
+                    record = gr.DownloadButton("Download its record", interactive=False, elem_id="record")
+                stop = gr.Button("Stop", interactive=False, elem_id="stop")
+                gr.Markdown(CONSENT)
+        _show_examples(studio, form, examples, examples_with_face)
+        _wire(studio, page, form, go, stop, [film, said, video, record])
+    studio.kept = frozenset(
+        Path(file) for block in page.blocks.values() for file in getattr(block, "keep_in_cache", ())
+    )
+    return page
+
+
+def _about(studio: Studio) -> str:
+    artifact = studio.talker.artifact
+    side = artifact.card.frame_side
+    return f"This one was trained for {artifact.step:,} steps; videos are {side}x{side} pixels, 25 frames a second."
+
+
+def _show_examples(
+    studio: Studio, form: dict[str, Any], examples: Sequence[Example], with_face: Sequence[Example]
+) -> None:
+    if with_face:
+        names = ["portrait", *(["landmarks"] if studio.needs_landmarks else []), "speech"]
+        rows, label = with_face, "Examples: drawn people, and their voices"
+    else:
+        names, rows, label = (
+            ["speech"],
+            examples,
+            "Examples: voices of drawn people, whose faces this run does not find",
+        )
+    gr.Examples(
+        [[str(getattr(example, name)) for name in names] for example in rows],
+        [form[name] for name in names],
+        label=label,
+        example_labels=[example.portrait.stem for example in rows],
+        cache_examples=False,
+        api_visibility="private",
+        elem_id="examples",
+    )
+
+
+def _wire(
+    studio: Studio, page: gr.Blocks, form: dict[str, Any], go: gr.Button, stop: gr.Button, shown: list[Any]
+) -> None:
+    """Clicks and leaving."""
+    names = list(form)
+
+    def begin(request: gr.Request) -> tuple[Any, str]:
+        studio.begin(_visitor(request))
+        return gr.update(interactive=True), ""
+
+    def make(request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> list[Any]:
+        wish = _wish(dict(zip(names, values, strict=True)))
+        return _told(studio.make(wish, _visitor(request), lambda share, words: progress(share, desc=words)))
+
+    def end() -> Any:
+        return gr.update(interactive=False)
+
+    def halt(request: gr.Request) -> None:
+        studio.stop(_visitor(request))
+
+    def leave(request: gr.Request) -> None:
+        studio.leave(_visitor(request))
+
+    begun = go.click(begin, None, [stop, shown[1]], **QUIETLY)
+    # One device: whoever comes later waits in Gradio's queue.
+    made = begun.then(
+        make, list(form.values()), shown, show_progress_on=shown[0], concurrency_limit=1, api_visibility="private"
+    )
+    made.then(end, None, stop, **QUIETLY)
+    stop.click(halt, None, None, **QUIETLY)
+    page.unload(leave)
+
+
+def _visitor(request: gr.Request) -> str:
+    """A visitor's name: letters and digits of the session, so that it can be a folder's."""
+    return "visitor-" + "".join(filter(str.isalnum, str(request.session_hash)))
+
+
+def _wish(given: dict[str, Any]) -> Wish:
+    """What was filled in; numbers come as floats, and not at all from fields that were emptied."""
+    whole = {name: None if given[name] is None else int(given[name]) for name in ("level", "steps", "seed")}
+    return Wish(**{**given, **whole, "seed": whole["seed"] or 0})
+
+
+def _told(outcome: Outcome) -> list[Any]:
+    """An outcome as the values of film, words and downloads."""
+    role, kind = ("alert", "failed") if outcome.failed else ("status", "made")
+    lines = "".join(f"<p>{html.escape(line)}</p>" for line in outcome.words)
+    video, record = (None if file is None else str(file) for file in (outcome.video, outcome.record))
+    return [
+        video,
+        f'<div role="{role}" class="{kind}">{lines}</div>',
+        gr.update(value=video, interactive=video is not None),
+        gr.update(value=record, interactive=record is not None),
+    ]

@@ -1,0 +1,171 @@
+"""ETHD's network: what drives a face becomes tokens, keys and masks, under which the U-Net denoises (§3.3).
+
+Shapes: B clips, F frames, d_l lip width, d_e expression width, A audio layers, D_a audio width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from diffusion.parameterization import Prediction, signal_share, velocity_of_clean
+from lightning_modules.ethd.conditioning import Conditions, Timeline, TokenProjector, expression_regions
+from lightning_modules.ethd.transformer import Branches
+from lightning_modules.ethd.unet import UNet, UNetShape
+
+LIP_TOKENS, EXPRESSION_TOKENS = 8, 4
+Variant = Literal["full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"]
+"""The paper's network and its ablations (Table 2, Figs. 3 and 4): audio in place of lip and expression latents, no lip
+attention, no expression attentions, the expression condition repeated in place of Di-CTE's."""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """What drives a face. A variant reads what it needs; an absent lip or e_dri switches its branch off.
+
+    Attributes:
+        boxes: (B, 2, 4) lip and face boxes of the portrait in pixels.
+        e_ref: (B, d_e) the portrait's own expression.
+        lip: (B, F, d_l) l_a.
+        e_dri: (B, F, d_e) e_a or e_v.
+        e_cond: (B, d_e) emotion condition, for ``wo_dicte``.
+        audio: (B, F, A, D_a) A_w, for ``no_decouple``.
+        dropped: (B,) bool, clips for which all branches are switched off; None for none.
+    """
+
+    boxes: Tensor
+    e_ref: Tensor
+    lip: Tensor | None = None
+    e_dri: Tensor | None = None
+    e_cond: Tensor | None = None
+    audio: Tensor | None = None
+    dropped: Tensor | None = None
+
+    def window(self, where: slice) -> Drive:
+        """The drive of some of the frames."""
+        return replace(
+            self,
+            lip=None if self.lip is None else self.lip[:, where],
+            e_dri=None if self.e_dri is None else self.e_dri[:, where],
+            audio=None if self.audio is None else self.audio[:, where],
+        )
+
+
+@dataclass(frozen=True)
+class DriveWidths:
+    """Widths of what drives: d_l, d_e, and the audio's layers A and width D_a."""
+
+    lip: int
+    expression: int
+    audio_layers: int
+    audio: int
+
+
+class Ethd(nn.Module):
+    """The v-network with its conditions.
+
+    Args:
+        shape: of the U-Net.
+        widths: of what drives.
+        frame_side: side of the square frames in pixels, the unit of the boxes.
+        variant: the paper's network, or an ablation.
+        share_weights: one attention for both expressions of the injector.
+        checkpointing: see ``UNet``.
+        prediction: ``v``, as SVD was trained; or ``x0``: the U-Net says what changes from the reference to the clean
+            latents, and is shown sqrt(a) x_t, from which the noise fades where it is all there is. V holds all of the
+            noise, which no U-Net narrower than a few times the latents' channels can pass on, and clean frames are
+            simple (Li & He 2025, "Back to Basics").
+
+    Raises:
+        ValueError: if the variant or the prediction is none of those there are.
+    """
+
+    def __init__(
+        self,
+        shape: UNetShape,
+        widths: DriveWidths,
+        frame_side: int,
+        variant: Variant = "full",
+        *,
+        share_weights: bool = True,
+        checkpointing: bool = True,
+        prediction: Prediction = "v",
+    ) -> None:
+        super().__init__()
+        for name, value, known in (("variant", variant, Variant), ("prediction", prediction, Prediction)):
+            if value not in get_args(known):
+                raise ValueError(f"{name} {value!r}: expected one of {', '.join(get_args(known))}")
+        self.frame_side, self.variant, self.prediction = frame_side, variant, prediction
+        branches = Branches(lip=variant != "wo_lip", expression=variant != "wo_exp", share_weights=share_weights)
+        if variant == "no_decouple":  # without a reference there is nothing a second attention would look at
+            branches = replace(branches, share_weights=True)
+        self.unet = UNet(shape, branches, checkpointing)
+        of_audio = variant == "no_decouple"
+        self.audio_layers = nn.Parameter(torch.zeros(widths.audio_layers)) if of_audio else None
+        lip, expression = (widths.audio, widths.audio) if of_audio else (widths.lip, widths.expression)
+        width = shape.token_width
+        self.lip_tokens = TokenProjector(lip, LIP_TOKENS, width) if branches.lip else None
+        self.expression_tokens = TokenProjector(expression, EXPRESSION_TOKENS, width) if branches.expression else None
+        self.timeline = Timeline(expression, width) if branches.expression else None
+
+    def forward(self, noisy: Tensor, noise_input: Tensor, reference: Tensor, drive: Drive) -> Tensor:
+        """The velocity of noisy latents; see ``UNet.forward``.
+
+        Args:
+            noisy: (B, F, C, h, w) noisy latents, scaled.
+            noise_input: (B,) 1/4 ln sigma.
+            reference: (B, C, h, w) latent of the portrait, unscaled.
+            drive: of the same frames.
+        """
+        conditions = self.conditions(drive, noisy)
+        if self.prediction == "v":
+            return self.unet(noisy, reference, noise_input, conditions)
+        shown = (noisy * signal_share(noise_input, noisy).sqrt()).to(noisy)
+        change = self.unet(shown, reference, noise_input, conditions)
+        return velocity_of_clean(noisy, reference[:, None] + change, noise_input)
+
+    def conditions(self, drive: Drive, like: Tensor) -> Conditions:
+        """Tokens, keys and masks for latents ``like`` (B, F, C, h, w), in their dtype.
+
+        Raises:
+            ValueError: if the drive lacks what the variant needs, or has another number of frames.
+        """
+        frames, side = like.shape[1], like.shape[-1]
+        lip, e_dri = self._sources(drive, frames)
+        for name, source in (("lip", lip), ("expression", e_dri)):
+            if source is not None and source.shape[1] != frames:
+                raise ValueError(f"{name}: {source.shape[1]} frames of drive for {frames} frames of latents")
+        lip_tokens = driving = reference = timeline = None
+        regions: dict[int, Tensor] = {}
+        if self.lip_tokens is not None and lip is not None:
+            lip_tokens = self.lip_tokens(lip.to(like))
+        if self.expression_tokens is not None and self.timeline is not None and e_dri is not None:
+            driving, timeline = self.expression_tokens(e_dri.to(like)), self.timeline(e_dri.to(like))
+            if self.variant != "no_decouple":
+                # Repeated before it is projected: rows of equal numbers must come out equal to the bit.
+                reference = self.expression_tokens(repeated(drive.e_ref, frames).to(like))
+            size = (self.frame_side, self.frame_side)
+            regions = expression_regions(drive.boxes, size, self.unet.grid_sides(side))
+        conditions = Conditions(lip_tokens, driving, reference, timeline, regions)
+        return conditions if drive.dropped is None else conditions.without(drive.dropped)
+
+    def _sources(self, drive: Drive, frames: int) -> tuple[Tensor | None, Tensor | None]:
+        """What the lip and the expression branch look at, each (B, F, width)."""
+        if self.variant == "no_decouple":
+            if drive.audio is None or self.audio_layers is None:
+                raise ValueError("variant no_decouple: the drive has no audio")
+            audio = torch.einsum("bfad,a->bfd", drive.audio.to(self.audio_layers), self.audio_layers.softmax(0))
+            return audio, audio
+        if self.variant == "wo_dicte":
+            if drive.e_cond is None:
+                raise ValueError("variant wo_dicte: the drive has no e_cond")
+            return drive.lip, repeated(drive.e_cond, frames)
+        return drive.lip, drive.e_dri
+
+
+def repeated(vector: Tensor, frames: int) -> Tensor:
+    """(B, d) -> (B, F, d), alike in all frames."""
+    return vector[:, None].expand(-1, frames, -1)

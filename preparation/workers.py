@@ -1,0 +1,209 @@
+"""Running a plan: worker processes prepare clips, this process writes shards in order and can be killed at any time.
+
+A shard is finished when its record ``parts/<shard>.json`` is there; a rerun starts at the first shard without one. A
+clip that hangs or kills its worker costs itself only.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from concurrent.futures import TimeoutError as ClipTimeout
+from dataclasses import asdict
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+
+from configs.command_line import ConfigError
+from configs.schema import PrepareConfig
+from datamodules.schema import Dimensions, ShardError
+from encoders.protocols import Identity
+from preparation.clip_source import ClipReport, ClipSource, Reason
+from preparation.encoders import Encoders
+from preparation.interrupts import shielded
+from preparation.plan import PARTS_FOLDER, PlannedShard
+from preparation.prepare_clip import PreparedClip, prepare_clip
+from preparation.writer import ShardWriter, write_atomically
+
+RECORD_SCHEMA = 1
+
+Described = tuple[Dimensions, dict[str, Identity], float]
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` is the GPU where there is one."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device=cuda: no GPU is usable here; use device=cpu or device=auto, or check the driver")
+    return device
+
+
+def default_workers(device: str) -> int:
+    """One worker per core this process may use; on GPUs, one per GPU."""
+    return max(1, torch.cuda.device_count()) if device == "cuda" else len(os.sched_getaffinity(0))
+
+
+class ClipWorkers:
+    """Worker processes that hold the encoders and prepare clips; a context manager."""
+
+    def __init__(self, config: PrepareConfig) -> None:
+        self.config = config
+        device = resolve_device(config.device)
+        self.workers = config.workers or default_workers(device)
+        # Libraries leave semaphores behind in workers that end; Python's tracker removes them and need not say so.
+        sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
+        # Spawned, not forked: the parent has threads, and CUDA does not survive a fork.
+        self._pool = ProcessPool(
+            self.workers, context=get_context("spawn"), initializer=_start_worker, initargs=(config, device)
+        )
+
+    def __enter__(self) -> ClipWorkers:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._pool.close()
+        else:
+            self._pool.stop()
+        self._pool.join()
+
+    def describe(self) -> Described:
+        """The encoders' dimensions, identities and latent scale, from a worker; raises what building them raises."""
+        described: Described = self._schedule(_describe).result()
+        return described
+
+    def prepare(self, clips: Sequence[ClipSource]) -> Iterator[PreparedClip]:
+        """Prepares clips in parallel and yields them in order, with at most two per worker ahead of the reader."""
+        waiting: deque[tuple[ClipSource, ProcessFuture]] = deque()
+        remaining = iter(clips)
+        while True:
+            for clip in remaining:
+                waiting.append((clip, self._prepare(clip)))
+                if len(waiting) >= 2 * self.workers:
+                    break
+            if not waiting:
+                return
+            yield self._result(*waiting.popleft())
+
+    def _prepare(self, clip: ClipSource) -> ProcessFuture:
+        return self._schedule(_prepare, args=(clip,), timeout=self.config.clip_timeout)
+
+    def _schedule(self, work: Callable[..., Any], **options: Any) -> ProcessFuture:
+        with shielded():  # the first call starts the pool's threads, and they its processes
+            return self._pool.schedule(work, **options)
+
+    def _result(self, clip: ClipSource, future: ProcessFuture) -> PreparedClip:
+        try:
+            try:
+                prepared: PreparedClip = future.result()
+            except ProcessExpired:  # the system may have killed it for another's memory: once more
+                prepared = self._prepare(clip).result()
+        except ClipTimeout:
+            detail = f"not done after clip_timeout={self.config.clip_timeout:g} s"
+            return PreparedClip(ClipReport(clip.name, clip.key, "failed", Reason.TIMEOUT, detail))
+        except ProcessExpired as error:
+            detail = f"the worker process died twice (exit code {error.exitcode}): no memory, or a decoder crashed"
+            return PreparedClip(ClipReport(clip.name, clip.key, "failed", Reason.CRASHED, detail))
+        except CancelledError as error:
+            raise KeyboardInterrupt from error
+        return prepared
+
+
+_state: dict[str, Any] = {}
+
+
+def _start_worker(config: PrepareConfig, device: str) -> None:
+    torch.set_num_threads(1)  # one thread per worker: results do not depend on how many workers there are
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    _state.update(config=config, device=device)
+
+
+def _encoders() -> Encoders:
+    if "encoders" not in _state:
+        _state["encoders"] = Encoders.build(_state["config"].encoders, _state["device"])
+    encoders: Encoders = _state["encoders"]
+    return encoders
+
+
+def _describe() -> Described:
+    encoders = _encoders()
+    return encoders.dimensions(_state["config"].frame_size), encoders.identities(), encoders.codec.scale
+
+
+def _prepare(clip: ClipSource) -> PreparedClip:
+    return prepare_clip(clip, _encoders(), _state["config"])
+
+
+def record_path(output: Path, shard: str) -> Path:
+    """Where the record of a finished shard stands."""
+    return output / PARTS_FOLDER / f"{shard}.json"
+
+
+def write_shards(
+    shards: Sequence[PlannedShard],
+    workers: ClipWorkers,
+    output: Path,
+    described: Described,
+    on_clip: Callable[[ClipReport], None] = lambda report: None,
+) -> None:
+    """Writes every shard that has no record yet, each under its final name only when whole.
+
+    Raises:
+        ShardError: when another process is writing one of these shards.
+        OSError: when the disk is full or the output cannot be written; finished shards stay.
+    """
+    todo = [shard for shard in shards if not record_path(output, shard.name).exists()]
+    prepared = workers.prepare([clip for shard in todo for clip in shard.clips])
+    for shard in todo:
+        lock = FileLock(output / PARTS_FOLDER / f".{shard.name}.lock")
+        try:
+            with lock.acquire(timeout=0):
+                record = _write_shard(shard, prepared, output, on_clip) | _described_json(described)
+                text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+                write_atomically(record_path(output, shard.name), text.encode())
+        except Timeout:
+            raise ShardError(
+                f"{output / shard.name}: another process is writing this shard; give each its own part=i/n, or wait"
+            ) from None
+
+
+def _write_shard(
+    shard: PlannedShard, prepared: Iterator[PreparedClip], output: Path, on_clip: Callable[[ClipReport], None]
+) -> dict[str, Any]:
+    reports = []
+    sums: np.ndarray | None = None
+    with ShardWriter(output, shard.name) as writer:
+        for _ in shard.clips:
+            done = next(prepared)
+            if done.meta is not None and done.latent_sums is not None:
+                writer.add(done.meta, done.members)
+                sums = done.latent_sums if sums is None else sums + done.latent_sums
+            reports.append(asdict(done.report))
+            on_clip(done.report)
+        entry = writer.close()
+    return {
+        "schema": RECORD_SCHEMA,
+        "shard": None if entry is None else asdict(entry),
+        "samples": [asdict(sample) for sample in writer.samples],
+        "latent_sums": None if sums is None else sums.tolist(),
+        "clips": reports,
+    }
+
+
+def _described_json(described: Described) -> dict[str, Any]:
+    dimensions, identities, scale = described
+    return {
+        "dimensions": asdict(dimensions),
+        "encoders": {kind: asdict(identity) for kind, identity in identities.items()},
+        "codec_scale": scale,
+    }

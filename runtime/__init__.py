@@ -1,0 +1,1 @@
+"""What every command stands on: errors a person reads, console, progress, devices, files."""

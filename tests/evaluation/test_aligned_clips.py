@@ -1,0 +1,97 @@
+"""Both sides of a pair show the same times, whatever their frame rates, offsets and lengths."""
+
+import numpy as np
+import pytest
+
+from evaluation.aligned_clips import open_pair
+from evaluation.cache import FeatureStore
+from evaluation.pairs import Missing, Pair
+from media import VideoWriter
+from tests.helpers.flash_clips import coded, index_of
+
+SIZE = (128, 96)
+
+
+def write(path, frames, fps=25.0, first=0, step=1.0):
+    """A video whose picture k shows the number first + k * step."""
+    with VideoWriter(path, size=SIZE, fps=fps, crf=4) as writer:
+        for k in range(frames):
+            writer.write(coded(round(first + k * step), SIZE))
+    return path
+
+
+def shown(side):
+    return [index_of(frame) for frame in side.reader()]
+
+
+@pytest.fixture
+def store(tmp_path):
+    return FeatureStore(tmp_path / "cache")
+
+
+def opened(tmp_path, store, made, real, fps=25.0, panel=None, offset=0, max_gap=0.5):
+    return open_pair(Pair("clip", made, real), store, fps, panel, offset, max_gap)
+
+
+@pytest.mark.slow
+def test_frame_rates_meet_by_time_and_not_by_index(tmp_path, store):
+    made = write(tmp_path / "made.mp4", 60, fps=30.0, step=25 / 30)  # shows the number of the frame at 25 fps
+    real = write(tmp_path / "real.mp4", 50)
+    clip = opened(tmp_path, store, made, real)
+    assert clip.generated.frames == clip.reference.frames == 50
+    gap = np.abs(np.subtract(shown(clip.generated), shown(clip.reference)))
+    assert gap.max() <= 1
+    assert gap.mean() < 0.7  # by index it would grow to ten
+    assert any("resampled by time from 30.000" in note for note in clip.notes)
+
+
+def test_the_longer_side_is_trimmed_with_a_note(tmp_path, store):
+    clip = opened(tmp_path, store, write(tmp_path / "made.mp4", 40), write(tmp_path / "real.mp4", 44))
+    assert shown(clip.generated) == shown(clip.reference) == list(range(40))
+    assert clip.notes == ("reference trimmed from 44 to 40 frames",)
+
+
+def test_too_large_a_gap_is_refused(tmp_path, store):
+    told = opened(tmp_path, store, write(tmp_path / "made.mp4", 30), write(tmp_path / "real.mp4", 50))
+    assert isinstance(told, Missing)
+    assert "differs by 0.80 s" in told.reason
+    assert "(30 and 50 frames at 25 fps)" in told.reason
+
+
+@pytest.mark.parametrize("offset", [2, -3])
+def test_an_offset_moves_the_right_side(tmp_path, store, offset):
+    made = write(tmp_path / "made.mp4", 30, first=10 + offset)
+    clip = opened(tmp_path, store, made, write(tmp_path / "real.mp4", 30, first=10), offset=offset)
+    assert shown(clip.generated) == shown(clip.reference)
+    assert clip.generated.frames == 30 - abs(offset)
+
+
+def test_only_the_panel_is_compared(tmp_path, store):
+    real = write(tmp_path / "real.mp4", 12)
+    grid = tmp_path / "made.mp4"
+    with VideoWriter(grid, size=(SIZE[0] * 3, SIZE[1]), crf=4) as writer:
+        for k in range(12):
+            writer.write(np.concatenate([coded(200, SIZE), coded(k, SIZE), coded(100, SIZE)], axis=1))
+    clip = opened(tmp_path, store, grid, real, panel=(SIZE[0], 0, *SIZE))
+    assert shown(clip.generated) == shown(clip.reference) == list(range(12))
+    assert clip.notes == ()
+    told = opened(tmp_path, store, grid, real, panel=(SIZE[0] * 2 + 8, 0, *SIZE))
+    assert "beyond its frames of 384 x 96" in told.reason
+
+
+def test_a_piece_of_a_side_shows_its_frames(tmp_path, store):
+    clip = opened(tmp_path, store, write(tmp_path / "made.mp4", 40), write(tmp_path / "real.mp4", 40), offset=3)
+    assert [index_of(frame) for frame in clip.reference.reader(5, 4)] == [8, 9, 10, 11]
+
+
+def test_a_broken_file_is_a_reason_and_names_its_side(tmp_path, store):
+    good = write(tmp_path / "good.mp4", 20)
+    broken = tmp_path / "broken.mp4"
+    data = bytearray(good.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + 2000] = bytes(2000)
+    broken.write_bytes(bytes(data))
+    for pair, side in ((Pair("clip", broken, good), "generated"), (Pair("clip", good, broken), "reference")):
+        told = open_pair(pair, store, 25.0, None, 0, 0.5)
+        assert isinstance(told, Missing)
+        assert told.side == side
+        assert "broken.mp4" in told.reason

@@ -1,0 +1,105 @@
+"""From the command line or a CSV file to cases: names, shares, and every way to write a row wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from configs.command_line import ConfigError, compose
+from configs.generate import GenerateConfig
+from generation.batch import cases_of
+
+AWKWARD = "Müller's (1) #raw! 寒い 100%"
+BASE = ["portrait=face.png", "speech=voice.wav", "output=videos", "ethd=run"]
+
+
+def cases(*typed):
+    chosen = {argument.partition("=")[0] for argument in typed}
+    return cases_of(
+        compose("generate", GenerateConfig, [*(key for key in BASE if key.partition("=")[0] not in chosen), *typed])
+    )
+
+
+def batch(tmp_path, text):
+    (tmp_path / "cases.csv").write_text(text, encoding="utf-8")
+    return f"batch={tmp_path / 'cases.csv'}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        ((), "face_voice.mp4"),
+        (("emotion.label=happy", "emotion.level=3"), "face_voice_happy3.mp4"),
+        (("emotion.text=don't be sad!", "seed=4"), "face_voice_don-t-be-sad_seed4.mp4"),
+        (("emotion.video=a b/smile.mp4", "emotion.strength=1.5"), "face_voice_smile_x1.5.mp4"),
+        (("drive=lips",), "face_voice_lips.mp4"),
+    ],
+)
+def test_a_video_is_named_after_what_it_is_made_from(typed, name):
+    assert cases(*typed)[0].output == Path("videos") / name
+
+
+def test_long_names_stay_within_what_file_systems_take():
+    case = cases(f"portrait={'ä' * 120}.png", f"speech={'b' * 120}.wav")[0]
+    other = cases(f"portrait={'ä' * 120}.png", f"speech={'b' * 119}c.wav")[0]
+    assert len(case.output.name.encode()) < 200
+    assert case.output != other.output
+
+
+def test_paths_are_literal():
+    case = cases(f"portrait={AWKWARD}.png", "output=out, {x} ${y}.mp4")[0]
+    assert case.portrait == Path(f"{AWKWARD}.png")
+    assert case.output == Path("out, {x} ${y}.mp4")
+
+
+def test_rows_take_from_the_command_line_what_they_leave_out(tmp_path):
+    text = (
+        "portrait,speech,output,emotion.label,emotion.level,seed,paste_back\n"
+        f'"{AWKWARD}, a.png",v.wav,one.mp4,happy,3,7,true\n'
+        "b.png,,,,,,\n\n"
+    )
+    one, two = cases(batch(tmp_path, text), "steps=9", "seed=2")
+    assert (one.portrait, one.output) == (tmp_path / f"{AWKWARD}, a.png", Path("videos/one.mp4"))
+    assert (one.emotion.label, one.emotion.level, one.seed, one.steps, one.paste_back) == ("happy", 3, 7, 9, True)
+    assert (two.portrait, two.speech, two.seed, two.paste_back) == (tmp_path / "b.png", Path("voice.wav"), 2, False)
+    assert two.output == Path("videos/b_voice_seed2.mp4")
+
+
+def test_parts_share_the_rows(tmp_path):
+    typed = batch(tmp_path, "portrait\n" + "".join(f"{number}.png\n" for number in range(10)))
+    shares = [[case.portrait for case in cases(typed, f"part={part}/3")] for part in (1, 2, 3)]
+    assert sorted(sum(shares, [])) == sorted(tmp_path / f"{number}.png" for number in range(10))
+    assert {len(share) for share in shares} == {3, 4}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("portrait,spech\na.png,b.wav\n", "there is no column 'spech'; did you mean speech"),
+        ("portrait,portrait\na.png,b.png\n", "has a column twice"),
+        ("portrait,seed\na.png,many\n", r"line 2: seed=many: expected a whole number"),
+        ("portrait,paste_back\na.png,perhaps\n", "paste_back=perhaps: expected true or false"),
+        ("portrait,drive\na.png,mouth\n", "line 2: drive=mouth: expected one of both, lips, expression"),
+        ("portrait\na.png,b.wav\n", "2 cells for 1 columns"),
+        ("portrait\n", "holds no rows"),
+        ("", "holds no rows"),
+        ("portrait\na.png\na.png\n", "rows 1 and 2 would both write"),
+        ("portrait,emotion.label,emotion.text\na.png,happy,smile\n", "line 2: emotion: .* are both given"),
+        ("portrait,output\na.png,a.mov\n", r"videos are written as \.mp4"),
+    ],
+)
+def test_a_wrong_row_is_named(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        cases(batch(tmp_path, text))
+
+
+def test_what_is_no_table_is_named(tmp_path):
+    (tmp_path / "cases.csv").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read as a CSV file"):
+        cases(f"batch={tmp_path / 'cases.csv'}")
+
+
+def test_no_video_replaces_what_it_is_made_from():
+    with pytest.raises(ConfigError, match="is also a speech, which it would replace"):
+        cases("speech=talk.mp4", "output=talk.mp4")

@@ -1,0 +1,100 @@
+"""Batches: what is finished is left alone, what fails is reported, and the rest is made."""
+
+import json
+import shutil
+
+import pytest
+
+from configs.command_line import compose
+from configs.generate import GenerateConfig
+from generation.errors import GenerationError
+from generation.generate_videos import SOME_FAILED, generate_videos
+from generation.pipeline import Talker
+from generation.record import require_writable
+
+
+@pytest.fixture
+def batch(runs, files, tmp_path):
+    """Runs a batch of these rows into a folder that is not there yet."""
+
+    def make(rows, *typed):
+        (tmp_path / "cases.csv").write_text("portrait,output,seed\n" + rows)
+        keys = [f"batch={tmp_path / 'cases.csv'}", f"speech={files / 'voice.wav'}", f"output={tmp_path / 'new/videos'}"]
+        return generate_videos(compose("generate", GenerateConfig, [*keys, f"ethd={runs / 'ethd'}", "steps=1", *typed]))
+
+    return make
+
+
+@pytest.mark.slow
+def test_a_batch_goes_on_where_it_stopped(batch, files, tmp_path, capsys, monkeypatch):
+    face, videos = files / "face.png", tmp_path / "new" / "videos"
+    rows = f"{face},a.mp4,0\n{tmp_path / 'none.png'},b.mp4,0\n{face},c.mp4,1\n"
+    assert batch(rows) == SOME_FAILED
+    told = capsys.readouterr().err
+    assert "failed" in told
+    assert "none.png: no such file" in told
+    assert "2 made, 0 were there already, 1 failed" in told
+    assert sorted(file.name for file in videos.iterdir()) == ["a.json", "a.mp4", "c.json", "c.mp4"]
+    before = {file.name: file.stat().st_mtime_ns for file in videos.iterdir()}
+
+    shutil.copy(face, tmp_path / "none.png")
+    shutil.copy(face.with_suffix(".csv"), tmp_path / "none.csv")
+    assert batch(rows) == 0
+    told = capsys.readouterr().err
+    assert "there already" in told
+    assert "1 made, 2 were there already, 0 failed" in told
+    assert {name: (videos / name).stat().st_mtime_ns for name in before} == before
+
+    monkeypatch.setattr(Talker, "load", lambda *a, **k: pytest.fail("nothing was to be made"))
+    assert batch(rows) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [("seed", "was made with other settings"), ("file", "was made with other inputs"), ("record", "has no readable")],
+)
+def test_what_was_made_otherwise_is_made_again(batch, files, tmp_path, capsys, change, words):
+    shutil.copy(files / "face.png", tmp_path / "f.png")
+    shutil.copy(files / "face.csv", tmp_path / "f.csv")
+    batch(f"{tmp_path / 'f.png'},a.mp4,0\n")
+    video = tmp_path / "new" / "videos" / "a.mp4"
+    if change == "file":
+        (tmp_path / "f.png").write_bytes((tmp_path / "f.png").read_bytes() + b" ")
+    if change == "record":
+        video.with_suffix(".json").write_text("{")
+    assert batch(f"{tmp_path / 'f.png'},a.mp4,{int(change == 'seed')}\n") == 0
+    assert words in capsys.readouterr().err
+    assert json.loads(video.with_suffix(".json").read_text())["settings"]["seed"] == int(change == "seed")
+
+
+@pytest.mark.slow
+def test_parts_make_their_own_videos(batch, files, tmp_path):
+    rows = "".join(f"{files / 'face.png'},{number}.mp4,{number}\n" for number in range(3))
+    batch(rows, "part=2/2")
+    assert sorted(file.stem for file in (tmp_path / "new" / "videos").glob("*.mp4")) == ["1"]
+
+
+def test_a_fault_nobody_foresaw_costs_one_video(batch, files, tmp_path, capsys, monkeypatch):
+    generate = Talker.generate
+
+    def broken(self, case, on_progress=None):
+        if case.seed == 0:
+            raise ZeroDivisionError("oops")
+        return generate(self, case, on_progress)
+
+    monkeypatch.setattr(Talker, "generate", broken)
+    assert batch(f"{files / 'face.png'},a.mp4,0\n{files / 'face.png'},b.mp4,1\n") == SOME_FAILED
+    assert "ZeroDivisionError: oops (test_run.py:" in capsys.readouterr().err
+    assert (tmp_path / "new" / "videos" / "b.mp4").exists()
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(GenerationError, match="cannot be written"):
+        require_writable(tmp_path / "file" / "out.mp4")
+    (tmp_path / "out.mp4").mkdir()
+    with pytest.raises(GenerationError, match="is a folder"):
+        require_writable(tmp_path / "out.mp4")
+    require_writable(tmp_path / "new" / "deep" / "out.mp4")
+    assert list((tmp_path / "new" / "deep").iterdir()) == []

@@ -1,0 +1,105 @@
+"""The page as people use it: a browser, files, clicks; nothing is asked of any other machine."""
+
+import json
+import socket
+import time
+
+import pytest
+
+from configs.app import AppConfig
+from media import FrameReader
+from tests.generation.conftest import encoders, files, runs, talker  # noqa: F401  (fixtures)
+
+pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
+PATIENCE = 120_000  # ms; the processor may be busy
+
+
+@pytest.fixture(scope="module")
+def served(talker, tmp_path_factory):  # noqa: F811
+    """The page's address, and the folder its visitors' files lie in."""
+    from generation.web.serve import opened
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("served")
+    config = AppConfig(ethd="run", port=port, max_seconds=4, max_megabytes=1)
+    with opened(talker, config, folder) as address:
+        yield address, folder
+
+
+@pytest.fixture
+def page(served, browser):
+    """A fresh visitor; what the page asked of the network and what it complained about."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context.set_default_timeout(PATIENCE)
+    page = context.new_page()
+    page.asked, page.problems = [], []
+    page.on("request", lambda request: page.asked.append(request.url))
+    page.on("pageerror", lambda error: page.problems.append(str(error)))
+    page.goto(served[0])
+    page.get_by_role("button", name="Make the video").wait_for()
+    yield page
+    context.close()
+
+
+def upload(page, **given):
+    for name, file in given.items():
+        with page.expect_response(lambda response: "/upload" in response.url):
+            page.locator(f"#{name} input[type=file]").set_input_files(file)
+        page.wait_for_timeout(500)  # until the page shows it
+
+
+def make(page) -> str:
+    page.get_by_role("button", name="Make the video").click()
+    said = page.locator("#said [role]")
+    said.wait_for()
+    return said.inner_text()
+
+
+@pytest.mark.slow
+def test_a_portrait_and_a_voice_become_a_video_that_plays(page, served, files, tmp_path):  # noqa: F811
+    upload(page, portrait=files / "face.png", landmarks=files / "face.csv", speech=files / "voice.wav")
+    assert "face_voice.mp4: 13 frames, 64x64" in make(page)
+    film = page.locator("#film video")
+    film.wait_for()
+    film.evaluate("film => film.play()")
+    page.wait_for_function("document.querySelector('#film video').currentTime > 0.2")
+    assert film.evaluate("film => [film.duration, film.videoWidth, film.error]") == [pytest.approx(0.52), 64, None]
+    for button, name in (("Download the video", "face_voice.mp4"), ("Download its record", "face_voice.json")):
+        with page.expect_download() as download:
+            page.get_by_text(button).click()
+        assert download.value.suggested_filename == name
+        download.value.save_as(tmp_path / name)
+    assert len(FrameReader(tmp_path / "face_voice.mp4")) == 13
+    assert json.loads((tmp_path / "face_voice.json").read_text())["settings"]["seed"] == 0
+    page.set_viewport_size({"width": 390, "height": 844})  # a phone's
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    here = ("data:", "blob:", served[0])
+    assert [url for url in page.asked if not url.startswith(here)] == []
+    assert page.problems == []
+    page.close()
+    until = time.monotonic() + 60
+    while left := [file for file in served[1].rglob("*voice*") if file.is_file()]:
+        assert time.monotonic() < until, f"still there after the page was closed: {left}"
+        time.sleep(0.5)
+
+
+@pytest.mark.slow
+def test_what_is_wrong_is_said_on_the_page(page, files, tmp_path):  # noqa: F811
+    assert "There is no portrait yet" in make(page)
+    words = tmp_path / "words.png"
+    words.write_text("no picture at all")
+    upload(page, portrait=words, landmarks=files / "face.csv", speech=files / "voice.wav")
+    page.get_by_role("button", name="Make the video").click()  # the first answer stands there until the second comes
+    page.locator("#said").get_by_text("words.png: is not a picture; expected PNG, JPEG or WebP").wait_for()
+    assert page.locator("#said [role=alert]").count() == 1
+    assert "Traceback" not in page.content()
+
+
+@pytest.mark.slow
+def test_an_example_is_one_click(page):
+    page.locator("#examples button").filter(has_text="Cyrus").click()
+    page.locator("#portrait img").wait_for()
+    page.locator("#speech").get_by_text("0:03").first.wait_for()
+    assert "Cyrus_Cyrus.mp4: 75 frames" in make(page)

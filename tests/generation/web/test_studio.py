@@ -1,0 +1,144 @@
+"""What visitors upload is taken within limits, answered in words, and deleted."""
+
+import re
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from configs.app import AppConfig
+from generation.errors import GenerationError
+from generation.web.studio import Studio, Wish
+from tests.generation.conftest import encoders, files, runs, talker, tone  # noqa: F401  (fixtures)
+from tests.helpers.sound import write_wav
+
+
+@pytest.fixture
+def studio(talker, tmp_path):  # noqa: F811
+    return Studio(talker, AppConfig(ethd="run", max_seconds=2, max_megabytes=1), tmp_path / "served")
+
+
+@pytest.fixture
+def uploads(files, tmp_path) -> Path:  # noqa: F811
+    """Copies, as an upload is one."""
+    folder = tmp_path / "served" / "uploads"
+    folder.mkdir(parents=True)
+    for file in files.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return folder
+
+
+def wish(uploads, **changes) -> Wish:
+    given = {
+        "portrait": str(uploads / "face.png"),
+        "landmarks": str(uploads / "face.csv"),
+        "speech": str(uploads / "voice.wav"),
+        "steps": 2,
+    }
+    return Wish(**{**given, **changes})
+
+
+def made(studio, asked, tell=lambda share, words: None):
+    studio.begin("visitor")
+    return studio.make(asked, "visitor", tell)
+
+
+@pytest.mark.slow
+def test_a_video_with_its_record_and_no_input_left(studio, uploads):
+    told = []
+    outcome = made(studio, wish(uploads, seed=3), lambda share, words: told.append((share, words)))
+    assert not outcome.failed
+    assert outcome.video.name == "face_voice_seed3.mp4"
+    assert outcome.record.suffix == ".json"
+    assert outcome.words[0].startswith("face_voice_seed3.mp4: 13 frames, 64x64")
+    assert {file.name for file in outcome.video.parent.iterdir()} == {outcome.video.name, outcome.record.name}
+    shares = [share for share, _ in told]
+    assert all(0 <= share <= 1 for share in shares)
+    steps = [words for _, words in told if words.startswith("Sampling")]
+    assert len(steps) == int(re.search(r"of (\d+)", steps[0])[1])
+    assert all(re.search(r"about \d+ s left$", words) for words in steps[1:])
+    assert all(before <= after for before, after in pairwise(share for share, words in told if "Writing" in words))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"portrait": None}, "There is no portrait yet"),
+        ({"speech": None}, "There is no speech yet"),
+        ({"landmarks": None}, "face.png: this run was trained on data with landmark files"),
+        ({"portrait": "voice.wav"}, "voice.wav: is not a picture; expected PNG, JPEG or WebP"),
+        ({"speech": "face.png"}, "face.png: has no sound track"),
+        ({"speech": "long.wav"}, "long.wav: lasts 3 s, at most 2 s are taken here"),
+        ({"speech": "huge.wav"}, "huge.wav: has 2 MB, at most 1 MB are taken here"),
+        ({"speech": "gone.wav"}, "gone.wav: was deleted after a while; upload it again"),
+        ({"source": "image"}, "There is no picture to take the emotion from"),
+        ({"source": "text", "text": " "}, "There are no words yet"),
+        ({"source": "label", "label": "happy"}, "emotion.label: needs a label table"),
+        ({"source": "video", "video": "smile.mp4"}, "smile.mp4: this run was trained on data with landmark files"),
+        ({"steps": 1000}, "steps=1000"),
+    ],
+)
+def test_what_cannot_be_made_is_told_in_words(studio, uploads, changes, words):
+    write_wav(uploads / "long.wav", tone(3), 16_000)
+    write_wav(uploads / "huge.wav", np.zeros(1_000_000, np.float32), 48_000)
+    named = ("portrait", "speech", "image", "video")
+    placed = {key: str(uploads / value) if key in named and value else value for key, value in changes.items()}
+    outcome = made(studio, wish(uploads, **placed))
+    assert outcome.failed
+    assert outcome.video is None
+    assert words in outcome.words[0]
+    assert str(studio.folder) not in outcome.words[0]
+
+
+def test_a_bug_is_told_without_its_insides(studio, uploads, monkeypatch, caplog):
+    def broken(*_):
+        raise KeyError("/secret/path")
+
+    monkeypatch.setattr(studio.talker, "generate", broken)
+    outcome = made(studio, wish(uploads))
+    assert outcome.failed
+    assert "secret" not in outcome.words[0]
+    assert "KeyError" in outcome.words[0]
+    assert "secret" in caplog.text  # the terminal has it all
+
+
+@pytest.mark.parametrize("end", ["stop", "leave"])
+def test_who_stops_or_leaves_frees_the_device(studio, uploads, end):
+    told = []
+
+    def tell(share, words):
+        told.append(words)
+        if len(told) == 2:
+            getattr(studio, end)("visitor")
+
+    outcome = made(studio, wish(uploads, steps=4), tell)
+    assert outcome.words == ("Stopped.",)
+    assert len(told) <= 3
+    assert not list((studio.folder / "visitor").glob("*"))
+
+
+def test_leaving_deletes_a_visitors_files_and_nobody_elses(studio, uploads):
+    outcome = made(studio, wish(uploads))
+    copy = studio.folder / "0123abcd" / outcome.video.name  # as Gradio keeps one
+    copy.parent.mkdir()
+    copy.write_bytes(outcome.video.read_bytes())
+    studio.begin("other")
+    assert not studio.make(wish(uploads, speech=None), "other", lambda *_: None).video
+    studio.kept = frozenset({uploads / "face.csv"})
+    studio._uploads["other"] = {uploads / "face.png"}
+    studio.leave("visitor")
+    assert not copy.exists()
+    assert not (studio.folder / "visitor").exists()
+    assert not (uploads / "voice.wav").exists()
+    assert (uploads / "face.png").exists()  # another visitor's too
+    assert (uploads / "face.csv").exists()  # an example
+
+
+def test_the_sources_are_those_the_run_has(studio):
+    assert studio.sources == ("portrait", "image", "video")
+
+
+def test_generation_errors_keep_their_keys(studio):
+    error = GenerationError(f"portrait={studio.folder}/visitor/portrait/my face (1).png: shows no face")
+    assert studio._plain(error) == "portrait=my face (1).png: shows no face"

@@ -1,0 +1,172 @@
+"""The export holds all that generation needs, to the bit, and says what is wrong with anything else."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from encoders.text.ngram import NgramEncoder
+from encoders.weight_files import WrongWeights
+from lightning_modules.checkpoints import CheckpointError
+from lightning_modules.emotion.table import TABLE_FILE
+from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping
+from lightning_modules.ethd.checkpoint import load_ethd
+from lightning_modules.ethd.export import EXPORT, KIND, export, load_artifact
+from lightning_modules.vaid.checkpoint import load_vaid
+from tests.helpers.emotion import synthetic_table
+from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
+
+
+@pytest.fixture(scope="module")
+def encoders():
+    return build_encoders("tiny")
+
+
+@pytest.fixture
+def run(encoders, tmp_path):
+    return write_ethd(tmp_path / "ethd", write_vaid(tmp_path / "vaid", *encoders), *encoders)
+
+
+def equal(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_was_trained_comes_back_to_the_bit(run, tmp_path):
+    file = export(run)
+    assert file == run / EXPORT
+    artifact = load_artifact(run)
+    trained, card = load_ethd(run / "checkpoints" / "last.ckpt")
+    assert artifact.card == card
+    assert equal(artifact.ethd, trained)
+    assert equal(artifact.vaid, load_vaid(tmp_path / "vaid" / "checkpoints" / "last.ckpt"))
+    assert not artifact.ethd.training
+    assert not any(weight.requires_grad for weight in artifact.ethd.parameters())
+    assert (artifact.step, artifact.table, artifact.text) == (7, None, None)
+    with safe_open(file, framework="pt") as stored:
+        assert {str(stored.get_tensor(name).dtype) for name in stored.keys()} == {"torch.float32"}  # noqa: SIM118
+
+
+@pytest.mark.slow
+def test_averaged_weights_are_taken_and_plain_ones_where_there_are_none(encoders, run, tmp_path):
+    averaged = load_artifact(export(run)).ethd
+    plain = write_ethd(tmp_path / "plain", tmp_path / "vaid", *encoders, ema=False)
+    assert equal(load_artifact(export(plain)).ethd, averaged)  # the run's own plain weights are others
+
+
+def test_it_needs_no_other_file(run, tmp_path):
+    export(run)
+    (run / EXPORT).rename(tmp_path / "alone.safetensors")
+    for folder in (run, tmp_path / "vaid"):
+        for file in folder.rglob("*.ckpt"):
+            file.unlink()
+    assert load_artifact(tmp_path / "alone.safetensors").step == 7
+
+
+def test_equal_runs_give_equal_bytes_and_a_checkpoint_is_its_run(run):
+    first = export(run).read_bytes()
+    assert export(run / "checkpoints" / "last.ckpt").read_bytes() == first
+
+
+@pytest.fixture
+def emotion(tmp_path):
+    folder = tmp_path / "words"
+    table, encoder = synthetic_table(1), NgramEncoder()
+    mapping = TextMapping(encoder.width, table.latents.shape[-1], 8)
+    table.save(folder / TABLE_FILE)
+    TextEmotion(mapping, encoder, ["happy", "sad"], table.motion).save(folder / TEXT_FILE)
+    return folder, table, encoder, mapping
+
+
+@pytest.mark.slow
+def test_labels_and_texts_travel_with_it(run, emotion):
+    folder, table, encoder, mapping = emotion
+    artifact = load_artifact(export(run, emotion=folder))
+    assert torch.equal(artifact.table.lookup("happy", 3), table.lookup("happy", 3))
+    assert artifact.text_encoder == encoder.identity
+    said, _ = artifact.text_emotion(encoder)("happy")
+    assert torch.equal(said, mapping.eval().latent(encoder(["happy"]))[0])
+    (folder / TEXT_FILE).unlink()
+    assert load_artifact(export(run, emotion=folder)).text is None
+
+
+@pytest.mark.slow
+def test_emotions_of_another_motion_encoder_are_refused(run, emotion, tmp_path):
+    folder = emotion[0]
+    file = folder / TABLE_FILE
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b'\\"name\\": \\"landmarks\\"', b'\\"name\\": \\"landmerks\\"'))
+    with pytest.raises(WrongWeights, match="landmerks"):
+        export(run, emotion=folder)
+    with pytest.raises(CheckpointError, match="no such run"):
+        export(run, emotion=tmp_path / "nothing")
+
+
+def test_the_vaid_of_the_training_is_asked_for(encoders, run, tmp_path):
+    other = write_vaid(tmp_path / "other", *encoders, seed=3)
+    with pytest.raises(CheckpointError, match="is not the V-AID .* was trained with"):
+        export(run, vaid=other)
+    (tmp_path / "vaid").rename(tmp_path / "moved")
+    with pytest.raises(CheckpointError, match="name where it is with vaid=RUN"):
+        export(run)
+    assert load_artifact(export(run, vaid=tmp_path / "moved")).step == 7
+
+
+def test_runs_that_cannot_be_exported(encoders, run, tmp_path):
+    with pytest.raises(CheckpointError, match=r"nothing: no such run or checkpoint"):
+        export(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="of stage vaid, one of stage ethd"):
+        export(tmp_path / "vaid")
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:5000])
+    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a readable checkpoint"):
+        export(run)
+
+
+def test_what_is_no_export_is_named(run, tmp_path):
+    for named, words in (
+        (tmp_path / "nothing", "no such run"),
+        (tmp_path, "is not a run directory"),
+        (run, f"was not exported yet; run: python train.py task=export run={run}"),
+        (tmp_path / "vaid", "is a run of stage vaid"),
+        (run / "checkpoints" / "last.ckpt", "is not an export; if it is a checkpoint"),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            load_artifact(named)
+        assert words in str(caught.value)
+
+
+def test_damaged_and_foreign_files_are_named(run, tmp_path):
+    file = export(run)
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    with pytest.raises(WrongWeights, match="cannot be read as safetensors"):
+        load_artifact(run)
+    file.write_bytes(content.replace(KIND.encode(), KIND.upper().encode()))
+    with pytest.raises(WrongWeights, match=f"is not an {KIND}"):
+        load_artifact(run)
+    with safe_open(_write(tmp_path / "whole.safetensors", content), framework="pt") as stored:
+        version = json.dumps(stored.metadata()[KIND])
+    assert '\\"version\\": 1' in version
+    file.write_bytes(content.replace(b'\\"version\\": 1}', b'\\"version\\": 9}'))
+    with pytest.raises(WrongWeights, match="newer than this program"):
+        load_artifact(run)
+
+
+def _write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+def test_a_failed_write_leaves_the_older_export(run, monkeypatch):
+    before = export(run).read_bytes()
+
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(CheckpointError, match="No space left on device"):
+        export(run)
+    assert [file.name for file in (run / "export").iterdir()] == ["ethd.safetensors"]
+    assert (run / EXPORT).read_bytes() == before

@@ -1,0 +1,164 @@
+"""The whole network: what each variant listens to, and that a portrait's own expression is left alone."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from diffusion.long_sampling import sample_long
+from diffusion.parameterization import VelocityDenoiser, noise_input
+from diffusion.schedules import zero_terminal_schedule
+from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
+from tests.lightning_modules.ethd.test_unet import SMALL, awake
+from training.memory import PeakMemory
+
+SCHEDULE = zero_terminal_schedule()
+
+WIDTHS = DriveWidths(lip=6, expression=5, audio_layers=3, audio=7)
+B, FRAMES, SIDE, PIXELS = 2, 4, 8, 64
+
+
+def network(variant="full", **options):
+    torch.manual_seed(0)
+    return awake(Ethd(SMALL, WIDTHS, PIXELS, variant, **options))
+
+
+def drive():
+    torch.manual_seed(1)
+    return Drive(
+        boxes=torch.tensor([[[24.0, 36, 40, 44], [10, 10, 52, 54]]]).repeat(B, 1, 1),
+        e_ref=torch.randn(B, 5),
+        lip=torch.randn(B, FRAMES, 6),
+        e_dri=torch.randn(B, FRAMES, 5),
+        e_cond=torch.randn(B, 5),
+        audio=torch.randn(B, FRAMES, 3, 7),
+    )
+
+
+def latents(frames=FRAMES):
+    torch.manual_seed(2)
+    return torch.randn(B, frames, 4, SIDE, SIDE), torch.randn(B), torch.randn(B, 4, SIDE, SIDE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("variant", "heard"),
+    [
+        ("full", {"lip", "e_dri", "e_ref"}),
+        ("no_decouple", {"audio"}),
+        ("wo_lip", {"e_dri", "e_ref"}),
+        ("wo_exp", {"lip"}),
+        ("wo_dicte", {"lip", "e_cond", "e_ref"}),
+    ],
+)
+def test_a_variant_hears_what_it_should_and_learns_everywhere(variant, heard):
+    model, given = network(variant), drive()
+    out = model(*latents(), given)
+    for name in ("lip", "e_dri", "e_ref", "e_cond", "audio"):
+        other = replace(given, **{name: getattr(given, name) + torch.randn_like(getattr(given, name))})
+        with torch.no_grad():
+            assert torch.equal(model(*latents(), other), out) == (name not in heard), name
+    out.square().mean().backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_portrait_driven_by_its_own_expression_is_injected_nothing(dtype):
+    """Tokens of e_dri = e_ref are equal to the bit, so the injector's difference is zero."""
+    model = network().to(dtype)
+    given = drive()
+    own = replace(given, e_dri=given.e_ref[:, None].expand(-1, FRAMES, -1))
+    noisy = latents()[0].to(dtype)
+    conditions = model.conditions(own, noisy)
+    assert torch.equal(conditions.driving, conditions.reference)
+    other = model.conditions(given, noisy)
+    assert not torch.equal(other.driving, other.reference)
+
+
+@torch.no_grad()
+def test_a_window_is_driven_as_if_it_stood_alone():
+    given, model = drive(), network()
+    noisy, noise_input, reference = latents()
+    part = slice(1, 3)
+    cut = replace(given, lip=given.lip[:, part], e_dri=given.e_dri[:, part], audio=None)
+    expected = model(noisy[:, part], noise_input, reference, cut)
+    assert torch.equal(model(noisy[:, part], noise_input, reference, given.window(part)), expected)
+
+
+@torch.no_grad()
+def test_absent_sources_switch_branches_off():
+    model, given = network(), drive()
+    conditions = model.conditions(replace(given, lip=None), latents()[0])
+    assert conditions.lip is None
+    assert conditions.driving is not None
+    conditions = model.conditions(replace(given, e_dri=None), latents()[0])
+    assert conditions.driving is conditions.timeline is None
+    model(*latents(), replace(given, lip=None, e_dri=None))
+
+
+def test_clips_are_independent():
+    model, given = network(), drive()
+    noisy, noise_input, reference = latents()
+    second = Drive(**{name: value if value is None else value[1:] for name, value in vars(given).items()})
+    with torch.no_grad():
+        both = model(noisy, noise_input, reference, given)
+        alone = model(noisy[1:], noise_input[1:], reference[1:], second)
+    torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_network_that_predicts_clean_samples_adds_its_numbers_to_the_reference():
+    model, (noisy, _, reference), given = network(prediction="x0"), latents(), drive()
+    steps = torch.tensor([999, 400])  # nothing but noise, and less
+    level = SCHEDULE.level(steps, noisy)
+    told = noise_input(level.flatten())
+    change = model.unet(level.sqrt() * noisy, reference, told, model.conditions(given, noisy))
+    denoise = VelocityDenoiser(lambda x, n: model(x, n, reference, given), SCHEDULE)
+    # Sigma ends at 700, so 1/700 of the noise is left in the first.
+    torch.testing.assert_close(denoise(noisy, steps), reference[:, None] + change, atol=5 / 700, rtol=1e-3)
+
+
+def test_what_is_missing_is_named():
+    given = drive()
+    with pytest.raises(ValueError, match="prediction 'noise': expected one of v, x0"):
+        network(prediction="noise")
+    with pytest.raises(ValueError, match="expected one of full, no_decouple"):
+        Ethd(SMALL, WIDTHS, PIXELS, "wo_everything")
+    with pytest.raises(ValueError, match="no_decouple: the drive has no audio"):
+        network("no_decouple")(*latents(), replace(given, audio=None))
+    with pytest.raises(ValueError, match="wo_dicte: the drive has no e_cond"):
+        network("wo_dicte")(*latents(), replace(given, e_cond=None))
+    with pytest.raises(ValueError, match="lip: 4 frames of drive for 3 frames of latents"):
+        network()(*latents(3), given)
+
+
+@pytest.mark.slow
+def test_sampling_ten_times_as_long_takes_no_more_memory():
+    """Beyond 192 KiB a frame at 512 px, which is three float32 latents; one window runs the network at a time."""
+    model = network()
+    peaks, window = {}, 8
+
+    def sample(frames):
+        noise, reference = torch.randn(1, frames, 4, SIDE, SIDE), torch.randn(1, 4, SIDE, SIDE)
+        given = Drive(
+            boxes=torch.tensor([[[24.0, 36, 40, 44], [10, 10, 52, 54]]]),
+            e_ref=torch.randn(1, 5),
+            lip=torch.randn(1, frames, 6),
+            e_dri=torch.randn(1, frames, 5),
+        )
+
+        def predict(x, t, where):
+            assert x.shape[1] == window
+            part = given.window(where)
+            return VelocityDenoiser(lambda noisy, told: model(noisy, told, reference, part), SCHEDULE)(x, t)
+
+        with PeakMemory() as memory:
+            out = sample_long(predict, noise, SCHEDULE, 1, window, overlap=2)
+        assert out.isfinite().all()
+        peaks[frames] = memory.peak
+
+    sample(window)
+    sample(10 * window)
+    latent = 4 * SIDE * SIDE * 4
+    assert peaks[10 * window] <= 1.05 * peaks[window] + 3 * latent * 10 * window

@@ -1,0 +1,142 @@
+"""The page of the demonstration: what it says, and how it behaves in a browser on a desk and on a phone."""
+
+import re
+from html import escape
+from html.parser import HTMLParser
+
+import pytest
+
+from tools.demo.demo_page import main
+from tools.demo.material import metric_scores, read_curves, read_json, verdicts
+from tools.demo.strips import drive_rows, motion_rows
+
+PATIENCE = 120_000  # ms; the processor may be busy
+BROKEN_WORDS = """() => {
+  const found = [], walker = document.createTreeWalker(document.querySelector("#scores"), NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) for (const word of walker.currentNode.data.matchAll(/\\p{L}+/gu)) {
+    const range = document.createRange();
+    range.setStart(walker.currentNode, word.index);
+    range.setEnd(walker.currentNode, word.index + word[0].length);
+    if (range.getClientRects().length > 1) found.push(word[0]);
+  }
+  return found;
+}"""
+DESK, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    assert main([str(folder)]) == 0
+    return folder / "index.html"
+
+
+class Tags(HTMLParser):
+    """Tags that were opened and not closed, and addresses."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.addresses = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.addresses += [value for name, value in attrs if name in ("src", "href", "poster")]
+        if tag not in ("meta", "img", "br", "input", "line"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+@pytest.mark.slow
+def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(page):
+    text = page.read_text(encoding="utf-8")
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert tags.addresses
+    assert all(address.startswith(("data:", "#")) for address in tags.addresses)
+    assert not re.search(r"https?://", text)
+
+
+def test_the_page_tells_commands_scores_and_what_they_mean(page, folder):
+    text = page.read_text(encoding="utf-8")
+    for step in read_json(folder / "plan.json"):
+        assert escape(step["command"]) in text
+    for said in (
+        "train.py experiment=vaid/tiny",
+        "at most 600 steps; experiment vaid/tiny takes",
+        "FID stand-in",
+        "12.3",
+        "01234567, not the official network",
+        "not computed: needs syncnet_v2.model",
+        "chance 2.4\N{NO-BREAK SPACE}%",
+        "follow the sound in part (correlation 0.41)",
+        "about as often as chance would",
+        "2 windows that overlap by 3 frames",
+    ):
+        assert said in text, said
+
+
+def test_heat_maps_light_up_where_something_moves(folder):
+    videos, portrait = folder / "videos", folder / "cases" / "portraits" / "a.png"
+    lips, expression = drive_rows(portrait, videos / "drive" / "lips.mp4", videos / "drive" / "expression.mp4")
+    assert 0 < lips.mean < expression.mean  # 16 rows against 32
+    assert expression.mean / lips.mean == pytest.approx(2, rel=0.15)
+    moving, held = motion_rows(videos / "dicte" / "with.mp4", videos / "dicte" / "without.mp4")
+    assert moving.mean == held.mean > 0
+
+
+def test_curves_of_a_resumed_training_are_one_curve(tmp_path):
+    for name, rows in (("csv", "9,3\n19,2\n29,9\n"), ("csv-2", "29,1\n39,\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.csv").write_text(f"step,train/loss\n{rows}")
+    assert read_curves(tmp_path) == {"train/loss": [(10, 3), (20, 2), (30, 1)]}
+
+
+def test_metrics_that_were_not_computed_say_what_they_need():
+    (row,) = metric_scores({"metrics": {"efid": {"value": None, "not_computed": "needs i3d.pt\nmore"}}})
+    assert (row.name, row.value, row.network) == ("E-FID", "–", "not computed: needs i3d.pt")
+
+
+@pytest.mark.parametrize(
+    ("psnr", "jaw", "said"), [(20, 0.8, "3.0 dB closer"), (15, 0.1, "2.0 dB further"), (15, 0.5, "in part")]
+)
+def test_verdicts_are_the_numbers_in_words(psnr, jaw, said):
+    clip = {"psnr_first_frame": 17.0, "voice": {"psnr": psnr, "jaw": jaw}}
+    (sentence,) = verdicts(None, {"clip": clip}, None)
+    assert said in sentence
+    assert sentence.startswith("For a clip training saw")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("size", "scheme"), [(DESK, "light"), (PHONE, "dark")])
+def test_the_page_in_a_browser(page, browser, size, scheme):
+    context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
+    context.set_default_timeout(PATIENCE)
+    view = context.new_page()
+    problems, asked = [], []
+    view.on("pageerror", lambda error: problems.append(str(error)))
+    view.on("console", lambda message: problems.append(message.text) if message.type in ("error", "warning") else None)
+    view.on("request", lambda request: asked.append(request.url))
+    view.goto(page.as_uri())
+    assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert view.evaluate(BROKEN_WORDS) == []
+    view.wait_for_function(
+        "[...document.querySelectorAll('video')].every(video => video.readyState > 0 && !video.error)"
+    )
+    assert view.evaluate("[...document.querySelectorAll('video')].every(video => video.duration >= 0.99)")
+    assert view.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+    pair = view.locator("#results .pair").first
+    pair.get_by_role("button", name="Play both").click()
+    handle = pair.element_handle()
+    view.wait_for_function("pair => [...pair.querySelectorAll('video')].every(v => v.currentTime > 0.1)", arg=handle)
+    assert pair.locator("video").evaluate_all("videos => videos.map(video => video.muted)") == [True, False]
+    view.wait_for_function("pair => [...pair.querySelectorAll('video')].every(v => v.ended)", arg=handle)
+    pair.get_by_role("button", name="Play both").wait_for()
+    background = view.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (sum(map(int, re.findall(r"\d+", background)[:3])) > 384) == (scheme == "light")
+    context.close()
+    assert problems == []
+    assert {address.partition(":")[0] for address in asked} <= {"file", "data"}

@@ -1,0 +1,134 @@
+"""The whole way with trainings of a few steps: every command of the plan works, and the page is made of the rest."""
+
+import contextlib
+import importlib
+import json
+import os
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from configs.command_line import compose
+from configs.generate import ExportConfig, GenerateConfig
+from configs.schema import EvaluateConfig, PrepareConfig
+from configs.training import TrainConfig
+from tools.demo.__main__ import main, write_plan
+from tools.demo.demo_plan import REAL, SYNTHETIC, Lengths, max_steps, real_plan, split_of, synthetic_plan
+from tools.pipeline.step import Step
+
+SCRIPTS = {
+    "prepare.py": ("prepare", PrepareConfig),
+    "train.py": ("train", TrainConfig),
+    "generate.py": ("generate", GenerateConfig),
+    "evaluate.py": ("evaluate", EvaluateConfig),
+}
+SMALL_UNET = "model.unet={channels:[32,32],heads:[1,1],attention:[false,true],layers:1,token_width:32,added_width:32}"
+SMALL_VAID = (
+    "model.lip={width:16,depth:1,latents:2,head_width:8}",
+    "model.expression={width:16,depth:1,head_width:8,identity_widths:[8],identity_size:16}",
+    "model.sampling_steps=2",
+)
+ALONE = ("trainer.devices='1'", "trainer.strategy=auto")
+SHORT = ("trainer.progress_bar=false", "trainer.validation_clips=1")
+FEW = ("dataset.identities=4", "dataset.clips_per_identity=8", "dataset.seconds=1.4", "dataset.size=64")
+TRIAL = Lengths(
+    prepare=(*FEW, "workers=1"),
+    vaid=("trainer.max_steps=2", "data.batch_size=2", *SMALL_VAID, *SHORT),
+    emotion=("trainer.max_steps=2", *SHORT),
+    ethd=("trainer.max_steps=1", SMALL_UNET, "model.expression_steps=1", *ALONE, *SHORT),
+    image=("trainer.max_steps=1", "data.workers=0", "data.batch_size=1", *SHORT),
+    generate=("steps=1", "window=32"),
+    measure=("frames=8", "steps=1"),
+    clips=32,
+)  # fmt: skip
+
+
+def run(step: Step) -> int:
+    """A step in this process, which spares every command the loading of torch."""
+    first, *keys = step.command
+    with contextlib.ExitStack() as stack:
+        if step.stdout:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(step.stdout.open("w"))))
+        if first in SCRIPTS:
+            name, config = SCRIPTS[first]
+            if "task=export" in keys:
+                return importlib.import_module("train").export(compose("export", ExportConfig, keys))
+            return getattr(importlib.import_module(name), name)(compose(name, config, keys))
+        assert first == "-m"
+        stack.enter_context(torch.set_grad_enabled(True))  # which a module may switch off for its own process
+        stack.callback(setattr, sys, "argv", sys.argv)
+        sys.argv = keys
+        try:
+            runpy.run_module(keys[0], run_name="__main__", alter_sys=False)
+        except SystemExit as ended:
+            return ended.code or 0
+        return 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_command_of_the_plan_works_and_the_page_is_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])
+    folder = tmp_path / "demo"
+    steps = synthetic_plan(folder, TRIAL)
+    write_plan(steps, folder)
+    for step in steps:
+        step.digest()  # what it reads is there
+        assert run(step) in step.accepted, step.typed
+        assert all(path.exists() for path in step.products), step.typed
+        if step.progress:
+            assert step.progress.done() == step.progress.total or step.name in ("vaid", "ethd", "emotion", "image")
+    page = (folder / "index.html").read_text()
+    asked = json.loads((folder / "cases" / "cases.json").read_text())["asked"]
+    assert len(asked) == 11
+    assert not any(one["seen"] for one in asked)
+    assert page.count("<video") == 6 * 2 + 2 + 2 + 2
+    assert "FID stand-in" in page
+    assert "not computed" in page
+
+
+def test_trainings_are_shorter_than_their_experiments_and_say_so(tmp_path):
+    for stage in ("vaid", "ethd", "emotion"):
+        assert max_steps(f"{stage}/tiny", getattr(SYNTHETIC, stage)) < max_steps(f"{stage}/tiny")
+    titles = {step.name: step.title for step in synthetic_plan(tmp_path)}
+    assert f"at most {max_steps('vaid/tiny', SYNTHETIC.vaid)} steps" in titles["vaid"]
+    assert f"takes {max_steps('ethd/tiny')}" in titles["ethd"]
+
+
+def test_steps_have_names_of_their_own_and_read_what_earlier_ones_wrote(tmp_path):
+    videos = tmp_path / "my videos"
+    videos.mkdir()
+    for name in ("ann", "bob", "eve", "dan", "liz", "max", "tom", "zoe", "kim", "lou", "nia", "pam"):
+        (videos / f"{name}.mp4").touch()
+    folder = tmp_path / "demo"
+    for steps in (synthetic_plan(folder), real_plan(folder, videos)):
+        assert len({step.name for step in steps}) == len(steps)
+        written = [folder / "plan.json"]
+        for step in steps:
+            for path in step.reads:
+                known = any(path == made or made in path.parents for made in written)
+                assert known or path == videos, (step.name, path)
+            written += step.products
+
+
+def test_people_are_held_out_where_there_are_enough(tmp_path):
+    (tmp_path / "one.mp4").touch()
+    assert split_of(tmp_path) == ("train", None)
+    for number in range(40):
+        (tmp_path / f"person{chr(97 + number % 26)}{chr(97 + number // 26)}.mp4").touch()
+    assert split_of(tmp_path) == ("person", "test")
+
+
+def test_a_folder_that_is_none_is_said_at_once(tmp_path, capsys):
+    before = os.getcwd()
+    assert main(["--videos", str(tmp_path / "nothing")]) == 2
+    assert "is no folder" in capsys.readouterr().err
+    assert os.getcwd() == before
+
+
+def test_real_lengths_fit_the_hour():
+    minutes = [key for keys in (REAL.vaid, REAL.ethd) for key in keys if "max_minutes" in key]
+    assert sum(float(key.partition("=")[2]) for key in minutes) <= 45

@@ -1,0 +1,41 @@
+"""Three kills in small, for who changes the proof itself; ``make prove`` does twenty."""
+
+import pytest
+
+from tests.helpers.shards import make_shards
+from tools.nightly.kill_ranks import ProofError, compare, job, losses, prove
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
+    return folder
+
+
+@pytest.mark.proof
+def test_three_kills_lose_at_most_a_save_interval(shards, tmp_path):
+    lines = prove(str(shards), str(tmp_path), kills=3)
+    assert sum(" killed " in line for line in lines) == 3
+    assert sum("equal" in line for line in lines) == 4
+    assert any(" a save " in line for line in lines)
+    assert any(" in a step " in line for line in lines)
+
+
+def log_of(folder, losses_of):
+    path = folder / "csv" / "metrics.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("step,train/loss\n" + "".join(f"{step},{loss}\n" for step, loss in losses_of))
+
+
+def test_the_proof_can_fail(shards, tmp_path):
+    one, other = (job("vaid", 1, 0, str(shards), str(tmp_path), name) for name in ("one", "other"))
+    log_of(one.folder, [(0, 0.5), (1, 0.25)])
+    log_of(other.folder, [(0, 0.5), (1, 0.25001)])
+    with pytest.raises(ProofError, match="losses differ"):
+        compare(one, other)
+    (other.folder / "csv" / "metrics.csv").unlink()
+    (other.folder / "csv").rmdir()
+    log_of(other.folder, [(0, 0.5), (0, 0.5)])
+    with pytest.raises(ProofError, match="steps twice"):
+        losses(other.folder)

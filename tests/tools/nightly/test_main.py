@@ -1,0 +1,32 @@
+"""A folder that is not there is said before hours of proofs begin; reports name no folder of this machine."""
+
+import pytest
+
+from tools.nightly.__main__ import main, write_reports
+from tools.nightly.nightly_plan import Proof
+from tools.pipeline.run_steps import Outcome
+from tools.pipeline.step import Step
+
+
+@pytest.mark.parametrize("option", ["--videos", "--clip"])
+def test_a_folder_that_is_not_there(option, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    for given in ("nowhere", "file"):
+        assert main([option, given, "--list"]) == 2
+        assert capsys.readouterr().err == f"error: {option} {tmp_path / given}: no such folder\n"
+
+
+def test_reports_name_no_folder_of_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "speed" / "reports").mkdir(parents=True)
+    printed = tmp_path / "out.txt"
+    printed.write_text("wrote /home/me/project/outputs/real\n")
+    step = Step("real", "real videos", ("prepare.py", "source=/home/me/clips"), stdout=printed)
+    outcomes = {"real": Outcome(step, "done", 75, 60, "2026-11-22T20:00:00+00:00")}
+    report, _ = write_reports([Proof(step, "Data")], outcomes, {"/home/me/clips": "VIDEOS", "/home/me/project/": ""})
+    text = report.read_text()
+    assert "source=VIDEOS" in text
+    assert "wrote outputs/real" in text
+    assert "/home/me" not in text

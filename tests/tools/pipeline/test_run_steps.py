@@ -1,0 +1,161 @@
+"""A chain of small commands: order, resuming, failing, and being killed at any moment."""
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tools.pipeline.run_steps import run_chain
+from tools.pipeline.step import ChainError, Record, Step
+
+ROOT = Path(__file__).parents[2]
+# Adds a line to a file that tells how often it ran, and writes what it read in capitals.
+COPY = (
+    "import sys; a, b, log = sys.argv[1:]; open(log, 'a').write(b + '\\n'); open(b, 'w').write(open(a).read().upper())"
+)
+
+
+@pytest.fixture
+def chain(tmp_path):
+    folder = tmp_path / "chain"
+    folder.mkdir()
+    (folder / "a").write_text("hello")
+
+    def copy(source, target, code=COPY, **keys):
+        command = ("-c", code, str(folder / source), str(folder / target), str(folder / "log"))
+        return Step(target, f"Make {target}", command, (folder / source,), (folder / target,), **keys)
+
+    return folder, copy
+
+
+def run(steps, folder, **keys):
+    output = io.StringIO()
+    outcomes = run_chain(steps, folder, Console(file=output, width=200), **keys)
+    return [outcome.state for outcome in outcomes], output.getvalue()
+
+
+def ran(folder):
+    return [Path(line).name for line in (folder / "log").read_text().split()]
+
+
+def test_what_is_done_stays_done_and_what_changed_is_done_again(chain):
+    folder, copy = chain
+    steps = [copy("a", "b"), copy("b", "c")]
+    states, told = run(steps, folder)
+    assert states == ["done", "done"]
+    assert (folder / "c").read_text() == "HELLO"
+    assert steps[0].typed in told
+    assert "Step 2 of 2" in told
+    assert run(steps, folder)[0] == ["done before"] * 2
+    (folder / "a").write_text("HELLO")  # makes the same b, so c need not be made again
+    assert run(steps, folder)[0] == ["done", "done before"]
+    (folder / "a").write_text("world")
+    assert run(steps, folder)[0] == ["done", "done"]
+    (folder / "c").unlink()
+    assert run(steps, folder)[0] == ["done before", "done"]
+    assert ran(folder) == ["b", "c", "b", "b", "c", "c"]
+
+
+def test_a_failure_ends_the_chain_or_what_builds_on_it(chain):
+    folder, copy = chain
+    broken = copy("a", "b", "raise SystemExit('no luck today')")
+    steps = [broken, copy("b", "c"), copy("a", "d")]
+    states, told = run(steps, folder)
+    assert states == ["failed"]
+    assert "no luck today" in told
+    assert "status 1" in told
+    states, told = run(steps, folder, keep_going=True)
+    assert states == ["failed", "waiting", "done"]
+    assert "b: is not there" in told
+
+
+def test_a_step_that_writes_nothing_has_failed_and_other_statuses_may_be_accepted(chain):
+    folder, copy = chain
+    states, told = run([copy("a", "b", "pass")], folder)
+    assert states == ["failed"]
+    assert "did not write" in told
+    assert run([copy("a", "b", COPY + "; sys.exit(4)", accepted=(0, 4))], folder)[0] == ["done"]
+
+
+def test_what_a_command_prints_is_kept_only_when_it_ends_well(chain):
+    folder, _ = chain
+    well = Step("well", "Well", ("-c", "print('42')"), stdout=folder / "well.txt")
+    badly = Step("badly", "Badly", ("-c", "print('43'); raise SystemExit(1)"), stdout=folder / "badly.txt")
+    states, told = run([well, badly], folder)
+    assert states == ["done", "failed"]
+    assert (folder / "well.txt").read_text() == "42\n"
+    assert not (folder / "badly.txt").exists()
+    assert "43" in told  # the end of the log
+    assert not list(folder.glob(".*partial*"))
+
+
+def test_what_another_command_left_behind_is_removed_and_ones_own_is_not(chain):
+    folder, copy = chain
+    resuming = (
+        "import sys, os; b = sys.argv[2]; os.makedirs(b, exist_ok=True); n = len(os.listdir(b));"
+        "open(b + f'/{n}', 'w').close(); sys.exit(n < 1)"
+    )
+    first = copy("a", "b", resuming)
+    assert run([first], folder)[0] == ["failed"]
+    assert run([first], folder)[0] == ["done"]  # went on from the first attempt
+    assert len(list((folder / "b").iterdir())) == 2
+    other = copy("a", "b", resuming + "  # other")
+    assert run([other], folder)[0] == ["failed"]  # began with nothing
+    assert len(list((folder / "b").iterdir())) == 1
+
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from rich.console import Console
+from tools.pipeline.run_steps import run_chain
+from tools.pipeline.step import Step
+folder = Path(sys.argv[1])
+wait = "import sys, time; open(sys.argv[1], 'a').write('x'); time.sleep(float(sys.argv[2]))"
+try:
+    run_chain([Step("wait", "Wait", ("-c", wait, str(folder / "marks"), sys.argv[2]), writes=(folder / "marks",))],
+              folder, Console())
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_chain_goes_on_and_never_runs_twice_at_once(tmp_path, number):
+    folder = tmp_path / "chain"
+    seconds = "3" if number == signal.SIGKILL else "60"
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, str(folder), seconds],
+        cwd=ROOT,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+    )
+    while not ((folder / "marks").exists() and (folder / "marks").stat().st_size):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    assert process.wait(60) == (-9 if number == signal.SIGKILL else 130)
+    step = Step("wait", "Wait", ("-c", "pass"), writes=(folder / "marks",))
+    begun = Record.read(folder, step)
+    assert begun
+    assert not begun.done
+    if number == signal.SIGKILL:  # its command lives on, and holds the folder
+        with pytest.raises(ChainError, match="another run"):
+            run([step], folder)
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                run([step], folder)
+                break
+            except ChainError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+    again = subprocess.run([sys.executable, "-c", PROGRAM, str(folder), "0"], cwd=ROOT, check=False)
+    assert again.returncode == 0
+    assert os.path.getsize(folder / "marks") == 1  # another command, so its own beginning

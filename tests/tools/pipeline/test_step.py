@@ -1,0 +1,87 @@
+"""When a step is done, and what is removed before it is done anew."""
+
+import shlex
+
+import pytest
+
+from tools.pipeline.step import ChainError, Files, Record, Step, TrainingSteps, fingerprint, is_done, remove_products
+
+
+@pytest.fixture
+def step(tmp_path):
+    (tmp_path / "in.txt").write_text("a")
+    return Step("copy", "Copy", ("-c", "pass"), (tmp_path / "in.txt",), (tmp_path / "out",))
+
+
+def record(step, folder, done=True):
+    Record(step.digest(), done, 1.0, 1.0, "", step.typed).write(folder, step)
+
+
+def test_a_step_is_done_while_command_inputs_and_products_are_as_they_were(step, tmp_path):
+    (tmp_path / "out").mkdir()
+    record(step, tmp_path, done=False)
+    assert not is_done(step, tmp_path, step.digest())
+    record(step, tmp_path)
+    assert is_done(step, tmp_path, step.digest())
+    (tmp_path / "in.txt").write_text("b")
+    assert not is_done(step, tmp_path, step.digest())
+    (tmp_path / "in.txt").write_text("a")
+    assert is_done(step, tmp_path, step.digest())
+    other = Step("copy", "Copy", ("-c", "pass "), step.reads, step.writes)
+    assert not is_done(other, tmp_path, other.digest())
+    (tmp_path / "out").rmdir()
+    assert not is_done(step, tmp_path, step.digest())
+
+
+def test_a_damaged_record_is_no_record(step, tmp_path):
+    record(step, tmp_path)
+    (tmp_path / ".steps" / "copy.json").write_text('{"digest": "x"}')
+    assert Record.read(tmp_path, step) is None
+
+
+def test_a_folder_counts_by_names_and_content_of_its_files(tmp_path):
+    folder = tmp_path / "folder"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "deep" / "a").write_text("1")
+    first = fingerprint(folder)
+    (folder / ".hidden").write_text("left by somebody")
+    assert fingerprint(folder) == first
+    (folder / "deep" / "a").rename(folder / "deep" / "b")
+    second = fingerprint(folder)
+    (folder / "deep" / "b").write_text("2")
+    assert len({first, second, fingerprint(folder)}) == 3
+    with pytest.raises(ChainError, match="is not there"):
+        fingerprint(tmp_path / "nothing")
+
+
+def test_nothing_is_removed_outside_the_folder(tmp_path):
+    outside = tmp_path / "precious"
+    outside.mkdir()
+    folder = tmp_path / "chain"
+    (folder / "link").parent.mkdir()
+    (folder / "link").symlink_to(outside)
+    for path in (outside, folder / ".." / "precious", folder / "link", folder):
+        with pytest.raises(ChainError, match="outside"):
+            remove_products(Step("x", "X", (), writes=(path,)), folder)
+    assert outside.exists()
+    (folder / "made").mkdir()
+    (folder / "told.json").write_text("{}")
+    remove_products(Step("x", "X", (), writes=(folder / "made",), stdout=folder / "told.json"), folder)
+    assert [path.name for path in folder.iterdir()] == ["link"]
+
+
+def test_the_typed_command_is_what_a_shell_reads_back():
+    step = Step("x", "X", ("train.py", "source=my videos (1)", "data.roots={a: b}"))
+    assert shlex.split(step.typed) == ["python", "train.py", "source=my videos (1)", "data.roots={a: b}"]
+
+
+def test_progress_is_read_off_what_is_there(tmp_path):
+    steps = TrainingSteps(tmp_path, 100)
+    assert steps.done() == 0
+    for name, rows in (("csv", "9,1.0\n19,0.5\n"), ("csv-2", ",\n29,0.4\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.csv").write_text(f"step,loss\n{rows}")
+    assert steps.done() == 30
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / ".b.mp4.partial.mp4").touch()
+    assert Files(tmp_path, "*.mp4", 5, "videos").done() == 1

@@ -1,0 +1,58 @@
+"""The memory claim: 120 frames at 512 px train within 60 GiB, counted without owning such a card."""
+
+import pytest
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from tools.profiling.step_memory import fits, sides
+from training.memory import GIB, PeakMemory, StepMemory, training_step
+
+
+@pytest.mark.proof
+def test_a_step_of_the_paper_fits_in_60_gib():
+    step = training_step(512, 120)
+    assert step.peak < 60 * GIB  # weights and gradients in bfloat16 included
+    assert step.peak > 2 * 2 * step.parameters  # which it must have seen
+    assert "80" in fits(step.on_card(ranks=8))
+
+
+@pytest.mark.parametrize("fake", [False, True])
+def test_the_count_is_that_of_tensors_alive(fake):
+    with FakeTensorMode(allow_non_fake_inputs=True) if fake else torch.enable_grad(), PeakMemory() as memory:
+        a = torch.zeros(1000)
+        assert memory.now == 4000
+        view = a[10:].view(10, -1)
+        assert memory.now == 4000
+        b = a + 1
+        assert memory.now == 8000
+        del a, b
+        assert memory.now == 4000  # the view holds its storage
+        del view
+        assert memory.now == 0
+        assert memory.peak == 8000
+
+
+def test_what_backward_needs_is_counted():
+    weight = torch.randn(100, 100, requires_grad=True)
+    with PeakMemory() as memory:
+        hidden = torch.randn(50, 100)
+        for _ in range(10):
+            hidden = torch.sin(hidden @ weight)  # keeps its input, and the product its own
+        held = memory.now
+        hidden.sum().backward()
+    assert held == 4 * 50 * 100 * 21  # the weight was there before
+
+
+def test_states_are_shared_among_ranks():
+    step = StepMemory(peak=10 * GIB, parameters=GIB)
+    assert step.on_card() == pytest.approx((10 + 12) * 1.05 * GIB + 2 * GIB)
+    assert step.on_card(8) == pytest.approx((10 + 1.5) * 1.05 * GIB + 2 * GIB)
+    assert fits(23 * GIB) == "24 48 80 141"
+    assert fits(24 * GIB) == "48 80 141"
+    assert fits(200 * GIB) == "none"
+
+
+def test_a_side_the_network_cannot_halve_is_refused():
+    assert sides("512,64") == [512, 64]
+    with pytest.raises(ValueError, match="expected multiples of 64"):
+        sides("500")

@@ -1,0 +1,40 @@
+"""What ETHD's evaluations measure, on videos whose answers are known."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tools.quality.ethd import contact_sheet, psnr
+from tools.quality.ethd_synthetic import Reader, correlation, inside
+
+
+def test_psnr_is_its_definition():
+    true = torch.full((3, 8, 8, 3), 100, dtype=torch.uint8)
+    assert psnr(true + 5, true) == pytest.approx(20 * math.log10(255 / 5), abs=1e-5)
+    assert psnr(true - 5, true) == pytest.approx(20 * math.log10(255 / 5), abs=1e-5)  # below as above: no wrap-around
+
+
+def test_a_contact_sheet_has_a_row_for_each_video_from_first_to_last_frame(tmp_path):
+    videos = [torch.arange(30, dtype=torch.uint8)[:, None, None, None].expand(30, 4, 4, 3) + k for k in (0, 100)]
+    contact_sheet(videos, tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    assert sheet.shape == (8, 40, 3)
+    assert [sheet[0, 0, 0], sheet[0, -1, 0], sheet[-1, 0, 0], sheet[-1, -1, 0]] == [0, 29, 100, 129]
+
+
+def test_a_reader_reads_its_region_and_nothing_else():
+    torch.manual_seed(0)
+    region = inside(torch.tensor([[4.0, 4.0, 12.0, 12.0]]), 16)
+    assert region.sum() == 64
+    values = [torch.rand(60) for _ in range(3)]
+    videos = [torch.rand(60, 16, 16, 3) * 0.02 for _ in values]
+    for video, value in zip(videos, values, strict=True):
+        video[:, 4:8, 4:12] += value[:, None, None, None]
+    reader = Reader(videos[:2], [value[:, None] for value in values[:2]], region)
+    assert correlation(reader(videos[2])[:, 0], values[2]) > 0.99
+    outside = videos[2].clone()
+    outside[:, ~region] = torch.rand(60, 192, 3)
+    assert torch.equal(reader(outside), reader(videos[2]))

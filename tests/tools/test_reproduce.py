@@ -1,0 +1,149 @@
+"""The commands of reproduced tables: each is one that works, and reads what an earlier one writes."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from benchmark.paper import paper_table
+from configs.command_line import compose
+from configs.generate import ExportConfig
+from configs.schema import EvaluateConfig, PrepareConfig
+from configs.systems import RunSystemConfig
+from configs.tables import TableConfig, validate_tables
+from configs.training import TrainConfig
+from configs.validate_evaluate import validate_evaluate
+from configs.validate_prepare import validate_prepare
+from configs.validate_train import validate_train
+from tools.reproduce import __main__ as command_line
+from tools.reproduce.table1 import PSEUDO, PUBLISHED, Table1, table1
+from tools.reproduce.table2 import STEPS, VARIANTS, Table2, table2
+from tools.reproduce.table3 import LENGTHS, Table3, table3
+from tools.reproduce.table_plan import Plan, PlanError, chosen_networks, exported
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def stand_ins(tmp_path):
+    for kind in ("sync", "image", "video", "expression"):
+        (tmp_path / "standins" / kind).mkdir(parents=True)
+        (tmp_path / "standins" / kind / f"standin_{kind}.safetensors").write_text(kind)
+    return tmp_path / "standins"
+
+
+def plans(tmp_path, stand_ins):
+    """Every plan, by table."""
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "ethd.safetensors").write_text("")
+    ethd = tmp_path / "ethd.safetensors"
+    real, drawn = (chosen_networks(stand_ins, real_faces) for real_faces in (True, False))
+    videos = Table1(tmp_path / "videos", ethd, 128, 3, 50, {"hallo": (str(tmp_path), "python")})
+    return {
+        "1": table1(Plan(tmp_path / "t1", "mini", *real), videos),
+        "2": table2(Plan(tmp_path / "t2", "synthetic"), Table2(steps=3)),
+        "3": table3(Plan(tmp_path / "t3", "synthetic", *drawn), Table3(ethd)),
+    }
+
+
+def check(step):
+    """A command as its program reads it."""
+    first, *keys = step.command
+    if first == "evaluate.py" and any(key.startswith("table=") for key in keys):
+        return validate_tables(compose("tables", TableConfig, keys))
+    if first == "evaluate.py":
+        return validate_evaluate(compose("evaluate", EvaluateConfig, keys))
+    if first == "prepare.py":
+        return validate_prepare(compose("prepare", PrepareConfig, keys))
+    if first == "train.py" and "task=export" in keys:
+        return compose("export", ExportConfig, keys)
+    if first == "train.py":
+        return validate_train(compose("train", TrainConfig, keys))
+    if keys[0] == "benchmark.run_system":
+        return compose("systems", RunSystemConfig, keys[1:])
+    assert importlib.util.find_spec(keys[0])
+    return None
+
+
+@pytest.mark.slow
+def test_every_command_is_read_and_finds_what_it_reads(tmp_path, stand_ins, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for steps in plans(tmp_path, stand_ins).values():
+        assert len({step.name for step in steps}) == len(steps)
+        written = []
+        for step in steps:
+            for path in step.reads:
+                assert path.exists() or any(path == one or one in path.parents for one in written), step.name
+                path.mkdir(parents=True, exist_ok=True) if not path.suffix else path.parent.mkdir(
+                    parents=True, exist_ok=True
+                )
+                if path.suffix and not path.exists():
+                    path.write_text("")
+            written += [*step.writes, *(path.parent for path in step.writes)]
+            if step.command[0] == "evaluate.py":
+                for key in step.command:
+                    if key.startswith(("generated=", "reference=", "results=")):
+                        Path(key.partition("=")[2]).mkdir(parents=True, exist_ok=True)
+            check(step)
+
+
+def cells(steps):
+    """(system, mode, variant) of every evaluation."""
+    found = set()
+    for step in steps:
+        keys = dict(word.split("=", 1) for word in step.command if word.startswith("cell."))
+        if keys:
+            found.add((keys["cell.system"], keys["cell.mode"], keys.get("cell.variant", "full")))
+    return found
+
+
+def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_path, stand_ins):
+    made = plans(tmp_path, stand_ins)
+    for number in ("2", "3"):
+        rows = {(row.system, row.mode, row.variant) for group in paper_table(number).groups for row in group.rows}
+        assert cells(made[number]) == rows
+    rows = {(row.system, row.mode) for group in paper_table("1").groups for row in group.rows}
+    listed = next(step for step in made["1"] if step.name == "not_run").command
+    known = {Path(word).name for word in listed if "/clips/" in word}
+    assert set(PUBLISHED) <= known
+    ours = {(system, mode) for system, mode, _ in cells(made["1"])}
+    assert ours == {
+        ("emotivetalk", "A"), ("emotivetalk", "A+V"), ("ground_truth", "A+V"), ("hallo", "A"),
+        *((name, "control") for name in PSEUDO),
+    }  # fmt: skip
+    assert rows - ours == {(name, mode) for name, mode in PUBLISHED.items() if name != "hallo"}
+    assert tuple(VARIANTS) == ("full", "wo_lip", "wo_exp", "no_decouple")
+    assert LENGTHS == (120, 250, 750, 1500)
+
+
+def test_table2s_trainings_are_not_longer_than_their_experiments(tmp_path):
+    for kind, steps in STEPS.items():
+        stage = "standin" if kind in ("sync", "image", "video", "expression") else kind
+        name = kind if stage == "standin" else "tiny"
+        text = (ROOT / "configs" / "experiment" / stage / f"{name}.yaml").read_text()
+        assert steps <= yaml.safe_load(text)["trainer"]["max_steps"]
+    seeds = [table2(Plan(tmp_path, "synthetic"), Table2(seed=seed)) for seed in (0, 1)]
+    names = [{step.name: step.typed for step in steps} for steps in seeds]
+    shared = {name for name in names[0] if names[1].get(name) == names[0][name]}
+    assert {"data", "set", "train_sync", "train_image", "train_expression"} <= shared
+    assert not any(name.startswith(("evaluate", "clips", "export")) for name in shared)
+
+
+def test_wrong_options_are_one_line(tmp_path, stand_ins, capsys, monkeypatch):
+    monkeypatch.setattr(command_line, "locate", lambda name: None)
+    (stand_ins / "image" / "standin_image.safetensors").unlink()
+    text = tmp_path / "ethd.safetensors"
+    text.write_text("no network")
+    for options, told in (
+        (["table3", "--ethd", str(tmp_path)], "holds no export/ethd.safetensors; python train.py task=export"),
+        (["table3", "--ethd", str(tmp_path / "none")], f"--ethd {tmp_path / 'none'}: no such run; "),
+        (["table3", "--ethd", str(text)], f"--ethd {text}: is no export ("),
+        (["table1", "--videos", str(tmp_path / "none")], "no such folder"),
+        (["table1", "--videos", str(tmp_path), "--installed", "halo", "x", "y"], "--installed halo: no such system"),
+        (["table1", "--videos", str(tmp_path), "--standins", str(stand_ins)], "holds 0 files standin_image"),
+    ):
+        assert command_line.main([*options, "--output", str(tmp_path / "out")]) == 1
+        assert told in capsys.readouterr().err
+    with pytest.raises(PlanError):
+        exported(tmp_path / "nowhere")

@@ -1,0 +1,324 @@
+"""What the demonstration asks for: portraits, speech, true videos, and the lists generate.py reads.
+
+    python -m tools.demo.demo_inputs --shards DIR --source DIR --output DIR [--clips N]
+
+Speakers nobody trained on come first; where there are none, the page says so. Portraits are frames of the raw videos,
+as a person would hand them in, with the landmark file beside them where the data came with one. Speech and true videos
+come from the shards. ``cases.json`` tells the page what is what, ``batch.csv`` and ``long.*`` are for generate.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from configs.schema import DataConfig
+from datamodules.datamodule import ShardDataModule
+from datamodules.schema import ShardError
+from datamodules.windows import Clip
+from encoders.protocols import FPS
+from media import FrameReader, MediaError, VideoWriter
+from media.flac import encode_flac
+from preparation.plan import file_of
+from preparation.writer import write_atomically
+
+EMOTIONS = ("happy", "angry", "sad")
+SHOWN = "surprised"  # what drive=expression shows
+STILL = 5  # frames of a video in which nothing moves
+COLUMNS = ("portrait", "speech", "output", "drive", "emotion.label", "emotion.level", "emotion.image",
+           "emotion.video", "emotion.extend")  # fmt: skip
+
+
+class CasesError(RuntimeError):
+    """Data the demonstration cannot be made of; the message says what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One video that is asked for, and the true one beside it.
+
+    Attributes:
+        name: of both videos, without ending; its folder says what it is for.
+        speaker: who.
+        seen: whether training saw this person.
+        words: what is asked for, in words.
+        row: what generate.py gets, by its columns.
+        true: the true video, where there is one.
+    """
+
+    name: str
+    speaker: str
+    seen: bool
+    words: str
+    row: dict[str, str]
+    true: str | None = None
+
+
+class Case:
+    """Writes what a clip gives: a portrait, its speech, the true video; each once.
+
+    Args:
+        data: the shards.
+        source: folder of the raw videos they were made of.
+        output: where files go.
+    """
+
+    def __init__(self, data: ShardDataModule, source: Path, output: Path) -> None:
+        self.data, self.source, self.output = data, source, output
+
+    def portrait(self, clip: Clip, place: float = 0.0) -> str:
+        """A frame of the raw video, at a share of the clip's length; returns its name below the output."""
+        frame, number = self._frame(clip, place)
+        path = self.output / "portraits" / f"{clip.key}{f'_{number}' if number else ''}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        buffer = io.BytesIO()
+        Image.fromarray(frame).save(buffer, "PNG")
+        write_atomically(path, buffer.getvalue())
+        self._landmarks(clip, number, path, 1)
+        return self._name(path)
+
+    def still(self, clip: Clip, place: float) -> str:
+        """The same as a video in which nothing moves."""
+        frame, number = self._frame(clip, place)
+        path = self.output / "stills" / f"{clip.key}_{number}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        height, width = (side // 2 * 2 for side in frame.shape[:2])
+        with VideoWriter(path, size=(width, height), fps=FPS) as writer:
+            for _ in range(STILL):
+                writer.write(np.ascontiguousarray(frame[:height, :width]))
+        self._landmarks(clip, number, path, STILL)
+        return self._name(path)
+
+    def speech(self, clip: Clip) -> str:
+        """The clip's sound."""
+        path = self.output / "speech" / f"{clip.key}.flac"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, encode_flac(self.data.whole(clip, ["speech"])["speech"][0].numpy()))
+        return self._name(path)
+
+    def true(self, clip: Clip, name: str) -> str:
+        """The clip as the network sees it, with its sound."""
+        batch = self.data.whole(clip, ["video", "speech"])
+        frames, path = batch["video"][0].numpy(), self.output / "true" / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with VideoWriter(
+            path, size=(frames.shape[2], frames.shape[1]), fps=FPS, sound=batch["speech"][0].numpy()
+        ) as writer:
+            for frame in frames:
+                writer.write(frame)
+        return self._name(path)
+
+    def _frame(self, clip: Clip, place: float) -> tuple[np.ndarray, int]:
+        """(H, W, 3) uint8 of the raw video, and its number in the clip."""
+        meta = self.data.meta(clip)
+        number = int(place * (clip.entry.frames - 1))
+        start = float(meta["start"]) + number / FPS
+        reader = FrameReader(self._raw(clip), start=start, end=start + 1 / FPS, fps=FPS)
+        return next(iter(reader)), number
+
+    def _raw(self, clip: Clip) -> Path:
+        """The raw video a clip is of, or a piece of."""
+        return self.source / file_of(str(self.data.meta(clip)["source"]))
+
+    def _landmarks(self, clip: Clip, number: int, path: Path, frames: int) -> None:
+        """The row of a raw video's landmark file that belongs to a frame, beside the picture made of it."""
+        meta = self.data.meta(clip)
+        beside = self._raw(clip).with_suffix(".csv")
+        if self.data.index.encoders["landmarks"].name != "sidecar":
+            return
+        with beside.open(newline="", encoding="utf-8") as file:
+            head, *rows = csv.reader(file, skipinitialspace=True)
+        row = dict(zip(head, rows[round(float(meta["start"]) * FPS) + number], strict=True))
+        lines = [",".join(head)]
+        for place in range(frames):
+            row |= {"frame": str(place + 1), "timestamp": f"{place / FPS:.3f}"}
+            lines.append(",".join(row[name] for name in head))
+        write_atomically(path.with_suffix(".csv"), ("\n".join(lines) + "\n").encode())
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.output).as_posix()
+
+
+def people(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
+    """Speaker -> clips, both in the order of their names."""
+    found: dict[str, list[Clip]] = {}
+    for clip in sorted(clips, key=lambda clip: clip.key):
+        found.setdefault(clip.entry.speaker, []).append(clip)
+    return dict(sorted(found.items()))
+
+
+def with_emotion(clips: Sequence[Clip], emotion: str) -> Clip | None:
+    """The clip that shows an emotion most strongly."""
+    shown = [clip for clip in clips if clip.entry.emotion == emotion]
+    return max(shown, key=lambda clip: clip.entry.level or 0, default=None)
+
+
+def known_level(known: Sequence[Clip], emotion: str, wanted: int) -> int:
+    """The level of an emotion nearest to the wanted one that the label table can have learned.
+
+    Raises:
+        CasesError: if no training clip shows the emotion.
+    """
+    levels = {clip.entry.level or 1 for clip in known if clip.entry.emotion == emotion}
+    if not levels:
+        raise CasesError(f"no training clip is {emotion}; prepare clips of all emotions")
+    return min(levels, key=lambda level: (abs(level - wanted), level))
+
+
+def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+    """Where the data names emotions: two unseen people with three emotions each, by label.
+
+    Raises:
+        CasesError: if an emotion is missing.
+    """
+    asked = []
+    for speaker, clips in list(unseen.items())[:2]:
+        portrait = case.portrait(_required(clips, "neutral"))
+        for emotion in EMOTIONS:
+            clip = _required(clips, emotion)
+            name, level = f"emotions/{speaker}_{emotion}", known_level(known, emotion, clip.entry.level or 1)
+            row = _row(portrait, case.speech(clip), name, emotion, level)
+            words = f"{emotion}, level {level}, asked for by label"
+            asked.append(Asked(name, speaker, False, words, row, case.true(clip, name)))
+    speaker, clips = next(iter(unseen.items()))
+    clip, portrait = _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral"))
+    shown = {"emotion.label": SHOWN, "emotion.level": str(known_level(known, SHOWN, 3))}
+    asked += _drives(case, clip, portrait, shown)
+    speaker, clips = list(unseen.items())[min(1, len(unseen) - 1)]
+    source = with_emotion(known, EMOTIONS[0])
+    if source is None:
+        raise CasesError(f"no training clip is {EMOTIONS[0]}; prepare clips of all emotions")
+    return [*asked, *_dicte(case, _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral")), source)]
+
+
+def unlabelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+    """Real videos, whose emotions nobody named: up to two seen and two unseen people, with expressions of others."""
+    asked = []
+    seen = people(known)
+    for group, others in ((list(seen.items())[:2], False), (list(unseen.items())[:2], True)):
+        for speaker, (clip, *_) in group:
+            name = f"{'unseen' if others else 'seen'}/{clip.key}"
+            words = "the portrait's own expression"
+            row = _row(case.portrait(clip), case.speech(clip), name)
+            asked.append(Asked(name, speaker, not others, words, row, case.true(clip, name)))
+    first, *rest = (clips[0] for clips in seen.values())
+    face, sources = (next(iter(unseen.values()))[0] if unseen else first), (rest or [first])[:3]
+    for source in sources:
+        name = f"borrowed/{source.key}"
+        row = {**_row(case.portrait(face), case.speech(face), name), "emotion.image": case.portrait(source, 0.5)}
+        words = f"the expression of {source.entry.speaker}, from a picture"
+        asked.append(Asked(name, face.entry.speaker, not unseen, words, row))
+    asked += _drives(case, first, case.portrait(first), {"emotion.image": case.portrait(sources[0], 0.5)})
+    return [*asked, *_dicte(case, first, case.portrait(first), sources[0])]
+
+
+def _drives(case: Case, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
+    """Figure 3: lips alone, expression alone."""
+    speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
+    lips = {**_row(portrait, speech, "drive/lips"), "drive": "lips"}
+    expression = {**_row(portrait, speech, "drive/expression"), "drive": "expression", **emotion}
+    return [
+        Asked("drive/lips", speaker, seen, "drive=lips", lips),
+        Asked("drive/expression", speaker, seen, "drive=expression", expression),
+    ]
+
+
+def _dicte(case: Case, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
+    """Figure 4: one expression, once as a condition for Di-CTE and once held still over all frames."""
+    speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
+    image, still = case.portrait(source, 0.5), case.still(source, 0.5)
+    moving = {**_row(portrait, speech, "dicte/with"), "emotion.image": image}
+    held = {**_row(portrait, speech, "dicte/without"), "emotion.video": still, "emotion.extend": "hold"}
+    return [
+        Asked("dicte/with", speaker, seen, "Di-CTE makes a sequence of it", moving),
+        Asked("dicte/without", speaker, seen, "the same expression in every frame", held),
+    ]
+
+
+def long_case(case: Case, clips: list[Clip]) -> Asked:
+    """The longest clip there is, to be sampled in several windows."""
+    clip = max(clips, key=lambda clip: clip.entry.frames)
+    row = _row(case.portrait(clip), case.speech(clip), "long")
+    words = f"{clip.entry.frames / FPS:.1f} s of speech, its own expression"
+    return Asked("long", clip.entry.speaker, clip.entry.split == "train", words, row, case.true(clip, "long"))
+
+
+def _row(portrait: str, speech: str, name: str, label: str = "", level: int | None = None) -> dict[str, str]:
+    row = {"portrait": portrait, "speech": speech, "output": f"{name}.mp4"}
+    return row | ({"emotion.label": label, "emotion.level": str(level)} if label else {})
+
+
+def _required(clips: Sequence[Clip], emotion: str) -> Clip:
+    clip = with_emotion(clips, emotion)
+    if clip is None:
+        raise CasesError(f"{clips[0].entry.speaker}: has no {emotion} clip; prepare clips of all emotions")
+    return clip
+
+
+def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
+    """Writes everything generate.py and the page need.
+
+    Raises:
+        CasesError: if the shards hold too little.
+        ShardError, MediaError: if they or the raw videos cannot be read.
+    """
+    data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0, min_frames=1))
+    data.setup()
+    known, held_out = data.clips["train"], [*data.clips["test"], *data.clips["val"]]
+    if not known:
+        raise CasesError(f"{shards}: holds no training clip")
+    unseen = people(data.clips["test"]) | people(data.clips["val"])
+    case = Case(data, source, output)
+    labelled = bool(unseen) and any(clip.entry.emotion for clip in known)
+    asked = (labelled_cases if labelled else unlabelled_cases)(case, unseen, known)
+    neutral = [clip for clip in held_out if clip.entry.emotion in (None, "neutral")]
+    asked.append(long_case(case, neutral or held_out or known))
+    rows = io.StringIO()
+    writer = csv.DictWriter(rows, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(one.row for one in asked[:-1])
+    write_atomically(output / "batch.csv", rows.getvalue().encode())
+    # Under names that do not change, so that the commands of the demonstration are known beforehand.
+    for name in ("portrait", "speech"):
+        _copy(output / asked[-1].row[name], output / f"long{Path(asked[-1].row[name]).suffix}")
+    content: dict[str, Any] = {"asked": [asdict(one) for one in asked], "unseen": sorted(unseen)}
+    content |= {split: len(clips) for split, clips in data.clips.items()}
+    write_atomically(output / "cases.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    return asked
+
+
+def _copy(path: Path, target: Path) -> None:
+    for ending in (path.suffix, ".csv"):
+        if path.with_suffix(ending).exists():
+            write_atomically(target.with_suffix(ending), path.with_suffix(ending).read_bytes())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Reads the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tools.demo.demo_inputs", description=str(__doc__).split("\n\n")[0])
+    parser.add_argument("--shards", required=True, help="folder of the shards, prepared with store_video=all")
+    parser.add_argument("--source", type=Path, required=True, help="folder of the raw videos they were made of")
+    parser.add_argument("--output", type=Path, required=True, help="where portraits, speech and lists go")
+    keys = vars(parser.parse_args(arguments))
+    try:
+        asked = write_cases(**keys)
+    except (CasesError, ShardError, MediaError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    people_asked = len({one.speaker for one in asked})
+    print(f"{len(asked)} videos of {people_asked} people are asked for: {keys['output'] / 'batch.csv'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""The steps of ``make demo`` and ``make demo-real``: every command of the way; ``words.yaml`` says what each is for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+
+import yaml
+
+from configs.schema import DatasetConfig
+from preparation.layouts import find_clips
+from tools.pipeline.step import Files, Progress, Step, TrainingSteps
+
+EXPERIMENTS = Path(__file__).resolve().parents[1] / "configs" / "experiment"
+RUN = "demo"  # run_id of every training
+PLAN = "plan.json"  # what the page knows of the steps
+Keys = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How much of everything, as it is typed.
+
+    Attributes:
+        prepare: keys of prepare.py.
+        vaid: keys of the training of V-AID.
+        ethd: keys of the training of ETHD.
+        emotion: keys of the training of labels and texts.
+        image: keys of the training of FID's stand-in.
+        generate: keys of generate.py.
+        measure: options of the module that measures ETHD.
+        seconds: step -> how long it takes on two quiet cores, roughly.
+        clips: how many clips prepare.py draws.
+    """
+
+    prepare: Keys
+    vaid: Keys
+    ethd: Keys
+    emotion: Keys = ()
+    image: Keys = ()
+    generate: Keys = ()
+    measure: Keys = ()
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    clips: int = 0
+
+
+SYNTHETIC = Lengths(
+    # Twice every emotion: the readers of score_ethd are tried on clips they were not fitted to.
+    prepare=("dataset.identities=24", "dataset.clips_per_identity=16", "dataset.seconds=2.4"),
+    vaid=("trainer.max_steps=600", "trainer.max_minutes=4"),
+    emotion=("trainer.max_steps=300",),
+    ethd=("trainer.max_steps=500", "trainer.max_minutes=6"),
+    image=("trainer.max_steps=120", "trainer.max_minutes=2"),
+    measure=("frames=29",),
+    seconds={"prepare": 200, "vaid": 150, "emotion": 35, "ethd": 360, "generate": 30, "image": 40, "score_ethd": 80},
+    clips=384,
+)
+REAL = Lengths(
+    prepare=(),
+    vaid=("trainer.max_steps=900", "trainer.max_minutes=6"),
+    ethd=("trainer.max_steps=1400", "trainer.max_minutes=26"),
+    generate=("steps=6",),
+    measure=("steps=6",),
+    seconds={"prepare": 180, "vaid": 280, "ethd": 1580, "generate": 300, "score_seen": 120, "score_unseen": 120},
+)
+
+
+def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
+    """From nothing to the page, on speakers the project draws itself.
+
+    Args:
+        folder: where everything goes.
+        lengths: how much of everything.
+    """
+    plan = _Plan(folder, "tiny", lengths)
+    data, index, runs = plan.data, plan.data / "index.json", folder / "runs"
+    emotion, stand_in = runs / "emotion" / RUN, runs / "standin" / RUN / "standin_image.safetensors"
+    prepare = ("prepare.py", "dataset=synthetic", "preset=tiny", *lengths.prepare, "store_video=all", f"output={data}")
+    evaluate = (f"generated={folder}/videos/emotions", f"reference={folder}/cases/true/emotions")
+    stand_ins = ("fid.network=standin", f"fid.weights={stand_in}")
+    plan.add("prepare", prepare, writes=[data], progress=Files(data / "raw", "*.mp4", lengths.clips, "clips"))
+    plan.train("vaid", "vaid/tiny", lengths.vaid, ["trainer.validate_every=100", "trainer.log_every=10"])
+    plan.train("emotion", "emotion/tiny", lengths.emotion)
+    plan.ethd("ethd/tiny")
+    plan.generate(data / "raw", emotion, videos=10)
+    plan.train("image", "standin/image", lengths.image, stage="standin")
+    plan.evaluate([*evaluate, *stand_ins], [stand_in])
+    measured = plan.ethd_run / "checkpoints" / "last.ckpt"
+    measure = ("-m", "tools.quality.ethd_synthetic", str(plan.ethd_run), str(data), *lengths.measure)
+    plan.add("score_ethd", measure, reads=[measured, index], stdout=folder / "score_ethd.json")
+    return plan.with_page()
+
+
+def real_plan(folder: Path, videos: Path, lengths: Lengths = REAL) -> list[Step]:
+    """The same on a folder of real videos.
+
+    Args:
+        folder: where everything goes.
+        videos: the raw videos.
+        lengths: how much of everything.
+
+    Raises:
+        LayoutError: if the folder of videos cannot be read.
+    """
+    plan = _Plan(folder, "small", lengths)
+    data, (split, unseen) = plan.data, split_of(videos)
+    prepare = ("prepare.py", "dataset=folder", "preset=small", f"source={videos}", f"dataset.split={split}")
+    written = ("store_video=all", f"output={data}")
+    plan.add("prepare", (*prepare, *lengths.prepare, *written), reads=[videos], writes=[data], words="prepare_real")
+    plan.train("vaid", "vaid/small", lengths.vaid, ["trainer.validate_every=100", "trainer.log_every=10"])
+    plan.ethd("ethd/small")
+    plan.generate(videos, None, videos=11)
+    measured = plan.ethd_run / "checkpoints" / "last.ckpt"
+    for name, side in (("seen", "train"), ("unseen", unseen)):
+        if side:
+            sheets = folder / f"sheets_{name}"
+            measure = ("-m", "tools.quality.ethd", str(plan.ethd_run), str(data), f"split={side}", *lengths.measure)
+            plan.add(
+                f"score_{name}",
+                (*measure, f"sheets={sheets}"),
+                reads=[measured, data / "index.json"],
+                writes=[sheets],
+                stdout=folder / f"score_{name}.json",
+            )
+    plan.evaluate([f"generated={folder}/videos/seen", f"reference={folder}/cases/true/seen", "efid.network=3ddfa"], [])
+    return plan.with_page()
+
+
+def split_of(videos: Path) -> tuple[str, str | None]:
+    """How a folder of videos is split: ``dataset.split``, and the split of held-out people, if there are any.
+
+    Raises:
+        LayoutError: if it cannot be read.
+    """
+    sides = {clip.split for clip in find_clips(DatasetConfig(name="folder", split="person"), videos).clips}
+    unseen = next((side for side in ("test", "val") if side in sides), None)
+    return ("person", unseen) if unseen and "train" in sides else ("train", None)
+
+
+class _Plan:
+    """Steps as they are put together.
+
+    Args:
+        folder: where everything goes.
+        size: tiny or small.
+        lengths: how much of everything.
+    """
+
+    def __init__(self, folder: Path, size: str, lengths: Lengths) -> None:
+        self.folder, self.size, self.lengths = folder, size, lengths
+        self.steps: list[Step] = []
+        self.data, self.runs = folder / "data", folder / "runs"
+        self.ethd_run = self.runs / "ethd" / RUN
+        self._words = yaml.safe_load((resources.files(__package__) / "words.yaml").read_text(encoding="utf-8"))
+
+    def add(
+        self,
+        name: str,
+        command: Keys,
+        *,
+        reads: Sequence[Path] = (),
+        writes: Sequence[Path] = (),
+        stdout: Path | None = None,
+        accepted: tuple[int, ...] = (0,),
+        progress: Progress | None = None,
+        words: str | None = None,
+        shorter: str = "",
+    ) -> None:
+        """One more step; its words are in the file, under its name unless ``words`` says otherwise."""
+        told = self._words[words or name]
+        title = told["title"].format(shorter=shorter)
+        seconds = self.lengths.seconds.get(name, 20.0)
+        self.steps.append(
+            Step(name, title, command, tuple(reads), tuple(writes), stdout, accepted, progress, seconds, told["why"])
+        )
+
+    def train(
+        self,
+        name: str,
+        experiment: str,
+        keys: Keys,
+        more: Sequence[str] = (),
+        reads: Sequence[Path] = (),
+        stage: str = "",
+    ) -> None:
+        """A training that goes on where it was."""
+        run = self.runs / (stage or name) / RUN
+        where = (f"data.root={self.data}", f"output={self.runs}", f"run_id={RUN}")
+        self.add(
+            name,
+            ("train.py", f"experiment={experiment}", *where, *keys, *more, "ckpt_path=last"),
+            reads=[self.data / "index.json", *reads],
+            writes=[run],
+            progress=TrainingSteps(run, max_steps(experiment, keys)),
+            shorter=_shorter(experiment, keys),
+        )
+
+    def ethd(self, experiment: str) -> None:
+        """Stage two, on the V-AID trained before."""
+        vaid = self.runs / "vaid" / RUN
+        more = [f"vaid={vaid}", "trainer.validate_every=100", "trainer.validation_clips=4", "trainer.log_every=10"]
+        self.train("ethd", experiment, self.lengths.ethd, more, [vaid / "checkpoints" / "last.ckpt"])
+
+    def generate(self, source: Path, emotion: Path | None, videos: int) -> None:
+        """V-AID's scores, the export, the cases, one video by a command of its own, and the others as a batch."""
+        folder, run, cases = self.folder, self.ethd_run, self.folder / "cases"
+        vaid, last = (self.runs / stage / RUN / "checkpoints" / "last.ckpt" for stage in ("vaid", "ethd"))
+        export, words = run / "export", [] if emotion is None else [f"emotion={emotion}"]
+        score = ("-m", "tools.quality.vaid", str(vaid), str(self.data))
+        choose = ("-m", "tools.demo.demo_inputs", f"--shards={self.data}", f"--source={source}", f"--output={cases}")
+        long = (f"portrait={cases}/long.png", f"speech={cases}/long.flac", f"output={folder}/long/long.mp4")
+        batch = (f"batch={cases}/batch.csv", f"output={folder}/videos")
+        made = (f"ethd={run}", *self.lengths.generate)
+        index, read = self.data / "index.json", [] if emotion is None else [emotion]
+        self.add("score_vaid", score, reads=[vaid, index], stdout=folder / "score_vaid.json")
+        self.add("export", ("train.py", "task=export", f"run={run}", *words), reads=[last, *read], writes=[export])
+        self.add("cases", choose, reads=[index], writes=[cases])
+        self.add("long", ("generate.py", *long, *made), reads=[export, cases], writes=[folder / "long"])
+        progress = Files(folder / "videos", "*.mp4", videos, "videos")
+        self.add(
+            "generate",
+            ("generate.py", *batch, *made),
+            reads=[export, cases],
+            writes=[folder / "videos"],
+            progress=progress,
+        )
+
+    def evaluate(self, keys: Sequence[str], reads: Sequence[Path]) -> None:
+        """The paper's metrics; 3 and 4 say that something of them is missing, which the page shows."""
+        folder = self.folder
+        results, cache = folder / "results.json", folder / "cache"
+        self.add(
+            "evaluate",
+            ("evaluate.py", *keys, f"output={results}", f"cache={cache}", "bootstrap=0"),
+            reads=[folder / "videos", folder / "cases", *reads],
+            writes=[results],
+            accepted=(0, 3, 4),
+        )
+
+    def with_page(self) -> list[Step]:
+        """All steps, and the page of what they wrote."""
+        shown = [path for step in self.steps for path in step.products if path != self.data]
+        page = ("-m", "tools.demo.demo_page", str(self.folder))
+        self.add("page", page, reads=[self.folder / PLAN, *shown], writes=[self.folder / "index.html"])
+        return self.steps
+
+
+def max_steps(experiment: str, keys: Sequence[str] = ()) -> int:
+    """Optimizer steps of an experiment, or of the last of some keys that say so."""
+    found = [key.partition("=")[2] for key in keys if key.startswith("trainer.max_steps=")]
+    if found:
+        return int(found[-1])
+    text = (EXPERIMENTS / f"{experiment}.yaml").read_text(encoding="utf-8")
+    return int(yaml.safe_load(text)["trainer"]["max_steps"])
+
+
+def _shorter(experiment: str, keys: Sequence[str]) -> str:
+    """Words for how much shorter than its experiment a training is."""
+    whole, ours = max_steps(experiment), max_steps(experiment, keys)
+    return f" (at most {ours} steps; experiment {experiment} takes {whole})" if ours != whole else ""

@@ -1,0 +1,244 @@
+"""What the chain left behind, read for the page: steps with their times, curves of the trainings, scores in words."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.demo.demo_plan import PLAN
+from tools.pipeline.step import RECORDS
+
+CHANCE_EMOTION = 1 / 8
+FOLLOWS, PARTLY = 0.7, 0.3  # correlations; the first is what experiment ethd/tiny is held to
+Curves = dict[str, list[tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class Told:
+    """A step as the page tells it.
+
+    Attributes:
+        name: of the step.
+        title: what happens.
+        why: what it is for.
+        command: as typed.
+        seconds: how long it took; None for the page's own step, which is not done while it is written.
+        processor_seconds: the same of the processors.
+    """
+
+    name: str
+    title: str
+    why: str
+    command: str
+    seconds: float | None
+    processor_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Score:
+    """A row of the table of scores.
+
+    Attributes:
+        name: of what is measured.
+        value: as it is printed; a dash where it was not computed.
+        against: what to hold it against: chance, the truth, a bound.
+        meaning: in plain words.
+        network: what computed it, or why nothing did.
+    """
+
+    name: str
+    value: str
+    against: str
+    meaning: str
+    network: str
+
+
+def read_json(path: Path) -> Any:
+    """The content of a file, or None where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def read_steps(folder: Path) -> list[Told]:
+    """The steps in their order, with the times their records hold."""
+    steps = []
+    for step in read_json(folder / PLAN):
+        record = read_json(folder / RECORDS / f"{step['name']}.json") or {}
+        times = (record["seconds"], record["processor_seconds"]) if record.get("done") else (None, None)
+        steps.append(Told(step["name"], step["title"], step["why"], step["command"], *times))
+    return steps
+
+
+def read_curves(run: Path) -> Curves:
+    """Column -> (step, value) of a training's tables of losses; of steps done twice the later one counts."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    tables = sorted(run.glob("csv*/metrics.csv"), key=lambda table: (len(table.parent.name), table.parent.name))
+    for table in tables:
+        with table.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                if row.get("step"):
+                    found_here = {name: value for name, value in row.items() if value and name not in ("step", "epoch")}
+                    for name, value in found_here.items():
+                        found[name][int(row["step"]) + 1] = float(value)
+    return {name: sorted((float(step), value) for step, value in column.items()) for name, column in found.items()}
+
+
+def vaid_scores(report: Mapping[str, Any]) -> list[Score]:
+    """V-AID's numbers."""
+    unseen = "lip" in report
+    lips, where = (report["lip"], "held-out people") if unseen else (report["lip_train"], "clips of the training")
+    own = "V-AID itself"
+    rows = [
+        Score(
+            "Lip retrieval",
+            percent(lips["near1"]),
+            f"chance {percent(lips['chance'])}",
+            f"For how many frames of {where} the true lips nearest to what V-AID heard are the frame's own, or its "
+            "neighbour's, among all of the clip.",
+            own,
+        ),
+        Score(
+            "Lips explained (R²)",
+            f"{lips['r2']:.2f}",
+            "0 knows nothing, 1 everything",
+            "How much of the differences between lips the sound alone explains.",
+            own,
+        ),
+    ]
+    if "expression" in report:
+        expression = report["expression"]
+        rows.append(
+            Score(
+                "Emotion of invented expressions",
+                percent(expression["emotion"]),
+                f"true clips {percent(expression['emotion_truth'])}, chance {percent(CHANCE_EMOTION)}",
+                "How often the sequence Di-CTE invents for a held-out person, given somebody else's face to aim at, is "
+                "nearest to the right emotion.",
+                own,
+            )
+        )
+    return rows
+
+
+def synthetic_scores(report: Mapping[str, Any]) -> list[Score]:
+    """ETHD's numbers on drawn people."""
+    network = "linear readers of pixels, fitted to each person's true videos"
+    return [
+        Score(
+            "Lips follow the sound",
+            f"{report['lips_neutral']:.2f}",
+            f"true clip {report['lips_of_true_clip']:.2f}, no connection 0",
+            "Correlation of how far the lips are open in generated videos of held-out people with the truth.",
+            network,
+        ),
+        Score(
+            "Emotion that was asked for",
+            percent(report["emotion"]),
+            f"true clips {percent(report['emotion_of_true_clips'])}, chance {percent(CHANCE_EMOTION)}",
+            "How often the face outside the lips shows the right one of eight emotions.",
+            network,
+        ),
+    ]
+
+
+def real_scores(report: Mapping[str, Any], who: str) -> list[Score]:
+    """ETHD's numbers on real clips, of the first clip that was measured."""
+    key, clip = next(iter(report.items()))
+    voice, own, codec = clip["voice"], clip["own"], clip["codec"]
+    network = "MediaPipe FaceLandmarker"
+    return [
+        Score(
+            f"PSNR, {who}",
+            f"{voice['psnr']:.1f} dB",
+            f"first frame held still {clip['psnr_first_frame']:.1f}, the codec's limit {codec['psnr']:.1f}",
+            f"How close the pictures of {key} are to the truth, from its first frame and its sound alone.",
+            "none: pixels",
+        ),
+        Score(
+            f"Mouth follows the voice, {who}",
+            f"{voice['jaw']:.2f}",
+            f"with the clip's own expression {own['jaw']:.2f}, no connection 0",
+            "Correlation of how far the jaw is open with the truth.",
+            network,
+        ),
+        Score(
+            f"A face is seen, {who}",
+            percent(voice["faces"]),
+            f"true clip through the codec {percent(codec['faces'])}",
+            "Share of the generated frames in which a face is found.",
+            network,
+        ),
+    ]
+
+
+def metric_scores(results: Mapping[str, Any]) -> list[Score]:
+    """The paper's metrics, as evaluate.py wrote them."""
+    meanings = {
+        "fid": "Do single pictures look real? A distance between the features of generated and real frames.",
+        "fvd": "Do they move as real videos do? The same for 16 frames at a time.",
+        "sync": "Do lips and sound belong together? SyncNet's confidence and distance.",
+        "efid": "Do faces show the same range of expressions? A distance between expression coefficients.",
+    }
+    titles = {"fid": "FID", "fvd": "FVD", "sync": "Sync-C, Sync-D", "efid": "E-FID"}
+    rows = []
+    for name, record in results["metrics"].items():
+        kind = next((key for key in meanings if name.startswith(key)), "")
+        if record["value"] is None:
+            reason = str(record["not_computed"]).splitlines()[0]
+            rows.append(Score(titles.get(kind, name), "–", "", meanings.get(kind, ""), f"not computed: {reason}"))
+            continue
+        official = "" if record["official"] else ", not the official network"
+        rows.append(
+            Score(
+                record["title"],
+                f"{record['value']:.3g}",
+                f"{record['better']} is better; {record['n']} of {record['expected']} clips",
+                meanings.get(kind, ""),
+                f"{record['network']} ({record['sha256'][:8]}{official})",
+            )
+        )
+    return rows
+
+
+def verdicts(synthetic: Mapping[str, Any] | None, seen: Mapping[str, Any] | None, unseen: Mapping[str, Any] | None
+             ) -> list[str]:  # fmt: skip
+    """What the numbers say, in sentences nobody has polished."""
+    said = []
+    if synthetic is not None:
+        said.append(f"The lips of held-out people {_following(synthetic['lips_neutral'])}.")
+        share, truth = synthetic["emotion"], synthetic["emotion_of_true_clips"]
+        how = "about as often as chance would" if share < 2 * CHANCE_EMOTION else f"in {percent(share)} of the cases"
+        said.append(
+            f"The face shows the emotion that was asked for {how}; the same readers get {percent(truth)} of true clips."
+        )
+    for report, who in ((seen, "a clip training saw"), (unseen, "a person nobody trained on")):
+        if report is None:
+            continue
+        clip = next(iter(report.values()))
+        gain = clip["voice"]["psnr"] - clip["psnr_first_frame"]
+        closer = "closer to the truth than" if gain > 0 else "further from the truth than"
+        said.append(
+            f"For {who}, the pictures are {abs(gain):.1f} dB {closer} its first frame held still, and the mouth "
+            f"{_following(clip['voice']['jaw'], one=True)}."
+        )
+    return said
+
+
+def _following(correlation: float, one: bool = False) -> str:
+    verb = "follows" if one else "follow"
+    number = f"(correlation {correlation:.2f})"
+    if correlation >= FOLLOWS:
+        return f"{verb} the sound {number}"
+    if correlation >= PARTLY:
+        return f"{verb} the sound in part {number}"
+    return f"{'does' if one else 'do'} not follow the sound yet {number}"
+
+
+def percent(share: float) -> str:
+    """0.125 -> 12 %, with a space at which no line breaks."""
+    number = f"{100 * share:.0f}" if share >= 0.1 or share == 0 else f"{100 * share:.1f}"
+    return f"{number}\N{NO-BREAK SPACE}%"

@@ -1,0 +1,300 @@
+"""Kills ranks of training runs with signal 9, again and again, and shows that nothing is lost but a few steps' time.
+
+    python -m tools.nightly.kill_ranks root=SHARDS output=outputs/kill_proof   twenty kills
+    python -m tools.nightly.kill_ranks root=SHARDS output=outputs/kill_proof kills=4 seed=1
+
+V-AID and ETHD train on the CPU, with one process and with two; a random rank is killed at a random moment, every other
+time in a save. After each kill the other rank must end by itself and name the one that died, ``last.ckpt`` must be
+whole, and no more than the steps between two checkpoints may be lost. At the end the logged losses and the weights must
+equal those of a run that was left alone, to the bit. Exits with status 1 when anything is otherwise.
+"""
+
+from __future__ import annotations
+
+import csv
+import multiprocessing
+import os
+import random
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+import torch
+
+from configs.command_line import compose
+from configs.options import Readers, count, read_options, run_script
+from configs.training import TrainConfig
+from datamodules.staging import read_index
+from lightning_modules.checkpoint_files import LAST, PART, check_whole
+from lightning_modules.checkpoints import open_checkpoint
+from lightning_modules.ethd.checkpoint import EMA
+
+EVERY, VALIDATE_EVERY, STEPS_PER_KILL = 4, 12, 9
+END_SECONDS = 120.0  # in which the ranks that are left must have ended
+START_SECONDS = 600.0
+SETTINGS = (
+    "trainer=cpu", "trainer.progress_bar=false", "trainer.log_every=1", f"trainer.validate_every={VALIDATE_EVERY}",
+    "trainer.validation_clips=2", "trainer.max_minutes=null", f"checkpoints.every={EVERY}", "ckpt_path=last",
+    "data.batch_size=2", "data.window=16", "data.steps_per_epoch=10", "data.workers=0", "watchdog.step_minutes=2",
+    "model.lr_decay=none", "encoders={}",
+)  # fmt: skip
+OF_STAGE = {
+    "vaid": (
+        "model.lip={width:16,depth:1,latents:2,head_width:8}",
+        "model.expression={width:16,depth:1,head_width:8,identity_widths:[8],identity_size:16}",
+        "model.overlap=4", "model.sampling_steps=2", "model.club.warmup=2",
+    ),
+    "ethd": (
+        "model.unet={channels:[32,32],heads:[1,1],attention:[true,true],layers:1,token_width:8,added_width:8}",
+        "model.ema=0.9", "model.expression_steps=2", "videos.sample_every=null", "videos.evaluate_every=null",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run to be disturbed: its stage, how many ranks it has, how often it is killed."""
+
+    config: TrainConfig
+    ranks: int
+    kills: int
+
+    @property
+    def folder(self) -> Path:
+        """The run directory."""
+        return Path(self.config.output) / self.config.stage / str(self.config.run_id)
+
+    @property
+    def name(self) -> str:
+        """For the report."""
+        return f"{self.config.stage} x{self.ranks}"
+
+
+class ProofError(AssertionError):
+    """What was to be shown is not so."""
+
+
+def job(stage: str, ranks: int, kills: int, root: str, output: str, run_id: str, vaid: Path | None = None) -> Job:
+    """The run of a stage on the smallest networks, as long as its kills need."""
+    steps = STEPS_PER_KILL * (max(1, kills) + 1)
+    settings = [f"experiment={stage}/tiny", *SETTINGS, *OF_STAGE[stage], f"run_id={run_id}"]
+    settings += [f"trainer.max_steps={steps}", f"trainer.devices='{ranks}'", f"data.name={read_index(root).dataset}"]
+    settings += ["trainer.strategy=" + ("ddp" if ranks > 1 else "auto")] + ([f"vaid={vaid}"] if stage == "ethd" else [])
+    return Job(compose("train", TrainConfig, [*settings, f"data.root={root}", f"output={output}"]), ranks, kills)
+
+
+def start(job: Job) -> list[ForkServerProcess]:
+    """All ranks of a run, as a launcher would start them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["training.fit"])  # torch and Lightning are imported once for all starts
+    ranks = [context.Process(target=_rank, args=(job, rank, port)) for rank in range(job.ranks)]
+    for rank in ranks:
+        rank.start()
+    return ranks
+
+
+def _rank(job: Job, rank: int, port: int) -> None:
+    if job.ranks > 1:
+        os.environ.update(
+            LOCAL_RANK=str(rank),
+            NODE_RANK="0",
+            WORLD_SIZE=str(job.ranks),
+            MASTER_ADDR="127.0.0.1",
+            MASTER_PORT=str(port),
+        )
+    torch.set_num_threads(1)
+    folder = job.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    out = os.open(folder / f"output_rank{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    from training.fit import fit
+
+    fit(job.config)
+
+
+def finish(job: Job) -> None:
+    """Runs it to its end.
+
+    Raises:
+        ProofError: when it does not get there.
+    """
+    ranks = start(job)
+    for rank in ranks:
+        rank.join(START_SECONDS)
+    if [rank.exitcode for rank in ranks] != [0] * job.ranks:
+        for rank in ranks:
+            rank.kill()
+        raise ProofError(
+            f"{job.name}: did not finish: {[rank.exitcode for rank in ranks]}; see {job.folder}/output_rank*"
+        )
+
+
+def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str:
+    """Starts the run, kills a random rank at a random moment of its part, and looks at what is left.
+
+    Returns:
+        A line of the report.
+
+    Raises:
+        ProofError: when what is left is not as promised.
+    """
+    ranks = start(job)
+    victim = chance.randrange(job.ranks)
+    target = STEPS_PER_KILL * number + chance.randint(1, STEPS_PER_KILL)
+    moment = _wait_for_save(job, ranks, target) if saving else _wait_for_step(job, ranks, target)
+    time.sleep(chance.uniform(0.0, 0.01 if saving else 0.05))
+    survivor = job.folder / f"output_rank{1 - victim}.txt"
+    before = survivor.stat().st_size if job.ranks > 1 else 0
+    os.kill(ranks[victim].pid, signal.SIGKILL)  # type: ignore[arg-type]
+    began = time.monotonic()
+    for rank in ranks:
+        rank.join(END_SECONDS)
+    seconds = time.monotonic() - began
+    if any(rank.is_alive() for rank in ranks):
+        for rank in ranks:
+            rank.kill()
+        raise ProofError(f"{job.name}: the other rank still ran {END_SECONDS:.0f} s after rank {victim} was killed")
+    if job.ranks > 1:
+        words = survivor.read_bytes()[before:].decode()
+        if not re.search(rf"rank {victim} \(.*process {ranks[victim].pid}\), step \d+.*: has died", words):
+            raise ProofError(f"{job.name}: the other rank does not say that rank {victim} died; see {survivor}")
+    reached, last = 1 + max(losses(job.folder), default=-1), job.folder / "checkpoints" / LAST
+    saved = 0
+    if last.is_symlink():
+        check_whole(last)
+        saved = int(open_checkpoint(last)["global_step"])
+    if reached - saved > EVERY:
+        raise ProofError(
+            f"{job.name}: {reached} steps were logged, but {last} is of step {saved}: more than {EVERY} lost"
+        )
+    return (
+        f"{job.name:9} rank {victim} killed {moment:12} after step {reached:3}, resumes from {saved:3}, "
+        f"{reached - saved} lost" + (f", the other named it and ended in {seconds:.1f} s" if job.ranks > 1 else "")
+    )
+
+
+def _wait_for_step(job: Job, ranks: list[ForkServerProcess], target: int) -> str:
+    for _ in _until_ended(job, ranks, 0.002):
+        if max(losses(job.folder), default=-1) >= target:
+            return "in a step"
+    return "in a step"
+
+
+def _wait_for_save(job: Job, ranks: list[ForkServerProcess], target: int) -> str:
+    folder = job.folder / "checkpoints"
+    for _ in _until_ended(job, ranks, 0.0002):
+        parts = [path for path in folder.glob(f"step=*{PART}")]
+        if any(int(path.name.split("=")[1].split(".")[0]) >= target for path in parts):
+            return "in a save"
+        if max(losses(job.folder), default=-1) >= target + 2 * EVERY:
+            return "after a save"  # it was too short to be seen
+    return "in a save"
+
+
+def _until_ended(job: Job, ranks: list[ForkServerProcess], pause: float) -> Iterator[None]:
+    end = time.monotonic() + START_SECONDS
+    while all(rank.is_alive() for rank in ranks):
+        if time.monotonic() > end:
+            raise ProofError(f"{job.name}: made no progress in {START_SECONDS:.0f} s; see {job.folder}/output_rank*")
+        yield
+        time.sleep(pause)
+    raise ProofError(f"{job.name}: ended before it was killed; see {job.folder}/output_rank*")
+
+
+def losses(folder: Path) -> dict[int, str]:
+    """Step -> logged training loss, as text.
+
+    Raises:
+        ProofError: for a step that is logged twice.
+    """
+    file = folder / "csv" / "metrics.csv"
+    if not file.exists():
+        return {}
+    with file.open(newline="", encoding="utf-8") as opened:
+        rows = [row for row in csv.DictReader(opened) if row.get("train/loss")]
+    found = {int(row["step"]): row["train/loss"] for row in rows}
+    if len(found) != len(rows):
+        raise ProofError(f"{file}: has steps twice")
+    return found
+
+
+def compare(job: Job, straight: Job) -> str:
+    """Holds a disturbed run to one that was left alone.
+
+    Raises:
+        ProofError: where they differ.
+    """
+    if losses(job.folder) != losses(straight.folder):
+        raise ProofError(f"{job.name}: the logged losses differ from those of the run that was left alone")
+    one, other = (open_checkpoint(each.folder / "checkpoints" / LAST) for each in (job, straight))
+    parts = [(one["state_dict"], other["state_dict"])]
+    if EMA in other:
+        parts.append((one[EMA]["weights"], other[EMA]["weights"]))
+    for mine, theirs in parts:
+        for name, weight in theirs.items():
+            if not torch.equal(mine[name], weight):
+                raise ProofError(f"{job.name}: {name} differs from that of the run that was left alone")
+    return f"{job.name:9} {len(losses(job.folder))} losses and {sum(map(len, (a for a, _ in parts)))} weights: equal"
+
+
+def prove(root: str, output: str, kills: int = 20, seed: int = 0) -> list[str]:
+    """Does it all.
+
+    Args:
+        root: shards of any preset.
+        output: folder for the runs.
+        kills: over all of them.
+        seed: of the moments.
+
+    Returns:
+        The lines of the report, which are printed as they come.
+
+    Raises:
+        ProofError: when anything is not as promised.
+    """
+    chance, lines = random.Random(seed), []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        print(line, flush=True)
+
+    vaid: Path | None = None
+    cases = [("vaid", 1), ("vaid", 2), ("ethd", 1), ("ethd", 2)]
+    for place, (stage, ranks) in enumerate(cases):
+        count = len(range(place, kills, len(cases)))
+        names = [f"{ranks}-{kind}" for kind in ("straight", "killed")]
+        straight, killed = (job(stage, ranks, count, root, output, name, vaid) for name in names)
+        finish(straight)
+        for number in range(count):
+            tell(kill_once(killed, number, (number + place) % 2 == 0, chance))
+        finish(killed)
+        tell(compare(killed, straight))
+        if stage == "vaid":
+            vaid = straight.folder  # drives ETHD
+    tell(f"{kills} kills, nothing lost but steps since the last checkpoint")
+    return lines
+
+
+def main(arguments: list[str]) -> None:
+    """Reads ``key=value`` and proves."""
+    known: Readers = {"root": str, "output": str, "kills": count, "seed": int}
+    options = read_options(__doc__, arguments, known, required=("root", "output"))
+    try:
+        prove(options["root"], options["output"], options.get("kills", 20), options.get("seed", 0))
+    except ProofError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_script(lambda: main(sys.argv[1:]))

@@ -1,0 +1,148 @@
+"""The report of the proofs: a dated one of everything, and ``docs/results.md`` of the numbers."""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import platform
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from tools.nightly.nightly_plan import Number, Proof
+from tools.pipeline.clock import told
+from tools.pipeline.run_steps import Outcome
+
+COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+}
+HEAD = """# {title}
+
+{about} Written by `make prove`; do not edit. Python {python}, torch {torch}, {machine} with {cores} cores.
+
+"""
+SHOWN = 60  # lines of a script's words
+
+
+def full_report(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
+    """All proofs of a day: state, time, command, numbers, and what scripts printed."""
+    today = f"{datetime.now(UTC):%Y-%m-%d}"
+    parts = [_head(f"Long proofs, {today}", "Every proof with its command, its time and what it gave.")]
+    for part, group in groupby(proofs, key=lambda proof: proof.part):
+        parts.append(f"## {part}\n")
+        for proof in group:
+            parts.append(_entry(proof, outcomes.get(proof.step.name)))
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def results_page(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
+    """The numbers alone, as a table for each part; proofs that were not run say so."""
+    parts = [_head("Results", "What the long proofs measured. Commands and full outputs: `tools/profiling/reports/`.")]
+    for part, group in groupby(proofs, key=lambda proof: proof.part):
+        rows = [row for proof in group for row in _rows(proof, outcomes.get(proof.step.name))]
+        parts += [f"## {part}\n", "| proof | what | measured | wanted | when |", "|---|---|---|---|---|", *rows, ""]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _head(title: str, about: str) -> str:
+    return HEAD.format(
+        title=title,
+        about=about,
+        python=platform.python_version(),
+        torch=version("torch"),
+        machine=platform.machine(),
+        cores=os.cpu_count(),
+    )
+
+
+def _entry(proof: Proof, outcome: Outcome | None) -> str:
+    step = proof.step
+    lines = [f"### {step.title[0].upper()}{step.title[1:]}\n", f"    {step.typed}\n", f"{_state(outcome)}\n"]
+    if outcome and outcome.done:
+        if proof.numbers:
+            lines += ["| what | measured | wanted |", "|---|---|---|"]
+            lines += [
+                f"| {number.words} | {_shown(value)} | {_met(number, value)} |" for number, value in _values(proof)
+            ]
+            lines.append("")
+        elif step.stdout is not None:
+            printed = _printed(step.stdout)
+            lines += ["```", *printed, "```", ""]
+    return "\n".join(lines)
+
+
+def _rows(proof: Proof, outcome: Outcome | None) -> list[str]:
+    title = proof.step.title
+    if outcome is None or not outcome.done:
+        return [f"| {title} | {_state(outcome)} | | | |"]
+    when = outcome.finished[:10]
+    if not proof.numbers:
+        return [f"| {title} | done in {told(outcome.seconds)} | | | {when} |"]
+    return [
+        f"| {title if place == 0 else ''} | {number.words} | {_shown(value)} | {_met(number, value)} | {when} |"
+        for place, (number, value) in enumerate(_values(proof))
+    ]
+
+
+def _state(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "not run yet"
+    if outcome.done:
+        busy = told(outcome.processor_seconds)
+        return f"done in {told(outcome.seconds)}, {busy} of processor time, on {outcome.finished[:10]}"
+    return f"{outcome.state}: {outcome.reason}"
+
+
+def _values(proof: Proof) -> list[tuple[Number, float | None]]:
+    found = []
+    for number in proof.numbers:
+        file = number.file or proof.step.stdout
+        assert file is not None
+        content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        found.append((number, value_at(content, number.path)))
+    return found
+
+
+def value_at(content: Any, path: str) -> float | None:
+    """The number at a path such as ``lip.near1``, ``*`` for the first entry; None where there is none."""
+    for name in path.split("."):
+        if not isinstance(content, dict) or not content:
+            return None
+        content = next(iter(content.values())) if name == "*" else content.get(name)
+    return None if content is None else float(content)
+
+
+def is_met(wanted: str, value: float) -> bool:
+    """Whether a value is as wanted, e.g. ``>= 0.7``.
+
+    Raises:
+        ValueError: if ``wanted`` is no comparison.
+    """
+    match = re.fullmatch(r"(>=|<=|>|<)\s*(\S+)", wanted)
+    if match is None:
+        raise ValueError(f"wanted: {wanted!r}: expected a comparison such as '>= 0.7'")
+    return COMPARISONS[match[1]](value, float(match[2]))
+
+
+def _met(number: Number, value: float | None) -> str:
+    if not number.wanted or value is None:
+        return number.wanted
+    return f"{number.wanted}: {'met' if is_met(number.wanted, value) else '**not met**'}"
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _printed(path: Path) -> list[str]:
+    lines = path.read_text(encoding="utf-8", errors="replace").rstrip().splitlines()
+    left = len(lines) - SHOWN
+    return lines if left <= 0 else [f"({left} lines left out)", *lines[-SHOWN:]]

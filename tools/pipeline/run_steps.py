@@ -1,0 +1,236 @@
+"""Runs the steps of a chain: each says what it does and its exact command, how far it is, and how long it took."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Literal
+
+from rich.console import Console
+from rich.markup import escape
+
+from tools.pipeline.clock import StepClock, told
+from tools.pipeline.step import ChainError, Record, Step, is_done, remove_products
+
+ROOT = Path(__file__).resolve().parents[1]
+LOGS = "logs"
+LOCK = ".lock"
+LOOK = 0.5  # seconds between two looks at a running command
+HEARD = 3.0  # seconds a command has to end after Ctrl-C, which a terminal sends to it, too
+GRACE = 20.0  # seconds it has after being asked to
+SHOWN = 15  # lines of a failed command's log
+State = Literal["done", "done before", "failed", "waiting"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step.
+
+    Attributes:
+        step: the step.
+        state: ``waiting`` for one whose input is not there, since an earlier step failed.
+        seconds: how long it took, interrupted attempts included.
+        processor_seconds: the same of the processors.
+        finished: when it was done, as ISO 8601 in UTC.
+        reason: why it is not done.
+    """
+
+    step: Step
+    state: State
+    seconds: float = 0.0
+    processor_seconds: float = 0.0
+    finished: str = ""
+    reason: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether what it writes is there."""
+        return self.state in ("done", "done before")
+
+
+def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going: bool = False) -> list[Outcome]:
+    """Runs what is not done yet, in order.
+
+    Args:
+        steps: names are unique; what one reads is written by an earlier one or there before.
+        folder: of records, logs and whatever the steps write.
+        console: where a person follows.
+        keep_going: a step that fails stops only those that read what it writes; else it ends the chain.
+
+    Returns:
+        One outcome per step that was come to.
+
+    Raises:
+        ChainError: if another chain is at work in the folder.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the running command has ended.
+    """
+    outcomes = []
+    with _alone(folder) as lock, _terminable():
+        for number, step in enumerate(steps, 1):
+            console.print(f"\n[bold]Step {number} of {len(steps)}[/]  {escape(step.title)}", soft_wrap=True)
+            outcome = _run(step, folder, console, lock)
+            outcomes.append(outcome)
+            if not outcome.done and not keep_going:
+                break
+    return outcomes
+
+
+def _run(step: Step, folder: Path, console: Console, lock: int) -> Outcome:
+    try:
+        digest = step.digest()
+    except ChainError as error:
+        console.print(f"[yellow]waiting[/] {escape(str(error))}", soft_wrap=True)
+        return Outcome(step, "waiting", reason=str(error))
+    record = Record.read(folder, step)
+    if record and is_done(step, folder, digest):
+        console.print(f"[green]done before[/] in {told(record.seconds)}")
+        return Outcome(step, "done before", record.seconds, record.processor_seconds, record.finished)
+    begun = record if record and record.digest == digest and not record.done else None
+    if begun is None:
+        remove_products(step, folder)
+    spent = (begun.seconds, begun.processor_seconds) if begun else (0.0, 0.0)
+    console.print(f"[cyan]$ {escape(step.typed)}[/]", soft_wrap=True, highlight=False)
+    if begun:
+        console.print("[dim]it was begun before and goes on[/]")
+    start, processor = time.monotonic(), _processor_seconds()
+
+    def note(done: bool) -> Record:
+        seconds = spent[0] + time.monotonic() - start
+        now = datetime.now(UTC).isoformat(timespec="seconds") if done else ""
+        made = Record(digest, done, seconds, spent[1] + _processor_seconds() - processor, now, step.typed)
+        made.write(folder, step)
+        return made
+
+    note(done=False)
+    try:
+        status = _execute(step, folder, console, lock)
+    except BaseException:
+        note(done=False)
+        raise
+    missing = [path for path in step.products if not path.exists()]
+    if status in step.accepted and not missing:
+        made = note(done=True)
+        console.print(f"[green]done[/] in {told(made.seconds)}, {told(made.processor_seconds)} of processor time")
+        return Outcome(step, "done", made.seconds, made.processor_seconds, made.finished)
+    made = note(done=False)
+    why = f"ended with status {status}" if status not in step.accepted else f"did not write {missing[0]}"
+    _show_failure(step, _log_of(step, folder), why, console)
+    return Outcome(step, "failed", made.seconds, made.processor_seconds, reason=why)
+
+
+def _execute(step: Step, folder: Path, console: Console, lock: int) -> int:
+    """Runs the command; its output goes to the log, and to ``stdout`` once it has ended well."""
+    log = _log_of(step, folder)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        output.write(f"$ {step.typed}\n".encode())
+        output.flush()
+        if step.stdout is None:
+            return _wait(_start(step, output, output, lock), step, console)
+        step.stdout.parent.mkdir(parents=True, exist_ok=True)
+        partial = step.stdout.with_name(f".{step.stdout.name}.partial")
+        try:
+            with partial.open("wb") as answer:
+                status = _wait(_start(step, answer, output, lock), step, console)
+            if status in step.accepted:
+                os.replace(partial, step.stdout)
+            else:
+                output.write(partial.read_bytes())
+            return status
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
+    """Starts the command from the repository's root; it holds the folder's lock as long as it lives."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, *step.command],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=(lock,),
+    )
+
+
+def _wait(process: subprocess.Popen[bytes], step: Step, console: Console) -> int:
+    """Waits for the command and shows how far it is; after Ctrl-C it gets time to end."""
+    try:
+        with StepClock(step, console) as clock:
+            while True:
+                try:
+                    return process.wait(LOOK)
+                except subprocess.TimeoutExpired:
+                    clock.look()
+    except BaseException:
+        for ending, patience in ((None, HEARD), (process.terminate, GRACE), (process.kill, None)):
+            if ending is not None:
+                ending()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+                break
+        raise
+
+
+def _show_failure(step: Step, log: Path, why: str, console: Console) -> None:
+    console.print(f"[red]failed[/]: {escape(why)}; the end of {escape(str(log))}:", soft_wrap=True)
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    for line in lines[-SHOWN:]:
+        console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _log_of(step: Step, folder: Path) -> Path:
+    return folder / LOGS / f"{step.name}.log"
+
+
+def _processor_seconds() -> float:
+    """Of all commands that have ended, with those they started."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[int]:
+    """The folder's lock, which a command that outlives its chain still holds.
+
+    Raises:
+        ChainError: if another holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise ChainError(
+            f"{folder}: another run is at work there, or a command of one that was killed; wait for it or end it"
+        ) from error
+    else:
+        yield lock
+    finally:
+        os.close(lock)
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Lets SIGTERM, which job queues and time limits send, end a chain as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,229 @@
+"""Real training steps of ETHD under each trainer preset on one GPU: seconds, peak memory, share of the card's rate.
+
+    python -m tools.profiling.gpu_step   every preset, experiment=ethd/paper, 20 steps
+    python -m tools.profiling.gpu_step presets=ddp,deepspeed steps=40 profile=yes
+    python -m tools.profiling.gpu_step tiny=yes presets=cpu steps=3   the script itself, on a CPU
+    python -m tools.profiling.gpu_step only=ddp   one preset in this process, as JSON
+
+Each preset is a process of its own with CUDA and NCCL, and DeepSpeed itself where it names it. Weights are random and
+have Stable Video Diffusion's sizes, the clip is noise: neither changes the time. MFU counts the operations the model
+needs, forward and backward without what checkpointing computes again, over what the card does in bfloat16 products of
+8192 x 8192, measured in the same run. profile=yes prints where the time of a step goes.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from torch.utils.data import DataLoader, Dataset
+
+from callbacks.ema import WeightAverage
+from callbacks.throughput import peak_memory, step_operations
+from configs.command_line import compose
+from configs.options import Readers, count, read_options, yes
+from configs.training import ExpressionConfig, LipConfig, TrainConfig, UNetConfig, VAIDConfig
+from datamodules.schema import Dimensions, LatentStatistics
+from datamodules.windows import ClipBatch
+from encoders.protocols import Identity
+from lightning_modules.ethd.checkpoint import EthdCard
+from lightning_modules.ethd.latents import latent_scale
+from lightning_modules.ethd.module import EthdModule
+from lightning_modules.vaid.network import VAID
+from lightning_modules.vaid.statistics import MotionStatistics
+from training.memory import GIB
+from training.preflight import step_bytes
+from training.strategies import build_strategy, precision_settings
+
+PRESETS = "gpu,ddp,deepspeed,deepspeed_autocast,deepspeed_offload"
+WARM_UP = 3  # steps
+SMALL_VAID = VAIDConfig(
+    lip=LipConfig(width=16, depth=1, latents=2, head_width=8),
+    expression=ExpressionConfig(width=16, depth=1, head_width=8, identity_widths=[8], identity_size=16),
+    sampling_steps=2,
+    window=8,
+    overlap=2,
+)
+SMALL_UNET = UNetConfig(channels=[32, 32], heads=[1, 1], attention=[True, True], layers=1, token_width=8, added_width=8)
+
+
+class Clip(Dataset[ClipBatch]):
+    """The same clip of noise, as often as it is asked for."""
+
+    def __init__(self, sizes: Dimensions, side: int, frames: int, steps: int) -> None:
+        self.steps = steps
+        latent = (sizes.latent_channels, sizes.latent_size, sizes.latent_size)
+        boxes = torch.tensor([[0.3, 0.6, 0.7, 0.8], [0.2, 0.2, 0.8, 0.9]]) * side
+        self.batch: ClipBatch = {
+            "key": ["noise"],
+            "step": 0,
+            "draw": torch.zeros(1, dtype=torch.int64),
+            "mask": torch.ones(1, frames, dtype=torch.bool),
+            "valid": torch.ones(1, dtype=torch.bool),
+            "audio": torch.randn(1, frames, sizes.audio_layers, sizes.audio_width).half(),
+            "expression": torch.randn(1, frames, sizes.expression_width),
+            "reference_expression": torch.randn(1, sizes.expression_width),
+            "first_expression": torch.randn(1, sizes.expression_width),
+            "latent": torch.randn(1, frames, *latent).half(),
+            "reference_latent": torch.randn(1, *latent).half(),
+            "boxes": boxes.expand(1, frames, 2, 4),
+            "reference_boxes": boxes[None],
+            "reference_portrait": torch.randint(0, 256, (1, 256, 256, 3), dtype=torch.uint8),
+        }
+
+    def __len__(self) -> int:
+        """Steps there are."""
+        return self.steps
+
+    def __getitem__(self, step: int) -> ClipBatch:
+        """The clip; its draw, and with it all that is random, is the step's."""
+        batch = self.batch.copy()
+        batch["step"], batch["draw"] = step, torch.tensor([step])
+        return batch
+
+
+class Stopwatch(Callback):
+    """Seconds of every step, with the device's work done."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._began = 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Starts."""
+        _wait(pl_module.device)
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stops."""
+        _wait(pl_module.device)
+        self.seconds.append(time.perf_counter() - self._began)
+
+
+def module_of(config: TrainConfig, tiny: bool) -> EthdModule:
+    """ETHD and its V-AID with random weights, at the sizes of the configuration."""
+    side = 64 if tiny else 512
+    sizes = Dimensions(4, side // 8, 2 if tiny else 12, 16 if tiny else 768, 16 if tiny else 512, 30)
+    vaid = VAID(SMALL_VAID if tiny else VAIDConfig(), sizes)
+    ones, zeros = (1.0,), (0.0,)
+    vaid.set_statistics(MotionStatistics(zeros * sizes.lip_width, ones * sizes.lip_width, zeros * 30, ones * 30))
+    encoders = {kind: Identity(kind) for kind in ("audio", "motion", "codec", "landmarks")}
+    scale = latent_scale("svd", 0.18215, LatentStatistics((0.0,) * 4, (1.0,) * 4, 1))
+    card = EthdCard(config.model, sizes, encoders, side, scale, "random", "0" * 64)
+    return EthdModule(card, vaid, config.trainer.max_steps, 1)
+
+
+def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> dict[str, Any]:
+    """Trains and returns what was measured."""
+    experiment = "ethd/tiny" if tiny else "ethd/paper"
+    config = compose(
+        "train",
+        TrainConfig,
+        [f"experiment={experiment}", f"trainer={preset}", "data.root=none", "vaid=none", f"data.window={frames}",
+         f"trainer.max_steps={WARM_UP + steps}", "trainer.max_minutes=null", "trainer.devices='1'", "data.batch_size=1",
+         *(["trainer.strategy=auto"] if preset in ("cpu", "gpu") else [])],
+    )  # fmt: skip
+    if tiny:
+        config.model.unet = SMALL_UNET
+    seed_everything(0, verbose=False)
+    module, watch = module_of(config, tiny), Stopwatch()
+    settings = config.trainer
+    trainer = Trainer(
+        accelerator=settings.accelerator, devices=1, strategy=build_strategy(config), max_steps=settings.max_steps,
+        gradient_clip_val=settings.gradient_clip, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[WeightAverage(config.model.ema), watch],
+        **precision_settings(settings),
+    )  # fmt: skip
+    data = Clip(module.card.dimensions, module.card.frame_side, frames, settings.max_steps)
+    trainer.fit(module, DataLoader(data, batch_size=None, pin_memory=settings.accelerator == "gpu"))
+    device = trainer.strategy.root_device
+    seconds = statistics.median(watch.seconds[WARM_UP:])
+    measured: dict[str, Any] = {
+        "preset": preset,
+        "seconds": seconds,
+        "slowest": max(watch.seconds[WARM_UP:]),
+        "peak_gib": peak_memory(device) / GIB,
+        "counted_gib": step_bytes(config, module, 1) / GIB,
+        "tflop": step_operations(module.card, frames) / 1e12,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+    }
+    measured["mfu"] = measured["tflop"] * 1e12 / seconds / bf16_rate(device, 512 if tiny else 8192)
+    if profile:
+        measured["profile"] = profiled_step(module.to(device), data, device)
+    return measured
+
+
+def bf16_rate(device: torch.device, size: int) -> float:
+    """Operations a second of bfloat16 products, the best of ten."""
+    a, b = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+    best = float("inf")
+    for _ in range(11):
+        _wait(device)
+        began = time.perf_counter()
+        a @ b
+        _wait(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * size**3 / best
+
+
+def profiled_step(module: EthdModule, data: Clip, device: torch.device) -> str:
+    """Where the time of a forward and a backward pass goes, by operator: a table."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiler
+
+    cuda = device.type == "cuda"
+    batch = {name: value.to(device) if torch.is_tensor(value) else value for name, value in data[0].items()}
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])
+    seeds = module._seeds(batch)  # type: ignore[arg-type]
+    with profiler(activities=activities) as taken, torch.autocast(device.type, torch.bfloat16):
+        example = module.example(batch, seeds, module._driving_expression(batch, seeds))  # type: ignore[arg-type]
+        module.losses(example, torch.tensor([500]))[0].backward()
+        _wait(device)
+    return taken.key_averages().table(sort_by="self_cuda_time_total" if cuda else "self_cpu_time_total", row_limit=25)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def main(arguments: list[str]) -> int:
+    """Runs each preset in a process of its own and prints a table; returns the number of presets that failed."""
+    known: Readers = {"presets": str, "steps": count, "frames": count, "tiny": yes, "profile": yes, "only": str}
+    options = read_options(__doc__, arguments, known)
+    tiny, profile = options.get("tiny", False), options.get("profile", False)
+    steps, frames = options.get("steps", 20), options.get("frames", 8 if tiny else 120)
+    if "only" in options:  # one preset, in its own process
+        print("measured " + json.dumps(measure(options["only"], steps, frames, tiny, profile)))
+        return 0
+    print(f"{'preset':20} {'s/step':>8} {'slowest':>8} {'GiB':>6} {'counted':>8} {'TFLOP':>7} {'MFU':>6}")
+    failed, profiles = 0, []
+    for preset in options.get("presets", PRESETS).split(","):
+        command = [sys.executable, "-m", "tools.profiling.gpu_step", *arguments, f"only={preset}"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("measured ")]
+        if done.returncode or not lines:
+            failed += 1
+            print(f"{preset:20} failed: {(done.stderr.strip().splitlines() or ['no output'])[-1]}")
+            continue
+        one = json.loads(lines[0].removeprefix("measured "))
+        print(
+            f"{preset:20} {one['seconds']:8.3f} {one['slowest']:8.3f} {one['peak_gib']:6.1f} {one['counted_gib']:8.1f} "
+            f"{one['tflop']:7.1f} {one['mfu']:6.1%}   {one['device']}",
+            flush=True,
+        )
+        profiles += [f"{preset}\n{one['profile']}"] if profile else []
+    print("\n".join(profiles))
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,160 @@
+"""Prepared shards against decoding and encoding on the fly: the same training windows, the same number of processes.
+
+    python prepare.py dataset=folder preset=small source=VIDEOS output=SHARDS
+    python -m tools.profiling.on_the_fly source=VIDEOS root=SHARDS [window=24] [workers=2] [seconds=20]
+
+On the fly, a window costs what prepare.py does for its frames: decode, find the face, crop, encode sound, motion and
+latent. The crop box is taken from the shards, so the fly is spared the pass over the whole clip it would need first.
+Prints windows per second of both and their ratio (wanted: at least 20), and of decoding and cropping alone.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from configs.command_line import compose
+from configs.options import Readers, count, read_options, run_script
+from configs.schema import DataConfig, PrepareConfig
+from datamodules.loader import StreamLoader
+from datamodules.mixture import datamodule
+from datamodules.schema import Index, SampleEntry
+from encoders.protocols import FPS
+from media import FrameReader, read_sound
+from preparation.encoders import Encoders
+from preparation.faces import crop_frames
+from preparation.plan import file_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """One window of one video: seconds from ``start``, the crop (left, top, side) and the size of the result."""
+
+    video: Path
+    start: float
+    frames: int
+    crop: tuple[float, float, float]
+    frame_size: int
+
+
+def main(arguments: list[str]) -> None:
+    """Times both ways and prints the ratio."""
+    known: Readers = {"source": Path, "root": Path, "window": count, "workers": count, "seconds": float}
+    options = read_options(__doc__, arguments, known, required=("source", "root"))
+    root, source = options["root"], options["source"]
+    window, workers, seconds = options.get("window", 24), options.get("workers", 2), options.get("seconds", 20.0)
+    torch.set_num_threads(1)
+    index = Index.read(root)
+    loader = _training(root, index, window, workers)
+    jobs = list(_jobs(loader, root, index, source, 64))
+    rate = _loader_rate(loader, seconds / 4)
+    loader.close()
+    print(f"{len(index.samples)} clips, preset {index.preset}, windows of {window} frames, {workers} processes")
+    print(f"  loader                              {rate:9.2f} windows/s")
+    for name, work in (("decode, crop", decode), ("decode, find face, crop, encode", decode_and_encode)):
+        with ProcessPoolExecutor(workers, get_context("spawn"), _start, (index,)) as pool:
+            list(pool.map(_warm, range(workers)))
+            fly = _rate(pool.map(work, _turns(jobs, seconds)), seconds)
+            pool.shutdown(cancel_futures=True)
+        print(f"  {name:34s}  {fly:9.2f} windows/s   loader is {rate / fly:6.1f} x as fast", end="")
+        print("   (wanted: at least 20)" if work is decode_and_encode else "")
+
+
+def _training(root: Path, index: Index, window: int, workers: int) -> StreamLoader:
+    fields = ["latent", "audio", "lip", "expression", "boxes"]
+    return datamodule(
+        DataConfig(
+            name=index.dataset,
+            root=str(root),
+            fields=fields,
+            window=window,
+            pad=False,
+            batch_size=1,
+            steps_per_epoch=10**9,
+            workers=workers,
+        )  # fmt: skip
+    ).train_dataloader()
+
+
+def _jobs(loader: StreamLoader, root: Path, index: Index, source: Path, count: int) -> Iterator[Job]:
+    entries = {sample.key: sample for sample in index.samples}
+    for batch, _ in zip(loader, range(count), strict=False):
+        key, start, frames = batch["key"][0], int(batch["start"][0]), int(batch["frames"][0])
+        meta = _meta(root, entries[key])
+        video = source / file_of(meta["source"])
+        yield Job(video, meta["start"] + start / FPS, frames, tuple(meta["crop"]), index.frame_size)
+
+
+def _meta(root: Path, entry: SampleEntry) -> dict:
+    offset, size = entry.members["meta.json"]
+    with (root / entry.shard).open("rb") as shard:
+        shard.seek(offset)
+        return json.loads(shard.read(size))
+
+
+def _loader_rate(loader: StreamLoader, seconds: float) -> float:
+    batches = iter(loader)
+    for _ in range(10):
+        next(batches)
+    return _rate(batches, seconds)
+
+
+def _rate(items: Iterable[object], seconds: float) -> float:
+    start, count = time.perf_counter(), 0
+    for _ in items:
+        count += 1
+        if time.perf_counter() - start > seconds:
+            break
+    return count / (time.perf_counter() - start)
+
+
+def _turns(jobs: list[Job], seconds: float) -> list[Job]:
+    """More jobs than fit into the time."""
+    return [jobs[turn % len(jobs)] for turn in range(math.ceil(200 * seconds))]
+
+
+_encoders: dict[str, Encoders] = {}
+
+
+def _start(index: Index) -> None:
+    torch.set_num_threads(1)
+    config = compose("prepare", PrepareConfig, [f"preset={index.preset}"])
+    _encoders["all"] = Encoders.build(config.encoders, "cpu")
+
+
+def _warm(_: int) -> None:
+    time.sleep(0.5)  # long enough that every process takes one, so that all have started before the clock does
+
+
+def decode(job: Job) -> np.ndarray:
+    """(F, S, S, 3) the window's crops."""
+    reader = FrameReader(job.video, start=job.start, end=job.start + job.frames / FPS, fps=FPS)
+    return np.stack(list(crop_frames(reader, job.crop, job.frame_size)))
+
+
+def decode_and_encode(job: Job) -> int:
+    """Everything a training window holds; returns its number of latent values."""
+    encoders, end = _encoders["all"], job.start + job.frames / FPS
+    left, top, side = job.crop
+    reader = FrameReader(job.video, start=job.start, end=end, fps=FPS)
+    faces = encoders.landmarks.track(reader, job.video, job.start).faces
+    frames = np.stack(list(crop_frames(reader, job.crop, job.frame_size)))
+    if encoders.motion.identity.name == "blendshapes":
+        motion = [face.blendshapes for face in faces if face is not None]
+        assert motion
+    encoders.audio(torch.from_numpy(read_sound(job.video, start=job.start, end=end)))
+    return encoders.codec.encode(torch.from_numpy(frames).permute(0, 3, 1, 2)).numel()
+
+
+if __name__ == "__main__":
+    run_script(lambda: main(sys.argv[1:]))

@@ -1,0 +1,121 @@
+"""Whether the stand-ins of FID, FVD and E-FID react as those metrics should, through the whole of evaluate.py.
+
+    python -m tools.profiling.standin_reactions outputs/standin   the folder of the three runs' folders
+
+Held-out synthetic speakers say sentences no training set holds, with a neutral face; those videos are the reference.
+Against them stand the same videos, noise and blur of two strengths, the same sentences with a happy face of two levels
+(sound and lips stay the same), and other sentences. Face landmarks come from the landmark files.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+from configs.options import read_options, run_script
+from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig
+from evaluation.evaluate_folders import evaluate
+from evaluation.report import new_console
+from preparation.synthetic import SyntheticClip, identity, render_clip, split_of
+from tools.profiling.sync_offsets import write_speaker
+
+Frames = list[np.ndarray]
+CLIPS, SECONDS, SIZE = 16, 2.0, 128
+SEED = 8_000_000  # sentences from here on; the data sets' own seeds are hashes
+NAMES = {"fid": "image", "fvd": "video", "efid": "expression"}
+
+
+def main(runs: str) -> None:
+    """Prints every metric's value of every set."""
+    files = {metric: found_in(Path(runs), kind) for metric, kind in NAMES.items()}
+    with tempfile.TemporaryDirectory(prefix="standin-reactions-") as name:
+        folder = Path(name)
+        print(f"{'':22}{'FID':>12}{'FVD':>12}{'E-FID':>12}   of stand-ins; {CLIPS} clips of {SECONDS:g} s")
+        for kind in write_sets(folder):
+            values, floor = measure(folder, kind, files)
+            print(f"{kind:22}" + "".join(f"{values[metric]:12.6f}" for metric in NAMES) + f"   FVD's floor {floor:.6f}")
+
+
+def found_in(runs: Path, kind: str) -> str:
+    """The stand-in of a kind, in whichever run's folder it lies.
+
+    Raises:
+        FileNotFoundError: if there is none.
+    """
+    files = sorted(runs.rglob(f"standin_{kind}.safetensors"))
+    if not files:
+        raise FileNotFoundError(f"{runs}: holds no standin_{kind}.safetensors; train experiment=standin/{kind}")
+    return str(files[-1])
+
+
+def write_sets(folder: Path) -> Iterator[str]:
+    """Writes the reference, then set after set into folders of their names, which it yields."""
+    people = [person for person in map(identity, range(24)) if split_of(person) == "test"]
+
+    def talk(number: int, emotion: str = "neutral", level: int = 1, other: int = 0) -> SyntheticClip:
+        person = people[number % len(people)]
+        said = SEED + number + other
+        return render_clip(person, emotion, level, said, SECONDS, SIZE, voice_emotion=("neutral", 1))
+
+    noise = np.random.default_rng(0).normal(size=(SIZE, SIZE, 3))
+    changed: dict[str, Callable[[int], tuple[SyntheticClip, Frames]]] = {
+        "reference": lambda number: drawn(talk(number)),
+        "the same": lambda number: drawn(talk(number)),
+        "noise of 5 levels": lambda number: drawn(talk(number), lambda frame: noisy(frame, 5 * noise)),
+        "noise of 20 levels": lambda number: drawn(talk(number), lambda frame: noisy(frame, 20 * noise)),
+        "blur of 1 pixel": lambda number: drawn(talk(number), lambda frame: blurred(frame, 1)),
+        "blur of 3 pixels": lambda number: drawn(talk(number), lambda frame: blurred(frame, 3)),
+        "happy, level 1": lambda number: drawn(talk(number, "happy", 1)),
+        "happy, level 3": lambda number: drawn(talk(number, "happy", 3)),
+        "other sentences": lambda number: drawn(talk(number, other=1000)),
+    }
+    for name, make in changed.items():
+        for number in range(CLIPS):
+            clip, frames = make(number)
+            write_speaker(folder / name / f"{number:02d}.mp4", clip, frames, clip.sound)
+        if name != "reference":
+            yield name
+
+
+def drawn(clip: SyntheticClip, change: Callable[[np.ndarray], np.ndarray] = np.asarray) -> tuple[SyntheticClip, Frames]:
+    """A clip with its frames, each changed."""
+    return clip, [change(frame) for frame in clip.frames()]
+
+
+def noisy(frame: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """A frame with noise added, clipped to uint8."""
+    return np.clip(frame + noise, 0, 255).round().astype(np.uint8)
+
+
+def blurred(frame: np.ndarray, radius: float) -> np.ndarray:
+    """A frame under a Gaussian of that many pixels."""
+    return np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius)))
+
+
+def measure(folder: Path, kind: str, files: dict[str, str]) -> tuple[dict[str, float], float]:
+    """Metric -> value of a set against the reference; and FVD's floor."""
+    config = EvaluateConfig(
+        generated=str(folder / kind),
+        reference=str(folder / "reference"),
+        output=str(folder / "results.json"),
+        metrics=list(NAMES),
+        protocol="emotivetalk",
+        device="cpu",
+        bootstrap=0,
+        cache=str(folder / "cache"),
+        fid=FIDConfig(network="standin", weights=files["fid"]),
+        fvd=FVDConfig(network="standin", weights=files["fvd"]),
+        efid=EFIDConfig(network="standin", weights=files["efid"], landmarks="sidecar"),
+    )
+    results = evaluate(config, new_console(stderr=True, quiet=True))
+    values = {value.name: value for value in results.values}
+    return {name: values[name].value for name in NAMES}, float(str(values["fvd"].extra["floor"]))
+
+
+if __name__ == "__main__":
+    run_script(lambda: main(**read_options(__doc__, sys.argv[1:], {}, places=("runs",))))

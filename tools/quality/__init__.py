@@ -1,0 +1,1 @@
+"""How good a trained stage is, measured on clips it was not trained on."""

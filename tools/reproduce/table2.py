@@ -1,0 +1,97 @@
+"""Table 2's shape on synthetic speakers: V-AID, ETHD in four variants and the metrics' stand-ins are trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.pipeline.step import Files, Step
+from tools.reproduce.table_plan import IN_THE_TABLE, STAND_INS, Plan, chosen_networks, stand_in_keys
+
+VARIANTS = ("full", "wo_lip", "wo_exp", "no_decouple")
+# Steps of each training, as its experiment has them, and minutes that bound the longest: 100 in all on two cores.
+STEPS = {"vaid": 1800, "ethd": 1200, "sync": 200, "image": 200, "video": 150, "expression": 300}
+MINUTES = 13.0
+DRAWN_SECONDS = 2.4  # of a training clip: more people rather than longer clips, as ethd/tiny needs them
+
+
+@dataclass(frozen=True)
+class Table2:
+    """How much of everything.
+
+    Attributes:
+        seed: of all trainings but the stand-ins'; each seed's results are a run of their own in the table.
+        steps: most steps of each training, or None for the experiments' own.
+        clips: test clips.
+        seconds: length of each, seconds.
+        identities: speakers drawn for training.
+        clips_per_identity: clips of each.
+        stand_ins: folder of trained stand-ins, or None to train them here.
+    """
+
+    seed: int = 0
+    steps: int | None = None
+    clips: int = 16
+    seconds: float = 4.0
+    identities: int = 48
+    clips_per_identity: int = 24
+    stand_ins: Path | None = None
+
+
+def table2(plan: Plan, wanted: Table2) -> list[Step]:
+    """The steps; data, test set and stand-ins are shared by all seeds."""
+    data = plan.folder / "data"
+    index, count = data / "index.json", wanted.identities * wanted.clips_per_identity
+    size = [
+        f"dataset.identities={wanted.identities}",
+        f"dataset.clips_per_identity={wanted.clips_per_identity}",
+        f"dataset.seconds={DRAWN_SECONDS:g}",
+    ]
+    plan.add(
+        "data",
+        "draws and prepares synthetic speakers",
+        ["prepare.py", "dataset=synthetic", "preset=tiny", *size, "store_video=all", f"output={data}"],
+        writes=[data],
+        progress=Files(data / "raw", "*.mp4", count, "clips"),
+    )
+    _stand_ins(plan, wanted, data)
+    cases = plan.test_set("synthetic", "set", [f"--clips={wanted.clips}", f"--seconds={wanted.seconds}"])
+    limit, seed = _limit(wanted, "vaid"), wanted.seed
+    keys = [f"data.root={data}", f"seed={seed}"]
+    vaid = plan.train("vaid/tiny", f"vaid-{seed}", [*keys, *limit], [index], wanted.steps or STEPS["vaid"])
+    for variant in VARIANTS:
+        name = f"{variant}-{seed}"
+        chosen = [*keys, f"vaid={vaid}", f"model.variant={variant}", f"trainer.max_minutes={MINUTES:g}"]
+        last = vaid / "checkpoints" / "last.ckpt"
+        run = plan.train(
+            "ethd/tiny", name, [*chosen, *_limit(wanted, "ethd")], [last], wanted.steps or STEPS["ethd"]
+        )  # fmt: skip
+        export = run / "export" / "ethd.safetensors"
+        command = ["train.py", "task=export", f"run={run}"]
+        plan.add(f"export_{name}", f"exports {name}", command, [run / "checkpoints" / "last.ckpt"], [run / "export"])
+        clips = plan.system(name, "emotivetalk_a", cases / "cases_A.csv", [f"ethd={export}"], [export, cases])
+        cell = {"system": "emotivetalk", "mode": "A", "variant": variant, "run": seed}
+        plan.evaluate(name, clips / "videos", clips / "reference", cell, [IN_THE_TABLE])
+    plan.table("2")
+    return plan.steps
+
+
+def _limit(wanted: Table2, experiment: str) -> list[str]:
+    steps = STEPS[experiment] if wanted.steps is None else wanted.steps
+    # Never longer than the training itself, and often enough that an interrupted one loses little.
+    return [f"trainer.max_steps={steps}", f"trainer.validate_every={min(250, steps)}"]
+
+
+def _stand_ins(plan: Plan, wanted: Table2, data: Path) -> None:
+    """Chooses the metrics' networks; trains them first where none are given."""
+    if wanted.stand_ins is not None:
+        plan.metrics, plan.networks = chosen_networks(wanted.stand_ins, real_faces=False)
+        return
+    files = {}
+    for metric, kind in STAND_INS.items():
+        steps = wanted.steps or STEPS[kind]
+        run = plan.train(
+            f"standin/{kind}", kind, [f"data.root={data}", *_limit(wanted, kind)], [data / "index.json"], steps
+        )
+        files[metric] = run / f"standin_{kind}.safetensors"
+    plan.metrics, plan.networks = stand_in_keys(files, real_faces=False), tuple(files.values())

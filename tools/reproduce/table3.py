@@ -1,0 +1,47 @@
+"""Table 3's shape on synthetic speakers: one run of ETHD, clips of 120 to 1500 frames, the drift over the longest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from encoders.protocols import FPS
+from tools.pipeline.step import Step
+from tools.reproduce.table_plan import IN_THE_TABLE, Plan
+
+LENGTHS = (120, 250, 750, 1500)  # frames
+WINDOW = 5  # seconds of a drift window
+
+
+@dataclass(frozen=True)
+class Table3:
+    """What Table 3 is made of.
+
+    Attributes:
+        ethd: export of EmotiveTalk.
+        clips: test clips of every length.
+        lengths: frames of the clips.
+    """
+
+    ethd: Path
+    clips: int = 4
+    lengths: tuple[int, ...] = LENGTHS
+
+
+def table3(plan: Plan, wanted: Table3) -> list[Step]:
+    """The steps; clips of every length begin with the same frames."""
+    longest = max(wanted.lengths)
+    drawn = plan.test_set("synthetic", "drawn", [f"--clips={wanted.clips}", f"--seconds={longest / FPS:g}"])
+    long = plan.results / f"{longest}_frames.json"
+    for length in wanted.lengths:
+        name = f"{length}_frames"
+        source = drawn / "drawn"
+        cases = plan.test_set("mini", f"set_{length}", ["--source", source, "--frames", length], [source])
+        clips = plan.system(name, "emotivetalk_a", cases / "cases_A.csv", [f"ethd={wanted.ethd}"], [wanted.ethd, cases])
+        cell = {"system": "emotivetalk", "mode": "A", "variant": name}
+        plan.evaluate(name, clips / "videos", clips / "reference", cell, [IN_THE_TABLE, f"drift={WINDOW}"])
+    plan.table("3")
+    figure = plan.folder / "tables" / "drift.png"
+    command = ["-m", "benchmark.figures", "drift", long, "--output", figure]
+    plan.add("drift", "draws the drift over the longest clips", command, [long], [figure])
+    return plan.steps

@@ -1,0 +1,189 @@
+"""The steps that tables have in common: test sets, systems, their evaluations, the table itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from tools.pipeline.step import Progress, Step, TrainingSteps
+
+STAND_INS = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}  # metric -> kind
+WORKERS = {"cpu": 2, "cuda": 1}  # clips at a time
+IN_THE_TABLE = "metrics=[fid,sync,efid]"  # what Tables 2 and 3 show
+EVALUATED = (0, 3, 4)  # statuses of evaluate.py whose results say themselves what is missing
+MADE = (0, 3)  # of the runner: clips that failed are in its records
+
+
+class PlanError(ValueError):
+    """A table that cannot be planned; the message says what was found and what to do."""
+
+
+@dataclass
+class Plan:
+    """Steps of one table.
+
+    Attributes:
+        folder: where everything goes.
+        dataset: as tables name the block.
+        metrics: keys of evaluate.py that choose networks and protocol.
+        networks: files those keys name.
+        device: cuda or cpu, of the systems' programs and of the metrics.
+        steps: so far.
+    """
+
+    folder: Path
+    dataset: str
+    metrics: tuple[str, ...] = ()
+    networks: tuple[Path, ...] = ()
+    device: str = "cpu"
+    steps: list[Step] = field(default_factory=list)
+
+    @property
+    def results(self) -> Path:
+        """The folder of results files."""
+        return self.folder / "results"
+
+    def add(
+        self,
+        name: str,
+        title: str,
+        command: Sequence[object],
+        reads: Iterable[Path] = (),
+        writes: Iterable[Path] = (),
+        accepted: tuple[int, ...] = (0,),
+        progress: Progress | None = None,
+    ) -> None:
+        """One command."""
+        words = tuple(str(word) for word in command)
+        self.steps.append(
+            Step(name, title, words, tuple(reads), tuple(writes), accepted=accepted, progress=progress)
+        )  # fmt: skip
+
+    def train(self, experiment: str, run_id: str, keys: Sequence[object], reads: Iterable[Path], steps: int) -> Path:
+        """A training; returns its run directory."""
+        run = self.folder / "runs" / experiment.partition("/")[0] / run_id
+        command = ["train.py", f"experiment={experiment}", *keys, f"output={self.folder / 'runs'}"]
+        self.add(
+            f"train_{run_id}",
+            f"trains {run_id} ({experiment})",
+            [*command, f"run_id={run_id}", "ckpt_path=last", "trainer.progress_bar=false"],
+            reads,
+            [run],
+            progress=TrainingSteps(run, steps),
+        )
+        return run
+
+    def test_set(self, kind: str, name: str, options: Sequence[object], reads: Iterable[Path] = ()) -> Path:
+        """A test set; returns its folder."""
+        output = self.folder / name
+        command = ["-m", "benchmark.test_sets", kind, *options, "--output", output]
+        self.add(name, f"makes the test set {name}", command, reads, [output])
+        return output
+
+    def system(
+        self, name: str, system: str, cases: Path, keys: Sequence[object] = (), reads: Iterable[Path] = ()
+    ) -> Path:
+        """All clips by one system; returns the folder of the run."""
+        output = self.folder / "clips" / name
+        command = ["-m", "benchmark.run_system", f"system={system}", f"cases={cases}", f"output={output}"]
+        self.add(
+            f"clips_{name}",
+            f"makes the clips of {name}",
+            [*command, f"device={self.device}", f"workers={WORKERS[self.device]}", *keys],
+            [cases, *reads],
+            [output / "records"],
+            MADE,
+        )
+        return output
+
+    def evaluate(
+        self, name: str, generated: Path, reference: Path, cell: Mapping[str, object], keys: Sequence[object] = ()
+    ) -> None:
+        """A results file of one cell."""
+        output = self.results / f"{name}.json"
+        told = [f"cell.{key}={value}" for key, value in {"dataset": self.dataset, **cell}.items()]
+        folders = [f"generated={generated}", f"reference={reference}", f"output={output}"]
+        self.add(
+            f"evaluate_{name}",
+            f"evaluates {name}",
+            ["evaluate.py", *folders, *told, f"device={self.device}", *self.metrics, *keys],
+            [generated, reference, *self.networks],
+            [output],
+            EVALUATED,
+        )
+
+    def table(self, number: str) -> None:
+        """The table, of all results files there are."""
+        output = self.folder / "tables"
+        self.add(
+            f"table{number}",
+            f"makes table {number}",
+            ["evaluate.py", f"table={number}", f"datasets=[{self.dataset}]", f"results={self.results}",
+             f"output={output}"],
+            [self.results],
+            [output / f"table{number}.{ending}" for ending in ("md", "tex", "csv", "html")],
+            MADE,
+        )  # fmt: skip
+
+
+def chosen_networks(stand_ins: Path | None, real_faces: bool) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Keys of evaluate.py for official networks, or for stand-ins, and the stand-ins' files.
+
+    Args:
+        stand_ins: folder of the runs of ``train.py experiment=standin/...``; None for the official networks.
+        real_faces: E-FID's stand-in is then 3DDFA_V2, which knows them.
+
+    Raises:
+        PlanError: if a stand-in is missing.
+    """
+    if stand_ins is None:
+        return (), ()
+    needed = {metric: kind for metric, kind in STAND_INS.items() if metric != "efid" or not real_faces}
+    files = {metric: found_in(stand_ins, kind) for metric, kind in needed.items()}
+    return stand_in_keys(files, real_faces), tuple(files.values())
+
+
+def stand_in_keys(files: dict[str, Path], real_faces: bool) -> tuple[str, ...]:
+    """Keys of evaluate.py that choose stand-ins, with faces found by MediaPipe."""
+    keys = [key for metric, file in files.items() for key in (f"{metric}.network=standin", f"{metric}.weights={file}")]
+    if real_faces:
+        keys.append("efid.network=3ddfa")
+    # Small networks make small pictures, whose faces are a little over half as wide.
+    return (*keys, "sync.mode=fast", "sync.detector=mediapipe", "sync.min_face=20", "sync.min_track=25")
+
+
+def found_in(folder: Path, kind: str) -> Path:
+    """The stand-in of a kind below a folder.
+
+    Raises:
+        PlanError: if there is none, or more than one.
+    """
+    files = sorted(folder.rglob(f"standin_{kind}.safetensors"))
+    if len(files) != 1:
+        raise PlanError(
+            f"--standins {folder}: holds {len(files)} files standin_{kind}.safetensors, expected one; train it with "
+            f"python train.py experiment=standin/{kind}"
+        )
+    return files[0].absolute()
+
+
+def exported(run: Path) -> Path:
+    """The export of an ETHD run.
+
+    Raises:
+        PlanError: if there is none.
+    """
+    file = run if run.is_file() else run / "export" / "ethd.safetensors"
+    if not run.exists():
+        raise PlanError(f"--ethd {run}: no such run; python train.py task=export makes one of a finished training")
+    if not file.is_file():
+        raise PlanError(f"--ethd {run}: holds no export/ethd.safetensors; python train.py task=export run={run}")
+    try:
+        with safe_open(file, framework="numpy"):  # hours of steps would go before it is opened
+            pass
+    except (SafetensorError, OSError) as error:
+        raise PlanError(f"--ethd {file}: is no export ({error}); python train.py task=export makes one") from error
+    return file.absolute()
