@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from configs.command_line import run
-from configs.schema import EvaluateConfig
+from configs.evaluation import EvaluateConfig
 from configs.tables import TableConfig, validate_tables
 from configs.validate_evaluate import validate_evaluate
 

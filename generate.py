@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from configs.command_line import run
-from configs.generate import GenerateConfig
+from configs.generation import GenerateConfig
 from configs.validate_generate import validate_generate
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from configs.command_line import run
-from configs.schema import PrepareConfig
+from configs.preparation import PrepareConfig
 from configs.validate_prepare import validate_prepare
 
 

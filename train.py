@@ -6,7 +6,7 @@ import sys
 
 from configs.command_line import run
 from configs.experiments import require_experiment
-from configs.generate import ExportConfig
+from configs.generation import ExportConfig
 from configs.training import TrainConfig
 from configs.validate_train import validate_train
 

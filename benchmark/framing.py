@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from benchmark.system import Portrait
 from benchmark.view import JobFailed
-from configs.schema import FaceConfig
+from configs.preparation import FaceConfig
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.motion.pdfgc import aligned_faces, alignment, warp_face
 from encoders.protocols import FaceTrack, LandmarkDetector

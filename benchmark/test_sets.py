@@ -28,7 +28,7 @@ from PIL import Image
 
 from benchmark.beside import carry
 from benchmark.drawn import draw_clips
-from configs.schema import DatasetConfig
+from configs.preparation import DatasetConfig
 from datamodules.splits import SCHEMES, SplitError, read_split
 from encoders.protocols import FPS, SAMPLE_RATE
 from encoders.weights import sha256_of

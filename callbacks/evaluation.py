@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.show import show_table
 from callbacks.validation_videos import VideoMaker, due, undisturbed, write_video
-from configs.schema import EvaluateConfig
+from configs.evaluation import EvaluateConfig
 from evaluation.evaluate_folders import evaluate
 from evaluation.pairs import EvaluationError
 from evaluation.ranks import PATIENCE, Ranks

@@ -24,7 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs import schema
+from configs import store
+from configs.errors import ConfigError
 
 Config = TypeVar("Config")
 
@@ -44,10 +45,6 @@ PACKAGES = (
     "web",
     "submitit",  # sbatch's own words
 )
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot work; the message names the key and says what to change."""
 
 
 class SweepError(RuntimeError):
@@ -77,10 +74,14 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
     Exits with the status ``task`` returns; with 2 and one readable message when the configuration is wrong; with 130
     after Ctrl-C.
     """
-    schema.register()
+    store.register()
     typed = sys.argv[1:]
     sys.argv[1:] = quote_literals(typed, literal_keys(config))
     status: int | Exception = 0
+    if {"-m", "--multirun"} & set(typed):  # jobs of a sweep may start in any folder
+        os.environ["PYTHONPATH"] = os.pathsep.join(
+            [str(CONFIG_FOLDER.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+        ).rstrip(os.pathsep)
 
     def main(composed: DictConfig) -> None:
         nonlocal status
@@ -145,7 +146,7 @@ def _run_of_a_sweep(task: Callable[[], int], config: type) -> None:
 
 def compose(config_name: str, config: type[Config], overrides: Sequence[str]) -> Config:
     """The typed configuration a command line would give, without running anything; for scripts and notebooks."""
-    schema.register()
+    store.register()
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         return to_typed(hydra.compose(config_name, quote_literals(overrides, literal_keys(config))), config)
 

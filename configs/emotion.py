@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.schema import EncoderConfig, literal
+from configs.fields import literal
+from configs.preparation import EncoderConfig
 
 
 @dataclass

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 
 METRICS = ("fid", "fvd", "sync", "efid")
 

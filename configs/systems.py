@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.schema import literal
+from configs.fields import literal
 
 
 @dataclass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.command_line import ConfigError
-from configs.schema import literal
+from configs.errors import ConfigError
+from configs.fields import literal
 
 CHOICES = ("1", "2", "3", "4", "all")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from omegaconf import MISSING
-
-from configs.schema import DataConfig, EFIDConfig, FIDConfig, FVDConfig, SyncConfig, literal
+from configs.data import DataConfig
+from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
+from configs.fields import MISSING, literal
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 
 from configs.app import AppConfig
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.rules import positive
 from configs.validate_generate import check_choice
 

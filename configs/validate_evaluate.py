@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
+from configs.evaluation import CellConfig, EvaluateConfig
 from configs.rules import METRICS, one_of, positive
-from configs.schema import CellConfig, EvaluateConfig
 
 FVD_PROTOCOLS = (
     "stylegan-v",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from configs.command_line import ConfigError
-from configs.generate import GenerateConfig
+from configs.errors import ConfigError
+from configs.generation import GenerateConfig
 from configs.rules import parse_part
 
 CHOICES = {

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
+from configs.preparation import MAX_SECONDS, PrepareConfig
 from configs.rules import one_of, parse_part, positive, share
-from configs.schema import PrepareConfig
-from datamodules.schema import MAX_SECONDS
 
 PREPARE_TASKS = ("prepare", "merge", "check", "weights")
 DATASETS = ("hdtf", "mead", "folder", "synthetic")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.rules import one_of, parse_part, positive
 from configs.systems import RunSystemConfig
 

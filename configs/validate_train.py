@@ -5,14 +5,14 @@ from __future__ import annotations
 import importlib.util
 import signal
 
-from configs.command_line import ConfigError
 from configs.emotion import EmotionModelConfig
+from configs.errors import ConfigError
+from configs.preparation import ENCODER_KINDS
 from configs.rules import METRICS, one_of, positive, share
 from configs.standin import StandInConfig
 from configs.training import EthdConfig, PreemptionConfig, TrainConfig, VAIDConfig
 from configs.validate_trainer import validate_trainer
 from configs.wandb_mode import wandb_mode
-from datamodules.schema import ENCODER_KINDS
 
 STAGES = ("vaid", "ethd", "emotion", "standin")
 STANDIN_FIELDS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.rules import one_of, positive
 from configs.training import TrainConfig
 

@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 from typing import TYPE_CHECKING, Literal
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 
 if TYPE_CHECKING:
     from configs.training import LoggerConfig

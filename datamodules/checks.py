@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 
-from configs.schema import DataConfig
+from configs.data import DataConfig
 from datamodules.schema import SPLITS, Index, ShardError
 from datamodules.windows import FIELDS
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
-from configs.schema import DataConfig
+from configs.data import DataConfig
 from datamodules.checks import check_config, check_sides
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
 from datamodules.order import ORDER_VERSION, Order, StreamOrder

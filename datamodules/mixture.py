@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from configs.schema import DataConfig
+from configs.data import DataConfig
 from datamodules.checks import check_config
 from datamodules.datamodule import (
     FolderDataModule,

@@ -24,10 +24,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from configs.preparation import ENCODER_KINDS
 from encoders.protocols import FPS, SAMPLE_RATE, Identity
 
 SCHEMA_VERSION = 1
-MAX_SECONDS = 20.0
 PORTRAITS = 4
 PORTRAIT_SIZE = 256
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
@@ -45,7 +45,6 @@ REQUIRED_MEMBERS = (
 )
 OPTIONAL_MEMBERS = ("video.mp4", "factors.npy")
 SPLITS = ("train", "val", "test")
-ENCODER_KINDS = ("audio", "motion", "codec", "landmarks")
 
 
 class ShardError(RuntimeError):

@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from scipy import stats
 
-from configs.schema import EvaluateConfig
+from configs.evaluation import EvaluateConfig
 from evaluation.aligned_clips import Clip, Side
 from evaluation.cache import FeatureStore
 from evaluation.features import Extractor, Unusable

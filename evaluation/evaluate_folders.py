@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from configs.schema import EvaluateConfig
+from configs.evaluation import EvaluateConfig
 from evaluation.aligned_clips import Clip, Panel, open_pair
 from evaluation.cache import FeatureStore, default_folder
 from evaluation.drift import with_drift

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from configs.schema import SyncConfig
+from configs.evaluation import SyncConfig
 from encoders.landmarks.boxes import face_boxes
 from encoders.landmarks.following import box_of
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.schema import EFIDConfig, FIDConfig, FVDConfig
+from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.weights import locate
 from evaluation.aligned_clips import Clip, Side

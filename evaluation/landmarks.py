@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from configs.schema import EFIDConfig
+from configs.evaluation import EFIDConfig
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.landmarks.schemes import as_ibug68
 from encoders.landmarks.sidecar import SidecarDetector

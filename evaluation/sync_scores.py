@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from configs.schema import SyncConfig
+from configs.evaluation import SyncConfig
 from evaluation.aligned_clips import Clip, Side, cut_panel
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.faces import faces_for

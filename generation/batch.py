@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from configs.command_line import ConfigError
 from configs.emotion import EmotionConfig
-from configs.generate import GenerateConfig
+from configs.errors import ConfigError
+from configs.generation import GenerateConfig
 from configs.rules import parse_part
 from configs.validate_generate import check_choice, check_numbers
 from lightning_modules.emotion.sources import check_emotion

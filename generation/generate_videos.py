@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from configs.generate import GenerateConfig
+from configs.generation import GenerateConfig
 from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
 from encoders.text.checks import TextError

@@ -19,7 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from configs.schema import FaceConfig
+from configs.preparation import FaceConfig
 from encoders.factory import build_as, build_landmark_detector
 from encoders.protocols import FPS
 from encoders.weight_files import sha256_of

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from configs.schema import FaceConfig
+from configs.preparation import FaceConfig
 from datamodules.schema import PORTRAIT_SIZE
 from encoders.landmarks.boxes import face_boxes
 from encoders.protocols import LandmarkDetector, MotionEncoder

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from configs.schema import FaceConfig
+from configs.preparation import FaceConfig
 from encoders.weight_files import sha256_of
 from generation.batch import Case
 from generation.errors import GenerationError

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from configs.schema import EncodersConfig
+from configs.preparation import EncodersConfig
 from datamodules.schema import Dimensions
 from encoders.factory import (
     EncoderError,

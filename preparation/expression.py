@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from configs.schema import FaceConfig
+from configs.preparation import FaceConfig
 from encoders.protocols import FPS, FaceTrack, LandmarkDetector, MotionEncoder
 from media import FrameReader
 from preparation.clip_source import Rejected

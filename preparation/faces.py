@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from configs.schema import FaceConfig
+from configs.preparation import FaceConfig
 from encoders.landmarks.boxes import face_extents
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.protocols import Face, FaceTrack, LandmarkDetector, LandmarkScheme, Tracking

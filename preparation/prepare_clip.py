@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from configs.schema import PrepareConfig
+from configs.preparation import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, SampleMeta
 from encoders.factory import EncoderError
 from encoders.landmarks.boxes import face_boxes

@@ -11,9 +11,9 @@ from filelock import FileLock
 from rich.console import Console
 from rich.markup import escape
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
+from configs.preparation import PrepareConfig
 from configs.rules import parse_part
-from configs.schema import PrepareConfig
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.weights import fetch_preset
 from preparation.check import check

@@ -23,8 +23,8 @@ import torch
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from configs.command_line import ConfigError
-from configs.schema import PrepareConfig
+from configs.errors import ConfigError
+from configs.preparation import PrepareConfig
 from datamodules.schema import Dimensions, ShardError
 from encoders.protocols import Identity
 from preparation.clip_source import ClipReport, ClipSource, Reason

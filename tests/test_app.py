@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from configs.app import AppConfig
-from configs.command_line import ConfigError, compose
+from configs.command_line import compose
+from configs.errors import ConfigError
 from configs.validate_app import validate_app
 from tests.generation.conftest import encoders, runs  # noqa: F401  (fixtures)
 

@@ -81,7 +81,7 @@ def test_a_dataset_is_listed_with_emotions_and_whole_people(copy):
     listing = """
 from pathlib import Path
 from configs.command_line import compose
-from configs.schema import PrepareConfig
+from configs.preparation import PrepareConfig
 from configs.validate_prepare import validate_prepare
 from datamodules.mixture import DATAMODULES
 from preparation.layouts import find_clips

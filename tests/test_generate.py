@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from configs.command_line import ConfigError, compose
-from configs.generate import GenerateConfig
+from configs.command_line import compose
+from configs.errors import ConfigError
+from configs.generation import GenerateConfig
 from configs.validate_generate import validate_generate
 from media import FrameReader
 from tests.generation.conftest import encoders, files, runs, tone  # noqa: F401  (fixtures)

@@ -11,9 +11,10 @@ import pytest
 
 from configs.app import AppConfig
 from configs.command_line import all_keys, compose
+from configs.evaluation import EvaluateConfig
 from configs.experiments import require_experiment
-from configs.generate import ExportConfig, GenerateConfig
-from configs.schema import EvaluateConfig, PrepareConfig
+from configs.generation import ExportConfig, GenerateConfig
+from configs.preparation import PrepareConfig
 from configs.tables import TableConfig, validate_tables
 from configs.training import TrainConfig
 from configs.validate_app import validate_app

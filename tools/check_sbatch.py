@@ -16,15 +16,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from configs.command_line import compose
+from configs.evaluation import EvaluateConfig
+from configs.preparation import PrepareConfig
+from configs.systems import RunSystemConfig
+from configs.tables import TableConfig
+from configs.training import PreemptionConfig, TrainConfig
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from configs.command_line import compose  # noqa: E402
-from configs.schema import EvaluateConfig, PrepareConfig  # noqa: E402
-from configs.systems import RunSystemConfig  # noqa: E402
-from configs.tables import TableConfig  # noqa: E402
-from configs.training import PreemptionConfig, TrainConfig  # noqa: E402
-
 OPTIONS = {
     "account", "array", "constraint", "cpus-per-task", "dependency", "gpus-per-node", "job-name", "mem", "nodes",
     "ntasks", "ntasks-per-node", "open-mode", "output", "partition", "qos", "requeue", "signal", "time",

@@ -25,8 +25,8 @@ from callbacks.run_checkpoints import RunCheckpoints, StraightToDisk
 from callbacks.run_log import RunLog
 from callbacks.throughput import Throughput
 from callbacks.watchdog import FaultError, Watchdog
-from configs.command_line import ConfigError
-from configs.schema import EvaluateConfig
+from configs.errors import ConfigError
+from configs.evaluation import EvaluateConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule

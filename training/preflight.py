@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import LightningModule, Trainer
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.training import TrainConfig
 from configs.validate_trainer import check_ranks
 from lightning_modules.ethd.checkpoint import unet_shape

@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.training import TrainConfig
 from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint

@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from configs.app import AppConfig
-from configs.command_line import ConfigError
 from configs.emotion import EmotionConfig
+from configs.errors import ConfigError
 from encoders.weight_files import WeightsError
 from generation.batch import Case, name_of
 from generation.generate_videos import OF_ONE_CASE

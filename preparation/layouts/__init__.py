@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from configs.schema import DatasetConfig
+from configs.preparation import DatasetConfig
 from datamodules.splits import SplitError, assign_splits, require_scheme
 from media import VIDEO_ENDINGS
 from preparation.clip_source import ClipSource

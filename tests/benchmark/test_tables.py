@@ -14,7 +14,8 @@ from scipy import stats
 from benchmark.paper import TABLES, paper_table
 from benchmark.tables.reading import TableError
 from benchmark.tables.rebuild_tables import UNUSABLE_RESULTS, make_tables
-from configs.command_line import ConfigError, compose
+from configs.command_line import compose
+from configs.errors import ConfigError
 from configs.tables import TableConfig, validate_tables
 from tests.benchmark.conftest import value
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from callbacks.preemption import EXIT_STOPPED, StopSignals, Wish, leave
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.validate_train import validate_train
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from callbacks.sample_videos import COLUMNS, heat_map
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.validate_train import validate_train
 from datamodules.schema import Index
 from encoders.protocols import Identity

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 SHOW_SOURCE = "-c " + shlex.quote("""
 import sys
 from configs.command_line import run
-from configs.schema import PrepareConfig
+from configs.preparation import PrepareConfig
 
 def show(config):
     sys.stdout.buffer.write(config.source.encode("utf-8", "surrogateescape"))

@@ -69,7 +69,7 @@ def test_help_is_the_docstring(capsys):
 
 
 @pytest.mark.parametrize(
-    "script", sorted((Path(__file__).parents[2] / "speed").glob("[a-z]*.py")), ids=lambda path: path.stem
+    "script", sorted((Path(__file__).parents[2] / "tools" / "profiling").glob("[a-z]*.py")), ids=lambda path: path.stem
 )
 def test_every_script_reads_its_options_so(script):
     called = {

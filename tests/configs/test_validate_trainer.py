@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.validate_train import validate_train
 from tests.helpers.train_config import train_config
 

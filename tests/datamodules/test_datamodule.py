@@ -5,7 +5,7 @@ import logging
 
 import pytest
 
-from configs.schema import DataConfig
+from configs.data import DataConfig
 from datamodules.checks import check_config
 from datamodules.datamodule import FolderDataModule, HDTFDataModule, MEADDataModule, SyntheticDataModule
 from datamodules.schema import ShardError

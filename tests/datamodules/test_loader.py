@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.schema import DataConfig
+from configs.data import DataConfig
 from datamodules.datamodule import FolderDataModule
 from datamodules.schema import Index, ShardError
 from tests.helpers.shards import make_shards

@@ -8,7 +8,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
-from configs.schema import DataConfig
+from configs.data import DataConfig
 from datamodules.datamodule import HDTFDataModule
 from datamodules.mixture import MixtureDataModule, datamodule
 from datamodules.schema import Index, LatentStatistics, ShardError

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
+from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from evaluation.evaluate_folders import evaluate_folders
 from media import VideoWriter, read_frames, read_sound
 

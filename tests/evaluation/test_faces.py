@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from configs.schema import SyncConfig
+from configs.evaluation import SyncConfig
 from evaluation.faces import faces_for
 from media import read_frames
 from tests.helpers.synthetic_videos import write_speakers

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
+from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from evaluation.ranks import Ranks, _launched
 from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_speakers
 

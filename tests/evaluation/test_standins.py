@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.command_line import ConfigError
-from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
+from configs.errors import ConfigError
+from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from configs.validate_evaluate import validate_evaluate
 from evaluation.evaluate_folders import evaluate_folders
 from media import read_frames

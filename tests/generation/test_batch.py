@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from configs.command_line import ConfigError, compose
-from configs.generate import GenerateConfig
+from configs.command_line import compose
+from configs.errors import ConfigError
+from configs.generation import GenerateConfig
 from generation.batch import cases_of
 
 AWKWARD = "Müller's (1) #raw! 寒い 100%"

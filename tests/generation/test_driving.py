@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from configs.schema import FaceConfig
+from configs.preparation import FaceConfig
 from generation.driving import Driver, to_length
 from generation.errors import GenerationError
 from generation.portrait import read_portrait

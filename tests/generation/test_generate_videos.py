@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from configs.command_line import compose
-from configs.generate import GenerateConfig
+from configs.generation import GenerateConfig
 from generation.errors import GenerationError
 from generation.generate_videos import SOME_FAILED, generate_videos
 from generation.pipeline import Talker
@@ -85,7 +85,7 @@ def test_a_fault_nobody_foresaw_costs_one_video(batch, files, tmp_path, capsys, 
 
     monkeypatch.setattr(Talker, "generate", broken)
     assert batch(f"{files / 'face.png'},a.mp4,0\n{files / 'face.png'},b.mp4,1\n") == SOME_FAILED
-    assert "ZeroDivisionError: oops (test_run.py:" in capsys.readouterr().err
+    assert "ZeroDivisionError: oops (test_generate_videos.py:" in capsys.readouterr().err
     assert (tmp_path / "new" / "videos" / "b.mp4").exists()
 
 

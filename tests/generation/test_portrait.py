@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from configs.command_line import compose
-from configs.schema import FaceConfig, PrepareConfig
+from configs.preparation import FaceConfig, PrepareConfig
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.motion.blendshapes import BlendshapeMotion
 from generation.errors import GenerationError

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from configs.command_line import compose
-from configs.schema import PrepareConfig
+from configs.preparation import PrepareConfig
 from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
 from datamodules.schema import LatentStatistics
 from encoders.weight_files import sha256_of

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from hydra import compose, initialize_config_dir
 
-from configs import schema
+from configs import store
 from configs.command_line import CONFIG_FOLDER, to_typed
 from configs.training import TrainConfig
 
 
 def train_config(*overrides: str) -> TrainConfig:
     """The typed configuration of ``train.py`` with these overrides."""
-    schema.register()
+    store.register()
     with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         return to_typed(compose("train", list(overrides)), TrainConfig)
 

@@ -16,7 +16,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.strategies import DDPStrategy
 
-from configs.schema import DataConfig
+from configs.data import DataConfig
 from datamodules.mixture import datamodule
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from configs.schema import EncoderConfig, EncodersConfig
+from configs.preparation import EncoderConfig, EncodersConfig
 from encoders.factory import EncoderError
 from preparation.encoders import Encoders
 

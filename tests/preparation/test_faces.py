@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from configs.schema import FaceConfig
+from configs.preparation import FaceConfig
 from encoders.landmarks.boxes import face_extents
 from encoders.landmarks.sidecar import SidecarDetector
 from encoders.protocols import Face, FaceTrack, Tracking

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from configs.schema import DatasetConfig, PrepareConfig
+from configs.preparation import DatasetConfig, PrepareConfig
 from datamodules.schema import Dimensions, ShardError
 from media import VideoWriter
 from preparation.clip_source import ClipSource, Reason

@@ -5,9 +5,9 @@ import io
 import pytest
 from rich.console import Console
 
-from configs import bars
 from evaluation.report import progress_bar as evaluation_bar
 from preparation.report import progress_bar as preparation_bar
+from runtime import progress
 
 
 def log_of(show, steps=3):
@@ -24,16 +24,16 @@ def log_of(show, steps=3):
 )
 def test_a_log_file_gets_a_line_now_and_then(monkeypatch, show):
     assert log_of(show) == ""
-    monkeypatch.setattr(bars, "SAY", 0.0)
+    monkeypatch.setattr(progress, "SAY", 0.0)
     lines = log_of(show).splitlines()
     assert len(lines) == 3
     assert all("preparing" in line and "ETA" in line for line in lines)
 
 
 def test_what_is_done_or_has_not_begun_is_not_told(monkeypatch):
-    monkeypatch.setattr(bars, "SAY", 0.0)
+    monkeypatch.setattr(progress, "SAY", 0.0)
     console = Console(file=io.StringIO(), width=160)
-    with bars.Bars(console=console) as shown:
+    with progress.Bars(console=console) as shown:
         shown.add_task("waiting", total=None)
         shown.add_task("running", total=2)
         shown.advance(shown.task_ids[1])

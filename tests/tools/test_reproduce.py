@@ -8,8 +8,9 @@ import yaml
 
 from benchmark.paper import paper_table
 from configs.command_line import compose
-from configs.generate import ExportConfig
-from configs.schema import EvaluateConfig, PrepareConfig
+from configs.evaluation import EvaluateConfig
+from configs.generation import ExportConfig
+from configs.preparation import PrepareConfig
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig, validate_tables
 from configs.training import TrainConfig

@@ -7,7 +7,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from configs.command_line import ConfigError, compose
+from configs.command_line import compose
+from configs.errors import ConfigError
 from configs.training import TrainConfig
 from configs.validate_train import validate_train
 from datamodules.schema import ShardError

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from callbacks.non_finite import NonFiniteLossError
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.validate_train import validate_train
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from configs import wandb_mode as module
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.training import LoggerConfig
 from configs.validate_train import validate_train
 from configs.wandb_mode import wandb_mode

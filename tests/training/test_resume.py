@@ -4,7 +4,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from lightning_modules.checkpoints import CheckpointError
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import train_config

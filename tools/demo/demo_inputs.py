@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from configs.schema import DataConfig
+from configs.data import DataConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.schema import ShardError
 from datamodules.windows import Clip

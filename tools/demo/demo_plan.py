@@ -9,11 +9,11 @@ from pathlib import Path
 
 import yaml
 
-from configs.schema import DatasetConfig
+from configs.preparation import DatasetConfig
 from preparation.layouts import find_clips
 from tools.pipeline.step import Files, Progress, Step, TrainingSteps
 
-EXPERIMENTS = Path(__file__).resolve().parents[1] / "configs" / "experiment"
+EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
 RUN = "demo"  # run_id of every training
 PLAN = "plan.json"  # what the page knows of the steps
 Keys = tuple[str, ...]

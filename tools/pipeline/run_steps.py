@@ -22,7 +22,7 @@ from rich.markup import escape
 from tools.pipeline.clock import StepClock, told
 from tools.pipeline.step import ChainError, Record, Step, is_done, remove_products
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 LOGS = "logs"
 LOCK = ".lock"
 LOOK = 0.5  # seconds between two looks at a running command

@@ -27,8 +27,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
-from configs.schema import DataConfig
 from datamodules.loader import StreamLoader
 from datamodules.mixture import datamodule
 from datamodules.schema import (

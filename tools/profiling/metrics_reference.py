@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import resnet50
 
+from configs.evaluation import EFIDConfig, FIDConfig
 from configs.options import count, read_options
-from configs.schema import EFIDConfig, FIDConfig
 from evaluation.cache import FeatureStore
 from metrics.functional.frechet import add_features, distance_between, gaussian, no_moments
 from metrics.networks.deep3d import HEADS, Deep3DFace

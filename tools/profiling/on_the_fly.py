@@ -24,8 +24,9 @@ import numpy as np
 import torch
 
 from configs.command_line import compose
+from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
-from configs.schema import DataConfig, PrepareConfig
+from configs.preparation import PrepareConfig
 from datamodules.loader import StreamLoader
 from datamodules.mixture import datamodule
 from datamodules.schema import Index, SampleEntry

@@ -16,7 +16,7 @@ import torch
 
 from configs.command_line import compose
 from configs.options import count, read_options, run_script
-from configs.schema import DatasetConfig, PrepareConfig
+from configs.preparation import DatasetConfig, PrepareConfig
 from media import FrameReader, probe
 from preparation.encoders import Encoders
 from preparation.layouts import find_clips

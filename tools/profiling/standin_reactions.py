@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig
 from configs.options import read_options, run_script
-from configs.schema import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig
 from evaluation.evaluate_folders import evaluate
 from evaluation.report import new_console
 from preparation.synthetic import SyntheticClip, identity, render_clip, split_of

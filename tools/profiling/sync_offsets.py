@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from configs.evaluation import EvaluateConfig, SyncConfig
 from configs.options import count, read_options, run_script
-from configs.schema import EvaluateConfig, SyncConfig
 from encoders.protocols import FPS, SAMPLE_RATE
 from evaluation.evaluate_folders import evaluate_folders
 from media import VideoWriter

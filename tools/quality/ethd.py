@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
-from configs.schema import DataConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.order import seed_of
 from datamodules.windows import Clip, ClipBatch

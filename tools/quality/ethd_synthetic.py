@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
-from configs.schema import DataConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.order import seed_of
 from datamodules.splits.clip_names import EMOTIONS

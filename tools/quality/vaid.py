@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from configs.schema import DataConfig
+from configs.data import DataConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.order import seed_of
 from datamodules.schema import ShardError

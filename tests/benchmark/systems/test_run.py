@@ -10,7 +10,7 @@ import pytest
 
 from benchmark import test_sets
 from benchmark.runner import run_system
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.systems import RunSystemConfig
 from configs.validate_systems import validate_run_system
 from media import read_frames

@@ -9,9 +9,9 @@ import pytest
 import torch
 from lightning.pytorch import Trainer
 
-from configs.command_line import ConfigError
 from configs.emotion import EmotionConfig, EmotionModelConfig
-from configs.schema import EncoderConfig
+from configs.errors import ConfigError
+from configs.preparation import EncoderConfig
 from configs.validate_train import validate_train
 from datamodules.datamodule import FolderDataModule
 from encoders import build_text_encoder

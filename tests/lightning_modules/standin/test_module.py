@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from configs.command_line import ConfigError
+from configs.errors import ConfigError
 from configs.standin import StandInConfig
 from configs.validate_train import validate_train
 from encoders.landmarks.boxes import face_boxes

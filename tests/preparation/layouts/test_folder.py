@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import DatasetConfig
+from configs.preparation import DatasetConfig
 from preparation.layouts import LayoutError, find_clips
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from configs.schema import DatasetConfig
+from configs.preparation import DatasetConfig
 from preparation.clip_source import ClipSource, Reason, Rejected
 from preparation.layouts import LayoutError, find_clips
 from preparation.layouts.annotations import read_annotations

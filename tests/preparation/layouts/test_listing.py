@@ -168,7 +168,7 @@ def test_names_that_are_no_utf8_are_listed_and_printable(tmp_path):
 
 
 def test_names_equal_in_all_but_unicode_form_are_refused(tmp_path):
-    from configs.schema import DatasetConfig
+    from configs.preparation import DatasetConfig
     from preparation.layouts import find_clips
 
     touch(tmp_path, *(unicodedata.normalize(form, "ü.mp4") for form in ("NFC", "NFD")))

@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from configs.schema import DatasetConfig
+from configs.preparation import DatasetConfig
 from datamodules.splits.clip_names import EMOTIONS, MeadSentence, mead_sentence
 from preparation.clip_source import Reason
 from preparation.layouts import LayoutError, find_clips

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from configs.command_line import compose
-from configs.schema import PrepareConfig
+from configs.preparation import PrepareConfig
 from media import FrameReader
 from prepare import prepare
 from tests.helpers.synthetic_videos import write_speakers

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from configs.command_line import compose
-from configs.generate import ExportConfig, GenerateConfig
-from configs.schema import EvaluateConfig, PrepareConfig
+from configs.evaluation import EvaluateConfig
+from configs.generation import ExportConfig, GenerateConfig
+from configs.preparation import PrepareConfig
 from configs.training import TrainConfig
 from tools.demo.__main__ import main, write_plan
 from tools.demo.demo_plan import REAL, SYNTHETIC, Lengths, max_steps, real_plan, split_of, synthetic_plan
@@ -71,7 +72,7 @@ def run(step: Step) -> int:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_every_command_of_the_plan_works_and_the_page_is_made(tmp_path, monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[2])
+    monkeypatch.chdir(Path(__file__).parents[3])
     folder = tmp_path / "demo"
     steps = synthetic_plan(folder, TRIAL)
     write_plan(steps, folder)

@@ -20,7 +20,7 @@ def test_a_folder_that_is_not_there(option, tmp_path, monkeypatch, capsys):
 def test_reports_name_no_folder_of_this_machine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
-    (tmp_path / "speed" / "reports").mkdir(parents=True)
+    (tmp_path / "tools" / "profiling" / "reports").mkdir(parents=True)
     printed = tmp_path / "out.txt"
     printed.write_text("wrote /home/me/project/outputs/real\n")
     step = Step("real", "real videos", ("prepare.py", "source=/home/me/clips"), stdout=printed)

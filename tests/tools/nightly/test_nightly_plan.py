@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from configs.command_line import compose
-from configs.generate import ExportConfig
-from configs.schema import PrepareConfig
+from configs.generation import ExportConfig
+from configs.preparation import PrepareConfig
 from configs.training import TrainConfig
 from configs.validate_prepare import validate_prepare
 from configs.validate_train import validate_train

@@ -64,6 +64,6 @@ def test_paths_and_comparisons():
 
 
 def test_the_committed_page_of_results_names_every_proof():
-    page = (Path(__file__).parents[2] / "docs" / "results.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "results.md").read_text(encoding="utf-8")
     for proof in read_proofs(Path("outputs/proofs")):
         assert f"| {proof.step.title} |" in page

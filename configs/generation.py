@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from configs.emotion import EmotionConfig
-from configs.schema import FaceConfig, literal
+from configs.fields import literal
+from configs.preparation import FaceConfig
 
 
 @dataclass

@@ -1,0 +1,51 @@
+"""The type of a datamodule's configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from configs.fields import MISSING, literal
+
+
+@dataclass
+class DataConfig:
+    """A datamodule over prepared shards.
+
+    Attributes:
+        name: hdtf, mead, synthetic, folder or mixture.
+        root: folder or URL (``pipe:``, ``s3://``, ``https://``) of the shards.
+        roots: for a mixture, name -> folder or URL.
+        weights: for a mixture, name -> whole number: how many of every sum(weights) samples come from it; empty for
+            in proportion to the clips.
+        fields: members each sample carries, e.g. [audio, lip, expression]; ``video`` is there for evaluation only,
+            where prepare.py's ``store_video`` kept it (val and test, unless it was ``all``).
+        window: frames of a training window.
+        pad: true pads shorter clips with a mask (V-AID); false trains them at their own length (ETHD).
+        reference: where x_ref of a training window is taken from: its own ``clip`` (the paper's), or any clip of the
+            ``speaker``, which shows the network faces whose emotion is not the one to show.
+        min_frames: clips shorter than this are left out.
+        batch_size: global batch size S, over all ranks.
+        steps_per_epoch: length of the virtual epoch.
+        workers: loader processes per rank.
+        split: ``stored`` for the split written in the shards, or the name of a committed one.
+        stage_to: node-local folder shards are copied to before they are read.
+        stage_gib: bound on that copy, GiB.
+        seed: seed of the training order.
+    """
+
+    name: str = MISSING
+    root: str | None = literal(None)
+    roots: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
+    fields: list[str] = field(default_factory=lambda: ["audio", "lip", "expression"])
+    window: int = 120
+    pad: bool = True
+    reference: str = "clip"
+    min_frames: int = 24
+    batch_size: int = 8
+    steps_per_epoch: int = 1000
+    workers: int = 2
+    split: str = "stored"
+    stage_to: str | None = literal(None)
+    stage_gib: float = 64.0
+    seed: int = 0
