@@ -13,7 +13,7 @@ RUN apt-get update \
 
 WORKDIR /opt/emotivetalk
 COPY . .
-RUN pip install --no-cache-dir --editable ".[app,deepspeed,tensorboard,wandb]"
+RUN pip install --no-cache-dir ".[app,deepspeed,tensorboard,wandb]"
 
 EXPOSE 7860
 CMD ["python", "train.py", "--help"]
