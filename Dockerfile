@@ -13,6 +13,8 @@ RUN apt-get update \
 
 WORKDIR /opt/emotivetalk
 COPY . .
+# The versions are those of pyproject.toml; hadolint takes "." for a package's name.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir ".[app,deepspeed,tensorboard,wandb]"
 
 EXPOSE 7860
