@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.tables.reading import NOT_RUN, TableError
-from preparation.writer import write_atomically
+from runtime.files import write_whole
 
 RECORD_SCHEMA = "emotivetalk.system_clip/1"
 SHOWN = 3  # reasons told; the records hold every clip's
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 rows.append({"system": system, "dataset": keys.dataset, "mode": mode, "reason": reason})
         text = json.dumps({"schema": NOT_RUN, "rows": rows}, indent=1, ensure_ascii=False) + "\n"
         keys.output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(keys.output, text.encode())
+        write_whole(keys.output, text)
     except (TableError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -24,10 +24,9 @@ from benchmark.view import JobFailed
 from configs.rules import parse_part
 from configs.systems import RunSystemConfig
 from encoders.factory import build_landmark_detector
-from encoders.weights import sha256_of
-from evaluation.report import new_console, progress_bar
-from evaluation.results import require_writable
-from runtime.files import whole_file
+from runtime.console import new_console
+from runtime.files import require_writable, sha256_of, write_whole
+from runtime.progress import progress_bar
 
 SCHEMA = "emotivetalk.system_clip/1"
 SOME_FAILED = 3
@@ -215,5 +214,4 @@ def _save(record: Record, output: Path, case: Case, system: System, place: Insta
             "defects": system.defects,
         },
     }
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

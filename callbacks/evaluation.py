@@ -18,9 +18,9 @@ from configs.evaluation import EvaluateConfig
 from evaluation.evaluate_folders import evaluate
 from evaluation.pairs import EvaluationError
 from evaluation.ranks import PATIENCE, Ranks
-from evaluation.report import new_console
 from evaluation.results import Results, write_results
 from lightning_modules.ethd.module import EthdModule
+from runtime.console import new_console
 
 log = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs import store
 from configs.errors import ConfigError
+from runtime.errors import UserError
 
 Config = TypeVar("Config")
 
@@ -112,13 +113,13 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
         if not for_the_user(error):
             raise  # a bug: its traceback is what we need to see
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_status", 1))
     sys.exit(status)
 
 
 def for_the_user(error: Exception) -> bool:
     """Whether an error's own line says all; any other is a bug, whose traceback is needed."""
-    return isinstance(error, ConfigError | OSError) or type(error).__module__.partition(".")[0] in PACKAGES
+    return isinstance(error, UserError | OSError) or type(error).__module__.partition(".")[0] in PACKAGES
 
 
 def _run_of_a_sweep(task: Callable[[], int], config: type) -> None:

@@ -25,10 +25,10 @@ from evaluation.cache import FeatureStore
 from evaluation.features import Extractor, Unusable
 from evaluation.frechet_scores import frechet_value
 from evaluation.networks import NotComputed
-from evaluation.report import progress_bar
 from evaluation.results import Value
 from evaluation.sync_scores import SyncScorer
 from media import MediaError
+from runtime.progress import progress_bar
 
 LEAST = 3  # windows a slope with an interval needs
 Builders = Mapping[str, Callable[[EvaluateConfig, torch.device], Extractor]]

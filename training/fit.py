@@ -32,7 +32,6 @@ from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
 from encoders.factory import build_as
-from encoders.weights import sha256_of
 from lightning_modules.checkpoints import checkpoint_file
 from lightning_modules.emotion.module import EmotionModule, build_emotion
 from lightning_modules.ethd.checkpoint import EthdCard
@@ -43,6 +42,7 @@ from lightning_modules.standin.module import StandInModule, build_stand_in
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
+from runtime.files import sha256_of
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
 from training.provenance import provenance

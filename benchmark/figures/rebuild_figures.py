@@ -23,9 +23,8 @@ import yaml
 
 from benchmark.figures.__main__ import draw, parser, save
 from benchmark.figures.frames import FigureError
-from encoders.weights import sha256_of
 from evaluation.pairs import EvaluationError, find_videos
-from runtime.files import whole_file
+from runtime.files import sha256_of, write_whole
 
 LIST = "figures.yaml"
 RECORD = ".figures.json"  # name -> what a figure was made of, and what came of it
@@ -83,8 +82,7 @@ def rebuild_figures(results: Path, output: Path) -> list[Done]:
         except FigureError as error:
             found.append(Done(name, "not made", str(error)))
     if made != record:
-        with whole_file(output / RECORD) as partial:
-            partial.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        write_whole(output / RECORD, json.dumps(made, indent=1) + "\n")
     return found
 
 

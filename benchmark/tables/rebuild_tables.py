@@ -17,7 +17,7 @@ from benchmark.tables.table import Table
 from benchmark.tables.text import comma_separated, markdown
 from benchmark.tables.web import web_page
 from configs.tables import TableConfig
-from runtime.files import whole_file
+from runtime.files import write_whole
 
 UNUSABLE_RESULTS = 3
 
@@ -92,8 +92,7 @@ def _update(folder: Path, files: Mapping[str, str]) -> bool:
     wanted = {folder / name: text.encode("utf-8", "backslashreplace") for name, text in files.items()}
     changed = {path: content for path, content in wanted.items() if _content(path) != content}
     for path, content in changed.items():
-        with whole_file(path) as partial:
-            partial.write_bytes(content)
+        write_whole(path, content)
     return bool(changed)
 
 

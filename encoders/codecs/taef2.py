@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from encoders.codecs.pixels import check_frames
 from encoders.protocols import Identity
-from encoders.weights import WrongWeights, load_pickle, locate, sha256_of
+from encoders.weights import WrongWeights, load_pickle, locate
+from runtime.files import sha256_of
 
 WIDTH = 64
 CHANNELS = 32

@@ -11,13 +11,13 @@ from configs.command_line import compose
 from configs.preparation import PrepareConfig
 from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
 from datamodules.schema import LatentStatistics
-from encoders.weight_files import sha256_of
 from lightning_modules.checkpoints import CARD
 from lightning_modules.ethd.checkpoint import EMA, EthdCard, build_ethd, with_overlap
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import MotionStatistics
 from preparation.encoders import Encoders
+from runtime.files import sha256_of
 
 SMALL_VAID = VAIDConfig(
     lip=LipConfig(width=16, depth=1, latents=2, head_width=8),

@@ -13,9 +13,9 @@ from configs.training import TrainConfig
 from configs.validate_train import validate_train
 from datamodules.schema import ShardError
 from encoders.weight_files import WrongWeights
-from encoders.weights import sha256_of
 from lightning_modules.checkpoints import CARD, CheckpointError
 from lightning_modules.ethd.checkpoint import EMA, load_ethd
+from runtime.files import sha256_of
 from tests.helpers.ethd import SMALLEST_ETHD
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, train_config

@@ -30,7 +30,7 @@ from encoders.protocols import FPS
 from media import FrameReader, MediaError, VideoWriter
 from media.flac import encode_flac
 from preparation.plan import file_of
-from preparation.writer import write_atomically
+from runtime.files import write_whole
 
 EMOTIONS = ("happy", "angry", "sad")
 SHOWN = "surprised"  # what drive=expression shows
@@ -83,7 +83,7 @@ class Case:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         Image.fromarray(frame).save(buffer, "PNG")
-        write_atomically(path, buffer.getvalue())
+        write_whole(path, buffer.getvalue())
         self._landmarks(clip, number, path, 1)
         return self._name(path)
 
@@ -103,7 +103,7 @@ class Case:
         """The clip's sound."""
         path = self.output / "speech" / f"{clip.key}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, encode_flac(self.data.whole(clip, ["speech"])["speech"][0].numpy()))
+        write_whole(path, encode_flac(self.data.whole(clip, ["speech"])["speech"][0].numpy()))
         return self._name(path)
 
     def true(self, clip: Clip, name: str) -> str:
@@ -143,7 +143,7 @@ class Case:
         for place in range(frames):
             row |= {"frame": str(place + 1), "timestamp": f"{place / FPS:.3f}"}
             lines.append(",".join(row[name] for name in head))
-        write_atomically(path.with_suffix(".csv"), ("\n".join(lines) + "\n").encode())
+        write_whole(path.with_suffix(".csv"), ("\n".join(lines) + "\n"))
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.output).as_posix()
@@ -287,20 +287,20 @@ def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
     writer = csv.DictWriter(rows, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(one.row for one in asked[:-1])
-    write_atomically(output / "batch.csv", rows.getvalue().encode())
+    write_whole(output / "batch.csv", rows.getvalue())
     # Under names that do not change, so that the commands of the demonstration are known beforehand.
     for name in ("portrait", "speech"):
         _copy(output / asked[-1].row[name], output / f"long{Path(asked[-1].row[name]).suffix}")
     content: dict[str, Any] = {"asked": [asdict(one) for one in asked], "unseen": sorted(unseen)}
     content |= {split: len(clips) for split, clips in data.clips.items()}
-    write_atomically(output / "cases.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(output / "cases.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return asked
 
 
 def _copy(path: Path, target: Path) -> None:
     for ending in (path.suffix, ".csv"):
         if path.with_suffix(ending).exists():
-            write_atomically(target.with_suffix(ending), path.with_suffix(ending).read_bytes())
+            write_whole(target.with_suffix(ending), path.with_suffix(ending).read_bytes())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

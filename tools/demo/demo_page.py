@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.figures.frames import FigureError
-from runtime.files import whole_file
+from runtime.files import write_whole
 from tools.demo.chart import Line, chart
 from tools.demo.demo_plan import RUN
 from tools.demo.material import (
@@ -233,8 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = Path(given[0])
     try:
         page = build_page(folder)
-        with whole_file(folder / "index.html") as partial:
-            partial.write_text(page, encoding="utf-8")
+        write_whole(folder / "index.html", page)
     except (FigureError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from runtime.files import whole_file
+from runtime.files import write_whole
 from tools.nightly.nightly_plan import Proof, read_proofs
 from tools.nightly.nightly_report import full_report, results_page
 from tools.pipeline.run_steps import ROOT, Outcome, run_chain
@@ -100,8 +100,7 @@ def write_reports(
     for path, text in ((dated, full_report(proofs, outcomes)), (RESULTS, results_page(proofs, outcomes))):
         for place, word in places.items():
             text = text.replace(place, word)
-        with whole_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     return dated, RESULTS
 
 

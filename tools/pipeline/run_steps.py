@@ -19,6 +19,7 @@ from typing import IO, Literal
 from rich.console import Console
 from rich.markup import escape
 
+from runtime.files import partial_of, remove, take_name
 from tools.pipeline.clock import StepClock, told
 from tools.pipeline.step import ChainError, Record, Step, is_done, remove_products
 
@@ -138,17 +139,17 @@ def _execute(step: Step, folder: Path, console: Console, lock: int) -> int:
         if step.stdout is None:
             return _wait(_start(step, output, output, lock), step, console)
         step.stdout.parent.mkdir(parents=True, exist_ok=True)
-        partial = step.stdout.with_name(f".{step.stdout.name}.partial")
+        partial = partial_of(step.stdout)
         try:
             with partial.open("wb") as answer:
                 status = _wait(_start(step, answer, output, lock), step, console)
             if status in step.accepted:
-                os.replace(partial, step.stdout)
+                take_name(partial, step.stdout)
             else:
                 output.write(partial.read_bytes())
             return status
         finally:
-            partial.unlink(missing_ok=True)
+            remove(partial)
 
 
 def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: int) -> subprocess.Popen[bytes]:

@@ -11,13 +11,12 @@ import csv
 import hashlib
 import json
 import shlex
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from runtime.files import whole_file
+from runtime.files import remove, write_whole
 
 BLOCK = 1 << 20
 RECORDS = ".steps"  # folder of the records, in the chain's own
@@ -170,8 +169,7 @@ class Record:
         """Keeps it, whole or not at all."""
         path = folder / RECORDS / f"{step.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial:
-            partial.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(vars(self), indent=1) + "\n")
 
 
 def is_done(step: Step, folder: Path, digest: str) -> bool:
@@ -189,10 +187,7 @@ def remove_products(step: Step, folder: Path) -> None:
     for path in step.products:
         if folder.resolve() not in path.resolve().parents:
             raise ChainError(f"step {step.name}: writes {path}, outside {folder}; nothing is removed there")
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
 
 
 def fingerprint(path: Path) -> str:
