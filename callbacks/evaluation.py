@@ -12,7 +12,7 @@ import numpy as np
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.show import show_table
+from callbacks.logs import show_table
 from callbacks.validation_videos import VideoMaker, due, undisturbed, write_video
 from configs.evaluation import EvaluateConfig
 from evaluation.evaluate_folders import evaluate

@@ -18,11 +18,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from callbacks.continuation import Continuation
 from callbacks.ema import WeightAverage
 from callbacks.latent_plots import LatentPlots, Names
+from callbacks.logs import ProgressBar, RunLog
 from callbacks.non_finite import NonFiniteGuard
 from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopSignals, Wish, leave, say
-from callbacks.progress import ProgressBar
 from callbacks.run_checkpoints import RunCheckpoints, StraightToDisk
-from callbacks.run_log import RunLog
 from callbacks.throughput import Throughput
 from callbacks.watchdog import FaultError, Watchdog
 from configs.errors import ConfigError
