@@ -58,13 +58,17 @@ class TrainingSteps:
     unit: str = "steps"
 
     def done(self) -> int:
-        """The last step with a row; runs that were resumed write several tables."""
-        last = 0
-        for table in self.run.glob("csv*/metrics.csv"):
-            with table.open(newline="", encoding="utf-8") as file:
-                rows = [row.get("step") or "" for row in csv.DictReader(file)]
-            last = max([last, *(int(step) + 1 for step in rows if step.isdecimal())])
-        return min(last, self.total)
+        """The last step with a row."""
+        return min(max((int(row["step"]) + 1 for row in read_log(self.run)), default=0), self.total)
+
+
+def read_log(run: Path) -> list[dict[str, str]]:
+    """The rows of a training's table of logged values that have a step; none where it has not begun."""
+    table = run / "csv" / "metrics.csv"
+    if not table.exists():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
 
 
 @dataclass(frozen=True)

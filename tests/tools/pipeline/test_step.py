@@ -78,9 +78,9 @@ def test_the_typed_command_is_what_a_shell_reads_back():
 def test_progress_is_read_off_what_is_there(tmp_path):
     steps = TrainingSteps(tmp_path, 100)
     assert steps.done() == 0
-    for name, rows in (("csv", "9,1.0\n19,0.5\n"), ("csv-2", ",\n29,0.4\n")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.csv").write_text(f"step,loss\n{rows}")
+    (tmp_path / "csv").mkdir()
+    for name, last in (("metrics-1.csv", 89), ("metrics.csv", 29)):  # a run that starts anew sets the first aside
+        (tmp_path / "csv" / name).write_text(f"step,loss\n9,1.0\n,\n{last},0.5\n")
     assert steps.done() == 30
     (tmp_path / "a.mp4").touch()
     (tmp_path / ".b.mp4.partial.mp4").touch()
