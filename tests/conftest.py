@@ -35,6 +35,40 @@ def asset_weights(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return assets / "weights"
 
 
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise for V-AID and ETHD, under a name that no grammar likes; only to be read."""
+    from tests.helpers.shards import make_shards
+
+    folder = tmp_path_factory.mktemp("data") / "it's (1) #shards"
+    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vaid(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a V-AID of those shards; only to be read."""
+    from tests.helpers.train_config import train_vaid
+
+    return train_vaid(shards, tmp_path_factory.mktemp("vaid"), "run_id=v", steps=1).folder
+
+
+@pytest.fixture(scope="session")
+def codec_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with latents that are a real codec's; only to be read."""
+    from tests.helpers.shards import make_codec_shards
+
+    return make_codec_shards(tmp_path_factory.mktemp("data") / "shards")
+
+
+@pytest.fixture(scope="session")
+def codec_vaid(codec_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a V-AID of those shards; only to be read."""
+    from tests.helpers.train_config import train_vaid
+
+    return train_vaid(codec_shards, tmp_path_factory.mktemp("vaid"), "run_id=v", steps=1).folder
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium, driven by Playwright; the test skips where either is not installed."""

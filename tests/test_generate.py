@@ -16,6 +16,7 @@ from configs.generation import GenerateConfig
 from configs.validate_generate import validate_generate
 from media import FrameReader
 from tests.generation.conftest import encoders, files, runs, tone  # noqa: F401  (fixtures)
+from tests.helpers import warm
 from tests.helpers.sound import write_wav
 
 ROOT = Path(__file__).parents[1]
@@ -77,13 +78,8 @@ def test_export_then_a_video_despite_odd_names(odd, main):
 def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):  # noqa: F811
     write_wav(tmp_path / "long.wav", np.tile(tone(1), 60), 16_000)
     typed = (f"portrait={odd / 'face.png'}", f"speech={tmp_path / 'long.wav'}", f"output={tmp_path / 'out.mp4'}")
-    process = subprocess.Popen(
-        command("generate", *typed, f"ethd={runs / 'ethd'}", "device=cpu"),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts what it puts in the background deaf to Ctrl-C, and these tests with it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    process = warm.Popen(
+        command("generate", *typed, f"ethd={runs / 'ethd'}", "device=cpu"), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     try:
         assert "loaded" in process.stderr.readline()
