@@ -22,12 +22,10 @@ class RunLog(Callback):
     plots by ``trainer/global_step`` lie over each other.
 
     Args:
-        folder: run directory.
         record: makes the provenance; called on the first process only.
     """
 
-    def __init__(self, folder: str | Path, record: Callable[[], dict[str, Any]]) -> None:
-        self.path = Path(folder) / STARTS
+    def __init__(self, record: Callable[[], dict[str, Any]]) -> None:
         self.record = record
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -36,7 +34,7 @@ class RunLog(Callback):
             return
         record = self.record()
         start = {"step": trainer.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **record}
-        with self.path.open("a", encoding="utf-8") as file:
+        with (Path(trainer.default_root_dir) / STARTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(start) + "\n")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger) and trainer.global_step:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from configs.errors import ConfigError
 from configs.preparation import MAX_SECONDS, PrepareConfig
+from configs.registries import DATASETS
 from configs.rules import one_of, parse_part, positive, share
 
 PREPARE_TASKS = ("prepare", "merge", "check", "weights")
-DATASETS = ("hdtf", "mead", "folder", "synthetic")
 PRESETS = ("tiny", "small", "paper")
 
 
@@ -35,8 +35,7 @@ def validate_prepare(config: PrepareConfig) -> None:
 
 def _validate_source(config: PrepareConfig) -> None:
     if config.dataset is None:
-        raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS)}")
-    one_of("dataset.name", config.dataset.name, DATASETS)
+        raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS.names())}")
     if config.dataset.name == "synthetic":
         if config.source:
             raise ConfigError("source: dataset=synthetic makes its own videos under output/raw; leave source out")

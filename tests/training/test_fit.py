@@ -21,7 +21,8 @@ from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers import shards as shard_helper
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, train_config
-from training.fit import fit, resume_path, run_folder
+from training.fit import fit
+from training.resume import resume_path, run_folder
 
 ROOT = Path(__file__).parents[2]
 TINY = "experiment=vaid/tiny"
