@@ -226,7 +226,7 @@ def _chosen(value: Any, key: str, registry: Registry[Any] | dict[str, Registry[A
     if is_dataclass(value):
         setattr(value, "name", _chosen(getattr(value, "name"), f"{key}.name", registry, also))  # noqa: B009, B010
         return value
-    return value if value in (None, "???", *also) else registry.choose(value, key)
+    return value if value in (None, "", "???", *also) else registry.choose(value, key)
 
 
 def readable(error: Exception, config: type) -> str:

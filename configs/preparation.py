@@ -48,7 +48,7 @@ class DatasetConfig:
         seed: seed of the synthetic world.
     """
 
-    name: str = registered(DATASETS)
+    name: str = registered(DATASETS, default="")
     annotations: str | None = literal(None)
     views: list[str] = field(default_factory=list)
     split: str = "emotivetalk"
@@ -118,7 +118,7 @@ class PrepareConfig:
     """
 
     task: str = "prepare"
-    dataset: DatasetConfig | None = None
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
     preset: str = MISSING
     source: str | None = literal(None)
     output: str | None = literal(None)

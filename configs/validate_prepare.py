@@ -34,7 +34,7 @@ def validate_prepare(config: PrepareConfig) -> None:
 
 
 def _validate_source(config: PrepareConfig) -> None:
-    if config.dataset is None:
+    if not config.dataset.name:
         raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS.names())}")
     if config.dataset.name == "synthetic":
         if config.source:
@@ -73,7 +73,7 @@ def _validate_numbers(config: PrepareConfig) -> None:
     if math.isnan(config.audio.silence_db):
         raise ConfigError("audio.silence_db=nan: expected a level in dBFS, e.g. -60")
     positive("audio.max_mismatch", config.audio.max_mismatch)
-    if config.dataset is not None and config.dataset.name == "synthetic":
+    if config.dataset.name == "synthetic":
         one_of("dataset.layout", config.dataset.layout, ("mead", "hdtf"))
         for key in ("identities", "clips_per_identity", "seconds", "size"):
             positive(f"dataset.{key}", getattr(config.dataset, key))

@@ -50,11 +50,10 @@ class Registry(Generic[Entry]):
             UserError: when it has no name, or another entry has that name.
         """
         name = getattr(entry, "name", None)
-        where = f"{getattr(entry, '__module__', '')}.{getattr(entry, '__qualname__', entry)}"
         if not isinstance(name, str) or not name.isidentifier():
-            raise UserError(f"{where}: a {self.noun} needs a short name, e.g. name = 'mine'; found {name!r}")
+            raise UserError(f"a {self.noun} needs a short name, e.g. name = 'mine'; found {name!r}")
         if name in self._entries and self.get(name) is not entry:
-            raise UserError(f"{where}: there is another {self.noun} called {name}; choose another name")
+            raise UserError(f"there is another {self.noun} called {name}; choose another name")
         self._entries[name] = entry
         return entry
 
@@ -102,7 +101,10 @@ class Registry(Generic[Entry]):
             ) from None
         except AttributeError:
             raise UserError(f"{key}={name}: {path} has no {attribute}") from None
-        self.register(entry)
+        try:
+            self.register(entry)
+        except UserError as error:
+            raise UserError(f"{key}={name}: {error}") from None
         if (self.kind, name) not in _TAKEN:
             _TAKEN.append((self.kind, name))
         return str(getattr(entry, "name"))  # noqa: B009, an entry may be of any type
@@ -120,7 +122,12 @@ def taken() -> tuple[tuple[str, str], ...]:
 def take(paths: Iterable[tuple[str, str]]) -> None:
     """Registers what another process, or the command line, names."""
     for kind, path in paths:
-        REGISTRIES[kind].choose(path, f"plugins {kind}")
+        if kind not in REGISTRIES:
+            raise UserError(f"plugins={kind}:{path}: expected kind:module.Class, kind one of {', '.join(REGISTRIES)}")
+        try:
+            REGISTRIES[kind].choose(path, "")
+        except UserError as error:
+            raise UserError(f"plugins={kind}:{str(error).removeprefix('=')}") from None
 
 
 def exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], list[str]]:
