@@ -75,8 +75,8 @@ class ShardDataModule(LightningDataModule):
         """Reads the indices and sorts the clips into splits.
 
         Raises:
-            ShardError: for shards that are missing, damaged, of another dataset or other encoders, or a split with the
-                same person on two sides.
+            ShardError: for shards that are missing, damaged, of another dataset or other encoders, for a split with the
+                same person on two sides, and for roots that do not fit together.
         """
         if self.clips:
             return
@@ -102,6 +102,10 @@ class ShardDataModule(LightningDataModule):
             check_sides(root, index, self.config.split, sides)
             _log_counts(root, index, short, self.config.min_frames)
         self.clips, self._readers = clips, readers
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuses roots that do not fit together; there is one here."""
 
     @property
     def index(self) -> Index:

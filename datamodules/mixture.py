@@ -28,13 +28,7 @@ class MixtureDataModule(ShardDataModule):
         """Name -> folder or URL."""
         return dict(self.config.roots)
 
-    def setup(self, stage: str | None = None) -> None:
-        """Reads all indices; see the base class.
-
-        Raises:
-            ShardError: also when two roots do not fit together.
-        """
-        super().setup(stage)
+    def _check_together(self) -> None:
         first = self.index
         for name, index in self.indices.items():
             require_same_encoders(index, first.encoders, self.roots()[name])

@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import Strategy
 
 from callbacks.continuation import Continuation
 from callbacks.non_finite import NonFiniteGuard
 from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopSignals, Wish, leave, say
 from callbacks.progress import ProgressBar
-from callbacks.run_checkpoints import RunCheckpoints
+from callbacks.run_checkpoints import RunCheckpoints, StraightToDisk
 from callbacks.run_log import RunLog
 from callbacks.watchdog import FaultError, Watchdog
 from configs.registries import STAGES
-from configs.training import TrainConfig
+from configs.training import TrainConfig, TrainerConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
-from training.provenance import provenance
 from training.resume import check_resume, run_folder, store_config
-from training.strategies import build_strategy
-from training.trainer import build_trainer, without_chatter
+from training.strategies import build_strategy, precision_settings
+
+log = logging.getLogger(__name__)
+# What Lightning says of another product and of its own code, which nobody here can act on.
+IDLE = ("litlogger", "`weights_only` was not set")
+TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.connectors.checkpoint_connector")
 
 
 @dataclass(frozen=True)
@@ -133,10 +142,65 @@ def run_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path, watc
     return [
         RunCheckpoints(folder / "checkpoints", every, validate_every, kept.keep, kept.best, watchdog.saved),
         LearningRateMonitor("step"),
-        RunLog(lambda: provenance(config, data.indices)),
+        RunLog(config, data.indices),
         *([ProgressBar()] if config.trainer.progress_bar else []),
         Continuation(validate_every),  # last: its validation needs what others set up
     ]
+
+
+def build_trainer(
+    settings: TrainerConfig,
+    folder: Path,
+    strategy: str | Strategy,
+    callbacks: list[Callback],
+    loggers: list[Logger],
+    validates: bool,
+) -> Trainer:
+    """The Trainer of a run.
+
+    Args:
+        settings: of the trainer.
+        folder: run directory.
+        strategy: how ranks share the work.
+        callbacks: in the order in which they are called.
+        loggers: of the run.
+        validates: whether there are validation clips.
+    """
+    if not validates:
+        log.warning("%s: its data has no val clips, so nothing is validated", folder)
+    precision = dict(precision_settings(settings))
+    plugins = precision.pop("plugins", [])
+    if SLURMEnvironment.detect():
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning's own saves inside a signal handler
+    if settings.strategy != "deepspeed":
+        plugins.append(StraightToDisk())
+    trainer = Trainer(
+        accelerator=settings.accelerator,
+        devices=int(settings.devices) if settings.devices.isdecimal() else settings.devices,
+        num_nodes=settings.nodes,
+        strategy=strategy,
+        max_steps=settings.max_steps,
+        max_time=timedelta(minutes=settings.max_minutes) if settings.max_minutes else None,
+        val_check_interval=settings.validate_every,
+        check_val_every_n_epoch=None,  # steps count through, whatever the length of the virtual epoch
+        limit_val_batches=settings.validation_clips if validates else 0,
+        gradient_clip_val=settings.gradient_clip,
+        log_every_n_steps=settings.log_every,
+        fast_dev_run=settings.fast_dev_run,
+        enable_progress_bar=settings.progress_bar,
+        enable_model_summary=False,
+        enable_checkpointing=not settings.fast_dev_run,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        callbacks=callbacks,
+        plugins=plugins,
+        logger=loggers,
+        **precision,
+    )
+    if validates and not settings.fast_dev_run:  # Lightning's limit is of one rank; clips are dealt out in turn
+        trainer.limit_val_batches = -(-settings.validation_clips // trainer.world_size)
+    return trainer
 
 
 def describe(module: LightningModule, data: ShardDataModule, folder: Path) -> str:
@@ -149,3 +213,14 @@ def describe(module: LightningModule, data: ShardDataModule, folder: Path) -> st
     }
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parts.items() if count)
     return f"data        {counts} clips\nparameters  {sizes}\nrun         {folder}"
+
+
+def without_chatter() -> None:
+    """Leaves out what Lightning says and nobody here can act on."""
+    for name in TALKATIVE:
+        logging.getLogger(name).addFilter(_of_use)
+    warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+
+
+def _of_use(record: logging.LogRecord) -> bool:
+    return not any(words in record.getMessage() for words in IDLE)
