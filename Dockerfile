@@ -13,7 +13,9 @@ RUN apt-get update \
 
 WORKDIR /opt/emotivetalk
 COPY . .
-RUN pip install --no-cache-dir --editable ".[app,deepspeed,tensorboard,wandb]"
+# The versions are those of pyproject.toml; hadolint takes "." for a package's name.
+# hadolint ignore=DL3013
+RUN pip install --no-cache-dir ".[app,deepspeed,tensorboard,wandb]"
 
 EXPOSE 7860
 CMD ["python", "train.py", "--help"]

@@ -58,7 +58,7 @@ def test_errors_of_the_input_are_one_line_and_bugs_are_not(capsys):
 
 
 def test_what_sbatch_says_of_a_sweep_is_for_the_user():
-    utils = pytest.importorskip("submitit.core.utils", reason="needs pip install --editable '.[sweep]'")
+    utils = pytest.importorskip("submitit.core.utils", reason="needs pip install '.[sweep]'")
     assert for_the_user(utils.FailedJobError("sbatch: error: invalid partition"))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from encoders.protocols import Identity
 from lightning_modules.ethd.checkpoint import EthdCard
 from lightning_modules.ethd.latents import latent_scale
@@ -29,7 +29,7 @@ def smallest_vaid_config(**changes) -> VAIDConfig:
     return VAIDConfig(lip=LipConfig(**LIP), expression=ExpressionConfig(**EXPRESSION), sampling_steps=2, **changes)
 
 
-def smallest_vaid(data: FolderDataModule) -> VAID:
+def smallest_vaid(data: ShardDataModule) -> VAID:
     """Untrained and every weight random, with the data's statistics."""
     torch.manual_seed(0)
     vaid = VAID(smallest_vaid_config(window=8, overlap=2), data.dimensions)
@@ -37,7 +37,7 @@ def smallest_vaid(data: FolderDataModule) -> VAID:
     return awake(vaid)
 
 
-def smallest_ethd(data: FolderDataModule, **changes) -> EthdModule:
+def smallest_ethd(data: ShardDataModule, **changes) -> EthdModule:
     """A module whose every weight is random."""
     vaid = smallest_vaid(data)
     card = card_of(data, EthdConfig(unet=smallest_unet(), window=8, **changes))
@@ -56,7 +56,7 @@ def awake(network: Network) -> Network:
     return network
 
 
-def card_of(data: FolderDataModule, config: EthdConfig, encoders: dict[str, Identity] | None = None) -> EthdCard:
+def card_of(data: ShardDataModule, config: EthdConfig, encoders: dict[str, Identity] | None = None) -> EthdCard:
     index = data.index
     scale = latent_scale("patch", 1.0, data.latent_statistics)
     return EthdCard(config, data.dimensions, encoders or index.encoders, index.frame_size, scale, "vaid.ckpt", "0" * 64)

@@ -17,7 +17,7 @@ from tests.slurm.conftest import ROOT
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),
-    pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="needs pip install --editable '.[sweep]'"),
+    pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="needs pip install '.[sweep]'"),
 ]
 
 

@@ -83,7 +83,7 @@ def test_a_signal_before_python_listens_queues_the_job_again(cluster, tmp_path):
 
 
 @pytest.mark.proof
-@pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs pip install --editable '.[deepspeed]'")
+@pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs pip install '.[deepspeed]'")
 @pytest.mark.skipif(not importlib.util.find_spec("wandb"), reason="needs pip install wandb")
 def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, job_environment, shards, vaid, tmp_path):
     from tests.helpers.wandb_run import read_runs

@@ -20,7 +20,7 @@ from tests.helpers import shards as shard_helper
 from tests.helpers import warm
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import logged, train_config, train_vaid
-from training.fit import resume_path, run_folder
+from training.resume import resume_path, run_folder
 
 ROOT = Path(__file__).parents[2]
 TINY = "experiment=vaid/tiny"

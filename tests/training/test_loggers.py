@@ -13,6 +13,7 @@ import lightning
 import pytest
 import torch
 
+from callbacks.run_log import git_state, provenance
 from configs import wandb_mode as module
 from configs.errors import ConfigError
 from configs.training import LoggerConfig
@@ -24,7 +25,6 @@ from media import probe
 from tests.helpers.synthetic_videos import untrained
 from tests.helpers.train_config import train_config, train_ethd, train_vaid
 from training.loggers import paper_table, show_export
-from training.provenance import git_state, provenance
 
 ROOT = Path(__file__).parents[2]
 

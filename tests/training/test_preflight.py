@@ -6,11 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.train_config import train_config, train_vaid
 from training.fit import fit
-from training.preflight import PreflightError, slurm_tasks, step_bytes
+from training.memory import step_bytes
+from training.preflight import PreflightError, slurm_tasks
 
 
 def test_slurms_tasks_are_the_ranks(monkeypatch):
@@ -52,7 +53,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_said_first(shards, tmp_path, mo
 
 @pytest.mark.proof
 def test_a_steps_memory_follows_the_strategy(shards):
-    data = FolderDataModule(root=str(shards), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
+    data = ShardDataModule(root=str(shards), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
     data.setup()
     module = smallest_ethd(data)
 

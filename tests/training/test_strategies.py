@@ -63,7 +63,7 @@ def test_ddp(shards, tmp_path, one_process):
 
 
 needs_deepspeed = pytest.mark.skipif(
-    not importlib.util.find_spec("deepspeed"), reason="needs pip install --editable '.[deepspeed]'"
+    not importlib.util.find_spec("deepspeed"), reason="needs pip install '.[deepspeed]'"
 )
 
 
