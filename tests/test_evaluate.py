@@ -3,18 +3,16 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from media import read_frames
-from tests.evaluation.conftest import write_clip
-from tests.helpers import warm
+from tests.helpers import ROOT, warm
+from tests.helpers.synthetic_videos import write_clip
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
 
 

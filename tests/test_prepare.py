@@ -24,11 +24,10 @@ from encoders.motion.fan import FanEncoder
 from media import VideoWriter, read_frames, read_sound
 from preparation.check import check
 from preparation.synthetic import write_dataset
-from tests.helpers import warm
+from tests.helpers import ROOT, warm
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
 
 

@@ -14,6 +14,7 @@ from datamodules.schema import LatentStatistics
 from encoders.weight_files import sha256_of
 from lightning_modules.checkpoints import CARD
 from lightning_modules.ethd.checkpoint import EMA, EthdCard, build_ethd, with_overlap
+from lightning_modules.ethd.export import export
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import MotionStatistics
@@ -72,6 +73,14 @@ def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: 
     if ema:
         checkpoint[EMA] = {"weights": network.state_dict(), "updates": 7}
     return _write(folder, "ethd", checkpoint)
+
+
+def write_runs(folder: Path, encoders: tuple[Encoders, int]) -> Path:
+    """``vaid``, ``other_vaid`` and ``ethd``, which is exported."""
+    write_vaid(folder / "vaid", *encoders)
+    write_vaid(folder / "other_vaid", *encoders, seed=5)
+    export(write_ethd(folder / "ethd", folder / "vaid", *encoders))
+    return folder
 
 
 def _card_of(module: VAIDModule) -> dict:

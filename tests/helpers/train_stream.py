@@ -19,7 +19,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from configs.data import DataConfig
 from datamodules.mixture import datamodule
-from tests.helpers.warm import ROOT, run_ranks
+from tests.helpers import ROOT
+from tests.helpers.warm import run_ranks
 
 
 class Recorder(LightningModule):

@@ -6,8 +6,8 @@ import importlib.util
 
 import pytest
 
+from tests.helpers import ROOT
 from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train_config
-from tests.slurm.conftest import ROOT
 from training.fit import fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]

@@ -16,13 +16,12 @@ from configs.validate_train import validate_train
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
+from tests.helpers import ROOT, warm
 from tests.helpers import shards as shard_helper
-from tests.helpers import warm
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import logged, train_config, train_vaid
 from training.resume import resume_path, run_folder
 
-ROOT = Path(__file__).parents[2]
 TINY = "experiment=vaid/tiny"
 
 

@@ -7,7 +7,6 @@ import json
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import lightning
 import pytest
@@ -22,11 +21,10 @@ from configs.wandb_mode import wandb_mode
 from datamodules.schema import Index
 from lightning_modules.ethd.export import export
 from media import probe
+from tests.helpers import ROOT
 from tests.helpers.synthetic_videos import untrained
 from tests.helpers.train_config import train_config, train_ethd, train_vaid
 from training.loggers import paper_table, show_export
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow

@@ -11,10 +11,10 @@ import torch
 
 from lightning_modules.ethd.export import export, load_artifact
 from lightning_modules.vaid.checkpoint import load_vaid
+from tests.helpers import ROOT
 from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train
 from tests.helpers.warm import run_ranks
 
-ROOT = Path(__file__).parents[2]
 # CLUB, whose pairs cross clips and therefore ranks, acts from step 2 on.
 SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "model.club.weight=1", "model.lr_warmup=0", "trainer.max_steps=6")
 PARTS = ("loss", "club", "club_nll", "lip_nce", "lip_mse", "expression_mse")
