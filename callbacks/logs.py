@@ -1,18 +1,16 @@
-"""What a run writes down: logged values as a table, its provenance, pictures and videos, and its progress bar."""
+"""What a run writes down: logged values as a table, pictures and videos, and its progress bar."""
 
 from __future__ import annotations
 
 import csv
-import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,7 +19,6 @@ from PIL import Image
 from runtime.files import whole_file
 
 Row = dict[str, str]
-STARTS = "starts.jsonl"
 STEP = "trainer/global_step"  # the axis Lightning's logger puts everything on
 
 
@@ -108,44 +105,6 @@ def _before(row: Row, step: int) -> bool:
         return True
     validated = any(value for name, value in row.items() if name.startswith("val/"))
     return int(row["step"]) < step - validated
-
-
-class RunLog(Callback):
-    """Hands a run's provenance to its logger, and adds a line for this start to ``starts.jsonl``.
-
-    A killed run does the steps after its checkpoint again. TensorBoard is told to drop their first account, as the
-    local table does. W&B has no way back: they stand twice in it, and since the second account equals the first, its
-    plots by ``trainer/global_step`` lie over each other.
-
-    Args:
-        folder: run directory.
-        record: makes the provenance; called on the first process only.
-    """
-
-    def __init__(self, folder: str | Path, record: Callable[[], dict[str, Any]]) -> None:
-        self.path = Path(folder) / STARTS
-        self.record = record
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Acts on the first process, when the step to go on from is known."""
-        if not trainer.is_global_zero:
-            return
-        record = self.record()
-        start = {"step": trainer.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **record}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(start) + "\n")
-        for logger in trainer.loggers:
-            if isinstance(logger, TensorBoardLogger) and trainer.global_step:
-                _restart_tensorboard(logger, trainer.global_step)
-            logger.log_hyperparams(record)
-
-
-def _restart_tensorboard(logger: TensorBoardLogger, step: int) -> None:
-    """Tells TensorBoard to drop what was logged from ``step`` on."""
-    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-    start = Event(step=step, session_log=SessionLog(status=SessionLog.START))
-    logger.experiment._get_file_writer().add_event(start, step=step)
 
 
 def show_picture(trainer: Trainer, name: str, path: Path) -> None:

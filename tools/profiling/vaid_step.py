@@ -23,6 +23,7 @@ from datamodules.schema import Dimensions
 from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
 from lightning_modules.vaid.module import VAIDModule
+from runtime.devices import resolve_device
 
 # wav2vec 2.0 base and PD-FGC
 PAPER = Dimensions(
@@ -71,7 +72,7 @@ def measure(work: Callable[[], object], repeat: int, device: torch.device) -> Me
 
 def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
     """Prints the table."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(resolve_device("auto"))
     torch.manual_seed(0)
     if device.type == "cpu":
         torch.set_num_threads(1)

@@ -1,22 +1,27 @@
-"""What a run was made from: its configuration, the code, the libraries, the data and the machine."""
+"""What a run was made from, with every start of it, in the run directory and in its logger."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 
 from configs.training import TrainConfig
 from datamodules.schema import Index
 
+STARTS = "starts.jsonl"
 PACKAGES = (
     "emotivetalk", "torch", "lightning", "deepspeed", "torchmetrics", "numpy", "diffusers", "transformers",
     "webdataset", "hydra-core", "omegaconf", "wandb",
@@ -25,6 +30,43 @@ SLURM = (
     "JOB_ID", "JOB_NAME", "ARRAY_JOB_ID", "ARRAY_TASK_ID", "RESTART_COUNT", "JOB_NODELIST", "JOB_PARTITION", "NNODES",
     "NTASKS", "CLUSTER_NAME",
 )  # fmt: skip
+
+
+class RunLog(Callback):
+    """Hands a run's provenance to its logger, and adds a line for this start to ``starts.jsonl``.
+
+    A killed run does the steps after its checkpoint again. TensorBoard is told to drop their first account, as the
+    local table does. W&B has no way back: they stand twice in it, and since the second account equals the first, its
+    plots by ``trainer/global_step`` lie over each other.
+
+    Args:
+        config: of the run.
+        indices: of its data, by name.
+    """
+
+    def __init__(self, config: TrainConfig, indices: Mapping[str, Index]) -> None:
+        self.config, self.indices = config, indices
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Acts on the first process, when the step to go on from is known."""
+        if not trainer.is_global_zero:
+            return
+        record = provenance(self.config, self.indices)
+        start = {"step": trainer.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **record}
+        with (Path(trainer.default_root_dir) / STARTS).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(start) + "\n")
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger) and trainer.global_step:
+                _restart_tensorboard(logger, trainer.global_step)
+            logger.log_hyperparams(record)
+
+
+def _restart_tensorboard(logger: TensorBoardLogger, step: int) -> None:
+    """Tells TensorBoard to drop what was logged from ``step`` on."""
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    start = Event(step=step, session_log=SessionLog(status=SessionLog.START))
+    logger.experiment._get_file_writer().add_event(start, step=step)
 
 
 def provenance(config: TrainConfig, indices: Mapping[str, Index]) -> dict[str, Any]:
