@@ -23,10 +23,10 @@ from lightning_modules.ethd.export import KIND, VERSION, export
 from lightning_modules.tensor_files import read_file, write_file
 from media import VideoWriter
 from runtime.registry import UnknownName
+from tests.helpers import ROOT
 from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
 from tests.helpers.synthetic_videos import write_speakers
 
-ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("adding_a_*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -8,19 +8,10 @@ import torch
 
 from datamodules.datamodule import ShardDataModule
 from tests.helpers.ethd import FIELDS, smallest_ethd
-from tests.helpers.shards import make_shards
-from tests.helpers.train_config import train_config
-from tests.training.test_fit import run
+from tests.helpers.train_config import train_config, train_vaid
 from training.fit import fit
 from training.memory import step_bytes
 from training.preflight import PreflightError, slurm_tasks
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    make_shards(folder, frames=(30, 40), splits=("train", "val"))
-    return folder
 
 
 def test_slurms_tasks_are_the_ranks(monkeypatch):
@@ -55,7 +46,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_said_first(shards, tmp_path, mo
     with pytest.raises(
         PreflightError, match=r"0\.0 GiB free, .* of checkpoints to come \(checkpoints\.keep=2"
     ) as error:
-        run(shards, tmp_path, "run_id=a")
+        train_vaid(shards, tmp_path, "run_id=a")
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "vaid" / "a").exists()
 
