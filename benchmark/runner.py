@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.case_list import Case, read_cases
-from benchmark.framing import Faces
+from benchmark.framing import FaceFinder
 from benchmark.inputs.collect import Tools
 from benchmark.installation import Unusable, commit_of, find_installation
 from benchmark.job import Installation, Record, Targets, files_used, finished_video, make_clip
@@ -78,7 +78,8 @@ def make_clips(system: System, cases: Sequence[Case], config: RunSystemConfig, c
     except Unusable as error:
         return [_unusable(system, case, str(error), output) for case in cases]
     tools = Tools(
-        Faces(build_landmark_detector(config.landmarks)), {"ethd": os.path.abspath(config.ethd)} if config.ethd else {}
+        FaceFinder(build_landmark_detector(config.landmarks)),
+        {"ethd": os.path.abspath(config.ethd)} if config.ethd else {},
     )
     setting = _setting(system, place, config)
     records: dict[str, Record] = {}

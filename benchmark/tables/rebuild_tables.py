@@ -12,7 +12,7 @@ from benchmark.figures.frames import FigureError
 from benchmark.paper import TABLES, paper_table
 from benchmark.tables.latex import document, latex
 from benchmark.tables.layout import lay_out
-from benchmark.tables.reading import Found, TableError, read_results
+from benchmark.tables.reading import FoundResults, TableError, read_results
 from benchmark.tables.table import Table
 from benchmark.tables.text import comma_separated, markdown
 from benchmark.tables.web import web_page
@@ -69,7 +69,7 @@ def _figures(results: Path, output: Path) -> list[str]:
     return [f"{figure.name}: {figure.reason}" for figure in done if figure.reason]
 
 
-def _put(table: Table, found: Found, paper: bool, folder: Path) -> None:
+def _put(table: Table, found: FoundResults, paper: bool, folder: Path) -> None:
     table.remarks += [f"Not used: {file} {reason}" for file, reason in found.unusable.items()]
     name = f"table{table.number}"
     files = {

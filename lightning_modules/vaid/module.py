@@ -33,7 +33,7 @@ from lightning_modules.vaid.network import VAID
 ENCODER_KINDS = ("audio", "motion")  # the codec and the landmarks leave no trace in what V-AID learns
 
 
-class Step(NamedTuple):
+class StepLoss(NamedTuple):
     """One step's loss and what it is made of.
 
     Attributes:
@@ -80,7 +80,7 @@ class VAIDModule(LightningModule):
             else None
         )
 
-    def losses(self, batch: ClipBatch) -> Step:
+    def losses(self, batch: ClipBatch) -> StepLoss:
         """The loss of a batch; random numbers depend on each clip's key and draw alone."""
         config, vaid = self.config, self.vaid
         mask = batch["mask"]
@@ -110,7 +110,7 @@ class VAIDModule(LightningModule):
             loss = loss + config.velocity * parts["expression_velocity"].mean()
         if self.q is not None:
             loss = loss + self._decoupling(l_a, e_a, mask, t, parts)
-        return Step(loss, {name: part.detach() for name, part in parts.items()})
+        return StepLoss(loss, {name: part.detach() for name, part in parts.items()})
 
     def _decoupling(self, l_a: Tensor, e_a: Tensor, mask: Tensor, t: Tensor, parts: dict[str, Tensor]) -> Tensor:
         """CLUB's part of the loss, over the pairs of all ranks; adds its numbers to ``parts``."""

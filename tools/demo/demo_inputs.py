@@ -64,7 +64,7 @@ class Asked:
     true: str | None = None
 
 
-class Case:
+class DemoCase:
     """Writes what a clip gives: a portrait, its speech, the true video; each once.
 
     Args:
@@ -175,7 +175,7 @@ def known_level(known: Sequence[Clip], emotion: str, wanted: int) -> int:
     return min(levels, key=lambda level: (abs(level - wanted), level))
 
 
-def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
     """Where the data names emotions: two unseen people with three emotions each, by label.
 
     Raises:
@@ -201,7 +201,7 @@ def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip])
     return [*asked, *_dicte(case, _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral")), source)]
 
 
-def unlabelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
     """Real videos, whose emotions nobody named: up to two seen and two unseen people, with expressions of others."""
     asked = []
     seen = people(known)
@@ -222,7 +222,7 @@ def unlabelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip
     return [*asked, *_dicte(case, first, case.portrait(first), sources[0])]
 
 
-def _drives(case: Case, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
+def _drives(case: DemoCase, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
     """Figure 3: lips alone, expression alone."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     lips = {**_row(portrait, speech, "drive/lips"), "drive": "lips"}
@@ -233,7 +233,7 @@ def _drives(case: Case, clip: Clip, portrait: str, emotion: dict[str, str]) -> l
     ]
 
 
-def _dicte(case: Case, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
+def _dicte(case: DemoCase, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
     """Figure 4: one expression, once as a condition for Di-CTE and once held still over all frames."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     image, still = case.portrait(source, 0.5), case.still(source, 0.5)
@@ -245,7 +245,7 @@ def _dicte(case: Case, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
     ]
 
 
-def long_case(case: Case, clips: list[Clip]) -> Asked:
+def long_case(case: DemoCase, clips: list[Clip]) -> Asked:
     """The longest clip there is, to be sampled in several windows."""
     clip = max(clips, key=lambda clip: clip.entry.frames)
     row = _row(case.portrait(clip), case.speech(clip), "long")
@@ -278,7 +278,7 @@ def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
     if not known:
         raise CasesError(f"{shards}: holds no training clip")
     unseen = people(data.clips["test"]) | people(data.clips["val"])
-    case = Case(data, source, output)
+    case = DemoCase(data, source, output)
     labelled = bool(unseen) and any(clip.entry.emotion for clip in known)
     asked = (labelled_cases if labelled else unlabelled_cases)(case, unseen, known)
     neutral = [clip for clip in held_out if clip.entry.emotion in (None, "neutral")]

@@ -23,7 +23,7 @@ from runtime.files import write_whole
 from tools.nightly.nightly_plan import Proof, read_proofs
 from tools.nightly.nightly_report import full_report, results_page
 from tools.pipeline.run_steps import ROOT, Outcome, run_chain
-from tools.pipeline.step import ChainError, Record, is_done
+from tools.pipeline.step import ChainError, StepRecord, is_done
 
 FOLDER = Path("outputs/proofs")
 RESULTS = Path("docs/results.md")
@@ -75,7 +75,7 @@ def known(proofs: Sequence[Proof]) -> dict[str, Outcome]:
     """What was proved before and still holds."""
     found = {}
     for proof in proofs:
-        step, record = proof.step, Record.read(FOLDER, proof.step)
+        step, record = proof.step, StepRecord.read(FOLDER, proof.step)
         try:
             if record and is_done(step, FOLDER, step.digest()):
                 found[step.name] = Outcome(

@@ -21,7 +21,7 @@ from rich.markup import escape
 
 from runtime.files import partial_of, remove, take_name
 from tools.pipeline.clock import StepClock, told
-from tools.pipeline.step import ChainError, Record, Step, is_done, remove_products
+from tools.pipeline.step import ChainError, Step, StepRecord, is_done, remove_products
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = "logs"
@@ -92,7 +92,7 @@ def _run(step: Step, folder: Path, console: Console, lock: int) -> Outcome:
     except ChainError as error:
         console.print(f"[yellow]waiting[/] {escape(str(error))}", soft_wrap=True)
         return Outcome(step, "waiting", reason=str(error))
-    record = Record.read(folder, step)
+    record = StepRecord.read(folder, step)
     if record and is_done(step, folder, digest):
         console.print(f"[green]done before[/] in {told(record.seconds)}")
         return Outcome(step, "done before", record.seconds, record.processor_seconds, record.finished)
@@ -105,10 +105,10 @@ def _run(step: Step, folder: Path, console: Console, lock: int) -> Outcome:
         console.print("[dim]it was begun before and goes on[/]")
     start, processor = time.monotonic(), _processor_seconds()
 
-    def note(done: bool) -> Record:
+    def note(done: bool) -> StepRecord:
         seconds = spent[0] + time.monotonic() - start
         now = datetime.now(UTC).isoformat(timespec="seconds") if done else ""
-        made = Record(digest, done, seconds, spent[1] + _processor_seconds() - processor, now, step.typed)
+        made = StepRecord(digest, done, seconds, spent[1] + _processor_seconds() - processor, now, step.typed)
         made.write(folder, step)
         return made
 

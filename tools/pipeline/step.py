@@ -141,7 +141,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Record:
+class StepRecord:
     """What is known of a step.
 
     Attributes:
@@ -161,7 +161,7 @@ class Record:
     command: str
 
     @classmethod
-    def read(cls, folder: Path, step: Step) -> Record | None:
+    def read(cls, folder: Path, step: Step) -> StepRecord | None:
         """The record of a step in a chain's folder; None where there is none that can be read."""
         try:
             raw: dict[str, Any] = json.loads((folder / RECORDS / f"{step.name}.json").read_text(encoding="utf-8"))
@@ -178,7 +178,7 @@ class Record:
 
 def is_done(step: Step, folder: Path, digest: str) -> bool:
     """Whether a step need not be run again."""
-    record = Record.read(folder, step)
+    record = StepRecord.read(folder, step)
     return bool(record and record.done and record.digest == digest and all(path.exists() for path in step.products))
 
 

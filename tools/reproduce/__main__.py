@@ -18,7 +18,7 @@ from tools.pipeline.step import ChainError, Step
 from tools.reproduce.table1 import PUBLISHED, SIZE, Table1, table1
 from tools.reproduce.table2 import Table2, table2
 from tools.reproduce.table3 import Table3, table3
-from tools.reproduce.table_plan import Plan, PlanError, chosen_networks, exported
+from tools.reproduce.table_plan import PlanError, TablePlan, chosen_networks, exported
 
 FOLDERS = {"table1": "outputs/tables/mini", "table2": "outputs/tables/ablation", "table3": "outputs/tables/long"}
 
@@ -57,9 +57,9 @@ def _folder(keys: argparse.Namespace) -> Path:
     return keys.output or Path(FOLDERS[keys.table])
 
 
-def _plan(keys: argparse.Namespace, dataset: str, real_faces: bool) -> Plan:
+def _plan(keys: argparse.Namespace, dataset: str, real_faces: bool) -> TablePlan:
     metrics, networks = chosen_networks(keys.standins, real_faces)
-    return Plan(_folder(keys), dataset, metrics, networks, keys.device)
+    return TablePlan(_folder(keys), dataset, metrics, networks, keys.device)
 
 
 def _table1(keys: argparse.Namespace) -> list[Step]:
@@ -79,7 +79,7 @@ def _table2(keys: argparse.Namespace) -> list[Step]:
     wanted = Table2(
         keys.seed, keys.steps, keys.clips, keys.seconds, keys.identities, keys.clips_per_identity, keys.standins
     )
-    return table2(Plan(_folder(keys), "synthetic", device=keys.device), wanted)
+    return table2(TablePlan(_folder(keys), "synthetic", device=keys.device), wanted)
 
 
 def _table3(keys: argparse.Namespace) -> list[Step]:

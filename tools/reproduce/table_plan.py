@@ -22,7 +22,7 @@ class PlanError(ValueError):
 
 
 @dataclass
-class Plan:
+class TablePlan:
     """Steps of one table.
 
     Attributes:
