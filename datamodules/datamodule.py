@@ -14,7 +14,8 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from configs.data import DataConfig
-from datamodules.checks import check_config, check_sides
+from configs.rules import check_data
+from datamodules.checks import check_sides
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
 from datamodules.order import ORDER_VERSION, Order, StreamOrder
 from datamodules.schema import (
@@ -63,7 +64,7 @@ class ShardDataModule(LightningDataModule):
         if config is None:
             config = DataConfig(name=self.dataset or "folder")
         self.config = replace(config, **changes)
-        check_config(self.config)
+        check_data(self.config)
         self.encoders = encoders
         self.indices: dict[str, Index] = {}
         self.clips: dict[str, list[Clip]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.data import DataConfig
-from datamodules.checks import check_config
+from configs.rules import check_data
 from datamodules.datamodule import (
     FolderDataModule,
     HDTFDataModule,
@@ -80,5 +80,5 @@ def datamodule(config: DataConfig, encoders: Mapping[str, Identity] | None = Non
     Raises:
         ValueError: for a configuration that cannot be, naming the key.
     """
-    check_config(config)
+    check_data(config)
     return DATAMODULES[config.name](config, encoders)

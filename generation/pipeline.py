@@ -19,12 +19,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from configs.generation import DriveMode
 from configs.preparation import FaceConfig
 from encoders.factory import build_as, build_landmark_detector
 from encoders.protocols import FPS
 from encoders.weight_files import sha256_of
 from generation.batch import Case
-from generation.driving import Driver, Mode
+from generation.driving import Driver
 from generation.errors import GenerationError
 from generation.portrait import PasteBack, Portrait, read_portrait
 from generation.record import deciding, environment, require_writable, sidecar_of, write_record
@@ -201,7 +202,7 @@ class Talker:
         # Shards hold features in half precision, and so the networks have heard them.
         audio = self.encoders.audio(torch.from_numpy(speech.samples)).half().float()
         drive, more = self._drive(
-            audio, portrait, emotion, mode=cast(Mode, case.drive), extend=case.extend, seed=case.seed
+            audio, portrait, emotion, mode=cast(DriveMode, case.drive), extend=case.extend, seed=case.seed
         )
         notes = (*notes, *portrait.notes, *speech.notes, *emotion.notes, *more)
         known = deciding(case, self.weights, self.face, self.landmarks)

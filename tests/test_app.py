@@ -11,7 +11,7 @@ import pytest
 from configs.app import AppConfig
 from configs.command_line import compose
 from configs.errors import ConfigError
-from configs.validate_app import validate_app
+from configs.rules import check
 from tests.generation.conftest import encoders, runs  # noqa: F401  (fixtures)
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[1]
 )
 def test_a_wrong_configuration_names_its_key(typed, words):
     with pytest.raises(ConfigError, match=words.replace(".", r"\.")):
-        validate_app(compose("app", AppConfig, ["ethd=run", typed]))
+        check(compose("app", AppConfig, ["ethd=run", typed]))
 
 
 def test_it_is_this_machines_alone_unless_told_otherwise():

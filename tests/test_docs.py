@@ -82,11 +82,11 @@ def test_a_dataset_is_listed_with_emotions_and_whole_people(copy):
 from pathlib import Path
 from configs.command_line import compose
 from configs.preparation import PrepareConfig
-from configs.validate_prepare import validate_prepare
+from configs.rules import check
 from datamodules.mixture import DATAMODULES
 from preparation.layouts import find_clips
 config = compose("prepare", PrepareConfig, ["dataset=crema_d", "preset=small", "source=videos", "output=data"])
-validate_prepare(config)
+check(config)
 for clip in find_clips(config.dataset, Path("videos")).clips:
     print(clip.name, clip.speaker, clip.emotion, clip.level, clip.split, clip.problem, sep="|")
 print(DATAMODULES["crema_d"].dataset)

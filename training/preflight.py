@@ -12,7 +12,7 @@ from lightning.pytorch import LightningModule, Trainer
 
 from configs.errors import ConfigError
 from configs.training import TrainConfig
-from configs.validate_trainer import check_ranks
+from configs.training_rules import check_ranks
 from lightning_modules.ethd.checkpoint import unet_shape
 from lightning_modules.ethd.module import EthdModule
 from training.memory import DOWNSCALE, GIB, training_step

@@ -9,7 +9,7 @@ from PIL import Image
 
 from callbacks.sample_videos import COLUMNS, heat_map
 from configs.errors import ConfigError
-from configs.validate_train import validate_train
+from configs.rules import check
 from datamodules.schema import Index
 from encoders.protocols import Identity
 from media import probe, read_frames
@@ -53,7 +53,7 @@ def run(shards, vaid, output, *changes):
         *changes,
     )
     config.data.root, config.output, config.vaid, config.encoders = str(shards), str(output), str(vaid), {}
-    validate_train(config)
+    check(config)
     return fit(config)
 
 
@@ -105,4 +105,4 @@ def test_a_heat_map_is_black_where_nothing_differs():
 
 def test_other_stages_make_no_videos():
     with pytest.raises(ConfigError, match="stage=vaid makes no videos"):
-        validate_train(train_config("experiment=vaid/tiny", "data.root=a", "videos.sample_every=5"))
+        check(train_config("experiment=vaid/tiny", "data.root=a", "videos.sample_every=5"))

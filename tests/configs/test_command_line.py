@@ -12,13 +12,13 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
-SHOW_SOURCE = "-c " + shlex.quote("""
+SHOW_OUTPUT = "-c " + shlex.quote("""
 import sys
 from configs.command_line import run
 from configs.preparation import PrepareConfig
 
 def show(config):
-    sys.stdout.buffer.write(config.source.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(config.output.encode("utf-8", "surrogateescape"))
     return 5
 
 run("prepare", PrepareConfig, show)
@@ -48,12 +48,12 @@ def prepare(arguments: str, script: str = "prepare.py") -> subprocess.CompletedP
     ],
 )
 def test_paths_are_taken_as_typed(path):
-    told = prepare(f"source={shlex.quote(path)}", SHOW_SOURCE)
+    told = prepare(f"task=check output={shlex.quote(path)}", SHOW_OUTPUT)
     assert (told.stdout, told.returncode) == (path, 5), told.stderr
 
 
 def test_a_leading_tilde_is_home():
-    assert prepare("source='~/x y'", SHOW_SOURCE).stdout == str(Path.home() / "x y")
+    assert prepare("task=check output='~/x y'", SHOW_OUTPUT).stdout == str(Path.home() / "x y")
 
 
 @pytest.mark.parametrize(

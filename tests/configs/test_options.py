@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from configs.command_line import for_the_user
 from configs.options import count, counts, read_options, run_script, yes
 from media import MediaError
 
@@ -55,11 +54,6 @@ def test_errors_of_the_input_are_one_line_and_bugs_are_not(capsys):
     assert capsys.readouterr().err == "error: clip.mp4: is empty\n"
     with pytest.raises(ZeroDivisionError):
         run_script(lambda: 1 / 0)
-
-
-def test_what_sbatch_says_of_a_sweep_is_for_the_user():
-    utils = pytest.importorskip("submitit.core.utils", reason="needs pip install '.[sweep]'")
-    assert for_the_user(utils.FailedJobError("sbatch: error: invalid partition"))
 
 
 def test_help_is_the_docstring(capsys):

@@ -7,16 +7,14 @@ import pytest
 import yaml
 
 from benchmark.paper import paper_table
+from configs import rules
 from configs.command_line import compose
 from configs.evaluation import EvaluateConfig
 from configs.generation import ExportConfig
 from configs.preparation import PrepareConfig
 from configs.systems import RunSystemConfig
-from configs.tables import TableConfig, validate_tables
+from configs.tables import TableConfig
 from configs.training import TrainConfig
-from configs.validate_evaluate import validate_evaluate
-from configs.validate_prepare import validate_prepare
-from configs.validate_train import validate_train
 from tools.reproduce import __main__ as command_line
 from tools.reproduce.table1 import PSEUDO, PUBLISHED, Table1, table1
 from tools.reproduce.table2 import STEPS, VARIANTS, Table2, table2
@@ -52,15 +50,15 @@ def check(step):
     """A command as its program reads it."""
     first, *keys = step.command
     if first == "evaluate.py" and any(key.startswith("table=") for key in keys):
-        return validate_tables(compose("tables", TableConfig, keys))
+        return rules.check(compose("tables", TableConfig, keys))
     if first == "evaluate.py":
-        return validate_evaluate(compose("evaluate", EvaluateConfig, keys))
+        return rules.check(compose("evaluate", EvaluateConfig, keys))
     if first == "prepare.py":
-        return validate_prepare(compose("prepare", PrepareConfig, keys))
+        return rules.check(compose("prepare", PrepareConfig, keys))
     if first == "train.py" and "task=export" in keys:
         return compose("export", ExportConfig, keys)
     if first == "train.py":
-        return validate_train(compose("train", TrainConfig, keys))
+        return rules.check(compose("train", TrainConfig, keys))
     if keys[0] == "benchmark.run_system":
         return compose("systems", RunSystemConfig, keys[1:])
     assert importlib.util.find_spec(keys[0])

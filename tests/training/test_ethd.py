@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from configs.command_line import compose
 from configs.errors import ConfigError
+from configs.rules import check
 from configs.training import TrainConfig
-from configs.validate_train import validate_train
 from datamodules.schema import ShardError
 from encoders.weight_files import WrongWeights
 from encoders.weights import sha256_of
@@ -42,7 +42,7 @@ def run(shards: Path, vaid: Path | None, output: Path, *changes: str, steps: int
     config = train_config(f"experiment=ethd/{experiment}", *SMALLEST_ETHD, f"trainer.max_steps={steps}", *changes)
     config.data.root, config.output, config.vaid = str(shards), str(output), vaid and str(vaid)
     config.encoders = {}  # these shards' encoders are nobody's
-    validate_train(config)
+    check(config)
     return fit(config)
 
 
@@ -162,7 +162,7 @@ def test_what_cannot_work_is_one_readable_error(shards, vaid, tmp_path):
             "model.unet={channels:[32,32,32,32],heads:[1,1,1,1],attention:[true,true,true,true]}",
         )
     with pytest.raises(ConfigError, match="uses no V-AID"):
-        validate_train(train_config("experiment=vaid/tiny", "vaid=x", f"data.root={shards}"))
+        check(train_config("experiment=vaid/tiny", "vaid=x", f"data.root={shards}"))
 
 
 def test_v_aid_of_other_encoders_is_refused(shards, vaid, tmp_path):
@@ -177,4 +177,4 @@ def test_the_command_line_takes_v_aids_path_as_typed():
     path = "runs/it's (1) #run, a=b"
     config = compose("train", TrainConfig, ["experiment=ethd/tiny", f"vaid={path}", "data.root=x"])
     assert config.vaid == path
-    validate_train(config)
+    check(config)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from callbacks.non_finite import NonFiniteLossError
 from configs.errors import ConfigError
-from configs.validate_train import validate_train
+from configs.rules import check
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
@@ -37,7 +37,7 @@ def shards(tmp_path_factory) -> Path:
 def run(shards: Path, output: Path, *changes: str, steps: int = 6):
     config = train_config(TINY, *SMALLEST, f"trainer.max_steps={steps}", *changes)
     config.data.root, config.output = str(shards), str(output)
-    validate_train(config)
+    check(config)
     return fit(config)
 
 
@@ -108,7 +108,7 @@ def test_wandb_offline_keeps_losses_and_plots_under_the_runs_id(shards, tmp_path
 def test_a_logger_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"logger\.name=wandb: is not installed; pip install wandb"):
-        validate_train(train_config(TINY, "data.root=a", "logger=wandb"))
+        check(train_config(TINY, "data.root=a", "logger=wandb"))
 
 
 def test_fast_dev_run_writes_nothing(shards, tmp_path):
@@ -191,13 +191,13 @@ def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
 )
 def test_what_cannot_work_is_said_first(change, message):
     with pytest.raises(ConfigError, match=message):
-        validate_train(train_config(TINY, "data.root=a", change))
+        check(train_config(TINY, "data.root=a", change))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (ROOT / "configs/experiment/vaid").glob("*.yaml")))
 def test_every_experiment_is_valid_and_says_what_it_costs(experiment):
-    validate_train(train_config(f"experiment=vaid/{experiment}", "data.root=a"))
+    check(train_config(f"experiment=vaid/{experiment}", "data.root=a"))
     head = (ROOT / "configs/experiment/vaid" / f"{experiment}.yaml").read_text().split("defaults:")[0]
     for word in ("Cost:", "Result:", "Command:"):
         assert word in head

@@ -14,11 +14,9 @@ import lightning
 import pytest
 import torch
 
-from configs import wandb_mode as module
 from configs.errors import ConfigError
+from configs.rules import check
 from configs.training import LoggerConfig
-from configs.validate_train import validate_train
-from configs.wandb_mode import wandb_mode
 from datamodules.schema import Index
 from encoders.protocols import Identity
 from lightning_modules.ethd.export import export
@@ -27,9 +25,11 @@ from tests.helpers.ethd import SMALLEST_ETHD
 from tests.helpers.shards import TINY, make_shards
 from tests.helpers.synthetic_videos import untrained
 from tests.helpers.train_config import SMALLEST, train_config
+from training import wandb_mode as module
 from training.fit import fit
 from training.loggers import paper_table, show_export
 from training.provenance import git_state, provenance
+from training.wandb_mode import wandb_mode
 
 ROOT = Path(__file__).parents[2]
 
@@ -68,7 +68,7 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(shards, vaid, tmp_
             f"videos.fid.weights={files['image']}",
         )  # fmt: skip
         config.data.root, config.output, config.vaid, config.encoders = str(shards), str(tmp_path), str(vaid), {}
-        validate_train(config)
+        check(config)
         folder = fit(config).folder
     shown = show_export(export(folder))
     assert shown is not None
@@ -172,9 +172,9 @@ def test_a_missing_key_is_said_before_any_work(server, monkeypatch):
     pytest.importorskip("wandb", reason="needs pip install wandb")
     config = train_config("experiment=vaid/tiny", "data.root=a", "logger=wandb")
     with pytest.raises(ConfigError, match=rf"no key for {server}; run `wandb login` .* logger\.offline=true"):
-        validate_train(config)
+        check(config)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    validate_train(config)
+    check(config)
 
 
 def test_the_key_of_wandb_login_is_found(server, tmp_path):

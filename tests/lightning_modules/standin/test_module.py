@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 
 from configs.errors import ConfigError
+from configs.rules import check
 from configs.standin import StandInConfig
-from configs.validate_train import validate_train
 from encoders.landmarks.boxes import face_boxes
 from lightning_modules.standin.tasks import StandInError, SyncTask
 from metrics.functional.sync import audio_windows, sync_windows
@@ -49,7 +49,7 @@ def settings(kind, shards, output, *changes):
 @pytest.mark.parametrize("kind", SMALLEST)
 def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
     config = settings(kind, shards, tmp_path)
-    validate_train(config)
+    check(config)
     done = fit(config)
     path = done.folder / f"standin_{kind}.safetensors"
     network, card = load_stand_in(path, kind)
@@ -86,12 +86,12 @@ def test_what_the_shards_lack_is_said(shards, tmp_path):
 )
 def test_what_cannot_work_is_said_first(change, message):
     with pytest.raises(ConfigError, match=message):
-        validate_train(train_config("experiment=standin/sync", "data.root=a", change))
+        check(train_config("experiment=standin/sync", "data.root=a", change))
 
 
 @pytest.mark.parametrize("kind", SMALLEST)
 def test_every_experiment_says_what_it_costs(kind):
-    validate_train(train_config(f"experiment=standin/{kind}", "data.root=a"))
+    check(train_config(f"experiment=standin/{kind}", "data.root=a"))
     head = (ROOT / f"configs/experiment/standin/{kind}.yaml").read_text().split("defaults:")[0]
     for word in ("Cost:", "Result:", "Command:"):
         assert word in head

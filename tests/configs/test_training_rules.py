@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from configs.errors import ConfigError
-from configs.validate_train import validate_train
+from configs.rules import check
 from tests.helpers.train_config import train_config
 
 ROOT = Path(__file__).parents[2]
@@ -17,11 +17,11 @@ VAID = ("experiment=vaid/paper", "data.root=a")
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "configs/trainer").glob("*.yaml")))
 def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(preset):
     config = train_config(*ETHD, f"trainer={preset}")
-    validate_train(config)
+    check(config)
     if preset in ("deepspeed_autocast", "auto", "cpu"):
         assert config.trainer.precision == "32-true"
     if preset in ("cpu", "gpu", "ddp", "deepspeed_autocast", "auto"):
-        validate_train(train_config(*VAID, f"trainer={preset}"))
+        check(train_config(*VAID, f"trainer={preset}"))
     assert (ROOT / "configs/trainer" / f"{preset}.yaml").read_text().startswith("# ")
 
 
@@ -49,10 +49,10 @@ def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(p
 )
 def test_what_does_not_go_together_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        validate_train(train_config(*ETHD, *changes))
+        check(train_config(*ETHD, *changes))
 
 
 @pytest.mark.parametrize("changes", [("trainer=deepspeed",), ("trainer=ddp", "trainer.precision=bf16-true")])
 def test_v_aid_keeps_float32_weights(changes):
     with pytest.raises(ConfigError, match=r"stage vaid learns with float32 ones .*CLUB.*deepspeed_autocast"):
-        validate_train(train_config(*VAID, *changes))
+        check(train_config(*VAID, *changes))
