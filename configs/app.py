@@ -33,7 +33,7 @@ class AppConfig:
     ethd: str = literal()
     vaid: str | None = literal(None)
     emotion: str | None = literal(None)
-    host: str = rule("127.0.0.1", str.strip, "an address, e.g. 127.0.0.1 for this machine alone")
+    host: str = rule("127.0.0.1", lambda value: value.strip(), "an address, e.g. 127.0.0.1 for this machine alone")
     port: int = between(7860, 1, 65535)
     device: str = choice("auto", Device)
     landmarks: str | None = choice(None, Landmarks)

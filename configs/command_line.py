@@ -42,10 +42,6 @@ FLAGS |= dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), True)
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # what may follow --info
 
 
-class SweepError(UserError):
-    """A run of a sweep, or the queue it was sent to, failed; the message is its own."""
-
-
 def quote_literals(arguments: Sequence[str], keys: set[str]) -> list[str]:
     """Quotes the values of literal keys, so that Hydra reads them back exactly as typed.
 
@@ -83,6 +79,8 @@ def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) 
     keys, flags = _sorted(typed)
     if foreign := foreign_habit(keys, all_keys(config) | set(groups())):
         raise ConfigError(f"{foreign}; --help shows examples")
+    if bare := next((key for key in keys if key.startswith("-") or ("=" not in key and key[:1] != "~")), None):
+        raise ConfigError(f"{bare}: expected key=value; --help shows examples")
     use_lab(named_folders(typed))
     if {"-m", "--multirun"} & set(typed):  # jobs of a sweep may start in any folder
         older = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
@@ -109,7 +107,7 @@ def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) 
         raise ConfigError(readable(error, config)) from error
     except Exception as error:
         if _of_submitit(error):
-            raise SweepError(str(error)) from error
+            raise UserError(str(error)) from error
         raise
     if isinstance(status, Exception):
         raise status
@@ -149,7 +147,7 @@ def _run_of_a_sweep(task: Callable[[], int]) -> None:
     """Runs ``task``, perhaps in another process on another machine, where only what is raised comes back.
 
     Raises:
-        SweepError: for a status other than 0, or an error; that is printed first, into the run's own log.
+        UserError: for a status other than 0, or an error; that is printed first, into the run's own log.
         SystemExit: for a run that was stopped and is saved: it has no result yet, and the job that goes on will have.
     """
     try:
@@ -158,11 +156,11 @@ def _run_of_a_sweep(task: Callable[[], int]) -> None:
         if not isinstance(error, UserError | OSError):
             traceback.print_exc()
         print(f"error: {message_of(error)}", file=sys.stderr, flush=True)
-        raise SweepError(message_of(error)) from None  # the error itself might not bear the way back
+        raise UserError(message_of(error)) from None  # the error itself might not bear the way back
     if status == os.EX_TEMPFAIL:
         sys.exit(status)
     if status:
-        raise SweepError(f"a run of the sweep ended with status {status}; its log says why")
+        raise UserError(f"a run of the sweep ended with status {status}; its log says why")
 
 
 def compose(config_name: str, config: type[Config], overrides: Sequence[str]) -> Config:
@@ -209,9 +207,9 @@ def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
     known = {field.name for field in fields(kind)} if kind is not None and is_dataclass(kind) else None
     for name, child in node.items_ex(resolve=False):
         if known is not None and name not in known:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name!s}"
         elif isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
-            yield from _unknown(child, f"{prefix}{name}.")
+            yield from _unknown(child, f"{prefix}{name!s}.")
 
 
 def _no_key(key: str, config: type) -> str:
@@ -224,7 +222,7 @@ def readable(error: Exception, config: type) -> str:
     """One short message for a configuration error: the key, what was found, and what to try."""
     unknown = re.search(r"Could not override '([^']+)'", str(error))
     if unknown and (key := unknown.group(1)) not in all_keys(config):
-        return _no_key(key, config)
+        return _no_key(str(key), config)
     if unknown:  # what stands below the key is wrong
         cause = str(error.__cause__).splitlines()[0]
         return f"{key}: {cause}" + (f"; a new entry is written +{key}" if "struct" in cause else "")

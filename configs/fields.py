@@ -33,7 +33,7 @@ class Constraint:
         whole: of a list: the constraint is for all of it, not for each entry.
     """
 
-    holds: Callable[[Any], bool]
+    holds: Callable[[Any], Any]
     expected: str
     options: tuple[Any, ...] = ()
     hints: Mapping[str, str] = field(default_factory=dict)
@@ -73,7 +73,7 @@ def one_of(*options: Any, hints: Mapping[str, str] | None = None) -> Constraint:
     return Constraint(options.__contains__, f"one of {', '.join(map(str, options))}", options, hints or {})
 
 
-def rule(default: Any, holds: Callable[[Any], bool], expected: str, whole: bool = False) -> Any:
+def rule(default: Any, holds: Callable[[Any], Any], expected: str, whole: bool = False) -> Any:
     """Any other condition, in words."""
     return constrained(default, Constraint(holds, expected, whole=whole))
 

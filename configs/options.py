@@ -32,7 +32,8 @@ def read_options(
         required: keys that are needed.
 
     Raises:
-        SystemExit: 0 after ``--help``; 2, and one line that says what is wrong, for anything else.
+        SystemExit: after ``--help``.
+        ConfigError: for anything that is wrong.
     """
     _help(usage, arguments)
     leading = [argument for argument in arguments[: len(places)] if "=" not in argument and argument[:1] != "-"]
@@ -61,7 +62,7 @@ def read_command(usage: str | None, arguments: Sequence[str], commands: Collecti
     """The first argument, which says what a script with several commands is to do.
 
     Raises:
-        SystemExit: as ``read_options``.
+        SystemExit, ConfigError: as ``read_options``.
     """
     _help(usage, arguments)
     if not arguments or arguments[0] not in commands:
@@ -71,7 +72,7 @@ def read_command(usage: str | None, arguments: Sequence[str], commands: Collecti
 
 def foreign_habit(arguments: Sequence[str], known: Collection[str]) -> str | None:
     """One line for the first argument that is written as other programs have it, ``--key value`` or ``key value``."""
-    for word, after in zip(arguments, [*arguments[1:], ""], strict=True):
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=False):
         if ("=" in word and not word.startswith("-")) or word.startswith("~"):
             continue
         name, equals, value = word.lstrip("-").partition("=")
@@ -82,7 +83,6 @@ def foreign_habit(arguments: Sequence[str], known: Collection[str]) -> str | Non
             value, word = after, f"{word} {after}"
         if key:
             return f"{word}: is written {key}={value or 'VALUE'} here"
-        return f"{word}: expected key=value"
     return None
 
 
@@ -110,6 +110,13 @@ def count(value: str) -> int:
     """A whole number above 0."""
     if not value.isdecimal() or int(value) < 1:
         raise ValueError("expected a whole number above 0")
+    return int(value)
+
+
+def whole(value: str) -> int:
+    """A whole number from 0."""
+    if not value.isdecimal():
+        raise ValueError("expected a whole number from 0")
     return int(value)
 
 
@@ -156,6 +163,7 @@ def each(read: Callable[[str], Any]) -> Callable[[str], list[Any]]:
 
 counts = each(count)
 paths = each(path)
+names = each(str)
 
 
 def named_paths(value: str) -> dict[str, Path]:
@@ -174,5 +182,4 @@ def _help(usage: str | None, arguments: Sequence[str]) -> None:
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"error: {message}; --help shows examples", file=sys.stderr)
-    sys.exit(ConfigError.exit_status)
+    raise ConfigError(f"{message}; --help shows examples")

@@ -172,7 +172,7 @@ def _systems(config: RunSystemConfig) -> None:
     if Path(config.output).is_file():
         raise ConfigError(f"output={config.output}: is a file; expected the name of a folder")
     if config.size is not None and config.system != "ground_truth":
-        raise ConfigError(f"size={config.size}: is for system=ground_truth alone")
+        raise ConfigError(f"size={config.size}: expected an even number from 16, for system=ground_truth alone")
     own = config.system == "folder" or config.system.endswith((".yaml", ".yml"))
     if not own and (config.videos or config.title or config.panel or config.offset):
         raise ConfigError("videos, title, panel and offset describe system=folder; the others have files of their own")

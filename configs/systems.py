@@ -43,7 +43,9 @@ class RunSystemConfig:
     title: str | None = literal(None)
     panel: list[int] | None = panel()
     offset: int = at_least(0, 0)
-    size: int | None = rule(None, lambda value: value >= 16 and value % 2 == 0, "an even number from 16")
+    size: int | None = rule(
+        None, lambda value: value >= 16 and value % 2 == 0, "an even number from 16, for system=ground_truth alone"
+    )
     part: str = part()
     workers: int = positive(1)
     clip_timeout: float = positive(3600.0)

@@ -11,9 +11,10 @@ from importlib import import_module
 from typing import Any, cast
 
 from encoders.protocols import AudioEncoder, Identity, LandmarkDetector, LatentCodec, MotionEncoder, TextEncoder
+from runtime.errors import UserError
 
 
-class EncoderError(ValueError):
+class EncoderError(UserError):
     """An encoder that cannot be built as configured; the message names the key and what there is."""
 
 

@@ -180,7 +180,7 @@ class Talker:
         Raises:
             GenerationError: when the case cannot be made, or its output not be written.
             MediaError: for a speech or a driving video that cannot be read, or a disk that is full.
-            ExpressionError: for a portrait or an emotion source that is no picture or shows no usable face.
+            UserError: for a portrait or an emotion source that is no picture or shows no usable face.
             EmotionError: for an emotion that cannot be given.
             TextError: for a text that cannot be read.
         """

@@ -24,7 +24,7 @@ from callbacks.progress import ProgressBar
 from callbacks.run_checkpoints import RunCheckpoints, StraightToDisk
 from callbacks.run_log import RunLog
 from callbacks.throughput import Throughput
-from callbacks.watchdog import FaultError, Watchdog
+from callbacks.watchdog import Watchdog
 from configs.errors import ConfigError
 from configs.evaluation import EvaluateConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
@@ -43,6 +43,7 @@ from lightning_modules.standin.module import StandInModule, build_stand_in
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
+from runtime.errors import UserError
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
 from training.provenance import provenance
@@ -80,10 +81,10 @@ def fit(config: TrainConfig) -> Run:
     Raises:
         ShardError: for shards that are missing, damaged or made by other encoders than ``config.encoders``.
         CheckpointError: for a checkpoint to resume from that is damaged or does not fit, or one that cannot be written.
-        PreflightError: when ranks, queue, disk or card do not fit.
+        UserError: when ranks, queue, disk or card do not fit.
         ConfigError: when the run directory cannot be written.
-        NonFiniteLossError: when the loss is no longer a number.
-        FaultError: when another rank failed or died.
+        UserError: when the loss is no longer a number.
+        UserError: when another rank failed or died.
     """
     check_devices(config)
     _quieten()
@@ -112,7 +113,7 @@ def fit(config: TrainConfig) -> Run:
             fault = watchdog.fault_of_another()
             if fault is None:
                 raise
-            raise FaultError(f"{fault}. Resume with ckpt_path=last") from error
+            raise UserError(f"{fault}. Resume with ckpt_path=last") from error
         finally:
             close_loggers(trainer.loggers)  # before the queue may end the processes that still write
         preempted = preemption.agreed is not Wish.GO_ON and trainer.global_step < config.trainer.max_steps

@@ -1,5 +1,6 @@
 """Every field of every schema refuses what it cannot be, by a constraint that stands beside its default."""
 
+import copy
 import math
 from collections.abc import Iterator
 from dataclasses import is_dataclass
@@ -82,7 +83,7 @@ def impossible(hint: Any) -> list[Any]:
 def refusal(command: str, key: str, value: Any) -> str | None:
     """What is said of a value; None where it is accepted."""
     config = structured(command)
-    before = OmegaConf.select(config, key)
+    before = copy.deepcopy(OmegaConf.select(config, key))
     try:
         OmegaConf.update(config, key, value, merge=False)
         checked(config, COMMANDS[command][1])

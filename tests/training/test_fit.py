@@ -12,12 +12,12 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from callbacks.non_finite import NonFiniteLossError
 from configs.errors import ConfigError
 from configs.rules import check
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
+from runtime.errors import UserError
 from tests.helpers import shards as shard_helper
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, train_config
@@ -142,7 +142,7 @@ def test_a_loss_that_is_no_number_stops_before_the_optimizer_and_names_the_clips
 
     monkeypatch.setattr(shard_helper, "arrays_of", poisoned)
     make_shards(tmp_path / "shards", frames=(40,))
-    with pytest.raises(NonFiniteLossError, match=r"the loss is nan on clips .*; .*non_finite_rank0\.json holds"):
+    with pytest.raises(UserError, match=r"the loss is nan on clips .*; .*non_finite_rank0\.json holds"):
         run(tmp_path / "shards", tmp_path, "run_id=nan")
     report = OmegaConf.load(tmp_path / "vaid" / "nan" / "non_finite_rank0.json")
     assert "clip_0005" in report["keys"]

@@ -59,7 +59,7 @@ def test_the_shell_gets_one_line_and_a_status(tmp_path):
 
 
 def test_real_videos_take_another_systems_size_and_stay_synthetic_ones(tmp_path):
-    assert test_sets.main(["synthetic", "--output", str(tmp_path / "set"), "--clips", "1", "--seconds", "1"]) == 0
+    test_sets.main(["synthetic", f"output={tmp_path / 'set'}", "clips=1", "seconds=1"])
     cases = tmp_path / "set" / "cases_AV.csv"
     config = RunSystemConfig(
         system="ground_truth", cases=str(cases), output=str(tmp_path / "out"), size=48, device="cpu",

@@ -12,10 +12,11 @@ from configs.errors import ConfigError
 from configs.rules import check
 from configs.standin import StandInConfig
 from encoders.landmarks.boxes import face_boxes
-from lightning_modules.standin.tasks import StandInError, SyncTask
+from lightning_modules.standin.tasks import SyncTask
 from metrics.functional.sync import audio_windows, sync_windows
 from metrics.networks.standin import HEADER, load_stand_in, new_stand_in
 from preparation.synthetic import identity, render_clip
+from runtime.errors import UserError
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import train_config
 from training.fit import fit
@@ -67,12 +68,12 @@ def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
 
 
 def test_what_the_shards_lack_is_said(shards, tmp_path):
-    with pytest.raises(StandInError, match=r"no smile \(found a, b, c\)"):
+    with pytest.raises(UserError, match=r"no smile \(found a, b, c\)"):
         fit(settings("expression", shards, tmp_path, "model.factors=[smile]"))
     make_shards(tmp_path / "bare", samples=2, shards=1)
-    with pytest.raises(StandInError, match="2 of 2 training clips have no pixels.*store_video=all"):
+    with pytest.raises(UserError, match="2 of 2 training clips have no pixels.*store_video=all"):
         fit(settings("image", tmp_path / "bare", tmp_path, "data.name=folder"))
-    with pytest.raises(StandInError, match=r"no face track in clip_.*lower model\.min_face=200"):
+    with pytest.raises(UserError, match=r"no face track in clip_.*lower model\.min_face=200"):
         fit(settings("sync", shards, tmp_path, "model.min_face=200"))
 
 
