@@ -236,6 +236,11 @@ def readable(error: Exception, config: type) -> str:
         near = difflib.get_close_matches(found, there, n=1)
         hint = f"did you mean {near[0]}? There are" if near else "there are"
         return f"{group}={found}: there is no such option; {hint} {', '.join(there)}"
+    inside = re.search(r"In '([^']+)': ConfigKeyError.*Key '([^']+)' not in '([^']+)'", str(error), re.DOTALL)
+    if inside:
+        file, key, schema = inside.groups()
+        near = difflib.get_close_matches(key, {name.rpartition(".")[2] for name in all_keys(config)}, n=1)
+        return f"{file}.yaml: there is no key '{key}' in {schema}" + (f"; did you mean {near[0]}?" if near else "")
     text = str(error).split("Config search path")[0]
     if error.__cause__ is not None:
         text += f"\n{error.__cause__}"

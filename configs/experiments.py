@@ -24,7 +24,7 @@ def require_experiment(arguments: Sequence[str]) -> None:
     use_lab(folder for folder in named_folders(arguments) if folder.is_dir())
     chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("experiment=")]
     # What is not written key=value is refused where the command line is read.
-    if not chosen and not any(argument.startswith("stage=") or "=" not in argument for argument in arguments):
+    if not chosen and not any(argument.startswith(("-", "stage=")) or "=" not in argument for argument in arguments):
         chosen = [""]
     for name in chosen[-1].split(",") if chosen else []:  # a sweep names several
         if name != "null" and (wrong := why_unknown(name)):

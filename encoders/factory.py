@@ -10,11 +10,11 @@ import inspect
 from importlib import import_module
 from typing import Any, cast
 
+from configs.errors import ConfigError
 from encoders.protocols import AudioEncoder, Identity, LandmarkDetector, LatentCodec, MotionEncoder, TextEncoder
-from runtime.errors import UserError
 
 
-class EncoderError(UserError):
+class EncoderError(ConfigError):
     """An encoder that cannot be built as configured; the message names the key and what there is."""
 
 
@@ -66,8 +66,8 @@ def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
             raise EncoderError(f"encoders.{kind}.options.{option}: {name} has no such option; there are: {there_are}")
     try:
         return encoder(**options, device=device) if takes_device else encoder(**options)
-    except ValueError as error:
-        raise EncoderError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise EncoderError(f"encoders.{kind}.options={dict(options)}: {error}") from error
 
 
 def build_as(kind: str, identity: Identity, device: str = "cpu", model: str | None = None) -> Any:

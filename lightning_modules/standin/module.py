@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from configs.errors import ConfigError
 from configs.standin import StandInConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.windows import ClipBatch
@@ -104,7 +105,10 @@ def build_stand_in(config: StandInConfig, data: ShardDataModule, max_steps: int,
     options = dict(config.options)
     if config.kind == "expression":
         options["dimensions"] = len(config.factors)
-    network = new_stand_in(config.kind, **options)
+    try:
+        network = new_stand_in(config.kind, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"model.options={options}: fit no network of model.kind={config.kind} ({error})") from error
     card = Card(
         kind=config.kind,
         options=options,

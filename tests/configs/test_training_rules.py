@@ -34,7 +34,7 @@ def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(p
         (("trainer.strategy=fsdp",), "expected one of auto, ddp, deepspeed"),
         (("trainer.precision=16-mixed",), "expected one of 32-true, bf16-mixed, bf16-true"),
         (("trainer=deepspeed", "trainer.accelerator=cpu"), "runs on GPUs only; set trainer.accelerator=gpu"),
-        (("trainer=deepspeed", "trainer.deepspeed.stage=0"), r"trainer\.deepspeed\.stage=0: expected 1 or 2"),
+        (("trainer=deepspeed", "trainer.deepspeed.stage=0"), r"trainer\.deepspeed\.stage=0: expected one of 1, 2"),
         (("trainer=deepspeed", "trainer.precision=bf16-true"), "the optimizer would have no float32 weights"),
         (("trainer=deepspeed_autocast", "trainer.precision=bf16-mixed"), "goes with trainer.precision=32-true"),
         (("trainer=ddp", "trainer.deepspeed.autocast=true"), "choose trainer=deepspeed_autocast"),
