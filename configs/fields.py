@@ -28,14 +28,12 @@ class Constraint:
     Attributes:
         holds: whether a value is one of those.
         expected: the same in words, after "expected".
-        options: all values, where they can be listed.
         hints: what is said of values that people try although they cannot work.
         whole: of a list: the constraint is for all of it, not for each entry.
     """
 
     holds: Callable[[Any], Any]
     expected: str
-    options: tuple[Any, ...] = ()
     hints: Mapping[str, str] = field(default_factory=dict)
     whole: bool = False
 
@@ -70,7 +68,7 @@ def choice(default: Any, *options: Any, hints: Mapping[str, str] | None = None) 
 def one_of(*options: Any, hints: Mapping[str, str] | None = None) -> Constraint:
     """The constraint of ``choice``."""
     options = tuple(one for option in options for one in get_args(option) or [option])
-    return Constraint(options.__contains__, f"one of {', '.join(map(str, options))}", options, hints or {})
+    return Constraint(options.__contains__, f"one of {', '.join(map(str, options))}", hints or {})
 
 
 def rule(default: Any, holds: Callable[[Any], Any], expected: str, whole: bool = False) -> Any:

@@ -118,6 +118,10 @@ def _trainer(config: TrainConfig) -> None:
             + f": keeps weights in bfloat16, and stage {config.stage} learns with float32 ones (CLUB and InfoNCE need "
             "them); it is small: use trainer=ddp, or trainer=deepspeed_autocast"
         )
+    if trainer.accelerator == "cpu" and trainer.devices != "auto" and not trainer.devices.isdecimal():
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}: names GPUs; trainer.accelerator=cpu takes a number, or auto"
+        )
     if trainer.devices.isdecimal():
         check_ranks(config, int(trainer.devices) * trainer.nodes)
 

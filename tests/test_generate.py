@@ -120,15 +120,7 @@ def test_what_is_wrong_is_said_in_one_line(main, script, typed, status, words):
 @pytest.mark.parametrize(
     ("typed", "words"),
     [
-        (["drive=mouth"], "drive=mouth: expected one of both, lips, expression"),
-        (["emotion.extend=loop"], "emotion.extend=loop: expected one of pingpong, hold, error"),
-        (["steps=0"], "steps=0: expected"),
-        (["seed=-1"], "seed=-1: expected"),
-        (["window=0"], "window=0: expected"),
         (["window=8", "overlap=8"], "overlap=8: expected at least 0 and less than window=8"),
-        (["overlap=-1"], "overlap=-1: expected 0 or more"),
-        (["device=tpu"], "device=tpu: expected one of auto, cpu, cuda"),
-        (["landmarks=dlib"], "landmarks=dlib: expected one of mediapipe, sidecar"),
         (["part=1/2"], "is a share of a batch"),
         (["batch=none.csv"], "batch=none.csv: no such file"),
         (["portrait=null"], "portrait is missing"),

@@ -31,10 +31,7 @@ def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(p
     [
         (("trainer.deepspeed.stage=3",), r"trainer\.deepspeed\.stage=3: ZeRO stage 3 splits the weights.*offload"),
         (("trainer.strategy=deepspeed_stage_3",), "computed again in the backward pass"),
-        (("trainer.strategy=fsdp",), "expected one of auto, ddp, deepspeed"),
-        (("trainer.precision=16-mixed",), "expected one of 32-true, bf16-mixed, bf16-true"),
         (("trainer=deepspeed", "trainer.accelerator=cpu"), "runs on GPUs only; set trainer.accelerator=gpu"),
-        (("trainer=deepspeed", "trainer.deepspeed.stage=0"), r"trainer\.deepspeed\.stage=0: expected one of 1, 2"),
         (("trainer=deepspeed", "trainer.precision=bf16-true"), "the optimizer would have no float32 weights"),
         (("trainer=deepspeed_autocast", "trainer.precision=bf16-mixed"), "goes with trainer.precision=32-true"),
         (("trainer=ddp", "trainer.deepspeed.autocast=true"), "choose trainer=deepspeed_autocast"),
@@ -42,9 +39,8 @@ def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(p
         (("trainer.devices=many",), r"trainer\.devices=many: expected how many processes a machine runs, or auto"),
         (("trainer=ddp", "trainer.devices='2'"), r"2 ranks .* cannot share it equally: run on 1 ranks, or .*size=2"),
         (("trainer=ddp", "trainer.devices='4'", "trainer.nodes=2", "data.batch_size=12"), "1, 2, 3, 4, 6, 12 ranks"),
+        (("trainer=cpu", "trainer.devices='1,0'"), "trainer.devices=1,0: names GPUs; trainer.accelerator=cpu takes"),
         (("trainer.devices='0'",), r"trainer\.devices=0: expected at least 1"),
-        (("checkpoints.keep=0",), r"checkpoints\.keep=0"),
-        (("watchdog.step_minutes=0",), r"watchdog\.step_minutes=0"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, message):
