@@ -37,7 +37,7 @@ from benchmark.drawn import draw_clips
 from configs.errors import ConfigError
 from configs.options import Readers, count, path, read_command, read_options, run_script, seconds
 from configs.preparation import DatasetConfig
-from datamodules.splits import SCHEMES, read_split
+from datamodules.splits import named_splits, read_split
 from encoders.protocols import FPS, SAMPLE_RATE
 from encoders.weights import sha256_of
 from media import FrameReader, MediaError, VideoWriter, probe, read_sound
@@ -162,7 +162,7 @@ def make_test_set(
 
 
 def _split_of(layout: str, scheme: str) -> dict[str, str] | None:
-    file = SCHEMES[layout].get(scheme)
+    file = named_splits(layout).get(scheme)
     if layout == "folder" or file is None:
         return None
     return {"name": file, "sha256": read_split(file).sha256}

@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -27,10 +27,11 @@ from omegaconf.errors import OmegaConfBaseException
 from configs import store
 from configs.errors import ConfigError
 from configs.fields import walk
-from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, options_of, use_lab
+from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, options_of, take_plugins, use_lab
 from configs.options import foreign_habit, run_script
 from configs.rules import check
 from runtime.errors import UserError, message_of
+from runtime.registry import Registry
 
 Config = TypeVar("Config")
 
@@ -76,12 +77,12 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
 def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) -> int:
     store.register()
     typed = sys.argv[1:]
-    keys, flags = _sorted(typed)
+    use_lab(named_folders(typed))
+    keys, flags = _sorted(take_plugins(typed))
     if foreign := foreign_habit(keys, all_keys(config) | set(groups())):
         raise ConfigError(f"{foreign}; --help shows examples")
     if bare := next((key for key in keys if key.startswith("-") or ("=" not in key and key[:1] != "~")), None):
         raise ConfigError(f"{bare}: expected key=value; --help shows examples")
-    use_lab(named_folders(typed))
     if {"-m", "--multirun"} & set(typed):  # jobs of a sweep may start in any folder
         older = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         os.environ["PYTHONPATH"] = os.pathsep.join([str(CONFIG_FOLDER.parent), *map(str, lab_folders()), *older])
@@ -166,8 +167,10 @@ def _run_of_a_sweep(task: Callable[[], int]) -> None:
 def compose(config_name: str, config: type[Config], overrides: Sequence[str]) -> Config:
     """The typed configuration a command line would give, without running or checking it; for scripts and notebooks."""
     store.register()
+    use_lab(named_folders(overrides))
+    typed = quote_literals(take_plugins(overrides), literal_keys(config))
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        return to_typed(hydra.compose(config_name, quote_literals(overrides, literal_keys(config))), config)
+        return to_typed(hydra.compose(config_name, typed), config)
 
 
 def checked(composed: DictConfig, config: type[Config]) -> Config:
@@ -195,10 +198,41 @@ def to_typed(composed: DictConfig, config: type[Config]) -> Config:
         raise ConfigError(f"no value for {', '.join(named)}: add {named[0]}=VALUE; --help shows examples")
     try:
         typed = OmegaConf.to_object(composed)
+        _choose(typed)
     except OmegaConfBaseException as error:
         raise ConfigError(readable(error, config)) from error
+    except UserError as error:
+        raise ConfigError(str(error)) from None
     assert isinstance(typed, config)
     return typed
+
+
+def _choose(config: Any, prefix: str = "") -> None:
+    """Looks up every name of a registry in a configuration; a dotted path is imported and becomes its short name."""
+    for field in fields(config):
+        value, key = getattr(config, field.name), prefix + field.name
+        if "registry" in field.metadata:
+            setattr(config, field.name, _chosen(value, key, field.metadata["registry"], field.metadata["also"]))
+        elif "typed_by" in field.metadata and isinstance(value, dict):  # of a stage that has no schema in the store
+            registry, name = field.metadata["typed_by"]
+            schema = OmegaConf.structured(registry.get(getattr(config, name)).config)
+            setattr(config, field.name, OmegaConf.to_object(OmegaConf.merge(schema, value)))
+        elif is_dataclass(value):
+            _choose(value, f"{key}.")
+
+
+def _chosen(value: Any, key: str, registry: Registry[Any] | dict[str, Registry[Any]], also: Sequence[str]) -> Any:
+    if isinstance(registry, dict):
+        return {
+            kind: registry[kind].choose(name, f"{key}.{kind}") if kind in registry else name
+            for kind, name in value.items()
+        }
+    if isinstance(value, list):
+        return [registry.choose(name, key) for name in value]
+    if is_dataclass(value):
+        setattr(value, "name", _chosen(getattr(value, "name"), f"{key}.name", registry, also))  # noqa: B009, B010
+        return value
+    return value if value in (None, "???", *also) else registry.choose(value, key)
 
 
 def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.fields import MISSING, at_least, choice, literal, positive
-from configs.preparation import DATASETS
+from configs.fields import at_least, choice, literal, positive, registered
+from configs.registries import DATASETS
 
 # Members of a sample, of which a batch has those that data.fields names.
 FIELDS = ("audio", "lip", "expression", "latent", "boxes", "portraits", "speech", "factors", "video")
@@ -16,7 +16,7 @@ class DataConfig:
     """A datamodule over prepared shards.
 
     Attributes:
-        name: hdtf, mead, synthetic, folder or mixture.
+        name: hdtf, mead, synthetic, folder, mixture, or the dotted path of a ``Dataset`` of one's own.
         root: folder or URL (``pipe:``, ``s3://``, ``https://``) of the shards.
         roots: for a mixture, name -> folder or URL.
         weights: for a mixture, name -> whole number: how many of every sum(weights) samples come from it; empty for
@@ -37,7 +37,7 @@ class DataConfig:
         seed: seed of the training order.
     """
 
-    name: str = choice(MISSING, *DATASETS, "mixture")
+    name: str = registered(DATASETS, also=("mixture",))
     root: str | None = literal(None)
     roots: dict[str, str] = field(default_factory=dict)
     weights: dict[str, int] = at_least({}, 1, "; leave a root out to draw nothing from it")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from configs.fields import at_least, between, literal, positive, share
+from configs.fields import at_least, between, literal, positive, registered, share
 from configs.preparation import EncoderConfig
+from configs.registries import ENCODERS
 
 
 @dataclass
@@ -42,7 +43,7 @@ class EmotionModelConfig:
         weight_decay: of AdamW.
     """
 
-    text: EncoderConfig = field(default_factory=EncoderConfig)
+    text: EncoderConfig = registered(ENCODERS["text"], EncoderConfig)
     hidden: int = positive(256)
     dropout: float = share(0.2)
     batch_size: int = positive(256)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from configs.fields import MISSING, at_least, choice, literal, number, one_of, panel, positive, rule
+from configs.fields import MISSING, at_least, choice, literal, number, one_of, panel, positive, registered, rule
 from configs.preparation import Device
+from configs.registries import METRICS
 
-METRICS = ("fid", "fvd", "sync", "efid")
 SyncMode = Literal["reference", "fast"]
 FVD_PROTOCOLS = (
     "stylegan-v",
@@ -125,7 +125,7 @@ class EvaluateConfig:
         generated: folder of generated videos, subfolders included.
         reference: folder of real videos; paired with the generated ones by name without ending.
         output: the results file, .json.
-        metrics: any of fid, fvd, sync, efid.
+        metrics: any of fid, fvd, sync, efid, and dotted paths of metrics of one's own.
         protocol: the named set of choices in ``configs/protocol``.
         fps: frames per second at which both sides are compared.
         crop: panel of the generated frames that holds the result, as x, y, width, height in pixels; null for all.
@@ -143,7 +143,7 @@ class EvaluateConfig:
     generated: str = literal()
     reference: str = literal()
     output: str = literal()
-    metrics: list[str] = choice(["fid", "fvd", "sync", "efid"], *METRICS)
+    metrics: list[str] = registered(METRICS, ["fid", "fvd", "sync", "efid"])
     protocol: str = MISSING
     fps: float = positive(25.0)
     crop: list[int] | None = panel()

@@ -5,7 +5,9 @@
 
 A field's constraint holds for the value itself, or for each entry of a list or dictionary; null passes where the
 field's type allows it. Fields marked ``literal`` are paths or texts that a person types: ``command_line.py`` hands them
-to Hydra untouched, whatever characters they hold. Neither Hydra nor OmegaConf is needed, so networks may import this.
+to Hydra untouched, whatever characters they hold. Fields made by ``registered`` name entries of a registry; there a
+dotted path of a class is imported, registered and replaced by its short name. Neither Hydra nor OmegaConf is needed, so
+networks may import this.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import Any, get_args, get_type_hints
 
 from configs.errors import ConfigError
+from runtime.registry import Registry
 
 MISSING: Any = "???"  # as OmegaConf spells it
 
@@ -50,14 +53,28 @@ class Constraint:
 def constrained(default: Any, constraint: Constraint | None, literal: bool = False, **metadata: Any) -> Any:
     """A field with a constraint; a list or dictionary as default is copied for each instance."""
     metadata |= {"literal": literal, "constraint": constraint}
-    if isinstance(default, list | dict):
-        return field(default_factory=lambda: copy.copy(default), metadata=metadata)
+    if isinstance(default, list | dict | type):
+        make = default if isinstance(default, type) else lambda: copy.copy(default)
+        return field(default_factory=make, metadata=metadata)
     return field(default=default, metadata=metadata)
 
 
 def literal(default: Any = MISSING, constraint: Constraint | None = None) -> Any:
     """A field whose value is taken as typed: a path, or words."""
     return constrained(default, constraint, literal=True)
+
+
+def registered(
+    registry: Registry[Any] | dict[str, Registry[Any]], default: Any = MISSING, also: tuple[str, ...] = ()
+) -> Any:
+    """A field that names entries: a text, a list, a mapping kind -> name, or a configuration with a ``name``.
+
+    Args:
+        registry: of the entries; one for each kind.
+        default: as of any field; a class makes a new instance.
+        also: other names that are taken.
+    """
+    return constrained(default, None, registry=registry, also=also)
 
 
 def choice(default: Any, *options: Any, hints: Mapping[str, str] | None = None) -> Any:

@@ -6,12 +6,13 @@ Named by ``--config-dir LAB`` or ``hydra.searchpath=[file://LAB]``, and holding 
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from configs.errors import ConfigError
+from runtime.errors import UserError
+from runtime.registry import take
 
 CONFIG_FOLDER = Path(__file__).resolve().parent
 _folders: list[Path] = []
@@ -38,6 +39,22 @@ def use_lab(folders: Iterable[Path]) -> None:
             sys.path.insert(1, str(folder))  # after the project, whose names a lab cannot take over
 
 
+def take_plugins(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``plugins=[kind:module.Class, ...]``, whose classes are registered.
+
+    Raises:
+        ConfigError: when a plugin is not found, or cannot be registered.
+    """
+    named = [argument for argument in arguments if argument.startswith("plugins=")]
+    for text in named:
+        pairs = [part.strip().partition(":") for part in text.removeprefix("plugins=").strip("[]").split(",")]
+        try:
+            take((kind, path) for kind, _, path in pairs)
+        except UserError as error:
+            raise ConfigError(str(error)) from None
+    return [argument for argument in arguments if argument not in named]
+
+
 def named_folders(arguments: Sequence[str]) -> Iterator[Path]:
     """The folders a command line names."""
     for place, argument in enumerate(arguments):
@@ -45,7 +62,8 @@ def named_folders(arguments: Sequence[str]) -> Iterator[Path]:
         if key in ("--config-dir", "-cd") and (equals or place + 1 < len(arguments)):
             yield Path(value if equals else arguments[place + 1])
         elif key.lstrip("+") == "hydra.searchpath":
-            yield from map(Path, re.findall(r"file://([^,\]'\"]+)", value))
+            parts = (part.strip(" '\"") for part in value.strip("[]").split(","))
+            yield from (Path(part.removeprefix("file://")).expanduser() for part in parts if "pkg://" not in part)
 
 
 def options_of(group: str) -> list[str]:

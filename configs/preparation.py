@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from configs.fields import MISSING, at_least, choice, literal, part, positive, rule, share
+from configs.fields import MISSING, at_least, choice, literal, part, positive, registered, rule, share
+from configs.registries import DATASETS, ENCODERS
 
 Device = Literal["auto", "cpu", "cuda"]
 Landmarks = Literal["mediapipe", "sidecar"]
-DATASETS = ("hdtf", "mead", "folder", "synthetic")
 PRESETS = ("tiny", "small", "paper")
 ENCODER_KINDS = ("audio", "motion", "codec", "landmarks")
 MAX_SECONDS = 20.0  # of a clip: longer ones are cut
@@ -27,10 +27,10 @@ class EncoderConfig:
 class EncodersConfig:
     """The four frozen encoders of a preset."""
 
-    landmarks: EncoderConfig = field(default_factory=EncoderConfig)
-    audio: EncoderConfig = field(default_factory=EncoderConfig)
-    motion: EncoderConfig = field(default_factory=EncoderConfig)
-    codec: EncoderConfig = field(default_factory=EncoderConfig)
+    landmarks: EncoderConfig = registered(ENCODERS["landmarks"], EncoderConfig)
+    audio: EncoderConfig = registered(ENCODERS["audio"], EncoderConfig)
+    motion: EncoderConfig = registered(ENCODERS["motion"], EncoderConfig)
+    codec: EncoderConfig = registered(ENCODERS["codec"], EncoderConfig)
 
 
 @dataclass
@@ -38,7 +38,7 @@ class DatasetConfig:
     """How a folder of raw videos is read.
 
     Attributes:
-        name: hdtf, mead, folder or synthetic.
+        name: hdtf, mead, folder, synthetic, or the dotted path of a ``Dataset`` of one's own.
         annotations: folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
         views: MEAD cameras to keep; empty for all.
         split: name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
@@ -51,7 +51,7 @@ class DatasetConfig:
         seed: seed of the synthetic world.
     """
 
-    name: str = choice(MISSING, *DATASETS)
+    name: str = registered(DATASETS, "", also=("",))
     annotations: str | None = literal(None)
     views: list[str] = field(default_factory=list)
     split: str = "emotivetalk"
@@ -121,7 +121,7 @@ class PrepareConfig:
     """
 
     task: str = choice("prepare", "prepare", "merge", "check", "weights")
-    dataset: DatasetConfig | None = None
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
     preset: str = choice(MISSING, *PRESETS, "metrics")
     source: str | None = literal(None)
     output: str | None = literal(None)

@@ -13,10 +13,11 @@ from typing import Any
 from configs.app import AppConfig
 from configs.data import DataConfig
 from configs.errors import ConfigError
-from configs.evaluation import METRICS, CellConfig, EvaluateConfig
+from configs.evaluation import CellConfig, EvaluateConfig
 from configs.fields import check_fields, one_of
 from configs.generation import GenerateConfig
-from configs.preparation import DATASETS, PRESETS, PrepareConfig
+from configs.preparation import PRESETS, PrepareConfig
+from configs.registries import DATASETS, METRICS
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig
 from configs.training import TrainConfig
@@ -50,6 +51,7 @@ def check_data(config: DataConfig) -> None:
     """
     check_fields(config, "data.")
     if config.name != "mixture":
+        DATASETS.get(config.name, "data.name")
         if config.roots or config.weights:
             raise ConfigError(f"data.roots and data.weights belong to data.name=mixture, not {config.name}")
         return
@@ -69,8 +71,8 @@ def _prepare(config: PrepareConfig) -> None:
         raise ConfigError("output is missing: name the folder of the shards, e.g. output=data/mine")
     if config.task != "prepare":
         return
-    if config.dataset is None:
-        raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS)}")
+    if not config.dataset.name:
+        raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS.names())}")
     if config.dataset.name == "synthetic":
         if config.source:
             raise ConfigError("source: dataset=synthetic makes its own videos under output/raw; leave source out")
@@ -134,7 +136,7 @@ def _evaluate(config: EvaluateConfig) -> None:
     if Path(config.output).suffix != ".json" or Path(config.output).is_dir():
         raise ConfigError(f"output={config.output}: expected the name of a .json file, e.g. output=results/mine.json")
     if not config.metrics:
-        raise ConfigError(f"metrics=[]: expected some of {', '.join(METRICS)}")
+        raise ConfigError(f"metrics=[]: expected some of {', '.join(METRICS.names())}")
     if config.sync.detector == "sidecar" and config.sync.mode != "fast":
         raise ConfigError(
             "sync.detector=sidecar: the frames of mode=reference are not those of the landmark file; add sync.mode=fast"

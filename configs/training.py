@@ -9,8 +9,9 @@ from typing import Any, Literal
 
 from configs.data import DataConfig
 from configs.emotion import EmotionModelConfig
-from configs.evaluation import METRICS, EFIDConfig, FIDConfig, FVDConfig, SyncConfig
-from configs.fields import MISSING, at_least, choice, constrained, literal, number, positive, rule, share
+from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
+from configs.fields import MISSING, at_least, choice, constrained, literal, number, positive, registered, rule, share
+from configs.registries import ENCODERS, METRICS, STAGES
 from configs.standin import StandInConfig
 
 AudioMode = Literal["add", "cross_attn"]
@@ -352,14 +353,14 @@ class ValidationVideosConfig:
     evaluate_every: int | None = positive(None)
     evaluate_clips: int = positive(8)
     frames: int = positive(125)
-    metrics: list[str] = choice(["fid", "efid"], *METRICS)
+    metrics: list[str] = registered(METRICS, ["fid", "efid"])
     fid: FIDConfig = field(default_factory=FIDConfig)
     fvd: FVDConfig = field(default_factory=FVDConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     efid: EFIDConfig = field(default_factory=EFIDConfig)
 
 
-MODELS = {"vaid": VAIDConfig, "ethd": EthdConfig, "emotion": EmotionModelConfig, "standin": StandInConfig}
+MODELS = (VAIDConfig, EthdConfig, EmotionModelConfig, StandInConfig)
 
 
 @dataclass
@@ -367,7 +368,7 @@ class TrainConfig:
     """``train.py``.
 
     Attributes:
-        stage: what is trained: vaid, ethd, emotion or standin.
+        stage: what is trained: vaid, ethd, emotion, standin, or the dotted path of a ``Stage`` of one's own.
         name: of the experiment; begins the default run_id.
         run_id: names the run directory; the same id continues the same run. Null for the name and a digest of the
             configuration.
@@ -376,7 +377,7 @@ class TrainConfig:
         ckpt_path: checkpoint to resume from; ``last`` takes the run's own, if there is one; null starts a new run.
         vaid: for stage ethd, the V-AID that drives it: a run directory or a checkpoint.
         encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
-        model: the stage's own configuration.
+        model: the stage's own configuration, see its ``config``.
         videos: for stage ethd, what is shown and measured of validation clips.
         checkpoints: which are kept.
         resume: what a resumed run may differ in.
@@ -384,7 +385,7 @@ class TrainConfig:
         watchdog: when a run stands still.
     """
 
-    stage: str = choice(MISSING, *MODELS)
+    stage: str = registered(STAGES)
     name: str = MISSING
     run_id: str | None = rule(
         None, lambda value: value and not set("/\\") & set(value), "a folder's name in output/stage, without a slash"
@@ -393,9 +394,9 @@ class TrainConfig:
     seed: int = at_least(0, 0)
     ckpt_path: str | None = literal(None)
     vaid: str | None = literal(None)
-    encoders: dict[str, str] = field(default_factory=dict)
+    encoders: dict[str, str] = registered(ENCODERS, {})
     data: DataConfig = field(default_factory=DataConfig)
-    model: Any = constrained(MISSING, None, kinds=MODELS.values())
+    model: Any = constrained(MISSING, None, typed_by=(STAGES, "stage"), kinds=MODELS)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)

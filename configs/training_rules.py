@@ -7,17 +7,9 @@ import importlib.util
 from configs.errors import ConfigError
 from configs.fields import one_of
 from configs.preparation import ENCODER_KINDS
+from configs.registries import STAGES
 from configs.standin import StandInConfig
-from configs.training import MODELS, EthdConfig, TrainConfig, VAIDConfig
-
-STANDIN_FIELDS = {
-    "sync": ("video", "boxes", "speech"),
-    "image": ("video", "lip", "expression"),
-    "video": ("video", "lip", "expression"),
-    "expression": ("video", "boxes", "factors"),
-}
-VAID_FIELDS = ("audio", "lip", "expression", "portraits")
-ETHD_FIELDS = ("audio", "expression", "latent", "boxes", "portraits")
+from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
 
 def check_train(config: TrainConfig) -> None:
@@ -30,28 +22,23 @@ def check_train(config: TrainConfig) -> None:
     _trainer(config)
     for kind in config.encoders:
         one_of(*ENCODER_KINDS).require("encoders", kind)
-    model = config.model
-    if not isinstance(model, MODELS[config.stage]):
+    model, stage = config.model, STAGES.get(config.stage)
+    if not isinstance(model, stage.config):
         raise ConfigError(f"stage={config.stage}: trains model={config.stage}, found a {type(model).__name__}")
+    if lacking := [name for name in stage.fields(model) if name not in config.data.fields]:
+        raise ConfigError(f"data.fields={config.data.fields}: stage={config.stage} also needs {', '.join(lacking)}")
     if isinstance(model, EthdConfig):
         _ethd(model, config)
     elif config.vaid is not None:
         raise ConfigError(f"vaid={config.vaid}: stage {config.stage} uses no V-AID; leave it out")
     if isinstance(model, VAIDConfig):
-        _vaid(model, config)
-    if isinstance(model, StandInConfig):
-        _require_fields(config, STANDIN_FIELDS[model.kind], f"model.kind={model.kind}")
-        if model.kind == "expression" and not model.factors:
-            raise ConfigError("model.factors=[]: name the factors to be learnt")
+        _vaid(model)
+    if isinstance(model, StandInConfig) and model.kind == "expression" and not model.factors:
+        raise ConfigError("model.factors=[]: name the factors to be learnt")
     if both := sorted({*config.preemption.requeue_on} & {*config.preemption.stop_on}):
         raise ConfigError(f"preemption: {', '.join(both)} cannot be both in requeue_on and in stop_on")
-    if config.stage != "ethd" and (config.videos.sample_every or config.videos.evaluate_every):
+    if not stage.videos and (config.videos.sample_every or config.videos.evaluate_every):
         raise ConfigError(f"videos: stage={config.stage} makes no videos; they belong to stage=ethd")
-
-
-def _require_fields(config: TrainConfig, needed: tuple[str, ...], whose: str) -> None:
-    if lacking := [name for name in needed if name not in config.data.fields]:
-        raise ConfigError(f"data.fields={config.data.fields}: {whose} also needs {', '.join(lacking)}")
 
 
 def _sampling(model: VAIDConfig | EthdConfig) -> None:
@@ -69,8 +56,7 @@ def _installed(logger: str) -> None:
         raise ConfigError(f"logger.name={logger}: is not installed; pip install {logger}, or choose logger=csv")
 
 
-def _vaid(model: VAIDConfig, config: TrainConfig) -> None:
-    _require_fields(config, VAID_FIELDS, "V-AID")
+def _vaid(model: VAIDConfig) -> None:
     for key, part in (("lip", model.lip), ("expression", model.expression)):
         if part.width % part.head_width:
             raise ConfigError(
@@ -88,7 +74,6 @@ def _ethd(model: EthdConfig, config: TrainConfig) -> None:
         raise ConfigError(
             "vaid is missing: name the run directory or checkpoint of a trained V-AID, e.g. vaid=outputs/vaid/first"
         )
-    _require_fields(config, ETHD_FIELDS, "ETHD")
     if config.data.pad:
         raise ConfigError("data.pad=true: ETHD trains short clips at their own length; set data.pad=false")
     if model.svd and model.prediction != "v":
@@ -111,7 +96,7 @@ def _ethd(model: EthdConfig, config: TrainConfig) -> None:
 def _trainer(config: TrainConfig) -> None:
     trainer = config.trainer
     _deepspeed(config)
-    if config.stage != "ethd" and _weights_are_16_bit(config):
+    if not STAGES.get(config.stage).bfloat16 and _weights_are_16_bit(config):
         raise ConfigError(
             f"trainer.precision={trainer.precision}"
             + (" with trainer.strategy=deepspeed" if trainer.strategy == "deepspeed" else "")

@@ -6,11 +6,9 @@ import logging
 from collections.abc import Mapping
 
 from datamodules.schema import SPLITS, Index, ShardError
+from datamodules.splits import shares_speakers
 
 log = logging.getLogger(__name__)
-
-# Splits that put sentences or clips, not people, apart; they are offered for comparison with published tables.
-SHARED_SPEAKERS = {("hdtf", "peer"), ("mead", "official")}
 
 
 def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[str]]) -> None:
@@ -30,7 +28,7 @@ def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[st
         return
     names = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
     made_with = index.split if scheme == "stored" else scheme
-    if (index.dataset, made_with) in SHARED_SPEAKERS:
+    if shares_speakers(index.dataset, made_with):
         log.warning("%s: split %s has %d people on two sides (%s), as published", root, made_with, len(both), names)
         return
     raise ShardError(

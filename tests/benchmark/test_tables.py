@@ -18,7 +18,7 @@ from configs.errors import ConfigError
 from configs.rules import check
 from configs.tables import TableConfig
 from runtime.errors import UserError
-from tests.benchmark.conftest import value
+from tests.helpers.results import value
 
 METRICS = ("fid", "fvd", "sync_c", "sync_d", "efid")
 # What the paper prints in bold: (dataset, mode) -> the best system per column of Table 1.

@@ -13,8 +13,8 @@ import pytest
 from configs.command_line import _of_submitit, _sorted
 from configs.experiments import experiments, require_experiment
 from configs.lab import lab_folders
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[2]
 MINE = """# @package _global_
 # The lab's own run.
 defaults: [override /data: synthetic, override /model: vaid]
@@ -145,7 +145,7 @@ LAB = "train.py data.root=a --config-dir LAB"
     ("command", "message"),
     [
         (f"{TRAIN} data.batch_size=0", "data.batch_size=0: expected a number above 0"),
-        (f"{TRAIN} data.name=hdft", "data.name=hdft: expected one of hdtf, mead"),
+        (f"{TRAIN} data.name=hdft", "data.name=hdft: there is no such dataset; did you mean hdtf"),
         (f"{TRAIN} data.fields=[lips]", "data.fields=lips: expected one of audio, lip"),
         (f"{TRAIN} data.workers=-1", "data.workers=-1: expected 0 or more"),
         (f"{TRAIN} data=null", "data=null: expected one of folder, hdtf, mead"),

@@ -37,8 +37,8 @@ COMMANDS = {
 }
 # Words that no schema lists, and where they are checked: names that registries or files decide.
 WORDS = {
-    "preset", "protocol", "dataset.split", "dataset.views", "data.split", "data.roots", "encoders", "model.factors",
-    "datasets", "name", "logger.project", "checkpoints.best", "encoders.landmarks.name", "encoders.audio.name",
+    "preset", "protocol", "dataset.name", "dataset.split", "dataset.views", "data.split", "data.roots", "encoders",
+    "model.factors", "datasets", "name", "logger.project", "checkpoints.best", "encoders.landmarks.name", "encoders.audio.name",
     "encoders.motion.name", "encoders.codec.name", "model.text.name",
 }  # fmt: skip
 
@@ -124,6 +124,6 @@ def test_defaults_are_what_they_may_be(command):
     check_fields(composed(command))
 
 
-@pytest.mark.parametrize("stage", MODELS)
-def test_defaults_of_networks_are_what_they_may_be(stage):
-    check_fields(MODELS[stage](), "model.")
+@pytest.mark.parametrize("model", MODELS)
+def test_defaults_of_networks_are_what_they_may_be(model):
+    check_fields(model(), "model.")

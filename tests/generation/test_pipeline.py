@@ -15,7 +15,7 @@ from generation.pipeline import Talker, device_of
 from lightning_modules.emotion.sources import EmotionError
 from media import FrameReader, MediaError, probe, read_sound
 from runtime.errors import UserError
-from tests.generation.conftest import tone
+from tests.helpers.inputs import tone
 from tests.helpers.sound import write_wav
 
 

@@ -17,7 +17,7 @@ from media import VideoWriter
 from preparation.clip_source import ClipSource
 from preparation.prepare_clip import prepare_clip
 from runtime.errors import UserError
-from tests.generation.conftest import write_portrait
+from tests.helpers.inputs import write_portrait
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from benchmark.case_list import read_cases
-from benchmark.system import FOLDER, fill, load_system, names
+from benchmark.system import FOLDER, described, fill, load_system
 from benchmark.view import open_view
 from runtime.errors import UserError
 
@@ -14,7 +14,7 @@ SEVEN = {"sadtalker", "anitalker", "aniportrait", "hallo", "pdfgc", "styletalk",
 
 
 def test_all_systems_of_the_table_are_described():
-    assert set(names()) == SEVEN | {"emotivetalk_a", "emotivetalk_av", "ground_truth", "folder"}
+    assert set(described()) == SEVEN | {"emotivetalk_a", "emotivetalk_av", "ground_truth", "folder"}
     for name in SEVEN:
         system = load_system(name)
         assert len(system.commit) == 40
