@@ -13,12 +13,13 @@ from torch import nn
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
 from evaluation.pairs import Missing
 from metrics.networks.standin import load_stand_in as read_stand_in
+from runtime.errors import UserError
 from runtime.files import git_blob_of, sha256_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class NotComputed(RuntimeError):
+class NotComputed(UserError):
     """A metric that cannot be computed; the others can.
 
     Attributes:

@@ -24,7 +24,6 @@ from generation.sampling import OnProgress
 from generation.sampling import Progress as Done
 from lightning_modules.emotion.table import EmotionError
 from media import MediaError
-from preparation.expression import ExpressionError
 from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import require_writable
@@ -33,7 +32,7 @@ from runtime.progress import Bars
 SOME_FAILED = 3
 ETA_OVER = 3600.0  # seconds of progress the time left is judged by; a window's step may take a minute
 # What is wrong with one case; everything else would be wrong with all.
-OF_ONE_CASE = (UserError, GenerationError, MediaError, ExpressionError, EmotionError, TextError, OSError)
+OF_ONE_CASE = (GenerationError, MediaError, UserError, EmotionError, TextError, OSError)
 
 
 def generate_videos(config: GenerateConfig) -> int:
