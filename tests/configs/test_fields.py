@@ -38,8 +38,8 @@ COMMANDS = {
 # Words that no schema lists, and where they are checked: names that registries or files decide.
 WORDS = {
     "preset", "protocol", "dataset.name", "dataset.split", "dataset.views", "data.split", "data.roots", "encoders",
-    "model.factors", "datasets", "name", "logger.project", "checkpoints.best", "encoders.landmarks.name", "encoders.audio.name",
-    "encoders.motion.name", "encoders.codec.name", "model.text.name",
+    "model.factors", "datasets", "name", "logger.project", "checkpoints.best", "encoders.landmarks.name",
+    "encoders.audio.name", "encoders.motion.name", "encoders.codec.name", "model.text.name",
 }  # fmt: skip
 
 
