@@ -420,13 +420,3 @@ def test_tensors_come_back(tmp_path):
     (tmp_path / "b.safetensors").write_bytes(b"nonsense")
     with pytest.raises(weights.WrongWeights, match=r"b\.safetensors"):
         weights.load_tensors(tmp_path / "b.safetensors")
-
-
-def test_hashes_agree_with_their_tools(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(CONTENT)
-    git = subprocess.run(["git", "hash-object", str(path)], capture_output=True, check=True, text=True).stdout.strip()
-    assert weights.git_blob_of(path) == git
-    assert weights.sha256_of(path) == SHA256
-    path.write_bytes(b"changed")
-    assert weights.sha256_of(path) == hashlib.sha256(b"changed").hexdigest()
