@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from metrics.networks.standin import Card, new_stand_in, save_stand_in
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import factors_path, landmarks_path, openface_csv
@@ -44,6 +45,14 @@ def untrained(folder: Path) -> dict[str, str]:
         card = Card(kind, dict(options), "synthetic", speakers=1, clips=2, steps=0, seed=0, scores={"r2": 0.5})
         save_stand_in(Path(files[kind]), new_stand_in(kind, **options), card)
     return files
+
+
+def evaluate_config(generated: Path, reference: Path, output: Path, fid=(), fvd=(), sync=(), efid=(), **keys):
+    """The configuration of ``evaluate.py`` on the CPU, with keyword arguments of the metrics' own."""
+    metrics = {"fid": FIDConfig(**dict(fid)), "fvd": FVDConfig(**dict(fvd))}
+    metrics |= {"sync": SyncConfig(**dict(sync)), "efid": EFIDConfig(**dict(efid))}
+    places = {"generated": str(generated), "reference": str(reference), "output": str(output)}
+    return EvaluateConfig(**places, protocol="emotivetalk", device="cpu", **metrics, **keys)
 
 
 def stand_in_settings(files: dict[str, str]) -> dict[str, dict[str, object]]:
