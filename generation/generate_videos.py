@@ -25,14 +25,14 @@ from generation.sampling import OnProgress
 from generation.sampling import Progress as Done
 from lightning_modules.emotion.table import EmotionError
 from media import MediaError
-from preparation.expression import ExpressionError
+from runtime.errors import UserError
 from runtime.progress import Bars
 
 SOME_FAILED = 3
 ETA_OVER = 3600.0  # seconds of progress the time left is judged by; a window's step may take a minute
 LOG_WIDTH = 160  # columns of a log file
 # What is wrong with one case; everything else would be wrong with all.
-OF_ONE_CASE = (GenerationError, MediaError, ExpressionError, EmotionError, TextError, OSError)
+OF_ONE_CASE = (GenerationError, MediaError, UserError, EmotionError, TextError, OSError)
 
 
 def generate_videos(config: GenerateConfig) -> int:

@@ -19,12 +19,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from configs.generation import DriveMode
 from configs.preparation import FaceConfig
 from encoders.factory import build_as, build_landmark_detector
 from encoders.protocols import FPS
 from encoders.weight_files import sha256_of
 from generation.batch import Case
-from generation.driving import Driver, Mode
+from generation.driving import Driver
 from generation.errors import GenerationError
 from generation.portrait import PasteBack, Portrait, read_portrait
 from generation.record import deciding, environment, require_writable, sidecar_of, write_record
@@ -179,7 +180,7 @@ class Talker:
         Raises:
             GenerationError: when the case cannot be made, or its output not be written.
             MediaError: for a speech or a driving video that cannot be read, or a disk that is full.
-            ExpressionError: for a portrait or an emotion source that is no picture or shows no usable face.
+            UserError: for a portrait or an emotion source that is no picture or shows no usable face.
             EmotionError: for an emotion that cannot be given.
             TextError: for a text that cannot be read.
         """
@@ -201,7 +202,7 @@ class Talker:
         # Shards hold features in half precision, and so the networks have heard them.
         audio = self.encoders.audio(torch.from_numpy(speech.samples)).half().float()
         drive, more = self._drive(
-            audio, portrait, emotion, mode=cast(Mode, case.drive), extend=case.extend, seed=case.seed
+            audio, portrait, emotion, mode=cast(DriveMode, case.drive), extend=case.extend, seed=case.seed
         )
         notes = (*notes, *portrait.notes, *speech.notes, *emotion.notes, *more)
         known = deciding(case, self.weights, self.face, self.landmarks)

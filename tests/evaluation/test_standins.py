@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from configs.errors import ConfigError
-from configs.validate_evaluate import validate_evaluate
+from configs.rules import check
 from evaluation.evaluate_folders import evaluate_folders
 from media import read_frames
 from metrics.efid import ExpressionFID
@@ -31,7 +31,7 @@ def configuration(folder, output, **changes):
     keys = {"metrics": ["fid", "fvd", "efid", "sync"], "bootstrap": 0, "cache": str(output / "cache")}
     keys |= stand_in_settings(untrained(folder)) | changes
     config = evaluate_config(folder / "made", folder / "real", output / "out.json", **keys)
-    validate_evaluate(config)
+    check(config)
     return config
 
 
@@ -132,4 +132,4 @@ def test_landmark_files_need_whole_pictures_of_the_file_itself(folder, tmp_path)
     config = configuration(folder, tmp_path)
     config.crop = [0, 0, 32, 32]
     with pytest.raises(ConfigError, match="leave both out"):
-        validate_evaluate(config)
+        check(config)

@@ -12,9 +12,8 @@ from encoders.weight_files import sha256_of
 from generation.batch import Case
 from generation.errors import GenerationError
 from generation.pipeline import Talker, device_of
-from lightning_modules.emotion.sources import EmotionError
 from media import FrameReader, MediaError, probe, read_sound
-from preparation.expression import ExpressionError
+from runtime.errors import UserError
 from tests.helpers.inputs import tone
 from tests.helpers.sound import write_wav
 
@@ -102,11 +101,11 @@ def test_stopped_in_the_middle_nothing_half_made_is_left(talker, case, stage):
 def test_what_cannot_be_made_is_said(talker, case, tmp_path):
     (tmp_path / "file").touch()
     for change, error, words in (
-        ({"portrait": tmp_path / "none.png"}, ExpressionError, "no such file"),
+        ({"portrait": tmp_path / "none.png"}, UserError, "no such file"),
         ({"speech": tmp_path / "none.wav"}, MediaError, "no such file"),
         ({"output": tmp_path / "file" / "out.mp4"}, GenerationError, r"file.*cannot be written"),
-        ({"emotion": EmotionConfig(label="happy")}, EmotionError, r"emotion\.label: needs a label table"),
-        ({"emotion": EmotionConfig(text="happy")}, EmotionError, r"emotion\.text: needs a text mapping"),
+        ({"emotion": EmotionConfig(label="happy")}, UserError, r"emotion\.label: needs a label table"),
+        ({"emotion": EmotionConfig(text="happy")}, UserError, r"emotion\.text: needs a text mapping"),
         ({"overlap": 8}, GenerationError, r"overlap=8"),
     ):
         with pytest.raises(error, match=words):

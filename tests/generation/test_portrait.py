@@ -16,8 +16,8 @@ from encoders.motion.blendshapes import BlendshapeMotion
 from generation.errors import GenerationError
 from generation.portrait import PasteBack, read_portrait
 from preparation.clip_source import ClipSource
-from preparation.expression import ExpressionError
 from preparation.prepare_clip import prepare_clip
+from runtime.errors import UserError
 from tests.helpers.inputs import write_portrait
 from tests.helpers.videos import write_video
 
@@ -87,8 +87,8 @@ def test_what_is_no_portrait_is_named(read, files, tmp_path):
     write_portrait(tmp_path / "small.png", 60)
     shutil.copy(files / "face.png", tmp_path / "alone.png")
     for name, error, words in (
-        ("none", ExpressionError, "no such file"),
-        ("text", ExpressionError, "is not a picture"),
+        ("none", UserError, "no such file"),
+        ("text", UserError, "is not a picture"),
         ("small", GenerationError, r"small\.png: is 60x60 pixels, at least 64x64"),
         ("alone", GenerationError, r"alone\.csv: no landmark file.*landmarks=mediapipe"),
     ):

@@ -14,10 +14,12 @@ import sys
 import time
 from pathlib import Path
 
+from tests.helpers.moments import at
+
 START = os.environ.get("SLURM_RESTART_COUNT", "0")
 
 
-def wait_for_signal(trainer: object) -> None:
+def wait_for_signal() -> None:
     """Says that the moment has come, and waits until the run has noted the signal."""
     Path(os.environ["TESTS_SIGN"] + START).touch()
     end = time.monotonic() + 90
@@ -49,9 +51,7 @@ if __name__ == "__main__":
     sys.path[0] = os.getcwd()
     moments = os.environ.get("TESTS_WAIT", "").split(",")
     if int(START) < len(moments) and (moment := moments[int(START)]) and os.environ.get("SLURM_PROCID") == "0":
-        from tests.helpers.moments import at_moment
-
-        at_moment(moment, wait_for_signal)
+        at(moment, wait_for_signal)
     if "TESTS_ZERO" in os.environ:
         on_the_cpu()
     if module:

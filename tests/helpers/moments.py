@@ -1,26 +1,19 @@
-"""Something that is to happen once, at a chosen moment of a training."""
+"""Something done once, at a chosen moment of a training."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from lightning.pytorch import Trainer
 
-from lightning_modules.ethd.module import EthdModule
-from lightning_modules.vaid.module import VAIDModule
+def at(moment: str, do: Callable[[], None]) -> None:
+    """Patches what runs at the moment: step:N (in the N-th training step), validation, save, or never."""
+    from lightning.pytorch import Trainer
 
-MODULES = (VAIDModule, EthdModule)
-MOMENTS = {
-    "step": ("training_step", MODULES),
-    "validation": ("validation_step", MODULES),
-    "save": ("save_checkpoint", (Trainer,)),
-}
+    from lightning_modules.ethd.module import EthdModule
+    from lightning_modules.vaid.module import VAIDModule
 
-
-def at_moment(moment: str, act: Callable[[Trainer], None]) -> None:
-    """Patches what begins at the moment, so that ``act`` comes before it: step:N, validation or save."""
     kind, _, step = moment.partition(":")
-    name, owners = MOMENTS[kind]
+    name = {"step": "training_step", "validation": "validation_step", "save": "save_checkpoint"}.get(kind)
     done = []
 
     def patch(owner: type) -> None:
@@ -30,10 +23,10 @@ def at_moment(moment: str, act: Callable[[Trainer], None]) -> None:
             trainer = self if isinstance(self, Trainer) else self.trainer
             if not done and (not step or trainer.global_step == int(step)):
                 done.append(True)
-                act(trainer)
+                do()
             return original(self, *rest, **names)
 
         setattr(owner, name, patched)
 
-    for owner in owners:
+    for owner in () if name is None else (Trainer,) if kind == "save" else (VAIDModule, EthdModule):
         patch(owner)

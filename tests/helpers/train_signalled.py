@@ -12,21 +12,15 @@ import signal
 import sys
 from pathlib import Path
 
-from lightning.pytorch import Trainer
-
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.helpers.moments import at_moment
+from tests.helpers.moments import at
 from tests.helpers.train_config import train_config
-from training.fit import exit_status, fit
 
 if __name__ == "__main__":
     rank, moment, number, *overrides = sys.argv[1:]
+    from training.fit import exit_status, fit
 
-    def fire(trainer: Trainer) -> None:
-        if trainer.global_rank == int(rank):
-            os.kill(os.getpid(), signal.Signals[number])
-
-    if moment != "never":
-        at_moment(moment, fire)
+    if os.environ["LOCAL_RANK"] == rank:
+        at(moment, lambda: os.kill(os.getpid(), signal.Signals[number]))
     sys.exit(exit_status(fit(train_config(*overrides))))
