@@ -17,7 +17,7 @@ from configs.errors import ConfigError
 from configs.evaluation import EvaluateConfig
 from configs.fields import check_fields, constraints, walk
 from configs.generation import ExportConfig, GenerateConfig
-from configs.preparation import PrepareConfig
+from configs.preparation import ENCODER_KINDS, PrepareConfig
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig
 from configs.training import MODELS, TrainConfig
@@ -38,8 +38,8 @@ COMMANDS = {
 # Words that no schema lists, and where they are checked: names that registries or files decide.
 WORDS = {
     "preset", "protocol", "dataset.name", "dataset.split", "dataset.views", "data.split", "data.roots", "encoders",
-    "model.factors", "datasets", "name", "logger.project", "checkpoints.best", "encoders.landmarks.name",
-    "encoders.audio.name", "encoders.motion.name", "encoders.codec.name", "model.text.name",
+    "model.factors", "model.text.name", "datasets", "name", "logger.project", "checkpoints.best",
+    *(f"encoders.{kind}.name" for kind in ENCODER_KINDS),
 }  # fmt: skip
 
 
