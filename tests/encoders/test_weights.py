@@ -17,6 +17,7 @@ import torch
 
 from encoders import weights
 from encoders.weight_sources import SOURCES, WeightFile, Weights
+from tests.helpers.refusals import refuses
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -401,12 +402,10 @@ def test_pickles_that_run_code_are_refused(tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     torch.save({"weight": Dangerous()}, tmp_path / "bad.pth")
-    with pytest.raises(weights.WrongWeights, match=r"bad\.pth.*any code"):
-        weights.load_pickle(tmp_path / "bad.pth")
+    refuses(weights.WrongWeights, r"bad\.pth.*any code", weights.load_pickle, tmp_path / "bad.pth")
     assert not (tmp_path / "ran").exists()
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(weights.WrongWeights, match=r"cut\.pth"):
-        weights.load_pickle(tmp_path / "cut.pth")
+    refuses(weights.WrongWeights, r"cut\.pth", weights.load_pickle, tmp_path / "cut.pth")
 
 
 def test_tensors_come_back(tmp_path):

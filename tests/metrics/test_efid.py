@@ -14,6 +14,7 @@ from metrics.functional.fid import list_images, read_image
 from metrics.functional.frechet import frechet_distance
 from metrics.networks.deep3d import Deep3DFace
 from metrics.networks.three_ddfa import ThreeDDFA
+from tests.helpers.refusals import refuses
 
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 SPEAKERS = ("M030", "W009", "W011")
@@ -158,10 +159,8 @@ def test_landmarks_are_checked():
     points = np.random.default_rng(0).random((68, 2))
     np.testing.assert_allclose(five_points(points)[0], points[[36, 39]].mean(0))
     np.testing.assert_allclose(five_points(points)[2:], points[[30, 48, 54]])
-    with pytest.raises(ValueError, match="finite landmarks"):
-        five_points(np.full((5, 2), np.nan))
-    with pytest.raises(ValueError, match="coincide"):
-        align_face(np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 20.0))
+    refuses(ValueError, "finite landmarks", five_points, np.full((5, 2), np.nan))
+    refuses(ValueError, "coincide", align_face, np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 20.0))
 
 
 @pytest.mark.slow

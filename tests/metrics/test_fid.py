@@ -13,6 +13,7 @@ from metrics.fid import FrechetInceptionDistance
 from metrics.functional.fid import frechet_inception_distance, image_batches, list_images
 from metrics.functional.frechet import frechet_distance
 from metrics.networks.inception import DIMENSIONS, InceptionFeatures, preprocess
+from tests.helpers.refusals import refuses
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*singular covariance")
 
@@ -125,32 +126,24 @@ def test_weights_must_fit_strictly(weights, tmp_path):
     network = InceptionFeatures(tmp_path / "weights.pth", 64)
     assert network.provenance.file == "weights.pth"
     without = {k: v for k, v in weights.items() if k != "Mixed_7c.branch1x1.conv.weight"}
-    with pytest.raises(ValueError, match=r"1 missing \(first: Mixed_7c.branch1x1.conv.weight\)"):
-        InceptionFeatures(without)
-    with pytest.raises(ValueError, match="1 unknown"):
-        InceptionFeatures({**weights, "AuxLogits.fc.weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match="of another shape"):
-        InceptionFeatures({**weights, "fc.bias": torch.zeros(1000)})
+    refuses(ValueError, r"1 missing \(first: Mixed_7c.branch1x1.conv.weight\)", InceptionFeatures, without)
+    refuses(ValueError, "1 unknown", InceptionFeatures, {**weights, "AuxLogits.fc.weight": torch.zeros(1)})
+    refuses(ValueError, "of another shape", InceptionFeatures, {**weights, "fc.bias": torch.zeros(1000)})
     (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="without running code"):
-        InceptionFeatures(tmp_path / "broken.pth")
-    with pytest.raises(FileNotFoundError, match="does not exist; expected pt_inception"):
-        InceptionFeatures(tmp_path / "absent.pth")
+    refuses(ValueError, "without running code", InceptionFeatures, tmp_path / "broken.pth")
+    refuses(FileNotFoundError, "does not exist; expected pt_inception", InceptionFeatures, tmp_path / "absent.pth")
 
 
 def test_bad_folders_are_named(oracle, weights, tmp_path):
     network = InceptionFeatures(weights, 64)
     good = oracle[2] / "frames_W011_happy"
-    with pytest.raises(ValueError, match="holds no image"):
-        frechet_inception_distance(tmp_path, good, network, 64)
+    refuses(ValueError, "holds no image", frechet_inception_distance, tmp_path, good, network, 64)
     for name in ("001.png", "002.png"):
         shutil.copy(good / name, tmp_path / name)
     (tmp_path / "0015.png").write_bytes(b"torn")
-    with pytest.raises(ValueError, match=r"0015.png is not a readable image"):
-        frechet_inception_distance(tmp_path, good, network, 64)
+    refuses(ValueError, r"0015.png is not a readable image", frechet_inception_distance, tmp_path, good, network, 64)
     Image.new("RGB", (64, 64)).save(tmp_path / "0015.png")
-    with pytest.raises(ValueError, match="must share a size"):
-        frechet_inception_distance(tmp_path, good, network, 64)
+    refuses(ValueError, "must share a size", frechet_inception_distance, tmp_path, good, network, 64)
 
 
 def test_autocast_around_the_metric_changes_nothing(weights, frames):

@@ -19,6 +19,7 @@ from metrics.functional.frechet import (
     no_moments,
 )
 from metrics.networks.inception import InceptionFeatures
+from tests.helpers.refusals import refuses
 
 ORACLES = ("expected_scipy1.17.1.json", "expected_scipy1.17.1_big.json")
 
@@ -128,16 +129,11 @@ def test_bad_features_are_refused():
     good = torch.randn(10, 4)
     bad = good.clone()
     bad[3, 1] = float("nan")
-    with pytest.raises(ValueError, match="row 3"):
-        frechet_distance(good, bad)
-    with pytest.raises(ValueError, match="at least two samples"):
-        frechet_distance(good, good[:1])
-    with pytest.raises(ValueError, match="feature sets"):
-        frechet_distance(good, good[:, :3])
-    with pytest.raises(ValueError, match="shape"):
-        add_features(no_moments(5), good)
-    with pytest.raises(ValueError, match="unknown Fréchet convention"):
-        frechet_distance(good, good, "scipy")
+    refuses(ValueError, "row 3", frechet_distance, good, bad)
+    refuses(ValueError, "at least two samples", frechet_distance, good, good[:1])
+    refuses(ValueError, "feature sets", frechet_distance, good, good[:, :3])
+    refuses(ValueError, "shape", add_features, no_moments(5), good)
+    refuses(ValueError, "unknown Fréchet convention", frechet_distance, good, good, "scipy")
 
 
 def test_a_set_smaller_than_its_dimensions_is_announced():

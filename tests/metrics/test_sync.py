@@ -13,6 +13,7 @@ from metrics.functional.tracking import Track
 from metrics.networks.syncnet import SyncNet
 from metrics.sync import SyncConfidenceDistance
 from metrics.sync_pipeline import FFmpeg, TrackClip, read_crop, read_wav, reference_tracks, score_clip, tracks_in_memory
+from tests.helpers.refusals import refuses
 
 
 @pytest.fixture(scope="module")
@@ -129,23 +130,17 @@ def test_metric_takes_the_longest_track_and_the_plain_mean(network, clip):
     assert float(result["sync_d"]) == pytest.approx((want[0].distance + want[1].distance) / 2, rel=1e-9)
     assert (int(result["videos"]), int(result["without_track"])) == (2, 1)
     fast = TrackClip(short.frames, short.samples, short.track, "fast")
-    with pytest.raises(ValueError, match="may not be averaged"):
-        metric.update([fast])
+    refuses(ValueError, "may not be averaged", metric.update, [fast])
     metric.reset()
     metric.update([])
-    with pytest.raises(ValueError, match="none of 1 videos has a face track"):
-        metric.compute()
+    refuses(ValueError, "none of 1 videos has a face track", metric.compute)
 
 
 def test_too_short_and_broken_input_is_refused(network, clip):
-    with pytest.raises(ValueError, match="at least 6 frames"):
-        score_clip(_short(clip, 0, 5), network)
-    with pytest.raises(ValueError, match="224, 224"):
-        network.lip(torch.zeros(6, 3, 96, 96, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="NaN"):
-        sync_scores(torch.full((3, 31), float("nan")))
-    with pytest.raises(ValueError, match="mono samples"):
-        mfcc(np.zeros((2, 100), np.int16))
+    refuses(ValueError, "at least 6 frames", score_clip, _short(clip, 0, 5), network)
+    refuses(ValueError, "224, 224", network.lip, torch.zeros(6, 3, 96, 96, dtype=torch.uint8))
+    refuses(ValueError, "NaN", sync_scores, torch.full((3, 31), float("nan")))
+    refuses(ValueError, "mono samples", mfcc, np.zeros((2, 100), np.int16))
 
 
 @pytest.mark.slow
@@ -167,20 +162,16 @@ def test_fast_mode_follows_and_cuts(network):
     np.testing.assert_array_equal(clip.samples, samples[8 * 640 :])
     assert tracks_in_memory(frames, samples, boxes, min_track=61) == []
     assert tracks_in_memory(frames, samples, boxes, min_face=130) == []
-    with pytest.raises(ValueError, match="face boxes of 69"):
-        tracks_in_memory(frames, samples, boxes[:-1])
-    with pytest.raises(ValueError, match="int16"):
-        tracks_in_memory(frames, samples.astype(np.float32), boxes)
+    refuses(ValueError, "face boxes of 69", tracks_in_memory, frames, samples, boxes[:-1])
+    refuses(ValueError, "int16", tracks_in_memory, frames, samples.astype(np.float32), boxes)
 
 
 def test_an_absent_or_poor_ffmpeg_says_what_is_missing(tmp_path):
-    with pytest.raises(RuntimeError, match="not found"):
-        FFmpeg.find(str(tmp_path / "ffmpeg"))
+    refuses(RuntimeError, "not found", FFmpeg.find, str(tmp_path / "ffmpeg"))
     poor = tmp_path / "ffmpeg"
     poor.write_text("#!/bin/sh\necho ' V....D mpeg4 x'; echo ' V....D mjpeg x'; echo ' A....D pcm_s16le x'\n")
     poor.chmod(0o755)
-    with pytest.raises(RuntimeError, match="libmp3lame"):
-        FFmpeg.find(str(poor))
+    refuses(RuntimeError, "libmp3lame", FFmpeg.find, str(poor))
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCT
 from encoders.audio import wav2vec2
 from encoders.audio.wav2vec2 import Wav2Vec2Encoder
 from encoders.weights import MissingWeights, WrongWeights
+from tests.helpers.refusals import refuses
 
 RATE = 16_000
 
@@ -193,14 +194,11 @@ def test_absent_weights_are_one_error(tmp_path, monkeypatch):
 
 
 def test_readable_errors(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"options\.layers.*3 layers, found layers=12"):
-        Wav2Vec2Encoder(str(folder))
-    with pytest.raises(ValueError, match=r"options\.resample: must be post or pre"):
-        Wav2Vec2Encoder(str(folder), 3, "both")
+    refuses(ValueError, r"options\.layers.*3 layers, found layers=12", Wav2Vec2Encoder, str(folder))
+    refuses(ValueError, r"options\.resample: must be post or pre", Wav2Vec2Encoder, str(folder), 3, "both")
     with pytest.raises(ValueError, match=r"options\.model.*config\.json and model\.safetensors not found"):
         Wav2Vec2Encoder(str(tmp_path))
-    with pytest.raises(ValueError, match="mono samples"):
-        Wav2Vec2Encoder(str(folder), 3)(torch.zeros(0))
+    refuses(ValueError, "mono samples", Wav2Vec2Encoder(str(folder), 3), torch.zeros(0))
 
 
 def test_incomplete_weights_are_refused(folder, tmp_path):

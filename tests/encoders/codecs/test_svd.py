@@ -9,6 +9,7 @@ from diffusers import AutoencoderKLTemporalDecoder
 from encoders.codecs import svd
 from encoders.codecs.svd import CHUNK, FADE, SVDCodec, chunk_starts
 from encoders.weights import MissingWeights, WrongWeights
+from tests.helpers.refusals import refuses
 
 
 @pytest.fixture(scope="module")
@@ -132,19 +133,15 @@ def test_the_published_architecture_has_its_size():
 
 
 def test_readable_errors(codec, folder, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="multiple of 2"):
-        codec.encode(frames(1, 15))
-    with pytest.raises(ValueError, match=r"options\.model.*config\.json"):
-        SVDCodec(str(tmp_path))
+    refuses(ValueError, "multiple of 2", codec.encode, frames(1, 15))
+    refuses(ValueError, r"options\.model.*config\.json", SVDCodec, str(tmp_path))
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
     (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(b"cut off")
-    with pytest.raises(WrongWeights, match=str(tmp_path)):
-        SVDCodec(str(tmp_path))
+    refuses(WrongWeights, str(tmp_path), SVDCodec, str(tmp_path))
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(MissingWeights, match=r"(?s)stable-video-diffusion-img2vid-xt.*5d92aa59.*put it here"):
-        SVDCodec()
+    refuses(MissingWeights, r"(?s)stable-video-diffusion-img2vid-xt.*5d92aa59.*put it here", SVDCodec)
 
 
 def test_incomplete_weights_are_refused(folder, tmp_path):

@@ -1,7 +1,5 @@
 """Boxes and masks against properties and a two-dimensional rasteriser."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from torch.nn import functional as F
 from encoders.landmarks.boxes import LEVELS, bounding_boxes, face_boxes, face_extents, mask_pyramid
 from encoders.landmarks.schemes import FACE, LIPS, MEDIAPIPE_TO_IBUG, as_ibug68, scheme_of
 from encoders.protocols import LANDMARK_COUNTS
+from tests.helpers.refusals import refuses
 
 
 def random_faces(scheme, count=200, size=(512, 400), seed=0):
@@ -62,10 +61,8 @@ def test_a_box_is_expanded_about_its_centre_and_shifted_not_cut():
 def test_gaps_are_refused():
     points = random_faces("ibug68", 2)
     points[1, 3, 0] = np.nan
-    with pytest.raises(ValueError, match="NaN"):
-        face_boxes(points, "ibug68")
-    with pytest.raises(ValueError, match="478"):
-        face_boxes(points, "mediapipe478")
+    refuses(ValueError, "NaN", face_boxes, points, "ibug68")
+    refuses(ValueError, "478", face_boxes, points, "mediapipe478")
 
 
 def test_the_extent_of_a_68_point_face_has_a_forehead():

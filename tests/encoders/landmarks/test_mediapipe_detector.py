@@ -1,7 +1,5 @@
 """MediaPipe on real clips: found, followed, held to one person, and the same every time."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

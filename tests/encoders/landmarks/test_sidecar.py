@@ -1,13 +1,12 @@
 """Landmark files: times, several faces, and every way a file can be wrong."""
 
-from __future__ import annotations
-
 import csv
 
 import numpy as np
 import pytest
 
 from encoders.landmarks.sidecar import LandmarkFileError, SidecarDetector
+from tests.helpers.refusals import refuses
 
 COORDINATES = [f"{axis}_{index}" for axis in "xy" for index in range(68)]
 OPENFACE = ["frame", "face_id", "timestamp", "confidence", "success", "gaze_0_x", *COORDINATES]
@@ -113,16 +112,11 @@ def test_wrong_files_are_named(tmp_path):
     good = [row(i / 25, face()) for i in range(10)]
     with pytest.raises(LandmarkFileError, match=r"clip\.csv: lacks the columns x_0, x_1, x_2 and 133 more"):
         track(tmp_path, [[1, 0, 0]], header=["frame", "face_id", "timestamp"])
-    with pytest.raises(LandmarkFileError, match="holds no rows"):
-        track(tmp_path, [])
-    with pytest.raises(LandmarkFileError, match="line 5 is damaged"):
-        track(tmp_path, [*good[:3], good[3][:50], *good[4:]])
-    with pytest.raises(LandmarkFileError, match=r"line 3 is damaged .*'x'"):
-        track(tmp_path, [good[0], ["x"] * len(OPENFACE), *good[2:]])
-    with pytest.raises(LandmarkFileError, match="rows for 10 of the clip's 40 frames"):
-        track(tmp_path, good, frames=40)
-    with pytest.raises(LandmarkFileError, match="another size"):
-        track(tmp_path, [row(i / 25, face(1400, 700)) for i in range(10)])
+    refuses(LandmarkFileError, "holds no rows", track, tmp_path, [])
+    refuses(LandmarkFileError, "line 5 is damaged", track, tmp_path, [*good[:3], good[3][:50], *good[4:]])
+    refuses(LandmarkFileError, r"line 3 is damaged .*'x'", track, tmp_path, [good[0], ["x"] * len(OPENFACE), *good[2:]])
+    refuses(LandmarkFileError, "rows for 10 of the clip's 40 frames", track, tmp_path, good, frames=40)
+    refuses(LandmarkFileError, "another size", track, tmp_path, [row(i / 25, face(1400, 700)) for i in range(10)])
     (tmp_path / "clip.csv").write_bytes(b"\xff\xfe\x00binary\x80" * 50)
     with pytest.raises(LandmarkFileError, match="cannot be read as a CSV file"):
         SidecarDetector().track(pictures(3), tmp_path / "clip.mp4")

@@ -1,7 +1,5 @@
 """Blendshape latents: which shapes, and where they come from."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

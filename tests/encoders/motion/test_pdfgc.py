@@ -1,7 +1,5 @@
 """PD-FGC's motion encoder against facts of the published network, and its alignment against algebra."""
 
-from __future__ import annotations
-
 import math
 import warnings
 
@@ -16,6 +14,7 @@ from encoders.motion.fan import FanEncoder, FeatureExtractor
 from encoders.motion.pdfgc import CHUNK, PDFGCMotion, aligned_faces, alignment, load_fan, similarity
 from encoders.protocols import FaceTrack
 from encoders.weights import WrongWeights
+from tests.helpers.refusals import refuses
 
 # Recorded from PD-FGC's own FanEncoder (commit d3c1488) with these weights and faces: the first three of each output.
 RECORDED = (
@@ -135,12 +134,10 @@ def test_the_network_is_frozen(network):
 def test_missing_wrong_and_unknown_tensors_are_named():
     state = filled_state()
     lacking = {key: value for key, value in state.items() if key != "to_emo.0.weight"}
-    with pytest.raises(WrongWeights, match=r"x\.pth: lacks 1 of the 387 .*to_emo\.0\.weight"):
-        load_fan(lacking, "x.pth")
+    refuses(WrongWeights, r"x\.pth: lacks 1 of the 387 .*to_emo\.0\.weight", load_fan, lacking, "x.pth")
     with pytest.raises(WrongWeights, match=r"emo_embed\.1\.weight: \(6, 512\) instead of \(30, 512\)"):
         load_fan({**state, "emo_embed.1.weight": torch.zeros(6, 512)}, "x.pth")
-    with pytest.raises(WrongWeights, match="expected a plain state dict"):
-        load_fan({"state_dict": state}, "x.pth")
+    refuses(WrongWeights, "expected a plain state dict", load_fan, {"state_dict": state}, "x.pth")
     with pytest.warns(UserWarning, match="1 unknown tensors: surprise"):
         load_fan({**state, "surprise": torch.zeros(1)}, "x.pth")
     with warnings.catch_warnings():

@@ -1,7 +1,5 @@
 """Hashed n-grams: deterministic on every machine, near for forms of a word, far for other words."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The experiment as it is run: texts that training never showed land on the right emotion, also from its files."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """What the mapping learns from covers every cell, says one thing per text, and never shows what is held out."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 import pytest

@@ -1,7 +1,5 @@
 """Where e_cond comes from: one source at a time, at the strength asked for, and plain words where it cannot be."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The label table: learned from shards by clip means, right for people it never saw, strict about what it holds."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.table import EmotionError, EmotionTable, learn_table
 from preparation.synthetic import EMOTIONS, identity, levels_of, split_of
 from tests.helpers.emotion import expression_of, synthetic_table
+from tests.helpers.refusals import refuses
 from tests.helpers.shards import TINY, arrays_of, make_shards
 
 
@@ -103,14 +102,10 @@ def test_saved_and_loaded_unchanged(table, tmp_path):
 
 def test_other_files_and_other_encoders_are_refused(table, tmp_path):
     path = tmp_path / "table.safetensors"
-    with pytest.raises(WrongWeights, match="no such file"):
-        EmotionTable.load(path)
+    refuses(WrongWeights, "no such file", EmotionTable.load, path)
     table.save(path)
-    with pytest.raises(WrongWeights, match="landmarks.*this experiment's from.*pdfgc"):
-        EmotionTable.load(path, Identity("pdfgc"))
+    refuses(WrongWeights, "landmarks.*this experiment's from.*pdfgc", EmotionTable.load, path, Identity("pdfgc"))
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(WrongWeights, match="cannot be read as safetensors"):
-        EmotionTable.load(path)
+    refuses(WrongWeights, "cannot be read as safetensors", EmotionTable.load, path)
     path.write_bytes(b"not a table at all")
-    with pytest.raises(WrongWeights, match=r"table\.safetensors"):
-        EmotionTable.load(path)
+    refuses(WrongWeights, r"table\.safetensors", EmotionTable.load, path)

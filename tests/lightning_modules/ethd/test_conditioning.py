@@ -13,6 +13,7 @@ from lightning_modules.ethd.conditioning import (
     TokenProjector,
     expression_regions,
 )
+from tests.helpers.refusals import refuses
 
 B, FRAMES, SIDE, C, HEADS, N, D = 2, 3, 8, 64, 2, 4, 32
 L = SIDE * SIDE
@@ -112,10 +113,8 @@ def test_attention_over_one_key_ignores_the_query(tokens, constant):
 
 def test_one_token_is_refused(region):
     hidden, one, _ = hidden_and_tokens(1)
-    with pytest.raises(ValueError, match="lip: one token"):
-        LipAttention(C, HEADS, D)(hidden, one)
-    with pytest.raises(ValueError, match="expression: one token"):
-        ExpressionDecouplingInjector(C, HEADS, D)(hidden, one, one, region)
+    refuses(ValueError, "lip: one token", LipAttention(C, HEADS, D), hidden, one)
+    refuses(ValueError, "expression: one token", ExpressionDecouplingInjector(C, HEADS, D), hidden, one, one, region)
 
 
 def test_outside_the_face_the_temporal_attention_is_svds_output_bias(region):

@@ -16,6 +16,7 @@ from lightning_modules.ethd.export import EXPORT, KIND, export, load_artifact
 from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers.emotion import synthetic_table
 from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
+from tests.helpers.refusals import refuses
 
 
 @pytest.fixture(scope="module")
@@ -97,31 +98,24 @@ def test_emotions_of_another_motion_encoder_are_refused(run, emotion, tmp_path):
     file = folder / TABLE_FILE
     content = file.read_bytes()
     file.write_bytes(content.replace(b'\\"name\\": \\"landmarks\\"', b'\\"name\\": \\"landmerks\\"'))
-    with pytest.raises(WrongWeights, match="landmerks"):
-        export(run, emotion=folder)
-    with pytest.raises(CheckpointError, match="no such run"):
-        export(run, emotion=tmp_path / "nothing")
+    refuses(WrongWeights, "landmerks", export, run, emotion=folder)
+    refuses(CheckpointError, "no such run", export, run, emotion=tmp_path / "nothing")
 
 
 def test_the_vaid_of_the_training_is_asked_for(encoders, run, tmp_path):
     other = write_vaid(tmp_path / "other", *encoders, seed=3)
-    with pytest.raises(CheckpointError, match="is not the V-AID .* was trained with"):
-        export(run, vaid=other)
+    refuses(CheckpointError, "is not the V-AID .* was trained with", export, run, vaid=other)
     (tmp_path / "vaid").rename(tmp_path / "moved")
-    with pytest.raises(CheckpointError, match="name where it is with vaid=RUN"):
-        export(run)
+    refuses(CheckpointError, "name where it is with vaid=RUN", export, run)
     assert load_artifact(export(run, vaid=tmp_path / "moved")).step == 7
 
 
 def test_runs_that_cannot_be_exported(encoders, run, tmp_path):
-    with pytest.raises(CheckpointError, match=r"nothing: no such run or checkpoint"):
-        export(tmp_path / "nothing")
-    with pytest.raises(CheckpointError, match="of stage vaid, one of stage ethd"):
-        export(tmp_path / "vaid")
+    refuses(CheckpointError, r"nothing: no such run or checkpoint", export, tmp_path / "nothing")
+    refuses(CheckpointError, "of stage vaid, one of stage ethd", export, tmp_path / "vaid")
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
-    with pytest.raises(CheckpointError, match=r"last\.ckpt: not a readable checkpoint"):
-        export(run)
+    refuses(CheckpointError, r"last\.ckpt: not a readable checkpoint", export, run)
 
 
 def test_what_is_no_export_is_named(run, tmp_path):
@@ -141,17 +135,14 @@ def test_damaged_and_foreign_files_are_named(run, tmp_path):
     file = export(run)
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-    with pytest.raises(WrongWeights, match="cannot be read as safetensors"):
-        load_artifact(run)
+    refuses(WrongWeights, "cannot be read as safetensors", load_artifact, run)
     file.write_bytes(content.replace(KIND.encode(), KIND.upper().encode()))
-    with pytest.raises(WrongWeights, match=f"is not an {KIND}"):
-        load_artifact(run)
+    refuses(WrongWeights, f"is not an {KIND}", load_artifact, run)
     with safe_open(_write(tmp_path / "whole.safetensors", content), framework="pt") as stored:
         version = json.dumps(stored.metadata()[KIND])
     assert '\\"version\\": 1' in version
     file.write_bytes(content.replace(b'\\"version\\": 1}', b'\\"version\\": 9}'))
-    with pytest.raises(WrongWeights, match="newer than this program"):
-        load_artifact(run)
+    refuses(WrongWeights, "newer than this program", load_artifact, run)
 
 
 def _write(path, content):

@@ -9,6 +9,7 @@ from diffusion.long_sampling import sample_long
 from diffusion.parameterization import VelocityDenoiser, noise_input
 from diffusion.schedules import zero_terminal_schedule
 from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
+from tests.helpers.refusals import refuses
 from tests.helpers.unet import SMALL, awake
 from training.memory import PeakMemory
 
@@ -121,16 +122,13 @@ def test_a_network_that_predicts_clean_samples_adds_its_numbers_to_the_reference
 
 def test_what_is_missing_is_named():
     given = drive()
-    with pytest.raises(ValueError, match="prediction 'noise': expected one of v, x0"):
-        network(prediction="noise")
-    with pytest.raises(ValueError, match="expected one of full, no_decouple"):
-        Ethd(SMALL, WIDTHS, PIXELS, "wo_everything")
+    refuses(ValueError, "prediction 'noise': expected one of v, x0", network, prediction="noise")
+    refuses(ValueError, "expected one of full, no_decouple", Ethd, SMALL, WIDTHS, PIXELS, "wo_everything")
     with pytest.raises(ValueError, match="no_decouple: the drive has no audio"):
         network("no_decouple")(*latents(), replace(given, audio=None))
     with pytest.raises(ValueError, match="wo_dicte: the drive has no e_cond"):
         network("wo_dicte")(*latents(), replace(given, e_cond=None))
-    with pytest.raises(ValueError, match="lip: 4 frames of drive for 3 frames of latents"):
-        network()(*latents(3), given)
+    refuses(ValueError, "lip: 4 frames of drive for 3 frames of latents", network(), *latents(3), given)
 
 
 @pytest.mark.slow

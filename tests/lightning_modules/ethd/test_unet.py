@@ -8,6 +8,7 @@ import torch
 from lightning_modules.ethd.svd_weights import match_keys
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNet, UNetShape
+from tests.helpers.refusals import refuses
 from tests.helpers.unet import SMALL, awake, inputs, stock
 from training.memory import PeakMemory
 
@@ -150,16 +151,12 @@ def test_checkpointing_keeps_a_fraction_of_the_memory():
 def test_latents_that_do_not_fit_are_refused():
     model = ours(SMALL)
     noisy, reference, noise_input, conditions = inputs(SMALL)
-    with pytest.raises(ValueError, match="square"):
-        model(noisy[..., :4], reference[..., :4], noise_input, conditions)
-    with pytest.raises(ValueError, match="multiple of 2"):
-        model(noisy[..., :7, :7], reference[..., :7, :7], noise_input, conditions)
+    refuses(ValueError, "square", model, noisy[..., :4], reference[..., :4], noise_input, conditions)
+    refuses(ValueError, "multiple of 2", model, noisy[..., :7, :7], reference[..., :7, :7], noise_input, conditions)
     with pytest.raises(ValueError, match="no face mask for the U-Net's 8 x 8"):
         model(noisy, reference, noise_input, replace(conditions, regions={}))
-    with pytest.raises(ValueError, match="3, 2 and 1 levels"):
-        UNetShape(channels=(32, 64, 64), heads=(1, 2), attention=(True,))
-    with pytest.raises(ValueError, match="multiple of 32"):
-        UNetShape(channels=(40,), heads=(1,), attention=(True,))
+    refuses(ValueError, "3, 2 and 1 levels", UNetShape, channels=(32, 64, 64), heads=(1, 2), attention=(True,))
+    refuses(ValueError, "multiple of 32", UNetShape, channels=(40,), heads=(1,), attention=(True,))
 
 
 @pytest.mark.slow

@@ -6,12 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_modules.vaid.club import (
-    GaussianConditional,
-    club,
-    club_terms,
-    negative_log_likelihood,
-)
+from lightning_modules.vaid.club import GaussianConditional, club, club_terms, negative_log_likelihood
 
 D = 4
 

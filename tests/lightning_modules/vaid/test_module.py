@@ -12,6 +12,7 @@ from lightning_modules.checkpoints import CARD, CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
+from tests.helpers.refusals import refuses
 from tests.helpers.shards import ENCODERS, TINY, make_shards
 
 FIELDS = ["audio", "lip", "expression", "portraits"]
@@ -151,15 +152,10 @@ def test_checkpoints_that_do_not_fit_are_refused_by_name(data, tmp_path):
     other = torch.load(path, weights_only=True)
     other[CARD]["stage"] = "ethd"
     torch.save(other, path)
-    with pytest.raises(CheckpointError, match=r"vaid\.ckpt: is a checkpoint of stage ethd, one of stage vaid"):
-        load_vaid(path)
-    with pytest.raises(CheckpointError, match="is a checkpoint of stage ethd"):
-        module.on_load_checkpoint(other)
+    refuses(CheckpointError, r"vaid\.ckpt: is a checkpoint of stage ethd, one of stage vaid", load_vaid, path)
+    refuses(CheckpointError, "is a checkpoint of stage ethd", module.on_load_checkpoint, other)
     torch.save({"weights": 1}, path)
-    with pytest.raises(CheckpointError, match="was not written by train.py"):
-        load_vaid(path)
+    refuses(CheckpointError, "was not written by train.py", load_vaid, path)
     (tmp_path / "vaid.ckpt").write_bytes(b"half a file")
-    with pytest.raises(CheckpointError, match=r"vaid\.ckpt: not a readable checkpoint"):
-        load_vaid(path)
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
-        load_vaid(tmp_path / "none.ckpt")
+    refuses(CheckpointError, r"vaid\.ckpt: not a readable checkpoint", load_vaid, path)
+    refuses(CheckpointError, "no such checkpoint", load_vaid, tmp_path / "none.ckpt")
