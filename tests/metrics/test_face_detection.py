@@ -60,8 +60,7 @@ def test_network(oracle, rule_weights):
     random = np.random.RandomState(21)
     random.standard_normal((1, 2727, 4))
     random.standard_normal((1, 2727, 2))
-    image = torch.from_numpy((random.randint(0, 256, (1, 3, 135, 240)) - 110).astype(np.float32))
-    x = image
+    x = image = torch.from_numpy((random.randint(0, 256, (1, 3, 135, 240)) - 110).astype(np.float32))
     with torch.inference_mode():
         for layer in network.vgg[:16]:
             x = layer(x)
