@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from configs.generation import DriveMode
+from configs.training import Variant
 from datamodules.order import seed_of
 from generation.errors import GenerationError
 from generation.portrait import Portrait
 from lightning_modules.emotion.sources import ResolvedEmotion
-from lightning_modules.ethd.network import Drive, Variant, repeated
+from lightning_modules.ethd.network import Drive, repeated
 from lightning_modules.vaid.network import VAID
-
-Mode = Literal["both", "lips", "expression"]
 
 
 class Driver:
@@ -48,7 +47,7 @@ class Driver:
         portrait: Portrait,
         emotion: ResolvedEmotion,
         *,
-        mode: Mode = "both",
+        mode: DriveMode = "both",
         extend: str = "pingpong",
         seed: int = 0,
     ) -> tuple[Drive, tuple[str, ...]]:
@@ -87,7 +86,7 @@ class Driver:
         return l_a.cpu() if self._same else self._lip_scale(self.vaid.lip_scale.restore(l_a).cpu())
 
     def _expression(
-        self, audio: Tensor, portrait: Portrait, emotion: ResolvedEmotion, mode: Mode, extend: str, seed: int
+        self, audio: Tensor, portrait: Portrait, emotion: ResolvedEmotion, mode: DriveMode, extend: str, seed: int
     ) -> tuple[Tensor | None, Tensor | None, tuple[str, ...]]:
         """(1, F, d_e) e_dri, (1, d_e) e_cond for the variant that repeats it, and notes."""
         scale, frames = self._expression_scale, len(audio)
@@ -119,7 +118,7 @@ class Driver:
         )
         return e_a.cpu() if self._same else self._expression_scale(self.vaid.expression_scale.restore(e_a).cpu())
 
-    def _unheard(self, emotion: ResolvedEmotion, mode: Mode) -> tuple[str, ...]:
+    def _unheard(self, emotion: ResolvedEmotion, mode: DriveMode) -> tuple[str, ...]:
         """What was asked for and this network cannot follow."""
         notes = []
         if emotion.source != "portrait" and self.variant in ("no_decouple", "wo_exp"):

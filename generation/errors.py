@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from runtime.errors import UserError
 
-class GenerationError(RuntimeError):
+
+class GenerationError(UserError):
     """A video that cannot be made; the message names the file or key, what was found, and what to do."""

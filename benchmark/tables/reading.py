@@ -20,15 +20,12 @@ from typing import Any
 
 from benchmark.paper import FULL, CellKey
 from evaluation.results import SCHEMA as EVALUATION
+from runtime.errors import UserError
 
 USER_STUDY = "emotivetalk.user_study/1"
 NOT_RUN = "emotivetalk.not_run/1"
 RATED = "rated"  # the mode of a user study's cells, whose systems are rated as they are
 GROUND_TRUTH = "ground_truth"
-
-
-class TableError(RuntimeError):
-    """Tables that cannot be made; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +54,7 @@ class Measured:
 
 
 @dataclass
-class Found:
+class FoundResults:
     """All a results folder holds.
 
     Attributes:
@@ -75,16 +72,16 @@ class Found:
     hashes: dict[str, str] = field(default_factory=dict)
 
 
-def read_results(folder: Path) -> Found:
+def read_results(folder: Path) -> FoundResults:
     """Reads every ``*.json`` of a folder.
 
     Raises:
-        TableError: if the folder is not there or cannot be read.
+        UserError: if the folder is not there or cannot be read.
     """
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"
-        raise TableError(f"results={folder}: {kind}; expected the folder of evaluate.py's results files")
-    found = Found()
+        raise UserError(f"results={folder}: {kind}; expected the folder of evaluate.py's results files")
+    found = FoundResults()
     for path in sorted(folder.glob("*.json")):
         try:
             content = path.read_bytes()
@@ -98,9 +95,9 @@ def read_results(folder: Path) -> Found:
     return found
 
 
-def _sort_in(name: str, raw: Any, found: Found) -> None:
+def _sort_in(name: str, raw: Any, found: FoundResults) -> None:
     schema = raw.get("schema") if isinstance(raw, dict) else None
-    readers: dict[Any, Callable[[str, Mapping[str, Any], Found], None]] = {
+    readers: dict[Any, Callable[[str, Mapping[str, Any], FoundResults], None]] = {
         EVALUATION: _evaluation,
         USER_STUDY: _user_study,
         NOT_RUN: _not_run,
@@ -123,7 +120,7 @@ def _key(cell: Mapping[str, Any]) -> CellKey | None:
     return CellKey(str(cell["dataset"]), str(cell["mode"]), str(cell["system"]), str(cell.get("variant") or FULL))
 
 
-def _evaluation(name: str, raw: Mapping[str, Any], found: Found) -> None:
+def _evaluation(name: str, raw: Mapping[str, Any], found: FoundResults) -> None:
     settings = raw["settings"]
     key = _key(settings.get("cell") or {})
     if key is None:
@@ -156,7 +153,7 @@ def _require(record: Mapping[str, Any], fields: tuple[str, ...], metric: str) ->
             raise KeyError(f"{metric}.{name}")
 
 
-def _user_study(name: str, raw: Mapping[str, Any], found: Found) -> None:
+def _user_study(name: str, raw: Mapping[str, Any], found: FoundResults) -> None:
     rows: dict[tuple[CellKey, str], Measured] = {}
     for system, questions in raw["systems"].items():
         for question, entry in questions.items():
@@ -179,7 +176,7 @@ def _user_study(name: str, raw: Mapping[str, Any], found: Found) -> None:
         found.measured[place].append(measured)
 
 
-def _not_run(name: str, raw: Mapping[str, Any], found: Found) -> None:
+def _not_run(name: str, raw: Mapping[str, Any], found: FoundResults) -> None:
     reasons = [(_key(row), str(row["reason"])) for row in raw["rows"]]
     for key, reason in reasons:
         if key is not None:

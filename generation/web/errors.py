@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from runtime.errors import UserError
 
-class PageError(RuntimeError):
+
+class PageError(UserError):
     """A page that cannot be served, or a video that cannot be made from what was filled in; says what to do."""
 
 

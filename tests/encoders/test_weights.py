@@ -393,13 +393,3 @@ def test_tensors_come_back(tmp_path):
         assert torch.equal(weights.load_tensors(tmp_path / name)["a"], tensors["a"])
     damaged = put(tmp_path / "b.safetensors", b"nonsense")
     refuses(weights.WrongWeights, r"b\.safetensors", weights.load_tensors, damaged)
-
-
-def test_hashes_agree_with_their_tools(tmp_path):
-    path = tmp_path / "file"
-    path.write_bytes(CONTENT)
-    git = subprocess.run(["git", "hash-object", str(path)], capture_output=True, check=True, text=True).stdout.strip()
-    assert weights.git_blob_of(path) == git
-    assert weights.sha256_of(path) == SHA256
-    path.write_bytes(b"changed")
-    assert weights.sha256_of(path) == hashlib.sha256(b"changed").hexdigest()

@@ -7,10 +7,8 @@ import pytest
 
 from configs.command_line import compose
 from configs.generation import GenerateConfig
-from generation.errors import GenerationError
 from generation.generate_videos import SOME_FAILED, generate_videos
 from generation.pipeline import Talker
-from generation.record import require_writable
 
 
 @pytest.fixture
@@ -87,14 +85,3 @@ def test_a_fault_nobody_foresaw_costs_one_video(batch, files, tmp_path, capsys, 
     assert batch(f"{files / 'face.png'},a.mp4,0\n{files / 'face.png'},b.mp4,1\n") == SOME_FAILED
     assert "ZeroDivisionError: oops (test_generate_videos.py:" in capsys.readouterr().err
     assert (tmp_path / "new" / "videos" / "b.mp4").exists()
-
-
-def test_where_nothing_can_be_written(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(GenerationError, match="cannot be written"):
-        require_writable(tmp_path / "file" / "out.mp4")
-    (tmp_path / "out.mp4").mkdir()
-    with pytest.raises(GenerationError, match="is a folder"):
-        require_writable(tmp_path / "out.mp4")
-    require_writable(tmp_path / "new" / "deep" / "out.mp4")
-    assert list((tmp_path / "new" / "deep").iterdir()) == []

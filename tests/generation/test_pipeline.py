@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from configs.emotion import EmotionConfig
-from encoders.weight_files import sha256_of
 from generation.batch import Case
 from generation.errors import GenerationError
-from generation.pipeline import Talker, device_of
+from generation.pipeline import Talker
 from lightning_modules.emotion.sources import EmotionError
 from media import FrameReader, MediaError, probe, read_sound
-from preparation.expression import ExpressionError
+from runtime.errors import UserError
+from runtime.files import WriteError, sha256_of
 from tests.helpers.inputs import tone
 from tests.helpers.sound import write_wav
 
@@ -100,12 +100,12 @@ def test_stopped_in_the_middle_nothing_half_made_is_left(talker, case, stage):
 
 
 def test_what_cannot_be_made_is_said(talker, case, files, tmp_path):
-    with pytest.raises(ExpressionError, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         talker.generate(replace(case, portrait=tmp_path / "none.png"))
     with pytest.raises(MediaError, match="no such file"):
         talker.generate(replace(case, speech=tmp_path / "none.wav"))
     (tmp_path / "file").touch()
-    with pytest.raises(GenerationError, match=r"file.*cannot be written"):
+    with pytest.raises(WriteError, match=r"file.*cannot be written"):
         talker.generate(replace(case, output=tmp_path / "file" / "out.mp4"))
     with pytest.raises(EmotionError, match=r"emotion\.label: needs a label table"):
         talker.generate(replace(case, emotion=EmotionConfig(label="happy")))
@@ -122,10 +122,3 @@ def test_three_lines_in_a_notebook(runs, files, tmp_path):
     assert made.frames == 13
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["weights"]["vaid"] == sha256_of(runs / "other_vaid" / "checkpoints" / "last.ckpt")
-
-
-def test_a_gpu_that_is_not_there(monkeypatch):
-    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert device_of("auto").type == "cpu"
-    with pytest.raises(GenerationError, match="device=cuda: PyTorch finds no GPU"):
-        device_of("cuda")

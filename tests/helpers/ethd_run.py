@@ -11,7 +11,6 @@ from configs.command_line import compose
 from configs.preparation import PrepareConfig
 from configs.training import EthdConfig, UNetConfig
 from datamodules.schema import LatentStatistics
-from encoders.weight_files import sha256_of
 from lightning_modules.checkpoints import CARD
 from lightning_modules.ethd.checkpoint import EMA, EthdCard, build_ethd, with_overlap
 from lightning_modules.ethd.export import export
@@ -19,6 +18,7 @@ from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import MotionStatistics
 from preparation.encoders import Encoders
+from runtime.files import sha256_of
 from tests.helpers.ethd import smallest_vaid_config
 
 SMALL_VAID = smallest_vaid_config(window=16, overlap=4)

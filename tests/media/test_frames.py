@@ -24,7 +24,7 @@ def pyav_only(monkeypatch):
     """Makes decord unusable, as where it is not installed."""
 
     def refuse(*_):
-        raise decord_frames.Unusable("switched off")
+        raise decord_frames.DecordError("switched off")
         yield
 
     monkeypatch.setattr(decord_frames, "read", refuse)

@@ -10,7 +10,7 @@ import pytest
 
 from datamodules.schema import Index, ShardError
 from preparation.check import check
-from preparation.writer import file_sha256
+from runtime.files import sha256_of
 from tests.helpers.shards import make_shards
 
 
@@ -34,7 +34,7 @@ def rewrite(folder, change, shard=0):
             tar.addfile(header, io.BytesIO(data))
     with tarfile.open(path) as tar:
         offsets = {member.name: (member.offset_data, member.size) for member in tar}
-    entry = replace(index.shards[shard], bytes=path.stat().st_size, sha256=file_sha256(path))
+    entry = replace(index.shards[shard], bytes=path.stat().st_size, sha256=sha256_of(path))
     samples = tuple(
         replace(s, members={m: offsets.get(f"{s.key}.{m}", place) for m, place in s.members.items()})
         if s.shard == entry.name

@@ -1,6 +1,6 @@
 """What the demonstration asks for: portraits, speech, true videos, and the lists generate.py reads.
 
-    python -m tools.demo.demo_inputs --shards DIR --source DIR --output DIR [--clips N]
+    python -m tools.demo.demo_inputs shards=DIR source=DIR output=DIR
 
 Speakers nobody trained on come first; where there are none, the page says so. Portraits are frames of the raw videos,
 as a person would hand them in, with the landmark file beside them where the data came with one. Speech and true videos
@@ -9,7 +9,6 @@ come from the shards. ``cases.json`` tells the page what is what, ``batch.csv`` 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -23,24 +22,21 @@ import numpy as np
 from PIL import Image
 
 from configs.data import DataConfig
+from configs.options import Readers, path, read_options, run_script
 from datamodules.datamodule import ShardDataModule
-from datamodules.schema import ShardError
 from datamodules.windows import Clip
 from encoders.protocols import FPS
-from media import FrameReader, MediaError, VideoWriter
+from media import FrameReader, VideoWriter
 from media.flac import encode_flac
 from preparation.plan import file_of
-from preparation.writer import write_atomically
+from runtime.errors import UserError
+from runtime.files import write_whole
 
 EMOTIONS = ("happy", "angry", "sad")
 SHOWN = "surprised"  # what drive=expression shows
 STILL = 5  # frames of a video in which nothing moves
 COLUMNS = ("portrait", "speech", "output", "drive", "emotion.label", "emotion.level", "emotion.image",
            "emotion.video", "emotion.extend")  # fmt: skip
-
-
-class CasesError(RuntimeError):
-    """Data the demonstration cannot be made of; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +60,7 @@ class Asked:
     true: str | None = None
 
 
-class Case:
+class DemoCase:
     """Writes what a clip gives: a portrait, its speech, the true video; each once.
 
     Args:
@@ -83,7 +79,7 @@ class Case:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         Image.fromarray(frame).save(buffer, "PNG")
-        write_atomically(path, buffer.getvalue())
+        write_whole(path, buffer.getvalue())
         self._landmarks(clip, number, path, 1)
         return self._name(path)
 
@@ -103,7 +99,7 @@ class Case:
         """The clip's sound."""
         path = self.output / "speech" / f"{clip.key}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, encode_flac(self.data.whole(clip, ["speech"])["speech"][0].numpy()))
+        write_whole(path, encode_flac(self.data.whole(clip, ["speech"])["speech"][0].numpy()))
         return self._name(path)
 
     def true(self, clip: Clip, name: str) -> str:
@@ -143,7 +139,7 @@ class Case:
         for place in range(frames):
             row |= {"frame": str(place + 1), "timestamp": f"{place / FPS:.3f}"}
             lines.append(",".join(row[name] for name in head))
-        write_atomically(path.with_suffix(".csv"), ("\n".join(lines) + "\n").encode())
+        write_whole(path.with_suffix(".csv"), ("\n".join(lines) + "\n"))
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.output).as_posix()
@@ -167,19 +163,19 @@ def known_level(known: Sequence[Clip], emotion: str, wanted: int) -> int:
     """The level of an emotion nearest to the wanted one that the label table can have learned.
 
     Raises:
-        CasesError: if no training clip shows the emotion.
+        UserError: if no training clip shows the emotion.
     """
     levels = {clip.entry.level or 1 for clip in known if clip.entry.emotion == emotion}
     if not levels:
-        raise CasesError(f"no training clip is {emotion}; prepare clips of all emotions")
+        raise UserError(f"no training clip is {emotion}; prepare clips of all emotions")
     return min(levels, key=lambda level: (abs(level - wanted), level))
 
 
-def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
     """Where the data names emotions: two unseen people with three emotions each, by label.
 
     Raises:
-        CasesError: if an emotion is missing.
+        UserError: if an emotion is missing.
     """
     asked = []
     for speaker, clips in list(unseen.items())[:2]:
@@ -197,11 +193,11 @@ def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip])
     speaker, clips = list(unseen.items())[min(1, len(unseen) - 1)]
     source = with_emotion(known, EMOTIONS[0])
     if source is None:
-        raise CasesError(f"no training clip is {EMOTIONS[0]}; prepare clips of all emotions")
+        raise UserError(f"no training clip is {EMOTIONS[0]}; prepare clips of all emotions")
     return [*asked, *_dicte(case, _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral")), source)]
 
 
-def unlabelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
     """Real videos, whose emotions nobody named: up to two seen and two unseen people, with expressions of others."""
     asked = []
     seen = people(known)
@@ -222,7 +218,7 @@ def unlabelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip
     return [*asked, *_dicte(case, first, case.portrait(first), sources[0])]
 
 
-def _drives(case: Case, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
+def _drives(case: DemoCase, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
     """Figure 3: lips alone, expression alone."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     lips = {**_row(portrait, speech, "drive/lips"), "drive": "lips"}
@@ -233,7 +229,7 @@ def _drives(case: Case, clip: Clip, portrait: str, emotion: dict[str, str]) -> l
     ]
 
 
-def _dicte(case: Case, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
+def _dicte(case: DemoCase, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
     """Figure 4: one expression, once as a condition for Di-CTE and once held still over all frames."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     image, still = case.portrait(source, 0.5), case.still(source, 0.5)
@@ -245,7 +241,7 @@ def _dicte(case: Case, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
     ]
 
 
-def long_case(case: Case, clips: list[Clip]) -> Asked:
+def long_case(case: DemoCase, clips: list[Clip]) -> Asked:
     """The longest clip there is, to be sampled in several windows."""
     clip = max(clips, key=lambda clip: clip.entry.frames)
     row = _row(case.portrait(clip), case.speech(clip), "long")
@@ -261,7 +257,7 @@ def _row(portrait: str, speech: str, name: str, label: str = "", level: int | No
 def _required(clips: Sequence[Clip], emotion: str) -> Clip:
     clip = with_emotion(clips, emotion)
     if clip is None:
-        raise CasesError(f"{clips[0].entry.speaker}: has no {emotion} clip; prepare clips of all emotions")
+        raise UserError(f"{clips[0].entry.speaker}: has no {emotion} clip; prepare clips of all emotions")
     return clip
 
 
@@ -269,16 +265,16 @@ def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
     """Writes everything generate.py and the page need.
 
     Raises:
-        CasesError: if the shards hold too little.
+        UserError: if the shards hold too little.
         ShardError, MediaError: if they or the raw videos cannot be read.
     """
     data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0, min_frames=1))
     data.setup()
     known, held_out = data.clips["train"], [*data.clips["test"], *data.clips["val"]]
     if not known:
-        raise CasesError(f"{shards}: holds no training clip")
+        raise UserError(f"{shards}: holds no training clip")
     unseen = people(data.clips["test"]) | people(data.clips["val"])
-    case = Case(data, source, output)
+    case = DemoCase(data, source, output)
     labelled = bool(unseen) and any(clip.entry.emotion for clip in known)
     asked = (labelled_cases if labelled else unlabelled_cases)(case, unseen, known)
     neutral = [clip for clip in held_out if clip.entry.emotion in (None, "neutral")]
@@ -287,38 +283,34 @@ def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
     writer = csv.DictWriter(rows, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(one.row for one in asked[:-1])
-    write_atomically(output / "batch.csv", rows.getvalue().encode())
+    write_whole(output / "batch.csv", rows.getvalue())
     # Under names that do not change, so that the commands of the demonstration are known beforehand.
     for name in ("portrait", "speech"):
         _copy(output / asked[-1].row[name], output / f"long{Path(asked[-1].row[name]).suffix}")
     content: dict[str, Any] = {"asked": [asdict(one) for one in asked], "unseen": sorted(unseen)}
     content |= {split: len(clips) for split, clips in data.clips.items()}
-    write_atomically(output / "cases.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(output / "cases.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return asked
 
 
 def _copy(path: Path, target: Path) -> None:
     for ending in (path.suffix, ".csv"):
         if path.with_suffix(ending).exists():
-            write_atomically(target.with_suffix(ending), path.with_suffix(ending).read_bytes())
+            write_whole(target.with_suffix(ending), path.with_suffix(ending).read_bytes())
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Reads the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.demo.demo_inputs", description=str(__doc__).split("\n\n")[0])
-    parser.add_argument("--shards", required=True, help="folder of the shards, prepared with store_video=all")
-    parser.add_argument("--source", type=Path, required=True, help="folder of the raw videos they were made of")
-    parser.add_argument("--output", type=Path, required=True, help="where portraits, speech and lists go")
-    keys = vars(parser.parse_args(arguments))
-    try:
-        asked = write_cases(**keys)
-    except (CasesError, ShardError, MediaError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and writes the cases.
+
+    Raises:
+        UserError: if the data holds too little.
+    """
+    known: Readers = {"shards": str, "source": path, "output": path}
+    options = read_options(__doc__, arguments, known, required=tuple(known))
+    asked = write_cases(**options)
     people_asked = len({one.speaker for one in asked})
-    print(f"{len(asked)} videos of {people_asked} people are asked for: {keys['output'] / 'batch.csv'}")
-    return 0
+    print(f"{len(asked)} videos of {people_asked} people are asked for: {options['output'] / 'batch.csv'}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: main(sys.argv[1:]))

@@ -11,21 +11,15 @@ import torch
 from scipy.io import loadmat, savemat
 from torchvision.models import resnet50
 
-from benchmark.framing import Faces
-from benchmark.inputs.coefficients import (
-    Coefficients,
-    CoefficientsError,
-    aligned,
-    extract,
-    read_mat,
-    write_mat,
-)
+from benchmark.framing import FaceFinder
+from benchmark.inputs.coefficients import Coefficients, aligned, extract, read_mat, write_mat
 from benchmark.inputs.collect import RATE, padded_length
-from benchmark.inputs.phonemes import PHONES, Interval, PhonemesError, from_intervals, phonemes_of, recognise
+from benchmark.inputs.phonemes import PHONES, PhonemeInterval, from_intervals, phonemes_of, recognise
 from benchmark.system import Speech, load_system
 from encoders.factory import build_landmark_detector
 from media import FrameReader, VideoWriter, probe, read_frames, read_sound, sound_duration
 from metrics.networks.deep3d import HEADS, Deep3DFace
+from runtime.errors import UserError
 
 PAIRS = ("pairs/feifeili_clip1", "pairs/reagan_clip1")
 
@@ -35,7 +29,7 @@ def faces(assets):
     """One detector for all tests here; starting it takes longer than they do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMOTIVETALK_WEIGHTS", str(assets / "weights"))
-        yield Faces(build_landmark_detector("mediapipe"))
+        yield FaceFinder(build_landmark_detector("mediapipe"))
 
 
 def shortened(video, folder, frames):
@@ -140,7 +134,7 @@ def test_a_wrong_3dmm_file_is_refused(tmp_path, change, wanted):
     mat = {"coeff": track.coeff.copy(), "transform_params": track.transform.copy()}
     change(mat)
     savemat(tmp_path / "face.mat", mat)
-    with pytest.raises(CoefficientsError) as error:
+    with pytest.raises(UserError) as error:
         read_mat(tmp_path / "face.mat", len(mat.get("coeff", mat["transform_params"])) / 25)
     assert wanted in str(error.value)
 
@@ -148,7 +142,7 @@ def test_a_wrong_3dmm_file_is_refused(tmp_path, change, wanted):
 @pytest.mark.parametrize("rows", [20, 35, 100])
 def test_a_3dmm_file_of_another_video_is_refused(tmp_path, rows):
     write_mat(tmp_path / "face.mat", track_of(rows))
-    with pytest.raises(CoefficientsError, match=r"per second, expected 25 \(DreamTalk\) or 30"):
+    with pytest.raises(UserError, match=r"per second, expected 25 \(DreamTalk\) or 30"):
         read_mat(tmp_path / "face.mat", 2.0)
 
 
@@ -178,7 +172,7 @@ def test_heard_phonemes_are_in_time_with_the_published_ones(assets):
 
 
 def test_intervals_become_one_phone_per_thirtieth():
-    labelled = [Interval(0.0, 0.1, "SIL"), Interval(0.1, 0.2, "AH"), Interval(0.2, 0.5, "T")]
+    labelled = [PhonemeInterval(0.0, 0.1, "SIL"), PhonemeInterval(0.1, 0.2, "AH"), PhonemeInterval(0.2, 0.5, "T")]
     expected = [31] * 3 + [2] * 3 + [32] * 9 + [31] * 15
     assert from_intervals(labelled, 1.0) == expected
 
@@ -268,7 +262,7 @@ def test_aligners_files_say_the_same(tmp_path, ending, text):
 def test_wrong_phonemes_are_refused(tmp_path, ending, text, wanted):
     path = tmp_path / f"speech{ending}"
     path.write_text(text)
-    with pytest.raises(PhonemesError) as error:
+    with pytest.raises(UserError) as error:
         phonemes_of(path, 10.0)
     assert wanted in str(error.value)
 

@@ -10,7 +10,8 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCT
 
 from encoders.audio import wav2vec2
 from encoders.audio.wav2vec2 import Wav2Vec2Encoder
-from encoders.weights import MissingWeights, WrongWeights, sha256_of
+from encoders.weights import MissingWeights, WrongWeights
+from runtime.files import sha256_of
 from tests.helpers.pretrained import incomplete
 from tests.helpers.refusals import refuses
 

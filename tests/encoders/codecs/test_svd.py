@@ -6,7 +6,8 @@ from diffusers import AutoencoderKLTemporalDecoder
 
 from encoders.codecs import svd
 from encoders.codecs.svd import CHUNK, FADE, SVDCodec, chunk_starts
-from encoders.weights import MissingWeights, WrongWeights, sha256_of
+from encoders.weights import MissingWeights, WrongWeights
+from runtime.files import sha256_of
 from tests.helpers.pretrained import incomplete
 from tests.helpers.refusals import refuses
 

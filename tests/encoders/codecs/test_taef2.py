@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from encoders.codecs import taef2
 from encoders.codecs.taef2 import TAEF2Codec
-from encoders.weights import WrongWeights, sha256_of
+from encoders.weights import WrongWeights
 from media import read_frames
+from runtime.files import sha256_of
 from tests.helpers.refusals import refuses
 
 VIDEOS = ("hdtf_WDA_AOC_000.mp4", "hdtf_RD_Radio10_0_clip_0.mp4", "latentsync_demo1.mp4")

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from encoders import build_text_encoder
+from encoders.factory import EncoderError
 from encoders.text.checks import TextError
 from encoders.weights import MissingWeights, WrongWeights
 from tests.helpers.refusals import refuses
@@ -67,7 +68,7 @@ def test_the_limit_is_the_networks_own(folder):
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     absent = r"encoders\.text\.options\.model.*config\.json and model\.safetensors not found"
-    refuses(ValueError, absent, build_text_encoder, "clip", model=str(tmp_path))
+    refuses(EncoderError, absent, build_text_encoder, "clip", model=str(tmp_path))
 
 
 def test_another_model_is_refused(folder, tmp_path):

@@ -9,7 +9,7 @@ from lightning_modules.ethd.conditioning import (
     ExpressionDecouplingInjector,
     ExpressionTemporalAttention,
     LipAttention,
-    Timeline,
+    TimelineKeys,
     TokenProjector,
     expression_regions,
 )
@@ -140,7 +140,7 @@ def test_tokens_differ_and_keys_know_their_frame():
     tokens = TokenProjector(5, N, D)(torch.zeros(B, FRAMES, 5))
     assert tokens.shape == (B * FRAMES, N, D)
     assert torch.pdist(tokens[0]).min() > 1
-    keys = Timeline(5, D)(torch.zeros(B, FRAMES, 5))
+    keys = TimelineKeys(5, D)(torch.zeros(B, FRAMES, 5))
     assert keys.shape == (B, FRAMES, D)
     assert torch.pdist(keys[0]).min() > 0.5
 

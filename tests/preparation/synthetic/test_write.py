@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import socket
+import subprocess
 from collections import Counter
 
 import av
@@ -120,7 +122,10 @@ def test_an_interrupted_run_goes_on(mead, tmp_path):
     first = write_dataset(tmp_path, layout="mead", **{**SMALL, "identities": 1})
     kept = first[0].stat().st_mtime_ns
     first[1].unlink()  # killed before the video took its name
-    (first[1].parent / f".{first[1].name}.0badcafe.partial").write_bytes(b"half a video")
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = f".{first[1].name}.{socket.gethostname()}-{ended.pid}-0badcafe.partial"
+    (first[1].parent / left).write_bytes(b"half a video")
     told = []
     write_dataset(tmp_path, layout="mead", **SMALL, progress=lambda: told.append(1))
     assert first[0].stat().st_mtime_ns == kept
