@@ -4,4 +4,7 @@ from __future__ import annotations
 
 
 class GenerationError(RuntimeError):
-    """A video that cannot be made; the message names the file or key, what was found, and what to do."""
+    """A video that cannot be made, or a page that cannot be served.
+
+    The message names the file or key, what was found, and what to do.
+    """

@@ -17,13 +17,12 @@ from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
 from encoders.text.checks import TextError
 from encoders.weight_files import WeightsError
-from generation.batch import Case, cases_of
+from generation.batch import VideoCase, cases_of
 from generation.errors import GenerationError
 from generation.pipeline import Talker, weights_of
 from generation.record import deciding, difference, require_writable
-from generation.sampling import OnProgress
-from generation.sampling import Progress as Done
 from lightning_modules.emotion.table import EmotionError
+from lightning_modules.ethd.sampler import OnProgress, SamplingError, VideoProgress
 from media import MediaError
 from preparation.expression import ExpressionError
 from runtime.progress import Bars
@@ -32,7 +31,7 @@ SOME_FAILED = 3
 ETA_OVER = 3600.0  # seconds of progress the time left is judged by; a window's step may take a minute
 LOG_WIDTH = 160  # columns of a log file
 # What is wrong with one case; everything else would be wrong with all.
-OF_ONE_CASE = (GenerationError, MediaError, ExpressionError, EmotionError, TextError, OSError)
+OF_ONE_CASE = (GenerationError, SamplingError, MediaError, ExpressionError, EmotionError, TextError, OSError)
 
 
 def generate_videos(config: GenerateConfig) -> int:
@@ -81,7 +80,7 @@ def _load(config: GenerateConfig, console: Console) -> Talker:
     return talker
 
 
-def _unfinished(cases: Sequence[Case], config: GenerateConfig, console: Console) -> list[Case]:
+def _unfinished(cases: Sequence[VideoCase], config: GenerateConfig, console: Console) -> list[VideoCase]:
     """The cases whose videos are not there yet, or were made from something else."""
     weights = weights_of(config.ethd, config.vaid, config.emotion.run)
     waiting = []
@@ -99,7 +98,7 @@ def _unfinished(cases: Sequence[Case], config: GenerateConfig, console: Console)
     return waiting
 
 
-def _make_all(talker: Talker, cases: Sequence[Case], console: Console) -> int:
+def _make_all(talker: Talker, cases: Sequence[VideoCase], console: Console) -> int:
     """Makes videos one after the other; returns how many could not be made."""
     failed = 0
     with _bars(console) as bars:
@@ -124,7 +123,7 @@ def _unknown(error: Exception) -> str:
     return f"{told}; nobody foresaw this, please report it"
 
 
-def _make(talker: Talker, case: Case, bars: Progress, console: Console) -> None:
+def _make(talker: Talker, case: VideoCase, bars: Progress, console: Console) -> None:
     start = time.perf_counter()
     with _told(bars, case.output.name) as on_progress:
         made = talker.generate(case, on_progress)
@@ -144,7 +143,7 @@ def _told(bars: Progress, name: str) -> Iterator[OnProgress]:
     """A bar for one video: first windows x steps, then frames."""
     tasks = {stage: bars.add_task(f"{stage} {escape(name)}", total=None) for stage in ("sampling", "writing")}
 
-    def on_progress(done: Done) -> None:
+    def on_progress(done: VideoProgress) -> None:
         bars.update(tasks[done.stage], completed=done.done, total=done.total)
 
     try:

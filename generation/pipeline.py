@@ -1,7 +1,7 @@
 """The pipeline: one loaded ``Talker`` makes any number of videos.
 
     talker = Talker.load("outputs/ethd/RUN_ID")
-    case = Case(Path("face.png"), Path("voice.wav"), Path("out.mp4"), emotion=EmotionConfig(label="happy"))
+    case = VideoCase(Path("face.png"), Path("voice.wav"), Path("out.mp4"), emotion=EmotionConfig(label="happy"))
     talker.generate(case)
 
 What happens:
@@ -23,19 +23,20 @@ from configs.preparation import FaceConfig
 from encoders.factory import build_as, build_landmark_detector
 from encoders.protocols import FPS
 from encoders.weight_files import sha256_of
-from generation.batch import Case
-from generation.driving import Driver, Mode
+from generation.batch import VideoCase
+from generation.driving import driving_signals
 from generation.errors import GenerationError
-from generation.portrait import PasteBack, Portrait, read_portrait
+from generation.portrait import PasteBack, PreparedPortrait, read_portrait
 from generation.record import deciding, environment, require_writable, sidecar_of, write_record
-from generation.sampling import OnProgress, Progress, Sampler, Sampling
-from generation.speech import Speech, read_speech
+from generation.speech import PreparedSpeech, read_speech
 from lightning_modules.checkpoints import checkpoint_file
 from lightning_modules.emotion.sources import EmotionSource
 from lightning_modules.emotion.table import TABLE_FILE
 from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion
+from lightning_modules.ethd.driving_signals import Mode
 from lightning_modules.ethd.export import Artifact, emotion_parts, export_file, load_artifact
 from lightning_modules.ethd.network import Drive
+from lightning_modules.ethd.sampler import OnProgress, Sampler, SamplingSettings, VideoProgress
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.network import VAID
 from media import VideoWriter
@@ -63,11 +64,11 @@ class Prepared:
         notes: what a person should know.
     """
 
-    case: Case
-    portrait: Portrait
-    speech: Speech
+    case: VideoCase
+    portrait: PreparedPortrait
+    speech: PreparedSpeech
     drive: Drive
-    sampling: Sampling
+    sampling: SamplingSettings
     deciding: Mapping[str, Any]
     notes: tuple[str, ...]
 
@@ -113,12 +114,13 @@ class Talker:
         landmarks: str | None = None,
         weights: Mapping[str, str] | None = None,
     ) -> None:
-        self.artifact, self.encoders = artifact, encoders
         self.device = torch.device(device)
+        self.sampler = Sampler(artifact.ethd, artifact.card, encoders.codec, self.device)
+        # The network on the device alone is kept.
+        self.artifact, self.encoders = replace(artifact, ethd=self.sampler.ethd), encoders
         self.face, self.landmarks = face or FaceConfig(), landmarks
         self.weights = dict(weights or {"ethd": artifact.sha256})
-        self.sampler = Sampler(artifact.ethd, artifact.card, encoders.codec, self.device)
-        self._drive = Driver((vaid or artifact.vaid).to(self.device), artifact.vaid, artifact.ethd.variant, self.device)
+        self._vaid = (vaid or artifact.vaid).to(self.device)
         self._faces = ExpressionReader(encoders.landmarks, encoders.motion, artifact.card.frame_side, self.face)
         self._text: TextEmotion | None = None
 
@@ -169,7 +171,7 @@ class Talker:
         weights = weights_of(run, vaid, emotion)
         return cls(artifact, encoders, vaid=other, device=place, face=face, landmarks=landmarks, weights=weights)
 
-    def generate(self, case: Case, on_progress: OnProgress | None = None) -> Generated:
+    def generate(self, case: VideoCase, on_progress: OnProgress | None = None) -> Generated:
         """Makes one video; the file has its name only when it is whole.
 
         Args:
@@ -189,7 +191,7 @@ class Talker:
         latents = self.sampler.sample(reference, prepared.drive, prepared.speech.frames, prepared.sampling, on_progress)
         return self.write(prepared, latents, on_progress)
 
-    def prepare(self, case: Case) -> Prepared:
+    def prepare(self, case: VideoCase) -> Prepared:
         """Reads a case's files and makes its drive; errors as in ``generate``."""
         sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap)
         portrait = read_portrait(
@@ -200,8 +202,16 @@ class Talker:
         emotion = source.resolve(case.emotion, portrait.e_ref)
         # Shards hold features in half precision, and so the networks have heard them.
         audio = self.encoders.audio(torch.from_numpy(speech.samples)).half().float()
-        drive, more = self._drive(
-            audio, portrait, emotion, mode=cast(Mode, case.drive), extend=case.extend, seed=case.seed
+        drive, more = driving_signals(
+            self._vaid,
+            self.artifact.ethd.variant,
+            audio,
+            portrait,
+            emotion,
+            mode=cast(Mode, case.drive),
+            extend=case.extend,
+            seed=case.seed,
+            trained_with=self.artifact.vaid,
         )
         notes = (*notes, *portrait.notes, *speech.notes, *emotion.notes, *more)
         known = deciding(case, self.weights, self.face, self.landmarks)
@@ -219,7 +229,7 @@ class Talker:
             for done, frame in enumerate(self.sampler.decode(latents), 1):
                 video.write(frame if paste is None else paste(frame))
                 if on_progress is not None:
-                    on_progress(Progress("writing", done, speech.frames))
+                    on_progress(VideoProgress("writing", done, speech.frames))
             # From here on an older record would be of another video.
             sidecar_of(case.output).unlink(missing_ok=True)
         write_record(case.output, record)
@@ -241,7 +251,7 @@ class Talker:
             "environment": environment(self.device, self.sampler.dtype),
         }
 
-    def _text_emotion(self, case: Case) -> TextEmotion | None:
+    def _text_emotion(self, case: VideoCase) -> TextEmotion | None:
         """The text mapping, loaded with its encoder when a case first asks for it."""
         identity = self.artifact.text_encoder
         if case.emotion.text is not None and self._text is None and identity is not None:

@@ -16,9 +16,9 @@ from pathlib import Path
 from types import FrameType
 
 from configs.app import AppConfig
+from generation.errors import GenerationError
 from generation.pipeline import Talker
-from generation.web.errors import PageError
-from generation.web.studio import Studio
+from generation.web.video_service import VideoService
 
 # Gradio reads these when it is imported: it must neither count its users nor fetch anything.
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_SHARE": "False"}
@@ -28,7 +28,7 @@ def serve(config: AppConfig) -> int:
     """Serves the page until Ctrl-C; returns 0.
 
     Raises:
-        PageError: when the address cannot be had.
+        GenerationError: when the address cannot be had.
         CheckpointError, WeightsError, EncoderError, GenerationError: when the networks cannot be loaded.
     """
     require_free(config.host, config.port)
@@ -77,7 +77,7 @@ def opened(talker: Talker, config: AppConfig, folder: Path) -> Iterator[str]:
     from generation.web.page import CSS, build_page, theme
 
     drawn = draw_examples(folder / "examples")
-    page = build_page(Studio(talker, config, folder), drawn, with_face(drawn, talker))
+    page = build_page(VideoService(talker, config, folder), drawn, with_face(drawn, talker))
     page.queue(max_size=config.max_waiting, api_open=False)
     try:
         page.launch(
@@ -106,18 +106,20 @@ def require_free(host: str, port: int) -> None:
     """Refuses an address that cannot be had, before anything is loaded.
 
     Raises:
-        PageError: with what to choose instead.
+        GenerationError: with what to choose instead.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise PageError(f"host={host}: is no address of this machine ({error.strerror}); try 127.0.0.1") from error
+        raise GenerationError(
+            f"host={host}: is no address of this machine ({error.strerror}); try 127.0.0.1"
+        ) from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as error:
-            raise PageError(
+            raise GenerationError(
                 f"host={host} port={port}: cannot be had ({error.strerror}); choose another port"
             ) from error
 

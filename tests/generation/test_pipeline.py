@@ -9,10 +9,11 @@ import pytest
 
 from configs.emotion import EmotionConfig
 from encoders.weight_files import sha256_of
-from generation.batch import Case
+from generation.batch import VideoCase
 from generation.errors import GenerationError
 from generation.pipeline import Talker, device_of
 from lightning_modules.emotion.sources import EmotionError
+from lightning_modules.ethd.sampler import SamplingError
 from media import FrameReader, MediaError, probe, read_sound
 from preparation.expression import ExpressionError
 from tests.generation.conftest import tone
@@ -20,8 +21,8 @@ from tests.helpers.sound import write_wav
 
 
 @pytest.fixture
-def case(files, tmp_path) -> Case:
-    return Case(files / "face.png", files / "voice.wav", tmp_path / "out.mp4", steps=2)
+def case(files, tmp_path) -> VideoCase:
+    return VideoCase(files / "face.png", files / "voice.wav", tmp_path / "out.mp4", steps=2)
 
 
 @pytest.mark.slow
@@ -111,14 +112,14 @@ def test_what_cannot_be_made_is_said(talker, case, files, tmp_path):
         talker.generate(replace(case, emotion=EmotionConfig(label="happy")))
     with pytest.raises(EmotionError, match=r"emotion\.text: needs a text mapping"):
         talker.generate(replace(case, emotion=EmotionConfig(text="happy")))
-    with pytest.raises(GenerationError, match=r"overlap=8"):
+    with pytest.raises(SamplingError, match=r"overlap=8"):
         talker.generate(replace(case, overlap=8))
     assert not case.output.exists()
 
 
 def test_three_lines_in_a_notebook(runs, files, tmp_path):
     talker = Talker.load(runs / "ethd", vaid=runs / "other_vaid")
-    made = talker.generate(Case(files / "face.png", files / "voice.wav", Path(tmp_path / "out.mp4"), steps=1))
+    made = talker.generate(VideoCase(files / "face.png", files / "voice.wav", Path(tmp_path / "out.mp4"), steps=1))
     assert made.frames == 13
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["weights"]["vaid"] == sha256_of(runs / "other_vaid" / "checkpoints" / "last.ckpt")

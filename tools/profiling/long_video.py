@@ -25,7 +25,7 @@ import torch
 from configs.options import Readers, count, counts, read_options, run_script
 from datamodules.schema import SAMPLES_PER_FRAME
 from encoders.protocols import SAMPLE_RATE
-from generation.batch import Case
+from generation.batch import VideoCase
 from generation.pipeline import Talker
 from media import read_sound
 from training.memory import PeakMemory
@@ -61,7 +61,8 @@ def measure(options: dict[str, str], frames: int) -> Peak:
     with tempfile.TemporaryDirectory() as folder:
         speech = Path(folder) / "speech.wav"
         write_repeated(Path(options["speech"]), speech, frames)
-        case = Case(Path(options["portrait"]), speech, Path(folder) / "out.mp4", steps=int(options.get("steps", "2")))
+        steps = int(options.get("steps", "2"))
+        case = VideoCase(Path(options["portrait"]), speech, Path(folder) / "out.mp4", steps=steps)
         before, start = _resident(), time.perf_counter()
         with PeakMemory() as memory:
             made = talker.generate(case)
