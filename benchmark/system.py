@@ -1,6 +1,7 @@
 """A published system as data: how it is called, where its video lands, how that becomes a clip one can compare.
 
-One YAML file per system in ``benchmark/systems``; ``docs/systems.md`` says how to add one.
+One YAML file per system in ``benchmark/systems``, or in ``systems/`` of a lab's folder; ``docs/systems.md`` says how
+to add one.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 import string
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import Any
 import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+from configs.command_line import lab_folders
 
 FOLDER = Path(__file__).parent / "systems"
 KINDS = ("command", "reference", "folder")
@@ -189,9 +193,10 @@ class System:
         return [name for name in INPUTS if name in named]
 
 
-def names() -> list[str]:
-    """Every system that is described here."""
-    return sorted(path.stem for path in FOLDER.glob("*.yaml"))
+def described() -> dict[str, Path]:
+    """Name -> file of every system: the project's, and those in ``systems/`` of a folder named by ``--config-dir``."""
+    folders = [*(lab / "systems" for lab in lab_folders(sys.argv)), FOLDER]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_system(name: str) -> System:
@@ -200,16 +205,17 @@ def load_system(name: str) -> System:
     Raises:
         SystemFileError: if there is none, or its description is wrong; names the file and the key.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+    there = described()
+    path = there.get(name, Path(name))
+    if name not in there and path.suffix not in (".yaml", ".yml"):
+        near = difflib.get_close_matches(name, there, n=2)
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise SystemFileError(
+            f"system={name}: {hint}there are {', '.join(sorted(there))}, or the path of a .yaml of your own"
+        )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        if path.parent == FOLDER:
-            near = difflib.get_close_matches(name, names(), n=2)
-            hint = f"did you mean {' or '.join(near)}? " if near else ""
-            raise SystemFileError(
-                f"system={name}: {hint}there are {', '.join(names())}, or the path of a .yaml of your own"
-            ) from None
         raise SystemFileError(f"system={name}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SystemFileError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error

@@ -29,7 +29,7 @@ from PIL import Image
 from benchmark.beside import carry
 from benchmark.drawn import draw_clips
 from configs.preparation import DatasetConfig
-from datamodules.splits import SCHEMES, SplitError, read_split
+from datamodules.splits import SplitError, named_splits, read_split
 from encoders.protocols import FPS, SAMPLE_RATE
 from encoders.weights import sha256_of
 from media import FrameReader, MediaError, VideoWriter, probe, read_sound
@@ -162,7 +162,7 @@ class _Unfit(Exception):
 
 
 def _split_of(layout: str, scheme: str) -> dict[str, str] | None:
-    file = SCHEMES[layout].get(scheme)
+    file = named_splits(layout).get(scheme)
     if layout == "folder" or file is None:
         return None
     return {"name": file, "sha256": read_split(file).sha256}

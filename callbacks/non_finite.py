@@ -18,14 +18,9 @@ class NonFiniteLossError(RuntimeError):
 
 
 class NonFiniteGuard(Callback):
-    """Checks every loss before its backward pass.
+    """Checks every loss before its backward pass; a bad one is in ``non_finite_rank{rank}.json`` of the run."""
 
-    Args:
-        folder: run directory, where ``non_finite_rank{rank}.json`` is written.
-    """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self) -> None:
         self._batch: ClipBatch = {}
 
     def on_train_batch_start(
@@ -58,8 +53,9 @@ class NonFiniteGuard(Callback):
             },
             "logged": {name: str(float(value)) for name, value in trainer.callback_metrics.items()},
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"non_finite_rank{trainer.global_rank}.json"
+        folder = Path(trainer.default_root_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"non_finite_rank{trainer.global_rank}.json"
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         shown = ", ".join(batch["key"][:4]) + (", ..." if len(batch["key"]) > 4 else "")
         raise NonFiniteLossError(

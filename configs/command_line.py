@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -26,6 +26,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs import store
 from configs.errors import ConfigError
+from runtime.errors import UserError
+from runtime.registry import Registry, take
 
 Config = TypeVar("Config")
 
@@ -76,7 +78,11 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
     """
     store.register()
     typed = sys.argv[1:]
-    sys.argv[1:] = quote_literals(typed, literal_keys(config))
+    try:
+        sys.argv[1:] = quote_literals(with_lab(typed), literal_keys(config))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
     status: int | Exception = 0
     if {"-m", "--multirun"} & set(typed):  # jobs of a sweep may start in any folder
         os.environ["PYTHONPATH"] = os.pathsep.join(
@@ -118,7 +124,7 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
 
 def for_the_user(error: Exception) -> bool:
     """Whether an error's own line says all; any other is a bug, whose traceback is needed."""
-    return isinstance(error, ConfigError | OSError) or type(error).__module__.partition(".")[0] in PACKAGES
+    return isinstance(error, UserError | OSError) or type(error).__module__.partition(".")[0] in PACKAGES
 
 
 def _run_of_a_sweep(task: Callable[[], int], config: type) -> None:
@@ -148,7 +154,35 @@ def compose(config_name: str, config: type[Config], overrides: Sequence[str]) ->
     """The typed configuration a command line would give, without running anything; for scripts and notebooks."""
     store.register()
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        return to_typed(hydra.compose(config_name, quote_literals(overrides, literal_keys(config))), config)
+        return to_typed(hydra.compose(config_name, quote_literals(with_lab(overrides), literal_keys(config))), config)
+
+
+def lab_folders(arguments: Sequence[str]) -> list[Path]:
+    """Folders of configuration outside the project, from ``--config-dir`` and ``hydra.searchpath``."""
+    found: list[str] = []
+    for place, argument in enumerate(arguments):
+        key, equals, value = argument.partition("=")
+        if key in ("--config-dir", "-cd"):
+            found.append(value if equals else next(iter(arguments[place + 1 :]), ""))
+        elif key == "hydra.searchpath":
+            found += [part.strip(" '\"") for part in value.strip("[]").split(",")]
+    return [Path(os.path.expanduser(name.removeprefix("file://"))).resolve() for name in found if "pkg://" not in name]
+
+
+def with_lab(arguments: Sequence[str]) -> list[str]:
+    """The arguments without ``plugins=[kind:module.Class, ...]``, whose classes are registered.
+
+    Modules are also looked for in the folders of ``lab_folders``.
+
+    Raises:
+        UserError: when a plugin is not found, or cannot be registered.
+    """
+    sys.path += [str(folder) for folder in lab_folders(arguments) if str(folder) not in sys.path]
+    named = [argument for argument in arguments if argument.startswith("plugins=")]
+    for text in named:
+        pairs = [part.strip().partition(":") for part in text.removeprefix("plugins=").strip("[]").split(",")]
+        take((kind, path) for kind, _, path in pairs)
+    return [argument for argument in arguments if argument not in named]
 
 
 def to_typed(composed: DictConfig, config: type[Config]) -> Config:
@@ -160,7 +194,39 @@ def to_typed(composed: DictConfig, config: type[Config]) -> Config:
     typed = OmegaConf.to_object(composed)
     if not isinstance(typed, config):
         raise ConfigError(f"expected a {config.__name__}, composed a {type(typed).__name__}")
+    try:
+        _choose(typed)
+    except UserError as error:
+        raise ConfigError(str(error)) from None
     return typed
+
+
+def _choose(config: Any, prefix: str = "") -> None:
+    """Looks up every name of a registry in a configuration; a dotted path is imported and becomes its short name."""
+    for field in fields(config):
+        value, key = getattr(config, field.name), prefix + field.name
+        if "registry" in field.metadata:
+            setattr(config, field.name, _chosen(value, key, field.metadata["registry"], field.metadata["also"]))
+        elif "typed by" in field.metadata and isinstance(value, dict):  # of a stage that has no schema in the store
+            registry, name = field.metadata["typed by"]
+            schema = OmegaConf.structured(registry.get(getattr(config, name)).config)
+            setattr(config, field.name, OmegaConf.to_object(OmegaConf.merge(schema, value)))
+        elif is_dataclass(value):
+            _choose(value, f"{key}.")
+
+
+def _chosen(value: Any, key: str, registry: Registry[Any] | dict[str, Registry[Any]], also: Sequence[str]) -> Any:
+    if isinstance(registry, dict):
+        return {
+            kind: registry[kind].choose(name, f"{key}.{kind}") if kind in registry else name
+            for kind, name in value.items()
+        }
+    if isinstance(value, list):
+        return [registry.choose(name, key) for name in value]
+    if is_dataclass(value):
+        setattr(value, "name", _chosen(getattr(value, "name"), f"{key}.name", registry, also))  # noqa: B009, B010
+        return value
+    return value if value in (None, "", "???", *also) else registry.choose(value, key)
 
 
 def readable(error: Exception, config: type) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.fields import MISSING, literal
+from configs.fields import literal, registered
+from configs.registries import DATASETS
 
 
 @dataclass
@@ -12,7 +13,7 @@ class DataConfig:
     """A datamodule over prepared shards.
 
     Attributes:
-        name: hdtf, mead, synthetic, folder or mixture.
+        name: hdtf, mead, synthetic, folder, mixture, or the dotted path of a ``Dataset`` of one's own.
         root: folder or URL (``pipe:``, ``s3://``, ``https://``) of the shards.
         roots: for a mixture, name -> folder or URL.
         weights: for a mixture, name -> whole number: how many of every sum(weights) samples come from it; empty for
@@ -33,7 +34,7 @@ class DataConfig:
         seed: seed of the training order.
     """
 
-    name: str = MISSING
+    name: str = registered(DATASETS, also=("mixture",))
     root: str | None = literal(None)
     roots: dict[str, str] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from configs.fields import literal
+from configs.fields import literal, registered
 from configs.preparation import EncoderConfig
+from configs.registries import ENCODERS
 
 
 @dataclass
@@ -42,7 +43,7 @@ class EmotionModelConfig:
         weight_decay: of AdamW.
     """
 
-    text: EncoderConfig = field(default_factory=EncoderConfig)
+    text: EncoderConfig = registered(ENCODERS["text"], default_factory=EncoderConfig)
     hidden: int = 256
     dropout: float = 0.2
     batch_size: int = 256

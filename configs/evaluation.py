@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.fields import MISSING, literal
+from configs.fields import MISSING, literal, registered
+from configs.registries import METRICS
 
 
 @dataclass
@@ -111,7 +112,7 @@ class EvaluateConfig:
         generated: folder of generated videos, subfolders included.
         reference: folder of real videos; paired with the generated ones by name without ending.
         output: the results file, .json.
-        metrics: any of fid, fvd, sync, efid.
+        metrics: any of fid, fvd, sync, efid, and dotted paths of metrics of one's own.
         protocol: the named set of choices in ``configs/protocol``.
         fps: frames per second at which both sides are compared.
         crop: panel of the generated frames that holds the result, as x, y, width, height in pixels; null for all.
@@ -129,7 +130,7 @@ class EvaluateConfig:
     generated: str = literal()
     reference: str = literal()
     output: str = literal()
-    metrics: list[str] = field(default_factory=lambda: ["fid", "fvd", "sync", "efid"])
+    metrics: list[str] = registered(METRICS, default_factory=lambda: ["fid", "fvd", "sync", "efid"])
     protocol: str = MISSING
     fps: float = 25.0
     crop: list[int] | None = None

@@ -7,15 +7,19 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import CONFIG_FOLDER
+from configs.command_line import CONFIG_FOLDER, lab_folders
 
 FOLDER = CONFIG_FOLDER / "experiment"
 
 
 def experiments() -> dict[str, str]:
     """Every experiment's name and the sentence its file opens with."""
-    files = sorted(FOLDER.rglob("*.yaml"))
-    return {file.relative_to(FOLDER).with_suffix("").as_posix(): _opening(file) for file in files}
+    folders = [FOLDER, *(folder / "experiment" for folder in lab_folders(sys.argv))]
+    return {
+        file.relative_to(folder).with_suffix("").as_posix(): _opening(file)
+        for folder in folders
+        for file in sorted(folder.rglob("*.yaml"))
+    }
 
 
 def require_experiment(arguments: Sequence[str]) -> None:

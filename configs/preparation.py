@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from configs.fields import MISSING, literal
+from configs.fields import MISSING, literal, registered
+from configs.registries import DATASETS, ENCODERS
 
 ENCODER_KINDS = ("audio", "motion", "codec", "landmarks")
 MAX_SECONDS = 20.0  # of a clip: longer ones are cut
@@ -23,10 +24,10 @@ class EncoderConfig:
 class EncodersConfig:
     """The four frozen encoders of a preset."""
 
-    landmarks: EncoderConfig = field(default_factory=EncoderConfig)
-    audio: EncoderConfig = field(default_factory=EncoderConfig)
-    motion: EncoderConfig = field(default_factory=EncoderConfig)
-    codec: EncoderConfig = field(default_factory=EncoderConfig)
+    landmarks: EncoderConfig = registered(ENCODERS["landmarks"], default_factory=EncoderConfig)
+    audio: EncoderConfig = registered(ENCODERS["audio"], default_factory=EncoderConfig)
+    motion: EncoderConfig = registered(ENCODERS["motion"], default_factory=EncoderConfig)
+    codec: EncoderConfig = registered(ENCODERS["codec"], default_factory=EncoderConfig)
 
 
 @dataclass
@@ -34,7 +35,7 @@ class DatasetConfig:
     """How a folder of raw videos is read.
 
     Attributes:
-        name: hdtf, mead, folder or synthetic.
+        name: hdtf, mead, folder, synthetic, or the dotted path of a ``Dataset`` of one's own.
         annotations: folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
         views: MEAD cameras to keep; empty for all.
         split: name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
@@ -47,7 +48,7 @@ class DatasetConfig:
         seed: seed of the synthetic world.
     """
 
-    name: str = MISSING
+    name: str = registered(DATASETS, default="")
     annotations: str | None = literal(None)
     views: list[str] = field(default_factory=list)
     split: str = "emotivetalk"
@@ -117,7 +118,7 @@ class PrepareConfig:
     """
 
     task: str = "prepare"
-    dataset: DatasetConfig | None = None
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
     preset: str = MISSING
     source: str | None = literal(None)
     output: str | None = literal(None)

@@ -6,8 +6,6 @@ import math
 
 from configs.errors import ConfigError
 
-METRICS = ("fid", "fvd", "sync", "efid")
-
 
 def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
     """Refuses a value that is none of those allowed."""

@@ -7,7 +7,8 @@ from typing import Any
 
 from configs.data import DataConfig
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
-from configs.fields import MISSING, literal
+from configs.fields import MISSING, literal, registered
+from configs.registries import ENCODERS, METRICS, STAGES
 
 
 @dataclass
@@ -320,7 +321,7 @@ class ValidationVideosConfig:
     evaluate_every: int | None = None
     evaluate_clips: int = 8
     frames: int = 125
-    metrics: list[str] = field(default_factory=lambda: ["fid", "efid"])
+    metrics: list[str] = registered(METRICS, default_factory=lambda: ["fid", "efid"])
     fid: FIDConfig = field(default_factory=FIDConfig)
     fvd: FVDConfig = field(default_factory=FVDConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
@@ -332,7 +333,7 @@ class TrainConfig:
     """``train.py``.
 
     Attributes:
-        stage: what is trained: vaid, ethd, emotion or standin.
+        stage: what is trained: vaid, ethd, emotion, standin, or the dotted path of a ``Stage`` of one's own.
         name: of the experiment; begins the default run_id.
         run_id: names the run directory; the same id continues the same run. Null for the name and a digest of the
             configuration.
@@ -341,7 +342,7 @@ class TrainConfig:
         ckpt_path: checkpoint to resume from; ``last`` takes the run's own, if there is one; null starts a new run.
         vaid: for stage ethd, the V-AID that drives it: a run directory or a checkpoint.
         encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
-        model: the stage's own configuration.
+        model: the stage's own configuration, see its ``config``.
         videos: for stage ethd, what is shown and measured of validation clips.
         checkpoints: which are kept.
         resume: what a resumed run may differ in.
@@ -349,16 +350,16 @@ class TrainConfig:
         watchdog: when a run stands still.
     """
 
-    stage: str = MISSING
+    stage: str = registered(STAGES)
     name: str = MISSING
     run_id: str | None = None
     output: str = literal("outputs")
     seed: int = 0
     ckpt_path: str | None = literal(None)
     vaid: str | None = literal(None)
-    encoders: dict[str, str] = field(default_factory=dict)
+    encoders: dict[str, str] = registered(ENCODERS, default_factory=dict)
     data: DataConfig = field(default_factory=DataConfig)
-    model: Any = MISSING
+    model: Any = field(default=MISSING, metadata={"typed by": (STAGES, "stage")})
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from configs.errors import ConfigError
 from configs.evaluation import CellConfig, EvaluateConfig
-from configs.rules import METRICS, one_of, positive
+from configs.registries import METRICS
+from configs.rules import one_of, positive
 
 FVD_PROTOCOLS = (
     "stylegan-v",
@@ -34,9 +35,7 @@ def validate_evaluate(config: EvaluateConfig) -> None:
     if Path(config.output).suffix != ".json" or Path(config.output).is_dir():
         raise ConfigError(f"output={config.output}: expected the name of a .json file, e.g. output=results/mine.json")
     if not config.metrics:
-        raise ConfigError(f"metrics=[]: expected some of {', '.join(METRICS)}")
-    for name in config.metrics:
-        one_of("metrics", name, METRICS)
+        raise ConfigError(f"metrics=[]: expected some of {', '.join(METRICS.names())}")
     one_of("device", config.device, ("auto", "cpu", "cuda"))
     one_of("fvd.protocol", config.fvd.protocol, FVD_PROTOCOLS)
     one_of("sync.mode", config.sync.mode, ("reference", "fast"))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from configs.errors import ConfigError
 from configs.preparation import MAX_SECONDS, PrepareConfig
+from configs.registries import DATASETS
 from configs.rules import one_of, parse_part, positive, share
 
 PREPARE_TASKS = ("prepare", "merge", "check", "weights")
-DATASETS = ("hdtf", "mead", "folder", "synthetic")
 PRESETS = ("tiny", "small", "paper")
 
 
@@ -34,9 +34,8 @@ def validate_prepare(config: PrepareConfig) -> None:
 
 
 def _validate_source(config: PrepareConfig) -> None:
-    if config.dataset is None:
-        raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS)}")
-    one_of("dataset.name", config.dataset.name, DATASETS)
+    if not config.dataset.name:
+        raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS.names())}")
     if config.dataset.name == "synthetic":
         if config.source:
             raise ConfigError("source: dataset=synthetic makes its own videos under output/raw; leave source out")
@@ -74,7 +73,7 @@ def _validate_numbers(config: PrepareConfig) -> None:
     if math.isnan(config.audio.silence_db):
         raise ConfigError("audio.silence_db=nan: expected a level in dBFS, e.g. -60")
     positive("audio.max_mismatch", config.audio.max_mismatch)
-    if config.dataset is not None and config.dataset.name == "synthetic":
+    if config.dataset.name == "synthetic":
         one_of("dataset.layout", config.dataset.layout, ("mead", "hdtf"))
         for key in ("identities", "clips_per_identity", "seconds", "size"):
             positive(f"dataset.{key}", getattr(config.dataset, key))

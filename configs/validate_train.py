@@ -8,22 +8,14 @@ import signal
 from configs.emotion import EmotionModelConfig
 from configs.errors import ConfigError
 from configs.preparation import ENCODER_KINDS
-from configs.rules import METRICS, one_of, positive, share
+from configs.registries import STAGES
+from configs.rules import one_of, positive, share
 from configs.standin import StandInConfig
 from configs.training import EthdConfig, PreemptionConfig, TrainConfig, VAIDConfig
 from configs.validate_trainer import validate_trainer
 from configs.wandb_mode import wandb_mode
 
-STAGES = ("vaid", "ethd", "emotion", "standin")
-STANDIN_FIELDS = {
-    "sync": ("video", "boxes", "speech"),
-    "image": ("video", "lip", "expression"),
-    "video": ("video", "lip", "expression"),
-    "expression": ("video", "boxes", "factors"),
-}
 LOGGERS = ("csv", "tensorboard", "wandb")
-VAID_FIELDS = ("audio", "lip", "expression", "portraits")
-ETHD_FIELDS = ("audio", "expression", "latent", "boxes", "portraits")
 
 
 def validate_train(config: TrainConfig) -> None:
@@ -32,7 +24,6 @@ def validate_train(config: TrainConfig) -> None:
     Raises:
         ConfigError: naming the key, its value, and what is expected.
     """
-    one_of("stage", config.stage, STAGES)
     one_of("data.reference", config.data.reference, ("clip", "speaker"))
     one_of("logger.name", config.logger.name, LOGGERS)
     _installed(config.logger.name)
@@ -45,6 +36,9 @@ def validate_train(config: TrainConfig) -> None:
         raise ConfigError(f"run_id={config.run_id}: names a folder in output/stage, so it cannot hold a slash")
     if config.data.name != "mixture" and not config.data.root:
         raise ConfigError("data.root is missing: name the folder of the shards that prepare.py wrote")
+    stage = STAGES.get(config.stage)
+    if lacking := [name for name in stage.fields(config.model) if name not in config.data.fields]:
+        raise ConfigError(f"data.fields={config.data.fields}: stage={config.stage} also needs {', '.join(lacking)}")
     if isinstance(config.model, VAIDConfig):
         _validate_vaid(config.model, config)
     if isinstance(config.model, EthdConfig):
@@ -64,16 +58,12 @@ def validate_train(config: TrainConfig) -> None:
         positive(f"watchdog.{key}", getattr(config.watchdog, key))
     for key in ("sample_every", "sample_clips", "evaluate_every", "evaluate_clips", "frames"):
         positive(f"videos.{key}", getattr(config.videos, key))
-    for name in config.videos.metrics:
-        one_of("videos.metrics", name, METRICS)
-    if config.stage != "ethd" and (config.videos.sample_every or config.videos.evaluate_every):
+    if not stage.videos and (config.videos.sample_every or config.videos.evaluate_every):
         raise ConfigError(f"videos: stage={config.stage} makes no videos; they belong to stage=ethd")
 
 
 def _validate_standin(model: StandInConfig, config: TrainConfig) -> None:
-    one_of("model.kind", model.kind, tuple(STANDIN_FIELDS))
-    if lacking := [name for name in STANDIN_FIELDS[model.kind] if name not in config.data.fields]:
-        raise ConfigError(f"data.fields={config.data.fields}: model.kind={model.kind} also needs {', '.join(lacking)}")
+    one_of("model.kind", model.kind, ("sync", "image", "video", "expression"))
     for key in ("lr", "min_track", "min_face"):
         positive(f"model.{key}", getattr(model, key))
     if model.kind == "expression" and not model.factors:
@@ -98,8 +88,6 @@ def _installed(logger: str) -> None:
 
 
 def _validate_vaid(model: VAIDConfig, config: TrainConfig) -> None:
-    if lacking := [name for name in VAID_FIELDS if name not in config.data.fields]:
-        raise ConfigError(f"data.fields={config.data.fields}: V-AID also needs {', '.join(lacking)}")
     for key, width, head in (
         ("lip", model.lip.width, model.lip.head_width),
         ("expression", model.expression.width, model.expression.head_width),
@@ -134,8 +122,6 @@ def _validate_ethd(model: EthdConfig, config: TrainConfig) -> None:
         raise ConfigError(
             "vaid is missing: name the run directory or checkpoint of a trained V-AID, e.g. vaid=outputs/vaid/first"
         )
-    if lacking := [name for name in ETHD_FIELDS if name not in config.data.fields]:
-        raise ConfigError(f"data.fields={config.data.fields}: ETHD also needs {', '.join(lacking)}")
     if config.data.pad:
         raise ConfigError("data.pad=true: ETHD trains short clips at their own length; set data.pad=false")
     _validate_unet(model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from configs.errors import ConfigError
+from configs.registries import STAGES
 from configs.rules import one_of, positive
 from configs.training import TrainConfig
 
@@ -41,7 +42,7 @@ def validate_trainer(config: TrainConfig) -> None:
         positive(f"trainer.{key}", getattr(trainer, key))
     positive("trainer.gradient_clip", trainer.gradient_clip)
     _validate_deepspeed(config)
-    if config.stage != "ethd" and _weights_are_16_bit(config):
+    if not STAGES.get(config.stage).bfloat16 and _weights_are_16_bit(config):
         raise ConfigError(
             f"trainer.precision={trainer.precision}"
             + (" with trainer.strategy=deepspeed" if trainer.strategy == "deepspeed" else "")

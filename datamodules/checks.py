@@ -7,15 +7,12 @@ from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 
 from configs.data import DataConfig
+from configs.registries import DATASETS
 from datamodules.schema import SPLITS, Index, ShardError
+from datamodules.splits import shares_speakers
 from datamodules.windows import FIELDS
 
 log = logging.getLogger(__name__)
-
-NAMES = ("hdtf", "mead", "synthetic", "folder", "mixture")
-
-# Splits that put sentences or clips, not people, apart; they are offered for comparison with published tables.
-SHARED_SPEAKERS = {("hdtf", "peer"), ("mead", "official")}
 
 
 def check_config(config: DataConfig) -> None:
@@ -24,8 +21,8 @@ def check_config(config: DataConfig) -> None:
     Raises:
         ValueError: naming the key, its value and what is expected.
     """
-    if config.name not in NAMES:
-        raise ValueError(f"data.name={config.name}: expected one of {', '.join(NAMES)}")
+    if config.name not in DATASETS and config.name != "mixture":
+        DATASETS.get(config.name, "data.name")  # raises
     if unknown := sorted(set(config.fields) - set(FIELDS)):
         raise ValueError(f"data.fields: {', '.join(unknown)} unknown; choose from {', '.join(FIELDS)}")
     for field in dataclass_fields(config):
@@ -65,7 +62,7 @@ def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[st
         return
     names = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
     made_with = index.split if scheme == "stored" else scheme
-    if (index.dataset, made_with) in SHARED_SPEAKERS:
+    if shares_speakers(index.dataset, made_with):
         log.warning("%s: split %s has %d people on two sides (%s), as published", root, made_with, len(both), names)
         return
     raise ShardError(

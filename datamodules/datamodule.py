@@ -41,7 +41,7 @@ class ShardDataModule(LightningDataModule):
     clip, one by one in fixed order.
 
     Args:
-        config: the fields of ``DataConfig``; None takes its defaults.
+        config: the fields of ``DataConfig``; None takes its defaults and a folder of videos.
         encoders: identities under audio, motion, codec, landmarks that the experiment uses; shards made by others are
             refused. None takes any.
         **changes: single fields of ``DataConfig``, over ``config``.
@@ -54,15 +54,11 @@ class ShardDataModule(LightningDataModule):
         indices: root name -> index.
     """
 
-    dataset: str | None = None
-
     def __init__(
         self, config: DataConfig | None = None, encoders: Mapping[str, Identity] | None = None, **changes: Any
     ) -> None:
         super().__init__()
-        if config is None:
-            config = DataConfig(name=self.dataset or "folder")
-        self.config = replace(config, **changes)
+        self.config = replace(config or DataConfig(name="folder"), **changes)
         check_config(self.config)
         self.encoders = encoders
         self.indices: dict[str, Index] = {}
@@ -79,15 +75,15 @@ class ShardDataModule(LightningDataModule):
         """Reads the indices and sorts the clips into splits.
 
         Raises:
-            ShardError: for shards that are missing, damaged, of another dataset or other encoders, or a split with the
-                same person on two sides.
+            ShardError: for shards that are missing, damaged, of another dataset or other encoders, for a split with the
+                same person on two sides, and for roots that do not fit together.
         """
         if self.clips:
             return
         clips: dict[str, list[Clip]] = {split: [] for split in SPLITS}
         readers = []
         for number, (name, root) in enumerate(self.roots().items()):
-            index = self._checked_index(name, root)
+            index = self._checked_index(root)
             self.indices[name] = index
             readers.append(
                 ShardReader(index, shard_source(root, index, self.config.stage_to, self.config.stage_gib), root)
@@ -106,6 +102,10 @@ class ShardDataModule(LightningDataModule):
             check_sides(root, index, self.config.split, sides)
             _log_counts(root, index, short, self.config.min_frames)
         self.clips, self._readers = clips, readers
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuses roots that do not fit together; there is one here."""
 
     @property
     def index(self) -> Index:
@@ -232,13 +232,13 @@ class ShardDataModule(LightningDataModule):
             return {entry.key: entry.split for entry in index.samples}
         return assign_splits(index.dataset, self.config.split, {entry.key: entry.speaker for entry in index.samples})
 
-    def _checked_index(self, name: str, root: str) -> Index:
+    def _checked_index(self, root: str) -> Index:
         index = read_index(root)
         check_index(index, root)
-        expected = self.dataset or name
-        if self.dataset and index.dataset != expected:
+        wanted = self.config.name
+        if wanted not in (index.dataset, "mixture"):
             raise ShardError(
-                f"{root}: holds dataset {index.dataset!r}, data.name={expected} expects {expected!r}; set "
+                f"{root}: holds dataset {index.dataset!r}, data.name={wanted} expects {wanted!r}; set "
                 f"data={index.dataset}, or another data.root"
             )
         if self.encoders is not None:
@@ -263,30 +263,6 @@ class ShardDataModule(LightningDataModule):
 
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-
-
-class FolderDataModule(ShardDataModule):
-    """Shards of any folder of videos."""
-
-    dataset = "folder"
-
-
-class HDTFDataModule(ShardDataModule):
-    """Shards of HDTF."""
-
-    dataset = "hdtf"
-
-
-class MEADDataModule(ShardDataModule):
-    """Shards of MEAD."""
-
-    dataset = "mead"
-
-
-class SyntheticDataModule(ShardDataModule):
-    """Shards of the synthetic speakers."""
-
-    dataset = "synthetic"
 
 
 def clips_fingerprint(clips: list[Clip], indices: Mapping[str, Index]) -> str:

@@ -7,41 +7,14 @@ mediapipe.
 from __future__ import annotations
 
 import inspect
-from importlib import import_module
 from typing import Any, cast
 
+from configs.registries import ENCODERS
 from encoders.protocols import AudioEncoder, Identity, LandmarkDetector, LatentCodec, MotionEncoder, TextEncoder
 
 
 class EncoderError(ValueError):
     """An encoder that cannot be built as configured; the message names the key and what there is."""
-
-
-# kind -> name in the configuration -> module:class
-ENCODERS: dict[str, dict[str, str]] = {
-    "landmarks": {
-        "sidecar": "encoders.landmarks.sidecar:SidecarDetector",
-        "mediapipe": "encoders.landmarks.mediapipe_detector:MediaPipeDetector",
-    },
-    "audio": {
-        "mel": "encoders.audio.mel:MelEncoder",
-        "wav2vec2": "encoders.audio.wav2vec2:Wav2Vec2Encoder",
-    },
-    "motion": {
-        "landmarks": "encoders.motion.geometry:LandmarkMotion",
-        "blendshapes": "encoders.motion.blendshapes:BlendshapeMotion",
-        "pdfgc": "encoders.motion.pdfgc:PDFGCMotion",
-    },
-    "codec": {
-        "patch": "encoders.codecs.patch:PatchCodec",
-        "taef2": "encoders.codecs.taef2:TAEF2Codec",
-        "svd": "encoders.codecs.svd:SVDCodec",
-    },
-    "text": {
-        "ngram": "encoders.text.ngram:NgramEncoder",
-        "clip": "encoders.text.clip:CLIPEncoder",
-    },
-}
 
 
 def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
@@ -54,9 +27,10 @@ def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
         options: keyword arguments of its class.
 
     Raises:
-        EncoderError: for a name or an option that does not exist, with the ones that do.
+        UnknownName: for a name that nobody registered, with those there are.
+        EncoderError: likewise for an option, or when the encoder's identity has another name than it is registered by.
     """
-    encoder = _constructor(kind, name)
+    encoder = ENCODERS[kind].get(name, f"encoders.{kind}.name")
     accepted = dict(inspect.signature(encoder).parameters)
     takes_device = accepted.pop("device", None) is not None
     for option in options:
@@ -64,9 +38,14 @@ def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
             there_are = ", ".join(accepted) or "none"
             raise EncoderError(f"encoders.{kind}.options.{option}: {name} has no such option; there are: {there_are}")
     try:
-        return encoder(**options, device=device) if takes_device else encoder(**options)
+        made = encoder(**options, device=device) if takes_device else encoder(**options)
     except ValueError as error:
         raise EncoderError(str(error)) from error
+    if made.identity.name != name:  # shards would name an encoder that nobody finds again
+        raise EncoderError(
+            f"encoders.{kind}: {name} calls itself {made.identity.name!r} in its identity; make them equal"
+        )
+    return made
 
 
 def build_as(kind: str, identity: Identity, device: str = "cpu", model: str | None = None) -> Any:
@@ -79,9 +58,10 @@ def build_as(kind: str, identity: Identity, device: str = "cpu", model: str | No
         model: folder of its network, for one that was trained on a user's own.
 
     Raises:
+        UnknownName: when no registered encoder has the name.
         EncoderError: when the encoder that is here has other options or weights.
     """
-    made = _constructor(kind, identity.name)
+    made = ENCODERS[kind].get(identity.name, f"encoders.{kind}.name")
     options = {name: value for name, value in identity.options.items() if name in inspect.signature(made).parameters}
     if model is not None:
         options["model"] = model
@@ -92,19 +72,6 @@ def build_as(kind: str, identity: Identity, device: str = "cpu", model: str | No
             "$EMOTIVETALK_WEIGHTS"
         )
     return encoder
-
-
-def _constructor(kind: str, name: str) -> Any:
-    known = ENCODERS[kind]
-    if name not in known:
-        raise EncoderError(f"encoders.{kind}.name: no {kind} encoder is called {name!r}; there are {', '.join(known)}")
-    module, _, attribute = known[name].partition(":")
-    try:
-        return getattr(import_module(module), attribute)
-    except (ModuleNotFoundError, AttributeError) as error:
-        if isinstance(error, ModuleNotFoundError) and error.name != module:
-            raise  # something this encoder needs
-        raise EncoderError(f"encoders.{kind}: {name} is {known[name]} in encoders/factory.py; {error}") from error
 
 
 def build_landmark_detector(name: str, device: str = "cpu", **options: Any) -> LandmarkDetector:

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.progress import Progress
 
 from configs.evaluation import EvaluateConfig
 from evaluation.aligned_clips import Clip, Panel, open_pair
 from evaluation.cache import FeatureStore, default_folder
 from evaluation.drift import with_drift
-from evaluation.features import EFIDFeatures, FIDFeatures, FVDFeatures
-from evaluation.frechet_scores import frechet_value, prepare_features
+from evaluation.metric import build_metric
 from evaluation.networks import NotComputed, device_of
 from evaluation.pairs import Missing, Pairing, pair_videos
 from evaluation.ranks import Ranks, joined
 from evaluation.report import new_console, print_results, progress_bar
 from evaluation.results import ClipValues, Results, Value, require_writable, write_results
-from evaluation.sync_scores import SyncScorer, prepare_sync, sync_values
 
 MISSING_VIDEOS = 3
 METRIC_NOT_COMPUTED = 4
 ALONE = Ranks()
 Stores = tuple[FeatureStore, FeatureStore]
-Found = tuple[list[Value], list[Missing], ClipValues]
 
 
 def evaluate_folders(config: EvaluateConfig) -> int:
@@ -84,13 +84,19 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> 
             ranks.wait()
         for name in names if ranks.first else ():
             try:
-                found, lost, rows = _compute(name, config, clips, pairing.expected, stores, device, console)
+                if not clips:
+                    raise NotComputed("no pair of videos could be compared; see what is missing")
+                metric = build_metric(name, config, device)
+                with progress_bar(console, name, _frames(clips)) as bar:
+                    found, lost, rows = metric.values(
+                        clips, pairing.expected, stores, (config.bootstrap, config.seed), partial(_advance, bar)
+                    )
             except NotComputed as error:
                 not_computed[name] = str(error)
                 missing += error.missing
                 continue
             if config.drift:
-                found = with_drift(found, config, clips, _EXTRACTORS, stores, device, console)
+                found = with_drift(found, metric, clips, config.drift, config.fps, stores, console)
             values += found
             missing += lost
             per_clip[name] = rows
@@ -131,51 +137,12 @@ def _prepare(
 ) -> None:
     """This process's share of a metric's features into the stores; what fails, fails again where it is reported."""
     own = ranks.mine(clips)
-    with progress_bar(console, f"{name}, share of {ranks.size}", _frames(own)) as bar:
-        advance: Callable[[int], object] = lambda n: bar.advance(bar.task_ids[0], n)  # noqa: E731
-        try:
-            if name == "sync":
-                prepare_sync(SyncScorer(config.sync, device), own, stores, advance)
-            else:
-                prepare_features(_EXTRACTORS[name](config, device), clips, own, stores, advance)
-        except NotComputed:
-            return
+    with progress_bar(console, f"{name}, share of {ranks.size}", _frames(own)) as bar, suppress(NotComputed):
+        build_metric(name, config, device).prepare(clips, own, stores, partial(_advance, bar))
 
 
-def _compute(
-    name: str,
-    config: EvaluateConfig,
-    clips: Sequence[Clip],
-    expected: int,
-    stores: Stores,
-    device: torch.device,
-    console: Console,
-) -> Found:
-    """One metric.
-
-    Raises:
-        NotComputed: if it cannot be computed.
-    """
-    if not clips:
-        raise NotComputed("no pair of videos could be compared; see what is missing")
-    bootstrap = config.bootstrap, config.seed
-    if name == "sync":
-        scorer = SyncScorer(config.sync, device)
-        with progress_bar(console, name, _frames(clips)) as bar:
-            return sync_values(scorer, clips, expected, stores, bootstrap, lambda n: bar.advance(bar.task_ids[0], n))
-    extractor = _EXTRACTORS[name](config, device)
-    with progress_bar(console, name, _frames(clips)) as bar:
-        value, missing, rows = frechet_value(
-            extractor, clips, expected, stores, bootstrap, lambda n: bar.advance(bar.task_ids[0], n)
-        )
-    return [value], missing, rows
-
-
-_EXTRACTORS: dict[str, Callable[[EvaluateConfig, torch.device], FIDFeatures | FVDFeatures | EFIDFeatures]] = {
-    "fid": lambda config, device: FIDFeatures(config.fid, device),
-    "fvd": lambda config, device: FVDFeatures(config.fvd, device),
-    "efid": lambda config, device: EFIDFeatures(config.efid, device),
-}
+def _advance(bar: Progress, frames: int) -> None:
+    bar.advance(bar.task_ids[0], frames)
 
 
 def _frames(clips: Sequence[Clip]) -> int:

@@ -21,6 +21,7 @@ from evaluation.aligned_clips import Clip, Side
 from evaluation.cache import Arrays
 from evaluation.landmarks import landmarks_for
 from evaluation.networks import Loaded, NotComputed, Source, load, load_stand_in
+from evaluation.results import Column
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
 from metrics.functional.fvd import preprocess as preprocess_clip
 from metrics.functional.fvd import protocol_named, sample_clips
@@ -40,6 +41,7 @@ class Extractor(Protocol):
 
     Attributes:
         name: of the metric, as users ask for it.
+        columns: the one column of the tables its value is for.
         title: as it is printed: the official name only for the official network.
         unit: what one sample is: frames or clips.
         dimensions: D.
@@ -49,6 +51,7 @@ class Extractor(Protocol):
     """
 
     name: str
+    columns: tuple[Column, ...]
     title: str
     unit: str
     dimensions: int
@@ -78,6 +81,7 @@ class FIDFeatures:
     """Inception's pool3 features of every frame."""
 
     name = "fid"
+    columns: tuple[Column, ...] = (Column("fid", "FID", "lower"),)
     unit = "frames"
     convention = "pytorch-fid"
 
@@ -120,6 +124,7 @@ class FVDFeatures:
     """
 
     name = "fvd"
+    columns: tuple[Column, ...] = (Column("fvd", "FVD", "lower"),)
     unit = "clips"
 
     def __init__(self, config: FVDConfig, device: torch.device) -> None:
@@ -184,6 +189,7 @@ class EFIDFeatures:
     """Expression coefficients of every frame with a face."""
 
     name = "efid"
+    columns: tuple[Column, ...] = (Column("efid", "E-FID", "lower"),)
     unit = "frames"
     convention = "pytorch-fid"
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,112 +25,106 @@ from metrics.functional.frechet import Moments, add_features, ddof_of, distance_
 Z = 1.96  # of a 95 % interval
 FAILURES = (Unusable, MediaError, ValueError)  # of one video
 Progress = Callable[[int], object]
+Stores = tuple[FeatureStore, FeatureStore]  # of the reference side and of the generated side
 
 
-def frechet_value(
-    extractor: Extractor,
-    clips: Sequence[Clip],
-    expected: int,
-    stores: tuple[FeatureStore, FeatureStore],
-    bootstrap: tuple[int, int],
-    progress: Progress,
-) -> tuple[Value, list[Missing], ClipValues]:
-    """One Fréchet metric over all clips.
+class DistributionMetric:
+    """The Fréchet distance of an extractor's features.
 
     Memory does not grow with the clips: features stay on disk, sums in memory.
-
-    Args:
-        extractor: of the metric.
-        clips: the pairs that can be compared.
-        expected: how many there would be if nothing was missing.
-        stores: of the reference side and of the generated side.
-        bootstrap: number of resamples and their seed.
-        progress: called with the frames done.
-
-    Returns:
-        the value; what is missing from it; per clip what was counted.
-
-    Raises:
-        NotComputed: if fewer than two samples are left on a side.
     """
-    missing: list[Missing] = []
-    kept: list[Clip] = []
-    for clip, reason in zip(clips, extractor.plan(clips), strict=True):
-        if reason:
-            missing.append(Missing(clip.name, "both", extractor.name, reason))
-            progress(2 * clip.generated.frames)
-        else:
-            kept.append(clip)
-    counted: ClipValues = {}
-    good: list[Clip] = []
-    for clip in kept:
-        found, failures = {}, []
-        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-            try:
-                found[side.name] = features_of(extractor, clip, side, store)
-            except FAILURES as error:
-                failures.append(Missing(clip.name, side.name, extractor.name, str(error)))
-            progress(side.frames)
-        missing += failures
-        if not failures:
-            good.append(clip)
-            counted[clip.name] = _counts(extractor, clip, found)
-    sides = [
-        _Samples(extractor, good, name, store) for name, store in zip(("reference", "generated"), stores, strict=True)
-    ]
-    samples = min(int(side.sizes.sum()) for side in sides)
-    if samples < 2:
-        raise NotComputed(f"needs at least two {extractor.unit} on each side, got {samples}", missing)
-    ones = np.ones(len(good), int)
-    distance = _distance(extractor, sides, ones)
-    value = Value(
-        name=extractor.name,
-        title=extractor.title,
-        value=distance,
-        better="lower",
-        official=extractor.sources[0].official,
-        sources=extractor.sources,
-        protocol=extractor.protocol,
-        clips=len(good),
-        expected=expected,
-        samples={"reference": int(sides[0].sizes.sum()), "generated": int(sides[1].sizes.sum())},
-        unit=extractor.unit,
-        interval=_interval(extractor, sides, distance, bootstrap),
-        warnings=tuple(_warnings(extractor, samples, sides)),
-        extra=_extra(extractor, good, sides, stores[0]),
-    )
-    return value, missing, counted
 
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor = extractor
 
-def prepare_features(
-    extractor: Extractor,
-    clips: Sequence[Clip],
-    own: Sequence[Clip],
-    stores: tuple[FeatureStore, FeatureStore],
-    progress: Progress,
-) -> None:
-    """Puts the features of some of the clips into the stores, where ``frechet_value`` will find them.
-
-    Args:
-        extractor: of the metric.
-        clips: all, since a protocol may choose among them.
-        own: those whose features are wanted.
-        stores: of the reference side and of the generated side.
-        progress: called with the frames done.
-
-    Raises:
-        NotComputed: if the metric cannot be computed of these clips.
-    """
-    usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
-    for clip in own:
-        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-            if clip.name in usable:
+    def prepare(self, clips: Sequence[Clip], own: Sequence[Clip], stores: Stores, progress: Progress) -> None:
+        """See ``Metric``; all clips are given, since a protocol may choose among them."""
+        extractor = self.extractor
+        usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
+        for clip in own:
+            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+                if clip.name in usable:
+                    with suppress(*FAILURES):
+                        features_of(extractor, clip, side, store)
+                progress(side.frames)
+            if clip.name in usable and isinstance(extractor, FVDFeatures):
                 with suppress(*FAILURES):
-                    features_of(extractor, clip, side, store)
-            progress(side.frames)
-        if clip.name in usable and isinstance(extractor, FVDFeatures):
-            with suppress(*FAILURES):
-                _first_piece(extractor, clip, stores[0])
+                    _first_piece(extractor, clip, stores[0])
+
+    def values(
+        self, clips: Sequence[Clip], expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
+    ) -> tuple[list[Value], list[Missing], ClipValues]:
+        """The value, what is missing from it, and per clip what was counted; see ``Metric``.
+
+        Raises:
+            NotComputed: if fewer than two samples are left on a side.
+        """
+        extractor = self.extractor
+        missing: list[Missing] = []
+        kept: list[Clip] = []
+        for clip, reason in zip(clips, extractor.plan(clips), strict=True):
+            if reason:
+                missing.append(Missing(clip.name, "both", extractor.name, reason))
+                progress(2 * clip.generated.frames)
+            else:
+                kept.append(clip)
+        counted: ClipValues = {}
+        good: list[Clip] = []
+        for clip in kept:
+            found, failures = {}, []
+            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+                try:
+                    found[side.name] = features_of(extractor, clip, side, store)
+                except FAILURES as error:
+                    failures.append(Missing(clip.name, side.name, extractor.name, str(error)))
+                progress(side.frames)
+            missing += failures
+            if not failures:
+                good.append(clip)
+                counted[clip.name] = _counts(extractor, clip, found)
+        sides = [
+            _Samples(extractor, good, name, store)
+            for name, store in zip(("reference", "generated"), stores, strict=True)
+        ]
+        samples = min(int(side.sizes.sum()) for side in sides)
+        if samples < 2:
+            raise NotComputed(f"needs at least two {extractor.unit} on each side, got {samples}", missing)
+        ones = np.ones(len(good), int)
+        distance = _distance(extractor, sides, ones)
+        value = Value(
+            name=extractor.name,
+            title=extractor.title,
+            value=distance,
+            better="lower",
+            official=extractor.sources[0].official,
+            sources=extractor.sources,
+            protocol=extractor.protocol,
+            clips=len(good),
+            expected=expected,
+            samples={"reference": int(sides[0].sizes.sum()), "generated": int(sides[1].sizes.sum())},
+            unit=extractor.unit,
+            interval=_interval(extractor, sides, distance, bootstrap),
+            warnings=tuple(_warnings(extractor, samples, sides)),
+            extra=_extra(extractor, good, sides, stores[0]),
+        )
+        return [value], missing, counted
+
+    def window(self, clips: Sequence[Clip], first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
+        """Its value over all clips' frames of one window; see ``Metric``."""
+        name = self.extractor.name
+        pieces = [
+            replace(
+                clip,
+                generated=_part(clip.generated, first, length),
+                reference=_part(clip.reference, first, length),
+            )
+            for clip in clips
+        ]
+        try:
+            (value,), _, _ = self.values(pieces, len(pieces), stores, (0, 0), lambda _: None)
+        except NotComputed as error:
+            return {name: {"value": None, "n": 0, "reason": str(error).splitlines()[0]}}
+        return {name: {"value": value.value, "n": value.clips}}
 
 
 def features_of(extractor: Extractor, clip: Clip, side: Side, store: FeatureStore) -> Arrays:
@@ -282,3 +278,7 @@ class _FirstPieces(_Samples):
 def _first_piece(extractor: FVDFeatures, clip: Clip, store: FeatureStore) -> Arrays:
     """The reference's features at the frames the generated side starts with."""
     return _fetch(extractor, extractor.cut(clip.reference, extractor.starts[clip.name, "generated"]), store)
+
+
+def _part(side: Side, first: int, length: int) -> Side:
+    return replace(side, start=side.start + first, frames=length)

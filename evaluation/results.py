@@ -20,6 +20,23 @@ ClipValues = dict[str, dict[str, object]]  # clip -> what a metric says of it
 
 
 @dataclass(frozen=True)
+class Column:
+    """One value of a metric, as tables show it.
+
+    Attributes:
+        metric: as results files name it.
+        title: as the paper names it.
+        better: lower or higher.
+        family: the metric that gives it, where that has another name.
+    """
+
+    metric: str
+    title: str
+    better: str
+    family: str = ""
+
+
+@dataclass(frozen=True)
 class Interval:
     """A 95 % interval.
 

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from evaluation.features import Unusable
 from evaluation.landmarks import SidecarLandmarks
 from evaluation.networks import NotComputed, load, load_stand_in
 from evaluation.pairs import Missing
-from evaluation.results import ClipValues, Interval, Value
+from evaluation.results import ClipValues, Column, Interval, Value
 from media import FrameReader, MediaError, VideoWriter, read_sound
 from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
@@ -32,6 +33,8 @@ from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip,
 SHIFT = 3  # frames by which the self-check moves the sound
 CONFIRMED = 0.9  # share of the reference videos in which that must be found
 Z = 1.96  # of a 95 % interval
+Stores = tuple[FeatureStore, FeatureStore]  # of the reference side and of the generated side
+Progress = Callable[[int], object]
 Span = tuple[float, float]  # seconds from the start of the video
 FACTORS = ".factors.npz"  # true factors lie beside the video of a synthetic speaker, and of no real one
 
@@ -47,6 +50,9 @@ class SyncScorer:
     Raises:
         NotComputed: if a network or ffmpeg is missing.
     """
+
+    name = "sync"
+    columns = (Column("sync_c", "Sync-C", "higher", "sync"), Column("sync_d", "Sync-D", "lower", "sync"))
 
     def __init__(self, config: SyncConfig, device: torch.device) -> None:
         self.config = config
@@ -122,6 +128,103 @@ class SyncScorer:
                 raise
             raise Unusable(str(error)) from error
 
+    def prepare(self, clips: Sequence[Clip], own: Sequence[Clip], stores: Stores, progress: Progress) -> None:
+        """Puts the scores of some clips into the stores, where ``values`` will find them."""
+        for clip in own:
+            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+                with suppress(Unusable, MediaError):
+                    self.fetch(side, store)
+                progress(side.frames)
+
+    def values(
+        self, clips: Sequence[Clip], expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
+    ) -> tuple[list[Value], list[Missing], ClipValues]:
+        """Sync-C and Sync-D over all clips, with the reference videos' own beside them; see ``Metric``.
+
+        Raises:
+            NotComputed: if no generated video has a face track.
+        """
+        missing: list[Missing] = []
+        scores: dict[str, dict[str, Arrays]] = {"reference": {}, "generated": {}}
+        for clip in clips:
+            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+                try:
+                    found = self.fetch(side, store)
+                    if not int(found["windows"]):
+                        raise Unusable(_no_track(self.config))
+                    scores[side.name][clip.name] = found
+                except (Unusable, MediaError) as error:
+                    missing.append(Missing(clip.name, side.name, "sync", str(error)))
+                progress(side.frames)
+        generated, real = scores["generated"], scores["reference"]
+        if not generated:
+            raise NotComputed("no generated video has a face track with sound", missing)
+        check = _self_check(real)
+        notes = [source.note for source in self.sources if source.note]
+        if self.config.mode == "fast":
+            notes.append("mode=fast leaves out syncnet_python's lossy steps: not comparable with published values")
+        if not check["passed"]:
+            notes.append(
+                f"self-check failed: sound moved by {SHIFT} frames was found in {check['found']} of {check['videos']} "
+                "reference videos; these Sync values are uninformative"
+            )
+        extra: dict[str, object] = {"self_check": check}
+        if self.config.network == "standin":
+            real_videos = sum(not clip.reference.path.with_suffix(FACTORS).exists() for clip in clips)
+            extra["informative"] = not real_videos and bool(check["passed"])
+            if real_videos:
+                notes.append(
+                    f"uninformative: {real_videos} of {len(clips)} reference videos are not synthetic speakers (no "
+                    f"X{FACTORS} beside them), and the stand-in for SyncNet has seen no others"
+                )
+        values = []
+        for column, field in zip(self.columns, ("confidence", "distance"), strict=True):
+            name = column.metric
+            mean = _mean(self, generated)[name]
+            truth = {"value": _mean(self, real)[name] if real else None, "n": len(real), "expected": expected}
+            values.append(
+                Value(
+                    name=name,
+                    title=self.title(column.title) + ("" if extra.get("informative", True) else ", uninformative"),
+                    value=mean,
+                    better=column.better,
+                    official=self.official,
+                    sources=self.sources,
+                    protocol=self.protocol,
+                    clips=len(generated),
+                    expected=expected,
+                    samples={side: sum(int(row["windows"]) for row in rows.values()) for side, rows in scores.items()},
+                    unit="windows of five frames",
+                    interval=_interval([float(row[field]) for row in generated.values()], mean, bootstrap),
+                    warnings=tuple(notes),
+                    extra={"ground_truth": truth, **extra},
+                )
+            )
+        per_clip: ClipValues = {
+            clip.name: {side: _row(rows[clip.name]) for side, rows in scores.items() if clip.name in rows}
+            for clip in clips
+        }
+        return values, missing, {name: rows for name, rows in per_clip.items() if rows}
+
+    def window(self, clips: Sequence[Clip], first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
+        """Sync-C and Sync-D of the generated videos alone, over ``length`` frames from ``first`` on."""
+        scores, reason = [], "no face could be followed"
+        for clip in clips:
+            begin = (clip.generated.start + first) / clip.generated.fps
+            try:
+                row = self.score(clip.generated, (begin, begin + length / clip.generated.fps))
+            except (Unusable, MediaError) as error:
+                reason = str(error)
+                continue
+            if row["windows"]:
+                scores.append((float(row["confidence"]), float(row["distance"])))
+        if not scores:
+            return {column.metric: {"value": None, "n": 0, "reason": reason} for column in self.columns}
+        means = np.mean(scores, axis=0).tolist()
+        return {
+            column.metric: {"value": mean, "n": len(scores)} for column, mean in zip(self.columns, means, strict=True)
+        }
+
     def _tracks(self, side: Side, span: Span | None) -> list[TrackClip]:
         limits = self.config.min_track, self.config.min_face
         start, end = span or (0.0, None)
@@ -153,103 +256,6 @@ def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shi
     samples = samples[shift * SAMPLE_RATE // FPS :]
     windows = sync_windows(len(lip) + WINDOW_FRAMES, len(samples))
     return sync_scores(sync_distances(lip[:windows], network.audio(audio_windows(samples, windows))))
-
-
-def prepare_sync(
-    scorer: SyncScorer,
-    clips: Sequence[Clip],
-    stores: tuple[FeatureStore, FeatureStore],
-    progress: Callable[[int], object],
-) -> None:
-    """Puts the scores of some clips into the stores, where ``sync_values`` will find them."""
-    for clip in clips:
-        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-            with suppress(Unusable, MediaError):
-                scorer.fetch(side, store)
-            progress(side.frames)
-
-
-def sync_values(
-    scorer: SyncScorer,
-    clips: Sequence[Clip],
-    expected: int,
-    stores: tuple[FeatureStore, FeatureStore],
-    bootstrap: tuple[int, int],
-    progress: Callable[[int], object],
-) -> tuple[list[Value], list[Missing], ClipValues]:
-    """Sync-C and Sync-D over all clips, with the reference videos' own beside them.
-
-    Args:
-        scorer: of one video.
-        clips: the pairs.
-        expected: how many there would be if nothing was missing.
-        stores: of the reference side and of the generated side.
-        bootstrap: number of resamples and their seed.
-        progress: called with the frames done.
-
-    Raises:
-        NotComputed: if no generated video has a face track.
-    """
-    missing: list[Missing] = []
-    scores: dict[str, dict[str, Arrays]] = {"reference": {}, "generated": {}}
-    for clip in clips:
-        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-            try:
-                found = scorer.fetch(side, store)
-                if not int(found["windows"]):
-                    raise Unusable(_no_track(scorer.config))
-                scores[side.name][clip.name] = found
-            except (Unusable, MediaError) as error:
-                missing.append(Missing(clip.name, side.name, "sync", str(error)))
-            progress(side.frames)
-    generated, real = scores["generated"], scores["reference"]
-    if not generated:
-        raise NotComputed("no generated video has a face track with sound", missing)
-    check = _self_check(real)
-    notes = [source.note for source in scorer.sources if source.note]
-    if scorer.config.mode == "fast":
-        notes.append("mode=fast leaves out syncnet_python's lossy steps: not comparable with published values")
-    if not check["passed"]:
-        notes.append(
-            f"self-check failed: sound moved by {SHIFT} frames was found in {check['found']} of {check['videos']} "
-            "reference videos; these Sync values are uninformative"
-        )
-    extra: dict[str, object] = {"self_check": check}
-    if scorer.config.network == "standin":
-        real_videos = sum(not clip.reference.path.with_suffix(FACTORS).exists() for clip in clips)
-        extra["informative"] = not real_videos and bool(check["passed"])
-        if real_videos:
-            notes.append(
-                f"uninformative: {real_videos} of {len(clips)} reference videos are not synthetic speakers (no "
-                f"X{FACTORS} beside them), and the stand-in for SyncNet has seen no others"
-            )
-    values = []
-    for name, field, better in (("sync_c", "confidence", "higher"), ("sync_d", "distance", "lower")):
-        mean = _mean(scorer, generated)[name]
-        truth = {"value": _mean(scorer, real)[name] if real else None, "n": len(real), "expected": expected}
-        values.append(
-            Value(
-                name=name,
-                title=scorer.title("Sync-C" if name == "sync_c" else "Sync-D")
-                + ("" if extra.get("informative", True) else ", uninformative"),
-                value=mean,
-                better=better,
-                official=scorer.official,
-                sources=scorer.sources,
-                protocol=scorer.protocol,
-                clips=len(generated),
-                expected=expected,
-                samples={side: sum(int(row["windows"]) for row in rows.values()) for side, rows in scores.items()},
-                unit="windows of five frames",
-                interval=_interval([float(row[field]) for row in generated.values()], mean, bootstrap),
-                warnings=tuple(notes),
-                extra={"ground_truth": truth, **extra},
-            )
-        )
-    per_clip: ClipValues = {
-        clip.name: {side: _row(rows[clip.name]) for side, rows in scores.items() if clip.name in rows} for clip in clips
-    }
-    return values, missing, {name: rows for name, rows in per_clip.items() if rows}
 
 
 def _ffmpeg(config: SyncConfig) -> FFmpeg:

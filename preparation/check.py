@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from datamodules.checks import SHARED_SPEAKERS
 from datamodules.schema import (
     OPTIONAL_MEMBERS,
     PORTRAIT_SIZE,
@@ -28,6 +27,7 @@ from datamodules.schema import (
     SampleEntry,
     ShardEntry,
 )
+from datamodules.splits import shares_speakers
 from media import decode_flac
 from preparation.writer import file_sha256
 
@@ -67,7 +67,7 @@ def _index_problems(index: Index) -> Iterator[str]:
             yield f"index.json: {sample.key} has split {sample.split}, expected one of {', '.join(SPLITS)}"
         splits[sample.speaker].add(sample.split)
     for speaker, found in sorted(splits.items()):
-        if len(found) > 1 and (index.dataset, index.split) not in SHARED_SPEAKERS:
+        if len(found) > 1 and not shares_speakers(index.dataset, index.split):
             yield f"index.json: speaker {speaker} is on several sides of the split: {', '.join(sorted(found))}"
     frames = sum(sample.frames for sample in index.samples)
     if index.latent.frames != frames:

@@ -88,7 +88,6 @@ def make_plan(
         dimensions: sizes the encoders declare.
         on_probed: called once per clip, for a progress bar.
     """
-    assert config.dataset is not None
     with ThreadPoolExecutor(8) as pool:
         probed = pool.map(lambda clip: _cut(clip, config.max_seconds), clips)
         pieces = []

@@ -118,7 +118,7 @@ class _ClipWork:
             offset = (0, 0) if self.annotated is None else self.annotated[:2]
             meta = SampleMeta(
                 key=clip.key,
-                dataset=config.dataset.name if config.dataset else "",
+                dataset=config.dataset.name,
                 split=clip.split,
                 speaker=clip.speaker,
                 source=clip.name,

@@ -36,7 +36,6 @@ def prepare_task(config: PrepareConfig) -> int:
         0, or 3 when a larger share than ``max_rejected`` of this part's clips was not kept.
     """
     assert config.output is not None
-    assert config.dataset is not None
     console = _console()
     output = Path(config.output)
     _make_output(output)
@@ -140,7 +139,6 @@ def _make_output(output: Path) -> None:
 
 def _find(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
     """All clips of the source; a synthetic source is rendered first."""
-    assert config.dataset is not None
     dataset = config.dataset
     source = output / "raw" if config.source is None else Path(config.source)
     if dataset.name == "synthetic":
@@ -156,7 +154,6 @@ def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[Cl
     """Makes the synthetic speakers and finds their clips; parts that start together wait for the first."""
     from preparation.synthetic import split_of, write_dataset  # brings scipy, which real data does not need
 
-    assert config.dataset is not None
     dataset = config.dataset
     with FileLock(folder.parent / PARTS_FOLDER / ".raw.lock"):
         clips = dataset.identities * dataset.clips_per_identity

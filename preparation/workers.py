@@ -33,6 +33,7 @@ from preparation.interrupts import shielded
 from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.prepare_clip import PreparedClip, prepare_clip
 from preparation.writer import ShardWriter, write_atomically
+from runtime.registry import take, taken
 
 RECORD_SCHEMA = 1
 
@@ -64,7 +65,7 @@ class ClipWorkers:
         sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
         # Spawned, not forked: the parent has threads, and CUDA does not survive a fork.
         self._pool = ProcessPool(
-            self.workers, context=get_context("spawn"), initializer=_start_worker, initargs=(config, device)
+            self.workers, context=get_context("spawn"), initializer=_start_worker, initargs=(config, device, taken())
         )
 
     def __enter__(self) -> ClipWorkers:
@@ -122,7 +123,8 @@ class ClipWorkers:
 _state: dict[str, Any] = {}
 
 
-def _start_worker(config: PrepareConfig, device: str) -> None:
+def _start_worker(config: PrepareConfig, device: str, plugins: tuple[tuple[str, str], ...]) -> None:
+    take(plugins)
     torch.set_num_threads(1)  # one thread per worker: results do not depend on how many workers there are
     torch.use_deterministic_algorithms(True, warn_only=True)
     _state.update(config=config, device=device)

@@ -35,6 +35,75 @@ def asset_weights(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return assets / "weights"
 
 
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Noise for V-AID and ETHD, under a name that no grammar likes; only to be read."""
+    from tests.helpers.shards import make_shards
+
+    folder = tmp_path_factory.mktemp("data") / "it's (1) #shards"
+    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vaid(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a V-AID of those shards; only to be read."""
+    from tests.helpers.train_config import train_vaid
+
+    return train_vaid(shards, tmp_path_factory.mktemp("vaid"), "run_id=v", steps=1).folder
+
+
+@pytest.fixture(scope="session")
+def codec_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with latents that are a real codec's; only to be read."""
+    from tests.helpers.shards import make_codec_shards
+
+    return make_codec_shards(tmp_path_factory.mktemp("data") / "shards")
+
+
+@pytest.fixture(scope="session")
+def codec_vaid(codec_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run directory of a V-AID of those shards; only to be read."""
+    from tests.helpers.train_config import train_vaid
+
+    return train_vaid(codec_shards, tmp_path_factory.mktemp("vaid"), "run_id=v", steps=1).folder
+
+
+@pytest.fixture(scope="session")
+def encoders() -> tuple[Any, int]:
+    """The encoders of preset tiny, and its frames' side."""
+    from tests.helpers.ethd_run import build_encoders
+
+    return build_encoders("tiny")
+
+
+@pytest.fixture(scope="session")
+def runs(encoders: tuple[Any, int], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ``vaid``, ``other_vaid`` and ``ethd``, which is exported; their weights are random."""
+    from tests.helpers.ethd_run import write_runs
+
+    return write_runs(tmp_path_factory.mktemp("runs"), encoders)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A portrait, a voice and a video: face.png, face.csv, voice.wav, smile.mp4, smile.csv."""
+    from tests.helpers.inputs import write_inputs
+
+    return write_inputs(tmp_path_factory.mktemp("inputs"))
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A SLURM for all tests of this process; the test skips where none can be started."""
+    from tests.helpers.slurm import missing, slurm
+
+    if reason := missing():
+        pytest.skip(reason)
+    with slurm(tmp_path_factory.mktemp("slurm")) as running:
+        yield running
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium, driven by Playwright; the test skips where either is not installed."""

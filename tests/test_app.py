@@ -4,7 +4,6 @@ import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -12,10 +11,9 @@ from configs.app import AppConfig
 from configs.command_line import compose
 from configs.errors import ConfigError
 from configs.validate_app import validate_app
-from tests.generation.conftest import encoders, runs  # noqa: F401  (fixtures)
+from tests.helpers import ROOT
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
-ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
@@ -62,7 +60,7 @@ def test_an_address_that_is_taken_says_what_to_do():
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_and_leaves_nothing(runs, tmp_path):  # noqa: F811
+def test_ctrl_c_ends_it_and_leaves_nothing(runs, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

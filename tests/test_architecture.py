@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 TREE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("```")[1]
 NAMED = re.findall(r"^(\w+)/ ", TREE, re.MULTILINE)
 FILES = [*ROOT.glob("*.py"), *(file for name in NAMED for file in sorted((ROOT / name).rglob("*.py")))]

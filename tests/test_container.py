@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers import ROOT
+
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 DEFINITION = (ROOT / "emotivetalk.def").read_text(encoding="utf-8")
 # Apptainer's user guide, "Definition Files": what a section may be called.

@@ -3,23 +3,21 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from media import read_frames
-from tests.evaluation.conftest import write_clip
+from tests.helpers import ROOT, warm
+from tests.helpers.synthetic_videos import write_clip
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
 
 
 def evaluate(*arguments) -> subprocess.CompletedProcess:
-    command = [sys.executable, "evaluate.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    return warm.run([sys.executable, "evaluate.py", *map(str, arguments)], cwd=ROOT)
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +41,8 @@ def test_a_table_and_a_results_file_despite_odd_names(folders, tmp_path, asset_w
     output = tmp_path / AWKWARD / "results (1).json"
     cell = ("cell.system=mine", "cell.dataset=odd", "cell.mode=A+V")
     chosen = ("metrics=[efid]", "efid.network=3ddfa", "device=cpu", *cell)
-    told = evaluate(*keys(folders, output, tmp_path / "cache"), *chosen)
+    command = [sys.executable, "evaluate.py", *keys(folders, output, tmp_path / "cache"), *chosen]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert told.returncode == 3, told.stderr
     assert "E-FID stand-in (3DDFA_V2)↓" in told.stdout
     assert "2 of 3 clips" in told.stdout

@@ -5,7 +5,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,10 @@ from configs.errors import ConfigError
 from configs.generation import GenerateConfig
 from configs.validate_generate import validate_generate
 from media import FrameReader
-from tests.generation.conftest import encoders, files, runs, tone  # noqa: F401  (fixtures)
+from tests.helpers import ROOT, warm
+from tests.helpers.inputs import tone
 from tests.helpers.sound import write_wav
 
-ROOT = Path(__file__).parents[1]
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
 
 
@@ -46,7 +45,7 @@ def main(monkeypatch, capsys, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def odd(runs, files, tmp_path_factory):  # noqa: F811
+def odd(runs, files, tmp_path_factory):
     """Everything under a name full of special characters."""
     folder = tmp_path_factory.mktemp("odd") / AWKWARD
     shutil.copytree(files, folder)
@@ -74,16 +73,11 @@ def test_export_then_a_video_despite_odd_names(odd, main):
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):  # noqa: F811
+def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):
     write_wav(tmp_path / "long.wav", np.tile(tone(1), 60), 16_000)
     typed = (f"portrait={odd / 'face.png'}", f"speech={tmp_path / 'long.wav'}", f"output={tmp_path / 'out.mp4'}")
-    process = subprocess.Popen(
-        command("generate", *typed, f"ethd={runs / 'ethd'}", "device=cpu"),
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts what it puts in the background deaf to Ctrl-C, and these tests with it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    process = warm.Popen(
+        command("generate", *typed, f"ethd={runs / 'ethd'}", "device=cpu"), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     try:
         assert "loaded" in process.stderr.readline()

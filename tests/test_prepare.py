@@ -24,10 +24,10 @@ from encoders.motion.fan import FanEncoder
 from media import VideoWriter, read_frames, read_sound
 from preparation.check import check
 from preparation.synthetic import write_dataset
+from tests.helpers import ROOT, warm
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
 
 
@@ -37,7 +37,7 @@ def command(**keys) -> list[str]:
 
 
 def prepare(**keys) -> subprocess.CompletedProcess:
-    return subprocess.run(command(**keys), cwd=ROOT, capture_output=True, text=True, timeout=280)
+    return warm.run(command(**keys), cwd=ROOT)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -62,9 +62,10 @@ MEAD = {"dataset": "mead", "preset": "tiny", "shard_bytes": 3_500_000}
 
 @pytest.fixture(scope="module")
 def whole(raw, tmp_path_factory) -> Path:
-    """The undisturbed run."""
+    """The undisturbed run; started cold, so with another hash seed than those that must give the same bytes."""
     output = tmp_path_factory.mktemp("whole") / AWKWARD
-    done = prepare(**MEAD, source=raw, output=output, workers=2)
+    arguments = command(**MEAD, source=raw, output=output, workers=2)
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     return output
 
@@ -96,7 +97,7 @@ def test_other_settings_in_the_same_output_are_refused(whole, raw):
 @pytest.mark.proof
 def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
     parts = [
-        subprocess.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1, part=f"{part}/3"), cwd=ROOT)
+        warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1, part=f"{part}/3"), cwd=ROOT)
         for part in (1, 2, 3)
     ]
     assert [part.wait(280) for part in parts] == [0, 0, 0]
@@ -107,9 +108,7 @@ def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_pat
     kills = np.random.default_rng(5)
     finished = -1
     for _ in range(12):
-        process = subprocess.Popen(
-            command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT, start_new_session=True
-        )
+        process = warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
         parts = tmp_path / "parts"
         deadline = time.monotonic() + 120
         # Wait until it has got further than its predecessor, then a random moment more.
@@ -131,7 +130,7 @@ def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_pat
 
 
 def test_a_killed_worker_costs_nothing(whole, raw, tmp_path):
-    process = subprocess.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
+    process = warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
     while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
         time.sleep(0.02)
     for worker in spawned(process.pid):
@@ -143,14 +142,8 @@ def test_a_killed_worker_costs_nothing(whole, raw, tmp_path):
 @pytest.mark.parametrize("settings", [MEAD, {"dataset": "synthetic", "preset": "tiny"}])
 def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
     source = {"source": raw} if settings is MEAD else {}
-    process = subprocess.Popen(
-        command(**settings, **source, output=tmp_path, workers=2),
-        cwd=ROOT,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells' jobs ignore it
-    )
+    arguments = command(**settings, **source, output=tmp_path, workers=2)
+    process = warm.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (workers := spawned(process.pid)):
         time.sleep(0.02)
     time.sleep(0.5)  # in the middle of their imports

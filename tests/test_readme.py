@@ -5,7 +5,6 @@ import re
 import runpy
 import shlex
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -22,9 +21,8 @@ from configs.validate_evaluate import validate_evaluate
 from configs.validate_generate import validate_generate
 from configs.validate_prepare import validate_prepare
 from configs.validate_train import validate_train
-from tests.generation.conftest import encoders, files, runs  # noqa: F401  (fixtures)
+from tests.helpers import ROOT
 
-ROOT = Path(__file__).parents[1]
 # Pages that change a copy of the repository have a test of their own, test_docs.py.
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("data", "generation", "evaluation", "costs"))]
 COMMAND = re.compile(r"^python (prepare|train|generate|evaluate|app)\.py (.*?)(?:  +#.*)?$", re.MULTILINE)
@@ -109,7 +107,7 @@ ENDS_WITH = {"train.py experiment=": 2}
 
 
 @pytest.mark.slow
-def test_the_cheap_ones_run_one_after_the_other(tmp_path, monkeypatch, runs, files, capfd):  # noqa: F811
+def test_the_cheap_ones_run_one_after_the_other(tmp_path, monkeypatch, runs, files, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "none"))
     for file in files.iterdir():

@@ -19,8 +19,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from configs.training import TrainConfig
 from diffusion.parameterization import noise_input, velocity_loss
 from diffusion.schedules import zero_terminal_schedule
+from lightning_modules.ethd.checkpoint import unet_shape
+from lightning_modules.ethd.module import EthdModule
 from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
 from lightning_modules.ethd.unet import UNetShape
 
@@ -119,3 +122,29 @@ def bfloat16() -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
+    """Bytes a card needs for a step of one clip after the other ranks' share is taken off, by a count without data."""
+    settings, sizes = config.trainer, module.card.dimensions
+    shape = unet_shape(module.config, sizes)
+    step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, module.config.checkpointing)
+    zero = settings.strategy == "deepspeed"
+    sharing = (0 if settings.deepspeed.offload_optimizer else ranks) if zero else 1
+    # Averaged weights lie where the optimizer's are.
+    average = 4.0 / sharing if module.config.ema and sharing else 0.0
+    # The count has bfloat16 weights and gradients. Float32 ones take 4 bytes more, and are the optimizer's own
+    # without ZeRO's partitions.
+    beside = average
+    if zero and settings.deepspeed.autocast:
+        beside += 4.0
+    if settings.precision == "bf16-true" and not zero:
+        beside -= 8.0  # bfloat16 moments and no float32 weights
+    return step.on_card(sharing, beside) + (config.data.batch_size // ranks - 1) * _activations(
+        step.peak, step.parameters
+    )
+
+
+def _activations(peak: int, parameters: int) -> float:
+    """Bytes a clip's activations take: the peak without bfloat16 weights and gradients."""
+    return max(0.0, peak - 4.0 * parameters)

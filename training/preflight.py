@@ -11,12 +11,11 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 
 from configs.errors import ConfigError
-from configs.training import TrainConfig
+from configs.training import TrainConfig, TrainerConfig
 from configs.validate_trainer import check_ranks
-from lightning_modules.ethd.checkpoint import unet_shape
-from lightning_modules.ethd.module import EthdModule
-from training.memory import DOWNSCALE, GIB, training_step
+from training.stages.stage import Stage
 
+GIB = 2**30
 SAVED = 16  # bytes a parameter in a checkpoint: float32 weight, Adam's two moments, the average
 
 
@@ -24,13 +23,12 @@ class PreflightError(RuntimeError):
     """The run cannot work; a line for each thing, with what to change."""
 
 
-def check_devices(config: TrainConfig) -> None:
+def check_devices(settings: TrainerConfig) -> None:
     """Refuses GPUs that this machine does not have, before anything is read.
 
     Raises:
         PreflightError: with how many it has.
     """
-    settings = config.trainer
     if settings.accelerator != "gpu":
         return
     count = torch.cuda.device_count() or int(torch.backends.mps.is_available())
@@ -46,7 +44,7 @@ def check_devices(config: TrainConfig) -> None:
         )
 
 
-def preflight(config: TrainConfig, trainer: Trainer, module: LightningModule, folder: Path) -> None:
+def preflight(config: TrainConfig, stage: Stage, trainer: Trainer, module: LightningModule, folder: Path) -> None:
     """Looks at ranks, queue, disk and cards.
 
     Raises:
@@ -56,7 +54,7 @@ def preflight(config: TrainConfig, trainer: Trainer, module: LightningModule, fo
         *_ranks(config, trainer),
         *slurm_tasks(trainer.num_devices, trainer.num_nodes),
         *_disk(config, module, folder),
-        *_memory(config, trainer, module),
+        *_memory(config, stage, trainer, module),
     ]
     if failures:
         raise PreflightError("\n       ".join(["this run cannot start:"] * (len(failures) > 1) + failures))
@@ -96,11 +94,12 @@ def _disk(config: TrainConfig, module: LightningModule, folder: Path) -> Iterato
         )
 
 
-def _memory(config: TrainConfig, trainer: Trainer, module: LightningModule) -> Iterator[str]:
-    settings = config.trainer
-    if not (isinstance(module, EthdModule) and trainer.strategy.root_device.type == "cuda" and settings.check_memory):
+def _memory(config: TrainConfig, stage: Stage, trainer: Trainer, module: LightningModule) -> Iterator[str]:
+    if not (config.trainer.check_memory and trainer.strategy.root_device.type == "cuda"):
         return
-    need = step_bytes(config, module, trainer.world_size)
+    need = stage.step_bytes(module, config, trainer.world_size)
+    if need is None:
+        return
     card = torch.cuda.get_device_properties(trainer.strategy.root_device)
     if need > card.total_memory:
         yield (
@@ -108,29 +107,3 @@ def _memory(config: TrainConfig, trainer: Trainer, module: LightningModule) -> I
             "data.window, use more GPUs with trainer=deepspeed, or trainer=deepspeed_offload; "
             "trainer.check_memory=false tries it all the same"
         )
-
-
-def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
-    """Bytes a card needs for a step of one clip after the other ranks' share is taken off, by a count without data."""
-    settings, sizes = config.trainer, module.card.dimensions
-    shape = unet_shape(module.config, sizes)
-    step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, module.config.checkpointing)
-    zero = settings.strategy == "deepspeed"
-    sharing = (0 if settings.deepspeed.offload_optimizer else ranks) if zero else 1
-    # Averaged weights lie where the optimizer's are.
-    average = 4.0 / sharing if module.config.ema and sharing else 0.0
-    # The count has bfloat16 weights and gradients. Float32 ones take 4 bytes more, and are the optimizer's own
-    # without ZeRO's partitions.
-    beside = average
-    if zero and settings.deepspeed.autocast:
-        beside += 4.0
-    if settings.precision == "bf16-true" and not zero:
-        beside -= 8.0  # bfloat16 moments and no float32 weights
-    return step.on_card(sharing, beside) + (config.data.batch_size // ranks - 1) * _activations(
-        step.peak, step.parameters
-    )
-
-
-def _activations(peak: int, parameters: int) -> float:
-    """Bytes a clip's activations take: the peak without bfloat16 weights and gradients."""
-    return max(0.0, peak - 4.0 * parameters)

@@ -15,7 +15,7 @@ from lightning.pytorch.plugins.precision import DeepSpeedPrecision, HalfPrecisio
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info
 
-from configs.training import TrainConfig, TrainerConfig
+from configs.training import TrainerConfig, WatchdogConfig
 from lightning_modules.checkpoint_files import zero_ranks
 from training.zero_parts import part_of
 
@@ -83,11 +83,10 @@ class ZeroStrategy(DeepSpeedStrategy):
 DEEPSPEED: type[ZeroStrategy] = ZeroStrategy
 
 
-def build_strategy(config: TrainConfig) -> str | Strategy:
+def build_strategy(settings: TrainerConfig, limits: WatchdogConfig) -> str | Strategy:
     """The strategy a configuration names."""
-    settings = config.trainer
     # The watchdog, which names what stands still, comes first.
-    longest = max(config.watchdog.step_minutes, config.watchdog.other_minutes)
+    longest = max(limits.step_minutes, limits.other_minutes)
     timeout = timedelta(minutes=1.5 * longest)
     if settings.strategy == "ddp":
         return DDPStrategy(timeout=timeout)

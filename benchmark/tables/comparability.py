@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmark.tables.reading import Measured
-from benchmark.tables.table import DIGITS, TITLES, Column, Group, Section, Table
+from benchmark.tables.table import DIGITS, Group, Section, Table
+from evaluation.results import Column
 
 
 def mark_best(group: Group, columns: Sequence[Column]) -> None:
@@ -76,7 +77,8 @@ def warn_of_clips(section: Section, table: Table) -> None:
             f"{section.dataset}: rows compare with different versions of the real videos, in another framing or of "
             f"another source: {told}"
         )
-    if uneven := [TITLES[metric][0] for metric, found in counts.items() if len(found) > 1]:
+    titles = {column.metric: column.title for column in table.columns}
+    if uneven := [titles[metric] for metric, found in counts.items() if len(found) > 1]:
         table.warnings.append(
             f"{section.dataset}: not the same number of clips in every row of {', '.join(uneven)}, so they were "
             "not given the same task"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable
 
-from benchmark.tables.table import Cell, Column, Section, Table
+from benchmark.tables.table import Cell, Section, Table
 from benchmark.tables.text import (
     UNOFFICIAL,
     dataset_title,
@@ -16,6 +16,7 @@ from benchmark.tables.text import (
     short_details,
     shows_paper,
 )
+from evaluation.results import Column
 
 PACKAGES = ("booktabs", "array", "longtable", "graphicx")
 _SYMBOLS = {

@@ -12,9 +12,7 @@ from scipy import stats
 from benchmark.paper import CellKey, PaperTable
 from benchmark.tables.comparability import mark_best, warn_of_clips, warn_of_protocols
 from benchmark.tables.reading import GROUND_TRUTH, Found, Measured
-from benchmark.tables.table import CONTROLS, REAL, TITLES, Cell, Column, Group, Row, Section, Table
-
-PARENT = {"sync_c": "sync", "sync_d": "sync"}  # a family that failed is reported under its own name
+from benchmark.tables.table import CONTROLS, REAL, Cell, Group, Row, Section, Table, columns
 
 
 def lay_out(paper: PaperTable, found: Found, datasets: Sequence[str] = ()) -> Table:
@@ -25,8 +23,8 @@ def lay_out(paper: PaperTable, found: Found, datasets: Sequence[str] = ()) -> Ta
         found: what the results folder holds.
         datasets: the datasets instead of the paper's.
     """
-    columns = [Column(metric, *TITLES[metric]) for metric in paper.metrics]
-    table = Table(paper.number, paper.title, columns, [])
+    known = columns()
+    table = Table(paper.number, paper.title, [known[metric] for metric in paper.metrics], [])
     for dataset in datasets or paper.datasets:
         groups = [
             Group(group.name, [_row(row.name, row.key(dataset), paper, found, table) for row in group.rows])
@@ -39,7 +37,7 @@ def lay_out(paper: PaperTable, found: Found, datasets: Sequence[str] = ()) -> Ta
         warn_of_clips(section, table)
         for group in section.groups:
             if paper.best and group.name not in (REAL, CONTROLS):
-                mark_best(group, columns)
+                mark_best(group, table.columns)
     table.remarks += list(_drift_remarks(table)) + list(_agreement_remarks(table))
     used = {measured.file for *_, cell in table.cells() for measured in cell.measured}
     table.sources = {name: found.hashes[name] for name in sorted(used)}
@@ -58,7 +56,9 @@ def _row(name: str, key: CellKey, paper: PaperTable, found: Found, table: Table)
 
 
 def _cell(key: CellKey, metric: str, found: Found, table: Table) -> Cell:
-    rows = found.measured.get((key, metric), []) + found.measured.get((key, PARENT.get(metric, "")), [])
+    rows = found.measured.get((key, metric), []) + found.measured.get(
+        (key, columns()[metric].family), []
+    )  # a family that failed
     values = [row for row in rows if row.value is not None]
     if not values:
         return Cell(notes=[table.note(reason) for reason in _reasons(key, rows, found)])
@@ -129,7 +129,8 @@ def _named(key: CellKey) -> str:
 
 def _truth_cell(key: CellKey, metric: str, found: Found, table: Table) -> Cell:
     """The real videos' own value: of an evaluation of them, or what the others found beside the generated ones."""
-    if metric not in PARENT:
+    column = columns()[metric]
+    if not column.family:
         return Cell()  # FID, FVD and E-FID compare with the real videos, which so have none
     if found.measured.get((key, metric)):
         return _cell(key, metric, found, table)
@@ -152,7 +153,7 @@ def _truth_cell(key: CellKey, metric: str, found: Found, table: Table) -> Cell:
     if len(seen[count]) > 1:
         spread = " to ".join(f"{number:.4g}" for number in (min(seen[count]), max(seen[count])))
         table.warnings.append(
-            f"{dataset}: the real videos' {TITLES[metric][0]} is {spread}, depending on the results file: under "
+            f"{dataset}: the real videos' {column.title} is {spread}, depending on the results file: under "
             "different protocols, of different clips or in different framings; an evaluation of the real videos "
             "themselves (cell.system=ground_truth cell.mode=A+V) goes before these"
         )

@@ -7,36 +7,20 @@ from dataclasses import dataclass, field
 
 from benchmark.paper import CellKey
 from benchmark.tables.reading import Measured
+from benchmark.user_study.design import QUESTIONS
+from configs.registries import METRICS
+from evaluation.results import Column
 
-TITLES = {
-    "fid": ("FID", "lower"),
-    "fvd": ("FVD", "lower"),
-    "sync_c": ("Sync-C", "higher"),
-    "sync_d": ("Sync-D", "lower"),
-    "efid": ("E-FID", "lower"),
-    "lip_sync": ("Lip-Sync", "higher"),
-    "exp_q": ("Exp-Q", "higher"),
-    "realness": ("Realness", "higher"),
-    "v_q": ("V-Q", "higher"),
-}
 CONTROLS = "control"  # the group of what bounds a metric and competes with nobody
 REAL = "real"
 DIGITS = 2  # as the paper prints
 
 
-@dataclass(frozen=True)
-class Column:
-    """One metric.
-
-    Attributes:
-        metric: as results files name it.
-        title: as the paper names it.
-        better: lower or higher.
-    """
-
-    metric: str
-    title: str
-    better: str
+def columns() -> dict[str, Column]:
+    """Every column a table may have, by name: those of all metrics, and those of the user study."""
+    measured = [column for name in METRICS.names() for column in METRICS.get(name).columns]
+    rated = [Column(question, title, "higher") for question, (title, _) in QUESTIONS.items()]
+    return {column.metric: column for column in (*measured, *rated)}
 
 
 @dataclass

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 from benchmark.tables.comparability import signature
 from benchmark.tables.reading import Measured
-from benchmark.tables.table import DIGITS, Cell, Column, Section, Table
+from benchmark.tables.table import DIGITS, Cell, Section, Table
+from evaluation.results import Column
 
 ARROWS = {"lower": "↓", "higher": "↑"}
 UNOFFICIAL = "†"

@@ -26,18 +26,13 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from configs.registries import DATASETS
 from datamodules.schema import SPLITS
 from datamodules.splits.clip_names import hdtf_clip_id, mead_sentence
 
 logger = logging.getLogger(__name__)
 
 FRACTIONS = (0.8, 0.1, 0.1)
-SCHEMES: dict[str, dict[str, str]] = {
-    "hdtf": {"emotivetalk": "hdtf_emotivetalk", "peer": "hdtf_peer_edtalk"},
-    "mead": {"emotivetalk": "mead_emotivetalk", "peer": "mead_peer_edtalk", "official": "mead_official"},
-    "synthetic": {"emotivetalk": "person"},
-    "folder": {"emotivetalk": "train"},
-}
 
 
 class SplitError(ValueError):
@@ -123,9 +118,20 @@ def person_hash_split(speaker: str, seed: int = 0, fractions: tuple[float, float
     return "train" if place < train else "val" if place < train + val else "test"
 
 
+def named_splits(dataset: str) -> Mapping[str, str]:
+    """Scheme -> split file or rule of a dataset; empty for one that is not registered here."""
+    splits: Mapping[str, str] = DATASETS.get(dataset).splits if dataset in DATASETS else {}
+    return splits
+
+
+def shares_speakers(dataset: str, scheme: str) -> bool:
+    """Whether a split was published with the same people on two sides; such are offered to compare with tables."""
+    return dataset in DATASETS and scheme in DATASETS.get(dataset).shared_speakers
+
+
 def schemes(dataset: str) -> tuple[str, ...]:
     """The schemes a dataset can be split by."""
-    return (*SCHEMES.get(dataset, {}), "person", "train")
+    return tuple(dict.fromkeys((*named_splits(dataset), "person", "train")))
 
 
 def require_scheme(dataset: str, scheme: str) -> None:
@@ -144,7 +150,7 @@ def split_of(dataset: str, scheme: str, speaker: str, key: str) -> str:
     """The split of one clip: ``train``, ``val`` or ``test``.
 
     Args:
-        dataset: hdtf, mead, folder or synthetic.
+        dataset: its name.
         scheme: one of ``schemes(dataset)`` but ``official``, which is a rule about all sentences of an actor.
         speaker: as ``ClipSource.speaker``.
         key: as ``ClipSource.key``; ``peer`` reads HDTF's clip name from it.
@@ -153,7 +159,7 @@ def split_of(dataset: str, scheme: str, speaker: str, key: str) -> str:
         SplitError: when the scheme does not exist for the dataset or needs ``assign_splits``.
     """
     require_scheme(dataset, scheme)
-    rule = SCHEMES.get(dataset, {}).get(scheme, scheme)
+    rule = named_splits(dataset).get(scheme, scheme)
     if rule == "train":
         return "train"
     if rule == "person":
@@ -173,7 +179,7 @@ def assign_splits(dataset: str, scheme: str, speakers: Mapping[str, str]) -> dic
     ``official`` counts MEAD's sentences from the end, so it needs all clips at once: the last of those that are given.
 
     Args:
-        dataset: hdtf, mead, folder or synthetic.
+        dataset: its name.
         scheme: one of ``schemes(dataset)``.
         speakers: clip key -> speaker.
 
@@ -184,7 +190,7 @@ def assign_splits(dataset: str, scheme: str, speakers: Mapping[str, str]) -> dic
         SplitError: when the scheme does not exist for the dataset.
     """
     require_scheme(dataset, scheme)
-    if SCHEMES.get(dataset, {}).get(scheme) == "mead_official":
+    if named_splits(dataset).get(scheme) == "mead_official":
         return _by_sentence(speakers, read_split("mead_official").last)
     return {key: split_of(dataset, scheme, speaker, key) for key, speaker in speakers.items()}
 

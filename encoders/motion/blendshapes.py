@@ -32,10 +32,11 @@ class BlendshapeMotion:
         expression_names: the 28 shapes of the expression latent, smile and frown last.
     """
 
+    lip_names, expression_names = LIP_SHAPES, EXPRESSION_SHAPES
+
     def __init__(self) -> None:
         self._detector = MediaPipeDetector()
         self.identity = Identity("blendshapes", weights=self._detector.identity.weights)
-        self.lip_names, self.expression_names = LIP_SHAPES, EXPRESSION_SHAPES
         self.lip_width, self.expression_width = len(LIP_SHAPES), len(EXPRESSION_SHAPES)
         self._lip = [BLENDSHAPES.index(name) for name in LIP_SHAPES]
         self._expression = [BLENDSHAPES.index(name) for name in EXPRESSION_SHAPES]

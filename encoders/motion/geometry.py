@@ -124,9 +124,10 @@ class LandmarkMotion:
         expression_names: the same for the expression latent.
     """
 
+    lip_names, expression_names = LIP_FEATURES, EXPRESSION_FEATURES
+
     def __init__(self) -> None:
         self.identity = Identity("landmarks", {"version": VERSION})
-        self.lip_names, self.expression_names = LIP_FEATURES, EXPRESSION_FEATURES
         self.lip_width, self.expression_width = len(LIP_FEATURES), len(EXPRESSION_FEATURES)
 
     def __call__(self, frames: np.ndarray, track: FaceTrack) -> tuple[Tensor, Tensor]:

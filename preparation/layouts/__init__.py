@@ -16,13 +16,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from configs.preparation import DatasetConfig
+from configs.registries import DATASETS
 from datamodules.splits import SplitError, assign_splits, require_scheme
 from media import VIDEO_ENDINGS
 from preparation.clip_source import ClipSource
-from preparation.layouts import folder, hdtf, mead
+from preparation.layouts.dataset import Dataset
 from preparation.layouts.listing import LayoutError, list_files, require_unique
 
-__all__ = ["Found", "LayoutError", "find_clips"]
+__all__ = ["Dataset", "Found", "LayoutError", "find_clips"]
 
 
 @dataclass
@@ -50,23 +51,15 @@ def find_clips(dataset: DatasetConfig, source: Path) -> Found:
     Raises:
         LayoutError: when the folder is missing, unreadable or holds no video, or a setting does not fit the dataset.
     """
-    layout = dataset.layout if dataset.name == "synthetic" else dataset.name
-    if layout not in ("hdtf", "mead", "folder"):
-        raise LayoutError(f"dataset.name={dataset.name}: no such layout; choose one of hdtf, mead, folder, synthetic")
-    if dataset.annotations and layout != "hdtf":
+    layout: Dataset = DATASETS.get(dataset.name, "dataset.name")()
+    if dataset.annotations and not layout.annotated:
         raise LayoutError(f"dataset.annotations: only hdtf has annotation files, not {dataset.name}")
     try:
         require_scheme(dataset.name, dataset.split)
     except SplitError as error:
         raise LayoutError(str(error)) from error
     listing = list_files(source)
-    notes: list[str] = []
-    if layout == "mead":
-        clips, notes = mead.clips_of(listing, dataset.views)
-    elif layout == "hdtf" and dataset.annotations:
-        clips, notes = hdtf.annotated_clips_of(listing, Path(dataset.annotations))
-    else:
-        clips = hdtf.clips_of(listing) if layout == "hdtf" else folder.clips_of(listing)
+    clips, notes = layout.clips(listing, dataset)
     if not listing.videos and not listing.problems:
         there = ", ".join(f"{count} {kind}" for kind, count in listing.ignored.most_common(5)) or "nothing"
         extensions = " ".join(sorted(VIDEO_ENDINGS))

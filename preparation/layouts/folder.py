@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import re
 
+from configs.preparation import DatasetConfig
 from preparation.clip_source import ClipSource
+from preparation.layouts.dataset import Dataset
 from preparation.layouts.listing import Entry, Listing, path_key
 
 _CLIP_NUMBER = re.compile(r"(?:[\s_#.\-]+(?:clip|part|seg|segment|take)?[\s_#.\-]*\(?\d+\)?)+$", re.IGNORECASE)
@@ -40,3 +42,14 @@ def clips_of(listing: Listing) -> list[ClipSource]:
         )
         for entry in listing.videos
     ]
+
+
+class Folder(Dataset):
+    """Any folder of videos; all clips train unless a split is asked for."""
+
+    name = "folder"
+    splits = {"emotivetalk": "train"}
+
+    def clips(self, listing: Listing, config: DatasetConfig) -> tuple[list[ClipSource], list[str]]:
+        """See ``clips_of``."""
+        return clips_of(listing), []

@@ -21,10 +21,12 @@ import re
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
+from configs.preparation import DatasetConfig
 from datamodules.splits import read_split
 from datamodules.splits.clip_names import hdtf_person
 from preparation.clip_source import ClipSource, Reason
 from preparation.layouts.annotations import Annotations, Segment, read_annotations
+from preparation.layouts.dataset import Dataset
 from preparation.layouts.listing import Entry, Listing, path_key, problem
 
 UNDERSTOOD = "understood are WDA_AmyKlobuchar1_002.mp4, RD_Radio11_0.mp4 and pieces such as RD_Radio11_000_clip_0.mp4"
@@ -183,3 +185,18 @@ def _account_for_others(listing: Listing, videos: _Videos, clips: list[ClipSourc
 
 def _notes(annotations: Annotations) -> list[str]:
     return [f"{count} {what} in the annotation files" for what, count in annotations.left_over.items() if count]
+
+
+class HDTF(Dataset):
+    """HDTF; ``peer`` shares people between its sides and is offered for comparison with published tables."""
+
+    name = "hdtf"
+    splits = {"emotivetalk": "hdtf_emotivetalk", "peer": "hdtf_peer_edtalk"}
+    shared_speakers = ("peer",)
+    annotated = True
+
+    def clips(self, listing: Listing, config: DatasetConfig) -> tuple[list[ClipSource], list[str]]:
+        """Cut clips, or with ``dataset.annotations`` the annotated spans of uncut videos."""
+        if config.annotations:
+            return annotated_clips_of(listing, Path(config.annotations))
+        return clips_of(listing), []

@@ -28,8 +28,10 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from configs.preparation import DatasetConfig
 from datamodules.splits.clip_names import EMOTIONS, MeadSentence
 from preparation.clip_source import ClipSource, Reason
+from preparation.layouts.dataset import Dataset
 from preparation.layouts.listing import SOUND_ENDINGS, Entry, LayoutError, Listing, problem
 
 VIEWS = ("front", "down", "top", "left_30", "left_60", "right_30", "right_60")
@@ -225,3 +227,15 @@ def _nearest(video: Entry, name: MeadName, sounds: list[tuple[MeadName, Entry]])
         return -shared, SOUND_ENDINGS.index(sound.relative.suffix.lower()), str(sound.relative)
 
     return min(fitting, key=order, default=None)
+
+
+class MEAD(Dataset):
+    """MEAD; ``official`` puts sentences apart, not people, and is offered for comparison with published tables."""
+
+    name = "mead"
+    splits = {"emotivetalk": "mead_emotivetalk", "peer": "mead_peer_edtalk", "official": "mead_official"}
+    shared_speakers = ("official",)
+
+    def clips(self, listing: Listing, config: DatasetConfig) -> tuple[list[ClipSource], list[str]]:
+        """See ``clips_of``."""
+        return clips_of(listing, config.views)

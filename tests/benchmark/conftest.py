@@ -1,40 +1,11 @@
 """Results files as evaluate.py writes them, made by the product's own writer from chosen numbers."""
 
 import json
-from dataclasses import replace
 
 import pytest
 
-from evaluation.networks import Source
-from evaluation.results import Interval, Results, Value, write_results
-
-NAMES = {"fid": "FID", "fvd": "FVD", "sync_c": "Sync-C", "sync_d": "Sync-D", "efid": "E-FID"}
-BETTER = {"sync_c": "higher"}
-TRUTH = {"sync_c": 8.5, "sync_d": 6.7}
-
-
-def value(metric, number, **changes):
-    """One metric's value with everything a results file holds."""
-    official = changes.pop("official", True)
-    source = Source(f"net of {metric}", f"{metric}.pth", ("ab" if official else "cd") * 32, official)
-    truth = {"ground_truth": {"value": TRUTH[metric], "n": 3, "expected": 3}} if metric in TRUTH else {}
-    entry = Value(
-        name=metric,
-        title=NAMES[metric] if official else f"{NAMES[metric]} stand-in (3DDFA_V2)",
-        value=number,
-        better=BETTER.get(metric, "lower"),
-        official=official,
-        sources=(source,),
-        protocol={"name": f"reference {metric}", "min_track": 50},
-        clips=3,
-        expected=3,
-        samples={"reference": 300, "generated": 300},
-        unit="frames",
-        interval=Interval(number - 0.5, number + 0.5, 100, 0, "pairs of clips"),
-        warnings=(),
-        extra=truth,
-    )
-    return replace(entry, **changes)
+from evaluation.results import Results, Value, write_results
+from tests.helpers.results import value
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from benchmark.tables.rebuild_tables import UNUSABLE_RESULTS, make_tables
 from configs.command_line import compose
 from configs.errors import ConfigError
 from configs.tables import TableConfig, validate_tables
-from tests.benchmark.conftest import value
+from tests.helpers.results import value
 
 METRICS = ("fid", "fvd", "sync_c", "sync_d", "efid")
 # What the paper prints in bold: (dataset, mode) -> the best system per column of Table 1.

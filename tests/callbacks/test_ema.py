@@ -5,7 +5,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from callbacks.ema import WeightAverage
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from lightning_modules.ethd.checkpoint import EMA
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.shards import make_shards
@@ -32,10 +32,10 @@ def copies(module):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> FolderDataModule:
+def data(tmp_path_factory) -> ShardDataModule:
     folder = tmp_path_factory.mktemp("shards")
     make_shards(folder, samples=6, frames=(30,), splits=("train", "val"))
-    return FolderDataModule(
+    return ShardDataModule(
         root=str(folder), fields=FIELDS, window=4, batch_size=2, pad=False, workers=0, steps_per_epoch=3
     )
 

@@ -5,21 +5,20 @@ import pytest
 import torch
 
 from callbacks.latent_plots import FIELDS, FRAMES, draw
-from configs.training import ExpressionConfig, LipConfig, VAIDConfig
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from lightning_modules.vaid.module import VAIDModule
+from tests.helpers.ethd import smallest_vaid_config
 from tests.helpers.shards import TINY, make_shards
-from training.fit import latent_names
+from training.stages.vaid import latent_names
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     make_shards(folder, frames=(300,), samples=3)
-    data = FolderDataModule(root=str(folder))
+    data = ShardDataModule(root=str(folder))
     data.setup()
-    config = VAIDConfig(lip=LipConfig(16, 1, 2, 8), expression=ExpressionConfig(16, 1, 8, [8], 16), sampling_steps=2)
-    module = VAIDModule(config, TINY, data.index.encoders)
+    module = VAIDModule(smallest_vaid_config(), TINY, data.index.encoders)
     return module, data.whole(data.clips["train"][0], FIELDS, FRAMES)
 
 

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,26 +12,17 @@ from configs.errors import ConfigError
 from configs.validate_train import validate_train
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
-from tests.helpers.shards import make_shards
-from tests.helpers.train_config import SMALLEST, train_config
-from tests.training.test_fit import logged, run
+from tests.helpers.train_config import SMALLEST, logged, train_config, train_vaid
+from tests.helpers.warm import run_ranks
 from training.fit import exit_status
 
-ROOT = Path(__file__).parents[2]
 AGAIN = "the same command with ckpt_path=last goes on"
-SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=6")
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
-    return folder
+SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=6", "trainer.devices='2'", "trainer.strategy=ddp")
 
 
 @pytest.fixture(scope="module")
 def straight(shards, tmp_path_factory) -> Path:
-    return run(shards, tmp_path_factory.mktemp("straight"), "run_id=straight").folder
+    return train_vaid(shards, tmp_path_factory.mktemp("straight"), "run_id=straight").folder
 
 
 def check_equal(folder: Path, straight: Path) -> None:
@@ -57,7 +47,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(shards, straight, tmp_path
     before = signal.getsignal(signal.SIGUSR1)
     with monkeypatch.context() as patch:
         patch.setattr(VAIDModule, owner, signalled)
-        stopped = run(shards, tmp_path, "run_id=twice")
+        stopped = train_vaid(shards, tmp_path, "run_id=twice")
     assert stopped.preempted
     assert exit_status(stopped) == EXIT_STOPPED
     at = {"first": 1, "validation": 3, "save": 3}[moment]
@@ -66,7 +56,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(shards, straight, tmp_path
         f"Stopped at step {at}, which is saved; the same command with ckpt_path=last goes on" in capfd.readouterr().err
     )
     assert signal.getsignal(signal.SIGUSR1) == before
-    again = run(shards, tmp_path, "run_id=twice", "ckpt_path=last")
+    again = train_vaid(shards, tmp_path, "run_id=twice", "ckpt_path=last")
     assert not again.preempted
     assert exit_status(again) == 0
     check_equal(again.folder, straight)
@@ -90,28 +80,28 @@ def test_ctrl_c_is_noted_once_and_stops_at_once_the_second_time(capfd):
         signal.signal(signal.SIGINT, before)
 
 
-def on_two_ranks(moment: str, shards: Path, output: Path, *more: str) -> subprocess.CompletedProcess:
-    """Trains, and sends one of the ranks SIGTERM at a moment."""
-    command = [sys.executable, "tests/helpers/train_signalled.py", "1", moment, "SIGTERM", str(shards), str(output)]
-    parallel = [*SETTINGS, "run_id=two", "trainer.devices='2'", "trainer.strategy=ddp", *more]
-    return subprocess.run([*command, *parallel], cwd=ROOT, capture_output=True, text=True)
+def on_two_ranks(moment: str, shards: Path, output: Path, *more: str) -> tuple[list[int], str]:
+    """Trains, and sends one of the ranks SIGTERM at a moment; their statuses, and what they say."""
+    command = [sys.executable, "tests/helpers/train_signalled.py", "1", moment, "SIGTERM", *SETTINGS, "run_id=two"]
+    done = run_ranks([*command, f"data.root={shards}", f"output={output}", *more], 2)
+    return [rank.returncode for rank in done], "".join(rank.stderr for rank in done)
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_ranks_ends_both(shards, tmp_path):
-    done = on_two_ranks("step:0", shards, tmp_path)
-    assert done.returncode == EXIT_STOPPED, done.stderr
-    assert done.stderr.count("Stopped at step 1, which is saved") == 1
+    statuses, told = on_two_ranks("step:0", shards, tmp_path)
+    assert statuses == [EXIT_STOPPED, 0], told  # rank 0 speaks for the job
+    assert told.count("Stopped at step 1, which is saved") == 1
 
 
 @pytest.mark.proof
 @pytest.mark.parametrize("moment", ["step:0", "validation", "save"])
 def test_two_ranks_go_on_after_a_signal_to_one_of_them(shards, straight, tmp_path, moment):
-    done = on_two_ranks(moment, shards, tmp_path)
-    assert done.returncode == EXIT_STOPPED, done.stderr
-    assert done.stderr.count("Stopped at step") == 1
-    done = on_two_ranks("never", shards, tmp_path, "ckpt_path=last")
-    assert done.returncode == 0, done.stderr
+    statuses, told = on_two_ranks(moment, shards, tmp_path)
+    assert statuses == [EXIT_STOPPED, 0], told  # rank 0 speaks for the job
+    assert told.count("Stopped at step") == 1
+    statuses, told = on_two_ranks("never", shards, tmp_path, "ckpt_path=last")
+    assert statuses == [0, 0], told
     for column in ("train/loss", "val/lip_mse"):
         expected, found = (logged(folder, column) for folder in (straight, tmp_path / "vaid" / "two"))
         assert sorted(found) == sorted(expected)

@@ -7,17 +7,9 @@ import pytest
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
-from tests.helpers.shards import make_shards
-from tests.training.test_fit import logged, run
+from tests.helpers.train_config import logged, train_vaid
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
-    return folder
 
 
 def names(folder):
@@ -25,7 +17,7 @@ def names(folder):
 
 
 def test_the_newest_and_the_best_stay(shards, tmp_path):
-    done = run(
+    done = train_vaid(
         shards, tmp_path, "run_id=a", "checkpoints.keep=1", "checkpoints.best=val/lip_mse", "model.lr=1", steps=9
     )
     values = {int(step) + 1: float(value) for step, value in logged(done.folder, "val/lip_mse").items()}
@@ -36,11 +28,11 @@ def test_the_newest_and_the_best_stay(shards, tmp_path):
     assert (checkpoints / "best.ckpt").resolve().name == f"step={best}.ckpt"
     assert (checkpoints / "last.ckpt").resolve().name == "step=9.ckpt"
     with pytest.raises(CheckpointError, match=r"checkpoints\.best=val/los: is not validated here; choose one of val/"):
-        run(shards, tmp_path, "run_id=b", "checkpoints.best=val/los")
+        train_vaid(shards, tmp_path, "run_id=b", "checkpoints.best=val/los")
 
 
 def test_checkpoints_may_be_closer_than_validations(shards, tmp_path):
-    done = run(shards, tmp_path, "run_id=a", "checkpoints.every=2", "checkpoints.keep=9", steps=5)
+    done = train_vaid(shards, tmp_path, "run_id=a", "checkpoints.every=2", "checkpoints.keep=9", steps=5)
     assert names(done.folder) == ["last.ckpt", "step=2.ckpt", "step=3.ckpt", "step=4.ckpt", "step=5.ckpt"]
 
 
@@ -60,18 +52,18 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(shards, tmp_path, mon
             with pytest.raises(
                 CheckpointError, match=r"step=6\.ckpt cannot be written to .*last\.ckpt is still step=3"
             ):
-                run(shards, tmp_path, "run_id=a", steps=8)
+                train_vaid(shards, tmp_path, "run_id=a", steps=8)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     folder = tmp_path / "vaid" / "a"
     assert names(folder) == ["last.ckpt", "step=3.ckpt"]
-    again = run(shards, tmp_path, "run_id=a", "ckpt_path=last", steps=8)
-    straight = run(shards, tmp_path, "run_id=straight", steps=8)
+    again = train_vaid(shards, tmp_path, "run_id=a", "ckpt_path=last", steps=8)
+    straight = train_vaid(shards, tmp_path, "run_id=straight", steps=8)
     assert logged(again.folder, "train/loss") == logged(straight.folder, "train/loss")
 
 
 def test_a_damaged_checkpoint_is_named_with_one_to_go_on_from(shards, tmp_path):
-    done = run(shards, tmp_path, "run_id=a")
+    done = train_vaid(shards, tmp_path, "run_id=a")
     last = done.folder / "checkpoints" / "step=6.ckpt"
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
@@ -79,12 +71,12 @@ def test_a_damaged_checkpoint_is_named_with_one_to_go_on_from(shards, tmp_path):
     with pytest.raises(
         CheckpointError, match=r"last\.ckpt \(step=6\.ckpt\): not a readable .*ckpt_path=.*step=3\.ckpt"
     ):
-        run(shards, tmp_path, "run_id=a", "ckpt_path=last", steps=7)
+        train_vaid(shards, tmp_path, "run_id=a", "ckpt_path=last", steps=7)
     assert last.read_bytes() == whole[: len(whole) // 2]
-    again = run(shards, tmp_path, "run_id=a", f"ckpt_path='{done.folder / 'checkpoints' / 'step=3.ckpt'}'")
+    again = train_vaid(shards, tmp_path, "run_id=a", f"ckpt_path={done.folder / 'checkpoints' / 'step=3.ckpt'}")
     assert names(again.folder) == ["last.ckpt", "step=3.ckpt", "step=6.ckpt"]
     for name, weight in load_vaid(again.folder / "checkpoints" / "last.ckpt").state_dict().items():
         assert weight.equal(done.module.vaid.state_dict()[name]), name
     last.unlink()
     with pytest.raises(CheckpointError, match=r"links to step=6\.ckpt, which is gone"):
-        run(shards, tmp_path, "run_id=a", "ckpt_path=last")
+        train_vaid(shards, tmp_path, "run_id=a", "ckpt_path=last")

@@ -1,7 +1,6 @@
 """Samples and evaluations in the middle of training: they show the network's videos and leave the training alone."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,59 +9,25 @@ from PIL import Image
 from callbacks.sample_videos import COLUMNS, heat_map
 from configs.errors import ConfigError
 from configs.validate_train import validate_train
-from datamodules.schema import Index
-from encoders.protocols import Identity
 from media import probe, read_frames
-from tests.helpers.ethd import SMALLEST_ETHD
-from tests.helpers.shards import TINY, make_shards
 from tests.helpers.synthetic_videos import untrained
-from tests.helpers.train_config import SMALLEST, train_config
-from tests.training.test_fit import logged
-from training.fit import fit
+from tests.helpers.train_config import logged, train_config, train_ethd
 
 SIDE = 32
 FRAMES = 20
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    """Clips whose latents are those of a real codec."""
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    dims = replace(TINY, latent_channels=48, latent_size=8)
-    index = make_shards(folder, samples=8, shards=1, frames=(30,), splits=("train", "train", "val"), dims=dims)
-    encoders = {**index.encoders, "codec": Identity("patch", {"patch": 4})}
-    (folder / "index.json").write_text(replace(index, encoders=encoders).to_json())
-    assert Index.read(folder).encoders["codec"].options == {"patch": 4}
-    return folder
-
-
-@pytest.fixture(scope="module")
-def vaid(shards, tmp_path_factory):
-    config = train_config("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=1", "run_id=v")
-    config.data.root, config.output, config.encoders = str(shards), str(tmp_path_factory.mktemp("vaid")), {}
-    return fit(config).folder
-
-
 def run(shards, vaid, output, *changes):
-    config = train_config(
-        "experiment=ethd/tiny",
-        *SMALLEST_ETHD,
-        "trainer.max_steps=4",
-        "trainer.validate_every=2",
-        "model.sampling_steps=2",
-        *changes,
-    )
-    config.data.root, config.output, config.vaid, config.encoders = str(shards), str(output), str(vaid), {}
-    validate_train(config)
-    return fit(config)
+    changes = ("trainer.validate_every=2", "model.sampling_steps=2", *changes)
+    return train_ethd(shards, vaid, output, *changes, steps=4)
 
 
 @pytest.mark.slow
-def test_training_is_the_same_with_and_without_them(shards, vaid, tmp_path):
+def test_training_is_the_same_with_and_without_them(codec_shards, codec_vaid, tmp_path):
     files = untrained(tmp_path)
-    plain = run(shards, vaid, tmp_path, "run_id=plain")
+    plain = run(codec_shards, codec_vaid, tmp_path, "run_id=plain")
     shown = run(
-        shards, vaid, tmp_path, "run_id=shown", "videos.sample_every=2", "videos.sample_clips=1",
+        codec_shards, codec_vaid, tmp_path, "run_id=shown", "videos.sample_every=2", "videos.sample_clips=1",
         "videos.evaluate_every=2", "videos.evaluate_clips=2", f"videos.frames={FRAMES}", "videos.metrics=[fid,fvd]",
         "videos.fid.network=standin", f"videos.fid.weights={files['image']}",
         "videos.fvd.network=standin", f"videos.fvd.weights={files['video']}",

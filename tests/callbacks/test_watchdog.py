@@ -1,44 +1,23 @@
 """A rank that dies, stalls, fails or loses its numbers: all ranks end, and say which it was; the run goes on after."""
 
-import os
 import re
-import socket
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.helpers.shards import make_shards
-from tests.helpers.train_config import SMALLEST
-from tests.training.test_fit import logged, run
+from tests.helpers.train_config import SMALLEST, logged, train_vaid
+from tests.helpers.warm import run_ranks
 
-ROOT = Path(__file__).parents[2]
 SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=6", "run_id=two", "checkpoints.every=2")
 STEP = 4
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
-    return folder
-
-
 def train(fault, shards, output, *changes, ranks=2, started=None):
     """Starts the ranks as srun does, without a launcher that would end them; returns status and errors of each."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "tests/helpers/train_faulty.py", fault, str(shards), str(output), *SETTINGS, *changes]
-    command += [f"trainer.devices='{ranks}'", "trainer.strategy=" + ("ddp" if ranks > 1 else "auto")]
-    processes = []
-    for rank in range(started or ranks):
-        env = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODE_RANK": "0"}
-        env |= {"LOCAL_RANK": str(rank), "WORLD_SIZE": str(ranks), "PYTHONPATH": str(ROOT)}
-        processes.append(subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True))
-    errors = [process.communicate(timeout=280)[1] for process in processes]
-    return [process.returncode for process in processes], errors
+    command = [sys.executable, "tests/helpers/train_faulty.py", fault, *SETTINGS, f"data.root={shards}"]
+    command += [f"output={output}", f"trainer.devices='{ranks}'", f"trainer.strategy={'ddp' if ranks > 1 else 'auto'}"]
+    done = run_ranks([*command, *changes], ranks, started)
+    return [rank.returncode for rank in done], [rank.stderr for rank in done]
 
 
 @pytest.mark.slow
@@ -91,5 +70,5 @@ def test_a_rank_that_nobody_joins_ends(shards, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_goes_well_is_left_alone(shards, tmp_path):
-    done = run(shards, tmp_path, "run_id=a", "watchdog.step_minutes=1", steps=2)
+    done = train_vaid(shards, tmp_path, "run_id=a", "watchdog.step_minutes=1", steps=2)
     assert not list(done.folder.glob("stacks*"))

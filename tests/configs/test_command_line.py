@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import ROOT
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[2]
 
 SHOW_SOURCE = "-c " + shlex.quote("""
 import sys

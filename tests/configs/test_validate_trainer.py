@@ -1,14 +1,12 @@
 """Devices, strategies and precisions: the presets fit the experiments, and what does not go together is refused."""
 
-from pathlib import Path
-
 import pytest
 
 from configs.errors import ConfigError
 from configs.validate_train import validate_train
+from tests.helpers import ROOT
 from tests.helpers.train_config import train_config
 
-ROOT = Path(__file__).parents[2]
 ETHD = ("experiment=ethd/paper", "data.root=a", "vaid=b")
 VAID = ("experiment=vaid/paper", "data.root=a")
 

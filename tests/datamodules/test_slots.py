@@ -6,7 +6,7 @@ import time
 import pytest
 import torch
 
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from datamodules.slots import Block, Place, SlotDataset, Slots, Task, Tasks
 from tests.helpers.shards import make_shards
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 def loader(folder, workers, **changes):
     settings = {"fields": FIELDS, "window": 50, "pad": False, "batch_size": 2, "steps_per_epoch": 24}
-    return FolderDataModule(root=str(folder), workers=workers, **{**settings, **changes}).train_dataloader()
+    return ShardDataModule(root=str(folder), workers=workers, **{**settings, **changes}).train_dataloader()
 
 
 def assert_equal(one, other):

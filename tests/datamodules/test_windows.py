@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from datamodules.schema import ShardError
 from datamodules.windows import EMOTIONS
 from tests.helpers.shards import arrays_of, make_shards, ramp
@@ -16,7 +16,7 @@ FIELDS = ["audio", "lip", "expression", "latent", "boxes", "portraits", "speech"
 
 def loader(folder, **changes):
     settings = {"fields": FIELDS, "window": 45, "batch_size": 6, "steps_per_epoch": 4, "workers": 0}
-    return FolderDataModule(root=str(folder), **{**settings, **changes}).train_dataloader()
+    return ShardDataModule(root=str(folder), **{**settings, **changes}).train_dataloader()
 
 
 @pytest.fixture(scope="module")

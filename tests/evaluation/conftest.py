@@ -3,13 +3,13 @@
 import importlib.util
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from evaluation.evaluate_folders import evaluate_folders
-from media import VideoWriter, read_frames, read_sound
+from media import read_frames, read_sound
+from tests.helpers.synthetic_videos import write_clip
 
 FRAMES = 30
 NETWORKS = {
@@ -18,15 +18,6 @@ NETWORKS = {
     "syncnet": "syncnet_S",
     "deep3d": "deep3d_ReconNetWrapper_resnet50",
 }
-
-
-def write_clip(path, frames, sound=None, fps=25.0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = frames[0].shape[:2]
-    with VideoWriter(path, size=(width, height), fps=fps, sound=sound, crf=4) as writer:
-        for frame in frames:
-            writer.write(np.ascontiguousarray(frame))
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,11 @@ from metrics.fid import FrechetInceptionDistance
 from metrics.functional.fvd import preprocess, protocol_named, sample_clips
 from metrics.fvd import FrechetVideoDistance
 from metrics.networks.inception import InceptionFeatures
-from tests.evaluation.conftest import FRAMES, write_clip
+from tests.helpers.synthetic_videos import write_clip
 
 MEAD = ("W011_front_neutral_level1_001", "M030_front_neutral_level1_001")
+
+FRAMES = 30  # of a talk
 
 
 def tensor(path, frames=None):

@@ -7,7 +7,7 @@ from evaluation.aligned_clips import open_pair
 from evaluation.cache import FeatureStore
 from evaluation.frechet_scores import features_of
 from evaluation.pairs import EvaluationError, Pair
-from tests.evaluation.conftest import write_clip
+from tests.helpers.synthetic_videos import write_clip
 
 
 class Levels:

@@ -16,8 +16,7 @@ from metrics.fid import FrechetInceptionDistance
 from metrics.fvd import FrechetVideoDistance
 from metrics.networks.standin import load_stand_in
 from metrics.sync import SyncConfidenceDistance
-from tests.evaluation.conftest import write_clip
-from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_speakers
+from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_clip, write_speakers
 
 
 @pytest.fixture(scope="module")

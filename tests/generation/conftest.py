@@ -1,69 +1,10 @@
-"""A random-weight run of preset tiny, exported; a drawn portrait with its landmarks, and a second of sound."""
+"""A pipeline of preset tiny with random weights."""
 
-from __future__ import annotations
-
-from itertools import islice
-from pathlib import Path
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from generation.pipeline import Talker
-from lightning_modules.ethd.export import export
-from media import VideoWriter
-from preparation.synthetic import identity, render_clip
-from preparation.synthetic.write import openface_csv
-from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
-from tests.helpers.sound import write_wav
-
-SIZE = 128
-
-
-@pytest.fixture(scope="session")
-def encoders():
-    return build_encoders("tiny")
-
-
-@pytest.fixture(scope="session")
-def runs(encoders, tmp_path_factory) -> Path:
-    """A folder with ``vaid``, ``other_vaid`` and ``ethd``, which is exported."""
-    folder = tmp_path_factory.mktemp("runs")
-    write_vaid(folder / "vaid", *encoders)
-    write_vaid(folder / "other_vaid", *encoders, seed=5)
-    export(write_ethd(folder / "ethd", folder / "vaid", *encoders))
-    return folder
 
 
 @pytest.fixture(scope="session")
 def talker(runs) -> Talker:
     return Talker.load(runs / "ethd", device="cpu")
-
-
-@pytest.fixture(scope="session")
-def files(tmp_path_factory) -> Path:
-    """face.png with face.csv, voice.wav of 0.5 s, and smile.mp4 of 0.4 s with smile.csv."""
-    folder = tmp_path_factory.mktemp("inputs")
-    write_portrait(folder / "face.png")
-    clip = render_clip(identity(4), "happy", 3, 7, 1.0, SIZE)
-    with VideoWriter(folder / "smile.mp4", size=(SIZE, SIZE), fps=25) as video:
-        for frame in islice(clip.frames(), 10):
-            video.write(frame)
-    (folder / "smile.csv").write_text("\n".join(openface_csv(clip).splitlines()[:11]) + "\n")
-    write_wav(folder / "voice.wav", tone(0.5), 16_000)
-    return folder
-
-
-def write_portrait(path: Path, size: int = SIZE) -> np.ndarray:
-    """A neutral drawn face, with its landmarks beside it."""
-    clip = render_clip(identity(10), "neutral", 1, 3, 1.0, size)
-    picture = next(iter(clip.frames()))
-    Image.fromarray(picture).save(path)
-    path.with_suffix(".csv").write_text("\n".join(openface_csv(clip).splitlines()[:2]) + "\n")
-    return picture
-
-
-def tone(seconds: float, rate: int = 16_000) -> np.ndarray:
-    """(S,) float32, syllables of 200 Hz."""
-    time = np.arange(round(seconds * rate)) / rate
-    return (0.5 * np.sin(2 * np.pi * 200 * time) * np.sin(2 * np.pi * 2 * time) ** 2).astype(np.float32)

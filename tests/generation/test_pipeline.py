@@ -16,7 +16,7 @@ from lightning_modules.emotion.sources import EmotionError
 from lightning_modules.ethd.sampler import SamplingError
 from media import FrameReader, MediaError, probe, read_sound
 from preparation.expression import ExpressionError
-from tests.generation.conftest import tone
+from tests.helpers.inputs import tone
 from tests.helpers.sound import write_wav
 
 

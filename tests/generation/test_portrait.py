@@ -17,7 +17,7 @@ from media import VideoWriter
 from preparation.clip_source import ClipSource
 from preparation.expression import ExpressionError
 from preparation.prepare_clip import prepare_clip
-from tests.generation.conftest import write_portrait
+from tests.helpers.inputs import write_portrait
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from generation.errors import GenerationError
 from generation.speech import read_speech
 from media import MediaError, NoSound
-from tests.generation.conftest import tone
+from tests.helpers.inputs import tone
 from tests.helpers.sound import write_mp3, write_wav
 
 

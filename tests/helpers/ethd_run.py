@@ -9,23 +9,19 @@ import torch
 
 from configs.command_line import compose
 from configs.preparation import PrepareConfig
-from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
+from configs.training import EthdConfig, UNetConfig
 from datamodules.schema import LatentStatistics
 from encoders.weight_files import sha256_of
 from lightning_modules.checkpoints import CARD
 from lightning_modules.ethd.checkpoint import EMA, EthdCard, build_ethd, with_overlap
+from lightning_modules.ethd.export import export
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import MotionStatistics
 from preparation.encoders import Encoders
+from tests.helpers.ethd import smallest_vaid_config
 
-SMALL_VAID = VAIDConfig(
-    lip=LipConfig(width=16, depth=1, latents=2, head_width=8),
-    expression=ExpressionConfig(width=16, depth=1, head_width=8, identity_widths=[8], identity_size=16),
-    window=16,
-    overlap=4,
-    sampling_steps=2,
-)
+SMALL_VAID = smallest_vaid_config(window=16, overlap=4)
 SMALL_UNET = UNetConfig(
     channels=[32, 32], heads=[1, 1], attention=[True, False], layers=1, token_width=32, added_width=32
 )
@@ -77,6 +73,14 @@ def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: 
     if ema:
         checkpoint[EMA] = {"weights": network.state_dict(), "updates": 7}
     return _write(folder, "ethd", checkpoint)
+
+
+def write_runs(folder: Path, encoders: tuple[Encoders, int]) -> Path:
+    """``vaid``, ``other_vaid`` and ``ethd``, which is exported."""
+    write_vaid(folder / "vaid", *encoders)
+    write_vaid(folder / "other_vaid", *encoders, seed=5)
+    export(write_ethd(folder / "ethd", folder / "vaid", *encoders))
+    return folder
 
 
 def _card_of(module: VAIDModule) -> dict:

@@ -7,7 +7,7 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import av
@@ -142,3 +142,13 @@ def make_shards(
     index = Index(dataset, "tiny", 32, ENCODERS, dims, 1.0, tuple(shard_entries), tuple(entries), statistics)
     (folder / "index.json").write_text(index.to_json(), encoding="utf-8")
     return index
+
+
+def make_codec_shards(folder: Path) -> Path:
+    """Shards of one length whose latents are those of a real codec, patch."""
+    dims = replace(TINY, latent_channels=48, latent_size=8)
+    index = make_shards(folder, samples=8, shards=1, frames=(30,), splits=("train", "train", "val"), dims=dims)
+    encoders = {**index.encoders, "codec": Identity("patch", {"patch": 4})}
+    (folder / "index.json").write_text(replace(index, encoders=encoders).to_json())
+    assert Index.read(folder).encoders["codec"].options == {"patch": 4}
+    return folder

@@ -16,8 +16,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
 NEEDED = "needs a SLURM of its own: apt-get install slurm-wlm munge"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
@@ -198,12 +196,3 @@ def _daemon(command: list[str], cluster: Slurm) -> Iterator[None]:
                 process.wait(10)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory) -> Iterator[Slurm]:
-    """A SLURM for all tests of this process."""
-    if reason := missing():
-        pytest.skip(reason)
-    with slurm(tmp_path_factory.mktemp("slurm")) as running:
-        yield running

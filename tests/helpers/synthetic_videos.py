@@ -20,6 +20,15 @@ OPTIONS = {
 }
 
 
+def write_clip(path: Path, frames: list, sound: np.ndarray | None = None, fps: float = 25.0) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    height, width = frames[0].shape[:2]
+    with VideoWriter(path, size=(width, height), fps=fps, sound=sound, crf=4) as writer:
+        for frame in frames:
+            writer.write(np.ascontiguousarray(frame))
+    return path
+
+
 def write_speakers(folder: Path, clips: int, seconds: float = 1.2, size: int = 64, gain: float = 1.0) -> Path:
     """``clips`` videos of different people and emotions; ``gain`` scales brightness."""
     folder.mkdir(parents=True)

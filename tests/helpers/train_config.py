@@ -1,34 +1,81 @@
-"""train.py's configuration composed as the command line composes it."""
+"""Training on the smallest networks as the command line would start it, and what a run logged."""
 
 from __future__ import annotations
 
-from hydra import compose, initialize_config_dir
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from configs import store
-from configs.command_line import CONFIG_FOLDER, to_typed
+from configs.command_line import compose
 from configs.training import TrainConfig
 
+if TYPE_CHECKING:
+    from training.fit import Run
 
-def train_config(*overrides: str) -> TrainConfig:
-    """The typed configuration of ``train.py`` with these overrides."""
-    store.register()
-    with initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        return to_typed(compose("train", list(overrides)), TrainConfig)
+LIP = {"width": 16, "depth": 1, "latents": 2, "head_width": 8}
+EXPRESSION = {"width": 16, "depth": 1, "head_width": 8, "identity_widths": [8], "identity_size": 16}
+UNET = {
+    "channels": [32, 32], "heads": [1, 1], "attention": [True, True], "layers": 1, "token_width": 8, "added_width": 8,
+}  # fmt: skip
 
 
-# A V-AID that trains in no time.
+def _spelled(network: dict[str, object]) -> str:
+    """As Hydra reads it."""
+    return str(network).replace("'", "").replace(" ", "")
+
+
+_SHORT = (
+    "model.lr_decay=none", "data.name=folder", "data.steps_per_epoch=4", "trainer.validate_every=3",
+    "trainer.validation_clips=2", "trainer.log_every=1", "trainer.progress_bar=false",
+)  # fmt: skip
+# A V-AID and an ETHD that train in no time, in epochs of four steps.
 SMALLEST = (
-    "model.lip={width:16,depth:1,latents:2,head_width:8}",
-    "model.expression={width:16,depth:1,head_width:8,identity_widths:[8],identity_size:16}",
-    "model.sampling_steps=2",
-    "model.club.warmup=2",
-    "model.lr_decay=none",
-    "data.name=folder",
-    "data.window=32",
-    "data.batch_size=4",
-    "data.steps_per_epoch=4",
-    "trainer.validate_every=3",
-    "trainer.validation_clips=2",
-    "trainer.log_every=1",
-    "trainer.progress_bar=false",
-)
+    f"model.lip={_spelled(LIP)}", f"model.expression={_spelled(EXPRESSION)}", "model.sampling_steps=2",
+    "model.club.warmup=2", "data.window=32", "data.batch_size=4", "encoders={audio:mel,motion:landmarks}", *_SHORT,
+)  # fmt: skip
+SMALLEST_ETHD = (
+    f"model.unet={_spelled(UNET)}", "model.ema=0.5", "model.lr=1e-3", "model.lr_warmup=0", "model.expression_steps=2",
+    "data.window=8", "data.batch_size=2", "trainer.devices='1'", "trainer.strategy=auto",
+    "encoders={audio:mel,motion:landmarks,codec:patch}", *_SHORT,
+)  # fmt: skip
+
+
+def train_config(*typed: str) -> TrainConfig:
+    """The typed configuration of ``train.py`` with these arguments."""
+    return compose("train", TrainConfig, typed)
+
+
+def train(*typed: str) -> Run:
+    """Trains in this process, as ``train.py`` would."""
+    from configs.validate_train import validate_train
+    from training.fit import fit
+
+    config = train_config(*typed)
+    validate_train(config)
+    return fit(config)
+
+
+def train_vaid(shards: Path, output: Path, *changes: str, steps: int = 6) -> Run:
+    """Trains the smallest V-AID."""
+    places = f"data.root={shards}", f"output={output}"
+    return train("experiment=vaid/tiny", *SMALLEST, *places, f"trainer.max_steps={steps}", *changes)
+
+
+def train_ethd(
+    shards: Path, vaid: Path | None, output: Path, *changes: str, steps: int = 6, experiment: str = "tiny"
+) -> Run:
+    """Trains the smallest ETHD."""
+    places = f"data.root={shards}", f"output={output}", f"vaid={vaid or 'null'}"
+    steps_ = f"trainer.max_steps={steps}"
+    return train(f"experiment=ethd/{experiment}", *SMALLEST_ETHD, *places, steps_, *changes)
+
+
+def logged(folder: Path, column: str) -> dict[int, str]:
+    """Step -> what a run wrote into a column, as text; no step comes twice."""
+    rows = []
+    for path in sorted(folder.glob("csv*/metrics.csv")):
+        with path.open() as file:
+            rows += [row for row in csv.DictReader(file) if row[column]]
+    found = {int(row["step"]): row[column] for row in rows}
+    assert len(found) == len(rows)
+    return found

@@ -1,4 +1,4 @@
-"""One rank of a run, as srun starts it, that goes wrong: train_faulty.py FAULT ROOT OUTPUT OVERRIDE...
+"""One rank of a run, as srun starts it, that goes wrong: train_faulty.py FAULT OVERRIDE...
 
 FAULT is RANK:STEP:WHAT, WHAT being die (signal 9), stall (its data never come), nan, or raise; or none.
 """
@@ -42,16 +42,14 @@ def go_wrong(rank: int, step: int, what: str) -> None:
 
 
 if __name__ == "__main__":
-    fault, root, output, *overrides = sys.argv[1:]
+    fault, *overrides = sys.argv[1:]
     if fault != "none":
         rank, step, what = fault.split(":")
         go_wrong(int(rank), int(step), what)
-    config = train_config(*overrides)
-    config.data.root, config.output = root, output
     from training.fit import fit
 
     try:
-        fit(config)
+        fit(train_config(*overrides))
     except RuntimeError as error:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)

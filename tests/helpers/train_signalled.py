@@ -1,9 +1,8 @@
 """Trains with a signal to one rank at a chosen moment.
 
-    python tests/helpers/train_signalled.py RANK MOMENT SIGNAL ROOT OUTPUT OVERRIDE...
+    python tests/helpers/train_signalled.py RANK MOMENT SIGNAL OVERRIDE...
 
-MOMENT is step:N (in the N-th training step), validation, save, or never. A script of its own, because Lightning starts
-the other ranks by running the command once more.
+MOMENT is step:N (in the N-th training step), validation, save, or never.
 """
 
 from __future__ import annotations
@@ -54,10 +53,8 @@ def signal_at(rank: int, moment: str, number: str) -> None:
 
 
 if __name__ == "__main__":
-    rank, moment, number, root, output, *overrides = sys.argv[1:]
-    config = train_config(*overrides)
-    config.data.root, config.output = root, output
+    rank, moment, number, *overrides = sys.argv[1:]
     from training.fit import exit_status, fit
 
     signal_at(int(rank), moment, number)
-    sys.exit(exit_status(fit(config)))
+    sys.exit(exit_status(fit(train_config(*overrides))))

@@ -1,12 +1,13 @@
-"""A real Lightning Trainer over a stream loader, one process per rank, that writes down every batch it sees."""
+"""A real Lightning Trainer over a stream loader, one process per rank, that writes down every batch it sees.
+
+As a script, one rank of it: train_stream.py SETTINGS, as JSON.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
-import os
-import socket
+import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +19,8 @@ from lightning.pytorch.strategies import DDPStrategy
 
 from configs.data import DataConfig
 from datamodules.mixture import datamodule
+from tests.helpers import ROOT
+from tests.helpers.warm import run_ranks
 
 
 class Recorder(LightningModule):
@@ -71,40 +74,16 @@ def run(folder: Path, data: DataConfig, ranks: int, *, task: str = "fit", **sett
         **settings: ``max_steps``; ``save_every`` steps; ``resume`` from a checkpoint; ``validate``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.helpers.train_stream"])  # Lightning is imported once for all runs
-    jobs = [
-        context.Process(target=_rank, args=(rank, ranks, port, folder, asdict(data), task, settings))
-        for rank in range(ranks)
-    ]
-    for job in jobs:
-        job.start()
-    for job in jobs:
-        job.join(120)
-    for job in jobs:
-        if job.is_alive():
-            job.kill()
-    assert [job.exitcode for job in jobs] == [0] * ranks
+    settings |= {"ranks": ranks, "folder": str(folder), "data": asdict(data), "task": task}
+    done = run_ranks([sys.executable, __file__, json.dumps(settings)], ranks, PYTHONPATH=str(ROOT))
+    assert [rank.returncode for rank in done] == [0] * ranks, [rank.stderr for rank in done]
     return [json.loads(line) for rank in range(ranks) for line in (folder / f"{task}.{rank}").read_text().splitlines()]
 
 
-def _rank(rank: int, ranks: int, port: int, folder: Path, data: dict, task: str, settings: dict) -> None:
-    if ranks > 1:  # as a launcher such as torchrun or srun would set them
-        os.environ.update(
-            LOCAL_RANK=str(rank),
-            NODE_RANK="0",
-            WORLD_SIZE=str(ranks),
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(port),
-        )
-    multiprocessing.set_start_method("fork", force=True)  # or every loader process would import torch anew
-    torch.set_num_threads(1)
+def _rank(ranks: int, folder: str, data: dict, task: str, **settings) -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    callbacks = []
+    folder, callbacks = Path(folder), []
     if every := settings.get("save_every"):
         callbacks.append(
             ModelCheckpoint(folder, "{step}", every_n_train_steps=every, save_top_k=-1, auto_insert_metric_name=False)
@@ -122,8 +101,12 @@ def _rank(rank: int, ranks: int, port: int, folder: Path, data: dict, task: str,
         num_sanity_val_steps=0,
         limit_val_batches=1.0 if settings.get("validate") else 0.0,
     )
-    module = Recorder(folder / f"{task}.{rank}")
+    module = Recorder(folder / f"{task}.{trainer.global_rank}")
     if task == "test":
         trainer.test(module, datamodule=datamodule(DataConfig(**data)), verbose=False)
     else:
         trainer.fit(module, datamodule=datamodule(DataConfig(**data)), ckpt_path=settings.get("resume"))
+
+
+if __name__ == "__main__":
+    _rank(**json.loads(sys.argv[1]))

@@ -1,10 +1,8 @@
-"""Trains like train.py under any strategy: python tests/helpers/train_under.py STRATEGY DEVICES ROOT OUTPUT OVERRIDE...
+"""Trains like train.py under any strategy: python tests/helpers/train_under.py STRATEGY OVERRIDE...
 
 STRATEGY deepspeed is its engine on the CPU; clips is one process that computes each clip's gradient by itself.
 In the environment, DTYPES=FILE has the precision of losses written there, and MASTERS=FILE DeepSpeed's float32 weights.
 ETHD's averaged weights as they are in memory at the end go to average.pt in the run directory.
-
-A script of its own, because Lightning starts the other ranks by running the command once more.
 """
 
 from __future__ import annotations
@@ -25,16 +23,14 @@ from tests.helpers.train_config import train_config
 from training.fit import exit_status, fit
 
 if __name__ == "__main__":
-    strategy, devices, root, output, *overrides = sys.argv[1:]
+    strategy, *overrides = sys.argv[1:]
     if strategy == "deepspeed":
         from tests.helpers import cpu_deepspeed  # noqa: F401  (puts it in place of the GPU's)
     if strategy == "clips":
         take_clips_one_by_one()
         strategy = "auto"
-    config = train_config(*overrides)
-    config.data.root, config.output = root, output
-    config.trainer.strategy, config.trainer.devices = strategy, devices
-    config.encoders = {}
+    config = train_config(*overrides, f"trainer.strategy={strategy}")
+    config.trainer.devices = os.environ.get("WORLD_SIZE", "1")
     if os.environ.get("DTYPES"):
         record(Path(os.environ["DTYPES"]))
     masters = record_masters() if os.environ.get("MASTERS") else []

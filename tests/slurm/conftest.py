@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import stat
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.helpers.slurm import cluster  # noqa: F401
-
-ROOT = Path(__file__).parents[2]
+from tests.helpers import ROOT
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from media import read_frames
+from tests.helpers import ROOT
 from tests.helpers.synthetic_videos import untrained, write_speakers
-from tests.slurm.conftest import ROOT
 
 pytestmark = [pytest.mark.proof, pytest.mark.timeout(1800)]
 

@@ -10,9 +10,9 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
+from tests.helpers import ROOT
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST
-from tests.slurm.conftest import ROOT
 
 pytestmark = [
     pytest.mark.slow,

@@ -3,27 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 
 import pytest
 
-from tests.helpers.ethd import SMALLEST_ETHD
-from tests.helpers.shards import make_shards
-from tests.helpers.train_config import SMALLEST, train_config
-from tests.slurm.conftest import ROOT
-from tests.training.test_fit import logged
+from tests.helpers import ROOT
+from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train_config
 from training.fit import fit
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 ONE_NODE = ("--nodes=1", "--cpus-per-task=1", "--mem=0", "--time=60")
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
-    return folder
 
 
 def without(settings: tuple[str, ...], *keys: str) -> list[str]:
@@ -56,13 +45,10 @@ def preempt(cluster, job, tmp_path, start) -> None:
 def test_a_run_preempted_again_and_again_equals_one_left_alone(cluster, job_environment, shards, tmp_path):
     """In its first batch and in a save; the second is one more than it may come back."""
     settings = ["experiment=vaid/tiny", *SMALLEST, "checkpoints.every=2", "trainer.max_steps=6", "model.lr_warmup=0"]
-    config = train_config(*settings, "run_id=straight", "trainer.devices='1'")
-    config.data.root, config.output = str(shards), str(tmp_path)
-    straight = fit(config).folder
+    settings += [f"data.root={shards}", f"output={tmp_path}"]
+    straight = fit(train_config(*settings, "run_id=straight", "trainer.devices='1'")).folder
 
-    arguments = [
-        *settings, f"data.root={shards}", f"output={tmp_path}", "run_id=preempted", "preemption.max_requeues=1",
-    ]  # fmt: skip
+    arguments = [*settings, "run_id=preempted", "preemption.max_requeues=1"]
     job = train(cluster, job_environment, tmp_path, 1, arguments, "step:0,save")
     for start in range(2):
         preempt(cluster, job, tmp_path, start)
@@ -99,12 +85,9 @@ def test_a_signal_before_python_listens_queues_the_job_again(cluster, tmp_path):
 @pytest.mark.proof
 @pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs pip install '.[deepspeed]'")
 @pytest.mark.skipif(not importlib.util.find_spec("wandb"), reason="needs pip install wandb")
-def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, job_environment, shards, tmp_path):
+def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, job_environment, shards, vaid, tmp_path):
     from tests.helpers.wandb_run import read_runs
 
-    config = train_config("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=1", "run_id=v", "trainer.devices='1'")
-    config.data.root, config.output = str(shards), str(tmp_path)
-    vaid = fit(config).folder
     arguments = [
         "experiment=ethd/tiny", *without(SMALLEST_ETHD, "trainer.devices", "trainer.strategy"), "trainer=deepspeed",
         "trainer.strategy=deepspeed", "trainer.precision=32-true", "trainer.max_steps=5",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.slurm.conftest import ROOT
+from tests.helpers import ROOT
 
 
 def check(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:

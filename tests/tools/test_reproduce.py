@@ -17,13 +17,12 @@ from configs.training import TrainConfig
 from configs.validate_evaluate import validate_evaluate
 from configs.validate_prepare import validate_prepare
 from configs.validate_train import validate_train
+from tests.helpers import ROOT
 from tools.reproduce import __main__ as command_line
 from tools.reproduce.table1 import PSEUDO, PUBLISHED, Table1, table1
 from tools.reproduce.table2 import STEPS, VARIANTS, Table2, table2
 from tools.reproduce.table3 import LENGTHS, Table3, table3
 from tools.reproduce.table_plan import Plan, PlanError, chosen_networks, exported
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A run of stage two from its configuration: it resumes to the bit and refuses what cannot work."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,43 +15,16 @@ from encoders.weight_files import WrongWeights
 from encoders.weights import sha256_of
 from lightning_modules.checkpoints import CARD, CheckpointError
 from lightning_modules.ethd.checkpoint import EMA, load_ethd
-from tests.helpers.ethd import SMALLEST_ETHD
-from tests.helpers.shards import make_shards
-from tests.helpers.train_config import SMALLEST, train_config
-from tests.training.test_fit import logged
-from training.fit import fit
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def vaid(shards, tmp_path_factory) -> Path:
-    """The run directory of a V-AID."""
-    config = train_config("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=1", "run_id=v")
-    config.data.root, config.output = str(shards), str(tmp_path_factory.mktemp("vaid"))
-    return fit(config).folder
-
-
-def run(shards: Path, vaid: Path | None, output: Path, *changes: str, steps: int = 6, experiment: str = "tiny"):
-    config = train_config(f"experiment=ethd/{experiment}", *SMALLEST_ETHD, f"trainer.max_steps={steps}", *changes)
-    config.data.root, config.output, config.vaid = str(shards), str(output), vaid and str(vaid)
-    config.encoders = {}  # these shards' encoders are nobody's
-    validate_train(config)
-    return fit(config)
+from tests.helpers.train_config import logged, train_config, train_ethd
 
 
 @pytest.mark.slow
 # At a regular checkpoint and validation, in between.
 @pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.proof), 5])
 def test_a_resumed_run_reproduces_losses_weights_and_their_average(shards, vaid, tmp_path, pause):
-    straight = run(shards, vaid, tmp_path, "run_id=straight", steps=8)
-    run(shards, vaid, tmp_path, "run_id=twice", steps=pause)
-    again = run(shards, vaid, tmp_path, "run_id=twice", "ckpt_path=last", steps=8)
+    straight = train_ethd(shards, vaid, tmp_path, "run_id=straight", steps=8)
+    train_ethd(shards, vaid, tmp_path, "run_id=twice", steps=pause)
+    again = train_ethd(shards, vaid, tmp_path, "run_id=twice", "ckpt_path=last", steps=8)
     for column in ("train/loss", "val/loss"):
         assert logged(again.folder, column) == logged(straight.folder, column)
     assert len(set(logged(straight.folder, "train/loss").values())) == 8
@@ -67,7 +39,7 @@ def test_a_resumed_run_reproduces_losses_weights_and_their_average(shards, vaid,
 def test_a_checkpoint_holds_the_average_its_card_and_nothing_of_v_aid(shards, vaid, tmp_path):
     file = vaid / "checkpoints" / "last.ckpt"
     digest = sha256_of(file)
-    done = run(shards, file, tmp_path, "run_id=one", steps=4)
+    done = train_ethd(shards, file, tmp_path, "run_id=one", steps=4)
     assert sha256_of(file) == digest
     checkpoint = torch.load(done.folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"ethd"}
@@ -85,7 +57,7 @@ def test_a_checkpoint_holds_the_average_its_card_and_nothing_of_v_aid(shards, va
 
 @pytest.mark.slow
 def test_clips_shorter_than_the_window_train_at_their_own_length(shards, vaid, tmp_path):
-    done = run(shards, vaid, tmp_path, "data.window=48", "data.batch_size=1", "run_id=one", steps=4)
+    done = train_ethd(shards, vaid, tmp_path, "data.window=48", "data.batch_size=1", "run_id=one", steps=4)
     loader = done.data.train_dataloader().dataset
     assert {loader.windows(step)[1] for step in range(4)} == {30, 40}
     assert all(math.isfinite(float(loss)) for loss in logged(done.folder, "train/loss").values())
@@ -94,8 +66,8 @@ def test_clips_shorter_than_the_window_train_at_their_own_length(shards, vaid, t
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "weights"), [("bf16-mixed", torch.float32), ("bf16-true", torch.bfloat16)])
 def test_half_precision_changes_little(shards, vaid, tmp_path, precision, weights):
-    full = run(shards, vaid, tmp_path, "run_id=full", steps=2)
-    half = run(shards, vaid, tmp_path, "run_id=half", f"trainer.precision={precision}", steps=2)
+    full = train_ethd(shards, vaid, tmp_path, "run_id=full", steps=2)
+    half = train_ethd(shards, vaid, tmp_path, "run_id=half", f"trainer.precision={precision}", steps=2)
     assert {parameter.dtype for parameter in half.module.parameters()} == {weights}
     assert {parameter.dtype for parameter in half.module.vaid.parameters()} == {torch.float32}
     for column in ("train/loss", "train/x0_mse"):
@@ -108,7 +80,7 @@ def test_half_precision_changes_little(shards, vaid, tmp_path, precision, weight
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["no_decouple", "wo_lip", "wo_exp", "small", "paper", "1024"])
 def test_every_experiment_trains(shards, vaid, tmp_path, experiment):
-    done = run(
+    done = train_ethd(
         shards, vaid, tmp_path, "trainer.accelerator=cpu", "trainer.precision=32-true",
         "run_id=x", steps=2, experiment=experiment,
     )  # fmt: skip
@@ -119,43 +91,45 @@ def test_every_experiment_trains(shards, vaid, tmp_path, experiment):
 
 @pytest.mark.slow
 def test_starting_from_svd_reports_and_loads(shards, vaid, tmp_path, capsys):
-    first = run(shards, vaid, tmp_path, "run_id=first", steps=1)
+    first = train_ethd(shards, vaid, tmp_path, "run_id=first", steps=1)
     unet = first.module.ethd.unet.state_dict()
     folder = tmp_path / "unet"
     folder.mkdir()
     (folder / "config.json").write_text('{"_class_name": "UNetSpatioTemporalConditionModel"}')
     theirs = {name: weight + 1 for name, weight in unet.items() if ".injector." not in name}
     save_file(theirs, folder / "diffusion_pytorch_model.safetensors")
-    started = run(
+    started = train_ethd(
         shards, vaid, tmp_path, f"model.svd={folder}", "model.prediction=v", "run_id=svd", "model.lr=1e-9", steps=1
     )
     assert "loaded" in capsys.readouterr().out
     torch.testing.assert_close(started.module.ethd.unet.conv_in.weight, theirs["conv_in.weight"])
     with pytest.raises(WrongWeights, match="no such folder"):
-        run(shards, vaid, tmp_path, f"model.svd={tmp_path / 'nowhere'}", "model.prediction=v", "run_id=bad", steps=1)
+        train_ethd(
+            shards, vaid, tmp_path, f"model.svd={tmp_path / 'nowhere'}", "model.prediction=v", "run_id=bad", steps=1
+        )
     with pytest.raises(ConfigError, match="SVD's weights predict v"):
-        run(shards, vaid, tmp_path, f"model.svd={folder}", "run_id=bad", steps=1)
+        train_ethd(shards, vaid, tmp_path, f"model.svd={folder}", "run_id=bad", steps=1)
 
 
 @pytest.mark.slow
 def test_what_cannot_work_is_one_readable_error(shards, vaid, tmp_path):
     with pytest.raises(ConfigError, match="vaid is missing"):
-        run(shards, None, tmp_path)
+        train_ethd(shards, None, tmp_path)
     with pytest.raises(CheckpointError, match="no such run or checkpoint"):
-        run(shards, tmp_path / "nowhere", tmp_path)
+        train_ethd(shards, tmp_path / "nowhere", tmp_path)
     with pytest.raises(CheckpointError, match=r"has no checkpoints/last\.ckpt"):
-        run(shards, tmp_path, tmp_path)
-    ethd = run(shards, vaid, tmp_path, "run_id=one", steps=1)
+        train_ethd(shards, tmp_path, tmp_path)
+    ethd = train_ethd(shards, vaid, tmp_path, "run_id=one", steps=1)
     with pytest.raises(CheckpointError, match="stage ethd, one of stage vaid"):
-        run(shards, ethd.folder, tmp_path)
+        train_ethd(shards, ethd.folder, tmp_path)
     with pytest.raises(CheckpointError, match="stage vaid, one of stage ethd"):
-        run(shards, vaid, tmp_path, f"ckpt_path={vaid / 'checkpoints' / 'last.ckpt'}")
+        train_ethd(shards, vaid, tmp_path, f"ckpt_path={vaid / 'checkpoints' / 'last.ckpt'}")
     with pytest.raises(ConfigError, match=r"data\.pad=true"):
-        run(shards, vaid, tmp_path, "data.pad=true")
+        train_ethd(shards, vaid, tmp_path, "data.pad=true")
     with pytest.raises(ConfigError, match="multiples of 32"):
-        run(shards, vaid, tmp_path, "model.unet.channels=[32,48]")
+        train_ethd(shards, vaid, tmp_path, "model.unet.channels=[32,48]")
     with pytest.raises(ShardError, match="cannot be halved 3 times"):
-        run(
+        train_ethd(
             shards,
             vaid,
             tmp_path,
@@ -170,7 +144,7 @@ def test_v_aid_of_other_encoders_is_refused(shards, vaid, tmp_path):
     checkpoint[CARD]["encoders"]["audio"]["name"] = "wav2vec2"
     torch.save(checkpoint, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match=r"audio: the checkpoint was trained on .*wav2vec2"):
-        run(shards, tmp_path / "other.ckpt", tmp_path)
+        train_ethd(shards, tmp_path / "other.ckpt", tmp_path)
 
 
 def test_the_command_line_takes_v_aids_path_as_typed():

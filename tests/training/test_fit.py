@@ -1,8 +1,6 @@
 """A run from its configuration: it resumes to the bit, finds its folder again, and refuses what cannot work."""
 
-import csv
 import io
-import subprocess
 import sys
 from pathlib import Path
 
@@ -18,47 +16,23 @@ from configs.validate_train import validate_train
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
+from tests.helpers import ROOT, warm
 from tests.helpers import shards as shard_helper
 from tests.helpers.shards import make_shards
-from tests.helpers.train_config import SMALLEST, train_config
-from training.fit import fit, resume_path, run_folder
+from tests.helpers.train_config import logged, train_config, train_vaid
+from training.resume import resume_path, run_folder
 
-ROOT = Path(__file__).parents[2]
 TINY = "experiment=vaid/tiny"
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "it's (1) #shards"
-    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
-    return folder
-
-
-def run(shards: Path, output: Path, *changes: str, steps: int = 6):
-    config = train_config(TINY, *SMALLEST, f"trainer.max_steps={steps}", *changes)
-    config.data.root, config.output = str(shards), str(output)
-    validate_train(config)
-    return fit(config)
-
-
-def logged(folder: Path, column: str) -> dict[int, str]:
-    rows = []
-    for path in sorted(folder.glob("csv*/metrics.csv")):
-        with path.open() as file:
-            rows += list(csv.DictReader(file))
-    steps = [int(row["step"]) for row in rows if row[column]]
-    assert len(set(steps)) == len(steps)
-    return {int(row["step"]): row[column] for row in rows if row[column]}
 
 
 @pytest.mark.slow
 # At a regular checkpoint, at the end of an epoch, in between.
 @pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.proof), 4, 5])
 def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, pause):
-    straight = run(shards, tmp_path, "run_id=straight")
-    run(shards, tmp_path, "run_id=twice", steps=pause)
+    straight = train_vaid(shards, tmp_path, "run_id=straight")
+    train_vaid(shards, tmp_path, "run_id=twice", steps=pause)
     assert sorted(logged(tmp_path / "vaid" / "twice", "train/loss")) == list(range(pause))
-    again = run(shards, tmp_path, "run_id=twice", "ckpt_path=last")
+    again = train_vaid(shards, tmp_path, "run_id=twice", "ckpt_path=last")
     losses = logged(straight.folder, "train/loss")
     assert sorted(losses) == list(range(6))
     assert len(set(losses.values())) == 6
@@ -69,7 +43,7 @@ def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, p
 
 @pytest.mark.slow
 def test_a_run_leaves_its_configuration_a_checkpoint_and_plots(shards, tmp_path):
-    done = run(shards, tmp_path, "run_id=one", steps=4)
+    done = train_vaid(shards, tmp_path, "run_id=one", steps=4)
     assert done.folder == tmp_path / "vaid" / "one"
     assert OmegaConf.load(done.folder / "config.yaml").data.root == str(shards)
     vaid = load_vaid(done.folder / "checkpoints" / "last.ckpt", done.data.index.encoders)
@@ -85,7 +59,7 @@ def test_tensorboard_gets_losses_and_plots(shards, tmp_path):
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs pip install tensorboard"
     )
-    done = run(shards, tmp_path, "logger=tensorboard", "run_id=tb", steps=3)
+    done = train_vaid(shards, tmp_path, "logger=tensorboard", "run_id=tb", steps=3)
     events = accumulator.EventAccumulator(str(done.folder / "tensorboard")).Reload()
     losses = [event.value for event in events.Scalars("train/loss")]
     assert len(losses) == 3
@@ -97,7 +71,7 @@ def test_tensorboard_gets_losses_and_plots(shards, tmp_path):
 @pytest.mark.slow
 def test_wandb_offline_keeps_losses_and_plots_under_the_runs_id(shards, tmp_path):
     wandb = pytest.importorskip("wandb", reason="needs pip install wandb")
-    done = run(shards, tmp_path, "logger=wandb", "logger.offline=true", "run_id=wb", steps=3)
+    done = train_vaid(shards, tmp_path, "logger=wandb", "logger.offline=true", "run_id=wb", steps=3)
     wandb.teardown()  # waits until the service has written everything
     (folder,) = (done.folder / "wandb").glob("offline-run-*-wb")
     (plot,) = folder.glob("files/media/images/val/latents*.png")
@@ -112,7 +86,7 @@ def test_a_logger_that_is_not_installed_is_named(monkeypatch):
 
 
 def test_fast_dev_run_writes_nothing(shards, tmp_path):
-    done = run(shards, tmp_path, "run_id=dev", "trainer.fast_dev_run=true")
+    done = train_vaid(shards, tmp_path, "run_id=dev", "trainer.fast_dev_run=true")
     assert done.trainer.global_step == 1
     assert not (tmp_path / "vaid").exists()
 
@@ -143,7 +117,7 @@ def test_a_loss_that_is_no_number_stops_before_the_optimizer_and_names_the_clips
     monkeypatch.setattr(shard_helper, "arrays_of", poisoned)
     make_shards(tmp_path / "shards", frames=(40,))
     with pytest.raises(NonFiniteLossError, match=r"the loss is nan on clips .*; .*non_finite_rank0\.json holds"):
-        run(tmp_path / "shards", tmp_path, "run_id=nan")
+        train_vaid(tmp_path / "shards", tmp_path, "run_id=nan")
     report = OmegaConf.load(tmp_path / "vaid" / "nan" / "non_finite_rank0.json")
     assert "clip_0005" in report["keys"]
     assert report.clips_with_non_finite.audio == ["clip_0005"]
@@ -155,21 +129,21 @@ def test_a_loss_that_is_no_number_stops_before_the_optimizer_and_names_the_clips
 
 def test_shards_of_another_preset_are_refused(shards, tmp_path):
     with pytest.raises(ShardError, match=r"made by the audio encoder mel, encoders\.audio=wav2vec2 is expected"):
-        run(shards, tmp_path, "encoders.audio=wav2vec2")
+        train_vaid(shards, tmp_path, "encoders.audio=wav2vec2")
 
 
 @pytest.mark.slow
 def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
-    done = run(shards, tmp_path, "run_id=a", steps=3)
+    done = train_vaid(shards, tmp_path, "run_id=a", steps=3)
     path = done.folder / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     checkpoint["emotivetalk"]["stage"] = "ethd"
     torch.save(checkpoint, path)
     with pytest.raises(CheckpointError, match="stage ethd"):
-        run(shards, tmp_path, "run_id=a", "ckpt_path=last")
+        train_vaid(shards, tmp_path, "run_id=a", "ckpt_path=last")
     path.write_bytes(b"half a file")
     with pytest.raises(CheckpointError, match=r"last\.ckpt \(step=3\.ckpt\): not a readable checkpoint"):
-        run(shards, tmp_path, "run_id=a", "ckpt_path=last")
+        train_vaid(shards, tmp_path, "run_id=a", "ckpt_path=last")
 
 
 @pytest.mark.slow
@@ -212,7 +186,7 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
         (["experiment=vaid/tiny", "data.rot=x"], "did you mean data.root"),
     ):
         command = [sys.executable, "train.py", *arguments, f"output={tmp_path}"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        done = warm.run(command, cwd=ROOT)
         assert done.returncode in (1, 2)
         assert message in done.stderr
         assert "Traceback" not in done.stderr

@@ -6,70 +6,42 @@ import hashlib
 import json
 import subprocess
 import threading
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from pathlib import Path
 
 import lightning
 import pytest
 import torch
 
+from callbacks.run_log import git_state, provenance
 from configs import wandb_mode as module
 from configs.errors import ConfigError
 from configs.training import LoggerConfig
 from configs.validate_train import validate_train
 from configs.wandb_mode import wandb_mode
 from datamodules.schema import Index
-from encoders.protocols import Identity
 from lightning_modules.ethd.export import export
 from media import probe
-from tests.helpers.ethd import SMALLEST_ETHD
-from tests.helpers.shards import TINY, make_shards
+from tests.helpers import ROOT
 from tests.helpers.synthetic_videos import untrained
-from tests.helpers.train_config import SMALLEST, train_config
-from training.fit import fit
+from tests.helpers.train_config import train_config, train_ethd, train_vaid
 from training.loggers import paper_table, show_export
-from training.provenance import git_state, provenance
-
-ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    """Clips whose latents are those of a real codec."""
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    dims = replace(TINY, latent_channels=48, latent_size=8)
-    index = make_shards(folder, samples=8, shards=1, frames=(30,), splits=("train", "train", "val"), dims=dims)
-    encoders = {**index.encoders, "codec": Identity("patch", {"patch": 4})}
-    (folder / "index.json").write_text(replace(index, encoders=encoders).to_json())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def vaid(shards, tmp_path_factory) -> Path:
-    config = train_config("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=1", "run_id=v")
-    config.data.root, config.output, config.encoders = str(shards), str(tmp_path_factory.mktemp("vaid")), {}
-    return fit(config).folder
 
 
 @pytest.mark.slow
-def test_wandb_holds_the_run_through_a_restart_and_its_export(shards, vaid, tmp_path, monkeypatch):
+def test_wandb_holds_the_run_through_a_restart_and_its_export(codec_shards, codec_vaid, tmp_path, monkeypatch):
     wandb = pytest.importorskip("wandb", reason="needs pip install wandb")
     from tests.helpers.wandb_run import read_runs
 
     monkeypatch.setenv("SLURM_JOB_ID", "77")
     files = untrained(tmp_path)
     for steps in (2, 4):
-        config = train_config(
-            "experiment=ethd/tiny", *SMALLEST_ETHD, "logger=wandb", "logger.offline=true", "run_id=same",
-            f"trainer.max_steps={steps}", "trainer.validate_every=2", "model.sampling_steps=2", "ckpt_path=last",
+        folder = train_ethd(
+            codec_shards, codec_vaid, tmp_path, "logger=wandb", "logger.offline=true", "run_id=same",
+            "trainer.validate_every=2", "model.sampling_steps=2", "ckpt_path=last",
             "videos.sample_every=4", "videos.sample_clips=1", "videos.evaluate_every=4", "videos.evaluate_clips=2",
             "videos.frames=12", "videos.metrics=[fid]", "videos.fid.network=standin",
-            f"videos.fid.weights={files['image']}",
-        )  # fmt: skip
-        config.data.root, config.output, config.vaid, config.encoders = str(shards), str(tmp_path), str(vaid), {}
-        validate_train(config)
-        folder = fit(config).folder
+            f"videos.fid.weights={files['image']}", steps=steps,
+        ).folder  # fmt: skip
     shown = show_export(export(folder))
     assert shown is not None
     assert "artifact same-export" in shown
@@ -85,7 +57,9 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(shards, vaid, tmp_
     assert second.values("speed/peak_memory_gib")
     assert second.config["model"]["lr"] == 1e-3
     assert second.config["versions"]["lightning"] == lightning.__version__
-    assert second.config["data_sha256"]["folder"] == hashlib.sha256((shards / "index.json").read_bytes()).hexdigest()
+    assert (
+        second.config["data_sha256"]["folder"] == hashlib.sha256((codec_shards / "index.json").read_bytes()).hexdigest()
+    )
     assert second.config["slurm"]["job_id"] == "77"
     (name,) = {name for row in second.history for name in row if name.endswith("/video/videos")}
     ((video,),) = second.values(name).values()
@@ -98,17 +72,15 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(shards, vaid, tmp_
 
 
 @pytest.mark.slow
-def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(shards, tmp_path):
+def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(codec_shards, tmp_path):
     accumulator = pytest.importorskip(
         "tensorboard.backend.event_processing.event_accumulator", reason="needs pip install tensorboard"
     )
     for steps in (3, 4):
-        config = train_config(
-            "experiment=vaid/tiny", *SMALLEST, "logger=tensorboard", "run_id=tb", "ckpt_path=last",
-            "trainer.validate_every=2", f"trainer.max_steps={steps}",
-        )  # fmt: skip
-        config.data.root, config.output, config.encoders = str(shards), str(tmp_path), {}
-        folder = fit(config).folder
+        folder = train_vaid(
+            codec_shards, tmp_path, "logger=tensorboard", "run_id=tb", "ckpt_path=last",
+            "trainer.validate_every=2", steps=steps,
+        ).folder  # fmt: skip
         checkpoints = folder / "checkpoints"
         if steps == 3:  # as after a kill: what was saved last is the checkpoint of step 2
             last = checkpoints / "last.ckpt"
@@ -120,11 +92,11 @@ def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(shards,
     assert starts == [0, 2]
 
 
-def test_provenance_names_the_code_and_hides_the_home(shards, monkeypatch, tmp_path):
+def test_provenance_names_the_code_and_hides_the_home(codec_shards, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     config = train_config("experiment=vaid/tiny", "data.root=a")
     config.data.root = str(tmp_path / "shards")
-    record = provenance(config, {"folder": Index.read(shards)})
+    record = provenance(config, {"folder": Index.read(codec_shards)})
     assert record["data"]["root"] == "~/shards"
     assert torch.__version__.startswith(record["versions"]["torch"])
     if (ROOT / ".git").exists():

@@ -6,20 +6,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from tests.helpers.ethd import FIELDS, smallest_ethd
-from tests.helpers.shards import make_shards
-from tests.helpers.train_config import train_config
-from tests.training.test_fit import run
+from tests.helpers.train_config import train_config, train_vaid
 from training.fit import fit
-from training.preflight import PreflightError, slurm_tasks, step_bytes
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    make_shards(folder, frames=(30, 40), splits=("train", "val"))
-    return folder
+from training.memory import step_bytes
+from training.preflight import PreflightError, slurm_tasks
 
 
 def test_slurms_tasks_are_the_ranks(monkeypatch):
@@ -54,14 +46,14 @@ def test_a_disk_too_small_for_the_checkpoints_is_said_first(shards, tmp_path, mo
     with pytest.raises(
         PreflightError, match=r"0\.0 GiB free, .* of checkpoints to come \(checkpoints\.keep=2"
     ) as error:
-        run(shards, tmp_path, "run_id=a")
+        train_vaid(shards, tmp_path, "run_id=a")
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "vaid" / "a").exists()
 
 
 @pytest.mark.proof
 def test_a_steps_memory_follows_the_strategy(shards):
-    data = FolderDataModule(root=str(shards), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
+    data = ShardDataModule(root=str(shards), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
     data.setup()
     module = smallest_ethd(data)
 

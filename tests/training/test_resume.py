@@ -7,8 +7,7 @@ from omegaconf import OmegaConf
 from configs.errors import ConfigError
 from lightning_modules.checkpoints import CheckpointError
 from tests.helpers.shards import make_shards
-from tests.helpers.train_config import train_config
-from tests.training.test_fit import logged, run
+from tests.helpers.train_config import logged, train_config, train_vaid
 from training.resume import check_resume, check_same_config, run_folder, store_config
 
 TINY = ("experiment=vaid/tiny", "data.root=a", "run_id=r")
@@ -83,13 +82,13 @@ def test_the_same_command_again_leaves_a_run_alone(tmp_path):
 @pytest.mark.slow
 def test_a_run_is_not_gone_on_with_under_another_configuration(tmp_path):
     make_shards(tmp_path / "shards", frames=(30, 40), splits=("train", "val"))
-    done = run(tmp_path / "shards", tmp_path, "run_id=r", steps=3)
+    done = train_vaid(tmp_path / "shards", tmp_path, "run_id=r", steps=3)
     before = {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()}
     with pytest.raises(CheckpointError, match=r"model\.lr: was 0\.001, is 0\.002"):
-        run(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "model.lr=0.002", steps=5)
+        train_vaid(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "model.lr=0.002", steps=5)
     assert {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()} == before
     allow = "resume.allow_config_change=true"
-    again = run(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "model.lr=0.002", allow, steps=5)
+    again = train_vaid(tmp_path / "shards", tmp_path, "run_id=r", "ckpt_path=last", "model.lr=0.002", allow, steps=5)
     assert sorted(logged(again.folder, "train/loss")) == [0, 1, 2, 3, 4]
 
 

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +11,10 @@ import torch
 
 from lightning_modules.ethd.export import export, load_artifact
 from lightning_modules.vaid.checkpoint import load_vaid
-from tests.helpers.ethd import SMALLEST_ETHD
-from tests.helpers.shards import make_shards
-from tests.helpers.train_config import SMALLEST, train_config
-from tests.training.test_fit import logged
-from training.fit import fit
+from tests.helpers import ROOT
+from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train
+from tests.helpers.warm import run_ranks
 
-ROOT = Path(__file__).parents[2]
 # CLUB, whose pairs cross clips and therefore ranks, acts from step 2 on.
 SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "model.club.weight=1", "model.lr_warmup=0", "trainer.max_steps=6")
 PARTS = ("loss", "club", "club_nll", "lip_nce", "lip_mse", "expression_mse")
@@ -30,17 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # up to eight proces
 
 
 @pytest.fixture(scope="module")
-def shards(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data") / "it's (1) #shards"
-    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def one_process(shards, tmp_path_factory) -> Path:
-    config = train_config(*SETTINGS, "run_id=one")
-    config.data.root, config.output = str(shards), str(tmp_path_factory.mktemp("runs"))
-    return fit(config).folder
+    return train(*SETTINGS, f"data.root={shards}", f"output={tmp_path_factory.mktemp('runs')}", "run_id=one").folder
 
 
 def check(folder: Path, one_process: Path) -> None:
@@ -54,9 +41,10 @@ def check(folder: Path, one_process: Path) -> None:
         torch.testing.assert_close(other[name], weight, atol=WEIGHT, rtol=0, msg=name)
 
 
-def train(*command: str) -> None:
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def train_under(strategy: str, ranks: int, shards: Path, output: Path, *typed: str, **environment: str) -> None:
+    command = [sys.executable, "tests/helpers/train_under.py", strategy, f"data.root={shards}", f"output={output}"]
+    for rank in run_ranks([*command, *typed], ranks, **environment):
+        assert rank.returncode == 0, rank.stderr
 
 
 def test_ddp(shards, tmp_path, one_process):
@@ -68,7 +56,9 @@ def test_ddp(shards, tmp_path, one_process):
         f"data.root={shards}",
         "run_id=two",
     ]
-    train("train.py", *SETTINGS, *parallel)
+    command = [sys.executable, "train.py", *SETTINGS, *parallel]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     check(tmp_path / "vaid" / "two", one_process)
 
 
@@ -79,7 +69,7 @@ needs_deepspeed = pytest.mark.skipif(
 
 @needs_deepspeed
 def test_deepspeed(shards, tmp_path, one_process):
-    train("tests/helpers/train_under.py", "deepspeed", "2", str(shards), str(tmp_path), *SETTINGS, "run_id=zero")
+    train_under("deepspeed", 2, shards, tmp_path, *SETTINGS, "run_id=zero")
     folder = tmp_path / "vaid" / "zero"
     assert (folder / "checkpoints" / "last.ckpt").is_dir()  # the engine's own layout
     check(folder, one_process)
@@ -108,17 +98,14 @@ LEFT = 2e-6
 
 @pytest.fixture(scope="module")
 def ethd_alone(shards, one_process, tmp_path_factory) -> Path:
-    config = train_config(*ETHD, UNBOUND, "run_id=one")
-    config.data.root, config.output, config.vaid = str(shards), str(tmp_path_factory.mktemp("ethd")), str(one_process)
-    config.encoders = {}
-    return fit(config).folder
+    places = f"data.root={shards}", f"output={tmp_path_factory.mktemp('ethd')}", f"vaid={one_process}"
+    return train(*ETHD, UNBOUND, *places, "run_id=one").folder
 
 
 @pytest.fixture(scope="module")
 def ethd_clip_by_clip(shards, one_process, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("clips")
-    under = ["tests/helpers/train_under.py", "clips", "1", str(shards), str(output)]
-    train(*under, *ETHD, UNBOUND, f"vaid={one_process}", "run_id=one")
+    train_under("clips", 1, shards, output, *ETHD, UNBOUND, f"vaid={one_process}", "run_id=one")
     return output / "ethd" / "one"
 
 
@@ -126,8 +113,7 @@ def ethd_clip_by_clip(shards, one_process, tmp_path_factory) -> Path:
 def ethd_on_two(request, shards, one_process, tmp_path_factory) -> Path:
     """The run directory of two ranks."""
     output = tmp_path_factory.mktemp(request.param)
-    under = ["tests/helpers/train_under.py", request.param, "2", str(shards), str(output)]
-    train(*under, *ETHD, UNBOUND, f"vaid={one_process}", "run_id=two")
+    train_under(request.param, 2, shards, output, *ETHD, UNBOUND, f"vaid={one_process}", "run_id=two")
     return output / "ethd" / "two"
 
 
@@ -161,27 +147,25 @@ def test_ethds_export_from_two_ranks_is_that_of_one_process(ethd_alone, ethd_cli
             torch.testing.assert_close(found[name], weight, atol=atol, rtol=0, msg=f"{folder.parent.parent}: {name}")
 
 
-def under(ranks: str, masters: Path, *arguments: str) -> list[dict[str, torch.Tensor]]:
+def under(ranks: int, masters: Path, shards: Path, output: Path, *typed: str) -> list[dict[str, torch.Tensor]]:
     """Trains ETHD with DeepSpeed; returns its float32 weights at the start and after every step."""
-    command = [sys.executable, "tests/helpers/train_under.py", "deepspeed", ranks, *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"MASTERS": str(masters)})
-    assert done.returncode == 0, done.stderr
+    train_under("deepspeed", ranks, shards, output, *typed, MASTERS=str(masters))
     return torch.load(masters, weights_only=True)
 
 
 @pytest.fixture(scope="module")
-def in_bfloat16(shards, one_process, tmp_path_factory) -> list[str]:
+def in_bfloat16(shards, one_process, tmp_path_factory) -> list:
     """What every run takes: shards, output, and settings."""
     output = tmp_path_factory.mktemp("bfloat16")
     changes = ["trainer.precision=bf16-mixed", "model.ema=0.9999", "checkpoints.every=4", "checkpoints.keep=9"]
-    return [str(shards), str(output), *ETHD, f"vaid={one_process}", *changes]
+    return [shards, output, *ETHD, f"vaid={one_process}", *changes]
 
 
 @pytest.fixture(scope="module")
 def bfloat16_on_two(in_bfloat16) -> tuple[Path, list[dict[str, torch.Tensor]]]:
     """Run directory, and the optimizer's float32 weights at the start and after each of six steps."""
-    folder = Path(in_bfloat16[1]) / "ethd" / "two"
-    return folder, under("2", folder.parent.parent / "two.pt", *in_bfloat16, "run_id=two")
+    folder = in_bfloat16[1] / "ethd" / "two"
+    return folder, under(2, folder.parent.parent / "two.pt", *in_bfloat16, "run_id=two")
 
 
 @pytest.mark.proof
@@ -205,8 +189,8 @@ def test_under_bfloat16_the_average_is_of_the_optimizers_float32_weights(bfloat1
 @needs_deepspeed
 def test_a_deepspeed_run_goes_on_with_another_number_of_ranks(in_bfloat16, bfloat16_on_two, tmp_path):
     folder, whole = bfloat16_on_two
-    stopped = f"ckpt_path='{folder / 'checkpoints' / 'step=4.ckpt'}'"
-    restored, *_, last = under("1", tmp_path / "one.pt", *in_bfloat16, "run_id=one", stopped)
+    stopped = f"ckpt_path={folder / 'checkpoints' / 'step=4.ckpt'}"
+    restored, *_, last = under(1, tmp_path / "one.pt", *in_bfloat16, "run_id=one", stopped)
     for name, weight in whole[4].items():
         assert torch.equal(restored[name], weight), name
     assert sorted(logged(folder.with_name("one"), "train/loss")) == [4, 5]
@@ -218,6 +202,7 @@ def test_a_deepspeed_run_goes_on_with_another_number_of_ranks(in_bfloat16, bfloa
         assert away.mean() < LEFT
 
 
+AUTOCAST = ["trainer.deepspeed.autocast=true"]
 PRECISIONS = {
     "ddp 32-true": "torch.float32", "ddp bf16-mixed": "torch.float32", "ddp bf16-true": "torch.bfloat16",
     "deepspeed bf16-mixed": "torch.bfloat16", "deepspeed 32-true autocast": "torch.float32",
@@ -230,14 +215,12 @@ PARAMETRIZED = [
 
 
 @pytest.mark.parametrize("case", PARAMETRIZED)
-def test_losses_and_noise_levels_are_float32(shards, one_process, tmp_path, monkeypatch, case):
+def test_losses_and_noise_levels_are_float32(shards, one_process, tmp_path, case):
     strategy, precision, *autocast = case.split()
     if strategy == "deepspeed":
         pytest.importorskip("deepspeed")
-    monkeypatch.setenv("DTYPES", str(tmp_path / "dtypes.json"))
-    changes = ["trainer.deepspeed.autocast=true"] if autocast else []
-    under = ["tests/helpers/train_under.py", strategy, "1", str(shards), str(tmp_path)]
-    train(*under, *ETHD, f"vaid={one_process}", "run_id=a", f"trainer.precision={precision}", *changes)
+    changes = [f"vaid={one_process}", f"trainer.precision={precision}", *AUTOCAST[: len(autocast)]]
+    train_under(strategy, 1, shards, tmp_path, *ETHD, "run_id=a", *changes, DTYPES=f"{tmp_path}/dtypes.json")
     found = json.loads((tmp_path / "dtypes.json").read_text())
     assert found.pop("weights") == [[PRECISIONS[case]], True]
     assert set(found) == {"velocity_loss", "noise_input", "time_proj"}
@@ -248,14 +231,12 @@ def test_losses_and_noise_levels_are_float32(shards, one_process, tmp_path, monk
 
 @pytest.mark.proof
 @pytest.mark.parametrize("case", ["ddp bf16-mixed", "deepspeed 32-true autocast"])
-def test_clubs_and_info_nces_losses_are_float32(shards, tmp_path, monkeypatch, case):
+def test_clubs_and_info_nces_losses_are_float32(shards, tmp_path, case):
     strategy, precision, *autocast = case.split()
     if strategy == "deepspeed":
         pytest.importorskip("deepspeed")
-    monkeypatch.setenv("DTYPES", str(tmp_path / "dtypes.json"))
-    changes = ["trainer.deepspeed.autocast=true"] if autocast else []
-    under = ["tests/helpers/train_under.py", strategy, "1", str(shards), str(tmp_path)]
-    train(*under, *SETTINGS, "run_id=a", f"trainer.precision={precision}", *changes)
+    changes = [f"trainer.precision={precision}", *AUTOCAST[: len(autocast)]]
+    train_under(strategy, 1, shards, tmp_path, *SETTINGS, "run_id=a", *changes, DTYPES=f"{tmp_path}/dtypes.json")
     found = json.loads((tmp_path / "dtypes.json").read_text())
     assert set(found) == {"club_terms", "info_nce", "squared_error"}
     for name, result in found.items():

@@ -37,8 +37,7 @@ from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.vaid.network import VAID
 from lightning_modules.vaid.statistics import MotionStatistics
-from training.memory import GIB
-from training.preflight import step_bytes
+from training.memory import GIB, step_bytes
 from training.strategies import build_strategy, precision_settings
 
 PRESETS = "gpu,ddp,deepspeed,deepspeed_autocast,deepspeed_offload"
@@ -136,8 +135,9 @@ def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> 
     seed_everything(0, verbose=False)
     module, watch = module_of(config, tiny), Stopwatch()
     settings = config.trainer
+    strategy = build_strategy(settings, config.watchdog)
     trainer = Trainer(
-        accelerator=settings.accelerator, devices=1, strategy=build_strategy(config), max_steps=settings.max_steps,
+        accelerator=settings.accelerator, devices=1, strategy=strategy, max_steps=settings.max_steps,
         gradient_clip_val=settings.gradient_clip, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, callbacks=[WeightAverage(config.model.ema), watch],
         **precision_settings(settings),

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from media import probe, read_frames, read_sound
-from tests.benchmark.systems.conftest import CLICK, SCRIPTS, STEP, TALKS, listing
 from tests.benchmark.systems.stubs.drawing import BITS, TICKS, picture
+from tests.helpers.cases import CLICK, SCRIPTS, STEP, TALKS
 
 FPS = {"aniportrait": 30, "styletalk": 30}
 SIZES = {"sadtalker": 512, "aniportrait": 512, "hallo": 512, "pdfgc": 224}
 OFFSETS = {"pdfgc": 2}
 FEWER = {"pdfgc": 4}
 NEAR = 28.0  # dB; two encodings, one of PD-FGC's also through JPEG
+
+
+def listing(folder: Path) -> dict[str, int]:
+    """Every file below a folder with its size."""
+    return {str(path.relative_to(folder)): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="module")

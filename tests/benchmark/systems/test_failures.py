@@ -15,7 +15,7 @@ from benchmark.outcome import explained, last_words
 from benchmark.process import Stopped, run_program
 from benchmark.system import load_system
 from media import VideoWriter
-from tests.benchmark.systems.conftest import TALKS, face_csv, write_cases
+from tests.helpers.cases import TALKS, face_csv, write_cases
 
 FIRST = TALKS[0].name
 

@@ -11,7 +11,7 @@ from benchmark.system import Portrait
 from benchmark.view import JobFailed
 from encoders.landmarks.sidecar import SidecarDetector
 from media import VideoWriter
-from tests.benchmark.systems.conftest import face_csv
+from tests.helpers.cases import face_csv
 
 EYES_AND_MOUTH = ((0.41, 0.42), (0.59, 0.42), (0.5, 0.42 + 0.18 * 61 / 50))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -14,8 +13,7 @@ from configs.errors import ConfigError
 from configs.systems import RunSystemConfig
 from configs.validate_systems import validate_run_system
 from media import read_frames
-
-ROOT = Path(__file__).parents[3]
+from tests.helpers import ROOT
 
 
 @pytest.mark.parametrize(

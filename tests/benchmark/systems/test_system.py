@@ -6,14 +6,14 @@ import pytest
 import yaml
 
 from benchmark.case_list import CasesError, read_cases
-from benchmark.system import FOLDER, SystemFileError, fill, load_system, names
+from benchmark.system import FOLDER, SystemFileError, described, fill, load_system
 from benchmark.view import open_view
 
 SEVEN = {"sadtalker", "anitalker", "aniportrait", "hallo", "pdfgc", "styletalk", "dreamtalk"}
 
 
 def test_all_systems_of_the_table_are_described():
-    assert set(names()) == SEVEN | {"emotivetalk_a", "emotivetalk_av", "ground_truth", "folder"}
+    assert set(described()) == SEVEN | {"emotivetalk_a", "emotivetalk_av", "ground_truth", "folder"}
     for name in SEVEN:
         system = load_system(name)
         assert len(system.commit) == 40

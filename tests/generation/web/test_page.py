@@ -8,14 +8,13 @@ import pytest
 
 from configs.app import AppConfig
 from media import FrameReader
-from tests.generation.conftest import encoders, files, runs, talker  # noqa: F401  (fixtures)
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
 PATIENCE = 120_000  # ms; the processor may be busy
 
 
 @pytest.fixture(scope="module")
-def served(talker, tmp_path_factory):  # noqa: F811
+def served(talker, tmp_path_factory):
     """The page's address, and the folder its visitors' files lie in."""
     from generation.web.serve import opened
 
@@ -58,7 +57,7 @@ def make(page) -> str:
 
 
 @pytest.mark.slow
-def test_a_portrait_and_a_voice_become_a_video_that_plays(page, served, files, tmp_path):  # noqa: F811
+def test_a_portrait_and_a_voice_become_a_video_that_plays(page, served, files, tmp_path):
     upload(page, portrait=files / "face.png", landmarks=files / "face.csv", speech=files / "voice.wav")
     assert "face_voice.mp4: 13 frames, 64x64" in make(page)
     film = page.locator("#film video")
@@ -86,7 +85,7 @@ def test_a_portrait_and_a_voice_become_a_video_that_plays(page, served, files, t
 
 
 @pytest.mark.slow
-def test_what_is_wrong_is_said_on_the_page(page, files, tmp_path):  # noqa: F811
+def test_what_is_wrong_is_said_on_the_page(page, files, tmp_path):
     assert "There is no portrait yet" in make(page)
     words = tmp_path / "words.png"
     words.write_text("no picture at all")

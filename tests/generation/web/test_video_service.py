@@ -10,17 +10,17 @@ import pytest
 from configs.app import AppConfig
 from generation.errors import GenerationError
 from generation.web.video_service import VideoRequest, VideoService
-from tests.generation.conftest import encoders, files, runs, talker, tone  # noqa: F401  (fixtures)
+from tests.helpers.inputs import tone
 from tests.helpers.sound import write_wav
 
 
 @pytest.fixture
-def service(talker, tmp_path):  # noqa: F811
+def service(talker, tmp_path):
     return VideoService(talker, AppConfig(ethd="run", max_seconds=2, max_megabytes=1), tmp_path / "served")
 
 
 @pytest.fixture
-def uploads(files, tmp_path) -> Path:  # noqa: F811
+def uploads(files, tmp_path) -> Path:
     """Copies, as an upload is one."""
     folder = tmp_path / "served" / "uploads"
     folder.mkdir(parents=True)

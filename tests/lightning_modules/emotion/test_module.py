@@ -13,7 +13,7 @@ from configs.emotion import EmotionConfig, EmotionModelConfig
 from configs.errors import ConfigError
 from configs.preparation import EncoderConfig
 from configs.validate_train import validate_train
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from encoders import build_text_encoder
 from encoders.protocols import Identity
 from encoders.text.checks import TextError
@@ -173,7 +173,7 @@ def test_same_seed_same_mapping(table, tmp_path):
 def test_from_shards_to_files(tmp_path):
     """Whatever emotions the shards hold, and only those; a trial step writes nothing."""
     make_shards(tmp_path / "shards", samples=12)
-    data = FolderDataModule(root=str(tmp_path / "shards"), workers=0, steps_per_epoch=20)
+    data = ShardDataModule(root=str(tmp_path / "shards"), workers=0, steps_per_epoch=20)
     config = replace(NGRAM, text=EncoderConfig("ngram", {"width": 256}), hidden=16)
     fitted(build_emotion(config, data, max_steps=1), tmp_path / "trial", fast_dev_run=True)
     assert not (tmp_path / "trial").exists()

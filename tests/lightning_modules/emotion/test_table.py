@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from encoders.protocols import Identity
 from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.table import EmotionError, EmotionTable, learn_table
@@ -22,7 +22,7 @@ def table() -> EmotionTable:
 
 def test_cells_are_means_over_clips_of_clip_means(tmp_path):
     make_shards(tmp_path, samples=12, frames=(40, 50, 60, 70), splits=("train", "train", "train", "train", "test"))
-    learned = learn_table(FolderDataModule(root=str(tmp_path), workers=0))
+    learned = learn_table(ShardDataModule(root=str(tmp_path), workers=0))
     # make_shards gives clip i the emotion (happy, sad, None)[i % 3] and level 1 + i % 3; every fifth is a test clip.
     training = [i for i in range(12) if i % 5 != 4]
     clips = {i: arrays_of(f"clip_{i:04d}", (40, 50, 60, 70)[i % 4], TINY)["expression.npy"] for i in training}
@@ -41,7 +41,7 @@ def test_shards_without_labels_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("tests.helpers.shards.EMOTIONS", (None, None, None))
     make_shards(tmp_path, samples=3)
     with pytest.raises(EmotionError, match="none of the training clips says its emotion"):
-        learn_table(FolderDataModule(root=str(tmp_path), workers=0))
+        learn_table(ShardDataModule(root=str(tmp_path), workers=0))
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from datamodules.windows import BatchReader, Window
 from diffusion.parameterization import VelocityDenoiser
 from lightning_modules.ethd.checkpoint import EthdCard
@@ -14,15 +14,15 @@ from tests.helpers.shards import make_shards
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> FolderDataModule:
+def data(tmp_path_factory) -> ShardDataModule:
     folder = tmp_path_factory.mktemp("shards")
     make_shards(folder, frames=(30, 40, 50))
-    module = FolderDataModule(root=str(folder), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
+    module = ShardDataModule(root=str(folder), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
     module.setup()
     return module
 
 
-def batch_of(data: FolderDataModule, places: list[int], step: int = 0):
+def batch_of(data: ShardDataModule, places: list[int], step: int = 0):
     clips = data.clips["train"]
     return BatchReader(data._readers, FIELDS).read([Window(clips[i], i, i, 8, 1) for i in places], 8, step)
 

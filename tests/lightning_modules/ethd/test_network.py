@@ -9,7 +9,7 @@ from diffusion.long_sampling import sample_long
 from diffusion.parameterization import VelocityDenoiser, noise_input
 from diffusion.schedules import zero_terminal_schedule
 from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
-from tests.lightning_modules.ethd.test_unet import SMALL, awake
+from tests.helpers.unet import SMALL, awake
 from training.memory import PeakMemory
 
 SCHEDULE = zero_terminal_schedule()

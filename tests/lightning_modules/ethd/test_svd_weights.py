@@ -11,7 +11,7 @@ from encoders.weight_files import WrongWeights
 from lightning_modules.ethd.svd_weights import WEIGHT_FILES, load_svd, match_keys
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import UNet, UNetShape
-from tests.lightning_modules.ethd.test_unet import SMALL, awake, inputs, stock
+from tests.helpers.unet import SMALL, awake, inputs, stock
 
 SVD_PARAMETERS = 1_524_623_082
 

@@ -16,13 +16,13 @@ from lightning_modules.standin.tasks import StandInError, SyncTask
 from metrics.functional.sync import audio_windows, sync_windows
 from metrics.networks.standin import HEADER, load_stand_in, new_stand_in
 from preparation.synthetic import identity, render_clip
+from tests.helpers import ROOT
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import train_config
 from training.fit import fit
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
 SMALLEST = {
     "sync": ("model.options={width:0.03125,stride:4}", "model.min_track=2", "model.min_face=4"),
     "image": ("model.options={width:4,dimensions:6}",),

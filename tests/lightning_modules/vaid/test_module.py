@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
-from datamodules.datamodule import FolderDataModule
+from datamodules.datamodule import ShardDataModule
 from datamodules.windows import BatchReader, Window
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, CheckpointError
@@ -18,15 +18,15 @@ FIELDS = ["audio", "lip", "expression", "portraits"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> FolderDataModule:
+def data(tmp_path_factory) -> ShardDataModule:
     folder = tmp_path_factory.mktemp("shards")
     make_shards(folder, frames=(30, 40, 50))
-    module = FolderDataModule(root=str(folder), fields=FIELDS, window=40, batch_size=4, workers=0)
+    module = ShardDataModule(root=str(folder), fields=FIELDS, window=40, batch_size=4, workers=0)
     module.setup()
     return module
 
 
-def make(data: FolderDataModule, club: float = 0.0, **changes) -> VAIDModule:
+def make(data: ShardDataModule, club: float = 0.0, **changes) -> VAIDModule:
     torch.manual_seed(0)
     config = VAIDConfig(
         lip=LipConfig(width=16, depth=1, latents=2, head_width=8),
@@ -41,7 +41,7 @@ def make(data: FolderDataModule, club: float = 0.0, **changes) -> VAIDModule:
     return module
 
 
-def batch_of(data: FolderDataModule, places: list[int], length: int = 50):
+def batch_of(data: ShardDataModule, places: list[int], length: int = 50):
     reader = BatchReader(data._readers, FIELDS)
     clips = data.clips["train"]
     windows = [Window(clips[i], i, 0, min(length, clips[i].entry.frames), 0) for i in places]

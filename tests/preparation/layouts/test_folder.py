@@ -6,6 +6,7 @@ import pytest
 
 from configs.preparation import DatasetConfig
 from preparation.layouts import LayoutError, find_clips
+from runtime.registry import UnknownName
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -52,14 +53,14 @@ def test_an_empty_folder_is_one_readable_error(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "wrong"),
     [
-        ({"name": "celebv"}, "dataset.name=celebv: no such layout"),
+        ({"name": "celebv"}, "dataset.name=celebv: there is no such dataset"),
         ({"name": "folder", "split": "official"}, "choose one of emotivetalk, person, train"),
         ({"name": "folder", "annotations": "x"}, "only hdtf has annotation files"),
     ],
 )
 def test_settings_that_do_not_fit(tmp_path, settings, wrong):
     touch(tmp_path, "a.mp4")
-    with pytest.raises(LayoutError, match=wrong):
+    with pytest.raises((LayoutError, UnknownName), match=wrong):
         find_clips(DatasetConfig(**settings), tmp_path)
 
 

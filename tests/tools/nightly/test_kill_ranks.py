@@ -2,15 +2,7 @@
 
 import pytest
 
-from tests.helpers.shards import make_shards
 from tools.nightly.kill_ranks import ProofError, compare, job, losses, prove
-
-
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("data") / "shards"
-    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
-    return folder
 
 
 @pytest.mark.proof

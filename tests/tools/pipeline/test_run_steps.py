@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.helpers import ROOT
 from tools.pipeline.run_steps import run_chain
 from tools.pipeline.step import ChainError, Record, Step
 
-ROOT = Path(__file__).parents[3]
 # Adds a line to a file that tells how often it ran, and writes what it read in capitals.
 COPY = (
     "import sys; a, b, log = sys.argv[1:]; open(log, 'a').write(b + '\\n'); open(b, 'w').write(open(a).read().upper())"

@@ -1,0 +1,81 @@
+"""Everything that can be chosen by name and extended from outside: datasets, encoders, stages and metrics.
+
+One line each; the class a line leads to says all the rest. ``docs/adding_a_*.md`` show how a lab adds its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runtime.registry import Registry
+
+DATASETS: Registry[Any] = Registry(  # preparation/layouts: names and folders -> clips; splits
+    "dataset",
+    {
+        "hdtf": "preparation.layouts.hdtf:HDTF",
+        "mead": "preparation.layouts.mead:MEAD",
+        "folder": "preparation.layouts.folder:Folder",
+        "synthetic": "preparation.layouts.synthetic:Synthetic",
+    },
+)
+ENCODERS: dict[str, Registry[Any]] = {  # encoders/protocols.py
+    "landmarks": Registry(
+        "landmarks",
+        {
+            "sidecar": "encoders.landmarks.sidecar:SidecarDetector",
+            "mediapipe": "encoders.landmarks.mediapipe_detector:MediaPipeDetector",
+        },
+        "landmark detector",
+    ),
+    "audio": Registry(
+        "audio",
+        {
+            "mel": "encoders.audio.mel:MelEncoder",
+            "wav2vec2": "encoders.audio.wav2vec2:Wav2Vec2Encoder",
+        },
+        "audio encoder",
+    ),
+    "motion": Registry(
+        "motion",
+        {
+            "landmarks": "encoders.motion.geometry:LandmarkMotion",
+            "blendshapes": "encoders.motion.blendshapes:BlendshapeMotion",
+            "pdfgc": "encoders.motion.pdfgc:PDFGCMotion",
+        },
+        "motion encoder",
+    ),
+    "codec": Registry(
+        "codec",
+        {
+            "patch": "encoders.codecs.patch:PatchCodec",
+            "taef2": "encoders.codecs.taef2:TAEF2Codec",
+            "svd": "encoders.codecs.svd:SVDCodec",
+        },
+    ),
+    "text": Registry(
+        "text",
+        {
+            "ngram": "encoders.text.ngram:NgramEncoder",
+            "clip": "encoders.text.clip:CLIPEncoder",
+        },
+        "text encoder",
+    ),
+}
+STAGES: Registry[Any] = Registry(  # training/stage.py
+    "stage",
+    {
+        "vaid": "training.stages.vaid:VAIDStage",
+        "ethd": "training.stages.ethd:EthdStage",
+        "emotion": "training.stages.emotion:EmotionStage",
+        "standin": "training.stages.standin:StandInStage",
+    },
+)
+METRICS: Registry[Any] = Registry(  # evaluation/metric.py
+    "metric",
+    {
+        "fid": "evaluation.features:FIDFeatures",
+        "fvd": "evaluation.features:FVDFeatures",
+        "sync": "evaluation.sync_scores:SyncScorer",
+        "efid": "evaluation.features:EFIDFeatures",
+    },
+)

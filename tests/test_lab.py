@@ -1,0 +1,184 @@
+"""A lab's own classes lie outside the checkout: the pages on adding something, done as written in an empty folder."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datamodules.splits import SplitError, assign_splits
+from encoders.factory import build_as
+from encoders.protocols import Identity
+from evaluation.metric import build_metric
+from generation.pipeline import Talker
+from lightning_modules.checkpoints import CheckpointError, read_checkpoint
+from lightning_modules.ethd.export import KIND, VERSION, export
+from lightning_modules.tensor_files import read_file, write_file
+from media import VideoWriter
+from runtime.registry import UnknownName
+from tests.helpers import ROOT
+from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
+from tests.helpers.synthetic_videos import write_speakers
+
+PAGES = sorted((ROOT / "docs").glob("adding_a_*.md"))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def follow(folder: Path) -> dict[str, str]:
+    """Writes every file of the pages under a folder; returns the script of each command -> the last such command."""
+    commands = {}
+    for page in PAGES:
+        for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            first, rest = block.split("\n", 1)
+            if language == "bash":
+                commands |= {line.split()[1]: line for line in block.splitlines()}
+            else:
+                file = folder / first.removeprefix("# ")
+                assert not file.exists()
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(rest, encoding="utf-8")
+    return commands
+
+
+def run(folder: Path, *command: str, status: int = 0) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=250
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    return done.stderr if status else done.stdout
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("place")
+
+
+@pytest.fixture(scope="module")
+def commands(place) -> dict[str, str]:
+    return follow(place)
+
+
+@pytest.mark.slow
+def test_one_file_each_goes_the_whole_way(place, commands):
+    for number, file in enumerate(sorted(write_speakers(place / "CREMA-D", clips=2).iterdir())):
+        name = ("1001_DFA_HAP_HI", "1002_DFA_NEU_XX")[number // 3]
+        file.rename(file.with_name(name + file.name.removeprefix(f"clip{number // 3}")))
+
+    def do(script: str, *more: str) -> None:
+        _, _, *arguments = shlex.split(commands[script])
+        run(place, str(ROOT / script), *(text.replace("preset=small", "preset=tiny") for text in arguments), *more)
+
+    do("prepare.py", "workers=1")
+    index = json.loads((place / "data" / "jaw" / "index.json").read_text())
+    assert index["dataset"] == "crema_d"
+    assert index["encoders"]["motion"]["name"] == "jaw"
+    assert {row["emotion"] for row in index["samples"]} == {"happy", "neutral"}
+    do("train.py", "data.split=train", "data.workers=0", "trainer.max_steps=5", "trainer.log_every=1")
+    with (place / "outputs" / "linear" / "first" / "csv" / "metrics.csv").open() as table:
+        losses = [float(row["train/loss"]) for row in csv.DictReader(table) if row["train/loss"]]
+    assert losses[-1] < losses[0]
+    for folder, shift in (("real", 0), ("out", 30)):
+        (place / folder).mkdir()
+        for clip in range(2):
+            with VideoWriter(place / folder / f"{clip}.mp4", size=(32, 32), crf=0) as video:
+                for level in range(60 + clip, 156, 8):
+                    video.write(np.full((32, 32, 3), level + shift, np.uint8))
+    do("evaluate.py", "bootstrap=0", "device=cpu", "cache=cache", "drift=0.2")
+    found = json.loads((place / "results" / "colour.json").read_text())
+    assert found["metrics"]["colour"]["value"] == pytest.approx(3 * 30**2, rel=0.05)  # three channels, 30 apart
+    assert found["settings"]["metrics"] == ["colour"]
+    assert len(found["metrics"]["colour"]["drift"]["windows"]) == 2
+
+
+@pytest.mark.slow
+def test_the_pages_are_clean(place, commands):
+    for check in ("check", "format --check"):
+        config = [f"--config={ROOT / 'pyproject.toml'}", f"--config=src=['{ROOT}']"]
+        run(place, "-m", "ruff", *check.split(), "-q", *config, "lab")
+
+
+def test_a_dataset_is_listed_with_emotions_and_whole_people(place, commands):
+    (place / "videos").mkdir()
+    for actor in (1001, 1002):
+        for name in ("ANG_HI", "NEU_XX"):
+            (place / "videos" / f"{actor}_DFA_{name}.flv").touch()
+    (place / "videos" / "odd.flv").touch()
+    listing = """
+import sys
+from pathlib import Path
+from configs.command_line import compose
+from configs.preparation import PrepareConfig
+from preparation.layouts import find_clips
+sys.path.append("lab")
+config = compose("prepare", PrepareConfig, ["dataset.name=crema_d.CremaD"])
+for clip in find_clips(config.dataset, Path("videos")).clips:
+    print(clip.name, clip.speaker, clip.emotion, clip.level, clip.split, clip.problem, sep="|")
+"""
+    rows = {row[0]: row[1:] for row in (line.split("|") for line in run(place, "-c", listing).splitlines())}
+    assert rows["1001_DFA_ANG_HI.flv"][:3] == ["1001", "angry", "3"]
+    assert rows["1002_DFA_NEU_XX.flv"][:3] == ["1002", "neutral", "1"]
+    assert rows["odd.flv"][-1] == "unknown_name"
+    for actor in ("1001", "1002"):
+        assert len({row[3] for row in rows.values() if row[0] == actor}) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("prepare.py dataset.name=hdft", "dataset.name=hdft: there is no such dataset; did you mean hdtf? There are"),
+        ("prepare.py dataset.name=nowhere.Mine", "dataset.name=nowhere.Mine: Python finds no module nowhere; name its"),
+        ("prepare.py dataset.name=json.Mine", "dataset.name=json.Mine: json has no Mine"),
+        (
+            "train.py experiment=vaid/tiny stage=os.system",
+            "stage=os.system: a stage needs a short name, e.g. name = 'mine'; found None",
+        ),
+        (
+            "evaluate.py metrics=[effid]",
+            "metrics=effid: there is no such metric; did you mean efid? There are fid, fvd",
+        ),
+        ("generate.py plugins=[motion:nowhere.Jaw]", "plugins=motion:nowhere.Jaw: Python finds no module nowhere"),
+        ("generate.py plugins=[emotion:nowhere.Jaw]", "plugins=emotion:nowhere.Jaw: expected kind:module.Class, kind"),
+    ],
+)
+def test_a_wrong_name_is_one_line(arguments, said):
+    script, *rest = arguments.split()
+    more = {"prepare.py": ["source=docs", "output=x"], "evaluate.py": ["generated=docs", "reference=docs", "output=x"]}
+    told = run(ROOT, script, *rest, *more.get(script, []), status=2)
+    assert said in told
+    assert len(told.strip().splitlines()) == 1
+
+
+def test_a_stored_file_imports_nothing(tmp_path, monkeypatch):
+    """Names in indexes, checkpoints, exports and results that are paths of classes are refused, not imported."""
+    (tmp_path / "evil.py").write_text("from pathlib import Path\nPath(__file__).with_name('imported').touch()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    encoders = build_encoders("tiny")
+    write_vaid(tmp_path / "vaid", *encoders)
+    file = export(write_ethd(tmp_path / "ethd", tmp_path / "vaid", *encoders))
+    for name in ("evil.Mine", "evil:Mine", "os.system"):
+        for kind in ("landmarks", "audio", "motion", "codec", "text"):
+            with pytest.raises(UnknownName, match=rf"{kind}.*={name}: there is no such"):
+                build_as(kind, Identity(name))
+        with pytest.raises(SplitError, match="no such split"):
+            assign_splits(name, "emotivetalk", {"clip": "ann"})  # the dataset as an index names it
+        with pytest.raises(UnknownName, match=f"metrics={name}"):
+            build_metric(name, None, torch.device("cpu"))
+        torch.save({"emotivetalk": {"stage": name}}, tmp_path / "a.ckpt")
+        with pytest.raises(CheckpointError, match=f"is a checkpoint of stage {name}, one of stage vaid"):
+            read_checkpoint(tmp_path / "a.ckpt", "vaid")
+        header, tensors = read_file(file, KIND, VERSION, "train.py")
+        header["card"]["encoders"]["codec"]["name"] = name
+        write_file(tmp_path / "a.safetensors", KIND, header, tensors)
+        with pytest.raises(UnknownName, match=rf"{name}: .*plugins=\[codec:module.Class\]"):
+            Talker.load(tmp_path / "a.safetensors", device="cpu")
+    assert "evil" not in sys.modules
+    assert not (tmp_path / "imported").exists()

@@ -1,0 +1,1 @@
+"""What can be trained: the base of all stages, and the project's own four."""
