@@ -19,7 +19,8 @@ from encoders.text.checks import TextError
 from encoders.weight_files import WeightsError
 from generation.batch import VideoCase, cases_of
 from generation.errors import GenerationError
-from generation.pipeline import Talker, weights_of
+from generation.model_files import ModelFiles
+from generation.pipeline import Talker
 from generation.record import deciding, difference, require_writable
 from lightning_modules.emotion.table import EmotionError
 from lightning_modules.ethd.sampler import OnProgress, SamplingError, VideoProgress
@@ -49,44 +50,45 @@ def generate_videos(config: GenerateConfig) -> int:
     if not console.is_terminal:
         console.width = LOG_WIDTH
     cases = cases_of(config)
+    models = ModelFiles(
+        config.ethd,
+        config.vaid,
+        config.emotion.run,
+        config.device,
+        config.face,
+        config.landmarks,
+        config.audio_model,
+        config.codec_model,
+    )
     if config.batch is None:
         require_writable(cases[0].output)
-        talker = _load(config, console)
+        talker = _load(models, console)
         with _bars(console) as bars:
             _make(talker, cases[0], bars, console)
         return 0
-    waiting = _unfinished(cases, config, console)
-    failed = _make_all(_load(config, console), waiting, console) if waiting else 0
+    waiting = _unfinished(cases, models, console)
+    failed = _make_all(_load(models, console), waiting, console) if waiting else 0
     made = len(waiting) - failed
     console.print(f"{made} made, {len(cases) - len(waiting)} were there already, {failed} failed")
     return SOME_FAILED if failed else 0
 
 
-def _load(config: GenerateConfig, console: Console) -> Talker:
+def _load(models: ModelFiles, console: Console) -> Talker:
     start = time.perf_counter()
-    talker = Talker.load(
-        config.ethd,
-        vaid=config.vaid,
-        emotion=config.emotion.run,
-        device=config.device,
-        face=config.face,
-        landmarks=config.landmarks,
-        audio_model=config.audio_model,
-        codec_model=config.codec_model,
-    )
+    talker = models.load()
     artifact = talker.artifact
     told = f"{artifact.path} ({artifact.step} training steps, sha256 {artifact.sha256[:12]}) on {talker.device}"
     console.print(f"ethd  {escape(told)}, loaded in {time.perf_counter() - start:.0f} s", soft_wrap=True)
     return talker
 
 
-def _unfinished(cases: Sequence[VideoCase], config: GenerateConfig, console: Console) -> list[VideoCase]:
+def _unfinished(cases: Sequence[VideoCase], models: ModelFiles, console: Console) -> list[VideoCase]:
     """The cases whose videos are not there yet, or were made from something else."""
-    weights = weights_of(config.ethd, config.vaid, config.emotion.run)
+    weights = models.hashes()
     waiting = []
     for case in cases:
         try:
-            why = difference(case, deciding(case, weights, config.face, config.landmarks))
+            why = difference(case, deciding(case, weights, models.face, models.landmarks))
         except OSError:
             why = ""  # said when its turn comes
         if why is None:

@@ -1,6 +1,6 @@
 """The pipeline: one loaded ``Talker`` makes any number of videos.
 
-    talker = Talker.load("outputs/ethd/RUN_ID")
+    talker = ModelFiles("outputs/ethd/RUN_ID").load()
     case = VideoCase(Path("face.png"), Path("voice.wav"), Path("out.mp4"), emotion=EmotionConfig(label="happy"))
     talker.generate(case)
 
@@ -20,24 +20,19 @@ import torch
 from torch import Tensor
 
 from configs.preparation import FaceConfig
-from encoders.factory import build_as, build_landmark_detector
+from encoders.factory import build_as
 from encoders.protocols import FPS
-from encoders.weight_files import sha256_of
 from generation.batch import VideoCase
 from generation.driving import driving_signals
-from generation.errors import GenerationError
 from generation.portrait import PasteBack, PreparedPortrait, read_portrait
 from generation.record import deciding, environment, require_writable, sidecar_of, write_record
 from generation.speech import PreparedSpeech, read_speech
-from lightning_modules.checkpoints import checkpoint_file
 from lightning_modules.emotion.sources import EmotionSource
-from lightning_modules.emotion.table import TABLE_FILE
-from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion
+from lightning_modules.emotion.text_mapping import TextEmotion
 from lightning_modules.ethd.driving_signals import Mode
-from lightning_modules.ethd.export import Artifact, emotion_parts, export_file, load_artifact
+from lightning_modules.ethd.export import Artifact
 from lightning_modules.ethd.network import Drive
 from lightning_modules.ethd.sampler import OnProgress, Sampler, SamplingSettings, VideoProgress
-from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.network import VAID
 from media import VideoWriter
 from preparation.encoders import Encoders
@@ -123,53 +118,6 @@ class Talker:
         self._vaid = (vaid or artifact.vaid).to(self.device)
         self._faces = ExpressionReader(encoders.landmarks, encoders.motion, artifact.card.frame_side, self.face)
         self._text: TextEmotion | None = None
-
-    @classmethod
-    def load(
-        cls,
-        run: str | Path,
-        *,
-        vaid: str | Path | None = None,
-        emotion: str | Path | None = None,
-        device: str = "auto",
-        face: FaceConfig | None = None,
-        landmarks: str | None = None,
-        audio_model: str | None = None,
-        codec_model: str | None = None,
-    ) -> Talker:
-        """Loads an export and the encoders it was trained with.
-
-        Args:
-            run: a run directory that was exported, or the file.
-            vaid: another V-AID: a run directory or a checkpoint.
-            emotion: a run directory of the emotion experiment, in place of the export's labels and texts.
-            device: auto, cpu or cuda.
-            face: see ``Talker``.
-            landmarks: another landmark detector than the data was prepared with.
-            audio_model: folder of the audio encoder, where the data was made with a user's own.
-            codec_model: the same for the codec.
-
-        Raises:
-            CheckpointError: for a run that is missing, not exported or of another stage, or a V-AID of other encoders.
-            WeightsError: for a damaged file, and when an encoder's weights are missing or wrong.
-            EncoderError: when an encoder here is not the one of the training.
-            GenerationError: for device=cuda without a GPU.
-        """
-        place = device_of(device)
-        artifact = load_artifact(run)
-        wanted = artifact.card.encoders
-        other = None if vaid is None else load_vaid(checkpoint_file(vaid), wanted)
-        if emotion is not None:
-            table, text = emotion_parts(emotion, wanted["motion"])
-            artifact = replace(artifact, table=table, text=text)
-        encoders = Encoders(
-            landmarks=build_landmark_detector(landmarks) if landmarks else build_as("landmarks", wanted["landmarks"]),
-            audio=build_as("audio", wanted["audio"], str(place), audio_model),
-            motion=build_as("motion", wanted["motion"], str(place)),
-            codec=build_as("codec", wanted["codec"], str(place), codec_model),
-        )
-        weights = weights_of(run, vaid, emotion)
-        return cls(artifact, encoders, vaid=other, device=place, face=face, landmarks=landmarks, weights=weights)
 
     def generate(self, case: VideoCase, on_progress: OnProgress | None = None) -> Generated:
         """Makes one video; the file has its name only when it is whole.
@@ -257,30 +205,3 @@ class Talker:
         if case.emotion.text is not None and self._text is None and identity is not None:
             self._text = self.artifact.text_emotion(build_as("text", identity))
         return self._text
-
-
-def weights_of(run: str | Path, vaid: str | Path | None, emotion: str | Path | None) -> dict[str, str]:
-    """The sha256 of every file of weights behind a ``Talker``, as records hold them.
-
-    Raises:
-        CheckpointError: when one is missing.
-    """
-    files = {"ethd": export_file(run)}
-    if vaid is not None:
-        files["vaid"] = checkpoint_file(vaid)
-    if emotion is not None:
-        files |= {name: Path(emotion) / name for name in (TABLE_FILE, TEXT_FILE) if (Path(emotion) / name).exists()}
-    return {name: sha256_of(file) for name, file in files.items()}
-
-
-def device_of(name: str) -> torch.device:
-    """The device a configuration names.
-
-    Raises:
-        GenerationError: if it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise GenerationError("device=cuda: PyTorch finds no GPU here; use device=cpu")
-    return torch.device(name)

@@ -17,6 +17,7 @@ from types import FrameType
 
 from configs.app import AppConfig
 from generation.errors import GenerationError
+from generation.model_files import ModelFiles
 from generation.pipeline import Talker
 from generation.web.video_service import VideoService
 
@@ -33,16 +34,16 @@ def serve(config: AppConfig) -> int:
     """
     require_free(config.host, config.port)
     start = time.perf_counter()
-    talker = Talker.load(
+    talker = ModelFiles(
         config.ethd,
-        vaid=config.vaid,
-        emotion=config.emotion,
-        device=config.device,
-        face=config.face,
-        landmarks=config.landmarks,
-        audio_model=config.audio_model,
-        codec_model=config.codec_model,
-    )
+        config.vaid,
+        config.emotion,
+        config.device,
+        config.face,
+        config.landmarks,
+        config.audio_model,
+        config.codec_model,
+    ).load()
     print(f"ethd  {talker.artifact.path} on {talker.device}, loaded in {time.perf_counter() - start:.0f} s", flush=True)
     with tempfile.TemporaryDirectory(prefix="emotivetalk-") as folder:
         serve_talker(talker, config, Path(folder))

@@ -11,7 +11,7 @@ from configs.emotion import EmotionConfig
 from encoders.weight_files import sha256_of
 from generation.batch import VideoCase
 from generation.errors import GenerationError
-from generation.pipeline import Talker, device_of
+from generation.model_files import ModelFiles, device_of
 from lightning_modules.emotion.sources import EmotionError
 from lightning_modules.ethd.sampler import SamplingError
 from media import FrameReader, MediaError, probe, read_sound
@@ -118,7 +118,7 @@ def test_what_cannot_be_made_is_said(talker, case, files, tmp_path):
 
 
 def test_three_lines_in_a_notebook(runs, files, tmp_path):
-    talker = Talker.load(runs / "ethd", vaid=runs / "other_vaid")
+    talker = ModelFiles(runs / "ethd", vaid=runs / "other_vaid").load()
     made = talker.generate(VideoCase(files / "face.png", files / "voice.wav", Path(tmp_path / "out.mp4"), steps=1))
     assert made.frames == 13
     record = json.loads((tmp_path / "out.json").read_text())
