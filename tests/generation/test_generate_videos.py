@@ -10,6 +10,7 @@ from configs.generation import GenerateConfig
 from generation.errors import GenerationError
 from generation.generate_videos import SOME_FAILED, generate_videos
 from generation.model_files import ModelFiles
+from generation.pipeline import Talker
 from generation.record import require_writable
 
 
