@@ -19,29 +19,29 @@ demo: setup
 # The same on a folder of your own videos: make demo-real VIDEOS=DIR
 demo-real: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking videos"; exit 2; }
-	$(BIN)/python -m tools.demo --videos "$(VIDEOS)"
+	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
 
 # The long proofs, hours of them; VIDEOS=DIR and CLIP=DIR (one clip) for those on real videos.
 prove: setup
-	$(BIN)/python -m tools.nightly $(if $(VIDEOS),--videos "$(VIDEOS)") $(if $(CLIP),--clip "$(CLIP)")
+	$(BIN)/python -m tools.nightly $(if $(VIDEOS),videos="$(VIDEOS)") $(if $(CLIP),clip="$(CLIP)")
 
 # The paper's tables from what is at hand (docs/evaluation.md); each goes on where it was interrupted.
 TABLE := $(BIN)/python -m tools.reproduce
-STAND_INS = $(if $(STANDINS),--standins "$(STANDINS)")
+STAND_INS = $(if $(STANDINS),standins="$(STANDINS)")
 
-# Table 1 on your own videos: make table1-mini VIDEOS=DIR ETHD=RUN SIZE=128 [STANDINS=DIR] [OPTIONS='--clips 5']
+# Table 1 on your own videos: make table1-mini VIDEOS=DIR ETHD=RUN SIZE=128 [STANDINS=DIR] [OPTIONS='clips=5']
 table1-mini: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make table1-mini VIDEOS=DIR, a folder of talking videos"; exit 2; }
-	$(TABLE) table1 --videos "$(VIDEOS)" $(if $(ETHD),--ethd "$(ETHD)") $(if $(SIZE),--size $(SIZE)) $(STAND_INS) $(OPTIONS)
+	$(TABLE) table1 videos="$(VIDEOS)" $(if $(ETHD),ethd="$(ETHD)") $(if $(SIZE),size=$(SIZE)) $(STAND_INS) $(OPTIONS)
 
 # The ablations, trained on drawn speakers: at most 100 minutes on two cores for each SEED.
 table2-synthetic: setup
-	$(TABLE) table2 $(if $(SEED),--seed $(SEED)) $(STAND_INS) $(OPTIONS)
+	$(TABLE) table2 $(if $(SEED),seed=$(SEED)) $(STAND_INS) $(OPTIONS)
 
 # Up to 1500 frames of drawn speakers: make table3-synthetic ETHD=RUN [STANDINS=DIR]
 table3-synthetic: setup
 	@test -n "$(ETHD)" || { echo "ETHD is missing: make table3-synthetic ETHD=RUN, an exported run of ethd/tiny"; exit 2; }
-	$(TABLE) table3 --ethd "$(ETHD)" $(STAND_INS) $(OPTIONS)
+	$(TABLE) table3 ethd="$(ETHD)" $(STAND_INS) $(OPTIONS)
 
 # Three processes for two cores: many tests wait, for a queue or a process that was stopped.
 test: setup
@@ -62,7 +62,7 @@ format: setup
 
 # SLURM='--partition=a100 --account=mine' goes to sbatch --test-only, where SLURM is there.
 slurm-check: setup
-	$(BIN)/python -m tools.check_sbatch $(SLURM)
+	$(BIN)/python -m tools.check_sbatch $(if $(SLURM),sbatch="$(SLURM)")
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from configs.app import AppConfig
 from configs.command_line import run
-from configs.validate_app import validate_app
 
 
 def app(config: AppConfig) -> int:
     """Serves the page until Ctrl-C and returns the exit status."""
-    validate_app(config)
     from generation.web.serve import serve  # after the checks: what is wrong is said before torch is loaded
 
     return serve(config)

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from configs.command_line import run
+from configs.command_line import names_key, run
 from configs.evaluation import EvaluateConfig
-from configs.tables import TableConfig, validate_tables
-from configs.validate_evaluate import validate_evaluate
+from configs.tables import TableConfig
 
 
 def evaluate(config: EvaluateConfig) -> int:
     """Evaluates one folder of videos and returns the exit status."""
-    validate_evaluate(config)
     from evaluation.evaluate_folders import (
         evaluate_folders,  # after the checks: what is wrong is said before torch is loaded
     )
@@ -22,14 +20,13 @@ def evaluate(config: EvaluateConfig) -> int:
 
 def tables(config: TableConfig) -> int:
     """Makes the paper's tables from results files and returns the exit status."""
-    validate_tables(config)
     from benchmark.tables.rebuild_tables import make_tables
 
     return make_tables(config)
 
 
 if __name__ == "__main__":
-    if any(argument.startswith("table=") for argument in sys.argv[1:]):
+    if names_key(sys.argv[1:], "table"):
         run("tables", TableConfig, tables)
     else:
         run("evaluate", EvaluateConfig, evaluate)

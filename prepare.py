@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from configs.command_line import run
 from configs.preparation import PrepareConfig
-from configs.validate_prepare import validate_prepare
 
 
 def prepare(config: PrepareConfig) -> int:
     """Runs one task of preparation and returns the exit status."""
-    validate_prepare(config)
     from preparation.tasks import TASKS  # after the checks: what is wrong is said before torch is loaded
 
     return TASKS[config.task](config)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from configs.command_line import run
+from configs.command_line import names_key, run
 from configs.experiments import require_experiment
 from configs.generation import ExportConfig
 from configs.training import TrainConfig
-from configs.validate_train import validate_train
+from training.wandb_mode import wandb_mode
 
 
 def train(config: TrainConfig) -> int:
     """Trains and returns the exit status: 0 when it is done, 75 when the queue stopped it and it is saved."""
-    validate_train(config)
+    if config.logger.name == "wandb":
+        wandb_mode(config.logger)
     from training.fit import exit_status, fit  # after the checks: what is wrong is said before torch is loaded
 
     return exit_status(fit(config))
@@ -33,7 +34,7 @@ def export(config: ExportConfig) -> int:
 
 
 if __name__ == "__main__":
-    if "task=export" in sys.argv[1:]:
+    if names_key(sys.argv[1:], "task"):
         run("export", ExportConfig, export)
     else:
         require_experiment(sys.argv[1:])

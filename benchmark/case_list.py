@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from runtime.errors import UserError
+
 REQUIRED = ("clip", "portrait", "speech")
 OPTIONAL = {
     "video": "video",
@@ -22,10 +24,6 @@ OPTIONAL = {
     "style": "style",
     "pose": "pose",
 }
-
-
-class CasesError(ValueError):
-    """A list of cases that cannot be used; names the file and the line."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ def read_cases(path: Path) -> list[Case]:
     """The cases of a file, in its order.
 
     Raises:
-        CasesError: if it cannot be read, lacks a column, or two rows would make the same file.
+        UserError: if it cannot be read, lacks a column, or two rows would make the same file.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -75,35 +73,35 @@ def read_cases(path: Path) -> list[Case]:
             columns = reader.fieldnames or []
             rows = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise CasesError(f"cases={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise UserError(f"cases={path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if missing := [name for name in REQUIRED if name not in columns]:
         found = ", ".join(columns) or "nothing"
-        raise CasesError(f"{path}: has no column {', '.join(missing)}; found {found}, expected {', '.join(REQUIRED)}")
+        raise UserError(f"{path}: has no column {', '.join(missing)}; found {found}, expected {', '.join(REQUIRED)}")
     known = (*REQUIRED, *OPTIONAL)
     for name in columns:
         if name not in known and (near := difflib.get_close_matches(name, known, n=1, cutoff=0.8)):
-            raise CasesError(f"{path}: column {name!r}: did you mean {near[0]}?")
+            raise UserError(f"{path}: column {name!r}: did you mean {near[0]}?")
     cases = [_case(row, f"{path}, line {line}", path.parent) for line, row in rows]
     if not cases:
-        raise CasesError(f"{path}: holds no case below its header")
+        raise UserError(f"{path}: holds no case below its header")
     seen: dict[str, str] = {}
     for case in cases:
         if other := seen.get(case.clip.casefold()):
-            raise CasesError(f"{path}: two rows make the clip {case.clip!r}" + f" ({other!r})" * (other != case.clip))
+            raise UserError(f"{path}: two rows make the clip {case.clip!r}" + f" ({other!r})" * (other != case.clip))
         seen[case.clip.casefold()] = case.clip
     return cases
 
 
 def _case(row: dict[str, str], where: str, folder: Path) -> Case:
     if None in row or None in row.values():
-        raise CasesError(f"{where}: has not as many fields as the header; quote fields that hold commas")
+        raise UserError(f"{where}: has not as many fields as the header; quote fields that hold commas")
     for name in REQUIRED:
         if not row[name].strip():
-            raise CasesError(f"{where}: {name} is empty")
+            raise UserError(f"{where}: {name} is empty")
     clip = row["clip"].strip()
     parts = PurePosixPath(clip).parts
     if clip.startswith("/") or ".." in parts or "\\" in clip or "\0" in clip or any(p.startswith(".") for p in parts):
-        raise CasesError(f"{where}: clip={clip!r}: expected a name, with / for subfolders that do not start with a dot")
+        raise UserError(f"{where}: clip={clip!r}: expected a name, with / for subfolders that do not start with a dot")
     optional = {
         field: folder / Path(value).expanduser() for name, field in OPTIONAL.items() if (value := row.get(name, ""))
     }

@@ -15,7 +15,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from benchmark.system import Portrait
-from benchmark.view import JobFailed
 from configs.preparation import FaceConfig
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.motion.pdfgc import aligned_faces, alignment, warp_face
@@ -23,6 +22,7 @@ from encoders.protocols import FaceTrack, LandmarkDetector
 from media import FrameReader, MediaError
 from preparation.clip_source import Rejected
 from preparation.faces import crop_frames, follow_face, square_crop
+from runtime.errors import UserError
 
 HEAD_SCALE = FaceConfig().scale  # side of the head's square over the face's longer side, as prepare.py crops
 SAME_SHAPE = 0.01  # share by which the shapes of two pictures of the same part may differ
@@ -46,7 +46,7 @@ class Faces:
         """The face of one (H, W, 3) picture, as a track of one frame.
 
         Raises:
-            JobFailed: if there is none, or more than one.
+            UserError: if there is none, or more than one.
         """
         return self._checked(path, [picture])
 
@@ -54,7 +54,7 @@ class Faces:
         """The speaker's face in every frame at 25 fps.
 
         Raises:
-            JobFailed: if it cannot be followed, or the video not read.
+            UserError: if it cannot be followed, or the video not read.
         """
         with self.lock:
             return self._of_video(path)
@@ -68,14 +68,14 @@ class Faces:
                 tracking = self.detector.track(frames, path)
             return follow_face(tracking, self.detector.scheme, FaceConfig(max_outside=1.0), SMALLEST)
         except (Rejected, LandmarkFileError, MediaError) as error:
-            raise JobFailed(f"{path.name}: {error}") from error
+            raise UserError(f"{path.name}: {error}") from error
 
 
 def read_picture(path: Path) -> np.ndarray:
     """A portrait as (H, W, 3) uint8 RGB, upright, on white where it is transparent.
 
     Raises:
-        JobFailed: if it cannot be read, or is too small.
+        UserError: if it cannot be read, or is too small.
     """
     try:
         with Image.open(path) as image:
@@ -85,10 +85,10 @@ def read_picture(path: Path) -> np.ndarray:
                 turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
             picture = np.asarray(turned.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise JobFailed(f"portrait {path}: cannot be read ({error})") from error
+        raise UserError(f"portrait {path}: cannot be read ({error})") from error
     if min(picture.shape[:2]) < SMALLEST:
         size = f"{picture.shape[1]} x {picture.shape[0]}"
-        raise JobFailed(f"portrait {path}: {size} pixels, expected at least {SMALLEST} x {SMALLEST}")
+        raise UserError(f"portrait {path}: {size} pixels, expected at least {SMALLEST} x {SMALLEST}")
     return picture
 
 
@@ -111,7 +111,7 @@ class Framing:
         picture: (h, w, 3) uint8, what the system gets.
 
     Raises:
-        JobFailed: if the portrait cannot be read, or its face not found.
+        UserError: if the portrait cannot be read, or its face not found.
     """
 
     def __init__(self, wanted: Portrait, portrait: Path, faces: Faces) -> None:
@@ -128,7 +128,7 @@ class Framing:
             try:
                 self.box = square_crop(faces.in_picture(source, portrait), self._source_size, HEAD_SCALE)
             except Rejected as error:
-                raise JobFailed(f"portrait {portrait}: {error}") from error
+                raise UserError(f"portrait {portrait}: {error}") from error
             if not wanted.crops_itself:
                 self.picture = next(crop_frames([source], self.box, wanted.size or self.box[2]))
         elif wanted.size:
@@ -147,7 +147,7 @@ class Framing:
             (height, width, 3) uint8.
 
         Raises:
-            JobFailed: if the framing cannot be carried over.
+            UserError: if the framing cannot be carried over.
             MediaError: if the video is damaged.
         """
         reader = FrameReader(video)
@@ -156,12 +156,12 @@ class Framing:
             return
         shown = f"the real video {reader.size[0]} x {reader.size[1]}"
         if self.box and reader.size != self._source_size:
-            raise JobFailed(
+            raise UserError(
                 f"the portrait is {self._source_size[0]} x {self._source_size[1]} pixels and {shown}: its "
                 "framing cannot be carried over; use a frame of the video"
             )
         if not self.box and abs(reader.size[0] * size[1] / (reader.size[1] * size[0]) - 1) > SAME_SHAPE:
-            raise JobFailed(f"the video is {size[0]} x {size[1]} pixels and {shown}: they show different parts")
+            raise UserError(f"the video is {size[0]} x {size[1]} pixels and {shown}: they show different parts")
         left, top, side = self.box or (0, 0, 0)
         for frame in reader:
             part = frame[top : top + side, left : left + side] if self.box else frame

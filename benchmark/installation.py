@@ -15,6 +15,7 @@ from benchmark.outcome import last_words
 from benchmark.process import environment
 from benchmark.system import System
 from configs.systems import RunSystemConfig
+from runtime.errors import UserError
 
 OWN_REPOSITORY = Path(__file__).resolve().parents[1]
 LOOK_FOR_PACKAGES = (
@@ -23,19 +24,15 @@ LOOK_FOR_PACKAGES = (
 PATIENCE = 120  # seconds an interpreter may take to start from a slow disk
 
 
-class Unusable(RuntimeError):
-    """A system that cannot run here; the message is every clip's reason."""
-
-
 def find_installation(system: System, config: RunSystemConfig) -> Installation:
     """Where a system is, checked as far as that can be without running it.
 
     Raises:
-        Unusable: if its repository, weights, interpreter or packages are missing, or it cannot use the device.
+        UserError: if its repository, weights, interpreter or packages are missing, or it cannot use the device.
     """
     scratch = Path(config.scratch or tempfile.gettempdir()).absolute()
     if odd := re.search(r"[^\w./+=@-]", str(scratch), re.ASCII):
-        raise Unusable(
+        raise UserError(
             f"scratch={scratch}: holds {odd[0]!r}, and several systems hand paths to a shell as they are; choose a "
             "folder with letters, digits, _ and - alone"
         )
@@ -49,12 +46,12 @@ def find_installation(system: System, config: RunSystemConfig) -> Installation:
         limit=config.clip_timeout,
     )
     if system.kind == "folder" and (place.videos is None or not place.videos.is_dir()):
-        raise Unusable(f"videos={config.videos}: no such folder; name the one that holds the finished videos")
+        raise UserError(f"videos={config.videos}: no such folder; name the one that holds the finished videos")
     if system.kind == "command":
         _check_repository(system, place, config)
         if place.device not in system.devices:
             can = ", ".join(system.devices)
-            raise Unusable(f"device={place.device}: {system.title} has no switch for that; it runs on {can}")
+            raise UserError(f"device={place.device}: {system.title} has no switch for that; it runs on {can}")
         _check_packages(system, place)
     return place
 
@@ -65,14 +62,14 @@ def _interpreter(config: RunSystemConfig) -> Path:
     # Not resolved: the link in a virtual environment's bin is what makes its packages visible.
     found = shutil.which(config.python)
     if found is None:
-        raise Unusable(f"python={config.python}: cannot be run; name the interpreter of the system's own environment")
+        raise UserError(f"python={config.python}: cannot be run; name the interpreter of the system's own environment")
     return Path(found).absolute()
 
 
 def _check_repository(system: System, place: Installation, config: RunSystemConfig) -> None:
     named = f"repository={config.repository}" if config.repository else f"{place.repository}"
     if system.repository and not config.repository:
-        raise Unusable(
+        raise UserError(
             f"{system.title} is not part of this project: add repository=PATH of a checkout of "
             f"https://github.com/{system.repository} at {system.commit[:8]}, and python=PATH of its interpreter"
         )
@@ -81,10 +78,10 @@ def _check_repository(system: System, place: Installation, config: RunSystemConf
         source = (
             f"https://github.com/{system.repository} at {system.commit[:8]}" if system.repository else "this project"
         )
-        raise Unusable(f"{named}: {kind}; expected a checkout of {source}")
+        raise UserError(f"{named}: {kind}; expected a checkout of {source}")
     for name in system.requires:
         if not (place.repository / name).exists():
-            raise Unusable(f"{named}: lacks {name}; its weights: {system.weights}")
+            raise UserError(f"{named}: lacks {name}; its weights: {system.weights}")
 
 
 def _check_packages(system: System, place: Installation) -> None:
@@ -101,11 +98,11 @@ def _check_packages(system: System, place: Installation) -> None:
                 timeout=PATIENCE,
             )
         except (OSError, subprocess.SubprocessError) as error:
-            raise Unusable(f"python={place.python}: cannot be run ({error})") from error
+            raise UserError(f"python={place.python}: cannot be run ({error})") from error
     if told.returncode:
-        raise Unusable(f"python={place.python}: does not work: {last_words(told.stderr)}")
+        raise UserError(f"python={place.python}: does not work: {last_words(told.stderr)}")
     if lacking := told.stdout.split():
-        raise Unusable(
+        raise UserError(
             f"python={place.python}: lacks {', '.join(lacking)}, which {system.title} needs ({system.environment})"
         )
 

@@ -20,10 +20,11 @@ from benchmark.normalise import Normalised, look_at, normalise, write_clip
 from benchmark.outcome import find_video, last_words
 from benchmark.process import Stopped, environment, run_program
 from benchmark.system import System, fill
-from benchmark.view import JobFailed, open_view
+from benchmark.view import open_view
 from encoders.weights import sha256_of
 from media import VIDEO_ENDINGS, MediaError
 from preparation.synthetic.write import factors_path
+from runtime.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def make_clip(
         record.status = "done"
     except Stopped:
         raise
-    except (JobFailed, MediaError, OSError) as error:
+    except (UserError, OSError) as error:
         record.reason = str(error)
     except Exception as error:  # ours to mend, but the other clips are made meanwhile
         record.reason = f"an unforeseen {type(error).__name__}: {error} (see its log)"
@@ -150,7 +151,7 @@ def _make(
 ) -> None:
     for name, path in files_used(system, case).items():
         if not path.is_file():
-            raise JobFailed(f"{name} {path}: no such file")
+            raise UserError(f"{name} {path}: no such file")
     sound = read_speech(case)
     framing = Framing(system.portrait, case.portrait, tools.faces)
     if system.kind == "command":
@@ -187,17 +188,17 @@ def _run_system(
     try:
         ended = run_program(record.command, view, env, targets.log, place.limit, stop)
     except OSError as error:
-        raise JobFailed(f"{place.python}: cannot be started ({error.strerror})") from error
+        raise UserError(f"{place.python}: cannot be started ({error.strerror})") from error
     record.exit_status, record.seconds = ended.status, round(ended.seconds, 3)
     record.peak_memory_mib = round(ended.peak_mib, 1)
     if ended.status:
         record.notes.append(f"the program's exit status was {ended.status}")
     said = targets.log.read_text(encoding="utf-8", errors="replace")
     if ended.timed_out:
-        raise JobFailed(f"took longer than {place.limit:g} s and was stopped; its last words: {last_words(said)}")
+        raise UserError(f"took longer than {place.limit:g} s and was stopped; its last words: {last_words(said)}")
     for symptom in job.system.symptoms:
         if symptom.fails and symptom.text in said:
-            raise JobFailed(symptom.means)
+            raise UserError(symptom.means)
     pattern = fill(job.system.output.path, given_by(job, place, folder))
     return find_video(job.system, pattern, folder, view, ended, said), job.given
 
@@ -206,7 +207,7 @@ def open_job(job: Inputs, place: Installation, folder: Path) -> Path:
     """Makes a job's folders, its view of the repository and all inputs; returns the view.
 
     Raises:
-        JobFailed: if the case cannot give an input, or the repository is another version.
+        UserError: if the case cannot give an input, or the repository is another version.
     """
     view = folder / "view"
     for name in ("in", "out", "tmp"):
@@ -219,10 +220,10 @@ def open_job(job: Inputs, place: Installation, folder: Path) -> Path:
         try:
             content = yaml.safe_load(template.read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError) as error:
-            raise JobFailed(f"{template}: cannot be read as YAML ({error})") from error
+            raise UserError(f"{template}: cannot be read as YAML ({error})") from error
         changed = fill(job.system.settings.values, given_by(job, place, folder))
         if lost := [key for key in changed if key not in content]:
-            raise JobFailed(f"{template}: has no key {', '.join(lost)}: this is another version")
+            raise UserError(f"{template}: has no key {', '.join(lost)}: this is another version")
         (folder / "in" / "settings.yaml").write_text(
             yaml.safe_dump({**content, **changed}, allow_unicode=True, sort_keys=False), encoding="utf-8"
         )
@@ -250,18 +251,18 @@ def finished_video(system: System, case: Case, place: Installation) -> Path:
     """The video a system of another kind has.
 
     Raises:
-        JobFailed: if there is none.
+        UserError: if there is none.
     """
     if system.kind == "reference":
         if case.video is None:
-            raise JobFailed("the case names no real video (column video)")
+            raise UserError("the case names no real video (column video)")
         return case.video
     assert place.videos is not None
     wanted = place.videos / case.clip
     endings = (*VIDEO_ENDINGS, *(ending.upper() for ending in VIDEO_ENDINGS))
     found = [path for ending in endings if (path := wanted.with_name(wanted.name + ending)).is_file()]
     if len(found) != 1:
-        raise JobFailed(f"{place.videos}: holds {len(found)} videos named {case.clip}, expected one")
+        raise UserError(f"{place.videos}: holds {len(found)} videos named {case.clip}, expected one")
     return found[0]
 
 
@@ -274,7 +275,7 @@ def _write_reference(
         return
     try:
         made = _write_real(framing, case, sound, (clip.width, clip.height), target)
-    except JobFailed as error:
+    except UserError as error:
         record.notes.append(f"no reference: {error}")
         return
     record.reference = _described(target, case, made)
@@ -289,7 +290,7 @@ def _write_real(framing: Framing, case: Case, sound: np.ndarray, size: tuple[int
             shutil.copyfile(factors, factors_path(target))
         return made
     except MediaError as error:
-        raise JobFailed(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def _described(path: Path, case: Case, clip: Normalised) -> dict[str, Any]:

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.system import Output
-from benchmark.view import JobFailed
 from evaluation.aligned_clips import cut_panel
 from media import FrameReader, MediaError, VideoWriter, probe
+from runtime.errors import UserError
 
 FPS = 25
 MAX_GAP = 0.5  # seconds a video may be shorter or longer than its sound
@@ -69,30 +69,30 @@ def look_at(path: Path, output: Output, seconds: float) -> Found:
         seconds: length of the sound the system was given.
 
     Raises:
-        JobFailed: if it cannot be decoded, has another frame rate or length, or lacks the panel.
+        UserError: if it cannot be decoded, has another frame rate or length, or lacks the panel.
     """
     try:
         info = probe(path)
         if not info.width:
-            raise JobFailed(f"{path.name}: has no picture, only sound")
+            raise UserError(f"{path.name}: has no picture, only sound")
         length = len(FrameReader(path, fps=FPS)) / FPS  # decodes it whole
     except MediaError as error:
-        raise JobFailed(f"its video cannot be decoded: {error}") from error
+        raise UserError(f"its video cannot be decoded: {error}") from error
     found = Found(info.width, info.height, info.fps, length)
     if output.fps is not None and abs(info.fps - output.fps) > FPS_SLACK * output.fps:
-        raise JobFailed(
+        raise UserError(
             f"its video has {info.fps:g} frames per second, expected {output.fps:g}: frames would not be in time"
         )
     wanted = seconds - output.offset / FPS
     if abs(length - wanted) > MAX_GAP:
-        raise JobFailed(
+        raise UserError(
             f"its video lasts {length:.2f} s, expected {wanted:.2f} s within {MAX_GAP:g} s: it is cut short, or "
             "another clip's"
         )
     if output.panel:
         x, y, width, height = output.panel
         if x + width > info.width or y + height > info.height:
-            raise JobFailed(
+            raise UserError(
                 f"its video is {info.width} x {info.height} pixels, too small for the result panel {output.panel}"
             )
     return found
@@ -109,11 +109,11 @@ def normalise(source: Path, target: Path, sound: np.ndarray, rate: int, output: 
         output: what the video is.
 
     Raises:
-        JobFailed: if it is black, or cannot be decoded or written.
+        UserError: if it is black, or cannot be decoded or written.
     """
     most = frames_of(len(sound), rate) - output.offset
     if most < 1:
-        raise JobFailed(f"the sound has {most + output.offset} frames, of which the system leaves out {output.offset}")
+        raise UserError(f"the sound has {most + output.offset} frames, of which the system leaves out {output.offset}")
     panel = tuple(output.panel) if output.panel else None
     frames = (cut_panel(frame, panel) for frame in FrameReader(source, fps=FPS))  # type: ignore[arg-type]
     return write_clip(target, islice(frames, most), sound[round(output.offset * rate / FPS) :], rate, output.offset)
@@ -128,7 +128,7 @@ def write_clip(target: Path, frames: Iterable[np.ndarray], sound: np.ndarray, ra
     """Writes frames and the sound that begins with the first of them.
 
     Raises:
-        JobFailed: if more than half of the frames are black, or it cannot be decoded or written.
+        UserError: if more than half of the frames are black, or it cannot be decoded or written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -142,9 +142,9 @@ def write_clip(target: Path, frames: Iterable[np.ndarray], sound: np.ndarray, ra
                 count += 1
                 dark += np.percentile(frame[::4, ::4], 99) < DARK
             if dark > count / 2:
-                raise JobFailed(f"its video is black in {dark} of {count} frames")
+                raise UserError(f"its video is black in {dark} of {count} frames")
     except (MediaError, OSError) as error:
-        raise JobFailed(str(error)) from error
+        raise UserError(str(error)) from error
     return Normalised(count, width, height, offset)
 
 

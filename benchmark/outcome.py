@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.process import Ended
 from benchmark.system import System
-from benchmark.view import JobFailed
+from runtime.errors import UserError
 
 LAST_WORDS = 160  # characters of a program's last line that a reason quotes
 
@@ -24,7 +24,7 @@ def find_video(system: System, pattern: str, folder: Path, view: Path, ended: En
         said: all it printed.
 
     Raises:
-        JobFailed: if there is none, or more than one.
+        UserError: if there is none, or more than one.
     """
     root = folder if Path(pattern).is_absolute() else view
     relative = Path(pattern).relative_to(folder) if Path(pattern).is_absolute() else Path(pattern)
@@ -37,8 +37,8 @@ def find_video(system: System, pattern: str, folder: Path, view: Path, ended: En
     if len(found) == 1:
         return found[0]
     if found:
-        raise JobFailed(f"wrote {len(found)} videos where one was expected: {', '.join(path.name for path in found)}")
-    raise JobFailed(f"wrote no video (exit status {ended.status}): {explained(system, said)}")
+        raise UserError(f"wrote {len(found)} videos where one was expected: {', '.join(path.name for path in found)}")
+    raise UserError(f"wrote no video (exit status {ended.status}): {explained(system, said)}")
 
 
 def explained(system: System, said: str) -> str:

@@ -1,6 +1,6 @@
 """Videos that no system made and whose place in a table is known: whether metrics react as they should.
 
-    python -m benchmark.pseudo_systems --real FOLDER --output FOLDER [--shift 10]
+    python -m benchmark.pseudo_systems real=FOLDER output=FOLDER [shift=10]
 
 Of every real video, under its own name:
 
@@ -9,12 +9,11 @@ Of every real video, under its own name:
     shifted_N_frames     its pictures with its sound N frames ahead: Sync searches 15 frames, so it hardly changes, but
                          the offset it finds does
 
-Evaluate each folder against ``--real`` with ``cell.mode=control``. What lies beside the videos (landmarks) comes along.
+Evaluate each folder against ``real`` with ``cell.mode=control``. What lies beside the videos (landmarks) comes along.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,17 +22,17 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.beside import carry, hold
+from configs.errors import ConfigError
+from configs.options import Readers, count, folder, path, read_options, run_script
 from encoders.protocols import FPS, SAMPLE_RATE
 from evaluation.pairs import EvaluationError, find_videos
 from media import FrameReader, MediaError, VideoWriter, read_sound
 from preparation.synthetic.write import factors_path
+from runtime.errors import UserError
 
 SHIFT = 10  # frames
+SEARCHED = 15
 CRF = 8  # close to lossless, as the runner writes clips
-
-
-class PseudoSystemError(ValueError):
-    """Pseudo-systems that cannot be made; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,12 @@ def make_pseudo_systems(real: Path, output: Path, shift: int = SHIFT) -> dict[st
         shift: frames at 25 fps by which the sound leads in the third.
 
     Raises:
-        PseudoSystemError: if there are fewer than two videos, or one cannot be used.
+        UserError: if there are fewer than two videos, or one cannot be used.
     """
     try:
         found = {name: paths[0] for name, paths in sorted(find_videos(real).items())}
         if len(found) < 2:
-            raise PseudoSystemError(f"{real}: holds one video; to swap speech there must be two")
+            raise UserError(f"{real}: holds one video; to swap speech there must be two")
         sounds = {name: read_sound(path, rate=SAMPLE_RATE) for name, path in found.items()}
         names = list(found)
         kinds: dict[str, Callable[[int], Pseudo]] = {
@@ -75,7 +74,7 @@ def make_pseudo_systems(real: Path, output: Path, shift: int = SHIFT) -> dict[st
             for place, name in enumerate(names):
                 _write(found[name], output / kind / f"{name}.mp4", make(place))
     except (MediaError, EvaluationError) as error:
-        raise PseudoSystemError(str(error)) from error
+        raise UserError(str(error)) from error
     return dict.fromkeys(kinds, len(names))
 
 
@@ -103,28 +102,19 @@ def _write(real: Path, target: Path, pseudo: Pseudo) -> None:
         factors_path(target).unlink(missing_ok=True)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Reads the command line; returns the exit status."""
-    about = str(__doc__).split("\n\n")[0]
-    parser = argparse.ArgumentParser(prog="python -m benchmark.pseudo_systems", description=about)
-    parser.add_argument("--real", type=Path, required=True, help="folder of real videos with sound")
-    parser.add_argument("--output", type=Path, required=True, help="one folder a pseudo-system goes there")
-    parser.add_argument("--shift", type=int, default=SHIFT, help="frames by which the sound leads, 1 to 15")
-    keys = parser.parse_args(arguments)
-    try:
-        if not 1 <= keys.shift <= 15:
-            raise PseudoSystemError(f"--shift {keys.shift}: expected 1 to 15 frames, which Sync searches")
-        made = make_pseudo_systems(keys.real, keys.output, keys.shift)
-    except PseudoSystemError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: --output {keys.output}: cannot be written ({error.strerror})", file=sys.stderr)
-        return 1
-    for name, count in made.items():
-        print(f"{keys.output / name}: {count} videos")
-    return 0
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and makes the folders.
+
+    Raises:
+        UserError: if they cannot be made.
+    """
+    known: Readers = {"real": folder, "output": path, "shift": count}
+    options = read_options(__doc__, arguments, known, required=("real", "output"))
+    if options.get("shift", SHIFT) > SEARCHED:
+        raise ConfigError(f"shift={options['shift']}: expected 1 to {SEARCHED} frames, which Sync searches")
+    for name, videos in make_pseudo_systems(**options).items():
+        print(f"{options['output'] / name}: {videos} videos")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: main(sys.argv[1:]))

@@ -17,16 +17,16 @@ from rich.console import Console
 from benchmark.case_list import Case, read_cases
 from benchmark.framing import Faces
 from benchmark.inputs.collect import Tools
-from benchmark.installation import Unusable, commit_of, find_installation
+from benchmark.installation import commit_of, find_installation
 from benchmark.job import Installation, Record, Targets, files_used, finished_video, make_clip
 from benchmark.system import System, load_system
-from benchmark.view import JobFailed
 from configs.rules import parse_part
 from configs.systems import RunSystemConfig
 from encoders.factory import build_landmark_detector
 from encoders.weights import sha256_of
 from evaluation.report import new_console, progress_bar
 from evaluation.results import require_writable
+from runtime.errors import UserError
 from runtime.files import whole_file
 
 SCHEMA = "emotivetalk.system_clip/1"
@@ -37,8 +37,8 @@ def run_system(config: RunSystemConfig) -> int:
     """Makes the clips, prints what failed and returns the exit status.
 
     Raises:
-        SystemFileError: if the system's description is wrong.
-        CasesError: if the list of cases is.
+        UserError: if the system's description is wrong.
+        UserError: if the list of cases is.
         EvaluationError: if the output folder cannot be written.
     """
     system = described(config)
@@ -76,7 +76,7 @@ def make_clips(system: System, cases: Sequence[Case], config: RunSystemConfig, c
     output = Path(config.output)
     try:
         place = find_installation(system, config)
-    except Unusable as error:
+    except UserError as error:
         return [_unusable(system, case, str(error), output) for case in cases]
     tools = Tools(
         Faces(build_landmark_detector(config.landmarks)), {"ethd": os.path.abspath(config.ethd)} if config.ethd else {}
@@ -192,7 +192,7 @@ def _networks(run: Path) -> list[tuple[str, int, int]]:
 def _fingerprint(setting: str, system: System, case: Case, place: Installation) -> str:
     used = files_used(system, case)
     if system.kind == "folder":
-        with contextlib.suppress(JobFailed):  # said where the clip is made
+        with contextlib.suppress(UserError):  # said where the clip is made
             used["finished"] = finished_video(system, case, place)
     files = {name: sha256_of(path) if path.is_file() else None for name, path in sorted(used.items())}
     return hashlib.sha256(json.dumps([setting, case.clip, files], sort_keys=True).encode()).hexdigest()

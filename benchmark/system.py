@@ -9,7 +9,6 @@ from __future__ import annotations
 import difflib
 import re
 import string
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -19,7 +18,8 @@ import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from configs.command_line import lab_folders
+from configs.lab import lab_folders
+from runtime.errors import UserError
 
 FOLDER = Path(__file__).parent / "systems"
 KINDS = ("command", "reference", "folder")
@@ -28,10 +28,6 @@ FRAMINGS = ("whole", "head", "pcavs")
 # What the run itself fills in; everything else between braces is an input that a case must be able to give.
 GIVEN = ("python", "job", "id", "seed", "settings")
 INPUTS = ("portrait", "speech", "driving_video", "driving_faces", "style_mat", "pose_mat", "phonemes", "ethd")
-
-
-class SystemFileError(ValueError):
-    """A system that cannot be used as described; names the file and the key."""
 
 
 @dataclass
@@ -195,7 +191,7 @@ class System:
 
 def described() -> dict[str, Path]:
     """Name -> file of every system: the project's, and those in ``systems/`` of a folder named by ``--config-dir``."""
-    folders = [*(lab / "systems" for lab in lab_folders(sys.argv)), FOLDER]
+    folders = [*(lab / "systems" for lab in lab_folders()), FOLDER]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
@@ -203,24 +199,24 @@ def load_system(name: str) -> System:
     """A system by its name, or by the path of a YAML file of one's own.
 
     Raises:
-        SystemFileError: if there is none, or its description is wrong; names the file and the key.
+        UserError: if there is none, or its description is wrong; names the file and the key.
     """
     there = described()
     path = there.get(name, Path(name))
     if name not in there and path.suffix not in (".yaml", ".yml"):
         near = difflib.get_close_matches(name, there, n=2)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise SystemFileError(
+        raise UserError(
             f"system={name}: {hint}there are {', '.join(sorted(there))}, or the path of a .yaml of your own"
         )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SystemFileError(f"system={name}: no such file") from None
+        raise UserError(f"system={name}: no such file") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise SystemFileError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
+        raise UserError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
-        raise SystemFileError(f"{path}: expected keys and values, found {type(content).__name__}")
+        raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
     system = _typed({"name": path.stem, **content}, path)
     _check(system, path)
     return system
@@ -231,18 +227,18 @@ def _typed(content: dict[str, Any], path: Path) -> System:
         known = [one.name for one in fields(System)]
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
-            raise SystemFileError(
+            raise UserError(
                 f"{path}: there is no key {key!r}; " + (f"did you mean {near[0]}?" if near else "remove it")
             )
     try:
         merged = OmegaConf.merge(OmegaConf.structured(System), OmegaConf.create(content))
         missing = OmegaConf.missing_keys(merged)
         if missing:
-            raise SystemFileError(f"{path}: no value for {', '.join(sorted(missing))}")
+            raise UserError(f"{path}: no value for {', '.join(sorted(missing))}")
         system = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         told = str(error).splitlines()[0]
-        raise SystemFileError(f"{path}: {getattr(error, 'full_key', None) or 'content'}: {told}") from error
+        raise UserError(f"{path}: {getattr(error, 'full_key', None) or 'content'}: {told}") from error
     assert isinstance(system, System)
     return system
 
@@ -251,7 +247,7 @@ def _check(system: System, path: Path) -> None:
     """What no type can say.
 
     Raises:
-        SystemFileError: naming the key.
+        UserError: naming the key.
     """
     for key, value, allowed in (
         ("kind", system.kind, KINDS),
@@ -259,27 +255,25 @@ def _check(system: System, path: Path) -> None:
         ("portrait.framing", system.portrait.framing, FRAMINGS),
     ):
         if value not in allowed:
-            raise SystemFileError(f"{path}: {key}: {value!r}: expected one of {', '.join(map(repr, allowed))}")
+            raise UserError(f"{path}: {key}: {value!r}: expected one of {', '.join(map(repr, allowed))}")
     panel = system.output.panel
     if panel is not None and (len(panel) != 4 or min(panel[:2]) < 0 or min(panel[2:]) < 1):
-        raise SystemFileError(f"{path}: output.panel: {panel}: expected [x, y, width, height] in pixels")
+        raise UserError(f"{path}: output.panel: {panel}: expected [x, y, width, height] in pixels")
     if system.kind != "command":
         return
     for key in ("command", "entry", "devices"):
         if not getattr(system, key):
-            raise SystemFileError(f"{path}: {key}: is empty; a system of kind command needs it")
+            raise UserError(f"{path}: {key}: is empty; a system of kind command needs it")
     if not system.output.path:
-        raise SystemFileError(f"{path}: output.path: is empty; name where the video lands")
+        raise UserError(f"{path}: output.path: is empty; name where the video lands")
     if system.output.path.startswith(("/", "..")):
-        raise SystemFileError(
-            f"{path}: output.path: {system.output.path}: expected it in the repository or under {{job}}"
-        )
+        raise UserError(f"{path}: output.path: {system.output.path}: expected it in the repository or under {{job}}")
     for name in [*system.writes, *(patch.file for patch in system.patches)]:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise SystemFileError(f"{path}: {name}: expected a path inside the repository")
+            raise UserError(f"{path}: {name}: expected a path inside the repository")
     for name in system.writes:
         if len(Path(name).parts) != 1:
-            raise SystemFileError(f"{path}: writes: {name}: expected a top-level name, e.g. {Path(name).parts[0]}")
+            raise UserError(f"{path}: writes: {name}: expected a top-level name, e.g. {Path(name).parts[0]}")
     _check_placeholders(system, path)
 
 
@@ -290,23 +284,21 @@ def _check_placeholders(system: System, path: Path) -> None:
     for text in texts:
         for name in placeholders(text):
             if name not in (*GIVEN, *INPUTS):
-                raise SystemFileError(
-                    f"{path}: {text!r}: there is no {{{name}}}; there are {', '.join((*GIVEN, *INPUTS))}"
-                )
+                raise UserError(f"{path}: {text!r}: there is no {{{name}}}; there are {', '.join((*GIVEN, *INPUTS))}")
     if {"style_mat", "pose_mat"} & set(system.needs()) and not system.mat_rate:
-        raise SystemFileError(f"{path}: mat_rate: is missing; say how many rows per second its .mat files hold")
+        raise UserError(f"{path}: mat_rate: is missing; say how many rows per second its .mat files hold")
 
 
 def placeholders(text: str) -> list[str]:
     """Names between braces.
 
     Raises:
-        SystemFileError: if braces do not match.
+        UserError: if braces do not match.
     """
     try:
         return [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
     except ValueError as error:
-        raise SystemFileError(f"{text!r}: {error}") from error
+        raise UserError(f"{text!r}: {error}") from error
 
 
 def fill(value: Any, given: dict[str, str]) -> Any:

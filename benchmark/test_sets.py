@@ -1,8 +1,15 @@
-"""The test clips of Table 1 and what each system is asked to make of them: ``python -m benchmark.test_sets SET ...``.
+"""The test clips of Table 1 and what each system is asked to make of them: ``python -m benchmark.test_sets SET``.
 
     hdtf, mead   the test people of the committed split (MEAD: M003, M030, W009, W015, whom nobody trained on)
     mini         every clip of any folder of talking videos
-    synthetic    drawn speakers nobody trained on; needs no folder
+    synthetic    speakers nobody trained on, made here; needs no source
+
+    python -m benchmark.test_sets hdtf source=HDTF output=cases/hdtf [split=emotivetalk|peer] [annotations=DIR]
+    python -m benchmark.test_sets mead source=MEAD output=cases/mead [split=emotivetalk|peer|official] [views=front,top]
+    python -m benchmark.test_sets mini source=DIR output=cases/mini
+    python -m benchmark.test_sets synthetic output=cases/synthetic [seconds=5]
+
+Of each: frames=N cuts every clip to its first N frames at 25 fps, clips=N takes at most so many, spread over all.
 
 Each clip gives its first frame as the portrait and its sound as the speech. Driven by A there is no emotion source; by
 A+V it is the clip itself. ``cases_*.csv`` are what ``python -m benchmark.run_system`` reads, ``batch_*.csv`` what
@@ -11,7 +18,6 @@ A+V it is the clip itself. ``cases_*.csv`` are what ``python -m benchmark.run_sy
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import io
@@ -28,30 +34,28 @@ from PIL import Image
 
 from benchmark.beside import carry
 from benchmark.drawn import draw_clips
+from configs.errors import ConfigError
+from configs.options import Readers, count, path, read_command, read_options, run_script, seconds
 from configs.preparation import DatasetConfig
-from datamodules.splits import SplitError, named_splits, read_split
+from datamodules.splits import named_splits, read_split
 from encoders.protocols import FPS, SAMPLE_RATE
 from encoders.weights import sha256_of
 from media import FrameReader, MediaError, VideoWriter, probe, read_sound
 from preparation.clip_source import ClipSource
-from preparation.layouts import LayoutError, find_clips
+from preparation.layouts import find_clips
 from preparation.prepare_clip import loudest_second
 from preparation.writer import write_atomically
+from runtime.errors import UserError
 
 SCHEMA = "emotivetalk.test_set/1"
 SETS = {"hdtf": "hdtf", "mead": "mead", "mini": "folder", "synthetic": "folder"}  # set -> layout of its source folder
 MODES = {"A": "cases_A.csv", "A+V": "cases_AV.csv"}
 CASE_COLUMNS = ("clip", "portrait", "speech", "video", "emotion.video")
 BATCH_COLUMNS = ("portrait", "speech", "output", "emotion.video")
+SECONDS = 5.0  # length of a synthetic clip where nobody says
 DRAWN = 8  # synthetic clips where nobody says how many
 SILENT = -60.0  # dBFS of the loudest second, below which there is no speech; as prepare.py has it
 CLEAN = 10  # x264's crf of cut videos, which are real videos to compare with
-
-
-class TestSetError(ValueError):
-    """A test set that cannot be made; the message says what was found and what to do."""
-
-    __test__ = False  # pytest takes it for a class of tests
 
 
 @dataclass
@@ -116,7 +120,7 @@ def make_test_set(
         clips: take that many clips at most, spread evenly over the sorted list; None for all.
 
     Raises:
-        TestSetError: if the folder holds no clip of the set, or the output cannot be written.
+        UserError: if the folder holds no clip of the set, or the output cannot be written.
         LayoutError: if the folder cannot be read as the dataset.
     """
     layout = SETS[name]
@@ -138,7 +142,7 @@ def make_test_set(
             try:
                 _require_fit(clip, frames)
                 usable.append(clip)
-            except (MediaError, _Unfit) as error:
+            except (MediaError, UserError) as error:
                 test.rejected[clip.key] = str(error)
         for clip in spread(usable, clips):
             try:
@@ -150,15 +154,11 @@ def make_test_set(
         if test.clips:
             _write_lists(test, output)
     except OSError as error:
-        raise TestSetError(f"output={output}: cannot be written ({error.strerror})") from error
+        raise UserError(f"output={output}: cannot be written ({error.strerror})") from error
     if not test.clips:
         why = next(iter(test.rejected.values()), f"none of its {len(found.clips)} clips is of a test speaker")
-        raise TestSetError(f"source={source}: gives no clip for the set {name}: {why}")
+        raise UserError(f"source={source}: gives no clip for the set {name}: {why}")
     return test
-
-
-class _Unfit(Exception):
-    """A clip that cannot be a test clip."""
 
 
 def _split_of(layout: str, scheme: str) -> dict[str, str] | None:
@@ -180,19 +180,19 @@ def _require_fit(clip: ClipSource, frames: int | None) -> None:
 
     Raises:
         MediaError: if it cannot be read.
-        _Unfit: if it cannot be used.
+        UserError: if it cannot be used.
     """
     if clip.problem is not None:
-        raise _Unfit(clip.problem_detail)
+        raise UserError(clip.problem_detail)
     end, info = _end(clip, frames), probe(clip.path)
     if end is not None and end > min(clip.end or info.duration, info.duration) + 0.5 / FPS:
         lasts = min(clip.end or info.duration, info.duration) - clip.start
-        raise _Unfit(
+        raise UserError(
             f"lasts {lasts:.2f} s, {'its span' if frames is None else f'the first {frames} frames'} would need more"
         )
     sound = read_sound(clip.audio or clip.path, start=clip.start, end=end, rate=SAMPLE_RATE)
     if loudest_second(sound) < SILENT:
-        raise _Unfit("its sound is silent")
+        raise UserError("its sound is silent")
 
 
 def _end(clip: ClipSource, frames: int | None) -> float | None:
@@ -283,48 +283,40 @@ def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
     return buffer.getvalue().encode("utf-8", "surrogateescape")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Reads the command line; returns the exit status."""
-    keys = _parser().parse_args(arguments)
-    try:
-        for name in ("frames", "clips"):
-            if (number := getattr(keys, name)) is not None and number < 1:
-                raise TestSetError(f"--{name} {number}: expected a number above 0")
-        if (keys.source is None) != (keys.set == "synthetic"):
-            told = "draws its own videos; leave --source out" if keys.source else "needs --source, the raw videos"
-            raise TestSetError(f"{keys.set}: {told}")
-        if keys.set == "synthetic":
-            keys.source = keys.output / "drawn"
-            draw_clips(keys.source, keys.clips or DRAWN, keys.seconds)
-        test = make_test_set(
-            keys.set, keys.source, keys.output, keys.split, keys.annotations, keys.views, keys.frames, keys.clips
-        )
-    except (TestSetError, LayoutError, SplitError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and makes the test set.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    name = read_command(__doc__, arguments, SETS)
+    known: Readers = {
+        **{"source": path, "output": path, "split": str, "annotations": path, "views": _views},
+        **{"frames": count, "clips": count, "seconds": seconds},
+    }
+    options = read_options(__doc__, arguments[1:], known, required=("output",))
+    output, length = options["output"], options.pop("seconds", SECONDS)
+    if ("source" in options) == (name == "synthetic"):
+        reason = "makes its own videos; leave source out" if "source" in options else "needs source=..., the raw videos"
+        raise ConfigError(f"{name}: {reason}")
+    if name == "synthetic":
+        if length < 1:
+            raise ConfigError(f"seconds={length}: expected at least 1 second")
+        options["source"] = output / "drawn"
+        draw_clips(options["source"], options.get("clips", DRAWN), length)
+    test = make_test_set(name, **options)
     for clip, reason in test.rejected.items():
         print(f"not used: {clip}: {reason}")
     if test.ignored:
-        print("passed over: " + ", ".join(f"{count} {what}" for what, count in test.ignored.items()))
+        print("passed over: " + ", ".join(f"{number} {what}" for what, number in test.ignored.items()))
     people = "" if test.split is None else f" of {len({clip['speaker'] for clip in test.clips})} people"
     print(f"{test.name}: {len(test.clips)} clips{people}, {len(test.rejected)} not used, {test.sha256[:12]}")
-    print(f"cases  {', '.join(str(keys.output / name) for name in MODES.values())}")
-    return 0
+    print(f"cases  {', '.join(str(output / file) for file in MODES.values())}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmark.test_sets", description=str(__doc__).split("\n\n")[0])
-    parser.add_argument("set", choices=sorted(SETS))
-    parser.add_argument("--source", type=Path, help="folder of the raw videos; not for synthetic")
-    parser.add_argument("--output", type=Path, required=True, help="where portraits, speech and lists go")
-    parser.add_argument("--split", default="emotivetalk", help="whose test side: emotivetalk, peer, official (mead)")
-    parser.add_argument("--annotations", type=Path, help="HDTF's annotation files, where the source is uncut")
-    parser.add_argument("--views", nargs="*", default=["front"], help="MEAD's cameras; none for all")
-    parser.add_argument("--frames", type=int, help="cut each clip to its first that many frames at 25 fps (Table 3)")
-    parser.add_argument("--clips", type=int, help=f"at most so many, spread over all; synthetic: drawn ({DRAWN})")
-    parser.add_argument("--seconds", type=float, default=5.0, help="synthetic: length of each clip")
-    return parser
+def _views(value: str) -> list[str]:
+    return value.split(",") if value else []
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: main(sys.argv[1:]))

@@ -10,10 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmark.system import Patch
-
-
-class JobFailed(RuntimeError):
-    """One clip that could not be made; the message is the reason a table shows."""
+from runtime.errors import UserError
 
 
 def open_view(repository: Path, folder: Path, writes: Sequence[str], patches: Sequence[Patch]) -> None:
@@ -27,7 +24,7 @@ def open_view(repository: Path, folder: Path, writes: Sequence[str], patches: Se
         patches: files of which the job gets its own copy, some lines short.
 
     Raises:
-        JobFailed: if a patch does not fit the file.
+        UserError: if a patch does not fit the file.
     """
     folder.mkdir(parents=True)
     patched = {Path(patch.file).parts[0] for patch in patches}
@@ -58,21 +55,21 @@ def patched_text(path: Path, patch: Patch) -> str:
     """The file without the lines from ``first`` to ``last``.
 
     Raises:
-        JobFailed: if it is missing, or not exactly one line holds each.
+        UserError: if it is missing, or not exactly one line holds each.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except OSError as error:
-        raise JobFailed(f"{path}: cannot be read to leave out lines ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read to leave out lines ({error.strerror})") from error
     ends = []
     for mark in (patch.first, patch.last):
         found = [index for index, line in enumerate(lines) if mark in line]
         if len(found) != 1:
-            raise JobFailed(
+            raise UserError(
                 f"{path}: {len(found)} lines hold {mark!r}, expected one: this is another version. The lines from "
                 f"{patch.first!r} to {patch.last!r} must go, because {patch.why}; adapt patches in the system's file"
             )
         ends += found
     if ends[0] > ends[1]:
-        raise JobFailed(f"{path}: {patch.last!r} stands before {patch.first!r}; adapt patches in the system's file")
+        raise UserError(f"{path}: {patch.last!r} stands before {patch.first!r}; adapt patches in the system's file")
     return "".join(lines[: ends[0]] + lines[ends[1] + 1 :])

@@ -11,10 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from datamodules.windows import ClipBatch
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss is NaN or infinite; the message names the file with the batch's keys."""
+from runtime.errors import UserError
 
 
 class NonFiniteGuard(Callback):
@@ -33,7 +30,7 @@ class NonFiniteGuard(Callback):
         """Lets a finite loss pass.
 
         Raises:
-            NonFiniteLossError: for any other, after saving what the batch was.
+            UserError: for any other, after saving what the batch was.
         """
         if bool(torch.isfinite(loss)):
             return
@@ -58,7 +55,7 @@ class NonFiniteGuard(Callback):
         path = folder / f"non_finite_rank{trainer.global_rank}.json"
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         shown = ", ".join(batch["key"][:4]) + (", ..." if len(batch["key"]) > 4 else "")
-        raise NonFiniteLossError(
+        raise UserError(
             f"step {trainer.global_step}: the loss is {loss.item()} on clips {shown}; {path} holds the whole batch's "
             "keys. Look at these clips, or lower the learning rate, and resume from the last checkpoint"
         )

@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
+from configs.errors import ConfigError
 from lightning_modules.checkpoint_files import BEST, LAST, PART, clear_parts, commit, point, prune, remove, step_name
 from lightning_modules.checkpoints import CheckpointError
 
@@ -123,7 +124,7 @@ class RunCheckpoints(Checkpoint):
         value = trainer.callback_metrics.get(self.best)
         if value is None:
             found = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
-            raise CheckpointError(f"checkpoints.best={self.best}: is not validated here; choose one of {found}")
+            raise ConfigError(f"checkpoints.best={self.best}: is not validated here; choose one of {found}")
         path = self.folder / step_name(trainer.global_step)
         if float(value) < self.best_value and path.exists():
             self.best_value = float(value)

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
+from configs.generation import DriveMode
 from datamodules.datamodule import ShardDataModule
 from datamodules.windows import Clip, ClipBatch
 from encoders.protocols import FPS, SAMPLE_RATE, LatentCodec
-from lightning_modules.ethd.driving_signals import Mode
 from lightning_modules.ethd.module import EthdModule, single_precision
 from lightning_modules.ethd.sampler import Sampler
 from media import VideoWriter
 
-MODES: tuple[Mode, ...] = ("both", "lips", "expression")
+MODES: tuple[DriveMode, ...] = ("both", "lips", "expression")
 FIELDS = ("audio", "expression", "latent", "boxes", "portraits", "speech")
 
 
@@ -58,7 +58,7 @@ class VideoMaker:
             return batch["video"][0].numpy()
         return self.codec.decode(batch["latent"][0].float()).permute(0, 2, 3, 1).numpy()
 
-    def make(self, module: EthdModule, batch: ClipBatch, mode: Mode = "both") -> np.ndarray:
+    def make(self, module: EthdModule, batch: ClipBatch, mode: DriveMode = "both") -> np.ndarray:
         """(F, S, S, 3) uint8: what generate.py would make of the clip's reference frame and its sound.
 
         Args:

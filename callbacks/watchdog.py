@@ -46,10 +46,6 @@ LOST = ("by peer", "gloo", "NCCL", "Broken pipe", "socket")  # in what collectiv
 KEY_OF = {JOINING: "join_minutes", WAITING: "step_minutes", STEPPING: "step_minutes"}
 
 
-class FaultError(RuntimeError):
-    """A rank failed, died or stands still; the message names it, its step and its clips."""
-
-
 class Watchdog(Callback):
     """Watches this process and, through the board, the others; ``with`` it from before the ranks meet.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.fields import literal
-from configs.preparation import FaceConfig
+from configs.fields import at_least, between, choice, literal, positive, rule
+from configs.preparation import Device, FaceConfig, Landmarks
 
 
 @dataclass
@@ -33,14 +33,14 @@ class AppConfig:
     ethd: str = literal()
     vaid: str | None = literal(None)
     emotion: str | None = literal(None)
-    host: str = "127.0.0.1"
-    port: int = 7860
-    device: str = "auto"
-    landmarks: str | None = None
+    host: str = rule("127.0.0.1", lambda value: value.strip(), "an address, e.g. 127.0.0.1 for this machine alone")
+    port: int = between(7860, 1, 65535)
+    device: str = choice("auto", Device)
+    landmarks: str | None = choice(None, Landmarks)
     face: FaceConfig = field(default_factory=FaceConfig)
     audio_model: str | None = literal(None)
     codec_model: str | None = literal(None)
-    max_seconds: float = 60.0
-    max_megabytes: float = 50.0
-    max_waiting: int = 8
-    keep_minutes: float = 30.0
+    max_seconds: float = positive(60.0)
+    max_megabytes: float = positive(50.0)
+    max_waiting: int = positive(8)
+    keep_minutes: float = at_least(30.0, 1)  # a page that was opened a moment ago still needs its pictures

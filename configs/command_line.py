@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -26,31 +26,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs import store
 from configs.errors import ConfigError
-from runtime.errors import UserError
-from runtime.registry import Registry, take
+from configs.fields import walk
+from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, options_of, take_plugins, use_lab
+from configs.options import foreign_habit, run_script
+from configs.rules import check
+from runtime.errors import UserError, message_of
+from runtime.registry import Registry
 
 Config = TypeVar("Config")
 
-CONFIG_FOLDER = Path(__file__).resolve().parent
-# Errors these packages define are meant for the person at the keyboard.
-PACKAGES = (
-    "media",
-    "encoders",
-    "datamodules",
-    "preparation",
-    "lightning_modules",
-    "callbacks",
-    "training",
-    "evaluation",
-    "generation",
-    "benchmark",
-    "web",
-    "submitit",  # sbatch's own words
-)
-
-
-class SweepError(RuntimeError):
-    """A run of a sweep failed; the message is its own."""
+# Hydra's own flags -> whether a value follows.
+FLAGS = dict.fromkeys(("--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r"), False)
+FLAGS |= dict.fromkeys(("--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"), False)
+FLAGS |= dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"), True)
+FLAGS |= dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), True)
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # what may follow --info
 
 
 def quote_literals(arguments: Sequence[str], keys: set[str]) -> list[str]:
@@ -70,134 +60,150 @@ def _quote(argument: str, keys: set[str]) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
+def names_key(arguments: Sequence[str], key: str) -> bool:
+    """Whether a command line names a key, written as it should be or in another program's way."""
+    return any(argument.lstrip("-+").partition("=")[0] == key for argument in arguments)
+
+
 def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -> None:
-    """Composes ``configs/<config_name>.yaml``, checks it against its schema, and runs ``task`` with a typed config.
+    """Composes ``configs/<config_name>.yaml``, checks it as a whole, and runs ``task`` with a typed config.
 
     Exits with the status ``task`` returns; with 2 and one readable message when the configuration is wrong; with 130
     after Ctrl-C.
     """
+    run_script(lambda: _run(config_name, config, task))
+
+
+def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) -> int:
     store.register()
     typed = sys.argv[1:]
-    try:
-        sys.argv[1:] = quote_literals(with_lab(typed), literal_keys(config))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    status: int | Exception = 0
+    use_lab(named_folders(typed))
+    keys, flags = _sorted(take_plugins(typed))
+    if foreign := foreign_habit(keys, all_keys(config) | set(groups())):
+        raise ConfigError(f"{foreign}; --help shows examples")
+    if bare := next((key for key in keys if key.startswith("-") or ("=" not in key and key[:1] != "~")), None):
+        raise ConfigError(f"{bare}: expected key=value; --help shows examples")
     if {"-m", "--multirun"} & set(typed):  # jobs of a sweep may start in any folder
-        os.environ["PYTHONPATH"] = os.pathsep.join(
-            [str(CONFIG_FOLDER.parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-        ).rstrip(os.pathsep)
+        older = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(CONFIG_FOLDER.parent), *map(str, lab_folders()), *older])
+    sys.argv[1:] = [*quote_literals(keys, literal_keys(config)), *flags]  # Hydra takes no flag between two keys
+    status: int | Exception = 0
 
     def main(composed: DictConfig) -> None:
         nonlocal status
         sys.argv[1:] = typed  # Lightning starts further processes with them, and each quotes for itself
+        use_lab(_found_folders())
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            _run_of_a_sweep(lambda: task(to_typed(composed, config)), config)
+            _run_of_a_sweep(lambda: task(checked(composed, config)))
             return
         try:
-            status = task(to_typed(composed, config))
+            status = task(checked(composed, config))
         except Exception as error:  # Hydra would print every override before it raises
             status = error
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, and we say it in one line
     try:
         hydra.main(version_base="1.3", config_path=str(CONFIG_FOLDER), config_name=config_name)(main)()
-        if isinstance(status, Exception):
-            raise status
-    except (ConfigError, HydraException, OmegaConfBaseException) as error:
-        print(readable(error, config), file=sys.stderr)
-        sys.exit(2)
-    except SweepError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to continue.", file=sys.stderr)
-        sys.exit(130)
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(readable(error, config)) from error
     except Exception as error:
-        if not for_the_user(error):
-            raise  # a bug: its traceback is what we need to see
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(status)
+        if _of_submitit(error):
+            raise UserError(str(error)) from error
+        raise
+    if isinstance(status, Exception):
+        raise status
+    return status
 
 
-def for_the_user(error: Exception) -> bool:
-    """Whether an error's own line says all; any other is a bug, whose traceback is needed."""
-    return isinstance(error, UserError | OSError) or type(error).__module__.partition(".")[0] in PACKAGES
+def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line's keys, and Hydra's own flags with their values."""
+    keys: list[str] = []
+    flags: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        if flag in FLAGS:
+            flags += [word, *([next(words, "")] if FLAGS[flag] and not equals else [])]
+        elif flags[-1:] in (["--info"], ["-i"]) and word in INFO:
+            flags.append(word)
+        else:
+            keys.append(word)
+    return keys, flags
 
 
-def _run_of_a_sweep(task: Callable[[], int], config: type) -> None:
+def _found_folders() -> Iterator[Path]:
+    """The lab's folders as Hydra knows them, in the jobs of a sweep too, whose command line is another."""
+    for source in HydraConfig.get().runtime.config_sources:
+        if source.schema == "file" and Path(source.path) != CONFIG_FOLDER and Path(source.path).is_dir():
+            yield Path(source.path)
+
+
+def _of_submitit(error: Exception) -> bool:
+    """Whether it is the queue's own word on a sweep, of which submitit passes on what ``sbatch`` said."""
+    submitit = sys.modules.get("submitit.core.utils")
+    return submitit is not None and isinstance(error, submitit.UncompletedJobError | submitit.FailedSubmissionError)
+
+
+def _run_of_a_sweep(task: Callable[[], int]) -> None:
     """Runs ``task``, perhaps in another process on another machine, where only what is raised comes back.
 
     Raises:
-        SweepError: for a status other than 0, or an error; that is printed first, into the run's own log.
+        UserError: for a status other than 0, or an error; that is printed first, into the run's own log.
         SystemExit: for a run that was stopped and is saved: it has no result yet, and the job that goes on will have.
     """
     try:
         status = task()
     except Exception as error:
-        if isinstance(error, ConfigError | HydraException | OmegaConfBaseException):
-            text = readable(error, config)
-        else:
+        if not isinstance(error, UserError | OSError):
             traceback.print_exc()
-            text = f"error: {error}"
-        print(text, file=sys.stderr, flush=True)
-        raise SweepError(text.removeprefix("error: ")) from None  # the error itself might not bear the way back
+        print(f"error: {message_of(error)}", file=sys.stderr, flush=True)
+        raise UserError(message_of(error)) from None  # the error itself might not bear the way back
     if status == os.EX_TEMPFAIL:
         sys.exit(status)
     if status:
-        raise SweepError(f"a run of the sweep ended with status {status}; its log says why")
+        raise UserError(f"a run of the sweep ended with status {status}; its log says why")
 
 
 def compose(config_name: str, config: type[Config], overrides: Sequence[str]) -> Config:
-    """The typed configuration a command line would give, without running anything; for scripts and notebooks."""
+    """The typed configuration a command line would give, without running or checking it; for scripts and notebooks."""
     store.register()
+    use_lab(named_folders(overrides))
+    typed = quote_literals(take_plugins(overrides), literal_keys(config))
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
-        return to_typed(hydra.compose(config_name, quote_literals(with_lab(overrides), literal_keys(config))), config)
+        return to_typed(hydra.compose(config_name, typed), config)
 
 
-def lab_folders(arguments: Sequence[str]) -> list[Path]:
-    """Folders of configuration outside the project, from ``--config-dir`` and ``hydra.searchpath``."""
-    found: list[str] = []
-    for place, argument in enumerate(arguments):
-        key, equals, value = argument.partition("=")
-        if key in ("--config-dir", "-cd"):
-            found.append(value if equals else next(iter(arguments[place + 1 :]), ""))
-        elif key == "hydra.searchpath":
-            found += [part.strip(" '\"") for part in value.strip("[]").split(",")]
-    return [Path(os.path.expanduser(name.removeprefix("file://"))).resolve() for name in found if "pkg://" not in name]
-
-
-def with_lab(arguments: Sequence[str]) -> list[str]:
-    """The arguments without ``plugins=[kind:module.Class, ...]``, whose classes are registered.
-
-    Modules are also looked for in the folders of ``lab_folders``.
+def checked(composed: DictConfig, config: type[Config]) -> Config:
+    """The composed configuration as an instance of its dataclass, held to every rule.
 
     Raises:
-        UserError: when a plugin is not found, or cannot be registered.
+        ConfigError: naming the key, its value, and what is expected.
     """
-    sys.path += [str(folder) for folder in lab_folders(arguments) if str(folder) not in sys.path]
-    named = [argument for argument in arguments if argument.startswith("plugins=")]
-    for text in named:
-        pairs = [part.strip().partition(":") for part in text.removeprefix("plugins=").strip("[]").split(",")]
-        take((kind, path) for kind, _, path in pairs)
-    return [argument for argument in arguments if argument not in named]
+    typed = to_typed(composed, config)
+    check(typed)
+    return typed
 
 
 def to_typed(composed: DictConfig, config: type[Config]) -> Config:
-    """The composed configuration as an instance of its dataclass."""
+    """The composed configuration as an instance of its dataclass.
+
+    Raises:
+        ConfigError: for a key that has no value, or that no schema knows.
+    """
+    if unknown := next(_unknown(composed), None):
+        raise ConfigError(_no_key(unknown, config))
     missing = OmegaConf.missing_keys(composed)
     if missing:
         named = sorted(missing)
         raise ConfigError(f"no value for {', '.join(named)}: add {named[0]}=VALUE; --help shows examples")
-    typed = OmegaConf.to_object(composed)
-    if not isinstance(typed, config):
-        raise ConfigError(f"expected a {config.__name__}, composed a {type(typed).__name__}")
     try:
+        typed = OmegaConf.to_object(composed)
         _choose(typed)
+    except OmegaConfBaseException as error:
+        raise ConfigError(readable(error, config)) from error
     except UserError as error:
         raise ConfigError(str(error)) from None
+    assert isinstance(typed, config)
     return typed
 
 
@@ -207,8 +213,8 @@ def _choose(config: Any, prefix: str = "") -> None:
         value, key = getattr(config, field.name), prefix + field.name
         if "registry" in field.metadata:
             setattr(config, field.name, _chosen(value, key, field.metadata["registry"], field.metadata["also"]))
-        elif "typed by" in field.metadata and isinstance(value, dict):  # of a stage that has no schema in the store
-            registry, name = field.metadata["typed by"]
+        elif "typed_by" in field.metadata and isinstance(value, dict):  # of a stage that has no schema in the store
+            registry, name = field.metadata["typed_by"]
             schema = OmegaConf.structured(registry.get(getattr(config, name)).config)
             setattr(config, field.name, OmegaConf.to_object(OmegaConf.merge(schema, value)))
         elif is_dataclass(value):
@@ -226,50 +232,69 @@ def _chosen(value: Any, key: str, registry: Registry[Any] | dict[str, Registry[A
     if is_dataclass(value):
         setattr(value, "name", _chosen(getattr(value, "name"), f"{key}.name", registry, also))  # noqa: B009, B010
         return value
-    return value if value in (None, "", "???", *also) else registry.choose(value, key)
+    return value if value in (None, "???", *also) else registry.choose(value, key)
+
+
+def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Keys that ``+`` added to a node whose schema does not have them."""
+    kind = OmegaConf.get_type(node)
+    known = {field.name for field in fields(kind)} if kind is not None and is_dataclass(kind) else None
+    for name, child in node.items_ex(resolve=False):
+        if known is not None and name not in known:
+            yield f"{prefix}{name!s}"
+        elif isinstance(child, DictConfig) and not child._is_none() and not child._is_missing():
+            yield from _unknown(child, f"{prefix}{name!s}.")
+
+
+def _no_key(key: str, config: type) -> str:
+    near = difflib.get_close_matches(key, sorted(all_keys(config) | set(groups())), n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "--help lists every key"
+    return f"there is no key '{key}'; {hint}"
 
 
 def readable(error: Exception, config: type) -> str:
     """One short message for a configuration error: the key, what was found, and what to try."""
     unknown = re.search(r"Could not override '([^']+)'", str(error))
-    if unknown:
-        near = difflib.get_close_matches(unknown.group(1), sorted(all_keys(config)), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else "--help lists every key"
-        return f"error: there is no key '{unknown.group(1)}'; {hint}"
+    if unknown and (key := unknown.group(1)) not in all_keys(config):
+        return _no_key(str(key), config)
+    if unknown:  # what stands below the key is wrong
+        cause = str(error.__cause__).splitlines()[0]
+        return f"{key}: {cause}" + (f"; a new entry is written +{key}" if "struct" in cause else "")
+    if "Config group override must be a string" in str(error):
+        nothing = [key for key in groups() if f"{key}=null" in sys.argv]
+        return "; ".join(f"{key}=null: expected one of {', '.join(options_of(key))}" for key in nothing) or str(error)
     option = re.search(r"Could not find '([^']+)/([^'/]*)'", str(error))
     if option:
         group, found = option.groups()
         there = options_of(group)
         near = difflib.get_close_matches(found, there, n=1)
         hint = f"did you mean {near[0]}? There are" if near else "there are"
-        return f"error: {group}={found}: there is no such option; {hint} {', '.join(there)}"
+        return f"{group}={found}: there is no such option; {hint} {', '.join(there)}"
+    inside = re.search(r"In '([^']+)': ConfigKeyError.*Key '([^']+)' not in '([^']+)'", str(error), re.DOTALL)
+    if inside:
+        file, key, schema = inside.groups()
+        near = difflib.get_close_matches(key, {name.rpartition(".")[2] for name in all_keys(config)}, n=1)
+        return f"{file}.yaml: there is no key '{key}' in {schema}" + (f"; did you mean {near[0]}?" if near else "")
     text = str(error).split("Config search path")[0]
     if error.__cause__ is not None:
         text += f"\n{error.__cause__}"
     unwanted = ("full_key", "object_type", "reference_type", "See https")
     lines = [line.strip().rstrip(":") for line in text.splitlines()]
-    return "error: " + "; ".join(line for line in lines if line and not line.startswith(unwanted))
+    return "; ".join(line for line in lines if line and not line.startswith(unwanted))
 
 
-def options_of(group: str) -> list[str]:
-    """The options of a config group, as its folder has them."""
-    return sorted(file.stem for file in (CONFIG_FOLDER / group).glob("*.yaml"))
+def groups() -> list[str]:
+    """The config groups there are."""
+    folders = (CONFIG_FOLDER, *lab_folders())
+    found = {file.parent.relative_to(folder).as_posix() for folder in folders for file in folder.glob("*/**/*.yaml")}
+    return sorted(found | {"experiment"})
 
 
-def all_keys(config: type, prefix: str = "") -> set[str]:
+def all_keys(config: type) -> set[str]:
     """Dotted names of every field of a schema."""
-    return {name for name, _ in _walk(config, prefix)}
+    return {name for name, _, _ in walk(config)}
 
 
 def literal_keys(config: type) -> set[str]:
     """Dotted names of every field of a schema that holds a path or a text."""
-    return {name for name, literal in _walk(config) if literal}
-
-
-def _walk(config: type, prefix: str = "") -> Iterator[tuple[str, bool]]:
-    hints = get_type_hints(config)
-    for field in fields(config):
-        yield prefix + field.name, bool(field.metadata.get("literal"))
-        for kind in (hints[field.name], *get_args(hints[field.name])):
-            if is_dataclass(kind) and isinstance(kind, type):
-                yield from _walk(kind, f"{prefix}{field.name}.")
+    return {name for name, field, _ in walk(config) if field.metadata.get("literal")}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.fields import literal, registered
+from configs.fields import at_least, choice, literal, positive, registered
 from configs.registries import DATASETS
+
+# Members of a sample, of which a batch has those that data.fields names.
+FIELDS = ("audio", "lip", "expression", "latent", "boxes", "portraits", "speech", "factors", "video")
 
 
 @dataclass
@@ -37,16 +40,16 @@ class DataConfig:
     name: str = registered(DATASETS, also=("mixture",))
     root: str | None = literal(None)
     roots: dict[str, str] = field(default_factory=dict)
-    weights: dict[str, int] = field(default_factory=dict)
-    fields: list[str] = field(default_factory=lambda: ["audio", "lip", "expression"])
-    window: int = 120
+    weights: dict[str, int] = at_least({}, 1, "; leave a root out to draw nothing from it")
+    fields: list[str] = choice(["audio", "lip", "expression"], *FIELDS)
+    window: int = positive(120)
     pad: bool = True
-    reference: str = "clip"
-    min_frames: int = 24
-    batch_size: int = 8
-    steps_per_epoch: int = 1000
-    workers: int = 2
+    reference: str = choice("clip", "clip", "speaker")
+    min_frames: int = positive(24)
+    batch_size: int = positive(8)
+    steps_per_epoch: int = positive(1000)
+    workers: int = at_least(2, 0)
     split: str = "stored"
     stage_to: str | None = literal(None)
-    stage_gib: float = 64.0
-    seed: int = 0
+    stage_gib: float = positive(64.0)
+    seed: int = at_least(0, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.fields import literal, registered
+from configs.fields import at_least, between, literal, positive, registered, share
 from configs.preparation import EncoderConfig
 from configs.registries import ENCODERS
 
@@ -23,11 +23,11 @@ class EmotionConfig:
     """
 
     label: str | None = literal(None)
-    level: int | None = None
+    level: int | None = between(None, 1, 3)
     text: str | None = literal(None)
     image: str | None = literal(None)
     video: str | None = literal(None)
-    strength: float = 1.0
+    strength: float = between(1.0, 0, 2)
 
 
 @dataclass
@@ -43,9 +43,9 @@ class EmotionModelConfig:
         weight_decay: of AdamW.
     """
 
-    text: EncoderConfig = registered(ENCODERS["text"], default_factory=EncoderConfig)
-    hidden: int = 256
-    dropout: float = 0.2
-    batch_size: int = 256
-    lr: float = 3e-3
-    weight_decay: float = 0.01
+    text: EncoderConfig = registered(ENCODERS["text"], EncoderConfig)
+    hidden: int = positive(256)
+    dropout: float = share(0.2)
+    batch_size: int = positive(256)
+    lr: float = positive(3e-3)
+    weight_decay: float = at_least(0.01, 0)

@@ -7,3 +7,5 @@ from runtime.errors import UserError
 
 class ConfigError(UserError, ValueError):
     """A configuration that cannot work; the message names the key and says what to change."""
+
+    exit_status = 2

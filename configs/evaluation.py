@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
-from configs.fields import MISSING, literal, registered
+from configs.fields import MISSING, at_least, choice, literal, number, one_of, panel, positive, registered, rule
+from configs.preparation import Device
 from configs.registries import METRICS
+
+SyncMode = Literal["reference", "fast"]
+FVD_PROTOCOLS = (
+    "stylegan-v",
+    "stylegan-v-128f",
+    "stylegan-v-128f-subsample8",
+    "fvd-comparison",
+    "videogpt",
+    "latentsync",
+    "disco",
+)
 
 
 @dataclass
@@ -18,9 +31,9 @@ class FIDConfig:
         batch_size: frames per forward pass; does not change the value.
     """
 
-    network: str = "inception"
+    network: str = choice("inception", "inception", "standin")
     weights: str | None = literal(None)
-    batch_size: int = 32
+    batch_size: int = positive(32)
 
 
 @dataclass
@@ -35,10 +48,10 @@ class FVDConfig:
         seed: of the random starts of the reference clips.
     """
 
-    protocol: str = "stylegan-v"
-    network: str = "i3d"
+    protocol: str = choice("stylegan-v", *FVD_PROTOCOLS)
+    network: str = choice("i3d", "i3d", "standin")
     weights: str | None = literal(None)
-    seed: int = 0
+    seed: int = at_least(0, 0)
 
 
 @dataclass
@@ -56,13 +69,13 @@ class SyncConfig:
         ffmpeg: the program of mode=reference; null for the one on the search path.
     """
 
-    mode: str = "reference"
-    network: str = "syncnet"
-    detector: str = "s3fd"
+    mode: str = choice("reference", SyncMode)
+    network: str = choice("syncnet", "syncnet", "standin")
+    detector: str = choice("s3fd", "s3fd", "mediapipe", "sidecar")
     weights: str | None = literal(None)
     detector_weights: str | None = literal(None)
-    min_track: int = 50
-    min_face: float = 100.0
+    min_track: int = positive(50)
+    min_face: float = at_least(100.0, 0)
     ffmpeg: str | None = literal(None)
 
 
@@ -78,10 +91,10 @@ class EFIDConfig:
         batch_size: faces per forward pass; does not change the value.
     """
 
-    network: str = "deep3d"
-    landmarks: str = "detector"
+    network: str = choice("deep3d", "deep3d", "3ddfa", "standin")
+    landmarks: str = choice("detector", "detector", "sidecar")
     weights: str | None = literal(None)
-    batch_size: int = 16
+    batch_size: int = positive(16)
 
 
 @dataclass
@@ -99,9 +112,9 @@ class CellConfig:
 
     system: str | None = literal(None)
     dataset: str | None = literal(None)
-    mode: str | None = literal(None)
+    mode: str | None = literal(None, one_of("A", "A+V", "control"))
     variant: str = literal("full")
-    run: int = 0
+    run: int = at_least(0, 0)
 
 
 @dataclass
@@ -130,18 +143,18 @@ class EvaluateConfig:
     generated: str = literal()
     reference: str = literal()
     output: str = literal()
-    metrics: list[str] = registered(METRICS, default_factory=lambda: ["fid", "fvd", "sync", "efid"])
+    metrics: list[str] = registered(METRICS, ["fid", "fvd", "sync", "efid"])
     protocol: str = MISSING
-    fps: float = 25.0
-    crop: list[int] | None = None
-    offset: int = 0
-    max_gap: float = 0.5
+    fps: float = positive(25.0)
+    crop: list[int] | None = panel()
+    offset: int = number(0)
+    max_gap: float = positive(0.5)
     allow_missing: bool = False
-    device: str = "auto"
-    bootstrap: int = 100
-    seed: int = 0
+    device: str = choice("auto", Device)
+    bootstrap: int = rule(100, lambda value: value == 0 or value >= 2, "0, or at least 2 resamples")
+    seed: int = at_least(0, 0)
     cache: str | None = literal(None)
-    drift: float | None = None
+    drift: float | None = positive(None)
     fid: FIDConfig = field(default_factory=FIDConfig)
     fvd: FVDConfig = field(default_factory=FVDConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)

@@ -7,29 +7,29 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from configs.command_line import CONFIG_FOLDER, lab_folders
+from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, use_lab
 
 FOLDER = CONFIG_FOLDER / "experiment"
 
 
 def experiments() -> dict[str, str]:
     """Every experiment's name and the sentence its file opens with."""
-    folders = [FOLDER, *(folder / "experiment" for folder in lab_folders(sys.argv))]
-    return {
-        file.relative_to(folder).with_suffix("").as_posix(): _opening(file)
-        for folder in folders
-        for file in sorted(folder.rglob("*.yaml"))
-    }
+    folders = [FOLDER, *(folder / "experiment" for folder in lab_folders())]
+    files = [(folder, file) for folder in folders for file in sorted(folder.rglob("*.yaml"))]
+    return {file.relative_to(folder).with_suffix("").as_posix(): _opening(file) for folder, file in files}
 
 
 def require_experiment(arguments: Sequence[str]) -> None:
     """Lists the experiments and exits with 2 where ``experiment=`` names none, or nothing says what to train."""
+    use_lab(folder for folder in named_folders(arguments) if folder.is_dir())
     chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("experiment=")]
-    if not chosen and not any(argument.startswith(("-", "stage=")) for argument in arguments):
+    # What is not written key=value is refused where the command line is read.
+    if not chosen and not any(argument.startswith(("-", "stage=")) or "=" not in argument for argument in arguments):
         chosen = [""]
-    if chosen and chosen[-1] != "null" and (wrong := why_unknown(chosen[-1])):
-        print(wrong, file=sys.stderr)
-        sys.exit(2)
+    for name in chosen[-1].split(",") if chosen else []:  # a sweep names several
+        if name != "null" and (wrong := why_unknown(name)):
+            print(wrong, file=sys.stderr)
+            sys.exit(2)
 
 
 def why_unknown(name: str) -> str | None:

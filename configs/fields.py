@@ -1,31 +1,169 @@
-"""Fields of a configuration whose values the command line treats in a way of their own.
+"""Fields of a configuration: what a value may be stands beside its default, and one checker reads it.
 
-A field marked ``literal`` is a path or a text that a person types; ``command_line.py`` hands it to Hydra untouched,
-whatever characters it holds. A field marked ``registered`` names entries of a registry; there a dotted path of a class
-is imported, registered and replaced by its short name.
+    steps: int = positive(25)
+    loss: str = choice("x0", "x0", "v", "min_snr")
+
+A field's constraint holds for the value itself, or for each entry of a list or dictionary; null passes where the
+field's type allows it. Fields marked ``literal`` are paths or texts that a person types: ``command_line.py`` hands them
+to Hydra untouched, whatever characters they hold. Fields made by ``registered`` name entries of a registry; there a
+dotted path of a class is imported, registered and replaced by its short name. Neither Hydra nor OmegaConf is needed, so
+networks may import this.
 """
 
 from __future__ import annotations
 
-from dataclasses import field
-from typing import Any
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from typing import Any, get_args, get_type_hints
 
+from configs.errors import ConfigError
 from runtime.registry import Registry
 
-MISSING: Any = "???"  # as OmegaConf spells it, which networks and metrics need not load
+MISSING: Any = "???"  # as OmegaConf spells it
 
 
-def literal(default: Any = MISSING) -> Any:
+@dataclass(frozen=True)
+class Constraint:
+    """What a value may be.
+
+    Attributes:
+        holds: whether a value is one of those.
+        expected: the same in words, after "expected".
+        hints: what is said of values that people try although they cannot work.
+        whole: of a list: the constraint is for all of it, not for each entry.
+    """
+
+    holds: Callable[[Any], Any]
+    expected: str
+    hints: Mapping[str, str] = field(default_factory=dict)
+    whole: bool = False
+
+    def require(self, key: str, value: Any) -> None:
+        """Refuses a value that the constraint does not hold for.
+
+        Raises:
+            ConfigError: naming the key, the value, and what is expected.
+        """
+        if not self.holds(value):
+            raise ConfigError(f"{key}={value}: {self.hints.get(str(value), f'expected {self.expected}')}")
+
+
+def constrained(default: Any, constraint: Constraint | None, literal: bool = False, **metadata: Any) -> Any:
+    """A field with a constraint; a list or dictionary as default is copied for each instance."""
+    metadata |= {"literal": literal, "constraint": constraint}
+    if isinstance(default, list | dict | type):
+        make = default if isinstance(default, type) else lambda: copy.copy(default)
+        return field(default_factory=make, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def literal(default: Any = MISSING, constraint: Constraint | None = None) -> Any:
     """A field whose value is taken as typed: a path, or words."""
-    return field(default=default, metadata={"literal": True})
+    return constrained(default, constraint, literal=True)
 
 
-def registered(registry: Registry[Any] | dict[str, Registry[Any]], also: tuple[str, ...] = (), **default: Any) -> Any:
+def registered(
+    registry: Registry[Any] | dict[str, Registry[Any]], default: Any = MISSING, also: tuple[str, ...] = ()
+) -> Any:
     """A field that names entries: a text, a list, a mapping kind -> name, or a configuration with a ``name``.
 
     Args:
         registry: of the entries; one for each kind.
+        default: as of any field; a class makes a new instance.
         also: other names that are taken.
-        **default: ``default`` or ``default_factory``; without, the value is required.
     """
-    return field(metadata={"registry": registry, "also": also}, **default or {"default": MISSING})
+    return constrained(default, None, registry=registry, also=also)
+
+
+def choice(default: Any, *options: Any, hints: Mapping[str, str] | None = None) -> Any:
+    """One of the options, or a list of them; ``Literal[...]`` stands for its own options."""
+    return constrained(default, one_of(*options, hints=hints))
+
+
+def one_of(*options: Any, hints: Mapping[str, str] | None = None) -> Constraint:
+    """The constraint of ``choice``."""
+    options = tuple(one for option in options for one in get_args(option) or [option])
+    return Constraint(options.__contains__, f"one of {', '.join(map(str, options))}", hints or {})
+
+
+def rule(default: Any, holds: Callable[[Any], Any], expected: str, whole: bool = False) -> Any:
+    """Any other condition, in words."""
+    return constrained(default, Constraint(holds, expected, whole=whole))
+
+
+def positive(default: Any) -> Any:
+    """A number above 0."""
+    return rule(default, lambda value: math.isfinite(value) and value > 0, "a number above 0")
+
+
+def at_least(default: Any, low: float, because: str = "") -> Any:
+    """A number from ``low``."""
+    return rule(default, lambda value: math.isfinite(value) and value >= low, f"{low:g} or more{because}")
+
+
+def between(default: Any, low: float, high: float) -> Any:
+    """A number from ``low`` to ``high``, both included."""
+    return rule(default, lambda value: low <= value <= high, f"a number from {low:g} to {high:g}")
+
+
+def share(default: Any) -> Any:
+    """A number from 0 to 1."""
+    return rule(default, lambda value: 0 <= value <= 1, "a share between 0 and 1")
+
+
+def number(default: Any) -> Any:
+    """Any number, negative ones included."""
+    return rule(default, math.isfinite, "a number")
+
+
+def panel() -> Any:
+    """A part of a picture, or null for all of it."""
+    holds = lambda value: len(value) == 4 and min(value[:2]) >= 0 and min(value[2:]) >= 1  # noqa: E731
+    return rule(None, holds, "[x,y,width,height] in pixels, e.g. [1030,2,512,512]", whole=True)
+
+
+def part() -> Any:
+    """``i/n``: the i-th of n parts, i from 1."""
+
+    def holds(value: str) -> bool:
+        number, slash, total = value.partition("/")
+        return bool(slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total))
+
+    return rule("1/1", holds, "i/n with 1 <= i <= n, e.g. part=3/16")
+
+
+def check_fields(config: Any, prefix: str = "") -> None:
+    """Holds every value of a configuration, and of those inside it, to its field's constraint.
+
+    Raises:
+        ConfigError: naming the dotted key, its value, and what is expected.
+    """
+    for found in fields(config):
+        key, value = prefix + found.name, getattr(config, found.name)
+        if is_dataclass(value):
+            check_fields(value, f"{key}.")
+        elif (constraint := found.metadata.get("constraint")) and value is not None:
+            if isinstance(value, Mapping):
+                for name, entry in value.items():
+                    constraint.require(f"{key}.{name}", entry)
+            else:
+                for entry in value if isinstance(value, list) and not constraint.whole else [value]:
+                    constraint.require(key, entry)
+
+
+def constraints(config: type) -> dict[str, Constraint]:
+    """Dotted key -> what its values may be, of every field of a schema that says so."""
+    return {key: said for key, found, _ in walk(config) if (said := found.metadata.get("constraint"))}
+
+
+def walk(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
+    """Every field of a schema and of those inside it: dotted key, field and type."""
+    hints = get_type_hints(config)
+    for found in fields(config):
+        hint = hints[found.name]
+        yield prefix + found.name, found, hint
+        for kind in (hint, *get_args(hint), *found.metadata.get("kinds", ())):
+            if is_dataclass(kind) and isinstance(kind, type):
+                yield from walk(kind, f"{prefix}{found.name}.")

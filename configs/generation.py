@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from configs.emotion import EmotionConfig
-from configs.fields import literal
-from configs.preparation import FaceConfig
+from configs.fields import at_least, between, choice, literal, part, positive
+from configs.preparation import Device, FaceConfig, Landmarks
+
+DriveMode = Literal["both", "lips", "expression"]
 
 
 @dataclass
@@ -20,7 +23,7 @@ class DrivingEmotionConfig(EmotionConfig):
             of them.
     """
 
-    extend: str = "pingpong"
+    extend: str = choice("pingpong", "pingpong", "hold", "error")
     run: str | None = literal(None)
 
 
@@ -57,16 +60,16 @@ class GenerateConfig:
     ethd: str = literal()
     vaid: str | None = literal(None)
     emotion: DrivingEmotionConfig = field(default_factory=DrivingEmotionConfig)
-    drive: str = "both"
-    steps: int | None = None
-    seed: int = 0
-    window: int | None = None
-    overlap: int | None = None
+    drive: str = choice("both", DriveMode)
+    steps: int | None = positive(None)
+    seed: int = between(0, 0, 2**63 - 1)
+    window: int | None = positive(None)
+    overlap: int | None = at_least(None, 0)
     paste_back: bool = False
     batch: str | None = literal(None)
-    part: str = "1/1"
-    device: str = "auto"
-    landmarks: str | None = None
+    part: str = part()
+    device: str = choice("auto", Device)
+    landmarks: str | None = choice(None, Landmarks)
     face: FaceConfig = field(default_factory=FaceConfig)
     audio_model: str | None = literal(None)
     codec_model: str | None = literal(None)
@@ -83,7 +86,7 @@ class ExportConfig:
         emotion: a run directory of the emotion experiment, whose labels and texts become part of the export.
     """
 
-    task: str = "export"
+    task: str = choice("export", "export")
     run: str = literal()
     vaid: str | None = literal(None)
     emotion: str | None = literal(None)

@@ -1,13 +1,16 @@
-"""``key=value`` for the scripts that measure or prove something and need no configuration of Hydra's."""
+"""The grammar of command lines, ``key=value``, and how a command ends; also for scripts that need nothing of Hydra."""
 
 from __future__ import annotations
 
 import difflib
+import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
-from configs.command_line import for_the_user
+from configs.errors import ConfigError
+from runtime.errors import UserError, message_of
 
 Readers = Mapping[str, Callable[[str], Any]]  # key -> what reads its value
 
@@ -29,18 +32,19 @@ def read_options(
         required: keys that are needed.
 
     Raises:
-        SystemExit: 0 after ``--help``; 2, and one line that says what is wrong, for anything else.
+        SystemExit: after ``--help``.
+        ConfigError: for anything that is wrong.
     """
-    if {"-h", "--help"} & set(arguments):
-        print((usage or "").strip())
-        sys.exit(0)
-    leading = [argument for argument in arguments[: len(places)] if "=" not in argument]
+    _help(usage, arguments)
+    leading = [argument for argument in arguments[: len(places)] if "=" not in argument and argument[:1] != "-"]
     if len(leading) < len(places):
         _refuse(f"no value for {places[len(leading)]}: expected {' '.join(places)}")
     found: dict[str, Any] = dict(zip(places, leading, strict=True))
+    if foreign := foreign_habit(arguments[len(places) :], known):
+        _refuse(foreign)
     for argument in arguments[len(places) :]:
-        key, equals, value = argument.partition("=")
-        if not equals or key not in known:
+        key, _, value = argument.partition("=")
+        if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {near[0]}=? " if near else ""
             _refuse(f"{argument}: {hint}expected {', '.join(f'{name}=...' for name in known) or 'nothing more'}")
@@ -54,18 +58,45 @@ def read_options(
     return found
 
 
+def read_command(usage: str | None, arguments: Sequence[str], commands: Collection[str]) -> str:
+    """The first argument, which says what a script with several commands is to do.
+
+    Raises:
+        SystemExit, ConfigError: as ``read_options``.
+    """
+    _help(usage, arguments)
+    if not arguments or arguments[0] not in commands:
+        _refuse(f"{' '.join(arguments[:1])}: expected one of {', '.join(commands)}".removeprefix(": "))
+    return arguments[0]
+
+
+def foreign_habit(arguments: Sequence[str], known: Collection[str]) -> str | None:
+    """One line for the first argument that is written as other programs have it, ``--key value`` or ``key value``."""
+    for word, after in zip(arguments, [*arguments[1:], ""], strict=False):
+        if ("=" in word and not word.startswith("-")) or word.startswith("~"):
+            continue
+        name, equals, value = word.lstrip("-").partition("=")
+        key = name.replace("-", "_")
+        if key not in known:
+            key = next(iter(difflib.get_close_matches(key, known, n=1)), "")
+        elif not equals and after and not after.startswith("-") and after.partition("=")[0] not in known:
+            value, word = after, f"{word} {after}"
+        if key:
+            return f"{word}: is written {key}={value or 'VALUE'} here"
+    return None
+
+
 def run_script(main: Callable[[], object]) -> NoReturn:
-    """Runs a script and ends; what is wrong with its input is one line, a bug a traceback."""
+    """Runs a command and ends; what is wrong with its input is one line, a bug a traceback."""
     try:
-        main()
+        status = main()
     except KeyboardInterrupt:
+        print("\nStopped. Run the same command again to continue.", file=sys.stderr)
         sys.exit(130)
-    except Exception as error:
-        if not for_the_user(error):
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
-    sys.exit(0)
+    except (UserError, OSError) as error:
+        print(f"error: {message_of(error)}", file=sys.stderr)
+        sys.exit(error.exit_status if isinstance(error, UserError) else 1)
+    sys.exit(status if isinstance(status, int) else 0)
 
 
 def yes(value: str) -> bool:
@@ -82,11 +113,73 @@ def count(value: str) -> int:
     return int(value)
 
 
-def counts(value: str) -> list[int]:
-    """Whole numbers above 0 with commas between them."""
-    return [count(part) for part in value.split(",")]
+def whole(value: str) -> int:
+    """A whole number from 0."""
+    if not value.isdecimal():
+        raise ValueError("expected a whole number from 0")
+    return int(value)
+
+
+def seconds(value: str) -> float:
+    """A number above 0."""
+    try:
+        found = float(value)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < float("inf"):
+        raise ValueError("expected a number above 0")
+    return found
+
+
+def chosen(*options: str) -> Callable[[str], str]:
+    """Reads one of some words."""
+
+    def read(value: str) -> str:
+        if value not in options:
+            raise ValueError(f"expected one of {', '.join(options)}")
+        return value
+
+    return read
+
+
+def path(value: str) -> Path:
+    """A file or folder; a leading ``~``, which no shell expands after ``key=``, is the home folder."""
+    if not value:
+        raise ValueError("expected a path")
+    return Path(os.path.expanduser(value))
+
+
+def folder(value: str) -> Path:
+    """A folder that is there."""
+    if not path(value).is_dir():
+        raise ValueError("no such folder")
+    return path(value)
+
+
+def each(read: Callable[[str], Any]) -> Callable[[str], list[Any]]:
+    """Reads values with commas between them."""
+    return lambda value: [read(part) for part in value.split(",")]
+
+
+counts = each(count)
+paths = each(path)
+names = each(str)
+
+
+def named_paths(value: str) -> dict[str, Path]:
+    """``NAME=PATH`` with commas between them, each name once."""
+    pairs = [part.partition("=") for part in value.split(",")]
+    found = {name: path(place) for name, _, place in pairs if name and place}
+    if len(found) < len(pairs):
+        raise ValueError("expected NAME=PATH,NAME=PATH,..., each name once")
+    return found
+
+
+def _help(usage: str | None, arguments: Sequence[str]) -> None:
+    if {"-h", "--help"} & set(arguments):
+        print((usage or "").strip())
+        sys.exit(0)
 
 
 def _refuse(message: str) -> NoReturn:
-    print(f"error: {message}; --help shows examples", file=sys.stderr)
-    sys.exit(2)
+    raise ConfigError(f"{message}; --help shows examples")

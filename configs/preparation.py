@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from configs.fields import MISSING, literal, registered
+from configs.fields import MISSING, at_least, choice, literal, part, positive, registered, rule, share
 from configs.registries import DATASETS, ENCODERS
 
+Device = Literal["auto", "cpu", "cuda"]
+Landmarks = Literal["mediapipe", "sidecar"]
+PRESETS = ("tiny", "small", "paper")
 ENCODER_KINDS = ("audio", "motion", "codec", "landmarks")
 MAX_SECONDS = 20.0  # of a clip: longer ones are cut
 
@@ -24,10 +27,10 @@ class EncoderConfig:
 class EncodersConfig:
     """The four frozen encoders of a preset."""
 
-    landmarks: EncoderConfig = registered(ENCODERS["landmarks"], default_factory=EncoderConfig)
-    audio: EncoderConfig = registered(ENCODERS["audio"], default_factory=EncoderConfig)
-    motion: EncoderConfig = registered(ENCODERS["motion"], default_factory=EncoderConfig)
-    codec: EncoderConfig = registered(ENCODERS["codec"], default_factory=EncoderConfig)
+    landmarks: EncoderConfig = registered(ENCODERS["landmarks"], EncoderConfig)
+    audio: EncoderConfig = registered(ENCODERS["audio"], EncoderConfig)
+    motion: EncoderConfig = registered(ENCODERS["motion"], EncoderConfig)
+    codec: EncoderConfig = registered(ENCODERS["codec"], EncoderConfig)
 
 
 @dataclass
@@ -48,16 +51,16 @@ class DatasetConfig:
         seed: seed of the synthetic world.
     """
 
-    name: str = registered(DATASETS, default="")
+    name: str = registered(DATASETS, "", also=("",))
     annotations: str | None = literal(None)
     views: list[str] = field(default_factory=list)
     split: str = "emotivetalk"
-    identities: int = 12
-    clips_per_identity: int = 24
-    seconds: float = 5.0
-    size: int = 128
-    layout: str = "mead"
-    seed: int = 0
+    identities: int = positive(12)
+    clips_per_identity: int = positive(24)
+    seconds: float = positive(5.0)
+    size: int = positive(128)
+    layout: str = choice("mead", "mead", "hdtf")
+    seed: int = at_least(0, 0)
 
 
 @dataclass
@@ -71,8 +74,8 @@ class AudioConfig:
     """
 
     required: bool = True
-    max_mismatch: float = 0.08
-    silence_db: float = -60.0
+    max_mismatch: float = positive(0.08)
+    silence_db: float = rule(-60.0, lambda value: value <= 0, "a level in dBFS, e.g. -60")
 
 
 @dataclass
@@ -89,13 +92,13 @@ class FaceConfig:
         max_outside: largest part of a face box outside the picture.
     """
 
-    scale: float = 1.7
-    box_scale: float = 1.2
-    min_size: int | None = None
-    max_missing: float = 0.1
-    max_gap: int = 12
-    max_several: float = 0.2
-    max_outside: float = 0.1
+    scale: float = at_least(1.7, 1, ", or the crop would cut the face")
+    box_scale: float = at_least(1.2, 1, ", or the crop would cut the face")
+    min_size: int | None = positive(None)
+    max_missing: float = share(0.1)
+    max_gap: int = at_least(12, 0)
+    max_several: float = share(0.2)
+    max_outside: float = share(0.1)
 
 
 @dataclass
@@ -117,21 +120,23 @@ class PrepareConfig:
         store_video: which splits keep their pixels in the shards: none, test (val and test) or all.
     """
 
-    task: str = "prepare"
+    task: str = choice("prepare", "prepare", "merge", "check", "weights")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
-    preset: str = MISSING
+    preset: str = choice(MISSING, *PRESETS, "metrics")
     source: str | None = literal(None)
     output: str | None = literal(None)
-    part: str = "1/1"
-    workers: int | None = None
-    device: str = "auto"
-    frame_size: int = MISSING
+    part: str = part()
+    workers: int | None = positive(None)
+    device: str = choice("auto", Device)
+    frame_size: int = rule(
+        MISSING, lambda value: value > 0 and value % 8 == 0, "a multiple of 8, which every codec needs"
+    )
     encoders: EncodersConfig = field(default_factory=EncodersConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     face: FaceConfig = field(default_factory=FaceConfig)
-    shard_bytes: int = 512_000_000
-    max_rejected: float = 0.5
-    min_frames: int = 24
-    max_seconds: float = 20.0
-    clip_timeout: float = 600.0
-    store_video: str = "test"
+    shard_bytes: int = positive(512_000_000)
+    max_rejected: float = share(0.5)
+    min_frames: int = positive(24)
+    max_seconds: float = rule(20.0, lambda value: 0 < value <= MAX_SECONDS, f"more than 0 and at most {MAX_SECONDS:g}")
+    clip_timeout: float = positive(600.0)
+    store_video: str = choice("test", "none", "test", "all")

@@ -1,37 +1,191 @@
-"""Rules that every command's configuration shares."""
+"""Checks a command's whole configuration before any work starts: its fields, and the rules between them.
+
+What a single field may be stands beside its default (``configs/fields.py``).
+"""
 
 from __future__ import annotations
 
-import math
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
+from configs.app import AppConfig
+from configs.data import DataConfig
 from configs.errors import ConfigError
+from configs.evaluation import CellConfig, EvaluateConfig
+from configs.fields import check_fields, one_of
+from configs.generation import GenerateConfig
+from configs.preparation import PRESETS, PrepareConfig
+from configs.registries import DATASETS, METRICS
+from configs.systems import RunSystemConfig
+from configs.tables import TableConfig
+from configs.training import TrainConfig
+from configs.training_rules import check_train
+
+EXAMPLES = {"portrait": "face.png", "speech": "voice.wav"}
 
 
-def one_of(key: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuses a value that is none of those allowed."""
-    if value not in allowed:
-        raise ConfigError(f"{key}={value}: expected one of {', '.join(allowed)}")
+def check(config: Any) -> None:
+    """Checks the configuration of any command as a whole.
 
-
-def positive(key: str, value: float | None) -> None:
-    """Refuses a number that is not above 0; None is taken."""
-    if value is not None and not (math.isfinite(value) and value > 0):
-        raise ConfigError(f"{key}={value}: expected a number above 0")
-
-
-def share(key: str, value: float) -> None:
-    """Refuses a number outside 0 to 1."""
-    if not 0 <= value <= 1:
-        raise ConfigError(f"{key}={value}: expected a share between 0 and 1")
+    Raises:
+        ConfigError: naming the key, its value, and what is expected.
+    """
+    check_fields(config)
+    if rules := RULES.get(type(config)):
+        rules(config)
 
 
 def parse_part(part: str) -> tuple[int, int]:
-    """``3/16`` -> (2, 16): the index of this part from 0, and how many there are.
+    """``3/16`` -> (2, 16): the index of this part from 0, and how many there are."""
+    number, _, total = part.partition("/")
+    return int(number) - 1, int(total)
+
+
+def check_data(config: DataConfig) -> None:
+    """Checks a data configuration as a whole.
 
     Raises:
-        ConfigError: on anything else than ``i/n`` with 1 <= i <= n.
+        ConfigError: naming the key, its value, and what is expected.
     """
-    number, slash, total = part.partition("/")
-    if not (slash and number.isdecimal() and total.isdecimal() and 1 <= int(number) <= int(total)):
-        raise ConfigError(f"part={part}: expected i/n with 1 <= i <= n, e.g. part=3/16")
-    return int(number) - 1, int(total)
+    check_fields(config, "data.")
+    if config.name != "mixture":
+        DATASETS.get(config.name, "data.name")
+        if config.roots or config.weights:
+            raise ConfigError(f"data.roots and data.weights belong to data.name=mixture, not {config.name}")
+        return
+    if config.root or len(config.roots) < 2:
+        raise ConfigError("data.name=mixture takes two or more data.roots (name: folder or URL) and no data.root")
+    if config.weights and set(config.weights) != set(config.roots):
+        raise ConfigError(
+            f"data.weights names {sorted(config.weights)}, data.roots {sorted(config.roots)}; make them equal"
+        )
+
+
+def _prepare(config: PrepareConfig) -> None:
+    if config.task == "weights":
+        return
+    one_of(*PRESETS).require("preset", config.preset)
+    if not config.output:
+        raise ConfigError("output is missing: name the folder of the shards, e.g. output=data/mine")
+    if config.task != "prepare":
+        return
+    if not config.dataset.name:
+        raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS.names())}")
+    if config.dataset.name == "synthetic":
+        if config.source:
+            raise ConfigError("source: dataset=synthetic makes its own videos under output/raw; leave source out")
+        return
+    if not config.source:
+        raise ConfigError("source is missing: name the folder of the raw videos, e.g. source=my_videos")
+    _require_folder("source", config.source)
+    if config.dataset.annotations and config.encoders.landmarks.name == "sidecar":
+        raise ConfigError(
+            "dataset.annotations: cutting and cropping raw videos needs a landmark detector, not files beside them; "
+            "add encoders/landmarks=mediapipe"
+        )
+
+
+def _require_folder(key: str, folder: str) -> None:
+    if not Path(folder).is_dir():
+        kind = "is a file" if Path(folder).exists() else "does not exist"
+        raise ConfigError(f"{key}={folder}: {kind}; expected a folder of videos")
+
+
+def _train(config: TrainConfig) -> None:
+    if config.data.name != "mixture" and not config.data.root:
+        raise ConfigError("data.root is missing: name the folder of the shards that prepare.py wrote")
+    check_data(config.data)
+    check_train(config)
+
+
+def _generate(config: GenerateConfig) -> None:
+    """What the rows of a batch hold is checked where they are read."""
+    if not config.output:
+        raise ConfigError("output is missing: name the video, e.g. output=out.mp4, or a folder")
+    if config.batch is None:
+        for key in ("portrait", "speech"):
+            if not getattr(config, key):
+                raise ConfigError(f"{key} is missing: name a file, e.g. {key}={EXAMPLES[key]}, or batch=cases.csv")
+        if parse_part(config.part) != (0, 1):
+            raise ConfigError(f"part={config.part}: is a share of a batch; add batch=cases.csv")
+    elif not Path(config.batch).is_file():
+        raise ConfigError(f"batch={config.batch}: no such file; expected a CSV file with one video a row")
+    check_overlap(config.window, config.overlap)
+
+
+def check_overlap(window: int | None, overlap: int | None) -> None:
+    """Refuses windows that would never move on.
+
+    Raises:
+        ConfigError: naming the key, its value, and what is expected.
+    """
+    if None not in (window, overlap) and overlap >= window:  # type: ignore[operator]
+        raise ConfigError(f"overlap={overlap}: expected at least 0 and less than window={window}")
+
+
+def _app(config: AppConfig) -> None:
+    if importlib.util.find_spec("gradio") is None:
+        raise ConfigError("app.py needs Gradio, which is not installed; run: pip install 'gradio>=6'")
+
+
+def _evaluate(config: EvaluateConfig) -> None:
+    for key in ("generated", "reference"):
+        _require_folder(key, getattr(config, key))
+    if Path(config.output).suffix != ".json" or Path(config.output).is_dir():
+        raise ConfigError(f"output={config.output}: expected the name of a .json file, e.g. output=results/mine.json")
+    if not config.metrics:
+        raise ConfigError(f"metrics=[]: expected some of {', '.join(METRICS.names())}")
+    if config.sync.detector == "sidecar" and config.sync.mode != "fast":
+        raise ConfigError(
+            "sync.detector=sidecar: the frames of mode=reference are not those of the landmark file; add sync.mode=fast"
+        )
+    if "sidecar" in (config.sync.detector, config.efid.landmarks) and (config.crop is not None or config.fps != 25):
+        raise ConfigError("crop, fps: landmark files beside the videos hold whole pictures at 25 fps; leave both out")
+    _cell(config.cell)
+    for key in ("fid.weights", "fvd.weights", "sync.weights", "sync.detector_weights", "efid.weights"):
+        group, name = key.split(".")
+        file = getattr(getattr(config, group), name)
+        if file is not None and not Path(file).is_file():
+            raise ConfigError(f"{key}={file}: no such file; leave it out for the official weights")
+
+
+def _cell(cell: CellConfig) -> None:
+    if not cell.system:
+        if cell.dataset or cell.mode:
+            raise ConfigError("cell.system is missing: name the system whose cell of the tables this is")
+        return
+    if not cell.dataset:
+        raise ConfigError("cell.dataset is missing: name the test set, e.g. cell.dataset=hdtf")
+    if cell.mode is None:
+        raise ConfigError("cell.mode is missing: A, A+V or control")
+
+
+def _tables(config: TableConfig) -> None:
+    if len(set(config.datasets)) < len(config.datasets):
+        raise ConfigError(f"datasets={config.datasets}: names one twice")
+
+
+def _systems(config: RunSystemConfig) -> None:
+    """What is wrong with a system on this machine is not found here: it becomes the reason of each of its clips."""
+    if not Path(config.cases).is_file():
+        raise ConfigError(f"cases={config.cases}: no such file; expected a .csv with columns clip, portrait, speech")
+    if Path(config.output).is_file():
+        raise ConfigError(f"output={config.output}: is a file; expected the name of a folder")
+    if config.size is not None and config.system != "ground_truth":
+        raise ConfigError(f"size={config.size}: expected an even number from 16, for system=ground_truth alone")
+    own = config.system == "folder" or config.system.endswith((".yaml", ".yml"))
+    if not own and (config.videos or config.title or config.panel or config.offset):
+        raise ConfigError("videos, title, panel and offset describe system=folder; the others have files of their own")
+
+
+RULES: dict[type, Callable[[Any], None]] = {
+    PrepareConfig: _prepare,
+    TrainConfig: _train,
+    GenerateConfig: _generate,
+    AppConfig: _app,
+    EvaluateConfig: _evaluate,
+    TableConfig: _tables,
+    RunSystemConfig: _systems,
+}

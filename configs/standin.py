@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from configs.fields import at_least, choice, positive
+
+Kind = Literal["sync", "image", "video", "expression"]
 
 
 @dataclass
@@ -20,10 +24,10 @@ class StandInConfig:
         weight_decay: of AdamW.
     """
 
-    kind: str = "sync"
+    kind: str = choice("sync", Kind)
     options: dict[str, Any] = field(default_factory=dict)
     factors: list[str] = field(default_factory=list)
-    min_track: int = 10
-    min_face: float = 16.0
-    lr: float = 2e-3
-    weight_decay: float = 0.01
+    min_track: int = positive(10)
+    min_face: float = positive(16.0)
+    lr: float = positive(2e-3)
+    weight_decay: float = at_least(0.01, 0)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from configs.fields import literal
+from configs.fields import at_least, choice, literal, panel, part, positive, rule
+from configs.preparation import Landmarks
 
 
 @dataclass
@@ -40,13 +41,15 @@ class RunSystemConfig:
     ethd: str | None = literal(None)
     videos: str | None = literal(None)
     title: str | None = literal(None)
-    panel: list[int] | None = None
-    offset: int = 0
-    size: int | None = None
-    part: str = "1/1"
-    workers: int = 1
-    clip_timeout: float = 3600.0
-    device: str = "cuda"
-    seed: int = 0
-    landmarks: str = "mediapipe"
+    panel: list[int] | None = panel()
+    offset: int = at_least(0, 0)
+    size: int | None = rule(
+        None, lambda value: value >= 16 and value % 2 == 0, "an even number from 16, for system=ground_truth alone"
+    )
+    part: str = part()
+    workers: int = positive(1)
+    clip_timeout: float = positive(3600.0)
+    device: str = choice("cuda", "cuda", "cpu")
+    seed: int = at_least(0, 0)
+    landmarks: str = choice("mediapipe", Landmarks)
     scratch: str | None = literal(None)

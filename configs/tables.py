@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from configs.errors import ConfigError
-from configs.fields import literal
-
-CHOICES = ("1", "2", "3", "4", "all")
+from configs.fields import choice, literal
 
 
 @dataclass
@@ -22,20 +19,8 @@ class TableConfig:
         paper: show the paper's value and the difference beside each value.
     """
 
-    table: str = "all"
+    table: str = choice("all", "1", "2", "3", "4", "all")
     results: str = literal("results")
     output: str = literal("results/tables")
     datasets: list[str] = field(default_factory=list)
     paper: bool = True
-
-
-def validate_tables(config: TableConfig) -> None:
-    """Checks the configuration of the tables.
-
-    Raises:
-        ConfigError: naming the key, its value, and what is expected.
-    """
-    if config.table not in CHOICES:
-        raise ConfigError(f"table={config.table}: expected one of {', '.join(CHOICES)}")
-    if len(set(config.datasets)) < len(config.datasets):
-        raise ConfigError(f"datasets={config.datasets}: names one twice")

@@ -2,36 +2,66 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from configs.data import DataConfig
+from configs.emotion import EmotionModelConfig
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
-from configs.fields import MISSING, literal, registered
+from configs.fields import MISSING, at_least, choice, constrained, literal, number, positive, registered, rule, share
 from configs.registries import ENCODERS, METRICS, STAGES
+from configs.standin import StandInConfig
+
+AudioMode = Literal["add", "cross_attn"]
+ConditionMode = Literal["adaln", "cross_attn"]
+Reduction = Literal["mean", "sum"]
+LearningRateDecay = Literal["none", "cosine"]
+Variant = Literal["full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"]
+Weighting = Literal["x0", "v", "min_snr"]
+Prediction = Literal["v", "x0"]
+
+STAGE_3 = ("deepspeed_stage_3", "deepspeed_stage_3_offload")
+NO_STAGE_3 = (
+    "ZeRO stage 3 splits the weights themselves, and blocks that are computed again in the backward pass then find "
+    "weights of no size; at 1.6 billion parameters it would save little. Use trainer=deepspeed (stage 2), or "
+    "trainer=deepspeed_offload where memory is short"
+)
+
+
+def even(default: int) -> Any:
+    """An even number: sines and cosines come in pairs."""
+    return rule(default, lambda value: value > 0 and value % 2 == 0, "an even number: sines and cosines come in pairs")
+
+
+def handled_signal(default: list[str]) -> Any:
+    """Names of signals that a process may handle."""
+    names = signal.Signals.__members__.keys() - {"SIGKILL", "SIGSTOP"}
+    return rule(default, names.__contains__, "a signal that can be handled, e.g. SIGUSR1")
 
 
 @dataclass
 class LipConfig:
     """The audio-to-lip projector; see ``AudioToLip``."""
 
-    width: int = 512
-    depth: int = 4
-    latents: int = 4
-    head_width: int = 64
+    width: int = positive(512)
+    depth: int = positive(4)
+    latents: int = positive(4)
+    head_width: int = positive(64)
 
 
 @dataclass
 class ExpressionConfig:
     """Di-CTE; see ``DiCTE``."""
 
-    width: int = 512
-    depth: int = 8
-    head_width: int = 64
-    identity_widths: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
-    identity_size: int = 256
-    audio_mode: str = "add"
-    condition_mode: str = "adaln"
+    width: int = positive(512)
+    depth: int = positive(8)
+    head_width: int = positive(64)
+    identity_widths: list[int] = positive([64, 128, 256, 512])
+    identity_size: int = positive(256)
+    audio_mode: str = choice("add", AudioMode)
+    condition_mode: str = choice("adaln", ConditionMode)
 
 
 @dataclass
@@ -47,11 +77,11 @@ class ClubConfig:
             noise is the conditional mean; ``none`` weighs all alike.
     """
 
-    weight: float = 1.0
-    warmup: int = 0
-    hidden: int = 256
-    lr: float = 1e-4
-    weighting: str = "alpha_bar"
+    weight: float = at_least(1.0, 0)
+    warmup: int = at_least(0, 0)
+    hidden: int = positive(256)
+    lr: float = positive(1e-4)
+    weighting: str = choice("alpha_bar", "alpha_bar", "none")
 
 
 @dataclass
@@ -79,33 +109,33 @@ class VAIDConfig:
     lip: LipConfig = field(default_factory=LipConfig)
     expression: ExpressionConfig = field(default_factory=ExpressionConfig)
     club: ClubConfig = field(default_factory=ClubConfig)
-    diffusion_steps: int = 1000
-    sampling_steps: int = 25
-    window: int = 120
-    overlap: int = 24
-    guidance: float = 1.0
-    condition_dropout: float = 0.0
-    contrastive: float = 1.0
-    regression: float = 1.0
-    regression_reduction: str = "mean"
-    temperature: float = 0.07
-    velocity: float = 0.0
-    lr: float = 1e-4
-    lr_warmup: int = 0
-    lr_decay: str = "none"
-    weight_decay: float = 0.01
+    diffusion_steps: int = positive(1000)
+    sampling_steps: int = positive(25)
+    window: int = positive(120)
+    overlap: int = at_least(24, 0)
+    guidance: float = number(1.0)
+    condition_dropout: float = share(0.0)
+    contrastive: float = at_least(1.0, 0)
+    regression: float = at_least(1.0, 0)
+    regression_reduction: str = choice("mean", Reduction)
+    temperature: float = positive(0.07)
+    velocity: float = at_least(0.0, 0)
+    lr: float = positive(1e-4)
+    lr_warmup: int = at_least(0, 0)
+    lr_decay: str = choice("none", LearningRateDecay)
+    weight_decay: float = at_least(0.01, 0)
 
 
 @dataclass
 class UNetConfig:
     """The U-Net's widths and depths; see ``UNetShape``. Its input and output channels follow the codec."""
 
-    channels: list[int] = field(default_factory=lambda: [320, 640, 1280, 1280])
-    heads: list[int] = field(default_factory=lambda: [5, 10, 20, 20])
+    channels: list[int] = positive([320, 640, 1280, 1280])
+    heads: list[int] = positive([5, 10, 20, 20])
     attention: list[bool] = field(default_factory=lambda: [True, True, True, False])
-    layers: int = 2
-    token_width: int = 1024
-    added_width: int = 256
+    layers: int = positive(2)
+    token_width: int = even(1024)
+    added_width: int = even(256)
 
 
 @dataclass
@@ -141,28 +171,28 @@ class EthdConfig:
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
-    variant: str = "full"
+    variant: str = choice("full", Variant)
     share_weights: bool = True
     checkpointing: bool = True
-    prediction: str = "v"
+    prediction: str = choice("v", Prediction)
     svd: str | None = literal(None)
-    diffusion_steps: int = 1000
-    noise_shift: float = 1.0
-    sampling_steps: int = 25
-    window: int = 120
-    overlap: int | None = None
-    loss: str = "x0"
-    snr_gamma: float = 5.0
-    mask_source: str = "reference"
-    audio_expression_probability: float = 0.5
-    expression_steps: int | None = None
-    reference_noise: float = 0.02
-    condition_dropout: float = 0.0
-    ema: float = 0.9999
-    lr: float = 1e-5
-    lr_warmup: int = 0
-    lr_decay: str = "none"
-    weight_decay: float = 0.01
+    diffusion_steps: int = positive(1000)
+    noise_shift: float = positive(1.0)
+    sampling_steps: int = positive(25)
+    window: int = positive(120)
+    overlap: int | None = at_least(None, 0)
+    loss: str = choice("x0", Weighting)
+    snr_gamma: float = positive(5.0)
+    mask_source: str = choice("reference", "reference", "window")
+    audio_expression_probability: float = share(0.5)
+    expression_steps: int | None = positive(None)
+    reference_noise: float = at_least(0.02, 0)
+    condition_dropout: float = share(0.0)
+    ema: float = rule(0.9999, lambda value: 0 <= value < 1, "a share below 1: 1 would keep the first weights for ever")
+    lr: float = positive(1e-5)
+    lr_warmup: int = at_least(0, 0)
+    lr_decay: str = choice("none", LearningRateDecay)
+    weight_decay: float = at_least(0.01, 0)
 
 
 @dataclass
@@ -177,10 +207,10 @@ class DeepSpeedConfig:
         bucket: numbers that are reduced or gathered at a time; smaller takes less memory.
     """
 
-    stage: int = 2
+    stage: int = choice(2, 1, 2, hints={"3": NO_STAGE_3})
     autocast: bool = False
     offload_optimizer: bool = False
-    bucket: int = 200_000_000
+    bucket: int = positive(200_000_000)
 
 
 @dataclass
@@ -205,18 +235,20 @@ class TrainerConfig:
         check_memory: refuse, before the first step, what will not fit on the card by ``training/memory.py``'s count.
     """
 
-    accelerator: str = "auto"
-    devices: str = "auto"
-    nodes: int = 1
-    strategy: str = "auto"
-    precision: str = "32-true"
+    accelerator: str = choice("auto", "auto", "cpu", "gpu")
+    devices: str = rule(
+        "auto", re.compile(r"auto|-1|\d+(,\d+)*,?").fullmatch, "how many processes a machine runs, or auto"
+    )
+    nodes: int = positive(1)
+    strategy: str = choice("auto", "auto", "ddp", "deepspeed", hints=dict.fromkeys(STAGE_3, NO_STAGE_3))
+    precision: str = choice("32-true", "32-true", "bf16-mixed", "bf16-true")
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
-    max_steps: int = MISSING
-    max_minutes: float | None = None
-    validate_every: int = 1000
-    validation_clips: int = 16
-    gradient_clip: float | None = None
-    log_every: int = 50
+    max_steps: int = positive(MISSING)
+    max_minutes: float | None = positive(None)
+    validate_every: int = positive(1000)
+    validation_clips: int = positive(16)
+    gradient_clip: float | None = positive(None)
+    log_every: int = positive(50)
     fast_dev_run: bool = False
     progress_bar: bool = True
     check_memory: bool = True
@@ -232,8 +264,8 @@ class CheckpointsConfig:
         best: validated value by which the best is chosen, smaller is better, e.g. val/loss; null for none.
     """
 
-    every: int | None = None
-    keep: int = 2
+    every: int | None = positive(None)
+    keep: int = positive(2)
     best: str | None = None
 
 
@@ -259,10 +291,10 @@ class WatchdogConfig:
         dead_seconds: silence after which a process on another machine counts as dead.
     """
 
-    step_minutes: float = 10.0
-    join_minutes: float = 10.0
-    other_minutes: float = 120.0
-    dead_seconds: float = 30.0
+    step_minutes: float = positive(10.0)
+    join_minutes: float = positive(10.0)
+    other_minutes: float = positive(120.0)
+    dead_seconds: float = positive(30.0)
 
 
 @dataclass
@@ -276,9 +308,9 @@ class PreemptionConfig:
         max_requeues: times a job may queue itself again.
     """
 
-    requeue_on: list[str] = field(default_factory=lambda: ["SIGUSR1", "SIGUSR2"])
-    stop_on: list[str] = field(default_factory=lambda: ["SIGTERM", "SIGINT"])
-    max_requeues: int = 100
+    requeue_on: list[str] = handled_signal(["SIGUSR1", "SIGUSR2"])
+    stop_on: list[str] = handled_signal(["SIGTERM", "SIGINT"])
+    max_requeues: int = at_least(100, 0)
 
 
 @dataclass
@@ -293,7 +325,7 @@ class LoggerConfig:
             answer, as on most compute nodes.
     """
 
-    name: str = "csv"
+    name: str = choice("csv", "csv", "tensorboard", "wandb")
     project: str = "emotivetalk"
     group: str | None = literal(None)
     offline: bool | None = None
@@ -316,16 +348,19 @@ class ValidationVideosConfig:
         efid: likewise.
     """
 
-    sample_every: int | None = None
-    sample_clips: int = 2
-    evaluate_every: int | None = None
-    evaluate_clips: int = 8
-    frames: int = 125
-    metrics: list[str] = registered(METRICS, default_factory=lambda: ["fid", "efid"])
+    sample_every: int | None = positive(None)
+    sample_clips: int = positive(2)
+    evaluate_every: int | None = positive(None)
+    evaluate_clips: int = positive(8)
+    frames: int = positive(125)
+    metrics: list[str] = registered(METRICS, ["fid", "efid"])
     fid: FIDConfig = field(default_factory=FIDConfig)
     fvd: FVDConfig = field(default_factory=FVDConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     efid: EFIDConfig = field(default_factory=EFIDConfig)
+
+
+MODELS = (VAIDConfig, EthdConfig, EmotionModelConfig, StandInConfig)
 
 
 @dataclass
@@ -352,14 +387,16 @@ class TrainConfig:
 
     stage: str = registered(STAGES)
     name: str = MISSING
-    run_id: str | None = None
+    run_id: str | None = rule(
+        None, lambda value: value and not set("/\\") & set(value), "a folder's name in output/stage, without a slash"
+    )
     output: str = literal("outputs")
-    seed: int = 0
+    seed: int = at_least(0, 0)
     ckpt_path: str | None = literal(None)
     vaid: str | None = literal(None)
-    encoders: dict[str, str] = registered(ENCODERS, default_factory=dict)
+    encoders: dict[str, str] = registered(ENCODERS, {})
     data: DataConfig = field(default_factory=DataConfig)
-    model: Any = field(default=MISSING, metadata={"typed by": (STAGES, "stage")})
+    model: Any = constrained(MISSING, None, typed_by=(STAGES, "stage"), kinds=MODELS)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
     videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)

@@ -1,48 +1,14 @@
-"""What a data configuration may be, and which splits are refused."""
+"""Which splits are refused."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import fields as dataclass_fields
 
-from configs.data import DataConfig
-from configs.registries import DATASETS
 from datamodules.schema import SPLITS, Index, ShardError
 from datamodules.splits import shares_speakers
-from datamodules.windows import FIELDS
 
 log = logging.getLogger(__name__)
-
-
-def check_config(config: DataConfig) -> None:
-    """Checks a data configuration as a whole.
-
-    Raises:
-        ValueError: naming the key, its value and what is expected.
-    """
-    if config.name not in DATASETS and config.name != "mixture":
-        DATASETS.get(config.name, "data.name")  # raises
-    if unknown := sorted(set(config.fields) - set(FIELDS)):
-        raise ValueError(f"data.fields: {', '.join(unknown)} unknown; choose from {', '.join(FIELDS)}")
-    for field in dataclass_fields(config):
-        value, least = getattr(config, field.name), 0 if field.name in ("workers", "seed") else 1
-        if isinstance(value, int) and not isinstance(value, bool) and value < least:
-            raise ValueError(f"data.{field.name}={value}: expected a whole number from {least}")
-    if config.stage_gib <= 0:
-        raise ValueError(f"data.stage_gib={config.stage_gib}: expected a number above 0")
-    if config.name != "mixture":
-        if config.roots or config.weights:
-            raise ValueError(f"data.roots and data.weights belong to data.name=mixture, not {config.name}")
-        return
-    if config.root or len(config.roots) < 2:
-        raise ValueError("data.name=mixture takes two or more data.roots (name: folder or URL) and no data.root")
-    if config.weights and set(config.weights) != set(config.roots):
-        raise ValueError(
-            f"data.weights names {sorted(config.weights)}, data.roots {sorted(config.roots)}; make them equal"
-        )
-    if wrong := {name: weight for name, weight in config.weights.items() if weight < 1}:
-        raise ValueError(f"data.weights: {wrong}: expected whole numbers from 1; leave a root out to not draw from it")
 
 
 def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[str]]) -> None:

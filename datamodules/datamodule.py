@@ -14,7 +14,8 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from configs.data import DataConfig
-from datamodules.checks import check_config, check_sides
+from configs.rules import check_data
+from datamodules.checks import check_sides
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
 from datamodules.order import ORDER_VERSION, Order, StreamOrder
 from datamodules.schema import (
@@ -59,7 +60,7 @@ class ShardDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.config = replace(config or DataConfig(name="folder"), **changes)
-        check_config(self.config)
+        check_data(self.config)
         self.encoders = encoders
         self.indices: dict[str, Index] = {}
         self.clips: dict[str, list[Clip]] = {}

@@ -26,6 +26,7 @@ from typing import Any
 
 from configs.preparation import ENCODER_KINDS
 from encoders.protocols import FPS, SAMPLE_RATE, Identity
+from runtime.errors import UserError
 
 SCHEMA_VERSION = 1
 PORTRAITS = 4
@@ -47,7 +48,7 @@ OPTIONAL_MEMBERS = ("video.mp4", "factors.npy")
 SPLITS = ("train", "val", "test")
 
 
-class ShardError(RuntimeError):
+class ShardError(UserError):
     """A shard or index that cannot be used; the message names the file, what was found, and what to do."""
 
 

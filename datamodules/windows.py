@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.data import FIELDS
 from datamodules.decoding import decode_frames, decode_speech
 from datamodules.order import reference_choice, window_start
 from datamodules.schema import PORTRAITS, SAMPLES_PER_FRAME, SampleEntry, ShardError
 from datamodules.shards import ShardReader
 from datamodules.splits.clip_names import EMOTIONS
-
-FIELDS = ("audio", "lip", "expression", "latent", "boxes", "portraits", "speech", "factors", "video")
 
 _FRAME_FIELDS = {name: f"{name}.npy" for name in ("audio", "lip", "expression", "latent", "boxes", "factors")}
 _REFERENCE_FIELDS = {name: f"{name}.npy" for name in ("expression", "latent", "boxes")}

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from configs.training import Weighting
 from diffusion.schedules import NoiseSchedule
 
 SIGMA_RANGE = (0.002, 700.0)  # that SVD was trained for; sigma is infinite where no signal is left
-Weighting = Literal["x0", "v", "min_snr"]
-Prediction = Literal["v", "x0"]
 # (x_t, (B,) 1/4 ln sigma) -> v like x_t
 Velocity = Callable[[Tensor, Tensor], Tensor]
 

@@ -12,13 +12,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from runtime.errors import UserError
+
 HUB = "https://huggingface.co"
 BLOCK = 1 << 20
 TIMEOUT = 60.0
 TRIES = 3
 
 
-class DownloadError(OSError):
+class DownloadError(UserError, OSError):
     """A file could not be fetched; the message says from where and why."""
 
 

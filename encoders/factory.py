@@ -9,11 +9,12 @@ from __future__ import annotations
 import inspect
 from typing import Any, cast
 
+from configs.errors import ConfigError
 from configs.registries import ENCODERS
 from encoders.protocols import AudioEncoder, Identity, LandmarkDetector, LatentCodec, MotionEncoder, TextEncoder
 
 
-class EncoderError(ValueError):
+class EncoderError(ConfigError):
     """An encoder that cannot be built as configured; the message names the key and what there is."""
 
 
@@ -39,8 +40,8 @@ def build(kind: str, name: str, device: str, options: dict[str, Any]) -> Any:
             raise EncoderError(f"encoders.{kind}.options.{option}: {name} has no such option; there are: {there_are}")
     try:
         made = encoder(**options, device=device) if takes_device else encoder(**options)
-    except ValueError as error:
-        raise EncoderError(str(error)) from error
+    except (TypeError, ValueError) as error:
+        raise EncoderError(f"encoders.{kind}.options={dict(options)}: {error}") from error
     if made.identity.name != name:  # shards would name an encoder that nobody finds again
         raise EncoderError(
             f"encoders.{kind}: {name} calls itself {made.identity.name!r} in its identity; make them equal"

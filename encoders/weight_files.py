@@ -10,11 +10,13 @@ from typing import Any
 
 import torch
 
+from runtime.errors import UserError
+
 # (path, hash, size, mtime) -> digest: a file is read for its hash once per process
 _DIGESTS: dict[tuple[str, str, int, int], str] = {}
 
 
-class WeightsError(RuntimeError):
+class WeightsError(UserError):
     """Weights that cannot be used; the message names the file and what to do."""
 
 

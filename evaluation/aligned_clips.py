@@ -185,8 +185,8 @@ class Alignment:
         gap = abs(lengths[0] - lengths[1]) / fps
         if gap > self.max_gap or frames < 1:
             reason = (
-                f"its length differs by {gap:.2f} s from the reference's ({lengths[0]} and {lengths[1]} frames at {fps:g}"
-                f" fps), more than max_gap={self.max_gap:g}"
+                f"its length differs by {gap:.2f} s from the reference's ({lengths[0]} and {lengths[1]} frames at "
+                f"{fps:g} fps), more than max_gap={self.max_gap:g}"
             )
             return Missing(pair.clip, "generated", None, reason)
         size = panel[2:] if panel else (made.width, made.height)

@@ -30,9 +30,10 @@ from metrics.networks.i3d import I3D
 from metrics.networks.inception import InceptionFeatures
 from metrics.networks.standin import StandInExpression, StandInImage, StandInVideo
 from metrics.networks.three_ddfa import ThreeDDFA
+from runtime.errors import UserError
 
 
-class UnusableVideo(RuntimeError):
+class UnusableVideo(UserError):
     """A video that one metric cannot be computed of; says why."""
 
 

@@ -13,11 +13,12 @@ from torch import nn
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, git_blob_of, locate, sha256_of
 from evaluation.pairs import EvaluationError, Missing
 from metrics.networks.standin import load_stand_in as read_stand_in
+from runtime.errors import UserError
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class NotComputed(RuntimeError):
+class NotComputed(UserError):
     """A metric that cannot be computed; the others can.
 
     Attributes:

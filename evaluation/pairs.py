@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from media import VIDEO_ENDINGS
+from runtime.errors import UserError
 
 
-class EvaluationError(RuntimeError):
+class EvaluationError(UserError):
     """An evaluation that cannot be done; the message says what was found and what to do."""
 
 

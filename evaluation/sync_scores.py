@@ -29,6 +29,7 @@ from metrics.functional.sync import SyncScores, audio_windows, sync_distances, s
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
 from metrics.sync import SyncConfidenceDistance
 from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip, reference_tracks, tracks_in_memory
+from runtime.errors import UserError
 
 SHIFT = 3  # frames by which the self-check moves the sound
 CONFIRMED = 0.9  # share of the reference videos in which that must be found
@@ -123,9 +124,9 @@ class SyncScorer:
             lip = self.network.lip(longest.frames[: windows + WINDOW_FRAMES - 1])
             moved = shifted_scores(lip, longest.samples, self.network, SHIFT)
             return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
-        except (RuntimeError, ValueError) as error:  # a landmark file's error among them
-            if isinstance(error, MediaError):
-                raise
+        except MediaError:
+            raise
+        except (UserError, RuntimeError, ValueError) as error:  # a landmark file's error among them
             raise UnusableVideo(str(error)) from error
 
     def prepare(

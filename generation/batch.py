@@ -14,9 +14,9 @@ from typing import Any
 
 from configs.emotion import EmotionConfig
 from configs.errors import ConfigError
+from configs.fields import constraints
 from configs.generation import GenerateConfig
-from configs.rules import parse_part
-from configs.validate_generate import check_choice, check_numbers
+from configs.rules import check_overlap, parse_part
 from lightning_modules.emotion.sources import check_emotion
 from lightning_modules.emotion.table import EmotionError
 
@@ -74,6 +74,7 @@ class VideoCase:
 
 
 CHOSEN = ("extend", "drive")
+CONSTRAINTS = constraints(GenerateConfig)
 
 
 def cases_of(config: GenerateConfig) -> list[VideoCase]:
@@ -109,9 +110,10 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
         for key in ("portrait", "speech"):
             if not values[key]:
                 raise ConfigError(f"{key} is missing")
-        check_choice("drive", values["drive"])
-        check_choice("emotion.extend", values["emotion.extend"])
-        check_numbers(values["steps"], values["seed"], values["window"], values["overlap"])
+        for key, value in values.items():
+            if key in CONSTRAINTS and value is not None:
+                CONSTRAINTS[key].require(key, value)
+        check_overlap(values["window"], values["overlap"])
         emotion = EmotionConfig(**{name: values[f"emotion.{name}"] for name in EMOTION_KEYS if name != "extend"})
         check_emotion(emotion)
     except (ConfigError, EmotionError) as error:

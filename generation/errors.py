@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from runtime.errors import UserError
 
-class GenerationError(RuntimeError):
+
+class GenerationError(UserError):
     """A video that cannot be made, or a page that cannot be served.
 
     The message names the file or key, what was found, and what to do.

@@ -15,24 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from configs.generation import GenerateConfig
 from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
-from encoders.text.checks import TextError
 from encoders.weight_files import WeightsError
 from generation.batch import VideoCase, cases_of
-from generation.errors import GenerationError
 from generation.model_files import ModelFiles
 from generation.pipeline import Talker
 from generation.record import deciding, difference, require_writable
-from lightning_modules.emotion.table import EmotionError
-from lightning_modules.ethd.sampler import OnProgress, SamplingError, VideoProgress
-from media import MediaError
-from preparation.expression import ExpressionError
+from lightning_modules.ethd.sampler import OnProgress, VideoProgress
+from runtime.errors import UserError
 from runtime.progress import Bars
 
 SOME_FAILED = 3
 ETA_OVER = 3600.0  # seconds of progress the time left is judged by; a window's step may take a minute
 LOG_WIDTH = 160  # columns of a log file
 # What is wrong with one case; everything else would be wrong with all.
-OF_ONE_CASE = (GenerationError, SamplingError, MediaError, ExpressionError, EmotionError, TextError, OSError)
+OF_ONE_CASE = (UserError, OSError)
 
 
 def generate_videos(config: GenerateConfig) -> int:

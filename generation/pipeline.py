@@ -19,6 +19,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from configs.generation import DriveMode
 from configs.preparation import FaceConfig
 from encoders.factory import build_as
 from encoders.protocols import FPS
@@ -29,7 +30,6 @@ from generation.record import deciding, environment, require_writable, sidecar_o
 from generation.speech import PreparedSpeech, read_speech
 from lightning_modules.emotion.sources import EmotionSource
 from lightning_modules.emotion.text_mapping import TextEmotion
-from lightning_modules.ethd.driving_signals import Mode
 from lightning_modules.ethd.export import Artifact
 from lightning_modules.ethd.network import Drive
 from lightning_modules.ethd.sampler import OnProgress, Sampler, SamplingSettings, VideoProgress
@@ -129,7 +129,7 @@ class Talker:
         Raises:
             GenerationError: when the case cannot be made, or its output not be written.
             MediaError: for a speech or a driving video that cannot be read, or a disk that is full.
-            ExpressionError: for a portrait or an emotion source that is no picture or shows no usable face.
+            UserError: for a portrait or an emotion source that is no picture or shows no usable face.
             EmotionError: for an emotion that cannot be given.
             TextError: for a text that cannot be read.
         """
@@ -156,7 +156,7 @@ class Talker:
             audio,
             portrait,
             emotion,
-            mode=cast(Mode, case.drive),
+            mode=cast(DriveMode, case.drive),
             extend=case.extend,
             seed=case.seed,
             trained_with=self.artifact.vaid,

@@ -61,7 +61,7 @@ def read_portrait(
         face: crop and limits, as they were in preparation.
 
     Raises:
-        ExpressionError: for a file that is missing or no picture.
+        UserError: for a file that is missing or no picture.
         GenerationError: for a picture under 64 pixels, or a face that is missing, too small or cut off.
     """
     picture = read_picture(path)

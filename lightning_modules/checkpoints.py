@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from encoders.protocols import Identity
+from runtime.errors import UserError
 
 CARD = "emotivetalk"  # key of the checkpoint under which its stage, sizes and encoders stand
 
@@ -17,7 +18,7 @@ CARD = "emotivetalk"  # key of the checkpoint under which its stage, sizes and e
 DEEPSPEED_WEIGHTS = "checkpoint/mp_rank_00_model_states.pt"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """A checkpoint that cannot be used; the message names the file, what was found, and what to do."""
 
 

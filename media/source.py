@@ -13,6 +13,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from runtime.errors import UserError
+
 # By which a folder's videos are told from its other files; what a file holds is decided by its content.
 VIDEO_ENDINGS = (
     *(".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".3gp"),
@@ -20,7 +22,7 @@ VIDEO_ENDINGS = (
 )
 
 
-class MediaError(RuntimeError):
+class MediaError(UserError):
     """A file that cannot be read or written; the message names it, what was found, what was expected, what to do."""
 
 

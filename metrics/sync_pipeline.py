@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Literal
 
 import numpy as np
 import torch
@@ -24,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from configs.evaluation import SyncMode
 from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
 from metrics.functional.tracking import CROP_SIZE, Track, crop_face, crop_path, find_shots, track_faces
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
@@ -48,7 +48,7 @@ class TrackClip:
     frames: Tensor
     samples: np.ndarray
     track: Track
-    mode: Literal["reference", "fast"]
+    mode: SyncMode
 
 
 def score_clip(clip: TrackClip, network: SyncNet) -> SyncScores:

@@ -20,12 +20,9 @@ from encoders.protocols import FPS, FaceTrack, LandmarkDetector, MotionEncoder
 from media import FrameReader
 from preparation.clip_source import Rejected
 from preparation.faces import crop_frames, locate_face
+from runtime.errors import UserError
 
 MAX_SECONDS = 60.0  # a motion encoder sees the crops of a whole clip at once
-
-
-class ExpressionError(ValueError):
-    """A picture or video without a usable face; the message names the file and what was found."""
 
 
 class ExpressionReader:
@@ -57,7 +54,7 @@ class ExpressionReader:
             (d_e,) float32, not standardised, and notes (several faces).
 
         Raises:
-            ExpressionError: for a file that is no picture, no face, a face that is too small or cut off.
+            UserError: for a file that is no picture, no face, a face that is too small or cut off.
         """
         path = Path(path)
         expression, notes = self._measure([read_picture(path)], path)
@@ -70,13 +67,13 @@ class ExpressionReader:
             (F, d_e) float32 at 25 fps, not standardised, and notes (several faces, frames without one).
 
         Raises:
-            ExpressionError: for no face, one that is too small, is lost, or leaves the picture; for more than a minute.
+            UserError: for no face, one that is too small, is lost, or leaves the picture; for more than a minute.
             MediaError: when the video cannot be read.
         """
         path = Path(path)
         frames = FrameReader(path, fps=FPS)
         if len(frames) > MAX_SECONDS * FPS:
-            raise ExpressionError(
+            raise UserError(
                 f"{path}: lasts {len(frames) / FPS:.0f} s, at most {MAX_SECONDS:g} s can be taken over; cut out a part"
             )
         return self._measure(frames, path)
@@ -86,11 +83,11 @@ class ExpressionReader:
         try:
             track, (left, top, side), several = locate_face(self.detector, frames, path, self.face, self.frame_size)
         except Rejected as rejected:
-            raise ExpressionError(f"{path}: {rejected.detail}") from rejected
+            raise UserError(f"{path}: {rejected.detail}") from rejected
         crops = np.stack(list(crop_frames(frames, (left, top, side), self.frame_size)))
         _, expression = self.motion(crops, track.cropped(left, top, self.frame_size / side))
         if not expression.isfinite().all():
-            raise ExpressionError(f"{path}: its expression latent holds NaN or infinite values; is the face visible?")
+            raise UserError(f"{path}: its expression latent holds NaN or infinite values; is the face visible?")
         return expression, _notes(path, track, several)
 
 
@@ -98,22 +95,22 @@ def read_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB of a picture, upright; what is transparent in it lies on white.
 
     Raises:
-        ExpressionError: when the file is missing or no picture.
+        UserError: when the file is missing or no picture.
     """
     try:
         with Image.open(path) as image:
             return np.asarray(_in_rgb(ImageOps.exif_transpose(image)))
     except FileNotFoundError:
-        raise ExpressionError(f"{path}: no such file; check the path") from None
+        raise UserError(f"{path}: no such file; check the path") from None
     except IsADirectoryError:
-        raise ExpressionError(f"{path}: is a folder; name a picture in it") from None
+        raise UserError(f"{path}: is a folder; name a picture in it") from None
     except UnidentifiedImageError:
-        raise ExpressionError(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
+        raise UserError(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
     except Image.DecompressionBombError:
         limit = 2e-6 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise ExpressionError(f"{path}: is too large, over {limit:.0f} megapixels; make it smaller") from None
+        raise UserError(f"{path}: is too large, over {limit:.0f} megapixels; make it smaller") from None
     except (OSError, ValueError) as error:
-        raise ExpressionError(f"{path}: cannot be read as a picture ({error}); fetch or copy it again") from error
+        raise UserError(f"{path}: cannot be read as a picture ({error}); fetch or copy it again") from error
 
 
 def _in_rgb(image: Image.Image) -> Image.Image:

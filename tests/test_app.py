@@ -9,31 +9,12 @@ import pytest
 
 from configs.app import AppConfig
 from configs.command_line import compose
-from configs.errors import ConfigError
-from configs.validate_app import validate_app
 from tests.helpers import ROOT
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("typed", "words"),
-    [
-        ("port=0", "port=0: expected a number from 1 to 65535"),
-        ("host=", "host is empty"),
-        ("device=tpu", "device=tpu: expected one of auto, cpu, cuda"),
-        ("landmarks=dlib", "landmarks=dlib: expected one of"),
-        ("max_seconds=0", "max_seconds=0.0: expected a number above 0"),
-        ("max_waiting=0", "max_waiting=0: expected"),
-        ("keep_minutes=0", "keep_minutes=0.0: expected 1 or more"),
-    ],
-)
-def test_a_wrong_configuration_names_its_key(typed, words):
-    with pytest.raises(ConfigError, match=words.replace(".", r"\.")):
-        validate_app(compose("app", AppConfig, ["ethd=run", typed]))
-
-
 def test_it_is_this_machines_alone_unless_told_otherwise():
     from generation.web.serve import is_loopback
 

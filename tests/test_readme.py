@@ -8,19 +8,15 @@ import shutil
 
 import pytest
 
+from configs import rules
 from configs.app import AppConfig
-from configs.command_line import all_keys, compose
+from configs.command_line import all_keys, compose, names_key
 from configs.evaluation import EvaluateConfig
 from configs.experiments import require_experiment
 from configs.generation import ExportConfig, GenerateConfig
 from configs.preparation import PrepareConfig
-from configs.tables import TableConfig, validate_tables
+from configs.tables import TableConfig
 from configs.training import TrainConfig
-from configs.validate_app import validate_app
-from configs.validate_evaluate import validate_evaluate
-from configs.validate_generate import validate_generate
-from configs.validate_prepare import validate_prepare
-from configs.validate_train import validate_train
 from tests.helpers import ROOT
 
 # Pages that change a copy of the repository have a test of their own, test_docs.py.
@@ -58,22 +54,21 @@ def folders(tmp_path, monkeypatch):
     (tmp_path / "cases.csv").touch()
 
 
+SCHEMAS = {
+    "prepare": PrepareConfig,
+    "generate": GenerateConfig,
+    "app": AppConfig,
+    "tables": TableConfig,
+    "evaluate": EvaluateConfig,
+    "export": ExportConfig,
+    "train": TrainConfig,
+}
+
+
 def check(script: str, typed: list[str]) -> None:
     """Composes a command's configuration and checks it as the script would."""
-    if script == "prepare":
-        validate_prepare(compose("prepare", PrepareConfig, typed))
-    elif script == "generate":
-        validate_generate(compose("generate", GenerateConfig, typed))
-    elif script == "app":
-        validate_app(compose("app", AppConfig, typed))
-    elif script == "evaluate" and any(argument.startswith("table=") for argument in typed):
-        validate_tables(compose("tables", TableConfig, typed))
-    elif script == "evaluate":
-        validate_evaluate(compose("evaluate", EvaluateConfig, typed))
-    elif "task=export" in typed:
-        assert compose("export", ExportConfig, typed).run
-    else:
-        validate_train(compose("train", TrainConfig, typed))
+    name = "tables" if names_key(typed, "table") else "export" if "task=export" in typed else script
+    rules.check(compose(name, SCHEMAS[name], typed))
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from configs.command_line import compose
 from configs.evaluation import EvaluateConfig
+from configs.options import read_options, run_script
 from configs.preparation import PrepareConfig
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig
@@ -146,11 +147,12 @@ def queue() -> bool:
     return subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=60).stdout.count("is UP") > 0
 
 
-def main(extra: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Checks every batch file; returns the exit status."""
+    extra = read_options(__doc__, arguments, {"sbatch": shlex.split}).get("sbatch", [])
     if not queue():
         print("no SLURM answers here: sbatch --test-only is left out")
-    problems = {file.name: check(file, extra) for file in sorted(Path(__file__).parent.glob("*.sbatch"))}
+    problems = {file.name: check(file, extra) for file in sorted((ROOT / "slurm").glob("*.sbatch"))}
     for name, found in problems.items():
         for problem in found:
             print(f"{name}: {problem}", file=sys.stderr)
@@ -158,4 +160,4 @@ def main(extra: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_script(lambda: main(sys.argv[1:]))

@@ -1,19 +1,22 @@
-"""Makes the committed split files: ``python -m tools.make_splits --hdtf DIR --edtalk DIR``.
+"""Makes the committed split files: ``python -m tools.make_splits hdtf=DIR edtalk=DIR [output=DIR]``.
 
-``--hdtf`` is the folder HDTF_dataset of https://github.com/MRzzm/HDTF, ``--edtalk`` the folder data_preprocess/lists of
+``hdtf`` is the folder HDTF_dataset of https://github.com/MRzzm/HDTF, ``edtalk`` the folder data_preprocess/lists of
 https://github.com/tanshuai0219/EDTalk. The same inputs give the same bytes.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import re
+import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from configs.options import folder, read_options, run_script
+from datamodules import splits
 from datamodules.schema import SPLITS
 from datamodules.splits import content_hash
 from datamodules.splits.clip_names import hdtf_person
@@ -39,6 +42,7 @@ MEAD_ACTORS = (
 MEAD_TEST = ("M003", "M030", "W009", "W015")
 # Known gaps, or left out by the peers: good enough to train on, not to choose a model by.
 MEAD_INCOMPLETE = ("M011", "M019", "M041", "M042", "W017", "W019", "W021")
+FOLDER = Path(splits.__file__).parent
 SEED = 0
 SHARE = 0.1
 
@@ -136,23 +140,19 @@ def _file(name: str, source: str, rule: str, seed: int | None = None, **content:
     return {"name": name, "source": source, "rule": rule, "seed": seed, **content, "sha256": content_hash(content)}
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
     """Writes the files whose inputs are given; MEAD's need none."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--hdtf", type=Path, help="folder HDTF_dataset with the annotation files")
-    parser.add_argument("--edtalk", type=Path, help="folder with EDTalk's train.json and test.json")
-    parser.add_argument("--output", type=Path, default=Path(__file__).parent, help="where the json files go")
-    arguments = parser.parse_args()
+    options = read_options(__doc__, arguments, dict.fromkeys(("hdtf", "edtalk", "output"), folder))
     files = [mead_emotivetalk(), mead_official()]
-    if arguments.hdtf:
-        files.append(hdtf_emotivetalk(arguments.hdtf))
-    if arguments.edtalk:
-        files.extend(peer_edtalk(arguments.edtalk))
+    if "hdtf" in options:
+        files.append(hdtf_emotivetalk(options["hdtf"]))
+    if "edtalk" in options:
+        files.extend(peer_edtalk(options["edtalk"]))
     for content in files:
-        path = arguments.output / f"{content['name']}.json"
+        path = options.get("output", FOLDER) / f"{content['name']}.json"
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
         print(path)
 
 
 if __name__ == "__main__":
-    main()
+    run_script(lambda: main(sys.argv[1:]))

@@ -21,12 +21,13 @@ from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopSignal
 from callbacks.progress import ProgressBar
 from callbacks.run_checkpoints import RunCheckpoints, StraightToDisk
 from callbacks.run_log import RunLog
-from callbacks.watchdog import FaultError, Watchdog
+from callbacks.watchdog import Watchdog
 from configs.registries import STAGES
 from configs.training import TrainConfig, TrainerConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
+from runtime.errors import UserError
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
 from training.resume import check_resume, run_folder, store_config
@@ -63,10 +64,10 @@ def fit(config: TrainConfig) -> Run:
     Raises:
         ShardError: for shards that are missing, damaged or made by other encoders than ``config.encoders``.
         CheckpointError: for a checkpoint to resume from that is damaged or does not fit, or one that cannot be written.
-        PreflightError: when ranks, queue, disk or card do not fit.
+        UserError: when ranks, queue, disk or card do not fit.
         ConfigError: when the run directory cannot be written.
-        NonFiniteLossError: when the loss is no longer a number.
-        FaultError: when another rank failed or died.
+        UserError: when the loss is no longer a number.
+        UserError: when another rank failed or died.
     """
     settings, stage = config.trainer, STAGES.get(config.stage, "stage")()
     check_devices(settings)
@@ -102,7 +103,7 @@ def fit(config: TrainConfig) -> Run:
             fault = watchdog.fault_of_another()
             if fault is None:
                 raise
-            raise FaultError(f"{fault}. Resume with ckpt_path=last") from error
+            raise UserError(f"{fault}. Resume with ckpt_path=last") from error
         finally:
             close_loggers(trainer.loggers)  # before the queue may end the processes that still write
         preempted = preemption.agreed is not Wish.GO_ON and trainer.global_step < settings.max_steps

@@ -11,8 +11,8 @@ from omegaconf import OmegaConf
 
 from callbacks.csv_log import CsvLog
 from configs.training import EthdConfig, LoggerConfig, TrainConfig
-from configs.wandb_mode import wandb_mode
 from encoders.weight_files import sha256_of
+from training.wandb_mode import wandb_mode
 
 
 def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:

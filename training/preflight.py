@@ -12,33 +12,30 @@ from lightning.pytorch import LightningModule, Trainer
 
 from configs.errors import ConfigError
 from configs.training import TrainConfig, TrainerConfig
-from configs.validate_trainer import check_ranks
+from configs.training_rules import check_ranks
+from runtime.errors import UserError
 from training.stages.stage import Stage
 
 GIB = 2**30
 SAVED = 16  # bytes a parameter in a checkpoint: float32 weight, Adam's two moments, the average
 
 
-class PreflightError(RuntimeError):
-    """The run cannot work; a line for each thing, with what to change."""
-
-
 def check_devices(settings: TrainerConfig) -> None:
     """Refuses GPUs that this machine does not have, before anything is read.
 
     Raises:
-        PreflightError: with how many it has.
+        UserError: with how many it has.
     """
     if settings.accelerator != "gpu":
         return
     count = torch.cuda.device_count() or int(torch.backends.mps.is_available())
     if not count:
-        raise PreflightError(
+        raise UserError(
             "trainer.accelerator=gpu, and no GPU is visible on this machine: in a job, ask for them (--gpus-per-node); "
             "see nvidia-smi and CUDA_VISIBLE_DEVICES; or train on the processor with trainer=cpu"
         )
     if settings.devices.isdecimal() and int(settings.devices) > count:
-        raise PreflightError(
+        raise UserError(
             f"trainer.devices={settings.devices}, and {count} GPU{'s are' if count > 1 else ' is'} visible on this "
             f"machine: set trainer.devices={count}, or ask for more (--gpus-per-node; --gpus-per-task hides the others)"
         )
@@ -48,7 +45,7 @@ def preflight(config: TrainConfig, stage: Stage, trainer: Trainer, module: Light
     """Looks at ranks, queue, disk and cards.
 
     Raises:
-        PreflightError: with a line for each failure.
+        UserError: with a line for each failure.
     """
     failures = [
         *_ranks(config, trainer),
@@ -57,7 +54,7 @@ def preflight(config: TrainConfig, stage: Stage, trainer: Trainer, module: Light
         *_memory(config, stage, trainer, module),
     ]
     if failures:
-        raise PreflightError("\n       ".join(["this run cannot start:"] * (len(failures) > 1) + failures))
+        raise UserError("\n       ".join(["this run cannot start:"] * (len(failures) > 1) + failures))
 
 
 def _ranks(config: TrainConfig, trainer: Trainer) -> Iterator[str]:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark.figures.frames import FigureError, GridRow, draw_grid, frames_at, length_of, pick_times
+from benchmark.figures.frames import GridRow, draw_grid, frames_at, length_of, pick_times
 from evaluation.pairs import EvaluationError, find_videos
+from runtime.errors import UserError
 
 COLUMNS = 6
 
@@ -25,12 +26,12 @@ def case_grid(
         columns: times shown.
 
     Raises:
-        FigureError: if no system has the clip.
+        UserError: if no system has the clip.
     """
     videos: dict[str, Path | str] = {name: _video(clip, place) for name, place in systems.items()}
     there = [video for video in videos.values() if isinstance(video, Path)]
     if not there:
-        raise FigureError(f"--clip {clip}: no system has it: " + "; ".join(f"{n}: {why}" for n, why in videos.items()))
+        raise UserError(f"clip={clip}: no system has it: " + "; ".join(f"{n}: {why}" for n, why in videos.items()))
     times = pick_times(min(length_of(video) for video in there), columns)
     rows = [] if driving is None else [_row("driving video", driving, pick_times(length_of(driving), columns))]
     rows += [_row(name, video, times) for name, video in videos.items()]
@@ -56,5 +57,5 @@ def _row(name: str, video: Path | str, times: list[float]) -> GridRow:
         return GridRow(name, (video,) * len(times))
     try:
         return GridRow(name, frames_at(video, times))
-    except FigureError as error:
+    except UserError as error:
         return GridRow(name, (str(error),) * len(times))

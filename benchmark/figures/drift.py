@@ -11,8 +11,8 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmark.figures.frames import FigureError
 from evaluation.results import SCHEMA
+from runtime.errors import UserError
 
 matplotlib.use("Agg")
 WIDTH, HEIGHT = 4.6, 3.2  # inches of one panel
@@ -22,7 +22,7 @@ def draw_drift(files: Sequence[Path]) -> Figure:
     """A panel per metric with a line per results file.
 
     Raises:
-        FigureError: if a file is no results file, or none holds a drift.
+        UserError: if a file is no results file, or none holds a drift.
     """
     found: dict[str, list[tuple[str, dict[str, Any], str]]] = {}
     for path in files:
@@ -31,7 +31,7 @@ def draw_drift(files: Sequence[Path]) -> Figure:
             if record.get("drift"):
                 found.setdefault(metric, []).append((_name(path, raw), record["drift"], record["title"]))
     if not found:
-        raise FigureError(f"{', '.join(map(str, files))}: no drift in it; evaluate again with drift=5")
+        raise UserError(f"{', '.join(map(str, files))}: no drift in it; evaluate again with drift=5")
     figure = Figure(figsize=(WIDTH * len(found), HEIGHT), layout="constrained")
     for place, lines in enumerate(found.values(), 1):
         axes = figure.add_subplot(1, len(found), place)
@@ -65,10 +65,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FigureError(f"{path}: cannot be read as a results file ({error})") from error
+        raise UserError(f"{path}: cannot be read as a results file ({error})") from error
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:
         found = raw.get("schema") if isinstance(raw, dict) else None
-        raise FigureError(f"{path}: has the schema {found!r}, expected {SCHEMA}; evaluate again with drift=5")
+        raise UserError(f"{path}: has the schema {found!r}, expected {SCHEMA}; evaluate again with drift=5")
     return raw
 
 

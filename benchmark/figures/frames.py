@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from media import FrameReader, MediaError, probe
+from runtime.errors import UserError
 
 FPS = 25.0
 TILE = 192  # pixels
@@ -20,10 +21,6 @@ LABEL = 150
 HEAD = 26
 GAP = 4
 INK, PAPER, MISSING = (28, 28, 30), (255, 255, 255), (229, 229, 234)
-
-
-class FigureError(ValueError):
-    """A figure that cannot be made; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,20 +47,20 @@ def frames_at(video: Path, times: Sequence[float]) -> tuple[np.ndarray, ...]:
     """(H, W, 3) uint8 frames of a video nearest to some ascending times, seconds.
 
     Raises:
-        FigureError: if the video cannot be read or is too short.
+        UserError: if the video cannot be read or is too short.
     """
     wanted = [round(time * FPS) for time in times]
     found = []
     try:
         reader = FrameReader(video, fps=FPS)
         if len(reader) <= wanted[-1]:
-            raise FigureError(f"{video}: has {len(reader)} frames at {FPS:g} fps, needs {wanted[-1] + 1}")
+            raise UserError(f"{video}: has {len(reader)} frames at {FPS:g} fps, needs {wanted[-1] + 1}")
         for index, frame in enumerate(reader):
             found += [frame] * wanted.count(index)
             if index >= wanted[-1]:
                 break
     except (MediaError, OSError) as error:
-        raise FigureError(str(error)) from error
+        raise UserError(str(error)) from error
     return tuple(found)
 
 
@@ -71,12 +68,12 @@ def length_of(video: Path) -> float:
     """How long a video's pictures last, seconds.
 
     Raises:
-        FigureError: if it cannot be read.
+        UserError: if it cannot be read.
     """
     try:
         return probe(video).duration
     except (MediaError, OSError) as error:
-        raise FigureError(str(error)) from error
+        raise UserError(str(error)) from error
 
 
 def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -87,7 +84,7 @@ def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
         size: (width, height) it is resized to; its form must be the same.
 
     Raises:
-        FigureError: if it cannot be read or has another form.
+        UserError: if it cannot be read or has another form.
     """
     try:
         with Image.open(path) as opened:
@@ -95,7 +92,7 @@ def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
     except OSError:
         picture = Image.fromarray(frames_at(path, [0.0])[0])
     if abs(picture.width / picture.height - size[0] / size[1]) > 0.01:
-        raise FigureError(
+        raise UserError(
             f"{path}: is {picture.width} x {picture.height}, the videos are {size[0]} x {size[1]} pixels: they do not "
             "show the same part of the picture; give the portrait as it was cropped for them"
         )

@@ -8,17 +8,9 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from benchmark.figures.frames import (
-    FPS,
-    FigureError,
-    GridRow,
-    draw_grid,
-    frames_at,
-    length_of,
-    pick_times,
-    read_picture,
-)
+from benchmark.figures.frames import FPS, GridRow, draw_grid, frames_at, length_of, pick_times, read_picture
 from media import FrameReader, MediaError
+from runtime.errors import UserError
 
 COLUMNS = 5
 BLOCK = 8  # pixels of noise that are averaged away before differences are looked at
@@ -50,13 +42,13 @@ def figure3(portrait: Path, lips: Path, expression: Path, columns: int = COLUMNS
         columns: times shown.
 
     Raises:
-        FigureError: if a file cannot be read, or the videos have different sizes.
+        UserError: if a file cannot be read, or the videos have different sizes.
     """
     times = pick_times(min(length_of(lips), length_of(expression)), columns)
     shown = {"lip-driven": frames_at(lips, times), "expression-driven": frames_at(expression, times)}
     sizes = {frames[0].shape[1::-1] for frames in shown.values()}
     if len(sizes) > 1:
-        raise FigureError(f"{lips} and {expression} have different sizes: {sizes}")
+        raise UserError(f"{lips} and {expression} have different sizes: {sizes}")
     still = read_picture(portrait, sizes.pop())
     maps = {name: [difference(frame, still) for frame in frames] for name, frames in shown.items()}
     top = float(np.percentile(np.concatenate([np.stack(found).ravel() for found in maps.values()]), 99.5))
@@ -77,7 +69,7 @@ def motion(video: Path) -> tuple[np.ndarray, float]:
         (H, W) float32 grey levels, and their mean.
 
     Raises:
-        FigureError: if the video cannot be read.
+        UserError: if the video cannot be read.
     """
     total, squares, count = np.zeros(0), np.zeros(0), 0
     try:
@@ -85,7 +77,7 @@ def motion(video: Path) -> tuple[np.ndarray, float]:
             grey = frame.astype(np.float64).mean(axis=2)
             total, squares, count = (grey, grey**2, 1) if not count else (total + grey, squares + grey**2, count + 1)
     except (MediaError, OSError) as error:
-        raise FigureError(str(error)) from error
+        raise UserError(str(error)) from error
     deviation = np.sqrt(np.maximum(squares / count - (total / count) ** 2, 0)).astype(np.float32)
     return deviation, float(deviation.mean())
 
@@ -94,7 +86,7 @@ def figure4(with_dicte: Path, without_dicte: Path, columns: int = COLUMNS) -> Im
     """Frames with and without Di-CTE from one expression image, and where the face moves in time.
 
     Raises:
-        FigureError: if a video cannot be read.
+        UserError: if a video cannot be read.
     """
     videos = {"w/ Di-CTE": with_dicte, "w/o Di-CTE": without_dicte}
     times = pick_times(min(length_of(video) for video in videos.values()), columns)

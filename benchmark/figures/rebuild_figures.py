@@ -11,20 +11,20 @@ Whatever the file says, ``drift.png`` shows the results with a slope over time (
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
-from benchmark.figures.__main__ import draw, parser, save
-from benchmark.figures.frames import FigureError
+from benchmark.figures.__main__ import FIGURES, draw, needed, picture, save
+from configs.options import named_paths, path
 from encoders.weights import sha256_of
 from evaluation.pairs import EvaluationError, find_videos
+from runtime.errors import UserError
 from runtime.files import whole_file
 
 LIST = "figures.yaml"
@@ -48,14 +48,6 @@ class Done:
     reason: str = ""
 
 
-class _Options(argparse.ArgumentParser):
-    """The figures' own options, whose mistakes are errors of the list."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raises instead of ending the program."""
-        raise FigureError(message)
-
-
 def rebuild_figures(results: Path, output: Path) -> list[Done]:
     """Makes the figures whose inputs changed.
 
@@ -64,23 +56,22 @@ def rebuild_figures(results: Path, output: Path) -> list[Done]:
         output: where figures go.
 
     Raises:
-        FigureError: if the list cannot be read.
+        UserError: if the list cannot be read.
         OSError: if the output cannot be written.
     """
     record, made = _read_record(output / RECORD), {}
     found = []
-    for name, words in _wanted(results).items():
+    for name, entry in _wanted(results).items():
         try:
-            options = _options(name, words, output)
-            made_of = _digest(words, options)
-            path = output / name
-            if path.is_file() and record.get(name) == {"made_of": made_of, "sha256": sha256_of(path)}:
+            options = _options(name, entry, results, output)
+            made_of, file = _digest(options), output / name
+            if file.is_file() and record.get(name) == {"made_of": made_of, "sha256": sha256_of(file)}:
                 found.append(Done(name, "up to date"))
             else:
-                save(draw(options), path)
+                save(draw(options), file)
                 found.append(Done(name, "written"))
-            made[name] = {"made_of": made_of, "sha256": sha256_of(path)}
-        except FigureError as error:
+            made[name] = {"made_of": made_of, "sha256": sha256_of(file)}
+        except (UserError, ValueError) as error:
             found.append(Done(name, "not made", str(error)))
     if made != record:
         with whole_file(output / RECORD) as partial:
@@ -88,62 +79,60 @@ def rebuild_figures(results: Path, output: Path) -> list[Done]:
     return found
 
 
-def _wanted(results: Path) -> dict[str, list[str]]:
-    """File name of a figure -> the words a person would type for it."""
-    path = results / LIST
+def _wanted(results: Path) -> dict[str, Any]:
+    """File name of a figure -> its entry in the list."""
+    listed = results / LIST
     try:
-        listed = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        wanted = (yaml.safe_load(listed.read_text(encoding="utf-8")) if listed.is_file() else {}) or {}
     except (OSError, ValueError, yaml.YAMLError) as error:
-        raise FigureError(f"{path}: cannot be read as YAML ({error})") from error
-    if not isinstance(listed or {}, dict):
-        raise FigureError(f"{path}: expected names of figures with their options, e.g. figure5.png: {{figure: 5, ...}}")
-    wanted = {str(name): _words(name, entry, results) for name, entry in (listed or {}).items()}
-    if drifting := [file for file in sorted(results.glob("*.json")) if _has_drift(file)]:
-        wanted.setdefault(DRIFT, ["drift", *map(str, drifting)])
-    return wanted
+        raise UserError(f"{listed}: cannot be read as YAML ({error})") from error
+    if not isinstance(wanted, dict):
+        raise UserError(f"{listed}: expected names of figures with their options, e.g. figure5.png: {{figure: 5, ...}}")
+    for name, entry in wanted.items():
+        if not isinstance(entry, Mapping) or "figure" not in entry:
+            raise UserError(f"{listed}: {name}: expected options with figure: {', '.join(FIGURES)}")
+    if drifting := [file.name for file in sorted(results.glob("*.json")) if _has_drift(file)]:
+        wanted = {DRIFT: {"figure": "drift", "files": drifting}, **wanted}
+    return {str(name): entry for name, entry in wanted.items()}
 
 
-def _words(name: object, entry: object, results: Path) -> list[str]:
-    if not isinstance(entry, Mapping) or "figure" not in entry:
-        raise FigureError(f"{results / LIST}: {name}: expected options with figure: 3, 4, 5, 6 or drift")
-    words, last = [str(entry["figure"])], []
-    for key, value in entry.items():
-        for one in value if isinstance(value, list) else [value]:
-            if key == "files":
-                last.append(str(results / str(one)))
-            elif key == "system":
-                title, equals, place = str(one).partition("=")
-                words.append(f"--system={title}{equals}{results / Path(place).expanduser()}")
-            elif key != "figure":
-                path = results / Path(str(one)).expanduser() if str(key).replace("-", "_") in SINGLE else one
-                words.append(f"--{key}={path}")
-    return [*words, *last]
-
-
-def _options(name: str, words: list[str], output: Path) -> argparse.Namespace:
+def _options(name: str, entry: Any, results: Path, output: Path) -> dict[str, Any]:
+    """A figure's options, as a person would type them."""
     if Path(name).name != name:
-        raise FigureError(f"{name}: expected the name of a file, without a folder")
-    options = parser(_Options).parse_args([*words, f"--output={output / name}"])
-    assert isinstance(options, argparse.Namespace)
+        raise UserError(f"{name}: expected the name of a file, without a folder")
+    options: dict[str, Any] = {"figure": str(entry["figure"]), "output": picture(output / name)}
+    if options["figure"] not in FIGURES:
+        raise UserError(f"figure={options['figure']}: expected one of {', '.join(FIGURES)}")
+    known = FIGURES[options["figure"]]
+    for key, value in entry.items():
+        key, several = str(key).replace("-", "_"), value if isinstance(value, list) else [value]
+        if key == "files":
+            options[key] = [results / str(one) for one in several]
+        elif key == "system":
+            options[key] = {title: results / place for title, place in named_paths(",".join(map(str, several))).items()}
+        elif key in known:
+            options[key] = str(value) if key == "clip" else results / path(str(value))
+        elif key != "figure":
+            raise UserError(f"{key}: figure {options['figure']} has no such option; there are {', '.join(known)}")
+    if lacking := [key for key in needed(options["figure"]) if key not in options]:
+        raise UserError(f"figure {options['figure']} also needs {', '.join(lacking)}")
     return options
 
 
-def _digest(words: list[str], options: argparse.Namespace) -> str:
+def _digest(options: Mapping[str, Any]) -> str:
     """Of the options, the content of everything that is shown, and the code that draws it."""
     code = {str(file.name): sha256_of(file) for file in sorted(Path(__file__).parent.glob("*.py"))}
     shown = {str(path): sha256_of(path) if path.is_file() else None for path in _inputs(options)}
-    return hashlib.sha256(json.dumps([words, shown, code], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([options, shown, code], sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _inputs(options: argparse.Namespace) -> Iterator[Path]:
-    values = vars(options)
-    yield from (values[name] for name in SINGLE if values.get(name) is not None)
-    yield from values.get("files") or ()
-    for text in values.get("system") or ():
-        place = Path(text.partition("=")[2])
+def _inputs(options: Mapping[str, Any]) -> Iterator[Path]:
+    yield from (options[name] for name in SINGLE if name in options)
+    yield from options.get("files", ())
+    for place in options.get("system", {}).values():
         if place.is_dir():
             try:
-                yield from find_videos(place).get(options.clip, [])
+                yield from find_videos(place).get(options["clip"], [])
             except EvaluationError:
                 continue  # said where it is drawn
         else:

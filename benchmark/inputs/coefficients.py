@@ -22,6 +22,7 @@ from media import FrameReader
 from metrics.functional.efid import AlignedFace, align_face
 from metrics.networks.deep3d import Deep3DFace
 from preparation.faces import crop_frames
+from runtime.errors import UserError
 from runtime.files import whole_file
 
 COEFFICIENTS = 257
@@ -30,10 +31,6 @@ MAX_ANGLE = np.pi  # radians; a head does not turn further
 BATCH = 16
 RATES = (25.0, 30.0)  # rows per second the two systems' authors use
 RATE_SLACK = 0.06  # share of the rows that may be missing
-
-
-class CoefficientsError(ValueError):
-    """A 3DMM file that the systems could not use; names the file and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -121,22 +118,22 @@ def read_mat(path: Path, seconds: float) -> Coefficients:
         seconds: how long the video it was made of lasts.
 
     Raises:
-        CoefficientsError: if it is no such file, its values cannot be a face's, or its rate is neither 25 nor 30.
+        UserError: if it is no such file, its values cannot be a face's, or its rate is neither 25 nor 30.
     """
     try:
         content = loadmat(path)
     except (OSError, ValueError, NotImplementedError, TypeError) as error:
-        raise CoefficientsError(f"{path}: cannot be read as a MATLAB 5 file ({error})") from error
+        raise UserError(f"{path}: cannot be read as a MATLAB 5 file ({error})") from error
     parts = []
     for name, width in (("coeff", COEFFICIENTS), ("transform_params", 5)):
         if name not in content:
             found = ", ".join(sorted(key for key in content if not key.startswith("__"))) or "nothing"
-            raise CoefficientsError(f"{path}: holds no {name} (found {found}); expected coeff and transform_params")
+            raise UserError(f"{path}: holds no {name} (found {found}); expected coeff and transform_params")
         values = np.asarray(content[name])
         if values.ndim != 2 or values.shape[1] != width or values.dtype.kind != "f" or not len(values):
-            raise CoefficientsError(f"{path}: {name} is {values.dtype} {values.shape}, expected floats (L, {width})")
+            raise UserError(f"{path}: {name} is {values.dtype} {values.shape}, expected floats (L, {width})")
         if not np.isfinite(values).all():
-            raise CoefficientsError(f"{path}: {name} holds values that are not numbers")
+            raise UserError(f"{path}: {name} holds values that are not numbers")
         parts.append(values.astype(np.float32))
     track = Coefficients(parts[0], parts[1], _rate_of(path, len(parts[0]), seconds))
     _check_values(path, track)
@@ -148,7 +145,7 @@ def _rate_of(path: Path, rows: int, seconds: float) -> float:
     nearest = min(RATES, key=lambda rate: abs(found - rate))
     # A row or two are often missing at the end, which weighs more in a short clip.
     if abs(rows - nearest * seconds) > max(RATE_SLACK * rows, 3) or abs(found - nearest) > 2.4:
-        raise CoefficientsError(
+        raise UserError(
             f"{path}: {rows} rows for a video of {seconds:.2f} s are {found:.1f} per second, expected 25 (DreamTalk) "
             "or 30 (StyleTalk): it is another video's"
         )
@@ -157,16 +154,12 @@ def _rate_of(path: Path, rows: int, seconds: float) -> float:
 
 def _check_values(path: Path, track: Coefficients) -> None:
     if len(track.coeff) != len(track.transform):
-        raise CoefficientsError(
-            f"{path}: {len(track.coeff)} rows of coeff and {len(track.transform)} of transform_params"
-        )
+        raise UserError(f"{path}: {len(track.coeff)} rows of coeff and {len(track.transform)} of transform_params")
     if (angle := float(np.abs(track.coeff[:, ANGLE]).max())) > MAX_ANGLE:
-        raise CoefficientsError(
+        raise UserError(
             f"{path}: columns 224 to 226 should be head angles in radians, found {angle:.1f}: the order is identity "
             "80, expression 64, texture 80, angle 3, lighting 27, translation 3"
         )
     size, scale = track.transform[:, :2], track.transform[:, 2]
     if (size < 1).any() or (scale <= 0).any():
-        raise CoefficientsError(
-            f"{path}: transform_params should be width, height, scale, x, y; found {track.transform[0]}"
-        )
+        raise UserError(f"{path}: transform_params should be width, height, scale, x, y; found {track.transform[0]}")

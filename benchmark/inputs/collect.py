@@ -14,17 +14,17 @@ from PIL import Image
 
 from benchmark.case_list import Case
 from benchmark.framing import HEAD_SCALE, Faces, Framing, first_frame
-from benchmark.inputs.coefficients import Coefficients, CoefficientsError, extract, read_mat, write_mat
-from benchmark.inputs.phonemes import PhonemesError, from_intervals, phonemes_of, recognise
+from benchmark.inputs.coefficients import Coefficients, extract, read_mat, write_mat
+from benchmark.inputs.phonemes import from_intervals, phonemes_of, recognise
 from benchmark.normalise import frames_of
 from benchmark.system import Speech, System
-from benchmark.view import JobFailed
 from encoders.motion.pdfgc import alignment, warp_face
 from encoders.weights import WeightsError, locate
 from media import FrameReader, MediaError, probe, read_sound
 from metrics.networks.deep3d import Deep3DFace
 from preparation.clip_source import Rejected
 from preparation.faces import square_crop
+from runtime.errors import UserError
 
 RATE = 16_000
 WEIGHTS = "deep3dfacerecon"
@@ -47,14 +47,14 @@ class Tools:
         """Deep3DFaceRecon.
 
         Raises:
-            JobFailed: if its weights are missing.
+            UserError: if its weights are missing.
         """
         with self.faces.lock:
             if self._network is None:
                 try:
                     self._network = Deep3DFace(locate(WEIGHTS))
                 except (WeightsError, ValueError) as error:
-                    raise JobFailed(f"needs 3DMM coefficients of the driving video: {error}") from error
+                    raise UserError(f"needs 3DMM coefficients of the driving video: {error}") from error
             return self._network
 
 
@@ -88,12 +88,12 @@ class Inputs:
         """Makes one input and returns its path, or the text it stands for.
 
         Raises:
-            JobFailed: if the case cannot give it.
+            UserError: if the case cannot give it.
         """
         try:
             return str(_MAKERS[name](self))
-        except (MediaError, CoefficientsError, PhonemesError, Rejected, OSError) as error:
-            raise JobFailed(str(error)) from error
+        except (UserError, Rejected, OSError) as error:
+            raise UserError(str(error)) from error
 
     @property
     def seconds(self) -> float:
@@ -104,10 +104,10 @@ class Inputs:
         """The video whose expression drives.
 
         Raises:
-            JobFailed: if the case names none.
+            UserError: if the case names none.
         """
         if self.case.driving_video is None:
-            raise JobFailed(f"{self.system.title} is driven by a video too; the case has no emotion.video")
+            raise UserError(f"{self.system.title} is driven by a video too; the case has no emotion.video")
         return self.case.driving_video
 
 
@@ -115,14 +115,14 @@ def read_speech(case: Case) -> np.ndarray:
     """(S,) float32 at 16 kHz.
 
     Raises:
-        JobFailed: if it cannot be read.
+        UserError: if it cannot be read.
     """
     try:
         sound = read_sound(case.speech, rate=RATE)
     except MediaError as error:
-        raise JobFailed(f"speech: {error}") from error
+        raise UserError(f"speech: {error}") from error
     if len(sound) < RATE // 25:
-        raise JobFailed(f"speech {case.speech}: lasts {len(sound) / RATE:.3f} s, less than one frame")
+        raise UserError(f"speech {case.speech}: lasts {len(sound) / RATE:.3f} s, less than one frame")
     return sound
 
 
@@ -212,7 +212,7 @@ def _driving_coefficients(job: Inputs) -> Coefficients:
         try:
             found = extract(network, video, track, box, size)
         except ValueError as error:
-            raise JobFailed(f"{video.name}: {error}") from error
+            raise UserError(f"{video.name}: {error}") from error
     write_mat(kept, found)
     return found
 
@@ -232,7 +232,7 @@ def _phonemes(job: Inputs) -> Path:
 def _run(name: str) -> Callable[[Inputs], str]:
     def named(job: Inputs) -> str:
         if name not in job.tools.runs:
-            raise JobFailed(f"{job.system.title} needs a trained run: add {name}=RUN")
+            raise UserError(f"{job.system.title} needs a trained run: add {name}=RUN")
         return job.tools.runs[name]
 
     return named

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from runtime.errors import UserError
+
 RATE = 30
 SILENCE = "SIL"
 # The 39 phones of the CMU dictionary with noise and silence, in alphabetical order: the order of phindex.json.
@@ -29,10 +31,6 @@ NOISE = ("+noise+", "nsn", "+nsn+", "+breath+", "+cough+", "+smack+", "+uh+", "+
 LAG = 0.04  # seconds by which StyleTalk's published phonemes are later than pocketsphinx 5 hears them in its sample
 SLACK = 0.5  # seconds the phonemes may end before or after the sound
 TIERS = ("phones", "phone", "phonemes", "mau")
-
-
-class PhonemesError(ValueError):
-    """Phonemes StyleTalk could not use; names the file and what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -55,18 +53,18 @@ def phonemes_of(path: Path, seconds: float) -> list[int]:
         floor(30 * seconds) indices.
 
     Raises:
-        PhonemesError: if the file is none of these, has another rate, or does not fit the sound.
+        UserError: if the file is none of these, has another rate, or does not fit the sound.
     """
     try:
         text = path.read_text(encoding="utf-16" if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except (OSError, UnicodeError) as error:
-        raise PhonemesError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise UserError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if path.suffix.lower() == ".json":
         return _fitted(_indices(text, path), seconds, path)
     intervals = _textgrid(text, path) if path.suffix.lower() == ".textgrid" else _lab(text, path)
     end = max((interval.end for interval in intervals), default=0.0)
     if abs(end - seconds) > SLACK and not (intervals and end < seconds):
-        raise PhonemesError(f"{path}: ends at {end:.2f} s, the sound lasts {seconds:.2f} s: it is another one's")
+        raise UserError(f"{path}: ends at {end:.2f} s, the sound lasts {seconds:.2f} s: it is another one's")
     return from_intervals(intervals, seconds)
 
 
@@ -78,12 +76,12 @@ def recognise(sound: np.ndarray, rate: int) -> list[Interval]:
         rate: samples per second, 16000.
 
     Raises:
-        PhonemesError: if pocketsphinx is not installed.
+        UserError: if pocketsphinx is not installed.
     """
     try:
         from pocketsphinx import Decoder, get_model_path
     except ImportError as error:
-        raise PhonemesError(
+        raise UserError(
             "StyleTalk is driven by phonemes. Give the case a column phonemes with a TextGrid (Montreal Forced "
             "Aligner), a 'start end phone' file or its own JSON; or pip install pocketsphinx, which is less exact"
         ) from error
@@ -122,7 +120,7 @@ def phone_of(label: str, where: str) -> str:
     """A label of an aligner as one of the 41: without stress, silences and noises by their usual names.
 
     Raises:
-        PhonemesError: if it is no phone of the CMU dictionary.
+        UserError: if it is no phone of the CMU dictionary.
     """
     plain = label.strip()
     if plain.lower() in SILENT:
@@ -131,7 +129,7 @@ def phone_of(label: str, where: str) -> str:
         return "NSN"
     phone = re.sub(r"_[BIES]$", "", plain).rstrip("012").upper()
     if phone not in INDEX:
-        raise PhonemesError(
+        raise UserError(
             f"{where}: {label!r} is no phone of the CMU dictionary (ARPAbet); align with an English ARPAbet model"
         )
     return phone
@@ -141,16 +139,16 @@ def _indices(text: str, path: Path) -> list[int]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise PhonemesError(f"{path}: is no JSON ({error})") from error
+        raise UserError(f"{path}: is no JSON ({error})") from error
     if not isinstance(found, list) or not all(type(item) is int and 0 <= item < len(PHONES) for item in found):
-        raise PhonemesError(f"{path}: expected a list of whole numbers from 0 to {len(PHONES) - 1}, one per 1/30 s")
+        raise UserError(f"{path}: expected a list of whole numbers from 0 to {len(PHONES) - 1}, one per 1/30 s")
     return found
 
 
 def _fitted(found: list[int], seconds: float, path: Path) -> list[int]:
     wanted = max(1, math.floor(RATE * seconds))
     if abs(len(found) - wanted) > SLACK * RATE or abs(len(found) / wanted - 1) > 0.1:
-        raise PhonemesError(
+        raise UserError(
             f"{path}: {len(found)} phonemes for {seconds:.2f} s are {len(found) / seconds:.1f} per second, expected "
             f"{RATE}; other programs write 25"
         )
@@ -167,7 +165,7 @@ def _lab(text: str, path: Path) -> list[Interval]:
         try:
             start, end = float(parts[0]), float(parts[1])
         except (ValueError, IndexError):
-            raise PhonemesError(f"{where}: expected 'start end phone' in seconds, found {line!r}") from None
+            raise UserError(f"{where}: expected 'start end phone' in seconds, found {line!r}") from None
         intervals.append(Interval(start, end, phone_of(parts[2] if len(parts) > 2 else "", where)))
     return _ordered(intervals, path)
 
@@ -188,11 +186,11 @@ def _textgrid(text: str, path: Path) -> list[Interval]:
                 Interval(float(rows[3 * i]), float(rows[3 * i + 1]), rows[3 * i + 2].strip('"')) for i in range(count)
             ]
         except (IndexError, ValueError):
-            raise PhonemesError(f"{path}: its tiers cannot be read as Praat writes them") from None
+            raise UserError(f"{path}: its tiers cannot be read as Praat writes them") from None
         place += 5 + 3 * count
     chosen = next((name for name in tiers if name.split(" - ")[-1] in TIERS), None)
     if chosen is None:
-        raise PhonemesError(f"{path}: has no tier of phones (found {', '.join(tiers) or 'none'}); expected 'phones'")
+        raise UserError(f"{path}: has no tier of phones (found {', '.join(tiers) or 'none'}); expected 'phones'")
     rows_of = [Interval(row.start, row.end, phone_of(row.phone, str(path))) for row in tiers[chosen]]
     return _ordered(rows_of, path)
 
@@ -200,7 +198,7 @@ def _textgrid(text: str, path: Path) -> list[Interval]:
 def _ordered(intervals: list[Interval], path: Path) -> list[Interval]:
     for before, after in zip(intervals, intervals[1:], strict=False):
         if after.start < before.end - 1e-3:
-            raise PhonemesError(f"{path}: phones overlap at {after.start:.3f} s")
+            raise UserError(f"{path}: phones overlap at {after.start:.3f} s")
     if any(one.end < one.start or one.start < 0 for one in intervals):
-        raise PhonemesError(f"{path}: a phone ends before it starts")
+        raise UserError(f"{path}: a phone ends before it starts")
     return intervals

@@ -20,15 +20,12 @@ from typing import Any
 
 from benchmark.paper import FULL, CellKey
 from evaluation.results import SCHEMA as EVALUATION
+from runtime.errors import UserError
 
 USER_STUDY = "emotivetalk.user_study/1"
 NOT_RUN = "emotivetalk.not_run/1"
 RATED = "rated"  # the mode of a user study's cells, whose systems are rated as they are
 GROUND_TRUTH = "ground_truth"
-
-
-class TableError(RuntimeError):
-    """Tables that cannot be made; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True)
@@ -79,11 +76,11 @@ def read_results(folder: Path) -> Found:
     """Reads every ``*.json`` of a folder.
 
     Raises:
-        TableError: if the folder is not there or cannot be read.
+        UserError: if the folder is not there or cannot be read.
     """
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"
-        raise TableError(f"results={folder}: {kind}; expected the folder of evaluate.py's results files")
+        raise UserError(f"results={folder}: {kind}; expected the folder of evaluate.py's results files")
     found = Found()
     for path in sorted(folder.glob("*.json")):
         try:

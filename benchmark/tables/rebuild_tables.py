@@ -8,15 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmark.figures.frames import FigureError
 from benchmark.paper import TABLES, paper_table
 from benchmark.tables.latex import document, latex
 from benchmark.tables.layout import lay_out
-from benchmark.tables.reading import Found, TableError, read_results
+from benchmark.tables.reading import Found, read_results
 from benchmark.tables.table import Table
 from benchmark.tables.text import comma_separated, markdown
 from benchmark.tables.web import web_page
 from configs.tables import TableConfig
+from runtime.errors import UserError
 from runtime.files import whole_file
 
 UNUSABLE_RESULTS = 3
@@ -29,7 +29,7 @@ def make_tables(config: TableConfig) -> int:
         0; 3 when a results file could not be used, which the tables name, or a figure not be made.
 
     Raises:
-        TableError: when there are no results to read, or the output cannot be written.
+        UserError: when there are no results to read, or the output cannot be written.
     """
     found = read_results(Path(config.results))
     output = Path(config.output)
@@ -46,7 +46,7 @@ def make_tables(config: TableConfig) -> int:
         if config.table == "all":
             unusable += _figures(Path(config.results), output)
     except OSError as error:
-        raise TableError(f"output={output}: cannot be written ({error.strerror}: {error.filename})") from error
+        raise UserError(f"output={output}: cannot be written ({error.strerror}: {error.filename})") from error
     if found.unlabelled:
         print(f"for no table (without cell.system): {', '.join(found.unlabelled)}")
     for line in unusable:
@@ -62,7 +62,7 @@ def _figures(results: Path, output: Path) -> list[str]:
 
     try:
         done = rebuild_figures(results, output)
-    except FigureError as error:
+    except UserError as error:
         return [str(error)]
     for figure in done:
         print(f"figure {figure.name}: {figure.state}")

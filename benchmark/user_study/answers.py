@@ -13,9 +13,10 @@ import numpy as np
 
 from benchmark.tables.reading import USER_STUDY
 from benchmark.user_study.agreement import alpha_interval, krippendorff_alpha, mean_interval
-from benchmark.user_study.build import ANSWERS_SCHEMA, KEY_SCHEMA, StudyError
+from benchmark.user_study.build import ANSWERS_SCHEMA, KEY_SCHEMA
 from benchmark.user_study.design import LEVELS, QUESTIONS, Trial
 from preparation.writer import write_atomically
+from runtime.errors import UserError
 
 RESAMPLES = 2000
 SEED = 0
@@ -46,20 +47,18 @@ def read_key(path: Path) -> Key:
     """Reads the key of a study.
 
     Raises:
-        StudyError: if it is no key.
+        UserError: if it is no key.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if raw["schema"] != KEY_SCHEMA:
-            raise StudyError(f"key={path}: has the schema {raw['schema']!r}, expected {KEY_SCHEMA}")
+            raise UserError(f"key={path}: has the schema {raw['schema']!r}, expected {KEY_SCHEMA}")
         trials = {row["name"]: Trial(**row) for row in raw["trials"]}
         return Key(raw["study"], trials, tuple(map(tuple, raw["orders"])), int(raw["allowed_failures"]))
     except OSError as error:
-        raise StudyError(f"key={path}: cannot be read ({error.strerror})") from error
+        raise UserError(f"key={path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, StudyError):
-            raise
-        raise StudyError(f"key={path}: is no key of a study ({error}); it lies beside the study's page") from error
+        raise UserError(f"key={path}: is no key of a study ({error}); it lies beside the study's page") from error
 
 
 def checksum(study: str, text: str) -> str:
@@ -123,12 +122,12 @@ def collect_study(answers: Path, key_file: Path) -> dict[str, Any]:
     """The results of a study.
 
     Raises:
-        StudyError: if no answer file counts.
+        UserError: if no answer file counts.
     """
     key = read_key(key_file)
     files = sorted(answers.glob("*.json")) if answers.is_dir() else []
     if not files:
-        raise StudyError(f"answers={answers}: holds no .json; expected the folder of the raters' answer files")
+        raise UserError(f"answers={answers}: holds no .json; expected the folder of the raters' answer files")
     counted: defaultdict[int, list[tuple[str, dict[str, dict[str, int]]]]] = defaultdict(list)
     excluded: list[dict[str, str]] = []
     for path in files:
@@ -145,7 +144,7 @@ def collect_study(answers: Path, key_file: Path) -> dict[str, Any]:
         ratings.append(given[0][1])
         excluded += [{"file": name, "reason": f"is a copy of {given[0][0]}"} for name, _ in given[1:]]
     if not ratings:
-        raise StudyError("no answer file counts: " + "; ".join(f"{row['file']} {row['reason']}" for row in excluded))
+        raise UserError("no answer file counts: " + "; ".join(f"{row['file']} {row['reason']}" for row in excluded))
     copies = sum("is a copy of" in row["reason"] for row in excluded)
     return _results(key, ratings, excluded, len(files) - copies)
 
@@ -197,11 +196,11 @@ def write_study(results: Mapping[str, Any], output: Path) -> None:
     """Writes the results file.
 
     Raises:
-        StudyError: if it cannot be written.
+        UserError: if it cannot be written.
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         write_atomically(output, text.encode("utf-8", "backslashreplace"))
     except OSError as error:
-        raise StudyError(f"output={output}: cannot be written ({error.strerror})") from error
+        raise UserError(f"output={output}: cannot be written ({error.strerror})") from error

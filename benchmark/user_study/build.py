@@ -23,24 +23,22 @@ from encoders.weights import sha256_of
 from evaluation.pairs import EvaluationError, find_videos
 from media import MediaError, VideoWriter, probe
 from preparation.writer import write_atomically
+from runtime.errors import UserError
 
 KEY_SCHEMA = "emotivetalk.user_study_key/1"
 ANSWERS_SCHEMA = "user_study.answers/1"  # the page must not name a system
 GROUND_TRUTH = "ground_truth"
+RATERS = 26
 CHECK_SIZE = 512
 CHECK_SECONDS = 3
 PAGE = "page"
-
-
-class StudyError(ValueError):
-    """A study that cannot be made or read; the message says what was found and what to do."""
 
 
 def build_study(
     systems: Mapping[str, Path],
     output: Path,
     samples: int = 10,
-    raters: int = 26,
+    raters: int = RATERS,
     checks: int = 3,
     allowed_failures: int = 1,
     seed: int = 0,
@@ -62,7 +60,7 @@ def build_study(
         the page.
 
     Raises:
-        StudyError: if systems lack clips, a clip does not play in browsers, or the output cannot be written.
+        UserError: if systems lack clips, a clip does not play in browsers, or the output cannot be written.
     """
     _check_numbers(systems, output, samples, raters, checks, allowed_failures)
     videos, chosen = _choose(systems, samples)
@@ -96,7 +94,7 @@ def build_study(
         write_atomically(partial / "key.json", (json.dumps(key, indent=1, ensure_ascii=False) + "\n").encode())
         os.replace(partial, output)
     except (OSError, MediaError) as error:
-        raise StudyError(f"output={output}: {getattr(error, 'strerror', None) or error}") from error
+        raise UserError(f"output={output}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return output / PAGE / "index.html"
@@ -106,14 +104,14 @@ def _check_numbers(
     systems: Mapping[str, Path], output: Path, samples: int, raters: int, checks: int, allowed_failures: int
 ) -> None:
     if GROUND_TRUTH not in systems or len(systems) < 2:
-        raise StudyError(f"expected --system {GROUND_TRUTH}=DIR and at least one more system")
+        raise UserError(f"expected system={GROUND_TRUTH}=DIR,NAME=DIR: the real videos and at least one system")
     for name, value, least in (("samples", samples, 1), ("raters", raters, 1), ("checks", checks, 0)):
         if value < least:
-            raise StudyError(f"{name}={value}: expected at least {least}")
+            raise UserError(f"{name}={value}: expected at least {least}")
     if not 0 <= allowed_failures <= max(0, checks - 1):
-        raise StudyError(f"allowed_failures={allowed_failures}: expected 0 to {max(0, checks - 1)}, below checks")
+        raise UserError(f"allowed_failures={allowed_failures}: expected 0 to {max(0, checks - 1)}, below checks")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise StudyError(f"output={output}: is there already; a study under way must not change, name a new folder")
+        raise UserError(f"output={output}: is there already; a study under way must not change, name a new folder")
 
 
 def _choose(systems: Mapping[str, Path], samples: int) -> tuple[dict[str, dict[str, Path]], list[str]]:
@@ -123,12 +121,12 @@ def _choose(systems: Mapping[str, Path], samples: int) -> tuple[dict[str, dict[s
         try:
             found = find_videos(folder)
         except EvaluationError as error:
-            raise StudyError(f"{system}: {error}") from error
+            raise UserError(f"{system}: {error}") from error
         videos[system] = {name: paths[0] for name, paths in found.items() if len(paths) == 1}
     shared = sorted(set.intersection(*(set(found) for found in videos.values())))
     if len(shared) < samples:
         counts = ", ".join(f"{system} {len(found)}" for system, found in videos.items())
-        raise StudyError(f"samples={samples}: only {len(shared)} clips are there for every system ({counts})")
+        raise UserError(f"samples={samples}: only {len(shared)} clips are there for every system ({counts})")
     places = np.linspace(0, len(shared) - 1, samples).round().astype(int)
     return videos, [shared[place] for place in places]
 
@@ -137,13 +135,13 @@ def _copy(source: Path, target: Path) -> None:
     """Copies pictures and sound without the file's own words, which may name the system.
 
     Raises:
-        StudyError: if browsers would not play it.
+        UserError: if browsers would not play it.
         MediaError: if it cannot be read.
     """
     info = probe(source)
     if info.video_codec != "h264" or not info.has_sound:
         has = f"{info.video_codec} pictures and {'sound' if info.has_sound else 'no sound'}"
-        raise StudyError(f"{source}: has {has}; browsers need H.264 with sound, as benchmark.run_system writes it")
+        raise UserError(f"{source}: has {has}; browsers need H.264 with sound, as benchmark.run_system writes it")
     try:
         with av.open(str(source)) as container, av.open(str(target), "w", options={"movflags": "+faststart"}) as made:
             streams = [container.streams.video[0], container.streams.audio[0]]

@@ -26,6 +26,7 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+from configs.errors import ConfigError
 from configs.registries import DATASETS
 from datamodules.schema import SPLITS
 from datamodules.splits.clip_names import hdtf_clip_id, mead_sentence
@@ -35,7 +36,7 @@ logger = logging.getLogger(__name__)
 FRACTIONS = (0.8, 0.1, 0.1)
 
 
-class SplitError(ValueError):
+class SplitError(ConfigError):
     """A split that does not exist or a split file that cannot be trusted; the message says what to choose instead."""
 
 

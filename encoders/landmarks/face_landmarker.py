@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from encoders.protocols import Face
+from runtime.errors import UserError
 
 # MediaPipe's own order.
 BLENDSHAPES: tuple[str, ...] = (
@@ -37,7 +38,7 @@ BLENDSHAPES: tuple[str, ...] = (
 )  # fmt: skip
 
 
-class FaceLandmarkerError(RuntimeError):
+class FaceLandmarkerError(UserError):
     """FaceLandmarker cannot be built; the message says what is missing and what to do."""
 
 

@@ -19,6 +19,7 @@ import numpy as np
 from encoders.landmarks.boxes import bounding_boxes
 from encoders.landmarks.following import same_place
 from encoders.protocols import FPS, Face, Identity, LandmarkScheme, Tracking
+from runtime.errors import UserError
 
 POINTS = 68
 COORDINATES = tuple(f"{axis}_{index}" for axis in "xy" for index in range(POINTS))
@@ -28,7 +29,7 @@ MIN_COVERED = 0.9  # share of the frames the file must have rows for
 HINT = "write it with OpenFace's FeatureExtraction -2Dfp, or use encoders.landmarks.name=mediapipe"
 
 
-class LandmarkFileError(RuntimeError):
+class LandmarkFileError(UserError):
     """A landmark file that is missing, damaged, or another video's; the message names the file."""
 
 

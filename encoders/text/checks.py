@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from runtime.errors import UserError
 
-class TextError(ValueError):
+
+class TextError(UserError):
     """A text that cannot be read; the message shows its beginning and says what to change."""
 
 

@@ -19,8 +19,6 @@ from pathlib import Path
 
 from configs.app import AppConfig
 from configs.emotion import EmotionConfig
-from configs.errors import ConfigError
-from encoders.weight_files import WeightsError
 from generation.batch import VideoCase, name_of
 from generation.errors import GenerationError
 from generation.generate_videos import OF_ONE_CASE
@@ -30,7 +28,6 @@ from lightning_modules.ethd.sampler import VideoProgress
 from media import MediaError, probe, sound_duration
 
 LOG = logging.getLogger(__name__)
-IN_WORDS = (*OF_ONE_CASE, ConfigError, WeightsError)
 # The parts of a request that are files, and where they go in the visitor's folder.
 FILES = ("portrait", "speech", "image", "video")
 OnStep = Callable[[float, str], object]
@@ -158,7 +155,7 @@ class VideoService:
             return _made(made, time.monotonic() - start)
         except RequestStopped:
             return VideoResult(None, None, ("Stopped.",), failed=True)
-        except IN_WORDS as error:
+        except OF_ONE_CASE as error:
             return VideoResult(None, None, (self._plain(error),), failed=True)
         except Exception as error:  # a bug: the visitor gets words, the terminal the traceback
             LOG.exception("a video could not be made")

@@ -85,7 +85,7 @@ class EmotionSource:
             EmotionError: for several sources, a strength out of range, an unknown emotion or level, a source whose part
                 is not there, or latents of another width.
             TextError: for a text that cannot be read.
-            ExpressionError: for a picture or video without a usable face.
+            UserError: for a picture or video without a usable face.
             MediaError: for a video that cannot be read.
         """
         source = check_emotion(emotion)

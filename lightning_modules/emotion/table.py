@@ -19,6 +19,7 @@ from encoders.protocols import Identity
 from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.lexicon import LEXICON, all_words
 from lightning_modules.tensor_files import read_file, write_file
+from runtime.errors import UserError
 
 if TYPE_CHECKING:
     from datamodules.datamodule import ShardDataModule  # brings Lightning, which generation does without
@@ -29,7 +30,7 @@ WRITTEN_BY = "train.py experiment=emotion/..."
 Cell = tuple[str, int]
 
 
-class EmotionError(ValueError):
+class EmotionError(UserError):
     """An emotion that cannot be given; the message names the key, what was found, and what there is."""
 
 

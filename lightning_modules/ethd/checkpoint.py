@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from configs.training import EthdConfig, UNetConfig
+from configs.training import EthdConfig, Prediction, UNetConfig, Variant
 from datamodules.schema import Dimensions
-from diffusion.parameterization import Prediction
 from diffusion.schedules import NoiseSchedule, zero_terminal_schedule
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, checkpoint_file, read_checkpoint
 from lightning_modules.ethd.latents import LatentScale
-from lightning_modules.ethd.network import DriveWidths, Ethd, Variant
+from lightning_modules.ethd.network import DriveWidths, Ethd
 from lightning_modules.ethd.unet import UNetShape
 
 STAGE = "ethd"

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import replace
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from configs.generation import DriveMode
+from configs.training import Variant
 from datamodules.order import seed_of
-from lightning_modules.ethd.network import Drive, Variant, repeated
+from lightning_modules.ethd.network import Drive, repeated
 from lightning_modules.vaid.network import VAID, Standardiser
-
-Mode = Literal["both", "lips", "expression"]
 
 
 @torch.no_grad()
@@ -31,7 +30,7 @@ def build_driving_signals(
     e_ref: Tensor,
     e_cond: Tensor | None = None,
     e_v: Tensor | None = None,
-    mode: Mode = "both",
+    mode: DriveMode = "both",
     seed: int = 0,
     trained_with: VAID | None = None,
 ) -> Drive:

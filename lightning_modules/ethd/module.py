@@ -19,10 +19,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from configs.training import Weighting
 from datamodules.order import seed_of, step_seed
 from datamodules.windows import ClipBatch
 from diffusion.ddim import seeded_noise
-from diffusion.parameterization import Weighting, noise_input, stratified_steps, velocity, velocity_loss
+from diffusion.parameterization import noise_input, stratified_steps, velocity, velocity_loss
 from lightning_modules.checkpoints import CARD, check_encoders, check_stage
 from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, noise_schedule, with_overlap
 from lightning_modules.ethd.network import Drive

@@ -6,18 +6,18 @@ Shapes: B clips, F frames, d_l lip width, d_e expression width, A audio layers, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
-from diffusion.parameterization import Prediction, signal_share, velocity_of_clean
+from configs.training import Prediction, Variant
+from diffusion.parameterization import signal_share, velocity_of_clean
 from lightning_modules.ethd.conditioning import Conditions, Timeline, TokenProjector, expression_regions
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import UNet, UNetShape
 
 LIP_TOKENS, EXPRESSION_TOKENS = 8, 4
-Variant = Literal["full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"]
 """The paper's network and its ablations (Table 2, Figs. 3 and 4): audio in place of lip and expression latents, no lip
 attention, no expression attentions, the expression condition repeated in place of Di-CTE's."""
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.generation import DriveMode
 from datamodules.windows import ClipBatch
 from diffusion.ddim import seeded_noise
 from diffusion.long_sampling import sample_long
@@ -22,7 +23,7 @@ from diffusion.parameterization import VelocityDenoiser
 from diffusion.windows import window_starts
 from encoders.protocols import LatentCodec
 from lightning_modules.ethd.checkpoint import EthdCard, build_ethd, noise_schedule
-from lightning_modules.ethd.driving_signals import Mode, build_driving_signals
+from lightning_modules.ethd.driving_signals import build_driving_signals
 from lightning_modules.ethd.network import Drive, Ethd
 from lightning_modules.vaid.network import VAID
 from runtime.errors import UserError
@@ -181,7 +182,7 @@ class Sampler:
         *,
         e_cond: Tensor | None = None,
         e_v: Tensor | None = None,
-        mode: Mode = "both",
+        mode: DriveMode = "both",
         seed: int = 0,
         steps: int | None = None,
     ) -> np.ndarray:

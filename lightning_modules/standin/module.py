@@ -11,10 +11,11 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
+from configs.errors import ConfigError
 from configs.standin import StandInConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.windows import ClipBatch
-from lightning_modules.standin.tasks import AppearanceTask, ExpressionTask, Parts, StandInError, SyncTask
+from lightning_modules.standin.tasks import AppearanceTask, ExpressionTask, Parts, SyncTask
 from metrics.networks.standin import (
     Card,
     StandInExpression,
@@ -24,6 +25,7 @@ from metrics.networks.standin import (
     save_stand_in,
 )
 from metrics.networks.syncnet import SyncNet
+from runtime.errors import UserError
 
 
 class StandInModule(LightningModule):
@@ -92,18 +94,21 @@ def build_stand_in(config: StandInConfig, data: ShardDataModule, max_steps: int,
     """A new network of the kind asked for, with what it learns from these shards.
 
     Raises:
-        StandInError: if the shards lack what the kind needs.
+        UserError: if the shards lack what the kind needs.
     """
     clips = data.clips["train"]
     if lacking := [clip.key for clip in clips if "video.mp4" not in clip.entry.members]:
-        raise StandInError(
+        raise UserError(
             f"{data.config.root}: {len(lacking)} of {len(clips)} training clips have no pixels (the first is "
             f"{lacking[0]}); prepare them with store_video=all"
         )
     options = dict(config.options)
     if config.kind == "expression":
         options["dimensions"] = len(config.factors)
-    network = new_stand_in(config.kind, **options)
+    try:
+        network = new_stand_in(config.kind, **options)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"model.options={options}: fit no network of model.kind={config.kind} ({error})") from error
     card = Card(
         kind=config.kind,
         options=options,

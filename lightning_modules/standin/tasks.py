@@ -21,13 +21,10 @@ from metrics.functional.sync import audio_windows, sync_distances, sync_scores, 
 from metrics.networks.standin import StandInExpression, StandInImage, StandInVideo
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
 from metrics.sync_pipeline import TrackClip, tracks_in_memory
+from runtime.errors import UserError
 
 FACE = 1  # the row of a shard's boxes that holds the face
 BOX_SCALE = 1.2  # by which prepare.py widens the landmarks' hull
-
-
-class StandInError(RuntimeError):
-    """Shards a stand-in cannot be trained on; the message names the key."""
 
 
 class Parts(NamedTuple):
@@ -74,11 +71,11 @@ class SyncTask(nn.Module):
         """The loss over all pairs of lips and sound of each clip.
 
         Raises:
-            StandInError: if no clip of the batch has a face track.
+            UserError: if no clip of the batch has a face track.
         """
         tracks = [track for row in range(len(batch["key"])) if (track := self._track(batch, row)) is not None]
         if not tracks:
-            raise StandInError(
+            raise UserError(
                 f"no face track in {', '.join(batch['key'][:3])}: lower model.min_face={self.config.min_face:g} or "
                 f"model.min_track={self.config.min_track}, or widen data.window"
             )
@@ -173,7 +170,7 @@ class ExpressionTask(nn.Module):
         data: whose training split gives their statistics.
 
     Raises:
-        StandInError: if the shards have no such factors.
+        UserError: if the shards have no such factors.
     """
 
     def __init__(self, network: StandInExpression, config: StandInConfig, data: ShardDataModule) -> None:
@@ -181,7 +178,7 @@ class ExpressionTask(nn.Module):
         self.network = network
         names = data.factor_names
         if lacking := [name for name in config.factors if name not in names]:
-            raise StandInError(
+            raise UserError(
                 f"model.factors: the shards have no {lacking[0]} (found {', '.join(names) or 'none'}); "
                 "use shards of dataset=synthetic"
             )

@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from configs.training import AudioMode, ConditionMode
 from lightning_modules.vaid.audio_to_lip import WINDOW, Attention, audio_windows, feed_forward
 from lightning_modules.vaid.identity import IdentityEncoder
 
@@ -75,8 +75,8 @@ class DiCTE(nn.Module):
         head_width: int = 64,
         identity_widths: Sequence[int] = (64, 128, 256, 512),
         identity_size: int = 256,
-        audio_mode: Literal["add", "cross_attn"] = "add",
-        condition_mode: Literal["adaln", "cross_attn"] = "adaln",
+        audio_mode: AudioMode = "add",
+        condition_mode: ConditionMode = "adaln",
         droppable: bool = False,
     ) -> None:
         super().__init__()

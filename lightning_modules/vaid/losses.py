@@ -8,13 +8,13 @@ Shapes: B clips, N frames, d latent width; ``mask`` (B, N) is False where padded
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Reduction = Literal["mean", "sum"]
+from configs.training import Reduction
 
 
 class Contrast(NamedTuple):

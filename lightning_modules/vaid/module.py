@@ -19,7 +19,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
-from configs.training import VAIDConfig
+from configs.training import Reduction, VAIDConfig
 from datamodules.order import seed_of, step_seed
 from datamodules.schema import Dimensions
 from datamodules.windows import ClipBatch
@@ -27,7 +27,7 @@ from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, check_encoders, check_stage
 from lightning_modules.vaid.checkpoint import STAGE
 from lightning_modules.vaid.club import GaussianConditional, club_terms
-from lightning_modules.vaid.losses import Reduction, info_nce, masked_mean, squared_error, velocity_error
+from lightning_modules.vaid.losses import info_nce, masked_mean, squared_error, velocity_error
 from lightning_modules.vaid.network import VAID
 
 ENCODER_KINDS = ("audio", "motion")  # the codec and the landmarks leave no trace in what V-AID learns

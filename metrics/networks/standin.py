@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from configs.standin import Kind
 from metrics.networks.inception import as_unit_floats
 from metrics.networks.metric_weights import frozen, load_strictly, provenance
 from metrics.networks.precision import full_precision
@@ -28,7 +29,6 @@ HEADER = "emotivetalk.standin"
 IMAGE_SIZE = 128
 VIDEO_SIZE = 56
 FACE_SIZE = 64
-Kind = Literal["sync", "image", "video", "expression"]
 KINDS: tuple[str, ...] = get_args(Kind)
 
 

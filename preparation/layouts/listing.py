@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
+from configs.errors import ConfigError
 from media import VIDEO_ENDINGS
 from preparation.clip_source import ClipSource, Reason
 
@@ -23,7 +24,7 @@ SOUND_ENDINGS = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg", ".opus")
 MAX_KEY = 60  # with a hash, a piece number and a member name it stays below the 100 characters a tar has room for
 
 
-class LayoutError(ValueError):
+class LayoutError(ConfigError):
     """A source folder or annotation folder that cannot be read as the dataset asks; the message says what to do."""
 
 

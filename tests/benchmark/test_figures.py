@@ -8,11 +8,12 @@ from PIL import Image
 
 from benchmark.figures.__main__ import main
 from benchmark.figures.drift import draw_drift
-from benchmark.figures.frames import HEAD, LABEL, TILE, FigureError, frames_at, pick_times
+from benchmark.figures.frames import HEAD, LABEL, TILE, frames_at, pick_times
 from benchmark.figures.heatmaps import difference, figure3, motion
 from benchmark.figures.rebuild_figures import rebuild_figures
 from evaluation.drift import slope_of
 from media import VideoWriter
+from runtime.errors import UserError
 
 SIZE, FRAMES = 64, 25
 GREY = np.full((SIZE, SIZE, 3), 100, np.uint8)
@@ -59,7 +60,7 @@ def test_figure_3_lights_the_mouth_for_lips_and_the_face_for_expression(tmp_path
     assert brightness[4][upper, 90].min() > 400
     assert brightness[2][upper].max() < 60
     Image.new("RGB", (64, 80)).save(tmp_path / "tall.png")
-    with pytest.raises(FigureError, match="do not show the same part of the picture"):
+    with pytest.raises(UserError, match="do not show the same part of the picture"):
         figure3(tmp_path / "tall.png", lips, face)
 
 
@@ -70,22 +71,22 @@ def test_motion_is_the_standard_deviation_in_time(tmp_path):
     assert np.ptp(field) < 1
     assert motion(write(tmp_path / "b.mp4", [GREY] * 24))[1] == pytest.approx(0, abs=0.01)
     out = tmp_path / "four.png"
-    command = ["4", "--with-dicte", str(tmp_path / "a.mp4"), "--without-dicte", str(tmp_path / "b.mp4")]
-    assert main([*command, "--output", str(out)]) == 0
+    command = ["4", f"with_dicte={tmp_path / 'a.mp4'}", f"without_dicte={tmp_path / 'b.mp4'}"]
+    main([*command, f"output={out}"])
     sheet = Image.open(out)
     assert tile(sheet, 0, 5).mean() > 150 > 20 > tile(sheet, 1, 5).mean()
 
 
-def test_a_case_shows_each_system_at_equal_times_and_says_what_is_missing(tmp_path, capsys):
+def test_a_case_shows_each_system_at_equal_times_and_says_what_is_missing(tmp_path):
     colours = {"reference": (200, 40, 40), "hallo": (40, 160, 40)}
     for name, colour in colours.items():
         write(tmp_path / name / "talk.mp4", [np.full((SIZE, SIZE, 3), colour, np.uint8)] * FRAMES)
     write(tmp_path / "dreamtalk" / "other.mp4", [GREY] * FRAMES)
     driving = write(tmp_path / "happy.mp4", [np.full_like(GREY, 10 * (k // 5)) for k in range(FRAMES)])
     out = tmp_path / "case.png"
-    systems = [f"--system={name}={tmp_path / name}" for name in (*colours, "dreamtalk")]
-    command = ["6", "--clip", "talk", "--driving", str(driving), *systems, "--output", str(out)]
-    assert main(command) == 0
+    systems = "system=" + ",".join(f"{name}={tmp_path / name}" for name in (*colours, "dreamtalk"))
+    command = ["6", "clip=talk", f"driving={driving}", systems, f"output={out}"]
+    main(command)
     sheet = Image.open(out).convert("RGB")
     for row, colour in enumerate(colours.values(), 1):
         assert tile(sheet, row, 3).mean(axis=(0, 1)) == pytest.approx(colour, abs=3)
@@ -93,21 +94,21 @@ def test_a_case_shows_each_system_at_equal_times_and_says_what_is_missing(tmp_pa
     want = [10 * (round(time * 25) // 5) for time in pick_times(1.0, 6)]
     assert levels == pytest.approx(want, abs=2)
     assert np.median(tile(sheet, 3, 0)) == 229  # the grey of a place without a picture
-    assert main(["5", "--clip", "nobody", *systems, "--output", str(out)]) == 1
-    assert "--clip nobody: no system has it" in capsys.readouterr().err
-    assert main([*command[:-1], str(tmp_path / "case.txt")]) == 1
-    assert "expected a name that ends in .png" in capsys.readouterr().err
+    with pytest.raises(UserError, match="clip=nobody: no system has it"):
+        main(["5", "clip=nobody", systems, f"output={out}"])
+    with pytest.raises(UserError, match=r"case.txt: expected a name that ends in .png"):
+        main([*command[:-1], f"output={tmp_path / 'case.txt'}"])
 
 
 def test_frames_are_picked_by_time(tmp_path):
     video = write(tmp_path / "a.mp4", [np.full_like(GREY, 8 * k) for k in range(FRAMES)])
     found = [frame.mean() for frame in frames_at(video, [0.0, 0.4, 0.96])]
     assert found == pytest.approx([0, 80, 192], abs=2)
-    with pytest.raises(FigureError, match="has 25 frames at 25 fps, needs 30"):
+    with pytest.raises(UserError, match="has 25 frames at 25 fps, needs 30"):
         frames_at(video, [1.16])
 
 
-def test_drift_draws_the_fitted_line_per_metric(tmp_path, capsys):
+def test_drift_draws_the_fitted_line_per_metric(tmp_path):
     minutes = np.arange(6) / 12
     values = 0.5 + 0.2 * minutes + np.array([0.01, -0.01, 0.02, 0.0, -0.02, 0.0])
     slope = slope_of(minutes, values)
@@ -126,12 +127,12 @@ def test_drift_draws_the_fitted_line_per_metric(tmp_path, capsys):
     points, line = axes.lines
     assert points.get_ydata() == pytest.approx(values)
     assert np.polyfit(line.get_xdata(), line.get_ydata(), 1) == pytest.approx(np.polyfit(minutes, values, 1))
-    assert main(["drift", str(file), "--output", str(tmp_path / "drift.png")]) == 0
+    main(["drift", f"files={file}", f"output={tmp_path / 'drift.png'}"])
     assert Image.open(tmp_path / "drift.png").size[0] > 500
-    for broken in ("{}", "no json"):
+    for broken, message in (("{}", "expected emotivetalk.evaluation/1"), ("no json", "cannot be read")):
         file.write_text(broken)
-        assert main(["drift", str(file), "--output", str(tmp_path / "drift.png")]) == 1
-    assert "expected emotivetalk.evaluation/1" in capsys.readouterr().err
+        with pytest.raises(UserError, match=message):
+            main(["drift", f"files={file}", f"output={tmp_path / 'drift.png'}"])
 
 
 def drift_file(path, values):
@@ -171,12 +172,12 @@ def test_figures_are_made_anew_only_where_something_they_show_changed(tmp_path):
     assert states(results, output) == {"case.png": "written", "drift.png": "up to date"}
     assert np.ptp(tile(Image.open(output / "case.png"), 1, 0)[..., 0]) > 40
     drift_file(results / "long.json", [1.0, 2.0, 2.5, 5.0])
-    (results / "figures.yaml").write_text(listed + "wrong.png: {figure: 3, portrait: face.png}\n7.gif: {figure: 9}\n")
+    (results / "figures.yaml").write_text(listed + "wrong.png: {figure: 3, portrait: face.png}\n7.png: {figure: 9}\n")
     found = {figure.name: figure for figure in rebuild_figures(results, output)}
     assert found["case.png"].state == "up to date"
     assert found["drift.png"].state == "written"
-    assert found["wrong.png"].reason.startswith("the following arguments are required: --lips, --expression")
-    assert "invalid choice: '9'" in found["7.gif"].reason
+    assert found["wrong.png"].reason == "figure 3 also needs lips, expression"
+    assert "figure=9: expected one of 3, 4" in found["7.png"].reason
     (output / "case.png").write_bytes(b"edited by hand")
     assert states(results, output)["case.png"] == "written"
 
@@ -186,5 +187,5 @@ def test_figures_are_made_anew_only_where_something_they_show_changed(tmp_path):
 )
 def test_a_list_of_figures_that_is_wrong_is_one_line(tmp_path, text, told):
     (tmp_path / "figures.yaml").write_text(text)
-    with pytest.raises(FigureError, match=told):
+    with pytest.raises(UserError, match=told):
         rebuild_figures(tmp_path, tmp_path / "tables")

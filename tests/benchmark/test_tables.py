@@ -12,11 +12,12 @@ import pytest
 from scipy import stats
 
 from benchmark.paper import TABLES, paper_table
-from benchmark.tables.reading import TableError
 from benchmark.tables.rebuild_tables import UNUSABLE_RESULTS, make_tables
 from configs.command_line import compose
 from configs.errors import ConfigError
-from configs.tables import TableConfig, validate_tables
+from configs.rules import check
+from configs.tables import TableConfig
+from runtime.errors import UserError
 from tests.helpers.results import value
 
 METRICS = ("fid", "fvd", "sync_c", "sync_d", "efid")
@@ -285,8 +286,8 @@ def test_latex_compiles(put, make, tmp_path):
 
 def test_wrong_settings_are_one_line(tmp_path):
     with pytest.raises(ConfigError, match="table=5: expected one of 1, 2, 3, 4, all"):
-        validate_tables(TableConfig("5"))
-    with pytest.raises(TableError, match="does not exist; expected the folder of evaluate"):
+        check(TableConfig("5"))
+    with pytest.raises(UserError, match="does not exist; expected the folder of evaluate"):
         make_tables(TableConfig("1", str(tmp_path / "nowhere"), str(tmp_path)))
     config = compose("tables", TableConfig, ["table=1", f"results={tmp_path}/a b (1)", "datasets=[mini]"])
     assert (config.results, config.datasets) == (f"{tmp_path}/a b (1)", ["mini"])

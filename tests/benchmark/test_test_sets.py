@@ -15,6 +15,7 @@ from benchmark.tables.reading import NOT_RUN
 from datamodules.splits import read_split
 from media import VideoWriter, read_frames
 from preparation.synthetic import split_of
+from runtime.errors import UserError
 
 FRAMES = 30
 
@@ -47,7 +48,7 @@ def test_hdtf_is_the_test_people_of_the_committed_split(write, tmp_path, capsys)
     write(f"WDA_{trained}_000.mp4", 2)
     write("holiday.mp4", 3)
     out = tmp_path / "out"
-    assert test_sets.main(["hdtf", "--source", str(tmp_path / "raw"), "--output", str(out)]) == 0
+    test_sets.main(["hdtf", f"source={tmp_path / 'raw'}", f"output={out}"])
     key = f"WDA_{tested}1_003"
     audio, both = rows(out / "cases_A.csv"), rows(out / "cases_AV.csv")
     assert [row["clip"] for row in audio] == [row["clip"] for row in both] == [key]
@@ -69,7 +70,7 @@ def test_hdtf_is_the_test_people_of_the_committed_split(write, tmp_path, capsys)
     batch = rows(out / "batch_AV.csv")[0]
     assert (batch["portrait"], batch["output"]) == (audio[0]["portrait"], f"{key}.mp4")
     again = tmp_path / "again"
-    assert test_sets.main(["hdtf", "--source", str(tmp_path / "raw"), "--output", str(again)]) == 0
+    test_sets.main(["hdtf", f"source={tmp_path / 'raw'}", f"output={again}"])
     assert json.loads((again / "test_set.json").read_text())["sha256"] == record["sha256"]
 
 
@@ -106,19 +107,20 @@ def test_lengths_of_table_3_are_cut_and_short_clips_told(write, tmp_path):
     assert test.rejected == {"short": "lasts 0.80 s, the first 25 frames would need more"}
 
 
-def test_what_is_wrong_is_one_line(write, tmp_path, capsys):
+def test_what_is_wrong_is_one_line(write, tmp_path):
     write("WDA_Nobody_000.mp4")
-    for arguments, told in (
-        (["mead", "--source", str(tmp_path / "nowhere")], "no such folder"),
-        (["mead", "--source", str(tmp_path / "raw")], "gives no clip for the set mead"),
-        (["hdtf", "--source", str(tmp_path / "raw"), "--split", "official"], "choose one of emotivetalk, peer"),
-        (["mini", "--source", str(tmp_path / "raw"), "--frames", "0"], "expected a number above 0"),
+    raw = f"source={tmp_path / 'raw'}"
+    for arguments, message in (
+        (["mead", f"source={tmp_path / 'nowhere'}"], "no such folder"),
+        (["mead", raw], "gives no clip for the set mead"),
+        (["hdtf", raw, "split=official"], "choose one of emotivetalk, peer"),
+        (["mini", raw, "frames=0"], "frames=0: expected a whole number above 0"),
     ):
-        assert test_sets.main([*arguments, "--output", str(tmp_path / "out")]) == 1
-        assert told in capsys.readouterr().err
+        with pytest.raises(UserError, match=message):
+            test_sets.main([*arguments, f"output={tmp_path / 'out'}"])
 
 
-def test_a_run_without_a_clip_gives_its_reasons_to_the_tables(tmp_path, capsys):
+def test_a_run_without_a_clip_gives_its_reasons_to_the_tables(tmp_path):
     def record(run, clip, status, reason):
         path = tmp_path / run / "records" / f"{clip}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -131,39 +133,36 @@ def test_a_run_without_a_clip_gives_its_reasons_to_the_tables(tmp_path, capsys):
     record("some", "a", "failed", "took too long")
     record("some", "b", "done", None)
     output = tmp_path / "results" / "not_run.json"
-    runs = [str(tmp_path / "none"), str(tmp_path / "some")]
-    assert not_run.main([*runs, "--dataset", "mini", "--output", str(output)]) == 0
+    rest = ["dataset=mini", f"output={output}"]
+    not_run.main([f"runs={tmp_path / 'none'},{tmp_path / 'some'}", *rest])
     reason = "no repository (2 of 3 clips); took too long (1 of 3 clips)"
     assert json.loads(output.read_text()) == {
         "schema": NOT_RUN,
         "rows": [{"system": "emotivetalk", "dataset": "mini", "mode": "A+V", "reason": reason}],
     }
-    assert not_run.main([str(tmp_path), "--dataset", "mini", "--output", str(output)]) == 1
-    assert "holds no records" in capsys.readouterr().err
+    with pytest.raises(UserError, match="holds no records"):
+        not_run.main([f"runs={tmp_path}", *rest])
 
 
 def test_a_limit_takes_usable_clips_spread_over_all_and_says_what_is_left(write, tmp_path, capsys):
     for number in range(6):
         write(f"{number}.mp4", number, sound=number != 2)
     out = tmp_path / "out"
-    source = ["--source", str(tmp_path / "raw"), "--output", str(out)]
-    assert test_sets.main(["mini", *source, "--clips", "2"]) == 0
+    test_sets.main(["mini", f"source={tmp_path / 'raw'}", f"output={out}", "clips=2"])
     assert [row["clip"] for row in rows(out / "cases_A.csv")] == ["0", "3"]  # of 0, 1, 3, 4, 5
     told = capsys.readouterr().out
     assert "3 usable clips beyond the 2 asked for" in told
     assert "mini: 2 clips, 1 not used" in told
-    assert test_sets.main(["mini", *source, "--clips", "0"]) == 1
-    assert "--clips 0: expected a number above 0" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_synthetic_clips_are_of_test_people_and_what_lies_beside_is_cut_with_them(tmp_path, capsys):
+def test_synthetic_clips_are_of_test_people_and_what_lies_beside_is_cut_with_them(tmp_path):
     out, cut = tmp_path / "out", tmp_path / "cut"
-    assert test_sets.main(["synthetic", "--output", str(out), "--clips", "2", "--seconds", "1.2"]) == 0
+    test_sets.main(["synthetic", f"output={out}", "clips=2", "seconds=1.2"])
     clips = rows(out / "cases_AV.csv")
     assert [split_of(row["clip"].split("_")[1]) for row in clips] == ["test", "test"]
     drawn = Path(clips[0]["video"])
-    assert test_sets.main(["mini", "--source", str(drawn.parent), "--output", str(cut), "--frames", "25"]) == 0
+    test_sets.main(["mini", f"source={drawn.parent}", f"output={cut}", "frames=25"])
     asked = rows(cut / "cases_AV.csv")[0]
     long, short = drawn.with_suffix(".csv"), Path(asked["video"]).with_suffix(".csv")
     picture = Path(asked["portrait"]).with_suffix(".csv")
@@ -172,7 +171,7 @@ def test_synthetic_clips_are_of_test_people_and_what_lies_beside_is_cut_with_the
     assert np.array_equal(tables[0][:25], tables[1])
     factors = [np.load(path.with_suffix(".factors.npz"))["values"] for path in (drawn, Path(asked["video"]))]
     assert np.array_equal(factors[0][:25], factors[1])
-    assert test_sets.main(["mini", "--output", str(cut)]) == 1
-    assert "mini: needs --source" in capsys.readouterr().err
-    assert test_sets.main(["synthetic", "--output", str(cut), "--seconds", "0.5"]) == 1
-    assert "at least 1 second" in capsys.readouterr().err
+    with pytest.raises(UserError, match="mini: needs source="):
+        test_sets.main(["mini", f"output={cut}"])
+    with pytest.raises(UserError, match="at least 1 second"):
+        test_sets.main(["synthetic", f"output={cut}", "seconds=0.5"])

@@ -19,6 +19,7 @@ from benchmark.user_study.build import build_study
 from benchmark.user_study.design import QUESTIONS, make_trials, orders, williams
 from configs.tables import TableConfig
 from media import VideoWriter
+from runtime.errors import UserError
 
 SYSTEMS = ("ground_truth", "hallo", "emotivetalk")
 SAMPLES = ("happy", "sad")
@@ -210,8 +211,7 @@ def test_table_4_shows_the_study(study, tmp_path, capsys):
         (answers / f"{rater}.json").write_text(json.dumps(answer(study, rater)))
     (answers / "3.json").write_text(json.dumps(answer(study, 3, wrong_checks=2)))
     output = tmp_path / "results" / "user_study.json"
-    command = ["collect", "--answers", str(answers), "--key", str(study / "key.json"), "--output", str(output)]
-    assert main(command) == 0
+    main(["collect", f"answers={answers}", f"key={study / 'key.json'}", f"output={output}"])
     assert "excluded: 3.json failed 2 of 2" in capsys.readouterr().out
     assert make_tables(TableConfig("4", str(output.parent), str(tmp_path / "tables"))) == 0
     text = (tmp_path / "tables" / "table4.md").read_text()
@@ -236,18 +236,16 @@ def test_the_page_tells_nothing_of_the_systems(study):
     assert len(read_key(study / "key.json").orders) == 4
 
 
-def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path, capsys):
-    def told(*systems, output=tmp_path / "new", extra=()):
-        arguments = [word for system in systems for word in ("--system", system)]
-        assert main(["build", *arguments, "--output", str(output), "--samples", "2", *extra]) == 1
-        return capsys.readouterr().err
+def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path):
+    def told(*systems, output=tmp_path / "new", samples=2):
+        with pytest.raises(UserError) as refused:
+            main(["build", f"system={','.join(systems)}", f"output={output}", f"samples={samples}"])
+        return str(refused.value)
 
     truth, hallo = (f"{name}={videos / name}" for name in ("ground_truth", "hallo"))
-    assert "expected --system ground_truth=DIR" in told(hallo)
-    assert "expected NAME=DIR" in told("hallo")
-    assert "only 2 clips are there for every system (ground_truth 2, hallo 2)" in told(
-        truth, hallo, extra=("--samples", "3")
-    )
+    assert "expected system=ground_truth=DIR" in told(hallo)
+    assert "expected NAME=PATH" in told("hallo")
+    assert "only 2 clips are there for every system (ground_truth 2, hallo 2)" in told(truth, hallo, samples=3)
     assert "is there already" in told(truth, hallo, output=study)
     mute = tmp_path / "mute"
     mute.mkdir()
@@ -256,8 +254,8 @@ def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path, capsys):
             writer.write(np.zeros((96, 96, 3), np.uint8))
     assert "has h264 pictures and no sound" in told(truth, f"mute={mute}")
     assert {path.name for path in tmp_path.iterdir()} == {"mute"}  # nothing half-made stays
-    assert main(["collect", "--answers", str(tmp_path), "--key", str(study / "key.json"), "--output", "x.json"]) == 1
-    assert "holds no .json" in capsys.readouterr().err
+    with pytest.raises(UserError, match=r"holds no \.json"):
+        main(["collect", f"answers={tmp_path}", f"key={study / 'key.json'}", "output=x.json"])
 
 
 def rate(page, level):

@@ -9,7 +9,7 @@ import pytest
 
 from callbacks.preemption import EXIT_STOPPED, StopSignals, Wish, leave
 from configs.errors import ConfigError
-from configs.validate_train import validate_train
+from configs.rules import check
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from tests.helpers.train_config import SMALLEST, logged, train_config, train_vaid
@@ -185,4 +185,4 @@ def test_outside_slurm_nothing_is_queued(scontrol, monkeypatch):
 )
 def test_signals_that_cannot_be_are_refused(change, message):
     with pytest.raises(ConfigError, match=message):
-        validate_train(train_config("experiment=vaid/tiny", "data.root=a", change))
+        check(train_config("experiment=vaid/tiny", "data.root=a", change))

@@ -8,7 +8,7 @@ from PIL import Image
 
 from callbacks.sample_videos import COLUMNS, heat_map
 from configs.errors import ConfigError
-from configs.validate_train import validate_train
+from configs.rules import check
 from media import probe, read_frames
 from tests.helpers.synthetic_videos import untrained
 from tests.helpers.train_config import logged, train_config, train_ethd
@@ -70,4 +70,4 @@ def test_a_heat_map_is_black_where_nothing_differs():
 
 def test_other_stages_make_no_videos():
     with pytest.raises(ConfigError, match="stage=vaid makes no videos"):
-        validate_train(train_config("experiment=vaid/tiny", "data.root=a", "videos.sample_every=5"))
+        check(train_config("experiment=vaid/tiny", "data.root=a", "videos.sample_every=5"))

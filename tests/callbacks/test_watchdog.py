@@ -29,7 +29,7 @@ def train(fault, shards, output, *changes, ranks=2, started=None):
             for case in (
                 ("1:4:die", -9, r"rank 1 \(.*, process \d+\), step 4, clips clip_.*: has died, last seen"),
                 ("1:4:stall", 1, r"rank 1 \(.*\), step 4, clips clip_.*: waiting for the batch for \d+ s \(watchdog"),
-                ("1:4:nan", 1, r"rank 1 \(.*\), step 4, clips clip_.*: NonFiniteLossError: step 4: the loss is nan"),
+                ("1:4:nan", 1, r"rank 1 \(.*\), step 4, clips clip_.*: UserError: step 4: the loss is nan"),
                 ("1:4:raise", 1, r"rank 1 \(.*\), step 4, clips clip_.*: ShardError: shard-00000.tar is damaged"),
             )
         ),

@@ -1,6 +1,8 @@
-"""What a person types arrives as typed, and what is wrong is said in one line; all through the real shell."""
+"""What a person types arrives as typed, and what is wrong is one line with exit status 2."""
 
+import importlib
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -8,18 +10,27 @@ from pathlib import Path
 
 import pytest
 
+from configs.command_line import _of_submitit, _sorted
+from configs.experiments import experiments, require_experiment
+from configs.lab import lab_folders
 from tests.helpers import ROOT
 
-pytestmark = pytest.mark.slow
+MINE = """# @package _global_
+# The lab's own run.
+defaults: [override /data: synthetic, override /model: vaid]
+stage: vaid
+name: mine
+data: {fields: [audio, lip, expression, portraits]}
+trainer: {max_steps: 3}
+"""
 
-
-SHOW_SOURCE = "-c " + shlex.quote("""
+SHOW_OUTPUT = "-c " + shlex.quote("""
 import sys
 from configs.command_line import run
 from configs.preparation import PrepareConfig
 
 def show(config):
-    sys.stdout.buffer.write(config.source.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(config.output.encode("utf-8", "surrogateescape"))
     return 5
 
 run("prepare", PrepareConfig, show)
@@ -31,6 +42,40 @@ def prepare(arguments: str, script: str = "prepare.py") -> subprocess.CompletedP
     return subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, errors="surrogateescape")
 
 
+@pytest.fixture
+def lab(tmp_path, monkeypatch):
+    """A lab's own folder; what it changes in this process is put back."""
+    monkeypatch.setattr("configs.lab._folders", [])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for file, text in (
+        ("experiment/mine.yaml", MINE),
+        ("experiment/wrong.yaml", MINE.replace("max_steps", "max_stps")),
+        ("dataset/ours.yaml", "name: folder"),
+        ("of_the_lab.py", "WORD = 'found'"),
+    ):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(text)
+    return tmp_path
+
+
+@pytest.fixture
+def refusal(lab, monkeypatch, capsys):
+    """Runs a command in this process; returns the one line it is refused with."""
+
+    def refused(command: str) -> str:
+        script, *typed = shlex.split(command.replace("LAB", str(lab)))
+        monkeypatch.setattr(sys, "argv", [script, *typed])
+        with pytest.raises(SystemExit) as left:
+            runpy.run_path(str(ROOT / script), run_name="__main__")
+        assert left.value.code == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("error: ")
+        return line
+
+    return refused
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "path",
     [
@@ -49,16 +94,17 @@ def prepare(arguments: str, script: str = "prepare.py") -> subprocess.CompletedP
     ],
 )
 def test_paths_are_taken_as_typed(path):
-    told = prepare(f"source={shlex.quote(path)}", SHOW_SOURCE)
+    told = prepare(f"task=check output={shlex.quote(path)}", SHOW_OUTPUT)
     assert (told.stdout, told.returncode) == (path, 5), told.stderr
 
 
+@pytest.mark.slow
 def test_a_leading_tilde_is_home():
-    assert prepare("source='~/x y'", SHOW_SOURCE).stdout == str(Path.home() / "x y")
+    assert prepare("task=check output='~/x y'", SHOW_OUTPUT).stdout == str(Path.home() / "x y")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("datset=mead", "no key 'datset'; did you mean dataset"),
         ("dataset=meat", "dataset=meat: there is no such option; did you mean mead? There are folder, hdtf, mead"),
@@ -87,14 +133,83 @@ def test_a_leading_tilde_is_home():
         ("dataset=synthetic preset=tiny output=x source=configs", "leave source out"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(arguments, said):
-    told = prepare(arguments)
-    assert told.returncode == 2
-    assert said in told.stderr
-    assert "Traceback" not in told.stderr
-    assert len(told.stderr.strip().splitlines()) == 1
+def test_what_is_wrong_is_one_line(arguments, message, refusal):
+    assert message in refusal(f"prepare.py {arguments}")
 
 
+TRAIN = "train.py experiment=vaid/tiny data.root=a"
+LAB = "train.py data.root=a --config-dir LAB"
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (f"{TRAIN} data.batch_size=0", "data.batch_size=0: expected a number above 0"),
+        (f"{TRAIN} data.name=hdft", "data.name=hdft: there is no such dataset; did you mean hdtf"),
+        (f"{TRAIN} data.fields=[lips]", "data.fields=lips: expected one of audio, lip"),
+        (f"{TRAIN} data.workers=-1", "data.workers=-1: expected 0 or more"),
+        (f"{TRAIN} data=null", "data=null: expected one of folder, hdtf, mead"),
+        (f"{TRAIN} stage=ethd", "stage=ethd: trains model=ethd, found a VAIDConfig"),
+        (f"{TRAIN} +trainer.foo=1", "there is no key 'trainer.foo'; did you mean trainer"),
+        (f"{TRAIN} ++trainer.max_step=1", "there is no key 'trainer.max_step'; did you mean trainer.max_steps"),
+        (f"{TRAIN} +model.lip.wdth=1", "there is no key 'model.lip.wdth'; did you mean model.lip.width"),
+        (f"{TRAIN} +foo=1", "there is no key 'foo'"),
+        (f"{TRAIN} model.ema=1", "model.ema: Key 'ema' not in 'VAIDConfig'"),
+        (f"{TRAIN} ~trainer.max_steps", "~trainer.max_steps"),
+        (f"{TRAIN} ~data", "no value for data.name"),
+        (f"{TRAIN} +encoders.foo=mel", "encoders=foo: expected one of audio"),
+        ("train.py --experiment vaid/tiny", "--experiment vaid/tiny: is written experiment=vaid/tiny here"),
+        ("train.py --experiment=vaid/tiny", "--experiment=vaid/tiny: is written experiment=vaid/tiny here"),
+        ("train.py experiment vaid/tiny", "experiment vaid/tiny: is written experiment=vaid/tiny here"),
+        (f"{TRAIN} -x 3", "-x: expected key=value"),
+        ("train.py task=exprt run=x", "task=exprt: expected one of export"),
+        ("train.py --task export", "--task export: is written task=export here"),
+        (f"{LAB} experiment=wrong", "experiment/wrong.yaml: there is no key 'max_stps' in TrainerConfig; did you mean"),
+        (f"{LAB} experiment=mine data.root=", "data.root is missing"),
+        ("train.py data.root= hydra.searchpath=[file://LAB] experiment=mine", "data.root is missing"),
+        ("prepare.py dataset=our --config-dir=LAB output=x source=.", "did you mean ours? There are folder, hdtf"),
+        (f"{TRAIN} --config-dir nowhere", "nowhere: no such folder"),
+        ("generate.py --portrait face.png", "--portrait face.png: is written portrait=face.png here"),
+        ("generate.py --paste-back", "--paste-back: is written paste_back=VALUE here"),
+        ("generate.py +portrat=a", "there is no key 'portrat'; did you mean portrait"),
+        ("evaluate.py --table 1", "--table 1: is written table=1 here"),
+        ("evaluate.py table=9", "table=9: expected one of 1, 2, 3, 4, all"),
+        ("app.py ethd=x port=0", "port=0: expected a number from 1 to 65535"),
+    ],
+)
+def test_so_it_is_for_every_command(command, message, refusal):
+    assert message in refusal(command)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", ["prepare.py --dataset mead", "train.py experiment=vaid/tiny data.root=a data.seed=-1"]
+)
+def test_so_it_is_in_a_process_of_its_own_from_another_folder(command, tmp_path):
+    script, *typed = shlex.split(command)
+    told = subprocess.run([sys.executable, ROOT / script, *typed], cwd=tmp_path, capture_output=True, text=True)
+    assert (told.returncode, told.stdout, len(told.stderr.splitlines())) == (2, "", 1)
+
+
+def test_a_labs_folder_lists_its_experiments_and_can_be_imported(lab, monkeypatch):
+    require_experiment(["experiment=mine", "--config-dir", str(lab)])
+    assert lab_folders() == [lab]
+    assert experiments()["mine"] == "The lab's own run."
+    assert importlib.import_module("of_the_lab").WORD == "found"
+
+
+def test_hydras_own_flags_may_stand_anywhere():
+    keys, flags = _sorted(["-m", "seed=0,1", "--config-dir", "LAB", "--info", "plugins", "name=x", "--cfg=job"])
+    assert (keys, flags) == (["seed=0,1", "name=x"], ["-m", "--config-dir", "LAB", "--info", "plugins", "--cfg=job"])
+
+
+def test_what_sbatch_says_of_a_sweep_is_for_the_user():
+    utils = pytest.importorskip("submitit.core.utils", reason="needs pip install '.[sweep]'")
+    assert _of_submitit(utils.FailedJobError("sbatch: error: invalid partition"))
+    assert not _of_submitit(RuntimeError("a bug"))
+
+
+@pytest.mark.slow
 def test_help_shows_the_commonest_commands_and_the_groups():
     told = prepare("--help").stdout
     assert "python prepare.py dataset=folder preset=small source=my_videos output=data/mine" in told

@@ -8,7 +8,7 @@ import torch
 
 from configs.errors import ConfigError
 from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
-from configs.validate_evaluate import validate_evaluate
+from configs.rules import check
 from evaluation.evaluate_folders import evaluate_folders
 from media import read_frames
 from metrics.efid import ExpressionFID
@@ -35,7 +35,7 @@ def configuration(folder, output, **changes):
         cache=str(output / "cache"), fid=FIDConfig(**chosen["fid"]), fvd=FVDConfig(**chosen["fvd"]),
         efid=EFIDConfig(**chosen["efid"]), sync=SyncConfig(**chosen["sync"]),
     )  # fmt: skip
-    validate_evaluate(config)
+    check(config)
     return config
 
 
@@ -136,4 +136,4 @@ def test_landmark_files_need_whole_pictures_of_the_file_itself(folder, tmp_path)
     config = configuration(folder, tmp_path)
     config.crop = [0, 0, 32, 32]
     with pytest.raises(ConfigError, match="leave both out"):
-        validate_evaluate(config)
+        check(config)

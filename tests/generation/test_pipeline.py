@@ -15,7 +15,7 @@ from generation.model_files import ModelFiles, device_of
 from lightning_modules.emotion.sources import EmotionError
 from lightning_modules.ethd.sampler import SamplingError
 from media import FrameReader, MediaError, probe, read_sound
-from preparation.expression import ExpressionError
+from runtime.errors import UserError
 from tests.helpers.inputs import tone
 from tests.helpers.sound import write_wav
 
@@ -101,7 +101,7 @@ def test_stopped_in_the_middle_nothing_half_made_is_left(talker, case, stage):
 
 
 def test_what_cannot_be_made_is_said(talker, case, files, tmp_path):
-    with pytest.raises(ExpressionError, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         talker.generate(replace(case, portrait=tmp_path / "none.png"))
     with pytest.raises(MediaError, match="no such file"):
         talker.generate(replace(case, speech=tmp_path / "none.wav"))

@@ -15,8 +15,8 @@ from generation.errors import GenerationError
 from generation.portrait import PasteBack, read_portrait
 from media import VideoWriter
 from preparation.clip_source import ClipSource
-from preparation.expression import ExpressionError
 from preparation.prepare_clip import prepare_clip
+from runtime.errors import UserError
 from tests.helpers.inputs import write_portrait
 
 
@@ -87,10 +87,10 @@ def test_every_kind_of_picture_is_the_same_face(read, files, tmp_path, kind):
 
 
 def test_what_is_no_portrait_is_named(read, files, tmp_path):
-    with pytest.raises(ExpressionError, match="no such file"):
+    with pytest.raises(UserError, match="no such file"):
         read(tmp_path / "none.png")
     (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(ExpressionError, match="is not a picture"):
+    with pytest.raises(UserError, match="is not a picture"):
         read(tmp_path / "text.png")
     write_portrait(tmp_path / "small.png", 60)
     with pytest.raises(GenerationError, match=r"small\.png: is 60x60 pixels, at least 64x64"):

@@ -47,11 +47,11 @@ def train_config(*typed: str) -> TrainConfig:
 
 def train(*typed: str) -> Run:
     """Trains in this process, as ``train.py`` would."""
-    from configs.validate_train import validate_train
+    from configs.rules import check
     from training.fit import fit
 
     config = train_config(*typed)
-    validate_train(config)
+    check(config)
     return fit(config)
 
 

@@ -12,9 +12,10 @@ from encoders.landmarks.sidecar import SidecarDetector
 from encoders.motion.geometry import LandmarkMotion
 from lightning_modules.emotion.sources import EmotionSource
 from media import MediaError, encode_video
-from preparation.expression import ExpressionError, ExpressionReader, read_picture
+from preparation.expression import ExpressionReader, read_picture
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import openface_csv
+from runtime.errors import UserError
 from tests.helpers.emotion import expression_of, synthetic_table
 
 PERSON, SIZE = 10, 128
@@ -67,16 +68,16 @@ def test_through_the_resolver_another_persons_picture_is_nearest_to_its_emotion(
 
 
 def test_what_is_no_picture_is_named(reader, files, tmp_path):
-    with pytest.raises(ExpressionError, match=r"nothing\.png: no such file"):
+    with pytest.raises(UserError, match=r"nothing\.png: no such file"):
         reader.image(tmp_path / "nothing.png")
     (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(ExpressionError, match=r"text\.png: is not a picture"):
+    with pytest.raises(UserError, match=r"text\.png: is not a picture"):
         reader.image(tmp_path / "text.png")
-    with pytest.raises(ExpressionError, match="is a folder; name a picture in it"):
+    with pytest.raises(UserError, match="is a folder; name a picture in it"):
         reader.image(tmp_path)
     cut = (files / "smile.png").read_bytes()[:500]
     (tmp_path / "cut.png").write_bytes(cut)
-    with pytest.raises(ExpressionError, match=r"cut\.png: cannot be read as a picture"):
+    with pytest.raises(UserError, match=r"cut\.png: cannot be read as a picture"):
         reader.image(tmp_path / "cut.png")
     with pytest.raises(MediaError, match=r"text\.png"):
         reader.video(tmp_path / "text.png")
@@ -84,12 +85,12 @@ def test_what_is_no_picture_is_named(reader, files, tmp_path):
 
 def test_a_sidecar_needs_its_file(reader, files, tmp_path):
     (tmp_path / "alone.png").write_bytes((files / "smile.png").read_bytes())
-    with pytest.raises(ExpressionError, match=r"alone\.png: .*alone\.csv.*encoders\.landmarks\.name=mediapipe"):
+    with pytest.raises(UserError, match=r"alone\.png: .*alone\.csv.*encoders\.landmarks\.name=mediapipe"):
         reader.image(tmp_path / "alone.png")
 
 
 def test_a_small_face_is_refused(files):
-    with pytest.raises(ExpressionError, match=r"smile\.png: the face is \d+ pixels high, at least 128"):
+    with pytest.raises(UserError, match=r"smile\.png: the face is \d+ pixels high, at least 128"):
         ExpressionReader(SidecarDetector(), LandmarkMotion(), 512).image(files / "smile.png")
 
 
@@ -141,12 +142,12 @@ def test_several_faces_are_told_and_the_largest_taken(real, portrait, tmp_path):
 
 def test_no_face(real, tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (256, 256, 3), np.uint8)).save(tmp_path / "noise.png")
-    with pytest.raises(ExpressionError, match=r"noise\.png: no face was found"):
+    with pytest.raises(UserError, match=r"noise\.png: no face was found"):
         real.image(tmp_path / "noise.png")
 
 
 def test_a_picture_too_large_is_not_called_damaged(tmp_path, monkeypatch):
     Image.new("RGB", (64, 64)).save(tmp_path / "huge.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ExpressionError, match=r"huge\.png: is too large, .*; make it smaller$"):
+    with pytest.raises(UserError, match=r"huge\.png: is too large, .*; make it smaller$"):
         read_picture(tmp_path / "huge.png")

@@ -14,7 +14,7 @@ from tests.helpers import ROOT
 
 
 def check(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(folder / "slurm" / "check.py"), *arguments]
+    command = [sys.executable, str(folder / "tools" / "check_sbatch.py"), *arguments]
     environment = {**(env or os.environ), "PYTHONPATH": str(ROOT)}
     return subprocess.run(command, capture_output=True, text=True, env=environment)
 
@@ -33,6 +33,8 @@ def test_the_files_pass_slurms_own_check_and_say_what_they_run(cluster):
 @pytest.mark.slow
 def test_each_mistake_is_named(tmp_path):
     shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "check_sbatch.py", tmp_path / "tools")
     shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("__pycache__"))
     mistakes = {
         "train": {

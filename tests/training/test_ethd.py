@@ -8,8 +8,8 @@ from safetensors.torch import save_file
 
 from configs.command_line import compose
 from configs.errors import ConfigError
+from configs.rules import check
 from configs.training import TrainConfig
-from configs.validate_train import validate_train
 from datamodules.schema import ShardError
 from encoders.weight_files import WrongWeights
 from encoders.weights import sha256_of
@@ -136,7 +136,7 @@ def test_what_cannot_work_is_one_readable_error(shards, vaid, tmp_path):
             "model.unet={channels:[32,32,32,32],heads:[1,1,1,1],attention:[true,true,true,true]}",
         )
     with pytest.raises(ConfigError, match="uses no V-AID"):
-        validate_train(train_config("experiment=vaid/tiny", "vaid=x", f"data.root={shards}"))
+        check(train_config("experiment=vaid/tiny", "vaid=x", f"data.root={shards}"))
 
 
 def test_v_aid_of_other_encoders_is_refused(shards, vaid, tmp_path):
@@ -151,4 +151,4 @@ def test_the_command_line_takes_v_aids_path_as_typed():
     path = "runs/it's (1) #run, a=b"
     config = compose("train", TrainConfig, ["experiment=ethd/tiny", f"vaid={path}", "data.root=x"])
     assert config.vaid == path
-    validate_train(config)
+    check(config)

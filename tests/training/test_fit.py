@@ -10,12 +10,12 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from callbacks.non_finite import NonFiniteLossError
 from configs.errors import ConfigError
-from configs.validate_train import validate_train
+from configs.rules import check
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
+from runtime.errors import UserError
 from tests.helpers import ROOT, warm
 from tests.helpers import shards as shard_helper
 from tests.helpers.shards import make_shards
@@ -82,7 +82,7 @@ def test_wandb_offline_keeps_losses_and_plots_under_the_runs_id(shards, tmp_path
 def test_a_logger_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"logger\.name=wandb: is not installed; pip install wandb"):
-        validate_train(train_config(TINY, "data.root=a", "logger=wandb"))
+        check(train_config(TINY, "data.root=a", "logger=wandb"))
 
 
 def test_fast_dev_run_writes_nothing(shards, tmp_path):
@@ -116,7 +116,7 @@ def test_a_loss_that_is_no_number_stops_before_the_optimizer_and_names_the_clips
 
     monkeypatch.setattr(shard_helper, "arrays_of", poisoned)
     make_shards(tmp_path / "shards", frames=(40,))
-    with pytest.raises(NonFiniteLossError, match=r"the loss is nan on clips .*; .*non_finite_rank0\.json holds"):
+    with pytest.raises(UserError, match=r"the loss is nan on clips .*; .*non_finite_rank0\.json holds"):
         train_vaid(tmp_path / "shards", tmp_path, "run_id=nan")
     report = OmegaConf.load(tmp_path / "vaid" / "nan" / "non_finite_rank0.json")
     assert "clip_0005" in report["keys"]
@@ -165,13 +165,13 @@ def test_a_checkpoint_of_another_stage_is_refused(shards, tmp_path):
 )
 def test_what_cannot_work_is_said_first(change, message):
     with pytest.raises(ConfigError, match=message):
-        validate_train(train_config(TINY, "data.root=a", change))
+        check(train_config(TINY, "data.root=a", change))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (ROOT / "configs/experiment/vaid").glob("*.yaml")))
 def test_every_experiment_is_valid_and_says_what_it_costs(experiment):
-    validate_train(train_config(f"experiment=vaid/{experiment}", "data.root=a"))
+    check(train_config(f"experiment=vaid/{experiment}", "data.root=a"))
     head = (ROOT / "configs/experiment/vaid" / f"{experiment}.yaml").read_text().split("defaults:")[0]
     for word in ("Cost:", "Result:", "Command:"):
         assert word in head

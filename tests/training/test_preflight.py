@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from datamodules.datamodule import ShardDataModule
+from runtime.errors import UserError
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.train_config import train_config, train_vaid
 from training.fit import fit
 from training.memory import step_bytes
-from training.preflight import PreflightError, slurm_tasks
+from training.preflight import slurm_tasks
 
 
 def test_slurms_tasks_are_the_ranks(monkeypatch):
@@ -36,16 +37,14 @@ def test_gpus_that_are_not_there_are_refused_in_a_line(monkeypatch, visible, mes
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     config = train_config("experiment=vaid/tiny", "data.root=a", "trainer=ddp", "trainer.devices='4'")
-    with pytest.raises(PreflightError, match=message):
+    with pytest.raises(UserError, match=message):
         fit(config)
 
 
 def test_a_disk_too_small_for_the_checkpoints_is_said_first(shards, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(
-        PreflightError, match=r"0\.0 GiB free, .* of checkpoints to come \(checkpoints\.keep=2"
-    ) as error:
+    with pytest.raises(UserError, match=r"0\.0 GiB free, .* of checkpoints to come \(checkpoints\.keep=2") as error:
         train_vaid(shards, tmp_path, "run_id=a")
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "vaid" / "a").exists()

@@ -1,12 +1,11 @@
 """``make demo`` and ``make demo-real VIDEOS=DIR``: runs the steps and says where the page is.
 
-python -m tools.demo
-python -m tools.demo --videos DIR
+python -m tools.demo                 synthetic speakers
+python -m tools.demo videos=DIR      your videos, one person each, instead of synthetic speakers
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -16,43 +15,23 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from preparation.layouts import LayoutError
+from configs.options import folder, read_options, run_script
 from runtime.files import whole_file
 from tools.demo.demo_plan import PLAN, real_plan, synthetic_plan
 from tools.pipeline.clock import told
 from tools.pipeline.run_steps import ROOT, run_chain
-from tools.pipeline.step import ChainError, Step
+from tools.pipeline.step import Step
 
 SYNTHETIC, REAL = "demo", "demo-real"  # folders, both ignored by git
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Reads the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.demo",
-        description="Trains talking heads and shows them: on drawn speakers, or on your videos.",
-        epilog="Interrupted, the same command goes on where it was; delete the folder to begin anew.",
-    )
-    parser.add_argument(
-        "--videos", type=Path, help="a folder of talking videos, one person each, instead of drawn ones"
-    )
-    keys = parser.parse_args(arguments)
-    console = Console(highlight=False)
-    videos = keys.videos.expanduser().absolute() if keys.videos else None
-    if videos is not None and not videos.is_dir():
-        print(f"error: VIDEOS={keys.videos}: is no folder; name the folder of your videos", file=sys.stderr)
-        return 2
+    videos = read_options(__doc__, arguments, {"videos": folder}).get("videos")
     os.chdir(ROOT)
-    folder = Path(REAL if videos else SYNTHETIC)
-    try:
-        steps = real_plan(folder, videos) if videos else synthetic_plan(folder)
-        return show(steps, folder, console)
-    except (ChainError, LayoutError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
-        return 130
+    place = Path(REAL if videos else SYNTHETIC)
+    steps = real_plan(place, videos) if videos else synthetic_plan(place)
+    return show(steps, place, Console(highlight=False))
 
 
 def show(steps: Sequence[Step], folder: Path, console: Console) -> int:
@@ -83,4 +62,4 @@ def write_plan(steps: Sequence[Step], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: main(sys.argv[1:]))

@@ -1,6 +1,6 @@
 """What the demonstration asks for: portraits, speech, true videos, and the lists generate.py reads.
 
-    python -m tools.demo.demo_inputs --shards DIR --source DIR --output DIR [--clips N]
+    python -m tools.demo.demo_inputs shards=DIR source=DIR output=DIR
 
 Speakers nobody trained on come first; where there are none, the page says so. Portraits are frames of the raw videos,
 as a person would hand them in, with the landmark file beside them where the data came with one. Speech and true videos
@@ -9,7 +9,6 @@ come from the shards. ``cases.json`` tells the page what is what, ``batch.csv`` 
 
 from __future__ import annotations
 
-import argparse
 import csv
 import io
 import json
@@ -23,24 +22,21 @@ import numpy as np
 from PIL import Image
 
 from configs.data import DataConfig
+from configs.options import Readers, path, read_options, run_script
 from datamodules.datamodule import ShardDataModule
-from datamodules.schema import ShardError
 from datamodules.windows import Clip
 from encoders.protocols import FPS
-from media import FrameReader, MediaError, VideoWriter
+from media import FrameReader, VideoWriter
 from media.flac import encode_flac
 from preparation.plan import file_of
 from preparation.writer import write_atomically
+from runtime.errors import UserError
 
 EMOTIONS = ("happy", "angry", "sad")
 SHOWN = "surprised"  # what drive=expression shows
 STILL = 5  # frames of a video in which nothing moves
 COLUMNS = ("portrait", "speech", "output", "drive", "emotion.label", "emotion.level", "emotion.image",
            "emotion.video", "emotion.extend")  # fmt: skip
-
-
-class CasesError(RuntimeError):
-    """Data the demonstration cannot be made of; the message says what was found and what to do."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +163,11 @@ def known_level(known: Sequence[Clip], emotion: str, wanted: int) -> int:
     """The level of an emotion nearest to the wanted one that the label table can have learned.
 
     Raises:
-        CasesError: if no training clip shows the emotion.
+        UserError: if no training clip shows the emotion.
     """
     levels = {clip.entry.level or 1 for clip in known if clip.entry.emotion == emotion}
     if not levels:
-        raise CasesError(f"no training clip is {emotion}; prepare clips of all emotions")
+        raise UserError(f"no training clip is {emotion}; prepare clips of all emotions")
     return min(levels, key=lambda level: (abs(level - wanted), level))
 
 
@@ -179,7 +175,7 @@ def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip])
     """Where the data names emotions: two unseen people with three emotions each, by label.
 
     Raises:
-        CasesError: if an emotion is missing.
+        UserError: if an emotion is missing.
     """
     asked = []
     for speaker, clips in list(unseen.items())[:2]:
@@ -197,7 +193,7 @@ def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip])
     speaker, clips = list(unseen.items())[min(1, len(unseen) - 1)]
     source = with_emotion(known, EMOTIONS[0])
     if source is None:
-        raise CasesError(f"no training clip is {EMOTIONS[0]}; prepare clips of all emotions")
+        raise UserError(f"no training clip is {EMOTIONS[0]}; prepare clips of all emotions")
     return [*asked, *_dicte(case, _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral")), source)]
 
 
@@ -261,7 +257,7 @@ def _row(portrait: str, speech: str, name: str, label: str = "", level: int | No
 def _required(clips: Sequence[Clip], emotion: str) -> Clip:
     clip = with_emotion(clips, emotion)
     if clip is None:
-        raise CasesError(f"{clips[0].entry.speaker}: has no {emotion} clip; prepare clips of all emotions")
+        raise UserError(f"{clips[0].entry.speaker}: has no {emotion} clip; prepare clips of all emotions")
     return clip
 
 
@@ -269,14 +265,14 @@ def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
     """Writes everything generate.py and the page need.
 
     Raises:
-        CasesError: if the shards hold too little.
+        UserError: if the shards hold too little.
         ShardError, MediaError: if they or the raw videos cannot be read.
     """
     data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0, min_frames=1))
     data.setup()
     known, held_out = data.clips["train"], [*data.clips["test"], *data.clips["val"]]
     if not known:
-        raise CasesError(f"{shards}: holds no training clip")
+        raise UserError(f"{shards}: holds no training clip")
     unseen = people(data.clips["test"]) | people(data.clips["val"])
     case = Case(data, source, output)
     labelled = bool(unseen) and any(clip.entry.emotion for clip in known)
@@ -303,22 +299,18 @@ def _copy(path: Path, target: Path) -> None:
             write_atomically(target.with_suffix(ending), path.with_suffix(ending).read_bytes())
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Reads the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.demo.demo_inputs", description=str(__doc__).split("\n\n")[0])
-    parser.add_argument("--shards", required=True, help="folder of the shards, prepared with store_video=all")
-    parser.add_argument("--source", type=Path, required=True, help="folder of the raw videos they were made of")
-    parser.add_argument("--output", type=Path, required=True, help="where portraits, speech and lists go")
-    keys = vars(parser.parse_args(arguments))
-    try:
-        asked = write_cases(**keys)
-    except (CasesError, ShardError, MediaError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and writes the cases.
+
+    Raises:
+        UserError: if the data holds too little.
+    """
+    known: Readers = {"shards": str, "source": path, "output": path}
+    options = read_options(__doc__, arguments, known, required=tuple(known))
+    asked = write_cases(**options)
     people_asked = len({one.speaker for one in asked})
-    print(f"{len(asked)} videos of {people_asked} people are asked for: {keys['output'] / 'batch.csv'}")
-    return 0
+    print(f"{len(asked)} videos of {people_asked} people are asked for: {options['output'] / 'batch.csv'}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: main(sys.argv[1:]))

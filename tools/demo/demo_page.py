@@ -18,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from benchmark.figures.frames import FigureError
+from configs.options import read_options, run_script
 from runtime.files import whole_file
 from tools.demo.chart import Line, chart
 from tools.demo.demo_plan import RUN
@@ -53,7 +53,7 @@ def build_page(folder: Path) -> str:
     """The page of a folder the chain has filled.
 
     Raises:
-        FigureError: if a video cannot be read.
+        UserError: if a video cannot be read.
         OSError: if something the page shows is missing.
     """
     steps, asked = read_steps(folder), read_json(folder / "cases" / "cases.json")
@@ -224,23 +224,18 @@ def _time(step: Told) -> str:
     return "" if step.seconds is None else f'<span class="time">{told(step.seconds)}</span>'
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Reads the command line; returns the exit status."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if len(given) != 1:
-        print("usage: python -m tools.demo.demo_page FOLDER", file=sys.stderr)
-        return 2
-    folder = Path(given[0])
-    try:
-        page = build_page(folder)
-        with whole_file(folder / "index.html") as partial:
-            partial.write_text(page, encoding="utf-8")
-    except (FigureError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command line and writes the page.
+
+    Raises:
+        UserError: if something it shows cannot be read.
+    """
+    folder = Path(read_options(__doc__, arguments, {}, places=("folder",))["folder"])
+    page = build_page(folder)
+    with whole_file(folder / "index.html") as partial:
+        partial.write_text(page, encoding="utf-8")
     print(f"page  {folder / 'index.html'} ({len(page) / 1e6:.1f} MB)")
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: main(sys.argv[1:]))

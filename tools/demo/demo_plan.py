@@ -209,7 +209,7 @@ class _Plan:
         vaid, last = (self.runs / stage / RUN / "checkpoints" / "last.ckpt" for stage in ("vaid", "ethd"))
         export, words = run / "export", [] if emotion is None else [f"emotion={emotion}"]
         score = ("-m", "tools.quality.vaid", str(vaid), str(self.data))
-        choose = ("-m", "tools.demo.demo_inputs", f"--shards={self.data}", f"--source={source}", f"--output={cases}")
+        choose = ("-m", "tools.demo.demo_inputs", f"shards={self.data}", f"source={source}", f"output={cases}")
         long = (f"portrait={cases}/long.png", f"speech={cases}/long.flac", f"output={folder}/long/long.mp4")
         batch = (f"batch={cases}/batch.csv", f"output={folder}/videos")
         made = (f"ethd={run}", *self.lengths.generate)

@@ -1,6 +1,6 @@
 """``make prove [VIDEOS=DIR] [CLIP=DIR]``: runs what is not proved yet and writes the reports.
 
-    python -m tools.nightly [--videos DIR] [--clip DIR] [--only NAME ...] [--list]
+    python -m tools.nightly [videos=DIR] [clip=DIR] [only=NAME,NAME] [list=yes]
 
 The proofs are data: ``commands.yaml``. Interrupted, the same command goes on where it was; a proof whose command or
 input changed is done again. One that fails stops only those that build on it.
@@ -8,7 +8,6 @@ input changed is done again. One that fails stops only those that build on it.
 
 from __future__ import annotations
 
-import argparse
 import fnmatch
 import os
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
+from configs.errors import ConfigError
+from configs.options import Readers, folder, names, read_options, run_script, yes
 from runtime.files import whole_file
 from tools.nightly.nightly_plan import Proof, read_proofs
 from tools.nightly.nightly_report import full_report, results_page
@@ -30,27 +31,18 @@ RESULTS = Path("docs/results.md")
 REPORTS = Path("tools/profiling/reports")
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Reads the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m tools.nightly", description=str(__doc__).split("\n\n")[0])
-    parser.add_argument("--videos", type=Path, help="a folder of real talking videos, for the proofs that need them")
-    parser.add_argument("--clip", type=Path, help="a folder with the one clip that ETHD learns by heart")
-    parser.add_argument("--only", nargs="+", default=["*"], help="names of proofs; * and ? stand for any letters")
-    parser.add_argument("--list", action="store_true", help="say what is proved and what is not, and run nothing")
-    keys = parser.parse_args(arguments)
+    readers: Readers = {"videos": folder, "clip": folder, "only": names, "list": yes}
+    options = read_options(__doc__, arguments, readers)
+    videos, clip = (options[name].absolute() if name in options else None for name in ("videos", "clip"))
     console = Console(highlight=False)
-    videos, clip = (path.expanduser().absolute() if path else None for path in (keys.videos, keys.clip))
-    for name, path in (("--videos", videos), ("--clip", clip)):
-        if path and not path.is_dir():
-            print(f"error: {name} {path}: no such folder", file=sys.stderr)
-            return 2
     os.chdir(ROOT)
-    proofs = read_proofs(FOLDER, videos, clip)
-    chosen = [proof for proof in proofs if any(fnmatch.fnmatch(proof.step.name, pattern) for pattern in keys.only)]
+    proofs, only = read_proofs(FOLDER, videos, clip), options.get("only", ["*"])
+    chosen = [proof for proof in proofs if any(fnmatch.fnmatch(proof.step.name, pattern) for pattern in only)]
     if not chosen:
-        print(f"error: --only {' '.join(keys.only)}: no proof has such a name; --list shows them", file=sys.stderr)
-        return 2
-    if keys.list:
+        raise ConfigError(f"only={','.join(only)}: no proof has such a name; list=yes shows them")
+    if options.get("list"):
         for proof in chosen:
             state = "proved" if proof.step.name in known(chosen) else "open"
             console.print(f"{state:7} {escape(proof.step.name):24} {escape(proof.step.title)}", soft_wrap=True)
@@ -58,13 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     places = {str(path): word for path, word in ((videos, "VIDEOS"), (clip, "CLIP"), (f"{ROOT}/", "")) if path}
     try:
         outcomes = run_chain([proof.step for proof in chosen], FOLDER, console, keep_going=True)
-    except ChainError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         write_reports(proofs, known(proofs), places)
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
-        return 130
+        raise
     found = {outcome.step.name: outcome for outcome in outcomes}
     for path in write_reports(proofs, known(proofs) | found, places):
         console.print(f"report  {path}")
@@ -106,4 +94,4 @@ def write_reports(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: main(sys.argv[1:]))

@@ -34,6 +34,7 @@ from datamodules.staging import read_index
 from lightning_modules.checkpoint_files import LAST, PART, check_whole
 from lightning_modules.checkpoints import open_checkpoint
 from lightning_modules.ethd.checkpoint import EMA
+from runtime.errors import UserError
 
 EVERY, VALIDATE_EVERY, STEPS_PER_KILL = 4, 12, 9
 END_SECONDS = 120.0  # in which the ranks that are left must have ended
@@ -74,10 +75,6 @@ class Job:
     def name(self) -> str:
         """For the report."""
         return f"{self.config.stage} x{self.ranks}"
-
-
-class ProofError(AssertionError):
-    """What was to be shown is not so."""
 
 
 def job(stage: str, ranks: int, kills: int, root: str, output: str, run_id: str, vaid: Path | None = None) -> Job:
@@ -126,7 +123,7 @@ def finish(job: Job) -> None:
     """Runs it to its end.
 
     Raises:
-        ProofError: when it does not get there.
+        UserError: when it does not get there.
     """
     ranks = start(job)
     for rank in ranks:
@@ -134,7 +131,7 @@ def finish(job: Job) -> None:
     if [rank.exitcode for rank in ranks] != [0] * job.ranks:
         for rank in ranks:
             rank.kill()
-        raise ProofError(
+        raise UserError(
             f"{job.name}: did not finish: {[rank.exitcode for rank in ranks]}; see {job.folder}/output_rank*"
         )
 
@@ -146,7 +143,7 @@ def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str
         A line of the report.
 
     Raises:
-        ProofError: when what is left is not as promised.
+        UserError: when what is left is not as promised.
     """
     ranks = start(job)
     victim = chance.randrange(job.ranks)
@@ -163,18 +160,18 @@ def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str
     if any(rank.is_alive() for rank in ranks):
         for rank in ranks:
             rank.kill()
-        raise ProofError(f"{job.name}: the other rank still ran {END_SECONDS:.0f} s after rank {victim} was killed")
+        raise UserError(f"{job.name}: the other rank still ran {END_SECONDS:.0f} s after rank {victim} was killed")
     if job.ranks > 1:
         words = survivor.read_bytes()[before:].decode()
         if not re.search(rf"rank {victim} \(.*process {ranks[victim].pid}\), step \d+.*: has died", words):
-            raise ProofError(f"{job.name}: the other rank does not say that rank {victim} died; see {survivor}")
+            raise UserError(f"{job.name}: the other rank does not say that rank {victim} died; see {survivor}")
     reached, last = 1 + max(losses(job.folder), default=-1), job.folder / "checkpoints" / LAST
     saved = 0
     if last.is_symlink():
         check_whole(last)
         saved = int(open_checkpoint(last)["global_step"])
     if reached - saved > EVERY:
-        raise ProofError(
+        raise UserError(
             f"{job.name}: {reached} steps were logged, but {last} is of step {saved}: more than {EVERY} lost"
         )
     return (
@@ -205,17 +202,17 @@ def _until_ended(job: Job, ranks: list[ForkServerProcess], pause: float) -> Iter
     end = time.monotonic() + START_SECONDS
     while all(rank.is_alive() for rank in ranks):
         if time.monotonic() > end:
-            raise ProofError(f"{job.name}: made no progress in {START_SECONDS:.0f} s; see {job.folder}/output_rank*")
+            raise UserError(f"{job.name}: made no progress in {START_SECONDS:.0f} s; see {job.folder}/output_rank*")
         yield
         time.sleep(pause)
-    raise ProofError(f"{job.name}: ended before it was killed; see {job.folder}/output_rank*")
+    raise UserError(f"{job.name}: ended before it was killed; see {job.folder}/output_rank*")
 
 
 def losses(folder: Path) -> dict[int, str]:
     """Step -> logged training loss, as text.
 
     Raises:
-        ProofError: for a step that is logged twice.
+        UserError: for a step that is logged twice.
     """
     file = folder / "csv" / "metrics.csv"
     if not file.exists():
@@ -224,7 +221,7 @@ def losses(folder: Path) -> dict[int, str]:
         rows = [row for row in csv.DictReader(opened) if row.get("train/loss")]
     found = {int(row["step"]): row["train/loss"] for row in rows}
     if len(found) != len(rows):
-        raise ProofError(f"{file}: has steps twice")
+        raise UserError(f"{file}: has steps twice")
     return found
 
 
@@ -232,10 +229,10 @@ def compare(job: Job, straight: Job) -> str:
     """Holds a disturbed run to one that was left alone.
 
     Raises:
-        ProofError: where they differ.
+        UserError: where they differ.
     """
     if losses(job.folder) != losses(straight.folder):
-        raise ProofError(f"{job.name}: the logged losses differ from those of the run that was left alone")
+        raise UserError(f"{job.name}: the logged losses differ from those of the run that was left alone")
     one, other = (open_checkpoint(each.folder / "checkpoints" / LAST) for each in (job, straight))
     parts = [(one["state_dict"], other["state_dict"])]
     if EMA in other:
@@ -243,7 +240,7 @@ def compare(job: Job, straight: Job) -> str:
     for mine, theirs in parts:
         for name, weight in theirs.items():
             if not torch.equal(mine[name], weight):
-                raise ProofError(f"{job.name}: {name} differs from that of the run that was left alone")
+                raise UserError(f"{job.name}: {name} differs from that of the run that was left alone")
     return f"{job.name:9} {len(losses(job.folder))} losses and {sum(map(len, (a for a, _ in parts)))} weights: equal"
 
 
@@ -260,7 +257,7 @@ def prove(root: str, output: str, kills: int = 20, seed: int = 0) -> list[str]:
         The lines of the report, which are printed as they come.
 
     Raises:
-        ProofError: when anything is not as promised.
+        UserError: when anything is not as promised.
     """
     chance, lines = random.Random(seed), []
 
@@ -289,11 +286,7 @@ def main(arguments: list[str]) -> None:
     """Reads ``key=value`` and proves."""
     known: Readers = {"root": str, "output": str, "kills": count, "seed": int}
     options = read_options(__doc__, arguments, known, required=("root", "output"))
-    try:
-        prove(options["root"], options["output"], options.get("kills", 20), options.get("seed", 0))
-    except ProofError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+    prove(options["root"], options["output"], options.get("kills", 20), options.get("seed", 0))
 
 
 if __name__ == "__main__":

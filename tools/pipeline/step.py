@@ -17,13 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from runtime.errors import UserError
 from runtime.files import whole_file
 
 BLOCK = 1 << 20
 RECORDS = ".steps"  # folder of the records, in the chain's own
 
 
-class ChainError(RuntimeError):
+class ChainError(UserError):
     """A chain that cannot go on; the message says what was found and what to do."""
 
 

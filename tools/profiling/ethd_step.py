@@ -25,7 +25,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from configs.options import count, read_options, yes
+from configs.options import count, read_options, run_script, yes
 from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNetShape
 from training.memory import GIB, PeakMemory, bfloat16, training_step
@@ -137,4 +137,4 @@ def report(name: str, ours: int, theirs: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(lambda: main(sys.argv[1:]))

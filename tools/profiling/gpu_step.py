@@ -27,7 +27,7 @@ from torch.utils.data import DataLoader, Dataset
 from callbacks.ema import WeightAverage
 from callbacks.throughput import peak_memory, step_operations
 from configs.command_line import compose
-from configs.options import Readers, count, read_options, yes
+from configs.options import Readers, count, names, read_options, run_script, yes
 from configs.training import ExpressionConfig, LipConfig, TrainConfig, UNetConfig, VAIDConfig
 from datamodules.schema import Dimensions, LatentStatistics
 from datamodules.windows import ClipBatch
@@ -40,7 +40,7 @@ from lightning_modules.vaid.statistics import MotionStatistics
 from training.memory import GIB, step_bytes
 from training.strategies import build_strategy, precision_settings
 
-PRESETS = "gpu,ddp,deepspeed,deepspeed_autocast,deepspeed_offload"
+PRESETS = ("gpu", "ddp", "deepspeed", "deepspeed_autocast", "deepspeed_offload")
 WARM_UP = 3  # steps
 SMALL_VAID = VAIDConfig(
     lip=LipConfig(width=16, depth=1, latents=2, head_width=8),
@@ -197,7 +197,7 @@ def _wait(device: torch.device) -> None:
 
 def main(arguments: list[str]) -> int:
     """Runs each preset in a process of its own and prints a table; returns the number of presets that failed."""
-    known: Readers = {"presets": str, "steps": count, "frames": count, "tiny": yes, "profile": yes, "only": str}
+    known: Readers = {"presets": names, "steps": count, "frames": count, "tiny": yes, "profile": yes, "only": str}
     options = read_options(__doc__, arguments, known)
     tiny, profile = options.get("tiny", False), options.get("profile", False)
     steps, frames = options.get("steps", 20), options.get("frames", 8 if tiny else 120)
@@ -206,7 +206,7 @@ def main(arguments: list[str]) -> int:
         return 0
     print(f"{'preset':20} {'s/step':>8} {'slowest':>8} {'GiB':>6} {'counted':>8} {'TFLOP':>7} {'MFU':>6}")
     failed, profiles = 0, []
-    for preset in options.get("presets", PRESETS).split(","):
+    for preset in options.get("presets", PRESETS):
         command = [sys.executable, "-m", "tools.profiling.gpu_step", *arguments, f"only={preset}"]
         done = subprocess.run(command, capture_output=True, text=True)
         lines = [line for line in done.stdout.splitlines() if line.startswith("measured ")]
@@ -226,4 +226,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_script(lambda: main(sys.argv[1:]))

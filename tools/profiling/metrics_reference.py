@@ -1,7 +1,7 @@
 """How fast the metrics are against the reference way of computing the same, as ratios from one run on two threads.
 
     python -m tools.profiling.metrics_reference   all parts, about four minutes on two free cores
-    python -m tools.profiling.metrics_reference frechet threads=1   or inception, syncnet, efid, cache
+    python -m tools.profiling.metrics_reference parts=frechet threads=1   or inception, syncnet, efid, cache
 
 The reference way, written out below, is what the original repositories run: a matrix square root; the Inception on 50
 images at a time in PyTorch's default memory layout; SyncNet as three-dimensional convolutions on 20 windows at a time;
@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet50
 
 from configs.evaluation import EFIDConfig, FIDConfig
-from configs.options import count, read_options
+from configs.options import chosen, count, each, read_options, run_script
 from evaluation.cache import FeatureStore
 from metrics.functional.frechet import add_features, distance_between, gaussian, no_moments
 from metrics.networks.deep3d import HEADS, Deep3DFace
@@ -43,13 +43,13 @@ STAGES = (
 def main(arguments: list[str]) -> None:
     """Runs the parts named, or all."""
     parts = {"frechet": frechet, "inception": inception, "syncnet": syncnet, "efid": efid, "cache": cache}
-    options = read_options(__doc__, [argument for argument in arguments if argument not in parts], {"threads": count})
+    options = read_options(__doc__, arguments, {"parts": each(chosen(*parts)), "threads": count})
     torch.set_num_threads(options.get("threads", 2))
     torch.manual_seed(0)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
     print(f"{'':42}{'time on the clock':^30}{'processor time':^30}")
     print(f"{'':42}{'reference':>10}{'ours':>10}{'ratio':>9} {'reference':>10}{'ours':>10}{'ratio':>9}   apart")
-    for name in [argument for argument in arguments if argument in parts] or parts:
+    for name in options.get("parts", parts):
         parts[name]()
 
 
@@ -190,4 +190,4 @@ def report(what: str, reference: Callable[[], object], ours: Callable[[], object
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(lambda: main(sys.argv[1:]))

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 import time
 
-from configs.options import counts, read_options
+from configs.options import counts, read_options, run_script
 from training.memory import GIB, training_step
 
 CARDS = (24, 48, 80, 141)  # GB, as cards are sold: their makers' GiB less what the driver keeps
@@ -57,4 +57,4 @@ def usable(card: int) -> float:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    run_script(lambda: main(sys.argv[1:]))

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from configs.options import count, read_options
+from configs.options import count, read_options, run_script
 from configs.training import VAIDConfig
 from datamodules.schema import Dimensions
 from datamodules.windows import ClipBatch
@@ -129,4 +129,5 @@ def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
 
 
 if __name__ == "__main__":
-    main(**read_options(__doc__, sys.argv[1:], dict.fromkeys(("clips", "frames", "repeat"), count)))
+    known = dict.fromkeys(("clips", "frames", "repeat"), count)
+    run_script(lambda: main(**read_options(__doc__, sys.argv[1:], known)))

@@ -150,5 +150,5 @@ def report(run: str, shards: str, **options: str) -> dict[str, object]:
 
 if __name__ == "__main__":
     known: Readers = {"split": str, "steps": count, "seed": int, "clips": count, "sheets": str}
-    typed = read_options(__doc__, sys.argv[1:], known, places=("run", "shards"))
-    run_script(lambda: print(json.dumps(report(**typed), indent=1)))
+    places = ("run", "shards")
+    run_script(lambda: print(json.dumps(report(**read_options(__doc__, sys.argv[1:], known, places)), indent=1)))

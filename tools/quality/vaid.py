@@ -21,10 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from configs.data import DataConfig
+from configs.options import read_options, run_script
 from datamodules.datamodule import ShardDataModule
 from datamodules.order import seed_of
 from datamodules.schema import ShardError
-from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.losses import info_nce
 from lightning_modules.vaid.network import VAID
@@ -254,9 +254,5 @@ def report(checkpoint: str, shards: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        sys.exit("usage: python -m tools.quality.vaid CHECKPOINT SHARDS")
-    try:
-        print(json.dumps(report(*sys.argv[1:]), indent=1))
-    except (CheckpointError, ShardError) as error:
-        sys.exit(f"error: {error}")
+    places = ("checkpoint", "shards")
+    run_script(lambda: print(json.dumps(report(**read_options(__doc__, sys.argv[1:], {}, places)), indent=1)))

@@ -2,125 +2,123 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from encoders.weights import WeightsError, locate
+from configs.options import (
+    Readers,
+    chosen,
+    count,
+    folder,
+    path,
+    read_command,
+    read_options,
+    run_script,
+    seconds,
+    whole,
+)
+from encoders.weights import locate
+from tools import reproduce
 from tools.pipeline.clock import told
 from tools.pipeline.run_steps import ROOT, run_chain
-from tools.pipeline.step import ChainError, Step
+from tools.pipeline.step import Step
 from tools.reproduce.table1 import PUBLISHED, SIZE, Table1, table1
 from tools.reproduce.table2 import Table2, table2
 from tools.reproduce.table3 import Table3, table3
-from tools.reproduce.table_plan import Plan, PlanError, chosen_networks, exported
+from tools.reproduce.table_plan import Plan, chosen_networks, exported
 
 FOLDERS = {"table1": "outputs/tables/mini", "table2": "outputs/tables/ablation", "table3": "outputs/tables/long"}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Reads the command line; returns the exit status."""
-    keys = _parser().parse_args(arguments)
-    console = Console(highlight=False)
+    table = read_command(reproduce.__doc__, arguments, TABLES)
+    readers, needed, plan = TABLES[table]
+    options = read_options(reproduce.__doc__, arguments[1:], {**COMMON, **readers}, required=needed)
     for name in ("videos", "ethd", "standins", "output"):
-        if getattr(keys, name, None) is not None:
-            setattr(keys, name, Path(getattr(keys, name)).expanduser().absolute())
+        if name in options:
+            options[name] = options[name].absolute()
     os.chdir(ROOT)
-    try:
-        if keys.table != "table2" and keys.standins is None:
-            console.print("No --standins: metrics use their official networks, and say what of them is missing.")
-        locate("face_landmarker")
-        steps = {"table1": _table1, "table2": _table2, "table3": _table3}[keys.table](keys)
-        outcomes = run_chain(steps, _folder(keys), console, keep_going=True)
-    except (PlanError, ChainError, WeightsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
-        return 130
+    console = Console(highlight=False)
+    if table != "table2" and "standins" not in options:
+        console.print("No standins=...: metrics use their official networks, and say what of them is missing.")
+    locate("face_landmarker")
+    place = options.setdefault("output", Path(FOLDERS[table]))
+    outcomes = run_chain(plan(options), place, console, keep_going=True)
     if failed := [outcome.step.name for outcome in outcomes if not outcome.done]:
         console.print(f"\nNot done: {escape(', '.join(failed))}; the table says what it lacks.", soft_wrap=True)
         console.print("Mend what the log says and run the same command again: what is done stays done.")
         return 1
     spent, busy = (sum(getattr(one, key) for one in outcomes) for key in ("seconds", "processor_seconds"))
     console.print(f"\n[bold]All done[/] in {told(spent)}, {told(busy)} of processor time.")
-    console.print(f"Look at {escape(str(_folder(keys) / 'tables'))}", soft_wrap=True)
+    console.print(f"Look at {escape(str(place / 'tables'))}", soft_wrap=True)
     return 0
 
 
-def _folder(keys: argparse.Namespace) -> Path:
-    return keys.output or Path(FOLDERS[keys.table])
+def _plan(options: Mapping[str, Any], dataset: str, real_faces: bool) -> Plan:
+    metrics, networks = chosen_networks(options.get("standins"), real_faces)
+    return Plan(options["output"], dataset, metrics, networks, options.get("device", "cpu"))
 
 
-def _plan(keys: argparse.Namespace, dataset: str, real_faces: bool) -> Plan:
-    metrics, networks = chosen_networks(keys.standins, real_faces)
-    return Plan(_folder(keys), dataset, metrics, networks, keys.device)
+def _table1(options: Mapping[str, Any]) -> list[Step]:
+    ethd = exported(options["ethd"]) if "ethd" in options else None
+    limits = options.get("clips"), options.get("frames"), options.get("installed", {})
+    wanted = Table1(options["videos"], ethd, options.get("size", SIZE), *limits)
+    return table1(_plan(options, options.get("dataset", "mini"), real_faces=True), wanted)
 
 
-def _table1(keys: argparse.Namespace) -> list[Step]:
-    if not keys.videos.is_dir():
-        raise PlanError(f"--videos {keys.videos}: no such folder")
-    installed = {}
-    for name, repository, python in keys.installed:
+def _table2(options: Mapping[str, Any]) -> list[Step]:
+    wanted = {name: value for name, value in options.items() if name not in COMMON}
+    plan = Plan(options["output"], "synthetic", device=options.get("device", "cpu"))
+    return table2(plan, Table2(**wanted, stand_ins=options.get("standins")))
+
+
+def _table3(options: Mapping[str, Any]) -> list[Step]:
+    wanted = Table3(exported(options["ethd"]), options.get("clips", 4))
+    return table3(_plan(options, "synthetic", real_faces=False), wanted)
+
+
+def installed(value: str) -> dict[str, tuple[str, str]]:
+    """``SYSTEM:REPOSITORY:PYTHON`` with commas between them: published systems that are on this machine."""
+    found = {}
+    for part in value.split(","):
+        name, repository, python = (part.split(":", 2) + ["", ""])[:3]
+        if not (repository and python):
+            raise ValueError("expected SYSTEM:REPOSITORY:PYTHON")
         if name not in PUBLISHED:
-            raise PlanError(f"--installed {name}: no such system; there are {', '.join(PUBLISHED)}")
-        installed[name] = (os.path.abspath(os.path.expanduser(repository)), python)
-    ethd = exported(keys.ethd) if keys.ethd else None
-    wanted = Table1(keys.videos, ethd, keys.size, keys.clips, keys.frames, installed)
-    return table1(_plan(keys, keys.dataset, real_faces=True), wanted)
+            raise ValueError(f"{name}: no such system; there are {', '.join(PUBLISHED)}")
+        found[name] = (os.path.abspath(os.path.expanduser(repository)), python)
+    return found
 
 
-def _table2(keys: argparse.Namespace) -> list[Step]:
-    wanted = Table2(
-        keys.seed, keys.steps, keys.clips, keys.seconds, keys.identities, keys.clips_per_identity, keys.standins
-    )
-    return table2(Plan(_folder(keys), "synthetic", device=keys.device), wanted)
-
-
-def _table3(keys: argparse.Namespace) -> list[Step]:
-    return table3(_plan(keys, "synthetic", real_faces=False), Table3(exported(keys.ethd), keys.clips))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.reproduce",
-        description="Makes one of the paper's tables, step by step.",
-        epilog="Interrupted, the same command goes on where it was; delete the folder to begin anew.",
-    )
-    tables = parser.add_subparsers(dest="table", required=True)
-    one = tables.add_parser("table1", help="all systems on a folder of talking videos")
-    one.add_argument("--videos", required=True, help="folder of talking videos, one person each")
-    one.add_argument("--ethd", help="exported run of EmotiveTalk; without it these rows say that they were not run")
-    one.add_argument(
-        "--size", type=int, default=SIZE, help=f"pixels of EmotiveTalk's frames, and of the real ones' ({SIZE})"
-    )
-    one.add_argument("--clips", type=int, help="at most so many clips, spread over all")
-    one.add_argument("--frames", type=int, help="only the first frames of each clip; shorter clips are left out")
-    one.add_argument("--dataset", default="mini", help="name of the block in the table (mini)")
-    one.add_argument("--installed", nargs=3, action="append", default=[], metavar=("SYSTEM", "REPOSITORY", "PYTHON"),
-                     help="a published system that is on this machine; may be repeated")  # fmt: skip
-    two = tables.add_parser("table2", help="ablations of V-AID, trained on synthetic speakers")
-    wanted = Table2()
-    two.add_argument("--seed", type=int, default=wanted.seed, help="run it with three to get intervals")
-    two.add_argument("--steps", type=int, help="most steps of each training, to see that everything works")
-    two.add_argument("--clips", type=int, default=wanted.clips, help=f"test clips ({wanted.clips})")
-    two.add_argument("--seconds", type=float, default=wanted.seconds, help=f"length of each ({wanted.seconds:g})")
-    two.add_argument("--identities", type=int, default=wanted.identities, help=f"speakers drawn ({wanted.identities})")
-    two.add_argument("--clips-per-identity", type=int, default=wanted.clips_per_identity, help="clips of each")
-    three = tables.add_parser("table3", help="120 to 1500 frames of synthetic speakers, and the drift")
-    three.add_argument("--ethd", required=True, help="exported run of EmotiveTalk")
-    three.add_argument("--clips", type=int, default=4, help="test clips of each length (4)")
-    for table in tables.choices.values():
-        table.add_argument("--standins", help="folder of trained stand-ins for the metrics' networks")
-        table.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-        table.add_argument("--output", help=f"where everything goes ({FOLDERS[table.prog.split()[-1]]})")
-    return parser
+COMMON: Readers = {"standins": path, "device": chosen("cpu", "cuda"), "output": path}
+# Table -> its own options, those that are needed, and what plans it.
+TABLES: Mapping[str, tuple[Readers, tuple[str, ...], Callable[[Mapping[str, Any]], list[Step]]]] = {
+    "table1": (
+        {
+            **{"videos": folder, "ethd": path, "size": count, "clips": count, "frames": count},
+            **{"dataset": str, "installed": installed},
+        },
+        ("videos",),
+        _table1,
+    ),
+    "table2": (
+        {
+            **{"seed": whole, "steps": count, "clips": count, "seconds": seconds},
+            **{"identities": count, "clips_per_identity": count},
+        },
+        (),
+        _table2,
+    ),
+    "table3": ({"ethd": path, "clips": count}, ("ethd",), _table3),
+}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_script(lambda: main(sys.argv[1:]))

@@ -47,8 +47,8 @@ class Table1:
 
 def table1(plan: Plan, wanted: Table1) -> list[Step]:
     """The steps."""
-    limits = [f"--{key}={value}" for key, value in (("clips", wanted.clips), ("frames", wanted.frames)) if value]
-    cases = plan.test_set("mini", "set", ["--source", wanted.videos, *limits], [wanted.videos])
+    limits = [f"{key}={value}" for key, value in (("clips", wanted.clips), ("frames", wanted.frames)) if value]
+    cases = plan.test_set("mini", "set", [f"source={wanted.videos}", *limits], [wanted.videos])
     lists = {mode: cases / name for mode, name in LISTS.items()}
     real = plan.system("ground_truth", "ground_truth", lists["A+V"], [f"size={wanted.size}"], [cases]) / "videos"
     runs, finished = [], {}
@@ -63,14 +63,15 @@ def table1(plan: Plan, wanted: Table1) -> list[Step]:
         if place:
             finished[name] = (name, mode)
     pseudo = plan.folder / "clips" / "pseudo"
-    command = ["-m", "benchmark.pseudo_systems", "--real", real, "--output", pseudo]
+    command = ["-m", "benchmark.pseudo_systems", f"real={real}", f"output={pseudo}"]
     plan.add("pseudo", "makes the pseudo-systems' clips", command, [real], [pseudo / name for name in PSEUDO])
+    listed, reasons = ",".join(map(str, runs)), plan.results / "not_run.json"
     plan.add(
         "not_run",
         "lists what was not run, with reasons",
-        ["-m", "benchmark.not_run", *runs, "--dataset", plan.dataset, "--output", plan.results / "not_run.json"],
+        ["-m", "benchmark.not_run", f"runs={listed}", f"dataset={plan.dataset}", f"output={reasons}"],
         [run / "records" for run in runs],
-        [plan.results / "not_run.json"],
+        [reasons],
     )
     plan.evaluate("ground_truth", real, real, {"system": "ground_truth", "mode": "A+V"}, ["metrics=[sync]"])
     for name, (system, mode) in finished.items():

@@ -55,7 +55,7 @@ def table2(plan: Plan, wanted: Table2) -> list[Step]:
         progress=Files(data / "raw", "*.mp4", count, "clips"),
     )
     _stand_ins(plan, wanted, data)
-    cases = plan.test_set("synthetic", "set", [f"--clips={wanted.clips}", f"--seconds={wanted.seconds}"])
+    cases = plan.test_set("synthetic", "set", [f"clips={wanted.clips}", f"seconds={wanted.seconds}"])
     limit, seed = _limit(wanted, "vaid"), wanted.seed
     keys = [f"data.root={data}", f"seed={seed}"]
     vaid = plan.train("vaid/tiny", f"vaid-{seed}", [*keys, *limit], [index], wanted.steps or STEPS["vaid"])

@@ -31,17 +31,17 @@ class Table3:
 def table3(plan: Plan, wanted: Table3) -> list[Step]:
     """The steps; clips of every length begin with the same frames."""
     longest = max(wanted.lengths)
-    drawn = plan.test_set("synthetic", "drawn", [f"--clips={wanted.clips}", f"--seconds={longest / FPS:g}"])
+    drawn = plan.test_set("synthetic", "drawn", [f"clips={wanted.clips}", f"seconds={longest / FPS:g}"])
     long = plan.results / f"{longest}_frames.json"
     for length in wanted.lengths:
         name = f"{length}_frames"
         source = drawn / "drawn"
-        cases = plan.test_set("mini", f"set_{length}", ["--source", source, "--frames", length], [source])
+        cases = plan.test_set("mini", f"set_{length}", [f"source={source}", f"frames={length}"], [source])
         clips = plan.system(name, "emotivetalk_a", cases / "cases_A.csv", [f"ethd={wanted.ethd}"], [wanted.ethd, cases])
         cell = {"system": "emotivetalk", "mode": "A", "variant": name}
         plan.evaluate(name, clips / "videos", clips / "reference", cell, [IN_THE_TABLE, f"drift={WINDOW}"])
     plan.table("3")
     figure = plan.folder / "tables" / "drift.png"
-    command = ["-m", "benchmark.figures", "drift", long, "--output", figure]
+    command = ["-m", "benchmark.figures", "drift", f"files={long}", f"output={figure}"]
     plan.add("drift", "draws the drift over the longest clips", command, [long], [figure])
     return plan.steps

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from runtime.errors import UserError
 from tools.pipeline.step import Progress, Step, TrainingSteps
 
 STAND_INS = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}  # metric -> kind
@@ -15,10 +16,6 @@ WORKERS = {"cpu": 2, "cuda": 1}  # clips at a time
 IN_THE_TABLE = "metrics=[fid,sync,efid]"  # what Tables 2 and 3 show
 EVALUATED = (0, 3, 4)  # statuses of evaluate.py whose results say themselves what is missing
 MADE = (0, 3)  # of the runner: clips that failed are in its records
-
-
-class PlanError(ValueError):
-    """A table that cannot be planned; the message says what was found and what to do."""
 
 
 @dataclass
@@ -79,7 +76,7 @@ class Plan:
     def test_set(self, kind: str, name: str, options: Sequence[object], reads: Iterable[Path] = ()) -> Path:
         """A test set; returns its folder."""
         output = self.folder / name
-        command = ["-m", "benchmark.test_sets", kind, *options, "--output", output]
+        command = ["-m", "benchmark.test_sets", kind, *options, f"output={output}"]
         self.add(name, f"makes the test set {name}", command, reads, [output])
         return output
 
@@ -137,7 +134,7 @@ def chosen_networks(stand_ins: Path | None, real_faces: bool) -> tuple[tuple[str
         real_faces: E-FID's stand-in is then 3DDFA_V2, which knows them.
 
     Raises:
-        PlanError: if a stand-in is missing.
+        UserError: if a stand-in is missing.
     """
     if stand_ins is None:
         return (), ()
@@ -159,12 +156,12 @@ def found_in(folder: Path, kind: str) -> Path:
     """The stand-in of a kind below a folder.
 
     Raises:
-        PlanError: if there is none, or more than one.
+        UserError: if there is none, or more than one.
     """
     files = sorted(folder.rglob(f"standin_{kind}.safetensors"))
     if len(files) != 1:
-        raise PlanError(
-            f"--standins {folder}: holds {len(files)} files standin_{kind}.safetensors, expected one; train it with "
+        raise UserError(
+            f"standins={folder}: holds {len(files)} files standin_{kind}.safetensors, expected one; train it with "
             f"python train.py experiment=standin/{kind}"
         )
     return files[0].absolute()
@@ -174,16 +171,16 @@ def exported(run: Path) -> Path:
     """The export of an ETHD run.
 
     Raises:
-        PlanError: if there is none.
+        UserError: if there is none.
     """
     file = run if run.is_file() else run / "export" / "ethd.safetensors"
     if not run.exists():
-        raise PlanError(f"--ethd {run}: no such run; python train.py task=export makes one of a finished training")
+        raise UserError(f"ethd={run}: no such run; python train.py task=export makes one of a finished training")
     if not file.is_file():
-        raise PlanError(f"--ethd {run}: holds no export/ethd.safetensors; python train.py task=export run={run}")
+        raise UserError(f"ethd={run}: holds no export/ethd.safetensors; python train.py task=export run={run}")
     try:
         with safe_open(file, framework="numpy"):  # hours of steps would go before it is opened
             pass
     except (SafetensorError, OSError) as error:
-        raise PlanError(f"--ethd {file}: is no export ({error}); python train.py task=export makes one") from error
+        raise UserError(f"ethd={file}: is no export ({error}); python train.py task=export makes one") from error
     return file.absolute()

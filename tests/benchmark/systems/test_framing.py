@@ -8,9 +8,9 @@ from PIL import Image
 
 from benchmark.framing import Faces, Framing, read_picture
 from benchmark.system import Portrait
-from benchmark.view import JobFailed
 from encoders.landmarks.sidecar import SidecarDetector
 from media import VideoWriter
+from runtime.errors import UserError
 from tests.helpers.cases import face_csv
 
 EYES_AND_MOUTH = ((0.41, 0.42), (0.59, 0.42), (0.5, 0.42 + 0.18 * 61 / 50))
@@ -90,10 +90,10 @@ def test_pcavs_alignment_puts_eyes_and_mouth_where_pdfgc_expects_them(clip):
 
 def test_a_framing_that_cannot_be_carried_over_is_refused(clip):
     portrait, video = clip(128)
-    with pytest.raises(JobFailed, match=r"256 x 256 pixels and the real video 128 x 128: its framing cannot"):
+    with pytest.raises(UserError, match=r"256 x 256 pixels and the real video 128 x 128: its framing cannot"):
         next(framed(portrait, framing="head", size=224).real_frames(video, (224, 224)))
     portrait, video = clip(256, width=320)
-    with pytest.raises(JobFailed, match=r"256 x 256 pixels and the real video 320 x 256: they show different parts"):
+    with pytest.raises(UserError, match=r"256 x 256 pixels and the real video 320 x 256: they show different parts"):
         next(framed(portrait, framing="whole").real_frames(video, (256, 256)))
     assert next(framed(portrait, framing="whole").real_frames(video, (160, 128))).shape == (128, 160, 3)
 
@@ -108,5 +108,5 @@ def test_portraits_of_any_kind_are_read(tmp_path):
     Image.fromarray(picture[..., :3]).convert("CMYK").save(tmp_path / "turned.jpg", exif=exif)
     assert read_picture(tmp_path / "turned.jpg").shape == (100, 80, 3)
     Image.new("L", (63, 200)).save(tmp_path / "small.png")
-    with pytest.raises(JobFailed, match=r"63 x 200 pixels, expected at least 64"):
+    with pytest.raises(UserError, match=r"63 x 200 pixels, expected at least 64"):
         read_picture(tmp_path / "small.png")

@@ -12,20 +12,14 @@ from scipy.io import loadmat, savemat
 from torchvision.models import resnet50
 
 from benchmark.framing import Faces
-from benchmark.inputs.coefficients import (
-    Coefficients,
-    CoefficientsError,
-    aligned,
-    extract,
-    read_mat,
-    write_mat,
-)
+from benchmark.inputs.coefficients import Coefficients, aligned, extract, read_mat, write_mat
 from benchmark.inputs.collect import RATE, padded_length
-from benchmark.inputs.phonemes import PHONES, Interval, PhonemesError, from_intervals, phonemes_of, recognise
+from benchmark.inputs.phonemes import PHONES, Interval, from_intervals, phonemes_of, recognise
 from benchmark.system import Speech, load_system
 from encoders.factory import build_landmark_detector
 from media import FrameReader, VideoWriter, probe, read_frames, read_sound, sound_duration
 from metrics.networks.deep3d import HEADS, Deep3DFace
+from runtime.errors import UserError
 
 PAIRS = ("pairs/feifeili_clip1", "pairs/reagan_clip1")
 
@@ -140,7 +134,7 @@ def test_a_wrong_3dmm_file_is_refused(tmp_path, change, wanted):
     mat = {"coeff": track.coeff.copy(), "transform_params": track.transform.copy()}
     change(mat)
     savemat(tmp_path / "face.mat", mat)
-    with pytest.raises(CoefficientsError) as error:
+    with pytest.raises(UserError) as error:
         read_mat(tmp_path / "face.mat", len(mat.get("coeff", mat["transform_params"])) / 25)
     assert wanted in str(error.value)
 
@@ -148,7 +142,7 @@ def test_a_wrong_3dmm_file_is_refused(tmp_path, change, wanted):
 @pytest.mark.parametrize("rows", [20, 35, 100])
 def test_a_3dmm_file_of_another_video_is_refused(tmp_path, rows):
     write_mat(tmp_path / "face.mat", track_of(rows))
-    with pytest.raises(CoefficientsError, match=r"per second, expected 25 \(DreamTalk\) or 30"):
+    with pytest.raises(UserError, match=r"per second, expected 25 \(DreamTalk\) or 30"):
         read_mat(tmp_path / "face.mat", 2.0)
 
 
@@ -268,7 +262,7 @@ def test_aligners_files_say_the_same(tmp_path, ending, text):
 def test_wrong_phonemes_are_refused(tmp_path, ending, text, wanted):
     path = tmp_path / f"speech{ending}"
     path.write_text(text)
-    with pytest.raises(PhonemesError) as error:
+    with pytest.raises(UserError) as error:
         phonemes_of(path, 10.0)
     assert wanted in str(error.value)
 

@@ -10,8 +10,8 @@ import pytest
 from benchmark import test_sets
 from benchmark.runner import run_system
 from configs.errors import ConfigError
+from configs.rules import check
 from configs.systems import RunSystemConfig
-from configs.validate_systems import validate_run_system
 from media import read_frames
 from tests.helpers import ROOT
 
@@ -34,7 +34,7 @@ from tests.helpers import ROOT
 def test_a_wrong_key_is_named(tmp_path, keys, wanted):
     config = RunSystemConfig(**{"system": "hallo", "cases": __file__, "output": str(tmp_path), **keys})
     with pytest.raises(ConfigError) as error:
-        validate_run_system(config)
+        check(config)
     assert wanted in str(error.value)
 
 
@@ -57,17 +57,17 @@ def test_the_shell_gets_one_line_and_a_status(tmp_path):
 
 
 def test_real_videos_take_another_systems_size_and_stay_synthetic_ones(tmp_path):
-    assert test_sets.main(["synthetic", "--output", str(tmp_path / "set"), "--clips", "1", "--seconds", "1"]) == 0
+    test_sets.main(["synthetic", f"output={tmp_path / 'set'}", "clips=1", "seconds=1"])
     cases = tmp_path / "set" / "cases_AV.csv"
     config = RunSystemConfig(
         system="ground_truth", cases=str(cases), output=str(tmp_path / "out"), size=48, device="cpu",
         landmarks="sidecar",
     )  # fmt: skip
-    validate_run_system(config)
+    check(config)
     assert run_system(config) == 0
     (made,) = (tmp_path / "out" / "videos").glob("*.mp4")
     assert next(iter(read_frames(made))).shape == (48, 48, 3)
     assert made.with_suffix(".factors.npz").is_file()
     config.system, config.size = "hallo", 48
     with pytest.raises(ConfigError, match="size=48: expected an even number from 16, for system=ground_truth alone"):
-        validate_run_system(config)
+        check(config)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from benchmark.case_list import CasesError, read_cases
-from benchmark.system import FOLDER, SystemFileError, described, fill, load_system
+from benchmark.case_list import read_cases
+from benchmark.system import FOLDER, described, fill, load_system
 from benchmark.view import open_view
+from runtime.errors import UserError
 
 SEVEN = {"sadtalker", "anitalker", "aniportrait", "hallo", "pdfgc", "styletalk", "dreamtalk"}
 
@@ -54,7 +55,7 @@ def test_a_wrong_description_names_its_key(tmp_path, change, wanted):
     content = yaml.safe_load((FOLDER / "sadtalker.yaml").read_text())
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({**content, **change}))
-    with pytest.raises(SystemFileError) as error:
+    with pytest.raises(UserError) as error:
         load_system(str(path))
     assert wanted in str(error.value)
     assert "\n" not in str(error.value)
@@ -68,7 +69,7 @@ def test_a_wrong_description_names_its_key(tmp_path, change, wanted):
 def test_a_system_that_is_not_there(tmp_path, monkeypatch, name, wanted):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.yaml").write_text("[1, 2]")
-    with pytest.raises(SystemFileError, match=wanted):
+    with pytest.raises(UserError, match=wanted):
         load_system(name)
 
 
@@ -94,7 +95,7 @@ def test_placeholders_are_filled_in_keys_and_values_too():
 def test_a_wrong_list_of_cases_is_told_where(tmp_path, text, wanted):
     path = tmp_path / "cases.csv"
     path.write_text(text)
-    with pytest.raises(CasesError) as error:
+    with pytest.raises(UserError) as error:
         read_cases(path)
     assert wanted in str(error.value)
 

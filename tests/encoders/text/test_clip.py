@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import CLIPConfig, CLIPModel, CLIPTokenizer
 
 from encoders import build_text_encoder
+from encoders.factory import EncoderError
 from encoders.text.checks import TextError
 from encoders.weights import MissingWeights, WrongWeights
 
@@ -71,7 +72,7 @@ def test_the_limit_is_the_networks_own(folder):
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     with pytest.raises(
-        ValueError, match=r"encoders\.text\.options\.model.*config\.json and model\.safetensors not found"
+        EncoderError, match=r"encoders\.text\.options\.model.*config\.json and model\.safetensors not found"
     ):
         build_text_encoder("clip", model=str(tmp_path))
 

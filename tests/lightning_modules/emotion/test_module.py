@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from configs.emotion import EmotionConfig, EmotionModelConfig
 from configs.errors import ConfigError
 from configs.preparation import EncoderConfig
-from configs.validate_train import validate_train
+from configs.rules import check
 from datamodules.datamodule import ShardDataModule
 from encoders import build_text_encoder
 from encoders.protocols import Identity
@@ -197,7 +197,7 @@ def test_the_loss_is_zero_only_at_the_target():
 @pytest.mark.parametrize(("name", "text"), [("tiny", "ngram"), ("small", "ngram"), ("paper", "clip")])
 def test_the_experiments_compose(name, text):
     config = train_config(f"experiment=emotion/{name}", "data.root=anywhere")
-    validate_train(config)
+    check(config)
     assert isinstance(config.model, EmotionModelConfig)
     assert (config.stage, config.model.text.name) == ("emotion", text)
 
@@ -226,4 +226,4 @@ def test_train_py_runs_it(tmp_path):
 
 def test_numbers_that_cannot_be_are_refused():
     with pytest.raises(ConfigError, match=r"model\.dropout=1\.5"):
-        validate_train(train_config("experiment=emotion/tiny", "data.root=anywhere", "model.dropout=1.5"))
+        check(train_config("experiment=emotion/tiny", "data.root=anywhere", "model.dropout=1.5"))

@@ -9,13 +9,14 @@ import torch
 from safetensors import safe_open
 
 from configs.errors import ConfigError
+from configs.rules import check
 from configs.standin import StandInConfig
-from configs.validate_train import validate_train
 from encoders.landmarks.boxes import face_boxes
-from lightning_modules.standin.tasks import StandInError, SyncTask
+from lightning_modules.standin.tasks import SyncTask
 from metrics.functional.sync import audio_windows, sync_windows
 from metrics.networks.standin import HEADER, load_stand_in, new_stand_in
 from preparation.synthetic import identity, render_clip
+from runtime.errors import UserError
 from tests.helpers import ROOT
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import train_config
@@ -49,7 +50,7 @@ def settings(kind, shards, output, *changes):
 @pytest.mark.parametrize("kind", SMALLEST)
 def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
     config = settings(kind, shards, tmp_path)
-    validate_train(config)
+    check(config)
     done = fit(config)
     path = done.folder / f"standin_{kind}.safetensors"
     network, card = load_stand_in(path, kind)
@@ -67,12 +68,12 @@ def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
 
 
 def test_what_the_shards_lack_is_said(shards, tmp_path):
-    with pytest.raises(StandInError, match=r"no smile \(found a, b, c\)"):
+    with pytest.raises(UserError, match=r"no smile \(found a, b, c\)"):
         fit(settings("expression", shards, tmp_path, "model.factors=[smile]"))
     make_shards(tmp_path / "bare", samples=2, shards=1)
-    with pytest.raises(StandInError, match="2 of 2 training clips have no pixels.*store_video=all"):
+    with pytest.raises(UserError, match="2 of 2 training clips have no pixels.*store_video=all"):
         fit(settings("image", tmp_path / "bare", tmp_path, "data.name=folder"))
-    with pytest.raises(StandInError, match=r"no face track in clip_.*lower model\.min_face=200"):
+    with pytest.raises(UserError, match=r"no face track in clip_.*lower model\.min_face=200"):
         fit(settings("sync", shards, tmp_path, "model.min_face=200"))
 
 
@@ -86,12 +87,12 @@ def test_what_the_shards_lack_is_said(shards, tmp_path):
 )
 def test_what_cannot_work_is_said_first(change, message):
     with pytest.raises(ConfigError, match=message):
-        validate_train(train_config("experiment=standin/sync", "data.root=a", change))
+        check(train_config("experiment=standin/sync", "data.root=a", change))
 
 
 @pytest.mark.parametrize("kind", SMALLEST)
 def test_every_experiment_says_what_it_costs(kind):
-    validate_train(train_config(f"experiment=standin/{kind}", "data.root=a"))
+    check(train_config(f"experiment=standin/{kind}", "data.root=a"))
     head = (ROOT / f"configs/experiment/standin/{kind}.yaml").read_text().split("defaults:")[0]
     for word in ("Cost:", "Result:", "Command:"):
         assert word in head

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from configs.command_line import compose
+from configs.errors import ConfigError
 from configs.evaluation import EvaluateConfig
 from configs.generation import ExportConfig, GenerateConfig
 from configs.preparation import PrepareConfig
@@ -123,10 +124,10 @@ def test_people_are_held_out_where_there_are_enough(tmp_path):
     assert split_of(tmp_path) == ("person", "test")
 
 
-def test_a_folder_that_is_none_is_said_at_once(tmp_path, capsys):
+def test_a_folder_that_is_none_is_said_at_once(tmp_path):
     before = os.getcwd()
-    assert main(["--videos", str(tmp_path / "nothing")]) == 2
-    assert "is no folder" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="nothing: no such folder"):
+        main([f"videos={tmp_path / 'nothing'}"])
     assert os.getcwd() == before
 
 

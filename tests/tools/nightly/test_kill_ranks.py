@@ -2,7 +2,8 @@
 
 import pytest
 
-from tools.nightly.kill_ranks import ProofError, compare, job, losses, prove
+from runtime.errors import UserError
+from tools.nightly.kill_ranks import compare, job, losses, prove
 
 
 @pytest.mark.proof
@@ -24,10 +25,10 @@ def test_the_proof_can_fail(shards, tmp_path):
     one, other = (job("vaid", 1, 0, str(shards), str(tmp_path), name) for name in ("one", "other"))
     log_of(one.folder, [(0, 0.5), (1, 0.25)])
     log_of(other.folder, [(0, 0.5), (1, 0.25001)])
-    with pytest.raises(ProofError, match="losses differ"):
+    with pytest.raises(UserError, match="losses differ"):
         compare(one, other)
     (other.folder / "csv" / "metrics.csv").unlink()
     (other.folder / "csv").rmdir()
     log_of(other.folder, [(0, 0.5), (0, 0.5)])
-    with pytest.raises(ProofError, match="steps twice"):
+    with pytest.raises(UserError, match="steps twice"):
         losses(other.folder)

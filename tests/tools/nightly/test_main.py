@@ -2,19 +2,20 @@
 
 import pytest
 
+from configs.errors import ConfigError
 from tools.nightly.__main__ import main, write_reports
 from tools.nightly.nightly_plan import Proof
 from tools.pipeline.run_steps import Outcome
 from tools.pipeline.step import Step
 
 
-@pytest.mark.parametrize("option", ["--videos", "--clip"])
-def test_a_folder_that_is_not_there(option, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("option", ["videos", "clip"])
+def test_a_folder_that_is_not_there(option, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     for given in ("nowhere", "file"):
-        assert main([option, given, "--list"]) == 2
-        assert capsys.readouterr().err == f"error: {option} {tmp_path / given}: no such folder\n"
+        with pytest.raises(ConfigError, match=f"{option}={given}: no such folder"):
+            main([f"{option}={given}", "list=yes"])
 
 
 def test_reports_name_no_folder_of_this_machine(tmp_path, monkeypatch):

@@ -8,9 +8,8 @@ import pytest
 from configs.command_line import compose
 from configs.generation import ExportConfig
 from configs.preparation import PrepareConfig
+from configs.rules import check
 from configs.training import TrainConfig
-from configs.validate_prepare import validate_prepare
-from configs.validate_train import validate_train
 from tools.nightly.nightly_plan import read_proofs
 from tools.nightly.nightly_report import COMPARISONS
 
@@ -41,10 +40,10 @@ def test_every_command_is_there_and_its_configuration_valid(proofs):
         elif "task=export" in keys:
             assert compose("export", ExportConfig, keys).run
         elif first == "train.py":
-            validate_train(compose("train", TrainConfig, keys))
+            check(compose("train", TrainConfig, keys))
         else:
             assert first == "prepare.py"
-            validate_prepare(compose("prepare", PrepareConfig, keys))
+            check(compose("prepare", PrepareConfig, keys))
 
 
 def test_trainings_go_on_and_wanted_values_are_comparisons(proofs):

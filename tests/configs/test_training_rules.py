@@ -3,7 +3,7 @@
 import pytest
 
 from configs.errors import ConfigError
-from configs.validate_train import validate_train
+from configs.rules import check
 from tests.helpers import ROOT
 from tests.helpers.train_config import train_config
 
@@ -15,11 +15,11 @@ VAID = ("experiment=vaid/paper", "data.root=a")
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "configs/trainer").glob("*.yaml")))
 def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(preset):
     config = train_config(*ETHD, f"trainer={preset}")
-    validate_train(config)
+    check(config)
     if preset in ("deepspeed_autocast", "auto", "cpu"):
         assert config.trainer.precision == "32-true"
     if preset in ("cpu", "gpu", "ddp", "deepspeed_autocast", "auto"):
-        validate_train(train_config(*VAID, f"trainer={preset}"))
+        check(train_config(*VAID, f"trainer={preset}"))
     assert (ROOT / "configs/trainer" / f"{preset}.yaml").read_text().startswith("# ")
 
 
@@ -29,10 +29,7 @@ def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(p
     [
         (("trainer.deepspeed.stage=3",), r"trainer\.deepspeed\.stage=3: ZeRO stage 3 splits the weights.*offload"),
         (("trainer.strategy=deepspeed_stage_3",), "computed again in the backward pass"),
-        (("trainer.strategy=fsdp",), "expected one of auto, ddp, deepspeed"),
-        (("trainer.precision=16-mixed",), "expected one of 32-true, bf16-mixed, bf16-true"),
         (("trainer=deepspeed", "trainer.accelerator=cpu"), "runs on GPUs only; set trainer.accelerator=gpu"),
-        (("trainer=deepspeed", "trainer.deepspeed.stage=0"), r"trainer\.deepspeed\.stage=0: expected 1 or 2"),
         (("trainer=deepspeed", "trainer.precision=bf16-true"), "the optimizer would have no float32 weights"),
         (("trainer=deepspeed_autocast", "trainer.precision=bf16-mixed"), "goes with trainer.precision=32-true"),
         (("trainer=ddp", "trainer.deepspeed.autocast=true"), "choose trainer=deepspeed_autocast"),
@@ -40,17 +37,16 @@ def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(p
         (("trainer.devices=many",), r"trainer\.devices=many: expected how many processes a machine runs, or auto"),
         (("trainer=ddp", "trainer.devices='2'"), r"2 ranks .* cannot share it equally: run on 1 ranks, or .*size=2"),
         (("trainer=ddp", "trainer.devices='4'", "trainer.nodes=2", "data.batch_size=12"), "1, 2, 3, 4, 6, 12 ranks"),
+        (("trainer=cpu", "trainer.devices='1,0'"), "trainer.devices=1,0: names GPUs; trainer.accelerator=cpu takes"),
         (("trainer.devices='0'",), r"trainer\.devices=0: expected at least 1"),
-        (("checkpoints.keep=0",), r"checkpoints\.keep=0"),
-        (("watchdog.step_minutes=0",), r"watchdog\.step_minutes=0"),
     ],
 )
 def test_what_does_not_go_together_is_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
-        validate_train(train_config(*ETHD, *changes))
+        check(train_config(*ETHD, *changes))
 
 
 @pytest.mark.parametrize("changes", [("trainer=deepspeed",), ("trainer=ddp", "trainer.precision=bf16-true")])
 def test_v_aid_keeps_float32_weights(changes):
     with pytest.raises(ConfigError, match=r"stage vaid learns with float32 ones .*CLUB.*deepspeed_autocast"):
-        validate_train(train_config(*VAID, *changes))
+        check(train_config(*VAID, *changes))

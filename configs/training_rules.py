@@ -1,0 +1,161 @@
+"""Rules between the fields of ``train.py``'s configuration: networks, data and devices that go together."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from configs.errors import ConfigError
+from configs.fields import one_of
+from configs.preparation import ENCODER_KINDS
+from configs.registries import STAGES
+from configs.standin import StandInConfig
+from configs.training import EthdConfig, TrainConfig, VAIDConfig
+
+
+def check_train(config: TrainConfig) -> None:
+    """Checks what ``data`` alone does not decide.
+
+    Raises:
+        ConfigError: naming the key, its value, and what is expected.
+    """
+    _installed(config.logger.name)
+    _trainer(config)
+    for kind in config.encoders:
+        one_of(*ENCODER_KINDS).require("encoders", kind)
+    model, stage = config.model, STAGES.get(config.stage)
+    if not isinstance(model, stage.config):
+        raise ConfigError(f"stage={config.stage}: trains model={config.stage}, found a {type(model).__name__}")
+    if lacking := [name for name in stage.fields(model) if name not in config.data.fields]:
+        raise ConfigError(f"data.fields={config.data.fields}: stage={config.stage} also needs {', '.join(lacking)}")
+    if isinstance(model, EthdConfig):
+        _ethd(model, config)
+    elif config.vaid is not None:
+        raise ConfigError(f"vaid={config.vaid}: stage {config.stage} uses no V-AID; leave it out")
+    if isinstance(model, VAIDConfig):
+        _vaid(model)
+    if isinstance(model, StandInConfig) and model.kind == "expression" and not model.factors:
+        raise ConfigError("model.factors=[]: name the factors to be learnt")
+    if both := sorted({*config.preemption.requeue_on} & {*config.preemption.stop_on}):
+        raise ConfigError(f"preemption: {', '.join(both)} cannot be both in requeue_on and in stop_on")
+    if not stage.videos and (config.videos.sample_every or config.videos.evaluate_every):
+        raise ConfigError(f"videos: stage={config.stage} makes no videos; they belong to stage=ethd")
+
+
+def _sampling(model: VAIDConfig | EthdConfig) -> None:
+    if model.sampling_steps > model.diffusion_steps:
+        raise ConfigError(
+            f"model.sampling_steps={model.sampling_steps}: at most diffusion_steps={model.diffusion_steps}"
+        )
+    if model.overlap is not None and model.overlap >= model.window:
+        raise ConfigError(f"model.overlap={model.overlap}: expected at least 0 and less than window={model.window}")
+
+
+def _installed(logger: str) -> None:
+    spec = None if logger == "csv" else importlib.util.find_spec(logger)
+    if logger != "csv" and (spec is None or spec.origin is None):  # a folder of that name, as W&B leaves, is no package
+        raise ConfigError(f"logger.name={logger}: is not installed; pip install {logger}, or choose logger=csv")
+
+
+def _vaid(model: VAIDConfig) -> None:
+    for key, part in (("lip", model.lip), ("expression", model.expression)):
+        if part.width % part.head_width:
+            raise ConfigError(
+                f"model.{key}.head_width={part.head_width}: does not divide model.{key}.width={part.width}"
+            )
+    if model.expression.head_width % 2:
+        raise ConfigError(f"model.expression.head_width={model.expression.head_width}: rotary positions need it even")
+    _sampling(model)
+    if model.guidance != 1 and not model.condition_dropout:
+        raise ConfigError(f"model.guidance={model.guidance}: needs model.condition_dropout above 0, e.g. 0.1")
+
+
+def _ethd(model: EthdConfig, config: TrainConfig) -> None:
+    if not config.vaid:
+        raise ConfigError(
+            "vaid is missing: name the run directory or checkpoint of a trained V-AID, e.g. vaid=outputs/vaid/first"
+        )
+    if config.data.pad:
+        raise ConfigError("data.pad=true: ETHD trains short clips at their own length; set data.pad=false")
+    if model.svd and model.prediction != "v":
+        raise ConfigError(f"model.prediction={model.prediction}: SVD's weights predict v; set model.prediction=v")
+    _sampling(model)
+    unet = model.unet
+    if not len(unet.channels) == len(unet.heads) == len(unet.attention) >= 1:
+        raise ConfigError(
+            f"model.unet: channels, heads and attention name {len(unet.channels)}, {len(unet.heads)} and "
+            f"{len(unet.attention)} levels; expected one entry each per level"
+        )
+    for channels, heads in zip(unet.channels, unet.heads, strict=True):
+        if channels % 32 or channels % heads:
+            raise ConfigError(
+                f"model.unet.channels={unet.channels}: expected multiples of 32 and of each level's heads, {heads} "
+                f"for {channels}"
+            )
+
+
+def _trainer(config: TrainConfig) -> None:
+    trainer = config.trainer
+    _deepspeed(config)
+    if not STAGES.get(config.stage).bfloat16 and _weights_are_16_bit(config):
+        raise ConfigError(
+            f"trainer.precision={trainer.precision}"
+            + (" with trainer.strategy=deepspeed" if trainer.strategy == "deepspeed" else "")
+            + f": keeps weights in bfloat16, and stage {config.stage} learns with float32 ones (CLUB and InfoNCE need "
+            "them); it is small: use trainer=ddp, or trainer=deepspeed_autocast"
+        )
+    if trainer.accelerator == "cpu" and trainer.devices != "auto" and not trainer.devices.isdecimal():
+        raise ConfigError(
+            f"trainer.devices={trainer.devices}: names GPUs; trainer.accelerator=cpu takes a number, or auto"
+        )
+    if trainer.devices.isdecimal():
+        check_ranks(config, int(trainer.devices) * trainer.nodes)
+
+
+def check_ranks(config: TrainConfig, ranks: int) -> None:
+    """Refuses a number of ranks that cannot share the global batch equally.
+
+    Raises:
+        ConfigError: with the numbers that would do.
+    """
+    batch = config.data.batch_size
+    if ranks < 1:
+        raise ConfigError(f"trainer.devices={config.trainer.devices}: expected at least 1, or auto")
+    if batch % ranks:
+        fitting = ", ".join(str(count) for count in range(1, batch + 1) if batch % count == 0)
+        raise ConfigError(
+            f"data.batch_size={batch} is the batch over all ranks, and {ranks} ranks (trainer.devices="
+            f"{config.trainer.devices}, trainer.nodes={config.trainer.nodes}) cannot share it equally: run on "
+            f"{fitting} ranks, or set data.batch_size={-(-batch // ranks) * ranks}"
+        )
+
+
+def _deepspeed(config: TrainConfig) -> None:
+    trainer, zero = config.trainer, config.trainer.deepspeed
+    if trainer.strategy != "deepspeed":
+        for key in ("autocast", "offload_optimizer"):
+            if getattr(zero, key):
+                raise ConfigError(
+                    f"trainer.deepspeed.{key}=true: trainer.strategy={trainer.strategy} is not DeepSpeed; choose "
+                    f"trainer={'deepspeed_autocast' if key == 'autocast' else 'deepspeed_offload'}"
+                )
+        return
+    if trainer.accelerator != "gpu":
+        raise ConfigError(
+            f"trainer.strategy=deepspeed with trainer.accelerator={trainer.accelerator}: runs on GPUs only; set "
+            "trainer.accelerator=gpu, or choose trainer=cpu or trainer=ddp"
+        )
+    if zero.autocast and trainer.precision != "32-true":
+        raise ConfigError(
+            f"trainer.deepspeed.autocast=true with trainer.precision={trainer.precision}: autocast keeps float32 "
+            "weights, so it goes with trainer.precision=32-true; without it, trainer=deepspeed keeps bfloat16 ones"
+        )
+    if trainer.precision == "bf16-true":
+        raise ConfigError(
+            "trainer.precision=bf16-true with trainer.strategy=deepspeed: the optimizer would have no float32 weights; "
+            "use bf16-mixed, which under DeepSpeed means bfloat16 weights beside the optimizer's float32 ones"
+        )
+
+
+def _weights_are_16_bit(config: TrainConfig) -> bool:
+    trainer = config.trainer
+    return trainer.precision == "bf16-true" or (trainer.strategy == "deepspeed" and trainer.precision == "bf16-mixed")
