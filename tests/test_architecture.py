@@ -21,9 +21,6 @@ MODULES = {
 PURE = ("diffusion", "encoders", "media", "metrics", "runtime")
 NETWORKS = [f"lightning_modules.{stage}.network" for stage in ("vaid", "ethd")]
 FOLDERS = 17
-TWICE = {  # still to be renamed in generation/, evaluation/ and tools/quality/
-    "Case", "Clip", "Example", "Outcome", "Portrait", "Progress", "Sampling", "Shown", "Speech", "Stopped", "Studio",
-}  # fmt: skip
 
 
 def imported(file: Path) -> set[str]:
