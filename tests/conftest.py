@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 
 # The suite runs in parallel processes, which start others; threads on top of them only get in each other's way. And two
 # threads add up in another order than the one that Lightning gives each of two ranks.
@@ -36,37 +37,54 @@ def asset_weights(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Noise for V-AID and ETHD, under a name that no grammar likes; only to be read."""
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """once(name, make) -> a folder that ``make`` filled for all processes of this session; only to be read."""
+    mine = tmp_path_factory.getbasetemp()
+    common = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = common / "once" / name, common / "once" / f"{name}.done"
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{done}.lock"):
+            if not done.exists():
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def shards(once: Any) -> Path:
+    """Noise for V-AID and ETHD, under a name that no grammar likes."""
     from tests.helpers.shards import make_shards
 
-    folder = tmp_path_factory.mktemp("data") / "it's (1) #shards"
-    make_shards(folder, frames=(30, 40, 50), splits=("train", "train", "val"))
-    return folder
+    settings: dict[str, Any] = {"frames": (30, 40, 50), "splits": ("train", "train", "val")}
+    return once("it's (1) #shards", lambda folder: make_shards(folder, **settings))
 
 
 @pytest.fixture(scope="session")
-def vaid(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of a V-AID of those shards; only to be read."""
+def vaid(shards: Path, once: Any) -> Path:
+    """The run directory of a V-AID of those shards."""
     from tests.helpers.train_config import train_vaid
 
-    return train_vaid(shards, tmp_path_factory.mktemp("vaid"), "run_id=v", steps=1).folder
+    return once("vaids", lambda folder: train_vaid(shards, folder, "run_id=v", steps=1)) / "vaid" / "v"
 
 
 @pytest.fixture(scope="session")
-def codec_shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with latents that are a real codec's; only to be read."""
+def codec_shards(once: Any) -> Path:
+    """The same with latents that are a real codec's."""
     from tests.helpers.shards import make_codec_shards
 
-    return make_codec_shards(tmp_path_factory.mktemp("data") / "shards")
+    return once("codec_shards", make_codec_shards)
 
 
 @pytest.fixture(scope="session")
-def codec_vaid(codec_shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run directory of a V-AID of those shards; only to be read."""
+def codec_vaid(codec_shards: Path, once: Any) -> Path:
+    """The run directory of a V-AID of those shards."""
     from tests.helpers.train_config import train_vaid
 
-    return train_vaid(codec_shards, tmp_path_factory.mktemp("vaid"), "run_id=v", steps=1).folder
+    return once("codec_vaids", lambda folder: train_vaid(codec_shards, folder, "run_id=v", steps=1)) / "vaid" / "v"
 
 
 @pytest.fixture(scope="session")
@@ -78,19 +96,19 @@ def encoders() -> tuple[Any, int]:
 
 
 @pytest.fixture(scope="session")
-def runs(encoders: tuple[Any, int], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def runs(encoders: tuple[Any, int], once: Any) -> Path:
     """A folder with ``vaid``, ``other_vaid`` and ``ethd``, which is exported; their weights are random."""
     from tests.helpers.ethd_run import write_runs
 
-    return write_runs(tmp_path_factory.mktemp("runs"), encoders)
+    return once("runs", lambda folder: write_runs(folder, encoders))
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(once: Any) -> Path:
     """A portrait, a voice and a video: face.png, face.csv, voice.wav, smile.mp4, smile.csv."""
     from tests.helpers.inputs import write_inputs
 
-    return write_inputs(tmp_path_factory.mktemp("inputs"))
+    return once("inputs", write_inputs)
 
 
 @pytest.fixture(scope="session")

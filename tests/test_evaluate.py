@@ -77,7 +77,7 @@ def test_no_weights_at_all_is_said_and_exits_otherwise(folders, tmp_path, monkey
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["metrics=[fid,fvd2]"], "metrics=fvd2: expected one of fid, fvd, sync, efid"),
+        (["metrics=[fid,fvd2]"], "metrics=fvd2: there is no such metric; did you mean fvd? There are fid, fvd"),
         (["efid.network=arcface"], "efid.network=arcface: expected one of deep3d, 3ddfa"),
         (["fvd.protocol=mine"], "fvd.protocol=mine: expected one of stylegan-v"),
         (["crop=[1,2,3]"], "expected [x,y,width,height]"),

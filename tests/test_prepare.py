@@ -49,25 +49,26 @@ def report(folder: Path) -> dict[str, dict]:
     return {clip["source"]: clip for clip in json.loads((folder / "report.json").read_text())["clips"]}
 
 
-@pytest.fixture(scope="module")
-def raw(tmp_path_factory) -> Path:
+@pytest.fixture(scope="session")
+def raw(once) -> Path:
     """Twelve short clips of six synthetic speakers in MEAD's layout, under a name full of special characters."""
-    folder = tmp_path_factory.mktemp("raw") / AWKWARD
-    write_dataset(folder, layout="mead", identities=6, clips_per_identity=2, seconds=1.2, size=96, seed=3)
-    return folder
+    settings = {"layout": "mead", "identities": 6, "clips_per_identity": 2, "seconds": 1.2, "size": 96, "seed": 3}
+    return once(f"raw {AWKWARD}", lambda folder: write_dataset(folder, **settings))
 
 
 MEAD = {"dataset": "mead", "preset": "tiny", "shard_bytes": 3_500_000}
 
 
-@pytest.fixture(scope="module")
-def whole(raw, tmp_path_factory) -> Path:
+@pytest.fixture(scope="session")
+def whole(raw, once) -> Path:
     """The undisturbed run; started cold, so with another hash seed than those that must give the same bytes."""
-    output = tmp_path_factory.mktemp("whole") / AWKWARD
-    arguments = command(**MEAD, source=raw, output=output, workers=2)
-    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=280)
-    assert done.returncode == 0, done.stderr
-    return output
+
+    def make(output: Path) -> None:
+        arguments = command(**MEAD, source=raw, output=output, workers=2)
+        done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr
+
+    return once(f"whole {AWKWARD}", make)
 
 
 def test_shards_of_synthetic_speakers_are_accepted(whole):

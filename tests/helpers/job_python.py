@@ -14,6 +14,8 @@ import sys
 import time
 from pathlib import Path
 
+from tests.helpers.moments import at
+
 START = os.environ.get("SLURM_RESTART_COUNT", "0")
 
 
@@ -25,34 +27,6 @@ def wait_for_signal() -> None:
         if time.monotonic() > end:
             raise TimeoutError("no signal came")
         time.sleep(0.05)
-
-
-def wait_at(moment: str) -> None:
-    """Patches what happens at the moment, on the first process."""
-    from lightning.pytorch import Trainer
-
-    from lightning_modules.ethd.module import EthdModule
-    from lightning_modules.vaid.module import VAIDModule
-
-    kind, _, step = moment.partition(":")
-    owners = {"step": (VAIDModule, EthdModule), "validation": (VAIDModule, EthdModule), "save": (Trainer,)}
-    name = {"step": "training_step", "validation": "validation_step", "save": "save_checkpoint"}[kind]
-    waited = []
-
-    def patch(owner: type) -> None:
-        original = getattr(owner, name)
-
-        def waiting(self, *rest, **names):
-            trainer = self if isinstance(self, Trainer) else self.trainer
-            if not waited and (not step or trainer.global_step == int(step)):
-                waited.append(True)
-                wait_for_signal()
-            return original(self, *rest, **names)
-
-        setattr(owner, name, waiting)
-
-    for owner in owners[kind]:
-        patch(owner)
 
 
 def on_the_cpu() -> None:
@@ -77,7 +51,7 @@ if __name__ == "__main__":
     sys.path[0] = os.getcwd()
     moments = os.environ.get("TESTS_WAIT", "").split(",")
     if int(START) < len(moments) and (moment := moments[int(START)]) and os.environ.get("SLURM_PROCID") == "0":
-        wait_at(moment)
+        at(moment, wait_for_signal)
     if "TESTS_ZERO" in os.environ:
         on_the_cpu()
     if module:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, warm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -35,7 +34,7 @@ def test_four_parts_with_one_killed_are_the_bytes_of_one_process(cluster, job_en
 
     alone = tmp_path / "alone"
     command = [sys.executable, "prepare.py", *SETTINGS, f"output={alone}"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = warm.run(command, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert len(content(alone)) >= 5
     assert content(parts) == content(alone)
