@@ -15,7 +15,7 @@ import numpy as np
 
 from encoders.protocols import FPS
 from preparation.synthetic.write import factors_path, landmarks_path
-from preparation.writer import write_atomically
+from runtime.files import write_whole
 
 NEAR = 0.25 / FPS  # seconds by which a printed time may differ from the frame's
 
@@ -66,7 +66,7 @@ def _cut_factors(old: Path, new: Path, first: int, frames: int | None) -> None:
         values, names = stored["values"], stored["names"]
     buffer = io.BytesIO()
     np.savez(buffer, values=values[first : None if frames is None else first + frames], names=names)
-    write_atomically(new, buffer.getvalue())
+    write_whole(new, buffer.getvalue())
 
 
 def _landmarks(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -78,4 +78,4 @@ def _landmarks(path: Path) -> tuple[list[str], list[list[str]]]:
 def _write_landmarks(path: Path, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerows([head, *rows])
-    write_atomically(path, buffer.getvalue().encode())
+    write_whole(path, buffer.getvalue())

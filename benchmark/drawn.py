@@ -8,7 +8,7 @@ from encoders.protocols import FPS, SAMPLE_RATE
 from media import VideoWriter
 from preparation.synthetic import EMOTIONS, SyntheticClip, identity, render_clip, split_of
 from preparation.synthetic.write import factors_path, landmarks_path, openface_csv, save_factors
-from preparation.writer import write_atomically
+from runtime.files import write_whole
 
 CAST = 24  # the first members of the cast, of whom four are test people
 SEED = 9_000_000  # sentences from here on; the data sets' own seeds are hashes
@@ -37,7 +37,7 @@ def draw_clips(folder: Path, clips: int, seconds: float, size: int = SIZE) -> No
 
 def _write(path: Path, clip: SyntheticClip) -> None:
     size = (clip.size, clip.size)
-    write_atomically(landmarks_path(path), openface_csv(clip).encode())
+    write_whole(landmarks_path(path), openface_csv(clip))
     save_factors(factors_path(path), clip)
     with VideoWriter(path, size=size, fps=FPS, sound=clip.sound, sound_rate=SAMPLE_RATE) as writer:
         for frame in clip.frames():

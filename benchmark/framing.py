@@ -30,7 +30,7 @@ SMALLEST = 64  # pixels; a smaller portrait holds no face worth animating
 FRAMES_A_TIME = 32
 
 
-class Faces:
+class FaceFinder:
     """Where the face is, in portraits and videos; one at a time, since detectors are not made for threads.
 
     Args:
@@ -114,7 +114,7 @@ class Framing:
         UserError: if the portrait cannot be read, or its face not found.
     """
 
-    def __init__(self, wanted: Portrait, portrait: Path, faces: Faces) -> None:
+    def __init__(self, wanted: Portrait, portrait: Path, faces: FaceFinder) -> None:
         self.name = wanted.framing
         self.box: tuple[int, int, int] | None = None
         self._faces = faces

@@ -21,10 +21,10 @@ from benchmark.outcome import find_video, last_words
 from benchmark.process import Stopped, environment, run_program
 from benchmark.system import System, fill
 from benchmark.view import open_view
-from encoders.weights import sha256_of
 from media import VIDEO_ENDINGS, MediaError
 from preparation.synthetic.write import factors_path
 from runtime.errors import UserError
+from runtime.files import sha256_of
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ FPS_SLACK = 0.01
 
 
 @dataclass(frozen=True)
-class Found:
+class WrittenVideo:
     """The video as the system wrote it.
 
     Attributes:
@@ -60,7 +60,7 @@ class Normalised:
     offset: int
 
 
-def look_at(path: Path, output: Output, seconds: float) -> Found:
+def look_at(path: Path, output: Output, seconds: float) -> WrittenVideo:
     """Checks that a video is what the system is said to write.
 
     Args:
@@ -78,7 +78,7 @@ def look_at(path: Path, output: Output, seconds: float) -> Found:
         length = len(FrameReader(path, fps=FPS)) / FPS  # decodes it whole
     except MediaError as error:
         raise UserError(f"its video cannot be decoded: {error}") from error
-    found = Found(info.width, info.height, info.fps, length)
+    found = WrittenVideo(info.width, info.height, info.fps, length)
     if output.fps is not None and abs(info.fps - output.fps) > FPS_SLACK * output.fps:
         raise UserError(
             f"its video has {info.fps:g} frames per second, expected {output.fps:g}: frames would not be in time"

@@ -17,8 +17,8 @@ from typing import Any
 
 from benchmark.tables.reading import NOT_RUN
 from configs.options import Readers, path, paths, read_options, run_script
-from preparation.writer import write_atomically
 from runtime.errors import UserError
+from runtime.files import write_whole
 
 RECORD_SCHEMA = "emotivetalk.system_clip/1"
 SHOWN = 3  # reasons told; the records hold every clip's
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> None:
             rows.append({"system": system, "dataset": options["dataset"], "mode": mode, "reason": reason})
     text = json.dumps({"schema": NOT_RUN, "rows": rows}, indent=1, ensure_ascii=False) + "\n"
     options["output"].parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(options["output"], text.encode())
+    write_whole(options["output"], text.encode())
     print(f"{len(rows)} of {len(options['runs'])} runs gave no clip: {options['output']}")
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmark.case_list import Case, read_cases
-from benchmark.framing import Faces
+from benchmark.framing import FaceFinder
 from benchmark.inputs.collect import Tools
 from benchmark.installation import commit_of, find_installation
 from benchmark.job import Installation, Record, Targets, files_used, finished_video, make_clip
@@ -23,11 +23,10 @@ from benchmark.system import System, load_system
 from configs.rules import parse_part
 from configs.systems import RunSystemConfig
 from encoders.factory import build_landmark_detector
-from encoders.weights import sha256_of
-from evaluation.report import new_console, progress_bar
-from evaluation.results import require_writable
+from runtime.console import new_console
 from runtime.errors import UserError
-from runtime.files import whole_file
+from runtime.files import require_writable, sha256_of, write_whole
+from runtime.progress import progress_bar
 
 SCHEMA = "emotivetalk.system_clip/1"
 SOME_FAILED = 3
@@ -79,7 +78,8 @@ def make_clips(system: System, cases: Sequence[Case], config: RunSystemConfig, c
     except UserError as error:
         return [_unusable(system, case, str(error), output) for case in cases]
     tools = Tools(
-        Faces(build_landmark_detector(config.landmarks)), {"ethd": os.path.abspath(config.ethd)} if config.ethd else {}
+        FaceFinder(build_landmark_detector(config.landmarks)),
+        {"ethd": os.path.abspath(config.ethd)} if config.ethd else {},
     )
     setting = _setting(system, place, config)
     records: dict[str, Record] = {}
@@ -215,5 +215,4 @@ def _save(record: Record, output: Path, case: Case, system: System, place: Insta
             "defects": system.defects,
         },
     }
-    with whole_file(path) as partial:
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

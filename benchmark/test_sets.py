@@ -39,13 +39,12 @@ from configs.options import Readers, count, path, read_command, read_options, ru
 from configs.preparation import DatasetConfig
 from datamodules.splits import named_splits, read_split
 from encoders.protocols import FPS, SAMPLE_RATE
-from encoders.weights import sha256_of
 from media import FrameReader, MediaError, VideoWriter, probe, read_sound
 from preparation.clip_source import ClipSource
 from preparation.layouts import find_clips
 from preparation.prepare_clip import loudest_second
-from preparation.writer import write_atomically
 from runtime.errors import UserError
+from runtime.files import sha256_of, write_whole
 
 SCHEMA = "emotivetalk.test_set/1"
 SETS = {"hdtf": "hdtf", "mead": "mead", "mini": "folder", "synthetic": "folder"}  # set -> layout of its source folder
@@ -213,8 +212,8 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
     crop = clip.crop_in(info.width, info.height)
     pictures = (_cut(frame, crop) for frame in reader)
     first = next(pictures)
-    write_atomically(portrait, _png(first))
-    write_atomically(speech, _wav(sound))
+    write_whole(portrait, _png(first))
+    write_whole(speech, _wav(sound))
     begin = round(clip.start * FPS)
     if crop is None:
         carry(clip.path, portrait, begin, 1)
@@ -269,10 +268,10 @@ def _write_lists(test: TestSet, output: Path) -> None:
         for clip in test.clips:
             driving = clip["video"] if mode == "A+V" else ""
             rows.append({**clip, "emotion.video": driving, "output": f"{clip['clip']}.mp4"})
-        write_atomically(output / name, _table(CASE_COLUMNS, rows))
-        write_atomically(output / name.replace("cases", "batch"), _table(BATCH_COLUMNS, rows))
+        write_whole(output / name, _table(CASE_COLUMNS, rows))
+        write_whole(output / name.replace("cases", "batch"), _table(BATCH_COLUMNS, rows))
     text = json.dumps(test.record(), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(output / "test_set.json", text.encode("utf-8", "backslashreplace"))
+    write_whole(output / "test_set.json", text)
 
 
 def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:

@@ -1,10 +1,10 @@
-"""Makes a resumed run take up exactly where its checkpoint stands: the local log, and a validation that was due."""
+"""Restores a resumed run to its checkpoint: cuts the local log back to it, and runs a validation that was due."""
 
 from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.csv_log import CsvLog
+from callbacks.logs import CsvLog
 
 
 class Continuation(Callback):
@@ -20,7 +20,7 @@ class Continuation(Callback):
         self.validate_every = validate_every
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Does both."""
+        """Cuts the log, and validates if the step is one at which that is due."""
         step = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, CsvLog):

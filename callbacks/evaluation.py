@@ -12,15 +12,15 @@ import numpy as np
 import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from callbacks.show import show_table
+from callbacks.logs import show_table
 from callbacks.validation_videos import VideoMaker, due, undisturbed, write_video
 from configs.evaluation import EvaluateConfig
 from evaluation.evaluate_folders import evaluate
 from evaluation.pairs import EvaluationError
 from evaluation.ranks import PATIENCE, Ranks
-from evaluation.report import new_console
 from evaluation.results import Results, write_results
 from lightning_modules.ethd.module import EthdModule
+from runtime.console import new_console
 
 log = logging.getLogger(__name__)
 

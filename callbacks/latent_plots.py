@@ -10,7 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 from torch import Tensor
 
-from callbacks.show import show_picture
+from callbacks.logs import show_picture
 from datamodules.datamodule import ShardDataModule
 from datamodules.windows import ClipBatch
 from encoders.protocols import FPS

@@ -26,10 +26,10 @@ STOPPING = b"\nStopping after this step, which is saved; Ctrl-C again stops at o
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped before its end, saved; the same command goes on
 
 
-class Wish(IntEnum):
+class StopRequest(IntEnum):
     """What signals asked for; where ranks differ, the largest counts."""
 
-    GO_ON = 0
+    NONE = 0
     STOP = 1
     REQUEUE = 2
 
@@ -51,11 +51,11 @@ class StopSignals:
     """
 
     def __init__(self, requeue_on: Sequence[str], stop_on: Sequence[str]) -> None:
-        wishes = [(name, Wish.STOP) for name in stop_on] + [(name, Wish.REQUEUE) for name in requeue_on]
+        wishes = [(name, StopRequest.STOP) for name in stop_on] + [(name, StopRequest.REQUEUE) for name in requeue_on]
         self._wishes = {signal.Signals[name]: wish for name, wish in wishes}
         self._before: dict[signal.Signals, Any] = {}
         self._process = os.getpid()
-        self.wish = Wish.GO_ON
+        self.wish = StopRequest.NONE
 
     def __enter__(self) -> StopSignals:
         """Installs the handlers, where this is the thread that may."""
@@ -83,7 +83,7 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process:
-            if number == signal.SIGINT and self.wish is not Wish.GO_ON:
+            if number == signal.SIGINT and self.wish is not StopRequest.NONE:
                 raise KeyboardInterrupt
             self.wish = max(self.wish, self._wishes[signal.Signals(number)])
             if number == signal.SIGINT:
@@ -105,7 +105,7 @@ class Preemption(Callback):
 
     def __init__(self, signals: StopSignals) -> None:
         self.signals = signals
-        self.agreed = Wish.GO_ON
+        self.agreed = StopRequest.NONE
         self._group: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -143,11 +143,11 @@ class Preemption(Callback):
         wish = torch.tensor(int(self.signals.wish))
         if trainer.world_size > 1:
             distributed.all_reduce(wish, distributed.ReduceOp.MAX, group=self._group)
-        self.agreed = Wish(int(wish))
-        return self.agreed is not Wish.GO_ON
+        self.agreed = StopRequest(int(wish))
+        return self.agreed is not StopRequest.NONE
 
 
-def leave(step: int, agreed: Wish, max_requeues: int) -> str:
+def leave(step: int, agreed: StopRequest, max_requeues: int) -> str:
     """Queues the run again where that is asked for and this is a SLURM job, and says what happened.
 
     To be called on one rank, when everything is written: the queue may end the job's processes at once.
@@ -159,7 +159,7 @@ def leave(step: int, agreed: Wish, max_requeues: int) -> str:
     """
     stopped = f"Stopped at step {step}, which is saved"
     job, again = slurm_job(), "the same command with ckpt_path=last goes on"
-    if agreed is not Wish.REQUEUE or job is None:
+    if agreed is not StopRequest.REQUEUE or job is None:
         return f"{stopped}; {again}."
     count = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if count >= max_requeues:

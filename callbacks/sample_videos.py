@@ -13,7 +13,7 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from PIL import Image
 
-from callbacks.show import show_picture, show_video
+from callbacks.logs import show_picture, show_video
 from callbacks.validation_videos import MODES, VideoMaker, due, write_video
 from datamodules.windows import Clip
 from lightning_modules.ethd.module import EthdModule

@@ -1,8 +1,8 @@
 """Ends a run that stands still, with one line that names the rank, the step and the clips, instead of letting it hang.
 
-Every process notes what it is at; a thread tells it to the others (``beats.py``), looks for what they tell, and ends
-its process when some rank has failed, died, or been at one thing for too long. A process that waits in a collective
-cannot be interrupted, so its end is abrupt; what is saved stays.
+Every process notes its activity; a thread sends it to the others (``heartbeat.py``), reads what they send, and ends its
+process when some rank has failed, died, or been at one thing for too long. A process that waits in a collective cannot
+be interrupted, so its end is abrupt; what is saved stays.
 
 The rank to blame is the one that is furthest behind: the others wait for it in the gradients' reduction.
 """

@@ -34,7 +34,7 @@ class Place(NamedTuple):
     dtype: torch.dtype
 
 
-class Task(NamedTuple):
+class LoadTask(NamedTuple):
     """What a loader process is asked for: a step, and the block to read it into, -1 for none."""
 
     step: int
@@ -44,12 +44,12 @@ class Task(NamedTuple):
 class Parcel(NamedTuple):
     """A batch on its way: what it holds, with places for the tensors in the block and arrays for small ones."""
 
-    task: Task
+    task: LoadTask
     items: dict[str, Any]
     used: int
 
 
-class Block:
+class MemoryBlock:
     """One block while it is filled: hands out tensors one after the other."""
 
     def __init__(self, memory: Tensor) -> None:
@@ -103,7 +103,7 @@ class Slots:
         return torch.from_numpy(lease)  # its storage holds on to the array as long as any view of it lives
 
 
-class Tasks(Sampler[Task]):
+class Tasks(Sampler[LoadTask]):
     """The steps from one on for ever, each with a block that is free when it is handed out.
 
     Args:
@@ -115,13 +115,13 @@ class Tasks(Sampler[Task]):
         self.step = step
         self.slots = slots
 
-    def __iter__(self) -> Iterator[Task]:
+    def __iter__(self) -> Iterator[LoadTask]:
         for step in itertools.count(self.step):
             try:
                 slot = self.slots.free.popleft()
             except IndexError:
                 slot = -1
-            yield Task(step, slot)
+            yield LoadTask(step, slot)
 
 
 class SlotDataset(Dataset[Parcel]):
@@ -136,14 +136,14 @@ class SlotDataset(Dataset[Parcel]):
         self.dataset = dataset
         self.blocks = blocks
 
-    def __getitem__(self, task: Task) -> Parcel:
+    def __getitem__(self, task: LoadTask) -> Parcel:
         """The batch of a step, its arrays in the block it was given."""
-        block = Block(self.blocks[task.slot] if task.slot >= 0 else self.blocks[0, :0])
+        block = MemoryBlock(self.blocks[task.slot] if task.slot >= 0 else self.blocks[0, :0])
         batch = cast(dict[str, Any], self.dataset.read(task.step, block.allocate))
         return Parcel(task, {name: _packed(value, block) for name, value in batch.items()}, block.used)
 
 
-def _packed(value: Any, block: Block) -> Any:
+def _packed(value: Any, block: MemoryBlock) -> Any:
     """A place for a tensor in the block, an array for a small one outside, anything else as it is."""
     if not isinstance(value, Tensor):
         return value

@@ -1,8 +1,7 @@
-"""Opens a file of weights safely, and tells by its hash which file it is."""
+"""Opens a file of weights safely."""
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import zipfile
 from pathlib import Path
@@ -11,9 +10,6 @@ from typing import Any
 import torch
 
 from runtime.errors import UserError
-
-# (path, hash, size, mtime) -> digest: a file is read for its hash once per process
-_DIGESTS: dict[tuple[str, str, int, int], str] = {}
 
 
 class WeightsError(UserError):
@@ -26,16 +22,6 @@ class MissingWeights(WeightsError):
 
 class WrongWeights(WeightsError):
     """A file that is not the one its name promises, or holds more than tensors."""
-
-
-def sha256_of(path: str | Path) -> str:
-    """The file's sha256, hex; read once per process as long as its size and time stay the same."""
-    return _digest(Path(path), "sha256")
-
-
-def git_blob_of(path: str | Path) -> str:
-    """What ``git hash-object`` prints for the file."""
-    return _digest(Path(path), "git")
 
 
 def load_pickle(path: str | Path) -> Any:
@@ -74,15 +60,3 @@ def load_tensors(path: str | Path) -> Any:
         return load_file(path)
     except SafetensorError as error:
         raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); fetch it again") from error
-
-
-def _digest(path: Path, kind: str) -> str:
-    status = path.stat()
-    key = (str(path.resolve()), kind, status.st_size, status.st_mtime_ns)
-    if key not in _DIGESTS:
-        digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(f"blob {status.st_size}\0".encode())
-        with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        _DIGESTS[key] = digest.hexdigest()
-    return _DIGESTS[key]

@@ -13,16 +13,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from encoders.download import HUB, DownloadError, address, download
-from encoders.weight_files import (
-    MissingWeights,
-    WeightsError,
-    WrongWeights,
-    git_blob_of,
-    load_pickle,
-    load_tensors,
-    sha256_of,
-)
+from encoders.weight_files import MissingWeights, WeightsError, WrongWeights, load_pickle, load_tensors
 from encoders.weight_sources import SOURCES, WeightFile, Weights
+from runtime.files import git_blob_of, sha256_of
 
 PRESETS = ("tiny", "small", "paper", "metrics")
 WEIGHTS: dict[str, Weights] = {weights.name: weights for weights in SOURCES}
@@ -34,11 +27,9 @@ __all__ = [
     "WrongWeights",
     "fetch_preset",
     "find",
-    "git_blob_of",
     "load_pickle",
     "load_tensors",
     "locate",
-    "sha256_of",
 ]
 
 OFFLINE_SWITCHES = ("EMOTIVETALK_OFFLINE", "HF_HUB_OFFLINE")

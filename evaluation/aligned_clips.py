@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from encoders.weights import sha256_of
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.pairs import Missing, Pair
 from media import FrameReader, MediaError, probe
+from runtime.files import sha256_of
 
 Panel = tuple[int, int, int, int]
 

@@ -21,8 +21,8 @@ from scipy import stats
 from evaluation.aligned_clips import Clip
 from evaluation.cache import FeatureStore
 from evaluation.metric import Measures, Metric
-from evaluation.report import progress_bar
 from evaluation.results import Value
+from runtime.progress import progress_bar
 
 LEAST = 3  # windows a slope with an interval needs
 

@@ -18,11 +18,14 @@ from evaluation.aligned_clips import Clip, Panel, open_pair
 from evaluation.cache import FeatureStore, default_folder
 from evaluation.drift import with_drift
 from evaluation.metric import build_metric
-from evaluation.networks import NotComputed, device_of
+from evaluation.networks import NotComputed
 from evaluation.pairs import Missing, Pairing, pair_videos
 from evaluation.ranks import Ranks, joined
-from evaluation.report import new_console, print_results, progress_bar
-from evaluation.results import ClipValues, Results, Value, require_writable, write_results
+from evaluation.report import print_results
+from evaluation.results import ClipValues, Results, Value, write_results
+from runtime.console import new_console
+from runtime.files import require_writable
+from runtime.progress import progress_bar
 
 MISSING_VIDEOS = 3
 METRIC_NOT_COMPUTED = 4
@@ -69,7 +72,7 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> 
     Raises:
         EvaluationError: when no video pairs, or the cache cannot be written.
     """
-    device = device_of(config.device, ranks.local)
+    device = ranks.device(config.device)
     pairing = pair_videos(Path(config.generated), Path(config.reference))
     values: list[Value] = []
     not_computed: dict[str, str] = {}

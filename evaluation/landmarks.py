@@ -17,10 +17,10 @@ from configs.evaluation import EFIDConfig
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.landmarks.schemes import as_ibug68
 from encoders.landmarks.sidecar import SidecarDetector
-from encoders.weight_files import sha256_of
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
 from evaluation.networks import NotComputed, Source, describe
 from metrics.networks.mtcnn import MTCNN
+from runtime.files import sha256_of
 
 MTCNN_FILES = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet")
 

@@ -10,10 +10,11 @@ from typing import Generic, TypeVar
 import torch
 from torch import nn
 
-from encoders.weights import WEIGHTS, MissingWeights, WeightsError, git_blob_of, locate, sha256_of
-from evaluation.pairs import EvaluationError, Missing
+from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
+from evaluation.pairs import Missing
 from metrics.networks.standin import load_stand_in as read_stand_in
 from runtime.errors import UserError
+from runtime.files import git_blob_of, sha256_of
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -139,16 +140,3 @@ def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = F
     if stand_in:
         official, note = False, f"{title} stands in for the metric's own network"
     return Source(title, path.name, sha256, official, note)
-
-
-def device_of(name: str, local: int = 0) -> torch.device:
-    """The device a configuration names; of several GPUs the one of that number.
-
-    Raises:
-        EvaluationError: if it is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda" and not torch.cuda.is_available():
-        raise EvaluationError("device=cuda: PyTorch finds no GPU here; use device=cpu")
-    return torch.device(name, local % torch.cuda.device_count()) if name == "cuda" else torch.device(name)

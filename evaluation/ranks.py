@@ -18,10 +18,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 import torch.distributed as dist
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from evaluation.pairs import EvaluationError
+from runtime.devices import resolve_device
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)  # the slowest share may take; a process that dies is noticed at once
@@ -47,6 +49,11 @@ class Ranks:
     def first(self) -> bool:
         """Whether it prints and writes."""
         return self.rank == 0
+
+    def device(self, name: str) -> torch.device:
+        """The device a configuration names; of several GPUs, this process's own."""
+        found = resolve_device(name)
+        return torch.device(found, self.local % torch.cuda.device_count()) if found == "cuda" else torch.device(found)
 
     def mine(self, items: Sequence[T]) -> list[T]:
         """Its share: every ``size``-th."""

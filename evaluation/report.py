@@ -1,46 +1,16 @@
-"""What a person sees of an evaluation: a progress bar, then the table of a paper, then what is wrong with it."""
+"""What a person sees of an evaluation: the table of a paper, then what is wrong with it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from evaluation.pairs import Missing
 from evaluation.results import Results, Value
-from runtime.progress import Bars
 
-LOG_WIDTH = 160  # columns of tables in a log file
 ARROWS = {"lower": "↓", "higher": "↑"}
 SHOWN = 10  # missing videos printed; the results file lists all
-
-
-@contextmanager
-def progress_bar(console: Console, what: str, total: int) -> Iterator[Progress]:
-    """A bar of one task with share, time spent and time left; where there is no terminal, lines now and then."""
-    with Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(show_speed=True),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        bar.add_task(what, total=total)
-        yield bar
-
-
-def new_console(stderr: bool, quiet: bool = False) -> Console:
-    """A console that is wide enough in a log file."""
-    console = Console(stderr=stderr, quiet=quiet)
-    if not console.is_terminal:
-        console.width = LOG_WIDTH
-    return console
 
 
 def print_results(console: Console, results: Results) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.pairs import EvaluationError, Missing
-from runtime.files import whole_file
+from runtime.files import write_whole
 
 if TYPE_CHECKING:  # the tables read results files without loading torch
     from evaluation.networks import Source
@@ -151,21 +150,6 @@ class Results:
         }
 
 
-def require_writable(path: Path) -> None:
-    """Makes the file's folder; says so before the work if the file could not be written after it.
-
-    Raises:
-        EvaluationError: if it cannot.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise EvaluationError(f"output={path}: cannot be written ({error.strerror})") from error
-
-
 def write_results(path: Path, results: Results) -> None:
     """Writes the file; an older one stays until the new one is whole.
 
@@ -174,7 +158,6 @@ def write_results(path: Path, results: Results) -> None:
     """
     text = json.dumps(results.record(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
-        with whole_file(path) as partial:
-            partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+        write_whole(path, text)
     except OSError as error:
         raise EvaluationError(f"{path}: cannot be written ({error.strerror})") from error

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from configs.generation import GenerateConfig
 from encoders.landmarks.face_landmarker import FaceLandmarkerError
@@ -20,17 +19,18 @@ from encoders.weight_files import WeightsError
 from generation.batch import Case, cases_of
 from generation.errors import GenerationError
 from generation.pipeline import Talker, weights_of
-from generation.record import deciding, difference, require_writable
+from generation.record import deciding, difference
 from generation.sampling import OnProgress
 from generation.sampling import Progress as Done
 from lightning_modules.emotion.table import EmotionError
 from media import MediaError
+from runtime.console import new_console
 from runtime.errors import UserError
+from runtime.files import require_writable
 from runtime.progress import Bars
 
 SOME_FAILED = 3
 ETA_OVER = 3600.0  # seconds of progress the time left is judged by; a window's step may take a minute
-LOG_WIDTH = 160  # columns of a log file
 # What is wrong with one case; everything else would be wrong with all.
 OF_ONE_CASE = (GenerationError, MediaError, UserError, EmotionError, TextError, OSError)
 
@@ -46,14 +46,12 @@ def generate_videos(config: GenerateConfig) -> int:
         GenerationError, MediaError, ...: when the one video asked for cannot be made; see ``Talker.generate``.
         CheckpointError, WeightsError, EncoderError: when the networks cannot be loaded.
     """
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.width = LOG_WIDTH
+    console = new_console(stderr=True)
     cases = cases_of(config)
     if config.batch is None:
         require_writable(cases[0].output)
         talker = _load(config, console)
-        with _bars(console) as bars:
+        with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
             _make(talker, cases[0], bars, console)
         return 0
     waiting = _unfinished(cases, config, console)
@@ -102,7 +100,7 @@ def _unfinished(cases: Sequence[Case], config: GenerateConfig, console: Console)
 def _make_all(talker: Talker, cases: Sequence[Case], console: Console) -> int:
     """Makes videos one after the other; returns how many could not be made."""
     failed = 0
-    with _bars(console) as bars:
+    with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
         whole = bars.add_task("videos", total=len(cases))
         for case in cases:
             try:
@@ -124,7 +122,7 @@ def _unknown(error: Exception) -> str:
     return f"{told}; nobody foresaw this, please report it"
 
 
-def _make(talker: Talker, case: Case, bars: Progress, console: Console) -> None:
+def _make(talker: Talker, case: Case, bars: Bars, console: Console) -> None:
     start = time.perf_counter()
     with _told(bars, case.output.name) as on_progress:
         made = talker.generate(case, on_progress)
@@ -140,7 +138,7 @@ def _make(talker: Talker, case: Case, bars: Progress, console: Console) -> None:
 
 
 @contextmanager
-def _told(bars: Progress, name: str) -> Iterator[OnProgress]:
+def _told(bars: Bars, name: str) -> Iterator[OnProgress]:
     """A bar for one video: first windows x steps, then frames."""
     tasks = {stage: bars.add_task(f"{stage} {escape(name)}", total=None) for stage in ("sampling", "writing")}
 
@@ -152,17 +150,3 @@ def _told(bars: Progress, name: str) -> Iterator[OnProgress]:
     finally:
         for task in tasks.values():
             bars.remove_task(task)
-
-
-@contextmanager
-def _bars(console: Console) -> Iterator[Progress]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-    )
-    with Bars(*columns, console=console, transient=True, speed_estimate_period=ETA_OVER) as bars:
-        yield bars

@@ -23,12 +23,10 @@ from configs.generation import DriveMode
 from configs.preparation import FaceConfig
 from encoders.factory import build_as, build_landmark_detector
 from encoders.protocols import FPS
-from encoders.weight_files import sha256_of
 from generation.batch import Case
 from generation.driving import Driver
-from generation.errors import GenerationError
 from generation.portrait import PasteBack, Portrait, read_portrait
-from generation.record import deciding, environment, require_writable, sidecar_of, write_record
+from generation.record import deciding, environment, sidecar_of, write_record
 from generation.sampling import OnProgress, Progress, Sampler, Sampling
 from generation.speech import Speech, read_speech
 from lightning_modules.checkpoints import checkpoint_file
@@ -42,6 +40,8 @@ from lightning_modules.vaid.network import VAID
 from media import VideoWriter
 from preparation.encoders import Encoders
 from preparation.expression import ExpressionReader
+from runtime.devices import resolve_device
+from runtime.files import require_writable, sha256_of
 
 # In every file's metadata: in words, and in IPTC's vocabulary, which programs that label synthetic media look for.
 DISCLOSURE = {
@@ -152,9 +152,9 @@ class Talker:
             CheckpointError: for a run that is missing, not exported or of another stage, or a V-AID of other encoders.
             WeightsError: for a damaged file, and when an encoder's weights are missing or wrong.
             EncoderError: when an encoder here is not the one of the training.
-            GenerationError: for device=cuda without a GPU.
+            DeviceError: for device=cuda without a GPU.
         """
-        place = device_of(device)
+        place = torch.device(resolve_device(device))
         artifact = load_artifact(run)
         wanted = artifact.card.encoders
         other = None if vaid is None else load_vaid(checkpoint_file(vaid), wanted)
@@ -178,7 +178,8 @@ class Talker:
             on_progress: is told of every window's step and of every frame that is written.
 
         Raises:
-            GenerationError: when the case cannot be made, or its output not be written.
+            GenerationError: when the case cannot be made.
+            WriteError: when its output cannot be written.
             MediaError: for a speech or a driving video that cannot be read, or a disk that is full.
             UserError: for a portrait or an emotion source that is no picture or shows no usable face.
             EmotionError: for an emotion that cannot be given.
@@ -262,16 +263,3 @@ def weights_of(run: str | Path, vaid: str | Path | None, emotion: str | Path | N
     if emotion is not None:
         files |= {name: Path(emotion) / name for name in (TABLE_FILE, TEXT_FILE) if (Path(emotion) / name).exists()}
     return {name: sha256_of(file) for name, file in files.items()}
-
-
-def device_of(name: str) -> torch.device:
-    """The device a configuration names.
-
-    Raises:
-        GenerationError: if it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise GenerationError("device=cuda: PyTorch finds no GPU here; use device=cpu")
-    return torch.device(name)

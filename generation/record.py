@@ -5,10 +5,8 @@ A video is finished when both are there and the record is of the same files, set
 
 from __future__ import annotations
 
-import errno
 import json
 import platform
-import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +15,8 @@ from typing import Any
 import torch
 
 from configs.preparation import FaceConfig
-from encoders.weight_files import sha256_of
 from generation.batch import Case
-from generation.errors import GenerationError
-from runtime.files import whole_file
+from runtime.files import sha256_of, write_whole
 
 SCHEMA = "emotivetalk.generation/1"
 DECIDING = ("inputs", "settings", "weights")  # parts of a record that a video depends on
@@ -72,25 +68,6 @@ def _comparable(part: Mapping[str, Any]) -> Any:
     }
 
 
-def require_writable(video: Path) -> None:
-    """Makes a video's folder; says so before the work if the video could not be written after it.
-
-    Raises:
-        GenerationError: if it cannot.
-    """
-    try:
-        if video.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "is a folder")
-        video.parent.mkdir(parents=True, exist_ok=True)
-        probe = video.with_name(f".{secrets.token_hex(8)}.partial")
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise GenerationError(
-            f"output={video}: cannot be written ({error.strerror}); choose a folder that can be written"
-        ) from error
-
-
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
     """What the video was computed on."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
@@ -110,5 +87,4 @@ def write_record(video: Path, record: Mapping[str, Any]) -> None:
     """
     path = sidecar_of(video)
     text = json.dumps({"schema": SCHEMA, **record}, indent=1, ensure_ascii=False) + "\n"
-    with whole_file(path) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    write_whole(path, text)

@@ -27,7 +27,7 @@ _CLIPPED_LUMA_ERROR = 8.0  # ... anywhere
 _hung = threading.Event()
 
 
-class Unusable(Exception):
+class DecordError(Exception):
     """Why decord cannot be used for a file."""
 
 
@@ -38,11 +38,11 @@ def read(shown: Shown, picks: np.ndarray, timeout: float) -> Iterator[np.ndarray
         Unusable: when decord fails, hangs, or gives other pictures than it should; frames given so far are right.
     """
     if _hung.is_set():
-        raise Unusable("decord hung on an earlier file of this process")
+        raise DecordError("decord hung on an earlier file of this process")
     if shown.luma is None:
-        raise Unusable("the pixel format has no luma plane to check decord's pictures by")
+        raise DecordError("the pixel format has no luma plane to check decord's pictures by")
     if not np.array_equal(shown.orientation, np.eye(2)):
-        raise Unusable("decord does not turn pictures upright")
+        raise DecordError("decord does not turn pictures upright")
     unique, repeats = np.unique(picks, return_counts=True)
     producer = _Producer(shown, unique)
     try:
@@ -76,11 +76,11 @@ class _Producer:
         except Empty:
             _hung.set()
             self.patience = 0.0
-            raise Unusable(f"decord gave nothing for {timeout:g} s") from None
-        if isinstance(item, Unusable):
+            raise DecordError(f"decord gave nothing for {timeout:g} s") from None
+        if isinstance(item, DecordError):
             raise item
         if isinstance(item, Exception):
-            raise Unusable(f"decord failed: {' '.join(str(item).split())[-160:]}") from item
+            raise DecordError(f"decord failed: {' '.join(str(item).split())[-160:]}") from item
         return item
 
     def end(self) -> None:
@@ -122,7 +122,7 @@ def decoded(shown: Shown, picks: np.ndarray) -> Iterator[np.ndarray]:
     wanted = (shown.ticks[picks] - shown.first) * float(shown.time_base)
     indices = _closest(times - times[0], wanted)
     if np.abs(times[indices] - times[0] - wanted).max() > _SAME_TIME or len(np.unique(indices)) < len(indices):
-        raise Unusable("decord sees other frame times than PyAV")
+        raise DecordError("decord sees other frame times than PyAV")
     place = 0
     if shown.begin is not None:
         reader.seek_accurate(int(indices[0]))
@@ -150,11 +150,11 @@ def _recognise(picture: np.ndarray, shown: Shown, index: int) -> None:
     """
     width, height = shown.size
     if picture.shape != (height, width, 3):
-        raise Unusable(f"decord gave a picture of shape {picture.shape}, expected {(height, width, 3)}")
+        raise DecordError(f"decord gave a picture of shape {picture.shape}, expected {(height, width, 3)}")
     assert shown.luma is not None
     red, blue = shown.luma.weights
     colours = picture[sample_places(height, width)].reshape(-1, 3).astype(np.float32)
     error = np.abs(colours @ np.array([red, 1 - red - blue, blue], np.float32) - shown.luma.values[index])
     inside = ((colours > 0) & (colours < 255)).all(1)  # elsewhere RGB cannot say what luma was
     if error.mean() > _CLIPPED_LUMA_ERROR or (inside.any() and error[inside].mean() > _LUMA_ERROR):
-        raise Unusable(f"decord gave another picture at {shown.times[index]:.2f} s than PyAV")
+        raise DecordError(f"decord gave another picture at {shown.times[index]:.2f} s than PyAV")

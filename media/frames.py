@@ -85,7 +85,7 @@ class FrameReader:
                     yield frame
                     given += 1
                 return
-            except decord_frames.Unusable as error:
+            except decord_frames.DecordError as error:
                 self.backend, self.fallback = "pyav", str(error)
         # What decord gave so far was checked, so PyAV goes on where it stopped.
         yield from pyav_frames.read(self._shown, self._picks[given:])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import secrets
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,7 @@ import av
 import numpy as np
 
 from media.source import MediaError
+from runtime.files import partial_of, take_name
 
 _THREADS = 1  # x264 gives other bytes for another number of threads; more writers run beside each other instead
 # x264's macroblock tree reads memory it did not fill: of a thousand equal clips some came out with other bytes.
@@ -57,7 +57,7 @@ class VideoWriter:
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(os.path.abspath(path))
-        self._partial = self.path.with_name(f".{self.path.name[:100]}.{secrets.token_hex(4)}.partial")
+        self._partial = partial_of(self.path)
         self._settings = (size, fps, sound, sound_rate, crf, metadata)
         _check_settings(*self._settings[:4])
         self._muxer: _Muxer | None = None
@@ -94,7 +94,7 @@ class VideoWriter:
             return
         try:
             self._muxer.close()
-            os.replace(self._partial, self.path)
+            take_name(self._partial, self.path)
         except (OSError, av.FFmpegError) as problem:
             self._discard()
             raise self._failed(problem) from problem

@@ -29,7 +29,7 @@ from datamodules.schema import (
 )
 from datamodules.splits import shares_speakers
 from media import decode_flac
-from preparation.writer import file_sha256
+from runtime.files import sha256_of
 
 
 def check(folder: Path, on_shard: Callable[[], None] = lambda: None) -> list[str]:
@@ -86,7 +86,7 @@ def _shard_problems(folder: Path, index: Index, shard: ShardEntry, samples: dict
     if size != shard.bytes:
         yield f"{shard.name}: {size} bytes, index.json says {shard.bytes}; it was cut short or changed"
         return
-    if file_sha256(path) != shard.sha256:
+    if sha256_of(path) != shard.sha256:
         yield f"{shard.name}: sha256 differs from index.json; its content was changed"
     if shard.samples != len(samples):
         yield f"{shard.name}: index.json counts {shard.samples} samples and lists {len(samples)}"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, Index, SampleEntry
-from preparation.writer import write_atomically
+from runtime.files import write_whole
 
 SHEET_NAME = "contact_sheet.png"
 TILE = 128
@@ -36,7 +36,7 @@ def draw_contact_sheet(folder: Path, index: Index) -> Path:
         )
     buffer = io.BytesIO()
     sheet.save(buffer, "PNG", optimize=True)
-    write_atomically(folder / SHEET_NAME, buffer.getvalue())
+    write_whole(folder / SHEET_NAME, buffer.getvalue())
     return folder / SHEET_NAME
 
 

@@ -27,7 +27,7 @@ from encoders.protocols import Identity
 from preparation.plan import Plan, PlannedShard
 from preparation.report import step_seconds
 from preparation.workers import RECORD_SCHEMA, record_path
-from preparation.writer import write_atomically
+from runtime.files import write_whole
 
 REPORT_NAME = "report.json"
 REPORT_SCHEMA = 1
@@ -113,7 +113,7 @@ def merge(output: Path, plan: Plan) -> Index | None:
             frames=sum(sample.frames for sample in samples),
         ),
     )
-    write_atomically(output / INDEX_NAME, index.to_json().encode())
+    write_whole(output / INDEX_NAME, index.to_json())
     return index
 
 
@@ -130,4 +130,4 @@ def write_report(output: Path, plan: Plan, records: list[dict[str, Any]]) -> Non
         "step_seconds": {step: round(spent, 3) for step, spent in step_seconds(clips).items()},
         "clips": clips,
     }
-    write_atomically(output / REPORT_NAME, (json.dumps(report, indent=1) + "\n").encode())
+    write_whole(output / REPORT_NAME, json.dumps(report, indent=1) + "\n")

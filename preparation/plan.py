@@ -22,7 +22,7 @@ from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dime
 from encoders.protocols import FPS
 from media import MediaError, probe
 from preparation.clip_source import FAILURES, ClipSource, Reason, media_problem
-from preparation.writer import write_atomically
+from runtime.files import write_whole
 
 PLAN_SCHEMA = 1
 PARTS_FOLDER = "parts"
@@ -185,7 +185,7 @@ def write_plan(output: Path, plan: Plan) -> None:
         "shards": [{"name": shard.name, "clips": [asdict(clip) for clip in shard.clips]} for shard in plan.shards],
     }
     text = json.dumps(raw, indent=1, sort_keys=True, default=str)
-    write_atomically(output / PARTS_FOLDER / PLAN_NAME, text.encode())
+    write_whole(output / PARTS_FOLDER / PLAN_NAME, text)
 
 
 def _clip_from_json(raw: dict[str, Any]) -> ClipSource:

@@ -1,53 +1,17 @@
-"""What a person sees of a run: a progress bar, and at the end a table of what was kept and why the rest was not."""
+"""What a person sees at the end of a run: a table of what was kept and why the rest was not."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
 from encoders.protocols import FPS
 from preparation.clip_source import EXPLANATIONS, Reason
 from preparation.prepare_clip import STEPS
-from runtime.progress import Bars
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text(f"{speed:.{0 if speed >= 10 else 1}f} {task.fields['unit']}/s" if speed else "")
-
-
-@contextmanager
-def progress_bar(console: Console, what: str, unit: str, total: int) -> Iterator[Progress]:
-    """A bar of one task with amount, rate and time left; where there is no terminal, lines now and then."""
-    with Bars(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("ETA"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as bar:
-        bar.add_task(what, total=total, unit=unit)
-        yield bar
 
 
 def step_seconds(clips: Iterable[Mapping[str, Any]]) -> dict[str, float]:

@@ -11,7 +11,6 @@ from filelock import FileLock
 from rich.console import Console
 from rich.markup import escape
 
-from configs.errors import ConfigError
 from configs.preparation import PrepareConfig
 from configs.rules import parse_part
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
@@ -21,12 +20,14 @@ from preparation.clip_source import ClipReport, ClipSource
 from preparation.contact_sheet import draw_contact_sheet
 from preparation.layouts import find_clips
 from preparation.merge import REPORT_NAME, merge, read_record, unfinished
-from preparation.plan import PARTS_FOLDER, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
-from preparation.report import progress_bar, step_seconds, step_table, summary_table
+from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
+from preparation.report import step_seconds, step_table, summary_table
 from preparation.workers import ClipWorkers, Described, write_shards
+from runtime.console import new_console
+from runtime.files import require_writable
+from runtime.progress import progress_bar
 
 TOO_MANY_REJECTED = 3
-LOG_WIDTH = 160  # columns of tables in a log file
 
 
 def prepare_task(config: PrepareConfig) -> int:
@@ -36,9 +37,9 @@ def prepare_task(config: PrepareConfig) -> int:
         0, or 3 when a larger share than ``max_rejected`` of this part's clips was not kept.
     """
     assert config.output is not None
-    console = _console()
+    console = new_console(stderr=True)
     output = Path(config.output)
-    _make_output(output)
+    require_writable(output / PARTS_FOLDER / PLAN_NAME, f"output={output}")
     clips = _find(config, output, console)
     plan = read_plan(output)
     if plan is not None:
@@ -77,7 +78,7 @@ def merge_task(config: PrepareConfig) -> int:
     plan = read_plan(output)
     if plan is None:
         raise ShardError(f"{output / PARTS_FOLDER}: holds no plan; it is not an output folder of prepare.py")
-    _merge(output, plan, _console())
+    _merge(output, plan, new_console(stderr=True))
     return 0
 
 
@@ -88,10 +89,10 @@ def check_task(config: PrepareConfig) -> int:
         0, or 1 when there are problems; each is printed.
     """
     assert config.output is not None
-    console = _console(stderr=False)
+    console = new_console(stderr=True)
     folder = Path(config.output)
     index = Index.read(folder)
-    with progress_bar(console, "checking", "shards", len(index.shards)) as bar:
+    with progress_bar(console, "checking", len(index.shards), "shards") as bar:
         problems = check(folder, lambda: bar.advance(bar.task_ids[0]))
     for problem in problems:
         console.print(f"[red]problem[/] {escape(problem)}", soft_wrap=True)
@@ -112,29 +113,12 @@ def weights_task(config: PrepareConfig) -> int:
     Returns:
         0, or 1 when something is still missing; the table says what to do about it.
     """
-    console = _console(stderr=False)
+    console = new_console(stderr=True)
     report = fetch_preset(config.preset, lambda line: console.print(line, markup=False, soft_wrap=True))
     return 0 if report.complete else 1
 
 
-def _console(stderr: bool = True) -> Console:
-    console = Console(stderr=stderr)
-    if not console.is_terminal:
-        console.width = LOG_WIDTH
-    return console
-
-
 TASKS = {"prepare": prepare_task, "merge": merge_task, "check": check_task, "weights": weights_task}
-
-
-def _make_output(output: Path) -> None:
-    try:
-        (output / PARTS_FOLDER).mkdir(parents=True, exist_ok=True)
-        probe = output / PARTS_FOLDER / ".writable"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise ConfigError(f"output={output}: cannot be written ({error.strerror})") from None
 
 
 def _find(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
@@ -157,7 +141,7 @@ def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[Cl
     dataset = config.dataset
     with FileLock(folder.parent / PARTS_FOLDER / ".raw.lock"):
         clips = dataset.identities * dataset.clips_per_identity
-        with progress_bar(console, "synthetic speakers", "clips", clips) as bar:
+        with progress_bar(console, "synthetic speakers", clips, "clips") as bar:
             write_dataset(
                 folder,
                 layout=dataset.layout,
@@ -184,7 +168,7 @@ def _make_plan(
     with FileLock(output / PARTS_FOLDER / ".plan.lock"):
         plan = read_plan(output)
         if plan is None:
-            with progress_bar(console, "looking at the videos", "clips", len(clips)) as bar:
+            with progress_bar(console, "looking at the videos", len(clips), "clips") as bar:
                 plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
             write_plan(output, plan)
     return continued(plan, config, clips, output)
@@ -200,7 +184,7 @@ def _write(
 ) -> None:
     waiting = unfinished(output, mine)
     frames = sum(plan.frames[clip.key] for shard in mine if shard.name in waiting for clip in shard.clips)
-    with progress_bar(console, "preparing", "frames", frames) as bar:
+    with progress_bar(console, "preparing", frames, "frames") as bar:
 
         def on_clip(report: ClipReport) -> None:
             bar.advance(bar.task_ids[0], plan.frames[report.key])

@@ -23,7 +23,6 @@ import torch
 from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
-from configs.errors import ConfigError
 from configs.preparation import PrepareConfig
 from datamodules.schema import Dimensions, ShardError
 from encoders.protocols import Identity
@@ -32,21 +31,14 @@ from preparation.encoders import Encoders
 from preparation.interrupts import shielded
 from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.prepare_clip import PreparedClip, prepare_clip
-from preparation.writer import ShardWriter, write_atomically
+from preparation.writer import ShardWriter
+from runtime.devices import resolve_device
+from runtime.files import write_whole
 from runtime.registry import take, taken
 
 RECORD_SCHEMA = 1
 
 Described = tuple[Dimensions, dict[str, Identity], float]
-
-
-def resolve_device(device: str) -> str:
-    """``auto`` is the GPU where there is one."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device=cuda: no GPU is usable here; use device=cpu or device=auto, or check the driver")
-    return device
 
 
 def default_workers(device: str) -> int:
@@ -172,7 +164,7 @@ def write_shards(
             with lock.acquire(timeout=0):
                 record = _write_shard(shard, prepared, output, on_clip) | _described_json(described)
                 text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-                write_atomically(record_path(output, shard.name), text.encode())
+                write_whole(record_path(output, shard.name), text)
         except Timeout:
             raise ShardError(
                 f"{output / shard.name}: another process is writing this shard; give each its own part=i/n, or wait"

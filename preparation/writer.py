@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import glob
-import hashlib
 import io
-import os
-import socket
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
 from datamodules.schema import SampleEntry, SampleMeta, ShardEntry
+from runtime.files import partial_of, sha256_of, take_name
 
 
 class ShardWriter:
@@ -33,7 +30,7 @@ class ShardWriter:
     def __init__(self, folder: Path, name: str) -> None:
         self.path = folder / name
         self.samples: list[SampleEntry] = []
-        self._partial = folder / f".{name}.partial"
+        self._partial = partial_of(self.path)
         self._file = self._partial.open("wb")
         self._tar = tarfile.open(fileobj=self._file, mode="w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
 
@@ -74,52 +71,11 @@ class ShardWriter:
     def close(self) -> ShardEntry | None:
         """Finishes the tar, flushes it to disk and gives it its name; None, and no file, when no sample was added."""
         self._tar.close()
-        self._file.flush()
-        os.fsync(self._file.fileno())
         self._file.close()
         if not self.samples:
             self._partial.unlink()
             self.path.unlink(missing_ok=True)
             return None
-        entry = ShardEntry(self.path.name, self._partial.stat().st_size, file_sha256(self._partial), len(self.samples))
-        self._partial.replace(self.path)
+        entry = ShardEntry(self.path.name, self._partial.stat().st_size, sha256_of(self._partial), len(self.samples))
+        take_name(self._partial, self.path)
         return entry
-
-
-def file_sha256(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Writes a small file so that either the old or the whole new content is there, whenever the process dies.
-
-    What a killed process of this machine left beside the file is removed.
-    """
-    mark = f".{path.name}.{socket.gethostname()}-"  # processes of other nodes write here too
-    for left in path.parent.glob(f"{glob.escape(mark)}*.partial"):
-        if not _runs(left.name.removeprefix(mark).removesuffix(".partial")):
-            left.unlink(missing_ok=True)
-    partial = path.with_name(f"{mark}{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        partial.unlink(missing_ok=True)
-
-
-def _runs(process: str) -> bool:
-    """Whether a process of this number is there, on this machine."""
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True

@@ -3,40 +3,87 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from rich.progress import Progress, TaskID
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 SAY = 60.0  # seconds between two lines in a log file
 
 
-class Bars(Progress):
-    """Rich's bars; where there is no terminal, now and then a line for each that is running, and its last at the end.
+class _Rate(ProgressColumn):
+    """Units per second, of a task that has a unit."""
 
-    Without them the log of a job of hours would say nothing until it is over.
+    def render(self, task: Task) -> Text:
+        speed, unit = task.finished_speed or task.speed, task.fields.get("unit")
+        return Text(f"{speed:.{0 if speed >= 10 else 1}f} {unit}/s" if speed and unit else "")
+
+
+class Bars(Progress):
+    """Rich's bars with amount, rate, time spent and time left.
+
+    Where there is no terminal, prints now and then a line for each task that is running, so that the log of a job of
+    hours says how far it is.
+
+    Args:
+        console: where to.
+        options: of Rich's ``Progress``.
     """
 
-    _said = 0.0
+    def __init__(self, console: Console, **options: Any) -> None:
+        self._printed = 0.0
+        super().__init__(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            console=console,
+            **options,
+        )
 
     def start(self) -> None:
         """Begins to show."""
-        self._said = time.monotonic()
+        self._printed = time.monotonic()
         super().start()
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
         """Takes note of what is done, as Rich's does."""
         super().update(task_id, **changes)
-        self._say()
+        self._print()
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
         """Takes note of what is done, as Rich's does."""
         super().advance(task_id, advance)
-        self._say()
+        self._print()
 
-    def _say(self) -> None:
+    def _print(self) -> None:
         now = time.monotonic()
-        if self.console.is_terminal or now - self._said < SAY:
+        if self.console.is_terminal or now - self._printed < SAY:
             return
-        self._said = now
+        self._printed = now
         if running := [task for task in self.tasks if task.total and not task.finished]:
             self.console.print(self.make_tasks_table(running))
+
+
+@contextmanager
+def progress_bar(console: Console, what: str, total: int, unit: str | None = None) -> Iterator[Progress]:
+    """A bar of one task; with a unit, which is what ``total`` counts, it also shows the rate."""
+    with Bars(console) as bar:
+        bar.add_task(what, total=total, unit=unit)
+        yield bar

@@ -16,9 +16,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
 from callbacks.continuation import Continuation
+from callbacks.logs import ProgressBar
 from callbacks.non_finite import NonFiniteGuard
-from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopSignals, Wish, leave, say
-from callbacks.progress import ProgressBar
+from callbacks.preemption import EXIT_STOPPED, Preempted, Preemption, StopRequest, StopSignals, leave, say
 from callbacks.run_checkpoints import RunCheckpoints, StraightToDisk
 from callbacks.run_log import RunLog
 from callbacks.watchdog import Watchdog
@@ -106,7 +106,7 @@ def fit(config: TrainConfig) -> Run:
             raise UserError(f"{fault}. Resume with ckpt_path=last") from error
         finally:
             close_loggers(trainer.loggers)  # before the queue may end the processes that still write
-        preempted = preemption.agreed is not Wish.GO_ON and trainer.global_step < settings.max_steps
+        preempted = preemption.agreed is not StopRequest.NONE and trainer.global_step < settings.max_steps
         if preempted and trainer.is_global_zero:
             say(leave(trainer.global_step, preemption.agreed, config.preemption.max_requeues))
     return Run(module, data, trainer, folder, preempted)

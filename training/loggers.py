@@ -9,9 +9,9 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from omegaconf import OmegaConf
 
-from callbacks.csv_log import CsvLog
+from callbacks.logs import CsvLog
 from configs.training import EthdConfig, LoggerConfig, TrainConfig
-from encoders.weight_files import sha256_of
+from runtime.files import sha256_of
 from training.wandb_mode import wandb_mode
 
 

@@ -15,7 +15,7 @@ from configs.errors import ConfigError
 from configs.training import TrainConfig
 from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
-from runtime.files import whole_file
+from runtime.files import write_whole
 
 # What a resumed run may change without a word: where things lie, how long and on what it trains, what it shows.
 FREE = ("run_id", "output", "ckpt_path", "logger", "videos", "checkpoints", "resume", "preemption", "watchdog")
@@ -127,8 +127,7 @@ def store_config(config: TrainConfig, folder: Path) -> None:
             return
         if file.exists():
             file.rename(folder / f"config-{1 + len(list(folder.glob('config-*.yaml')))}.yaml")
-        with whole_file(file) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_whole(file, text)
     except OSError as error:
         raise ConfigError(f"output={config.output}: cannot be written ({error.strerror}: {error.filename})") from None
 

@@ -15,7 +15,7 @@ from benchmark.figures.compared_frames import case_grid
 from benchmark.figures.drift import draw_drift
 from benchmark.figures.heatmaps import figure3, figure4
 from configs.options import Readers, named_paths, path, paths, read_command, read_options, run_script
-from preparation.writer import write_atomically
+from runtime.files import write_whole
 
 FORMATS = {".png": "PNG", ".pdf": "PDF", ".jpg": "JPEG"}
 
@@ -91,7 +91,7 @@ def save(drawn: Image.Image | bytes, output: Path) -> None:
         buffer = io.BytesIO()
         drawn.save(buffer, FORMATS[output.suffix.lower()])
         drawn = buffer.getvalue()
-    write_atomically(output, drawn)
+    write_whole(output, drawn)
 
 
 if __name__ == "__main__":

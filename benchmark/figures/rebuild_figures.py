@@ -22,10 +22,9 @@ import yaml
 
 from benchmark.figures.__main__ import FIGURES, draw, needed, picture, save
 from configs.options import named_paths, path
-from encoders.weights import sha256_of
 from evaluation.pairs import EvaluationError, find_videos
 from runtime.errors import UserError
-from runtime.files import whole_file
+from runtime.files import sha256_of, write_whole
 
 LIST = "figures.yaml"
 RECORD = ".figures.json"  # name -> what a figure was made of, and what came of it
@@ -74,8 +73,7 @@ def rebuild_figures(results: Path, output: Path) -> list[Done]:
         except (UserError, ValueError) as error:
             found.append(Done(name, "not made", str(error)))
     if made != record:
-        with whole_file(output / RECORD) as partial:
-            partial.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+        write_whole(output / RECORD, json.dumps(made, indent=1) + "\n")
     return found
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from benchmark.case_list import Case
-from benchmark.framing import HEAD_SCALE, Faces, Framing, first_frame
+from benchmark.framing import HEAD_SCALE, FaceFinder, Framing, first_frame
 from benchmark.inputs.coefficients import Coefficients, extract, read_mat, write_mat
 from benchmark.inputs.phonemes import from_intervals, phonemes_of, recognise
 from benchmark.normalise import frames_of
@@ -39,7 +39,7 @@ class Tools:
         runs: ethd, where the person named it.
     """
 
-    faces: Faces
+    faces: FaceFinder
     runs: dict[str, str] = field(default_factory=dict)
     _network: Deep3DFace | None = None
 

@@ -34,7 +34,7 @@ TIERS = ("phones", "phone", "phonemes", "mau")
 
 
 @dataclass(frozen=True)
-class Interval:
+class PhonemeInterval:
     """A phone and when it is heard, seconds."""
 
     start: float
@@ -68,7 +68,7 @@ def phonemes_of(path: Path, seconds: float) -> list[int]:
     return from_intervals(intervals, seconds)
 
 
-def recognise(sound: np.ndarray, rate: int) -> list[Interval]:
+def recognise(sound: np.ndarray, rate: int) -> list[PhonemeInterval]:
     """The phones pocketsphinx hears with its own English models, without a transcript.
 
     Args:
@@ -100,12 +100,14 @@ def recognise(sound: np.ndarray, rate: int) -> list[Interval]:
     decoder.process_raw(np.round(np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
     decoder.end_utt()
     return [  # its frames are 10 ms long
-        Interval(heard.start_frame / 100 + LAG, (heard.end_frame + 1) / 100 + LAG, phone_of(heard.word, "pocketsphinx"))
+        PhonemeInterval(
+            heard.start_frame / 100 + LAG, (heard.end_frame + 1) / 100 + LAG, phone_of(heard.word, "pocketsphinx")
+        )
         for heard in decoder.seg() or ()
     ]
 
 
-def from_intervals(intervals: Sequence[Interval], seconds: float) -> list[int]:
+def from_intervals(intervals: Sequence[PhonemeInterval], seconds: float) -> list[int]:
     """One index per 1/30 s: the phone heard in its middle, silence where there is none."""
     found = [INDEX[SILENCE]] * max(1, math.floor(RATE * seconds))
     for interval in intervals:
@@ -155,7 +157,7 @@ def _fitted(found: list[int], seconds: float, path: Path) -> list[int]:
     return (found + [INDEX[SILENCE]] * wanted)[:wanted]
 
 
-def _lab(text: str, path: Path) -> list[Interval]:
+def _lab(text: str, path: Path) -> list[PhonemeInterval]:
     intervals = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip():
@@ -166,14 +168,14 @@ def _lab(text: str, path: Path) -> list[Interval]:
             start, end = float(parts[0]), float(parts[1])
         except (ValueError, IndexError):
             raise UserError(f"{where}: expected 'start end phone' in seconds, found {line!r}") from None
-        intervals.append(Interval(start, end, phone_of(parts[2] if len(parts) > 2 else "", where)))
+        intervals.append(PhonemeInterval(start, end, phone_of(parts[2] if len(parts) > 2 else "", where)))
     return _ordered(intervals, path)
 
 
-def _textgrid(text: str, path: Path) -> list[Interval]:
+def _textgrid(text: str, path: Path) -> list[PhonemeInterval]:
     """The phone tier of a TextGrid, long or short: values in the order Praat writes them, whatever the words around."""
     values = re.findall(r'"(?:[^"]|"")*"|(?<![\w.\[])-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w\]])', text)
-    tiers: dict[str, list[Interval]] = {}
+    tiers: dict[str, list[PhonemeInterval]] = {}
     place = 0
     while place < len(values):
         if values[place] != '"IntervalTier"':
@@ -183,7 +185,8 @@ def _textgrid(text: str, path: Path) -> list[Interval]:
             name, count = values[place + 1].strip('"'), int(values[place + 4])
             rows = values[place + 5 : place + 5 + 3 * count]
             tiers[name.lower()] = [
-                Interval(float(rows[3 * i]), float(rows[3 * i + 1]), rows[3 * i + 2].strip('"')) for i in range(count)
+                PhonemeInterval(float(rows[3 * i]), float(rows[3 * i + 1]), rows[3 * i + 2].strip('"'))
+                for i in range(count)
             ]
         except (IndexError, ValueError):
             raise UserError(f"{path}: its tiers cannot be read as Praat writes them") from None
@@ -191,11 +194,11 @@ def _textgrid(text: str, path: Path) -> list[Interval]:
     chosen = next((name for name in tiers if name.split(" - ")[-1] in TIERS), None)
     if chosen is None:
         raise UserError(f"{path}: has no tier of phones (found {', '.join(tiers) or 'none'}); expected 'phones'")
-    rows_of = [Interval(row.start, row.end, phone_of(row.phone, str(path))) for row in tiers[chosen]]
+    rows_of = [PhonemeInterval(row.start, row.end, phone_of(row.phone, str(path))) for row in tiers[chosen]]
     return _ordered(rows_of, path)
 
 
-def _ordered(intervals: list[Interval], path: Path) -> list[Interval]:
+def _ordered(intervals: list[PhonemeInterval], path: Path) -> list[PhonemeInterval]:
     for before, after in zip(intervals, intervals[1:], strict=False):
         if after.start < before.end - 1e-3:
             raise UserError(f"{path}: phones overlap at {after.start:.3f} s")

@@ -11,11 +11,11 @@ from scipy import stats
 
 from benchmark.paper import CellKey, PaperTable
 from benchmark.tables.comparability import mark_best, warn_of_clips, warn_of_protocols
-from benchmark.tables.reading import GROUND_TRUTH, Found, Measured
+from benchmark.tables.reading import GROUND_TRUTH, FoundResults, Measured
 from benchmark.tables.table import CONTROLS, REAL, Cell, Group, Row, Section, Table, columns
 
 
-def lay_out(paper: PaperTable, found: Found, datasets: Sequence[str] = ()) -> Table:
+def lay_out(paper: PaperTable, found: FoundResults, datasets: Sequence[str] = ()) -> Table:
     """Makes a table.
 
     Args:
@@ -44,7 +44,7 @@ def lay_out(paper: PaperTable, found: Found, datasets: Sequence[str] = ()) -> Ta
     return table
 
 
-def _row(name: str, key: CellKey, paper: PaperTable, found: Found, table: Table) -> Row:
+def _row(name: str, key: CellKey, paper: PaperTable, found: FoundResults, table: Table) -> Row:
     cells = {}
     for metric in paper.metrics:
         if key.system == GROUND_TRUTH and key.dataset != "user_study":
@@ -55,7 +55,7 @@ def _row(name: str, key: CellKey, paper: PaperTable, found: Found, table: Table)
     return Row(name, key, cells)
 
 
-def _cell(key: CellKey, metric: str, found: Found, table: Table) -> Cell:
+def _cell(key: CellKey, metric: str, found: FoundResults, table: Table) -> Cell:
     rows = found.measured.get((key, metric), []) + found.measured.get(
         (key, columns()[metric].family), []
     )  # a family that failed
@@ -110,7 +110,7 @@ def _self_check(row: Measured) -> str | None:
     )
 
 
-def _reasons(key: CellKey, rows: Iterable[Measured], found: Found) -> Iterator[str]:
+def _reasons(key: CellKey, rows: Iterable[Measured], found: FoundResults) -> Iterator[str]:
     told = [f"not computed: {row.reason} ({row.file})" for row in rows if row.reason]
     told += [f"{reason} ({file})" for file, reason in found.reasons.get(key, [])]
     if not told and any(other == key for other, _ in found.measured):
@@ -127,7 +127,7 @@ def _named(key: CellKey) -> str:
     return f"{key.system}, {key.mode}, {key.dataset}, {key.variant}"
 
 
-def _truth_cell(key: CellKey, metric: str, found: Found, table: Table) -> Cell:
+def _truth_cell(key: CellKey, metric: str, found: FoundResults, table: Table) -> Cell:
     """The real videos' own value: of an evaluation of them, or what the others found beside the generated ones."""
     column = columns()[metric]
     if not column.family:
@@ -161,7 +161,7 @@ def _truth_cell(key: CellKey, metric: str, found: Found, table: Table) -> Cell:
     return Cell(value=value, measured=[replace(row, value=value, record=record)], official=bool(record["official"]))
 
 
-def _add_other_systems(groups: list[Group], dataset: str, paper: PaperTable, found: Found, table: Table) -> None:
+def _add_other_systems(groups: list[Group], dataset: str, paper: PaperTable, found: FoundResults, table: Table) -> None:
     """Systems the paper does not have join the group of their mode; those of another mode stand apart."""
     if paper.number not in ("1", "4"):
         return  # Tables 2 and 3 vary one system

@@ -54,7 +54,7 @@ class Measured:
 
 
 @dataclass
-class Found:
+class FoundResults:
     """All a results folder holds.
 
     Attributes:
@@ -72,7 +72,7 @@ class Found:
     hashes: dict[str, str] = field(default_factory=dict)
 
 
-def read_results(folder: Path) -> Found:
+def read_results(folder: Path) -> FoundResults:
     """Reads every ``*.json`` of a folder.
 
     Raises:
@@ -81,7 +81,7 @@ def read_results(folder: Path) -> Found:
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"
         raise UserError(f"results={folder}: {kind}; expected the folder of evaluate.py's results files")
-    found = Found()
+    found = FoundResults()
     for path in sorted(folder.glob("*.json")):
         try:
             content = path.read_bytes()
@@ -95,9 +95,9 @@ def read_results(folder: Path) -> Found:
     return found
 
 
-def _sort_in(name: str, raw: Any, found: Found) -> None:
+def _sort_in(name: str, raw: Any, found: FoundResults) -> None:
     schema = raw.get("schema") if isinstance(raw, dict) else None
-    readers: dict[Any, Callable[[str, Mapping[str, Any], Found], None]] = {
+    readers: dict[Any, Callable[[str, Mapping[str, Any], FoundResults], None]] = {
         EVALUATION: _evaluation,
         USER_STUDY: _user_study,
         NOT_RUN: _not_run,
@@ -120,7 +120,7 @@ def _key(cell: Mapping[str, Any]) -> CellKey | None:
     return CellKey(str(cell["dataset"]), str(cell["mode"]), str(cell["system"]), str(cell.get("variant") or FULL))
 
 
-def _evaluation(name: str, raw: Mapping[str, Any], found: Found) -> None:
+def _evaluation(name: str, raw: Mapping[str, Any], found: FoundResults) -> None:
     settings = raw["settings"]
     key = _key(settings.get("cell") or {})
     if key is None:
@@ -153,7 +153,7 @@ def _require(record: Mapping[str, Any], fields: tuple[str, ...], metric: str) ->
             raise KeyError(f"{metric}.{name}")
 
 
-def _user_study(name: str, raw: Mapping[str, Any], found: Found) -> None:
+def _user_study(name: str, raw: Mapping[str, Any], found: FoundResults) -> None:
     rows: dict[tuple[CellKey, str], Measured] = {}
     for system, questions in raw["systems"].items():
         for question, entry in questions.items():
@@ -176,7 +176,7 @@ def _user_study(name: str, raw: Mapping[str, Any], found: Found) -> None:
         found.measured[place].append(measured)
 
 
-def _not_run(name: str, raw: Mapping[str, Any], found: Found) -> None:
+def _not_run(name: str, raw: Mapping[str, Any], found: FoundResults) -> None:
     reasons = [(_key(row), str(row["reason"])) for row in raw["rows"]]
     for key, reason in reasons:
         if key is not None:

@@ -11,13 +11,13 @@ from pathlib import Path
 from benchmark.paper import TABLES, paper_table
 from benchmark.tables.latex import document, latex
 from benchmark.tables.layout import lay_out
-from benchmark.tables.reading import Found, read_results
+from benchmark.tables.reading import FoundResults, read_results
 from benchmark.tables.table import Table
 from benchmark.tables.text import comma_separated, markdown
 from benchmark.tables.web import web_page
 from configs.tables import TableConfig
 from runtime.errors import UserError
-from runtime.files import whole_file
+from runtime.files import write_whole
 
 UNUSABLE_RESULTS = 3
 
@@ -69,7 +69,7 @@ def _figures(results: Path, output: Path) -> list[str]:
     return [f"{figure.name}: {figure.reason}" for figure in done if figure.reason]
 
 
-def _put(table: Table, found: Found, paper: bool, folder: Path) -> None:
+def _put(table: Table, found: FoundResults, paper: bool, folder: Path) -> None:
     table.remarks += [f"Not used: {file} {reason}" for file, reason in found.unusable.items()]
     name = f"table{table.number}"
     files = {
@@ -92,8 +92,7 @@ def _update(folder: Path, files: Mapping[str, str]) -> bool:
     wanted = {folder / name: text.encode("utf-8", "backslashreplace") for name, text in files.items()}
     changed = {path: content for path, content in wanted.items() if _content(path) != content}
     for path, content in changed.items():
-        with whole_file(path) as partial:
-            partial.write_bytes(content)
+        write_whole(path, content)
     return bool(changed)
 
 

@@ -15,8 +15,8 @@ from benchmark.tables.reading import USER_STUDY
 from benchmark.user_study.agreement import alpha_interval, krippendorff_alpha, mean_interval
 from benchmark.user_study.build import ANSWERS_SCHEMA, KEY_SCHEMA
 from benchmark.user_study.design import LEVELS, QUESTIONS, Trial
-from preparation.writer import write_atomically
 from runtime.errors import UserError
+from runtime.files import write_whole
 
 RESAMPLES = 2000
 SEED = 0
@@ -201,6 +201,6 @@ def write_study(results: Mapping[str, Any], output: Path) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(output, text.encode("utf-8", "backslashreplace"))
+        write_whole(output, text)
     except OSError as error:
         raise UserError(f"output={output}: cannot be written ({error.strerror})") from error

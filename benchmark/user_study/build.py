@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,11 +17,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmark.user_study.design import LEVELS, QUESTIONS, Trial, make_trials, orders
-from encoders.weights import sha256_of
 from evaluation.pairs import EvaluationError, find_videos
 from media import MediaError, VideoWriter, probe
-from preparation.writer import write_atomically
 from runtime.errors import UserError
+from runtime.files import sha256_of, whole_file, write_whole
 
 KEY_SCHEMA = "emotivetalk.user_study_key/1"
 ANSWERS_SCHEMA = "user_study.answers/1"  # the page must not name a system
@@ -65,34 +62,33 @@ def build_study(
     _check_numbers(systems, output, samples, raters, checks, allowed_failures)
     videos, chosen = _choose(systems, samples)
     trials = make_trials(sorted(systems), chosen, checks, seed)
-    partial = output.with_name(f".{output.name}.{secrets.token_hex(4)}.partial")
-    clips = partial / "clips" if embed else partial / PAGE / "clips"
     try:
-        clips.mkdir(parents=True)
-        for trial in trials:
-            if trial.demanded is not None:
-                _write_check(clips / f"{trial.name}.mp4", trial.demanded)
-            else:
-                _copy(videos[str(trial.system)][str(trial.sample)], clips / f"{trial.name}.mp4")
-        plan = orders(trials, raters, seed)
-        hashes = {trial.name: sha256_of(clips / f"{trial.name}.mp4") for trial in trials}
-        study = hashlib.sha256(json.dumps([hashes, plan, list(QUESTIONS)], sort_keys=True).encode()).hexdigest()
-        (partial / PAGE).mkdir(exist_ok=True)
-        write_atomically(partial / PAGE / "index.html", _page(study, plan, clips if embed else None, trials).encode())
-        if embed:
-            shutil.rmtree(clips)
-        key = {
-            "schema": KEY_SCHEMA,
-            "study": study,
-            "seed": seed,
-            "raters": raters,
-            "allowed_failures": allowed_failures,
-            "trials": [asdict(trial) for trial in trials],
-            "clips": hashes,
-            "orders": plan,
-        }
-        write_atomically(partial / "key.json", (json.dumps(key, indent=1, ensure_ascii=False) + "\n").encode())
-        os.replace(partial, output)
+        with whole_file(output) as partial:
+            clips = partial / "clips" if embed else partial / PAGE / "clips"
+            clips.mkdir(parents=True)
+            for trial in trials:
+                if trial.demanded is not None:
+                    _write_check(clips / f"{trial.name}.mp4", trial.demanded)
+                else:
+                    _copy(videos[str(trial.system)][str(trial.sample)], clips / f"{trial.name}.mp4")
+            plan = orders(trials, raters, seed)
+            hashes = {trial.name: sha256_of(clips / f"{trial.name}.mp4") for trial in trials}
+            study = hashlib.sha256(json.dumps([hashes, plan, list(QUESTIONS)], sort_keys=True).encode()).hexdigest()
+            (partial / PAGE).mkdir(exist_ok=True)
+            write_whole(partial / PAGE / "index.html", _page(study, plan, clips if embed else None, trials))
+            if embed:
+                shutil.rmtree(clips)
+            key = {
+                "schema": KEY_SCHEMA,
+                "study": study,
+                "seed": seed,
+                "raters": raters,
+                "allowed_failures": allowed_failures,
+                "trials": [asdict(trial) for trial in trials],
+                "clips": hashes,
+                "orders": plan,
+            }
+            write_whole(partial / "key.json", json.dumps(key, indent=1, ensure_ascii=False) + "\n")
     except (OSError, MediaError) as error:
         raise UserError(f"output={output}: {getattr(error, 'strerror', None) or error}") from error
     finally:

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from encoders.audio.mel import frame_count
 from encoders.protocols import FPS, SAMPLE_RATE, Identity
-from encoders.weights import WrongWeights, model_folder, sha256_of
+from encoders.weights import WrongWeights, model_folder
+from runtime.files import sha256_of
 
 HOP, FIELD = 320, 400
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS

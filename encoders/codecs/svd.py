@@ -17,7 +17,8 @@ from torch import Tensor
 
 from encoders.codecs.pixels import check_frames, from_signed, to_signed
 from encoders.protocols import Identity
-from encoders.weights import WrongWeights, model_folder, sha256_of
+from encoders.weights import WrongWeights, model_folder
+from runtime.files import sha256_of
 
 CHUNK, FADE = 16, 4  # frames decoded together, and how many of them the next chunk shares
 PIXELS_AT_ONCE = {"cpu": 512 * 512, "cuda": 8 * 512 * 512}  # a 512 px frame takes 0.7 GiB in float32

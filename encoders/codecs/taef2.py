@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from encoders.codecs.pixels import check_frames
 from encoders.protocols import Identity
-from encoders.weights import WrongWeights, load_pickle, locate, sha256_of
+from encoders.weights import WrongWeights, load_pickle, locate
+from runtime.files import sha256_of
 
 WIDTH = 64
 CHANNELS = 32
@@ -29,7 +30,7 @@ class SoftClamp(nn.Module):
         return 3 * torch.tanh(latents / 3)
 
 
-class ResidualBlock(nn.Module):
+class TaefBlock(nn.Module):
     """Three convolutions and a skip connection; with ``pooled``, a branch normalised over the picture comes first.
 
     Args:
@@ -64,9 +65,9 @@ def conv(width_in: int = WIDTH, width_out: int = WIDTH, stride: int = 1, bias: b
 
 def build_encoder() -> nn.Sequential:
     """(F, 3, H, W) in [0, 1] -> (F, 32, H / 8, W / 8); module names are the checkpoint's."""
-    layers: list[nn.Module] = [conv(3), ResidualBlock()]
+    layers: list[nn.Module] = [conv(3), TaefBlock()]
     for pooled in (False, False, True):
-        layers += [conv(stride=2, bias=False), *(ResidualBlock(pooled) for _ in range(3))]
+        layers += [conv(stride=2, bias=False), *(TaefBlock(pooled) for _ in range(3))]
     return nn.Sequential(*layers, conv(width_out=CHANNELS))
 
 
@@ -74,8 +75,8 @@ def build_decoder() -> nn.Sequential:
     """(F, 32, h, w) -> (F, 3, 8 h, 8 w) about [0, 1]; module names are the checkpoint's."""
     layers: list[nn.Module] = [SoftClamp(), conv(CHANNELS), nn.ReLU()]
     for pooled in (True, False, False):
-        layers += [*(ResidualBlock(pooled) for _ in range(3)), nn.Upsample(scale_factor=2), conv(bias=False)]
-    return nn.Sequential(*layers, ResidualBlock(), conv(width_out=3))
+        layers += [*(TaefBlock(pooled) for _ in range(3)), nn.Upsample(scale_factor=2), conv(bias=False)]
+    return nn.Sequential(*layers, TaefBlock(), conv(width_out=3))
 
 
 class TAEF2Codec:

@@ -29,7 +29,8 @@ from encoders.landmarks.following import (
     window_around,
 )
 from encoders.protocols import FPS, Face, Identity, LandmarkScheme, Tracking
-from encoders.weights import locate, sha256_of
+from encoders.weights import locate
+from runtime.files import sha256_of
 
 MAX_FACES = 4
 CHECK_EVERY = FPS  # frames between looks for a second person

@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from encoders.landmarks.schemes import as_ibug68
 from encoders.motion.fan import EMOTION_WIDTH, EYE_WIDTH, INPUT_SIZE, MOUTH_WIDTH, FanEncoder
 from encoders.protocols import FaceTrack, Identity
-from encoders.weights import WrongWeights, load_pickle, locate, sha256_of
+from encoders.weights import WrongWeights, load_pickle, locate
+from runtime.files import sha256_of
 
 RIGHT_EYE, LEFT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(60, 68)
 # Where the eyes and the mouth come to lie in 224 x 224; published for pixel centres at whole numbers.

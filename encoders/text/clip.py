@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 from encoders.protocols import Identity
 from encoders.text.checks import require_fit
-from encoders.weights import WrongWeights, model_folder, sha256_of
+from encoders.weights import WrongWeights, model_folder
+from runtime.files import sha256_of
 
 PUBLISHED = "openai/clip-vit-large-patch14"
 WEIGHT_FILE = "model.safetensors"

@@ -98,7 +98,7 @@ class TokenProjector(nn.Module):
         return self.norm(tokens + self.embedding)
 
 
-class Timeline(nn.Module):
+class TimelineKeys(nn.Module):
     """One key per frame from the driving expression, marked with its place in the window as SVD marks its queries.
 
     Args:

@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from encoders.protocols import Identity, TextEncoder
-from encoders.weight_files import WrongWeights, sha256_of
+from encoders.weight_files import WrongWeights
 from lightning_modules.checkpoints import CARD, CheckpointError, checkpoint_file, read_checkpoint
 from lightning_modules.emotion.table import TABLE_FILE, TABLE_KIND, WRITTEN_BY, EmotionTable, require_same_motion
 from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_FILE, TEXT_KIND, TextEmotion
@@ -26,6 +26,7 @@ from lightning_modules.ethd.network import Ethd
 from lightning_modules.tensor_files import read_file, write_file
 from lightning_modules.vaid.checkpoint import load_vaid, vaid_config
 from lightning_modules.vaid.network import VAID
+from runtime.files import sha256_of
 
 KIND, VERSION = "emotivetalk_export", 1
 EXPORT = Path("export") / "ethd.safetensors"

@@ -8,7 +8,6 @@ Shapes: B clips, F frames, C x h x w latents.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -27,6 +26,7 @@ from diffusion.parameterization import noise_input, stratified_steps, velocity, 
 from lightning_modules.checkpoints import CARD, check_encoders, check_stage
 from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, noise_schedule, with_overlap
 from lightning_modules.ethd.network import Drive
+from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.network import VAID
 
 VALIDATION_LEVELS = 4  # noise levels a validation clip is denoised at
@@ -211,15 +211,7 @@ class EthdModule(LightningModule):
         """AdamW over the network."""
         config = self.config
         optimizer = torch.optim.AdamW(self.ethd.parameters(), config.lr, weight_decay=config.weight_decay)
-
-        def rate(step: int) -> float:
-            value = min(1.0, (step + 1) / max(1, config.lr_warmup))
-            if config.lr_decay == "cosine":
-                value *= 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, step / self.max_steps))) / 2
-            return value
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to build the network again without any other file."""

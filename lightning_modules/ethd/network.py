@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from configs.training import Prediction, Variant
 from diffusion.parameterization import signal_share, velocity_of_clean
-from lightning_modules.ethd.conditioning import Conditions, Timeline, TokenProjector, expression_regions
+from lightning_modules.ethd.conditioning import Conditions, TimelineKeys, TokenProjector, expression_regions
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import UNet, UNetShape
 
@@ -109,7 +109,7 @@ class Ethd(nn.Module):
         width = shape.token_width
         self.lip_tokens = TokenProjector(lip, LIP_TOKENS, width) if branches.lip else None
         self.expression_tokens = TokenProjector(expression, EXPRESSION_TOKENS, width) if branches.expression else None
-        self.timeline = Timeline(expression, width) if branches.expression else None
+        self.timeline = TimelineKeys(expression, width) if branches.expression else None
 
     def forward(self, noisy: Tensor, noise_input: Tensor, reference: Tensor, drive: Drive) -> Tensor:
         """The velocity of noisy latents; see ``UNet.forward``.

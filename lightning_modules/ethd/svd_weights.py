@@ -37,7 +37,7 @@ GROUPS = (
 
 
 @dataclass(frozen=True)
-class Loaded:
+class LoadedWeights:
     """What became of every parameter.
 
     Attributes:
@@ -65,7 +65,7 @@ class Loaded:
         return "\n".join(rows)
 
 
-def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size], source: str) -> Loaded:
+def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size], source: str) -> LoadedWeights:
     """Decides for every parameter of both networks whether it is loaded, new or skipped.
 
     Args:
@@ -97,10 +97,10 @@ def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size],
         if not IMAGE_ATTENTION.search(name):
             raise WrongWeights(f"{source}: parameter {name} has no place here; expected Stable Video Diffusion's U-Net")
         skipped[name] = shape.numel()
-    return Loaded(loaded, new, skipped)
+    return LoadedWeights(loaded, new, skipped)
 
 
-def load_svd(unet: UNet, folder: Path, report: Callable[[str], None] = print) -> Loaded:
+def load_svd(unet: UNet, folder: Path, report: Callable[[str], None] = print) -> LoadedWeights:
     """Copies SVD's U-Net into ours and reports a table of what was loaded, new and skipped.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from configs.errors import ConfigError
 from configs.standin import StandInConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.windows import ClipBatch
+from lightning_modules.schedule import scheduled
 from lightning_modules.standin.tasks import AppearanceTask, ExpressionTask, Parts, SyncTask
 from metrics.networks.standin import (
     Card,
@@ -65,13 +65,7 @@ class StandInModule(LightningModule):
         """AdamW; the rate rises over a tenth of the steps and falls to zero along a cosine."""
         config = self.config
         optimizer = torch.optim.AdamW(self.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-
-        def rate(step: int) -> float:
-            rising = min(1.0, (step + 1) / max(1, self.max_steps // 10))
-            return rising * (1 + math.cos(math.pi * min(1.0, step / self.max_steps))) / 2
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.max_steps, self.max_steps // 10, 0.0)
 
     def on_fit_end(self) -> None:
         """Writes ``standin_KIND.safetensors`` into the run's folder, unless this was a trial step."""

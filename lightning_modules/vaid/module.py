@@ -9,7 +9,6 @@ Shapes: B clips, N frames, the rest as in ``vaid.py``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, NamedTuple, cast
@@ -25,6 +24,7 @@ from datamodules.schema import Dimensions
 from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CARD, check_encoders, check_stage
+from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.checkpoint import STAGE
 from lightning_modules.vaid.club import GaussianConditional, club_terms
 from lightning_modules.vaid.losses import info_nce, masked_mean, squared_error, velocity_error
@@ -33,7 +33,7 @@ from lightning_modules.vaid.network import VAID
 ENCODER_KINDS = ("audio", "motion")  # the codec and the landmarks leave no trace in what V-AID learns
 
 
-class Step(NamedTuple):
+class StepLoss(NamedTuple):
     """One step's loss and what it is made of.
 
     Attributes:
@@ -80,7 +80,7 @@ class VAIDModule(LightningModule):
             else None
         )
 
-    def losses(self, batch: ClipBatch) -> Step:
+    def losses(self, batch: ClipBatch) -> StepLoss:
         """The loss of a batch; random numbers depend on each clip's key and draw alone."""
         config, vaid = self.config, self.vaid
         mask = batch["mask"]
@@ -110,7 +110,7 @@ class VAIDModule(LightningModule):
             loss = loss + config.velocity * parts["expression_velocity"].mean()
         if self.q is not None:
             loss = loss + self._decoupling(l_a, e_a, mask, t, parts)
-        return Step(loss, {name: part.detach() for name, part in parts.items()})
+        return StepLoss(loss, {name: part.detach() for name, part in parts.items()})
 
     def _decoupling(self, l_a: Tensor, e_a: Tensor, mask: Tensor, t: Tensor, parts: dict[str, Tensor]) -> Tensor:
         """CLUB's part of the loss, over the pairs of all ranks; adds its numbers to ``parts``."""
@@ -184,16 +184,7 @@ class VAIDModule(LightningModule):
         if self.q is not None:
             groups.append({"params": list(self.q.parameters()), "lr": config.club.lr, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-
-        def networks(step: int) -> float:
-            rate = min(1.0, (step + 1) / max(1, config.lr_warmup))
-            if config.lr_decay == "cosine":
-                rate *= 0.01 + 0.99 * (1 + math.cos(math.pi * min(1.0, step / self.max_steps))) / 2
-            return rate
-
-        rates = [networks, lambda step: 1.0][: len(groups)]
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to build the networks again without any other file."""

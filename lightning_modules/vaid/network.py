@@ -1,7 +1,7 @@
 """V-AID as stage two and ``generate.py`` use it: audio in, lip latents and expression latents out (EmotiveTalk §3.2).
 
 Inside, all latents are standardised with the mean and deviation of the training set, which are part of the weights.
-``standardise_*`` brings encoders' latents in, ``restore_*`` brings results back.
+``lip_scale`` and ``expression_scale`` bring encoders' latents in, their ``restore`` brings results back.
 
 Shapes: B clips, N frames, L audio layers, D audio width, d_l and d_e lip and expression widths.
 """

@@ -88,7 +88,7 @@ def protocol_named(name: str) -> FVDProtocol:
 
 
 @dataclass(frozen=True)
-class Clip:
+class FvdClip:
     """The frames of one video that FVD looks at.
 
     Attributes:
@@ -110,7 +110,7 @@ class Sampling:
         seed: of the random starts, or None where every clip starts at frame 0.
     """
 
-    clips: tuple[Clip, ...]
+    clips: tuple[FvdClip, ...]
     too_short: tuple[int, ...]
     seed: int | None
 
@@ -132,14 +132,16 @@ def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed
         ValueError: if fewer than two videos are long enough.
     """
     draw = random.Random(seed)
-    clips: list[Clip] = []
+    clips: list[FvdClip] = []
     too_short: list[int] = []
     for video, length in enumerate(lengths):
         if length < protocol.span:
             too_short.append(video)
         elif len(clips) < MAX_CLIPS:
             start = draw.randint(0, length - protocol.span + protocol.subsample - 1) if real else 0
-            clips.append(Clip(video, tuple(range(start, start + protocol.span, protocol.subsample))[: protocol.frames]))
+            clips.append(
+                FvdClip(video, tuple(range(start, start + protocol.span, protocol.subsample))[: protocol.frames])
+            )
     if len(clips) < 2:
         raise ValueError(
             f"FVD needs at least two videos of {protocol.span} frames ({protocol.name}), got {len(clips)} of "

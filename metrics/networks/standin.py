@@ -23,6 +23,7 @@ from metrics.networks.inception import as_unit_floats
 from metrics.networks.metric_weights import frozen, load_strictly, provenance
 from metrics.networks.precision import full_precision
 from metrics.networks.syncnet import SyncNet
+from runtime.files import whole_file
 
 VERSION = 1
 HEADER = "emotivetalk.standin"
@@ -166,11 +167,10 @@ def new_stand_in(kind: str, **options: Any) -> StandIn:
 
 def save_stand_in(path: Path, network: nn.Module, card: Card) -> None:
     """Writes one safetensors file, whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
     header = json.dumps({"version": VERSION, **asdict(card)}, sort_keys=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    save_file(tensors, partial, metadata={HEADER: header})
-    partial.replace(path)
+    with whole_file(path) as partial:
+        save_file(tensors, partial, metadata={HEADER: header})
 
 
 def load_stand_in(path: Path, kind: str) -> tuple[StandIn, Card]:

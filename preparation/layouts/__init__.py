@@ -27,7 +27,7 @@ __all__ = ["Dataset", "Found", "LayoutError", "find_clips"]
 
 
 @dataclass
-class Found:
+class FoundClips:
     """What a source folder holds.
 
     Attributes:
@@ -41,7 +41,7 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def find_clips(dataset: DatasetConfig, source: Path) -> Found:
+def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
     """Lists the clips of a dataset.
 
     Args:
@@ -68,4 +68,4 @@ def find_clips(dataset: DatasetConfig, source: Path) -> Found:
     require_unique(clips)
     splits = assign_splits(dataset.name, dataset.split, {clip.key: clip.speaker for clip in clips if clip.speaker})
     clips = [replace(clip, split=splits.get(clip.key, clip.split)) for clip in clips]
-    return Found(clips, listing.ignored, notes)
+    return FoundClips(clips, listing.ignored, notes)

@@ -63,7 +63,7 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Line:
+class UnreadLine:
     """A line that could not be read: file, number from 1, text, and what is wrong with it."""
 
     file: Path
@@ -83,7 +83,7 @@ class Annotations:
     """
 
     segments: list[Segment] = field(default_factory=list)
-    bad_lines: list[Line] = field(default_factory=list)
+    bad_lines: list[UnreadLine] = field(default_factory=list)
     left_over: Counter[str] = field(default_factory=Counter)
 
 
@@ -173,7 +173,7 @@ def _crop(words: list[str], height_words: list[str]) -> tuple[tuple[int, int, in
     return (left, top, width, high), reference
 
 
-def _table(path: Path, bad_lines: list[Line]) -> dict[str, list[str]]:
+def _table(path: Path, bad_lines: list[UnreadLine]) -> dict[str, list[str]]:
     """First word of every line, without ``.mp4`` -> the other words."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -188,9 +188,9 @@ def _table(path: Path, bad_lines: list[Line]) -> dict[str, list[str]]:
         if not name:
             continue
         if not values:
-            bad_lines.append(Line(path, number, text, "holds a name alone"))
+            bad_lines.append(UnreadLine(path, number, text, "holds a name alone"))
         elif table.setdefault(name, values) is not values:
-            bad_lines.append(Line(path, number, text, f"names {name} a second time; the first line was used"))
+            bad_lines.append(UnreadLine(path, number, text, f"names {name} a second time; the first line was used"))
     return table
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from preparation.synthetic.emotions import EMOTIONS, levels_of
 from preparation.synthetic.motion import FACTOR_NAMES
 from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
-from preparation.synthetic.world import Identity, identity, split_of
+from preparation.synthetic.world import SyntheticPerson, identity, split_of
 from preparation.synthetic.write import write_dataset
 
 __all__ = [
     "EMOTIONS",
     "FACTOR_NAMES",
-    "Identity",
+    "SyntheticPerson",
     "SyntheticClip",
     "identity",
     "levels_of",

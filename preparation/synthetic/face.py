@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from preparation.synthetic.hair import hair_above, hair_behind
-from preparation.synthetic.shapes import TURN, Face, HeadFrame, U
-from preparation.synthetic.world import Identity
+from preparation.synthetic.shapes import TURN, FaceShape, HeadFrame, U
+from preparation.synthetic.world import SyntheticPerson
 
 EAR_Y, CROWN, CHIN = -0.05, -1.0, 0.95
 EYE_X, EYE_Y, EYE_W, LID_UP, LID_DOWN = 0.34, -0.07, 0.205, 0.155, 0.09
@@ -18,7 +18,7 @@ MOUTH_Y, MOUTH_W, MOUTH_OPEN, JAW_DROP = 0.57, 0.33, 0.32, 0.11
 _HALF_TURN = np.linspace(0, np.pi, 33)
 
 
-def build_face(identity: Identity, factors: np.ndarray) -> Face:
+def build_face(identity: SyntheticPerson, factors: np.ndarray) -> FaceShape:
     """Shapes and landmarks of every frame, from (F, K) factors."""
     return _Builder(identity, factors).build()
 
@@ -26,13 +26,13 @@ def build_face(identity: Identity, factors: np.ndarray) -> Face:
 class _Builder(HeadFrame):
     """Draws one person, from back to front."""
 
-    def __init__(self, identity: Identity, factors: np.ndarray) -> None:
+    def __init__(self, identity: SyntheticPerson, factors: np.ndarray) -> None:
         super().__init__(factors)
         self.who = identity
         self.width = 0.76 * identity.face_width
         self.chin = CHIN * identity.face_length
 
-    def build(self) -> Face:
+    def build(self) -> FaceShape:
         self._behind()
         self._head()
         for side in (-1, 1):

@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from encoders.protocols import FPS
 from preparation.synthetic.emotions import EMOTIONS, FACES, strength
-from preparation.synthetic.speech import Speech
-from preparation.synthetic.world import Identity
+from preparation.synthetic.speech import SyntheticSpeech
+from preparation.synthetic.world import SyntheticPerson
 
 LIP_FACTORS = ("lip_opening", "lip_width", "lip_rounding")
 EXPRESSION_FACTORS = (
@@ -50,7 +50,9 @@ _RESTING = {"eye_opening_right": 1.0, "eye_opening_left": 1.0, "scale": 1.0}
 _RADIANS = 0.16  # head turn of a pose value of 1 in the emotions' table
 
 
-def factors_of(identity: Identity, emotion: str, level: int, speech: Speech, sentence_seed: int) -> np.ndarray:
+def factors_of(
+    identity: SyntheticPerson, emotion: str, level: int, speech: SyntheticSpeech, sentence_seed: int
+) -> np.ndarray:
     """(F, K) float32 factors in the order of ``FACTOR_NAMES``; ``emotion`` is an index into ``EMOTIONS``."""
     frames = len(speech.f0)
     rng = np.random.default_rng([sentence_seed, 2])
@@ -108,7 +110,7 @@ def _sway(rng: np.random.Generator, frames: int, seconds: float) -> np.ndarray:
     return np.clip(noise * np.sqrt(2 * np.sqrt(np.pi) * seconds * FPS / 2), -2, 2)
 
 
-def _blinks(rng: np.random.Generator, time: np.ndarray, speech: Speech) -> np.ndarray:
+def _blinks(rng: np.random.Generator, time: np.ndarray, speech: SyntheticSpeech) -> np.ndarray:
     """(F,) 0 open to 1 shut: most pauses, and every few seconds besides."""
     moments = [end + 0.12 for _, end in speech.phrases if rng.random() < 0.8]
     now = float(rng.uniform(0.8, 3.0))

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image, ImageDraw
 
-from preparation.synthetic.shapes import PARTS, Face
-from preparation.synthetic.world import Colour, Identity
+from preparation.synthetic.shapes import PARTS, FaceShape
+from preparation.synthetic.world import Colour, SyntheticPerson
 
 LABELS = {part: number for number, part in enumerate(PARTS)}
 _HEAD_PARTS = [number for part, number in LABELS.items() if number >= LABELS["ear"]]
@@ -23,7 +23,7 @@ def supersampling(size: int) -> int:
     return max(3, round(_CANVAS / size))
 
 
-def render(identity: Identity, face: Face, size: int) -> Iterator[np.ndarray]:
+def render(identity: SyntheticPerson, face: FaceShape, size: int) -> Iterator[np.ndarray]:
     """Draws every frame: (S, S, 3) uint8 RGB.
 
     Raises:
@@ -64,7 +64,7 @@ def _light(affine: np.ndarray, grid: np.ndarray) -> np.ndarray:
     return np.clip(1.06 - 0.07 * x - 0.06 * y - 0.13 * edge * edge, 0.7, 1.15)
 
 
-def _backdrop(identity: Identity, size: int) -> np.ndarray:
+def _backdrop(identity: SyntheticPerson, size: int) -> np.ndarray:
     """(S, S, 3) what the background differs from its flat colour: lighter above, darker below and at the sides."""
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size
     light = 0.10 - 0.22 * grid[:, None] - 0.25 * (grid[None, :] - 0.5) ** 2
@@ -75,7 +75,7 @@ def _mix(a: Colour | np.ndarray, b: Colour | np.ndarray, share: float) -> np.nda
     return np.asarray(a, float) * (1 - share) + np.asarray(b, float) * share
 
 
-def _palette(identity: Identity) -> np.ndarray:
+def _palette(identity: SyntheticPerson) -> np.ndarray:
     """(256, 3) float colours of the parts; those that fade are at their full strength."""
     skin, hair, lip = (np.asarray(c, float) for c in (identity.skin, identity.hair, identity.lip))
     dark = skin * (0.62, 0.55, 0.55)
@@ -99,7 +99,7 @@ def _palette(identity: Identity) -> np.ndarray:
     return palette
 
 
-def _faded(palette: np.ndarray, face: Face, frame: int) -> np.ndarray:
+def _faded(palette: np.ndarray, face: FaceShape, frame: int) -> np.ndarray:
     """The palette of one frame: parts that come and go are mixed with the skin they lie on."""
     out = palette.copy()
     for part, amount in face.amounts.items():

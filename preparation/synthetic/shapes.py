@@ -31,7 +31,7 @@ TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 
 
 @dataclass
-class Face:
+class FaceShape:
     """A clip's face.
 
     Attributes:
@@ -61,10 +61,10 @@ class HeadFrame:
     def __init__(self, factors: np.ndarray) -> None:
         self.v = {name: factors[:, column : column + 1].astype(np.float64) for column, name in enumerate(FACTOR_NAMES)}
         self.frames = len(factors)
-        self.face = Face()
+        self.face = FaceShape()
         self.points: dict[int, np.ndarray] = {}
 
-    def finish(self) -> Face:
+    def finish(self) -> FaceShape:
         """The face, once every layer and landmark is there."""
         face = self.face
         face.landmarks = self.project(np.stack([self.points[i] for i in range(68)], axis=1))

@@ -29,7 +29,7 @@ BANDWIDTHS = np.array([80.0, 100.0, 140.0, 200.0, 260.0])
 
 
 @dataclass(frozen=True)
-class Speech:
+class SyntheticSpeech:
     """A spoken sentence.
 
     Attributes:
@@ -53,7 +53,7 @@ class Speech:
     energy: np.ndarray
 
 
-def speak(voice: Voice, style: VoiceStyle, sentence_seed: int, seconds: float) -> Speech:
+def speak(voice: Voice, style: VoiceStyle, sentence_seed: int, seconds: float) -> SyntheticSpeech:
     """Says a random sentence that fills ``seconds``.
 
     The same seed gives the same sounds in the same order for every voice and style; a style's rate moves them in time.
@@ -74,7 +74,7 @@ def speak(voice: Voice, style: VoiceStyle, sentence_seed: int, seconds: float) -
     rms = np.sqrt(np.mean(sound.reshape(frames, -1).astype(np.float64) ** 2, axis=1))
     middle = np.arange(frames) * CONTROL_RATE // FPS + CONTROL_RATE // FPS // 2
     slow = gaussian_filter1d(tracks.voiced, 0.12 * CONTROL_RATE) / 0.5
-    return Speech(
+    return SyntheticSpeech(
         sound=sound,
         phones=phones,
         phrases=phrases,

@@ -14,9 +14,9 @@ from preparation.synthetic.emotions import VOICES, strength
 from preparation.synthetic.face import build_face
 from preparation.synthetic.motion import FACTOR_NAMES, factors_of
 from preparation.synthetic.render import render
-from preparation.synthetic.shapes import Face
+from preparation.synthetic.shapes import FaceShape
 from preparation.synthetic.speech import speak
-from preparation.synthetic.world import Identity
+from preparation.synthetic.world import SyntheticPerson
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class SyntheticClip:
         factors: (F, K) float32, columns named by ``factor_names``.
     """
 
-    identity: Identity
+    identity: SyntheticPerson
     size: int
     sound: np.ndarray
     landmarks: np.ndarray
     factors: np.ndarray
-    face: Face
+    face: FaceShape
     factor_names: tuple[str, ...] = FACTOR_NAMES
 
     def __len__(self) -> int:
@@ -52,7 +52,7 @@ class SyntheticClip:
 
 
 def render_clip(
-    identity: Identity,
+    identity: SyntheticPerson,
     emotion: str,
     level: int,
     sentence_seed: int,

@@ -81,7 +81,7 @@ class Voice:
 
 
 @dataclass(frozen=True)
-class Identity:
+class SyntheticPerson:
     """One person. Sizes are relative to the average face, so 1.0 is ordinary.
 
     Attributes:
@@ -120,7 +120,7 @@ class Identity:
     voice: Voice
 
 
-def identity(index: int) -> Identity:
+def identity(index: int) -> SyntheticPerson:
     """The cast's member ``index``; even ones are men, odd ones women.
 
     Every trait walks its range by its own irrational stride (a Weyl sequence), so any number of neighbours in the cast
@@ -154,7 +154,7 @@ def identity(index: int) -> Identity:
     lip_base = (150, 50, 62) if dark_skin else (196, 66, 84)
     # Lips always stay clearly redder and darker than the skin: the mouth must read at 64 px.
     red, green, blue = (round(0.72 * s * (1 - rose) + b * rose) for s, b in zip(skin, lip_base, strict=True))
-    return Identity(
+    return SyntheticPerson(
         index=index,
         name=f"{'W' if female else 'M'}{FIRST_NUMBER + index}",
         hdtf_name=f"WDA_Synth{names[place % len(names)]}{_letters(place // len(names))}",
@@ -183,7 +183,7 @@ def identity(index: int) -> Identity:
     )
 
 
-def split_of(person: Identity | str) -> str:
+def split_of(person: SyntheticPerson | str) -> str:
     """``train``, ``val`` or ``test``: of every twelve members of the cast two are test and one is validation.
 
     Args:
@@ -192,7 +192,7 @@ def split_of(person: Identity | str) -> str:
     Raises:
         ValueError: if the name is nobody's in this world.
     """
-    index = person.index if isinstance(person, Identity) else _index_of(person)
+    index = person.index if isinstance(person, SyntheticPerson) else _index_of(person)
     place = index % SPLIT_PERIOD
     return "test" if place in TEST_INDICES else "val" if place in VAL_INDICES else "train"
 

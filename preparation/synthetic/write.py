@@ -9,7 +9,6 @@ Beside each ``X.mp4`` lie ``X.csv`` (68 landmarks per frame as OpenFace writes t
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import multiprocessing
@@ -31,12 +30,12 @@ from preparation.interrupts import shielded
 from preparation.synthetic.emotions import EMOTIONS
 from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import identity
+from runtime.files import whole_file, write_whole
 
 LAYOUTS = ("mead", "hdtf")
 MANIFEST = "synthetic.json"
 WORLD_VERSION = 2  # raised whenever the same seed would give other clips
 MEAD_SAMPLE_RATE = 48_000
-_PARTIAL = ".partial"  # in the names of files being written; they also start with a dot
 
 
 @dataclass(frozen=True)
@@ -178,9 +177,7 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".{os.getpid()}{_PARTIAL}.json"
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(manifest)
+    write_whole(manifest, text)
 
 
 def _complete(folder: Path, plan: ClipPlan) -> bool:
@@ -193,25 +190,13 @@ def _write_clip(folder: Path, plan: ClipPlan, seconds: float, size: int) -> None
     clip = render_clip(identity(plan.identity), plan.emotion, plan.level, plan.sentence_seed, seconds, size)
     video = folder / plan.video
     video.parent.mkdir(parents=True, exist_ok=True)
-    _put(factors_path(video), lambda path: save_factors(path, clip))
-    _put(landmarks_path(video), lambda path: path.write_text(openface_csv(clip), encoding="utf-8"))
+    save_factors(factors_path(video), clip)
+    write_whole(landmarks_path(video), openface_csv(clip))
     if plan.audio:
         audio = folder / plan.audio
         audio.parent.mkdir(parents=True, exist_ok=True)
-        _put(audio, lambda path: _save_sound(path, clip.sound))
-    for left in video.parent.glob(f".{glob.escape(video.name)}.*{_PARTIAL}"):  # of a run that was killed
-        left.unlink(missing_ok=True)
+        _save_sound(audio, clip.sound)
     _save_video(video, clip, sound=plan.audio is None)
-
-
-def _put(path: Path, save: Callable[[Path], object]) -> None:
-    """Writes under another name and renames, so a file with its final name is whole."""
-    partial = path.with_name(f".{path.stem}{_PARTIAL}{path.suffix}")
-    try:
-        save(partial)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _save_video(path: Path, clip: SyntheticClip, *, sound: bool) -> None:
@@ -225,7 +210,7 @@ def _save_video(path: Path, clip: SyntheticClip, *, sound: bool) -> None:
 
 def save_factors(path: Path, clip: SyntheticClip) -> None:
     """Writes a clip's true factors, ``values`` (F, K) float32 and ``names``."""
-    with path.open("wb") as file:
+    with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, values=clip.factors, names=np.array(clip.factor_names))
 
 
@@ -246,7 +231,8 @@ def openface_csv(clip: SyntheticClip) -> str:
 def _save_sound(path: Path, sound: np.ndarray) -> None:
     """(S,) at 16 kHz -> AAC at MEAD's 48 kHz."""
     samples = resample_poly(sound.astype(np.float64), MEAD_SAMPLE_RATE // SAMPLE_RATE, 1).astype(np.float32)
-    with av.open(str(path), "w", format="ipod", options={"fflags": "+bitexact"}) as container:
+    options = {"fflags": "+bitexact"}
+    with whole_file(path) as partial, av.open(str(partial), "w", format="ipod", options=options) as container:
         stream = container.add_stream("aac", rate=MEAD_SAMPLE_RATE, layout="mono")
         stream.bit_rate = 96_000
         stream.options = {"flags": "+bitexact"}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from callbacks.preemption import EXIT_STOPPED, StopSignals, Wish, leave
+from callbacks.preemption import EXIT_STOPPED, StopRequest, StopSignals, leave
 from configs.errors import ConfigError
 from configs.rules import check
 from lightning_modules.vaid.checkpoint import load_vaid
@@ -67,7 +67,7 @@ def test_ctrl_c_is_noted_once_and_stops_at_once_the_second_time(capfd):
     try:
         with StopSignals([], train_config("experiment=vaid/tiny").preemption.stop_on) as signals:
             os.kill(os.getpid(), signal.SIGINT)
-            assert signals.wish is Wish.STOP
+            assert signals.wish is StopRequest.STOP
             assert "Ctrl-C again stops at once" in capfd.readouterr().err
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
@@ -75,7 +75,7 @@ def test_ctrl_c_is_noted_once_and_stops_at_once_the_second_time(capfd):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         with StopSignals([], ["SIGINT"]) as signals:
             os.kill(os.getpid(), signal.SIGINT)
-            assert signals.wish is Wish.GO_ON
+            assert signals.wish is StopRequest.NONE
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -122,10 +122,10 @@ def test_a_forked_loader_process_can_still_be_ended():
         os.kill(child, signal.SIGTERM)
         _, status = os.waitpid(child, 0)
         assert os.WTERMSIG(status) == signal.SIGTERM
-        assert signals.wish is Wish.GO_ON
+        assert signals.wish is StopRequest.NONE
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.wish is Wish.REQUEUE
+        assert signals.wish is StopRequest.REQUEUE
 
 
 @pytest.fixture
@@ -146,29 +146,30 @@ def scontrol(tmp_path, monkeypatch) -> Path:
 
 def test_a_job_is_queued_again_but_not_for_ever(scontrol, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    assert "job 12 is queued again, time 1 of at most 2" in leave(5, Wish.REQUEUE, 2)
+    assert "job 12 is queued again, time 1 of at most 2" in leave(5, StopRequest.REQUEUE, 2)
     assert scontrol.read_text() == "requeue 12\n"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
-    text = leave(5, Wish.REQUEUE, 2)
+    text = leave(5, StopRequest.REQUEUE, 2)
     assert "Job 12 came back 2 times already, preemption.max_requeues=2: it is not queued again" in text
     assert "ckpt_path=last" in text
-    assert "queued" not in leave(5, Wish.STOP, 9)
+    assert "queued" not in leave(5, StopRequest.STOP, 9)
     assert scontrol.read_text() == "requeue 12\n"
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    leave(5, Wish.REQUEUE, 9)
+    leave(5, StopRequest.REQUEUE, 9)
     assert scontrol.read_text() == "requeue 12\nrequeue 7_3\n"
 
 
 def test_a_requeue_that_fails_is_said(scontrol, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "13")
-    assert "scontrol requeue 13 failed (Job is pending); the same command" in leave(5, Wish.REQUEUE, 2)
+    assert "scontrol requeue 13 failed (Job is pending); the same command" in leave(5, StopRequest.REQUEUE, 2)
 
 
 def test_outside_slurm_nothing_is_queued(scontrol, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert (
-        leave(5, Wish.REQUEUE, 2) == "Stopped at step 5, which is saved; the same command with ckpt_path=last goes on."
+        leave(5, StopRequest.REQUEUE, 2)
+        == "Stopped at step 5, which is saved; the same command with ckpt_path=last goes on."
     )
     assert not scontrol.exists()
 

@@ -7,17 +7,9 @@ import pytest
 import torch
 
 from datamodules.datamodule import ShardDataModule
-from datamodules.slots import Block, Place, SlotDataset, Slots, Task, Tasks
-from tests.helpers.shards import make_shards
+from datamodules.slots import LoadTask, MemoryBlock, Place, SlotDataset, Slots, Tasks
 
 FIELDS = ["latent", "audio", "lip", "expression", "boxes", "portraits"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("shards")
-    make_shards(path, samples=9, shards=3, frames=(30, 45, 60), speech=False)
-    return path
 
 
 def loader(folder, workers, **changes):
@@ -56,7 +48,7 @@ def test_what_does_not_fit_its_block_travels_beside_it(folder):
     for growth in (0.0, 0.01, 0.5, 1.0):
         slots = Slots(like, growth, 2)
         for slot in (-1, 0, 1):
-            parcel = SlotDataset(dataset, slots.blocks)[Task(4, slot)]
+            parcel = SlotDataset(dataset, slots.blocks)[LoadTask(4, slot)]
             assert parcel.used <= slots.blocks.shape[1] * (slot >= 0)
             assert_equal(slots.unpack(parcel), like)
 
@@ -67,7 +59,7 @@ def test_a_block_is_free_when_the_last_view_of_it_is_gone(folder):
     slots = Slots(dataset[0], 1.0, 2)
     tasks = iter(Tasks(0, slots))
     first, second, third = (next(tasks) for _ in range(3))
-    assert (first, second, third) == (Task(0, 0), Task(1, 1), Task(2, -1))
+    assert (first, second, third) == (LoadTask(0, 0), LoadTask(1, 1), LoadTask(2, -1))
     batch = slots.unpack(SlotDataset(dataset, slots.blocks)[first])
     rows = batch["latent"][0, 3:5].float().numpy(), batch["audio"].numpy()[0]  # a copy and a view
     del batch
@@ -90,7 +82,7 @@ def test_a_training_loop_never_runs_out_of_blocks(folder):
 
 
 def test_tensors_of_a_block_do_not_overlap():
-    block = Block(torch.zeros(4096, dtype=torch.uint8))
+    block = MemoryBlock(torch.zeros(4096, dtype=torch.uint8))
     shapes = [((3, 5), torch.float16), ((7,), torch.int64), ((1,), torch.uint8), ((2, 2), torch.float32)]
     tensors = [block.allocate(*shape) for shape in shapes]
     for number, tensor in enumerate(tensors):
@@ -105,8 +97,8 @@ def test_blocks_are_large_enough_for_the_longest_batch(folder):
     lengths = set()
     for batch in train:
         lengths.add(batch["lip"].shape[1])
-        parcel = SlotDataset(train.dataset, train._slots.blocks.clone())[Task(batch["step"], 0)]
-        assert isinstance(parcel.items["latent"], Place)
-        assert isinstance(parcel.items["reference_portrait"], Place)
+        items = SlotDataset(train.dataset, train._slots.blocks.clone())[LoadTask(batch["step"], 0)].items
+        assert isinstance(items["latent"], Place)
+        assert isinstance(items["reference_portrait"], Place)
     assert lengths == {30, 45, 50}
     train.close()

@@ -1,6 +1,5 @@
 """Shards are whole or absent, and equal samples are equal bytes."""
 
-import socket
 import subprocess
 import tarfile
 
@@ -9,13 +8,13 @@ import pytest
 import webdataset
 
 from datamodules.schema import SampleMeta
-from preparation.writer import ShardWriter, file_sha256, write_atomically
+from preparation.writer import ShardWriter
+from runtime.files import sha256_of
 
 
 def meta(key: str) -> SampleMeta:
-    return SampleMeta(
-        key, "folder", "train", "anna", f"{key}.mp4", 0.0, 25.0, 30, (0.0, 0.0, 64.0), 64, (0, 10, 20, 29)
-    )
+    crop, portraits = (0.0, 0.0, 64.0), (0, 10, 20, 29)
+    return SampleMeta(key, "folder", "train", "anna", f"{key}.mp4", 0.0, 25.0, 30, crop, 64, portraits)
 
 
 MEMBERS = {"meta.json": b"{}", "latent.npy": bytes(range(256)) * 5, "speech.flac": b"", "lip.npy": b"x" * 512}
@@ -37,7 +36,7 @@ def test_every_offset_leads_to_its_member(tmp_path):
         for name, (offset, size) in sample.members.items():
             assert raw[offset : offset + size] == MEMBERS[name]
             assert theirs[f"{sample.key}.{name}"] == (offset, size)
-    assert (len(raw), file_sha256(tmp_path / entry.name), 2) == (entry.bytes, entry.sha256, entry.samples)
+    assert (len(raw), sha256_of(tmp_path / entry.name), 2) == (entry.bytes, entry.sha256, entry.samples)
 
 
 def test_other_programs_read_it(tmp_path):
@@ -45,9 +44,8 @@ def test_other_programs_read_it(tmp_path):
     listed = subprocess.run(["tar", "tf", tmp_path / "a-00000.tar"], capture_output=True, text=True, check=True).stdout
     assert listed.split() == [f"{key}.{name}" for key in ("one", "two") for name in MEMBERS]
     samples = list(webdataset.WebDataset(str(tmp_path / "a-00000.tar"), shardshuffle=False))
-    assert [(sample["__key__"], sample["latent.npy"]) for sample in samples] == [
-        (key, MEMBERS["latent.npy"]) for key in ("one", "two")
-    ]
+    latent = MEMBERS["latent.npy"]
+    assert [(sample["__key__"], sample["latent.npy"]) for sample in samples] == [("one", latent), ("two", latent)]
 
 
 def test_equal_samples_are_equal_bytes(tmp_path):
@@ -56,41 +54,15 @@ def test_equal_samples_are_equal_bytes(tmp_path):
 
 
 def test_an_error_leaves_nothing_behind(tmp_path):
-    def fail():
-        with ShardWriter(tmp_path, "a-00000.tar") as writer:
-            writer.add(meta("one"), MEMBERS)
-            raise RuntimeError("an encoder failed")
-
-    with pytest.raises(RuntimeError, match="an encoder failed"):
-        fail()
+    with pytest.raises(RuntimeError, match="an encoder failed"), ShardWriter(tmp_path, "a.tar") as writer:  # noqa: PT012
+        writer.add(meta("one"), MEMBERS)
+        raise RuntimeError("an encoder failed")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_shard_without_samples_is_no_file(tmp_path):
     assert write(tmp_path, keys=())[1] is None
     assert list(tmp_path.iterdir()) == []
-
-
-def test_write_atomically_replaces_the_whole_file(tmp_path):
-    path = tmp_path / "x.json"
-    write_atomically(path, b"a long first content")
-    write_atomically(path, b"short")
-    assert path.read_bytes() == b"short"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    ended = subprocess.Popen(["true"])
-    ended.wait()
-    here = socket.gethostname()
-    owners = {
-        name: tmp_path / f".x [1].json.{name}.partial" for name in (f"{here}-{ended.pid}", f"{here}-1", "there-7")
-    }
-    for file in owners.values():
-        file.touch()
-    write_atomically(tmp_path / "x [1].json", b"new")
-    left = {file for file in tmp_path.iterdir() if file.suffix == ".partial"}
-    assert left == {owners[f"{here}-1"], owners["there-7"]}  # a process that runs, and another machine's
 
 
 def test_members_hold_any_bytes(tmp_path):

@@ -2,38 +2,32 @@
 
 import io
 
-import pytest
 from rich.console import Console
 
-from evaluation.report import progress_bar as evaluation_bar
-from preparation.report import progress_bar as preparation_bar
 from runtime import progress
 
 
-def log_of(show, steps=3):
+def log_of(steps=3):
     console = Console(file=io.StringIO(), width=160)
-    with show(console) as bar:
+    with progress.progress_bar(console, "preparing", 8, "frames") as bar:
         for _ in range(steps):
             bar.advance(bar.task_ids[0])
         return console.file.getvalue()
 
 
-@pytest.mark.parametrize(
-    "show",
-    [lambda console: preparation_bar(console, "preparing", "frames", 8), lambda c: evaluation_bar(c, "preparing", 8)],
-)
-def test_a_log_file_gets_a_line_now_and_then(monkeypatch, show):
-    assert log_of(show) == ""
+def test_a_log_file_gets_a_line_now_and_then(monkeypatch):
+    assert log_of() == ""
     monkeypatch.setattr(progress, "SAY", 0.0)
-    lines = log_of(show).splitlines()
+    lines = log_of().splitlines()
     assert len(lines) == 3
-    assert all("preparing" in line and "ETA" in line for line in lines)
+    assert all("preparing" in line and f"{done}/8" in line and "ETA" in line for done, line in enumerate(lines, 1))
+    assert "frames/s" in lines[2]
 
 
 def test_what_is_done_or_has_not_begun_is_not_told(monkeypatch):
     monkeypatch.setattr(progress, "SAY", 0.0)
     console = Console(file=io.StringIO(), width=160)
-    with progress.Bars(console=console) as shown:
+    with progress.Bars(console) as shown:
         shown.add_task("waiting", total=None)
         shown.add_task("running", total=2)
         shown.advance(shown.task_ids[1])

@@ -22,7 +22,7 @@ from tools.reproduce import __main__ as command_line
 from tools.reproduce.table1 import PSEUDO, PUBLISHED, Table1, table1
 from tools.reproduce.table2 import STEPS, VARIANTS, Table2, table2
 from tools.reproduce.table3 import LENGTHS, Table3, table3
-from tools.reproduce.table_plan import Plan, chosen_networks, exported
+from tools.reproduce.table_plan import TablePlan, chosen_networks, exported
 
 
 @pytest.fixture
@@ -41,9 +41,9 @@ def plans(tmp_path, stand_ins):
     real, drawn = (chosen_networks(stand_ins, real_faces) for real_faces in (True, False))
     videos = Table1(tmp_path / "videos", ethd, 128, 3, 50, {"hallo": (str(tmp_path), "python")})
     return {
-        "1": table1(Plan(tmp_path / "t1", "mini", *real), videos),
-        "2": table2(Plan(tmp_path / "t2", "synthetic"), Table2(steps=3)),
-        "3": table3(Plan(tmp_path / "t3", "synthetic", *drawn), Table3(ethd)),
+        "1": table1(TablePlan(tmp_path / "t1", "mini", *real), videos),
+        "2": table2(TablePlan(tmp_path / "t2", "synthetic"), Table2(steps=3)),
+        "3": table3(TablePlan(tmp_path / "t3", "synthetic", *drawn), Table3(ethd)),
     }
 
 
@@ -124,7 +124,7 @@ def test_table2s_trainings_are_not_longer_than_their_experiments(tmp_path):
         name = kind if stage == "standin" else "tiny"
         text = (ROOT / "configs" / "experiment" / stage / f"{name}.yaml").read_text()
         assert steps <= yaml.safe_load(text)["trainer"]["max_steps"]
-    seeds = [table2(Plan(tmp_path, "synthetic"), Table2(seed=seed)) for seed in (0, 1)]
+    seeds = [table2(TablePlan(tmp_path, "synthetic"), Table2(seed=seed)) for seed in (0, 1)]
     names = [{step.name: step.typed for step in steps} for steps in seeds]
     shared = {name for name in names[0] if names[1].get(name) == names[0][name]}
     assert {"data", "set", "train_sync", "train_image", "train_expression"} <= shared

@@ -12,9 +12,9 @@ from configs.rules import check
 from configs.training import TrainConfig
 from datamodules.schema import ShardError
 from encoders.weight_files import WrongWeights
-from encoders.weights import sha256_of
 from lightning_modules.checkpoints import CARD, CheckpointError
 from lightning_modules.ethd.checkpoint import EMA, load_ethd
+from runtime.files import sha256_of
 from tests.helpers.train_config import logged, train_config, train_ethd
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from configs.options import folder, read_options, run_script
-from runtime.files import whole_file
+from runtime.files import write_whole
 from tools.demo.demo_plan import PLAN, real_plan, synthetic_plan
 from tools.pipeline.clock import told
 from tools.pipeline.run_steps import ROOT, run_chain
@@ -57,8 +57,7 @@ def write_plan(steps: Sequence[Step], folder: Path) -> None:
     """What the page tells of the steps."""
     folder.mkdir(parents=True, exist_ok=True)
     content = [{"name": step.name, "title": step.title, "why": step.why, "command": step.typed} for step in steps]
-    with whole_file(folder / PLAN) as partial:
-        partial.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_whole(folder / PLAN, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

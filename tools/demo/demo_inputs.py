@@ -29,8 +29,8 @@ from encoders.protocols import FPS
 from media import FrameReader, VideoWriter
 from media.flac import encode_flac
 from preparation.plan import file_of
-from preparation.writer import write_atomically
 from runtime.errors import UserError
+from runtime.files import write_whole
 
 EMOTIONS = ("happy", "angry", "sad")
 SHOWN = "surprised"  # what drive=expression shows
@@ -60,7 +60,7 @@ class Asked:
     true: str | None = None
 
 
-class Case:
+class DemoCase:
     """Writes what a clip gives: a portrait, its speech, the true video; each once.
 
     Args:
@@ -79,7 +79,7 @@ class Case:
         path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         Image.fromarray(frame).save(buffer, "PNG")
-        write_atomically(path, buffer.getvalue())
+        write_whole(path, buffer.getvalue())
         self._landmarks(clip, number, path, 1)
         return self._name(path)
 
@@ -99,7 +99,7 @@ class Case:
         """The clip's sound."""
         path = self.output / "speech" / f"{clip.key}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, encode_flac(self.data.whole(clip, ["speech"])["speech"][0].numpy()))
+        write_whole(path, encode_flac(self.data.whole(clip, ["speech"])["speech"][0].numpy()))
         return self._name(path)
 
     def true(self, clip: Clip, name: str) -> str:
@@ -139,7 +139,7 @@ class Case:
         for place in range(frames):
             row |= {"frame": str(place + 1), "timestamp": f"{place / FPS:.3f}"}
             lines.append(",".join(row[name] for name in head))
-        write_atomically(path.with_suffix(".csv"), ("\n".join(lines) + "\n").encode())
+        write_whole(path.with_suffix(".csv"), ("\n".join(lines) + "\n"))
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.output).as_posix()
@@ -171,7 +171,7 @@ def known_level(known: Sequence[Clip], emotion: str, wanted: int) -> int:
     return min(levels, key=lambda level: (abs(level - wanted), level))
 
 
-def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
     """Where the data names emotions: two unseen people with three emotions each, by label.
 
     Raises:
@@ -197,7 +197,7 @@ def labelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip])
     return [*asked, *_dicte(case, _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral")), source)]
 
 
-def unlabelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
     """Real videos, whose emotions nobody named: up to two seen and two unseen people, with expressions of others."""
     asked = []
     seen = people(known)
@@ -218,7 +218,7 @@ def unlabelled_cases(case: Case, unseen: dict[str, list[Clip]], known: list[Clip
     return [*asked, *_dicte(case, first, case.portrait(first), sources[0])]
 
 
-def _drives(case: Case, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
+def _drives(case: DemoCase, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
     """Figure 3: lips alone, expression alone."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     lips = {**_row(portrait, speech, "drive/lips"), "drive": "lips"}
@@ -229,7 +229,7 @@ def _drives(case: Case, clip: Clip, portrait: str, emotion: dict[str, str]) -> l
     ]
 
 
-def _dicte(case: Case, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
+def _dicte(case: DemoCase, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
     """Figure 4: one expression, once as a condition for Di-CTE and once held still over all frames."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     image, still = case.portrait(source, 0.5), case.still(source, 0.5)
@@ -241,7 +241,7 @@ def _dicte(case: Case, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
     ]
 
 
-def long_case(case: Case, clips: list[Clip]) -> Asked:
+def long_case(case: DemoCase, clips: list[Clip]) -> Asked:
     """The longest clip there is, to be sampled in several windows."""
     clip = max(clips, key=lambda clip: clip.entry.frames)
     row = _row(case.portrait(clip), case.speech(clip), "long")
@@ -274,7 +274,7 @@ def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
     if not known:
         raise UserError(f"{shards}: holds no training clip")
     unseen = people(data.clips["test"]) | people(data.clips["val"])
-    case = Case(data, source, output)
+    case = DemoCase(data, source, output)
     labelled = bool(unseen) and any(clip.entry.emotion for clip in known)
     asked = (labelled_cases if labelled else unlabelled_cases)(case, unseen, known)
     neutral = [clip for clip in held_out if clip.entry.emotion in (None, "neutral")]
@@ -283,20 +283,20 @@ def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
     writer = csv.DictWriter(rows, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(one.row for one in asked[:-1])
-    write_atomically(output / "batch.csv", rows.getvalue().encode())
+    write_whole(output / "batch.csv", rows.getvalue())
     # Under names that do not change, so that the commands of the demonstration are known beforehand.
     for name in ("portrait", "speech"):
         _copy(output / asked[-1].row[name], output / f"long{Path(asked[-1].row[name]).suffix}")
     content: dict[str, Any] = {"asked": [asdict(one) for one in asked], "unseen": sorted(unseen)}
     content |= {split: len(clips) for split, clips in data.clips.items()}
-    write_atomically(output / "cases.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(output / "cases.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return asked
 
 
 def _copy(path: Path, target: Path) -> None:
     for ending in (path.suffix, ".csv"):
         if path.with_suffix(ending).exists():
-            write_atomically(target.with_suffix(ending), path.with_suffix(ending).read_bytes())
+            write_whole(target.with_suffix(ending), path.with_suffix(ending).read_bytes())
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.options import read_options, run_script
-from runtime.files import whole_file
+from runtime.files import write_whole
 from tools.demo.chart import Line, chart
 from tools.demo.demo_plan import RUN
 from tools.demo.material import (
@@ -232,8 +232,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     folder = Path(read_options(__doc__, arguments, {}, places=("folder",))["folder"])
     page = build_page(folder)
-    with whole_file(folder / "index.html") as partial:
-        partial.write_text(page, encoding="utf-8")
+    write_whole(folder / "index.html", page)
     print(f"page  {folder / 'index.html'} ({len(page) / 1e6:.1f} MB)")
 
 

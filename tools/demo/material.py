@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import defaultdict
 from collections.abc import Mapping
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.demo.demo_plan import PLAN
-from tools.pipeline.step import RECORDS
+from tools.pipeline.step import RECORDS, read_log
 
 CHANCE_EMOTION = 1 / 8
 FOLLOWS, PARTLY = 0.7, 0.3  # correlations; the first is what experiment ethd/tiny is held to
@@ -74,17 +73,13 @@ def read_steps(folder: Path) -> list[Told]:
 
 
 def read_curves(run: Path) -> Curves:
-    """Column -> (step, value) of a training's tables of losses; of steps done twice the later one counts."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
-    tables = sorted(run.glob("csv*/metrics.csv"), key=lambda table: (len(table.parent.name), table.parent.name))
-    for table in tables:
-        with table.open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                if row.get("step"):
-                    found_here = {name: value for name, value in row.items() if value and name not in ("step", "epoch")}
-                    for name, value in found_here.items():
-                        found[name][int(row["step"]) + 1] = float(value)
-    return {name: sorted((float(step), value) for step, value in column.items()) for name, column in found.items()}
+    """Column -> (step, value) of what a training logged."""
+    found: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in read_log(run):
+        for name, value in row.items():
+            if value and name not in ("step", "epoch"):
+                found[name].append((float(row["step"]) + 1, float(value)))
+    return dict(found)
 
 
 def vaid_scores(report: Mapping[str, Any]) -> list[Score]:

@@ -20,11 +20,11 @@ from rich.markup import escape
 
 from configs.errors import ConfigError
 from configs.options import Readers, folder, names, read_options, run_script, yes
-from runtime.files import whole_file
+from runtime.files import write_whole
 from tools.nightly.nightly_plan import Proof, read_proofs
 from tools.nightly.nightly_report import full_report, results_page
 from tools.pipeline.run_steps import ROOT, Outcome, run_chain
-from tools.pipeline.step import ChainError, Record, is_done
+from tools.pipeline.step import ChainError, StepRecord, is_done
 
 FOLDER = Path("outputs/proofs")
 RESULTS = Path("docs/results.md")
@@ -63,7 +63,7 @@ def known(proofs: Sequence[Proof]) -> dict[str, Outcome]:
     """What was proved before and still holds."""
     found = {}
     for proof in proofs:
-        step, record = proof.step, Record.read(FOLDER, proof.step)
+        step, record = proof.step, StepRecord.read(FOLDER, proof.step)
         try:
             if record and is_done(step, FOLDER, step.digest()):
                 found[step.name] = Outcome(
@@ -88,8 +88,7 @@ def write_reports(
     for path, text in ((dated, full_report(proofs, outcomes)), (RESULTS, results_page(proofs, outcomes))):
         for place, word in places.items():
             text = text.replace(place, word)
-        with whole_file(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_whole(path, text)
     return dated, RESULTS
 
 

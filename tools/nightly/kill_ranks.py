@@ -11,7 +11,6 @@ equal those of a run that was left alone, to the bit. Exits with status 1 when a
 
 from __future__ import annotations
 
-import csv
 import multiprocessing
 import os
 import random
@@ -35,6 +34,7 @@ from lightning_modules.checkpoint_files import LAST, PART, check_whole
 from lightning_modules.checkpoints import open_checkpoint
 from lightning_modules.ethd.checkpoint import EMA
 from runtime.errors import UserError
+from tools.pipeline.step import read_log
 
 EVERY, VALIDATE_EVERY, STEPS_PER_KILL = 4, 12, 9
 END_SECONDS = 120.0  # in which the ranks that are left must have ended
@@ -214,14 +214,10 @@ def losses(folder: Path) -> dict[int, str]:
     Raises:
         UserError: for a step that is logged twice.
     """
-    file = folder / "csv" / "metrics.csv"
-    if not file.exists():
-        return {}
-    with file.open(newline="", encoding="utf-8") as opened:
-        rows = [row for row in csv.DictReader(opened) if row.get("train/loss")]
+    rows = [row for row in read_log(folder) if row.get("train/loss")]
     found = {int(row["step"]): row["train/loss"] for row in rows}
     if len(found) != len(rows):
-        raise UserError(f"{file}: has steps twice")
+        raise UserError(f"{folder}: its csv/metrics.csv has steps twice")
     return found
 
 

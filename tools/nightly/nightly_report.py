@@ -44,10 +44,12 @@ def full_report(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str
 
 
 def results_page(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
-    """The numbers alone, as a table for each part; proofs that were not run say so."""
-    parts = [_head("Results", "What the long proofs measured. Commands and full outputs: `tools/profiling/reports/`.")]
-    for part, group in groupby(proofs, key=lambda proof: proof.part):
-        rows = [row for proof in group for row in _rows(proof, outcomes.get(proof.step.name))]
+    """The numbers alone, as a table for each part, of the proofs that were run."""
+    about = "What the long proofs measured. Commands and full outputs: `tools/profiling/reports/`."
+    parts = [_head("Results", f"{about} What is still to run: `python -m tools.nightly --list`.")]
+    ran = [(proof, outcomes[proof.step.name]) for proof in proofs if proof.step.name in outcomes]
+    for part, group in groupby(ran, key=lambda one: one[0].part):
+        rows = [row for proof, outcome in group for row in _rows(proof, outcome)]
         parts += [f"## {part}\n", "| proof | what | measured | wanted | when |", "|---|---|---|---|---|", *rows, ""]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -79,9 +81,9 @@ def _entry(proof: Proof, outcome: Outcome | None) -> str:
     return "\n".join(lines)
 
 
-def _rows(proof: Proof, outcome: Outcome | None) -> list[str]:
+def _rows(proof: Proof, outcome: Outcome) -> list[str]:
     title = proof.step.title
-    if outcome is None or not outcome.done:
+    if not outcome.done:
         return [f"| {title} | {_state(outcome)} | | | |"]
     when = outcome.finished[:10]
     if not proof.numbers:

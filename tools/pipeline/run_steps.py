@@ -19,8 +19,9 @@ from typing import IO, Literal
 from rich.console import Console
 from rich.markup import escape
 
+from runtime.files import partial_of, remove, take_name
 from tools.pipeline.clock import StepClock, told
-from tools.pipeline.step import ChainError, Record, Step, is_done, remove_products
+from tools.pipeline.step import ChainError, Step, StepRecord, is_done, remove_products
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = "logs"
@@ -91,7 +92,7 @@ def _run(step: Step, folder: Path, console: Console, lock: int) -> Outcome:
     except ChainError as error:
         console.print(f"[yellow]waiting[/] {escape(str(error))}", soft_wrap=True)
         return Outcome(step, "waiting", reason=str(error))
-    record = Record.read(folder, step)
+    record = StepRecord.read(folder, step)
     if record and is_done(step, folder, digest):
         console.print(f"[green]done before[/] in {told(record.seconds)}")
         return Outcome(step, "done before", record.seconds, record.processor_seconds, record.finished)
@@ -104,10 +105,10 @@ def _run(step: Step, folder: Path, console: Console, lock: int) -> Outcome:
         console.print("[dim]it was begun before and goes on[/]")
     start, processor = time.monotonic(), _processor_seconds()
 
-    def note(done: bool) -> Record:
+    def note(done: bool) -> StepRecord:
         seconds = spent[0] + time.monotonic() - start
         now = datetime.now(UTC).isoformat(timespec="seconds") if done else ""
-        made = Record(digest, done, seconds, spent[1] + _processor_seconds() - processor, now, step.typed)
+        made = StepRecord(digest, done, seconds, spent[1] + _processor_seconds() - processor, now, step.typed)
         made.write(folder, step)
         return made
 
@@ -138,17 +139,17 @@ def _execute(step: Step, folder: Path, console: Console, lock: int) -> int:
         if step.stdout is None:
             return _wait(_start(step, output, output, lock), step, console)
         step.stdout.parent.mkdir(parents=True, exist_ok=True)
-        partial = step.stdout.with_name(f".{step.stdout.name}.partial")
+        partial = partial_of(step.stdout)
         try:
             with partial.open("wb") as answer:
                 status = _wait(_start(step, answer, output, lock), step, console)
             if status in step.accepted:
-                os.replace(partial, step.stdout)
+                take_name(partial, step.stdout)
             else:
                 output.write(partial.read_bytes())
             return status
         finally:
-            partial.unlink(missing_ok=True)
+            remove(partial)
 
 
 def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: int) -> subprocess.Popen[bytes]:

@@ -11,14 +11,13 @@ import csv
 import hashlib
 import json
 import shlex
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from runtime.errors import UserError
-from runtime.files import whole_file
+from runtime.files import remove, write_whole
 
 BLOCK = 1 << 20
 RECORDS = ".steps"  # folder of the records, in the chain's own
@@ -60,13 +59,17 @@ class TrainingSteps:
     unit: str = "steps"
 
     def done(self) -> int:
-        """The last step with a row; runs that were resumed write several tables."""
-        last = 0
-        for table in self.run.glob("csv*/metrics.csv"):
-            with table.open(newline="", encoding="utf-8") as file:
-                rows = [row.get("step") or "" for row in csv.DictReader(file)]
-            last = max([last, *(int(step) + 1 for step in rows if step.isdecimal())])
-        return min(last, self.total)
+        """The last step with a row."""
+        return min(max((int(row["step"]) + 1 for row in read_log(self.run)), default=0), self.total)
+
+
+def read_log(run: Path) -> list[dict[str, str]]:
+    """The rows of a training's table of logged values that have a step; none where it has not begun."""
+    table = run / "csv" / "metrics.csv"
+    if not table.exists():
+        return []
+    with table.open(newline="", encoding="utf-8") as file:
+        return [row for row in csv.DictReader(file) if (row.get("step") or "").isdecimal()]
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Record:
+class StepRecord:
     """What is known of a step.
 
     Attributes:
@@ -159,7 +162,7 @@ class Record:
     command: str
 
     @classmethod
-    def read(cls, folder: Path, step: Step) -> Record | None:
+    def read(cls, folder: Path, step: Step) -> StepRecord | None:
         """The record of a step in a chain's folder; None where there is none that can be read."""
         try:
             raw: dict[str, Any] = json.loads((folder / RECORDS / f"{step.name}.json").read_text(encoding="utf-8"))
@@ -171,13 +174,12 @@ class Record:
         """Keeps it, whole or not at all."""
         path = folder / RECORDS / f"{step.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as partial:
-            partial.write_text(json.dumps(vars(self), indent=1) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(vars(self), indent=1) + "\n")
 
 
 def is_done(step: Step, folder: Path, digest: str) -> bool:
     """Whether a step need not be run again."""
-    record = Record.read(folder, step)
+    record = StepRecord.read(folder, step)
     return bool(record and record.done and record.digest == digest and all(path.exists() for path in step.products))
 
 
@@ -190,10 +192,7 @@ def remove_products(step: Step, folder: Path) -> None:
     for path in step.products:
         if folder.resolve() not in path.resolve().parents:
             raise ChainError(f"step {step.name}: writes {path}, outside {folder}; nothing is removed there")
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        remove(path)
 
 
 def fingerprint(path: Path) -> str:

@@ -52,7 +52,7 @@ SMALL_VAID = VAIDConfig(
 SMALL_UNET = UNetConfig(channels=[32, 32], heads=[1, 1], attention=[True, True], layers=1, token_width=8, added_width=8)
 
 
-class Clip(Dataset[ClipBatch]):
+class RepeatedClip(Dataset[ClipBatch]):
     """The same clip of noise, as often as it is asked for."""
 
     def __init__(self, sizes: Dimensions, side: int, frames: int, steps: int) -> None:
@@ -142,7 +142,7 @@ def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> 
         enable_model_summary=False, callbacks=[WeightAverage(config.model.ema), watch],
         **precision_settings(settings),
     )  # fmt: skip
-    data = Clip(module.card.dimensions, module.card.frame_side, frames, settings.max_steps)
+    data = RepeatedClip(module.card.dimensions, module.card.frame_side, frames, settings.max_steps)
     trainer.fit(module, DataLoader(data, batch_size=None, pin_memory=settings.accelerator == "gpu"))
     device = trainer.strategy.root_device
     seconds = statistics.median(watch.seconds[WARM_UP:])
@@ -174,7 +174,7 @@ def bf16_rate(device: torch.device, size: int) -> float:
     return 2 * size**3 / best
 
 
-def profiled_step(module: EthdModule, data: Clip, device: torch.device) -> str:
+def profiled_step(module: EthdModule, data: RepeatedClip, device: torch.device) -> str:
     """Where the time of a forward and a backward pass goes, by operator: a table."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiler

@@ -38,7 +38,7 @@ from preparation.plan import file_of
 
 
 @dataclass(frozen=True)
-class Job:
+class WindowJob:
     """One window of one video: seconds from ``start``, the crop (left, top, side) and the size of the result."""
 
     video: Path
@@ -87,13 +87,13 @@ def _training(root: Path, index: Index, window: int, workers: int) -> StreamLoad
     ).train_dataloader()
 
 
-def _jobs(loader: StreamLoader, root: Path, index: Index, source: Path, count: int) -> Iterator[Job]:
+def _jobs(loader: StreamLoader, root: Path, index: Index, source: Path, count: int) -> Iterator[WindowJob]:
     entries = {sample.key: sample for sample in index.samples}
     for batch, _ in zip(loader, range(count), strict=False):
         key, start, frames = batch["key"][0], int(batch["start"][0]), int(batch["frames"][0])
         meta = _meta(root, entries[key])
         video = source / file_of(meta["source"])
-        yield Job(video, meta["start"] + start / FPS, frames, tuple(meta["crop"]), index.frame_size)
+        yield WindowJob(video, meta["start"] + start / FPS, frames, tuple(meta["crop"]), index.frame_size)
 
 
 def _meta(root: Path, entry: SampleEntry) -> dict:
@@ -119,7 +119,7 @@ def _rate(items: Iterable[object], seconds: float) -> float:
     return count / (time.perf_counter() - start)
 
 
-def _turns(jobs: list[Job], seconds: float) -> list[Job]:
+def _turns(jobs: list[WindowJob], seconds: float) -> list[WindowJob]:
     """More jobs than fit into the time."""
     return [jobs[turn % len(jobs)] for turn in range(math.ceil(200 * seconds))]
 
@@ -137,13 +137,13 @@ def _warm(_: int) -> None:
     time.sleep(0.5)  # long enough that every process takes one, so that all have started before the clock does
 
 
-def decode(job: Job) -> np.ndarray:
+def decode(job: WindowJob) -> np.ndarray:
     """(F, S, S, 3) the window's crops."""
     reader = FrameReader(job.video, start=job.start, end=job.start + job.frames / FPS, fps=FPS)
     return np.stack(list(crop_frames(reader, job.crop, job.frame_size)))
 
 
-def decode_and_encode(job: Job) -> int:
+def decode_and_encode(job: WindowJob) -> int:
     """Everything a training window holds; returns its number of latent values."""
     encoders, end = _encoders["all"], job.start + job.frames / FPS
     left, top, side = job.crop

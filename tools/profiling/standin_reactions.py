@@ -20,8 +20,8 @@ from PIL import Image, ImageFilter
 from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig
 from configs.options import read_options, run_script
 from evaluation.evaluate_folders import evaluate
-from evaluation.report import new_console
 from preparation.synthetic import SyntheticClip, identity, render_clip, split_of
+from runtime.console import new_console
 from tools.profiling.sync_offsets import write_speaker
 
 Frames = list[np.ndarray]

@@ -23,6 +23,7 @@ from datamodules.schema import Dimensions
 from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
 from lightning_modules.vaid.module import VAIDModule
+from runtime.devices import resolve_device
 
 # wav2vec 2.0 base and PD-FGC
 PAPER = Dimensions(
@@ -31,7 +32,7 @@ PAPER = Dimensions(
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s as NVIDIA states them
 
 
-class Measured(NamedTuple):
+class PartCost(NamedTuple):
     """One part: seconds of the median repetition, and floating-point operations."""
 
     seconds: float
@@ -53,7 +54,7 @@ def random_batch(clips: int, frames: int, device: torch.device) -> ClipBatch:
     }
 
 
-def measure(work: Callable[[], object], repeat: int, device: torch.device) -> Measured:
+def measure(work: Callable[[], object], repeat: int, device: torch.device) -> PartCost:
     """Median time over ``repeat`` runs after one that warms up and counts."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
@@ -66,12 +67,12 @@ def measure(work: Callable[[], object], repeat: int, device: torch.device) -> Me
         work()
         wait()
         seconds.append(clock() - start)
-    return Measured(sorted(seconds)[repeat // 2], counter.get_total_flops())
+    return PartCost(sorted(seconds)[repeat // 2], counter.get_total_flops())
 
 
 def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
     """Prints the table."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(resolve_device("auto"))
     torch.manual_seed(0)
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -103,7 +104,7 @@ def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
     whole = measure(step, repeat, device)
     module.requires_grad_(False)  # forward passes from here on
 
-    def forward(work: Callable[[], object]) -> Measured:
+    def forward(work: Callable[[], object]) -> PartCost:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             return measure(work, repeat, device)
 

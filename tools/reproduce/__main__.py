@@ -31,7 +31,7 @@ from tools.pipeline.step import Step
 from tools.reproduce.table1 import PUBLISHED, SIZE, Table1, table1
 from tools.reproduce.table2 import Table2, table2
 from tools.reproduce.table3 import Table3, table3
-from tools.reproduce.table_plan import Plan, chosen_networks, exported
+from tools.reproduce.table_plan import TablePlan, chosen_networks, exported
 
 FOLDERS = {"table1": "outputs/tables/mini", "table2": "outputs/tables/ablation", "table3": "outputs/tables/long"}
 
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _plan(options: Mapping[str, Any], dataset: str, real_faces: bool) -> Plan:
+def _plan(options: Mapping[str, Any], dataset: str, real_faces: bool) -> TablePlan:
     metrics, networks = chosen_networks(options.get("standins"), real_faces)
-    return Plan(options["output"], dataset, metrics, networks, options.get("device", "cpu"))
+    return TablePlan(options["output"], dataset, metrics, networks, options.get("device", "cpu"))
 
 
 def _table1(options: Mapping[str, Any]) -> list[Step]:
@@ -75,7 +75,7 @@ def _table1(options: Mapping[str, Any]) -> list[Step]:
 
 def _table2(options: Mapping[str, Any]) -> list[Step]:
     wanted = {name: value for name, value in options.items() if name not in COMMON}
-    plan = Plan(options["output"], "synthetic", device=options.get("device", "cpu"))
+    plan = TablePlan(options["output"], "synthetic", device=options.get("device", "cpu"))
     return table2(plan, Table2(**wanted, stand_ins=options.get("standins")))
 
 

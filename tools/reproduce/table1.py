@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmark.pseudo_systems import SHIFT
 from tools.pipeline.step import Step
-from tools.reproduce.table_plan import Plan
+from tools.reproduce.table_plan import TablePlan
 
 PUBLISHED = {
     "sadtalker": "A",
@@ -45,7 +45,7 @@ class Table1:
     installed: Mapping[str, tuple[str, str]] | None = None
 
 
-def table1(plan: Plan, wanted: Table1) -> list[Step]:
+def table1(plan: TablePlan, wanted: Table1) -> list[Step]:
     """The steps."""
     limits = [f"{key}={value}" for key, value in (("clips", wanted.clips), ("frames", wanted.frames)) if value]
     cases = plan.test_set("mini", "set", [f"source={wanted.videos}", *limits], [wanted.videos])

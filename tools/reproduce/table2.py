@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.pipeline.step import Files, Step
-from tools.reproduce.table_plan import IN_THE_TABLE, STAND_INS, Plan, chosen_networks, stand_in_keys
+from tools.reproduce.table_plan import IN_THE_TABLE, STAND_INS, TablePlan, chosen_networks, stand_in_keys
 
 VARIANTS = ("full", "wo_lip", "wo_exp", "no_decouple")
 # Steps of each training, as its experiment has them, and minutes that bound the longest: 100 in all on two cores.
@@ -38,7 +38,7 @@ class Table2:
     stand_ins: Path | None = None
 
 
-def table2(plan: Plan, wanted: Table2) -> list[Step]:
+def table2(plan: TablePlan, wanted: Table2) -> list[Step]:
     """The steps; data, test set and stand-ins are shared by all seeds."""
     data = plan.folder / "data"
     index, count = data / "index.json", wanted.identities * wanted.clips_per_identity
@@ -82,7 +82,7 @@ def _limit(wanted: Table2, experiment: str) -> list[str]:
     return [f"trainer.max_steps={steps}", f"trainer.validate_every={min(250, steps)}"]
 
 
-def _stand_ins(plan: Plan, wanted: Table2, data: Path) -> None:
+def _stand_ins(plan: TablePlan, wanted: Table2, data: Path) -> None:
     """Chooses the metrics' networks; trains them first where none are given."""
     if wanted.stand_ins is not None:
         plan.metrics, plan.networks = chosen_networks(wanted.stand_ins, real_faces=False)

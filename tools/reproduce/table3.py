@@ -7,7 +7,7 @@ from pathlib import Path
 
 from encoders.protocols import FPS
 from tools.pipeline.step import Step
-from tools.reproduce.table_plan import IN_THE_TABLE, Plan
+from tools.reproduce.table_plan import IN_THE_TABLE, TablePlan
 
 LENGTHS = (120, 250, 750, 1500)  # frames
 WINDOW = 5  # seconds of a drift window
@@ -28,7 +28,7 @@ class Table3:
     lengths: tuple[int, ...] = LENGTHS
 
 
-def table3(plan: Plan, wanted: Table3) -> list[Step]:
+def table3(plan: TablePlan, wanted: Table3) -> list[Step]:
     """The steps; clips of every length begin with the same frames."""
     longest = max(wanted.lengths)
     drawn = plan.test_set("synthetic", "drawn", [f"clips={wanted.clips}", f"seconds={longest / FPS:g}"])

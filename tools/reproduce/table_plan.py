@@ -19,7 +19,7 @@ MADE = (0, 3)  # of the runner: clips that failed are in its records
 
 
 @dataclass
-class Plan:
+class TablePlan:
     """Steps of one table.
 
     Attributes:

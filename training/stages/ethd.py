@@ -34,12 +34,12 @@ class EthdStage(Stage):
             ShardError: when the latents are too small for the U-Net's levels.
         """
         from datamodules.schema import ShardError
-        from encoders.weights import sha256_of
         from lightning_modules.checkpoints import checkpoint_file
         from lightning_modules.ethd.checkpoint import EthdCard
         from lightning_modules.ethd.latents import latent_scale
         from lightning_modules.ethd.module import EthdModule
         from lightning_modules.vaid.checkpoint import load_vaid
+        from runtime.files import sha256_of
 
         model: EthdConfig = config.model
         index, file = data.index, checkpoint_file(str(config.vaid))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from configs.training import TrainConfig
+from runtime.devices import resolve_device
 
 if TYPE_CHECKING:  # a stage is looked up, and its configuration checked, before Lightning is loaded
     from lightning.pytorch import Callback, LightningModule
@@ -56,6 +57,4 @@ class Stage:
 
 def device_of(config: TrainConfig) -> str:
     """Where frozen networks run beside the training."""
-    import torch
-
-    return "cuda" if config.trainer.accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+    return resolve_device("cpu" if config.trainer.accelerator == "cpu" else "auto")

@@ -20,7 +20,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from benchmark.case_list import read_cases
-from benchmark.framing import Faces, Framing
+from benchmark.framing import FaceFinder, Framing
 from benchmark.inputs.collect import Inputs, Tools, read_speech
 from benchmark.inputs.phonemes import PHONES
 from benchmark.installation import commit_of
@@ -65,7 +65,7 @@ def job(request, checkouts, cases, tmp_path):
         pytest.skip(f"{repository}: no checkout of {system.repository}")
     place = Installation(Path(sys.executable), repository, "cuda", 7, None, tmp_path, 60)
     case = read_cases(cases)[1]
-    tools = Tools(Faces(build_landmark_detector("sidecar")))
+    tools = Tools(FaceFinder(build_landmark_detector("sidecar")))
     inputs = Inputs(
         system, case, tmp_path, tools, Framing(system.portrait, case.portrait, tools.faces), read_speech(case)
     )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.framing import Faces, Framing, read_picture
+from benchmark.framing import FaceFinder, Framing, read_picture
 from benchmark.system import Portrait
 from encoders.landmarks.sidecar import SidecarDetector
 from media import VideoWriter
@@ -52,7 +52,7 @@ def clip(tmp_path):
 
 
 def framed(portrait, **wanted):
-    return Framing(Portrait(**wanted), portrait, Faces(SidecarDetector()))
+    return Framing(Portrait(**wanted), portrait, FaceFinder(SidecarDetector()))
 
 
 def test_head_and_real_video_are_cut_alike(clip):

@@ -11,10 +11,10 @@ import torch
 from scipy.io import loadmat, savemat
 from torchvision.models import resnet50
 
-from benchmark.framing import Faces
+from benchmark.framing import FaceFinder
 from benchmark.inputs.coefficients import Coefficients, aligned, extract, read_mat, write_mat
 from benchmark.inputs.collect import RATE, padded_length
-from benchmark.inputs.phonemes import PHONES, Interval, from_intervals, phonemes_of, recognise
+from benchmark.inputs.phonemes import PHONES, PhonemeInterval, from_intervals, phonemes_of, recognise
 from benchmark.system import Speech, load_system
 from encoders.factory import build_landmark_detector
 from media import FrameReader, VideoWriter, probe, read_frames, read_sound, sound_duration
@@ -29,7 +29,7 @@ def faces(assets):
     """One detector for all tests here; starting it takes longer than they do."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMOTIVETALK_WEIGHTS", str(assets / "weights"))
-        yield Faces(build_landmark_detector("mediapipe"))
+        yield FaceFinder(build_landmark_detector("mediapipe"))
 
 
 def shortened(video, folder, frames):
@@ -172,7 +172,7 @@ def test_heard_phonemes_are_in_time_with_the_published_ones(assets):
 
 
 def test_intervals_become_one_phone_per_thirtieth():
-    labelled = [Interval(0.0, 0.1, "SIL"), Interval(0.1, 0.2, "AH"), Interval(0.2, 0.5, "T")]
+    labelled = [PhonemeInterval(0.0, 0.1, "SIL"), PhonemeInterval(0.1, 0.2, "AH"), PhonemeInterval(0.2, 0.5, "T")]
     expected = [31] * 3 + [2] * 3 + [32] * 9 + [31] * 15
     assert from_intervals(labelled, 1.0) == expected
 

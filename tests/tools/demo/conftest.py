@@ -10,7 +10,7 @@ from PIL import Image
 from media import VideoWriter
 from tools.demo.__main__ import write_plan
 from tools.demo.demo_plan import RUN, synthetic_plan
-from tools.pipeline.step import Record
+from tools.pipeline.step import StepRecord
 
 SIZE, FRAMES = 64, 25
 ASKED = {
@@ -50,7 +50,7 @@ def folder(tmp_path_factory):
     steps = synthetic_plan(folder)
     write_plan(steps, folder)
     for step in steps[:-1]:
-        Record("digest", True, 75.0, 60.0, "2026-11-22T20:00:00+00:00", step.typed).write(folder, step)
+        StepRecord("digest", True, 75.0, 60.0, "2026-11-22T20:00:00+00:00", step.typed).write(folder, step)
     write_curves(folder / "runs" / "vaid" / RUN, ["train/lip_near1", "val/lip_near1", "train/lip_mse"])
     write_curves(folder / "runs" / "ethd" / RUN, ["train/loss", "val/loss"])
     asked = []

@@ -88,10 +88,11 @@ def test_heat_maps_light_up_where_something_moves(folder):
     assert moving.mean == held.mean > 0
 
 
-def test_curves_of_a_resumed_training_are_one_curve(tmp_path):
-    for name, rows in (("csv", "9,3\n19,2\n29,9\n"), ("csv-2", "29,1\n39,\n")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.csv").write_text(f"step,train/loss\n{rows}")
+def test_curves_are_of_the_run_as_it_is_now(tmp_path):
+    """A run that starts anew sets the table it finds aside."""
+    (tmp_path / "csv").mkdir()
+    for name, rows in (("metrics-1.csv", "0,9,99\n"), ("metrics.csv", "0,9,3\n0,19,2\n0,19,\n1,29,1\n")):
+        (tmp_path / "csv" / name).write_text(f"epoch,step,train/loss\n{rows}")
     assert read_curves(tmp_path) == {"train/loss": [(10, 3), (20, 2), (30, 1)]}
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from tests.helpers import ROOT
 from tools.pipeline.run_steps import run_chain
-from tools.pipeline.step import ChainError, Record, Step
+from tools.pipeline.step import ChainError, Step, StepRecord
 
 # Adds a line to a file that tells how often it ran, and writes what it read in capitals.
 COPY = (
@@ -142,7 +142,7 @@ def test_an_interrupted_chain_goes_on_and_never_runs_twice_at_once(tmp_path, num
     process.send_signal(number)
     assert process.wait(60) == (-9 if number == signal.SIGKILL else 130)
     step = Step("wait", "Wait", ("-c", "pass"), writes=(folder / "marks",))
-    begun = Record.read(folder, step)
+    begun = StepRecord.read(folder, step)
     assert begun
     assert not begun.done
     if number == signal.SIGKILL:  # its command lives on, and holds the folder

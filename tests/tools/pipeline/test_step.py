@@ -4,7 +4,16 @@ import shlex
 
 import pytest
 
-from tools.pipeline.step import ChainError, Files, Record, Step, TrainingSteps, fingerprint, is_done, remove_products
+from tools.pipeline.step import (
+    ChainError,
+    Files,
+    Step,
+    StepRecord,
+    TrainingSteps,
+    fingerprint,
+    is_done,
+    remove_products,
+)
 
 
 @pytest.fixture
@@ -14,7 +23,7 @@ def step(tmp_path):
 
 
 def record(step, folder, done=True):
-    Record(step.digest(), done, 1.0, 1.0, "", step.typed).write(folder, step)
+    StepRecord(step.digest(), done, 1.0, 1.0, "", step.typed).write(folder, step)
 
 
 def test_a_step_is_done_while_command_inputs_and_products_are_as_they_were(step, tmp_path):
@@ -36,7 +45,7 @@ def test_a_step_is_done_while_command_inputs_and_products_are_as_they_were(step,
 def test_a_damaged_record_is_no_record(step, tmp_path):
     record(step, tmp_path)
     (tmp_path / ".steps" / "copy.json").write_text('{"digest": "x"}')
-    assert Record.read(tmp_path, step) is None
+    assert StepRecord.read(tmp_path, step) is None
 
 
 def test_a_folder_counts_by_names_and_content_of_its_files(tmp_path):
@@ -78,9 +87,9 @@ def test_the_typed_command_is_what_a_shell_reads_back():
 def test_progress_is_read_off_what_is_there(tmp_path):
     steps = TrainingSteps(tmp_path, 100)
     assert steps.done() == 0
-    for name, rows in (("csv", "9,1.0\n19,0.5\n"), ("csv-2", ",\n29,0.4\n")):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "metrics.csv").write_text(f"step,loss\n{rows}")
+    (tmp_path / "csv").mkdir()
+    for name, last in (("metrics-1.csv", 89), ("metrics.csv", 29)):  # a run that starts anew sets the first aside
+        (tmp_path / "csv" / name).write_text(f"step,loss\n9,1.0\n,\n{last},0.5\n")
     assert steps.done() == 30
     (tmp_path / "a.mp4").touch()
     (tmp_path / ".b.mp4.partial.mp4").touch()

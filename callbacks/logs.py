@@ -1,19 +1,25 @@
-"""Logged values as one table in the run directory, which a resumed run goes on with as if it had never stopped."""
+"""What a run writes down: logged values as a table, pictures and videos, and its progress bar."""
 
 from __future__ import annotations
 
 import csv
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
+import numpy as np
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
 
 from runtime.files import whole_file
 
 Row = dict[str, str]
+STEP = "trainer/global_step"  # the axis Lightning's logger puts everything on
 
 
 class CsvLog(Logger):
@@ -99,3 +105,50 @@ def _before(row: Row, step: int) -> bool:
         return True
     validated = any(value for name, value in row.items() if name.startswith("val/"))
     return int(row["step"]) < step - validated
+
+
+def show_picture(trainer: Trainer, name: str, path: Path) -> None:
+    """Shows a picture file."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(name, [str(path)], trainer.global_step)
+        elif isinstance(logger, TensorBoardLogger):
+            picture = np.asarray(Image.open(path).convert("RGB"))
+            logger.experiment.add_image(name, picture, trainer.global_step, dataformats="HWC")
+
+
+def show_video(trainer: Trainer, name: str, path: Path) -> None:
+    """Shows an mp4 file with its sound; TensorBoard shows no such thing."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_video(name, [str(path)], trainer.global_step, format=["mp4"])
+
+
+def show_table(trainer: Trainer, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Shows a table; a ``Path`` in it is a video."""
+    for logger in trainer.loggers:
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            cells = [[wandb.Video(str(cell), format="mp4") if isinstance(cell, Path) else cell for cell in row]
+                     for row in rows]  # fmt: skip
+            logger.experiment.log({name: wandb.Table(list(columns), cells), STEP: trainer.global_step})
+        elif isinstance(logger, TensorBoardLogger):
+            lines = [list(columns), ["---"] * len(columns), *([_plain(cell) for cell in row] for row in rows)]
+            text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+            logger.experiment.add_text(name, text, trainer.global_step)
+
+
+def _plain(cell: object) -> str:
+    if isinstance(cell, Path):
+        return cell.name
+    return f"{cell:.4g}" if isinstance(cell, float) else "" if cell is None else str(cell)
+
+
+class ProgressBar(RichProgressBar):
+    """Lightning's, which takes a training without a number of epochs for one of -1 and says so: ``Epoch 0/-2``."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        trainer = self.trainer
+        epochs = max(current_epoch + 1, math.ceil(trainer.max_steps / trainer.num_training_batches))
+        return f"{f'Epoch {current_epoch + 1}/{epochs}':{len(self.validation_description)}}"

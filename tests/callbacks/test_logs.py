@@ -1,8 +1,11 @@
 """The local log: every row is there, and a resumed run's reads as one that never stopped."""
 
 import csv
+from types import SimpleNamespace
 
-from callbacks.csv_log import CsvLog
+import pytest
+
+from callbacks.logs import CsvLog, ProgressBar
 
 
 def rows(log):
@@ -47,3 +50,10 @@ def test_a_run_that_starts_anew_keeps_the_old_log_aside(tmp_path):
     anew.log_metrics({"train/loss": 2.0}, 0)
     assert [row["train/loss"] for row in rows(anew)] == ["2.0"]
     assert (tmp_path / "csv" / "metrics-1.csv").read_bytes() == old
+
+
+@pytest.mark.parametrize(("epoch", "said"), [(0, "Epoch 1/4"), (3, "Epoch 4/4")])
+def test_epochs_are_counted_towards_the_last_step(epoch, said):
+    bar = ProgressBar()
+    bar._trainer = SimpleNamespace(max_steps=1800, num_training_batches=500)
+    assert bar._get_train_description(epoch).strip() == said

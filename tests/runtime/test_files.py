@@ -1,0 +1,118 @@
+"""Files are whole or not there, whatever ends the process; hashes are those of other programs."""
+
+import hashlib
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from runtime.files import WriteError, git_blob_of, require_writable, sha256_of, whole_file, write_whole
+
+
+def test_the_new_content_replaces_the_old(tmp_path):
+    path = tmp_path / "x.json"
+    write_whole(path, "a long first content")
+    write_whole(path, b"short")
+    assert path.read_bytes() == b"short"
+    write_whole(path, "na\u00efve \udcff")
+    assert path.read_bytes() == "naïve \\udcff".encode()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["a.bin", "long " * 50, "文" * 85])
+def test_any_name_will_do(tmp_path, name):
+    write_whole(tmp_path / name, "x")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_is_whole_too(tmp_path):
+    def fail():
+        with whole_file(tmp_path / "page") as partial:
+            (partial / "clips").mkdir(parents=True)
+            assert not (tmp_path / "page").exists()
+            raise RuntimeError("no clip")
+
+    with pytest.raises(RuntimeError, match="no clip"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+    with whole_file(tmp_path / "page") as partial:
+        (partial / "clips").mkdir(parents=True)
+    assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["page", "page/clips"]
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    here = socket.gethostname()
+    names = (f"{here}-{ended.pid}-0badcafe", f"{here}-1-0badcafe", f"{here}-2nd-7-0badcafe", "there-7-0badcafe")
+    owners = [tmp_path / f".x [1].json.{name}.partial" for name in names]
+    for file in owners:
+        file.touch()
+    write_whole(tmp_path / "x [1].json", b"new")
+    left = {file for file in tmp_path.iterdir() if file.suffix == ".partial"}
+    assert left == set(owners[1:])  # of a process that runs, and of other machines
+
+
+def test_a_kill_leaves_the_old_content_and_the_next_writer_clears_up(tmp_path):
+    path = tmp_path / "x.bin"
+    write_whole(path, b"old")
+    code = """
+import os, signal, sys
+from pathlib import Path
+from runtime.files import whole_file
+with whole_file(Path(sys.argv[1])) as partial:
+    partial.write_bytes(b"half")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode == -signal.SIGKILL
+    assert path.read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 2
+    write_whole(path, b"new")
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"new"]
+
+
+def test_a_full_disk_is_named_by_the_file_and_leaves_the_old_content(tmp_path):
+    path = tmp_path / "x.bin"
+    write_whole(path, b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+        with pytest.raises(OSError, match=r"x\.bin") as caught:
+            write_whole(path, bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert caught.value.filename == str(path)
+    assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
+
+
+def test_an_error_of_another_file_keeps_its_name(tmp_path):
+    with pytest.raises(OSError, match="gone") as caught, whole_file(tmp_path / "x"):
+        (tmp_path / "gone").read_bytes()
+    assert caught.value.filename == str(tmp_path / "gone")
+
+
+def test_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match=r"output=.*file/out\.mp4: cannot be written \(.*\); choose a folder"):
+        require_writable(tmp_path / "file" / "out.mp4")
+    with pytest.raises(WriteError, match=r"^output=here: cannot be written \(is a folder\)"):
+        require_writable(tmp_path, "output=here")
+    require_writable(tmp_path / "new" / "deep" / "out.mp4")
+    assert list((tmp_path / "new" / "deep").iterdir()) == []
+
+
+def test_hashes_agree_with_their_tools(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 10_000)
+    for command, found in ((["sha256sum"], sha256_of(path)), (["git", "hash-object"], git_blob_of(path))):
+        told = subprocess.run([*command, path], capture_output=True, check=True, text=True).stdout
+        assert told.split()[0] == found
+    os.utime(path, (1, 1))
+    path.write_bytes(b"changed")
+    assert sha256_of(path) == hashlib.sha256(b"changed").hexdigest()

@@ -1,0 +1,75 @@
+"""Files that texts speak of are there, and what the README's commands write is no candidate for a commit."""
+
+import ast
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+TOPS = {Path(file).parts[0] for file in TRACKED if "/" in file}
+PAGES = [ROOT / file for file in TRACKED if re.fullmatch(r"README\.md|docs/\w+\.md", file)]
+MODULES = [ROOT / file for file in TRACKED if file.endswith(".py") and not file.startswith("tests/")]
+
+
+def docstrings(file: Path) -> str:
+    tree = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    return "\n".join(ast.get_docstring(node) or "" for node in tree if isinstance(node, kinds))
+
+
+def missing(text: str, near: Path) -> set[str]:
+    """Names of project files and modules between backticks that are nowhere; capitals and stars are placeholders."""
+    found = set()
+    for name in re.findall(r"[\w./*-]+", " ".join(re.findall(r"`+([^`\n]+)`+", text))):
+        path = re.fullmatch(r"(?:[a-z_0-9-]+/)*[a-z_0-9-]+\.(?:py|yaml|sbatch)|[a-z_]+/[a-z_0-9/-]+", name)
+        module = re.fullmatch(r"[a-z_]+(?:\.[a-z_]+)+", name)
+        if path and (name.endswith(".py") or name.partition("/")[0] in TOPS):
+            anywhere = any(file.endswith(f"/{name}") for file in TRACKED)
+            if not (anywhere or (ROOT / name).exists() or (near / name).exists()):
+                found.add(name)
+        elif module and (ROOT / (first := name.split(".")[0]) / "__init__.py").exists() and first not in ("metrics",):
+            _, second, *_ = name.split(".")
+            if not any((ROOT / first / second).with_suffix(suffix).exists() for suffix in ("", ".py")):
+                found.add(name)
+    return found
+
+
+def test_files_and_modules_in_texts_are_there():
+    texts = {file: file.read_text(encoding="utf-8") for file in PAGES} | {file: docstrings(file) for file in MODULES}
+    found = {
+        str(file.relative_to(ROOT)): names for file, text in texts.items() if (names := missing(text, file.parent))
+    }
+    # docs/adding_*.md are about files that the reader makes.
+    assert not {file: names for file, names in found.items() if not file.startswith("docs/adding_")}
+
+
+def test_a_file_that_is_gone_is_found():
+    assert missing("``beats.py`` and `tools/nightly/gone.yaml`, `callbacks.gone`", ROOT) == {
+        "beats.py", "tools/nightly/gone.yaml", "callbacks.gone",
+    }  # fmt: skip
+    assert not missing("`runtime/files.py` `files.py` ``callbacks/STEP.py`` `configs.store` `torch.gone`", ROOT)
+
+
+def ignored(paths: set[str]) -> set[str]:
+    command = ["git", "check-ignore", "--no-index", "--stdin"]
+    return set(
+        subprocess.run(command, cwd=ROOT, input="\n".join(paths), capture_output=True, text=True).stdout.splitlines()
+    )
+
+
+@pytest.mark.parametrize("key", ["output", "root", "generated", "vaid", "ethd"])
+def test_what_commands_write_is_ignored(key):
+    files = [*PAGES, *ROOT.glob("configs/hydra/help/*.yaml")]
+    text = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    written = set(re.findall(rf"(?:\b{key}=|--{key} )\"?([a-z][\w/-]*(?:\.\w+)?)", text))
+    assert written
+    written = {name if "." in name else f"{name}/x" for name in written if name != "real"}
+    assert written == ignored(written)  # a folder of one's own videos
+
+
+def test_no_source_is_ignored():
+    folders = {str(Path(file).parent) for file in TRACKED} | {"configs/data", "tests/data"}
+    assert not ignored({*TRACKED, *(f"{folder}/new.py" for folder in folders)})
