@@ -21,8 +21,8 @@ def check(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> s
 
 @pytest.mark.slow
 def test_the_files_pass_slurms_own_check_and_say_what_they_run(cluster):
-    done = check(ROOT, "--nodes=1", "--ntasks-per-node=1", "--gpus-per-node=1", "--cpus-per-task=1", "--mem=0",
-                 env=cluster.environment)  # fmt: skip
+    here = "--nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=1 --mem=0"
+    done = check(ROOT, f"sbatch={here}", env=cluster.environment)
     assert done.returncode == 0, done.stderr
     assert "srun --kill-on-bad-exit=1 python train.py ckpt_path=last trainer.nodes=2 trainer.devices=" in done.stdout
     assert "part=2/16" in done.stdout
