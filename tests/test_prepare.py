@@ -1,5 +1,6 @@
 """prepare.py as people run it: through the shell, killed, in parts, on bad files, and on real clips."""
 
+import csv
 import itertools
 import json
 import os
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -21,10 +23,12 @@ import transformers
 
 from datamodules.schema import Index
 from encoders.motion.fan import FanEncoder
-from media import VideoWriter, read_frames, read_sound
+from media import read_frames, read_sound
 from preparation.check import check
 from preparation.synthetic import write_dataset
 from tests.helpers import ROOT, warm
+from tests.helpers.sound import sound_frame
+from tests.helpers.videos import copy_packets, write_video
 
 pytestmark = pytest.mark.slow
 
@@ -97,10 +101,8 @@ def test_other_settings_in_the_same_output_are_refused(whole, raw):
 
 @pytest.mark.proof
 def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
-    parts = [
-        warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1, part=f"{part}/3"), cwd=ROOT)
-        for part in (1, 2, 3)
-    ]
+    keys = {**MEAD, "source": raw, "output": tmp_path, "workers": 1}
+    parts = [warm.Popen(command(**keys, part=f"{part}/3"), cwd=ROOT) for part in (1, 2, 3)]
     assert [part.wait(280) for part in parts] == [0, 0, 0]
     assert content(tmp_path) == content(whole)
 
@@ -158,15 +160,8 @@ def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
 
 def spawned(parent: int) -> list[psutil.Process]:
     """The worker processes below a process."""
-    return [
-        child for child in psutil.Process(parent).children(recursive=True) if "spawn_main" in " ".join(child.cmdline())
-    ]
-
-
-def write_clip(path: Path, seconds: float, sound: np.ndarray | None = None, shade: int = 90) -> None:
-    with VideoWriter(path, size=(96, 96), sound=sound) as writer:
-        for _ in range(round(seconds * 25)):
-            writer.write(np.full((96, 96, 3), shade, np.uint8))
+    children = psutil.Process(parent).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
 def remux(video: Path, sound: np.ndarray, path: Path) -> None:
@@ -174,13 +169,8 @@ def remux(video: Path, sound: np.ndarray, path: Path) -> None:
     with av.open(str(video)) as source, av.open(str(path), "w") as target:
         pictures = target.add_stream_from_template(source.streams.video[0])
         voice = target.add_stream("aac", rate=16000, layout="mono")
-        for packet in source.demux(video=0):
-            if packet.dts is not None:
-                packet.stream = pictures
-                target.mux(packet)
-        frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
-        frame.sample_rate = 16000
-        for piece in [frame, None]:
+        copy_packets(source.demux(video=0), target, pictures)
+        for piece in (sound_frame(sound[None], 16000), None):
             target.mux(voice.encode(piece))
 
 
@@ -206,19 +196,17 @@ def test_bad_clips_end_as_reasons_and_cost_no_other_clip(raw, tmp_path):
     place("zero").write_bytes(b"")
     place("words").write_text("I am a text file.\n" * 100)
     place("no landmarks").with_suffix(".csv").unlink()
-    lost = landmarks.decode().splitlines()
-    columns = [name.strip() for name in lost[0].split(",")]
-    failed = [line.split(",") for line in lost[1:]]
-    for row in failed:
-        row[columns.index("success")] = " 0"
-    place("no face").with_suffix(".csv").write_text("\n".join([lost[0], *map(",".join, failed)]) + "\n")
-    away = [line.split(",") for line in lost[1:]]
-    for number, row in enumerate(away):
-        for place_, name in enumerate(columns):
-            if name.startswith("x_"):
-                row[place_] = str(float(row[place_]) + 3 * number)
-    place("walks out").with_suffix(".csv").write_text("\n".join([lost[0], *map(",".join, away)]) + "\n")
-    write_clip(source / "blink.mp4", 0.4, sound[:6400])
+    head, *lines = csv.reader(landmarks.decode().splitlines(), skipinitialspace=True)
+
+    def place_moved(name: str, change: Callable[[int, str, str], str]) -> None:
+        """With ``change(frame, column, cell)`` in place of each cell of the landmarks."""
+        with place(name).with_suffix(".csv").open("w", newline="") as file:
+            rows = [[change(n, *pair) for pair in zip(head, row, strict=True)] for n, row in enumerate(lines)]
+            csv.writer(file).writerows([head, *rows])
+
+    place_moved("no face", lambda frame, column, cell: "0" if column == "success" else cell)
+    place_moved("walks out", lambda frame, column, cell: str(float(cell) + 3 * frame) if column[:2] == "x_" else cell)
+    write_video(source / "blink.mp4", [np.full((96, 96, 3), 90, np.uint8)] * 10, sound=sound[:6400])
     (source / "notes.txt").write_text("not a clip")
 
     done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=2)
@@ -244,11 +232,8 @@ def test_bad_clips_end_as_reasons_and_cost_no_other_clip(raw, tmp_path):
 
     silent = tmp_path / "silent"
     prepare(dataset="folder", preset="tiny", source=source, output=silent, workers=2, audio__required="false")
-    assert {name for name, clip in report(silent).items() if clip["status"] == "kept"} == {
-        "good clip (1).mp4",
-        "no track.mp4",
-        "silence.mp4",
-    }
+    kept = {name for name, clip in report(silent).items() if clip["status"] == "kept"}
+    assert kept == {"good clip (1).mp4", "no track.mp4", "silence.mp4"}
 
 
 def test_a_full_disk_is_said_and_then_mended(whole, raw, tmp_path):
@@ -284,8 +269,8 @@ def test_a_moved_source_is_found_where_it_is_now(whole, raw, tmp_path):
     moved, output = tmp_path / "moved", tmp_path / "out"
     shutil.copytree(raw, moved)
     assert prepare(**MEAD, source=moved, output=output, workers=1, part="1/2").returncode == 0
-    moved.rename(tmp_path / "elsewhere")
-    assert prepare(**MEAD, source=tmp_path / "elsewhere", output=output, workers=1, part="2/2").returncode == 0
+    elsewhere = moved.rename(tmp_path / "elsewhere")
+    assert prepare(**MEAD, source=elsewhere, output=output, workers=1, part="2/2").returncode == 0
     assert content(output) == content(whole)
 
 
@@ -388,9 +373,8 @@ def test_the_papers_networks_from_end_to_end(assets, tmp_path):
     torch.save(FanEncoder().state_dict(), weights / "motion_model.pth")
     shutil.copy(assets / "weights/face_landmarker.task", weights)
     clip = sorted((assets / "data/video").glob("hdtf_RD*.mp4"))[0]
-    with VideoWriter(source / "a second.mp4", size=(512, 512), sound=read_sound(clip)[: 26 * 640]) as writer:
-        for frame in itertools.islice(read_frames(clip), 26):
-            writer.write(frame)
+    frames = itertools.islice(read_frames(clip), 26)
+    write_video(source / "a second.mp4", frames, sound=read_sound(clip)[: 26 * 640])
     done = subprocess.run(
         command(
             dataset="folder", preset="paper", source=source, output=output, frame_size=128,

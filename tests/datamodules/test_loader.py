@@ -1,12 +1,14 @@
 """Global batches are the same on any number of ranks and workers, and after any interruption."""
 
 import copy
-import dataclasses
 import itertools
 import json
 import os
 import random
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ import torch
 from configs.data import DataConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.schema import Index, ShardError
-from tests.helpers.shards import make_shards
+from tests.helpers.shards import change_index, make_shards
 from tests.helpers.train_stream import run
 
 SAMPLES, S, EPOCH, STEPS = 14, 4, 5, 13
@@ -23,25 +25,14 @@ SAMPLES, S, EPOCH, STEPS = 14, 4, 5, 13
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("shards")
-    make_shards(
-        path, samples=SAMPLES + 7, shards=3, frames=(30, 45, 60), splits=("train", "train", "val"), speech=False
-    )
+    make_shards(path, samples=SAMPLES + 7, frames=(30, 45, 60), splits=("train", "train", "val"), speech=False)
     return path
 
 
 @pytest.fixture(scope="module")
 def config(folder):
-    return DataConfig(
-        name="folder",
-        root=str(folder),
-        fields=["lip"],
-        window=40,
-        pad=False,
-        batch_size=S,
-        steps_per_epoch=EPOCH,
-        workers=0,
-        seed=5,
-    )
+    sizes = {"window": 40, "pad": False, "batch_size": S, "steps_per_epoch": EPOCH}
+    return DataConfig(name="folder", root=str(folder), fields=["lip"], workers=0, seed=5, **sizes)
 
 
 def loader(config, **changes):
@@ -67,9 +58,9 @@ def by_step(rows):
 @pytest.fixture(scope="module")
 def uninterrupted(config, tmp_path_factory):
     """One process, two loader processes that read ahead, a checkpoint after every step."""
-    data = DataConfig(**{**vars(config), "workers": 2})
     path = tmp_path_factory.mktemp("uninterrupted")
-    return path, by_step(run(path, data, 1, max_steps=STEPS, save_every=1, validate=True))
+    rows = run(path, replace(config, workers=2), 1, max_steps=STEPS, save_every=1, validate=True)
+    return path, by_step(rows)
 
 
 @pytest.mark.slow
@@ -101,9 +92,9 @@ def test_any_number_of_processes_sees_the_same_global_batches(uninterrupted, con
 )
 def test_resume_goes_on_exactly(uninterrupted, config, tmp_path, step, ranks, workers):
     path, steps = uninterrupted
-    data = DataConfig(**{**vars(config), "workers": workers})
-    resumed = by_step(run(tmp_path, data, ranks, max_steps=STEPS, resume=str(path / f"{step}.ckpt")))
-    assert resumed == {k: steps[k] for k in range(step, STEPS)}
+    resume = str(path / f"{step}.ckpt")
+    rows = run(tmp_path, replace(config, workers=workers), ranks, max_steps=STEPS, resume=resume)
+    assert by_step(rows) == {k: steps[k] for k in range(step, STEPS)}
 
 
 def test_two_processes_stop_and_one_goes_on(uninterrupted, config, tmp_path):
@@ -135,21 +126,16 @@ def test_validation_clips_come_in_order(uninterrupted):
 
 def _test_split(config):
     """The same validation clips as a test split of their own, to be seen whole."""
-    folder = Path(config.root)
-    other = folder / "as-test"
+    other = Path(config.root) / "as-test"
     if not other.exists():
-        index = Index.read(folder)
-        other.mkdir()
-        for shard in index.shards:
-            os.link(folder / shard.name, other / shard.name)
-        moved = tuple(dataclasses.replace(s, split="test") if s.split == "val" else s for s in index.samples)
-        (other / "index.json").write_text(dataclasses.replace(index, samples=moved).to_json())
-    return dataclasses.replace(config, root=str(other))
+        shutil.copytree(config.root, other)
+        moved = tuple(replace(s, split="test") if s.split == "val" else s for s in Index.read(other).samples)
+        change_index(other, samples=moved)
+    return replace(config, root=str(other))
 
 
 def test_test_clips_are_whole(config):
-    data = ShardDataModule(_test_split(config))
-    for batch in data.test_dataloader():
+    for batch in ShardDataModule(_test_split(config)).test_dataloader():
         assert batch["lip"].shape[1] == (30, 45, 60)[int(batch["key"][0][-4:]) % 3]
         assert batch["lip"][0, :, 0].tolist() == list(range(batch["lip"].shape[1]))
 
@@ -166,16 +152,12 @@ def test_ranks_share_the_global_batch(config):
     for ranks in (2, 4):
         parts = [list(_of_rank(config, rank, ranks)) for rank in range(ranks)]
         for step, batch in enumerate(whole):
-            together = torch.cat([part[step]["lip"] for part in parts])
-            assert torch.equal(together, batch["lip"])
+            assert torch.equal(torch.cat([part[step]["lip"] for part in parts]), batch["lip"])
 
 
 def _of_rank(config, rank, ranks):
-    class Stub:
-        global_rank, world_size = rank, ranks
-
     data = ShardDataModule(config)
-    data.trainer = Stub()
+    data.trainer = SimpleNamespace(global_rank=rank, world_size=ranks)
     return data.train_dataloader()
 
 
@@ -239,13 +221,9 @@ def test_damage_in_a_loader_process_is_still_a_shard_error(config, tmp_path):
 def test_x_ref_may_come_from_any_clip_of_the_speaker(tmp_path):
     make_shards(tmp_path / "shards", samples=12, frames=(30,), splits=("train", "val"))
     fields = ["expression", "portraits"]
-    kinds = {
-        kind: ShardDataModule(
-            root=str(tmp_path / "shards"), fields=fields, window=8, batch_size=2, pad=False, workers=0, reference=kind
-        )
-        for kind in ("clip", "speaker")
-    }
-    own, any_clip = (module.train_dataloader().dataset for module in kinds.values())
+    settings = {"root": str(tmp_path / "shards"), "fields": fields, "window": 8, "batch_size": 2, "workers": 0}
+    module, other = (ShardDataModule(**settings, pad=False, reference=kind) for kind in ("clip", "speaker"))
+    own, any_clip = module.train_dataloader().dataset, other.train_dataloader().dataset
     seen = set()
     for step in range(12):
         for one, two in zip(own.windows(step)[0], any_clip.windows(step)[0], strict=True):
@@ -254,10 +232,9 @@ def test_x_ref_may_come_from_any_clip_of_the_speaker(tmp_path):
             seen.add((one.clip.key, two.reference.key))
         batch = any_clip[step]
         for row, window in enumerate(any_clip.windows(step)[0]):
-            whole = kinds["clip"].whole(window.reference, fields)
-            place = batch["reference_frame"][row]
-            assert torch.equal(batch["reference_expression"][row], whole["expression"][0, place])
-            first = kinds["clip"].whole(window.clip, fields)["first_expression"][0]
+            reference = module.whole(window.reference, fields)["expression"][0, batch["reference_frame"][row]]
+            assert torch.equal(batch["reference_expression"][row], reference)
+            first = module.whole(window.clip, fields)["first_expression"][0]
             assert torch.equal(batch["first_expression"][row], first)
     assert len({clip for clip, _ in seen}) == 6
     assert any(clip != reference for clip, reference in seen)

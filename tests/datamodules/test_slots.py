@@ -8,16 +8,8 @@ import torch
 
 from datamodules.datamodule import ShardDataModule
 from datamodules.slots import LoadTask, MemoryBlock, Place, SlotDataset, Slots, Tasks
-from tests.helpers.shards import make_shards
 
 FIELDS = ["latent", "audio", "lip", "expression", "boxes", "portraits"]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("shards")
-    make_shards(path, samples=9, shards=3, frames=(30, 45, 60), speech=False)
-    return path
 
 
 def loader(folder, workers, **changes):
@@ -105,8 +97,8 @@ def test_blocks_are_large_enough_for_the_longest_batch(folder):
     lengths = set()
     for batch in train:
         lengths.add(batch["lip"].shape[1])
-        parcel = SlotDataset(train.dataset, train._slots.blocks.clone())[LoadTask(batch["step"], 0)]
-        assert isinstance(parcel.items["latent"], Place)
-        assert isinstance(parcel.items["reference_portrait"], Place)
+        items = SlotDataset(train.dataset, train._slots.blocks.clone())[LoadTask(batch["step"], 0)].items
+        assert isinstance(items["latent"], Place)
+        assert isinstance(items["reference_portrait"], Place)
     assert lengths == {30, 45, 50}
     train.close()

@@ -1,12 +1,12 @@
 """Staging: bounded, shared between processes, checked, and readable when it fails."""
 
-import dataclasses
 import functools
 import http.server
 import multiprocessing
 import os
 import shlex
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +20,16 @@ def origin(tmp_path):
     """A folder of four shards, with a blank and a quote in its name."""
     folder = tmp_path / "the origin's shards"
     return folder, make_shards(folder, samples=4, shards=4, frames=(30,))
+
+
+def staged(origin, tmp_path, shards):
+    """A stage with room for so many of the origin's shards."""
+    folder, index = origin
+    return StagedShards(str(folder), index, tmp_path / "stage", shards * largest(index) / GIB)
+
+
+def largest(index):
+    return max(shard.bytes for shard in index.shards)
 
 
 def read_all(source, shard):
@@ -75,41 +85,37 @@ def test_s3_calls_the_aws_client(origin, tmp_path, monkeypatch):
 
 
 def test_the_bound_holds_and_the_least_recently_used_goes(origin, tmp_path):
-    folder, index = origin
-    size = max(shard.bytes for shard in index.shards)
-    source = StagedShards(str(folder), index, tmp_path / "stage", 2.5 * size / GIB)
-    a, b, c, _ = index.shards
+    source = staged(origin, tmp_path, 2.5)
+    a, b, c, _ = origin[1].shards
 
-    def staged():
+    def names():
         return {path.name for path in source.folder.iterdir()}
 
     for age, shard in ((300, a), (200, b)):
         os.close(source.open(shard))
         os.utime(source.folder / shard.name, (1e9 - age, 1e9 - age))
-    assert staged() == {a.name, b.name}
+    assert names() == {a.name, b.name}
     os.close(source.open(a))  # now b is the older one
     held = source.open(b)
     os.utime(source.folder / b.name, (1e9, 1e9))
     os.close(source.open(c))
-    assert staged() == {a.name, c.name}
-    assert len(os.read(held, size)) == b.bytes  # who has it open reads on
+    assert names() == {a.name, c.name}
+    assert len(os.read(held, b.bytes + 1)) == b.bytes  # who has it open reads on
     os.close(held)
 
 
 def test_leftovers_of_a_killed_process_are_removed(origin, tmp_path):
-    folder, index = origin
-    size = max(shard.bytes for shard in index.shards)
-    source = StagedShards(str(folder), index, tmp_path / "stage", 1.5 * size / GIB)
-    left = source.folder / f"{index.shards[0].name}.part"
-    left.write_bytes(b"x" * size)
-    assert len(read_all(source, index.shards[1])) == index.shards[1].bytes
+    source = staged(origin, tmp_path, 1.5)
+    first, second, *_ = origin[1].shards
+    left = source.folder / f"{first.name}.part"
+    left.write_bytes(b"x" * first.bytes)
+    assert len(read_all(source, second)) == second.bytes
     assert not left.exists()
 
 
 def test_a_shard_above_the_bound_is_refused(origin, tmp_path):
-    folder, index = origin
     with pytest.raises(ShardError, match="data.stage_gib"):
-        StagedShards(str(folder), index, tmp_path / "stage", 0.5 * index.shards[0].bytes / GIB)
+        staged(origin, tmp_path, 0.5)
 
 
 def test_a_failing_command_is_named_with_its_status(origin, tmp_path):
@@ -134,34 +140,31 @@ def test_what_arrives_is_checked(origin, tmp_path):
 
 def test_another_version_of_a_dataset_is_staged_apart(origin, tmp_path):
     folder, index = origin
-    changed = dataclasses.replace(index, shards=(dataclasses.replace(index.shards[0], sha256="0" * 64),))
-    folders = {StagedShards(str(folder), i, tmp_path / "stage", 1).folder for i in (index, changed)}
-    assert len(folders) == 2
+    changed = replace(index, shards=(replace(index.shards[0], sha256="0" * 64),))
+    assert len({StagedShards(str(folder), i, tmp_path / "stage", 1).folder for i in (index, changed)}) == 2
 
 
 @pytest.mark.slow
 def test_processes_share_one_copy_within_the_bound(origin, tmp_path):
     """Four processes read four shards through a stage that holds two; every fetch is logged by the command."""
     folder, index = origin
-    size = max(shard.bytes for shard in index.shards)
+    size = largest(index)
     fetched = tmp_path / "fetched"
     root = f"pipe:echo {{name}} >> {shlex.quote(str(fetched))}; sleep 0.05; cat {shlex.quote(str(folder))}/{{name}}"
-    stage = tmp_path / "stage"
+    _read_in_processes(4, root, index, tmp_path / "stage", 4.2 * size / GIB, folder)
+    assert sorted(fetched.read_text().split()) == sorted(shard.name for shard in index.shards)
+    _read_in_processes(2, root, index, tmp_path / "tight", 2.2 * size / GIB, folder)
+    assert sum(path.stat().st_size for path in (tmp_path / "tight").rglob("*.tar")) <= 2.2 * size
+
+
+def _read_in_processes(count, *arguments):
     context = multiprocessing.get_context("fork")
-    jobs = [context.Process(target=_read_shards, args=(root, index, stage, 4.2 * size / GIB, folder)) for _ in range(4)]
+    jobs = [context.Process(target=_read_shards, args=arguments) for _ in range(count)]
     for job in jobs:
         job.start()
     for job in jobs:
         job.join(60)
-    assert [job.exitcode for job in jobs] == [0] * 4
-    assert sorted(fetched.read_text().split()) == sorted(shard.name for shard in index.shards)
-
-    tight = context.Process(target=_read_shards, args=(root, index, tmp_path / "tight", 2.2 * size / GIB, folder))
-    tight.start()
-    _read_shards(root, index, tmp_path / "tight", 2.2 * size / GIB, folder)
-    tight.join(60)
-    assert tight.exitcode == 0
-    assert sum(path.stat().st_size for path in (tmp_path / "tight").rglob("*.tar")) <= 2.2 * size
+    assert [job.exitcode for job in jobs] == [0] * count
 
 
 def _read_shards(root, index, stage, gib, folder):
@@ -176,8 +179,7 @@ def test_what_else_lies_in_the_staging_folder_is_left_alone(tmp_path):
     mine = stage / "thesis" / "0123456789abcdef" / "chapter.tar"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(bytes(10_000_000))
-    largest = max(shard.bytes for shard in index.shards)
-    source = shard_source(str(shards), index, str(stage), 1.5 * largest / 2**30)
+    source = shard_source(str(shards), index, str(stage), 1.5 * largest(index) / GIB)
     for shard in index.shards:
         os.close(source.open(shard))
     assert mine.stat().st_size == 10_000_000

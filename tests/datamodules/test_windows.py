@@ -1,15 +1,19 @@
 """Windows and references against the arrays the shards were written from."""
 
 import dataclasses
+import io
 
 import numpy as np
 import pytest
 import torch
 
 from datamodules.datamodule import ShardDataModule
+from datamodules.decoding import decode_frames
 from datamodules.schema import ShardError
 from datamodules.windows import EMOTIONS
-from tests.helpers.shards import arrays_of, make_shards, ramp
+from tests.helpers.files import overwrite
+from tests.helpers.shards import TINY, arrays_of, change_index, flac, make_shards, ramp
+from tests.helpers.videos import encode_frames
 
 FIELDS = ["audio", "lip", "expression", "latent", "boxes", "portraits", "speech", "factors"]
 
@@ -19,11 +23,8 @@ def loader(folder, **changes):
     return ShardDataModule(root=str(folder), **{**settings, **changes}).train_dataloader()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("shards")
-    make_shards(path, frames=(30, 45, 60))
-    return path
+def frames_of(key):
+    return (30, 45, 60)[int(key.removeprefix("clip_")) % 3]
 
 
 @pytest.mark.slow
@@ -33,9 +34,8 @@ def test_batches_hold_the_frames_of_their_windows(folder, pad, workers):
     for batch in loader(folder, pad=pad, workers=workers):
         length = 45 if pad else 30
         for i, key in enumerate(batch["key"]):
-            clip = int(key.removeprefix("clip_"))
-            total = (30, 45, 60)[clip % 3]
-            arrays = arrays_of(key, total, _dims())
+            clip, total = int(key.removeprefix("clip_")), frames_of(key)
+            arrays = arrays_of(key, total, TINY)
             start, frames = int(batch["start"][i]), int(batch["frames"][i])
             assert frames == (min(45, total) if pad else 30)
             assert 0 <= start <= total - frames
@@ -62,30 +62,21 @@ def test_batches_hold_the_frames_of_their_windows(folder, pad, workers):
             assert int(batch["level"][i]) == 1 + clip % 3
 
 
-def _dims():
-    from tests.helpers.shards import TINY
-
-    return TINY
-
-
 def test_all_portraits_and_many_starts_occur(folder):
-    train = loader(folder, batch_size=12, steps_per_epoch=40, window=24, fields=["expression"])
     seen = {}
-    for batch in train:
+    for batch in loader(folder, batch_size=12, steps_per_epoch=40, window=24, fields=["expression"]):
         for key, start, reference in zip(batch["key"], batch["start"], batch["reference_frame"], strict=True):
             seen.setdefault(key, []).append((int(start), int(reference)))
     for key, drawn in seen.items():
-        frames = (30, 45, 60)[int(key[-4:]) % 3]
+        frames = frames_of(key)
         assert {reference for _, reference in drawn} == {1, 7, frames // 2, frames - 1}
         assert len({start for start, _ in drawn}) >= 5  # of frames - 23 places, in 40 passes
 
 
 def test_lengths_without_padding_are_the_shortest_of_the_global_batch(folder):
-    whole = list(loader(folder, pad=False, window=50, batch_size=2, steps_per_epoch=30, fields=["lip"]))
     lengths = set()
-    for batch in whole:
-        totals = [(30, 45, 60)[int(key[-4:]) % 3] for key in batch["key"]]
-        assert batch["lip"].shape[1] == min(50, *totals)
+    for batch in loader(folder, pad=False, window=50, batch_size=2, steps_per_epoch=30, fields=["lip"]):
+        assert batch["lip"].shape[1] == min(50, *map(frames_of, batch["key"]))
         assert batch["mask"].all()
         lengths.add(batch["lip"].shape[1])
     assert lengths == {30, 45, 50}
@@ -96,23 +87,10 @@ def test_a_field_that_was_not_stored(folder):
         next(iter(loader(folder, fields=["video"])))
 
 
-def test_video_frames_are_those_of_the_window(tmp_path):
+def test_video_frames_are_those_of_the_window():
     """Each frame of the stored video is grey of brightness 4 times its number."""
-    import io
-
-    import av
-
-    from datamodules.decoding import decode_frames
-
     out = io.BytesIO()
-    with av.open(out, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width = stream.height = 32
-        stream.pix_fmt = "yuv420p"
-        for number in range(50):
-            frame = av.VideoFrame.from_ndarray(np.full((32, 32, 3), 4 * number, np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    encode_frames(out, (np.full((32, 32, 3), 4 * number, np.uint8) for number in range(50)), format="mp4")
     frames = decode_frames(out.getvalue(), 7, 30, "x")
     assert frames.shape == (30, 32, 32, 3)
     np.testing.assert_allclose(frames.mean((1, 2, 3)), 4 * np.arange(7, 37), atol=2)
@@ -123,20 +101,11 @@ def test_video_frames_are_those_of_the_window(tmp_path):
 
 
 def test_speech_of_another_length_is_refused(tmp_path):
-    index = make_shards(tmp_path, samples=3, shards=1, frames=(30,))
-    swapped = [dataclasses.replace(s, frames=30) for s in index.samples]
-    other = make_shards(tmp_path / "other", samples=3, shards=1, frames=(31,))
-    speech = other.samples[0].members["speech.flac"]
-    with (tmp_path / "other" / other.samples[0].shard).open("rb") as file:
-        file.seek(speech[0])
-        longer = file.read(speech[1])
-    offset, size = swapped[0].members["speech.flac"]
-    members = {**swapped[0].members, "speech.flac": (offset, len(longer))}
-    with (tmp_path / swapped[0].shard).open("r+b") as file:
-        file.seek(offset)
-        file.write(longer)
-    changed = dataclasses.replace(index, samples=(dataclasses.replace(swapped[0], members=members), *swapped[1:]))
-    (tmp_path / "index.json").write_text(changed.to_json())
+    first, *others = make_shards(tmp_path, samples=3, shards=1, frames=(30,)).samples
+    longer, (place, _) = flac(ramp(31)), first.members["speech.flac"]
+    overwrite(tmp_path / first.shard, place, longer)
+    members = {**first.members, "speech.flac": (place, len(longer))}
+    change_index(tmp_path, samples=(dataclasses.replace(first, members=members), *others))
     with pytest.raises(ShardError, match="speech.flac has 19840 samples, 30 frames need 19200"):
         list(loader(tmp_path, fields=["speech"], batch_size=3, steps_per_epoch=1))
 

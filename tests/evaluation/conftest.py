@@ -6,10 +6,9 @@ import json
 import pytest
 import torch
 
-from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from evaluation.evaluate_folders import evaluate_folders
 from media import read_frames, read_sound
-from tests.helpers.synthetic_videos import write_clip
+from tests.helpers.synthetic_videos import evaluate_config, write_clip
 
 FRAMES = 30
 NETWORKS = {
@@ -67,20 +66,9 @@ def rule_files(assets, tmp_path_factory):
 def evaluate(tmp_path, asset_weights):
     """evaluate(generated, reference, **keys) -> exit status and the results file's content."""
 
-    def run(generated, reference, fid=None, fvd=None, sync=None, efid=None, **keys):
+    def run(generated, reference, **keys):
         output = tmp_path / "results" / "out.json"
-        config = EvaluateConfig(
-            generated=str(generated),
-            reference=str(reference),
-            output=str(output),
-            protocol="emotivetalk",
-            device="cpu",
-            fid=FIDConfig(**(fid or {})),
-            fvd=FVDConfig(**(fvd or {})),
-            sync=SyncConfig(**(sync or {})),
-            efid=EFIDConfig(**(efid or {"network": "3ddfa"})),
-            **{"cache": str(tmp_path / "cache"), "bootstrap": 10, **keys},
-        )
-        return evaluate_folders(config), json.loads(output.read_text())
+        keys = {"efid": {"network": "3ddfa"}, "cache": str(tmp_path / "cache"), "bootstrap": 10, **keys}
+        return evaluate_folders(evaluate_config(generated, reference, output, **keys)), json.loads(output.read_text())
 
     return run

@@ -1,23 +1,24 @@
 """Both sides of a pair show the same times, whatever their frame rates, offsets and lengths."""
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from evaluation.aligned_clips import open_pair
 from evaluation.cache import FeatureStore
 from evaluation.pairs import Missing, Pair
-from media import VideoWriter
+from tests.helpers.files import overwrite
 from tests.helpers.flash_clips import coded, index_of
+from tests.helpers.synthetic_videos import write_clip
 
 SIZE = (128, 96)
 
 
 def write(path, frames, fps=25.0, first=0, step=1.0):
     """A video whose picture k shows the number first + k * step."""
-    with VideoWriter(path, size=SIZE, fps=fps, crf=4) as writer:
-        for k in range(frames):
-            writer.write(coded(round(first + k * step), SIZE))
-    return path
+    return write_clip(path, [coded(round(first + k * step), SIZE) for k in range(frames)], fps=fps)
 
 
 def shown(side):
@@ -68,10 +69,8 @@ def test_an_offset_moves_the_right_side(tmp_path, store, offset):
 
 def test_only_the_panel_is_compared(tmp_path, store):
     real = write(tmp_path / "real.mp4", 12)
-    grid = tmp_path / "made.mp4"
-    with VideoWriter(grid, size=(SIZE[0] * 3, SIZE[1]), crf=4) as writer:
-        for k in range(12):
-            writer.write(np.concatenate([coded(200, SIZE), coded(k, SIZE), coded(100, SIZE)], axis=1))
+    rows = [np.concatenate([coded(number, SIZE) for number in (200, k, 100)], axis=1) for k in range(12)]
+    grid = write_clip(tmp_path / "made.mp4", rows)
     clip = opened(tmp_path, store, grid, real, panel=(SIZE[0], 0, *SIZE))
     assert shown(clip.generated) == shown(clip.reference) == list(range(12))
     assert clip.notes == ()
@@ -86,10 +85,8 @@ def test_a_piece_of_a_side_shows_its_frames(tmp_path, store):
 
 def test_a_broken_file_is_a_reason_and_names_its_side(tmp_path, store):
     good = write(tmp_path / "good.mp4", 20)
-    broken = tmp_path / "broken.mp4"
-    data = bytearray(good.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 2000] = bytes(2000)
-    broken.write_bytes(bytes(data))
+    broken = Path(shutil.copy(good, tmp_path / "broken.mp4"))
+    overwrite(broken, broken.stat().st_size // 2, bytes(2000))
     for pair, side in ((Pair("clip", broken, good), "generated"), (Pair("clip", good, broken), "reference")):
         told = open_pair(pair, store, 25.0, None, 0, 0.5)
         assert isinstance(told, Missing)

@@ -14,18 +14,13 @@ from metrics.networks.standin import load_stand_in
 from metrics.sync_pipeline import score_clip, tracks_in_memory
 from preparation.synthetic import identity, render_clip
 from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_speakers
+from tests.helpers.videos import copy_packets, encode_frames
 
 
 def write_keyframes(path, frames):
     """A video whose every frame stands alone, so that it can be cut without encoding it again."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=25)
-        stream.height, stream.width = frames[0].shape[:2]
-        stream.pix_fmt, stream.options = "yuv420p", {"crf": "4", "g": "1", "bf": "0"}
-        for frame in frames:
-            file.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), "rgb24")))
-        file.mux(stream.encode())
+    encode_frames(path, frames, options={"crf": "4", "g": "1", "bf": "0"})
 
 
 def cut(source, target, first, end):
@@ -37,8 +32,7 @@ def cut(source, target, first, end):
         begin = packets[0].pts
         for packet in packets:
             packet.pts = packet.dts = packet.pts - begin
-            packet.stream = stream
-            new.mux(packet)
+        copy_packets(packets, new, stream)
 
 
 def test_the_slope_is_scipys_least_squares():
@@ -64,10 +58,8 @@ def test_windows_see_their_own_part_of_the_video(assets, evaluate, tmp_path):
     video = assets / "data" / "mead_style" / "W011_front_neutral_level1_001.mp4"
     real = list(read_frames(video))[:18]
     noise = np.random.default_rng(0).normal(size=(18, *real[0].shape))
-    worse = [
-        np.clip(frame + 15 * (k // 6) ** 2 * n, 0, 255).astype(np.uint8)
-        for k, (frame, n) in enumerate(zip(real, noise, strict=True))
-    ]
+    noise *= 15 * (np.arange(18) // 6)[:, None, None, None] ** 2
+    worse = np.clip(real + noise, 0, 255).astype(np.uint8)
     write_keyframes(tmp_path / "real" / "a.mp4", real)
     write_keyframes(tmp_path / "made" / "a.mp4", worse)
     keys = {"metrics": ["efid"], "bootstrap": 0}
@@ -93,8 +85,7 @@ def test_a_window_of_fid_and_fvd_is_an_evaluation_of_videos_cut_there(evaluate, 
             frames = list(render_clip(identity(person), "happy", 1, person, 2.4, 64).frames())
             write_keyframes(tmp_path / side / f"{number}.mp4", frames)
             cut(tmp_path / side / f"{number}.mp4", tmp_path / "cut" / side / f"{number}.mp4", first, first + length)
-    chosen = stand_in_settings(untrained(tmp_path))
-    keys = {"metrics": ["fid", "fvd"], "bootstrap": 0, "fid": chosen["fid"], "fvd": chosen["fvd"]}
+    keys = {"metrics": ["fid", "fvd"], "bootstrap": 0, **stand_in_settings(untrained(tmp_path))}
     whole = evaluate(tmp_path / "made", tmp_path / "real", drift=length / 25, **keys)[1]["metrics"]
     alone = evaluate(tmp_path / "cut" / "made", tmp_path / "cut" / "real", **keys)[1]["metrics"]
     for name in ("fid", "fvd"):
@@ -108,10 +99,7 @@ def test_sync_of_a_window_hears_and_sees_that_window_alone(evaluate, tmp_path):
     video = write_speakers(tmp_path / "talk", 1, seconds=2.4) / "clip0.mp4"
     files = untrained(tmp_path)
     keys = {"metrics": ["sync"], "sync": stand_in_settings(files)["sync"], "bootstrap": 0, "drift": 0.8}
-    drift = {
-        name: entry["drift"]["windows"]
-        for name, entry in evaluate(tmp_path / "talk", tmp_path / "talk", **keys)[1]["metrics"].items()
-    }
+    metrics = evaluate(tmp_path / "talk", tmp_path / "talk", **keys)[1]["metrics"]
     frames, sound = list(read_frames(video)), (read_sound(video) * 32767).round().astype(np.int16)
     boxes = sidecar_boxes(frames, video)
     assert np.ptp(np.concatenate(boxes), axis=0).max() > 0.5  # boxes of another window would be others
@@ -120,14 +108,14 @@ def test_sync_of_a_window_hears_and_sees_that_window_alone(evaluate, tmp_path):
         here, heard = slice(20 * window, 20 * window + 20), slice(12_800 * window, 12_800 * (window + 1))
         (track,) = tracks_in_memory(frames[here], sound[heard], boxes[here], 10, 16.0)
         scores = score_clip(track, network)
-        assert drift["sync_c"][window]["value"] == pytest.approx(scores.confidence, abs=1e-6)
-        assert drift["sync_d"][window]["value"] == pytest.approx(scores.distance, abs=1e-6)
+        found = [metrics[name]["drift"]["windows"][window]["value"] for name in ("sync_c", "sync_d")]
+        assert found == pytest.approx([scores.confidence, scores.distance], abs=1e-6)
 
 
 @pytest.mark.slow
 def test_two_windows_have_no_slope(evaluate, tmp_path):
     write_speakers(tmp_path / "talk", 1)  # 30 frames
-    keys = {"metrics": ["sync"], "sync": stand_in_settings(untrained(tmp_path))["sync"], "bootstrap": 0, "drift": 0.6}
+    keys = {"metrics": ["sync"], "bootstrap": 0, "drift": 0.6, **stand_in_settings(untrained(tmp_path))}
     status, results = evaluate(tmp_path / "talk", tmp_path / "talk", **keys)
     assert status == 0
     for name in ("sync_c", "sync_d"):

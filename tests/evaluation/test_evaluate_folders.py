@@ -13,6 +13,7 @@ from metrics.fid import FrechetInceptionDistance
 from metrics.functional.fvd import preprocess, protocol_named, sample_clips
 from metrics.fvd import FrechetVideoDistance
 from metrics.networks.inception import InceptionFeatures
+from tests.helpers.files import overwrite
 from tests.helpers.synthetic_videos import write_clip
 
 MEAD = ("W011_front_neutral_level1_001", "M030_front_neutral_level1_001")
@@ -32,14 +33,12 @@ def faces(assets, tmp_path_factory):
     for name in MEAD:
         clean = list(read_frames(assets / "data" / "mead_style" / f"{name}.mp4"))[:FRAMES]
         happy = assets / "data" / "mead_style" / f"{name.replace('neutral_level1', 'happy_level3')}.mp4"
-        made = {
-            "neutral": clean,
-            "noise 10": [np.clip(f + 10 * n, 0, 255).astype(np.uint8) for f, n in zip(clean, noise, strict=True)],
-            "noise 40": [np.clip(f + 40 * n, 0, 255).astype(np.uint8) for f, n in zip(clean, noise, strict=True)],
-            "blur 2": [np.asarray(Image.fromarray(f).filter(ImageFilter.GaussianBlur(2))) for f in clean],
-            "blur 6": [np.asarray(Image.fromarray(f).filter(ImageFilter.GaussianBlur(6))) for f in clean],
-            "happy": list(read_frames(happy))[:FRAMES],
-        }
+        made = {"neutral": clean, "happy": list(read_frames(happy))[:FRAMES]}
+        for level in (10, 40):
+            made[f"noise {level}"] = np.clip(clean + level * noise, 0, 255).astype(np.uint8)
+        for radius in (2, 6):
+            blur = ImageFilter.GaussianBlur(radius)
+            made[f"blur {radius}"] = [np.asarray(Image.fromarray(frame).filter(blur)) for frame in clean]
         for kind, frames in made.items():
             write_clip(folder / kind / f"{name}.mp4", frames)
     return folder
@@ -47,17 +46,16 @@ def faces(assets, tmp_path_factory):
 
 @pytest.mark.slow
 def test_expressions_are_equal_only_to_themselves(faces, evaluate):
-    found = {}
+    values = {}
     for kind in ("neutral", "noise 10", "noise 40", "blur 2", "blur 6", "happy"):
         status, results = evaluate(faces / kind, faces / "neutral", metrics=["efid"])
         assert status == 0
-        found[kind] = results["metrics"]["efid"]
-    values = {kind: entry["value"] for kind, entry in found.items()}
+        entry = results["metrics"]["efid"]
+        values[kind] = entry["value"]
     assert abs(values["neutral"]) <= 1e-6
     assert 1e-3 < values["noise 10"] < values["noise 40"]
     assert 1e-3 < values["blur 2"] < values["blur 6"]
     assert values["happy"] > values["noise 10"]
-    entry = found["happy"]
     assert (entry["official"], entry["n"], entry["expected"]) == (False, 2, 2)
     assert "stand-in" in entry["title"]
     assert entry["samples"] == {"reference": 60, "generated": 60}
@@ -81,6 +79,13 @@ def test_a_second_run_reads_the_cache_and_says_the_same(faces, evaluate, tmp_pat
     fresh = run("two")
     assert fresh["metrics"] == first["metrics"]
     assert fresh["clips"] == first["clips"]
+
+
+def copies(folder, *files):
+    folder.mkdir()
+    for file in files:
+        shutil.copy(file, folder)
+    return folder
 
 
 def darker(speakers, folder, frames, count):
@@ -113,10 +118,7 @@ def test_fid_is_the_metrics_own(talks, speakers, evaluate, rule_files, tmp_path)
 @pytest.mark.slow
 def test_fvd_is_the_metrics_own_and_has_a_floor(talks, speakers, evaluate, rule_files, tmp_path):
     made = darker(speakers, tmp_path / "made", frames=FRAMES, count=2)
-    shorter = tmp_path / "real"
-    shorter.mkdir()
-    for number in range(2):
-        shutil.copy(talks / f"talk{number}.mp4", shorter)
+    shorter = copies(tmp_path / "real", talks / "talk0.mp4", talks / "talk1.mp4")
     fvd = {"weights": rule_files("i3d"), "seed": 7}
     status, results = evaluate(made, shorter, metrics=["fvd"], fvd=fvd)
     assert status == 0
@@ -170,18 +172,17 @@ def troubled(faces, tmp_path_factory):
     good = faces / "neutral" / f"{MEAD[0]}.mp4"
     frames = list(read_frames(good))
     noise = np.random.default_rng(1).integers(0, 255, (FRAMES, 128, 128, 3), np.uint8)
+    real, made = root / "real", root / "made"
+    real.mkdir()
+    made.mkdir()
     for name in ("good", "corrupt", "no face", "absent", "one frame", "other form", "too long"):
-        (root / "real").mkdir(exist_ok=True)
-        (root / "made").mkdir(exist_ok=True)
-        shutil.copy(good, root / "real" / f"{name}.mp4")
-    made = root / "made"
-    shutil.copy(good, made / "good.mp4")
-    data = bytearray(good.read_bytes())
-    data[len(data) // 2 : len(data) // 2 + 3000] = bytes(3000)
-    (made / "corrupt.mp4").write_bytes(bytes(data))
+        shutil.copy(good, real / f"{name}.mp4")
+    for name in ("good", "corrupt"):
+        shutil.copy(good, made / f"{name}.mp4")
+    overwrite(made / "corrupt.mp4", good.stat().st_size // 2, bytes(3000))
     write_clip(made / "no face.mp4", noise)
     write_clip(made / "one frame.mp4", frames[:1])
-    write_clip(root / "real" / "one frame.mp4", frames[:1])
+    write_clip(real / "one frame.mp4", frames[:1])
     small = [np.asarray(Image.fromarray(frame).resize((192, 160))) for frame in frames]
     write_clip(made / "other form.mkv", [small[min(k * 25 // 30, FRAMES - 1)] for k in range(36)], fps=30.0)
     write_clip(made / "too long.mp4", frames * 2)
@@ -212,31 +213,21 @@ def test_trouble_is_listed_and_the_rest_is_kept(troubled, evaluate, capsys):
 
 @pytest.mark.slow
 def test_sync_without_sound_and_fvd_of_short_clips_say_so(troubled, evaluate, rule_files, tmp_path):
-    for side in ("made", "real"):
-        (tmp_path / side).mkdir()
-        shutil.copy(troubled / "real" / "good.mp4", tmp_path / side / "a.mp4")
-        shutil.copy(troubled / "real" / "one frame.mp4", tmp_path / side / "b.mp4")
-    status, results = evaluate(
-        tmp_path / "made",
-        tmp_path / "real",
-        metrics=["sync", "fvd", "efid"],
-        sync={"weights": rule_files("syncnet"), "detector": "mediapipe"},
-        fvd={"weights": rule_files("i3d")},
-    )
+    both = copies(tmp_path / "both", troubled / "real" / "good.mp4", troubled / "real" / "one frame.mp4")
+    sync = {"weights": rule_files("syncnet"), "detector": "mediapipe"}
+    fvd = {"weights": rule_files("i3d")}
+    status, results = evaluate(both, both, metrics=["sync", "fvd", "efid"], sync=sync, fvd=fvd)
     assert status == 3
     assert results["metrics"]["efid"]["n"] == 2
     assert "two videos of 16 frames" in results["metrics"]["fvd"]["not_computed"]
     assert "no generated video has a face track" in results["metrics"]["sync"]["not_computed"]
-    assert {row["reason"] for row in results["missing"] if row["metric"] == "sync"} == {
-        "has no sound track, which Sync needs"
-    }
+    reasons = {row["reason"] for row in results["missing"] if row["metric"] == "sync"}
+    assert reasons == {"has no sound track, which Sync needs"}
 
 
 def test_one_frame_alone_is_too_little(troubled, evaluate, tmp_path):
-    for side in ("made", "real"):
-        (tmp_path / side).mkdir()
-        shutil.copy(troubled / "real" / "one frame.mp4", tmp_path / side)
-    status, results = evaluate(tmp_path / "made", tmp_path / "real", metrics=["efid"])
+    alone = copies(tmp_path / "alone", troubled / "real" / "one frame.mp4")
+    status, results = evaluate(alone, alone, metrics=["efid"])
     assert status == 4
     assert results["metrics"]["efid"]["value"] is None
     assert "at least two frames on each side, got 1" in results["metrics"]["efid"]["not_computed"]
@@ -244,11 +235,9 @@ def test_one_frame_alone_is_too_little(troubled, evaluate, tmp_path):
 
 @pytest.mark.slow
 def test_weights_with_a_wrong_hash_stop_only_their_metric(faces, evaluate, rule_files, assets, tmp_path, monkeypatch):
-    wrong = tmp_path / "weights"
-    wrong.mkdir()
+    names = ("face_landmarker.task", "mb05_120x120.pth", "mb05_param_mean_std.npz")
+    wrong = copies(tmp_path / "weights", *(assets / "weights" / name for name in names))
     shutil.copy(rule_files("inception"), wrong / "pt_inception-2015-12-05-6726825d.pth")
-    for name in ("face_landmarker.task", "mb05_120x120.pth", "mb05_param_mean_std.npz"):
-        shutil.copy(assets / "weights" / name, wrong)
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(wrong))
     status, results = evaluate(faces / "neutral", faces / "neutral", metrics=["fid", "efid"])
     assert status == 4
@@ -261,9 +250,7 @@ def test_weights_with_a_wrong_hash_stop_only_their_metric(faces, evaluate, rule_
 def test_the_results_file_keeps_its_form(faces, evaluate):
     _, results = evaluate(faces / "happy", faces / "neutral", metrics=["efid", "sync"])
     assert results["schema"] == "emotivetalk.evaluation/1"
-    assert set(results) == {
-        "schema", "metrics", "n", "expected", "clips", "missing", "settings", "environment",
-    }  # fmt: skip
+    assert set(results) == {"schema", "metrics", "n", "expected", "clips", "missing", "settings", "environment"}
     assert set(results["metrics"]["efid"]) == {
         "value", "title", "better", "official", "network", "sha256", "networks", "protocol", "n", "expected",
         "samples", "unit", "interval", "warnings", "detection_rate",
@@ -283,6 +270,5 @@ def test_features_that_are_not_numbers_are_refused(faces, evaluate, assets, tmp_
     status, results = evaluate(faces / "neutral", faces / "neutral", metrics=["efid"], efid=efid)
     assert status == 3
     assert results["metrics"]["efid"]["value"] is None
-    assert {row["reason"].partition(": ")[2][:37] for row in results["missing"]} == {
-        "its features hold NaN or infinity; lo"
-    }
+    reasons = {row["reason"].partition(": ")[2][:37] for row in results["missing"]}
+    assert reasons == {"its features hold NaN or infinity; lo"}

@@ -3,19 +3,12 @@
 import pytest
 
 from evaluation.pairs import EvaluationError, pair_videos
-
-
-def folder(root, *names):
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
+from tests.helpers.files import touch
 
 
 def test_names_without_endings_pair_in_subfolders(tmp_path):
-    made = folder(tmp_path / "made", "M003/happy (1).mkv", "M005/happy (1).MP4", "notes.txt", ".hidden.mp4")
-    real = folder(tmp_path / "real", "M003/happy (1).mp4", "M005/happy (1).mov")
+    made = touch(tmp_path / "made", "M003/happy (1).mkv", "M005/happy (1).MP4", "notes.txt", ".hidden.mp4")
+    real = touch(tmp_path / "real", "M003/happy (1).mp4", "M005/happy (1).mov")
     pairing = pair_videos(made, real)
     assert [(pair.clip, pair.generated.name, pair.reference.name) for pair in pairing.pairs] == [
         ("M003/happy (1)", "happy (1).mkv", "happy (1).mp4"),
@@ -25,8 +18,8 @@ def test_names_without_endings_pair_in_subfolders(tmp_path):
 
 
 def test_a_flat_folder_pairs_with_a_nested_one_where_names_are_unique(tmp_path):
-    made = folder(tmp_path / "made", "a.mp4", "b.mp4")
-    real = folder(tmp_path / "real", "x/a.mp4", "x/b.mp4", "y/b.mp4")
+    made = touch(tmp_path / "made", "a.mp4", "b.mp4")
+    real = touch(tmp_path / "real", "x/a.mp4", "x/b.mp4", "y/b.mp4")
     pairing = pair_videos(made, real)
     assert [pair.clip for pair in pairing.pairs] == ["x/a"]
     assert {(row.clip, row.side) for row in pairing.missing} == {
@@ -35,8 +28,8 @@ def test_a_flat_folder_pairs_with_a_nested_one_where_names_are_unique(tmp_path):
 
 
 def test_videos_without_a_partner_and_doubled_names_are_reported(tmp_path):
-    made = folder(tmp_path / "made", "a.mp4", "b.mp4", "b.avi", "only made.mp4")
-    real = folder(tmp_path / "real", "a.mp4", "b.mp4", "only real.mp4")
+    made = touch(tmp_path / "made", "a.mp4", "b.mp4", "b.avi", "only made.mp4")
+    real = touch(tmp_path / "real", "a.mp4", "b.mp4", "only real.mp4")
     pairing = pair_videos(made, real)
     assert [pair.clip for pair in pairing.pairs] == ["a"]
     reasons = {(row.clip, row.side): row.reason for row in pairing.missing}
@@ -49,7 +42,7 @@ def test_videos_without_a_partner_and_doubled_names_are_reported(tmp_path):
 
 
 def test_nothing_to_pair_is_an_error_that_shows_both_names(tmp_path):
-    made, real = folder(tmp_path / "made", "a.mp4"), folder(tmp_path / "real", "b.mp4")
+    made, real = touch(tmp_path / "made", "a.mp4"), touch(tmp_path / "real", "b.mp4")
     with pytest.raises(EvaluationError, match="'a' and 'b'"):
         pair_videos(made, real)
     (tmp_path / "empty").mkdir()

@@ -3,13 +3,17 @@
 import json
 import multiprocessing
 import os
-import socket
 
 import pytest
 
-from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from evaluation.ranks import Ranks, _launched
-from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_speakers
+from tests.helpers.synthetic_videos import evaluate_config, stand_in_settings, untrained, write_speakers
+from tests.helpers.warm import free_port
+
+SLURM_STEP = {
+    "SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NODELIST": "node[7-8]",
+    "SLURM_JOB_ID": "123456", "SLURM_NTASKS": "8",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -23,21 +27,9 @@ def folder(tmp_path_factory):
 
 
 def settings(folder, output):
-    chosen = stand_in_settings(untrained(folder))
-    return EvaluateConfig(
-        generated=str(folder / "made"),
-        reference=str(folder / "real"),
-        output=str(output / "results.json"),
-        metrics=["fid", "fvd", "efid", "sync"],
-        protocol="emotivetalk",
-        device="cpu",
-        bootstrap=5,
-        cache=str(output / "cache"),
-        fid=FIDConfig(**chosen["fid"]),
-        fvd=FVDConfig(**chosen["fvd"]),
-        efid=EFIDConfig(**chosen["efid"]),
-        sync=SyncConfig(**chosen["sync"]),
-    )
+    keys = {"metrics": ["fid", "fvd", "efid", "sync"], "bootstrap": 5, "cache": str(output / "cache")}
+    keys |= stand_in_settings(untrained(folder))
+    return evaluate_config(folder / "made", folder / "real", output / "results.json", **keys)
 
 
 def work(config, environment):
@@ -54,10 +46,7 @@ def on_ranks(config, size):
     """Exit statuses of that many processes, started with torchrun's environment."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["evaluation.evaluate_folders"])
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    common = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "TORCHELASTIC_RUN_ID": "test"}
+    common = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "TORCHELASTIC_RUN_ID": "test"}
     processes = []
     for rank in range(size):
         environment = {name: str(value) for name, value in (common | {"RANK": rank, "LOCAL_RANK": rank}).items()}
@@ -102,15 +91,9 @@ def test_shares_are_dealt_in_turn():
     [
         ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # a batch script's own process
         ({"TORCHELASTIC_RUN_ID": "a", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
-        (
-            {
-                "SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NODELIST": "node[7-8]",
-                "SLURM_JOB_ID": "123456", "SLURM_NTASKS": "8",
-            },
-            (Ranks(5, 8, 1), "tcp://node7:"),
-        ),
+        (SLURM_STEP, (Ranks(5, 8, 1), "tcp://node7:")),
     ],
-)  # fmt: skip
+)
 def test_who_else_there_is(environment, found, monkeypatch):
     for name in list(os.environ):
         if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_")):
@@ -121,6 +104,5 @@ def test_who_else_there_is(environment, found, monkeypatch):
     if found is None:
         assert launched is None
     else:
-        assert launched is not None
         assert launched[0] == found[0]
         assert launched[1].startswith(found[1])

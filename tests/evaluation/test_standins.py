@@ -1,13 +1,13 @@
 """Stand-ins in evaluate.py: chosen by name, labelled everywhere, and uninformative about lips of real people."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
 from configs.errors import ConfigError
-from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from configs.rules import check
 from evaluation.evaluate_folders import evaluate_folders
 from media import read_frames
@@ -16,7 +16,7 @@ from metrics.fid import FrechetInceptionDistance
 from metrics.fvd import FrechetVideoDistance
 from metrics.networks.standin import load_stand_in
 from metrics.sync import SyncConfidenceDistance
-from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_clip, write_speakers
+from tests.helpers.synthetic_videos import evaluate_config, stand_in_settings, untrained, write_clip, write_speakers
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +28,21 @@ def folder(tmp_path_factory):
 
 
 def configuration(folder, output, **changes):
-    chosen = stand_in_settings(untrained(folder)) | changes
-    config = EvaluateConfig(
-        generated=str(folder / "made"), reference=str(folder / "real"), output=str(output / "out.json"),
-        metrics=["fid", "fvd", "efid", "sync"], protocol="emotivetalk", device="cpu", bootstrap=0,
-        cache=str(output / "cache"), fid=FIDConfig(**chosen["fid"]), fvd=FVDConfig(**chosen["fvd"]),
-        efid=EFIDConfig(**chosen["efid"]), sync=SyncConfig(**chosen["sync"]),
-    )  # fmt: skip
+    keys = {"metrics": ["fid", "fvd", "efid", "sync"], "bootstrap": 0, "cache": str(output / "cache")}
+    keys |= stand_in_settings(untrained(folder)) | changes
+    config = evaluate_config(folder / "made", folder / "real", output / "out.json", **keys)
     check(config)
     return config
 
 
+def results_in(output):
+    return json.loads((output / "out.json").read_text())["metrics"]
+
+
 @pytest.mark.slow
 def test_every_value_says_what_it_is(folder, tmp_path, capsys):
-    config = configuration(folder, tmp_path)
-    assert evaluate_folders(config) == 0
-    results = json.loads((tmp_path / "out.json").read_text())["metrics"]
+    assert evaluate_folders(configuration(folder, tmp_path)) == 0
+    results = results_in(tmp_path)
     assert set(results) == {"fid", "fvd", "efid", "sync_c", "sync_d"}
     for name, entry in results.items():
         assert entry["official"] is False
@@ -64,10 +63,10 @@ def test_every_value_says_what_it_is(folder, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_equal_videos_are_at_zero_and_fvd_at_its_floor(folder, tmp_path, capsys):
-    config = configuration(folder, tmp_path)
-    config.generated, config.metrics = config.reference, ["fid", "fvd", "efid"]
+    config = configuration(folder, tmp_path, metrics=["fid", "fvd", "efid"])
+    config.generated = config.reference
     assert evaluate_folders(config) == 0
-    results = json.loads((tmp_path / "out.json").read_text())["metrics"]
+    results = results_in(tmp_path)
     assert abs(results["fid"]["value"]) <= 1e-6
     assert abs(results["efid"]["value"]) <= 1e-6
     assert results["fvd"]["value"] == results["fvd"]["floor"] > 1e-9  # the real side starts at random frames
@@ -79,20 +78,17 @@ def test_equal_videos_are_at_zero_and_fvd_at_its_floor(folder, tmp_path, capsys)
     config.generated = config.reference = str(tmp_path / "short")
     config.metrics = ["fvd"]
     assert evaluate_folders(config) == 0
-    fvd = json.loads((tmp_path / "out.json").read_text())["metrics"]["fvd"]
+    fvd = results_in(tmp_path)["fvd"]
     assert (fvd["value"], fvd["floor"]) == pytest.approx((0, 0), abs=1e-9)
 
 
 @pytest.mark.slow
 def test_sync_of_real_people_is_uninformative(folder, tmp_path):
-    config = configuration(folder, tmp_path)
-    (folder / "real" / "clip1.factors.npz").rename(tmp_path / "moved.npz")
-    config.metrics = ["sync"]
-    try:
-        evaluate_folders(config)
-    finally:
-        (tmp_path / "moved.npz").rename(folder / "real" / "clip1.factors.npz")
-    for entry in json.loads((tmp_path / "out.json").read_text())["metrics"].values():
+    config = configuration(folder, tmp_path, metrics=["sync"])
+    config.reference = str(shutil.copytree(folder / "real", tmp_path / "real"))
+    (tmp_path / "real" / "clip1.factors.npz").unlink()
+    evaluate_folders(config)
+    for entry in results_in(tmp_path).values():
         assert entry["informative"] is False
         assert entry["title"].endswith(", uninformative")
         assert any("1 of 3 reference videos are not synthetic speakers" in text for text in entry["warnings"])
@@ -101,13 +97,13 @@ def test_sync_of_real_people_is_uninformative(folder, tmp_path):
 def test_without_a_file_or_with_another_nothing_is_computed(folder, tmp_path):
     files = untrained(folder)
     (tmp_path / "text.safetensors").write_text("no weights")
-    config = configuration(
-        folder, tmp_path, fid={"network": "standin"}, fvd={"network": "standin", "weights": files["image"]},
-        efid={"network": "standin", "weights": str(tmp_path / "text.safetensors"), "landmarks": "sidecar"},
-    )  # fmt: skip
-    config.metrics = ["fid", "fvd", "efid"]
-    assert evaluate_folders(config) == 4
-    results = json.loads((tmp_path / "out.json").read_text())["metrics"]
+    wrong = {
+        "fid": {"network": "standin"},
+        "fvd": {"network": "standin", "weights": files["image"]},
+        "efid": {"network": "standin", "weights": str(tmp_path / "text.safetensors"), "landmarks": "sidecar"},
+    }
+    assert evaluate_folders(configuration(folder, tmp_path, metrics=list(wrong), **wrong)) == 4
+    results = results_in(tmp_path)
     assert "needs fid.weights=FILE" in results["fid"]["not_computed"]
     assert "experiment=standin/image" in results["fid"]["not_computed"]
     assert "holds a stand-in for image" in results["fvd"]["not_computed"]
@@ -125,8 +121,8 @@ def test_metrics_in_a_notebook_say_it_too(folder):
     )
     for metric in metrics:
         assert "stand-in" in metric.name
-    metrics[0].update(torch.randint(0, 256, (9, 3, 40, 40), dtype=torch.uint8), real=True)
-    metrics[0].update(torch.randint(0, 256, (9, 3, 40, 40), dtype=torch.uint8), real=False)
+    for real in (True, False):
+        metrics[0].update(torch.randint(0, 256, (9, 3, 40, 40), dtype=torch.uint8), real=real)
     assert float(metrics[0].compute()) > 0
 
 

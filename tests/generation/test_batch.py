@@ -10,18 +10,16 @@ from configs.generation import GenerateConfig
 from generation.batch import cases_of
 
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
-BASE = ["portrait=face.png", "speech=voice.wav", "output=videos", "ethd=run"]
+BASE = {"portrait": "face.png", "speech": "voice.wav", "output": "videos", "ethd": "run"}
 
 
 def cases(*typed):
-    chosen = {argument.partition("=")[0] for argument in typed}
-    return cases_of(
-        compose("generate", GenerateConfig, [*(key for key in BASE if key.partition("=")[0] not in chosen), *typed])
-    )
+    keys = BASE | dict(argument.split("=", 1) for argument in typed)
+    return cases_of(compose("generate", GenerateConfig, [f"{key}={value}" for key, value in keys.items()]))
 
 
-def batch(tmp_path, text):
-    (tmp_path / "cases.csv").write_text(text, encoding="utf-8")
+def batch(tmp_path, text, encoding="utf-8"):
+    (tmp_path / "cases.csv").write_text(text, encoding)
     return f"batch={tmp_path / 'cases.csv'}"
 
 
@@ -96,9 +94,8 @@ def test_a_wrong_row_is_named(tmp_path, text, words):
 
 
 def test_what_is_no_table_is_named(tmp_path):
-    (tmp_path / "cases.csv").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match="cannot be read as a CSV file"):
-        cases(f"batch={tmp_path / 'cases.csv'}")
+        cases(batch(tmp_path, "\xff\xfe\x00", "latin-1"))
 
 
 def test_no_video_replaces_what_it_is_made_from():

@@ -25,8 +25,7 @@ def test_a_short_driving_video_goes_on(extend, order):
     found, notes = to_length(source, 11, extend)
     assert found[:, 0].tolist() == order
     assert notes == (f"emotion.video: 4 frames extended to 11 by {extend}",)
-    alone, _ = to_length(source[:1], 3, extend)
-    assert alone[:, 0].tolist() == [0, 0, 0]
+    assert to_length(source[:1], 3, extend)[0].tolist() == [[0], [0], [0]]
 
 
 def test_lengths_that_need_nothing_and_lengths_that_are_refused():

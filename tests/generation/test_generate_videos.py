@@ -53,23 +53,22 @@ def test_a_batch_goes_on_where_it_stopped(batch, files, tmp_path, capsys, monkey
     [("seed", "was made with other settings"), ("file", "was made with other inputs"), ("record", "has no readable")],
 )
 def test_what_was_made_otherwise_is_made_again(batch, files, tmp_path, capsys, change, words):
-    shutil.copy(files / "face.png", tmp_path / "f.png")
-    shutil.copy(files / "face.csv", tmp_path / "f.csv")
-    batch(f"{tmp_path / 'f.png'},a.mp4,0\n")
-    video = tmp_path / "new" / "videos" / "a.mp4"
+    for ending in ("png", "csv"):
+        shutil.copy(files / f"face.{ending}", tmp_path)
+    face, record, seed = tmp_path / "face.png", tmp_path / "new" / "videos" / "a.json", int(change == "seed")
+    batch(f"{face},a.mp4,0\n")
     if change == "file":
-        (tmp_path / "f.png").write_bytes((tmp_path / "f.png").read_bytes() + b" ")
+        face.write_bytes(face.read_bytes() + b" ")
     if change == "record":
-        video.with_suffix(".json").write_text("{")
-    assert batch(f"{tmp_path / 'f.png'},a.mp4,{int(change == 'seed')}\n") == 0
+        record.write_text("{")
+    assert batch(f"{face},a.mp4,{seed}\n") == 0
     assert words in capsys.readouterr().err
-    assert json.loads(video.with_suffix(".json").read_text())["settings"]["seed"] == int(change == "seed")
+    assert json.loads(record.read_text())["settings"]["seed"] == seed
 
 
 @pytest.mark.slow
 def test_parts_make_their_own_videos(batch, files, tmp_path):
-    rows = "".join(f"{files / 'face.png'},{number}.mp4,{number}\n" for number in range(3))
-    batch(rows, "part=2/2")
+    batch("".join(f"{files / 'face.png'},{number}.mp4,{number}\n" for number in range(3)), "part=2/2")
     assert sorted(file.stem for file in (tmp_path / "new" / "videos").glob("*.mp4")) == ["1"]
 
 

@@ -81,9 +81,9 @@ def test_only_latents_and_drive_grow_with_the_length(sampler):
 @pytest.mark.slow
 def test_half_precision_is_near_single(talker):
     """What a GPU does, on the CPU."""
-    artifact, half = talker.artifact, deepcopy(talker.sampler)
+    half = deepcopy(talker.sampler)
     half.dtype = torch.bfloat16
-    half._ethd = deepcopy(artifact.ethd).to(torch.bfloat16)
+    half._ethd = deepcopy(talker.artifact.ethd).to(torch.bfloat16)
     single = sample(talker.sampler, 9)
     difference = sample(half, 9) - single
     assert 0 < difference.square().mean() < 0.01 * single.square().mean()

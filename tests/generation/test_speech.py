@@ -7,7 +7,7 @@ from generation.errors import GenerationError
 from generation.speech import read_speech
 from media import MediaError, NoSound
 from tests.helpers.inputs import tone
-from tests.helpers.sound import write_mp3, write_wav
+from tests.helpers.sound import write_sound, write_wav
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_rates_beyond_hearing_come_down(tmp_path):
 
 
 def test_an_mp3_named_wav_is_read_by_its_content(tmp_path):
-    write_mp3(tmp_path / "a.wav", tone(1.0, 44_100), 44_100)
+    write_sound(tmp_path / "a.wav", tone(1.0, 44_100)[None], 44_100, "libmp3lame", "mp3")
     speech = read_speech(tmp_path / "a.wav")
     assert speech.frames in (25, 26, 27)  # MP3 holds whole packets of 26 ms
     assert np.corrcoef(speech.samples[1600:14_400], tone(1.0)[1600:14_400])[0, 1] > 0.99
@@ -57,17 +57,17 @@ def test_silence_is_told(tmp_path):
 
 
 def test_what_holds_no_sound_is_an_error(tmp_path):
-    with pytest.raises(MediaError, match=r"none\.wav: no such file"):
-        read_speech(tmp_path / "none.wav")
     (tmp_path / "empty.wav").touch()
-    with pytest.raises(MediaError, match="is empty"):
-        read_speech(tmp_path / "empty.wav")
     write_wav(tmp_path / "zero.wav", np.zeros(0, np.float32), 16_000)
-    with pytest.raises((GenerationError, MediaError), match=r"zero\.wav"):
-        read_speech(tmp_path / "zero.wav")
     (tmp_path / "text.wav").write_text("hello")
-    with pytest.raises(MediaError, match=r"text\.wav"):
-        read_speech(tmp_path / "text.wav")
+    for name, errors, words in (
+        ("none", MediaError, r"none\.wav: no such file"),
+        ("empty", MediaError, "is empty"),
+        ("zero", (GenerationError, MediaError), r"zero\.wav"),
+        ("text", MediaError, r"text\.wav"),
+    ):
+        with pytest.raises(errors, match=words):
+            read_speech(tmp_path / f"{name}.wav")
 
 
 def test_a_video_without_sound_is_an_error(files):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import wave
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,8 @@ import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from media import VideoWriter
+from tests.helpers.sound import write_wav
+from tests.helpers.videos import write_video
 
 SIZE = 256
 STEP = 7  # by which the real videos grow redder with each frame
@@ -73,12 +73,9 @@ def write_case(folder: Path, talk: Talk, number: int) -> dict[str, str]:
     face_csv(video.with_suffix(".csv"), frames)
     samples = np.zeros(round(talk.seconds * 16_000), np.float32)
     samples[round(talk.click * 16_000) :][:CLICK] = 0.9
-    with wave.open(str(wav), "wb") as file:
-        file.setparams((1, 2, 16_000, 0, "NONE", ""))
-        file.writeframes((samples * 32767).astype("<i2").tobytes())
-    with VideoWriter(video, size=(SIZE, SIZE), sound=samples, crf=0) as writer:
-        for index in range(frames):
-            writer.write(np.full((SIZE, SIZE, 3), (index * STEP, *talk.tint[1:]), np.uint8))
+    write_wav(wav, samples, 16_000)
+    pictures = (np.full((SIZE, SIZE, 3), (index * STEP, *talk.tint[1:]), np.uint8) for index in range(frames))
+    write_video(video, pictures, sound=samples, crf=0)
     (folder / f"{stem}.json").write_text(json.dumps([31] * int(talk.seconds * 30)))
     write_mat(folder / f"{stem}.mat", frames)
     names = {"portrait": portrait, "speech": wav, "video": video, "emotion.video": video}

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
+import yaml
 from torch import Tensor
 
 from encoders.motion.geometry import LandmarkMotion
@@ -12,6 +15,8 @@ from lightning_modules.emotion.table import EmotionTable
 from preparation.synthetic import EMOTIONS, identity, levels_of, render_clip, split_of
 
 MOTION = LandmarkMotion()
+# emotion -> texts that no lexicon was made from
+INDEPENDENT = yaml.safe_load(Path(__file__).with_name("emotion_texts.yaml").read_text(encoding="utf-8"))
 
 
 def expression_of(person: int, emotion: str, level: int, sentence: int, seconds: float = 1.0) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 
 from configs.command_line import compose
 from configs.preparation import PrepareConfig
-from configs.training import EthdConfig, UNetConfig
+from configs.training import EthdConfig
 from datamodules.schema import LatentStatistics
 from lightning_modules.checkpoints import CARD
 from lightning_modules.ethd.checkpoint import EMA, EthdCard, build_ethd, with_overlap
@@ -19,12 +19,10 @@ from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import MotionStatistics
 from preparation.encoders import Encoders
 from runtime.files import sha256_of
-from tests.helpers.ethd import smallest_vaid_config
+from tests.helpers.ethd import smallest_unet, smallest_vaid_config
 
 SMALL_VAID = smallest_vaid_config(window=16, overlap=4)
-SMALL_UNET = UNetConfig(
-    channels=[32, 32], heads=[1, 1], attention=[True, False], layers=1, token_width=32, added_width=32
-)
+SMALL_UNET = replace(smallest_unet(), attention=[True, False], token_width=32, added_width=32)
 
 
 def build_encoders(preset: str) -> tuple[Encoders, int]:
@@ -48,22 +46,14 @@ def write_vaid(folder: Path, encoders: Encoders, side: int, seed: int = 0) -> Pa
 
 def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: bool = True, **changes: object) -> Path:
     """An ETHD's run directory; with ``ema``, the plain weights are other than the averaged ones."""
-    config = with_overlap(
-        replace(EthdConfig(unet=SMALL_UNET, window=8, diffusion_steps=50, sampling_steps=4), **changes)
-    )
+    sizes = {"unet": SMALL_UNET, "window": 8, "diffusion_steps": 50, "sampling_steps": 4}
+    config = with_overlap(EthdConfig(**{**sizes, **changes}))
     dimensions = encoders.dimensions(side)
     channels = dimensions.latent_channels
     statistics = LatentStatistics((0.1,) * channels, (0.5,) * channels, 100)
     file = vaid / "checkpoints" / "last.ckpt"
-    card = EthdCard(
-        config=config,
-        dimensions=dimensions,
-        encoders=encoders.identities(),
-        frame_side=side,
-        latents=latent_scale(encoders.codec.identity.name, encoders.codec.scale, statistics),
-        vaid=str(file),
-        vaid_sha256=sha256_of(file),
-    )
+    scale = latent_scale(encoders.codec.identity.name, encoders.codec.scale, statistics)
+    card = EthdCard(config, dimensions, encoders.identities(), side, scale, str(file), sha256_of(file))
     torch.manual_seed(1)
     network = build_ethd(config, dimensions, side)
     for parameter in network.parameters():  # zeros at the start would hide what drives the face

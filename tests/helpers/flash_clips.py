@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from tests.helpers.sound import sound_frame
+
 BITS = 8
 FLASH = 1.0  # seconds after the first picture
 
@@ -87,10 +89,7 @@ def make_clip(
             heard = float(times[flash]) + video_start - audio_start if flash < len(times) else 1.0
             length = audio_seconds or float(times[-1] + 1 / rate) + video_start - audio_start
             samples = click(times, audio_rate, length, heard)
-            layout = "mono" if channels == 1 else "stereo"
-            block = av.AudioFrame.from_ndarray(np.tile(samples, (channels, 1)), format="fltp", layout=layout)
-            block.sample_rate, block.time_base = audio_rate, Fraction(1, audio_rate)
-            block.pts = round(audio_start * audio_rate)
+            block = sound_frame(np.tile(samples, (channels, 1)), audio_rate, round(audio_start * audio_rate))
             container.mux(sound.encode(block))
             container.mux(sound.encode())
     return path
@@ -105,14 +104,3 @@ def turn(path: Path, matrix: tuple[int, int, int, int], width: int, height: int)
     y = height << 16 if b + d < 0 else 0
     data[place : place + 36] = struct.pack(">9i", a, b, 0, c, d, 0, x, y, 1 << 30)
     path.write_bytes(data)
-
-
-def write_sound(path: Path, samples: np.ndarray, rate: int, codec: str, *, container_format: str | None = None) -> Path:
-    """Writes (C, S) float32 sound in any codec and container, whatever the name of the file."""
-    with av.open(str(path), "w", format=container_format) as container:
-        stream = container.add_stream(codec, rate=rate, layout="mono" if len(samples) == 1 else "stereo")
-        block = av.AudioFrame.from_ndarray(samples, format="fltp", layout=stream.layout.name)
-        block.sample_rate, block.pts, block.time_base = rate, 0, Fraction(1, rate)
-        container.mux(stream.encode(block))
-        container.mux(stream.encode())
-    return path

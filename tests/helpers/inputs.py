@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from media import VideoWriter
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import openface_csv
 from tests.helpers.sound import write_wav
+from tests.helpers.videos import write_video
 
 SIZE = 128
 
@@ -20,9 +20,7 @@ def write_inputs(folder: Path) -> Path:
     """face.png with face.csv, voice.wav of 0.5 s, and smile.mp4 of 0.4 s with smile.csv."""
     write_portrait(folder / "face.png")
     clip = render_clip(identity(4), "happy", 3, 7, 1.0, SIZE)
-    with VideoWriter(folder / "smile.mp4", size=(SIZE, SIZE), fps=25) as video:
-        for frame in islice(clip.frames(), 10):
-            video.write(frame)
+    write_video(folder / "smile.mp4", islice(clip.frames(), 10))
     (folder / "smile.csv").write_text("\n".join(openface_csv(clip).splitlines()[:11]) + "\n")
     write_wav(folder / "voice.wav", tone(0.5), 16_000)
     return folder

@@ -10,26 +10,16 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import av
 import numpy as np
 
-from datamodules.schema import (
-    Dimensions,
-    Index,
-    LatentStatistics,
-    SampleEntry,
-    SampleMeta,
-    ShardEntry,
-)
+from datamodules.schema import Dimensions, Index, LatentStatistics, SampleEntry, SampleMeta, ShardEntry
 from encoders.protocols import Identity
+from tests.helpers.sound import write_sound
+from tests.helpers.videos import encode_frames
 
 TINY = Dimensions(latent_channels=4, latent_size=4, audio_layers=2, audio_width=3, lip_width=5, expression_width=6)
-ENCODERS = {
-    "audio": Identity("mel"),
-    "motion": Identity("landmarks"),
-    "codec": Identity("patch"),
-    "landmarks": Identity("sidecar"),
-}
+NAMES = {"audio": "mel", "motion": "landmarks", "codec": "patch", "landmarks": "sidecar"}
+ENCODERS = {kind: Identity(name) for kind, name in NAMES.items()}
 EMOTIONS = ("happy", "sad", None)
 
 
@@ -57,29 +47,18 @@ def ramp(frames: int) -> np.ndarray:
 
 def flac(samples: np.ndarray) -> bytes:
     out = io.BytesIO()
-    with av.open(out, "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=16_000, layout="mono")
-        stream.format = "s16"
-        frame = av.AudioFrame.from_ndarray(samples[None], format="s16", layout="mono")
-        frame.sample_rate = 16_000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    write_sound(out, samples[None].astype(np.float32) / 2**15, 16_000, "flac", "flac")
     return out.getvalue()
 
 
 def mp4(noise: np.random.Generator, frames: int, size: int = 32) -> bytes:
     """A small square of one colour that wanders over another."""
     ground, ink = noise.integers(0, 256, (2, 3))
+    pictures = np.full((frames, size, size, 3), ground, np.uint8)
+    for number, picture in enumerate(pictures):
+        picture[8:20, number % 20 : number % 20 + 10] = ink
     out = io.BytesIO()
-    with av.open(out, "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width = stream.height = size
-        stream.pix_fmt = "yuv420p"
-        for number in range(frames):
-            picture = np.full((size, size, 3), ground, np.uint8)
-            picture[8:20, number % 20 : number % 20 + 10] = ink
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode(None))
+    encode_frames(out, pictures, format="mp4")
     return out.getvalue()
 
 
@@ -148,7 +127,13 @@ def make_codec_shards(folder: Path) -> Path:
     """Shards of one length whose latents are those of a real codec, patch."""
     dims = replace(TINY, latent_channels=48, latent_size=8)
     index = make_shards(folder, samples=8, shards=1, frames=(30,), splits=("train", "train", "val"), dims=dims)
-    encoders = {**index.encoders, "codec": Identity("patch", {"patch": 4})}
-    (folder / "index.json").write_text(replace(index, encoders=encoders).to_json())
-    assert Index.read(folder).encoders["codec"].options == {"patch": 4}
+    index = change_index(folder, encoders={**index.encoders, "codec": Identity("patch", {"patch": 4})})
+    assert Index.read(folder) == index
     return folder
+
+
+def change_index(folder: Path, **changes) -> Index:
+    """Puts other fields into the index of finished shards."""
+    index = replace(Index.read(folder), **changes)
+    (folder / "index.json").write_text(index.to_json(), encoding="utf-8")
+    return index

@@ -19,42 +19,7 @@ from pathlib import Path
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "scancel")
 NEEDED = "needs a SLURM of its own: apt-get install slurm-wlm munge"
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "BOOT_FAIL", "DEADLINE")
-
-CONFIGURATION = """
-ClusterName=tests
-SlurmctldHost={host}(127.0.0.1)
-SlurmctldPort={controller}
-SlurmdPort={daemon}
-SlurmUser=root
-AuthType=auth/munge
-CredType=cred/munge
-# How long credentials live, and so how long a requeued job waits: two minutes where nothing is said.
-AuthInfo=socket={folder}/munge.socket,cred_expire=5
-StateSaveLocation={folder}/state
-SlurmdSpoolDir={folder}/spool
-SlurmctldPidFile={folder}/slurmctld.pid
-SlurmdPidFile={folder}/slurmd.pid
-SlurmctldLogFile={folder}/slurmctld.log
-SlurmdLogFile={folder}/slurmd.log
-ProctrackType=proctrack/pgid
-TaskPlugin=task/none
-MpiDefault=none
-SwitchType=switch/none
-AccountingStorageType=accounting_storage/none
-JobAcctGatherType=jobacct_gather/none
-SelectType=select/cons_tres
-SelectTypeParameters=CR_Core
-# config_overrides: what is written here counts, whatever machine this is.
-SlurmdParameters=config_overrides
-SchedulerParameters=sched_interval=1,sched_min_interval=100000,bf_interval=1,batch_sched_delay=0,sched_max_job_start=0
-GresTypes=gpu
-ReturnToService=2
-JobRequeue=1
-KillWait=5
-MaxArraySize=101
-NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} Gres=gpu:{cpus} State=UNKNOWN
-PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
-"""
+CONFIGURATION = Path(__file__).with_name("slurm.conf")
 
 
 def missing() -> str | None:
@@ -126,9 +91,7 @@ class Slurm:
 
 def _ports(count: int) -> list[int]:
     with ExitStack() as stack:
-        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [probe.getsockname()[1] for probe in probes]
 
 
@@ -146,9 +109,8 @@ def slurm(folder: Path, cpus: int = 2) -> Iterator[Slurm]:
     key, configuration = folder / "munge.key", folder / "slurm.conf"
     key.write_bytes(secrets.token_bytes(1024))
     key.chmod(0o400)
-    configuration.write_text(
-        CONFIGURATION.format(folder=folder, host=host, controller=controller, daemon=daemon, cpus=cpus)
-    )
+    values = {"folder": folder, "host": host, "controller": controller, "daemon": daemon, "cpus": cpus}
+    configuration.write_text(CONFIGURATION.read_text().format(**values))
     for place in range(cpus):
         (folder / f"gpu{place}").touch()
     (folder / "gres.conf").write_text(f"Name=gpu File={folder}/gpu[0-{cpus - 1}]\n")

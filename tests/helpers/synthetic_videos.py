@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from media import VideoWriter
+from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
 from metrics.networks.standin import Card, new_stand_in, save_stand_in
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import factors_path, landmarks_path, openface_csv
+from tests.helpers.videos import write_video
 
 OPTIONS = {
     "sync": {"width": 1 / 32},
@@ -21,23 +22,15 @@ OPTIONS = {
 
 
 def write_clip(path: Path, frames: list, sound: np.ndarray | None = None, fps: float = 25.0) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    height, width = frames[0].shape[:2]
-    with VideoWriter(path, size=(width, height), fps=fps, sound=sound, crf=4) as writer:
-        for frame in frames:
-            writer.write(np.ascontiguousarray(frame))
-    return path
+    return write_video(path, frames, sound=sound, fps=fps, crf=4)
 
 
 def write_speakers(folder: Path, clips: int, seconds: float = 1.2, size: int = 64, gain: float = 1.0) -> Path:
     """``clips`` videos of different people and emotions; ``gain`` scales brightness."""
-    folder.mkdir(parents=True)
     for number in range(clips):
         clip = render_clip(identity(number), ("happy", "sad", "angry")[number % 3], 1, number, seconds, size)
-        path = folder / f"clip{number}.mp4"
-        with VideoWriter(path, size=(size, size), fps=25, sound=clip.sound, sound_rate=16_000) as writer:
-            for frame in clip.frames():
-                writer.write((frame * gain).astype(np.uint8))
+        frames = ((frame * gain).astype(np.uint8) for frame in clip.frames())
+        path = write_video(folder / f"clip{number}.mp4", frames, sound=clip.sound)
         landmarks_path(path).write_text(openface_csv(clip), encoding="utf-8")
         np.savez(factors_path(path), values=clip.factors, names=np.array(clip.factor_names))
     return folder
@@ -52,6 +45,14 @@ def untrained(folder: Path) -> dict[str, str]:
         card = Card(kind, dict(options), "synthetic", speakers=1, clips=2, steps=0, seed=0, scores={"r2": 0.5})
         save_stand_in(Path(files[kind]), new_stand_in(kind, **options), card)
     return files
+
+
+def evaluate_config(generated: Path, reference: Path, output: Path, fid=(), fvd=(), sync=(), efid=(), **keys):
+    """The configuration of ``evaluate.py`` on the CPU, with keyword arguments of the metrics' own."""
+    metrics = {"fid": FIDConfig(**dict(fid)), "fvd": FVDConfig(**dict(fvd))}
+    metrics |= {"sync": SyncConfig(**dict(sync)), "efid": EFIDConfig(**dict(efid))}
+    places = {"generated": str(generated), "reference": str(reference), "output": str(output)}
+    return EvaluateConfig(**places, protocol="emotivetalk", device="cpu", **metrics, **keys)
 
 
 def stand_in_settings(files: dict[str, str]) -> dict[str, dict[str, object]]:

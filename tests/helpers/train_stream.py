@@ -42,20 +42,11 @@ class Recorder(LightningModule):
         self._write("test", batch)
 
     def _write(self, kind, batch):
-        row = {
-            "kind": kind,
-            "rank": self.global_rank,
-            "step": batch["step"],
-            "epoch": self.current_epoch,
-            "samples": list(
-                zip(
-                    batch["draw"].tolist(), batch["key"], batch["start"].tolist(), batch["frames"].tolist(), strict=True
-                )
-            ),
-            "length": batch["lip"].shape[1],
-            "valid": batch["valid"].tolist(),
-            "sums": batch["lip"].double().sum((1, 2)).tolist(),
-        }
+        draw, start, frames, valid = (batch[name].tolist() for name in ("draw", "start", "frames", "valid"))
+        row = {"kind": kind, "rank": self.global_rank, "step": batch["step"], "epoch": self.current_epoch}
+        row["samples"] = list(zip(draw, batch["key"], start, frames, strict=True))
+        row |= {"valid": valid, "length": batch["lip"].shape[1]}
+        row["sums"] = batch["lip"].double().sum((1, 2)).tolist()
         with self.log_file.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
@@ -85,22 +76,14 @@ def _rank(ranks: int, folder: str, data: dict, task: str, **settings) -> None:
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     folder, callbacks = Path(folder), []
     if every := settings.get("save_every"):
-        callbacks.append(
-            ModelCheckpoint(folder, "{step}", every_n_train_steps=every, save_top_k=-1, auto_insert_metric_name=False)
-        )
+        names = {"filename": "{step}", "auto_insert_metric_name": False}
+        callbacks.append(ModelCheckpoint(folder, every_n_train_steps=every, save_top_k=-1, **names))
     trainer = Trainer(
-        max_steps=settings.get("max_steps", 1),
-        accelerator="cpu",
-        devices=ranks,
-        strategy=DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto",
-        callbacks=callbacks,
-        enable_checkpointing=bool(every),
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        limit_val_batches=1.0 if settings.get("validate") else 0.0,
-    )
+        max_steps=settings.get("max_steps", 1), accelerator="cpu", devices=ranks,
+        strategy=DDPStrategy(process_group_backend="gloo") if ranks > 1 else "auto", callbacks=callbacks,
+        enable_checkpointing=bool(every), logger=False, enable_progress_bar=False, enable_model_summary=False,
+        num_sanity_val_steps=0, limit_val_batches=1.0 if settings.get("validate") else 0.0,
+    )  # fmt: skip
     module = Recorder(folder / f"{task}.{trainer.global_rank}")
     if task == "test":
         trainer.test(module, datamodule=datamodule(DataConfig(**data)), verbose=False)

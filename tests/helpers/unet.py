@@ -13,16 +13,13 @@ SMALL = UNetShape(channels=(32, 64), heads=(2, 4), attention=(True, False), laye
 
 def stock(shape):
     """diffusers' U-Net of the same shape, every parameter random: zeros would hide what they multiply."""
-    down = [
-        "CrossAttnDownBlockSpatioTemporal" if attention else "DownBlockSpatioTemporal" for attention in shape.attention
-    ]
-    up = [name.replace("Down", "Up") for name in reversed(down)]
+    kinds = ["CrossAttn" if attention else "" for attention in shape.attention]
     torch.manual_seed(0)
     model = UNetSpatioTemporalConditionModel(
         in_channels=shape.in_channels,
         out_channels=shape.out_channels,
-        down_block_types=tuple(down),
-        up_block_types=tuple(up),
+        down_block_types=tuple(f"{kind}DownBlockSpatioTemporal" for kind in kinds),
+        up_block_types=tuple(f"{kind}UpBlockSpatioTemporal" for kind in reversed(kinds)),
         block_out_channels=shape.channels,
         addition_time_embed_dim=shape.added_width,
         projection_class_embeddings_input_dim=3 * shape.added_width,

@@ -8,26 +8,16 @@ import sys
 import threading
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from media import FrameReader, MediaError, decord_frames, probe, read_frames, read_sound
+from tests.helpers import ROOT
 from tests.helpers.flash_clips import coded, flashes, frame_times, index_of, make_clip, turn
 
 NTSC = Fraction(30000, 1001)
-
-
-@pytest.fixture
-def pyav_only(monkeypatch):
-    """Makes decord unusable, as where it is not installed."""
-
-    def refuse(*_):
-        raise decord_frames.DecordError("switched off")
-        yield
-
-    monkeypatch.setattr(decord_frames, "read", refuse)
+FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}
 
 
 def assert_shows(frames, source_times, zero, half, start=0.0, fps=25.0):
@@ -75,10 +65,7 @@ def test_other_output_rates(tmp_path, output):
         ("clip.mov", {"codec": "mjpeg", "pix_fmt": "yuvj422p", "audio": "pcm_s16le"}),
         ("clip.avi", {"codec": "mpeg4", "audio": "pcm_s16le", "time_base": None}),
         ("bframes.avi", {"time_base": None, "audio": "libmp3lame", "audio_rate": 44_100}),
-        (
-            "clip.webm",
-            {"codec": "libvpx-vp9", "audio": "libopus", "options": {"deadline": "realtime", "cpu-used": "8"}},
-        ),
+        ("clip.webm", {"codec": "libvpx-vp9", "audio": "libopus", "options": FAST_VP9}),
         ("vp8.webm", {"codec": "libvpx", "audio": "libopus", "channels": 2, "options": {"auto-alt-ref": "1"}}),
         ("clip.ts", {}),
     ],
@@ -87,20 +74,16 @@ def test_every_container(tmp_path, name, settings):
     times = frame_times(NTSC)
     path = make_clip(tmp_path / name, times, **settings)
     frames = list(read_frames(path))
-    info = probe(path)
-    zero = -info.first_frame
     assert abs(len(frames) - 50) <= 2
-    assert_shows(frames, times, zero, 0.5 / float(NTSC))
+    assert_shows(frames, times, -probe(path).first_frame, 0.5 / float(NTSC))
     assert abs(seen_at(frames) - heard_at(read_sound(path))) <= 0.04
 
 
 def test_variable_rate_follows_the_timestamps(tmp_path):
-    rng = np.random.default_rng(3)
-    gaps = rng.choice([8, 16, 33, 50, 100], 60)
+    gaps = np.random.default_rng(3).choice([8, 16, 33, 50, 100], 60)
     times = [Fraction(int(t), 1000) for t in np.concatenate([[0], np.cumsum(gaps)])]
     path = make_clip(tmp_path / "clip.mkv", times, time_base=Fraction(1, 1000), audio=None)
-    frames = list(read_frames(path))
-    for n, frame in enumerate(frames):
+    for n, frame in enumerate(read_frames(path)):
         distances = np.array([float(t) for t in times]) - min(n / 25, float(times[-1]))
         allowed = np.abs(distances[distances <= 0.02 + 1e-6])  # the nearest, but at most half an output frame early
         assert np.abs(distances[index_of(frame)]) == pytest.approx(allowed.min(), abs=1e-6)
@@ -131,19 +114,15 @@ def test_the_clock_starts_with_the_earlier_track(tmp_path, name, video_start, au
 def test_pictures_hidden_by_an_edit_list_are_not_shown(tmp_path):
     times = frame_times(25)
     path = make_clip(tmp_path / "clip.mp4", times, video_start=-0.4, audio_start=0.0, audio_seconds=1.6)
-    reader = FrameReader(path)
-    frames = list(reader)
+    frames = list(FrameReader(path))
     assert [index_of(frame) for frame in frames] == list(range(10, 50))
     assert abs(seen_at(frames) - heard_at(read_sound(path))) <= 0.04
 
 
-@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.52, 1.48), (1.013, None), (6.3, 7.1), (9.0, None)])
+@pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.52, 1.48), (1.013, None), (6.3, 7.1), (7.5, None)])
 def test_a_span_is_the_same_as_cutting_the_whole(tmp_path, start, end):
-    times = frame_times(30, 10.0 if start > 2 else 2.0)
-    times = times[:256]  # eight bits
-    path = make_clip(tmp_path / "clip.mp4", times) if start < 2 else make_clip(tmp_path / "clip.mp4", times[:240])
-    if start == 9.0:
-        start = 7.5
+    times = frame_times(30, 8.0 if start > 2 else 2.0)  # 240 pictures have numbers of eight bits
+    path = make_clip(tmp_path / "clip.mp4", times)
     reader = FrameReader(path, start=start, end=end)
     frames = list(reader)
     last = float(probe(path).duration) if end is None else end
@@ -183,17 +162,16 @@ def test_a_span_past_the_end_is_an_error(tmp_path):
 def test_both_decoders_give_the_same_pictures(tmp_path, monkeypatch, codec, pix_fmt, size):
     times = frame_times(30, 0.9)  # ends before the flash
     options = {"qp": "0"} if codec == "libx264rgb" else {}
-    path = tmp_path / "clip.mkv"
-    base = Fraction(1, 30_000)
-    make_clip(path, times, codec=codec, pix_fmt=pix_fmt, size=size, audio=None, options=options, time_base=base)
+    settings = {"codec": codec, "pix_fmt": pix_fmt, "size": size, "options": options}
+    path = make_clip(tmp_path / "clip.mkv", times, audio=None, time_base=Fraction(1, 30_000), **settings)
     first = FrameReader(path)
     frames = list(first)
     assert (first.backend == "pyav") == (codec == "libx264rgb")  # no luma plane to check decord by
     assert frames[0].shape == (size[1], size[0], 3)
     for frame in frames:
-        k = index_of(frame)
-        truth = coded(k, size)
-        truth = truth if pix_fmt != "gray" else np.repeat(truth.mean(-1, keepdims=True), 3, -1)
+        truth = coded(index_of(frame), size)
+        if pix_fmt == "gray":
+            truth = truth.mean(-1, keepdims=True)
         assert np.abs(frame.astype(float) - truth).mean() < (8 if pix_fmt != "gray" else 25)
     monkeypatch.setattr(decord_frames, "decoded", failing)
     second = FrameReader(path)
@@ -284,11 +262,9 @@ def test_leaving_early_ends_the_thread(tmp_path):
 def test_python_ends_cleanly_with_a_clip_half_read(tmp_path):
     path = make_clip(tmp_path / "clip.mp4", frame_times(25, 8.0), size=(512, 512), audio=None)
     program = "import sys; from media import read_frames; frames = read_frames(sys.argv[1]); next(frames); print('ok')"
+    command = [sys.executable, "-c", program, str(path)]
     for _ in range(3):
-        done = subprocess.run(
-            [sys.executable, "-c", program, str(path)],
-            cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
 
 
@@ -330,8 +306,7 @@ def test_real_clips(assets, monkeypatch, name, frames):
 
 @pytest.mark.slow
 def test_full_hd_is_read_a_few_frames_at_a_time(assets):
-    path = assets / "data/video/latentsync_demo1.mp4"
-    reader = FrameReader(path, start=4.0, end=4.6)
+    reader = FrameReader(assets / "data/video/latentsync_demo1.mp4", start=4.0, end=4.6)
     frames = list(reader)
     assert frames[0].shape == (1920, 1080, 3)
     assert len(frames) == 15

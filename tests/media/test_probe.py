@@ -12,7 +12,10 @@ import pytest
 from PIL import Image
 
 from media import FrameReader, MediaError, NoSound, probe, read_frames, read_sound
-from tests.helpers.flash_clips import frame_times, make_clip, turn, write_sound
+from tests.helpers.files import overwrite, without_privileges
+from tests.helpers.flash_clips import frame_times, make_clip, turn
+from tests.helpers.sound import sound_frame, write_sound
+from tests.helpers.videos import copy_packets, encode_frames
 
 
 def fails_everywhere(path, match):
@@ -82,26 +85,15 @@ def test_names_people_use(tmp_path):
 def test_no_permission(tmp_path):
     path = make_clip(tmp_path / "locked.mp4", frame_times(25, 0.4))
     path.chmod(0)
-    root = os.geteuid() == 0
-    if root:
-        os.seteuid(65_534)  # root may read everything
-    try:
+    with without_privileges():
         fails_everywhere(path, "permission denied")
-    finally:
-        if root:
-            os.seteuid(0)
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "front.mp4", "clip.mkv", "clip.avi"])
 def test_cut_short(tmp_path, name):
-    avi = name == "clip.avi"
-    path = make_clip(
-        tmp_path / name,
-        frame_times(25, 4.0),
-        codec="mpeg4" if avi else "libx264",
-        audio="pcm_s16le" if avi else "aac",
-        time_base=None if avi else Fraction(1, 12_800),
-    )
+    avi = {"codec": "mpeg4", "audio": "pcm_s16le", "time_base": None}
+    settings = avi if name == "clip.avi" else {"time_base": Fraction(1, 12_800)}
+    path = make_clip(tmp_path / name, frame_times(25, 4.0), **settings)
     data = path.read_bytes()
     if name == "front.mp4":
         data = index_first(path)
@@ -133,18 +125,18 @@ def index_first(path):
     [("libx264", "random"), ("mpeg4", "random"), ("mjpeg", "random"), ("libx264", "zeros"), ("libx265", "zeros")],
 )
 def test_damage_in_the_middle(tmp_path, codec, filling):
-    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
-    settings = {"pix_fmt": "yuvj420p"} if codec == "mjpeg" else {}
-    path = make_noisy(tmp_path / "clip.mkv", codec, options, **settings)
+    quiet = {"options": {"x265-params": "log-level=none"}}
+    settings = {"libx265": quiet, "mjpeg": {"pix_fmt": "yuvj420p"}}.get(codec, {})
+    path = tmp_path / "clip.mkv"
+    # Fifty pictures of noise: every packet is large enough to damage.
+    encode_frames(path, np.random.default_rng(0).integers(0, 255, (50, 64, 96, 3), np.uint8), codec, **settings)
     FrameReader(path)
     with av.open(str(path)) as container:
-        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
-    start, size = packets[25]
-    data = bytearray(path.read_bytes())
+        packet = list(container.demux(video=0))[25]
+        start, size, head = packet.pos, packet.size, bytes(packet)[:32]
     length = min(400, size // 2)
-    place = data.find(first_bytes(path, 25), start) + size // 3
-    data[place : place + length] = bytes(length) if filling == "zeros" else np.random.default_rng(0).bytes(length)
-    path.write_bytes(data)
+    place = path.read_bytes().find(head, start) + size // 3
+    overwrite(path, place, bytes(length) if filling == "zeros" else np.random.default_rng(0).bytes(length))
     with pytest.raises(MediaError, match=r"clip\.mkv: (\d+ of 50 pictures could be decoded|.* a hole of zero bytes)"):
         FrameReader(path)
 
@@ -153,34 +145,10 @@ def test_a_cut_in_the_middle_of_a_group_is_noticed(tmp_path):
     """Copied without re-encoding from between two keyframes: the first second refers to pictures that are gone."""
     whole, cut = make_clip(tmp_path / "whole.mkv", frame_times(25, 4.0), options={"g": "50"}), tmp_path / "cut.mkv"
     with av.open(str(whole)) as source, av.open(str(cut), "w") as target:
-        stream = target.add_stream_from_template(source.streams.video[0])
-        for packet in source.demux(video=0):
-            if packet.dts is not None and packet.pts >= 1400:
-                packet.stream = stream
-                target.mux(packet)
+        packets = [packet for packet in source.demux(video=0) if packet.dts is not None and packet.pts >= 1400]
+        copy_packets(packets, target, target.add_stream_from_template(source.streams.video[0]))
     with pytest.raises(MediaError, match=r"cut\.mkv: \d+ of \d+ pictures could be decoded"):
         FrameReader(cut)
-
-
-def first_bytes(path, number):
-    with av.open(str(path)) as container:
-        for n, packet in enumerate(container.demux(video=0)):
-            if n == number:
-                return bytes(packet)[:32]
-    raise AssertionError
-
-
-def make_noisy(path, codec, options, pix_fmt="yuv420p"):
-    """Fifty pictures of noise: every packet is large enough to damage."""
-    rng = np.random.default_rng(0)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.width, stream.height, stream.pix_fmt, stream.options = 96, 64, pix_fmt, options
-        for _ in range(50):
-            picture = rng.integers(0, 255, (64, 96, 3), np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
 
 
 def test_cover_art_is_no_video(tmp_path):
@@ -190,14 +158,9 @@ def test_cover_art_is_no_video(tmp_path):
         sound = container.add_stream("aac", rate=16_000, layout="mono")
         picture = container.add_stream_from_template(cover.streams.video[0])
         picture.disposition = av.stream.Disposition.attached_pic
-        block = av.AudioFrame.from_ndarray(np.zeros((1, 16_000), np.float32), format="fltp", layout="mono")
-        block.sample_rate, block.pts, block.time_base = 16_000, 0, Fraction(1, 16_000)
-        container.mux(sound.encode(block))
+        container.mux(sound.encode(sound_frame(np.zeros((1, 16_000), np.float32), 16_000)))
         container.mux(sound.encode())
-        for packet in cover.demux():
-            if packet.dts is not None:
-                packet.stream = picture
-                container.mux(packet)
+        copy_packets(cover.demux(), container, picture)
     info = probe(path)
     assert (info.width, info.has_sound) == (0, True)
     assert len(read_sound(path)) == 16_000

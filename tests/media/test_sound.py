@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from fractions import Fraction
 
 import av
 import numpy as np
 import pytest
 
 from media import MediaError, NoSound, decode_flac, encode_flac, probe, read_sound, resample, sound_duration
-from tests.helpers.flash_clips import frame_times, make_clip, write_sound
+from tests.helpers.files import overwrite
+from tests.helpers.flash_clips import frame_times, make_clip
+from tests.helpers.sound import sound_frame, write_sound
 
 
 def tone(rate, seconds=1.0, hertz=440.0, level=0.5):
@@ -36,10 +37,8 @@ def tone(rate, seconds=1.0, hertz=440.0, level=0.5):
 def test_every_codec_gives_the_same_tone(tmp_path, name, codec, container, rate, channels, tolerance):
     """The truth is the tone itself, sampled at 16 kHz: a shift by one sample would be an RMS error of 0.06."""
     left = tone(rate)
-    path = write_sound(
-        tmp_path / name, np.stack([left * 1.5, left * 0.5][:channels] if channels == 2 else [left]), rate, codec,
-        container_format=container,
-    )  # fmt: skip
+    sides = [left * 1.5, left * 0.5] if channels == 2 else [left]
+    path = write_sound(tmp_path / name, np.stack(sides), rate, codec, container)
     samples = read_sound(path)
     assert samples.dtype == np.float32
     assert samples.ndim == 1
@@ -89,9 +88,7 @@ def test_a_gap_in_the_sound_is_silence(tmp_path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=16_000, layout="mono")
         for start in (0, 16_000):
-            block = av.AudioFrame.from_ndarray(tone(16_000, 0.5)[None], format="fltp", layout="mono")
-            block.sample_rate, block.pts, block.time_base = 16_000, start, Fraction(1, 16_000)
-            container.mux(stream.encode(block))
+            container.mux(stream.encode(sound_frame(tone(16_000, 0.5)[None], 16_000, start)))
         container.mux(stream.encode())
     samples = read_sound(path)
     assert len(samples) == 24_000
@@ -104,10 +101,7 @@ def test_a_gap_in_the_sound_is_silence(tmp_path):
 def test_damaged_sound_is_an_error(tmp_path, name):
     noise = np.random.default_rng(0).uniform(-0.5, 0.5, (1, 48_000)).astype(np.float32)
     path = write_sound(tmp_path / name, noise, 16_000, "flac" if name == "a.flac" else "aac")
-    data = bytearray(path.read_bytes())
-    middle = len(data) // 2
-    data[middle : middle + 600] = np.random.default_rng(1).bytes(600)
-    path.write_bytes(data)
+    overwrite(path, path.stat().st_size // 2, np.random.default_rng(1).bytes(600))
     with pytest.raises(MediaError, match=rf"{name}: its sound is damaged .* of 3\.\d+ s could be decoded"):
         read_sound(path)
 
@@ -156,21 +150,13 @@ def test_bad_flac_is_refused():
         decode_flac(b"RIFF" + data[4:200])
     with pytest.raises(MediaError, match=r"damaged|of 32000 samples"):
         decode_flac(data[: len(data) // 2])
-    broken = bytearray(data)
-    broken[20_000:20_050] = bytes(50)
     with pytest.raises(MediaError):
-        decode_flac(bytes(broken))
+        decode_flac(data[:20_000] + bytes(50) + data[20_050:])
     with pytest.raises(ValueError, match="float32"):
         encode_flac(np.zeros(10))
     with pytest.raises(ValueError, match="not numbers"):
         encode_flac(np.array([np.nan], np.float32))
-    file = io.BytesIO()
-    with av.open(file, "w", format="flac") as container:
-        stream = container.add_stream("flac", rate=44_100, layout="stereo")
-        block = av.AudioFrame.from_ndarray(np.zeros((1, 20_000), np.int16), format="s16", layout="stereo")
-        block.sample_rate = 44_100
-        container.mux(stream.encode(block))
-        container.mux(stream.encode())
+    file = write_sound(io.BytesIO(), np.zeros((2, 10_000), np.float32), 44_100, "flac", "flac")
     with pytest.raises(MediaError, match="found 44100 Hz, 2 channels"):
         decode_flac(file.getvalue())
 

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from media import MediaError, VideoWriter, encode_video, probe, read_frames, read_sound
+from tests.helpers import ROOT
+from tests.helpers.videos import write_video
 
 RATE = 16_000
 
@@ -51,8 +52,7 @@ def test_round_trip(tmp_path, fps):
     assert np.corrcoef(heard, speech(len(heard) / RATE)[: len(heard)])[0, 1] > 0.99
     assert probe(path).fps == pytest.approx(fps, rel=1e-3)
     with av.open(str(path)) as container:
-        assert container.metadata["title"] == "Zoë"
-        assert container.metadata["seed"] == "7"
+        assert (container.metadata["title"], container.metadata["seed"]) == ("Zoë", "7")
     data = path.read_bytes()
     assert data.find(b"moov") < data.find(b"mdat")  # plays while it is fetched
     assert os.listdir(tmp_path) == ["out.mp4"]
@@ -60,20 +60,14 @@ def test_round_trip(tmp_path, fps):
 
 @pytest.mark.parametrize("seconds", [0.1, 0.5, 1.0, 1.7])
 def test_the_sound_is_made_as_long_as_the_pictures(tmp_path, seconds):
-    with VideoWriter(tmp_path / "out.mp4", size=(96, 64), sound=speech(seconds)) as writer:
-        for frame in moving(25):
-            writer.write(frame)
-    heard = read_sound(tmp_path / "out.mp4")
+    heard = read_sound(write_video(tmp_path / "out.mp4", moving(25), sound=speech(seconds)))
     assert len(heard) == RATE
     if seconds < 0.9:
         assert np.abs(heard[round((seconds + 0.1) * RATE) :]).max() < 1e-3
 
 
 def test_without_sound(tmp_path):
-    with VideoWriter(tmp_path / "out.mp4", size=(96, 64)) as writer:
-        for frame in moving(5):
-            writer.write(frame)
-    info = probe(tmp_path / "out.mp4")
+    info = probe(write_video(tmp_path / "out.mp4", moving(5)))
     assert (info.has_sound, info.duration) == (False, pytest.approx(0.2))
 
 
@@ -84,13 +78,8 @@ def test_bytes_are_the_same_every_time(tmp_path):
     path.write_bytes(one)
     assert len(list(read_frames(path))) == 30
     assert len(read_sound(path)) == 30 * 640
-    files = []
-    for name in ("a.mp4", "b.mp4"):
-        with VideoWriter(tmp_path / name, size=(96, 64), sound=speech(1.0)) as writer:
-            for frame in moving(25):
-                writer.write(frame)
-        files.append((tmp_path / name).read_bytes())
-    assert files[0] == files[1]
+    files = [write_video(tmp_path / name, moving(25), sound=speech(1.0)) for name in ("a.mp4", "b.mp4")]
+    assert files[0].read_bytes() == files[1].read_bytes()
     assert len(encode_video(moving(30), crf=35)) < len(encode_video(moving(30), crf=10))
 
 
@@ -152,7 +141,7 @@ def test_a_full_disk(tmp_path, room):
     """A limit on the size of files gives the same failed writes as a full disk, at the start, early and late."""
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path / "out.mp4"), str(room)],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=120,
+        cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert done.returncode == 7, done.stderr
     assert "out.mp4: writing failed (File too large); make room on the disk" in done.stdout
@@ -161,12 +150,9 @@ def test_a_full_disk(tmp_path, room):
 
 def test_sound_is_interleaved_with_the_pictures(tmp_path):
     """Players, and our own memory, need sound beside its pictures, not after all of them."""
-    path = tmp_path / "out.mp4"
-    with VideoWriter(path, size=(96, 64), sound=speech(8)) as writer:
-        for frame in moving(200):
-            writer.write(frame)
+    path = write_video(tmp_path / "out.mp4", moving(200), sound=speech(8))
+    ends = {"video": Fraction(0), "audio": Fraction(0)}
     with av.open(str(path)) as container:
-        ends = {"video": Fraction(0), "audio": Fraction(0)}
         for packet in sorted((p for p in container.demux() if p.size), key=lambda p: p.pos):
             ends[packet.stream.type] = max(ends[packet.stream.type], packet.dts * packet.time_base)
             assert abs(ends["video"] - ends["audio"]) < 1.5

@@ -11,7 +11,8 @@ import pytest
 from datamodules.schema import Index, ShardError
 from preparation.check import check
 from runtime.files import sha256_of
-from tests.helpers.shards import make_shards
+from tests.helpers.files import overwrite
+from tests.helpers.shards import change_index, make_shards, npy
 
 
 @pytest.fixture
@@ -20,13 +21,12 @@ def folder(tmp_path):
     return tmp_path
 
 
-def rewrite(folder, change, shard=0):
-    """Rewrites a shard with ``change(name, bytes) -> (name, bytes)`` and makes index sizes and hashes agree."""
+def rewrite(folder, change):
+    """Rewrites the first shard with ``change(name, bytes) -> (name, bytes)`` and makes index sizes and hashes agree."""
     index = Index.read(folder)
-    path = folder / index.shards[shard].name
+    path = folder / index.shards[0].name
     with tarfile.open(path) as tar:
         members = [(member.name, tar.extractfile(member).read()) for member in tar]
-    offsets = {}
     with tarfile.open(path, "w") as tar:
         for name, data in (change(*member) for member in members):
             header = tarfile.TarInfo(name)
@@ -34,26 +34,17 @@ def rewrite(folder, change, shard=0):
             tar.addfile(header, io.BytesIO(data))
     with tarfile.open(path) as tar:
         offsets = {member.name: (member.offset_data, member.size) for member in tar}
-    entry = replace(index.shards[shard], bytes=path.stat().st_size, sha256=sha256_of(path))
+    entry = replace(index.shards[0], bytes=path.stat().st_size, sha256=sha256_of(path))
     samples = tuple(
         replace(s, members={m: offsets.get(f"{s.key}.{m}", place) for m, place in s.members.items()})
-        if s.shard == entry.name
-        else s
         for s in index.samples
     )
-    shards = tuple(entry if number == shard else other for number, other in enumerate(index.shards))
-    (folder / "index.json").write_text(replace(index, shards=shards, samples=samples).to_json())
+    change_index(folder, shards=(entry, *index.shards[1:]), samples=samples)
 
 
-def array_change(member, change):
-    def apply(name, data):
-        if not name.endswith(member):
-            return name, data
-        buffer = io.BytesIO()
-        np.save(buffer, change(np.load(io.BytesIO(data))))
-        return name, buffer.getvalue()
-
-    return apply
+def rewrite_member(folder, member, change):
+    """The same for one member of each sample, with ``change(bytes) -> bytes``."""
+    rewrite(folder, lambda name, data: (name, change(data) if name.endswith(member) else data))
 
 
 def test_good_shards_have_no_problems(folder):
@@ -68,9 +59,8 @@ def test_a_shard_cut_short(folder):
 
 def test_a_flipped_byte(folder):
     path = folder / Index.read(folder).shards[0].name
-    raw = bytearray(path.read_bytes())
-    raw[len(raw) // 2] ^= 1
-    path.write_bytes(raw)
+    middle = path.stat().st_size // 2
+    overwrite(path, middle, bytes([path.read_bytes()[middle] ^ 1]))
     assert any("sha256 differs" in problem for problem in check(folder))
 
 
@@ -85,7 +75,7 @@ def test_a_missing_shard_and_an_extra_one(folder):
 @pytest.mark.parametrize(
     ("member", "change", "said"),
     [
-        ("latent.npy", lambda x: np.where(np.arange(x.size).reshape(x.shape) == 7, np.nan, x), "NaN"),
+        ("latent.npy", lambda x: np.where(np.arange(x.size).reshape(x.shape) == 7, np.float16("nan"), x), "NaN"),
         ("audio.npy", lambda x: x[:-1], "audio.npy is float16(29,"),
         ("lip.npy", lambda x: x.astype(np.float64), "lip.npy is float64"),
         ("expression.npy", lambda x: x[:, :-1], "expression.npy is"),
@@ -95,20 +85,14 @@ def test_a_missing_shard_and_an_extra_one(folder):
     ],
 )
 def test_wrong_arrays(folder, member, change, said):
-    dtype = {"latent.npy": np.float16}.get(member)
-    rewrite(folder, array_change(member, lambda x: change(x).astype(dtype) if dtype else change(x)))
+    rewrite_member(folder, member, lambda data: npy(change(np.load(io.BytesIO(data)))))
     assert any(said in problem for problem in check(folder)), check(folder)
 
 
 def test_pickled_arrays_are_never_loaded(folder):
-    def pickled(name, data):
-        if not name.endswith("lip.npy"):
-            return name, data
-        buffer = io.BytesIO()
-        np.save(buffer, np.array([{"a": print}], dtype=object), allow_pickle=True)
-        return name, buffer.getvalue()
-
-    rewrite(folder, pickled)
+    pickled = io.BytesIO()
+    np.save(pickled, np.array([{"a": print}], dtype=object), allow_pickle=True)
+    rewrite_member(folder, "lip.npy", lambda data: pickled.getvalue())
     assert any("cannot be decoded" in problem and "pickle" in problem for problem in check(folder))
 
 
@@ -125,24 +109,19 @@ def test_a_missing_member(folder):
 
 
 def test_meta_that_disagrees_with_the_index(folder):
-    def other(name, data):
-        if not name.endswith("meta.json"):
-            return name, data
-        return name, json.dumps({**json.loads(data), "speaker": "someone else"}).encode()
-
-    rewrite(folder, other)
+    other = {"speaker": "someone else"}
+    rewrite_member(folder, "meta.json", lambda data: json.dumps(json.loads(data) | other).encode())
     assert any("speaker someone else" in problem for problem in check(folder))
 
 
 def test_a_key_twice_and_a_speaker_on_both_sides(folder):
     index = Index.read(folder)
     first, second = index.samples[:2]
-    samples = (first, replace(second, key=first.key), *index.samples[2:])
-    (folder / "index.json").write_text(replace(index, samples=samples).to_json())
+    change_index(folder, samples=(first, replace(second, key=first.key), *index.samples[2:]))
     assert any(f"key {first.key} occurs twice" in problem for problem in check(folder))
 
     sides = (replace(first, speaker="anna", split="train"), replace(second, speaker="anna", split="test"))
-    (folder / "index.json").write_text(replace(index, samples=sides + index.samples[2:]).to_json())
+    change_index(folder, samples=sides + index.samples[2:])
     assert any("speaker anna is on several sides of the split: test, train" in problem for problem in check(folder))
 
 

@@ -12,15 +12,8 @@ FRAMES, SIZE = 5, 64
 
 @pytest.fixture
 def encoders() -> Encoders:
-    return Encoders.build(
-        EncodersConfig(
-            landmarks=EncoderConfig("sidecar"),
-            audio=EncoderConfig("mel"),
-            motion=EncoderConfig("landmarks"),
-            codec=EncoderConfig("patch"),
-        ),
-        "cpu",
-    )
+    names = {"landmarks": "sidecar", "audio": "mel", "motion": "landmarks", "codec": "patch"}
+    return Encoders.build(EncodersConfig(**{kind: EncoderConfig(name) for kind, name in names.items()}), "cpu")
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 
 from configs.preparation import DatasetConfig, PrepareConfig
 from datamodules.schema import Dimensions, ShardError
-from media import VideoWriter
 from preparation.clip_source import ClipSource, Reason
 from preparation.layouts import find_clips
 from preparation.plan import continued, make_plan, read_plan, write_plan
+from tests.helpers.videos import write_video
 
 DIMENSIONS = Dimensions(48, 16, 4, 80, 12, 13)
 
@@ -21,16 +21,14 @@ def videos(tmp_path_factory):
     """Clips of 1, 5 and 11 seconds."""
     folder = tmp_path_factory.mktemp("videos")
     for seconds in (1, 5, 11):
-        with VideoWriter(folder / f"{seconds}.mp4", size=(32, 32)) as writer:
-            for frame in range(seconds * 25):
-                writer.write(np.full((32, 32, 3), frame % 255, np.uint8))
+        frames = (np.full((32, 32, 3), frame % 255, np.uint8) for frame in range(seconds * 25))
+        write_video(folder / f"{seconds}.mp4", frames)
     return folder
 
 
 def config(**changes) -> PrepareConfig:
-    return replace(
-        PrepareConfig(dataset=DatasetConfig(name="folder"), preset="tiny", frame_size=64, max_seconds=4.0), **changes
-    )
+    settings = {"preset": "tiny", "frame_size": 64, "max_seconds": 4.0, **changes}
+    return PrepareConfig(dataset=DatasetConfig(name="folder"), **settings)
 
 
 def clips_of(folder, copies=1):
@@ -47,11 +45,12 @@ def pieces(plan):
 
 def test_long_clips_are_cut_into_equal_pieces_without_gap_or_overlap(videos):
     plan = make_plan(config(), clips_of(videos), DIMENSIONS)
-    by_source = {
-        name: sorted((c.start, c.end) for c in pieces(plan) if c.name.startswith(name)) for name in ("1.", "5.")
-    }
-    assert by_source == {"1.": [(0.0, None)], "5.": [(0.0, 2.48), (2.48, None)]}
-    eleven = sorted((clip for clip in pieces(plan) if clip.path.name == "11.mp4"), key=lambda clip: clip.start)
+    one, five, eleven = (
+        sorted((clip for clip in pieces(plan) if clip.path.name == name), key=lambda clip: clip.start)
+        for name in ("1.mp4", "5.mp4", "11.mp4")
+    )
+    assert [(clip.start, clip.end) for clip in one] == [(0.0, None)]
+    assert [(clip.start, clip.end) for clip in five] == [(0.0, 2.48), (2.48, None)]
     assert [clip.end for clip in eleven[:-1]] == [clip.start for clip in eleven[1:]]
     assert eleven[-1].end is None
     assert all(clip.start * 25 == pytest.approx(round(clip.start * 25)) for clip in eleven)
@@ -70,8 +69,7 @@ def test_parts_own_every_shard_once(videos, parts):
 def test_no_clip_is_lost_and_the_order_found_does_not_matter(videos):
     clips = clips_of(videos, copies=5)
     plan = make_plan(config(), clips, DIMENSIONS)
-    again = make_plan(config(), clips[::-1], DIMENSIONS)
-    assert plan.shards == again.shards
+    assert make_plan(config(), clips[::-1], DIMENSIONS).shards == plan.shards
     assert {clip.path for clip in pieces(plan)} == {clip.path for clip in clips}
     assert len({clip.key for clip in pieces(plan)}) == len(pieces(plan)) == 5 * (1 + 2 + 3)
 
@@ -82,8 +80,7 @@ def test_a_piece_never_takes_the_key_of_another_clip(videos, tmp_path):
         shutil.copy(videos / f"{seconds}.mp4", tmp_path / name)
     clips = find_clips(DatasetConfig(name="folder", split="train"), tmp_path).clips
     plan = make_plan(config(), clips, DIMENSIONS)
-    keys = [clip.key for clip in pieces(plan)]
-    assert len(keys) == len(set(keys)) == 3 + 3
+    assert len(pieces(plan)) == len({clip.key for clip in pieces(plan)}) == 3 + 3
     assert continued(plan, config(), clips, tmp_path).shards == plan.shards
 
 
@@ -125,8 +122,8 @@ def test_a_damaged_plan_says_so(tmp_path, text):
 
 
 def test_a_video_fetched_again_is_no_longer_damaged(videos, tmp_path):
-    for name in ("a", "long"):
-        (tmp_path / f"{name}.mp4").write_bytes(b"cut short")
+    for name in ("a.mp4", "long.mp4"):
+        (tmp_path / name).write_bytes(b"cut short")
     plan = make_plan(config(), clips_of(tmp_path), DIMENSIONS)
     assert [clip.problem for clip in pieces(plan)] == [Reason.DECODE_ERROR] * 2
     assert pieces(continued(plan, config(), clips_of(tmp_path), tmp_path)) == pieces(plan)

@@ -1,13 +1,13 @@
 """The page as people use it: a browser, files, clicks; nothing is asked of any other machine."""
 
 import json
-import socket
 import time
 
 import pytest
 
 from configs.app import AppConfig
 from media import FrameReader
+from tests.helpers.warm import free_port
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
 PATIENCE = 120_000  # ms; the processor may be busy
@@ -18,11 +18,8 @@ def served(talker, tmp_path_factory):
     """The page's address, and the folder its visitors' files lie in."""
     from generation.web.serve import opened
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     folder = tmp_path_factory.mktemp("served")
-    config = AppConfig(ethd="run", port=port, max_seconds=4, max_megabytes=1)
+    config = AppConfig(ethd="run", port=free_port(), max_seconds=4, max_megabytes=1)
     with opened(talker, config, folder) as address:
         yield address, folder
 

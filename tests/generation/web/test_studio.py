@@ -1,6 +1,7 @@
 """What visitors upload is taken within limits, answered in words, and deleted."""
 
 import re
+import shutil
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,21 +23,12 @@ def studio(talker, tmp_path):
 @pytest.fixture
 def uploads(files, tmp_path) -> Path:
     """Copies, as an upload is one."""
-    folder = tmp_path / "served" / "uploads"
-    folder.mkdir(parents=True)
-    for file in files.iterdir():
-        (folder / file.name).write_bytes(file.read_bytes())
-    return folder
+    return shutil.copytree(files, tmp_path / "served" / "uploads")
 
 
 def wish(uploads, **changes) -> Wish:
-    given = {
-        "portrait": str(uploads / "face.png"),
-        "landmarks": str(uploads / "face.csv"),
-        "speech": str(uploads / "voice.wav"),
-        "steps": 2,
-    }
-    return Wish(**{**given, **changes})
+    files = {"portrait": "face.png", "landmarks": "face.csv", "speech": "voice.wav"}
+    return Wish(**{key: str(uploads / name) for key, name in files.items()} | {"steps": 2} | changes)
 
 
 def made(studio, asked, tell=lambda share, words: None):

@@ -21,8 +21,7 @@ from lightning_modules.emotion.phrases import Phrase, held_out_phrases, paraphra
 from lightning_modules.emotion.sources import EmotionSource
 from lightning_modules.emotion.table import EmotionError, EmotionTable
 from lightning_modules.emotion.text_mapping import TextEmotion, mapping_loss
-from tests.helpers.emotion import expression_of, synthetic_table
-from tests.helpers.emotion_texts import INDEPENDENT
+from tests.helpers.emotion import INDEPENDENT, expression_of, synthetic_table
 from tests.helpers.refusals import refuses
 from tests.helpers.shards import ENCODERS, make_shards
 from tests.helpers.train_config import train_config

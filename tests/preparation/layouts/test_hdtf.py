@@ -8,6 +8,7 @@ from configs.preparation import DatasetConfig
 from preparation.clip_source import ClipSource, Reason, Rejected
 from preparation.layouts import LayoutError, find_clips
 from preparation.layouts.annotations import read_annotations
+from tests.helpers.files import touch
 
 # In the manner of HDTF's files: (sic) file names, spans, crops as left width top height, a byte order mark.
 TIMES = "AnnTest0.mp4 00:10-01:30 61:05-62:00\r\nBob-Example.mp4 00:00-00:30 00:40-00:45\nNoCrop.mp4 00:01-00:20\n"
@@ -22,19 +23,19 @@ ADDRESSES = (
 )
 
 
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
-
-
-def annotate(folder: Path, times=TIMES, crops=CROPS, heights=HEIGHTS, addresses=ADDRESSES) -> Path:
-    folder.mkdir(exist_ok=True)
+def annotate(tmp_path: Path, times=TIMES, crops=CROPS, heights=HEIGHTS, addresses=ADDRESSES) -> Path:
+    folder = tmp_path / "annotations"
+    folder.mkdir()
     kinds = {"annotion_time": times, "crop_wh": crops, "resolution": heights, "video_url": addresses}
     for kind, text in kinds.items():
         if text is not None:
             (folder / f"WDA_{kind}.txt").write_bytes(text.encode())
     return folder
+
+
+def cut(tmp_path: Path, **annotations: str) -> dict[str, ClipSource]:
+    """Key -> clip of the videos in raw/ with these annotation files."""
+    return {clip.key: clip for clip in find(tmp_path / "raw", annotate(tmp_path, **annotations)).clips}
 
 
 def find(source: Path, annotations: Path | None = None, **settings):
@@ -92,7 +93,7 @@ def test_the_same_clip_twice_is_a_duplicate(tmp_path):
 def test_downloaded_videos_are_cut_and_cropped(tmp_path):
     touch(tmp_path / "raw", "WDA_AnnTest0.webm", "A talk (1) [-BCDEFGHIJ_].mkv", "AAAAAAAAAAA.mp4", "cat.mp4")
     touch(tmp_path / "raw", "old/WDA_AnnTest0_000.mp4")
-    found = find(tmp_path / "raw", annotate(tmp_path / "annotations"))
+    found = find(tmp_path / "raw", annotate(tmp_path))
     clips = {clip.key: clip for clip in found.clips}
     first, late, bob = clips["WDA_AnnTest0_000"], clips["WDA_AnnTest0_001"], clips["WDA_Bob-Example_000"]
     assert (first.start, first.end, first.crop, first.crop_height) == (10, 90, (100, 0, 400, 400), 720)
@@ -113,7 +114,7 @@ def test_downloaded_videos_are_cut_and_cropped(tmp_path):
 
 def test_missing_videos_are_reported_each(tmp_path):
     touch(tmp_path / "raw", "AnnTest0.mp4", "anntest0.mkv")
-    clips = {clip.key: clip for clip in find(tmp_path / "raw", annotate(tmp_path / "annotations")).clips}
+    clips = cut(tmp_path)
     missing = [key for key, clip in clips.items() if clip.problem == Reason.MISSING_VIDEO]
     assert missing == ["WDA_Bob-Example_000", "WDA_Bob-Example_001", "WDA_NoCrop_000"]
     assert "YouTube -BCDEFGHIJ_" in clips["WDA_Bob-Example_000"].problem_detail
@@ -135,7 +136,7 @@ def test_missing_videos_are_reported_each(tmp_path):
 )
 def test_malformed_entries_cost_their_clip_alone(tmp_path, changed, key, wrong):
     touch(tmp_path / "raw", "AnnTest0.mp4", "Bob-Example.mp4", "NoCrop.mp4")
-    clips = {clip.key: clip for clip in find(tmp_path / "raw", annotate(tmp_path / "annotations", **changed)).clips}
+    clips = cut(tmp_path, **changed)
     assert clips[key].problem == Reason.BAD_ANNOTATION
     assert wrong in clips[key].problem_detail
     assert len(clips) == 5
@@ -143,7 +144,7 @@ def test_malformed_entries_cost_their_clip_alone(tmp_path, changed, key, wrong):
 
 def test_malformed_lines_are_reported_with_their_number(tmp_path):
     touch(tmp_path / "raw", "AnnTest0.mp4")
-    folder = annotate(tmp_path / "annotations", times=TIMES + "\nAlone.mp4\nAnnTest0.mp4 00:00-00:10\n")
+    folder = annotate(tmp_path, times=TIMES + "\nAlone.mp4\nAnnTest0.mp4 00:00-00:10\n")
     bad = [clip for clip in find(tmp_path / "raw", folder).clips if clip.name.startswith("WDA_annotion_time.txt")]
     details = {clip.name[-6:]: clip.problem_detail for clip in bad if clip.problem == Reason.BAD_ANNOTATION}
     assert details.keys() == {"line 5", "line 6"}
@@ -152,11 +153,9 @@ def test_malformed_lines_are_reported_with_their_number(tmp_path):
 
 
 def test_one_recording_under_two_names_is_used_once(tmp_path):
-    same = ADDRESSES.replace("-BCDEFGHIJ_", "abcdefghijk")
-    heights = HEIGHTS.replace("Bob-Example.mp4 700", "Bob-Example.mp4 720")
-    folder = annotate(tmp_path / "annotations", addresses=same, heights=heights)
     touch(tmp_path / "raw", "abcdefghijk.mp4")
-    clips = {clip.key: clip for clip in find(tmp_path / "raw", folder).clips}
+    heights = HEIGHTS.replace("Bob-Example.mp4 700", "Bob-Example.mp4 720")
+    clips = cut(tmp_path, addresses=ADDRESSES.replace("-BCDEFGHIJ_", "abcdefghijk"), heights=heights)
     assert clips["WDA_Bob-Example_000"].problem == Reason.DUPLICATE  # 0-30 s lies in 10-90 s
     assert "WDA_AnnTest0_000" in clips["WDA_Bob-Example_000"].problem_detail
     assert clips["WDA_AnnTest0_000"].problem is None
@@ -166,13 +165,13 @@ def test_one_recording_under_two_names_is_used_once(tmp_path):
 def test_a_missing_annotation_file_is_one_readable_error(tmp_path, kind):
     touch(tmp_path / "raw", "AnnTest0.mp4")
     with pytest.raises(LayoutError, match=r"WDA_(crop_wh|resolution)\.txt: no such file"):
-        find(tmp_path / "raw", annotate(tmp_path / "annotations", **{kind: None}))
+        find(tmp_path / "raw", annotate(tmp_path, **{kind: None}))
     with pytest.raises(LayoutError, match="give the folder HDTF_dataset"):
         find(tmp_path / "raw", tmp_path / "raw")
 
 
 def test_addresses_are_optional(tmp_path):
-    assert len(read_annotations(annotate(tmp_path / "annotations", addresses=None)).segments) == 5
+    assert len(read_annotations(annotate(tmp_path, addresses=None)).segments) == 5
 
 
 def test_crops_follow_the_resolution_that_was_downloaded(tmp_path):

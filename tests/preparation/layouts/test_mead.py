@@ -10,6 +10,7 @@ from datamodules.splits.clip_names import EMOTIONS, MeadSentence, mead_sentence
 from preparation.clip_source import Reason
 from preparation.layouts import LayoutError, find_clips
 from preparation.layouts.mead import VIEWS, parse
+from tests.helpers.files import touch
 
 LAYOUTS = [
     "{actor}/video/{view}/{emotion}/level_{level}/{number:03d}.mp4",
@@ -21,12 +22,6 @@ LAYOUTS = [
     "{actor}#{view}#{emotion}#level_{level}#{number:03d}.mp4",
     "my copy (1)/{actor}-{view}-{emotion}-{level}-{number:03d}.mp4",
 ]
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
 
 
 def find(source: Path, **settings):
@@ -89,11 +84,9 @@ def test_other_paths_are_reported_with_what_is_understood(tmp_path, path, wrong)
 
 
 def test_published_videos_get_their_sound(tmp_path):
-    for view in ("front", "left_30"):
-        touch(
-            tmp_path, f"Part0/M005/video/{view}/angry/level_1/001.mp4", f"Part0/M005/video/{view}/sad/level_3/002.mp4"
-        )
-    touch(tmp_path, "Part0/M005/audio/angry/level_1/001.m4a", "Part0/M007/audio/angry/level_1/001.m4a")
+    for view, sentence in product(("front", "left_30"), ("angry/level_1/001", "sad/level_3/002")):
+        touch(tmp_path, f"Part0/M005/video/{view}/{sentence}.mp4")
+    touch(tmp_path, *(f"Part0/{actor}/audio/angry/level_1/001.m4a" for actor in ("M005", "M007")))
     found = find(tmp_path)
     sound = tmp_path / "Part0/M005/audio/angry/level_1/001.m4a"
     assert {clip.key: clip.audio for clip in found.clips} == {
@@ -106,13 +99,11 @@ def test_published_videos_get_their_sound(tmp_path):
 
 
 def test_the_nearest_sound_of_the_same_camera_wins(tmp_path):
-    touch(tmp_path, "copy/M005_front_angry_level_1_001.mp4", "M005/audio/angry/level_1/001.m4a")
-    touch(tmp_path, "copy/M005_top_angry_level_1_001.wav")
-    assert find(tmp_path).clips[0].audio == tmp_path / "M005/audio/angry/level_1/001.m4a"
-    touch(tmp_path, "copy/M005_front_angry_level_1_001.wav")
-    assert find(tmp_path).clips[0].audio == tmp_path / "copy/M005_front_angry_level_1_001.wav"
-    touch(tmp_path, "copy/M005_front_angry_level_1_001.m4a")
-    assert find(tmp_path).clips[0].audio == tmp_path / "copy/M005_front_angry_level_1_001.m4a"
+    touch(tmp_path, "copy/M005_front_angry_level_1_001.mp4", "copy/M005_top_angry_level_1_001.wav")
+    copy = "copy/M005_front_angry_level_1_001"
+    for nearer in ("M005/audio/angry/level_1/001.m4a", f"{copy}.wav", f"{copy}.m4a"):
+        touch(tmp_path, nearer)
+        assert find(tmp_path).clips[0].audio == tmp_path / nearer
 
 
 def test_other_cameras_are_counted(tmp_path):
@@ -156,11 +147,9 @@ def test_splits(tmp_path):
     by_person = {clip.speaker: clip.split for clip in find(tmp_path).clips}
     assert by_person == {"M003": "test", "M005": "train", "M028": "val", "W036": "val"}
     official = find(tmp_path, split="official").clips
-    test = {
-        clip.key.removeprefix("M005_front_") for clip in official if clip.split == "test" and clip.speaker == "M005"
-    }
-    angry = {f"angry_level_2_{number:03d}" for number in (26, 27, 28, 29, 30, 57)}  # the last six there are
-    assert test == angry | {f"neutral_level_1_{number:03d}" for number in range(31, 41)}
+    test = {clip.key for clip in official if clip.split == "test" and clip.speaker == "M005"}
+    angry = {f"M005_front_angry_level_2_{number:03d}" for number in (26, 27, 28, 29, 30, 57)}  # the last six there are
+    assert test == angry | {f"M005_front_neutral_level_1_{number:03d}" for number in range(31, 41)}
     assert {clip.split for clip in find(tmp_path, split="train").clips} == {"train"}
 
 

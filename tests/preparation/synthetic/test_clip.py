@@ -23,9 +23,10 @@ def upright(landmarks):
     return np.stack([points.real, points.imag], axis=-1)
 
 
-def mouth_opening(landmarks):
+def distance(landmarks, one, other):
+    """(F,) between two of the upright points."""
     points = upright(landmarks)
-    return np.linalg.norm(points[:, 62] - points[:, 66], axis=-1)
+    return np.linalg.norm(points[:, one] - points[:, other], axis=-1)
 
 
 @pytest.mark.slow
@@ -36,20 +37,19 @@ def test_lip_opening_follows_loudness(person, emotion):
     loudness = np.sqrt(np.mean(clip.sound.reshape(len(clip), -1) ** 2, axis=1))
     voiced = clip.factor("f0") > 0
     assert 0.3 < voiced.mean() < 0.9
-    assert np.corrcoef(mouth_opening(clip.landmarks)[voiced], loudness[voiced])[0, 1] > 0.75
+    assert np.corrcoef(distance(clip.landmarks, 62, 66)[voiced], loudness[voiced])[0, 1] > 0.75
 
 
 @pytest.mark.slow
 def test_emotions_are_told_apart_in_held_out_faces_without_their_lips():
     """Nearest mean over the training persons' landmarks, mouth left out, classifies the other persons' clips."""
-    features, emotions, train = [], [], []
+    rows = []
     for person in CAST:
         for number, emotion in enumerate(EMOTIONS):
             clip = render_clip(person, emotion, levels_of(emotion)[-1], 50 + person.index, 1.6, 64)
-            features.append(upright(clip.landmarks)[:, 17:48].mean(0).ravel())
-            emotions.append(number)
-            train.append(split_of(person) == "train")
-    features, emotions, train = np.array(features), np.array(emotions), np.array(train)
+            face = upright(clip.landmarks)[:, 17:48].mean(0).ravel()
+            rows.append((face, number, split_of(person) == "train"))
+    features, emotions, train = map(np.array, zip(*rows, strict=True))
     means = np.stack([features[train & (emotions == number)].mean(0) for number in range(len(EMOTIONS))])
     nearest = np.linalg.norm(features[:, None] - means, axis=-1).argmin(1)
     assert np.mean(nearest[~train] == emotions[~train]) >= 0.85
@@ -57,12 +57,12 @@ def test_emotions_are_told_apart_in_held_out_faces_without_their_lips():
 
 @pytest.mark.slow
 def test_a_higher_level_moves_the_face_further():
+    def mean_face(emotion, level):
+        return upright(render_clip(CAST[0], emotion, level, 3, 2.0, 64).landmarks)[:, 17:].mean(0)
+
+    rest = mean_face("neutral", 1)
     for emotion in set(EMOTIONS) - {"neutral"}:
-        rest = upright(render_clip(CAST[0], "neutral", 1, 3, 2.0, 64).landmarks)[:, 17:].mean(0)
-        moved = [
-            np.linalg.norm(upright(render_clip(CAST[0], emotion, level, 3, 2.0, 64).landmarks)[:, 17:].mean(0) - rest)
-            for level in (1, 2, 3)
-        ]
+        moved = [np.linalg.norm(mean_face(emotion, level) - rest) for level in (1, 2, 3)]
         assert moved[0] < moved[1] < moved[2], emotion
 
 
@@ -126,19 +126,16 @@ def test_landmarks_lie_on_the_picture(person, emotion):
 
 def test_a_closed_mouth_shows_no_inside_and_an_open_one_does():
     clip = render_clip(CAST[1], "neutral", 1, 12, 3.0, 128)
-    opening = clip.factor("lip_opening")
     dark = []
     for frame, points in zip(clip.frames(), clip.landmarks, strict=True):
         box = np.concatenate([points[48:].min(0), points[48:].max(0)]).round().astype(int)
         mouth = frame[box[1] : box[3], box[0] : box[2]].astype(int)
         dark.append(((mouth.sum(-1) < 220) | (mouth.min(-1) > 190)).mean())  # the cavity, or teeth
-    assert np.corrcoef(opening, dark)[0, 1] > 0.8
+    assert np.corrcoef(clip.factor("lip_opening"), dark)[0, 1] > 0.8
 
 
 def test_eyes_shut_in_a_blink():
-    clip = render_clip(CAST[0], "neutral", 1, 4, 8.0, 64)
-    points = upright(clip.landmarks)
-    height = np.linalg.norm(points[:, 37] - points[:, 41], axis=-1)
+    height = distance(render_clip(CAST[0], "neutral", 1, 4, 8.0, 64).landmarks, 37, 41)
     assert height.min() < 0.25 * np.median(height)
     assert (height < 0.5 * np.median(height)).mean() < 0.2
 

@@ -19,14 +19,12 @@ def test_names_are_unique_and_never_meads():
 
 
 def test_any_two_of_the_first_twelve_differ_to_the_eye():
+    coloured = ("skin", "hair", "background", "clothes")
     for first in CAST[:12]:
         for second in CAST[: first.index]:
-            different = [
-                bool(np.abs(np.subtract(getattr(first, what), getattr(second, what))).max() > 12)
-                for what in ("skin", "hair", "background", "clothes")
-            ]
-            different.append(first.hair_style != second.hair_style)
-            assert sum(different) >= 3, (first.name, second.name)
+            colours = ([getattr(person, what) for person in (first, second)] for what in coloured)
+            different = sum(np.abs(np.subtract(*pair)).max() > 12 for pair in colours)
+            assert different + (first.hair_style != second.hair_style) >= 3, (first.name, second.name)
 
 
 def test_voices_differ_in_pitch_and_vocal_tract():

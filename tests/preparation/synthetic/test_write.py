@@ -29,11 +29,9 @@ def contents(folder):
 
 
 def decoded(path, kind):
+    form = {"format": "rgb24"} if kind == "video" else {}
     with av.open(str(path)) as container:
-        return [
-            frame.to_ndarray(**({"format": "rgb24"} if kind == "video" else {}))
-            for frame in container.decode(**{kind: 0})
-        ]
+        return [frame.to_ndarray(**form) for frame in container.decode(**{kind: 0})]
 
 
 def test_meads_layout(mead):
@@ -80,8 +78,7 @@ def test_the_picture_on_disk_is_the_clip(mead):
 
 
 def test_landmarks_are_a_csv_as_openface_writes_it(mead):
-    with mead[1][0].with_suffix(".csv").open() as file:
-        text = file.read()
+    text = mead[1][0].with_suffix(".csv").read_text()
     assert text.startswith("frame, face_id, timestamp, confidence, success, x_0, x_1,")
     rows = list(csv.DictReader(text.splitlines(), skipinitialspace=True))
     assert [int(row["frame"]) for row in rows] == list(range(1, 26))
@@ -106,8 +103,7 @@ def test_hdtfs_layout_has_sound_and_equal_bytes_from_any_number_of_workers(tmp_p
     told = []
     one = write_dataset(tmp_path / "one", layout="hdtf", **SMALL, progress=lambda: told.append(1))
     write_dataset(tmp_path / "two", layout="hdtf", **SMALL, workers=2)
-    names = ["WDA_SynthAbel_000.mp4", "WDA_SynthAbel_001.mp4", "WDA_SynthBea_000.mp4", "WDA_SynthBea_001.mp4"]
-    assert [video.name for video in one] == names
+    assert [video.name for video in one] == [f"WDA_Synth{name}_00{n}.mp4" for name in ("Abel", "Bea") for n in (0, 1)]
     assert len(told) == 4
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     samples = np.concatenate(decoded(one[0], "audio"), axis=1)[0]
@@ -134,10 +130,11 @@ def test_an_interrupted_run_goes_on(mead, tmp_path):
 
 
 def test_a_clip_without_its_landmarks_is_made_again(tmp_path):
-    video = write_dataset(tmp_path, layout="hdtf", **{**SMALL, "identities": 1, "clips_per_identity": 1})[0]
+    one = {**SMALL, "identities": 1, "clips_per_identity": 1}
+    (video,) = write_dataset(tmp_path, layout="hdtf", **one)
     before = contents(tmp_path)
     video.with_suffix(".csv").unlink()
-    write_dataset(tmp_path, layout="hdtf", **{**SMALL, "identities": 1, "clips_per_identity": 1})
+    write_dataset(tmp_path, layout="hdtf", **one)
     assert contents(tmp_path) == before
 
 

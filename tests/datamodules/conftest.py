@@ -1,0 +1,13 @@
+"""Shards whose clips have three lengths."""
+
+import pytest
+
+from tests.helpers.shards import make_shards
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory):
+    """Twelve clips; only to be read."""
+    path = tmp_path_factory.mktemp("shards")
+    make_shards(path, frames=(30, 45, 60))
+    return path
