@@ -140,7 +140,7 @@ def clip_report(
 
 def report(run: str, shards: str, **options: str) -> dict[str, object]:
     """The numbers of some clips; see the top of the file."""
-    data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0))
+    data = ShardDataModule(DataConfig(root=shards, workers=0))
     data.setup()
     opened = QualityRun.load(run, data, int(options["steps"]) if "steps" in options else None)
     clips = data.clips[options.get("split", "train")][: int(options.get("clips", 1))]
