@@ -7,6 +7,7 @@ F frames, S side of the frames.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ class SampleVideos(Callback):
             reference = truth[min(place, len(truth) - 1)]
             path = self._path(trainer, clip)
             write_video(path, np.concatenate([truth, made["both"]], axis=2), batch)
-            Image.fromarray(strip(truth, made, reference)).save(path.with_suffix(".png"))
+            Image.fromarray(strip(truth, list(made.values()), reference)).save(path.with_suffix(".png"))
         trainer.strategy.barrier("samples")
         for clip in clips if trainer.is_global_zero else ():
             path = self._path(trainer, clip)
@@ -74,10 +75,10 @@ class SampleVideos(Callback):
         return self.folder / f"{trainer.global_step:07d}" / f"{clip.key.replace('/', '_')}.mp4"
 
 
-def strip(truth: np.ndarray, made: dict[str, np.ndarray], reference: np.ndarray) -> np.ndarray:
+def strip(truth: np.ndarray, made: Sequence[np.ndarray], reference: np.ndarray) -> np.ndarray:
     """(rows S, (COLUMNS + 1) S, 3) uint8: a row for the truth and for each video, its heat map at the end."""
     places = np.linspace(0, len(truth) - 1, COLUMNS).round().astype(int)
-    rows = [np.concatenate([*video[places], heat_map(video, reference)], axis=1) for video in (truth, *made.values())]
+    rows = [np.concatenate([*video[places], heat_map(video, reference)], axis=1) for video in (truth, *made)]
     return np.concatenate(rows)
 
 

@@ -1,4 +1,4 @@
-"""Videos of validation clips in the middle of training: from the network as it is, without a trace in the training.
+"""Videos of validation clips in the middle of training, as generate.py would make them; training is not affected.
 
 In a validation the network holds its averaged weights. Shapes: F frames, S side of the frames.
 """
@@ -7,25 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from torch import Tensor
 
+from configs.generation import DriveMode
 from datamodules.datamodule import ShardDataModule
-from datamodules.order import seed_of
 from datamodules.windows import Clip, ClipBatch
-from diffusion.long_sampling import sample_long
-from diffusion.parameterization import VelocityDenoiser
 from encoders.protocols import FPS, SAMPLE_RATE, LatentCodec
 from lightning_modules.ethd.module import EthdModule, single_precision
+from lightning_modules.ethd.sampler import Sampler
 from media import VideoWriter
 
-MODES = ("both", "lips", "expression")  # which of the two drives moves the face
+MODES: tuple[DriveMode, ...] = ("both", "lips", "expression")
 FIELDS = ("audio", "expression", "latent", "boxes", "portraits", "speech")
 
 
@@ -51,62 +47,27 @@ class VideoMaker:
         return [clips[place] for place in places]
 
     def read(self, trainer: Trainer, clip: Clip) -> ClipBatch:
-        """A clip from its first frame on, on the network's device; with its pixels where the shards keep them."""
+        """A clip from its first frame on, with its pixels where the shards keep them."""
         data: ShardDataModule = trainer.datamodule  # type: ignore[attr-defined]
         fields = (*FIELDS, "video") if "video.mp4" in clip.entry.members else FIELDS
-        batch: Any = data.whole(clip, fields, self.frames)
-        device = trainer.strategy.root_device
-        return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}  # type: ignore[return-value]
+        return data.whole(clip, fields, self.frames)
 
     def truth(self, batch: ClipBatch) -> np.ndarray:
         """(F, S, S, 3) uint8: the pixels, or what the codec keeps of them."""
         if "video" in batch:
-            return batch["video"][0].cpu().numpy()
-        return self._decoded(batch["latent"][0].float())
+            return batch["video"][0].numpy()
+        return self.codec.decode(batch["latent"][0].float()).permute(0, 2, 3, 1).numpy()
 
-    @torch.no_grad()
-    def make(self, module: EthdModule, batch: ClipBatch, mode: str = "both") -> np.ndarray:
-        """(F, S, S, 3) uint8 from the clip's reference frame and its sound.
+    def make(self, module: EthdModule, batch: ClipBatch, mode: DriveMode = "both") -> np.ndarray:
+        """(F, S, S, 3) uint8: what generate.py would make of the clip's reference frame and its sound.
 
         Args:
-            module: whose weights are used; in evaluation mode.
-            batch: of one clip, from ``read``.
+            module: Its weights are used as they are now; it stays as it is.
+            batch: One clip, from ``read``.
             mode: ``both``; ``lips`` keeps the reference's expression; ``expression`` keeps the lips still.
         """
-        device, vaid = module.device, module.vaid
-        with undisturbed(device), single_precision(device):
-            seeds = [seed_of("validation video", key) >> 1 for key in batch["key"]]
-            e_ref = vaid.expression_scale(batch["reference_expression"].float())
-            e_dri = (
-                e_ref[:, None].repeat(1, batch["latent"].shape[1], 1)
-                if mode == "lips"
-                else vaid.sample_expression(
-                    batch["audio"].float(),
-                    batch["reference_portrait"],
-                    vaid.expression_scale(batch["first_expression"].float()),
-                    seeds,
-                )
-            )
-            example = module.example(batch, seeds, e_dri)
-            drive = replace(example.drive, lip=None) if mode == "expression" else example.drive
-            weights = next(module.ethd.parameters()).dtype
-
-            def predict(x: Tensor, t: Tensor, where: slice) -> Tensor:
-                near = drive.window(where)
-                denoise = VelocityDenoiser(
-                    lambda noisy, level: module.ethd(noisy.to(weights), level, example.reference, near), module.schedule
-                )
-                return denoise(x, t)
-
-            config = module.config
-            assert config.overlap is not None
-            x0 = sample_long(
-                predict, example.noise, module.schedule, config.sampling_steps, config.window, config.overlap
-            )
-            return self._decoded(module.card.latents.restored(x0[0]))
-
-    def _decoded(self, latents: Tensor) -> np.ndarray:
-        return self.codec.decode(latents.cpu()).permute(0, 2, 3, 1).numpy()
+        with undisturbed(module.device), single_precision(module.device):
+            return Sampler(module.ethd, module.card, self.codec, module.device).render(module.vaid, batch, mode=mode)
 
 
 @contextmanager
@@ -119,7 +80,7 @@ def undisturbed(device: torch.device) -> Iterator[None]:
 def write_video(path: Path, frames: np.ndarray, batch: ClipBatch) -> None:
     """(F, H, W, 3) uint8 with the clip's sound, almost without loss; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    sound = batch["speech"][0].cpu().numpy()
+    sound = batch["speech"][0].numpy()
     size = frames.shape[2], frames.shape[1]
     with VideoWriter(path, size=size, fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=4) as writer:
         for frame in frames:

@@ -14,6 +14,7 @@ import numpy as np
 from lightning.pytorch import LightningDataModule
 
 from configs.data import DataConfig
+from configs.fields import MISSING
 from configs.rules import check_data
 from datamodules.checks import check_sides
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
@@ -237,7 +238,7 @@ class ShardDataModule(LightningDataModule):
         index = read_index(root)
         check_index(index, root)
         wanted = self.config.name
-        if wanted not in (index.dataset, "mixture"):
+        if wanted not in (index.dataset, "mixture", MISSING):
             raise ShardError(
                 f"{root}: holds dataset {index.dataset!r}, data.name={wanted} expects {wanted!r}; set "
                 f"data={index.dataset}, or another data.root"

@@ -106,7 +106,7 @@ class ClipFrames:
 
 
 @dataclass(frozen=True)
-class Clip:
+class AlignedClip:
     """A pair that can be compared.
 
     Attributes:
@@ -141,53 +141,61 @@ def look_at(path: Path, fps: float) -> Look:
     return Look(len(reader), reader.size[0], reader.size[1], info.fps, info.has_sound)
 
 
-def open_pair(
-    pair: Pair, store: FeatureStore, fps: float, panel: Panel | None, offset: int, max_gap: float
-) -> Clip | Missing:
-    """Looks at both videos of a pair and finds the span they share.
+@dataclass(frozen=True)
+class Alignment:
+    """How the two videos of a pair are brought to the same times.
 
-    Args:
-        pair: the two files.
-        store: keeps what the reference holds, so that it is decoded once and for all.
+    Attributes:
         fps: frames per second of the comparison.
         panel: part of the generated frames that holds the result.
         offset: generated frame k belongs to reference frame k + offset.
         max_gap: largest difference of the two lengths, seconds.
-
-    Returns:
-        the clip; or why there is none.
     """
-    side = "generated"
-    try:
-        made = look_at(pair.generated, fps)
-        side = "reference"
-        digests = sha256_of(pair.generated), sha256_of(pair.reference)
-        kept = store.fetch(
-            {"what": "look", "content": digests[1], "fps": fps}, lambda: _as_arrays(look_at(pair.reference, fps))
+
+    fps: float
+    panel: Panel | None
+    offset: int
+    max_gap: float
+
+    def open(self, pair: Pair, store: FeatureStore) -> AlignedClip | Missing:
+        """Looks at both videos of a pair and finds the span they share; or says why there is none.
+
+        Args:
+            pair: the two files.
+            store: keeps what the reference holds, so that it is decoded once and for all.
+        """
+        fps, panel, offset = self.fps, self.panel, self.offset
+        side = "generated"
+        try:
+            made = look_at(pair.generated, fps)
+            side = "reference"
+            digests = sha256_of(pair.generated), sha256_of(pair.reference)
+            kept = store.fetch(
+                {"what": "look", "content": digests[1], "fps": fps}, lambda: _as_arrays(look_at(pair.reference, fps))
+            )
+            real = Look(**{name: value.item() for name, value in kept.items()})
+        except (MediaError, OSError) as error:
+            return Missing(pair.clip, side, None, str(error))
+        if panel and (panel[0] + panel[2] > made.width or panel[1] + panel[3] > made.height):
+            reason = f"crop={list(panel)} reaches beyond its frames of {made.width} x {made.height}"
+            return Missing(pair.clip, "generated", None, reason)
+        starts = max(0, -offset), max(0, offset)
+        lengths = made.frames - starts[0], real.frames - starts[1]
+        frames = min(lengths)
+        gap = abs(lengths[0] - lengths[1]) / fps
+        if gap > self.max_gap or frames < 1:
+            reason = (
+                f"its length differs by {gap:.2f} s from the reference's ({lengths[0]} and {lengths[1]} frames at "
+                f"{fps:g} fps), more than max_gap={self.max_gap:g}"
+            )
+            return Missing(pair.clip, "generated", None, reason)
+        size = panel[2:] if panel else (made.width, made.height)
+        return AlignedClip(
+            pair.clip,
+            Side(pair.generated, digests[0], "generated", made, starts[0], frames, fps, panel),
+            Side(pair.reference, digests[1], "reference", real, starts[1], frames, fps, None),
+            tuple(_notes(made, real, lengths, size, fps)),
         )
-        real = Look(**{name: value.item() for name, value in kept.items()})
-    except (MediaError, OSError) as error:
-        return Missing(pair.clip, side, None, str(error))
-    if panel and (panel[0] + panel[2] > made.width or panel[1] + panel[3] > made.height):
-        reason = f"crop={list(panel)} reaches beyond its frames of {made.width} x {made.height}"
-        return Missing(pair.clip, "generated", None, reason)
-    starts = max(0, -offset), max(0, offset)
-    lengths = made.frames - starts[0], real.frames - starts[1]
-    frames = min(lengths)
-    gap = abs(lengths[0] - lengths[1]) / fps
-    if gap > max_gap or frames < 1:
-        reason = (
-            f"its length differs by {gap:.2f} s from the reference's ({lengths[0]} and {lengths[1]} frames at {fps:g} "
-            f"fps), more than max_gap={max_gap:g}"
-        )
-        return Missing(pair.clip, "generated", None, reason)
-    size = panel[2:] if panel else (made.width, made.height)
-    return Clip(
-        pair.clip,
-        Side(pair.generated, digests[0], "generated", made, starts[0], frames, fps, panel),
-        Side(pair.reference, digests[1], "reference", real, starts[1], frames, fps, None),
-        tuple(_notes(made, real, lengths, size, fps)),
-    )
 
 
 def _notes(made: Look, real: Look, lengths: tuple[int, int], size: tuple[int, int], fps: float) -> Iterator[str]:

@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from configs.evaluation import EvaluateConfig
-from evaluation.aligned_clips import Clip, Panel, open_pair
+from evaluation.aligned_clips import AlignedClip, Alignment, Panel
 from evaluation.cache import FeatureStore, default_folder
 from evaluation.drift import with_drift
-from evaluation.metric import build_metric
+from evaluation.metric import Metric, build_metric
 from evaluation.networks import NotComputed
 from evaluation.pairs import Missing, Pairing, pair_videos
 from evaluation.ranks import Ranks, joined
@@ -79,17 +79,20 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> 
     per_clip: dict[str, ClipValues] = {}
     with ranks.shared_folder(Path(config.output).absolute().parent) as own:
         stores = FeatureStore(Path(config.cache) if config.cache else default_folder()), FeatureStore(own)
-        clips, missing = _open_all(config, pairing, stores[0], console, ranks)
-        names = list(dict.fromkeys(config.metrics))
+        panel: Panel | None = tuple(config.crop) if config.crop else None  # type: ignore[assignment]
+        alignment = Alignment(config.fps, panel, config.offset, config.max_gap)
+        clips, missing = _open_all(alignment, pairing, stores[0], console, ranks)
+        settings = {name: getattr(config, name, None) for name in config.metrics}
         if ranks.size > 1:
-            for name in names:
-                _prepare(name, config, clips, stores, device, console, ranks)
+            for name, own_settings in settings.items():
+                with suppress(NotComputed):  # what fails, fails again where it is reported
+                    _prepare(name, build_metric(name, own_settings, device), clips, stores, console, ranks)
             ranks.wait()
-        for name in names if ranks.first else ():
+        for name, own_settings in settings.items() if ranks.first else ():
             try:
                 if not clips:
                     raise NotComputed("no pair of videos could be compared; see what is missing")
-                metric = build_metric(name, config, device)
+                metric = build_metric(name, own_settings, device)
                 with progress_bar(console, name, _frames(clips)) as bar:
                     found, lost, rows = metric.values(
                         clips, pairing.expected, stores, (config.bootstrap, config.seed), partial(_advance, bar)
@@ -115,44 +118,37 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> 
 
 
 def _open_all(
-    config: EvaluateConfig, pairing: Pairing, store: FeatureStore, console: Console, ranks: Ranks
-) -> tuple[list[Clip], list[Missing]]:
-    panel: Panel | None = tuple(config.crop) if config.crop else None  # type: ignore[assignment]
-    opened: list[Clip | Missing] = []
+    alignment: Alignment, pairing: Pairing, store: FeatureStore, console: Console, ranks: Ranks
+) -> tuple[list[AlignedClip], list[Missing]]:
+    opened: list[AlignedClip | Missing] = []
     pairs = ranks.mine(pairing.pairs)
     with progress_bar(console, "looking at the videos", len(pairs)) as bar:
         for pair in pairs:
-            opened.append(open_pair(pair, store, config.fps, panel, config.offset, config.max_gap))
+            opened.append(alignment.open(pair, store))
             bar.advance(bar.task_ids[0])
     everything = ranks.together(opened)
-    clips = [one for one in everything if isinstance(one, Clip)]
+    clips = [one for one in everything if isinstance(one, AlignedClip)]
     return clips, [*pairing.missing, *(one for one in everything if isinstance(one, Missing))]
 
 
 def _prepare(
-    name: str,
-    config: EvaluateConfig,
-    clips: Sequence[Clip],
-    stores: Stores,
-    device: torch.device,
-    console: Console,
-    ranks: Ranks,
+    name: str, metric: Metric, clips: Sequence[AlignedClip], stores: Stores, console: Console, ranks: Ranks
 ) -> None:
-    """This process's share of a metric's features into the stores; what fails, fails again where it is reported."""
+    """This process's share of a metric's features into the stores."""
     own = ranks.mine(clips)
-    with progress_bar(console, f"{name}, share of {ranks.size}", _frames(own)) as bar, suppress(NotComputed):
-        build_metric(name, config, device).prepare(clips, own, stores, partial(_advance, bar))
+    with progress_bar(console, f"{name}, share of {ranks.size}", _frames(own)) as bar:
+        metric.prepare(clips, own, stores, partial(_advance, bar))
 
 
 def _advance(bar: Progress, frames: int) -> None:
     bar.advance(bar.task_ids[0], frames)
 
 
-def _frames(clips: Sequence[Clip]) -> int:
+def _frames(clips: Sequence[AlignedClip]) -> int:
     return sum(side.frames for clip in clips for side in (clip.reference, clip.generated))
 
 
-def _clip_record(clip: Clip, per_clip: dict[str, ClipValues]) -> dict[str, object]:
+def _clip_record(clip: AlignedClip, per_clip: dict[str, ClipValues]) -> dict[str, object]:
     return {
         "clip": clip.name,
         "frames": clip.generated.frames,

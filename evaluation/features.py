@@ -17,10 +17,10 @@ from torch import Tensor
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.weights import locate
-from evaluation.aligned_clips import Clip, Side
+from evaluation.aligned_clips import AlignedClip, Side
 from evaluation.cache import Arrays
 from evaluation.landmarks import landmarks_for
-from evaluation.networks import Loaded, NotComputed, Source, load, load_stand_in
+from evaluation.networks import LoadedNetwork, NotComputed, Source, load, load_stand_in
 from evaluation.results import Column
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
 from metrics.functional.fvd import preprocess as preprocess_clip
@@ -33,7 +33,7 @@ from metrics.networks.three_ddfa import ThreeDDFA
 from runtime.errors import UserError
 
 
-class Unusable(UserError):
+class UnusableVideo(UserError):
     """A video that one metric cannot be computed of; says why."""
 
 
@@ -60,7 +60,7 @@ class Extractor(Protocol):
     sources: tuple[Source, ...]
     protocol: dict[str, object]
 
-    def plan(self, clips: Sequence[Clip]) -> list[str | None]:
+    def plan(self, clips: Sequence[AlignedClip]) -> list[str | None]:
         """Looks at all clips before the first is read; for each None, or why this metric cannot use it."""
         ...
 
@@ -72,7 +72,7 @@ class Extractor(Protocol):
         """``features`` (N, D) float32 and ``seen``, the number of frames looked at.
 
         Raises:
-            Unusable: if this video has none.
+            UnusableVideo: if this video has none.
             MediaError: if it cannot be read.
         """
         ...
@@ -87,7 +87,7 @@ class FIDFeatures:
     convention = "pytorch-fid"
 
     def __init__(self, config: FIDConfig, device: torch.device) -> None:
-        loaded: Loaded[InceptionFeatures] | Loaded[StandInImage]
+        loaded: LoadedNetwork[InceptionFeatures] | LoadedNetwork[StandInImage]
         if config.network == "standin":
             loaded = load_stand_in("fid", "image", config.weights, device, StandInImage)
         else:
@@ -104,7 +104,7 @@ class FIDFeatures:
             "covariance": "N - 1",
         }
 
-    def plan(self, clips: Sequence[Clip]) -> list[str | None]:
+    def plan(self, clips: Sequence[AlignedClip]) -> list[str | None]:
         """Every clip will do."""
         return [None] * len(clips)
 
@@ -132,7 +132,7 @@ class FVDFeatures:
         self.flavour = protocol_named(config.protocol)
         self.convention = self.flavour.convention
         registered = "i3d_videogpt" if self.flavour.name == "videogpt" else "i3d_stylegan_v"
-        loaded: Loaded[I3D] | Loaded[StandInVideo]
+        loaded: LoadedNetwork[I3D] | LoadedNetwork[StandInVideo]
         if config.network == "standin":
             loaded = load_stand_in("fvd", "video", config.weights, device, StandInVideo)
         else:
@@ -145,7 +145,7 @@ class FVDFeatures:
         self.starts: dict[tuple[str, str], tuple[int, ...]] = {}
         self.protocol: dict[str, object] = {**vars(self.flavour), "seed": config.seed}
 
-    def plan(self, clips: Sequence[Clip]) -> list[str | None]:
+    def plan(self, clips: Sequence[AlignedClip]) -> list[str | None]:
         """Draws the pieces; clips shorter than one are left out."""
         lengths = [clip.reference.frames for clip in clips]
         try:
@@ -166,7 +166,7 @@ class FVDFeatures:
             return f"has {length} frames, fvd.protocol={self.flavour.name} needs {self.flavour.span}"
         return "is beyond the first 2048 videos, which is as many as the protocol takes"
 
-    def first_frames(self, clip: Clip) -> dict[str, int]:
+    def first_frames(self, clip: AlignedClip) -> dict[str, int]:
         """The first frame of each side's piece."""
         return {side: self.starts[clip.name, side][0] for side in ("reference", "generated")}
 
@@ -195,7 +195,7 @@ class EFIDFeatures:
     convention = "pytorch-fid"
 
     def __init__(self, config: EFIDConfig, device: torch.device) -> None:
-        loaded: Loaded[Deep3DFace] | Loaded[ThreeDDFA] | Loaded[StandInExpression]
+        loaded: LoadedNetwork[Deep3DFace] | LoadedNetwork[ThreeDDFA] | LoadedNetwork[StandInExpression]
         if config.network == "deep3d":
             loaded = load("deep3dfacerecon", config.weights, "Deep3DFaceRecon ResNet50", Deep3DFace, device)
         elif config.network == "standin":
@@ -229,7 +229,7 @@ class EFIDFeatures:
             "covariance": "N - 1",
         }
 
-    def plan(self, clips: Sequence[Clip]) -> list[str | None]:
+    def plan(self, clips: Sequence[AlignedClip]) -> list[str | None]:
         """Every clip will do."""
         return [None] * len(clips)
 
@@ -247,9 +247,9 @@ class EFIDFeatures:
         try:
             points = self.landmarks.follow(reader, side.path, side.start / side.fps)
         except LandmarkFileError as error:
-            raise Unusable(str(error)) from error
+            raise UnusableVideo(str(error)) from error
         if not any(face is not None for face in points):
-            raise Unusable(f"no face was found in any of its {len(points)} frames ({self.landmarks.name})")
+            raise UnusableVideo(f"no face was found in any of its {len(points)} frames ({self.landmarks.name})")
         features = [
             self.network(faces).cpu().numpy() for faces in _images(self._crops(reader, points), self.batch_size)
         ]

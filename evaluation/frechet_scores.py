@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluation.aligned_clips import Clip, Side
+from evaluation.aligned_clips import AlignedClip, Side
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.features import Extractor, FVDFeatures, Unusable
+from evaluation.features import Extractor, FVDFeatures, UnusableVideo
 from evaluation.networks import NotComputed
 from evaluation.pairs import EvaluationError, Missing
-from evaluation.results import ClipValues, Interval, Value
+from evaluation.results import ClipValues, ConfidenceInterval, Value
 from media import MediaError
 from metrics.functional.frechet import Moments, add_features, ddof_of, distance_between, gaussian, no_moments
 
 Z = 1.96  # of a 95 % interval
-FAILURES = (Unusable, MediaError, ValueError)  # of one video
+FAILURES = (UnusableVideo, MediaError, ValueError)  # of one video
 Progress = Callable[[int], object]
 Stores = tuple[FeatureStore, FeatureStore]  # of the reference side and of the generated side
 
@@ -37,7 +37,9 @@ class DistributionMetric:
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
 
-    def prepare(self, clips: Sequence[Clip], own: Sequence[Clip], stores: Stores, progress: Progress) -> None:
+    def prepare(
+        self, clips: Sequence[AlignedClip], own: Sequence[AlignedClip], stores: Stores, progress: Progress
+    ) -> None:
         """See ``Metric``; all clips are given, since a protocol may choose among them."""
         extractor = self.extractor
         usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
@@ -52,7 +54,12 @@ class DistributionMetric:
                     _first_piece(extractor, clip, stores[0])
 
     def values(
-        self, clips: Sequence[Clip], expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
+        self,
+        clips: Sequence[AlignedClip],
+        expected: int,
+        stores: Stores,
+        bootstrap: tuple[int, int],
+        progress: Progress,
     ) -> tuple[list[Value], list[Missing], ClipValues]:
         """The value, what is missing from it, and per clip what was counted; see ``Metric``.
 
@@ -61,7 +68,7 @@ class DistributionMetric:
         """
         extractor = self.extractor
         missing: list[Missing] = []
-        kept: list[Clip] = []
+        kept: list[AlignedClip] = []
         for clip, reason in zip(clips, extractor.plan(clips), strict=True):
             if reason:
                 missing.append(Missing(clip.name, "both", extractor.name, reason))
@@ -69,7 +76,7 @@ class DistributionMetric:
             else:
                 kept.append(clip)
         counted: ClipValues = {}
-        good: list[Clip] = []
+        good: list[AlignedClip] = []
         for clip in kept:
             found, failures = {}, []
             for side, store in zip((clip.reference, clip.generated), stores, strict=True):
@@ -109,7 +116,9 @@ class DistributionMetric:
         )
         return [value], missing, counted
 
-    def window(self, clips: Sequence[Clip], first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
+    def window(
+        self, clips: Sequence[AlignedClip], first: int, length: int, stores: Stores
+    ) -> dict[str, dict[str, Any]]:
         """Its value over all clips' frames of one window; see ``Metric``."""
         name = self.extractor.name
         pieces = [
@@ -127,11 +136,11 @@ class DistributionMetric:
         return {name: {"value": value.value, "n": value.clips}}
 
 
-def features_of(extractor: Extractor, clip: Clip, side: Side, store: FeatureStore) -> Arrays:
+def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: FeatureStore) -> Arrays:
     """The features of one side of a clip, from the store or made and kept there.
 
     Raises:
-        Unusable: if this video has none.
+        UnusableVideo: if this video has none.
         MediaError: if it cannot be read.
         ValueError: if they are not finite.
     """
@@ -161,7 +170,7 @@ def _require_protocol(extractor: Extractor, arrays: Arrays) -> None:
         )
 
 
-def _piece(extractor: Extractor, clip: Clip, side: Side) -> Side:
+def _piece(extractor: Extractor, clip: AlignedClip, side: Side) -> Side:
     """The part of a side the metric looks at."""
     if not isinstance(extractor, FVDFeatures):
         return side
@@ -176,7 +185,7 @@ class _Samples:
         seen: frames looked at, with or without a face.
     """
 
-    def __init__(self, extractor: Extractor, clips: Sequence[Clip], name: str, store: FeatureStore) -> None:
+    def __init__(self, extractor: Extractor, clips: Sequence[AlignedClip], name: str, store: FeatureStore) -> None:
         self._extractor, self._clips, self._name, self._store = extractor, clips, name, store
         rows = [(len(arrays["features"]), int(arrays["seen"])) for arrays in self]
         self.sizes = np.array([size for size, _ in rows], int)
@@ -205,7 +214,7 @@ def _distance(extractor: Extractor, sides: Sequence[_Samples], times: np.ndarray
 
 def _interval(
     extractor: Extractor, sides: Sequence[_Samples], value: float, bootstrap: tuple[int, int]
-) -> Interval | None:
+) -> ConfidenceInterval | None:
     """The value plus and minus 1.96 standard errors of a bootstrap over the pairs.
 
     Percentiles of the resamples would not do: repeated clips make a covariance narrower, and every resample larger.
@@ -221,7 +230,7 @@ def _interval(
         if min(int(side.sizes @ times) for side in sides) >= 2:
             values.append(_distance(extractor, sides, times))
     error = float(np.std(values, ddof=1))
-    return Interval(max(0.0, value - Z * error), value + Z * error, resamples, seed, "pairs of clips")
+    return ConfidenceInterval(max(0.0, value - Z * error), value + Z * error, resamples, seed, "pairs of clips")
 
 
 def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> list[str]:
@@ -240,7 +249,7 @@ def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> 
     return texts
 
 
-def _counts(extractor: Extractor, clip: Clip, found: dict[str, Arrays]) -> dict[str, object]:
+def _counts(extractor: Extractor, clip: AlignedClip, found: dict[str, Arrays]) -> dict[str, object]:
     counts: dict[str, object] = {name: len(arrays["features"]) for name, arrays in found.items()}
     if isinstance(extractor, FVDFeatures):
         counts["first_frames"] = extractor.first_frames(clip)
@@ -248,7 +257,7 @@ def _counts(extractor: Extractor, clip: Clip, found: dict[str, Arrays]) -> dict[
 
 
 def _extra(
-    extractor: Extractor, clips: Sequence[Clip], sides: Sequence[_Samples], store: FeatureStore
+    extractor: Extractor, clips: Sequence[AlignedClip], sides: Sequence[_Samples], store: FeatureStore
 ) -> dict[str, object]:
     """What a reader needs beside the value: FVD's floor, the faces E-FID saw."""
     if isinstance(extractor, FVDFeatures):
@@ -266,7 +275,7 @@ def _extra(
 class _FirstPieces(_Samples):
     """The reference clips cut as generated ones are: FVD's value for perfect videos, its floor."""
 
-    def __init__(self, extractor: FVDFeatures, clips: Sequence[Clip], store: FeatureStore) -> None:
+    def __init__(self, extractor: FVDFeatures, clips: Sequence[AlignedClip], store: FeatureStore) -> None:
         self._fvd = extractor
         super().__init__(extractor, clips, "reference", store)
 
@@ -275,7 +284,7 @@ class _FirstPieces(_Samples):
             yield _first_piece(self._fvd, clip, self._store)
 
 
-def _first_piece(extractor: FVDFeatures, clip: Clip, store: FeatureStore) -> Arrays:
+def _first_piece(extractor: FVDFeatures, clip: AlignedClip, store: FeatureStore) -> Arrays:
     """The reference's features at the frames the generated side starts with."""
     return _fetch(extractor, extractor.cut(clip.reference, extractor.starts[clip.name, "generated"]), store)
 

@@ -7,9 +7,8 @@ from typing import Any, Protocol
 
 import torch
 
-from configs.evaluation import EvaluateConfig
 from configs.registries import METRICS
-from evaluation.aligned_clips import Clip
+from evaluation.aligned_clips import AlignedClip
 from evaluation.frechet_scores import DistributionMetric, Progress, Stores
 from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Value
@@ -23,7 +22,9 @@ class Metric(Protocol):
     ``config`` is the part of ``EvaluateConfig`` that is called like the metric; None for one of a lab's own.
     """
 
-    def prepare(self, clips: Sequence[Clip], own: Sequence[Clip], stores: Stores, progress: Progress) -> None:
+    def prepare(
+        self, clips: Sequence[AlignedClip], own: Sequence[AlignedClip], stores: Stores, progress: Progress
+    ) -> None:
         """Puts the features of some of the clips into the stores, where ``values`` will find them.
 
         Raises:
@@ -32,7 +33,12 @@ class Metric(Protocol):
         ...
 
     def values(
-        self, clips: Sequence[Clip], expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
+        self,
+        clips: Sequence[AlignedClip],
+        expected: int,
+        stores: Stores,
+        bootstrap: tuple[int, int],
+        progress: Progress,
     ) -> tuple[list[Value], list[Missing], ClipValues]:
         """Its values over all clips, what is missing from them, and what was found per clip.
 
@@ -48,17 +54,17 @@ class Metric(Protocol):
         """
         ...
 
-    def window(self, clips: Sequence[Clip], first: int, length: int, stores: Stores) -> Measures:
+    def window(self, clips: Sequence[AlignedClip], first: int, length: int, stores: Stores) -> Measures:
         """Its values over ``length`` frames from ``first`` on."""
         ...
 
 
-def build_metric(name: str, config: EvaluateConfig, device: torch.device) -> Metric:
-    """The metric called ``name``, or around the extractor called so.
+def build_metric(name: str, config: Any, device: torch.device) -> Metric:
+    """The metric called ``name`` with its own configuration, or around the extractor called so.
 
     Raises:
         UnknownName: when nobody registered it.
         NotComputed: if one of its networks is missing.
     """
-    made: Any = METRICS.get(name, "metrics")(getattr(config, name, None), device)
+    made: Any = METRICS.get(name, "metrics")(config, device)
     return DistributionMetric(made) if hasattr(made, "extract") else made

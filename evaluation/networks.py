@@ -55,7 +55,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Loaded(Generic[Network]):
+class LoadedNetwork(Generic[Network]):
     """A network on its device, and where it comes from."""
 
     network: Network
@@ -69,7 +69,7 @@ def load(
     build: Callable[[Path], Network],
     device: torch.device,
     stand_in: bool = False,
-) -> Loaded[Network]:
+) -> LoadedNetwork[Network]:
     """Builds a network from the registry's weights or from a file.
 
     Args:
@@ -91,12 +91,12 @@ def load(
         raise NotComputed(f"needs {needed}\n{error}") from error
     except (WeightsError, ValueError, OSError) as error:
         raise NotComputed(str(error)) from error
-    return Loaded(network, describe(name, path, title, chosen=file is not None, stand_in=stand_in))
+    return LoadedNetwork(network, describe(name, path, title, chosen=file is not None, stand_in=stand_in))
 
 
 def load_stand_in(
     metric: str, kind: str, file: str | None, device: torch.device, expected: type[Network]
-) -> Loaded[Network]:
+) -> LoadedNetwork[Network]:
     """Builds a stand-in from the file that train.py wrote.
 
     Args:
@@ -124,7 +124,9 @@ def load_stand_in(
         f"{Path(file).name} stands in for the metric's own network (it was trained on {card.clips} clips of "
         f"{card.speakers} speakers of {card.dataset}): compare its values only with its own"
     )
-    return Loaded(network.to(device), Source(title, Path(file).name, sha256_of(Path(file)), official=False, note=note))
+    return LoadedNetwork(
+        network.to(device), Source(title, Path(file).name, sha256_of(Path(file)), official=False, note=note)
+    )
 
 
 def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = False) -> Source:

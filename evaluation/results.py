@@ -36,7 +36,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Interval:
+class ConfidenceInterval:
     """A 95 % interval.
 
     Attributes:
@@ -86,7 +86,7 @@ class Value:
     expected: int
     samples: Mapping[str, int]
     unit: str
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     warnings: tuple[str, ...]
     extra: Mapping[str, object] = field(default_factory=dict)
 

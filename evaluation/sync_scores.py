@@ -16,14 +16,14 @@ import numpy as np
 import torch
 
 from configs.evaluation import SyncConfig
-from evaluation.aligned_clips import Clip, Side, cut_panel
+from evaluation.aligned_clips import AlignedClip, Side, cut_panel
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.faces import faces_for
-from evaluation.features import Unusable
+from evaluation.features import UnusableVideo
 from evaluation.landmarks import SidecarLandmarks
 from evaluation.networks import NotComputed, load, load_stand_in
 from evaluation.pairs import Missing
-from evaluation.results import ClipValues, Column, Interval, Value
+from evaluation.results import ClipValues, Column, ConfidenceInterval, Value
 from media import FrameReader, MediaError, VideoWriter, read_sound
 from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
@@ -110,11 +110,11 @@ class SyncScorer:
             span: the part of the video that is scored, or None for all of it.
 
         Raises:
-            Unusable: if there is no sound, or too little of it.
+            UnusableVideo: if there is no sound, or too little of it.
             MediaError: if the file cannot be read.
         """
         if not side.look.has_sound:
-            raise Unusable("has no sound track, which Sync needs")
+            raise UnusableVideo("has no sound track, which Sync needs")
         try:
             tracks = self._tracks(side, span)
             if not tracks:
@@ -127,18 +127,25 @@ class SyncScorer:
         except MediaError:
             raise
         except (UserError, RuntimeError, ValueError) as error:  # a landmark file's error among them
-            raise Unusable(str(error)) from error
+            raise UnusableVideo(str(error)) from error
 
-    def prepare(self, clips: Sequence[Clip], own: Sequence[Clip], stores: Stores, progress: Progress) -> None:
+    def prepare(
+        self, clips: Sequence[AlignedClip], own: Sequence[AlignedClip], stores: Stores, progress: Progress
+    ) -> None:
         """Puts the scores of some clips into the stores, where ``values`` will find them."""
         for clip in own:
             for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-                with suppress(Unusable, MediaError):
+                with suppress(UnusableVideo, MediaError):
                     self.fetch(side, store)
                 progress(side.frames)
 
     def values(
-        self, clips: Sequence[Clip], expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
+        self,
+        clips: Sequence[AlignedClip],
+        expected: int,
+        stores: Stores,
+        bootstrap: tuple[int, int],
+        progress: Progress,
     ) -> tuple[list[Value], list[Missing], ClipValues]:
         """Sync-C and Sync-D over all clips, with the reference videos' own beside them; see ``Metric``.
 
@@ -152,9 +159,9 @@ class SyncScorer:
                 try:
                     found = self.fetch(side, store)
                     if not int(found["windows"]):
-                        raise Unusable(_no_track(self.config))
+                        raise UnusableVideo(_no_track(self.config))
                     scores[side.name][clip.name] = found
-                except (Unusable, MediaError) as error:
+                except (UnusableVideo, MediaError) as error:
                     missing.append(Missing(clip.name, side.name, "sync", str(error)))
                 progress(side.frames)
         generated, real = scores["generated"], scores["reference"]
@@ -207,14 +214,16 @@ class SyncScorer:
         }
         return values, missing, {name: rows for name, rows in per_clip.items() if rows}
 
-    def window(self, clips: Sequence[Clip], first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
+    def window(
+        self, clips: Sequence[AlignedClip], first: int, length: int, stores: Stores
+    ) -> dict[str, dict[str, Any]]:
         """Sync-C and Sync-D of the generated videos alone, over ``length`` frames from ``first`` on."""
         scores, reason = [], "no face could be followed"
         for clip in clips:
             begin = (clip.generated.start + first) / clip.generated.fps
             try:
                 row = self.score(clip.generated, (begin, begin + length / clip.generated.fps))
-            except (Unusable, MediaError) as error:
+            except (UnusableVideo, MediaError) as error:
                 reason = str(error)
                 continue
             if row["windows"]:
@@ -302,13 +311,13 @@ def _self_check(real: dict[str, Arrays]) -> dict[str, object]:
     }
 
 
-def _interval(values: list[float], mean: float, bootstrap: tuple[int, int]) -> Interval | None:
+def _interval(values: list[float], mean: float, bootstrap: tuple[int, int]) -> ConfidenceInterval | None:
     resamples, seed = bootstrap
     if not resamples or len(values) < 3:
         return None
     rows = np.random.default_rng(seed).integers(0, len(values), (resamples, len(values)))
     error = float(np.asarray(values)[rows].mean(axis=1).std(ddof=1))
-    return Interval(mean - Z * error, mean + Z * error, resamples, seed, "clips")
+    return ConfidenceInterval(mean - Z * error, mean + Z * error, resamples, seed, "clips")
 
 
 def _row(row: Arrays) -> dict[str, object]:

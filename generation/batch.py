@@ -26,7 +26,7 @@ TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no"
 
 
 @dataclass(frozen=True)
-class Case:
+class VideoCase:
     """One video to make.
 
     Attributes:
@@ -77,7 +77,7 @@ CHOSEN = ("extend", "drive")
 CONSTRAINTS = constraints(GenerateConfig)
 
 
-def cases_of(config: GenerateConfig) -> list[Case]:
+def cases_of(config: GenerateConfig) -> list[VideoCase]:
     """The videos a configuration asks for, this part's share of them.
 
     Raises:
@@ -104,7 +104,7 @@ def _plain(config: GenerateConfig) -> dict[str, Any]:
     return {**values, **emotion, "output": named, "folder": None if config.batch is None else config.output}
 
 
-def _case(values: Mapping[str, Any], where: str) -> Case:
+def _case(values: Mapping[str, Any], where: str) -> VideoCase:
     """A case of checked values; ``where`` begins the message of what is wrong."""
     try:
         for key in ("portrait", "speech"):
@@ -118,7 +118,7 @@ def _case(values: Mapping[str, Any], where: str) -> Case:
         check_emotion(emotion)
     except (ConfigError, EmotionError) as error:
         raise ConfigError(f"{where}{error}") from error
-    case = Case(
+    case = VideoCase(
         portrait=Path(values["portrait"]),
         speech=Path(values["speech"]),
         output=Path(),
@@ -132,7 +132,7 @@ def _case(values: Mapping[str, Any], where: str) -> Case:
     return replace(case, output=output if output.suffix.lower() == ".mp4" else output / f"{name_of(case)}.mp4")
 
 
-def name_of(case: Case) -> str:
+def name_of(case: VideoCase) -> str:
     """A name made of what the video is made from: equal cases have equal names on every machine."""
     emotion = case.emotion
     parts = [case.portrait.stem, case.speech.stem]
@@ -154,7 +154,7 @@ def name_of(case: Case) -> str:
     return name
 
 
-def _require_own_names(cases: list[Case]) -> None:
+def _require_own_names(cases: list[VideoCase]) -> None:
     made: dict[str, int] = {}
     read = {os.path.abspath(file): key for case in cases for key, file in case.inputs().items()}
     for number, case in enumerate(cases, 1):

@@ -6,4 +6,7 @@ from runtime.errors import UserError
 
 
 class GenerationError(UserError):
-    """A video that cannot be made; the message names the file or key, what was found, and what to do."""
+    """A video that cannot be made, or a page that cannot be served.
+
+    The message names the file or key, what was found, and what to do.
+    """

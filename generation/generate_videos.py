@@ -14,16 +14,12 @@ from rich.markup import escape
 from configs.generation import GenerateConfig
 from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
-from encoders.text.checks import TextError
 from encoders.weight_files import WeightsError
-from generation.batch import Case, cases_of
-from generation.errors import GenerationError
-from generation.pipeline import Talker, weights_of
+from generation.batch import VideoCase, cases_of
+from generation.model_files import ModelFiles
+from generation.pipeline import Talker
 from generation.record import deciding, difference
-from generation.sampling import OnProgress
-from generation.sampling import Progress as Done
-from lightning_modules.emotion.table import EmotionError
-from media import MediaError
+from lightning_modules.ethd.sampler import OnProgress, VideoProgress
 from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import require_writable
@@ -32,7 +28,7 @@ from runtime.progress import Bars
 SOME_FAILED = 3
 ETA_OVER = 3600.0  # seconds of progress the time left is judged by; a window's step may take a minute
 # What is wrong with one case; everything else would be wrong with all.
-OF_ONE_CASE = (GenerationError, MediaError, UserError, EmotionError, TextError, OSError)
+OF_ONE_CASE = (UserError, OSError)
 
 
 def generate_videos(config: GenerateConfig) -> int:
@@ -48,44 +44,45 @@ def generate_videos(config: GenerateConfig) -> int:
     """
     console = new_console(stderr=True)
     cases = cases_of(config)
+    models = ModelFiles(
+        config.ethd,
+        config.vaid,
+        config.emotion.run,
+        config.device,
+        config.face,
+        config.landmarks,
+        config.audio_model,
+        config.codec_model,
+    )
     if config.batch is None:
         require_writable(cases[0].output)
-        talker = _load(config, console)
+        talker = _load(models, console)
         with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
             _make(talker, cases[0], bars, console)
         return 0
-    waiting = _unfinished(cases, config, console)
-    failed = _make_all(_load(config, console), waiting, console) if waiting else 0
+    waiting = _unfinished(cases, models, console)
+    failed = _make_all(_load(models, console), waiting, console) if waiting else 0
     made = len(waiting) - failed
     console.print(f"{made} made, {len(cases) - len(waiting)} were there already, {failed} failed")
     return SOME_FAILED if failed else 0
 
 
-def _load(config: GenerateConfig, console: Console) -> Talker:
+def _load(models: ModelFiles, console: Console) -> Talker:
     start = time.perf_counter()
-    talker = Talker.load(
-        config.ethd,
-        vaid=config.vaid,
-        emotion=config.emotion.run,
-        device=config.device,
-        face=config.face,
-        landmarks=config.landmarks,
-        audio_model=config.audio_model,
-        codec_model=config.codec_model,
-    )
+    talker = models.load()
     artifact = talker.artifact
     told = f"{artifact.path} ({artifact.step} training steps, sha256 {artifact.sha256[:12]}) on {talker.device}"
     console.print(f"ethd  {escape(told)}, loaded in {time.perf_counter() - start:.0f} s", soft_wrap=True)
     return talker
 
 
-def _unfinished(cases: Sequence[Case], config: GenerateConfig, console: Console) -> list[Case]:
+def _unfinished(cases: Sequence[VideoCase], models: ModelFiles, console: Console) -> list[VideoCase]:
     """The cases whose videos are not there yet, or were made from something else."""
-    weights = weights_of(config.ethd, config.vaid, config.emotion.run)
+    weights = models.hashes()
     waiting = []
     for case in cases:
         try:
-            why = difference(case, deciding(case, weights, config.face, config.landmarks))
+            why = difference(case, deciding(case, weights, models.face, models.landmarks))
         except OSError:
             why = ""  # said when its turn comes
         if why is None:
@@ -97,7 +94,7 @@ def _unfinished(cases: Sequence[Case], config: GenerateConfig, console: Console)
     return waiting
 
 
-def _make_all(talker: Talker, cases: Sequence[Case], console: Console) -> int:
+def _make_all(talker: Talker, cases: Sequence[VideoCase], console: Console) -> int:
     """Makes videos one after the other; returns how many could not be made."""
     failed = 0
     with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
@@ -122,7 +119,7 @@ def _unknown(error: Exception) -> str:
     return f"{told}; nobody foresaw this, please report it"
 
 
-def _make(talker: Talker, case: Case, bars: Bars, console: Console) -> None:
+def _make(talker: Talker, case: VideoCase, bars: Bars, console: Console) -> None:
     start = time.perf_counter()
     with _told(bars, case.output.name) as on_progress:
         made = talker.generate(case, on_progress)
@@ -142,7 +139,7 @@ def _told(bars: Bars, name: str) -> Iterator[OnProgress]:
     """A bar for one video: first windows x steps, then frames."""
     tasks = {stage: bars.add_task(f"{stage} {escape(name)}", total=None) for stage in ("sampling", "writing")}
 
-    def on_progress(done: Done) -> None:
+    def on_progress(done: VideoProgress) -> None:
         bars.update(tasks[done.stage], completed=done.done, total=done.total)
 
     try:

@@ -1,7 +1,7 @@
 """The pipeline: one loaded ``Talker`` makes any number of videos.
 
-    talker = Talker.load("outputs/ethd/RUN_ID")
-    case = Case(Path("face.png"), Path("voice.wav"), Path("out.mp4"), emotion=EmotionConfig(label="happy"))
+    talker = ModelFiles("outputs/ethd/RUN_ID").load()
+    case = VideoCase(Path("face.png"), Path("voice.wav"), Path("out.mp4"), emotion=EmotionConfig(label="happy"))
     talker.generate(case)
 
 What happens:
@@ -21,27 +21,23 @@ from torch import Tensor
 
 from configs.generation import DriveMode
 from configs.preparation import FaceConfig
-from encoders.factory import build_as, build_landmark_detector
+from encoders.factory import build_as
 from encoders.protocols import FPS
-from generation.batch import Case
-from generation.driving import Driver
-from generation.portrait import PasteBack, Portrait, read_portrait
+from generation.batch import VideoCase
+from generation.driving import driving_signals
+from generation.portrait import PasteBack, PreparedPortrait, read_portrait
 from generation.record import deciding, environment, sidecar_of, write_record
-from generation.sampling import OnProgress, Progress, Sampler, Sampling
-from generation.speech import Speech, read_speech
-from lightning_modules.checkpoints import checkpoint_file
+from generation.speech import PreparedSpeech, read_speech
 from lightning_modules.emotion.sources import EmotionSource
-from lightning_modules.emotion.table import TABLE_FILE
-from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion
-from lightning_modules.ethd.export import Artifact, emotion_parts, export_file, load_artifact
+from lightning_modules.emotion.text_mapping import TextEmotion
+from lightning_modules.ethd.export import Artifact
 from lightning_modules.ethd.network import Drive
-from lightning_modules.vaid.checkpoint import load_vaid
+from lightning_modules.ethd.sampler import OnProgress, Sampler, SamplingSettings, VideoProgress
 from lightning_modules.vaid.network import VAID
 from media import VideoWriter
 from preparation.encoders import Encoders
 from preparation.expression import ExpressionReader
-from runtime.devices import resolve_device
-from runtime.files import require_writable, sha256_of
+from runtime.files import require_writable
 
 # In every file's metadata: in words, and in IPTC's vocabulary, which programs that label synthetic media look for.
 DISCLOSURE = {
@@ -64,11 +60,11 @@ class Prepared:
         notes: what a person should know.
     """
 
-    case: Case
-    portrait: Portrait
-    speech: Speech
+    case: VideoCase
+    portrait: PreparedPortrait
+    speech: PreparedSpeech
     drive: Drive
-    sampling: Sampling
+    sampling: SamplingSettings
     deciding: Mapping[str, Any]
     notes: tuple[str, ...]
 
@@ -114,63 +110,17 @@ class Talker:
         landmarks: str | None = None,
         weights: Mapping[str, str] | None = None,
     ) -> None:
-        self.artifact, self.encoders = artifact, encoders
         self.device = torch.device(device)
+        self.sampler = Sampler(artifact.ethd, artifact.card, encoders.codec, self.device)
+        # The network on the device alone is kept.
+        self.artifact, self.encoders = replace(artifact, ethd=self.sampler.ethd), encoders
         self.face, self.landmarks = face or FaceConfig(), landmarks
         self.weights = dict(weights or {"ethd": artifact.sha256})
-        self.sampler = Sampler(artifact.ethd, artifact.card, encoders.codec, self.device)
-        self._drive = Driver((vaid or artifact.vaid).to(self.device), artifact.vaid, artifact.ethd.variant, self.device)
+        self._vaid = (vaid or artifact.vaid).to(self.device)
         self._faces = ExpressionReader(encoders.landmarks, encoders.motion, artifact.card.frame_side, self.face)
         self._text: TextEmotion | None = None
 
-    @classmethod
-    def load(
-        cls,
-        run: str | Path,
-        *,
-        vaid: str | Path | None = None,
-        emotion: str | Path | None = None,
-        device: str = "auto",
-        face: FaceConfig | None = None,
-        landmarks: str | None = None,
-        audio_model: str | None = None,
-        codec_model: str | None = None,
-    ) -> Talker:
-        """Loads an export and the encoders it was trained with.
-
-        Args:
-            run: a run directory that was exported, or the file.
-            vaid: another V-AID: a run directory or a checkpoint.
-            emotion: a run directory of the emotion experiment, in place of the export's labels and texts.
-            device: auto, cpu or cuda.
-            face: see ``Talker``.
-            landmarks: another landmark detector than the data was prepared with.
-            audio_model: folder of the audio encoder, where the data was made with a user's own.
-            codec_model: the same for the codec.
-
-        Raises:
-            CheckpointError: for a run that is missing, not exported or of another stage, or a V-AID of other encoders.
-            WeightsError: for a damaged file, and when an encoder's weights are missing or wrong.
-            EncoderError: when an encoder here is not the one of the training.
-            DeviceError: for device=cuda without a GPU.
-        """
-        place = torch.device(resolve_device(device))
-        artifact = load_artifact(run)
-        wanted = artifact.card.encoders
-        other = None if vaid is None else load_vaid(checkpoint_file(vaid), wanted)
-        if emotion is not None:
-            table, text = emotion_parts(emotion, wanted["motion"])
-            artifact = replace(artifact, table=table, text=text)
-        encoders = Encoders(
-            landmarks=build_landmark_detector(landmarks) if landmarks else build_as("landmarks", wanted["landmarks"]),
-            audio=build_as("audio", wanted["audio"], str(place), audio_model),
-            motion=build_as("motion", wanted["motion"], str(place)),
-            codec=build_as("codec", wanted["codec"], str(place), codec_model),
-        )
-        weights = weights_of(run, vaid, emotion)
-        return cls(artifact, encoders, vaid=other, device=place, face=face, landmarks=landmarks, weights=weights)
-
-    def generate(self, case: Case, on_progress: OnProgress | None = None) -> Generated:
+    def generate(self, case: VideoCase, on_progress: OnProgress | None = None) -> Generated:
         """Makes one video; the file has its name only when it is whole.
 
         Args:
@@ -191,7 +141,7 @@ class Talker:
         latents = self.sampler.sample(reference, prepared.drive, prepared.speech.frames, prepared.sampling, on_progress)
         return self.write(prepared, latents, on_progress)
 
-    def prepare(self, case: Case) -> Prepared:
+    def prepare(self, case: VideoCase) -> Prepared:
         """Reads a case's files and makes its drive; errors as in ``generate``."""
         sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap)
         portrait = read_portrait(
@@ -202,8 +152,16 @@ class Talker:
         emotion = source.resolve(case.emotion, portrait.e_ref)
         # Shards hold features in half precision, and so the networks have heard them.
         audio = self.encoders.audio(torch.from_numpy(speech.samples)).half().float()
-        drive, more = self._drive(
-            audio, portrait, emotion, mode=cast(DriveMode, case.drive), extend=case.extend, seed=case.seed
+        drive, more = driving_signals(
+            self._vaid,
+            self.artifact.ethd.variant,
+            audio,
+            portrait,
+            emotion,
+            mode=cast(DriveMode, case.drive),
+            extend=case.extend,
+            seed=case.seed,
+            trained_with=self.artifact.vaid,
         )
         notes = (*notes, *portrait.notes, *speech.notes, *emotion.notes, *more)
         known = deciding(case, self.weights, self.face, self.landmarks)
@@ -221,7 +179,7 @@ class Talker:
             for done, frame in enumerate(self.sampler.decode(latents), 1):
                 video.write(frame if paste is None else paste(frame))
                 if on_progress is not None:
-                    on_progress(Progress("writing", done, speech.frames))
+                    on_progress(VideoProgress("writing", done, speech.frames))
             # From here on an older record would be of another video.
             sidecar_of(case.output).unlink(missing_ok=True)
         write_record(case.output, record)
@@ -243,23 +201,9 @@ class Talker:
             "environment": environment(self.device, self.sampler.dtype),
         }
 
-    def _text_emotion(self, case: Case) -> TextEmotion | None:
+    def _text_emotion(self, case: VideoCase) -> TextEmotion | None:
         """The text mapping, loaded with its encoder when a case first asks for it."""
         identity = self.artifact.text_encoder
         if case.emotion.text is not None and self._text is None and identity is not None:
             self._text = self.artifact.text_emotion(build_as("text", identity))
         return self._text
-
-
-def weights_of(run: str | Path, vaid: str | Path | None, emotion: str | Path | None) -> dict[str, str]:
-    """The sha256 of every file of weights behind a ``Talker``, as records hold them.
-
-    Raises:
-        CheckpointError: when one is missing.
-    """
-    files = {"ethd": export_file(run)}
-    if vaid is not None:
-        files["vaid"] = checkpoint_file(vaid)
-    if emotion is not None:
-        files |= {name: Path(emotion) / name for name in (TABLE_FILE, TEXT_FILE) if (Path(emotion) / name).exists()}
-    return {name: sha256_of(file) for name, file in files.items()}

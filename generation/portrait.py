@@ -26,7 +26,7 @@ FEATHER = 0.08  # share of the crop's side over which it blends into the picture
 
 
 @dataclass(frozen=True)
-class Portrait:
+class PreparedPortrait:
     """A face to drive.
 
     Attributes:
@@ -50,7 +50,7 @@ class Portrait:
 
 def read_portrait(
     path: Path, detector: LandmarkDetector, motion: MotionEncoder, frame_size: int, face: FaceConfig
-) -> Portrait:
+) -> PreparedPortrait:
     """Reads a picture and finds its face; of several the largest is taken, and a note says so.
 
     Args:
@@ -92,7 +92,7 @@ def read_portrait(
         notes.append(f"portrait={path}: shows several faces; the largest was taken")
     if side < frame_size // 2:
         notes.append(f"portrait={path}: the face's surroundings are {side} pixels wide, enlarged to {frame_size}")
-    return Portrait(
+    return PreparedPortrait(
         picture=picture,
         crop=crop,
         frame=frame,
@@ -113,7 +113,7 @@ class PasteBack:
         size: width and height of the result, even as H.264 needs them: an odd last column or row is left out.
     """
 
-    def __init__(self, portrait: Portrait) -> None:
+    def __init__(self, portrait: PreparedPortrait) -> None:
         height, width = (length // 2 * 2 for length in portrait.picture.shape[:2])
         self.size = (width, height)
         self._picture = portrait.picture[:height, :width]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from configs.preparation import FaceConfig
-from generation.batch import Case
+from generation.batch import VideoCase
 from runtime.files import sha256_of, write_whole
 
 SCHEMA = "emotivetalk.generation/1"
@@ -27,7 +27,7 @@ def sidecar_of(video: Path) -> Path:
     return video.with_suffix(".json")
 
 
-def deciding(case: Case, weights: Mapping[str, str], face: FaceConfig, landmarks: str | None) -> dict[str, Any]:
+def deciding(case: VideoCase, weights: Mapping[str, str], face: FaceConfig, landmarks: str | None) -> dict[str, Any]:
     """What a case's video depends on, known before it is made.
 
     Args:
@@ -45,7 +45,7 @@ def deciding(case: Case, weights: Mapping[str, str], face: FaceConfig, landmarks
     return {"inputs": inputs, "settings": settings, "weights": dict(weights)}
 
 
-def difference(case: Case, wanted: Mapping[str, Any]) -> str | None:
+def difference(case: VideoCase, wanted: Mapping[str, Any]) -> str | None:
     """Why a case's video is not finished; None when it is, ``""`` when there is none at all."""
     if not case.output.exists():
         return ""

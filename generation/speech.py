@@ -22,7 +22,7 @@ SILENT = -60.0  # dBFS of the loudest second
 
 
 @dataclass(frozen=True)
-class Speech:
+class PreparedSpeech:
     """Sound to speak.
 
     Attributes:
@@ -43,7 +43,7 @@ class Speech:
         return -(-len(self.samples) // SAMPLES_PER_FRAME)
 
 
-def read_speech(path: Path) -> Speech:
+def read_speech(path: Path) -> PreparedSpeech:
     """Reads the sound of any file; its content decides, not its name.
 
     Raises:
@@ -60,4 +60,4 @@ def read_speech(path: Path) -> Speech:
     notes: tuple[str, ...] = ()
     if (level := loudest_second(samples)) < SILENT:
         notes = (f"speech={path}: is silent (its loudest second is at {level:.0f} dBFS); nothing moves the mouth",)
-    return Speech(samples, samples if rate == SAMPLE_RATE else read_sound(path, rate=rate), rate, notes)
+    return PreparedSpeech(samples, samples if rate == SAMPLE_RATE else read_sound(path, rate=rate), rate, notes)

@@ -26,17 +26,17 @@ def test_it_is_this_machines_alone_unless_told_otherwise():
 
 
 def test_an_address_that_is_taken_says_what_to_do():
-    from generation.web.errors import PageError
+    from generation.errors import GenerationError
     from generation.web.serve import require_free
 
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(PageError, match=f"port={port}: cannot be had .* choose another port"):
+        with pytest.raises(GenerationError, match=f"port={port}: cannot be had .* choose another port"):
             require_free("127.0.0.1", port)
     require_free("127.0.0.1", port)
-    with pytest.raises(PageError, match=r"host=not\.a\.host\.invalid: is no address"):
+    with pytest.raises(GenerationError, match=r"host=not\.a\.host\.invalid: is no address"):
         require_free("not.a.host.invalid", port)
 
 

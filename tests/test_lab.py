@@ -17,7 +17,7 @@ from datamodules.splits import SplitError, assign_splits
 from encoders.factory import build_as
 from encoders.protocols import Identity
 from evaluation.metric import build_metric
-from generation.pipeline import Talker
+from generation.model_files import ModelFiles
 from lightning_modules.checkpoints import CheckpointError, read_checkpoint
 from lightning_modules.ethd.export import KIND, VERSION, export
 from lightning_modules.tensor_files import read_file, write_file
@@ -179,6 +179,6 @@ def test_a_stored_file_imports_nothing(tmp_path, monkeypatch):
         header["card"]["encoders"]["codec"]["name"] = name
         write_file(tmp_path / "a.safetensors", KIND, header, tensors)
         with pytest.raises(UnknownName, match=rf"{name}: .*plugins=\[codec:module.Class\]"):
-            Talker.load(tmp_path / "a.safetensors", device="cpu")
+            ModelFiles(tmp_path / "a.safetensors", device="cpu").load()
     assert "evil" not in sys.modules
     assert not (tmp_path / "imported").exists()

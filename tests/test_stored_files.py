@@ -17,8 +17,8 @@ from benchmark.tables.reading import read_results
 from configs.emotion import EmotionConfig
 from configs.preparation import FaceConfig
 from datamodules.schema import Index
-from generation.batch import Case
-from generation.pipeline import weights_of
+from generation.batch import VideoCase
+from generation.model_files import ModelFiles
 from generation.record import deciding, difference
 from lightning_modules.checkpoints import read_checkpoint
 from lightning_modules.emotion.table import EmotionTable
@@ -113,8 +113,11 @@ def test_results(stored):
 
 def test_a_generated_video_still_counts_as_finished(stored):
     emotion = EmotionConfig(label="angry", strength=1.5)
-    case = Case(stored / "face0.png", stored / "voice0.wav", stored / "video.mp4", emotion=emotion, seed=3, steps=2)
-    wanted = deciding(case, weights_of(stored / "export.safetensors", None, None), FaceConfig(), None)
+    case = VideoCase(
+        stored / "face0.png", stored / "voice0.wav", stored / "video.mp4", emotion=emotion, seed=3, steps=2
+    )
+    weights = ModelFiles(stored / "export.safetensors").hashes()
+    wanted = deciding(case, weights, FaceConfig(), None)
     assert difference(case, wanted) is None
 
 

@@ -21,7 +21,7 @@ SECONDS, SIZE = 3.0, 256
 
 
 @dataclass(frozen=True)
-class Example:
+class ExampleSpeaker:
     """A speaker to try out.
 
     Attributes:
@@ -35,7 +35,7 @@ class Example:
     speech: Path
 
 
-def draw_examples(folder: Path) -> list[Example]:
+def draw_examples(folder: Path) -> list[ExampleSpeaker]:
     """Writes the examples."""
     folder.mkdir(parents=True, exist_ok=True)
     examples = []
@@ -48,11 +48,11 @@ def draw_examples(folder: Path) -> list[Example]:
         head, first, *_ = openface_csv(clip).splitlines()
         portrait.with_suffix(".csv").write_text(f"{head}\n{first}\n", encoding="utf-8")
         _write_wav(speech, clip.sound)
-        examples.append(Example(portrait, portrait.with_suffix(".csv"), speech))
+        examples.append(ExampleSpeaker(portrait, portrait.with_suffix(".csv"), speech))
     return examples
 
 
-def with_face(examples: list[Example], talker: Talker) -> list[Example]:
+def with_face(examples: list[ExampleSpeaker], talker: Talker) -> list[ExampleSpeaker]:
     """Those whose drawn face this run's landmark detector finds: not every detector of real faces does."""
     encoders, side = talker.encoders, talker.artifact.card.frame_side
     found = []

@@ -1,4 +1,4 @@
-"""What a visitor fills in: one Gradio input for every field of ``Wish``."""
+"""What a visitor fills in: one Gradio input for every field of ``VideoRequest``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from generation.web.studio import Studio
 from generation.web.uploads import film, picture, sound
+from generation.web.video_service import VideoService
 
 SOURCES = {
     "portrait": "the portrait itself",
@@ -22,27 +22,27 @@ MOST_STEPS = 50
 QUIETLY: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
-def build_form(studio: Studio) -> dict[str, Any]:
-    """The inputs by their names in ``Wish``, in the order of the page."""
-    return {**_person(studio), **_emotion(studio), **_more(studio)}
+def build_form(service: VideoService) -> dict[str, Any]:
+    """The inputs by their names in ``VideoRequest``, in the order of the page."""
+    return {**_person(service), **_emotion(service), **_more(service)}
 
 
-def _person(studio: Studio) -> dict[str, Any]:
+def _person(service: VideoService) -> dict[str, Any]:
     """Portrait and speech."""
     return {
         "portrait": picture("Portrait", height=260, elem_id="portrait"),
-        "landmarks": gr.File(label=LANDMARKS, visible=studio.needs_landmarks, height=90, elem_id="landmarks"),
-        "speech": sound(f"Speech (up to {studio.config.max_seconds:g} s)", elem_id="speech"),
+        "landmarks": gr.File(label=LANDMARKS, visible=service.needs_landmarks, height=90, elem_id="landmarks"),
+        "speech": sound(f"Speech (up to {service.config.max_seconds:g} s)", elem_id="speech"),
     }
 
 
-def _emotion(studio: Studio) -> dict[str, Any]:
+def _emotion(service: VideoService) -> dict[str, Any]:
     """Where the emotion comes from; only what belongs to the chosen source is shown."""
-    table = studio.talker.artifact.table
+    table = service.talker.artifact.table
     labels = list(table.emotions) if table is not None else []
     first = labels[0] if labels else None
-    levels = _levels(studio, first)
-    names = [(SOURCES[name], name) for name in studio.sources]
+    levels = _levels(service, first)
+    names = [(SOURCES[name], name) for name in service.sources]
     source = gr.Radio(names, value="portrait", label="Emotion from", elem_id="source")
     with gr.Row(visible=False) as by_label:
         label = gr.Dropdown(labels, value=first, label="Emotion", elem_id="label")
@@ -57,10 +57,10 @@ def _emotion(studio: Studio) -> dict[str, Any]:
     def shown(chosen: str) -> list[Any]:
         of_file = chosen in ("image", "video")
         parts = [chosen == "label", chosen == "text", chosen == "image", chosen == "video"]
-        return [gr.update(visible=v) for v in (*parts, of_file and studio.needs_landmarks, chosen != "portrait")]
+        return [gr.update(visible=v) for v in (*parts, of_file and service.needs_landmarks, chosen != "portrait")]
 
     def other_label(chosen: str) -> Any:
-        return gr.update(**_levels(studio, chosen))
+        return gr.update(**_levels(service, chosen))
 
     source.change(shown, source, [by_label, text, image, video, landmarks, strength], **QUIETLY)
     label.change(other_label, label, level, **QUIETLY)
@@ -76,9 +76,9 @@ def _emotion(studio: Studio) -> dict[str, Any]:
     }
 
 
-def _levels(studio: Studio, label: str | None) -> dict[str, Any]:
+def _levels(service: VideoService, label: str | None) -> dict[str, Any]:
     """The levels an emotion was learned at, the middle one chosen."""
-    table = studio.talker.artifact.table
+    table = service.talker.artifact.table
     if table is None or label is None:
         return {"choices": [], "value": None}
     there = table.levels_of(label)
@@ -88,9 +88,9 @@ def _levels(studio: Studio, label: str | None) -> dict[str, Any]:
     }
 
 
-def _more(studio: Studio) -> dict[str, Any]:
+def _more(service: VideoService) -> dict[str, Any]:
     """What most people leave as it is."""
-    config = studio.talker.artifact.card.config
+    config = service.talker.artifact.card.config
     most = min(MOST_STEPS, config.diffusion_steps)
     usual = min(config.sampling_steps, most)
     with gr.Accordion("More", open=False):

@@ -1,4 +1,4 @@
-"""The page: what is shown, and which part of the ``Studio`` a click reaches."""
+"""The page: what is shown, and which part of the ``VideoService`` a click reaches."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from generation.web.examples import Example
+from generation.web.examples import ExampleSpeaker
 from generation.web.form import QUIETLY, build_form
-from generation.web.studio import Outcome, Studio, Wish
+from generation.web.video_service import VideoRequest, VideoResult, VideoService
 
 CONSENT = (
     "Use your own face and voice, or those of people who agreed to it, and wherever you show the video, say that it is "
@@ -38,20 +38,22 @@ def theme() -> gr.themes.Base:
     return gr.themes.Default(font=list(fonts), font_mono=list(mono))
 
 
-def build_page(studio: Studio, examples: Sequence[Example], examples_with_face: Sequence[Example]) -> gr.Blocks:
-    """The page of a studio.
+def build_page(
+    service: VideoService, examples: Sequence[ExampleSpeaker], examples_with_face: Sequence[ExampleSpeaker]
+) -> gr.Blocks:
+    """The page of a service.
 
     Args:
-        studio: what makes the videos.
+        service: what makes the videos.
         examples: speakers whose voices can be tried.
         examples_with_face: those of them whose portraits this run can drive.
     """
-    keep = round(studio.config.keep_minutes * 60)
+    keep = round(service.config.keep_minutes * 60)
     with gr.Blocks(title="EmotiveTalk", analytics_enabled=False, delete_cache=(60, keep)) as page:
-        gr.Markdown(f"# EmotiveTalk\nA picture and a voice become a talking video. {_about(studio)}", elem_id="title")
+        gr.Markdown(f"# EmotiveTalk\nA picture and a voice become a talking video. {_about(service)}", elem_id="title")
         with gr.Row():
             with gr.Column():
-                form = build_form(studio)
+                form = build_form(service)
                 go = gr.Button("Make the video", variant="primary", elem_id="go")
             with gr.Column():
                 film = gr.Video(label="The video", interactive=False, buttons=[], elem_id="film")
@@ -61,25 +63,25 @@ def build_page(studio: Studio, examples: Sequence[Example], examples_with_face: 
                     record = gr.DownloadButton("Download its record", interactive=False, elem_id="record")
                 stop = gr.Button("Stop", interactive=False, elem_id="stop")
                 gr.Markdown(CONSENT)
-        _show_examples(studio, form, examples, examples_with_face)
-        _wire(studio, page, form, go, stop, [film, said, video, record])
-    studio.kept = frozenset(
+        _show_examples(service, form, examples, examples_with_face)
+        _wire(service, page, form, go, stop, [film, said, video, record])
+    service.kept = frozenset(
         Path(file) for block in page.blocks.values() for file in getattr(block, "keep_in_cache", ())
     )
     return page
 
 
-def _about(studio: Studio) -> str:
-    artifact = studio.talker.artifact
+def _about(service: VideoService) -> str:
+    artifact = service.talker.artifact
     side = artifact.card.frame_side
     return f"This one was trained for {artifact.step:,} steps; videos are {side}x{side} pixels, 25 frames a second."
 
 
 def _show_examples(
-    studio: Studio, form: dict[str, Any], examples: Sequence[Example], with_face: Sequence[Example]
+    service: VideoService, form: dict[str, Any], examples: Sequence[ExampleSpeaker], with_face: Sequence[ExampleSpeaker]
 ) -> None:
     if with_face:
-        names = ["portrait", *(["landmarks"] if studio.needs_landmarks else []), "speech"]
+        names = ["portrait", *(["landmarks"] if service.needs_landmarks else []), "speech"]
         rows, label = with_face, "Examples: drawn people, and their voices"
     else:
         names, rows, label = (
@@ -99,27 +101,27 @@ def _show_examples(
 
 
 def _wire(
-    studio: Studio, page: gr.Blocks, form: dict[str, Any], go: gr.Button, stop: gr.Button, shown: list[Any]
+    service: VideoService, page: gr.Blocks, form: dict[str, Any], go: gr.Button, stop: gr.Button, shown: list[Any]
 ) -> None:
     """Clicks and leaving."""
     names = list(form)
 
     def begin(request: gr.Request) -> tuple[Any, str]:
-        studio.begin(_visitor(request))
+        service.begin(_visitor(request))
         return gr.update(interactive=True), ""
 
     def make(request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> list[Any]:
-        wish = _wish(dict(zip(names, values, strict=True)))
-        return _told(studio.make(wish, _visitor(request), lambda share, words: progress(share, desc=words)))
+        wanted = _request(dict(zip(names, values, strict=True)))
+        return _told(service.make(wanted, _visitor(request), lambda share, words: progress(share, desc=words)))
 
     def end() -> Any:
         return gr.update(interactive=False)
 
     def halt(request: gr.Request) -> None:
-        studio.stop(_visitor(request))
+        service.stop(_visitor(request))
 
     def leave(request: gr.Request) -> None:
-        studio.leave(_visitor(request))
+        service.leave(_visitor(request))
 
     begun = go.click(begin, None, [stop, shown[1]], **QUIETLY)
     # One device: whoever comes later waits in Gradio's queue.
@@ -136,13 +138,13 @@ def _visitor(request: gr.Request) -> str:
     return "visitor-" + "".join(filter(str.isalnum, str(request.session_hash)))
 
 
-def _wish(given: dict[str, Any]) -> Wish:
+def _request(given: dict[str, Any]) -> VideoRequest:
     """What was filled in; numbers come as floats, and not at all from fields that were emptied."""
     whole = {name: None if given[name] is None else int(given[name]) for name in ("level", "steps", "seed")}
-    return Wish(**{**given, **whole, "seed": whole["seed"] or 0})
+    return VideoRequest(**{**given, **whole, "seed": whole["seed"] or 0})
 
 
-def _told(outcome: Outcome) -> list[Any]:
+def _told(outcome: VideoResult) -> list[Any]:
     """An outcome as the values of film, words and downloads."""
     role, kind = ("alert", "failed") if outcome.failed else ("status", "made")
     lines = "".join(f"<p>{html.escape(line)}</p>" for line in outcome.words)

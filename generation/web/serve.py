@@ -16,9 +16,10 @@ from pathlib import Path
 from types import FrameType
 
 from configs.app import AppConfig
+from generation.errors import GenerationError
+from generation.model_files import ModelFiles
 from generation.pipeline import Talker
-from generation.web.errors import PageError
-from generation.web.studio import Studio
+from generation.web.video_service import VideoService
 
 # Gradio reads these when it is imported: it must neither count its users nor fetch anything.
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_SHARE": "False"}
@@ -28,21 +29,21 @@ def serve(config: AppConfig) -> int:
     """Serves the page until Ctrl-C; returns 0.
 
     Raises:
-        PageError: when the address cannot be had.
+        GenerationError: when the address cannot be had.
         CheckpointError, WeightsError, EncoderError, GenerationError: when the networks cannot be loaded.
     """
     require_free(config.host, config.port)
     start = time.perf_counter()
-    talker = Talker.load(
+    talker = ModelFiles(
         config.ethd,
-        vaid=config.vaid,
-        emotion=config.emotion,
-        device=config.device,
-        face=config.face,
-        landmarks=config.landmarks,
-        audio_model=config.audio_model,
-        codec_model=config.codec_model,
-    )
+        config.vaid,
+        config.emotion,
+        config.device,
+        config.face,
+        config.landmarks,
+        config.audio_model,
+        config.codec_model,
+    ).load()
     print(f"ethd  {talker.artifact.path} on {talker.device}, loaded in {time.perf_counter() - start:.0f} s", flush=True)
     with tempfile.TemporaryDirectory(prefix="emotivetalk-") as folder:
         serve_talker(talker, config, Path(folder))
@@ -77,7 +78,7 @@ def opened(talker: Talker, config: AppConfig, folder: Path) -> Iterator[str]:
     from generation.web.page import CSS, build_page, theme
 
     drawn = draw_examples(folder / "examples")
-    page = build_page(Studio(talker, config, folder), drawn, with_face(drawn, talker))
+    page = build_page(VideoService(talker, config, folder), drawn, with_face(drawn, talker))
     page.queue(max_size=config.max_waiting, api_open=False)
     try:
         page.launch(
@@ -106,18 +107,20 @@ def require_free(host: str, port: int) -> None:
     """Refuses an address that cannot be had, before anything is loaded.
 
     Raises:
-        PageError: with what to choose instead.
+        GenerationError: with what to choose instead.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise PageError(f"host={host}: is no address of this machine ({error.strerror}); try 127.0.0.1") from error
+        raise GenerationError(
+            f"host={host}: is no address of this machine ({error.strerror}); try 127.0.0.1"
+        ) from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(address)
         except OSError as error:
-            raise PageError(
+            raise GenerationError(
                 f"host={host} port={port}: cannot be had ({error.strerror}); choose another port"
             ) from error
 

@@ -12,6 +12,7 @@ from diffusion.long_sampling import fused_in_order, sample_long
 from diffusion.parameterization import VelocityDenoiser, velocity
 from diffusion.schedules import zero_terminal_schedule
 from diffusion.windows import fuse_windows, triangular_weights, window_starts
+from tests.helpers.refusals import refuses
 from training.memory import PeakMemory
 
 SCHEDULE = zero_terminal_schedule()
@@ -35,9 +36,7 @@ def uneven(part, where):
 
 @pytest.mark.parametrize(("window", "overlap"), [(8, 2), (8, 0), (8, 7), (5, 3), (1, 0), (120, 24)])
 def test_frames_given_early_are_those_of_whole_fusion(window, overlap):
-    for total in (1, 2, window - 1, window, window + 1, 2 * window, 2 * window + 3, 5 * window + 1):
-        if total < 1:
-            continue
+    for total in {1, 2, window - 1, window, window + 1, 2 * window, 2 * window + 3, 5 * window + 1} - {0}:
         x = torch.randn(2, total, 3)
         expected = fuse_windows(uneven, x, window, overlap)
         torch.testing.assert_close(collect(fused_in_order(uneven, x, window, overlap), x), expected)
@@ -55,16 +54,14 @@ def test_given_frames_may_be_overwritten():
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_of_windows_does_not_matter(seed):
     """Windows taken in random order, summed with their weights, give the same frames."""
-    x, window, overlap = torch.randn(1, 53, 3), 8, 3
-    total = torch.zeros_like(x)
-    weight = torch.zeros(1, 53, 1)
-    starts = window_starts(53, window, overlap)
+    x, total, weight = torch.randn(1, 53, 3), torch.zeros(1, 53, 3), torch.zeros(1, 53, 1)
+    starts, triangle = window_starts(53, 8, 3), triangular_weights(8)[None, :, None]
     random.Random(seed).shuffle(starts)
     for start in starts:
-        where = slice(start, start + window)
-        total[:, where] += uneven(x[:, where], where) * triangular_weights(window)[None, :, None]
-        weight[:, where] += triangular_weights(window)[None, :, None]
-    torch.testing.assert_close(collect(fused_in_order(uneven, x, window, overlap), x), total / weight)
+        where = slice(start, start + 8)
+        total[:, where] += uneven(x[:, where], where) * triangle
+        weight[:, where] += triangle
+    torch.testing.assert_close(collect(fused_in_order(uneven, x, 8, 3), x), total / weight)
 
 
 def oracle(x0):
@@ -87,8 +84,7 @@ EDGES = [1, 2, 23, 24, 95, 96, 97, 119, 120, 121, 143, 144, 215, 216, 217, 239, 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [1, 7, 25])
 def test_an_oracle_is_returned_for_every_length(steps):
-    lengths = random.Random(steps).sample(range(1, 1501), 60)
-    for frames in [*EDGES, *lengths]:
+    for frames in [*EDGES, *random.Random(steps).sample(range(1, 1501), 60)]:
         x0 = torch.randn(1, frames, 2)
         out = sample_long(oracle(x0), torch.randn_like(x0), SCHEDULE, steps, window=120, overlap=24)
         torch.testing.assert_close(out, x0, atol=2e-4, rtol=1e-4, msg=lambda text, frames=frames: f"{frames}: {text}")
@@ -107,14 +103,9 @@ def test_an_oracle_is_returned_for_every_window(window, overlap):
 def test_it_is_diffusers_ddim(steps):
     """Where the steps divide the schedule; elsewhere diffusers stops short of the clean sample."""
     scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        rescale_betas_zero_snr=True,
-        timestep_spacing="trailing",
-        prediction_type="sample",
-        clip_sample=False,
-    )
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True,
+        timestep_spacing="trailing", prediction_type="sample", clip_sample=False,
+    )  # fmt: skip
     scheduler.set_timesteps(steps)
     assert scheduler.timesteps.tolist() == trailing_steps(1000, steps)
 
@@ -122,8 +113,7 @@ def test_it_is_diffusers_ddim(steps):
         return 3 * torch.tanh(x + t.view(-1, 1, 1) / 1000)  # beyond +-1, where clipping would show
 
     torch.manual_seed(0)
-    noise = torch.randn(2, 9, 4)
-    expected = noise
+    expected = noise = torch.randn(2, 9, 4)
     for t in scheduler.timesteps:
         expected = scheduler.step(guess(expected, t.expand(2), None), t, expected).prev_sample
     out = sample_long(guess, noise.clone(), SCHEDULE, steps, window=9, overlap=0)
@@ -152,7 +142,6 @@ def test_progress_counts_every_frame_of_every_step():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="overlap 8: expected between 0 and the window's 8"):
-        sample_long(lambda x, t, where: x, torch.randn(1, 20, 1), SCHEDULE, 4, 8, 8)
-    with pytest.raises(ValueError, match="DDIM steps: 1001"):
-        sample_long(lambda x, t, where: x, torch.randn(1, 20, 1), SCHEDULE, 1001, 8, 2)
+    given = lambda x, t, where: x, torch.randn(1, 20, 1), SCHEDULE
+    refuses(ValueError, "overlap 8: expected between 0 and the window's 8", sample_long, *given, 4, 8, 8)
+    refuses(ValueError, "DDIM steps: 1001", sample_long, *given, 1001, 8, 2)

@@ -26,15 +26,14 @@ def samples(steps=(0, 250, 600, 999)):
     torch.manual_seed(0)
     x0, noise, v = torch.randn(3, len(steps), 5, dtype=torch.float64)
     level = SCHEDULE.level(torch.tensor(steps), x0)
-    return x0, noise, v, level
+    return x0, noise, v, level, level.sqrt() * x0 + (1 - level).sqrt() * noise
 
 
 def test_it_is_svds_preconditioning():
     """D = c_skip x + c_out F(c_in x; 1/4 ln sigma) with EDM's coefficients for v and sigma_data = 1."""
-    x0, noise, output, level = samples((0, 250, 600, 990))
+    x0, noise, output, level, preserving = samples((0, 250, 600, 990))
     sigma = ((1 - level) / level).sqrt()
     exploding = x0 + sigma * noise
-    preserving = level.sqrt() * x0 + (1 - level).sqrt() * noise
     torch.testing.assert_close(exploding / (sigma**2 + 1).sqrt(), preserving, rtol=1e-12, atol=1e-12)  # c_in
     denoised = exploding / (sigma**2 + 1) - sigma / (sigma**2 + 1).sqrt() * output
     torch.testing.assert_close(clean(preserving, output, level), denoised, rtol=1e-12, atol=1e-12)
@@ -42,14 +41,12 @@ def test_it_is_svds_preconditioning():
 
 
 def test_velocity_and_clean_sample_are_inverse():
-    x0, noise, _, level = samples()
-    noisy = level.sqrt() * x0 + (1 - level).sqrt() * noise
+    x0, noise, _, level, noisy = samples()
     torch.testing.assert_close(clean(noisy, velocity(x0, noise, level), level), x0, rtol=1e-12, atol=1e-12)
 
 
 def test_a_predicted_clean_sample_has_the_velocity_that_leads_to_it():
-    x0, noise, _, level = samples()
-    noisy = level.sqrt() * x0 + (1 - level).sqrt() * noise
+    x0, noise, _, level, noisy = samples()
     torch.testing.assert_close(signal_share(noise_input(level.flatten()), x0).double(), level, rtol=1e-5, atol=3e-6)
     found = velocity_of_clean(noisy, x0, noise_input(level.flatten()))
     torch.testing.assert_close(found[:-1].double(), velocity(x0, noise, level)[:-1], rtol=1e-4, atol=1e-4)
@@ -67,8 +64,7 @@ def test_the_networks_noise_input_stays_in_svds_range():
 
 @pytest.mark.parametrize("weighting", ["x0", "v", "min_snr"])
 def test_losses_are_the_published_ones(weighting):
-    x0, noise, predicted, level = samples()
-    noisy = level.sqrt() * x0 + (1 - level).sqrt() * noise
+    x0, noise, predicted, level, noisy = samples()
     error = (predicted - velocity(x0, noise, level)).square().mean(1)
     snr = (level / (1 - level)).flatten()
     expected = {
@@ -112,13 +108,11 @@ def test_sampling_starts_from_pure_noise():
 
 @pytest.mark.parametrize("size", [1, 3, 8, 64])
 def test_a_global_batch_covers_the_schedule_evenly_on_any_ranks(size):
-    total = 1000
     for seed in range(20):
-        steps = stratified_steps(total, torch.arange(size), size, seed)
-        assert ((steps >= 0) & (steps < total)).all()
-        gaps = steps.sort().values.diff()
-        assert not len(gaps) or (gaps - total / size).abs().max() <= 1
-        halves = [stratified_steps(total, places, size, seed) for places in torch.arange(size).split(2)]
+        steps = stratified_steps(1000, torch.arange(size), size, seed)
+        assert ((steps >= 0) & (steps < 1000)).all()
+        assert ((steps.sort().values.diff() - 1000 / size).abs() <= 1).all()
+        halves = [stratified_steps(1000, places, size, seed) for places in torch.arange(size).split(2)]
         assert torch.equal(torch.cat(halves), steps)
 
 

@@ -18,10 +18,7 @@ def test_weights_are_a_symmetric_triangle(length):
 @pytest.mark.parametrize(("window", "overlap"), [(24, 5), (10, 0), (10, 9)])
 def test_every_frame_is_covered_and_the_last_window_ends_with_the_sequence(total, window, overlap):
     starts = window_starts(total, window, overlap)
-    covered = torch.zeros(total)
-    for start in starts:
-        covered[start : start + window] += 1
-    assert (covered > 0).all()
+    assert set(range(total)) <= {frame for start in starts for frame in range(start, start + window)}
     assert starts == sorted(set(starts))
     if total > window:
         assert starts[-1] == total - window
@@ -35,9 +32,7 @@ def test_a_minute_at_the_papers_setting_is_sixteen_windows():
 @pytest.mark.parametrize("total", [3, 10, 11, 37])
 @pytest.mark.parametrize("dim", [0, 1, 2])
 def test_an_operation_frame_by_frame_is_reproduced(total, dim):
-    shape = [2, 3, 4]
-    shape[dim] = total
-    x = torch.randn(shape)
+    x = torch.randn(total, 3, 4).transpose(0, dim)
     out = fuse_windows(lambda part, where: part.square() + 1, x, window=10, overlap=3, dim=dim)
     torch.testing.assert_close(out, x.square() + 1)
 
@@ -51,8 +46,8 @@ def test_each_window_is_told_where_it_lies_and_neighbours_are_blended():
 
     out = fuse_windows(number, torch.zeros(1, 16, 1), window=10, overlap=4).flatten()
     assert seen == [(0, 10), (6, 16)]
-    assert (out[:6] == 1).all()
-    assert (out[10:] == 2).all()
+    assert out[:6].tolist() == [1] * 6
+    assert out[10:].tolist() == [2] * 6
     assert (out[5:11].diff() > 0).all()
 
 

@@ -9,6 +9,7 @@ from encoders import build_audio_encoder, build_codec
 from encoders.factory import EncoderError, build, build_as
 from encoders.protocols import Identity
 from runtime.registry import UnknownName
+from tests.helpers.refusals import refuses
 
 
 def test_builds_what_is_named():
@@ -17,17 +18,15 @@ def test_builds_what_is_named():
 
 
 def test_unknown_name_lists_the_known():
-    with pytest.raises(
-        ValueError, match=r"encoders\.codec\.name=vqgan: there is no such codec; there are patch, taef2, svd"
-    ):
-        build_codec("vqgan")
+    known = r"encoders\.codec\.name=vqgan: there is no such codec; there are patch, taef2, svd"
+    refuses(ValueError, known, build_codec, "vqgan")
 
 
 def test_unknown_option_is_named():
-    with pytest.raises(ValueError, match=r"encoders\.codec\.options\.pach: patch has no such option; there are: patch"):
-        build_codec("patch", pach=2)
-    with pytest.raises(ValueError, match=r"encoders\.audio\.options\.layers: mel has no such option"):
-        build_audio_encoder("mel", layers=12)
+    pach = r"encoders\.codec\.options\.pach: patch has no such option; there are: patch"
+    layers = r"encoders\.audio\.options\.layers: mel has no such option"
+    refuses(ValueError, pach, build_codec, "patch", pach=2)
+    refuses(ValueError, layers, build_audio_encoder, "mel", layers=12)
 
 
 @pytest.mark.parametrize(("kind", "name"), [("audio", "mel"), ("codec", "patch"), ("landmarks", "sidecar")])
@@ -37,12 +36,10 @@ def test_an_encoder_is_built_again_from_its_identity(kind, name):
 
 
 def test_an_encoder_that_is_not_the_one_is_refused():
-    wanted = Identity("patch", {"patch": 2})
-    assert build_as("codec", wanted).channels == 12
-    with pytest.raises(EncoderError, match=r"encoders\.audio: .*mel.* is here, .*'bands': 40.* is needed"):
-        build_as("audio", Identity("mel", {"bands": 40}))
-    with pytest.raises(UnknownName, match=r"encoders\.codec\.name=vqgan: there is no such codec"):
-        build_as("codec", Identity("vqgan"))
+    assert build_as("codec", Identity("patch", {"patch": 2})).channels == 12
+    other, needed = Identity("mel", {"bands": 40}), r"encoders\.audio: .*mel.* is here, .*'bands': 40.* is needed"
+    refuses(EncoderError, needed, build_as, "audio", other)
+    refuses(UnknownName, r"encoders\.codec\.name=vqgan: there is no such codec", build_as, "codec", Identity("vqgan"))
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ import torch
 
 from encoders import weights
 from encoders.weight_sources import SOURCES, WeightFile, Weights
+from tests.helpers.refusals import refuses
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -73,15 +74,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+@contextlib.contextmanager
+def serving():
     with Server() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
         server.shutdown()
         thread.join()
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -101,15 +108,18 @@ def toy(*urls, sha256=SHA256, **options):
 
 @pytest.fixture
 def register(monkeypatch):
-    """Makes a network known for the length of a test, alone."""
+    """Makes networks known for the length of a test, alone."""
 
     def replace(*networks):
-        for name in list(weights.WEIGHTS):
-            monkeypatch.delitem(weights.WEIGHTS, name)
-        for network in networks:
-            monkeypatch.setitem(weights.WEIGHTS, network.name, network)
+        monkeypatch.setattr(weights, "WEIGHTS", {network.name: network for network in networks})
 
     return replace
+
+
+def put(path, content=CONTENT):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
 
 
 def test_downloads_once_and_then_finds(server, register, folders):
@@ -124,14 +134,9 @@ def test_downloads_once_and_then_finds(server, register, folders):
 
 def test_looks_in_the_folder_then_in_the_cache(register, folders):
     register(toy())
-    cached = folders / "cache" / "emotivetalk" / "weights" / "toy" / "toy.bin"
-    cached.parent.mkdir(parents=True)
-    cached.write_bytes(CONTENT)
-    assert weights.locate("toy") == cached
-    own = folders / "weights" / "toy.bin"
-    own.parent.mkdir()
-    own.write_bytes(CONTENT)
-    assert weights.locate("toy") == own
+    for place in ("cache/emotivetalk/weights/toy/toy.bin", "weights/toy.bin"):
+        file = put(folders / place)
+        assert weights.locate("toy") == file
 
 
 @pytest.mark.slow
@@ -145,9 +150,7 @@ def test_broken_connection_resumes_where_it_stopped(server, register):
 @pytest.mark.slow
 def test_begun_file_of_other_content_starts_afresh(server, register, folders):
     register(toy(f"{server.url}/toy.bin"))
-    part = folders / "weights" / "toy.bin.part"
-    part.parent.mkdir()
-    part.write_bytes(b"x" * 1000)
+    part = put(folders / "weights" / "toy.bin.part", b"x" * 1000)
     assert weights.locate("toy").read_bytes() == CONTENT
     part.write_bytes(b"x" * (len(CONTENT) + 5))  # longer than what the server has: it answers 416
     weights.locate("toy").unlink()
@@ -171,9 +174,7 @@ def test_wrong_download_is_refused_and_removed(server, register, folders):
 
 def test_own_wrong_file_is_named_and_left_alone(register, folders):
     register(toy())
-    own = folders / "weights" / "toy.bin"
-    own.parent.mkdir()
-    own.write_bytes(b"mine")
+    own = put(folders / "weights" / "toy.bin", b"mine")
     with pytest.raises(weights.WrongWeights) as caught:
         weights.locate("toy")
     for part in (str(own), SHA256, hashlib.sha256(b"mine").hexdigest(), "left as it is"):
@@ -185,11 +186,9 @@ def test_mixed_up_file_is_recognised(register, folders):
     blob = subprocess.run(["git", "hash-object", "--stdin"], input=b"other", capture_output=True, check=True).stdout
     other = Weights("other", "another network", "CC0-1.0", (WeightFile("o.bin", git_blob=blob.decode().strip()),))
     register(toy(), other)
-    (folders / "weights").mkdir()
-    (folders / "weights" / "toy.bin").write_bytes(b"other")
-    with pytest.raises(weights.WrongWeights, match="which is other"):
-        weights.locate("toy")
-    (folders / "weights" / "o.bin").write_bytes(b"other")
+    put(folders / "weights" / "toy.bin", b"other")
+    refuses(weights.WrongWeights, "which is other", weights.locate, "toy")
+    put(folders / "weights" / "o.bin", b"other")
     assert weights.locate("other").name == "o.bin"  # the git blob id alone settles it
 
 
@@ -278,11 +277,8 @@ def test_progress_bar_on_a_terminal(server):
 
 @pytest.fixture
 def hub(register):
-    def file(path, content):
-        return WeightFile(path, sha256=hashlib.sha256(content).hexdigest())
-
     contents = {"config.json": b"{}", "model.safetensors": CONTENT}
-    files = tuple(file(path, content) for path, content in contents.items())
+    files = tuple(WeightFile(path, sha256=hashlib.sha256(content).hexdigest()) for path, content in contents.items())
     register(Weights("hub", "a test", "MIT", files, (), "org/name", "abc123", "sub", "name/sub"))
     return {f"/org/name/resolve/abc123/sub/{path}": content for path, content in contents.items()}
 
@@ -295,11 +291,8 @@ def test_hub_model_is_a_folder(server, hub, folders, monkeypatch):
     assert (folder / "model.safetensors").read_bytes() == CONTENT
     (folder / "model.safetensors").unlink()
     assert weights.locate("hub") == folder  # only what is missing is fetched again
-    assert [path.rpartition("/")[2] for path, _ in server.requests] == [
-        "config.json",
-        "model.safetensors",
-        "model.safetensors",
-    ]
+    fetched = [path.rpartition("/")[2] for path, _ in server.requests]
+    assert fetched == ["config.json", "model.safetensors", "model.safetensors"]
 
 
 def test_hub_cache_is_used(hub, folders, monkeypatch):
@@ -308,46 +301,36 @@ def test_hub_cache_is_used(hub, folders, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(folders / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     snapshot = folders / "hub" / "models--org--name" / "snapshots" / "abc123" / "sub"
-    snapshot.mkdir(parents=True)
     for path, content in hub.items():
-        (snapshot / path.rpartition("/")[2]).write_bytes(content)
+        put(snapshot / path.rpartition("/")[2], content)
     assert weights.locate("hub") == snapshot
 
 
 def test_token_stays_with_the_hub(server, hub, monkeypatch):
-    with Server() as storage:
-        thread = threading.Thread(target=storage.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving() as storage:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
         for path, content in hub.items():
             server.redirects[path] = storage.url + path
             storage.files[path] = content
         weights.locate("hub")
-        storage.shutdown()
-        thread.join()
     assert all(headers["Authorization"] == "Bearer hf_secret" for _, headers in server.requests)
     assert not any("Authorization" in headers for _, headers in storage.requests)
 
 
 def test_preset_goes_on_past_failures_and_says_what_to_do(server, register, folders):
-    manual = Weights(
-        "by_hand", "a test", "MIT", (WeightFile("hand.pth"),), ("small",), manual="open https://drive.example and copy"
-    )
-    gone = Weights(
-        "gone", "a test", "MIT", (WeightFile("gone.bin", (f"{server.url}/gone.bin",), sha256="0" * 64),), ("small",)
-    )
+    by_hand, absent = WeightFile("hand.pth"), WeightFile("gone.bin", (f"{server.url}/gone.bin",), sha256="0" * 64)
+    advice = "open https://drive.example and copy"
+    manual = Weights("by_hand", "a test", "MIT", (by_hand,), ("small",), manual=advice)
+    gone = Weights("gone", "a test", "MIT", (absent,), ("small",))
     register(manual, gone, toy(f"{server.url}/toy.bin"))
     lines = []
     report = weights.fetch_preset("small", lines.append)
-    assert [(row.name, row.status) for row in report.rows] == [
-        ("by_hand", "manual"),
-        ("gone", "missing"),
-        ("toy", "fetched"),
-    ]
+    found = {row.name: row.status for row in report.rows}
+    assert list(found.items()) == [("by_hand", "manual"), ("gone", "missing"), ("toy", "fetched")]
     assert not report.complete
     text = "\n".join(lines)
-    for part in ("open https://drive.example", str(folders / "weights" / "hand.pth"), "HTTP 404", "CC0-1.0"):
+    for part in (advice, str(folders / "weights" / "hand.pth"), "HTTP 404", "CC0-1.0"):
         assert part in text
     (folders / "weights" / "hand.pth").write_bytes(b"1")
     register(manual, toy())
@@ -361,17 +344,11 @@ def test_presets_need_what_they_need():
     assert needs["tiny"] == set()
     assert needs["small"] == {"face_landmarker", "taef2_encoder", "taef2_decoder"}
     assert needs["paper"] == {
-        "wav2vec2-base-960h",
-        "svd-vae",
-        "svd-unet",
-        "pdfgc",
-        "face_landmarker",
-        "clip-vit-large-patch14",
-        *("inception_fid", "i3d_stylegan_v", "syncnet", "s3fd", "deep3dfacerecon", "deep3dfacerecon_template"),
-        *("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet"),
-    }
-    with pytest.raises(ValueError, match="tiny, small, paper"):
-        weights.fetch_preset("huge")
+        "wav2vec2-base-960h", "svd-vae", "svd-unet", "pdfgc", "face_landmarker", "clip-vit-large-patch14",
+        "inception_fid", "i3d_stylegan_v", "syncnet", "s3fd", "deep3dfacerecon", "deep3dfacerecon_template",
+        "mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet",
+    }  # fmt: skip
+    refuses(ValueError, "tiny, small, paper", weights.fetch_preset, "huge")
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
@@ -389,9 +366,8 @@ def test_every_source_can_be_reached_and_checked(source):
 
 
 def test_real_files_have_the_published_hashes(asset_weights):
-    for name in ("face_landmarker", "taef2_encoder", "taef2_decoder", "3ddfa_v2", "3ddfa_v2_statistics"):
-        assert weights.find(name).parent == asset_weights
-    for name in ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet", "deep3dfacerecon_template"):
+    encoding = "face_landmarker", "taef2_encoder", "taef2_decoder", "3ddfa_v2", "3ddfa_v2_statistics"
+    for name in (*encoding, "mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet", "deep3dfacerecon_template"):
         assert weights.find(name).parent == asset_weights
 
 
@@ -401,12 +377,10 @@ def test_pickles_that_run_code_are_refused(tmp_path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     torch.save({"weight": Dangerous()}, tmp_path / "bad.pth")
-    with pytest.raises(weights.WrongWeights, match=r"bad\.pth.*any code"):
-        weights.load_pickle(tmp_path / "bad.pth")
+    refuses(weights.WrongWeights, r"bad\.pth.*any code", weights.load_pickle, tmp_path / "bad.pth")
     assert not (tmp_path / "ran").exists()
     (tmp_path / "cut.pth").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(weights.WrongWeights, match=r"cut\.pth"):
-        weights.load_pickle(tmp_path / "cut.pth")
+    refuses(weights.WrongWeights, r"cut\.pth", weights.load_pickle, tmp_path / "cut.pth")
 
 
 def test_tensors_come_back(tmp_path):
@@ -417,6 +391,5 @@ def test_tensors_come_back(tmp_path):
     save_file(tensors, tmp_path / "a.safetensors")
     for name in ("a.pth", "a.safetensors"):
         assert torch.equal(weights.load_tensors(tmp_path / name)["a"], tensors["a"])
-    (tmp_path / "b.safetensors").write_bytes(b"nonsense")
-    with pytest.raises(weights.WrongWeights, match=r"b\.safetensors"):
-        weights.load_tensors(tmp_path / "b.safetensors")
+    damaged = put(tmp_path / "b.safetensors", b"nonsense")
+    refuses(weights.WrongWeights, r"b\.safetensors", weights.load_tensors, damaged)

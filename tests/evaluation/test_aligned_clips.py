@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.aligned_clips import open_pair
+from evaluation.aligned_clips import Alignment
 from evaluation.cache import FeatureStore
 from evaluation.pairs import Missing, Pair
 from tests.helpers.files import overwrite
@@ -31,7 +31,7 @@ def store(tmp_path):
 
 
 def opened(tmp_path, store, made, real, fps=25.0, panel=None, offset=0, max_gap=0.5):
-    return open_pair(Pair("clip", made, real), store, fps, panel, offset, max_gap)
+    return Alignment(fps, panel, offset, max_gap).open(Pair("clip", made, real), store)
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_broken_file_is_a_reason_and_names_its_side(tmp_path, store):
     broken = Path(shutil.copy(good, tmp_path / "broken.mp4"))
     overwrite(broken, broken.stat().st_size // 2, bytes(2000))
     for pair, side in ((Pair("clip", broken, good), "generated"), (Pair("clip", good, broken), "reference")):
-        told = open_pair(pair, store, 25.0, None, 0, 0.5)
+        told = Alignment(25.0, None, 0, 0.5).open(pair, store)
         assert isinstance(told, Missing)
         assert told.side == side
         assert "broken.mp4" in told.reason

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.aligned_clips import open_pair
+from evaluation.aligned_clips import Alignment
 from evaluation.cache import FeatureStore
 from evaluation.frechet_scores import features_of
 from evaluation.pairs import EvaluationError, Pair
@@ -36,7 +36,7 @@ class Levels:
 def test_another_shape_is_refused_and_not_kept(slip, told, tmp_path):
     path = write_clip(tmp_path / "clip.mp4", [np.full((32, 32, 3), 40 * level, np.uint8) for level in range(4)])
     store = FeatureStore(tmp_path / "cache")
-    clip = open_pair(Pair("clip", path, path), store, 25.0, None, 0, 0.5)
+    clip = Alignment(25.0, None, 0, 0.5).open(Pair("clip", path, path), store)
     levels = Levels()
     levels.slip = slip
     with pytest.raises(EvaluationError, match=told):

@@ -2,9 +2,10 @@
 
 import pytest
 
+from generation.model_files import ModelFiles
 from generation.pipeline import Talker
 
 
 @pytest.fixture(scope="session")
 def talker(runs) -> Talker:
-    return Talker.load(runs / "ethd", device="cpu")
+    return ModelFiles(runs / "ethd", device="cpu").load()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from configs.preparation import FaceConfig
-from generation.driving import Driver, to_length
+from generation.driving import driving_signals, to_length
 from generation.errors import GenerationError
 from generation.portrait import read_portrait
 from lightning_modules.emotion.sources import ResolvedEmotion
@@ -53,7 +53,7 @@ def parts(runs, encoders, files):
 def drive_of(parts, variant="full", vaid=None, emotion=None, **options):
     trained, audio, portrait = parts
     emotion = emotion or ResolvedEmotion("portrait", e_cond=portrait.e_ref)
-    return Driver(vaid or trained, trained, variant, torch.device("cpu"))(audio, portrait, emotion, **options)
+    return driving_signals(vaid or trained, variant, audio, portrait, emotion, trained_with=trained, **options)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import pytest
 from configs.command_line import compose
 from configs.generation import GenerateConfig
 from generation.generate_videos import SOME_FAILED, generate_videos
+from generation.model_files import ModelFiles
 from generation.pipeline import Talker
 
 
@@ -43,7 +44,7 @@ def test_a_batch_goes_on_where_it_stopped(batch, files, tmp_path, capsys, monkey
     assert "1 made, 2 were there already, 0 failed" in told
     assert {name: (videos / name).stat().st_mtime_ns for name in before} == before
 
-    monkeypatch.setattr(Talker, "load", lambda *a, **k: pytest.fail("nothing was to be made"))
+    monkeypatch.setattr(ModelFiles, "load", lambda *a, **k: pytest.fail("nothing was to be made"))
     assert batch(rows) == 0
 
 

@@ -7,7 +7,7 @@ import subprocess
 import av
 import pytest
 
-from generation.batch import Case
+from generation.batch import VideoCase
 
 # https://cv.iptc.org/newscodes/digitalsourcetype/: media "created algorithmically using a model derived from sampled
 # content".
@@ -17,7 +17,7 @@ TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedi
 @pytest.fixture(scope="module")
 def video(talker, files, tmp_path_factory):
     output = tmp_path_factory.mktemp("marked") / "out.mp4"
-    return talker.generate(Case(files / "face.png", files / "voice.wav", output, steps=1)).path
+    return talker.generate(VideoCase(files / "face.png", files / "voice.wav", output, steps=1)).path
 
 
 def check(tags):

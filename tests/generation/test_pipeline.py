@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from configs.emotion import EmotionConfig
-from generation.batch import Case
+from generation.batch import VideoCase
 from generation.errors import GenerationError
-from generation.pipeline import Talker
+from generation.model_files import ModelFiles
 from lightning_modules.emotion.sources import EmotionError
+from lightning_modules.ethd.sampler import SamplingError
 from media import FrameReader, MediaError, probe, read_sound
 from runtime.errors import UserError
 from runtime.files import WriteError, sha256_of
@@ -20,8 +21,8 @@ from tests.helpers.sound import write_wav
 
 
 @pytest.fixture
-def case(files, tmp_path) -> Case:
-    return Case(files / "face.png", files / "voice.wav", tmp_path / "out.mp4", steps=2)
+def case(files, tmp_path) -> VideoCase:
+    return VideoCase(files / "face.png", files / "voice.wav", tmp_path / "out.mp4", steps=2)
 
 
 @pytest.mark.slow
@@ -107,7 +108,7 @@ def test_what_cannot_be_made_is_said(talker, case, tmp_path):
         ({"output": tmp_path / "file" / "out.mp4"}, WriteError, r"file.*cannot be written"),
         ({"emotion": EmotionConfig(label="happy")}, EmotionError, r"emotion\.label: needs a label table"),
         ({"emotion": EmotionConfig(text="happy")}, EmotionError, r"emotion\.text: needs a text mapping"),
-        ({"overlap": 8}, GenerationError, r"overlap=8"),
+        ({"overlap": 8}, SamplingError, r"overlap=8"),
     ):
         with pytest.raises(error, match=words):
             talker.generate(replace(case, **change))
@@ -115,8 +116,8 @@ def test_what_cannot_be_made_is_said(talker, case, tmp_path):
 
 
 def test_three_lines_in_a_notebook(runs, files, tmp_path):
-    talker = Talker.load(runs / "ethd", vaid=runs / "other_vaid")
-    made = talker.generate(Case(files / "face.png", files / "voice.wav", Path(tmp_path / "out.mp4"), steps=1))
+    talker = ModelFiles(runs / "ethd", vaid=runs / "other_vaid").load()
+    made = talker.generate(VideoCase(files / "face.png", files / "voice.wav", Path(tmp_path / "out.mp4"), steps=1))
     assert made.frames == 13
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["weights"]["vaid"] == sha256_of(runs / "other_vaid" / "checkpoints" / "last.ckpt")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from evaluation.networks import Source
-from evaluation.results import Interval, Value
+from evaluation.results import ConfidenceInterval, Value
 
 NAMES = {"fid": "FID", "fvd": "FVD", "sync_c": "Sync-C", "sync_d": "Sync-D", "efid": "E-FID"}
 BETTER = {"sync_c": "higher"}
@@ -22,6 +22,6 @@ def value(metric, number, **changes):
         better=BETTER.get(metric, "lower"), official=official, sources=(source,),
         protocol={"name": f"reference {metric}", "min_track": 50}, clips=3, expected=3,
         samples={"reference": 300, "generated": 300}, unit="frames",
-        interval=Interval(number - 0.5, number + 0.5, 100, 0, "pairs of clips"), warnings=(), extra=truth,
+        interval=ConfidenceInterval(number - 0.5, number + 0.5, 100, 0, "pairs of clips"), warnings=(), extra=truth,
     )  # fmt: skip
     return replace(entry, **changes)

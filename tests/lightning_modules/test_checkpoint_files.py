@@ -5,6 +5,7 @@ import torch
 
 from lightning_modules.checkpoint_files import check_whole, clear_parts, commit, prune, steps_of, zero_ranks
 from lightning_modules.checkpoints import CheckpointError
+from tests.helpers.refusals import refuses
 
 
 def write(folder, name, ranks=2):
@@ -22,9 +23,8 @@ def test_a_folder_takes_its_name_also_where_there_is_one(tmp_path):
     first = commit(write(tmp_path, "step=5.ckpt.part"))
     assert (tmp_path / "last.ckpt").resolve() == first
     (first / "old").touch()
-    again = commit(write(tmp_path, "step=5.ckpt.part"))
-    assert again == first
-    assert not (again / "old").exists()
+    assert commit(write(tmp_path, "step=5.ckpt.part")) == first
+    assert not (first / "old").exists()
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["last.ckpt", "step=5.ckpt"]
     check_whole(tmp_path / "last.ckpt")
     assert zero_ranks(tmp_path / "last.ckpt") == 2
@@ -50,11 +50,8 @@ def test_a_part_that_is_missing_or_cut_off_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"step=2\.ckpt.*rank_1_mp_rank_00_optim.* cut off.*step=1\.ckpt"):
         check_whole(tmp_path / "last.ckpt")
     states[1].unlink()
-    with pytest.raises(CheckpointError, match=r"optimizer states of ranks \[1\] are missing"):
-        check_whole(last)
+    refuses(CheckpointError, r"optimizer states of ranks \[1\] are missing", check_whole, last)
     states[2].unlink()  # the last one, which no other is after
-    with pytest.raises(CheckpointError, match=r"optimizer states of ranks \[1, 2\] are missing"):
-        check_whole(last)
+    refuses(CheckpointError, r"optimizer states of ranks \[1, 2\] are missing", check_whole, last)
     (last / "checkpoint" / "mp_rank_00_model_states.pt").unlink()
-    with pytest.raises(CheckpointError, match="a folder without checkpoint/mp_rank_00_model_states"):
-        check_whole(last)
+    refuses(CheckpointError, "a folder without checkpoint/mp_rank_00_model_states", check_whole, last)

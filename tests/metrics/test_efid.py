@@ -14,6 +14,7 @@ from metrics.functional.fid import list_images, read_image
 from metrics.functional.frechet import frechet_distance
 from metrics.networks.deep3d import Deep3DFace
 from metrics.networks.three_ddfa import ThreeDDFA
+from tests.helpers.refusals import refuses
 
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 SPEAKERS = ("M030", "W009", "W011")
@@ -39,9 +40,8 @@ def test_alignment_of_real_photographs(oracle):
     expected, folder = oracle
     assert len(expected["align"]) == 3
     for name, want in expected["align"].items():
-        face = align_face(
-            Image.open(folder / "examples" / f"{name}.jpg"), np.loadtxt(folder / "examples" / f"{name}.txt")
-        )
+        photograph = folder / "examples" / f"{name}.jpg"
+        face = align_face(Image.open(photograph), np.loadtxt(photograph.with_suffix(".txt")))
         np.testing.assert_allclose(face.transform, want["trans_params_w0_h0_s_tx_ty"], rtol=1e-6)
         np.testing.assert_allclose(face.landmarks, want["lm_new"], atol=1e-4)
         assert hashlib.sha256(face.image.tobytes()).hexdigest() == want["crop_sha256"]
@@ -53,8 +53,7 @@ def test_alignment_of_real_videos(oracle):
     assert len(clips) == 5
     for clip in clips:
         for landmarks, want in zip(stored[f"{clip}_mtcnn_lm5"], stored[f"{clip}_align"], strict=True):
-            upwards = landmarks.astype(np.float64) * [1, -1] + [0, want[1] - 1]
-            origin, unit = scaled_orthography(upwards)
+            origin, unit = scaled_orthography(landmarks.astype(np.float64) * [1, -1] + [0, want[1] - 1])
             np.testing.assert_allclose([102 / unit, *origin], want[2:], rtol=1e-5)
 
 
@@ -76,13 +75,11 @@ def test_real_coefficients(oracle, coefficients):
     def speaker(name):
         return clips(*(f"{name}_{emotion}" for emotion in EMOTIONS))
 
-    cases = {
-        f"{s}: {a} vs {b}": (clips(f"{s}_{a}"), clips(f"{s}_{b}"))
-        for s in SPEAKERS
-        for a, b in (("neutral", "happy"), ("happy", "surprised"))
-    }
+    cases = {}
     for s in SPEAKERS:
         everything, happy = speaker(s), clips(f"{s}_happy")
+        for a, b in (("neutral", "happy"), ("happy", "surprised")):
+            cases[f"{s}: {a} vs {b}"] = (clips(f"{s}_{a}"), clips(f"{s}_{b}"))
         cases[f"{s}: even vs odd frames (all emotions)"] = (everything[::2], everything[1::2])
         half = len(happy) // 2
         cases[f"{s}: happy first half vs second half"] = (happy[:half], happy[half:])
@@ -109,18 +106,16 @@ def test_real_coefficients(oracle, coefficients):
 
 @pytest.mark.slow
 def test_metric_pools_frames_and_counts_those_without_a_face(oracle, network):
-    folder = oracle[1] / "examples"
-    names = sorted(path.stem for path in folder.glob("*.jpg"))
-    frames = [np.asarray(Image.open(folder / f"{name}.jpg")) for name in names]
-    landmarks = [np.loadtxt(folder / f"{name}.txt") for name in names]
+    photographs = sorted((oracle[1] / "examples").glob("*.jpg"))
+    frames = [np.asarray(Image.open(photograph)) for photograph in photographs]
+    landmarks = [np.loadtxt(photograph.with_suffix(".txt")) for photograph in photographs]
     metric = ExpressionFID(network)
     metric.update([*frames, frames[0]], [*landmarks, None], real=True)
     for frame, points in zip(frames, landmarks, strict=True):
         metric.update([frame], [points], real=False)
     with pytest.warns(UserWarning, match="3 samples for 64"):
         assert abs(float(metric.compute())) < 1e-6
-    assert metric.detection_rate(real=True) == 0.75
-    assert metric.detection_rate(real=False) == 1
+    assert (metric.detection_rate(real=True), metric.detection_rate(real=False)) == (0.75, 1)
     assert metric.official
 
 
@@ -134,8 +129,8 @@ def test_the_stand_in_sees_a_smile_and_says_what_it_is(oracle_folder, asset_weig
     assert network.provenance.sha256.startswith("f93ed7f1")
     features = {}
     for emotion in ("neutral", "happy"):
-        frames = [read_image(path).permute(1, 2, 0).numpy() for path in
-                  list_images(oracle_folder / "fid" / f"frames_W011_{emotion}")]  # fmt: skip
+        pictures = list_images(oracle_folder / "fid" / f"frames_W011_{emotion}")
+        frames = [read_image(path).permute(1, 2, 0).numpy() for path in pictures]
         metric.update(frames, [face] * len(frames), real=emotion == "neutral")
         crops = np.stack([ddfa_crop(frame, ddfa_roi(face)) for frame in frames])
         features[emotion] = network(torch.from_numpy(crops).permute(0, 3, 1, 2))
@@ -143,13 +138,11 @@ def test_the_stand_in_sees_a_smile_and_says_what_it_is(oracle_folder, asset_weig
     assert between == pytest.approx(float(frechet_distance(features["neutral"], features["happy"])), rel=1e-9)
     within = float(frechet_distance(features["neutral"][::2], features["neutral"][1::2]))
     assert between > 5 * abs(within)
-    with pytest.raises(ValueError, match="span the face"):
-        metric.update(frames[:1], [face[:5]], real=True)
+    refuses(ValueError, "span the face", metric.update, frames[:1], [face[:5]], real=True)
 
 
 def test_crop_pads_black_outside_the_image():
-    image = np.full((100, 100, 3), 200, np.uint8)
-    crop = ddfa_crop(image, (-50, 0, 50, 100))
+    crop = ddfa_crop(np.full((100, 100, 3), 200, np.uint8), (-50, 0, 50, 100))
     assert (crop[:, :58] == 0).all()
     assert (crop[:, 62:] == 200).all()
 
@@ -158,16 +151,14 @@ def test_landmarks_are_checked():
     points = np.random.default_rng(0).random((68, 2))
     np.testing.assert_allclose(five_points(points)[0], points[[36, 39]].mean(0))
     np.testing.assert_allclose(five_points(points)[2:], points[[30, 48, 54]])
-    with pytest.raises(ValueError, match="finite landmarks"):
-        five_points(np.full((5, 2), np.nan))
-    with pytest.raises(ValueError, match="coincide"):
-        align_face(np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 20.0))
+    refuses(ValueError, "finite landmarks", five_points, np.full((5, 2), np.nan))
+    refuses(ValueError, "coincide", align_face, np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 20.0))
 
 
 @pytest.mark.slow
 def test_a_checkpoint_without_the_network_is_named(tmp_path, rule_weights):
-    torch.save({"opt_00": {}, "sched_00": {}}, tmp_path / "epoch_20.pth")
-    with pytest.raises(ValueError, match="no entry 'net_recon'"):
-        Deep3DFace(tmp_path / "epoch_20.pth")
-    torch.save({"net_recon": rule_weights("deep3d_ReconNetWrapper_resnet50"), "opt_00": {}}, tmp_path / "epoch_20.pth")
-    assert Deep3DFace(tmp_path / "epoch_20.pth").provenance.file == "epoch_20.pth"
+    checkpoint = tmp_path / "epoch_20.pth"
+    torch.save({"opt_00": {}, "sched_00": {}}, checkpoint)
+    refuses(ValueError, "no entry 'net_recon'", Deep3DFace, checkpoint)
+    torch.save({"net_recon": rule_weights("deep3d_ReconNetWrapper_resnet50"), "opt_00": {}}, checkpoint)
+    assert Deep3DFace(checkpoint).provenance.file == "epoch_20.pth"

@@ -50,24 +50,24 @@ def names(assets, folder, network):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*singular covariance")
 @pytest.mark.parametrize(
-    ("place", "files"),
+    ("place", "file"),
     [
-        ("metrics.frechet.FrechetMetric", ()),
-        ("metrics.functional.frechet.frechet_distance", ()),
-        ("metrics.fid.FrechetInceptionDistance", ("pt_inception-2015-12-05-6726825d.pth",)),
-        ("metrics.functional.fid.frechet_inception_distance", ("pt_inception-2015-12-05-6726825d.pth",)),
-        ("metrics.networks.inception.InceptionFeatures", ("pt_inception-2015-12-05-6726825d.pth",)),
-        ("metrics.fvd.FrechetVideoDistance", ("i3d_torchscript.pt",)),
-        ("metrics.efid.ExpressionFID", ("epoch_20.pth",)),
-        ("metrics.functional.sync.sync_scores", ("syncnet_v2.model",)),
-        ("metrics.functional.face_detection.detect_faces", ("sfd_face.pth",)),
-        pytest.param("metrics.sync.SyncConfidenceDistance", ("syncnet_v2.model",), marks=pytest.mark.proof),
+        ("metrics.frechet.FrechetMetric", None),
+        ("metrics.functional.frechet.frechet_distance", None),
+        ("metrics.fid.FrechetInceptionDistance", "pt_inception-2015-12-05-6726825d.pth"),
+        ("metrics.functional.fid.frechet_inception_distance", "pt_inception-2015-12-05-6726825d.pth"),
+        ("metrics.networks.inception.InceptionFeatures", "pt_inception-2015-12-05-6726825d.pth"),
+        ("metrics.fvd.FrechetVideoDistance", "i3d_torchscript.pt"),
+        ("metrics.efid.ExpressionFID", "epoch_20.pth"),
+        ("metrics.functional.sync.sync_scores", "syncnet_v2.model"),
+        ("metrics.functional.face_detection.detect_faces", "sfd_face.pth"),
+        pytest.param("metrics.sync.SyncConfidenceDistance", "syncnet_v2.model", marks=pytest.mark.proof),
     ],
 )
-def test_the_example_runs(place, files, rule_weights, assets, folder):
+def test_the_example_runs(place, file, rule_weights, assets, folder):
     if place == "metrics.sync.SyncConfidenceDistance":
         pytest.importorskip("cv2")
-    for file in files:
+    if file:
         tensors = rule_weights(FILES[file])
         torch.save({"net_recon": tensors} if file == "epoch_20.pth" else tensors, folder / file)
     module, _, name = place.rpartition(".")
@@ -75,7 +75,7 @@ def test_the_example_runs(place, files, rule_weights, assets, folder):
     space = names(assets, folder, "syncnet" if "sync" in module else None)
     if place.endswith("sync_scores"):
         run("from metrics.functional.sync import *\nfrom metrics.networks.syncnet import SyncNet\n", space)
-        space["network"] = eval('SyncNet("syncnet_v2.model")', space)
+        run('network = SyncNet("syncnet_v2.model")', space)
     examples = doctest.DocTestParser().get_examples(documented.__doc__)
     assert len(examples) >= 2
     for example in examples[:-1]:

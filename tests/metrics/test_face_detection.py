@@ -16,6 +16,7 @@ from metrics.functional.face_detection import (
     suppress_overlaps,
 )
 from metrics.networks.s3fd import S3FDNet
+from tests.helpers.refusals import refuses
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +60,7 @@ def test_network(oracle, rule_weights):
     random = np.random.RandomState(21)
     random.standard_normal((1, 2727, 4))
     random.standard_normal((1, 2727, 2))
-    image = torch.from_numpy((random.randint(0, 256, (1, 3, 135, 240)) - 110).astype(np.float32))
-    x = image
+    x = image = torch.from_numpy((random.randint(0, 256, (1, 3, 135, 240)) - 110).astype(np.float32))
     with torch.inference_mode():
         for layer in network.vgg[:16]:
             x = layer(x)
@@ -75,10 +75,8 @@ def test_network(oracle, rule_weights):
     np.testing.assert_allclose(logits[0, cell], [max(want["conf0"][:3]), want["conf0"][3]], atol=1e-5)
     faces = detect_faces(np.zeros((160, 256, 3), np.uint8), network, min_confidence=0.5)
     assert faces.shape[1] == 5
-    with pytest.raises(ValueError, match="at least 128 pixels"):
-        detect_faces(np.zeros((96, 128, 3), np.uint8), network)
-    with pytest.raises(ValueError, match="the weights are not those of S3FDNet"):
-        S3FDNet({"conv1_1.weight": torch.zeros(64, 3, 3, 3)})
+    refuses(ValueError, "at least 128 pixels", detect_faces, np.zeros((96, 128, 3), np.uint8), network)
+    refuses(ValueError, "the weights are not those of S3FDNet", S3FDNet, {"conv1_1.weight": torch.zeros(64, 3, 3, 3)})
 
 
 @pytest.mark.parametrize("size", [(100, 160), (101, 163), (37, 54)])

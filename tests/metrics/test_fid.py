@@ -13,6 +13,7 @@ from metrics.fid import FrechetInceptionDistance
 from metrics.functional.fid import frechet_inception_distance, image_batches, list_images
 from metrics.functional.frechet import frechet_distance
 from metrics.networks.inception import DIMENSIONS, InceptionFeatures, preprocess
+from tests.helpers.refusals import refuses
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*singular covariance")
 
@@ -30,17 +31,15 @@ def weights(rule_weights):
 
 @pytest.fixture(scope="module")
 def frames(oracle):
-    return [
-        next(image_batches(list_images(oracle[2] / f"frames_W011_{emotion}"), 40)) for emotion in ("neutral", "happy")
-    ]
+    folders = [oracle[2] / f"frames_W011_{emotion}" for emotion in ("neutral", "happy")]
+    return [next(image_batches(list_images(folder), 40)) for folder in folders]
 
 
 @pytest.mark.proof
 def test_end_to_end_on_png_folders(oracle, weights):
     expected, _, folder = oracle
-    got = frechet_inception_distance(
-        folder / "frames_W011_neutral", folder / "frames_W011_happy", InceptionFeatures(weights)
-    )
+    folders = folder / "frames_W011_neutral", folder / "frames_W011_happy"
+    got = frechet_inception_distance(*folders, InceptionFeatures(weights))
     assert got == pytest.approx(expected["pytorch_fid_cli_fid"], rel=2e-6)
 
 
@@ -49,11 +48,9 @@ def test_end_to_end_on_png_folders(oracle, weights):
 def test_features_of_every_layer(oracle, weights, frames, dimensions):
     expected, features, _ = oracle
     network = InceptionFeatures(weights, dimensions)
-    few = slice(None, 4)
-    for side, name in ((frames[0], "real"), (frames[1], "fake")):
-        want = features[f"{name}_{dimensions}"][few]
-        np.testing.assert_allclose(network(side[few]).numpy(), want, rtol=1e-5, atol=1e-5 * np.abs(want).max())
     stored = [torch.from_numpy(features[f"{name}_{dimensions}"]) for name in ("real", "fake")]
+    for side, want in zip(frames, stored, strict=True):
+        torch.testing.assert_close(network(side[:4]), want[:4], rtol=1e-5, atol=1e-5 * float(want[:4].abs().max()))
     assert float(frechet_distance(*stored)) == pytest.approx(expected[f"fid_dims{dimensions}"], rel=2e-6)
 
 
@@ -61,8 +58,7 @@ def test_resize_of_every_size(oracle):
     random = np.random.RandomState(5)
     for size, want in oracle[0]["preprocess"].items():
         height, width = map(int, size.split("x"))
-        image = torch.from_numpy(random.randint(0, 256, (1, 3, height, width)).astype(np.uint8))
-        got = preprocess(image)
+        got = preprocess(torch.from_numpy(random.randint(0, 256, (1, 3, height, width)).astype(np.uint8)))
         assert float(got.double().sum()) == pytest.approx(want["sum"], abs=1e-2), size
         assert float(got.double().square().sum()) == pytest.approx(want["sumsq"], rel=1e-7), size
         for y, x in ((0, 0), (150, 37), (298, 298)):
@@ -89,16 +85,12 @@ def test_noise_and_blur_are_seen(weights, frames):
     torch.manual_seed(0)
     real = frames[0][:6].float() / 255
     noise = torch.randn_like(real)
+    noisy = [(real + sigma * noise).clamp(0, 1) for sigma in (0.02, 0.05, 0.1)]
+    blurred = [F.avg_pool2d(real, 2 * k + 1, 1, k, count_include_pad=False) for k in (1, 4)]
     features = network(real)
-    distances = [
-        float(frechet_distance(features, network((real + sigma * noise).clamp(0, 1)))) for sigma in (0.02, 0.05, 0.1)
-    ]
-    assert 0 < distances[0] < distances[1] < distances[2]
-    blurs = [
-        float(frechet_distance(features, network(F.avg_pool2d(real, 2 * k + 1, 1, k, count_include_pad=False))))
-        for k in (1, 4)
-    ]
-    assert 1e-3 < blurs[0] < blurs[1]
+    little, more, most, blur, wide = (float(frechet_distance(features, network(x))) for x in noisy + blurred)
+    assert 0 < little < more < most
+    assert 1e-3 < blur < wide
 
 
 def test_another_emotion_is_farther_than_other_frames(oracle):
@@ -113,44 +105,34 @@ def test_stored_statistics_stand_for_a_folder(oracle, weights, tmp_path):
     expected, features, folder = oracle
     real = features["real_64"].astype(np.float64)
     np.savez(tmp_path / "real.npz", mu=real.mean(0), sigma=np.cov(real, rowvar=False))
-    got = frechet_inception_distance(
-        tmp_path / "real.npz", folder / "frames_W011_happy", InceptionFeatures(weights, 64), dimensions=64
-    )
+    network, happy = InceptionFeatures(weights, 64), folder / "frames_W011_happy"
+    got = frechet_inception_distance(tmp_path / "real.npz", happy, network, dimensions=64)
     assert got == pytest.approx(expected["fid_dims64"], rel=1e-5)
 
 
 @pytest.mark.slow
 def test_weights_must_fit_strictly(weights, tmp_path):
     torch.save(weights, tmp_path / "weights.pth")
-    network = InceptionFeatures(tmp_path / "weights.pth", 64)
-    assert network.provenance.file == "weights.pth"
+    assert InceptionFeatures(tmp_path / "weights.pth", 64).provenance.file == "weights.pth"
     without = {k: v for k, v in weights.items() if k != "Mixed_7c.branch1x1.conv.weight"}
-    with pytest.raises(ValueError, match=r"1 missing \(first: Mixed_7c.branch1x1.conv.weight\)"):
-        InceptionFeatures(without)
-    with pytest.raises(ValueError, match="1 unknown"):
-        InceptionFeatures({**weights, "AuxLogits.fc.weight": torch.zeros(1)})
-    with pytest.raises(ValueError, match="of another shape"):
-        InceptionFeatures({**weights, "fc.bias": torch.zeros(1000)})
+    refuses(ValueError, r"1 missing \(first: Mixed_7c.branch1x1.conv.weight\)", InceptionFeatures, without)
+    refuses(ValueError, "1 unknown", InceptionFeatures, {**weights, "AuxLogits.fc.weight": torch.zeros(1)})
+    refuses(ValueError, "of another shape", InceptionFeatures, {**weights, "fc.bias": torch.zeros(1000)})
     (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
-    with pytest.raises(ValueError, match="without running code"):
-        InceptionFeatures(tmp_path / "broken.pth")
-    with pytest.raises(FileNotFoundError, match="does not exist; expected pt_inception"):
-        InceptionFeatures(tmp_path / "absent.pth")
+    refuses(ValueError, "without running code", InceptionFeatures, tmp_path / "broken.pth")
+    refuses(FileNotFoundError, "does not exist; expected pt_inception", InceptionFeatures, tmp_path / "absent.pth")
 
 
 def test_bad_folders_are_named(oracle, weights, tmp_path):
     network = InceptionFeatures(weights, 64)
     good = oracle[2] / "frames_W011_happy"
-    with pytest.raises(ValueError, match="holds no image"):
-        frechet_inception_distance(tmp_path, good, network, 64)
+    refuses(ValueError, "holds no image", frechet_inception_distance, tmp_path, good, network, 64)
     for name in ("001.png", "002.png"):
         shutil.copy(good / name, tmp_path / name)
     (tmp_path / "0015.png").write_bytes(b"torn")
-    with pytest.raises(ValueError, match=r"0015.png is not a readable image"):
-        frechet_inception_distance(tmp_path, good, network, 64)
+    refuses(ValueError, r"0015.png is not a readable image", frechet_inception_distance, tmp_path, good, network, 64)
     Image.new("RGB", (64, 64)).save(tmp_path / "0015.png")
-    with pytest.raises(ValueError, match="must share a size"):
-        frechet_inception_distance(tmp_path, good, network, 64)
+    refuses(ValueError, "must share a size", frechet_inception_distance, tmp_path, good, network, 64)
 
 
 def test_autocast_around_the_metric_changes_nothing(weights, frames):

@@ -2,6 +2,8 @@
 
 import json
 import socket
+from functools import reduce
+from itertools import product
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from metrics.functional.frechet import (
     no_moments,
 )
 from metrics.networks.inception import InceptionFeatures
+from tests.helpers.refusals import refuses
 
 ORACLES = ("expected_scipy1.17.1.json", "expected_scipy1.17.1_big.json")
 
@@ -26,19 +29,22 @@ ORACLES = ("expected_scipy1.17.1.json", "expected_scipy1.17.1_big.json")
 @pytest.fixture(scope="module")
 def oracle(assets):
     folder = assets / "oracle" / "frechet"
-    merged = {"features": {}, "musigma": {}}
-    for name in ORACLES:
-        for section, cases in merged.items():
-            cases.update(json.loads((folder / name).read_text())[section])
+    texts = [json.loads((folder / name).read_text()) for name in ORACLES]
+    merged = {section: texts[0][section] | texts[1][section] for section in ("features", "musigma")}
     return merged, np.load(folder / "features.npz"), np.load(folder / "musigma.npz")
+
+
+def feature_cases(oracle):
+    """Each case's name, its two sets of features, and what it is expected to give."""
+    expected, features, _ = oracle
+    for name, values in expected["features"].items():
+        yield name, torch.from_numpy(features[f"{name}__a"]), torch.from_numpy(features[f"{name}__b"]), values
 
 
 @pytest.mark.slow
 def test_every_feature_case_is_exact(oracle):
-    expected, features, _ = oracle
-    assert len(expected["features"]) == 17
-    for name, values in expected["features"].items():
-        a, b = torch.from_numpy(features[f"{name}__a"]), torch.from_numpy(features[f"{name}__b"])
+    assert len(oracle[0]["features"]) == 17
+    for name, a, b, values in feature_cases(oracle):
         for convention, key in (("pytorch-fid", "exact_ddof1"), ("stylegan-v", "exact_ddof0")):
             want = values[key]["value"]
             got = float(frechet_distance(a, b, convention))
@@ -47,9 +53,7 @@ def test_every_feature_case_is_exact(oracle):
 
 @pytest.mark.slow
 def test_scipy_references_are_met_to_their_own_precision(oracle):
-    expected, features, _ = oracle
-    for name, values in expected["features"].items():
-        a, b = torch.from_numpy(features[f"{name}__a"]), torch.from_numpy(features[f"{name}__b"])
+    for name, a, b, values in feature_cases(oracle):
         for convention, key in (("pytorch-fid", "pytorch_fid"), ("stylegan-v", "stylegan_v_ddof0")):
             if "value" in values.get(key, {}):
                 want = values[key]["value"]
@@ -57,16 +61,14 @@ def test_scipy_references_are_met_to_their_own_precision(oracle):
 
 
 def test_tfgan_keeps_its_rule_for_small_singular_values(oracle):
-    expected, features, _ = oracle
     checked = 0
-    for name, values in expected["features"].items():
-        if "value" in values.get("videogpt_torch_f64", {}) and features[f"{name}__a"].shape[1] <= 400:
-            a, b = torch.from_numpy(features[f"{name}__a"]), torch.from_numpy(features[f"{name}__b"])
+    for name, a, b, values in feature_cases(oracle):
+        if "value" in values.get("videogpt_torch_f64", {}) and a.shape[1] <= 400:
             want = values["videogpt_torch_f64"]["value"]
             assert float(frechet_distance(a, b, "tfgan")) == pytest.approx(want, rel=1e-9, abs=1e-9), name
             checked += 1
     assert checked >= 14
-    tiny = expected["features"]["scale_1em3_d64"]
+    tiny = oracle[0]["features"]["scale_1em3_d64"]
     assert tiny["videogpt_torch_f64"]["value"] > 1.1 * tiny["exact_ddof1"]["value"], "the case that shows the rule"
 
 
@@ -76,8 +78,7 @@ def test_every_moment_case(oracle):
     for name, values in expected["musigma"].items():
         given = [torch.from_numpy(np.asarray(moments[f"{name}__{x}"])) for x in ("mu1", "sigma1", "mu2", "sigma2")]
         if name == "negative_eigenvalue_2x2":  # pytorch-fid raises too, about an imaginary component
-            with pytest.raises(ValueError, match="negative eigenvalue"):
-                frechet_distance_from_moments(*given)
+            refuses(ValueError, "negative eigenvalue", frechet_distance_from_moments, *given)
             continue
         got = float(frechet_distance_from_moments(*given))
         if name == "scalar_atleast":  # two scalars: (mu1 - mu2)^2 + (sqrt(v1) - sqrt(v2))^2
@@ -96,24 +97,21 @@ def test_one_dimension_has_a_closed_form():
     torch.testing.assert_close(frechet_distance(a, b), want, rtol=1e-12, atol=1e-12)
 
 
+def in_parts(features, parts, batch):
+    """The Gaussian of features that were shared out and came in batches."""
+    shares = [features[part::parts].split(batch) for part in range(parts)]
+    return gaussian(reduce(merge_moments, [reduce(add_features, share, no_moments(40)) for share in shares]))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 40, 300])
 def test_batches_and_parts_do_not_change_the_value(n):
     torch.manual_seed(n)
     a, b = torch.randn(n, 40), torch.randn(n + 3, 40) * 2 + 0.5
     whole = float(frechet_distance(a, b))
-    for parts in (2, 4):
-        for batch in (1, 7, 64):
-            sides = []
-            for features in (a, b):
-                merged = no_moments(40)
-                for part in range(parts):
-                    own = no_moments(40)
-                    for piece in features[part::parts].split(batch):
-                        own = add_features(own, piece)
-                    merged = merge_moments(merged, own)
-                sides.append(gaussian(merged))
-            assert float(distance_between(*sides)) == pytest.approx(whole, rel=1e-12)
+    for parts, batch in product((2, 4), (1, 7, 64)):
+        found = distance_between(in_parts(a, parts, batch), in_parts(b, parts, batch))
+        assert float(found) == pytest.approx(whole, rel=1e-12)
 
 
 def test_memory_stays_bounded():
@@ -128,16 +126,11 @@ def test_bad_features_are_refused():
     good = torch.randn(10, 4)
     bad = good.clone()
     bad[3, 1] = float("nan")
-    with pytest.raises(ValueError, match="row 3"):
-        frechet_distance(good, bad)
-    with pytest.raises(ValueError, match="at least two samples"):
-        frechet_distance(good, good[:1])
-    with pytest.raises(ValueError, match="feature sets"):
-        frechet_distance(good, good[:, :3])
-    with pytest.raises(ValueError, match="shape"):
-        add_features(no_moments(5), good)
-    with pytest.raises(ValueError, match="unknown Fréchet convention"):
-        frechet_distance(good, good, "scipy")
+    refuses(ValueError, "row 3", frechet_distance, good, bad)
+    refuses(ValueError, "at least two samples", frechet_distance, good, good[:1])
+    refuses(ValueError, "feature sets", frechet_distance, good, good[:, :3])
+    refuses(ValueError, "shape", add_features, no_moments(5), good)
+    refuses(ValueError, "unknown Fréchet convention", frechet_distance, good, good, "scipy")
 
 
 def test_a_set_smaller_than_its_dimensions_is_announced():
@@ -158,25 +151,21 @@ def test_metric_equals_function_and_resets():
         assert float(metric.compute()) == pytest.approx(float(frechet_distance(a, b, "stylegan-v")), rel=1e-12)
         metric.reset()
     metric.update(b[:0], real=False)
-    with pytest.raises(ValueError, match="real side"):
-        metric.compute()
+    refuses(ValueError, "real side", metric.compute)
 
 
 def test_a_cached_side_stands_for_its_features():
     a, b = torch.randn(70, 16), torch.randn(20, 16) + 1
-    metric = FrechetMetric(dimensions=16)
+    metric, other = FrechetMetric(dimensions=16), FrechetMetric(dimensions=16)
     metric.update(a, real=True)
-    cached = metric.moments(real=True)
-    other = FrechetMetric(dimensions=16)
-    other.merge(cached, real=True)
+    other.merge(metric.moments(real=True), real=True)
     other.update(b, real=False)
     assert float(other.compute()) == pytest.approx(float(frechet_distance(a, b)), rel=1e-12)
-    with pytest.raises(ValueError, match="cannot merge features of 16 and 8"):
-        other.merge(no_moments(8), real=True)
+    refuses(ValueError, "cannot merge features of 16 and 8", other.merge, no_moments(8), real=True)
 
 
-def _in_ranks(world, work):
-    """work(rank) -> number in ``world`` processes of one gloo group; rank 0's number."""
+def _in_ranks(world, metric, sides, batch):
+    """What ``metric`` says of the real and the generated side, shared out over ``world`` processes of a gloo group."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -185,7 +174,10 @@ def _in_ranks(world, work):
 
     def run(rank):
         torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
-        results.put((rank, work(rank)))
+        for real, side in ((True, sides[0]), (False, sides[1])):
+            for piece in side[rank::world].split(batch + rank):  # of three rows, rank 3 gets none
+                metric.update(piece, real=real)
+        results.put((rank, float(metric.compute())))
         torch.distributed.destroy_process_group()
 
     processes = [context.Process(target=run, args=(rank,)) for rank in range(world)]
@@ -204,15 +196,8 @@ def _in_ranks(world, work):
 def test_ranks_agree_with_one_process(world, sizes):
     torch.manual_seed(world)
     features = [torch.randn(n, 32) + i for i, n in enumerate(sizes)]
-
-    def work(rank):
-        metric = FrechetMetric(dimensions=32)
-        for real, rows in ((True, features[0]), (False, features[1])):
-            for piece in rows[rank::world].split(5 + rank):  # of three rows, rank 3 gets none
-                metric.update(piece, real=real)
-        return float(metric.compute())
-
-    assert _in_ranks(world, work) == pytest.approx(float(frechet_distance(*features)), rel=1e-12)
+    found = _in_ranks(world, FrechetMetric(dimensions=32), features, batch=5)
+    assert found == pytest.approx(float(frechet_distance(*features)), rel=1e-12)
 
 
 @pytest.mark.slow
@@ -222,12 +207,4 @@ def test_ranks_agree_from_frames_on(rule_weights):
     torch.manual_seed(0)
     frames = [torch.randint(0, 256 - 60 * i, (9, 3, 32, 32), dtype=torch.uint8) for i in range(2)]
     whole = float(frechet_distance(*(network(side) for side in frames)))
-
-    def work(rank):
-        metric = FrechetInceptionDistance(network)
-        for real, side in ((True, frames[0]), (False, frames[1])):
-            for piece in side[rank::2].split(2):
-                metric.update(piece, real=real)
-        return float(metric.compute())
-
-    assert _in_ranks(2, work) == pytest.approx(whole, rel=1e-5)
+    assert _in_ranks(2, FrechetInceptionDistance(network), frames, batch=2) == pytest.approx(whole, rel=1e-5)

@@ -11,6 +11,7 @@ from metrics.functional.frechet import frechet_distance
 from metrics.functional.fvd import PROTOCOLS, preprocess, protocol_named, sample_clips
 from metrics.fvd import FrechetVideoDistance
 from metrics.networks.i3d import I3D, hassony2_names
+from tests.helpers.refusals import refuses
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*singular covariance")
 TABLE = {
@@ -69,23 +70,17 @@ def test_it_grows_with_noise_blur_and_another_emotion(oracle, clips, weights):
         return F.avg_pool2d(real.flatten(0, 1), 2 * k + 1, 1, k, count_include_pad=False).reshape(real.shape)
 
     clean = torch.from_numpy(oracle[1]["styleganv_real"][:2])
-    made = {
-        "noise 10": (real + 10 / 255 * noise).clamp(0, 1),
-        "noise 40": (real + 40 / 255 * noise).clamp(0, 1),
-        "blur 1": blurred(1),
-        "blur 4": blurred(4),
-    }
-    found = {
-        name: float(frechet_distance(clean, network(preprocess(clip, flavour)), "stylegan-v"))
-        for name, clip in made.items()
-    }
-    equal = float(frechet_distance(clean, clean, "stylegan-v"))
-    assert abs(equal) <= 1e-6
-    assert 0.1 < found["noise 10"] < found["noise 40"]
-    assert 0.1 < found["blur 1"] < found["blur 4"]
+
+    def distance(features):
+        return float(frechet_distance(clean, features, "stylegan-v"))
+
+    noisy = [(real + level / 255 * noise).clamp(0, 1) for level in (10, 40)]
+    made = [distance(network(preprocess(clip, flavour))) for clip in (*noisy, blurred(1), blurred(4))]
+    assert abs(distance(clean)) <= 1e-6
+    assert 0.1 < made[0] < made[1]
+    assert 0.1 < made[2] < made[3]
     # the oracle's fakes are the same people with another emotion
-    other = torch.from_numpy(oracle[1]["styleganv_fake"][:2])
-    assert float(frechet_distance(clean, other, "stylegan-v")) > 0.1
+    assert distance(torch.from_numpy(oracle[1]["styleganv_fake"][:2])) > 0.1
 
 
 def test_values_from_the_reference_features(oracle):
@@ -131,8 +126,7 @@ def test_both_public_namings_load(oracle_folder, weights, rule_weights):
     names = json.loads((oracle_folder / "keys" / "i3d_videogpt_to_hassony2.json").read_text())
     translated = hassony2_names({key: torch.tensor(i) for i, key in enumerate(names)})
     assert {new: list(names)[int(i)] for new, i in translated.items()} == {new: old for old, new in names.items()}
-    own = set(I3D(rule_weights("i3d_hassony2_I3D")).state_dict())
-    assert own == set(names.values())
+    assert set(I3D(rule_weights("i3d_hassony2_I3D")).state_dict()) == set(names.values())
     with pytest.raises(ValueError, match="1 missing"):
         I3D({key: value for key, value in weights.items() if key != "logits.conv3d.bias"})
 
@@ -156,9 +150,7 @@ def test_oblong_clips_are_squashed_or_cropped():
 
 
 def test_bad_clips_are_refused():
-    with pytest.raises(ValueError, match="at least two videos of 16 frames"):
-        sample_clips([15, 16, 3], protocol_named("stylegan-v"), real=True)
-    with pytest.raises(ValueError, match="got .1, 8, 3"):
-        preprocess(torch.zeros(1, 8, 3, 64, 64, dtype=torch.uint8), protocol_named("stylegan-v"))
-    with pytest.raises(ValueError, match="unknown FVD protocol"):
-        protocol_named("fvd")
+    protocol, short = protocol_named("stylegan-v"), torch.zeros(1, 8, 3, 64, 64, dtype=torch.uint8)
+    refuses(ValueError, "at least two videos of 16 frames", sample_clips, [15, 16, 3], protocol, real=True)
+    refuses(ValueError, "got .1, 8, 3", preprocess, short, protocol)
+    refuses(ValueError, "unknown FVD protocol", protocol_named, "fvd")

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from metrics.functional.tracking import box_iou, crop_face, crop_path, find_shots, track_faces
+from tests.helpers.refusals import refuses
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +24,12 @@ def test_tracks(folder):
         assert len(tracks) == case["n_tracks"], name
         for track, want in zip(tracks, case["tracks"], strict=True):
             assert (track.frames[0], track.frames[-1], len(track.frames)) == (want["first"], want["last"], want["n"])
-            np.testing.assert_allclose(track.boxes[0], want["bbox_first"], rtol=1e-12)
-            np.testing.assert_allclose(track.boxes[len(track.boxes) // 2], want["bbox_mid"], rtol=1e-12)
-            np.testing.assert_allclose(track.boxes.sum(axis=0), want["bbox_sum"], rtol=1e-12)
+            found = track.boxes[0], track.boxes[len(track.boxes) // 2], track.boxes.sum(axis=0)
+            np.testing.assert_allclose(found, [want[f"bbox_{x}"] for x in ("first", "mid", "sum")], rtol=1e-12)
 
 
 def test_the_bounds_are_the_originals():
-    box = np.array([[0.0, 0, 150, 150]])
-    none = np.zeros((0, 4))
+    box, none = np.array([[0.0, 0, 150, 150]]), np.zeros((0, 4))
     assert track_faces([box] * 100, min_track=100) == []  # strictly more than 100
     assert len(track_faces([box] * 101, min_track=100)) == 1
     assert track_faces([box[:] * [1, 1, 100 / 150, 100 / 150]] * 60) == []  # strictly more than 100 pixels
@@ -54,8 +53,7 @@ def test_crop_reaches_beyond_the_frame():
     assert crop.shape == (112, 112, 3)  # 2.8 h each way
     assert (crop[:, :36] == 110).all()
     assert (crop[:90, 37:] == 7).all()
-    with pytest.raises(ValueError, match="outside"):
-        crop_face(frame, x=900.0, y=50.0, half=40.0)
+    refuses(ValueError, "outside", crop_face, frame, x=900.0, y=50.0, half=40.0)
 
 
 def test_overlap():

@@ -14,15 +14,15 @@ from tests.helpers import ROOT
 
 
 def check(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "tools.check_sbatch", *arguments]
+    command = [sys.executable, str(folder / "tools" / "check_sbatch.py"), *arguments]
     environment = {**(env or os.environ), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
 
 
 @pytest.mark.slow
 def test_the_files_pass_slurms_own_check_and_say_what_they_run(cluster):
-    options = "--nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=1 --mem=0"
-    done = check(ROOT, f"sbatch={options}", env=cluster.environment)
+    here = "--nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=1 --mem=0"
+    done = check(ROOT, f"sbatch={here}", env=cluster.environment)
     assert done.returncode == 0, done.stderr
     assert "srun --kill-on-bad-exit=1 python train.py ckpt_path=last trainer.nodes=2 trainer.devices=" in done.stdout
     assert "part=2/16" in done.stdout
@@ -34,8 +34,7 @@ def test_the_files_pass_slurms_own_check_and_say_what_they_run(cluster):
 def test_each_mistake_is_named(tmp_path):
     shutil.copytree(ROOT / "slurm", tmp_path / "slurm")
     (tmp_path / "tools").mkdir()
-    for file in ("__init__.py", "check_sbatch.py"):
-        shutil.copy(ROOT / "tools" / file, tmp_path / "tools")
+    shutil.copy(ROOT / "tools" / "check_sbatch.py", tmp_path / "tools")
     shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("__pycache__"))
     mistakes = {
         "train": {

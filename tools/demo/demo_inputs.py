@@ -268,7 +268,7 @@ def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
         UserError: if the shards hold too little.
         ShardError, MediaError: if they or the raw videos cannot be read.
     """
-    data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0, min_frames=1))
+    data = ShardDataModule(DataConfig(root=shards, workers=0, min_frames=1))
     data.setup()
     known, held_out = data.clips["train"], [*data.clips["test"], *data.clips["val"]]
     if not known:

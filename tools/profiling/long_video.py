@@ -25,8 +25,8 @@ import torch
 from configs.options import Readers, count, counts, read_options, run_script
 from datamodules.schema import SAMPLES_PER_FRAME
 from encoders.protocols import SAMPLE_RATE
-from generation.batch import Case
-from generation.pipeline import Talker
+from generation.batch import VideoCase
+from generation.model_files import ModelFiles
 from media import read_sound
 from training.memory import PeakMemory
 
@@ -57,11 +57,12 @@ class Peak:
 def measure(options: dict[str, str], frames: int) -> Peak:
     """Makes one video of so many frames in this process."""
     torch.set_num_threads(int(options.get("threads", "1")))
-    talker = Talker.load(options["ethd"], device=options.get("device", "auto"))
+    talker = ModelFiles(options["ethd"], device=options.get("device", "auto")).load()
     with tempfile.TemporaryDirectory() as folder:
         speech = Path(folder) / "speech.wav"
         write_repeated(Path(options["speech"]), speech, frames)
-        case = Case(Path(options["portrait"]), speech, Path(folder) / "out.mp4", steps=int(options.get("steps", "2")))
+        steps = int(options.get("steps", "2"))
+        case = VideoCase(Path(options["portrait"]), speech, Path(folder) / "out.mp4", steps=steps)
         before, start = _resident(), time.perf_counter()
         with PeakMemory() as memory:
             made = talker.generate(case)

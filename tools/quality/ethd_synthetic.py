@@ -29,8 +29,8 @@ from configs.options import Readers, count, read_options, run_script
 from datamodules.datamodule import ShardDataModule
 from datamodules.order import seed_of
 from datamodules.splits.clip_names import EMOTIONS
-from datamodules.windows import Clip, ClipBatch
-from tools.quality.ethd import FIELDS, Studio, contact_sheet, open_studio
+from datamodules.windows import Clip
+from tools.quality.ethd import FIELDS, QualityRun, contact_sheet
 
 HELD_OUT = ("val", "test")
 RIDGE = 1e-3  # in units of the pixels' variance
@@ -123,14 +123,6 @@ def emotion_in(reader: Reader, video: Tensor) -> str:
     return EMOTIONS[int(reader(video).mean(0).argmax())]
 
 
-def ask(studio: Studio, batch: ClipBatch, e_cond: Tensor, seed: int) -> Tensor:
-    """(F, S, S, 3) uint8: a clip's first frame and sound with the expression V-AID makes of ``e_cond``."""
-    e_a = studio.vaid.sample_expression(
-        batch["audio"].float(), batch["reference_portrait"], e_cond, [seed_of("voice", seed) >> 1]
-    )
-    return studio.frames(batch, studio.drive(batch, e_a, e_cond), seed)
-
-
 def source(clips: list[Clip], speaker: str, emotion: str) -> Clip:
     """A clip of somebody else with an emotion, at its strongest."""
     others = [clip for clip in clips if clip.entry.speaker != speaker and clip.entry.emotion == emotion]
@@ -140,7 +132,7 @@ def source(clips: list[Clip], speaker: str, emotion: str) -> Clip:
 
 
 def person_report(
-    studio: Studio,
+    run: QualityRun,
     data: ShardDataModule,
     person: Person,
     others: list[Clip],
@@ -156,7 +148,7 @@ def person_report(
     shown, lips, videos = {}, {}, [batch["video"][0]]
     for emotion in EMOTIONS:
         given = data.whole(source(others, speaker, emotion), ["expression", "portraits"])
-        made = ask(studio, batch, studio.vaid.expression_scale(given["reference_expression"]), seed)
+        made = run.frames(batch, seed, e_cond=given["reference_expression"])
         videos.append(made)
         shown[emotion] = emotion_in(face, made.float() / 255)
         lips[emotion] = correlation(lip(made.float() / 255)[:, 0], opening)
@@ -190,13 +182,13 @@ def report(run: str, shards: str, **options: str) -> dict[str, object]:
     """The numbers of all held-out people; see the top of the file."""
     data = ShardDataModule(DataConfig(name="synthetic", root=shards, workers=0))
     data.setup()
-    studio = open_studio(run, data, int(options["steps"]) if "steps" in options else None)
+    opened = QualityRun.load(run, data, int(options["steps"]) if "steps" in options else None)
     sheets = Path(options["sheets"]) if "sheets" in options else None
     others = [clip for split in HELD_OUT for clip in data.clips[split]]
     speakers = sorted({clip.entry.speaker for clip in others})
     people = {
         speaker: person_report(
-            studio,
+            opened,
             data,
             meet(data, [clip for clip in others if clip.entry.speaker == speaker]),
             others,

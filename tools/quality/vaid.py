@@ -235,7 +235,7 @@ def report(checkpoint: str, shards: str) -> dict[str, object]:
 
     Where no emotions are named, those that need them are left out.
     """
-    data = ShardDataModule(DataConfig(name="folder", root=shards, workers=0))
+    data = ShardDataModule(DataConfig(root=shards, workers=0))
     data.setup()
     vaid = load_vaid(checkpoint, data.index.encoders)
     known, unseen = hear(vaid, data, "train"), hear(vaid, data, "test")

@@ -1,6 +1,5 @@
 """wav2vec 2.0 features on the real architecture with random weights, saved and loaded as the published ones are."""
 
-import hashlib
 import math
 
 import numpy as np
@@ -12,22 +11,18 @@ from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2ForCT
 from encoders.audio import wav2vec2
 from encoders.audio.wav2vec2 import Wav2Vec2Encoder
 from encoders.weights import MissingWeights, WrongWeights
+from runtime.files import sha256_of
+from tests.helpers.pretrained import incomplete
+from tests.helpers.refusals import refuses
 
 RATE = 16_000
 
 
 def small_config():
     return Wav2Vec2Config(
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        intermediate_size=64,
-        conv_dim=(32,) * 7,
-        num_conv_pos_embeddings=16,
-        num_conv_pos_embedding_groups=4,
-        layerdrop=0.5,
-        apply_spec_augment=True,
-    )
+        hidden_size=32, num_hidden_layers=3, num_attention_heads=2, intermediate_size=64, conv_dim=(32,) * 7,
+        num_conv_pos_embeddings=16, num_conv_pos_embedding_groups=4, layerdrop=0.5, apply_spec_augment=True,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +47,11 @@ def speech(seconds, seed=0):
     return 0.2 * noise * (0.6 + 0.4 * torch.sin(7.3 * time)) + 0.1 * torch.sin(2000 * time + 3 * torch.sin(9 * time))
 
 
-def native(folder, samples):
+def native(network, samples):
     """Every layer at 50 Hz, from transformers' own feature extractor and model."""
-    network = Wav2Vec2Model.from_pretrained(folder).eval()
     values = Wav2Vec2FeatureExtractor(do_normalize=True)(samples.numpy(), sampling_rate=RATE, return_tensors="pt")
     with torch.no_grad():
-        return torch.cat(network(values.input_values, output_hidden_states=True).hidden_states[1:])
+        return torch.cat(network.eval()(values.input_values, output_hidden_states=True).hidden_states[1:])
 
 
 @pytest.mark.slow
@@ -77,34 +71,22 @@ def test_one_sample_and_silence(encoder):
 def test_post_interpolates_in_time(folder, encoder):
     """Against numpy's interpolation between the centres of the network's windows, at the centres of the frames."""
     samples = speech(2.0)
-    padded = F.pad(samples - samples.mean(), (0, 80))
-    states = native(folder, padded)
+    states = native(Wav2Vec2Model.from_pretrained(folder), F.pad(samples - samples.mean(), (0, 80)))
     centres = (np.arange(states.shape[1]) * 320 + 200) / RATE
     frames = (np.arange(50) + 0.5) / 25
-    expected = np.stack(
-        [[np.interp(frames, centres, state[:, i].numpy()) for i in range(32)] for state in states]
-    ).transpose(2, 0, 1)
-    np.testing.assert_allclose(encoder(samples).numpy(), expected, atol=2e-3)
+    expected = [[np.interp(frames, centres, state[:, i].numpy()) for i in range(32)] for state in states]
+    np.testing.assert_allclose(encoder(samples).numpy(), np.transpose(expected, (2, 0, 1)), atol=2e-3)
 
 
 def test_pre_is_interpolation_before_the_transformer(folder):
     """Hallo: linear interpolation of the convolutional features, ends aligned, to the number of video frames."""
-    samples = speech(2.0)
-    network = Wav2Vec2Model.from_pretrained(folder).eval()
-    values = Wav2Vec2FeatureExtractor(do_normalize=True)(samples.numpy(), sampling_rate=RATE, return_tensors="pt")
+    samples, network = speech(2.0), Wav2Vec2Model.from_pretrained(folder)
 
-    class Interpolated(torch.nn.Module):
-        def __init__(self, convolutions):
-            super().__init__()
-            self.convolutions = convolutions
+    def interpolated(module, arguments, features):
+        return F.interpolate(features, size=50, mode="linear", align_corners=True)
 
-        def forward(self, x):
-            return F.interpolate(self.convolutions(x), size=50, mode="linear", align_corners=True)
-
-    network.feature_extractor = Interpolated(network.feature_extractor)
-    with torch.no_grad():
-        hidden = network(values.input_values, output_hidden_states=True).hidden_states
-    expected = torch.cat(hidden[1:]).transpose(0, 1)
+    network.feature_extractor.register_forward_hook(interpolated)
+    expected = native(network, samples).transpose(0, 1)
     torch.testing.assert_close(Wav2Vec2Encoder(str(folder), 3, "pre")(samples), expected, atol=1e-4, rtol=1e-4)
 
 
@@ -161,8 +143,7 @@ def test_nothing_is_random(encoder):
 
 
 def test_identity_names_the_weights(encoder, folder):
-    sha256 = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
-    assert encoder.identity.weights == {"model.safetensors": sha256}
+    assert encoder.identity.weights == {"model.safetensors": sha256_of(folder / "model.safetensors")}
     assert encoder.identity.options == {"layers": 3, "resample": "post"}
 
 
@@ -174,41 +155,24 @@ def test_the_base_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     encoder = Wav2Vec2Encoder("wav2vec2-base-960h")
     assert sum(p.numel() for p in encoder.network.parameters()) == 94_371_712
-    features = encoder(speech(0.4))
-    assert features.shape == (10, 12, 768)
-    assert encoder.layers == 12
-    assert encoder.width == 768
+    assert encoder(speech(0.4)).shape == (10, 12, 768) == (10, encoder.layers, encoder.width)
     # The same folder under the published name has other weights than the published ones.
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
-    with pytest.raises(WrongWeights, match="wav2vec2-base-960h"):
-        Wav2Vec2Encoder()
+    refuses(WrongWeights, "wav2vec2-base-960h", Wav2Vec2Encoder)
 
 
-def test_absent_weights_are_one_error(tmp_path, monkeypatch):
-    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
-    with pytest.raises(MissingWeights, match=r"(?s)facebook/wav2vec2-base-960h/resolve.*8aa76ab2.*put it here"):
-        Wav2Vec2Encoder()
+def test_absent_weights_are_one_error(no_weights):
+    refuses(MissingWeights, r"(?s)facebook/wav2vec2-base-960h/resolve.*8aa76ab2.*put it here", Wav2Vec2Encoder)
 
 
 def test_readable_errors(folder, tmp_path):
-    with pytest.raises(ValueError, match=r"options\.layers.*3 layers, found layers=12"):
-        Wav2Vec2Encoder(str(folder))
-    with pytest.raises(ValueError, match=r"options\.resample: must be post or pre"):
-        Wav2Vec2Encoder(str(folder), 3, "both")
-    with pytest.raises(ValueError, match=r"options\.model.*config\.json and model\.safetensors not found"):
-        Wav2Vec2Encoder(str(tmp_path))
-    with pytest.raises(ValueError, match="mono samples"):
-        Wav2Vec2Encoder(str(folder), 3)(torch.zeros(0))
+    refuses(ValueError, r"options\.layers.*3 layers, found layers=12", Wav2Vec2Encoder, str(folder))
+    refuses(ValueError, r"options\.resample: must be post or pre", Wav2Vec2Encoder, str(folder), 3, "both")
+    absent = r"options\.model.*config\.json and model\.safetensors not found"
+    refuses(ValueError, absent, Wav2Vec2Encoder, str(tmp_path))
+    refuses(ValueError, "mono samples", Wav2Vec2Encoder(str(folder), 3), torch.zeros(0))
 
 
 def test_incomplete_weights_are_refused(folder, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    tensors = load_file(folder / "model.safetensors")
-    lost = next(name for name in tensors if "layers.1.attention.k_proj.weight" in name)
-    save_file({k: v for k, v in tensors.items() if k != lost}, tmp_path / "model.safetensors", {"format": "pt"})
-    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(WrongWeights, match="1 tensors are missing"):
-        Wav2Vec2Encoder(str(tmp_path), 3)
+    model = incomplete(folder, tmp_path, "model.safetensors", "layers.1.attention.k_proj.weight")
+    refuses(WrongWeights, "1 tensors are missing", Wav2Vec2Encoder, model, 3)

@@ -32,9 +32,8 @@ def test_a_latent_position_is_a_patch_of_pixels():
 
 
 def test_out_of_range_latents_are_clipped():
-    codec = PatchCodec(2)
-    assert (codec.decode(torch.full((1, 12, 2, 2), 1.7)) == 255).all()
-    assert (codec.decode(torch.full((1, 12, 2, 2), -3.0)) == 0).all()
+    for value, byte in ((1.7, 255), (-3.0, 0)):
+        assert (PatchCodec(2).decode(torch.full((1, 12, 2, 2), value)) == byte).all()
 
 
 @pytest.mark.parametrize(

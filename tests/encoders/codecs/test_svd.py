@@ -1,7 +1,5 @@
 """Stable Video Diffusion's codec on a small autoencoder of the same class, with random weights."""
 
-import hashlib
-
 import pytest
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
@@ -9,6 +7,11 @@ from diffusers import AutoencoderKLTemporalDecoder
 from encoders.codecs import svd
 from encoders.codecs.svd import CHUNK, FADE, SVDCodec, chunk_starts
 from encoders.weights import MissingWeights, WrongWeights
+from runtime.files import sha256_of
+from tests.helpers.pretrained import incomplete
+from tests.helpers.refusals import refuses
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +35,8 @@ def network(folder):
 
 
 def frames(count, size=16, seed=0):
-    return torch.randint(
-        0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
-    )
+    noise = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=noise)
 
 
 def latents(count, seed=0):
@@ -45,9 +47,7 @@ def test_encode_is_the_unscaled_mode(codec, network):
     x = frames(3)
     with torch.no_grad():
         expected = network.encode(x.float() / 127.5 - 1).latent_dist.mean
-    assert codec.scale == 0.18215
-    assert codec.channels == 4
-    assert codec.downscale == 2
+    assert (codec.scale, codec.channels, codec.downscale) == (0.18215, 4, 2)
     torch.testing.assert_close(codec.encode(x), expected, atol=1e-5, rtol=1e-5)
 
 
@@ -58,9 +58,9 @@ def test_encoding_does_not_depend_on_chunks(codec, monkeypatch):
     codec.network.encoder.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     monkeypatch.setitem(svd.PIXELS_AT_ONCE, "cpu", 3 * 16 * 16)
     torch.testing.assert_close(codec.encode(x), whole, atol=1e-5, rtol=1e-5)
-    assert sizes == [3, 3, 1]
     monkeypatch.setitem(svd.PIXELS_AT_ONCE, "cpu", 1)
     torch.testing.assert_close(codec.encode(x), whole, atol=1e-5, rtol=1e-5)
+    assert sizes == [3, 3, 1, *[1] * 7]
 
 
 def reference(network, z):
@@ -72,8 +72,7 @@ def reference(network, z):
 def test_short_clips_are_decoded_at_once(codec, network, count):
     z = latents(count)
     decoded = codec.decode(z)
-    assert decoded.shape == (count, 3, 16, 16)
-    assert decoded.dtype == torch.uint8
+    assert (decoded.shape, decoded.dtype) == ((count, 3, 16, 16), torch.uint8)
     assert (decoded.float() - reference(network, z)).abs().max() <= 0.51
 
 
@@ -85,12 +84,11 @@ def test_long_clips_cross_fade_between_fixed_chunks(codec, network):
     assert (decoded[16:] - second[4:]).abs().max() <= 0.51
     low, high = torch.minimum(first[12:], second[:4]), torch.maximum(first[12:], second[:4])
     assert ((decoded[12:16] >= low - 1) & (decoded[12:16] <= high + 1)).all()
-    for i, weight in enumerate((0.2, 0.4, 0.6, 0.8)):  # clamping breaks the blend only where a chunk is out of range
-        blend = (1 - weight) * first[12 + i] + weight * second[i]
-        inside = (low[i] > 0) & (high[i] < 255)
-        assert (decoded[12 + i] - blend)[inside].abs().max() <= 0.52
-    at_once = reference(network, z)
-    assert (decoded - at_once).abs().max() > 1  # why the chunks are fixed: they do not equal decoding at once
+    weight = torch.tensor([0.2, 0.4, 0.6, 0.8])[:, None, None, None]
+    blend = (1 - weight) * first[12:] + weight * second[:4]
+    inside = (low > 0) & (high < 255)  # clamping breaks the blend only where a chunk is out of range
+    assert (decoded[12:16] - blend)[inside].abs().max() <= 0.52
+    assert (decoded - reference(network, z)).abs().max() > 1  # why the chunks are fixed: decoding at once is another
 
 
 @pytest.mark.parametrize("count", [*range(1, 60), 120, 500])
@@ -116,8 +114,7 @@ def test_streaming_gives_the_same_frames(codec, count):
 
 def test_frozen_in_float32_and_named(codec, folder):
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in codec.network.parameters())
-    sha256 = hashlib.sha256((folder / "diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
-    assert codec.identity.weights == {"diffusion_pytorch_model.safetensors": sha256}
+    assert codec.identity.weights == {WEIGHTS: sha256_of(folder / WEIGHTS)}
 
 
 def test_the_published_architecture_has_its_size():
@@ -131,29 +128,17 @@ def test_the_published_architecture_has_its_size():
     assert 0 < 391_017_740 - 4 * count < 100_000  # the file: float32 numbers and a header
 
 
-def test_readable_errors(codec, folder, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="multiple of 2"):
-        codec.encode(frames(1, 15))
-    with pytest.raises(ValueError, match=r"options\.model.*config\.json"):
-        SVDCodec(str(tmp_path))
+def test_readable_errors(codec, folder, tmp_path):
+    refuses(ValueError, "multiple of 2", codec.encode, frames(1, 15))
+    refuses(ValueError, r"options\.model.*config\.json", SVDCodec, str(tmp_path))
     (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(b"cut off")
-    with pytest.raises(WrongWeights, match=str(tmp_path)):
-        SVDCodec(str(tmp_path))
-    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(MissingWeights, match=r"(?s)stable-video-diffusion-img2vid-xt.*5d92aa59.*put it here"):
-        SVDCodec()
+    (tmp_path / WEIGHTS).write_bytes(b"cut off")
+    refuses(WrongWeights, str(tmp_path), SVDCodec, str(tmp_path))
+
+
+def test_absent_weights_are_one_error(no_weights):
+    refuses(MissingWeights, r"(?s)stable-video-diffusion-img2vid-xt.*5d92aa59.*put it here", SVDCodec)
 
 
 def test_incomplete_weights_are_refused(folder, tmp_path):
-    from safetensors.torch import load_file, save_file
-
-    name = "diffusion_pytorch_model.safetensors"
-    tensors = load_file(folder / name)
-    tensors.pop("quant_conv.weight")
-    save_file(tensors, tmp_path / name, {"format": "pt"})
-    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
-    with pytest.raises(WrongWeights, match="quant_conv"):
-        SVDCodec(str(tmp_path))
+    refuses(WrongWeights, "quant_conv", SVDCodec, incomplete(folder, tmp_path, WEIGHTS, "quant_conv.weight"))

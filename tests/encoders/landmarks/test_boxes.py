@@ -1,7 +1,5 @@
 """Boxes and masks against properties and a two-dimensional rasteriser."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -10,6 +8,7 @@ from torch.nn import functional as F
 from encoders.landmarks.boxes import LEVELS, bounding_boxes, face_boxes, face_extents, mask_pyramid
 from encoders.landmarks.schemes import FACE, LIPS, MEDIAPIPE_TO_IBUG, as_ibug68, scheme_of
 from encoders.protocols import LANDMARK_COUNTS
+from tests.helpers.refusals import refuses
 
 
 def random_faces(scheme, count=200, size=(512, 400), seed=0):
@@ -62,10 +61,8 @@ def test_a_box_is_expanded_about_its_centre_and_shifted_not_cut():
 def test_gaps_are_refused():
     points = random_faces("ibug68", 2)
     points[1, 3, 0] = np.nan
-    with pytest.raises(ValueError, match="NaN"):
-        face_boxes(points, "ibug68")
-    with pytest.raises(ValueError, match="478"):
-        face_boxes(points, "mediapipe478")
+    refuses(ValueError, "NaN", face_boxes, points, "ibug68")
+    refuses(ValueError, "478", face_boxes, points, "mediapipe478")
 
 
 def test_the_extent_of_a_68_point_face_has_a_forehead():
@@ -82,12 +79,10 @@ def test_masks_are_the_max_pooled_rasterised_boxes(size):
     width, height = size
     boxes = random_boxes(60, size, seed=width)
     pyramid = mask_pyramid(boxes, size, (64, 32, 16, 8))
+    rows, columns = np.mgrid[:height, :width]
     for clip, pair in enumerate(boxes.tolist()):
         for which, (x0, y0, x1, y1) in enumerate(pair):
-            picture = np.zeros((height, width), np.float32)
-            for row in range(height):
-                for column in range(int(np.floor(x0)), min(int(np.ceil(x1)), width)):
-                    picture[row, column] = row + 1 > y0 and row < y1
+            picture = ((columns + 1 > x0) & (columns < x1) & (rows + 1 > y0) & (rows < y1)).astype(np.float32)
             for level, masks in pyramid.items():
                 expected = F.adaptive_max_pool2d(torch.from_numpy(picture)[None, None], level)[0, 0]
                 assert torch.equal(masks[which][clip, 0], expected)
@@ -115,8 +110,7 @@ def test_masks_are_nested():
 
 
 def test_wrong_boxes_are_refused():
-    with pytest.raises(ValueError, match=r"\(B, 2, 4\)"):
-        mask_pyramid(torch.zeros(3, 4), (64, 64))
+    refuses(ValueError, r"\(B, 2, 4\)", mask_pyramid, torch.zeros(3, 4), (64, 64))
 
 
 def test_the_point_lists_are_what_they_say():
@@ -129,5 +123,4 @@ def test_the_point_lists_are_what_they_say():
     np.testing.assert_array_equal(as_ibug68(points, "mediapipe478")[0, 36], points[0, 33])
     assert as_ibug68(points[:, :68], "ibug68") is not None
     assert scheme_of(points) == "mediapipe478"
-    with pytest.raises(ValueError, match="no landmark scheme has 5 points"):
-        scheme_of(points[:, :5])
+    refuses(ValueError, "no landmark scheme has 5 points", scheme_of, points[:, :5])

@@ -1,7 +1,5 @@
 """MediaPipe on real clips: found, followed, held to one person, and the same every time."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +19,8 @@ from media import read_frames
 @pytest.fixture(scope="module")
 def clips(assets):
     """One second of two people, 512 x 512."""
-    return {
-        name: list(read_frames(assets / f"data/video/hdtf_WDA_{name}_000.mp4", end=1.0))
-        for name in ("AOC", "KatieHill")
-    }
+    videos = {name: assets / f"data/video/hdtf_WDA_{name}_000.mp4" for name in ("AOC", "KatieHill")}
+    return {name: list(read_frames(video, end=1.0)) for name, video in videos.items()}
 
 
 @pytest.fixture
@@ -46,21 +42,25 @@ def placed(frame, size, where, side):
     return canvas
 
 
+def side_by_side(clips, size, where, side):
+    """One speaker at full size, and left of her the other, placed on a canvas."""
+    pairs = zip(clips["KatieHill"], clips["AOC"], strict=True)
+    return [np.concatenate([placed(other, size, where, side), frame], axis=1) for other, frame in pairs]
+
+
 @pytest.mark.slow
 def test_a_talking_face_is_found_in_every_frame_and_twice_the_same(detector, clips):
     first = detector.track(iter(clips["AOC"]), Path())
     again = detector.track(iter(clips["AOC"]), Path())
     fresh = MediaPipeDetector().track(iter(clips["AOC"]), Path())
-    assert first.size == (512, 512)
-    assert first.several == 0
-    assert len(first.faces) == 25
+    assert (first.size, first.several, len(first.faces)) == ((512, 512), 0, 25)
     for face, same, other in zip(first.faces, again.faces, fresh.faces, strict=True):
         assert face.landmarks.shape == (478, 2)
         assert face.landmarks.dtype == face.blendshapes.dtype == np.float32
         assert face.blendshapes.shape == (52,)
-        np.testing.assert_array_equal(face.landmarks, same.landmarks)
-        np.testing.assert_array_equal(face.landmarks, other.landmarks)
-        np.testing.assert_array_equal(face.blendshapes, other.blendshapes)
+        for another in (same, other):
+            np.testing.assert_array_equal(face.landmarks, another.landmarks)
+            np.testing.assert_array_equal(face.blendshapes, another.blendshapes)
 
 
 def test_blendshapes_tell_an_open_mouth(detector, clips):
@@ -100,10 +100,7 @@ def test_the_window_follows_a_walking_face(detector, clips):
 
 @pytest.mark.slow
 def test_two_people_are_seen_and_the_larger_is_followed(detector, clips):
-    frames = [
-        np.concatenate([placed(b, (400, 512), (40, 100), 320), a], axis=1)
-        for a, b in zip(clips["AOC"], clips["KatieHill"], strict=True)
-    ]
+    frames = side_by_side(clips, (400, 512), (40, 100), 320)
     tracking = detector.track(iter(frames), Path())
     assert tracking.several == 1
     centres = boxes_of(tracking).reshape(-1, 2, 2).mean(1)
@@ -115,10 +112,7 @@ def test_two_people_are_seen_and_the_larger_is_followed(detector, clips):
 
 
 def test_a_person_far_behind_does_not_count(detector, clips):
-    frames = [
-        np.concatenate([placed(b, (200, 512), (10, 100), 180), a], axis=1)
-        for a, b in zip(clips["AOC"], clips["KatieHill"], strict=True)
-    ]
+    frames = side_by_side(clips, (200, 512), (10, 100), 180)
     assert detector.track(iter(frames[:3]), Path()).several == 0
 
 

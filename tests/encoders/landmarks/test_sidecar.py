@@ -1,13 +1,12 @@
 """Landmark files: times, several faces, and every way a file can be wrong."""
 
-from __future__ import annotations
-
 import csv
 
 import numpy as np
 import pytest
 
 from encoders.landmarks.sidecar import LandmarkFileError, SidecarDetector
+from tests.helpers.refusals import refuses
 
 COORDINATES = [f"{axis}_{index}" for axis in "xy" for index in range(68)]
 OPENFACE = ["frame", "face_id", "timestamp", "confidence", "success", "gaze_0_x", *COORDINATES]
@@ -45,8 +44,7 @@ def xs(tracking):
 def test_every_frame_has_its_row(tmp_path):
     tracking = track(tmp_path, [row(i / 25, face(100 + i)) for i in range(10)])
     assert xs(tracking) == [100 + i for i in range(10)]
-    assert tracking.size == (320, 240)
-    assert tracking.several == 0
+    assert (tracking.size, tracking.several) == ((320, 240), 0)
     np.testing.assert_allclose(tracking.faces[3].landmarks, face(103), atol=1e-3)
     assert tracking.faces[3].landmarks.dtype == np.float32
     assert tracking.faces[3].blendshapes is None
@@ -89,11 +87,8 @@ def test_the_largest_face_over_the_clip_is_the_speaker(tmp_path):
 
 
 def test_small_and_overlapping_faces_do_not_count_as_several(tmp_path):
-    rows = []
-    for i in range(10):
-        rows.append(row(i / 25, face(80, size=70), face_id=3))
-        rows.append(row(i / 25, face(240, size=30), face_id=1))
-        rows.append(row(i / 25, face(85, 102, size=66), face_id=2))
+    faces = {3: face(80, size=70), 1: face(240, size=30), 2: face(85, 102, size=66)}
+    rows = [row(i / 25, points, face_id=number) for i in range(10) for number, points in faces.items()]
     tracking = track(tmp_path, rows)
     assert xs(tracking) == [80.0] * 10
     assert tracking.several == 0
@@ -105,30 +100,25 @@ def test_plain_headers_without_the_optional_columns_do(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(LandmarkFileError, match=r"clip é\.csv: no landmark file beside the video"):
-        SidecarDetector().track(pictures(3), tmp_path / "clip é.mp4")
+    absent = r"clip é\.csv: no landmark file beside the video"
+    refuses(LandmarkFileError, absent, SidecarDetector().track, pictures(3), tmp_path / "clip é.mp4")
 
 
 def test_wrong_files_are_named(tmp_path):
     good = [row(i / 25, face()) for i in range(10)]
-    with pytest.raises(LandmarkFileError, match=r"clip\.csv: lacks the columns x_0, x_1, x_2 and 133 more"):
-        track(tmp_path, [[1, 0, 0]], header=["frame", "face_id", "timestamp"])
-    with pytest.raises(LandmarkFileError, match="holds no rows"):
-        track(tmp_path, [])
-    with pytest.raises(LandmarkFileError, match="line 5 is damaged"):
-        track(tmp_path, [*good[:3], good[3][:50], *good[4:]])
-    with pytest.raises(LandmarkFileError, match=r"line 3 is damaged .*'x'"):
-        track(tmp_path, [good[0], ["x"] * len(OPENFACE), *good[2:]])
-    with pytest.raises(LandmarkFileError, match="rows for 10 of the clip's 40 frames"):
-        track(tmp_path, good, frames=40)
-    with pytest.raises(LandmarkFileError, match="another size"):
-        track(tmp_path, [row(i / 25, face(1400, 700)) for i in range(10)])
-    (tmp_path / "clip.csv").write_bytes(b"\xff\xfe\x00binary\x80" * 50)
-    with pytest.raises(LandmarkFileError, match="cannot be read as a CSV file"):
-        SidecarDetector().track(pictures(3), tmp_path / "clip.mp4")
-    (tmp_path / "clip.csv").write_bytes(b"")
-    with pytest.raises(LandmarkFileError, match="lacks the columns timestamp"):
-        SidecarDetector().track(pictures(3), tmp_path / "clip.mp4")
+    lacking, header = r"clip\.csv: lacks the columns x_0, x_1, x_2 and 133 more", ["frame", "face_id", "timestamp"]
+    refuses(LandmarkFileError, lacking, track, tmp_path, [[1, 0, 0]], header=header)
+    refuses(LandmarkFileError, "holds no rows", track, tmp_path, [])
+    refuses(LandmarkFileError, "line 5 is damaged", track, tmp_path, [*good[:3], good[3][:50], *good[4:]])
+    refuses(LandmarkFileError, r"line 3 is damaged .*'x'", track, tmp_path, [good[0], ["x"] * len(OPENFACE), *good[2:]])
+    refuses(LandmarkFileError, "rows for 10 of the clip's 40 frames", track, tmp_path, good, frames=40)
+    refuses(LandmarkFileError, "another size", track, tmp_path, [row(i / 25, face(1400, 700)) for i in range(10)])
+    for content, words in (
+        (b"\xff\xfe\x00binary\x80" * 50, "cannot be read as a CSV file"),
+        (b"", "lacks the columns timestamp"),
+    ):
+        (tmp_path / "clip.csv").write_bytes(content)
+        refuses(LandmarkFileError, words, SidecarDetector().track, pictures(3), tmp_path / "clip.mp4")
 
 
 def test_no_frames_no_faces(tmp_path):

@@ -1,7 +1,5 @@
 """Blendshape latents: which shapes, and where they come from."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -14,16 +12,11 @@ from media import read_frames
 
 
 def test_every_shape_belongs_to_one_latent():
-    assert len(LIP_SHAPES) == 23
-    assert len(EXPRESSION_SHAPES) == 28
+    assert (len(LIP_SHAPES), len(EXPRESSION_SHAPES)) == (23, 28)
     assert sorted((*LIP_SHAPES, *EXPRESSION_SHAPES, "_neutral")) == sorted(BLENDSHAPES)
     assert all(name.startswith(("jaw", "mouth")) for name in LIP_SHAPES)
-    assert [name for name in EXPRESSION_SHAPES if name.startswith("mouth")] == [
-        "mouthSmileLeft",
-        "mouthSmileRight",
-        "mouthFrownLeft",
-        "mouthFrownRight",
-    ]
+    corners = ["mouthSmileLeft", "mouthSmileRight", "mouthFrownLeft", "mouthFrownRight"]
+    assert [name for name in EXPRESSION_SHAPES if name.startswith("mouth")] == corners
 
 
 def test_scores_of_the_track_are_used(asset_weights):

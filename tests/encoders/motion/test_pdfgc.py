@@ -1,9 +1,8 @@
 """PD-FGC's motion encoder against facts of the published network, and its alignment against algebra."""
 
-from __future__ import annotations
-
 import math
 import warnings
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from encoders.motion.fan import FanEncoder, FeatureExtractor
 from encoders.motion.pdfgc import CHUNK, PDFGCMotion, aligned_faces, alignment, load_fan, similarity
 from encoders.protocols import FaceTrack
 from encoders.weights import WrongWeights
+from tests.helpers.refusals import refuses
 
 # Recorded from PD-FGC's own FanEncoder (commit d3c1488) with these weights and faces: the first three of each output.
 RECORDED = (
@@ -24,6 +24,7 @@ RECORDED = (
     (0.5985, 1.2065, -1.3406, 0.6414, 0.8027, -0.5610),  # emotion
     (1.0276, 0.7360, 0.4711, 1.4889, 0.7222, 0.4638),  # mouth
 )
+PARTS = (slice(36, 42), slice(42, 48), slice(60, 68))  # eyes and mouth of a face of 68 points
 
 
 def filled_state():
@@ -67,9 +68,8 @@ def talking_track(frames=5, size=160, seed=0):
     """A 68-point face that moves, turns and talks."""
     rng = np.random.default_rng(seed)
     face = rng.uniform(-20, 20, (68, 2))
-    face[36:42] += [-20, -20]
-    face[42:48] += [20, -20]
-    face[60:68] += [0, 25]
+    for part, place in zip(PARTS, ([-20, -20], [20, -20], [0, 25]), strict=True):
+        face[part] += place
     angle = rng.uniform(-0.3, 0.3, frames)
     turn = np.stack([np.stack([np.cos(angle), -np.sin(angle)], -1), np.stack([np.sin(angle), np.cos(angle)], -1)], 1)
     points = np.einsum("fij,pj->fpi", turn, face) + size / 2 + rng.normal(0, 5, (frames, 1, 2))
@@ -82,28 +82,14 @@ def test_the_architecture_has_the_published_size_and_keys():
     assert sum(p.numel() for p in whole.parameters()) == 9_035_727
     keys = set(whole.state_dict())
     assert len(keys) == 387
-    assert {
-        "model.conv1.bias",
-        "model.conv2.downsample.0.running_mean",
-        "model.conv4.downsample.2.weight",
-        "model.m0.b1_4.bn1.weight",
-        "model.m0.b2_plus_1.conv3.weight",
-        "model.m0.b3_2.conv2.weight",
-        "model.top_m_0.bn3.bias",
-        "model.conv_last0.weight",
-        "model.bn_end0.running_var",
-        "model.l0.weight",
-        "model.bn5.weight",
-        "model.conv6.weight",
-        "model.fc.weight",
-        "to_mouth.0.weight",
-        "to_mouth.2.num_batches_tracked",
-        "to_headpose.3.bias",
-        "mouth_embed.1.weight",
-        "headpose_embed.1.weight",
-        "eye_embed.1.weight",
-        "emo_embed.1.weight",
-    } <= keys
+    assert keys >= {
+        "model.conv1.bias", "model.conv2.downsample.0.running_mean", "model.conv4.downsample.2.weight",
+        "model.m0.b1_4.bn1.weight", "model.m0.b2_plus_1.conv3.weight", "model.m0.b3_2.conv2.weight",
+        "model.top_m_0.bn3.bias", "model.conv_last0.weight", "model.bn_end0.running_var", "model.l0.weight",
+        "model.bn5.weight", "model.conv6.weight", "model.fc.weight", "to_mouth.0.weight",
+        "to_mouth.2.num_batches_tracked", "to_headpose.3.bias", "mouth_embed.1.weight", "headpose_embed.1.weight",
+        "eye_embed.1.weight", "emo_embed.1.weight",
+    }  # fmt: skip
 
 
 @pytest.mark.slow
@@ -126,21 +112,17 @@ def test_the_network_is_frozen(network):
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())
     faces = filled_faces(3)
-    together = network(faces)
-    alone = network(faces[1:2])
-    for a, b in zip(together, alone, strict=True):  # batch statistics would make them differ
-        torch.testing.assert_close(a[1:2], b, rtol=1e-4, atol=1e-4)
+    for together, alone in zip(network(faces), network(faces[1:2]), strict=True):  # batch statistics would part them
+        torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_missing_wrong_and_unknown_tensors_are_named():
     state = filled_state()
     lacking = {key: value for key, value in state.items() if key != "to_emo.0.weight"}
-    with pytest.raises(WrongWeights, match=r"x\.pth: lacks 1 of the 387 .*to_emo\.0\.weight"):
-        load_fan(lacking, "x.pth")
-    with pytest.raises(WrongWeights, match=r"emo_embed\.1\.weight: \(6, 512\) instead of \(30, 512\)"):
-        load_fan({**state, "emo_embed.1.weight": torch.zeros(6, 512)}, "x.pth")
-    with pytest.raises(WrongWeights, match="expected a plain state dict"):
-        load_fan({"state_dict": state}, "x.pth")
+    refuses(WrongWeights, r"x\.pth: lacks 1 of the 387 .*to_emo\.0\.weight", load_fan, lacking, "x.pth")
+    narrow = state | {"emo_embed.1.weight": torch.zeros(6, 512)}
+    refuses(WrongWeights, r"emo_embed\.1\.weight: \(6, 512\) instead of \(30, 512\)", load_fan, narrow, "x.pth")
+    refuses(WrongWeights, "expected a plain state dict", load_fan, {"state_dict": state}, "x.pth")
     with pytest.warns(UserWarning, match="1 unknown tensors: surprise"):
         load_fan({**state, "surprise": torch.zeros(1)}, "x.pth")
     with warnings.catch_warnings():
@@ -158,14 +140,13 @@ def test_similarity_is_the_least_squares_one():
 
     a, b, x, y = least_squares(residual, np.zeros(4), xtol=1e-12).x
     np.testing.assert_allclose(similarity(source, target), [[a, -b, x], [b, a, y]], atol=1e-5)
-    with pytest.raises(ValueError, match="one point"):
-        similarity(np.ones((3, 2)), target)
+    refuses(ValueError, "one point", similarity, np.ones((3, 2)), target)
 
 
 def test_alignment_puts_the_mouth_in_its_place():
     track = talking_track(1)
     matrix = alignment(track)[0]
-    three = np.stack([track.landmarks[0, part].mean(0) for part in (slice(36, 42), slice(42, 48), slice(60, 68))])
+    three = np.stack([track.landmarks[0, part].mean(0) for part in PARTS])
     placed = three @ matrix[:, :2].T + matrix[:, 2] - 0.5
     np.testing.assert_allclose(placed[2], [112, 120], atol=1e-4)
     scale = np.hypot(*matrix[:, 0])
@@ -178,16 +159,11 @@ def test_alignment_smooths_the_shift_and_not_the_rest():
     np.testing.assert_array_equal(matrices[:, :, :2], np.repeat(matrices[:1, :, :2], 6, axis=0))
     mouths = track.landmarks[:, 60:68].mean(1)
     placed = np.einsum("fij,fj->fi", matrices, np.concatenate([mouths, np.ones((6, 1))], 1)) - 0.5 - [112, 120]
-    base = similarity(
-        np.stack([track.landmarks[:, p].mean((0, 1)) for p in (slice(36, 42), slice(42, 48), slice(60, 68))]),
-        np.array([[87, 59], [137, 59], [112, 120]]) + 0.5,
-    )
+    three = np.stack([track.landmarks[:, part].mean((0, 1)) for part in PARTS])
+    base = similarity(three, np.array([[87, 59], [137, 59], [112, 120]]) + 0.5)
     own = -(mouths @ base[:, :2].T + base[:, 2] - 0.5 - [112, 120])
-    expected, previous = [], own[0]
-    for shift in own:
-        previous = 0.2 * previous + 0.8 * shift
-        expected.append(previous - shift)
-    np.testing.assert_allclose(placed, expected, atol=1e-4)
+    smooth = list(accumulate(own, lambda previous, shift: 0.2 * previous + 0.8 * shift))
+    np.testing.assert_allclose(placed, smooth - own, atol=1e-4)
 
 
 def test_both_schemes_align_alike():
@@ -199,23 +175,22 @@ def test_both_schemes_align_alike():
 
 
 def test_faces_are_warped_cut_and_enlarged():
-    rng = np.random.default_rng(0)
-    coarse = rng.uniform(0, 255, (12, 12))
+    coarse = np.random.default_rng(0).uniform(0, 255, (12, 12))
     rows, columns = np.mgrid[:160, :160] / 160 * 11
-    frame = np.stack([map_coordinates(coarse, [rows, columns], order=3, mode="nearest").clip(0, 255)] * 3, -1)
-    matrix = np.array([[1.6, -0.3, -20.0], [0.3, 1.6, -60.0]])
-    face = aligned_faces(frame.astype(np.uint8)[None], matrix[None])
+    grey = map_coordinates(coarse, [rows, columns], order=3, mode="nearest").clip(0, 255).astype(np.uint8)
+    frame, matrix = np.stack([grey] * 3, -1), np.array([[1.6, -0.3, -20.0], [0.3, 1.6, -60.0]])
+    face = aligned_faces(frame[None], matrix[None])
     assert face.shape == (1, 3, 224, 224)
     # Where each of the 224 x 224 pixels comes from: through the cut's enlargement, then the inverse similarity.
     y, x = np.mgrid[:224, :224] + 0.5
     x, y = x * 192 / 224 + 16, y * 192 / 224
     source = np.linalg.inv(matrix[:, :2]) @ (np.stack([x.ravel(), y.ravel()]) - matrix[:, 2:])
-    expected = map_coordinates(frame.astype(np.uint8)[..., 0].astype(float), source[::-1] - 0.5, order=1)
+    expected = map_coordinates(frame[..., 0].astype(float), source[::-1] - 0.5, order=1)
     inside = ((source > 2) & (source < 158)).all(0)
     assert inside.mean() > 0.3
-    difference = (face[0, 0].numpy().ravel() + 1) * 127.5 - expected
-    assert np.abs(difference[inside]).max() < 6
-    assert np.abs(difference[inside]).mean() < 0.8
+    difference = np.abs((face[0, 0].numpy().ravel() + 1) * 127.5 - expected)[inside]
+    assert difference.max() < 6
+    assert difference.mean() < 0.8
     outside = ((source < -3) | (source > 163)).any(0)
     assert (face[0].numpy().reshape(3, -1)[:, outside] == -1).all()
 
@@ -252,5 +227,4 @@ def test_long_clips_go_through_in_chunks(motion_weights, monkeypatch):
 
 
 def test_wrong_features_are_named():
-    with pytest.raises(ValueError, match="expected emo or emo"):
-        PDFGCMotion(features="mouth")
+    refuses(ValueError, "expected emo or emo", PDFGCMotion, features="mouth")

@@ -1,7 +1,5 @@
 """The label table: learned from shards by clip means, right for people it never saw, strict about what it holds."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch
@@ -12,6 +10,7 @@ from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.table import EmotionError, EmotionTable, learn_table
 from preparation.synthetic import EMOTIONS, identity, levels_of, split_of
 from tests.helpers.emotion import expression_of, synthetic_table
+from tests.helpers.refusals import refuses
 from tests.helpers.shards import TINY, arrays_of, make_shards
 
 
@@ -21,17 +20,17 @@ def table() -> EmotionTable:
 
 
 def test_cells_are_means_over_clips_of_clip_means(tmp_path):
-    make_shards(tmp_path, samples=12, frames=(40, 50, 60, 70), splits=("train", "train", "train", "train", "test"))
+    make_shards(tmp_path, samples=12, frames=(40, 50, 60, 70), splits=("train",) * 4 + ("test",))
     learned = learn_table(ShardDataModule(root=str(tmp_path), workers=0))
     # make_shards gives clip i the emotion (happy, sad, None)[i % 3] and level 1 + i % 3; every fifth is a test clip.
     training = [i for i in range(12) if i % 5 != 4]
     clips = {i: arrays_of(f"clip_{i:04d}", (40, 50, 60, 70)[i % 4], TINY)["expression.npy"] for i in training}
     assert learned.cells == (("happy", 1), ("sad", 2))
-    for place, rest in enumerate((0, 1)):
-        expected = np.mean([clips[i].mean(0, dtype=np.float64) for i in training if i % 3 == rest], axis=0)
-        torch.testing.assert_close(learned.latents[place], torch.from_numpy(expected).float())
-    assert learned.clips == (sum(i % 3 == 0 for i in training), sum(i % 3 == 1 for i in training))
-    frames = np.concatenate([clips[i] for i in training]).astype(np.float64)
+    for cell in (0, 1):
+        means = [clip.mean(0, dtype=np.float64) for i, clip in clips.items() if i % 3 == cell]
+        torch.testing.assert_close(learned.latents[cell], torch.from_numpy(np.mean(means, axis=0)).float())
+        assert learned.clips[cell] == len(means)
+    frames = np.concatenate(list(clips.values())).astype(np.float64)
     torch.testing.assert_close(learned.mean, torch.from_numpy(frames.mean(0)).float())
     torch.testing.assert_close(learned.std, torch.from_numpy(frames.std(0)).float())
     assert learned.motion == Identity("landmarks")
@@ -85,9 +84,8 @@ def test_unknown_emotions_and_levels_list_what_there_is(table, label, level, mes
 
 def test_absent_emotion_is_told_from_an_unknown_one(table):
     keep = [i for i, (emotion, _) in enumerate(table.cells) if emotion != "fear"]
-    partial = EmotionTable(
-        tuple(table.cells[i] for i in keep), table.latents[keep], (1,) * len(keep), table.mean, table.std, table.motion
-    )
+    cells, moments = tuple(table.cells[i] for i in keep), (table.mean, table.std)
+    partial = EmotionTable(cells, table.latents[keep], (1,) * len(keep), *moments, table.motion)
     with pytest.raises(EmotionError, match="no training clip shows that emotion"):
         partial.lookup("fear")
 
@@ -103,14 +101,10 @@ def test_saved_and_loaded_unchanged(table, tmp_path):
 
 def test_other_files_and_other_encoders_are_refused(table, tmp_path):
     path = tmp_path / "table.safetensors"
-    with pytest.raises(WrongWeights, match="no such file"):
-        EmotionTable.load(path)
+    refuses(WrongWeights, "no such file", EmotionTable.load, path)
     table.save(path)
-    with pytest.raises(WrongWeights, match="landmarks.*this experiment's from.*pdfgc"):
-        EmotionTable.load(path, Identity("pdfgc"))
+    refuses(WrongWeights, "landmarks.*this experiment's from.*pdfgc", EmotionTable.load, path, Identity("pdfgc"))
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(WrongWeights, match="cannot be read as safetensors"):
-        EmotionTable.load(path)
+    refuses(WrongWeights, "cannot be read as safetensors", EmotionTable.load, path)
     path.write_bytes(b"not a table at all")
-    with pytest.raises(WrongWeights, match=r"table\.safetensors"):
-        EmotionTable.load(path)
+    refuses(WrongWeights, r"table\.safetensors", EmotionTable.load, path)

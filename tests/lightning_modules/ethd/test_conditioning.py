@@ -13,6 +13,8 @@ from lightning_modules.ethd.conditioning import (
     TokenProjector,
     expression_regions,
 )
+from tests.helpers.refusals import refuses
+from tests.helpers.steps import descend
 
 B, FRAMES, SIDE, C, HEADS, N, D = 2, 3, 8, 64, 2, 4, 32
 L = SIDE * SIDE
@@ -29,10 +31,8 @@ def trained(module, *inputs):
     torch.manual_seed(1)
     optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
     for _ in range(3):
-        optimizer.zero_grad()
         out = module(*inputs)
-        (out * torch.randn_like(out)).sum().backward()
-        optimizer.step()
+        descend(optimizer, (out * torch.randn_like(out)).sum())
     return module
 
 
@@ -71,21 +71,15 @@ def test_the_injector_is_equation_nine(region):
     """Two whole cross-attentions, written out and subtracted: one projection of the difference is the same."""
     hidden, e_dri, e_ref = hidden_and_tokens()
     injector = trained(ExpressionDecouplingInjector(C, HEADS, D), hidden, e_dri, e_ref, region)
+    weights, normed = injector.attention, F.layer_norm(hidden, (C,), injector.norm.weight, injector.norm.bias)
 
     def attention(tokens):
-        weights = injector.attention
         parts = []
-        normed = F.layer_norm(hidden, (C,), injector.norm.weight, injector.norm.bias)
-        query, key, value = (
-            normed @ weights.to_q.weight.T,
-            tokens @ weights.to_k.weight.T,
-            tokens @ weights.to_v.weight.T,
-        )
-        width = C // HEADS
-        for head in range(HEADS):
-            part = slice(head * width, (head + 1) * width)
-            scores = query[..., part] @ key[..., part].transpose(1, 2) / width**0.5
-            parts.append(scores.softmax(-1) @ value[..., part])
+        queries = (normed @ weights.to_q.weight.T).chunk(HEADS, -1)
+        keys, values = ((tokens @ to.weight.T).chunk(HEADS, -1) for to in (weights.to_k, weights.to_v))
+        for query, key, value in zip(queries, keys, values, strict=True):
+            scores = query @ key.transpose(1, 2) / (C // HEADS) ** 0.5
+            parts.append(scores.softmax(-1) @ value)
         return torch.cat(parts, -1) @ weights.to_out[0].weight.T
 
     mask = region.repeat_interleave(FRAMES, 0).flatten(0, 1)
@@ -100,28 +94,27 @@ def test_attention_over_one_key_ignores_the_query(tokens, constant):
     attention = CrossAttention(C, HEADS, D)
     out = attention.attend(attention.query(hidden), e_dri)
     out.square().sum().backward()
-    spread = out.std(1).max().item()
-    gradient = attention.to_q.weight.grad.abs().max().item()
-    if constant:
-        assert spread < 1e-6
-        assert gradient < 1e-4
-    else:
-        assert spread > 1e-3
-        assert gradient > 1
+    spread, gradient = out.std(1).max().item(), attention.to_q.weight.grad.abs().max().item()
+    assert spread < 1e-6 if constant else spread > 1e-3
+    assert gradient < 1e-4 if constant else gradient > 1
 
 
 def test_one_token_is_refused(region):
     hidden, one, _ = hidden_and_tokens(1)
-    with pytest.raises(ValueError, match="lip: one token"):
-        LipAttention(C, HEADS, D)(hidden, one)
-    with pytest.raises(ValueError, match="expression: one token"):
-        ExpressionDecouplingInjector(C, HEADS, D)(hidden, one, one, region)
+    refuses(ValueError, "lip: one token", LipAttention(C, HEADS, D), hidden, one)
+    refuses(ValueError, "expression: one token", ExpressionDecouplingInjector(C, HEADS, D), hidden, one, one, region)
 
 
-def test_outside_the_face_the_temporal_attention_is_svds_output_bias(region):
+@pytest.fixture
+def over_time(region):
+    """A trained temporal attention, and what it was trained on."""
     torch.manual_seed(0)
     hidden, timeline = torch.randn(B * L, FRAMES, C), torch.randn(B, FRAMES, D)
-    attention = trained(ExpressionTemporalAttention(C, HEADS, D), hidden, timeline, region)
+    return trained(ExpressionTemporalAttention(C, HEADS, D), hidden, timeline, region), hidden, timeline
+
+
+def test_outside_the_face_the_temporal_attention_is_svds_output_bias(region, over_time):
+    attention, hidden, timeline = over_time
     out = attention(hidden, timeline, region)
     outside = region.flatten() == 0
     bias = attention.to_out[0].bias.expand(int(outside.sum()), FRAMES, C)
@@ -130,11 +123,9 @@ def test_outside_the_face_the_temporal_attention_is_svds_output_bias(region):
     assert not torch.allclose(out[~outside], attention.to_out[0].bias.expand_as(out[~outside]), atol=1e-2)
 
 
-def test_the_temporal_attention_sees_every_frame_at_every_position(region):
+def test_the_temporal_attention_sees_every_frame_at_every_position(region, over_time):
     """Against the plain form: keys repeated for every position of the clip."""
-    torch.manual_seed(0)
-    hidden, timeline = torch.randn(B * L, FRAMES, C), torch.randn(B, FRAMES, D)
-    attention = trained(ExpressionTemporalAttention(C, HEADS, D), hidden, timeline, region)
+    attention, hidden, timeline = over_time
     everywhere = torch.ones_like(region)
     found = attention.attend(attention.query(hidden), timeline.repeat_interleave(L, 0))
     torch.testing.assert_close(attention(hidden, timeline, everywhere), attention.to_out[0](found))

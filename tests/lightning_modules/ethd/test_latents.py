@@ -9,8 +9,7 @@ STATISTICS = LatentStatistics((1.0, -2.0, 0.5), (0.5, 3.0, 0.0), 100)
 
 
 def test_other_codecs_are_standardised_by_channel_with_their_reference():
-    scale = latent_scale("taef2", 1.0, STATISTICS)
-    unit = torch.randn(2, 5, 3, 8, 8)
+    scale, unit = latent_scale("taef2", 1.0, STATISTICS), torch.randn(2, 5, 3, 8, 8)
     latents = unit * torch.tensor([0.5, 3.0, 1.0])[:, None, None] + torch.tensor([1.0, -2.0, 0.5])[:, None, None]
     torch.testing.assert_close(scale.scaled(latents), unit)  # a channel that never changes keeps its size
     torch.testing.assert_close(scale.restored(unit), latents)
@@ -18,8 +17,7 @@ def test_other_codecs_are_standardised_by_channel_with_their_reference():
 
 
 def test_svd_keeps_its_constant_and_its_unscaled_reference():
-    scale = latent_scale("svd", 0.18215, STATISTICS)
-    latents = torch.randn(2, 5, 3, 8, 8)
+    scale, latents = latent_scale("svd", 0.18215, STATISTICS), torch.randn(2, 5, 3, 8, 8)
     torch.testing.assert_close(scale.scaled(latents), latents * 0.18215)
     torch.testing.assert_close(scale.restored(scale.scaled(latents)), latents)
     assert torch.equal(scale.reference(latents[:, 0].half()), latents[:, 0].half().float())

@@ -11,6 +11,7 @@ from diffusion.parameterization import VelocityDenoiser
 from lightning_modules.ethd.checkpoint import EthdCard
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.shards import make_shards
+from tests.helpers.steps import descend
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +154,7 @@ def test_v_aid_is_nobodys_part_and_stays_as_it_was(data):
     optimizer = module.configure_optimizers()["optimizer"]
     module.train()
     for step in range(3):
-        loss = module.training_step(batch_of(data, [step, step + 1], step), 0)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(optimizer, module.training_step(batch_of(data, [step, step + 1], step), 0))
     assert not any("di_cte" in name or "audio_to_lip" in name for name in module.state_dict())
     assert all(id(weight) not in {id(p) for p in module.parameters()} for weight in module.vaid.parameters())
     assert not module.vaid.training

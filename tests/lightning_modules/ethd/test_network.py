@@ -9,6 +9,7 @@ from diffusion.long_sampling import sample_long
 from diffusion.parameterization import VelocityDenoiser, noise_input
 from diffusion.schedules import zero_terminal_schedule
 from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
+from tests.helpers.refusals import refuses
 from tests.helpers.unet import SMALL, awake
 from training.memory import PeakMemory
 
@@ -66,14 +67,11 @@ def test_a_variant_hears_what_it_should_and_learns_everywhere(variant, heard):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_portrait_driven_by_its_own_expression_is_injected_nothing(dtype):
     """Tokens of e_dri = e_ref are equal to the bit, so the injector's difference is zero."""
-    model = network().to(dtype)
-    given = drive()
+    model, given = network().to(dtype), drive()
     own = replace(given, e_dri=given.e_ref[:, None].expand(-1, FRAMES, -1))
-    noisy = latents()[0].to(dtype)
-    conditions = model.conditions(own, noisy)
-    assert torch.equal(conditions.driving, conditions.reference)
-    other = model.conditions(given, noisy)
-    assert not torch.equal(other.driving, other.reference)
+    for driven, equal in ((own, True), (given, False)):
+        conditions = model.conditions(driven, latents()[0].to(dtype))
+        assert torch.equal(conditions.driving, conditions.reference) == equal
 
 
 @torch.no_grad()
@@ -89,21 +87,20 @@ def test_a_window_is_driven_as_if_it_stood_alone():
 @torch.no_grad()
 def test_absent_sources_switch_branches_off():
     model, given = network(), drive()
-    conditions = model.conditions(replace(given, lip=None), latents()[0])
-    assert conditions.lip is None
-    assert conditions.driving is not None
-    conditions = model.conditions(replace(given, e_dri=None), latents()[0])
-    assert conditions.driving is conditions.timeline is None
+    without_lip = model.conditions(replace(given, lip=None), latents()[0])
+    assert without_lip.lip is None is not without_lip.driving
+    without_expression = model.conditions(replace(given, e_dri=None), latents()[0])
+    assert without_expression.driving is without_expression.timeline is None
     model(*latents(), replace(given, lip=None, e_dri=None))
 
 
+@torch.no_grad()
 def test_clips_are_independent():
     model, given = network(), drive()
     noisy, noise_input, reference = latents()
     second = Drive(**{name: value if value is None else value[1:] for name, value in vars(given).items()})
-    with torch.no_grad():
-        both = model(noisy, noise_input, reference, given)
-        alone = model(noisy[1:], noise_input[1:], reference[1:], second)
+    both = model(noisy, noise_input, reference, given)
+    alone = model(noisy[1:], noise_input[1:], reference[1:], second)
     torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-5)
 
 
@@ -121,25 +118,20 @@ def test_a_network_that_predicts_clean_samples_adds_its_numbers_to_the_reference
 
 def test_what_is_missing_is_named():
     given = drive()
-    with pytest.raises(ValueError, match="prediction 'noise': expected one of v, x0"):
-        network(prediction="noise")
-    with pytest.raises(ValueError, match="expected one of full, no_decouple"):
-        Ethd(SMALL, WIDTHS, PIXELS, "wo_everything")
-    with pytest.raises(ValueError, match="no_decouple: the drive has no audio"):
-        network("no_decouple")(*latents(), replace(given, audio=None))
-    with pytest.raises(ValueError, match="wo_dicte: the drive has no e_cond"):
-        network("wo_dicte")(*latents(), replace(given, e_cond=None))
-    with pytest.raises(ValueError, match="lip: 4 frames of drive for 3 frames of latents"):
-        network()(*latents(3), given)
+    refuses(ValueError, "prediction 'noise': expected one of v, x0", network, prediction="noise")
+    refuses(ValueError, "expected one of full, no_decouple", Ethd, SMALL, WIDTHS, PIXELS, "wo_everything")
+    for variant, source in (("no_decouple", "audio"), ("wo_dicte", "e_cond")):
+        without = replace(given, **{source: None})
+        refuses(ValueError, f"{variant}: the drive has no {source}", network(variant), *latents(), without)
+    refuses(ValueError, "lip: 4 frames of drive for 3 frames of latents", network(), *latents(3), given)
 
 
 @pytest.mark.slow
 def test_sampling_ten_times_as_long_takes_no_more_memory():
     """Beyond 192 KiB a frame at 512 px, which is three float32 latents; one window runs the network at a time."""
-    model = network()
-    peaks, window = {}, 8
+    model, window = network(), 8
 
-    def sample(frames):
+    def peak_of(frames):
         noise, reference = torch.randn(1, frames, 4, SIDE, SIDE), torch.randn(1, 4, SIDE, SIDE)
         given = Drive(
             boxes=torch.tensor([[[24.0, 36, 40, 44], [10, 10, 52, 54]]]),
@@ -156,9 +148,7 @@ def test_sampling_ten_times_as_long_takes_no_more_memory():
         with PeakMemory() as memory:
             out = sample_long(predict, noise, SCHEDULE, 1, window, overlap=2)
         assert out.isfinite().all()
-        peaks[frames] = memory.peak
+        return memory.peak
 
-    sample(window)
-    sample(10 * window)
     latent = 4 * SIDE * SIDE * 4
-    assert peaks[10 * window] <= 1.05 * peaks[window] + 3 * latent * 10 * window
+    assert peak_of(10 * window) <= 1.05 * peak_of(window) + 3 * latent * 10 * window

@@ -11,22 +11,20 @@ from encoders.weight_files import WrongWeights
 from lightning_modules.ethd.svd_weights import WEIGHT_FILES, load_svd, match_keys
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import UNet, UNetShape
+from tests.helpers.refusals import refuses
 from tests.helpers.unet import SMALL, awake, inputs, stock
 
 SVD_PARAMETERS = 1_524_623_082
 
 
+def shapes(build, *arguments):
+    with torch.device("meta"):
+        return {name: value.shape for name, value in build(*arguments).state_dict().items()}
+
+
 @pytest.fixture(scope="module")
 def svd_shapes():
-    with torch.device("meta"):
-        model = UNetSpatioTemporalConditionModel()
-    return {name: value.shape for name, value in model.state_dict().items()}
-
-
-def shapes(branches):
-    with torch.device("meta"):
-        model = UNet(UNetShape(), branches)
-    return {name: value.shape for name, value in model.state_dict().items()}
+    return shapes(UNetSpatioTemporalConditionModel)
 
 
 @pytest.mark.slow
@@ -36,7 +34,7 @@ def shapes(branches):
     ids=["full", "wo_lip", "wo_exp", "separate"],
 )
 def test_every_parameter_of_svd_is_accounted_for(svd_shapes, branches):
-    ours = shapes(branches)
+    ours = shapes(UNet, UNetShape(), branches)
     outcome = match_keys(ours, svd_shapes, "SVD")
     assert outcome.source_parameters == SVD_PARAMETERS
     assert set(outcome.loaded) | set(outcome.skipped) == set(svd_shapes)
@@ -55,8 +53,7 @@ def test_a_folder_is_loaded_and_reported(tmp_path):
     source.save_pretrained(tmp_path)
     model, lines = UNet(SMALL), []
     outcome = load_svd(model, tmp_path, lines.append)
-    saved = load_file(tmp_path / WEIGHT_FILES[0])
-    state = model.state_dict()
+    saved, state = load_file(tmp_path / WEIGHT_FILES[0]), model.state_dict()
     assert all(torch.equal(state[name], saved[name]) for name in outcome.loaded)
     assert all(not state[name].any() for name in outcome.new if name.endswith("to_out.0.weight"))
     assert outcome.source_parameters == sum(parameter.numel() for parameter in source.parameters())
@@ -77,8 +74,7 @@ def test_foreign_folders_are_refused_and_leave_the_network_alone(tmp_path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
     def refused(match, folder=tmp_path):
-        with pytest.raises(WrongWeights, match=match):
-            load_svd(model, folder, pytest.fail)
+        refuses(WrongWeights, match, load_svd, model, folder, pytest.fail)
 
     refused("no such folder", tmp_path / "missing")
     refused(r"no config\.json; give the unet/ folder")
@@ -90,13 +86,12 @@ def test_foreign_folders_are_refused_and_leave_the_network_alone(tmp_path):
     stock(SMALL).save_pretrained(tmp_path)
     weights = load_file(tmp_path / WEIGHT_FILES[0])
     refused("there is a unet/ inside", nested(tmp_path))
-    damaged = {
-        r"no parameter conv_in\.bias": {name: value for name, value in weights.items() if name != "conv_in.bias"},
-        "surprise has no place": weights | {"surprise": torch.zeros(1)},
-        r"conv_in\.weight is \(32, 9, 3, 3\), expected \(32, 8, 3, 3\)": weights
-        | {"conv_in.weight": torch.zeros(32, 9, 3, 3)},
-    }
-    for match, content in damaged.items():
+    larger = {"conv_in.weight": torch.zeros(32, 9, 3, 3)}
+    for match, content in (
+        (r"no parameter conv_in\.bias", {name: value for name, value in weights.items() if name != "conv_in.bias"}),
+        ("surprise has no place", weights | {"surprise": torch.zeros(1)}),
+        (r"conv_in\.weight is \(32, 9, 3, 3\), expected \(32, 8, 3, 3\)", weights | larger),
+    ):
         save_file(content, tmp_path / WEIGHT_FILES[0])
         refused(match)
     (tmp_path / WEIGHT_FILES[0]).write_bytes(b"half a file")
@@ -118,11 +113,10 @@ def test_a_loaded_network_predicts_what_svd_predicts(tmp_path):
     model = UNet(SMALL)
     load_svd(model, tmp_path, lambda _: None)
     noisy, reference, noise_input, conditions = inputs(SMALL, 2, 5)
+    beside = torch.cat([noisy, reference[:, None].expand(-1, 5, -1, -1, -1)], 2)
     with torch.no_grad():
+        out = model(noisy, reference, noise_input, conditions)
         expected = source(
-            torch.cat([noisy, reference[:, None].expand(-1, 5, -1, -1, -1)], 2),
-            noise_input,
-            torch.zeros(2, 1, SMALL.token_width),
-            torch.tensor([[24, 127, 0.02]] * 2),
-        ).sample
-        torch.testing.assert_close(model(noisy, reference, noise_input, conditions), expected, atol=1e-5, rtol=1e-5)
+            beside, noise_input, torch.zeros(2, 1, SMALL.token_width), torch.tensor([[24, 127, 0.02]] * 2)
+        )
+    torch.testing.assert_close(out, expected.sample, atol=1e-5, rtol=1e-5)

@@ -8,19 +8,15 @@ import torch
 from lightning_modules.ethd.svd_weights import match_keys
 from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNet, UNetShape
+from tests.helpers.refusals import refuses
 from tests.helpers.unet import SMALL, awake, inputs, stock
 from training.memory import PeakMemory
 
 DEEP = UNetShape(
-    in_channels=12,
-    out_channels=6,
-    channels=(32, 64, 96),
-    heads=(1, 2, 3),
-    attention=(True, True, False),
-    layers=2,
-    token_width=32,
-    added_width=32,
-)
+    in_channels=12, out_channels=6, channels=(32, 64, 96), heads=(1, 2, 3), attention=(True, True, False), layers=2,
+    token_width=32, added_width=32,
+)  # fmt: skip
+TOKENS = ("lip", "driving", "reference", "timeline")
 
 
 def ours(shape, branches=None, source=None, **options):
@@ -29,11 +25,8 @@ def ours(shape, branches=None, source=None, **options):
     model = UNet(shape, branches, **options)
     if source is not None:
         theirs = source.state_dict()
-        outcome = match_keys(
-            {name: value.shape for name, value in model.state_dict().items()},
-            {name: value.shape for name, value in theirs.items()},
-            "stock",
-        )
+        shapes = [{name: value.shape for name, value in one.items()} for one in (model.state_dict(), theirs)]
+        outcome = match_keys(*shapes, "stock")
         model.load_state_dict({name: theirs[name] for name in outcome.loaded}, strict=False)
     return model
 
@@ -45,74 +38,62 @@ def ours(shape, branches=None, source=None, **options):
 def test_a_new_network_is_diffusers_with_its_image_embedding_zeroed(shape, clips, frames):
     source = stock(shape)
     noisy, reference, noise_input, conditions = inputs(shape, clips, frames)
-    beside = reference[:, None].expand(-1, frames, -1, -1, -1)
-    expected = source(
-        torch.cat([noisy, beside], 2),
-        noise_input,
-        torch.zeros(clips, 1, shape.token_width),
-        torch.tensor([ADDED_TIME_IDS]).repeat(clips, 1),
-    ).sample
+    beside = torch.cat([noisy, reference[:, None].expand(-1, frames, -1, -1, -1)], 2)
+    nothing, added = torch.zeros(clips, 1, shape.token_width), torch.tensor([ADDED_TIME_IDS]).repeat(clips, 1)
     out = ours(shape, source=source)(noisy, reference, noise_input, conditions)
-    torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out, source(beside, noise_input, nothing, added).sample, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("branches", "kept"),
     [
-        (Branches(lip=False), {"driving", "reference", "timeline"}),
-        (Branches(expression=False), {"lip"}),
-        (Branches(share_weights=False), {"lip", "driving", "reference", "timeline"}),
+        (Branches(lip=False), TOKENS[1:]),
+        (Branches(expression=False), TOKENS[:1]),
+        (Branches(share_weights=False), TOKENS),
     ],
     ids=["wo_lip", "wo_exp", "separate"],
 )
 @torch.no_grad()
 def test_a_branch_that_is_left_out_starts_equal_and_sees_nothing(branches, kept):
     source = stock(SMALL)
-    noisy, reference, noise_input, conditions = inputs(SMALL, 2)
+    *given, conditions = inputs(SMALL, 2)
     full, ablated = ours(SMALL, source=source), ours(SMALL, branches, source)
-    torch.testing.assert_close(
-        ablated(noisy, reference, noise_input, conditions), full(noisy, reference, noise_input, conditions)
-    )
-    awake(ablated)
-    before = ablated(noisy, reference, noise_input, conditions)
-    for name in ("lip", "driving", "reference", "timeline"):
+    torch.testing.assert_close(ablated(*given, conditions), full(*given, conditions))
+    before = awake(ablated)(*given, conditions)
+    for name in TOKENS:
         value = getattr(conditions, name)
-        other = replace(conditions, **{name: value.roll(1, 0) + torch.randn_like(value)})
-        after = ablated(noisy, reference, noise_input, other)
+        after = ablated(*given, replace(conditions, **{name: value.roll(1, 0) + torch.randn_like(value)}))
         assert torch.equal(before, after) == (name not in kept), name
 
 
 @torch.no_grad()
 def test_a_later_frames_conditions_reach_every_frame_through_time():
     """diffusers' temporal half sees the conditions of frame 0 alone."""
-    noisy, reference, noise_input, conditions = inputs(SMALL, frames=6)
-    model = awake(ours(SMALL))
-    model.eval()
-    before = model(noisy, reference, noise_input, conditions)
+    *given, conditions = inputs(SMALL, frames=6)
+    model = awake(ours(SMALL)).eval()
     timeline = conditions.timeline.clone()
     timeline[:, 5] += 1
-    after = model(noisy, reference, noise_input, replace(conditions, timeline=timeline))
+    before, after = model(*given, conditions), model(*given, replace(conditions, timeline=timeline))
     assert ((after - before).abs().amax((2, 3, 4)) > 1e-4).all()
 
 
 @torch.no_grad()
 def test_an_absent_condition_leaves_its_branch_out():
     """What drive=expression does: without lip tokens a full network is one whose lip projections are zero."""
-    noisy, reference, noise_input, conditions = inputs(SMALL)
+    *given, conditions = inputs(SMALL)
     model = awake(ours(SMALL))
-    without = model(noisy, reference, noise_input, replace(conditions, lip=None))
-    assert not torch.allclose(without, model(noisy, reference, noise_input, conditions), atol=1e-4)
+    without = model(*given, replace(conditions, lip=None))
+    assert not torch.allclose(without, model(*given, conditions), atol=1e-4)
     for name, parameter in model.named_parameters():
         if ".transformer_blocks.0.attn2.to_out.0.weight" in name and "temporal" not in name:
             parameter.zero_()
-    torch.testing.assert_close(without, model(noisy, reference, noise_input, conditions))
+    torch.testing.assert_close(without, model(*given, conditions))
 
 
-def step(model, seed=0):
-    noisy, reference, noise_input, conditions = inputs(model.shape, 2, 3, seed=seed)
+def step(model):
     model.zero_grad()
-    loss = model(noisy, reference, noise_input, conditions).square().mean()
+    loss = model(*inputs(model.shape, 2, 3)).square().mean()
     loss.backward()
     return loss.detach(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
@@ -138,28 +119,22 @@ def test_every_parameter_learns():
 @pytest.mark.slow
 def test_checkpointing_keeps_a_fraction_of_the_memory():
     def peak(checkpointing):
-        model = ours(SMALL, checkpointing=checkpointing)
-        noisy, reference, noise_input, conditions = inputs(SMALL, frames=16, side=16)
+        model, given = ours(SMALL, checkpointing=checkpointing), inputs(SMALL, frames=16, side=16)
         with PeakMemory() as memory:
-            model(noisy, reference, noise_input, conditions).square().mean().backward()
+            model(*given).square().mean().backward()
         return memory.peak
 
     assert peak(True) < 0.4 * peak(False)
 
 
 def test_latents_that_do_not_fit_are_refused():
-    model = ours(SMALL)
-    noisy, reference, noise_input, conditions = inputs(SMALL)
-    with pytest.raises(ValueError, match="square"):
-        model(noisy[..., :4], reference[..., :4], noise_input, conditions)
-    with pytest.raises(ValueError, match="multiple of 2"):
-        model(noisy[..., :7, :7], reference[..., :7, :7], noise_input, conditions)
-    with pytest.raises(ValueError, match="no face mask for the U-Net's 8 x 8"):
-        model(noisy, reference, noise_input, replace(conditions, regions={}))
-    with pytest.raises(ValueError, match="3, 2 and 1 levels"):
-        UNetShape(channels=(32, 64, 64), heads=(1, 2), attention=(True,))
-    with pytest.raises(ValueError, match="multiple of 32"):
-        UNetShape(channels=(40,), heads=(1,), attention=(True,))
+    model, (noisy, reference, noise_input, conditions) = ours(SMALL), inputs(SMALL)
+    refuses(ValueError, "square", model, noisy[..., :4], reference[..., :4], noise_input, conditions)
+    refuses(ValueError, "multiple of 2", model, noisy[..., :7, :7], reference[..., :7, :7], noise_input, conditions)
+    conditions.regions.clear()
+    refuses(ValueError, "no face mask for the U-Net's 8 x 8", model, noisy, reference, noise_input, conditions)
+    refuses(ValueError, "3, 2 and 1 levels", UNetShape, channels=(32, 64, 64), heads=(1, 2), attention=(True,))
+    refuses(ValueError, "multiple of 32", UNetShape, channels=(40,), heads=(1,), attention=(True,))
 
 
 @pytest.mark.slow
@@ -173,12 +148,8 @@ def test_half_precision_stays_near_single(mixed):
         with torch.autocast("cpu", torch.bfloat16):
             out = model(noisy, reference, noise_input, conditions)
     else:
-        model.to(torch.bfloat16)
-        conditions = replace(
-            conditions,
-            **{name: getattr(conditions, name).bfloat16() for name in ("lip", "driving", "reference", "timeline")},
-        )
-        out = model(noisy.bfloat16(), reference, noise_input, conditions)
+        halves = {name: getattr(conditions, name).bfloat16() for name in TOKENS}
+        out = model.bfloat16()(noisy.bfloat16(), reference, noise_input, replace(conditions, **halves))
     assert (out - expected).norm() < 0.05 * expected.norm()
     out.float().square().mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())

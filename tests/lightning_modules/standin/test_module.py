@@ -18,6 +18,7 @@ from metrics.networks.standin import HEADER, load_stand_in, new_stand_in
 from preparation.synthetic import identity, render_clip
 from runtime.errors import UserError
 from tests.helpers import ROOT
+from tests.helpers.refusals import refuses
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import train_config
 from training.fit import fit
@@ -53,16 +54,15 @@ def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
     check(config)
     done = fit(config)
     path = done.folder / f"standin_{kind}.safetensors"
+    as_another = f"holds a stand-in for {kind}; expected a stand-in that train.py"
     network, card = load_stand_in(path, kind)
     assert (card.kind, card.dataset, card.clips, card.steps) == (kind, "synthetic", 4, 3)
-    assert card.scores
-    assert all(np.isfinite(score) for score in card.scores.values())
+    assert np.isfinite([*card.scores.values()]).sum() == len(card.scores) > 0
     assert network.provenance.sha256 is not None
     assert not any(parameter.requires_grad for parameter in network.parameters())
     trained = done.module.task.network.state_dict()
     assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
-    with pytest.raises(ValueError, match=f"holds a stand-in for {kind}; expected a stand-in that train.py"):
-        load_stand_in(path, "image" if kind != "image" else "video")
+    refuses(ValueError, as_another, load_stand_in, path, "image" if kind != "image" else "video")
     with safe_open(path, framework="pt") as file:
         assert json.loads(file.metadata()[HEADER])["version"] == 1
 
@@ -94,22 +94,15 @@ def test_what_cannot_work_is_said_first(change, message):
 def test_every_experiment_says_what_it_costs(kind):
     check(train_config(f"experiment=standin/{kind}", "data.root=a"))
     head = (ROOT / f"configs/experiment/standin/{kind}.yaml").read_text().split("defaults:")[0]
-    for word in ("Cost:", "Result:", "Command:"):
-        assert word in head
+    assert {"Cost:", "Result:", "Command:"} <= set(head.split())
 
 
 def batch_of(clip):
     """What a datamodule gives of a synthetic clip."""
-    frames = np.stack(list(clip.frames()))
     boxes = face_boxes(clip.landmarks, "ibug68", size=(clip.size, clip.size))
-    return {
-        "key": ["clip"],
-        "draw": torch.tensor([0]),
-        "frames": torch.tensor([len(frames)]),
-        "video": torch.from_numpy(frames)[None],
-        "boxes": torch.from_numpy(boxes)[None],
-        "speech": torch.from_numpy(clip.sound)[None],
-    }
+    arrays = {"video": np.stack(list(clip.frames())), "boxes": boxes, "speech": clip.sound}
+    batch = {"key": ["clip"], "draw": torch.tensor([0]), "frames": torch.tensor([len(boxes)])}
+    return batch | {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
 
 
 def test_the_loss_is_that_of_the_networks_own_embeddings():
@@ -120,7 +113,6 @@ def test_the_loss_is_that_of_the_networks_own_embeddings():
     windows = sync_windows(len(track.frames), len(track.samples))
     lip = task.network.lip(track.frames[: windows + 4])
     sound = task.network.audio(audio_windows(track.samples, windows))
-    distances = torch.linalg.vector_norm(lip[:, None] - sound[None], dim=-1).double()
-    logits = -distances
+    logits = -torch.linalg.vector_norm(lip[:, None] - sound[None], dim=-1).double()
     wanted = -(logits.log_softmax(1).diagonal().mean() + logits.log_softmax(0).diagonal().mean()) / 2
     assert float(task(batch).loss.detach()) == pytest.approx(float(wanted), rel=1e-4)

@@ -3,6 +3,7 @@
 import torch
 
 from lightning_modules.vaid.identity import IdentityEncoder
+from tests.helpers.steps import descend
 
 
 def test_portraits_do_not_influence_each_other_and_size_is_free():
@@ -20,13 +21,10 @@ def test_two_faces_can_be_told_apart():
     torch.manual_seed(0)
     encoder = IdentityEncoder((8, 16), 32, 1)
     portraits = torch.zeros(8, 64, 64, 3, dtype=torch.uint8)
-    portraits[::2, :32] = 255
-    portraits[1::2, 32:] = 255
+    portraits[::2, :32] = portraits[1::2, 32:] = 255
     target = torch.tensor([1.0, -1.0]).repeat(4)[:, None]
     optimizer = torch.optim.Adam(encoder.parameters(), 1e-2)
     for _ in range(40):
         loss = (encoder(portraits) - target).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(optimizer, loss)
     assert loss < 0.01

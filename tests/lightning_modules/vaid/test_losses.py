@@ -35,8 +35,7 @@ def test_unrelated_latents_at_a_high_temperature_know_nothing():
 def test_equal_latents_are_all_found():
     x = torch.randn(3, N, 16)
     contrast = info_nce(x, 5 * x, full(3))
-    assert (contrast.top1 == 1).all()
-    assert (contrast.loss < 0.05).all()
+    assert ((contrast.top1 == 1) & (contrast.loss < 0.05)).all()
 
 
 def test_a_shift_by_one_frame_counts_as_near_only():
@@ -64,17 +63,16 @@ def test_errors_are_the_formulas_of_the_paper():
 
 @pytest.mark.parametrize("padding", [float("nan"), float("inf"), 1e4])
 def test_padding_changes_no_loss_and_no_gradient(padding):
-    lengths = (5, 11)
-    clips = [torch.randn(2, length, D) for length in lengths]
+    clips = [torch.randn(2, length, D) for length in (5, 11)]
     a, b = torch.full((2, 2, 14, D), padding)
     mask = torch.zeros(2, 14, dtype=torch.bool)
-    for row, ((x, y), length) in enumerate(zip(clips, lengths, strict=True)):
-        a[row, :length], b[row, :length], mask[row, :length] = x, y, True
+    for row, (x, y) in enumerate(clips):
+        a[row, : len(x)], b[row, : len(x)], mask[row, : len(x)] = x, y, True
     for loss in (lambda *x: info_nce(*x).loss, squared_error, velocity_error):
         padded = loss(a.requires_grad_(), b, mask)
         alone = torch.cat([loss(x[None], y[None], full(1, len(x))) for x, y in clips])
         torch.testing.assert_close(padded, alone)
     if math.isfinite(padding):
         gradient = torch.autograd.grad(info_nce(a, b, mask).loss.sum(), a)[0]
-        assert (gradient[~mask] == 0).all()
-        assert (gradient[mask] != 0).any()
+        assert not gradient[~mask].any()
+        assert gradient[mask].any()

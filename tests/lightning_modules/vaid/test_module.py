@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
+from configs.training import ClubConfig
 from datamodules.datamodule import ShardDataModule
 from datamodules.windows import BatchReader, Window
 from encoders.protocols import Identity
@@ -12,7 +12,10 @@ from lightning_modules.checkpoints import CARD, CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
+from tests.helpers.ethd import smallest_vaid_config
+from tests.helpers.refusals import refuses
 from tests.helpers.shards import ENCODERS, TINY, make_shards
+from tests.helpers.steps import descend
 
 FIELDS = ["audio", "lip", "expression", "portraits"]
 
@@ -28,24 +31,16 @@ def data(tmp_path_factory) -> ShardDataModule:
 
 def make(data: ShardDataModule, club: float = 0.0, **changes) -> VAIDModule:
     torch.manual_seed(0)
-    config = VAIDConfig(
-        lip=LipConfig(width=16, depth=1, latents=2, head_width=8),
-        expression=ExpressionConfig(width=16, depth=1, head_width=8, identity_widths=[8], identity_size=16),
-        club=ClubConfig(weight=club, warmup=0),
-        window=40,
-        overlap=8,
-        **changes,
-    )
+    config = smallest_vaid_config(club=ClubConfig(weight=club, warmup=0), window=40, overlap=8, **changes)
     module = VAIDModule(config, data.dimensions, data.index.encoders)
     module.vaid.set_statistics(motion_statistics((clip.key, lip, expr) for clip, lip, expr in data.motions()))
     return module
 
 
 def batch_of(data: ShardDataModule, places: list[int], length: int = 50):
-    reader = BatchReader(data._readers, FIELDS)
     clips = data.clips["train"]
     windows = [Window(clips[i], i, 0, min(length, clips[i].entry.frames), 0) for i in places]
-    return reader.read(windows, length, 0)
+    return BatchReader(data._readers, FIELDS).read(windows, length, 0)
 
 
 @pytest.mark.parametrize("changes", [{}, {"velocity": 0.5, "condition_dropout": 0.5, "regression_reduction": "sum"}])
@@ -62,9 +57,7 @@ def test_padding_changes_no_part_of_the_loss(data, weighting):
     module.config.club.weighting = weighting
     short, long = (module.losses(batch_of(data, [0, 3], length)) for length in (30, 50))
     torch.testing.assert_close(short.loss, long.loss, rtol=1e-4, atol=1e-5)
-    assert short.parts.keys() == long.parts.keys()
-    for name, part in short.parts.items():
-        torch.testing.assert_close(part, long.parts[name], rtol=1e-4, atol=1e-5, msg=name)
+    torch.testing.assert_close(short.parts, long.parts, rtol=1e-4, atol=1e-5)
 
 
 def test_noise_follows_the_draw_and_not_the_global_generator(data):
@@ -88,8 +81,7 @@ def test_half_precision_trains(data):
 
 
 def test_in_warm_up_only_q_feels_club(data):
-    module = make(data, club=1.0)
-    batch = batch_of(data, [0, 1])
+    module, batch = make(data, club=1.0), batch_of(data, [0, 1])
 
     def gradients() -> dict[str, torch.Tensor]:
         module.zero_grad()
@@ -99,10 +91,8 @@ def test_in_warm_up_only_q_feels_club(data):
     with_club = gradients()
     module.config.club.warmup = 10
     warming = gradients()
-    module.q, q = None, module.q
-    without = gradients()
-    module.q = q
-    head = "vaid.audio_to_lip.head.1.weight"
+    module.q = None
+    without, head = gradients(), "vaid.audio_to_lip.head.1.weight"
     torch.testing.assert_close(warming[head], without[head])
     assert not torch.allclose(with_club[head], without[head])
     assert all(torch.equal(with_club[name], warming[name]) for name in warming if name.startswith("q."))
@@ -121,10 +111,9 @@ def test_a_checkpoint_alone_rebuilds_the_networks_frozen(data, tmp_path):
     assert not vaid.training
     assert not any(parameter.requires_grad for parameter in vaid.parameters())
     module.eval()
-    torch.testing.assert_close(vaid.lip(batch["audio"]), module.vaid.lip(batch["audio"]))
-    torch.testing.assert_close(
-        vaid.expression_scale(batch["expression"]), module.vaid.expression_scale(batch["expression"])
-    )
+    for network, field in (("lip", "audio"), ("expression_scale", "expression")):
+        again, before = (getattr(owner, network)(batch[field]) for owner in (vaid, module.vaid))
+        torch.testing.assert_close(again, before)
 
 
 def test_stage_two_leaves_it_unchanged(data, tmp_path):
@@ -135,10 +124,7 @@ def test_stage_two_leaves_it_unchanged(data, tmp_path):
     for place in (0, 1):
         batch = batch_of(data, [place], 30)
         e_a = vaid.sample_expression(batch["audio"], batch["reference_portrait"], batch["first_expression"], [place])
-        loss = renderer(torch.cat([vaid.lip(batch["audio"]), e_a], dim=-1)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        descend(optimizer, renderer(torch.cat([vaid.lip(batch["audio"]), e_a], dim=-1)).square().mean())
     assert all(torch.equal(value, before[name]) for name, value in vaid.state_dict().items())
 
 
@@ -151,15 +137,10 @@ def test_checkpoints_that_do_not_fit_are_refused_by_name(data, tmp_path):
     other = torch.load(path, weights_only=True)
     other[CARD]["stage"] = "ethd"
     torch.save(other, path)
-    with pytest.raises(CheckpointError, match=r"vaid\.ckpt: is a checkpoint of stage ethd, one of stage vaid"):
-        load_vaid(path)
-    with pytest.raises(CheckpointError, match="is a checkpoint of stage ethd"):
-        module.on_load_checkpoint(other)
+    refuses(CheckpointError, r"vaid\.ckpt: is a checkpoint of stage ethd, one of stage vaid", load_vaid, path)
+    refuses(CheckpointError, "is a checkpoint of stage ethd", module.on_load_checkpoint, other)
     torch.save({"weights": 1}, path)
-    with pytest.raises(CheckpointError, match="was not written by train.py"):
-        load_vaid(path)
+    refuses(CheckpointError, "was not written by train.py", load_vaid, path)
     (tmp_path / "vaid.ckpt").write_bytes(b"half a file")
-    with pytest.raises(CheckpointError, match=r"vaid\.ckpt: not a readable checkpoint"):
-        load_vaid(path)
-    with pytest.raises(CheckpointError, match="no such checkpoint"):
-        load_vaid(tmp_path / "none.ckpt")
+    refuses(CheckpointError, r"vaid\.ckpt: not a readable checkpoint", load_vaid, path)
+    refuses(CheckpointError, "no such checkpoint", load_vaid, tmp_path / "none.ckpt")

@@ -7,6 +7,7 @@ from configs.training import ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.schema import Dimensions
 from lightning_modules.vaid.network import VAID, Standardiser
 from lightning_modules.vaid.statistics import MotionStatistics
+from tests.helpers.steps import descend
 
 SIZES = Dimensions(latent_channels=4, latent_size=4, audio_layers=2, audio_width=8, lip_width=5, expression_width=3)
 
@@ -46,13 +47,9 @@ def test_company_and_padding_do_not_matter(frames):
     (audio, portrait, e_cond), other = clip(25), clip(frames, seed=2)
     mask = torch.ones(2, frames, dtype=torch.bool)
     mask[0, 25:] = False
-    both = vaid.sample_expression(
-        torch.cat([torch.nn.functional.pad(audio, (0, 0, 0, 0, 0, frames - 25)), other[0]]),
-        torch.cat([portrait, other[1]]),
-        torch.cat([e_cond, other[2]]),
-        [7, 8],
-        mask,
-    )
+    padded = torch.nn.functional.pad(audio, (0, 0, 0, 0, 0, frames - 25))
+    together = [torch.cat(pair) for pair in zip((padded, portrait, e_cond), other, strict=True)]
+    both = vaid.sample_expression(*together, [7, 8], mask)
     alone = vaid.sample_expression(audio, portrait, e_cond, [7])
     torch.testing.assert_close(both[:1, :25], alone, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(both[1:], vaid.sample_expression(*other, [8]), atol=1e-4, rtol=1e-4)
@@ -109,9 +106,7 @@ def test_one_clip_is_learned_by_heart_and_sampled_back():
     for step in range(500):
         for group in optimizer.param_groups:
             group["lr"] = 3e-3 * (1 - step / 500)
-        optimizer.zero_grad()
-        error(torch.randint(0, 1000, (8,), generator=noise)).backward()
-        optimizer.step()
+        descend(optimizer, error(torch.randint(0, 1000, (8,), generator=noise)))
     assert error(levels).item() < before / 100
     sampled = vaid.sample_expression(audio, portrait, e_cond, [0])
     assert (sampled - truth).square().mean() < before / 100
@@ -148,8 +143,7 @@ def test_standardising_goes_there_and_back():
 
 
 def test_statistics_are_weights():
-    vaid = make()
+    vaid, again = make(), make()
     vaid.set_statistics(MotionStatistics((1.0,) * 5, (2.0,) * 5, (3.0,) * 3, (4.0,) * 3))
-    again = make()
     again.load_state_dict(vaid.state_dict())
     assert again.expression_scale(torch.tensor([7.0] * 3)).tolist() == [1.0] * 3

@@ -20,10 +20,9 @@ def test_they_are_those_of_all_frames_together(offset):
     some = clips(offset)
     found = motion_statistics(some)
     lip, expression = (np.concatenate([clip[i] for clip in some]).astype(np.float64) for i in (1, 2))
-    np.testing.assert_allclose(found.lip_mean, lip.mean(0))
-    np.testing.assert_allclose(found.lip_std, lip.std(0))
-    np.testing.assert_allclose(found.expression_mean, expression.mean(0))
-    np.testing.assert_allclose(found.expression_std, expression.std(0))
+    for name, frames in (("lip", lip), ("expression", expression)):
+        np.testing.assert_allclose(getattr(found, f"{name}_mean"), frames.mean(0))
+        np.testing.assert_allclose(getattr(found, f"{name}_std"), frames.std(0))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

@@ -19,25 +19,26 @@ from pathlib import Path
 
 from configs.app import AppConfig
 from configs.emotion import EmotionConfig
-from configs.errors import ConfigError
-from encoders.weight_files import WeightsError
-from generation.batch import Case, name_of
+from generation.batch import VideoCase, name_of
+from generation.errors import GenerationError
 from generation.generate_videos import OF_ONE_CASE
 from generation.pipeline import Generated, Talker
 from generation.record import sidecar_of
-from generation.sampling import Progress
-from generation.web.errors import PageError, Stopped
+from lightning_modules.ethd.sampler import VideoProgress
 from media import MediaError, probe, sound_duration
 
 LOG = logging.getLogger(__name__)
-IN_WORDS = (*OF_ONE_CASE, PageError, ConfigError, WeightsError)
-# The parts of a wish that are files, and where they go in the visitor's folder.
+# The parts of a request that are files, and where they go in the visitor's folder.
 FILES = ("portrait", "speech", "image", "video")
-Tell = Callable[[float, str], object]
+OnStep = Callable[[float, str], object]
+
+
+class RequestStopped(Exception):
+    """The visitor pressed Stop or left."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class VideoRequest:
     """What a visitor filled in; files are paths of uploads.
 
     Attributes:
@@ -74,8 +75,8 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of a wish.
+class VideoResult:
+    """What became of a request.
 
     Attributes:
         video: the file, or None.
@@ -90,7 +91,7 @@ class Outcome:
     failed: bool = False
 
 
-class Studio:
+class VideoService:
     """Makes videos for the visitors of a page.
 
     Args:
@@ -138,28 +139,28 @@ class Studio:
             upload.unlink(missing_ok=True)
         shutil.rmtree(home, ignore_errors=True)
 
-    def make(self, wish: Wish, visitor: str, tell: Tell) -> Outcome:
+    def make(self, request: VideoRequest, visitor: str, on_step: OnStep) -> VideoResult:
         """Makes a video, or says in words why not.
 
         Args:
-            wish: what was filled in.
+            request: what was filled in.
             visitor: whose it is; a name that can be one of a folder.
-            tell: is told the share that is done, 0 to 1, and what is going on, with the time left.
+            on_step: Receives the share that is done, 0 to 1, and what is going on, with the time left.
         """
         start = time.monotonic()
         try:
             with self._lock:
-                case = self._case(wish, visitor)
-                made = self.talker.generate(case, self._progress(visitor, tell))
+                case = self._case(request, visitor)
+                made = self.talker.generate(case, self._progress(visitor, on_step))
             return _made(made, time.monotonic() - start)
-        except Stopped:
-            return Outcome(None, None, ("Stopped.",), failed=True)
-        except IN_WORDS as error:
-            return Outcome(None, None, (self._plain(error),), failed=True)
+        except RequestStopped:
+            return VideoResult(None, None, ("Stopped.",), failed=True)
+        except OF_ONE_CASE as error:
+            return VideoResult(None, None, (self._plain(error),), failed=True)
         except Exception as error:  # a bug: the visitor gets words, the terminal the traceback
             LOG.exception("a video could not be made")
             told = f"Something nobody foresaw went wrong ({type(error).__name__}); the server's terminal says where."
-            return Outcome(None, None, (told,), failed=True)
+            return VideoResult(None, None, (told,), failed=True)
         finally:
             self._waiting.discard(visitor)
             for name in FILES:
@@ -168,34 +169,36 @@ class Studio:
                 self._stopped.discard(visitor)
                 shutil.rmtree(self.folder / visitor, ignore_errors=True)
 
-    def _case(self, wish: Wish, visitor: str) -> Case:
-        """The case of a wish, its files in the visitor's folder.
+    def _case(self, request: VideoRequest, visitor: str) -> VideoCase:
+        """The case of a request, its files in the visitor's folder.
 
         Raises:
-            PageError: for what is missing, too long or too large.
+            GenerationError: for what is missing, too long or too large.
         """
-        if not wish.portrait:
-            raise PageError("There is no portrait yet: upload a picture or take one with the webcam.")
-        if not wish.speech:
-            raise PageError("There is no speech yet: upload a sound file or record one with the microphone.")
+        if not request.portrait:
+            raise GenerationError("There is no portrait yet: upload a picture or take one with the webcam.")
+        if not request.speech:
+            raise GenerationError("There is no speech yet: upload a sound file or record one with the microphone.")
         home = self.folder / visitor
-        shutil.rmtree(home, ignore_errors=True)  # the last video was downloaded or is not wanted
+        shutil.rmtree(home, ignore_errors=True)  # the last video was downloaded or is not needed
         given: dict[str, tuple[str, str | None]] = {
-            "portrait": (wish.portrait, wish.landmarks),
-            "speech": (wish.speech, None),
+            "portrait": (request.portrait, request.landmarks),
+            "speech": (request.speech, None),
         }
-        emotion = EmotionConfig(strength=wish.strength)
-        if wish.source in ("image", "video"):
-            if not (file := getattr(wish, wish.source)):
-                what = {"image": "picture", "video": "video"}[wish.source]
-                raise PageError(f"There is no {what} to take the emotion from: upload one, or choose another source.")
-            given[wish.source] = (file, wish.source_landmarks)
-        elif wish.source == "label":
-            emotion.label, emotion.level = wish.label, wish.level
-        elif wish.source == "text":
-            if not (wish.text or "").strip():
-                raise PageError("There are no words yet that say how to speak, e.g. 'a warm smile'.")
-            emotion.text = wish.text
+        emotion = EmotionConfig(strength=request.strength)
+        if request.source in ("image", "video"):
+            if not (file := getattr(request, request.source)):
+                what = {"image": "picture", "video": "video"}[request.source]
+                raise GenerationError(
+                    f"There is no {what} to take the emotion from: upload one, or choose another source."
+                )
+            given[request.source] = (file, request.source_landmarks)
+        elif request.source == "label":
+            emotion.label, emotion.level = request.label, request.level
+        elif request.source == "text":
+            if not (request.text or "").strip():
+                raise GenerationError("There are no words yet that say how to speak, e.g. 'a warm smile'.")
+            emotion.text = request.text
         mine = self._uploads.setdefault(visitor, set())
         mine.update(Path(file) for pair in given.values() for file in pair if file)
         placed = {name: self._place(home / name, file, beside) for name, (file, beside) in given.items()}
@@ -204,14 +207,14 @@ class Studio:
         for name in ("image", "video"):
             if name in placed:
                 setattr(emotion, name, str(placed[name]))
-        case = Case(
+        case = VideoCase(
             portrait=placed["portrait"],
             speech=placed["speech"],
             output=home,
             emotion=emotion,
-            steps=wish.steps,
-            seed=wish.seed,
-            paste_back=wish.paste_back,
+            steps=request.steps,
+            seed=request.seed,
+            paste_back=request.paste_back,
         )
         return replace(case, output=home / f"{name_of(case)}.mp4")
 
@@ -221,7 +224,7 @@ class Studio:
         try:
             size = source.stat().st_size
             if size > self.config.max_megabytes * 1e6:
-                raise PageError(
+                raise GenerationError(
                     f"{source.name}: has {size / 1e6:.0f} MB, at most {self.config.max_megabytes:g} MB are taken here."
                 )
             folder.mkdir(parents=True)
@@ -229,14 +232,14 @@ class Studio:
             _link(source, placed)
             if self.needs_landmarks and folder.name != "speech":
                 if landmarks is None:
-                    raise PageError(
+                    raise GenerationError(
                         f"{source.name}: this run was trained on data with landmark files and cannot find a face by "
                         f"itself. Add the picture's landmarks, {source.stem}.csv as OpenFace writes it, or start the "
                         "page with landmarks=mediapipe."
                     )
                 _link(Path(landmarks), placed.with_suffix(".csv"))
         except FileNotFoundError:
-            raise PageError(f"{source.name}: was deleted after a while; upload it again.") from None
+            raise GenerationError(f"{source.name}: was deleted after a while; upload it again.") from None
         return placed
 
     def _require_short(self, file: Path | None) -> None:
@@ -247,31 +250,31 @@ class Studio:
         except MediaError:
             if file.parent.name == "video":
                 raise
-            raise PageError(f"{file.name}: has no sound track that can be read; upload a sound file.") from None
+            raise GenerationError(f"{file.name}: has no sound track that can be read; upload a sound file.") from None
         if length > self.config.max_seconds:
-            raise PageError(
+            raise GenerationError(
                 f"{file.name}: lasts {length:.0f} s, at most {self.config.max_seconds:g} s are taken here; cut out a "
                 "part, or use generate.py, which has no limit."
             )
 
-    def _progress(self, visitor: str, tell: Tell) -> Callable[[Progress], None]:
+    def _progress(self, visitor: str, on_step: OnStep) -> Callable[[VideoProgress], None]:
         """Tells the share that is done and the time left; ends the work of a visitor who stopped or left."""
         begun: dict[str, float] = {}
 
-        def on_progress(progress: Progress) -> None:
+        def on_progress(progress: VideoProgress) -> None:
             if visitor in self._stopped:
-                raise Stopped
+                raise RequestStopped
             now = time.monotonic()
             # The first step is as old as the stage itself: what one step takes is known from the second on.
             first = begun.setdefault(progress.stage, now)
             done = progress.done - 1
             left = f", about {_spoken((now - first) / done * (progress.total - progress.done))} left" if done else ""
             what = {"sampling": "Sampling, step", "writing": "Writing, frame"}[progress.stage]
-            tell(progress.done / progress.total, f"{what} {progress.done} of {progress.total}{left}")
+            on_step(progress.done / progress.total, f"{what} {progress.done} of {progress.total}{left}")
 
         if visitor in self._stopped:
-            raise Stopped
-        tell(0.0, "Looking at the portrait, listening to the speech")
+            raise RequestStopped
+        on_step(0.0, "Looking at the portrait, listening to the speech")
         return on_progress
 
     def _plain(self, error: Exception) -> str:
@@ -279,10 +282,10 @@ class Studio:
         return re.sub(rf"{re.escape(str(self.folder))}{os.sep}(?:[\w.-]+{os.sep})*", "", str(error))
 
 
-def _made(made: Generated, seconds: float) -> Outcome:
+def _made(made: Generated, seconds: float) -> VideoResult:
     told = f"{made.path.name}: {made.frames} frames, {made.size[0]}x{made.size[1]}, made in {_spoken(seconds)}."
     notes = (re.sub(r"(=|^)/\S*/", r"\1", note) for note in made.notes)
-    return Outcome(made.path, sidecar_of(made.path), (told, *notes))
+    return VideoResult(made.path, sidecar_of(made.path), (told, *notes))
 
 
 def _link(source: Path, target: Path) -> None:

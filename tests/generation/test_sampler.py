@@ -5,9 +5,8 @@ from copy import deepcopy
 import pytest
 import torch
 
-from generation.errors import GenerationError
-from generation.sampling import Progress, Sampling
 from lightning_modules.ethd.network import Drive
+from lightning_modules.ethd.sampler import SamplingError, SamplingSettings, VideoProgress
 from training.memory import PeakMemory
 
 
@@ -30,7 +29,7 @@ def drive(sampler, frames):
 def sample(sampler, frames, on_progress=None, **how):
     size = sampler.card.dimensions
     reference = torch.zeros(1, size.latent_channels, size.latent_size, size.latent_size)
-    how = Sampling(**{"seed": 0, "steps": 2, "window": 8, "overlap": 2, **how})
+    how = SamplingSettings(**{"seed": 0, "steps": 2, "window": 8, "overlap": 2, **how})
     return sampler.sample(reference, drive(sampler, frames), frames, how, on_progress)
 
 
@@ -47,19 +46,19 @@ def test_the_seed_decides(sampler):
 def test_progress_counts_windows_times_steps(sampler, frames, windows):
     told = []
     sample(sampler, frames, told.append, steps=3)
-    assert told == [Progress("sampling", done + 1, 3 * windows) for done in range(3 * windows)]
+    assert told == [VideoProgress("sampling", done + 1, 3 * windows) for done in range(3 * windows)]
 
 
 def test_settings_that_are_left_out_are_the_trainings(sampler):
-    assert sampler.settings(0, 5, None, None) == (Sampling(0, 5, 8, 2), ())
+    assert sampler.settings(0, 5, None, None) == (SamplingSettings(0, 5, 8, 2), ())
     assert sampler.settings(0, None, None, None)[0].steps == sampler.card.config.sampling_steps != 25
     assert sampler.settings(0, 5, 5, None)[0].overlap == 1
     assert sampler.settings(0, 5, None, 3)[0].overlap == 3
     assert "longer than the 8 frames" in sampler.settings(0, 5, 20, None)[1][0]
     for window, overlap in ((None, 8), (4, 4), (None, 20)):
-        with pytest.raises(GenerationError, match="less than the window"):
+        with pytest.raises(SamplingError, match="less than the window"):
             sampler.settings(0, 5, window, overlap)
-    with pytest.raises(GenerationError, match="steps=51: this network was trained with 50"):
+    with pytest.raises(SamplingError, match="steps=51: this network was trained with 50"):
         sampler.settings(0, 51, None, None)
 
 
@@ -83,7 +82,7 @@ def test_half_precision_is_near_single(talker):
     """What a GPU does, on the CPU."""
     half = deepcopy(talker.sampler)
     half.dtype = torch.bfloat16
-    half._ethd = deepcopy(talker.artifact.ethd).to(torch.bfloat16)
+    half.ethd = deepcopy(talker.artifact.ethd).to(torch.bfloat16)
     single = sample(talker.sampler, 9)
     difference = sample(half, 9) - single
     assert 0 < difference.square().mean() < 0.01 * single.square().mean()

@@ -1,7 +1,9 @@
-"""From a drive to frames: DDIM in fused windows, then decoded piece by piece.
+"""The one way from a reference, speech and an emotion to frames: generate.py, callbacks and quality tools all take it.
 
-Latents stay on the host and one window is on the device, so that only latents and drive grow with the length. Shapes:
-F frames, C x h x w latent, S side of the frames.
+    driving signals -> DDIM in fused windows -> the codec's latents -> frames, piece by piece
+
+Latents stay on the host and one window is on the device, so that only latents and signals grow with the length. Shapes:
+F frames, C x h x w latent, S side of the frames, d_e expression width.
 """
 
 from __future__ import annotations
@@ -13,25 +15,34 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from configs.generation import DriveMode
+from datamodules.windows import ClipBatch
 from diffusion.ddim import seeded_noise
 from diffusion.long_sampling import sample_long
 from diffusion.parameterization import VelocityDenoiser
 from diffusion.windows import window_starts
 from encoders.protocols import LatentCodec
-from generation.errors import GenerationError
-from lightning_modules.ethd.checkpoint import EthdCard, noise_schedule
+from lightning_modules.ethd.checkpoint import EthdCard, build_ethd, noise_schedule
+from lightning_modules.ethd.driving_signals import build_driving_signals
 from lightning_modules.ethd.network import Drive, Ethd
+from lightning_modules.vaid.network import VAID
+from runtime.errors import UserError
 
 RESTORED_AT_ONCE = 16  # frames
 
 
+class SamplingError(UserError):
+    """Settings a network cannot sample with; the message names the key, its value, and what to do."""
+
+
 @dataclass(frozen=True)
-class Progress:
+class VideoProgress:
     """How far a video is.
 
     Attributes:
         stage: ``sampling`` counts windows x steps, ``writing`` frames.
-        done: of ``total``.
+        done: Number of finished units.
+        total: Number of all units.
     """
 
     stage: str
@@ -39,18 +50,18 @@ class Progress:
     total: int
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[VideoProgress], None]
 
 
 @dataclass(frozen=True)
-class Sampling:
+class SamplingSettings:
     """How a video is sampled.
 
     Attributes:
-        seed: of the noise.
-        steps: of DDIM.
-        window: frames on the device at a time.
-        overlap: frames two windows share.
+        seed: Seed of the sampling noise.
+        steps: Number of DDIM steps.
+        window: Frames on the device at a time.
+        overlap: Frames that two windows share.
     """
 
     seed: int
@@ -63,10 +74,11 @@ class Sampler:
     """A trained network with the codec of its latents.
 
     Args:
-        ethd: the network; it is moved, and rounded to bfloat16 on a GPU: hand over a copy while it trains.
-        card: what its training says of it.
-        codec: of its latents.
-        device: where the network runs.
+        ethd: The network; it stays as it is. Weights that have the device and the precision already are shared with
+            it, others are copied, so a network in training may be handed over.
+        card: What its training says of it.
+        codec: Codec of its latents.
+        device: Where the network runs: in bfloat16 on a GPU, in float32 on a CPU.
     """
 
     def __init__(self, ethd: Ethd, card: EthdCard, codec: LatentCodec, device: torch.device) -> None:
@@ -74,32 +86,36 @@ class Sampler:
         # Training was bfloat16 where there is a GPU; a CPU is no faster with it.
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         self.schedule = noise_schedule(card.config)
-        self._ethd = ethd.to(device, self.dtype)
+        with torch.device("meta"):  # every weight comes from the given network
+            self.ethd = build_ethd(card.config, card.dimensions, card.frame_side)
+        weights = {name: weight.to(device, self.dtype) for name, weight in ethd.state_dict().items()}
+        self.ethd.load_state_dict(weights, assign=True)
+        self.ethd.eval().requires_grad_(False)
 
     def settings(
-        self, seed: int, steps: int | None, window: int | None, overlap: int | None
-    ) -> tuple[Sampling, tuple[str, ...]]:
+        self, seed: int = 0, steps: int | None = None, window: int | None = None, overlap: int | None = None
+    ) -> tuple[SamplingSettings, tuple[str, ...]]:
         """What a person asks for as what will be done, and notes; None stands for the training's own.
 
         Raises:
-            GenerationError: for an overlap that is not shorter than the window, or more steps than the schedule has.
+            SamplingError: for an overlap that is not shorter than the window, or more steps than the schedule has.
         """
         config = self.card.config
         steps = config.sampling_steps if steps is None else steps
         if steps > len(self.schedule):
-            raise GenerationError(f"steps={steps}: this network was trained with {len(self.schedule)}; take fewer")
+            raise SamplingError(f"steps={steps}: this network was trained with {len(self.schedule)}; take fewer")
         frames = config.window if window is None else window
         shared = overlap
         if shared is None:
             trained = config.overlap if frames == config.window else None
             shared = round(frames / 5) if trained is None else trained
         if not 0 <= shared < frames:
-            raise GenerationError(
+            raise SamplingError(
                 f"overlap={shared}: expected at least 0 and less than the window of {frames} frames (trained with "
                 f"{config.window})"
             )
         longer = f"window={frames}: longer than the {config.window} frames the network was trained with"
-        return Sampling(seed, steps, frames, shared), ((longer,) if frames > config.window else ())
+        return SamplingSettings(seed, steps, frames, shared), ((longer,) if frames > config.window else ())
 
     def reference(self, frame: np.ndarray) -> Tensor:
         """(S, S, 3) uint8 -> (1, C, h, w) the portrait's latent as the network sees it."""
@@ -109,7 +125,7 @@ class Sampler:
 
     @torch.no_grad()
     def sample(
-        self, reference: Tensor, drive: Drive, frames: int, how: Sampling, on_progress: OnProgress | None = None
+        self, reference: Tensor, drive: Drive, frames: int, how: SamplingSettings, on_progress: OnProgress | None = None
     ) -> Tensor:
         """A video's latents.
 
@@ -124,7 +140,7 @@ class Sampler:
             (1, F, C, h, w) float32 on the host, as the codec decodes them.
 
         Raises:
-            GenerationError: when a window does not fit into the device's memory.
+            SamplingError: when a window does not fit into the device's memory.
         """
         beside = reference.to(self.device, self.dtype)
         total, done = how.steps * len(window_starts(frames, how.window, how.overlap)), 0
@@ -133,12 +149,12 @@ class Sampler:
             nonlocal done
             near = on_device(drive.window(where), self.device)
             denoise = VelocityDenoiser(
-                lambda noisy, level: self._ethd(noisy.to(self.dtype), level, beside, near), self.schedule
+                lambda noisy, level: self.ethd(noisy.to(self.dtype), level, beside, near), self.schedule
             )
             x0 = denoise(x.to(self.device), t.to(self.device)).cpu()
             done += 1
             if on_progress is not None:
-                on_progress(Progress("sampling", done, total))
+                on_progress(VideoProgress("sampling", done, total))
             return x0
 
         size = self.card.dimensions
@@ -146,7 +162,7 @@ class Sampler:
         try:
             latents = sample_long(predict, noise, self.schedule, how.steps, how.window, how.overlap)
         except torch.OutOfMemoryError as error:
-            raise GenerationError(
+            raise SamplingError(
                 f"window={how.window}: does not fit into the memory of {self.device}; take a shorter one"
             ) from error
         for start in range(0, frames, RESTORED_AT_ONCE):
@@ -158,6 +174,45 @@ class Sampler:
         """(1, F, C, h, w) -> F frames, each (S, S, 3) uint8, as soon as they are final."""
         for piece in self.codec.decode_stream(latents[0]):
             yield from piece.permute(0, 2, 3, 1).numpy()
+
+    def render(
+        self,
+        vaid: VAID,
+        batch: ClipBatch,
+        *,
+        e_cond: Tensor | None = None,
+        e_v: Tensor | None = None,
+        mode: DriveMode = "both",
+        seed: int = 0,
+        steps: int | None = None,
+    ) -> np.ndarray:
+        """(F, S, S, 3) uint8: what generate.py makes of a clip's reference frame and its sound.
+
+        Args:
+            vaid: The V-AID that the network was trained with.
+            batch: One whole clip on the host, with audio, expression, latent, boxes and portraits.
+            e_cond: (1, d_e) See ``build_driving_signals``; None for the reference frame's expression.
+            e_v: (1, F, d_e) See ``build_driving_signals``.
+            mode: See ``build_driving_signals``.
+            seed: Seed of the video.
+            steps: Number of DDIM steps; None for the training's.
+        """
+        audio = batch["audio"].float()
+        signals = build_driving_signals(
+            vaid,
+            self.ethd.variant,
+            audio,
+            x_ref=batch["reference_portrait"],
+            boxes=batch["reference_boxes"],
+            e_ref=batch["reference_expression"],
+            e_cond=e_cond,
+            e_v=e_v,
+            mode=mode,
+            seed=seed,
+        )
+        reference = self.card.latents.reference(batch["reference_latent"])
+        settings, _ = self.settings(seed, steps)
+        return np.stack(list(self.decode(self.sample(reference, signals, audio.shape[1], settings))))
 
 
 def on_device(drive: Drive, device: torch.device) -> Drive:

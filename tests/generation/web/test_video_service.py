@@ -10,14 +10,14 @@ import pytest
 
 from configs.app import AppConfig
 from generation.errors import GenerationError
-from generation.web.studio import Studio, Wish
+from generation.web.video_service import VideoRequest, VideoService
 from tests.helpers.inputs import tone
 from tests.helpers.sound import write_wav
 
 
 @pytest.fixture
-def studio(talker, tmp_path):
-    return Studio(talker, AppConfig(ethd="run", max_seconds=2, max_megabytes=1), tmp_path / "served")
+def service(talker, tmp_path):
+    return VideoService(talker, AppConfig(ethd="run", max_seconds=2, max_megabytes=1), tmp_path / "served")
 
 
 @pytest.fixture
@@ -26,20 +26,20 @@ def uploads(files, tmp_path) -> Path:
     return shutil.copytree(files, tmp_path / "served" / "uploads")
 
 
-def wish(uploads, **changes) -> Wish:
+def wanted(uploads, **changes) -> VideoRequest:
     files = {"portrait": "face.png", "landmarks": "face.csv", "speech": "voice.wav"}
-    return Wish(**{key: str(uploads / name) for key, name in files.items()} | {"steps": 2} | changes)
+    return VideoRequest(**{key: str(uploads / name) for key, name in files.items()} | {"steps": 2} | changes)
 
 
-def made(studio, asked, tell=lambda share, words: None):
-    studio.begin("visitor")
-    return studio.make(asked, "visitor", tell)
+def made(service, asked, tell=lambda share, words: None):
+    service.begin("visitor")
+    return service.make(asked, "visitor", tell)
 
 
 @pytest.mark.slow
-def test_a_video_with_its_record_and_no_input_left(studio, uploads):
+def test_a_video_with_its_record_and_no_input_left(service, uploads):
     told = []
-    outcome = made(studio, wish(uploads, seed=3), lambda share, words: told.append((share, words)))
+    outcome = made(service, wanted(uploads, seed=3), lambda share, words: told.append((share, words)))
     assert not outcome.failed
     assert outcome.video.name == "face_voice_seed3.mp4"
     assert outcome.record.suffix == ".json"
@@ -71,24 +71,24 @@ def test_a_video_with_its_record_and_no_input_left(studio, uploads):
         ({"steps": 1000}, "steps=1000"),
     ],
 )
-def test_what_cannot_be_made_is_told_in_words(studio, uploads, changes, words):
+def test_what_cannot_be_made_is_told_in_words(service, uploads, changes, words):
     write_wav(uploads / "long.wav", tone(3), 16_000)
     write_wav(uploads / "huge.wav", np.zeros(1_000_000, np.float32), 48_000)
     named = ("portrait", "speech", "image", "video")
     placed = {key: str(uploads / value) if key in named and value else value for key, value in changes.items()}
-    outcome = made(studio, wish(uploads, **placed))
+    outcome = made(service, wanted(uploads, **placed))
     assert outcome.failed
     assert outcome.video is None
     assert words in outcome.words[0]
-    assert str(studio.folder) not in outcome.words[0]
+    assert str(service.folder) not in outcome.words[0]
 
 
-def test_a_bug_is_told_without_its_insides(studio, uploads, monkeypatch, caplog):
+def test_a_bug_is_told_without_its_insides(service, uploads, monkeypatch, caplog):
     def broken(*_):
         raise KeyError("/secret/path")
 
-    monkeypatch.setattr(studio.talker, "generate", broken)
-    outcome = made(studio, wish(uploads))
+    monkeypatch.setattr(service.talker, "generate", broken)
+    outcome = made(service, wanted(uploads))
     assert outcome.failed
     assert "secret" not in outcome.words[0]
     assert "KeyError" in outcome.words[0]
@@ -96,41 +96,41 @@ def test_a_bug_is_told_without_its_insides(studio, uploads, monkeypatch, caplog)
 
 
 @pytest.mark.parametrize("end", ["stop", "leave"])
-def test_who_stops_or_leaves_frees_the_device(studio, uploads, end):
+def test_who_stops_or_leaves_frees_the_device(service, uploads, end):
     told = []
 
     def tell(share, words):
         told.append(words)
         if len(told) == 2:
-            getattr(studio, end)("visitor")
+            getattr(service, end)("visitor")
 
-    outcome = made(studio, wish(uploads, steps=4), tell)
+    outcome = made(service, wanted(uploads, steps=4), tell)
     assert outcome.words == ("Stopped.",)
     assert len(told) <= 3
-    assert not list((studio.folder / "visitor").glob("*"))
+    assert not list((service.folder / "visitor").glob("*"))
 
 
-def test_leaving_deletes_a_visitors_files_and_nobody_elses(studio, uploads):
-    outcome = made(studio, wish(uploads))
-    copy = studio.folder / "0123abcd" / outcome.video.name  # as Gradio keeps one
+def test_leaving_deletes_a_visitors_files_and_nobody_elses(service, uploads):
+    outcome = made(service, wanted(uploads))
+    copy = service.folder / "0123abcd" / outcome.video.name  # as Gradio keeps one
     copy.parent.mkdir()
     copy.write_bytes(outcome.video.read_bytes())
-    studio.begin("other")
-    assert not studio.make(wish(uploads, speech=None), "other", lambda *_: None).video
-    studio.kept = frozenset({uploads / "face.csv"})
-    studio._uploads["other"] = {uploads / "face.png"}
-    studio.leave("visitor")
+    service.begin("other")
+    assert not service.make(wanted(uploads, speech=None), "other", lambda *_: None).video
+    service.kept = frozenset({uploads / "face.csv"})
+    service._uploads["other"] = {uploads / "face.png"}
+    service.leave("visitor")
     assert not copy.exists()
-    assert not (studio.folder / "visitor").exists()
+    assert not (service.folder / "visitor").exists()
     assert not (uploads / "voice.wav").exists()
     assert (uploads / "face.png").exists()  # another visitor's too
     assert (uploads / "face.csv").exists()  # an example
 
 
-def test_the_sources_are_those_the_run_has(studio):
-    assert studio.sources == ("portrait", "image", "video")
+def test_the_sources_are_those_the_run_has(service):
+    assert service.sources == ("portrait", "image", "video")
 
 
-def test_generation_errors_keep_their_keys(studio):
-    error = GenerationError(f"portrait={studio.folder}/visitor/portrait/my face (1).png: shows no face")
-    assert studio._plain(error) == "portrait=my face (1).png: shows no face"
+def test_generation_errors_keep_their_keys(service):
+    error = GenerationError(f"portrait={service.folder}/visitor/portrait/my face (1).png: shows no face")
+    assert service._plain(error) == "portrait=my face (1).png: shows no face"

@@ -1,0 +1,81 @@
+"""What moves the face in every frame: l_a, e_dri, e_ref and e_cond, made by V-AID from speech and an expression.
+
+Latents come in the encoder's units; ETHD expects them in the units of the V-AID it was trained with. Shapes: F frames,
+d_l and d_e lip and expression widths, A audio layers, D_a audio width.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from configs.generation import DriveMode
+from configs.training import Variant
+from datamodules.order import seed_of
+from lightning_modules.ethd.network import Drive, repeated
+from lightning_modules.vaid.network import VAID, Standardiser
+
+
+@torch.no_grad()
+def build_driving_signals(
+    vaid: VAID,
+    variant: Variant,
+    audio: Tensor,
+    *,
+    x_ref: Tensor,
+    boxes: Tensor,
+    e_ref: Tensor,
+    e_cond: Tensor | None = None,
+    e_v: Tensor | None = None,
+    mode: DriveMode = "both",
+    seed: int = 0,
+    trained_with: VAID | None = None,
+) -> Drive:
+    """The signals of one video, on the host.
+
+    Args:
+        vaid: Predicts lips and expressions, on its own device.
+        variant: Variant of ETHD; signals it does not read are left out.
+        audio: (1, F, A, D_a) float32 features.
+        x_ref: (1, 256, 256, 3) uint8 portrait.
+        boxes: (1, 2, 4) the portrait's lip and face boxes.
+        e_ref: (1, d_e) the portrait's expression.
+        e_cond: (1, d_e) expression that V-AID turns into a sequence; None for the portrait's.
+        e_v: (1, F, d_e) expressions that are shown as they are, in place of V-AID's.
+        mode: ``lips`` sets e_dri = e_ref; ``expression`` switches the lip branch off.
+        seed: Seed of the video; the expression that V-AID samples has one derived from it.
+        trained_with: The V-AID that ETHD was trained with, where ``vaid`` is another.
+    """
+    units = vaid if trained_with is None else trained_with
+    # Copies: a V-AID on a GPU keeps its own there.
+    lip_scale, scale = deepcopy(units.lip_scale).cpu(), deepcopy(units.expression_scale).cpu()
+    device = vaid.expression_scale.mean.device
+
+    def in_units(values: Tensor, own: Standardiser, wanted: Standardiser) -> Tensor:
+        return values.cpu() if units is vaid else wanted(own.restore(values).cpu())
+
+    drive = Drive(boxes, scale(e_ref))
+    if variant == "no_decouple":
+        return replace(drive, audio=audio)
+    if mode != "expression" and variant != "wo_lip":
+        drive = replace(drive, lip=in_units(vaid.lip(audio.to(device)), vaid.lip_scale, lip_scale))
+    if variant == "wo_exp":
+        return drive
+    if variant == "wo_dicte":
+        shown = e_cond if e_v is None else e_v.mean(1)
+        return replace(drive, e_cond=drive.e_ref if mode == "lips" or shown is None else scale(shown))
+    if mode == "lips":
+        return replace(drive, e_dri=repeated(drive.e_ref, audio.shape[1]).contiguous())
+    if e_v is not None:
+        return replace(drive, e_dri=scale(e_v))
+    e_a = vaid.sample_expression(
+        audio.to(device),
+        x_ref.to(device),
+        vaid.expression_scale((e_ref if e_cond is None else e_cond).to(device)),
+        # Not the number itself: the video's noise is drawn from it.
+        [seed_of("expression", seed) >> 1],
+    )
+    return replace(drive, e_dri=in_units(e_a, vaid.expression_scale, scale))
