@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from benchmark.job import Installation
-from benchmark.outcome import last_words
 from benchmark.process import environment
 from benchmark.system import System
+from benchmark.workspace import last_words
 from configs.systems import RunSystemConfig
 from runtime.errors import UserError
 

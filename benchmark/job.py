@@ -17,10 +17,9 @@ from benchmark.case_list import Case
 from benchmark.framing import Framing
 from benchmark.inputs.collect import RATE, Inputs, Tools, read_speech
 from benchmark.normalise import Normalised, look_at, normalise, write_clip
-from benchmark.outcome import find_video, last_words
 from benchmark.process import Stopped, environment, run_program
 from benchmark.system import System, fill
-from benchmark.view import open_view
+from benchmark.workspace import find_video, last_words, open_view
 from media import VIDEO_ENDINGS, MediaError
 from preparation.synthetic.write import factors_path
 from runtime.errors import UserError

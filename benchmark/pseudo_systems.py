@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.beside import carry, hold
+from benchmark.sidecars import carry, hold
 from configs.errors import ConfigError
 from configs.options import Readers, count, folder, path, read_options, run_script
 from encoders.protocols import FPS, SAMPLE_RATE

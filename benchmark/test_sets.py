@@ -32,8 +32,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark.beside import carry
-from benchmark.drawn import draw_clips
+from benchmark.sidecars import carry
 from configs.errors import ConfigError
 from configs.options import Readers, count, path, read_command, read_options, run_script, seconds
 from configs.preparation import DatasetConfig
@@ -43,10 +42,13 @@ from media import FrameReader, MediaError, VideoWriter, probe, read_sound
 from preparation.clip_source import ClipSource
 from preparation.layouts import find_clips
 from preparation.prepare_clip import loudest_second
+from preparation.synthetic import EMOTIONS, held_out_people, render_clip, write_speaker
 from runtime.errors import UserError
 from runtime.files import sha256_of, write_whole
 
 SCHEMA = "emotivetalk.test_set/1"
+SENTENCES = 9_000_000  # of synthetic speakers, from here on; no training set holds them: its own are hashes
+SIZE = 128  # pixels of each side of synthetic videos
 SETS = {"hdtf": "hdtf", "mead": "mead", "mini": "folder", "synthetic": "folder"}  # set -> layout of its source folder
 MODES = {"A": "cases_A.csv", "A+V": "cases_AV.csv"}
 CASE_COLUMNS = ("clip", "portrait", "speech", "video", "emotion.video")
@@ -280,6 +282,15 @@ def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue().encode("utf-8", "surrogateescape")
+
+
+def draw_clips(folder: Path, clips: int, seconds: float) -> None:
+    """Writes clips of synthetic speakers nobody trained on; people and emotions take turns."""
+    people = held_out_people()
+    for number in range(clips):
+        person, emotion = people[number % len(people)], EMOTIONS[number % len(EMOTIONS)]
+        clip = render_clip(person, emotion, 1, SENTENCES + number, seconds, SIZE)
+        write_speaker(folder / f"{number:03d}_{person.name}_{emotion}.mp4", clip, clip.sound)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -197,6 +197,11 @@ def split_of(person: SyntheticPerson | str) -> str:
     return "test" if place in TEST_INDICES else "val" if place in VAL_INDICES else "train"
 
 
+def held_out_people() -> list[SyntheticPerson]:
+    """The people of the test split among the first 24 of the cast."""
+    return [person for person in map(identity, range(24)) if split_of(person) == "test"]
+
+
 def _letters(number: int) -> str:
     """0 -> '', 1 -> 'a', ... 26 -> 'z', 27 -> 'aa': a number without digits."""
     text = ""

@@ -14,7 +14,7 @@ import json
 import multiprocessing
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from fractions import Fraction
@@ -188,30 +188,31 @@ def _complete(folder: Path, plan: ClipPlan) -> bool:
 
 def _write_clip(folder: Path, plan: ClipPlan, seconds: float, size: int) -> None:
     clip = render_clip(identity(plan.identity), plan.emotion, plan.level, plan.sentence_seed, seconds, size)
-    video = folder / plan.video
-    video.parent.mkdir(parents=True, exist_ok=True)
-    save_factors(factors_path(video), clip)
-    write_whole(landmarks_path(video), openface_csv(clip))
     if plan.audio:
         audio = folder / plan.audio
         audio.parent.mkdir(parents=True, exist_ok=True)
         _save_sound(audio, clip.sound)
-    _save_video(video, clip, sound=plan.audio is None)
+    write_speaker(folder / plan.video, clip, None if plan.audio else clip.sound)
 
 
-def _save_video(path: Path, clip: SyntheticClip, *, sound: bool) -> None:
-    """The writer itself lets the video take its name when it is whole."""
-    with VideoWriter(
-        path, size=(clip.size, clip.size), fps=FPS, sound=clip.sound if sound else None, sound_rate=SAMPLE_RATE
-    ) as writer:
-        for frame in clip.frames():
-            writer.write(frame)
+def write_speaker(
+    path: Path, clip: SyntheticClip, sound: np.ndarray | None, frames: Iterable[np.ndarray] | None = None
+) -> None:
+    """Writes a clip's factors, its landmarks and, last, its video.
 
-
-def save_factors(path: Path, clip: SyntheticClip) -> None:
-    """Writes a clip's true factors, ``values`` (F, K) float32 and ``names``."""
-    with whole_file(path) as partial, partial.open("wb") as file:
+    Args:
+        path: of the video; its folder is made.
+        clip: whose factors and landmarks are written.
+        sound: (S,) float32 at 16 kHz, None for none.
+        frames: in place of the clip's own.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(factors_path(path)) as partial, partial.open("wb") as file:
         np.savez(file, values=clip.factors, names=np.array(clip.factor_names))
+    write_whole(landmarks_path(path), openface_csv(clip))
+    with VideoWriter(path, size=(clip.size, clip.size), fps=FPS, sound=sound, sound_rate=SAMPLE_RATE) as writer:
+        for frame in clip.frames() if frames is None else frames:
+            writer.write(frame)
 
 
 def openface_csv(clip: SyntheticClip) -> str:

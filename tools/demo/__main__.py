@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 
 from configs.options import folder, read_options, run_script
+from runtime.console import new_console
 from runtime.files import write_whole
 from tools.demo.demo_plan import PLAN, real_plan, synthetic_plan
-from tools.pipeline.clock import told
-from tools.pipeline.run_steps import ROOT, run_chain
+from tools.pipeline.run_steps import ROOT, conclude, run_chain
 from tools.pipeline.step import Step
 
 SYNTHETIC, REAL = "demo", "demo-real"  # folders, both ignored by git
@@ -31,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
     os.chdir(ROOT)
     place = Path(REAL if videos else SYNTHETIC)
     steps = real_plan(place, videos) if videos else synthetic_plan(place)
-    return show(steps, place, Console(highlight=False))
+    return show(steps, place, new_console(highlight=False))
 
 
 def show(steps: Sequence[Step], folder: Path, console: Console) -> int:
@@ -43,14 +42,7 @@ def show(steps: Sequence[Step], folder: Path, console: Console) -> int:
         "much shorter than the experiments they are named after, so faces stay rough.",
         soft_wrap=True,
     )
-    outcomes = run_chain(steps, folder, console)
-    if not all(outcome.done for outcome in outcomes):
-        console.print("\nMend what the log says and run the same command again: what is done stays done.")
-        return 1
-    spent, busy = (sum(getattr(one, key) for one in outcomes) for key in ("seconds", "processor_seconds"))
-    console.print(f"\n[bold]All done[/] in {told(spent)}, {told(busy)} of processor time.")
-    console.print(f"Open {escape(str((folder / 'index.html').absolute()))}", soft_wrap=True)
-    return 0
+    return conclude(run_chain(steps, folder, console), (folder / "index.html").absolute(), console)
 
 
 def write_plan(steps: Sequence[Step], folder: Path) -> None:

@@ -15,11 +15,11 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
 from configs.errors import ConfigError
 from configs.options import Readers, folder, names, read_options, run_script, yes
+from runtime.console import new_console
 from runtime.files import write_whole
 from tools.nightly.nightly_plan import Proof, read_proofs
 from tools.nightly.nightly_report import full_report, results_page
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     readers: Readers = {"videos": folder, "clip": folder, "only": names, "list": yes}
     options = read_options(__doc__, arguments, readers)
     videos, clip = (options[name].absolute() if name in options else None for name in ("videos", "clip"))
-    console = Console(highlight=False)
+    console = new_console(highlight=False)
     os.chdir(ROOT)
     proofs, only = read_proofs(FOLDER, videos, clip), options.get("only", ["*"])
     chosen = [proof for proof in proofs if any(fnmatch.fnmatch(proof.step.name, pattern) for pattern in only)]

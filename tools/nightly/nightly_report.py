@@ -46,7 +46,7 @@ def full_report(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str
 def results_page(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
     """The numbers alone, as a table for each part, of the proofs that were run."""
     about = "What the long proofs measured. Commands and full outputs: `tools/profiling/reports/`."
-    parts = [_head("Results", f"{about} What is still to run: `python -m tools.nightly --list`.")]
+    parts = [_head("Results", f"{about} What is still to run: `python -m tools.nightly list=yes`.")]
     ran = [(proof, outcomes[proof.step.name]) for proof in proofs if proof.step.name in outcomes]
     for part, group in groupby(ran, key=lambda one: one[0].part):
         rows = [row for proof, outcome in group for row in _rows(proof, outcome)]

@@ -86,6 +86,17 @@ def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going:
     return outcomes
 
 
+def conclude(outcomes: Sequence[Outcome], result: Path, console: Console) -> int:
+    """Says how a chain ended, and where its result is; returns the exit status."""
+    if not all(outcome.done for outcome in outcomes):
+        console.print("\nMend what the log says and run the same command again: what is done stays done.")
+        return 1
+    spent, busy = (sum(getattr(one, key) for one in outcomes) for key in ("seconds", "processor_seconds"))
+    console.print(f"\n[bold]All done[/] in {told(spent)}, {told(busy)} of processor time.")
+    console.print(f"Open {escape(str(result))}", soft_wrap=True)
+    return 0
+
+
 def _run(step: Step, folder: Path, console: Console, lock: int) -> Outcome:
     try:
         digest = step.digest()

@@ -44,7 +44,7 @@ from encoders.protocols import Identity
 from preparation.writer import ShardWriter
 
 GIB, MIB = 2**30, 2**20
-PAPER = Dimensions(
+PAPER = Dimensions(  # wav2vec 2.0 base and PD-FGC
     latent_channels=4, latent_size=64, audio_layers=12, audio_width=768, lip_width=512, expression_width=30
 )
 ARRAYS = ["latent", "audio", "lip", "expression", "boxes"]
@@ -75,7 +75,7 @@ def throughput(root: Path, workers: int) -> float:
     rate = 0.0
     print("whole clips: MiB/s the loader delivers against raw sequential reads, medians of 5")
     steps = len(Index.read(root).samples)
-    loader = _training(root, ARRAYS, max(sample.frames for sample in Index.read(root).samples), workers)
+    loader = training_loader(root, ARRAYS, max(sample.frames for sample in Index.read(root).samples), workers)
     batches = iter(loader)
     for _ in range(steps):  # one pass: the processes run, and every later turn is a pass of its own
         next(batches)
@@ -104,7 +104,7 @@ def windows(root: Path, fields: list[str], window: int, workers: int, raw: float
     for name, drop in (("cold", True), ("warm", False)):
         if drop:
             drop_pages(shards)
-        loader = _training(root, fields, window, workers)
+        loader = training_loader(root, fields, window, workers)
         batches = iter(loader)
         next(batches)  # starting the processes is not the loader's pace
         start, count, size = time.perf_counter(), 0, 0
@@ -120,7 +120,7 @@ def windows(root: Path, fields: list[str], window: int, workers: int, raw: float
 
 def memory(root: Path, workers: int, samples: int) -> None:
     """Resident memory of every loader process while ``samples`` windows of the paper's shape go through."""
-    loader = _training(root, ["latent", "audio", "lip", "expression", "boxes", "portraits"], 120, workers)
+    loader = training_loader(root, ["latent", "audio", "lip", "expression", "boxes", "portraits"], 120, workers)
     curves: dict[int, list[float]] = {}
     batches = iter(loader)
     size = delivered(next(batches))
@@ -170,21 +170,13 @@ def _rate(read: Callable[[], int], shards: list[Path], drop: bool) -> float:
     return size / (time.perf_counter() - start)
 
 
-def _training(root: Path, fields: list[str], window: int, workers: int) -> StreamLoader:
-    index = Index.read(root)
-    return datamodule(
-        DataConfig(
-            name=index.dataset,
-            root=str(root),
-            fields=fields,
-            window=window,
-            min_frames=1,
-            pad=False,
-            batch_size=1,
-            steps_per_epoch=10**9,
-            workers=workers,
-        )
-    ).train_dataloader()
+def training_loader(root: Path, fields: list[str], window: int, workers: int, min_frames: int = 1) -> StreamLoader:
+    """Endless windows of single clips of at least ``min_frames`` frames."""
+    config = DataConfig(
+        name=Index.read(root).dataset, root=str(root), fields=fields, window=window, pad=False, batch_size=1,
+        steps_per_epoch=10**9, workers=workers, min_frames=min_frames,
+    )  # fmt: skip
+    return datamodule(config).train_dataloader()
 
 
 def delivered(batch: ClipBatch) -> int:

@@ -28,13 +28,13 @@ from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
 from configs.preparation import PrepareConfig
 from datamodules.loader import StreamLoader
-from datamodules.mixture import datamodule
 from datamodules.schema import Index, SampleEntry
 from encoders.protocols import FPS
 from media import FrameReader, read_sound
 from preparation.encoders import Encoders
 from preparation.faces import crop_frames
 from preparation.plan import file_of
+from tools.profiling.data_loader import ARRAYS, training_loader
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def main(arguments: list[str]) -> None:
     window, workers, seconds = options.get("window", 24), options.get("workers", 2), options.get("seconds", 20.0)
     torch.set_num_threads(1)
     index = Index.read(root)
-    loader = _training(root, index, window, workers)
+    loader = training_loader(root, ARRAYS, window, workers, DataConfig.min_frames)
     jobs = list(_jobs(loader, root, index, source, 64))
     rate = _loader_rate(loader, seconds / 4)
     loader.close()
@@ -69,22 +69,6 @@ def main(arguments: list[str]) -> None:
             pool.shutdown(cancel_futures=True)
         print(f"  {name:34s}  {fly:9.2f} windows/s   loader is {rate / fly:6.1f} x as fast", end="")
         print("   (wanted: at least 20)" if work is decode_and_encode else "")
-
-
-def _training(root: Path, index: Index, window: int, workers: int) -> StreamLoader:
-    fields = ["latent", "audio", "lip", "expression", "boxes"]
-    return datamodule(
-        DataConfig(
-            name=index.dataset,
-            root=str(root),
-            fields=fields,
-            window=window,
-            pad=False,
-            batch_size=1,
-            steps_per_epoch=10**9,
-            workers=workers,
-        )  # fmt: skip
-    ).train_dataloader()
 
 
 def _jobs(loader: StreamLoader, root: Path, index: Index, source: Path, count: int) -> Iterator[WindowJob]:

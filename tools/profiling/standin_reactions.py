@@ -20,9 +20,8 @@ from PIL import Image, ImageFilter
 from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig
 from configs.options import read_options, run_script
 from evaluation.evaluate_folders import evaluate
-from preparation.synthetic import SyntheticClip, identity, render_clip, split_of
+from preparation.synthetic import SyntheticClip, held_out_people, render_clip, write_speaker
 from runtime.console import new_console
-from tools.profiling.sync_offsets import write_speaker
 
 Frames = list[np.ndarray]
 CLIPS, SECONDS, SIZE = 16, 2.0, 128
@@ -55,7 +54,7 @@ def found_in(runs: Path, kind: str) -> str:
 
 def write_sets(folder: Path) -> Iterator[str]:
     """Writes the reference, then set after set into folders of their names, which it yields."""
-    people = [person for person in map(identity, range(24)) if split_of(person) == "test"]
+    people = held_out_people()
 
     def talk(number: int, emotion: str = "neutral", level: int = 1, other: int = 0) -> SyntheticClip:
         person = people[number % len(people)]
@@ -77,7 +76,7 @@ def write_sets(folder: Path) -> Iterator[str]:
     for name, make in changed.items():
         for number in range(CLIPS):
             clip, frames = make(number)
-            write_speaker(folder / name / f"{number:02d}.mp4", clip, frames, clip.sound)
+            write_speaker(folder / name / f"{number:02d}.mp4", clip, clip.sound, frames)
         if name != "reference":
             yield name
 

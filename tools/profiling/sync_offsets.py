@@ -12,7 +12,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +20,7 @@ from configs.evaluation import EvaluateConfig, SyncConfig
 from configs.options import count, read_options, run_script
 from encoders.protocols import FPS, SAMPLE_RATE
 from evaluation.evaluate_folders import evaluate_folders
-from media import VideoWriter
-from preparation.synthetic import EMOTIONS, SyntheticClip, identity, render_clip, split_of
-from preparation.synthetic.write import factors_path, landmarks_path, openface_csv
+from preparation.synthetic import EMOTIONS, held_out_people, render_clip, write_speaker
 
 OFFSETS = range(-5, 6)
 SECONDS, SIZE = 5.0, 128
@@ -46,7 +43,7 @@ def main(weights: str, clips: int = 22) -> None:
 
 def write_videos(folder: Path, clips: int) -> dict[str, int]:
     """Writes ``real`` and ``made``; clip -> the offset put into it."""
-    people = [person for person in map(identity, range(24)) if split_of(person) == "test"]
+    people = held_out_people()
     wanted = {}
     for number in range(clips):
         person, emotion = people[number % len(people)], EMOTIONS[number % len(EMOTIONS)]
@@ -55,18 +52,8 @@ def write_videos(folder: Path, clips: int) -> dict[str, int]:
         name = f"{number:02d}_{person.name}_{emotion}"
         wanted[name] = OFFSETS[number % len(OFFSETS)]
         for side, offset in (("real", 0), ("made", wanted[name])):
-            write_speaker(folder / side / f"{name}.mp4", clip, frames, moved(clip.sound, offset))
+            write_speaker(folder / side / f"{name}.mp4", clip, moved(clip.sound, offset), frames)
     return wanted
-
-
-def write_speaker(path: Path, clip: SyntheticClip, frames: Sequence[np.ndarray], sound: np.ndarray) -> None:
-    """A synthetic speaker's video with these frames and this sound, the landmark and factor files beside it."""
-    path.parent.mkdir(exist_ok=True)
-    with VideoWriter(path, size=(clip.size, clip.size), fps=FPS, sound=sound, sound_rate=SAMPLE_RATE) as writer:
-        for frame in frames:
-            writer.write(frame)
-    landmarks_path(path).write_text(openface_csv(clip), encoding="utf-8")
-    np.savez(factors_path(path), values=clip.factors, names=np.array(clip.factor_names))
 
 
 def moved(sound: np.ndarray, frames: int) -> np.ndarray:

@@ -19,16 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from configs.options import count, read_options, run_script
 from configs.training import VAIDConfig
-from datamodules.schema import Dimensions
 from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
 from lightning_modules.vaid.module import VAIDModule
 from runtime.devices import resolve_device
+from tools.profiling.data_loader import PAPER
 
-# wav2vec 2.0 base and PD-FGC
-PAPER = Dimensions(
-    latent_channels=4, latent_size=64, audio_layers=12, audio_width=768, lip_width=512, expression_width=30
-)
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s as NVIDIA states them
 
 

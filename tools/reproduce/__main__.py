@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 
 from configs.options import (
@@ -24,9 +23,9 @@ from configs.options import (
     whole,
 )
 from encoders.weights import locate
+from runtime.console import new_console
 from tools import reproduce
-from tools.pipeline.clock import told
-from tools.pipeline.run_steps import ROOT, run_chain
+from tools.pipeline.run_steps import ROOT, conclude, run_chain
 from tools.pipeline.step import Step
 from tools.reproduce.table1 import PUBLISHED, SIZE, Table1, table1
 from tools.reproduce.table2 import Table2, table2
@@ -45,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
         if name in options:
             options[name] = options[name].absolute()
     os.chdir(ROOT)
-    console = Console(highlight=False)
+    console = new_console(highlight=False)
     if table != "table2" and "standins" not in options:
         console.print("No standins=...: metrics use their official networks, and say what of them is missing.")
     locate("face_landmarker")
@@ -53,12 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     outcomes = run_chain(plan(options), place, console, keep_going=True)
     if failed := [outcome.step.name for outcome in outcomes if not outcome.done]:
         console.print(f"\nNot done: {escape(', '.join(failed))}; the table says what it lacks.", soft_wrap=True)
-        console.print("Mend what the log says and run the same command again: what is done stays done.")
-        return 1
-    spent, busy = (sum(getattr(one, key) for one in outcomes) for key in ("seconds", "processor_seconds"))
-    console.print(f"\n[bold]All done[/] in {told(spent)}, {told(busy)} of processor time.")
-    console.print(f"Look at {escape(str(place / 'tables'))}", soft_wrap=True)
-    return 0
+    return conclude(outcomes, place / "tables", console)
 
 
 def _plan(options: Mapping[str, Any], dataset: str, real_faces: bool) -> TablePlan:

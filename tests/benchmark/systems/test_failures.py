@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.outcome import explained, last_words
 from benchmark.process import Stopped, run_program
 from benchmark.system import load_system
+from benchmark.workspace import explained, last_words
 from media import VideoWriter
 from tests.helpers.cases import TALKS, face_csv, write_cases
 

@@ -7,7 +7,7 @@ import yaml
 
 from benchmark.case_list import read_cases
 from benchmark.system import FOLDER, described, fill, load_system
-from benchmark.view import open_view
+from benchmark.workspace import open_view
 from runtime.errors import UserError
 
 SEVEN = {"sadtalker", "anitalker", "aniportrait", "hallo", "pdfgc", "styletalk", "dreamtalk"}

@@ -1,16 +1,21 @@
-"""A job's own view of a repository: links to everything, but own empty folders where the system writes.
+"""Where a system's program runs for one clip: its own view of the repository, and the video it leaves there.
 
-The systems write beside their code, under fixed names or names with the time of day. In a view of its own, a job can
-neither overwrite nor pick up what another wrote, and the repository stays as it is.
+The systems write next to their code, under fixed names or names with the time of day. A view has links to everything,
+but own empty folders where the system writes: a job can neither overwrite nor pick up what another wrote, and the
+repository stays as it is.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.system import Patch
+from benchmark.process import Ended
+from benchmark.system import Patch, System
 from runtime.errors import UserError
+
+LAST_WORDS = 160  # characters of a program's last line that a reason quotes
 
 
 def open_view(repository: Path, folder: Path, writes: Sequence[str], patches: Sequence[Patch]) -> None:
@@ -73,3 +78,48 @@ def patched_text(path: Path, patch: Patch) -> str:
     if ends[0] > ends[1]:
         raise UserError(f"{path}: {patch.last!r} stands before {patch.first!r}; adapt patches in the system's file")
     return "".join(lines[: ends[0]] + lines[ends[1] + 1 :])
+
+
+def find_video(system: System, pattern: str, folder: Path, view: Path, ended: Ended, said: str) -> Path:
+    """The one video the program wrote; its exit status is no proof of one.
+
+    Args:
+        system: whose it is.
+        pattern: where it lands, in the job's folder or relative to its view.
+        folder: the job's.
+        view: of the repository.
+        ended: how the program ended.
+        said: all it printed.
+
+    Raises:
+        UserError: if there is none, or more than one.
+    """
+    root = folder if Path(pattern).is_absolute() else view
+    relative = Path(pattern).relative_to(folder) if Path(pattern).is_absolute() else Path(pattern)
+    unwanted = tuple(system.output.exclude)
+    found = [
+        path
+        for path in root.glob(str(relative))
+        if path.is_file() and path.stat().st_size and not (unwanted and path.name.endswith(unwanted))
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(f"wrote {len(found)} videos where one was expected: {', '.join(path.name for path in found)}")
+    raise UserError(f"wrote no video (exit status {ended.status}): {explained(system, said)}")
+
+
+def explained(system: System, said: str) -> str:
+    """Why a program failed, from what it printed."""
+    if package := re.search(r"(?:ModuleNotFoundError|ImportError): No module named '([^']+)'", said):
+        return f"its environment lacks the package {package[1]}"
+    for symptom in system.symptoms:
+        if symptom.text in said:
+            return symptom.means
+    return f"its last words: {last_words(said)}"
+
+
+def last_words(said: str) -> str:
+    """The last line a program printed."""
+    lines = [line.strip() for line in re.split(r"[\r\n]+", said) if line.strip()]
+    return lines[-1][-LAST_WORDS:] if lines else "none"
