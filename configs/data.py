@@ -16,8 +16,8 @@ class DataConfig:
     """A datamodule over prepared shards.
 
     Attributes:
-        name: hdtf, mead, synthetic, folder, mixture, or the dotted path of a ``Dataset`` of one's own; scripts that
-            take any dataset leave it out.
+        name: hdtf, mead, synthetic, folder, mixture, or the dotted path of a ``Dataset`` of one's own. A
+            ``ShardDataModule`` made without it takes any dataset.
         root: folder or URL (``pipe:``, ``s3://``, ``https://``) of the shards.
         roots: for a mixture, name -> folder or URL.
         weights: for a mixture, name -> whole number: how many of every sum(weights) samples come from it; empty for

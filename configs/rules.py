@@ -14,7 +14,7 @@ from configs.app import AppConfig
 from configs.data import DataConfig
 from configs.errors import ConfigError
 from configs.evaluation import CellConfig, EvaluateConfig
-from configs.fields import check_fields, one_of
+from configs.fields import MISSING, check_fields, one_of
 from configs.generation import GenerateConfig
 from configs.preparation import PRESETS, PrepareConfig
 from configs.registries import DATASETS, METRICS
@@ -51,7 +51,8 @@ def check_data(config: DataConfig) -> None:
     """
     check_fields(config, "data.")
     if config.name != "mixture":
-        DATASETS.get(config.name, "data.name")
+        if config.name != MISSING:
+            DATASETS.get(config.name, "data.name")
         if config.roots or config.weights:
             raise ConfigError(f"data.roots and data.weights belong to data.name=mixture, not {config.name}")
         return

@@ -43,7 +43,7 @@ class ShardDataModule(LightningDataModule):
     clip, one by one in fixed order.
 
     Args:
-        config: the fields of ``DataConfig``; None takes its defaults and a folder of videos.
+        config: the fields of ``DataConfig``; None takes its defaults; without a name any dataset will do.
         encoders: identities under audio, motion, codec, landmarks that the experiment uses; shards made by others are
             refused. None takes any.
         **changes: single fields of ``DataConfig``, over ``config``.
@@ -60,7 +60,7 @@ class ShardDataModule(LightningDataModule):
         self, config: DataConfig | None = None, encoders: Mapping[str, Identity] | None = None, **changes: Any
     ) -> None:
         super().__init__()
-        self.config = replace(config or DataConfig(name="folder"), **changes)
+        self.config = replace(config or DataConfig(), **changes)
         check_data(self.config)
         self.encoders = encoders
         self.indices: dict[str, Index] = {}
@@ -71,7 +71,7 @@ class ShardDataModule(LightningDataModule):
         """Dataset name -> folder or URL."""
         if not self.config.root:
             raise ValueError("data.root is missing: name the folder or URL of the shards that prepare.py wrote")
-        return {self.config.name: self.config.root}
+        return {"shards" if self.config.name == MISSING else self.config.name: self.config.root}
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the indices and sorts the clips into splits.
