@@ -5,7 +5,7 @@ from runtime.registry import exports
 __getattr__, __all__ = exports(
     __name__,
     {
-        "Case": "generation.pipeline",
         "Talker": "generation.pipeline",
+        "VideoCase": "generation.batch",
     },
 )
