@@ -5,7 +5,7 @@ Frames are chosen by their timestamps, never by counting. Shapes: F frames, H x 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +120,9 @@ class AlignedClip:
     generated: Side
     reference: Side
     notes: tuple[str, ...]
+
+
+Clips = Sequence[AlignedClip]
 
 
 def cut_panel(frame: np.ndarray, panel: Panel | None) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from rich.console import Console
 from scipy import stats
 
-from evaluation.aligned_clips import AlignedClip
+from evaluation.aligned_clips import Clips
 from evaluation.cache import FeatureStore
 from evaluation.metric import Measures, Metric
 from evaluation.results import Value
@@ -61,7 +61,7 @@ def slope_of(minutes: Sequence[float], values: Sequence[float]) -> Slope:
 def with_drift(
     values: Sequence[Value],
     metric: Metric,
-    clips: Sequence[AlignedClip],
+    clips: Clips,
     seconds: float,
     fps: float,
     stores: tuple[FeatureStore, FeatureStore],

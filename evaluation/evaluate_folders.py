@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from configs.evaluation import EvaluateConfig
-from evaluation.aligned_clips import AlignedClip, Alignment, Panel
+from evaluation.aligned_clips import AlignedClip, Alignment, Clips, Panel
 from evaluation.cache import FeatureStore, default_folder
 from evaluation.drift import with_drift
 from evaluation.metric import Metric, build_metric
@@ -131,9 +130,7 @@ def _open_all(
     return clips, [*pairing.missing, *(one for one in everything if isinstance(one, Missing))]
 
 
-def _prepare(
-    name: str, metric: Metric, clips: Sequence[AlignedClip], stores: Stores, console: Console, ranks: Ranks
-) -> None:
+def _prepare(name: str, metric: Metric, clips: Clips, stores: Stores, console: Console, ranks: Ranks) -> None:
     """This process's share of a metric's features into the stores."""
     own = ranks.mine(clips)
     with progress_bar(console, f"{name}, share of {ranks.size}", _frames(own)) as bar:
@@ -144,7 +141,7 @@ def _advance(bar: Progress, frames: int) -> None:
     bar.advance(bar.task_ids[0], frames)
 
 
-def _frames(clips: Sequence[AlignedClip]) -> int:
+def _frames(clips: Clips) -> int:
     return sum(side.frames for clip in clips for side in (clip.reference, clip.generated))
 
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.weights import locate
-from evaluation.aligned_clips import AlignedClip, Side
+from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays
 from evaluation.landmarks import landmarks_for
 from evaluation.networks import LoadedNetwork, NotComputed, Source, load, load_stand_in
@@ -60,7 +60,7 @@ class Extractor(Protocol):
     sources: tuple[Source, ...]
     protocol: dict[str, object]
 
-    def plan(self, clips: Sequence[AlignedClip]) -> list[str | None]:
+    def plan(self, clips: Clips) -> list[str | None]:
         """Looks at all clips before the first is read; for each None, or why this metric cannot use it."""
         ...
 
@@ -104,7 +104,7 @@ class FIDFeatures:
             "covariance": "N - 1",
         }
 
-    def plan(self, clips: Sequence[AlignedClip]) -> list[str | None]:
+    def plan(self, clips: Clips) -> list[str | None]:
         """Every clip will do."""
         return [None] * len(clips)
 
@@ -145,7 +145,7 @@ class FVDFeatures:
         self.starts: dict[tuple[str, str], tuple[int, ...]] = {}
         self.protocol: dict[str, object] = {**vars(self.flavour), "seed": config.seed}
 
-    def plan(self, clips: Sequence[AlignedClip]) -> list[str | None]:
+    def plan(self, clips: Clips) -> list[str | None]:
         """Draws the pieces; clips shorter than one are left out."""
         lengths = [clip.reference.frames for clip in clips]
         try:
@@ -229,7 +229,7 @@ class EFIDFeatures:
             "covariance": "N - 1",
         }
 
-    def plan(self, clips: Sequence[AlignedClip]) -> list[str | None]:
+    def plan(self, clips: Clips) -> list[str | None]:
         """Every clip will do."""
         return [None] * len(clips)
 

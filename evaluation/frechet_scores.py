@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from evaluation.aligned_clips import AlignedClip, Side
+from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.features import Extractor, FVDFeatures, UnusableVideo
 from evaluation.networks import NotComputed
@@ -37,9 +37,7 @@ class DistributionMetric:
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
 
-    def prepare(
-        self, clips: Sequence[AlignedClip], own: Sequence[AlignedClip], stores: Stores, progress: Progress
-    ) -> None:
+    def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
         """See ``Metric``; all clips are given, since a protocol may choose among them."""
         extractor = self.extractor
         usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
@@ -55,7 +53,7 @@ class DistributionMetric:
 
     def values(
         self,
-        clips: Sequence[AlignedClip],
+        clips: Clips,
         expected: int,
         stores: Stores,
         bootstrap: tuple[int, int],
@@ -116,9 +114,7 @@ class DistributionMetric:
         )
         return [value], missing, counted
 
-    def window(
-        self, clips: Sequence[AlignedClip], first: int, length: int, stores: Stores
-    ) -> dict[str, dict[str, Any]]:
+    def window(self, clips: Clips, first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
         """Its value over all clips' frames of one window; see ``Metric``."""
         name = self.extractor.name
         pieces = [
@@ -185,7 +181,7 @@ class _Samples:
         seen: frames looked at, with or without a face.
     """
 
-    def __init__(self, extractor: Extractor, clips: Sequence[AlignedClip], name: str, store: FeatureStore) -> None:
+    def __init__(self, extractor: Extractor, clips: Clips, name: str, store: FeatureStore) -> None:
         self._extractor, self._clips, self._name, self._store = extractor, clips, name, store
         rows = [(len(arrays["features"]), int(arrays["seen"])) for arrays in self]
         self.sizes = np.array([size for size, _ in rows], int)
@@ -256,9 +252,7 @@ def _counts(extractor: Extractor, clip: AlignedClip, found: dict[str, Arrays]) -
     return counts
 
 
-def _extra(
-    extractor: Extractor, clips: Sequence[AlignedClip], sides: Sequence[_Samples], store: FeatureStore
-) -> dict[str, object]:
+def _extra(extractor: Extractor, clips: Clips, sides: Sequence[_Samples], store: FeatureStore) -> dict[str, object]:
     """What a reader needs beside the value: FVD's floor, the faces E-FID saw."""
     if isinstance(extractor, FVDFeatures):
         first = _FirstPieces(extractor, clips, store)
@@ -275,7 +269,7 @@ def _extra(
 class _FirstPieces(_Samples):
     """The reference clips cut as generated ones are: FVD's value for perfect videos, its floor."""
 
-    def __init__(self, extractor: FVDFeatures, clips: Sequence[AlignedClip], store: FeatureStore) -> None:
+    def __init__(self, extractor: FVDFeatures, clips: Clips, store: FeatureStore) -> None:
         self._fvd = extractor
         super().__init__(extractor, clips, "reference", store)
 

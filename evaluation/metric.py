@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 
 from configs.registries import METRICS
-from evaluation.aligned_clips import AlignedClip
+from evaluation.aligned_clips import Clips
 from evaluation.frechet_scores import DistributionMetric, Progress, Stores
 from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Value
@@ -22,9 +21,7 @@ class Metric(Protocol):
     ``config`` is the part of ``EvaluateConfig`` that is called like the metric; None for one of a lab's own.
     """
 
-    def prepare(
-        self, clips: Sequence[AlignedClip], own: Sequence[AlignedClip], stores: Stores, progress: Progress
-    ) -> None:
+    def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
         """Puts the features of some of the clips into the stores, where ``values`` will find them.
 
         Raises:
@@ -34,7 +31,7 @@ class Metric(Protocol):
 
     def values(
         self,
-        clips: Sequence[AlignedClip],
+        clips: Clips,
         expected: int,
         stores: Stores,
         bootstrap: tuple[int, int],
@@ -54,7 +51,7 @@ class Metric(Protocol):
         """
         ...
 
-    def window(self, clips: Sequence[AlignedClip], first: int, length: int, stores: Stores) -> Measures:
+    def window(self, clips: Clips, first: int, length: int, stores: Stores) -> Measures:
         """Its values over ``length`` frames from ``first`` on."""
         ...
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from configs.evaluation import SyncConfig
-from evaluation.aligned_clips import AlignedClip, Side, cut_panel
+from evaluation.aligned_clips import Clips, Side, cut_panel
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.faces import faces_for
 from evaluation.features import UnusableVideo
@@ -129,9 +129,7 @@ class SyncScorer:
         except (UserError, RuntimeError, ValueError) as error:  # a landmark file's error among them
             raise UnusableVideo(str(error)) from error
 
-    def prepare(
-        self, clips: Sequence[AlignedClip], own: Sequence[AlignedClip], stores: Stores, progress: Progress
-    ) -> None:
+    def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
         """Puts the scores of some clips into the stores, where ``values`` will find them."""
         for clip in own:
             for side, store in zip((clip.reference, clip.generated), stores, strict=True):
@@ -141,7 +139,7 @@ class SyncScorer:
 
     def values(
         self,
-        clips: Sequence[AlignedClip],
+        clips: Clips,
         expected: int,
         stores: Stores,
         bootstrap: tuple[int, int],
@@ -214,9 +212,7 @@ class SyncScorer:
         }
         return values, missing, {name: rows for name, rows in per_clip.items() if rows}
 
-    def window(
-        self, clips: Sequence[AlignedClip], first: int, length: int, stores: Stores
-    ) -> dict[str, dict[str, Any]]:
+    def window(self, clips: Clips, first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
         """Sync-C and Sync-D of the generated videos alone, over ``length`` frames from ``first`` on."""
         scores, reason = [], "no face could be followed"
         for clip in clips:

@@ -44,16 +44,9 @@ def generate_videos(config: GenerateConfig) -> int:
     """
     console = new_console(stderr=True)
     cases = cases_of(config)
-    models = ModelFiles(
-        config.ethd,
-        config.vaid,
-        config.emotion.run,
-        config.device,
-        config.face,
-        config.landmarks,
-        config.audio_model,
-        config.codec_model,
-    )
+    networks = config.ethd, config.vaid, config.emotion.run
+    own = config.landmarks, config.audio_model, config.codec_model
+    models = ModelFiles(*networks, config.device, config.face, *own)
     if config.batch is None:
         require_writable(cases[0].output)
         talker = _load(models, console)

@@ -67,15 +67,8 @@ class ModelFiles:
             motion=build_as("motion", wanted["motion"], str(device)),
             codec=build_as("codec", wanted["codec"], str(device), self.codec_model),
         )
-        return Talker(
-            artifact,
-            encoders,
-            vaid=other,
-            device=device,
-            face=self.face,
-            landmarks=self.landmarks,
-            weights=self.hashes(),
-        )
+        known = self.hashes()
+        return Talker(artifact, encoders, vaid=other, device=device, face=self.face, landmarks=named, weights=known)
 
     def hashes(self) -> dict[str, str]:
         """The sha256 of every file of weights, as records hold them.

@@ -34,16 +34,8 @@ def serve(config: AppConfig) -> int:
     """
     require_free(config.host, config.port)
     start = time.perf_counter()
-    talker = ModelFiles(
-        config.ethd,
-        config.vaid,
-        config.emotion,
-        config.device,
-        config.face,
-        config.landmarks,
-        config.audio_model,
-        config.codec_model,
-    ).load()
+    own = config.landmarks, config.audio_model, config.codec_model
+    talker = ModelFiles(config.ethd, config.vaid, config.emotion, config.device, config.face, *own).load()
     print(f"ethd  {talker.artifact.path} on {talker.device}, loaded in {time.perf_counter() - start:.0f} s", flush=True)
     with tempfile.TemporaryDirectory(prefix="emotivetalk-") as folder:
         serve_talker(talker, config, Path(folder))
