@@ -57,12 +57,7 @@ def environment(python: Path, variables: Mapping[str, str], temporary: Path) -> 
 
 
 def run_program(
-    command: Sequence[str],
-    cwd: Path,
-    env: Mapping[str, str],
-    log: Path,
-    limit: float,
-    stop: threading.Event,
+    command: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, limit: float, stop: threading.Event
 ) -> Ended:
     """Runs a program to its end or its time limit; whatever it started ends with it.
 

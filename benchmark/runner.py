@@ -103,13 +103,7 @@ def make_clips(system: System, cases: Sequence[Case], config: RunSystemConfig, c
 
 
 def _one(
-    system: System,
-    case: Case,
-    place: Installation,
-    tools: Tools,
-    output: Path,
-    setting: str,
-    stop: threading.Event,
+    system: System, case: Case, place: Installation, tools: Tools, output: Path, setting: str, stop: threading.Event
 ) -> Record:
     targets = targets_of(output, case)
     fingerprint = _fingerprint(setting, system, case, place)

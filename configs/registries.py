@@ -29,10 +29,7 @@ ENCODERS: dict[str, Registry[Any]] = {  # encoders/protocols.py
     ),
     "audio": Registry(
         "audio",
-        {
-            "mel": "encoders.audio.mel:MelEncoder",
-            "wav2vec2": "encoders.audio.wav2vec2:Wav2Vec2Encoder",
-        },
+        {"mel": "encoders.audio.mel:MelEncoder", "wav2vec2": "encoders.audio.wav2vec2:Wav2Vec2Encoder"},
         "audio encoder",
     ),
     "motion": Registry(
@@ -53,12 +50,7 @@ ENCODERS: dict[str, Registry[Any]] = {  # encoders/protocols.py
         },
     ),
     "text": Registry(
-        "text",
-        {
-            "ngram": "encoders.text.ngram:NgramEncoder",
-            "clip": "encoders.text.clip:CLIPEncoder",
-        },
-        "text encoder",
+        "text", {"ngram": "encoders.text.ngram:NgramEncoder", "clip": "encoders.text.clip:CLIPEncoder"}, "text encoder"
     ),
 }
 STAGES: Registry[Any] = Registry(  # training/stage.py

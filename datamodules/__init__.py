@@ -3,9 +3,5 @@
 from runtime.registry import exports
 
 __getattr__, __all__ = exports(
-    __name__,
-    {
-        "MixtureDataModule": "datamodules.mixture",
-        "ShardDataModule": "datamodules.datamodule",
-    },
+    __name__, {"MixtureDataModule": "datamodules.mixture", "ShardDataModule": "datamodules.datamodule"}
 )

@@ -19,14 +19,7 @@ from configs.rules import check_data
 from datamodules.checks import check_sides
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
 from datamodules.order import ORDER_VERSION, Order, StreamOrder
-from datamodules.schema import (
-    SPLITS,
-    Dimensions,
-    Index,
-    LatentStatistics,
-    ShardError,
-    require_same_encoders,
-)
+from datamodules.schema import SPLITS, Dimensions, Index, LatentStatistics, ShardError, require_same_encoders
 from datamodules.shards import ShardReader, check_index
 from datamodules.splits import assign_splits
 from datamodules.staging import read_index, shard_source

@@ -52,12 +52,7 @@ class DistributionMetric:
                     _first_piece(extractor, clip, stores[0])
 
     def values(
-        self,
-        clips: Clips,
-        expected: int,
-        stores: Stores,
-        bootstrap: tuple[int, int],
-        progress: Progress,
+        self, clips: Clips, expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
     ) -> tuple[list[Value], list[Missing], ClipValues]:
         """The value, what is missing from it, and per clip what was counted; see ``Metric``.
 
@@ -119,9 +114,7 @@ class DistributionMetric:
         name = self.extractor.name
         pieces = [
             replace(
-                clip,
-                generated=_part(clip.generated, first, length),
-                reference=_part(clip.reference, first, length),
+                clip, generated=_part(clip.generated, first, length), reference=_part(clip.reference, first, length)
             )
             for clip in clips
         ]

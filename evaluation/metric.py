@@ -30,12 +30,7 @@ class Metric(Protocol):
         ...
 
     def values(
-        self,
-        clips: Clips,
-        expected: int,
-        stores: Stores,
-        bootstrap: tuple[int, int],
-        progress: Progress,
+        self, clips: Clips, expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
     ) -> tuple[list[Value], list[Missing], ClipValues]:
         """Its values over all clips, what is missing from them, and what was found per clip.
 

@@ -138,12 +138,7 @@ class SyncScorer:
                 progress(side.frames)
 
     def values(
-        self,
-        clips: Clips,
-        expected: int,
-        stores: Stores,
-        bootstrap: tuple[int, int],
-        progress: Progress,
+        self, clips: Clips, expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
     ) -> tuple[list[Value], list[Missing], ClipValues]:
         """Sync-C and Sync-D over all clips, with the reference videos' own beside them; see ``Metric``.
 

@@ -2,10 +2,4 @@
 
 from runtime.registry import exports
 
-__getattr__, __all__ = exports(
-    __name__,
-    {
-        "Talker": "generation.pipeline",
-        "VideoCase": "generation.batch",
-    },
-)
+__getattr__, __all__ = exports(__name__, {"Talker": "generation.pipeline", "VideoCase": "generation.batch"})

@@ -139,12 +139,7 @@ class FFmpeg:
 
 
 def reference_tracks(
-    video: Path,
-    work: Path,
-    detector: Detector,
-    ffmpeg: FFmpeg,
-    min_track: int = 50,
-    min_face: float = 100.0,
+    video: Path, work: Path, detector: Detector, ffmpeg: FFmpeg, min_track: int = 50, min_face: float = 100.0
 ) -> list[TrackClip]:
     """``reference`` mode: the tracks of a video file through syncnet_python's own ffmpeg and OpenCV steps.
 

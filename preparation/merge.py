@@ -14,15 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.schema import (
-    INDEX_NAME,
-    Dimensions,
-    Index,
-    LatentStatistics,
-    ShardEntry,
-    ShardError,
-    sample_entry,
-)
+from datamodules.schema import INDEX_NAME, Dimensions, Index, LatentStatistics, ShardEntry, ShardError, sample_entry
 from encoders.protocols import Identity
 from preparation.plan import Plan, PlannedShard
 from preparation.report import step_seconds

@@ -130,10 +130,7 @@ def test_stand_in_networks(stored, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "keys", "steps", "losses"),
-    [
-        ("vaid", VAID_RUN, 6, [18.337833, 18.463142]),
-        ("ethd", ETHD_RUN, 4, [0.09773844, 0.06461283]),
-    ],
+    [("vaid", VAID_RUN, 6, [18.337833, 18.463142]), ("ethd", ETHD_RUN, 4, [0.09773844, 0.06461283])],
 )
 def test_a_run_goes_on_from_an_earlier_versions_checkpoint(stored, stage, keys, steps, losses):
     typed = [*keys, *RUN, f"ckpt_path={stage}.ckpt", f"trainer.max_steps={steps}", f"trainer.validate_every={steps}"]

@@ -61,11 +61,7 @@ class Wav2Vec2Encoder:
     """
 
     def __init__(
-        self,
-        model: str = PUBLISHED,
-        layers: int = 12,
-        resample: Literal["post", "pre"] = "post",
-        device: str = "cpu",
+        self, model: str = PUBLISHED, layers: int = 12, resample: Literal["post", "pre"] = "post", device: str = "cpu"
     ) -> None:
         if resample not in ("post", "pre"):
             raise ValueError(f"encoders.audio.options.resample: must be post or pre, found {resample!r}")
@@ -81,9 +77,7 @@ class Wav2Vec2Encoder:
         self.width = int(self.network.config.hidden_size)
         self.device = torch.device(device)
         self.identity = Identity(
-            "wav2vec2",
-            {"layers": layers, "resample": resample},
-            {WEIGHT_FILE: sha256_of(folder / WEIGHT_FILE)},
+            "wav2vec2", {"layers": layers, "resample": resample}, {WEIGHT_FILE: sha256_of(folder / WEIGHT_FILE)}
         )
 
     @torch.inference_mode()

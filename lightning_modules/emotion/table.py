@@ -130,12 +130,7 @@ class EmotionTable:
 
     def plain(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """The table as a header of plain types, and tensors."""
-        header = {
-            "version": TABLE_VERSION,
-            "cells": self.cells,
-            "clips": self.clips,
-            "motion": asdict(self.motion),
-        }
+        header = {"version": TABLE_VERSION, "cells": self.cells, "clips": self.clips, "motion": asdict(self.motion)}
         return header, {"latents": self.latents, "mean": self.mean, "std": self.std}
 
     @classmethod

@@ -16,14 +16,7 @@ from datamodules.datamodule import ShardDataModule
 from datamodules.windows import ClipBatch
 from lightning_modules.schedule import scheduled
 from lightning_modules.standin.tasks import AppearanceTask, ExpressionTask, Parts, SyncTask
-from metrics.networks.standin import (
-    Card,
-    StandInExpression,
-    StandInImage,
-    StandInVideo,
-    new_stand_in,
-    save_stand_in,
-)
+from metrics.networks.standin import Card, StandInExpression, StandInImage, StandInVideo, new_stand_in, save_stand_in
 from metrics.networks.syncnet import SyncNet
 from runtime.errors import UserError
 

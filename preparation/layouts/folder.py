@@ -34,11 +34,7 @@ def clips_of(listing: Listing) -> list[ClipSource]:
         listing.ignored["sound files beside the videos"] += len(listing.sounds)
     return [
         ClipSource(
-            key=path_key(entry.relative),
-            path=entry.path,
-            name=entry.name,
-            speaker=speaker_of(entry),
-            split="train",
+            key=path_key(entry.relative), path=entry.path, name=entry.name, speaker=speaker_of(entry), split="train"
         )
         for entry in listing.videos
     ]

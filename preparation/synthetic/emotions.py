@@ -6,7 +6,7 @@ values follow the action units usually given for each emotion (Ekman & Friesen's
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 LEVEL_GAIN = {1: 0.55, 2: 0.78, 3: 1.0}  # even the first is nearer to its emotion than to neutral
@@ -38,16 +38,8 @@ class VoiceStyle:
 
     def at(self, gain: float) -> VoiceStyle:
         """The style at a strength between 0 (neutral) and 1."""
-        return VoiceStyle(
-            pitch=self.pitch * gain,
-            pitch_range=1.0 + (self.pitch_range - 1.0) * gain,
-            energy=self.energy * gain,
-            rate=1.0 + (self.rate - 1.0) * gain,
-            brightness=self.brightness * gain,
-            breath=self.breath * gain,
-            tremor=self.tremor * gain,
-            final_rise=self.final_rise * gain,
-        )
+        rests = {trait.name: float(trait.default) for trait in fields(self)}  # type: ignore[arg-type]
+        return VoiceStyle(**{name: rest + (getattr(self, name) - rest) * gain for name, rest in rests.items()})
 
 
 VOICES: dict[str, VoiceStyle] = {

@@ -108,11 +108,7 @@ class HeadFrame:
         dx, dy = np.gradient(x, axis=1), np.gradient(y, axis=1)
         length = np.hypot(dx, dy) + 1e-9
         nx, ny = -dy / length * thickness / 2, dx / length * thickness / 2
-        self.add(
-            part,
-            np.concatenate([x + nx, (x - nx)[:, ::-1]], 1),
-            np.concatenate([y + ny, (y - ny)[:, ::-1]], 1),
-        )
+        self.add(part, np.concatenate([x + nx, (x - nx)[:, ::-1]], 1), np.concatenate([y + ny, (y - ny)[:, ::-1]], 1))
 
     def ellipse(self, part: str, x: np.ndarray | float, y: np.ndarray | float, rx: float, ry: float) -> None:
         """An ellipse on the head; its centre may move, (F, 1)."""

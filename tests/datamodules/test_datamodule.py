@@ -123,10 +123,7 @@ def test_no_root(tmp_path):
         ({"roots": {"a": "b"}}, "data.roots and data.weights belong to data.name=mixture"),
         ({"name": "mixture"}, "takes two or more data.roots"),
         ({"name": "mixture", "roots": {"a": "x", "b": "y"}, "weights": {"a": 1}}, r"data.weights names \['a'\]"),
-        (
-            {"name": "mixture", "roots": {"a": "x", "b": "y"}, "weights": {"a": 1, "b": 0}},
-            "weights.b=0: expected 1",
-        ),
+        ({"name": "mixture", "roots": {"a": "x", "b": "y"}, "weights": {"a": 1, "b": 0}}, "weights.b=0: expected 1"),
     ],
 )
 def test_impossible_configurations_name_their_key(changes, message):

@@ -17,8 +17,7 @@ FRAMES = 12
 
 
 @pytest.mark.parametrize(
-    ("extend", "order"),
-    [("pingpong", [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2]), ("hold", [0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3])],
+    ("extend", "order"), [("pingpong", [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2]), ("hold", [0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3])]
 )
 def test_a_short_driving_video_goes_on(extend, order):
     source = torch.arange(4.0)[:, None]

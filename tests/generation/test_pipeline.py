@@ -54,10 +54,7 @@ def test_the_record_says_what_it_was_made_with(talker, case, files, runs):
     talker.generate(replace(case, emotion=EmotionConfig(strength=0.5), seed=3))
     record = json.loads(case.output.with_suffix(".json").read_text())
     assert record["video"] == {"file": "out.mp4", "frames": 13, "fps": 25, "size": [64, 64]}
-    assert record["inputs"]["speech"] == {
-        "file": str(files / "voice.wav"),
-        "sha256": sha256_of(files / "voice.wav"),
-    }
+    assert record["inputs"]["speech"] == {"file": str(files / "voice.wav"), "sha256": sha256_of(files / "voice.wav")}
     assert record["settings"]["seed"] == 3
     assert record["settings"]["emotion"] == {"strength": 0.5}
     assert record["weights"] == {"ethd": sha256_of(runs / "ethd" / "export" / "ethd.safetensors")}

@@ -31,14 +31,7 @@ from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
 from datamodules.loader import StreamLoader
 from datamodules.mixture import datamodule
-from datamodules.schema import (
-    PORTRAIT_SIZE,
-    PORTRAITS,
-    Dimensions,
-    Index,
-    LatentStatistics,
-    SampleMeta,
-)
+from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, Dimensions, Index, LatentStatistics, SampleMeta
 from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
 from preparation.writer import ShardWriter

@@ -10,18 +10,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from configs.options import (
-    Readers,
-    chosen,
-    count,
-    folder,
-    path,
-    read_command,
-    read_options,
-    run_script,
-    seconds,
-    whole,
-)
+from configs.options import Readers, chosen, count, folder, path, read_command, read_options, run_script, seconds, whole
 from encoders.weights import locate
 from runtime.console import new_console
 from tools import reproduce

@@ -70,12 +70,7 @@ def job(request, checkouts, cases, tmp_path):
         system, case, tmp_path, tools, Framing(system.portrait, case.portrait, tools.faces), read_speech(case)
     )
     view = open_job(inputs, place, tmp_path / "job")
-    return (
-        system,
-        command_of(inputs, place, tmp_path / "job"),
-        view,
-        given_by(inputs, place, tmp_path / "job"),
-    )
+    return (system, command_of(inputs, place, tmp_path / "job"), view, given_by(inputs, place, tmp_path / "job"))
 
 
 def understood(system, command, view, tmp_path):
