@@ -84,7 +84,7 @@ def test_no_weights_at_all_is_said_and_exits_otherwise(folders, tmp_path, monkey
         (["fid.weights=no such file.pth"], "fid.weights=no such file.pth: no such file"),
         (["output=results"], "expected the name of a .json file"),
         (["reference=no such folder"], "reference=no such folder: does not exist"),
-        (["bootstrap=1"], "expected 0 or at least 2"),
+        (["bootstrap=1"], "expected 0, or at least 2"),
         (["efid.netwrk=3ddfa"], "did you mean efid.network"),
         (["cell.system=hallo"], "cell.dataset is missing"),
         (["cell.system=hallo", "cell.dataset=hdtf", "cell.mode=B"], "cell.mode=B: expected one of A, A+V, control"),
