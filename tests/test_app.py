@@ -10,6 +10,7 @@ import pytest
 from configs.app import AppConfig
 from configs.command_line import compose
 from tests.helpers import ROOT
+from tests.helpers.refusals import refuses
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
 
@@ -33,11 +34,9 @@ def test_an_address_that_is_taken_says_what_to_do():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(GenerationError, match=f"port={port}: cannot be had .* choose another port"):
-            require_free("127.0.0.1", port)
+        refuses(GenerationError, f"port={port}: cannot be had .* choose another port", require_free, "127.0.0.1", port)
     require_free("127.0.0.1", port)
-    with pytest.raises(GenerationError, match=r"host=not\.a\.host\.invalid: is no address"):
-        require_free("not.a.host.invalid", port)
+    refuses(GenerationError, r"host=not\.a\.host\.invalid: is no address", require_free, "not.a.host.invalid", port)
 
 
 @pytest.mark.slow
@@ -49,13 +48,10 @@ def test_ctrl_c_ends_it_and_leaves_nothing(runs, tmp_path):
     temporary.mkdir(), here.mkdir()
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "app.py"), f"ethd={runs / 'ethd'}", f"port={port}", "device=cpu"],
-        cwd=here,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        cwd=here, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env={"PATH": "/nowhere", "HOME": str(tmp_path / "home"), "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    )  # fmt: skip
     try:
         assert "loaded in" in process.stdout.readline()
         assert f"http://127.0.0.1:{port}" in process.stdout.readline()

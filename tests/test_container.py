@@ -45,14 +45,14 @@ def test_its_scripts_are_shell(name):
 
 
 def test_both_install_the_same():
-    packages = [
-        re.findall(r"--no-install-recommends ([a-z0-9 ]+)", text)[0].split() for text in (DOCKERFILE, DEFINITION)
-    ]
-    extras = [re.findall(r"\[([a-z,]+)\]\"", text)[0].split(",") for text in (DOCKERFILE, DEFINITION)]
-    assert packages[0] == packages[1]
+    packages, extras = (
+        [re.findall(pattern, text)[0] for text in (DOCKERFILE, DEFINITION)]
+        for pattern in (r"--no-install-recommends ([a-z0-9 ]+)", r"\[([a-z,]+)\]\"")
+    )
+    assert packages[0].split() == packages[1].split()
     assert extras[0] == extras[1]
     known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    assert set(extras[0]) <= set(known)
+    assert set(extras[0].split(",")) <= set(known)
 
 
 def test_nothing_heavy_or_private_is_copied_in():

@@ -9,6 +9,7 @@ import pytest
 
 from media import read_frames
 from tests.helpers import ROOT, warm
+from tests.helpers.files import touch
 from tests.helpers.synthetic_videos import write_clip
 
 pytestmark = pytest.mark.slow
@@ -39,9 +40,10 @@ def keys(folders, output, cache):
 
 def test_a_table_and_a_results_file_despite_odd_names(folders, tmp_path, asset_weights):
     output = tmp_path / AWKWARD / "results (1).json"
-    cell = ("cell.system=mine", "cell.dataset=odd", "cell.mode=A+V")
-    chosen = ("metrics=[efid]", "efid.network=3ddfa", "device=cpu", *cell)
-    command = [sys.executable, "evaluate.py", *keys(folders, output, tmp_path / "cache"), *chosen]
+    command = [
+        sys.executable, "evaluate.py", *keys(folders, output, tmp_path / "cache"), "metrics=[efid]", "device=cpu",
+        "efid.network=3ddfa", "cell.system=mine", "cell.dataset=odd", "cell.mode=A+V",
+    ]  # fmt: skip
     told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert told.returncode == 3, told.stderr
     assert "E-FID stand-in (3DDFA_V2)↓" in told.stdout
@@ -109,12 +111,8 @@ def test_a_table_that_does_not_exist_and_results_that_do_not(tmp_path):
 
 
 def test_folders_that_do_not_belong_together(tmp_path):
-    for name in ("made/a.mp4", "real/b.mp4"):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).touch()
-    told = evaluate(
-        f"generated={tmp_path / 'made'}", f"reference={tmp_path / 'real'}", f"output={tmp_path / 'out.json'}"
-    )
+    touch(tmp_path, "made/a.mp4", "real/b.mp4")
+    told = evaluate(*keys(tmp_path, tmp_path / "out.json", tmp_path / "cache"))
     assert told.returncode == 1
     assert "has a partner" in told.stderr
     assert "'a' and 'b'" in told.stderr

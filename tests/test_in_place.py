@@ -45,8 +45,7 @@ def test_hugging_faces_evaluate_works_beside_it_from_every_other_folder(tmp_path
 @pytest.mark.parametrize("script", ["train", "prepare", "generate", "evaluate", "app"])
 @pytest.mark.slow
 def test_every_script_runs_from_every_other_folder(script, tmp_path):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / f"{script}.py"), "--help"], cwd=tmp_path, capture_output=True, text=True
-    )
+    command = [sys.executable, str(ROOT / f"{script}.py"), "--help"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert f"python {script}.py" in done.stdout

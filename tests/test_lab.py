@@ -21,11 +21,13 @@ from generation.model_files import ModelFiles
 from lightning_modules.checkpoints import CheckpointError, read_checkpoint
 from lightning_modules.ethd.export import KIND, VERSION, export
 from lightning_modules.tensor_files import read_file, write_file
-from media import VideoWriter
 from runtime.registry import UnknownName
 from tests.helpers import ROOT
 from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
+from tests.helpers.files import touch
+from tests.helpers.refusals import refuses
 from tests.helpers.synthetic_videos import write_speakers
+from tests.helpers.videos import write_video
 
 PAGES = sorted((ROOT / "docs").glob("adding_a_*.md"))
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -48,10 +50,8 @@ def follow(folder: Path) -> dict[str, str]:
 
 
 def run(folder: Path, *command: str, status: int = 0) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=folder, env=environment, capture_output=True, text=True, timeout=250
-    )
+    settings = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True, "timeout": 250}
+    done = subprocess.run([sys.executable, *command], capture_output=True, **settings)
     assert done.returncode == status, done.stdout + done.stderr
     return done.stderr if status else done.stdout
 
@@ -86,11 +86,9 @@ def test_one_file_each_goes_the_whole_way(place, commands):
         losses = [float(row["train/loss"]) for row in csv.DictReader(table) if row["train/loss"]]
     assert losses[-1] < losses[0]
     for folder, shift in (("real", 0), ("out", 30)):
-        (place / folder).mkdir()
         for clip in range(2):
-            with VideoWriter(place / folder / f"{clip}.mp4", size=(32, 32), crf=0) as video:
-                for level in range(60 + clip, 156, 8):
-                    video.write(np.full((32, 32, 3), level + shift, np.uint8))
+            frames = [np.full((32, 32, 3), level + shift, np.uint8) for level in range(60 + clip, 156, 8)]
+            write_video(place / folder / f"{clip}.mp4", frames, crf=0)
     do("evaluate.py", "bootstrap=0", "device=cpu", "cache=cache", "drift=0.2")
     found = json.loads((place / "results" / "colour.json").read_text())
     assert found["metrics"]["colour"]["value"] == pytest.approx(3 * 30**2, rel=0.05)  # three channels, 30 apart
@@ -106,11 +104,8 @@ def test_the_pages_are_clean(place, commands):
 
 
 def test_a_dataset_is_listed_with_emotions_and_whole_people(place, commands):
-    (place / "videos").mkdir()
-    for actor in (1001, 1002):
-        for name in ("ANG_HI", "NEU_XX"):
-            (place / "videos" / f"{actor}_DFA_{name}.flv").touch()
-    (place / "videos" / "odd.flv").touch()
+    names = [f"{actor}_DFA_{name}.flv" for actor in (1001, 1002) for name in ("ANG_HI", "NEU_XX")]
+    touch(place / "videos", *names, "odd.flv")
     listing = """
 import sys
 from pathlib import Path
@@ -134,25 +129,20 @@ for clip in find_clips(config.dataset, Path("videos")).clips:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ("prepare.py dataset.name=hdft", "dataset.name=hdft: there is no such dataset; did you mean hdtf? There are"),
-        ("prepare.py dataset.name=nowhere.Mine", "dataset.name=nowhere.Mine: Python finds no module nowhere; name its"),
-        ("prepare.py dataset.name=json.Mine", "dataset.name=json.Mine: json has no Mine"),
-        (
-            "train.py experiment=vaid/tiny stage=os.system",
-            "stage=os.system: a stage needs a short name, e.g. name = 'mine'; found None",
-        ),
-        (
-            "evaluate.py metrics=[effid]",
-            "metrics=effid: there is no such metric; did you mean efid? There are fid, fvd",
-        ),
-        ("generate.py plugins=[motion:nowhere.Jaw]", "plugins=motion:nowhere.Jaw: Python finds no module nowhere"),
-        ("generate.py plugins=[emotion:nowhere.Jaw]", "plugins=emotion:nowhere.Jaw: expected kind:module.Class, kind"),
+        ("prepare dataset.name=hdft", "dataset.name=hdft: there is no such dataset; did you mean hdtf? There are"),
+        ("prepare dataset.name=nowhere.Mine", "dataset.name=nowhere.Mine: Python finds no module nowhere; name its"),
+        ("prepare dataset.name=json.Mine", "dataset.name=json.Mine: json has no Mine"),
+        ("train stage=os.system", "stage=os.system: a stage needs a short name, e.g. name = 'mine'; found None"),
+        ("evaluate metrics=[effid]", "metrics=effid: there is no such metric; did you mean efid? There are fid, fvd"),
+        ("generate plugins=[motion:nowhere.Jaw]", "plugins=motion:nowhere.Jaw: Python finds no module nowhere"),
+        ("generate plugins=[emotion:nowhere.Jaw]", "plugins=emotion:nowhere.Jaw: expected kind:module.Class, kind"),
     ],
 )
 def test_a_wrong_name_is_one_line(arguments, said):
     script, *rest = arguments.split()
-    more = {"prepare.py": ["source=docs", "output=x"], "evaluate.py": ["generated=docs", "reference=docs", "output=x"]}
-    told = run(ROOT, script, *rest, *more.get(script, []), status=2)
+    more = {"prepare": ["source=docs", "output=x"], "train": ["experiment=vaid/tiny"]}
+    more["evaluate"] = ["generated=docs", "reference=docs", "output=x"]
+    told = run(ROOT, f"{script}.py", *rest, *more.get(script, []), status=2)
     assert said in told
     assert len(told.strip().splitlines()) == 1
 
@@ -166,12 +156,10 @@ def test_a_stored_file_imports_nothing(tmp_path, monkeypatch):
     file = export(write_ethd(tmp_path / "ethd", tmp_path / "vaid", *encoders))
     for name in ("evil.Mine", "evil:Mine", "os.system"):
         for kind in ("landmarks", "audio", "motion", "codec", "text"):
-            with pytest.raises(UnknownName, match=rf"{kind}.*={name}: there is no such"):
-                build_as(kind, Identity(name))
+            refuses(UnknownName, rf"{kind}.*={name}: there is no such", build_as, kind, Identity(name))
         with pytest.raises(SplitError, match="no such split"):
             assign_splits(name, "emotivetalk", {"clip": "ann"})  # the dataset as an index names it
-        with pytest.raises(UnknownName, match=f"metrics={name}"):
-            build_metric(name, None, torch.device("cpu"))
+        refuses(UnknownName, f"metrics={name}", build_metric, name, None, torch.device("cpu"))
         torch.save({"emotivetalk": {"stage": name}}, tmp_path / "a.ckpt")
         with pytest.raises(CheckpointError, match=f"is a checkpoint of stage {name}, one of stage vaid"):
             read_checkpoint(tmp_path / "a.ckpt", "vaid")

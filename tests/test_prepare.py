@@ -36,12 +36,19 @@ AWKWARD = "Müller's (1) #raw! 寒い 100%"
 
 
 def command(**keys) -> list[str]:
-    typed = [f"{key.replace('__', '.')}={value}" for key, value in keys.items()]
-    return [sys.executable, "prepare.py", *typed]
+    return [sys.executable, "prepare.py", *[f"{key.replace('__', '.')}={value}" for key, value in keys.items()]]
 
 
 def prepare(**keys) -> subprocess.CompletedProcess:
     return warm.run(command(**keys), cwd=ROOT)
+
+
+def made(output: Path, **keys) -> Index:
+    """The index of shards that are prepared and checked without a complaint."""
+    done = prepare(output=output, **keys)
+    assert done.returncode == 0, done.stderr
+    assert check(output) == []
+    return Index.read(output)
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -108,16 +115,15 @@ def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
 
 
 def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_path):
-    kills = np.random.default_rng(5)
-    finished = -1
+    def records():
+        return len(list((tmp_path / "parts").glob("mead-*.json")))
+
+    kills, finished = np.random.default_rng(5), -1
     for _ in range(12):
         process = warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
-        parts = tmp_path / "parts"
         deadline = time.monotonic() + 120
         # Wait until it has got further than its predecessor, then a random moment more.
-        while process.poll() is None and time.monotonic() < deadline:
-            if len(list(parts.glob("mead-*.json"))) > finished:
-                break
+        while process.poll() is None and time.monotonic() < deadline and records() <= finished:
             time.sleep(0.02)
         time.sleep(kills.uniform(0, 0.6))
         if process.poll() is not None:
@@ -126,7 +132,7 @@ def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_pat
         process.wait()
         for tar in tmp_path.glob("*.tar"):  # nothing stands half-written under its final name
             assert tar.read_bytes() == (whole / tar.name).read_bytes()
-        finished = len(list(parts.glob("mead-*.json")))
+        finished = records()
     assert prepare(**MEAD, source=raw, output=tmp_path, workers=2).returncode == 0
     assert content(tmp_path) == content(whole)
     assert not list(tmp_path.glob(".*partial"))
@@ -144,8 +150,7 @@ def test_a_killed_worker_costs_nothing(whole, raw, tmp_path):
 
 @pytest.mark.parametrize("settings", [MEAD, {"dataset": "synthetic", "preset": "tiny"}])
 def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
-    source = {"source": raw} if settings is MEAD else {}
-    arguments = command(**settings, **source, output=tmp_path, workers=2)
+    arguments = command(**settings, **({"source": raw} if settings is MEAD else {}), output=tmp_path, workers=2)
     process = warm.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (workers := spawned(process.pid)):
         time.sleep(0.02)
@@ -210,20 +215,11 @@ def test_bad_clips_end_as_reasons_and_cost_no_other_clip(raw, tmp_path):
     (source / "notes.txt").write_text("not a clip")
 
     done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=2)
-    found = {name.removesuffix(".mp4"): clip["reason"] for name, clip in report(output).items()}
-    assert found == {
-        "good clip (1)": None,
-        "no track": "no_audio",
-        "silence": "silent",
-        "half the sound": "av_mismatch",
-        "cut short": "decode_error",
-        "zero": "decode_error",
-        "words": "decode_error",
-        "no landmarks": "no_landmarks",
-        "no face": "no_face",
-        "walks out": "face_leaves_frame",
-        "blink": "too_short",
-    }
+    assert {name.removesuffix(".mp4"): clip["reason"] for name, clip in report(output).items()} == {
+        "good clip (1)": None, "no track": "no_audio", "silence": "silent", "half the sound": "av_mismatch",
+        "cut short": "decode_error", "zero": "decode_error", "words": "decode_error",
+        "no landmarks": "no_landmarks", "no face": "no_face", "walks out": "face_leaves_frame", "blink": "too_short",
+    }  # fmt: skip
     assert done.returncode == 3
     assert "max_rejected=0.5" in done.stderr
     assert "1 other files (.txt)" in done.stderr
@@ -259,8 +255,7 @@ def test_a_clip_that_hangs_fails_alone(tmp_path):
     hanging.with_suffix(".csv").unlink()
     os.mkfifo(hanging.with_suffix(".csv"))  # whoever reads it waits for ever
     done = prepare(dataset="hdtf", preset="tiny", source=source, output=output, workers=1, clip_timeout=3)
-    found = {name: clip["reason"] for name, clip in report(output).items()}
-    assert found == {hanging.name: "timeout", good.name: None}
+    assert {name: clip["reason"] for name, clip in report(output).items()} == {hanging.name: "timeout", good.name: None}
     assert done.returncode == 0
 
 
@@ -280,9 +275,7 @@ def test_a_name_of_any_length_has_a_key_that_fits(raw, tmp_path):
     video = next(source.glob("*.mp4"))
     for file in list(source.glob(f"{video.stem}.*")):
         file.rename(source / ("long " * 40 + file.name.removeprefix(video.stem)))
-    done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=1)
-    assert done.returncode == 0, done.stderr
-    assert check(output) == []
+    made(output, dataset="folder", preset="tiny", source=source, workers=1)
 
 
 @pytest.mark.proof
@@ -302,8 +295,7 @@ def test_hdtf_annotations_cut_and_crop_a_download(assets, asset_weights, tmp_pat
     prepare(dataset="hdtf", preset="small", source=source, output=output, dataset__annotations=notes, max_rejected=1)
     reasons = sorted(str(clip["reason"]) for clip in report(output).values())
     assert reasons == ["None", "bad_annotation", "missing_crop", "missing_video"]
-    index = Index.read(output)
-    assert [sample.frames for sample in index.samples] == [25]
+    assert [sample.frames for sample in Index.read(output).samples] == [25]
     assert check(output) == []
 
 
@@ -326,10 +318,7 @@ def test_an_output_that_cannot_be_written(raw, tmp_path):
 @pytest.mark.proof
 def test_the_synthetic_dataset_makes_itself_and_keeps_its_factors(tmp_path):
     keys = {"dataset__identities": 3, "dataset__clips_per_identity": 1, "dataset__seconds": 1.2, "dataset__size": 96}
-    done = prepare(dataset="synthetic", preset="tiny", output=tmp_path, **keys)
-    assert done.returncode == 0, done.stderr
-    index = Index.read(tmp_path)
-    assert check(tmp_path) == []
+    index = made(tmp_path, dataset="synthetic", preset="tiny", **keys)
     assert {sample.split for sample in index.samples} == {"train", "test"}
     sample = next(sample for sample in index.samples if sample.split == "test")
     assert {"factors.npy", "video.mp4"} <= sample.members.keys()
@@ -345,13 +334,10 @@ def test_real_clips_small(assets, asset_weights, tmp_path):
     source.mkdir()
     shutil.copy(assets / "data/video/hdtf_RD_Radio10_0_clip_0.mp4", source / "a (1).mp4")
     shutil.copy(assets / "data/mead_style/M030_front_happy_level3_001.mp4", source)
-    done = prepare(dataset="folder", preset="small", source=source, output=output)
-    assert done.returncode == 0, done.stderr
+    index = made(output, dataset="folder", preset="small", source=source)
     clips = report(output)
     assert clips["a (1).mp4"]["status"] == "kept"
     assert clips["M030_front_happy_level3_001.mp4"]["reason"] == "no_audio"
-    assert check(output) == []
-    index = Index.read(output)
     assert index.encoders["codec"].weights.keys() == {"taef2_encoder.pth", "taef2_decoder.pth"}
     assert index.dimensions.latent_size == 16
     assert 0.3 < np.mean(index.latent.std) < 2
@@ -373,8 +359,7 @@ def test_the_papers_networks_from_end_to_end(assets, tmp_path):
     torch.save(FanEncoder().state_dict(), weights / "motion_model.pth")
     shutil.copy(assets / "weights/face_landmarker.task", weights)
     clip = sorted((assets / "data/video").glob("hdtf_RD*.mp4"))[0]
-    frames = itertools.islice(read_frames(clip), 26)
-    write_video(source / "a second.mp4", frames, sound=read_sound(clip)[: 26 * 640])
+    write_video(source / "a second.mp4", itertools.islice(read_frames(clip), 26), sound=read_sound(clip)[: 26 * 640])
     done = subprocess.run(
         command(
             dataset="folder", preset="paper", source=source, output=output, frame_size=128,

@@ -30,8 +30,7 @@ def put(tmp_path):
         path = folder / name
         write_results(path, Results(values, not_computed or {}, rows, (), 3, settings, {"torch": "2"}))
         if schema:
-            raw = json.loads(path.read_text())
-            path.write_text(json.dumps({**raw, "schema": schema}))
+            path.write_text(json.dumps({**json.loads(path.read_text()), "schema": schema}))
         return path
 
     return write

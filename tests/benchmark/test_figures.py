@@ -12,19 +12,16 @@ from benchmark.figures.frames import HEAD, LABEL, TILE, frames_at, pick_times
 from benchmark.figures.heatmaps import difference, figure3, motion
 from benchmark.figures.rebuild_figures import rebuild_figures
 from evaluation.drift import slope_of
-from media import VideoWriter
 from runtime.errors import UserError
+from tests.helpers.refusals import refuses
+from tests.helpers.videos import write_video
 
 SIZE, FRAMES = 64, 25
 GREY = np.full((SIZE, SIZE, 3), 100, np.uint8)
 
 
 def write(path, frames):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with VideoWriter(path, size=frames[0].shape[1::-1], crf=0) as writer:
-        for frame in frames:
-            writer.write(frame)
-    return path
+    return write_video(path, frames, crf=0)
 
 
 def lit(rows, columns, by=60):
@@ -60,19 +57,16 @@ def test_figure_3_lights_the_mouth_for_lips_and_the_face_for_expression(tmp_path
     assert brightness[4][upper, 90].min() > 400
     assert brightness[2][upper].max() < 60
     Image.new("RGB", (64, 80)).save(tmp_path / "tall.png")
-    with pytest.raises(UserError, match="do not show the same part of the picture"):
-        figure3(tmp_path / "tall.png", lips, face)
+    refuses(UserError, "do not show the same part of the picture", figure3, tmp_path / "tall.png", lips, face)
 
 
 def test_motion_is_the_standard_deviation_in_time(tmp_path):
-    swing = [np.full_like(GREY, 100 + 40 * (k % 2)) for k in range(24)]
-    field, mean = motion(write(tmp_path / "a.mp4", swing))
+    field, mean = motion(write(tmp_path / "a.mp4", [np.full_like(GREY, 100 + 40 * (k % 2)) for k in range(24)]))
     assert mean == pytest.approx(20, abs=1.0)  # two values 40 apart, half the time each; video colours round
     assert np.ptp(field) < 1
     assert motion(write(tmp_path / "b.mp4", [GREY] * 24))[1] == pytest.approx(0, abs=0.01)
     out = tmp_path / "four.png"
-    command = ["4", f"with_dicte={tmp_path / 'a.mp4'}", f"without_dicte={tmp_path / 'b.mp4'}"]
-    main([*command, f"output={out}"])
+    main(["4", f"with_dicte={tmp_path / 'a.mp4'}", f"without_dicte={tmp_path / 'b.mp4'}", f"output={out}"])
     sheet = Image.open(out)
     assert tile(sheet, 0, 5).mean() > 150 > 20 > tile(sheet, 1, 5).mean()
 
@@ -80,7 +74,7 @@ def test_motion_is_the_standard_deviation_in_time(tmp_path):
 def test_a_case_shows_each_system_at_equal_times_and_says_what_is_missing(tmp_path):
     colours = {"reference": (200, 40, 40), "hallo": (40, 160, 40)}
     for name, colour in colours.items():
-        write(tmp_path / name / "talk.mp4", [np.full((SIZE, SIZE, 3), colour, np.uint8)] * FRAMES)
+        write(tmp_path / name / "talk.mp4", [np.full_like(GREY, colour)] * FRAMES)
     write(tmp_path / "dreamtalk" / "other.mp4", [GREY] * FRAMES)
     driving = write(tmp_path / "happy.mp4", [np.full_like(GREY, 10 * (k // 5)) for k in range(FRAMES)])
     out = tmp_path / "case.png"
@@ -91,38 +85,24 @@ def test_a_case_shows_each_system_at_equal_times_and_says_what_is_missing(tmp_pa
     for row, colour in enumerate(colours.values(), 1):
         assert tile(sheet, row, 3).mean(axis=(0, 1)) == pytest.approx(colour, abs=3)
     levels = [tile(sheet, 0, column).mean() for column in range(6)]
-    want = [10 * (round(time * 25) // 5) for time in pick_times(1.0, 6)]
-    assert levels == pytest.approx(want, abs=2)
+    assert levels == pytest.approx([10 * (round(time * 25) // 5) for time in pick_times(1.0, 6)], abs=2)
     assert np.median(tile(sheet, 3, 0)) == 229  # the grey of a place without a picture
-    with pytest.raises(UserError, match="clip=nobody: no system has it"):
-        main(["5", "clip=nobody", systems, f"output={out}"])
+    refuses(UserError, "clip=nobody: no system has it", main, ["5", "clip=nobody", systems, f"output={out}"])
     with pytest.raises(UserError, match=r"case.txt: expected a name that ends in .png"):
         main([*command[:-1], f"output={tmp_path / 'case.txt'}"])
 
 
 def test_frames_are_picked_by_time(tmp_path):
     video = write(tmp_path / "a.mp4", [np.full_like(GREY, 8 * k) for k in range(FRAMES)])
-    found = [frame.mean() for frame in frames_at(video, [0.0, 0.4, 0.96])]
-    assert found == pytest.approx([0, 80, 192], abs=2)
-    with pytest.raises(UserError, match="has 25 frames at 25 fps, needs 30"):
-        frames_at(video, [1.16])
+    assert [frame.mean() for frame in frames_at(video, [0.0, 0.4, 0.96])] == pytest.approx([0, 80, 192], abs=2)
+    refuses(UserError, "has 25 frames at 25 fps, needs 30", frames_at, video, [1.16])
 
 
 def test_drift_draws_the_fitted_line_per_metric(tmp_path):
     minutes = np.arange(6) / 12
     values = 0.5 + 0.2 * minutes + np.array([0.01, -0.01, 0.02, 0.0, -0.02, 0.0])
-    slope = slope_of(minutes, values)
-    drift = {
-        **{"window_seconds": 5.0, "n": 3, "slope_per_minute": slope.per_minute, "low": slope.low, "high": slope.high},
-        "windows": [{"start": 60 * m, "value": v, "n": 3} for m, v in zip(minutes, values, strict=True)],
-    }
-    content = {
-        "schema": "emotivetalk.evaluation/1",
-        "settings": {"cell": {"system": "emotivetalk", "variant": "1500_frames"}},
-        "metrics": {"efid": {"title": "E-FID", "drift": drift}, "fid": {"title": "FID"}},
-    }
-    file = tmp_path / "long.json"
-    file.write_text(json.dumps(content))
+    cell = {"system": "emotivetalk", "variant": "1500_frames"}
+    file = drift_file(tmp_path / "long.json", values, {"cell": cell}, fid={"title": "FID"})
     (axes,) = draw_drift([file]).axes
     points, line = axes.lines
     assert points.get_ydata() == pytest.approx(values)
@@ -131,19 +111,20 @@ def test_drift_draws_the_fitted_line_per_metric(tmp_path):
     assert Image.open(tmp_path / "drift.png").size[0] > 500
     for broken, message in (("{}", "expected emotivetalk.evaluation/1"), ("no json", "cannot be read")):
         file.write_text(broken)
-        with pytest.raises(UserError, match=message):
-            main(["drift", f"files={file}", f"output={tmp_path / 'drift.png'}"])
+        refuses(UserError, message, main, ["drift", f"files={file}", f"output={tmp_path / 'drift.png'}"])
 
 
-def drift_file(path, values):
-    """A results file with windows."""
+def drift_file(path, values, settings=None, **more):
+    """A results file with windows of an E-FID, and more metrics."""
     minutes = np.arange(len(values)) / 12
     windows = [{"start": 60 * m, "value": float(v), "n": 2} for m, v in zip(minutes, values, strict=True)]
     fit = slope_of(minutes, values)
     drift = {"window_seconds": 5.0, "n": 2, "windows": windows, "low": fit.low, "high": fit.high}
     drift["slope_per_minute"] = fit.per_minute
-    metrics = {"efid": {"title": "E-FID", "drift": drift}}
-    path.write_text(json.dumps({"schema": "emotivetalk.evaluation/1", "settings": {}, "metrics": metrics}))
+    metrics = {"efid": {"title": "E-FID", "drift": drift}, **more}
+    content = {"schema": "emotivetalk.evaluation/1", "settings": settings or {}, "metrics": metrics}
+    path.write_text(json.dumps(content))
+    return path
 
 
 def states(results, output):
@@ -187,5 +168,4 @@ def test_figures_are_made_anew_only_where_something_they_show_changed(tmp_path):
 )
 def test_a_list_of_figures_that_is_wrong_is_one_line(tmp_path, text, told):
     (tmp_path / "figures.yaml").write_text(text)
-    with pytest.raises(UserError, match=told):
-        rebuild_figures(tmp_path, tmp_path / "tables")
+    refuses(UserError, told, rebuild_figures, tmp_path, tmp_path / "tables")

@@ -56,12 +56,8 @@ def test_the_papers_values_give_the_papers_bold_numbers(put, make):
     status, rows, _ = make("1")
     assert status == 0
     for (dataset, mode), systems in BOLD.items():
-        bold = {
-            (row["metric"], row["system"])
-            for row in rows
-            if (row["dataset"], row["mode"], row["best"]) == (dataset, mode, "True")
-        }
-        assert bold == set(zip(METRICS, systems, strict=True))
+        best = [row for row in rows if (row["dataset"], row["mode"], row["best"]) == (dataset, mode, "True")]
+        assert {(row["metric"], row["system"]) for row in best} == set(zip(METRICS, systems, strict=True))
     measured = [row for row in rows if row["value"]]
     assert len(measured) == 2 * (9 * 5 + 2)
     assert all(float(row["difference"]) == 0 for row in measured if row["system"] != "ground_truth")
@@ -121,12 +117,8 @@ class Cells(html.parser.HTMLParser):
 
 
 def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_path):
-    put(
-        "good.json",
-        {"fid": 20.0},
-        not_computed={"fvd": "needs i3d.pt\nput it there", "sync": "no ffmpeg"},
-        system="hallo",
-    )
+    missing = {"fvd": "needs i3d.pt\nput it there", "sync": "no ffmpeg"}
+    put("good.json", {"fid": 20.0}, not_computed=missing, system="hallo")
     put("old.json", {"fid": 1.0}, system="anitalker", schema="emotivetalk.evaluation/0")
     put("twin1.json", {"fid": 1.0, "efid": 1.0}, system="aniportrait")
     put("twin2.json", {"fid": 2.0, "efid": 2.0}, system="aniportrait")
@@ -137,8 +129,8 @@ def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_pa
     (results / "nan.json").write_text(text.replace('"value": 3.0', '"value": NaN'))
     (results / "broken.json").write_text('{"schema": "emotivetalk.evaluation/1"')
     edited = json.loads(text)
+    edited["metrics"] = {"efid": edited["metrics"]["fid"], "fid": {**edited["metrics"]["fid"]}}
     del edited["metrics"]["fid"]["sha256"]
-    edited["metrics"] = {"efid": {**json.loads(text)["metrics"]["fid"]}, **edited["metrics"]}
     (results / "edited.json").write_text(json.dumps(edited))
     reason = {"system": "dreamtalk", "dataset": "hdtf", "mode": "A+V", "reason": "weights on request only"}
     (results / "runs.json").write_text(json.dumps({"schema": "emotivetalk.not_run/1", "rows": [reason]}))
@@ -162,11 +154,8 @@ def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_pa
 
 def test_other_protocols_networks_and_videos_never_share_a_table_without_a_warning(put, make):
     put("a.json", {"sync_c": 7.0, "fid": 10.0}, system="hallo")
-    put(
-        "b.json",
-        {"sync_c": value("sync_c", 6.0, protocol={"name": "x", "min_track": 100}), "fid": 9.0},
-        system="sadtalker",
-    )
+    sync = value("sync_c", 6.0, protocol={"name": "x", "min_track": 100})
+    put("b.json", {"sync_c": sync, "fid": 9.0}, system="sadtalker")
     _, rows, printed = make("1")
     assert "Sync-C: 2 protocols in one table" in printed
     assert "min_track=50" in printed
@@ -188,19 +177,15 @@ def test_other_real_videos_of_the_same_name_are_told(put, make, tmp_path):
 
 def test_rows_of_other_lengths_may_have_other_real_videos(put, make):
     for frames in (120, 250):
-        name = f"{frames}.json"
-        path = put(name, {"fid": 20.0}, system="emotivetalk", variant=f"{frames}_frames")
+        path = put(f"{frames}.json", {"fid": 20.0}, system="emotivetalk", variant=f"{frames}_frames")
         path.write_text(path.read_text().replace("real ", f"cut to {frames} "))
     assert "different versions of the real videos" not in make("3")[2]
 
 
 def test_an_evaluation_of_the_real_videos_goes_before_what_others_found_beside(put, make):
     put("a.json", {"sync_c": 7.0}, system="hallo")
-    put(
-        "b.json",
-        {"sync_c": value("sync_c", 6.0, extra={"ground_truth": {"value": 8.1, "n": 3, "expected": 3}})},
-        system="sadtalker",
-    )
+    truth = {"ground_truth": {"value": 8.1, "n": 3, "expected": 3}}
+    put("b.json", {"sync_c": value("sync_c", 6.0, extra=truth)}, system="sadtalker")
     _, rows, printed = make("1")
     assert "hdtf: the real videos' Sync-C is 8.1 to 8.5" in printed
     put("real.json", {"sync_c": 8.63, "fid": 0.0}, system="ground_truth", mode="A+V")
@@ -215,11 +200,12 @@ def test_three_runs_give_students_interval_and_two_none(put, make, tmp_path):
     for run, number in enumerate(numbers[:2]):
         put(f"run{run}.json", {"fid": number}, system="emotivetalk", variant="wo_lip", run=run)
     make("2")
-    assert "±" not in (tmp_path / "tables" / "table2.md").read_text()
+    table = tmp_path / "tables" / "table2.md"
+    assert "±" not in table.read_text()
     put("run2.json", {"fid": numbers[2]}, system="emotivetalk", variant="wo_lip", run=2)
     make("2")
     low, high = stats.t.interval(0.95, 2, statistics.fmean(numbers), stats.sem(numbers))
-    line = next(x for x in (tmp_path / "tables" / "table2.md").read_text().splitlines() if x.startswith("| w/o lip"))
+    line = next(x for x in table.read_text().splitlines() if x.startswith("| w/o lip"))
     assert f"{statistics.fmean(numbers):.2f} ± {(high - low) / 2:.2f}" in line
 
 
@@ -230,9 +216,8 @@ def test_systems_the_paper_does_not_have_join_their_mode_and_controls_compete_wi
     _, rows, _ = make("1", datasets=["mini"])
     found = {row["system"]: row for row in rows if row["metric"] == "sync_c" and row["value"]}
     assert [row["system"] for row in rows if row["metric"] == "sync_c"][:6][-1] == "my_system"
-    assert {name: row["best"] for name, row in found.items()} == {
-        **{"hallo": "False", "my_system": "True", "shifted": "False", "ground_truth": "False"}
-    }
+    expected = {"hallo": "False", "my_system": "True", "shifted": "False", "ground_truth": "False"}
+    assert {name: row["best"] for name, row in found.items()} == expected
     assert (found["shifted"]["offset"], found["hallo"]["offset"]) == ("10", "0")
 
 
@@ -267,21 +252,15 @@ def test_latex_compiles(put, make, tmp_path):
     put("bracket.json", {"fid": 9.0}, system="[*] brackets")
     make("all")
     folder = tmp_path / "tables"
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Overfull" not in done.stdout
-    if not shutil.which("pdftotext"):
-        return
-    text = subprocess.run(
-        ["pdftotext", "-layout", "tables.pdf", "-"], cwd=folder, capture_output=True, text=True
-    ).stdout
-    assert re.search(r"Hallo\s+A\s+10\.00\s+17\.15\s+.7\.15", text)
-    assert "C:\\x {y}" in text.replace("_", " ")
+    if shutil.which("pdftotext"):
+        command = ["pdftotext", "-layout", "tables.pdf", "-"]
+        text = subprocess.run(command, cwd=folder, capture_output=True, text=True).stdout
+        assert re.search(r"Hallo\s+A\s+10\.00\s+17\.15\s+.7\.15", text)
+        assert "C:\\x {y}" in text.replace("_", " ")
 
 
 def test_wrong_settings_are_one_line(tmp_path):

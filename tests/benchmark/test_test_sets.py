@@ -13,9 +13,11 @@ from benchmark import not_run, test_sets
 from benchmark.case_list import read_cases
 from benchmark.tables.reading import NOT_RUN
 from datamodules.splits import read_split
-from media import VideoWriter, read_frames
+from media import read_frames
 from preparation.synthetic import split_of
 from runtime.errors import UserError
+from tests.helpers.refusals import refuses
+from tests.helpers.videos import write_video
 
 FRAMES = 30
 
@@ -25,14 +27,10 @@ def write(tmp_path):
     """write(name, seed, seconds) -> a video of noise that moves, with a tone."""
 
     def video(name, seed=0, sound=True, frames=FRAMES):
-        path = tmp_path / "raw" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         picture = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), np.uint8).repeat(16, 0).repeat(16, 1)
         tone = 0.3 * np.sin(np.arange(frames * 640) / (5 + seed)).astype(np.float32)
-        with VideoWriter(path, size=(96, 64), sound=tone if sound else None, crf=4) as writer:
-            for frame in range(frames):
-                writer.write(np.ascontiguousarray(np.roll(picture, 3 * frame, axis=1)))
-        return path
+        moving = [np.roll(picture, 3 * frame, axis=1) for frame in range(frames)]
+        return write_video(tmp_path / "raw" / name, moving, sound=tone if sound else None, crf=4)
 
     return video
 
@@ -57,8 +55,7 @@ def test_hdtf_is_the_test_people_of_the_committed_split(write, tmp_path, capsys)
     asked = {mode: read_cases(out / f"cases_{mode}.csv") for mode in ("A", "AV")}  # what the runner makes of them
     assert [(case.clip, case.driving_video) for case in asked["A"]] == [(key, None)]
     assert [(case.video, case.driving_video) for case in asked["AV"]] == [(real, real)]
-    portrait = np.asarray(Image.open(audio[0]["portrait"]))
-    assert np.array_equal(portrait, next(iter(read_frames(real))))
+    assert np.array_equal(np.asarray(Image.open(audio[0]["portrait"])), next(iter(read_frames(real))))
     with wave.open(audio[0]["speech"]) as speech:
         assert (speech.getframerate(), speech.getnchannels()) == (16_000, 1)
         assert speech.getnframes() == pytest.approx(FRAMES * 640, abs=640)
@@ -75,8 +72,7 @@ def test_hdtf_is_the_test_people_of_the_committed_split(write, tmp_path, capsys)
 
 
 def test_mead_is_the_four_unseen_actors_from_the_front(write, tmp_path):
-    actors = ("M003", "M030", "W009", "W015", "M005", "W011")
-    for number, actor in enumerate(actors):
+    for number, actor in enumerate(("M003", "M030", "W009", "W015", "M005", "W011")):
         write(f"{actor}/video/front/happy/level_1/001.mp4", number)
     write("M003/video/top/happy/level_1/001.mp4", 9)
     test = test_sets.make_test_set("mead", tmp_path / "raw", tmp_path / "out")
@@ -116,8 +112,7 @@ def test_what_is_wrong_is_one_line(write, tmp_path):
         (["hdtf", raw, "split=official"], "choose one of emotivetalk, peer"),
         (["mini", raw, "frames=0"], "frames=0: expected a whole number above 0"),
     ):
-        with pytest.raises(UserError, match=message):
-            test_sets.main([*arguments, f"output={tmp_path / 'out'}"])
+        refuses(UserError, message, test_sets.main, [*arguments, f"output={tmp_path / 'out'}"])
 
 
 def test_a_run_without_a_clip_gives_its_reasons_to_the_tables(tmp_path):
@@ -127,21 +122,17 @@ def test_a_run_without_a_clip_gives_its_reasons_to_the_tables(tmp_path):
         entry = {"system": "emotivetalk_av", "status": status, "reason": reason}
         path.write_text(json.dumps({"schema": not_run.RECORD_SCHEMA, "record": entry, "system": {"driven": "A+V"}}))
 
-    record("none", "a", "failed", "no repository")
-    record("none", "b", "failed", "no repository")
-    record("none", "c", "failed", "took too long")
+    for clip, reason in (("a", "no repository"), ("b", "no repository"), ("c", "took too long")):
+        record("none", clip, "failed", reason)
     record("some", "a", "failed", "took too long")
     record("some", "b", "done", None)
     output = tmp_path / "results" / "not_run.json"
     rest = ["dataset=mini", f"output={output}"]
     not_run.main([f"runs={tmp_path / 'none'},{tmp_path / 'some'}", *rest])
     reason = "no repository (2 of 3 clips); took too long (1 of 3 clips)"
-    assert json.loads(output.read_text()) == {
-        "schema": NOT_RUN,
-        "rows": [{"system": "emotivetalk", "dataset": "mini", "mode": "A+V", "reason": reason}],
-    }
-    with pytest.raises(UserError, match="holds no records"):
-        not_run.main([f"runs={tmp_path}", *rest])
+    row = {"system": "emotivetalk", "dataset": "mini", "mode": "A+V", "reason": reason}
+    assert json.loads(output.read_text()) == {"schema": NOT_RUN, "rows": [row]}
+    refuses(UserError, "holds no records", not_run.main, [f"runs={tmp_path}", *rest])
 
 
 def test_a_limit_takes_usable_clips_spread_over_all_and_says_what_is_left(write, tmp_path, capsys):
@@ -171,7 +162,5 @@ def test_synthetic_clips_are_of_test_people_and_what_lies_beside_is_cut_with_the
     assert np.array_equal(tables[0][:25], tables[1])
     factors = [np.load(path.with_suffix(".factors.npz"))["values"] for path in (drawn, Path(asked["video"]))]
     assert np.array_equal(factors[0][:25], factors[1])
-    with pytest.raises(UserError, match="mini: needs source="):
-        test_sets.main(["mini", f"output={cut}"])
-    with pytest.raises(UserError, match="at least 1 second"):
-        test_sets.main(["synthetic", f"output={cut}", "seconds=0.5"])
+    refuses(UserError, "mini: needs source=", test_sets.main, ["mini", f"output={cut}"])
+    refuses(UserError, "at least 1 second", test_sets.main, ["synthetic", f"output={cut}", "seconds=0.5"])

@@ -18,8 +18,8 @@ from benchmark.user_study.answers import checksum, collect_study, read_key
 from benchmark.user_study.build import build_study
 from benchmark.user_study.design import QUESTIONS, make_trials, orders, williams
 from configs.tables import TableConfig
-from media import VideoWriter
 from runtime.errors import UserError
+from tests.helpers.videos import write_video
 
 SYSTEMS = ("ground_truth", "hallo", "emotivetalk")
 SAMPLES = ("happy", "sad")
@@ -44,8 +44,7 @@ def test_every_system_follows_every_other_equally_often(count):
     pairs = Counter(pair for row in rows for pair in zip(row, row[1:], strict=False))
     assert len(pairs) == count * (count - 1)
     assert len(set(pairs.values())) == 1
-    places = Counter((place, item) for row in rows for place, item in enumerate(row))
-    assert len(set(places.values())) == 1
+    assert len(set(Counter((place, item) for row in rows for place, item in enumerate(row)).values())) == 1
 
 
 def test_each_rater_sees_everything_once_and_a_round_shows_each_system_with_another_sample():
@@ -94,8 +93,7 @@ def test_alpha_is_the_coincidence_matrix_formula_one_for_agreement_and_about_zer
 def test_the_means_interval_is_the_normal_one_for_many_raters():
     ratings = np.random.default_rng(3).normal(3, 1, (400, 1))
     low, high = mean_interval(ratings, 4000, 0)
-    want = stats.norm.interval(0.95, ratings.mean(), stats.sem(ratings[:, 0]))
-    assert (low, high) == pytest.approx(want, abs=0.01)
+    assert (low, high) == pytest.approx(stats.norm.interval(0.95, ratings.mean(), stats.sem(ratings[:, 0])), abs=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +102,9 @@ def videos(tmp_path_factory):
     root = tmp_path_factory.mktemp("videos")
     for number, system in enumerate(SYSTEMS):
         for sample in SAMPLES:
-            folder = root / system
-            folder.mkdir(exist_ok=True)
-            picture = np.full((96, 96, 3), 60 + 60 * number, np.uint8)
+            frames = [np.full((96, 96, 3), 60 + 60 * number + frame, np.uint8) for frame in range(FRAMES)]
             tone = 0.1 * np.sin(np.arange(FRAMES * 640) / 8).astype(np.float32)
-            with VideoWriter(folder / f"{sample}.mp4", size=(96, 96), sound=tone, metadata={"title": system}) as writer:
-                for frame in range(FRAMES):
-                    writer.write(np.roll(picture, frame, axis=0) + np.uint8(frame))
+            write_video(root / system / f"{sample}.mp4", frames, sound=tone, metadata={"title": system})
     return root
 
 
@@ -143,8 +137,8 @@ def answer(study, rater, levels=None, wrong_checks=0):
         answers[name] = dict.fromkeys(QUESTIONS, level)
     rows = [":".join(str(level) for level in answers[name].values()) for name in key["orders"][rater - 1]]
     mark = checksum(key["study"], f"{rater}|" + "|".join(rows))
-    content = {"schema": "user_study.answers/1", "study": key["study"], "rater": rater, "answers": answers}
-    return {**content, "checksum": mark}
+    content = {"schema": "user_study.answers/1", "study": key["study"], "rater": rater}
+    return {**content, "answers": answers, "checksum": mark}
 
 
 def test_the_checksum_is_fnv_1a():
@@ -153,39 +147,30 @@ def test_the_checksum_is_fnv_1a():
 
 
 def test_only_whole_honest_unedited_answers_count(study, tmp_path):
-    files = {
-        "1.json": answer(study, 1),
-        "2.json": answer(study, 2, {"ground_truth": 4, "hallo": 1, "emotivetalk": 5}, wrong_checks=1),
-        "asleep.json": answer(study, 3, wrong_checks=2),
-        "copy.json": answer(study, 1),
-    }
-    edited = answer(study, 4)
-    name = next(iter(edited["answers"]))
-    edited["answers"][name] = {**edited["answers"][name], "v_q": 3 if edited["answers"][name]["v_q"] != 3 else 4}
-    files["edited.json"] = edited
-    short = answer(study, 4)
-    short["answers"].pop(name)
-    files["short.json"] = short
-    files["six.json"] = {**edited, "answers": {**edited["answers"], name: dict.fromkeys(QUESTIONS, 6)}}
-    files["other.json"] = {**answer(study, 4), "study": "another"}
-    files["who.json"] = {**answer(study, 4), "rater": 9}
-    files["null.json"] = None
-    for file, content in files.items():
+    fourth = answer(study, 4)
+    (name, given), *rest = fourth["answers"].items()
+    edited = {**given, "v_q": 3 if given["v_q"] != 3 else 4}
+    excluded = {
+        "asleep.json": (answer(study, 3, wrong_checks=2), "failed 2 of 2 attention checks"),
+        "copy.json": (answer(study, 1), "is a copy of 1.json"),
+        "edited.json": ({**fourth, "answers": {name: edited, **dict(rest)}}, "do not match its checksum"),
+        "short.json": ({**fourth, "answers": dict(rest)}, "7 of 8 videos are rated"),
+        "six.json": (
+            {**fourth, "answers": {name: dict.fromkeys(QUESTIONS, 6), **dict(rest)}}, "6 is not one of 1 to 5"
+        ),
+        "other.json": ({**fourth, "study": "another"}, "another study"),
+        "who.json": ({**fourth, "rater": 9}, "expected 1 to 4"),
+        "null.json": (None, "is no answer file"),
+    }  # fmt: skip
+    counted = answer(study, 2, {"ground_truth": 4, "hallo": 1, "emotivetalk": 5}, wrong_checks=1)
+    files = {name: content for name, (content, _) in excluded.items()}
+    for file, content in {"1.json": answer(study, 1), "2.json": counted, **files}.items():
         (tmp_path / file).write_text(json.dumps(content))
     results = collect_study(tmp_path, study / "key.json")
     assert results["raters"] == 2
     reasons = {row["file"]: row["reason"] for row in results["excluded"]}
-    assert set(reasons) == set(files) - {"1.json", "2.json"}
-    for file, told in (
-        ("asleep.json", "failed 2 of 2 attention checks"),
-        ("copy.json", "is a copy of 1.json"),
-        ("edited.json", "do not match its checksum"),
-        ("short.json", "7 of 8 videos are rated"),
-        ("six.json", "6 is not one of 1 to 5"),
-        ("other.json", "another study"),
-        ("who.json", "expected 1 to 4"),
-        ("null.json", "is no answer file"),
-    ):
+    assert set(reasons) == set(excluded)
+    for file, (_, told) in excluded.items():
         assert told in reasons[file]
     values = {system: entry["lip_sync"]["value"] for system, entry in results["systems"].items()}
     assert values == {"ground_truth": 4.5, "hallo": 1.5, "emotivetalk": 4.5}
@@ -196,9 +181,9 @@ def test_only_whole_honest_unedited_answers_count(study, tmp_path):
 
 
 def test_a_rater_who_answers_twice_differently_does_not_count(study, tmp_path):
-    (tmp_path / "a.json").write_text(json.dumps(answer(study, 1)))
-    (tmp_path / "b.json").write_text(json.dumps(answer(study, 1, dict.fromkeys(SYSTEMS, 3))))
-    (tmp_path / "c.json").write_text(json.dumps(answer(study, 2)))
+    given = {"a": answer(study, 1), "b": answer(study, 1, dict.fromkeys(SYSTEMS, 3)), "c": answer(study, 2)}
+    for name, content in given.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
     results = collect_study(tmp_path, study / "key.json")
     assert results["raters"] == 1
     assert {row["reason"] for row in results["excluded"]} == {"rater 1 answered twice, differently"}
@@ -248,10 +233,8 @@ def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path):
     assert "only 2 clips are there for every system (ground_truth 2, hallo 2)" in told(truth, hallo, samples=3)
     assert "is there already" in told(truth, hallo, output=study)
     mute = tmp_path / "mute"
-    mute.mkdir()
     for sample in SAMPLES:
-        with VideoWriter(mute / f"{sample}.mp4", size=(96, 96)) as writer:
-            writer.write(np.zeros((96, 96, 3), np.uint8))
+        write_video(mute / f"{sample}.mp4", [np.zeros((96, 96, 3), np.uint8)])
     assert "has h264 pictures and no sound" in told(truth, f"mute={mute}")
     assert {path.name for path in tmp_path.iterdir()} == {"mute"}  # nothing half-made stays
     with pytest.raises(UserError, match=r"holds no \.json"):
@@ -326,8 +309,7 @@ def test_one_file_with_the_clips_inside_plays_from_a_server(videos, browser, tmp
     handler = partial(SimpleHTTPRequestHandler, directory=str(page_file.parent))
     handler.log_message = lambda *_: None
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
         page = browser.new_page()
         page.set_default_timeout(PATIENCE)
         page.goto(f"http://127.0.0.1:{server.server_port}/index.html")

@@ -35,9 +35,8 @@ def copies(module):
 def data(tmp_path_factory) -> ShardDataModule:
     folder = tmp_path_factory.mktemp("shards")
     make_shards(folder, samples=6, frames=(30,), splits=("train", "val"))
-    return ShardDataModule(
-        root=str(folder), fields=FIELDS, window=4, batch_size=2, pad=False, workers=0, steps_per_epoch=3
-    )
+    settings = {"window": 4, "batch_size": 2, "workers": 0, "steps_per_epoch": 3}
+    return ShardDataModule(root=str(folder), fields=FIELDS, pad=False, **settings)
 
 
 @pytest.mark.slow

@@ -15,14 +15,10 @@ def rows(log):
 
 def test_rows_are_written_at_once_and_columns_may_come_later(tmp_path):
     log = CsvLog(tmp_path)
-    log.log_metrics({"train/loss": 0.5}, 0)
-    log.log_metrics({"val/loss": 0.25}, 0)
-    log.log_metrics({"train/loss": 1 / 3}, 1)
-    assert rows(log) == [
-        {"step": "0", "train/loss": "0.5"},
-        {"step": "0", "val/loss": "0.25"},
-        {"step": "1", "train/loss": repr(1 / 3)},
-    ]
+    written = [(0, "train/loss", 0.5), (0, "val/loss", 0.25), (1, "train/loss", 1 / 3)]
+    for step, name, value in written:
+        log.log_metrics({name: value}, step)
+    assert rows(log) == [{"step": str(step), name: repr(value)} for step, name, value in written]
     other = CsvLog(tmp_path)  # of another process
     other.log_metrics({"train/loss": 2.0}, 2)
     assert len(rows(other)) == 4

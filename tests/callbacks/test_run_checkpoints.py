@@ -7,6 +7,7 @@ import pytest
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
+from tests.helpers.refusals import refuses
 from tests.helpers.train_config import logged, train_vaid
 
 pytestmark = pytest.mark.slow
@@ -17,9 +18,8 @@ def names(folder):
 
 
 def test_the_newest_and_the_best_stay(shards, tmp_path):
-    done = train_vaid(
-        shards, tmp_path, "run_id=a", "checkpoints.keep=1", "checkpoints.best=val/lip_mse", "model.lr=1", steps=9
-    )
+    changes = ("checkpoints.keep=1", "checkpoints.best=val/lip_mse", "model.lr=1")
+    done = train_vaid(shards, tmp_path, "run_id=a", *changes, steps=9)
     values = {int(step) + 1: float(value) for step, value in logged(done.folder, "val/lip_mse").items()}
     assert list(values) == [3, 6, 9]
     best = min(values, key=values.get)
@@ -49,14 +49,11 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(shards, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(VAIDModule, "on_save_checkpoint", full)
         try:
-            with pytest.raises(
-                CheckpointError, match=r"step=6\.ckpt cannot be written to .*last\.ckpt is still step=3"
-            ):
-                train_vaid(shards, tmp_path, "run_id=a", steps=8)
+            said = r"step=6\.ckpt cannot be written to .*last\.ckpt is still step=3"
+            refuses(CheckpointError, said, train_vaid, shards, tmp_path, "run_id=a", steps=8)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    folder = tmp_path / "vaid" / "a"
-    assert names(folder) == ["last.ckpt", "step=3.ckpt"]
+    assert names(tmp_path / "vaid" / "a") == ["last.ckpt", "step=3.ckpt"]
     again = train_vaid(shards, tmp_path, "run_id=a", "ckpt_path=last", steps=8)
     straight = train_vaid(shards, tmp_path, "run_id=straight", steps=8)
     assert logged(again.folder, "train/loss") == logged(straight.folder, "train/loss")
@@ -68,15 +65,13 @@ def test_a_damaged_checkpoint_is_named_with_one_to_go_on_from(shards, tmp_path):
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
     (done.folder / "checkpoints" / "step=9.ckpt.part").write_bytes(b"left by a kill")
-    with pytest.raises(
-        CheckpointError, match=r"last\.ckpt \(step=6\.ckpt\): not a readable .*ckpt_path=.*step=3\.ckpt"
-    ):
-        train_vaid(shards, tmp_path, "run_id=a", "ckpt_path=last", steps=7)
+    said = r"last\.ckpt \(step=6\.ckpt\): not a readable .*ckpt_path=.*step=3\.ckpt"
+    refuses(CheckpointError, said, train_vaid, shards, tmp_path, "run_id=a", "ckpt_path=last", steps=7)
     assert last.read_bytes() == whole[: len(whole) // 2]
     again = train_vaid(shards, tmp_path, "run_id=a", f"ckpt_path={done.folder / 'checkpoints' / 'step=3.ckpt'}")
     assert names(again.folder) == ["last.ckpt", "step=3.ckpt", "step=6.ckpt"]
     for name, weight in load_vaid(again.folder / "checkpoints" / "last.ckpt").state_dict().items():
         assert weight.equal(done.module.vaid.state_dict()[name]), name
     last.unlink()
-    with pytest.raises(CheckpointError, match=r"links to step=6\.ckpt, which is gone"):
-        train_vaid(shards, tmp_path, "run_id=a", "ckpt_path=last")
+    said = r"links to step=6\.ckpt, which is gone"
+    refuses(CheckpointError, said, train_vaid, shards, tmp_path, "run_id=a", "ckpt_path=last")

@@ -21,12 +21,8 @@ def test_operations_are_those_of_a_real_step_without_recomputation():
     card = EthdCard(config, sizes, {"codec": Identity("patch")}, 32, LatentScale((0.0,), (1.0,)), "", "")
     config.checkpointing = False
     network, frames = build_ethd(config, sizes, 32), 6
-    drive = Drive(
-        boxes=torch.tensor([[[8.0, 16.0, 16.0, 24.0], [2.0, 2.0, 30.0, 30.0]]]),
-        e_ref=torch.randn(1, 6),
-        lip=torch.randn(1, frames, 5),
-        e_dri=torch.randn(1, frames, 6),
-    )
+    boxes = torch.tensor([[[8.0, 16.0, 16.0, 24.0], [2.0, 2.0, 30.0, 30.0]]])
+    drive = Drive(boxes=boxes, e_ref=torch.randn(1, 6), lip=torch.randn(1, frames, 5), e_dri=torch.randn(1, frames, 6))
     with FlopCounterMode(display=False) as counter:
         noisy = torch.randn(1, frames, 4, 8, 8)
         network(noisy, torch.zeros(1), noisy[:, 0], drive).square().mean().backward()

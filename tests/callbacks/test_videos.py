@@ -51,8 +51,7 @@ def test_training_is_the_same_with_and_without_them(codec_shards, codec_vaid, tm
     found = [json.loads((folder / f"000000{step}.json").read_text()) for step in (2, 4)]
     assert [results["n"] for results in found] == [2, 2]
     for name in ("fid", "fvd"):
-        values = logged(shown.folder, f"val/{name}_standin")
-        assert [float(value) for value in values.values()] == pytest.approx(
+        assert [float(value) for value in logged(shown.folder, f"val/{name}_standin").values()] == pytest.approx(
             [results["metrics"][name]["value"] for results in found], rel=1e-6
         )
     assert found[0]["metrics"]["fid"]["value"] != found[1]["metrics"]["fid"]["value"]

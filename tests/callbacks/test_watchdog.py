@@ -63,12 +63,10 @@ def test_one_process_whose_data_do_not_come_ends(shards, tmp_path):
 def test_a_rank_that_nobody_joins_ends(shards, tmp_path):
     (status,), (errors,) = train("none", shards, tmp_path, "watchdog.join_minutes=0.1", started=1)
     assert status == 1
-    assert re.search(
-        r"rank 0 .* waiting for the other ranks for \d+ s .*meet at 127\.0\.0\.1:\d+.*SOCKET_IFNAME", errors
-    )
+    said = r"rank 0 .* waiting for the other ranks for \d+ s .*meet at 127\.0\.0\.1:\d+.*SOCKET_IFNAME"
+    assert re.search(said, errors)
 
 
 @pytest.mark.slow
 def test_a_run_that_goes_well_is_left_alone(shards, tmp_path):
-    done = train_vaid(shards, tmp_path, "run_id=a", "watchdog.step_minutes=1", steps=2)
-    assert not list(done.folder.glob("stacks*"))
+    assert not list(train_vaid(shards, tmp_path, "run_id=a", "watchdog.step_minutes=1", steps=2).folder.glob("stacks*"))

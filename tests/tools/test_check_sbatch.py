@@ -15,8 +15,7 @@ from tests.helpers import ROOT
 
 def check(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess:
     command = [sys.executable, str(folder / "tools" / "check_sbatch.py"), *arguments]
-    environment = {**(env or os.environ), "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, capture_output=True, text=True, env=environment)
+    return subprocess.run(command, capture_output=True, text=True, env={**(env or os.environ), "PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.slow

@@ -18,25 +18,29 @@ from configs.tables import TableConfig
 from configs.training import TrainConfig
 from runtime.errors import UserError
 from tests.helpers import ROOT
+from tests.helpers.files import touch
+from tests.helpers.refusals import refuses
 from tools.reproduce import __main__ as command_line
 from tools.reproduce.table1 import PSEUDO, PUBLISHED, Table1, table1
 from tools.reproduce.table2 import STEPS, VARIANTS, Table2, table2
 from tools.reproduce.table3 import LENGTHS, Table3, table3
 from tools.reproduce.table_plan import TablePlan, chosen_networks, exported
 
+SCHEMAS = {"evaluate.py": EvaluateConfig, "prepare.py": PrepareConfig, "train.py": TrainConfig}
+
 
 @pytest.fixture
 def stand_ins(tmp_path):
     for kind in ("sync", "image", "video", "expression"):
-        (tmp_path / "standins" / kind).mkdir(parents=True)
-        (tmp_path / "standins" / kind / f"standin_{kind}.safetensors").write_text(kind)
+        name = f"{kind}/standin_{kind}.safetensors"
+        (touch(tmp_path / "standins", name) / name).write_text(kind)
     return tmp_path / "standins"
 
 
 def plans(tmp_path, stand_ins):
     """Every plan, by table."""
     (tmp_path / "videos").mkdir()
-    (tmp_path / "ethd.safetensors").write_text("")
+    (tmp_path / "ethd.safetensors").touch()
     ethd = tmp_path / "ethd.safetensors"
     real, drawn = (chosen_networks(stand_ins, real_faces) for real_faces in (True, False))
     videos = Table1(tmp_path / "videos", ethd, 128, 3, 50, {"hallo": (str(tmp_path), "python")})
@@ -51,19 +55,15 @@ def check(step):
     """A command as its program reads it."""
     first, *keys = step.command
     if first == "evaluate.py" and any(key.startswith("table=") for key in keys):
-        return rules.check(compose("tables", TableConfig, keys))
-    if first == "evaluate.py":
-        return rules.check(compose("evaluate", EvaluateConfig, keys))
-    if first == "prepare.py":
-        return rules.check(compose("prepare", PrepareConfig, keys))
-    if first == "train.py" and "task=export" in keys:
-        return compose("export", ExportConfig, keys)
-    if first == "train.py":
-        return rules.check(compose("train", TrainConfig, keys))
-    if keys[0] == "benchmark.run_system":
-        return compose("systems", RunSystemConfig, keys[1:])
-    assert importlib.util.find_spec(keys[0])
-    return None
+        rules.check(compose("tables", TableConfig, keys))
+    elif first == "train.py" and "task=export" in keys:
+        compose("export", ExportConfig, keys)
+    elif first in SCHEMAS:
+        rules.check(compose(first.removesuffix(".py"), SCHEMAS[first], keys))
+    elif keys[0] == "benchmark.run_system":
+        compose("systems", RunSystemConfig, keys[1:])
+    else:
+        assert importlib.util.find_spec(keys[0])
 
 
 @pytest.mark.slow
@@ -75,11 +75,10 @@ def test_every_command_is_read_and_finds_what_it_reads(tmp_path, stand_ins, monk
         for step in steps:
             for path in step.reads:
                 assert path.exists() or any(path == one or one in path.parents for one in written), step.name
-                path.mkdir(parents=True, exist_ok=True) if not path.suffix else path.parent.mkdir(
-                    parents=True, exist_ok=True
-                )
-                if path.suffix and not path.exists():
-                    path.write_text("")
+                if path.suffix:
+                    touch(path.parent, path.name)
+                else:
+                    path.mkdir(parents=True, exist_ok=True)
             written += [*step.writes, *(path.parent for path in step.writes)]
             if step.command[0] == "evaluate.py":
                 for key in step.command:
@@ -90,12 +89,8 @@ def test_every_command_is_read_and_finds_what_it_reads(tmp_path, stand_ins, monk
 
 def cells(steps):
     """(system, mode, variant) of every evaluation."""
-    found = set()
-    for step in steps:
-        keys = dict(word.split("=", 1) for word in step.command if word.startswith("cell."))
-        if keys:
-            found.add((keys["cell.system"], keys["cell.mode"], keys.get("cell.variant", "full")))
-    return found
+    keys = [dict(word.split("=", 1) for word in step.command if word.startswith("cell.")) for step in steps]
+    return {(cell["cell.system"], cell["cell.mode"], cell.get("cell.variant", "full")) for cell in keys if cell}
 
 
 def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_path, stand_ins):
@@ -106,8 +101,7 @@ def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_pa
     rows = {(row.system, row.mode) for group in paper_table("1").groups for row in group.rows}
     listed = next(step for step in made["1"] if step.name == "not_run").command
     (runs,) = (word for word in listed if word.startswith("runs="))
-    known = {Path(run).name for run in runs.split(",")}
-    assert set(PUBLISHED) <= known
+    assert set(PUBLISHED) <= {Path(run).name for run in runs.split(",")}
     ours = {(system, mode) for system, mode, _ in cells(made["1"])}
     assert ours == {
         ("emotivetalk", "A"), ("emotivetalk", "A+V"), ("ground_truth", "A+V"), ("hallo", "A"),
@@ -147,7 +141,7 @@ def test_wrong_options_are_one_line(tmp_path, stand_ins, monkeypatch):
         (["table1", f"videos={tmp_path}", f"standins={stand_ins}"], "holds 0 files standin_image"),
         (["table1", "--videos", str(tmp_path)], f"--videos {tmp_path}: is written videos={tmp_path} here"),
     ):
-        with pytest.raises(UserError, match=re.escape(told)):
-            command_line.main([*options, f"output={tmp_path / 'out'}"] if len(options) < 3 else options)
+        typed = [*options, f"output={tmp_path / 'out'}"] if len(options) < 3 else options
+        refuses(UserError, re.escape(told), command_line.main, typed)
     with pytest.raises(UserError):
         exported(tmp_path / "nowhere")

@@ -15,6 +15,7 @@ from encoders.weight_files import WrongWeights
 from lightning_modules.checkpoints import CARD, CheckpointError
 from lightning_modules.ethd.checkpoint import EMA, load_ethd
 from runtime.files import sha256_of
+from tests.helpers.refusals import refuses
 from tests.helpers.train_config import logged, train_config, train_ethd
 
 
@@ -80,63 +81,44 @@ def test_half_precision_changes_little(shards, vaid, tmp_path, precision, weight
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["no_decouple", "wo_lip", "wo_exp", "small", "paper", "1024"])
 def test_every_experiment_trains(shards, vaid, tmp_path, experiment):
-    done = train_ethd(
-        shards, vaid, tmp_path, "trainer.accelerator=cpu", "trainer.precision=32-true",
-        "run_id=x", steps=2, experiment=experiment,
-    )  # fmt: skip
+    changes = ("run_id=x", "trainer.accelerator=cpu", "trainer.precision=32-true")
+    done = train_ethd(shards, vaid, tmp_path, *changes, steps=2, experiment=experiment)
     assert len(logged(done.folder, "train/loss")) == 2
-    expected = experiment if experiment.startswith(("no_", "wo_")) else "full"
-    assert done.module.ethd.variant == expected
+    assert done.module.ethd.variant == (experiment if experiment.startswith(("no_", "wo_")) else "full")
 
 
 @pytest.mark.slow
 def test_starting_from_svd_reports_and_loads(shards, vaid, tmp_path, capsys):
-    first = train_ethd(shards, vaid, tmp_path, "run_id=first", steps=1)
-    unet = first.module.ethd.unet.state_dict()
+    unet = train_ethd(shards, vaid, tmp_path, "run_id=first", steps=1).module.ethd.unet.state_dict()
     folder = tmp_path / "unet"
     folder.mkdir()
     (folder / "config.json").write_text('{"_class_name": "UNetSpatioTemporalConditionModel"}')
     theirs = {name: weight + 1 for name, weight in unet.items() if ".injector." not in name}
     save_file(theirs, folder / "diffusion_pytorch_model.safetensors")
-    started = train_ethd(
-        shards, vaid, tmp_path, f"model.svd={folder}", "model.prediction=v", "run_id=svd", "model.lr=1e-9", steps=1
-    )
+    changes = (f"model.svd={folder}", "model.prediction=v", "run_id=svd", "model.lr=1e-9")
+    started = train_ethd(shards, vaid, tmp_path, *changes, steps=1)
     assert "loaded" in capsys.readouterr().out
     torch.testing.assert_close(started.module.ethd.unet.conv_in.weight, theirs["conv_in.weight"])
-    with pytest.raises(WrongWeights, match="no such folder"):
-        train_ethd(
-            shards, vaid, tmp_path, f"model.svd={tmp_path / 'nowhere'}", "model.prediction=v", "run_id=bad", steps=1
-        )
-    with pytest.raises(ConfigError, match="SVD's weights predict v"):
-        train_ethd(shards, vaid, tmp_path, f"model.svd={folder}", "run_id=bad", steps=1)
+    places = (shards, vaid, tmp_path, "run_id=bad")
+    nowhere = f"model.svd={tmp_path / 'nowhere'}"
+    refuses(WrongWeights, "no such folder", train_ethd, *places, nowhere, "model.prediction=v", steps=1)
+    refuses(ConfigError, "SVD's weights predict v", train_ethd, *places, f"model.svd={folder}", steps=1)
 
 
 @pytest.mark.slow
 def test_what_cannot_work_is_one_readable_error(shards, vaid, tmp_path):
-    with pytest.raises(ConfigError, match="vaid is missing"):
-        train_ethd(shards, None, tmp_path)
-    with pytest.raises(CheckpointError, match="no such run or checkpoint"):
-        train_ethd(shards, tmp_path / "nowhere", tmp_path)
-    with pytest.raises(CheckpointError, match=r"has no checkpoints/last\.ckpt"):
-        train_ethd(shards, tmp_path, tmp_path)
+    refuses(ConfigError, "vaid is missing", train_ethd, shards, None, tmp_path)
+    refuses(CheckpointError, "no such run or checkpoint", train_ethd, shards, tmp_path / "nowhere", tmp_path)
+    refuses(CheckpointError, r"has no checkpoints/last\.ckpt", train_ethd, shards, tmp_path, tmp_path)
     ethd = train_ethd(shards, vaid, tmp_path, "run_id=one", steps=1)
-    with pytest.raises(CheckpointError, match="stage ethd, one of stage vaid"):
-        train_ethd(shards, ethd.folder, tmp_path)
+    refuses(CheckpointError, "stage ethd, one of stage vaid", train_ethd, shards, ethd.folder, tmp_path)
     with pytest.raises(CheckpointError, match="stage vaid, one of stage ethd"):
         train_ethd(shards, vaid, tmp_path, f"ckpt_path={vaid / 'checkpoints' / 'last.ckpt'}")
-    with pytest.raises(ConfigError, match=r"data\.pad=true"):
-        train_ethd(shards, vaid, tmp_path, "data.pad=true")
-    with pytest.raises(ConfigError, match="multiples of 32"):
-        train_ethd(shards, vaid, tmp_path, "model.unet.channels=[32,48]")
-    with pytest.raises(ShardError, match="cannot be halved 3 times"):
-        train_ethd(
-            shards,
-            vaid,
-            tmp_path,
-            "model.unet={channels:[32,32,32,32],heads:[1,1,1,1],attention:[true,true,true,true]}",
-        )
-    with pytest.raises(ConfigError, match="uses no V-AID"):
-        check(train_config("experiment=vaid/tiny", "vaid=x", f"data.root={shards}"))
+    refuses(ConfigError, r"data\.pad=true", train_ethd, shards, vaid, tmp_path, "data.pad=true")
+    refuses(ConfigError, "multiples of 32", train_ethd, shards, vaid, tmp_path, "model.unet.channels=[32,48]")
+    unet = "model.unet={channels:[32,32,32,32],heads:[1,1,1,1],attention:[true,true,true,true]}"
+    refuses(ShardError, "cannot be halved 3 times", train_ethd, shards, vaid, tmp_path, unet)
+    refuses(ConfigError, "uses no V-AID", check, train_config("experiment=vaid/tiny", "vaid=x", f"data.root={shards}"))
 
 
 def test_v_aid_of_other_encoders_is_refused(shards, vaid, tmp_path):

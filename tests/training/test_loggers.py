@@ -57,9 +57,8 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(codec_shards, code
     assert second.values("speed/peak_memory_gib")
     assert second.config["model"]["lr"] == 1e-3
     assert second.config["versions"]["lightning"] == lightning.__version__
-    assert (
-        second.config["data_sha256"]["folder"] == hashlib.sha256((codec_shards / "index.json").read_bytes()).hexdigest()
-    )
+    digest = hashlib.sha256((codec_shards / "index.json").read_bytes()).hexdigest()
+    assert second.config["data_sha256"]["folder"] == digest
     assert second.config["slurm"]["job_id"] == "77"
     (name,) = {name for row in second.history for name in row if name.endswith("/video/videos")}
     ((video,),) = second.values(name).values()
@@ -73,14 +72,11 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(codec_shards, code
 
 @pytest.mark.slow
 def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(codec_shards, tmp_path):
-    accumulator = pytest.importorskip(
-        "tensorboard.backend.event_processing.event_accumulator", reason="needs pip install tensorboard"
-    )
+    tensorboard = "tensorboard.backend.event_processing.event_accumulator"
+    accumulator = pytest.importorskip(tensorboard, reason="needs pip install tensorboard")
+    changes = ("logger=tensorboard", "run_id=tb", "ckpt_path=last", "trainer.validate_every=2")
     for steps in (3, 4):
-        folder = train_vaid(
-            codec_shards, tmp_path, "logger=tensorboard", "run_id=tb", "ckpt_path=last",
-            "trainer.validate_every=2", steps=steps,
-        ).folder  # fmt: skip
+        folder = train_vaid(codec_shards, tmp_path, *changes, steps=steps).folder
         checkpoints = folder / "checkpoints"
         if steps == 3:  # as after a kill: what was saved last is the checkpoint of step 2
             last = checkpoints / "last.ckpt"
@@ -88,8 +84,7 @@ def test_tensorboard_drops_what_a_killed_run_logged_after_its_checkpoint(codec_s
             last.write_bytes(next(checkpoints.glob("*2.ckpt")).read_bytes())
     events = accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [0, 1, 2, 3]
-    starts = [json.loads(line)["step"] for line in (folder / "starts.jsonl").read_text().splitlines()]
-    assert starts == [0, 2]
+    assert [json.loads(line)["step"] for line in (folder / "starts.jsonl").read_text().splitlines()] == [0, 2]
 
 
 def test_provenance_names_the_code_and_hides_the_home(codec_shards, monkeypatch, tmp_path):

@@ -49,22 +49,15 @@ def train_under(strategy: str, ranks: int, shards: Path, output: Path, *typed: s
 
 def test_ddp(shards, tmp_path, one_process):
     """Through the shell, with a path Hydra's grammar would trip over, and started twice by Lightning."""
-    parallel = [
-        "trainer.devices='2'",
-        "trainer.strategy=ddp",
-        f"output={tmp_path}",
-        f"data.root={shards}",
-        "run_id=two",
-    ]
-    command = [sys.executable, "train.py", *SETTINGS, *parallel]
+    typed = [*SETTINGS, "trainer.devices='2'", "trainer.strategy=ddp", f"output={tmp_path}", f"data.root={shards}"]
+    command = [sys.executable, "train.py", *typed, "run_id=two"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     check(tmp_path / "vaid" / "two", one_process)
 
 
-needs_deepspeed = pytest.mark.skipif(
-    not importlib.util.find_spec("deepspeed"), reason="needs pip install '.[deepspeed]'"
-)
+WITHOUT = not importlib.util.find_spec("deepspeed")
+needs_deepspeed = pytest.mark.skipif(WITHOUT, reason="needs pip install '.[deepspeed]'")
 
 
 @needs_deepspeed
@@ -77,13 +70,9 @@ def test_deepspeed(shards, tmp_path, one_process):
 
 # ETHD, at the paper's learning rate.
 ETHD = (
-    "experiment=ethd/tiny",
-    *SMALLEST_ETHD,
+    *("experiment=ethd/tiny", *SMALLEST_ETHD, "model.prediction=v", "model.lr=1e-5"),
     "data.batch_size=2",  # one clip for a rank: what ranks add is what a process adds that goes clip by clip
-    "model.prediction=v",
-    "model.lr=1e-5",
-    "trainer.max_minutes=null",
-    "trainer.max_steps=6",
+    *("trainer.max_minutes=null", "trainer.max_steps=6"),
 )
 # Where the gradient is nothing but rounding (a bias before a normalisation), AdamW still moves a weight by the whole
 # learning rate, here one way and there the other. Two things round otherwise on two ranks: a product over the batch
@@ -198,8 +187,7 @@ def test_a_deepspeed_run_goes_on_with_another_number_of_ranks(in_bfloat16, bfloa
     # Gradients are rounded to bfloat16 in another order: measured 2e-7. Moments begun anew would move every weight by
     # the whole learning rate, 1e-5, in the next step.
     for found, expected in ((last, whole[-1]), (one, two)):
-        away = torch.cat([(found[name] - weight).abs().flatten() for name, weight in expected.items()])
-        assert away.mean() < LEFT
+        assert torch.cat([(found[name] - weight).abs().flatten() for name, weight in expected.items()]).mean() < LEFT
 
 
 AUTOCAST = ["trainer.deepspeed.autocast=true"]

@@ -22,12 +22,9 @@ def test_weights_and_moments_lose_their_filling_and_get_a_new_one(tmp_path):
     inside.mkdir()
     for rank, (low, high) in enumerate([(0, 3), (3, 5)]):
         filled = torch.cat([moment[low:high], torch.full((3 - (high - low),), 99.0)])
-        state = {"step": torch.tensor(7.0), "exp_avg": filled}
-        part = {
-            "single_partition_of_fp32_groups": [weights[low:high]],
-            "base_optimizer_state": {"state": {0: state}, "param_groups": [{"lr": 0.1}]},
-            "ds_version": "0.1",
-        }
+        states = {0: {"step": torch.tensor(7.0), "exp_avg": filled}}
+        part = {"single_partition_of_fp32_groups": [weights[low:high]], "ds_version": "0.1"}
+        part["base_optimizer_state"] = {"state": states, "param_groups": [{"lr": 0.1}]}
         torch.save({"optimizer_state_dict": part}, inside / f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt")
     parts = [part_of(tmp_path, rank, [2]) for rank in range(3)]
     assert [part["single_partition_of_fp32_groups"][0].tolist() for part in parts] == [[1, 2], [3, 4], [5, 0]]

@@ -14,25 +14,21 @@ import yaml
 from benchmark.runner import run_system
 from configs.systems import RunSystemConfig
 from tests.helpers.cases import SCRIPTS, TALKS, write_case, write_cases
+from tests.helpers.files import touch
 
 STUBS = Path(__file__).parent / "stubs"
 FILES = {
     "sadtalker": [
-        "src/test_audio2coeff.py",
-        "src/config/facerender_still.yaml",
-        "checkpoints/SadTalker_V0.0.2_512.safetensors",
-        "checkpoints/mapping_00109-model.pth.tar",
+        *("src/test_audio2coeff.py", "src/config/facerender_still.yaml"),
+        *("checkpoints/SadTalker_V0.0.2_512.safetensors", "checkpoints/mapping_00109-model.pth.tar"),
     ],
     "anitalker": [
-        "ckpts/stage1.ckpt",
-        "ckpts/stage2_audio_only_hubert.ckpt",
-        "ckpts/chinese-hubert-large/config.json",
+        *("ckpts/stage1.ckpt", "ckpts/stage2_audio_only_hubert.ckpt", "ckpts/chinese-hubert-large/config.json"),
         "results/frames/999999.png",
     ],
     "aniportrait": [
         *(f"pretrained_model/{name}" for name in ("denoising_unet.pth", "audio2mesh.pt", "audio2pose.pt")),
-        "pretrained_model/pose_guider.pth",
-        "output/old.mp4",
+        *("pretrained_model/pose_guider.pth", "output/old.mp4"),
     ],
     "hallo": [
         "hallo/__init__.py",
@@ -57,18 +53,13 @@ def repositories(tmp_path_factory):
     root = tmp_path_factory.mktemp("repositories")
     for name, script in SCRIPTS.items():
         repository = root / name
-        for file in FILES[name]:
-            (repository / file).parent.mkdir(parents=True, exist_ok=True)
-            (repository / file).write_text("")
-        (repository / script).parent.mkdir(parents=True, exist_ok=True)
+        touch(repository, *FILES[name], script)
         shutil.copy(STUBS / f"{name}.py", repository / script)
         shutil.copy(STUBS / "drawing.py", (repository / script).parent)
         if name in SETTINGS:
             file, content = SETTINGS[name]
-            (repository / file).parent.mkdir(parents=True, exist_ok=True)
-            (repository / file).write_text(yaml.safe_dump(content))
-    (root / "dreamtalk/configs").mkdir()
-    (root / "dreamtalk/configs/default.py").write_text("CFG = 1\n")
+            (touch(repository, file) / file).write_text(yaml.safe_dump(content))
+    (touch(root, "dreamtalk/configs/default.py") / "dreamtalk/configs/default.py").write_text("CFG = 1\n")
     # The trap: features of a demonstration clip, which AniTalker takes for every sound where it finds them.
     (root / "anitalker/test_demos/audios_hubert").mkdir(parents=True)
     np.save(root / "anitalker/test_demos/audios_hubert/english_female.npy", np.zeros((25, 80, 1)))
@@ -91,8 +82,7 @@ def cases(rows):
 @pytest.fixture(scope="session")
 def interpreter(tmp_path_factory):
     """An interpreter that can import this project's packages and finds every package a system asks for."""
-    folder = tmp_path_factory.mktemp("env")
-    python = folder / "python"
+    python = tmp_path_factory.mktemp("env") / "python"
     # What the real environments hold and this one lacks is taken for there: the stubs need none of it.
     python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exit 0; fi\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
@@ -105,15 +95,9 @@ def make_clips(repositories, cases, interpreter, tmp_path_factory):
 
     def make(system, output, **keys):
         scratch = tmp_path_factory.mktemp("scratch")
-        keys = {
-            "repository": str(repositories[system]) if system in repositories else None,
-            "python": str(interpreter),
-            "cases": str(cases),
-            "landmarks": "sidecar",
-            "scratch": str(scratch),
-            "seed": 7,
-            **keys,
-        }
+        repository = str(repositories[system]) if system in repositories else None
+        places = {"repository": repository, "python": str(interpreter), "cases": str(cases), "scratch": str(scratch)}
+        keys = {**places, "landmarks": "sidecar", "seed": 7, **keys}
         status = run_system(RunSystemConfig(system=system, output=str(output), **keys))
         found = sorted((Path(output) / "records").rglob("*.json"))
         records = [json.loads(path.read_text())["record"] for path in found]

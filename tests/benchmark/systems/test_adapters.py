@@ -32,15 +32,11 @@ def made(make_clips, repositories, tmp_path_factory):
     before = {name: listing(folder) for name, folder in repositories.items()}
 
     def one(name):
-        return make_one(make_clips, name, output / name)
+        return make_clips(name, output / name, workers=2)
 
     with ThreadPoolExecutor(len(SCRIPTS)) as pool:
         results = dict(zip(SCRIPTS, pool.map(one, SCRIPTS), strict=True))
     return output, results, before, {name: listing(folder) for name, folder in repositories.items()}
-
-
-def make_one(make, name, output):
-    return make(name, output, workers=2)
 
 
 def clean(talk, name, index):
@@ -50,8 +46,7 @@ def clean(talk, name, index):
     seconds = (source + offset) / fps
     first, last = round(seconds * 16_000), round((source + offset + 1) / fps * 16_000)
     begin = round(talk.click * 16_000)
-    flash = first < begin + CLICK and begin < last
-    return picture(seconds, SIZES.get(name, 256), np.array(talk.tint, np.uint8), flash)
+    return picture(seconds, SIZES.get(name, 256), np.array(talk.tint, np.uint8), first < begin + CLICK and begin < last)
 
 
 def psnr(one, other):
@@ -90,8 +85,7 @@ def test_the_clip_is_in_time_with_its_sound(made, name, talk):
     sound = read_sound(path)
     assert probe(path).fps == 25
     heard = np.flatnonzero(np.abs(sound) > 0.4)[0] / 16_000
-    bright = [frame[frame.shape[0] * 3 // 4 :].mean() > 200 for frame in read_frames(path)]
-    seen = np.flatnonzero(bright)[0] / 25
+    seen = np.flatnonzero([frame[frame.shape[0] * 3 // 4 :].mean() > 200 for frame in read_frames(path)])[0] / 25
     assert heard == pytest.approx(talk.click - OFFSETS.get(name, 0) / 25, abs=0.005)
     assert -1 / 25 - 1 / 60 <= seen - heard <= 1 / 60  # within the frame the click falls in
 

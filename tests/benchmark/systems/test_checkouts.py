@@ -30,14 +30,9 @@ from encoders.factory import build_landmark_detector
 
 READING = Path(__file__).with_name("reading.py")
 FOLDERS = {
-    "sadtalker": "SadTalker",
-    "anitalker": "AniTalker",
-    "aniportrait": "AniPortrait",
-    "hallo": "hallo",
-    "pdfgc": "PD-FGC-inference",
-    "styletalk": "styletalk",
-    "dreamtalk": "dreamtalk",
-}
+    "sadtalker": "SadTalker", "anitalker": "AniTalker", "aniportrait": "AniPortrait", "hallo": "hallo",
+    "pdfgc": "PD-FGC-inference", "styletalk": "styletalk", "dreamtalk": "dreamtalk",
+}  # fmt: skip
 # The script, and the assignment in it that names the result.
 NAMED = {
     "sadtalker": ("inference.py", "save_dir"),
@@ -66,11 +61,10 @@ def job(request, checkouts, cases, tmp_path):
     place = Installation(Path(sys.executable), repository, "cuda", 7, None, tmp_path, 60)
     case = read_cases(cases)[1]
     tools = Tools(FaceFinder(build_landmark_detector("sidecar")))
-    inputs = Inputs(
-        system, case, tmp_path, tools, Framing(system.portrait, case.portrait, tools.faces), read_speech(case)
-    )
-    view = open_job(inputs, place, tmp_path / "job")
-    return (system, command_of(inputs, place, tmp_path / "job"), view, given_by(inputs, place, tmp_path / "job"))
+    framing = Framing(system.portrait, case.portrait, tools.faces)
+    given = (Inputs(system, case, tmp_path, tools, framing, read_speech(case)), place, tmp_path / "job")
+    view = open_job(*given)
+    return system, command_of(*given), view, given_by(*given)
 
 
 def understood(system, command, view, tmp_path):
@@ -141,38 +135,30 @@ def test_their_script_names_the_result_where_we_look_for_it(job):
     values = {name: command[command.index(f"--{name}") + 1] for name in parts}
     args = type("Args", (), {**values, "seed": 7, "W": 512, "H": 512, "cfg": 3.5, "output_name": given["id"]})
     known = {
-        "args": args,
-        "os": os,
-        "strftime": strftime,
-        "test_image_name": given["id"],
-        "audio_name": given["id"],
-        "ref_name": given["id"],
-        "cfg": type("Cfg", (), {"name": given["id"]}),
-        "time_str": "1742",
-        "save_dir": f"output/20240702/1742--seed_{args.seed}-512x512",
+        **dict.fromkeys(("test_image_name", "audio_name", "ref_name"), given["id"]),
+        **{"args": args, "os": os, "strftime": strftime, "cfg": type("Cfg", (), {"name": given["id"]})},
+        **{"time_str": "1742", "save_dir": f"output/20240702/1742--seed_{args.seed}-512x512"},
     }
-    tree = ast.parse((view / file).read_text())
     values = [
         node.value
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse((view / file).read_text()))
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == variable
     ]
     result = str(eval(compile(ast.Expression(values[0]), file, "eval"), known))  # their own expression
     result += ".mp4" if system.name == "sadtalker" else ""
-    result = result.replace("_noaudio.mp4", ".mp4")
-    assert fnmatch(result, fill(system.output.path, given))
+    assert fnmatch(result.replace("_noaudio.mp4", ".mp4"), fill(system.output.path, given))
 
 
 @pytest.mark.parametrize("job", ["dreamtalk"], indirect=True)
 def test_the_watermark_is_gone_and_nothing_else(checkouts, tmp_path, job):
     system, _, view, _ = job
-    theirs = (checkouts / "dreamtalk" / "inference_for_demo_video.py").read_text()
-    ours = (view / "inference_for_demo_video.py").read_text()
+    name = "inference_for_demo_video.py"
+    theirs, ours = ((folder / name).read_text() for folder in (checkouts / "dreamtalk", view))
     gone = [line for line in theirs.splitlines() if line not in ours.splitlines()]
     assert len(theirs.splitlines()) - len(ours.splitlines()) == 8  # lines 241 to 248
     assert all("watermark" in line or "os." in line or "shutil" in line or ")" in line for line in gone if line.strip())
     assert "watermark" not in ours
-    compile(ours, "inference_for_demo_video.py", "exec")
+    compile(ours, name, "exec")
 
 
 def test_the_phonemes_are_numbered_as_styletalk_does(checkouts):

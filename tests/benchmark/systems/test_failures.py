@@ -14,8 +14,9 @@ from PIL import Image
 from benchmark.process import Stopped, run_program
 from benchmark.system import load_system
 from benchmark.workspace import explained, last_words
-from media import VideoWriter
 from tests.helpers.cases import TALKS, face_csv, write_cases
+from tests.helpers.files import touch
+from tests.helpers.videos import write_video
 
 FIRST = TALKS[0].name
 
@@ -78,13 +79,10 @@ def test_a_failed_clip_is_tried_again(make_clips, one, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_one_bad_case_costs_no_other(make_clips, rows, tmp_path):
-    folder, all_rows = rows
-    dark = folder / "dark.png"
-    Image.new("RGB", (256, 256)).save(dark)
-    face_csv(dark.with_suffix(".csv"), 1)
-    cases = write_cases(
-        folder / "list with dark.csv", [{**all_rows[0], "clip": "dark", "portrait": dark.name}, all_rows[0]]
-    )
+    folder, (row, _) = rows
+    Image.new("RGB", (256, 256)).save(folder / "dark.png")
+    face_csv(folder / "dark.csv", 1)
+    cases = write_cases(folder / "list with dark.csv", [{**row, "clip": "dark", "portrait": "dark.png"}, row])
     status, records = make_clips("hallo", tmp_path, cases=str(cases))
     assert status == 3
     assert records["dark"]["reason"] == "Hallo found no face and animated the whole picture without one"
@@ -129,10 +127,7 @@ def test_without_weights_no_3dmm_file_is_made(make_clips, one, tmp_path, monkeyp
     [
         ({"repository": None}, "SadTalker is not part of this project: add repository=PATH"),
         ({"repository": "/nowhere/SadTalker"}, "repository=/nowhere/SadTalker: no such folder"),
-        (
-            {"repository": "anitalker"},
-            "holds no src/test_audio2coeff.py; expected a checkout of https://github.com/OpenT",
-        ),
+        ({"repository": "anitalker"}, "holds no src/test_audio2coeff.py; expected a checkout of https://github.com/"),
         ({"python": "/nowhere/python"}, "python=/nowhere/python: cannot be run"),
         ({"python": None}, "lacks face_alignment"),
         ({"scratch": "/tmp/with space"}, "holds ' '"),
@@ -145,10 +140,7 @@ def test_an_unusable_system_is_every_clips_reason(make_clips, repositories, one,
 
 
 def test_missing_weights_of_a_system_are_named(make_clips, repositories, one, tmp_path):
-    repository = tmp_path / "repo"
-    for file in ("lib/inferencer.py", "inference.py"):
-        (repository / file).parent.mkdir(parents=True, exist_ok=True)
-        (repository / file).touch()
+    repository = touch(tmp_path / "repo", "lib/inferencer.py", "inference.py")
     said = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), repository=str(repository)))
     assert "lacks checkpoints; its weights: Google Drive" in said
     said = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), device="cpu"))
@@ -170,26 +162,16 @@ def test_another_version_of_a_patched_script_is_refused(make_clips, repositories
 @pytest.mark.slow
 def test_somebodys_videos_are_a_system(make_clips, rows, cases, tmp_path):
     folder = tmp_path / "theirs"
-    (folder / "sub dir").mkdir(parents=True)
     for talk in TALKS:  # at 50 fps, the result on the right
-        with VideoWriter(folder / f"{talk.name}.mp4", size=(512, 256), fps=50) as writer:
-            for index in range(round(talk.seconds * 50)):
-                left = np.full((256, 256, 3), 255 - index, np.uint8)
-                writer.write(np.concatenate([left, np.full((256, 256, 3), 2 * index, np.uint8)], 1))
+        levels = [(255 - index, 2 * index) for index in range(round(talk.seconds * 50))]
+        frames = [np.tile(np.repeat(np.uint8(pair), 256)[:, None], (256, 1, 3)) for pair in levels]
+        write_video(folder / f"{talk.name}.mp4", frames, fps=50)
     keys = {"videos": str(folder), "title": "Theirs", "panel": [256, 0, 256, 256]}
     status, records = make_clips("folder", tmp_path / "out", **keys)
     assert status == 0
-    assert records[FIRST]["video"] | {"sha256": None} == {
-        "file": "first.mp4",
-        "sha256": None,
-        "frames": 35,
-        "width": 256,
-        "height": 256,
-        "offset": 0,
-    }
-    with VideoWriter(folder / "first.mp4", size=(512, 256)) as writer:  # they made it anew
-        for _ in range(35):
-            writer.write(np.full((256, 512, 3), 99, np.uint8))
+    expected = {"file": "first.mp4", "sha256": None, "frames": 35, "width": 256, "height": 256, "offset": 0}
+    assert records[FIRST]["video"] | {"sha256": None} == expected
+    write_video(folder / "first.mp4", [np.full((256, 512, 3), 99, np.uint8)] * 35)  # they made it anew
     anew = make_clips("folder", tmp_path / "out", **keys)[1][FIRST]
     assert anew["video"]["sha256"] != records[FIRST]["video"]["sha256"]
     (folder / "first.mp4").unlink()
@@ -200,8 +182,7 @@ def test_somebodys_videos_are_a_system(make_clips, rows, cases, tmp_path):
 
 @pytest.mark.slow
 def test_parts_make_each_clip_once(make_clips, tmp_path):
-    first = make_clips("ground_truth", tmp_path, part="1/2")[1]
-    assert len(first) == 1
+    assert len(make_clips("ground_truth", tmp_path, part="1/2")[1]) == 1
     both = make_clips("ground_truth", tmp_path, part="2/2")[1]
     assert {record["status"] for record in both.values()} == {"done"}
     assert set(both) == {talk.name for talk in TALKS}
@@ -213,7 +194,7 @@ def test_a_changed_input_or_a_lost_video_is_made_again(make_clips, rows, one, tm
         return make_clips("ground_truth", tmp_path, cases=one())[1][FIRST]["fingerprint"]
 
     video = tmp_path / "videos" / f"{FIRST}.mp4"
-    before, made = begun(), None
+    before = begun()
     made = video.stat().st_mtime_ns
     assert (begun(), video.stat().st_mtime_ns) == (before, made)
     video.write_bytes(b"cut")
@@ -232,10 +213,9 @@ def test_a_changed_input_or_a_lost_video_is_made_again(make_clips, rows, one, tm
 def test_a_stopped_run_ends_its_programs_and_their_children(tmp_path):
     stop = threading.Event()
     threading.Timer(0.3, stop.set).start()
+    command = ["sh", "-c", f"(sleep 1; touch {tmp_path}/alive) & sleep 60"]
     with pytest.raises(Stopped):
-        run_program(
-            ["sh", "-c", f"(sleep 1; touch {tmp_path}/alive) & sleep 60"], tmp_path, {}, tmp_path / "log", 50, stop
-        )
+        run_program(command, tmp_path, {}, tmp_path / "log", 50, stop)
     time.sleep(1.2)
     assert not (tmp_path / "alive").exists()
 
@@ -243,18 +223,15 @@ def test_a_stopped_run_ends_its_programs_and_their_children(tmp_path):
 @pytest.mark.slow
 def test_memory_and_time_are_measured(tmp_path):
     command = ["python3", "-c", "x = bytearray(300 << 20); import time; time.sleep(0.3)"]
-    ended = run_program(
-        command, tmp_path, {"PATH": "/usr/bin:/bin:/usr/local/bin"}, tmp_path / "log", 50, threading.Event()
-    )
+    path = {"PATH": "/usr/bin:/bin:/usr/local/bin"}
+    ended = run_program(command, tmp_path, path, tmp_path / "log", 50, threading.Event())
     assert (ended.status, ended.timed_out) == (0, False)
     assert ended.peak_mib > 300
     assert ended.seconds >= 0.3
 
 
 def test_reasons_are_read_from_what_a_program_says():
-    system = load_system("pdfgc")
-    assert explained(system, "AttributeError: module 'numpy' has no attribute 'float'.") == (
-        "its environment needs numpy below 1.24"
-    )
+    said = "AttributeError: module 'numpy' has no attribute 'float'."
+    assert explained(load_system("pdfgc"), said) == "its environment needs numpy below 1.24"
     assert last_words("10%\r50%\rKilled\n\n") == "Killed"
     assert last_words("") == "none"

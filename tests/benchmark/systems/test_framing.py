@@ -9,9 +9,9 @@ from PIL import Image
 from benchmark.framing import FaceFinder, Framing, read_picture
 from benchmark.system import Portrait
 from encoders.landmarks.sidecar import SidecarDetector
-from media import VideoWriter
 from runtime.errors import UserError
 from tests.helpers.cases import face_csv
+from tests.helpers.videos import write_video
 
 EYES_AND_MOUTH = ((0.41, 0.42), (0.59, 0.42), (0.5, 0.42 + 0.18 * 61 / 50))
 
@@ -41,10 +41,8 @@ def clip(tmp_path):
         portrait, video = tmp_path / "face.png", tmp_path / f"video {size} {width}.mp4"
         Image.fromarray(face(256)).save(portrait)
         face_csv(portrait.with_suffix(".csv"), 1)
-        with VideoWriter(video, size=(width or size, size), crf=1) as writer:
-            for index in range(10):
-                frame = (face(size) * (1 - index / 20)).astype(np.uint8)
-                writer.write(np.pad(frame, ((0, 0), (0, (width or size) - size), (0, 0))))
+        whole = np.pad(face(size), ((0, 0), (0, (width or size) - size), (0, 0)))
+        write_video(video, [(whole * (1 - index / 20)).astype(np.uint8) for index in range(10)], crf=1)
         face_csv(video.with_suffix(".csv"), 10, size)
         return portrait, video
 

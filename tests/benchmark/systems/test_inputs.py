@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import islice
 
 import numpy as np
@@ -17,10 +18,13 @@ from benchmark.inputs.collect import RATE, padded_length
 from benchmark.inputs.phonemes import PHONES, PhonemeInterval, from_intervals, phonemes_of, recognise
 from benchmark.system import Speech, load_system
 from encoders.factory import build_landmark_detector
-from media import FrameReader, VideoWriter, probe, read_frames, read_sound, sound_duration
+from media import FrameReader, probe, read_frames, read_sound, sound_duration
 from metrics.networks.deep3d import HEADS, Deep3DFace
 from runtime.errors import UserError
+from tests.helpers.refusals import refuses
+from tests.helpers.videos import write_video
 
+SPOKEN = [31] * 3 + [2] * 3 + [32] * 9 + [31] * 15  # silence, AH, T and silence
 PAIRS = ("pairs/feifeili_clip1", "pairs/reagan_clip1")
 
 
@@ -34,10 +38,7 @@ def faces(assets):
 
 def shortened(video, folder, frames):
     """The first frames of a video."""
-    with VideoWriter(folder / "short.mp4", size=(probe(video).width, probe(video).height), crf=4) as writer:
-        for frame in islice(read_frames(video), frames):
-            writer.write(frame)
-    return folder / "short.mp4"
+    return write_video(folder / "short.mp4", islice(read_frames(video), frames), crf=4)
 
 
 def random_network():
@@ -79,8 +80,7 @@ def test_our_alignment_is_that_of_the_published_files(assets, faces, tmp_path):
     """Their landmarks were another detector's: scale within 2 %, place within 2 % of the picture, same motion."""
     source = assets / "data" / "mead_style" / "M030_front_happy_level3_001.mp4"
     video = shortened(source, tmp_path, 40)
-    track = faces.in_video(video)
-    ours = np.array([face.transform for face in aligned(FrameReader(video), track)])
+    ours = np.array([face.transform for face in aligned(FrameReader(video), faces.in_video(video))])
     theirs = loadmat(source.with_suffix(".mat"))["transform_params"][: len(ours)]
     assert np.array_equal(ours[:, :2], theirs[:, :2])
     assert (ours[:, 2] / theirs[:, 2]).mean() == pytest.approx(1, abs=0.02)
@@ -90,8 +90,7 @@ def test_our_alignment_is_that_of_the_published_files(assets, faces, tmp_path):
 
 @pytest.mark.slow
 def test_a_track_from_a_video_has_a_row_per_frame(assets, faces, tmp_path):
-    source = assets / "data" / "video" / "hdtf_RD_Radio10_0_clip_0.mp4"
-    video = shortened(source, tmp_path, 4)
+    video = shortened(assets / "data" / "video" / "hdtf_RD_Radio10_0_clip_0.mp4", tmp_path, 4)
     network = random_network()
     face = faces.in_video(video)
     track = extract(network, video, face, (0, 0, 512), 256)
@@ -106,8 +105,7 @@ def test_a_track_from_a_video_has_a_row_per_frame(assets, faces, tmp_path):
 def test_another_rate_is_the_same_motion():
     track = track_of(50).resampled(30)
     assert (len(track), track.rate) == (60, 30)
-    inside = np.arange(58) / 30
-    assert track.coeff[:58, 100] == pytest.approx(0.1 * inside, abs=1e-6)
+    assert track.coeff[:58, 100] == pytest.approx(np.arange(58) / 300, abs=1e-6)
     assert track.resampled(30) is track
 
 
@@ -134,16 +132,14 @@ def test_a_wrong_3dmm_file_is_refused(tmp_path, change, wanted):
     mat = {"coeff": track.coeff.copy(), "transform_params": track.transform.copy()}
     change(mat)
     savemat(tmp_path / "face.mat", mat)
-    with pytest.raises(UserError) as error:
-        read_mat(tmp_path / "face.mat", len(mat.get("coeff", mat["transform_params"])) / 25)
-    assert wanted in str(error.value)
+    seconds = len(mat.get("coeff", mat["transform_params"])) / 25
+    refuses(UserError, re.escape(wanted), read_mat, tmp_path / "face.mat", seconds)
 
 
 @pytest.mark.parametrize("rows", [20, 35, 100])
 def test_a_3dmm_file_of_another_video_is_refused(tmp_path, rows):
     write_mat(tmp_path / "face.mat", track_of(rows))
-    with pytest.raises(UserError, match=r"per second, expected 25 \(DreamTalk\) or 30"):
-        read_mat(tmp_path / "face.mat", 2.0)
+    refuses(UserError, r"per second, expected 25 \(DreamTalk\) or 30", read_mat, tmp_path / "face.mat", 2.0)
 
 
 @pytest.mark.parametrize("name", PAIRS)
@@ -173,69 +169,29 @@ def test_heard_phonemes_are_in_time_with_the_published_ones(assets):
 
 def test_intervals_become_one_phone_per_thirtieth():
     labelled = [PhonemeInterval(0.0, 0.1, "SIL"), PhonemeInterval(0.1, 0.2, "AH"), PhonemeInterval(0.2, 0.5, "T")]
-    expected = [31] * 3 + [2] * 3 + [32] * 9 + [31] * 15
-    assert from_intervals(labelled, 1.0) == expected
+    assert from_intervals(labelled, 1.0) == SPOKEN
 
 
-TEXTGRID = """File type = "ooTextFile"
-Object class = "TextGrid"
+def textgrid(**tiers):
+    """Praat's long format: tiers of (begin, end, text)."""
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", "xmax = 1.0", "tiers? <exists>"]
+    lines += [f"size = {len(tiers)}", "item []:"]
+    for place, (name, intervals) in enumerate(tiers.items(), 1):
+        lines += [f"    item [{place}]:", '        class = "IntervalTier"', f'        name = "{name}"']
+        lines += ["        xmin = 0", "        xmax = 1.0", f"        intervals: size = {len(intervals)}"]
+        for number, (begin, end, text) in enumerate(intervals, 1):
+            lines += [f"        intervals [{number}]:", f"            xmin = {begin}", f"            xmax = {end}"]
+            lines += [f'            text = "{text}"']
+    return "\n".join(lines) + "\n"
 
-xmin = 0
-xmax = 1.0
-tiers? <exists>
-size = 2
-item []:
-    item [1]:
-        class = "IntervalTier"
-        name = "words"
-        xmin = 0
-        xmax = 1.0
-        intervals: size = 1
-        intervals [1]:
-            xmin = 0
-            xmax = 1.0
-            text = "hello 7 ""world"" again"
-    item [2]:
-        class = "IntervalTier"
-        name = "phones"
-        xmin = 0
-        xmax = 1.0
-        intervals: size = 3
-        intervals [1]:
-            xmin = 0
-            xmax = 0.1
-            text = ""
-        intervals [2]:
-            xmin = 0.1
-            xmax = 2e-1
-            text = "AH0"
-        intervals [3]:
-            xmin = 0.2
-            xmax = 0.5
-            text = "T"
-"""
-SHORT_TEXTGRID = """File type = "ooTextFile"
-Object class = "TextGrid"
 
-0
-1.0
-<exists>
-1
-"IntervalTier"
-"anna - phones"
-0
-1.0
-3
-0
-0.1
-"sil"
-0.1
-0.2
-"AH1"
-0.2
-0.5
-"T"
-"""
+WORDS = [("0", "1.0", 'hello 7 ""world"" again')]
+TEXTGRID = textgrid(words=WORDS, phones=[("0", "0.1", ""), ("0.1", "2e-1", "AH0"), ("0.2", "0.5", "T")])
+# Praat's short format: the values alone, one a line.
+SHORT_TEXTGRID = (
+    'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n1.0\n<exists>\n1\n"IntervalTier"\n"anna - phones"\n'
+    '0\n1.0\n3\n0\n0.1\n"sil"\n0.1\n0.2\n"AH1"\n0.2\n0.5\n"T"\n'
+)
 LAB = "0 0.1 sp\n0.1 0.2 ah_B\n\n0.2 0.5 T_E\n"
 
 
@@ -243,7 +199,7 @@ LAB = "0 0.1 sp\n0.1 0.2 ah_B\n\n0.2 0.5 T_E\n"
 def test_aligners_files_say_the_same(tmp_path, ending, text):
     path = tmp_path / f"speech{ending}"
     path.write_text(text)
-    assert phonemes_of(path, 1.0) == [31] * 3 + [2] * 3 + [32] * 9 + [31] * 15
+    assert phonemes_of(path, 1.0) == SPOKEN
 
 
 @pytest.mark.parametrize(
@@ -262,9 +218,7 @@ def test_aligners_files_say_the_same(tmp_path, ending, text):
 def test_wrong_phonemes_are_refused(tmp_path, ending, text, wanted):
     path = tmp_path / f"speech{ending}"
     path.write_text(text)
-    with pytest.raises(UserError) as error:
-        phonemes_of(path, 10.0)
-    assert wanted in str(error.value)
+    refuses(UserError, re.escape(wanted), phonemes_of, path, 10.0)
 
 
 def test_there_are_41_phones_in_alphabetical_order():
@@ -277,8 +231,7 @@ def test_there_are_41_phones_in_alphabetical_order():
     [(1.4, 5.2), (5.0, 5.2), (4.99, 5.2), (5.001, 5.001), (7.0, 7.0), (9.98, 10.18), (10.0, 10.2), (15.0, 15.2)],
 )
 def test_sound_aniportrait_stumbles_over_is_padded(seconds, padded):
-    system = load_system("aniportrait")
-    assert padded_length(round(seconds * RATE), system.speech) == round(padded * RATE)
+    assert padded_length(round(seconds * RATE), load_system("aniportrait").speech) == round(padded * RATE)
     assert padded_length(round(seconds * RATE), Speech()) == round(seconds * RATE)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -9,6 +11,8 @@ from benchmark.case_list import read_cases
 from benchmark.system import FOLDER, described, fill, load_system
 from benchmark.workspace import open_view
 from runtime.errors import UserError
+from tests.helpers.files import touch
+from tests.helpers.refusals import refuses
 
 SEVEN = {"sadtalker", "anitalker", "aniportrait", "hallo", "pdfgc", "styletalk", "dreamtalk"}
 
@@ -69,8 +73,7 @@ def test_a_wrong_description_names_its_key(tmp_path, change, wanted):
 def test_a_system_that_is_not_there(tmp_path, monkeypatch, name, wanted):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.yaml").write_text("[1, 2]")
-    with pytest.raises(UserError, match=wanted):
-        load_system(name)
+    refuses(UserError, wanted, load_system, name)
 
 
 def test_placeholders_are_filled_in_keys_and_values_too():
@@ -95,9 +98,7 @@ def test_placeholders_are_filled_in_keys_and_values_too():
 def test_a_wrong_list_of_cases_is_told_where(tmp_path, text, wanted):
     path = tmp_path / "cases.csv"
     path.write_text(text)
-    with pytest.raises(UserError) as error:
-        read_cases(path)
-    assert wanted in str(error.value)
+    refuses(UserError, re.escape(wanted), read_cases, path)
 
 
 def test_cases_are_read_with_paths_from_their_folder(tmp_path):
@@ -115,8 +116,9 @@ def test_cases_are_read_with_paths_from_their_folder(tmp_path):
 
 def test_a_view_shares_everything_but_what_is_written(tmp_path):
     repository, view = tmp_path / "repo", tmp_path / "view"
-    for name in ("lib/deep/a.py", "output/old.mp4", "tmp.mp4", ".cache/x"):
-        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+    names = ("lib/deep/a.py", "output/old.mp4", "tmp.mp4", ".cache/x")
+    touch(repository, *names)
+    for name in names:
         (repository / name).write_text("old")
     open_view(repository, view, ["output", "tmp.mp4", ".cache", "made_anew"], [])
     assert (view / "lib" / "deep" / "a.py").read_text() == "old"

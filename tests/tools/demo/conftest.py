@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from media import VideoWriter
+from tests.helpers import videos
 from tools.demo.__main__ import write_plan
 from tools.demo.demo_plan import RUN, synthetic_plan
 from tools.pipeline.step import StepRecord
@@ -26,13 +26,10 @@ ASKED = {
 
 def write_video(path, moving):
     """A grey square in which the rows of ``moving`` go up and down."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    tone = 0.1 * np.sin(np.arange(FRAMES * 640) / 8).astype(np.float32)
-    with VideoWriter(path, size=(SIZE, SIZE), sound=tone) as writer:
-        for place in range(FRAMES):
-            frame = np.full((SIZE, SIZE, 3), 100, np.uint8)
-            frame[moving] += np.uint8(60 * (place % 5) / 4)
-            writer.write(frame)
+    frames = np.full((FRAMES, SIZE, SIZE, 3), 100, np.uint8)
+    for place, frame in enumerate(frames):
+        frame[moving] += np.uint8(60 * (place % 5) / 4)
+    videos.write_video(path, frames, sound=0.1 * np.sin(np.arange(FRAMES * 640) / 8).astype(np.float32))
 
 
 def write_curves(run, columns):
@@ -68,25 +65,16 @@ def folder(tmp_path_factory):
     Image.fromarray(np.full((SIZE, SIZE, 3), 100, np.uint8)).save(folder / "cases" / "portraits" / "a.png")
     (folder / "data").mkdir()
     Image.fromarray(np.full((700, 1040, 3), 30, np.uint8)).save(folder / "data" / "contact_sheet.png")
+    expression, emotion = {"emotion": 1.0, "emotion_truth": 1.0}, {"emotion": 0.125, "emotion_of_true_clips": 0.96}
+    fid = {"value": 12.3456, "title": "FID stand-in", "official": False, "better": "lower", "n": 2, "expected": 2}
+    fid |= {"network": "stand-in for image", "sha256": "0123456789abcdef"}
+    sync = {"value": None, "not_computed": "needs syncnet_v2.model\nand more words"}
     content = {
         "cases/cases.json": {"asked": asked, "unseen": ["M102", "W109"], "train": 72, "val": 8, "test": 16},
-        "score_vaid.json": {
-            "lip": {"near1": 0.2, "chance": 0.024, "r2": 0.91},
-            "expression": {"emotion": 1.0, "emotion_truth": 1.0},
-        },
-        "score_ethd.json": {
-            "lips_neutral": 0.41, "lips_of_true_clip": 0.98, "emotion": 0.125, "emotion_of_true_clips": 0.96,
-        },
-        "results.json": {
-            "metrics": {
-                "fid": {
-                    "value": 12.3456, "title": "FID stand-in", "official": False, "better": "lower", "n": 2,
-                    "expected": 2, "network": "stand-in for image", "sha256": "0123456789abcdef",
-                },
-                "sync": {"value": None, "not_computed": "needs syncnet_v2.model\nand more words"},
-            }
-        },
-    }  # fmt: skip
+        "score_vaid.json": {"lip": {"near1": 0.2, "chance": 0.024, "r2": 0.91}, "expression": expression},
+        "score_ethd.json": {"lips_neutral": 0.41, "lips_of_true_clip": 0.98, **emotion},
+        "results.json": {"metrics": {"fid": fid, "sync": sync}},
+    }
     for name, value in content.items():
         (folder / name).write_text(json.dumps(value))
     return folder

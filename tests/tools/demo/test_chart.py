@@ -9,9 +9,8 @@ from tools.demo.chart import HEIGHT, LEFT, RIGHT, WIDTH, Line, _powers, _ticks, 
 
 
 def points(svg):
-    return [
-        [tuple(map(float, pair.split(","))) for pair in line.split()] for line in re.findall(r'points="([^"]*)"', svg)
-    ]
+    lines = re.findall(r'points="([^"]*)"', svg)
+    return [[tuple(map(float, pair.split(","))) for pair in line.split()] for line in lines]
 
 
 def test_points_lie_in_proportion_and_inside():
@@ -43,14 +42,12 @@ def test_what_cannot_be_drawn_is_left_out_and_names_are_escaped():
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0), (-3, 7), (0, 1234), (0, 0.00037)])
 def test_ticks_are_few_round_and_enclose(low, high):
     ticks = _ticks(low, high)
-    assert ticks[0] <= low
-    assert ticks[-1] >= high
+    assert ticks[0] <= low <= high <= ticks[-1]
     assert 2 <= len(ticks) <= 7
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.3, 40), (1, 1), (0.01, 0.012)])
 def test_powers_enclose(low, high):
     ticks = _powers(low, high)
-    assert ticks[0] <= low
-    assert ticks[-1] >= high
+    assert ticks[0] <= low <= high <= ticks[-1]
     assert len(ticks) >= 2

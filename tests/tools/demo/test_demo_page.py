@@ -65,14 +65,9 @@ def test_the_page_tells_commands_scores_and_what_they_mean(page, folder):
     for step in read_json(folder / "plan.json"):
         assert escape(step["command"]) in text
     for said in (
-        "train.py experiment=vaid/tiny",
-        "at most 600 steps; experiment vaid/tiny takes",
-        "FID stand-in",
-        "12.3",
-        "01234567, not the official network",
-        "not computed: needs syncnet_v2.model",
-        "chance 2.4\N{NO-BREAK SPACE}%",
-        "follow the sound in part (correlation 0.41)",
+        *("train.py experiment=vaid/tiny", "at most 600 steps; experiment vaid/tiny takes", "FID stand-in", "12.3"),
+        *("01234567, not the official network", "not computed: needs syncnet_v2.model"),
+        *("follow the sound in part (correlation 0.41)", "chance 2.4\N{NO-BREAK SPACE}%"),
         "about as often as chance would",
         "2 windows that overlap by 3 frames",
     ):
@@ -105,8 +100,7 @@ def test_metrics_that_were_not_computed_say_what_they_need():
     ("psnr", "jaw", "said"), [(20, 0.8, "3.0 dB closer"), (15, 0.1, "2.0 dB further"), (15, 0.5, "in part")]
 )
 def test_verdicts_are_the_numbers_in_words(psnr, jaw, said):
-    clip = {"psnr_first_frame": 17.0, "voice": {"psnr": psnr, "jaw": jaw}}
-    (sentence,) = verdicts(None, {"clip": clip}, None)
+    (sentence,) = verdicts(None, {"clip": {"psnr_first_frame": 17.0, "voice": {"psnr": psnr, "jaw": jaw}}}, None)
     assert said in sentence
     assert sentence.startswith("For a clip training saw")
 
@@ -124,10 +118,9 @@ def test_the_page_in_a_browser(page, browser, size, scheme):
     view.goto(page.as_uri())
     assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert view.evaluate(BROKEN_WORDS) == []
-    view.wait_for_function(
-        "[...document.querySelectorAll('video')].every(video => video.readyState > 0 && !video.error)"
-    )
-    assert view.evaluate("[...document.querySelectorAll('video')].every(video => video.duration >= 0.99)")
+    videos = "[...document.querySelectorAll('video')]"
+    view.wait_for_function(f"{videos}.every(video => video.readyState > 0 && !video.error)")
+    assert view.evaluate(f"{videos}.every(video => video.duration >= 0.99)")
     assert view.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
     pair = view.locator("#results .pair").first
     pair.get_by_role("button", name="Play both").click()

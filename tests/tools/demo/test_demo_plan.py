@@ -17,6 +17,7 @@ from configs.evaluation import EvaluateConfig
 from configs.generation import ExportConfig, GenerateConfig
 from configs.preparation import PrepareConfig
 from configs.training import TrainConfig
+from tests.helpers.files import touch
 from tools.demo.__main__ import main, write_plan
 from tools.demo.demo_plan import REAL, SYNTHETIC, Lengths, max_steps, real_plan, split_of, synthetic_plan
 from tools.pipeline.step import Step
@@ -101,26 +102,22 @@ def test_trainings_are_shorter_than_their_experiments_and_say_so(tmp_path):
 
 
 def test_steps_have_names_of_their_own_and_read_what_earlier_ones_wrote(tmp_path):
-    videos = tmp_path / "my videos"
-    videos.mkdir()
-    for name in ("ann", "bob", "eve", "dan", "liz", "max", "tom", "zoe", "kim", "lou", "nia", "pam"):
-        (videos / f"{name}.mp4").touch()
+    names = ("ann", "bob", "eve", "dan", "liz", "max", "tom", "zoe", "kim", "lou", "nia", "pam")
+    videos = touch(tmp_path / "my videos", *(f"{name}.mp4" for name in names))
     folder = tmp_path / "demo"
     for steps in (synthetic_plan(folder), real_plan(folder, videos)):
         assert len({step.name for step in steps}) == len(steps)
         written = [folder / "plan.json"]
         for step in steps:
             for path in step.reads:
-                known = any(path == made or made in path.parents for made in written)
-                assert known or path == videos, (step.name, path)
+                known = path == videos or any(made in (path, *path.parents) for made in written)
+                assert known, (step.name, path)
             written += step.products
 
 
 def test_people_are_held_out_where_there_are_enough(tmp_path):
-    (tmp_path / "one.mp4").touch()
-    assert split_of(tmp_path) == ("train", None)
-    for number in range(40):
-        (tmp_path / f"person{chr(97 + number % 26)}{chr(97 + number // 26)}.mp4").touch()
+    assert split_of(touch(tmp_path, "one.mp4")) == ("train", None)
+    touch(tmp_path, *(f"person{chr(97 + number % 26)}{chr(97 + number // 26)}.mp4" for number in range(40)))
     assert split_of(tmp_path) == ("person", "test")
 
 

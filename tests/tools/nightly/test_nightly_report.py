@@ -22,10 +22,9 @@ def proofs(tmp_path):
 
 
 def test_numbers_are_held_against_what_is_wanted(proofs):
-    outcomes = {
-        "score": Outcome(proofs[0].step, "done", 75, 60, "2026-11-22T20:00:00+00:00"),
-        "speed": Outcome(proofs[1].step, "done before", 5, 5, "2026-11-21T20:00:00+00:00"),
-    }
+    score = Outcome(proofs[0].step, "done", 75, 60, "2026-11-22T20:00:00+00:00")
+    speed = Outcome(proofs[1].step, "done before", 5, 5, "2026-11-21T20:00:00+00:00")
+    outcomes = {"score": score, "speed": speed}
     page = results_page(proofs, outcomes)
     assert "| what it hears | lips | 0.262 | >= 0.24: met | 2026-11-22 |" in page
     assert "|  | R² | 0.4 | >= 0.7: **not met** | 2026-11-22 |" in page

@@ -64,8 +64,7 @@ def test_what_is_done_stays_done_and_what_changed_is_done_again(chain):
 
 def test_a_failure_ends_the_chain_or_what_builds_on_it(chain):
     folder, copy = chain
-    broken = copy("a", "b", "raise SystemExit('no luck today')")
-    steps = [broken, copy("b", "c"), copy("a", "d")]
+    steps = [copy("a", "b", "raise SystemExit('no luck today')"), copy("b", "c"), copy("a", "d")]
     states, told = run(steps, folder)
     assert states == ["failed"]
     assert "no luck today" in told
@@ -130,21 +129,17 @@ except KeyboardInterrupt:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_chain_goes_on_and_never_runs_twice_at_once(tmp_path, number):
     folder = tmp_path / "chain"
-    seconds = "3" if number == signal.SIGKILL else "60"
     process = subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, str(folder), seconds],
-        cwd=ROOT,
+        [sys.executable, "-c", PROGRAM, str(folder), "3" if number == signal.SIGKILL else "60"], cwd=ROOT,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
-    )
+    )  # fmt: skip
     while not ((folder / "marks").exists() and (folder / "marks").stat().st_size):
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
     assert process.wait(60) == (-9 if number == signal.SIGKILL else 130)
     step = Step("wait", "Wait", ("-c", "pass"), writes=(folder / "marks",))
-    begun = StepRecord.read(folder, step)
-    assert begun
-    assert not begun.done
+    assert StepRecord.read(folder, step).done is False
     if number == signal.SIGKILL:  # its command lives on, and holds the folder
         with pytest.raises(ChainError, match="another run"):
             run([step], folder)
@@ -156,6 +151,5 @@ def test_an_interrupted_chain_goes_on_and_never_runs_twice_at_once(tmp_path, num
             except ChainError:
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
-    again = subprocess.run([sys.executable, "-c", PROGRAM, str(folder), "0"], cwd=ROOT, check=False)
-    assert again.returncode == 0
+    assert subprocess.run([sys.executable, "-c", PROGRAM, str(folder), "0"], cwd=ROOT, check=False).returncode == 0
     assert os.path.getsize(folder / "marks") == 1  # another command, so its own beginning

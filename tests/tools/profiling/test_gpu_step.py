@@ -11,15 +11,8 @@ from tools.profiling.gpu_step import main
 
 @pytest.mark.proof
 def test_the_smallest_step_is_measured_and_profiled():
-    command = [
-        sys.executable,
-        "-m",
-        "tools.profiling.gpu_step",
-        "tiny=yes",
-        "presets=cpu,nowhere",
-        "steps=2",
-        "profile=yes",
-    ]
+    typed = ["tiny=yes", "presets=cpu,nowhere", "steps=2", "profile=yes"]
+    command = [sys.executable, "-m", "tools.profiling.gpu_step", *typed]
     done = subprocess.run(command, capture_output=True, text=True)
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["preset", "s/step", "slowest", "GiB", "counted", "TFLOP", "MFU"]

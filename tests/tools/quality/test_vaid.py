@@ -39,15 +39,13 @@ def test_perfect_lips_score_perfectly_and_unrelated_ones_by_chance():
     perfect = lip_scores(clips("ab"))
     assert (perfect.near1, perfect.r2, perfect.r2_within) == pytest.approx((1, 1, 1))
     assert perfect.chance == pytest.approx((3 * F - 2) / F**2)
-    noise = [dataclasses.replace(c, l_a=torch.randn(F, D_L)) for c in clips("abcdef")]
-    guessed = lip_scores(noise)
+    guessed = lip_scores([dataclasses.replace(c, l_a=torch.randn(F, D_L)) for c in clips("abcdef")])
     assert guessed.near1 == pytest.approx(guessed.chance, abs=0.03)
     assert guessed.r2 == pytest.approx(-1, abs=0.3)  # an independent guess of unit variance doubles the error
 
 
 def test_an_offset_of_the_face_costs_r2_but_not_r2_within():
-    shifted = [dataclasses.replace(c, l_a=c.l_v + (3 if c.speaker == "a" else -3)) for c in clips("ab")]
-    scores = lip_scores(shifted)
+    scores = lip_scores([dataclasses.replace(c, l_a=c.l_v + (3 if c.speaker == "a" else -3)) for c in clips("ab")])
     assert scores.r2 < 0
     assert scores.r2_within == pytest.approx(1)
 
@@ -59,16 +57,14 @@ def test_the_true_sequence_beats_the_repeated_condition():
     repeated = expression_scores(Oracle(None), unseen, known)
     assert repeated.mse == pytest.approx(repeated.mse_repeated)
     assert repeated.std_ratio == pytest.approx(0)
-    wrong = [*unseen[1:], unseen[0]]
-    assert expression_scores(Oracle(wrong), unseen, known).emotion < 0.2
+    assert expression_scores(Oracle([*unseen[1:], unseen[0]]), unseen, known).emotion < 0.2
 
 
 def test_the_condition_never_comes_from_the_same_person():
     unseen, known = clips("a"), [dataclasses.replace(c, e_ref=c.e_ref + 100) for c in clips("c")]
     alone = expression_scores(Oracle(None), unseen, known)  # nobody else is unseen, so training people give it
     assert alone.mse_repeated > 9000
-    together = expression_scores(Oracle(None), clips("ab"), known)
-    assert together.mse_repeated < 10
+    assert expression_scores(Oracle(None), clips("ab"), known).mse_repeated < 10
     with pytest.raises(ShardError, match="nobody else shows"):
         expression_scores(Oracle(None), clips("a"), clips("a"))
 

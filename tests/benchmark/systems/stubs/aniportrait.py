@@ -1,6 +1,5 @@
 """scripts/audio2vid.py: three panels, 30 fps, folders with the minute; fails on 5 s, cuts multiples of 5 s short."""
 
-import argparse
 import math
 import os
 from datetime import datetime
@@ -9,17 +8,12 @@ from pathlib import Path
 import numpy as np
 import yaml
 from PIL import Image
-from scripts.drawing import read_wav, stumble, talk, write_video
+from scripts.drawing import command_line, read_wav, stumble, talk, write_video
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--config", default="./configs/prompts/animation_audio.yaml")
+parser = command_line(config="./configs/prompts/animation_audio.yaml", seed=42, cfg=3.5, steps=25, fps=30)
 for name in ("-W", "-H"):
     parser.add_argument(name, type=int, default=512)
 parser.add_argument("-L", type=int)
-parser.add_argument("--seed", type=int, default=42)
-parser.add_argument("--cfg", type=float, default=3.5)
-parser.add_argument("--steps", type=int, default=25)
-parser.add_argument("--fps", type=int, default=30)
 parser.add_argument("-acc", "--accelerate", action="store_true")
 args = parser.parse_args()
 

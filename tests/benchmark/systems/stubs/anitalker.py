@@ -1,24 +1,17 @@
 """code/demo.py: joins whatever lies in <result_path>/frames; uses a demonstration clip's features where they lie."""
 
-import argparse
 import os
 
 import numpy as np
-from drawing import read_wav, stumble, talk, write_video
+from drawing import command_line, read_wav, stumble, talk, write_video
 from PIL import Image
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--infer_type", default="mfcc_pose_only")
-parser.add_argument("--test_image_path", default="./test_demos/portraits/monalisa.jpg")
-parser.add_argument("--test_audio_path", default="./test_demos/audios/english_female.wav")
-parser.add_argument("--test_hubert_path", default="./test_demos/audios_hubert/english_female.npy")
-parser.add_argument("--result_path", default="./results/")
-parser.add_argument("--stage1_checkpoint_path", default="./ckpts/stage1.ckpt")
-parser.add_argument("--stage2_checkpoint_path", default="./ckpts/pose_only.ckpt")
-parser.add_argument("--seed", type=int, default=0)
-parser.add_argument("--device", default="cuda:0")
-parser.add_argument("--face_sr", action="store_true")
-args = parser.parse_args()
+args = command_line(
+    infer_type="mfcc_pose_only", test_image_path="./test_demos/portraits/monalisa.jpg",
+    test_audio_path="./test_demos/audios/english_female.wav", result_path="./results/", seed=0, device="cuda:0",
+    test_hubert_path="./test_demos/audios_hubert/english_female.npy", flags=["face_sr"],
+    stage1_checkpoint_path="./ckpts/stage1.ckpt", stage2_checkpoint_path="./ckpts/pose_only.ckpt",
+).parse_args()  # fmt: skip
 
 folder = os.path.join(args.result_path, "frames")
 os.makedirs(folder, exist_ok=True)

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import wave
+from argparse import ArgumentParser
 from fractions import Fraction
 
 import av
@@ -18,12 +19,22 @@ TICKS = 150  # per second: 25 and 30 frames per second both fall on whole ones
 BITS = 10
 
 
+def command_line(*names, flags=(), **defaults):
+    """A parser of options with nothing, false or a default for what is not given."""
+    parser = ArgumentParser()
+    for name, default in {**dict.fromkeys(names), **defaults}.items():
+        parser.add_argument(f"--{name}", default=default, type=str if default is None else type(default))
+    for name in flags:
+        parser.add_argument(f"--{name}", action="store_true")
+    return parser
+
+
 def picture(seconds, size, tint, flash):
     """(size, size, 3): the time as stripes above, the tint or white below."""
     frame = np.empty((size, size, 3), np.uint8)
-    code = round(seconds * TICKS)
     for bit in range(BITS):
-        frame[: size // 2, bit * size // BITS : (bit + 1) * size // BITS] = 235 if code >> bit & 1 else 16
+        lit = round(seconds * TICKS) >> bit & 1
+        frame[: size // 2, bit * size // BITS : (bit + 1) * size // BITS] = 235 if lit else 16
     frame[size // 2 :] = 250 if flash else tint
     return frame
 

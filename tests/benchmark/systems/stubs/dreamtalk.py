@@ -1,21 +1,15 @@
 """inference_for_demo_video.py: cuts paths at spaces, and burns a watermark into the finished video."""
 
-import argparse
 import os
 import shutil
 
 from configs.default import CFG  # a package beside it
-from drawing import read_wav, stumble, talk, write_video
+from drawing import command_line, read_wav, stumble, talk, write_video
 from scipy.io import loadmat
 
-parser = argparse.ArgumentParser()
-for name in ("--wav_path", "--image_path", "--style_clip_path", "--pose_path"):
-    parser.add_argument(name, default="")
+names = ("wav_path", "image_path", "style_clip_path", "pose_path")
+parser = command_line(*names, max_gen_len=1000, cfg_scale=1.0, output_name="test", device="cuda")
 parser.add_argument("--disable_img_crop", dest="img_crop", action="store_false")
-parser.add_argument("--max_gen_len", type=int, default=1000)
-parser.add_argument("--cfg_scale", type=float, default=1.0)
-parser.add_argument("--output_name", default="test")
-parser.add_argument("--device", default="cuda")
 args = parser.parse_args()
 
 os.makedirs(f"tmp/{args.output_name}", exist_ok=True)

@@ -1,19 +1,15 @@
 """scripts/inference.py: keeps masks under the portrait's bare name; needs its package on the path."""
 
-import argparse
 import math
 import os
 
 import hallo  # noqa: F401
 import yaml
-from drawing import read_wav, stumble, talk, tint_of, write_video
+from drawing import command_line, read_wav, stumble, talk, tint_of, write_video
 from PIL import Image
 
-parser = argparse.ArgumentParser()
+parser = command_line("source_image", "driving_audio", "audio_ckpt_dir", output=".cache/output.mp4")
 parser.add_argument("-c", "--config", default="configs/inference/default.yaml")
-for name in ("--source_image", "--driving_audio", "--audio_ckpt_dir"):
-    parser.add_argument(name)
-parser.add_argument("--output", default=".cache/output.mp4")
 args = parser.parse_args()
 
 with open(args.config) as file:

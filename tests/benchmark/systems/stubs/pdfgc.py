@@ -4,13 +4,11 @@ import argparse
 import os
 
 import numpy as np
-from drawing import read_wav, stumble, talk, write_video
+from drawing import command_line, read_wav, stumble, talk, write_video
 from PIL import Image
 
-parser = argparse.ArgumentParser()
-for name in ("--cfg_file", "--name", "--audio_path", "--app_img_path", "--pose_path", "--exp_path", "--eye_path"):
-    parser.add_argument(name, default="")
-parser.add_argument("--all", action="store_true")
+names = ("cfg_file", "name", "audio_path", "app_img_path", "pose_path", "exp_path", "eye_path")
+parser = command_line(*names, flags=["all"])
 parser.add_argument("opts", default=None, nargs=argparse.REMAINDER)
 args = parser.parse_args()
 

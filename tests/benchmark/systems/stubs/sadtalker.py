@@ -2,20 +2,14 @@
 
 import os
 import shutil
-from argparse import ArgumentParser
 from time import strftime
 
-from drawing import read_wav, stumble, talk, tint_of, write_video
+from drawing import command_line, read_wav, stumble, talk, tint_of, write_video
 from PIL import Image
 
-parser = ArgumentParser()
-for name in ("--driven_audio", "--source_image", "--checkpoint_dir", "--result_dir", "--enhancer"):
-    parser.add_argument(name)
-parser.add_argument("--size", type=int, default=256)
-parser.add_argument("--batch_size", type=int, default=2)
+names = ("driven_audio", "source_image", "checkpoint_dir", "result_dir", "enhancer")
+parser = command_line(*names, size=256, batch_size=2, flags=["still", "cpu"])
 parser.add_argument("--preprocess", default="crop", choices=["crop", "extcrop", "resize", "full", "extfull"])
-parser.add_argument("--still", action="store_true")
-parser.add_argument("--cpu", action="store_true")
 args = parser.parse_args()
 
 save_dir = os.path.join(args.result_dir, strftime("%Y_%m_%d_%H.%M.%S"))

@@ -1,21 +1,18 @@
 """inference_for_demo.py: silent.mp4 in the working directory, 30 fps, a pose shorter than the speech is an error."""
 
-import argparse
 import os
 import shutil
 
 import numpy as np
-from drawing import read_json, stumble, talk, write_video
+from drawing import command_line, read_json, stumble, talk, write_video
 from PIL import Image
 from scipy.io import loadmat
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--styletalk_checkpoint", default="checkpoints/styletalk_checkpoint.pth")
-parser.add_argument("--renderer_checkpoint", default="checkpoints/renderer_checkpoint.pt")
-for name in ("--audio_path", "--style_clip_path", "--pose_path", "--src_img_path", "--wav_path"):
-    parser.add_argument(name, default="")
-parser.add_argument("--output_path", default="demo_output.npy")
-args = parser.parse_args()
+args = command_line(
+    *("audio_path", "style_clip_path", "pose_path", "src_img_path", "wav_path"), output_path="demo_output.npy",
+    styletalk_checkpoint="checkpoints/styletalk_checkpoint.pth",
+    renderer_checkpoint="checkpoints/renderer_checkpoint.pt",
+).parse_args()  # fmt: skip
 
 stumble()
 open(args.styletalk_checkpoint).close()
