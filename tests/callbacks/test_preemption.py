@@ -172,8 +172,8 @@ def test_outside_slurm_nothing_is_queued(scontrol, monkeypatch):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("preemption.requeue_on=[SIGNONE]", "SIGNONE is no signal"),
-        ("preemption.stop_on=[SIGKILL]", "SIGKILL is no signal to be handled"),
+        ("preemption.requeue_on=[SIGNONE]", "requeue_on=SIGNONE: expected a signal that can be handled"),
+        ("preemption.stop_on=[SIGKILL]", "stop_on=SIGKILL: expected a signal that can be handled"),
         ("preemption.stop_on=[SIGUSR1]", "SIGUSR1 cannot be both"),
         ("preemption.max_requeues=-1", r"preemption\.max_requeues=-1"),
     ],
