@@ -89,7 +89,7 @@ def check_task(config: PrepareConfig) -> int:
         0, or 1 when there are problems; each is printed.
     """
     assert config.output is not None
-    console = new_console(stderr=True)
+    console = new_console()
     folder = Path(config.output)
     index = Index.read(folder)
     with progress_bar(console, "checking", len(index.shards), "shards") as bar:
@@ -113,7 +113,7 @@ def weights_task(config: PrepareConfig) -> int:
     Returns:
         0, or 1 when something is still missing; the table says what to do about it.
     """
-    console = new_console(stderr=True)
+    console = new_console()
     report = fetch_preset(config.preset, lambda line: console.print(line, markup=False, soft_wrap=True))
     return 0 if report.complete else 1
 

@@ -47,7 +47,7 @@ def test_a_table_and_a_results_file_despite_odd_names(folders, tmp_path, asset_w
     assert "E-FID stand-in (3DDFA_V2)↓" in told.stdout
     assert "2 of 3 clips" in told.stdout
     assert "broken (generated)" in told.stdout
-    assert "100%" in told.stderr  # the progress bar's last state
+    assert "100/100" in told.stderr  # the progress bar's last state
     results = json.loads(output.read_text())
     assert {clip["clip"] for clip in results["clips"]} == {"a, b = c [1]", "sub {x}/don't"}
     assert [row["clip"] for row in results["missing"]] == ["broken"]
