@@ -4,6 +4,7 @@ import resource
 
 import pytest
 
+from configs.errors import ConfigError
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
@@ -27,7 +28,7 @@ def test_the_newest_and_the_best_stay(shards, tmp_path):
     checkpoints = done.folder / "checkpoints"
     assert (checkpoints / "best.ckpt").resolve().name == f"step={best}.ckpt"
     assert (checkpoints / "last.ckpt").resolve().name == "step=9.ckpt"
-    with pytest.raises(CheckpointError, match=r"checkpoints\.best=val/los: is not validated here; choose one of val/"):
+    with pytest.raises(ConfigError, match=r"checkpoints\.best=val/los: is not validated here; choose one of val/"):
         train_vaid(shards, tmp_path, "run_id=b", "checkpoints.best=val/los")
 
 

@@ -14,7 +14,6 @@ import torch
 
 from callbacks.run_log import git_state, provenance
 from configs.errors import ConfigError
-from configs.rules import check
 from configs.training import LoggerConfig
 from datamodules.schema import Index
 from lightning_modules.ethd.export import export
@@ -22,6 +21,7 @@ from media import probe
 from tests.helpers import ROOT
 from tests.helpers.synthetic_videos import untrained
 from tests.helpers.train_config import train_config, train_ethd, train_vaid
+from train import train
 from training import wandb_mode as module
 from training.loggers import paper_table, show_export
 from training.wandb_mode import wandb_mode
@@ -139,9 +139,9 @@ def test_a_missing_key_is_said_before_any_work(server, monkeypatch):
     pytest.importorskip("wandb", reason="needs pip install wandb")
     config = train_config("experiment=vaid/tiny", "data.root=a", "logger=wandb")
     with pytest.raises(ConfigError, match=rf"no key for {server}; run `wandb login` .* logger\.offline=true"):
-        check(config)
+        train(config)
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    check(config)
+    assert wandb_mode(config.logger) == "online"
 
 
 def test_the_key_of_wandb_login_is_found(server, tmp_path):
