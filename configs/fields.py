@@ -120,7 +120,10 @@ def number(default: Any) -> Any:
 
 def panel() -> Any:
     """A part of a picture, or null for all of it."""
-    holds = lambda value: len(value) == 4 and min(value[:2]) >= 0 and min(value[2:]) >= 1  # noqa: E731
+
+    def holds(value: list[int]) -> bool:
+        return len(value) == 4 and min(value[:2]) >= 0 and min(value[2:]) >= 1
+
     return rule(None, holds, "[x,y,width,height] in pixels, e.g. [1030,2,512,512]", whole=True)
 
 
