@@ -1,4 +1,4 @@
-"""Fields of a configuration: what a value may be stands beside its default, and one checker reads it.
+"""Fields of a configuration: each default has its constraint, and one checker reads them all.
 
     steps: int = positive(25)
     loss: str = choice("x0", "x0", "v", "min_snr")

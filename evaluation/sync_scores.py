@@ -140,7 +140,7 @@ class SyncScorer:
     def values(
         self, clips: Clips, expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
     ) -> tuple[list[Value], list[Missing], ClipValues]:
-        """Sync-C and Sync-D over all clips, with the reference videos' own beside them; see ``Metric``.
+        """Sync-C and Sync-D over all clips, and those of the reference videos; see ``Metric``.
 
         Raises:
             NotComputed: if no generated video has a face track.
