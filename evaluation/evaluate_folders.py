@@ -56,10 +56,10 @@ def evaluate_folders(config: EvaluateConfig) -> int:
         count = len({row.clip for row in results.missing})
         console.print(f"[red]{count} of {results.expected} clips lack something[/]; allow_missing=true accepts that")
         return MISSING_VIDEOS
-    return METRIC_NOT_COMPUTED if results.not_computed or _unbelievable(results) else 0
+    return METRIC_NOT_COMPUTED if results.not_computed or _self_check_failed(results) else 0
 
 
-def _unbelievable(results: Results) -> bool:
+def _self_check_failed(results: Results) -> bool:
     """Whether official Sync failed its own check."""
     checks = [value.extra.get("self_check") for value in results.values if value.official]
     return any(isinstance(check, dict) and not check["passed"] for check in checks)

@@ -1,6 +1,6 @@
 """Where the face is in every frame, for E-FID. The detector is part of the value: others move it.
 
-Deep3DFaceRecon's README names MTCNN for its five points; the 3DDFA_V2 stand-in needs points that span the face.
+Deep3DFaceRecon's README names MTCNN for its five points; the 3DDFA_V2 proxy needs points that span the face.
 Shapes: F frames, P landmarks.
 """
 

@@ -74,11 +74,11 @@ class Ranks:
             dist.barrier(group=self.group)
 
     @contextmanager
-    def shared_folder(self, beside: Path) -> Iterator[Path]:
+    def shared_folder(self, next_to: Path) -> Iterator[Path]:
         """A folder for this run that all processes see, removed at the end; of one alone in the system's own place.
 
         Args:
-            beside: of several processes, on whatever machines, where the results will lie.
+            next_to: of several processes, on whatever machines, where the results will lie.
 
         Raises:
             EvaluationError: if another process does not see it.
@@ -87,7 +87,7 @@ class Ranks:
             with tempfile.TemporaryDirectory(prefix="emotivetalk-features-") as name:
                 yield Path(name)
             return
-        folder = beside / f".features-{secrets.token_hex(4)}"
+        folder = next_to / f".features-{secrets.token_hex(4)}"
         if self.first:
             folder.mkdir(parents=True)
         try:

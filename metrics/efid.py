@@ -12,7 +12,7 @@ from torch import Tensor
 from metrics.frechet import FrechetMetric
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
 from metrics.networks.deep3d import Deep3DFace
-from metrics.networks.standin import StandInExpression
+from metrics.networks.proxy import ProxyExpression
 from metrics.networks.three_ddfa import ThreeDDFA
 
 
@@ -22,11 +22,11 @@ class ExpressionFID(FrechetMetric):
     Protocol: five landmarks, Deep3DFaceRecon's alignment and network, 64 expression coefficients, covariance over
     N - 1, float64; neither a root nor divided by 64. Unit: squared standard deviations of the 3DMM's expressions; lower
     is better, 0 is equal. Pooled values are not means of per-video values. Source: EMO (Tian et al. 2024) in words;
-    Deep3DFaceRecon_pytorch in code. With the 3DDFA_V2 network the distance is over 10 other coefficients: a stand-in,
+    Deep3DFaceRecon_pytorch in code. With the 3DDFA_V2 network the distance is over 10 other coefficients: a proxy,
     named so, comparable with nothing but itself.
 
     Args:
-        network: ``Deep3DFace``, or a stand-in: ``ThreeDDFA`` or ``StandInExpression``.
+        network: ``Deep3DFace``, or a proxy: ``ThreeDDFA`` or ``ProxyExpression``.
 
     Attributes:
         official: whether the value may be called E-FID.
@@ -41,12 +41,12 @@ class ExpressionFID(FrechetMetric):
 
     seen: Tensor
 
-    def __init__(self, network: Deep3DFace | ThreeDDFA | StandInExpression, **kwargs: Any) -> None:
+    def __init__(self, network: Deep3DFace | ThreeDDFA | ProxyExpression, **kwargs: Any) -> None:
         super().__init__(network.dimensions, convention="pytorch-fid", **kwargs)
         self.network = network
         self.official = isinstance(network, Deep3DFace)
         kind = "3DDFA_V2" if isinstance(network, ThreeDDFA) else "small trained network"
-        self.name = "E-FID" if self.official else f"E-FID stand-in ({kind}, {network.dimensions} coefficients)"
+        self.name = "E-FID" if self.official else f"E-FID proxy ({kind}, {network.dimensions} coefficients)"
         self.add_state("seen", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, frames: Sequence[np.ndarray], landmarks: Sequence[np.ndarray | None], real: bool) -> None:  # type: ignore[override]
@@ -54,7 +54,7 @@ class ExpressionFID(FrechetMetric):
 
         Args:
             frames: (H, W, 3) uint8 RGB images.
-            landmarks: for each (5, 2) or (68, 2) pixels, y down, or None where no face was found. The stand-in needs
+            landmarks: for each (5, 2) or (68, 2) pixels, y down, or None where no face was found. The proxy needs
                 points that span the face (68, or MediaPipe's 478).
             real: these are frames of the real side.
         """

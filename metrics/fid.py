@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics.frechet import FrechetMetric
 from metrics.networks.inception import InceptionFeatures
-from metrics.networks.standin import StandInImage
+from metrics.networks.proxy import ProxyImage
 
 
 class FrechetInceptionDistance(FrechetMetric):
@@ -20,8 +20,8 @@ class FrechetInceptionDistance(FrechetMetric):
     Heusel et al., NeurIPS 2017; github.com/mseitzer/pytorch-fid 0.3.0.
 
     Args:
-        network: the feature network, holding ``pt_inception-2015-12-05-6726825d.pth``, or the stand-in
-            ``StandInImage``; carries ``provenance``.
+        network: the feature network, holding ``pt_inception-2015-12-05-6726825d.pth``, or the proxy
+            ``ProxyImage``; carries ``provenance``.
 
     Example:
         >>> from metrics.fid import FrechetInceptionDistance
@@ -32,10 +32,10 @@ class FrechetInceptionDistance(FrechetMetric):
         >>> metric.compute()  # doctest: +SKIP
     """
 
-    def __init__(self, network: InceptionFeatures | StandInImage, **kwargs: Any) -> None:
+    def __init__(self, network: InceptionFeatures | ProxyImage, **kwargs: Any) -> None:
         super().__init__(network.dimensions, convention="pytorch-fid", **kwargs)
         self.network = network
-        self.name = "FID" if isinstance(network, InceptionFeatures) else "FID stand-in (small trained network)"
+        self.name = "FID" if isinstance(network, InceptionFeatures) else "FID proxy (small trained network)"
 
     def update(self, images: Tensor, real: bool) -> None:
         """Adds (B, 3, H, W) RGB images, uint8 or float in [0, 1]."""

@@ -143,14 +143,14 @@ def _sample_problems(
             if name.endswith(".npy")
         }
         sound = decode_flac(members["speech.flac"])
-        told = {name: meta[name] for name in ("key", "frames", "speaker", "split", "emotion", "level", "view")}
+        expected = {name: meta[name] for name in ("key", "frames", "speaker", "split", "emotion", "level", "view")}
         schema, portrait_frames = int(meta["schema"]), [int(frame) for frame in meta["portrait_frames"]]
     except Exception as error:  # whatever a damaged member raises, it is this sample's problem
         yield f"{where} cannot be decoded ({type(error).__name__}: {error})"
         return
     if schema > SCHEMA_VERSION:
         yield f"{where} was written by a newer version (schema {schema})"
-    for name, value in told.items():
+    for name, value in expected.items():
         if value != getattr(entry, name):
             yield f"{where} meta.json has {name} {value}, index.json {getattr(entry, name)}"
     yield from _array_problems(where, index, entry.frames, arrays)

@@ -79,8 +79,8 @@ class Encoders:
         for name, (kind, shape) in expected.items():
             found = made[name]
             if not isinstance(found, Tensor) or tuple(found.shape) != shape:
-                told = f"a tensor of {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+                got = f"a tensor of {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
                 raise EncoderError(
-                    f"encoders.{kind}: {self.identities()[kind].name} returned {told} as {name} of a clip of {frames} "
+                    f"encoders.{kind}: {self.identities()[kind].name} returned {got} as {name} of a clip of {frames} "
                     f"frames, expected a tensor of {shape}; see encoders/protocols.py"
                 )

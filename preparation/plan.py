@@ -213,10 +213,10 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
     before, now = set(plan.found), {clip.key for clip in clips}
     if before != now:
         new, gone = sorted(now - before), sorted(before - now)
-        told = [f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
+        changes = [f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
                 for keys, word in ((new, "new"), (gone, "gone")) if keys]  # fmt: skip
         raise ShardError(
-            f"{output}: the source has changed since this output was begun: {' and '.join(told)}. "
+            f"{output}: the source has changed since this output was begun: {' and '.join(changes)}. "
             "Prepare new clips into an output of their own (datamodules read several), or start again with an empty one"
         )
 
@@ -225,7 +225,7 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
     def moved(piece: ClipSource) -> ClipSource:
         source = sources.get(piece.key) or sources[piece.key.rpartition(PIECE)[0]]
         piece = replace(piece, path=source.path, audio=source.audio, factors=source.factors)
-        return _looked_at_again(piece, config.max_seconds) if source.problem is None else piece
+        return _reread(piece, config.max_seconds) if source.problem is None else piece
 
     shards = (PlannedShard(shard.name, tuple(map(moved, shard.clips))) for shard in plan.shards)
     return replace(plan, shards=tuple(shards))
@@ -236,7 +236,7 @@ def file_of(source: str) -> str:
     return re.sub(r"\[\d+\]$", "", source)
 
 
-def _looked_at_again(piece: ClipSource, max_seconds: float) -> ClipSource:
+def _reread(piece: ClipSource, max_seconds: float) -> ClipSource:
     """A clip whose file could not be read when the plan was made, as the file is now: perhaps fetched again."""
     if piece.problem not in FAILURES:
         return piece

@@ -21,7 +21,7 @@ from preparation.contact_sheet import draw_contact_sheet
 from preparation.layouts import find_clips
 from preparation.merge import REPORT_NAME, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
-from preparation.report import step_seconds, step_table, summary_table
+from preparation.preparation_report import step_seconds, step_table, summary_table
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.files import require_writable
@@ -189,8 +189,8 @@ def _write(
         def on_clip(report: ClipReport) -> None:
             bar.advance(bar.task_ids[0], plan.frames[report.key])
             if report.status == "failed":
-                told = f"{escape(report.source)}: {escape(report.detail)}"
-                bar.console.print(f"[red]{report.reason}[/] {told}", soft_wrap=True)
+                message = f"{escape(report.source)}: {escape(report.detail)}"
+                bar.console.print(f"[red]{report.reason}[/] {message}", soft_wrap=True)
 
         try:
             write_shards(mine, workers, output, described, on_clip)

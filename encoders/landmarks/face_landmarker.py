@@ -138,11 +138,11 @@ def _create(model: bytes, source: Path, mode: str, faces: int, strict: bool) -> 
             f"{source}: is not a usable FaceLandmarker model ({error}; {len(model)} bytes); delete it and run "
             "prepare.py task=weights preset=small, or copy face_landmarker.task there again"
         ) from error
-    outlive_profiler()
+    keep_profiler_signal_ignored()
     return task, lambda array: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=array)
 
 
-def outlive_profiler() -> None:
+def keep_profiler_signal_ignored() -> None:
     """Keeps MediaPipe's profiling signal ignored whatever a training loop restores.
 
     MediaPipe sends its process SIGPROF and ignores it behind Python's back. Lightning's Trainer puts back, when it is
@@ -152,7 +152,7 @@ def outlive_profiler() -> None:
         signal.signal(signal.SIGPROF, signal.SIG_IGN)
 
 
-outlive_profiler()  # at import, since a Trainer remembers its handlers before a callback of it starts MediaPipe
+keep_profiler_signal_ignored()  # at import: a Trainer remembers its handlers before a callback starts MediaPipe
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """SyncNet (Chung and Zisserman, ACCV-W 2016) as syncnet_python's model S, its names those in ``syncnet_v2.model``.
 
-Shapes: T frames, W windows of five frames, D = 1024 embedding width (times ``width`` in a stand-in).
+Shapes: T frames, W windows of five frames, D = 1024 embedding width (times ``width`` in a proxy).
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class SyncNet(nn.Module):
     Args:
         weights: ``syncnet_v2.model``, or the tensors by name; ``num_batches_tracked`` may be missing in old files. None
             for new ones, to be trained.
-        width: share of the original's channels; below 1 the network is a stand-in.
-        stride: of the first layer on pictures; 4 instead of the original's 2 is a stand-in that pools less after it, so
+        width: share of the original's channels; below 1 the network is a proxy.
+        stride: of the first layer on pictures; 4 instead of the original's 2 is a proxy that pools less after it, so
             that all later maps keep their size.
 
     Raises:

@@ -1,4 +1,4 @@
-"""E-FID's stand-in: 3DDFA_V2's MobileNet 0.5 (Guo et al., ECCV 2020), 10 expression parameters from a 120 px face.
+"""E-FID's proxy: 3DDFA_V2's MobileNet 0.5 (Guo et al., ECCV 2020), 10 expression parameters from a 120 px face.
 
 Its values never carry E-FID's official name.
 Shapes: N faces; 62 parameters = pose 12, identity 40, expression 10.
@@ -64,7 +64,7 @@ class ThreeDDFA(nn.Module):
             if "fc_lm" not in key  # an auxiliary landmark head that only training used
         }
         load_strictly(self, tensors, FILE)
-        found = provenance("3DDFA_V2 MobileNet 0.5 (stand-in)", weights)
+        found = provenance("3DDFA_V2 MobileNet 0.5 (proxy)", weights)
         self.provenance: Provenance = found
         mean, std = np.zeros(PARAMETERS, np.float32), np.ones(PARAMETERS, np.float32)
         if statistics is not None:

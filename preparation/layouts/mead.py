@@ -74,9 +74,9 @@ class MeadName:
     @property
     def key(self) -> str:
         """The clip's key, the same for every layout: ``M003_front_angry_level_1_001``."""
-        said = self.sentence
+        spoken = self.sentence
         view = f"{self.view}_" if self.view else ""
-        return f"{said.actor}_{view}{said.emotion}_level_{said.level}_{said.number:03d}"
+        return f"{spoken.actor}_{view}{spoken.emotion}_level_{spoken.level}_{spoken.number:03d}"
 
 
 def parse(relative: PurePosixPath) -> MeadName:
@@ -216,7 +216,7 @@ def _sounds_by_sentence(listing: Listing) -> dict[MeadSentence, list[tuple[MeadN
 
 def _nearest(video: Entry, name: MeadName, sounds: list[tuple[MeadName, Entry]]) -> Entry | None:
     """The sound file of a sentence that shares most folders with the video, none of another camera."""
-    fitting = [entry for said, entry in sounds if said.view in (None, name.view) or name.view is None]
+    fitting = [entry for spoken, entry in sounds if spoken.view in (None, name.view) or name.view is None]
 
     def order(sound: Entry) -> tuple[int, int, str]:
         shared = 0

@@ -182,8 +182,8 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
 
 def _complete(folder: Path, plan: ClipPlan) -> bool:
     video = folder / plan.video
-    beside = [landmarks_path(video), factors_path(video)] + ([folder / plan.audio] if plan.audio else [])
-    return video.exists() and all(path.exists() for path in beside)
+    sidecars = [landmarks_path(video), factors_path(video)] + ([folder / plan.audio] if plan.audio else [])
+    return video.exists() and all(path.exists() for path in sidecars)
 
 
 def _write_clip(folder: Path, plan: ClipPlan, seconds: float, size: int) -> None:

@@ -120,12 +120,12 @@ def test_metric_pools_frames_and_counts_those_without_a_face(oracle, network):
 
 
 @pytest.mark.slow
-def test_the_stand_in_sees_a_smile_and_says_what_it_is(oracle_folder, asset_weights):
+def test_the_proxy_sees_a_smile_and_says_what_it_is(oracle_folder, asset_weights):
     network = ThreeDDFA(asset_weights / "mb05_120x120.pth", asset_weights / "mb05_param_mean_std.npz")
     face = np.array([[60.0, 70.0]] * 34 + [[200.0, 235.0]] * 34)  # MEAD's frames are cropped alike
     metric = ExpressionFID(network)
     assert not metric.official
-    assert "stand-in" in metric.name
+    assert "proxy" in metric.name
     assert network.provenance.sha256.startswith("f93ed7f1")
     features = {}
     for emotion in ("neutral", "happy"):

@@ -67,13 +67,13 @@ def test_a_flipped_byte(folder):
 def test_a_missing_shard_and_an_extra_one(folder):
     path = folder / Index.read(folder).shards[0].name
     path.rename(folder / "other-00000.tar")
-    told = "\n".join(check(folder))
-    assert f"{path.name}: missing" in told
-    assert "other-00000.tar: not in index.json" in told
+    message = "\n".join(check(folder))
+    assert f"{path.name}: missing" in message
+    assert "other-00000.tar: not in index.json" in message
 
 
 @pytest.mark.parametrize(
-    ("member", "change", "said"),
+    ("member", "change", "message"),
     [
         ("latent.npy", lambda x: np.where(np.arange(x.size).reshape(x.shape) == 7, np.float16("nan"), x), "NaN"),
         ("audio.npy", lambda x: x[:-1], "audio.npy is float16(29,"),
@@ -84,9 +84,9 @@ def test_a_missing_shard_and_an_extra_one(folder):
         ("portraits.npy", lambda x: x[:3], "portraits.npy is uint8(3,"),
     ],
 )
-def test_wrong_arrays(folder, member, change, said):
+def test_wrong_arrays(folder, member, change, message):
     rewrite_member(folder, member, lambda data: npy(change(np.load(io.BytesIO(data)))))
-    assert any(said in problem for problem in check(folder)), check(folder)
+    assert any(message in problem for problem in check(folder)), check(folder)
 
 
 def test_pickled_arrays_are_never_loaded(folder):
@@ -103,9 +103,9 @@ def test_member_names_that_leave_the_folder(folder):
 
 def test_a_missing_member(folder):
     rewrite(folder, lambda name, data: (name.replace("speech.flac", "noise.flac"), data))
-    told = "\n".join(check(folder))
-    assert "unknown member" in told
-    assert "lacks speech.flac" in told
+    message = "\n".join(check(folder))
+    assert "unknown member" in message
+    assert "lacks speech.flac" in message
 
 
 def test_meta_that_disagrees_with_the_index(folder):
@@ -126,17 +126,17 @@ def test_a_key_twice_and_a_speaker_on_both_sides(folder):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (lambda raw: {**raw, "schema": 99}, "newer version"),
         (lambda raw: {key: raw[key] for key in raw if key != "dimensions"}, "'dimensions' is missing"),
         (lambda raw: [], "no schema version"),
     ],
 )
-def test_an_index_that_cannot_be_used(folder, change, said):
+def test_an_index_that_cannot_be_used(folder, change, message):
     raw = json.loads(Index.read(folder).to_json())
     (folder / "index.json").write_text(json.dumps(change(raw)))
-    with pytest.raises(ShardError, match=said):
+    with pytest.raises(ShardError, match=message):
         check(folder)
 
 

@@ -31,7 +31,7 @@ def test_what_is_announced_passes(encoders, made):
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "told"),
+    ("name", "change", "message"),
     [
         ("lip", lambda lip: lip[:, 0], r"encoders\.motion: landmarks returned a tensor of \(5,\) as lip .*\(5, 9\)"),
         ("lip", lambda lip: lip.numpy(), r"encoders\.motion: landmarks returned ndarray as lip .*\(5, 9\)"),
@@ -40,6 +40,6 @@ def test_what_is_announced_passes(encoders, made):
         ("latent", lambda latent: latent[..., :8], r"encoders\.codec: patch returned"),
     ],
 )
-def test_another_shape_is_refused(name, change, told, encoders, made):
-    with pytest.raises(EncoderError, match=told):
+def test_another_shape_is_refused(name, change, message, encoders, made):
+    with pytest.raises(EncoderError, match=message):
         encoders.require_announced(made | {name: change(made[name])}, FRAMES, SIZE)

@@ -190,7 +190,7 @@ def test_nothing_is_written_to_standard_error(asset_weights, clips, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_a_training_run_in_the_same_process_survives(asset_weights):
     """MediaPipe profiles itself with SIGPROF, which ends a process once Lightning has restored the default handler."""
     code = """

@@ -100,11 +100,11 @@ def test_factors_lie_beside(mead):
 
 @pytest.mark.slow
 def test_hdtfs_layout_has_sound_and_equal_bytes_from_any_number_of_workers(tmp_path):
-    told = []
-    one = write_dataset(tmp_path / "one", layout="hdtf", **SMALL, progress=lambda: told.append(1))
+    reports = []
+    one = write_dataset(tmp_path / "one", layout="hdtf", **SMALL, progress=lambda: reports.append(1))
     write_dataset(tmp_path / "two", layout="hdtf", **SMALL, workers=2)
     assert [video.name for video in one] == [f"WDA_Synth{name}_00{n}.mp4" for name in ("Abel", "Bea") for n in (0, 1)]
-    assert len(told) == 4
+    assert len(reports) == 4
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     samples = np.concatenate(decoded(one[0], "audio"), axis=1)[0]
     assert len(samples) == pytest.approx(16_000, abs=1024)
@@ -122,10 +122,10 @@ def test_an_interrupted_run_goes_on(mead, tmp_path):
     ended.wait()
     left = f".{first[1].name}.{socket.gethostname()}-{ended.pid}-0badcafe.partial"
     (first[1].parent / left).write_bytes(b"half a video")
-    told = []
-    write_dataset(tmp_path, layout="mead", **SMALL, progress=lambda: told.append(1))
+    reports = []
+    write_dataset(tmp_path, layout="mead", **SMALL, progress=lambda: reports.append(1))
     assert first[0].stat().st_mtime_ns == kept
-    assert len(told) == len(videos)
+    assert len(reports) == len(videos)
     assert contents(tmp_path) == contents(folder)
 
 

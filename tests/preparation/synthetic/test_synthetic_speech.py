@@ -8,7 +8,7 @@ import pytest
 from preparation.synthetic import EMOTIONS, identity
 from preparation.synthetic.emotions import VOICES, VoiceStyle
 from preparation.synthetic.sentence import PHONES, VOWELS
-from preparation.synthetic.speech import speak
+from preparation.synthetic.synthetic_speech import speak
 
 MAN, WOMAN = identity(0), identity(1)
 NEUTRAL = VoiceStyle()
@@ -96,8 +96,8 @@ def test_rounded_vowels_round_the_lips_and_spread_ones_spread_them():
 
 
 def test_the_same_sentence_has_the_same_sounds_in_any_voice():
-    said = [speak(person.voice, VOICES[e], 9, 5.0).phones for person, e in ((MAN, "sad"), (WOMAN, "fear"))]
-    pairs = list(zip(*said, strict=False))
+    message = [speak(person.voice, VOICES[e], 9, 5.0).phones for person, e in ((MAN, "sad"), (WOMAN, "fear"))]
+    pairs = list(zip(*message, strict=False))
     assert len(pairs) > 10
     assert all(one.name == other.name for one, other in pairs)
 

@@ -1,6 +1,6 @@
-"""Stand-ins for the metrics' official networks: small networks of the same kind, trained by train.py, with a card.
+"""Proxies for the metrics' official networks: small networks of the same kind, trained by train.py, with a info.
 
-Their values never carry an official name. A file holds the weights and, in its header, the card that says what they
+Their values never carry an official name. A file holds the weights and, in its header, the info that says what they
 were trained on. Shapes: B images or clips, F frames, D features.
 """
 
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.standin import Kind
+from configs.proxy import Kind
 from metrics.networks.inception import as_unit_floats
 from metrics.networks.metric_weights import frozen, load_strictly, provenance
 from metrics.networks.precision import full_precision
@@ -34,8 +34,8 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a stand-in is, in its file's header.
+class ProxyInfo:
+    """What a proxy is, in its file's header.
 
     Attributes:
         kind: sync, image, video or expression.
@@ -58,8 +58,8 @@ class Card:
     scores: dict[str, float] = field(default_factory=dict)
 
 
-class StandInImage(nn.Module):
-    """FID's stand-in: images to the mean of a small convolution network's last map.
+class ProxyImage(nn.Module):
+    """FID's proxy: images to the mean of a small convolution network's last map.
 
     Args:
         width: channels of the first layer.
@@ -89,8 +89,8 @@ class StandInImage(nn.Module):
         return self.embed(images.to(_device(self)))
 
 
-class StandInVideo(nn.Module):
-    """FVD's stand-in: clips to the mean of a small space-time convolution network's last map.
+class ProxyVideo(nn.Module):
+    """FVD's proxy: clips to the mean of a small space-time convolution network's last map.
 
     Args:
         width: channels of the first layer.
@@ -118,8 +118,8 @@ class StandInVideo(nn.Module):
         return self.embed(clips.to(_device(self)))
 
 
-class StandInExpression(nn.Module):
-    """E-FID's stand-in: face crops, cut as for 3DDFA_V2, to expression factors in their standard deviations.
+class ProxyExpression(nn.Module):
+    """E-FID's proxy: face crops, cut as for 3DDFA_V2, to expression factors in their standard deviations.
 
     Args:
         dimensions: D, the factors.
@@ -147,16 +147,16 @@ class StandInExpression(nn.Module):
         return self.embed(faces.to(_device(self)))
 
 
-StandIn = SyncNet | StandInImage | StandInVideo | StandInExpression
-_BUILDERS: dict[str, Callable[..., StandIn]] = {
+ProxyNetwork = SyncNet | ProxyImage | ProxyVideo | ProxyExpression
+_BUILDERS: dict[str, Callable[..., ProxyNetwork]] = {
     "sync": lambda **options: SyncNet(None, **options),
-    "image": StandInImage,
-    "video": StandInVideo,
-    "expression": StandInExpression,
+    "image": ProxyImage,
+    "video": ProxyVideo,
+    "expression": ProxyExpression,
 }
 
 
-def new_stand_in(kind: str, **options: Any) -> StandIn:
+def new_proxy(kind: str, **options: Any) -> ProxyNetwork:
     """A network to be trained.
 
     Raises:
@@ -165,22 +165,22 @@ def new_stand_in(kind: str, **options: Any) -> StandIn:
     return _BUILDERS[kind](**options)
 
 
-def save_stand_in(path: Path, network: nn.Module, card: Card) -> None:
+def save_proxy(path: Path, network: nn.Module, info: ProxyInfo) -> None:
     """Writes one safetensors file, whole or not at all."""
-    header = json.dumps({"version": VERSION, **asdict(card)}, sort_keys=True)
+    header = json.dumps({"version": VERSION, **asdict(info)}, sort_keys=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with whole_file(path) as partial:
         save_file(tensors, partial, metadata={HEADER: header})
 
 
-def load_stand_in(path: Path, kind: str) -> tuple[StandIn, Card]:
-    """The frozen network of a file that train.py wrote, and its card.
+def load_proxy(path: Path, kind: str) -> tuple[ProxyNetwork, ProxyInfo]:
+    """The frozen network of a file that train.py wrote, and its info.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, of a newer version, or holds another kind of network.
     """
-    wanted = f"a stand-in that train.py experiment=standin/{kind} wrote"
+    wanted = f"a proxy that train.py experiment=proxy/{kind} wrote"
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; expected {wanted}")
     try:
@@ -188,18 +188,18 @@ def load_stand_in(path: Path, kind: str) -> tuple[StandIn, Card]:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
         version = header.pop("version")
-        card = Card(**header)
+        info = ProxyInfo(**header)
     except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has no stand-in's card ({error}); expected {wanted}") from None
+        raise ValueError(f"{path} has no proxy's info ({error}); expected {wanted}") from None
     if version > VERSION:
         raise ValueError(f"{path} is of version {version}, newer than this program reads; update emotivetalk")
-    if card.kind != kind:
-        raise ValueError(f"{path} holds a stand-in for {card.kind}; expected {wanted}")
-    network = new_stand_in(kind, **card.options)
+    if info.kind != kind:
+        raise ValueError(f"{path} holds a proxy for {info.kind}; expected {wanted}")
+    network = new_proxy(kind, **info.options)
     load_strictly(network, tensors, wanted)
-    network.provenance = provenance(f"stand-in for {kind}", path)
+    network.provenance = provenance(f"proxy for {kind}", path)
     frozen(network)
-    return network, card
+    return network, info
 
 
 def _layer(
