@@ -1,6 +1,6 @@
-"""Files beside a clip that belong to its frames: landmarks as OpenFace writes them, a synthetic speaker's true factors.
+"""Files that belong to a clip's frames: landmarks in OpenFace's format, and the true factors of synthetic speakers.
 
-Whoever cuts a video cuts them with it. Shapes: F frames at 25 fps, K factors.
+They must be cut together with the video. Shapes: F frames at 25 fps, K factors.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from encoders.protocols import FPS
 from preparation.synthetic.write import factors_path, landmarks_path
 from runtime.files import write_whole
 
-NEAR = 0.25 / FPS  # seconds by which a printed time may differ from the frame's
+NEAR = 0.25 / FPS  # seconds by which a rounded timestamp may differ from the frame's
 
 
 def carry(source: Path, target: Path, first: int = 0, frames: int | None = None) -> None:
-    """Copies what lies beside a video to what lies beside its copy, a part of it, or a picture of it.
+    """Copies the sidecar files of a video to a copy of the video, a part of it, or one frame.
 
     Args:
-        source: the video.
-        target: its copy; files of another clip that lie beside it are removed.
-        first: first frame of the part.
-        frames: how many, or None for all that are left.
+        source: Video.
+        target: Its copy; existing sidecar files of the target are removed if the source has none.
+        first: First frame of the part.
+        frames: Number of frames, or None for all remaining ones.
     """
-    for beside, copy in ((landmarks_path, _cut_landmarks), (factors_path, _cut_factors)):
-        old, new = beside(source), beside(target)
+    for sidecar, copy in ((landmarks_path, _cut_landmarks), (factors_path, _cut_factors)):
+        old, new = sidecar(source), sidecar(target)
         if not old.is_file():
             new.unlink(missing_ok=True)
         elif first == 0 and frames is None:
@@ -40,7 +40,7 @@ def carry(source: Path, target: Path, first: int = 0, frames: int | None = None)
 
 
 def hold(source: Path, target: Path, frames: int) -> None:
-    """The landmarks of a video's first frame beside a video that shows it throughout."""
+    """Writes the landmarks of a video's first frame for a video that shows this frame throughout."""
     found = landmarks_path(source)
     if not found.is_file():
         return

@@ -34,9 +34,9 @@ def test_an_address_that_is_taken_says_what_to_do():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        refuses(GenerationError, f"port={port}: cannot be had .* choose another port", require_free, "127.0.0.1", port)
+        refuses(GenerationError, f"port={port}: is not available .* choose another port", require_free, "127.0.0.1", port)
     require_free("127.0.0.1", port)
-    refuses(GenerationError, r"host=not\.a\.host\.invalid: is no address", require_free, "not.a.host.invalid", port)
+    refuses(GenerationError, r"host=not\.a\.host\.invalid: is not an address", require_free, "not.a.host.invalid", port)
 
 
 @pytest.mark.slow

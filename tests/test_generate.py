@@ -98,7 +98,7 @@ def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):
     [
         ("generate", ["portrait=a", "spech=v", "output=o.mp4", "ethd=run"], 2, "no key 'spech'; did you mean speech"),
         ("generate", ["portrait=a", "speech=v", "output=o.mp4"], 2, "no value for ethd"),
-        ("generate", ["portrait=a", "speech=v", "output=o.mov", "ethd=run"], 2, "videos are written as .mp4"),
+        ("generate", ["portrait=a", "speech=v", "output=o.mov", "ethd=run"], 2, "expected a file that ends in .mp4"),
         ("generate", ["portrait=a", "speech=v", "output=o.mp4", "ethd=nowhere"], 1, "nowhere: no such run"),
         ("train", ["task=export"], 2, "no value for run"),
         ("train", ["task=export", "run=nowhere"], 1, "nowhere: no such run or checkpoint"),

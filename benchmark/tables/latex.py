@@ -1,4 +1,4 @@
-"""Tables in LaTeX: a fragment per table, to be read with LaTeX's input, and a document of all fragments of a folder."""
+r"""Writes tables in LaTeX: a fragment per table, for ``\input``, and a document with all fragments of a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SYMBOLS = {
     "|": r"\textbar{}",
     '"': "''",
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{character: f"{{{character}}}" for character in "[]*"},  # after a line's end they would be its options
+    **{character: f"{{{character}}}" for character in "[]*"},  # after a line break they would be read as its options
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "±": r"$\pm$",
@@ -40,7 +40,7 @@ _ARROWS = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX prints as it is; letters it has no font for lose their accents or become a question mark."""
+    """Escapes text for LaTeX. Letters without a font lose their accents or become a question mark."""
     return "".join(_character(character) for character in " ".join(text.split()))
 
 
@@ -54,7 +54,7 @@ def _character(character: str) -> str:
 
 
 def latex(table: Table, paper: bool) -> str:
-    """One table as a fragment."""
+    """Returns one table as a fragment."""
     lines = [f"% Table {table.number}; needs {', '.join(PACKAGES)}. Made from results files, do not edit."]
     for section in table.sections:
         lines += _section(table, section, paper and shows_paper(section))
@@ -66,8 +66,8 @@ def latex(table: Table, paper: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(table: Table, section: Section, beside: bool) -> list[str]:
-    per_metric = 3 if beside else 1
+def _section(table: Table, section: Section, compare: bool) -> list[str]:
+    per_metric = 3 if compare else 1
     caption = f"EmotiveTalk's Table {table.number}: {table.title}, {dataset_title(section)}"
     columns = "ll" + "r" * (per_metric * len(table.columns))
     lines = [
@@ -77,29 +77,29 @@ def _section(table: Table, section: Section, beside: bool) -> list[str]:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(["Method", "Driven", *(_heads(column, beside) for column in table.columns)]) + r" \\",
+        " & ".join(["Method", "Driven", *(_heads(column, compare) for column in table.columns)]) + r" \\",
     ]
     for group in section.groups:
         lines.append(r"\midrule")
         for row in group.rows:
-            cells = [_cell(row.cells[column.metric], beside) for column in table.columns]
+            cells = [_cell(row.cells[column.metric], compare) for column in table.columns]
             lines.append(" & ".join([escaped(row.name), escaped(row.key.mode), *cells]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
 
 
-def _heads(column: Column, beside: bool) -> str:
+def _heads(column: Column, compare: bool) -> str:
     title = f"{escaped(column.title)} {_ARROWS[column.better]}"
-    return rf"{title} & paper & $\Delta$" if beside else title
+    return rf"{title} & paper & $\Delta$" if compare else title
 
 
-def _cell(cell: Cell, beside: bool) -> str:
+def _cell(cell: Cell, compare: bool) -> str:
     text = escaped(number(cell))
     if cell.best:
         text = rf"\textbf{{{text}}}"
     marks = [r"\dagger"] if cell.value is not None and not cell.official else []
     marks += [",".join(str(note) for note in cell.notes)] if cell.notes else []
     text += f"$^{{{','.join(marks)}}}$" if marks else ""
-    if not beside:
+    if not compare:
         return text
     return f"{text} & {paper_value(cell)} & {f'${change}$' if (change := difference(cell)) else ''}"
 
@@ -122,12 +122,12 @@ def _every_value(table: Table) -> list[str]:
 
 
 def _breakable(text: str) -> str:
-    """Names of files and systems may break after an underscore."""
+    """Escapes text and allows line breaks after underscores."""
     return escaped(text).replace(r"\_", r"\_\allowbreak ").replace(UNOFFICIAL, r"$\dagger$")
 
 
 def document(fragments: Iterable[str]) -> str:
-    """A document that holds fragments by name."""
+    """Returns a document that includes the named fragments."""
     inputs = "\n".join(rf"\input{{{name}}}\clearpage" for name in fragments)
     packages = "\n".join(rf"\usepackage{{{name}}}" for name in PACKAGES)
     return (
