@@ -114,7 +114,7 @@ def _unexpected(error: Exception) -> str:
 
 def _make(talker: Talker, case: VideoCase, bars: Bars, console: Console) -> None:
     start = time.perf_counter()
-    with _progress_bars(bars, case.output.name) as on_progress:
+    with _shown_progress(bars, case.output.name) as on_progress:
         made = talker.generate(case, on_progress)
     for note in made.notes:
         console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
@@ -128,7 +128,7 @@ def _make(talker: Talker, case: VideoCase, bars: Bars, console: Console) -> None
 
 
 @contextmanager
-def _progress_bars(bars: Bars, name: str) -> Iterator[OnProgress]:
+def _shown_progress(bars: Bars, name: str) -> Iterator[OnProgress]:
     """Shows two bars for one video: sampling (windows x steps) and writing (frames)."""
     tasks = {stage: bars.add_task(f"{stage} {escape(name)}", total=None) for stage in ("sampling", "writing")}
 

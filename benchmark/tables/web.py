@@ -64,10 +64,10 @@ def web_page(table: Table, paper: bool) -> str:
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
-def _section(table: Table, section: Section, compare: bool) -> list[str]:
+def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
     heads = "".join(
         f"<th>{escape(header(column))}</th>"
-        + ('<th class="paper">paper</th><th class="paper">Δ</th>' if compare else "")
+        + ('<th class="paper">paper</th><th class="paper">Δ</th>' if with_paper else "")
         for column in table.columns
     )
     lines = [
@@ -77,13 +77,13 @@ def _section(table: Table, section: Section, compare: bool) -> list[str]:
     for group in section.groups:
         rows = []
         for row in group.rows:
-            cells = "".join(_cell(row.cells[column.metric], compare) for column in table.columns)
+            cells = "".join(_cell(row.cells[column.metric], with_paper) for column in table.columns)
             rows.append(f'<tr><td>{escape(row.name)}</td><td class="text">{escape(row.key.mode)}</td>{cells}</tr>')
         lines.append(f"<tbody>{''.join(rows)}</tbody>")
     return [*lines, "</table></div>"]
 
 
-def _cell(cell: Cell, compare: bool) -> str:
+def _cell(cell: Cell, with_paper: bool) -> str:
     text = escape(number(cell))
     if cell.best:
         text = f"<b>{text}</b>"
@@ -92,7 +92,7 @@ def _cell(cell: Cell, compare: bool) -> str:
         text += f"<sup>{','.join(str(note) for note in cell.notes)}</sup>"
     tooltip = "\n".join(_sources(cell))
     shown = f'<td title="{escape(tooltip)}">{text}</td>'
-    if compare:
+    if with_paper:
         shown += f'<td class="paper">{paper_value(cell)}</td><td class="paper">{difference(cell)}</td>'
     return shown
 

@@ -112,7 +112,7 @@ def _wire(
 
     def make(request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> list[Any]:
         wanted = _request(dict(zip(names, values, strict=True)))
-        return _outputs(service.make(wanted, _visitor(request), lambda share, words: progress(share, desc=words)))
+        return _shown_result(service.make(wanted, _visitor(request), lambda share, words: progress(share, desc=words)))
 
     def end() -> Any:
         return gr.update(interactive=False)
@@ -144,7 +144,7 @@ def _request(given: dict[str, Any]) -> VideoRequest:
     return VideoRequest(**{**given, **whole, "seed": whole["seed"] or 0})
 
 
-def _outputs(outcome: VideoResult) -> list[Any]:
+def _shown_result(outcome: VideoResult) -> list[Any]:
     """Values of the video, the messages and the two download buttons."""
     role, kind = ("alert", "failed") if outcome.failed else ("status", "made")
     lines = "".join(f"<p>{html.escape(line)}</p>" for line in outcome.words)

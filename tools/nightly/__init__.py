@@ -1,1 +1,1 @@
-"""``make prove``: the long proofs of what the project claims, as a list of commands, and the reports of them."""
+"""``make prove``: the nightly checks of the project's claims, as a list of commands, and their reports."""

@@ -1,9 +1,9 @@
-"""``make prove [VIDEOS=DIR] [CLIP=DIR]``: runs what is not proved yet and writes the reports.
+"""``make prove [VIDEOS=DIR] [CLIP=DIR]``: runs the checks that are not done yet and writes the reports.
 
     python -m tools.nightly [videos=DIR] [clip=DIR] [only=NAME,NAME] [list=yes]
 
-The proofs are data: ``commands.yaml``. Interrupted, the same command goes on where it was; a proof whose command or
-input changed is done again. One that fails stops only those that build on it.
+``commands.yaml`` lists the checks. An interrupted run resumes with the same command. A check runs again if its command
+or inputs changed. If one fails, only the checks that depend on it are skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REPORTS = Path("tools/profiling/reports")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Reads the command line; returns the exit status."""
+    """Parses the command line, runs the checks and returns the exit status."""
     readers: Readers = {"videos": folder, "clip": folder, "only": names, "list": yes}
     options = read_options(__doc__, arguments, readers)
     videos, clip = (options[name].absolute() if name in options else None for name in ("videos", "clip"))
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     proofs, only = read_proofs(FOLDER, videos, clip), options.get("only", ["*"])
     chosen = [proof for proof in proofs if any(fnmatch.fnmatch(proof.step.name, pattern) for pattern in only)]
     if not chosen:
-        raise ConfigError(f"only={','.join(only)}: no proof has such a name; list=yes shows them")
+        raise ConfigError(f"only={','.join(only)}: matches no check; list=yes shows their names")
     if options.get("list"):
         for proof in chosen:
             state = "proved" if proof.step.name in known(chosen) else "open"
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def known(proofs: Sequence[Proof]) -> dict[str, Outcome]:
-    """What was proved before and still holds."""
+    """Returns the results of earlier runs that are still valid."""
     found = {}
     for proof in proofs:
         step, record = proof.step, StepRecord.read(FOLDER, proof.step)
@@ -69,7 +69,7 @@ def known(proofs: Sequence[Proof]) -> dict[str, Outcome]:
                 found[step.name] = Outcome(
                     step, "done before", record.seconds, record.processor_seconds, record.finished
                 )
-        except ChainError:  # what it reads is gone
+        except ChainError:  # an input is missing
             continue
     return found
 
@@ -77,12 +77,12 @@ def known(proofs: Sequence[Proof]) -> dict[str, Outcome]:
 def write_reports(
     proofs: Sequence[Proof], outcomes: dict[str, Outcome], places: Mapping[str, str]
 ) -> tuple[Path, Path]:
-    """Writes the dated report and the page of results; returns where they are.
+    """Writes the dated report and the page of results; returns their paths.
 
     Args:
-        proofs: all of them.
-        outcomes: of those that were run, by name.
-        places: folders of this machine -> what the reports call them; they are read on others.
+        proofs: All checks.
+        outcomes: Results of the checks that ran, by name.
+        places: Folders of this machine -> their names in the reports, which are read on other machines.
     """
     dated = REPORTS / f"{datetime.now(UTC):%Y-%m-%d}-proofs.md"
     for path, text in ((dated, full_report(proofs, outcomes)), (RESULTS, results_page(proofs, outcomes))):

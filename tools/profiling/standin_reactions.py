@@ -1,10 +1,10 @@
-"""Whether the stand-ins of FID, FVD and E-FID react as those metrics should, through the whole of evaluate.py.
+"""Checks that the proxies of FID, FVD and E-FID react as those metrics should, through all of evaluate.py.
 
-    python -m tools.profiling.standin_reactions outputs/standin   the folder of the three runs' folders
+    python -m tools.profiling.standin_reactions outputs/standin   folder of the three runs
 
-Held-out synthetic speakers say sentences no training set holds, with a neutral face; those videos are the reference.
-Against them stand the same videos, noise and blur of two strengths, the same sentences with a happy face of two levels
-(sound and lips stay the same), and other sentences. Face landmarks come from the landmark files.
+The reference is a set of videos of held-out synthetic speakers with a neutral face and sentences that no training set
+contains. It is compared with the same videos, with noise and blur of two strengths, with the same sentences and a happy
+face of two levels (sound and lips stay the same), and with other sentences. Landmarks come from the landmark files.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from runtime.console import new_console
 
 Frames = list[np.ndarray]
 CLIPS, SECONDS, SIZE = 16, 2.0, 128
-SEED = 8_000_000  # sentences from here on; the data sets' own seeds are hashes
+SEED = 8_000_000  # first sentence number; no training set uses it: their numbers are hashes
 NAMES = {"fid": "image", "fvd": "video", "efid": "expression"}
 
 
 def main(runs: str) -> None:
-    """Prints every metric's value of every set."""
+    """Prints the values of all metrics for every set."""
     files = {metric: found_in(Path(runs), kind) for metric, kind in NAMES.items()}
     with tempfile.TemporaryDirectory(prefix="standin-reactions-") as name:
         folder = Path(name)
-        print(f"{'':22}{'FID':>12}{'FVD':>12}{'E-FID':>12}   of stand-ins; {CLIPS} clips of {SECONDS:g} s")
+        print(f"{'':22}{'FID':>12}{'FVD':>12}{'E-FID':>12}   of proxies; {CLIPS} clips of {SECONDS:g} s")
         for kind in write_sets(folder):
             values, floor = measure(folder, kind, files)
             print(f"{kind:22}" + "".join(f"{values[metric]:12.6f}" for metric in NAMES) + f"   FVD's floor {floor:.6f}")
 
 
 def found_in(runs: Path, kind: str) -> str:
-    """The stand-in of a kind, in whichever run's folder it lies.
+    """Returns the weights of a proxy below a folder of runs.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: If there are none.
     """
     files = sorted(runs.rglob(f"standin_{kind}.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{runs}: holds no standin_{kind}.safetensors; train experiment=standin/{kind}")
+        raise FileNotFoundError(f"{runs}: has no standin_{kind}.safetensors; train experiment=standin/{kind}")
     return str(files[-1])
 
 
 def write_sets(folder: Path) -> Iterator[str]:
-    """Writes the reference, then set after set into folders of their names, which it yields."""
+    """Writes the reference and then every set into a folder of its name; yields the names of the sets."""
     people = held_out_people()
 
     def talk(number: int, emotion: str = "neutral", level: int = 1, other: int = 0) -> SyntheticClip:
@@ -82,22 +82,22 @@ def write_sets(folder: Path) -> Iterator[str]:
 
 
 def drawn(clip: SyntheticClip, change: Callable[[np.ndarray], np.ndarray] = np.asarray) -> tuple[SyntheticClip, Frames]:
-    """A clip with its frames, each changed."""
+    """Returns a clip with its frames, each changed by ``change``."""
     return clip, [change(frame) for frame in clip.frames()]
 
 
 def noisy(frame: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """A frame with noise added, clipped to uint8."""
+    """Returns a frame with noise added, clipped to uint8."""
     return np.clip(frame + noise, 0, 255).round().astype(np.uint8)
 
 
 def blurred(frame: np.ndarray, radius: float) -> np.ndarray:
-    """A frame under a Gaussian of that many pixels."""
+    """Returns a frame blurred with a Gaussian of ``radius`` pixels."""
     return np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def measure(folder: Path, kind: str, files: dict[str, str]) -> tuple[dict[str, float], float]:
-    """Metric -> value of a set against the reference; and FVD's floor."""
+    """Returns metric -> value of a set compared with the reference, and FVD's floor."""
     config = EvaluateConfig(
         generated=str(folder / kind),
         reference=str(folder / "reference"),
