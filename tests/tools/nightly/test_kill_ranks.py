@@ -1,4 +1,4 @@
-"""Three kills in small, for who changes the proof itself; ``make prove`` does twenty."""
+"""Three kills, for changes of the check itself; ``make prove`` runs twenty."""
 
 import pytest
 
@@ -22,10 +22,10 @@ def log_of(folder, losses_of):
     path.write_text("step,train/loss\n" + "".join(f"{step},{loss}\n" for step, loss in losses_of))
 
 
-def test_the_proof_can_fail(shards, tmp_path):
+def test_the_check_can_fail(shards, tmp_path):
     one, other = (job("vaid", 1, 0, str(shards), str(tmp_path), name) for name in ("one", "other"))
     log_of(one.folder, [(0, 0.5), (1, 0.25)])
     log_of(other.folder, [(0, 0.5), (1, 0.25001)])
     refuses(UserError, "losses differ", compare, one, other)
     log_of(other.folder, [(0, 0.5), (0, 0.5)])
-    refuses(UserError, "steps twice", losses, other.folder)
+    refuses(UserError, "logged twice", losses, other.folder)

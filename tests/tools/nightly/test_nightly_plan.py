@@ -1,4 +1,4 @@
-"""The list of proofs: every entry can be read, names what exists, and builds only on earlier ones."""
+"""The list of nightly checks: every entry is valid, names existing modules, and depends only on earlier ones."""
 
 import importlib.util
 from pathlib import Path
@@ -22,7 +22,7 @@ def proofs(tmp_path_factory):
     return read_proofs(FOLDER, videos, videos)
 
 
-def test_every_proof_builds_on_earlier_ones_or_on_what_is_given(proofs):
+def test_every_check_depends_on_earlier_ones_or_given_folders(proofs):
     written = set()
     for proof in proofs:
         for path in proof.step.reads:
@@ -32,7 +32,7 @@ def test_every_proof_builds_on_earlier_ones_or_on_what_is_given(proofs):
 
 
 @pytest.mark.slow
-def test_every_command_is_there_and_its_configuration_valid(proofs):
+def test_every_command_exists_and_its_configuration_is_valid(proofs):
     for proof in proofs:
         first, *keys = proof.step.command
         if first == "-m":
@@ -46,7 +46,7 @@ def test_every_command_is_there_and_its_configuration_valid(proofs):
             check(compose("prepare", PrepareConfig, keys))
 
 
-def test_trainings_go_on_and_wanted_values_are_comparisons(proofs):
+def test_trainings_resume_and_wanted_values_are_comparisons(proofs):
     for proof in proofs:
         if proof.step.command[0] == "train.py" and "task=export" not in proof.step.command:
             assert "ckpt_path=last" in proof.step.command
@@ -58,7 +58,7 @@ def test_trainings_go_on_and_wanted_values_are_comparisons(proofs):
             assert not number.wanted or number.wanted.split()[0] in COMPARISONS
 
 
-def test_combinations_are_written_out(proofs):
+def test_combinations_are_expanded(proofs):
     names = [proof.step.name for proof in proofs]
     assert "club_0.05_2" in names
     assert "standin_sync" in names
