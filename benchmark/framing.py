@@ -26,8 +26,8 @@ from runtime.errors import UserError
 
 HEAD_SCALE = FaceConfig().scale  # side of the head's square divided by the face's longer side, as prepare.py crops
 SAME_SHAPE = 0.01  # relative difference of aspect ratios up to which two pictures show the same part
-SMALLEST = 64  # pixels; the smallest portrait that is accepted
-FRAMES_A_TIME = 32
+MIN_SIZE = 64  # pixels; the smallest portrait that is accepted
+BATCH = 32
 
 
 class FaceFinder:
@@ -66,7 +66,7 @@ class FaceFinder:
         try:
             with self.lock:
                 tracking = self.detector.track(frames, path)
-            return follow_face(tracking, self.detector.scheme, FaceConfig(max_outside=1.0), SMALLEST)
+            return follow_face(tracking, self.detector.scheme, FaceConfig(max_outside=1.0), MIN_SIZE)
         except (Rejected, LandmarkFileError, MediaError) as error:
             raise UserError(f"{path.name}: {error}") from error
 
@@ -86,9 +86,9 @@ def read_picture(path: Path) -> np.ndarray:
             picture = np.asarray(turned.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"portrait {path}: cannot be read ({error})") from error
-    if min(picture.shape[:2]) < SMALLEST:
+    if min(picture.shape[:2]) < MIN_SIZE:
         size = f"{picture.shape[1]} x {picture.shape[0]}"
-        raise UserError(f"portrait {path}: {size} pixels, expected at least {SMALLEST} x {SMALLEST}")
+        raise UserError(f"portrait {path}: {size} pixels, expected at least {MIN_SIZE} x {MIN_SIZE}")
     return picture
 
 
@@ -172,7 +172,7 @@ class Framing:
         block: list[np.ndarray] = []
         for index, frame in enumerate(reader):
             block.append(frame)
-            if len(block) == FRAMES_A_TIME or index == len(reader) - 1:
+            if len(block) == BATCH or index == len(reader) - 1:
                 faces = aligned_faces(np.stack(block), matrices[index + 1 - len(block) : index + 1])
                 for face in ((faces + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy():
                     yield resized(face, size)

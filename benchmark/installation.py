@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmark.job import Installation
 from benchmark.process import environment
 from benchmark.system import System
-from benchmark.workspace import last_words
+from benchmark.workspace import last_line
 from configs.systems import RunSystemConfig
 from runtime.errors import UserError
 
@@ -100,7 +100,7 @@ def _check_packages(system: System, place: Installation) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             raise UserError(f"python={place.python}: cannot be run ({error})") from error
     if done.returncode:
-        raise UserError(f"python={place.python}: does not work: {last_words(done.stderr)}")
+        raise UserError(f"python={place.python}: does not work: {last_line(done.stderr)}")
     if lacking := done.stdout.split():
         raise UserError(
             f"python={place.python}: lacks {', '.join(lacking)}, which {system.title} needs ({system.environment})"

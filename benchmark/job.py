@@ -16,10 +16,10 @@ import yaml
 from benchmark.case_list import Case
 from benchmark.framing import Framing
 from benchmark.inputs.collect import RATE, Inputs, Tools, read_speech
-from benchmark.normalise import Normalised, look_at, normalise, write_clip
+from benchmark.normalise import Normalised, check_video, normalise, write_clip
 from benchmark.process import Stopped, environment, run_program
 from benchmark.system import System, fill
-from benchmark.workspace import find_video, last_words, open_view
+from benchmark.workspace import find_video, last_line, open_view
 from media import VIDEO_ENDINGS, MediaError
 from preparation.synthetic.write import factors_path
 from runtime.errors import UserError
@@ -164,7 +164,7 @@ def _make(
         made = _write_real(framing, case, sound, size, targets.video)
         record.video = _described(targets.video, case, made)
         return
-    record.source = asdict(look_at(source, system.output, seconds))
+    record.source = asdict(check_video(source, system.output, seconds))
     clip = normalise(source, targets.video, sound, RATE, system.output)
     record.video = _described(targets.video, case, clip)
     _write_reference(framing, case, sound, clip, targets.reference, record)
@@ -194,7 +194,7 @@ def _run_system(
         record.notes.append(f"exit status of the program: {ended.status}")
     printed = targets.log.read_text(encoding="utf-8", errors="replace")
     if ended.timed_out:
-        raise UserError(f"took longer than {place.limit:g} s and was stopped; last output: {last_words(printed)}")
+        raise UserError(f"took longer than {place.limit:g} s and was stopped; last output: {last_line(printed)}")
     for symptom in job.system.symptoms:
         if symptom.fails and symptom.text in printed:
             raise UserError(symptom.means)

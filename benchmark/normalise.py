@@ -60,7 +60,7 @@ class Normalised:
     offset: int
 
 
-def look_at(path: Path, output: Output, seconds: float) -> WrittenVideo:
+def check_video(path: Path, output: Output, seconds: float) -> WrittenVideo:
     """Checks that a video is as the system's description expects.
 
     Args:
@@ -102,7 +102,7 @@ def normalise(source: Path, target: Path, sound: np.ndarray, rate: int, output: 
     """Writes the normalised clip completely or not at all.
 
     Args:
-        source: Video of the system, checked by ``look_at``.
+        source: Video of the system, checked by ``check_video``.
         target: Normalised clip.
         sound: (S,) float32 original speech, without padding.
         rate: Samples per second.

@@ -92,7 +92,7 @@ def run_program(
                 if stop.is_set():
                     raise Stopped
                 if time.monotonic() - started > limit:
-                    status, usage = _end(process.pid)
+                    status, usage = _terminate(process.pid)
                     process.returncode = os.waitstatus_to_exitcode(status)
                     return Ended(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, True)
                 stop.wait(POLL)
@@ -100,13 +100,13 @@ def run_program(
             return Ended(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, False)
         finally:
             if process.returncode is None:
-                _, _ = _end(process.pid)
+                _, _ = _terminate(process.pid)
                 process.returncode = -signal.SIGKILL
             with contextlib.suppress(OSError):  # end processes it left behind
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _end(pid: int) -> tuple[int, resource.struct_rusage]:
+def _terminate(pid: int) -> tuple[int, resource.struct_rusage]:
     """Terminates a process group, then kills it; returns wait status and resource usage of its leader."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(OSError):

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.sidecars import carry, hold
+from benchmark.sidecars import copy_sidecars, hold_landmarks
 from configs.errors import ConfigError
 from configs.options import Readers, count, folder, path, read_options, run_script
 from encoders.protocols import FPS, SAMPLE_RATE
@@ -99,9 +99,9 @@ def _write(real: Path, target: Path, pseudo: Pseudo) -> None:
         for frame in reader:
             first = frame if first is None else first
             out.write(np.ascontiguousarray((first if pseudo.still else frame)[: size[1], : size[0]]))
-    carry(real, target)
+    copy_sidecars(real, target)
     if pseudo.still:
-        hold(real, target, frames)
+        hold_landmarks(real, target, frames)
         factors_path(target).unlink(missing_ok=True)
 
 

@@ -17,10 +17,10 @@ from encoders.protocols import FPS
 from preparation.synthetic.write import factors_path, landmarks_path
 from runtime.files import write_whole
 
-NEAR = 0.25 / FPS  # seconds by which a rounded timestamp may differ from the frame's
+TIME_SLACK = 0.25 / FPS  # seconds by which a rounded timestamp may differ from the frame's
 
 
-def carry(source: Path, target: Path, first: int = 0, frames: int | None = None) -> None:
+def copy_sidecars(source: Path, target: Path, first: int = 0, frames: int | None = None) -> None:
     """Copies the sidecar files of a video to a copy of the video, a part of it, or one frame.
 
     Args:
@@ -39,13 +39,13 @@ def carry(source: Path, target: Path, first: int = 0, frames: int | None = None)
             copy(old, new, first, frames)
 
 
-def hold(source: Path, target: Path, frames: int) -> None:
+def hold_landmarks(source: Path, target: Path, frames: int) -> None:
     """Writes the landmarks of a video's first frame for a video that shows this frame throughout."""
     found = landmarks_path(source)
     if not found.is_file():
         return
     head, rows = _landmarks(found)
-    time, still = head.index("timestamp"), [row for row in rows if float(row[head.index("timestamp")]) <= NEAR]
+    time, still = head.index("timestamp"), [row for row in rows if float(row[head.index("timestamp")]) <= TIME_SLACK]
     _write_landmarks(
         landmarks_path(target),
         head,
@@ -57,7 +57,7 @@ def _cut_landmarks(old: Path, new: Path, first: int, frames: int | None) -> None
     head, rows = _landmarks(old)
     time, begin = head.index("timestamp"), first / FPS
     end = float("inf") if frames is None else begin + frames / FPS
-    kept = [row for row in rows if begin - NEAR <= float(row[time]) < end - NEAR]
+    kept = [row for row in rows if begin - TIME_SLACK <= float(row[time]) < end - TIME_SLACK]
     _write_landmarks(new, head, [[*row[:time], f"{float(row[time]) - begin:.3f}", *row[time + 1 :]] for row in kept])
 
 

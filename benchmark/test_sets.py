@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark.sidecars import carry
+from benchmark.sidecars import copy_sidecars
 from configs.errors import ConfigError
 from configs.options import Readers, count, path, read_command, read_options, run_script, seconds
 from configs.preparation import DatasetConfig
@@ -219,7 +219,7 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
     write_whole(speech, _wav(sound))
     begin = round(clip.start * FPS)
     if crop is None:
-        carry(clip.path, portrait, begin, 1)
+        copy_sidecars(clip.path, portrait, begin, 1)
     video = clip.path
     if clip.start or end is not None or crop is not None:
         video = output / "videos" / f"{clip.key}.mp4"
@@ -229,7 +229,7 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
             for picture in pictures:
                 writer.write(picture)
         if crop is None:
-            carry(clip.path, video, begin, len(reader))
+            copy_sidecars(clip.path, video, begin, len(reader))
     return {
         "clip": clip.key,
         "speaker": clip.speaker,

@@ -15,7 +15,7 @@ from benchmark.process import Ended
 from benchmark.system import Patch, System
 from runtime.errors import UserError
 
-LAST_WORDS = 160  # characters of a program's last line that a message quotes
+MAX_QUOTED = 160  # characters of a program's last line that a message quotes
 
 
 def open_view(repository: Path, folder: Path, writes: Sequence[str], patches: Sequence[Patch]) -> None:
@@ -106,20 +106,20 @@ def find_video(system: System, pattern: str, folder: Path, view: Path, ended: En
         return found[0]
     if found:
         raise UserError(f"wrote {len(found)} videos , expected one: {', '.join(path.name for path in found)}")
-    raise UserError(f"wrote no video (exit status {ended.status}): {explained(system, printed)}")
+    raise UserError(f"wrote no video (exit status {ended.status}): {failure_reason(system, printed)}")
 
 
-def explained(system: System, printed: str) -> str:
+def failure_reason(system: System, printed: str) -> str:
     """Returns why a program failed, from its output."""
     if package := re.search(r"(?:ModuleNotFoundError|ImportError): No module named '([^']+)'", printed):
         return f"its environment lacks the package {package[1]}"
     for symptom in system.symptoms:
         if symptom.text in printed:
             return symptom.means
-    return f"last output: {last_words(printed)}"
+    return f"last output: {last_line(printed)}"
 
 
-def last_words(printed: str) -> str:
+def last_line(printed: str) -> str:
     """Returns the last line of a program's output."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", printed) if line.strip()]
-    return lines[-1][-LAST_WORDS:] if lines else "none"
+    return lines[-1][-MAX_QUOTED:] if lines else "none"

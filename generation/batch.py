@@ -21,7 +21,7 @@ from lightning_modules.emotion.sources import check_emotion
 from lightning_modules.emotion.table import EmotionError
 
 OTHER_ENDINGS = (".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".wmv", ".png", ".wav")
-LONGEST_NAME = 180  # bytes; file systems allow 255, and temporary files append to the name
+MAX_NAME_BYTES = 180  # bytes; file systems allow 255, and temporary files append to the name
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -149,9 +149,9 @@ def name_of(case: VideoCase) -> str:
     if case.seed:
         parts.append(f"seed{case.seed}")
     name = "_".join(parts)
-    if len(name.encode()) > LONGEST_NAME:
+    if len(name.encode()) > MAX_NAME_BYTES:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}_{digest}"
+        name = f"{name.encode()[: MAX_NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
     return name
 
 

@@ -28,7 +28,7 @@ from runtime.progress import Bars
 SOME_FAILED = 3
 ETA_OVER = 3600.0  # seconds of history for the remaining-time estimate; a step of a window may take a minute
 # Errors that concern one case. Any other error would occur in every case.
-OF_ONE_CASE = (UserError, OSError)
+CASE_ERRORS = (UserError, OSError)
 
 
 def generate_videos(config: GenerateConfig) -> int:
@@ -99,7 +99,7 @@ def _make_all(talker: Talker, cases: Sequence[VideoCase], console: Console) -> i
                 raise
             except Exception as error:
                 failed += 1
-                known = isinstance(error, OF_ONE_CASE)
+                known = isinstance(error, CASE_ERRORS)
                 message = f"{case.output}: {error if known else _unexpected(error)}"
                 console.print(f"[red]failed[/] {escape(message)}", soft_wrap=True)
             bars.advance(whole)

@@ -21,7 +21,7 @@ from preparation.clip_source import Rejected
 from preparation.expression import read_picture
 from preparation.faces import crop_frames, locate_face
 
-SMALLEST = 64  # pixels
+MIN_SIZE = 64  # pixels
 FEATHER = 0.08  # share of the crop's side over which the crop is blended into the image
 
 
@@ -66,9 +66,9 @@ def read_portrait(
     """
     picture = read_picture(path)
     height, width = picture.shape[:2]
-    if min(height, width) < SMALLEST:
+    if min(height, width) < MIN_SIZE:
         raise GenerationError(
-            f"portrait={path}: is {width}x{height} pixels, at least {SMALLEST}x{SMALLEST} are needed; choose a larger "
+            f"portrait={path}: is {width}x{height} pixels, at least {MIN_SIZE}x{MIN_SIZE} are needed; choose a larger "
             f"picture (the video has {frame_size}x{frame_size})"
         )
     try:

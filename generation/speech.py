@@ -17,7 +17,7 @@ from media import probe, read_sound
 from media.writer import AAC_RATES
 from preparation.prepare_clip import loudest_second
 
-BEST_RATE = 48_000  # samples per second; higher rates add nothing audible
+MAX_SOUND_RATE = 48_000  # samples per second; higher rates add nothing audible
 SILENT = -60.0  # dBFS of the loudest second
 
 
@@ -54,8 +54,8 @@ def read_speech(path: Path) -> PreparedSpeech:
     samples = read_sound(path, rate=SAMPLE_RATE)
     if not len(samples):
         raise GenerationError(f"speech={path}: has no samples; choose a file with sound")
-    rate = SAMPLE_RATE if info.sound_rate < SAMPLE_RATE else BEST_RATE
-    if info.sound_rate in AAC_RATES and SAMPLE_RATE <= info.sound_rate <= BEST_RATE:
+    rate = SAMPLE_RATE if info.sound_rate < SAMPLE_RATE else MAX_SOUND_RATE
+    if info.sound_rate in AAC_RATES and SAMPLE_RATE <= info.sound_rate <= MAX_SOUND_RATE:
         rate = info.sound_rate
     notes: tuple[str, ...] = ()
     if (level := loudest_second(samples)) < SILENT:

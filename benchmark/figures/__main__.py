@@ -84,14 +84,14 @@ def draw(options: Mapping[str, Any]) -> Image.Image | bytes:
     return case_grid(options["clip"], options["system"], options.get("driving"))
 
 
-def save(drawn: Image.Image | bytes, output: Path) -> None:
+def save(figure: Image.Image | bytes, output: Path) -> None:
     """Writes a figure completely or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(drawn, Image.Image):
+    if isinstance(figure, Image.Image):
         buffer = io.BytesIO()
-        drawn.save(buffer, FORMATS[output.suffix.lower()])
-        drawn = buffer.getvalue()
-    write_whole(output, drawn)
+        figure.save(buffer, FORMATS[output.suffix.lower()])
+        figure = buffer.getvalue()
+    write_whole(output, figure)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ SOURCES = {
 }
 LEVELS = {1: "slight", 2: "medium", 3: "strong"}
 LANDMARKS = "Its landmarks (OpenFace's .csv)"
-MOST_STEPS = 50
-QUIETLY: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+MAX_STEPS = 50
+INTERNAL_EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
 def build_form(service: VideoService) -> dict[str, Any]:
@@ -62,8 +62,8 @@ def _emotion(service: VideoService) -> dict[str, Any]:
     def other_label(chosen: str) -> Any:
         return gr.update(**_levels(service, chosen))
 
-    source.change(shown, source, [by_label, text, image, video, landmarks, strength], **QUIETLY)
-    label.change(other_label, label, level, **QUIETLY)
+    source.change(shown, source, [by_label, text, image, video, landmarks, strength], **INTERNAL_EVENT)
+    label.change(other_label, label, level, **INTERNAL_EVENT)
     return {
         "source": source,
         "label": label,
@@ -91,7 +91,7 @@ def _levels(service: VideoService, label: str | None) -> dict[str, Any]:
 def _more(service: VideoService) -> dict[str, Any]:
     """Inputs that most visitors leave at their defaults."""
     config = service.talker.artifact.card.config
-    most = min(MOST_STEPS, config.diffusion_steps)
+    most = min(MAX_STEPS, config.diffusion_steps)
     usual = min(config.sampling_steps, most)
     with gr.Accordion("More", open=False):
         return {

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from generation.web.examples import ExampleSpeaker
-from generation.web.form import QUIETLY, build_form
+from generation.web.form import INTERNAL_EVENT, build_form
 from generation.web.video_service import VideoRequest, VideoResult, VideoService
 
 CONSENT = (
@@ -123,13 +123,13 @@ def _wire(
     def leave(request: gr.Request) -> None:
         service.leave(_visitor(request))
 
-    begun = go.click(begin, None, [stop, shown[1]], **QUIETLY)
+    begun = go.click(begin, None, [stop, shown[1]], **INTERNAL_EVENT)
     # There is one device: later requests wait in Gradio's queue.
     made = begun.then(
         make, list(form.values()), shown, show_progress_on=shown[0], concurrency_limit=1, api_visibility="private"
     )
-    made.then(end, None, stop, **QUIETLY)
-    stop.click(halt, None, None, **QUIETLY)
+    made.then(end, None, stop, **INTERNAL_EVENT)
+    stop.click(halt, None, None, **INTERNAL_EVENT)
     page.unload(leave)
 
 

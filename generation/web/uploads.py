@@ -11,14 +11,14 @@ from typing import Any
 import gradio as gr
 
 # Gradio's "share" button would send files to an external server.
-ONLY_LARGER: list[Any] = ["fullscreen"]
+ONLY_FULLSCREEN: list[Any] = ["fullscreen"]
 
 
 def picture(label: str, **look: Any) -> gr.Image:
     """Image input by upload or webcam; its value is a path."""
     return _as_uploaded(
         gr.Image(
-            label=label, type="filepath", image_mode=None, sources=["upload", "webcam"], buttons=ONLY_LARGER, **look
+            label=label, type="filepath", image_mode=None, sources=["upload", "webcam"], buttons=ONLY_FULLSCREEN, **look
         )
     )
 

@@ -22,7 +22,7 @@ from configs.app import AppConfig
 from configs.emotion import EmotionConfig
 from generation.batch import VideoCase, name_of
 from generation.errors import GenerationError
-from generation.generate_videos import OF_ONE_CASE
+from generation.generate_videos import CASE_ERRORS
 from generation.pipeline import Generated, Talker
 from generation.record import sidecar_of
 from lightning_modules.ethd.sampler import VideoProgress
@@ -156,7 +156,7 @@ class VideoService:
             return _made(made, time.monotonic() - start)
         except RequestStopped:
             return VideoResult(None, None, ("Stopped.",), failed=True)
-        except OF_ONE_CASE as error:
+        except CASE_ERRORS as error:
             return VideoResult(None, None, (self._message(error),), failed=True)
         except Exception as error:  # a bug: the visitor gets a message, the terminal the traceback
             LOG.exception("a video could not be generated")

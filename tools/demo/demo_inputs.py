@@ -40,7 +40,7 @@ COLUMNS = ("portrait", "speech", "output", "drive", "emotion.label", "emotion.le
 
 
 @dataclass(frozen=True)
-class Asked:
+class RequestedVideo:
     """One requested video, and its true video.
 
     Attributes:
@@ -171,7 +171,7 @@ def known_level(known: Sequence[Clip], emotion: str, wanted: int) -> int:
     return min(levels, key=lambda level: (abs(level - wanted), level))
 
 
-def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[RequestedVideo]:
     """Cases of data with emotion labels: two unseen speakers with three emotions each, by label.
 
     Raises:
@@ -185,7 +185,7 @@ def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Cl
             name, level = f"emotions/{speaker}_{emotion}", known_level(known, emotion, clip.entry.level or 1)
             row = _row(portrait, case.speech(clip), name, emotion, level)
             words = f"{emotion}, level {level}, asked for by label"
-            asked.append(Asked(name, speaker, False, words, row, case.true(clip, name)))
+            asked.append(RequestedVideo(name, speaker, False, words, row, case.true(clip, name)))
     speaker, clips = next(iter(unseen.items()))
     clip, portrait = _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral"))
     shown = {"emotion.label": SHOWN, "emotion.level": str(known_level(known, SHOWN, 3))}
@@ -197,7 +197,7 @@ def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Cl
     return [*asked, *_dicte(case, _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral")), source)]
 
 
-def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
+def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[RequestedVideo]:
     """Cases of real videos without labels: up to two seen and two unseen speakers, and expressions of others."""
     asked = []
     seen = people(known)
@@ -206,47 +206,47 @@ def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[
             name = f"{'unseen' if others else 'seen'}/{clip.key}"
             words = "the portrait's own expression"
             row = _row(case.portrait(clip), case.speech(clip), name)
-            asked.append(Asked(name, speaker, not others, words, row, case.true(clip, name)))
+            asked.append(RequestedVideo(name, speaker, not others, words, row, case.true(clip, name)))
     first, *rest = (clips[0] for clips in seen.values())
     face, sources = (next(iter(unseen.values()))[0] if unseen else first), (rest or [first])[:3]
     for source in sources:
         name = f"borrowed/{source.key}"
         row = {**_row(case.portrait(face), case.speech(face), name), "emotion.image": case.portrait(source, 0.5)}
         words = f"the expression of {source.entry.speaker}, from a picture"
-        asked.append(Asked(name, face.entry.speaker, not unseen, words, row))
+        asked.append(RequestedVideo(name, face.entry.speaker, not unseen, words, row))
     asked += _drives(case, first, case.portrait(first), {"emotion.image": case.portrait(sources[0], 0.5)})
     return [*asked, *_dicte(case, first, case.portrait(first), sources[0])]
 
 
-def _drives(case: DemoCase, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
+def _drives(case: DemoCase, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[RequestedVideo]:
     """Cases of Figure 3: lips only, and expression only."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     lips = {**_row(portrait, speech, "drive/lips"), "drive": "lips"}
     expression = {**_row(portrait, speech, "drive/expression"), "drive": "expression", **emotion}
     return [
-        Asked("drive/lips", speaker, seen, "drive=lips", lips),
-        Asked("drive/expression", speaker, seen, "drive=expression", expression),
+        RequestedVideo("drive/lips", speaker, seen, "drive=lips", lips),
+        RequestedVideo("drive/expression", speaker, seen, "drive=expression", expression),
     ]
 
 
-def _dicte(case: DemoCase, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
+def _dicte(case: DemoCase, clip: Clip, portrait: str, source: Clip) -> list[RequestedVideo]:
     """Cases of Figure 4: one expression, once as the condition of Di-CTE and once constant over all frames."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     image, still = case.portrait(source, 0.5), case.still(source, 0.5)
     moving = {**_row(portrait, speech, "dicte/with"), "emotion.image": image}
     held = {**_row(portrait, speech, "dicte/without"), "emotion.video": still, "emotion.extend": "hold"}
     return [
-        Asked("dicte/with", speaker, seen, "Di-CTE makes a sequence of it", moving),
-        Asked("dicte/without", speaker, seen, "the same expression in every frame", held),
+        RequestedVideo("dicte/with", speaker, seen, "Di-CTE makes a sequence of it", moving),
+        RequestedVideo("dicte/without", speaker, seen, "the same expression in every frame", held),
     ]
 
 
-def long_case(case: DemoCase, clips: list[Clip]) -> Asked:
+def long_case(case: DemoCase, clips: list[Clip]) -> RequestedVideo:
     """Case of the longest clip, which is sampled in several windows."""
     clip = max(clips, key=lambda clip: clip.entry.frames)
     row = _row(case.portrait(clip), case.speech(clip), "long")
     words = f"{clip.entry.frames / FPS:.1f} s of speech, its own expression"
-    return Asked("long", clip.entry.speaker, clip.entry.split == "train", words, row, case.true(clip, "long"))
+    return RequestedVideo("long", clip.entry.speaker, clip.entry.split == "train", words, row, case.true(clip, "long"))
 
 
 def _row(portrait: str, speech: str, name: str, label: str = "", level: int | None = None) -> dict[str, str]:
@@ -261,7 +261,7 @@ def _required(clips: Sequence[Clip], emotion: str) -> Clip:
     return clip
 
 
-def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
+def write_cases(shards: str, source: Path, output: Path) -> list[RequestedVideo]:
     """Writes all inputs of generate.py and of the page.
 
     Raises:

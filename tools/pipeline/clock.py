@@ -24,7 +24,7 @@ class StepClock:
 
     def __init__(self, step: Step, console: Console) -> None:
         self.step, self.console = step, console
-        self._start = self._said = time.monotonic()
+        self._start = self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("  "), BarColumn(bar_width=30), TextColumn("{task.description}"), console=console, transient=True
         )
@@ -40,14 +40,14 @@ class StepClock:
     ) -> None:
         self._bar.stop()
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Updates the display."""
         now = time.monotonic()
         if self.console.is_terminal:
             done, line = self._line(now)
             self._bar.update(self._task, completed=done, description=line)
-        elif now - self._said >= LOG_EVERY:
-            self._said = now
+        elif now - self._last_line >= LOG_EVERY:
+            self._last_line = now
             self.console.print(f"  {self._line(now)[1]}", highlight=False)
 
     def _line(self, now: float) -> tuple[int, str]:

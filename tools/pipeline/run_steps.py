@@ -26,7 +26,7 @@ from tools.pipeline.step import ChainError, Step, StepRecord, is_done, remove_pr
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = "logs"
 LOCK = ".lock"
-LOOK = 0.5  # seconds between two updates of the display
+REFRESH = 0.5  # seconds between two updates of the display
 CTRL_C_GRACE = 3.0  # seconds to wait for a command that got the terminal's Ctrl-C itself
 GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 SHOWN = 15  # lines of a failed command's log
@@ -183,9 +183,9 @@ def _wait(process: subprocess.Popen[bytes], step: Step, console: Console) -> int
         with StepClock(step, console) as clock:
             while True:
                 try:
-                    return process.wait(LOOK)
+                    return process.wait(REFRESH)
                 except subprocess.TimeoutExpired:
-                    clock.look()
+                    clock.refresh()
     except BaseException:
         for ending, patience in ((None, CTRL_C_GRACE), (process.terminate, GRACE), (process.kill, None)):
             if ending is not None:

@@ -63,15 +63,15 @@ def write_sets(folder: Path) -> Iterator[str]:
 
     noise = np.random.default_rng(0).normal(size=(SIZE, SIZE, 3))
     changed: dict[str, Callable[[int], tuple[SyntheticClip, Frames]]] = {
-        "reference": lambda number: drawn(talk(number)),
-        "the same": lambda number: drawn(talk(number)),
-        "noise of 5 levels": lambda number: drawn(talk(number), lambda frame: noisy(frame, 5 * noise)),
-        "noise of 20 levels": lambda number: drawn(talk(number), lambda frame: noisy(frame, 20 * noise)),
-        "blur of 1 pixel": lambda number: drawn(talk(number), lambda frame: blurred(frame, 1)),
-        "blur of 3 pixels": lambda number: drawn(talk(number), lambda frame: blurred(frame, 3)),
-        "happy, level 1": lambda number: drawn(talk(number, "happy", 1)),
-        "happy, level 3": lambda number: drawn(talk(number, "happy", 3)),
-        "other sentences": lambda number: drawn(talk(number, other=1000)),
+        "reference": lambda number: changed_frames(talk(number)),
+        "the same": lambda number: changed_frames(talk(number)),
+        "noise of 5 levels": lambda number: changed_frames(talk(number), lambda frame: noisy(frame, 5 * noise)),
+        "noise of 20 levels": lambda number: changed_frames(talk(number), lambda frame: noisy(frame, 20 * noise)),
+        "blur of 1 pixel": lambda number: changed_frames(talk(number), lambda frame: blurred(frame, 1)),
+        "blur of 3 pixels": lambda number: changed_frames(talk(number), lambda frame: blurred(frame, 3)),
+        "happy, level 1": lambda number: changed_frames(talk(number, "happy", 1)),
+        "happy, level 3": lambda number: changed_frames(talk(number, "happy", 3)),
+        "other sentences": lambda number: changed_frames(talk(number, other=1000)),
     }
     for name, make in changed.items():
         for number in range(CLIPS):
@@ -81,7 +81,9 @@ def write_sets(folder: Path) -> Iterator[str]:
             yield name
 
 
-def drawn(clip: SyntheticClip, change: Callable[[np.ndarray], np.ndarray] = np.asarray) -> tuple[SyntheticClip, Frames]:
+def changed_frames(
+    clip: SyntheticClip, change: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> tuple[SyntheticClip, Frames]:
     """Returns a clip with its frames, each changed by ``change``."""
     return clip, [change(frame) for frame in clip.frames()]
 

@@ -53,7 +53,7 @@ def table1(plan: TablePlan, wanted: Table1) -> list[Step]:
     real = plan.system("ground_truth", "ground_truth", lists["A+V"], [f"size={wanted.size}"], [cases]) / "videos"
     runs, finished = [], {}
     for name, mode in (("emotivetalk_a", "A"), ("emotivetalk_av", "A+V")):
-        runs.append(plan.system(name, name, lists[mode], *_ours(wanted.ethd)))
+        runs.append(plan.system(name, name, lists[mode], *_ethd_options(wanted.ethd)))
         if wanted.ethd is not None:
             finished[name] = ("emotivetalk", mode)
     for name, mode in PUBLISHED.items():
@@ -83,5 +83,5 @@ def table1(plan: TablePlan, wanted: Table1) -> list[Step]:
     return plan.steps
 
 
-def _ours(ethd: Path | None) -> tuple[list[str], list[Path]]:
+def _ethd_options(ethd: Path | None) -> tuple[list[str], list[Path]]:
     return ([f"ethd={ethd}"], [ethd]) if ethd else ([], [])

@@ -14,8 +14,8 @@ from tools.pipeline.step import Progress, Step, TrainingSteps
 STAND_INS = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}  # metric -> kind
 WORKERS = {"cpu": 2, "cuda": 1}  # clips generated at a time
 IN_THE_TABLE = "metrics=[fid,sync,efid]"  # columns of Tables 2 and 3
-EVALUATED = (0, 3, 4)  # accepted statuses of evaluate.py: its results name missing values
-MADE = (0, 3)  # accepted statuses of benchmark.run_system: its records name failed clips
+EVALUATE_STATUSES = (0, 3, 4)  # accepted statuses of evaluate.py: its results name missing values
+RUN_STATUSES = (0, 3)  # accepted statuses of benchmark.run_system: its records name failed clips
 
 
 @dataclass
@@ -92,7 +92,7 @@ class TablePlan:
             [*command, f"device={self.device}", f"workers={WORKERS[self.device]}", *keys],
             [cases, *reads],
             [output / "records"],
-            MADE,
+            RUN_STATUSES,
         )
         return output
 
@@ -109,7 +109,7 @@ class TablePlan:
             ["evaluate.py", *folders, *told, f"device={self.device}", *self.metrics, *keys],
             [generated, reference, *self.networks],
             [output],
-            EVALUATED,
+            EVALUATE_STATUSES,
         )
 
     def table(self, number: str) -> None:
@@ -122,7 +122,7 @@ class TablePlan:
              f"output={output}"],
             [self.results],
             [output / f"table{number}.{ending}" for ending in ("md", "tex", "csv", "html")],
-            MADE,
+            RUN_STATUSES,
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.process import Stopped, run_program
 from benchmark.system import load_system
-from benchmark.workspace import explained, last_words
+from benchmark.workspace import failure_reason, last_line
 from tests.helpers.cases import TALKS, face_csv, write_cases
 from tests.helpers.files import touch
 from tests.helpers.videos import write_video
@@ -232,6 +232,6 @@ def test_memory_and_time_are_measured(tmp_path):
 
 def test_reasons_are_found_in_a_programs_output():
     message = "AttributeError: module 'numpy' has no attribute 'float'."
-    assert explained(load_system("pdfgc"), message) == "its environment needs numpy below 1.24"
-    assert last_words("10%\r50%\rKilled\n\n") == "Killed"
-    assert last_words("") == "none"
+    assert failure_reason(load_system("pdfgc"), message) == "its environment needs numpy below 1.24"
+    assert last_line("10%\r50%\rKilled\n\n") == "Killed"
+    assert last_line("") == "none"
