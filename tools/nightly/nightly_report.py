@@ -35,7 +35,7 @@ SHOWN = 60  # lines of a script's output
 def full_report(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
     """Returns the report of all checks: state, time, command, numbers and printed output."""
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    parts = [_head(f"Long proofs, {today}", "Every proof with its command, its time and what it gave.")]
+    parts = [_head(f"Nightly checks, {today}", "Every check with its command, its time and its output.")]
     for part, group in groupby(proofs, key=lambda proof: proof.part):
         parts.append(f"## {part}\n")
         for proof in group:
@@ -45,8 +45,8 @@ def full_report(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str
 
 def results_page(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
     """Returns the page of results: a table of numbers for each section, for the checks that ran."""
-    about = "What the long proofs measured. Commands and full outputs: `tools/profiling/reports/`."
-    parts = [_head("Results", f"{about} What is still to run: `python -m tools.nightly list=yes`.")]
+    about = "Measurements of the nightly checks. Commands and full outputs: `tools/profiling/reports/`."
+    parts = [_head("Results", f"{about} Checks that have not run: `python -m tools.nightly list=yes`.")]
     ran = [(proof, outcomes[proof.step.name]) for proof in proofs if proof.step.name in outcomes]
     for part, group in groupby(ran, key=lambda one: one[0].part):
         rows = [row for proof, outcome in group for row in _rows(proof, outcome)]
