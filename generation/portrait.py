@@ -84,7 +84,9 @@ def read_portrait(
     try:
         _, expression = motion(frame[None], inside)
     except ValueError as error:
-        raise GenerationError(f"portrait={path}: its expression cannot be measured ({error})") from error
+        raise GenerationError(
+            f"portrait={path}: its expression cannot be measured ({error}); choose a portrait that shows the whole face"
+        ) from error
     if not expression.isfinite().all():
         raise GenerationError(
             f"portrait={path}: its expression latent holds NaN or infinite values; choose a portrait that shows the "

@@ -48,7 +48,7 @@ def figure3(portrait: Path, lips: Path, expression: Path, columns: int = COLUMNS
     shown = {"lip-driven": frames_at(lips, times), "expression-driven": frames_at(expression, times)}
     sizes = {frames[0].shape[1::-1] for frames in shown.values()}
     if len(sizes) > 1:
-        raise UserError(f"{lips} and {expression} have different sizes: {sizes}")
+        raise UserError(f"{lips} and {expression} have different sizes: {sizes}; generate both with the same run")
     still = read_picture(portrait, sizes.pop())
     maps = {name: [difference(frame, still) for frame in frames] for name, frames in shown.items()}
     top = float(np.percentile(np.concatenate([np.stack(found).ravel() for found in maps.values()]), 99.5))

@@ -122,7 +122,7 @@ def read_speech(case: Case) -> np.ndarray:
     except MediaError as error:
         raise UserError(f"speech: {error}") from error
     if len(sound) < RATE // 25:
-        raise UserError(f"speech {case.speech}: lasts {len(sound) / RATE:.3f} s, less than one frame")
+        raise UserError(f"speech {case.speech}: lasts {len(sound) / RATE:.3f} s, expected at least one frame, 0.04 s")
     return sound
 
 

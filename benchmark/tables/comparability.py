@@ -80,8 +80,8 @@ def warn_of_clips(section: Section, table: Table) -> None:
     titles = {column.metric: column.title for column in table.columns}
     if uneven := [titles[metric] for metric, found in counts.items() if len(found) > 1]:
         table.warnings.append(
-            f"{section.dataset}: not the same number of clips in every row of {', '.join(uneven)}, so they were "
-            "not given the same task"
+            f"{section.dataset}: not the same number of clips in every row of {', '.join(uneven)}; evaluate all rows "
+            "on the same clips"
         )
 
 

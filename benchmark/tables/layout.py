@@ -69,8 +69,8 @@ def _cell(key: CellKey, metric: str, found: FoundResults, table: Table) -> Cell:
     if twice:
         files = " and ".join(row.file for row in twice[0])
         reason = (
-            f"{files} are two results for one cell ({_named(key)}, run {twice[0][0].run}); remove one, or tell runs "
-            "apart with cell.run"
+            f"{files} are two results for one cell ({_named(key)}, run {twice[0][0].run}); remove one, or give them "
+            "different values of cell.run"
         )
         table.conflicts.append(reason)
         return Cell(notes=[table.note(reason)])

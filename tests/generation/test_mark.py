@@ -1,4 +1,4 @@
-"""The metadata of every generated file names it as synthetic media."""
+"""Every generated file is marked as synthetic media in its metadata."""
 
 import json
 import shutil

@@ -41,7 +41,7 @@ SMALLEST_ETHD = (
 
 
 def train_config(*typed: str) -> TrainConfig:
-    """The typed configuration of ``train.py`` with these arguments."""
+    """Composes the configuration of ``train.py`` from command-line arguments."""
     return compose("train", TrainConfig, typed)
 
 

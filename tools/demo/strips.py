@@ -77,7 +77,7 @@ def still_of(video: Path) -> str:
 
 
 def drive_rows(portrait: Path, lips: Path, expression: Path, count: int = 6) -> tuple[HeatRows, HeatRows]:
-    """Figure 3: what lips only and expression only change in a portrait, on one scale.
+    """Figure 3: changes of a portrait by lips only and by expression only, on one scale.
 
     Args:
         portrait: Input of generate.py; it is cropped as the video's record says.

@@ -6,8 +6,8 @@
 The reference implementations below compute what the original repositories compute: a matrix square root; the Inception
 network on 50 images at a time in PyTorch's default memory layout; SyncNet as three-dimensional convolutions on 20
 windows at a time; the face network on one image at a time. Both sides run alternately on random weights, which cost as
-much as trained ones. Medians of wall time and of processor time are shown: other load on the machine affects mainly the
-first, threads that wait for each other only the second. The results of both sides are compared, too.
+much as trained ones. The medians of wall time and of processor time are shown. Wall time is affected by other load on
+the machine; processor time includes threads that wait for each other. The results of both sides are compared, too.
 """
 
 from __future__ import annotations

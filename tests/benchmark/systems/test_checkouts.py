@@ -33,7 +33,7 @@ FOLDERS = {
     "sadtalker": "SadTalker", "anitalker": "AniTalker", "aniportrait": "AniPortrait", "hallo": "hallo",
     "pdfgc": "PD-FGC-inference", "styletalk": "styletalk", "dreamtalk": "dreamtalk",
 }  # fmt: skip
-# The script, and the assignment in it that names the result.
+# system -> its script, and the variable in it that holds the path of the result
 NAMED = {
     "sadtalker": ("inference.py", "save_dir"),
     "anitalker": ("code/demo.py", "predicted_video_256_path"),
@@ -53,7 +53,7 @@ def checkouts():
 
 @pytest.fixture(params=FOLDERS)
 def job(request, checkouts, cases, tmp_path):
-    """(system, its command in a job's folder, the view it runs in, the placeholders' values)."""
+    """A system, its command in a job's folder, the view that it runs in, and the values of the placeholders."""
     system = load_system(request.param)
     repository = checkouts / FOLDERS[request.param]
     if not (repository / system.entry).is_file():
