@@ -103,7 +103,6 @@ def real_plan(folder: Path, videos: Path, lengths: Lengths = REAL) -> list[Step]
 
     Raises:
         LayoutError: If the folder of videos cannot be read.
-        LayoutError: if the folder of videos cannot be read.
     """
     plan = _Plan(folder, "small", lengths)
     data, (split, unseen) = plan.data, split_of(videos)
@@ -258,6 +257,6 @@ def max_steps(experiment: str, keys: Sequence[str] = ()) -> int:
 
 
 def _shorter(experiment: str, keys: Sequence[str]) -> str:
-    """Returns a text that tells how much shorter than its experiment a training is."""
+    """Describes how much shorter than its experiment a training is."""
     whole, ours = max_steps(experiment), max_steps(experiment, keys)
     return f" (at most {ours} steps; experiment {experiment} takes {whole})" if ours != whole else ""

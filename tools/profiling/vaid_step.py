@@ -1,6 +1,6 @@
 """Measures V-AID at the paper's size: parameters, FLOPs and seconds of each part, of a step and of sampling.
 
-    python -m tools.profiling.vaid_step   clips=1 frames=120 on the GPU if there is one, else on one core of the CPU
+    python -m tools.profiling.vaid_step   one clip of 120 frames, on the GPU if there is one, else on one CPU core
     python -m tools.profiling.vaid_step clips=16 repeat=20
 
 Shares refer to one run. On a GPU a training step runs under bf16 autocast, and MFU refers to PEAK below. On the CPU the
