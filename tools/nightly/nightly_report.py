@@ -46,7 +46,7 @@ def full_report(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str
 def results_page(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
     """Returns the page of results: a table of numbers for each section, for the checks that ran."""
     about = "Measurements of the nightly checks. Commands and full outputs: `tools/profiling/reports/`."
-    parts = [_head("Results", f"{about} Checks that have not run: `python -m tools.nightly list=yes`.")]
+    parts = [_head("Results", f"{about} Open checks: `python -m tools.nightly list=yes`.")]
     ran = [(proof, outcomes[proof.step.name]) for proof in proofs if proof.step.name in outcomes]
     for part, group in groupby(ran, key=lambda one: one[0].part):
         rows = [row for proof, outcome in group for row in _rows(proof, outcome)]
