@@ -55,7 +55,7 @@ MODES = {"A": "cases_A.csv", "A+V": "cases_AV.csv"}
 CASE_COLUMNS = ("clip", "portrait", "speech", "video", "emotion.video")
 BATCH_COLUMNS = ("portrait", "speech", "output", "emotion.video")
 SECONDS = 5.0  # default length of a synthetic clip
-DRAWN = 8  # default number of synthetic clips
+DEFAULT_CLIPS = 8  # default number of synthetic clips
 SILENT = -60.0  # dBFS of the loudest second; below it there is no speech, as in prepare.py
 CLEAN = 10  # x264's CRF of cut videos; they serve as real videos, so compression must not show
 
@@ -314,7 +314,7 @@ def main(arguments: Sequence[str]) -> None:
         if length < 1:
             raise ConfigError(f"seconds={length}: expected at least 1 second")
         options["source"] = output / "drawn"
-        draw_clips(options["source"], options.get("clips", DRAWN), length)
+        draw_clips(options["source"], options.get("clips", DEFAULT_CLIPS), length)
     test = make_test_set(name, **options)
     for clip, reason in test.rejected.items():
         print(f"not used: {clip}: {reason}")

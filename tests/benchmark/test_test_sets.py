@@ -152,15 +152,15 @@ def test_synthetic_clips_show_test_speakers_and_sidecar_files_are_cut(tmp_path):
     test_sets.main(["synthetic", f"output={out}", "clips=2", "seconds=1.2"])
     clips = rows(out / "cases_AV.csv")
     assert [split_of(row["clip"].split("_")[1]) for row in clips] == ["test", "test"]
-    drawn = Path(clips[0]["video"])
-    test_sets.main(["mini", f"source={drawn.parent}", f"output={cut}", "frames=25"])
+    rendered = Path(clips[0]["video"])
+    test_sets.main(["mini", f"source={rendered.parent}", f"output={cut}", "frames=25"])
     asked = rows(cut / "cases_AV.csv")[0]
-    long, short = drawn.with_suffix(".csv"), Path(asked["video"]).with_suffix(".csv")
+    long, short = rendered.with_suffix(".csv"), Path(asked["video"]).with_suffix(".csv")
     picture = Path(asked["portrait"]).with_suffix(".csv")
     tables = [np.genfromtxt(path, delimiter=",", skip_header=1, ndmin=2) for path in (long, short, picture)]
     assert [len(table) for table in tables] == [30, 25, 1]
     assert np.array_equal(tables[0][:25], tables[1])
-    factors = [np.load(path.with_suffix(".factors.npz"))["values"] for path in (drawn, Path(asked["video"]))]
+    factors = [np.load(path.with_suffix(".factors.npz"))["values"] for path in (rendered, Path(asked["video"]))]
     assert np.array_equal(factors[0][:25], factors[1])
     refuses(UserError, "mini: needs source=", test_sets.main, ["mini", f"output={cut}"])
     refuses(UserError, "at least 1 second", test_sets.main, ["synthetic", f"output={cut}", "seconds=0.5"])

@@ -42,12 +42,12 @@ def plans(tmp_path, stand_ins):
     (tmp_path / "videos").mkdir()
     (tmp_path / "ethd.safetensors").touch()
     ethd = tmp_path / "ethd.safetensors"
-    real, drawn = (chosen_networks(stand_ins, real_faces) for real_faces in (True, False))
+    real, synthetic = (chosen_networks(stand_ins, real_faces) for real_faces in (True, False))
     videos = Table1(tmp_path / "videos", ethd, 128, 3, 50, {"hallo": (str(tmp_path), "python")})
     return {
         "1": table1(TablePlan(tmp_path / "t1", "mini", *real), videos),
         "2": table2(TablePlan(tmp_path / "t2", "synthetic"), Table2(steps=3)),
-        "3": table3(TablePlan(tmp_path / "t3", "synthetic", *drawn), Table3(ethd)),
+        "3": table3(TablePlan(tmp_path / "t3", "synthetic", *synthetic), Table3(ethd)),
     }
 
 

@@ -45,7 +45,7 @@ def test_a_description_is_loaded_by_its_path(tmp_path):
         ({"command": ["{python}", "{picture}"]}, "unknown placeholder {picture}; expected one of python, job"),
         ({"command": ["{python"]}, "expected '}'"),
         ({"output": {"fps": 25}}, "output.path: is empty"),
-        ({"output": {"path": "/tmp/x.mp4"}}, "output.path: /tmp/x.mp4: expected it in the repository or under {job}"),
+        ({"output": {"path": "/tmp/x.mp4"}}, "output.path: /tmp/x.mp4: expected a path in the repository"),
         ({"output": {"path": "a", "panel": [0, 0, 512]}}, "output.panel: [0, 0, 512]: expected [x, y, width, height]"),
         ({"output": {"path": "a", "frame_rate": 25}}, "frame_rate"),
         ({"portrait": {"framing": "face"}}, "portrait.framing: 'face'"),
