@@ -1,4 +1,4 @@
-# Everything a developer types. `make setup` needs only Python 3.11+ and make; it brings every extra the tests try out.
+# Commands for users and developers. `make setup` needs Python 3.11+ and make; it installs all extras that tests use.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -12,38 +12,38 @@ setup: .venv/.installed
 	$(BIN)/pip install --quiet '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
 	touch $@
 
-# The whole way in one command: demo/index.html. Interrupted, the same command goes on where it was.
+# Demonstration on synthetic speakers, from data to demo/index.html. An interrupted run resumes with the same command.
 demo: setup
 	$(BIN)/python -m tools.demo
 
-# The same on a folder of your own videos: make demo-real VIDEOS=DIR
+# Demonstration on your own videos: make demo-real VIDEOS=DIR
 demo-real: setup
-	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking videos"; exit 2; }
+	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking-head videos"; exit 2; }
 	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
 
-# The nightly checks, hours of them; VIDEOS=DIR and CLIP=DIR (one clip) for those on real videos.
-nightly: setup
+# The nightly checks, which take hours. VIDEOS=DIR and CLIP=DIR (one clip) enable the checks on real videos.
+prove: setup
 	$(BIN)/python -m tools.nightly $(if $(VIDEOS),videos="$(VIDEOS)") $(if $(CLIP),clip="$(CLIP)")
 
-# The paper's tables from what is at hand (docs/evaluation.md); each goes on where it was interrupted.
+# The paper's tables from your own videos and runs (docs/evaluation.md). Interrupted runs resume.
 TABLE := $(BIN)/python -m tools.reproduce
 PROXY_KEYS = $(if $(PROXIES),proxies="$(PROXIES)")
 
 # Table 1 on your own videos: make table1-mini VIDEOS=DIR ETHD=RUN SIZE=128 [PROXIES=DIR] [OPTIONS='clips=5']
 table1-mini: setup
-	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make table1-mini VIDEOS=DIR, a folder of talking videos"; exit 2; }
+	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make table1-mini VIDEOS=DIR, a folder of talking-head videos"; exit 2; }
 	$(TABLE) table1 videos="$(VIDEOS)" $(if $(ETHD),ethd="$(ETHD)") $(if $(SIZE),size=$(SIZE)) $(PROXY_KEYS) $(OPTIONS)
 
-# The ablations, trained on synthetic speakers: at most 100 minutes on two cores for each SEED.
+# Table 2 (ablations), trained on synthetic speakers: at most 100 minutes on two cores for each SEED.
 table2-synthetic: setup
 	$(TABLE) table2 $(if $(SEED),seed=$(SEED)) $(PROXY_KEYS) $(OPTIONS)
 
-# Up to 1500 frames of synthetic speakers: make table3-synthetic ETHD=RUN [PROXIES=DIR]
+# Table 3 on synthetic speakers, up to 1500 frames: make table3-synthetic ETHD=RUN [PROXIES=DIR]
 table3-synthetic: setup
 	@test -n "$(ETHD)" || { echo "ETHD is missing: make table3-synthetic ETHD=RUN, an exported run of ethd/tiny"; exit 2; }
 	$(TABLE) table3 ethd="$(ETHD)" $(PROXY_KEYS) $(OPTIONS)
 
-# Three processes for two cores: many tests wait, for a queue or a process that was stopped.
+# Three processes for two cores, because many tests wait for queues or stopped processes.
 test: setup
 	$(BIN)/pytest -n 3 --dist worksteal -m 'not nightly'
 
@@ -60,7 +60,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# SLURM='--partition=a100 --account=mine' goes to sbatch --test-only, where SLURM is there.
+# SLURM='--partition=a100 --account=mine' is passed to sbatch --test-only if SLURM is available.
 slurm-check: setup
 	$(BIN)/python -m tools.check_sbatch $(if $(SLURM),sbatch="$(SLURM)")
 

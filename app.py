@@ -1,4 +1,4 @@
-"""A page in the browser to make talking videos on: ``python app.py --help``."""
+"""Serves a web page that generates talking-head videos: ``python app.py --help``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from configs.command_line import run
 
 def app(config: AppConfig) -> int:
     """Serves the page until Ctrl-C and returns the exit status."""
-    from generation.web.serve import serve  # after the checks: what is wrong is said before torch is loaded
+    from generation.web.serve import serve  # late: errors in the configuration are reported before torch is loaded
 
     return serve(config)
 

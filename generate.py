@@ -1,4 +1,4 @@
-"""A talking video from a portrait and speech: ``python generate.py --help``."""
+"""Generates talking-head videos from a portrait, speech and an emotion: ``python generate.py --help``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from configs.generation import GenerateConfig
 
 
 def generate(config: GenerateConfig) -> int:
-    """Makes one video or a batch of them and returns the exit status."""
+    """Generates one video or a batch and returns the exit status."""
     from generation.generate_videos import (
-        generate_videos,  # after the checks: what is wrong is said before torch is loaded
+        generate_videos,  # late: errors in the configuration are reported before torch is loaded
     )
 
     return generate_videos(config)

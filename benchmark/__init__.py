@@ -1,1 +1,1 @@
-"""The paper's tables, figures and user study, and how each published system is called to make its videos."""
+"""The paper's tables, figures and user study, and the commands that run published systems."""

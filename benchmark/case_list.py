@@ -1,8 +1,8 @@
-"""What a system is asked to make: one row of ``cases.csv`` per clip.
+"""Reads ``cases.csv``: one row for every clip that a system has to generate.
 
-Columns: ``clip`` (the name of the result, and of its real video), ``portrait``, ``speech``; where there are such
-``video`` (the real video), ``emotion.video`` (the video whose expression drives), ``phonemes``, ``style``, ``pose``.
-Paths are taken as they are, relative ones from the folder of the file; further columns are other programs'.
+Required columns: ``clip`` (name of the result and of its real video), ``portrait``, ``speech``. Optional columns:
+``video`` (real video), ``emotion.video`` (driving video), ``phonemes``, ``style``, ``pose``. Paths are relative to the
+folder of the CSV file. Other columns are ignored.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ OPTIONAL = {
 
 @dataclass(frozen=True)
 class Case:
-    """One clip to make.
+    """Inputs of one clip.
 
     Attributes:
-        clip: its name, with ``/`` for subfolders.
-        portrait: picture of the face.
-        speech: the sound, any file with a sound track.
-        video: the real video, or None.
-        driving_video: the video whose expression drives, or None.
+        clip: Name of the clip, with ``/`` for subfolders.
+        portrait: Image of the face.
+        speech: File with a sound track.
+        video: Real video, or None.
+        driving_video: Video whose expression is transferred, or None.
         phonemes: 30 Hz JSON, TextGrid or lab file, or None.
-        style: 3DMM file of the driving video for the speaking style, or None to make it.
-        pose: the same for the head's pose.
+        style: 3DMM file of the driving video for the speaking style, or None to extract it.
+        pose: 3DMM file of the driving video for the head pose, or None to extract it.
     """
 
     clip: str
@@ -52,20 +52,20 @@ class Case:
 
     @property
     def slug(self) -> str:
-        """The clip's name in letters, digits, ``_`` and ``-`` that no other clip shares."""
+        """Unique name of the clip that contains only letters, digits, ``_`` and ``-``."""
         plain = re.sub(r"[^A-Za-z0-9_-]+", "_", self.clip)[-60:]
         return f"{plain}-{hashlib.sha256(self.clip.encode()).hexdigest()[:8]}"
 
     def files(self) -> dict[str, Path]:
-        """Every file it names, by what it is."""
+        """Returns all files of the case by their field."""
         return {name: value for name, value in vars(self).items() if isinstance(value, Path)}
 
 
 def read_cases(path: Path) -> list[Case]:
-    """The cases of a file, in its order.
+    """Reads the cases of a CSV file, in its order.
 
     Raises:
-        UserError: if it cannot be read, lacks a column, or two rows would make the same file.
+        UserError: If the file cannot be read, lacks a column, or two rows name the same clip.
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -83,25 +83,25 @@ def read_cases(path: Path) -> list[Case]:
             raise UserError(f"{path}: column {name!r}: did you mean {near[0]}?")
     cases = [_case(row, f"{path}, line {line}", path.parent) for line, row in rows]
     if not cases:
-        raise UserError(f"{path}: holds no case below its header")
+        raise UserError(f"{path}: has no cases; expected at least one row below the header")
     seen: dict[str, str] = {}
     for case in cases:
         if other := seen.get(case.clip.casefold()):
-            raise UserError(f"{path}: two rows make the clip {case.clip!r}" + f" ({other!r})" * (other != case.clip))
+            raise UserError(f"{path}: two rows name the clip {case.clip!r}" + f" ({other!r})" * (other != case.clip))
         seen[case.clip.casefold()] = case.clip
     return cases
 
 
 def _case(row: dict[str, str], where: str, folder: Path) -> Case:
     if None in row or None in row.values():
-        raise UserError(f"{where}: has not as many fields as the header; quote fields that hold commas")
+        raise UserError(f"{where}: has another number of fields than the header; quote fields that contain commas")
     for name in REQUIRED:
         if not row[name].strip():
             raise UserError(f"{where}: {name} is empty")
     clip = row["clip"].strip()
     parts = PurePosixPath(clip).parts
     if clip.startswith("/") or ".." in parts or "\\" in clip or "\0" in clip or any(p.startswith(".") for p in parts):
-        raise UserError(f"{where}: clip={clip!r}: expected a name, with / for subfolders that do not start with a dot")
+        raise UserError(f"{where}: clip={clip!r}: expected a name; / separates folders, no part starts with a dot")
     optional = {
         field: folder / Path(value).expanduser() for name, field in OPTIONAL.items() if (value := row.get(name, ""))
     }

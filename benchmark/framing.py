@@ -1,7 +1,7 @@
-"""Which part of the picture a system sees, and the same part of the real video.
+"""Prepares the part of the picture that a system sees, and cuts the same part from the real video.
 
-FID and FVD compare pictures, so a system that looks at another part than the real video shows is measured for its crop.
-Each framing therefore prepares the portrait and gives the real frames in the same way. Shapes: H x W pixels, F frames.
+FID and FVD compare pictures. If a system saw another part than the real video shows, they would measure its crop. Each
+framing therefore cuts the portrait and the real frames in the same way. Shapes: H x W pixels, F frames.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from preparation.clip_source import Rejected
 from preparation.speaker_crop import crop_frames, follow_face, square_crop
 from runtime.errors import UserError
 
-HEAD_SCALE = FaceConfig().scale  # side of the head's square over the face's longer side, as prepare.py crops
-SAME_SHAPE = 0.01  # share by which the shapes of two pictures of the same part may differ
-SMALLEST = 64  # pixels; a smaller portrait holds no face worth animating
-FRAMES_A_TIME = 32
+HEAD_SCALE = FaceConfig().scale  # side of the head's square divided by the face's longer side, as prepare.py crops
+SAME_SHAPE = 0.01  # relative difference of aspect ratios up to which two pictures show the same part
+MIN_SIZE = 64  # pixels; the smallest portrait that is accepted
+BATCH = 32
 
 
 class FaceFinder:
-    """Where the face is, in portraits and videos; one at a time, since detectors are not made for threads.
+    """Finds faces in portraits and videos. Calls are serialised, because detectors are not thread-safe.
 
     Args:
-        detector: finds the landmarks.
+        detector: Landmark detector.
     """
 
     def __init__(self, detector: LandmarkDetector) -> None:
@@ -43,18 +43,18 @@ class FaceFinder:
         self._of_video = lru_cache(maxsize=4)(self._follow)
 
     def in_picture(self, picture: np.ndarray, path: Path) -> FaceTrack:
-        """The face of one (H, W, 3) picture, as a track of one frame.
+        """Returns the face of one (H, W, 3) picture as a track of one frame.
 
         Raises:
-            UserError: if there is none, or more than one.
+            UserError: If there is no face, or more than one.
         """
         return self._checked(path, [picture])
 
     def in_video(self, path: Path) -> FaceTrack:
-        """The speaker's face in every frame at 25 fps.
+        """Returns the speaker's face in every frame at 25 fps.
 
         Raises:
-            UserError: if it cannot be followed, or the video not read.
+            UserError: If the face cannot be tracked, or the video cannot be read.
         """
         with self.lock:
             return self._of_video(path)
@@ -66,16 +66,16 @@ class FaceFinder:
         try:
             with self.lock:
                 tracking = self.detector.track(frames, path)
-            return follow_face(tracking, self.detector.scheme, FaceConfig(max_outside=1.0), SMALLEST)
+            return follow_face(tracking, self.detector.scheme, FaceConfig(max_outside=1.0), MIN_SIZE)
         except (Rejected, LandmarkFileError, MediaError) as error:
             raise UserError(f"{path.name}: {error}") from error
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """A portrait as (H, W, 3) uint8 RGB, upright, on white where it is transparent.
+    """Reads a portrait as (H, W, 3) uint8 RGB, upright; transparency becomes white.
 
     Raises:
-        UserError: if it cannot be read, or is too small.
+        UserError: If it cannot be read, or is too small.
     """
     try:
         with Image.open(path) as image:
@@ -86,32 +86,32 @@ def read_picture(path: Path) -> np.ndarray:
             picture = np.asarray(turned.convert("RGB"))
     except (OSError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"portrait {path}: cannot be read ({error})") from error
-    if min(picture.shape[:2]) < SMALLEST:
+    if min(picture.shape[:2]) < MIN_SIZE:
         size = f"{picture.shape[1]} x {picture.shape[0]}"
-        raise UserError(f"portrait {path}: {size} pixels, expected at least {SMALLEST} x {SMALLEST}")
+        raise UserError(f"portrait {path}: {size} pixels, expected at least {MIN_SIZE} x {MIN_SIZE}")
     return picture
 
 
 def first_frame(track: FaceTrack) -> FaceTrack:
-    """The track of the first frame alone."""
+    """Returns the track of the first frame only."""
     return FaceTrack(track.landmarks[:1], track.scheme, track.detected[:1])
 
 
 class Framing:
-    """One case's framing.
+    """Framing of one case.
 
     Args:
-        wanted: what the system asks for.
-        portrait: the case's picture file.
-        faces: finds the face.
+        wanted: Portrait that the system expects.
+        portrait: Portrait file of the case.
+        faces: Face finder.
 
     Attributes:
-        name: for the record.
-        box: left, top and side of the head's square in the portrait, or None.
-        picture: (h, w, 3) uint8, what the system gets.
+        name: Name of the framing, for the record.
+        box: (left, top, side) of the head's square in the portrait, or None.
+        picture: (h, w, 3) uint8 portrait for the system.
 
     Raises:
-        UserError: if the portrait cannot be read, or its face not found.
+        UserError: If the portrait cannot be read, or its face is not found.
     """
 
     def __init__(self, wanted: Portrait, portrait: Path, faces: FaceFinder) -> None:
@@ -137,18 +137,18 @@ class Framing:
             )
 
     def real_frames(self, video: Path, size: tuple[int, int]) -> Iterator[np.ndarray]:
-        """The real video's frames at 25 fps, framed like the portrait.
+        """Yields the real video's frames at 25 fps, framed like the portrait.
 
         Args:
-            video: the real video.
+            video: Real video.
             size: (width, height) of the system's frames.
 
         Yields:
-            (height, width, 3) uint8.
+            (height, width, 3) uint8 frames.
 
         Raises:
-            UserError: if the framing cannot be carried over.
-            MediaError: if the video is damaged.
+            UserError: If the real video has another size or shape than the portrait.
+            MediaError: If the video is damaged.
         """
         reader = FrameReader(video)
         if self.name == "pcavs":
@@ -158,7 +158,7 @@ class Framing:
         if self.box and reader.size != self._source_size:
             raise UserError(
                 f"the portrait is {self._source_size[0]} x {self._source_size[1]} pixels and {shown}: its "
-                "framing cannot be carried over; use a frame of the video"
+                "framing cannot be applied to the video; use a frame of the video as the portrait"
             )
         if not self.box and abs(reader.size[0] * size[1] / (reader.size[1] * size[0]) - 1) > SAME_SHAPE:
             raise UserError(f"the video is {size[0]} x {size[1]} pixels and {shown}: they show different parts")
@@ -172,7 +172,7 @@ class Framing:
         block: list[np.ndarray] = []
         for index, frame in enumerate(reader):
             block.append(frame)
-            if len(block) == FRAMES_A_TIME or index == len(reader) - 1:
+            if len(block) == BATCH or index == len(reader) - 1:
                 faces = aligned_faces(np.stack(block), matrices[index + 1 - len(block) : index + 1])
                 for face in ((faces + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy():
                     yield resized(face, size)
@@ -180,7 +180,7 @@ class Framing:
 
 
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The whole picture at another (width, height), antialiased; itself where it has it."""
+    """Resizes a picture to (width, height) with antialiasing; returns it unchanged if it has that size."""
     if (picture.shape[1], picture.shape[0]) == size:
         return picture
     image = Image.fromarray(np.ascontiguousarray(picture))

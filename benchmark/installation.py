@@ -1,4 +1,4 @@
-"""Whether a system can be used on this machine: its repository, its weights, its interpreter and their packages."""
+"""Checks that a system can run on this machine: its repository, weights, interpreter and packages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmark.job import Installation
 from benchmark.process import environment
 from benchmark.system import System
-from benchmark.workspace import last_words
+from benchmark.workspace import last_line
 from configs.systems import RunSystemConfig
 from runtime.errors import UserError
 
@@ -21,20 +21,20 @@ OWN_REPOSITORY = Path(__file__).resolve().parents[1]
 LOOK_FOR_PACKAGES = (
     "import importlib.util, sys; print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name) is None])"
 )
-PATIENCE = 120  # seconds an interpreter may take to start from a slow disk
+PATIENCE = 120  # seconds; an interpreter may start slowly from a network disk
 
 
 def find_installation(system: System, config: RunSystemConfig) -> Installation:
-    """Where a system is, checked as far as that can be without running it.
+    """Locates a system's installation and checks what can be checked without running it.
 
     Raises:
-        UserError: if its repository, weights, interpreter or packages are missing, or it cannot use the device.
+        UserError: If its repository, weights, interpreter or packages are missing, or it does not support the device.
     """
     scratch = Path(config.scratch or tempfile.gettempdir()).absolute()
     if odd := re.search(r"[^\w./+=@-]", str(scratch), re.ASCII):
         raise UserError(
-            f"scratch={scratch}: holds {odd[0]!r}, and several systems hand paths to a shell as they are; choose a "
-            "folder with letters, digits, _ and - alone"
+            f"scratch={scratch}: contains {odd[0]!r}; several systems pass paths to a shell without quotes: choose a "
+            "folder whose path has only letters, digits, _ and -"
         )
     place = Installation(
         python=_interpreter(config),
@@ -46,12 +46,12 @@ def find_installation(system: System, config: RunSystemConfig) -> Installation:
         limit=config.clip_timeout,
     )
     if system.kind == "folder" and (place.videos is None or not place.videos.is_dir()):
-        raise UserError(f"videos={config.videos}: no such folder; name the one that holds the finished videos")
+        raise UserError(f"videos={config.videos}: no such folder; give the folder of the finished videos")
     if system.kind == "command":
         _check_repository(system, place, config)
         if place.device not in system.devices:
             can = ", ".join(system.devices)
-            raise UserError(f"device={place.device}: {system.title} has no switch for that; it runs on {can}")
+            raise UserError(f"device={place.device}: {system.title} does not support it; it runs on {can}")
         _check_packages(system, place)
     return place
 
@@ -59,10 +59,10 @@ def find_installation(system: System, config: RunSystemConfig) -> Installation:
 def _interpreter(config: RunSystemConfig) -> Path:
     if not config.python:
         return Path(sys.executable)
-    # Not resolved: the link in a virtual environment's bin is what makes its packages visible.
+    # Not resolved: a virtual environment finds its packages through the link in its bin folder.
     found = shutil.which(config.python)
     if found is None:
-        raise UserError(f"python={config.python}: cannot be run; name the interpreter of the system's own environment")
+        raise UserError(f"python={config.python}: cannot be run; give the interpreter of the system's environment")
     return Path(found).absolute()
 
 
@@ -74,14 +74,14 @@ def _check_repository(system: System, place: Installation, config: RunSystemConf
             f"https://github.com/{system.repository} at {system.commit[:8]}, and python=PATH of its interpreter"
         )
     if not (place.repository / system.entry).is_file():
-        kind = "holds no " + system.entry if place.repository.is_dir() else "no such folder"
+        kind = "has no " + system.entry if place.repository.is_dir() else "no such folder"
         source = (
             f"https://github.com/{system.repository} at {system.commit[:8]}" if system.repository else "this project"
         )
         raise UserError(f"{named}: {kind}; expected a checkout of {source}")
     for name in system.requires:
         if not (place.repository / name).exists():
-            raise UserError(f"{named}: lacks {name}; its weights: {system.weights}")
+            raise UserError(f"{named}: lacks {name}; weights: {system.weights}")
 
 
 def _check_packages(system: System, place: Installation) -> None:
@@ -100,7 +100,7 @@ def _check_packages(system: System, place: Installation) -> None:
         except (OSError, subprocess.SubprocessError) as error:
             raise UserError(f"python={place.python}: cannot be run ({error})") from error
     if done.returncode:
-        raise UserError(f"python={place.python}: does not work: {last_words(done.stderr)}")
+        raise UserError(f"python={place.python}: does not work: {last_line(done.stderr)}")
     if lacking := done.stdout.split():
         raise UserError(
             f"python={place.python}: lacks {', '.join(lacking)}, which {system.title} needs ({system.environment})"
@@ -108,7 +108,7 @@ def _check_packages(system: System, place: Installation) -> None:
 
 
 def commit_of(repository: Path) -> str | None:
-    """The commit a working copy stands at, where git knows."""
+    """Returns the commit of a working copy, or None if git cannot tell."""
     git = shutil.which("git")
     if git is None:
         return None

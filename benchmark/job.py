@@ -1,4 +1,4 @@
-"""One clip by one system: its inputs, its program, its video, the clip made of it, and the record of all that."""
+"""Generates one clip with one system: creates inputs, runs the program, normalises the video and keeps a record."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ import yaml
 from benchmark.case_list import Case
 from benchmark.framing import Framing
 from benchmark.inputs.collect import RATE, Inputs, Tools, read_speech
-from benchmark.normalise import Normalised, look_at, normalise, write_clip
+from benchmark.normalise import Normalised, check_video, normalise, write_clip
 from benchmark.process import Stopped, environment, run_program
 from benchmark.system import System, fill
-from benchmark.workspace import find_video, last_words, open_view
+from benchmark.workspace import find_video, last_line, open_view
 from media import VIDEO_ENDINGS, MediaError
 from preparation.synthetic.write import factors_path
 from runtime.errors import UserError
@@ -28,16 +28,16 @@ from runtime.files import sha256_of
 
 @dataclass(frozen=True)
 class Installation:
-    """Where a system is on this machine.
+    """Installation of a system on this machine.
 
     Attributes:
-        python: its interpreter.
-        repository: its working copy.
+        python: Interpreter.
+        repository: Working copy of the repository.
         device: cuda or cpu.
-        seed: for systems that take one.
-        videos: folder of finished videos, for kind folder.
-        scratch: folder for the jobs' private folders.
-        limit: seconds a clip may take.
+        seed: Seed, for systems that take one.
+        videos: Folder of finished videos, for kind folder.
+        scratch: Folder of the jobs' private folders.
+        limit: Seconds that a clip may take.
     """
 
     python: Path
@@ -51,24 +51,24 @@ class Installation:
 
 @dataclass
 class Record:
-    """All that is known of one clip; saved as JSON.
+    """Record of one clip, saved as JSON.
 
     Attributes:
-        clip: its name.
-        system: the system's.
+        clip: Name of the clip.
+        system: Name of the system.
         status: done or failed.
-        reason: why it failed.
-        offset: frame 0 of the video belongs to this frame of sound and real video, at 25 fps.
+        reason: Reason of a failure.
+        offset: Frame of the sound and of the real video that belongs to frame 0 of the video, at 25 fps.
         framing: whole, head or pcavs.
-        command: what was run.
-        exit_status: of the program.
-        seconds: it took.
-        peak_memory_mib: of its largest process.
-        source: the video as the system wrote it.
-        video: the normalised clip.
-        reference: the real video in the same framing; None without one, and ``notes`` say why.
-        notes: what a reader has to know.
-        fingerprint: of everything the clip depends on.
+        command: Command that was run.
+        exit_status: Exit status of the program.
+        seconds: Duration of the program.
+        peak_memory_mib: Peak memory of its largest process.
+        source: Properties of the video that the system wrote.
+        video: Properties of the normalised clip.
+        reference: Properties of the real video in the same framing; None if there is none (see ``notes``).
+        notes: Notes for the reader.
+        fingerprint: Hash of everything that the clip depends on.
     """
 
     clip: str
@@ -88,7 +88,7 @@ class Record:
     fingerprint: str = ""
 
 
-# Which of a case's files an input is made of, beside portrait, speech and the real video.
+# input -> the files of a case that it is created from, in addition to portrait, speech and real video
 MADE_OF = {
     "driving_video": ("driving_video",),
     "driving_faces": ("driving_video",),
@@ -100,7 +100,7 @@ MADE_OF = {
 
 @dataclass(frozen=True)
 class Targets:
-    """Where a clip's files go."""
+    """Output files of a clip."""
 
     video: Path
     reference: Path
@@ -110,10 +110,10 @@ class Targets:
 def make_clip(
     system: System, case: Case, place: Installation, tools: Tools, targets: Targets, stop: threading.Event
 ) -> Record:
-    """Makes one clip; whatever is wrong becomes the record's reason.
+    """Generates one clip. Every error becomes the reason in the record.
 
     Raises:
-        Stopped: if ``stop`` was set while the program ran.
+        Stopped: If ``stop`` was set while the program ran.
     """
     record = Record(case.clip, system.name, offset=system.output.offset, framing=system.portrait.framing)
     place.scratch.mkdir(parents=True, exist_ok=True)
@@ -125,8 +125,8 @@ def make_clip(
         raise
     except (UserError, OSError) as error:
         record.reason = str(error)
-    except Exception as error:  # ours to mend, but the other clips are made meanwhile
-        record.reason = f"an unforeseen {type(error).__name__}: {error} (see its log)"
+    except Exception as error:  # a bug in this project; the other clips are still generated
+        record.reason = f"unexpected {type(error).__name__}: {error} (see its log); please report it"
         targets.log.parent.mkdir(parents=True, exist_ok=True)
         with targets.log.open("a", encoding="utf-8") as log:
             traceback.print_exc(file=log)
@@ -164,14 +164,14 @@ def _make(
         made = _write_real(framing, case, sound, size, targets.video)
         record.video = _described(targets.video, case, made)
         return
-    record.source = asdict(look_at(source, system.output, seconds))
+    record.source = asdict(check_video(source, system.output, seconds))
     clip = normalise(source, targets.video, sound, RATE, system.output)
     record.video = _described(targets.video, case, clip)
     _write_reference(framing, case, sound, clip, targets.reference, record)
 
 
 def files_used(system: System, case: Case) -> dict[str, Path]:
-    """The files of a case that a system's clip depends on, by what they are."""
+    """Returns the files of a case that a system's clip depends on, by their field."""
     used = {"portrait", "speech", "video", *(name for need in system.needs() for name in MADE_OF.get(need, ()))}
     return {name: path for name, path in case.files().items() if name in used}
 
@@ -179,7 +179,7 @@ def files_used(system: System, case: Case) -> dict[str, Path]:
 def _run_system(
     job: Inputs, place: Installation, targets: Targets, stop: threading.Event, folder: Path, record: Record
 ) -> tuple[Path, float]:
-    """The video its program wrote, and the length of the sound it got, seconds."""
+    """Runs the program; returns its video and the duration of the sound it got, in seconds."""
     view = open_job(job, place, folder)
     record.command = command_of(job, place, folder)
     targets.log.parent.mkdir(parents=True, exist_ok=True)
@@ -191,10 +191,10 @@ def _run_system(
     record.exit_status, record.seconds = ended.status, round(ended.seconds, 3)
     record.peak_memory_mib = round(ended.peak_mib, 1)
     if ended.status:
-        record.notes.append(f"the program's exit status was {ended.status}")
+        record.notes.append(f"exit status of the program: {ended.status}")
     printed = targets.log.read_text(encoding="utf-8", errors="replace")
     if ended.timed_out:
-        raise UserError(f"took longer than {place.limit:g} s and was stopped; its last words: {last_words(printed)}")
+        raise UserError(f"took longer than {place.limit:g} s and was stopped; last output: {last_line(printed)}")
     for symptom in job.system.symptoms:
         if symptom.fails and symptom.text in printed:
             raise UserError(symptom.means)
@@ -203,10 +203,10 @@ def _run_system(
 
 
 def open_job(job: Inputs, place: Installation, folder: Path) -> Path:
-    """Makes a job's folders, its view of the repository and all inputs; returns the view.
+    """Creates the folders, the view of the repository and all inputs of a job; returns the view.
 
     Raises:
-        UserError: if the case cannot give an input, or the repository is another version.
+        UserError: If the case lacks an input, or the repository is of another version.
     """
     view = folder / "view"
     for name in ("in", "out", "tmp"):
@@ -222,7 +222,7 @@ def open_job(job: Inputs, place: Installation, folder: Path) -> Path:
             raise UserError(f"{template}: cannot be read as YAML ({error})") from error
         changed = fill(job.system.settings.values, given_by(job, place, folder))
         if lost := [key for key in changed if key not in content]:
-            raise UserError(f"{template}: has no key {', '.join(lost)}: this is another version")
+            raise UserError(f"{template}: has no key {', '.join(lost)}; check out the described commit")
         (folder / "in" / "settings.yaml").write_text(
             yaml.safe_dump({**content, **changed}, allow_unicode=True, sort_keys=False), encoding="utf-8"
         )
@@ -230,7 +230,7 @@ def open_job(job: Inputs, place: Installation, folder: Path) -> Path:
 
 
 def given_by(job: Inputs, place: Installation, folder: Path) -> dict[str, str]:
-    """What the placeholders of a system's file stand for in this job."""
+    """Returns the values of the placeholders of a system's description for this job."""
     return {
         "python": str(place.python),
         "job": str(folder),
@@ -242,35 +242,35 @@ def given_by(job: Inputs, place: Installation, folder: Path) -> dict[str, str]:
 
 
 def command_of(job: Inputs, place: Installation, folder: Path) -> list[str]:
-    """The program and its arguments."""
+    """Returns the program and its arguments."""
     return fill([*job.system.command, *job.system.devices[place.device]], given_by(job, place, folder))
 
 
 def finished_video(system: System, case: Case, place: Installation) -> Path:
-    """The video a system of another kind has.
+    """Returns the video of a system that is not run: kinds reference and folder.
 
     Raises:
-        UserError: if there is none.
+        UserError: If there is none.
     """
     if system.kind == "reference":
         if case.video is None:
-            raise UserError("the case names no real video (column video)")
+            raise UserError("the case has no real video (column video)")
         return case.video
     assert place.videos is not None
     wanted = place.videos / case.clip
     endings = (*VIDEO_ENDINGS, *(ending.upper() for ending in VIDEO_ENDINGS))
     found = [path for ending in endings if (path := wanted.with_name(wanted.name + ending)).is_file()]
     if len(found) != 1:
-        raise UserError(f"{place.videos}: holds {len(found)} videos named {case.clip}, expected one")
+        raise UserError(f"{place.videos}: has {len(found)} videos named {case.clip}, expected one")
     return found[0]
 
 
 def _write_reference(
     framing: Framing, case: Case, sound: np.ndarray, clip: Normalised, target: Path, record: Record
 ) -> None:
-    """Writes the real video as the system would have framed it, where there is one and that can be known."""
+    """Writes the real video in the system's framing, if there is one and the framing can be applied."""
     if case.video is None:
-        record.notes.append("no reference: the case names no real video")
+        record.notes.append("no reference: the case has no real video")
         return
     try:
         made = _write_real(framing, case, sound, (clip.width, clip.height), target)
@@ -285,7 +285,7 @@ def _write_real(framing: Framing, case: Case, sound: np.ndarray, size: tuple[int
     factors = factors_path(case.video)
     try:
         made = write_clip(target, framing.real_frames(case.video, size), sound, RATE, 0)
-        if factors.is_file():  # evaluations see by it that a speaker is synthetic
+        if factors.is_file():  # marks the speaker as synthetic for evaluations
             shutil.copyfile(factors, factors_path(target))
         return made
     except MediaError as error:

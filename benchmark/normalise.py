@@ -1,4 +1,4 @@
-"""A system's video as a clip one can compare: 25 frames per second by time, its result panel, the original sound.
+"""Normalises a system's video for comparison: 25 fps by time, only the result panel, the original sound.
 
 Shapes: F frames, H x W pixels.
 """
@@ -20,21 +20,21 @@ from media import FrameReader, MediaError, VideoWriter, probe
 from runtime.errors import UserError
 
 FPS = 25
-MAX_GAP = 0.5  # seconds a video may be shorter or longer than its sound
-CRF = 8  # close to lossless: the metrics shall see the system's own compression, not ours
-DARK = 24  # of 255; a frame whose brightest hundredth is darker shows nothing
+MAX_GAP = 0.5  # seconds by which the durations of video and sound may differ
+CRF = 8  # almost lossless: metrics must measure the system's compression, not ours
+DARK = 24  # of 255; a frame is black if its 99th percentile is below
 FPS_SLACK = 0.01
 
 
 @dataclass(frozen=True)
 class WrittenVideo:
-    """The video as the system wrote it.
+    """Properties of the video that a system wrote.
 
     Attributes:
-        width: pixels.
-        height: pixels.
-        fps: its own frame rate.
-        seconds: how long its pictures last.
+        width: Pixels.
+        height: Pixels.
+        fps: Frame rate.
+        seconds: Duration of its pictures.
     """
 
     width: int
@@ -45,13 +45,13 @@ class WrittenVideo:
 
 @dataclass(frozen=True)
 class Normalised:
-    """The clip made of it.
+    """Properties of the normalised clip.
 
     Attributes:
-        frames: at 25 fps.
-        width: pixels.
-        height: pixels.
-        offset: its frame 0 belongs to this frame of the sound and of the real video.
+        frames: Number of frames at 25 fps.
+        width: Pixels.
+        height: Pixels.
+        offset: Frame of the sound and of the real video that belongs to its frame 0.
     """
 
     frames: int
@@ -60,34 +60,34 @@ class Normalised:
     offset: int
 
 
-def look_at(path: Path, output: Output, seconds: float) -> WrittenVideo:
-    """Checks that a video is what the system is said to write.
+def check_video(path: Path, output: Output, seconds: float) -> WrittenVideo:
+    """Checks that a video is as the system's description expects.
 
     Args:
-        path: the system's video.
-        output: what it should be.
-        seconds: length of the sound the system was given.
+        path: Video of the system.
+        output: Expected video.
+        seconds: Duration of the sound that the system got.
 
     Raises:
-        UserError: if it cannot be decoded, has another frame rate or length, or lacks the panel.
+        UserError: If it cannot be decoded, has another frame rate or duration, or is smaller than the panel.
     """
     try:
         info = probe(path)
         if not info.width:
             raise UserError(f"{path.name}: has no picture, only sound")
-        length = len(FrameReader(path, fps=FPS)) / FPS  # decodes it whole
+        length = len(FrameReader(path, fps=FPS)) / FPS  # decodes the whole video
     except MediaError as error:
         raise UserError(f"its video cannot be decoded: {error}") from error
     found = WrittenVideo(info.width, info.height, info.fps, length)
     if output.fps is not None and abs(info.fps - output.fps) > FPS_SLACK * output.fps:
         raise UserError(
-            f"its video has {info.fps:g} frames per second, expected {output.fps:g}: frames would not be in time"
+            f"its video has {info.fps:g} frames per second, expected {output.fps:g}: its frames would be out of sync"
         )
     wanted = seconds - output.offset / FPS
     if abs(length - wanted) > MAX_GAP:
         raise UserError(
-            f"its video lasts {length:.2f} s, expected {wanted:.2f} s within {MAX_GAP:g} s: it is cut short, or "
-            "another clip's"
+            f"its video lasts {length:.2f} s, expected {wanted:.2f} s within {MAX_GAP:g} s: it is incomplete, or "
+            "belongs to another clip"
         )
     if output.panel:
         x, y, width, height = output.panel
@@ -99,36 +99,36 @@ def look_at(path: Path, output: Output, seconds: float) -> WrittenVideo:
 
 
 def normalise(source: Path, target: Path, sound: np.ndarray, rate: int, output: Output) -> Normalised:
-    """Writes the clip; ``target`` appears only when it is whole.
+    """Writes the normalised clip completely or not at all.
 
     Args:
-        source: the system's video, checked by ``look_at``.
-        target: the clip.
-        sound: (S,) float32, the original speech, without padding.
-        rate: samples per second.
-        output: what the video is.
+        source: Video of the system, checked by ``check_video``.
+        target: Normalised clip.
+        sound: (S,) float32 original speech, without padding.
+        rate: Samples per second.
+        output: Description of the video.
 
     Raises:
-        UserError: if it is black, or cannot be decoded or written.
+        UserError: If it is black, or cannot be decoded or written.
     """
     most = frames_of(len(sound), rate) - output.offset
     if most < 1:
-        raise UserError(f"the sound has {most + output.offset} frames, of which the system leaves out {output.offset}")
+        raise UserError(f"the sound has {most + output.offset} frames; the system drops the first {output.offset}")
     panel = tuple(output.panel) if output.panel else None
     frames = (cut_panel(frame, panel) for frame in FrameReader(source, fps=FPS))  # type: ignore[arg-type]
     return write_clip(target, islice(frames, most), sound[round(output.offset * rate / FPS) :], rate, output.offset)
 
 
 def frames_of(samples: int, rate: int) -> int:
-    """How many frames at 25 fps begin before a sound ends."""
+    """Number of frames at 25 fps that start before a sound ends."""
     return math.ceil(Fraction(samples * FPS, rate))
 
 
 def write_clip(target: Path, frames: Iterable[np.ndarray], sound: np.ndarray, rate: int, offset: int) -> Normalised:
-    """Writes frames and the sound that begins with the first of them.
+    """Writes frames with the sound that starts at the first of them.
 
     Raises:
-        UserError: if more than half of the frames are black, or it cannot be decoded or written.
+        UserError: If more than half of the frames are black, or the video cannot be decoded or written.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -149,7 +149,7 @@ def write_clip(target: Path, frames: Iterable[np.ndarray], sound: np.ndarray, ra
 
 
 def _even(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Without the last row or column of odd ones, which H.264 cannot hold."""
+    """Drops an odd last row or column, which H.264 does not support."""
     for frame in frames:
         yield np.ascontiguousarray(frame[: frame.shape[0] // 2 * 2, : frame.shape[1] // 2 * 2])
 

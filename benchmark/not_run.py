@@ -1,9 +1,9 @@
-"""Why a system gave no videos, from the records of its run, as a results file the tables read.
+"""Collects the reasons why systems gave no videos from the records of their runs, as a results file for the tables.
 
     python -m benchmark.not_run runs=runs/sadtalker,runs/hallo dataset=hdtf output=results/not_run.json
 
-``runs`` are outputs of ``python -m benchmark.run_system``. A system with at least one clip is left to its
-evaluation, which lists the missing ones itself.
+``runs`` are outputs of ``python -m benchmark.run_system``. A system with at least one clip is skipped: its evaluation
+lists the missing clips.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from runtime.errors import UserError
 from runtime.files import write_whole
 
 RECORD_SCHEMA = "emotivetalk.system_clip/1"
-SHOWN = 3  # reasons told; the records hold every clip's
-OWN = {"emotivetalk_a": "emotivetalk", "emotivetalk_av": "emotivetalk"}  # one system of the tables, in two modes
+SHOWN = 3  # most frequent reasons in the file; the records hold the reason of every clip
+OWN = {"emotivetalk_a": "emotivetalk", "emotivetalk_av": "emotivetalk"}  # one system in the tables, run in two modes
 
 
 def reason_of(folder: Path) -> tuple[str, str, str] | None:
-    """System, mode and reason of a run that gave no clip; None where it gave some.
+    """Returns system, mode and reason of a run without clips; None if it gave any.
 
     Raises:
-        UserError: if the folder holds no records of this version.
+        UserError: If the folder has no records of this version.
     """
     records = [_record(path) for path in sorted((folder / "records").rglob("*.json"))]
     if not records:
-        raise UserError(f"{folder}: holds no records/*.json; expected the output of python -m benchmark.run_system")
+        raise UserError(f"{folder}: has no records/*.json; expected the output of python -m benchmark.run_system")
     if any(entry["record"]["status"] == "done" for entry in records):
         return None
     reasons = Counter(str(entry["record"]["reason"]) for entry in records)
-    messages = [f"{reason} ({count} of {len(records)} clips)" for reason, count in reasons.most_common(SHOWN)]
+    shown = [f"{reason} ({count} of {len(records)} clips)" for reason, count in reasons.most_common(SHOWN)]
     if len(reasons) > SHOWN:
-        messages.append(f"and {len(reasons) - SHOWN} other reasons")
+        shown.append(f"and {len(reasons) - SHOWN} other reasons")
     name = records[0]["record"]["system"]
-    return OWN.get(name, name), records[0]["system"]["driven"], "; ".join(messages)
+    return OWN.get(name, name), records[0]["system"]["driven"], "; ".join(shown)
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -50,15 +50,15 @@ def _record(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a record ({error})") from error
     if not isinstance(content, dict) or content.get("schema") != RECORD_SCHEMA:
-        raise UserError(f"{path}: is no record with the schema {RECORD_SCHEMA}; run the system again")
+        raise UserError(f"{path}: is not a record of schema {RECORD_SCHEMA}; run the system again")
     return content
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads the command line and writes the file.
+    """Parses the command line and writes the file.
 
     Raises:
-        UserError: if a folder holds no records.
+        UserError: If a folder has no records.
     """
     known: Readers = {"runs": paths, "dataset": str, "output": path}
     options = read_options(__doc__, arguments, known, required=tuple(known))

@@ -1,4 +1,4 @@
-"""Runs another program for a limited time, in a process group of its own, and measures what it takes."""
+"""Runs another program with a time limit, in its own process group, and measures time and memory."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POLL = 0.05  # seconds
-GRACE = 5.0  # seconds between asking a program to end and ending it
-# Ours, which would lead another interpreter to our packages.
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+# Variables of this process that would make another interpreter import our packages.
 OWN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "HYDRA_FULL_ERROR")
 
 
 @dataclass(frozen=True)
 class ProgramExit:
-    """How a program ended.
+    """Outcome of a program.
 
     Attributes:
-        status: its exit status, negative for a signal; says nothing about success.
-        seconds: how long it took.
-        peak_mib: most memory that any one of its processes held, MiB.
-        timed_out: it was stopped at its time limit.
+        status: Exit status, negative for a signal. It does not tell whether a video was written.
+        seconds: Duration.
+        peak_mib: Peak memory of its largest process, MiB.
+        timed_out: Whether it was stopped at its time limit.
     """
 
     status: int
@@ -37,13 +37,13 @@ class ProgramExit:
 
 
 class Stopped(RuntimeError):
-    """The run was stopped from outside while a program was at work."""
+    """Raised if the run is stopped from outside while a program is running."""
 
 
 def environment(python: Path, variables: Mapping[str, str], temporary: Path) -> dict[str, str]:
-    """The environment a system's program gets.
+    """Returns the environment of a system's program.
 
-    The folder of its interpreter comes first on the search path, since a conda environment keeps its own ffmpeg there.
+    The folder of its interpreter comes first in PATH, because a conda environment has its own ffmpeg there.
     """
     ours = {name: value for name, value in os.environ.items() if name not in OWN_VARIABLES}
     return {
@@ -51,7 +51,7 @@ def environment(python: Path, variables: Mapping[str, str], temporary: Path) -> 
         "PATH": f"{python.parent}{os.pathsep}{ours.get('PATH', '')}",
         "TMPDIR": str(temporary),
         "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",  # the repository may be read-only, and is shared
+        "PYTHONDONTWRITEBYTECODE": "1",  # the repository is shared and may be read-only
         **variables,
     }
 
@@ -59,19 +59,19 @@ def environment(python: Path, variables: Mapping[str, str], temporary: Path) -> 
 def run_program(
     command: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, limit: float, stop: threading.Event
 ) -> ProgramExit:
-    """Runs a program to its end or its time limit; whatever it started ends with it.
+    """Runs a program until it ends or exceeds its time limit. Child processes end with it.
 
     Args:
-        command: program and arguments.
-        cwd: where it runs.
-        env: its whole environment.
-        log: gets all it prints.
-        limit: seconds.
-        stop: ends it early when set.
+        command: Program and arguments.
+        cwd: Working directory.
+        env: Complete environment.
+        log: File for its output.
+        limit: Time limit in seconds.
+        stop: Event that ends it early.
 
     Raises:
-        OSError: if it cannot be started.
-        Stopped: if ``stop`` was set.
+        OSError: If it cannot be started.
+        Stopped: If ``stop`` was set.
     """
     started = time.monotonic()
     with log.open("wb") as file:
@@ -79,7 +79,7 @@ def run_program(
             list(command),
             cwd=cwd,
             env=dict(env),
-            stdin=subprocess.DEVNULL,  # ffmpeg would wait for an answer
+            stdin=subprocess.DEVNULL,  # ffmpeg would wait for input
             stdout=file,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -92,7 +92,7 @@ def run_program(
                 if stop.is_set():
                     raise Stopped
                 if time.monotonic() - started > limit:
-                    status, usage = _end(process.pid)
+                    status, usage = _terminate(process.pid)
                     process.returncode = os.waitstatus_to_exitcode(status)
                     return ProgramExit(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, True)
                 stop.wait(POLL)
@@ -100,14 +100,14 @@ def run_program(
             return ProgramExit(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, False)
         finally:
             if process.returncode is None:
-                _, _ = _end(process.pid)
+                _, _ = _terminate(process.pid)
                 process.returncode = -signal.SIGKILL
-            with contextlib.suppress(OSError):  # what it left running
+            with contextlib.suppress(OSError):  # end processes it left behind
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def _end(pid: int) -> tuple[int, resource.struct_rusage]:
-    """Asks a process group to end, then ends it; (wait status, resource usage) of its leader."""
+def _terminate(pid: int) -> tuple[int, resource.struct_rusage]:
+    """Terminates a process group, then kills it; returns wait status and resource usage of its leader."""
     for kind in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(OSError):
             os.killpg(pid, kind)

@@ -1,15 +1,15 @@
-"""Videos that no system made and whose place in a table is known: whether metrics react as they should.
+"""Makes pseudo-systems: videos with a known place in a table, to check that metrics react as expected.
 
     python -m benchmark.pseudo_systems real=FOLDER output=FOLDER [shift=10]
 
-Of every real video, under its own name:
+For every real video, under its name:
 
-    swapped_speech       its pictures with the next video's sound: only Sync may notice
-    still_image          its first frame all the time: the worst motion there is, FVD must notice
-    shifted_N_frames     its pictures with its sound N frames ahead: Sync searches 15 frames, so it hardly changes, but
-                         the offset it finds does
+    swapped_speech       its pictures with the next video's sound: only Sync may get worse
+    still_image          its first frame throughout: the worst motion; FVD must get worse
+    shifted_N_frames     its pictures with its sound N frames early: Sync searches 15 frames, so its score hardly
+                         changes, but the offset it finds does
 
-Evaluate each folder against ``real`` with ``cell.mode=control``. What lies beside the videos (landmarks) comes along.
+Evaluate each folder against ``real`` with ``cell.mode=control``. Landmark files are copied along.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmark.sidecars import carry, hold
+from benchmark.sidecars import copy_sidecars, hold_landmarks
 from configs.errors import ConfigError
 from configs.options import Readers, count, folder, path, read_options, run_script
 from encoders.protocols import FPS, SAMPLE_RATE
@@ -32,16 +32,16 @@ from runtime.errors import UserError
 
 SHIFT = 10  # frames
 SEARCHED = 15
-CRF = 8  # close to lossless, as the runner writes clips
+CRF = 8  # almost lossless, as benchmark.normalise writes clips
 
 
 @dataclass(frozen=True)
 class Pseudo:
-    """One pseudo-system's video of a real one.
+    """Content of one pseudo-system's video.
 
     Attributes:
         sound: (S,) float32 at 16 kHz.
-        still: show the first frame alone.
+        still: Whether to show only the first frame.
     """
 
     sound: np.ndarray
@@ -49,20 +49,23 @@ class Pseudo:
 
 
 def make_pseudo_systems(real: Path, output: Path, shift: int = SHIFT) -> dict[str, int]:
-    """Writes the folders; folder -> how many videos.
+    """Writes the folders of all pseudo-systems.
 
     Args:
-        real: folder of real videos with sound.
-        output: where the folders go.
-        shift: frames at 25 fps by which the sound leads in the third.
+        real: Folder of real videos with sound.
+        output: Folder of the results.
+        shift: Frames at 25 fps by which the sound is early in ``shifted_N_frames``.
+
+    Returns:
+        Folder name -> number of videos.
 
     Raises:
-        UserError: if there are fewer than two videos, or one cannot be used.
+        UserError: If there are fewer than two videos, or one cannot be used.
     """
     try:
         found = {name: paths[0] for name, paths in sorted(find_videos(real).items())}
         if len(found) < 2:
-            raise UserError(f"{real}: holds one video; to swap speech there must be two")
+            raise UserError(f"{real}: has one video; at least two are needed to swap speech")
         sounds = {name: read_sound(path, rate=SAMPLE_RATE) for name, path in found.items()}
         names = list(found)
         kinds: dict[str, Callable[[int], Pseudo]] = {
@@ -79,7 +82,7 @@ def make_pseudo_systems(real: Path, output: Path, shift: int = SHIFT) -> dict[st
 
 
 def _ahead(sound: np.ndarray, frames: int) -> np.ndarray:
-    """The sound that many frames earlier, silence at its end."""
+    """Moves the sound earlier by a number of frames; its end is silent."""
     samples = min(len(sound), frames * SAMPLE_RATE // FPS)
     return np.pad(sound[samples:], (0, samples))
 
@@ -89,24 +92,24 @@ def _write(real: Path, target: Path, pseudo: Pseudo) -> None:
     reader = FrameReader(real, fps=FPS)
     frames = len(reader)
     samples = frames * SAMPLE_RATE // FPS
-    sound = np.resize(pseudo.sound, samples).astype(np.float32)  # shorter sound begins again
+    sound = np.resize(pseudo.sound, samples).astype(np.float32)  # a shorter sound is repeated
     size = reader.size[0] - reader.size[0] % 2, reader.size[1] - reader.size[1] % 2
     first: np.ndarray | None = None
     with VideoWriter(target, size=size, fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=CRF) as out:
         for frame in reader:
             first = frame if first is None else first
             out.write(np.ascontiguousarray((first if pseudo.still else frame)[: size[1], : size[0]]))
-    carry(real, target)
+    copy_sidecars(real, target)
     if pseudo.still:
-        hold(real, target, frames)
+        hold_landmarks(real, target, frames)
         factors_path(target).unlink(missing_ok=True)
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads the command line and makes the folders.
+    """Parses the command line and makes the folders.
 
     Raises:
-        UserError: if they cannot be made.
+        UserError: If they cannot be made.
     """
     known: Readers = {"real": folder, "output": path, "shift": count}
     options = read_options(__doc__, arguments, known, required=("real", "output"))

@@ -1,4 +1,4 @@
-"""All clips of a list by one system: what is there stays, what is missing or failed is made, and all is recorded."""
+"""Generates all clips of a list with one system. Finished clips are kept; missing and failed ones are generated."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ SOME_FAILED = 3
 
 
 def run_system(config: RunSystemConfig) -> int:
-    """Makes the clips, prints what failed and returns the exit status.
+    """Generates the clips, prints failures and returns the exit status.
 
     Raises:
-        UserError: if the system's description is wrong.
-        UserError: if the list of cases is.
-        EvaluationError: if the output folder cannot be written.
+        UserError: If the system's description or the list of cases is invalid.
+        EvaluationError: If the output folder cannot be written.
     """
     system = described(config)
     index, parts = parse_part(config.part)
@@ -60,7 +59,7 @@ def run_system(config: RunSystemConfig) -> int:
 
 
 def described(config: RunSystemConfig) -> System:
-    """The system, with what the person says of a folder of videos, or of the real ones' size."""
+    """Returns the system's description with the configuration's size, title, panel and offset."""
     system = load_system(config.system)
     if config.size is not None:
         system.portrait.size = config.size
@@ -71,7 +70,7 @@ def described(config: RunSystemConfig) -> System:
 
 
 def make_clips(system: System, cases: Sequence[Case], config: RunSystemConfig, console: Console) -> list[Record]:
-    """The records of all cases, in their order; each is saved as soon as its clip is made or has failed."""
+    """Returns the records of all cases, in order. Each is saved as soon as its clip is done or failed."""
     output = Path(config.output)
     try:
         place = find_installation(system, config)
@@ -96,7 +95,7 @@ def make_clips(system: System, cases: Sequence[Case], config: RunSystemConfig, c
                 records[waiting[future].clip] = future.result()
                 bar.advance(bar.task_ids[0])
         except BaseException:
-            stop.set()  # ends the programs at work
+            stop.set()  # ends the running programs
             pool.shutdown(cancel_futures=True)
             raise
     return [records[case.clip] for case in cases]
@@ -117,7 +116,7 @@ def _one(
 
 
 def targets_of(output: Path, case: Case) -> Targets:
-    """Where a clip's files go."""
+    """Returns the output files of a clip."""
     return Targets(
         output / "videos" / f"{case.clip}.mp4",
         output / "reference" / f"{case.clip}.mp4",
@@ -126,12 +125,12 @@ def targets_of(output: Path, case: Case) -> Targets:
 
 
 def record_path(output: Path, case: Case) -> Path:
-    """Where a clip's record goes."""
+    """Returns the path of a clip's record."""
     return output / "records" / f"{case.clip}.json"
 
 
 def read_record(path: Path) -> Record | None:
-    """A record, or None where there is none of this version."""
+    """Reads a record; None if there is none of this version."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.get("schema") != SCHEMA:
@@ -142,7 +141,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def _unusable(system: System, case: Case, reason: str, output: Path) -> Record:
-    """The record of a clip that cannot be made; a clip made before is not taken away for it."""
+    """Records that a clip cannot be generated. A clip that is already finished is kept."""
     kept = read_record(record_path(output, case))
     if kept is not None and kept.status == "done" and _whole(kept, targets_of(output, case)):
         return kept
@@ -152,7 +151,7 @@ def _unusable(system: System, case: Case, reason: str, output: Path) -> Record:
 
 
 def _whole(record: Record, targets: Targets) -> bool:
-    """Whether the files a record speaks of are there and unchanged."""
+    """Returns whether the files of a record exist unchanged."""
     for described, path in ((record.video, targets.video), (record.reference, targets.reference)):
         if described is not None and not (path.is_file() and sha256_of(path) == described["sha256"]):
             return False
@@ -160,7 +159,7 @@ def _whole(record: Record, targets: Targets) -> bool:
 
 
 def _setting(system: System, place: Installation, config: RunSystemConfig) -> str:
-    """Everything but the case that a clip depends on."""
+    """Returns everything that a clip depends on, except its case, as text."""
     descriptive = ("title", "licence", "weights", "environment", "defects", "symptoms", "packages", "requires")
     kept = {name: value for name, value in asdict(system).items() if name not in descriptive}
     return json.dumps(
@@ -178,7 +177,7 @@ def _setting(system: System, place: Installation, config: RunSystemConfig) -> st
 
 
 def _networks(run: Path) -> list[tuple[str, int, int]]:
-    """Name, size and age of the networks of a run, or of the one file."""
+    """Returns path, size and modification time of the weight files of a run, or of one file."""
     files = sorted(run.rglob("*.safetensors")) if run.is_dir() else [run] if run.is_file() else []
     return [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
 
@@ -186,7 +185,7 @@ def _networks(run: Path) -> list[tuple[str, int, int]]:
 def _fingerprint(setting: str, system: System, case: Case, place: Installation) -> str:
     used = files_used(system, case)
     if system.kind == "folder":
-        with contextlib.suppress(UserError):  # said where the clip is made
+        with contextlib.suppress(UserError):  # reported when the clip is generated
             used["finished"] = finished_video(system, case, place)
     files = {name: sha256_of(path) if path.is_file() else None for name, path in sorted(used.items())}
     return hashlib.sha256(json.dumps([setting, case.clip, files], sort_keys=True).encode()).hexdigest()

@@ -1,6 +1,6 @@
-"""Files beside a clip that belong to its frames: landmarks as OpenFace writes them, a synthetic speaker's true factors.
+"""Files that belong to a clip's frames: landmarks in OpenFace's format, and the true factors of synthetic speakers.
 
-Whoever cuts a video cuts them with it. Shapes: F frames at 25 fps, K factors.
+They must be cut together with the video. Shapes: F frames at 25 fps, K factors.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from encoders.protocols import FPS
 from preparation.synthetic.write import factors_path, landmarks_path
 from runtime.files import write_whole
 
-NEAR = 0.25 / FPS  # seconds by which a printed time may differ from the frame's
+TIME_SLACK = 0.25 / FPS  # seconds by which a rounded timestamp may differ from the frame's
 
 
-def carry(source: Path, target: Path, first: int = 0, frames: int | None = None) -> None:
-    """Copies what lies beside a video to what lies beside its copy, a part of it, or a picture of it.
+def copy_sidecars(source: Path, target: Path, first: int = 0, frames: int | None = None) -> None:
+    """Copies the sidecar files of a video to a copy of the video, a part of it, or one frame.
 
     Args:
-        source: the video.
-        target: its copy; files of another clip that lie beside it are removed.
-        first: first frame of the part.
-        frames: how many, or None for all that are left.
+        source: Video.
+        target: Its copy; existing sidecar files of the target are removed if the source has none.
+        first: First frame of the part.
+        frames: Number of frames, or None for all remaining ones.
     """
     for sidecar_path, copy in ((landmarks_path, _cut_landmarks), (factors_path, _cut_factors)):
         old, new = sidecar_path(source), sidecar_path(target)
@@ -39,13 +39,13 @@ def carry(source: Path, target: Path, first: int = 0, frames: int | None = None)
             copy(old, new, first, frames)
 
 
-def hold(source: Path, target: Path, frames: int) -> None:
-    """The landmarks of a video's first frame beside a video that shows it throughout."""
+def hold_landmarks(source: Path, target: Path, frames: int) -> None:
+    """Writes the landmarks of a video's first frame for a video that shows this frame throughout."""
     found = landmarks_path(source)
     if not found.is_file():
         return
     head, rows = _landmarks(found)
-    time, still = head.index("timestamp"), [row for row in rows if float(row[head.index("timestamp")]) <= NEAR]
+    time, still = head.index("timestamp"), [row for row in rows if float(row[head.index("timestamp")]) <= TIME_SLACK]
     _write_landmarks(
         landmarks_path(target),
         head,
@@ -57,7 +57,7 @@ def _cut_landmarks(old: Path, new: Path, first: int, frames: int | None) -> None
     head, rows = _landmarks(old)
     time, begin = head.index("timestamp"), first / FPS
     end = float("inf") if frames is None else begin + frames / FPS
-    kept = [row for row in rows if begin - NEAR <= float(row[time]) < end - NEAR]
+    kept = [row for row in rows if begin - TIME_SLACK <= float(row[time]) < end - TIME_SLACK]
     _write_landmarks(new, head, [[*row[:time], f"{float(row[time]) - begin:.3f}", *row[time + 1 :]] for row in kept])
 
 

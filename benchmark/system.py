@@ -1,7 +1,7 @@
-"""A published system as data: how it is called, where its video lands, how that becomes a clip one can compare.
+"""Description of a published system as data: its command, where it writes the video, how the video is normalised.
 
-One YAML file per system in ``benchmark/systems``, or in ``systems/`` of a lab's folder; ``docs/systems.md`` says how
-to add one.
+Every system has a YAML file in ``benchmark/systems``, or in ``systems/`` of a lab's folder. See ``docs/systems.md`` for
+how to add one.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ FOLDER = Path(__file__).parent / "systems"
 KINDS = ("command", "reference", "folder")
 DRIVEN = ("A", "A+V", "")
 FRAMINGS = ("whole", "head", "pcavs")
-# What the run itself fills in; everything else between braces is an input that a case must be able to give.
+# Placeholders that the run fills in. All others are inputs that the case must provide.
 GIVEN = ("python", "job", "id", "seed", "settings")
 INPUTS = ("portrait", "speech", "driving_video", "driving_faces", "style_mat", "pose_mat", "phonemes", "ethd")
 
 
 @dataclass
 class Portrait:
-    """What the system's portrait must be.
+    """Portrait that a system expects.
 
     Attributes:
-        framing: whole (as it is), head (a square about the head), pcavs (PC-AVS alignment, 224 x 224).
-        size: pixels of each side; null leaves it.
-        crops_itself: the system cuts this framing out of the portrait as we would, and gets the portrait as it is.
+        framing: whole (unchanged), head (a square around the head), pcavs (PC-AVS alignment, 224 x 224).
+        size: Side in pixels; null keeps it.
+        crops_itself: Whether the system cuts this framing itself; it then gets the uncut portrait.
     """
 
     framing: str = "head"
@@ -47,12 +47,12 @@ class Portrait:
 
 @dataclass
 class Speech:
-    """What the system's sound must be, beyond 16 kHz mono wav.
+    """Sound that a system expects, in addition to 16 kHz mono WAV.
 
     Attributes:
-        longer_than: shorter or equally long sound is padded with silence, seconds.
-        no_multiple_of: so is sound that lasts a whole multiple of this, to the frame, seconds.
-        padding: silence added beyond that, seconds; the frames it makes are cut off again.
+        longer_than: Sound of at most this duration is padded with silence, seconds.
+        no_multiple_of: Sound that lasts a multiple of this, within a frame, is padded with silence, seconds.
+        padding: Additional silence, seconds; its frames are cut off afterwards.
     """
 
     longer_than: float | None = None
@@ -62,14 +62,14 @@ class Speech:
 
 @dataclass
 class Output:
-    """The video the system writes.
+    """Video that a system writes.
 
     Attributes:
-        path: where it lands; ``*`` may stand for what the system makes up, if only one file matches.
-        exclude: endings of file names that are not the result.
-        fps: the frame rate it is made at; a file of another rate is refused. Null takes any.
-        panel: x, y, width, height of the part of each frame that holds the result; null for all.
-        offset: its frame k belongs to frame k + offset of the sound and the real video, frames at 25 fps.
+        path: Path of the video; ``*`` matches generated names, if only one file matches.
+        exclude: Endings of file names that are not the result.
+        fps: Expected frame rate; a video of another rate is refused. Null accepts any.
+        panel: (x, y, width, height) of the result in each frame; null for the whole frame.
+        offset: Its frame k belongs to frame k + offset of the sound and the real video, frames at 25 fps.
     """
 
     path: str = ""
@@ -81,11 +81,11 @@ class Output:
 
 @dataclass
 class Settings:
-    """A YAML file the system reads, made from one of its own.
+    """YAML file that a system reads, derived from one of its repository.
 
     Attributes:
-        template: path in the repository.
-        values: keys that get other values; placeholders work in keys and values.
+        template: Path in the repository.
+        values: Keys that get other values; placeholders are replaced in keys and values.
     """
 
     template: str = MISSING
@@ -94,13 +94,13 @@ class Settings:
 
 @dataclass
 class Patch:
-    """Lines left out of the job's own copy of a file.
+    """Lines that are removed from the job's copy of a file.
 
     Attributes:
-        file: path in the repository.
-        first: a text that only the first of these lines holds.
-        last: a text that only the last of them holds.
-        why: what they would do.
+        file: Path in the repository.
+        first: Text that occurs only in the first of the lines.
+        last: Text that occurs only in the last of the lines.
+        why: Effect of the lines.
     """
 
     file: str = MISSING
@@ -111,12 +111,12 @@ class Patch:
 
 @dataclass
 class Symptom:
-    """What a text in the program's output means, for a person.
+    """Meaning of a text in the program's output.
 
     Attributes:
-        text: what to look for.
-        means: the reason to report.
-        fails: the video does not count even if there is one.
+        text: Text to search for.
+        means: Reason to report.
+        fails: Whether the clip fails even if there is a video.
     """
 
     text: str = MISSING
@@ -126,34 +126,34 @@ class Symptom:
 
 @dataclass
 class System:
-    """One system.
+    """Description of one system.
 
     Attributes:
-        name: of its file.
-        title: in tables.
-        driven: A (speech) or A+V (speech and a video), where tables also put the ground truth; or nothing.
-        kind: command (a program is run), reference (the real video), folder (somebody's finished videos).
-        repository: owner/name, or nothing for this one.
-        commit: the one the description was checked against.
-        licence: of code and weights.
-        weights: where they come from.
-        environment: what it was made for.
-        entry: a file that shows a folder is its repository.
-        packages: modules its interpreter must be able to import.
-        requires: files that must lie in the repository.
-        command: the program and its arguments; ``{...}`` are placeholders.
-        devices: further arguments on cuda and cpu; a device that is not there cannot be used.
-        variables: environment variables it needs.
-        writes: top-level names in the repository it writes to: folders, and files where the name has an ending; each
-            job gets its own, empty.
-        patches: lines left out.
-        settings: a YAML file it reads.
-        portrait: what its portrait must be.
-        speech: what its sound must be.
-        mat_rate: rows per second of its 3DMM files.
-        output: the video it writes.
-        symptoms: what its messages mean.
-        defects: what a reader of its numbers has to know.
+        name: Name: the file name without extension.
+        title: Name in tables.
+        driven: A (speech), A+V (speech and a video; also the ground truth), or empty.
+        kind: command (a program is run), reference (the real video), folder (finished videos).
+        repository: owner/name on GitHub, or empty for this project.
+        commit: Commit that the description was checked with.
+        licence: Licence of code and weights.
+        weights: Source of the weights.
+        environment: Environment that the system was written for.
+        entry: File by which a checkout of the repository is recognised.
+        packages: Modules that its interpreter must be able to import.
+        requires: Files that must exist in the repository.
+        command: Program and arguments; ``{...}`` are placeholders.
+        devices: Additional arguments for cuda and cpu; a device that is not listed is not supported.
+        variables: Environment variables.
+        writes: Top-level names in the repository that it writes to: folders, or files if the name has an extension.
+            Each job gets its own empty ones.
+        patches: Lines that are removed.
+        settings: YAML file that it reads.
+        portrait: Portrait that it expects.
+        speech: Sound that it expects.
+        mat_rate: Rows per second of its 3DMM files.
+        output: Video that it writes.
+        symptoms: Meanings of its messages.
+        defects: Notes for readers of its results.
     """
 
     name: str = MISSING
@@ -182,7 +182,7 @@ class System:
     defects: list[str] = field(default_factory=list)
 
     def needs(self) -> list[str]:
-        """The inputs its command and its settings name."""
+        """Returns the inputs that its command and settings name."""
         texts = [*self.command, *(text for extra in self.devices.values() for text in extra)]
         texts += list(_texts(self.settings.values)) if self.settings else []
         named = {name for text in texts for name in placeholders(text)}
@@ -190,25 +190,23 @@ class System:
 
 
 def described() -> dict[str, Path]:
-    """Name -> file of every system: the project's, and those in ``systems/`` of a folder named by ``--config-dir``."""
+    """Returns name -> file of every system of the project and of ``systems/`` in folders given by ``--config-dir``."""
     folders = [*(lab / "systems" for lab in lab_folders()), FOLDER]
     return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
 def load_system(name: str) -> System:
-    """A system by its name, or by the path of a YAML file of one's own.
+    """Reads the description of a system by name, or from the path of a YAML file.
 
     Raises:
-        UserError: if there is none, or its description is wrong; names the file and the key.
+        UserError: If there is none, or the description is invalid; the message names file and key.
     """
     there = described()
     path = there.get(name, Path(name))
     if name not in there and path.suffix not in (".yaml", ".yml"):
         near = difflib.get_close_matches(name, there, n=2)
         hint = f"did you mean {' or '.join(near)}? " if near else ""
-        raise UserError(
-            f"system={name}: {hint}there are {', '.join(sorted(there))}, or the path of a .yaml of your own"
-        )
+        raise UserError(f"system={name}: {hint}expected one of {', '.join(sorted(there))}, or the path of a .yaml file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -227,9 +225,7 @@ def _typed(content: dict[str, Any], path: Path) -> System:
         known = [one.name for one in fields(System)]
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
-            raise UserError(
-                f"{path}: there is no key {key!r}; " + (f"did you mean {near[0]}?" if near else "remove it")
-            )
+            raise UserError(f"{path}: unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else "remove it"))
     try:
         merged = OmegaConf.merge(OmegaConf.structured(System), OmegaConf.create(content))
         missing = OmegaConf.missing_keys(merged)
@@ -237,17 +233,17 @@ def _typed(content: dict[str, Any], path: Path) -> System:
             raise UserError(f"{path}: no value for {', '.join(sorted(missing))}")
         system = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        message = str(error).splitlines()[0]
-        raise UserError(f"{path}: {getattr(error, 'full_key', None) or 'content'}: {message}") from error
+        detail = str(error).splitlines()[0]
+        raise UserError(f"{path}: {getattr(error, 'full_key', None) or 'content'}: {detail}") from error
     assert isinstance(system, System)
     return system
 
 
 def _check(system: System, path: Path) -> None:
-    """What no type can say.
+    """Checks values beyond their types.
 
     Raises:
-        UserError: naming the key.
+        UserError: If a value is impossible; the message names the key.
     """
     for key, value, allowed in (
         ("kind", system.kind, KINDS),
@@ -263,11 +259,13 @@ def _check(system: System, path: Path) -> None:
         return
     for key in ("command", "entry", "devices"):
         if not getattr(system, key):
-            raise UserError(f"{path}: {key}: is empty; a system of kind command needs it")
+            raise UserError(f"{path}: {key}: is empty; required for kind command")
     if not system.output.path:
-        raise UserError(f"{path}: output.path: is empty; name where the video lands")
+        raise UserError(f"{path}: output.path: is empty; give the path of the video")
     if system.output.path.startswith(("/", "..")):
-        raise UserError(f"{path}: output.path: {system.output.path}: expected it in the repository or under {{job}}")
+        raise UserError(
+            f"{path}: output.path: {system.output.path}: expected a path in the repository or under {{job}}"
+        )
     for name in [*system.writes, *(patch.file for patch in system.patches)]:
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise UserError(f"{path}: {name}: expected a path inside the repository")
@@ -284,16 +282,17 @@ def _check_placeholders(system: System, path: Path) -> None:
     for text in texts:
         for name in placeholders(text):
             if name not in (*GIVEN, *INPUTS):
-                raise UserError(f"{path}: {text!r}: there is no {{{name}}}; there are {', '.join((*GIVEN, *INPUTS))}")
+                known = ", ".join((*GIVEN, *INPUTS))
+                raise UserError(f"{path}: {text!r}: unknown placeholder {{{name}}}; expected one of {known}")
     if {"style_mat", "pose_mat"} & set(system.needs()) and not system.mat_rate:
-        raise UserError(f"{path}: mat_rate: is missing; say how many rows per second its .mat files hold")
+        raise UserError(f"{path}: mat_rate: is missing; give the rows per second of its .mat files")
 
 
 def placeholders(text: str) -> list[str]:
-    """Names between braces.
+    """Returns the names between braces.
 
     Raises:
-        UserError: if braces do not match.
+        UserError: If braces do not match.
     """
     try:
         return [name for _, name, _, _ in string.Formatter().parse(text) if name is not None]
@@ -302,7 +301,7 @@ def placeholders(text: str) -> list[str]:
 
 
 def fill(value: Any, given: dict[str, str]) -> Any:
-    """Replaces placeholders in a text, or in all texts of lists and mappings, keys too."""
+    """Replaces placeholders in a text, or in all texts of lists and mappings, including keys."""
     if isinstance(value, str):
         return re.sub(r"\{(\w+)\}", lambda match: given[match.group(1)], value)
     if isinstance(value, dict):

@@ -1,19 +1,20 @@
-"""The test clips of Table 1 and what each system is asked to make of them: ``python -m benchmark.test_sets SET``.
+"""Makes the test sets of Table 1 and the lists of cases for each system: ``python -m benchmark.test_sets SET``.
 
-    hdtf, mead   the test people of the committed split (MEAD: M003, M030, W009, W015, whom nobody trained on)
-    mini         every clip of any folder of talking videos
-    synthetic    speakers nobody trained on, made here; needs no source
+    hdtf, mead   test speakers of the project's split (MEAD: M003, M030, W009, W015, which no system was trained on)
+    mini         every clip of any folder of talking-head videos
+    synthetic    held-out synthetic speakers; needs no source
 
     python -m benchmark.test_sets hdtf source=HDTF output=cases/hdtf [split=emotivetalk|peer] [annotations=DIR]
     python -m benchmark.test_sets mead source=MEAD output=cases/mead [split=emotivetalk|peer|official] [views=front,top]
     python -m benchmark.test_sets mini source=DIR output=cases/mini
     python -m benchmark.test_sets synthetic output=cases/synthetic [seconds=5]
 
-Of each: frames=N cuts every clip to its first N frames at 25 fps, clips=N takes at most so many, spread over all.
+For all sets, frames=N cuts clips to their first N frames at 25 fps, and clips=N takes at most N clips, spread evenly.
 
-Each clip gives its first frame as the portrait and its sound as the speech. Driven by A there is no emotion source; by
-A+V it is the clip itself. ``cases_*.csv`` are what ``python -m benchmark.run_system`` reads, ``batch_*.csv`` what
-``generate.py batch=`` reads; ``test_set.json`` says which clips these are, with hashes, and why others are not used.
+The portrait of a case is the first frame of its clip, the speech is its sound. In mode A there is no emotion source; in
+mode A+V the clip itself is the driving video. ``python -m benchmark.run_system`` reads ``cases_*.csv``;
+``generate.py batch=`` reads ``batch_*.csv``. ``test_set.json`` lists the clips with hashes, and the reasons why others
+are not used.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmark.sidecars import carry
+from benchmark.sidecars import copy_sidecars
 from configs.errors import ConfigError
 from configs.options import Readers, count, path, read_command, read_options, run_script, seconds
 from configs.preparation import DatasetConfig
@@ -47,28 +48,28 @@ from runtime.errors import UserError
 from runtime.files import sha256_of, write_whole
 
 SCHEMA = "emotivetalk.test_set/1"
-SENTENCES = 9_000_000  # of synthetic speakers, from here on; no training set holds them: its own are hashes
+SENTENCES = 9_000_000  # first sentence number of synthetic clips; no training set uses it: its own numbers are hashes
 SIZE = 128  # pixels of each side of synthetic videos
 SETS = {"hdtf": "hdtf", "mead": "mead", "mini": "folder", "synthetic": "folder"}  # set -> layout of its source folder
 MODES = {"A": "cases_A.csv", "A+V": "cases_AV.csv"}
 CASE_COLUMNS = ("clip", "portrait", "speech", "video", "emotion.video")
 BATCH_COLUMNS = ("portrait", "speech", "output", "emotion.video")
-SECONDS = 5.0  # length of a synthetic clip where nobody says
-DRAWN = 8  # synthetic clips where nobody says how many
-SILENT = -60.0  # dBFS of the loudest second, below which there is no speech; as prepare.py has it
-CLEAN = 10  # x264's crf of cut videos, which are real videos to compare with
+SECONDS = 5.0  # default length of a synthetic clip
+DEFAULT_CLIPS = 8  # default number of synthetic clips
+SILENT = -60.0  # dBFS of the loudest second; below it there is no speech, as in prepare.py
+CLEAN = 10  # x264's CRF of cut videos; they serve as real videos, so compression must not show
 
 
 @dataclass
 class TestSet:
-    """The clips of a test set.
+    """Clips of a test set.
 
     Attributes:
         name: hdtf, mead, mini or synthetic.
-        split: name and sha256 of the split's lists, or None where every clip counts.
-        clips: one entry per clip, sorted: key, speaker, source, frames and the files made of it.
-        rejected: clip -> why it is not among them.
-        ignored: what of the source folder was passed over, counted.
+        split: Name and SHA-256 of the split's lists, or None if every clip is used.
+        clips: One entry per clip, sorted: key, speaker, source, frames and files.
+        rejected: Clip -> reason why it is not used.
+        ignored: Kind of ignored file in the source folder -> count.
     """
 
     __test__ = False
@@ -81,12 +82,12 @@ class TestSet:
 
     @property
     def sha256(self) -> str:
-        """Of the clips' names and real videos: two results with the same hash are of the same task."""
+        """Hash of clip names, real videos and speech. Equal hashes mean the same task."""
         rows = [[clip["clip"], clip["video_sha256"], clip["speech_sha256"]] for clip in self.clips]
         return hashlib.sha256(json.dumps(rows, separators=(",", ":")).encode()).hexdigest()
 
     def record(self) -> dict[str, Any]:
-        """The content of ``test_set.json``."""
+        """Returns the content of ``test_set.json``."""
         return {
             "schema": SCHEMA,
             "set": self.name,
@@ -108,21 +109,21 @@ def make_test_set(
     frames: int | None = None,
     clips: int | None = None,
 ) -> TestSet:
-    """Lists the test clips of a folder, writes their portraits and speech, and the lists of cases.
+    """Finds the test clips of a folder and writes their portraits, speech and lists of cases.
 
     Args:
         name: hdtf, mead, mini or synthetic.
-        source: folder of the raw videos.
-        output: where everything goes.
-        split: which split's test side, for hdtf and mead.
-        annotations: HDTF's annotation files, where ``source`` holds uncut downloads.
-        views: MEAD's cameras.
-        frames: cut every clip to its first that many frames at 25 fps (Table 3); shorter ones are rejected.
-        clips: take that many clips at most, spread evenly over the sorted list; None for all.
+        source: Folder of the raw videos.
+        output: Folder of the test set.
+        split: Split whose test clips are used, for hdtf and mead.
+        annotations: HDTF's annotation files, if ``source`` has uncut downloads.
+        views: MEAD's camera views.
+        frames: Length that every clip is cut to, in frames at 25 fps (Table 3); shorter clips are rejected.
+        clips: Largest number of clips, spread evenly over the sorted list; None for all.
 
     Raises:
-        UserError: if the folder holds no clip of the set, or the output cannot be written.
-        LayoutError: if the folder cannot be read as the dataset.
+        UserError: If the folder has no clip of the set, or the output cannot be written.
+        LayoutError: If the folder cannot be read as the dataset.
     """
     layout = SETS[name]
     dataset = DatasetConfig(
@@ -157,7 +158,7 @@ def make_test_set(
     except OSError as error:
         raise UserError(f"output={output}: cannot be written ({error.strerror})") from error
     if not test.clips:
-        why = next(iter(test.rejected.values()), f"none of its {len(found.clips)} clips is of a test speaker")
+        why = next(iter(test.rejected.values()), f"none of its {len(found.clips)} clips shows a test speaker")
         raise UserError(f"source={source}: gives no clip for the set {name}: {why}")
     return test
 
@@ -170,18 +171,18 @@ def _split_of(layout: str, scheme: str) -> dict[str, str] | None:
 
 
 def spread(clips: Sequence[ClipSource], count: int | None) -> list[ClipSource]:
-    """That many of some clips, at equal distances."""
+    """Selects ``count`` clips at equal distances."""
     if count is None or count >= len(clips):
         return list(clips)
     return [clips[place * len(clips) // count] for place in range(count)]
 
 
 def _require_fit(clip: ClipSource, frames: int | None) -> None:
-    """Looks whether a clip can be used.
+    """Checks that a clip can be used.
 
     Raises:
-        MediaError: if it cannot be read.
-        UserError: if it cannot be used.
+        MediaError: If it cannot be read.
+        UserError: If it is too short, silent, or was rejected by its dataset.
     """
     if clip.problem is not None:
         raise UserError(clip.problem_detail)
@@ -189,7 +190,7 @@ def _require_fit(clip: ClipSource, frames: int | None) -> None:
     if end is not None and end > min(clip.end or info.duration, info.duration) + 0.5 / FPS:
         lasts = min(clip.end or info.duration, info.duration) - clip.start
         raise UserError(
-            f"lasts {lasts:.2f} s, {'its span' if frames is None else f'the first {frames} frames'} would need more"
+            f"lasts {lasts:.2f} s, too short for {'its span' if frames is None else f'the first {frames} frames'}"
         )
     sound = read_sound(clip.audio or clip.path, start=clip.start, end=end, rate=SAMPLE_RATE)
     if loudest_second(sound) < SILENT:
@@ -197,15 +198,15 @@ def _require_fit(clip: ClipSource, frames: int | None) -> None:
 
 
 def _end(clip: ClipSource, frames: int | None) -> float | None:
-    """Where its part of the video ends, seconds."""
+    """End of the used part of the video, seconds."""
     return clip.end if frames is None else clip.start + frames / FPS
 
 
 def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
-    """Writes one clip's portrait and speech, and the clip itself where it is a part of a longer video.
+    """Writes the portrait and speech of a clip, and the clip itself if it is part of a longer video.
 
     Raises:
-        MediaError: if it cannot be read.
+        MediaError: If it cannot be read.
     """
     end, info = _end(clip, frames), probe(clip.path)
     reader = FrameReader(clip.path, start=clip.start, end=end, fps=FPS)
@@ -218,7 +219,7 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
     write_whole(speech, _wav(sound))
     begin = round(clip.start * FPS)
     if crop is None:
-        carry(clip.path, portrait, begin, 1)
+        copy_sidecars(clip.path, portrait, begin, 1)
     video = clip.path
     if clip.start or end is not None or crop is not None:
         video = output / "videos" / f"{clip.key}.mp4"
@@ -228,7 +229,7 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
             for picture in pictures:
                 writer.write(picture)
         if crop is None:
-            carry(clip.path, video, begin, len(reader))
+            copy_sidecars(clip.path, video, begin, len(reader))
     return {
         "clip": clip.key,
         "speaker": clip.speaker,
@@ -243,7 +244,7 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
 
 
 def _cut(frame: np.ndarray, crop: tuple[int, int, int, int] | None) -> np.ndarray:
-    """The annotated crop of a frame, with even sides as H.264 needs them."""
+    """Cuts the annotated crop from a frame, with even sides as H.264 requires."""
     left, top, width, height = crop or (0, 0, frame.shape[1], frame.shape[0])
     return np.ascontiguousarray(frame[top : top + height - height % 2, left : left + width - width % 2])
 
@@ -285,7 +286,7 @@ def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
 
 
 def draw_clips(folder: Path, clips: int, seconds: float) -> None:
-    """Writes clips of synthetic speakers nobody trained on; people and emotions take turns."""
+    """Writes clips of held-out synthetic speakers, alternating speakers and emotions."""
     people = held_out_people()
     for number in range(clips):
         person, emotion = people[number % len(people)], EMOTIONS[number % len(EMOTIONS)]
@@ -294,10 +295,10 @@ def draw_clips(folder: Path, clips: int, seconds: float) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads the command line and makes the test set.
+    """Parses the command line and makes the test set.
 
     Raises:
-        UserError: if it cannot be made.
+        UserError: If it cannot be made.
     """
     name = read_command(__doc__, arguments, SETS)
     known: Readers = {
@@ -307,18 +308,18 @@ def main(arguments: Sequence[str]) -> None:
     options = read_options(__doc__, arguments[1:], known, required=("output",))
     output, length = options["output"], options.pop("seconds", SECONDS)
     if ("source" in options) == (name == "synthetic"):
-        reason = "makes its own videos; leave source out" if "source" in options else "needs source=..., the raw videos"
+        reason = "takes no source" if "source" in options else "needs source=FOLDER of the raw videos"
         raise ConfigError(f"{name}: {reason}")
     if name == "synthetic":
         if length < 1:
             raise ConfigError(f"seconds={length}: expected at least 1 second")
         options["source"] = output / "drawn"
-        draw_clips(options["source"], options.get("clips", DRAWN), length)
+        draw_clips(options["source"], options.get("clips", DEFAULT_CLIPS), length)
     test = make_test_set(name, **options)
     for clip, reason in test.rejected.items():
         print(f"not used: {clip}: {reason}")
     if test.ignored:
-        print("passed over: " + ", ".join(f"{number} {what}" for what, number in test.ignored.items()))
+        print("ignored: " + ", ".join(f"{number} {what}" for what, number in test.ignored.items()))
     people = "" if test.split is None else f" of {len({clip['speaker'] for clip in test.clips})} people"
     print(f"{test.name}: {len(test.clips)} clips{people}, {len(test.rejected)} not used, {test.sha256[:12]}")
     print(f"cases  {', '.join(str(output / file) for file in MODES.values())}")

@@ -1,8 +1,8 @@
-"""Where a system's program runs for one clip: its own view of the repository, and the video it leaves there.
+"""Workspace of a system's program for one clip: a view of the repository, and the video that is written there.
 
-The systems write next to their code, under fixed names or names with the time of day. A view has links to everything,
-but own empty folders where the system writes: a job can neither overwrite nor pick up what another wrote, and the
-repository stays as it is.
+The systems write next to their code, under fixed or time-dependent names. A view links to all files of the repository
+but has empty folders where the system writes. A job can therefore neither overwrite nor pick up the files of another,
+and the repository stays unchanged.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from benchmark.process import ProgramExit
 from benchmark.system import Patch, System
 from runtime.errors import UserError
 
-LAST_WORDS = 160  # characters of a program's last line that a reason quotes
+MAX_QUOTED = 160  # characters of a program's last line that a message quotes
 
 
 def open_view(repository: Path, folder: Path, writes: Sequence[str], patches: Sequence[Patch]) -> None:
-    """Fills a new folder with a view of a repository.
+    """Creates a view of a repository.
 
     Args:
-        repository: the working copy; nothing in it is changed.
-        folder: does not exist yet.
-        writes: top-level names the system writes to; those without a dot inside become empty folders, the others,
-            files the system makes anew, are left out.
-        patches: files of which the job gets its own copy, some lines short.
+        repository: Working copy; it is not changed.
+        folder: Folder of the view; must not exist.
+        writes: Top-level names that the system writes to. Names without a dot become empty folders; the others are
+            files that the system creates and are left out.
+        patches: Files of which the job gets a copy with some lines removed.
 
     Raises:
-        UserError: if a patch does not fit the file.
+        UserError: If a patch does not fit its file.
     """
     folder.mkdir(parents=True)
     patched = {Path(patch.file).parts[0] for patch in patches}
@@ -48,7 +48,7 @@ def open_view(repository: Path, folder: Path, writes: Sequence[str], patches: Se
 
 
 def _open_parents(repository: Path, folder: Path, file: Path) -> None:
-    """Real folders down to a file, with links to all its neighbours on the way."""
+    """Creates the real folders down to a file, with links to all neighbours on the way."""
     for parent in reversed(file.parents[:-1]):
         if (folder / parent).is_symlink() or not (folder / parent).exists():
             (folder / parent).mkdir()
@@ -57,42 +57,42 @@ def _open_parents(repository: Path, folder: Path, file: Path) -> None:
 
 
 def patched_text(path: Path, patch: Patch) -> str:
-    """The file without the lines from ``first`` to ``last``.
+    """Returns the text of a file without the lines from ``first`` to ``last``.
 
     Raises:
-        UserError: if it is missing, or not exactly one line holds each.
+        UserError: If the file is missing, or the two texts do not occur in exactly one line each.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read to leave out lines ({error.strerror})") from error
+        raise UserError(f"{path}: cannot be read to remove lines ({error.strerror})") from error
     ends = []
     for mark in (patch.first, patch.last):
         found = [index for index, line in enumerate(lines) if mark in line]
         if len(found) != 1:
             raise UserError(
-                f"{path}: {len(found)} lines hold {mark!r}, expected one: this is another version. The lines from "
-                f"{patch.first!r} to {patch.last!r} must go, because {patch.why}; adapt patches in the system's file"
+                f"{path}: {len(found)} lines contain {mark!r}, expected one: this is another version. Lines "
+                f"{patch.first!r} to {patch.last!r} must be removed, because {patch.why}; adapt the system's patches"
             )
         ends += found
     if ends[0] > ends[1]:
-        raise UserError(f"{path}: {patch.last!r} stands before {patch.first!r}; adapt patches in the system's file")
+        raise UserError(f"{path}: {patch.last!r} comes before {patch.first!r}; adapt the system's patches")
     return "".join(lines[: ends[0]] + lines[ends[1] + 1 :])
 
 
 def find_video(system: System, pattern: str, folder: Path, view: Path, ended: ProgramExit, printed: str) -> Path:
-    """The one video the program wrote; its exit status is no proof of one.
+    """Returns the one video that the program wrote. Its exit status is ignored: some systems end with an error.
 
     Args:
-        system: whose it is.
-        pattern: where it lands, in the job's folder or relative to its view.
-        folder: the job's.
-        view: of the repository.
-        ended: how the program ended.
-        printed: all it printed.
+        system: System that was run.
+        pattern: Path pattern of the video, absolute in the job's folder or relative to its view.
+        folder: Folder of the job.
+        view: View of the repository.
+        ended: Outcome of the program.
+        printed: Its output.
 
     Raises:
-        UserError: if there is none, or more than one.
+        UserError: If there is no video, or more than one.
     """
     root = folder if Path(pattern).is_absolute() else view
     relative = Path(pattern).relative_to(folder) if Path(pattern).is_absolute() else Path(pattern)
@@ -105,21 +105,21 @@ def find_video(system: System, pattern: str, folder: Path, view: Path, ended: Pr
     if len(found) == 1:
         return found[0]
     if found:
-        raise UserError(f"wrote {len(found)} videos where one was expected: {', '.join(path.name for path in found)}")
-    raise UserError(f"wrote no video (exit status {ended.status}): {explained(system, printed)}")
+        raise UserError(f"wrote {len(found)} videos , expected one: {', '.join(path.name for path in found)}")
+    raise UserError(f"wrote no video (exit status {ended.status}): {failure_reason(system, printed)}")
 
 
-def explained(system: System, printed: str) -> str:
-    """Why a program failed, from what it printed."""
+def failure_reason(system: System, printed: str) -> str:
+    """Returns why a program failed, from its output."""
     if package := re.search(r"(?:ModuleNotFoundError|ImportError): No module named '([^']+)'", printed):
         return f"its environment lacks the package {package[1]}"
     for symptom in system.symptoms:
         if symptom.text in printed:
             return symptom.means
-    return f"its last words: {last_words(printed)}"
+    return f"last output: {last_line(printed)}"
 
 
-def last_words(printed: str) -> str:
-    """The last line a program printed."""
+def last_line(printed: str) -> str:
+    """Returns the last line of a program's output."""
     lines = [line.strip() for line in re.split(r"[\r\n]+", printed) if line.strip()]
-    return lines[-1][-LAST_WORDS:] if lines else "none"
+    return lines[-1][-MAX_QUOTED:] if lines else "none"

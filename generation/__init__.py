@@ -1,4 +1,4 @@
-"""Portrait, speech and emotion to video: one pipeline behind generate.py, the demo, callbacks and benchmark."""
+"""The generation pipeline: portrait, speech and emotion to video. generate.py, the web page and benchmark use it."""
 
 from runtime.registry import exports
 

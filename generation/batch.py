@@ -1,4 +1,4 @@
-"""What to make: one video from the command line, or the rows of a CSV file."""
+"""Turns a configuration into video cases: one from the command line, or one for each row of a CSV file."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from lightning_modules.emotion.emotion_table import EmotionError
 from lightning_modules.emotion.sources import check_emotion
 
 OTHER_ENDINGS = (".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".wmv", ".png", ".wav")
-LONGEST_NAME = 180  # bytes; file systems take 255, and temporary names are longer
+MAX_NAME_BYTES = 180  # bytes; file systems allow 255, and temporary files append to the name
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 @dataclass(frozen=True)
 class VideoCase:
-    """One video to make.
+    """Inputs, settings and output file of one video.
 
     Attributes:
-        portrait: a picture.
-        speech: any file with sound.
-        output: the ``.mp4``.
-        emotion: whose expression is shown.
-        extend: what happens to a driving video shorter than the speech: pingpong, hold or error.
-        drive: both, lips or expression.
-        steps: of DDIM; None for the training's.
-        seed: of all noise.
-        window: frames of a sampling window; None for the training's.
-        overlap: frames two windows share; None for the training's, or a fifth of another window.
-        paste_back: whether the face goes back into the whole portrait.
+        portrait: Image file of the face to animate.
+        speech: Media file with the speech.
+        output: Output file, ``.mp4``.
+        emotion: Emotion source.
+        extend: Extension of a driving video that is shorter than the speech: pingpong, hold or error.
+        drive: What is animated: both, lips or expression.
+        steps: DDIM steps; None for the number the network was trained for.
+        seed: Seed of all noise.
+        window: Frames of a sampling window; None for the training's.
+        overlap: Frames shared by adjacent windows; None for the training's, or a fifth of a window that is not the
+            training's.
+        paste_back: Whether the generated face is pasted back into the whole portrait.
     """
 
     portrait: Path
@@ -56,7 +57,7 @@ class VideoCase:
     paste_back: bool = False
 
     def inputs(self) -> dict[str, Path]:
-        """The files it reads, by their keys."""
+        """Returns the input files by their keys."""
         files = {"portrait": self.portrait, "speech": self.speech}
         for key in ("image", "video"):
             if (file := getattr(self.emotion, key)) is not None:
@@ -64,7 +65,7 @@ class VideoCase:
         return files
 
     def settings(self) -> dict[str, Any]:
-        """Everything but its files and weights that the video depends on."""
+        """Returns every setting that the video depends on; input files and weights are not included."""
         emotion = {name: getattr(self.emotion, name) for name in ("label", "level", "text", "strength")}
         values = asdict(self)
         return {
@@ -78,11 +79,11 @@ CONSTRAINTS = constraints(GenerateConfig)
 
 
 def cases_of(config: GenerateConfig) -> list[VideoCase]:
-    """The videos a configuration asks for, this part's share of them.
+    """Returns the cases of a configuration, limited to its ``part``.
 
     Raises:
-        ConfigError: for a CSV file that cannot be read or understood, with its line; for settings that contradict each
-            other; for two videos of one name, or one that would replace a file it is made from.
+        ConfigError: If the CSV file cannot be read or a row is invalid (the message names the line), settings
+            contradict each other, two cases have the same output, or an output would overwrite an input.
     """
     base = _plain(config)
     if config.batch is None:
@@ -90,14 +91,14 @@ def cases_of(config: GenerateConfig) -> list[VideoCase]:
     else:
         cases = [_case({**base, **row}, f"{config.batch}, line {line}: ") for line, row in _rows(Path(config.batch))]
         if Path(config.output or "").suffix.lower() == ".mp4":
-            raise ConfigError(f"output={config.output}: is one video; with a batch, name a folder")
-    _require_own_names(cases)
+            raise ConfigError(f"output={config.output}: names one video, but batch= makes several; give a folder")
+    _require_distinct_outputs(cases)
     index, parts = parse_part(config.part)
     return cases[index::parts]
 
 
 def _plain(config: GenerateConfig) -> dict[str, Any]:
-    """The command line's values by the keys a row may have, and the folder of the outputs."""
+    """Returns the command line's values by the keys that a row may have, and the output folder."""
     emotion = {f"emotion.{name}": getattr(config.emotion, name) for name in EMOTION_KEYS}
     values = {name: getattr(config, name) for name in ROW_KEYS if "." not in name and name != "output"}
     named = config.output if config.batch is None else None
@@ -105,7 +106,7 @@ def _plain(config: GenerateConfig) -> dict[str, Any]:
 
 
 def _case(values: Mapping[str, Any], where: str) -> VideoCase:
-    """A case of checked values; ``where`` begins the message of what is wrong."""
+    """Validates the values and returns their case. ``where`` is the prefix of error messages."""
     try:
         for key in ("portrait", "speech"):
             if not values[key]:
@@ -128,12 +129,12 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
     )
     output = Path(values["folder"] or "", values["output"] or "")
     if output.suffix.lower() in OTHER_ENDINGS:
-        raise ConfigError(f"{where}output={output}: videos are written as .mp4; name one, or a folder")
+        raise ConfigError(f"{where}output={output}: expected a file that ends in .mp4, or a folder")
     return replace(case, output=output if output.suffix.lower() == ".mp4" else output / f"{name_of(case)}.mp4")
 
 
 def name_of(case: VideoCase) -> str:
-    """A name made of what the video is made from: equal cases have equal names on every machine."""
+    """Returns a file name built from inputs and settings: equal cases have equal names on every machine."""
     emotion = case.emotion
     parts = [case.portrait.stem, case.speech.stem]
     if emotion.label is not None:
@@ -148,48 +149,50 @@ def name_of(case: VideoCase) -> str:
     if case.seed:
         parts.append(f"seed{case.seed}")
     name = "_".join(parts)
-    if len(name.encode()) > LONGEST_NAME:
+    if len(name.encode()) > MAX_NAME_BYTES:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name.encode()[: LONGEST_NAME - 9].decode(errors='ignore')}_{digest}"
+        name = f"{name.encode()[: MAX_NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
     return name
 
 
-def _require_own_names(cases: list[VideoCase]) -> None:
+def _require_distinct_outputs(cases: list[VideoCase]) -> None:
     made: dict[str, int] = {}
     read = {os.path.abspath(file): key for case in cases for key, file in case.inputs().items()}
     for number, case in enumerate(cases, 1):
         output = os.path.abspath(case.output)
         if output in read:
-            raise ConfigError(f"output={case.output}: is also a {read[output]}, which it would replace; choose another")
+            raise ConfigError(
+                f"output={case.output}: would overwrite the {read[output]} of a video; choose another output"
+            )
         if output in made:
             raise ConfigError(
-                f"rows {made[output]} and {number} would both write {case.output}; name them apart in a column output"
+                f"rows {made[output]} and {number} would both write {case.output}; give each its own output"
             )
         made[output] = number
 
 
-def _whole(value: str) -> int:
+def _integer(value: str) -> int:
     return int(value)
 
 
-def _truth(value: str) -> bool:
+def _boolean(value: str) -> bool:
     return TRUTHS[value.lower()]
 
 
 EMOTION_KEYS = ("label", "level", "text", "image", "video", "strength", "extend")
-# key of a column -> how its cells are read
+# column -> parser of its cells
 ROW_KEYS: dict[str, Any] = {
     "portrait": os.path.expanduser,
     "speech": os.path.expanduser,
     "output": os.path.expanduser,
     "drive": str,
-    "steps": _whole,
-    "seed": _whole,
-    "window": _whole,
-    "overlap": _whole,
-    "paste_back": _truth,
+    "steps": _integer,
+    "seed": _integer,
+    "window": _integer,
+    "overlap": _integer,
+    "paste_back": _boolean,
     "emotion.label": str,
-    "emotion.level": _whole,
+    "emotion.level": _integer,
     "emotion.text": str,
     "emotion.image": os.path.expanduser,
     "emotion.video": os.path.expanduser,
@@ -198,27 +201,27 @@ ROW_KEYS: dict[str, Any] = {
 }
 
 
-FILES = ("portrait", "speech", "emotion.image", "emotion.video")  # in a row they lie beside the CSV file
+FILES = ("portrait", "speech", "emotion.image", "emotion.video")  # relative to the folder of the CSV file
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
-    """The line number and the values of every row; empty cells are left out."""
+    """Returns line number and values of every row; empty cells are left out."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
             lines = [(reader.line_num, line) for line in reader if any(cell.strip() for cell in line)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"batch={path}: cannot be read as a CSV file in UTF-8 ({error})") from error
+        raise ConfigError(f"batch={path}: cannot be read; expected a CSV file in UTF-8 ({error})") from error
     for name in header:
         if name not in ROW_KEYS:
             near = difflib.get_close_matches(name, ROW_KEYS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(ROW_KEYS)}"
-            raise ConfigError(f"batch={path}: there is no column {name!r}; {hint}")
+            hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(ROW_KEYS)}"
+            raise ConfigError(f"batch={path}: unknown column {name!r}; {hint}")
     if len(set(header)) < len(header):
-        raise ConfigError(f"batch={path}: has a column twice: {', '.join(header)}")
+        raise ConfigError(f"batch={path}: a column name occurs twice in {', '.join(header)}")
     if not lines:
-        raise ConfigError(f"batch={path}: holds no rows below its line of column names")
+        raise ConfigError(f"batch={path}: has no rows; expected at least one below the column names")
     rows = [(number, _row(header, line, f"{path}, line {number}")) for number, line in lines]
     for _, row in rows:
         row.update({name: str(path.parent / row[name]) for name in FILES if name in row})
@@ -234,6 +237,6 @@ def _row(header: list[str], line: list[str], where: str) -> dict[str, Any]:
             try:
                 values[name] = ROW_KEYS[name](cell.strip())
             except (ValueError, KeyError):
-                wanted = {_whole: "a whole number", _truth: "true or false", float: "a number"}[ROW_KEYS[name]]
+                wanted = {_integer: "a whole number", _boolean: "true or false", float: "a number"}[ROW_KEYS[name]]
                 raise ConfigError(f"{where}: {name}={cell.strip()}: expected {wanted}") from None
     return values

@@ -1,4 +1,4 @@
-"""Computes the driving signals from speech and an emotion source, and says what has no effect.
+"""Computes the driving signals from speech and an emotion source, and reports inputs that have no effect.
 
 Shapes: F frames, d_e expression width, A audio layers, D_a audio width.
 """
@@ -32,21 +32,24 @@ def driving_signals(
     seed: int = 0,
     trained_with: VAID | None = None,
 ) -> tuple[DrivingSignals, tuple[str, ...]]:
-    """The driving signals of one video, on the host, and notes.
+    """Computes the driving signals of one video.
 
     Args:
-        vaid: Predicts lips and expressions from speech.
+        vaid: Predictor of lips and expressions from speech.
         variant: Variant of ETHD.
-        audio: (F, A, D_a) features.
-        portrait: The face to animate.
-        emotion: Whose expression is shown; a driving video is brought to F frames.
-        mode: See ``build_driving_signals``.
-        extend: pingpong, hold or error.
-        seed: Seed of the video.
-        trained_with: The V-AID that ETHD was trained with, where ``vaid`` is another.
+        audio: (F, A, D_a) audio features.
+        portrait: Face to animate.
+        emotion: Emotion source; a driving video is cut or extended to F frames.
+        mode: Animated branches; see ``build_driving_signals``.
+        extend: Extension of a driving video that is too short: pingpong, hold or error.
+        seed: Seed of V-AID's noise.
+        trained_with: V-AID that ETHD was trained with, if it differs from ``vaid``.
+
+    Returns:
+        The driving signals on the host, and notes for the user.
 
     Raises:
-        GenerationError: when a driving video is shorter and ``extend`` is error.
+        GenerationError: If a driving video is shorter than F and ``extend`` is error.
     """
     notes: tuple[str, ...] = ()
     e_v = emotion.e_v
@@ -69,41 +72,41 @@ def driving_signals(
 
 
 def ignored_inputs(variant: Variant, emotion: ResolvedEmotion, mode: DrivingMode) -> tuple[str, ...]:
-    """What was asked for and this network cannot follow."""
+    """Returns a note for every requested input that the variant or mode ignores."""
     notes = []
     if emotion.source != "portrait" and variant in ("no_decouple", "wo_exp"):
         notes.append(
-            f"emotion.{emotion.source}: has no effect, as this network (variant {variant}) hears no expression"
+            f"emotion.{emotion.source}: has no effect; this network (variant {variant}) has no expression input"
         )
     elif emotion.source != "portrait" and mode == "lips":
         notes.append(f"emotion.{emotion.source}: has no effect with drive=lips")
     without: dict[str, tuple[str, ...]] = {"lips": ("no_decouple", "wo_lip"), "expression": ("no_decouple", "wo_exp")}
     if mode != "both" and variant in without[mode]:
-        notes.append(f"drive={mode}: this network (variant {variant}) has no branch of its own for that")
+        notes.append(f"drive={mode}: has no effect; this network (variant {variant}) has no separate {mode} branch")
     return tuple(notes)
 
 
 def to_length(source: Tensor, frames: int, extend: str) -> tuple[Tensor, tuple[str, ...]]:
-    """Brings a driving sequence to the speech's length.
+    """Cuts or extends a sequence of expressions to the length of the speech.
 
     Args:
-        source: (N, d_e).
-        frames: F.
-        extend: a shorter one runs back and forth (pingpong), stays at its last frame (hold) or is refused (error).
+        source: (N, d_e) expression latents.
+        frames: Target length F.
+        extend: If N < F: run back and forth (pingpong), repeat the last frame (hold) or raise (error).
 
     Returns:
-        (F, d_e), and notes.
+        (F, d_e) expression latents, and notes for the user.
 
     Raises:
-        GenerationError: for a shorter one with ``error``.
+        GenerationError: If N < F and ``extend`` is error.
     """
     found = len(source)
     if found >= frames:
-        cut = (f"emotion.video: lasts {found} frames, the first {frames} are used",) if found > frames else ()
+        cut = (f"emotion.video: has {found} frames; only the first {frames} are used",) if found > frames else ()
         return source[:frames], cut
     if extend == "error":
         raise GenerationError(
-            f"emotion.video: lasts {found} frames, the speech {frames}; emotion.extend=pingpong or hold goes on with it"
+            f"emotion.video: has {found} frames, the speech {frames}; use emotion.extend=pingpong or hold to extend it"
         )
     return source[ORDERS[extend](found, frames)], (f"emotion.video: {found} frames extended to {frames} by {extend}",)
 

@@ -1,4 +1,4 @@
-"""The one error of this package that is its own; what files and encoders say goes through as it is."""
+"""The error of this package. Errors of media files and encoders pass through unchanged."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from runtime.errors import UserError
 
 
 class GenerationError(UserError):
-    """A video that cannot be made, or a page that cannot be served.
+    """Raised if a video cannot be generated or the web page cannot be served.
 
-    The message names the file or key, what was found, and what to do.
+    The message names the file or key, what was found, and what to do next.
     """

@@ -1,4 +1,4 @@
-"""Behind ``generate.py``: many cases with one loaded model, what was finished left alone, what fails reported."""
+"""Implements ``generate.py``: generates cases with one loaded model, skips finished ones and reports failures."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from runtime.files import require_writable
 from runtime.progress import Bars
 
 SOME_FAILED = 3
-ETA_OVER = 3600.0  # seconds of progress the time left is judged by; a window's step may take a minute
-# What is wrong with one case; everything else would be wrong with all.
-OF_ONE_CASE = (UserError, OSError)
+ETA_OVER = 3600.0  # seconds of history for the remaining-time estimate; a step of a window may take a minute
+# Errors that concern one case. Any other error would occur in every case.
+CASE_ERRORS = (UserError, OSError)
 
 
 def generate_videos(config: GenerateConfig) -> int:
-    """Makes the videos a configuration asks for.
+    """Generates the videos of a configuration.
 
     Returns:
-        0; 3 when some videos of a batch could not be made.
+        Exit status: 0, or 3 if some videos of a batch failed.
 
     Raises:
-        ConfigError: for a CSV file or a combination of settings that cannot work.
-        GenerationError, MediaError, ...: when a single video cannot be made; see ``EmotiveTalkPipeline.generate``.
-        CheckpointError, WeightsError, EncoderError: when the networks cannot be loaded.
+        ConfigError: If the CSV file or a combination of settings is invalid.
+        GenerationError, MediaError, ...: If a single video cannot be generated; see ``EmotiveTalkPipeline.generate``.
+        CheckpointError, WeightsError, EncoderError: If the networks cannot be loaded.
     """
     console = new_console(stderr=True)
     cases = cases_of(config)
@@ -56,7 +56,7 @@ def generate_videos(config: GenerateConfig) -> int:
     waiting = _unfinished(cases, models, console)
     failed = _make_all(_load(models, console), waiting, console) if waiting else 0
     made = len(waiting) - failed
-    console.print(f"{made} made, {len(cases) - len(waiting)} were there already, {failed} failed")
+    console.print(f"{made} generated, {len(cases) - len(waiting)} already there, {failed} failed")
     return SOME_FAILED if failed else 0
 
 
@@ -64,52 +64,52 @@ def _load(models: ModelFiles, console: Console) -> EmotiveTalkPipeline:
     start = time.perf_counter()
     pipeline = models.load()
     exported = pipeline.exported
-    message = f"{exported.path} ({exported.step} training steps, sha256 {exported.sha256[:12]}) on {pipeline.device}"
-    console.print(f"ethd  {escape(message)}, loaded in {time.perf_counter() - start:.0f} s", soft_wrap=True)
+    source = f"{exported.path} ({exported.step} training steps, sha256 {exported.sha256[:12]}) on {pipeline.device}"
+    console.print(f"ethd  {escape(source)}, loaded in {time.perf_counter() - start:.0f} s", soft_wrap=True)
     return pipeline
 
 
 def _unfinished(cases: Sequence[VideoCase], models: ModelFiles, console: Console) -> list[VideoCase]:
-    """The cases whose videos are not there yet, or were made from something else."""
+    """Returns the cases whose video is missing or was generated from other inputs, settings or weights."""
     weights = models.hashes()
     waiting = []
     for case in cases:
         try:
             why = difference(case, fingerprint(case, weights, models.face, models.landmarks))
         except OSError:
-            why = ""  # said when its turn comes
+            why = ""  # reported when the case is generated
         if why is None:
-            console.print(f"[dim]there already[/] {escape(str(case.output))}", soft_wrap=True)
+            console.print(f"[dim]already there[/] {escape(str(case.output))}", soft_wrap=True)
             continue
         if why:
-            console.print(f"[yellow]made again[/] {escape(str(case.output))}: {why}", soft_wrap=True)
+            console.print(f"[yellow]generated again[/] {escape(str(case.output))}: {why}", soft_wrap=True)
         waiting.append(case)
     return waiting
 
 
 def _make_all(pipeline: EmotiveTalkPipeline, cases: Sequence[VideoCase], console: Console) -> int:
-    """Makes videos one after the other; returns how many could not be made."""
+    """Generates one video after the other and returns the number of failures."""
     failed = 0
     with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
         whole = bars.add_task("videos", total=len(cases))
         for case in cases:
             try:
                 _make(pipeline, case, bars, console)
-            except (WeightsError, FaceLandmarkerError):  # would hit every video alike
+            except (WeightsError, FaceLandmarkerError):  # would fail every case
                 raise
             except Exception as error:
                 failed += 1
-                known = isinstance(error, OF_ONE_CASE)
-                message = f"{case.output}: {error if known else _unknown(error)}"
+                known = isinstance(error, CASE_ERRORS)
+                message = f"{case.output}: {error if known else _unexpected(error)}"
                 console.print(f"[red]failed[/] {escape(message)}", soft_wrap=True)
             bars.advance(whole)
     return failed
 
 
-def _unknown(error: Exception) -> str:
+def _unexpected(error: Exception) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
-    message = f"{type(error).__name__}: {error} ({os.path.basename(place.filename)}:{place.lineno})"
-    return f"{message}; nobody foresaw this, please report it"
+    where = f"{os.path.basename(place.filename)}:{place.lineno}"
+    return f"{type(error).__name__}: {error} ({where}); unexpected error, please report it"
 
 
 def _make(pipeline: EmotiveTalkPipeline, case: VideoCase, bars: Bars, console: Console) -> None:
@@ -122,14 +122,14 @@ def _make(pipeline: EmotiveTalkPipeline, case: VideoCase, bars: Bars, console: C
     seconds = made.frames / FPS
     console.print(
         f"[green]wrote[/] {escape(str(made.path))}  {made.frames} frames, {seconds:.2f} s, {made.size[0]}x"
-        f"{made.size[1]}, in {spent:.0f} s ({spent / seconds:.1f} s a second)",
+        f"{made.size[1]}, in {spent:.0f} s ({spent / seconds:.1f} s per second of video)",
         soft_wrap=True,
     )
 
 
 @contextmanager
 def _shown_progress(bars: Bars, name: str) -> Iterator[OnProgress]:
-    """A bar for one video: first windows x steps, then frames."""
+    """Shows two bars for one video: sampling (windows x steps) and writing (frames)."""
     tasks = {stage: bars.add_task(f"{stage} {escape(name)}", total=None) for stage in ("sampling", "writing")}
 
     def on_progress(done: VideoProgress) -> None:

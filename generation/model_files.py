@@ -1,4 +1,4 @@
-"""Which files the networks behind a video come from: read once from a configuration, hashed for records, and loaded."""
+"""The files of all networks behind a video: resolved once from a configuration, hashed for records, loaded."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from runtime.files import sha256_of
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """The trained networks and encoders that videos are made with.
+    """Files of the trained networks and encoders that generate videos.
 
     Attributes:
-        ethd: A run directory that was exported, or the file.
-        vaid: Another V-AID: a run directory or a checkpoint.
-        emotion: A run directory of the emotion experiment, in place of the export's labels and texts.
-        device: auto, cpu or cuda.
-        face: Crop and limits of faces, as they were in preparation.
-        landmarks: Another landmark detector than the data was prepared with.
-        audio_model: Folder of the audio encoder, where the data was made with a user's own.
-        codec_model: The same for the codec.
+        ethd: Directory of an exported ETHD run, or the exported file.
+        vaid: Run directory or checkpoint of a V-AID that replaces the exported one.
+        emotion: Directory of an emotion run whose labels and texts replace the exported ones.
+        device: Device: auto, cpu or cuda.
+        face: Crop and limits of faces, as in preparation.
+        landmarks: Landmark detector that replaces the one the data was prepared with.
+        audio_model: Folder of the audio encoder, if the data was prepared with a user's own.
+        codec_model: Folder of the codec, if the data was prepared with a user's own.
     """
 
     ethd: str | Path
@@ -45,13 +45,13 @@ class ModelFiles:
     codec_model: str | None = None
 
     def load(self) -> EmotiveTalkPipeline:
-        """The pipeline of these networks, with the encoders that ETHD was trained with.
+        """Loads the pipeline with the encoders that ETHD was trained with.
 
         Raises:
-            CheckpointError: for a run that is missing, not exported or of another stage, or a V-AID of other encoders.
-            WeightsError: for a damaged file, and when an encoder's weights are missing or wrong.
-            EncoderError: when an encoder here is not the one of the training.
-            DeviceError: for device=cuda without a GPU.
+            CheckpointError: If a run is missing, not exported or of another stage, or V-AID used other encoders.
+            WeightsError: If a file is damaged, or the weights of an encoder are missing or wrong.
+            EncoderError: If an encoder differs from the one used in training.
+            DeviceError: If device is cuda and there is no GPU.
         """
         device = torch.device(resolve_device(self.device))
         exported = load_export(self.ethd)
@@ -73,10 +73,10 @@ class ModelFiles:
         )
 
     def hashes(self) -> dict[str, str]:
-        """The sha256 of every file of weights, as records hold them.
+        """Returns the SHA-256 of every weight file, as stored in records.
 
         Raises:
-            CheckpointError: when one is missing.
+            CheckpointError: If a file is missing.
         """
         files = {"ethd": export_file(self.ethd)}
         if self.vaid is not None:

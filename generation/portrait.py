@@ -1,6 +1,6 @@
-"""The portrait: the face found, cropped and boxed exactly as in shards, and put back into its picture.
+"""Reads portraits (face detection, crop and boxes exactly as in shards) and pastes generated faces back into them.
 
-Shapes: H x W picture, S side of the network's frames, d_e expression width. Boxes are x0, y0, x1, y1 in pixels.
+Shapes: H x W image, S side of the network's frames, d_e expression width. Boxes are (x0, y0, x1, y1) in pixels.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from preparation.clip_source import Rejected
 from preparation.expression import read_picture
 from preparation.speaker_crop import crop_frames, locate_face
 
-SMALLEST = 64  # pixels
-FEATHER = 0.08  # share of the crop's side over which it blends into the picture
+MIN_SIZE = 64  # pixels
+FEATHER = 0.08  # share of the crop's side over which the crop is blended into the image
 
 
 @dataclass(frozen=True)
 class PreparedPortrait:
-    """A face to drive.
+    """A face to animate.
 
     Attributes:
-        picture: (H, W, 3) uint8, upright.
-        crop: left, top and side of the square around the face, pixels of the picture.
-        frame: (S, S, 3) uint8, the crop at the network's size.
-        x_ref: (256, 256, 3) uint8, the crop as V-AID sees it.
+        picture: (H, W, 3) uint8 image, upright.
+        crop: (left, top, side) of the square around the face, in pixels of ``picture``.
+        frame: (S, S, 3) uint8 crop at the network's size.
+        x_ref: (256, 256, 3) uint8 crop at V-AID's size.
         boxes: (2, 4) float32 lip and face boxes in pixels of ``frame``.
         e_ref: (d_e,) expression latent of the motion encoder, not standardised.
-        notes: what a person should know.
+        notes: Notes for the user.
     """
 
     picture: np.ndarray
@@ -51,47 +51,52 @@ class PreparedPortrait:
 def read_portrait(
     path: Path, detector: LandmarkDetector, motion: MotionEncoder, frame_size: int, face: FaceConfig
 ) -> PreparedPortrait:
-    """Reads a picture and finds its face; of several the largest is taken, and a note says so.
+    """Reads an image and finds its face. Of several faces the largest is taken and a note is added.
 
     Args:
-        path: PNG, JPEG, WebP, ...; turned upright as its EXIF orientation says, on white where it is transparent.
-        detector: finds the face; a sidecar detector reads ``face.csv`` beside ``face.png``.
-        motion: measures its expression.
-        frame_size: S.
-        face: crop and limits, as they were in preparation.
+        path: Image file (PNG, JPEG, WebP, ...); rotated by its EXIF orientation, transparency becomes white.
+        detector: Face detector; the sidecar detector reads ``face.csv`` for ``face.png``.
+        motion: Motion encoder that extracts the expression.
+        frame_size: Side S of the network's frames.
+        face: Crop and limits of faces, as in preparation.
 
     Raises:
-        UserError: for a file that is missing or no picture.
-        GenerationError: for a picture under 64 pixels, or a face that is missing, too small or cut off.
+        UserError: If the file is missing or not an image.
+        GenerationError: If the image has a side under 64 pixels, or the face is missing, too small or cut off.
     """
     picture = read_picture(path)
     height, width = picture.shape[:2]
-    if min(height, width) < SMALLEST:
+    if min(height, width) < MIN_SIZE:
         raise GenerationError(
-            f"portrait={path}: is {width}x{height} pixels, at least {SMALLEST}x{SMALLEST} are needed; the video has "
-            f"{frame_size}x{frame_size}"
+            f"portrait={path}: is {width}x{height} pixels, at least {MIN_SIZE}x{MIN_SIZE} are needed; choose a larger "
+            f"picture (the video has {frame_size}x{frame_size})"
         )
     try:
         track, crop, several = locate_face(detector, [picture], path, replace(face, max_several=1.0), frame_size)
     except Rejected as rejected:
-        # The key of preparation, as it is called here.
+        # Preparation's name of the key, replaced by the name it has here.
         detail = rejected.detail.replace("encoders.landmarks.name=", "landmarks=")
         raise GenerationError(f"portrait={path}: {detail}") from rejected
-    # Copies, since what Pillow gives may not be written to, at which torch takes offence.
+    # Copy: Pillow's arrays are read-only, and torch warns about that.
     frame, x_ref = (next(crop_frames([picture], crop, side)).copy() for side in (frame_size, PORTRAIT_SIZE))
     left, top, side = crop
     inside = track.cropped(left, top, frame_size / side)
     try:
         _, expression = motion(frame[None], inside)
     except ValueError as error:
-        raise GenerationError(f"portrait={path}: its expression cannot be measured ({error})") from error
+        raise GenerationError(
+            f"portrait={path}: its expression cannot be measured ({error}); choose a portrait that shows the whole face"
+        ) from error
     if not expression.isfinite().all():
-        raise GenerationError(f"portrait={path}: its expression latent holds NaN or infinite values; is the face seen?")
+        raise GenerationError(
+            f"portrait={path}: its expression latent holds NaN or infinite values; choose a portrait that shows the "
+            "whole face"
+        )
     notes = []
     if several:
-        notes.append(f"portrait={path}: shows several faces; the largest was taken")
+        notes.append(f"portrait={path}: shows several faces; the largest is used")
     if side < frame_size // 2:
-        notes.append(f"portrait={path}: the face's surroundings are {side} pixels wide, enlarged to {frame_size}")
+        notes.append(f"portrait={path}: the crop around the face is {side} pixels wide; enlarged to {frame_size}")
     return PreparedPortrait(
         picture=picture,
         crop=crop,
@@ -104,13 +109,13 @@ def read_portrait(
 
 
 class PasteBack:
-    """Puts generated crops back where the face was, blended over the crop's margin.
+    """Pastes generated crops back into the portrait, blended over the crop's margin.
 
     Args:
-        portrait: whose picture is around the crop.
+        portrait: Portrait that the crop was taken from.
 
     Attributes:
-        size: width and height of the result, even as H.264 needs them: an odd last column or row is left out.
+        size: (width, height) of the result. Both are even, as H.264 requires: an odd last column or row is dropped.
     """
 
     def __init__(self, portrait: PreparedPortrait) -> None:
@@ -120,14 +125,14 @@ class PasteBack:
         left, top, self._side = portrait.crop
         self._rows, self._columns = slice(top, top + self._side), slice(left, left + self._side)
         self._around = self._picture[self._rows, self._columns].astype(np.float32)
-        # Where the crop ends with the picture there is nothing to blend with.
+        # No blending where the crop ends at the image's border.
         rows = _ramp(self._side, top > 0, top + self._side < height)
         columns = _ramp(self._side, left > 0, left + self._side < width)
         weight = rows[:, None] * columns[None, :]
         self._weight = weight[: self._around.shape[0], : self._around.shape[1], None]
 
     def __call__(self, frame: np.ndarray) -> np.ndarray:
-        """(S, S, 3) uint8 -> the whole picture, (height, width, 3) uint8."""
+        """Pastes a (S, S, 3) uint8 frame and returns the whole image, (height, width, 3) uint8."""
         face = np.asarray(Image.fromarray(frame).resize((self._side, self._side), Image.Resampling.LANCZOS))
         face = face[: self._around.shape[0], : self._around.shape[1]]
         blended = self._around + self._weight * (face - self._around)
@@ -137,7 +142,7 @@ class PasteBack:
 
 
 def _ramp(side: int, at_start: bool, at_end: bool) -> np.ndarray:
-    """(side,) float32 weights: 1 inside, falling smoothly towards the ends that blend."""
+    """Returns (side,) float32 weights: 1 inside, falling smoothly to 0 towards the ends that are blended."""
     place = (np.arange(side, dtype=np.float32) + 0.5) / (FEATHER * side)
     rising = np.clip(place, 0, 1)
     smooth = rising**2 * (3 - 2 * rising)

@@ -1,6 +1,6 @@
-"""The ``.json`` beside a video: every file, setting, seed and weight it was made with.
+"""The record of a video, ``.json``: every file, setting, seed and weight it was generated with.
 
-A video is finished when both are there and the record is of the same files, settings and weights.
+A video is finished if it exists and its record names the same inputs, settings and weights.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from generation.batch import VideoCase
 from runtime.files import sha256_of, write_whole
 
 SCHEMA = "emotivetalk.generation/1"
-DECIDING = ("inputs", "settings", "weights")  # parts of a record that a video depends on
+DECIDING = ("inputs", "settings", "weights")  # the parts of a record that a video depends on
 
 
 def record_path(video: Path) -> Path:
-    """The file beside a video."""
+    """Returns the path of a video's record."""
     return video.with_suffix(".json")
 
 
 def fingerprint(case: VideoCase, weights: Mapping[str, str], face: FaceConfig, landmarks: str | None) -> dict[str, Any]:
-    """What a case's video depends on, known before it is made.
+    """Returns what the video of a case depends on; known before it is generated.
 
     Args:
-        case: the case; its files are read for their hashes.
-        weights: name -> sha256.
-        face: crop and limits of faces.
-        landmarks: the landmark detector in place of the training's.
+        case: Video case; its files are read for their hashes.
+        weights: name -> SHA-256.
+        face: Crop and limits of faces.
+        landmarks: Landmark detector that replaces the training's.
 
     Raises:
-        OSError: when a file cannot be read.
+        OSError: If a file cannot be read.
     """
     files = case.inputs()
     inputs = {key: {"file": str(file), "sha256": sha256_of(file)} for key, file in files.items()}
@@ -46,21 +46,21 @@ def fingerprint(case: VideoCase, weights: Mapping[str, str], face: FaceConfig, l
 
 
 def difference(case: VideoCase, wanted: Mapping[str, Any]) -> str | None:
-    """Why a case's video is not finished; None when it is, ``""`` when there is none at all."""
+    """Returns why a video is not finished: None if it is finished, ``""`` if there is no video."""
     if not case.output.exists():
         return ""
     try:
         found = json.loads(record_path(case.output).read_text(encoding="utf-8"))
         then, now = ({part: _comparable(record[part]) for part in DECIDING} for record in (found, wanted))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "has no readable record beside it"
+        return "has no readable record (.json)"
     if changed := [part for part in DECIDING if then[part] != now[part]]:
         return f"was made with other {' and '.join(changed)}"
     return None
 
 
 def _comparable(part: Mapping[str, Any]) -> Any:
-    """A part as JSON holds it; files count by their content, wherever they lie."""
+    """Returns a part as plain JSON values. Files are compared by content, not by path."""
     plain = json.loads(json.dumps(part))
     return {
         key: {name: entry for name, entry in value.items() if name != "file"} if isinstance(value, dict) else value
@@ -69,7 +69,7 @@ def _comparable(part: Mapping[str, Any]) -> Any:
 
 
 def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
-    """What the video was computed on."""
+    """Returns the Python and torch versions, the device and the precision."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return {
         "python": platform.python_version(),
@@ -80,10 +80,10 @@ def environment(device: torch.device, dtype: torch.dtype) -> dict[str, str]:
 
 
 def write_record(video: Path, record: Mapping[str, Any]) -> None:
-    """Writes the record beside its video, whole or not at all.
+    """Writes the record of a video completely or not at all.
 
     Raises:
-        OSError: when it cannot be written.
+        OSError: If it cannot be written.
     """
     path = record_path(video)
     text = json.dumps({"schema": SCHEMA, **record}, indent=1, ensure_ascii=False) + "\n"

@@ -1,4 +1,4 @@
-"""Fixtures every test may use; real clips and weights come from the folder named by EMOTIVETALK_ASSETS."""
+"""Fixtures for all tests. Real clips and weights come from the folder named by EMOTIVETALK_ASSETS."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import pytest
 import torch
 from filelock import FileLock
 
-# The suite runs in parallel processes, which start others; threads on top of them only get in each other's way. And two
-# threads add up in another order than the one that Lightning gives each of two ranks.
+# Tests run in parallel processes, which start others; more threads would only slow them down. Also, two threads sum in
+# another order than the single thread that Lightning gives each of two ranks.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
 def assets() -> Path:
-    """The folder with data/, weights/ and oracle/; the test skips where it is not given."""
+    """Folder with data/, weights/ and oracle/; without it the test is skipped."""
     folder = os.environ.get("EMOTIVETALK_ASSETS")
     if not folder:
         pytest.skip("needs real clips and weights: set EMOTIVETALK_ASSETS to the folder that holds data/ and weights/")
     if not (Path(folder) / "data").is_dir():
-        pytest.fail(f"EMOTIVETALK_ASSETS={folder}: holds no folder data/")
+        pytest.fail(f"EMOTIVETALK_ASSETS={folder}: has no folder data/")
     return Path(folder).resolve()
 
 
@@ -38,7 +38,7 @@ def asset_weights(assets: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """once(name, make) -> a folder that ``make`` filled for all processes of this session; only to be read."""
+    """Returns once(name, make) -> a folder that ``make`` fills once for all processes of the session. Read-only."""
     mine = tmp_path_factory.getbasetemp()
     common = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
 
@@ -56,7 +56,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 @pytest.fixture(scope="session")
 def shards(once: Any) -> Path:
-    """Noise for V-AID and ETHD, under a name that no grammar likes."""
+    """Shards of noise for V-AID and ETHD, in a folder with special characters in its name."""
     from tests.helpers.shards import make_shards
 
     settings: dict[str, Any] = {"frames": (30, 40, 50), "splits": ("train", "train", "val")}
@@ -65,7 +65,7 @@ def shards(once: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def vaid(shards: Path, once: Any) -> Path:
-    """The run directory of a V-AID of those shards."""
+    """Run directory of a V-AID trained on ``shards``."""
     from tests.helpers.train_config import train_vaid
 
     return once("vaids", lambda folder: train_vaid(shards, folder, "run_id=v", steps=1)) / "vaid" / "v"
@@ -73,7 +73,7 @@ def vaid(shards: Path, once: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def codec_shards(once: Any) -> Path:
-    """The same with latents that are a real codec's."""
+    """Shards whose latents have the shape of a real codec's."""
     from tests.helpers.shards import make_codec_shards
 
     return once("codec_shards", make_codec_shards)
@@ -81,7 +81,7 @@ def codec_shards(once: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def codec_vaid(codec_shards: Path, once: Any) -> Path:
-    """The run directory of a V-AID of those shards."""
+    """Run directory of a V-AID trained on ``codec_shards``."""
     from tests.helpers.train_config import train_vaid
 
     return once("codec_vaids", lambda folder: train_vaid(codec_shards, folder, "run_id=v", steps=1)) / "vaid" / "v"
@@ -89,7 +89,7 @@ def codec_vaid(codec_shards: Path, once: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def encoders() -> tuple[Any, int]:
-    """The encoders of preset tiny, and its frames' side."""
+    """Encoders of preset tiny, and the side of its frames."""
     from tests.helpers.ethd_run import build_encoders
 
     return build_encoders("tiny")
@@ -97,7 +97,7 @@ def encoders() -> tuple[Any, int]:
 
 @pytest.fixture(scope="session")
 def runs(encoders: tuple[Any, int], once: Any) -> Path:
-    """A folder with ``vaid``, ``other_vaid`` and ``ethd``, which is exported; their weights are random."""
+    """Folder with run directories ``vaid``, ``other_vaid`` and ``ethd`` (exported), with random weights."""
     from tests.helpers.ethd_run import write_runs
 
     return once("runs", lambda folder: write_runs(folder, encoders))
@@ -105,7 +105,7 @@ def runs(encoders: tuple[Any, int], once: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def files(once: Any) -> Path:
-    """A portrait, a voice and a video: face.png, face.csv, voice.wav, smile.mp4, smile.csv."""
+    """Folder with a portrait, speech and a video: face.png, face.csv, voice.wav, smile.mp4, smile.csv."""
     from tests.helpers.inputs import write_inputs
 
     return once("inputs", write_inputs)
@@ -113,7 +113,7 @@ def files(once: Any) -> Path:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """A SLURM for all tests of this process; the test skips where none can be started."""
+    """A SLURM cluster for all tests of this process; skipped if it cannot be started."""
     from tests.helpers.slurm import missing, slurm
 
     if reason := missing():
@@ -124,7 +124,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """Chromium, driven by Playwright; the test skips where either is not installed."""
+    """Chromium, controlled by Playwright; skipped if one of them is not installed."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (make setup)")
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:

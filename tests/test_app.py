@@ -1,4 +1,4 @@
-"""app.py as people start and end it, and what they get wrong."""
+"""app.py from start to end, and its errors."""
 
 import signal
 import socket
@@ -16,7 +16,7 @@ pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
 
 
 @pytest.mark.slow
-def test_it_is_this_machines_alone_unless_told_otherwise():
+def test_the_page_is_local_by_default():
     from generation.web.serve import is_loopback
 
     assert is_loopback(compose("app", AppConfig, ["ethd=run"]).host)
@@ -26,7 +26,7 @@ def test_it_is_this_machines_alone_unless_told_otherwise():
     assert not is_loopback("example.org")
 
 
-def test_an_address_that_is_taken_says_what_to_do():
+def test_an_address_in_use_is_refused_with_advice():
     from generation.errors import GenerationError
     from generation.web.serve import require_free
 
@@ -34,13 +34,13 @@ def test_an_address_that_is_taken_says_what_to_do():
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        refuses(GenerationError, f"port={port}: cannot be had .* choose another port", require_free, "127.0.0.1", port)
+        refuses(GenerationError, f"port={port}: is not available .* another port", require_free, "127.0.0.1", port)
     require_free("127.0.0.1", port)
-    refuses(GenerationError, r"host=not\.a\.host\.invalid: is no address", require_free, "not.a.host.invalid", port)
+    refuses(GenerationError, r"host=not\.a\.host\.invalid: is not an address", require_free, "not.a.host.invalid", port)
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_and_leaves_nothing(runs, tmp_path):
+def test_ctrl_c_ends_the_page_and_deletes_its_files(runs, tmp_path):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -57,11 +57,11 @@ def test_ctrl_c_ends_it_and_leaves_nothing(runs, tmp_path):
         assert f"http://127.0.0.1:{port}" in process.stdout.readline()
         assert [file.name.startswith("emotivetalk-") for file in temporary.iterdir()].count(True) == 1
         process.send_signal(signal.SIGINT)
-        _, message = process.communicate(timeout=120)
+        _, errors = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 0, message
-    assert "Stopped; uploads and videos of this page are deleted" in message
-    assert "Traceback" not in message
+    assert process.returncode == 0, errors
+    assert "Stopped; uploads and videos of this page are deleted" in errors
+    assert "Traceback" not in errors
     assert not [file for file in temporary.rglob("*") if file.is_file()]
     assert not list(here.iterdir())

@@ -1,4 +1,4 @@
-"""docs/architecture.md names every package, and imports go the way it says."""
+"""docs/architecture.md names every package, and imports follow its order."""
 
 import ast
 import graphlib
@@ -24,7 +24,7 @@ FOLDERS = 17
 
 
 def imported(file: Path) -> set[str]:
-    """Project modules that a file imports, wherever in it; a package stands for what is taken from it."""
+    """Returns the project modules that a file imports anywhere; names imported from a package count as the package."""
     found = set()
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -40,7 +40,7 @@ def test_every_package_is_named_once():
     assert {file.name for file in ROOT.glob("*.py")} == set(re.findall(r"\w+\.py", TREE.split("tools/")[0]))
 
 
-def test_the_plan_is_read_at_a_glance():
+def test_the_number_of_folders_is_limited():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     code = {Path(file).parts[0] for file in tracked if file.endswith((".py", ".sbatch")) and "/" in file}
     assert len(code - {"docs", "examples"}) <= FOLDERS
@@ -58,13 +58,13 @@ def test_imports_go_downwards():
     assert not wrong
 
 
-def test_no_files_import_each_other_in_a_circle():
+def test_there_are_no_import_cycles():
     graph = {module: imported(file) - {module} for module, file in MODULES.items()}
-    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the cycle
 
 
 @pytest.mark.slow
-def test_libraries_and_networks_load_neither_lightning_nor_hydra():
+def test_libraries_and_networks_import_neither_lightning_nor_hydra():
     pure = [name for name in MODULES if name.partition(".")[0] in PURE] + NETWORKS
     code = "import importlib, sys\n" + "".join(f"importlib.import_module({name!r})\n" for name in pure)
     code += "print(*sorted({name.partition('.')[0] for name in sys.modules} & {'lightning', 'hydra', 'omegaconf'}))"
@@ -72,8 +72,8 @@ def test_libraries_and_networks_load_neither_lightning_nor_hydra():
     assert done.stdout.split() == []
 
 
-def test_a_name_means_one_thing():
-    """Class names, and files but those of parallel packages: the parts of a stage, a metric and its functional core."""
+def test_class_names_are_unique():
+    """Each public class name is used once in the project."""
     names = [
         node.name
         for file in FILES

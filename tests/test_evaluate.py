@@ -1,4 +1,4 @@
-"""evaluate.py as people run it: through the shell, with odd paths, and with what they get wrong."""
+"""evaluate.py in a shell: odd paths and errors."""
 
 import json
 import subprocess
@@ -23,7 +23,7 @@ def evaluate(*arguments) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def folders(assets, tmp_path_factory):
-    """Two folders with names full of special characters, each with two clips of 25 frames; one pair is broken."""
+    """Two folders with special characters in their names, each with two clips of 25 frames; one pair is damaged."""
     root = tmp_path_factory.mktemp("videos") / AWKWARD
     frames = list(read_frames(assets / "data" / "mead_style" / "W011_front_happy_level3_001.mp4"))[:25]
     for side, gain in (("real", 1.0), ("made", 0.8)):
@@ -38,37 +38,37 @@ def keys(folders, output, cache):
     return (f"generated={folders / 'made'}", f"reference={folders / 'real'}", f"output={output}", f"cache={cache}")
 
 
-def test_a_table_and_a_results_file_despite_odd_names(folders, tmp_path, asset_weights):
+def test_odd_paths_give_a_results_file_and_a_table(folders, tmp_path, asset_weights):
     output = tmp_path / AWKWARD / "results (1).json"
     command = [
         sys.executable, "evaluate.py", *keys(folders, output, tmp_path / "cache"), "metrics=[efid]", "device=cpu",
         "efid.network=3ddfa", "cell.system=mine", "cell.dataset=odd", "cell.mode=A+V",
     ]  # fmt: skip
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
-    assert result.returncode == 3, result.stderr
-    assert "E-FID proxy (3DDFA_V2)↓" in result.stdout
-    assert "2 of 3 clips" in result.stdout
-    assert "broken (generated)" in result.stdout
-    assert "100/100" in result.stderr  # the progress bar's last state
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 3, done.stderr
+    assert "E-FID proxy (3DDFA_V2)↓" in done.stdout
+    assert "2 of 3 clips" in done.stdout
+    assert "broken (generated)" in done.stdout
+    assert "100/100" in done.stderr  # final state of the progress bar
     results = json.loads(output.read_text())
     assert {clip["clip"] for clip in results["clips"]} == {"a, b = c [1]", "sub {x}/don't"}
     assert [row["clip"] for row in results["missing"]] == ["broken"]
     assert not list(output.parent.glob(".*partial"))
     tables = output.parent / "tables"
-    result = evaluate("table=1", f"results={output.parent}", f"output={tables}", "datasets=[odd]")
-    assert result.returncode == 0, result.stderr
+    done = evaluate("table=1", f"results={output.parent}", f"output={tables}", "datasets=[odd]")
+    assert done.returncode == 0, done.stderr
     row = next(line for line in (tables / "table1.md").read_text().splitlines() if line.startswith("| mine | A+V"))
-    assert f"| {results['metrics']['efid']['value']:.2f}† <sup>" in row  # 2 of 3 clips is a note
+    assert f"| {results['metrics']['efid']['value']:.2f}† <sup>" in row  # the missing clip is a note
 
 
-def test_no_weights_at_all_is_said_and_exits_otherwise(folders, tmp_path, monkeypatch):
+def test_missing_weights_are_named_and_change_the_exit_status(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "empty"))
     monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     output = tmp_path / "out.json"
     arguments = keys(folders, output, tmp_path / "cache")
-    result = evaluate(*arguments, "metrics=[fid,sync,efid]", "allow_missing=true", "device=cpu")
-    assert result.returncode == 4, result.stderr
+    done = evaluate(*arguments, "metrics=[fid,sync,efid]", "allow_missing=true", "device=cpu")
+    assert done.returncode == 4, done.stderr
     metrics = json.loads(output.read_text())["metrics"]
     for name, file in (("fid", "pt_inception-2015-12-05-6726825d.pth"), ("sync", "syncnet_v2.model")):
         assert metrics[name]["value"] is None
@@ -92,33 +92,33 @@ def test_no_weights_at_all_is_said_and_exits_otherwise(folders, tmp_path, monkey
         (["cell.system=hallo", "cell.dataset=hdtf", "cell.mode=B"], "cell.mode=B: expected one of A, A+V, control"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(tmp_path, arguments, words):
+def test_an_error_is_one_line(tmp_path, arguments, words):
     typed = [f"generated={tmp_path}", f"reference={tmp_path}", "output=out.json"]
     chosen = {argument.partition("=")[0] for argument in arguments}
-    result = evaluate(*[key for key in typed if key.partition("=")[0] not in chosen], *arguments)
-    assert result.returncode == 2
-    assert words in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+    done = evaluate(*[key for key in typed if key.partition("=")[0] not in chosen], *arguments)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_a_table_that_does_not_exist_and_results_that_do_not(tmp_path):
-    result = evaluate("table=5")
-    assert (result.returncode, result.stderr.strip()) == (2, "error: table=5: expected one of 1, 2, 3, 4, all")
-    result = evaluate("table=1", f"results={tmp_path / 'nowhere'}", f"output={tmp_path}")
-    assert result.returncode == 1
-    assert "expected the folder of evaluate.py's results files" in result.stderr
-    assert len(result.stderr.strip().splitlines()) == 1
+def test_unknown_tables_and_missing_results_are_refused(tmp_path):
+    done = evaluate("table=5")
+    assert (done.returncode, done.stderr.strip()) == (2, "error: table=5: expected one of 1, 2, 3, 4, all")
+    done = evaluate("table=1", f"results={tmp_path / 'nowhere'}", f"output={tmp_path}")
+    assert done.returncode == 1
+    assert "expected the folder of evaluate.py's results files" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
 
 
-def test_folders_that_do_not_belong_together(tmp_path):
+def test_folders_without_common_clips_are_refused(tmp_path):
     touch(tmp_path, "made/a.mp4", "real/b.mp4")
-    result = evaluate(*keys(tmp_path, tmp_path / "out.json", tmp_path / "cache"))
-    assert result.returncode == 1
-    assert "has a partner" in result.stderr
-    assert "'a' and 'b'" in result.stderr
+    done = evaluate(*keys(tmp_path, tmp_path / "out.json", tmp_path / "cache"))
+    assert done.returncode == 1
+    assert "has a partner" in done.stderr
+    assert "'a' and 'b'" in done.stderr
 
 
 @pytest.mark.parametrize("protocol", ["emotivetalk", "original", "latentsync", "hallo2"])
-def test_every_protocol_composes(tmp_path, protocol):
-    result = evaluate(f"protocol={protocol}", "--cfg", "job")
-    assert f"protocol: {protocol}" in result.stdout, result.stderr
+def test_every_protocol_can_be_composed(tmp_path, protocol):
+    done = evaluate(f"protocol={protocol}", "--cfg", "job")
+    assert f"protocol: {protocol}" in done.stdout, done.stderr

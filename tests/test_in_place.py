@@ -1,4 +1,4 @@
-"""The project is a checkout that runs in place: installing it brings its dependencies and no module."""
+"""The project runs in its checkout: installing it installs only its dependencies."""
 
 import importlib.metadata
 import subprocess
@@ -26,13 +26,13 @@ print(evaluate.__file__, Share().compute(predictions=[1, 2, 3, 4], references=[1
 """
 
 
-def test_nothing_of_it_is_installed_as_a_module():
+def test_no_module_is_installed():
     (installed,) = importlib.metadata.distributions(name="emotivetalk", path=[sysconfig.get_path("purelib")])
     assert {file.parts[0] for file in installed.files or ()} == {f"emotivetalk-{installed.version}.dist-info"}
 
 
 @pytest.mark.slow
-def test_hugging_faces_evaluate_works_beside_it_from_every_other_folder(tmp_path):
+def test_hugging_faces_evaluate_can_be_imported_outside_the_checkout(tmp_path):
     command = [sys.executable, "-c", METRIC]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={"HF_HOME": str(tmp_path)})
     assert done.returncode == 0, done.stderr
@@ -44,7 +44,7 @@ def test_hugging_faces_evaluate_works_beside_it_from_every_other_folder(tmp_path
 
 @pytest.mark.parametrize("script", ["train", "prepare", "generate", "evaluate", "app"])
 @pytest.mark.slow
-def test_every_script_runs_from_every_other_folder(script, tmp_path):
+def test_every_script_runs_from_another_folder(script, tmp_path):
     command = [sys.executable, str(ROOT / f"{script}.py"), "--help"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

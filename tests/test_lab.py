@@ -1,4 +1,4 @@
-"""A lab's own classes lie outside the checkout: the pages on adding something, done as written in an empty folder."""
+"""A lab's own classes outside the checkout: the pages docs/adding_a_*.md, followed literally in an empty folder."""
 
 import csv
 import json
@@ -34,7 +34,7 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def follow(folder: Path) -> dict[str, str]:
-    """Writes every file of the pages under a folder; returns the script of each command -> the last such command."""
+    """Writes every file of the pages into a folder; returns script -> its last command."""
     commands = {}
     for page in PAGES:
         for language, block in BLOCK.findall(page.read_text(encoding="utf-8")):
@@ -67,7 +67,7 @@ def commands(place) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_one_file_each_goes_the_whole_way(place, commands):
+def test_the_pages_files_prepare_train_and_evaluate(place, commands):
     for number, file in enumerate(sorted(write_speakers(place / "CREMA-D", clips=2).iterdir())):
         name = ("1001_DFA_HAP_HI", "1002_DFA_NEU_XX")[number // 3]
         file.rename(file.with_name(name + file.name.removeprefix(f"clip{number // 3}")))
@@ -97,13 +97,13 @@ def test_one_file_each_goes_the_whole_way(place, commands):
 
 
 @pytest.mark.slow
-def test_the_pages_are_clean(place, commands):
+def test_the_pages_code_passes_the_linter(place, commands):
     for check in ("check", "format --check"):
         config = [f"--config={ROOT / 'pyproject.toml'}", f"--config=src=['{ROOT}']"]
         run(place, "-m", "ruff", *check.split(), "-q", *config, "lab")
 
 
-def test_a_dataset_is_listed_with_emotions_and_whole_people(place, commands):
+def test_a_dataset_has_emotions_and_is_split_by_person(place, commands):
     names = [f"{actor}_DFA_{name}.flv" for actor in (1001, 1002) for name in ("ANG_HI", "NEU_XX")]
     touch(place / "videos", *names, "odd.flv")
     listing = """
@@ -138,17 +138,17 @@ for clip in find_clips(config.dataset, Path("videos")).clips:
         ("generate plugins=[emotion:nowhere.Jaw]", "plugins=emotion:nowhere.Jaw: expected kind:module.Class, kind"),
     ],
 )
-def test_a_wrong_name_is_one_line(arguments, message):
+def test_an_unknown_name_is_one_line(arguments, message):
     script, *rest = arguments.split()
     more = {"prepare": ["source=docs", "output=x"], "train": ["experiment=vaid/tiny"]}
     more["evaluate"] = ["generated=docs", "reference=docs", "output=x"]
-    message = run(ROOT, f"{script}.py", *rest, *more.get(script, []), status=2)
-    assert message in message
-    assert len(message.strip().splitlines()) == 1
+    errors = run(ROOT, f"{script}.py", *rest, *more.get(script, []), status=2)
+    assert message in errors
+    assert len(errors.strip().splitlines()) == 1
 
 
-def test_a_stored_file_imports_nothing(tmp_path, monkeypatch):
-    """Names in indexes, checkpoints, exports and results that are paths of classes are refused, not imported."""
+def test_a_stored_file_cannot_import_code(tmp_path, monkeypatch):
+    """Class paths as names in indexes, checkpoints, exports and results are refused and not imported."""
     (tmp_path / "evil.py").write_text("from pathlib import Path\nPath(__file__).with_name('imported').touch()\n")
     monkeypatch.syspath_prepend(tmp_path)
     encoders = build_encoders("tiny")
@@ -158,7 +158,7 @@ def test_a_stored_file_imports_nothing(tmp_path, monkeypatch):
         for kind in ("landmarks", "audio", "motion", "codec", "text"):
             refuses(UnknownName, rf"{kind}.*={name}: there is no such", build_as, kind, Identity(name))
         with pytest.raises(SplitError, match="no such split"):
-            assign_splits(name, "emotivetalk", {"clip": "ann"})  # the dataset as an index names it
+            assign_splits(name, "emotivetalk", {"clip": "ann"})  # the dataset's name comes from an index
         refuses(UnknownName, f"metrics={name}", build_metric, name, None, torch.device("cpu"))
         torch.save({"emotivetalk": {"stage": name}}, tmp_path / "a.ckpt")
         with pytest.raises(CheckpointError, match=f"is a checkpoint of stage {name}, one of stage vaid"):

@@ -1,4 +1,4 @@
-"""Files that texts speak of are there, and what the README's commands write is no candidate for a commit."""
+"""Files named in texts exist, and outputs of the README's commands are ignored by git."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ def docstrings(file: Path) -> str:
 
 
 def missing(text: str, near: Path) -> set[str]:
-    """Names of project files and modules between backticks that are nowhere; capitals and stars are placeholders."""
+    """Returns project files and modules in backticks that do not exist; capitals and stars are placeholders."""
     found = set()
     for name in re.findall(r"[\w./*-]+", " ".join(re.findall(r"`+([^`\n]+)`+", text))):
         path = re.fullmatch(r"(?:[a-z_0-9-]+/)*[a-z_0-9-]+\.(?:py|yaml|sbatch)|[a-z_]+/[a-z_0-9/-]+", name)
@@ -37,14 +37,14 @@ def missing(text: str, near: Path) -> set[str]:
     return found
 
 
-def test_files_and_modules_in_texts_are_there():
+def test_files_and_modules_in_texts_exist():
     texts = {file: file.read_text(encoding="utf-8") for file in PAGES} | {file: docstrings(file) for file in MODULES}
     found = {file: names for file, text in texts.items() if (names := missing(text, file.parent))}
-    # docs/adding_*.md are about files that the reader makes.
+    # docs/adding_*.md name files that the reader creates.
     assert not {file: names for file, names in found.items() if not file.match("docs/adding_*.md")}
 
 
-def test_a_file_that_is_gone_is_found():
+def test_a_missing_file_is_found():
     assert missing("``beats.py`` and `tools/nightly/gone.yaml`, `callbacks.gone`", ROOT) == {
         "beats.py", "tools/nightly/gone.yaml", "callbacks.gone",
     }  # fmt: skip
@@ -57,14 +57,14 @@ def ignored(paths: set[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("key", ["output", "root", "generated", "vaid", "ethd"])
-def test_what_commands_write_is_ignored(key):
+def test_outputs_of_commands_are_ignored_by_git(key):
     text = "\n".join(file.read_text(encoding="utf-8") for file in [*PAGES, *ROOT.glob("configs/hydra/help/*.yaml")])
     written = set(re.findall(rf"(?:\b{key}=|--{key} )\"?([a-z][\w/-]*(?:\.\w+)?)", text))
     assert written
     written = {name if "." in name else f"{name}/x" for name in written if name != "real"}
-    assert written == ignored(written)  # a folder of one's own videos
+    assert written == ignored(written)  # "real" is a folder of the user's videos
 
 
-def test_no_source_is_ignored():
+def test_no_source_is_ignored_by_git():
     folders = {str(Path(file).parent) for file in TRACKED} | {"configs/data", "tests/data"}
     assert not ignored({*TRACKED, *(f"{folder}/new.py" for folder in folders)})

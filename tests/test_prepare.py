@@ -1,4 +1,4 @@
-"""prepare.py as people run it: through the shell, killed, in parts, on bad files, and on real clips."""
+"""prepare.py in a shell: killed, in parts, on damaged files, and on real clips."""
 
 import csv
 import itertools
@@ -44,7 +44,7 @@ def prepare(**keys) -> subprocess.CompletedProcess:
 
 
 def made(output: Path, **keys) -> Index:
-    """The index of shards that are prepared and checked without a complaint."""
+    """Prepares shards, checks that there is no complaint, and returns their index."""
     done = prepare(output=output, **keys)
     assert done.returncode == 0, done.stderr
     assert check(output) == []
@@ -52,7 +52,7 @@ def made(output: Path, **keys) -> Index:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """The bytes that must not depend on how the work was done."""
+    """Returns the bytes that must not depend on the course of the work."""
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.tar")) + [folder / "index.json"]}
 
 
@@ -62,7 +62,7 @@ def report(folder: Path) -> dict[str, dict]:
 
 @pytest.fixture(scope="session")
 def raw(once) -> Path:
-    """Twelve short clips of six synthetic speakers in MEAD's layout, under a name full of special characters."""
+    """Twelve short clips of six synthetic speakers in MEAD's layout, in a folder with special characters."""
     settings = {"layout": "mead", "identities": 6, "clips_per_identity": 2, "seconds": 1.2, "size": 96, "seed": 3}
     return once(f"raw {AWKWARD}", lambda folder: write_dataset(folder, **settings))
 
@@ -72,7 +72,7 @@ MEAD = {"dataset": "mead", "preset": "tiny", "shard_bytes": 3_500_000}
 
 @pytest.fixture(scope="session")
 def whole(raw, once) -> Path:
-    """The undisturbed run; started cold, so with another hash seed than those that must give the same bytes."""
+    """Output of an uninterrupted run. It starts cold, and so with another hash seed than the warm runs."""
 
     def make(output: Path) -> None:
         arguments = command(**MEAD, source=raw, output=output, workers=2)
@@ -82,7 +82,7 @@ def whole(raw, once) -> Path:
     return once(f"whole {AWKWARD}", make)
 
 
-def test_shards_of_synthetic_speakers_are_accepted(whole):
+def test_shards_of_synthetic_speakers_are_valid(whole):
     index = Index.read(whole)
     assert check(whole) == []
     assert len(index.samples) == 12
@@ -90,20 +90,20 @@ def test_shards_of_synthetic_speakers_are_accepted(whole):
     assert {sample.frames for sample in index.samples} == {30}
     assert {clip["status"] for clip in report(whole).values()} == {"kept"}
     assert (whole / "contact_sheet.png").read_bytes()[:4] == b"\x89PNG"
-    result = prepare(task="check", output=whole)
-    assert (result.returncode, "all as it should be" in result.stdout.replace("\n", " ")) == (0, True)
+    done = prepare(task="check", output=whole)
+    assert (done.returncode, "all as it should be" in done.stdout.replace("\n", " ")) == (0, True)
 
 
-def test_a_second_run_does_nothing_again(whole, raw):
+def test_a_second_run_changes_nothing(whole, raw):
     before = {path: path.stat().st_mtime_ns for path in whole.glob("*.tar")}
     assert prepare(**MEAD, source=raw, output=whole, workers=1).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in whole.glob("*.tar")} == before
 
 
 def test_other_settings_in_the_same_output_are_refused(whole, raw):
-    result = prepare(**MEAD, source=raw, output=whole, face__scale=2.0)
-    assert result.returncode == 1
-    assert "face.scale was 1.7, now 2.0" in result.stderr
+    done = prepare(**MEAD, source=raw, output=whole, face__scale=2.0)
+    assert done.returncode == 1
+    assert "face.scale was 1.7, now 2.0" in done.stderr
 
 
 @pytest.mark.nightly
@@ -114,7 +114,7 @@ def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
-def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_path):
+def test_a_run_killed_at_any_point_finishes_with_the_same_bytes(whole, raw, tmp_path):
     def records():
         return len(list((tmp_path / "parts").glob("mead-*.json")))
 
@@ -122,7 +122,7 @@ def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_pat
     for _ in range(12):
         process = warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
         deadline = time.monotonic() + 120
-        # Wait until it has got further than its predecessor, then a random moment more.
+        # Wait until it has got further than the run before, and then for a random time.
         while process.poll() is None and time.monotonic() < deadline and records() <= finished:
             time.sleep(0.02)
         time.sleep(kills.uniform(0, 0.6))
@@ -130,7 +130,7 @@ def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_pat
             break
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        for tar in tmp_path.glob("*.tar"):  # nothing stands half-written under its final name
+        for tar in tmp_path.glob("*.tar"):  # no file with a final name is incomplete
             assert tar.read_bytes() == (whole / tar.name).read_bytes()
         finished = records()
     assert prepare(**MEAD, source=raw, output=tmp_path, workers=2).returncode == 0
@@ -138,7 +138,7 @@ def test_killed_at_any_point_it_finishes_with_the_same_bytes(whole, raw, tmp_pat
     assert not list(tmp_path.glob(".*partial"))
 
 
-def test_a_killed_worker_costs_nothing(whole, raw, tmp_path):
+def test_a_killed_worker_does_not_change_the_result(whole, raw, tmp_path):
     process = warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
     while process.poll() is None and not list(tmp_path.glob("mead-*.tar")):
         time.sleep(0.02)
@@ -154,7 +154,7 @@ def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
     process = warm.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     while not (workers := spawned(process.pid)):
         time.sleep(0.02)
-    time.sleep(0.5)  # in the middle of their imports
+    time.sleep(0.5)  # while they import
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 130
@@ -164,13 +164,13 @@ def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
 
 
 def spawned(parent: int) -> list[psutil.Process]:
-    """The worker processes below a process."""
+    """Returns the worker processes of a process."""
     children = psutil.Process(parent).children(recursive=True)
     return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
 
 def remux(video: Path, sound: np.ndarray, path: Path) -> None:
-    """The video's pictures with another sound, whatever its length."""
+    """Writes a video's pictures with another sound of any length."""
     with av.open(str(video)) as source, av.open(str(path), "w") as target:
         pictures = target.add_stream_from_template(source.streams.video[0])
         voice = target.add_stream("aac", rate=16000, layout="mono")
@@ -179,7 +179,7 @@ def remux(video: Path, sound: np.ndarray, path: Path) -> None:
             target.mux(voice.encode(piece))
 
 
-def test_bad_clips_end_as_reasons_and_cost_no_other_clip(raw, tmp_path):
+def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):
     source, output = tmp_path / AWKWARD, tmp_path / "out"
     source.mkdir()
     good = sorted(raw.glob("*/video/front/*/*/*.mp4"))[0]
@@ -204,7 +204,7 @@ def test_bad_clips_end_as_reasons_and_cost_no_other_clip(raw, tmp_path):
     head, *lines = csv.reader(landmarks.decode().splitlines(), skipinitialspace=True)
 
     def place_moved(name: str, change: Callable[[int, str, str], str]) -> None:
-        """With ``change(frame, column, cell)`` in place of each cell of the landmarks."""
+        """Replaces each cell of the landmarks by ``change(frame, column, cell)``."""
         with place(name).with_suffix(".csv").open("w", newline="") as file:
             rows = [[change(n, *pair) for pair in zip(head, row, strict=True)] for n, row in enumerate(lines)]
             csv.writer(file).writerows([head, *rows])
@@ -232,7 +232,7 @@ def test_bad_clips_end_as_reasons_and_cost_no_other_clip(raw, tmp_path):
     assert kept == {"good clip (1).mp4", "no track.mp4", "silence.mp4"}
 
 
-def test_a_full_disk_is_said_and_then_mended(whole, raw, tmp_path):
+def test_a_full_disk_is_reported_and_can_be_continued(whole, raw, tmp_path):
     def little_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -248,19 +248,19 @@ def test_a_full_disk_is_said_and_then_mended(whole, raw, tmp_path):
 
 
 @pytest.mark.nightly
-def test_a_clip_that_hangs_fails_alone(tmp_path):
+def test_a_hanging_clip_times_out_and_others_are_kept(tmp_path):
     source, output = tmp_path / "raw", tmp_path / "out"
     write_dataset(source, layout="hdtf", identities=2, clips_per_identity=1, seconds=1.2, size=96, seed=1)
     hanging, good = sorted(source.glob("*.mp4"))
     hanging.with_suffix(".csv").unlink()
-    os.mkfifo(hanging.with_suffix(".csv"))  # whoever reads it waits for ever
+    os.mkfifo(hanging.with_suffix(".csv"))  # reading it blocks forever
     done = prepare(dataset="hdtf", preset="tiny", source=source, output=output, workers=1, clip_timeout=3)
     assert {name: clip["reason"] for name, clip in report(output).items()} == {hanging.name: "timeout", good.name: None}
     assert done.returncode == 0
 
 
 @pytest.mark.nightly
-def test_a_moved_source_is_found_where_it_is_now(whole, raw, tmp_path):
+def test_a_moved_source_is_found_at_its_new_place(whole, raw, tmp_path):
     moved, output = tmp_path / "moved", tmp_path / "out"
     shutil.copytree(raw, moved)
     assert prepare(**MEAD, source=moved, output=output, workers=1, part="1/2").returncode == 0
@@ -269,7 +269,7 @@ def test_a_moved_source_is_found_where_it_is_now(whole, raw, tmp_path):
     assert content(output) == content(whole)
 
 
-def test_a_name_of_any_length_has_a_key_that_fits(raw, tmp_path):
+def test_a_long_name_gets_a_key_that_fits(raw, tmp_path):
     source, output = tmp_path / "raw", tmp_path / "out"
     write_dataset(source, layout="hdtf", identities=1, clips_per_identity=1, seconds=1.2, size=96, seed=1)
     video = next(source.glob("*.mp4"))
@@ -303,20 +303,20 @@ def test_an_unfinished_output_is_not_merged(whole, tmp_path):
     shutil.copytree(whole / "parts", tmp_path / "parts")
     record = sorted((tmp_path / "parts").glob("mead-*.json"))[0]
     record.unlink()
-    result = prepare(task="merge", output=tmp_path)
-    assert result.returncode == 1
-    assert record.name.removesuffix(".json") in result.stderr
+    done = prepare(task="merge", output=tmp_path)
+    assert done.returncode == 1
+    assert record.name.removesuffix(".json") in done.stderr
 
 
-def test_an_output_that_cannot_be_written(raw, tmp_path):
+def test_an_output_that_cannot_be_written_is_refused(raw, tmp_path):
     (tmp_path / "file").touch()
-    result = prepare(**MEAD, source=raw, output=tmp_path / "file" / "below")
-    assert result.returncode == 2
-    assert "cannot be written" in result.stderr
+    done = prepare(**MEAD, source=raw, output=tmp_path / "file" / "below")
+    assert done.returncode == 2
+    assert "cannot be written" in done.stderr
 
 
 @pytest.mark.nightly
-def test_the_synthetic_dataset_makes_itself_and_keeps_its_factors(tmp_path):
+def test_the_synthetic_dataset_is_generated_with_its_factors(tmp_path):
     keys = {"dataset__identities": 3, "dataset__clips_per_identity": 1, "dataset__seconds": 1.2, "dataset__size": 96}
     index = made(tmp_path, dataset="synthetic", preset="tiny", **keys)
     assert {sample.split for sample in index.samples} == {"train", "test"}
@@ -329,7 +329,7 @@ def test_the_synthetic_dataset_makes_itself_and_keeps_its_factors(tmp_path):
     assert frames[0].shape == (64, 64, 3)
 
 
-def test_real_clips_small(assets, asset_weights, tmp_path):
+def test_real_clips_with_preset_small(assets, asset_weights, tmp_path):
     source, output = tmp_path / "videos", tmp_path / "out"
     source.mkdir()
     shutil.copy(assets / "data/video/hdtf_RD_Radio10_0_clip_0.mp4", source / "a (1).mp4")
@@ -344,8 +344,8 @@ def test_real_clips_small(assets, asset_weights, tmp_path):
 
 
 @pytest.mark.nightly
-def test_the_papers_networks_from_end_to_end(assets, tmp_path):
-    """The real architectures, small and untrained: what is tested is that preset paper's parts fit each other."""
+def test_the_papers_networks_fit_each_other(assets, tmp_path):
+    """Uses the real architectures, small and untrained: the parts of preset paper must fit each other."""
     weights, source, output = tmp_path / "weights", tmp_path / "videos", tmp_path / "out"
     source.mkdir()
     torch.manual_seed(0)

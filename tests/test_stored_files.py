@@ -1,4 +1,4 @@
-"""Checkpoints, exports, shards, results and records of an earlier version are read, and mean what they meant."""
+"""Files of an earlier version (checkpoints, exports, shards, results, records) are read with the same meaning."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ ETHD_RUN = ("experiment=ethd/tiny", "vaid=vaid.ckpt", "trainer.devices='1'", "tr
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with all files unpacked."""
+    """Folder with all stored files unpacked."""
     folder = tmp_path_factory.mktemp("stored")
     with tarfile.open(STORED / "shards.tar.xz", "r:xz") as tar:
         tar.extractall(folder, filter="data")
@@ -71,7 +71,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def digest(tensors: dict[str, torch.Tensor]) -> str:
-    """Over names, types, shapes and bytes, sorted by name."""
+    """Hash of names, types, shapes and bytes, sorted by name."""
     found = hashlib.sha256()
     for name, tensor in sorted(tensors.items()):
         found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -111,7 +111,7 @@ def test_results(stored):
     assert measured == {metric: [value] for metric, value in MEASURED.items()}
 
 
-def test_a_generated_video_still_counts_as_finished(stored):
+def test_a_generated_video_is_still_finished(stored):
     places = (stored / name for name in ("face0.png", "voice0.wav", "video.mp4"))
     case = VideoCase(*places, emotion=EmotionConfig(label="angry", strength=1.5), seed=3, steps=2)
     wanted = fingerprint(case, ModelFiles(stored / "export.safetensors").hashes(), FaceConfig(), None)
@@ -129,7 +129,7 @@ def test_proxy_networks(stored, kind):
     ("stage", "keys", "steps", "losses"),
     [("vaid", VAID_RUN, 6, [18.337833, 18.463142]), ("ethd", ETHD_RUN, 4, [0.09773844, 0.06461283])],
 )
-def test_a_run_goes_on_from_an_earlier_versions_checkpoint(stored, stage, keys, steps, losses):
+def test_a_run_resumes_from_an_earlier_versions_checkpoint(stored, stage, keys, steps, losses):
     typed = [*keys, *RUN, f"ckpt_path={stage}.ckpt", f"trainer.max_steps={steps}", f"trainer.validate_every={steps}"]
     done = subprocess.run([sys.executable, str(ROOT / "train.py"), *typed], cwd=stored, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,1 +1,1 @@
-"""What a user of the library never imports: the demonstration, nightly checks, profiling, quality, tables."""
+"""Commands that are not part of the library: demonstration, nightly checks, profiling, quality, tables."""

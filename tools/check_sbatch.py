@@ -1,7 +1,8 @@
-"""Renders the batch files and checks them, with SLURM's own check where there is one: ``make slurm-check``.
+"""Checks the batch files of slurm/, also with SLURM's own check where SLURM is available: ``make slurm-check``.
 
-What a file would run is found by running it, with an ``srun`` that only says what it was given, on the example in the
-file's head. Arguments of this script go to ``sbatch --test-only``, e.g. ``--partition=a100``.
+Each file is run on the example in its head with a stub ``srun`` that prints its arguments. The rendered command must be
+accepted by the project's configuration. ``sbatch=...`` passes options to ``sbatch --test-only``, such as
+``--partition=a100``.
 """
 
 from __future__ import annotations
@@ -38,23 +39,23 @@ PROGRAMS = {
 
 
 def options_of(text: str) -> dict[str, str]:
-    """The ``#SBATCH`` lines: name -> value, empty for a switch."""
+    """Parses the ``#SBATCH`` lines: name -> value, empty for a switch."""
     words = [word for line in re.findall(r"^#SBATCH (.*)$", text, re.MULTILINE) for word in shlex.split(line)]
     pairs = [word.removeprefix("--").partition("=") for word in words]
     return {name: value for name, _, value in pairs}
 
 
 def problems_of(name: str, text: str) -> Iterator[str]:
-    """What is wrong with a file's options."""
+    """Yields what is wrong with the options of a file."""
     options = options_of(text)
     for option in sorted(options.keys() - OPTIONS):
-        yield f"--{option}: is no option these files use; SLURM ignores nothing, so a mistyped one stops the job"
+        yield f"--{option}: unknown option; SLURM refuses jobs with unknown options, so correct or remove it"
     if options.get("job-name", "bash") in ("bash", "interactive"):
-        yield f"--job-name={options.get('job-name')}: Lightning takes such a job for an interactive shell"
+        yield f"--job-name={options.get('job-name')}: Lightning treats such a job as an interactive shell; rename it"
     if "requeue" not in options or options.get("open-mode") != "append":
-        yield "needs --requeue, and --open-mode=append, or a job that comes back empties its log"
+        yield "needs --requeue, and --open-mode=append so that a requeued job keeps its log"
     if "%j" not in options.get("output", "") and "%a" not in options.get("output", ""):
-        yield f"--output={options.get('output')}: %j or %A_%a keeps the logs of jobs apart"
+        yield f"--output={options.get('output')}: expected %j or %A_%a, so that every job has its own log"
     if name == "train":
         yield from _training_problems(options)
 
@@ -62,27 +63,27 @@ def problems_of(name: str, text: str) -> Iterator[str]:
 def _training_problems(options: dict[str, str]) -> Iterator[str]:
     tasks, gpus = options.get("ntasks-per-node"), options.get("gpus-per-node")
     if tasks is None or tasks != gpus:
-        yield f"--ntasks-per-node={tasks}, --gpus-per-node={gpus}: one process for each GPU"
+        yield f"--ntasks-per-node={tasks}, --gpus-per-node={gpus}: expected equal numbers, one process for each GPU"
     found = re.fullmatch(r"(B:)?(\w+)@(\d+)", options.get("signal", ""))
     if not found:
         yield f"--signal={options.get('signal')}: expected NAME@SECONDS, e.g. USR2@300"
     elif found[1]:
-        yield "--signal=B:...: reaches only the script, not the processes that train"
+        yield "--signal=B:...: reaches only the batch script; remove B: so that it reaches the training processes"
     elif f"SIG{found[2]}" not in PreemptionConfig().requeue_on:
-        yield f"--signal={found[2]}: is none of preemption.requeue_on={PreemptionConfig().requeue_on}"
+        yield f"--signal={found[2]}: expected one of preemption.requeue_on={PreemptionConfig().requeue_on}"
     elif int(found[3]) < 60:
-        yield f"--signal={found[0]}: less than a minute for the batch at work and the checkpoint"
+        yield f"--signal={found[0]}: expected at least 60 s, for the running batch and the checkpoint"
 
 
 def examples_of(name: str, text: str) -> list[list[str]]:
-    """The arguments of the examples in a file's head."""
+    """Returns the arguments of the examples in the head of a file."""
     head = text.replace("\\\n#", "").split("#SBATCH")[0]
     found = re.findall(rf"^#   .*sbatch .*slurm/{name}\.sbatch ([^.\n][^\n]*)$", head, re.MULTILINE)
     return [shlex.split(arguments.rstrip(")")) for arguments in found]
 
 
 def rendered(file: Path, arguments: list[str]) -> tuple[str, str]:
-    """What ``srun`` is given when the file runs, and what the file says of a problem."""
+    """Runs a file with a stub ``srun``; returns the arguments of ``srun`` and the error output."""
     options = options_of(file.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -103,7 +104,7 @@ def rendered(file: Path, arguments: list[str]) -> tuple[str, str]:
 
 
 def composed(command: str) -> str | None:
-    """Why the project's configuration would refuse a rendered command."""
+    """Returns why the project's configuration refuses a rendered command, or None."""
     words = [word for word in shlex.split(command) if not word.startswith("--")]
     program = words[2] if words[1] == "-m" else words[1]
     name, config = PROGRAMS[program]
@@ -112,13 +113,13 @@ def composed(command: str) -> str | None:
         name, config = "tables", TableConfig
     try:
         compose(name, config, arguments)
-    except Exception as error:  # of Hydra, OmegaConf or our own: all say what they mean
+    except Exception as error:  # errors of Hydra, OmegaConf and this project all have readable messages
         return str(error)
     return None
 
 
 def check(file: Path, extra: list[str]) -> list[str]:
-    """Prints what a batch file runs; returns what is wrong with it."""
+    """Prints what a batch file runs; returns its problems."""
     text = file.read_text(encoding="utf-8")
     found = list(problems_of(file.stem, text))
     for tool in (["bash", "-n"], ["shellcheck", "-x"]):
@@ -141,17 +142,17 @@ def check(file: Path, extra: list[str]) -> list[str]:
 
 
 def queue() -> bool:
-    """Whether a SLURM answers here."""
+    """Returns whether a SLURM controller is reachable."""
     if not shutil.which("sbatch"):
         return False
     return subprocess.run(["scontrol", "ping"], capture_output=True, text=True, timeout=60).stdout.count("is UP") > 0
 
 
 def main(arguments: list[str]) -> int:
-    """Checks every batch file; returns the exit status."""
+    """Checks every batch file and returns the exit status."""
     extra = read_options(__doc__, arguments, {"sbatch": shlex.split}).get("sbatch", [])
     if not queue():
-        print("no SLURM answers here: sbatch --test-only is left out")
+        print("SLURM is not available here: skipping sbatch --test-only")
     problems = {file.name: check(file, extra) for file in sorted((ROOT / "slurm").glob("*.sbatch"))}
     for name, found in problems.items():
         for problem in found:

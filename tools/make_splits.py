@@ -1,7 +1,7 @@
-"""Makes the committed split files: ``python -m tools.make_splits hdtf=DIR edtalk=DIR [output=DIR]``.
+"""Writes the split files of the project: ``python -m tools.make_splits hdtf=DIR edtalk=DIR [output=DIR]``.
 
 ``hdtf`` is the folder HDTF_dataset of https://github.com/MRzzm/HDTF, ``edtalk`` the folder data_preprocess/lists of
-https://github.com/tanshuai0219/EDTalk. The same inputs give the same bytes.
+https://github.com/tanshuai0219/EDTalk. Equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MEAD_ACTORS = (
     *("W029", "W033", "W035", "W036", "W037", "W038", "W040"),
 )
 MEAD_TEST = ("M003", "M030", "W009", "W015")
-# Known gaps, or left out by the peers: good enough to train on, not to choose a model by.
+# Actors with known gaps, or left out by the peers: used for training but not for validation.
 MEAD_INCOMPLETE = ("M011", "M019", "M041", "M042", "W017", "W019", "W021")
 FOLDER = Path(splits.__file__).parent
 SEED = 0
@@ -48,12 +48,12 @@ SHARE = 0.1
 
 
 def draw(names: list[str]) -> list[str]:
-    """The names in an order that depends on each name and the seed alone."""
+    """Sorts names by a hash of the seed and the name, so that each place is independent of the other names."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{SEED}:{name}".encode()).hexdigest())
 
 
 def hdtf_emotivetalk(annotations: Path) -> dict[str, Any]:
-    """HDTF by person: in each subset, people in drawn order fill test, then val, up to a tenth of the hours each."""
+    """HDTF by person: in each subset, people in hashed order fill test, then val, with a tenth of the hours each."""
     seconds: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
     for segment in read_annotations(annotations).segments:
         seconds[segment.subset][hdtf_person(segment.video)] += segment.end - segment.start
@@ -61,7 +61,7 @@ def hdtf_emotivetalk(annotations: Path) -> dict[str, Any]:
     for people in seconds.values():
         total, filled, sides = sum(people.values()), 0.0, ["test", "val"]
         for person in draw(list(people)):
-            # A person goes to the side whose quota is still open by at least half of what the person brings.
+            # A person goes to a side if at least half of their hours still fit into its quota.
             while sides and filled + people[person] / 2 > SHARE * total:
                 sides, filled = sides[1:], 0.0
             persons[sides[0] if sides else "train"].append(person)
@@ -78,7 +78,7 @@ def hdtf_emotivetalk(annotations: Path) -> dict[str, Any]:
 
 
 def mead_emotivetalk() -> dict[str, Any]:
-    """MEAD by actor: the peers' four test actors, one man and one woman to validate, the rest to train."""
+    """MEAD by actor: the peers' four test actors, one man and one woman for validation, the others for training."""
     rest = [actor for actor in MEAD_ACTORS if actor not in MEAD_TEST]
     complete = draw([actor for actor in rest if actor not in MEAD_INCOMPLETE])
     val = [next(actor for actor in complete if actor[0] == sex) for sex in "MW"]
@@ -93,7 +93,7 @@ def mead_emotivetalk() -> dict[str, Any]:
 
 
 def peer_edtalk(lists: Path) -> list[dict[str, Any]]:
-    """EDTalk's lists: MEAD's by actor, HDTF's by clip."""
+    """EDTalk's lists: MEAD by actor, HDTF by clip."""
     actors: dict[str, set[str]] = {}
     clips: dict[str, set[str]] = {}
     for side in ("train", "test"):
@@ -121,7 +121,7 @@ def peer_edtalk(lists: Path) -> list[dict[str, Any]]:
 
 
 def mead_official() -> dict[str, Any]:
-    """MEAD's own rule about sentences."""
+    """MEAD's own split, by sentence."""
     return _file(
         "mead_official",
         MEAD_OFFICIAL_SOURCE,
@@ -141,7 +141,7 @@ def _file(name: str, source: str, rule: str, seed: int | None = None, **content:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes the files whose inputs are given; MEAD's need none."""
+    """Writes the split files whose inputs are given. MEAD's own need none."""
     options = read_options(__doc__, arguments, dict.fromkeys(("hdtf", "edtalk", "output"), folder))
     files = [mead_emotivetalk(), mead_official()]
     if "hdtf" in options:

@@ -1,4 +1,4 @@
-"""The command line of the figures."""
+"""Command line of the figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FORMATS = {".png": "PNG", ".pdf": "PDF", ".jpg": "JPEG"}
 
 
 def picture(value: str | Path) -> Path:
-    """A file name of a figure."""
+    """Parses the file name of a figure."""
     file = Path(value).expanduser()
     if file.suffix.lower() not in FORMATS:
         raise ValueError(f"expected a name that ends in {', '.join(FORMATS)}")
@@ -39,10 +39,10 @@ FIGURES: Mapping[str, Readers] = {
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads the command line and writes the figure.
+    """Parses the command line and writes the figure.
 
     Raises:
-        UserError: if it cannot be made.
+        UserError: If the figure cannot be drawn.
     """
     options = read_figure(arguments)
     output = options["output"]
@@ -51,10 +51,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def read_figure(arguments: Sequence[str]) -> dict[str, Any]:
-    """A figure's options as typed.
+    """Parses the options of a figure.
 
     Raises:
-        ConfigError: for one that is missing or wrong.
+        ConfigError: If an option is missing or invalid.
     """
     figure = read_command(figures.__doc__, arguments, FIGURES)
     readers = FIGURES[figure]
@@ -62,15 +62,15 @@ def read_figure(arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def needed(figure: str) -> list[str]:
-    """The options without which there is no figure."""
+    """Required options of a figure."""
     return [key for key in FIGURES[figure] if key != "driving"]
 
 
 def draw(options: Mapping[str, Any]) -> Image.Image | bytes:
-    """A figure as a picture, or as a file of the output's format.
+    """Draws a figure; returns an image, or the bytes of a file in the output's format.
 
     Raises:
-        UserError: if it cannot be made.
+        UserError: If the figure cannot be drawn.
     """
     output = options["output"]
     if options["figure"] == "3":
@@ -84,14 +84,14 @@ def draw(options: Mapping[str, Any]) -> Image.Image | bytes:
     return case_grid(options["clip"], options["system"], options.get("driving"))
 
 
-def save(drawn: Image.Image | bytes, output: Path) -> None:
-    """Writes a figure; the file appears when it is whole."""
+def save(figure: Image.Image | bytes, output: Path) -> None:
+    """Writes a figure completely or not at all."""
     output.parent.mkdir(parents=True, exist_ok=True)
-    if isinstance(drawn, Image.Image):
+    if isinstance(figure, Image.Image):
         buffer = io.BytesIO()
-        drawn.save(buffer, FORMATS[output.suffix.lower()])
-        drawn = buffer.getvalue()
-    write_whole(output, drawn)
+        figure.save(buffer, FORMATS[output.suffix.lower()])
+        figure = buffer.getvalue()
+    write_whole(output, figure)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Figures 5 and 6: one case across systems, frames at equal times."""
+"""Figures 5 and 6: one clip by several systems, with frames at equal times."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ COLUMNS = 6
 def case_grid(
     clip: str, systems: Mapping[str, Path], driving: Path | None = None, columns: int = COLUMNS
 ) -> Image.Image:
-    """Rows of systems, columns of times; a system without the clip keeps its row and says why it is empty.
+    """Draws a grid with systems as rows and times as columns. A system without the clip gets a row with the reason.
 
     Args:
-        clip: name of the case: of the videos, without ending.
-        systems: name -> folder of its videos, or one video.
-        driving: the video whose emotion is taken over (Figure 6), shown first.
-        columns: times shown.
+        clip: Name of the clip: of the videos, without file extension.
+        systems: Name -> folder of videos, or one video.
+        driving: Driving video (Figure 6), shown in the first row.
+        columns: Number of times.
 
     Raises:
-        UserError: if no system has the clip.
+        UserError: If no system has the clip.
     """
     videos: dict[str, Path | str] = {name: _video(clip, place) for name, place in systems.items()}
     there = [video for video in videos.values() if isinstance(video, Path)]
     if not there:
-        raise UserError(f"clip={clip}: no system has it: " + "; ".join(f"{n}: {why}" for n, why in videos.items()))
+        raise UserError(f"clip={clip}: found in no system: " + "; ".join(f"{n}: {why}" for n, why in videos.items()))
     times = pick_times(min(length_of(video) for video in there), columns)
     rows = [] if driving is None else [_row("driving video", driving, pick_times(length_of(driving), columns))]
     rows += [_row(name, video, times) for name, video in videos.items()]
@@ -39,7 +39,7 @@ def case_grid(
 
 
 def _video(clip: str, place: Path) -> Path | str:
-    """A system's video of a clip, or why there is none."""
+    """Returns a system's video of a clip, or the reason why there is none."""
     if place.is_file():
         return place
     try:

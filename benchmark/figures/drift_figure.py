@@ -1,4 +1,4 @@
-"""Metrics over the minutes of long videos, from results files made with ``drift=5``: windows, slope and interval."""
+"""Plots metrics over the minutes of long videos, from results files of ``drift=5``: windows, slope and interval."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ WIDTH, HEIGHT = 4.6, 3.2  # inches of one panel
 
 
 def draw_drift(files: Sequence[Path]) -> Figure:
-    """A panel per metric with a line per results file.
+    """Draws one panel per metric, with one line per results file.
 
     Raises:
-        UserError: if a file is no results file, or none holds a drift.
+        UserError: If a file is not a results file, or no file contains a drift.
     """
     found: dict[str, list[tuple[str, dict[str, Any], str]]] = {}
     for path in files:
@@ -31,7 +31,7 @@ def draw_drift(files: Sequence[Path]) -> Figure:
             if record.get("drift"):
                 found.setdefault(metric, []).append((_name(path, raw), record["drift"], record["title"]))
     if not found:
-        raise UserError(f"{', '.join(map(str, files))}: no drift in it; evaluate again with drift=5")
+        raise UserError(f"{', '.join(map(str, files))}: contains no drift; evaluate again with drift=5")
     figure = Figure(figsize=(WIDTH * len(found), HEIGHT), layout="constrained")
     for place, lines in enumerate(found.values(), 1):
         axes = figure.add_subplot(1, len(found), place)
@@ -40,7 +40,7 @@ def draw_drift(files: Sequence[Path]) -> Figure:
             _draw(axes, name, drift, f"C{number}")
         seconds = lines[0][1]["window_seconds"]
         axes.set_xlabel(f"minutes (windows of {seconds:g} s)")
-        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)  # points stay free
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False)  # must not hide points
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Frames of videos and grids of them: rows with names on the left, times on top, gaps that say why.
+"""Reads frames of videos and draws them as grids: row names on the left, times on top, reasons in empty tiles.
 
 Shapes: F frames, H x W pixels.
 """
@@ -28,9 +28,9 @@ class GridRow:
     """One row of a grid.
 
     Attributes:
-        name: written on its left.
-        tiles: pictures, or why there is none; an empty text leaves the place white.
-        remark: a second line below the name.
+        name: Text on the left.
+        tiles: (H, W, 3) uint8 images; a text is shown as the reason for a missing image, an empty text as white.
+        remark: Second line below the name.
     """
 
     name: str
@@ -39,15 +39,19 @@ class GridRow:
 
 
 def pick_times(seconds: float, count: int) -> list[float]:
-    """Times in the middle of ``count`` equal parts of a video, on the frame grid."""
+    """Returns the centres of ``count`` equal parts of a video in seconds, rounded to frames."""
     return [round((place + 0.5) * seconds / count * FPS) / FPS for place in range(count)]
 
 
 def frames_at(video: Path, times: Sequence[float]) -> tuple[np.ndarray, ...]:
-    """(H, W, 3) uint8 frames of a video nearest to some ascending times, seconds.
+    """Returns the (H, W, 3) uint8 frames of a video nearest to the given times.
+
+    Args:
+        video: Video file.
+        times: Ascending times in seconds.
 
     Raises:
-        UserError: if the video cannot be read or is too short.
+        UserError: If the video cannot be read or is too short.
     """
     wanted = [round(time * FPS) for time in times]
     found = []
@@ -65,10 +69,10 @@ def frames_at(video: Path, times: Sequence[float]) -> tuple[np.ndarray, ...]:
 
 
 def length_of(video: Path) -> float:
-    """How long a video's pictures last, seconds.
+    """Returns the duration of a video's pictures in seconds.
 
     Raises:
-        UserError: if it cannot be read.
+        UserError: If it cannot be read.
     """
     try:
         return probe(video).duration
@@ -77,14 +81,14 @@ def length_of(video: Path) -> float:
 
 
 def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
-    """A portrait in a video's frame size, (H, W, 3) uint8; of a video its first frame.
+    """Reads a portrait in the frame size of a video, (H, W, 3) uint8.
 
     Args:
-        path: a picture, or a video.
-        size: (width, height) it is resized to; its form must be the same.
+        path: Image, or a video whose first frame is used.
+        size: (width, height) of the result; the aspect ratio must be the image's.
 
     Raises:
-        UserError: if it cannot be read or has another form.
+        UserError: If the file cannot be read or has another aspect ratio.
     """
     try:
         with Image.open(path) as opened:
@@ -100,11 +104,11 @@ def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
 
 
 def draw_grid(rows: Sequence[GridRow], heads: Sequence[str]) -> Image.Image:
-    """A grid of pictures.
+    """Draws a grid of images.
 
     Args:
-        rows: with as many tiles as there are heads.
-        heads: above the columns.
+        rows: Rows; each has as many tiles as there are column heads.
+        heads: Column heads.
     """
     width, height = LABEL + len(heads) * (TILE + GAP), HEAD + len(rows) * (TILE + GAP)
     sheet = Image.new("RGB", (width, height), PAPER)
@@ -136,7 +140,7 @@ def _tile(content: np.ndarray | str) -> Image.Image:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of at most that many letters; longer words, as in paths, are cut."""
+    """Splits a text into lines of at most ``width`` characters. Longer words, such as paths, are cut."""
     lines: list[str] = []
     for word in text.split():
         for piece in (word[start : start + width] for start in range(0, len(word), width)):

@@ -1,4 +1,4 @@
-"""Figures 3 and 4: what lips and expression move, and how much faces move with and without Di-CTE."""
+"""Figures 3 and 4: heat maps of what lips and expression change, and of motion with and without Di-CTE."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from media import FrameReader, MediaError
 from runtime.errors import UserError
 
 COLUMNS = 5
-BLOCK = 8  # pixels of noise that are averaged away before differences are looked at
+BLOCK = 8  # pixels; differences are averaged over such blocks to suppress noise
 
 
 def difference(frame: np.ndarray, portrait: np.ndarray) -> np.ndarray:
-    """(H, W) float: mean absolute difference of the colours, grey levels, averaged over 8 x 8 pixels."""
+    """Mean absolute colour difference, (H, W) float grey levels, averaged over 8 x 8 pixels."""
     raw = np.abs(frame.astype(np.float32) - portrait.astype(np.float32)).mean(axis=2)
     height, width = raw.shape
     small = Image.fromarray(raw).resize((max(1, width // BLOCK), max(1, height // BLOCK)), Image.Resampling.BOX)
@@ -25,30 +25,30 @@ def difference(frame: np.ndarray, portrait: np.ndarray) -> np.ndarray:
 
 
 def heat(values: np.ndarray, top: float) -> np.ndarray:
-    """(H, W) values in [0, top] as (H, W, 3) uint8 colours."""
+    """Colours (H, W) values in [0, top] as (H, W, 3) uint8."""
     colours = matplotlib.colormaps["inferno"](np.clip(values / max(top, 1e-6), 0, 1))
     return (colours[..., :3] * 255).round().astype(np.uint8)
 
 
 def figure3(portrait: Path, lips: Path, expression: Path, columns: int = COLUMNS) -> Image.Image:
-    """Frames driven by lips alone and by expression alone, and where they differ from the portrait.
+    """Draws frames driven by lips only and by expression only, and their differences from the portrait.
 
-    All heat maps share one scale, so that they can be compared.
+    All heat maps share one scale and can be compared.
 
     Args:
-        portrait: the reference portrait as it was cropped, or a video that begins with it.
-        lips: generated with ``drive=lips``.
-        expression: generated with ``drive=expression``.
-        columns: times shown.
+        portrait: Reference portrait as it was cropped, or a video that begins with it.
+        lips: Video generated with ``drive=lips``.
+        expression: Video generated with ``drive=expression``.
+        columns: Number of times.
 
     Raises:
-        UserError: if a file cannot be read, or the videos have different sizes.
+        UserError: If a file cannot be read, or the videos have different sizes.
     """
     times = pick_times(min(length_of(lips), length_of(expression)), columns)
     shown = {"lip-driven": frames_at(lips, times), "expression-driven": frames_at(expression, times)}
     sizes = {frames[0].shape[1::-1] for frames in shown.values()}
     if len(sizes) > 1:
-        raise UserError(f"{lips} and {expression} have different sizes: {sizes}")
+        raise UserError(f"{lips} and {expression} have different sizes: {sizes}; generate both with the same run")
     still = read_picture(portrait, sizes.pop())
     maps = {name: [difference(frame, still) for frame in frames] for name, frames in shown.items()}
     top = float(np.percentile(np.concatenate([np.stack(found).ravel() for found in maps.values()]), 99.5))
@@ -63,13 +63,13 @@ def figure3(portrait: Path, lips: Path, expression: Path, columns: int = COLUMNS
 
 
 def motion(video: Path) -> tuple[np.ndarray, float]:
-    """How much each pixel of a video moves in time: its standard deviation over all frames.
+    """Motion of a video: the standard deviation of each pixel over all frames.
 
     Returns:
         (H, W) float32 grey levels, and their mean.
 
     Raises:
-        UserError: if the video cannot be read.
+        UserError: If the video cannot be read.
     """
     total, squares, count = np.zeros(0), np.zeros(0), 0
     try:
@@ -83,10 +83,10 @@ def motion(video: Path) -> tuple[np.ndarray, float]:
 
 
 def figure4(with_dicte: Path, without_dicte: Path, columns: int = COLUMNS) -> Image.Image:
-    """Frames with and without Di-CTE from one expression image, and where the face moves in time.
+    """Draws frames with and without Di-CTE from one expression image, and the motion of both videos.
 
     Raises:
-        UserError: if a video cannot be read.
+        UserError: If a video cannot be read.
     """
     videos = {"w/ Di-CTE": with_dicte, "w/o Di-CTE": without_dicte}
     times = pick_times(min(length_of(video) for video in videos.values()), columns)

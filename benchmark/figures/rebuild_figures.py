@@ -1,12 +1,12 @@
-"""The figures of a results folder, made anew where something they show has changed: part of ``evaluate.py table=all``.
+"""Redraws the figures of a results folder whose inputs changed: part of ``evaluate.py table=all``.
 
-``figures.yaml`` beside the results lists them, with the options of ``python -m benchmark.figures`` as keys and paths
-relative to the results folder:
+``figures.yaml`` in the results folder lists the figures. Keys are the options of ``python -m benchmark.figures``; paths
+are relative to the results folder:
 
     figure5.png: {figure: 5, clip: WDA_AmyKlobuchar1_002, system: [hallo=../runs/hallo/videos, ours=../out]}
     figure3.png: {figure: 3, portrait: face.png, lips: lips.mp4, expression: expression.mp4}
 
-Whatever the file says, ``drift.png`` shows the results with a slope over time (``drift=5``), if there are any.
+``drift.png`` is always added if any results have a slope over time (``drift=5``).
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from runtime.errors import UserError
 from runtime.files import sha256_of, write_whole
 
 LIST = "figures.yaml"
-RECORD = ".figures.json"  # name -> what a figure was made of, and what came of it
+RECORD = ".figures.json"  # name -> digest of a figure's inputs, and hash of its file
 DRIFT = "drift.png"
-SINGLE = ("portrait", "lips", "expression", "with_dicte", "without_dicte", "driving")  # options that name one file
+SINGLE = ("portrait", "lips", "expression", "with_dicte", "without_dicte", "driving")  # options with one file
 
 
 @dataclass(frozen=True)
 class FigureResult:
-    """What became of a figure.
+    """Outcome of one figure.
 
     Attributes:
-        name: of its file.
+        name: File name.
         state: written, up to date, or not made.
-        reason: why it was not made.
+        reason: Reason if it was not made.
     """
 
     name: str
@@ -48,15 +48,15 @@ class FigureResult:
 
 
 def rebuild_figures(results: Path, output: Path) -> list[FigureResult]:
-    """Makes the figures whose inputs changed.
+    """Draws the figures whose inputs changed.
 
     Args:
-        results: folder of results files, and of ``figures.yaml`` where there is one.
-        output: where figures go.
+        results: Folder of results files, optionally with ``figures.yaml``.
+        output: Folder of the figures.
 
     Raises:
-        UserError: if the list cannot be read.
-        OSError: if the output cannot be written.
+        UserError: If the list cannot be read.
+        OSError: If the output cannot be written.
     """
     record, made = _read_record(output / RECORD), {}
     found = []
@@ -78,7 +78,7 @@ def rebuild_figures(results: Path, output: Path) -> list[FigureResult]:
 
 
 def _wanted(results: Path) -> dict[str, Any]:
-    """File name of a figure -> its entry in the list."""
+    """Returns file name -> entry of the list, for every figure."""
     listed = results / LIST
     try:
         wanted = (yaml.safe_load(listed.read_text(encoding="utf-8")) if listed.is_file() else {}) or {}
@@ -95,9 +95,9 @@ def _wanted(results: Path) -> dict[str, Any]:
 
 
 def _options(name: str, entry: Any, results: Path, output: Path) -> dict[str, Any]:
-    """A figure's options, as a person would type them."""
+    """Parses the options of a figure as the command line does."""
     if Path(name).name != name:
-        raise UserError(f"{name}: expected the name of a file, without a folder")
+        raise UserError(f"{name}: expected a file name without a folder")
     options: dict[str, Any] = {"figure": str(entry["figure"]), "output": picture(output / name)}
     if options["figure"] not in FIGURES:
         raise UserError(f"figure={options['figure']}: expected one of {', '.join(FIGURES)}")
@@ -111,14 +111,14 @@ def _options(name: str, entry: Any, results: Path, output: Path) -> dict[str, An
         elif key in known:
             options[key] = str(value) if key == "clip" else results / path(str(value))
         elif key != "figure":
-            raise UserError(f"{key}: figure {options['figure']} has no such option; there are {', '.join(known)}")
+            raise UserError(f"{key}: unknown option of figure {options['figure']}; expected one of {', '.join(known)}")
     if lacking := [key for key in needed(options["figure"]) if key not in options]:
-        raise UserError(f"figure {options['figure']} also needs {', '.join(lacking)}")
+        raise UserError(f"figure {options['figure']} needs also {', '.join(lacking)}")
     return options
 
 
 def _digest(options: Mapping[str, Any]) -> str:
-    """Of the options, the content of everything that is shown, and the code that draws it."""
+    """Hash of the options, of the content of all inputs, and of the code that draws."""
     code = {str(file.name): sha256_of(file) for file in sorted(Path(__file__).parent.glob("*.py"))}
     shown = {str(path): sha256_of(path) if path.is_file() else None for path in _inputs(options)}
     return hashlib.sha256(json.dumps([options, shown, code], sort_keys=True, default=str).encode()).hexdigest()
@@ -132,13 +132,13 @@ def _inputs(options: Mapping[str, Any]) -> Iterator[Path]:
             try:
                 yield from find_videos(place).get(options["clip"], [])
             except EvaluationError:
-                continue  # said where it is drawn
+                continue  # reported when the figure is drawn
         else:
             yield place
 
 
 def _has_drift(path: Path) -> bool:
-    """Whether it is a results file with a slope; what is wrong with others is said where tables are made."""
+    """Returns whether a file is a results file with a slope. Damaged files are reported with the tables."""
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
         return any((record.get("drift") or {}).get("slope_per_minute") is not None for record in metrics.values())

@@ -1,1 +1,1 @@
-"""What the systems of the A+V group need beside portrait and sound: 3DMM files, phonemes, aligned faces."""
+"""Further inputs of the systems of the A+V group: 3DMM files, phonemes, aligned faces."""

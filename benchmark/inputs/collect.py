@@ -1,4 +1,4 @@
-"""Makes the files that a system's command names, for one case, in the job's own folder."""
+"""Creates the input files that a system's command names, for one case, in the folder of its job."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ WEIGHTS = "deep3dfacerecon"
 
 @dataclass
 class Tools:
-    """What the inputs of all cases are made with; networks are loaded when one is needed.
+    """Resources shared by the inputs of all cases. Networks are loaded on first use.
 
     Attributes:
-        faces: finds faces.
-        runs: ethd, where the person named it.
+        faces: Face finder.
+        runs: The ``ethd`` run, if the user gave one.
     """
 
     faces: FaceFinder
@@ -44,10 +44,10 @@ class Tools:
     _network: Deep3DFace | None = None
 
     def deep3d(self) -> Deep3DFace:
-        """Deep3DFaceRecon.
+        """Returns the Deep3DFaceRecon network.
 
         Raises:
-            UserError: if its weights are missing.
+            UserError: If its weights are missing.
         """
         with self.faces.lock:
             if self._network is None:
@@ -60,18 +60,18 @@ class Tools:
 
 @dataclass
 class Inputs:
-    """One job's inputs as they come to be.
+    """Inputs of one job. Its methods fill ``made``, ``given`` and ``notes``.
 
     Attributes:
-        system: what they are for.
-        case: what they are made from.
-        folder: where they are written.
-        tools: what makes them.
-        framing: of the portrait.
-        sound: (S,) float32, the speech as the case has it, 16 kHz.
-        given: seconds of sound the system gets, padding included.
-        made: input -> its path or text, once it is made.
-        notes: what a reader of the record has to know.
+        system: System that is run.
+        case: Case that the inputs belong to.
+        folder: Folder of the input files.
+        tools: Shared resources.
+        framing: Framing of the portrait.
+        sound: (S,) float32 speech of the case at 16 kHz.
+        given: Seconds of sound that the system gets, including padding.
+        made: Input -> its path or text.
+        notes: Notes for the record.
     """
 
     system: System
@@ -85,10 +85,10 @@ class Inputs:
     notes: list[str] = field(default_factory=list)
 
     def make(self, name: str) -> str:
-        """Makes one input and returns its path, or the text it stands for.
+        """Creates one input and returns its path, or its text.
 
         Raises:
-            UserError: if the case cannot give it.
+            UserError: If the case does not provide it.
         """
         try:
             return str(_MAKERS[name](self))
@@ -97,42 +97,42 @@ class Inputs:
 
     @property
     def seconds(self) -> float:
-        """Length of the speech."""
+        """Duration of the speech."""
         return len(self.sound) / RATE
 
     def driving(self) -> Path:
-        """The video whose expression drives.
+        """Returns the driving video.
 
         Raises:
-            UserError: if the case names none.
+            UserError: If the case has none.
         """
         if self.case.driving_video is None:
-            raise UserError(f"{self.system.title} is driven by a video too; the case has no emotion.video")
+            raise UserError(f"{self.system.title} needs a driving video; the case has no emotion.video")
         return self.case.driving_video
 
 
 def read_speech(case: Case) -> np.ndarray:
-    """(S,) float32 at 16 kHz.
+    """Reads the speech of a case as (S,) float32 at 16 kHz.
 
     Raises:
-        UserError: if it cannot be read.
+        UserError: If it cannot be read.
     """
     try:
         sound = read_sound(case.speech, rate=RATE)
     except MediaError as error:
         raise UserError(f"speech: {error}") from error
     if len(sound) < RATE // 25:
-        raise UserError(f"speech {case.speech}: lasts {len(sound) / RATE:.3f} s, less than one frame")
+        raise UserError(f"speech {case.speech}: lasts {len(sound) / RATE:.3f} s, expected at least one frame, 0.04 s")
     return sound
 
 
 def padded_length(samples: int, speech: Speech) -> int:
-    """How many samples the system must get, so that it does not stumble over their number."""
+    """Returns the number of samples to pad the speech to, so that the system does not fail on its length."""
     seconds = samples / RATE
     if speech.longer_than is not None and seconds <= speech.longer_than:
         return round((speech.longer_than + speech.padding) * RATE)
     if speech.no_multiple_of is not None:
-        # The system counts frames at 30 per second, rounded up, so a little less than a multiple is one too.
+        # The system counts frames at 30 per second, rounded up: a length just below a multiple counts as a multiple.
         over = seconds % speech.no_multiple_of
         if over == 0 or speech.no_multiple_of - over <= 1 / 25:
             return samples + round(speech.padding * RATE)
@@ -153,7 +153,7 @@ def _speech(job: Inputs) -> Path:
     length = padded_length(len(job.sound), job.system.speech)
     if length > len(job.sound):
         job.notes.append(
-            f"{(length - len(job.sound)) / RATE:.2f} s of silence were added for the system, and cut off again"
+            f"{(length - len(job.sound)) / RATE:.2f} s of silence were appended for the system and cut off afterwards"
         )
     samples = np.pad(job.sound, (0, length - len(job.sound)))
     job.given = length / RATE
@@ -166,7 +166,7 @@ def _speech(job: Inputs) -> Path:
 
 
 def _driving_faces(job: Inputs) -> Path:
-    """PC-AVS aligned frames at 25 fps in a folder that holds nothing else."""
+    """Writes the PC-AVS-aligned frames at 25 fps into a folder of their own."""
     video, folder = job.driving(), job.folder / "driving"
     matrices = alignment(job.tools.faces.in_video(video))
     folder.mkdir()
@@ -192,7 +192,7 @@ def _mat(job: Inputs, name: str, own: Path | None) -> Path:
         job.notes.append(f"{name}: {own.name}, {len(found)} rows, {found.rate:g} per second")
     else:
         track = _driving_coefficients(job).resampled(rate)
-        job.notes.append(f"{name}: of {job.driving().name}, by Deep3DFaceRecon, {len(track)} rows")
+        job.notes.append(f"{name}: extracted from {job.driving().name} by Deep3DFaceRecon, {len(track)} rows")
     if name == "pose":
         track = track.extended(int(np.ceil(frames_of(len(job.sound), RATE) / 25 * rate)) + 1)
     path = job.folder / f"{name}.mat"
@@ -220,7 +220,7 @@ def _driving_coefficients(job: Inputs) -> Coefficients:
 def _phonemes(job: Inputs) -> Path:
     if job.case.phonemes is None:
         found = from_intervals(recognise(job.sound, RATE), job.seconds)
-        job.notes.append("phonemes: heard by pocketsphinx, without a transcript")
+        job.notes.append("phonemes: recognised by pocketsphinx, without a transcript")
     else:
         found = phonemes_of(job.case.phonemes, job.seconds)
         job.notes.append(f"phonemes: {job.case.phonemes.name}")

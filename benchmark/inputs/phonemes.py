@@ -1,8 +1,8 @@
-"""Phonemes as StyleTalk reads them: a JSON list with one index of 41 per 1/30 s of speech.
+"""Phonemes in StyleTalk's format: a JSON list with one of 41 indices per 1/30 s of speech.
 
-StyleTalk's repository brings no recogniser. Accepted are such a list, and intervals from a forced aligner: Praat's
-TextGrid (Montreal Forced Aligner) or lines of ``start end phone`` in seconds. Without a transcript to align,
-pocketsphinx recognises phones, less exactly: on StyleTalk's own sample a bit under half of the list is as published.
+StyleTalk's repository has no recogniser. Such a list is accepted, and so are intervals of a forced aligner: Praat's
+TextGrid (Montreal Forced Aligner) or lines of ``start end phone`` in seconds. If there is no transcript to align,
+pocketsphinx recognises the phones less exactly: on StyleTalk's own sample almost half of the list is as published.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ PHONES = (
 INDEX = {phone: index for index, phone in enumerate(PHONES)}
 SILENT = ("", "sil", "sp", "spn", "<eps>", "pau", "h#", "+spn+")
 NOISE = ("+noise+", "nsn", "+nsn+", "+breath+", "+cough+", "+smack+", "+uh+", "+um+")
-LAG = 0.04  # seconds by which StyleTalk's published phonemes are later than pocketsphinx 5 hears them in its sample
-SLACK = 0.5  # seconds the phonemes may end before or after the sound
+LAG = 0.04  # seconds by which StyleTalk's published phonemes lag behind pocketsphinx 5 on its sample
+SLACK = 0.5  # seconds by which the end of the phonemes may differ from the end of the sound
 TIERS = ("phones", "phone", "phonemes", "mau")
 
 
 @dataclass(frozen=True)
 class PhonemeInterval:
-    """A phone and when it is heard, seconds."""
+    """A phone and its start and end in seconds."""
 
     start: float
     end: float
@@ -43,17 +43,17 @@ class PhonemeInterval:
 
 
 def phonemes_of(path: Path, seconds: float) -> list[int]:
-    """The list for a sound, from any accepted file.
+    """Reads the phonemes of a sound from any accepted file.
 
     Args:
         path: JSON, TextGrid, or lab file.
-        seconds: length of the sound.
+        seconds: Duration of the sound.
 
     Returns:
         floor(30 * seconds) indices.
 
     Raises:
-        UserError: if the file is none of these, has another rate, or does not fit the sound.
+        UserError: If the file has another format or rate, or does not fit the sound.
     """
     try:
         text = path.read_text(encoding="utf-16" if path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
@@ -64,26 +64,26 @@ def phonemes_of(path: Path, seconds: float) -> list[int]:
     intervals = _textgrid(text, path) if path.suffix.lower() == ".textgrid" else _lab(text, path)
     end = max((interval.end for interval in intervals), default=0.0)
     if abs(end - seconds) > SLACK and not (intervals and end < seconds):
-        raise UserError(f"{path}: ends at {end:.2f} s, the sound lasts {seconds:.2f} s: it is another one's")
+        raise UserError(f"{path}: ends at {end:.2f} s, the sound lasts {seconds:.2f} s: use the file of this sound")
     return from_intervals(intervals, seconds)
 
 
 def recognise(sound: np.ndarray, rate: int) -> list[PhonemeInterval]:
-    """The phones pocketsphinx hears with its own English models, without a transcript.
+    """Recognises phones with pocketsphinx and its English models, without a transcript.
 
     Args:
         sound: (S,) float32 in [-1, 1].
-        rate: samples per second, 16000.
+        rate: Samples per second: 16000.
 
     Raises:
-        UserError: if pocketsphinx is not installed.
+        UserError: If pocketsphinx is not installed.
     """
     try:
         from pocketsphinx import Decoder, get_model_path
     except ImportError as error:
         raise UserError(
-            "StyleTalk is driven by phonemes. Give the case a column phonemes with a TextGrid (Montreal Forced "
-            "Aligner), a 'start end phone' file or its own JSON; or pip install pocketsphinx, which is less exact"
+            "StyleTalk needs phonemes. Add a column phonemes with a TextGrid (Montreal Forced Aligner), a "
+            "'start end phone' file or StyleTalk's own JSON; or pip install pocketsphinx, which is less exact"
         ) from error
     decoder = Decoder(
         hmm=get_model_path("en-us/en-us"),
@@ -91,7 +91,7 @@ def recognise(sound: np.ndarray, rate: int) -> list[PhonemeInterval]:
         lm=None,
         dict=None,
         samprate=rate,
-        lw=2.0,  # as CMUSphinx's page on phoneme recognition advises, like the beams
+        lw=2.0,  # as CMUSphinx's page on phoneme recognition recommends, like the beams
         beam=1e-20,
         pbeam=1e-20,
         loglevel="FATAL",
@@ -99,16 +99,16 @@ def recognise(sound: np.ndarray, rate: int) -> list[PhonemeInterval]:
     decoder.start_utt()
     decoder.process_raw(np.round(np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes(), full_utt=True)
     decoder.end_utt()
-    return [  # its frames are 10 ms long
+    return [  # pocketsphinx's frames are 10 ms long
         PhonemeInterval(
-            heard.start_frame / 100 + LAG, (heard.end_frame + 1) / 100 + LAG, phone_of(heard.word, "pocketsphinx")
+            found.start_frame / 100 + LAG, (found.end_frame + 1) / 100 + LAG, phone_of(found.word, "pocketsphinx")
         )
-        for heard in decoder.seg() or ()
+        for found in decoder.seg() or ()
     ]
 
 
 def from_intervals(intervals: Sequence[PhonemeInterval], seconds: float) -> list[int]:
-    """One index per 1/30 s: the phone heard in its middle, silence where there is none."""
+    """Returns one index per 1/30 s: the phone at its centre, or silence."""
     found = [INDEX[SILENCE]] * max(1, math.floor(RATE * seconds))
     for interval in intervals:
         index = INDEX[interval.phone]
@@ -119,10 +119,10 @@ def from_intervals(intervals: Sequence[PhonemeInterval], seconds: float) -> list
 
 
 def phone_of(label: str, where: str) -> str:
-    """A label of an aligner as one of the 41: without stress, silences and noises by their usual names.
+    """Maps an aligner's label to one of the 41 phones: without stress, silence and noise by their usual names.
 
     Raises:
-        UserError: if it is no phone of the CMU dictionary.
+        UserError: If it is not a phone of the CMU dictionary.
     """
     plain = label.strip()
     if plain.lower() in SILENT:
@@ -132,7 +132,7 @@ def phone_of(label: str, where: str) -> str:
     phone = re.sub(r"_[BIES]$", "", plain).rstrip("012").upper()
     if phone not in INDEX:
         raise UserError(
-            f"{where}: {label!r} is no phone of the CMU dictionary (ARPAbet); align with an English ARPAbet model"
+            f"{where}: {label!r} is not a phone of the CMU dictionary (ARPAbet); align with an English ARPAbet model"
         )
     return phone
 
@@ -141,7 +141,7 @@ def _indices(text: str, path: Path) -> list[int]:
     try:
         found = json.loads(text)
     except ValueError as error:
-        raise UserError(f"{path}: is no JSON ({error})") from error
+        raise UserError(f"{path}: is not JSON ({error})") from error
     if not isinstance(found, list) or not all(type(item) is int and 0 <= item < len(PHONES) for item in found):
         raise UserError(f"{path}: expected a list of whole numbers from 0 to {len(PHONES) - 1}, one per 1/30 s")
     return found
@@ -152,7 +152,7 @@ def _fitted(found: list[int], seconds: float, path: Path) -> list[int]:
     if abs(len(found) - wanted) > SLACK * RATE or abs(len(found) / wanted - 1) > 0.1:
         raise UserError(
             f"{path}: {len(found)} phonemes for {seconds:.2f} s are {len(found) / seconds:.1f} per second, expected "
-            f"{RATE}; other programs write 25"
+            f"{RATE}; other programs write 25 per second"
         )
     return (found + [INDEX[SILENCE]] * wanted)[:wanted]
 
@@ -173,7 +173,7 @@ def _lab(text: str, path: Path) -> list[PhonemeInterval]:
 
 
 def _textgrid(text: str, path: Path) -> list[PhonemeInterval]:
-    """The phone tier of a TextGrid, long or short: values in the order Praat writes them, whatever the words around."""
+    """Reads the phone tier of a TextGrid, long or short. Only the order of values counts, not the words around them."""
     values = re.findall(r'"(?:[^"]|"")*"|(?<![\w.\[])-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?(?![\w\]])', text)
     tiers: dict[str, list[PhonemeInterval]] = {}
     place = 0
@@ -189,11 +189,11 @@ def _textgrid(text: str, path: Path) -> list[PhonemeInterval]:
                 for i in range(count)
             ]
         except (IndexError, ValueError):
-            raise UserError(f"{path}: its tiers cannot be read as Praat writes them") from None
+            raise UserError(f"{path}: cannot be read as a TextGrid; expected tiers as Praat writes them") from None
         place += 5 + 3 * count
     chosen = next((name for name in tiers if name.split(" - ")[-1] in TIERS), None)
     if chosen is None:
-        raise UserError(f"{path}: has no tier of phones (found {', '.join(tiers) or 'none'}); expected 'phones'")
+        raise UserError(f"{path}: has no phone tier (found {', '.join(tiers) or 'none'}); expected 'phones'")
     rows_of = [PhonemeInterval(row.start, row.end, phone_of(row.phone, str(path))) for row in tiers[chosen]]
     return _ordered(rows_of, path)
 

@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 4 as data: which rows and columns they have, and the values they print."""
+"""The paper's Tables 1 to 4 as data: their rows, columns and printed values."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from omegaconf import OmegaConf
 
 TABLES = ("1", "2", "3", "4")
-FULL = "full"  # the variant of a system that is not ablated
+FULL = "full"  # variant of a system without ablation
 
 
 @dataclass(frozen=True, order=True)
 class CellKey:
-    """Which row of which dataset's table a number is for.
+    """Key of a cell, without its metric.
 
     Attributes:
-        dataset: hdtf, mead, mini or any other name a results file gave.
-        mode: A (audio alone), A+V (audio and the paired video), or control (pseudo-systems that bound a metric).
+        dataset: hdtf, mead, mini, or the dataset name of a results file.
+        mode: A (audio only), A+V (audio and the paired video), or control (pseudo-systems that bound a metric).
         system: sadtalker, anitalker, ..., emotivetalk, or any other name.
-        variant: full, or what Tables 2 and 3 vary: wo_lip, wo_exp, no_decouple, 120_frames, ...
+        variant: full, or a variant of Tables 2 and 3: wo_lip, wo_exp, no_decouple, 120_frames, ...
     """
 
     dataset: str
@@ -36,10 +36,10 @@ class PaperRow:
     """One row of a table.
 
     Attributes:
-        name: as the paper prints it.
-        system: see ``CellKey``.
-        mode: see ``CellKey``.
-        variant: see ``CellKey``.
+        name: Name as the paper prints it.
+        system: See ``CellKey``.
+        mode: See ``CellKey``.
+        variant: See ``CellKey``.
     """
 
     name: str
@@ -48,13 +48,13 @@ class PaperRow:
     variant: str = FULL
 
     def key(self, dataset: str) -> CellKey:
-        """The row's cell for a dataset."""
+        """Returns the row's key for a dataset."""
         return CellKey(dataset, self.mode, self.system, self.variant)
 
 
 @dataclass(frozen=True)
 class PaperGroup:
-    """Rows that compete for the best value, unless the group is ``real``."""
+    """Rows among which the best value is marked, unless the group is ``real``."""
 
     name: str
     rows: tuple[PaperRow, ...]
@@ -66,13 +66,13 @@ class PaperTable:
 
     Attributes:
         number: 1 to 4.
-        title: what it is about.
-        datasets: one block of columns each.
-        metrics: the columns, as results files name them.
-        groups: the rows.
-        best: whether the best value of a group is bold.
-        values: what the paper prints, by cell and metric; a cell without a number has none.
-        sha256: of the file this was read from.
+        title: Title.
+        datasets: Datasets; each has a block of columns.
+        metrics: Columns, by their names in results files.
+        groups: Rows in groups.
+        best: Whether the best value of a group is bold.
+        values: Values that the paper prints, by cell and metric; cells without a number are absent.
+        sha256: Hash of the file that the table was read from.
     """
 
     number: str
@@ -89,7 +89,7 @@ def paper_table(number: str) -> PaperTable:
     """Reads one table of the paper.
 
     Raises:
-        KeyError: for a number the paper does not have.
+        KeyError: If the paper has no such table.
     """
     if number not in TABLES:
         raise KeyError(f"the paper has the tables {', '.join(TABLES)}, not {number}")

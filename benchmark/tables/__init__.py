@@ -1,1 +1,1 @@
-"""The paper's four tables from results/*.json: read, lay out, write as Markdown, LaTeX, CSV and HTML."""
+"""Builds the paper's four tables from results/*.json and writes them as Markdown, LaTeX, CSV and HTML."""

@@ -1,4 +1,4 @@
-"""Which numbers of a table may be compared: equal choices, equal networks, the same real videos. Else a warning."""
+"""Decides which numbers of a table may be compared: same protocol, same networks, same real videos. Warns otherwise."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from evaluation.results import Column
 
 
 def mark_best(group: Group, columns: Sequence[Column]) -> None:
-    """Marks the best, at the precision that is printed, where all values of the group are comparable."""
+    """Marks the best value at printed precision, if all values of the group are comparable."""
     for column in columns:
         cells = [row.cells[column.metric] for row in group.rows if row.cells[column.metric].value is not None]
         signatures = {signature(row) for cell in cells for row in cell.measured}
@@ -26,7 +26,7 @@ def mark_best(group: Group, columns: Sequence[Column]) -> None:
 
 
 def signature(row: Measured) -> str:
-    """Everything but the videos that a value depends on, as text: equal texts may be compared."""
+    """Returns everything that a value depends on, except the videos, as text. Equal texts may be compared."""
     return json.dumps(_choices(row), sort_keys=True)
 
 
@@ -40,7 +40,7 @@ def _choices(row: Measured) -> dict[str, Any]:
 
 
 def warn_of_protocols(table: Table) -> None:
-    """Adds a warning for each metric whose cells were not computed by the same choices and networks."""
+    """Adds a warning for each metric whose cells were computed with different protocols or networks."""
     for column in table.columns:
         groups: dict[str, tuple[Measured, list[str]]] = {}
         for section, _, row, other, cell in table.cells():
@@ -49,11 +49,11 @@ def warn_of_protocols(table: Table) -> None:
         if len(groups) > 1:
             choices = [_choices(measured) for measured, _ in groups.values()]
             differ = sorted({name for one in choices for name in one if any(o.get(name) != one[name] for o in choices)})
-            message = "; ".join(
+            listed = "; ".join(
                 f"{', '.join(dict.fromkeys(names))}: {_short({name: choice.get(name) for name in differ})}"
                 for (_, names), choice in zip(groups.values(), choices, strict=True)
             )
-            table.warnings.append(f"{column.title}: {len(groups)} protocols in one table, do not compare: {message}")
+            table.warnings.append(f"{column.title}: {len(groups)} protocols in one table, do not compare: {listed}")
 
 
 def _short(choices: Mapping[str, Any]) -> str:
@@ -61,7 +61,7 @@ def _short(choices: Mapping[str, Any]) -> str:
 
 
 def warn_of_clips(section: Section, table: Table) -> None:
-    """Systems must have been compared with the same real videos, and with as many."""
+    """Adds warnings if rows were compared with different real videos, or with different numbers of them."""
     files: dict[str, Mapping[str, str]] = {}
     counts: dict[str, set[int]] = defaultdict(set)
     for group in section.groups:
@@ -71,22 +71,22 @@ def warn_of_clips(section: Section, table: Table) -> None:
                     counts[metric].add(measured.record["n"])
                     files[measured.file] = measured.clips
     versions = _versions(files)
-    if len(versions) > 1 and table.number != "3":  # whose rows are cut to other lengths
-        message = "; ".join(", ".join(names) for names, _ in versions)
+    if len(versions) > 1 and table.number != "3":  # the rows of Table 3 are cut to different lengths
+        listed = "; ".join(", ".join(names) for names, _ in versions)
         table.warnings.append(
             f"{section.dataset}: rows compare with different versions of the real videos, in another framing or of "
-            f"another source: {message}"
+            f"another source: {listed}"
         )
     titles = {column.metric: column.title for column in table.columns}
     if uneven := [titles[metric] for metric, found in counts.items() if len(found) > 1]:
         table.warnings.append(
-            f"{section.dataset}: not the same number of clips in every row of {', '.join(uneven)}, so they were "
-            "not given the same task"
+            f"{section.dataset}: not the same number of clips in every row of {', '.join(uneven)}; evaluate all rows "
+            "on the same clips"
         )
 
 
 def _versions(files: Mapping[str, Mapping[str, str]]) -> list[tuple[list[str], dict[str, str]]]:
-    """Results files grouped so that none of a group knows another real video of a clip than the rest of it."""
+    """Groups results files so that within a group every clip has the same real video."""
     versions: list[tuple[list[str], dict[str, str]]] = []
     for file, clips in files.items():
         for names, known in versions:

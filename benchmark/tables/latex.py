@@ -1,4 +1,4 @@
-"""Tables in LaTeX: a fragment per table, to be read with LaTeX's input, and a document of all fragments of a folder."""
+r"""Writes tables in LaTeX: a fragment per table, for ``\input``, and a document with all fragments of a folder."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SYMBOLS = {
     "|": r"\textbar{}",
     '"': "''",
     **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{character: f"{{{character}}}" for character in "[]*"},  # after a line's end they would be its options
+    **{character: f"{{{character}}}" for character in "[]*"},  # after a line break they would be read as its options
     "↑": r"$\uparrow$",
     "↓": r"$\downarrow$",
     "±": r"$\pm$",
@@ -40,7 +40,7 @@ _ARROWS = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
 
 
 def escaped(text: str) -> str:
-    """Text that LaTeX prints as it is; letters it has no font for lose their accents or become a question mark."""
+    """Escapes text for LaTeX. Letters without a font lose their accents or become a question mark."""
     return "".join(_character(character) for character in " ".join(text.split()))
 
 
@@ -54,7 +54,7 @@ def _character(character: str) -> str:
 
 
 def latex(table: Table, paper: bool) -> str:
-    """One table as a fragment."""
+    """Returns one table as a fragment."""
     lines = [f"% Table {table.number}; needs {', '.join(PACKAGES)}. Made from results files, do not edit."]
     for section in table.sections:
         lines += _section(table, section, paper and shows_paper(section))
@@ -122,12 +122,12 @@ def _every_value(table: Table) -> list[str]:
 
 
 def _breakable(text: str) -> str:
-    """Names of files and systems may break after an underscore."""
+    """Escapes text and allows line breaks after underscores."""
     return escaped(text).replace(r"\_", r"\_\allowbreak ").replace(UNOFFICIAL, r"$\dagger$")
 
 
 def document(fragments: Iterable[str]) -> str:
-    """A document that holds fragments by name."""
+    """Returns a document that includes the named fragments."""
     inputs = "\n".join(rf"\input{{{name}}}\clearpage" for name in fragments)
     packages = "\n".join(rf"\usepackage{{{name}}}" for name in PACKAGES)
     return (

@@ -1,4 +1,4 @@
-"""Puts measured values into the rows and columns of one of the paper's tables; what is missing says why."""
+"""Places measured values in the rows and columns of one of the paper's tables. Missing values get a reason."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from benchmark.tables.table import CONTROLS, REAL, Cell, Group, Row, Section, Ta
 
 
 def lay_out(paper: PaperTable, found: FoundResults, datasets: Sequence[str] = ()) -> Table:
-    """Makes a table.
+    """Lays out a table.
 
     Args:
-        paper: its rows, columns and the paper's values.
-        found: what the results folder holds.
-        datasets: the datasets instead of the paper's.
+        paper: Rows, columns and printed values of the paper.
+        found: Content of the results folder.
+        datasets: Datasets that replace the paper's.
     """
     known = columns()
     table = Table(paper.number, paper.title, [known[metric] for metric in paper.metrics], [])
@@ -58,7 +58,7 @@ def _row(name: str, key: CellKey, paper: PaperTable, found: FoundResults, table:
 def _cell(key: CellKey, metric: str, found: FoundResults, table: Table) -> Cell:
     rows = found.measured.get((key, metric), []) + found.measured.get(
         (key, columns()[metric].family), []
-    )  # a family that failed
+    )  # the second lookup finds families that failed as a whole
     values = [row for row in rows if row.value is not None]
     if not values:
         return Cell(notes=[table.note(reason) for reason in _reasons(key, rows, found)])
@@ -69,8 +69,8 @@ def _cell(key: CellKey, metric: str, found: FoundResults, table: Table) -> Cell:
     if twice:
         files = " and ".join(row.file for row in twice[0])
         reason = (
-            f"{files} are two results for one cell ({_named(key)}, run {twice[0][0].run}); remove one, or tell runs "
-            "apart with cell.run"
+            f"{files} are two results for one cell ({_named(key)}, run {twice[0][0].run}); remove one, or give them "
+            "different values of cell.run"
         )
         table.conflicts.append(reason)
         return Cell(notes=[table.note(reason)])
@@ -93,7 +93,7 @@ def _cell(key: CellKey, metric: str, found: FoundResults, table: Table) -> Cell:
 
 
 def _half_interval(numbers: Sequence[float]) -> float | None:
-    """Half the 95 % Student interval of a mean over three or more runs."""
+    """Half of the 95 % Student interval of a mean over three or more runs."""
     if len(numbers) < 3:
         return None
     error = statistics.stdev(numbers) / len(numbers) ** 0.5
@@ -106,19 +106,19 @@ def _self_check(row: Measured) -> str | None:
         return None
     return (
         f"the network failed its self-check on the real videos ({check.get('found')} of {check.get('videos')}): "
-        "its values say nothing about synchrony"
+        "its values do not measure synchrony"
     )
 
 
 def _reasons(key: CellKey, rows: Iterable[Measured], found: FoundResults) -> Iterator[str]:
-    messages = [f"not computed: {row.reason} ({row.file})" for row in rows if row.reason]
-    messages += [f"{reason} ({file})" for file, reason in found.reasons.get(key, [])]
-    if not messages and any(other == key for other, _ in found.measured):
-        messages = ["not among the metrics that were evaluated; evaluate again with it in metrics"]
-    if messages:
-        yield from dict.fromkeys(messages)
+    found_reasons = [f"not computed: {row.reason} ({row.file})" for row in rows if row.reason]
+    found_reasons += [f"{reason} ({file})" for file, reason in found.reasons.get(key, [])]
+    if not found_reasons and any(other == key for other, _ in found.measured):
+        found_reasons = ["not among the metrics that were evaluated; evaluate again with it in metrics"]
+    if found_reasons:
+        yield from dict.fromkeys(found_reasons)
     elif key.dataset == "user_study":
-        yield "not run: no user study in the results folder rated it (python -m benchmark.user_study collect)"
+        yield "not run: no user study in the results folder includes it (python -m benchmark.user_study collect)"
     else:
         yield "not run: no results file of the folder names this cell (cell.system, cell.dataset, cell.mode)"
 
@@ -128,10 +128,10 @@ def _named(key: CellKey) -> str:
 
 
 def _truth_cell(key: CellKey, metric: str, found: FoundResults, table: Table) -> Cell:
-    """The real videos' own value: of an evaluation of them, or what the others found beside the generated ones."""
+    """Value of the real videos: from their own evaluation, or from the evaluations that scored them as reference."""
     column = columns()[metric]
     if not column.family:
-        return Cell()  # FID, FVD and E-FID compare with the real videos, which so have none
+        return Cell()  # FID, FVD and E-FID compare with the real videos, so these have no value
     if found.measured.get((key, metric)):
         return _cell(key, metric, found, table)
     dataset = key.dataset
@@ -148,21 +148,21 @@ def _truth_cell(key: CellKey, metric: str, found: FoundResults, table: Table) ->
             if best is None or truth["n"] > best[0]:
                 best = truth["n"], truth["value"], row
     if best is None:
-        return Cell(notes=[table.note("no evaluation of this dataset scored its real videos")])
+        return Cell(notes=[table.note("no evaluation of this dataset scored the real videos")])
     count, value, row = best
     if len(seen[count]) > 1:
         spread = " to ".join(f"{number:.4g}" for number in (min(seen[count]), max(seen[count])))
         table.warnings.append(
             f"{dataset}: the real videos' {column.title} is {spread}, depending on the results file: under "
             "different protocols, of different clips or in different framings; an evaluation of the real videos "
-            "themselves (cell.system=ground_truth cell.mode=A+V) goes before these"
+            "themselves (cell.system=ground_truth cell.mode=A+V) takes precedence"
         )
     record = {**row.record, "n": count, "expected": row.record["ground_truth"]["expected"], "interval": None}
     return Cell(value=value, measured=[replace(row, value=value, record=record)], official=bool(record["official"]))
 
 
 def _add_other_systems(groups: list[Group], dataset: str, paper: PaperTable, found: FoundResults, table: Table) -> None:
-    """Systems the paper does not have join the group of their mode; those of another mode stand apart."""
+    """Adds systems that are not in the paper: to the group of their mode, or to a group of their own."""
     if paper.number not in ("1", "4"):
         return  # Tables 2 and 3 vary one system
     known = {row.key for group in groups for row in group.rows}
@@ -181,7 +181,7 @@ def _add_other_systems(groups: list[Group], dataset: str, paper: PaperTable, fou
 
 
 def _drift_remarks(table: Table) -> Iterator[str]:
-    """How values change over the minutes of long videos, where an evaluation was asked for it (drift=5)."""
+    """Describes how values change over the minutes of long videos, for evaluations with drift=5."""
     for section, _, row, column, cell in table.cells():
         for measured in cell.measured:
             drift = measured.record.get("drift")
@@ -199,15 +199,15 @@ def _drift_remarks(table: Table) -> Iterator[str]:
 
 
 def _agreement_remarks(table: Table) -> Iterator[str]:
-    messages = set()
+    described = set()
     for *_, column, cell in table.cells():
         for measured in cell.measured:
             agreement = measured.record.get("agreement")
-            if agreement and column.metric not in messages:
-                messages.add(column.metric)
-                told_alpha = "is not defined, as all ratings are equal"
+            if agreement and column.metric not in described:
+                described.add(column.metric)
+                alpha = "is not defined, as all ratings are equal"
                 if agreement["alpha"] is not None:
                     low, high = agreement["low"], agreement["high"]
-                    told_alpha = f"{agreement['alpha']:.2f}, 95 % interval {low:.2f} to {high:.2f}"
+                    alpha = f"{agreement['alpha']:.2f}, 95 % interval {low:.2f} to {high:.2f}"
                 people = measured.record["network"]
-                yield f"{column.title}: agreement of {people}, Krippendorff's alpha for intervals {told_alpha}"
+                yield f"{column.title}: agreement of {people}, Krippendorff's alpha for intervals {alpha}"

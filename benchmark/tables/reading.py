@@ -1,10 +1,10 @@
-"""Reads results files and sorts their values into cells; what cannot be used says why and where.
+"""Reads results files and sorts their values into cells. Files that cannot be used are listed with the reason.
 
 emotivetalk.evaluation/1   written by evaluate.py; ``settings.cell`` names the cell
 emotivetalk.user_study/1   written by ``python -m benchmark.user_study collect``
 emotivetalk.drift/1        written by ``python -m benchmark.figures drift``
-emotivetalk.not_run/1      ``{"schema": ..., "rows": [{"system", "dataset", "mode", "reason"}]}``, written by whoever
-                           knows why a system gave no videos
+emotivetalk.not_run/1      ``{"schema": ..., "rows": [{"system", "dataset", "mode", "reason"}]}``, written by
+                           ``python -m benchmark.not_run`` or by hand
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from runtime.errors import UserError
 
 USER_STUDY = "emotivetalk.user_study/1"
 NOT_RUN = "emotivetalk.not_run/1"
-RATED = "rated"  # the mode of a user study's cells, whose systems are rated as they are
+RATED = "rated"  # mode of the user study's cells
 GROUND_TRUTH = "ground_truth"
 
 
@@ -33,14 +33,14 @@ class Measured:
     """One metric of one results file.
 
     Attributes:
-        file: name of the results file.
-        run: which training run or seed it belongs to.
-        value: the number, or None where it was not computed.
-        reason: why not.
-        record: the metric's entry in the file.
-        settings: what the whole evaluation was done with.
-        clips: clip -> sha256 of the real video it was compared with.
-        offsets: frames by which the sound leads the picture, one per clip that Sync scored.
+        file: Name of the results file.
+        run: Training run or seed.
+        value: Value, or None if it was not computed.
+        reason: Reason why it was not computed.
+        record: Entry of the metric in the file.
+        settings: Settings of the evaluation.
+        clips: Clip -> SHA-256 of its real video.
+        offsets: Frames by which the sound leads the picture, one per clip that Sync scored.
     """
 
     file: str
@@ -55,14 +55,14 @@ class Measured:
 
 @dataclass
 class FoundResults:
-    """All a results folder holds.
+    """Content of a results folder.
 
     Attributes:
-        measured: by cell and metric, in the order of the files' names.
-        reasons: cell -> why it has no value, one text per file that says so.
-        unusable: file -> why it gives nothing; these are mistakes to put right.
-        unlabelled: evaluations that name no cell, which is no mistake.
-        hashes: file -> sha256 of its bytes.
+        measured: Values by cell and metric, in the order of file names.
+        reasons: Cell -> reasons why it has no value, with their files.
+        unusable: File -> reason why it cannot be used; these need to be fixed.
+        unlabelled: Evaluations that name no cell; this is not an error.
+        hashes: File -> SHA-256 of its bytes.
     """
 
     measured: defaultdict[tuple[CellKey, str], list[Measured]] = field(default_factory=lambda: defaultdict(list))
@@ -76,7 +76,7 @@ def read_results(folder: Path) -> FoundResults:
     """Reads every ``*.json`` of a folder.
 
     Raises:
-        UserError: if the folder is not there or cannot be read.
+        UserError: If the folder does not exist or cannot be read.
     """
     if not folder.is_dir():
         kind = "is a file" if folder.exists() else "does not exist"
@@ -90,8 +90,8 @@ def read_results(folder: Path) -> FoundResults:
         except OSError as error:
             found.unusable[path.name] = f"cannot be read ({error.strerror})"
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            message = f"no {error.args[0]!r} where one belongs" if isinstance(error, KeyError) else str(error)
-            found.unusable[path.name] = f"is damaged or was edited ({message}); make it again"
+            detail = f"no {error.args[0]!r} where one is expected" if isinstance(error, KeyError) else str(error)
+            found.unusable[path.name] = f"is damaged or was edited ({detail}); make it again"
     return found
 
 
@@ -106,7 +106,7 @@ def _sort_in(name: str, raw: Any, found: FoundResults) -> None:
         readers[schema](name, raw, found)
         return
     known = ", ".join(readers)
-    why = f"has the schema {schema!r}, these tables read {known}; evaluate again with this version"
+    why = f"has the schema {schema!r}, expected one of {known}; evaluate again with this version"
     found.unusable[name] = why
     cell = raw.get("settings", {}).get("cell") if isinstance(raw, dict) else None
     if cell and all(cell.get(part) for part in ("system", "dataset", "mode")) and (key := _key(cell)):
@@ -114,7 +114,7 @@ def _sort_in(name: str, raw: Any, found: FoundResults) -> None:
 
 
 def _key(cell: Mapping[str, Any]) -> CellKey | None:
-    """The cell a file names, or None where it names none."""
+    """Returns the cell that a file names, or None."""
     if not cell.get("system"):
         return None
     return CellKey(str(cell["dataset"]), str(cell["mode"]), str(cell["system"]), str(cell.get("variant") or FULL))
@@ -132,13 +132,13 @@ def _evaluation(name: str, raw: Mapping[str, Any], found: FoundResults) -> None:
         value = record["value"]
         if value is not None and not math.isfinite(value):
             raise ValueError(f"{metric} is {value}")
-        if value is not None:  # what every cell has to show
+        if value is not None:  # fields that every cell shows
             _require(record, ("title", "better", "official", "network", "sha256", "protocol", "n", "expected"), metric)
         reason = None if value is not None else str(record["not_computed"]).splitlines()[0]
         run = int(settings["cell"].get("run") or 0)
         offsets = _offsets(raw["clips"]) if metric.startswith("sync") else ()
         rows[metric] = Measured(name, run, value, reason, record, settings, clips, offsets)
-    for metric, measured in rows.items():  # a file counts as a whole or not at all
+    for metric, measured in rows.items():  # after the loop: a file with an error contributes nothing
         found.measured[key, metric].append(measured)
 
 

@@ -1,6 +1,6 @@
-"""Writes the tables and figures whose content changed, and nothing else: behind ``python evaluate.py table=...``.
+"""Writes the tables and figures whose content changed: the implementation of ``python evaluate.py table=...``.
 
-Tables are made in memory in a moment, since results files are small; a file that already holds them is not touched.
+Tables are rebuilt in memory, which is fast because results files are small. Files that are up to date are not written.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ UNUSABLE_RESULTS = 3
 
 
 def make_tables(config: TableConfig) -> int:
-    """Makes one table, or all and the figures, and says what was done.
+    """Builds one table, or all tables and figures, and prints what was done.
 
     Returns:
-        0; 3 when a results file could not be used, which the tables name, or a figure not be made.
+        Exit status: 0, or 3 if a results file could not be used or a figure not be drawn.
 
     Raises:
-        UserError: when there are no results to read, or the output cannot be written.
+        UserError: If there are no results, or the output cannot be written.
     """
     found = read_results(Path(config.results))
     output = Path(config.output)
@@ -40,7 +40,7 @@ def make_tables(config: TableConfig) -> int:
         for number in numbers:
             table = lay_out(paper_table(number), found, config.datasets if number != "4" else ())
             _put(table, found, config.paper, output)
-            unusable = list(dict.fromkeys([*unusable, *table.conflicts]))  # one line, however many cells
+            unusable = list(dict.fromkeys([*unusable, *table.conflicts]))  # each conflict once
         fragments = sorted(path.stem for path in output.glob("table[1-4].tex"))
         _update(output, {"tables.tex": document(fragments)})
         if config.table == "all":
@@ -48,16 +48,16 @@ def make_tables(config: TableConfig) -> int:
     except OSError as error:
         raise UserError(f"output={output}: cannot be written ({error.strerror}: {error.filename})") from error
     if found.unlabelled:
-        print(f"for no table (without cell.system): {', '.join(found.unlabelled)}")
+        print(f"in no table (without cell.system): {', '.join(found.unlabelled)}")
     for line in unusable:
         print(f"not used: {line}")
     return UNUSABLE_RESULTS if unusable else 0
 
 
 def _figures(results: Path, output: Path) -> list[str]:
-    """Makes the figures whose inputs changed; returns what is wrong with the others."""
+    """Draws the figures whose inputs changed; returns the errors of the others."""
     from benchmark.figures.rebuild_figures import (
-        rebuild_figures,  # draws with matplotlib, which tables need not wait for
+        rebuild_figures,  # late: it imports matplotlib, which tables do not need
     )
 
     try:
@@ -88,7 +88,7 @@ def _put(table: Table, found: FoundResults, paper: bool, folder: Path) -> None:
 
 
 def _update(folder: Path, files: Mapping[str, str]) -> bool:
-    """Writes the files whose content is not what it should be; returns whether there were any."""
+    """Writes the files whose content differs; returns whether there were any."""
     wanted = {folder / name: text.encode("utf-8", "backslashreplace") for name, text in files.items()}
     changed = {path: content for path, content in wanted.items() if _content(path) != content}
     for path, content in changed.items():

@@ -1,4 +1,4 @@
-"""A table ready to be written: sections of datasets, groups of rows, cells that know all they depend on."""
+"""Content of a table before it is written: sections of datasets, groups of rows, and cells with their sources."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from benchmark.user_study.design import QUESTIONS
 from configs.registries import METRICS
 from evaluation.results import Column
 
-CONTROLS = "control"  # the group of what bounds a metric and competes with nobody
+CONTROLS = "control"  # group of pseudo-systems, which bound a metric and are not ranked
 REAL = "real"
-DIGITS = 2  # as the paper prints
+DIGITS = 2  # decimals, as in the paper
 
 
 def columns() -> dict[str, Column]:
-    """Every column a table may have, by name: those of all metrics, and those of the user study."""
+    """Returns all possible columns by name: those of all metrics and those of the user study."""
     measured = [column for name in METRICS.names() for column in METRICS.get(name).columns]
     rated = [Column(question, title, "higher") for question, (title, _) in QUESTIONS.items()]
     return {column.metric: column for column in (*measured, *rated)}
@@ -25,16 +25,16 @@ def columns() -> dict[str, Column]:
 
 @dataclass
 class Cell:
-    """One number, with all it depends on.
+    """One number with its sources.
 
     Attributes:
-        value: the number, mean over runs, or None.
-        half: half of the 95 % interval over three or more runs.
-        paper: what the paper prints here.
-        measured: where the number comes from, one per run.
-        official: whether every network behind it is the metric's own.
-        best: the best of its group.
-        notes: numbers of the table's notes about it.
+        value: Mean over runs, or None.
+        half: Half of the 95 % interval over three or more runs.
+        paper: Value that the paper prints.
+        measured: Sources of the number, one per run.
+        official: Whether every network used is the metric's official one.
+        best: Whether it is the best of its group.
+        notes: Numbers of the table's notes about it.
     """
 
     value: float | None = None
@@ -48,7 +48,7 @@ class Cell:
 
 @dataclass
 class Row:
-    """One system in one mode."""
+    """A system in one mode."""
 
     name: str
     key: CellKey
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass
 class Group:
-    """Rows that compete."""
+    """Rows that are compared with each other."""
 
     name: str
     rows: list[Row]
@@ -65,7 +65,7 @@ class Group:
 
 @dataclass
 class Section:
-    """One dataset's part of a table."""
+    """The part of a table for one dataset."""
 
     dataset: str
     groups: list[Group]
@@ -73,18 +73,18 @@ class Section:
 
 @dataclass
 class Table:
-    """A table ready to be written.
+    """Content of a table.
 
     Attributes:
         number: 1 to 4.
-        title: what it is about.
-        columns: the metrics.
-        sections: one per dataset.
-        warnings: what makes numbers of it incomparable.
-        notes: why something is missing; cells refer to them by number from 1.
-        remarks: further lines below the table, Table 3's drift and Table 4's agreement.
-        sources: results files used -> sha256.
-        conflicts: cells that two results files claim, and what to do.
+        title: Title.
+        columns: Metrics.
+        sections: One section per dataset.
+        warnings: Reasons why some of its numbers cannot be compared.
+        notes: Reasons for missing values; cells refer to them by number, from 1.
+        remarks: Lines below the table, such as Table 3's drift and Table 4's agreement.
+        sources: Results file -> SHA-256.
+        conflicts: Cells that two results files claim, with advice.
     """
 
     number: str
@@ -98,13 +98,13 @@ class Table:
     conflicts: list[str] = field(default_factory=list)
 
     def note(self, text: str) -> int:
-        """The number of a note, which is added where it is new."""
+        """Returns the number of a note; a new note is added."""
         if text not in self.notes:
             self.notes.append(text)
         return self.notes.index(text) + 1
 
     def cells(self) -> Iterator[tuple[Section, Group, Row, Column, Cell]]:
-        """Every cell with its place."""
+        """Yields every cell with its section, group, row and column."""
         for section in self.sections:
             for group in section.groups:
                 for row in group.rows:

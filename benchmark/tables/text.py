@@ -1,4 +1,4 @@
-"""What every format of a table says in the same words; Markdown and CSV."""
+"""Texts that all formats of a table share, and the formats Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ DETAIL_FIELDS = (
 
 
 def dataset_title(section: Section) -> str:
-    """As the paper writes it."""
+    """Name of a dataset as the paper writes it."""
     return section.dataset.upper() if section.dataset in ("hdtf", "mead") else section.dataset.replace("_", " ")
 
 
 def header(column: Column) -> str:
-    """``FID ↓``."""
+    """Head of a column, such as ``FID ↓``."""
     return f"{column.title} {ARROWS[column.better]}"
 
 
 def number(cell: Cell) -> str:
-    """``16.64`` or ``16.64 ± 0.31``; a dash for none."""
+    """Value of a cell, such as ``16.64`` or ``16.64 ± 0.31``; a dash if there is none."""
     if cell.value is None:
         return NOTHING
     text = rounded(cell.value)
@@ -42,29 +42,29 @@ def number(cell: Cell) -> str:
 
 
 def rounded(value: float) -> str:
-    """At the paper's precision, without a minus before a zero."""
+    """Rounds to the paper's precision; zero has no minus sign."""
     return f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"
 
 
 def paper_value(cell: Cell) -> str:
-    """What the paper prints."""
+    """Value that the paper prints; empty if there is none."""
     return "" if cell.paper is None else rounded(cell.paper)
 
 
 def difference(cell: Cell) -> str:
-    """How far the value lies above the paper's."""
+    """Difference from the paper's value, with sign."""
     if cell.paper is None or cell.value is None:
         return ""
     return f"{round(cell.value - cell.paper, DIGITS) + 0.0:+.{DIGITS}f}"
 
 
 def shows_paper(section: Section) -> bool:
-    """Whether the paper has any value of a dataset."""
+    """Whether the paper has any value for a dataset."""
     return any(cell.paper is not None for group in section.groups for row in group.rows for cell in row.cells.values())
 
 
 def legend(table: Table) -> Iterator[str]:
-    """The lines below a table that explain its marks."""
+    """Yields the lines below a table that explain its marks."""
     cells = [cell for *_, cell in table.cells()]
     if any(not cell.official for cell in cells):
         yield f"{UNOFFICIAL} not the metric's official network: not comparable with published values."
@@ -75,7 +75,7 @@ def legend(table: Table) -> Iterator[str]:
 
 
 def details(table: Table) -> list[dict[str, object]]:
-    """One row per measured value, or one that says why there is none."""
+    """Returns one row per measured value, and one with the reason for each missing value."""
     rows: list[dict[str, object]] = []
     for section, _, row, column, cell in table.cells():
         place: dict[str, object] = {
@@ -123,12 +123,12 @@ def _measured(table: Table, cell: Cell, measured: Measured) -> dict[str, object]
 
 
 def sync_offset(measured: Measured) -> float | None:
-    """Median over the clips of the frames by which the sound leads, where Sync was measured."""
+    """Median over clips of the frames by which the sound leads; None if Sync was not measured."""
     return statistics.median(measured.offsets) if measured.offsets else None
 
 
 def short_details(table: Table) -> tuple[Sequence[str], list[list[str]]]:
-    """Header and rows of the table of measured values that people read."""
+    """Header and rows of the readable table of all measured values."""
     fields = ("dataset", "mode", "system", "metric", "value", "95 %", "n", "protocol", "network", "file")
     rows = []
     for entry in details(table):
@@ -157,7 +157,7 @@ def short_details(table: Table) -> tuple[Sequence[str], list[list[str]]]:
 
 
 def markdown(table: Table, paper: bool) -> str:
-    """A table in Markdown, with the paper's values beside where wanted."""
+    """Returns a table in Markdown; ``paper`` adds the paper's values."""
     lines = [f"# Table {table.number}: {table.title}", ""]
     lines += [f"> **Warning** {_inline(text)}\n" for text in table.warnings]
     for section in table.sections:
@@ -199,7 +199,7 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _inline(text: str) -> str:
-    """Text that Markdown leaves as it is."""
+    """Escapes text for Markdown."""
     for character in "\\`*_<>[]|":
         text = text.replace(character, f"\\{character}")
     return " ".join(text.split())
@@ -210,7 +210,7 @@ def _pipes(values: Sequence[str]) -> str:
 
 
 def comma_separated(table: Table) -> str:
-    """Every value of a table with all it depends on, one a line."""
+    """Returns every value of a table with its sources as CSV, one value per line."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, DETAIL_FIELDS, lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""Tables as one self-contained HTML page each."""
+"""Writes each table as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ sup { color: #8a3b00; } .small { font-size: .85rem; color: #48484a; } .every { f
 
 
 def web_page(table: Table, paper: bool) -> str:
-    """One table as a page."""
+    """Returns one table as a page."""
     title = escape(f"Table {table.number}: {table.title}")
     parts = [
         "<!doctype html>",
@@ -90,15 +90,15 @@ def _cell(cell: Cell, with_paper: bool) -> str:
     text += UNOFFICIAL if cell.value is not None and not cell.official else ""
     if cell.notes:
         text += f"<sup>{','.join(str(note) for note in cell.notes)}</sup>"
-    message = "\n".join(_messages(cell))
-    shown = f'<td title="{escape(message)}">{text}</td>'
+    tooltip = "\n".join(_sources(cell))
+    shown = f'<td title="{escape(tooltip)}">{text}</td>'
     if with_paper:
         shown += f'<td class="paper">{paper_value(cell)}</td><td class="paper">{difference(cell)}</td>'
     return shown
 
 
-def _messages(cell: Cell) -> list[str]:
-    """What a mouse over a number says."""
+def _sources(cell: Cell) -> list[str]:
+    """Tooltip of a number."""
     return [
         f"{row.file}: n {row.record['n']} of {row.record['expected']}, {row.record['network']} "
         f"{str(row.record['sha256'])[:12]}, {signature(row)}"

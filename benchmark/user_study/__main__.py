@@ -1,4 +1,4 @@
-"""The command line of the user study: build and collect."""
+"""Command line of the user study: build and collect."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ NUMBERS = ("samples", "raters", "checks", "allowed_failures", "seed")
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads the command line and does one of the two.
+    """Parses the command line and builds or collects a study.
 
     Raises:
-        UserError: if it cannot be done.
+        UserError: If that is not possible.
     """
     if read_command(user_study.__doc__, arguments, ("build", "collect")) == "collect":
         known: Readers = dict.fromkeys(("answers", "key", "output"), path)
@@ -32,8 +32,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _build(system: dict[str, Path], raters: int = RATERS, **options: Any) -> None:
     page = build_study(system, raters=raters, **options)
-    print(f"page  {page.parent}  (give this folder to the raters, and each a number from 1 to {raters})")
-    print(f"key   {page.parent.parent / 'key.json'}  (keep this one to yourself)")
+    print(f"page  {page.parent}  (give the raters this folder, and each of them a number from 1 to {raters})")
+    print(f"key   {page.parent.parent / 'key.json'}  (do not give this to the raters)")
 
 
 def _collect(answers: Path, key: Path, output: Path) -> None:
@@ -42,8 +42,8 @@ def _collect(answers: Path, key: Path, output: Path) -> None:
     for row in results["excluded"]:
         print(f"excluded: {row['file']} {row['reason']}")
     for system, entries in results["systems"].items():
-        message = ", ".join(f"{title} {entries[name]['value']:.2f}" for name, (title, _) in QUESTIONS.items())
-        print(f"{system}: {message}")
+        means = ", ".join(f"{title} {entries[name]['value']:.2f}" for name, (title, _) in QUESTIONS.items())
+        print(f"{system}: {means}")
     print(f"{results['raters']} raters: {output}")
 
 

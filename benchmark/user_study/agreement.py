@@ -1,4 +1,4 @@
-"""How far raters agree, and how sure a mean is. Shapes: R raters, U rated clips; NaN where nobody rated."""
+"""Agreement of raters and intervals of means. Shapes: R raters, U rated clips; NaN for missing ratings."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import numpy as np
 
 
 def krippendorff_alpha(ratings: np.ndarray) -> float:
-    """Krippendorff's alpha for interval data: 1 is full agreement, 0 what chance gives.
+    """Krippendorff's alpha for interval data: 1 for full agreement, 0 for chance.
 
-    1 - D_o / D_e, where D_o is the mean squared difference of two ratings of one clip, each clip weighted by its number
-    of ratings, and D_e that of any two ratings (Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011).
+    alpha = 1 - D_o / D_e (Krippendorff, Computing Krippendorff's Alpha-Reliability, 2011). D_o is the mean squared
+    difference of two ratings of the same clip, each clip weighted by its number of ratings. D_e is that of any two
+    ratings.
 
     Args:
         ratings: (R, U) float.
 
     Returns:
-        NaN where it is not defined: no clip with two ratings, or all ratings equal.
+        Alpha; NaN if it is not defined: no clip with two ratings, or all ratings equal.
     """
     counts = (~np.isnan(ratings)).sum(axis=0)
     paired = ratings[:, counts >= 2]
@@ -24,14 +25,14 @@ def krippendorff_alpha(ratings: np.ndarray) -> float:
     total = len(values)
     if total < 2 or np.ptp(values) == 0:
         return float("nan")
-    # Over all ordered pairs of n numbers the squared differences sum to 2 n^2 times their variance.
+    # The squared differences of all ordered pairs of n numbers sum to 2 n^2 times their variance.
     observed = float((2 * counts**2 * np.nanvar(paired, axis=0) / (counts - 1)).sum() / total)
     expected = 2 * total**2 * float(values.var()) / (total * (total - 1))
     return 1 - observed / expected
 
 
 def alpha_interval(ratings: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of alpha: percentiles over resampled clips; a rater drawn twice would agree with himself."""
+    """95 % interval of alpha over resampled clips. Raters are not resampled: their copies would agree perfectly."""
     draw = np.random.default_rng(seed)
     count = ratings.shape[1]
     found = [krippendorff_alpha(ratings[:, draw.integers(0, count, count)]) for _ in range(resamples)]
@@ -43,7 +44,7 @@ def alpha_interval(ratings: np.ndarray, resamples: int, seed: int) -> tuple[floa
 
 
 def mean_interval(ratings: np.ndarray, resamples: int, seed: int) -> tuple[float, float]:
-    """95 % interval of the mean of (R, U): percentiles over resampled raters, who are what a study draws."""
+    """95 % interval of the mean of (R, U) ratings over resampled raters."""
     means = ratings.mean(axis=1)
     draws = np.random.default_rng(seed).integers(0, len(means), (resamples, len(means)))
     low, high = np.percentile(means[draws].mean(axis=1), (2.5, 97.5))

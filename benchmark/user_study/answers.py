@@ -1,4 +1,4 @@
-"""Reads the answer files of a study, leaves out those a rule excludes, and gives Table 4's means with intervals."""
+"""Reads the answer files of a study, excludes invalid ones, and computes Table 4's means with intervals."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Key:
-    """What ``key.json`` holds.
+    """Content of ``key.json``.
 
     Attributes:
-        study: hash of the study.
-        trials: by name.
-        orders: each rater's.
-        allowed_failures: with more failed attention checks a rater is excluded.
+        study: Hash of the study.
+        trials: Trials by name.
+        orders: Order of trials of each rater.
+        allowed_failures: Number of failed attention checks above which a rater is excluded.
     """
 
     study: str
@@ -40,14 +40,14 @@ class Key:
 
 
 class Excluded(Exception):
-    """An answer file that does not count, and why."""
+    """Raised for an answer file that is excluded, with the reason."""
 
 
 def read_key(path: Path) -> Key:
     """Reads the key of a study.
 
     Raises:
-        UserError: if it is no key.
+        UserError: If the file is not a key.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
@@ -58,11 +58,13 @@ def read_key(path: Path) -> Key:
     except OSError as error:
         raise UserError(f"key={path}: cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"key={path}: is no key of a study ({error}); it lies beside the study's page") from error
+        raise UserError(
+            f"key={path}: is not the key of a study ({error}); expected key.json in the study's folder"
+        ) from error
 
 
 def checksum(study: str, text: str) -> str:
-    """The page's own mark on its answers, 32-bit FNV-1a: it shows editing by hand and is no defence against fraud.
+    """The page's checksum of its answers, 32-bit FNV-1a. It detects edits by hand; it does not prevent fraud.
 
     Source: http://www.isthe.com/chongo/tech/comp/fnv/, offset basis 2166136261 and prime 16777619.
     """
@@ -73,17 +75,17 @@ def checksum(study: str, text: str) -> str:
 
 
 def read_answers(path: Path, key: Key) -> tuple[int, dict[str, dict[str, int]]]:
-    """One rater's number and answers, trial by trial.
+    """Reads a rater's number and answers by trial.
 
     Raises:
-        Excluded: with the rule it breaks.
+        Excluded: If the file breaks a rule; the message names the rule.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         schema, study, rater = raw["schema"], raw["study"], raw["rater"]
         answers, mark = raw["answers"], raw["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Excluded(f"is no answer file ({error})") from error
+        raise Excluded(f"is not an answer file ({error})") from error
     if schema != ANSWERS_SCHEMA:
         raise Excluded(f"has the schema {schema!r}, expected {ANSWERS_SCHEMA}")
     if study != key.study:
@@ -102,7 +104,7 @@ def read_answers(path: Path, key: Key) -> tuple[int, dict[str, dict[str, int]]]:
 
 def _require_answers(answers: Any, order: tuple[str, ...]) -> None:
     if not isinstance(answers, dict) or set(answers) - set(order):
-        raise Excluded("holds answers to trials the study does not have")
+        raise Excluded("has answers to unknown trials")
     if lacking := len(set(order) - set(answers)):
         raise Excluded(f"is incomplete: {len(order) - lacking} of {len(order)} videos are rated")
     for name, row in answers.items():
@@ -114,20 +116,20 @@ def _require_answers(answers: Any, order: tuple[str, ...]) -> None:
 
 
 def _canonical(rater: int, answers: Mapping[str, Mapping[str, int]], order: tuple[str, ...]) -> str:
-    """What the checksum is of: the rater and all answers in their order, as the page writes them."""
+    """Text that the checksum is computed from: the rater and all answers in order, as the page writes them."""
     return f"{rater}|" + "|".join(":".join(str(answers[name][question]) for question in QUESTIONS) for name in order)
 
 
 def collect_study(answers: Path, key_file: Path) -> dict[str, Any]:
-    """The results of a study.
+    """Computes the results of a study.
 
     Raises:
-        UserError: if no answer file counts.
+        UserError: If no answer file is valid.
     """
     key = read_key(key_file)
     files = sorted(answers.glob("*.json")) if answers.is_dir() else []
     if not files:
-        raise UserError(f"answers={answers}: holds no .json; expected the folder of the raters' answer files")
+        raise UserError(f"answers={answers}: has no .json; expected the folder of the raters' answer files")
     counted: defaultdict[int, list[tuple[str, dict[str, dict[str, int]]]]] = defaultdict(list)
     excluded: list[dict[str, str]] = []
     for path in files:
@@ -139,12 +141,12 @@ def collect_study(answers: Path, key_file: Path) -> dict[str, Any]:
     ratings = []
     for rater, given in sorted(counted.items()):
         if any(rows != given[0][1] for _, rows in given):
-            excluded += [{"file": name, "reason": f"rater {rater} answered twice, differently"} for name, _ in given]
+            excluded += [{"file": name, "reason": f"rater {rater} gave two different answers"} for name, _ in given]
             continue
         ratings.append(given[0][1])
         excluded += [{"file": name, "reason": f"is a copy of {given[0][0]}"} for name, _ in given[1:]]
     if not ratings:
-        raise UserError("no answer file counts: " + "; ".join(f"{row['file']} {row['reason']}" for row in excluded))
+        raise UserError("no valid answer file: " + "; ".join(f"{row['file']} {row['reason']}" for row in excluded))
     copies = sum("is a copy of" in row["reason"] for row in excluded)
     return _results(key, ratings, excluded, len(files) - copies)
 
@@ -196,7 +198,7 @@ def write_study(results: Mapping[str, Any], output: Path) -> None:
     """Writes the results file.
 
     Raises:
-        UserError: if it cannot be written.
+        UserError: If it cannot be written.
     """
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

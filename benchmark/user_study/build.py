@@ -1,4 +1,4 @@
-"""Makes the rating page: clips under names that say nothing, orders, attention checks, and the key raters never see."""
+"""Builds the rating page (anonymous clips, orders, attention checks) and the key, which raters must not see."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from runtime.errors import UserError
 from runtime.files import sha256_of, whole_file, write_whole
 
 KEY_SCHEMA = "emotivetalk.user_study_key/1"
-ANSWERS_SCHEMA = "user_study.answers/1"  # the page must not name a system
+ANSWERS_SCHEMA = "user_study.answers/1"  # must not name a system, because raters see it
 GROUND_TRUTH = "ground_truth"
 RATERS = 26
 CHECK_SIZE = 512
@@ -44,20 +44,20 @@ def build_study(
     """Writes ``page/index.html`` with its clips, and ``key.json``, which raters must not see.
 
     Args:
-        systems: name -> folder of its videos; ``ground_truth`` among them. Clips pair by name, as in evaluate.py.
-        output: a folder that holds no study yet.
-        samples: how many clips of each system, spread evenly over those that all systems have.
-        raters: how many orders.
-        checks: attention checks per rater.
-        allowed_failures: with more failed checks than this a rater is excluded.
-        seed: of names, orders and checks.
-        embed: put the clips inside the page: one file, but all of it must load at once.
+        systems: Name -> folder of videos, including ``ground_truth``. Clips are paired by name, as in evaluate.py.
+        output: Folder of the study; must be empty or not exist.
+        samples: Number of clips of each system, spread evenly over those that all systems have.
+        raters: Number of orders.
+        checks: Attention checks per rater.
+        allowed_failures: Number of failed checks above which a rater is excluded.
+        seed: Seed of names, orders and checks.
+        embed: Whether to put the clips into the page: a single file, which must load completely.
 
     Returns:
-        the page.
+        Path of the page.
 
     Raises:
-        UserError: if systems lack clips, a clip does not play in browsers, or the output cannot be written.
+        UserError: If systems lack clips, browsers cannot play a clip, or the output cannot be written.
     """
     _check_numbers(systems, output, samples, raters, checks, allowed_failures)
     videos, chosen = _choose(systems, samples)
@@ -107,11 +107,11 @@ def _check_numbers(
     if not 0 <= allowed_failures <= max(0, checks - 1):
         raise UserError(f"allowed_failures={allowed_failures}: expected 0 to {max(0, checks - 1)}, below checks")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"output={output}: is there already; a study under way must not change, name a new folder")
+        raise UserError(f"output={output}: already exists; a running study must not change, choose a new folder")
 
 
 def _choose(systems: Mapping[str, Path], samples: int) -> tuple[dict[str, dict[str, Path]], list[str]]:
-    """Each system's clips by name, and the names all of them have, thinned evenly."""
+    """Returns each system's clips by name, and an even selection of the names that all systems have."""
     videos: dict[str, dict[str, Path]] = {}
     for system, folder in systems.items():
         try:
@@ -122,17 +122,17 @@ def _choose(systems: Mapping[str, Path], samples: int) -> tuple[dict[str, dict[s
     shared = sorted(set.intersection(*(set(found) for found in videos.values())))
     if len(shared) < samples:
         counts = ", ".join(f"{system} {len(found)}" for system, found in videos.items())
-        raise UserError(f"samples={samples}: only {len(shared)} clips are there for every system ({counts})")
+        raise UserError(f"samples={samples}: only {len(shared)} clips exist for every system ({counts})")
     places = np.linspace(0, len(shared) - 1, samples).round().astype(int)
     return videos, [shared[place] for place in places]
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies pictures and sound without the file's own words, which may name the system.
+    """Copies picture and sound streams without metadata, which may name the system.
 
     Raises:
-        UserError: if browsers would not play it.
-        MediaError: if it cannot be read.
+        UserError: If browsers cannot play the clip.
+        MediaError: If it cannot be read.
     """
     info = probe(source)
     if info.video_codec != "h264" or not info.has_sound:
@@ -153,7 +153,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _write_check(target: Path, demanded: int) -> None:
-    """A video that shows which answer to give to all questions."""
+    """Writes a video that shows the answer to give to all questions."""
     picture = Image.new("RGB", (CHECK_SIZE, CHECK_SIZE), (32, 34, 40))
     pen = ImageDraw.Draw(picture)
     for text, size, height in (

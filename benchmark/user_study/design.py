@@ -1,9 +1,9 @@
-"""Who sees what in which order: Williams' Latin squares, and attention checks at drawn places.
+"""Design of the user study: Williams' Latin squares for the order of systems, attention checks at random places.
 
-A rater sees every sample of every system once, in as many rounds as there are samples. A round shows each system once,
-each with another sample. The systems' order in a round is a row of a Williams design, in which every system follows
-every other equally often (Williams, Australian Journal of Scientific Research A 2, 1949); rounds and raters take its
-rows in turn.
+Every rater sees every sample of every system once, in as many rounds as there are samples. A round shows each system
+once, each with another sample. The order of systems in a round is a row of a Williams design, in which every system
+follows every other equally often (Williams, Australian Journal of Scientific Research A 2, 1949). Rounds and raters
+take the rows in turn.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Trial:
     """One video to rate.
 
     Attributes:
-        name: what the page calls it; says nothing about its content.
-        system: whose it is; None for an attention check.
-        sample: which test clip; None for an attention check.
-        demanded: the answer an attention check asks for.
+        name: Anonymous name on the page.
+        system: System; None for an attention check.
+        sample: Test clip; None for an attention check.
+        demanded: Answer that an attention check asks for.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Trial:
 
 
 def williams(count: int) -> list[list[int]]:
-    """Orders of 0..count-1 in which each follows each other equally often: count rows, or twice that for odd counts."""
+    """Orders of 0..count-1 in which each follows each other equally often: count rows, or 2 * count if count is odd."""
     first = [0]
     low, high = 1, count - 1
     while len(first) < count:
@@ -51,7 +51,7 @@ def williams(count: int) -> list[list[int]]:
 
 
 def make_trials(systems: Sequence[str], samples: Sequence[str], checks: int, seed: int) -> list[Trial]:
-    """All trials of a study; names are hashes nobody can guess a system from without the key."""
+    """Returns all trials of a study. Names are hashes that reveal no system without the key."""
 
     def name(*parts: object) -> str:
         return hashlib.sha256("\0".join(map(str, (seed, *parts))).encode()).hexdigest()[:12]
@@ -63,7 +63,7 @@ def make_trials(systems: Sequence[str], samples: Sequence[str], checks: int, see
 
 
 def orders(trials: Sequence[Trial], raters: int, seed: int) -> list[list[str]]:
-    """The names of the trials in each rater's order."""
+    """Returns the trial names in each rater's order."""
     systems = list(dict.fromkeys(trial.system for trial in trials if trial.system))
     samples = list(dict.fromkeys(trial.sample for trial in trials if trial.sample))
     checks = [trial.name for trial in trials if trial.demanded is not None]

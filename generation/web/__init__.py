@@ -1,1 +1,1 @@
-"""The page behind app.py: what visitors upload becomes cases for the one pipeline in ``generation/``."""
+"""The web page behind app.py. It turns uploads into cases for the pipeline in ``generation/``."""

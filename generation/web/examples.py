@@ -1,4 +1,4 @@
-"""Example inputs: synthetic speakers this project draws itself, so that nobody's face or voice is given away."""
+"""Example inputs of the web page: synthetic speakers, so that no real face or voice is published."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from generation.portrait import read_portrait
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import openface_csv
 
-SPEAKERS = (2, 9, 3)  # places in the cast: its test and validation speakers, whom no run was trained on
+SPEAKERS = (2, 9, 3)  # indices of validation and test speakers, which no run was trained on
 SECONDS, SIZE = 3.0, 256
 
 
 @dataclass(frozen=True)
 class ExampleSpeaker:
-    """A speaker to try out.
+    """An example speaker.
 
     Attributes:
-        portrait: a drawn face, neutral.
-        landmarks: of it, as OpenFace writes them.
-        speech: a sentence in that person's voice.
+        portrait: Image of a synthetic face, neutral.
+        landmarks: Landmarks of the portrait in OpenFace's format.
+        speech: Sentence in the speaker's voice.
     """
 
     portrait: Path
@@ -36,7 +36,7 @@ class ExampleSpeaker:
 
 
 def draw_examples(folder: Path) -> list[ExampleSpeaker]:
-    """Writes the examples."""
+    """Renders the example speakers into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     examples = []
     for number, place in enumerate(SPEAKERS):
@@ -53,7 +53,7 @@ def draw_examples(folder: Path) -> list[ExampleSpeaker]:
 
 
 def with_face(examples: list[ExampleSpeaker], pipeline: EmotiveTalkPipeline) -> list[ExampleSpeaker]:
-    """Those whose drawn face this run's landmark detector finds: not every detector of real faces does."""
+    """Returns the examples whose face this run's landmark detector finds. Not every detector finds synthetic faces."""
     encoders, side = pipeline.encoders, pipeline.exported.info.frame_side
     found = []
     for example in examples:
@@ -66,7 +66,7 @@ def with_face(examples: list[ExampleSpeaker], pipeline: EmotiveTalkPipeline) -> 
 
 
 def _write_wav(path: Path, sound: np.ndarray) -> None:
-    """(S,) float32 at 16 kHz as 16-bit PCM."""
+    """Writes (S,) float32 samples at 16 kHz as 16-bit PCM."""
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)

@@ -1,4 +1,4 @@
-"""What a visitor fills in: one Gradio input for every field of ``VideoRequest``."""
+"""The form of the web page: one Gradio input for every field of ``VideoRequest``."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SOURCES = {
 }
 LEVELS = {1: "slight", 2: "medium", 3: "strong"}
 LANDMARKS = "Its landmarks (OpenFace's .csv)"
-MOST_STEPS = 50
-QUIETLY: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
+MAX_STEPS = 50
+INTERNAL_EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
 def build_form(service: VideoService) -> dict[str, Any]:
-    """The inputs by their names in ``VideoRequest``, in the order of the page."""
+    """Returns the inputs by their names in ``VideoRequest``, in the order of the page."""
     return {**_person(service), **_emotion(service), **_more(service)}
 
 
 def _person(service: VideoService) -> dict[str, Any]:
-    """Portrait and speech."""
+    """Inputs of portrait and speech."""
     return {
         "portrait": picture("Portrait", height=260, elem_id="portrait"),
         "landmarks": gr.File(label=LANDMARKS, visible=service.needs_landmarks, height=90, elem_id="landmarks"),
@@ -37,7 +37,7 @@ def _person(service: VideoService) -> dict[str, Any]:
 
 
 def _emotion(service: VideoService) -> dict[str, Any]:
-    """Where the emotion comes from; only what belongs to the chosen source is shown."""
+    """Inputs of the emotion source. Only those of the selected source are visible."""
     table = service.pipeline.exported.table
     labels = list(table.emotions) if table is not None else []
     first = labels[0] if labels else None
@@ -62,8 +62,8 @@ def _emotion(service: VideoService) -> dict[str, Any]:
     def other_label(chosen: str) -> Any:
         return gr.update(**_levels(service, chosen))
 
-    source.change(shown, source, [by_label, text, image, video, landmarks, strength], **QUIETLY)
-    label.change(other_label, label, level, **QUIETLY)
+    source.change(shown, source, [by_label, text, image, video, landmarks, strength], **INTERNAL_EVENT)
+    label.change(other_label, label, level, **INTERNAL_EVENT)
     return {
         "source": source,
         "label": label,
@@ -77,7 +77,7 @@ def _emotion(service: VideoService) -> dict[str, Any]:
 
 
 def _levels(service: VideoService, label: str | None) -> dict[str, Any]:
-    """The levels an emotion was learned at, the middle one chosen."""
+    """Levels that the label table holds for an emotion, with the middle one selected."""
     table = service.pipeline.exported.table
     if table is None or label is None:
         return {"choices": [], "value": None}
@@ -89,9 +89,9 @@ def _levels(service: VideoService, label: str | None) -> dict[str, Any]:
 
 
 def _more(service: VideoService) -> dict[str, Any]:
-    """What most people leave as it is."""
+    """Inputs that most visitors leave at their defaults."""
     config = service.pipeline.exported.info.config
-    most = min(MOST_STEPS, config.diffusion_steps)
+    most = min(MAX_STEPS, config.diffusion_steps)
     usual = min(config.sampling_steps, most)
     with gr.Accordion("More", open=False):
         return {

@@ -1,4 +1,4 @@
-"""The page: what is shown, and which part of the ``VideoService`` a click reaches."""
+"""The layout of the web page, and the ``VideoService`` methods that its buttons call."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from generation.web.examples import ExampleSpeaker
-from generation.web.form import QUIETLY, build_form
+from generation.web.form import INTERNAL_EVENT, build_form
 from generation.web.video_service import VideoRequest, VideoResult, VideoService
 
 CONSENT = (
@@ -18,7 +18,7 @@ CONSENT = (
     "generated. Every file carries a mark that says so. What you upload stays on the machine that serves this page and "
     "is deleted when you close it."
 )
-# Gradio's spacing is made for wide screens; the mark of an error must not hang on colour alone.
+# Gradio's spacing is made for wide screens. Errors are marked by more than colour, for colour-blind visitors.
 CSS = """
 .gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
 #title h1 { margin-bottom: 0 }
@@ -32,7 +32,7 @@ PROGRESS = gr.Progress()
 
 
 def theme() -> gr.themes.Base:
-    """Gradio's plain theme in the fonts the visitor's machine has: none is fetched."""
+    """Gradio's default theme with the visitor's system fonts, so that no font is downloaded."""
     fonts = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
     mono = ("ui-monospace", "Menlo", "Consolas", "monospace")
     return gr.themes.Default(font=list(fonts), font_mono=list(mono))
@@ -41,12 +41,12 @@ def theme() -> gr.themes.Base:
 def build_page(
     service: VideoService, examples: Sequence[ExampleSpeaker], examples_with_face: Sequence[ExampleSpeaker]
 ) -> gr.Blocks:
-    """The page of a service.
+    """Builds the page of a service.
 
     Args:
-        service: what makes the videos.
-        examples: speakers whose voices can be tried.
-        examples_with_face: those of them whose portraits this run can drive.
+        service: Service that generates the videos.
+        examples: Example speakers, all of whose voices can be used.
+        examples_with_face: Subset of ``examples`` whose portraits this run can animate.
     """
     keep = round(service.config.keep_minutes * 60)
     with gr.Blocks(title="EmotiveTalk", analytics_enabled=False, delete_cache=(60, keep)) as page:
@@ -103,7 +103,7 @@ def _show_examples(
 def _wire(
     service: VideoService, page: gr.Blocks, form: dict[str, Any], go: gr.Button, stop: gr.Button, shown: list[Any]
 ) -> None:
-    """Clicks and leaving."""
+    """Connects the buttons, and the closing of the page, to the service."""
     names = list(form)
 
     def begin(request: gr.Request) -> tuple[Any, str]:
@@ -123,29 +123,29 @@ def _wire(
     def leave(request: gr.Request) -> None:
         service.leave(_visitor(request))
 
-    begun = go.click(begin, None, [stop, shown[1]], **QUIETLY)
-    # One device: whoever comes later waits in Gradio's queue.
+    begun = go.click(begin, None, [stop, shown[1]], **INTERNAL_EVENT)
+    # There is one device: later requests wait in Gradio's queue.
     made = begun.then(
         make, list(form.values()), shown, show_progress_on=shown[0], concurrency_limit=1, api_visibility="private"
     )
-    made.then(end, None, stop, **QUIETLY)
-    stop.click(halt, None, None, **QUIETLY)
+    made.then(end, None, stop, **INTERNAL_EVENT)
+    stop.click(halt, None, None, **INTERNAL_EVENT)
     page.unload(leave)
 
 
 def _visitor(request: gr.Request) -> str:
-    """A visitor's name: letters and digits of the session, so that it can be a folder's."""
+    """Name of a visitor: letters and digits of the session, so that it can name a folder."""
     return "visitor-" + "".join(filter(str.isalnum, str(request.session_hash)))
 
 
 def _request(given: dict[str, Any]) -> VideoRequest:
-    """What was filled in; numbers come as floats, and not at all from fields that were emptied."""
+    """Converts form values to a request. Gradio gives numbers as floats, and None for emptied fields."""
     whole = {name: None if given[name] is None else int(given[name]) for name in ("level", "steps", "seed")}
     return VideoRequest(**{**given, **whole, "seed": whole["seed"] or 0})
 
 
 def _shown_result(result: VideoResult) -> list[Any]:
-    """A result as the values of film, words and downloads."""
+    """Values of the video, the messages and the two download buttons."""
     role, kind = ("alert", "failed") if result.failed else ("status", "made")
     lines = "".join(f"<p>{html.escape(line)}</p>" for line in result.words)
     video, record = (None if file is None else str(file) for file in (result.video, result.record))

@@ -1,4 +1,4 @@
-"""Behind ``app.py``: loads a run, serves the page until Ctrl-C, and deletes everybody's files."""
+"""Implements ``app.py``: loads a run, serves the page until Ctrl-C, and deletes the visitors' files."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
 from generation.web.video_service import VideoService
 
-# Gradio reads these when it is imported: it must neither count its users nor fetch anything.
+# Read by Gradio at import: no usage statistics, no downloads.
 QUIET = {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_DISABLE_TELEMETRY": "1", "GRADIO_SHARE": "False"}
 
 
 def serve(config: AppConfig) -> int:
-    """Serves the page until Ctrl-C; returns 0.
+    """Serves the page until Ctrl-C and returns 0.
 
     Raises:
-        GenerationError: when the address cannot be had.
-        CheckpointError, WeightsError, EncoderError, GenerationError: when the networks cannot be loaded.
+        GenerationError: If the address is not available.
+        CheckpointError, WeightsError, EncoderError, GenerationError: If the networks cannot be loaded.
     """
     require_free(config.host, config.port)
     start = time.perf_counter()
@@ -46,20 +46,20 @@ def serve(config: AppConfig) -> int:
 
 
 def serve_pipeline(pipeline: EmotiveTalkPipeline, config: AppConfig, folder: Path) -> None:
-    """Serves the page of a loaded run until Ctrl-C or a polite kill.
+    """Serves the page of a loaded run until Ctrl-C or SIGTERM.
 
     Args:
-        pipeline: the loaded run.
-        config: address and limits.
-        folder: for everybody's files; the caller deletes it.
+        pipeline: Loaded pipeline.
+        config: Address and limits.
+        folder: Folder of the visitors' files; the caller deletes it.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with opened(pipeline, config, folder) as address:
-            print(f"open  {address}  (Ctrl-C ends it)", flush=True)
+            print(f"open  {address}  (Ctrl-C stops it)", flush=True)
             if not is_loopback(config.host):
-                message = "everybody who can reach this machine can use the page, without a password"
-                print(f"note  host={config.host}: {message}", file=sys.stderr, flush=True)
+                access = "everybody who can reach this machine can use the page, without a password"
+                print(f"note  host={config.host}: {access}", file=sys.stderr, flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
         print("\nStopped; uploads and videos of this page are deleted.", file=sys.stderr)
@@ -67,13 +67,13 @@ def serve_pipeline(pipeline: EmotiveTalkPipeline, config: AppConfig, folder: Pat
 
 @contextmanager
 def opened(pipeline: EmotiveTalkPipeline, config: AppConfig, folder: Path) -> Iterator[str]:
-    """The page of a loaded run, served in the background while the block runs; gives its address."""
+    """Serves the page of a loaded run in the background while the block runs, and yields its address."""
     os.environ.update(QUIET, GRADIO_TEMP_DIR=str(folder))
     from generation.web.examples import draw_examples, with_face
     from generation.web.page import CSS, build_page, theme
 
-    drawn = draw_examples(folder / "examples")
-    page = build_page(VideoService(pipeline, config, folder), drawn, with_face(drawn, pipeline))
+    examples = draw_examples(folder / "examples")
+    page = build_page(VideoService(pipeline, config, folder), examples, with_face(examples, pipeline))
     page.queue(max_size=config.max_waiting, api_open=False)
     try:
         page.launch(
@@ -99,16 +99,16 @@ def opened(pipeline: EmotiveTalkPipeline, config: AppConfig, folder: Path) -> It
 
 
 def require_free(host: str, port: int) -> None:
-    """Refuses an address that cannot be had, before anything is loaded.
+    """Checks that an address is available, before anything is loaded.
 
     Raises:
-        GenerationError: with what to choose instead.
+        GenerationError: If it is not; the message suggests another.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
         raise GenerationError(
-            f"host={host}: is no address of this machine ({error.strerror}); try 127.0.0.1"
+            f"host={host}: is not an address of this machine ({error.strerror}); try 127.0.0.1"
         ) from error
     with socket.socket(family, kind, protocol) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -116,12 +116,12 @@ def require_free(host: str, port: int) -> None:
             probe.bind(address)
         except OSError as error:
             raise GenerationError(
-                f"host={host} port={port}: cannot be had ({error.strerror}); choose another port"
+                f"host={host} port={port}: is not available ({error.strerror}); choose another port"
             ) from error
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address is this machine's own."""
+    """Returns whether only this machine can reach the address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

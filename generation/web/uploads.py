@@ -1,7 +1,7 @@
-"""Gradio's inputs for files, handing over what was uploaded as it is.
+"""Gradio inputs for files that pass uploads on unchanged.
 
-Gradio's own inputs decode and convert uploads, with FFmpeg's program where there is one, and answer a wrong file with a
-bare "Error". The pipeline reads any format by itself and says in words what is wrong with a file.
+Gradio's own inputs decode and convert uploads, with the FFmpeg program if there is one, and report a wrong file as a
+bare "Error". The pipeline reads every format itself and its errors name the problem.
 """
 
 from __future__ import annotations
@@ -10,35 +10,35 @@ from typing import Any
 
 import gradio as gr
 
-# Gradio's own "share" buttons would send files to a server elsewhere.
-ONLY_LARGER: list[Any] = ["fullscreen"]
+# Gradio's "share" button would send files to an external server.
+ONLY_FULLSCREEN: list[Any] = ["fullscreen"]
 
 
 def picture(label: str, **look: Any) -> gr.Image:
-    """A picture by upload or webcam, as a path."""
+    """Image input by upload or webcam; its value is a path."""
     return _as_uploaded(
         gr.Image(
-            label=label, type="filepath", image_mode=None, sources=["upload", "webcam"], buttons=ONLY_LARGER, **look
+            label=label, type="filepath", image_mode=None, sources=["upload", "webcam"], buttons=ONLY_FULLSCREEN, **look
         )
     )
 
 
 def sound(label: str, **look: Any) -> gr.Audio:
-    """Sound by upload or microphone, as a path."""
+    """Sound input by upload or microphone; its value is a path."""
     return _as_uploaded(
         gr.Audio(label=label, type="filepath", sources=["upload", "microphone"], buttons=[], editable=False, **look)
     )
 
 
 def film(label: str, **look: Any) -> gr.Video:
-    """A video by upload or webcam, as a path."""
+    """Video input by upload or webcam; its value is a path."""
     return _as_uploaded(gr.Video(label=label, sources=["upload", "webcam"], buttons=[], **look))
 
 
 def _as_uploaded(component: Any) -> Any:
-    """Takes an input's own conversion away. A subclass would make Gradio write a stub file beside this one.
+    """Removes an input's conversion, without a subclass: for one, Gradio would write a stub file into this folder.
 
-    After a click on an example Gradio goes on with a copy that has it back, so inputs are asked for paths as well.
+    After a click on an example Gradio uses a copy whose conversion is back, so the inputs also use type="filepath".
     """
     component.preprocess = lambda payload: None if payload is None else payload.path
     return component

@@ -1,6 +1,7 @@
-"""From what a visitor filled in to a video: limits, progress with the time left, errors in words, files that go again.
+"""Turns a request from the web page into a video.
 
-Every visitor has a folder of their own; a video's inputs are linked into it and leave it when the video is made.
+Enforces limits, reports progress and remaining time, and deletes files afterwards. Every visitor has a folder. The
+inputs of a video are linked into it and removed from it when the video is done.
 """
 
 from __future__ import annotations
@@ -21,41 +22,41 @@ from configs.app import AppConfig
 from configs.emotion import EmotionConfig
 from generation.batch import VideoCase, name_of
 from generation.errors import GenerationError
-from generation.generate_videos import OF_ONE_CASE
+from generation.generate_videos import CASE_ERRORS
 from generation.pipeline import EmotiveTalkPipeline, Generated
 from generation.record import record_path
 from lightning_modules.ethd.sampler import VideoProgress
 from media import MediaError, probe, sound_duration
 
 LOG = logging.getLogger(__name__)
-# The parts of a request that are files, and where they go in the visitor's folder.
+# The fields of a request that are files; each has a subfolder of its name in the visitor's folder.
 FILES = ("portrait", "speech", "image", "video")
 OnStep = Callable[[float, str], object]
 
 
 class RequestStopped(Exception):
-    """The visitor pressed Stop or left."""
+    """Raised in a running request when its visitor pressed Stop or left."""
 
 
 @dataclass(frozen=True)
 class VideoRequest:
-    """What a visitor filled in; files are paths of uploads.
+    """Values of the form. Files are paths of uploads.
 
     Attributes:
-        portrait: a picture.
-        speech: a file with sound.
-        landmarks: of the portrait, where the run reads them from files.
-        source: portrait, label, text, image or video: where the emotion comes from.
-        label: an emotion's name.
-        level: of the label.
-        text: words.
-        image: a picture of an expression.
-        video: an expression frame by frame.
-        source_landmarks: of ``image`` or ``video``.
-        strength: 0 to 2.
-        steps: of DDIM.
-        seed: of all noise.
-        paste_back: whether the face goes back into the whole portrait.
+        portrait: Image of the face to animate.
+        speech: File with sound.
+        landmarks: Landmarks of the portrait, if the run reads them from files.
+        source: Emotion source: portrait, label, text, image or video.
+        label: Name of an emotion.
+        level: Level of the label.
+        text: Description of the emotion.
+        image: Image of an expression.
+        video: Video whose expression is used frame by frame.
+        source_landmarks: Landmarks of ``image`` or ``video``.
+        strength: Strength of the emotion, 0 to 2.
+        steps: DDIM steps.
+        seed: Seed of all noise.
+        paste_back: Whether the generated face is pasted back into the whole portrait.
     """
 
     portrait: str | None
@@ -76,13 +77,13 @@ class VideoRequest:
 
 @dataclass(frozen=True)
 class VideoResult:
-    """What became of a request.
+    """Result of a request.
 
     Attributes:
-        video: the file, or None.
-        record: the ``.json`` beside it, or None.
-        words: what to tell the visitor, one line each; the first says how it went.
-        failed: whether those lines are about what went wrong.
+        video: Video file, or None.
+        record: Record of the video (``.json``), or None.
+        words: Messages for the visitor, one line each; the first is the outcome.
+        failed: Whether the request failed.
     """
 
     video: Path | None
@@ -92,42 +93,42 @@ class VideoResult:
 
 
 class VideoService:
-    """Makes videos for the visitors of a page.
+    """Generates videos for the visitors of the page.
 
     Args:
-        pipeline: what makes them.
-        config: limits.
-        folder: for the visitors' files; the caller deletes it in the end.
+        pipeline: Generation pipeline.
+        config: Limits.
+        folder: Folder of the visitors' files; the caller deletes it.
     """
 
     def __init__(self, pipeline: EmotiveTalkPipeline, config: AppConfig, folder: Path) -> None:
         self.pipeline, self.config, self.folder = pipeline, config, folder
         self.needs_landmarks = pipeline.encoders.landmarks.identity.name == "sidecar"
-        self.kept: frozenset[Path] = frozenset()  # uploads that are nobody's: the examples
+        self.kept: frozenset[Path] = frozenset()  # files that belong to no visitor: the examples
         self._uploads: dict[str, set[Path]] = {}
         self._stopped: set[str] = set()
         self._waiting: set[str] = set()
-        self._lock = threading.Lock()  # one device; the page's queue sees to it too
+        self._lock = threading.Lock()  # there is one device; the page's queue also allows one request at a time
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Where this run can take an emotion from."""
+        """Emotion sources that this run supports."""
         exported = self.pipeline.exported
         there = {"label": exported.table is not None, "text": exported.text is not None}
         return tuple(name for name in ("portrait", "label", "text", "image", "video") if there.get(name, True))
 
     def begin(self, visitor: str) -> None:
-        """Notes that a visitor waits for a video."""
+        """Registers a visitor's request."""
         self._stopped.discard(visitor)
         self._waiting.add(visitor)
 
     def stop(self, visitor: str) -> None:
-        """Ends what a visitor waits for, at its next step."""
+        """Stops a visitor's request at its next step."""
         if visitor in self._waiting:
             self._stopped.add(visitor)
 
     def leave(self, visitor: str) -> None:
-        """Ends what a visitor waits for and deletes their files, the page's own copies included."""
+        """Stops a visitor's request and deletes their files, including Gradio's copies."""
         self.stop(visitor)
         home = self.folder / visitor
         for made in (file for file in home.glob("*.*") if file.is_file()):
@@ -140,12 +141,12 @@ class VideoService:
         shutil.rmtree(home, ignore_errors=True)
 
     def make(self, request: VideoRequest, visitor: str, on_step: OnStep) -> VideoResult:
-        """Makes a video, or says in words why not.
+        """Generates a video. Errors become messages of the result.
 
         Args:
-            request: what was filled in.
-            visitor: whose it is; a name that can be one of a folder.
-            on_step: Receives the share that is done, 0 to 1, and what is going on, with the time left.
+            request: Values of the form.
+            visitor: Name of the visitor; must be a valid folder name.
+            on_step: Callback with the completed share (0 to 1) and a text with the remaining time.
         """
         start = time.monotonic()
         try:
@@ -155,10 +156,10 @@ class VideoService:
             return _made(made, time.monotonic() - start)
         except RequestStopped:
             return VideoResult(None, None, ("Stopped.",), failed=True)
-        except OF_ONE_CASE as error:
-            return VideoResult(None, None, (self._plain(error),), failed=True)
-        except Exception as error:  # a bug: the visitor gets words, the terminal the traceback
-            LOG.exception("a video could not be made")
+        except CASE_ERRORS as error:
+            return VideoResult(None, None, (self._message(error),), failed=True)
+        except Exception as error:  # a bug: the visitor gets a message, the terminal the traceback
+            LOG.exception("a video could not be generated")
             message = f"Something nobody foresaw went wrong ({type(error).__name__}); the server's terminal says where."
             return VideoResult(None, None, (message,), failed=True)
         finally:
@@ -170,17 +171,17 @@ class VideoService:
                 shutil.rmtree(self.folder / visitor, ignore_errors=True)
 
     def _case(self, request: VideoRequest, visitor: str) -> VideoCase:
-        """The case of a request, its files in the visitor's folder.
+        """Links the files of a request into the visitor's folder and returns its case.
 
         Raises:
-            GenerationError: for what is missing, too long or too large.
+            GenerationError: If an input is missing, too long or too large.
         """
         if not request.portrait:
             raise GenerationError("There is no portrait yet: upload a picture or take one with the webcam.")
         if not request.speech:
             raise GenerationError("There is no speech yet: upload a sound file or record one with the microphone.")
         home = self.folder / visitor
-        shutil.rmtree(home, ignore_errors=True)  # the last video was downloaded or is not needed
+        shutil.rmtree(home, ignore_errors=True)  # the previous video was downloaded or is not needed
         given: dict[str, tuple[str, str | None]] = {
             "portrait": (request.portrait, request.landmarks),
             "speech": (request.speech, None),
@@ -219,7 +220,7 @@ class VideoService:
         return replace(case, output=home / f"{name_of(case)}.mp4")
 
     def _place(self, folder: Path, file: str, landmarks: str | None) -> Path:
-        """An upload in the visitor's folder, with its landmarks beside it."""
+        """Links an upload and its landmarks into a folder and returns the path of the upload there."""
         source = Path(file)
         try:
             size = source.stat().st_size
@@ -258,17 +259,17 @@ class VideoService:
             )
 
     def _progress(self, visitor: str, on_step: OnStep) -> Callable[[VideoProgress], None]:
-        """Tells the share that is done and the time left; ends the work of a visitor who stopped or left."""
+        """Returns a callback that reports progress and remaining time, and raises if the visitor stopped or left."""
         begun: dict[str, float] = {}
 
         def on_progress(progress: VideoProgress) -> None:
             if visitor in self._stopped:
                 raise RequestStopped
             now = time.monotonic()
-            # The first step is as old as the stage itself: what one step takes is known from the second on.
+            # Seconds per step are known from the second step on: the first call starts the clock.
             first = begun.setdefault(progress.stage, now)
             done = progress.done - 1
-            left = f", about {_spoken((now - first) / done * (progress.total - progress.done))} left" if done else ""
+            left = f", about {_duration((now - first) / done * (progress.total - progress.done))} left" if done else ""
             what = {"sampling": "Sampling, step", "writing": "Writing, frame"}[progress.stage]
             on_step(progress.done / progress.total, f"{what} {progress.done} of {progress.total}{left}")
 
@@ -277,19 +278,19 @@ class VideoService:
         on_step(0.0, "Looking at the portrait, listening to the speech")
         return on_progress
 
-    def _plain(self, error: Exception) -> str:
-        """An error's words without the folders of this server."""
+    def _message(self, error: Exception) -> str:
+        """Returns an error's message without the server's folders."""
         return re.sub(rf"{re.escape(str(self.folder))}{os.sep}(?:[\w.-]+{os.sep})*", "", str(error))
 
 
 def _made(made: Generated, seconds: float) -> VideoResult:
-    message = f"{made.path.name}: {made.frames} frames, {made.size[0]}x{made.size[1]}, made in {_spoken(seconds)}."
+    summary = f"{made.path.name}: {made.frames} frames, {made.size[0]}x{made.size[1]}, made in {_duration(seconds)}."
     notes = (re.sub(r"(=|^)/\S*/", r"\1", note) for note in made.notes)
-    return VideoResult(made.path, record_path(made.path), (message, *notes))
+    return VideoResult(made.path, record_path(made.path), (summary, *notes))
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the file system has no links."""
+    """Creates a hard link, or a copy if the file system has no links."""
     try:
         os.link(source, target)
     except FileNotFoundError:
@@ -298,5 +299,5 @@ def _link(source: Path, target: Path) -> None:
         shutil.copyfile(source, target)
 
 
-def _spoken(seconds: float) -> str:
+def _duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"

@@ -1,4 +1,4 @@
-"""Results files as evaluate.py writes them, made by the product's own writer from chosen numbers."""
+"""Results files with chosen numbers, written by evaluate.py's own writer."""
 
 import json
 
@@ -10,7 +10,7 @@ from tests.helpers.results import value
 
 @pytest.fixture
 def put(tmp_path):
-    """put(file, numbers, **cell) -> the results file, in a folder ``results``; numbers: metric -> number or Value."""
+    """Returns write(name, numbers, **cell) -> results file in ``results``; numbers: metric -> number or Value."""
 
     def write(name, numbers, not_computed=None, clips=("a", "b", "c"), offset=0, schema=None, **cell):
         folder = tmp_path / "results"

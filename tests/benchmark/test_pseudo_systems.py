@@ -1,4 +1,4 @@
-"""Pseudo-systems of small synthetic speakers: what stays as it was, and what the metrics make of the rest."""
+"""Pseudo-systems of small synthetic speakers: each changes only what it is meant to change."""
 
 import numpy as np
 import pytest
@@ -29,14 +29,14 @@ def pictures(path):
     return np.stack(list(read_frames(path))).astype(int)
 
 
-def heard(a, b):
-    """How alike two sounds are, -1 to 1, in what both have."""
+def correlation(a, b):
+    """Correlation of two sounds, -1 to 1, over their common length."""
     length = min(len(a), len(b))
     return float(np.corrcoef(a[:length], b[:length])[0, 1])
 
 
 @pytest.mark.slow
-def test_each_changes_what_it_says_and_nothing_else(made):
+def test_each_changes_only_picture_or_sound(made):
     folder, real = made
     for name, other in (("clip0", "clip1"), ("clip1", "short"), ("short", "clip0")):
         video = real / f"{name}.mp4"
@@ -48,17 +48,17 @@ def test_each_changes_what_it_says_and_nothing_else(made):
         still = pictures(folder / "still_image" / f"{name}.mp4")
         assert np.abs(still - true[:1]).mean() < 3
         assert np.abs(np.diff(still, axis=0)).mean() < 0.5
-        assert heard(read_sound(folder / "still_image" / f"{name}.mp4"), sound) > 0.95
+        assert correlation(read_sound(folder / "still_image" / f"{name}.mp4"), sound) > 0.95
         swapped = read_sound(folder / "swapped_speech" / f"{name}.mp4")
-        assert heard(swapped, read_sound(real / f"{other}.mp4")) > 0.95
+        assert correlation(swapped, read_sound(real / f"{other}.mp4")) > 0.95
         assert len(swapped) == pytest.approx(len(true) * 640, abs=1100)
         shifted = read_sound(folder / "shifted_10_frames" / f"{name}.mp4")
-        assert heard(shifted[: len(sound) - LEAD - 2000], sound[LEAD:]) > 0.95
+        assert correlation(shifted[: len(sound) - LEAD - 2000], sound[LEAD:]) > 0.95
         assert np.abs(shifted[len(sound) - LEAD + 2000 :]).max() < 0.05
 
 
 @pytest.mark.slow
-def test_landmarks_come_along_and_stand_still_with_the_image(made):
+def test_landmarks_are_copied_or_held_like_the_pictures(made):
     folder, real = made
     assert (folder / "swapped_speech" / "clip0.csv").read_text() == (real / "clip0.csv").read_text()
     table = np.genfromtxt(folder / "still_image" / "clip0.csv", delimiter=",", skip_header=1)
@@ -69,10 +69,10 @@ def test_landmarks_come_along_and_stand_still_with_the_image(made):
     assert not (folder / "still_image" / "short.csv").exists()
 
 
-def test_what_cannot_be_made_is_one_line(tmp_path):
+def test_impossible_settings_are_refused(tmp_path):
     real = write_speakers(tmp_path / "real", 1)
     for options, message in (
-        ([f"real={real}"], "to swap speech there must be two"),
+        ([f"real={real}"], "at least two are needed to swap speech"),
         ([f"real={tmp_path / 'none'}"], "no such folder"),
         ([f"real={real}", "shift=16"], "shift=16: expected 1 to 15 frames"),
     ):

@@ -1,4 +1,4 @@
-"""Tables from results files: against the paper's own bold numbers, closed forms, another CSV reader, and LaTeX."""
+"""Tables from results files, compared with the paper's bold numbers, closed forms, another CSV reader, and LaTeX."""
 
 import csv
 import html.parser
@@ -21,7 +21,7 @@ from runtime.errors import UserError
 from tests.helpers.results import value
 
 METRICS = ("fid", "fvd", "sync_c", "sync_d", "efid")
-# What the paper prints in bold: (dataset, mode) -> the best system per column of Table 1.
+# Bold numbers of the paper's Table 1: (dataset, mode) -> best system per column.
 BOLD = {
     ("hdtf", "A"): ("emotivetalk",) * 5,
     ("mead", "A"): ("sadtalker", "sadtalker", "hallo", "emotivetalk", "emotivetalk"),
@@ -32,7 +32,7 @@ BOLD = {
 
 @pytest.fixture
 def make(tmp_path, capsys):
-    """make(number, **keys) -> exit status, rows of the CSV and what was printed."""
+    """Returns run(number, **keys) -> exit status, rows of the CSV file, and printed text."""
 
     def run(number, **keys):
         status = make_tables(TableConfig(number, str(tmp_path / "results"), str(tmp_path / "tables"), **keys))
@@ -43,7 +43,7 @@ def make(tmp_path, capsys):
 
 
 def put_paper(put, number):
-    """The paper's values as results files."""
+    """Writes the paper's values as results files."""
     paper = paper_table(number)
     for key in {key for key, _ in paper.values if key.system != "ground_truth"}:
         numbers = {metric: found for metric in paper.metrics if (found := paper.values.get((key, metric))) is not None}
@@ -62,10 +62,10 @@ def test_the_papers_values_give_the_papers_bold_numbers(put, make):
     assert len(measured) == 2 * (9 * 5 + 2)
     assert all(float(row["difference"]) == 0 for row in measured if row["system"] != "ground_truth")
     truth = {row["metric"]: float(row["value"]) for row in measured if row["system"] == "ground_truth"}
-    assert truth == {"sync_c": 8.5, "sync_d": 6.7}  # what the evaluations found of the real videos
+    assert truth == {"sync_c": 8.5, "sync_d": 6.7}  # from the evaluations of the systems
 
 
-def test_ablations_bold_as_in_the_paper_and_lengths_unmarked(put, make):
+def test_ablations_have_the_papers_bold_numbers_and_lengths_none(put, make):
     put_paper(put, "2")
     best = {row["metric"]: row["variant"] for row in make("2")[1] if row["best"] == "True"}
     assert best == {"fid": "wo_exp", "sync_c": "full", "efid": "full"}
@@ -75,7 +75,7 @@ def test_ablations_bold_as_in_the_paper_and_lengths_unmarked(put, make):
     assert not any(row["best"] == "True" for row in rows)
 
 
-def test_every_format_holds_the_same_numbers(put, make, tmp_path):
+def test_every_format_has_the_same_numbers(put, make, tmp_path):
     put("one.json", {"fid": 22.104, "efid": value("efid", -0.001, official=False)}, system="hallo")
     make("1")
     folder = tmp_path / "tables"
@@ -97,7 +97,7 @@ def test_every_format_holds_the_same_numbers(put, make, tmp_path):
 
 
 class Cells(html.parser.HTMLParser):
-    """Rows of all tables of a page."""
+    """Collects the rows of all tables of a page."""
 
     def __init__(self):
         super().__init__()
@@ -116,7 +116,7 @@ class Cells(html.parser.HTMLParser):
             self.rows[-1][-1] += data
 
 
-def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_path):
+def test_unusable_files_have_a_reason_and_the_others_are_used(put, make, tmp_path):
     missing = {"fvd": "needs i3d.pt\nput it there", "sync": "no ffmpeg"}
     put("good.json", {"fid": 20.0}, not_computed=missing, system="hallo")
     put("old.json", {"fid": 1.0}, system="anitalker", schema="emotivetalk.evaluation/0")
@@ -146,13 +146,13 @@ def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_pa
     assert reasons["dreamtalk", "A+V", "efid"] == "weights on request only (runs.json)"
     assert "not run" in reasons["sadtalker", "A", "fid"]
     assert not any(row["value"] for row in rows if row["system"] in ("aniportrait", "pdfgc", "anitalker"))
-    assert "for no table (without cell.system): mine.json" in printed
+    assert "in no table (without cell.system): mine.json" in printed
     assert printed.count("twin1.json and twin2.json are two results") == 1
     for name in ("nan.json is damaged or was edited (fid is nan)", "broken.json is damaged", "no 'fid.sha256' where"):
         assert name in printed
 
 
-def test_other_protocols_networks_and_videos_never_share_a_table_without_a_warning(put, make):
+def test_different_protocols_or_networks_give_a_warning(put, make):
     put("a.json", {"sync_c": 7.0, "fid": 10.0}, system="hallo")
     sync = value("sync_c", 6.0, protocol={"name": "x", "min_track": 100})
     put("b.json", {"sync_c": sync, "fid": 9.0}, system="sadtalker")
@@ -165,7 +165,7 @@ def test_other_protocols_networks_and_videos_never_share_a_table_without_a_warni
     assert "FID: 2 protocols in one table" in make("1")[2]
 
 
-def test_other_real_videos_of_the_same_name_are_told(put, make, tmp_path):
+def test_different_real_videos_of_one_name_give_a_warning(put, make, tmp_path):
     put("a.json", {"fid": 10.0}, system="hallo")
     other = put("b.json", {"fid": value("fid", 9.0, clips=2)}, system="sadtalker")
     other.write_text(other.read_text().replace("real a", "another a"))
@@ -182,7 +182,7 @@ def test_rows_of_other_lengths_may_have_other_real_videos(put, make):
     assert "different versions of the real videos" not in make("3")[2]
 
 
-def test_an_evaluation_of_the_real_videos_goes_before_what_others_found_beside(put, make):
+def test_an_evaluation_of_the_real_videos_takes_precedence(put, make):
     put("a.json", {"sync_c": 7.0}, system="hallo")
     truth = {"ground_truth": {"value": 8.1, "n": 3, "expected": 3}}
     put("b.json", {"sync_c": value("sync_c", 6.0, extra=truth)}, system="sadtalker")
@@ -195,7 +195,7 @@ def test_an_evaluation_of_the_real_videos_goes_before_what_others_found_beside(p
     assert truth == {"fid": "", "fvd": "", "sync_c": "8.63", "sync_d": "", "efid": ""}
 
 
-def test_three_runs_give_students_interval_and_two_none(put, make, tmp_path):
+def test_three_runs_give_students_interval_and_two_give_none(put, make, tmp_path):
     numbers = (15.0, 16.5, 17.1)
     for run, number in enumerate(numbers[:2]):
         put(f"run{run}.json", {"fid": number}, system="emotivetalk", variant="wo_lip", run=run)
@@ -209,7 +209,7 @@ def test_three_runs_give_students_interval_and_two_none(put, make, tmp_path):
     assert f"{statistics.fmean(numbers):.2f} ± {(high - low) / 2:.2f}" in line
 
 
-def test_systems_the_paper_does_not_have_join_their_mode_and_controls_compete_with_nobody(put, make):
+def test_other_systems_join_their_mode_and_controls_are_not_ranked(put, make):
     put("a.json", {"sync_c": 7.0}, system="hallo", dataset="mini")
     put("b.json", {"sync_c": 7.5}, system="my_system", dataset="mini")
     put("c.json", {"sync_c": 9.0}, system="shifted", dataset="mini", mode="control", offset=10)
@@ -221,7 +221,7 @@ def test_systems_the_paper_does_not_have_join_their_mode_and_controls_compete_wi
     assert (found["shifted"]["offset"], found["hallo"]["offset"]) == ("10", "0")
 
 
-def test_only_what_changed_is_written(put, make, tmp_path):
+def test_only_changed_files_are_written(put, make, tmp_path):
     put("a.json", {"fid": 10.0}, system="hallo")
     assert make("all")[2].count(": written") == 4
 
@@ -263,7 +263,7 @@ def test_latex_compiles(put, make, tmp_path):
         assert "C:\\x {y}" in text.replace("_", " ")
 
 
-def test_wrong_settings_are_one_line(tmp_path):
+def test_invalid_settings_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="table=5: expected one of 1, 2, 3, 4, all"):
         check(TableConfig("5"))
     with pytest.raises(UserError, match="does not exist; expected the folder of evaluate"):
@@ -272,7 +272,7 @@ def test_wrong_settings_are_one_line(tmp_path):
     assert (config.results, config.datasets) == (f"{tmp_path}/a b (1)", ["mini"])
 
 
-def test_the_papers_tables_are_whole():
+def test_the_papers_tables_are_complete():
     for number in TABLES:
         paper = paper_table(number)
         keys = {row.key(dataset) for group in paper.groups for row in group.rows for dataset in paper.datasets}

@@ -1,4 +1,4 @@
-"""Test sets from small videos under the datasets' names, and the reasons of runs that gave nothing."""
+"""Test sets from small videos with the datasets' file names, and the reasons of runs without videos."""
 
 import csv
 import json
@@ -24,7 +24,7 @@ FRAMES = 30
 
 @pytest.fixture
 def write(tmp_path):
-    """write(name, seed, seconds) -> a video of noise that moves, with a tone."""
+    """Returns video(name, seed, sound, frames) -> a video of moving noise with a tone."""
 
     def video(name, seed=0, sound=True, frames=FRAMES):
         picture = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), np.uint8).repeat(16, 0).repeat(16, 1)
@@ -39,7 +39,7 @@ def rows(path):
     return list(csv.DictReader(path.open()))
 
 
-def test_hdtf_is_the_test_people_of_the_committed_split(write, tmp_path, capsys):
+def test_hdtf_is_the_test_speakers_of_the_projects_split(write, tmp_path, capsys):
     split = read_split("hdtf_emotivetalk")
     tested, trained = split.persons["test"][0], split.persons["train"][0]
     real = write(f"WDA_{tested}1_003.mp4", 1)
@@ -52,7 +52,7 @@ def test_hdtf_is_the_test_people_of_the_committed_split(write, tmp_path, capsys)
     assert [row["clip"] for row in audio] == [row["clip"] for row in both] == [key]
     assert audio[0]["emotion.video"] == ""
     assert both[0]["emotion.video"] == both[0]["video"] == str(real)
-    asked = {mode: read_cases(out / f"cases_{mode}.csv") for mode in ("A", "AV")}  # what the runner makes of them
+    asked = {mode: read_cases(out / f"cases_{mode}.csv") for mode in ("A", "AV")}  # as the runner reads them
     assert [(case.clip, case.driving_video) for case in asked["A"]] == [(key, None)]
     assert [(case.video, case.driving_video) for case in asked["AV"]] == [(real, real)]
     assert np.array_equal(np.asarray(Image.open(audio[0]["portrait"])), next(iter(read_frames(real))))
@@ -62,7 +62,7 @@ def test_hdtf_is_the_test_people_of_the_committed_split(write, tmp_path, capsys)
     record = json.loads((out / "test_set.json").read_text())
     assert record["split"] == {"name": "hdtf_emotivetalk", "sha256": split.sha256}
     assert [clip["speaker"] for clip in record["clips"]] == [tested]
-    assert len(record["rejected"]) == 1  # the holiday: whose it is cannot be known
+    assert len(record["rejected"]) == 1  # holiday.mp4: its speaker is unknown
     assert "not the name of an HDTF clip" in capsys.readouterr().out
     batch = rows(out / "batch_AV.csv")[0]
     assert (batch["portrait"], batch["output"]) == (audio[0]["portrait"], f"{key}.mp4")
@@ -80,7 +80,7 @@ def test_mead_is_the_four_unseen_actors_from_the_front(write, tmp_path):
     assert test.split["name"] == "mead_emotivetalk"
 
 
-def test_mini_takes_any_clip_with_a_voice_and_says_why_not(write, tmp_path):
+def test_mini_uses_every_clip_with_speech_and_gives_reasons_for_others(write, tmp_path):
     write("a.mp4", 1)
     write("mute.mp4", 2, sound=False)
     (tmp_path / "raw" / "broken.mp4").write_bytes(b"no video at all")
@@ -91,7 +91,7 @@ def test_mini_takes_any_clip_with_a_voice_and_says_why_not(write, tmp_path):
     assert test.split is None
 
 
-def test_lengths_of_table_3_are_cut_and_short_clips_told(write, tmp_path):
+def test_clips_are_cut_to_table_3s_lengths_and_short_ones_rejected(write, tmp_path):
     write("long.mp4", 1)
     write("short.mp4", 2, frames=20)
     test = test_sets.make_test_set("mini", tmp_path / "raw", tmp_path / "out", frames=25)
@@ -100,10 +100,10 @@ def test_lengths_of_table_3_are_cut_and_short_clips_told(write, tmp_path):
     assert len(list(read_frames(clip["video"]))) == clip["frames"] == 25
     with wave.open(clip["speech"]) as speech:
         assert speech.getnframes() == 16_000
-    assert test.rejected == {"short": "lasts 0.80 s, the first 25 frames would need more"}
+    assert test.rejected == {"short": "lasts 0.80 s, too short for the first 25 frames"}
 
 
-def test_what_is_wrong_is_one_line(write, tmp_path):
+def test_invalid_arguments_are_refused(write, tmp_path):
     write("WDA_Nobody_000.mp4")
     raw = f"source={tmp_path / 'raw'}"
     for arguments, message in (
@@ -115,7 +115,7 @@ def test_what_is_wrong_is_one_line(write, tmp_path):
         refuses(UserError, message, test_sets.main, [*arguments, f"output={tmp_path / 'out'}"])
 
 
-def test_a_run_without_a_clip_gives_its_reasons_to_the_tables(tmp_path):
+def test_the_reasons_of_a_run_without_clips_reach_the_tables(tmp_path):
     def record(run, clip, status, reason):
         path = tmp_path / run / "records" / f"{clip}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,35 +132,35 @@ def test_a_run_without_a_clip_gives_its_reasons_to_the_tables(tmp_path):
     reason = "no repository (2 of 3 clips); took too long (1 of 3 clips)"
     row = {"system": "emotivetalk", "dataset": "mini", "mode": "A+V", "reason": reason}
     assert json.loads(output.read_text()) == {"schema": NOT_RUN, "rows": [row]}
-    refuses(UserError, "holds no records", not_run.main, [f"runs={tmp_path}", *rest])
+    refuses(UserError, "has no records", not_run.main, [f"runs={tmp_path}", *rest])
 
 
-def test_a_limit_takes_usable_clips_spread_over_all_and_says_what_is_left(write, tmp_path, capsys):
+def test_a_limit_spreads_over_the_usable_clips_and_counts_the_rest(write, tmp_path, capsys):
     for number in range(6):
         write(f"{number}.mp4", number, sound=number != 2)
     out = tmp_path / "out"
     test_sets.main(["mini", f"source={tmp_path / 'raw'}", f"output={out}", "clips=2"])
     assert [row["clip"] for row in rows(out / "cases_A.csv")] == ["0", "3"]  # of 0, 1, 3, 4, 5
-    message = capsys.readouterr().out
-    assert "3 usable clips beyond the 2 asked for" in message
-    assert "mini: 2 clips, 1 not used" in message
+    printed = capsys.readouterr().out
+    assert "3 usable clips beyond the 2 asked for" in printed
+    assert "mini: 2 clips, 1 not used" in printed
 
 
 @pytest.mark.slow
-def test_synthetic_clips_are_of_test_people_and_what_lies_beside_is_cut_with_them(tmp_path):
+def test_synthetic_clips_show_test_speakers_and_sidecar_files_are_cut(tmp_path):
     out, cut = tmp_path / "out", tmp_path / "cut"
     test_sets.main(["synthetic", f"output={out}", "clips=2", "seconds=1.2"])
     clips = rows(out / "cases_AV.csv")
     assert [split_of(row["clip"].split("_")[1]) for row in clips] == ["test", "test"]
-    drawn = Path(clips[0]["video"])
-    test_sets.main(["mini", f"source={drawn.parent}", f"output={cut}", "frames=25"])
+    rendered = Path(clips[0]["video"])
+    test_sets.main(["mini", f"source={rendered.parent}", f"output={cut}", "frames=25"])
     asked = rows(cut / "cases_AV.csv")[0]
-    long, short = drawn.with_suffix(".csv"), Path(asked["video"]).with_suffix(".csv")
+    long, short = rendered.with_suffix(".csv"), Path(asked["video"]).with_suffix(".csv")
     picture = Path(asked["portrait"]).with_suffix(".csv")
     tables = [np.genfromtxt(path, delimiter=",", skip_header=1, ndmin=2) for path in (long, short, picture)]
     assert [len(table) for table in tables] == [30, 25, 1]
     assert np.array_equal(tables[0][:25], tables[1])
-    factors = [np.load(path.with_suffix(".factors.npz"))["values"] for path in (drawn, Path(asked["video"]))]
+    factors = [np.load(path.with_suffix(".factors.npz"))["values"] for path in (rendered, Path(asked["video"]))]
     assert np.array_equal(factors[0][:25], factors[1])
     refuses(UserError, "mini: needs source=", test_sets.main, ["mini", f"output={cut}"])
     refuses(UserError, "at least 1 second", test_sets.main, ["synthetic", f"output={cut}", "seconds=0.5"])

@@ -1,4 +1,4 @@
-"""The user study: designs against their definition, alpha against its inventor's example, the page in a browser."""
+"""The user study: designs by their definition, alpha by its inventor's example, the page in a browser."""
 
 import json
 import random
@@ -24,7 +24,7 @@ from tests.helpers.videos import write_video
 SYSTEMS = ("ground_truth", "hallo", "emotivetalk")
 SAMPLES = ("happy", "sad")
 FRAMES = 10
-PATIENCE = 120_000  # ms; the processor may be busy
+PATIENCE = 120_000  # milliseconds
 GAPS = np.nan
 # Krippendorff, Computing Krippendorff's Alpha-Reliability (2011), section C: four observers, twelve units.
 KRIPPENDORFF = np.array(
@@ -47,7 +47,7 @@ def test_every_system_follows_every_other_equally_often(count):
     assert len(set(Counter((place, item) for row in rows for place, item in enumerate(row)).values())) == 1
 
 
-def test_each_rater_sees_everything_once_and_a_round_shows_each_system_with_another_sample():
+def test_raters_see_every_trial_once_and_each_round_every_system():
     systems, samples = [f"system{n}" for n in range(8)], [f"sample{n}" for n in range(10)]
     trials = make_trials(systems, samples, checks=3, seed=1)
     by_name = {trial.name: trial for trial in trials}
@@ -63,15 +63,15 @@ def test_each_rater_sees_everything_once_and_a_round_shows_each_system_with_anot
     assert not any(system in name for system in systems for name in by_name)
 
 
-def test_alpha_is_the_published_one():
+def test_alpha_of_the_published_example():
     assert krippendorff_alpha(KRIPPENDORFF) == pytest.approx(0.849, abs=5e-4)
 
 
-def test_alpha_is_the_coincidence_matrix_formula_one_for_agreement_and_about_zero_for_chance():
+def test_alpha_equals_the_coincidence_matrix_formula():
     draw = np.random.default_rng(0)
     ratings = draw.integers(1, 6, (5, 40)).astype(float)
     ratings[draw.random(ratings.shape) < 0.1] = np.nan
-    matrix = np.zeros((6, 6))  # coincidences of values, the other way to compute it
+    matrix = np.zeros((6, 6))  # coincidences of values, an independent way to compute it
     for unit in ratings.T:
         values = unit[~np.isnan(unit)].astype(int)
         for i, one in enumerate(values):
@@ -90,7 +90,7 @@ def test_alpha_is_the_coincidence_matrix_formula_one_for_agreement_and_about_zer
     assert low < want < high
 
 
-def test_the_means_interval_is_the_normal_one_for_many_raters():
+def test_the_means_interval_is_normal_for_many_raters():
     ratings = np.random.default_rng(3).normal(3, 1, (400, 1))
     low, high = mean_interval(ratings, 4000, 0)
     assert (low, high) == pytest.approx(stats.norm.interval(0.95, ratings.mean(), stats.sem(ratings[:, 0])), abs=0.01)
@@ -98,7 +98,7 @@ def test_the_means_interval_is_the_normal_one_for_many_raters():
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A folder per system of short talking noise."""
+    """A folder per system with short clips of grey frames and a tone."""
     root = tmp_path_factory.mktemp("videos")
     for number, system in enumerate(SYSTEMS):
         for sample in SAMPLES:
@@ -123,7 +123,7 @@ TRUE_LEVEL = {"ground_truth": 5, "hallo": 2, "emotivetalk": 4}
 
 
 def answer(study, rater, levels=None, wrong_checks=0):
-    """A rater's answer file, made here from the page's own rule."""
+    """A rater's answer file, written by the page's rule."""
     key = json.loads((study / "key.json").read_text())
     trials = {trial["name"]: trial for trial in key["trials"]}
     answers = {}
@@ -146,7 +146,7 @@ def test_the_checksum_is_fnv_1a():
     assert checksum("foo", "bar") == "bf9cf968"
 
 
-def test_only_whole_honest_unedited_answers_count(study, tmp_path):
+def test_incomplete_careless_or_edited_answers_are_excluded(study, tmp_path):
     fourth = answer(study, 4)
     (name, given), *rest = fourth["answers"].items()
     edited = {**given, "v_q": 3 if given["v_q"] != 3 else 4}
@@ -160,7 +160,7 @@ def test_only_whole_honest_unedited_answers_count(study, tmp_path):
         ),
         "other.json": ({**fourth, "study": "another"}, "another study"),
         "who.json": ({**fourth, "rater": 9}, "expected 1 to 4"),
-        "null.json": (None, "is no answer file"),
+        "null.json": (None, "is not an answer file"),
     }  # fmt: skip
     counted = answer(study, 2, {"ground_truth": 4, "hallo": 1, "emotivetalk": 5}, wrong_checks=1)
     files = {name: content for name, (content, _) in excluded.items()}
@@ -170,8 +170,8 @@ def test_only_whole_honest_unedited_answers_count(study, tmp_path):
     assert results["raters"] == 2
     reasons = {row["file"]: row["reason"] for row in results["excluded"]}
     assert set(reasons) == set(excluded)
-    for file, (_, message) in excluded.items():
-        assert message in reasons[file]
+    for file, (_, reason) in excluded.items():
+        assert reason in reasons[file]
     values = {system: entry["lip_sync"]["value"] for system, entry in results["systems"].items()}
     assert values == {"ground_truth": 4.5, "hallo": 1.5, "emotivetalk": 4.5}
     entry = results["systems"]["hallo"]["v_q"]
@@ -180,13 +180,13 @@ def test_only_whole_honest_unedited_answers_count(study, tmp_path):
     assert results["agreement"]["v_q"]["alpha"] == pytest.approx(krippendorff_alpha(np.array(ratings, float)))
 
 
-def test_a_rater_who_answers_twice_differently_does_not_count(study, tmp_path):
+def test_two_different_answers_of_a_rater_are_excluded(study, tmp_path):
     given = {"a": answer(study, 1), "b": answer(study, 1, dict.fromkeys(SYSTEMS, 3)), "c": answer(study, 2)}
     for name, content in given.items():
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
     results = collect_study(tmp_path, study / "key.json")
     assert results["raters"] == 1
-    assert {row["reason"] for row in results["excluded"]} == {"rater 1 answered twice, differently"}
+    assert {row["reason"] for row in results["excluded"]} == {"rater 1 gave two different answers"}
 
 
 def test_table_4_shows_the_study(study, tmp_path, capsys):
@@ -205,10 +205,10 @@ def test_table_4_shows_the_study(study, tmp_path, capsys):
     assert "5.00 <sup>2</sup> | 4.51 | +0.49" in lines["Ground Truth"]
     assert "2 of 3 raters" in text
     assert "Krippendorff's alpha for intervals 1.00" in text
-    assert "no user study in the results folder rated it" in text
+    assert "no user study in the results folder includes it" in text
 
 
-def test_the_page_tells_nothing_of_the_systems(study):
+def test_the_page_does_not_reveal_the_systems(study):
     page = study / "page"
     names = [path.name for path in page.rglob("*")]
     assert len(list((page / "clips").iterdir())) == 8
@@ -221,7 +221,7 @@ def test_the_page_tells_nothing_of_the_systems(study):
     assert len(read_key(study / "key.json").orders) == 4
 
 
-def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path):
+def test_impossible_studies_are_refused(videos, study, tmp_path):
     def message(*systems, output=tmp_path / "new", samples=2):
         with pytest.raises(UserError) as refused:
             main(["build", f"system={','.join(systems)}", f"output={output}", f"samples={samples}"])
@@ -230,19 +230,19 @@ def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path):
     truth, hallo = (f"{name}={videos / name}" for name in ("ground_truth", "hallo"))
     assert "expected system=ground_truth=DIR" in message(hallo)
     assert "expected NAME=PATH" in message("hallo")
-    assert "only 2 clips are there for every system (ground_truth 2, hallo 2)" in message(truth, hallo, samples=3)
-    assert "is there already" in message(truth, hallo, output=study)
+    assert "only 2 clips exist for every system (ground_truth 2, hallo 2)" in message(truth, hallo, samples=3)
+    assert "already exists" in message(truth, hallo, output=study)
     mute = tmp_path / "mute"
     for sample in SAMPLES:
         write_video(mute / f"{sample}.mp4", [np.zeros((96, 96, 3), np.uint8)])
     assert "has h264 pictures and no sound" in message(truth, f"mute={mute}")
-    assert {path.name for path in tmp_path.iterdir()} == {"mute"}  # nothing half-made stays
-    with pytest.raises(UserError, match=r"holds no \.json"):
+    assert {path.name for path in tmp_path.iterdir()} == {"mute"}  # no partial study is left
+    with pytest.raises(UserError, match=r"has no \.json"):
         main(["collect", f"answers={tmp_path}", f"key={study / 'key.json'}", "output=x.json"])
 
 
 def rate(page, level):
-    """Watches the video to its end and answers every question."""
+    """Plays the video to its end and answers every question."""
     button = page.get_by_role("button", name="Next")
     assert button.is_disabled()
     page.evaluate("() => { const v = document.querySelector('video'); v.playbackRate = 8; v.play(); }")
@@ -256,7 +256,7 @@ def rate(page, level):
 
 
 @pytest.mark.slow
-def test_a_rater_on_a_phone_offline_stops_goes_on_and_downloads(study, browser, tmp_path):
+def test_a_rater_on_a_phone_offline_interrupts_resumes_and_downloads(study, browser, tmp_path):
     key = json.loads((study / "key.json").read_text())
     trials = {trial["name"]: trial for trial in key["trials"]}
     draw = random.Random(0)

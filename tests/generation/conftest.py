@@ -1,4 +1,4 @@
-"""A pipeline of preset tiny with random weights."""
+"""The generation pipeline of preset tiny with random weights."""
 
 import pytest
 

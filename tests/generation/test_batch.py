@@ -1,4 +1,4 @@
-"""From the command line or a CSV file to cases: names, shares, and every way to write a row wrong."""
+"""Cases from the command line and from CSV files: names, parts, and errors in rows."""
 
 from pathlib import Path
 
@@ -34,11 +34,11 @@ def batch(tmp_path, text, encoding="utf-8"):
         (("drive=lips",), "face_voice_lips.mp4"),
     ],
 )
-def test_a_video_is_named_after_what_it_is_made_from(typed, name):
+def test_the_output_is_named_after_inputs_and_settings(typed, name):
     assert cases(*typed)[0].output == Path("videos") / name
 
 
-def test_long_names_stay_within_what_file_systems_take():
+def test_long_names_are_shortened_and_stay_distinct():
     case = cases(f"portrait={'ä' * 120}.png", f"speech={'b' * 120}.wav")[0]
     other = cases(f"portrait={'ä' * 120}.png", f"speech={'b' * 119}c.wav")[0]
     assert len(case.output.name.encode()) < 200
@@ -51,7 +51,7 @@ def test_paths_are_literal():
     assert case.output == Path("out, {x} ${y}.mp4")
 
 
-def test_rows_take_from_the_command_line_what_they_leave_out(tmp_path):
+def test_empty_cells_take_the_command_lines_values(tmp_path):
     text = (
         "portrait,speech,output,emotion.label,emotion.level,seed,paste_back\n"
         f'"{AWKWARD}, a.png",v.wav,one.mp4,happy,3,7,true\n'
@@ -64,7 +64,7 @@ def test_rows_take_from_the_command_line_what_they_leave_out(tmp_path):
     assert two.output == Path("videos/b_voice_seed2.mp4")
 
 
-def test_parts_share_the_rows(tmp_path):
+def test_parts_split_the_rows(tmp_path):
     typed = batch(tmp_path, "portrait\n" + "".join(f"{number}.png\n" for number in range(10)))
     shares = [[case.portrait for case in cases(typed, f"part={part}/3")] for part in (1, 2, 3)]
     assert sorted(sum(shares, [])) == sorted(tmp_path / f"{number}.png" for number in range(10))
@@ -75,29 +75,29 @@ def test_parts_share_the_rows(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("portrait,spech\na.png,b.wav\n", "there is no column 'spech'; did you mean speech"),
-        ("portrait,portrait\na.png,b.png\n", "has a column twice"),
+        ("portrait,spech\na.png,b.wav\n", "unknown column 'spech'; did you mean speech"),
+        ("portrait,portrait\na.png,b.png\n", "a column name occurs twice"),
         ("portrait,seed\na.png,many\n", r"line 2: seed=many: expected a whole number"),
         ("portrait,paste_back\na.png,perhaps\n", "paste_back=perhaps: expected true or false"),
         ("portrait,drive\na.png,mouth\n", "line 2: drive=mouth: expected one of both, lips, expression"),
         ("portrait\na.png,b.wav\n", "2 cells for 1 columns"),
-        ("portrait\n", "holds no rows"),
-        ("", "holds no rows"),
+        ("portrait\n", "has no rows"),
+        ("", "has no rows"),
         ("portrait\na.png\na.png\n", "rows 1 and 2 would both write"),
         ("portrait,emotion.label,emotion.text\na.png,happy,smile\n", "line 2: emotion: .* are both given"),
-        ("portrait,output\na.png,a.mov\n", r"videos are written as \.mp4"),
+        ("portrait,output\na.png,a.mov\n", r"expected a file that ends in \.mp4"),
     ],
 )
-def test_a_wrong_row_is_named(tmp_path, text, words):
+def test_an_invalid_row_is_refused(tmp_path, text, words):
     with pytest.raises(ConfigError, match=words):
         cases(batch(tmp_path, text))
 
 
-def test_what_is_no_table_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="cannot be read as a CSV file"):
+def test_a_file_that_is_not_csv_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read; expected a CSV file in UTF-8"):
         cases(batch(tmp_path, "\xff\xfe\x00", "latin-1"))
 
 
-def test_no_video_replaces_what_it_is_made_from():
-    with pytest.raises(ConfigError, match="is also a speech, which it would replace"):
+def test_a_video_cannot_overwrite_an_input():
+    with pytest.raises(ConfigError, match="would overwrite the speech of a video"):
         cases("speech=talk.mp4", "output=talk.mp4")

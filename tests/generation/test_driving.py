@@ -1,4 +1,4 @@
-"""What drives a face: the paper's two ways, what is switched off, and lengths that differ."""
+"""Driving signals: the paper's two settings, modes and variants that ignore inputs, and sequences of other lengths."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ FRAMES = 12
 @pytest.mark.parametrize(
     ("extend", "order"), [("pingpong", [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2]), ("hold", [0, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3])]
 )
-def test_a_short_driving_video_goes_on(extend, order):
+def test_a_short_driving_video_is_extended(extend, order):
     source = torch.arange(4.0)[:, None]
     found, notes = to_length(source, 11, extend)
     assert found[:, 0].tolist() == order
@@ -27,21 +27,21 @@ def test_a_short_driving_video_goes_on(extend, order):
     assert to_length(source[:1], 3, extend)[0].tolist() == [[0], [0], [0]]
 
 
-def test_lengths_that_need_nothing_and_lengths_that_are_refused():
+def test_other_lengths_are_kept_cut_or_refused():
     source = torch.arange(4.0)[:, None]
     same, notes = to_length(source, 4, "error")
     assert torch.equal(same, source)
     assert notes == ()
     cut, notes = to_length(source, 3, "error")
     assert cut[:, 0].tolist() == [0, 1, 2]
-    assert "the first 3 are used" in notes[0]
-    with pytest.raises(GenerationError, match=r"lasts 4 frames, the speech 5.*emotion\.extend"):
+    assert "only the first 3 are used" in notes[0]
+    with pytest.raises(GenerationError, match=r"has 4 frames, the speech 5.*emotion\.extend"):
         to_length(source, 5, "error")
 
 
 @pytest.fixture(scope="module")
 def parts(runs, encoders, files):
-    """V-AID, audio features, portrait."""
+    """V-AID, audio features and portrait."""
     built, side = encoders
     vaid = load_export(runs / "ethd").vaid
     torch.manual_seed(0)
@@ -56,7 +56,7 @@ def signals_of(parts, variant="full", vaid=None, emotion=None, **options):
 
 
 @pytest.mark.slow
-def test_the_voice_drives_lips_and_expression(parts):
+def test_speech_and_emotion_determine_the_signals(parts):
     vaid, audio, portrait = parts
     signals, notes = signals_of(parts, seed=3)
     assert notes == ()
@@ -69,24 +69,24 @@ def test_the_voice_drives_lips_and_expression(parts):
     assert not torch.equal(signals.e_dri, signals_of(parts, seed=3, emotion=smile)[0].e_dri)
 
 
-def test_a_driving_video_is_taken_over_frame_by_frame(parts):
+def test_a_driving_video_is_used_frame_by_frame(parts):
     vaid, _, portrait = parts
     e_v = torch.randn(FRAMES, len(portrait.e_ref))
     signals, _ = signals_of(parts, emotion=ResolvedEmotion("video", e_v=e_v))
     torch.testing.assert_close(signals.e_dri[0], vaid.expression_scale(e_v))
 
 
-def test_lips_alone_and_expression_alone(parts):
+def test_lips_only_and_expression_only(parts):
     both, _ = signals_of(parts)
     lips, _ = signals_of(parts, mode="lips")
     assert torch.equal(lips.lip, both.lip)
-    assert torch.equal(lips.e_dri[0], both.e_ref.expand(FRAMES, -1))  # to the bit: the injector then adds nothing
+    assert torch.equal(lips.e_dri[0], both.e_ref.expand(FRAMES, -1))  # bit-equal: the injector then adds nothing
     expression, _ = signals_of(parts, mode="expression")
     assert expression.lip is None
     assert torch.equal(expression.e_dri, both.e_dri)
 
 
-def test_a_variant_gets_what_it_hears(parts):
+def test_a_variant_gets_its_own_inputs(parts):
     _, audio, portrait = parts
     e_v = torch.randn(FRAMES, len(portrait.e_ref))
     asked = ResolvedEmotion("video", e_v=e_v)
@@ -103,7 +103,7 @@ def test_a_variant_gets_what_it_hears(parts):
     assert torch.equal(own.e_cond, own.e_ref)
 
 
-def test_another_vaid_speaks_in_the_units_ethd_was_trained_with(parts, runs):
+def test_another_vaid_is_converted_to_the_units_of_the_training(parts, runs):
     trained, audio, _ = parts
     other = load_vaid(runs / "other_vaid" / "checkpoints" / "last.ckpt")
     signals, _ = signals_of(parts, vaid=other)

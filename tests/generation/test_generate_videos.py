@@ -1,4 +1,4 @@
-"""Batches: what is finished is left alone, what fails is reported, and the rest is made."""
+"""Batches: finished videos are skipped, failures are reported, and the others are generated."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from generation.pipeline import EmotiveTalkPipeline
 
 @pytest.fixture
 def batch(runs, files, tmp_path):
-    """Runs a batch of these rows into a folder that is not there yet."""
+    """Generates a batch of these rows into a new folder."""
 
     def make(rows, *typed):
         (tmp_path / "cases.csv").write_text("portrait,output,seed\n" + rows)
@@ -25,26 +25,26 @@ def batch(runs, files, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_batch_goes_on_where_it_stopped(batch, files, tmp_path, capsys, monkeypatch):
+def test_a_batch_resumes_and_skips_finished_videos(batch, files, tmp_path, capsys, monkeypatch):
     face, videos = files / "face.png", tmp_path / "new" / "videos"
     rows = f"{face},a.mp4,0\n{tmp_path / 'none.png'},b.mp4,0\n{face},c.mp4,1\n"
     assert batch(rows) == SOME_FAILED
-    message = capsys.readouterr().err
-    assert "failed" in message
-    assert "none.png: no such file" in message
-    assert "2 made, 0 were there already, 1 failed" in message
+    printed = capsys.readouterr().err
+    assert "failed" in printed
+    assert "none.png: no such file" in printed
+    assert "2 generated, 0 already there, 1 failed" in printed
     assert sorted(file.name for file in videos.iterdir()) == ["a.json", "a.mp4", "c.json", "c.mp4"]
     before = {file.name: file.stat().st_mtime_ns for file in videos.iterdir()}
 
     shutil.copy(face, tmp_path / "none.png")
     shutil.copy(face.with_suffix(".csv"), tmp_path / "none.csv")
     assert batch(rows) == 0
-    message = capsys.readouterr().err
-    assert "there already" in message
-    assert "1 made, 2 were there already, 0 failed" in message
+    printed = capsys.readouterr().err
+    assert "already there" in printed
+    assert "1 generated, 2 already there, 0 failed" in printed
     assert {name: (videos / name).stat().st_mtime_ns for name in before} == before
 
-    monkeypatch.setattr(ModelFiles, "load", lambda *a, **k: pytest.fail("nothing was to be made"))
+    monkeypatch.setattr(ModelFiles, "load", lambda *a, **k: pytest.fail("no network is needed"))
     assert batch(rows) == 0
 
 
@@ -53,7 +53,7 @@ def test_a_batch_goes_on_where_it_stopped(batch, files, tmp_path, capsys, monkey
     ("change", "words"),
     [("seed", "was made with other settings"), ("file", "was made with other inputs"), ("record", "has no readable")],
 )
-def test_what_was_made_otherwise_is_made_again(batch, files, tmp_path, capsys, change, words):
+def test_a_video_of_other_inputs_is_generated_again(batch, files, tmp_path, capsys, change, words):
     for ending in ("png", "csv"):
         shutil.copy(files / f"face.{ending}", tmp_path)
     face, record, seed = tmp_path / "face.png", tmp_path / "new" / "videos" / "a.json", int(change == "seed")
@@ -68,12 +68,12 @@ def test_what_was_made_otherwise_is_made_again(batch, files, tmp_path, capsys, c
 
 
 @pytest.mark.slow
-def test_parts_make_their_own_videos(batch, files, tmp_path):
+def test_a_part_generates_only_its_own_videos(batch, files, tmp_path):
     batch("".join(f"{files / 'face.png'},{number}.mp4,{number}\n" for number in range(3)), "part=2/2")
     assert sorted(file.stem for file in (tmp_path / "new" / "videos").glob("*.mp4")) == ["1"]
 
 
-def test_a_fault_nobody_foresaw_costs_one_video(batch, files, tmp_path, capsys, monkeypatch):
+def test_an_unexpected_error_fails_one_video_only(batch, files, tmp_path, capsys, monkeypatch):
     generate = EmotiveTalkPipeline.generate
 
     def broken(self, case, on_progress=None):

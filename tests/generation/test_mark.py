@@ -1,4 +1,4 @@
-"""Every generated file says in its metadata that it is synthetic, where other programs look for it."""
+"""Every generated file is marked as synthetic media in its metadata."""
 
 import json
 import shutil
@@ -27,18 +27,18 @@ def check(tags):
 
 
 @pytest.mark.slow
-def test_the_container_carries_it(video):
+def test_the_container_has_the_disclosure(video):
     with av.open(str(video)) as container:
         check(container.metadata)
 
 
-def test_the_record_repeats_it(video):
+def test_the_record_has_the_disclosure(video):
     check(json.loads(video.with_suffix(".json").read_text(encoding="utf-8"))["disclosure"])
 
 
-def test_ffprobe_shows_it(video):
+def test_ffprobe_shows_the_disclosure(video):
     program = shutil.which("ffprobe")
     if program is None:
         pytest.skip("ffprobe is not installed")
-    result = subprocess.run([program, "-v", "error", "-show_format", "-of", "json", str(video)], capture_output=True)
-    check(json.loads(result.stdout)["format"]["tags"])
+    shown = subprocess.run([program, "-v", "error", "-show_format", "-of", "json", str(video)], capture_output=True)
+    check(json.loads(shown.stdout)["format"]["tags"])

@@ -1,4 +1,4 @@
-"""generate.py, the validation callbacks and the quality tools make the same pixels, and training is not affected."""
+"""generate.py, validation callbacks and quality tools make the same pixels; sampling does not change the training."""
 
 from dataclasses import replace
 
@@ -18,13 +18,13 @@ from tools.quality.ethd import QualityRun
 
 @pytest.fixture(scope="module")
 def case(files, tmp_path_factory):
-    """13 frames with a training window of 8."""
+    """13 frames, with a training window of 8."""
     return VideoCase(files / "face.png", files / "voice.wav", tmp_path_factory.mktemp("made") / "out.mp4", steps=4)
 
 
 @pytest.fixture(scope="module")
 def batch(pipeline, case):
-    """The case's portrait and speech as a shard holds them."""
+    """The case's portrait and speech as a shard stores them."""
     prepared = pipeline.prepare(case)
     portrait, encoders = prepared.portrait, pipeline.encoders
     frame = torch.from_numpy(portrait.frame)[None].permute(0, 3, 1, 2)
@@ -39,9 +39,9 @@ def batch(pipeline, case):
 
 @pytest.fixture(scope="module")
 def run(runs, pipeline):
-    """The run's averaged weights, its checkpoint's info and its V-AID.
+    """The run's averaged weights, the info of its checkpoint, and its V-AID.
 
-    The weights lie where the export's do: a CPU may round otherwise where weights are aligned otherwise in memory.
+    The weights use the export's memory: a CPU may round differently when weights are aligned differently.
     """
     ethd, info = load_ethd(runs / "ethd")
     exported = pipeline.exported.ethd.state_dict()
@@ -52,7 +52,7 @@ def run(runs, pipeline):
 
 @pytest.fixture(scope="module")
 def module(run):
-    """The network as a validation sees it: in training, with its averaged weights."""
+    """The network as validation sees it: in training, with its averaged weights."""
     ethd, info, vaid = run
     module = EthdModule(info, vaid)
     module.ethd.load_state_dict(ethd.state_dict(), assign=True)
@@ -68,14 +68,14 @@ def generated(pipeline, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["both", "lips", "expression"])
-def test_a_validation_video_is_the_generated_one(pipeline, case, batch, module, mode):
+def test_a_validation_video_equals_the_generated_one(pipeline, case, batch, module, mode):
     wanted = generated(pipeline, replace(case, drive=mode))
     assert len(wanted) == 13
     assert np.array_equal(VideoMaker(pipeline.encoders.codec, 1).make(module, batch, mode), wanted)
 
 
 @pytest.mark.slow
-def test_a_quality_tools_video_is_the_generated_one(pipeline, case, files, batch, run):
+def test_a_quality_tools_video_equals_the_generated_one(pipeline, case, files, batch, run):
     ethd, info, vaid = run
     tool = QualityRun(Sampler(ethd, info, pipeline.encoders.codec, torch.device("cpu")), vaid, case.steps)
     assert np.array_equal(tool.frames(batch, seed=3), generated(pipeline, replace(case, seed=3)))
@@ -89,8 +89,8 @@ def test_a_quality_tools_video_is_the_generated_one(pipeline, case, files, batch
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_network_that_trains_stays_as_it_is(pipeline, batch, module, dtype, request):
-    """Its weights keep their precision, memory and mode, and no random state moves; a CPU samples in float32."""
+def test_sampling_leaves_the_trained_network_unchanged(pipeline, batch, module, dtype, request):
+    """Weights keep precision, memory and mode, and the random state stays; a CPU samples in float32."""
     trained = EthdModule(module.info, module.vaid)
     trained.ethd.to(dtype).train()
     before = {name: (weight.data_ptr(), weight.clone()) for name, weight in trained.ethd.named_parameters()}

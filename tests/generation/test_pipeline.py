@@ -1,4 +1,4 @@
-"""From files to a file: length, sound, record, repeatability, and nothing half-made."""
+"""The pipeline from input files to the output file: length, sound, record, repeatability, no partial files."""
 
 import json
 from dataclasses import replace
@@ -27,7 +27,7 @@ def case(files, tmp_path) -> VideoCase:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.05, 0.5])
-def test_as_many_frames_as_the_speech_has_with_its_sound(pipeline, case, tmp_path, seconds):
+def test_the_video_has_the_length_and_sound_of_the_speech(pipeline, case, tmp_path, seconds):
     write_wav(tmp_path / "a.wav", tone(seconds, 48_000), 48_000)
     made = pipeline.generate(replace(case, speech=tmp_path / "a.wav"))
     frames = -(-round(seconds * 16_000) * 25 // 16_000)
@@ -37,12 +37,12 @@ def test_as_many_frames_as_the_speech_has_with_its_sound(pipeline, case, tmp_pat
     assert (info.sound_rate, info.audio_codec) == (48_000, "aac")
     assert abs(info.sound_duration - frames / 25) < 1e-3
     if seconds > 0.1:
-        heard = read_sound(made.path)
-        assert np.corrcoef(heard[: len(tone(seconds))], tone(seconds))[0, 1] > 0.98
+        found = read_sound(made.path)
+        assert np.corrcoef(found[: len(tone(seconds))], tone(seconds))[0, 1] > 0.98
 
 
 @pytest.mark.slow
-def test_the_same_case_gives_the_same_bytes_and_another_seed_does_not(pipeline, case):
+def test_equal_cases_give_equal_bytes_and_another_seed_does_not(pipeline, case):
     first = pipeline.generate(case).path.read_bytes()
     record = case.output.with_suffix(".json").read_bytes()
     assert pipeline.generate(case).path.read_bytes() == first
@@ -50,7 +50,7 @@ def test_the_same_case_gives_the_same_bytes_and_another_seed_does_not(pipeline, 
     assert pipeline.generate(replace(case, seed=1)).path.read_bytes() != first
 
 
-def test_the_record_says_what_it_was_made_with(pipeline, case, files, runs):
+def test_the_record_holds_inputs_settings_and_weights(pipeline, case, files, runs):
     pipeline.generate(replace(case, emotion=EmotionConfig(strength=0.5), seed=3))
     record = json.loads(case.output.with_suffix(".json").read_text())
     assert record["video"] == {"file": "out.mp4", "frames": 13, "fps": 25, "size": [64, 64]}
@@ -63,19 +63,19 @@ def test_the_record_says_what_it_was_made_with(pipeline, case, files, runs):
 
 
 @pytest.mark.slow
-def test_a_driving_video_and_a_picture_change_the_face(pipeline, case, files):
+def test_a_driving_video_and_an_image_change_the_face(pipeline, case, files):
     plain = pipeline.generate(case).path.read_bytes()
     driven = pipeline.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4"))))
     assert "10 frames extended to 13 by pingpong" in driven.notes[0]
     assert driven.path.read_bytes() != plain
-    with pytest.raises(GenerationError, match=r"lasts 10 frames, the speech 13"):
+    with pytest.raises(GenerationError, match=r"has 10 frames, the speech 13"):
         pipeline.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4")), extend="error"))
     pictured = pipeline.generate(replace(case, emotion=EmotionConfig(image=str(files / "face.png"))))
-    assert pictured.path.read_bytes() == plain  # the portrait's own expression, said in another way
+    assert pictured.path.read_bytes() == plain  # the portrait's own expression, named in another way
 
 
 @pytest.mark.slow
-def test_the_face_back_in_its_picture(pipeline, case):
+def test_paste_back_gives_the_whole_picture(pipeline, case):
     made = pipeline.generate(replace(case, paste_back=True))
     assert made.size == (128, 128)
     assert FrameReader(made.path).size == (128, 128)
@@ -83,7 +83,7 @@ def test_the_face_back_in_its_picture(pipeline, case):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sampling", "writing"])
-def test_stopped_in_the_middle_nothing_half_made_is_left(pipeline, case, stage):
+def test_an_interrupt_leaves_no_partial_file(pipeline, case, stage):
     pipeline.generate(case)
     before = {file.name: file.read_bytes() for file in case.output.parent.iterdir()}
     assert before.keys() == {"out.json", "out.mp4"}
@@ -97,7 +97,7 @@ def test_stopped_in_the_middle_nothing_half_made_is_left(pipeline, case, stage):
     assert {file.name: file.read_bytes() for file in case.output.parent.iterdir()} == before
 
 
-def test_what_cannot_be_made_is_said(pipeline, case, tmp_path):
+def test_an_impossible_case_is_refused(pipeline, case, tmp_path):
     (tmp_path / "file").touch()
     for change, error, words in (
         ({"portrait": tmp_path / "none.png"}, UserError, "no such file"),

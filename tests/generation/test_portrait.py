@@ -1,4 +1,4 @@
-"""The portrait is what preparation would have made of it; bad pictures are errors; the face goes back where it was."""
+"""Portraits: equal to preparation, refused if unusable, and pasted back where they were."""
 
 import io
 import shutil
@@ -28,7 +28,7 @@ def read(encoders):
     return lambda path, **face: read_portrait(path, built.landmarks, built.motion, side, FaceConfig(**face))
 
 
-def test_it_is_what_preparation_makes_of_a_clip_that_shows_it(encoders, read, files, tmp_path):
+def test_a_portrait_equals_a_prepared_clip_of_it(encoders, read, files, tmp_path):
     picture = np.asarray(Image.open(files / "face.png"))
     write_video(tmp_path / "still.mp4", [picture] * 24, crf=0)
     head, row = (files / "face.csv").read_text().splitlines()
@@ -45,27 +45,27 @@ def test_it_is_what_preparation_makes_of_a_clip_that_shows_it(encoders, read, fi
     boxes, expression, x_ref, latent = (np.load(io.BytesIO(made.members[f"{name}.npy"]))[0] for name in names)
     np.testing.assert_array_equal(portrait.boxes, boxes)
     np.testing.assert_array_equal(portrait.e_ref.numpy(), expression)
-    # H.264 halves the resolution of colour, so pixels are near rather than equal.
+    # H.264 halves the resolution of colour, so pixels are close, not equal.
     assert np.abs(portrait.x_ref.astype(int) - x_ref).mean() < 3
     encoded = encoders[0].codec.encode(torch.from_numpy(portrait.frame)[None].permute(0, 3, 1, 2))
     assert np.abs(encoded.numpy()[0] - latent).mean() < 0.03
 
 
 @pytest.mark.parametrize("kind", ["alpha", "cmyk", "exif", "palette", "grey", "sixteen"])
-def test_every_kind_of_picture_is_the_same_face(read, files, tmp_path, kind):
+def test_every_kind_of_image_shows_the_same_face(read, files, tmp_path, kind):
     truth = read(files / "face.png")
     picture = Image.open(files / "face.png").convert("RGB")
     path = tmp_path / ("a.jpg" if kind in ("cmyk", "exif") else "a.png")
     path.with_suffix(".csv").write_text((files / "face.csv").read_text())
     if kind == "alpha":
         made = picture.convert("RGBA")
-        made.putpixel((0, 0), (0, 0, 0, 0))  # black below, but nothing is seen of it
+        made.putpixel((0, 0), (0, 0, 0, 0))  # black, but transparent
         made.save(path)
     elif kind == "cmyk":
         picture.convert("CMYK").save(path, quality=98)
     elif kind == "exif":
         exif = Image.Exif()
-        exif[0x0112] = 6  # to be turned a quarter clockwise
+        exif[0x0112] = 6  # rotate by 90 degrees clockwise
         picture.transpose(Image.Transpose.ROTATE_90).save(path, quality=98, exif=exif)
     elif kind == "palette":
         picture.quantize(256).save(path)
@@ -82,7 +82,7 @@ def test_every_kind_of_picture_is_the_same_face(read, files, tmp_path, kind):
         assert (found.picture[0, 0] == 255).all()
 
 
-def test_what_is_no_portrait_is_named(read, files, tmp_path):
+def test_an_unusable_portrait_is_refused(read, files, tmp_path):
     (tmp_path / "text.png").write_text("hello")
     write_portrait(tmp_path / "small.png", 60)
     shutil.copy(files / "face.png", tmp_path / "alone.png")
@@ -105,7 +105,7 @@ def test_a_face_cut_off_by_the_picture_is_refused(read, files, tmp_path):
         read(tmp_path / "cut.png")
 
 
-def test_no_face_and_several(assets, asset_weights, tmp_path):
+def test_a_missing_face_is_refused_and_of_several_the_largest_is_used(assets, asset_weights, tmp_path):
     detector, motion = MediaPipeDetector(), BlendshapeMotion()
     Image.new("RGB", (256, 256), "green").save(tmp_path / "none.png")
     with pytest.raises(GenerationError, match=r"portrait=.*none\.png: no face was found; choose a picture"):
@@ -116,12 +116,12 @@ def test_no_face_and_several(assets, asset_weights, tmp_path):
     both.paste(face.resize((200, 200)), (270, 30))
     both.save(tmp_path / "both.png")
     found = read_portrait(tmp_path / "both.png", detector, motion, 128, FaceConfig())
-    assert "several faces; the largest" in found.notes[0]
+    assert "several faces; the largest is used" in found.notes[0]
     assert found.crop[0] + found.crop[2] / 2 < 200
 
 
 @pytest.mark.parametrize(("left", "top", "side", "size"), [(20, 30, 60, (128, 128)), (0, 0, 100, (101, 101))])
-def test_the_face_goes_back_where_it_was(read, files, left, top, side, size):
+def test_the_face_is_pasted_back_where_it_was(read, files, left, top, side, size):
     portrait = read(files / "face.png")
     height, width = size
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
@@ -138,13 +138,13 @@ def test_the_face_goes_back_where_it_was(read, files, left, top, side, size):
     even = picture[: paste.size[1], : paste.size[0]]
     np.testing.assert_array_equal(whole[outside], even[outside])
     np.testing.assert_array_equal(whole[top + side // 2, left + side // 2], [255, 0, 0])
-    if left == 0:  # the crop ends with the picture, so there is no seam to hide
+    if left == 0:  # the crop ends at the image's border: nothing to blend
         np.testing.assert_array_equal(whole[0, 0], [255, 0, 0])
     else:
         assert np.abs(whole[top, left].astype(int) - even[top, left]).max() <= 1
 
 
-def test_pasting_the_portrait_itself_changes_next_to_nothing(read, files):
+def test_pasting_the_portrait_itself_changes_nothing(read, files):
     portrait = read(files / "face.png", scale=1.0)
     portrait = replace(portrait, crop=(32, 40, 64), frame=portrait.picture[40:104, 32:96])
     np.testing.assert_array_equal(PasteBack(portrait)(portrait.frame), portrait.picture)

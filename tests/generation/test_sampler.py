@@ -1,4 +1,4 @@
-"""Sampling through the real network: seeds, windows, progress, and memory that does not grow."""
+"""Sampling with the real network: seeds, windows, progress, and constant memory."""
 
 from copy import deepcopy
 
@@ -34,7 +34,7 @@ def sample(sampler, frames, on_progress=None, **how):
 
 
 @pytest.mark.slow
-def test_the_seed_decides(sampler):
+def test_the_seed_determines_the_latents(sampler):
     first = sample(sampler, 11)
     assert first.shape[:2] == (1, 11)
     assert torch.equal(sample(sampler, 11), first)
@@ -44,12 +44,12 @@ def test_the_seed_decides(sampler):
 @pytest.mark.slow
 @pytest.mark.parametrize(("frames", "windows"), [(2, 1), (8, 1), (9, 2), (14, 2), (15, 3)])
 def test_progress_counts_windows_times_steps(sampler, frames, windows):
-    reports = []
-    sample(sampler, frames, reports.append, steps=3)
-    assert reports == [VideoProgress("sampling", done + 1, 3 * windows) for done in range(3 * windows)]
+    calls = []
+    sample(sampler, frames, calls.append, steps=3)
+    assert calls == [VideoProgress("sampling", done + 1, 3 * windows) for done in range(3 * windows)]
 
 
-def test_settings_that_are_left_out_are_the_trainings(sampler):
+def test_omitted_settings_are_the_trainings(sampler):
     assert sampler.settings(0, 5, None, None) == (SamplingSettings(0, 5, 8, 2), ())
     assert sampler.settings(0, None, None, None)[0].steps == sampler.info.config.sampling_steps != 25
     assert sampler.settings(0, 5, 5, None)[0].overlap == 1
@@ -63,8 +63,8 @@ def test_settings_that_are_left_out_are_the_trainings(sampler):
 
 
 @pytest.mark.slow
-def test_only_latents_and_drive_grow_with_the_length(sampler):
-    """Peak of the tensors of sampling and decoding, beyond what each frame keeps on the host."""
+def test_only_latents_and_driving_signals_grow_with_the_length(sampler):
+    """Peak memory of sampling and decoding, beyond what each frame keeps on the host."""
 
     def peak(frames):
         with PeakMemory() as memory:
@@ -79,7 +79,7 @@ def test_only_latents_and_drive_grow_with_the_length(sampler):
 
 @pytest.mark.slow
 def test_half_precision_is_near_single(pipeline):
-    """What a GPU does, on the CPU."""
+    """bfloat16, which GPUs use, computed on the CPU."""
     half = deepcopy(pipeline.sampler)
     half.dtype = torch.bfloat16
     half.ethd = deepcopy(pipeline.exported.ethd).to(torch.bfloat16)
@@ -88,7 +88,7 @@ def test_half_precision_is_near_single(pipeline):
     assert 0 < difference.square().mean() < 0.01 * single.square().mean()
 
 
-def test_frames_are_those_the_codec_decodes(sampler):
+def test_decoded_frames_equal_the_codecs(sampler):
     size = sampler.info.dimensions
     latents = torch.rand(1, 150, size.latent_channels, size.latent_size, size.latent_size) - 0.5
     frames = list(sampler.decode(latents))

@@ -1,4 +1,4 @@
-"""Two cases of a comparison: what is said in them, and their files."""
+"""Two cases for published systems, and their files."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.helpers.sound import write_wav
 from tests.helpers.videos import write_video
 
 SIZE = 256
-STEP = 7  # by which the real videos grow redder with each frame
-CLICK = 1600  # samples: longer than a frame, so that every frame rate shows it
-# stub -> where its script lies; "drawing.py" goes beside it
+STEP = 7  # grey levels by which the red channel of the real videos grows per frame
+CLICK = 1600  # samples: longer than a frame, so that it is visible at every frame rate
+# stub -> path of its script; "drawing.py" is copied next to it
 SCRIPTS = {
     "sadtalker": "inference.py",
     "anitalker": "code/demo.py",
@@ -31,7 +31,7 @@ SCRIPTS = {
 
 @dataclass(frozen=True)
 class Talk:
-    """One case: what is said in it, and how its stub videos look."""
+    """One case: its name, the look of its stub videos, and the time of its click."""
 
     name: str
     tint: tuple[int, int, int]
@@ -43,7 +43,7 @@ TALKS = (Talk("first", (200, 40, 40), 1.4, 0.6), Talk("sub dir/sécond (2)", (40
 
 
 def face_csv(path: Path, frames: int, width: int = SIZE) -> None:
-    """OpenFace landmarks of a face in the middle of the picture."""
+    """Writes OpenFace landmarks of a face in the middle of the picture."""
     points = np.stack([np.linspace(0.3, 0.7, 68), 0.5 + 0.24 * np.cos(np.linspace(-np.pi, np.pi, 68))], 1)
     points[36:48] = [0.5, 0.42]
     points[36:42, 0], points[42:48, 0] = 0.41, 0.59
@@ -65,7 +65,7 @@ def write_mat(path: Path, rows: int) -> None:
 
 
 def write_case(folder: Path, talk: Talk, number: int) -> dict[str, str]:
-    """The files of a case, and its row."""
+    """Writes the files of a case; returns its row."""
     frames = round(talk.seconds * 25)
     stem = f"case {number}"
     portrait, video, wav = (folder / f"{stem}{ending}" for ending in (".png", ".mp4", ".wav"))

@@ -1,7 +1,7 @@
-"""One process that does as ranks do: the gradient of a batch is the mean of its clips' own, each computed by itself.
+"""Makes one process compute as ranks do: the gradient of a batch is the mean of gradients of single clips.
 
-Sums of float32 depend on their order, and a batched product has another one than the mean over ranks. Put in place of
-ETHD's training step on one process, this leaves what ranks and strategy do as the only difference.
+The order of float32 sums affects their result, and a batched product sums in another order than a mean over ranks. With
+this replacement of ETHD's training step on one process, only the ranks and the strategy can make a difference.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ def take_clips_one_by_one() -> None:
         return torch.stack(losses).sum()
 
     def backward(self: EthdModule, loss: Tensor) -> None:
-        for each in losses:  # gradients are added up clip by clip
+        for each in losses:  # accumulates the gradients clip by clip
             each.backward()
 
     EthdModule.training_step, EthdModule.backward = training_step, backward  # type: ignore[method-assign]
-    # The diffusion step of a clip follows from its rank.
+    # The diffusion step of a clip depends on its rank.
     EthdModule.global_rank = property(lambda self: clip[0] if losses or clip[0] else rank.fget(self))  # type: ignore
 
 

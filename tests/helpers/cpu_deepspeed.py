@@ -1,30 +1,30 @@
-"""DeepSpeed's real ZeRO-2 engine on the CPU, for tests: Lightning's strategy takes no device but CUDA."""
+"""DeepSpeed's real ZeRO-2 engine on the CPU, for tests. Lightning's own strategy supports only CUDA."""
 
 from __future__ import annotations
 
 import os
 
-os.environ["DS_ACCELERATOR"] = "cpu"  # read when deepspeed is imported
+os.environ["DS_ACCELERATOR"] = "cpu"  # read at the import of deepspeed
 
 import deepspeed
 import torch
 
 from training import strategies
 
-# All-reduce through shared memory: a minute of C++ compilation to make what gloo does anyway faster.
+# All-reduce through shared memory needs a minute of C++ compilation and is only faster than gloo.
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class CpuZeroStrategy(strategies.ZeroStrategy):
-    """ZeRO over gloo; everything but the device is as on GPUs."""
+    """ZeRO over gloo; everything except the device is as on GPUs."""
 
     def __init__(self, *settings, **others) -> None:
-        # CPUs have no streams to overlap.
+        # CPUs have no streams, so communication cannot overlap.
         super().__init__(*settings, **others, overlap_comm=False, process_group_backend="gloo")
 
     @property
     def root_device(self) -> torch.device:
-        return torch.device("cpu", 0)  # DeepSpeed compares the index
+        return torch.device("cpu", 0)  # with an index, because DeepSpeed compares it
 
     def setup_environment(self) -> None:
         self.accelerator.setup_device(self.root_device)

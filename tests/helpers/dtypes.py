@@ -1,4 +1,4 @@
-"""Writes down in which precision losses and noise levels are computed while something trains."""
+"""Records the precision of losses and noise levels during a training."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def record(path: Path) -> None:
-    """Wraps what must be float32; each name's results go to a JSON file as name -> [dtypes, equal in float32]."""
+    """Wraps functions that must use float32. Writes function -> [dtypes, equal in float32] to a JSON file."""
     import lightning_modules.ethd.module as ethd
     import lightning_modules.vaid.module as vaid
     from lightning_modules.ethd.unet import UNet

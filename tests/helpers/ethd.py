@@ -1,4 +1,4 @@
-"""A V-AID and an ETHD that train in no time, on small shards of noise."""
+"""V-AID and ETHD networks small enough to train within seconds, on small shards of noise."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def smallest_vaid_config(**changes) -> VAIDConfig:
 
 
 def smallest_vaid(data: ShardDataModule) -> VAID:
-    """Untrained and every weight random, with the data's statistics."""
+    """Untrained V-AID with random weights and the data's statistics."""
     torch.manual_seed(0)
     vaid = VAID(smallest_vaid_config(window=8, overlap=2), data.dimensions)
     vaid.set_statistics(motion_statistics((clip.key, lip, expression) for clip, lip, expression in data.motions()))
@@ -38,7 +38,7 @@ def smallest_vaid(data: ShardDataModule) -> VAID:
 
 
 def smallest_ethd(data: ShardDataModule, **changes) -> EthdModule:
-    """A module whose every weight is random."""
+    """Training module of ETHD with random weights."""
     vaid = smallest_vaid(data)
     info = info_of(data, EthdConfig(unet=smallest_unet(), window=8, **changes))
     torch.manual_seed(1)
@@ -48,7 +48,7 @@ def smallest_ethd(data: ShardDataModule, **changes) -> EthdModule:
 
 
 def awake(network: Network) -> Network:
-    """The same with noise in weights that start at zero: they would hide what does not reach them."""
+    """Adds noise to weights that start at zero, because zeros would hide inputs that have no effect."""
     with torch.no_grad():
         for parameter in network.parameters():
             if not parameter.any():

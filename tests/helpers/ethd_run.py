@@ -1,4 +1,4 @@
-"""Run directories of V-AID and ETHD with random weights, written as training writes them, for any preset."""
+"""Run directories of V-AID and ETHD with random weights for any preset, written as training writes them."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ SMALL_UNET = replace(smallest_unet(), attention=[True, False], token_width=32, a
 
 
 def build_encoders(preset: str) -> tuple[Encoders, int]:
-    """The encoders of a preset on the CPU, and its frames' side."""
+    """Returns the encoders of a preset on the CPU, and the side of its frames."""
     config = compose("prepare", PrepareConfig, [f"preset={preset}", "task=weights"])
     return Encoders.build(config.encoders, "cpu"), config.frame_size
 
 
 def write_vaid(folder: Path, encoders: Encoders, side: int, seed: int = 0) -> Path:
-    """A V-AID's run directory; its statistics differ from seed to seed."""
+    """Writes a run directory of V-AID; its statistics depend on the seed."""
     dimensions = encoders.dimensions(side)
     torch.manual_seed(seed)
     module = VAIDModule(SMALL_VAID, dimensions, encoders.identities())
-    for block in module.vaid.di_cte.blocks:  # as after training: the gates are open
+    for block in module.vaid.di_cte.blocks:  # open the gates, as training does
         torch.nn.init.normal_(block.modulate[1].weight, std=0.3)
     lip, expression = dimensions.lip_width, dimensions.expression_width
     numbers = [(torch.rand(width) * 0.1 + 0.2).tolist() for width in (lip, lip, expression, expression)]
@@ -45,7 +45,7 @@ def write_vaid(folder: Path, encoders: Encoders, side: int, seed: int = 0) -> Pa
 
 
 def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: bool = True, **changes: object) -> Path:
-    """An ETHD's run directory; with ``ema``, the plain weights are other than the averaged ones."""
+    """Writes a run directory of ETHD; with ``ema``, the plain weights differ from the averaged ones."""
     sizes = {"unet": SMALL_UNET, "window": 8, "diffusion_steps": 50, "sampling_steps": 4}
     config = with_overlap(EthdConfig(**{**sizes, **changes}))
     dimensions = encoders.dimensions(side)
@@ -56,7 +56,7 @@ def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: 
     info = EthdInfo(config, dimensions, encoders.identities(), side, scale, str(file), sha256_of(file))
     torch.manual_seed(1)
     network = build_ethd(config, dimensions, side)
-    for parameter in network.parameters():  # zeros at the start would hide what drives the face
+    for parameter in network.parameters():  # initial zeros would hide the driving signals
         parameter.data += 0.02 * torch.randn_like(parameter)
     plain = {f"ethd.{name}": weight + (0.5 if ema else 0.0) for name, weight in network.state_dict().items()}
     checkpoint = {"state_dict": plain, CHECKPOINT_INFO: info.plain(), "global_step": 7}
@@ -66,7 +66,7 @@ def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: 
 
 
 def write_runs(folder: Path, encoders: tuple[Encoders, int]) -> Path:
-    """``vaid``, ``other_vaid`` and ``ethd``, which is exported."""
+    """Writes ``vaid``, ``other_vaid`` and ``ethd``, which is exported."""
     write_vaid(folder / "vaid", *encoders)
     write_vaid(folder / "other_vaid", *encoders, seed=5)
     export(write_ethd(folder / "ethd", folder / "vaid", *encoders))

@@ -1,8 +1,8 @@
-"""``python`` inside a test's job: no GPU, and a first process that waits for SIGUSR2 where the test wants it to come.
+"""``python`` inside a test's job: without GPU, and with a first process that waits for SIGUSR2 at a chosen moment.
 
-TESTS_WAIT   a moment for each start of the job, separated by commas: step:N, validation, save, or nothing
-TESTS_SIGN   a file that is made when the moment of start K has come, with K at its end
-TESTS_ZERO   DeepSpeed's engine on the CPU, where this is set
+TESTS_WAIT   a moment for each start of the job, separated by commas: step:N, validation, save, or empty
+TESTS_SIGN   prefix of a file that is created when the moment of start K has come; K is its suffix
+TESTS_ZERO   if set, DeepSpeed's engine runs on the CPU
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ START = os.environ.get("SLURM_RESTART_COUNT", "0")
 
 
 def wait_for_signal() -> None:
-    """Says that the moment has come, and waits until the run has noted the signal."""
+    """Creates the file that announces the moment, and waits until the run has received the signal."""
     Path(os.environ["TESTS_SIGN"] + START).touch()
     end = time.monotonic() + 90
     while not signal.getsignal(signal.SIGUSR2).__self__.request:
@@ -30,13 +30,13 @@ def wait_for_signal() -> None:
 
 
 def on_the_cpu() -> None:
-    """Puts DeepSpeed's engine on the CPU, whatever accelerator the configuration, which it suits, asks for."""
+    """Moves DeepSpeed's engine to the CPU, so that the configuration can ask for GPUs as on a cluster."""
     from lightning.pytorch import Trainer
 
-    from tests.helpers import cpu_deepspeed  # noqa: F401  (puts itself in place of the GPU's)
+    from tests.helpers import cpu_deepspeed  # noqa: F401  (replaces the strategy for GPUs)
     from training import preflight
 
-    preflight.check_devices = lambda config: None  # before train.py, which takes it from there
+    preflight.check_devices = lambda config: None  # patched before train.py imports it
     original = Trainer.__init__
 
     def on_cpu(self, **settings) -> None:

@@ -1,4 +1,4 @@
-"""What DeepSpeed itself says of its optimizer's float32 weights, at the start and after every step of ETHD."""
+"""Records the float32 weights of DeepSpeed's optimizer, at the start and after every step of ETHD."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from callbacks.ema import WeightAverage
 
 
 def record_masters() -> list[dict[str, Tensor]]:
-    """Returns a list that fills while this process trains."""
+    """Returns a list that is filled while this process trains."""
     from deepspeed.utils import safe_get_full_fp32_param
 
     found: list[dict[str, Tensor]] = []

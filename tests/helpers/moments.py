@@ -1,4 +1,4 @@
-"""Something done once, at a chosen moment of a training."""
+"""Runs a function once at a chosen moment of a training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 def at(moment: str, do: Callable[[], None]) -> None:
-    """Patches what runs at the moment: step:N (in the N-th training step), validation, save, or never."""
+    """Calls ``do`` at step:N (in the N-th training step), validation, save, or never."""
     from lightning.pytorch import Trainer
 
     from lightning_modules.ethd.module import EthdModule

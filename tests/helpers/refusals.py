@@ -1,4 +1,4 @@
-"""What must be refused, and in which words."""
+"""Expected errors and their messages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import pytest
 
 
 def refuses(error: type[Exception], words: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-    """``call(*arguments, **options)`` raises that error, whose message holds the words (a pattern)."""
+    """Checks that ``call(*arguments, **options)`` raises the error with a message that matches ``words``."""
     with pytest.raises(error, match=words):
         call(*arguments, **options)

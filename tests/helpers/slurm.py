@@ -1,6 +1,6 @@
-"""A real SLURM of one node in a temporary folder: its own key, configuration, ports and daemons, ended by their pids.
+"""A real SLURM cluster of one node in a temporary folder, with its own key, configuration, ports and daemons.
 
-Jobs run as the user who runs the tests, who must be root, since slurmd starts jobs for others.
+The tests must run as root, because slurmd starts jobs for other users. Daemons are ended by their process ids.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ CONFIGURATION = Path(__file__).with_name("slurm.conf")
 
 
 def missing() -> str | None:
-    """Why no SLURM can be started here; None where it can."""
+    """Returns why SLURM cannot be started here, or None."""
     if not all(map(shutil.which, PROGRAMS)):
         return NEEDED
     return None if os.geteuid() == 0 else f"{NEEDED}, and root to run its daemons"
@@ -31,38 +31,38 @@ def missing() -> str | None:
 
 @dataclass
 class Slurm:
-    """The running SLURM.
+    """A running cluster.
 
     Attributes:
-        folder: of its configuration, logs and state.
-        environment: variables with which ``sbatch`` and the others find it.
+        folder: Folder of its configuration, logs and state.
+        environment: Variables with which ``sbatch`` and the other programs find it.
     """
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, *command: str, check: bool = True, **settings) -> subprocess.CompletedProcess:
-        """Runs ``sbatch`` or another of SLURM's programs; ``env`` adds variables."""
+        """Runs one of SLURM's programs; ``env`` adds variables."""
         environment = {**self.environment, **settings.pop("env", {})}
         done = subprocess.run(command, capture_output=True, text=True, env=environment, **settings)
         assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
         return done
 
     def submit(self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> int:
-        """``sbatch`` with arguments; returns the job's id."""
+        """Runs ``sbatch`` and returns the job's id."""
         return int(self.run("sbatch", "--parsable", *arguments, env=env or {}, cwd=cwd).stdout.split(";")[0])
 
     def job(self, job: int | str) -> dict[str, str]:
-        """What ``scontrol`` knows of a job, or of one array task (``12_3``); KEY -> value."""
+        """Returns KEY -> value of a job, or of one array task (``12_3``), from ``scontrol``."""
         return dict(word.split("=", 1) for word in self._show(job)[0].split() if "=" in word)
 
     def states(self, job: int) -> list[str]:
-        """The states of a job, or of all tasks of an array."""
+        """Returns the state of a job, or the states of all tasks of an array."""
         words = [word for line in self._show(job) for word in line.split()]
         return [word.split("=", 1)[1] for word in words if word.startswith("JobState=")]
 
     def _show(self, job: int | str) -> list[str]:
-        """A line for each task; on a crowded machine the controller may leave a question unanswered."""
+        """Returns a line for each task. Repeats the question, because a busy controller may not answer."""
         for _ in range(10):
             done = self.run("scontrol", "--oneliner", "show", "job", str(job), check=False)
             if done.returncode == 0:
@@ -71,19 +71,19 @@ class Slurm:
         raise AssertionError(f"scontrol show job {job}: {done.stderr}")
 
     def wait(self, job: int, seconds: float = 120) -> list[str]:
-        """The states of a job, or of all tasks of an array, when all have ended."""
+        """Waits until a job, or all tasks of an array, have ended; returns their states."""
         self.until(lambda: all(state in ENDED for state in self.states(job)), f"the end of job {job}", seconds)
         return self.states(job)
 
     def until(self, condition, what: str, seconds: float = 60) -> None:
-        """Waits for a condition."""
+        """Waits until a condition holds."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"waited {seconds} s for {what}\n{self.words()}"
             time.sleep(0.1)
 
     def words(self) -> str:
-        """The last words of SLURM's daemons, and its queue."""
+        """Returns the queue and the ends of the daemons' logs."""
         logs = [self.folder / f"{name}.log" for name in ("slurmctld", "slurmd")]
         tails = [f"{log.name}: {log.read_text(errors='replace')[-1500:]}" for log in logs if log.exists()]
         return "\n".join([self.run("squeue", check=False).stdout, *tails])
@@ -97,14 +97,14 @@ def _ports(count: int) -> list[int]:
 
 @contextmanager
 def slurm(folder: Path, cpus: int = 2) -> Iterator[Slurm]:
-    """Starts SLURM; its jobs and daemons end with the context.
+    """Starts SLURM. Its jobs and daemons end with the context.
 
     Args:
-        folder: for everything it writes.
-        cpus: of its node, and as many GPUs that are only names.
+        folder: Folder of all its files.
+        cpus: Number of CPUs of the node, and of its GPUs, which exist only by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    folder.chmod(0o755)  # munged refuses a socket others cannot reach
+    folder.chmod(0o755)  # munged requires a socket that other users can reach
     host, (controller, daemon) = socket.gethostname().split(".")[0], _ports(2)
     key, configuration = folder / "munge.key", folder / "slurm.conf"
     key.write_bytes(secrets.token_bytes(1024))
@@ -137,7 +137,7 @@ def slurm(folder: Path, cpus: int = 2) -> Iterator[Slurm]:
 
 
 def _cancel(cluster: Slurm) -> None:
-    """Ends what still runs, before the daemons that watch over it."""
+    """Ends running jobs before the daemons that supervise them."""
     cluster.run("scancel", "--user=root", "--full", check=False)
     end = time.monotonic() + 15
     while cluster.run("squeue", "--noheader", check=False).stdout.strip() and time.monotonic() < end:

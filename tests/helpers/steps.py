@@ -1,4 +1,4 @@
-"""A step of training, written out once."""
+"""A single training step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.optim import Optimizer
 
 
 def descend(optimizer: Optimizer, loss: Tensor) -> None:
-    """One step down the gradient of this loss alone."""
+    """Takes one optimizer step on a loss."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()

@@ -1,4 +1,4 @@
-"""What starts warm is a process like any other: its words, its status, its signals, its folder and environment."""
+"""Warm processes behave like ordinary ones: output, exit status, signals, folder and environment."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ def python(code: str, *typed: str, **options) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
-def test_words_statuses_and_surroundings_are_its_own(tmp_path):
+def test_output_status_folder_and_environment_are_its_own(tmp_path):
     code = "import os, sys; print(ascii(sys.argv[1]), os.getcwd(), os.environ['X'], 'PATH' in os.environ); sys.exit(5)"
     done = python(code, "a b \udcff", cwd=tmp_path, env={"X": "y"})
     assert (done.returncode, done.stdout, done.stderr) == (5, f"'a b \\udcff' {tmp_path} y False\n", "")
@@ -26,7 +26,7 @@ def test_words_statuses_and_surroundings_are_its_own(tmp_path):
 
 
 @pytest.mark.slow
-def test_random_numbers_differ_from_process_to_process():
+def test_random_numbers_differ_between_processes():
     code = "import random, numpy, torch; print(random.random(), numpy.random.rand(), torch.rand(1).item())"
     one, two = (python(code).stdout.split() for _ in range(2))
     assert all(x != y for x, y in zip(one, two, strict=True))
@@ -34,7 +34,7 @@ def test_random_numbers_differ_from_process_to_process():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_signals_end_it(number):
+def test_signals_end_a_warm_process(number):
     code = "import time; print('ready', flush=True); time.sleep(60)"
     process = warm.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "ready\n"
@@ -46,7 +46,7 @@ def test_signals_end_it(number):
 
 
 @pytest.mark.slow
-def test_one_that_does_not_end_is_ended():
+def test_a_timeout_ends_a_warm_process():
     with pytest.raises(subprocess.TimeoutExpired):
         python("import time; time.sleep(60)", timeout=0.5)
 

@@ -1,4 +1,4 @@
-"""Training on the smallest networks as the command line would start it, and what a run logged."""
+"""Trains the smallest networks as the command line does, and reads what a run logged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNET = {
 
 
 def _spelled(network: dict[str, object]) -> str:
-    """As Hydra reads it."""
+    """Formats a network's configuration in Hydra's syntax."""
     return str(network).replace("'", "").replace(" ", "")
 
 
@@ -28,7 +28,7 @@ _SHORT = (
     "model.lr_decay=none", "data.name=folder", "data.steps_per_epoch=4", "trainer.validate_every=3",
     "trainer.validation_clips=2", "trainer.log_every=1", "trainer.progress_bar=false",
 )  # fmt: skip
-# A V-AID and an ETHD that train in no time, in epochs of four steps.
+# V-AID and ETHD networks that train within seconds, in epochs of four steps.
 SMALLEST = (
     f"model.lip={_spelled(LIP)}", f"model.expression={_spelled(EXPRESSION)}", "model.sampling_steps=2",
     "model.club.warmup=2", "data.window=32", "data.batch_size=4", "encoders={audio:mel,motion:landmarks}", *_SHORT,
@@ -41,12 +41,12 @@ SMALLEST_ETHD = (
 
 
 def train_config(*typed: str) -> TrainConfig:
-    """The typed configuration of ``train.py`` with these arguments."""
+    """Composes the configuration of ``train.py`` from command-line arguments."""
     return compose("train", TrainConfig, typed)
 
 
 def train(*typed: str) -> Run:
-    """Trains in this process, as ``train.py`` would."""
+    """Trains in this process as ``train.py`` does."""
     from configs.rules import check
     from training.fit import fit
 
@@ -71,7 +71,7 @@ def train_ethd(
 
 
 def logged(folder: Path, column: str) -> dict[int, str]:
-    """Step -> what a run wrote into a column, as text; no step comes twice."""
+    """Returns step -> logged value of a column, as text; every step must occur once."""
     rows = []
     for path in sorted(folder.glob("csv*/metrics.csv")):
         with path.open() as file:

@@ -1,6 +1,6 @@
-"""One rank of a run, as srun starts it, that goes wrong: train_faulty.py FAULT OVERRIDE...
+"""One rank of a run with an injected fault: train_faulty.py FAULT OVERRIDE...
 
-FAULT is RANK:STEP:WHAT, WHAT being die (signal 9), stall (its data never come), nan, or raise; or none.
+FAULT is none, or RANK:STEP:KIND. KIND is die (SIGKILL), stall (the data never arrive), nan, or raise.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.helpers.train_config import train_config
 
 
-def go_wrong(rank: int, step: int, what: str) -> None:
+def inject_fault(rank: int, step: int, what: str) -> None:
     from datamodules.loader import StreamDataset
     from datamodules.schema import ShardError
     from lightning_modules.vaid.module import VAIDModule
@@ -45,7 +45,7 @@ if __name__ == "__main__":
     fault, *overrides = sys.argv[1:]
     if fault != "none":
         rank, step, what = fault.split(":")
-        go_wrong(int(rank), int(step), what)
+        inject_fault(int(rank), int(step), what)
     from training.fit import fit
 
     try:

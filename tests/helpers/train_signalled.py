@@ -1,4 +1,4 @@
-"""Trains with a signal to one rank at a chosen moment.
+"""Trains and sends a signal to one rank at a chosen moment.
 
     python tests/helpers/train_signalled.py RANK MOMENT SIGNAL OVERRIDE...
 

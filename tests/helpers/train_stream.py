@@ -1,6 +1,6 @@
-"""A real Lightning Trainer over a stream loader, one process per rank, that writes down every batch it sees.
+"""A real Lightning Trainer over a stream loader, with one process per rank, that records every batch.
 
-As a script, one rank of it: train_stream.py SETTINGS, as JSON.
+As a script it is one rank: train_stream.py SETTINGS, as JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.helpers.warm import run_ranks
 
 
 class Recorder(LightningModule):
-    """One weight; what every batch held goes to a file of this rank."""
+    """A module with one weight that writes the content of every batch to a file of its rank."""
 
     def __init__(self, log: Path) -> None:
         super().__init__()
@@ -55,14 +55,14 @@ class Recorder(LightningModule):
 
 
 def run(folder: Path, data: DataConfig, ranks: int, *, task: str = "fit", **settings) -> list[dict]:
-    """Runs ``ranks`` gloo processes; returns the rows of all ranks, by rank.
+    """Runs ``ranks`` gloo processes and returns the rows of all ranks, in order of ranks.
 
     Args:
-        folder: for logs; made when absent.
-        data: the data configuration.
-        ranks: processes.
+        folder: Folder of the logs.
+        data: Data configuration.
+        ranks: Number of processes.
         task: fit or test.
-        **settings: ``max_steps``; ``save_every`` steps; ``resume`` from a checkpoint; ``validate``.
+        **settings: ``max_steps``; ``save_every`` steps; checkpoint to ``resume`` from; ``validate``.
     """
     folder.mkdir(parents=True, exist_ok=True)
     settings |= {"ranks": ranks, "folder": str(folder), "data": asdict(data), "task": task}

@@ -1,8 +1,8 @@
-"""Trains like train.py under any strategy: python tests/helpers/train_under.py STRATEGY OVERRIDE...
+"""Trains like train.py with a chosen strategy: python tests/helpers/train_under.py STRATEGY OVERRIDE...
 
-STRATEGY deepspeed is its engine on the CPU; clips is one process that computes each clip's gradient by itself.
-In the environment, DTYPES=FILE has the precision of losses written there, and MASTERS=FILE DeepSpeed's float32 weights.
-ETHD's averaged weights as they are in memory at the end go to average.pt in the run directory.
+STRATEGY deepspeed is DeepSpeed's engine on the CPU; clips is one process that computes each clip's gradient separately.
+With the variable DTYPES=FILE the precision of losses is recorded, with MASTERS=FILE DeepSpeed's float32 weights.
+ETHD's averaged weights at the end of the training are written to average.pt in the run directory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from training.fit import exit_status, fit
 if __name__ == "__main__":
     strategy, *overrides = sys.argv[1:]
     if strategy == "deepspeed":
-        from tests.helpers import cpu_deepspeed  # noqa: F401  (puts it in place of the GPU's)
+        from tests.helpers import cpu_deepspeed  # noqa: F401  (replaces the strategy for GPUs)
     if strategy == "clips":
         take_clips_one_by_one()
         strategy = "auto"

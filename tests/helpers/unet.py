@@ -1,4 +1,4 @@
-"""A small U-Net, what it is given, and diffusers' own of any shape."""
+"""A small U-Net with its inputs, and diffusers' U-Net of the same shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SMALL = UNetShape(channels=(32, 64), heads=(2, 4), attention=(True, False), laye
 
 
 def stock(shape):
-    """diffusers' U-Net of the same shape, every parameter random: zeros would hide what they multiply."""
+    """diffusers' U-Net of the same shape with random parameters, because zeros would hide what they multiply."""
     kinds = ["CrossAttn" if attention else "" for attention in shape.attention]
     torch.manual_seed(0)
     model = UNetSpatioTemporalConditionModel(
@@ -54,7 +54,7 @@ def inputs(shape, clips=1, frames=4, side=8, seed=0):
 
 
 def awake(model):
-    """As after training: no projection is zero."""
+    """Adds noise to all weights, so that no projection is zero."""
     torch.manual_seed(3)
     for parameter in model.parameters():
         parameter.data += 0.05 * torch.randn_like(parameter)

@@ -1,4 +1,4 @@
-"""What an offline W&B run holds, read back from its file, as ``wandb sync`` reads it."""
+"""Reads an offline W&B run from its file, as ``wandb sync`` does."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BLOCK, FULL, LAST = 32768, 1, 4
 
 @dataclass
 class OfflineRun:
-    """One process's account of a run.
+    """An offline run as logged by one process.
 
     Attributes:
         folder: ``offline-run-DATE-ID``.
-        id: of the run; with its project, group, job_type and tags.
-        config: key -> value.
-        history: what was logged, in order; nested names joined by a slash.
-        artifacts: names of those logged, with the names of their files.
+        id: Id of the run, followed by its project, group, job_type and tags.
+        config: Key -> value.
+        history: Logged rows in order; nested names are joined by a slash.
+        artifacts: Name of each logged artifact -> names of its files.
     """
 
     folder: Path
@@ -37,22 +37,22 @@ class OfflineRun:
     artifacts: dict[str, list[str]] = field(default_factory=dict)
 
     def values(self, name: str) -> dict[int, Any]:
-        """Step -> value of one thing logged."""
+        """Returns step -> value of a logged name."""
         rows = [row for row in self.history if name in row]
         return {row["trainer/global_step"]: row[name] for row in rows}
 
     def file(self, path: str) -> Path:
-        """The file of a picture, video or table that was logged."""
+        """Returns the file of a logged picture, video or table."""
         return self.folder / "files" / path
 
 
 def read_runs(folder: Path) -> list[OfflineRun]:
-    """All runs under ``folder/wandb``, oldest first."""
+    """Reads all runs under ``folder/wandb``, oldest first."""
     return [_read(path) for path in sorted((folder / "wandb").glob("offline-run-*"))]
 
 
 def _records(content: bytes) -> Iterator[bytes]:
-    """The records of LevelDB's log format, in blocks of 32 KiB, behind W&B's header of 7 bytes."""
+    """Yields the records of LevelDB's log format, in blocks of 32 KiB after W&B's header of 7 bytes."""
     place, whole = 7, b""
     while place + 7 <= len(content):
         left = BLOCK - place % BLOCK

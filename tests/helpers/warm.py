@@ -1,9 +1,9 @@
-"""Python processes that start warm: forked from one that has imported torch, Lightning and this project.
+"""Python processes that start warm: forked from a process that has imported torch, Lightning and this project.
 
-``run`` and ``Popen`` take what ``subprocess`` takes, for commands that begin with ``sys.executable``. What they start
-is a process of its own, in a session of its own: arguments, environment, folder, pipes, signals and exit status are
-real, and the script runs as ``__main__``. Only the imports are there already: of this checkout, made in the environment
-of the first test that asked. What is about them, or about a copy of the code, starts cold.
+``run`` and ``Popen`` take the arguments of ``subprocess``, for commands that begin with ``sys.executable``. Each starts
+a real process in its own session, with its own arguments, environment, folder, pipes, signals and exit status; the
+script runs as ``__main__``. Only the imports are shared: they were done in this checkout, with the environment of the
+first test that asked. Tests of the imports, or of a copy of the code, have to start cold.
 
 One server serves all processes of a test session, and ends with it.
 """
@@ -26,19 +26,19 @@ import warnings
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# Everything that train, prepare, generate and evaluate load before their work begins.
+# Modules that train, prepare, generate and evaluate import before their work begins.
 PRELOADED = ("training.fit", "preparation.tasks", "generation.generate_videos", "evaluation.evaluate_folders")
-NUMBER = struct.Struct("q")  # of a process, and then its exit status
-# As Python has them when it starts.
+NUMBER = struct.Struct("q")  # format of a process id, and of an exit status
+# Signal handlers of a new Python process.
 RESET = {signal.SIGPIPE: signal.SIG_IGN, signal.SIGXFSZ: signal.SIG_IGN, signal.SIGINT: signal.default_int_handler}
 
 
 class Popen(subprocess.Popen):
-    """A process that the warm one forks, with everything that subprocess.Popen can."""
+    """A process forked from the warm one, with the interface of subprocess.Popen."""
 
     def _execute_child(self, args, executable, preexec_fn, close_fds, pass_fds, cwd, env, *rest):
         assert args[0] == sys.executable, args
-        assert (executable, preexec_fn, pass_fds) == (None, None, ()), "only a cold process can have these"
+        assert (executable, preexec_fn, pass_fds) == (None, None, ()), "only a cold process supports these options"
         in_read, in_write, out_read, out_write, error_read, error_write, *_ = rest[3:]
         pipes = [given if given >= 0 else number for number, given in enumerate((in_read, out_write, error_write))]
         command = {"typed": [*map(str, args[1:])], "cwd": str(cwd or Path.cwd()), "env": dict(env or os.environ)}
@@ -69,7 +69,7 @@ class Popen(subprocess.Popen):
 
 
 def run(command, timeout: float | None = 280, **options) -> subprocess.CompletedProcess:
-    """``subprocess.run`` with both outputs captured as text."""
+    """Like ``subprocess.run``, with both outputs captured as text."""
     with Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options) as process:
         try:
             out, error = process.communicate(timeout=timeout)
@@ -80,13 +80,13 @@ def run(command, timeout: float | None = 280, **options) -> subprocess.Completed
 
 
 def run_ranks(command, ranks: int, started: int | None = None, **environment: str) -> list[subprocess.CompletedProcess]:
-    """Runs a command once for each rank, as torchrun or srun does, and lets them end by themselves.
+    """Runs a command once for each rank, as torchrun or srun does, and waits until all have ended.
 
     Args:
-        command: the same for all.
-        ranks: of the run.
-        started: fewer, where some are never to come.
-        **environment: more variables for all.
+        command: Command of all ranks.
+        ranks: Number of ranks of the run.
+        started: Number of ranks to start, if some are to be missing.
+        **environment: Additional variables of all ranks.
     """
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "NODE_RANK": "0", "WORLD_SIZE": str(ranks)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -106,14 +106,14 @@ def run_ranks(command, ranks: int, started: int | None = None, **environment: st
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens at."""
+    """Returns a port of this machine that is not in use."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
 def _connect() -> socket.socket:
-    """To this session's server, which the first one starts."""
+    """Connects to the server of this session; the first call starts it."""
     from filelock import FileLock
 
     session = os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
@@ -125,7 +125,7 @@ def _connect() -> socket.socket:
         except OSError:
             address.unlink(missing_ok=True)
             command = [sys.executable, __file__, str(address), str(session)]
-            threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # none that a fork could lose
+            threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # a fork would lose threads
             server = subprocess.Popen(command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.DEVNULL)
             end = time.monotonic() + 250
             while not address.exists():
@@ -137,13 +137,13 @@ def _connect() -> socket.socket:
 
 
 def _serve(address: str, session: int) -> list[str]:
-    """Forks a process for every command until the session has ended; in it, returns what was typed."""
+    """Forks a process for every command until the session has ended; in that process, returns its arguments."""
     for module in PRELOADED:
         __import__(module)
-    gc.freeze()  # or every process that ends would copy all that was imported
+    gc.freeze()  # otherwise every process that ends would copy the memory of all imports
     threads = os.listdir("/proc/self/task") if Path("/proc/self/task").exists() else [""]
     assert len(threads) == 1, f"{len(threads)} threads: a fork would lose all but one"
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait for commands
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the forked processes are not waited for
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(f"{address}.new")
         listening.listen(64)
@@ -172,7 +172,7 @@ def _is_there(process: int) -> bool:
 
 
 def _start(connection: socket.socket) -> list[str]:
-    """Receives a command, forks once more, and reports number and exit status of the process in which it returns."""
+    """Receives a command and forks again: the child returns, the parent reports its process id and exit status."""
     connection.settimeout(None)
     _, pipes, *_ = socket.recv_fds(connection, 1, 3)
     with connection.makefile("r") as file:
@@ -184,7 +184,7 @@ def _start(connection: socket.socket) -> list[str]:
             os.close(pipe)
         connection.sendall(NUMBER.pack(process))
         _, status = os.waitpid(process, 0)
-        with contextlib.suppress(OSError):  # whoever asked may be gone
+        with contextlib.suppress(OSError):  # the caller may have ended
             connection.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
         os._exit(0)
     connection.close()
@@ -201,11 +201,11 @@ def _start(connection: socket.socket) -> list[str]:
 
 
 def _as_python(typed: list[str]) -> None:
-    """Does what ``python`` does with these arguments."""
+    """Runs arguments as ``python`` does."""
     import numpy
     import torch
 
-    numpy.random.seed(), torch.seed()  # nobody's generator begins where another's does
+    numpy.random.seed(), torch.seed()  # new random states for every process
     tempfile.tempdir = None
     if wishes := os.environ.get("PYTHONWARNINGS"):
         warnings._processoptions(wishes.split(","))

@@ -1,4 +1,4 @@
-"""A SLURM for these tests, and what jobs find in it: a ``python`` that needs no GPU."""
+"""Environment of the jobs on the tests' SLURM cluster: a ``python`` that needs no GPU."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.helpers import ROOT
 
 @pytest.fixture(scope="session")
 def job_environment(tmp_path_factory) -> dict[str, str]:
-    """Variables for ``sbatch``: jobs run ``tests/helpers/job_python.py`` where they say ``python``."""
+    """Variables for ``sbatch``: in jobs, ``python`` runs ``tests/helpers/job_python.py``."""
     folder = tmp_path_factory.mktemp("environment")
     python = folder / "python"
     python.write_text(f'#!/bin/bash\nexec {sys.executable} {ROOT}/tests/helpers/job_python.py "$@"\n')

@@ -1,4 +1,4 @@
-"""A system's clips in parts, the cells of a table as an array, and the tables after them, on a real SLURM."""
+"""Clips in parts, the cells of a table as an array, and a dependent job for the tables, on a real SLURM."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 OPTIONS = ("--gpus-per-node=0", "--cpus-per-task=1", "--mem=0", "--time=60")
 
 
-def test_from_a_systems_parts_to_the_tables(cluster, job_environment, tmp_path):
+def test_a_systems_parts_become_clips_scores_and_tables(cluster, job_environment, tmp_path):
     real = write_speakers(tmp_path / "real", clips=4)
     with (tmp_path / "cases.csv").open("w", newline="") as file:
         writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""slurm/prepare.sbatch on a real SLURM: parts, one of them killed, give the bytes of one process."""
+"""slurm/prepare.sbatch on a real SLURM: parts, one of them killed, give the bytes of a single process."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def content(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in [*folder.glob("*.tar"), folder / "index.json"]}
 
 
-def test_four_parts_with_one_killed_are_the_bytes_of_one_process(cluster, job_environment, tmp_path):
+def test_four_parts_with_one_killed_give_the_bytes_of_one_process(cluster, job_environment, tmp_path):
     parts = tmp_path / "parts"
     job = cluster.submit(
         "--array=1-4", "--gpus-per-node=0", "--cpus-per-task=1", "--mem=0", "--time=60", f"--output={tmp_path}/%A_%a",
         "slurm/prepare.sbatch", *SETTINGS, f"output={parts}", env=job_environment, cwd=ROOT,
     )  # fmt: skip
     cluster.until((parts / "parts" / "plan.json").exists, "the plan", 900)
-    cluster.run("scontrol", "requeue", f"{job}_2")  # ends its processes, wherever they are
+    cluster.run("scontrol", "requeue", f"{job}_2")  # kills its processes at any point
     assert cluster.wait(job, 900) == ["COMPLETED"] * 4, "".join(log.read_text() for log in tmp_path.glob(f"{job}_*"))
     assert cluster.job(f"{job}_2")["Restarts"] == "1"
 

@@ -1,4 +1,4 @@
-"""Sweeps through Hydra's submitit launcher on a real SLURM: a job, and a run directory, for each run."""
+"""Sweeps with Hydra's submitit launcher on a real SLURM: one job and one run directory for each run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 
-def test_a_job_for_each_run_and_the_failure_of_one_is_said(cluster, tmp_path):
+def test_each_run_has_a_job_and_a_failure_is_reported(cluster, tmp_path):
     make_shards(tmp_path / "shards", frames=(30, 40), splits=("train", "train", "val"))
     command = [
         sys.executable, "train.py", "-m", "hydra/launcher=slurm", f"hydra.sweep.dir={tmp_path}/sweep",

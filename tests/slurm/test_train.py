@@ -1,4 +1,4 @@
-"""slurm/train.sbatch on a real SLURM: preempted at the worst moments, queued again by itself, every step once."""
+"""slurm/train.sbatch on a real SLURM: preempted jobs are requeued and log every step once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def without(settings: tuple[str, ...], *keys: str) -> list[str]:
 
 
 def train(cluster, environment, tmp_path, tasks, arguments, waits="", **more) -> int:
-    """Submits slurm/train.sbatch; its log goes to ``tmp_path/JOB``."""
+    """Submits slurm/train.sbatch with its log at ``tmp_path/JOB``."""
     variables = {**environment, "TESTS_WAIT": waits, "TESTS_SIGN": f"{tmp_path}/moment", **more}
     return cluster.submit(
         *ONE_NODE, f"--ntasks-per-node={tasks}", f"--gpus-per-node={tasks}", f"--output={tmp_path}/%j",
@@ -29,7 +29,7 @@ def train(cluster, environment, tmp_path, tasks, arguments, waits="", **more) ->
 
 
 def preempt(cluster, job, tmp_path, start) -> None:
-    """Sends the signal when the job's start number ``start`` has come to its moment."""
+    """Sends the signal when start number ``start`` of a job has reached its moment."""
     log = tmp_path / str(job)
     sign = tmp_path / f"moment{start}"
 
@@ -42,8 +42,8 @@ def preempt(cluster, job, tmp_path, start) -> None:
     cluster.run("scancel", "--signal=USR2", str(job))
 
 
-def test_a_run_preempted_again_and_again_equals_one_left_alone(cluster, job_environment, shards, tmp_path):
-    """In its first batch and in a save; the second is one more than it may come back."""
+def test_a_run_preempted_twice_equals_an_uninterrupted_one(cluster, job_environment, shards, tmp_path):
+    """Preempts in the first batch and in a save; the second exceeds the limit of requeues."""
     settings = ["experiment=vaid/tiny", *SMALLEST, "checkpoints.every=2", "trainer.max_steps=6", "model.lr_warmup=0"]
     settings += [f"data.root={shards}", f"output={tmp_path}"]
     straight = fit(train_config(*settings, "run_id=straight", "trainer.devices='1'")).folder
@@ -68,7 +68,7 @@ def test_a_run_preempted_again_and_again_equals_one_left_alone(cluster, job_envi
     assert sorted(logged(straight, "train/loss")) == list(range(6))
 
 
-def test_a_signal_before_python_listens_queues_the_job_again(cluster, tmp_path):
+def test_a_signal_before_python_starts_requeues_the_job(cluster, tmp_path):
     python = tmp_path / "python"
     python.write_text(
         '#!/bin/bash\n[ "${SLURM_RESTART_COUNT:-0}" = 0 ] || exit 0\ntouch "$TESTS_SIGN"\nexec sleep 600\n'
@@ -102,7 +102,7 @@ def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, jo
     assert cluster.wait(alone, 900) == ["COMPLETED"], (tmp_path / str(alone)).read_text()
 
     preempted, straight = tmp_path / "ethd" / "preempted", tmp_path / "ethd" / "straight"
-    assert (preempted / "checkpoints" / "last.ckpt").is_dir()  # the engine's own layout
+    assert (preempted / "checkpoints" / "last.ckpt").is_dir()  # DeepSpeed's layout
     losses = logged(straight, "train/loss")
     assert sorted(losses) == list(range(5))
     assert logged(preempted, "train/loss") == losses
@@ -111,5 +111,5 @@ def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, jo
     assert [part.config["slurm"]["job_id"] for part in parts] == [str(job)] * 2
     steps = [sorted(part.values("train/loss")) for part in parts]
     assert steps == [[0, 1], [2, 3, 4]]
-    message = {step: value for part in parts for step, value in part.values("train/loss").items()}
-    assert message == {step: pytest.approx(float(value)) for step, value in losses.items()}
+    values = {step: value for part in parts for step, value in part.values("train/loss").items()}
+    assert values == {step: pytest.approx(float(value)) for step, value in losses.items()}

@@ -1,4 +1,4 @@
-"""What ``make slurm-check`` says of batch files."""
+"""``make slurm-check``: valid batch files pass, and every mistake is named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check(folder: Path, *arguments: str, env: dict[str, str] | None = None) -> s
 
 
 @pytest.mark.slow
-def test_the_files_pass_slurms_own_check_and_say_what_they_run(cluster):
+def test_the_files_pass_slurms_own_check_and_their_commands_are_shown(cluster):
     here = "--nodes=1 --ntasks-per-node=1 --gpus-per-node=1 --cpus-per-task=1 --mem=0"
     done = check(ROOT, f"sbatch={here}", env=cluster.environment)
     assert done.returncode == 0, done.stderr
@@ -37,13 +37,13 @@ def test_each_mistake_is_named(tmp_path):
     shutil.copytree(ROOT / "configs", tmp_path / "configs", ignore=shutil.ignore_patterns("__pycache__"))
     mistakes = {
         "train": {
-            "--signal=USR2@300": ("--signal=B:USR2@300", "--signal=B:...: reaches only the script"),
-            "--gpus-per-node=8": ("--gpus-per-task=1", "--gpus-per-task: is no option these files use"),
-            "--job-name=emotivetalk-train": ("--job-name=bash", "--job-name=bash: Lightning takes such a job"),
+            "--signal=USR2@300": ("--signal=B:USR2@300", "--signal=B:...: reaches only the batch script"),
+            "--gpus-per-node=8": ("--gpus-per-task=1", "--gpus-per-task: unknown option"),
+            "--job-name=emotivetalk-train": ("--job-name=bash", "--job-name=bash: Lightning treats such a job"),
             "run_id=ethd-hdtf": ("runid=ethd-hdtf", "Could not override 'runid'"),
         },
         "prepare": {
-            "--output=%x-%A_%a.txt": ("--output=log.txt", "--output=log.txt: %j or %A_%a keeps the logs"),
+            "--output=%x-%A_%a.txt": ("--output=log.txt", "--output=log.txt: expected %j or %A_%a"),
             "#SBATCH --requeue\n": ("", "needs --requeue"),
             'exec srun python prepare.py "$@"': ('if exec srun python prepare.py "$@"', "bash: slurm/prepare"),
         },

@@ -1,4 +1,4 @@
-"""The commands of reproduced tables: each is one that works, and reads what an earlier one writes."""
+"""The commands of reproduced tables: each is valid, and its inputs are outputs of earlier ones."""
 
 import importlib
 import re
@@ -38,21 +38,21 @@ def proxies(tmp_path):
 
 
 def plans(tmp_path, proxies):
-    """Every plan, by table."""
+    """Returns the steps of every table."""
     (tmp_path / "videos").mkdir()
     (tmp_path / "ethd.safetensors").touch()
     ethd = tmp_path / "ethd.safetensors"
-    real, drawn = (chosen_networks(proxies, real_faces) for real_faces in (True, False))
+    real, synthetic = (chosen_networks(proxies, real_faces) for real_faces in (True, False))
     videos = Table1(tmp_path / "videos", ethd, 128, 3, 50, {"hallo": (str(tmp_path), "python")})
     return {
         "1": table1(TablePlan(tmp_path / "t1", "mini", *real), videos),
         "2": table2(TablePlan(tmp_path / "t2", "synthetic"), Table2(steps=3)),
-        "3": table3(TablePlan(tmp_path / "t3", "synthetic", *drawn), Table3(ethd)),
+        "3": table3(TablePlan(tmp_path / "t3", "synthetic", *synthetic), Table3(ethd)),
     }
 
 
 def check(step):
-    """A command as its program reads it."""
+    """Parses a command as its program does."""
     first, *keys = step.command
     if first == "evaluate.py" and any(key.startswith("table=") for key in keys):
         rules.check(compose("tables", TableConfig, keys))
@@ -67,7 +67,7 @@ def check(step):
 
 
 @pytest.mark.slow
-def test_every_command_is_read_and_finds_what_it_reads(tmp_path, proxies, monkeypatch):
+def test_every_command_is_valid_and_its_inputs_exist(tmp_path, proxies, monkeypatch):
     monkeypatch.chdir(ROOT)
     for steps in plans(tmp_path, proxies).values():
         assert len({step.name for step in steps}) == len(steps)
@@ -88,7 +88,7 @@ def test_every_command_is_read_and_finds_what_it_reads(tmp_path, proxies, monkey
 
 
 def cells(steps):
-    """(system, mode, variant) of every evaluation."""
+    """Returns (system, mode, variant) of every evaluation."""
     keys = [dict(word.split("=", 1) for word in step.command if word.startswith("cell.")) for step in steps]
     return {(cell["cell.system"], cell["cell.mode"], cell.get("cell.variant", "full")) for cell in keys if cell}
 
@@ -112,7 +112,7 @@ def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_pa
     assert LENGTHS == (120, 250, 750, 1500)
 
 
-def test_table2s_trainings_are_not_longer_than_their_experiments(tmp_path):
+def test_table_2_trains_at_most_as_long_as_the_experiments(tmp_path):
     for kind, steps in STEPS.items():
         stage = "proxy" if kind in ("sync", "image", "video", "expression") else kind
         name = kind if stage == "proxy" else "tiny"
@@ -125,20 +125,20 @@ def test_table2s_trainings_are_not_longer_than_their_experiments(tmp_path):
     assert not any(name.startswith(("evaluate", "clips", "export")) for name in shared)
 
 
-def test_wrong_options_are_one_line(tmp_path, proxies, monkeypatch):
+def test_invalid_options_are_refused(tmp_path, proxies, monkeypatch):
     monkeypatch.setattr(command_line, "locate", lambda name: None)
     (proxies / "image" / "proxy_image.safetensors").unlink()
     text = tmp_path / "ethd.safetensors"
     text.write_text("no network")
     for options, message in (
-        (["table3", f"ethd={tmp_path}"], "holds no export/ethd.safetensors; python train.py task=export"),
+        (["table3", f"ethd={tmp_path}"], "has no export/ethd.safetensors; run python train.py task=export"),
         (["table3", f"ethd={tmp_path / 'none'}"], f"ethd={tmp_path / 'none'}: no such run; "),
-        (["table3", f"ethd={text}"], f"ethd={text}: is no export ("),
+        (["table3", f"ethd={text}"], f"ethd={text}: is not an export ("),
         (["table3"], "no value for ethd"),
         (["table5"], "table5: expected one of table1, table2, table3"),
         (["table1", f"videos={tmp_path / 'none'}"], "no such folder"),
-        (["table1", f"videos={tmp_path}", "installed=halo:x:y"], "installed=halo:x:y: halo: no such system"),
-        (["table1", f"videos={tmp_path}", f"proxies={proxies}"], "holds 0 files proxy_image"),
+        (["table1", f"videos={tmp_path}", "installed=halo:x:y"], "installed=halo:x:y: halo: unknown system"),
+        (["table1", f"videos={tmp_path}", f"proxies={proxies}"], "has 0 files proxy_image"),
         (["table1", "--videos", str(tmp_path)], f"--videos {tmp_path}: is written videos={tmp_path} here"),
     ):
         typed = [*options, f"output={tmp_path / 'out'}"] if len(options) < 3 else options

@@ -1,1 +1,1 @@
-"""``make demo`` and ``make demo-real``: the whole way from raw videos to talking heads and a page of their scores."""
+"""``make demo`` and ``make demo-real``: from raw videos to talking heads and a page with their scores."""

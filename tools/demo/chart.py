@@ -1,4 +1,4 @@
-"""Line charts as SVG that take their colours from the page, so that they suit light and dark."""
+"""Line charts as SVG. Colours come from the page's style sheet, which has a light and a dark theme."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Line:
     """One curve.
 
     Attributes:
-        name: for the legend.
-        points: (x, y), x ascending.
-        dashed: for what a curve is to be held against.
+        name: Name in the legend.
+        points: (x, y) points with ascending x.
+        dashed: Whether it is a baseline, drawn dashed.
     """
 
     name: str
@@ -28,13 +28,13 @@ class Line:
 
 
 def chart(title: str, lines: Sequence[Line], x_label: str, logarithmic: bool = False) -> str:
-    """An SVG figure; points that are not finite are left out, and lines without points too.
+    """Returns an SVG figure. Points that are not finite are left out, and so are lines without points.
 
     Args:
-        title: above the chart, and for those who cannot see it.
-        lines: at least one with a point.
-        x_label: below.
-        logarithmic: the y axis; values must then be positive.
+        title: Title above the chart, also read by screen readers.
+        lines: Curves.
+        x_label: Label of the x axis.
+        logarithmic: Whether the y axis is logarithmic; only positive values are drawn then.
     """
     shown = [(line, _finite(line.points, logarithmic)) for line in lines]
     shown = [(line, points) for line, points in shown if points]
@@ -92,7 +92,7 @@ def _scaled(value: float, logarithmic: bool) -> float:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers from at most ``low`` to at least ``high``."""
+    """Returns round numbers from at most ``low`` to at least ``high``."""
     span = (high - low) or abs(high) or 1.0
     rough = span / (TICKS - 1)
     size = 10.0 ** math.floor(math.log10(rough))
@@ -102,7 +102,7 @@ def _ticks(low: float, high: float) -> list[float]:
 
 
 def _powers(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times powers of ten around the values."""
+    """Returns 1, 2 and 5 times powers of ten around the values."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     marks = [factor * 10.0**power for power in range(first, last + 1) for factor in (1, 2, 5)]
     below = [mark for mark in marks if mark <= low] or marks[:1]

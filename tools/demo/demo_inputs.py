@@ -1,10 +1,10 @@
-"""What the demonstration asks for: portraits, speech, true videos, and the lists generate.py reads.
+"""Prepares the inputs of the demonstration: portraits, speech, true videos, and the lists that generate.py reads.
 
     python -m tools.demo.demo_inputs shards=DIR source=DIR output=DIR
 
-Speakers nobody trained on come first; where there are none, the page says so. Portraits are frames of the raw videos,
-as a person would hand them in, with the landmark file beside them where the data came with one. Speech and true videos
-come from the shards. ``cases.json`` tells the page what is what, ``batch.csv`` and ``long.*`` are for generate.py.
+Held-out speakers come first. Portraits are frames of the raw videos, with their landmark files if the data has them.
+Speech and true videos come from the shards. ``cases.json`` describes the videos for the page; ``batch.csv`` and
+``long.*`` are inputs of generate.py.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ from runtime.errors import UserError
 from runtime.files import write_whole
 
 EMOTIONS = ("happy", "angry", "sad")
-SHOWN = "surprised"  # what drive=expression shows
-STILL = 5  # frames of a video in which nothing moves
+SHOWN = "surprised"  # emotion of drive=expression
+STILL = 5  # frames of a video without motion
 COLUMNS = ("portrait", "speech", "output", "drive", "emotion.label", "emotion.level", "emotion.image",
            "emotion.video", "emotion.extend")  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One video that is asked for, and the true one beside it.
+class RequestedVideo:
+    """One requested video, and its true video.
 
     Attributes:
-        name: of both videos, without ending; its folder says what it is for.
-        speaker: who.
-        seen: whether training saw this person.
-        words: what is asked for, in words.
-        row: what generate.py gets, by its columns.
-        true: the true video, where there is one.
+        name: Name of both videos, without extension; its folder is the section of the page.
+        speaker: Speaker.
+        seen: Whether the speaker was part of the training data.
+        words: Description for the page.
+        row: Values of generate.py, by its columns.
+        true: True video, or None.
     """
 
     name: str
@@ -61,19 +61,19 @@ class Asked:
 
 
 class DemoCase:
-    """Writes what a clip gives: a portrait, its speech, the true video; each once.
+    """Writes the files of a clip (portrait, speech, true video).
 
     Args:
-        data: the shards.
-        source: folder of the raw videos they were made of.
-        output: where files go.
+        data: Shards.
+        source: Folder of the raw videos that the shards were prepared from.
+        output: Output folder.
     """
 
     def __init__(self, data: ShardDataModule, source: Path, output: Path) -> None:
         self.data, self.source, self.output = data, source, output
 
     def portrait(self, clip: Clip, place: float = 0.0) -> str:
-        """A frame of the raw video, at a share of the clip's length; returns its name below the output."""
+        """Writes the frame of the raw video at a share of the clip's length; returns its path below the output."""
         frame, number = self._frame(clip, place)
         path = self.output / "portraits" / f"{clip.key}{f'_{number}' if number else ''}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ class DemoCase:
         return self._name(path)
 
     def still(self, clip: Clip, place: float) -> str:
-        """The same as a video in which nothing moves."""
+        """Writes the same frame as a video without motion; returns its path below the output."""
         frame, number = self._frame(clip, place)
         path = self.output / "stills" / f"{clip.key}_{number}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,14 +96,14 @@ class DemoCase:
         return self._name(path)
 
     def speech(self, clip: Clip) -> str:
-        """The clip's sound."""
+        """Writes the clip's sound; returns its path below the output."""
         path = self.output / "speech" / f"{clip.key}.flac"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, encode_flac(self.data.whole(clip, ["speech"])["speech"][0].numpy()))
         return self._name(path)
 
     def true(self, clip: Clip, name: str) -> str:
-        """The clip as the network sees it, with its sound."""
+        """Writes the clip's frames as the network sees them, with sound; returns the path below the output."""
         batch = self.data.whole(clip, ["video", "speech"])
         frames, path = batch["video"][0].numpy(), self.output / "true" / f"{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +115,7 @@ class DemoCase:
         return self._name(path)
 
     def _frame(self, clip: Clip, place: float) -> tuple[np.ndarray, int]:
-        """(H, W, 3) uint8 of the raw video, and its number in the clip."""
+        """Returns a frame of the raw video, (H, W, 3) uint8, and its number in the clip."""
         meta = self.data.meta(clip)
         number = int(place * (clip.entry.frames - 1))
         start = float(meta["start"]) + number / FPS
@@ -123,11 +123,11 @@ class DemoCase:
         return next(iter(reader)), number
 
     def _raw(self, clip: Clip) -> Path:
-        """The raw video a clip is of, or a piece of."""
+        """Returns the raw video that a clip was cut from."""
         return self.source / file_of(str(self.data.meta(clip)["source"]))
 
     def _landmarks(self, clip: Clip, number: int, path: Path, frames: int) -> None:
-        """The row of a raw video's landmark file that belongs to a frame, beside the picture made of it."""
+        """Writes the row of the raw video's landmark file that belongs to a frame, as landmarks of its picture."""
         meta = self.data.meta(clip)
         sidecar = self._raw(clip).with_suffix(".csv")
         if self.data.index.encoders["landmarks"].name != "sidecar":
@@ -146,7 +146,7 @@ class DemoCase:
 
 
 def people(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
-    """Speaker -> clips, both in the order of their names."""
+    """Groups clips by speaker, both sorted by name."""
     found: dict[str, list[Clip]] = {}
     for clip in sorted(clips, key=lambda clip: clip.key):
         found.setdefault(clip.entry.speaker, []).append(clip)
@@ -154,28 +154,28 @@ def people(clips: Sequence[Clip]) -> dict[str, list[Clip]]:
 
 
 def with_emotion(clips: Sequence[Clip], emotion: str) -> Clip | None:
-    """The clip that shows an emotion most strongly."""
+    """Returns the clip with the strongest level of an emotion, or None."""
     shown = [clip for clip in clips if clip.entry.emotion == emotion]
     return max(shown, key=lambda clip: clip.entry.level or 0, default=None)
 
 
 def known_level(known: Sequence[Clip], emotion: str, wanted: int) -> int:
-    """The level of an emotion nearest to the wanted one that the label table can have learned.
+    """Returns the level nearest to ``wanted`` that the training clips of an emotion have.
 
     Raises:
-        UserError: if no training clip shows the emotion.
+        UserError: If no training clip shows the emotion.
     """
     levels = {clip.entry.level or 1 for clip in known if clip.entry.emotion == emotion}
     if not levels:
-        raise UserError(f"no training clip is {emotion}; prepare clips of all emotions")
+        raise UserError(f"no training clip shows {emotion}; prepare clips of all emotions")
     return min(levels, key=lambda level: (abs(level - wanted), level))
 
 
-def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
-    """Where the data names emotions: two unseen people with three emotions each, by label.
+def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[RequestedVideo]:
+    """Cases of data with emotion labels: two unseen speakers with three emotions each, by label.
 
     Raises:
-        UserError: if an emotion is missing.
+        UserError: If an emotion is missing.
     """
     asked = []
     for speaker, clips in list(unseen.items())[:2]:
@@ -185,7 +185,7 @@ def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Cl
             name, level = f"emotions/{speaker}_{emotion}", known_level(known, emotion, clip.entry.level or 1)
             row = _row(portrait, case.speech(clip), name, emotion, level)
             words = f"{emotion}, level {level}, asked for by label"
-            asked.append(Asked(name, speaker, False, words, row, case.true(clip, name)))
+            asked.append(RequestedVideo(name, speaker, False, words, row, case.true(clip, name)))
     speaker, clips = next(iter(unseen.items()))
     clip, portrait = _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral"))
     shown = {"emotion.label": SHOWN, "emotion.level": str(known_level(known, SHOWN, 3))}
@@ -193,12 +193,12 @@ def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Cl
     speaker, clips = list(unseen.items())[min(1, len(unseen) - 1)]
     source = with_emotion(known, EMOTIONS[0])
     if source is None:
-        raise UserError(f"no training clip is {EMOTIONS[0]}; prepare clips of all emotions")
+        raise UserError(f"no training clip shows {EMOTIONS[0]}; prepare clips of all emotions")
     return [*asked, *_dicte(case, _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral")), source)]
 
 
-def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[Asked]:
-    """Real videos, whose emotions nobody named: up to two seen and two unseen people, with expressions of others."""
+def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Clip]) -> list[RequestedVideo]:
+    """Cases of real videos without labels: up to two seen and two unseen speakers, and expressions of others."""
     asked = []
     seen = people(known)
     for group, others in ((list(seen.items())[:2], False), (list(unseen.items())[:2], True)):
@@ -206,47 +206,47 @@ def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[
             name = f"{'unseen' if others else 'seen'}/{clip.key}"
             words = "the portrait's own expression"
             row = _row(case.portrait(clip), case.speech(clip), name)
-            asked.append(Asked(name, speaker, not others, words, row, case.true(clip, name)))
+            asked.append(RequestedVideo(name, speaker, not others, words, row, case.true(clip, name)))
     first, *rest = (clips[0] for clips in seen.values())
     face, sources = (next(iter(unseen.values()))[0] if unseen else first), (rest or [first])[:3]
     for source in sources:
         name = f"borrowed/{source.key}"
         row = {**_row(case.portrait(face), case.speech(face), name), "emotion.image": case.portrait(source, 0.5)}
         words = f"the expression of {source.entry.speaker}, from a picture"
-        asked.append(Asked(name, face.entry.speaker, not unseen, words, row))
+        asked.append(RequestedVideo(name, face.entry.speaker, not unseen, words, row))
     asked += _decoupling_videos(case, first, case.portrait(first), {"emotion.image": case.portrait(sources[0], 0.5)})
     return [*asked, *_dicte(case, first, case.portrait(first), sources[0])]
 
 
-def _decoupling_videos(case: DemoCase, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
-    """Figure 3: lips alone, expression alone."""
+def _decoupling_videos(case: DemoCase, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[RequestedVideo]:
+    """Cases of Figure 3: lips only, and expression only."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     lips = {**_row(portrait, speech, "drive/lips"), "drive": "lips"}
     expression = {**_row(portrait, speech, "drive/expression"), "drive": "expression", **emotion}
     return [
-        Asked("drive/lips", speaker, seen, "drive=lips", lips),
-        Asked("drive/expression", speaker, seen, "drive=expression", expression),
+        RequestedVideo("drive/lips", speaker, seen, "drive=lips", lips),
+        RequestedVideo("drive/expression", speaker, seen, "drive=expression", expression),
     ]
 
 
-def _dicte(case: DemoCase, clip: Clip, portrait: str, source: Clip) -> list[Asked]:
-    """Figure 4: one expression, once as a condition for Di-CTE and once held still over all frames."""
+def _dicte(case: DemoCase, clip: Clip, portrait: str, source: Clip) -> list[RequestedVideo]:
+    """Cases of Figure 4: one expression, once as the condition of Di-CTE and once constant over all frames."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     image, still = case.portrait(source, 0.5), case.still(source, 0.5)
     moving = {**_row(portrait, speech, "dicte/with"), "emotion.image": image}
     held = {**_row(portrait, speech, "dicte/without"), "emotion.video": still, "emotion.extend": "hold"}
     return [
-        Asked("dicte/with", speaker, seen, "Di-CTE makes a sequence of it", moving),
-        Asked("dicte/without", speaker, seen, "the same expression in every frame", held),
+        RequestedVideo("dicte/with", speaker, seen, "Di-CTE makes a sequence of it", moving),
+        RequestedVideo("dicte/without", speaker, seen, "the same expression in every frame", held),
     ]
 
 
-def long_case(case: DemoCase, clips: list[Clip]) -> Asked:
-    """The longest clip there is, to be sampled in several windows."""
+def long_case(case: DemoCase, clips: list[Clip]) -> RequestedVideo:
+    """Case of the longest clip, which is sampled in several windows."""
     clip = max(clips, key=lambda clip: clip.entry.frames)
     row = _row(case.portrait(clip), case.speech(clip), "long")
     words = f"{clip.entry.frames / FPS:.1f} s of speech, its own expression"
-    return Asked("long", clip.entry.speaker, clip.entry.split == "train", words, row, case.true(clip, "long"))
+    return RequestedVideo("long", clip.entry.speaker, clip.entry.split == "train", words, row, case.true(clip, "long"))
 
 
 def _row(portrait: str, speech: str, name: str, label: str = "", level: int | None = None) -> dict[str, str]:
@@ -261,18 +261,18 @@ def _required(clips: Sequence[Clip], emotion: str) -> Clip:
     return clip
 
 
-def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
-    """Writes everything generate.py and the page need.
+def write_cases(shards: str, source: Path, output: Path) -> list[RequestedVideo]:
+    """Writes all inputs of generate.py and of the page.
 
     Raises:
-        UserError: if the shards hold too little.
-        ShardError, MediaError: if they or the raw videos cannot be read.
+        UserError: If the shards have too few clips.
+        ShardError, MediaError: If the shards or the raw videos cannot be read.
     """
     data = ShardDataModule(DataConfig(root=shards, workers=0, min_frames=1))
     data.setup()
     known, held_out = data.clips["train"], [*data.clips["test"], *data.clips["val"]]
     if not known:
-        raise UserError(f"{shards}: holds no training clip")
+        raise UserError(f"{shards}: has no training clip; prepare clips of split train")
     unseen = people(data.clips["test"]) | people(data.clips["val"])
     case = DemoCase(data, source, output)
     labelled = bool(unseen) and any(clip.entry.emotion for clip in known)
@@ -284,7 +284,7 @@ def write_cases(shards: str, source: Path, output: Path) -> list[Asked]:
     writer.writeheader()
     writer.writerows(one.row for one in asked[:-1])
     write_whole(output / "batch.csv", rows.getvalue())
-    # Under names that do not change, so that the commands of the demonstration are known beforehand.
+    # Fixed names, so that the commands of the demonstration do not depend on the data.
     for name in ("portrait", "speech"):
         _copy(output / asked[-1].row[name], output / f"long{Path(asked[-1].row[name]).suffix}")
     content: dict[str, Any] = {"asked": [asdict(one) for one in asked], "unseen": sorted(unseen)}
@@ -300,16 +300,16 @@ def _copy(path: Path, target: Path) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads the command line and writes the cases.
+    """Parses the command line and writes the inputs.
 
     Raises:
-        UserError: if the data holds too little.
+        UserError: If the data has too few clips.
     """
     known: Readers = {"shards": str, "source": path, "output": path}
     options = read_options(__doc__, arguments, known, required=tuple(known))
     asked = write_cases(**options)
     people_asked = len({one.speaker for one in asked})
-    print(f"{len(asked)} videos of {people_asked} people are asked for: {options['output'] / 'batch.csv'}")
+    print(f"{len(asked)} videos of {people_asked} people are requested: {options['output'] / 'batch.csv'}")
 
 
 if __name__ == "__main__":

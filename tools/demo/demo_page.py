@@ -1,8 +1,8 @@
-"""The page of the demonstration: one HTML file with videos, pictures, curves, scores and commands inside.
+"""Builds the page of the demonstration: one HTML file that contains videos, pictures, curves, scores and commands.
 
     python -m tools.demo.demo_page demo
 
-It is made from what the chain wrote into the folder and nothing else; ``page.html`` holds its looks.
+It uses only the files that the steps wrote into the folder. ``page.html`` is its template.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tools.demo.sections import decoupling_section, dicte_section, long_section,
 from tools.demo.strips import file_picture, top_of
 from tools.pipeline.clock import format_duration
 
-SHEET_ROWS = 608  # pixels of the contact sheet that are shown: four rows of clips
+SHEET_ROWS = 608  # pixels of the contact sheet on the page: four rows of clips
 RETRIEVAL = {"train/lip_near1": "training", "val/lip_near1": "held-out"}
 NEXT = """<section id="next"><h2>Where to go from here</h2>
 <p>Everything on this page grows by configuration. Each file in <code>configs/experiment/</code> opens with what an
@@ -51,11 +51,11 @@ that does.</p></section>"""
 
 
 def build_page(folder: Path) -> str:
-    """The page of a folder the chain has filled.
+    """Builds the page of a folder that the steps have filled.
 
     Raises:
-        UserError: if a video cannot be read.
-        OSError: if something the page shows is missing.
+        UserError: If a video cannot be read.
+        OSError: If a file is missing.
     """
     steps, asked = read_steps(folder), read_json(folder / "cases" / "cases.json")
     results, synthetic = read_json(folder / "results.json"), read_json(folder / "score_ethd.json")
@@ -226,10 +226,10 @@ def _time(step: StepText) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads the command line and writes the page.
+    """Parses the command line and writes the page.
 
     Raises:
-        UserError: if something it shows cannot be read.
+        UserError: If a file cannot be read.
     """
     folder = Path(read_options(__doc__, arguments, {}, places=("folder",))["folder"])
     page = build_page(folder)

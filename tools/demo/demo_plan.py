@@ -1,4 +1,4 @@
-"""The steps of ``make demo`` and ``make demo-real``: every command of the way; ``words.yaml`` says what each is for."""
+"""Steps of ``make demo`` and ``make demo-real``, with their commands. ``words.yaml`` has their titles and reasons."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from tools.pipeline.step import Files, Progress, Step, TrainingSteps
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / "configs" / "experiment"
 RUN = "demo"  # run_id of every training
-PLAN = "plan.json"  # what the page knows of the steps
+PLAN = "plan.json"  # titles, reasons and commands of the steps, for the page
 Keys = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """How much of everything, as it is typed.
+    """Settings that determine how long the demonstration takes, as typed on the command line.
 
     Attributes:
-        prepare: keys of prepare.py.
-        vaid: keys of the training of V-AID.
-        ethd: keys of the training of ETHD.
-        emotion: keys of the training of labels and texts.
-        image: keys of the training of FID's proxy.
-        generate: keys of generate.py.
-        measure: options of the module that measures ETHD.
-        seconds: step -> how long it takes on two quiet cores, roughly.
-        clips: how many clips prepare.py draws.
+        prepare: Keys of prepare.py.
+        vaid: Keys of the training of V-AID.
+        ethd: Keys of the training of ETHD.
+        emotion: Keys of the training of labels and texts.
+        image: Keys of the training of FID's proxy.
+        generate: Keys of generate.py.
+        measure: Options of the module that measures ETHD.
+        seconds: Step -> approximate duration on two idle cores.
+        clips: Number of clips that prepare.py renders.
     """
 
     prepare: Keys
@@ -47,7 +47,7 @@ class Lengths:
 
 
 SYNTHETIC = Lengths(
-    # Twice every emotion: the readers of score_ethd are tried on clips they were not fitted to.
+    # Two clips of every emotion, because score_ethd tests its readers on clips that they were not fitted to.
     prepare=("dataset.identities=24", "dataset.clips_per_identity=16", "dataset.seconds=2.4"),
     vaid=("trainer.max_steps=600", "trainer.max_minutes=4"),
     emotion=("trainer.max_steps=300",),
@@ -68,11 +68,11 @@ REAL = Lengths(
 
 
 def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
-    """From nothing to the page, on speakers the project draws itself.
+    """Returns the steps of the demonstration on synthetic speakers.
 
     Args:
-        folder: where everything goes.
-        lengths: how much of everything.
+        folder: Output folder.
+        lengths: Lengths of the steps.
     """
     plan = _Plan(folder, "tiny", lengths)
     data, index, runs = plan.data, plan.data / "index.json", folder / "runs"
@@ -94,15 +94,15 @@ def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
 
 
 def real_plan(folder: Path, videos: Path, lengths: Lengths = REAL) -> list[Step]:
-    """The same on a folder of real videos.
+    """Returns the steps of the demonstration on a folder of real videos.
 
     Args:
-        folder: where everything goes.
-        videos: the raw videos.
-        lengths: how much of everything.
+        folder: Output folder.
+        videos: Raw videos.
+        lengths: Lengths of the steps.
 
     Raises:
-        LayoutError: if the folder of videos cannot be read.
+        LayoutError: If the folder of videos cannot be read.
     """
     plan = _Plan(folder, "small", lengths)
     data, (split, unseen) = plan.data, split_of(videos)
@@ -129,10 +129,10 @@ def real_plan(folder: Path, videos: Path, lengths: Lengths = REAL) -> list[Step]
 
 
 def split_of(videos: Path) -> tuple[str, str | None]:
-    """How a folder of videos is split: ``dataset.split``, and the split of held-out people, if there are any.
+    """Returns ``dataset.split`` for a folder of videos, and the split of held-out people, or None if there are none.
 
     Raises:
-        LayoutError: if it cannot be read.
+        LayoutError: If the folder cannot be read.
     """
     sides = {clip.split for clip in find_clips(DatasetConfig(name="folder", split="person"), videos).clips}
     unseen = next((side for side in ("test", "val") if side in sides), None)
@@ -140,12 +140,12 @@ def split_of(videos: Path) -> tuple[str, str | None]:
 
 
 class _Plan:
-    """Steps as they are put together.
+    """Collects the steps.
 
     Args:
-        folder: where everything goes.
-        size: tiny or small.
-        lengths: how much of everything.
+        folder: Output folder.
+        size: Preset: tiny or small.
+        lengths: Lengths of the steps.
     """
 
     def __init__(self, folder: Path, size: str, lengths: Lengths) -> None:
@@ -168,7 +168,7 @@ class _Plan:
         words: str | None = None,
         shorter: str = "",
     ) -> None:
-        """One more step; its words are in the file, under its name unless ``words`` says otherwise."""
+        """Adds a step. Its title and reason come from words.yaml, under ``words`` or its name."""
         texts = self._words[words or name]
         title = texts["title"].format(shorter=shorter)
         seconds = self.lengths.seconds.get(name, 20.0)
@@ -185,7 +185,7 @@ class _Plan:
         reads: Sequence[Path] = (),
         stage: str = "",
     ) -> None:
-        """A training that goes on where it was."""
+        """Adds a training, which resumes if it was interrupted."""
         run = self.runs / (stage or name) / RUN
         where = (f"data.root={self.data}", f"output={self.runs}", f"run_id={RUN}")
         self.add(
@@ -198,13 +198,13 @@ class _Plan:
         )
 
     def ethd(self, experiment: str) -> None:
-        """Stage two, on the V-AID trained before."""
+        """Adds the training of stage 2 on the trained V-AID."""
         vaid = self.runs / "vaid" / RUN
         more = [f"vaid={vaid}", "trainer.validate_every=100", "trainer.validation_clips=4", "trainer.log_every=10"]
         self.train("ethd", experiment, self.lengths.ethd, more, [vaid / "checkpoints" / "last.ckpt"])
 
     def generate(self, source: Path, emotion: Path | None, videos: int) -> None:
-        """V-AID's scores, the export, the cases, one video by a command of its own, and the others as a batch."""
+        """Adds V-AID's scores, the export, the inputs, one video with its own command, and a batch of the others."""
         folder, run, cases = self.folder, self.ethd_run, self.folder / "cases"
         vaid, last = (self.runs / stage / RUN / "checkpoints" / "last.ckpt" for stage in ("vaid", "ethd"))
         export, words = run / "export", [] if emotion is None else [f"emotion={emotion}"]
@@ -228,7 +228,7 @@ class _Plan:
         )
 
     def evaluate(self, keys: Sequence[str], reads: Sequence[Path]) -> None:
-        """The paper's metrics; 3 and 4 say that something of them is missing, which the page shows."""
+        """Adds the paper's metrics. Statuses 3 and 4 mean that some are missing; the page shows which."""
         folder = self.folder
         results, cache = folder / "results.json", folder / "cache"
         self.add(
@@ -240,7 +240,7 @@ class _Plan:
         )
 
     def with_page(self) -> list[Step]:
-        """All steps, and the page of what they wrote."""
+        """Adds the page, and returns all steps."""
         shown = [path for step in self.steps for path in step.products if path != self.data]
         page = ("-m", "tools.demo.demo_page", str(self.folder))
         self.add("page", page, reads=[self.folder / PLAN, *shown], writes=[self.folder / "index.html"])
@@ -248,7 +248,7 @@ class _Plan:
 
 
 def max_steps(experiment: str, keys: Sequence[str] = ()) -> int:
-    """Optimizer steps of an experiment, or of the last of some keys that say so."""
+    """Returns the optimizer steps of an experiment, or those of the last key that overrides them."""
     found = [key.partition("=")[2] for key in keys if key.startswith("trainer.max_steps=")]
     if found:
         return int(found[-1])
@@ -257,6 +257,6 @@ def max_steps(experiment: str, keys: Sequence[str] = ()) -> int:
 
 
 def _shorter(experiment: str, keys: Sequence[str]) -> str:
-    """Words for how much shorter than its experiment a training is."""
+    """Describes how much shorter than its experiment a training is."""
     whole, ours = max_steps(experiment), max_steps(experiment, keys)
     return f" (at most {ours} steps; experiment {experiment} takes {whole})" if ours != whole else ""

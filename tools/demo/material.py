@@ -1,4 +1,4 @@
-"""What the chain left behind, read for the page: steps with their times, curves of the trainings, scores in words."""
+"""Reads the outputs of the steps for the page: steps with their times, training curves, scores with explanations."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from tools.demo.demo_plan import PLAN
 from tools.pipeline.step import RECORDS, read_log
 
 CHANCE_EMOTION = 1 / 8
-FOLLOWS, PARTLY = 0.7, 0.3  # correlations; the first is what experiment ethd/tiny is held to
+FOLLOWS, PARTLY = 0.7, 0.3  # correlations; experiment ethd/tiny has to reach the first
 Curves = dict[str, list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
 class StepText:
-    """A step as the page tells it.
+    """A step as shown on the page.
 
     Attributes:
-        name: of the step.
-        title: what happens.
-        why: what it is for.
-        command: as typed.
-        seconds: how long it took; None for the page's own step, which is not done while it is written.
-        processor_seconds: the same of the processors.
+        name: Name of the step.
+        title: Title.
+        why: Reason for the step.
+        command: Command as typed.
+        seconds: Duration; None for the page's own step, which is still running.
+        processor_seconds: Processor time; None for the page's own step.
     """
 
     name: str
@@ -43,11 +43,11 @@ class Score:
     """A row of the table of scores.
 
     Attributes:
-        name: of what is measured.
-        value: as it is printed; a dash where it was not computed.
-        against: what to hold it against: chance, the truth, a bound.
-        meaning: in plain words.
-        network: what computed it, or why nothing did.
+        name: Name of the score.
+        value: Value as text; a dash if it was not computed.
+        against: Reference for comparison: chance, the truth or a bound.
+        meaning: Explanation.
+        network: Network that computed it, or the reason why it was not computed.
     """
 
     name: str
@@ -58,12 +58,12 @@ class Score:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a file, or None where there is none."""
+    """Returns the content of a JSON file, or None if there is none."""
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def read_steps(folder: Path) -> list[StepText]:
-    """The steps in their order, with the times their records hold."""
+    """Returns the steps in order, with the times of their records."""
     steps = []
     for step in read_json(folder / PLAN):
         record = read_json(folder / RECORDS / f"{step['name']}.json") or {}
@@ -73,7 +73,7 @@ def read_steps(folder: Path) -> list[StepText]:
 
 
 def read_curves(run: Path) -> Curves:
-    """Column -> (step, value) of what a training logged."""
+    """Returns column -> (step, value) points that a training logged."""
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in read_log(run):
         for name, value in row.items():
@@ -83,7 +83,7 @@ def read_curves(run: Path) -> Curves:
 
 
 def vaid_scores(report: Mapping[str, Any]) -> list[Score]:
-    """V-AID's numbers."""
+    """Scores of V-AID."""
     unseen = "lip" in report
     lips, where = (report["lip"], "held-out people") if unseen else (report["lip_train"], "clips of the training")
     own = "V-AID itself"
@@ -120,7 +120,7 @@ def vaid_scores(report: Mapping[str, Any]) -> list[Score]:
 
 
 def synthetic_scores(report: Mapping[str, Any]) -> list[Score]:
-    """ETHD's numbers on synthetic speakers."""
+    """Scores of ETHD on synthetic speakers."""
     network = "linear readers of pixels, fitted to each person's true videos"
     return [
         Score(
@@ -141,7 +141,7 @@ def synthetic_scores(report: Mapping[str, Any]) -> list[Score]:
 
 
 def real_scores(report: Mapping[str, Any], who: str) -> list[Score]:
-    """ETHD's numbers on real clips, of the first clip that was measured."""
+    """Scores of ETHD on the first of the measured real clips."""
     key, clip = next(iter(report.items()))
     voice, own, codec = clip["voice"], clip["own"], clip["codec"]
     network = "MediaPipe FaceLandmarker"
@@ -171,7 +171,7 @@ def real_scores(report: Mapping[str, Any], who: str) -> list[Score]:
 
 
 def metric_scores(results: Mapping[str, Any]) -> list[Score]:
-    """The paper's metrics, as evaluate.py wrote them."""
+    """The paper's metrics, from a results file of evaluate.py."""
     meanings = {
         "fid": "Do single pictures look real? A distance between the features of generated and real frames.",
         "fvd": "Do they move as real videos do? The same for 16 frames at a time.",
@@ -201,7 +201,7 @@ def metric_scores(results: Mapping[str, Any]) -> list[Score]:
 
 def verdicts(synthetic: Mapping[str, Any] | None, seen: Mapping[str, Any] | None, unseen: Mapping[str, Any] | None
              ) -> list[str]:  # fmt: skip
-    """What the numbers say, in sentences nobody has polished."""
+    """Summarises the scores in sentences."""
     findings = []
     if synthetic is not None:
         findings.append(f"The lips of held-out people {_following(synthetic['lips_neutral'])}.")
@@ -234,6 +234,6 @@ def _following(correlation: float, one: bool = False) -> str:
 
 
 def percent(share: float) -> str:
-    """0.125 -> 12 %, with a space at which no line breaks."""
+    """Formats 0.125 as 12 %, with a no-break space."""
     number = f"{100 * share:.0f}" if share >= 0.1 or share == 0 else f"{100 * share:.1f}"
     return f"{number}\N{NO-BREAK SPACE}%"

@@ -1,4 +1,4 @@
-"""The parts of the page that show videos: what came out, the longer clip, and the paper's Figures 3 and 4."""
+"""Sections of the page that show videos: results, the longer clip, and the paper's Figures 3 and 4."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.demo.strips import HeatRows, decoupling_rows, embedded, file_picture,
 
 
 def results_section(folder: Path, asked: Mapping[str, Any], findings: Sequence[str]) -> str:
-    """Generated clips beside true ones, with what the numbers say of them in words."""
+    """Section with generated and true clips, and sentences about the scores."""
     shown = [one for one in asked["asked"] if one["name"].split("/")[0] in ("emotions", "seen", "unseen", "borrowed")]
     cards = "".join(_card(folder, one) for one in shown)
     who = (
@@ -35,7 +35,7 @@ def results_section(folder: Path, asked: Mapping[str, Any], findings: Sequence[s
 
 
 def _sheets(folder: Path) -> str:
-    """The pictures of the measured clips: the truth, driven by the voice, and with the clip's own expression."""
+    """Contact sheets of the measured clips: the truth, driven by speech, and with the clip's own expression."""
     who = {"sheets_seen": "A clip training saw", "sheets_unseen": "A person nobody trained on"}
     return "".join(
         f'<div class="card wide"><h3>{words}</h3><p class="hint">Above the truth, below it what the first frame '
@@ -63,7 +63,7 @@ def _card(folder: Path, one: Mapping[str, Any], wide: bool = False) -> str:
 
 
 def _videos(videos: Mapping[str, Path]) -> str:
-    """Videos beside each other and the button that plays them together; only the last is heard."""
+    """Returns videos side by side and a button that plays them together; only the last one has sound."""
     shown = "".join(
         f'<figure><video playsinline preload="metadata" poster="{still_of(path)}" src="{embedded(path)}" '
         f'aria-label="{escape(name)} video"></video><figcaption>{escape(name)}</figcaption></figure>'
@@ -74,7 +74,7 @@ def _videos(videos: Mapping[str, Path]) -> str:
 
 
 def long_section(folder: Path, asked: Mapping[str, Any]) -> str:
-    """A clip of several windows."""
+    """Section with a clip of several windows."""
     one = next(one for one in asked["asked"] if one["name"] == "long")
     record = read_json(folder / "long" / "long.json")
     sampling, frames = record["sampling"], record["video"]["frames"]
@@ -92,7 +92,7 @@ def long_section(folder: Path, asked: Mapping[str, Any]) -> str:
 
 
 def decoupling_section(folder: Path, asked: Mapping[str, Any]) -> str:
-    """Figure 3: driven by lips alone and by expression alone."""
+    """Section on Figure 3: driven by lips only and by expression only."""
     case = next(one for one in asked["asked"] if one["name"] == "drive/lips")
     lips, expression = (folder / "videos" / "drive" / f"{name}.mp4" for name in ("lips", "expression"))
     rows = decoupling_rows(folder / "cases" / case["row"]["portrait"], lips, expression)
@@ -121,7 +121,7 @@ def decoupling_section(folder: Path, asked: Mapping[str, Any]) -> str:
 
 
 def dicte_section(folder: Path) -> str:
-    """Figure 4: with Di-CTE, and with the expression held still."""
+    """Section on Figure 4: with Di-CTE, and with a constant expression."""
     moving, held = (folder / "videos" / "dicte" / f"{name}.mp4" for name in ("with", "without"))
     rows = motion_rows(moving, held)
     titles = (("With Di-CTE", "an expression that lives", moving), ("Without", "the same expression held still", held))

@@ -1,4 +1,4 @@
-"""Pictures of videos for the page: strips of frames, where lips and expression change a face, where a face moves.
+"""Pictures for the page: strips of video frames, and heat maps of Figures 3 and 4.
 
 Shapes: F frames, H x W pixels.
 """
@@ -27,12 +27,12 @@ MIMES = {".mp4": "video/mp4", ".png": "image/png", ".jpg": "image/jpeg"}
 
 @dataclass(frozen=True)
 class HeatRows:
-    """Frames of one video and heat maps of them.
+    """Frames of one video and their heat maps.
 
     Attributes:
-        frames: picture of frames side by side, an address the page can hold.
-        maps: the same of the heat maps.
-        mean: mean of what the maps show, grey levels.
+        frames: Frames side by side, as a data URL.
+        maps: Heat maps side by side, as a data URL.
+        mean: Mean value of the maps, grey levels.
     """
 
     frames: str
@@ -41,12 +41,12 @@ class HeatRows:
 
 
 def embedded(path: Path) -> str:
-    """A file as an address that holds all of it."""
+    """Returns a file as a data URL."""
     return f"data:{MIMES[path.suffix]};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def picture(pixels: np.ndarray, sharp: bool = False) -> str:
-    """(H, W, 3) uint8 as an address; ``sharp`` for drawings, which JPEG would smear."""
+    """Returns a (H, W, 3) uint8 image as a data URL; ``sharp`` selects PNG, for drawings that JPEG would blur."""
     image = Image.fromarray(pixels)
     if image.width > WIDEST:
         image = image.resize((WIDEST, round(image.height * WIDEST / image.width)), Image.Resampling.LANCZOS)
@@ -57,33 +57,33 @@ def picture(pixels: np.ndarray, sharp: bool = False) -> str:
 
 
 def file_picture(path: Path) -> str:
-    """A picture file as an address, no wider than the page."""
+    """Returns an image file as a data URL, no wider than the page."""
     return picture(np.asarray(Image.open(path).convert("RGB")), sharp=True)
 
 
 def top_of(path: Path, height: int) -> str:
-    """The uppermost rows of a long picture file, as an address."""
+    """Returns the top rows of a tall image file as a data URL."""
     return picture(np.asarray(Image.open(path).convert("RGB"))[:height])
 
 
 def strip(video: Path, count: int = COLUMNS) -> str:
-    """Evenly spaced frames of a video side by side."""
+    """Returns evenly spaced frames of a video side by side."""
     return picture(_row(frames_at(video, pick_times(length_of(video), count))))
 
 
 def still_of(video: Path) -> str:
-    """A frame from the middle of a video, to show before it plays."""
+    """Returns the middle frame of a video, shown before it plays."""
     return picture(frames_at(video, pick_times(length_of(video), 1))[0])
 
 
 def decoupling_rows(portrait: Path, lips: Path, expression: Path, count: int = 6) -> tuple[HeatRows, HeatRows]:
-    """Figure 3: what lips alone and expression alone change of a portrait; both on one scale.
+    """Figure 3: changes of a portrait by lips only and by expression only, on one scale.
 
     Args:
-        portrait: as generate.py got it; it is cropped as the record beside the video says.
-        lips: generated with ``drive=lips``.
-        expression: generated with ``drive=expression``.
-        count: frames shown of each.
+        portrait: Input of generate.py; it is cropped as the video's record says.
+        lips: Video generated with ``drive=lips``.
+        expression: Video generated with ``drive=expression``.
+        count: Number of frames of each.
     """
     times = pick_times(min(length_of(lips), length_of(expression)), count)
     shown = [frames_at(video, times) for video in (lips, expression)]
@@ -100,7 +100,7 @@ def decoupling_rows(portrait: Path, lips: Path, expression: Path, count: int = 6
 
 
 def motion_rows(moving: Path, held: Path, count: int = 5) -> tuple[HeatRows, HeatRows]:
-    """Figure 4: frames, and how much every pixel moves in time; both on one scale."""
+    """Figure 4: frames, and the motion of every pixel over time, on one scale."""
     fields = [motion(video) for video in (moving, held)]
     scale = max(float(np.percentile(field, 99.5)) for field, _ in fields)
     first, second = (

@@ -1,9 +1,9 @@
-"""``make nightly [VIDEOS=DIR] [CLIP=DIR]``: runs what is not done yet and writes the reports.
+"""``make nightly [VIDEOS=DIR] [CLIP=DIR]``: runs the checks that are not done yet and writes the reports.
 
     python -m tools.nightly [videos=DIR] [clip=DIR] [only=NAME,NAME] [list=yes]
 
-The checks are data: ``commands.yaml``. Interrupted, the same command goes on where it was; a check whose command or
-input changed is done again. One that fails stops only those that build on it.
+``commands.yaml`` lists the checks. An interrupted run resumes with the same command. A check runs again if its command
+or inputs changed. If one fails, only the checks that depend on it are skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ REPORTS = Path("tools/profiling/reports")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Reads the command line; returns the exit status."""
+    """Parses the command line, runs the checks and returns the exit status."""
     readers: Readers = {"videos": folder, "clip": folder, "only": names, "list": yes}
     options = read_options(__doc__, arguments, readers)
     videos, clip = (options[name].absolute() if name in options else None for name in ("videos", "clip"))
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> int:
     checks, only = read_checks(FOLDER, videos, clip), options.get("only", ["*"])
     chosen = [check for check in checks if any(fnmatch.fnmatch(check.step.name, pattern) for pattern in only)]
     if not chosen:
-        raise ConfigError(f"only={','.join(only)}: no check has such a name; list=yes shows them")
+        raise ConfigError(f"only={','.join(only)}: matches no check; list=yes shows their names")
     if options.get("list"):
         for check in chosen:
             state = "done" if check.step.name in known(chosen) else "open"
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def known(checks: Sequence[NightlyCheck]) -> dict[str, StepResult]:
-    """What was done before and still holds."""
+    """Returns the results of earlier runs that are still valid."""
     found = {}
     for check in checks:
         step, record = check.step, StepRecord.read(FOLDER, check.step)
@@ -69,7 +69,7 @@ def known(checks: Sequence[NightlyCheck]) -> dict[str, StepResult]:
                 found[step.name] = StepResult(
                     step, "done before", record.seconds, record.processor_seconds, record.finished
                 )
-        except ChainError:  # what it reads is gone
+        except ChainError:  # an input is missing
             continue
     return found
 
@@ -77,12 +77,12 @@ def known(checks: Sequence[NightlyCheck]) -> dict[str, StepResult]:
 def write_reports(
     checks: Sequence[NightlyCheck], results: dict[str, StepResult], places: Mapping[str, str]
 ) -> tuple[Path, Path]:
-    """Writes the dated report and the page of results; returns where they are.
+    """Writes the dated report and the page of results; returns their paths.
 
     Args:
-        checks: all of them.
-        results: of those that were run, by name.
-        places: folders of this machine -> what the reports call them; they are read on others.
+        checks: All checks.
+        results: Results of the checks that ran, by name.
+        places: Folders of this machine -> their names in the reports, which are read on other machines.
     """
     dated = REPORTS / f"{datetime.now(UTC):%Y-%m-%d}-nightly.md"
     for path, text in ((dated, full_report(checks, results)), (RESULTS, results_page(checks, results))):

@@ -1,12 +1,12 @@
-"""Kills ranks of training runs with signal 9, again and again, and shows that nothing is lost but a few steps' time.
+"""Kills ranks of training runs with SIGKILL and checks that only a few steps are lost.
 
     python -m tools.nightly.kill_ranks root=SHARDS output=outputs/kill_ranks   twenty kills
     python -m tools.nightly.kill_ranks root=SHARDS output=outputs/kill_ranks kills=4 seed=1
 
-V-AID and ETHD train on the CPU, with one process and with two; a random rank is killed at a random moment, every other
-time in a save. After each kill the other rank must end by itself and name the one that died, ``last.ckpt`` must be
-whole, and no more than the steps between two checkpoints may be lost. At the end the logged losses and the weights must
-equal those of a run that was left alone, to the bit. Exits with status 1 when anything is otherwise.
+V-AID and ETHD train on the CPU, with one process and with two. A random rank is killed at a random moment, every other
+time while it saves a checkpoint. After each kill the other rank must end by itself and name the dead one, ``last.ckpt``
+must be complete, and at most the steps between two checkpoints may be lost. In the end the logged losses and the
+weights must equal those of an undisturbed run bit for bit. Otherwise the exit status is 1.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from runtime.errors import UserError
 from tools.pipeline.step import read_log
 
 EVERY, VALIDATE_EVERY, STEPS_PER_KILL = 4, 12, 9
-END_SECONDS = 120.0  # in which the ranks that are left must have ended
+END_SECONDS = 120.0  # time limit for the remaining ranks to end
 START_SECONDS = 600.0
 SETTINGS = (
     "trainer=cpu", "trainer.progress_bar=false", "trainer.log_every=1", f"trainer.validate_every={VALIDATE_EVERY}",
@@ -60,7 +60,7 @@ OF_STAGE = {
 
 @dataclass(frozen=True)
 class Job:
-    """A run to be disturbed: its stage, how many ranks it has, how often it is killed."""
+    """A run to kill: its configuration, number of ranks and number of kills."""
 
     config: TrainConfig
     ranks: int
@@ -68,17 +68,17 @@ class Job:
 
     @property
     def folder(self) -> Path:
-        """The run directory."""
+        """Run directory."""
         return Path(self.config.output) / self.config.stage / str(self.config.run_id)
 
     @property
     def name(self) -> str:
-        """For the report."""
+        """Name in the report."""
         return f"{self.config.stage} x{self.ranks}"
 
 
 def job(stage: str, ranks: int, kills: int, root: str, output: str, run_id: str, vaid: Path | None = None) -> Job:
-    """The run of a stage on the smallest networks, as long as its kills need."""
+    """Returns a run of a stage on the smallest networks, with as many steps as its kills need."""
     steps = STEPS_PER_KILL * (max(1, kills) + 1)
     settings = [f"experiment={stage}/tiny", *SETTINGS, *OF_STAGE[stage], f"run_id={run_id}"]
     settings += [f"trainer.max_steps={steps}", f"trainer.devices='{ranks}'", f"data.name={read_index(root).dataset}"]
@@ -87,12 +87,12 @@ def job(stage: str, ranks: int, kills: int, root: str, output: str, run_id: str,
 
 
 def start(job: Job) -> list[ForkServerProcess]:
-    """All ranks of a run, as a launcher would start them."""
+    """Starts all ranks of a run, as a launcher does."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training.fit"])  # torch and Lightning are imported once for all starts
+    context.set_forkserver_preload(["training.fit"])  # imports torch and Lightning once for all starts
     ranks = [context.Process(target=_rank, args=(job, rank, port)) for rank in range(job.ranks)]
     for rank in ranks:
         rank.start()
@@ -120,10 +120,10 @@ def _rank(job: Job, rank: int, port: int) -> None:
 
 
 def finish(job: Job) -> None:
-    """Runs it to its end.
+    """Runs a training to its end.
 
     Raises:
-        UserError: when it does not get there.
+        UserError: If it fails.
     """
     ranks = start(job)
     for rank in ranks:
@@ -137,13 +137,13 @@ def finish(job: Job) -> None:
 
 
 def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str:
-    """Starts the run, kills a random rank at a random moment of its part, and looks at what is left.
+    """Starts the run, kills a random rank at a random moment, and checks what is left.
 
     Returns:
         A line of the report.
 
     Raises:
-        UserError: when what is left is not as promised.
+        UserError: If a check fails.
     """
     ranks = start(job)
     victim = chance.randrange(job.ranks)
@@ -164,7 +164,7 @@ def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str
     if job.ranks > 1:
         words = survivor.read_bytes()[before:].decode()
         if not re.search(rf"rank {victim} \(.*process {ranks[victim].pid}\), step \d+.*: has died", words):
-            raise UserError(f"{job.name}: the other rank does not say that rank {victim} died; see {survivor}")
+            raise UserError(f"{job.name}: the other rank did not report that rank {victim} died; see {survivor}")
     reached, last = 1 + max(losses(job.folder), default=-1), job.folder / "checkpoints" / LAST
     saved = 0
     if last.is_symlink():
@@ -172,7 +172,7 @@ def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str
         saved = int(open_checkpoint(last)["global_step"])
     if reached - saved > EVERY:
         raise UserError(
-            f"{job.name}: {reached} steps were logged, but {last} is of step {saved}: more than {EVERY} lost"
+            f"{job.name}: {reached} steps were logged, but {last} is of step {saved}: lost more than {EVERY} steps"
         )
     return (
         f"{job.name:9} rank {victim} killed {moment:12} after step {reached:3}, resumes from {saved:3}, "
@@ -194,7 +194,7 @@ def _wait_for_save(job: Job, ranks: list[ForkServerProcess], target: int) -> str
         if any(int(path.name.split("=")[1].split(".")[0]) >= target for path in parts):
             return "in a save"
         if max(losses(job.folder), default=-1) >= target + 2 * EVERY:
-            return "after a save"  # it was too short to be seen
+            return "after a save"  # the save was too short to be observed
     return "in a save"
 
 
@@ -209,26 +209,26 @@ def _until_ended(job: Job, ranks: list[ForkServerProcess], pause: float) -> Iter
 
 
 def losses(folder: Path) -> dict[int, str]:
-    """Step -> logged training loss, as text.
+    """Returns step -> logged training loss, as text.
 
     Raises:
-        UserError: for a step that is logged twice.
+        UserError: If a step was logged twice.
     """
     rows = [row for row in read_log(folder) if row.get("train/loss")]
     found = {int(row["step"]): row["train/loss"] for row in rows}
     if len(found) != len(rows):
-        raise UserError(f"{folder}: its csv/metrics.csv has steps twice")
+        raise UserError(f"{folder}: csv/metrics.csv has steps that were logged twice")
     return found
 
 
 def compare(job: Job, straight: Job) -> str:
-    """Holds a disturbed run to one that was left alone.
+    """Compares a killed run with an undisturbed one.
 
     Raises:
-        UserError: where they differ.
+        UserError: If losses or weights differ.
     """
     if losses(job.folder) != losses(straight.folder):
-        raise UserError(f"{job.name}: the logged losses differ from those of the run that was left alone")
+        raise UserError(f"{job.name}: the logged losses differ from those of the undisturbed run")
     one, other = (open_checkpoint(each.folder / "checkpoints" / LAST) for each in (job, straight))
     parts = [(one["state_dict"], other["state_dict"])]
     if EMA in other:
@@ -236,24 +236,24 @@ def compare(job: Job, straight: Job) -> str:
     for mine, theirs in parts:
         for name, weight in theirs.items():
             if not torch.equal(mine[name], weight):
-                raise UserError(f"{job.name}: {name} differs from that of the run that was left alone")
+                raise UserError(f"{job.name}: {name} differs from that of the undisturbed run")
     return f"{job.name:9} {len(losses(job.folder))} losses and {sum(map(len, (a for a, _ in parts)))} weights: equal"
 
 
 def check_kills(root: str, output: str, kills: int = 20, seed: int = 0) -> list[str]:
-    """Does it all.
+    """Runs all checks.
 
     Args:
-        root: shards of any preset.
-        output: folder for the runs.
-        kills: over all of them.
-        seed: of the moments.
+        root: Shards of any preset.
+        output: Folder of the runs.
+        kills: Total number of kills.
+        seed: Seed of the moments.
 
     Returns:
-        The lines of the report, which are printed as they come.
+        Lines of the report, which are also printed.
 
     Raises:
-        UserError: when anything is not as promised.
+        UserError: If a check fails.
     """
     chance, lines = random.Random(seed), []
 
@@ -273,13 +273,13 @@ def check_kills(root: str, output: str, kills: int = 20, seed: int = 0) -> list[
         finish(killed)
         report(compare(killed, straight))
         if stage == "vaid":
-            vaid = straight.folder  # drives ETHD
-    report(f"{kills} kills, nothing lost but steps since the last checkpoint")
+            vaid = straight.folder  # provides ETHD's driving signals
+    report(f"{kills} kills, lost only the steps since the last checkpoint")
     return lines
 
 
 def main(arguments: list[str]) -> None:
-    """Reads ``key=value`` and runs the check."""
+    """Parses the command line and runs the checks."""
     known: Readers = {"root": str, "output": str, "kills": count, "seed": int}
     options = read_options(__doc__, arguments, known, required=("root", "output"))
     check_kills(options["root"], options["output"], options.get("kills", 20), options.get("seed", 0))

@@ -1,4 +1,4 @@
-"""``commands.yaml`` as steps of a chain."""
+"""Reads ``commands.yaml`` as steps of a chain."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KEYS = {"name", "part", "shows", "command", "reads", "writes", "print", "numbers
 
 @dataclass(frozen=True)
 class Number:
-    """A number that a check found.
+    """A number that a check measures.
 
     Attributes:
-        words: what it is.
-        path: its place in the JSON, with dots; ``*`` is the first entry.
-        wanted: e.g. ``>= 0.7``; empty where nothing is.
-        file: the JSON file; None for what the check prints.
+        words: Description.
+        path: Path in the JSON, separated by dots; ``*`` is the first entry.
+        wanted: Condition such as ``>= 0.7``; empty if there is none.
+        file: JSON file; None for the output of the check.
     """
 
     words: str
@@ -37,7 +37,7 @@ class Number:
 
 @dataclass(frozen=True)
 class NightlyCheck:
-    """A step, and what the report says of it."""
+    """A check: its step, the section of the report, and its numbers."""
 
     step: Step
     part: str
@@ -45,15 +45,15 @@ class NightlyCheck:
 
 
 def read_checks(folder: Path, videos: Path | None = None, clip: Path | None = None) -> list[NightlyCheck]:
-    """The checks.
+    """Reads the checks.
 
     Args:
-        folder: where they write.
-        videos: a folder of real talking videos; checks that need it wait without it.
-        clip: a folder with one clip that ETHD learns by heart.
+        folder: Output folder.
+        videos: Folder of real talking-head videos; checks that need it are skipped without it.
+        clip: Folder with one clip that ETHD is overfitted to.
 
     Raises:
-        ValueError: if an entry is not as the head of ``commands.yaml`` says.
+        ValueError: If an entry is not as described at the top of ``commands.yaml``.
     """
     places = {"folder": folder, "videos": videos or Path("VIDEOS"), "clip": clip or Path("CLIP")}
     text = (resources.files(__package__) / "commands.yaml").read_text(encoding="utf-8")
@@ -70,7 +70,10 @@ def read_checks(folder: Path, videos: Path | None = None, clip: Path | None = No
 
 def _combinations(entry: Mapping[str, Any]) -> Iterator[dict[str, str]]:
     if unknown := entry.keys() - KEYS:
-        raise ValueError(f"commands.yaml, {entry.get('name')}: there is no key {', '.join(sorted(unknown))}")
+        known = ", ".join(sorted(KEYS))
+        raise ValueError(
+            f"commands.yaml, {entry.get('name')}: unknown key {', '.join(sorted(unknown))}; expected {known}"
+        )
     choices = entry.get("each", {})
     for values in itertools.product(*choices.values()):
         yield dict(zip(choices, map(str, values), strict=True))
@@ -78,7 +81,7 @@ def _combinations(entry: Mapping[str, Any]) -> Iterator[dict[str, str]]:
 
 def _nightly_check(entry: Mapping[str, Any], values: Mapping[str, str], folder: Path) -> NightlyCheck:
     name = entry["name"].format(**values)
-    # Split before places are filled in: they may hold spaces.
+    # Split before the paths are filled in, because they may contain spaces.
     command = tuple(word.format(**values) for word in shlex.split(entry["command"]))
     stdout = folder / f"{name}{PRINTS[entry['print']]}" if "print" in entry else None
     reads, writes = (tuple(Path(one.format(**values)) for one in entry.get(key, ())) for key in ("reads", "writes"))

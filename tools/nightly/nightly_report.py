@@ -1,4 +1,4 @@
-"""The report of the checks: a dated one of everything, and ``docs/results.md`` of the numbers."""
+"""Reports of the nightly checks: a dated one with everything, and ``docs/results.md`` with the numbers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ HEAD = """# {title}
 {about} Written by `make nightly`; do not edit. Python {python}, torch {torch}, {machine} with {cores} cores.
 
 """
-SHOWN = 60  # lines of a script's words
+SHOWN = 60  # lines of a script's output
 
 
 def full_report(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
-    """All checks of a day: state, time, command, numbers, and what scripts printed."""
+    """Returns the report of all checks: state, time, command, numbers and printed output."""
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    parts = [_head(f"Nightly checks, {today}", "Every check with its command, its time and what it gave.")]
+    parts = [_head(f"Nightly checks, {today}", "Every check with its command, its time and its output.")]
     for part, group in groupby(checks, key=lambda check: check.part):
         parts.append(f"## {part}\n")
         for check in group:
@@ -44,9 +44,9 @@ def full_report(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult
 
 
 def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
-    """The numbers alone, as a table for each part, of the checks that were run."""
-    about = "What the nightly checks measured. Commands and full outputs: `tools/profiling/reports/`."
-    parts = [_head("Results", f"{about} What is still to run: `python -m tools.nightly list=yes`.")]
+    """Returns the page of results: a table of numbers for each section, for the checks that ran."""
+    about = "Measurements of the nightly checks. Commands and full outputs: `tools/profiling/reports/`."
+    parts = [_head("Results", f"{about} Open checks: `python -m tools.nightly list=yes`.")]
     ran = [(check, results[check.step.name]) for check in checks if check.step.name in results]
     for part, group in groupby(ran, key=lambda one: one[0].part):
         rows = [row for check, result in group for row in _rows(check, result)]
@@ -114,7 +114,7 @@ def _values(check: NightlyCheck) -> list[tuple[Number, float | None]]:
 
 
 def value_at(content: Any, path: str) -> float | None:
-    """The number at a path such as ``lip.near1``, ``*`` for the first entry; None where there is none."""
+    """Returns the number at a path such as ``lip.near1`` (``*`` is the first entry), or None."""
     for name in path.split("."):
         if not isinstance(content, dict) or not content:
             return None
@@ -123,10 +123,10 @@ def value_at(content: Any, path: str) -> float | None:
 
 
 def is_met(wanted: str, value: float) -> bool:
-    """Whether a value is as wanted, e.g. ``>= 0.7``.
+    """Returns whether a value satisfies a condition such as ``>= 0.7``.
 
     Raises:
-        ValueError: if ``wanted`` is no comparison.
+        ValueError: If ``wanted`` is not a comparison.
     """
     match = re.fullmatch(r"(>=|<=|>|<)\s*(\S+)", wanted)
     if match is None:

@@ -1,1 +1,1 @@
-"""Commands that run one after the other and go on where they stopped: behind ``make demo`` and ``make nightly``."""
+"""Runs commands one after the other and resumes where it stopped: used by ``make demo`` and ``make nightly``."""

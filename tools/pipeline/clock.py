@@ -1,4 +1,4 @@
-"""The line that says how far a running step is: redrawn on a terminal, a line now and then in a log file."""
+"""Progress of a running step: a bar on a terminal, occasional lines in a log file."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from tools.pipeline.step import Step
 
-SAY = 30.0  # seconds between two lines in a log file
+LOG_EVERY = 30.0  # seconds between two lines in a log file
 
 
 class StepClock:
-    """Shows count, bar and time of one running step; a context manager.
+    """Context manager that shows count, bar and time of a running step.
 
     Args:
-        step: which may say how far it is, and how long it takes.
-        console: a terminal, or not.
+        step: Running step.
+        console: Console, which may be a terminal or a file.
     """
 
     def __init__(self, step: Step, console: Console) -> None:
         self.step, self.console = step, console
-        self._start = self._said = time.monotonic()
+        self._start = self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("  "), BarColumn(bar_width=30), TextColumn("{task.description}"), console=console, transient=True
         )
@@ -40,18 +40,18 @@ class StepClock:
     ) -> None:
         self._bar.stop()
 
-    def look(self) -> None:
-        """Looks how far the step is, and says it."""
+    def refresh(self) -> None:
+        """Updates the display."""
         now = time.monotonic()
         if self.console.is_terminal:
             done, line = self._line(now)
             self._bar.update(self._task, completed=done, description=line)
-        elif now - self._said >= SAY:
-            self._said = now
+        elif now - self._last_line >= LOG_EVERY:
+            self._last_line = now
             self.console.print(f"  {self._line(now)[1]}", highlight=False)
 
     def _line(self, now: float) -> tuple[int, str]:
-        """How many are done, and the words."""
+        """Returns the number of finished items and the text of the bar."""
         spent, progress = now - self._start, self.step.progress
         parts = [format_duration(spent)]
         if self.step.seconds is not None:
@@ -64,7 +64,7 @@ class StepClock:
 
 
 def format_duration(seconds: float) -> str:
-    """A time as people say it: 0:42, 12:07, 1:02:03."""
+    """Formats a duration as 0:42, 12:07 or 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

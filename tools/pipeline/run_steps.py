@@ -1,4 +1,4 @@
-"""Runs the steps of a chain: each says what it does and its exact command, how far it is, and how long it took."""
+"""Runs the steps of a chain. Shows the title and command of each step, its progress and its duration."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ from tools.pipeline.step import ChainError, Step, StepRecord, is_done, remove_pr
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = "logs"
 LOCK = ".lock"
-LOOK = 0.5  # seconds between two looks at a running command
-HEARD = 3.0  # seconds a command has to end after Ctrl-C, which a terminal sends to it, too
-GRACE = 20.0  # seconds it has after being asked to
+REFRESH = 0.5  # seconds between two updates of the display
+CTRL_C_GRACE = 3.0  # seconds to wait for a command that got the terminal's Ctrl-C itself
+GRACE = 20.0  # seconds between SIGTERM and SIGKILL
 SHOWN = 15  # lines of a failed command's log
 State = Literal["done", "done before", "failed", "waiting"]
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What became of a step.
+    """Result of a step.
 
     Attributes:
-        step: the step.
-        state: ``waiting`` for one whose input is not there, since an earlier step failed.
-        seconds: how long it took, interrupted attempts included.
-        processor_seconds: the same of the processors.
-        finished: when it was done, as ISO 8601 in UTC.
-        reason: why it is not done.
+        step: Step.
+        state: ``waiting`` if an input is missing because an earlier step failed.
+        seconds: Duration, including interrupted attempts.
+        processor_seconds: Processor time, including interrupted attempts.
+        finished: Time of completion, ISO 8601 in UTC.
+        reason: Reason why it is not done.
     """
 
     step: Step
@@ -55,28 +55,28 @@ class StepResult:
 
     @property
     def done(self) -> bool:
-        """Whether what it writes is there."""
+        """Whether its outputs exist."""
         return self.state in ("done", "done before")
 
 
 def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going: bool = False) -> list[StepResult]:
-    """Runs what is not done yet, in order.
+    """Runs the steps that are not done yet, in order.
 
     Args:
-        steps: names are unique; what one reads is written by an earlier one or there before.
-        folder: of records, logs and whatever the steps write.
-        console: where a person follows.
-        keep_going: a step that fails stops only those that read what it writes; else it ends the chain.
+        steps: Steps with unique names. Their inputs exist or are written by earlier steps.
+        folder: Folder of records, logs and outputs.
+        console: Console for progress.
+        keep_going: If a step fails, skip only the steps that read its outputs; otherwise the chain ends.
 
     Returns:
-        One outcome per step that was come to.
+        One result per step that was reached.
 
     Raises:
-        ChainError: if another chain is at work in the folder.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM, when the running command has ended.
+        ChainError: If another chain is running in the folder.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, when the running command has ended.
     """
     results = []
-    with _alone(folder) as lock, _terminable():
+    with _locked(folder) as lock, _terminable():
         for number, step in enumerate(steps, 1):
             console.print(f"\n[bold]Step {number} of {len(steps)}[/]  {escape(step.title)}", soft_wrap=True)
             step_result = _run(step, folder, console, lock)
@@ -87,9 +87,9 @@ def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going:
 
 
 def conclude(results: Sequence[StepResult], result: Path, console: Console) -> int:
-    """Says how a chain ended, and where its result is; returns the exit status."""
+    """Prints how a chain ended and where its result is; returns the exit status."""
     if not all(step_result.done for step_result in results):
-        console.print("\nMend what the log says and run the same command again: what is done stays done.")
+        console.print("\nFix what the log reports and run the same command again; finished steps are kept.")
         return 1
     spent, busy = (sum(getattr(one, key) for one in results) for key in ("seconds", "processor_seconds"))
     console.print(f"\n[bold]All done[/] in {format_duration(spent)}, {format_duration(busy)} of processor time.")
@@ -113,7 +113,7 @@ def _run(step: Step, folder: Path, console: Console, lock: int) -> StepResult:
     spent = (begun.seconds, begun.processor_seconds) if begun else (0.0, 0.0)
     console.print(f"[cyan]$ {escape(step.typed)}[/]", soft_wrap=True, highlight=False)
     if begun:
-        console.print("[dim]it was begun before and goes on[/]")
+        console.print("[dim]resuming an interrupted step[/]")
     start, processor = time.monotonic(), _processor_seconds()
 
     def note(done: bool) -> StepRecord:
@@ -144,7 +144,7 @@ def _run(step: Step, folder: Path, console: Console, lock: int) -> StepResult:
 
 
 def _execute(step: Step, folder: Path, console: Console, lock: int) -> int:
-    """Runs the command; its output goes to the log, and to ``stdout`` once it has ended well."""
+    """Runs the command. Its output goes to the log, or to ``stdout`` if it succeeds."""
     log = _log_of(step, folder)
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
@@ -167,7 +167,7 @@ def _execute(step: Step, folder: Path, console: Console, lock: int) -> int:
 
 
 def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
-    """Starts the command from the repository's root; it holds the folder's lock as long as it lives."""
+    """Starts the command in the repository's root. It inherits the folder's lock and holds it until it ends."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         [sys.executable, *step.command],
@@ -181,16 +181,16 @@ def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: int) -> subpr
 
 
 def _wait(process: subprocess.Popen[bytes], step: Step, console: Console) -> int:
-    """Waits for the command and shows how far it is; after Ctrl-C it gets time to end."""
+    """Waits for the command and shows its progress. After Ctrl-C the command gets time to end."""
     try:
         with StepClock(step, console) as clock:
             while True:
                 try:
-                    return process.wait(LOOK)
+                    return process.wait(REFRESH)
                 except subprocess.TimeoutExpired:
-                    clock.look()
+                    clock.refresh()
     except BaseException:
-        for ending, patience in ((None, HEARD), (process.terminate, GRACE), (process.kill, None)):
+        for ending, patience in ((None, CTRL_C_GRACE), (process.terminate, GRACE), (process.kill, None)):
             if ending is not None:
                 ending()
             with suppress(subprocess.TimeoutExpired):
@@ -211,17 +211,17 @@ def _log_of(step: Step, folder: Path) -> Path:
 
 
 def _processor_seconds() -> float:
-    """Of all commands that have ended, with those they started."""
+    """Processor time of all commands that have ended, including their children."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[int]:
-    """The folder's lock, which a command that outlives its chain still holds.
+def _locked(folder: Path) -> Iterator[int]:
+    """Locks the folder. A command that outlives its chain still holds the lock.
 
     Raises:
-        ChainError: if another holds it.
+        ChainError: If the folder is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -229,7 +229,7 @@ def _alone(folder: Path) -> Iterator[int]:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise ChainError(
-            f"{folder}: another run is at work there, or a command of one that was killed; wait for it or end it"
+            f"{folder}: another run, or a command of a killed run, is still at work there; wait for it or end it"
         ) from error
     else:
         yield lock
@@ -239,7 +239,7 @@ def _alone(folder: Path) -> Iterator[int]:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Lets SIGTERM, which job queues and time limits send, end a chain as Ctrl-C does."""
+    """Makes SIGTERM, which job schedulers send, act like Ctrl-C."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -1,8 +1,8 @@
-"""One step of a chain: a command, the files it reads and writes, and whether it is done.
+"""A step of a chain: a command, the files it reads and writes, and whether it is done.
 
-A step is done when its record says that this very command was run on files of this very content, and what it wrote is
-still there. The record of a step that was begun holds the same, so that a training goes on where it stopped, while what
-another command or other files left behind is removed before the step starts.
+A step is done if its record has the digest of its command and of the content of its inputs, and its outputs exist. A
+step that was started but not finished has the same record, so that a training can resume. If the digest differs, the
+outputs are removed before the step starts.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from runtime.errors import UserError
 from runtime.files import remove, write_whole
 
 BLOCK = 1 << 20
-RECORDS = ".steps"  # folder of the records, in the chain's own
+RECORDS = ".steps"  # folder of the records, in the chain's folder
 
 
 class ChainError(UserError):
-    """A chain that cannot go on; the message says what was found and what to do."""
+    """Raised if a chain cannot go on. The message says what was found and what to do next."""
 
 
 class Progress(Protocol):
-    """How far a running command is, read off what it has written so far."""
+    """Progress of a running command, measured by the files it has written."""
 
     @property
     def unit(self) -> str:
-        """What is counted."""
+        """Unit of the count."""
         ...
 
     @property
     def total(self) -> int:
-        """How many there will be at most."""
+        """Largest possible count."""
         ...
 
     def done(self) -> int:
-        """How many there are."""
+        """Current count."""
         ...
 
 
 @dataclass(frozen=True)
 class TrainingSteps:
-    """Optimizer steps of a run of ``train.py``, from its table of losses.
+    """Optimizer steps of a run of ``train.py``, from its table of logged values.
 
     Attributes:
-        run: its run directory.
-        total: trainer.max_steps.
+        run: Run directory.
+        total: Value of trainer.max_steps.
     """
 
     run: Path
@@ -59,12 +59,12 @@ class TrainingSteps:
     unit: str = "steps"
 
     def done(self) -> int:
-        """The last step with a row."""
+        """Number of the last step with a row."""
         return min(max((int(row["step"]) + 1 for row in read_log(self.run)), default=0), self.total)
 
 
 def read_log(run: Path) -> list[dict[str, str]]:
-    """The rows of a training's table of logged values that have a step; none where it has not begun."""
+    """Reads the rows of a training's table of logged values that have a step; none if it has not started."""
     table = run / "csv" / "metrics.csv"
     if not table.exists():
         return []
@@ -74,13 +74,13 @@ def read_log(run: Path) -> list[dict[str, str]]:
 
 @dataclass(frozen=True)
 class Files:
-    """Files that appear one by one.
+    """Number of files that appear one by one.
 
     Attributes:
-        folder: where they lie, subfolders included.
-        pattern: of their names.
-        total: how many there will be.
-        unit: what one is.
+        folder: Folder, including subfolders.
+        pattern: Pattern of file names.
+        total: Expected number of files.
+        unit: Name of one item.
     """
 
     folder: Path
@@ -89,25 +89,25 @@ class Files:
     unit: str
 
     def done(self) -> int:
-        """How many there are; those that are being written have names with a dot in front."""
+        """Current number of files. Partial files start with a dot and do not count."""
         return sum(not path.name.startswith(".") for path in self.folder.rglob(self.pattern))
 
 
 @dataclass(frozen=True)
 class Step:
-    """One command.
+    """A command with its inputs and outputs.
 
     Attributes:
-        name: of its record and its log.
-        title: a line that says what happens.
-        command: what stands after ``python``, from the repository's root.
-        reads: files and folders whose content decides whether it is done.
-        writes: files and folders that are there when it is done; removed when it starts anew.
-        stdout: file its output goes to, as a shell's ``>`` would; None for the log.
-        accepted: exit statuses that count as done.
-        progress: how far it is, where that can be seen.
-        seconds: how long it takes on two cores, roughly; None where nobody knows.
-        why: what it is for, in plain words.
+        name: Name of its record and log.
+        title: What it does, in one line.
+        command: Arguments of ``python``, run in the repository's root.
+        reads: Files and folders; the step runs again if their content changes.
+        writes: Files and folders that exist when it is done; removed when it starts anew.
+        stdout: File for its standard output, like ``>`` in a shell; None for the log.
+        accepted: Exit statuses that count as success.
+        progress: Progress, if it can be measured.
+        seconds: Approximate duration on two cores, or None if unknown.
+        why: Reason for the step.
     """
 
     name: str
@@ -123,19 +123,19 @@ class Step:
 
     @property
     def typed(self) -> str:
-        """The command as a person types it."""
+        """The command as typed in a shell."""
         return shlex.join(["python", *self.command]) + (f" > {shlex.quote(str(self.stdout))}" if self.stdout else "")
 
     @property
     def products(self) -> tuple[Path, ...]:
-        """Everything it writes."""
+        """All its outputs."""
         return (*self.writes, self.stdout) if self.stdout else self.writes
 
     def digest(self) -> str:
-        """Of the command and the content of what it reads.
+        """Hash of the command and the content of its inputs.
 
         Raises:
-            ChainError: if something it reads is not there.
+            ChainError: If an input is missing.
         """
         content = [self.typed, *(fingerprint(path) for path in self.reads)]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -143,15 +143,15 @@ class Step:
 
 @dataclass(frozen=True)
 class StepRecord:
-    """What is known of a step.
+    """Record of a step.
 
     Attributes:
-        digest: of the command and what it reads.
-        done: it ended well; else it was only begun.
-        seconds: how long it took, interrupted attempts included.
-        processor_seconds: the same of the processors.
-        finished: when, as ISO 8601 in UTC; empty where it is not done.
-        command: as typed, for people.
+        digest: Hash of the command and the inputs.
+        done: Whether it succeeded; otherwise it was only started.
+        seconds: Duration, including interrupted attempts.
+        processor_seconds: Processor time, including interrupted attempts.
+        finished: Time of completion, ISO 8601 in UTC; empty if not done.
+        command: Command as typed, for information.
     """
 
     digest: str
@@ -163,7 +163,7 @@ class StepRecord:
 
     @classmethod
     def read(cls, folder: Path, step: Step) -> StepRecord | None:
-        """The record of a step in a chain's folder; None where there is none that can be read."""
+        """Reads the record of a step from a chain's folder; None if there is none."""
         try:
             raw: dict[str, Any] = json.loads((folder / RECORDS / f"{step.name}.json").read_text(encoding="utf-8"))
             return cls(**raw)
@@ -171,38 +171,38 @@ class StepRecord:
             return None
 
     def write(self, folder: Path, step: Step) -> None:
-        """Keeps it, whole or not at all."""
+        """Writes the record completely or not at all."""
         path = folder / RECORDS / f"{step.name}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, json.dumps(vars(self), indent=1) + "\n")
 
 
 def is_done(step: Step, folder: Path, digest: str) -> bool:
-    """Whether a step need not be run again."""
+    """Returns whether a step is done."""
     record = StepRecord.read(folder, step)
     return bool(record and record.done and record.digest == digest and all(path.exists() for path in step.products))
 
 
 def remove_products(step: Step, folder: Path) -> None:
-    """Removes what a step wrote.
+    """Removes the outputs of a step.
 
     Raises:
-        ChainError: if it writes outside the chain's folder, where nothing is removed.
+        ChainError: If an output is outside the chain's folder.
     """
     for path in step.products:
         if folder.resolve() not in path.resolve().parents:
-            raise ChainError(f"step {step.name}: writes {path}, outside {folder}; nothing is removed there")
+            raise ChainError(f"step {step.name}: writes {path}, which is outside {folder}; remove it by hand")
         remove(path)
 
 
 def fingerprint(path: Path) -> str:
-    """A text that is equal for equal content: of a file, or of a folder's files and their names.
+    """Hash of the content of a file, or of all files of a folder and their names.
 
     Raises:
-        ChainError: if it is not there.
+        ChainError: If it does not exist.
     """
     if not path.exists():
-        raise ChainError(f"{path}: is not there")
+        raise ChainError(f"{path}: does not exist")
     digest = hashlib.sha256()
     for file in _files(path):
         digest.update(f"{file.relative_to(path) if path.is_dir() else ''}\0{file.stat().st_size}\0".encode())

@@ -1,1 +1,1 @@
-"""Scripts that measure time and memory, as ratios from one run."""
+"""Scripts that measure time and memory. They report ratios within one run, because absolute numbers vary."""

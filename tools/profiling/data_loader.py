@@ -1,13 +1,13 @@
-"""How fast and how lean the training loader is, as ratios from one run.
+"""Measures speed and memory of the training loader, as ratios within one run.
 
-    python -m tools.profiling.data_loader   noise shards at the full paper shape, written and removed again
-    python -m tools.profiling.data_loader root=DIR fields=audio,lip   prepared shards (memory still makes its own)
+    python -m tools.profiling.data_loader   on temporary noise shards of the paper's shapes
+    python -m tools.profiling.data_loader root=DIR fields=audio,lip   on prepared shards (memory still uses noise)
 
-Prints, cold (pages dropped before) and warm: the bytes per second of whole clips through the loader against plain
-sequential reads of the same tar files by as many processes; windows per second; and the resident memory of the loader's
-processes over 2,000 samples of 512 px x 120 frames. Raw reads come in two kinds: into memory that keeps a whole shard,
-as a batch keeps its data, and into one small buffer that never leaves the processor's cache, which says how fast the
-page cache can be read but not how fast anything can be had in memory.
+Cold (page cache dropped before) and warm, it prints: bytes per second of whole clips through the loader, compared with
+plain sequential reads of the same tar files by as many processes; windows per second; and the resident memory of the
+loader's processes over 2,000 samples of 512 px x 120 frames. There are two kinds of raw reads. One keeps a whole shard
+in memory, as a batch keeps its data. The other reuses one small buffer that stays in the processor's cache: it shows
+the speed of the page cache, but no loader that keeps data can reach it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ ARRAYS = ["latent", "audio", "lip", "expression", "boxes"]
 
 
 def main(arguments: list[str]) -> None:
-    """Runs all three parts."""
+    """Runs all three measurements."""
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     known: Readers = {"root": str, "fields": str, "window": count, "workers": count, "samples": count, "temporary": str}
@@ -63,17 +63,17 @@ def main(arguments: list[str]) -> None:
 
 
 def throughput(root: Path, workers: int) -> float:
-    """Whole clips through the loader against raw reads of the tar files; returns the warm raw bytes per second."""
+    """Compares whole clips through the loader with raw reads of the tar files; returns warm raw bytes per second."""
     shards = [root / shard.name for shard in Index.read(root).shards]
     rate = 0.0
-    print("whole clips: MiB/s the loader delivers against raw sequential reads, medians of 5")
+    print("whole clips: MiB/s of the loader compared with raw sequential reads, medians of 5")
     steps = len(Index.read(root).samples)
     loader = training_loader(root, ARRAYS, max(sample.frames for sample in Index.read(root).samples), workers)
     batches = iter(loader)
-    for _ in range(steps):  # one pass: the processes run, and every later turn is a pass of its own
+    for _ in range(steps):  # one pass, so that all processes run and every later round is one pass
         next(batches)
     for name, drop in (("cold", True), ("warm", False)):
-        turns = [  # in turns, so that a disturbance on the machine does not fall on one side only
+        turns = [  # alternating, so that other load on the machine affects all sides
             (
                 _rate(lambda: sum(delivered(next(batches)) for _ in range(steps)), shards, drop),
                 _rate(lambda: read_raw(shards, workers, keep=True), shards, drop),
@@ -91,7 +91,7 @@ def throughput(root: Path, workers: int) -> float:
 
 
 def windows(root: Path, fields: list[str], window: int, workers: int, raw: float) -> None:
-    """Training windows per second, and what the raw rate would allow for their bytes."""
+    """Prints training windows per second, and how many the raw rate would allow."""
     shards = [root / shard.name for shard in Index.read(root).shards]
     print(f"\ntraining windows of {window} frames, fields {','.join(fields)}")
     for name, drop in (("cold", True), ("warm", False)):
@@ -99,7 +99,7 @@ def windows(root: Path, fields: list[str], window: int, workers: int, raw: float
             drop_pages(shards)
         loader = training_loader(root, fields, window, workers)
         batches = iter(loader)
-        next(batches)  # starting the processes is not the loader's pace
+        next(batches)  # exclude the start of the processes
         start, count, size = time.perf_counter(), 0, 0
         while time.perf_counter() - start < 5:
             batch = next(batches)
@@ -112,7 +112,7 @@ def windows(root: Path, fields: list[str], window: int, workers: int, raw: float
 
 
 def memory(root: Path, workers: int, samples: int) -> None:
-    """Resident memory of every loader process while ``samples`` windows of the paper's shape go through."""
+    """Prints the resident memory of every loader process over ``samples`` windows of the paper's shapes."""
     loader = training_loader(root, ["latent", "audio", "lip", "expression", "boxes", "portraits"], 120, workers)
     curves: dict[int, list[float]] = {}
     batches = iter(loader)
@@ -126,7 +126,7 @@ def memory(root: Path, workers: int, samples: int) -> None:
     loader.close()
     print(f"\nmemory of the loader over {samples} samples of {size / MIB:.2f} MiB")
     expected = before + (2 + 1) * size / MIB
-    print(f"  predicted: what this process has ({before:.0f} MiB, inherited) and 3 batches: at most {expected:.0f} MiB")
+    print(f"  predicted: this process's memory ({before:.0f} MiB, inherited) and 3 batches: at most {expected:.0f} MiB")
     for process, curve in curves.items():
         quarter = max(1, len(curve) // 4)
         first, last = (float(np.mean(part)) for part in (curve[:quarter], curve[-quarter:]))
@@ -135,7 +135,7 @@ def memory(root: Path, workers: int, samples: int) -> None:
 
 
 def read_raw(shards: list[Path], processes: int, keep: bool) -> int:
-    """Reads files end to end, each process its share, into memory for a whole shard or 4 MiB; returns the bytes."""
+    """Reads files sequentially, split over processes; each buffer is a whole shard or 4 MiB. Returns the bytes."""
     jobs = [
         multiprocessing.get_context("fork").Process(target=_read_files, args=(shards[part::processes], keep))
         for part in range(max(1, processes))
@@ -164,7 +164,7 @@ def _rate(read: Callable[[], int], shards: list[Path], drop: bool) -> float:
 
 
 def training_loader(root: Path, fields: list[str], window: int, workers: int, min_frames: int = 1) -> StreamLoader:
-    """Endless windows of single clips of at least ``min_frames`` frames."""
+    """Returns an endless loader of windows of single clips with at least ``min_frames`` frames."""
     config = DataConfig(
         name=Index.read(root).dataset, root=str(root), fields=fields, window=window, pad=False, batch_size=1,
         steps_per_epoch=10**9, workers=workers, min_frames=min_frames,
@@ -173,12 +173,12 @@ def training_loader(root: Path, fields: list[str], window: int, workers: int, mi
 
 
 def delivered(batch: ClipBatch) -> int:
-    """Bytes of the arrays of a batch."""
+    """Returns the bytes of a batch's tensors."""
     return sum(value.nbytes for value in batch.values() if isinstance(value, torch.Tensor))
 
 
 def drop_pages(paths: list[Path]) -> None:
-    """Asks the kernel to forget the files' pages, so that the next read goes to the disk."""
+    """Asks the kernel to drop the files' pages, so that the next read comes from the disk."""
     for path in paths:
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -186,7 +186,7 @@ def drop_pages(paths: list[Path]) -> None:
 
 
 def resident(process: int) -> float:
-    """Resident memory of a process, MiB; 0 when it has ended."""
+    """Resident memory of a process in MiB; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
@@ -195,7 +195,7 @@ def resident(process: int) -> float:
 
 
 def write_noise(folder: Path, clips: int = 96, shards: int = 12) -> None:
-    """Writes about 1.6 GB of shards of noise at the paper's shape: clips of 120 to 500 frames."""
+    """Writes about 1.6 GB of noise shards of the paper's shapes, with clips of 120 to 500 frames."""
     noise = np.random.default_rng(0)
     frames = np.linspace(120, 500, clips).astype(int)[noise.permutation(clips)]
     entries, samples = [], []

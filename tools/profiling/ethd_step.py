@@ -1,13 +1,13 @@
-"""One training step of ETHD's U-Net against Stable Video Diffusion's in diffusers, as ratios from one run.
+"""Compares a training step of ETHD's U-Net with one of Stable Video Diffusion's in diffusers, as ratios in one run.
 
-    python -m tools.profiling.ethd_step   a reduced size on the CPU, a few minutes
+    python -m tools.profiling.ethd_step   at a reduced size on the CPU, a few minutes
     python -m tools.profiling.ethd_step rounds=9 frames=24   more rounds, another length
-    python -m tools.profiling.ethd_step full=yes   also operations and memory of the full size, no data
+    python -m tools.profiling.ethd_step full=yes   also counts operations and memory at full size
 
-Both are the same size and take the same latents, diffusers' with its own gradient checkpointing. Ours has the two
-attentions of the injector more and recomputes its temporal halves too. Time is processor time of one thread, so that
-what else runs on the machine falls on both alike; memory is every live tensor, weights and gradients included. Results
-differ between machines; the ratios hardly do.
+Both networks have the same size and the same latents; diffusers uses its own gradient checkpointing. Ours additionally
+has the injector's two attentions and recomputes its temporal layers. Time is the processor time of one thread, so that
+other load on the machine affects both alike. Memory is that of all live tensors, including weights and gradients.
+Absolute numbers differ between machines; the ratios hardly do.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Step = Callable[[], Tensor]
 
 
 def our_step(shape: UNetShape, side: int, frames: int) -> Step:
-    """A loss of our U-Net, ready to run backwards."""
+    """Returns the loss of our U-Net as a function, ready for backward."""
     model = Ethd(shape, WIDTHS, 8 * side)
     latents, reference = torch.randn(1, frames, shape.out_channels, side, side), torch.randn(1, 4, side, side)
     signals = DrivingSignals(
@@ -54,7 +54,7 @@ def our_step(shape: UNetShape, side: int, frames: int) -> Step:
 
 
 def stock_step(shape: UNetShape, side: int, frames: int) -> Step:
-    """The same of diffusers' U-Net with its own checkpointing."""
+    """Returns the loss of diffusers' U-Net with its own checkpointing as a function."""
     down = [
         "CrossAttnDownBlockSpatioTemporal" if attention else "DownBlockSpatioTemporal" for attention in shape.attention
     ]
@@ -83,14 +83,14 @@ def stock_step(shape: UNetShape, side: int, frames: int) -> Step:
 
 
 def peak(build: Callable[[UNetShape, int, int], Step], shape: UNetShape, side: int, frames: int, fake: bool) -> int:
-    """Bytes at the worst moment of a step, weights and gradients included."""
+    """Peak bytes of a step, including weights and gradients."""
     with FakeTensorMode() if fake else nullcontext(), PeakMemory() as memory, bfloat16() if fake else nullcontext():
         build(shape, side, frames)().backward()
     return memory.peak
 
 
 def operations(build: Callable[[UNetShape, int, int], Step], shape: UNetShape, side: int, frames: int) -> int:
-    """Floating-point operations of a step's products and convolutions, recomputed ones included."""
+    """Floating-point operations of a step's matrix products and convolutions, including recomputed ones."""
     with FakeTensorMode(), bfloat16(), FlopCounterMode(display=False) as counter:
         build(shape, side, frames)().backward()
     return counter.get_total_flops()
@@ -104,17 +104,17 @@ def seconds(loss: Step) -> float:
 
 
 def main(arguments: list[str]) -> None:
-    """Prints both ratios."""
+    """Prints the ratios of time and memory."""
     options = read_options(__doc__, arguments, {"side": count, "frames": count, "rounds": count, "full": yes})
     side, frames, rounds = options.get("side", 32), options.get("frames", 12), options.get("rounds", 5)
     torch.set_num_threads(1)
     steps = [build(REDUCED, side, frames) for build in (our_step, stock_step)]
     for loss in steps:
-        seconds(loss)  # the first allocates
+        seconds(loss)  # warm-up: allocates memory
     times = [[seconds(loss) for loss in steps] for _ in range(rounds)]
     ratios = sorted(ours / theirs for ours, theirs in times)
     ours, theirs = (statistics.median(column) for column in zip(*times, strict=True))
-    print(f"{REDUCED.channels} channels, {frames} frames of {side} x {side}, float32, {rounds} rounds in turns")
+    print(f"{REDUCED.channels} channels, {frames} frames of {side} x {side}, float32, {rounds} alternating rounds")
     print(
         f"step     ours {ours:6.2f} s     diffusers {theirs:6.2f} s     ratio {statistics.median(ratios):.2f}"
         f" ({ratios[0]:.2f} to {ratios[-1]:.2f})"
@@ -122,14 +122,14 @@ def main(arguments: list[str]) -> None:
     del steps, loss
     report("memory", *(peak(build, REDUCED, side, frames, fake=False) for build in (our_step, stock_step)))
     if options.get("full"):
-        print("full size, bfloat16, counted without data: operations at 24 frames, memory at 120, 512 px")
+        print("full size, bfloat16, counted on fake tensors: operations at 24 frames, memory at 120, 512 px")
         ours, theirs = (operations(build, UNetShape(), 64, 24) for build in (our_step, stock_step))
         print(f"TFLOP    ours {ours / 1e12:6.1f}       diffusers {theirs / 1e12:6.1f}       ratio {ours / theirs:.2f}")
         report("memory", training_step(512, 120).peak, peak(stock_step, UNetShape(), 64, 120, fake=True))
 
 
 def report(name: str, ours: int, theirs: int) -> None:
-    """A line with both sizes and their ratio."""
+    """Prints both sizes and their ratio."""
     print(
         f"{name}   ours {ours / GIB:6.2f} GiB   diffusers {theirs / GIB:6.2f} GiB   ratio {ours / theirs:.2f}",
         flush=True,

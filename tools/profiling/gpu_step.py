@@ -1,14 +1,14 @@
-"""Real training steps of ETHD under each trainer preset on one GPU: seconds, peak memory, share of the card's rate.
+"""Measures training steps of ETHD with each trainer preset on one GPU: seconds, peak memory, MFU.
 
     python -m tools.profiling.gpu_step   every preset, experiment=ethd/paper, 20 steps
     python -m tools.profiling.gpu_step presets=ddp,deepspeed steps=40 profile=yes
-    python -m tools.profiling.gpu_step tiny=yes presets=cpu steps=3   the script itself, on a CPU
+    python -m tools.profiling.gpu_step tiny=yes presets=cpu steps=3   a test of this script on a CPU
     python -m tools.profiling.gpu_step only=ddp   one preset in this process, as JSON
 
-Each preset is a process of its own with CUDA and NCCL, and DeepSpeed itself where it names it. Weights are random and
-have Stable Video Diffusion's sizes, the clip is noise: neither changes the time. MFU counts the operations the model
-needs, forward and backward without what checkpointing computes again, over what the card does in bfloat16 products of
-8192 x 8192, measured in the same run. profile=yes prints where the time of a step goes.
+Each preset runs in its own process, with DeepSpeed if the preset uses it. Weights are random and have Stable Video
+Diffusion's sizes; the clip is noise. Neither affects the time. MFU is the operations that the model needs (forward and
+backward, without recomputation by checkpointing) divided by the rate of bfloat16 products of 8192 x 8192 matrices,
+measured in the same run. profile=yes prints the time of a step by operator.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SMALL_UNET = UNetConfig(channels=[32, 32], heads=[1, 1], attention=[True, True],
 
 
 class RepeatedClip(Dataset[ClipBatch]):
-    """The same clip of noise, as often as it is asked for."""
+    """Returns the same noise clip for every step."""
 
     def __init__(self, sizes: Dimensions, side: int, frames: int, steps: int) -> None:
         self.steps = steps
@@ -77,38 +77,38 @@ class RepeatedClip(Dataset[ClipBatch]):
         }
 
     def __len__(self) -> int:
-        """Steps there are."""
+        """Number of steps."""
         return self.steps
 
     def __getitem__(self, step: int) -> ClipBatch:
-        """The clip; its draw, and with it all that is random, is the step's."""
+        """Returns the clip. Its draw index, and thereby all randomness, depends on the step."""
         batch = self.batch.copy()
         batch["step"], batch["draw"] = step, torch.tensor([step])
         return batch
 
 
 class Stopwatch(Callback):
-    """Seconds of every step, with the device's work done."""
+    """Measures the seconds of every step, including the device's work."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
         self._began = 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Starts."""
+        """Starts the clock."""
         _wait(pl_module.device)
         self._began = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stops."""
+        """Stops the clock."""
         _wait(pl_module.device)
         self.seconds.append(time.perf_counter() - self._began)
 
 
 def module_of(config: TrainConfig, tiny: bool) -> EthdModule:
-    """ETHD and its V-AID with random weights, at the sizes of the configuration."""
+    """Returns ETHD and V-AID with random weights, at the sizes of the configuration."""
     side = 64 if tiny else 512
     sizes = Dimensions(4, side // 8, 2 if tiny else 12, 16 if tiny else 768, 16 if tiny else 512, 30)
     vaid = VAID(SMALL_VAID if tiny else VAIDConfig(), sizes)
@@ -121,7 +121,7 @@ def module_of(config: TrainConfig, tiny: bool) -> EthdModule:
 
 
 def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> dict[str, Any]:
-    """Trains and returns what was measured."""
+    """Trains with a preset and returns the measurements."""
     experiment = "ethd/tiny" if tiny else "ethd/paper"
     config = compose(
         "train",
@@ -162,7 +162,7 @@ def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> 
 
 
 def bf16_rate(device: torch.device, size: int) -> float:
-    """Operations a second of bfloat16 products, the best of ten."""
+    """Operations per second of bfloat16 products, best of eleven."""
     a, b = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
     best = float("inf")
     for _ in range(11):
@@ -175,7 +175,7 @@ def bf16_rate(device: torch.device, size: int) -> float:
 
 
 def profiled_step(module: EthdModule, data: RepeatedClip, device: torch.device) -> str:
-    """Where the time of a forward and a backward pass goes, by operator: a table."""
+    """Returns a table of the time of a forward and a backward pass by operator."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiler
 
@@ -196,7 +196,7 @@ def _wait(device: torch.device) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Runs each preset in a process of its own and prints a table; returns the number of presets that failed."""
+    """Runs each preset in its own process and prints a table; returns the number of presets that failed."""
     known: Readers = {"presets": names, "steps": count, "frames": count, "tiny": yes, "profile": yes, "only": str}
     options = read_options(__doc__, arguments, known)
     tiny, profile = options.get("tiny", False), options.get("profile", False)

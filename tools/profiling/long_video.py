@@ -1,11 +1,11 @@
-"""Memory of a long video against a short one, the whole way from files to a file, each in a process of its own.
+"""Compares the memory of a long generated video with a short one, each in its own process.
 
     python -m tools.profiling.long_video ethd=RUN portrait=face.png speech=voice.wav
     python -m tools.profiling.long_video ethd=RUN portrait=face.png speech=voice.wav frames=120,1500 steps=2 device=cuda
 
-The speech is repeated to each length. Printed are the peak of all tensors made from the moment the networks are loaded,
-of the process beyond what it held then, and of the GPU where there is one. A long video may take as much as a short one
-and 192 KiB a frame on the host, 5 % more at most.
+The speech is repeated to each length. Printed are the peak of all tensors after the networks are loaded, the growth of
+the process after that, and the peak of the GPU if there is one. A long video may take the memory of a short one, plus
+5 % and 192 KiB of host memory per additional frame.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ ALLOWED = 1.05
 
 @dataclass(frozen=True)
 class Peak:
-    """Bytes one video took at most, and seconds.
+    """Peak bytes and duration of one video.
 
     Attributes:
-        frames: of the video.
-        tensors: of all tensors together, on whatever device, networks not counted.
-        process: of the process beyond what it held when the networks were loaded.
-        device: of the GPU, networks included; 0 without one.
-        seconds: from files to a file.
+        frames: Number of frames.
+        tensors: Peak of all tensors on any device, without the networks.
+        process: Growth of the process after the networks were loaded.
+        device: Peak of the GPU, including networks; 0 without a GPU.
+        seconds: Duration of the generation.
     """
 
     frames: int
@@ -55,7 +55,7 @@ class Peak:
 
 
 def measure(options: dict[str, str], frames: int) -> Peak:
-    """Makes one video of so many frames in this process."""
+    """Generates one video of ``frames`` frames in this process and measures it."""
     torch.set_num_threads(int(options.get("threads", "1")))
     pipeline = ModelFiles(options["ethd"], device=options.get("device", "auto")).load()
     with tempfile.TemporaryDirectory() as folder:
@@ -74,7 +74,7 @@ def measure(options: dict[str, str], frames: int) -> Peak:
 
 
 def write_repeated(speech: Path, output: Path, frames: int) -> None:
-    """The speech over and over, as long as so many frames."""
+    """Writes the speech repeated to the length of ``frames`` frames."""
     sound = np.resize(read_sound(speech, rate=SAMPLE_RATE), frames * SAMPLES_PER_FRAME)
     with av.open(str(output), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=SAMPLE_RATE, layout="mono")
@@ -86,18 +86,18 @@ def write_repeated(speech: Path, output: Path, frames: int) -> None:
 
 
 def allowed(short: int, frames: int) -> float:
-    """Bytes a video may take that has ``frames`` more frames than one that took ``short``."""
+    """Bytes allowed for a video with ``frames`` more frames than one that took ``short`` bytes."""
     return ALLOWED * short + PER_FRAME * frames
 
 
 def _resident() -> int:
-    """Bytes the process holds now."""
+    """Current resident bytes of the process."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * resource.getpagesize()
 
 
 def main(arguments: list[str]) -> None:
-    """Prints the table."""
+    """Prints the table and the growth per frame."""
     known: Readers = {"ethd": str, "portrait": str, "speech": str, "device": str}
     known = {**known, "frames": counts, "steps": count, "threads": count}
     options = read_options(__doc__, arguments, known, required=("ethd", "portrait", "speech"))

@@ -1,13 +1,13 @@
-"""How fast the metrics are against the reference way of computing the same, as ratios from one run on two threads.
+"""Compares the speed of the metrics with reference implementations, as ratios in one run on two threads.
 
-    python -m tools.profiling.metrics_reference   all parts, about four minutes on two free cores
+    python -m tools.profiling.metrics_reference   all parts, about four minutes on two idle cores
     python -m tools.profiling.metrics_reference parts=frechet threads=1   or inception, syncnet, efid, cache
 
-The reference way, written out below, is what the original repositories run: a matrix square root; the Inception on 50
-images at a time in PyTorch's default memory layout; SyncNet as three-dimensional convolutions on 20 windows at a time;
-the face network on one image at a time. Both ways run in turn, several times over, on random weights, which cost what
-trained ones do. Shown are medians, of time on the clock and of processor time: other work on the machine spoils the
-first and hardly the second, but threads that wait for each other count in the second. Both ways' results are compared.
+The reference implementations below compute what the original repositories compute: a matrix square root; the Inception
+network on 50 images at a time in PyTorch's default memory layout; SyncNet as three-dimensional convolutions on 20
+windows at a time; the face network on one image at a time. Both sides run alternately on random weights, which cost as
+much as trained ones. The medians of wall time and of processor time are shown. Wall time is affected by other load on
+the machine; processor time includes threads that wait for each other. The results of both sides are compared, too.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ STAGES = (
 
 
 def main(arguments: list[str]) -> None:
-    """Runs the parts named, or all."""
+    """Runs the chosen parts, or all."""
     parts = {"frechet": frechet, "inception": inception, "syncnet": syncnet, "efid": efid, "cache": cache}
     options = read_options(__doc__, arguments, {"parts": each(chosen(*parts)), "threads": count})
     torch.set_num_threads(options.get("threads", 2))
     torch.manual_seed(0)
     print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    print(f"{'':42}{'time on the clock':^30}{'processor time':^30}")
-    print(f"{'':42}{'reference':>10}{'ours':>10}{'ratio':>9} {'reference':>10}{'ours':>10}{'ratio':>9}   apart")
+    print(f"{'':42}{'wall time':^30}{'processor time':^30}")
+    print(f"{'':42}{'reference':>10}{'ours':>10}{'ratio':>9} {'reference':>10}{'ours':>10}{'ratio':>9}   difference")
     for name in options.get("parts", parts):
         parts[name]()
 
 
 def frechet() -> None:
-    """The distance of two sets of 2048 features: regular covariances, nearly singular ones, and 300 frames."""
+    """Distance of two sets of 2048 features: regular covariances, nearly singular ones, and 300 frames."""
     mixing = torch.randn(DIMENSIONS, DIMENSIONS, dtype=torch.float64) / DIMENSIONS**0.5
     spread = torch.linspace(0.5, 2, DIMENSIONS, dtype=torch.float64).diag()
     for what, samples, shape in (
@@ -67,7 +67,7 @@ def frechet() -> None:
 
 
 def measure_frechet(what: str, one: Tensor, two: Tensor) -> None:
-    """Both ways from moments to distance."""
+    """Times both ways from statistics to distance."""
     moments = [add_features(no_moments(DIMENSIONS), features) for features in (one, two)]
     statistics = [(x.numpy().mean(0), np.cov(x.numpy(), rowvar=False)) for x in (one, two)]
     report(
@@ -79,14 +79,14 @@ def measure_frechet(what: str, one: Tensor, two: Tensor) -> None:
 
 
 def by_square_root(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray]) -> float:
-    """pytorch-fid's calculate_frechet_distance."""
+    """The distance by a matrix square root, as in pytorch-fid."""
     root = scipy.linalg.sqrtm(one[1] @ two[1])
     mean = one[0] - two[0]
     return float(mean @ mean + np.trace(one[1]) + np.trace(two[1]) - 2 * np.trace(np.real(root)))
 
 
 def inception() -> None:
-    """Features of 50 frames of 256 x 256, pytorch-fid's batch."""
+    """Features of 50 frames of 256 x 256, which is pytorch-fid's batch size."""
     reference = fid_inception().eval()
     ours = InceptionFeatures(reference.state_dict())
     frames = torch.randint(0, 256, (50, 3, 256, 256), dtype=torch.uint8)
@@ -124,7 +124,7 @@ def syncnet() -> None:
 
 
 class FaceNetwork(nn.Module):
-    """Deep3DFaceRecon's network, with its names."""
+    """Deep3DFaceRecon's network, with its parameter names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class FaceNetwork(nn.Module):
         self.final_layers = nn.ModuleList(nn.Conv2d(2048, width, 1) for width in HEADS)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(1, 3, 224, 224) in [0, 1] -> (1, 257)."""
+        """Maps (1, 3, 224, 224) images in [0, 1] to (1, 257) coefficients."""
         pooled = self.backbone(x)[:, :, None, None]
         return torch.cat([head(pooled).flatten(1) for head in self.final_layers], dim=1)
 
@@ -155,7 +155,7 @@ def efid() -> None:
 
 
 def cache() -> None:
-    """The reference side's features, computed and read back."""
+    """Features of the reference side, computed and read from the cache."""
     ours = InceptionFeatures(fid_inception().eval().state_dict())
     frames = torch.randint(0, 256, (8, 3, 256, 256), dtype=torch.uint8)
     with tempfile.TemporaryDirectory(prefix="metrics-speed-") as folder:
@@ -168,11 +168,11 @@ def cache() -> None:
             return torch.from_numpy(store.fetch({"content": "8 frames"}, lambda: {"x": compute().numpy()})["x"])
 
         read()
-        report("reference side a second time, FID of 8 frames", compute, read, 3)
+        report("cached reference side, FID of 8 frames", compute, read, 3)
 
 
 def report(what: str, reference: Callable[[], object], ours: Callable[[], object], rounds: int) -> None:
-    """Prints both times, their ratios, and how far the results are apart."""
+    """Prints both times, their ratios, and the relative difference of the results."""
     seconds: list[list[tuple[float, float]]] = [[], []]
     results: list[object] = [None, None]
     for _ in range(rounds):

@@ -1,11 +1,11 @@
-"""Prepared shards against decoding and encoding on the fly: the same training windows, the same number of processes.
+"""Compares prepared shards with decoding and encoding on the fly: same training windows, same number of processes.
 
     python prepare.py dataset=folder preset=small source=VIDEOS output=SHARDS
     python -m tools.profiling.on_the_fly source=VIDEOS root=SHARDS [window=24] [workers=2] [seconds=20]
 
-On the fly, a window costs what prepare.py does for its frames: decode, find the face, crop, encode sound, motion and
-latent. The crop box is taken from the shards, so the fly is spared the pass over the whole clip it would need first.
-Prints windows per second of both and their ratio (wanted: at least 20), and of decoding and cropping alone.
+On the fly, every window costs what prepare.py does for its frames: decode, detect the face, crop, encode sound, motion
+and latent. The crop box is taken from the shards, so the pass over the whole clip that it needs is not counted. Prints
+windows per second of both and their ratio (wanted: at least 20), and of decoding and cropping only.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tools.profiling.data_loader import ARRAYS, training_loader
 
 @dataclass(frozen=True)
 class WindowJob:
-    """One window of one video: seconds from ``start``, the crop (left, top, side) and the size of the result."""
+    """One window of a video: its start in seconds, the crop (left, top, side) and the size of the result."""
 
     video: Path
     start: float
@@ -104,7 +104,7 @@ def _rate(items: Iterable[object], seconds: float) -> float:
 
 
 def _turns(jobs: list[WindowJob], seconds: float) -> list[WindowJob]:
-    """More jobs than fit into the time."""
+    """Repeats the jobs to more than fit into the time."""
     return [jobs[turn % len(jobs)] for turn in range(math.ceil(200 * seconds))]
 
 
@@ -118,17 +118,17 @@ def _start(index: Index) -> None:
 
 
 def _warm(_: int) -> None:
-    time.sleep(0.5)  # long enough that every process takes one, so that all have started before the clock does
+    time.sleep(0.5)  # long enough that every process takes one: all processes run before the clock starts
 
 
 def decode(job: WindowJob) -> np.ndarray:
-    """(F, S, S, 3) the window's crops."""
+    """Returns the crops of a window, (F, S, S, 3)."""
     reader = FrameReader(job.video, start=job.start, end=job.start + job.frames / FPS, fps=FPS)
     return np.stack(list(crop_frames(reader, job.crop, job.frame_size)))
 
 
 def decode_and_encode(job: WindowJob) -> int:
-    """Everything a training window holds; returns its number of latent values."""
+    """Computes everything a training window contains; returns its number of latent values."""
     encoders, end = _encoders["all"], job.start + job.frames / FPS
     left, top, side = job.crop
     reader = FrameReader(job.video, start=job.start, end=end, fps=FPS)

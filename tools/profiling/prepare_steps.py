@@ -1,9 +1,10 @@
-"""Frames per second of every step of prepare.py, one process and one thread, and where the time goes.
+"""Measures frames per second of every step of prepare.py in one process with one thread.
 
     python -m tools.profiling.prepare_steps source=VIDEOS [preset=small] [clips=4]
 
-Prints, for each video, the rate of each step in frames per second of processor time (``prepare.py`` runs one such
-process per core) and of wall time. Wanted: landmarks at 60 frames/s or more per core on 512 px video.
+For each video it prints the rate of each step in frames per second of processor time (``prepare.py`` runs one such
+process per core), and the rate of landmark detection also in wall time. Wanted: landmarks at 60 frames/s or more per
+core on 512 px video.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from preparation.prepare_clip import STEPS, prepare_clip
 
 
 def main(arguments: list[str]) -> None:
-    """Prepares each clip in this process and prints its steps."""
+    """Prepares each clip in this process and prints the rates of its steps."""
     options = read_options(__doc__, arguments, {"source": Path, "preset": str, "clips": count}, required=("source",))
     torch.set_num_threads(1)
     config = compose("prepare", PrepareConfig, ["dataset=folder", f"preset={options.get('preset', 'small')}"])
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> None:
         for step, seconds in report.seconds.items():
             totals[step] += seconds
     print(f"{'share of the time':50s} " + " ".join(f"{totals[step] / sum(totals.values()):9.0%}" for step in STEPS))
-    print("\nlandmarks alone, frames already decoded: frames per second of wall and of processor time")
+    print("\nlandmarks only, frames already decoded: frames per second of wall and of processor time")
     for clip in clips[: options.get("clips", 4)]:
         frames = [frame for frame, _ in zip(FrameReader(clip.path), range(200), strict=False)]
         wall, processor = time.perf_counter(), time.process_time()

@@ -1,10 +1,10 @@
-"""Whether the proxies of FID, FVD and E-FID react as those metrics should, through the whole of evaluate.py.
+"""Checks that the proxies of FID, FVD and E-FID react as those metrics should, through all of evaluate.py.
 
-    python -m tools.profiling.proxy_reactions outputs/proxy   the folder of the three runs' folders
+    python -m tools.profiling.proxy_reactions outputs/proxy   folder of the three runs
 
-Held-out synthetic speakers say sentences no training set holds, with a neutral face; those videos are the reference.
-Against them stand the same videos, noise and blur of two strengths, the same sentences with a happy face of two levels
-(sound and lips stay the same), and other sentences. Face landmarks come from the landmark files.
+The reference is a set of videos of held-out synthetic speakers with a neutral face and sentences that no training set
+contains. It is compared with the same videos, with noise and blur of two strengths, with the same sentences and a happy
+face of two levels (sound and lips stay the same), and with other sentences. Landmarks come from the landmark files.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from runtime.console import new_console
 
 Frames = list[np.ndarray]
 CLIPS, SECONDS, SIZE = 16, 2.0, 128
-SEED = 8_000_000  # sentences from here on; the data sets' own seeds are hashes
+SEED = 8_000_000  # first sentence number; no training set uses it: their numbers are hashes
 NAMES = {"fid": "image", "fvd": "video", "efid": "expression"}
 
 
 def main(runs: str) -> None:
-    """Prints every metric's value of every set."""
+    """Prints the values of all metrics for every set."""
     files = {metric: found_in(Path(runs), kind) for metric, kind in NAMES.items()}
     with tempfile.TemporaryDirectory(prefix="proxy-reactions-") as name:
         folder = Path(name)
@@ -41,19 +41,19 @@ def main(runs: str) -> None:
 
 
 def found_in(runs: Path, kind: str) -> str:
-    """The proxy of a kind, in whichever run's folder it lies.
+    """Returns the weights of a proxy below a folder of runs.
 
     Raises:
-        FileNotFoundError: if there is none.
+        FileNotFoundError: If there are none.
     """
     files = sorted(runs.rglob(f"proxy_{kind}.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{runs}: holds no proxy_{kind}.safetensors; train experiment=proxy/{kind}")
+        raise FileNotFoundError(f"{runs}: has no proxy_{kind}.safetensors; train experiment=proxy/{kind}")
     return str(files[-1])
 
 
 def write_sets(folder: Path) -> Iterator[str]:
-    """Writes the reference, then set after set into folders of their names, which it yields."""
+    """Writes the reference and then every set into a folder of its name; yields the names of the sets."""
     people = held_out_people()
 
     def talk(number: int, emotion: str = "neutral", level: int = 1, other: int = 0) -> SyntheticClip:
@@ -63,15 +63,15 @@ def write_sets(folder: Path) -> Iterator[str]:
 
     noise = np.random.default_rng(0).normal(size=(SIZE, SIZE, 3))
     changed: dict[str, Callable[[int], tuple[SyntheticClip, Frames]]] = {
-        "reference": lambda number: drawn(talk(number)),
-        "the same": lambda number: drawn(talk(number)),
-        "noise of 5 levels": lambda number: drawn(talk(number), lambda frame: noisy(frame, 5 * noise)),
-        "noise of 20 levels": lambda number: drawn(talk(number), lambda frame: noisy(frame, 20 * noise)),
-        "blur of 1 pixel": lambda number: drawn(talk(number), lambda frame: blurred(frame, 1)),
-        "blur of 3 pixels": lambda number: drawn(talk(number), lambda frame: blurred(frame, 3)),
-        "happy, level 1": lambda number: drawn(talk(number, "happy", 1)),
-        "happy, level 3": lambda number: drawn(talk(number, "happy", 3)),
-        "other sentences": lambda number: drawn(talk(number, other=1000)),
+        "reference": lambda number: changed_frames(talk(number)),
+        "the same": lambda number: changed_frames(talk(number)),
+        "noise of 5 levels": lambda number: changed_frames(talk(number), lambda frame: noisy(frame, 5 * noise)),
+        "noise of 20 levels": lambda number: changed_frames(talk(number), lambda frame: noisy(frame, 20 * noise)),
+        "blur of 1 pixel": lambda number: changed_frames(talk(number), lambda frame: blurred(frame, 1)),
+        "blur of 3 pixels": lambda number: changed_frames(talk(number), lambda frame: blurred(frame, 3)),
+        "happy, level 1": lambda number: changed_frames(talk(number, "happy", 1)),
+        "happy, level 3": lambda number: changed_frames(talk(number, "happy", 3)),
+        "other sentences": lambda number: changed_frames(talk(number, other=1000)),
     }
     for name, make in changed.items():
         for number in range(CLIPS):
@@ -81,23 +81,25 @@ def write_sets(folder: Path) -> Iterator[str]:
             yield name
 
 
-def drawn(clip: SyntheticClip, change: Callable[[np.ndarray], np.ndarray] = np.asarray) -> tuple[SyntheticClip, Frames]:
-    """A clip with its frames, each changed."""
+def changed_frames(
+    clip: SyntheticClip, change: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> tuple[SyntheticClip, Frames]:
+    """Returns a clip with its frames, each changed by ``change``."""
     return clip, [change(frame) for frame in clip.frames()]
 
 
 def noisy(frame: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """A frame with noise added, clipped to uint8."""
+    """Returns a frame with noise added, clipped to uint8."""
     return np.clip(frame + noise, 0, 255).round().astype(np.uint8)
 
 
 def blurred(frame: np.ndarray, radius: float) -> np.ndarray:
-    """A frame under a Gaussian of that many pixels."""
+    """Returns a frame blurred with a Gaussian of ``radius`` pixels."""
     return np.asarray(Image.fromarray(frame).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def measure(folder: Path, kind: str, files: dict[str, str]) -> tuple[dict[str, float], float]:
-    """Metric -> value of a set against the reference; and FVD's floor."""
+    """Returns metric -> value of a set compared with the reference, and FVD's floor."""
     config = EvaluateConfig(
         generated=str(folder / kind),
         reference=str(folder / "reference"),

@@ -1,12 +1,12 @@
-"""How much memory one training step of ETHD's U-Net takes, and on which cards it fits, without owning one.
+"""Counts the memory of a training step of ETHD's U-Net and lists the GPUs it fits on; needs no GPU.
 
     python -m tools.profiling.step_memory   256, 512 and 1024 px at 14, 30, 60 and 120 frames
     python -m tools.profiling.step_memory pixels=512 frames=40,80   other sizes
 
-The step runs on tensors without data, so nothing is computed and every allocation is counted: weights, gradients and
-activations in bfloat16 with every block checkpointed, one clip. Optimizer states come on top: float32 weights and two
-moments, on one card or spread over eight (DeepSpeed ZeRO-2). What the count cannot see, the CUDA context, cuDNN's
-workspaces and fragmentation, is allowed for with 2 GiB and 5 %.
+The step runs on fake tensors: nothing is computed, and every allocation is counted. These are weights, gradients and
+activations in bfloat16 of one clip, with every block checkpointed. Optimizer states are added: float32 weights and two
+moments, on one GPU or sharded over eight (DeepSpeed ZeRO-2). 2 GiB and 5 % are added for what is not counted: the CUDA
+context, cuDNN's workspaces and fragmentation.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import time
 from configs.options import counts, read_options, run_script
 from training.memory import GIB, training_step
 
-CARDS = (24, 48, 80, 141)  # GB, as cards are sold: their makers' GiB less what the driver keeps
+CARDS = (24, 48, 80, 141)  # GB as advertised
 
 
 def main(arguments: list[str]) -> None:
     """Prints the table."""
     options = read_options(__doc__, arguments, {"pixels": sides, "frames": counts})
     sizes, lengths = options.get("pixels", [256, 512, 1024]), options.get("frames", [14, 30, 60, 120])
-    print("GiB of one card; 1 clip, bfloat16, every block checkpointed")
+    print("GiB per GPU; 1 clip, bfloat16, every block checkpointed")
     print(f"{'px':>5} {'frames':>6} {'step':>8} {'1 card':>8}  {'fits GB':12} {'of 8':>8}  {'fits GB':12}")
     for pixels in sizes:
         for frames in lengths:
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
 
 def sides(value: str) -> list[int]:
-    """Sides of frames: latents are an eighth of them, and the U-Net halves those three times."""
+    """Parses sides of frames. Latents are 8 times smaller, and the U-Net halves them three times."""
     found = counts(value)
     if any(side % 64 for side in found):
         raise ValueError("expected multiples of 64")
@@ -47,12 +47,12 @@ def sides(value: str) -> list[int]:
 
 
 def fits(need: float) -> str:
-    """The cards that hold ``need`` bytes."""
+    """Returns the GPUs that have ``need`` bytes."""
     return " ".join(str(card) for card in CARDS if need <= usable(card)) or "none"
 
 
 def usable(card: int) -> float:
-    """Bytes of a card: up to 80 GB they are binary gigabytes less what the driver keeps, 141 GB is decimal."""
+    """Usable bytes of a GPU. Up to 80 GB the advertised size is binary, 141 GB is decimal; the driver keeps some."""
     return {24: 23.5, 48: 47.4, 80: 79.1, 141: 139.8}[card] * GIB
 
 

@@ -1,9 +1,9 @@
-"""Whether a proxy SyncNet finds offsets that were put in, through the whole of evaluate.py's Sync in ``fast`` mode.
+"""Checks that a SyncNet proxy finds known offsets, through all of evaluate.py's Sync in ``fast`` mode.
 
     python -m tools.profiling.sync_offsets RUN/proxy_sync.safetensors [clips=22]
 
-Held-out synthetic speakers say sentences no training set holds; their videos are the reference. The generated videos
-are the same, the sound of each moved by -5 to +5 frames in turn. Face boxes come from the landmark files.
+The reference is a set of videos of held-out synthetic speakers with sentences that no training set contains. The
+generated videos are the same with their sound moved by -5 to +5 frames. Face boxes come from the landmark files.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from preparation.synthetic import EMOTIONS, held_out_people, render_clip, write_
 
 OFFSETS = range(-5, 6)
 SECONDS, SIZE = 5.0, 128
-SEED = 7_000_000  # sentences from here on; the data sets' own seeds are hashes
+SEED = 7_000_000  # first sentence number; no training set uses it: their numbers are hashes
 
 
 def main(weights: str, clips: int = 22) -> None:
-    """Prints the offset found in every clip, and the share that is exact."""
+    """Prints the offset found in every clip, and the share of exact ones."""
     with tempfile.TemporaryDirectory(prefix="sync-offsets-") as name:
         folder = Path(name)
         wanted = write_videos(folder, clips)
@@ -36,13 +36,13 @@ def main(weights: str, clips: int = 22) -> None:
         found = find(folder, weights)
         seconds = time.process_time() - started
     for clip, offset in wanted.items():
-        print(f"{clip:28} put in {offset:+d}   found {found.get(clip)}")
+        print(f"{clip:28} true {offset:+d}   found {found.get(clip)}")
     exact = sum(found.get(clip) == offset for clip, offset in wanted.items())
     print(f"exact in {exact} of {clips} clips; {seconds:.0f} s of processor time")
 
 
 def write_videos(folder: Path, clips: int) -> dict[str, int]:
-    """Writes ``real`` and ``made``; clip -> the offset put into it."""
+    """Writes the folders ``real`` and ``made``; returns clip -> true offset."""
     people = held_out_people()
     wanted = {}
     for number in range(clips):
@@ -57,7 +57,7 @@ def write_videos(folder: Path, clips: int) -> dict[str, int]:
 
 
 def moved(sound: np.ndarray, frames: int) -> np.ndarray:
-    """The sound ahead of the picture by so many frames, behind it where negative; silence where there is none left."""
+    """Moves the sound ahead of the picture by ``frames`` (behind if negative); the gap is silent."""
     samples = frames * SAMPLE_RATE // FPS
     out = np.zeros_like(sound)
     if samples >= 0:
@@ -68,7 +68,7 @@ def moved(sound: np.ndarray, frames: int) -> np.ndarray:
 
 
 def find(folder: Path, weights: str) -> dict[str, int]:
-    """Clip -> the offset found in it."""
+    """Returns clip -> offset found by Sync."""
     output = folder / "results.json"
     config = EvaluateConfig(
         generated=str(folder / "made"),

@@ -1,10 +1,10 @@
-"""Where V-AID's time goes at the paper's size: parameters, FLOPs and seconds of each part, of a step and of sampling.
+"""Measures V-AID at the paper's size: parameters, FLOPs and seconds of each part, of a step and of sampling.
 
-    python -m tools.profiling.vaid_step   clips=1 frames=120 on the GPU if there is one, else on one core of the CPU
+    python -m tools.profiling.vaid_step   one clip of 120 frames, on the GPU if there is one, else on one CPU core
     python -m tools.profiling.vaid_step clips=16 repeat=20
 
-Shares are of one run. On a GPU a training step runs under bf16 autocast and MFU is against PEAK below. On the CPU one
-thread is used and its processor time counted, so that what else runs on the machine is not measured.
+Shares refer to one run. On a GPU a training step runs under bf16 autocast, and MFU refers to PEAK below. On the CPU the
+processor time of one thread is measured, so that other load on the machine does not count.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from lightning_modules.vaid.module import VAIDModule
 from runtime.devices import resolve_device
 from tools.profiling.data_loader import PAPER
 
-PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s as NVIDIA states them
+PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, from NVIDIA's data sheets
 
 
 class PartCost(NamedTuple):
-    """One part: seconds of the median repetition, and floating-point operations."""
+    """Cost of a part: seconds of the median repetition, and floating-point operations."""
 
     seconds: float
     flops: int
 
 
 def random_batch(clips: int, frames: int, device: torch.device) -> ClipBatch:
-    """A batch of noise at the paper's widths."""
+    """Returns a batch of noise of the paper's shapes."""
     sizes = PAPER
     return {
         "key": [f"clip{i}" for i in range(clips)],
@@ -51,7 +51,7 @@ def random_batch(clips: int, frames: int, device: torch.device) -> ClipBatch:
 
 
 def measure(work: Callable[[], object], repeat: int, device: torch.device) -> PartCost:
-    """Median time over ``repeat`` runs after one that warms up and counts."""
+    """Measures the median time over ``repeat`` runs, after one run that warms up and counts operations."""
     clock = time.perf_counter if device.type == "cuda" else time.process_time
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     with FlopCounterMode(display=False) as counter:
@@ -67,7 +67,7 @@ def measure(work: Callable[[], object], repeat: int, device: torch.device) -> Pa
 
 
 def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
-    """Prints the table."""
+    """Prints the tables."""
     device = torch.device(resolve_device("auto"))
     torch.manual_seed(0)
     if device.type == "cpu":
@@ -98,7 +98,7 @@ def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
         optimizer.step()
 
     whole = measure(step, repeat, device)
-    module.requires_grad_(False)  # forward passes from here on
+    module.requires_grad_(False)  # only forward passes below
 
     def forward(work: Callable[[], object]) -> PartCost:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):

@@ -1,1 +1,1 @@
-"""How good a trained stage is, measured on clips it was not trained on."""
+"""Measures the quality of a trained stage on held-out clips."""

@@ -1,11 +1,11 @@
-"""How well ETHD shows a clip from its earliest portrait and its sound: the picture, the face in it, and how it moves.
+"""Measures how well ETHD reproduces a clip from its earliest portrait and its sound: pixels, face and motion.
 
     python -m tools.quality.ethd RUN SHARDS [split=train] [steps=25] [seed=0] [clips=1] [sheets=FOLDER]
 
-Two videos are made of every clip as generate.py makes them, with the lips that V-AID predicts: ``voice``, whose
-expression V-AID samples as well, and ``own``, whose expression is the clip's own in every frame. Prints JSON; with
-``sheets``, writes a picture for each clip: the truth above, ``voice`` and ``own`` below. The shards must hold video
-(``store_video=all``) and be of real faces, which MediaPipe can find.
+Two videos are generated for every clip as by generate.py, with the lips that V-AID predicts. ``voice`` uses expressions
+sampled by V-AID; ``own`` uses the clip's own expression in every frame. Prints JSON. ``sheets`` writes a picture for
+each clip with rows for the truth, ``voice`` and ``own``. The shards must contain video (``store_video=all``) of real
+faces, because MediaPipe has to detect them.
 
 Shapes: F frames, S side of the frames.
 """
@@ -44,13 +44,13 @@ COLUMNS = 10  # frames on a contact sheet
 
 @dataclass(frozen=True)
 class VideoComparison:
-    """How one generated video compares with the truth.
+    """Comparison of a generated video with the true one.
 
     Attributes:
-        psnr: of all pixels together, dB.
-        faces: share of the frames in which MediaPipe finds a face.
-        jaw: correlation of the generated and the true jawOpen over frames with a face in both.
-        upper_face: mean absolute error of the blendshapes that are not the mouth's, over the same frames.
+        psnr: PSNR over all pixels, dB.
+        faces: Share of frames in which MediaPipe finds a face.
+        jaw: Correlation of generated and true jawOpen over frames with a face in both videos.
+        upper_face: Mean absolute error of the blendshapes outside the mouth, over the same frames.
     """
 
     psnr: float
@@ -61,11 +61,11 @@ class VideoComparison:
 
 @dataclass(frozen=True)
 class QualityRun:
-    """A trained ETHD whose videos of shards are measured.
+    """A trained ETHD that renders clips of shards.
 
     Attributes:
-        sampler: Makes the frames.
-        vaid: The V-AID that the network was trained with.
+        sampler: Sampler of the network.
+        vaid: V-AID that the network was trained with.
         steps: Number of DDIM steps; None for the training's.
     """
 
@@ -75,10 +75,10 @@ class QualityRun:
 
     @classmethod
     def load(cls, run: str | Path, data: ShardDataModule, steps: int | None = None) -> QualityRun:
-        """The averaged weights of a run, on the GPU where there is one.
+        """Loads the averaged weights of a run, on the GPU if there is one.
 
         Raises:
-            CheckpointError: when it or its V-AID is missing, damaged, or of other encoders than the data.
+            CheckpointError: If the run or its V-AID is missing, damaged, or of other encoders than the data.
         """
         ethd, info = load_ethd(run)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -87,13 +87,13 @@ class QualityRun:
         return cls(Sampler(ethd, info, codec, device), vaid, steps)
 
     def frames(self, batch: ClipBatch, seed: int, *, e_cond: Tensor | None = None, e_v: Tensor | None = None) -> Tensor:
-        """(F, S, S, 3) uint8 from a clip's reference frame and its sound; see ``Sampler.render``."""
+        """Renders a clip from its reference frame and sound as (F, S, S, 3) uint8; see ``Sampler.render``."""
         made = self.sampler.render(self.vaid, batch, e_cond=e_cond, e_v=e_v, seed=seed, steps=self.steps)
         return torch.from_numpy(made)
 
 
 def compare(made: Tensor, true: Tensor, detector: MediaPipeDetector) -> VideoComparison:
-    """Measures a video against the truth, both (F, S, S, 3) uint8; faces are looked for in each frame alone."""
+    """Compares a video with the true one, both (F, S, S, 3) uint8. Faces are detected in each frame independently."""
     faces = [[detector.detect(frame) for frame in video.numpy()] for video in (made, true)]
     both = [i for i, (a, b) in enumerate(zip(*faces, strict=True)) if a and b]
     scores_made, scores_true = (np.stack([np.asarray(found[i][0].blendshapes) for i in both]) for found in faces)
@@ -106,7 +106,7 @@ def compare(made: Tensor, true: Tensor, detector: MediaPipeDetector) -> VideoCom
 
 
 def psnr(made: Tensor, true: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of uint8 videos of one shape, over all their pixels."""
+    """Peak signal-to-noise ratio in dB of two uint8 videos of one shape, over all pixels."""
     error = (made.float() - true.float()).square().mean()
     return float(10 * torch.log10(255**2 / error))
 
@@ -122,7 +122,7 @@ def contact_sheet(videos: Sequence[Tensor], path: Path) -> None:
 def clip_report(
     run: QualityRun, data: ShardDataModule, clip: Clip, seed: int, sheets: Path | None
 ) -> dict[str, object]:
-    """All numbers of one clip; its codec's round trip and its first frame repeated are the ends of the scale."""
+    """Returns all numbers of one clip; the codec's round trip and its repeated first frame bound the scale."""
     batch = data.whole(clip, FIELDS)
     true = batch["video"][0]
     videos = {"voice": run.frames(batch, seed), "own": run.frames(batch, seed, e_v=batch["expression"])}
@@ -139,7 +139,7 @@ def clip_report(
 
 
 def report(run: str, shards: str, **options: str) -> dict[str, object]:
-    """The numbers of some clips; see the top of the file."""
+    """Returns the numbers of some clips; for the options see the module docstring."""
     data = ShardDataModule(DataConfig(root=shards, workers=0))
     data.setup()
     opened = QualityRun.load(run, data, int(options["steps"]) if "steps" in options else None)

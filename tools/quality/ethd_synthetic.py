@@ -1,12 +1,12 @@
-"""What ETHD shows of unseen synthetic people: lips that follow the sound, and the emotion that was asked for.
+"""Measures ETHD on held-out synthetic speakers: whether lips follow the sound, and which emotion the face shows.
 
     python -m tools.quality.ethd_synthetic RUN SHARDS [frames=41] [steps=25] [seed=0] [sheets=FOLDER]
 
-Of every held-out person one neutral clip gives portrait and sound, and each of the eight emotions is asked for with the
-expression of somebody else. What a video shows is read off its pixels by what is known of the person's true videos and
-of nothing generated: linear readers of the mouth's pixels, for the lip opening, and of the face's outside the lips, for
-the emotion. Both readers are also held against true clips they have not seen. Prints JSON;
-with ``sheets``, writes a picture for each person, one emotion a row.
+For every held-out speaker a neutral clip provides portrait and sound. The eight emotions are requested with expressions
+of other speakers. What a generated video shows is read from its pixels by linear readers that are fitted to the
+speaker's true videos only: one reads the lip opening from the mouth's pixels, one the emotion from those of the face
+outside the lips. Both are also tested on true clips that they were not fitted to. Prints JSON. ``sheets`` writes a
+picture for each speaker, with one row per emotion.
 
 Shapes: F frames, S side of the frames.
 """
@@ -38,14 +38,14 @@ RIDGE = 1e-3  # in units of the pixels' variance
 
 @dataclass(frozen=True)
 class Person:
-    """A held-out person's true videos.
+    """True videos of a held-out speaker.
 
     Attributes:
-        clips: of this person.
+        clips: Clips of the speaker.
         videos: (F, S, S, 3) float32 in [0, 1], one for each clip.
         opening: (F,) true lip opening, one for each clip.
-        lips: (S, S) bool, the largest lip box of the person, and a margin.
-        face: (S, S) bool, the largest face box without it.
+        lips: (S, S) bool, bounding box of all lip boxes.
+        face: (S, S) bool, bounding box of all face boxes without ``lips``.
     """
 
     clips: list[Clip]
@@ -56,7 +56,7 @@ class Person:
 
 
 def read_person(data: ShardDataModule, clips: list[Clip]) -> Person:
-    """Reads a person's clips."""
+    """Reads the clips of a speaker."""
     batches = [data.whole(clip, ["video", "boxes", "factors"]) for clip in clips]
     videos = [batch["video"][0].float() / 255 for batch in batches]
     boxes = torch.cat([batch["boxes"][0] for batch in batches])
@@ -65,7 +65,7 @@ def read_person(data: ShardDataModule, clips: list[Clip]) -> Person:
 
 
 def inside(boxes: Tensor, side: int) -> Tensor:
-    """(F, 4) boxes -> (S, S) bool, True inside any of them."""
+    """Converts (F, 4) boxes to a (S, S) bool mask of their bounding box."""
     left, top = boxes[:, :2].amin(0).floor().int().tolist()
     right, bottom = boxes[:, 2:].amax(0).ceil().int().tolist()
     mask = torch.zeros(side, side, dtype=torch.bool)
@@ -74,12 +74,12 @@ def inside(boxes: Tensor, side: int) -> Tensor:
 
 
 class Reader:
-    """Numbers from some of a video's pixels, by ridge regression on one person's true videos.
+    """Linear reader: predicts numbers from a video's pixels, by ridge regression on one speaker's true videos.
 
     Args:
-        videos: (F, S, S, 3) each.
-        targets: (F, K) each.
-        region: (S, S) bool, which pixels.
+        videos: Videos of shape (F, S, S, 3).
+        targets: Targets of shape (F, K).
+        region: (S, S) bool mask of the pixels to use.
     """
 
     def __init__(self, videos: Sequence[Tensor], targets: Sequence[Tensor], region: Tensor) -> None:
@@ -92,24 +92,24 @@ class Reader:
         self.weight = torch.linalg.solve(x.T @ x + penalty, x.T @ y)
 
     def __call__(self, video: Tensor) -> Tensor:
-        """(F, S, S, 3) in [0, 1] -> (F, K)."""
+        """Maps a (F, S, S, 3) video in [0, 1] to (F, K) predictions."""
         return (self._pixels(video) - self.centre) @ self.weight + self.level
 
     def _pixels(self, video: Tensor) -> Tensor:
-        """(F, D): means of 2 x 2 pixels, those outside the region left out."""
+        """Returns (F, D) means of 2 x 2 pixels inside the region."""
         kept = (video * self.region[..., None]).permute(0, 3, 1, 2).double()
         halved = F.avg_pool2d(kept, 2).permute(0, 2, 3, 1)
         return halved[:, F.max_pool2d(self.region[None].float(), 2)[0].bool()].flatten(1)
 
 
 def lip_reader(person: Person, without: int) -> Reader:
-    """Reads the lip opening, (F, 1), off the mouth; one clip is left out."""
+    """Fits a reader of the lip opening, (F, 1), to the mouth's pixels; one clip is left out."""
     known = [i for i in range(len(person.clips)) if i != without]
     return Reader([person.videos[i] for i in known], [person.opening[i][:, None] for i in known], person.lips)
 
 
 def emotion_reader(person: Person, without: int) -> Reader:
-    """Reads a score for each of ``EMOTIONS``, (F, 8), off the face outside the lips; one clip is left out."""
+    """Fits a reader of ``EMOTIONS`` scores, (F, 8), to the face outside the lips; one clip is left out."""
     known = [i for i in range(len(person.clips)) if i != without]
     one_hot = [
         F.one_hot(torch.full((len(person.videos[i]),), EMOTIONS.index(str(person.clips[i].entry.emotion))), 8)
@@ -119,12 +119,12 @@ def emotion_reader(person: Person, without: int) -> Reader:
 
 
 def emotion_in(reader: Reader, video: Tensor) -> str:
-    """The emotion with the highest mean score in a video."""
+    """Returns the emotion with the highest mean score in a video."""
     return EMOTIONS[int(reader(video).mean(0).argmax())]
 
 
 def source(clips: list[Clip], speaker: str, emotion: str) -> Clip:
-    """A clip of somebody else with an emotion, at its strongest."""
+    """Returns a clip of another speaker with the strongest level of an emotion."""
     others = [clip for clip in clips if clip.entry.speaker != speaker and clip.entry.emotion == emotion]
     strongest = max(clip.entry.level or 0 for clip in others)
     others = [clip for clip in others if (clip.entry.level or 0) == strongest]
@@ -140,7 +140,7 @@ def person_report(
     seed: int,
     sheets: Path | None,
 ) -> dict[str, object]:
-    """What is asked of one person and what comes."""
+    """Returns the numbers of one speaker."""
     speaker = person.clips[0].entry.speaker
     base = next(i for i, clip in enumerate(person.clips) if clip.entry.emotion == "neutral")
     batch = data.whole(person.clips[base], FIELDS, frames)
@@ -169,7 +169,7 @@ def person_report(
 
 
 def correlation(a: Tensor, b: Tensor) -> float:
-    """Pearson's."""
+    """Pearson correlation."""
     return float(np.corrcoef(a.double(), b.double())[0, 1])
 
 
@@ -179,7 +179,7 @@ def mean(values: object) -> float:
 
 
 def report(run: str, shards: str, **options: str) -> dict[str, object]:
-    """The numbers of all held-out people; see the top of the file."""
+    """Returns the numbers of all held-out speakers; for the options see the module docstring."""
     data = ShardDataModule(DataConfig(name="synthetic", root=shards, workers=0))
     data.setup()
     opened = QualityRun.load(run, data, int(options["steps"]) if "steps" in options else None)

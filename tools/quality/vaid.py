@@ -1,9 +1,9 @@
-"""How well V-AID hears lips and expression, on clips of people it was not trained on.
+"""Measures how well V-AID predicts lips and expressions, on clips of held-out people.
 
     python -m tools.quality.vaid CHECKPOINT SHARDS
 
-Expressions are compared in standardised units. For every test clip e_cond is taken from a clip of another person with
-the same emotion and level, so what is shown is the emotion and not the face it came from.
+Expressions are compared in standardised units. For every test clip e_cond comes from a clip of another person with the
+same emotion and level, so that only the emotion can help and not the face.
 
 Shapes: F frames of a clip, d_l and d_e lip and expression widths.
 """
@@ -32,18 +32,19 @@ from lightning_modules.vaid.network import VAID
 
 @dataclass(frozen=True)
 class PredictedClip:
-    """One whole clip: what was true and what V-AID makes of its sound. Latents are standardised.
+    """A clip with true and predicted latents, standardised.
 
     Attributes:
-        speaker: who.
-        emotion: name, or None.
-        level: 1 to 3, or None.
-        audio: (1, F, L, D).
-        portrait: (1, 256, 256, 3) uint8, the earliest stored.
-        l_v: (F, d_l).
-        l_a: (F, d_l).
-        e_v: (F, d_e).
-        e_ref: (d_e,) of the portrait's frame.
+        key: Clip key.
+        speaker: Speaker.
+        emotion: Name of the emotion, or None.
+        level: Level 1 to 3, or None.
+        audio: (1, F, L, D) audio features.
+        portrait: (1, 256, 256, 3) uint8, the earliest stored portrait.
+        l_v: (F, d_l) true lip latents.
+        l_a: (F, d_l) lip latents predicted from audio.
+        e_v: (F, d_e) true expression latents.
+        e_ref: (d_e,) expression of the portrait's frame.
     """
 
     key: str
@@ -60,14 +61,14 @@ class PredictedClip:
 
 @dataclass(frozen=True)
 class LipScores:
-    """Lips over whole clips.
+    """Scores of lips over whole clips.
 
     Attributes:
-        near1: share of frames whose nearest true latent of the clip is their own or a neighbour.
-        chance: the same for a guess.
-        r2: explained share of the variance over all frames, pooled over standardised dimensions.
-        r2_within: the same after each clip's own mean is taken out of the truth and the prediction: what sound can
-            tell without knowing the face.
+        near1: Share of frames whose nearest true latent in the clip is their own or a neighbour's.
+        chance: ``near1`` of a random guess.
+        r2: Explained share of the variance over all frames, pooled over standardised dimensions.
+        r2_within: ``r2`` after subtracting each clip's mean from truth and prediction: what sound can explain without
+            knowing the face.
     """
 
     near1: float
@@ -78,14 +79,14 @@ class LipScores:
 
 @dataclass(frozen=True)
 class ExpressionScores:
-    """Sampled expression sequences, e_cond from another person.
+    """Scores of sampled expression sequences, with e_cond from another person.
 
     Attributes:
-        emotion: share of clips whose sequence's mean is nearest the right emotion's mean of the training set.
-        emotion_truth: the same for the true sequences, what the data allow.
-        mse: to the truth.
-        mse_repeated: of e_cond repeated over all frames.
-        std_ratio: temporal standard deviation over the truth's.
+        emotion: Share of clips whose mean expression is nearest to the training mean of the right emotion.
+        emotion_truth: ``emotion`` of the true sequences, an upper bound set by the data.
+        mse: Mean squared error.
+        mse_repeated: Mean squared error of e_cond repeated over all frames.
+        std_ratio: Temporal standard deviation divided by the true one.
     """
 
     emotion: float
@@ -97,7 +98,7 @@ class ExpressionScores:
 
 @torch.no_grad()
 def predict_clips(vaid: VAID, data: ShardDataModule, split: str) -> list[PredictedClip]:
-    """Every clip of a split, whole."""
+    """Predicts the latents of every whole clip of a split."""
     predicted = []
     for clip in data.clips[split]:
         entry = clip.entry
@@ -121,7 +122,7 @@ def predict_clips(vaid: VAID, data: ShardDataModule, split: str) -> list[Predict
 
 
 def lip_scores(clips: Sequence[PredictedClip]) -> LipScores:
-    """Retrieval among all frames of each clip, and explained variance."""
+    """Computes retrieval among all frames of each clip, and explained variance."""
     near1, chance = [], []
     for clip in clips:
         frames = len(clip.l_v)
@@ -137,12 +138,12 @@ def lip_scores(clips: Sequence[PredictedClip]) -> LipScores:
 
 @torch.no_grad()
 def expression_scores(vaid: VAID, clips: Sequence[PredictedClip], known: Sequence[PredictedClip]) -> ExpressionScores:
-    """Di-CTE on clips of unseen people.
+    """Scores Di-CTE on clips of unseen people.
 
     Args:
-        vaid: the networks.
-        clips: of unseen people.
-        known: training clips, for each emotion's mean.
+        vaid: Networks.
+        clips: Clips of unseen people.
+        known: Training clips, for the mean of each emotion.
     """
     means = emotion_means(known)
     right, right_truth, error, repeated, ratio = [], [], [], [], []
@@ -160,12 +161,12 @@ def expression_scores(vaid: VAID, clips: Sequence[PredictedClip], known: Sequenc
 
 
 def emotion_probe(known: Sequence[PredictedClip], unseen: Sequence[PredictedClip], latent: str = "l_a") -> float:
-    """Share of frames whose emotion a linear probe tells from one latent, people apart; chance is 1/8 or so.
+    """Accuracy over frames of a linear probe that classifies the emotion from one latent; chance is about 1/8.
 
     Args:
-        known: clips the probe is fitted to.
-        unseen: clips of other people.
-        latent: field of ``PredictedClip``.
+        known: Clips that the probe is fitted to.
+        unseen: Clips of other people that it is tested on.
+        latent: Field of the clips.
     """
     names = sorted({clip.emotion for clip in known if clip.emotion})
 
@@ -194,7 +195,7 @@ def emotion_probe(known: Sequence[PredictedClip], unseen: Sequence[PredictedClip
 
 
 def emotion_means(clips: Sequence[PredictedClip]) -> dict[str, Tensor]:
-    """Emotion -> (d_e,) mean true expression over all frames."""
+    """Returns emotion -> (d_e,) mean true expression over all frames."""
     groups: dict[str, list[Tensor]] = defaultdict(list)
     for clip in clips:
         if clip.emotion:
@@ -203,7 +204,7 @@ def emotion_means(clips: Sequence[PredictedClip]) -> dict[str, Tensor]:
 
 
 def nearest(expression: Tensor, means: dict[str, Tensor]) -> str:
-    """The emotion whose mean lies nearest."""
+    """Returns the emotion whose mean is nearest."""
     return min(means, key=lambda emotion: float((means[emotion] - expression).square().sum()))
 
 
@@ -218,22 +219,22 @@ def mean(values: Sequence[float]) -> float:
 
 
 def _another(clip: PredictedClip, clips: Sequence[PredictedClip], known: Sequence[PredictedClip]) -> PredictedClip:
-    """A clip of another unseen person with the same emotion and level, or the same emotion at least.
+    """Returns a clip of another unseen person with the same emotion and level, or at least the same emotion.
 
-    Where nobody else unseen shows the emotion, it is of a training person.
+    If no other unseen person shows the emotion, the clip is of a training person.
     """
     shown = ([other for other in group if other.emotion == clip.emotion] for group in (clips, known))
     others = next((found for group in shown if (found := [one for one in group if one.speaker != clip.speaker])), [])
     if not others:
-        raise ShardError(f"{clip.key}: nobody else shows {clip.emotion}; prepare clips of more people")
+        raise ShardError(f"{clip.key}: no other person shows {clip.emotion}; prepare clips of more people")
     same_level = [other for other in others if other.level == clip.level] or others
     return same_level[seed_of("source", clip.key) % len(same_level)]
 
 
 def report(checkpoint: str, shards: str) -> dict[str, object]:
-    """All numbers of one checkpoint on the test people of some shards; of its training clips alone where none are.
+    """Returns all numbers of a checkpoint on the test people of the shards, or on training clips if there are none.
 
-    Where no emotions are named, those that need them are left out.
+    Numbers that need emotion labels are left out if the shards have none.
     """
     data = ShardDataModule(DataConfig(root=shards, workers=0))
     data.setup()

@@ -1,4 +1,4 @@
-"""The command line: plans a table's steps and runs them."""
+"""Command line: plans the steps of a table and runs them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FOLDERS = {"table1": "outputs/tables/mini", "table2": "outputs/tables/ablation",
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Reads the command line; returns the exit status."""
+    """Parses the command line, runs the steps and returns the exit status."""
     table = read_command(reproduce.__doc__, arguments, TABLES)
     readers, needed, plan = TABLES[table]
     options = read_options(reproduce.__doc__, arguments[1:], {**COMMON, **readers}, required=needed)
@@ -35,12 +35,12 @@ def main(arguments: Sequence[str]) -> int:
     os.chdir(ROOT)
     console = new_console(highlight=False)
     if table != "table2" and "proxies" not in options:
-        console.print("No proxies=...: metrics use their official networks, and say what of them is missing.")
+        console.print("No proxies=...: using the official networks; metrics without weights will be missing.")
     locate("face_landmarker")
     place = options.setdefault("output", Path(FOLDERS[table]))
     results = run_chain(plan(options), place, console, keep_going=True)
     if failed := [result.step.name for result in results if not result.done]:
-        console.print(f"\nNot done: {escape(', '.join(failed))}; the table says what it lacks.", soft_wrap=True)
+        console.print(f"\nNot done: {escape(', '.join(failed))}; the table lists what is missing.", soft_wrap=True)
     return conclude(results, place / "tables", console)
 
 
@@ -68,20 +68,20 @@ def _table3(options: Mapping[str, Any]) -> list[Step]:
 
 
 def installed(value: str) -> dict[str, tuple[str, str]]:
-    """``SYSTEM:REPOSITORY:PYTHON`` with commas between them: published systems that are on this machine."""
+    """Parses ``SYSTEM:REPOSITORY:PYTHON``, separated by commas: published systems that are installed here."""
     found = {}
     for part in value.split(","):
         name, repository, python = (part.split(":", 2) + ["", ""])[:3]
         if not (repository and python):
             raise ValueError("expected SYSTEM:REPOSITORY:PYTHON")
         if name not in PUBLISHED:
-            raise ValueError(f"{name}: no such system; there are {', '.join(PUBLISHED)}")
+            raise ValueError(f"{name}: unknown system; expected one of {', '.join(PUBLISHED)}")
         found[name] = (os.path.abspath(os.path.expanduser(repository)), python)
     return found
 
 
 COMMON: Readers = {"proxies": path, "device": chosen("cpu", "cuda"), "output": path}
-# Table -> its own options, those that are needed, and what plans it.
+# table -> its own options, its required options, and the function that plans it
 TABLES: Mapping[str, tuple[Readers, tuple[str, ...], Callable[[Mapping[str, Any]], list[Step]]]] = {
     "table1": (
         {

@@ -1,4 +1,4 @@
-"""Table 1 of any folder of talking videos: EmotiveTalk, the seven published systems, ground truth, pseudo-systems."""
+"""Table 1 on any folder of talking-head videos: EmotiveTalk, seven published systems, ground truth, pseudo-systems."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ PUBLISHED = {
 }
 PSEUDO = ("swapped_speech", "still_image", f"shifted_{SHIFT}_frames")
 LISTS = {"A": "cases_A.csv", "A+V": "cases_AV.csv"}
-SIZE = 512  # of the real videos where there is no EmotiveTalk to compare with
+SIZE = 512  # pixels of the real videos if there is no EmotiveTalk run
 
 
 @dataclass(frozen=True)
 class Table1:
-    """What Table 1 is made of.
+    """Settings of Table 1.
 
     Attributes:
-        videos: folder of talking videos.
-        ethd: export of EmotiveTalk, or None.
-        size: pixels of its frames.
-        clips: at most so many, or None.
-        frames: of each clip at most so many; shorter ones are left out; None for whole clips.
-        installed: published system -> its working copy and interpreter.
+        videos: Folder of talking-head videos.
+        ethd: Exported ETHD, or None.
+        size: Side of its frames in pixels.
+        clips: Largest number of clips, or None.
+        frames: Length that clips are cut to; shorter ones are left out. None keeps whole clips.
+        installed: Published system -> its working copy and interpreter.
     """
 
     videos: Path
@@ -46,14 +46,14 @@ class Table1:
 
 
 def table1(plan: TablePlan, wanted: Table1) -> list[Step]:
-    """The steps."""
+    """Returns the steps."""
     limits = [f"{key}={value}" for key, value in (("clips", wanted.clips), ("frames", wanted.frames)) if value]
     cases = plan.test_set("mini", "set", [f"source={wanted.videos}", *limits], [wanted.videos])
     lists = {mode: cases / name for mode, name in LISTS.items()}
     real = plan.system("ground_truth", "ground_truth", lists["A+V"], [f"size={wanted.size}"], [cases]) / "videos"
     runs, finished = [], {}
     for name, mode in (("emotivetalk_a", "A"), ("emotivetalk_av", "A+V")):
-        runs.append(plan.system(name, name, lists[mode], *_ours(wanted.ethd)))
+        runs.append(plan.system(name, name, lists[mode], *_ethd_options(wanted.ethd)))
         if wanted.ethd is not None:
             finished[name] = ("emotivetalk", mode)
     for name, mode in PUBLISHED.items():
@@ -83,5 +83,5 @@ def table1(plan: TablePlan, wanted: Table1) -> list[Step]:
     return plan.steps
 
 
-def _ours(ethd: Path | None) -> tuple[list[str], list[Path]]:
+def _ethd_options(ethd: Path | None) -> tuple[list[str], list[Path]]:
     return ([f"ethd={ethd}"], [ethd]) if ethd else ([], [])

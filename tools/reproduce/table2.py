@@ -1,4 +1,4 @@
-"""Table 2's shape on synthetic speakers: V-AID, ETHD in four variants and the metrics' proxies are trained."""
+"""Table 2 on synthetic speakers: trains V-AID, four variants of ETHD and the metrics' proxies."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from tools.pipeline.step import Files, Step
 from tools.reproduce.table_plan import IN_THE_TABLE, PROXIES, TablePlan, chosen_networks, proxy_keys
 
 VARIANTS = ("full", "wo_lip", "wo_exp", "no_decouple")
-# Steps of each training, as its experiment has them, and minutes that bound the longest: 100 in all on two cores.
+# Steps of each training, as in its experiment, and a limit in minutes for ETHD: 100 minutes in all on two cores.
 STEPS = {"vaid": 1800, "ethd": 1200, "sync": 200, "image": 200, "video": 150, "expression": 300}
 MINUTES = 13.0
-DRAWN_SECONDS = 2.4  # of a training clip: more people rather than longer clips, as ethd/tiny needs them
+DRAWN_SECONDS = 2.4  # of a training clip; ethd/tiny needs many speakers rather than long clips
 
 
 @dataclass(frozen=True)
 class Table2:
-    """How much of everything.
+    """Settings of Table 2.
 
     Attributes:
-        seed: of all trainings but the proxies'; each seed's results are a run of their own in the table.
-        steps: most steps of each training, or None for the experiments' own.
-        clips: test clips.
-        seconds: length of each, seconds.
-        identities: speakers drawn for training.
-        clips_per_identity: clips of each.
-        proxies: folder of trained proxies, or None to train them here.
+        seed: Seed of all trainings except the proxies'; each seed is a separate run in the table.
+        steps: Limit of steps of each training, or None for the experiments' own.
+        clips: Number of test clips.
+        seconds: Duration of a test clip.
+        identities: Number of training speakers.
+        clips_per_identity: Number of training clips per speaker.
+        proxies: Folder of trained proxies, or None to train them.
     """
 
     seed: int = 0
@@ -39,7 +39,7 @@ class Table2:
 
 
 def table2(plan: TablePlan, wanted: Table2) -> list[Step]:
-    """The steps; data, test set and proxies are shared by all seeds."""
+    """Returns the steps. Data, test set and proxies are shared by all seeds."""
     data = plan.folder / "data"
     index, count = data / "index.json", wanted.identities * wanted.clips_per_identity
     size = [
@@ -78,12 +78,12 @@ def table2(plan: TablePlan, wanted: Table2) -> list[Step]:
 
 def _limit(wanted: Table2, experiment: str) -> list[str]:
     steps = STEPS[experiment] if wanted.steps is None else wanted.steps
-    # Never longer than the training itself, and often enough that an interrupted one loses little.
+    # Validates at the last step at the latest, and often enough that an interrupted training loses little.
     return [f"trainer.max_steps={steps}", f"trainer.validate_every={min(250, steps)}"]
 
 
 def _proxies(plan: TablePlan, wanted: Table2, data: Path) -> None:
-    """Chooses the metrics' networks; trains them first where none are given."""
+    """Selects the metrics' networks, and adds their trainings if none are given."""
     if wanted.proxies is not None:
         plan.metrics, plan.networks = chosen_networks(wanted.proxies, real_faces=False)
         return

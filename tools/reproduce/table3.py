@@ -1,4 +1,4 @@
-"""Table 3's shape on synthetic speakers: one run of ETHD, clips of 120 to 1500 frames, the drift over the longest."""
+"""Table 3 on synthetic speakers: one ETHD run, clips of 120 to 1500 frames, and the drift over the longest."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ WINDOW = 5  # seconds of a drift window
 
 @dataclass(frozen=True)
 class Table3:
-    """What Table 3 is made of.
+    """Settings of Table 3.
 
     Attributes:
-        ethd: export of EmotiveTalk.
-        clips: test clips of every length.
-        lengths: frames of the clips.
+        ethd: Exported ETHD.
+        clips: Number of test clips of every length.
+        lengths: Lengths in frames.
     """
 
     ethd: Path
@@ -29,7 +29,7 @@ class Table3:
 
 
 def table3(plan: TablePlan, wanted: Table3) -> list[Step]:
-    """The steps; clips of every length begin with the same frames."""
+    """Returns the steps. Clips of all lengths start with the same frames."""
     longest = max(wanted.lengths)
     drawn = plan.test_set("synthetic", "drawn", [f"clips={wanted.clips}", f"seconds={longest / FPS:g}"])
     long = plan.results / f"{longest}_frames.json"

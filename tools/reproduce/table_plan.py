@@ -1,4 +1,4 @@
-"""The steps that tables have in common: test sets, systems, their evaluations, the table itself."""
+"""Steps that the tables share: test sets, systems, evaluations, and the table itself."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from runtime.errors import UserError
 from tools.pipeline.step import Progress, Step, TrainingSteps
 
 PROXIES = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}  # metric -> kind
-WORKERS = {"cpu": 2, "cuda": 1}  # clips at a time
-IN_THE_TABLE = "metrics=[fid,sync,efid]"  # what Tables 2 and 3 show
-EVALUATED = (0, 3, 4)  # statuses of evaluate.py whose results say themselves what is missing
-MADE = (0, 3)  # of the runner: clips that failed are in its records
+WORKERS = {"cpu": 2, "cuda": 1}  # clips generated at a time
+IN_THE_TABLE = "metrics=[fid,sync,efid]"  # columns of Tables 2 and 3
+EVALUATE_STATUSES = (0, 3, 4)  # accepted statuses of evaluate.py: its results name missing values
+RUN_STATUSES = (0, 3)  # accepted statuses of benchmark.run_system: its records name failed clips
 
 
 @dataclass
@@ -23,12 +23,12 @@ class TablePlan:
     """Steps of one table.
 
     Attributes:
-        folder: where everything goes.
-        dataset: as tables name the block.
-        metrics: keys of evaluate.py that choose networks and protocol.
-        networks: files those keys name.
-        device: cuda or cpu, of the systems' programs and of the metrics.
-        steps: so far.
+        folder: Output folder.
+        dataset: Name of the dataset's block in the table.
+        metrics: Keys of evaluate.py that select networks and protocol.
+        networks: Files named by these keys.
+        device: cuda or cpu, for systems and metrics.
+        steps: Steps added so far.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class TablePlan:
 
     @property
     def results(self) -> Path:
-        """The folder of results files."""
+        """Folder of the results files."""
         return self.folder / "results"
 
     def add(
@@ -53,14 +53,14 @@ class TablePlan:
         accepted: tuple[int, ...] = (0,),
         progress: Progress | None = None,
     ) -> None:
-        """One command."""
+        """Adds a command."""
         words = tuple(str(word) for word in command)
         self.steps.append(
             Step(name, title, words, tuple(reads), tuple(writes), accepted=accepted, progress=progress)
         )  # fmt: skip
 
     def train(self, experiment: str, run_id: str, keys: Sequence[object], reads: Iterable[Path], steps: int) -> Path:
-        """A training; returns its run directory."""
+        """Adds a training; returns its run directory."""
         run = self.folder / "runs" / experiment.partition("/")[0] / run_id
         command = ["train.py", f"experiment={experiment}", *keys, f"output={self.folder / 'runs'}"]
         self.add(
@@ -74,7 +74,7 @@ class TablePlan:
         return run
 
     def test_set(self, kind: str, name: str, options: Sequence[object], reads: Iterable[Path] = ()) -> Path:
-        """A test set; returns its folder."""
+        """Adds a test set; returns its folder."""
         output = self.folder / name
         command = ["-m", "benchmark.test_sets", kind, *options, f"output={output}"]
         self.add(name, f"makes the test set {name}", command, reads, [output])
@@ -83,7 +83,7 @@ class TablePlan:
     def system(
         self, name: str, system: str, cases: Path, keys: Sequence[object] = (), reads: Iterable[Path] = ()
     ) -> Path:
-        """All clips by one system; returns the folder of the run."""
+        """Adds the clips of a system; returns the folder of the run."""
         output = self.folder / "clips" / name
         command = ["-m", "benchmark.run_system", f"system={system}", f"cases={cases}", f"output={output}"]
         self.add(
@@ -92,14 +92,14 @@ class TablePlan:
             [*command, f"device={self.device}", f"workers={WORKERS[self.device]}", *keys],
             [cases, *reads],
             [output / "records"],
-            MADE,
+            RUN_STATUSES,
         )
         return output
 
     def evaluate(
         self, name: str, generated: Path, reference: Path, cell: Mapping[str, object], keys: Sequence[object] = ()
     ) -> None:
-        """A results file of one cell."""
+        """Adds the evaluation of one cell."""
         output = self.results / f"{name}.json"
         labels = [f"cell.{key}={value}" for key, value in {"dataset": self.dataset, **cell}.items()]
         folders = [f"generated={generated}", f"reference={reference}", f"output={output}"]
@@ -109,11 +109,11 @@ class TablePlan:
             ["evaluate.py", *folders, *labels, f"device={self.device}", *self.metrics, *keys],
             [generated, reference, *self.networks],
             [output],
-            EVALUATED,
+            EVALUATE_STATUSES,
         )
 
     def table(self, number: str) -> None:
-        """The table, of all results files there are."""
+        """Adds the table of all results files."""
         output = self.folder / "tables"
         self.add(
             f"table{number}",
@@ -122,19 +122,19 @@ class TablePlan:
              f"output={output}"],
             [self.results],
             [output / f"table{number}.{ending}" for ending in ("md", "tex", "csv", "html")],
-            MADE,
+            RUN_STATUSES,
         )  # fmt: skip
 
 
 def chosen_networks(proxies: Path | None, real_faces: bool) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    """Keys of evaluate.py for official networks, or for proxies, and the proxies' files.
+    """Returns the keys of evaluate.py for official networks or proxies, and the proxies' files.
 
     Args:
-        proxies: folder of the runs of ``train.py experiment=proxy/...``; None for the official networks.
-        real_faces: E-FID's proxy is then 3DDFA_V2, which knows them.
+        proxies: Folder of the runs of ``train.py experiment=proxy/...``; None for the official networks.
+        real_faces: Whether faces are real; E-FID then uses 3DDFA_V2 instead of a proxy.
 
     Raises:
-        UserError: if a proxy is missing.
+        UserError: If a proxy is missing.
     """
     if proxies is None:
         return (), ()
@@ -144,43 +144,43 @@ def chosen_networks(proxies: Path | None, real_faces: bool) -> tuple[tuple[str, 
 
 
 def proxy_keys(files: dict[str, Path], real_faces: bool) -> tuple[str, ...]:
-    """Keys of evaluate.py that choose proxies, with faces found by MediaPipe."""
+    """Returns the keys of evaluate.py that select proxies, with faces found by MediaPipe."""
     keys = [key for metric, file in files.items() for key in (f"{metric}.network=proxy", f"{metric}.weights={file}")]
     if real_faces:
         keys.append("efid.network=3ddfa")
-    # Small networks make small pictures, whose faces are a little over half as wide.
+    # Small networks generate small pictures, in which a face is a little over half the width.
     return (*keys, "sync.mode=fast", "sync.detector=mediapipe", "sync.min_face=20", "sync.min_track=25")
 
 
 def found_in(folder: Path, kind: str) -> Path:
-    """The proxy of a kind below a folder.
+    """Returns the weights of a proxy below a folder.
 
     Raises:
-        UserError: if there is none, or more than one.
+        UserError: If there is none, or more than one.
     """
     files = sorted(folder.rglob(f"proxy_{kind}.safetensors"))
     if len(files) != 1:
         raise UserError(
-            f"proxies={folder}: holds {len(files)} files proxy_{kind}.safetensors, expected one; train it with "
+            f"proxies={folder}: has {len(files)} files proxy_{kind}.safetensors, expected one; train it with "
             f"python train.py experiment=proxy/{kind}"
         )
     return files[0].absolute()
 
 
 def exported(run: Path) -> Path:
-    """The export of an ETHD run.
+    """Returns the exported file of an ETHD run.
 
     Raises:
-        UserError: if there is none.
+        UserError: If there is none.
     """
     file = run if run.is_file() else run / "export" / "ethd.safetensors"
     if not run.exists():
-        raise UserError(f"ethd={run}: no such run; python train.py task=export makes one of a finished training")
+        raise UserError(f"ethd={run}: no such run; expected a run exported by python train.py task=export")
     if not file.is_file():
-        raise UserError(f"ethd={run}: holds no export/ethd.safetensors; python train.py task=export run={run}")
+        raise UserError(f"ethd={run}: has no export/ethd.safetensors; run python train.py task=export run={run}")
     try:
-        with safe_open(file, framework="numpy"):  # hours of steps would go before it is opened
+        with safe_open(file, framework="numpy"):  # checked now: the steps that use it run hours later
             pass
     except (SafetensorError, OSError) as error:
-        raise UserError(f"ethd={file}: is no export ({error}); python train.py task=export makes one") from error
+        raise UserError(f"ethd={file}: is not an export ({error}); run python train.py task=export") from error
     return file.absolute()

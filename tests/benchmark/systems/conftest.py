@@ -1,4 +1,4 @@
-"""Stub repositories laid out like the real ones, two cases to make, and a way to make them."""
+"""Stub repositories laid out like the real ones, two cases, and a fixture that generates clips."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def repositories(tmp_path_factory):
-    """A stub repository of each of the seven, by name."""
+    """A stub repository of each of the seven systems, by name."""
     root = tmp_path_factory.mktemp("repositories")
     for name, script in SCRIPTS.items():
         repository = root / name
@@ -60,7 +60,7 @@ def repositories(tmp_path_factory):
             file, content = SETTINGS[name]
             (touch(repository, file) / file).write_text(yaml.safe_dump(content))
     (touch(root, "dreamtalk/configs/default.py") / "dreamtalk/configs/default.py").write_text("CFG = 1\n")
-    # The trap: features of a demonstration clip, which AniTalker takes for every sound where it finds them.
+    # AniTalker uses these features of a demonstration clip for every sound if they exist.
     (root / "anitalker/test_demos/audios_hubert").mkdir(parents=True)
     np.save(root / "anitalker/test_demos/audios_hubert/english_female.npy", np.zeros((25, 80, 1)))
     return {name: root / name for name in SCRIPTS}
@@ -68,22 +68,22 @@ def repositories(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rows(tmp_path_factory):
-    """The folder of the cases' files, and their rows."""
+    """The folder of the cases' files, and their rows of the CSV file."""
     folder = tmp_path_factory.mktemp("cases (all)")
     return folder, [write_case(folder, talk, number) for number, talk in enumerate(TALKS)]
 
 
 @pytest.fixture(scope="session")
 def cases(rows):
-    """The list of cases."""
+    """The CSV file of both cases."""
     return write_cases(rows[0] / "cases.csv", rows[1])
 
 
 @pytest.fixture(scope="session")
 def interpreter(tmp_path_factory):
-    """An interpreter that can import this project's packages and finds every package a system asks for."""
+    """An interpreter with this project's packages that reports every other package as installed."""
     python = tmp_path_factory.mktemp("env") / "python"
-    # What the real environments hold and this one lacks is taken for there: the stubs need none of it.
+    # The stubs do not need the real packages, so the check for packages always succeeds.
     python.write_text(f'#!/bin/sh\nif [ "$1" = -c ]; then exit 0; fi\nexec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     return python
@@ -91,7 +91,7 @@ def interpreter(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def make_clips(repositories, cases, interpreter, tmp_path_factory):
-    """make(system, output, **keys) -> exit status and the records by clip."""
+    """Returns make(system, output, **keys) -> exit status and records by clip."""
 
     def make(system, output, **keys):
         scratch = tmp_path_factory.mktemp("scratch")

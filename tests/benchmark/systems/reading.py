@@ -1,9 +1,9 @@
-"""Runs a system's own script up to where it has read its command line, and prints what it understood.
+"""Runs a system's own script until it has parsed its command line, and writes the parsed values.
 
     python reading.py OUT.json MODE SCRIPT_OR_MODULE ARGUMENTS...
 
-MODE is ``stop`` (end there) or the dotted name of the script's own configuration module, which is then really imported
-and whose ``cfg`` is printed. Everything else that is not Python's own is replaced by objects that do nothing.
+MODE is ``stop`` (end after parsing), or the dotted name of the script's configuration module. That module is really
+imported and its ``cfg`` is written. All modules outside the standard library are replaced by objects that do nothing.
 """
 
 import argparse
@@ -19,7 +19,7 @@ REAL = set(sys.stdlib_module_names) | {"yaml", "_yaml", "six"}
 
 
 class Nothing:
-    """Can be called, iterated, subclassed, or put before a function, and does nothing."""
+    """Can be called, iterated, subclassed or used as a decorator, and does nothing."""
 
     def __init__(self, *_, **__):
         pass

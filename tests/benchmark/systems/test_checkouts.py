@@ -1,4 +1,4 @@
-"""The seven public repositories' own parsers and loaders read our command lines: stub and adapter share no misreading.
+"""The seven public repositories' own parsers and loaders read our command lines, so that stubs alone cannot mislead.
 
 EMOTIVETALK_BASELINES names a folder with checkouts (no weights): SadTalker, AniTalker, AniPortrait, hallo,
 PD-FGC-inference, styletalk, dreamtalk, at the commits in ``benchmark/systems``.
@@ -33,7 +33,7 @@ FOLDERS = {
     "sadtalker": "SadTalker", "anitalker": "AniTalker", "aniportrait": "AniPortrait", "hallo": "hallo",
     "pdfgc": "PD-FGC-inference", "styletalk": "styletalk", "dreamtalk": "dreamtalk",
 }  # fmt: skip
-# The script, and the assignment in it that names the result.
+# system -> its script, and the variable in it that holds the path of the result
 NAMED = {
     "sadtalker": ("inference.py", "save_dir"),
     "anitalker": ("code/demo.py", "predicted_video_256_path"),
@@ -53,7 +53,7 @@ def checkouts():
 
 @pytest.fixture(params=FOLDERS)
 def job(request, checkouts, cases, tmp_path):
-    """(system, its command in a job's folder, the view it runs in, the placeholders' values)."""
+    """A system, its command in a job's folder, the view that it runs in, and the values of the placeholders."""
     system = load_system(request.param)
     repository = checkouts / FOLDERS[request.param]
     if not (repository / system.entry).is_file():
@@ -67,22 +67,22 @@ def job(request, checkouts, cases, tmp_path):
     return system, command_of(*given), view, given_by(*given)
 
 
-def understood(system, command, view, tmp_path):
-    """What the system's own script makes of our command."""
-    out = tmp_path / "understood.json"
+def parsed(system, command, view, tmp_path):
+    """Returns the values that the system's own script parses from our command."""
+    out = tmp_path / "parsed.json"
     mode = "lib.config.config" if system.name == "pdfgc" else "stop"
     arguments = command[2:] if command[1] == "-m" else command[1:]
     env = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-    result = subprocess.run(
+    done = subprocess.run(
         [sys.executable, READING, out, mode, *arguments], cwd=view, env=env, capture_output=True, text=True, timeout=60
     )
-    assert result.returncode == 0, result.stderr
+    assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
 
 
-def test_their_parser_takes_our_command(job, tmp_path):
+def test_the_systems_parser_accepts_our_command(job, tmp_path):
     system, command, view, given = job
-    found = understood(system, command, view, tmp_path)
+    found = parsed(system, command, view, tmp_path)
     values = {str(value) for value in found.values()}
     for name in ("portrait", "speech", "style_mat", "pose_mat", "phonemes", "settings"):
         if f"{{{name}}}" in system.command:
@@ -101,14 +101,14 @@ def test_their_parser_takes_our_command(job, tmp_path):
 
 
 @pytest.mark.parametrize("job", [name for name in FOLDERS if name != "pdfgc"], indirect=True)
-def test_a_wrong_argument_would_be_refused(job, tmp_path):  # PD-FGC takes whatever follows as settings
+def test_an_unknown_argument_is_refused(job, tmp_path):  # PD-FGC treats all further arguments as settings
     system, command, view, _ = job
     with pytest.raises(AssertionError, match=r"unrecognized arguments: --no_such_thing"):
-        understood(system, [*command, "--no_such_thing"], view, tmp_path)
+        parsed(system, [*command, "--no_such_thing"], view, tmp_path)
 
 
 @pytest.mark.parametrize("job", ["aniportrait", "hallo"], indirect=True)
-def test_the_settings_file_holds_all_the_script_reads(job):
+def test_the_settings_file_has_every_key_that_the_script_reads(job):
     system, command, view, given = job
     config = OmegaConf.load(given["settings"])
     if system.name == "hallo":
@@ -128,7 +128,7 @@ def _script(command):
 
 
 @pytest.mark.parametrize("job", NAMED, indirect=True)
-def test_their_script_names_the_result_where_we_look_for_it(job):
+def test_the_script_writes_the_result_where_the_description_expects_it(job):
     system, command, view, given = job
     file, variable = NAMED[system.name]
     parts = {"sadtalker": ["result_dir"], "anitalker": ["result_path"]}.get(system.name, [])
@@ -144,13 +144,13 @@ def test_their_script_names_the_result_where_we_look_for_it(job):
         for node in ast.walk(ast.parse((view / file).read_text()))
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", None) == variable
     ]
-    result = str(eval(compile(ast.Expression(values[0]), file, "eval"), known))  # their own expression
+    result = str(eval(compile(ast.Expression(values[0]), file, "eval"), known))  # the script's own expression
     result += ".mp4" if system.name == "sadtalker" else ""
     assert fnmatch(result.replace("_noaudio.mp4", ".mp4"), fill(system.output.path, given))
 
 
 @pytest.mark.parametrize("job", ["dreamtalk"], indirect=True)
-def test_the_watermark_is_gone_and_nothing_else(checkouts, tmp_path, job):
+def test_the_patch_removes_only_the_watermark(checkouts, tmp_path, job):
     system, _, view, _ = job
     name = "inference_for_demo_video.py"
     theirs, ours = ((folder / name).read_text() for folder in (checkouts / "dreamtalk", view))
@@ -161,12 +161,12 @@ def test_the_watermark_is_gone_and_nothing_else(checkouts, tmp_path, job):
     compile(ours, name, "exec")
 
 
-def test_the_phonemes_are_numbered_as_styletalk_does(checkouts):
+def test_phonemes_have_styletalks_numbers(checkouts):
     file = checkouts / "styletalk" / "phindex.json"
     assert json.loads(file.read_text()) == {phone: index for index, phone in enumerate(PHONES)}
 
 
-def test_the_checkouts_are_those_described(job, checkouts):
+def test_checkouts_are_at_the_described_commits(job, checkouts):
     system = job[0]
     found = commit_of(checkouts / FOLDERS[system.name])
     if found is None:

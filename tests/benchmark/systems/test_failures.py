@@ -1,4 +1,4 @@
-"""What can go wrong with a system or a case: one clear reason per clip, and the rest goes on."""
+"""Failures of systems and cases: one clear reason per clip, and the other clips are still generated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmark.process import Stopped, run_program
 from benchmark.system import load_system
-from benchmark.workspace import explained, last_words
+from benchmark.workspace import failure_reason, last_line
 from tests.helpers.cases import TALKS, face_csv, write_cases
 from tests.helpers.files import touch
 from tests.helpers.videos import write_video
@@ -23,7 +23,7 @@ FIRST = TALKS[0].name
 
 @pytest.fixture
 def one(rows):
-    """A list with the first case, which the test may change: one(column=value) -> its path."""
+    """Returns one(column=value) -> path of a list with the first case and these changes."""
     folder, all_rows = rows
 
     def write(**changed):
@@ -46,13 +46,13 @@ def reason(made):
 @pytest.mark.parametrize(
     ("trouble", "wanted"),
     [
-        ("nothing", "wrote no video (exit status 0): its last words: Something is not right, but never mind."),
+        ("nothing", "wrote no video (exit status 0): last output: Something is not right, but never mind."),
         ("package", "its environment lacks the package a_package_nobody_has"),
         ("black", "its video is black in 35 of 35 frames"),
         ("short", "its video lasts 0.44 s, expected 1.40 s"),
     ],
 )
-def test_the_exit_status_is_not_believed(make_clips, one, tmp_path, monkeypatch, trouble, wanted):
+def test_a_bad_video_fails_whatever_the_exit_status(make_clips, one, tmp_path, monkeypatch, trouble, wanted):
     monkeypatch.setenv("STUB_TROUBLE", trouble)
     assert wanted in reason(make_clips("sadtalker", tmp_path, cases=one()))
     assert not list((tmp_path / "videos").rglob("*.mp4"))
@@ -60,16 +60,16 @@ def test_the_exit_status_is_not_believed(make_clips, one, tmp_path, monkeypatch,
 
 
 @pytest.mark.slow
-def test_a_time_limit_is_kept_and_said(make_clips, one, tmp_path, monkeypatch):
+def test_a_time_limit_is_enforced_and_reported(make_clips, one, tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_TROUBLE", "hang")
-    begun = time.monotonic()
+    start = time.monotonic()
     message = reason(make_clips("sadtalker", tmp_path, cases=one(), clip_timeout=1.5))
-    assert message == "took longer than 1.5 s and was stopped; its last words: working on it"
-    assert time.monotonic() - begun < 60
+    assert message == "took longer than 1.5 s and was stopped; last output: working on it"
+    assert time.monotonic() - start < 60
 
 
 @pytest.mark.slow
-def test_a_failed_clip_is_tried_again(make_clips, one, tmp_path, monkeypatch):
+def test_a_failed_clip_is_generated_again(make_clips, one, tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_TROUBLE", "nothing")
     reason(make_clips("styletalk", tmp_path, cases=one()))
     monkeypatch.delenv("STUB_TROUBLE")
@@ -78,7 +78,7 @@ def test_a_failed_clip_is_tried_again(make_clips, one, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_bad_case_costs_no_other(make_clips, rows, tmp_path):
+def test_a_bad_case_does_not_affect_others(make_clips, rows, tmp_path):
     folder, (row, _) = rows
     Image.new("RGB", (256, 256)).save(folder / "dark.png")
     face_csv(folder / "dark.csv", 1)
@@ -96,24 +96,24 @@ def test_one_bad_case_costs_no_other(make_clips, rows, tmp_path):
         ("sadtalker", {"portrait": "nobody.png"}, "nobody.png: no such file"),
         ("sadtalker", {"portrait": "case 0.wav"}, "cannot be read"),
         ("sadtalker", {"speech": "case 0.png"}, "speech: "),
-        ("pdfgc", {"emotion.video": ""}, "driven by a video too; the case has no emotion.video"),
+        ("pdfgc", {"emotion.video": ""}, "needs a driving video; the case has no emotion.video"),
         ("styletalk", {"pose": "case 0.json"}, "cannot be read as a MATLAB 5 file"),
         ("dreamtalk", {"style": "case 1.mat"}, "25 rows for a video of 1.40 s are 17.9 per second"),
-        ("ground_truth", {"video": ""}, "names no real video"),
+        ("ground_truth", {"video": ""}, "has no real video"),
     ],
 )
-def test_an_input_that_is_not_there_is_named(make_clips, one, tmp_path, system, changed, wanted):
+def test_a_missing_or_damaged_input_is_named(make_clips, one, tmp_path, system, changed, wanted):
     assert wanted in reason(make_clips(system, tmp_path, cases=one(**changed)))
 
 
-def test_without_phonemes_or_a_recogniser_both_ways_out_are_named(make_clips, one, tmp_path, monkeypatch):
+def test_missing_phonemes_and_recogniser_give_both_options(make_clips, one, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     message = reason(make_clips("styletalk", tmp_path, cases=one(phonemes="")))
-    assert "StyleTalk is driven by phonemes. Give the case a column phonemes" in message
+    assert "StyleTalk needs phonemes. Add a column phonemes" in message
     assert "or pip install pocketsphinx" in message
 
 
-def test_without_weights_no_3dmm_file_is_made(make_clips, one, tmp_path, monkeypatch):
+def test_missing_3dmm_weights_are_named(make_clips, one, tmp_path, monkeypatch):
     for name in ("EMOTIVETALK_WEIGHTS", "XDG_CACHE_HOME", "HF_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
     monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
@@ -127,14 +127,14 @@ def test_without_weights_no_3dmm_file_is_made(make_clips, one, tmp_path, monkeyp
     [
         ({"repository": None}, "SadTalker is not part of this project: add repository=PATH"),
         ({"repository": "/nowhere/SadTalker"}, "repository=/nowhere/SadTalker: no such folder"),
-        ({"repository": "anitalker"}, "holds no src/test_audio2coeff.py; expected a checkout of https://github.com/"),
+        ({"repository": "anitalker"}, "has no src/test_audio2coeff.py; expected a checkout of https://github.com/"),
         ({"python": "/nowhere/python"}, "python=/nowhere/python: cannot be run"),
         ({"python": None}, "lacks face_alignment"),
-        ({"scratch": "/tmp/with space"}, "holds ' '"),
-        ({"scratch": "/tmp/with(1)"}, "holds '(', and several systems hand paths to a shell as they are"),
+        ({"scratch": "/tmp/with space"}, "contains ' '"),
+        ({"scratch": "/tmp/with(1)"}, "contains '('; several systems pass paths to a shell"),
     ],
 )
-def test_an_unusable_system_is_every_clips_reason(make_clips, repositories, one, tmp_path, keys, wanted):
+def test_an_unusable_installation_is_every_clips_reason(make_clips, repositories, one, tmp_path, keys, wanted):
     keys = {name: str(repositories[value]) if value in repositories else value for name, value in keys.items()}
     assert wanted in reason(make_clips("sadtalker", tmp_path, cases=one(), **keys))
 
@@ -142,9 +142,9 @@ def test_an_unusable_system_is_every_clips_reason(make_clips, repositories, one,
 def test_missing_weights_of_a_system_are_named(make_clips, repositories, one, tmp_path):
     repository = touch(tmp_path / "repo", "lib/inferencer.py", "inference.py")
     message = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), repository=str(repository)))
-    assert "lacks checkpoints; its weights: Google Drive" in message
+    assert "lacks checkpoints; weights: Google Drive" in message
     message = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), device="cpu"))
-    assert "device=cpu: PD-FGC has no switch for that; it runs on cuda" in message
+    assert "device=cpu: PD-FGC does not support it; it runs on cuda" in message
 
 
 def test_another_version_of_a_patched_script_is_refused(make_clips, repositories, one, tmp_path):
@@ -155,12 +155,12 @@ def test_another_version_of_a_patched_script_is_refused(make_clips, repositories
         message = reason(make_clips("dreamtalk", tmp_path, cases=one()))
     finally:
         script.write_text(whole)
-    assert "0 lines hold '# add watermark', expected one: this is another version" in message
+    assert "0 lines contain '# add watermark', expected one: this is another version" in message
     assert "burn a watermark" in message
 
 
 @pytest.mark.slow
-def test_somebodys_videos_are_a_system(make_clips, rows, cases, tmp_path):
+def test_finished_videos_are_evaluated_as_a_system(make_clips, rows, cases, tmp_path):
     folder = tmp_path / "theirs"
     for talk in TALKS:  # at 50 fps, the result on the right
         levels = [(255 - index, 2 * index) for index in range(round(talk.seconds * 50))]
@@ -171,17 +171,17 @@ def test_somebodys_videos_are_a_system(make_clips, rows, cases, tmp_path):
     assert status == 0
     expected = {"file": "first.mp4", "sha256": None, "frames": 35, "width": 256, "height": 256, "offset": 0}
     assert records[FIRST]["video"] | {"sha256": None} == expected
-    write_video(folder / "first.mp4", [np.full((256, 512, 3), 99, np.uint8)] * 35)  # they made it anew
+    write_video(folder / "first.mp4", [np.full((256, 512, 3), 99, np.uint8)] * 35)  # the video changes
     anew = make_clips("folder", tmp_path / "out", **keys)[1][FIRST]
     assert anew["video"]["sha256"] != records[FIRST]["video"]["sha256"]
     (folder / "first.mp4").unlink()
     status, records = make_clips("folder", tmp_path / "other", **keys)
-    assert "holds 0 videos named first" in reason((status, records))
+    assert "has 0 videos named first" in reason((status, records))
     assert json.loads((tmp_path / "out/records/first.json").read_text())["system"]["title"] == "Theirs"
 
 
 @pytest.mark.slow
-def test_parts_make_each_clip_once(make_clips, tmp_path):
+def test_parts_generate_each_clip_once(make_clips, tmp_path):
     assert len(make_clips("ground_truth", tmp_path, part="1/2")[1]) == 1
     both = make_clips("ground_truth", tmp_path, part="2/2")[1]
     assert {record["status"] for record in both.values()} == {"done"}
@@ -189,22 +189,22 @@ def test_parts_make_each_clip_once(make_clips, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_changed_input_or_a_lost_video_is_made_again(make_clips, rows, one, tmp_path):
-    def begun():
+def test_a_changed_input_or_a_damaged_video_is_generated_again(make_clips, rows, one, tmp_path):
+    def fingerprint():
         return make_clips("ground_truth", tmp_path, cases=one())[1][FIRST]["fingerprint"]
 
     video = tmp_path / "videos" / f"{FIRST}.mp4"
-    before = begun()
+    before = fingerprint()
     made = video.stat().st_mtime_ns
-    assert (begun(), video.stat().st_mtime_ns) == (before, made)
+    assert (fingerprint(), video.stat().st_mtime_ns) == (before, made)
     video.write_bytes(b"cut")
-    assert begun() == before
+    assert fingerprint() == before
     assert video.stat().st_size > 1000
     wav = rows[0] / "case 0.wav"
     kept = wav.read_bytes()
     try:
         wav.write_bytes(kept[:-640])
-        assert begun() != before
+        assert fingerprint() != before
     finally:
         wav.write_bytes(kept)
 
@@ -230,8 +230,8 @@ def test_memory_and_time_are_measured(tmp_path):
     assert ended.seconds >= 0.3
 
 
-def test_reasons_are_read_from_what_a_program_says():
+def test_reasons_are_found_in_a_programs_output():
     message = "AttributeError: module 'numpy' has no attribute 'float'."
-    assert explained(load_system("pdfgc"), message) == "its environment needs numpy below 1.24"
-    assert last_words("10%\r50%\rKilled\n\n") == "Killed"
-    assert last_words("") == "none"
+    assert failure_reason(load_system("pdfgc"), message) == "its environment needs numpy below 1.24"
+    assert last_line("10%\r50%\rKilled\n\n") == "Killed"
+    assert last_line("") == "none"

@@ -1,4 +1,4 @@
-"""The part of the picture a system sees, and the same part of the real video."""
+"""Framings: the part of the picture that a system sees, and the same part of the real video."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EYES_AND_MOUTH = ((0.41, 0.42), (0.59, 0.42), (0.5, 0.42 + 0.18 * 61 / 50))
 
 
 def face(size):
-    """A grey picture with white dots where the landmark file has eyes and mouth."""
+    """Grey picture with white dots where the landmark file has eyes and mouth."""
     picture = np.full((size, size, 3), 60, np.uint8)
     for x, y in EYES_AND_MOUTH:
         left, top = round(x * size), round(y * size)
@@ -26,7 +26,7 @@ def face(size):
 
 
 def brightest(picture, near, reach=14):
-    """Centre of the light within ``reach`` pixels of a place, pixel centres at half-integers."""
+    """Centre of brightness within ``reach`` pixels of a point; pixel centres are at half-integers."""
     x, y = (round(value) for value in near)
     part = picture[y - reach : y + reach, x - reach : x + reach].mean(-1).clip(100) - 100
     rows, columns = np.indices(part.shape) + 0.5
@@ -35,7 +35,7 @@ def brightest(picture, near, reach=14):
 
 @pytest.fixture
 def clip(tmp_path):
-    """make(size) -> a portrait and a video of it, ten frames that grow darker, with landmarks beside both."""
+    """Returns make(size) -> a portrait and a video of ten darkening frames, both with landmark files."""
 
     def make(size=256, width=None):
         portrait, video = tmp_path / "face.png", tmp_path / f"video {size} {width}.mp4"
@@ -53,20 +53,20 @@ def framed(portrait, **wanted):
     return Framing(Portrait(**wanted), portrait, FaceFinder(SidecarDetector()))
 
 
-def test_head_and_real_video_are_cut_alike(clip):
+def test_portrait_and_real_video_are_cut_alike(clip):
     portrait, video = clip()
     framing = framed(portrait, framing="head", size=224)
     real = list(framing.real_frames(video, (224, 224)))
     assert (framing.picture.shape, len(real)) == ((224, 224, 3), 10)
     assert np.abs(framing.picture.astype(int) - real[0]).mean() < 3
-    assert real[9].mean() < 0.65 * real[0].mean()  # every frame is the video's own
+    assert real[9].mean() < 0.65 * real[0].mean()  # frames are not repeated
     left, top, side = framing.box
     for x, y in EYES_AND_MOUTH:
         place = (np.array([x, y]) * 256 - [left, top]) * 224 / side
         assert brightest(framing.picture, place) == pytest.approx(place, abs=1)
 
 
-def test_a_system_that_crops_itself_gets_the_portrait_and_the_same_real_video(clip):
+def test_a_system_that_crops_itself_gets_the_whole_portrait(clip):
     portrait, video = clip()
     cut, whole = (framed(portrait, framing="head", size=224, crops_itself=itself) for itself in (False, True))
     assert np.array_equal(whole.picture, face(256))
@@ -78,7 +78,7 @@ def test_a_system_that_crops_itself_gets_the_portrait_and_the_same_real_video(cl
 def test_pcavs_alignment_puts_eyes_and_mouth_where_pdfgc_expects_them(clip):
     portrait, video = clip()
     framing = framed(portrait, framing="pcavs", size=224)
-    for place in ((87, 59), (137, 59), (112, 120)):  # published, for pixel centres at whole numbers
+    for place in ((87, 59), (137, 59), (112, 120)):  # published values; their pixel centres are at whole numbers
         assert brightest(framing.picture, place) == pytest.approx(np.add(place, 0.5), abs=1)
     real = next(framing.real_frames(video, (224, 224)))
     for x, y in ((87, 59), (137, 59), (112, 120)):  # PD-FGC's cut: rows 0 to 191, columns 16 to 207, enlarged to 224
@@ -86,7 +86,7 @@ def test_pcavs_alignment_puts_eyes_and_mouth_where_pdfgc_expects_them(clip):
         assert brightest(real, place) == pytest.approx(place, abs=1.5)
 
 
-def test_a_framing_that_cannot_be_carried_over_is_refused(clip):
+def test_a_real_video_of_another_size_is_refused(clip):
     portrait, video = clip(128)
     with pytest.raises(UserError, match=r"256 x 256 pixels and the real video 128 x 128: its framing cannot"):
         next(framed(portrait, framing="head", size=224).real_frames(video, (224, 224)))
@@ -102,7 +102,7 @@ def test_portraits_of_any_kind_are_read(tmp_path):
     Image.fromarray(picture).save(tmp_path / "alpha.png")
     assert read_picture(tmp_path / "alpha.png")[[10, 70], 50].tolist() == [[200, 0, 0], [255, 255, 255]]
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(picture[..., :3]).convert("CMYK").save(tmp_path / "turned.jpg", exif=exif)
     assert read_picture(tmp_path / "turned.jpg").shape == (100, 80, 3)
     Image.new("L", (63, 200)).save(tmp_path / "small.png")

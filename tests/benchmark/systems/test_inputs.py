@@ -1,4 +1,4 @@
-"""3DMM files, phonemes, padding and framings, against the files the systems' authors publish and closed forms."""
+"""3DMM files, phonemes and padding, compared with the systems' published files and closed forms."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ PAIRS = ("pairs/feifeili_clip1", "pairs/reagan_clip1")
 
 @pytest.fixture(scope="module")
 def faces(assets):
-    """One detector for all tests here; starting it takes longer than they do."""
+    """One detector for all tests of this file, because it starts slowly."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMOTIVETALK_WEIGHTS", str(assets / "weights"))
         yield FaceFinder(build_landmark_detector("mediapipe"))
 
 
 def shortened(video, folder, frames):
-    """The first frames of a video."""
+    """Writes the first frames of a video."""
     return write_video(folder / "short.mp4", islice(read_frames(video), frames), crf=4)
 
 
 def random_network():
-    """Deep3DFaceRecon without its weights, which are not to be had: shapes and order are what is looked at."""
+    """Deep3DFaceRecon with random weights, because the official ones cannot be downloaded. Tests shapes and order."""
     torch.manual_seed(0)
     tensors = {f"backbone.{name}": value for name, value in resnet50(weights=None).state_dict().items()}
     for index, width in enumerate(HEADS):
@@ -56,7 +56,7 @@ def track_of(rows, rate=25.0):
     return Coefficients(np.repeat(0.1 * ramp, 257, 1), 1 + np.repeat(ramp, 5, 1), rate)
 
 
-def test_every_published_3dmm_file_is_read_at_its_rate(assets):
+def test_every_published_3dmm_file_is_read_with_its_rate(assets):
     files = sorted((assets / "data").glob("*/*.mat"))
     assert len(files) == 18
     for file in files:
@@ -65,7 +65,7 @@ def test_every_published_3dmm_file_is_read_at_its_rate(assets):
         assert np.array_equal(track.coeff, loadmat(file)["coeff"])
 
 
-def test_what_is_written_is_laid_out_like_the_published_files(assets, tmp_path):
+def test_a_written_file_has_the_layout_of_the_published_ones(assets, tmp_path):
     published = loadmat(assets / "data" / f"{PAIRS[0]}.mat")
     write_mat(tmp_path / "own.mat", track_of(40))
     own = loadmat(tmp_path / "own.mat")
@@ -76,8 +76,8 @@ def test_what_is_written_is_laid_out_like_the_published_files(assets, tmp_path):
 
 
 @pytest.mark.slow
-def test_our_alignment_is_that_of_the_published_files(assets, faces, tmp_path):
-    """Their landmarks were another detector's: scale within 2 %, place within 2 % of the picture, same motion."""
+def test_our_alignment_agrees_with_the_published_files(assets, faces, tmp_path):
+    """The published files used another detector: scale and position agree within 2 %, motion is correlated."""
     source = assets / "data" / "mead_style" / "M030_front_happy_level3_001.mp4"
     video = shortened(source, tmp_path, 40)
     ours = np.array([face.transform for face in aligned(FrameReader(video), faces.in_video(video))])
@@ -96,20 +96,20 @@ def test_a_track_from_a_video_has_a_row_per_frame(assets, faces, tmp_path):
     track = extract(network, video, face, (0, 0, 512), 256)
     assert track.coeff.shape == (4, 257)
     assert np.array_equal(track.transform[:, :2], np.full((4, 2), 256))
-    # Half the picture: the face is half as large, so it is enlarged twice as much.
+    # In half the picture the face is half as large, so the scale is twice as large.
     whole = extract(network, video, face, (0, 0, 512), 512)
     assert track.transform[:, 2] == pytest.approx(2 * whole.transform[:, 2], rel=1e-3)
     assert track.transform[:, 3:] == pytest.approx(whole.transform[:, 3:] / 2, abs=1)
 
 
-def test_another_rate_is_the_same_motion():
+def test_resampling_keeps_the_motion():
     track = track_of(50).resampled(30)
     assert (len(track), track.rate) == (60, 30)
     assert track.coeff[:58, 100] == pytest.approx(np.arange(58) / 300, abs=1e-6)
     assert track.resampled(30) is track
 
 
-def test_a_pose_is_held_until_the_speech_ends():
+def test_a_pose_is_extended_with_its_last_row():
     track = track_of(10).extended(14)
     assert len(track) == 14
     assert (track.coeff[9:] == track.coeff[9]).all()
@@ -119,10 +119,10 @@ def test_a_pose_is_held_until_the_speech_ends():
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        (lambda mat: mat.pop("coeff"), "holds no coeff (found transform_params)"),
+        (lambda mat: mat.pop("coeff"), "has no coeff (found transform_params)"),
         (lambda mat: mat.update(coeff=mat["coeff"][:, :64]), r"expected floats (L, 257)"),
         (lambda mat: mat.update(coeff=mat["coeff"][:-9]), "41 rows of coeff and 50 of transform_params"),
-        (lambda mat: mat["coeff"].__setitem__((3, 3), np.nan), "values that are not numbers"),
+        (lambda mat: mat["coeff"].__setitem__((3, 3), np.nan), "values that are not finite"),
         (lambda mat: mat["coeff"].__setitem__((3, 225), 40.0), "head angles in radians, found 40.0"),
         (lambda mat: mat["transform_params"].__setitem__((0, 2), -1), "should be width, height, scale, x, y"),
     ],
@@ -143,7 +143,7 @@ def test_a_3dmm_file_of_another_video_is_refused(tmp_path, rows):
 
 
 @pytest.mark.parametrize("name", PAIRS)
-def test_published_phonemes_are_taken_as_they_are(assets, name):
+def test_published_phonemes_are_used_unchanged(assets, name):
     path = assets / "data" / f"{name}_seq.json"
     published = json.loads(path.read_text())
     seconds = sound_duration(assets / "data" / f"{name}.wav")
@@ -153,7 +153,7 @@ def test_published_phonemes_are_taken_as_they_are(assets, name):
     assert len(loadmat(assets / "data" / f"{name}.mat")["coeff"]) == len(published)
 
 
-def test_heard_phonemes_are_in_time_with_the_published_ones(assets):
+def test_recognised_phonemes_are_in_sync_with_the_published_ones(assets):
     pytest.importorskip("pocketsphinx", reason="needs pocketsphinx, an optional package")
     published = np.array(json.loads((assets / "data" / f"{PAIRS[0]}_seq.json").read_text()))
     sound = read_sound(assets / "data" / f"{PAIRS[0]}.wav")
@@ -163,17 +163,17 @@ def test_heard_phonemes_are_in_time_with_the_published_ones(assets):
     def agreement(shift):
         return (np.roll(found, shift) == published)[spoken].mean()
 
-    assert agreement(0) > 0.3  # 41 phones; out of time it is a third of that
+    assert agreement(0) > 0.3  # of 41 phones; shifted it is a third of that
     assert max(agreement(-15), agreement(15)) < 0.5 * agreement(0)
 
 
-def test_intervals_become_one_phone_per_thirtieth():
+def test_intervals_become_one_phone_per_thirtieth_of_a_second():
     labelled = [PhonemeInterval(0.0, 0.1, "SIL"), PhonemeInterval(0.1, 0.2, "AH"), PhonemeInterval(0.2, 0.5, "T")]
     assert from_intervals(labelled, 1.0) == SPOKEN
 
 
 def textgrid(**tiers):
-    """Praat's long format: tiers of (begin, end, text)."""
+    """TextGrid in Praat's long format, with tiers of (begin, end, text)."""
     lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', "", "xmin = 0", "xmax = 1.0", "tiers? <exists>"]
     lines += [f"size = {len(tiers)}", "item []:"]
     for place, (name, intervals) in enumerate(tiers.items(), 1):
@@ -187,7 +187,7 @@ def textgrid(**tiers):
 
 WORDS = [("0", "1.0", 'hello 7 ""world"" again')]
 TEXTGRID = textgrid(words=WORDS, phones=[("0", "0.1", ""), ("0.1", "2e-1", "AH0"), ("0.2", "0.5", "T")])
-# Praat's short format: the values alone, one a line.
+# Praat's short format has one value per line.
 SHORT_TEXTGRID = (
     'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n1.0\n<exists>\n1\n"IntervalTier"\n"anna - phones"\n'
     '0\n1.0\n3\n0\n0.1\n"sil"\n0.1\n0.2\n"AH1"\n0.2\n0.5\n"T"\n'
@@ -196,7 +196,7 @@ LAB = "0 0.1 sp\n0.1 0.2 ah_B\n\n0.2 0.5 T_E\n"
 
 
 @pytest.mark.parametrize(("ending", "text"), [(".TextGrid", TEXTGRID), (".TextGrid", SHORT_TEXTGRID), (".lab", LAB)])
-def test_aligners_files_say_the_same(tmp_path, ending, text):
+def test_all_aligner_formats_give_the_same_phonemes(tmp_path, ending, text):
     path = tmp_path / f"speech{ending}"
     path.write_text(text)
     assert phonemes_of(path, 1.0) == SPOKEN
@@ -205,14 +205,14 @@ def test_aligners_files_say_the_same(tmp_path, ending, text):
 @pytest.mark.parametrize(
     ("ending", "text", "wanted"),
     [
-        (".json", "[31, 2", "is no JSON"),
+        (".json", "[31, 2", "is not JSON"),
         (".json", "[31, 41]", "whole numbers from 0 to 40"),
         (".json", json.dumps([31] * 250), "250 phonemes for 10.00 s are 25.0 per second, expected 30"),
         (".lab", "0 a", "line 1: expected 'start end phone'"),
-        (".lab", "0 5 ɛ", "'ɛ' is no phone of the CMU dictionary"),
+        (".lab", "0 5 ɛ", "'ɛ' is not a phone of the CMU dictionary"),
         (".lab", "0 5 AH\n4 6 T", "phones overlap at 4.000 s"),
         (".lab", "0 30 AH", "ends at 30.00 s, the sound lasts 10.00 s"),
-        (".TextGrid", TEXTGRID.replace("phones", "letters"), "has no tier of phones (found words, letters)"),
+        (".TextGrid", TEXTGRID.replace("phones", "letters"), "has no phone tier (found words, letters)"),
     ],
 )
 def test_wrong_phonemes_are_refused(tmp_path, ending, text, wanted):
@@ -230,14 +230,14 @@ def test_there_are_41_phones_in_alphabetical_order():
     ("seconds", "padded"),
     [(1.4, 5.2), (5.0, 5.2), (4.99, 5.2), (5.001, 5.001), (7.0, 7.0), (9.98, 10.18), (10.0, 10.2), (15.0, 15.2)],
 )
-def test_sound_aniportrait_stumbles_over_is_padded(seconds, padded):
+def test_sound_is_padded_where_aniportrait_would_fail(seconds, padded):
     assert padded_length(round(seconds * RATE), load_system("aniportrait").speech) == round(padded * RATE)
     assert padded_length(round(seconds * RATE), Speech()) == round(seconds * RATE)
 
 
 @pytest.mark.parametrize("samples", range(80_000, 81_000, 40))
 def test_padded_sound_loses_no_chunk(samples):
-    """The chunks AniPortrait makes at 30 fps, five seconds each, the last two joined, cover the whole speech."""
+    """AniPortrait's chunks of five seconds at 30 fps, of which it joins the last two, cover the whole speech."""
     for seconds in (0, 5, 10):
         given = padded_length(samples + seconds * RATE - 500, Speech(longer_than=5.0, no_multiple_of=5.0))
         chunks, frames = -(-given // 80_000), -(-given * 30 // RATE)

@@ -1,4 +1,4 @@
-"""``python -m benchmark.run_system`` as people type it: what is wrong is one line."""
+"""The command line of ``python -m benchmark.run_system``: every error is one line."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ from tests.helpers.refusals import refuses
         ({"panel": [0, 0, 8, 8]}, "describe system=folder"),
     ],
 )
-def test_a_wrong_key_is_named(tmp_path, keys, wanted):
+def test_an_invalid_key_is_named(tmp_path, keys, wanted):
     config = RunSystemConfig(**{"system": "hallo", "cases": __file__, "output": str(tmp_path), **keys})
     refuses(ConfigError, re.escape(wanted), check, config)
 
 
 @pytest.mark.slow
-def test_the_shell_gets_one_line_and_a_status(tmp_path):
+def test_an_error_is_one_line_and_a_status(tmp_path):
     cases = tmp_path / "cases (1), mine.csv"
     cases.write_text("clip,portrait,speech\na,b,c\n")
     typed = ["system=sadtaker", f"cases={cases}", f"output={tmp_path / 'o'}"]
     command = [sys.executable, "-m", "benchmark.run_system", *typed]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
-    assert result.returncode == 1
-    assert result.stderr.startswith(
-        "error: system=sadtaker: did you mean sadtalker or anitalker? there are aniportrait"
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: system=sadtaker: did you mean sadtalker or anitalker? expected one of aniportrait"
     )
-    assert result.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1
 
 
-def test_real_videos_take_another_systems_size_and_stay_synthetic_ones(tmp_path):
+def test_ground_truth_can_be_resized_and_keeps_its_factors(tmp_path):
     test_sets.main(["synthetic", f"output={tmp_path / 'set'}", "clips=1", "seconds=1"])
     places = {"cases": str(tmp_path / "set" / "cases_AV.csv"), "output": str(tmp_path / "out")}
     config = RunSystemConfig(system="ground_truth", **places, size=48, device="cpu", landmarks="sidecar")

@@ -1,4 +1,4 @@
-"""Descriptions of systems and lists of cases: what is accepted, and what a wrong one is told."""
+"""Descriptions of systems and lists of cases: valid ones are read, errors name file and key."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.helpers.refusals import refuses
 SEVEN = {"sadtalker", "anitalker", "aniportrait", "hallo", "pdfgc", "styletalk", "dreamtalk"}
 
 
-def test_all_systems_of_the_table_are_described():
+def test_every_system_of_the_table_has_a_description():
     assert set(described()) == SEVEN | {"emotivetalk_a", "emotivetalk_av", "ground_truth", "folder"}
     for name in SEVEN:
         system = load_system(name)
@@ -28,7 +28,7 @@ def test_all_systems_of_the_table_are_described():
         assert ("driving" in "".join(system.needs()) or "style_mat" in system.needs()) == (system.driven == "A+V")
 
 
-def test_a_description_of_ones_own_is_loaded_by_its_path(tmp_path):
+def test_a_description_is_loaded_by_its_path(tmp_path):
     content = yaml.safe_load((FOLDER / "sadtalker.yaml").read_text())
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**content, "title": "Mine"}))
     system = load_system(str(tmp_path / "mine.yaml"))
@@ -38,14 +38,14 @@ def test_a_description_of_ones_own_is_loaded_by_its_path(tmp_path):
 @pytest.mark.parametrize(
     ("change", "wanted"),
     [
-        ({"tilte": "x"}, "there is no key 'tilte'; did you mean title?"),
+        ({"tilte": "x"}, "unknown key 'tilte'; did you mean title?"),
         ({"title": None}, "title"),
         ({"kind": "program"}, "kind: 'program': expected one of 'command', 'reference', 'folder'"),
         ({"command": []}, "command: is empty"),
-        ({"command": ["{python}", "{picture}"]}, "there is no {picture}; there are python, job"),
+        ({"command": ["{python}", "{picture}"]}, "unknown placeholder {picture}; expected one of python, job"),
         ({"command": ["{python"]}, "expected '}'"),
         ({"output": {"fps": 25}}, "output.path: is empty"),
-        ({"output": {"path": "/tmp/x.mp4"}}, "output.path: /tmp/x.mp4: expected it in the repository or under {job}"),
+        ({"output": {"path": "/tmp/x.mp4"}}, "output.path: /tmp/x.mp4: expected a path in the repository"),
         ({"output": {"path": "a", "panel": [0, 0, 512]}}, "output.panel: [0, 0, 512]: expected [x, y, width, height]"),
         ({"output": {"path": "a", "frame_rate": 25}}, "frame_rate"),
         ({"portrait": {"framing": "face"}}, "portrait.framing: 'face'"),
@@ -55,7 +55,7 @@ def test_a_description_of_ones_own_is_loaded_by_its_path(tmp_path):
         ({"command": ["{python}", "{pose_mat}"]}, "mat_rate: is missing"),
     ],
 )
-def test_a_wrong_description_names_its_key(tmp_path, change, wanted):
+def test_an_invalid_description_names_its_key(tmp_path, change, wanted):
     content = yaml.safe_load((FOLDER / "sadtalker.yaml").read_text())
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump({**content, **change}))
@@ -70,13 +70,13 @@ def test_a_wrong_description_names_its_key(tmp_path, change, wanted):
     ("name", "wanted"),
     [("sadtaker", "did you mean sadtalker"), ("/nowhere/x.yaml", "no such file"), ("list.yaml", "expected keys")],
 )
-def test_a_system_that_is_not_there(tmp_path, monkeypatch, name, wanted):
+def test_an_unknown_system_is_refused(tmp_path, monkeypatch, name, wanted):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "list.yaml").write_text("[1, 2]")
     refuses(UserError, wanted, load_system, name)
 
 
-def test_placeholders_are_filled_in_keys_and_values_too():
+def test_placeholders_are_replaced_in_keys_and_values():
     given = {"portrait": "a {speech}.png", "speech": "b"}
     assert fill({"{portrait}": ["{speech}", 3]}, given) == {"a {speech}.png": ["b", 3]}
 
@@ -87,21 +87,21 @@ def test_placeholders_are_filled_in_keys_and_values_too():
         ("", "has no column clip, portrait, speech; found nothing"),
         ("clip,portrait\na,b\n", "has no column speech"),
         ("clip,portrait,speech,vidoe\na,b,c,d\n", "column 'vidoe': did you mean video?"),
-        ("clip,portrait,speech\n", "holds no case"),
-        ("clip,portrait,speech\na,b\n", "line 2: has not as many fields"),
-        ("clip,portrait,speech\na,b,c,d\n", "line 2: has not as many fields"),
+        ("clip,portrait,speech\n", "has no cases"),
+        ("clip,portrait,speech\na,b\n", "line 2: has another number of fields"),
+        ("clip,portrait,speech\na,b,c,d\n", "line 2: has another number of fields"),
         ("clip,portrait,speech\na,,c\n", "line 2: portrait is empty"),
         ("clip,portrait,speech\n../a,b,c\n", "clip='../a': expected a name"),
-        ("clip,portrait,speech\na,b,c\nA,b,c\n", "two rows make the clip 'A' ('a')"),
+        ("clip,portrait,speech\na,b,c\nA,b,c\n", "two rows name the clip 'A' ('a')"),
     ],
 )
-def test_a_wrong_list_of_cases_is_told_where(tmp_path, text, wanted):
+def test_an_invalid_list_of_cases_names_the_line(tmp_path, text, wanted):
     path = tmp_path / "cases.csv"
     path.write_text(text)
     refuses(UserError, re.escape(wanted), read_cases, path)
 
 
-def test_cases_are_read_with_paths_from_their_folder(tmp_path):
+def test_paths_of_cases_are_relative_to_their_file(tmp_path):
     path = tmp_path / "cases.csv"
     path.write_text(
         '\ufeffclip,portrait,speech,emotion.video,extra\n"a, (1)",p.png,/s.wav,,1\nä,"q, r.png",t.wav,v.mp4,2\n'
@@ -114,7 +114,7 @@ def test_cases_are_read_with_paths_from_their_folder(tmp_path):
     assert one.slug.isascii()
 
 
-def test_a_view_shares_everything_but_what_is_written(tmp_path):
+def test_a_view_links_everything_except_written_files(tmp_path):
     repository, view = tmp_path / "repo", tmp_path / "view"
     names = ("lib/deep/a.py", "output/old.mp4", "tmp.mp4", ".cache/x")
     touch(repository, *names)

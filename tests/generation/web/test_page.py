@@ -1,4 +1,4 @@
-"""The page as people use it: a browser, files, clicks; nothing is asked of any other machine."""
+"""The web page in a real browser: uploads, clicks and downloads, without requests to any other machine."""
 
 import json
 import time
@@ -10,12 +10,12 @@ from media import FrameReader
 from tests.helpers.warm import free_port
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
-PATIENCE = 120_000  # ms; the processor may be busy
+PATIENCE = 120_000  # milliseconds
 
 
 @pytest.fixture(scope="module")
 def served(pipeline, tmp_path_factory):
-    """The page's address, and the folder its visitors' files lie in."""
+    """The page's address, and the folder of its visitors' files."""
     from generation.web.serve import opened
 
     folder = tmp_path_factory.mktemp("served")
@@ -26,7 +26,7 @@ def served(pipeline, tmp_path_factory):
 
 @pytest.fixture
 def page(served, browser):
-    """A fresh visitor; what the page asked of the network and what it complained about."""
+    """A new visitor, with the page's requests and errors recorded."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     context.set_default_timeout(PATIENCE)
     page = context.new_page()
@@ -43,7 +43,7 @@ def upload(page, **given):
     for name, file in given.items():
         with page.expect_response(lambda response: "/upload" in response.url):
             page.locator(f"#{name} input[type=file]").set_input_files(file)
-        page.wait_for_timeout(500)  # until the page shows it
+        page.wait_for_timeout(500)
 
 
 def make(page) -> str:
@@ -54,7 +54,7 @@ def make(page) -> str:
 
 
 @pytest.mark.slow
-def test_a_portrait_and_a_voice_become_a_video_that_plays(page, served, files, tmp_path):
+def test_a_portrait_and_speech_become_a_video_that_plays(page, served, files, tmp_path):
     upload(page, portrait=files / "face.png", landmarks=files / "face.csv", speech=files / "voice.wav")
     assert "face_voice.mp4: 13 frames, 64x64" in make(page)
     film = page.locator("#film video")
@@ -82,19 +82,20 @@ def test_a_portrait_and_a_voice_become_a_video_that_plays(page, served, files, t
 
 
 @pytest.mark.slow
-def test_what_is_wrong_is_said_on_the_page(page, files, tmp_path):
+def test_errors_are_shown_on_the_page(page, files, tmp_path):
     assert "There is no portrait yet" in make(page)
     words = tmp_path / "words.png"
     words.write_text("no picture at all")
     upload(page, portrait=words, landmarks=files / "face.csv", speech=files / "voice.wav")
-    page.get_by_role("button", name="Make the video").click()  # the first answer stands there until the second comes
+    # Not make(): the first message stays until the second one replaces it.
+    page.get_by_role("button", name="Make the video").click()
     page.locator("#message").get_by_text("words.png: is not a picture; expected PNG, JPEG or WebP").wait_for()
     assert page.locator("#message [role=alert]").count() == 1
     assert "Traceback" not in page.content()
 
 
 @pytest.mark.slow
-def test_an_example_is_one_click(page):
+def test_an_example_takes_one_click(page):
     page.locator("#examples button").filter(has_text="Cyrus").click()
     page.locator("#portrait img").wait_for()
     page.locator("#speech").get_by_text("0:03").first.wait_for()

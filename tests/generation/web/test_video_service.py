@@ -1,4 +1,4 @@
-"""What visitors upload is taken within limits, answered in words, and deleted."""
+"""The service behind the web page: limits, messages and deletion of uploads."""
 
 import re
 import shutil
@@ -22,7 +22,7 @@ def service(pipeline, tmp_path):
 
 @pytest.fixture
 def uploads(files, tmp_path) -> Path:
-    """Copies, as an upload is one."""
+    """Copies of the input files: uploads are copies."""
     return shutil.copytree(files, tmp_path / "served" / "uploads")
 
 
@@ -37,20 +37,20 @@ def made(service, asked, tell=lambda share, words: None):
 
 
 @pytest.mark.slow
-def test_a_video_with_its_record_and_no_input_left(service, uploads):
-    reports = []
-    result = made(service, wanted(uploads, seed=3), lambda share, words: reports.append((share, words)))
+def test_a_video_and_its_record_are_kept_and_inputs_deleted(service, uploads):
+    shown = []
+    result = made(service, wanted(uploads, seed=3), lambda share, words: shown.append((share, words)))
     assert not result.failed
     assert result.video.name == "face_voice_seed3.mp4"
     assert result.record.suffix == ".json"
     assert result.words[0].startswith("face_voice_seed3.mp4: 13 frames, 64x64")
     assert {file.name for file in result.video.parent.iterdir()} == {result.video.name, result.record.name}
-    shares = [share for share, _ in reports]
+    shares = [share for share, _ in shown]
     assert all(0 <= share <= 1 for share in shares)
-    steps = [words for _, words in reports if words.startswith("Sampling")]
+    steps = [words for _, words in shown if words.startswith("Sampling")]
     assert len(steps) == int(re.search(r"of (\d+)", steps[0])[1])
     assert all(re.search(r"about \d+ s left$", words) for words in steps[1:])
-    assert all(before <= after for before, after in pairwise(share for share, words in reports if "Writing" in words))
+    assert all(before <= after for before, after in pairwise(share for share, words in shown if "Writing" in words))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_video_with_its_record_and_no_input_left(service, uploads):
         ({"steps": 1000}, "steps=1000"),
     ],
 )
-def test_what_cannot_be_made_is_told_in_words(service, uploads, changes, words):
+def test_an_impossible_request_gets_a_message(service, uploads, changes, words):
     write_wav(uploads / "long.wav", tone(3), 16_000)
     write_wav(uploads / "huge.wav", np.zeros(1_000_000, np.float32), 48_000)
     named = ("portrait", "speech", "image", "video")
@@ -83,7 +83,7 @@ def test_what_cannot_be_made_is_told_in_words(service, uploads, changes, words):
     assert str(service.folder) not in result.words[0]
 
 
-def test_a_bug_is_told_without_its_insides(service, uploads, monkeypatch, caplog):
+def test_an_unexpected_error_shows_no_internals(service, uploads, monkeypatch, caplog):
     def broken(*_):
         raise KeyError("/secret/path")
 
@@ -92,27 +92,27 @@ def test_a_bug_is_told_without_its_insides(service, uploads, monkeypatch, caplog
     assert result.failed
     assert "secret" not in result.words[0]
     assert "KeyError" in result.words[0]
-    assert "secret" in caplog.text  # the terminal has it all
+    assert "secret" in caplog.text  # the traceback is in the log
 
 
 @pytest.mark.parametrize("end", ["stop", "leave"])
-def test_who_stops_or_leaves_frees_the_device(service, uploads, end):
-    reports = []
+def test_stopping_or_leaving_ends_the_request(service, uploads, end):
+    shown = []
 
     def tell(share, words):
-        reports.append(words)
-        if len(reports) == 2:
+        shown.append(words)
+        if len(shown) == 2:
             getattr(service, end)("visitor")
 
     result = made(service, wanted(uploads, steps=4), tell)
     assert result.words == ("Stopped.",)
-    assert len(reports) <= 3
+    assert len(shown) <= 3
     assert not list((service.folder / "visitor").glob("*"))
 
 
-def test_leaving_deletes_a_visitors_files_and_nobody_elses(service, uploads):
+def test_leaving_deletes_only_the_visitors_files(service, uploads):
     result = made(service, wanted(uploads))
-    copy = service.folder / "0123abcd" / result.video.name  # as Gradio keeps one
+    copy = service.folder / "0123abcd" / result.video.name  # Gradio keeps such a copy
     copy.parent.mkdir()
     copy.write_bytes(result.video.read_bytes())
     service.begin("other")
@@ -123,14 +123,14 @@ def test_leaving_deletes_a_visitors_files_and_nobody_elses(service, uploads):
     assert not copy.exists()
     assert not (service.folder / "visitor").exists()
     assert not (uploads / "voice.wav").exists()
-    assert (uploads / "face.png").exists()  # another visitor's too
+    assert (uploads / "face.png").exists()  # also used by another visitor
     assert (uploads / "face.csv").exists()  # an example
 
 
-def test_the_sources_are_those_the_run_has(service):
+def test_sources_are_those_of_the_run(service):
     assert service.sources == ("portrait", "image", "video")
 
 
 def test_generation_errors_keep_their_keys(service):
     error = GenerationError(f"portrait={service.folder}/visitor/portrait/my face (1).png: shows no face")
-    assert service._plain(error) == "portrait=my face (1).png: shows no face"
+    assert service._message(error) == "portrait=my face (1).png: shows no face"

@@ -1,4 +1,4 @@
-"""The folder of a demonstration with small moving pictures in place of faces."""
+"""The folder of a demonstration, with small moving pictures instead of faces."""
 
 import csv
 import json
@@ -25,7 +25,7 @@ ASKED = {
 
 
 def write_video(path, moving):
-    """A grey square in which the rows of ``moving`` go up and down."""
+    """Writes a video of a grey square in which the rows of ``moving`` change their brightness."""
     frames = np.full((FRAMES, SIZE, SIZE, 3), 100, np.uint8)
     for place, frame in enumerate(frames):
         frame[moving] += np.uint8(60 * (place % 5) / 4)
@@ -42,7 +42,7 @@ def write_curves(run, columns):
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """What the chain leaves behind before the page is written."""
+    """The folder after all steps except that of the page."""
     folder = tmp_path_factory.mktemp("demonstration")
     steps = synthetic_plan(folder)
     write_plan(steps, folder)

@@ -1,4 +1,4 @@
-"""Charts: where points land, and what happens to points nobody can draw."""
+"""Charts: positions of points, and points that cannot be drawn."""
 
 import re
 from xml.etree import ElementTree
@@ -13,7 +13,7 @@ def points(svg):
     return [[tuple(map(float, pair.split(","))) for pair in line.split()] for line in lines]
 
 
-def test_points_lie_in_proportion_and_inside():
+def test_points_are_in_proportion_and_inside():
     (line,) = points(chart("Loss", [Line("training", [(0, 0), (50, 1), (100, 4)])], "steps"))
     xs, ys = zip(*line, strict=True)
     assert (xs[0], xs[2]) == (LEFT, WIDTH - RIGHT)
@@ -22,13 +22,13 @@ def test_points_lie_in_proportion_and_inside():
     assert all(0 < y < HEIGHT for y in ys)
 
 
-def test_equal_factors_are_equally_high_on_a_logarithmic_axis():
+def test_equal_factors_have_equal_heights_on_a_logarithmic_axis():
     (line,) = points(chart("Loss", [Line("training", [(0, 0.01), (1, 0.1), (2, 1)])], "steps", logarithmic=True))
     ys = [y for _, y in line]
     assert ys[0] - ys[1] == pytest.approx(ys[1] - ys[2], abs=0.2)
 
 
-def test_what_cannot_be_drawn_is_left_out_and_names_are_escaped():
+def test_points_that_cannot_be_drawn_are_left_out_and_names_escaped():
     nan, inf = float("nan"), float("inf")
     svg = chart("a < b", [Line("<i>", [(0, 1), (1, nan), (2, inf), (3, -1), (4, 2)]), Line("none", [])], "x", True)
     assert [len(line) for line in points(svg)] == [2]
@@ -40,14 +40,14 @@ def test_what_cannot_be_drawn_is_left_out_and_names_are_escaped():
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0), (-3, 7), (0, 1234), (0, 0.00037)])
-def test_ticks_are_few_round_and_enclose(low, high):
+def test_ticks_are_few_and_enclose_the_values(low, high):
     ticks = _ticks(low, high)
     assert ticks[0] <= low <= high <= ticks[-1]
     assert 2 <= len(ticks) <= 7
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.3, 40), (1, 1), (0.01, 0.012)])
-def test_powers_enclose(low, high):
+def test_powers_enclose_the_values(low, high):
     ticks = _powers(low, high)
     assert ticks[0] <= low <= high <= ticks[-1]
     assert len(ticks) >= 2

@@ -1,4 +1,4 @@
-"""Portraits, speech and true videos of real videos, one of which was prepared in pieces."""
+"""Portraits, speech and true videos of raw videos, one of which was prepared in pieces."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ KEYS = ("dataset=folder", "preset=tiny", "dataset.split=train", "max_seconds=1",
 
 
 @pytest.mark.slow
-def test_a_piece_of_a_longer_video_gives_its_own_frames(tmp_path):
+def test_portraits_are_frames_of_the_raw_video(tmp_path):
     raw, shards, cases = (tmp_path / name for name in ("raw [1]", "shards", "cases"))
     write_speakers(raw, clips=2, seconds=2.0)
     assert prepare(compose("prepare", PrepareConfig, [*KEYS, f"source={raw}", f"output={shards}"])) == 0

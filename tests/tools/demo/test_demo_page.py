@@ -1,4 +1,4 @@
-"""The page of the demonstration: what it says, and how it behaves in a browser on a desk and on a phone."""
+"""The page of the demonstration: its content, and its behaviour in a desktop and a phone browser."""
 
 import re
 from html import escape
@@ -10,7 +10,7 @@ from tools.demo.demo_page import main
 from tools.demo.material import metric_scores, read_curves, read_json, verdicts
 from tools.demo.strips import decoupling_rows, motion_rows
 
-PATIENCE = 120_000  # ms; the processor may be busy
+PATIENCE = 120_000  # milliseconds
 BROKEN_WORDS = """() => {
   const found = [], walker = document.createTreeWalker(document.querySelector("#scores"), NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) for (const word of walker.currentNode.data.matchAll(/\\p{L}+/gu)) {
@@ -31,7 +31,7 @@ def page(folder):
 
 
 class Tags(HTMLParser):
-    """Tags that were opened and not closed, and addresses."""
+    """Collects tags that are not closed, and addresses."""
 
     def __init__(self):
         super().__init__()
@@ -50,7 +50,7 @@ class Tags(HTMLParser):
 
 
 @pytest.mark.slow
-def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(page):
+def test_the_page_is_well_formed_and_loads_nothing_from_elsewhere(page):
     text = page.read_text(encoding="utf-8")
     tags = Tags()
     tags.feed(text)
@@ -60,7 +60,7 @@ def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(page):
     assert not re.search(r"https?://", text)
 
 
-def test_the_page_tells_commands_scores_and_what_they_mean(page, folder):
+def test_the_page_shows_commands_scores_and_explanations(page, folder):
     text = page.read_text(encoding="utf-8")
     for step in read_json(folder / "plan.json"):
         assert escape(step["command"]) in text
@@ -74,24 +74,24 @@ def test_the_page_tells_commands_scores_and_what_they_mean(page, folder):
         assert message in text, message
 
 
-def test_heat_maps_light_up_where_something_moves(folder):
+def test_heat_maps_show_changes_and_motion(folder):
     videos, portrait = folder / "videos", folder / "cases" / "portraits" / "a.png"
     lips, expression = decoupling_rows(portrait, videos / "drive" / "lips.mp4", videos / "drive" / "expression.mp4")
-    assert 0 < lips.mean < expression.mean  # 16 rows against 32
+    assert 0 < lips.mean < expression.mean  # 16 rows compared with 32
     assert expression.mean / lips.mean == pytest.approx(2, rel=0.15)
     moving, held = motion_rows(videos / "dicte" / "with.mp4", videos / "dicte" / "without.mp4")
     assert moving.mean == held.mean > 0
 
 
-def test_curves_are_of_the_run_as_it_is_now(tmp_path):
-    """A run that starts anew sets the table it finds aside."""
+def test_curves_are_those_of_the_current_run(tmp_path):
+    """A run that starts anew renames the table of the previous one."""
     (tmp_path / "csv").mkdir()
     for name, rows in (("metrics-1.csv", "0,9,99\n"), ("metrics.csv", "0,9,3\n0,19,2\n0,19,\n1,29,1\n")):
         (tmp_path / "csv" / name).write_text(f"epoch,step,train/loss\n{rows}")
     assert read_curves(tmp_path) == {"train/loss": [(10, 3), (20, 2), (30, 1)]}
 
 
-def test_metrics_that_were_not_computed_say_what_they_need():
+def test_metrics_that_were_not_computed_name_what_they_need():
     (row,) = metric_scores({"metrics": {"efid": {"value": None, "not_computed": "needs i3d.pt\nmore"}}})
     assert (row.name, row.value, row.network) == ("E-FID", "–", "not computed: needs i3d.pt")
 
@@ -99,7 +99,7 @@ def test_metrics_that_were_not_computed_say_what_they_need():
 @pytest.mark.parametrize(
     ("psnr", "jaw", "message"), [(20, 0.8, "3.0 dB closer"), (15, 0.1, "2.0 dB further"), (15, 0.5, "in part")]
 )
-def test_verdicts_are_the_numbers_in_words(psnr, jaw, message):
+def test_verdicts_describe_the_numbers(psnr, jaw, message):
     (sentence,) = verdicts(None, {"clip": {"psnr_first_frame": 17.0, "voice": {"psnr": psnr, "jaw": jaw}}}, None)
     assert message in sentence
     assert sentence.startswith("For a clip training saw")

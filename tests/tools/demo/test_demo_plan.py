@@ -1,4 +1,4 @@
-"""The whole way with trainings of a few steps: every command of the plan works, and the page is made of the rest."""
+"""The plan of the demonstration with trainings of a few steps: every command works, and the page is built."""
 
 import contextlib
 import importlib
@@ -50,7 +50,7 @@ TRIAL = Lengths(
 
 
 def run(step: Step) -> int:
-    """A step in this process, which spares every command the loading of torch."""
+    """Runs a step in this process, so that torch is imported only once."""
     first, *keys = step.command
     with contextlib.ExitStack() as stack:
         if step.stdout:
@@ -61,7 +61,7 @@ def run(step: Step) -> int:
                 return importlib.import_module("train").export(compose("export", ExportConfig, keys))
             return getattr(importlib.import_module(name), name)(compose(name, config, keys))
         assert first == "-m"
-        stack.enter_context(torch.set_grad_enabled(True))  # which a module may switch off for its own process
+        stack.enter_context(torch.set_grad_enabled(True))  # a module may switch it off
         stack.callback(setattr, sys, "argv", sys.argv)
         sys.argv = keys
         try:
@@ -73,13 +73,13 @@ def run(step: Step) -> int:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_every_command_of_the_plan_works_and_the_page_is_made(tmp_path, monkeypatch):
+def test_every_command_of_the_plan_works_and_the_page_is_built(tmp_path, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[3])
     folder = tmp_path / "demo"
     steps = synthetic_plan(folder, TRIAL)
     write_plan(steps, folder)
     for step in steps:
-        step.digest()  # what it reads is there
+        step.digest()  # raises if an input is missing
         assert run(step) in step.accepted, step.typed
         assert all(path.exists() for path in step.products), step.typed
         if step.progress:
@@ -93,7 +93,7 @@ def test_every_command_of_the_plan_works_and_the_page_is_made(tmp_path, monkeypa
     assert "not computed" in page
 
 
-def test_trainings_are_shorter_than_their_experiments_and_say_so(tmp_path):
+def test_trainings_are_shorter_than_their_experiments_and_their_titles_tell(tmp_path):
     for stage in ("vaid", "ethd", "emotion"):
         assert max_steps(f"{stage}/tiny", getattr(SYNTHETIC, stage)) < max_steps(f"{stage}/tiny")
     titles = {step.name: step.title for step in synthetic_plan(tmp_path)}
@@ -101,7 +101,7 @@ def test_trainings_are_shorter_than_their_experiments_and_say_so(tmp_path):
     assert f"takes {max_steps('ethd/tiny')}" in titles["ethd"]
 
 
-def test_steps_have_names_of_their_own_and_read_what_earlier_ones_wrote(tmp_path):
+def test_steps_have_unique_names_and_read_earlier_outputs(tmp_path):
     names = ("ann", "bob", "eve", "dan", "liz", "max", "tom", "zoe", "kim", "lou", "nia", "pam")
     videos = touch(tmp_path / "my videos", *(f"{name}.mp4" for name in names))
     folder = tmp_path / "demo"
@@ -115,19 +115,19 @@ def test_steps_have_names_of_their_own_and_read_what_earlier_ones_wrote(tmp_path
             written += step.products
 
 
-def test_people_are_held_out_where_there_are_enough(tmp_path):
+def test_people_are_held_out_if_there_are_enough(tmp_path):
     assert split_of(touch(tmp_path, "one.mp4")) == ("train", None)
     touch(tmp_path, *(f"person{chr(97 + number % 26)}{chr(97 + number // 26)}.mp4" for number in range(40)))
     assert split_of(tmp_path) == ("person", "test")
 
 
-def test_a_folder_that_is_none_is_said_at_once(tmp_path):
+def test_a_missing_folder_is_refused_before_any_step(tmp_path):
     before = os.getcwd()
     with pytest.raises(ConfigError, match="nothing: no such folder"):
         main([f"videos={tmp_path / 'nothing'}"])
     assert os.getcwd() == before
 
 
-def test_real_lengths_fit_the_hour():
+def test_the_real_trainings_take_at_most_45_minutes():
     minutes = [key for keys in (REAL.vaid, REAL.ethd) for key in keys if "max_minutes" in key]
     assert sum(float(key.partition("=")[2]) for key in minutes) <= 45

@@ -1,4 +1,4 @@
-"""Three kills in small, for who changes the check itself; ``make nightly`` does twenty."""
+"""Three kills, for changes of the check itself; ``make nightly`` runs twenty."""
 
 import pytest
 
@@ -28,4 +28,4 @@ def test_the_check_can_fail(shards, tmp_path):
     log_of(other.folder, [(0, 0.5), (1, 0.25001)])
     refuses(UserError, "losses differ", compare, one, other)
     log_of(other.folder, [(0, 0.5), (0, 0.5)])
-    refuses(UserError, "steps twice", losses, other.folder)
+    refuses(UserError, "logged twice", losses, other.folder)

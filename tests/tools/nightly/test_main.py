@@ -1,4 +1,4 @@
-"""A folder that is not there is said before hours of checks begin; reports name no folder of this machine."""
+"""The command line of the nightly checks: missing folders are refused at once, reports contain no local paths."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tools.pipeline.step import Step
 
 
 @pytest.mark.parametrize("option", ["videos", "clip"])
-def test_a_folder_that_is_not_there(option, tmp_path, monkeypatch):
+def test_a_missing_folder_is_refused(option, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").touch()
     for given in ("nowhere", "file"):
@@ -18,7 +18,7 @@ def test_a_folder_that_is_not_there(option, tmp_path, monkeypatch):
             main([f"{option}={given}", "list=yes"])
 
 
-def test_reports_name_no_folder_of_this_machine(tmp_path, monkeypatch):
+def test_reports_contain_no_local_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "tools" / "profiling" / "reports").mkdir(parents=True)

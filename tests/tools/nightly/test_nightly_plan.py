@@ -1,4 +1,4 @@
-"""The list of checks: every entry can be read, names what exists, and builds only on earlier ones."""
+"""The list of nightly checks: every entry is valid, names existing modules, and depends only on earlier ones."""
 
 import importlib.util
 from pathlib import Path
@@ -22,7 +22,7 @@ def checks(tmp_path_factory):
     return read_checks(FOLDER, videos, videos)
 
 
-def test_every_check_builds_on_earlier_ones_or_on_what_is_given(checks):
+def test_every_check_depends_on_earlier_ones_or_given_folders(checks):
     written = set()
     for item in checks:
         for path in item.step.reads:
@@ -32,7 +32,7 @@ def test_every_check_builds_on_earlier_ones_or_on_what_is_given(checks):
 
 
 @pytest.mark.slow
-def test_every_command_is_there_and_its_configuration_valid(checks):
+def test_every_command_exists_and_its_configuration_is_valid(checks):
     for item in checks:
         first, *keys = item.step.command
         if first == "-m":
@@ -46,7 +46,7 @@ def test_every_command_is_there_and_its_configuration_valid(checks):
             check(compose("prepare", PrepareConfig, keys))
 
 
-def test_trainings_go_on_and_wanted_values_are_comparisons(checks):
+def test_trainings_resume_and_wanted_values_are_comparisons(checks):
     for item in checks:
         if item.step.command[0] == "train.py" and "task=export" not in item.step.command:
             assert "ckpt_path=last" in item.step.command
@@ -58,7 +58,7 @@ def test_trainings_go_on_and_wanted_values_are_comparisons(checks):
             assert not number.wanted or number.wanted.split()[0] in COMPARISONS
 
 
-def test_combinations_are_written_out(checks):
+def test_combinations_are_expanded(checks):
     names = [item.step.name for item in checks]
     assert "club_0.05_2" in names
     assert "proxy_sync" in names

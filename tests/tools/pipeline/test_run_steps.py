@@ -1,4 +1,4 @@
-"""A chain of small commands: order, resuming, failing, and being killed at any moment."""
+"""Chains of small commands: order, resuming, failures, and interrupts at any moment."""
 
 import io
 import os
@@ -15,7 +15,7 @@ from tests.helpers import ROOT
 from tools.pipeline.run_steps import run_chain
 from tools.pipeline.step import ChainError, Step, StepRecord
 
-# Adds a line to a file that tells how often it ran, and writes what it read in capitals.
+# Appends its output's name to a log, and writes its input in capitals.
 COPY = (
     "import sys; a, b, log = sys.argv[1:]; open(log, 'a').write(b + '\\n'); open(b, 'w').write(open(a).read().upper())"
 )
@@ -44,7 +44,7 @@ def ran(folder):
     return [Path(line).name for line in (folder / "log").read_text().split()]
 
 
-def test_what_is_done_stays_done_and_what_changed_is_done_again(chain):
+def test_finished_steps_are_kept_and_changed_ones_run_again(chain):
     folder, copy = chain
     steps = [copy("a", "b"), copy("b", "c")]
     states, message = run(steps, folder)
@@ -53,7 +53,7 @@ def test_what_is_done_stays_done_and_what_changed_is_done_again(chain):
     assert steps[0].typed in message
     assert "Step 2 of 2" in message
     assert run(steps, folder)[0] == ["done before"] * 2
-    (folder / "a").write_text("HELLO")  # makes the same b, so c need not be made again
+    (folder / "a").write_text("HELLO")  # gives the same b, so c is still up to date
     assert run(steps, folder)[0] == ["done", "done before"]
     (folder / "a").write_text("world")
     assert run(steps, folder)[0] == ["done", "done"]
@@ -62,7 +62,7 @@ def test_what_is_done_stays_done_and_what_changed_is_done_again(chain):
     assert ran(folder) == ["b", "c", "b", "b", "c", "c"]
 
 
-def test_a_failure_ends_the_chain_or_what_builds_on_it(chain):
+def test_a_failure_ends_the_chain_or_the_dependent_steps(chain):
     folder, copy = chain
     steps = [copy("a", "b", "raise SystemExit('no luck today')"), copy("b", "c"), copy("a", "d")]
     states, message = run(steps, folder)
@@ -71,10 +71,10 @@ def test_a_failure_ends_the_chain_or_what_builds_on_it(chain):
     assert "status 1" in message
     states, message = run(steps, folder, keep_going=True)
     assert states == ["failed", "waiting", "done"]
-    assert "b: is not there" in message
+    assert "b: does not exist" in message
 
 
-def test_a_step_that_writes_nothing_has_failed_and_other_statuses_may_be_accepted(chain):
+def test_a_missing_output_is_a_failure_and_other_statuses_can_be_accepted(chain):
     folder, copy = chain
     states, message = run([copy("a", "b", "pass")], folder)
     assert states == ["failed"]
@@ -82,7 +82,7 @@ def test_a_step_that_writes_nothing_has_failed_and_other_statuses_may_be_accepte
     assert run([copy("a", "b", COPY + "; sys.exit(4)", accepted=(0, 4))], folder)[0] == ["done"]
 
 
-def test_what_a_command_prints_is_kept_only_when_it_ends_well(chain):
+def test_standard_output_is_kept_only_after_success(chain):
     folder, _ = chain
     well = Step("well", "Well", ("-c", "print('42')"), stdout=folder / "well.txt")
     badly = Step("badly", "Badly", ("-c", "print('43'); raise SystemExit(1)"), stdout=folder / "badly.txt")
@@ -94,7 +94,7 @@ def test_what_a_command_prints_is_kept_only_when_it_ends_well(chain):
     assert not list(folder.glob(".*partial*"))
 
 
-def test_what_another_command_left_behind_is_removed_and_ones_own_is_not(chain):
+def test_outputs_of_another_command_are_removed_and_own_ones_kept(chain):
     folder, copy = chain
     resuming = (
         "import sys, os; b = sys.argv[2]; os.makedirs(b, exist_ok=True); n = len(os.listdir(b));"
@@ -102,10 +102,10 @@ def test_what_another_command_left_behind_is_removed_and_ones_own_is_not(chain):
     )
     first = copy("a", "b", resuming)
     assert run([first], folder)[0] == ["failed"]
-    assert run([first], folder)[0] == ["done"]  # went on from the first attempt
+    assert run([first], folder)[0] == ["done"]  # resumed the first attempt
     assert len(list((folder / "b").iterdir())) == 2
     other = copy("a", "b", resuming + "  # other")
-    assert run([other], folder)[0] == ["failed"]  # began with nothing
+    assert run([other], folder)[0] == ["failed"]  # started anew
     assert len(list((folder / "b").iterdir())) == 1
 
 
@@ -127,11 +127,11 @@ except KeyboardInterrupt:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_chain_goes_on_and_never_runs_twice_at_once(tmp_path, number):
+def test_an_interrupted_chain_resumes_and_never_runs_twice_at_once(tmp_path, number):
     folder = tmp_path / "chain"
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, str(folder), "3" if number == signal.SIGKILL else "60"], cwd=ROOT,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # shells ignore it in the background
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in a shell's background
     )  # fmt: skip
     while not ((folder / "marks").exists() and (folder / "marks").stat().st_size):
         assert process.poll() is None
@@ -140,7 +140,7 @@ def test_an_interrupted_chain_goes_on_and_never_runs_twice_at_once(tmp_path, num
     assert process.wait(60) == (-9 if number == signal.SIGKILL else 130)
     step = Step("wait", "Wait", ("-c", "pass"), writes=(folder / "marks",))
     assert StepRecord.read(folder, step).done is False
-    if number == signal.SIGKILL:  # its command lives on, and holds the folder
+    if number == signal.SIGKILL:  # the command outlives the chain and holds the lock
         with pytest.raises(ChainError, match="another run"):
             run([step], folder)
         deadline = time.monotonic() + 60
@@ -152,4 +152,4 @@ def test_an_interrupted_chain_goes_on_and_never_runs_twice_at_once(tmp_path, num
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
     assert subprocess.run([sys.executable, "-c", PROGRAM, str(folder), "0"], cwd=ROOT, check=False).returncode == 0
-    assert os.path.getsize(folder / "marks") == 1  # another command, so its own beginning
+    assert os.path.getsize(folder / "marks") == 1  # another command, so it started anew

@@ -1,4 +1,4 @@
-"""The script for a GPU runs on a CPU, on the smallest network, and says what it does not know."""
+"""The GPU script on a CPU with the smallest network, and its refusal of unknown options."""
 
 import subprocess
 import sys
@@ -26,6 +26,6 @@ def test_the_smallest_step_is_measured_and_profiled():
     assert done.returncode == 1  # the number of presets that failed
 
 
-def test_an_option_it_does_not_know_is_refused():
+def test_an_unknown_option_is_refused():
     with pytest.raises(ConfigError, match=r"stps=2: did you mean steps=\? expected presets=..., steps=..."):
         main(["stps=2"])

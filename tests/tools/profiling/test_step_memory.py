@@ -1,4 +1,4 @@
-"""The memory claim: 120 frames at 512 px train within 60 GiB, counted without owning such a card."""
+"""The memory claim, counted without such a GPU: 120 frames at 512 px train within 60 GiB."""
 
 import pytest
 import torch
@@ -11,13 +11,13 @@ from training.memory import GIB, PeakMemory, StepMemory, training_step
 @pytest.mark.nightly
 def test_a_step_of_the_paper_fits_in_60_gib():
     step = training_step(512, 120)
-    assert step.peak < 60 * GIB  # weights and gradients in bfloat16 included
-    assert step.peak > 2 * 2 * step.parameters  # which it must have seen
+    assert step.peak < 60 * GIB  # including weights and gradients in bfloat16
+    assert step.peak > 2 * 2 * step.parameters  # at least weights and gradients
     assert "80" in fits(step.on_card(ranks=8))
 
 
 @pytest.mark.parametrize("fake", [False, True])
-def test_the_count_is_that_of_tensors_alive(fake):
+def test_the_count_is_that_of_live_tensors(fake):
     with FakeTensorMode(allow_non_fake_inputs=True) if fake else torch.enable_grad(), PeakMemory() as memory:
         a = torch.zeros(1000)
         assert memory.now == 4000
@@ -32,18 +32,18 @@ def test_the_count_is_that_of_tensors_alive(fake):
         assert memory.peak == 8000
 
 
-def test_what_backward_needs_is_counted():
+def test_activations_for_backward_are_counted():
     weight = torch.randn(100, 100, requires_grad=True)
     with PeakMemory() as memory:
         hidden = torch.randn(50, 100)
         for _ in range(10):
-            hidden = torch.sin(hidden @ weight)  # keeps its input, and the product its own
+            hidden = torch.sin(hidden @ weight)  # sin keeps its input, and so does the product
         held = memory.now
         hidden.sum().backward()
-    assert held == 4 * 50 * 100 * 21  # the weight was there before
+    assert held == 4 * 50 * 100 * 21  # without the weight, which existed before
 
 
-def test_states_are_shared_among_ranks():
+def test_optimizer_states_are_sharded_among_ranks():
     step = StepMemory(peak=10 * GIB, parameters=GIB)
     assert step.on_card() == pytest.approx((10 + 12) * 1.05 * GIB + 2 * GIB)
     assert step.on_card(8) == pytest.approx((10 + 1.5) * 1.05 * GIB + 2 * GIB)

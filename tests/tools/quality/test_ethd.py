@@ -1,4 +1,4 @@
-"""What ETHD's evaluations measure, on videos whose answers are known."""
+"""ETHD's quality measures on videos with known values."""
 
 import math
 
@@ -11,13 +11,13 @@ from tools.quality.ethd import contact_sheet, psnr
 from tools.quality.ethd_synthetic import Reader, correlation, inside
 
 
-def test_psnr_is_its_definition():
+def test_psnr_equals_its_definition():
     true = torch.full((3, 8, 8, 3), 100, dtype=torch.uint8)
     assert psnr(true + 5, true) == pytest.approx(20 * math.log10(255 / 5), abs=1e-5)
-    assert psnr(true - 5, true) == pytest.approx(20 * math.log10(255 / 5), abs=1e-5)  # below as above: no wrap-around
+    assert psnr(true - 5, true) == pytest.approx(20 * math.log10(255 / 5), abs=1e-5)  # no wrap-around
 
 
-def test_a_contact_sheet_has_a_row_for_each_video_from_first_to_last_frame(tmp_path):
+def test_a_contact_sheet_has_a_row_per_video_from_first_to_last_frame(tmp_path):
     videos = [torch.arange(30, dtype=torch.uint8)[:, None, None, None].expand(30, 4, 4, 3) + k for k in (0, 100)]
     contact_sheet(videos, tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
@@ -25,7 +25,7 @@ def test_a_contact_sheet_has_a_row_for_each_video_from_first_to_last_frame(tmp_p
     assert [sheet[0, 0, 0], sheet[0, -1, 0], sheet[-1, 0, 0], sheet[-1, -1, 0]] == [0, 29, 100, 129]
 
 
-def test_a_reader_reads_its_region_and_nothing_else():
+def test_a_reader_uses_only_its_region():
     torch.manual_seed(0)
     region = inside(torch.tensor([[4.0, 4.0, 12.0, 12.0]]), 16)
     assert region.sum() == 64

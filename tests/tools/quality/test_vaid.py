@@ -1,4 +1,4 @@
-"""The scores against cases whose answer is known."""
+"""V-AID's scores on clips with known values."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ def clips(speakers: str, leak: float = 0.0) -> list[PredictedClip]:
 
 
 class Oracle:
-    """Returns the truth of the clip whose portrait it is given, or e_cond repeated."""
+    """Returns the true expressions of the next clip, or e_cond repeated."""
 
     def __init__(self, truths: list[PredictedClip] | None) -> None:
         self.truths = iter(truths) if truths else None
@@ -35,7 +35,7 @@ class Oracle:
         return next(self.truths).e_v[None] if self.truths else e_cond[:, None].expand(1, F, D_E)
 
 
-def test_perfect_lips_score_perfectly_and_unrelated_ones_by_chance():
+def test_perfect_lips_score_one_and_unrelated_ones_chance():
     perfect = lip_scores(clips("ab"))
     assert (perfect.near1, perfect.r2, perfect.r2_within) == pytest.approx((1, 1, 1))
     assert perfect.chance == pytest.approx((3 * F - 2) / F**2)
@@ -44,7 +44,7 @@ def test_perfect_lips_score_perfectly_and_unrelated_ones_by_chance():
     assert guessed.r2 == pytest.approx(-1, abs=0.3)  # an independent guess of unit variance doubles the error
 
 
-def test_an_offset_of_the_face_costs_r2_but_not_r2_within():
+def test_an_offset_of_the_face_lowers_r2_but_not_r2_within():
     scores = lip_scores([dataclasses.replace(c, l_a=c.l_v + (3 if c.speaker == "a" else -3)) for c in clips("ab")])
     assert scores.r2 < 0
     assert scores.r2_within == pytest.approx(1)
@@ -62,14 +62,14 @@ def test_the_true_sequence_beats_the_repeated_condition():
 
 def test_the_condition_never_comes_from_the_same_person():
     unseen, known = clips("a"), [dataclasses.replace(c, e_ref=c.e_ref + 100) for c in clips("c")]
-    alone = expression_scores(Oracle(None), unseen, known)  # nobody else is unseen, so training people give it
+    alone = expression_scores(Oracle(None), unseen, known)  # without another unseen person a training clip is used
     assert alone.mse_repeated > 9000
     assert expression_scores(Oracle(None), clips("ab"), known).mse_repeated < 10
-    with pytest.raises(ShardError, match="nobody else shows"):
+    with pytest.raises(ShardError, match="no other person shows"):
         expression_scores(Oracle(None), clips("a"), clips("a"))
 
 
-def test_the_probe_finds_what_leaks_and_no_more():
+def test_the_probe_finds_an_emotion_only_if_it_leaks():
     assert emotion_probe(clips("abcd"), clips("ef")) == pytest.approx(1 / 3, abs=0.12)
     assert emotion_probe(clips("abcd", leak=5), clips("ef", leak=5)) > 0.98
 

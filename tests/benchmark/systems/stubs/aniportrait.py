@@ -1,4 +1,4 @@
-"""scripts/audio2vid.py: three panels, 30 fps, folders with the minute; fails on 5 s, cuts multiples of 5 s short."""
+"""scripts/audio2vid.py: three panels, 30 fps, folders named by the minute; fails up to 5 s, drops 5 s of multiples."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 from PIL import Image
-from scripts.drawing import command_line, read_wav, stumble, talk, write_video
+from scripts.drawing import command_line, fail_as_requested, read_wav, talk, write_video
 
 parser = command_line(config="./configs/prompts/animation_audio.yaml", seed=42, cfg=3.5, steps=25, fps=30)
 for name in ("-W", "-H"):
@@ -23,7 +23,7 @@ open(config["pose_guider_path"]).close()
 minute = datetime.now().strftime("%H%M")
 folder = Path(f"output/{datetime.now():%Y%m%d}/{minute}--seed_{args.seed}-{args.W}x{args.H}")
 folder.mkdir(exist_ok=True, parents=True)
-stumble()
+fail_as_requested()
 for portrait, sounds in config["test_cases"].items():
     for wav in sounds:
         samples = len(read_wav(wav))

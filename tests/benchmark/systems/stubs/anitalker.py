@@ -1,9 +1,9 @@
-"""code/demo.py: joins whatever lies in <result_path>/frames; uses a demonstration clip's features where they lie."""
+"""code/demo.py: joins all files of <result_path>/frames; uses the features of a demonstration clip if they exist."""
 
 import os
 
 import numpy as np
-from drawing import command_line, read_wav, stumble, talk, write_video
+from drawing import command_line, fail_as_requested, read_wav, talk, write_video
 from PIL import Image
 
 args = command_line(
@@ -15,7 +15,7 @@ args = command_line(
 
 folder = os.path.join(args.result_path, "frames")
 os.makedirs(folder, exist_ok=True)
-stumble()
+fail_as_requested()
 for path in (args.test_image_path, args.test_audio_path):
     if not os.path.exists(path):
         print(f"{path} does not exist!")

@@ -1,6 +1,6 @@
-"""What the stub systems share: pictures that say when they are, tinted like the portrait, white when the sound is loud.
+"""Shared code of the stub systems: frames show their time as stripes, the portrait's tint, and white on loud sound.
 
-Copied beside each stub, so that it runs as its own program.
+Copied next to each stub, which runs as a program of its own.
 """
 
 import json
@@ -15,12 +15,12 @@ import av
 import numpy as np
 from PIL import Image
 
-TICKS = 150  # per second: 25 and 30 frames per second both fall on whole ones
+TICKS = 150  # per second: a multiple of 25 and 30
 BITS = 10
 
 
 def command_line(*names, flags=(), **defaults):
-    """A parser of options with nothing, false or a default for what is not given."""
+    """Returns a parser whose options default to None, False or the given value."""
     parser = ArgumentParser()
     for name, default in {**dict.fromkeys(names), **defaults}.items():
         parser.add_argument(f"--{name}", default=default, type=str if default is None else type(default))
@@ -30,7 +30,7 @@ def command_line(*names, flags=(), **defaults):
 
 
 def picture(seconds, size, tint, flash):
-    """(size, size, 3): the time as stripes above, the tint or white below."""
+    """(size, size, 3) frame: the time as stripes in the upper half, the tint or white in the lower."""
     frame = np.empty((size, size, 3), np.uint8)
     for bit in range(BITS):
         lit = round(seconds * TICKS) >> bit & 1
@@ -50,15 +50,15 @@ def tint_of(portrait):
 
 
 def talk(portrait, wav, frames, fps, size, first=0):
-    """``frames`` pictures of frames first, first + 1, ... of a talking head."""
+    """Yields ``frames`` frames of a talking head, from number ``first``."""
     sound, tint = read_wav(wav), tint_of(portrait)
     for index in range(first, first + frames):
-        heard = sound[round(index * 16000 / fps) : round((index + 1) * 16000 / fps)]
-        yield picture(index / fps, size, tint, bool(len(heard) and np.abs(heard).max() > 0.3))
+        spoken = sound[round(index * 16000 / fps) : round((index + 1) * 16000 / fps)]
+        yield picture(index / fps, size, tint, bool(len(spoken) and np.abs(spoken).max() > 0.3))
 
 
-def stumble():
-    """Fails in the way the test asks for."""
+def fail_as_requested():
+    """Fails in the way that the test requests."""
     trouble = os.environ.get("STUB_TROUBLE")
     if trouble == "nothing":
         print("Something is not right, but never mind.")

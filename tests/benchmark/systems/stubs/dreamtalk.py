@@ -1,10 +1,10 @@
-"""inference_for_demo_video.py: cuts paths at spaces, and burns a watermark into the finished video."""
+"""inference_for_demo_video.py: splits paths at spaces, and burns a watermark into the finished video."""
 
 import os
 import shutil
 
-from configs.default import CFG  # a package beside it
-from drawing import command_line, read_wav, stumble, talk, write_video
+from configs.default import CFG  # a package in the script's folder
+from drawing import command_line, fail_as_requested, read_wav, talk, write_video
 from scipy.io import loadmat
 
 names = ("wav_path", "image_path", "style_clip_path", "pose_path")
@@ -13,7 +13,7 @@ parser.add_argument("--disable_img_crop", dest="img_crop", action="store_false")
 args = parser.parse_args()
 
 os.makedirs(f"tmp/{args.output_name}", exist_ok=True)
-stumble()
+fail_as_requested()
 shutil.copy(*f"{args.wav_path} tmp/{args.output_name}/sound.wav".split())
 assert not args.img_crop, "dlib would crop the portrait"
 assert CFG

@@ -1,10 +1,10 @@
-"""inference.py: a strip of five panels, two frames late and four fewer; old frames stay in the video."""
+"""inference.py: a strip of five panels, two frames late and four fewer; the video includes frames of earlier runs."""
 
 import argparse
 import os
 
 import numpy as np
-from drawing import command_line, read_wav, stumble, talk, write_video
+from drawing import command_line, fail_as_requested, read_wav, talk, write_video
 from PIL import Image
 
 names = ("cfg_file", "name", "audio_path", "app_img_path", "pose_path", "exp_path", "eye_path")
@@ -12,7 +12,7 @@ parser = command_line(*names, flags=["all"])
 parser.add_argument("opts", default=None, nargs=argparse.REMAINDER)
 args = parser.parse_args()
 
-stumble()
+fail_as_requested()
 folders = [args.pose_path, args.exp_path, args.eye_path]
 driving = [[np.asarray(Image.open(os.path.join(d, name))) for name in sorted(os.listdir(d))] for d in folders]
 assert all(frame.shape == (224, 224, 3) for frames in driving for frame in frames)

@@ -1,10 +1,10 @@
-"""inference.py: the name of the result is the second it was begun in."""
+"""inference.py: the result is named after the second in which the program started."""
 
 import os
 import shutil
 from time import strftime
 
-from drawing import command_line, read_wav, stumble, talk, tint_of, write_video
+from drawing import command_line, fail_as_requested, read_wav, talk, tint_of, write_video
 from PIL import Image
 
 names = ("driven_audio", "source_image", "checkpoint_dir", "result_dir", "enhancer")
@@ -15,7 +15,7 @@ args = parser.parse_args()
 save_dir = os.path.join(args.result_dir, strftime("%Y_%m_%d_%H.%M.%S"))
 os.makedirs(save_dir, exist_ok=True)
 open(os.path.join("src", "config", "facerender_still.yaml")).close()  # relative to the working directory
-stumble()
+fail_as_requested()
 if tint_of(args.source_image).max() < 8:
     print("Can't get the coeffs of the input")
     raise SystemExit(0)

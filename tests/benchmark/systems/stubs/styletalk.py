@@ -1,10 +1,10 @@
-"""inference_for_demo.py: silent.mp4 in the working directory, 30 fps, a pose shorter than the speech is an error."""
+"""inference_for_demo.py: silent.mp4 in the working directory, 30 fps; fails if the pose is shorter than the speech."""
 
 import os
 import shutil
 
 import numpy as np
-from drawing import command_line, read_json, stumble, talk, write_video
+from drawing import command_line, fail_as_requested, read_json, talk, write_video
 from PIL import Image
 from scipy.io import loadmat
 
@@ -14,14 +14,14 @@ args = command_line(
     renderer_checkpoint="checkpoints/renderer_checkpoint.pt",
 ).parse_args()  # fmt: skip
 
-stumble()
+fail_as_requested()
 open(args.styletalk_checkpoint).close()
 phonemes = read_json(args.audio_path)
 assert loadmat(args.style_clip_path)["coeff"][:, 80:144].shape[1] == 64
 pose = loadmat(args.pose_path)
 rows = np.concatenate([pose["coeff"][:, 224:227], pose["coeff"][:, 254:257], pose["transform_params"][:, -3:]], 1)
 if len(rows) < len(phonemes):
-    rows[-1].unsqueeze(0)  # their bug: a numpy array has no such method
+    rows[-1].unsqueeze(0)  # StyleTalk's bug: a NumPy array has no such method
 assert Image.open(args.src_img_path).size == (256, 256), "the renderer takes 256 x 256"
 np.save(f"{args.output_path[:-4]}.npy", rows)
 if os.path.exists("silent.mp4"):
