@@ -1,4 +1,4 @@
-"""Stand-ins for the metrics' networks."""
+"""Proxy networks that replace the metrics' official networks."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ FIELDS = {
 
 
 class StandInStage(Stage):
-    """A small network of the kind a metric's official one is."""
+    """Trains a small network of the same kind as a metric's official network."""
 
     name = "standin"
     config = StandInConfig
 
     @classmethod
     def fields(cls, model: StandInConfig) -> Sequence[str]:
-        """What its kind learns from."""
+        """Fields that the configured kind of network is trained on."""
         return FIELDS.get(model.kind, ())
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> StandInModule:
-        """A new network of ``model.kind``."""
+        """Builds an untrained network of ``model.kind``."""
         from lightning_modules.standin.module import build_stand_in
 
         return build_stand_in(config.model, data, config.trainer.max_steps, config.seed)
