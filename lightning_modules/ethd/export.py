@@ -182,7 +182,7 @@ def export_file(run: str | Path) -> Path:
             raise CheckpointError(f"{path}: is a run of stage {stage}; expected one of stage {STAGE}")
         if stage is None and not (path / "checkpoints").is_dir():
             raise CheckpointError(f"{path}: is not a run directory of train.py; expected e.g. outputs/ethd/RUN_ID")
-        raise CheckpointError(f"{path}: is not exported yet; run: python train.py task=export run={path}")
+        raise CheckpointError(f"{path}: was not exported yet; run: python train.py task=export run={path}")
     if not path.is_file():
         raise CheckpointError(f"{path}: no such run; train.py writes run directories under outputs/ethd/")
     if path.suffix != ".safetensors":

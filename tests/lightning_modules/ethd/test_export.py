@@ -116,7 +116,7 @@ def test_unsuitable_runs_are_not_exported(encoders, run, tmp_path):
 
 
 def test_paths_that_are_no_export_are_rejected(run, tmp_path):
-    command = f"is not exported yet; run: python train.py task=export run={run}"
+    command = f"was not exported yet; run: python train.py task=export run={run}"
     refuses(CheckpointError, "no such run", load_artifact, tmp_path / "nothing")
     refuses(CheckpointError, "is not a run directory", load_artifact, tmp_path)
     refuses(CheckpointError, re.escape(command), load_artifact, run)
