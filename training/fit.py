@@ -73,7 +73,7 @@ def fit(config: TrainConfig) -> Run:
     """
     settings, stage = config.trainer, STAGES.get(config.stage, "stage")()
     check_devices(settings)
-    filter_lightning_messages()
+    quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
     signals = StopSignals(config.preemption.requeue_on, config.preemption.stop_on)
@@ -217,7 +217,7 @@ def describe(module: LightningModule, data: ShardDataModule, folder: Path) -> st
     return f"data        {counts} clips\nparameters  {sizes}\nrun         {folder}"
 
 
-def filter_lightning_messages() -> None:
+def quiet_lightning() -> None:
     """Suppresses messages and warnings of Lightning that users cannot act on."""
     for name in FILTERED_LOGGERS:
         logging.getLogger(name).addFilter(_is_kept)

@@ -75,15 +75,15 @@ class StepMemory:
     peak: int
     parameters: int
 
-    def on_card(self, ranks: int = 1, extra: float = 0.0) -> float:
+    def on_card(self, ranks: int = 1, extra_bytes: float = 0.0) -> float:
         """Required bytes of GPU memory, including the allowances.
 
         Args:
             ranks: Number of ranks that share the optimizer states (DeepSpeed ZeRO-2); 0 for states on the CPU.
-            extra: Additional bytes per parameter, e.g. 4 for the EMA.
+            extra_bytes: Additional bytes per parameter, e.g. 4 for the EMA.
         """
         states = STATES / ranks if ranks else 0.0
-        return (self.peak + (states + extra) * self.parameters) * 1.05 + 2 * GIB
+        return (self.peak + (states + extra_bytes) * self.parameters) * 1.05 + 2 * GIB
 
 
 def training_step(pixels: int, frames: int, shape: UNetShape | None = None, checkpointing: bool = True) -> StepMemory:
@@ -140,12 +140,12 @@ def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
     average = 4.0 / sharing if module.config.ema and sharing else 0.0
     # The count assumes bfloat16 weights and gradients. With float32 they take 4 more bytes, except without ZeRO, where
     # the float32 weights are already counted as those of the optimizer.
-    extra = average
+    extra_bytes = average
     if zero and settings.deepspeed.autocast:
-        extra += 4.0
+        extra_bytes += 4.0
     if settings.precision == "bf16-true" and not zero:
-        extra -= 8.0  # bfloat16 moments and no float32 weights
-    return step.on_card(sharing, extra) + (config.data.batch_size // ranks - 1) * _activations(
+        extra_bytes -= 8.0  # bfloat16 moments and no float32 weights
+    return step.on_card(sharing, extra_bytes) + (config.data.batch_size // ranks - 1) * _activations(
         step.peak, step.parameters
     )
 

@@ -154,14 +154,14 @@ class Sampler:
         Raises:
             SamplingError: If a window does not fit into the memory of the device.
         """
-        reference_on_device = reference.to(self.device, self.dtype)
+        reference_latent = reference.to(self.device, self.dtype)
         total, done = how.steps * len(window_starts(frames, how.window, how.overlap)), 0
 
         def predict(x: Tensor, t: Tensor, where: slice) -> Tensor:
             nonlocal done
             near = on_device(drive.window(where), self.device)
             denoise = VelocityDenoiser(
-                lambda noisy, level: self.ethd(noisy.to(self.dtype), level, reference_on_device, near), self.schedule
+                lambda noisy, level: self.ethd(noisy.to(self.dtype), level, reference_latent, near), self.schedule
             )
             x0 = denoise(x.to(self.device), t.to(self.device)).cpu()
             done += 1
