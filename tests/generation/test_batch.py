@@ -84,7 +84,7 @@ def test_parts_share_the_rows(tmp_path):
         ("portrait\n", "holds no rows"),
         ("", "holds no rows"),
         ("portrait\na.png\na.png\n", "rows 1 and 2 would both write"),
-        ("portrait,emotion.label,emotion.text\na.png,happy,smile\n", "line 2: emotion: .* are both given"),
+        ("portrait,emotion.label,emotion.text\na.png,happy,smile\n", "line 2: emotion: .* are given together"),
         ("portrait,output\na.png,a.mov\n", r"videos are written as \.mp4"),
     ],
 )
