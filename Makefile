@@ -22,7 +22,7 @@ demo-real: setup
 	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
 
 # The nightly checks, which take hours. VIDEOS=DIR and CLIP=DIR (one clip) enable the checks on real videos.
-prove: setup
+nightly: setup
 	$(BIN)/python -m tools.nightly $(if $(VIDEOS),videos="$(VIDEOS)") $(if $(CLIP),clip="$(CLIP)")
 
 # The paper's tables from your own videos and runs (docs/evaluation.md). Interrupted runs resume.

@@ -1,4 +1,4 @@
-"""Trains one stage on prepared shards, or exports what was trained: ``python train.py --help``."""
+"""Trains one stage on prepared shards, or exports a trained run. Usage: ``python train.py --help``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from training.wandb_mode import wandb_mode
 
 
 def train(config: TrainConfig) -> int:
-    """Trains and returns the exit status: 0 when it is done, 75 when the queue stopped it and it is saved."""
+    """Trains a stage. Returns exit status 0 if finished, or 75 if stopped by the queue with its state saved."""
     if config.logger.name == "wandb":
         wandb_mode(config.logger)
-    from training.fit import exit_status, fit  # after the checks: what is wrong is said before torch is loaded
+    from training.fit import exit_status, fit  # late, so that configuration errors appear before torch is loaded
 
     return exit_status(fit(config))
 
 
 def export(config: ExportConfig) -> int:
-    """Writes the export of a run and returns the exit status."""
+    """Exports a run and returns the exit status."""
     from lightning_modules.ethd.export import export as export_run
 
     file = export_run(config.run, config.vaid, config.emotion)

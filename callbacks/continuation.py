@@ -1,4 +1,4 @@
-"""Restores a resumed run to its checkpoint: cuts the local log back to it, and runs a validation that was due."""
+"""Restores a resumed run to its checkpoint: truncates the local log and runs a validation that is still due."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from callbacks.logs import CsvLog
 
 
 class Continuation(Callback):
-    """Cuts the log back to the checkpoint, and validates where the run was stopped or killed before it did.
+    """Truncates the log to the checkpoint, and runs the validation of its step if the run ended before it.
 
-    A checkpoint is written before the validation of its step, so that nothing is lost in a long one.
+    A checkpoint is written before the validation of the same step, so that a kill during a validation loses no steps.
 
     Args:
-        validate_every: steps between validations.
+        validate_every: Steps between validations.
     """
 
     def __init__(self, validate_every: int) -> None:
         self.validate_every = validate_every
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Cuts the log, and validates if the step is one at which that is due."""
+        """Truncates the log, and validates if a validation is due at this step."""
         step = trainer.global_step
         for logger in trainer.loggers:
             if isinstance(logger, CsvLog):
@@ -30,7 +30,7 @@ class Continuation(Callback):
 
 
 def _validate(trainer: Trainer) -> None:
-    """The validation after the last batch, as Lightning's training loop does it."""
+    """Runs the validation that follows the last batch, as Lightning's training loop does."""
     loop, connector = trainer.fit_loop.epoch_loop, trainer._logger_connector
     trainer.validating = True
     first = connector._first_loop_iter

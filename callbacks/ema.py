@@ -1,11 +1,10 @@
-"""Averaged weights of ETHD: s <- d s + (1 - d) w after every step, in float32, under any strategy.
+"""Exponential moving average (EMA) of ETHD's weights in float32, under any strategy: s <- d s + (1 - d) w per step.
 
-Under DeepSpeed w are the optimizer's own float32 weights, of which each rank holds and averages a part; the network's
-may be bfloat16, in which a step of the learning rate is mostly lost. Parts are put together only where the average is
-saved or validated.
+Under DeepSpeed, w are the optimizer's float32 weights. Each rank averages its partition of them. The network's own
+weights may be bfloat16, which rounds off most updates. Partitions are gathered only for saving and validation.
 
-Lightning's own average stands under the key ``state_dict``, which DeepSpeed drops, and is swapped into bfloat16 weights
-and back, which rounds it. Here it has its own key, and validation puts saved weights back as they were.
+Lightning's EMA callback is not used: it saves the average under the key ``state_dict``, which DeepSpeed drops, and
+swaps it with bfloat16 weights, which rounds it. Here the average has its own key, and validation does not round it.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ from lightning_modules.ethd.module import EthdModule
 
 
 class WeightAverage(Callback):
-    """Keeps the average, validates with it, and saves it in every checkpoint.
+    """Updates the average, validates with it, and saves it in every checkpoint.
 
     Args:
-        decay: d; while fewer than about 10 / (1 - d) steps are averaged it is (1 + n) / (10 + n) after n of them.
+        decay: Decay d. The decay in use after n updates is min(d, (1 + n) / (10 + n)).
 
     Attributes:
-        weights: name in ``Ethd`` -> float32; under DeepSpeed this rank's part of it, flat.
-        updates: n.
+        weights: Parameter name in ``Ethd`` -> float32 average; under DeepSpeed this rank's flat partition of it.
+        updates: Number n of updates.
     """
 
     def __init__(self, decay: float) -> None:
@@ -43,7 +42,7 @@ class WeightAverage(Callback):
         self._seen = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts from the network's weights, or goes on from a checkpoint's average."""
+        """Initialises the average with the network's weights, or with the average of a checkpoint."""
         parameters = _parameters(pl_module)
         self.weights = {name: own_part(parameter).float().clone() for name, parameter in parameters.items()}
         for name, whole in self._loaded.items():
@@ -55,7 +54,7 @@ class WeightAverage(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Takes the new weights in, once for each step of the optimizer."""
+        """Updates the average once per optimizer step."""
         if trainer.global_step == self._seen:
             return
         self._seen = trainer.global_step
@@ -66,25 +65,25 @@ class WeightAverage(Callback):
         self.updates += 1
 
     def whole(self, module: LightningModule) -> Iterator[tuple[str, Tensor]]:
-        """Name and all of each averaged weight; to be gone through on every rank."""
+        """Iterates over names and gathered averages. Must be consumed on every rank."""
         for name, parameter in _parameters(module).items():
             yield name, _gathered(self.weights[name], parameter)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the average in place of the weights, which wait on the host."""
+        """Replaces the weights by the average and keeps the weights on the CPU."""
         parameters = _parameters(pl_module)
         self._raw = {name: parameter.data.to("cpu", copy=True) for name, parameter in parameters.items()}
         for name, average in self.whole(pl_module):
             parameters[name].data.copy_(average)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Puts the weights back."""
+        """Restores the weights."""
         for name, parameter in _parameters(pl_module).items():
             parameter.data.copy_(self._raw[name])
         self._raw = {}
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds the average under its own key, on the rank that writes."""
+        """Adds the average under its own key on rank 0."""
         weights = {}
         for name, average in self.whole(pl_module):
             if trainer.is_global_zero:
@@ -93,16 +92,16 @@ class WeightAverage(Callback):
             checkpoint[EMA] = {"weights": weights, "updates": self.updates}
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Goes on from the checkpoint's average; one without starts a new one."""
+        """Loads the average of the checkpoint, if it has one."""
         if EMA in checkpoint:
             self._loaded = dict(checkpoint[EMA]["weights"])
             self.updates = checkpoint[EMA]["updates"]
 
 
 def own_part(parameter: Parameter) -> Tensor:
-    """What of a parameter this rank updates: all of it, or, under ZeRO, its flat part of the float32 weights.
+    """The part of a parameter that this rank updates: all of it, or under ZeRO its flat partition in float32.
 
-    DeepSpeed ties each parameter to its optimizer's part by ``_hp_mapping``, None on ranks that hold nothing of it.
+    DeepSpeed maps a parameter to its partition by ``_hp_mapping``, which is None on ranks without a part of it.
     """
     if not hasattr(parameter, "_hp_mapping"):
         return parameter.data
@@ -121,7 +120,7 @@ def _own_part_of(whole: Tensor, parameter: Parameter) -> Tensor:
 
 
 def _gathered(part: Tensor, parameter: Parameter) -> Tensor:
-    """All of a parameter from the ranks' parts, float32, shaped like it."""
+    """Gathers the partitions of all ranks into a float32 tensor of the parameter's shape."""
     if not hasattr(parameter, "_hp_mapping"):
         return part
     whole = torch.zeros(parameter.shape, dtype=torch.float32, device=parameter.device)

@@ -1,4 +1,4 @@
-"""The paper's metrics of validation videos during training, through evaluate.py's own code."""
+"""Computes the paper's metrics on generated validation videos during training, with the code of evaluate.py."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ log = logging.getLogger(__name__)
 
 
 class Evaluation(Callback):
-    """Makes the same validation clips every so many steps with the averaged weights, and logs their metrics.
+    """Generates fixed validation clips with the EMA weights and logs their metrics.
 
-    ``evaluation/STEP`` in the run directory holds the videos, ``evaluation/STEP.json`` the results as evaluate.py
-    writes them. A value is logged as ``val/fid``, or ``val/fid_proxy`` where a network is not the official one, and
-    every clip's own values as a table.
-    Processes share clips and features and wait for each other over gloo, which has no time limit of NCCL's kind.
+    Videos are written to ``evaluation/STEP`` in the run directory, results to ``evaluation/STEP.json`` in the format of
+    evaluate.py. Values are logged as e.g. ``val/fid``, with a suffix if a network is not the official one, and the
+    values of each clip as a table. The ranks share the clips and the features. They synchronise over gloo, since NCCL's
+    timeout is too short for it.
 
     Args:
-        folder: run directory.
-        maker: of the videos.
-        every: steps.
-        config: of the evaluation; its folders are set here.
+        folder: Run directory.
+        maker: Generator of the videos.
+        every: Minimum number of steps between evaluations.
+        config: Configuration of the evaluation; its folders are set by this callback.
     """
 
     def __init__(self, folder: str | Path, maker: VideoMaker, every: int, config: EvaluateConfig) -> None:
@@ -50,14 +50,14 @@ class Evaluation(Callback):
         self._logged: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Meets the other processes; a resumed run goes on counting."""
+        """Creates the process group; a resumed run counts from its step."""
         self._last = trainer.global_step
         if trainer.world_size > 1:
-            group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))  # all ranks are in it
+            group = cast(dist.ProcessGroup, dist.new_group(backend="gloo", timeout=PATIENCE))  # includes all ranks
             self._ranks = Ranks(trainer.global_rank, trainer.world_size, trainer.local_rank, group)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes this process's share of the videos, then evaluates all."""
+        """Generates this rank's share of the videos, then evaluates all of them."""
         if not due(trainer, self._last, self.every):
             return
         self._last = trainer.global_step
@@ -88,24 +88,24 @@ class Evaluation(Callback):
         for logger in trainer.loggers if values else ():
             logger.log_metrics(values, trainer.global_step)
         for name, reason in results.not_computed.items():
-            self._log_once(f"{name} is not computed: {reason}")
+            self._log_once(f"{name} not computed: {reason}")
 
     def _log_once(self, text: str) -> None:
-        """Says a thing once."""
+        """Logs each warning once."""
         if self._ranks.first and text not in self._logged:
             self._logged.add(text)
             log.warning("validation videos: %s", text)
 
 
 def clip_table(results: Results) -> tuple[list[str], list[list[object]]]:
-    """Columns and rows of a table of clips: name, frames, every number the metrics have for the clip, its video."""
+    """Columns and rows of the table of clips: name, frames, all scalar values of the metrics, video."""
     rows, columns = [], dict.fromkeys(["clip", "frames"])
     for clip in results.clips:
         row: dict[str, object] = {"clip": clip["clip"], "frames": clip["frames"]}
         for metric, sides in cast(Mapping[str, Mapping[str, Any]], clip["metrics"]).items():
             for side, values in sides.items():
-                numbers = values if isinstance(values, Mapping) else {"samples": values}
-                row |= {f"{metric}/{side}/{name}": value for name, value in numbers.items() if np.isscalar(value)}
+                named = values if isinstance(values, Mapping) else {"samples": values}
+                row |= {f"{metric}/{side}/{name}": value for name, value in named.items() if np.isscalar(value)}
         columns |= dict.fromkeys(row)
         rows.append(row | {"video": Path(cast(Mapping[str, str], clip["generated"])["file"])})
     names = [*columns, "video"]

@@ -1,4 +1,4 @@
-"""What the ranks of a run tell each other beside their collectives, through the store of torch's process group."""
+"""Heartbeats that ranks exchange outside of collectives, through the store of torch's process group."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-HEARTBEAT_SECONDS = 1.0  # seconds between two looks
-SHOWN = 4  # clips in a message
-# In the order in which they follow; after as many steps the rank with the earliest is behind.
+HEARTBEAT_SECONDS = 1.0  # seconds between heartbeats
+SHOWN = 4  # clips named in a message
+# Phases in their order. At equal steps, the rank in the earliest phase is behind.
 JOINING, STARTING, SAVING, VALIDATING, WAITING, STEPPING, ENDING = range(7)
 DOING = (
     "waiting for the other ranks", "starting", "saving", "validating", "waiting for the batch", "in the step", "ending",
@@ -22,17 +22,17 @@ DOING = (
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What a process is at.
+    """Current activity of a rank.
 
     Attributes:
-        rank: of it.
-        host: it runs on.
-        process: id on that host.
-        count: of its looks, by which others see that it lives.
-        step: 0 before the first.
-        phase: index of ``DOING``.
-        seconds: it has been at it.
-        clips: of the batch.
+        rank: Rank of the process.
+        host: Host name.
+        process: Process id on the host.
+        count: Number of heartbeats; it increases as long as the process is alive.
+        step: Training step; 0 before the first.
+        phase: Current phase, an index of ``DOING``.
+        seconds: Seconds spent in this phase.
+        clips: Keys of the clips in the batch.
     """
 
     rank: int
@@ -50,16 +50,16 @@ class Heartbeat:
 
 
 class HeartbeatStore:
-    """Where each rank pins what it is at, and whoever finds a fault pins that; it lives in rank 0's process.
+    """Shared store of the heartbeats and of the first fault. The store is in the process of rank 0.
 
     Args:
-        host: of rank 0.
-        port: of the process group's store.
-        ranks: of the run.
-        dead_seconds: silence after which a process on another machine counts as dead.
+        host: Host of rank 0.
+        port: Port of the process group's store.
+        ranks: Number of ranks.
+        dead_seconds: Seconds without a heartbeat after which a process on another host is considered dead.
 
     Raises:
-        RuntimeError: when rank 0 does not answer; so does every method, once rank 0 has ended.
+        RuntimeError: If rank 0 does not respond. All methods raise it once rank 0 has ended, except ``known``.
     """
 
     def __init__(self, host: str, port: int, ranks: int, dead_seconds: float) -> None:
@@ -67,15 +67,15 @@ class HeartbeatStore:
         self._store = PrefixStore("watchdog", store)
         self._ranks = ranks
         self._dead_seconds = dead_seconds
-        self._last_counts: dict[int, tuple[int, float]] = {}  # rank -> its last count, and when that was new
+        self._last_seen: dict[int, tuple[int, float]] = {}  # rank -> latest count, and the time it was first read
         self._known: dict[int, Heartbeat] = {}
 
     def publish(self, heartbeat: Heartbeat) -> None:
-        """Shows what this process is at."""
+        """Publishes the heartbeat of this process."""
         self._store.set(f"beat/{heartbeat.rank}", json.dumps(asdict(heartbeat)))
 
     def read(self, rank: int) -> Heartbeat | None:
-        """What another is at; None before its first word."""
+        """Latest heartbeat of a rank; None before its first."""
         if not self._store.check([f"beat/{rank}"]):
             return None
         raw = json.loads(self._store.get(f"beat/{rank}"))
@@ -83,33 +83,33 @@ class HeartbeatStore:
         return self._known[rank]
 
     def known(self, rank: int) -> Heartbeat | None:
-        """What another was at when it was last read; does not ask rank 0."""
+        """Heartbeat of a rank at its last ``read``; does not contact rank 0."""
         return self._known.get(rank)
 
     def others(self, rank: int) -> list[Heartbeat]:
-        """What all but ``rank`` are at, as far as they have said it."""
+        """Latest heartbeats of all ranks except ``rank``."""
         heartbeats = [self.read(other) for other in range(self._ranks) if other != rank]
         return [heartbeat for heartbeat in heartbeats if heartbeat is not None]
 
     def fault(self) -> str | None:
-        """What somebody found."""
+        """The first reported fault, or None."""
         return self._store.get("fault").decode() if self._store.check(["fault"]) else None
 
     def report_fault(self, fault: str) -> str:
-        """Pins a fault for all to see; the first one counts, and is returned."""
+        """Reports a fault to all ranks. Only the first report is kept; it is returned."""
         with suppress(RuntimeError):
             return self._store.compare_set("fault", "", fault).decode()
         return fault
 
     def dead(self, own: Heartbeat) -> Heartbeat | None:
-        """The last word of a process that has ended without taking leave."""
+        """Last heartbeat of a process that ended without announcing it, or None."""
         now = time.monotonic()
         for heartbeat in self.others(own.rank):
             if heartbeat.phase == ENDING:
                 continue
-            if self._last_counts.get(heartbeat.rank, (-1, 0.0))[0] != heartbeat.count:
-                self._last_counts[heartbeat.rank] = (heartbeat.count, now)
-            silence = now - self._last_counts[heartbeat.rank][1]
+            if self._last_seen.get(heartbeat.rank, (-1, 0.0))[0] != heartbeat.count:
+                self._last_seen[heartbeat.rank] = (heartbeat.count, now)
+            silence = now - self._last_seen[heartbeat.rank][1]
             gone = heartbeat.host == own.host and process_is_gone(heartbeat.process) and silence > 2 * HEARTBEAT_SECONDS
             if gone or silence > self._dead_seconds:
                 return replace(heartbeat, seconds=silence)
@@ -117,7 +117,7 @@ class HeartbeatStore:
 
 
 def process_is_gone(process: int) -> bool:
-    """Whether a process of this host has ended, waited for or not; False where that cannot be seen."""
+    """Whether a process of this host has ended, zombies included; False if that cannot be determined."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Predicted against true latents over time, to the run directory and to loggers that show pictures."""
+"""Plots predicted and true latents over time into the run directory and to loggers that support images."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from datamodules.datamodule import ShardDataModule
 from encoders.protocols import FPS
 from lightning_modules.vaid.module import VAIDModule
 
-ROWS = 4  # dimensions shown of each latent: the mouth's opening, and those that move most in the clip
-MOUTH_OPENING = ("inner_opening_centre", "jawOpen")  # what the encoders that name their dimensions call it
-FRAMES = 250  # ten seconds
+ROWS = 4  # plotted dimensions of each latent: the mouth opening, then those with the largest deviation in the clip
+MOUTH_OPENING = ("inner_opening_centre", "jawOpen")  # names of this dimension in encoders that name dimensions
+FRAMES = 250  # ten seconds at 25 fps
 FIELDS = ("audio", "lip", "expression", "portraits")
-Names = tuple[tuple[str, ...], tuple[str, ...]]  # what the dimensions of the lip and the expression latent are
+Names = tuple[tuple[str, ...], tuple[str, ...]]  # names of the dimensions of lip and expression latents
 
 
 class LatentPlots(Callback):
-    """Draws ten seconds of one clip after every validation and at the end: of a validation clip, where there is one.
+    """Plots ten seconds of one clip after every validation and at the end; of a training clip if there is no other.
 
     Args:
-        folder: run directory; pictures go to ``plots/``.
-        names: what the latents' dimensions are; None numbers them.
+        folder: Run directory; images are written to ``plots/``.
+        names: Names of the latents' dimensions; None numbers them.
     """
 
     def __init__(self, folder: str | Path, names: Names | None = None) -> None:
@@ -37,12 +37,12 @@ class LatentPlots(Callback):
         self._batch: ClipBatch | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws, on the first rank."""
+        """Plots on rank 0."""
         if trainer.is_global_zero and not trainer.sanity_checking:
             self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws what came out, on the first rank."""
+        """Plots the final state on rank 0."""
         if trainer.is_global_zero:
             self._draw(trainer, pl_module)
 
@@ -65,8 +65,8 @@ class LatentPlots(Callback):
 
 @torch.no_grad()
 def draw(module: VAIDModule, batch: ClipBatch, names: Names | None = None) -> np.ndarray:
-    """(H, W, 3) uint8 picture of a batch of one clip: lips on the left, two samples of its expression on the right."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg  # no window system, and slow to import
+    """(H, W, 3) uint8 plot of a batch of one clip: lips on the left, two sampled expressions on the right."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # needs no display; imported late because it is slow
     from matplotlib.figure import Figure
 
     vaid, device = module.vaid, module.device

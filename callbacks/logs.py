@@ -1,4 +1,4 @@
-"""What a run writes down: logged values as a table, pictures and videos, and its progress bar."""
+"""Local CSV log, logging of images, videos and tables, and the progress bar."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from PIL import Image
 from runtime.files import whole_file
 
 Row = dict[str, str]
-STEP = "trainer/global_step"  # the axis Lightning's logger puts everything on
+STEP = "trainer/global_step"  # x axis of Lightning's W&B logger
 
 
 class CsvLog(Logger):
-    """Rows of ``csv/metrics.csv``: epoch, step, and what was logged together; written at once, by the first rank.
+    """Logger that writes rows of ``csv/metrics.csv`` immediately, on rank 0.
 
     Args:
-        folder: run directory.
+        folder: Run directory.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -36,21 +36,21 @@ class CsvLog(Logger):
 
     @property
     def name(self) -> str:
-        """What Lightning calls it."""
+        """Name of the logger."""
         return "csv"
 
     @property
     def version(self) -> str:
-        """There is only one."""
+        """Empty: a run has one log."""
         return ""
 
     @rank_zero_only
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """The run directory has the configuration itself."""
+        """Does nothing: the run directory contains the configuration."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Adds a row."""
+        """Appends a row; new names add columns."""
         row = {"step": "" if step is None else str(step), **{name: str(float(v)) for name, v in metrics.items()}}
         new = [name for name in row if name not in self._columns]
         if new or not self.path.exists():
@@ -61,17 +61,18 @@ class CsvLog(Logger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Waits until the rows are on the disk."""
+        """Flushes the rows to disk."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
     @rank_zero_only
     def cut(self, step: int) -> None:
-        """Leaves the rows that led to the checkpoint after ``step`` steps; of a run that starts anew, none.
+        """Removes rows that were written after the checkpoint of ``step``.
 
-        A batch has the number of the steps before it. A validation is logged under the last batch before it, but after
-        its checkpoint, and a resumed run does it again.
+        At step 0 a new run begins, and an existing log is renamed. A training row has the number of steps before its
+        batch. A validation row has the number of the batch before it and is removed too, because a validation follows
+        its checkpoint and a resumed run repeats it.
         """
         rows = self._read()
         if step == 0 and rows:
@@ -100,7 +101,7 @@ class CsvLog(Logger):
 
 
 def _before(row: Row, step: int) -> bool:
-    """Whether a row was written before the checkpoint after ``step`` steps took its name."""
+    """Whether a row was written before the checkpoint of ``step``."""
     if not row["step"]:
         return True
     validated = any(value for name, value in row.items() if name.startswith("val/"))
@@ -108,7 +109,7 @@ def _before(row: Row, step: int) -> bool:
 
 
 def show_picture(trainer: Trainer, name: str, path: Path) -> None:
-    """Shows a picture file."""
+    """Logs an image file to W&B and TensorBoard."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_image(name, [str(path)], trainer.global_step)
@@ -118,14 +119,14 @@ def show_picture(trainer: Trainer, name: str, path: Path) -> None:
 
 
 def show_video(trainer: Trainer, name: str, path: Path) -> None:
-    """Shows an mp4 file with its sound; TensorBoard shows no such thing."""
+    """Logs an mp4 file with sound to W&B. TensorBoard does not support it."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             logger.log_video(name, [str(path)], trainer.global_step, format=["mp4"])
 
 
 def show_table(trainer: Trainer, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Shows a table; a ``Path`` in it is a video."""
+    """Logs a table to W&B and TensorBoard; cells of type ``Path`` are videos."""
     for logger in trainer.loggers:
         if isinstance(logger, WandbLogger):
             import wandb
@@ -146,7 +147,7 @@ def _plain(cell: object) -> str:
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's, which takes a training without a number of epochs for one of -1 and says so: ``Epoch 0/-2``."""
+    """Progress bar with the number of epochs. Lightning's shows ``Epoch 0/-2`` if only the steps are limited."""
 
     def _get_train_description(self, current_epoch: int) -> str:
         trainer = self.trainer

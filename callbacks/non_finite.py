@@ -1,4 +1,4 @@
-"""Stops a run whose loss is no longer a number, before the optimizer spreads it, and says which clips it came from."""
+"""Stops a run with a non-finite loss before the optimizer step, and names the clips of the batch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from runtime.errors import UserError
 
 
 class NonFiniteGuard(Callback):
-    """Checks every loss before its backward pass; a bad one is in ``non_finite_rank{rank}.json`` of the run."""
+    """Checks every loss before the backward pass and reports a non-finite one in ``non_finite_rank{rank}.json``."""
 
     def __init__(self) -> None:
         self._batch: ClipBatch = {}
@@ -23,14 +23,14 @@ class NonFiniteGuard(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: ClipBatch, batch_idx: int
     ) -> None:
-        """Remembers the batch."""
+        """Stores the batch for the report."""
         self._batch = batch
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Lets a finite loss pass.
+        """Checks the loss.
 
         Raises:
-            UserError: for any other, after saving what the batch was.
+            UserError: If it is not finite, after the report is written.
         """
         if bool(torch.isfinite(loss)):
             return
@@ -56,11 +56,11 @@ class NonFiniteGuard(Callback):
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         shown = ", ".join(batch["key"][:4]) + (", ..." if len(batch["key"]) > 4 else "")
         raise UserError(
-            f"step {trainer.global_step}: the loss is {loss.item()} on clips {shown}; {path} holds the whole batch's "
-            "keys. Look at these clips, or lower the learning rate, and resume from the last checkpoint"
+            f"step {trainer.global_step}: the loss is {loss.item()} on clips {shown}; {path} lists the complete batch. "
+            "Check these clips, or lower the learning rate, and resume from the last checkpoint"
         )
 
 
 def _bad(values: Tensor) -> list[bool]:
-    """Which of the B rows hold a value that is not finite."""
+    """For each of the B rows, whether it contains a non-finite value."""
     return (~torch.isfinite(values.float())).flatten(1).any(1).tolist()

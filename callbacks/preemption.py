@@ -1,8 +1,8 @@
-"""Stops a run at the end of a batch when the queue wants its machine back, and puts it back into the queue.
+"""Stops and requeues a run when the queue preempts it.
 
-A signal handler that saves runs in the middle of whatever the rank was doing, on each rank somewhere else, while saving
-needs all of them. So the handler only notes the signal; at the end of a batch the ranks agree, all together write the
-checkpoint as part of that batch, and the process ends with status 75. A signal to one rank is enough.
+Saving requires all ranks, but a signal handler interrupts each rank at a different point. The handler therefore only
+records the signal. At the end of a batch the ranks agree on it, write the checkpoint together, and the process exits
+with status 75. A signal to one rank is sufficient.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import distributed
 
-STOPPING = b"\nStopping after this step, which is saved; Ctrl-C again stops at once, unsaved.\n"
-EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped before its end, saved; the same command goes on
+STOPPING = b"\nStopping after this step and saving a checkpoint; press Ctrl-C again to stop now without saving.\n"
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped before its end with its state saved; can be resumed
 
 
 class StopRequest(IntEnum):
-    """What signals asked for; where ranks differ, the largest counts."""
+    """Action requested by a signal. If ranks differ, the largest value applies."""
 
     NONE = 0
     STOP = 1
@@ -35,19 +35,19 @@ class StopRequest(IntEnum):
 
 
 class Preempted(Exception):
-    """Ends a validation; its checkpoint was written before it began, and a resumed run does it again."""
+    """Leaves a validation. Its checkpoint is written before it, and a resumed run repeats the validation."""
 
 
 class StopSignals:
-    """Notes the signals of the queue while it is entered, and puts the earlier handlers back.
+    """Context manager that records stop signals and restores the previous handlers at exit.
 
     Args:
-        requeue_on: names of the signals after which the run is to be queued again, e.g. SIGUSR1.
-        stop_on: names of those after which it only stops, e.g. SIGTERM: the queue that sends it decides for itself.
-            After any signal, a SIGINT (Ctrl-C) raises KeyboardInterrupt.
+        requeue_on: Names of signals after which the run is requeued, e.g. SIGUSR1.
+        stop_on: Names of signals after which the run only stops, e.g. SIGTERM, which a queue sends when it requeues by
+            itself. After any signal, SIGINT (Ctrl-C) raises KeyboardInterrupt.
 
     Attributes:
-        request: the largest so far.
+        request: Largest request so far.
     """
 
     def __init__(self, requeue_on: Sequence[str], stop_on: Sequence[str]) -> None:
@@ -58,10 +58,10 @@ class StopSignals:
         self.request = StopRequest.NONE
 
     def __enter__(self) -> StopSignals:
-        """Installs the handlers, where this is the thread that may."""
+        """Installs the handlers if this is the main thread."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in self._requests}
-            if self._before.get(signal.SIGINT) == signal.SIG_IGN:  # in a shell's background, where Ctrl-C is not for us
+            if self._before.get(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell ignores Ctrl-C
                 del self._before[signal.SIGINT]
         self.install()
         return self
@@ -69,14 +69,14 @@ class StopSignals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Puts the earlier handlers back."""
+        """Restores the previous handlers."""
         for number, handler in self._before.items():
-            if signal.getsignal(number) == self._note:  # a job that is queued again ignores its end
+            if signal.getsignal(number) == self._note:  # a requeued job ignores SIGTERM, see ``leave``
                 signal.signal(number, handler if handler is not None else signal.SIG_DFL)
         self._before = {}
 
     def install(self) -> None:
-        """Installs the handlers once more: Lightning puts its own in their place when training begins."""
+        """Installs the handlers again, because Lightning replaces them when training begins."""
         if self._before:
             for number in self._before:
                 signal.signal(number, self._note)
@@ -87,20 +87,20 @@ class StopSignals:
                 raise KeyboardInterrupt
             self.request = max(self.request, self._requests[signal.Signals(number)])
             if number == signal.SIGINT:
-                os.write(2, STOPPING)  # print is not to be entered twice, which a signal handler may do
-        elif number == signal.SIGTERM:  # a forked loader process, which is ended in this way
+                os.write(2, STOPPING)  # print is not reentrant and must not be used in a signal handler
+        elif number == signal.SIGTERM:  # a forked loader process: SIGTERM must end it
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 
 
 class Preemption(Callback):
-    """Ends training after the batch in which any rank was signalled; a checkpoint callback after it saves.
+    """Ends training after the batch in which any rank received a signal; a later checkpoint callback saves.
 
     Args:
-        signals: entered while training.
+        signals: Recorded signals; active while training.
 
     Attributes:
-        agreed: what all ranks know.
+        agreed: Request that all ranks agreed on.
     """
 
     def __init__(self, signals: StopSignals) -> None:
@@ -109,15 +109,15 @@ class Preemption(Callback):
         self._group: Any = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes the signals back from Lightning, whose handlers call collectives."""
+        """Replaces Lightning's handlers, which call collectives."""
         self.signals.install()
         if trainer.world_size > 1 and distributed.get_backend() != distributed.Backend.GLOO:
-            self._group = distributed.new_group(backend="gloo")  # so that no step waits for the GPU
+            self._group = distributed.new_group(backend="gloo")  # on the CPU, so that no step waits for the GPU
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Agrees, and stops without a validation, which a resumed run does."""
+        """Agrees with the other ranks, and stops without a validation, which a resumed run performs."""
         if self._agree(trainer):
             trainer.should_stop = True
             trainer.fit_loop.epoch_loop._skip_next_val = True
@@ -131,10 +131,10 @@ class Preemption(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Agrees.
+        """Agrees with the other ranks.
 
         Raises:
-            Preempted: to leave the validation.
+            Preempted: If the run must stop.
         """
         if self._agree(trainer):
             raise Preempted(f"validation at step {trainer.global_step}")
@@ -148,26 +148,26 @@ class Preemption(Callback):
 
 
 def leave(step: int, agreed: StopRequest, max_requeues: int) -> str:
-    """Queues the run again where that is asked for and this is a SLURM job, and says what happened.
+    """Requeues the run if that was requested and it is a SLURM job. Returns a message for the user.
 
-    To be called on one rank, when everything is written: the queue may end the job's processes at once.
+    Call it on one rank after everything is written, because the queue may end the job's processes immediately.
 
     Args:
-        step: that was saved.
-        agreed: by the ranks.
-        max_requeues: times a job may come back; counted by SLURM_RESTART_COUNT.
+        step: Saved step.
+        agreed: Request that the ranks agreed on.
+        max_requeues: Maximum number of requeues, compared with SLURM_RESTART_COUNT.
     """
-    stopped = f"Stopped at step {step}, which is saved"
-    job, again = slurm_job(), "the same command with ckpt_path=last goes on"
+    stopped = f"Stopped at step {step}, checkpoint saved"
+    job, again = slurm_job(), "resume with the same command and ckpt_path=last"
     if agreed is not StopRequest.REQUEUE or job is None:
         return f"{stopped}; {again}."
     count = int(os.environ.get("SLURM_RESTART_COUNT", "0"))
     if count >= max_requeues:
         return (
-            f"{stopped}. Job {job} came back {count} times already, preemption.max_requeues={max_requeues}: it is not "
-            f"queued again; {again}, or raise that limit."
+            f"{stopped}. Job {job} was requeued {count} times, the limit of preemption.max_requeues={max_requeues}; "
+            f"{again}, or raise that limit."
         )
-    for number in (signal.SIGTERM, signal.SIGCONT):  # SLURM ends the requeued job's processes with them
+    for number in (signal.SIGTERM, signal.SIGCONT):  # SLURM sends them to the processes of a requeued job
         signal.signal(number, signal.SIG_IGN)
     try:
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60)
@@ -176,15 +176,15 @@ def leave(step: int, agreed: StopRequest, max_requeues: int) -> str:
         problem = str(error)
     if problem:
         return f"{stopped}, but scontrol requeue {job} failed ({problem}); {again}."
-    return f"{stopped}; job {job} is queued again, time {count + 1} of at most {max_requeues}."
+    return f"{stopped}; job {job} is requeued ({count + 1} of at most {max_requeues} times)."
 
 
 def slurm_job() -> str | None:
-    """The id of this SLURM job as scontrol takes it, ARRAY_TASK for a task of an array; None outside SLURM."""
+    """Id of this SLURM job for scontrol, ARRAY_TASK for a task of an array; None outside of SLURM."""
     array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
     return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def say(text: str) -> None:
-    """A line for whoever reads the job's log."""
+    """Prints a line to standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -1,8 +1,8 @@
-"""Checkpoints of a run: every so many steps, before every validation, and where training ends.
+"""Checkpoints of a run: at regular steps, before every validation, and at the end of training.
 
-What is saved after its batch does not resume in the middle of an epoch, so saving is part of the batch. The batch's
-losses are logged after that; so a checkpoint takes its name only then, when the log that leads to it is on the disk: a
-kill at any moment leaves a checkpoint whose steps are all in the log.
+Checkpoints are written within ``on_train_batch_end``, because one written later cannot be resumed in the middle of an
+epoch. Lightning logs the losses of the batch afterwards. A checkpoint is therefore renamed to its final name only after
+the log is flushed: whenever a run is killed, the log contains all steps of the last checkpoint.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from lightning_modules.checkpoint_files import BEST, LAST, PART, clear_parts, co
 from lightning_modules.checkpoints import CheckpointError
 
 GIB = 2**30
-WRITER = ("inline_container", "PytorchStreamWriter")  # what torch's errors name when a file takes no more
+WRITER = ("inline_container", "PytorchStreamWriter")  # named in torch's errors if a file cannot be written
 
 
 class StraightToDisk(TorchCheckpointIO):
-    """Writes without Lightning's two copies of the checkpoint in memory; the caller renames."""
+    """Writes a checkpoint directly, without Lightning's two copies in memory. The caller renames the file."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Writes to ``path``."""
+        """Writes ``checkpoint`` to ``path``."""
         torch.save(checkpoint, path)
 
 
 class RunCheckpoints(Checkpoint):
-    """Writes ``step=N.ckpt``; ``last.ckpt`` links to the newest and ``best.ckpt`` to the best.
+    """Writes ``step=N.ckpt``; ``last.ckpt`` links to the newest and ``best.ckpt`` to the best checkpoint.
 
     Args:
-        folder: of the checkpoints.
-        every: steps between two.
-        validate_every: steps between validations; each has a checkpoint.
-        keep: how many of the newest stay.
-        best: validated value by which the best is chosen, smaller is better; None for none.
-        saved: called when one is written.
+        folder: Folder of the checkpoints.
+        every: Steps between checkpoints.
+        validate_every: Steps between validations; each is preceded by a checkpoint.
+        keep: Number of newest checkpoints to keep.
+        best: Name of the validated value that selects the best checkpoint, lower is better; None for no best one.
+        saved: Callback after a checkpoint is written.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RunCheckpoints(Checkpoint):
         self._part: Path | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Clears what a killed run left half-written."""
+        """Removes incomplete checkpoints of a killed run."""
         if trainer.is_global_zero:
             self.folder.mkdir(parents=True, exist_ok=True)
             clear_parts(self.folder)
@@ -71,10 +71,10 @@ class RunCheckpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Writes when it is time, or the last.
+        """Writes a checkpoint if one is due or training ends.
 
         Raises:
-            CheckpointError: when the disk does not take it; the last checkpoint stays as it is.
+            CheckpointError: If it cannot be written. The previous checkpoint stays.
         """
         step = trainer.global_step
         ending = trainer.should_stop or step >= trainer.max_steps
@@ -93,15 +93,15 @@ class RunCheckpoints(Checkpoint):
         self._saved()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Names what the last batch wrote."""
+        """Commits the checkpoint of the last batch."""
         self._commit(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Names what the last batch wrote."""
+        """Commits the checkpoint of the last batch."""
         self._commit(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Names what the last batch wrote."""
+        """Commits the checkpoint of the last batch."""
         self._commit(trainer)
 
     def _commit(self, trainer: Trainer) -> None:
@@ -114,17 +114,17 @@ class RunCheckpoints(Checkpoint):
         prune(self.folder, self.keep)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the checkpoint before this validation when it is the best.
+        """Links ``best.ckpt`` to the checkpoint before this validation if it is the best.
 
         Raises:
-            CheckpointError: when there is no value of that name.
+            ConfigError: If no validated value has that name.
         """
         if self.best is None:
             return
         value = trainer.callback_metrics.get(self.best)
         if value is None:
             found = ", ".join(sorted(name for name in trainer.callback_metrics if name.startswith("val/")))
-            raise ConfigError(f"checkpoints.best={self.best}: is not validated here; choose one of {found}")
+            raise ConfigError(f"checkpoints.best={self.best}: not a validated value; choose one of {found}")
         path = self.folder / step_name(trainer.global_step)
         if float(value) < self.best_value and path.exists():
             self.best_value = float(value)
@@ -133,19 +133,19 @@ class RunCheckpoints(Checkpoint):
                 prune(self.folder, self.keep)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best value so far."""
+        """Name and best value so far."""
         return {"best": self.best, "best_value": self.best_value}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from the best value, where it is of the same kind."""
+        """Restores the best value if it has the same name."""
         if state_dict.get("best") == self.best:
             self.best_value = state_dict["best_value"]
 
     def _cannot_write(self, part: Path, error: Exception) -> str:
         free = shutil.disk_usage(self.folder).free / GIB
         last = self.folder / LAST
-        kept = f"{last} is still {last.resolve().name}" if last.exists() else "there is no earlier one"
+        kept = f"{last} is still {last.resolve().name}" if last.exists() else "there is no earlier checkpoint"
         return (
             f"{part.name.removesuffix(PART)} cannot be written to {self.folder} ({str(error).splitlines()[0]}; "
-            f"{free:.1f} GiB free); {kept}. Make room, or lower checkpoints.keep, and resume with ckpt_path=last"
+            f"{free:.1f} GiB free); {kept}. Free space, or lower checkpoints.keep, and resume with ckpt_path=last"
         )

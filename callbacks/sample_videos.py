@@ -1,7 +1,8 @@
-"""Samples to look at during training: videos with sound, strips of frames, and the paper's Fig. 3.
+"""Sample videos during training, with strips of frames and heat maps as in EmotiveTalk Fig. 3.
 
-Fig. 3 drives lips and expression each alone and shows where the picture differs from the reference portrait. Shapes:
-F frames, S side of the frames.
+Fig. 3 animates lips and expression separately and shows where frames differ from the reference portrait.
+
+Shapes: F frames, S side of the frames in pixels.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from lightning_modules.ethd.module import EthdModule
 
 log = logging.getLogger(__name__)
 
-COLUMNS = 8  # frames on a strip
+COLUMNS = 8  # frames of a strip
 
 
 class SampleVideos(Callback):
-    """Writes ``samples/STEP/CLIP.mp4`` and ``.png`` into the run directory, and shows them to loggers that can.
+    """Writes ``samples/STEP/CLIP.mp4`` and ``.png`` into the run directory and logs them.
 
-    The video shows the truth beside what was made. The strip has the truth, then for both drives, the lips alone and
-    the expression alone a row of frames, with the heat map of that row's mean difference from the reference at its end.
-    It runs in the first validation after every so many steps, with the averaged weights; each process makes its share,
-    and the first one shows them all.
+    The video shows the true clip on the left and the generated one on the right. The strip has four rows of frames: the
+    true clip, and clips generated in the modes ``both``, ``lips`` and ``expression``. Each row ends with a heat map of
+    its mean difference from the reference. Samples are generated in validations with the EMA weights. The ranks share
+    the clips.
 
     Args:
-        folder: run directory.
-        maker: of the videos.
-        every: steps.
+        folder: Run directory.
+        maker: Generator of the videos.
+        every: Minimum number of steps between samples.
     """
 
     def __init__(self, folder: str | Path, maker: VideoMaker, every: int) -> None:
@@ -45,22 +46,22 @@ class SampleVideos(Callback):
         self._last = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A resumed run goes on counting."""
+        """Counts from the current step, also in a resumed run."""
         self._last = trainer.global_step
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes this process's share of the samples."""
+        """Generates this rank's share of the samples."""
         if not due(trainer, self._last, self.every):
             return
         self._last = trainer.global_step
         assert isinstance(pl_module, EthdModule)
-        modes = MODES if pl_module.config.variant == "full" else MODES[:1]  # the others lack one of the drives
+        modes = MODES if pl_module.config.variant == "full" else MODES[:1]  # other variants lack lip or expression
         clips = self.maker.chosen(trainer)
         for clip in clips[trainer.global_rank :: trainer.world_size]:
             batch = self.maker.read(trainer, clip)
             made = {mode: self.maker.make(pl_module, batch, mode) for mode in modes}
             truth = self.maker.truth(batch)
-            place = int(batch["reference_frame"][0])  # the earliest portrait, which a cut clip may not reach
+            place = int(batch["reference_frame"][0])  # may lie beyond the end of a shortened clip
             reference = truth[min(place, len(truth) - 1)]
             path = self._path(trainer, clip)
             write_video(path, np.concatenate([truth, made["both"]], axis=2), batch)
@@ -76,16 +77,17 @@ class SampleVideos(Callback):
 
 
 def strip(truth: np.ndarray, made: Sequence[np.ndarray], reference: np.ndarray) -> np.ndarray:
-    """(rows S, (COLUMNS + 1) S, 3) uint8: a row for the truth and for each video, its heat map at the end."""
+    """(rows S, (COLUMNS + 1) S, 3) uint8 strip: one row for the true and each generated video, with heat maps."""
     places = np.linspace(0, len(truth) - 1, COLUMNS).round().astype(int)
     rows = [np.concatenate([*video[places], heat_map(video, reference)], axis=1) for video in (truth, *made)]
     return np.concatenate(rows)
 
 
 def heat_map(video: np.ndarray, reference: np.ndarray) -> np.ndarray:
-    """(S, S, 3) uint8 of the mean absolute difference of (F, S, S, 3) frames from a picture: black, red, yellow, white.
+    """(S, S, 3) uint8 heat map of the mean absolute difference of (F, S, S, 3) frames from a reference image.
 
-    White is a quarter of the full range, so that maps of one training can be compared.
+    Colours range from black over red and yellow to white, which is a difference of a quarter of the full range. The
+    fixed scale makes maps comparable.
     """
     difference = np.abs(video.astype(np.float32) - reference).mean(axis=(0, 3)) / 64
     channels = [np.clip(3 * difference - place, 0, 1) for place in range(3)]

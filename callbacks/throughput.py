@@ -1,7 +1,7 @@
-"""How fast a stage trains and where the time goes: step time, wait for data, peak memory, share of the device's peak.
+"""Training speed: step time, share of time waiting for data, peak memory, and model FLOPs utilisation (MFU).
 
-MFU is the operations the model needs, forward and backward without what checkpointing computes again, over what the
-device could have done in the same time.
+MFU is the number of operations of forward and backward pass, without recomputation by checkpointing, divided by the
+number of operations at the device's peak rate in the same time.
 
 Shapes: B clips, F frames.
 """
@@ -28,13 +28,13 @@ GIB = 2**30
 
 
 class Throughput(Callback):
-    """Logs means since it last did, every ``log_every_n_steps`` steps, under ``speed/``.
+    """Logs averages since the last logging under ``speed/``, every ``log_every_n_steps`` steps.
 
-    Validation and the writing of checkpoints are left out.
+    Validation and checkpoint writing are excluded.
     """
 
     def __init__(self) -> None:
-        self._operations: dict[int, int] = {}  # frames -> operations of one clip's step
+        self._operations: dict[int, int] = {}  # frames -> operations of a step of one clip
         self._restart()
 
     def _restart(self) -> None:
@@ -53,7 +53,7 @@ class Throughput(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """Begins the wait for the next batch, and logs when it is time."""
+        """Starts the wait for the next batch, and logs if logging is due."""
         self._steps += 1
         peak = _peak_operations(pl_module) if isinstance(pl_module, EthdModule) else None
         if peak:
@@ -73,7 +73,7 @@ class Throughput(Callback):
         if peak:
             values["speed/mfu"] = self._done / elapsed / peak
         for logger in trainer.loggers:
-            logger.log_metrics(values, step=trainer.global_step - 1)  # of this batch, as its losses are
+            logger.log_metrics(values, step=trainer.global_step - 1)  # same step as the losses of this batch
         self._restart()
 
     def _operations_of(self, info: EthdInfo, frames: int) -> int:
@@ -82,21 +82,21 @@ class Throughput(Callback):
         return self._operations[frames]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves validation out."""
+        """Excludes validation from the measurement."""
         self._restart()
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Leaves the writing of a checkpoint out."""
+        """Excludes checkpoint writing from the measurement."""
         self._restart()
 
 
 def step_operations(info: EthdInfo, frames: int) -> int:
-    """Floating-point operations of one clip's training step, counted on tensors without data.
+    """Floating-point operations of a training step of one clip, counted on fake tensors.
 
-    The backward pass of a product or convolution takes twice its forward pass; nothing is recomputed.
+    The backward pass of products and convolutions counts twice their forward pass; recomputation is not counted.
 
     Args:
-        info: of the network.
+        info: Checkpoint information of the network.
         frames: F.
     """
     sizes = info.dimensions
@@ -116,7 +116,7 @@ def step_operations(info: EthdInfo, frames: int) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Bytes: the most that was allocated on a GPU; on a CPU the most the process ever held."""
+    """Peak memory in bytes: allocated memory on a GPU, resident memory of the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -124,11 +124,11 @@ def peak_memory(device: torch.device) -> int:
 
 
 def _peak_operations(module: LightningModule) -> int | None:
-    """Operations a second of the module's device at its precision; None where nobody knows."""
+    """Peak operations per second of the module's device at its precision; None if unknown."""
     if module.device.type != "cuda":
         return None
     precision = str(module.trainer.precision)
     if "torch_autocast" in (getattr(module.trainer.strategy, "config", None) or {}):
-        precision = "bf16-mixed"  # DeepSpeed does it, and Lightning is told of float32
+        precision = "bf16-mixed"  # DeepSpeed applies autocast; Lightning's precision is then float32
     dtype = torch.bfloat16 if "bf16" in precision else torch.float16 if "16" in precision else torch.float32
     return get_available_flops(module.device, dtype)

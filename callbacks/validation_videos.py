@@ -1,6 +1,8 @@
-"""Videos of validation clips in the middle of training, as generate.py would make them; training is not affected.
+"""Generates videos of validation clips during training with the sampler of generate.py, without affecting training.
 
-In a validation the network holds its averaged weights. Shapes: F frames, S side of the frames.
+During validation the network has its EMA weights.
+
+Shapes: F frames, S side of the frames in pixels.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ FIELDS = ("audio", "expression", "latent", "boxes", "portraits", "speech")
 
 
 class VideoMaker:
-    """Makes the videos of some validation clips, the same ones every time.
+    """Generates videos of a fixed set of validation clips.
 
     Args:
-        codec: of the latents.
-        clips: how many; evenly spaced over the validation split.
-        frames: at most so many of each.
+        codec: Codec of the latents.
+        clips: Number of clips, evenly spaced over the validation split.
+        frames: Maximum number of frames per clip.
     """
 
     def __init__(self, codec: LatentCodec, clips: int, frames: int = 125) -> None:
@@ -40,31 +42,31 @@ class VideoMaker:
         self.frames = frames
 
     def chosen(self, trainer: Trainer) -> list[Clip]:
-        """All clips shown; every process takes ``[global_rank::world_size]`` of them."""
+        """The set of clips; each rank generates ``[global_rank::world_size]`` of them."""
         data: ShardDataModule = trainer.datamodule  # type: ignore[attr-defined]
         clips = data.clips["val"]
         places = np.linspace(0, len(clips) - 1, min(self.count, len(clips))).round().astype(int)
         return [clips[place] for place in places]
 
     def read(self, trainer: Trainer, clip: Clip) -> ClipBatch:
-        """A clip from its first frame on, with its pixels where the shards keep them."""
+        """Reads a clip from its first frame, with its video if the shards contain it."""
         data: ShardDataModule = trainer.datamodule  # type: ignore[attr-defined]
         fields = (*FIELDS, "video") if "video.mp4" in clip.entry.members else FIELDS
         return data.whole(clip, fields, self.frames)
 
     def truth(self, batch: ClipBatch) -> np.ndarray:
-        """(F, S, S, 3) uint8: the pixels, or what the codec keeps of them."""
+        """(F, S, S, 3) uint8 true frames, or the codec's reconstruction if the shards contain no video."""
         if "video" in batch:
             return batch["video"][0].numpy()
         return self.codec.decode(batch["latent"][0].float()).permute(0, 2, 3, 1).numpy()
 
     def make(self, module: EthdModule, batch: ClipBatch, mode: DrivingMode = "both") -> np.ndarray:
-        """(F, S, S, 3) uint8: what generate.py would make of the clip's reference frame and its sound.
+        """Generates (F, S, S, 3) uint8 frames from the clip's reference frame and sound, as generate.py does.
 
         Args:
-            module: Its weights are used as they are now; it stays as it is.
+            module: Module with the weights to use; it is not changed.
             batch: One clip, from ``read``.
-            mode: ``both``; ``lips`` keeps the reference's expression; ``expression`` keeps the lips still.
+            mode: ``both``, ``lips`` (keeps the expression of the reference) or ``expression`` (keeps the lips still).
         """
         with isolated_random_state(module.device), single_precision(module.device):
             return Sampler(module.ethd, module.info, self.codec, module.device).render(module.vaid, batch, mode=mode)
@@ -72,13 +74,13 @@ class VideoMaker:
 
 @contextmanager
 def isolated_random_state(device: torch.device) -> Iterator[None]:
-    """What is drawn inside moves no random generator of the training."""
+    """Context in which random numbers do not advance the generators of the training."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield
 
 
 def write_video(path: Path, frames: np.ndarray, batch: ClipBatch) -> None:
-    """(F, H, W, 3) uint8 with the clip's sound, almost without loss; whole or not at all."""
+    """Writes (F, H, W, 3) uint8 frames with the clip's sound, nearly losslessly and atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sound = batch["speech"][0].numpy()
     size = frames.shape[2], frames.shape[1]
@@ -88,5 +90,5 @@ def write_video(path: Path, frames: np.ndarray, batch: ClipBatch) -> None:
 
 
 def due(trainer: Trainer, last: int, every: int) -> bool:
-    """Whether the first validation after another ``every`` steps has come."""
+    """Whether a multiple of ``every`` steps has been passed since step ``last``."""
     return not trainer.sanity_checking and trainer.global_step // every > last // every

@@ -1,10 +1,10 @@
-"""Ends a run that stands still, with one line that names the rank, the step and the clips, instead of letting it hang.
+"""Ends a run that hangs, with one line that names the rank, the step and the clips.
 
-Every process notes its activity; a thread sends it to the others (``heartbeat.py``), reads what they send, and ends its
-process when some rank has failed, died, or been at one thing for too long. A process that waits in a collective cannot
-be interrupted, so its end is abrupt; what is saved stays.
+Every process records its current phase. A thread publishes it as a heartbeat (``heartbeat.py``), reads those of the
+other ranks, and ends its process if a rank has failed, died, or exceeded the time limit of its phase. A process that
+waits in a collective cannot be interrupted, so it exits abruptly. Saved checkpoints are not affected.
 
-The rank to blame is the one that is furthest behind: the others wait for it in the gradients' reduction.
+The rank furthest behind is reported, since the others wait for it in the reduction of the gradients.
 """
 
 from __future__ import annotations
@@ -41,23 +41,24 @@ from callbacks.preemption import Preempted
 from configs.training import WatchdogConfig
 
 EXIT_FAULT = 1
-LAST_WORDS = 60.0  # seconds a process that failed has to end by itself
-LOST = ("by peer", "gloo", "NCCL", "Broken pipe", "socket")  # in what collectives raise when another rank is gone
+EXIT_SECONDS = 60.0  # time limit for a failed process to exit by itself
+LOST = ("by peer", "gloo", "NCCL", "Broken pipe", "socket")  # words in the errors of collectives that lost a rank
 KEY_OF = {JOINING: "join_minutes", WAITING: "step_minutes", STEPPING: "step_minutes"}
 
 
 class Watchdog(Callback):
-    """Watches this process and, through the board, the others; ``with`` it from before the ranks meet.
+    """Monitors this process and, by heartbeats, the others. Enter it as a context manager before the ranks connect.
 
     Args:
-        limits: when something has stood still for too long.
-        folder: run directory, where the stacks of all threads go to ``stacks_rank{rank}.txt``.
+        limits: Time limits of the phases.
+        folder: Run directory; the stacks of all threads are written to ``stacks_rank{rank}.txt``.
     """
 
     def __init__(self, limits: WatchdogConfig, folder: str | Path) -> None:
         self.limits = limits
         self.folder = Path(folder)
-        self._at_now = (Heartbeat(0, socket.gethostname(), os.getpid()), time.monotonic())  # replaced as one
+        # Heartbeat and start of its phase. One tuple, so that the thread reads a consistent pair.
+        self._at_now = (Heartbeat(0, socket.gethostname(), os.getpid()), time.monotonic())
         self._count = 0
         self._dataset: Any = None
         self._store: HeartbeatStore | None = None
@@ -68,17 +69,17 @@ class Watchdog(Callback):
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
     def __enter__(self) -> Watchdog:
-        """Begins to watch."""
+        """Starts the thread."""
         self._at(JOINING, 0)
         self._thread.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Ends watching."""
+        """Stops the thread."""
         self._ended.set()
         self._thread.join(10 * HEARTBEAT_SECONDS)
 
-    # What the process is at
+    # Recording the phase
 
     @property
     def _own(self) -> Heartbeat:
@@ -89,7 +90,7 @@ class Watchdog(Callback):
         self._at_now = (replace(self._at_now[0], phase=phase, step=step, clips=tuple(clips)), time.monotonic())
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """The ranks have met."""
+        """Records that the ranks are connected."""
         self._at_now = (replace(self._at_now[0], rank=trainer.global_rank), time.monotonic())
         environment = getattr(trainer.strategy, "cluster_environment", None)
         if trainer.world_size > 1 and environment is not None:
@@ -97,7 +98,7 @@ class Watchdog(Callback):
         self._at(STARTING, 0)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first batch is waited for; from here on every rank can name every other."""
+        """Records the wait for the first batch, and exchanges heartbeats so that every rank knows all others."""
         self._dataset = getattr(trainer.train_dataloader, "dataset", None)
         self._at(WAITING, trainer.global_step)
         with suppress(RuntimeError):
@@ -108,61 +109,61 @@ class Watchdog(Callback):
                 self._store.others(self._own.rank)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """The batch is there."""
+        """Records the start of the step."""
         self._at(STEPPING, trainer.global_step, _clips(batch))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
-        """The next batch is waited for."""
+        """Records the wait for the next batch."""
         self._at(WAITING, trainer.global_step)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint is written."""
+        """Records the writing of a checkpoint."""
         self._at(SAVING, trainer.global_step)
 
     def saved(self) -> None:
-        """It is written, and the next batch is waited for."""
+        """Records the wait for the next batch after a checkpoint."""
         self._at(WAITING, self._own.step)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """A clip is validated."""
+        """Records the validation of a clip."""
         self._at(VALIDATING, trainer.global_step, _clips(batch))
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A validation begins."""
+        """Records the start of a validation."""
         self._at(VALIDATING, trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The next batch is waited for, once the callbacks after this one are done."""
+        """Records the wait for the next batch."""
         self._at(WAITING, trainer.global_step)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Each rank may end now."""
+        """Announces the end of this process."""
         self._announce_end(trainer)
 
     def _announce_end(self, trainer: Trainer) -> None:
-        """Lets the others know that this process will end, before any does."""
+        """Publishes that this process will end, and waits until all ranks have done so."""
         self._at(ENDING, trainer.global_step)
         if self._store is not None:
             with suppress(RuntimeError):
                 self._store.publish(self._own)
         trainer.strategy.barrier("watchdog")
 
-    # When this process fails
+    # Failure of this process
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Tells the other ranks, so that they do not wait for this one."""
-        if isinstance(exception, Preempted):  # on all ranks
+        """Reports the failure to the other ranks, so that they do not wait for this one."""
+        if isinstance(exception, Preempted):  # raised on all ranks
             self._announce_end(trainer)
             return
         self._failed = time.monotonic()
         if self._store is None:
             return
         lost = any(word in str(exception) for word in LOST)
-        # A process on another machine counts as dead only after its silence.
+        # A process on another host is considered dead only after ``dead_seconds`` without a heartbeat.
         self._behind = self._wait_for_fault(5 * HEARTBEAT_SECONDS + (self.limits.dead_seconds if lost else 0.0))
         if self._behind is None:
             words = " ".join([f"{type(exception).__name__}:", *str(exception).splitlines()[:1]])
@@ -171,14 +172,14 @@ class Watchdog(Callback):
             )
             self._behind = fault if lost else None
         if self._own.rank == 0:
-            time.sleep(3 * HEARTBEAT_SECONDS)  # the store ends with this process
+            time.sleep(3 * HEARTBEAT_SECONDS)  # the others read the fault from the store, which ends with this process
 
     def other_ranks_fault(self) -> str | None:
-        """What another rank did that made this one fail, if it was one."""
+        """Fault of another rank that caused the failure of this one, or None."""
         return self._behind
 
     def _wait_for_fault(self, seconds: float) -> str | None:
-        """What is known of another rank's fault after a while: a collective fails at once when a rank dies."""
+        """Waits for the fault of another rank: collectives fail before the death of a rank is detected."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             fault = self._fault_of_others()
@@ -197,16 +198,16 @@ class Watchdog(Callback):
                 return
 
     def _look(self) -> str | None:
-        """What is wrong, if anything."""
+        """Publishes a heartbeat and returns a detected fault, or None."""
         with suppress(RuntimeError):
             self._join()
         self._count += 1
         own = self._own
         if own.phase == ENDING:
             return None
-        if self._failed is not None:  # the main thread ends the process, if nothing holds it
-            patience = LAST_WORDS + self.limits.dead_seconds
-            return f"{own}: does not end" if time.monotonic() - self._failed > patience else None
+        if self._failed is not None:  # the main thread is expected to end the process
+            limit = EXIT_SECONDS + self.limits.dead_seconds
+            return f"{own}: does not exit after its error" if time.monotonic() - self._failed > limit else None
         return self._fault_of_others() or self._stalled(own)
 
     def _join(self) -> None:
@@ -214,7 +215,7 @@ class Watchdog(Callback):
             self._store = HeartbeatStore(*self._address, self.limits.dead_seconds)
 
     def _fault_of_others(self) -> str | None:
-        """What a rank told of itself, or that one is dead."""
+        """Fault reported by another rank, or the death of a rank, or None."""
         if self._store is None:
             return None
         own = self._own
@@ -224,7 +225,7 @@ class Watchdog(Callback):
             if own.rank:
                 self._store.read(0)
             dead = self._store.dead(own) if fault is None and own.rank == 0 else None
-        except RuntimeError:  # the board lives in rank 0
+        except RuntimeError:  # rank 0, which owns the store, does not respond
             dead = self._store.known(0)
             if not own.rank or own.phase == ENDING or dead is None or dead.phase == ENDING:
                 return None
@@ -232,14 +233,14 @@ class Watchdog(Callback):
         return fault if dead is None else self._store.report_fault(self._death(dead, own))
 
     def _death(self, dead: Heartbeat, own: Heartbeat) -> str:
-        """That a rank has died, and in which step: its last word may be old, but it came as far as this rank did."""
+        """Message for a dead rank. It reached at least the step of this rank, even if its heartbeat is older."""
         last = f"last seen {DOING[dead.phase]} at step {dead.step}"
         if own.step > dead.step:
             dead = replace(dead, step=own.step, phase=own.phase, clips=())
         return f"{self._named(dead)}: has died, {last}"
 
     def _named(self, heartbeat: Heartbeat) -> Heartbeat:
-        """A rank with the clips of its step, if it did not say them and the data's order is known."""
+        """Adds the clips of its step to a heartbeat without clips, computed from the training order."""
         if heartbeat.clips or heartbeat.phase == VALIDATING or not hasattr(self._dataset, "windows"):
             return heartbeat
         streams = self._dataset.streams
@@ -256,15 +257,15 @@ class Watchdog(Callback):
             with suppress(RuntimeError):
                 heartbeats += self._store.others(own.rank)
         behind = min(heartbeats, key=lambda heartbeat: (heartbeat.step, heartbeat.phase))
-        # Another that may take longer is waited for; one that may not tells of itself, unless it cannot.
+        # The rank that is behind has its own limit. Past it, it reports itself; this rank reports it 5 beats later.
         if behind.seconds < self._limit(behind) + (0 if behind.rank == own.rank else 5 * HEARTBEAT_SECONDS):
             return None
         fault = f"{self._named(behind)}: {DOING[behind.phase]} for {behind.seconds:.0f} s ({self._limit_text(behind)})"
         if behind.phase == JOINING:
             address = f"{os.environ.get('MASTER_ADDR', 'rank 0')}:{os.environ.get('MASTER_PORT', '?')}"
             fault += (
-                f"; they meet at {address}: see that all were started (srun), and set NCCL_SOCKET_IFNAME and "
-                "GLOO_SOCKET_IFNAME to the interface that joins the machines"
+                f"; they connect to {address}: check that all ranks were started (srun), and set NCCL_SOCKET_IFNAME "
+                "and GLOO_SOCKET_IFNAME to the network interface between the machines"
             )
         return fault if self._store is None else self._store.report_fault(fault)
 
@@ -280,14 +281,14 @@ class Watchdog(Callback):
         with stacks.open("w", encoding="utf-8") as file:
             faulthandler.dump_traceback(file, all_threads=True)
         print(
-            f"error: {fault}. Rank {self._own.rank} ends; its threads' stacks are in {stacks}. The same command with "
-            "ckpt_path=last goes on from the last checkpoint",
+            f"error: {fault}. Rank {self._own.rank} exits; the stacks of its threads are in {stacks}. Resume with the "
+            "same command and ckpt_path=last",
             file=sys.stderr,
             flush=True,
         )
         time.sleep(
             HEARTBEAT_SECONDS if self._own.rank else 3 * HEARTBEAT_SECONDS
-        )  # the others ask rank 0 what is wrong
+        )  # the others read the fault from the store of rank 0
         os._exit(EXIT_FAULT)
 
 

@@ -1,4 +1,4 @@
-"""Shards and how they become batches: schema, reading, training order, loaders, splits and datamodules."""
+"""Reading shards as batches: schema, shard reader, training order, loaders, splits and Lightning data modules."""
 
 from runtime.registry import exports
 

@@ -1,4 +1,4 @@
-"""Which splits are refused."""
+"""Check that no speaker occurs in two splits."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ log = logging.getLogger(__name__)
 
 
 def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[str]]) -> None:
-    """Refuses a split with the same person on two sides, unless it was published so.
+    """Rejects a split in which a speaker occurs in more than one of train, val and test, unless published that way.
 
     Args:
-        root: for messages.
-        index: of the shards; it names the scheme a stored split was made by.
-        scheme: ``data.split``.
-        sides: speaker -> splits he or she occurs in.
+        root: Folder or URL of the shards, for messages.
+        index: Index of the shards. It names the scheme of a stored split.
+        scheme: Value of ``data.split``.
+        sides: speaker -> splits in which the speaker occurs.
 
     Raises:
-        ShardError: naming people.
+        ShardError: If speakers are shared. Names them.
     """
-    both = sorted(speaker for speaker, splits in sides.items() if len(splits & set(SPLITS)) > 1)
-    if not both:
+    shared = sorted(speaker for speaker, splits in sides.items() if len(splits & set(SPLITS)) > 1)
+    if not shared:
         return
-    names = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
+    names = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
     made_with = index.split if scheme == "stored" else scheme
     if shares_speakers(index.dataset, made_with):
-        log.warning("%s: split %s has %d people on two sides (%s), as published", root, made_with, len(both), names)
+        log.warning("%s: split %s shares %d speakers (%s), as published", root, made_with, len(shared), names)
         return
     raise ShardError(
-        f"{root}: split {scheme!r} has {len(both)} people on two sides ({names}); scores would not be of unseen "
-        "people. Choose a data.split by person, or prepare the data again"
+        f"{root}: split {scheme!r} shares {len(shared)} speakers between train, val and test ({names}); scores would "
+        "not be on unseen speakers. Set data.split=person, or prepare the data again"
     )

@@ -1,6 +1,7 @@
-"""From clips to batches: which frames and which reference a draw takes, and how they are read.
+"""Selection of frames and reference for each draw, and reading them as batches.
 
-A batch is a plain dict, ``ClipBatch``, so that Lightning, DeepSpeed and pinned memory move it without special cases.
+A batch is a plain dict, ``ClipBatch``, so that Lightning and DeepSpeed can move and pin it.
+
 Shapes: B clips, N frames of the window, the rest as in ``schema.py``.
 """
 
@@ -28,37 +29,37 @@ _REFERENCE_FIELDS = {name: f"{name}.npy" for name in ("expression", "latent", "b
 class ClipBatch(TypedDict, total=False):
     """One batch.
 
-    Always there are ``key`` to ``valid``; the others come with the field of ``data.fields`` they are named after. The
-    reference frame x_ref is one of the clip's stored portraits: a random one in training, the earliest in evaluation.
-    With ``data.reference=speaker`` training takes it from any clip of the speaker.
+    ``key`` to ``valid`` are always present. The others are present if ``data.fields`` contains the field named in
+    parentheses. The reference frame x_ref is one of the clip's stored portraits: a random one in training, the earliest
+    one in evaluation. With ``data.reference=speaker`` it is taken from any clip of the speaker in training.
 
     Attributes:
-        key: B names, unique in the run (``dataset/key`` in a mixture).
+        key: B clip keys, unique in the run (``dataset/key`` in a mixture).
         dataset: B dataset names.
-        speaker: B names.
-        emotion: B names, or None.
-        emotion_index: (B,) int64 in ``EMOTIONS``, -1 for none or another.
-        level: (B,) int64 from 1 to 3, 0 for none.
-        step: number of the global batch; in evaluation of the row.
-        draw: (B,) int64 global draw numbers; in evaluation places in the list of clips.
+        speaker: B speaker names.
+        emotion: B emotion labels or None.
+        emotion_index: (B,) int64 index in ``EMOTIONS``; -1 for no or another emotion.
+        level: (B,) int64 emotion level from 1 to 3; 0 for none.
+        step: Index of the global batch; in evaluation, of the item.
+        draw: (B,) int64 global draw number; in evaluation, index in the list of clips.
         start: (B,) int64 first frame of the window in its clip.
-        frames: (B,) int64 frames that are there, at most N.
+        frames: (B,) int64 number of frames that are not padding, at most N.
         mask: (B, N) bool, False where padded with zeros.
-        valid: (B,) bool, False for repeats that only make ranks equally long; drop them before a metric.
-        audio: (B, N, L, D) float16.
-        lip: (B, N, d_l) float32.
-        expression: (B, N, d_e) float32.
-        reference_expression: (B, d_e) float32, with ``expression``: e_ref.
-        first_expression: (B, d_e) float32, with ``expression``: of the clip's first frame, e_cond in training.
-        latent: (B, N, C, h, w) float16, the codec's unscaled mode.
-        reference_latent: (B, C, h, w) float16, with ``latent``.
-        boxes: (B, N, 2, 4) float32 lip and face boxes x0, y0, x1, y1 in pixels of the crop.
-        reference_boxes: (B, 2, 4) float32, with ``boxes``.
-        reference_portrait: (B, 256, 256, 3) uint8 RGB, with ``portraits``: x_ref.
-        reference_frame: (B,) int64, with any of the four above: its place in its clip.
-        speech: (B, N * 640) float32 16 kHz in [-1, 1].
-        factors: (B, N, K) float32 true factors of synthetic clips.
-        video: (B, N, H, W, 3) uint8 RGB.
+        valid: (B,) bool, False for clips repeated to give all ranks the same length; exclude them from metrics.
+        audio: (B, N, L, D) float16 audio features (audio).
+        lip: (B, N, d_l) float32 lip latents (lip).
+        expression: (B, N, d_e) float32 expression latents (expression).
+        reference_expression: (B, d_e) float32 e_ref (expression).
+        first_expression: (B, d_e) float32 expression of the clip's first frame, e_cond in training (expression).
+        latent: (B, N, C, h, w) float16 unscaled mode of the codec (latent).
+        reference_latent: (B, C, h, w) float16 latent of x_ref (latent).
+        boxes: (B, N, 2, 4) float32 lip and face boxes x0, y0, x1, y1 in pixels of the crop (boxes).
+        reference_boxes: (B, 2, 4) float32 boxes of x_ref (boxes).
+        reference_portrait: (B, 256, 256, 3) uint8 RGB x_ref (portraits).
+        reference_frame: (B,) int64 frame index of x_ref in its clip (expression, latent, boxes or portraits).
+        speech: (B, N * 640) float32 speech at 16 kHz in [-1, 1] (speech).
+        factors: (B, N, K) float32 true factors of synthetic clips (factors).
+        video: (B, N, H, W, 3) uint8 RGB frames (video).
     """
 
     key: list[str]
@@ -93,21 +94,21 @@ Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
 
 
 def new_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor."""
+    """Creates an uninitialised tensor."""
     return torch.empty(shape, dtype=dtype)
 
 
 class StepReader(Protocol):
-    """Reads the batch of a step into tensors it is given."""
+    """Dataset that reads the batch of a step into given memory."""
 
     def read(self, step: int, allocate: Allocate) -> ClipBatch:
-        """The batch of ``step``, its arrays made by ``allocate``."""
+        """Reads the batch of ``step`` into tensors created by ``allocate``."""
         ...
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip of the run: its unique key, its dataset's name, its place in the shards, and who reads them."""
+    """A clip of the run: unique key, dataset name, index entry, and index of the reader of its shards."""
 
     key: str
     dataset: str
@@ -116,9 +117,16 @@ class Clip:
 
 
 class Window(NamedTuple):
-    """What to read of one clip: ``frames`` frames from ``start``, and the portrait that is x_ref (-1: the earliest).
+    """Part of a clip to read.
 
-    With ``reference``, x_ref is a portrait of that clip instead.
+    Attributes:
+        clip: Clip of the frames.
+        draw: Global draw number.
+        start: First frame.
+        frames: Number of frames.
+        portrait: Index of the portrait that is x_ref; -1 for the earliest.
+        valid: False for a repeated clip, see ``ClipBatch``.
+        reference: Clip of x_ref, if it is another one.
     """
 
     clip: Clip
@@ -130,23 +138,23 @@ class Window(NamedTuple):
     reference: Clip | None = None
 
     def of_reference(self) -> Window:
-        """The same window in the clip x_ref is taken from."""
+        """Returns the same window in the clip of x_ref."""
         return self if self.reference is None else self._replace(clip=self.reference)
 
 
 def training_windows(
     clips: Sequence[Clip], draws: Sequence[int], passes: Sequence[int], seed: int, window: int, pad: bool
 ) -> tuple[list[Window], int]:
-    """The windows of one global batch, and its length N: pure in the arguments, so equal on every rank.
+    """Computes the windows of one global batch and their length N. A pure function, so equal on every rank.
 
     Args:
-        clips: the S clips drawn.
-        draws: their global draw numbers.
-        passes: the pass each belongs to; a clip shows another window and reference in every pass.
-        seed: of the training order.
-        window: frames of a training window.
-        pad: with True N is ``window`` and shorter clips are padded; with False N is the length of the shortest clip,
-            at most ``window``, and nothing is padded.
+        clips: S drawn clips.
+        draws: Global draw number of each clip.
+        passes: Pass of each clip; its window and reference differ from pass to pass.
+        seed: Seed of the training order.
+        window: Frames of a training window.
+        pad: With True, N is ``window`` and shorter clips are padded. With False, N is the length of the shortest clip,
+            at most ``window``, without padding.
     """
     shortest = min(window, *(clip.entry.frames for clip in clips))
     windows = []
@@ -158,33 +166,33 @@ def training_windows(
 
 
 class BatchReader:
-    """Reads windows into batches: every array goes from its shard straight to its place in the batch.
+    """Reads windows as batches. Arrays are read from the shard directly into the batch.
 
     Args:
-        readers: one for each root.
-        fields: which of ``FIELDS`` the batches carry.
+        readers: One reader per root.
+        fields: Fields of the batches, a subset of ``FIELDS``.
 
     Raises:
-        ValueError: for an unknown field.
+        ValueError: If a field is unknown.
     """
 
     def __init__(self, readers: Sequence[ShardReader], fields: Sequence[str]) -> None:
         if unknown := set(fields) - set(FIELDS):
-            raise ValueError(f"data.fields: {', '.join(sorted(unknown))} unknown; choose from {', '.join(FIELDS)}")
+            raise ValueError(f"data.fields: unknown {', '.join(sorted(unknown))}; choose from {', '.join(FIELDS)}")
         self.readers = list(readers)
         self.fields = tuple(dict.fromkeys(fields))
 
     def read(self, windows: Sequence[Window], length: int, step: int, allocate: Allocate = new_tensor) -> ClipBatch:
-        """The batch of the given windows, N = ``length``.
+        """Reads a batch of windows.
 
         Args:
-            windows: B of them.
+            windows: B windows.
             length: N.
-            step: its number.
-            allocate: makes the tensors that frames are read into.
+            step: Index of the batch.
+            allocate: Function that creates the tensors.
 
         Raises:
-            ShardError: when a shard is damaged, or a clip lacks a field.
+            ShardError: If a shard is damaged, or a clip lacks a field.
         """
         entries = [window.clip.entry for window in windows]
         frames = torch.tensor([window.frames for window in windows])
@@ -224,7 +232,7 @@ class BatchReader:
         return out
 
     def _references(self, windows: Sequence[Window], allocate: Allocate) -> dict[str, Tensor]:
-        """x_ref and what belongs to its frame; one row of each member is read."""
+        """Reads x_ref and the features of its frame."""
         sources = [window.of_reference() for window in windows]
         portraits, places = [], []
         for source in sources:
@@ -256,8 +264,8 @@ class BatchReader:
             samples = decode_speech(self._reader(window).read_bytes(entry, "speech.flac"), f"{entry.key}.speech.flac")
             if len(samples) != entry.frames * SAMPLES_PER_FRAME:
                 raise ShardError(
-                    f"{entry.shard}: {entry.key}.speech.flac has {len(samples)} samples, {entry.frames} frames need "
-                    f"{entry.frames * SAMPLES_PER_FRAME}; run prepare.py task=check"
+                    f"{entry.shard}: {entry.key}.speech.flac has {len(samples)} samples, expected "
+                    f"{entry.frames * SAMPLES_PER_FRAME} for {entry.frames} frames; run prepare.py task=check"
                 )
             first = window.start * SAMPLES_PER_FRAME
             count = window.frames * SAMPLES_PER_FRAME
@@ -285,7 +293,7 @@ class BatchReader:
 
 
 def emotion_index(emotion: str | None) -> int:
-    """Place of an emotion in ``EMOTIONS``; -1 for none, or for a name that is not MEAD's."""
+    """Index of an emotion in ``EMOTIONS``; -1 for None or another name."""
     return EMOTIONS.index(emotion) if emotion in EMOTIONS else -1
 
 

@@ -1,4 +1,4 @@
-"""Lightning datamodules over prepared shards: HDTF, MEAD, synthetic speakers, any folder of videos."""
+"""Lightning data module for prepared shards of any dataset."""
 
 from __future__ import annotations
 
@@ -32,21 +32,20 @@ log = logging.getLogger(__name__)
 class ShardDataModule(LightningDataModule):
     """Training, validation and test batches from prepared shards.
 
-    Training draws windows in the order of ``order.py``; validation shows the first window and test the whole of every
-    clip, one by one in fixed order.
+    Training draws random windows in the order defined by ``order.py``. Validation returns the first window of every
+    clip and test every complete clip, one clip per batch in a fixed order.
 
     Args:
-        config: the fields of ``DataConfig``; None takes its defaults; without a name any dataset will do.
-        encoders: identities under audio, motion, codec, landmarks that the experiment uses; shards made by others are
-            refused. None takes any.
-        **changes: single fields of ``DataConfig``, over ``config``.
+        config: Configuration; None for the defaults. Without a dataset name, any dataset is accepted.
+        encoders: Kind (audio, motion, codec, landmarks) -> required encoder identity; None accepts any.
+        **changes: Single fields of ``DataConfig`` that override ``config``.
 
     Raises:
-        ValueError: for a value that cannot be, naming the key.
+        ValueError: If a value is invalid. Names its key.
 
     Attributes:
-        index: of the root; the first one of a mixture.
-        indices: root name -> index.
+        indices: Root name -> index.
+        clips: split -> clips, filled by ``setup``.
     """
 
     def __init__(
@@ -61,17 +60,17 @@ class ShardDataModule(LightningDataModule):
         self._readers: list[ShardReader] = []
 
     def roots(self) -> dict[str, str]:
-        """Dataset name -> folder or URL."""
+        """Maps dataset names to folders or URLs."""
         if not self.config.root:
-            raise ValueError("data.root is missing: name the folder or URL of the shards that prepare.py wrote")
+            raise ValueError("data.root is missing: set the folder or URL of the shards that prepare.py wrote")
         return {"shards" if self.config.name == MISSING else self.config.name: self.config.root}
 
     def setup(self, stage: str | None = None) -> None:
-        """Reads the indices and sorts the clips into splits.
+        """Reads the indices and assigns the clips to splits.
 
         Raises:
-            ShardError: for shards that are missing, damaged, of another dataset or other encoders, for a split with the
-                same person on two sides, and for roots that do not fit together.
+            ShardError: If shards are missing, damaged, of another dataset or of other encoders, if splits share a
+                speaker, or if the roots of a mixture do not match.
         """
         if self.clips:
             return
@@ -100,21 +99,21 @@ class ShardDataModule(LightningDataModule):
         self._check_together()
 
     def _check_together(self) -> None:
-        """Refuses roots that do not fit together; there is one here."""
+        """Checks that several roots match; a single root has nothing to check."""
 
     @property
     def index(self) -> Index:
-        """The index of the root; of a mixture's first."""
+        """Index of the root, or of the first root of a mixture."""
         return next(iter(self._loaded().values()))
 
     @property
     def dimensions(self) -> Dimensions:
-        """Sizes all samples share."""
+        """Feature sizes shared by all samples."""
         return self.index.dimensions
 
     @property
     def latent_statistics(self) -> LatentStatistics:
-        """Per-channel mean and deviation of the unscaled latents, pooled over the roots by their frames."""
+        """Per-channel mean and standard deviation of the unscaled latents over the frames of all roots."""
         parts = [index.latent for index in self._loaded().values()]
         if len(parts) == 1:
             return parts[0]
@@ -129,15 +128,18 @@ class ShardDataModule(LightningDataModule):
 
     @property
     def factor_names(self) -> tuple[str, ...]:
-        """What the columns of synthetic clips' true factors are; empty where there are none."""
+        """Column names of the true factors of synthetic clips; empty if the shards have none."""
         clip = self._split_clips("train")[0]
         return tuple(self._readers[clip.reader].read_meta(clip.entry).get("factor_names", ()))
 
     def motions(self, split: str = "train") -> Iterator[tuple[Clip, np.ndarray, np.ndarray]]:
-        """Every clip of a split in fixed order with its whole lip (F, d_l) and expression (F, d_e), float32.
+        """Iterates over the clips of a split in fixed order.
+
+        Yields:
+            The clip, its (F, d_l) lip and (F, d_e) expression latents, float32.
 
         Raises:
-            ShardError: when the split is empty or a shard is damaged.
+            ShardError: If the split is empty or a shard is damaged.
         """
         sizes = self.dimensions
         for clip in self._split_clips(split):
@@ -149,30 +151,30 @@ class ShardDataModule(LightningDataModule):
             yield clip, lip, expression
 
     def meta(self, clip: Clip) -> dict[str, Any]:
-        """What a clip's ``meta.json`` says: its source, crop, ...; see ``SampleMeta``.
+        """Reads the fields of a clip's ``meta.json``, see ``SampleMeta``.
 
         Raises:
-            ShardError: when it is damaged.
+            ShardError: If it is damaged.
         """
         self._loaded()
         return self._readers[clip.reader].read_meta(clip.entry)
 
     def whole(self, clip: Clip, fields: Sequence[str], frames: int | None = None) -> ClipBatch:
-        """A batch of one clip from its first frame on, x_ref its earliest portrait.
+        """Reads one clip from its first frame as a batch; x_ref is its earliest portrait.
 
         Args:
-            clip: one of ``clips``.
-            fields: what the batch carries.
-            frames: at most so many; None for all.
+            clip: One of ``clips``.
+            fields: Fields of the batch, see ``ClipBatch``.
+            frames: Maximum number of frames; None for all.
 
         Raises:
-            ShardError: when a shard is damaged.
+            ShardError: If a shard is damaged.
         """
         count = min(clip.entry.frames, frames or clip.entry.frames)
         return BatchReader(self._readers, fields).read([Window(clip, 0, 0, count, -1)], count, 0)
 
     def train_dataloader(self) -> StreamLoader:
-        """This rank's part of the training order; resumable."""
+        """Resumable loader of this rank's part of the training order."""
         config, clips = self.config, self._split_clips("train")
         rank, ranks = self._rank()
         dataset = StreamDataset(
@@ -190,11 +192,11 @@ class ShardDataModule(LightningDataModule):
         return StreamLoader(dataset, config.steps_per_epoch, self._fingerprint(clips), workers=config.workers)
 
     def val_dataloader(self) -> EvaluationLoader:
-        """The first window of every validation clip."""
+        """Loader of the first window of every validation clip."""
         return self._evaluation("val", self.config.window)
 
     def test_dataloader(self) -> EvaluationLoader:
-        """Every test clip from its first to its last frame."""
+        """Loader of every complete test clip."""
         return self._evaluation("test", None)
 
     def _evaluation(self, split: str, window: int | None) -> EvaluationLoader:
@@ -208,7 +210,7 @@ class ShardDataModule(LightningDataModule):
         return StreamOrder([numbers[shard] for shard in shards], self.config.batch_size, self.config.seed)
 
     def _fingerprint(self, clips: list[Clip]) -> dict[str, Any]:
-        """What the global batches depend on, for a resumed run to be held against."""
+        """Everything that the global batches depend on; a resumed run must have the same values."""
         config = self.config
         return {
             "data.seed": config.seed,
@@ -222,7 +224,7 @@ class ShardDataModule(LightningDataModule):
         }
 
     def _splits(self, index: Index) -> dict[str, str]:
-        """Clip key -> split."""
+        """Maps clip keys to splits."""
         if self.config.split == "stored":
             return {entry.key: entry.split for entry in index.samples}
         return assign_splits(index.dataset, self.config.split, {entry.key: entry.speaker for entry in index.samples})
@@ -233,7 +235,7 @@ class ShardDataModule(LightningDataModule):
         wanted = self.config.name
         if wanted not in (index.dataset, "mixture", MISSING):
             raise ShardError(
-                f"{root}: holds dataset {index.dataset!r}, data.name={wanted} expects {wanted!r}; set "
+                f"{root}: contains dataset {index.dataset!r}, data.name={wanted} expects {wanted!r}; set "
                 f"data={index.dataset}, or another data.root"
             )
         if self.encoders is not None:
@@ -261,7 +263,7 @@ class ShardDataModule(LightningDataModule):
 
 
 def clips_fingerprint(clips: list[Clip], indices: Mapping[str, Index]) -> str:
-    """Short text that is equal for equal lists of clips in equal shards: their number and a digest."""
+    """Number of clips and digest of their keys, frames and shards, for comparison."""
     digest = hashlib.sha256()
     for clip in clips:
         digest.update(f"{clip.key}\0{clip.entry.shard}\0{clip.entry.frames}\0".encode())
@@ -272,7 +274,7 @@ def clips_fingerprint(clips: list[Clip], indices: Mapping[str, Index]) -> str:
 
 
 def _log_counts(root: str, index: Index, short: int, min_frames: int) -> None:
-    log.info("%s: %d clips, %d shorter than data.min_frames=%d left out", root, len(index.samples), short, min_frames)
+    log.info("%s: %d clips; skipped %d shorter than data.min_frames=%d", root, len(index.samples), short, min_frames)
     unknown = Counter(s.emotion for s in index.samples if s.emotion is not None and emotion_index(s.emotion) < 0)
     if unknown:
-        log.warning("%s: emotions without an index, given as -1: %s", root, dict(unknown))
+        log.warning("%s: unknown emotions have emotion_index -1: %s", root, dict(unknown))

@@ -1,4 +1,4 @@
-"""Compressed members of a sample, sound and pixels, decoded from memory."""
+"""Decoding of a sample's compressed members, FLAC and mp4, from memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from datamodules.schema import ShardError
 
 
 def decode_speech(data: bytes, name: str) -> np.ndarray:
-    """Sound of a FLAC file in memory as (samples,) float32 in [-1, 1].
+    """Decodes a FLAC file in memory to (samples,) float32 in [-1, 1]; ``name`` is used in messages.
 
     Raises:
-        ShardError: when it cannot be decoded.
+        ShardError: If it cannot be decoded.
     """
     try:
         with av.open(io.BytesIO(data), "r") as container:
@@ -28,10 +28,10 @@ def decode_speech(data: bytes, name: str) -> np.ndarray:
 
 
 def decode_frames(data: bytes, start: int, count: int, name: str) -> np.ndarray:
-    """Frames ``start`` to ``start + count`` of an mp4 file in memory as (count, H, W, 3) uint8 RGB.
+    """Decodes frames ``start`` to ``start + count`` of an mp4 file in memory to (count, H, W, 3) uint8 RGB.
 
     Raises:
-        ShardError: when it cannot be decoded or has fewer frames.
+        ShardError: If it cannot be decoded or has fewer frames.
     """
     frames = []
     try:
@@ -44,5 +44,5 @@ def decode_frames(data: bytes, start: int, count: int, name: str) -> np.ndarray:
     except (av.FFmpegError, IndexError) as error:
         raise ShardError(f"{name}: cannot be decoded ({error}); run prepare.py task=check") from error
     if len(frames) < count:
-        raise ShardError(f"{name}: ends at frame {start + len(frames)}, {start + count} were expected; run task=check")
+        raise ShardError(f"{name}: ends at frame {start + len(frames)}, expected {start + count}; run task=check")
     return np.stack(frames)

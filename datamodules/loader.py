@@ -1,7 +1,7 @@
-"""Loaders: global batch k of the training order, rank by rank, resumable to the sample; and evaluation in fixed order.
+"""Loaders: training in the resumable global order, and evaluation in fixed order.
 
-Neither is a ``DataLoader`` itself, because Lightning would put its own sampler into one. The training loader has a
-length, so Lightning does not fetch ahead of the step it runs, and what it counts is what was consumed.
+They are not ``DataLoader`` subclasses, because Lightning would replace their samplers. The training loader has a
+length, which keeps Lightning from fetching ahead: the number of fetched batches equals the number of consumed steps.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from datamodules.slots import SlotDataset, Slots, Tasks
 
 
 class StreamDataset(Dataset[ClipBatch]):
-    """Item k is this rank's part of global batch k: of S streams, rank r of R owns S / R in a row.
+    """Map-style dataset whose item k is this rank's part of global batch k: S / R consecutive samples of S.
 
     Args:
-        clips: all clips of the split, in the order the training order numbers them.
-        order: of their draws.
-        reader: reads windows of them.
-        batch_size: S.
-        window: frames of a window.
-        pad: see ``training_windows``.
-        seed: of windows and references.
-        rank: r.
-        ranks: R.
-        reference: x_ref is of the window's own ``clip``, or of any clip of its ``speaker``.
+        clips: Clips of the split; the order's sample numbers are indices into this list.
+        order: Training order.
+        reader: Reader of windows.
+        batch_size: Global batch size S.
+        window: Frames per window.
+        pad: Whether shorter clips are padded, see ``training_windows``.
+        seed: Seed of windows and references.
+        rank: Index of this rank.
+        ranks: Number of ranks R.
+        reference: Source of x_ref: ``clip``, the clip itself, or ``speaker``, any clip of its speaker.
 
     Raises:
-        ValueError: when R does not divide S.
+        ValueError: If R does not divide S.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class StreamDataset(Dataset[ClipBatch]):
             sizes = f"{below} or {above}" if below else f"{above}"
             divisors = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
             raise ValueError(
-                f"data.batch_size is {batch_size} over all ranks, which {ranks} ranks cannot share equally: set it to "
+                f"data.batch_size={batch_size}: expected a multiple of the number of ranks, {ranks}; set it to "
                 f"{sizes}, or run on {', '.join(map(str, divisors))} ranks"
             )
         self.clips = clips
@@ -74,7 +74,7 @@ class StreamDataset(Dataset[ClipBatch]):
                 self._of_speaker[clip.dataset, clip.entry.speaker].append(clip)
 
     def windows(self, step: int) -> tuple[list[Window], int]:
-        """All S windows of global batch ``step`` and their length N; nothing is read."""
+        """All S windows of global batch ``step`` and their length N, computed without reading data."""
         numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
         draws = [self.order.draw(number) for number in numbers]
         clips = [self.clips[draw.sample] for draw in draws]
@@ -83,7 +83,7 @@ class StreamDataset(Dataset[ClipBatch]):
         return [self._with_reference(window, pass_) for window, pass_ in zip(windows, passes, strict=True)], length
 
     def _with_reference(self, window: Window, pass_: int) -> Window:
-        """The window with the clip its x_ref is taken from, where that may be another."""
+        """Adds the clip of x_ref to a window if it may be another clip of the speaker."""
         clip = window.clip
         others = self._of_speaker.get((clip.dataset, clip.entry.speaker))
         if not others:
@@ -91,32 +91,32 @@ class StreamDataset(Dataset[ClipBatch]):
         return window._replace(reference=others[reference_clip(self.seed, clip.key, pass_, len(others))])
 
     def __getitem__(self, step: int) -> ClipBatch:
-        """This rank's part of global batch ``step``.
+        """Reads this rank's part of global batch ``step``.
 
         Raises:
-            ShardError: when a shard is damaged.
+            ShardError: If a shard is damaged.
         """
         return self.read(step, new_tensor)
 
     def read(self, step: int, allocate: Allocate) -> ClipBatch:
-        """The same, its arrays made by ``allocate``."""
+        """Like ``__getitem__``, with tensors created by ``allocate``."""
         windows, length = self.windows(step)
         return self.reader.read(windows[self.streams], length, step, allocate)
 
 
 class StreamLoader:
-    """Batches of an endless training order in virtual epochs of fixed length.
+    """Loader of an endless training order in virtual epochs of fixed length.
 
-    Loader processes live on from epoch to epoch and read ahead across its end. The state is the number of steps
-    consumed, the same on every rank, so any rank's checkpoint resumes any number of ranks.
+    Loader processes persist across epochs and prefetch beyond the end of an epoch. The state is the number of consumed
+    steps. It is equal on all ranks, so a checkpoint can be resumed on any number of ranks.
 
     Args:
-        dataset: this rank's.
-        steps_per_epoch: length.
-        fingerprint: whatever the order depends on, by name; a state with another one is refused.
-        workers: loader processes; 0 reads in this process.
-        pin_memory: None pins where a GPU is there.
-        prefetch: batches each loader process reads ahead.
+        dataset: Dataset of this rank.
+        steps_per_epoch: Length of an epoch.
+        fingerprint: name -> value of everything the order depends on. Loading a state with other values is an error.
+        workers: Number of loader processes; 0 reads in this process.
+        pin_memory: Whether batches are pinned; None pins if a GPU is available.
+        prefetch: Batches that each loader process prefetches.
     """
 
     def __init__(
@@ -137,14 +137,14 @@ class StreamLoader:
         self._pin_memory = torch.cuda.is_available() if pin_memory is None else pin_memory
         self._prefetch = prefetch
         self._slots: Slots
-        self._iterator: Any = None  # Lightning stops the processes of an attribute of this name at its teardown
+        self._iterator: Any = None  # Lightning's teardown stops the processes of an attribute with this name
 
     def __len__(self) -> int:
-        """Steps of a virtual epoch."""
+        """Number of steps of a virtual epoch."""
         return self.steps_per_epoch
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        """The next ``steps_per_epoch`` batches from where the loader stands."""
+        """Yields the next ``steps_per_epoch`` batches."""
         for _ in range(self.steps_per_epoch):
             if self._iterator is None:
                 self._slots = self._new_slots()
@@ -159,26 +159,26 @@ class StreamLoader:
             parcel = next(self._iterator)
             if parcel.task.step != self.step:
                 raise RuntimeError(
-                    f"batch {parcel.task.step} came for step {self.step}: two loops share one StreamLoader"
+                    f"expected the batch of step {self.step}, got {parcel.task.step}: two loops share one StreamLoader"
                 )
             self.step += 1
             yield self._slots.unpack(parcel, self._pin_memory)
 
     def _new_slots(self) -> Slots:
-        """Blocks for all batches under way and three in the training loop's hands."""
+        """Memory blocks for all prefetched batches, plus three that the training loop may hold."""
         like = self.dataset[self.step]
-        growth = self.dataset.window / like["mask"].shape[1]  # a batch without padding may be shorter than others
+        growth = self.dataset.window / like["mask"].shape[1]  # without padding, other batches may be longer
         return Slots(like, growth, self._prefetch * self._workers + 3)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint must hold: the next step, and what the order depends on."""
+        """State for a checkpoint: the next step and the fingerprint of the order."""
         return {"step": self.step, "fingerprint": self.fingerprint}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where a state was taken.
+        """Continues from a saved state.
 
         Raises:
-            ValueError: when the order would be another one, naming each thing that changed.
+            ValueError: If the training order has changed. Names each value that differs.
         """
         before = state["fingerprint"]
         changed = [
@@ -188,29 +188,29 @@ class StreamLoader:
         ]
         if changed:
             raise ValueError(
-                "the checkpoint cannot be resumed exactly, its training order depends on what has changed:\n"
+                "ckpt_path: the run cannot be resumed exactly, because values that define the training order changed:\n"
                 + "\n".join(changed)
-                + "\nRestore these, or start a new run from the checkpoint's weights."
+                + "\nRestore these values, or start a new run from the checkpoint's weights."
             )
         self.step = int(state["step"])
         self.close()
 
     def close(self) -> None:
-        """Stops the loader processes; the next iteration starts new ones."""
+        """Stops the loader processes. The next iteration starts new ones."""
         self._iterator = None
 
 
 class EvaluationDataset(Dataset[ClipBatch]):
-    """Clips one by one in fixed order: row i of rank r of R is clip i * R + r.
+    """Map-style dataset of single clips in fixed order: item i of rank r of R is clip i * R + r.
 
-    Ranks are equally long, so none waits for another: past the end clips are repeated with ``valid`` False.
+    All ranks have the same length. Clips repeated for that have ``valid`` False.
 
     Args:
-        clips: of the split.
-        reader: reads windows of them.
-        window: only the first ``window`` frames; None for whole clips.
-        rank: r.
-        ranks: R.
+        clips: Clips of the split.
+        reader: Reader of windows.
+        window: Number of leading frames to read; None for complete clips.
+        rank: Index r of this rank.
+        ranks: Number of ranks R.
     """
 
     def __init__(
@@ -223,14 +223,14 @@ class EvaluationDataset(Dataset[ClipBatch]):
         self.ranks = ranks
 
     def __len__(self) -> int:
-        """Rows of every rank."""
+        """Number of items, equal on all ranks."""
         return -(-len(self.clips) // self.ranks)
 
     def __getitem__(self, row: int) -> ClipBatch:
-        """A batch of one clip.
+        """Reads a batch of one clip.
 
         Raises:
-            ShardError: when a shard is damaged.
+            ShardError: If a shard is damaged.
         """
         place = row * self.ranks + self.rank
         clip = self.clips[place % len(self.clips)]
@@ -240,13 +240,13 @@ class EvaluationDataset(Dataset[ClipBatch]):
 
 
 class EvaluationLoader:
-    """Goes through an ``EvaluationDataset`` in order.
+    """Loader of an ``EvaluationDataset`` in order.
 
     Args:
-        dataset: this rank's.
-        workers: loader processes; 0 reads in this process.
-        pin_memory: None pins where a GPU is there.
-        prefetch: clips each loader process reads ahead.
+        dataset: Dataset of this rank.
+        workers: Number of loader processes; 0 reads in this process.
+        pin_memory: Whether batches are pinned; None pins if a GPU is available.
+        prefetch: Clips that each loader process prefetches.
     """
 
     def __init__(
@@ -258,11 +258,11 @@ class EvaluationLoader:
         self._prefetch = prefetch
 
     def __len__(self) -> int:
-        """Clips of this rank, repeats included."""
+        """Number of clips of this rank, including repeated ones."""
         return len(self.dataset)
 
     def __iter__(self) -> Iterator[ClipBatch]:
-        """Batches of one clip."""
+        """Iterates over batches of one clip."""
         return iter(
             _data_loader(self.dataset, range(len(self.dataset)), self._workers, self._prefetch, self._pin_memory)
         )
@@ -279,7 +279,7 @@ def _data_loader(
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin_memory,
         collate_fn=_as_it_is,
-        generator=torch.Generator(),  # its own, so that starting a loader does not move the training's random numbers
+        generator=torch.Generator(),  # its own, so that loaders do not advance the global generator
     )
 
 

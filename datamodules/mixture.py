@@ -1,4 +1,4 @@
-"""Mixtures of datasets, and the datamodule a configuration names."""
+"""Data module for a mixture of datasets, and selection of the data module by configuration."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from encoders.protocols import Identity
 
 
 class MixtureDataModule(ShardDataModule):
-    """Several roots at once, drawn by ``data.weights`` or, without, each clip once per pass.
+    """Data module for several roots, which must be prepared with the same encoders.
 
-    All roots must have been prepared by the same encoders.
+    Samples are drawn in the proportions of ``data.weights``. Without weights every clip is drawn once per pass.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class MixtureDataModule(ShardDataModule):
         super().__init__(config or DataConfig(name="mixture"), encoders, **changes)
 
     def roots(self) -> dict[str, str]:
-        """Name -> folder or URL."""
+        """Maps dataset names to folders or URLs."""
         return dict(self.config.roots)
 
     def _check_together(self) -> None:
@@ -34,29 +34,29 @@ class MixtureDataModule(ShardDataModule):
             require_same_encoders(index, first.encoders, self.roots()[name])
             if (index.dimensions, index.frame_size) != (first.dimensions, first.frame_size):
                 raise ShardError(
-                    f"{self.roots()[name]}: {index.frame_size} px and {index.dimensions}, but another root of the "
-                    f"mixture has {first.frame_size} px and {first.dimensions}; prepare them with one preset"
+                    f"{self.roots()[name]}: has {index.frame_size} px and {index.dimensions}, another root of the "
+                    f"mixture has {first.frame_size} px and {first.dimensions}; prepare all with the same preset"
                 )
 
     def _order(self, clips: list[Clip]) -> Order:
         if not self.config.weights:
             return super()._order(clips)
         groups: list[list[str]] = [[] for _ in self.indices]
-        for clip in clips:  # clips stand root by root, as MixtureOrder numbers them
+        for clip in clips:  # ordered by root, like the sample numbers of MixtureOrder
             groups[clip.reader].append(clip.entry.shard)
         for name, group in zip(self.indices, groups, strict=True):
             if not group:
-                raise ShardError(f"{self.roots()[name]}: has no training clips, but data.weights.{name} asks for some")
+                raise ShardError(f"{self.roots()[name]}: has no training clips; remove data.weights.{name}")
         shards = [[sorted(set(group)).index(shard) for shard in group] for group in groups]
         weights = [self.config.weights[name] for name in self.indices]
         return MixtureOrder(shards, weights, self.config.batch_size, self.config.seed)
 
 
 def datamodule(config: DataConfig, encoders: Mapping[str, Identity] | None = None) -> ShardDataModule:
-    """The datamodule that ``data.name`` asks for.
+    """Builds the data module for ``data.name``.
 
     Raises:
-        ValueError: for a configuration that cannot be, naming the key.
+        ValueError: If the configuration is invalid. Names the key.
     """
     kind = MixtureDataModule if config.name == "mixture" else ShardDataModule
     return kind(config, encoders)

@@ -1,7 +1,7 @@
-"""Training order: which clip is drawn when, as a pure function of the seed and the number of the draw.
+"""Training order: the sample of every draw, as a pure function of the seed and the draw number.
 
-S streams make the global batch: stream s of step k is draw number g = k * S + s. N samples make a pass: draw g belongs
-to pass g // N. Nothing here reads a file or keeps a state, so any rank, worker or resumed run computes the same order.
+A global batch consists of S streams: stream s of step k is draw number g = k * S + s. Draw g belongs to pass g // N
+over the N samples. Without files and state, every rank, worker and resumed run computes the same order.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-ORDER_VERSION = 1  # raised whenever the same seed would give another order
+ORDER_VERSION = 1  # incremented when a change makes the same seed give another order
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 class DrawIndex(NamedTuple):
-    """One draw: the number of the sample, and the how-manieth time (from 0) its list is being gone through."""
+    """Index of the drawn sample, and zero-based index of the pass over its dataset."""
 
     sample: int
     pass_: int
@@ -29,26 +29,25 @@ class Order(Protocol):
     """Maps global draw numbers to samples."""
 
     def draw(self, number: int) -> DrawIndex:
-        """The draw of the given global number, from 0."""
+        """Returns the draw with the given zero-based global number."""
         ...
 
 
 def seed_of(*parts: object) -> int:
-    """A 64-bit seed from anything with a stable text: the same on every platform and library version."""
+    """64-bit hash of the text of ``parts``, equal on every platform and library version."""
     text = "\x1f".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
 def uniform_below(bound: int, *parts: object) -> int:
-    """A seeded whole number in [0, bound)."""
+    """Pseudo-random integer in [0, bound), a hash of ``parts``."""
     return (seed_of(*parts) * bound) >> 64
 
 
 def permutation(count: int, seed: int) -> np.ndarray:
-    """A seeded (count,) int64 permutation of 0 .. count - 1.
+    """(count,) int64 pseudo-random permutation of 0 .. count - 1.
 
-    Sorts the SplitMix64 hashes of the positions (Steele et al. 2014) instead of calling a library's shuffle, whose
-    results may change between releases.
+    Sorts positions by their SplitMix64 hash (Steele et al. 2014). A library's shuffle could change between releases.
     """
     with np.errstate(over="ignore"):
         z = np.uint64(seed) + _GOLDEN * np.arange(1, count + 1, dtype=np.uint64)
@@ -59,24 +58,23 @@ def permutation(count: int, seed: int) -> np.ndarray:
 
 
 class StreamOrder:
-    """An endless order over samples that lie in shards; every pass takes each sample once.
+    """Endless order over samples in shards; every pass contains each sample once.
 
-    In each pass the shards are permuted, and the samples inside each shard; the row of all samples is cut into S
-    contiguous blocks, and every stream reads one block from end to end, so it goes through a shard before it turns to
-    the next.
+    In each pass the shards are permuted, and the samples within each shard. The resulting sequence is cut into S
+    contiguous blocks, one per stream, so that each stream finishes a shard before it opens the next.
 
     Args:
-        shards: (N,) number of the shard each sample lies in.
+        shards: (N,) index of each sample's shard.
         streams: S.
-        seed: of the order.
+        seed: Seed of the order.
 
     Raises:
-        ValueError: when there are no samples or no streams.
+        ValueError: If there are no samples or no streams.
     """
 
     def __init__(self, shards: Sequence[int], streams: int, seed: int) -> None:
         if not len(shards) or streams < 1:
-            raise ValueError(f"an order needs samples and streams, got {len(shards)} samples and {streams} streams")
+            raise ValueError(f"expected at least 1 sample and 1 stream, got {len(shards)} samples, {streams} streams")
         numbers = np.asarray(shards)
         self.streams = streams
         self.seed = seed
@@ -85,11 +83,11 @@ class StreamOrder:
         self._pass_order = functools.lru_cache(maxsize=4)(self._compute_pass_order)
 
     def __len__(self) -> int:
-        """Samples in a pass."""
+        """Number of samples in a pass."""
         return self._count
 
     def draw(self, number: int) -> DrawIndex:
-        """The draw of the given global number."""
+        """Returns the draw with the given global number."""
         pass_, position = divmod(number, self._count)
         row, column = divmod(position, self.streams)
         short, longer = divmod(self._count, self.streams)  # the first `longer` blocks hold one sample more
@@ -97,7 +95,7 @@ class StreamOrder:
         return DrawIndex(int(self._pass_order(pass_)[block + row]), pass_)
 
     def _compute_pass_order(self, pass_: int) -> np.ndarray:
-        """(N,) sample numbers of one pass, shard by shard."""
+        """(N,) sample indices of one pass, shard by shard."""
         turn = permutation(len(self._shards), seed_of("shards", self.seed, pass_))
         return np.concatenate(
             [
@@ -115,44 +113,43 @@ class StreamOrder:
 
 
 class MixtureOrder:
-    """Several datasets by whole-number weights: of every sum(weights) draws exactly ``weights[d]`` come from d.
+    """Order over several datasets: of every sum(weights) draws, exactly ``weights[d]`` come from dataset d.
 
-    Each dataset keeps an order of its own, so small ones go round more often; which pass a draw belongs to is counted
-    in its own dataset.
+    Each dataset has its own order and its own count of passes, so small datasets are repeated more often.
 
     Args:
-        shards: for each dataset, the shard number of each of its samples; samples are numbered through all datasets.
-        weights: a whole number from 1 for each dataset.
+        shards: For each dataset, the shard index of each of its samples. Sample numbers run through all datasets.
+        weights: Positive integer per dataset.
         streams: S of the mixture.
-        seed: of the order.
+        seed: Seed of the order.
 
     Raises:
-        ValueError: when a weight is not a whole number from 1, or their number is not that of the datasets.
+        ValueError: If a weight is less than 1, or there is not one weight per dataset.
     """
 
     def __init__(self, shards: Sequence[Sequence[int]], weights: Sequence[int], streams: int, seed: int) -> None:
         if len(weights) != len(shards) or any(weight < 1 for weight in weights):
-            raise ValueError(f"a mixture of {len(shards)} datasets needs as many weights from 1, got {list(weights)}")
+            raise ValueError(f"weights={list(weights)}: expected {len(shards)} integers of at least 1, one per dataset")
         total = sum(weights)
         self.weights = tuple(weights)
         self._orders = [
-            # As many blocks as streams are busy with the dataset at a time: locality only, the order is exact anyway.
+            # About as many blocks as streams that read the dataset at a time. This affects only locality.
             StreamOrder(one, max(1, streams * weight // total), seed_of("dataset", seed, number))
             for number, (one, weight) in enumerate(zip(shards, weights, strict=True))
         ]
         self._first = np.cumsum([0, *(len(one) for one in shards)])
-        # Turn i of dataset d stands at (i + 1/2) / weight of the way: as evenly spread as whole numbers allow.
+        # Turn i of dataset d is at (i + 1/2) / weight of the cycle, which spreads the turns evenly.
         turns = sorted((d for d, weight in enumerate(weights) for _ in range(weight)), key=lambda d: d)
         places = [(i + 0.5) / weight for weight in weights for i in range(weight)]
         self.pattern = tuple(d for _, d in sorted(zip(places, turns, strict=True)))
         self._before = [self.pattern[:j].count(d) for j, d in enumerate(self.pattern)]
 
     def __len__(self) -> int:
-        """Samples of all datasets."""
+        """Number of samples of all datasets."""
         return int(self._first[-1])
 
     def draw(self, number: int) -> DrawIndex:
-        """The draw of the given global number."""
+        """Returns the draw with the given global number."""
         cycle, place = divmod(number, len(self.pattern))
         dataset = self.pattern[place]
         inner = self._orders[dataset].draw(cycle * self.weights[dataset] + self._before[place])
@@ -160,11 +157,10 @@ class MixtureOrder:
 
 
 def window_start(seed: int, key: str, pass_: int, frames: int, window: int) -> int:
-    """First frame of the window of a clip in one pass; 0 where the clip is no longer than the window.
+    """First frame of a clip's window in one pass; 0 if the clip is not longer than the window.
 
-    Drawn evenly from places that also hang over the clip's ends, then moved inside: were only those drawn that fit, the
-    clip's first and last frame would be in one window of all, and a frame in the middle in as many as it has frames.
-    At most half of the draws are moved.
+    The start is drawn uniformly from a range that extends beyond the clip's ends and then clamped. Otherwise the first
+    and last frames would be in far fewer windows than the middle ones. At most half of the draws are clamped.
     """
     places = max(1, frames - window + 1)
     beyond = min(window - 1, places // 2) if places > 1 else 0
@@ -173,18 +169,18 @@ def window_start(seed: int, key: str, pass_: int, frames: int, window: int) -> i
 
 
 def reference_choice(seed: int, key: str, pass_: int, count: int) -> int:
-    """Which of ``count`` stored portraits is x_ref in one pass."""
+    """Index of the stored portrait, out of ``count``, that is x_ref in one pass."""
     return uniform_below(count, "reference", seed, key, pass_)
 
 
 def reference_clip(seed: int, key: str, pass_: int, count: int) -> int:
-    """Which of a speaker's ``count`` clips x_ref is taken from in one pass."""
+    """Index of the speaker's clip, out of ``count``, that provides x_ref in one pass."""
     return uniform_below(count, "reference clip", seed, key, pass_)
 
 
 def step_seed(key: str, step: int) -> int:
-    """Seed for what is random in a training step (noise, timestep, e_dri): of the sample and the step alone.
+    """Seed of a sample's random numbers in a training step, in [0, 2**63) as ``torch.Generator.manual_seed`` requires.
 
-    In [0, 2**63), which ``torch.Generator.manual_seed`` takes.
+    It depends only on the sample and the step.
     """
     return seed_of("step", key, step) >> 1

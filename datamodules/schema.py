@@ -1,16 +1,16 @@
-"""The shard: what one sample holds, and the index that stands beside the tar files.
+"""Format of shards: the members of a sample, and the index of the tar files.
 
 A sample is one clip of one speaker, at most 20 s at 25 fps, stored under its key as
 
-    key.meta.json       who, what, where from (``SampleMeta``)
+    key.meta.json       metadata (``SampleMeta``)
     key.latent.npy      (F, C, h, w)  float16   the codec's unscaled mode
     key.audio.npy       (F, L, D)     float16   audio features
     key.lip.npy         (F, d_l)      float32   lip latent, not standardised
     key.expression.npy  (F, d_e)      float32   expression latent, not standardised
     key.boxes.npy       (F, 2, 4)     float32   lip and face boxes x0, y0, x1, y1 in pixels of the crop
-    key.portraits.npy   (4, 256, 256, 3) uint8  frames to draw x_ref from; their indices are in meta.json
+    key.portraits.npy   (4, 256, 256, 3) uint8  candidate frames for x_ref; their indices are in meta.json
     key.speech.flac     16 kHz mono, ceil(F * 640) samples
-    key.video.mp4       optional: the crop in pixels, where evaluation needs them
+    key.video.mp4       optional: the cropped video, for evaluation
     key.factors.npy     optional: (F, K) float32 true factors of a synthetic clip
 
 Shapes: F frames, C latent channels, h x w latent size, L layers, D audio width, d_l and d_e lip and expression widths.
@@ -49,17 +49,30 @@ SPLITS = ("train", "val", "test")
 
 
 class ShardError(UserError):
-    """A shard or index that cannot be used; the message names the file, what was found, and what to do."""
+    """A shard or index that cannot be used."""
 
 
 @dataclass(frozen=True)
 class SampleMeta:
-    """``meta.json`` of one sample.
+    """Content of a sample's ``meta.json``.
 
     Attributes:
+        key: Unique key of the sample.
+        dataset: Name of the dataset.
+        split: Split at preparation: train, val or test.
+        speaker: Name of the speaker.
+        source: Name of the source video.
+        start: Start of the clip in the source video in seconds.
+        source_fps: Frame rate of the source video.
+        frames: Number of frames at 25 fps.
         crop: (left, top, side) of the square crop in pixels of the source video.
-        portrait_frames: the frame index of each of the portraits.
-        factor_names: column names of ``factors.npy``, empty when there is none.
+        frame_size: Side of the crop after resizing, in pixels.
+        portrait_frames: Frame index of each portrait.
+        emotion: Emotion label, or None.
+        level: Emotion level from 1 to 3, or None.
+        view: Camera view, or None.
+        factor_names: Column names of ``factors.npy``; empty if there is none.
+        schema: Version of this format.
     """
 
     key: str
@@ -82,10 +95,18 @@ class SampleMeta:
 
 @dataclass(frozen=True)
 class SampleEntry:
-    """One sample as the index knows it: enough to plan training order and to read any member without scanning the tar.
+    """Index entry of a sample. It suffices to plan the training order and to read any member without scanning the tar.
 
     Attributes:
-        members: member name -> (byte offset of its data in the shard, size in bytes).
+        key: Unique key of the sample.
+        shard: File name of its shard.
+        frames: Number of frames.
+        speaker: Name of the speaker.
+        split: Split at preparation: train, val or test.
+        members: Member name -> (byte offset of its data in the shard, size in bytes).
+        emotion: Emotion label, or None.
+        level: Emotion level from 1 to 3, or None.
+        view: Camera view, or None.
     """
 
     key: str
@@ -101,7 +122,7 @@ class SampleEntry:
 
 @dataclass(frozen=True)
 class ShardEntry:
-    """One tar file: its name, size in bytes, sha256, and how many samples it holds."""
+    """Index entry of a tar file: name, size in bytes, SHA-256, and number of samples."""
 
     name: str
     bytes: int
@@ -111,7 +132,7 @@ class ShardEntry:
 
 @dataclass(frozen=True)
 class Dimensions:
-    """Sizes every sample of a dataset shares."""
+    """Feature sizes shared by all samples of a dataset."""
 
     latent_channels: int
     latent_size: int
@@ -123,7 +144,7 @@ class Dimensions:
 
 @dataclass(frozen=True)
 class LatentStatistics:
-    """Per-channel mean and standard deviation of the unscaled latents, and over how many frames."""
+    """Per-channel mean and standard deviation of the unscaled latents, and the number of frames they cover."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -132,12 +153,21 @@ class LatentStatistics:
 
 @dataclass(frozen=True)
 class Index:
-    """``index.json``: everything a reader must know before it opens a shard.
+    """Content of ``index.json``: everything that is needed before a shard is opened.
 
     Attributes:
-        encoders: identities under the keys audio, motion, codec, landmarks.
-        codec_scale: factor from stored latents to those the diffusion model sees.
-        split: name of the split that put each clip on its side.
+        dataset: Name of the dataset.
+        preset: Name of the preset it was prepared with.
+        frame_size: Side of the square frames in pixels.
+        encoders: Kind (audio, motion, codec, landmarks) -> encoder identity.
+        dimensions: Feature sizes of all samples.
+        codec_scale: Factor from stored latents to the diffusion model's latents.
+        shards: Entries of the tar files.
+        samples: Entries of the samples.
+        latent: Statistics of the stored latents.
+        split: Name of the split scheme at preparation.
+        fps: Frames per second.
+        schema: Version of this format.
     """
 
     dataset: str
@@ -154,7 +184,7 @@ class Index:
     schema: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
-        """The file's text: stable key order, so equal indices are equal bytes."""
+        """Serialises to JSON with sorted keys, so that equal indices give equal bytes."""
         return json.dumps(asdict(self), indent=1, sort_keys=True) + "\n"
 
     @classmethod
@@ -162,7 +192,7 @@ class Index:
         """Parses ``index.json``.
 
         Raises:
-            ShardError: on damaged JSON, a missing field, or a schema version this code does not know.
+            ShardError: If the JSON is damaged, a field is missing, or the schema version is newer than this code.
         """
         try:
             raw = json.loads(text)
@@ -173,7 +203,7 @@ class Index:
             raise ShardError(f"{where}: has no schema version; it was not written by prepare.py")
         if found > SCHEMA_VERSION:
             raise ShardError(
-                f"{where}: written by a newer version (schema {found}, this one reads up to {SCHEMA_VERSION}); "
+                f"{where}: written by a newer version (schema {found}, expected at most {SCHEMA_VERSION}); "
                 "update emotivetalk"
             )
         try:
@@ -203,7 +233,7 @@ class Index:
         """Reads ``index.json`` from a local folder of shards.
 
         Raises:
-            ShardError: when it is missing or unusable.
+            ShardError: If it is missing or cannot be used.
         """
         path = Path(folder) / INDEX_NAME
         try:
@@ -211,10 +241,10 @@ class Index:
         except FileNotFoundError:
             if not Path(folder).is_dir():
                 raise ShardError(
-                    f"{folder}: no such folder of shards; name the output= of prepare.py, or run prepare.py first"
+                    f"{folder}: no such folder of shards; set the output folder of prepare.py, or run prepare.py first"
                 ) from None
             raise ShardError(
-                f"{path}: no such file; {folder} does not hold finished shards "
+                f"{path}: no such file; the shards in {folder} are not finished "
                 "(finish all parts of prepare.py, or run prepare.py task=merge)"
             ) from None
         except OSError as error:
@@ -225,19 +255,19 @@ class Index:
 
 
 def sample_entry(raw: Mapping[str, Any]) -> SampleEntry:
-    """A sample entry from its JSON form, where tuples have become lists."""
+    """Builds a sample entry from its JSON form, which has lists in place of tuples."""
     members = {name: (int(offset), int(size)) for name, (offset, size) in raw["members"].items()}
     return SampleEntry(**{**raw, "members": members})
 
 
 def require_same_encoders(index: Index, wanted: Mapping[str, Identity], where: str | Path) -> None:
-    """Refuses shards whose encoders are not the experiment's.
+    """Checks that shards were made with the experiment's encoders.
 
     Raises:
-        ShardError: naming each encoder that differs, what made the shards and what was expected.
+        ShardError: If encoders differ. Names each with its identity in the shards and in the experiment.
     """
     wrong = [
-        f"  {kind}: shards have {index.encoders[kind]}, the experiment wants {identity}"
+        f"  {kind}: shards have {index.encoders[kind]}, the experiment has {identity}"
         for kind, identity in wanted.items()
         if index.encoders[kind] != identity
     ]
@@ -245,5 +275,5 @@ def require_same_encoders(index: Index, wanted: Mapping[str, Identity], where: s
         raise ShardError(
             f"{where}: shards were made by other encoders than this experiment uses:\n"
             + "\n".join(wrong)
-            + "\nPrepare the data again with this experiment's preset, or choose the matching experiment."
+            + "\nPrepare the data again with this experiment's preset, or choose a matching experiment."
         )

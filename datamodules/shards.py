@@ -1,8 +1,9 @@
-"""Reading members of shards by their offset: a frame range of an array is one positioned read into its place.
+"""Random access to the members of shards: a range of frames is read with a single positioned read.
 
-Tar files are never scanned: the index knows where every member's data starts. The 512-byte tar header that lies just
-before it and the array's own header are read together and checked, so an index that does not fit its shard is an error
-instead of noise. Shapes are those of ``schema.py``.
+Tar files are never scanned, because the index contains the offset of every member's data. The 512-byte tar header
+before the data and the header of the array are checked, so an index that does not match its shard raises an error.
+
+Shapes are those of ``schema.py``.
 """
 
 from __future__ import annotations
@@ -31,13 +32,13 @@ from datamodules.schema import (
 from datamodules.staging import ShardSource
 
 _TAR_BLOCK = 512
-_NPY_HEADER = 256  # bytes read for an array's header; ours have 128
+_NPY_HEADER = 256  # bytes read for an array's header; prepare.py writes 128
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
 _KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class ArrayHeader(NamedTuple):
-    """Of an npy file: type, shape, and where the data starts, in bytes from the file's start."""
+    """Header of an npy file: type, shape, and offset of the data in bytes."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -45,39 +46,41 @@ class ArrayHeader(NamedTuple):
 
 
 def check_index(index: Index, where: str) -> None:
-    """Refuses an index whose names are unsafe or that contradicts itself, before anything is opened by it.
+    """Checks that an index is consistent and its file names are safe, before any file is opened.
 
     Raises:
-        ShardError: naming the first entry that is wrong.
+        ShardError: If it is not. Names the first invalid entry.
     """
     sizes = {shard.name: shard.bytes for shard in index.shards}
     for name in sizes:
         if not _PLAIN_NAME.fullmatch(name):
-            raise ShardError(f"{where}: shard name {name!r} is not a plain file name; the index was not made by us")
+            raise ShardError(f"{where}: shard name {name!r} is not a plain file name; run prepare.py task=merge again")
     known = {*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS}
     seen: set[str] = set()
     for sample in index.samples:
         if not _KEY.fullmatch(sample.key):
-            raise ShardError(f"{where}: sample key {sample.key!r} holds other characters than letters, digits, _ and -")
+            raise ShardError(f"{where}: sample key {sample.key!r}: expected only letters, digits, _ and -")
         if sample.key in seen:
             raise ShardError(f"{where}: sample key {sample.key} occurs twice; run prepare.py task=check")
         seen.add(sample.key)
         if sample.shard not in sizes:
-            raise ShardError(f"{where}: sample {sample.key} lies in {sample.shard!r}, which the index does not list")
+            raise ShardError(
+                f"{where}: sample {sample.key} is in shard {sample.shard!r}, which the index does not list"
+            )
         if missing := [name for name in REQUIRED_MEMBERS if name not in sample.members]:
             raise ShardError(f"{where}: sample {sample.key} has no {missing[0]}; prepare the data again")
         for name, (offset, size) in sample.members.items():
             if name not in known:
-                raise ShardError(f"{where}: sample {sample.key} has a member {name!r}; known are {sorted(known)}")
+                raise ShardError(f"{where}: sample {sample.key}: unknown member {name!r}; expected {sorted(known)}")
             if offset < _TAR_BLOCK or size < 0 or offset + size > sizes[sample.shard]:
                 raise ShardError(
-                    f"{where}: {sample.key}.{name} lies at bytes {offset} to {offset + size} of {sample.shard}, which "
-                    f"has {sizes[sample.shard]}; run prepare.py task=merge again"
+                    f"{where}: {sample.key}.{name} is at bytes {offset} to {offset + size} of {sample.shard}, which "
+                    f"has {sizes[sample.shard]} bytes; run prepare.py task=merge again"
                 )
 
 
 def array_layout(dimensions: Dimensions, frames: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Type and shape of every array member of a clip of F frames, but for the factors' width (see ``schema.py``)."""
+    """Maps each array member of a clip to its type and shape, except for factors (see ``schema.py``)."""
     size = dimensions.latent_size
     return {
         "latent.npy": ("float16", (frames, dimensions.latent_channels, size, size)),
@@ -90,12 +93,12 @@ def array_layout(dimensions: Dimensions, frames: int) -> dict[str, tuple[str, tu
 
 
 class ShardReader:
-    """Reads members of the samples of one index; holds no position, only a few open files.
+    """Reads members of the samples of one index. It is stateless apart from a few open files.
 
     Args:
-        index: checked by ``check_index``.
-        source: opens the shards.
-        where: the root, for messages.
+        index: Index, checked by ``check_index``.
+        source: Source that opens the shards.
+        where: Root of the shards, for messages.
     """
 
     OPEN_FILES = 16
@@ -108,10 +111,10 @@ class ShardReader:
         self._open: OrderedDict[str, int] = OrderedDict()
 
     def read_bytes(self, entry: SampleEntry, member: str) -> bytes:
-        """All bytes of one member.
+        """Reads all bytes of one member.
 
         Raises:
-            ShardError: when the sample has no such member or the shard is damaged.
+            ShardError: If the sample has no such member or the shard is damaged.
         """
         offset, size = self._place(entry, member)
         block = self._pread(entry, size + _TAR_BLOCK, offset - _TAR_BLOCK)
@@ -119,10 +122,10 @@ class ShardReader:
         return block[_TAR_BLOCK:]
 
     def read_meta(self, entry: SampleEntry) -> dict[str, Any]:
-        """The fields of ``meta.json``.
+        """Reads the fields of ``meta.json``.
 
         Raises:
-            ShardError: when it is damaged, of a newer schema, or another clip's.
+            ShardError: If it is damaged, of a newer schema, or of another clip.
         """
         text = self.read_bytes(entry, "meta.json")
         try:
@@ -134,21 +137,21 @@ class ShardReader:
             ) from error
         if schema > SCHEMA_VERSION:
             raise ShardError(
-                f"{self._name(entry, 'meta.json')}: schema {schema}, this version reads up to {SCHEMA_VERSION}; "
+                f"{self._name(entry, 'meta.json')}: has schema version {schema}, expected at most {SCHEMA_VERSION}; "
                 "update emotivetalk"
             )
         if key != entry.key or len(frames) != PORTRAITS or not all(0 <= frame < entry.frames for frame in frames):
             raise ShardError(
-                f"{self._name(entry, 'meta.json')}: key {key!r} with portraits at {frames} does not fit the index "
+                f"{self._name(entry, 'meta.json')}: key {key!r} with portraits at {frames} does not match the index "
                 f"({entry.key!r}, {entry.frames} frames); run prepare.py task=check"
             )
         return meta
 
     def header(self, entry: SampleEntry, member: str) -> ArrayHeader:
-        """Type and shape of an array member, checked against the index.
+        """Reads the header of an array member and checks it against the index.
 
         Raises:
-            ShardError: naming what was found and expected.
+            ShardError: If they differ. Names what was found and expected.
         """
         offset, size = self._place(entry, member)
         block = self._pread(entry, _TAR_BLOCK + min(_NPY_HEADER, size), offset - _TAR_BLOCK)
@@ -164,28 +167,30 @@ class ShardReader:
         held = header.start + header.dtype.itemsize * int(np.prod(header.shape, dtype=np.int64))
         if (header.dtype.name, header.shape) != wanted or held != size:
             raise ShardError(
-                f"{self._name(entry, member)}: holds {header.dtype.name} {header.shape} in {size} bytes, not "
-                f"{wanted[0]} {wanted[1]} as the index says; run prepare.py task=check"
+                f"{self._name(entry, member)}: found {header.dtype.name} {header.shape} in {size} bytes, expected "
+                f"{wanted[0]} {wanted[1]} by the index; run prepare.py task=check"
             )
         return header
 
     def read_rows(self, entry: SampleEntry, member: str, start: int, into: np.ndarray) -> None:
-        """Reads rows ``start`` to ``start + len(into)`` of an array member, and only their bytes.
+        """Reads rows ``start`` to ``start + len(into)`` of an array member without reading other rows.
 
         Args:
-            entry: the sample.
-            member: e.g. ``latent.npy``.
-            start: first row.
-            into: (rows, ...) contiguous, of the member's type.
+            entry: Index entry of the sample.
+            member: Name of the member, e.g. ``latent.npy``.
+            start: First row.
+            into: (rows, ...) contiguous output array of the member's type.
 
         Raises:
-            ShardError: when the shard is damaged or does not fit its index.
-            ValueError: when ``into`` does not fit the member or the rows are not all there.
+            ShardError: If the shard is damaged or does not match its index.
+            ValueError: If ``into`` does not match the member, or it has fewer rows.
         """
         header = self.header(entry, member)
         rows = len(into)
         if into.dtype != header.dtype or into.shape[1:] != header.shape[1:] or not 0 <= start <= header.shape[0] - rows:
-            raise ValueError(f"{self._name(entry, member)}: {header} has no rows {start}+{into.shape} {into.dtype}")
+            raise ValueError(
+                f"{self._name(entry, member)}: cannot read {into.dtype} {into.shape} from row {start} of {header}"
+            )
         row = header.dtype.itemsize * int(np.prod(header.shape[1:], dtype=np.int64))
         offset = entry.members[member][0] + header.start + start * row
         view = into.reshape(-1).view(np.uint8).data
@@ -200,7 +205,7 @@ class ShardReader:
             view, offset = view[count:], offset + count
 
     def close(self) -> None:
-        """Closes the open shards; they open again when needed."""
+        """Closes the open shards. They are reopened when needed."""
         while self._open:
             os.close(self._open.popitem()[1])
 
@@ -209,15 +214,15 @@ class ShardReader:
             self.close()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_open": OrderedDict()}  # descriptors mean nothing in another process
+        return {**vars(self), "_open": OrderedDict()}  # descriptors are invalid in another process
 
     def _place(self, entry: SampleEntry, member: str) -> tuple[int, int]:
         try:
             return entry.members[member]
         except KeyError:
             raise ShardError(
-                f"{self._name(entry, member)}: the sample has no such member; leave its field out of data.fields, or "
-                "prepare the data with it (store_video for pixels)"
+                f"{self._name(entry, member)}: the sample has no such member; remove its field from data.fields, or "
+                "prepare the data with it (store_video for video)"
             ) from None
 
     def _descriptor(self, entry: SampleEntry) -> int:
@@ -240,16 +245,16 @@ class ShardReader:
 
     def _cut_short(self, entry: SampleEntry, end: int) -> ShardError:
         return ShardError(
-            f"{self.where}: {entry.shard} ends at byte {end}, its index says {self._shards[entry.shard].bytes}; run "
-            "prepare.py task=check"
+            f"{self.where}: {entry.shard} ends at byte {end}, expected {self._shards[entry.shard].bytes} by the index; "
+            "run prepare.py task=check"
         )
 
     def _check_name(self, entry: SampleEntry, member: str, block: bytes) -> None:
         found = block[:100].rstrip(b"\0")
         if found != f"{entry.key}.{member}".encode()[:100]:
             raise ShardError(
-                f"{self.where}: {entry.shard} holds {found.decode(errors='replace')!r} where its index expects "
-                f"'{entry.key}.{member}'; shard and index do not belong together: run prepare.py task=check"
+                f"{self.where}: {entry.shard} contains {found.decode(errors='replace')!r} where its index expects "
+                f"'{entry.key}.{member}'; shard and index do not match: run prepare.py task=check"
             )
 
     def _name(self, entry: SampleEntry, member: str) -> str:
@@ -258,10 +263,10 @@ class ShardReader:
 
 @functools.lru_cache(maxsize=4096)
 def parse_npy_header(block: bytes) -> ArrayHeader:
-    """Parses the start of an npy file; no pickles, C order only.
+    """Parses the header of an npy file.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: If it is not an array in C order without pickled objects.
     """
     stream = io.BytesIO(block)
     version = np.lib.format.read_magic(stream)

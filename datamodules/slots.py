@@ -1,10 +1,9 @@
-"""How batches come from loader processes: in blocks of shared memory that are lent out, and used over and over.
+"""Transfer of batches from loader processes through reusable blocks of shared memory.
 
-PyTorch's way makes new shared memory for every tensor of every batch: its pages must be zeroed and mapped on both
-sides, which takes several times as long as reading the data, and a file descriptor crosses a socket for each tensor.
-Here the arrays of a batch are read into one block that both sides have mapped from the start. The batch's tensors are
-views of it; when the last of them is gone, the block is free for another step. Whoever keeps batches just makes blocks
-scarce: a step that finds none free travels PyTorch's way.
+PyTorch allocates new shared memory for every tensor of every batch. Its pages are zeroed and mapped in both processes,
+which takes several times as long as reading the data, and every tensor needs a file descriptor. Here a batch is read
+into one block that both processes mapped at the start. The batch's tensors are views of it. Once the last view is gone,
+the block is reused. If no block is free, because batches were kept, a batch is transferred as in PyTorch.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from torch.utils.data import Dataset, Sampler
 from datamodules.clip_windows import ClipBatch, StepReader
 
 _ALIGNMENT = 64
-_SMALL = 4096  # bytes up to which a tensor is pickled rather than given shared memory of its own
+_SMALL = 4096  # tensors of up to this many bytes are pickled instead of put into shared memory
 
 
 class Place(NamedTuple):
-    """Where a tensor lies in its block."""
+    """Position of a tensor in its block."""
 
     offset: int
     shape: tuple[int, ...]
@@ -35,14 +34,14 @@ class Place(NamedTuple):
 
 
 class LoadTask(NamedTuple):
-    """What a loader process is asked for: a step, and the block to read it into, -1 for none."""
+    """Request to a loader process: the step, and the index of the block to read it into, -1 for none."""
 
     step: int
     slot: int
 
 
 class Parcel(NamedTuple):
-    """A batch on its way: what it holds, with places for the tensors in the block and arrays for small ones."""
+    """A transferred batch. Tensors in the block are represented by their ``Place``, small ones by arrays."""
 
     task: LoadTask
     items: dict[str, Any]
@@ -50,7 +49,7 @@ class Parcel(NamedTuple):
 
 
 class MemoryBlock:
-    """One block while it is filled: hands out tensors one after the other."""
+    """Allocates tensors consecutively in one block."""
 
     def __init__(self, memory: Tensor) -> None:
         self.memory = memory
@@ -58,7 +57,7 @@ class MemoryBlock:
         self.used = 0
 
     def allocate(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """An uninitialised tensor in the block, or outside when the block is full."""
+        """Returns an uninitialised tensor in the block, or outside of it if the block is full."""
         size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
         if self.used + size > len(self.memory):
             return torch.empty(shape, dtype=dtype)
@@ -70,12 +69,12 @@ class MemoryBlock:
 
 
 class Slots:
-    """The blocks, and which of them are free; lives in the training process.
+    """The memory blocks and the list of free ones, in the training process.
 
     Args:
-        like: a batch.
-        growth: how many times as large as it a batch may be.
-        count: blocks.
+        like: Example batch that determines the size of a block.
+        growth: Maximum size of a batch relative to ``like``.
+        count: Number of blocks.
     """
 
     def __init__(self, like: ClipBatch, growth: float, count: int) -> None:
@@ -85,7 +84,7 @@ class Slots:
         self.free = deque(range(count))
 
     def unpack(self, parcel: Parcel, pin_memory: bool = False) -> ClipBatch:
-        """The batch a parcel holds: views of its block, or of a copy in pinned memory."""
+        """Returns the batch of a parcel as views of its block, or of a copy in pinned memory."""
         memory = self._lent(parcel.task.slot, parcel.used)
         if pin_memory:
             memory = memory.pin_memory()
@@ -95,20 +94,20 @@ class Slots:
         return cast(ClipBatch, batch)
 
     def _lent(self, slot: int, used: int) -> Tensor:
-        """The used part of a block, which is free again when nothing made from this tensor is left."""
+        """Returns the used part of a block. The block becomes free once no view of this tensor exists."""
         if slot < 0:
             return torch.empty(0, dtype=torch.uint8)
         lease = self.blocks.numpy()[slot, :used]
         weakref.finalize(lease, self.free.append, slot).atexit = False
-        return torch.from_numpy(lease)  # its storage holds on to the array as long as any view of it lives
+        return torch.from_numpy(lease)  # any view keeps the array alive
 
 
 class Tasks(Sampler[LoadTask]):
-    """The steps from one on for ever, each with a block that is free when it is handed out.
+    """Endless sampler of consecutive steps, each with a free block.
 
     Args:
-        step: the first.
-        slots: to take blocks from.
+        step: First step.
+        slots: Memory blocks.
     """
 
     def __init__(self, step: int, slots: Slots) -> None:
@@ -125,11 +124,11 @@ class Tasks(Sampler[LoadTask]):
 
 
 class SlotDataset(Dataset[Parcel]):
-    """Reads batches into the blocks; runs in the loader processes.
+    """Reads batches into the blocks, in the loader processes.
 
     Args:
-        dataset: reads a step's batch.
-        blocks: (count, bytes) uint8 in shared memory.
+        dataset: Dataset that reads the batch of a step.
+        blocks: (count, bytes) uint8 shared memory.
     """
 
     def __init__(self, dataset: StepReader, blocks: Tensor) -> None:
@@ -137,14 +136,14 @@ class SlotDataset(Dataset[Parcel]):
         self.blocks = blocks
 
     def __getitem__(self, task: LoadTask) -> Parcel:
-        """The batch of a step, its arrays in the block it was given."""
+        """Reads the batch of a step into its block."""
         block = MemoryBlock(self.blocks[task.slot] if task.slot >= 0 else self.blocks[0, :0])
         batch = cast(dict[str, Any], self.dataset.read(task.step, block.allocate))
         return Parcel(task, {name: _packed(value, block) for name, value in batch.items()}, block.used)
 
 
 def _packed(value: Any, block: MemoryBlock) -> Any:
-    """A place for a tensor in the block, an array for a small one outside, anything else as it is."""
+    """Replaces a tensor in the block by its ``Place``, and a small tensor outside of it by an array."""
     if not isinstance(value, Tensor):
         return value
     place = block.places.get(value.data_ptr())

@@ -1,18 +1,18 @@
-"""Where shards come from: a local folder, a node-local staging copy, or a URL that is staged before it is read.
+"""Access to shards in a local folder, or through a node-local staging folder for URLs and slow file systems.
 
 A root is one of
 
-    /data/hdtf                              a folder
-    https://host/path                       fetched with curl
-    s3://bucket/prefix                      fetched with ``aws s3 cp``
+    /data/hdtf                              folder
+    https://host/path                       URL, fetched with curl
+    s3://bucket/prefix                      URL, fetched with ``aws s3 cp``
     pipe:ssh store cat /mnt/hdtf/{name}     any command that writes the file to standard output
 
-``{name}`` stands for the file (``index.json`` or a shard); a command must hold it, a URL may (signed URLs), else the
-name is appended. URLs are opened by WebDataset's ``gopen``, which runs commands in a shell: name only roots you trust.
+``{name}`` is replaced by the file name (``index.json`` or a shard). A command must contain it. If a URL does not
+contain it, the name is appended. WebDataset's ``gopen`` runs commands in a shell: use trusted roots only.
 
-Staged shards lie in ``<stage>/<digest of the dataset>/<shard>``, shared by all processes of a node. At most ``gib`` GiB
-of complete and half-fetched shards are kept, the least recently opened going first. Files a process still has open when
-they are removed keep their space until it closes them; a reader holds at most ``ShardReader.OPEN_FILES`` of them.
+Staged shards are ``<stage>/<digest of the dataset>/<shard>``, shared by all processes of a node. Complete and partial
+shards take at most ``gib`` GiB; the least recently opened are removed first. A removed file that a process has open
+keeps its space until it is closed; a reader has at most ``ShardReader.OPEN_FILES`` open.
 """
 
 from __future__ import annotations
@@ -43,38 +43,38 @@ class ShardSource(Protocol):
     """Opens shards."""
 
     def open(self, shard: ShardEntry) -> int:
-        """A file descriptor of the whole shard, open for reading; the caller closes it.
+        """Opens a complete shard and returns its file descriptor, which the caller closes.
 
         Raises:
-            ShardError: when it cannot be had, or has another size than the index says.
+            ShardError: If it cannot be opened or fetched, or its size differs from the index.
         """
         ...
 
 
 def is_remote(root: str) -> bool:
-    """Whether a root is a URL or a command instead of a folder."""
+    """Whether a root is a URL or a command, not a folder."""
     return _REMOTE.match(root) is not None
 
 
 def address(root: str, name: str) -> str:
-    """What ``gopen`` must be given to read one file of a remote root.
+    """Argument of ``gopen`` for one file of a remote root.
 
     Raises:
-        ShardError: for a command without ``{name}``.
+        ShardError: If a command does not contain ``{name}``.
     """
     if root.startswith("pipe:"):
         if "{name}" not in root:
-            raise ShardError(f"data root {root!r}: a pipe: command must hold {{name}}, e.g. pipe:cat /mnt/x/{{name}}")
+            raise ShardError(f"data root {root!r}: a command must contain {{name}}, e.g. pipe:cat /mnt/x/{{name}}")
         return root.replace("{name}", shlex.quote(name))
     url = root.replace("{name}", name) if "{name}" in root else f"{root.rstrip('/')}/{name}"
     return f"pipe:aws s3 cp {shlex.quote(url)} -" if url.startswith("s3://") else url
 
 
 def fetch(url: str, into: BinaryIO) -> str:
-    """Copies what a URL or command gives into an open file; returns its sha256.
+    """Copies the content of a URL or the output of a command into an open file and returns its SHA-256.
 
     Raises:
-        ShardError: naming the command and its exit status.
+        ShardError: If it fails. Names the command and its exit status.
     """
     digest = hashlib.sha256()
     stream = None
@@ -83,15 +83,15 @@ def fetch(url: str, into: BinaryIO) -> str:
         while chunk := stream.read(_CHUNK):
             into.write(chunk)
             digest.update(chunk)
-        stream.close()  # a command that failed after its last byte says so here
+        stream.close()  # raises if the command failed after its last byte
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
         status = getattr(stream, "status", None)
         outcome = f"exit status {status}" if status is not None else str(error)
         raise ShardError(
-            f"{url.removeprefix('pipe:')}: could not be fetched ({outcome}); run the command or open the address by "
-            "hand to see why, and check data.root"
+            f"{url.removeprefix('pipe:')}: could not be fetched ({outcome}); check data.root, and run the command or "
+            "open the URL yourself to see the cause"
         ) from error
     return digest.hexdigest()
 
@@ -100,7 +100,7 @@ def read_index(root: str) -> Index:
     """Reads ``index.json`` from a folder or URL.
 
     Raises:
-        ShardError: when it cannot be had or used.
+        ShardError: If it cannot be read or used.
     """
     if not is_remote(root):
         return Index.read(Path(root).expanduser())
@@ -116,14 +116,14 @@ def read_index(root: str) -> Index:
 
 
 def shard_source(root: str, index: Index, stage_to: str | None, stage_gib: float) -> ShardSource:
-    """How the shards of a root are opened: in place for a local folder, else through a staging folder.
+    """Creates the source of a root's shards: in place for a local folder, otherwise through a staging folder.
 
     Args:
-        root: folder, URL or command.
-        index: the root's index.
-        stage_to: the staging folder; None reads local folders in place and stages others under the system's
-            temporary folder, in a folder of this user.
-        stage_gib: bound on the staging folder, GiB.
+        root: Folder, URL or command.
+        index: Index of the root.
+        stage_to: Staging folder. With None, local folders are read in place and remote roots are staged in a folder of
+            this user in the system's temporary folder.
+        stage_gib: Maximum size of the staging folder in GiB.
     """
     if stage_to is None and not is_remote(root):
         return LocalShards(Path(root).expanduser())
@@ -132,7 +132,7 @@ def shard_source(root: str, index: Index, stage_to: str | None, stage_gib: float
 
 
 class LocalShards:
-    """Shards that are read where they lie."""
+    """Shards of a local folder, read in place."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -143,28 +143,32 @@ class LocalShards:
         try:
             return open_whole(path, shard)
         except OSError as error:
-            raise ShardError(f"{path}: cannot be read ({error.strerror}); the index lists it") from error
+            raise ShardError(
+                f"{path}: listed in the index but cannot be read ({error.strerror}); copy or prepare it again"
+            ) from error
 
 
 class StagedShards:
-    """Shards that are copied to a bounded node-local folder on first use; see the head of this file.
+    """Shards that are copied to a node-local folder of limited size on first use; see the module docstring.
 
     Args:
-        root: folder, URL or command they come from.
-        index: the root's index: sizes and hashes to check the copies against.
-        folder: the staging folder; made when absent, for this user alone.
-        gib: bound, GiB.
+        root: Folder, URL or command to copy from.
+        index: Index of the root, with sizes and hashes of the shards.
+        folder: Staging folder; created if missing, accessible only to this user.
+        gib: Maximum size in GiB.
 
     Raises:
-        ShardError: when the folder cannot be made, or a shard alone is larger than the bound.
+        ShardError: If the folder cannot be created, or a single shard is larger than the maximum.
     """
 
     def __init__(self, root: str, index: Index, folder: Path, gib: float) -> None:
         largest = max((shard.bytes for shard in index.shards), default=0)
         if largest > gib * GIB:
-            raise ShardError(f"data.stage_gib is {gib:g}, but a shard of {root} has {largest / GIB:.3g} GiB; raise it")
+            raise ShardError(
+                f"data.stage_gib={gib:g}: smaller than a shard of {root}, {largest / GIB:.3g} GiB; increase it"
+            )
         self.root = root
-        # A folder of our own: what else the user keeps in stage_to is not ours to count, and never ours to remove.
+        # A subfolder, because other files in stage_to must be neither counted nor removed.
         self.stage = folder = folder / STAGE_NAME
         self.bound = int(gib * GIB)
         contents = "\n".join([root, *(f"{shard.name} {shard.sha256}" for shard in index.shards)])
@@ -174,25 +178,25 @@ class StagedShards:
             self.folder.mkdir(exist_ok=True)
             (folder / ".locks").mkdir(exist_ok=True)
         except OSError as error:
-            raise ShardError(f"{self.folder}: cannot be made ({error.strerror}); set data.stage_to") from error
+            raise ShardError(f"{self.folder}: cannot be created ({error.strerror}); set data.stage_to") from error
 
     def open(self, shard: ShardEntry) -> int:
-        """See ``ShardSource``; the copy is checked against the index's sha256 when it is made."""
+        """See ``ShardSource``. A new copy is checked against the SHA-256 of the index."""
         path = self.folder / shard.name
         with contextlib.suppress(FileNotFoundError):
             return self._opened(path, shard)
         with self._lock(path):
             with contextlib.suppress(FileNotFoundError):
-                return self._opened(path, shard)  # another process was faster
+                return self._opened(path, shard)  # copied by another process meanwhile
             return self._copy(shard, path)
 
     def _opened(self, path: Path, shard: ShardEntry) -> int:
         descriptor = open_whole(path, shard)
-        os.utime(descriptor)  # the times of use order what goes first
+        os.utime(descriptor)  # the time of use determines the order of removal
         return descriptor
 
     def _copy(self, shard: ShardEntry, path: Path) -> int:
-        """Fetches a shard while its lock is held; returns the copy opened, which stays valid if evicted at once."""
+        """Fetches a shard and opens the copy; the caller holds its lock. The descriptor survives an eviction."""
         part = path.with_name(path.name + ".part")
         try:
             self._make_room(shard, part)
@@ -202,8 +206,8 @@ class StagedShards:
                 found = file.tell()
                 if found != shard.bytes or digest != shard.sha256:
                     raise ShardError(
-                        f"{self.root}: {shard.name} arrived with {found} bytes and sha256 {digest}, its index says "
-                        f"{shard.bytes} bytes and {shard.sha256}; run prepare.py task=check where the shards were made"
+                        f"{self.root}: {shard.name} has {found} bytes and sha256 {digest}, expected {shard.bytes} "
+                        f"bytes and {shard.sha256} by the index; run prepare.py task=check where the shards were made"
                     )
                 part.replace(path)
                 return os.open(path, os.O_RDONLY) if path.exists() else os.dup(file.fileno())
@@ -226,7 +230,7 @@ class StagedShards:
         return digest.hexdigest()
 
     def _make_room(self, shard: ShardEntry, part: Path) -> None:
-        """Removes old shards until this one fits, and reserves its space by a sparse file of its size."""
+        """Removes old shards until this one fits, and reserves its space with a sparse file."""
         while True:
             with FileLock(self.stage / ".locks" / "stage.lock"):
                 files = sorted(self._staged(), key=lambda item: item[1].st_mtime)
@@ -240,7 +244,7 @@ class StagedShards:
                     part.touch()
                     os.truncate(part, shard.bytes)
                     return
-            time.sleep(0.2)  # what is left is being fetched by others, and can be removed once it is complete
+            time.sleep(0.2)  # the rest is being fetched by other processes and can be removed once complete
 
     def _staged(self) -> list[tuple[Path, os.stat_result]]:
         found = []
@@ -251,7 +255,7 @@ class StagedShards:
         return found
 
     def _removed(self, file: Path) -> bool:
-        """Removes a staged file, unless it is a copy that another process is making right now."""
+        """Removes a staged file unless another process is writing it. Returns whether it was removed."""
         if file.suffix != ".part":
             file.unlink(missing_ok=True)
             return True
@@ -267,18 +271,18 @@ class StagedShards:
 
 
 def open_whole(path: Path, shard: ShardEntry) -> int:
-    """Opens a shard whose size is the index's.
+    """Opens a shard and checks its size.
 
     Raises:
-        OSError: when it cannot be opened.
-        ShardError: when it was cut short or replaced.
+        OSError: If it cannot be opened.
+        ShardError: If its size differs from the index.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     found = os.fstat(descriptor).st_size
     if found != shard.bytes:
         os.close(descriptor)
         raise ShardError(
-            f"{path}: has {found} bytes, its index says {shard.bytes}; the shard was cut short or replaced: run "
+            f"{path}: has {found} bytes, expected {shard.bytes} by the index; the shard was truncated or replaced: run "
             "prepare.py task=check on its folder, then copy or prepare it again"
         )
     return descriptor

@@ -1,4 +1,4 @@
-"""Diffusion: noise schedules, DDIM, and overlapped windows. Knows no network."""
+"""Noise schedules, DDIM sampling and overlapped windows, independent of any network."""
 
 from runtime.registry import exports
 

@@ -1,4 +1,7 @@
-"""DDIM (Song et al. 2021) without added noise, for a denoiser that predicts the clean sample.
+"""Deterministic DDIM sampling (Song et al. 2021, eta = 0) with a denoiser that predicts the clean sample.
+
+    noise = (x_t - sqrt(a_t) x0) / sqrt(1 - a_t)
+    x_s = sqrt(a_s) x0 + sqrt(1 - a_s) noise
 
 Shapes: B samples, T diffusion steps.
 """
@@ -17,25 +20,32 @@ PredictClean = Callable[[Tensor, Tensor], Tensor]
 
 
 def trailing_steps(total: int, count: int) -> list[int]:
-    """``count`` diffusion steps from T - 1 downwards, evenly spaced and ending at the noisiest (Lin et al. 2024).
+    """Evenly spaced diffusion steps in descending order, starting at the noisiest, T - 1 (Lin et al. 2024).
+
+    Args:
+        total: T.
+        count: Number of steps.
 
     Raises:
-        ValueError: unless 1 <= count <= total.
+        ValueError: Unless 1 <= count <= total.
     """
     if not 1 <= count <= total:
-        raise ValueError(f"DDIM steps: {count}, expected between 1 and the schedule's {total}")
+        raise ValueError(f"DDIM steps: {count}, expected 1 to {total}, the length of the schedule")
     return [round(total - i * total / count) - 1 for i in range(count)]
 
 
 def ddim_step(schedule: NoiseSchedule, x: Tensor, x0: Tensor, t: Tensor, following: Tensor) -> Tensor:
-    """From x_t to the sample at an earlier step, along the noise that ``x0`` leaves in ``x``.
+    """Denoises samples from step ``t`` to step ``following``.
 
     Args:
-        schedule: of the noise.
-        x: (B, ...) at step ``t``.
-        x0: (B, ...) predicted clean sample.
-        t: (B,) steps.
-        following: (B,) steps to go to; -1 is the clean sample.
+        schedule: Noise schedule.
+        x: (B, ...) noisy samples at step ``t``.
+        x0: (B, ...) predicted clean samples.
+        t: (B,) current steps.
+        following: (B,) target steps; -1 for the clean sample.
+
+    Returns:
+        (B, ...) samples at step ``following``.
     """
     level, next_level = schedule.level(t, x), schedule.level(following, x)
     noise = (x - level.sqrt() * x0) / (1 - level).sqrt()
@@ -44,16 +54,16 @@ def ddim_step(schedule: NoiseSchedule, x: Tensor, x0: Tensor, t: Tensor, followi
 
 @torch.no_grad()
 def ddim_sample(predict: PredictClean, noise: Tensor, schedule: NoiseSchedule, count: int) -> Tensor:
-    """A clean sample from noise, in ``count`` steps.
+    """Samples from noise.
 
     Args:
-        predict: clean sample from x_t and (B,) steps.
-        noise: (B, ...) standard normal; it alone decides which sample comes out.
-        schedule: the denoiser was trained with.
-        count: steps.
+        predict: Function that predicts the clean sample from x_t and (B,) steps.
+        noise: (B, ...) standard normal noise. It determines the sample.
+        schedule: Noise schedule of the denoiser's training.
+        count: Number of steps.
 
     Returns:
-        (B, ...) like ``noise``.
+        (B, ...) clean samples.
     """
     steps = trailing_steps(len(schedule), count)
     x = noise
@@ -64,5 +74,5 @@ def ddim_sample(predict: PredictClean, noise: Tensor, schedule: NoiseSchedule, c
 
 
 def seeded_noise(shape: tuple[int, ...], seed: int) -> Tensor:
-    """Standard normal noise that depends on its shape and seed alone, drawn on the CPU, float32."""
+    """Float32 standard normal noise that depends only on shape and seed; generated on the CPU."""
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

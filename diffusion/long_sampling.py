@@ -1,7 +1,7 @@
-"""DDIM on sequences of any length: windows are fused at every step, and each frame moves on as soon as it is final.
+"""DDIM sampling of sequences of any length: at every step, overlapping windows are denoised and fused.
 
-A window's frames are final once no later window covers them, so predictions of one window's length are all that waits.
-The latents stay on the host, where they are the only thing that grows with the length.
+A frame is final once no later window covers it, so at most one window of predictions is buffered. The latents stay on
+the CPU. They are the only memory that grows with the length.
 
 Shapes: B samples, F frames of the sequence, T frames of a window.
 """
@@ -17,25 +17,25 @@ from diffusion.ddim import ddim_step, trailing_steps
 from diffusion.schedules import NoiseSchedule
 from diffusion.windows import triangular_weights, window_starts
 
-# (x_t (B, <=T, ...), (B,) steps, where it lies) -> x0 like x_t
+# (x_t (B, <=T, ...), (B,) steps, slice of the frames) -> x0 like x_t
 PredictWindow = Callable[[Tensor, Tensor, slice], Tensor]
 
 
 def fused_in_order(
     apply: Callable[[Tensor, slice], Tensor], x: Tensor, window: int, overlap: int
 ) -> Iterator[tuple[slice, Tensor]]:
-    """Fuses windows as ``fuse_windows`` does, frames along dimension 1, and gives frames as soon as they are final.
+    """Streaming form of ``fuse_windows`` along dimension 1: yields frames as soon as they are final.
 
-    ``x`` may be overwritten at the frames that were given: no later window reads them.
+    The caller may overwrite ``x`` at yielded frames, since no later window reads them.
 
     Args:
-        apply: see ``fuse_windows``.
-        x: (B, F, ...).
+        apply: Function of a window and its slice, see ``fuse_windows``.
+        x: (B, F, ...) sequence.
         window: T.
-        overlap: see ``window_starts``.
+        overlap: Frames shared by neighbouring windows.
 
     Yields:
-        Where the final frames lie, and their result (B, n, ...) on the device of ``x``; in order and without gaps.
+        The slice of the final frames, and their (B, n, ...) result on the device of ``x``; in order, without gaps.
     """
     total = x.shape[1]
     starts = window_starts(total, window, overlap)
@@ -47,7 +47,7 @@ def fused_in_order(
     covered = x.new_zeros(1, 0, *weights.shape[2:])
     for start, following in zip(starts, [*starts[1:], total], strict=True):
         result = apply(x[:, start : start + window], slice(start, start + window)).to(x.device) * weights
-        kept = covered.shape[1]  # frames of earlier windows that this one covers too
+        kept = covered.shape[1]  # number of frames shared with earlier windows
         if waiting is not None and kept:
             result[:, :kept] += waiting
         weight = weights.to(result).clone()
@@ -67,19 +67,20 @@ def sample_long(
     overlap: int,
     progress: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """A clean sequence of any length from noise.
+    """Samples a sequence of any length from noise.
 
     Args:
-        predict: clean sample of one window; moves it to the device and may leave the result there.
-        noise: (B, F, ...) standard normal, on the host. It is overwritten: that is what keeps memory at one copy.
-        schedule: the denoiser was trained with.
-        steps: of DDIM.
-        window: T, the length the denoiser was trained with.
-        overlap: frames that neighbouring windows share.
-        progress: is called with the number of frames that took a step; steps * F in all.
+        predict: Function that predicts the clean frames of one window. It moves them to its device; the result may stay
+            there.
+        noise: (B, F, ...) standard normal noise on the CPU. Overwritten with the result, to keep a single copy.
+        schedule: Noise schedule of the denoiser's training.
+        steps: Number of DDIM steps.
+        window: T.
+        overlap: Frames shared by neighbouring windows.
+        progress: Callback with the number of frames that were denoised by a step; the numbers add up to steps * F.
 
     Returns:
-        ``noise``, now the clean sequence.
+        ``noise``, which now holds the clean sequence.
     """
     levels = trailing_steps(len(schedule), steps)
     for t, following in zip(levels, [*levels[1:], -1], strict=True):

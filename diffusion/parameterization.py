@@ -1,11 +1,11 @@
-"""The velocity parameterisation (Salimans & Ho 2022), which is also that of Stable Video Diffusion's preconditioning.
+"""Velocity parameterisation (Salimans & Ho 2022), equal to the preconditioning of Stable Video Diffusion.
 
 With x_t = sqrt(a) x0 + sqrt(1 - a) noise and a = 1 / (1 + sigma^2):
 
     v  = sqrt(a) noise - sqrt(1 - a) x0          x0 = sqrt(a) x_t - sqrt(1 - a) v
 
-SVD's denoiser D = c_skip x + c_out F is this formula with v = F, and its network is told 1/4 ln sigma, never the number
-of a step.
+SVD's denoiser D = c_skip x + c_out F is this formula with v = F. Its network is conditioned on 1/4 ln sigma, not on the
+step index.
 
 Shapes: B samples.
 """
@@ -21,35 +21,35 @@ from torch import Tensor
 from configs.training import Weighting
 from diffusion.schedules import NoiseSchedule
 
-SIGMA_RANGE = (0.002, 700.0)  # that SVD was trained for; sigma is infinite where no signal is left
+SIGMA_RANGE = (0.002, 700.0)  # range of SVD's training; without any signal sigma would be infinite
 # (x_t, (B,) 1/4 ln sigma) -> v like x_t
 Velocity = Callable[[Tensor, Tensor], Tensor]
 
 
 def noise_input(level: Tensor) -> Tensor:
-    """1/4 ln sigma of the signal share alpha bar: from -1.55 to 1.64. Float32, in the shape of ``level``."""
+    """Alpha bar of any shape -> 1/4 ln sigma in [-1.55, 1.64], float32 of the same shape."""
     level = level.double()
     sigma = ((1 - level) / level).sqrt().clamp(*SIGMA_RANGE)
     return (sigma.log() / 4).float()
 
 
 def velocity(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """V of clean samples and their noise; ``level`` is alpha bar, broadcast over them."""
+    """Velocity v of clean samples and noise; ``level`` is alpha bar and broadcasts over them."""
     return level.sqrt() * noise - (1 - level).sqrt() * x0
 
 
 def clean(x: Tensor, v: Tensor, level: Tensor) -> Tensor:
-    """x0 of noisy samples and their velocity; ``level`` is alpha bar, broadcast over them."""
+    """Clean samples x0 from noisy samples and velocity; ``level`` is alpha bar and broadcasts over them."""
     return level.sqrt() * x - (1 - level).sqrt() * v
 
 
 def signal_share(noise_input: Tensor, like: Tensor) -> Tensor:
-    """Alpha bar of (B,) 1/4 ln sigma, float32, shaped to broadcast over ``like`` (B, ...)."""
+    """(B,) 1/4 ln sigma -> float32 alpha bar that broadcasts over ``like`` (B, ...)."""
     return torch.sigmoid(-8 * noise_input.float()).view(-1, *[1] * (like.dim() - 1))
 
 
 def velocity_of_clean(x: Tensor, x0: Tensor, noise_input: Tensor) -> Tensor:
-    """V of noisy samples that belong to predicted clean ones: (sqrt(a) x - x0) / sqrt(1 - a), float32.
+    """Velocity from noisy and predicted clean samples: (sqrt(a) x - x0) / sqrt(1 - a), float32.
 
     Args:
         x: (B, ...) noisy samples.
@@ -62,38 +62,39 @@ def velocity_of_clean(x: Tensor, x0: Tensor, noise_input: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class VelocityDenoiser:
-    """A v-network as a denoiser: clean sample from (B, ...) noisy samples and (B,) steps.
+    """Turns a velocity network into a denoiser that predicts clean samples.
 
     Attributes:
-        network: predicts v from noisy samples and 1/4 ln sigma.
-        schedule: of the noise.
+        network: Function that predicts v from noisy samples and 1/4 ln sigma.
+        schedule: Noise schedule.
     """
 
     network: Velocity
     schedule: NoiseSchedule
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
-        """The clean sample (B, ...), float32 as the sampler's arithmetic should be."""
+        """(B, ...) noisy samples and (B,) steps -> (B, ...) float32 clean samples."""
         level = self.schedule.level(t, x.float())
         v = self.network(x, noise_input(level.flatten()))
         return clean(x.float(), v.float(), level)
 
 
 def loss_weight(level: Tensor, weighting: Weighting, gamma: float = 5.0) -> Tensor:
-    """What multiplies the squared error of v, by signal share.
+    """Weight of the squared error of v at a noise level.
 
-    * ``x0``: 1 - a, which makes it the squared error of x0 (Eq. 11); nearly clean samples count nearly nothing.
-    * ``v``: 1, as SVD was trained.
-    * ``min_snr``: min(1, gamma (1 - a)), that is min(SNR + 1, gamma) / (SNR + 1): Min-SNR (Hang et al. 2023) in the
-      form that keeps the last step of a zero-terminal-SNR schedule.
+    * ``x0``: 1 - a, which gives the squared error of x0 (EmotiveTalk Eq. 11). Its weight of nearly clean samples is
+      near 0.
+    * ``v``: 1, as in the training of SVD.
+    * ``min_snr``: min(1, gamma (1 - a)) = min(SNR + 1, gamma) / (SNR + 1): Min-SNR (Hang et al. 2023) in the form that
+      is not zero at the last step of a zero-terminal-SNR schedule.
 
     Args:
-        level: alpha bar.
-        weighting: one of the three.
-        gamma: SNR beyond which samples count less.
+        level: Alpha bar.
+        weighting: ``x0``, ``v`` or ``min_snr``.
+        gamma: SNR above which ``min_snr`` reduces the weight.
 
     Raises:
-        ValueError: for another weighting.
+        ValueError: If ``weighting`` is unknown.
     """
     if weighting == "x0":
         return 1 - level
@@ -110,12 +111,12 @@ def velocity_loss(
     """Weighted mean squared error of the velocity, per sample and in float32.
 
     Args:
-        predicted: (B, ...) v.
+        predicted: (B, ...) predicted velocity.
         x0: (B, ...) clean samples.
-        noise: (B, ...) their noise.
+        noise: (B, ...) noise.
         level: (B, 1, ...) alpha bar.
-        weighting: see ``loss_weight``.
-        gamma: see ``loss_weight``.
+        weighting: Weighting of ``loss_weight``.
+        gamma: Parameter of the Min-SNR weighting.
 
     Returns:
         (B,) losses.
@@ -126,16 +127,16 @@ def velocity_loss(
 
 
 def stratified_steps(total: int, places: Tensor, size: int, seed: int) -> Tensor:
-    """One diffusion step per place of a global batch, spread evenly over the schedule (Kingma et al. 2021, App. I.1).
+    """Low-discrepancy diffusion steps for a global batch (Kingma et al. 2021, App. I.1).
 
-    Every place alone is uniform; together they cover the schedule evenly, which calms the loss of small batches. Any
-    rank computes its own places: the result depends on seed and place, not on how many ranks there are.
+    The step of each sample is uniform; together they cover the schedule evenly, which lowers the variance of the loss
+    of small batches. The result depends only on seed and index, so every rank computes its share independently.
 
     Args:
         total: T.
-        places: (B,) of the samples in the global batch, 0 to size - 1.
-        size: of the global batch.
-        seed: of the training step.
+        places: (B,) indices of the samples in the global batch, 0 to size - 1.
+        size: Size of the global batch.
+        seed: Seed of the training step.
 
     Returns:
         (B,) int64 steps from 0 to T - 1, on the device of ``places``.

@@ -1,7 +1,7 @@
-"""Overlapped windows: a network of bounded length applied to a sequence of any length.
+"""Overlapped windows: apply a network of limited length to a sequence of any length.
 
-Every window is processed by itself and the results are averaged with triangular weights, so neighbours blend into each
-other instead of meeting at an edge. Fusing predictions inside each sampling step keeps all windows on one trajectory.
+Windows are processed independently and their results averaged with triangular weights, which avoids visible seams.
+Fusing the predictions in every sampling step keeps all windows on one trajectory.
 
 Shapes: F frames of the sequence, T frames of a window.
 """
@@ -21,20 +21,20 @@ def triangular_weights(length: int) -> Tensor:
 
 
 def window_starts(total: int, window: int, overlap: int) -> list[int]:
-    """First frames of the windows that cover ``total`` frames; the last one ends with the sequence.
+    """First frames of the windows that cover ``total`` frames. The last window ends with the sequence.
 
     Args:
         total: F.
         window: T.
-        overlap: frames two neighbours share, at least.
+        overlap: Minimum number of frames shared by neighbouring windows.
 
     Raises:
-        ValueError: unless 0 <= overlap < window and total >= 1.
+        ValueError: Unless 0 <= overlap < window and total >= 1.
     """
     if not 0 <= overlap < window:
-        raise ValueError(f"overlap {overlap}: expected between 0 and the window's {window} frames less one")
+        raise ValueError(f"overlap {overlap}: expected at least 0 and less than the window of {window} frames")
     if total < 1:
-        raise ValueError(f"a sequence of {total} frames has no windows")
+        raise ValueError(f"total {total}: expected a sequence of at least 1 frame")
     if total <= window:
         return [0]
     return [*range(0, total - window, window - overlap), total - window]
@@ -43,17 +43,17 @@ def window_starts(total: int, window: int, overlap: int) -> list[int]:
 def fuse_windows(
     apply: Callable[[Tensor, slice], Tensor], x: Tensor, window: int, overlap: int, dim: int = 1
 ) -> Tensor:
-    """Applies a network window by window and averages where windows overlap.
+    """Applies a function to every window and averages the results where windows overlap.
 
     Args:
-        apply: takes a window of ``x`` and where it lies, returns the window's result: frames stay along ``dim``.
-        x: a sequence of F frames along ``dim``.
-        window: T; a shorter sequence is one window.
-        overlap: see ``window_starts``.
-        dim: the frames' dimension.
+        apply: Function of a window of ``x`` and its slice of frames. It must keep the frames along ``dim``.
+        x: Sequence of F frames along ``dim``.
+        window: T; a shorter sequence is a single window.
+        overlap: Frames shared by neighbouring windows, see ``window_starts``.
+        dim: Dimension of the frames.
 
     Returns:
-        The fused result, on the device of ``x``; a single window's result as it is.
+        The fused result on the device of ``x``; for a single window, its unchanged result.
     """
     total = x.shape[dim]
     starts = window_starts(total, window, overlap)

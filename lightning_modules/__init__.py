@@ -1,4 +1,4 @@
-"""The trained stages, and the emotion sources that drive them."""
+"""The stages that are trained: V-AID, ETHD, the emotion mapping and the metrics' proxy networks."""
 
 from runtime.registry import exports
 

@@ -1,7 +1,8 @@
-"""The checkpoints of a run on disk: which there are, whether they are whole, and how a new one takes its name.
+"""Checkpoint files of a run: listing, integrity check, atomic commit and pruning.
 
-A checkpoint is written as ``step=N.ckpt.part`` and renamed when it is whole; then the link ``last.ckpt`` is replaced. A
-kill at any moment leaves the earlier ``last``. Under DeepSpeed a checkpoint is a folder, else a file.
+A checkpoint is written as ``step=N.ckpt.part`` and renamed once it is complete. Then the link ``last.ckpt`` is
+replaced. A kill at any moment leaves the previous ``last.ckpt`` intact. A checkpoint is a folder under DeepSpeed, and
+otherwise a file.
 """
 
 from __future__ import annotations
@@ -19,26 +20,26 @@ _STEP = re.compile(r"step=(\d+)\.ckpt")
 
 
 def step_name(step: int) -> str:
-    """The file or folder of the checkpoint after ``step`` steps."""
+    """Name of the file or folder of the checkpoint after ``step`` steps."""
     return f"step={step}.ckpt"
 
 
 def steps_of(folder: Path) -> dict[int, Path]:
-    """Step -> checkpoint, oldest first."""
+    """Maps each step to its checkpoint, oldest first."""
     found = ((_STEP.fullmatch(path.name), path) for path in folder.glob("step=*.ckpt"))
     return dict(sorted((int(match.group(1)), path) for match, path in found if match))
 
 
 def commit(part: Path) -> Path:
-    """Gives a checkpoint that was written as ``NAME.part`` its name, and makes it the last.
+    """Renames a complete ``NAME.part`` to ``NAME`` and points ``last.ckpt`` to it.
 
     Returns:
-        The checkpoint.
+        The path of the checkpoint.
     """
     final = part.with_name(part.name.removesuffix(PART))
     _sync(part)
     last = final.with_name(LAST)
-    if final.is_dir():  # of a run that went on from an earlier checkpoint; a folder is not replaced at once
+    if final.is_dir():  # left by a run that was resumed from an earlier step; os.replace cannot replace a full folder
         point(last, part.name)
         remove(final)
     os.replace(part, final)
@@ -47,7 +48,7 @@ def commit(part: Path) -> Path:
 
 
 def point(link: Path, name: str) -> None:
-    """Makes ``link`` a link to its neighbour ``name``, at once."""
+    """Atomically makes ``link`` a symbolic link to ``name`` in the same folder."""
     fresh = link.with_name(f".{link.name}{PART}")
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(name)
@@ -58,7 +59,7 @@ def point(link: Path, name: str) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Removes what is older than the ``keep`` newest checkpoints, but for the last and the best."""
+    """Removes all but the ``keep`` newest checkpoints; the targets of ``last.ckpt`` and ``best.ckpt`` always stay."""
     named = {(folder / name).resolve() for name in (LAST, BEST)}
     for path in list(steps_of(folder).values())[:-keep]:
         if path.resolve() not in named:
@@ -66,7 +67,7 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def clear_parts(folder: Path) -> None:
-    """Removes what a killed run left half-written."""
+    """Removes the incomplete checkpoints of a killed run."""
     last = (folder / LAST).resolve()
     for path in [*folder.glob(f"*{PART}"), *folder.glob(f".*{PART}")]:
         if path.resolve() != last:
@@ -74,7 +75,7 @@ def clear_parts(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a checkpoint, renamed first, so that a kill leaves no half of one under its name."""
+    """Removes a checkpoint. Renames it first, so that a kill leaves no incomplete checkpoint under a valid name."""
     doomed = path if path.name.endswith(PART) else path.with_name(f".{path.name}{PART}")
     if doomed != path:
         if doomed.exists():
@@ -87,10 +88,10 @@ def remove(path: Path) -> None:
 
 
 def check_whole(path: Path) -> None:
-    """Refuses a checkpoint that is cut off or lacks a part.
+    """Checks that a checkpoint is complete.
 
     Raises:
-        CheckpointError: naming what is wrong, and the newest earlier one that is whole.
+        CheckpointError: If it is missing, truncated or lacks a part. Names the newest complete one to resume from.
     """
     problem = _problem(path)
     if problem:
@@ -98,42 +99,42 @@ def check_whole(path: Path) -> None:
 
 
 def zero_ranks(path: Path) -> int:
-    """How many ranks' optimizer states a DeepSpeed checkpoint holds."""
+    """Number of ranks whose optimizer states a DeepSpeed checkpoint holds."""
     return len(zero_files(path))
 
 
 def zero_files(path: Path) -> list[Path]:
-    """The files of a DeepSpeed checkpoint with the optimizer's states, in the order of the ranks that wrote them."""
+    """Optimizer state files of a DeepSpeed checkpoint, ordered by rank."""
     files = (path / DEEPSPEED_WEIGHTS).parent.glob("*zero_pp_rank_*_optim_states.pt")
     return sorted(files, key=lambda file: int(file.name.split("zero_pp_rank_")[1].split("_")[0]))
 
 
 def _problem(path: Path) -> str | None:
     if not path.exists():
-        return "no such checkpoint" if not path.is_symlink() else f"links to {os.readlink(path)}, which is gone"
+        return "no such checkpoint" if not path.is_symlink() else f"links to {os.readlink(path)}, which does not exist"
     if path.is_file():
-        return None if zipfile.is_zipfile(path) else "not a readable checkpoint (cut off, or not written by torch)"
+        return None if zipfile.is_zipfile(path) else "not a readable checkpoint (truncated, or not written by torch)"
     if not (path / DEEPSPEED_WEIGHTS).is_file():
         return f"not a readable checkpoint (a folder without {DEEPSPEED_WEIGHTS})"
     parts = sorted((path / DEEPSPEED_WEIGHTS).parent.glob("*.pt"))
     damaged = [part.name for part in parts if not zipfile.is_zipfile(part)]
     if damaged:
-        return f"not a readable checkpoint ({', '.join(damaged)} cut off)"
+        return f"not a readable checkpoint ({', '.join(damaged)} truncated)"
     numbers = {int(match.group(1)) for part in parts if (match := re.search(r"zero_pp_rank_(\d+)_", part.name))}
-    ranks = open_checkpoint(path).get("dp_world_size", max(numbers, default=-1) + 1)  # DeepSpeed's word for them
+    ranks = open_checkpoint(path).get("dp_world_size", max(numbers, default=-1) + 1)  # DeepSpeed's key
     missing = sorted(set(range(ranks)) - numbers)
     return f"not a readable checkpoint (the optimizer states of ranks {missing} are missing)" if missing else None
 
 
 def _fallback(path: Path) -> str:
-    whole = [
+    complete = [
         other
         for other in steps_of(path.parent).values()
         if other.resolve() != path.resolve() and _problem(other) is None
     ]
-    if not whole:
-        return "There is no other in its folder: start anew with another run_id"
-    return f"The newest whole one beside it is {whole[-1].name}: resume with ckpt_path={whole[-1]}"
+    if not complete:
+        return "Its folder holds no other checkpoint: start a new run with another run_id"
+    return f"The newest complete one in its folder is {complete[-1].name}: resume with ckpt_path={complete[-1]}"
 
 
 def _shown(path: Path) -> str:
@@ -141,7 +142,7 @@ def _shown(path: Path) -> str:
 
 
 def _sync(path: Path) -> None:
-    """Waits until a file, or all of a folder, is on the disk."""
+    """Flushes a file, or every file of a folder, to disk."""
     for file in [path] if path.is_file() else [*path.rglob("*")]:
         if file.is_file():
             descriptor = os.open(file, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""What a checkpoint says about itself, and the errors when it is not the one that is needed."""
+"""Reading checkpoints of any stage, and the errors for one of the wrong stage or of other encoders."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ import torch
 from encoders.protocols import Identity
 from runtime.errors import UserError
 
-CHECKPOINT_INFO = "emotivetalk"  # key of the checkpoint under which its stage, sizes and encoders stand
+CHECKPOINT_INFO = "emotivetalk"  # checkpoint key that holds the stage, sizes and encoders
 
-# Up to ZeRO stage 2 the first rank writes all weights; only the optimizer's state is in parts.
+# Up to ZeRO stage 2, rank 0 writes all weights; only the optimizer states are sharded.
 DEEPSPEED_WEIGHTS = "checkpoint/mp_rank_00_model_states.pt"
 
 
 class CheckpointError(UserError):
-    """A checkpoint that cannot be used; the message names the file, what was found, and what to do."""
+    """A checkpoint that cannot be used."""
 
 
 def checkpoint_file(run: str | Path) -> Path:
-    """The checkpoint of a run directory, its last; a file is taken as it is.
+    """Path of the last checkpoint of a run directory; the path of a checkpoint is returned unchanged.
 
     Raises:
-        CheckpointError: when there is no such file or directory, or no checkpoint in it.
+        CheckpointError: If the file or directory does not exist, or the directory holds no checkpoint.
     """
     path = weights_file(run)
     if path.is_file():
@@ -40,76 +40,76 @@ def checkpoint_file(run: str | Path) -> Path:
 
 
 def weights_file(path: str | Path) -> Path:
-    """The file to read of a checkpoint: itself, or the one inside the folder that DeepSpeed writes in its place."""
+    """File that holds the weights: the checkpoint itself, or a file inside the folder that DeepSpeed writes."""
     inside = Path(path, DEEPSPEED_WEIGHTS)
     return inside if inside.is_file() else Path(path)
 
 
 def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
-    """Reads a checkpoint of one stage onto the CPU.
+    """Reads a checkpoint of a given stage onto the CPU.
 
     Args:
-        path: the file, or the folder that DeepSpeed writes in its place.
-        stage: the stage that must have written it, e.g. ``vaid``.
+        path: Checkpoint file, or the folder that DeepSpeed writes.
+        stage: Required stage, e.g. ``vaid``.
 
     Raises:
-        CheckpointError: when it is missing, damaged, or of another stage.
+        CheckpointError: If it is missing, damaged, or of another stage.
     """
     checkpoint = open_checkpoint(path)
     check_stage(checkpoint, stage, path)
-    if "module" in checkpoint:  # DeepSpeed's name for it
+    if "module" in checkpoint:  # DeepSpeed's key for the state dict
         checkpoint["state_dict"] = checkpoint.pop("module")
     return checkpoint
 
 
 def open_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What a checkpoint of any stage holds, on the CPU.
+    """Reads a checkpoint of any stage onto the CPU.
 
     Raises:
-        CheckpointError: when it is missing or damaged.
+        CheckpointError: If it is missing or damaged.
     """
     file = weights_file(path)
     if file.is_file() and not zipfile.is_zipfile(file):
-        raise CheckpointError(f"{path}: not a readable checkpoint (cut off, or not written by torch)")
+        raise CheckpointError(f"{path}: not a readable checkpoint (truncated, or not written by torch)")
     try:
-        # Mapped, so that a glance at a large checkpoint costs nothing.
+        # Memory-mapped: reading one key of a large checkpoint does not load all of it.
         return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory") from None
-    except Exception as error:  # torch raises whatever the damaged bytes lead it to
+    except Exception as error:  # damaged bytes make torch raise errors of any type
         raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
 
 
 def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) -> None:
-    """Refuses a checkpoint of another stage.
+    """Checks that a checkpoint is of the given stage.
 
     Raises:
-        CheckpointError: naming both stages.
+        CheckpointError: If it is not. Names both stages.
     """
     info = checkpoint.get(CHECKPOINT_INFO) if isinstance(checkpoint, Mapping) else None
     if not info:
-        raise CheckpointError(f"{where}: was not written by train.py; a checkpoint of stage {stage} is needed")
+        raise CheckpointError(f"{where}: was not written by train.py; expected a checkpoint of stage {stage}")
     if info["stage"] != stage:
-        raise CheckpointError(f"{where}: is a checkpoint of stage {info['stage']}, one of stage {stage} is needed here")
+        raise CheckpointError(f"{where}: is a checkpoint of stage {info['stage']}; expected one of stage {stage}")
 
 
 def check_encoders(found: Mapping[str, Identity], wanted: Mapping[str, Identity], where: str | Path) -> None:
-    """Refuses to mix features and statistics of different encoders.
+    """Checks that a checkpoint and the data were made with the same encoders.
 
     Args:
         found: kind -> identity in the checkpoint.
-        wanted: kind -> identity of the data; only kinds in both are compared.
-        where: the checkpoint.
+        wanted: kind -> identity in the data. Only kinds in both are compared.
+        where: Name of the checkpoint, for the message.
 
     Raises:
-        CheckpointError: naming the encoders that differ.
+        CheckpointError: If encoders differ. Names them.
     """
     wrong = [
-        f"{kind}: the checkpoint was trained on {found[kind]}, the data is of {wanted[kind]}"
+        f"{kind}: the checkpoint was trained on {found[kind]}, the data was made with {wanted[kind]}"
         for kind in found.keys() & wanted.keys()
         if found[kind] != wanted[kind]
     ]
     if wrong:
         raise CheckpointError(
-            f"{where}: {'; '.join(sorted(wrong))}. Prepare the data with the checkpoint's encoders, or train anew"
+            f"{where}: {'; '.join(sorted(wrong))}. Prepare the data with the checkpoint's encoders, or train a new run"
         )

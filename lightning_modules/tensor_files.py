@@ -1,4 +1,4 @@
-"""Files of tensors with a JSON header: one safetensors file that says what it is and is written whole or not at all."""
+"""safetensors files with a JSON header that names their kind and version, written atomically."""
 
 from __future__ import annotations
 
@@ -14,10 +14,16 @@ from runtime.files import whole_file
 
 
 def write_file(path: Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-    """Writes tensors and a header under its kind's name; an older file stays until the new one is whole.
+    """Writes tensors with a header. An existing file is replaced only once the new one is complete.
+
+    Args:
+        path: Output file.
+        kind: Metadata key that holds the header and identifies the kind of file.
+        header: JSON-serialisable header.
+        tensors: name -> tensor.
 
     Raises:
-        OSError: when it cannot be written.
+        OSError: If the file cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -28,16 +34,19 @@ def write_file(path: Path, kind: str, header: Mapping[str, Any], tensors: Mappin
 
 
 def read_file(path: Path, kind: str, version: int, again: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Reads what ``write_file`` wrote.
+    """Reads a file written by ``write_file``.
 
     Args:
-        path: the file.
-        kind: it was written under.
-        version: of the header, the newest this program reads.
-        again: what makes such a file, for messages.
+        path: Input file.
+        kind: Expected kind.
+        version: Newest header version that can be read.
+        again: Command that writes such a file, for messages.
+
+    Returns:
+        The header, and name -> tensor.
 
     Raises:
-        WrongWeights: when the file is missing, damaged, of another kind, or of a newer version.
+        WrongWeights: If the file is missing, damaged, of another kind, or of a newer version.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -46,9 +55,9 @@ def read_file(path: Path, kind: str, version: int, again: str) -> tuple[dict[str
             header = json.loads((file.metadata() or {}).get(kind, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
     except FileNotFoundError:
-        raise WrongWeights(f"{path}: no such file; {again} writes it") from None
+        raise WrongWeights(f"{path}: no such file; write it with {again}") from None
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
-        raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); {again} writes it anew") from error
+        raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); write it again with {again}") from error
     if not isinstance(header, dict):
         raise WrongWeights(f"{path}: is not an {kind}; it holds {', '.join(sorted(tensors)[:5])}")
     if int(header.get("version", 0)) > version:

@@ -161,7 +161,7 @@ def test_a_stored_file_cannot_import_code(tmp_path, monkeypatch):
             assign_splits(name, "emotivetalk", {"clip": "ann"})  # the dataset's name comes from an index
         refuses(UnknownName, f"metrics={name}", build_metric, name, None, torch.device("cpu"))
         torch.save({"emotivetalk": {"stage": name}}, tmp_path / "a.ckpt")
-        with pytest.raises(CheckpointError, match=f"is a checkpoint of stage {name}, one of stage vaid"):
+        with pytest.raises(CheckpointError, match=f"is a checkpoint of stage {name}; expected one of stage vaid"):
             read_checkpoint(tmp_path / "a.ckpt", "vaid")
         header, tensors = read_file(file, KIND, VERSION, "train.py")
         header["card"]["encoders"]["codec"]["name"] = name

@@ -1,1 +1,1 @@
-"""Training: what train.py runs."""
+"""Implementation of train.py: stages, strategies, checks before a run, and resuming."""

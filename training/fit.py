@@ -1,4 +1,4 @@
-"""From a checked configuration to a trained stage: data, module, callbacks, loggers, Trainer."""
+"""Trains a stage from a validated configuration: builds data, module, callbacks, loggers and Trainer."""
 
 from __future__ import annotations
 
@@ -34,21 +34,24 @@ from training.resume import check_resume, run_folder, store_config
 from training.strategies import build_strategy, precision_settings
 
 log = logging.getLogger(__name__)
-# What Lightning says of another product and of its own code, which nobody here can act on.
-IDLE = ("litlogger", "`weights_only` was not set")
-TALKATIVE = ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch.trainer.connectors.checkpoint_connector")
+# Messages of Lightning that advertise a product or concern its own code.
+IGNORED_MESSAGES = ("litlogger", "`weights_only` was not set")
+FILTERED_LOGGERS = (
+    "lightning.pytorch.utilities.rank_zero",
+    "lightning.pytorch.trainer.connectors.checkpoint_connector",
+)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run leaves in memory, for tests and scripts.
+    """Objects of a finished run, for tests and scripts.
 
     Attributes:
-        module: that was trained.
-        data: it was trained on.
-        trainer: that did it.
-        folder: the run directory.
-        preempted: whether the queue ended it before its time; it is saved.
+        module: Trained module.
+        data: Training data module.
+        trainer: Lightning Trainer.
+        folder: Run directory.
+        preempted: Whether a signal stopped the run before its end; its state is saved.
     """
 
     module: LightningModule
@@ -59,15 +62,14 @@ class Run:
 
 
 def fit(config: TrainConfig) -> Run:
-    """Trains ``config.stage``; everything written goes to ``output/stage/run_id``.
+    """Trains ``config.stage`` and writes to ``output/stage/run_id``.
 
     Raises:
-        ShardError: for shards that are missing, damaged or made by other encoders than ``config.encoders``.
-        CheckpointError: for a checkpoint to resume from that is damaged or does not fit, or one that cannot be written.
-        UserError: when ranks, queue, disk or card do not fit.
-        ConfigError: when the run directory cannot be written.
-        UserError: when the loss is no longer a number.
-        UserError: when another rank failed or died.
+        ShardError: If shards are missing, damaged, or of other encoders than ``config.encoders``.
+        CheckpointError: If the checkpoint to resume from is damaged or does not match, or one cannot be written.
+        ConfigError: If the run directory cannot be written.
+        UserError: If a check before the run fails (ranks, queue, disk, GPU memory), the loss is not finite, or another
+            rank failed or died.
     """
     settings, stage = config.trainer, STAGES.get(config.stage, "stage")()
     check_devices(settings)
@@ -105,7 +107,7 @@ def fit(config: TrainConfig) -> Run:
                 raise
             raise UserError(f"{fault}. Resume with ckpt_path=last") from error
         finally:
-            close_loggers(trainer.loggers)  # before the queue may end the processes that still write
+            close_loggers(trainer.loggers)  # before a requeue, after which the queue may end the processes
         preempted = preemption.agreed is not StopRequest.NONE and trainer.global_step < settings.max_steps
         if preempted and trainer.is_global_zero:
             say(leave(trainer.global_step, preemption.agreed, config.preemption.max_requeues))
@@ -113,31 +115,30 @@ def fit(config: TrainConfig) -> Run:
 
 
 def exit_status(run: Run) -> int:
-    """0, or 75 for a run to be continued.
+    """Exit status: 0, or 75 on rank 0 for a stopped run that can be resumed.
 
-    The first process reports for all: srun and other launchers end the others when one fails, and it may still have to
-    queue the job again.
+    The other ranks return 0. Otherwise srun and other launchers would end rank 0 while it requeues the job.
     """
     return EXIT_STOPPED if run.preempted and run.trainer.is_global_zero else 0
 
 
 def check_encoder_names(data: ShardDataModule, encoders: Mapping[str, str], experiment: str) -> None:
-    """Refuses shards of another preset than the experiment's.
+    """Checks that shards were made with the experiment's encoders.
 
     Raises:
-        ShardError: naming the encoder that differs.
+        ShardError: If an encoder differs. Names it.
     """
     for kind, wanted in encoders.items():
         found = data.index.encoders[kind].name
         if found != wanted:
             raise ShardError(
-                f"{data.config.root}: made by the {kind} encoder {found}, encoders.{kind}={wanted} is expected by "
-                f"experiment {experiment}; prepare the data with its preset, or set encoders.{kind}={found}"
+                f"{data.config.root}: made by the {kind} encoder {found}, but experiment {experiment} has "
+                f"encoders.{kind}={wanted}; prepare the data with its preset, or set encoders.{kind}={found}"
             )
 
 
 def run_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path, watchdog: Watchdog) -> list[Callback]:
-    """Checkpoints, the log of the run and its continuation, which every stage has."""
+    """Callbacks of every stage: checkpoints, logs, progress bar, and continuation of a resumed run."""
     kept, validate_every = config.checkpoints, config.trainer.validate_every
     every = kept.every or validate_every
     return [
@@ -145,7 +146,7 @@ def run_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path, watc
         LearningRateMonitor("step"),
         RunLog(config, data.indices),
         *([ProgressBar()] if config.trainer.progress_bar else []),
-        Continuation(validate_every),  # last: its validation needs what others set up
+        Continuation(validate_every),  # last, because its validation needs the setup of the others
     ]
 
 
@@ -157,22 +158,22 @@ def build_trainer(
     loggers: list[Logger],
     validates: bool,
 ) -> Trainer:
-    """The Trainer of a run.
+    """Builds the Trainer of a run.
 
     Args:
-        settings: of the trainer.
-        folder: run directory.
-        strategy: how ranks share the work.
-        callbacks: in the order in which they are called.
-        loggers: of the run.
-        validates: whether there are validation clips.
+        settings: Configuration of the trainer.
+        folder: Run directory.
+        strategy: Distributed strategy.
+        callbacks: Callbacks in the order of their calls.
+        loggers: Loggers of the run.
+        validates: Whether there are validation clips.
     """
     if not validates:
-        log.warning("%s: its data has no val clips, so nothing is validated", folder)
+        log.warning("%s: the data has no validation clips, so the run has no validation", folder)
     precision = dict(precision_settings(settings))
     plugins = precision.pop("plugins", [])
     if SLURMEnvironment.detect():
-        plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning's own saves inside a signal handler
+        plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning's requeue saves inside of a signal handler
     if settings.strategy != "deepspeed":
         plugins.append(StraightToDisk())
     trainer = Trainer(
@@ -183,7 +184,7 @@ def build_trainer(
         max_steps=settings.max_steps,
         max_time=timedelta(minutes=settings.max_minutes) if settings.max_minutes else None,
         val_check_interval=settings.validate_every,
-        check_val_every_n_epoch=None,  # steps count through, whatever the length of the virtual epoch
+        check_val_every_n_epoch=None,  # steps are counted across virtual epochs
         limit_val_batches=settings.validation_clips if validates else 0,
         gradient_clip_val=settings.gradient_clip,
         log_every_n_steps=settings.log_every,
@@ -199,13 +200,13 @@ def build_trainer(
         logger=loggers,
         **precision,
     )
-    if validates and not settings.fast_dev_run:  # Lightning's limit is of one rank; clips are dealt out in turn
+    if validates and not settings.fast_dev_run:  # Lightning's limit is per rank
         trainer.limit_val_batches = -(-settings.validation_clips // trainer.world_size)
     return trainer
 
 
 def describe(module: LightningModule, data: ShardDataModule, folder: Path) -> str:
-    """A few lines for the start of a run: data, parameters of each part, where results go."""
+    """Summary of a run in three lines: numbers of clips, parameters of each network, run directory."""
     counts = ", ".join(f"{len(clips)} {split}" for split, clips in data.clips.items())
     parts = {
         name: sum(parameter.numel() for parameter in part.parameters())
@@ -217,11 +218,11 @@ def describe(module: LightningModule, data: ShardDataModule, folder: Path) -> st
 
 
 def quiet_lightning() -> None:
-    """Leaves out what Lightning says and nobody here can act on."""
-    for name in TALKATIVE:
-        logging.getLogger(name).addFilter(_of_use)
+    """Suppresses messages and warnings of Lightning that users cannot act on."""
+    for name in FILTERED_LOGGERS:
+        logging.getLogger(name).addFilter(_is_kept)
     warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
 
 
-def _of_use(record: logging.LogRecord) -> bool:
-    return not any(words in record.getMessage() for words in IDLE)
+def _is_kept(record: logging.LogRecord) -> bool:
+    return not any(words in record.getMessage() for words in IGNORED_MESSAGES)

@@ -1,8 +1,7 @@
-"""How much memory one training step of ETHD's U-Net takes, counted on tensors without data.
+"""Memory of a training step of ETHD, counted on fake tensors without computing anything.
 
-Nothing is computed, and every allocation is counted: weights, gradients and activations in bfloat16 with every block
-checkpointed, one clip. What the count cannot see, the CUDA context, cuDNN's workspaces and fragmentation, is allowed
-for with 2 GiB and 5 %.
+Counts every allocation of weights, gradients and activations in bfloat16 for one clip, with every block checkpointed.
+The count does not include the CUDA context, cuDNN's workspaces and fragmentation; 2 GiB and 5 % are added for these.
 """
 
 from __future__ import annotations
@@ -28,16 +27,16 @@ from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
 
 GIB = 2**30
-STATES = 12  # bytes a parameter: float32 weight and Adam's two moments
-DOWNSCALE = 8  # pixels to latents
+STATES = 12  # bytes per parameter: float32 weight and Adam's two moments
+DOWNSCALE = 8  # pixels per latent position along each side
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of all tensors made while it is on and still alive, on any device, with or without data.
+    """Context that counts the bytes of all live tensors created inside of it, real or fake, on any device.
 
     Attributes:
-        now: bytes alive.
-        peak: the most there were.
+        now: Bytes of live tensors.
+        peak: Maximum of ``now``.
     """
 
     def __init__(self) -> None:
@@ -48,7 +47,7 @@ class PeakMemory(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: tuple = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Runs the operation and counts the storages it made."""
+        """Runs the operation and counts the storages it creates."""
         out = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(out):
             if isinstance(leaf, Tensor):
@@ -71,30 +70,30 @@ class PeakMemory(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes of one training step without optimizer states, and the number of parameters."""
+    """Peak bytes of a training step without optimizer states, and number of parameters."""
 
     peak: int
     parameters: int
 
     def on_card(self, ranks: int = 1, extra_bytes: float = 0.0) -> float:
-        """Bytes a card must have, the allowances included.
+        """Required bytes of GPU memory, including the allowances.
 
         Args:
-            ranks: that share the optimizer states (DeepSpeed ZeRO-2); 0 for states on the host.
-            extra_bytes: bytes a parameter held besides, e.g. 4 for averaged weights.
+            ranks: Number of ranks that share the optimizer states (DeepSpeed ZeRO-2); 0 for states on the CPU.
+            extra_bytes: Additional bytes per parameter, e.g. 4 for the EMA.
         """
         states = STATES / ranks if ranks else 0.0
         return (self.peak + (states + extra_bytes) * self.parameters) * 1.05 + 2 * GIB
 
 
 def training_step(pixels: int, frames: int, shape: UNetShape | None = None, checkpointing: bool = True) -> StepMemory:
-    """Measures forward and backward of one clip in bfloat16.
+    """Counts the memory of forward and backward pass of one clip in bfloat16.
 
     Args:
-        pixels: side of the frames.
-        frames: of the clip.
-        shape: of the U-Net; SVD's by default.
-        checkpointing: of the U-Net's blocks.
+        pixels: Side of the frames in pixels.
+        frames: Number of frames.
+        shape: Shape of the U-Net; None for SVD's.
+        checkpointing: Whether the U-Net's blocks are checkpointed.
     """
     shape, side = shape or UNetShape(), pixels // DOWNSCALE
     with FakeTensorMode(), PeakMemory() as memory, bfloat16():
@@ -115,7 +114,7 @@ def training_step(pixels: int, frames: int, shape: UNetShape | None = None, chec
 
 @contextmanager
 def bfloat16() -> Iterator[None]:
-    """New floating-point tensors are bfloat16."""
+    """Context in which bfloat16 is the default type."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.bfloat16)
     try:
@@ -125,16 +124,22 @@ def bfloat16() -> Iterator[None]:
 
 
 def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
-    """Bytes a card needs for a step of one clip after the other ranks' share is taken off, by a count without data."""
+    """Bytes of GPU memory that a training step needs on each rank.
+
+    Args:
+        config: Configuration of the run.
+        module: Module with the configuration and dimensions of the network; its weights are not used.
+        ranks: Number of ranks.
+    """
     settings, sizes = config.trainer, module.info.dimensions
     shape = unet_shape(module.config, sizes)
     step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, module.config.checkpointing)
     zero = settings.strategy == "deepspeed"
     sharing = (0 if settings.deepspeed.offload_optimizer else ranks) if zero else 1
-    # Averaged weights lie where the optimizer's are.
+    # The EMA is stored and partitioned like the optimizer's weights.
     average = 4.0 / sharing if module.config.ema and sharing else 0.0
-    # The count has bfloat16 weights and gradients. Float32 ones take 4 bytes more, and are the optimizer's own
-    # without ZeRO's partitions.
+    # The count assumes bfloat16 weights and gradients. With float32 they take 4 more bytes, except without ZeRO, where
+    # the float32 weights are already counted as those of the optimizer.
     extra_bytes = average
     if zero and settings.deepspeed.autocast:
         extra_bytes += 4.0
@@ -146,5 +151,5 @@ def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
 
 
 def _activations(peak: int, parameters: int) -> float:
-    """Bytes a clip's activations take: the peak without bfloat16 weights and gradients."""
+    """Bytes of a clip's activations: the peak without bfloat16 weights and gradients."""
     return max(0.0, peak - 4.0 * parameters)

@@ -1,4 +1,4 @@
-"""What can be known to fail before the first step is said before it, in one line each."""
+"""Checks before the first step: GPUs, ranks, SLURM tasks, disk space and GPU memory."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from runtime.errors import UserError
 from training.stages.stage import Stage
 
 GIB = 2**30
-SAVED = 16  # bytes a parameter in a checkpoint: float32 weight, Adam's two moments, the average
+SAVED = 16  # bytes per parameter in a checkpoint: float32 weight, Adam's two moments, EMA
 
 
 def check_devices(settings: TrainerConfig) -> None:
-    """Refuses GPUs that this machine does not have, before anything is read.
+    """Checks that the configured GPUs are visible on this machine.
 
     Raises:
-        UserError: with how many it has.
+        UserError: If they are not. Names the number of visible GPUs.
     """
     if settings.accelerator != "gpu":
         return
     count = torch.cuda.device_count() or int(torch.backends.mps.is_available())
     if not count:
         raise UserError(
-            "trainer.accelerator=gpu, and no GPU is visible on this machine: in a job, ask for them (--gpus-per-node); "
-            "see nvidia-smi and CUDA_VISIBLE_DEVICES; or train on the processor with trainer=cpu"
+            "trainer.accelerator=gpu: no GPU is visible on this machine; in a job, request them (--gpus-per-node), "
+            "check nvidia-smi and CUDA_VISIBLE_DEVICES, or train on the CPU with trainer=cpu"
         )
     if settings.devices.isdecimal() and int(settings.devices) > count:
         raise UserError(
-            f"trainer.devices={settings.devices}, and {count} GPU{'s are' if count > 1 else ' is'} visible on this "
-            f"machine: set trainer.devices={count}, or ask for more (--gpus-per-node; --gpus-per-task hides the others)"
+            f"trainer.devices={settings.devices}: {count} GPU{'s are' if count > 1 else ' is'} visible on this "
+            f"machine; set trainer.devices={count}, or request more (--gpus-per-node; --gpus-per-task hides others)"
         )
 
 
 def preflight(config: TrainConfig, stage: Stage, trainer: Trainer, module: LightningModule, folder: Path) -> None:
-    """Looks at ranks, queue, disk and cards.
+    """Checks ranks, SLURM tasks, disk space and GPU memory.
 
     Raises:
-        UserError: with a line for each failure.
+        UserError: If checks fail, with one line per failure.
     """
     failures = [
         *_ranks(config, trainer),
@@ -65,7 +65,7 @@ def _ranks(config: TrainConfig, trainer: Trainer) -> Iterator[str]:
 
 
 def slurm_tasks(devices: int, nodes: int) -> Iterator[str]:
-    """Where SLURM starts another number of processes than the configuration asks for."""
+    """Yields a message if SLURM starts another number of processes than configured."""
     if "SLURM_NTASKS" not in os.environ or os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive"):
         return
     for name, option, key, wanted in (
@@ -74,7 +74,7 @@ def slurm_tasks(devices: int, nodes: int) -> Iterator[str]:
     ):
         found = os.environ.get(name)
         if found is not None and found != str(wanted):
-            yield f"{key}={wanted}, but the job has {option}={found}: make them equal, one task for each GPU"
+            yield f"{key}={wanted}: the job has {option}={found}; set both to the same value, one task per GPU"
 
 
 def _disk(config: TrainConfig, module: LightningModule, folder: Path) -> Iterator[str]:
@@ -85,8 +85,8 @@ def _disk(config: TrainConfig, module: LightningModule, folder: Path) -> Iterato
     free = shutil.disk_usage(place).free
     if free + held < need:
         yield (
-            f"{place}: {free / GIB:.1f} GiB free, {need / GIB:.1f} GiB of checkpoints to come (checkpoints.keep="
-            f"{config.checkpoints.keep}, one more while it is written): make room, choose another output, or lower "
+            f"{place}: {free / GIB:.1f} GiB free, {need / GIB:.1f} GiB needed for checkpoints (checkpoints.keep="
+            f"{config.checkpoints.keep}, and one more while it is written); free space, set another output, or lower "
             "checkpoints.keep"
         )
 
@@ -100,7 +100,7 @@ def _memory(config: TrainConfig, stage: Stage, trainer: Trainer, module: Lightni
     card = torch.cuda.get_device_properties(trainer.strategy.root_device)
     if need > card.total_memory:
         yield (
-            f"a step needs about {need / GIB:.0f} GiB and {card.name} has {card.total_memory / GIB:.0f}: lower "
-            "data.window, use more GPUs with trainer=deepspeed, or trainer=deepspeed_offload; "
-            "trainer.check_memory=false tries it all the same"
+            f"a training step needs about {need / GIB:.0f} GiB, {card.name} has {card.total_memory / GIB:.0f} GiB; "
+            "lower data.window, use more GPUs with trainer=deepspeed, or use trainer=deepspeed_offload; "
+            "trainer.check_memory=false skips this check"
         )

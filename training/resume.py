@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and whether it may: the same configuration, a whole file, the right strategy."""
+"""Resuming a run: finds its checkpoint and checks integrity, strategy and configuration."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
 from runtime.files import write_whole
 
-# What a resumed run may change without a word: where things lie, how long and on what it trains, what it shows.
+# Keys that a resumed run may change: paths, duration, hardware and logging.
 FREE = ("run_id", "output", "ckpt_path", "logger", "videos", "checkpoints", "resume", "preemption", "watchdog")
 FREE_DATA = ("root", "workers", "stage_to", "stage_gib")
 FIXED_TRAINER = ("precision", "gradient_clip")
 
 
 def run_folder(config: TrainConfig) -> Path:
-    """``output/stage/run_id``; without a run_id, the experiment's name and a digest of the configuration.
+    """Run directory ``output/stage/run_id``. The default run_id is the experiment's name and a configuration digest.
 
-    Time, place and what a resumed run may change do not enter the digest: the same command finds its run again.
+    Keys that a resumed run may change are not part of the digest, so the same command finds its run.
     """
     run_id = config.run_id
     if not run_id:
@@ -39,7 +39,7 @@ def run_folder(config: TrainConfig) -> Path:
 
 
 def resume_path(config: TrainConfig, folder: Path) -> str | None:
-    """The checkpoint to resume from; ``last`` without one in the run directory is a new run."""
+    """Path of the checkpoint to resume from; None for a new run, also for ``last`` if there is no checkpoint yet."""
     if config.ckpt_path != "last":
         return config.ckpt_path
     last = folder / "checkpoints" / LAST
@@ -47,30 +47,30 @@ def resume_path(config: TrainConfig, folder: Path) -> str | None:
 
 
 def check_resume(config: TrainConfig, folder: Path) -> str | None:
-    """The checkpoint to resume from, which is whole and fits.
+    """Returns the path of the checkpoint to resume from after checking it, or None for a new run.
 
     Raises:
-        CheckpointError: when it is damaged, of another strategy, the run's stored configuration differs, or a run that
-            starts afresh would overwrite one.
+        CheckpointError: If the checkpoint is damaged or of another strategy, if the stored configuration of the run
+            differs, or if a new run would overwrite an existing one.
     """
     path = resume_path(config, folder)
     if path is None:
         last = folder / "checkpoints" / LAST
         if not config.trainer.fast_dev_run and (last.exists() or last.is_symlink()):
             raise CheckpointError(
-                f"{folder}: holds a run already, up to {last.resolve().name}; go on with it by ckpt_path=last, take "
+                f"{folder}: already contains a run, up to {last.resolve().name}; resume it with ckpt_path=last, set "
                 "another run_id, or remove the folder"
             )
         return None
     if not Path(path).exists() and not Path(path).is_symlink():
         raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory")
     check_whole(Path(path))
-    open_checkpoint(path)  # Lightning's errors for a damaged one say nothing
+    open_checkpoint(path)  # raises a clear error for a damaged file, unlike Lightning
     of_deepspeed = Path(path).is_dir()
     if of_deepspeed != (config.trainer.strategy == "deepspeed"):
-        kind, other = ("a folder that DeepSpeed wrote", "deepspeed") if of_deepspeed else ("a single file", "ddp")
+        kind, other = ("a folder written by DeepSpeed", "deepspeed") if of_deepspeed else ("a single file", "ddp")
         raise CheckpointError(
-            f"{path}: is {kind}, which trainer.strategy={config.trainer.strategy} cannot go on from; set "
+            f"{path}: is {kind}, which trainer.strategy={config.trainer.strategy} cannot resume; set "
             f"trainer.strategy={other}, or start a new run"
         )
     if Path(path).parent.parent == folder:
@@ -79,10 +79,10 @@ def check_resume(config: TrainConfig, folder: Path) -> str | None:
 
 
 def check_same_config(config: TrainConfig, file: Path) -> None:
-    """Refuses to go on with another configuration than the run's stored one.
+    """Checks that the configuration equals the stored one of the run, except for keys that may change.
 
     Raises:
-        CheckpointError: with what differs, line by line.
+        CheckpointError: If they differ, with one line per key.
     """
     if config.resume.allow_config_change or not file.exists():
         return
@@ -95,7 +95,7 @@ def check_same_config(config: TrainConfig, file: Path) -> None:
         raise CheckpointError(
             f"{file.parent}: this run was started with another configuration:\n"
             + "\n".join(lines)
-            + "\nRestore these; take another run_id; or go on with resume.allow_config_change=true"
+            + "\nRestore these values, set another run_id, or resume with resume.allow_config_change=true"
         )
 
 
@@ -105,7 +105,7 @@ def plain(config: TrainConfig) -> dict[str, Any]:
 
 
 def difference(stored: Any, now: dict[str, Any]) -> list[str]:
-    """A line for each value that decides what is trained and differs; a key that is new counts as its default then."""
+    """One line per differing key, except for keys that may change. Keys in only one configuration are ignored."""
     before, after = _flat(_fingerprint(stored)), _flat(_fingerprint(now))
     return [
         f"  {key}: was {before[key]}, is {after[key]}"
@@ -115,10 +115,10 @@ def difference(stored: Any, now: dict[str, Any]) -> list[str]:
 
 
 def store_config(config: TrainConfig, folder: Path) -> None:
-    """Writes ``config.yaml``; one that differs stays beside it under a number.
+    """Writes ``config.yaml``. An existing file with other content is renamed to ``config-N.yaml``.
 
     Raises:
-        ConfigError: when the folder cannot be written.
+        ConfigError: If the folder cannot be written.
     """
     file, text = folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config))
     try:
@@ -138,7 +138,7 @@ def _fingerprint(config: Any) -> dict[str, Any]:
     trainer = config.get("trainer", {})
     fixed = [*FIXED_TRAINER]
     if config.get("model", {}).get("lr_decay", "none") != "none":
-        fixed.append("max_steps")  # the learning rate falls towards it
+        fixed.append("max_steps")  # the learning rate schedule depends on it
     kept["trainer"] = {key: trainer[key] for key in fixed if key in trainer}
     return kept
 

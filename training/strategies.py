@@ -1,7 +1,7 @@
-"""How the ranks share the work: DDP, or DeepSpeed's ZeRO-1 and ZeRO-2, and in which precision.
+"""Distributed strategies (DDP, DeepSpeed ZeRO-1 and ZeRO-2) and precision.
 
-Lightning casts a batch to bfloat16 where weights are; boxes in pixels, noise levels and targets would be rounded with
-it. Here batches stay as they were read, and ETHD casts what enters its network.
+Lightning casts batches to the type of the weights. With bfloat16 this would round boxes in pixels, noise levels and
+targets. Here batches are not cast; ETHD casts the inputs of its network.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from training.zero_parts import part_of
 
 
 class DeepSpeedInputsAsRead(DeepSpeedPrecision):
-    """DeepSpeed's precision; batches stay as they were read."""
+    """DeepSpeed's precision without casting batches."""
 
     def convert_input(self, data: Any) -> Any:
-        """The same batch."""
+        """Returns the batch unchanged."""
         return data
 
 
 class HalfInputsAsRead(HalfPrecision):
-    """Weights in bfloat16; batches stay as they were read."""
+    """Weights in bfloat16 without casting batches."""
 
     def convert_input(self, data: Any) -> Any:
-        """The same batch."""
+        """Returns the batch unchanged."""
         return data
 
 
 class ZeroStrategy(DeepSpeedStrategy):
-    """ZeRO-1 or ZeRO-2 as the configuration has it.
+    """DeepSpeed ZeRO-1 or ZeRO-2 that can resume on another number of ranks.
 
     Args:
-        settings: the trainer's part of it.
-        **others: of Lightning's strategy.
+        settings: Configuration of the trainer.
+        **others: Arguments of Lightning's strategy.
     """
 
     def __init__(self, settings: TrainerConfig, **others: Any) -> None:
@@ -51,16 +51,16 @@ class ZeroStrategy(DeepSpeedStrategy):
             offload_optimizer=zero.offload_optimizer,
             allgather_bucket_size=zero.bucket,
             reduce_bucket_size=zero.bucket,
-            logging_batch_size_per_gpu=1,  # else Lightning builds the loader once more to ask it
+            logging_batch_size_per_gpu=1,  # otherwise Lightning builds another loader to determine it
             **others,
         )
         assert isinstance(self.config, dict)
-        self.config["zero_force_ds_cpu_optimizer"] = False  # torch's own AdamW computes on the host as well
+        self.config["zero_force_ds_cpu_optimizer"] = False  # torch's AdamW supports the CPU too
         if zero.autocast:
             self.config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Weights, optimizer's states and everything else, whatever the number of ranks that wrote them."""
+        """Loads a checkpoint that was written by any number of ranks."""
         found = zero_ranks(Path(checkpoint_path))
         if found == self.world_size:
             return super().load_checkpoint(checkpoint_path, weights_only)
@@ -75,17 +75,17 @@ class ZeroStrategy(DeepSpeedStrategy):
         sizes = [part.numel() for part in engine.optimizer.single_partition_of_fp32_groups]
         own = part_of(Path(checkpoint_path), self.global_rank, sizes)
         engine.optimizer.load_state_dict([own] * self.world_size, load_from_fp32_weights=True)
-        rank_zero_info(f"{checkpoint_path}: the optimizer's states of {found} ranks go to {self.world_size}")
+        rank_zero_info(f"{checkpoint_path}: repartitioned the optimizer states of {found} ranks to {self.world_size}")
         return state
 
 
-# Tests put DeepSpeed's engine on the CPU in its place, which Lightning's strategy refuses.
+# Tests replace it by a strategy that runs DeepSpeed's engine on the CPU, which Lightning does not support.
 DEEPSPEED: type[ZeroStrategy] = ZeroStrategy
 
 
 def build_strategy(settings: TrainerConfig, limits: WatchdogConfig) -> str | Strategy:
-    """The strategy a configuration names."""
-    # The watchdog, which names what stands still, comes first.
+    """Builds the configured strategy."""
+    # Longer than the watchdog's limits, because its message names the rank that hangs.
     longest = max(limits.step_minutes, limits.other_minutes)
     timeout = timedelta(minutes=1.5 * longest)
     if settings.strategy == "ddp":
@@ -96,7 +96,7 @@ def build_strategy(settings: TrainerConfig, limits: WatchdogConfig) -> str | Str
 
 
 def precision_settings(settings: TrainerConfig) -> Mapping[str, Any]:
-    """What Lightning's Trainer is told of the precision: a name, or a plugin that leaves batches alone."""
+    """Arguments of Lightning's Trainer for the precision: a name, or a plugin that does not cast batches."""
     plugin: Precision | None = None
     if settings.strategy == "deepspeed":
         plugin = DeepSpeedInputsAsRead(settings.precision)  # type: ignore[arg-type]

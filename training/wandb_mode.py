@@ -1,4 +1,4 @@
-"""Whether W&B is written to its server or to disk: decided and said before any work starts."""
+"""Selection of W&B's mode, online or offline, before any work starts."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ if TYPE_CHECKING:
     from configs.training import LoggerConfig
 
 Mode = Literal["online", "offline", "disabled"]
-PATIENCE = 3.0  # seconds a server may take to answer at all
+TIMEOUT = 3.0  # seconds for a server to respond
 
 
 def wandb_mode(config: LoggerConfig) -> Mode:
-    """What ``logger.offline`` means on this machine.
+    """Mode of W&B for ``logger.offline`` and ``$WANDB_MODE``, which takes precedence.
 
-    ``$WANDB_MODE`` decides where it is set. Else, where the configuration leaves it open, a machine that does not reach
-    the server keeps everything on disk.
+    If neither is set, the mode is offline on a machine that cannot reach the server.
 
     Raises:
-        ConfigError: when the server is wanted and there is no key for it, or it cannot be reached.
+        ConfigError: If the mode must be online and the server cannot be reached, or there is no key for it.
     """
     asked = os.environ.get("WANDB_MODE", "")
     if asked == "disabled":
@@ -38,22 +37,22 @@ def wandb_mode(config: LoggerConfig) -> Mode:
         if config.offline is None and asked != "online":
             return "offline"
         raise ConfigError(
-            f"logger=wandb: {server} does not answer from this machine; leave logger.offline and WANDB_MODE out, and "
-            "what is logged waits on disk for `wandb sync`"
+            f"logger=wandb: {server} cannot be reached from this machine; unset logger.offline and WANDB_MODE to log "
+            "to disk, and upload later with `wandb sync`"
         )
     if not has_key(server):
         raise ConfigError(
-            f"logger=wandb: no key for {server}; run `wandb login` on the login node, or set WANDB_API_KEY, or keep "
-            "everything on disk with logger.offline=true"
+            f"logger=wandb: no key for {server}; run `wandb login` on the login node, set WANDB_API_KEY, or log to "
+            "disk with logger.offline=true"
         )
     return "online"
 
 
 @functools.cache
 def reachable(server: str) -> bool:
-    """Whether a server answers, whatever it says; through the proxy the environment names."""
+    """Whether a server responds, with any status; uses the proxy of the environment."""
     try:
-        urllib.request.urlopen(server, timeout=PATIENCE).close()
+        urllib.request.urlopen(server, timeout=TIMEOUT).close()
     except urllib.error.HTTPError:
         return True
     except (OSError, ValueError):
@@ -62,7 +61,7 @@ def reachable(server: str) -> bool:
 
 
 def has_key(server: str) -> bool:
-    """Whether a key for the server is in the environment or where ``wandb login`` puts it."""
+    """Whether a key for the server is in the environment or in the file that ``wandb login`` writes."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
     host = urllib.parse.urlparse(server).hostname or server

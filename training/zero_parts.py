@@ -1,7 +1,7 @@
-"""The optimizer's parts of a DeepSpeed checkpoint, cut anew for another number of ranks.
+"""Repartitioning the optimizer states of a DeepSpeed checkpoint for another number of ranks.
 
-ZeRO-1 and ZeRO-2 lay a group's float32 weights, and each of the optimizer's moments, end to end and give every rank an
-equal stretch, filled up at the end. So on another number of ranks each stretch is a slice of the same line.
+ZeRO-1 and ZeRO-2 concatenate the float32 weights of a parameter group, and each optimizer moment, to a flat tensor. It
+is padded and split equally over the ranks. For another number of ranks, the partitions are other slices of the tensor.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ STATES, WEIGHTS, MOMENTS = "optimizer_state_dict", "single_partition_of_fp32_gro
 
 
 def part_of(checkpoint: Path, rank: int, sizes: Sequence[int]) -> dict[str, Any]:
-    """What DeepSpeed's optimizer of a rank loads, from a checkpoint of any number of ranks.
+    """State dict for DeepSpeed's optimizer on one rank, from a checkpoint of any number of ranks.
 
     Args:
-        checkpoint: the folder.
-        rank: whose part it is.
-        sizes: of each group, how many weights a rank now holds, filling included.
+        checkpoint: Checkpoint folder.
+        rank: Rank that loads the state.
+        sizes: New partition size of each parameter group, including padding.
     """
-    # DeepSpeed pickles objects of its own beside the tensors. Mapped: a rank reads its own stretch only.
+    # weights_only=False, because DeepSpeed pickles its own objects. Memory-mapped, so a rank reads only its partition.
     parts = [
         torch.load(file, map_location="cpu", mmap=True, weights_only=False)[STATES] for file in zero_files(checkpoint)
     ]
     first, found = parts[0], {}
     for group, size in enumerate(sizes):
-        lengths = [part[WEIGHTS][group].numel() for part in parts]  # without filling
+        lengths = [part[WEIGHTS][group].numel() for part in parts]  # without padding
 
         def own(tensors: list[Tensor], lengths: list[int] = lengths, size: int = size) -> Tensor:
             return cut([tensor[:length] for tensor, length in zip(tensors, lengths, strict=True)], rank * size, size)
@@ -50,7 +50,7 @@ def part_of(checkpoint: Path, rank: int, sizes: Sequence[int]) -> dict[str, Any]
 
 
 def cut(parts: Sequence[Tensor], start: int, size: int) -> Tensor:
-    """``size`` values from ``start`` on of a line that is given in parts, with zeros where it has ended."""
+    """Slice ``[start, start + size)`` of the concatenation of ``parts``, padded with zeros beyond its end."""
     pieces, place = [], 0
     for part in parts:
         low, high = max(start, place), min(start + size, place + part.numel())
@@ -65,5 +65,5 @@ def cut(parts: Sequence[Tensor], start: int, size: int) -> Tensor:
 
 
 def _is_line(value: Any) -> bool:
-    """Whether it is a moment, with a value for each weight, and not the number of steps."""
+    """Whether a state is a moment, with one value per weight, and not the step count."""
     return isinstance(value, Tensor) and value.ndim > 0

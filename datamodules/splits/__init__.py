@@ -1,16 +1,16 @@
-"""Which clips train, validate and test: committed split files, and the rules for clips they do not list.
+"""Train, validation and test splits: committed split files, and rules for clips that they do not list.
 
-    scheme        dataset           what it is
-    emotivetalk   hdtf, mead        this project's: no person on two sides; val and test about a tenth each (hdtf),
-                                    MEAD's test actors are those of EAT and EDTalk (M003, M030, W009, W015)
-    peer          hdtf, mead        EDTalk's published lists. Its HDTF lists share 31 people between train and test
-    official      mead              MEAD's own rule: the last 10 neutral and last 6 other sentences are test
-    person        any               by a hash of the speaker: the same on every machine, nothing to commit
-    train         any               everything trains
+    scheme        dataset           definition
+    emotivetalk   hdtf, mead        this project's split without shared speakers; val and test a tenth each (hdtf),
+                                    test actors of EAT and EDTalk (mead: M003, M030, W009, W015)
+    peer          hdtf, mead        EDTalk's published lists; in HDTF, train and test share 31 speakers
+    official      mead              MEAD's rule: the last 10 neutral and the last 6 other sentences are test
+    person        any               hash of the speaker's name: equal on every machine, without a file
+    train         any               all clips are training clips
 
-``emotivetalk`` means ``person`` for synthetic speakers and ``train`` for a folder of videos. People a file does not
-list go where ``person`` puts them; under ``peer`` they train, so that the peers' test set stays as it was published.
-The files are made by ``python -m tools.make_splits`` and carry the hash of their lists.
+``emotivetalk`` means ``person`` for synthetic speakers and ``train`` for a folder of videos. Speakers that a file does
+not list are assigned by ``person``; under ``peer`` they are training speakers, which keeps the published test set
+unchanged. The files are written by ``python -m tools.make_splits`` and contain the hash of their lists.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ FRACTIONS = (0.8, 0.1, 0.1)
 
 
 class SplitError(ConfigError):
-    """A split that does not exist or a split file that cannot be trusted; the message says what to choose instead."""
+    """A split that does not exist, or a split file whose content was changed."""
 
 
 @dataclass(frozen=True)
 class SplitFile:
-    """One committed split.
+    """A committed split file.
 
     Attributes:
-        name: of the file, without ``.json``.
-        source: where its lists come from, with commit and licence.
-        rule: how the lists were made, and what they do not promise.
-        seed: of the rule, None where it has none.
-        persons: split -> speakers.
-        clips: split -> clip names, where the split is by clip.
-        last: emotion -> how many of the last sentences are test, where the split is a rule about sentences.
-        warning: what a user of this split should know, empty for nothing.
-        sha256: of ``persons``, ``clips`` and ``last``, see ``content_hash``.
+        name: File name without ``.json``.
+        source: Origin of the lists, with commit and licence.
+        rule: Description of how the lists were made, and of their limits.
+        seed: Seed of the rule, or None.
+        persons: split -> speakers, for a split by speaker.
+        clips: split -> clip names, for a split by clip.
+        last: emotion -> number of last sentences in the test split, for a split by sentence.
+        warning: Warning for users of this split; may be empty.
+        sha256: Hash of ``persons``, ``clips`` and ``last``, see ``content_hash``.
     """
 
     name: str
@@ -68,21 +68,21 @@ class SplitFile:
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
-    """sha256 of what a split file decides: its ``persons``, ``clips`` and ``last`` as compact JSON with sorted keys."""
-    decides = {field: content.get(field) or {} for field in ("persons", "clips", "last")}
-    return hashlib.sha256(json.dumps(decides, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    """SHA-256 of a split file's ``persons``, ``clips`` and ``last`` as compact JSON with sorted keys."""
+    lists = {field: content.get(field) or {} for field in ("persons", "clips", "last")}
+    return hashlib.sha256(json.dumps(lists, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @lru_cache
 def read_split(name: str) -> SplitFile:
-    """Reads a committed split by file name and checks its hash; logs its warning the first time.
+    """Reads a committed split file and checks its hash. Logs its warning on the first read.
 
     Raises:
-        SplitError: when there is no such file or its lists were changed.
+        SplitError: If there is no such file, or its lists were changed.
     """
     path = resources.files(__name__) / f"{name}.json"
     if not path.is_file():
-        raise SplitError(f"no split file {name}.json in datamodules/splits")
+        raise SplitError(f"datamodules/splits/{name}.json: no such split file")
     split = parse_split(path.read_text(encoding="utf-8"))
     if split.warning:
         logger.warning("split %s: %s", name, split.warning)
@@ -90,28 +90,28 @@ def read_split(name: str) -> SplitFile:
 
 
 def parse_split(text: str) -> SplitFile:
-    """Reads the text of a split file.
+    """Parses the text of a split file and checks its hash.
 
     Raises:
-        SplitError: when its lists were changed after its hash was written.
+        SplitError: If its lists do not match its hash.
     """
     raw = json.loads(text)
     split = SplitFile(**raw)
     if content_hash(raw) != split.sha256:
         raise SplitError(
             f"datamodules/splits/{split.name}.json: its lists do not match its sha256, so results would not be "
-            "comparable with others'. Restore the file from the repository"
+            "comparable. Restore the file from the repository"
         )
     return split
 
 
 def person_hash_split(speaker: str, seed: int = 0, fractions: tuple[float, float, float] = FRACTIONS) -> str:
-    """The split of a speaker from a hash of the name: the same on every machine, and when others come or go.
+    """Assigns a speaker to a split by a hash of the name, independent of machine and of other speakers.
 
     Args:
-        speaker: any text; Unicode-equal names (macOS writes umlauts in two characters) give the same split.
-        seed: another seed, another split.
-        fractions: shares of train, val and test; they sum to 1.
+        speaker: Name of the speaker. It is normalised, since macOS decomposes umlauts into two characters.
+        seed: Seed of the hash.
+        fractions: Shares of train, val and test that sum to 1.
     """
     digest = hashlib.sha256(f"{seed}:{unicodedata.normalize('NFC', speaker)}".encode("utf-8", "surrogateescape"))
     place = int.from_bytes(digest.digest()[:8], "big") / 2**64
@@ -120,18 +120,18 @@ def person_hash_split(speaker: str, seed: int = 0, fractions: tuple[float, float
 
 
 def named_splits(dataset: str) -> Mapping[str, str]:
-    """Scheme -> split file or rule of a dataset; empty for one that is not registered here."""
+    """Maps the schemes of a dataset to split files or rules; empty for an unregistered dataset."""
     splits: Mapping[str, str] = DATASETS.get(dataset).splits if dataset in DATASETS else {}
     return splits
 
 
 def shares_speakers(dataset: str, scheme: str) -> bool:
-    """Whether a split was published with the same people on two sides; such are offered to compare with tables."""
+    """Whether a split was published with shared speakers. Such splits exist for comparison with published tables."""
     return dataset in DATASETS and scheme in DATASETS.get(dataset).shared_speakers
 
 
 def schemes(dataset: str) -> tuple[str, ...]:
-    """The schemes a dataset can be split by."""
+    """Split schemes of a dataset."""
     return tuple(dict.fromkeys((*named_splits(dataset), "person", "train")))
 
 
@@ -139,7 +139,7 @@ def require_scheme(dataset: str, scheme: str) -> None:
     """Checks that ``scheme`` exists for ``dataset``.
 
     Raises:
-        SplitError: naming the schemes that do.
+        SplitError: If it does not. Lists those that exist.
     """
     if scheme not in schemes(dataset):
         raise SplitError(
@@ -148,16 +148,16 @@ def require_scheme(dataset: str, scheme: str) -> None:
 
 
 def split_of(dataset: str, scheme: str, speaker: str, key: str) -> str:
-    """The split of one clip: ``train``, ``val`` or ``test``.
+    """Split of one clip: ``train``, ``val`` or ``test``.
 
     Args:
-        dataset: its name.
-        scheme: one of ``schemes(dataset)`` but ``official``, which is a rule about all sentences of an actor.
-        speaker: as ``ClipSource.speaker``.
-        key: as ``ClipSource.key``; ``peer`` reads HDTF's clip name from it.
+        dataset: Name of the dataset.
+        scheme: One of ``schemes(dataset)`` except ``official``, which needs all sentences of an actor.
+        speaker: Speaker, see ``ClipSource.speaker``.
+        key: Key of the clip, see ``ClipSource.key``; ``peer`` reads HDTF's clip name from it.
 
     Raises:
-        SplitError: when the scheme does not exist for the dataset or needs ``assign_splits``.
+        SplitError: If the scheme does not exist for the dataset, or requires ``assign_splits``.
     """
     require_scheme(dataset, scheme)
     rule = named_splits(dataset).get(scheme, scheme)
@@ -167,7 +167,7 @@ def split_of(dataset: str, scheme: str, speaker: str, key: str) -> str:
         return person_hash_split(speaker)
     split = read_split(rule)
     if split.last:
-        raise SplitError(f"dataset.split={scheme} looks at all sentences of an actor; use assign_splits")
+        raise SplitError(f"dataset.split={scheme}: needs all sentences of an actor; use assign_splits")
     if split.clips:
         return _by_clip(rule).get(hdtf_clip_id(key) or ("", 0), "train")
     unlisted = "train" if scheme == "peer" else person_hash_split(speaker, split.seed or 0)
@@ -175,20 +175,20 @@ def split_of(dataset: str, scheme: str, speaker: str, key: str) -> str:
 
 
 def assign_splits(dataset: str, scheme: str, speakers: Mapping[str, str]) -> dict[str, str]:
-    """The split of every clip of a dataset.
+    """Assigns every clip of a dataset to a split.
 
-    ``official`` counts MEAD's sentences from the end, so it needs all clips at once: the last of those that are given.
+    ``official`` counts the given sentences of each MEAD actor from the end, so it needs all clips at once.
 
     Args:
-        dataset: its name.
-        scheme: one of ``schemes(dataset)``.
-        speakers: clip key -> speaker.
+        dataset: Name of the dataset.
+        scheme: One of ``schemes(dataset)``.
+        speakers: Clip key -> speaker.
 
     Returns:
-        Clip key -> train, val or test.
+        clip key -> train, val or test.
 
     Raises:
-        SplitError: when the scheme does not exist for the dataset.
+        SplitError: If the scheme does not exist for the dataset.
     """
     require_scheme(dataset, scheme)
     if named_splits(dataset).get(scheme) == "mead_official":
@@ -208,7 +208,7 @@ def _by_sentence(keys: Iterable[str], last: Mapping[str, int]) -> dict[str, str]
     for sentence in sentences.values():
         if sentence:
             numbers[sentence.actor, sentence.emotion, sentence.level].add(sentence.number)
-    # Ranks, not numbers: for many actors the numbers have gaps and end at 58 or 77 instead of 30 or 40.
+    # By rank, not by number: many actors' sentence numbers have gaps and end at 58 or 77 instead of 30 or 40.
     test = {
         (actor, emotion, level, number)
         for (actor, emotion, level), present in numbers.items()

@@ -1,7 +1,8 @@
-"""What the names of HDTF and MEAD clips say about the person in them.
+"""Parsing of HDTF and MEAD clip names.
 
-HDTF: ``WDA_AmyKlobuchar1_002`` is the third clip of the second video of Amy Klobuchar in the subset WDA. The weekly
-radio addresses (``RD_Radio11_000``) do not name their speaker, so each of those videos counts as a person of its own.
+HDTF: ``WDA_AmyKlobuchar1_002`` is the third clip of the second video of Amy Klobuchar in the subset WDA. The names of
+weekly radio addresses (``RD_Radio11_000``) do not contain the speaker, so each of those videos is a speaker of its own.
+
 MEAD: ``M003_front_angry_level_1_001`` is sentence 1 of actor M003.
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
 HDTF_SUBSETS = ("RD", "WDA", "WRA")
 
-# One person under two names: WhipJimClyburn and JamesClyburn1 are even the same recording.
+# Speakers with two names. WhipJimClyburn and JamesClyburn1 are the same recording.
 HDTF_ALIASES = {"WhipJimClyburn": "JamesClyburn", "AOC": "AlexandriaOcasioCortez"}
 
 _HDTF_ID = re.compile(r"(?:^|(?<=[^A-Za-z0-9]))(?:(RD|WDA|WRA)_)([^\W\d_](?:[^\W\d_]|-)*\d*)_(\d{1,3})(?!\d)")
@@ -22,9 +23,9 @@ _MEAD_ID = re.compile(rf"(?:^|-)([MW]\d{{3}})_(?:[a-z0-9_]+_)?({'|'.join(EMOTION
 
 
 def hdtf_person(video: str) -> str:
-    """The person in an HDTF video: its name without the video's number, e.g. ``AmyKlobuchar1`` -> ``AmyKlobuchar``.
+    """Speaker of an HDTF video: the name without the video's number, e.g. ``AmyKlobuchar1`` -> ``AmyKlobuchar``.
 
-    A radio address keeps its number: ``Radio11`` -> ``Radio11``.
+    Radio addresses keep their number: ``Radio11`` -> ``Radio11``.
     """
     if re.fullmatch(r"Radio\d+", video):
         return video
@@ -33,7 +34,7 @@ def hdtf_person(video: str) -> str:
 
 
 def hdtf_clip_id(key: str) -> tuple[str, int] | None:
-    """(video name, clip number) of an HDTF sample key, or None; the subset is left out, as video names are unique."""
+    """(video name, clip number) of an HDTF sample key, or None. Video names are unique without the subset."""
     found = _HDTF_ID.search(key)
     if found:
         return found[2], int(found[3])
@@ -43,13 +44,13 @@ def hdtf_clip_id(key: str) -> tuple[str, int] | None:
 
 @dataclass(frozen=True)
 class MeadSentence:
-    """One sentence of one MEAD actor; every camera filmed it at once.
+    """One sentence of a MEAD actor, filmed by all cameras at once.
 
     Attributes:
-        actor: e.g. ``M003``.
-        emotion: one of ``EMOTIONS``.
-        level: 1 to 3; neutral has level 1 only.
-        number: of the sentence, from 1, with gaps for some actors.
+        actor: Name of the actor, e.g. ``M003``.
+        emotion: One of ``EMOTIONS``.
+        level: Level from 1 to 3; neutral has only level 1.
+        number: Number of the sentence from 1, with gaps for some actors.
     """
 
     actor: str
@@ -59,6 +60,6 @@ class MeadSentence:
 
 
 def mead_sentence(key: str) -> MeadSentence | None:
-    """The sentence a MEAD sample key names, or None."""
+    """Sentence of a MEAD sample key, or None."""
     found = _MEAD_ID.search(key)
     return MeadSentence(found[1], found[2], int(found[3]), int(found[4])) if found else None

@@ -1,1 +1,1 @@
-"""Multi-source emotion control (EmotiveTalk §3.5): an image, a label, a text or a video to the expression latent."""
+"""Multi-source emotion control (EmotiveTalk §3.5): expression latents from an image, a label, a text or a video."""

@@ -1,6 +1,6 @@
-"""Label and level to e_cond: the mean expression latent of every emotion at every level, learned from training clips.
+"""Label table: e_cond of an emotion and level is the mean expression latent of the training clips with that label.
 
-Shapes: K cells, F frames, d_e expression width. Latents are those of the motion encoder, not standardised.
+Shapes: K cells, F frames, d_e expression width. Latents are in the motion encoder's units, not standardised.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lightning_modules.tensor_files import read_file, write_file
 from runtime.errors import UserError
 
 if TYPE_CHECKING:
-    from datamodules.datamodule import ShardDataModule  # brings Lightning, which generation does without
+    from datamodules.datamodule import ShardDataModule  # imports Lightning, which generation does not need
 
 LEVELS = (1, 2, 3)
 TABLE_KIND, TABLE_VERSION, TABLE_FILE = "emotion_table", 1, "emotion_table.safetensors"
@@ -31,20 +31,20 @@ Cell = tuple[str, int]
 
 
 class EmotionError(UserError):
-    """An emotion that cannot be given; the message names the key, what was found, and what there is."""
+    """An emotion configuration that cannot be resolved."""
 
 
 @dataclass(frozen=True)
 class EmotionTable:
-    """Mean expression latents.
+    """Mean expression latents per emotion and level.
 
     Attributes:
         cells: K pairs of emotion and level, in MEAD's order.
-        latents: (K, d_e) mean over clips of the clip's mean, every clip counting alike.
-        clips: K numbers of clips behind each.
-        mean: (d_e,) of all frames of the training split, labelled or not.
-        std: (d_e,) their standard deviation; what is near is judged in these units.
-        motion: the encoder that made the latents.
+        latents: (K, d_e) average over clips of the clip's mean latent; all clips have equal weight.
+        clips: K numbers of clips per cell.
+        mean: (d_e,) mean over all frames of the training split, labelled or not.
+        std: (d_e,) standard deviation over the same frames; unit of ``nearest``.
+        motion: Identity of the motion encoder.
     """
 
     cells: tuple[Cell, ...]
@@ -56,22 +56,22 @@ class EmotionTable:
 
     @property
     def emotions(self) -> tuple[str, ...]:
-        """The emotions there are, in MEAD's order."""
+        """Emotions of the table, in MEAD's order."""
         return tuple(dict.fromkeys(emotion for emotion, _ in self.cells))
 
     def levels_of(self, emotion: str) -> tuple[int, ...]:
-        """The levels an emotion was seen at, ascending."""
+        """Levels of an emotion in the table, ascending."""
         return tuple(level for name, level in self.cells if name == emotion)
 
     def lookup(self, emotion: str, level: int | None = None) -> Tensor:
-        """(d_e,) the mean latent of an emotion at a level.
+        """Returns the (d_e,) mean latent of an emotion at a level.
 
         Args:
-            emotion: one of ``emotions``; case and surrounding space do not count.
-            level: 1 to 3; None takes 2, or the nearest there is.
+            emotion: One of ``emotions``; case and surrounding whitespace are ignored.
+            level: Level from 1 to 3; None for 2, or the level nearest to it.
 
         Raises:
-            EmotionError: for an emotion or level that is not in the table, with those that are.
+            EmotionError: If emotion or level is not in the table. Lists those that are.
         """
         name = emotion.strip().casefold()
         if name not in self.emotions:
@@ -84,61 +84,61 @@ class EmotionTable:
             whole = "" if level in LEVELS else f" levels are whole numbers from {LEVELS[0]} to {LEVELS[-1]};"
             raise EmotionError(
                 f"emotion.level={level}: no training clip is {name} at that level;{whole} {name} has "
-                f"{', '.join(map(str, levels))}. Take level {nearest}, and emotion.strength for more or less of it"
+                f"{', '.join(map(str, levels))}. Use level {nearest}, and emotion.strength to weaken or strengthen it"
             )
         return self.latents[self.cells.index((name, level))].clone()
 
     def standardise(self, expression: Tensor) -> Tensor:
-        """(..., d_e) in the training split's own mean and deviation."""
+        """(..., d_e) -> the same, standardised with the mean and deviation of the training split."""
         return (expression - self.mean) / self.std
 
     def nearest(self, expression: Tensor) -> list[Cell]:
-        """The cell each of (B, d_e) latents is nearest to, in standardised units."""
+        """Nearest cell of each of (B, d_e) latents, by distance in standardised units."""
         distance = torch.cdist(self.standardise(expression), self.standardise(self.latents))
         return [self.cells[place] for place in distance.argmin(-1).tolist()]
 
     def describe(self) -> str:
-        """What there is, for a message."""
+        """Emotions and levels of the table, for messages."""
         parts = [f"{emotion} ({', '.join(map(str, self.levels_of(emotion)))})" for emotion in self.emotions]
-        return f"known are, with their levels, {', '.join(parts)}"
+        return f"known emotions and levels: {', '.join(parts)}"
 
     def _why_unknown(self, name: str) -> str:
         if name in EMOTIONS:
             return "no training clip shows that emotion"
         near = [emotion for emotion in self.emotions if name in all_words(LEXICON[emotion])]
         near += difflib.get_close_matches(name, self.emotions, n=1, cutoff=0.4)
-        return f"is not an emotion's name{f', did you mean {near[0]}?' if near else ''}"
+        return f"not the name of an emotion{f', did you mean {near[0]}?' if near else ''}"
 
     def save(self, path: Path) -> None:
-        """Writes one safetensors file; everything but the numbers is JSON in its header."""
+        """Writes one safetensors file with a JSON header."""
         write_file(path, TABLE_KIND, *self.plain())
 
     @classmethod
     def load(cls, path: Path, motion: Identity | None = None) -> EmotionTable:
-        """Reads what ``save`` wrote.
+        """Reads a file written by ``save``.
 
         Args:
-            path: the file.
-            motion: the motion encoder in use; None takes any.
+            path: Input file.
+            motion: Required motion encoder; None accepts any.
 
         Raises:
-            WrongWeights: when the file is missing, damaged, something else, or made by another motion encoder.
+            WrongWeights: If the file is missing, damaged, of another kind, or of another motion encoder.
         """
         table = cls.from_plain(*read_file(path, TABLE_KIND, TABLE_VERSION, WRITTEN_BY), path)
         require_same_motion(path, table.motion, motion)
         return table
 
     def plain(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        """The table as a header of plain types, and tensors."""
+        """The table as a JSON-serialisable header and tensors."""
         header = {"version": TABLE_VERSION, "cells": self.cells, "clips": self.clips, "motion": asdict(self.motion)}
         return header, {"latents": self.latents, "mean": self.mean, "std": self.std}
 
     @classmethod
     def from_plain(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor], where: Path) -> EmotionTable:
-        """The table from what ``plain`` gave.
+        """Builds a table from the result of ``plain``; ``where`` is the file named in errors.
 
         Raises:
-            WrongWeights: when something is missing, naming the file.
+            WrongWeights: If an entry is missing or malformed.
         """
         try:
             return cls(
@@ -156,10 +156,10 @@ class EmotionTable:
 
 
 def require_same_motion(path: Path, found: Identity, wanted: Identity | None) -> None:
-    """Refuses what another motion encoder made; None takes any.
+    """Checks that a file was made with the motion encoder in use; ``wanted=None`` accepts any.
 
     Raises:
-        WrongWeights: naming both.
+        WrongWeights: If it was not. Names both encoders.
     """
     if wanted is not None and found != wanted:
         raise WrongWeights(
@@ -169,14 +169,14 @@ def require_same_motion(path: Path, found: Identity, wanted: Identity | None) ->
 
 
 def learn_table(data: ShardDataModule) -> EmotionTable:
-    """The table of a datamodule's training split.
+    """Computes the label table of a data module's training split.
 
     Args:
-        data: set up or not; whole clips are read, of whatever length.
+        data: Data module, set up or not. Complete clips are read, not windows.
 
     Raises:
-        ShardError: when shards are damaged or the split is empty.
-        EmotionError: when no training clip has an emotion, or a latent is not finite (naming the clip).
+        ShardError: If shards are damaged or the split is empty.
+        EmotionError: If no training clip has an emotion label, or a latent is not finite. Names the clip.
     """
     means: dict[Cell, list[Tensor]] = {}
     frames, total, squares = 0, torch.zeros(()), torch.zeros(())
@@ -192,12 +192,12 @@ def learn_table(data: ShardDataModule) -> EmotionTable:
             means.setdefault((emotion, level), []).append(values.mean(0))
     if not means:
         raise EmotionError(
-            f"data.root={data.config.root or dict(data.config.roots)}: none of the training clips says its emotion and "
-            "level, so there is nothing to learn labels from; use MEAD or synthetic shards (HDTF has no labels)"
+            f"data.root={data.config.root or dict(data.config.roots)}: none of the training clips has an emotion and "
+            "level; use MEAD or synthetic shards (HDTF has no labels)"
         )
     cells = tuple((emotion, level) for emotion in EMOTIONS for level in LEVELS if (emotion, level) in means)
     mean = total / frames
-    # A dimension that never moves carries nothing; any finite deviation will do.
+    # A constant dimension carries no information; its deviation only has to be finite and not zero.
     std = (squares / frames - mean.square()).clamp(min=0).sqrt().clamp(min=1e-6)
     return EmotionTable(
         cells=cells,

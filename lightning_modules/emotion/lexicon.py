@@ -1,4 +1,4 @@
-"""English words for the eight emotions, by kind and strength, from ``english.yaml``."""
+"""English words for MEAD's eight emotions, by part of speech and level, read from ``english.yaml``."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Levels = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
 
 
 class Words(NamedTuple):
-    """The words for one emotion; each kind holds those of level 1, 2 and 3.
+    """Words for one emotion. Each part of speech holds three tuples, for levels 1, 2 and 3.
 
     Attributes:
-        names: other names of the emotion itself, which stand before a level as its label does.
+        names: Synonyms of the label itself; used like the label in phrases that name a level.
     """
 
     names: tuple[str, ...]
@@ -25,13 +25,13 @@ class Words(NamedTuple):
 
 
 def all_words(words: Words) -> set[str]:
-    """Every name, adjective, adverb, noun and action of an emotion."""
+    """All names, adjectives, adverbs, nouns and actions of an emotion."""
     kinds = (words.adjectives, words.adverbs, words.nouns, words.actions)
     return {*words.names, *(word for kind in kinds for level in kind for word in level)}
 
 
 def _as_tuples(value: Any) -> Any:
-    """Lists, wherever in it, as tuples."""
+    """Converts nested lists to tuples."""
     if isinstance(value, dict):
         return {key: _as_tuples(part) for key, part in value.items()}
     return tuple(map(_as_tuples, value)) if isinstance(value, list) else value

@@ -1,7 +1,8 @@
-"""The emotion experiment: learns the label table from shards, then the text mapping on top of it.
+"""Training of the emotion stage: computes the label table from shards, then trains the text mapping on it.
 
-Both end as safetensors files in the run's folder. Shapes: N phrases, B of a batch, D_t text width, d_e expression
-width.
+Both are written to the run directory as safetensors files.
+
+Shapes: N phrases, B texts of a batch, D_t text width, d_e expression width.
 """
 
 from __future__ import annotations
@@ -35,14 +36,14 @@ REPORT_FILE = "emotion_report.json"
 
 @dataclass(frozen=True)
 class EmotionReport:
-    """What the experiment gave; written as JSON beside its files. A text that the mapping refuses counts as wrong.
+    """Accuracy of the text mapping, written as JSON to the run directory. A rejected text counts as wrong.
 
     Attributes:
-        clips: emotion and level -> training clips behind it.
-        phrases: how many texts were trained on.
-        frames_emotion: share of texts in held-out frames, of known words, whose nearest emotion is right.
-        frames_level: share whose emotion and level are right.
-        paraphrases_emotion: share of the hand-written texts whose nearest emotion is right.
+        clips: "emotion level" -> number of training clips.
+        phrases: Number of training phrases.
+        frames_emotion: Accuracy of the emotion on known words in held-out sentence frames, 0 to 1.
+        frames_level: Accuracy of emotion and level together on the same texts, 0 to 1.
+        paraphrases_emotion: Accuracy of the emotion on the hand-written paraphrases, 0 to 1.
     """
 
     clips: dict[str, int]
@@ -53,17 +54,17 @@ class EmotionReport:
 
 
 class EmotionModule(LightningModule):
-    """Fits a ``TextMapping``, and at the end writes table, mapping and report into the run's folder.
+    """Trains a ``TextMapping`` and writes table, mapping and report into the run directory.
 
-    It brings its own loaders, so ``Trainer.fit`` takes no data. An epoch has ``steps_per_epoch`` batches.
+    It defines its own data loaders, so ``Trainer.fit`` needs no data module.
 
     Args:
-        config: of the mapping.
-        table: what texts are mapped to, and what their accuracy is judged by.
-        encoder: the frozen text encoder; not registered, so that no checkpoint holds it.
-        max_steps: length of the run, for the learning rate.
-        steps_per_epoch: batches between two passes of validation at most.
-        seed: of phrases, weights and order.
+        config: Configuration of the mapping.
+        table: Label table. Its latents are the regression targets, and its nearest cell decides the accuracy.
+        encoder: Frozen text encoder. Not a submodule, so checkpoints do not contain it.
+        max_steps: Number of training steps, for the learning rate schedule.
+        steps_per_epoch: Batches per epoch.
+        seed: Seed of the phrases, the weights and the order.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class EmotionModule(LightningModule):
         self._training = TensorDataset(features, targets)
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Every phrase once before any comes again, in random order."""
+        """Phrases in random order; every phrase is used once before any is repeated."""
         sampler = RandomSampler(
             self._training,
             num_samples=self.steps_per_epoch * self.config.batch_size,
@@ -101,7 +102,7 @@ class EmotionModule(LightningModule):
         return DataLoader(self._training, self.config.batch_size, sampler=sampler)
 
     def val_dataloader(self) -> DataLoader[Any]:
-        """The phrases in held-out frames."""
+        """Phrases in held-out sentence frames."""
         phrases = held_out_phrases(self.table.cells, self.seed)
         features = self.encoder([phrase.text for phrase in phrases])
         return DataLoader(TensorDataset(features, _cells(self.table, phrases)), self.config.batch_size)
@@ -114,9 +115,9 @@ class EmotionModule(LightningModule):
         return loss
 
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Accuracy on features (B, D_t) whose cells (B,) are numbered as in the table.
+        """Logs the accuracy on features (B, D_t) and indices (B,) of their cells in the table.
 
-        The texts are read whole here; ``TextEmotion`` passes over words an n-gram encoder never saw, and does better.
+        Encodes every word of the texts. ``TextEmotion`` scores higher: it skips words unknown to an n-gram encoder.
         """
         features, cell = batch
         found = self.table.nearest(self.mapping.latent(features).float().cpu())
@@ -124,26 +125,26 @@ class EmotionModule(LightningModule):
         self.log("val/emotion", sum(right) / len(right), prog_bar=True, on_epoch=True, batch_size=len(right))
 
     def configure_optimizers(self) -> Any:
-        """AdamW with the rate falling to zero along a cosine, step by step."""
+        """AdamW with cosine decay to zero, updated every step."""
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self.max_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def on_fit_end(self) -> None:
-        """Writes the files that generation loads, unless this was a trial step."""
+        """Writes the files that generation loads; skipped in a ``fast_dev_run``."""
         if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
             report = self.write(Path(self.trainer.default_root_dir))
             log.info("emotion by text: %s", asdict(report))
 
     def emotion(self) -> TextEmotion:
-        """The mapping as it is now, with its encoder, for use."""
+        """A frozen copy of the mapping, with its encoder, for inference."""
         trained = TextMapping(self.encoder.width, self.table.latents.shape[-1], self.config.hidden)
         trained.load_state_dict(self.mapping.state_dict())
         vocabulary = {word for phrase in self.phrases for word in words_of(phrase.text)}
         return TextEmotion(trained, self.encoder, sorted(vocabulary), self.table.motion)
 
     def write(self, folder: Path) -> EmotionReport:
-        """Writes table, mapping and report into a folder."""
+        """Writes table, mapping and report into ``folder`` and returns the report."""
         emotion = self.emotion()
         self.table.save(folder / TABLE_FILE)
         emotion.save(folder / TEXT_FILE)
@@ -164,30 +165,30 @@ class EmotionModule(LightningModule):
 def build_emotion(
     config: EmotionModelConfig, data: ShardDataModule, max_steps: int, seed: int = 0, device: str = "cpu"
 ) -> EmotionModule:
-    """The experiment on a datamodule's training clips.
+    """Builds the module from the training clips of a data module.
 
     Args:
-        config: of the mapping.
-        data: labelled shards, set up or not; only ``steps_per_epoch`` of its configuration counts besides the clips.
-        max_steps: length of the run.
-        seed: of phrases, weights and order.
-        device: where the frozen text encoder runs.
+        config: Configuration of the mapping.
+        data: Labelled shards, set up or not. Of its configuration only ``steps_per_epoch`` is read.
+        max_steps: Number of training steps.
+        seed: Seed of the phrases, the weights and the order.
+        device: Device of the frozen text encoder.
 
     Raises:
-        ShardError: when the shards cannot be used.
-        EmotionError: when no training clip has an emotion, or a latent is not finite.
-        MissingWeights: when the text encoder's weights are nowhere.
+        ShardError: If the shards cannot be used.
+        EmotionError: If no training clip has an emotion label, or a latent is not finite.
+        MissingWeights: If the text encoder's weights are not found.
     """
     table = learn_table(data)
-    log.info("emotions learned from %d clips: %s", sum(table.clips), table.describe())
+    log.info("label table computed from %d clips: %s", sum(table.clips), table.describe())
     encoder = build_text_encoder(config.text.name, device, **config.text.options)
     return EmotionModule(config, table, encoder, max_steps, data.config.steps_per_epoch, seed)
 
 
 def accuracy(emotion: TextEmotion, table: EmotionTable, phrases: Sequence[Phrase]) -> tuple[float, float]:
-    """Shares of texts whose nearest cell has the right emotion, and the right emotion and level.
+    """Accuracy of the nearest cell, 0 to 1: of its emotion, and of its emotion and level together.
 
-    A text that the mapping refuses is wrong.
+    A rejected text counts as wrong.
     """
     right = exact = 0
     for text, wanted, level in phrases:
@@ -201,5 +202,5 @@ def accuracy(emotion: TextEmotion, table: EmotionTable, phrases: Sequence[Phrase
 
 
 def _cells(table: EmotionTable, phrases: Sequence[Phrase]) -> Tensor:
-    """(N,) the table's cell of every phrase."""
+    """(N,) index of each phrase's cell in the table."""
     return torch.tensor([table.cells.index((phrase.emotion, phrase.level)) for phrase in phrases])

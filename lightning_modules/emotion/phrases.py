@@ -1,8 +1,8 @@
-"""English ways of asking for an emotion at a level: what the text mapping learns from, and what it is held against.
+"""English texts that ask for an emotion at a level: training and evaluation data of the text mapping.
 
-Every word has a level of its own (annoyed 1, angry 2, furious 3) that a modifier lowers or raises by one ("slightly
-furious" is 2). What is negated ("not sad") counts as neutral. Held-out frames and paraphrases never occur in training.
-The texts themselves are in ``english.yaml``.
+Each word has a level (annoyed 1, angry 2, furious 3). A modifier lowers or raises it by one ("slightly furious" is 2).
+A negated word ("not sad") means neutral. Held-out sentence frames and paraphrases never occur in training. The texts
+are in ``english.yaml``.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ PARAPHRASES: Table = ENGLISH["paraphrases"]
 
 
 def training_phrases(cells: Collection[Cell], seed: int = 0) -> list[Phrase]:
-    """Every word of the lexicon in every training frame, with modifiers drawn at random, and labels with levels.
+    """Every word of the lexicon in every training frame with random modifiers, plus labels with levels.
 
     Args:
-        cells: the emotions and levels to ask for; a phrase of another one is left out.
-        seed: of the modifiers and surroundings.
+        cells: Emotions and levels to include; phrases of others are left out.
+        seed: Seed of the modifiers and of the surrounding words.
     """
     rng = random.Random(seed)
     made = [phrase for emotion in LEXICON for phrase in _of_words(emotion, FRAMES, rng)]
@@ -71,13 +71,13 @@ def training_phrases(cells: Collection[Cell], seed: int = 0) -> list[Phrase]:
 
 
 def held_out_phrases(cells: Collection[Cell], seed: int = 0) -> list[Phrase]:
-    """Every word of the lexicon in frames that training never shows."""
+    """Every word of the lexicon in frames that do not occur in training."""
     rng = random.Random(seed)
     return _wanted([phrase for emotion in LEXICON for phrase in _of_words(emotion, HELD_OUT_FRAMES, rng)], cells)
 
 
 def paraphrases(cells: Collection[Cell]) -> list[Phrase]:
-    """The hand-written texts; their level is open, so they carry the middle one, or the only one there is."""
+    """Hand-written texts. They imply no level and are assigned level 2 (level 1 for neutral, its only one)."""
     emotions = {emotion for emotion, _ in cells}
     return [
         Phrase(text, emotion, 1 if emotion == "neutral" else 2)
@@ -94,9 +94,9 @@ def _of_words(emotion: str, all_frames: Table, rng: random.Random) -> list[Phras
             for word in _kind(LEXICON[emotion], own, kind):
                 for frame in frames:
                     shift = rng.choice((-1, 0, 0, 1))
-                    filled = word if kind == "actions" else _modified(word, kind, shift, rng)
+                    text = word if kind == "actions" else _modified(word, kind, shift, rng)
                     level = own if kind == "actions" else min(max(own + shift, 1), 3)
-                    made.append(Phrase(frame.format(filled), emotion, 1 if emotion == "neutral" else level))
+                    made.append(Phrase(frame.format(text), emotion, 1 if emotion == "neutral" else level))
     return made
 
 
@@ -119,7 +119,7 @@ def _surrounded(phrase: Phrase, rng: random.Random) -> Phrase:
 
 
 def _wanted(phrases: list[Phrase], cells: Collection[Cell]) -> list[Phrase]:
-    """The phrases of the given cells, each text once, with their articles put right."""
+    """The phrases of the given cells, without duplicates and with corrected articles (a/an)."""
     seen: dict[str, Phrase] = {}
     for phrase in phrases:
         if (phrase.emotion, phrase.level) in cells:
@@ -134,7 +134,7 @@ def _plainly(text: str) -> str:
 
 @cache
 def emotion_words() -> frozenset[str]:
-    """The single words of the lexicon that say something about an emotion by themselves."""
+    """Single words of the lexicon that indicate an emotion on their own."""
     around = [*BEFORE, *AFTER, *LEVEL_FRAMES, ENGLISH["plain"]]
     around += [text for table in (MODIFIERS, AMOUNTS) for texts in table.values() for text in texts]
     around += [frame for table in (FRAMES, HELD_OUT_FRAMES) for frames in table.values() for frame in frames]
@@ -144,13 +144,13 @@ def emotion_words() -> frozenset[str]:
 
 @cache
 def known_entries() -> tuple[str, ...]:
-    """The lexicon's entries of several words, each between spaces: some tell an emotion only as a whole."""
+    """Multi-word entries of the lexicon, padded with spaces: some indicate an emotion only as a whole."""
     entries = {" ".join(words_of(entry)) for words in LEXICON.values() for entry in all_words(words)}
     return tuple(sorted(f" {entry} " for entry in entries if " " in entry))
 
 
 def is_form_of(word: str, known: Collection[str]) -> bool:
-    """Whether a word is one of the known, or begins like one, as ``terrifying`` does like ``terrified``."""
+    """Whether a word is in ``known`` or shares its first six letters with one of them (terrifying, terrified)."""
     if word in known or word.removesuffix("s") in known:
         return True
     return any(len(other) > 3 and word.startswith(other[:6]) for other in known)

@@ -1,9 +1,9 @@
-"""Multi-source emotion control (EmotiveTalk §3.5): whatever the emotion comes from, one answer.
+"""Multi-source emotion control (EmotiveTalk §3.5): resolves an emotion configuration to an expression latent.
 
-    utterance sources   label, text, image, nothing   -> e_cond, which Di-CTE turns into a sequence
-    temporal source     video                         -> e_v, frame by frame
+    utterance sources   label, text, image, none   -> e_cond, which Di-CTE turns into a sequence
+    temporal source     video                      -> e_v, frame by frame
 
-Shapes: F frames at 25 fps, d_e expression width. Latents are those of the motion encoder, not standardised.
+Shapes: F frames at 25 fps, d_e expression width. Latents are in the motion encoder's units, not standardised.
 """
 
 from __future__ import annotations
@@ -26,26 +26,27 @@ Source = Literal["portrait", "label", "text", "image", "video"]
 
 
 class Faces(Protocol):
-    """Measures expressions in pictures and videos; ``preparation.expression.ExpressionReader`` does."""
+    """Reads expression latents from images and videos. ``preparation.expression.ExpressionReader`` implements it."""
 
     def image(self, path: str | Path) -> tuple[Tensor, tuple[str, ...]]:
-        """(d_e,) of the face in a picture, and notes."""
+        """Returns the (d_e,) latent of the face in an image, and notes for the user."""
         ...
 
     def video(self, path: str | Path) -> tuple[Tensor, tuple[str, ...]]:
-        """(F, d_e) of the face in a video, and notes."""
+        """Returns the (F, d_e) latents of the face in a video, and notes for the user."""
         ...
 
 
 @dataclass(frozen=True)
 class ResolvedEmotion:
-    """What drives the expression: exactly one of the two latents is there.
+    """Expression latent of an emotion source. Exactly one of ``e_cond`` and ``e_v`` is set.
 
     Attributes:
-        source: where it came from.
-        e_cond: (d_e,) of an utterance source, for Di-CTE.
-        e_v: (F, d_e) of a temporal source, which drives the face itself; as long as the video, not as the speech.
-        notes: what a person should know (several faces, words passed over).
+        source: Kind of source.
+        e_cond: (d_e,) latent of an utterance source; condition of Di-CTE.
+        e_v: (F, d_e) latents of a temporal source, used directly as e_dri. F is the length of the video, not of the
+            speech.
+        notes: Notes for the user, e.g. several faces found or words ignored.
     """
 
     source: Source
@@ -55,12 +56,12 @@ class ResolvedEmotion:
 
 
 class EmotionSource:
-    """Resolves what a user asks for.
+    """Resolves emotion configurations.
 
     Args:
-        table: for labels; None where no table was learned.
-        text: for texts; None where no mapping was trained.
-        faces: for images and videos; None where no landmark detector is there.
+        table: Label table; None if labels are not supported.
+        text: Text mapping; None if texts are not supported.
+        faces: Expression reader; None if images and videos are not supported.
     """
 
     def __init__(
@@ -71,22 +72,23 @@ class EmotionSource:
         self.faces = faces
 
     def resolve(self, emotion: EmotionConfig, e_ref: Tensor) -> ResolvedEmotion:
-        """The latent an emotion configuration asks for, at its strength.
+        """Returns the latent of a configured emotion, scaled by its strength.
 
         Args:
-            emotion: at most one of label, text, image and video; none is the portrait's own expression.
+            emotion: Configuration with at most one of label, text, image and video. None of them means the portrait's
+                own expression.
             e_ref: (d_e,) expression latent of the portrait.
 
         Returns:
-            e_ref + strength * (source - e_ref): exactly e_ref at 0 and exactly the source at 1. Above 1 the same line
-            is followed on, up to 2; what lies there need not be an expression that training ever saw.
+            e_ref + strength * (source - e_ref): exactly e_ref at 0, exactly the source at 1. A strength from 1 to 2
+            extrapolates, possibly to expressions outside of the training data.
 
         Raises:
-            EmotionError: for several sources, a strength out of range, an unknown emotion or level, a source whose part
-                is not there, or latents of another width.
-            TextError: for a text that cannot be read.
-            UserError: for a picture or video without a usable face.
-            MediaError: for a video that cannot be read.
+            EmotionError: For several sources, a strength out of range, an unknown emotion or level, a source that is
+                not supported, or latents of different widths.
+            TextError: For a text that cannot be mapped.
+            UserError: For an image or video without a usable face.
+            MediaError: For a video that cannot be read.
         """
         source = check_emotion(emotion)
         if not e_ref.isfinite().all():
@@ -94,8 +96,8 @@ class EmotionSource:
         latent, notes = self._latent(emotion, source, e_ref)
         if latent.shape[-1] != e_ref.shape[-1]:
             raise EmotionError(
-                f"emotion.{source}: gives an expression latent of {latent.shape[-1]} numbers, the portrait's has "
-                f"{e_ref.shape[-1]}; table, mapping and motion encoder must belong to one experiment"
+                f"emotion.{source}: its expression latent has width {latent.shape[-1]}, the portrait's has width "
+                f"{e_ref.shape[-1]}; use a table, mapping and motion encoder of one experiment"
             )
         latent = blend(e_ref, latent.to(e_ref), emotion.strength)
         if source == "video":
@@ -126,10 +128,10 @@ class EmotionSource:
 
 
 def check_emotion(emotion: EmotionConfig) -> Source:
-    """Which source a configuration names.
+    """Validates an emotion configuration and returns the source that it names.
 
     Raises:
-        EmotionError: for several sources, a level without a label, or a strength that is not between 0 and 2.
+        EmotionError: For several sources, a level without a label, or a strength outside of [0, 2].
     """
     given: dict[Source, str | None] = {
         "label": emotion.label,
@@ -140,15 +142,15 @@ def check_emotion(emotion: EmotionConfig) -> Source:
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise EmotionError(
-            f"emotion: {' and '.join(f'emotion.{name}' for name in named)} are both given; name one, or none for the "
-            "portrait's own expression"
+            f"emotion: {' and '.join(f'emotion.{name}' for name in named)} are given together; give one, or none for "
+            "the portrait's own expression"
         )
     if emotion.level is not None and emotion.label is None:
-        raise EmotionError(f"emotion.level={emotion.level}: belongs to emotion.label, which is not given")
+        raise EmotionError(f"emotion.level={emotion.level}: needs emotion.label, which is not given")
     if not (math.isfinite(emotion.strength) and 0 <= emotion.strength <= MAX_STRENGTH):
         raise EmotionError(
-            f"emotion.strength={emotion.strength}: expected 0 (the portrait's own expression) to {MAX_STRENGTH:g}; 1 "
-            "is the source's"
+            f"emotion.strength={emotion.strength}: expected a number from 0 (the portrait's own expression) to "
+            f"{MAX_STRENGTH:g}; 1 is the source's expression"
         )
     return named[0] if named else "portrait"
 

@@ -1,6 +1,7 @@
-"""Text to e_cond (EmotiveTalk §3.5): a frozen text encoder and a small MLP, trained on phrases against the table.
+"""Text to e_cond (EmotiveTalk §3.5): a frozen text encoder and a small MLP, trained to map phrases to table latents.
 
-    e_cond = mean + std * MLP((encoder(text) - centre) / scale)        loss = 1 - cos + MSE, both in standardised units
+    e_cond = mean + std * MLP((encoder(text) - centre) / scale)
+    loss = 1 - cos + MSE, both in standardised units
 
 Shapes: B texts, D_t text width, d_e expression width.
 """
@@ -29,13 +30,13 @@ TEXT_KIND, MAPPING_VERSION, TEXT_FILE = "emotion_text", 1, "emotion_text.safeten
 
 
 class TextMapping(nn.Module):
-    """Text features to a standardised expression latent.
+    """MLP from text features to standardised expression latents.
 
     Args:
         text_width: D_t.
         expression_width: d_e.
-        hidden: width of the hidden layer.
-        dropout: share of the features dropped in training, so that no single word piece decides.
+        hidden: Width of the hidden layer.
+        dropout: Dropout probability of the input features; keeps the output from depending on a single word piece.
     """
 
     centre: Tensor
@@ -54,7 +55,7 @@ class TextMapping(nn.Module):
         self.register_buffer("std", torch.ones(expression_width))
 
     def fit_scales(self, features: Tensor, mean: Tensor, std: Tensor) -> None:
-        """Takes the features' centre and overall spread from (N, D_t) features, and the latents' (d_e,) statistics."""
+        """Sets centre and scale from (N, D_t) training features, and the (d_e,) statistics of the latents."""
         self.centre.copy_(features.mean(0))
         self.scale.copy_((features - self.centre).square().mean().sqrt())
         self.mean.copy_(mean)
@@ -65,24 +66,24 @@ class TextMapping(nn.Module):
         return self.net((features - self.centre) / self.scale)
 
     def latent(self, features: Tensor) -> Tensor:
-        """(B, D_t) -> (B, d_e) expression latents as the motion encoder gives them, not standardised."""
+        """(B, D_t) -> (B, d_e) expression latents in the motion encoder's units."""
         return self.mean + self.std * self(features)
 
 
 def mapping_loss(predicted: Tensor, target: Tensor) -> Tensor:
-    """1 - cos + mean squared error of (B, d_e) standardised latents; zero only where they are equal."""
-    # The mean face lies near the origin, where a direction means little; MSE alone then decides.
+    """1 - cos + mean squared error of (B, d_e) standardised latents; zero only if they are equal."""
+    # Near the origin (the mean face) the direction is not informative; there MSE dominates.
     return (1 - F.cosine_similarity(predicted, target, dim=-1, eps=1e-4)).mean() + F.mse_loss(predicted, target)
 
 
 class TextEmotion:
-    """A trained mapping with its text encoder: what turns typed words into e_cond.
+    """A trained text mapping with its text encoder: turns a text into e_cond.
 
     Args:
-        mapping: trained.
-        encoder: the frozen text encoder it was trained on.
-        vocabulary: the words training showed. An encoder that is not pretrained knows no others.
-        motion: identity of the encoder whose latents it gives.
+        mapping: Trained mapping.
+        encoder: Frozen text encoder that it was trained with.
+        vocabulary: Words of the training phrases. An encoder that is not pretrained knows no others.
+        motion: Identity of the motion encoder that defines the latents.
     """
 
     def __init__(self, mapping: TextMapping, encoder: TextEncoder, vocabulary: Sequence[str], motion: Identity) -> None:
@@ -94,26 +95,26 @@ class TextEmotion:
 
     @torch.inference_mode()
     def __call__(self, text: str) -> tuple[Tensor, tuple[str, ...]]:
-        """The latent a text asks for, and what a person should know about it.
+        """Maps a text to an expression latent.
 
-        An encoder that is not pretrained reads only the words it was trained on, and their other forms; to it the rest
+        With an encoder that is not pretrained, words outside of the training vocabulary are ignored: their features
         would be noise.
 
         Returns:
-            (d_e,) not standardised, and notes: the words that were passed over.
+            The (d_e,) latent, not standardised, and notes that list the ignored words.
 
         Raises:
-            TextError: for a text without words, over the encoder's limit, or without a single word about an emotion
-                that the encoder knows.
+            TextError: For a text without words, longer than the encoder's limit, or without any known word about an
+                emotion.
         """
-        features = self.encoder([text])  # whole, so that what is too long is refused whatever its words are
+        features = self.encoder([text])  # the full text, so that its length is checked before words are removed
         notes: tuple[str, ...] = ()
         if not self.encoder.pretrained:
             words = words_of(text)
             self._require_emotion_word(text, words)
             known = [word for word in words if word in self.vocabulary or is_form_of(word, self._emotion_words)]
-            if passed_over := [word for word in dict.fromkeys(words) if word not in known]:
-                notes = (f"emotion.text: passed over {', '.join(passed_over)}, which training never showed",)
+            if ignored := [word for word in dict.fromkeys(words) if word not in known]:
+                notes = (f"emotion.text: ignored {', '.join(ignored)}, not in the training vocabulary",)
                 features = self.encoder([" ".join(known)])
         return self.mapping.latent(features)[0].clone(), notes
 
@@ -129,9 +130,9 @@ class TextEmotion:
         }
         hint = f"did you mean {' or '.join(sorted(near))}? " if near else ""
         raise TextError(
-            f"emotion.text={text[:60]}: holds no word about an emotion that the {self.encoder.identity.name} encoder "
-            f"was trained on; {hint}Say it with other words (angry, a warm smile, tears, ...), use emotion.label, or a "
-            "mapping trained with encoders/text=clip"
+            f"emotion.text={text[:60]}: contains no emotion word that the {self.encoder.identity.name} encoder was "
+            f"trained on; {hint}Use other words (angry, a warm smile, tears, ...), emotion.label, or a mapping "
+            "trained with encoders/text=clip"
         )
 
     def save(self, path: Path) -> None:
@@ -149,15 +150,15 @@ class TextEmotion:
 
     @classmethod
     def load(cls, path: Path, encoder: TextEncoder, motion: Identity | None = None) -> TextEmotion:
-        """Reads what ``save`` wrote.
+        """Reads a file written by ``save``.
 
         Args:
-            path: the file.
-            encoder: the text encoder in use.
-            motion: the motion encoder in use; None takes any.
+            path: Input file.
+            encoder: Text encoder in use.
+            motion: Required motion encoder; None accepts any.
 
         Raises:
-            WrongWeights: when the file is missing, damaged, something else, or made with other encoders.
+            WrongWeights: If the file is missing, damaged, of another kind, or made with other encoders.
         """
         return cls.from_plain(*read_file(path, TEXT_KIND, MAPPING_VERSION, WRITTEN_BY), path, encoder, motion)
 
@@ -170,7 +171,7 @@ class TextEmotion:
         encoder: TextEncoder,
         motion: Identity | None = None,
     ) -> TextEmotion:
-        """The mapping from a file's header and tensors; ``where`` names the file in the errors of ``load``."""
+        """Builds the mapping from a file's header and tensors; ``where`` is the file named in errors."""
         try:
             found, made_by = Identity(**header["text"]), Identity(**header["motion"])
             mapping = TextMapping(len(tensors["centre"]), len(tensors["mean"]), int(header["hidden"]))
@@ -182,7 +183,7 @@ class TextEmotion:
             ) from error
         if found != encoder.identity:
             raise WrongWeights(
-                f"{where}: was trained on the text encoder {found}, the configuration wants {encoder.identity}; set "
+                f"{where}: was trained with the text encoder {found}, the configuration has {encoder.identity}; set "
                 f"encoders.text.name={found.name} with its options, or train the emotion experiment again"
             )
         require_same_motion(where, made_by, motion)

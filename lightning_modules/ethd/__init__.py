@@ -1,1 +1,1 @@
-"""ETHD: the video diffusion U-Net that turns lip and expression latents into a talking face."""
+"""ETHD: the video diffusion U-Net that renders a talking face from lip and expression latents."""

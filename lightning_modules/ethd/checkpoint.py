@@ -1,4 +1,4 @@
-"""What a checkpoint of ETHD says about itself, and the network it holds."""
+"""Loading ETHD checkpoints: the network, and the information needed to build and use it."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from lightning_modules.ethd.network import Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
 
 STAGE = "ethd"
-EMA = "ema"  # key of a checkpoint: {"weights": {name in Ethd: float32}, "updates": how many steps are in them}
+EMA = "ema"  # checkpoint key: {"weights": {parameter name: float32 average}, "updates": number of averaged steps}
 
 
 @dataclass(frozen=True)
 class EthdInfo:
-    """What a checkpoint of ETHD says about itself; everything but weights that is needed to use it.
+    """Everything except the weights that is needed to use an ETHD checkpoint.
 
     Attributes:
-        config: of the network and its training; ``overlap`` is always a number.
-        dimensions: of the data it was trained on.
-        encoders: identities of audio, motion, codec and landmarks encoders of that data.
-        frame_side: pixels of the square frames; unit of the boxes.
-        latents: how the codec's latents are scaled.
-        vaid: where the V-AID that drove it stood.
-        vaid_sha256: of that file.
+        config: Configuration of the network and its training; ``overlap`` is never None.
+        dimensions: Feature widths of the training data.
+        encoders: Identities of the audio, motion, codec and landmarks encoders of the training data.
+        frame_side: Side of the square frames in pixels; unit of the boxes.
+        latents: Scaling of the codec's latents.
+        vaid: Path of the V-AID checkpoint used in training.
+        vaid_sha256: SHA-256 of that file.
     """
 
     config: EthdConfig
@@ -43,12 +43,12 @@ class EthdInfo:
     vaid_sha256: str
 
     def plain(self) -> dict[str, Any]:
-        """The info as a checkpoint stores it: plain types only."""
+        """The same as plain types, as stored in a checkpoint."""
         return {"stage": STAGE, **asdict(self)}
 
     @classmethod
     def read(cls, raw: Mapping[str, Any]) -> EthdInfo:
-        """The info from its plain form."""
+        """Builds an instance from the result of ``plain``."""
         latents = raw["latents"]
         return cls(
             config=ethd_config(raw["config"]),
@@ -62,7 +62,7 @@ class EthdInfo:
 
 
 def unet_shape(config: EthdConfig, dimensions: Dimensions) -> UNetShape:
-    """Widths and depths of a configuration's U-Net for the data's latents."""
+    """Shape of the configured U-Net for the latents of the data."""
     unet = config.unet
     return UNetShape(
         in_channels=2 * dimensions.latent_channels,
@@ -77,12 +77,12 @@ def unet_shape(config: EthdConfig, dimensions: Dimensions) -> UNetShape:
 
 
 def build_ethd(config: EthdConfig, dimensions: Dimensions, frame_side: int) -> Ethd:
-    """The network of a configuration, with fresh weights.
+    """Builds the configured network with newly initialised weights.
 
     Args:
-        config: sizes and options.
-        dimensions: widths of the data's features.
-        frame_side: pixels of the square frames.
+        config: Configuration of the network.
+        dimensions: Feature widths of the data.
+        frame_side: Side of the square frames in pixels.
     """
     widths = SignalWidths(
         dimensions.lip_width, dimensions.expression_width, dimensions.audio_layers, dimensions.audio_width
@@ -99,28 +99,31 @@ def build_ethd(config: EthdConfig, dimensions: Dimensions, frame_side: int) -> E
 
 
 def noise_schedule(config: EthdConfig) -> NoiseSchedule:
-    """The schedule a network is trained and sampled with."""
+    """Noise schedule for training and sampling."""
     return zero_terminal_schedule(config.diffusion_steps, shift=config.noise_shift)
 
 
 def with_overlap(config: EthdConfig) -> EthdConfig:
-    """The configuration with its overlap as a number: a fifth of the window where none is given."""
+    """The configuration with its overlap resolved: a fifth of the window if it is None."""
     return config if config.overlap is not None else replace(config, overlap=round(config.window / 5))
 
 
 def ethd_config(raw: Mapping[str, Any]) -> EthdConfig:
-    """The configuration from its plain form in a checkpoint."""
+    """Builds the configuration from its plain form in a checkpoint."""
     return EthdConfig(**{**raw, "unet": UNetConfig(**raw["unet"])})
 
 
 def load_ethd(path: str | Path) -> tuple[Ethd, EthdInfo]:
-    """The trained network with its averaged weights where there are any, frozen and in eval mode, on the CPU.
+    """Loads a trained network on the CPU, frozen and in eval mode, with averaged (EMA) weights if there are any.
 
     Args:
-        path: a checkpoint, or a run directory for its last.
+        path: Checkpoint, or run directory for its last checkpoint.
+
+    Returns:
+        The network and its checkpoint information.
 
     Raises:
-        CheckpointError: when the file is missing, damaged or of another stage.
+        CheckpointError: If the file is missing, damaged or of another stage.
     """
     checkpoint = read_checkpoint(checkpoint_file(path), STAGE)
     info = EthdInfo.read(checkpoint[CHECKPOINT_INFO])
@@ -130,7 +133,7 @@ def load_ethd(path: str | Path) -> tuple[Ethd, EthdInfo]:
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """The network's weights in a checkpoint, averaged where there is an average, float32."""
+    """The network's float32 weights in a checkpoint: the EMA if there is one, else the trained weights."""
     if EMA in checkpoint:
         return dict(checkpoint[EMA]["weights"])
     prefix = "ethd."

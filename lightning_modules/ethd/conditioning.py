@@ -1,6 +1,6 @@
-"""How lips and expression reach the U-Net: lip attention, expression injector, temporal attention (EmotiveTalk §3.3).
+"""Conditioning of the U-Net on lips and expression by three cross-attentions (EmotiveTalk §3.3).
 
-All three are cross-attentions whose output projections start at zero, so a fresh network is the backbone alone.
+Their output projections start at zero, so a newly initialised network equals its backbone.
 
     H <- H + CrossAttn(H, l_a)                                            lip attention, everywhere
     H <- H + (CrossAttn(H, e_dri) - CrossAttn(H, e_ref)) M_face (1 - M_lip)      injector, Eq. 9-10
@@ -25,14 +25,14 @@ from encoders.landmarks.boxes import mask_pyramid
 
 @dataclass(frozen=True)
 class Conditions:
-    """What the U-Net's blocks attend to. A source that is None leaves its branch out.
+    """Tokens and masks that the U-Net's blocks attend to. None disables a branch.
 
     Attributes:
         lip: (B*F, N, D) lip tokens.
-        driving: (B*F, N, D) tokens of e_dri, frame by frame.
-        reference: (B*F, N, D) tokens of e_ref, alike in all frames; None injects ``driving`` without a difference.
-        timeline: (B, F, D) e_dri as one key per frame.
-        regions: side of a level's grid -> (B, 1, L, 1), 1 inside the face and outside the lips, else 0.
+        driving: (B*F, N, D) tokens of e_dri.
+        reference: (B*F, N, D) tokens of e_ref, equal in all frames; None injects ``driving`` alone, not a difference.
+        timeline: (B, F, D) tokens of e_dri, one per frame.
+        regions: Side of a level's grid -> (B, 1, L, 1) mask, 1 inside the face and outside the lips, else 0.
     """
 
     lip: Tensor | None = None
@@ -42,12 +42,13 @@ class Conditions:
     regions: dict[int, Tensor] = field(default_factory=dict)
 
     def without(self, dropped: Tensor) -> Conditions:
-        """The same with every branch switched off for some clips.
+        """Returns a copy with all branches disabled for some clips.
 
-        Tokens of zeros have values of zeros: what attends to them adds the output bias alone, like an absent branch.
+        Tokens are set to zero. Their attention values are then zero, so that only the output bias remains, as without
+        the branch.
 
         Args:
-            dropped: (B,) bool.
+            dropped: (B,) bool, True for clips without conditions.
         """
         kept = (~dropped).float()
 
@@ -60,28 +61,28 @@ class Conditions:
 
 
 def expression_regions(boxes: Tensor, size: tuple[int, int], levels: Sequence[int]) -> dict[int, Tensor]:
-    """M_face (1 - M_lip) for every level of the U-Net.
+    """Computes M_face (1 - M_lip) for every level of the U-Net.
 
     Args:
         boxes: (B, 2, 4) lip and face boxes of the portrait in pixels.
-        size: (W, H) of the picture the boxes belong to.
-        levels: side of each level's square grid.
+        size: (W, H) of the image in pixels.
+        levels: Side of each level's square grid.
 
     Returns:
-        side -> (B, 1, L, 1) float32 of 0 and 1.
+        side -> (B, 1, L, 1) float32 mask of 0 and 1.
     """
     masks = mask_pyramid(boxes, size, levels)
     return {level: (face * (1 - lip)).flatten(2)[..., None] for level, (lip, face) in masks.items()}
 
 
 class TokenProjector(nn.Module):
-    """Spreads one latent per frame over several tokens.
+    """Projects one latent per frame to several tokens.
 
-    Attention over a single key is the constant 1: it would add the same vector everywhere and never learn where to
-    look. Several tokens per latent give the queries a choice.
+    Softmax over a single key is constant 1: the attention would ignore its queries and add the same vector at every
+    position. Several tokens make it depend on the position.
 
     Args:
-        latent_width: d of the latent.
+        latent_width: Width d of the latent.
         tokens: N.
         token_width: D.
     """
@@ -99,10 +100,10 @@ class TokenProjector(nn.Module):
 
 
 class TimelineKeys(nn.Module):
-    """One key per frame from the driving expression, marked with its place in the window as SVD marks its queries.
+    """Projects the driving expression to one key per frame, plus the frame position embedding that SVD uses.
 
     Args:
-        latent_width: d of the latent.
+        latent_width: Width d of the latent.
         token_width: D, even.
     """
 
@@ -119,16 +120,18 @@ class TimelineKeys(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Cross-attention with the parameter names of diffusers' ``Attention``, in parts: a query may be used twice.
+    """Cross-attention with the parameter names of diffusers' ``Attention``.
+
+    Query, attention and output projection are separate methods, so that one query can attend to two sets of tokens.
 
     Args:
         channels: C.
-        heads: of the attention; must divide ``channels``.
+        heads: Number of heads; must divide ``channels``.
         token_width: D.
-        bias: whether the output projection has one.
+        bias: Whether the output projection has a bias.
 
     Raises:
-        ValueError: if ``heads`` does not divide ``channels``.
+        ValueError: If ``heads`` does not divide ``channels``.
     """
 
     def __init__(self, channels: int, heads: int, token_width: int, bias: bool = True) -> None:
@@ -147,7 +150,7 @@ class CrossAttention(nn.Module):
 
     @property
     def project(self) -> nn.Linear:
-        """The output projection."""
+        """Output projection."""
         return cast(nn.Linear, self.to_out[0])
 
     def query(self, hidden: Tensor) -> Tensor:
@@ -155,7 +158,7 @@ class CrossAttention(nn.Module):
         return self._split(self.to_q(hidden))
 
     def attend(self, query: Tensor, tokens: Tensor) -> Tensor:
-        """What ``query`` finds in (X, N, D) tokens: (X, L, C), before the output projection."""
+        """Attends with ``query`` (X, heads, L, C / heads) to (X, N, D) tokens -> (X, L, C), not yet projected."""
         key, value = self._split(self.to_k(tokens)), self._split(self.to_v(tokens))
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
@@ -164,17 +167,17 @@ class CrossAttention(nn.Module):
 
 
 class LipAttention(CrossAttention):
-    """Lip tokens to all positions of their frame. Stands where SVD attends to its image embedding."""
+    """Every position attends to the lip tokens of its frame. Replaces SVD's attention to its image embedding."""
 
     def forward(self, hidden: Tensor, tokens: Tensor | None) -> Tensor:
-        """What to add to the residual stream: (B*F, L, C).
+        """Returns the (B*F, L, C) update of the residual stream.
 
         Args:
-            hidden: (B*F, L, C) normalised.
-            tokens: (B*F, N, D) with N >= 2, or None for SVD's output bias alone.
+            hidden: (B*F, L, C) normalised hidden states.
+            tokens: (B*F, N, D) lip tokens, N >= 2; None for SVD's output bias alone.
 
         Raises:
-            ValueError: if a frame has a single token.
+            ValueError: If there is a single token per frame.
         """
         if tokens is None:
             return self.project.bias
@@ -185,15 +188,15 @@ class LipAttention(CrossAttention):
 class ExpressionDecouplingInjector(nn.Module):
     """Cross-attends to two expressions and injects their difference inside the face (Eq. 9-10).
 
-    With one set of weights the two branches cancel exactly when ``e_dri`` equals ``e_ref``: a portrait driven by its
-    own expression is left alone. The output projection is linear and so is applied once, to the difference; its bias
-    would cancel and does not exist.
+    With shared weights the two branches cancel exactly if ``e_dri`` equals ``e_ref``: a portrait that keeps its own
+    expression stays unchanged. The linear output projection is applied once, to the difference. It has no bias, since
+    the biases would cancel.
 
     Args:
         channels: C.
-        heads: of the attentions.
+        heads: Number of attention heads.
         token_width: D.
-        share_weights: one attention for both expressions; else each has its own, and nothing cancels exactly.
+        share_weights: Whether both expressions share one attention. Otherwise equal expressions do not cancel exactly.
     """
 
     def __init__(self, channels: int, heads: int, token_width: int, share_weights: bool = True) -> None:
@@ -203,16 +206,16 @@ class ExpressionDecouplingInjector(nn.Module):
         self.reference = None if share_weights else CrossAttention(channels, heads, token_width, bias=False)
 
     def forward(self, hidden: Tensor, driving: Tensor, reference: Tensor | None, region: Tensor) -> Tensor:
-        """``hidden`` with the expression changed inside ``region`` and bit-identical outside it.
+        """Returns ``hidden`` with the expression changed inside ``region`` and bit-identical outside of it.
 
         Args:
             hidden: (B*F, L, C) hidden states.
             driving: (B*F, N, D) tokens of e_dri, N >= 2.
-            reference: (B*F, N, D) tokens of e_ref; None injects the driving tokens as they are.
-            region: (B, 1, L, 1), see ``Conditions``.
+            reference: (B*F, N, D) tokens of e_ref; None injects the driving expression alone, not a difference.
+            region: (B, 1, L, 1) mask, see ``Conditions``.
 
         Raises:
-            ValueError: if an expression has a single token.
+            ValueError: If an expression has a single token per frame.
         """
         _several(driving, "expression")
         normed, attention = self.norm(hidden), self.attention
@@ -232,17 +235,17 @@ class ExpressionDecouplingInjector(nn.Module):
 class ExpressionTemporalAttention(CrossAttention):
     """Every position of every frame attends to the driving expression of all frames.
 
-    The keys of a clip are the same at all its positions, so they are made once and shared by F*L queries. Stands where
-    SVD's temporal layers attend to the image embedding, whose output bias stays everywhere.
+    A clip's keys are equal at all positions, so they are computed once for F*L queries. Replaces the attention of SVD's
+    temporal layers to the image embedding. SVD's output bias is kept at all positions.
     """
 
     def forward(self, hidden: Tensor, timeline: Tensor | None, region: Tensor | None) -> Tensor:
-        """What to add to the residual stream: (B*L, F, C).
+        """Returns the (B*L, F, C) update of the residual stream.
 
         Args:
-            hidden: (B*L, F, C) normalised.
-            timeline: (B, F, D), or None for SVD's output bias alone.
-            region: (B, 1, L, 1), see ``Conditions``.
+            hidden: (B*L, F, C) normalised hidden states.
+            timeline: (B, F, D) tokens of e_dri; None for SVD's output bias alone.
+            region: (B, 1, L, 1) mask, see ``Conditions``.
         """
         weight, bias = self.project.weight, self.project.bias
         if timeline is None or region is None:
@@ -255,19 +258,19 @@ class ExpressionTemporalAttention(CrossAttention):
 
 
 class AbsentAttention(nn.Module):
-    """A branch that an ablation leaves out: SVD's output bias is what remains of it."""
+    """Replaces a branch that an ablation removes; only SVD's output bias remains."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.to_out = nn.ModuleList([OutputBias(channels)])
 
     def forward(self, hidden: Tensor, *_: Tensor | None) -> Tensor:
-        """(C,) whatever the conditions are."""
+        """Returns the (C,) bias and ignores all conditions."""
         return cast(OutputBias, self.to_out[0]).bias
 
 
 class OutputBias(nn.Module):
-    """The bias of an output projection without the projection."""
+    """Bias of an output projection without its weight; keeps the parameter name of SVD."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -275,10 +278,10 @@ class OutputBias(nn.Module):
 
 
 def masked(change: Tensor, region: Tensor) -> Tensor:
-    """(B*F, L, C) times a (B, 1, L, 1) region of 0 and 1."""
+    """Multiplies (B*F, L, C) by a (B, 1, L, 1) mask of 0 and 1."""
     return (change.unflatten(0, (len(region), -1)) * region.to(change)).flatten(0, 1)
 
 
 def _several(tokens: Tensor, name: str) -> None:
     if tokens.shape[1] < 2:
-        raise ValueError(f"{name}: one token per frame; attention over one key ignores the queries, use two or more")
+        raise ValueError(f"{name}: one token per frame, expected at least two; attention over one key ignores queries")

@@ -1,7 +1,8 @@
-"""What moves the face in every frame: l_a, e_dri, e_ref and e_cond, made by V-AID from speech and an expression.
+"""Driving signals l_a, e_dri, e_ref and e_cond, computed by V-AID from speech and an expression.
 
-Latents come in the encoder's units; ETHD expects them in the units of the V-AID it was trained with. Shapes: F frames,
-d_l and d_e lip and expression widths, A audio layers, D_a audio width.
+Inputs are in the encoders' units. ETHD expects latents standardised by the V-AID it was trained with.
+
+Shapes: F frames, d_l and d_e lip and expression widths, A audio layers, D_a audio width.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ def build_driving_signals(
     seed: int = 0,
     trained_with: VAID | None = None,
 ) -> DrivingSignals:
-    """The signals of one video, on the host.
+    """Computes the driving signals of one video; the result is on the CPU.
 
     Args:
-        vaid: Predicts lips and expressions, on its own device.
-        variant: Variant of ETHD; signals it does not read are left out.
-        audio: (1, F, A, D_a) float32 features.
+        vaid: Network that predicts lips and expressions, on any device.
+        variant: Variant of ETHD; signals that it does not use are None.
+        audio: (1, F, A, D_a) float32 audio features.
         x_ref: (1, 256, 256, 3) uint8 portrait.
-        boxes: (1, 2, 4) the portrait's lip and face boxes.
-        e_ref: (1, d_e) the portrait's expression.
-        e_cond: (1, d_e) expression that V-AID turns into a sequence; None for the portrait's.
-        e_v: (1, F, d_e) expressions that are shown as they are, in place of V-AID's.
-        mode: ``lips`` sets e_dri = e_ref; ``expression`` switches the lip branch off.
-        seed: Seed of the video; the expression that V-AID samples has one derived from it.
-        trained_with: The V-AID that ETHD was trained with, where ``vaid`` is another.
+        boxes: (1, 2, 4) lip and face boxes of the portrait in pixels.
+        e_ref: (1, d_e) expression of the portrait.
+        e_cond: (1, d_e) emotion condition from which V-AID samples a sequence; None for ``e_ref``.
+        e_v: (1, F, d_e) expressions of a driving video; used instead of V-AID's.
+        mode: ``lips`` sets e_dri = e_ref; ``expression`` disables the lip branch.
+        seed: Seed of the video. The seed of V-AID's expression sampling is derived from it.
+        trained_with: V-AID that ETHD was trained with, if it is not ``vaid``.
     """
     units = vaid if trained_with is None else trained_with
-    # Copies: a V-AID on a GPU keeps its own there.
+    # Copies, because .cpu() would move the scales of ``units`` itself.
     lip_scale, scale = deepcopy(units.lip_scale).cpu(), deepcopy(units.expression_scale).cpu()
     device = vaid.expression_scale.mean.device
 
@@ -75,7 +76,7 @@ def build_driving_signals(
         audio.to(device),
         x_ref.to(device),
         vaid.expression_scale((e_ref if e_cond is None else e_cond).to(device)),
-        # Not the number itself: the video's noise is drawn from it.
+        # A derived seed: the seed itself generates the noise of the video.
         [seed_of("expression", seed) >> 1],
     )
     return replace(signals, e_dri=in_units(e_a, vaid.expression_scale, scale))

@@ -1,7 +1,7 @@
-"""The export: one safetensors file with everything generation needs of a trained ETHD.
+"""Export of a trained ETHD: one safetensors file with everything that generation needs.
 
-It holds the averaged weights, the V-AID that drove them with its statistics, how latents are scaled, which encoders
-made the data, and, where an emotion run was given, its label table and text mapping. Optimizer states stay behind.
+It contains the EMA weights, the V-AID used in training with its statistics, the scaling of the latents, the identities
+of the encoders, and, if an emotion run is given, its label table and text mapping. It contains no optimizer states.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ Parts = tuple[dict[str, Any], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """A trained ETHD with what drives it; networks frozen, in eval mode, on the CPU.
+    """A trained ETHD and V-AID, frozen, in eval mode, on the CPU.
 
     Attributes:
-        info: the configuration, dimensions, encoders and scales.
-        ethd: the network with its averaged weights.
-        vaid: that drove it in training; its scales define the units of all latents ETHD hears.
-        step: training steps behind the weights.
-        sha256: of the file, or empty for an export that was never written.
-        table: for emotions by label, where the export has it.
-        text: header and tensors of the text mapping, where the export has it; see ``text_emotion``.
-        path: of the file.
+        info: Configuration, dimensions, encoders and scales.
+        ethd: Network with EMA weights.
+        vaid: V-AID used in training; its scales define the units of all latents that ETHD reads.
+        step: Number of training steps.
+        sha256: SHA-256 of the file; empty if it was never written.
+        table: Label table of emotions, if exported.
+        text: Header and tensors of the text mapping, if exported; see ``text_emotion``.
+        path: Path of the file.
     """
 
     info: EthdInfo
@@ -65,35 +65,35 @@ class ExportedModel:
 
     @property
     def text_encoder(self) -> Identity | None:
-        """The text encoder that the text mapping was trained on."""
+        """Identity of the text encoder that the text mapping was trained with; None without a text mapping."""
         return None if self.text is None else Identity(**self.text[0]["text"])
 
     def text_emotion(self, encoder: TextEncoder) -> TextEmotion:
-        """The text mapping, on its encoder.
+        """Builds the text mapping with its encoder.
 
         Raises:
-            WrongWeights: when there is none, or the encoder is another.
+            WrongWeights: If the export has no text mapping, or it was trained with another encoder.
         """
         if self.text is None:
-            raise WrongWeights(f"{self.path}: holds no text mapping; export it with emotion=RUN")
+            raise WrongWeights(f"{self.path}: has no text mapping; export the run again with emotion=RUN")
         return TextEmotion.from_plain(*self.text, self.path, encoder, self.info.encoders["motion"])
 
 
 def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path | None = None) -> Path:
-    """Writes the export of a run.
+    """Exports a run.
 
     Args:
-        run: a run directory of stage ethd, whose last checkpoint is taken, or a checkpoint.
-        vaid: the V-AID it was trained with, where that was moved since: a run directory or a checkpoint.
-        emotion: a run directory of the emotion experiment, to make labels and texts part of it.
+        run: Checkpoint of stage ethd, or a run directory for its last checkpoint.
+        vaid: Run directory or checkpoint of the V-AID used in training, if it has been moved.
+        emotion: Run directory of the emotion stage, to include its label table and text mapping.
 
     Returns:
         ``RUN/export/ethd.safetensors``.
 
     Raises:
-        CheckpointError: for a missing, damaged or foreign checkpoint, another V-AID than it was trained with, or a
-            folder that cannot be written.
-        WrongWeights: for emotion files that are missing, damaged, or of another motion encoder.
+        CheckpointError: If a checkpoint is missing, damaged or of another stage, if ``vaid`` is not the V-AID used in
+            training, or if the file cannot be written.
+        WrongWeights: If emotion files are missing, damaged, or of another motion encoder.
     """
     file = checkpoint_file(run)
     checkpoint = read_checkpoint(file, STAGE)
@@ -101,24 +101,24 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
     try:
         vaid_file = checkpoint_file(vaid or info.vaid)
     except CheckpointError as error:
-        raise CheckpointError(f"{error}. {file} was trained with that V-AID; name where it is with vaid=RUN") from error
+        raise CheckpointError(f"{error}. {file} was trained with that V-AID; give its new path as vaid=RUN") from error
     digest = sha256_of(vaid_file)
     if digest != info.vaid_sha256:
         raise CheckpointError(
             f"{vaid_file}: is not the V-AID {file} was trained with (sha256 {digest[:12]}..., expected "
-            f"{info.vaid_sha256[:12]}...); name that one with vaid=FILE"
+            f"{info.vaid_sha256[:12]}...); give that one as vaid=FILE"
         )
     table, text = (None, None) if emotion is None else emotion_parts(emotion, info.encoders["motion"])
-    heard = load_vaid(vaid_file, info.encoders)
+    trained_with = load_vaid(vaid_file, info.encoders)
     header = {
         "version": VERSION,
         "card": info.plain(),
-        "vaid": asdict(heard.config),
+        "vaid": asdict(trained_with.config),
         "step": int(checkpoint.get("global_step", 0)),
     }
     parts: dict[str, Parts] = {
         "ethd": ({}, weights_of(checkpoint)),
-        "vaid": ({}, heard.state_dict()),
+        "vaid": ({}, trained_with.state_dict()),
         **({} if table is None else {TABLE_KIND: table.plain()}),
         **({} if text is None else {TEXT_KIND: text}),
     }
@@ -136,15 +136,15 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
 
 
 def load_export(run: str | Path) -> ExportedModel:
-    """Reads an export.
+    """Loads an export.
 
     Args:
-        run: a run directory that was exported, or the file.
+        run: Exported run directory, or the exported file.
 
     Raises:
-        CheckpointError: when there is no such run, it is of another stage or was not exported, or for
-            a checkpoint.
-        WrongWeights: when the file is damaged, something else, or of a newer version.
+        CheckpointError: If the run does not exist, is of another stage or was not exported, or if ``run`` is a
+            checkpoint.
+        WrongWeights: If the file is damaged, of another kind, or of a newer version.
     """
     path = export_file(run)
     header, tensors = read_file(path, KIND, VERSION, "python train.py task=export run=RUN")
@@ -172,11 +172,11 @@ def load_export(run: str | Path) -> ExportedModel:
 
 
 def export_file(run: str | Path) -> Path:
-    """The export of a run directory; a file is taken as it is.
+    """Path of the export of a run directory; the path of an export is returned unchanged.
 
     Raises:
-        CheckpointError: when there is no such run, it is of another stage or was not exported, or for
-            a checkpoint.
+        CheckpointError: If the run does not exist, is of another stage or was not exported, or if ``run`` is a
+            checkpoint.
     """
     path = Path(run)
     if path.is_dir():
@@ -185,7 +185,7 @@ def export_file(run: str | Path) -> Path:
             return file
         stage = _stage_of(path)
         if stage not in (None, STAGE):
-            raise CheckpointError(f"{path}: is a run of stage {stage}, one of stage {STAGE} is needed here")
+            raise CheckpointError(f"{path}: is a run of stage {stage}; expected one of stage {STAGE}")
         if stage is None and not (path / "checkpoints").is_dir():
             raise CheckpointError(f"{path}: is not a run directory of train.py; expected e.g. outputs/ethd/RUN_ID")
         raise CheckpointError(f"{path}: was not exported yet; run: python train.py task=export run={path}")
@@ -199,11 +199,11 @@ def export_file(run: str | Path) -> Path:
 
 
 def emotion_parts(run: str | Path, motion: Identity) -> tuple[EmotionTable, Parts | None]:
-    """Label table of an emotion run, and header and tensors of its text mapping where it has one.
+    """Loads the label table of an emotion run, and header and tensors of its text mapping if it has one.
 
     Raises:
-        CheckpointError: when there is no such run.
-        WrongWeights: for files that are missing, damaged, or of another motion encoder.
+        CheckpointError: If the run does not exist.
+        WrongWeights: If files are missing, damaged, or of another motion encoder.
     """
     run = Path(run)
     if not run.is_dir():
@@ -218,12 +218,12 @@ def emotion_parts(run: str | Path, motion: Identity) -> tuple[EmotionTable, Part
 
 
 def _run_folder(checkpoint: Path) -> Path:
-    """The run directory a checkpoint lies in, which under DeepSpeed is a folder itself."""
+    """Run directory of a checkpoint file, which under DeepSpeed lies inside a checkpoint folder."""
     return next((folder.parent for folder in checkpoint.parents if folder.name == "checkpoints"), checkpoint.parent)
 
 
 def _stage_of(run: Path) -> str | None:
-    """The stage a run directory's configuration names."""
+    """Stage in the configuration of a run directory, or None if it cannot be read."""
     try:
         return str(OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))["stage"])  # type: ignore[index, call-overload]
     except (OSError, KeyError, TypeError, ValueError, OmegaConfBaseException):
@@ -231,6 +231,6 @@ def _stage_of(run: Path) -> str | None:
 
 
 def _under(tensors: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
-    """The tensors of a part, by their names in it."""
+    """Tensors of one part, without its name prefix."""
     prefix = f"{name}."
     return {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}

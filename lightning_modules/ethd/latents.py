@@ -1,8 +1,8 @@
-"""From a codec's latents to the numbers the U-Net sees, and back.
+"""Scaling of a codec's latents for the U-Net.
 
-Stable Video Diffusion's latents are multiplied by its own constant, and the reference beside them is not, as it was
-trained; no statistics of a dataset touch them. Other codecs' latents, reference included, are standardised channel by
-channel with the training set's statistics, since the noise schedule expects a variance near 1.
+Latents of Stable Video Diffusion's VAE are multiplied by its constant. The reference latent is not, as in the training
+of SVD. Latents of other codecs, including the reference, are standardised per channel with the statistics of the
+training set, because the noise schedule expects a variance near 1.
 
 Shapes: C latent channels.
 """
@@ -16,17 +16,17 @@ from torch import Tensor
 
 from datamodules.schema import LatentStatistics
 
-FIXED_SCALE = ("svd",)  # codecs whose diffusion weights expect their own constant
+FIXED_SCALE = ("svd",)  # codecs whose pretrained U-Net expects the codec's constant
 
 
 @dataclass(frozen=True)
 class LatentScale:
-    """An affine map of each channel.
+    """Affine map (latent - mean) / std of each channel.
 
     Attributes:
-        mean: C numbers that become 0.
-        std: C numbers that become 1.
-        raw_reference: the reference latent goes in as the codec made it.
+        mean: C means.
+        std: C standard deviations.
+        raw_reference: Whether the reference latent is left unscaled.
     """
 
     mean: tuple[float, ...]
@@ -34,30 +34,30 @@ class LatentScale:
     raw_reference: bool = False
 
     def scaled(self, latent: Tensor) -> Tensor:
-        """(..., C, h, w) of the codec, any float -> the same shape as the U-Net denoises it, float32."""
+        """(..., C, h, w) in the codec's units, any float type -> the same shape in the U-Net's units, float32."""
         return (latent.float() - _channels(self.mean, latent)) / _channels(self.std, latent)
 
     def restored(self, latent: Tensor) -> Tensor:
-        """(..., C, h, w) as the U-Net denoises it -> the codec's, float32."""
+        """(..., C, h, w) in the U-Net's units -> the same shape in the codec's units, float32."""
         return latent.float() * _channels(self.std, latent) + _channels(self.mean, latent)
 
     def reference(self, latent: Tensor) -> Tensor:
-        """(B, C, h, w) of the codec -> as the U-Net sees it beside the noisy latents, float32."""
+        """(B, C, h, w) reference latent in the codec's units -> the U-Net's conditioning input, float32."""
         return latent.float() if self.raw_reference else self.scaled(latent)
 
 
 def latent_scale(codec: str, scale: float, statistics: LatentStatistics) -> LatentScale:
-    """How the latents of a codec are scaled.
+    """Returns the scaling of a codec's latents.
 
     Args:
-        codec: its name.
-        scale: its own constant.
-        statistics: of the training set's unscaled latents.
+        codec: Name of the codec.
+        scale: Scaling constant of the codec.
+        statistics: Channel statistics of the training set's unscaled latents.
     """
     channels = len(statistics.mean)
     if codec in FIXED_SCALE:
         return LatentScale((0.0,) * channels, (1 / scale,) * channels, raw_reference=True)
-    # A channel that never changes is left at its size.
+    # A constant channel is only centred.
     return LatentScale(statistics.mean, tuple(std if std > 1e-6 else 1.0 for std in statistics.std))
 
 

@@ -1,7 +1,7 @@
-"""Training of ETHD: a video's latents denoised under what V-AID hears (EmotiveTalk §3.4, Eq. 11).
+"""Training of ETHD: denoises video latents under the driving signals of a frozen V-AID (EmotiveTalk §3.4, Eq. 11).
 
-What is random depends on the sample's key and draw, or on the step, alone; all of it and the loss are float32, only the
-network runs in the precision it is trained in.
+Random numbers depend only on the sample's key and draw, or on the step. They and the loss are float32; only the network
+runs in the training precision.
 
 Shapes: B clips, F frames, C x h x w latents.
 """
@@ -29,18 +29,18 @@ from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.network import VAID
 
-VALIDATION_LEVELS = 4  # noise levels a validation clip is denoised at
+VALIDATION_LEVELS = 4  # number of noise levels at which a validation clip is denoised
 
 
 @dataclass(frozen=True)
 class Example:
-    """A batch as the network sees it, float32.
+    """Float32 inputs of the network for one batch.
 
     Attributes:
         x0: (B, F, C, h, w) clean latents, scaled.
-        noise: like ``x0``.
-        reference: (B, C, h, w) of the portrait.
-        signals: of the frames.
+        noise: (B, F, C, h, w) Gaussian noise.
+        reference: (B, C, h, w) latent of the portrait.
+        signals: Driving signals of the frames.
     """
 
     x0: Tensor
@@ -50,17 +50,17 @@ class Example:
 
 
 class EthdModule(LightningModule):
-    """The training step, the optimizer and the logging of ETHD.
+    """Training step, optimizer and logging of ETHD.
 
     Args:
-        info: the configuration and what the data is.
-        vaid: frozen; held beside this module, so that it is in no checkpoint, optimizer, average or cast.
-        max_steps: of training, for a decaying learning rate.
-        batch_size: clips of a step over all ranks.
-        seed: of the noise.
+        info: Configuration of the network and description of its data.
+        vaid: Frozen V-AID. Not a submodule, so it is never checkpointed, optimised, averaged or cast.
+        max_steps: Number of training steps, for the learning rate schedule.
+        batch_size: Clips per step over all ranks.
+        seed: Seed of the training noise.
 
     Attributes:
-        ethd: the network.
+        ethd: The network.
     """
 
     def __init__(self, info: EthdInfo, vaid: VAID, max_steps: int = 1, batch_size: int = 1, seed: int = 0) -> None:
@@ -71,27 +71,27 @@ class EthdModule(LightningModule):
         self.batch_size = batch_size
         self.seed = seed
         self.schedule = noise_schedule(self.config)
-        self._beside = (vaid.eval().requires_grad_(False),)  # in a tuple, torch does not see it
+        self._frozen = (vaid.eval().requires_grad_(False),)  # a tuple keeps torch from registering a submodule
         self.ethd = build_ethd(self.config, info.dimensions, info.frame_side)
 
     @property
     def vaid(self) -> VAID:
         """The frozen V-AID."""
-        return self._beside[0]
+        return self._frozen[0]
 
     def setup(self, stage: str) -> None:
-        """Brings V-AID to where the batches are."""
+        """Moves V-AID to the device of the batches."""
         self.vaid.to(self.device)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """Returns the loss of a batch; logs it and its errors under ``train/``."""
         with single_precision(self.device):
             seeds = self._seeds(batch)
             example = self.example(batch, seeds, self._driving_expression(batch, seeds))
             steps = self._diffusion_steps(batch)
         loss, errors = self.losses(example, steps)
         values = {"loss": loss.detach()} | {name: error.mean() for name, error in errors.items()}
-        # Of the global batch, so that a curve does not depend on the number of ranks; one collective for all.
+        # Averaged over the global batch, so that curves do not depend on the number of ranks; a single collective.
         means = torch.stack(list(values.values()))
         if self._trainer is not None:
             means = cast(Tensor, self.trainer.strategy.reduce(means, reduce_op="mean"))
@@ -100,14 +100,14 @@ class EthdModule(LightningModule):
         return loss
 
     def losses(self, example: Example, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The configured loss, and squared errors of v and x0.
+        """Computes the configured loss, and the squared errors of v and x0.
 
         Args:
-            example: what is denoised.
+            example: Inputs of the network.
             steps: (B,) diffusion steps.
 
         Returns:
-            The mean loss; name -> (B,), detached.
+            The mean loss, and name -> (B,) detached errors.
         """
         config = self.config
         level = self.schedule.level(steps, example.x0)
@@ -122,12 +122,12 @@ class EthdModule(LightningModule):
             return loss, {"v_mse": error, "x0_mse": (1 - level.flatten()) * error}
 
     def example(self, batch: ClipBatch, seeds: list[int], e_dri: Tensor) -> Example:
-        """The batch as the network sees it.
+        """Prepares the network's inputs.
 
         Args:
-            batch: with latent, boxes, expression, audio and their references.
-            seeds: one for each clip.
-            e_dri: (B, F, d_e) standardised.
+            batch: Batch with latent, boxes, expression, audio and their references.
+            seeds: One seed per clip.
+            e_dri: (B, F, d_e) standardised driving expression.
         """
         config, scale, vaid = self.config, self.info.latents, self.vaid
         x0 = scale.scaled(batch["latent"])
@@ -153,16 +153,16 @@ class EthdModule(LightningModule):
         return Example(x0, noise.to(x0), reference, signals)
 
     def _seeds(self, batch: ClipBatch) -> list[int]:
-        """One seed for each clip, of its key and draw."""
+        """One seed per clip, derived from its key and draw."""
         draws = zip(batch["key"], batch["draw"].tolist(), strict=True)
         return [seed_of(self.seed, step_seed(key, draw)) for key, draw in draws]
 
     def _driving_expression(self, batch: ClipBatch, seeds: list[int]) -> Tensor:
-        """e_dri (B, F, d_e): the video's own expression e_v, or for some clips e_a as V-AID hears it."""
+        """(B, F, d_e) e_dri: the video's expression e_v, or e_a predicted by V-AID for a random share of the clips."""
         config, vaid = self.config, self.vaid
         e_dri = vaid.expression_scale(batch["expression"].float())
         rows = [i for i, seed in enumerate(seeds) if share("e_dri", seed) < config.audio_expression_probability]
-        if rows and config.variant == "full" or rows and config.variant == "wo_lip":  # the others do not look at it
+        if rows and config.variant == "full" or rows and config.variant == "wo_lip":  # other variants do not use e_dri
             e_dri[rows] = vaid.sample_expression(
                 batch["audio"][rows].float(),
                 batch["reference_portrait"][rows],
@@ -173,28 +173,28 @@ class EthdModule(LightningModule):
         return e_dri
 
     def _boxes(self, batch: ClipBatch) -> Tensor:
-        """(B, 2, 4) boxes that bound the expression's region."""
+        """(B, 2, 4) lip and face boxes that define the region of the expression."""
         if self.config.mask_source == "reference":
             return batch["reference_boxes"].float()
         boxes = torch.cat([batch["boxes"], batch["reference_boxes"][:, None]], 1).float()
         return torch.cat([boxes[..., :2].amin(1), boxes[..., 2:].amax(1)], -1)
 
     def _dropped(self, seeds: list[int]) -> Tensor | None:
-        """(B,) which clips see no condition; None without condition dropout."""
+        """(B,) bool, True for clips whose conditions are dropped; None without condition dropout."""
         chance = self.config.condition_dropout
         if not chance:
             return None
         return torch.tensor([share("condition", seed) < chance for seed in seeds], device=self.device)
 
     def _diffusion_steps(self, batch: ClipBatch) -> Tensor:
-        """(B,) diffusion steps, stratified over the global batch."""
+        """(B,) random diffusion steps, stratified over the global batch."""
         own = len(batch["mask"])
         places = self.global_rank * own + torch.arange(own)
         seed = seed_of(self.seed, "t", batch["step"]) >> 1
         return stratified_steps(len(self.schedule), places, self.batch_size, seed)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Errors at fixed noise levels, driven by e_v, logged under ``val/``; repeats are left out."""
+        """Logs errors at fixed noise levels with e_dri = e_v under ``val/``; skips batches of repeated clips."""
         if not bool(batch["valid"].all()):
             return
         with single_precision(self.device):
@@ -204,33 +204,33 @@ class EthdModule(LightningModule):
         for place in range(VALIDATION_LEVELS):
             steps = torch.full((size,), (2 * place + 1) * total // (2 * VALIDATION_LEVELS))
             loss, errors = self.losses(example, steps)
-            for name, value in {"loss": loss, **errors}.items():  # logged values are averaged: over the levels, too
+            for name, value in {"loss": loss, **errors}.items():  # Lightning averages over the noise levels too
                 self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=size, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW over the network."""
+        """AdamW over the network's parameters."""
         config = self.config
         optimizer = torch.optim.AdamW(self.ethd.parameters(), config.lr, weight_decay=config.weight_decay)
         return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what is needed to build the network again without any other file."""
+        """Adds the information that is needed to rebuild the network from the checkpoint alone."""
         checkpoint[CHECKPOINT_INFO] = self.info.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume from another stage or other encoders."""
+        """Checks that the checkpoint is of the same stage and encoders."""
         check_stage(checkpoint, STAGE, "ckpt_path")
         check_encoders(EthdInfo.read(checkpoint[CHECKPOINT_INFO]).encoders, self.info.encoders, "ckpt_path")
 
 
 def share(*parts: object) -> float:
-    """A seeded number in [0, 1)."""
+    """Pseudo-random number in [0, 1), a hash of ``parts``."""
     return seed_of(*parts) / 2**64
 
 
 @contextmanager
 def single_precision(device: torch.device) -> Iterator[None]:
-    """Float32 inside, whatever precision the network is trained in."""
+    """Context in which float32 is the default type and autocast is disabled."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:

@@ -1,4 +1,4 @@
-"""ETHD's network: what drives a face becomes tokens, keys and masks, under which the U-Net denoises (§3.3).
+"""ETHD's network: a U-Net that denoises under tokens and masks computed from the driving signals (EmotiveTalk §3.3).
 
 Shapes: B clips, F frames, d_l lip width, d_e expression width, A audio layers, D_a audio width.
 """
@@ -18,22 +18,20 @@ from lightning_modules.ethd.transformer import Branches
 from lightning_modules.ethd.unet import UNet, UNetShape
 
 LIP_TOKENS, EXPRESSION_TOKENS = 8, 4
-"""The paper's network and its ablations (Table 2, Figs. 3 and 4): audio in place of lip and expression latents, no lip
-attention, no expression attentions, the expression condition repeated in place of Di-CTE's."""
 
 
 @dataclass(frozen=True)
 class DrivingSignals:
-    """What drives a face. A variant reads what it needs; an absent lip or e_dri switches its branch off.
+    """Driving signals. Each variant reads those it needs; ``lip`` or ``e_dri`` = None disables its branch.
 
     Attributes:
         boxes: (B, 2, 4) lip and face boxes of the portrait in pixels.
-        e_ref: (B, d_e) the portrait's own expression.
-        lip: (B, F, d_l) l_a.
-        e_dri: (B, F, d_e) e_a or e_v.
-        e_cond: (B, d_e) emotion condition, for ``wo_dicte``.
-        audio: (B, F, A, D_a) A_w, for ``no_decouple``.
-        dropped: (B,) bool, clips for which all branches are switched off; None for none.
+        e_ref: (B, d_e) expression of the portrait.
+        lip: (B, F, d_l) lip latents l_a.
+        e_dri: (B, F, d_e) driving expression: e_a from audio, or e_v from video.
+        e_cond: (B, d_e) emotion condition, for variant ``wo_dicte``.
+        audio: (B, F, A, D_a) audio features A_w, for variant ``no_decouple``.
+        dropped: (B,) bool, True for clips whose branches are all disabled; None for no clip.
     """
 
     boxes: Tensor
@@ -45,7 +43,7 @@ class DrivingSignals:
     dropped: Tensor | None = None
 
     def window(self, where: slice) -> DrivingSignals:
-        """The signals of some of the frames."""
+        """Returns the signals of a range of frames."""
         return replace(
             self,
             lip=None if self.lip is None else self.lip[:, where],
@@ -56,7 +54,7 @@ class DrivingSignals:
 
 @dataclass(frozen=True)
 class SignalWidths:
-    """Widths of what drives: d_l, d_e, and the audio's layers A and width D_a."""
+    """Widths of the driving signals: d_l, d_e, and the audio's layers A and width D_a."""
 
     lip: int
     expression: int
@@ -65,22 +63,24 @@ class SignalWidths:
 
 
 class Ethd(nn.Module):
-    """The v-network with its conditions.
+    """Velocity network with the conditions of EmotiveTalk.
 
     Args:
-        shape: of the U-Net.
-        widths: of what drives.
-        frame_side: side of the square frames in pixels, the unit of the boxes.
-        variant: the paper's network, or an ablation.
-        share_weights: one attention for both expressions of the injector.
-        checkpointing: see ``UNet``.
-        prediction: ``v``, as SVD was trained; or ``x0``: the U-Net says what changes from the reference to the clean
-            latents, and is shown sqrt(a) x_t, from which the noise fades where it is all there is. V holds all of the
-            noise, which no U-Net narrower than a few times the latents' channels can pass on, and clean frames are
-            simple (Li & He 2025, "Back to Basics").
+        shape: Shape of the U-Net.
+        widths: Widths of the driving signals.
+        frame_side: Side of the square frames in pixels; unit of the boxes.
+        variant: ``full``, or an ablation of the paper (Table 2, Figs. 3 and 4): ``no_decouple`` uses audio instead of
+            lip and expression latents, ``wo_lip`` has no lip attention, ``wo_exp`` has no expression attentions, and
+            ``wo_dicte`` repeats e_cond instead of using Di-CTE.
+        share_weights: Whether the injector uses one attention for both expressions.
+        checkpointing: Whether blocks are recomputed in the backward pass, see ``UNet``.
+        prediction: Output of the U-Net. ``v`` is SVD's. With ``x0`` it reads sqrt(a) x_t and predicts the difference
+            between clean and reference latents, from which v is computed. That suits narrow U-Nets: v contains the
+            full noise, which they cannot pass through, while clean frames lie on a low-dimensional manifold
+            (Li & He 2025, "Back to Basics").
 
     Raises:
-        ValueError: if the variant or the prediction is none of those there are.
+        ValueError: If ``variant`` or ``prediction`` is unknown.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Ethd(nn.Module):
                 raise ValueError(f"{name} {value!r}: expected one of {', '.join(get_args(known))}")
         self.frame_side, self.variant, self.prediction = frame_side, variant, prediction
         branches = Branches(lip=variant != "wo_lip", expression=variant != "wo_exp", share_weights=share_weights)
-        if variant == "no_decouple":  # without a reference there is nothing a second attention would look at
+        if variant == "no_decouple":  # there is no reference expression that a second attention could attend to
             branches = replace(branches, share_weights=True)
         self.unet = UNet(shape, branches, checkpointing)
         of_audio = variant == "no_decouple"
@@ -112,13 +112,16 @@ class Ethd(nn.Module):
         self.timeline = TimelineKeys(expression, width) if branches.expression else None
 
     def forward(self, noisy: Tensor, noise_input: Tensor, reference: Tensor, signals: DrivingSignals) -> Tensor:
-        """The velocity of noisy latents; see ``UNet.forward``.
+        """Predicts the velocity of noisy latents, see ``UNet.forward``.
 
         Args:
             noisy: (B, F, C, h, w) noisy latents, scaled.
-            noise_input: (B,) 1/4 ln sigma.
-            reference: (B, C, h, w) latent of the portrait, unscaled.
-            signals: of the same frames.
+            noise_input: (B,) 1/4 ln sigma of the noise level.
+            reference: (B, C, h, w) latent of the portrait, see ``LatentScale.reference``.
+            signals: Driving signals of the same frames.
+
+        Returns:
+            (B, F, C, h, w) velocity.
         """
         conditions = self.conditions(signals, noisy)
         if self.prediction == "v":
@@ -128,16 +131,16 @@ class Ethd(nn.Module):
         return velocity_of_clean(noisy, reference[:, None] + change, noise_input)
 
     def conditions(self, signals: DrivingSignals, like: Tensor) -> Conditions:
-        """Tokens, keys and masks for latents ``like`` (B, F, C, h, w), in their dtype.
+        """Computes tokens and masks for latents ``like`` (B, F, C, h, w), in their dtype.
 
         Raises:
-            ValueError: if the signals lack what the variant needs, or has another number of frames.
+            ValueError: If a signal that the variant needs is missing, or has another number of frames.
         """
         frames, side = like.shape[1], like.shape[-1]
         lip, e_dri = self._sources(signals, frames)
         for name, source in (("lip", lip), ("expression", e_dri)):
             if source is not None and source.shape[1] != frames:
-                raise ValueError(f"{name}: {source.shape[1]} frames of signals for {frames} frames of latents")
+                raise ValueError(f"{name}: has {source.shape[1]} frames, expected those of the latents, {frames}")
         lip_tokens = driving = reference = timeline = None
         regions: dict[int, Tensor] = {}
         if self.lip_tokens is not None and lip is not None:
@@ -145,7 +148,7 @@ class Ethd(nn.Module):
         if self.expression_tokens is not None and self.timeline is not None and e_dri is not None:
             driving, timeline = self.expression_tokens(e_dri.to(like)), self.timeline(e_dri.to(like))
             if self.variant != "no_decouple":
-                # Repeated before it is projected: rows of equal numbers must come out equal to the bit.
+                # Repeated before the projection, so that e_ref and an equal e_dri give bit-identical tokens.
                 reference = self.expression_tokens(repeated(signals.e_ref, frames).to(like))
             size = (self.frame_side, self.frame_side)
             regions = expression_regions(signals.boxes, size, self.unet.grid_sides(side))
@@ -153,19 +156,19 @@ class Ethd(nn.Module):
         return conditions if signals.dropped is None else conditions.without(signals.dropped)
 
     def _sources(self, signals: DrivingSignals, frames: int) -> tuple[Tensor | None, Tensor | None]:
-        """What the lip and the expression branch look at, each (B, F, width)."""
+        """Inputs of the lip and the expression branch, each (B, F, width)."""
         if self.variant == "no_decouple":
             if signals.audio is None or self.audio_layers is None:
-                raise ValueError("variant no_decouple: the signals have no audio")
+                raise ValueError("variant no_decouple: the driving signals have no audio")
             audio = torch.einsum("bfad,a->bfd", signals.audio.to(self.audio_layers), self.audio_layers.softmax(0))
             return audio, audio
         if self.variant == "wo_dicte":
             if signals.e_cond is None:
-                raise ValueError("variant wo_dicte: the signals have no e_cond")
+                raise ValueError("variant wo_dicte: the driving signals have no e_cond")
             return signals.lip, repeated(signals.e_cond, frames)
         return signals.lip, signals.e_dri
 
 
 def repeated(vector: Tensor, frames: int) -> Tensor:
-    """(B, d) -> (B, F, d), alike in all frames."""
+    """(B, d) -> (B, F, d), equal in all frames."""
     return vector[:, None].expand(-1, frames, -1)

@@ -1,9 +1,10 @@
-"""The one way from a reference, speech and an emotion to frames: generate.py, callbacks and quality tools all take it.
+"""Sampling of videos. generate.py, the callbacks and the quality tools all use this sampler.
 
-    driving signals -> DDIM in fused windows -> the codec's latents -> frames, piece by piece
+    driving signals -> DDIM in fused windows -> codec latents -> frames, in chunks
 
-Latents stay on the host and one window is on the device, so that only latents and signals grow with the length. Shapes:
-F frames, C x h x w latent, S side of the frames, d_e expression width.
+Latents stay on the CPU and only one window is on the device: memory on the device does not depend on the length.
+
+Shapes: F frames, C x h x w latent, S side of the frames in pixels, d_e expression width.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ RESTORED_AT_ONCE = 16  # frames
 
 
 class SamplingError(UserError):
-    """Settings a network cannot sample with; the message names the key, its value, and what to do."""
+    """Settings that a network cannot sample with."""
 
 
 @dataclass(frozen=True)
 class VideoProgress:
-    """How far a video is.
+    """Progress of a video.
 
     Attributes:
-        stage: ``sampling`` counts windows x steps, ``writing`` frames.
+        stage: ``sampling``, counted in windows x steps, or ``writing``, counted in frames.
         done: Number of finished units.
         total: Number of all units.
     """
@@ -55,13 +56,13 @@ OnProgress = Callable[[VideoProgress], None]
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """How a video is sampled.
+    """Settings of the sampling.
 
     Attributes:
         seed: Seed of the sampling noise.
         steps: Number of DDIM steps.
-        window: Frames on the device at a time.
-        overlap: Frames that two windows share.
+        window: Frames per window.
+        overlap: Frames shared by neighbouring windows.
     """
 
     seed: int
@@ -71,19 +72,19 @@ class SamplingSettings:
 
 
 class Sampler:
-    """A trained network with the codec of its latents.
+    """Samples videos with a trained network and the codec of its latents.
 
     Args:
-        ethd: The network; it stays as it is. Weights that have the device and the precision already are shared with
-            it, others are copied, so a network in training may be handed over.
-        info: What its training says of it.
-        codec: Codec of its latents.
-        device: Where the network runs: in bfloat16 on a GPU, in float32 on a CPU.
+        ethd: Network; it is not modified and may be in training. Weights are shared if device and type already match,
+            otherwise copied.
+        info: Checkpoint information of the network.
+        codec: Codec of the latents.
+        device: Device of the network. It runs in bfloat16 on a GPU and in float32 on a CPU.
     """
 
     def __init__(self, ethd: Ethd, info: EthdInfo, codec: LatentCodec, device: torch.device) -> None:
         self.info, self.codec, self.device = info, codec, device
-        # Training was bfloat16 where there is a GPU; a CPU is no faster with it.
+        # Networks are trained in bfloat16 on a GPU. On a CPU bfloat16 is not faster.
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
         self.schedule = noise_schedule(info.config)
         with torch.device("meta"):  # every weight comes from the given network
@@ -95,15 +96,26 @@ class Sampler:
     def settings(
         self, seed: int = 0, steps: int | None = None, window: int | None = None, overlap: int | None = None
     ) -> tuple[SamplingSettings, tuple[str, ...]]:
-        """What a person asks for as what will be done, and notes; None stands for the training's own.
+        """Validates settings and replaces None by the values of the training.
+
+        Args:
+            seed: Seed of the sampling noise.
+            steps: Number of DDIM steps.
+            window: Frames per window.
+            overlap: Frames shared by neighbouring windows.
+
+        Returns:
+            The settings, and notes for the user.
 
         Raises:
-            SamplingError: for an overlap that is not shorter than the window, or more steps than the schedule has.
+            SamplingError: If the overlap is not shorter than the window, or there are more steps than in the schedule.
         """
         config = self.info.config
         steps = config.sampling_steps if steps is None else steps
         if steps > len(self.schedule):
-            raise SamplingError(f"steps={steps}: this network was trained with {len(self.schedule)}; take fewer")
+            raise SamplingError(
+                f"steps={steps}: expected at most {len(self.schedule)}, as in training; set fewer steps"
+            )
         frames = config.window if window is None else window
         shared = overlap
         if shared is None:
@@ -118,9 +130,9 @@ class Sampler:
         return SamplingSettings(seed, steps, frames, shared), ((longer,) if frames > config.window else ())
 
     def reference(self, frame: np.ndarray) -> Tensor:
-        """(S, S, 3) uint8 -> (1, C, h, w) the portrait's latent as the network sees it."""
+        """(S, S, 3) uint8 portrait -> (1, C, h, w) latent as the network's input."""
         latent = self.codec.encode(torch.from_numpy(frame)[None].permute(0, 3, 1, 2).contiguous())
-        # Shards hold latents in half precision, and so the network has seen them.
+        # Rounded to half precision like the latents in shards, which the network was trained on.
         return self.info.latents.reference(latent.half())
 
     @torch.no_grad()
@@ -132,20 +144,20 @@ class Sampler:
         how: SamplingSettings,
         on_progress: OnProgress | None = None,
     ) -> Tensor:
-        """A video's latents.
+        """Samples a video's latents.
 
         Args:
-            reference: (1, C, h, w), see ``reference``.
-            signals: of all frames, on the host.
+            reference: (1, C, h, w) latent of the portrait, see ``reference``.
+            signals: Driving signals of all frames, on the CPU.
             frames: F.
-            how: seed, steps and windows.
-            on_progress: is told of every window's step.
+            how: Seed, steps and windows.
+            on_progress: Callback after every step of every window.
 
         Returns:
-            (1, F, C, h, w) float32 on the host, as the codec decodes them.
+            (1, F, C, h, w) float32 latents on the CPU, in the codec's units.
 
         Raises:
-            SamplingError: when a window does not fit into the device's memory.
+            SamplingError: If a window does not fit into the memory of the device.
         """
         reference_latent = reference.to(self.device, self.dtype)
         total, done = how.steps * len(window_starts(frames, how.window, how.overlap)), 0
@@ -168,7 +180,7 @@ class Sampler:
             latents = sample_long(predict, noise, self.schedule, how.steps, how.window, how.overlap)
         except torch.OutOfMemoryError as error:
             raise SamplingError(
-                f"window={how.window}: does not fit into the memory of {self.device}; take a shorter one"
+                f"window={how.window}: does not fit into the memory of {self.device}; set a shorter window"
             ) from error
         for start in range(0, frames, RESTORED_AT_ONCE):
             part = latents[:, start : start + RESTORED_AT_ONCE]
@@ -176,7 +188,7 @@ class Sampler:
         return latents
 
     def decode(self, latents: Tensor) -> Iterator[np.ndarray]:
-        """(1, F, C, h, w) -> F frames, each (S, S, 3) uint8, as soon as they are final."""
+        """(1, F, C, h, w) -> iterator over F frames (S, S, 3) uint8, decoded in chunks."""
         for piece in self.codec.decode_stream(latents[0]):
             yield from piece.permute(0, 2, 3, 1).numpy()
 
@@ -191,16 +203,19 @@ class Sampler:
         seed: int = 0,
         steps: int | None = None,
     ) -> np.ndarray:
-        """(F, S, S, 3) uint8: what generate.py makes of a clip's reference frame and its sound.
+        """Generates the video of a clip from its reference frame and its sound, exactly as generate.py does.
 
         Args:
-            vaid: The V-AID that the network was trained with.
-            batch: One whole clip on the host, with audio, expression, latent, boxes and portraits.
-            e_cond: (1, d_e) See ``build_driving_signals``; None for the reference frame's expression.
-            e_v: (1, F, d_e) See ``build_driving_signals``.
-            mode: See ``build_driving_signals``.
+            vaid: V-AID that the network was trained with.
+            batch: One complete clip on the CPU, with audio, expression, latent, boxes and portraits.
+            e_cond: (1, d_e) emotion condition; None for the expression of the reference frame.
+            e_v: (1, F, d_e) expressions of a driving video, used instead of V-AID's.
+            mode: Mode of ``build_driving_signals``.
             seed: Seed of the video.
-            steps: Number of DDIM steps; None for the training's.
+            steps: Number of DDIM steps; None for the number in the training configuration.
+
+        Returns:
+            (F, S, S, 3) uint8 frames.
         """
         audio = batch["audio"].float()
         signals = build_driving_signals(
@@ -221,7 +236,7 @@ class Sampler:
 
 
 def on_device(signals: DrivingSignals, device: torch.device) -> DrivingSignals:
-    """The same signals on another device."""
+    """Copies driving signals to a device."""
     moved = {
         name: None if (value := getattr(signals, name)) is None else value.to(device)
         for name in ("boxes", "e_ref", "lip", "e_dri", "e_cond", "audio")

@@ -1,8 +1,8 @@
-"""Stable Video Diffusion's U-Net weights into ETHD's, with every parameter of both accounted for.
+"""Initialisation of ETHD's U-Net with the weights of Stable Video Diffusion. Accounts for every parameter of both.
 
-SVD's cross-attentions look at one CLIP token, so their output is one vector; ETHD puts its own attentions there. Of
-those, queries and output biases are SVD's, keys and values are new, and output projections start at zero: at step 0 the
-network is SVD with its image embedding zeroed, SVD's own unconditional mode.
+SVD's cross-attentions attend to a single CLIP token. ETHD replaces them by its own attentions: queries and output
+biases are loaded from SVD, keys and values are new, and output projections are zero. At step 0 the network equals SVD
+with a zero image embedding, which is SVD's unconditional mode.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lightning_modules.ethd.unet import UNet
 
 CLASS = "UNetSpatioTemporalConditionModel"
 WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
-# What looks at SVD's image embedding, writes what it saw, and normalises its queries.
+# Parameters of SVD that exist only for its image embedding: the attention and the norm of its queries.
 IMAGE_ATTENTION = re.compile(r"transformer_blocks\.\d+\.(attn2\.(to_q|to_k|to_v|to_out\.0)\.weight|norm2\.\w+)$")
 REPLACED = re.compile(r"\.attn2\.(to_k|to_v|to_out\.0)\.weight$")
 GROUPS = (
@@ -38,12 +38,12 @@ GROUPS = (
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """What became of every parameter.
+    """Parameters by outcome of the loading.
 
     Attributes:
-        loaded: name -> number of values taken from SVD.
-        new: name -> number of values that SVD does not have or that start afresh.
-        skipped: name -> number of values of SVD that have no place.
+        loaded: name -> number of values loaded from SVD.
+        new: name -> number of newly initialised values.
+        skipped: name -> number of values of SVD that ETHD does not use.
     """
 
     loaded: dict[str, int]
@@ -52,13 +52,13 @@ class LoadedWeights:
 
     @property
     def source_parameters(self) -> int:
-        """Number of SVD's parameters: those loaded and those skipped."""
+        """Number of SVD's parameters, loaded and skipped."""
         return sum(self.loaded.values()) + sum(self.skipped.values())
 
     def table(self) -> str:
-        """A table for people: parameters by group and fate, with totals."""
+        """Text table of parameter counts by group and outcome, with totals."""
         rows = [f"{'':50s}{'loaded':>15s}{'new':>15s}{'skipped':>15s}"]
-        counts = [_by_group(fate) for fate in (self.loaded, self.new, self.skipped)]
+        counts = [_by_group(sizes) for sizes in (self.loaded, self.new, self.skipped)]
         for _, group in GROUPS:
             rows.append(f"{group:50s}" + "".join(f"{count[group]:15,d}" for count in counts))
         rows.append(f"{'total':50s}" + "".join(f"{count.total():15,d}" for count in counts))
@@ -69,13 +69,12 @@ def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size],
     """Decides for every parameter of both networks whether it is loaded, new or skipped.
 
     Args:
-        ours: name -> shape of this network's state dict.
-        theirs: the same of SVD's.
-        source: where ``theirs`` comes from, for messages.
+        ours: name -> shape in ETHD's state dict.
+        theirs: name -> shape in SVD's state dict.
+        source: Name of SVD's file, for messages.
 
     Raises:
-        WrongWeights: if SVD lacks a parameter that it should have, has one that nothing accounts for, or has one of
-            another shape.
+        WrongWeights: If SVD lacks an expected parameter, has an unexpected one, or has one of another shape.
     """
     loaded, new, skipped = {}, {}, {}
     for name, shape in ours.items():
@@ -85,31 +84,31 @@ def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size],
             raise WrongWeights(f"{source}: no parameter {name}; expected Stable Video Diffusion's U-Net of this shape")
         elif theirs[name] != shape:
             raise WrongWeights(
-                f"{source}: {name} is {tuple(theirs[name])}, expected {tuple(shape)}; only a network of the "
-                "checkpoint's own widths and latent channels can start from it"
+                f"{source}: {name} has shape {tuple(theirs[name])}, expected {tuple(shape)}; configure a network with "
+                "the widths and latent channels of this checkpoint"
             )
         else:
             loaded[name] = shape.numel()
     for name, shape in theirs.items():
         if name in loaded:
             continue
-        # An ablated branch leaves its queries and their norm without a place too.
+        # If an ablation removes a branch, its queries and their norm are skipped too.
         if not IMAGE_ATTENTION.search(name):
-            raise WrongWeights(f"{source}: parameter {name} has no place here; expected Stable Video Diffusion's U-Net")
+            raise WrongWeights(f"{source}: unexpected parameter {name}; expected Stable Video Diffusion's U-Net")
         skipped[name] = shape.numel()
     return LoadedWeights(loaded, new, skipped)
 
 
 def load_svd(unet: UNet, folder: Path, report: Callable[[str], None] = print) -> LoadedWeights:
-    """Copies SVD's U-Net into ours and reports a table of what was loaded, new and skipped.
+    """Loads SVD's weights into a U-Net and reports a table of loaded, new and skipped parameters.
 
     Args:
-        unet: receives the weights in its own dtype and on its own device.
-        folder: ``unet/`` of a diffusers download, with config.json and a safetensors file.
-        report: is given the table.
+        unet: Network to initialise; keeps its type and device.
+        folder: ``unet/`` folder of a diffusers download, with config.json and a safetensors file.
+        report: Function that receives the table.
 
     Raises:
-        WrongWeights: if the folder is missing or holds something else; the network is then unchanged.
+        WrongWeights: If the folder is missing or contains another network. The U-Net is then unchanged.
     """
     path = weight_file(folder)
     parameters = unet.state_dict()
@@ -120,17 +119,17 @@ def load_svd(unet: UNet, folder: Path, report: Callable[[str], None] = print) ->
     with opened as file:
         theirs = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
         matched = match_keys({name: value.shape for name, value in parameters.items()}, theirs, str(path))
-        for name in matched.loaded:  # one by one: never two copies of the network
+        for name in matched.loaded:  # one at a time, so that memory never holds a second copy of the network
             parameters[name].copy_(file.get_tensor(name))
     report(f"{path}\n{matched.table()}")
     return matched
 
 
 def weight_file(folder: Path) -> Path:
-    """The safetensors file of a U-Net folder in diffusers' format.
+    """Path of the safetensors file in a U-Net folder of diffusers' format.
 
     Raises:
-        WrongWeights: if there is none, or the folder's config.json names another network.
+        WrongWeights: If there is none, or config.json names another network.
     """
     advice = f"give the unet/ folder of a Stable Video Diffusion download, with config.json and {WEIGHT_FILES[0]}"
     if not folder.is_dir():
@@ -144,7 +143,7 @@ def weight_file(folder: Path) -> Path:
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
         raise WrongWeights(f"{config}: not a model's configuration ({error}); {advice}") from error
     if name != CLASS:
-        raise WrongWeights(f"{config}: is of {name}, expected {CLASS}; {advice}")
+        raise WrongWeights(f"{config}: describes {name}, expected {CLASS}; {advice}")
     found = [folder / file for file in WEIGHT_FILES if (folder / file).is_file()]
     if not found:
         raise WrongWeights(f"{folder}: no {' or '.join(WEIGHT_FILES)}; {advice}")

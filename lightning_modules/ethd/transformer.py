@@ -1,7 +1,7 @@
-"""The spatio-temporal transformer of Stable Video Diffusion, with ETHD's attentions where SVD sees its image embedding.
+"""Spatio-temporal transformer of Stable Video Diffusion, with ETHD's attentions in place of the image attention.
 
-diffusers' own block hands the conditions of frame 0 to its temporal half; this one gives it those of every frame.
-Parameter names are diffusers', so that SVD's weights load.
+diffusers' temporal block receives the conditions of frame 0 only; this one receives those of all frames. Parameter
+names are those of diffusers, so that SVD's weights can be loaded.
 
     spatial:   self-attention, lip attention, injector, feed-forward          per frame, over L positions
     temporal:  feed-forward, self-attention, expression attention, feed-forward      per position, over F frames
@@ -31,12 +31,12 @@ from lightning_modules.ethd.conditioning import (
 
 @dataclass(frozen=True)
 class Branches:
-    """Which of ETHD's attentions a network has; the paper's ablations leave one out.
+    """Conditioning branches of a network; the paper's ablations remove one.
 
     Attributes:
-        lip: lip attention.
-        expression: injector and expression temporal attention.
-        share_weights: the injector's two attentions are one.
+        lip: Whether there is lip attention.
+        expression: Whether there are the injector and expression temporal attention.
+        share_weights: Whether the injector uses one attention for both expressions.
     """
 
     lip: bool = True
@@ -45,7 +45,7 @@ class Branches:
 
 
 class SpatialBlock(nn.Module):
-    """The half that sees one frame at a time."""
+    """Transformer block over the positions of a frame."""
 
     def __init__(self, channels: int, heads: int, token_width: int, branches: Branches) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class SpatialBlock(nn.Module):
 
 
 class TemporalBlock(nn.Module):
-    """The half that sees one position at a time."""
+    """Transformer block over the frames of a position."""
 
     def __init__(self, channels: int, heads: int, token_width: int, branches: Branches) -> None:
         super().__init__()
@@ -100,13 +100,13 @@ class TemporalBlock(nn.Module):
 
 
 class SpatioTemporalTransformer(nn.Module):
-    """One spatial and one temporal block, blended, around a residual.
+    """Residual block that blends a spatial and a temporal transformer block with a learned weight.
 
     Args:
         channels: C, a multiple of 32.
-        heads: of every attention.
-        token_width: width of the condition tokens.
-        branches: which of ETHD's attentions there are.
+        heads: Number of heads of every attention.
+        token_width: Width of the condition tokens.
+        branches: Conditioning branches.
     """
 
     def __init__(self, channels: int, heads: int, token_width: int, branches: Branches) -> None:
@@ -121,15 +121,15 @@ class SpatioTemporalTransformer(nn.Module):
         self.proj_out = nn.Linear(channels, channels)
 
     def forward(self, hidden: Tensor, conditions: Conditions, video: Tensor) -> Tensor:
-        """(B*F, C, h, w) -> the same.
+        """(B*F, C, h, w) -> the same shape.
 
         Args:
-            hidden: (B*F, C, h, w).
-            conditions: what the blocks attend to.
-            video: (B, F) zeros: diffusers' mark of frames that belong to a video.
+            hidden: (B*F, C, h, w) hidden states.
+            conditions: Tokens and masks to attend to.
+            video: (B, F) zeros; diffusers' indicator of video frames as opposed to single images.
 
         Raises:
-            ValueError: if the expression has no region at this level.
+            ValueError: If ``conditions`` has no mask for this level.
         """
         height, width = hidden.shape[-2:]
         frames = video.shape[1]
@@ -148,7 +148,7 @@ class SpatioTemporalTransformer(nn.Module):
             return None
         if height != width or height not in conditions.regions:
             raise ValueError(
-                f"no face mask for the U-Net's {height} x {width} level, found {sorted(conditions.regions)}; make them "
-                "with expression_regions(boxes, size, unet.grid_sides(latent side))"
+                f"no face mask for the U-Net's {height} x {width} level, found {sorted(conditions.regions)}; compute "
+                "them with expression_regions(boxes, size, unet.grid_sides(latent side))"
             )
         return conditions.regions[height]

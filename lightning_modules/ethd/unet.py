@@ -1,10 +1,11 @@
-"""ETHD's spatio-temporal U-Net: Stable Video Diffusion's, with per-frame conditions and whole-block checkpointing.
+"""ETHD's U-Net: the spatio-temporal U-Net of Stable Video Diffusion with per-frame conditions and full checkpointing.
 
-Made of diffusers' parts under diffusers' names (``UNetSpatioTemporalConditionModel``), so that SVD's weights load. The
-network predicts v from the noisy latents, the reference latent beside them, and 1/4 ln sigma.
+Built from diffusers' modules under the names of ``UNetSpatioTemporalConditionModel``, so that SVD's weights can be
+loaded. The network predicts v from the noisy latents, concatenated with the reference latent, and 1/4 ln sigma.
 
-Memory: every residual block and every transformer keeps its input alone and is computed again in the backward pass.
-diffusers' switch leaves the temporal half of each transformer out, which at 120 frames costs four times the memory.
+Memory: with checkpointing, every residual block and every transformer stores only its input and is recomputed in the
+backward pass. diffusers' checkpointing excludes the temporal transformer blocks, which takes four times the memory at
+120 frames.
 
 Shapes: B clips, F frames, C channels, H = W latent side.
 """
@@ -26,24 +27,24 @@ from torch.utils.checkpoint import checkpoint
 from lightning_modules.ethd.conditioning import Conditions
 from lightning_modules.ethd.transformer import Branches, SpatioTemporalTransformer
 
-# SVD's micro-conditions: frames per second less one, motion bucket, noise added to the reference.
+# SVD's micro-conditions: frames per second minus one, motion bucket id, noise augmentation strength.
 ADDED_TIME_IDS = (24.0, 127.0, 0.02)
 Run = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
 class UNetShape:
-    """Widths and depths; the defaults are SVD's (1.52 billion parameters).
+    """Widths and depths of the U-Net; the defaults are SVD's (1.52 billion parameters).
 
     Attributes:
-        in_channels: of the noisy latent and the reference latent together.
-        out_channels: of the latent.
-        channels: of every level, multiples of 32.
-        heads: of the attentions of every level.
-        attention: which levels have transformers; the middle always has one.
-        layers: residual blocks of every level on the way down; one more on the way up.
-        token_width: D of the condition tokens.
-        added_width: of each embedded micro-condition.
+        in_channels: Channels of the noisy and the reference latent together.
+        out_channels: Channels of the latent.
+        channels: Channels per level, multiples of 32.
+        heads: Attention heads per level.
+        attention: Whether each level has transformers; the middle block always has one.
+        layers: Residual blocks per level of the encoder; the decoder has one more.
+        token_width: Width D of the condition tokens.
+        added_width: Width of each embedded micro-condition.
     """
 
     in_channels: int = 8
@@ -67,12 +68,13 @@ class UNetShape:
 
 
 class UNet(nn.Module):
-    """The v-network.
+    """Spatio-temporal U-Net that predicts the velocity.
 
     Args:
-        shape: widths and depths.
-        branches: which of ETHD's attentions there are.
-        checkpointing: recompute blocks in the backward pass; same result, a fraction of the memory, a third more time.
+        shape: Widths and depths.
+        branches: Conditioning branches; None for all of them.
+        checkpointing: Whether blocks are recomputed in the backward pass. Same result with a fraction of the memory and
+            a third more time.
     """
 
     def __init__(self, shape: UNetShape, branches: Branches | None = None, checkpointing: bool = True) -> None:
@@ -92,10 +94,10 @@ class UNet(nn.Module):
         self.conv_out = nn.Conv2d(first, shape.out_channels, 3, padding=1)
 
     def grid_sides(self, side: int) -> list[int]:
-        """Sides of the levels' grids for a latent of ``side``, finest first.
+        """Sides of the levels' square grids for a latent of side ``side``, finest first.
 
         Raises:
-            ValueError: unless every level halves evenly.
+            ValueError: If ``side`` is not divisible by 2 at every level.
         """
         deepest = 2 ** (len(self.shape.channels) - 1)
         if side % deepest:
@@ -103,22 +105,22 @@ class UNet(nn.Module):
         return [side >> level for level in range(len(self.shape.channels))]
 
     def forward(self, noisy: Tensor, reference: Tensor, noise_input: Tensor, conditions: Conditions) -> Tensor:
-        """The velocity v = sqrt(a) noise - sqrt(1 - a) x0.
+        """Predicts the velocity v = sqrt(a) noise - sqrt(1 - a) x0.
 
         Args:
             noisy: (B, F, C, H, W) noisy latents, scaled.
-            reference: (B, C, H, W) latent of the portrait, unscaled as SVD was trained.
-            noise_input: (B,) 1/4 ln sigma of each clip's noise, never the step's number.
-            conditions: what the blocks attend to.
+            reference: (B, C, H, W) latent of the portrait, see ``LatentScale.reference``.
+            noise_input: (B,) 1/4 ln sigma of each clip's noise level; not the step index.
+            conditions: Tokens and masks to attend to.
 
         Returns:
-            (B, F, C, H, W).
+            (B, F, C, H, W) velocity.
 
         Raises:
-            ValueError: if the latents are not square or do not halve evenly.
+            ValueError: If the latents are not square or their side is not divisible by 2 at every level.
         """
         if noisy.shape[-2] != noisy.shape[-1]:
-            raise ValueError(f"latents are square, got {noisy.shape[-2]} x {noisy.shape[-1]}")
+            raise ValueError(f"expected square latents, got {noisy.shape[-2]} x {noisy.shape[-1]}")
         self.grid_sides(noisy.shape[-1])
         clips, frames = noisy.shape[:2]
         stacked = reference.to(noisy)[:, None].expand(-1, frames, -1, -1, -1)
@@ -135,7 +137,7 @@ class UNet(nn.Module):
         return self._run(self._head, hidden).unflatten(0, (clips, frames))
 
     def _embed(self, noise_input: Tensor, like: Tensor) -> Tensor:
-        """(B,) -> (B, 4 C)."""
+        """(B,) noise level -> (B, 4 C) embedding, with the micro-conditions added."""
         time = self.time_embedding(self.time_proj(noise_input).to(like.dtype))
         ids = self.add_time_proj(torch.tensor(ADDED_TIME_IDS, device=like.device)).flatten()
         return time + self.add_embedding(ids.to(like.dtype))
@@ -146,17 +148,17 @@ class UNet(nn.Module):
     def _run(self, block: Callable[..., Tensor], *inputs: object) -> Tensor:
         if not (self.checkpointing and torch.is_grad_enabled()):
             return block(*inputs)
-        # Nothing in the blocks is random, so there is no generator state to keep.
+        # The blocks use no random numbers, so the generator state need not be saved.
         return checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
 
 
 class DownLevel(nn.Module):
-    """Residual blocks, each with its transformer, then half the size."""
+    """Encoder level: residual blocks, each followed by a transformer if the level has attention, then downsampling."""
 
     def __init__(self, shape: UNetShape, level: int, branches: Branches) -> None:
         super().__init__()
         width, before = shape.channels[level], shape.channels[max(level - 1, 0)]
-        # SVD's residual blocks differ in this constant with and without a transformer beside them.
+        # As in SVD, the epsilon of residual blocks depends on whether the level has transformers.
         epsilon = 1e-6 if shape.attention[level] else 1e-5
         inputs = [before] + [width] * (shape.layers - 1)
         self.resnets = nn.ModuleList(residual(size, width, shape, epsilon) for size in inputs)
@@ -167,7 +169,7 @@ class DownLevel(nn.Module):
     def forward(
         self, hidden: Tensor, skips: list[Tensor], time: Tensor, conditions: Conditions, video: Tensor, run: Run
     ) -> Tensor:
-        """(B*F, C, H, W) -> half the size; what the way up needs is added to ``skips``."""
+        """(B*F, C, H, W) -> half the height and width; appends the skip connections to ``skips``."""
         for index, resnet in enumerate(self.resnets):
             hidden = run(resnet, hidden, time, video)
             if self.attentions:
@@ -180,7 +182,7 @@ class DownLevel(nn.Module):
 
 
 class Middle(nn.Module):
-    """A transformer between two residual blocks."""
+    """Middle block: a transformer between two residual blocks."""
 
     def __init__(self, shape: UNetShape, branches: Branches) -> None:
         super().__init__()
@@ -191,14 +193,14 @@ class Middle(nn.Module):
         )
 
     def forward(self, hidden: Tensor, time: Tensor, conditions: Conditions, video: Tensor, run: Run) -> Tensor:
-        """(B*F, C, H, W) -> the same."""
+        """(B*F, C, H, W) -> the same shape."""
         hidden = run(self.resnets[0], hidden, time, video)
         hidden = run(self.attentions[0], hidden, conditions, video)
         return run(self.resnets[1], hidden, time, video)
 
 
 class UpLevel(nn.Module):
-    """Residual blocks that take the way down's results in, each with its transformer, then twice the size."""
+    """Decoder level: residual blocks over skip connections, each with a transformer if configured, then upsampling."""
 
     def __init__(self, shape: UNetShape, level: int, last: int, branches: Branches) -> None:
         super().__init__()
@@ -215,7 +217,7 @@ class UpLevel(nn.Module):
     def forward(
         self, hidden: Tensor, skips: list[Tensor], time: Tensor, conditions: Conditions, video: Tensor, run: Run
     ) -> Tensor:
-        """(B*F, C, H, W) -> twice the size; takes its share off the end of ``skips``."""
+        """(B*F, C, H, W) -> twice the height and width; removes its skip connections from the end of ``skips``."""
         for index, resnet in enumerate(self.resnets):
             hidden = run(join, resnet, hidden, skips.pop(), time, video)
             if self.attentions:
@@ -226,12 +228,12 @@ class UpLevel(nn.Module):
 
 
 def join(resnet: nn.Module, hidden: Tensor, skip: Tensor, time: Tensor, video: Tensor) -> Tensor:
-    """A residual block over two inputs. Joined inside the checkpoint, the copy of both is not kept."""
+    """Residual block over two inputs. Concatenating inside of the checkpoint avoids storing the concatenation."""
     return resnet(torch.cat([hidden, skip], 1), time, video)
 
 
 def residual(inputs: int, outputs: int, shape: UNetShape, epsilon: float) -> SpatioTemporalResBlock:
-    """Diffusers' residual block over space, then time."""
+    """Builds diffusers' residual block over space, then time."""
     block = SpatioTemporalResBlock(inputs, outputs, temb_channels=4 * shape.channels[0], eps=epsilon)
     block.temporal_res_block.conv1 = TemporalConv(outputs)
     block.temporal_res_block.conv2 = TemporalConv(outputs)
@@ -239,19 +241,19 @@ def residual(inputs: int, outputs: int, shape: UNetShape, epsilon: float) -> Spa
 
 
 class TemporalConv(nn.Conv3d):
-    """Diffusers' 3 x 1 x 1 convolution over frames, computed in two dimensions: half the time on a CPU."""
+    """3 x 1 x 1 convolution over frames, computed as a 2D convolution, which halves the time on a CPU."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, channels, (3, 1, 1), padding=(1, 0, 0))
 
     def forward(self, video: Tensor) -> Tensor:
-        """(B, C, F, H, W) -> the same."""
+        """(B, C, F, H, W) -> the same shape."""
         flat = F.conv2d(video.flatten(3), self.weight.squeeze(-1), self.bias, padding=(1, 0))
         return flat.unflatten(3, video.shape[3:])
 
 
 def transformers(shape: UNetShape, level: int, count: int, branches: Branches) -> nn.ModuleList:
-    """``count`` transformers of a level, or none where it has no attention."""
+    """``count`` transformers of a level; empty if the level has no attention."""
     width, heads = shape.channels[level], shape.heads[level]
     return nn.ModuleList(
         SpatioTemporalTransformer(width, heads, shape.token_width, branches)

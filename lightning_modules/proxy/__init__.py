@@ -1,1 +1,1 @@
-"""Proxies for the metrics' official networks, trained on synthetic speakers."""
+"""Proxy networks that replace the metrics' official networks, trained on synthetic speakers."""

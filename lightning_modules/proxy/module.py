@@ -1,4 +1,4 @@
-"""Training of a proxy network: one AdamW, and at the end one safetensors file with its info."""
+"""Training of a proxy network, which is written to one safetensors file at the end."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from runtime.errors import UserError
 
 
 class ProxyModule(LightningModule):
-    """The step, the optimizer and the logging; the file is written when training ends.
+    """Training step, optimizer and logging of a proxy network. Writes the network's file when training ends.
 
     Args:
-        config: network and optimizer.
-        task: what it learns.
-        info: of the network, without its scores.
-        max_steps: of training, for the learning rate.
+        config: Configuration of network and optimizer.
+        task: Network with its training objective.
+        info: Description of the network and its training data, still without scores.
+        max_steps: Number of training steps, for the learning rate schedule.
     """
 
     def __init__(self, config: ProxyConfig, task: nn.Module, info: ProxyInfo, max_steps: int) -> None:
@@ -39,7 +39,7 @@ class ProxyModule(LightningModule):
         self.max_steps = max_steps
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """The loss of a batch."""
+        """Returns the loss of a batch; logs it and the scores under ``train/``."""
         parts: Parts = self.task(batch)
         self.log("train/loss", parts.loss.detach(), prog_bar=True, batch_size=len(batch["key"]))
         for name, score in parts.scores.items():
@@ -47,7 +47,7 @@ class ProxyModule(LightningModule):
         return parts.loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """The same on people training never saw, logged under ``val/``; repeats are left out."""
+        """Logs loss and scores on held-out speakers under ``val/``; skips batches of repeated clips."""
         if not bool(batch["valid"].all()):
             return
         parts: Parts = self.task(batch)
@@ -55,18 +55,18 @@ class ProxyModule(LightningModule):
             self.log(f"val/{name}", score, on_epoch=True, batch_size=len(batch["key"]), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW; the rate rises over a tenth of the steps and falls to zero along a cosine."""
+        """AdamW with linear warmup over a tenth of the steps and cosine decay to zero."""
         config = self.config
         optimizer = torch.optim.AdamW(self.parameters(), lr=config.lr, weight_decay=config.weight_decay)
         return scheduled(optimizer, self.max_steps, self.max_steps // 10, 0.0)
 
     def on_fit_end(self) -> None:
-        """Writes ``proxy_KIND.safetensors`` into the run's folder, unless this was a trial step."""
+        """Writes the network into the run directory; skipped in a ``fast_dev_run``."""
         if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
             self.write(Path(self.trainer.default_root_dir))
 
     def write(self, folder: Path) -> Path:
-        """Writes the file evaluate.py takes, and returns its path."""
+        """Writes the file that evaluate.py reads, with the last validation scores, and returns its path."""
         metrics = self.trainer.callback_metrics
         scores = {
             name.removeprefix("val/"): round(float(value), 6) for name, value in metrics.items() if "val/" in name
@@ -78,15 +78,22 @@ class ProxyModule(LightningModule):
 
 
 def build_proxy(config: ProxyConfig, data: ShardDataModule, max_steps: int, seed: int = 0) -> ProxyModule:
-    """A new network of the kind asked for, with what it learns from these shards.
+    """Builds an untrained network of the configured kind with its training objective.
+
+    Args:
+        config: Configuration of network and optimizer.
+        data: Data module of the training shards, set up.
+        max_steps: Number of training steps.
+        seed: Seed of weights and augmentation.
 
     Raises:
-        UserError: if the shards lack what the kind needs.
+        UserError: If clips have no stored video, or the shards lack a configured factor.
+        ConfigError: If ``model.options`` do not match the kind of network.
     """
     clips = data.clips["train"]
     if lacking := [clip.key for clip in clips if "video.mp4" not in clip.entry.members]:
         raise UserError(
-            f"{data.config.root}: {len(lacking)} of {len(clips)} training clips have no pixels (the first is "
+            f"{data.config.root}: {len(lacking)} of {len(clips)} training clips have no stored video (the first is "
             f"{lacking[0]}); prepare them with store_video=all"
         )
     options = dict(config.options)
@@ -95,7 +102,7 @@ def build_proxy(config: ProxyConfig, data: ShardDataModule, max_steps: int, seed
     try:
         network = new_proxy(config.kind, **options)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise ConfigError(f"model.options={options}: fit no network of model.kind={config.kind} ({error})") from error
+        raise ConfigError(f"model.options={options}: not options of model.kind={config.kind} ({error})") from error
     info = ProxyInfo(
         kind=config.kind,
         options=options,

@@ -1,6 +1,6 @@
-"""What each proxy learns: which sound belongs to which lips, who is seen and how the face moves, true expressions.
+"""Training objectives of the proxy networks: lip sync, speaker and motion, expression factors.
 
-Shapes: B clips, N frames of the window, T = N - 5 windows of SyncNet, M motion latents, K factors.
+Shapes: B clips, N frames, H x W pixels, K factors.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
 from metrics.sync_pipeline import TrackClip, tracks_in_memory
 from runtime.errors import UserError
 
-FACE = 1  # the row of a shard's boxes that holds the face
-BOX_SCALE = 1.2  # by which prepare.py widens the landmarks' hull
+FACE = 1  # index of the face in a shard's (lip, face) boxes
+BOX_SCALE = 1.2  # factor by which prepare.py enlarges the landmarks' bounding box
 
 
 class Parts(NamedTuple):
-    """Of one step.
+    """Loss and scores of one step.
 
     Attributes:
-        loss: scalar, with gradients.
-        scores: name -> scalar, logged.
+        loss: Scalar with gradients.
+        scores: name -> scalar to log.
     """
 
     loss: Tensor
@@ -40,24 +40,24 @@ class Parts(NamedTuple):
 
 
 class Task(Protocol):
-    """A network with the heads that only its training needs."""
+    """A network with its training objective and the heads that only training needs."""
 
     network: nn.Module
 
     def __call__(self, batch: ClipBatch) -> Parts:
-        """The loss of a batch."""
+        """Returns loss and scores of a batch."""
         ...
 
 
 class SyncTask(nn.Module):
-    """Lips and sound of the same moment nearer than those of other moments of the clip (InfoNCE over -distance).
+    """InfoNCE over negative distances: lips and sound of a moment against all other moments of the clip.
 
-    Clips reach the network through Sync's own pipeline: face boxes, track, crop and MFCC.
+    The network's inputs are made by the pipeline of the Sync metrics: face boxes, track, crop and MFCC.
 
     Args:
-        network: to be trained.
-        config: limits of the tracks.
-        seed: of the changes training makes to loudness, light and side.
+        network: Network to train.
+        config: Configuration with the minimum size and length of face tracks.
+        seed: Seed of the augmentation: volume, brightness, horizontal flip and crop size.
     """
 
     def __init__(self, network: SyncNet, config: ProxyConfig, seed: int) -> None:
@@ -65,13 +65,13 @@ class SyncTask(nn.Module):
         self.network = network
         self.config = config
         self.seed = seed
-        self.scale = nn.Parameter(torch.zeros(()))  # logarithm
+        self.scale = nn.Parameter(torch.zeros(()))  # log of the inverse temperature
 
     def forward(self, batch: ClipBatch) -> Parts:
-        """The loss over all pairs of lips and sound of each clip.
+        """Returns the loss over all lip-sound pairs within each clip.
 
         Raises:
-            UserError: if no clip of the batch has a face track.
+            UserError: If no clip of the batch has a face track.
         """
         tracks = [track for row in range(len(batch["key"])) if (track := self._track(batch, row)) is not None]
         if not tracks:
@@ -87,12 +87,12 @@ class SyncTask(nn.Module):
             sounds.append(audio_windows(track.samples, count))
         lip, sound = self.network.embed(lips, torch.cat(sounds).to(device))
         losses, hits, found = [], [], []
-        for own, heard in zip(lip.split(counts), sound.split(counts), strict=True):
-            logits = -torch.cdist(own, heard) * self.scale.exp()
-            target = torch.arange(len(own), device=device)
+        for clip_lip, clip_sound in zip(lip.split(counts), sound.split(counts), strict=True):
+            logits = -torch.cdist(clip_lip, clip_sound) * self.scale.exp()
+            target = torch.arange(len(clip_lip), device=device)
             losses.append((F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2)
             hits.append((logits.detach().argmax(1) == target).float().mean())
-            offset = sync_scores(sync_distances(own.detach(), heard.detach())).offset
+            offset = sync_scores(sync_distances(clip_lip.detach(), clip_sound.detach())).offset
             found.append(torch.tensor(float(offset == 0)))
         scores = {"top1": torch.stack(hits).mean(), "offset_found": torch.stack(found).mean()}
         return Parts(torch.stack(losses).mean(), scores)
@@ -118,11 +118,13 @@ class SyncTask(nn.Module):
 
 
 class AppearanceTask(nn.Module):
-    """Who is seen, and where the motion latents are: of every frame, or of a clip with how much they move.
+    """Speaker classification and regression of the motion latents.
+
+    The regression target of an image is its latents; of a clip, their mean and deviation over time.
 
     Args:
-        network: of images or of clips.
-        data: whose training split gives speakers and the latents' statistics.
+        network: Network for images or for clips.
+        data: Data module; its training split defines the speakers and the statistics of the latents.
     """
 
     def __init__(self, network: ProxyImage | ProxyVideo, data: ShardDataModule) -> None:
@@ -140,7 +142,7 @@ class AppearanceTask(nn.Module):
     std: Tensor
 
     def forward(self, batch: ClipBatch) -> Parts:
-        """Cross-entropy of the speaker and squared error of the standardised latents."""
+        """Returns the cross-entropy of the speaker plus the mean squared error of the standardised latents."""
         latents = (torch.cat([batch["lip"], batch["expression"]], dim=-1) - self.mean) / self.std
         video = batch["video"].permute(0, 1, 4, 2, 3)  # (B, N, 3, H, W)
         if isinstance(self.network, ProxyVideo):
@@ -151,9 +153,9 @@ class AppearanceTask(nn.Module):
             features = self.network.embed(video.flatten(0, 1))
             target, repeats = latents.flatten(0, 1), video.shape[1]
         error = (self.motion(features) - target).square().mean()
-        scores = {"error": error.detach()}  # in the training clips' variances
+        scores = {"error": error.detach()}  # 1 is the variance of the training split
         known = [self.speakers.index(name) if name in self.speakers else -100 for name in batch["speaker"]]
-        if min(known) < 0:  # people held out have no class
+        if min(known) < 0:  # held-out speakers have no class
             return Parts(error, scores)
         who = torch.tensor(known, device=features.device).repeat_interleave(repeats)
         logits = self.who(features)
@@ -162,15 +164,15 @@ class AppearanceTask(nn.Module):
 
 
 class ExpressionTask(nn.Module):
-    """The true factors of an expression from a face crop, as regressors of a face model's coefficients learn them.
+    """Regression of the true expression factors of synthetic speakers from a face crop.
 
     Args:
-        network: to be trained.
-        config: names the factors.
-        data: whose training split gives their statistics.
+        network: Network to train.
+        config: Configuration with the names of the factors.
+        data: Data module; its training split defines the statistics of the factors.
 
     Raises:
-        UserError: if the shards have no such factors.
+        UserError: If the shards lack a configured factor.
     """
 
     def __init__(self, network: ProxyExpression, config: ProxyConfig, data: ShardDataModule) -> None:
@@ -179,7 +181,7 @@ class ExpressionTask(nn.Module):
         names = data.factor_names
         if lacking := [name for name in config.factors if name not in names]:
             raise UserError(
-                f"model.factors: the shards have no {lacking[0]} (found {', '.join(names) or 'none'}); "
+                f"model.factors: the shards have no factor {lacking[0]} (found {', '.join(names) or 'none'}); "
                 "use shards of dataset=synthetic"
             )
         self.columns = [names.index(name) for name in config.factors]
@@ -191,7 +193,7 @@ class ExpressionTask(nn.Module):
     std: Tensor
 
     def forward(self, batch: ClipBatch) -> Parts:
-        """Squared error of the standardised factors."""
+        """Returns the mean squared error of the standardised factors."""
         target = ((batch["factors"][..., self.columns] - self.mean) / self.std).flatten(0, 1)
         frames, boxes = batch["video"].flatten(0, 1).cpu().numpy(), batch["boxes"][:, :, FACE].flatten(0, 1).cpu()
         hulls = _rescaled(boxes, 1 / BOX_SCALE).numpy().reshape(-1, 2, 2)
@@ -201,7 +203,7 @@ class ExpressionTask(nn.Module):
         faces = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).to(target.device)
         found = self.network.embed(faces)
         error = (found - target).square().mean()
-        return Parts(error, {"error": error.detach()})  # in the training clips' variances
+        return Parts(error, {"error": error.detach()})  # 1 is the variance of the training split
 
 
 def _mirrored(boxes: Tensor, width: int) -> Tensor:
@@ -210,14 +212,14 @@ def _mirrored(boxes: Tensor, width: int) -> Tensor:
 
 
 def _rescaled(boxes: Tensor, factor: float) -> Tensor:
-    """(..., 4) boxes about their own centres."""
+    """Scales (..., 4) boxes about their centres."""
     low, high = boxes[..., :2], boxes[..., 2:]
     centre, half = (low + high) / 2, (high - low) / 2 * factor
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
 def _statistics(data: ShardDataModule, fields: tuple[str, ...]) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation over all frames of the training split."""
+    """Mean and standard deviation of the concatenated fields over all frames of the training split."""
     frames, total, squares = 0, torch.zeros(()), torch.zeros(())
     for clip in data.clips["train"]:
         batch = data.whole(clip, fields)

@@ -1,1 +1,1 @@
-"""V-AID: lip and expression latents out of one voice."""
+"""V-AID: predicts lip and expression latents from speech."""

@@ -1,8 +1,8 @@
-"""Audio-to-lip projector: a Perceiver that turns the sound around a frame into its lip latent (EmotiveTalk §3.2).
+"""Audio-to-lip projector: a Perceiver that predicts a frame's lip latent from the audio around it (EmotiveTalk §3.2).
 
-A few learned latents look at the audio tokens of five frames (Jaegle et al. 2021): cross-attention, then
-self-attention, depth times; their mean is the lip latent. Frames know nothing of each other beyond the window, so any
-length runs and InfoNCE has to tell neighbours apart by sound alone.
+Learned latents attend to the audio tokens of five frames, then to each other, ``depth`` times (Jaegle et al. 2021).
+Their mean gives the lip latent. Frames interact only through the audio window: sequences of any length can be
+processed, and InfoNCE must distinguish neighbouring frames by their audio alone.
 
 Shapes: B clips, N frames, W = 5 window frames, L audio layers, D audio width, C width, K latents, d_l lip width.
 """
@@ -16,38 +16,38 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-REACH = 2  # frames heard on either side
+REACH = 2  # audio frames on either side
 WINDOW = 2 * REACH + 1
 
 
 def audio_windows(audio: Tensor, mask: Tensor) -> Tensor:
-    """The audio of the five frames around every frame; beyond a clip's ends its first or last frame is repeated.
+    """Gathers the audio of the five frames around every frame; repeats the first and last frame beyond a clip's ends.
 
     Args:
-        audio: (B, N, L, D).
-        mask: (B, N) bool, True for the first frames of each clip.
+        audio: (B, N, L, D) features per frame.
+        mask: (B, N) bool, False where padded.
 
     Returns:
-        (B, N, 5, L, D); padded frames hold their clip's last frame, never the padding.
+        (B, N, 5, L, D). Windows never contain padding, but repeat their clip's last frame instead.
     """
     frames = torch.arange(audio.shape[1], device=audio.device)
-    heard = frames[:, None] + torch.arange(-REACH, REACH + 1, device=audio.device)
+    around = frames[:, None] + torch.arange(-REACH, REACH + 1, device=audio.device)
     last = (mask.sum(1) - 1).clamp(min=0)[:, None, None]
-    index = torch.minimum(heard.clamp(min=0)[None], last)
+    index = torch.minimum(around.clamp(min=0)[None], last)
     return audio[torch.arange(len(audio), device=audio.device)[:, None, None], index]
 
 
 class AudioToLip(nn.Module):
-    """l_a from audio features, frame by frame.
+    """Predicts lip latents l_a from audio features, frame by frame.
 
     Args:
         audio_layers: L.
         audio_width: D.
         lip_width: d_l.
         width: C.
-        depth: times cross- and self-attention alternate.
+        depth: Number of blocks, each a cross- and a self-attention.
         latents: K.
-        head_width: channels per attention head; must divide ``width``.
+        head_width: Channels per attention head; must divide ``width``.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class AudioToLip(nn.Module):
         super().__init__()
         self.project = nn.Linear(audio_width, width)
         self.layer_embedding = nn.Parameter(0.02 * torch.randn(audio_layers, width))
-        self.offset_embedding = nn.Parameter(0.5 * torch.randn(WINDOW, 1, width))  # beside tokens of unit variance
+        self.offset_embedding = nn.Parameter(0.5 * torch.randn(WINDOW, 1, width))  # tokens have unit variance
         self.latents = nn.Parameter(0.02 * torch.randn(latents, width))
         self.audio_norm = nn.LayerNorm(width)
         self.blocks = nn.ModuleList(PerceiverBlock(width, head_width) for _ in range(depth))
@@ -75,14 +75,14 @@ class AudioToLip(nn.Module):
         frames = self.audio_norm(self.project(audio.to(self.project.weight.dtype)) + self.layer_embedding)
         latents = self.latents.expand(mask.numel(), -1, -1)
         for block in cast(Sequence[PerceiverBlock], self.blocks):
-            # Keys and values are linear in frame + offset: made once per frame, though five windows hear it.
-            heard = audio_windows(block.listen.to_kv(frames), mask) + block.listen.to_kv(self.offset_embedding)
-            latents = block(latents, heard.flatten(2, 3).flatten(0, 1))
+            # Keys and values are linear in frame + offset, so each frame is projected once for its five windows.
+            key_value = audio_windows(block.listen.to_kv(frames), mask) + block.listen.to_kv(self.offset_embedding)
+            latents = block(latents, key_value.flatten(2, 3).flatten(0, 1))
         return self.head(latents.mean(1)).unflatten(0, audio.shape[:2])
 
 
 class PerceiverBlock(nn.Module):
-    """Latents look at the audio, then at each other; a feed-forward layer after either."""
+    """Cross-attention of the latents to the audio, then self-attention; each followed by a feed-forward layer."""
 
     def __init__(self, width: int, head_width: int) -> None:
         super().__init__()
@@ -91,9 +91,9 @@ class PerceiverBlock(nn.Module):
         self.exchange = Attention(width, head_width)
         self.exchange_mlp = feed_forward(width)
 
-    def forward(self, latents: Tensor, heard: Tensor) -> Tensor:
-        """(M, K, C) latents and (M, T, 2C) keys and values made by ``listen.to_kv`` -> (M, K, C)."""
-        latents = latents + self.listen.attend(latents, heard)
+    def forward(self, latents: Tensor, key_value: Tensor) -> Tensor:
+        """(M, K, C) latents and (M, T, 2C) keys and values from ``listen.to_kv`` -> (M, K, C)."""
+        latents = latents + self.listen.attend(latents, key_value)
         latents = latents + self.listen_mlp(latents)
         latents = latents + self.exchange(latents)
         return latents + self.exchange_mlp(latents)
@@ -104,10 +104,10 @@ class Attention(nn.Module):
 
     Args:
         width: C.
-        head_width: channels per head.
+        head_width: Channels per head.
 
     Raises:
-        ValueError: if ``head_width`` does not divide ``width``.
+        ValueError: If ``head_width`` does not divide ``width``.
     """
 
     def __init__(self, width: int, head_width: int) -> None:
@@ -121,17 +121,17 @@ class Attention(nn.Module):
         self.to_out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, context: Tensor | None = None, allowed: Tensor | None = None) -> Tensor:
-        """What is added to ``x``.
+        """Returns the (M, T, C) update of ``x``.
 
         Args:
-            x: (M, T, C).
-            context: (M, S, C), already normalised; None for ``x`` itself.
-            allowed: boolean, broadcast to (M, heads, T, S), True where attention may look.
+            x: (M, T, C) queries, not normalised.
+            context: (M, S, C) normalised keys and values; None for self-attention.
+            allowed: Boolean mask that broadcasts to (M, heads, T, S), True where attention is allowed.
         """
         return self.attend(x, self.to_kv(self.norm(x) if context is None else context), allowed)
 
     def attend(self, x: Tensor, key_value: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """The same with (M, S, 2C) keys and values already made."""
+        """Like ``forward``, with (M, S, 2C) projected keys and values."""
         projected = (self.to_q(self.norm(x)), *key_value.chunk(2, dim=-1))
         query, key, value = (y.unflatten(-1, (self.heads, -1)).transpose(1, 2) for y in projected)
         attended = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
@@ -139,5 +139,5 @@ class Attention(nn.Module):
 
 
 def feed_forward(width: int) -> nn.Sequential:
-    """Pre-norm two-layer network, four times wider inside."""
+    """Pre-norm feed-forward layer with four times the width inside."""
     return nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))

@@ -1,4 +1,4 @@
-"""The networks in a checkpoint of V-AID, loaded without what trains them."""
+"""Loading the networks of a V-AID checkpoint."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ STAGE = "vaid"
 
 
 def load_vaid(path: str | Path, encoders: Mapping[str, Identity] | None = None) -> VAID:
-    """The trained networks, frozen and in eval mode, on the CPU.
+    """Loads a trained V-AID on the CPU, frozen and in eval mode.
 
     Args:
-        path: a checkpoint of stage vaid.
-        encoders: of the data it will be used with, to be held against its own; None takes any.
+        path: Checkpoint of stage vaid.
+        encoders: kind -> required encoder identity; None accepts any.
 
     Raises:
-        CheckpointError: when the file is missing, damaged, of another stage, or its statistics are of other encoders.
+        CheckpointError: If the file is missing, damaged, of another stage, or of other encoders.
     """
     checkpoint = read_checkpoint(path, STAGE)
     info = checkpoint[CHECKPOINT_INFO]
@@ -37,7 +37,7 @@ def load_vaid(path: str | Path, encoders: Mapping[str, Identity] | None = None) 
 
 
 def vaid_config(raw: Mapping[str, Any]) -> VAIDConfig:
-    """The configuration from its plain form in a checkpoint."""
+    """Builds the configuration from its plain form in a checkpoint."""
     parts = {
         "lip": LipConfig(**raw["lip"]),
         "expression": ExpressionConfig(**raw["expression"]),

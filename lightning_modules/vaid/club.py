@@ -1,11 +1,12 @@
-"""CLUB: an upper bound on mutual information, and how it is trained and minimised in one backward pass.
+"""CLUB: an upper bound of mutual information, trained and minimised in one backward pass.
 
-Cheng et al. 2020 (arXiv 2006.12013), Eq. 8 of EmotiveTalk. With q(y|x) = N(mu(x), diag sigma(x)^2) and weights w,
+Cheng et al. 2020 (arXiv 2006.12013); EmotiveTalk Eq. 8. With q(y|x) = N(mu(x), diag sigma(x)^2) and weights w that sum
+to 1,
 
     CLUB = sum_i w_i log q(y_i|x_i) - sum_i w_i sum_j w_j log q(y_j|x_i)
 
-bounds I(x; y) from above when q is close to the true conditional; an untrained q bounds nothing and may read negative,
-so the estimate is logged beside q's negative log-likelihood and never clamped.
+is an upper bound of I(x; y) if q is close to the true conditional. With an untrained q it is not a bound and can be
+negative. The estimate is never clamped; q's negative log-likelihood is logged with it.
 
 Shapes: n pairs, d_x and d_y widths.
 """
@@ -19,16 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-LOG_VARIANCE = (-8.0, 4.0)  # a tanh would cap the estimate below the true information when x and y are nearly equal
+# Clamped, since a tanh would keep the estimate below the true information if x and y are nearly equal.
+LOG_VARIANCE = (-8.0, 4.0)
 
 
 class GaussianConditional(nn.Module):
-    """q(y|x): a diagonal Gaussian whose mean and log-variance are small networks of x; always computed in fp32.
+    """q(y|x): a diagonal Gaussian whose mean and log-variance are MLPs of x, computed in float32.
 
     Args:
         x_width: d_x.
         y_width: d_y.
-        hidden: width of the hidden layer.
+        hidden: Width of the hidden layer.
     """
 
     def __init__(self, x_width: int, y_width: int, hidden: int = 256) -> None:
@@ -44,11 +46,11 @@ class GaussianConditional(nn.Module):
 
 
 class ClubTerms(NamedTuple):
-    """What one batch of pairs gives; all scalars.
+    """Scalar terms of one batch of pairs.
 
     Attributes:
         estimate: CLUB in nats; differentiable in x and y, not in q.
-        likelihood_loss: q's mean negative log-likelihood in nats; differentiable in q, not in x and y.
+        likelihood_loss: Mean negative log-likelihood of q in nats; differentiable in q, not in x and y.
     """
 
     estimate: Tensor
@@ -56,16 +58,14 @@ class ClubTerms(NamedTuple):
 
 
 def club_terms(q: GaussianConditional, x: Tensor, y: Tensor, weight: Tensor) -> ClubTerms:
-    """Both terms of a step, gradient-disjoint, so that one backward of their sum equals two alternating ones.
+    """Computes both terms of a step. Their gradients are disjoint: one backward pass equals two alternating ones.
 
     Args:
-        q: the conditional.
-        x: (n, d_x).
-        y: (n, d_y).
-        weight: (n,) weight from 0 of each pair, e.g. 0 for padding; only ratios matter. Not all may be 0.
-
-    Returns:
-        The two terms; rows of weight 0 change neither.
+        q: Conditional q(y|x).
+        x: (n, d_x) samples.
+        y: (n, d_y) samples.
+        weight: (n,) non-negative weights, normalised by their sum, which must not be 0. Pairs of weight 0, e.g.
+            padding, affect neither term.
     """
     frozen = {name: parameter.detach() for name, parameter in q.named_parameters()}
     mean, log_variance = functional_call(q, frozen, (x,))
@@ -77,16 +77,16 @@ def club_terms(q: GaussianConditional, x: Tensor, y: Tensor, weight: Tensor) -> 
 
 
 def club(mean: Tensor, log_variance: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """The estimate over all n^2 pairs, in nats; scalar.
+    """Scalar CLUB estimate over all n^2 pairs, in nats.
 
-    The double sum needs only the mean and the variance of y: sum_j w_j (mu - y_j)^2 = (mu - E y)^2 + Var y, so it costs
-    O(n d_y) and needs no random pairing. The log-variances cancel.
+    Uses sum_j w_j (mu - y_j)^2 = (mu - E y)^2 + Var y: the double sum costs O(n d_y) and needs no random pairs. The
+    log-variances cancel.
 
     Args:
-        mean: (n, d_y) of q(y|x_i).
-        log_variance: (n, d_y) of q(y|x_i).
-        y: (n, d_y).
-        weight: (n,) from 0; only ratios matter.
+        mean: (n, d_y) means of q(y|x_i).
+        log_variance: (n, d_y) log-variances of q(y|x_i).
+        y: (n, d_y) samples.
+        weight: (n,) non-negative weights, normalised by their sum.
     """
     with torch.autocast(y.device.type, enabled=False):
         y, share = y.float(), (weight.float() / weight.sum())[:, None]
@@ -98,7 +98,7 @@ def club(mean: Tensor, log_variance: Tensor, y: Tensor, weight: Tensor) -> Tenso
 
 
 def negative_log_likelihood(mean: Tensor, log_variance: Tensor, y: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean over pairs of -log q(y_i|x_i), in nats; arguments as in ``club``."""
+    """Weighted mean of -log q(y_i|x_i) in nats; arguments as in ``club``."""
     with torch.autocast(y.device.type, enabled=False):
         y, share = y.float(), weight.float() / weight.sum()
         per_dimension = (y - mean).square() * torch.exp(-log_variance) + log_variance + math.log(2 * math.pi)

@@ -1,12 +1,12 @@
-"""Di-CTE: a diffusion transformer from audio, identity and a condition to an expression sequence.
+"""Di-CTE: a diffusion transformer that predicts an expression sequence from audio, identity and an emotion condition.
 
-EmotiveTalk §3.2, Eq. 7 and Fig. 2b: the network predicts the clean sequence,
+EmotiveTalk §3.2, Eq. 7 and Fig. 2b. The network S predicts the clean sequence:
 
     L_exp = || e_v - S(e_v(t), t, x_ref, A_w, e_cond) ||^2
 
-Audio is added to the noisy code frame by frame, the identity vector to all frames alike; the diffusion step and e_cond
-modulate every block (AdaLN-Zero, Peebles & Xie 2023). Positions are rotary and relative, so any length runs and no
-frame is special.
+Audio embeddings are added to the noisy sequence per frame, the identity vector is added to all frames. The diffusion
+step and e_cond modulate every block (AdaLN-Zero, Peebles & Xie 2023). Rotary position embeddings are relative, so
+sequences may have any length.
 
 Shapes: B clips, N frames, L audio layers, D audio width, C width, H heads, d_e expression width.
 """
@@ -25,17 +25,17 @@ from configs.training import AudioMode, ConditionMode
 from lightning_modules.vaid.audio_to_lip import WINDOW, Attention, audio_windows, feed_forward
 from lightning_modules.vaid.identity import IdentityEncoder
 
-CONDITION_TOKENS = 4  # attention over a single token would ignore its queries
+CONDITION_TOKENS = 4  # at least 2: attention over a single token ignores its queries
 
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What stays the same through all diffusion steps of a clip.
+    """Embedded conditions that are constant over the diffusion steps of a clip.
 
     Attributes:
-        audio: (B, N, C) embedded audio, one vector per frame.
-        identity: (B, C).
-        mask: (B, N) bool.
+        audio: (B, N, C) audio embedding per frame.
+        identity: (B, C) identity embedding.
+        mask: (B, N) bool, False where padded.
     """
 
     audio: Tensor
@@ -43,7 +43,7 @@ class Surroundings:
     mask: Tensor
 
     def window(self, frames: slice) -> Surroundings:
-        """The same for a run of frames."""
+        """Returns the conditions of a range of frames."""
         return Surroundings(self.audio[:, frames], self.identity, self.mask[:, frames])
 
 
@@ -55,13 +55,13 @@ class DiCTE(nn.Module):
         audio_width: D.
         expression_width: d_e.
         width: C.
-        depth: transformer blocks.
-        head_width: channels per attention head; even.
-        identity_widths: channels of the identity encoder's stages.
-        identity_size: side of the picture it sees, pixels.
+        depth: Number of transformer blocks.
+        head_width: Channels per attention head, even.
+        identity_widths: Channels of the identity encoder's stages.
+        identity_size: Side of the identity encoder's input in pixels.
         audio_mode: ``add`` (Fig. 2b), or ``cross_attn``: frame i attends to the audio of frames i - 1 to i + 1.
-        condition_mode: ``adaln``, or ``cross_attn`` to tokens made of e_cond.
-        droppable: learn a vector that stands in for e_cond where it is dropped (classifier-free guidance).
+        condition_mode: ``adaln``, or ``cross_attn`` to tokens projected from e_cond.
+        droppable: Whether to learn a vector that replaces a dropped e_cond (classifier-free guidance).
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class DiCTE(nn.Module):
         self.audio = nn.Sequential(nn.Linear(WINDOW * audio_width, width), nn.LayerNorm(width))
         self.identity = IdentityEncoder(identity_widths, identity_size, width)
         self.step = nn.Sequential(nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-        # Only what is used is made: data-parallel training waits for the gradient of every parameter.
+        # Unused parameters must not exist: data-parallel training waits for the gradient of every parameter.
         self.no_condition = nn.Parameter(torch.zeros(expression_width)) if droppable else None
         self.condition: nn.Module = nn.Linear(expression_width, width)
         if condition_mode == "cross_attn":
@@ -103,56 +103,56 @@ class DiCTE(nn.Module):
         )
 
     def surroundings(self, audio: Tensor, portrait: Tensor, mask: Tensor) -> Surroundings:
-        """Embeds what does not change during sampling.
+        """Embeds the conditions that are constant over the diffusion steps.
 
         Args:
-            audio: (B, N, L, D) features.
-            portrait: (B, H, W, 3) uint8, x_ref.
-            mask: (B, N).
+            audio: (B, N, L, D) audio features.
+            portrait: (B, H, W, 3) uint8 RGB portrait x_ref.
+            mask: (B, N) bool, False where padded.
         """
         share = self.layer_weights.softmax(0)
-        heard = torch.einsum("bnld,l->bnd", audio.to(share.dtype), share)
-        windows = audio_windows(heard[:, :, None], mask).flatten(2)
+        mixed = torch.einsum("bnld,l->bnd", audio.to(share.dtype), share)
+        windows = audio_windows(mixed[:, :, None], mask).flatten(2)
         return Surroundings(self.audio(windows), self.identity(portrait), mask)
 
     def forward(
         self, noisy: Tensor, t: Tensor, around: Surroundings, e_cond: Tensor, dropped: Tensor | None = None
     ) -> Tensor:
-        """The clean sequence.
+        """Predicts the clean sequence.
 
         Args:
-            noisy: (B, N, d_e) standardised expressions at step ``t``.
+            noisy: (B, N, d_e) standardised noisy expressions at step ``t``.
             t: (B,) diffusion steps.
-            around: of the same frames.
-            e_cond: (B, d_e) standardised.
-            dropped: (B,) bool, True where a learned vector stands in for e_cond (classifier-free guidance).
+            around: Embedded conditions of the same frames.
+            e_cond: (B, d_e) standardised emotion condition.
+            dropped: (B,) bool, True where the learned vector replaces e_cond; requires ``droppable``.
 
         Returns:
-            (B, N, d_e).
+            (B, N, d_e) standardised clean expressions.
         """
         if dropped is not None:
             assert self.no_condition is not None, "built without droppable"
             e_cond = torch.where(dropped[:, None], self.no_condition.to(e_cond), e_cond)
         x = self.code(noisy) + around.identity[:, None]
         modulation = self.step(step_embedding(t, x.shape[-1]).to(x))
-        tokens = audible = None
+        tokens = nearby = None
         if self.audio_mode == "add":
             x = x + around.audio
         else:
-            audible = neighbours(around.mask)
+            nearby = neighbours(around.mask)
         if self.condition_mode == "adaln":
             modulation = modulation + self.condition(e_cond)
         else:
             tokens = self.condition(e_cond)
         for block in self.blocks:
-            x = block(x, modulation, around, tokens, audible)
+            x = block(x, modulation, around, tokens, nearby)
         return self.head(x)
 
 
 class Block(nn.Module):
-    """Self-attention over time and a feed-forward layer, both modulated; optional attention to audio and condition."""
+    """Modulated self-attention over time and feed-forward layer, with optional attention to audio and condition."""
 
-    def __init__(self, width: int, head_width: int, hears: bool, attends_condition: bool) -> None:
+    def __init__(self, width: int, head_width: int, attends_audio: bool, attends_condition: bool) -> None:
         super().__init__()
         self.heads = width // head_width
         self.norm1 = nn.LayerNorm(width, elementwise_affine=False)
@@ -160,7 +160,7 @@ class Block(nn.Module):
         self.to_qkv = nn.Linear(width, 3 * width)
         self.to_out = nn.Linear(width, width)
         self.mlp = feed_forward(width)[1:]
-        self.hear = Attention(width, head_width) if hears else None
+        self.hear = Attention(width, head_width) if attends_audio else None
         self.attend_condition = Attention(width, head_width) if attends_condition else None
         modulate = nn.Linear(width, 6 * width)
         nn.init.zeros_(modulate.weight)  # every block starts as the identity
@@ -168,13 +168,13 @@ class Block(nn.Module):
         self.modulate = nn.Sequential(nn.SiLU(), modulate)
 
     def forward(
-        self, x: Tensor, modulation: Tensor, around: Surroundings, tokens: Tensor | None, audible: Tensor | None
+        self, x: Tensor, modulation: Tensor, around: Surroundings, tokens: Tensor | None, nearby: Tensor | None
     ) -> Tensor:
-        """(B, N, C) and what it depends on -> (B, N, C)."""
+        """(B, N, C) -> (B, N, C); ``nearby`` masks the audio attention, see ``neighbours``."""
         shift1, scale1, gate1, shift2, scale2, gate2 = self.modulate(modulation)[:, None].chunk(6, dim=-1)
         x = x + gate1 * self._over_time(self.norm1(x) * (1 + scale1) + shift1, around.mask)
         if self.hear is not None:
-            x = x + self.hear(x, around.audio, audible)
+            x = x + self.hear(x, around.audio, nearby)
         if self.attend_condition is not None:
             x = x + self.attend_condition(x, tokens)
         return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
@@ -187,18 +187,14 @@ class Block(nn.Module):
 
 
 def step_embedding(t: Tensor, width: int) -> Tensor:
-    """(B,) diffusion steps -> (B, width) float32 sines and cosines of falling frequency."""
+    """(B,) diffusion steps -> (B, width) float32 sinusoidal embedding."""
     frequency = torch.exp(-math.log(10_000) * torch.arange(width // 2, device=t.device) / (width // 2))
     angle = t.float()[:, None] * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
 def rotate(x: Tensor) -> Tensor:
-    """Rotary position embedding (Su et al. 2021): attention then depends on how far apart frames are.
-
-    Args:
-        x: (B, H, N, c) queries or keys, c even.
-    """
+    """Applies rotary position embedding (Su et al. 2021) to (B, H, N, c) queries or keys, c even."""
     length, width = x.shape[-2:]
     frequency = 10_000 ** (-torch.arange(0, width, 2, device=x.device) / width)
     angle = torch.arange(length, device=x.device)[:, None] * frequency
@@ -208,8 +204,8 @@ def rotate(x: Tensor) -> Tensor:
 
 
 def neighbours(mask: Tensor, reach: int = 1) -> Tensor:
-    """(B, 1, N, N) which audio frame each frame may attend to: itself and ``reach`` on either side, no padding."""
+    """(B, 1, N, N) attention mask, True for the frame itself and unpadded frames up to ``reach`` away."""
     frames = torch.arange(mask.shape[1], device=mask.device)
     near = (frames[:, None] - frames).abs() <= reach
-    # A padded frame still sees itself: an empty row would be NaN.
+    # A padded frame attends to itself: the softmax of an empty row would be NaN.
     return ((near & mask[:, None, :]) | torch.eye(len(frames), dtype=torch.bool, device=mask.device))[:, None]

@@ -1,7 +1,7 @@
-"""Identity encoder: a small ResNet that tells Di-CTE whose face it animates (EmotiveTalk Fig. 2b).
+"""Identity encoder: a small ResNet that embeds the portrait for Di-CTE (EmotiveTalk Fig. 2b).
 
-Group normalisation instead of batch normalisation: what one clip gives does not depend on its batch, and there are no
-running statistics for a frozen V-AID to change.
+Uses group instead of batch normalisation: a clip's embedding does not depend on its batch, and there are no running
+statistics that could change in a frozen V-AID.
 
 Shapes: B portraits, C widths of the stages.
 """
@@ -15,12 +15,12 @@ from torch.nn import functional as F
 
 
 class IdentityEncoder(nn.Module):
-    """x_ref to one vector.
+    """Embeds a portrait x_ref as one vector.
 
     Args:
-        widths: channels of each stage; every stage after the first halves the picture.
-        size: side in pixels the portrait is brought to.
-        out_width: width of the vector.
+        widths: Channels of each stage; every stage after the first halves the resolution.
+        size: Side in pixels to which the portrait is resized.
+        out_width: Width of the vector.
     """
 
     def __init__(self, widths: Sequence[int], size: int, out_width: int) -> None:
@@ -43,7 +43,7 @@ class IdentityEncoder(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut, normalised before each (He et al. 2016, v2)."""
+    """Pre-activation residual block of two 3x3 convolutions (He et al. 2016, v2)."""
 
     def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Training of V-AID: one optimizer, one backward (EmotiveTalk Eq. 4-8).
+"""Training of V-AID with one optimizer and one backward pass (EmotiveTalk Eq. 4-8).
 
     L = alpha InfoNCE + beta ||l_v - l_a||^2 + ||e_v - e_a||^2 + lambda CLUB(l_a, e_a; q fixed) + NLL(q; l_a, e_a fixed)
 
-The last two terms have disjoint gradients, so q and the networks learn in one step under any strategy.
+The last two terms have disjoint gradients, so the networks and q are trained in one step under any strategy.
 
-Shapes: B clips, N frames, the rest as in ``vaid.py``.
+Shapes: B clips, N frames, d_l and d_e lip and expression widths.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from lightning_modules.vaid.club import GaussianConditional, club_terms
 from lightning_modules.vaid.losses import info_nce, masked_mean, squared_error, velocity_error
 from lightning_modules.vaid.network import VAID
 
-ENCODER_KINDS = ("audio", "motion")  # the codec and the landmarks leave no trace in what V-AID learns
+ENCODER_KINDS = ("audio", "motion")  # V-AID does not depend on codec and landmarks
 
 
 class StepLoss(NamedTuple):
-    """One step's loss and what it is made of.
+    """Loss of one step and its terms.
 
     Attributes:
-        loss: scalar, with gradients.
-        parts: name -> (B,) or scalar, detached.
+        loss: Scalar with gradients.
+        parts: name -> detached (B,) or scalar.
     """
 
     loss: Tensor
@@ -46,17 +46,18 @@ class StepLoss(NamedTuple):
 
 
 class VAIDModule(LightningModule):
-    """The training step, the optimizer and the logging of V-AID.
+    """Training step, optimizer and logging of V-AID.
 
     Args:
-        config: networks, losses, optimizer.
-        dimensions: widths of the data's features.
-        encoders: audio and motion encoder that made them.
-        max_steps: of training, for a decaying learning rate.
-        seed: of the noise.
+        config: Configuration of networks, losses and optimizer.
+        dimensions: Feature widths of the data.
+        encoders: Identities of the data's encoders; those of audio and motion are kept.
+        max_steps: Number of training steps, for the learning rate schedule.
+        seed: Seed of the training noise.
 
     Attributes:
-        vaid: the networks; all that stage two needs.
+        vaid: The networks that stage two uses.
+        q: Conditional of CLUB; None if its weight is 0.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class VAIDModule(LightningModule):
         )
 
     def losses(self, batch: ClipBatch) -> StepLoss:
-        """The loss of a batch; random numbers depend on each clip's key and draw alone."""
+        """Computes the loss of a batch. Random numbers depend only on each clip's key and draw."""
         config, vaid = self.config, self.vaid
         mask = batch["mask"]
         l_v, e_v = vaid.lip_scale(batch["lip"]), vaid.expression_scale(batch["expression"])
@@ -113,7 +114,7 @@ class VAIDModule(LightningModule):
         return StepLoss(loss, {name: part.detach() for name, part in parts.items()})
 
     def _decoupling(self, l_a: Tensor, e_a: Tensor, mask: Tensor, t: Tensor, parts: dict[str, Tensor]) -> Tensor:
-        """CLUB's part of the loss, over the pairs of all ranks; adds its numbers to ``parts``."""
+        """CLUB's terms of the loss, over the pairs of all ranks; adds them to ``parts``."""
         assert self.q is not None
         club = self.config.club
         weight = mask.float()
@@ -121,7 +122,7 @@ class VAIDModule(LightningModule):
             weight = weight * self.vaid.schedule.level(t, weight)
         rows = torch.cat([l_a.float(), e_a.float(), weight[..., None], mask.float()[..., None]], dim=-1)
         if self._trainer is not None and self.trainer.world_size > 1:
-            # Pairs cross clips, so a mean of the ranks' estimates would depend on their number.
+            # CLUB pairs frames of different clips, so the mean over ranks would depend on the number of ranks.
             rows = cast(Tensor, self.all_gather(rows, sync_grads=True)).flatten(0, 1)
         rows = rows[rows[..., -1] > 0]
         l_a, e_a, weight = rows[:, : l_a.shape[-1]], rows[:, l_a.shape[-1] : -2], rows[:, -2]
@@ -131,7 +132,7 @@ class VAIDModule(LightningModule):
         return strength * terms.estimate + terms.likelihood_loss
 
     def _randomness(self, batch: ClipBatch) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Diffusion steps (B,), noise (B, N, d_e) and, with condition dropout, which clips see no e_cond (B,)."""
+        """(B,) diffusion steps, (B, N, d_e) noise and, with condition dropout, (B,) True for clips without e_cond."""
         config, device = self.config, batch["mask"].device
         seeds = [
             seed_of(self.seed, step_seed(key, draw)) >> 1
@@ -145,10 +146,10 @@ class VAIDModule(LightningModule):
         return t.to(device), self.vaid.sequence_noise(seeds, batch["mask"]), dropped
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """The loss of a batch, with its parts logged under ``train/``."""
+        """Returns the loss of a batch; logs it and its terms under ``train/``."""
         step = self.losses(batch)
         values = {"loss": step.loss.detach()} | {name: part.mean() for name, part in step.parts.items()}
-        # Of the global batch, so that a curve does not depend on the number of ranks; one collective for all.
+        # Averaged over the global batch, so that curves do not depend on the number of ranks; a single collective.
         means = self.trainer.strategy.reduce(torch.stack(list(values.values())), reduce_op="mean")
         for name, mean in zip(values, means, strict=True):
             shown = name in ("loss", "lip_near1", "lip_mse", "expression_mse", "club")
@@ -156,7 +157,7 @@ class VAIDModule(LightningModule):
         return step.loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Lips and a sampled expression sequence against the truth, logged under ``val/``; repeats are left out."""
+        """Logs errors of lips and sampled expressions under ``val/``; skips batches of repeated clips."""
         if not bool(batch["valid"].all()):
             return
         mask, vaid = batch["mask"], self.vaid
@@ -178,7 +179,7 @@ class VAIDModule(LightningModule):
             self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=len(mask), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """One AdamW with a group for the networks and one for q."""
+        """AdamW with one parameter group for the networks and one for q."""
         config = self.config
         groups: list[dict[str, Any]] = [{"params": list(self.vaid.parameters()), "lr": config.lr}]
         if self.q is not None:
@@ -187,7 +188,7 @@ class VAIDModule(LightningModule):
         return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what is needed to build the networks again without any other file."""
+        """Adds the information that is needed to rebuild the networks from the checkpoint alone."""
         checkpoint[CHECKPOINT_INFO] = {
             "stage": STAGE,
             "config": asdict(self.config),
@@ -196,7 +197,7 @@ class VAIDModule(LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses to resume from another stage or other encoders."""
+        """Checks that the checkpoint is of the same stage and encoders."""
         check_stage(checkpoint, STAGE, "ckpt_path")
         found = {kind: Identity(**raw) for kind, raw in checkpoint[CHECKPOINT_INFO]["encoders"].items()}
         check_encoders(found, self.encoders, "ckpt_path")

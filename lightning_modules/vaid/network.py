@@ -1,7 +1,7 @@
-"""V-AID as stage two and ``generate.py`` use it: audio in, lip latents and expression latents out (EmotiveTalk §3.2).
+"""V-AID's networks for inference: predict lip and expression latents from audio (EmotiveTalk §3.2).
 
-Inside, all latents are standardised with the mean and deviation of the training set, which are part of the weights.
-``lip_scale`` and ``expression_scale`` bring encoders' latents in, their ``restore`` brings results back.
+The networks work on latents standardised with the mean and deviation of the training set, which are stored with the
+weights. ``lip_scale`` and ``expression_scale`` standardise latents of the encoders; their ``restore`` is the inverse.
 
 Shapes: B clips, N frames, L audio layers, D audio width, d_l and d_e lip and expression widths.
 """
@@ -29,7 +29,7 @@ FRAMES_AT_ONCE = 1000
 
 
 class Standardiser(nn.Module):
-    """(x - mean) / deviation of each dimension, and back; identity until ``set`` is called."""
+    """Standardises each dimension: (x - mean) / std. The identity until ``set`` is called."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ class Standardiser(nn.Module):
         self.register_buffer("std", torch.ones(width))
 
     def set(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Takes the statistics; a dimension that never moves is divided by 1."""
+        """Sets the statistics; a constant dimension gets a deviation of 1."""
         self.mean.copy_(torch.tensor(mean))
         self.std.copy_(torch.tensor([value if value > 1e-6 else 1.0 for value in std]))
 
@@ -53,11 +53,11 @@ class Standardiser(nn.Module):
 
 
 class VAID(nn.Module):
-    """The audio-to-lip projector and Di-CTE with the statistics of what they predict.
+    """Audio-to-lip projector and Di-CTE, with the statistics of the latents they predict.
 
     Args:
-        config: sizes and options.
-        dimensions: widths of the data's features.
+        config: Configuration of the networks.
+        dimensions: Feature widths of the data.
     """
 
     def __init__(self, config: VAIDConfig, dimensions: Dimensions) -> None:
@@ -73,19 +73,19 @@ class VAID(nn.Module):
         self.schedule = cosine_schedule(config.diffusion_steps)
 
     def set_statistics(self, statistics: MotionStatistics) -> None:
-        """Takes the mean and deviation of the training set's latents."""
+        """Sets the mean and deviation of the training set's latents."""
         self.lip_scale.set(statistics.lip_mean, statistics.lip_std)
         self.expression_scale.set(statistics.expression_mean, statistics.expression_std)
 
     def lip(self, audio: Tensor, mask: Tensor | None = None) -> Tensor:
-        """l_a: standardised lip latents of any number of frames; without gradients, in bounded memory.
+        """Predicts lip latents l_a. Without gradients, long audio is processed in chunks to bound the memory.
 
         Args:
             audio: (B, N, L, D) audio features.
             mask: (B, N) bool, False where padded; None for no padding.
 
         Returns:
-            (B, N, d_l).
+            (B, N, d_l) standardised latents.
         """
         mask = _mask_of(audio) if mask is None else mask
         total = audio.shape[1]
@@ -93,7 +93,7 @@ class VAID(nn.Module):
             return self.audio_to_lip(audio, mask)
         parts = []
         for first in range(0, total, FRAMES_AT_ONCE):
-            # A frame hears REACH frames on either side, so parts read with that margin are exactly the whole.
+            # A frame depends on REACH frames on either side, so chunks with that margin give the exact result.
             near = slice(max(0, first - REACH), first + FRAMES_AT_ONCE + REACH)
             part = self.audio_to_lip(audio[:, near], mask[:, near])
             parts.append(part[:, first - near.start :][:, :FRAMES_AT_ONCE])
@@ -110,32 +110,32 @@ class VAID(nn.Module):
         steps: int | None = None,
         guidance: float | None = None,
     ) -> Tensor:
-        """e_a: a standardised expression sequence drawn by DDIM; long audio in fused windows.
+        """Samples an expression sequence e_a by DDIM; long audio in fused windows.
 
         Args:
             audio: (B, N, L, D) audio features.
-            portrait: (B, H, W, 3) uint8 RGB, x_ref.
-            e_cond: (B, d_e) standardised expression to show.
-            seeds: one for each clip: equal seeds give equal sequences, whatever else is in the batch.
+            portrait: (B, H, W, 3) uint8 RGB portrait x_ref.
+            e_cond: (B, d_e) standardised emotion condition.
+            seeds: One seed per clip. A clip's result depends on its seed, not on the rest of the batch.
             mask: (B, N) bool, False where padded; None for no padding.
-            steps: DDIM steps; None for the configured number.
-            guidance: classifier-free guidance scale, 1 for none; None for the configured one.
+            steps: Number of DDIM steps; None for the configured number.
+            guidance: Classifier-free guidance scale, 1 for no guidance; None for the configured scale.
 
         Returns:
-            (B, N, d_e); what stands where ``mask`` is False means nothing.
+            (B, N, d_e) standardised expressions; undefined where ``mask`` is False.
 
         Raises:
-            ValueError: when the number of seeds is not B, or guidance is asked of a model trained without dropout.
+            ValueError: If there is not one seed per clip, or guidance is used without condition dropout in training.
         """
         guidance = self.config.guidance if guidance is None else guidance
         if guidance != 1.0 and self.di_cte.no_condition is None:
-            raise ValueError(f"guidance {guidance}: this V-AID was trained with model.condition_dropout=0; use 1")
+            raise ValueError(f"guidance {guidance}: expected 1, since model.condition_dropout was 0 in training")
         if len(seeds) != len(audio):
-            raise ValueError(f"{len(seeds)} seeds for {len(audio)} clips: give one for each")
+            raise ValueError(f"seeds: found {len(seeds)} for {len(audio)} clips, expected one per clip")
         config = self.config
         mask = _mask_of(audio) if mask is None else mask
         if audio.shape[1] > config.window and not bool(mask.all()):
-            # Where windows lie depends on a clip's own length, so clips of unequal length go through one by one.
+            # Window positions depend on a clip's length, so clips of unequal length are sampled one at a time.
             lengths = mask.sum(1).tolist()
             alone = [
                 self.sample_expression(
@@ -154,7 +154,7 @@ class VAID(nn.Module):
         return ddim_sample(predict, noise.to(around.audio), self.schedule, steps or config.sampling_steps)
 
     def sequence_noise(self, seeds: Sequence[int], mask: Tensor) -> Tensor:
-        """(B, N, d_e) noise: each clip's depends on its seed and its own number of frames; padding is 0."""
+        """(B, N, d_e) noise that depends only on each clip's seed and number of frames; 0 where padded."""
         width = self.expression_scale.mean.numel()
         noise = torch.zeros(*mask.shape, width)
         for row, seed, frames in zip(noise, seeds, mask.sum(1).tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Mean and deviation of lip and expression latents over a training set; they become part of V-AID's weights."""
+"""Mean and standard deviation of a training set's lip and expression latents, stored with V-AID's weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from datamodules.schema import ShardError
 
 @dataclass(frozen=True)
 class MotionStatistics:
-    """Per dimension, over all frames of the training clips (float64 sums)."""
+    """Mean and standard deviation per dimension over all frames of the training clips."""
 
     lip_mean: tuple[float, ...]
     lip_std: tuple[float, ...]
@@ -21,13 +21,13 @@ class MotionStatistics:
 
 
 def motion_statistics(clips: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> MotionStatistics:
-    """Statistics of all frames of all clips.
+    """Computes the statistics over all frames of all clips in float64.
 
     Args:
-        clips: key, lip (F, d_l) and expression (F, d_e) of each training clip.
+        clips: Key, (F, d_l) lip and (F, d_e) expression latents of each clip.
 
     Raises:
-        ShardError: naming the clip and the member that hold a value that is not finite, or when there is no clip.
+        ShardError: If a value is not finite, naming clip and member, or if there is no clip.
     """
     sums: dict[str, list[np.ndarray]] = {}
     frames = 0
@@ -37,15 +37,15 @@ def motion_statistics(clips: Iterable[tuple[str, np.ndarray, np.ndarray]]) -> Mo
             if not np.isfinite(latent).all():
                 frame = int(np.flatnonzero(~np.isfinite(latent).all(1))[0])
                 raise ShardError(
-                    f"{key}.{name}.npy: frame {frame} holds a value that is not finite; prepare this clip again"
+                    f"{key}.{name}.npy: frame {frame} has a value that is not finite; prepare this clip again"
                 )
             wide = latent.astype(np.float64)
-            # Shifted by the first frame seen, so that the variance is no small difference of large squares.
+            # Shifted by the first frame, to avoid cancellation in the variance.
             shift, total, square = sums.setdefault(name, [wide[0].copy(), 0.0 * wide[0], 0.0 * wide[0]])
             total += (wide - shift).sum(0)
             square += np.square(wide - shift).sum(0)
     if not frames:
-        raise ShardError("no training clips to take the latents' statistics from")
+        raise ShardError("no training clips: expected at least one to compute the statistics of the latents")
 
     def moments(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
         shift, total, square = sums[name]

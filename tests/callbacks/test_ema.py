@@ -1,4 +1,4 @@
-"""The average of ETHD's weights in a real training loop: its closed form, and what validation leaves behind."""
+"""The EMA of ETHD's weights in a training loop: its closed form, and its use in validation."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from tests.helpers.shards import make_shards
 
 
 class Record(Callback):
-    """The weights after every step, and those that are validated."""
+    """Records the weights after every step and during validation."""
 
     def __init__(self):
         self.trained, self.validated, self.after = [], [], []
@@ -41,7 +41,7 @@ def data(tmp_path_factory) -> ShardDataModule:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
-def test_validation_sees_the_average_and_training_never_does(data, precision):
+def test_only_validation_uses_the_average(data, precision):
     data.setup()
     module, average, record = smallest_ethd(data, lr=1e-2), WeightAverage(0.15), Record()
     start = copies(module.bfloat16() if precision == "bf16-true" else module)
@@ -52,7 +52,7 @@ def test_validation_sees_the_average_and_training_never_does(data, precision):
     )  # fmt: skip
     trainer.fit(module, datamodule=data)
     assert len(record.validated) == 2
-    # While little is averaged the decay is (1 + n) / (10 + n): 1/10, then 2/11 but for its bound.
+    # The decay is (1 + n) / (10 + n), at most 0.15: 1/10, then 0.15 instead of 2/11.
     expected = {name: weight.float() for name, weight in start.items()}
     for n, weights in enumerate(record.trained):
         decay = min(0.15, (1 + n) / (10 + n))

@@ -1,4 +1,4 @@
-"""What ranks tell each other, over a real store and of real processes."""
+"""Heartbeats over a real store and of real processes."""
 
 import os
 import socket
@@ -31,7 +31,7 @@ def heartbeat_store():
     del store
 
 
-def test_words_are_read_as_they_were_said_and_the_first_fault_counts(heartbeat_store):
+def test_heartbeats_are_read_unchanged_and_the_first_fault_is_kept(heartbeat_store):
     assert heartbeat_store.others(0) == []
     heartbeat = Heartbeat(2, HERE, 5, count=3, step=7, phase=STEPPING, seconds=1.5, clips=("a/b", "ü"))
     heartbeat_store.publish(heartbeat)
@@ -45,14 +45,14 @@ def test_words_are_read_as_they_were_said_and_the_first_fault_counts(heartbeat_s
 
 
 @pytest.mark.slow
-def test_a_process_that_is_gone_is_dead_unless_it_took_leave(heartbeat_store):
+def test_an_ended_process_is_dead_unless_it_announced_its_end(heartbeat_store):
     own = Heartbeat(0, HERE, os.getpid())
     living, killed = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
     try:
         heartbeat_store.publish(Heartbeat(1, HERE, living.pid))
         heartbeat_store.publish(Heartbeat(2, HERE, killed.pid, step=4, phase=WAITING))
         assert heartbeat_store.dead(own) is None
-        killed.kill()  # and not waited for: a zombie
+        killed.kill()  # a zombie, since it is not waited for
         end = time.monotonic() + 60
         while (found := heartbeat_store.dead(own)) is None and time.monotonic() < end:
             time.sleep(0.1)
@@ -70,14 +70,14 @@ def test_a_process_that_is_gone_is_dead_unless_it_took_leave(heartbeat_store):
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (Heartbeat(1, HERE, 5, step=4, phase=WAITING, seconds=700), "rank 1"),  # it is behind, and for too long
-        (Heartbeat(1, HERE, 5, step=4, phase=VALIDATING, seconds=700), None),  # it is behind, and may be
+        (Heartbeat(1, HERE, 5, step=4, phase=WAITING, seconds=700), "rank 1"),  # rank 1 is behind, beyond its limit
+        (Heartbeat(1, HERE, 5, step=4, phase=VALIDATING, seconds=700), None),  # rank 1 is behind, within its limit
         (Heartbeat(1, HERE, 5, step=4, phase=SAVING, seconds=7300), "rank 1"),
-        (Heartbeat(1, HERE, 5, step=4, phase=STEPPING, seconds=650), "rank 0"),  # nobody is
+        (Heartbeat(1, HERE, 5, step=4, phase=STEPPING, seconds=650), "rank 0"),  # neither is behind
         (Heartbeat(1, HERE, 5, step=5, phase=WAITING, seconds=700), "rank 0"),
     ],
 )
-def test_the_rank_that_is_furthest_behind_is_to_blame(heartbeat_store, tmp_path, other, named):
+def test_the_rank_furthest_behind_is_reported(heartbeat_store, tmp_path, other, named):
     dog = Watchdog(WatchdogConfig(), tmp_path)
     dog._store = heartbeat_store
     heartbeat_store.publish(other)

@@ -1,4 +1,4 @@
-"""The plot shows ten seconds of a validation clip, its curves where the latents are."""
+"""Plots of latents: their length, and the curves of predictions."""
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ def drawn(tmp_path_factory):
     return module, data.whole(data.clips["train"][0], FIELDS, FRAMES)
 
 
-def test_ten_seconds_are_read(drawn):
+def test_ten_seconds_are_plotted(drawn):
     assert drawn[1]["audio"].shape[1] == 250
 
 
 @pytest.mark.slow
-def test_predictions_are_drawn_over_the_truth(drawn):
+def test_a_changed_lip_prediction_changes_the_lip_plots_only(drawn):
     module, batch = drawn
     picture = draw(module, batch)
     assert picture.shape[-1] == 3
@@ -37,10 +37,10 @@ def test_predictions_are_drawn_over_the_truth(drawn):
     changed = (picture != draw(module, batch)).any(-1)
     half = changed.shape[1] // 2
     assert changed[:, :half].any()
-    assert not changed[:, half:].any()  # the expression's half is another network's
+    assert not changed[:, half:].any()  # the expression is predicted by another network
 
 
-def test_names_come_from_the_encoder_that_gives_them():
+def test_names_are_those_of_the_encoder_if_it_defines_them():
     lip, expression = latent_names("landmarks")
     assert lip[1] == "inner_opening_centre"
     assert expression[0] == "brow_inner_right"

@@ -1,4 +1,4 @@
-"""The queue wants its machine back: whatever the moment, the run ends saved and goes on as if nothing had been."""
+"""Preemption at any moment: the run saves, exits with status 75, and a resumed run equals an uninterrupted one."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from tests.helpers.train_config import SMALLEST, logged, train_config, train_vai
 from tests.helpers.warm import run_ranks
 from training.fit import exit_status
 
-AGAIN = "the same command with ckpt_path=last goes on"
+AGAIN = "resume with the same command and ckpt_path=last"
 SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=6", "trainer.devices='2'", "trainer.strategy=ddp")
 
 
@@ -34,7 +34,7 @@ def check_equal(folder: Path, straight: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", ["first", "validation", "save"])
-def test_a_stopped_run_goes_on_as_if_nothing_had_been(shards, straight, tmp_path, monkeypatch, capfd, moment):
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(shards, straight, tmp_path, monkeypatch, capfd, moment):
     owners = {"first": ("training_step", 1), "validation": ("validation_step", 3), "save": ("on_save_checkpoint", 3)}
     owner, at = owners[moment]
     original = getattr(VAIDModule, owner)
@@ -51,7 +51,7 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(shards, straight, tmp_path
     assert stopped.preempted
     assert exit_status(stopped) == EXIT_STOPPED
     assert stopped.trainer.global_step == at
-    assert f"Stopped at step {at}, which is saved; {AGAIN}" in capfd.readouterr().err
+    assert f"Stopped at step {at}, checkpoint saved; {AGAIN}" in capfd.readouterr().err
     assert signal.getsignal(signal.SIGUSR1) == before
     again = train_vaid(shards, tmp_path, "run_id=twice", "ckpt_path=last")
     assert not again.preempted
@@ -59,13 +59,13 @@ def test_a_stopped_run_goes_on_as_if_nothing_had_been(shards, straight, tmp_path
     check_equal(again.folder, straight)
 
 
-def test_ctrl_c_is_noted_once_and_stops_at_once_the_second_time(capfd):
+def test_a_second_ctrl_c_raises_keyboard_interrupt(capfd):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with StopSignals([], train_config("experiment=vaid/tiny").preemption.stop_on) as signals:
             os.kill(os.getpid(), signal.SIGINT)
             assert signals.request is StopRequest.STOP
-            assert "Ctrl-C again stops at once" in capfd.readouterr().err
+            assert "press Ctrl-C again to stop now" in capfd.readouterr().err
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -78,7 +78,7 @@ def test_ctrl_c_is_noted_once_and_stops_at_once_the_second_time(capfd):
 
 
 def on_two_ranks(moment: str, shards: Path, output: Path, *more: str) -> tuple[list[int], str]:
-    """Trains, and sends one of the ranks SIGTERM at a moment; their statuses, and what they say."""
+    """Trains on two ranks and sends SIGTERM to rank 1 at a given moment; returns exit statuses and standard error."""
     command = [sys.executable, "tests/helpers/train_signalled.py", "1", moment, "SIGTERM", *SETTINGS, "run_id=two"]
     done = run_ranks([*command, f"data.root={shards}", f"output={output}", *more], 2)
     return [rank.returncode for rank in done], "".join(rank.stderr for rank in done)
@@ -86,19 +86,19 @@ def on_two_ranks(moment: str, shards: Path, output: Path, *more: str) -> tuple[l
 
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_ranks_ends_both(shards, tmp_path):
-    statuses, printed = on_two_ranks("step:0", shards, tmp_path)
-    assert statuses == [EXIT_STOPPED, 0], printed  # rank 0 speaks for the job
-    assert printed.count("Stopped at step 1, which is saved") == 1
+    statuses, output = on_two_ranks("step:0", shards, tmp_path)
+    assert statuses == [EXIT_STOPPED, 0], output  # rank 0 reports for the job
+    assert output.count("Stopped at step 1, checkpoint saved") == 1
 
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("moment", ["step:0", "validation", "save"])
-def test_two_ranks_go_on_after_a_signal_to_one_of_them(shards, straight, tmp_path, moment):
-    statuses, printed = on_two_ranks(moment, shards, tmp_path)
-    assert statuses == [EXIT_STOPPED, 0], printed  # rank 0 speaks for the job
-    assert printed.count("Stopped at step") == 1
-    statuses, printed = on_two_ranks("never", shards, tmp_path, "ckpt_path=last")
-    assert statuses == [0, 0], printed
+def test_two_ranks_resume_after_a_signal_to_one(shards, straight, tmp_path, moment):
+    statuses, output = on_two_ranks(moment, shards, tmp_path)
+    assert statuses == [EXIT_STOPPED, 0], output  # rank 0 reports for the job
+    assert output.count("Stopped at step") == 1
+    statuses, output = on_two_ranks("never", shards, tmp_path, "ckpt_path=last")
+    assert statuses == [0, 0], output
     for column in ("train/loss", "val/lip_mse"):
         expected, found = (logged(folder, column) for folder in (straight, tmp_path / "vaid" / "two"))
         assert sorted(found) == sorted(expected)
@@ -106,16 +106,16 @@ def test_two_ranks_go_on_after_a_signal_to_one_of_them(shards, straight, tmp_pat
             assert float(found[step]) == pytest.approx(float(value), rel=1e-4)
 
 
-def test_a_forked_loader_process_can_still_be_ended():
+def test_sigterm_ends_a_forked_loader_process():
     with StopSignals(["SIGUSR1"], ["SIGTERM"]) as signals:
-        ready, release = os.pipe()
+        ready, started = os.pipe()
         child = os.fork()
         if not child:
-            os.write(release, b"1")
+            os.write(started, b"1")
             while True:
                 signal.pause()
-        os.read(ready, 1)  # a signal before the child is itself would be the parent's
-        os.kill(child, signal.SIGUSR1)  # goes to the whole job, and must not end it
+        os.read(ready, 1)  # the child runs its own handlers only from here
+        os.kill(child, signal.SIGUSR1)  # a queue sends it to all processes of a job; it must not end the child
         os.kill(child, signal.SIGTERM)
         _, status = os.waitpid(child, 0)
         assert os.WTERMSIG(status) == signal.SIGTERM
@@ -127,7 +127,7 @@ def test_a_forked_loader_process_can_still_be_ended():
 
 @pytest.fixture
 def scontrol(tmp_path, monkeypatch) -> Path:
-    """A scontrol that writes down what it was asked; whether the real one obeys is tested with a real SLURM."""
+    """A script in place of scontrol that records its arguments; tests/slurm uses the real one."""
     asked = tmp_path / "asked"
     program = tmp_path / "scontrol"
     program.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n[ "$2" != 13 ] || {{ echo "Job is pending" >&2; exit 1; }}\n')
@@ -141,15 +141,15 @@ def scontrol(tmp_path, monkeypatch) -> Path:
         signal.signal(number, handler)
 
 
-def test_a_job_is_queued_again_but_not_for_ever(scontrol, monkeypatch):
+def test_a_job_is_requeued_up_to_the_limit(scontrol, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "12")
-    assert "job 12 is queued again, time 1 of at most 2" in leave(5, StopRequest.REQUEUE, 2)
+    assert "job 12 is requeued (1 of at most 2 times)" in leave(5, StopRequest.REQUEUE, 2)
     assert scontrol.read_text() == "requeue 12\n"
     monkeypatch.setenv("SLURM_RESTART_COUNT", "2")
     text = leave(5, StopRequest.REQUEUE, 2)
-    assert "Job 12 came back 2 times already, preemption.max_requeues=2: it is not queued again" in text
+    assert "Job 12 was requeued 2 times, the limit of preemption.max_requeues=2" in text
     assert "ckpt_path=last" in text
-    assert "queued" not in leave(5, StopRequest.STOP, 9)
+    assert "requeued" not in leave(5, StopRequest.STOP, 9)
     assert scontrol.read_text() == "requeue 12\n"
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "7")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
@@ -157,14 +157,14 @@ def test_a_job_is_queued_again_but_not_for_ever(scontrol, monkeypatch):
     assert scontrol.read_text() == "requeue 12\nrequeue 7_3\n"
 
 
-def test_a_requeue_that_fails_is_said(scontrol, monkeypatch):
+def test_a_failed_requeue_is_reported(scontrol, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "13")
-    assert "scontrol requeue 13 failed (Job is pending); the same command" in leave(5, StopRequest.REQUEUE, 2)
+    assert "scontrol requeue 13 failed (Job is pending); resume with" in leave(5, StopRequest.REQUEUE, 2)
 
 
-def test_outside_slurm_nothing_is_queued(scontrol, monkeypatch):
+def test_nothing_is_requeued_outside_of_slurm(scontrol, monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert leave(5, StopRequest.REQUEUE, 2) == f"Stopped at step 5, which is saved; {AGAIN}."
+    assert leave(5, StopRequest.REQUEUE, 2) == f"Stopped at step 5, checkpoint saved; {AGAIN}."
     assert not scontrol.exists()
 
 
@@ -178,6 +178,6 @@ def test_outside_slurm_nothing_is_queued(scontrol, monkeypatch):
         ("preemption.max_requeues=-1", r"preemption\.max_requeues=-1"),
     ],
 )
-def test_signals_that_cannot_be_are_refused(change, message):
+def test_invalid_signals_are_rejected(change, message):
     with pytest.raises(ConfigError, match=message):
         check(train_config("experiment=vaid/tiny", "data.root=a", change))

@@ -1,4 +1,4 @@
-"""What a run keeps of its checkpoints, and what a full disk or a damaged file does to it."""
+"""Checkpoints of a run: which are kept, and the errors for a full disk and damaged files."""
 
 import resource
 
@@ -18,7 +18,7 @@ def names(folder):
     return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
-def test_the_newest_and_the_best_stay(shards, tmp_path):
+def test_the_newest_and_the_best_are_kept(shards, tmp_path):
     changes = ("checkpoints.keep=1", "checkpoints.best=val/lip_mse", "model.lr=1")
     done = train_vaid(shards, tmp_path, "run_id=a", *changes, steps=9)
     values = {int(step) + 1: float(value) for step, value in logged(done.folder, "val/lip_mse").items()}
@@ -28,17 +28,17 @@ def test_the_newest_and_the_best_stay(shards, tmp_path):
     checkpoints = done.folder / "checkpoints"
     assert (checkpoints / "best.ckpt").resolve().name == f"step={best}.ckpt"
     assert (checkpoints / "last.ckpt").resolve().name == "step=9.ckpt"
-    with pytest.raises(ConfigError, match=r"checkpoints\.best=val/los: is not validated here; choose one of val/"):
+    with pytest.raises(ConfigError, match=r"checkpoints\.best=val/los: not a validated value; choose one of val/"):
         train_vaid(shards, tmp_path, "run_id=b", "checkpoints.best=val/los")
 
 
-def test_checkpoints_may_be_closer_than_validations(shards, tmp_path):
+def test_checkpoints_may_be_more_frequent_than_validations(shards, tmp_path):
     done = train_vaid(shards, tmp_path, "run_id=a", "checkpoints.every=2", "checkpoints.keep=9", steps=5)
     assert names(done.folder) == ["last.ckpt", "step=2.ckpt", "step=3.ckpt", "step=4.ckpt", "step=5.ckpt"]
 
 
-def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(shards, tmp_path, monkeypatch):
-    """The disk is full after 20 kB of a file: the system's own limit."""
+def test_a_full_disk_raises_and_keeps_the_last_checkpoint(shards, tmp_path, monkeypatch):
+    """A full disk is simulated by the system's limit on the size of files, 20 kB."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     original = VAIDModule.on_save_checkpoint
 
@@ -60,7 +60,7 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(shards, tmp_path, mon
     assert logged(again.folder, "train/loss") == logged(straight.folder, "train/loss")
 
 
-def test_a_damaged_checkpoint_is_named_with_one_to_go_on_from(shards, tmp_path):
+def test_a_damaged_checkpoint_is_named_with_one_to_resume_from(shards, tmp_path):
     done = train_vaid(shards, tmp_path, "run_id=a")
     last = done.folder / "checkpoints" / "step=6.ckpt"
     whole = last.read_bytes()
@@ -74,5 +74,5 @@ def test_a_damaged_checkpoint_is_named_with_one_to_go_on_from(shards, tmp_path):
     for name, weight in load_vaid(again.folder / "checkpoints" / "last.ckpt").state_dict().items():
         assert weight.equal(done.module.vaid.state_dict()[name]), name
     last.unlink()
-    message = r"links to step=6\.ckpt, which is gone"
+    message = r"links to step=6\.ckpt, which does not exist"
     refuses(CheckpointError, message, train_vaid, shards, tmp_path, "run_id=a", "ckpt_path=last")

@@ -15,7 +15,7 @@ from tests.helpers.ethd import smallest_unet
 
 
 @pytest.mark.slow
-def test_operations_are_those_of_a_real_step_without_recomputation():
+def test_step_operations_equal_a_real_step_without_recomputation():
     sizes = Dimensions(latent_channels=4, latent_size=8, audio_layers=2, audio_width=3, lip_width=5, expression_width=6)
     config = EthdConfig(unet=smallest_unet(), checkpointing=True)
     info = EthdInfo(config, sizes, {"codec": Identity("patch")}, 32, LatentScale((0.0,), (1.0,)), "", "")
@@ -28,15 +28,15 @@ def test_operations_are_those_of_a_real_step_without_recomputation():
     with FlopCounterMode(display=False) as counter:
         noisy = torch.randn(1, frames, 4, 8, 8)
         network(noisy, torch.zeros(1), noisy[:, 0], signals).square().mean().backward()
-    # A real backward pass saves the gradients of the very inputs, and makes attention's scores once more.
+    # A real backward pass skips the gradients of the network's inputs, and recomputes the attention scores.
     assert 0.95 < counter.get_total_flops() / step_operations(info, frames) < 1.05
 
 
-def test_peak_memory_is_the_processs():
+def test_peak_memory_on_a_cpu_is_that_of_the_process():
     device, size = torch.device("cpu"), 2**26
     block = torch.ones(size, dtype=torch.uint8)
     held = peak_memory(device)
     assert held >= size
     assert block[-1] == 1
     del block
-    assert peak_memory(device) >= held  # the most there ever was
+    assert peak_memory(device) >= held  # a maximum, which never decreases

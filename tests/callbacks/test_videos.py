@@ -1,4 +1,4 @@
-"""Samples and evaluations in the middle of training: they show the network's videos and leave the training alone."""
+"""Sample videos and evaluations during training: their files, and that they do not affect training."""
 
 import json
 
@@ -23,7 +23,7 @@ def run(shards, vaid, output, *changes):
 
 
 @pytest.mark.slow
-def test_training_is_the_same_with_and_without_them(codec_shards, codec_vaid, tmp_path):
+def test_sample_videos_and_evaluations_do_not_affect_training(codec_shards, codec_vaid, tmp_path):
     files = untrained(tmp_path)
     plain = run(codec_shards, codec_vaid, tmp_path, "run_id=plain")
     shown = run(
@@ -41,7 +41,7 @@ def test_training_is_the_same_with_and_without_them(codec_shards, codec_vaid, tm
     info = probe(video)
     assert (info.width, info.height, info.has_sound) == (2 * SIDE, SIDE, True)
     assert len(list(read_frames(video))) == FRAMES
-    # the truth, both drives, the lips alone, the expression alone
+    # Rows: true clip, both, lips, expression.
     assert Image.open(video.with_suffix(".png")).size == ((COLUMNS + 1) * SIDE, 4 * SIDE)
 
     folder = shown.folder / "evaluation"
@@ -57,7 +57,7 @@ def test_training_is_the_same_with_and_without_them(codec_shards, codec_vaid, tm
     assert found[0]["metrics"]["fid"]["value"] != found[1]["metrics"]["fid"]["value"]
 
 
-def test_a_heat_map_is_black_where_nothing_differs():
+def test_a_heat_map_is_black_without_a_difference():
     reference = np.full((8, 8, 3), 100, np.uint8)
     video = np.repeat(reference[None], 5, axis=0)
     video[:, :, :4] += 120
@@ -67,6 +67,6 @@ def test_a_heat_map_is_black_where_nothing_differs():
     assert found[0, 0].tolist() == [255, 255, 255] or found[0, 0, 0] == 255
 
 
-def test_other_stages_make_no_videos():
+def test_videos_of_another_stage_are_rejected():
     with pytest.raises(ConfigError, match="stage=vaid makes no videos"):
         check(train_config("experiment=vaid/tiny", "data.root=a", "videos.sample_every=5"))

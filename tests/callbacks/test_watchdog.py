@@ -1,4 +1,4 @@
-"""A rank that dies, stalls, fails or loses its numbers: all ranks end, and say which it was; the run goes on after."""
+"""A rank that dies, hangs, fails or has a NaN loss: all ranks exit and name it, and the run can be resumed."""
 
 import re
 import sys
@@ -13,7 +13,7 @@ STEP = 4
 
 
 def train(fault, shards, output, *changes, ranks=2, started=None):
-    """Starts the ranks as srun does, without a launcher that would end them; returns status and errors of each."""
+    """Starts the ranks as srun does, without a launcher that ends them; returns exit statuses and standard errors."""
     command = [sys.executable, "tests/helpers/train_faulty.py", fault, *SETTINGS, f"data.root={shards}"]
     command += [f"output={output}", f"trainer.devices='{ranks}'", f"trainer.strategy={'ddp' if ranks > 1 else 'auto'}"]
     done = run_ranks([*command, *changes], ranks, started)
@@ -36,7 +36,7 @@ def train(fault, shards, output, *changes, ranks=2, started=None):
         ("0:4:die", -9, r"rank 0 \(.*, process \d+\), step 4, clips clip_.*: has died, last seen"),
     ],
 )
-def test_all_ranks_end_and_name_the_one(shards, tmp_path, fault, status, message):
+def test_all_ranks_exit_and_name_the_faulty_one(shards, tmp_path, fault, status, message):
     statuses, errors = train(fault, shards, tmp_path, "watchdog.step_minutes=0.2")
     wrong = int(fault[0])
     assert statuses[wrong] == status
@@ -49,24 +49,24 @@ def test_all_ranks_end_and_name_the_one(shards, tmp_path, fault, status, message
 
 @pytest.mark.slow
 @pytest.mark.nightly
-def test_one_process_whose_data_do_not_come_ends(shards, tmp_path):
+def test_a_single_process_without_data_exits(shards, tmp_path):
     (status,), (errors,) = train("0:4:stall", shards, tmp_path, "watchdog.step_minutes=0.1", ranks=1)
     assert status == 1
     assert "rank 0 (" in errors
     assert "step 4, clips clip_" in errors
     assert "waiting for the batch for" in errors
     stacks = (tmp_path / "vaid" / "two" / "stacks_rank0.txt").read_text()
-    assert "reading" in stacks  # the function that does not come back
+    assert "reading" in stacks  # the function that hangs
 
 
 @pytest.mark.slow
-def test_a_rank_that_nobody_joins_ends(shards, tmp_path):
+def test_a_rank_exits_if_the_others_do_not_connect(shards, tmp_path):
     (status,), (errors,) = train("none", shards, tmp_path, "watchdog.join_minutes=0.1", started=1)
     assert status == 1
-    message = r"rank 0 .* waiting for the other ranks for \d+ s .*meet at 127\.0\.0\.1:\d+.*SOCKET_IFNAME"
+    message = r"rank 0 .* waiting for the other ranks for \d+ s .*connect to 127\.0\.0\.1:\d+.*SOCKET_IFNAME"
     assert re.search(message, errors)
 
 
 @pytest.mark.slow
-def test_a_run_that_goes_well_is_left_alone(shards, tmp_path):
+def test_a_run_without_faults_is_not_interrupted(shards, tmp_path):
     assert not list(train_vaid(shards, tmp_path, "run_id=a", "watchdog.step_minutes=1", steps=2).folder.glob("stacks*"))

@@ -1,4 +1,4 @@
-"""Shards whose clips have three lengths."""
+"""Shards with clips of three lengths."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.helpers.shards import make_shards
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """Twelve clips; only to be read."""
+    """Shards of twelve clips; read-only."""
     path = tmp_path_factory.mktemp("shards")
     make_shards(path, frames=(30, 45, 60))
     return path

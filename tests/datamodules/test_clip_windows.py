@@ -1,4 +1,4 @@
-"""Windows and references against the arrays the shards were written from."""
+"""Windows and references against the arrays from which the shards were written."""
 
 import dataclasses
 import io
@@ -30,7 +30,7 @@ def frames_of(key):
 @pytest.mark.slow
 @pytest.mark.parametrize("pad", [True, False])
 @pytest.mark.parametrize("workers", [0, 1])
-def test_batches_hold_the_frames_of_their_windows(folder, pad, workers):
+def test_batches_contain_the_frames_of_their_windows(folder, pad, workers):
     for batch in loader(folder, pad=pad, workers=workers):
         length = 45 if pad else 30
         for i, key in enumerate(batch["key"]):
@@ -70,10 +70,10 @@ def test_all_portraits_and_many_starts_occur(folder):
     for key, drawn in seen.items():
         frames = frames_of(key)
         assert {reference for _, reference in drawn} == {1, 7, frames // 2, frames - 1}
-        assert len({start for start, _ in drawn}) >= 5  # of frames - 23 places, in 40 passes
+        assert len({start for start, _ in drawn}) >= 5  # out of frames - 23 possible starts, in 40 passes
 
 
-def test_lengths_without_padding_are_the_shortest_of_the_global_batch(folder):
+def test_length_without_padding_is_that_of_the_shortest_clip(folder):
     lengths = set()
     for batch in loader(folder, pad=False, window=50, batch_size=2, steps_per_epoch=30, fields=["lip"]):
         assert batch["lip"].shape[1] == min(50, *map(frames_of, batch["key"]))
@@ -82,13 +82,13 @@ def test_lengths_without_padding_are_the_shortest_of_the_global_batch(folder):
     assert lengths == {30, 45, 50}
 
 
-def test_a_field_that_was_not_stored(folder):
-    with pytest.raises(ShardError, match=r"clip_\d+.video.mp4: the sample has no such member; leave its field out"):
+def test_a_field_that_was_not_stored_is_named(folder):
+    with pytest.raises(ShardError, match=r"clip_\d+.video.mp4: the sample has no such member; remove its field"):
         next(iter(loader(folder, fields=["video"])))
 
 
-def test_video_frames_are_those_of_the_window():
-    """Each frame of the stored video is grey of brightness 4 times its number."""
+def test_decode_frames_returns_the_frames_of_the_window():
+    """Frame n of the video is grey with value 4 n."""
     out = io.BytesIO()
     encode_frames(out, (np.full((32, 32, 3), 4 * number, np.uint8) for number in range(50)), format="mp4")
     frames = decode_frames(out.getvalue(), 7, 30, "x")
@@ -100,17 +100,17 @@ def test_video_frames_are_those_of_the_window():
         decode_frames(b"not an mp4" * 100, 0, 1, "x")
 
 
-def test_speech_of_another_length_is_refused(tmp_path):
+def test_speech_of_another_length_is_rejected(tmp_path):
     first, *others = make_shards(tmp_path, samples=3, shards=1, frames=(30,)).samples
     longer, (place, _) = flac(ramp(31)), first.members["speech.flac"]
     overwrite(tmp_path / first.shard, place, longer)
     members = {**first.members, "speech.flac": (place, len(longer))}
     change_index(tmp_path, samples=(dataclasses.replace(first, members=members), *others))
-    with pytest.raises(ShardError, match="speech.flac has 19840 samples, 30 frames need 19200"):
+    with pytest.raises(ShardError, match="speech.flac has 19840 samples, expected 19200 for 30 frames"):
         list(loader(tmp_path, fields=["speech"], batch_size=3, steps_per_epoch=1))
 
 
-def test_batches_move_as_lightning_moves_them(folder):
+def test_lightning_can_move_batches(folder):
     from lightning.fabric.utilities import move_data_to_device
 
     batch = next(iter(loader(folder, batch_size=6)))

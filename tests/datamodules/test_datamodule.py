@@ -1,4 +1,4 @@
-"""The datamodules: the right shards, splits by person, and readable refusals."""
+"""The data module: splits by speaker, and errors for unsuitable shards and configurations."""
 
 import logging
 from dataclasses import replace
@@ -26,11 +26,11 @@ def data(folder, **changes):
 
 
 def change_samples(folder, changes):
-    """Puts ``changes(sample)`` into the index's samples."""
+    """Updates the fields of every sample in the index with ``changes(sample)``."""
     change_index(folder, samples=tuple(replace(s, **changes(s)) for s in Index.read(folder).samples))
 
 
-def test_stored_splits(folder):
+def test_stored_splits_are_used(folder):
     module = data(folder)
     module.setup("fit")
     assert {split: len(clips) for split, clips in module.clips.items()} == {"train": 4, "val": 4, "test": 4}
@@ -42,25 +42,28 @@ def test_stored_splits(folder):
 
 
 @pytest.mark.parametrize("name", ["hdtf", "mead", "synthetic", "folder"])
-def test_a_datamodule_reads_the_dataset_it_names(tmp_path, name):
+def test_any_dataset_can_be_read_by_name(tmp_path, name):
     make_shards(tmp_path, samples=2, shards=1, dataset=name, speech=False)
     assert len(next(iter(data(tmp_path, name=name).train_dataloader()))["key"]) == 2
 
 
-def test_another_dataset_is_refused(folder):
-    with pytest.raises(ShardError, match="holds dataset 'folder', data.name=hdtf expects 'hdtf'; set data=folder, or"):
+def test_another_dataset_is_rejected(folder):
+    with pytest.raises(
+        ShardError, match="contains dataset 'folder', data.name=hdtf expects 'hdtf'; set data=folder, or"
+    ):
         data(folder, name="hdtf").setup()
 
 
-def test_shards_of_another_preset_are_refused(folder):
+def test_shards_of_other_encoders_are_rejected(folder):
     data(folder, encoders=ENCODERS).setup()
     wanted = {**ENCODERS, "codec": Identity("svd", weights={"vae.safetensors": "ab"})}
-    with pytest.raises(ShardError, match=r"codec: shards have Identity\(name='patch'.*wants Identity\(name='svd'"):
+    with pytest.raises(
+        ShardError, match=r"codec: shards have Identity\(name='patch'.*experiment has Identity\(name='svd'"
+    ):
         data(folder, encoders=wanted).setup()
 
 
-def test_a_named_split_goes_by_person(folder):
-    """The committed rule decides, whatever the shards say."""
+def test_a_named_split_overrides_the_stored_one(folder):
     change_samples(folder, lambda s: {"speaker": f"person {s.key[-2:]}"})
     module = data(folder, split="person")
     module.setup()
@@ -69,30 +72,30 @@ def test_a_named_split_goes_by_person(folder):
             assert split_of("folder", "person", f"person {clip.key[-2:]}", clip.key) == split
 
 
-def test_a_person_on_two_sides_is_refused(folder):
+def test_a_split_with_shared_speakers_is_rejected(folder):
     change_samples(folder, lambda s: {"speaker": "Ann" if s.split != "train" else s.speaker})
-    with pytest.raises(ShardError, match=r"split 'stored' has 1 people on two sides \(Ann\)"):
+    with pytest.raises(ShardError, match=r"split 'stored' shares 1 speakers between train, val and test \(Ann\)"):
         data(folder).setup()
 
 
-def test_published_splits_by_clip_only_warn(tmp_path, caplog):
+def test_published_splits_with_shared_speakers_only_warn(tmp_path, caplog):
     make_shards(tmp_path, samples=6, shards=1, dataset="hdtf", splits=("train", "test"), speech=False)
     change_samples(tmp_path, lambda s: {"speaker": "Ann"})
     change_index(tmp_path, split="peer")
     with caplog.at_level(logging.WARNING):
         data(tmp_path, name="hdtf").setup()
-    assert "split peer has 1 people on two sides (Ann), as published" in caplog.text
+    assert "split peer shares 1 speakers (Ann), as published" in caplog.text
 
 
-def test_short_clips_are_left_out_and_counted(folder, caplog):
+def test_short_clips_are_skipped_and_counted(folder, caplog):
     module = data(folder, min_frames=45)
     with caplog.at_level(logging.INFO):
         module.setup()
-    assert "12 clips, 4 shorter than data.min_frames=45 left out" in caplog.text
+    assert "12 clips; skipped 4 shorter than data.min_frames=45" in caplog.text
     assert sum(len(clips) for clips in module.clips.values()) == 8
 
 
-def test_an_empty_split_says_what_there_is(tmp_path):
+def test_an_empty_split_reports_the_number_of_clips_found(tmp_path):
     make_shards(tmp_path, samples=3, shards=1, speech=False)
     with pytest.raises(ShardError, match=r"no val clips of at least 24 frames .*\(found: 3 train, 0 val, 0 test\)"):
         data(tmp_path).val_dataloader()
@@ -106,7 +109,7 @@ def test_unknown_emotions_are_reported(folder, caplog):
     assert batch["emotion_index"].tolist() == [-1, -1]
 
 
-def test_no_root(tmp_path):
+def test_a_missing_root_is_named(tmp_path):
     with pytest.raises(ValueError, match="data.root is missing"):
         ShardDataModule().setup()
 
@@ -126,14 +129,14 @@ def test_no_root(tmp_path):
         ({"name": "mixture", "roots": {"a": "x", "b": "y"}, "weights": {"a": 1, "b": 0}}, "weights.b=0: expected 1"),
     ],
 )
-def test_impossible_configurations_name_their_key(changes, message):
+def test_invalid_configurations_name_their_key(changes, message):
     with pytest.raises(ValueError, match=message):
         check_data(DataConfig(**{"name": "folder", "root": "x" if "roots" not in changes else None, **changes}))
 
 
-def test_staged_batches_equal_those_in_place(folder, tmp_path_factory):
+def test_staged_shards_give_the_same_batches(folder, tmp_path_factory):
     stage = tmp_path_factory.mktemp("stage")
-    there = [batch["lip"].sum().item() for batch in data(folder).train_dataloader()]
+    in_place = [batch["lip"].sum().item() for batch in data(folder).train_dataloader()]
     piped = data(f"pipe:cat {folder}/{{name}}", stage_to=str(stage), workers=2)
-    assert [batch["lip"].sum().item() for batch in piped.train_dataloader()] == there
+    assert [batch["lip"].sum().item() for batch in piped.train_dataloader()] == in_place
     assert list(stage.glob("*/*/*.tar"))

@@ -1,4 +1,4 @@
-"""Global batches are the same on any number of ranks and workers, and after any interruption."""
+"""Global batches are equal on any number of ranks and workers, and after interruptions."""
 
 import copy
 import itertools
@@ -44,7 +44,7 @@ def samples(batches):
 
 
 def by_step(rows):
-    """Step -> the global batch, its epoch and length, put together from the ranks in their order."""
+    """Maps each step to its global batch, epoch and length, joined from the ranks in order."""
     steps = {}
     for row in (row for row in rows if row["kind"] == "train"):
         step = steps.setdefault(row["step"], {"samples": [], "sums": [], "length": set(), "epoch": set()})
@@ -57,7 +57,7 @@ def by_step(rows):
 
 @pytest.fixture(scope="module")
 def uninterrupted(config, tmp_path_factory):
-    """One process, two loader processes that read ahead, a checkpoint after every step."""
+    """A run on one rank with two loader processes and a checkpoint after every step."""
     path = tmp_path_factory.mktemp("uninterrupted")
     rows = run(path, replace(config, workers=2), 1, max_steps=STEPS, save_every=1, validate=True)
     return path, by_step(rows)
@@ -80,7 +80,7 @@ def test_each_key_once_per_pass(uninterrupted):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_any_number_of_processes_sees_the_same_global_batches(uninterrupted, config, tmp_path, ranks):
+def test_global_batches_do_not_depend_on_the_number_of_ranks(uninterrupted, config, tmp_path, ranks):
     assert by_step(run(tmp_path, config, ranks, max_steps=7)) == {k: uninterrupted[1][k] for k in range(7)}
 
 
@@ -90,14 +90,14 @@ def test_any_number_of_processes_sees_the_same_global_batches(uninterrupted, con
     [(3, 1, 0), (5, 2, 0), (7, 1, 2), (7, 2, 1), (10, 4, 0)],
     ids=["mid epoch", "epoch end on two", "mid second epoch", "mid epoch on two", "epoch end on four"],
 )
-def test_resume_goes_on_exactly(uninterrupted, config, tmp_path, step, ranks, workers):
+def test_resume_is_exact(uninterrupted, config, tmp_path, step, ranks, workers):
     path, steps = uninterrupted
     resume = str(path / f"{step}.ckpt")
     rows = run(tmp_path, replace(config, workers=workers), ranks, max_steps=STEPS, resume=resume)
     assert by_step(rows) == {k: steps[k] for k in range(step, STEPS)}
 
 
-def test_two_processes_stop_and_one_goes_on(uninterrupted, config, tmp_path):
+def test_a_run_on_two_ranks_resumes_on_one(uninterrupted, config, tmp_path):
     stopped = by_step(run(tmp_path / "first", config, 2, max_steps=8, save_every=8))
     resumed = by_step(run(tmp_path / "second", config, 1, max_steps=STEPS, resume=str(tmp_path / "first" / "8.ckpt")))
     assert {**stopped, **resumed} == uninterrupted[1]
@@ -106,8 +106,8 @@ def test_two_processes_stop_and_one_goes_on(uninterrupted, config, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_evaluation_shows_each_clip_once(config, tmp_path, ranks):
-    """Seven clips: on two and four ranks one repeat must be marked."""
+def test_evaluation_returns_each_clip_once(config, tmp_path, ranks):
+    """On two and four ranks one of the seven clips is repeated, with ``valid`` False."""
     rows = run(tmp_path, _test_split(config), ranks, task="test")
     per_rank = [[row for row in rows if row["rank"] == rank] for rank in range(ranks)]
     assert {len(one) for one in per_rank} == {-(-7 // ranks)}
@@ -125,7 +125,7 @@ def test_validation_clips_come_in_order(uninterrupted):
 
 
 def _test_split(config):
-    """The same validation clips as a test split of their own, to be seen whole."""
+    """A copy of the shards in which the validation clips are the test split."""
     other = Path(config.root) / "as-test"
     if not other.exists():
         shutil.copytree(config.root, other)
@@ -134,20 +134,20 @@ def _test_split(config):
     return replace(config, root=str(other))
 
 
-def test_test_clips_are_whole(config):
+def test_test_clips_are_complete(config):
     for batch in ShardDataModule(_test_split(config)).test_dataloader():
         assert batch["lip"].shape[1] == (30, 45, 60)[int(batch["key"][0][-4:]) % 3]
         assert batch["lip"][0, :, 0].tolist() == list(range(batch["lip"].shape[1]))
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_loader_processes_change_nothing(config, workers):
-    alone = samples(itertools.chain(*[loader(config)] * 3))
-    helped = loader(config, workers=workers)
-    assert samples(itertools.chain(helped, helped, helped)) == alone
+def test_batches_do_not_depend_on_the_number_of_workers(config, workers):
+    expected = samples(itertools.chain(*[loader(config)] * 3))
+    train = loader(config, workers=workers)
+    assert samples(itertools.chain(train, train, train)) == expected
 
 
-def test_ranks_share_the_global_batch(config):
+def test_ranks_partition_the_global_batch(config):
     whole = list(loader(config))
     for ranks in (2, 4):
         parts = [list(_of_rank(config, rank, ranks)) for rank in range(ranks)]
@@ -162,14 +162,13 @@ def _of_rank(config, rank, ranks):
 
 
 @pytest.mark.parametrize(("ranks", "sizes"), [(3, "3 or 6"), (8, "8")])
-def test_ranks_that_cannot_share_are_told_what_would_fit(config, ranks, sizes):
-    message = f"data.batch_size is 4 over all ranks, which {ranks} ranks .* set it to {sizes}, or run on 1, 2, 4 ranks"
+def test_a_batch_size_that_ranks_do_not_divide_is_rejected(config, ranks, sizes):
+    message = f"data.batch_size=4: .* number of ranks, {ranks}; set it to {sizes}, or run on 1, 2, 4 ranks"
     with pytest.raises(ValueError, match=message):
         _of_rank(config, 0, ranks)
 
 
-def test_state_counts_what_was_consumed(config):
-    """Two workers read ahead; the state must not."""
+def test_state_counts_consumed_not_prefetched_batches(config):
     train = loader(config, workers=2)
     batches = iter(train)
     for expected in range(3):
@@ -190,19 +189,19 @@ def test_state_counts_what_was_consumed(config):
         ({"min_frames": 31}, "training clips: was 14 clips, .* is 7 clips"),
     ],
 )
-def test_resuming_with_another_order_names_what_changed(config, changes, message):
+def test_resuming_with_another_order_names_the_changed_values(config, changes, message):
     state = loader(config).state_dict()
     with pytest.raises(ValueError, match=message):
         loader(config, **changes).load_state_dict(state)
 
 
-def test_resuming_on_other_shards_is_refused(config, tmp_path):
+def test_resuming_on_other_shards_is_rejected(config, tmp_path):
     make_shards(tmp_path, samples=SAMPLES, shards=3, frames=(30, 45, 60), seed=1, speech=False)
     with pytest.raises(ValueError, match="training clips: was 14 clips, .*, is 14 clips, "):
         loader(config, root=str(tmp_path)).load_state_dict(loader(config).state_dict())
 
 
-def test_loading_leaves_the_random_numbers_of_training_alone(config):
+def test_loading_does_not_advance_global_generators(config):
     torch.manual_seed(0)
     random.seed(0)
     before = torch.get_rng_state(), random.getstate()
@@ -211,7 +210,7 @@ def test_loading_leaves_the_random_numbers_of_training_alone(config):
     assert random.getstate() == before[1]
 
 
-def test_damage_in_a_loader_process_is_still_a_shard_error(config, tmp_path):
+def test_a_loader_process_raises_shard_errors(config, tmp_path):
     index = make_shards(tmp_path, samples=6, shards=1, frames=(30,), speech=False)
     os.truncate(tmp_path / index.shards[0].name, 3000)
     with pytest.raises(ShardError, match="has 3000 bytes"):

@@ -1,4 +1,4 @@
-"""Mixtures: weights kept, every clip of a union once, and only datasets that fit together."""
+"""Mixtures: exact weights, every clip once per pass without weights, and errors for datasets that do not match."""
 
 import statistics
 from collections import Counter
@@ -27,21 +27,21 @@ def mixture(roots, **changes):
     return MixtureDataModule(roots=roots, **{**settings, **changes})
 
 
-def test_without_weights_every_clip_comes_once_per_pass(roots):
+def test_without_weights_every_clip_is_drawn_once_per_pass(roots):
     keys = [key for batch in mixture(roots).train_dataloader() for key in batch["key"]]
     assert sorted(keys) == [f"{name}/clip_{i:04d}" for name, clips in (("hdtf", 6), ("mead", 9)) for i in range(clips)]
 
 
-def test_weights_hold_in_every_batch(roots):
+def test_weights_are_exact_in_every_batch(roots):
     keys = []
     for batch in mixture(roots, weights={"hdtf": 2, "mead": 1}).train_dataloader():
         assert Counter(batch["dataset"]) == {"hdtf": 2, "mead": 1}
         keys += [key for key in batch["key"] if key.startswith("hdtf/")]
-    assert len(set(keys[:6])) == 6  # one pass over the smaller dataset, then it starts again
+    assert len(set(keys[:6])) == 6  # one pass over the smaller dataset
 
 
 def test_samples_come_from_the_right_root(roots):
-    """Equal keys, other numbers: the reader of each root is used for its clips."""
+    """Both roots have equal keys with different data."""
     for batch in mixture(roots, window=24).train_dataloader():
         for key, start, lip in zip(batch["key"], batch["start"].tolist(), batch["lip"], strict=True):
             name, clip = key.split("/")
@@ -50,7 +50,7 @@ def test_samples_come_from_the_right_root(roots):
             assert lip.numpy().tolist() == whole[start : start + 24].tolist()
 
 
-def test_other_encoders_or_sizes_do_not_mix(roots, tmp_path):
+def test_other_encoders_or_sizes_are_rejected(roots, tmp_path):
     folder = Path(roots["mead"])
     encoders = Index.read(folder).encoders
     change_index(folder, encoders={**encoders, "audio": Identity("wav2vec2")})
@@ -62,7 +62,7 @@ def test_other_encoders_or_sizes_do_not_mix(roots, tmp_path):
 
 
 def test_latent_statistics_are_pooled(roots):
-    """Against the moments of the two samples {0, 2} (2 frames) and {3, 3, 9, 9} (4 frames) taken together."""
+    """Compared with the moments of the union of the samples {0, 2} and {3, 3, 9, 9}."""
     for name, mean, std, frames in (("hdtf", 1.0, 1.0, 2), ("mead", 6.0, 3.0, 4)):
         change_index(Path(roots[name]), latent=LatentStatistics((mean,) * 4, (std,) * 4, frames))
     pooled = mixture(roots).latent_statistics
@@ -72,10 +72,10 @@ def test_latent_statistics_are_pooled(roots):
     assert pooled.frames == 6
 
 
-def test_a_root_without_training_clips(roots, tmp_path):
+def test_a_root_without_training_clips_is_rejected(roots, tmp_path):
     make_shards(tmp_path / "val", samples=3, shards=1, dataset="folder", splits=("val",), speech=False)
     three = {**roots, "extra": str(tmp_path / "val")}
-    with pytest.raises(ShardError, match="no training clips, but data.weights.extra"):
+    with pytest.raises(ShardError, match="no training clips; remove data.weights.extra"):
         mixture(three, weights={"hdtf": 1, "mead": 1, "extra": 1}).train_dataloader()
 
 
@@ -89,7 +89,7 @@ def test_committed_configurations_build(name, roots):
     assert datamodule(typed).config.name == name
 
 
-def test_names_choose_datamodules(roots):
+def test_the_name_selects_the_data_module(roots):
     assert not isinstance(datamodule(DataConfig(name="hdtf", root=roots["hdtf"])), MixtureDataModule)
     with pytest.raises(ValueError, match="data.name=x"):
         datamodule(DataConfig(name="x"))

@@ -1,4 +1,4 @@
-"""Order: every sample once per pass, equal on every machine, contiguous for every stream."""
+"""Training order: every sample once per pass, equal on every machine, contiguous for every stream."""
 
 import pickle
 from collections import Counter
@@ -33,8 +33,8 @@ def test_passes_and_seeds_differ():
 @pytest.mark.parametrize(
     ("sizes", "streams"), [((30, 30, 30, 30), 4), ((30, 31, 29, 28), 4), ((100,), 8), ((8,) * 9, 5)]
 )
-def test_a_stream_reads_shards_through(sizes, streams):
-    """Blocks are contiguous, so a stream meets a shard in one run, and at most one shard more than its block spans."""
+def test_a_stream_finishes_each_shard_before_the_next(sizes, streams):
+    """Each shard occurs in one run of a stream, and a stream needs at most one shard more than its length requires."""
     shard_of = _shards(sizes)
     order = StreamOrder(shard_of, streams, seed=1)
     count, rows = len(shard_of), -(-len(shard_of) // streams)
@@ -49,14 +49,14 @@ def test_a_stream_reads_shards_through(sizes, streams):
 
 
 def test_the_order_never_changes():
-    """Frozen numbers: whoever changes them breaks resuming older runs and must raise ORDER_VERSION."""
+    """A change of these values breaks the resuming of older runs and requires a new ORDER_VERSION."""
     # The first 8 bytes of BLAKE2b-64 of "shards", "0", "0" joined by 0x1f, little-endian.
     assert seed_of("shards", 0, 0) == 2458071675066828380
     assert permutation(8, 0).tolist() == splitmix_ranks(8)
 
 
 def splitmix_ranks(count):
-    """The reference SplitMix64 generator started at 0, in Python's integers."""
+    """The SplitMix64 reference generator with seed 0, in Python integers."""
     state, values, mask = 0, [], 2**64 - 1
     for _ in range(count):
         state = (state + 0x9E3779B97F4A7C15) & mask
@@ -68,14 +68,14 @@ def splitmix_ranks(count):
 
 
 def test_permutations_are_uniform():
-    """Each of 6 arrangements of 3 comes about as often: chi-square with 5 degrees of freedom, 99.99 % point 25.7."""
+    """All 6 permutations of 3 are equally frequent: chi-square with 5 degrees of freedom, 99.99 % quantile 25.7."""
     counts = Counter(tuple(permutation(3, seed_of(seed))) for seed in range(6000))
     assert len(counts) == 6
     assert sum((count - 1000) ** 2 / 1000 for count in counts.values()) < 25.7
 
 
 @pytest.mark.parametrize("weights", [(1, 1), (1, 2), (3, 1, 2), (5, 7)])
-def test_mixture_gives_every_dataset_its_weight(weights):
+def test_mixture_draws_every_dataset_by_its_weight(weights):
     sizes = (6, 11, 4)[: len(weights)]
     mixture = MixtureOrder([_shards((size,)) for size in sizes], weights, streams=4, seed=0)
     total = sum(weights)
@@ -89,8 +89,8 @@ def test_mixture_gives_every_dataset_its_weight(weights):
             assert len(set(own[pass_ * size : (pass_ + 1) * size])) == size
 
 
-def test_mixture_is_well_spread():
-    """After any number of draws no dataset is more than one draw away from its share."""
+def test_mixture_is_evenly_spread():
+    """After any number of draws, the count of each dataset is within one draw of its share."""
     weights = (5, 3, 1)
     pattern = MixtureOrder([[0] * 9] * 3, weights, 1, 0).pattern
     for j in range(len(pattern)):
@@ -99,8 +99,8 @@ def test_mixture_is_well_spread():
 
 
 @pytest.mark.parametrize(("shards", "weights"), [([[0], [0]], (1,)), ([[0], [0]], (1, 0)), ([[0], []], (1, 1))])
-def test_impossible_mixtures_are_refused(shards, weights):
-    with pytest.raises(ValueError, match="needs"):
+def test_invalid_mixtures_are_rejected(shards, weights):
+    with pytest.raises(ValueError, match="expected .*at least 1"):
         MixtureOrder(shards, weights, 2, 0)
 
 
@@ -110,16 +110,16 @@ def test_orders_survive_pickling():
     assert [order.draw(g) for g in range(100)] == [again.draw(g) for g in range(100)]
 
 
-def test_windows_lie_inside_and_hang_over_the_ends_evenly():
+def test_window_starts_are_uniform_with_clamped_ends():
     starts = [window_start(0, "clip", pass_, 50, 41) for pass_ in range(5000)]
     counts = np.bincount(starts, minlength=10)
     assert len(counts) == 10
-    expected = 5000 / 20 * np.array([6, 1, 1, 1, 1, 1, 1, 1, 1, 6])  # 5 places beyond each end
-    assert ((counts - expected) ** 2 / expected).sum() < 33.7  # chi-square, 9 degrees of freedom, 99.99 %
+    expected = 5000 / 20 * np.array([6, 1, 1, 1, 1, 1, 1, 1, 1, 6])  # 5 starts beyond each end are clamped
+    assert ((counts - expected) ** 2 / expected).sum() < 33.7  # chi-square with 9 degrees of freedom, 99.99 % quantile
     assert window_start(0, "clip", 0, 41, 41) == window_start(0, "clip", 0, 30, 41) == 0
 
 
-def test_no_frame_of_a_long_clip_is_seen_less_than_those_in_its_middle():
+def test_frames_at_the_ends_are_drawn_as_often_as_in_the_middle():
     seen = np.zeros(150)
     for pass_ in range(8000):
         start = window_start(3, "clip", pass_, 150, 24)
@@ -129,7 +129,7 @@ def test_no_frame_of_a_long_clip_is_seen_less_than_those_in_its_middle():
     assert seen[[0, -1]] == pytest.approx(middle, rel=0.15)
 
 
-def test_every_portrait_is_chosen():
+def test_every_portrait_is_drawn():
     assert {reference_choice(0, "clip", pass_, 4) for pass_ in range(400)} == {0, 1, 2, 3}
 
 

@@ -1,4 +1,4 @@
-"""Batches through shared blocks: equal to those read in this process, kept or not, and whatever the block's size."""
+"""Batches through shared blocks equal those read in this process, for kept batches and any block size."""
 
 import gc
 import time
@@ -30,7 +30,7 @@ def assert_equal(one, other):
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1, 2])
 def test_kept_batches_are_not_overwritten(folder, workers):
-    """Many more steps than blocks, with pauses in which the processes run ahead as far as they can."""
+    """Uses many more steps than blocks, with pauses in which the loader processes prefetch."""
     train = loader(folder, workers)
     kept = []
     for batch in train:
@@ -42,7 +42,7 @@ def test_kept_batches_are_not_overwritten(folder, workers):
     train.close()
 
 
-def test_what_does_not_fit_its_block_travels_beside_it(folder):
+def test_tensors_that_do_not_fit_into_a_block_are_transferred_separately(folder):
     dataset = loader(folder, 0).dataset
     like = dataset[4]
     for growth in (0.0, 0.01, 0.5, 1.0):
@@ -54,7 +54,7 @@ def test_what_does_not_fit_its_block_travels_beside_it(folder):
 
 
 @pytest.mark.slow
-def test_a_block_is_free_when_the_last_view_of_it_is_gone(folder):
+def test_a_block_is_reused_once_no_view_of_it_exists(folder):
     dataset = loader(folder, 0).dataset
     slots = Slots(dataset[0], 1.0, 2)
     tasks = iter(Tasks(0, slots))
@@ -70,12 +70,12 @@ def test_a_block_is_free_when_the_last_view_of_it_is_gone(folder):
     assert next(tasks).slot == 0
 
 
-def test_a_training_loop_never_runs_out_of_blocks(folder):
-    """Lightning holds the batch of a step while it fetches the next."""
+def test_a_training_loop_always_has_a_free_block(folder):
+    """Like Lightning, the loop holds a batch while it fetches the next."""
     train = loader(folder, 2)
     previous = None
     for batch in train:
-        assert batch["latent"].untyped_storage().nbytes() > batch["latent"].nbytes, "came outside its block"
+        assert batch["latent"].untyped_storage().nbytes() > batch["latent"].nbytes, "not transferred in a block"
         previous = batch
     assert previous is not None
     train.close()
@@ -92,7 +92,7 @@ def test_tensors_of_a_block_do_not_overlap():
 
 
 def test_blocks_are_large_enough_for_the_longest_batch(folder):
-    """The first batch may be of short clips; later ones of 50 frames must fit too."""
+    """The block size is derived from the first batch, which may be shorter than later ones."""
     train = loader(folder, 1, batch_size=1)
     lengths = set()
     for batch in train:

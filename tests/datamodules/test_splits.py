@@ -1,4 +1,4 @@
-"""The committed splits: untouched, person-disjoint where they say so, and the same on every machine."""
+"""The committed splits: unchanged files, disjoint speakers, and equal results on every machine."""
 
 import json
 import logging
@@ -28,13 +28,13 @@ def committed(name):
     return json.loads((resources.files(splits) / f"{name}.json").read_text())
 
 
-def test_every_committed_file_is_known():
+def test_every_committed_file_is_tested():
     files = sorted(path.name for path in resources.files(splits).iterdir() if path.name.endswith(".json"))
     assert files == [f"{name}.json" for name in NAMES]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_lists_match_their_hash_and_name_their_source(name):
+def test_files_have_a_valid_hash_and_a_source(name):
     raw = committed(name)
     assert raw["name"] == name
     assert raw["sha256"] == content_hash(raw)
@@ -42,42 +42,42 @@ def test_lists_match_their_hash_and_name_their_source(name):
     assert raw["rule"]
 
 
-def test_a_changed_list_is_refused():
+def test_a_changed_list_is_rejected():
     raw = committed("mead_emotivetalk")
     assert parse_split(json.dumps(raw)) == read_split("mead_emotivetalk")
     raw["persons"]["train"].append(raw["persons"]["test"].pop())
     with pytest.raises(SplitError, match="mead_emotivetalk.json: its lists do not match its sha256"):
         parse_split(json.dumps(raw))
-    with pytest.raises(SplitError, match="no split file missing.json"):
+    with pytest.raises(SplitError, match="missing.json: no such split file"):
         read_split("missing")
 
 
 @pytest.mark.parametrize("name", ["hdtf_emotivetalk", "mead_emotivetalk", "mead_peer_edtalk"])
-def test_no_person_is_on_two_sides(name):
+def test_splits_share_no_speaker(name):
     counts = Counter(person for side in read_split(name).persons.values() for person in side)
     assert set(counts.values()) == {1}
 
 
-def test_hdtf_by_person():
+def test_hdtf_split_by_speaker():
     persons = read_split("hdtf_emotivetalk").persons
     everyone = {person for side in persons.values() for person in side}
     assert len(everyone) == 275  # 56 radio addresses and 219 names without numbers; two names are aliases
     assert len([person for person in everyone if person.startswith("Radio")]) == 56
     for side in ("val", "test"):
         assert 0.08 < len(persons[side]) / len(everyone) < 0.13
-    # Both names of one person stand for the same side, and so do a person's videos.
+    # Both names of a speaker belong to the same split.
     names = ("WhipJimClyburn", "JamesClyburn1")
     assert len({split_of("hdtf", "emotivetalk", hdtf_person(name), "") for name in names}) == 1
 
 
-def test_mead_by_actor():
+def test_mead_split_by_actor():
     persons = read_split("mead_emotivetalk").persons
     assert persons["test"] == ["M003", "M030", "W009", "W015"]
     assert sum(map(len, persons.values())) == 48
     assert {actor[0] for actor in persons["val"]} == {"M", "W"}
 
 
-def test_files_are_what_their_script_makes():
+def test_files_equal_the_output_of_their_script():
     for made in (mead_emotivetalk(), mead_official()):
         assert made == committed(made["name"])
 
@@ -89,17 +89,17 @@ def test_peer_lists_have_the_published_sizes():
     assert not set(hdtf.clips["train"]) & set(hdtf.clips["test"])
 
 
-def test_the_hdtf_peer_list_says_that_it_shares_people(caplog):
+def test_the_hdtf_peer_split_warns_about_shared_speakers(caplog):
     clips = read_split("hdtf_peer_edtalk").clips
-    people = [{hdtf_person(hdtf_clip_id(clip)[0]) for clip in clips[side]} for side in ("train", "test")]
-    shared = people[0] & people[1]
+    speakers = [{hdtf_person(hdtf_clip_id(clip)[0]) for clip in clips[side]} for side in ("train", "test")]
+    shared = speakers[0] & speakers[1]
     assert len([person for person in shared if not person.startswith("Radio")]) == 31
     read_split.cache_clear()
     splits._by_clip.cache_clear()
     with caplog.at_level(logging.WARNING, logger="datamodules.splits"):
         assert split_of("hdtf", "peer", "Radio11", "RD_Radio11_001") == "test"
         assert split_of("hdtf", "peer", "Radio11", "RD_Radio11_000") == "train"
-    assert caplog.text.count("do not show unseen people") == 1  # told once, not for every clip
+    assert caplog.text.count("do not show unseen people") == 1  # once, not for every clip
     assert all(person in read_split("hdtf_peer_edtalk").rule for person in shared)
 
 
@@ -115,11 +115,11 @@ def test_the_hdtf_peer_list_says_that_it_shares_people(caplog):
         ("holiday", None),
     ],
 )
-def test_clip_names_are_read_from_keys(key, clip):
+def test_clip_names_are_parsed_from_keys(key, clip):
     assert hdtf_clip_id(key) == clip
 
 
-def test_person_hash_is_fixed_and_has_the_right_shares():
+def test_person_hash_is_stable_and_has_the_given_shares():
     # By hand: `printf 0:alice | sha256sum` begins 5b (0.36 of the range), "0:person 9" da (0.85), "0:carol" fb (0.98).
     assert [person_hash_split(name) for name in ("alice", "person 9", "carol")] == ["train", "val", "test"]
     counts = Counter(person_hash_split(f"person {number}") for number in range(5000))
@@ -130,7 +130,7 @@ def test_person_hash_is_fixed_and_has_the_right_shares():
     assert person_hash_split("anyone", fractions=(0.0, 0.0, 1.0)) == "test"
 
 
-def test_people_no_file_lists():
+def test_unlisted_speakers_are_assigned():
     unlisted = [f"WDA_Nobody{chr(97 + n)}{chr(97 + m)}" for n in range(20) for m in range(20)]
     sides = Counter(split_of("hdtf", "emotivetalk", person, f"WDA_{person}_000") for person in unlisted)
     assert set(sides) == {"train", "val", "test"}
@@ -146,7 +146,7 @@ def test_official_counts_sentences_from_the_end():
         split_of("mead", "official", "M040", keys[0])
 
 
-def test_schemes():
+def test_schemes_of_each_dataset():
     assert schemes("hdtf") == ("emotivetalk", "peer", "person", "train")
     assert schemes("mead") == ("emotivetalk", "peer", "official", "person", "train")
     with pytest.raises(SplitError, match="hdtf has no such split; choose one of emotivetalk, peer, person, train"):

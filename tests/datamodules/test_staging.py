@@ -1,4 +1,4 @@
-"""Staging: bounded, shared between processes, checked, and readable when it fails."""
+"""Staging: size limit, sharing between processes, integrity checks and errors."""
 
 import functools
 import http.server
@@ -17,13 +17,13 @@ from tests.helpers.shards import make_shards
 
 @pytest.fixture
 def origin(tmp_path):
-    """A folder of four shards, with a blank and a quote in its name."""
+    """A folder of four shards whose name contains spaces and a quote."""
     folder = tmp_path / "the origin's shards"
     return folder, make_shards(folder, samples=4, shards=4, frames=(30,))
 
 
 def staged(origin, tmp_path, shards):
-    """A stage with room for so many of the origin's shards."""
+    """A staging folder with room for the given number of shards."""
     folder, index = origin
     return StagedShards(str(folder), index, tmp_path / "stage", shards * largest(index) / GIB)
 
@@ -43,7 +43,7 @@ def pipe_root(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "pipe", "https"])
-def test_staged_shards_are_the_origins(origin, tmp_path, kind):
+def test_staged_shards_equal_the_originals(origin, tmp_path, kind):
     folder, index = origin
     handler = functools.partial(QuietHandler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -57,7 +57,7 @@ def test_staged_shards_are_the_origins(origin, tmp_path, kind):
         server.shutdown()
     for path in folder.iterdir():
         path.unlink()
-    assert len(read_all(source, index.shards[0])) == index.shards[0].bytes  # from the copy, without the origin
+    assert len(read_all(source, index.shards[0])) == index.shards[0].bytes  # from the staged copy
 
 
 class QuietHandler(http.server.SimpleHTTPRequestHandler):
@@ -65,16 +65,16 @@ class QuietHandler(http.server.SimpleHTTPRequestHandler):
         pass
 
 
-def test_addresses():
+def test_addresses_of_files():
     assert address("s3://bucket/a b", "x.tar") == "pipe:aws s3 cp 's3://bucket/a b/x.tar' -"
     assert address("https://host/data/", "x.tar") == "https://host/data/x.tar"
     assert address("https://host/{name}?token=1", "x.tar") == "https://host/x.tar?token=1"
-    with pytest.raises(ShardError, match="must hold {name}"):
+    with pytest.raises(ShardError, match="must contain {name}"):
         address("pipe:cat /mnt/x.tar", "x.tar")
 
 
 def test_s3_calls_the_aws_client(origin, tmp_path, monkeypatch):
-    """With a replacement for the ``aws`` program, which maps the bucket to a folder."""
+    """Uses a script named ``aws`` that maps the bucket to a folder."""
     folder, index = origin
     program = tmp_path / "bin" / "aws"
     program.parent.mkdir()
@@ -84,7 +84,7 @@ def test_s3_calls_the_aws_client(origin, tmp_path, monkeypatch):
     assert read_index("s3://bucket/prefix") == index
 
 
-def test_the_bound_holds_and_the_least_recently_used_goes(origin, tmp_path):
+def test_the_least_recently_used_shard_is_removed_at_the_limit(origin, tmp_path):
     source = staged(origin, tmp_path, 2.5)
     a, b, c, _ = origin[1].shards
 
@@ -95,16 +95,16 @@ def test_the_bound_holds_and_the_least_recently_used_goes(origin, tmp_path):
         os.close(source.open(shard))
         os.utime(source.folder / shard.name, (1e9 - age, 1e9 - age))
     assert names() == {a.name, b.name}
-    os.close(source.open(a))  # now b is the older one
+    os.close(source.open(a))  # now b is the least recently used
     held = source.open(b)
     os.utime(source.folder / b.name, (1e9, 1e9))
     os.close(source.open(c))
     assert names() == {a.name, c.name}
-    assert len(os.read(held, b.bytes + 1)) == b.bytes  # who has it open reads on
+    assert len(os.read(held, b.bytes + 1)) == b.bytes  # a removed file stays readable for whoever has it open
     os.close(held)
 
 
-def test_leftovers_of_a_killed_process_are_removed(origin, tmp_path):
+def test_partial_files_of_a_killed_process_are_removed(origin, tmp_path):
     source = staged(origin, tmp_path, 1.5)
     first, second, *_ = origin[1].shards
     left = source.folder / f"{first.name}.part"
@@ -113,7 +113,7 @@ def test_leftovers_of_a_killed_process_are_removed(origin, tmp_path):
     assert not left.exists()
 
 
-def test_a_shard_above_the_bound_is_refused(origin, tmp_path):
+def test_a_shard_larger_than_the_limit_is_rejected(origin, tmp_path):
     with pytest.raises(ShardError, match="data.stage_gib"):
         staged(origin, tmp_path, 0.5)
 
@@ -128,25 +128,25 @@ def test_a_failing_command_is_named_with_its_status(origin, tmp_path):
     assert not [path for path in (tmp_path / "stage").rglob("*") if path.suffix in (".tar", ".part")]
 
 
-def test_what_arrives_is_checked(origin, tmp_path):
+def test_fetched_shards_are_checked(origin, tmp_path):
     folder, index = origin
     path = folder / index.shards[0].name
     good = path.read_bytes()
     for bad in (good[:-512], good[:-1] + b"\1"):
         path.write_bytes(bad)
-        with pytest.raises(ShardError, match="arrived with .* its index says"):
+        with pytest.raises(ShardError, match="bytes and sha256 .*, expected .* by the index"):
             shard_source(pipe_root(folder), index, str(tmp_path / "stage"), 1).open(index.shards[0])
 
 
-def test_another_version_of_a_dataset_is_staged_apart(origin, tmp_path):
+def test_versions_of_a_dataset_are_staged_separately(origin, tmp_path):
     folder, index = origin
     changed = replace(index, shards=(replace(index.shards[0], sha256="0" * 64),))
     assert len({StagedShards(str(folder), i, tmp_path / "stage", 1).folder for i in (index, changed)}) == 2
 
 
 @pytest.mark.slow
-def test_processes_share_one_copy_within_the_bound(origin, tmp_path):
-    """Four processes read four shards through a stage that holds two; every fetch is logged by the command."""
+def test_processes_share_one_copy_within_the_limit(origin, tmp_path):
+    """Four processes fetch each shard once; two processes stay within a limit of two shards."""
     folder, index = origin
     size = largest(index)
     fetched = tmp_path / "fetched"
@@ -173,14 +173,14 @@ def _read_shards(root, index, stage, gib, folder):
         assert read_all(source, shard) == (folder / shard.name).read_bytes()
 
 
-def test_what_else_lies_in_the_staging_folder_is_left_alone(tmp_path):
+def test_other_files_in_the_staging_folder_are_not_removed(tmp_path):
     shards, stage = tmp_path / "shards", tmp_path / "scratch"
     index = make_shards(shards, samples=6, shards=3)
-    mine = stage / "thesis" / "0123456789abcdef" / "chapter.tar"
-    mine.parent.mkdir(parents=True)
-    mine.write_bytes(bytes(10_000_000))
+    other = stage / "thesis" / "0123456789abcdef" / "chapter.tar"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(bytes(10_000_000))
     source = shard_source(str(shards), index, str(stage), 1.5 * largest(index) / GIB)
     for shard in index.shards:
         os.close(source.open(shard))
-    assert mine.stat().st_size == 10_000_000
+    assert other.stat().st_size == 10_000_000
     assert len(list(stage.glob("emotivetalk-shards/*/*.tar"))) == 1

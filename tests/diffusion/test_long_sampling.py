@@ -1,4 +1,4 @@
-"""Sequences of any length: an oracle is returned, the order of windows does not matter, and memory stays flat."""
+"""Sampling of long sequences: exactness with an oracle, equality with diffusers' DDIM, and constant memory."""
 
 import random
 from itertools import pairwise
@@ -19,7 +19,7 @@ SCHEDULE = zero_terminal_schedule()
 
 
 def collect(pieces, like):
-    """The pieces put together, checked to be in order and without gaps."""
+    """Concatenates the pieces after checking that they are in order and without gaps."""
     pieces = list(pieces)
     assert pieces[0][0].start == 0
     assert pieces[-1][0].stop == like.shape[1]
@@ -29,20 +29,20 @@ def collect(pieces, like):
 
 
 def uneven(part, where):
-    """A network whose answer depends on the whole window and on where it lies."""
+    """A network whose result depends on the whole window and on its position."""
     places = torch.linspace(-1, 1, part.shape[1]).view(1, -1, *[1] * (part.dim() - 2))
     return part * places.cos() + part.mean(1, keepdim=True) + 0.01 * where.start
 
 
 @pytest.mark.parametrize(("window", "overlap"), [(8, 2), (8, 0), (8, 7), (5, 3), (1, 0), (120, 24)])
-def test_frames_given_early_are_those_of_whole_fusion(window, overlap):
+def test_streaming_fusion_equals_fuse_windows(window, overlap):
     for total in {1, 2, window - 1, window, window + 1, 2 * window, 2 * window + 3, 5 * window + 1} - {0}:
         x = torch.randn(2, total, 3)
         expected = fuse_windows(uneven, x, window, overlap)
         torch.testing.assert_close(collect(fused_in_order(uneven, x, window, overlap), x), expected)
 
 
-def test_given_frames_may_be_overwritten():
+def test_yielded_frames_may_be_overwritten():
     x = torch.randn(1, 50, 3)
     expected = fuse_windows(uneven, x, 8, 2)
     work = x.clone()
@@ -53,7 +53,7 @@ def test_given_frames_may_be_overwritten():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_order_of_windows_does_not_matter(seed):
-    """Windows taken in random order, summed with their weights, give the same frames."""
+    """A weighted sum of windows in random order gives the same frames."""
     x, total, weight = torch.randn(1, 53, 3), torch.zeros(1, 53, 3), torch.zeros(1, 53, 1)
     starts, triangle = window_starts(53, 8, 3), triangular_weights(8)[None, :, None]
     random.Random(seed).shuffle(starts)
@@ -65,7 +65,7 @@ def test_the_order_of_windows_does_not_matter(seed):
 
 
 def oracle(x0):
-    """A v-network that knows the clean sequence, and works out the noise of what it is shown."""
+    """A velocity network that knows the clean sequence and computes the noise of its input."""
 
     def predict(x, t, where):
         def network(noisy, _):
@@ -100,8 +100,8 @@ def test_an_oracle_is_returned_for_every_window(window, overlap):
 
 
 @pytest.mark.parametrize("steps", [1, 10, 25, 50])
-def test_it_is_diffusers_ddim(steps):
-    """Where the steps divide the schedule; elsewhere diffusers stops short of the clean sample."""
+def test_sampling_equals_diffusers_ddim(steps):
+    """For numbers of steps that divide the schedule; for others diffusers does not reach the clean sample."""
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True,
         timestep_spacing="trailing", prediction_type="sample", clip_sample=False,
@@ -110,7 +110,7 @@ def test_it_is_diffusers_ddim(steps):
     assert scheduler.timesteps.tolist() == trailing_steps(1000, steps)
 
     def guess(x, t, where):
-        return 3 * torch.tanh(x + t.view(-1, 1, 1) / 1000)  # beyond +-1, where clipping would show
+        return 3 * torch.tanh(x + t.view(-1, 1, 1) / 1000)  # exceeds +-1, so that clipping would be detected
 
     torch.manual_seed(0)
     expected = noise = torch.randn(2, 9, 4)
@@ -121,14 +121,14 @@ def test_it_is_diffusers_ddim(steps):
     torch.testing.assert_close(out, expected, atol=1e-4, rtol=1e-4)
 
 
-def test_memory_beside_the_latents_does_not_grow_with_the_length():
-    """From T to 10 T frames: everything the sampler holds but the sequence itself."""
+def test_memory_does_not_grow_with_the_length():
+    """The memory of the sampler without the sequence itself, for T to 10 T frames."""
 
     def extra(frames):
         noise = torch.randn(1, frames, 4, 16, 16)
         with PeakMemory() as memory:
             sample_long(lambda x, t, where: x * 0.5, noise, SCHEDULE, 2, window=20, overlap=4)
-        return memory.peak - noise.nbytes  # seen through its slices
+        return memory.peak - noise.nbytes  # the profiler counts it through its slices
 
     one, two, ten = extra(20), extra(40), extra(200)
     assert ten == two
@@ -141,7 +141,7 @@ def test_progress_counts_every_frame_of_every_step():
     assert sum(seen) == 4 * 53
 
 
-def test_what_does_not_fit_is_refused():
+def test_invalid_overlap_and_steps_are_rejected():
     given = lambda x, t, where: x, torch.randn(1, 20, 1), SCHEDULE
-    refuses(ValueError, "overlap 8: expected between 0 and the window's 8", sample_long, *given, 4, 8, 8)
+    refuses(ValueError, "overlap 8: expected at least 0 and less than the window of 8", sample_long, *given, 4, 8, 8)
     refuses(ValueError, "DDIM steps: 1001", sample_long, *given, 1001, 8, 2)

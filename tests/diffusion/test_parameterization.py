@@ -1,4 +1,4 @@
-"""The velocity parameterisation against EDM's preconditioning, published loss weights, and an oracle."""
+"""The velocity parameterisation against EDM's preconditioning, the published loss weights, and an oracle."""
 
 import math
 
@@ -29,7 +29,7 @@ def samples(steps=(0, 250, 600, 999)):
     return x0, noise, v, level, level.sqrt() * x0 + (1 - level).sqrt() * noise
 
 
-def test_it_is_svds_preconditioning():
+def test_parameterization_equals_svds_preconditioning():
     """D = c_skip x + c_out F(c_in x; 1/4 ln sigma) with EDM's coefficients for v and sigma_data = 1."""
     x0, noise, output, level, preserving = samples((0, 250, 600, 990))
     sigma = ((1 - level) / level).sqrt()
@@ -45,25 +45,25 @@ def test_velocity_and_clean_sample_are_inverse():
     torch.testing.assert_close(clean(noisy, velocity(x0, noise, level), level), x0, rtol=1e-12, atol=1e-12)
 
 
-def test_a_predicted_clean_sample_has_the_velocity_that_leads_to_it():
+def test_velocity_of_clean_is_the_true_velocity():
     x0, noise, _, level, noisy = samples()
     torch.testing.assert_close(signal_share(noise_input(level.flatten()), x0).double(), level, rtol=1e-5, atol=3e-6)
     found = velocity_of_clean(noisy, x0, noise_input(level.flatten()))
     torch.testing.assert_close(found[:-1].double(), velocity(x0, noise, level)[:-1], rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(found[-1], -x0[-1].float(), rtol=0, atol=5 / 700)  # all noise: sigma ends at 700
+    torch.testing.assert_close(found[-1], -x0[-1].float(), rtol=0, atol=5 / 700)  # pure noise: sigma is capped at 700
 
 
-def test_the_networks_noise_input_stays_in_svds_range():
+def test_noise_input_stays_in_svds_range():
     inputs = noise_input(SCHEDULE.alpha_bar)
     assert (inputs.diff() >= 0).all()
     assert (inputs[:990].diff() > 0).all()
-    assert inputs[-1].item() == pytest.approx(math.log(700) / 4)  # no signal left: sigma is infinite
+    assert inputs[-1].item() == pytest.approx(math.log(700) / 4)  # without signal sigma would be infinite
     assert inputs[0].item() > math.log(0.002) / 4
     assert noise_input(torch.ones(1)).item() == pytest.approx(math.log(0.002) / 4)
 
 
 @pytest.mark.parametrize("weighting", ["x0", "v", "min_snr"])
-def test_losses_are_the_published_ones(weighting):
+def test_losses_equal_the_published_formulas(weighting):
     x0, noise, predicted, level, noisy = samples()
     error = (predicted - velocity(x0, noise, level)).square().mean(1)
     snr = (level / (1 - level)).flatten()
@@ -76,21 +76,21 @@ def test_losses_are_the_published_ones(weighting):
     torch.testing.assert_close(out.double(), expected[weighting], rtol=1e-5, atol=1e-6)
 
 
-def test_the_last_step_counts_under_every_weighting():
+def test_the_last_step_has_weight_1_in_every_weighting():
     terminal = SCHEDULE.alpha_bar[-1:]
     assert all(loss_weight(terminal, weighting) == 1 for weighting in ("x0", "v", "min_snr"))
     with pytest.raises(ValueError, match="expected x0, v or min_snr"):
         loss_weight(terminal, "epsilon")
 
 
-def test_the_denoiser_finds_what_an_oracle_hides():
+def test_the_denoiser_with_an_oracle_returns_the_clean_sample():
     torch.manual_seed(0)
     x0, noise = torch.randn(2, 4, 3, 8)
     steps, seen = torch.tensor([0, 250, 600, 999]), []
     level = SCHEDULE.level(steps, x0)
 
-    def network(x, condition):
-        seen.append(condition)
+    def network(x, noise_level):
+        seen.append(noise_level)
         return velocity(x0, noise, level)
 
     out = VelocityDenoiser(network, SCHEDULE)(SCHEDULE.add_noise(x0, noise, steps), steps)
@@ -99,7 +99,7 @@ def test_the_denoiser_finds_what_an_oracle_hides():
 
 
 def test_sampling_starts_from_pure_noise():
-    """With no signal left, x_T is the noise, and a step to any level puts the prediction in by that level."""
+    """At the last step x_T is the noise itself, so a step to any level mixes it with the prediction."""
     x, guess = torch.randn(2, 1, 6).double()
     out = ddim_step(SCHEDULE, x, guess, torch.tensor([999]), torch.tensor([500]))
     level = SCHEDULE.alpha_bar[500]
@@ -107,7 +107,7 @@ def test_sampling_starts_from_pure_noise():
 
 
 @pytest.mark.parametrize("size", [1, 3, 8, 64])
-def test_a_global_batch_covers_the_schedule_evenly_on_any_ranks(size):
+def test_stratified_steps_cover_the_schedule_for_any_number_of_ranks(size):
     for seed in range(20):
         steps = stratified_steps(1000, torch.arange(size), size, seed)
         assert ((steps >= 0) & (steps < 1000)).all()
@@ -117,7 +117,7 @@ def test_a_global_batch_covers_the_schedule_evenly_on_any_ranks(size):
 
 
 @pytest.mark.slow
-def test_every_place_of_the_batch_is_uniform():
+def test_stratified_steps_are_uniform_at_every_index():
     steps = torch.stack([stratified_steps(10, torch.arange(4), 4, seed) for seed in range(4000)])
     for place in steps.unbind(1):
         assert place.bincount(minlength=10).float().sub(400).abs().max() < 100  # five standard deviations

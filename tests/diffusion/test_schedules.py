@@ -1,4 +1,4 @@
-"""The cosine schedule against the published formula, and noise against its variance."""
+"""Noise schedules against published formulas and diffusers, and the variance of noisy samples."""
 
 import math
 
@@ -9,14 +9,14 @@ from diffusers import DDIMScheduler
 from diffusion.schedules import cosine_schedule, zero_terminal_schedule
 
 
-def test_it_follows_the_published_curve():
+def test_cosine_schedule_equals_the_published_formula():
     level, start = cosine_schedule(1000).alpha_bar, math.cos(0.008 / 1.008 * math.pi / 2) ** 2
     for t in (0, 99, 499, 899):
         expected = math.cos(((t + 1) / 1000 + 0.008) / 1.008 * math.pi / 2) ** 2 / start
         assert level[t].item() == pytest.approx(expected, rel=1e-9)
 
 
-def test_it_falls_from_nearly_all_to_nearly_no_signal():
+def test_cosine_schedule_decreases_from_1_to_0():
     level = cosine_schedule(1000).alpha_bar
     assert (level.diff() < 0).all()
     assert level[0] > 0.9999
@@ -32,13 +32,12 @@ def test_noisy_samples_keep_unit_variance():
     torch.testing.assert_close(noisy[2], noise[2], atol=0.01, rtol=0)
 
 
-def test_step_minus_one_is_clean():
+def test_step_minus_one_is_the_clean_sample():
     x0 = torch.randn(2, 3)
     assert torch.equal(cosine_schedule(10).add_noise(x0, torch.randn(2, 3), torch.tensor([-1, -1])), x0)
 
 
-def test_nothing_is_left_at_the_end_of_the_zero_terminal_schedule():
-    """Against diffusers' own rescaling of SVD's betas."""
+def test_zero_terminal_schedule_equals_diffusers():
     level = zero_terminal_schedule().alpha_bar
     scheduler = DDIMScheduler(
         beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", rescale_betas_zero_snr=True

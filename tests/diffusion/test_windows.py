@@ -1,4 +1,4 @@
-"""Windows cover every frame, and fusing them is the identity for whatever does not care about windows."""
+"""Overlapped windows: coverage of every frame, and fusion of framewise and windowed functions."""
 
 import pytest
 import torch
@@ -25,19 +25,19 @@ def test_every_frame_is_covered_and_the_last_window_ends_with_the_sequence(total
         assert all(b - a <= window - overlap for a, b in zip(starts, starts[1:], strict=False))
 
 
-def test_a_minute_at_the_papers_setting_is_sixteen_windows():
+def test_a_minute_has_sixteen_windows_in_the_papers_setting():
     assert len(window_starts(1500, 120, 24)) == 16
 
 
 @pytest.mark.parametrize("total", [3, 10, 11, 37])
 @pytest.mark.parametrize("dim", [0, 1, 2])
-def test_an_operation_frame_by_frame_is_reproduced(total, dim):
+def test_a_framewise_function_is_reproduced(total, dim):
     x = torch.randn(total, 3, 4).transpose(0, dim)
     out = fuse_windows(lambda part, where: part.square() + 1, x, window=10, overlap=3, dim=dim)
     torch.testing.assert_close(out, x.square() + 1)
 
 
-def test_each_window_is_told_where_it_lies_and_neighbours_are_blended():
+def test_windows_receive_their_slice_and_are_blended():
     seen = []
 
     def number(part, where):
@@ -57,6 +57,6 @@ def test_results_may_have_another_shape():
 
 
 @pytest.mark.parametrize("overlap", [-1, 10, 11])
-def test_an_overlap_that_does_not_advance_is_refused(overlap):
+def test_an_overlap_out_of_range_is_rejected(overlap):
     with pytest.raises(ValueError, match="overlap"):
         window_starts(50, 10, overlap)

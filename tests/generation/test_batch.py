@@ -84,7 +84,7 @@ def test_parts_split_the_rows(tmp_path):
         ("portrait\n", "has no rows"),
         ("", "has no rows"),
         ("portrait\na.png\na.png\n", "rows 1 and 2 would both write"),
-        ("portrait,emotion.label,emotion.text\na.png,happy,smile\n", "line 2: emotion: .* are both given"),
+        ("portrait,emotion.label,emotion.text\na.png,happy,smile\n", "line 2: emotion: .* are given together"),
         ("portrait,output\na.png,a.mov\n", r"expected a file that ends in \.mp4"),
     ],
 )

@@ -58,7 +58,7 @@ def test_omitted_settings_are_the_trainings(sampler):
     for window, overlap in ((None, 8), (4, 4), (None, 20)):
         with pytest.raises(SamplingError, match="less than the window"):
             sampler.settings(0, 5, window, overlap)
-    with pytest.raises(SamplingError, match="steps=51: this network was trained with 50"):
+    with pytest.raises(SamplingError, match="steps=51: expected at most 50"):
         sampler.settings(0, 51, None, None)
 
 

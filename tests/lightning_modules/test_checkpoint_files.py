@@ -1,4 +1,4 @@
-"""Checkpoints that are folders: how they take their name, and when they are whole."""
+"""Folder checkpoints (DeepSpeed): commit, pruning and integrity check."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from tests.helpers.refusals import refuses
 
 
 def write(folder, name, ranks=2):
-    """What DeepSpeed leaves, in small."""
+    """Writes a minimal checkpoint folder in DeepSpeed's layout."""
     inside = folder / name / "checkpoint"
     inside.mkdir(parents=True)
     torch.save({"module": {}, "dp_world_size": ranks}, inside / "mp_rank_00_model_states.pt")
@@ -19,7 +19,7 @@ def write(folder, name, ranks=2):
     return folder / name
 
 
-def test_a_folder_takes_its_name_also_where_there_is_one(tmp_path):
+def test_commit_replaces_an_existing_folder(tmp_path):
     first = commit(write(tmp_path, "step=5.ckpt.part"))
     assert (tmp_path / "last.ckpt").resolve() == first
     (first / "old").touch()
@@ -30,7 +30,7 @@ def test_a_folder_takes_its_name_also_where_there_is_one(tmp_path):
     assert zero_ranks(tmp_path / "last.ckpt") == 2
 
 
-def test_what_is_linked_to_stays(tmp_path):
+def test_prune_keeps_the_targets_of_links(tmp_path):
     for step in (1, 2, 3, 10):
         commit(write(tmp_path, f"step={step}.ckpt.part"))
     (tmp_path / "best.ckpt").symlink_to("step=1.ckpt")
@@ -42,16 +42,16 @@ def test_what_is_linked_to_stays(tmp_path):
     assert not list(tmp_path.glob("*.part"))
 
 
-def test_a_part_that_is_missing_or_cut_off_is_named(tmp_path):
+def test_missing_and_truncated_parts_are_named(tmp_path):
     commit(write(tmp_path, "step=1.ckpt.part"))
     last = commit(write(tmp_path, "step=2.ckpt.part", ranks=3))
     states = sorted((last / "checkpoint").glob("*optim_states.pt"))
     states[1].write_bytes(states[1].read_bytes()[:50])
-    with pytest.raises(CheckpointError, match=r"step=2\.ckpt.*rank_1_mp_rank_00_optim.* cut off.*step=1\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"step=2\.ckpt.*rank_1_mp_rank_00_optim.* truncated.*step=1\.ckpt"):
         check_whole(tmp_path / "last.ckpt")
     states[1].unlink()
     refuses(CheckpointError, r"optimizer states of ranks \[1\] are missing", check_whole, last)
-    states[2].unlink()  # the last one, which no other is after
+    states[2].unlink()  # the last rank: only dp_world_size shows that it is missing
     refuses(CheckpointError, r"optimizer states of ranks \[1, 2\] are missing", check_whole, last)
     (last / "checkpoint" / "mp_rank_00_model_states.pt").unlink()
     refuses(CheckpointError, "a folder without checkpoint/mp_rank_00_model_states", check_whole, last)

@@ -1,4 +1,4 @@
-"""The learning rate is the closed form's, step by step, for the group that follows it."""
+"""The learning rate schedule against its closed form."""
 
 import math
 
@@ -10,7 +10,7 @@ from lightning_modules.schedule import LEAST, rate, scheduled
 
 @pytest.mark.parametrize("warmup", [0, 1, 4])
 @pytest.mark.parametrize("decay", ["none", "cosine"])
-def test_it_rises_and_falls(warmup, decay):
+def test_warmup_and_decay_apply_to_the_first_group_only(warmup, decay):
     weights = [torch.nn.Parameter(torch.zeros(1)) for _ in range(2)]
     optimizer = torch.optim.SGD([{"params": weights[:1], "lr": 0.5}, {"params": weights[1:], "lr": 3.0}])
     scheduler = scheduled(optimizer, 10, warmup, LEAST[decay])["lr_scheduler"]["scheduler"]
@@ -22,7 +22,7 @@ def test_it_rises_and_falls(warmup, decay):
         scheduler.step()
 
 
-def test_its_ends():
+def test_first_and_last_values():
     assert rate(0, 100, 0, 0.01) == 1.0
     assert rate(0, 100, 8, 0.01) == 0.125
     assert rate(100, 100, 8, 0.01) == rate(500, 100, 8, 0.01) == 0.01

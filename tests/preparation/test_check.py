@@ -141,7 +141,7 @@ def test_an_index_that_cannot_be_used(folder, change, message):
 
 
 def test_no_index(tmp_path):
-    with pytest.raises(ShardError, match="does not hold finished shards"):
+    with pytest.raises(ShardError, match="are not finished"):
         check(tmp_path)
 
 

@@ -56,8 +56,8 @@ def test_a_run_preempted_twice_equals_an_uninterrupted_one(cluster, job_environm
     log = (tmp_path / str(job)).read_text()
     assert cluster.job(job)["Restarts"] == "1"
     assert cluster.job(job)["ExitCode"] == "75:0"
-    assert f"Stopped at step 1, which is saved; job {job} is queued again, time 1 of at most 1." in log
-    assert f"Job {job} came back 1 times already, preemption.max_requeues=1: it is not queued again" in log
+    assert f"Stopped at step 1, checkpoint saved; job {job} is requeued (1 of at most 1 times)." in log
+    assert f"Job {job} was requeued 1 times, the limit of preemption.max_requeues=1" in log
 
     disk = tmp_path / "disk of the node"
     job = train(cluster, job_environment, tmp_path, 1, arguments, NODE_DISK=str(disk))

@@ -1,4 +1,4 @@
-"""A run of stage two from its configuration: it resumes to the bit and refuses what cannot work."""
+"""Runs of stage 2: exact resuming, checkpoints, precisions, initialisation with SVD, and errors."""
 
 import math
 
@@ -20,9 +20,9 @@ from tests.helpers.train_config import logged, train_config, train_ethd
 
 
 @pytest.mark.slow
-# At a regular checkpoint and validation, in between.
+# At a checkpoint with a validation, and between two.
 @pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.nightly), 5])
-def test_a_resumed_run_reproduces_losses_weights_and_their_average(shards, vaid, tmp_path, pause):
+def test_a_resumed_run_reproduces_losses_weights_and_ema(shards, vaid, tmp_path, pause):
     straight = train_ethd(shards, vaid, tmp_path, "run_id=straight", steps=8)
     train_ethd(shards, vaid, tmp_path, "run_id=twice", steps=pause)
     again = train_ethd(shards, vaid, tmp_path, "run_id=twice", "ckpt_path=last", steps=8)
@@ -37,7 +37,7 @@ def test_a_resumed_run_reproduces_losses_weights_and_their_average(shards, vaid,
 
 
 @pytest.mark.slow
-def test_a_checkpoint_holds_the_average_its_info_and_nothing_of_v_aid(shards, vaid, tmp_path):
+def test_a_checkpoint_contains_the_ema_and_no_weights_of_vaid(shards, vaid, tmp_path):
     file = vaid / "checkpoints" / "last.ckpt"
     digest = sha256_of(file)
     done = train_ethd(shards, file, tmp_path, "run_id=one", steps=4)
@@ -66,7 +66,7 @@ def test_clips_shorter_than_the_window_train_at_their_own_length(shards, vaid, t
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "weights"), [("bf16-mixed", torch.float32), ("bf16-true", torch.bfloat16)])
-def test_half_precision_changes_little(shards, vaid, tmp_path, precision, weights):
+def test_bfloat16_is_close_to_float32(shards, vaid, tmp_path, precision, weights):
     full = train_ethd(shards, vaid, tmp_path, "run_id=full", steps=2)
     half = train_ethd(shards, vaid, tmp_path, "run_id=half", f"trainer.precision={precision}", steps=2)
     assert {parameter.dtype for parameter in half.module.parameters()} == {weights}
@@ -88,7 +88,7 @@ def test_every_experiment_trains(shards, vaid, tmp_path, experiment):
 
 
 @pytest.mark.slow
-def test_starting_from_svd_reports_and_loads(shards, vaid, tmp_path, capsys):
+def test_a_new_run_loads_the_weights_of_svd(shards, vaid, tmp_path, capsys):
     unet = train_ethd(shards, vaid, tmp_path, "run_id=first", steps=1).module.ethd.unet.state_dict()
     folder = tmp_path / "unet"
     folder.mkdir()
@@ -106,13 +106,13 @@ def test_starting_from_svd_reports_and_loads(shards, vaid, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_what_cannot_work_is_one_readable_error(shards, vaid, tmp_path):
+def test_invalid_configurations_are_rejected(shards, vaid, tmp_path):
     refuses(ConfigError, "vaid is missing", train_ethd, shards, None, tmp_path)
     refuses(CheckpointError, "no such run or checkpoint", train_ethd, shards, tmp_path / "nowhere", tmp_path)
     refuses(CheckpointError, r"has no checkpoints/last\.ckpt", train_ethd, shards, tmp_path, tmp_path)
     ethd = train_ethd(shards, vaid, tmp_path, "run_id=one", steps=1)
-    refuses(CheckpointError, "stage ethd, one of stage vaid", train_ethd, shards, ethd.folder, tmp_path)
-    with pytest.raises(CheckpointError, match="stage vaid, one of stage ethd"):
+    refuses(CheckpointError, "stage ethd; expected one of stage vaid", train_ethd, shards, ethd.folder, tmp_path)
+    with pytest.raises(CheckpointError, match="stage vaid; expected one of stage ethd"):
         train_ethd(shards, vaid, tmp_path, f"ckpt_path={vaid / 'checkpoints' / 'last.ckpt'}")
     refuses(ConfigError, r"data\.pad=true", train_ethd, shards, vaid, tmp_path, "data.pad=true")
     refuses(ConfigError, "multiples of 32", train_ethd, shards, vaid, tmp_path, "model.unet.channels=[32,48]")
@@ -121,7 +121,7 @@ def test_what_cannot_work_is_one_readable_error(shards, vaid, tmp_path):
     refuses(ConfigError, "uses no V-AID", check, train_config("experiment=vaid/tiny", "vaid=x", f"data.root={shards}"))
 
 
-def test_v_aid_of_other_encoders_is_refused(shards, vaid, tmp_path):
+def test_a_vaid_of_other_encoders_is_rejected(shards, vaid, tmp_path):
     checkpoint = torch.load(vaid / "checkpoints" / "last.ckpt", weights_only=True)
     checkpoint[CHECKPOINT_INFO]["encoders"]["audio"]["name"] = "wav2vec2"
     torch.save(checkpoint, tmp_path / "other.ckpt")
@@ -129,7 +129,7 @@ def test_v_aid_of_other_encoders_is_refused(shards, vaid, tmp_path):
         train_ethd(shards, tmp_path / "other.ckpt", tmp_path)
 
 
-def test_the_command_line_takes_v_aids_path_as_typed():
+def test_the_path_of_vaid_may_contain_special_characters():
     path = "runs/it's (1) #run, a=b"
     config = compose("train", TrainConfig, ["experiment=ethd/tiny", f"vaid={path}", "data.root=x"])
     assert config.vaid == path

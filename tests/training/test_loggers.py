@@ -153,7 +153,7 @@ def test_the_key_of_wandb_login_is_found(server, tmp_path):
 def test_without_network_the_disk_is_taken_unless_the_server_was_asked_for(server, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
     assert wandb_mode(LoggerConfig(name="wandb")) == "offline"
-    with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:1 does not answer from this machine"):
+    with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:1 cannot be reached from this machine"):
         wandb_mode(LoggerConfig(name="wandb", offline=False))
     monkeypatch.setenv("WANDB_MODE", "disabled")
     assert wandb_mode(LoggerConfig(name="wandb", offline=False)) == "disabled"

@@ -1,4 +1,4 @@
-"""What will fail is said before the first step, in one line that says what to change."""
+"""Checks before the first step: one line per failure, with what to change."""
 
 import shutil
 from types import SimpleNamespace
@@ -15,15 +15,15 @@ from training.memory import step_bytes
 from training.preflight import slurm_tasks
 
 
-def test_slurms_tasks_are_the_ranks(monkeypatch):
+def test_slurm_tasks_must_equal_the_configured_ranks(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "4")
     monkeypatch.setenv("SLURM_NNODES", "2")
     monkeypatch.delenv("SLURM_JOB_NAME", raising=False)
     assert not list(slurm_tasks(4, 2))
     assert list(slurm_tasks(8, 1)) == [
-        "trainer.devices=8, but the job has --ntasks-per-node=4: make them equal, one task for each GPU",
-        "trainer.nodes=1, but the job has --nodes=2: make them equal, one task for each GPU",
+        "trainer.devices=8: the job has --ntasks-per-node=4; set both to the same value, one task per GPU",
+        "trainer.nodes=1: the job has --nodes=2; set both to the same value, one task per GPU",
     ]
     monkeypatch.setenv("SLURM_JOB_NAME", "interactive")
     assert not list(slurm_tasks(8, 1))
@@ -31,9 +31,9 @@ def test_slurms_tasks_are_the_ranks(monkeypatch):
 
 @pytest.mark.parametrize(
     ("visible", "message"),
-    [(0, r"no GPU is visible.*--gpus-per-node.*trainer=cpu"), (2, r"trainer\.devices=4, and 2 GPUs are visible")],
+    [(0, r"no GPU is visible.*--gpus-per-node.*trainer=cpu"), (2, r"trainer\.devices=4: 2 GPUs are visible")],
 )
-def test_gpus_that_are_not_there_are_refused_in_a_line(monkeypatch, visible, message):
+def test_missing_gpus_are_reported(monkeypatch, visible, message):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     config = train_config("experiment=vaid/tiny", "data.root=a", "trainer=ddp", "trainer.devices='4'")
@@ -41,17 +41,17 @@ def test_gpus_that_are_not_there_are_refused_in_a_line(monkeypatch, visible, mes
         fit(config)
 
 
-def test_a_disk_too_small_for_the_checkpoints_is_said_first(shards, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_training(shards, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
-    with pytest.raises(UserError, match=r"0\.0 GiB free, .* of checkpoints to come \(checkpoints\.keep=2") as error:
+    with pytest.raises(UserError, match=r"0\.0 GiB free, .* needed for checkpoints \(checkpoints\.keep=2") as error:
         train_vaid(shards, tmp_path, "run_id=a")
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "vaid" / "a").exists()
 
 
 @pytest.mark.nightly
-def test_a_steps_memory_follows_the_strategy(shards):
+def test_step_bytes_depends_on_the_strategy(shards):
     data = ShardDataModule(root=str(shards), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
     data.setup()
     module = smallest_ethd(data)
@@ -61,9 +61,9 @@ def test_a_steps_memory_follows_the_strategy(shards):
         return step_bytes(config, SimpleNamespace(config=module.config, info=module.info), ranks) / 1.05
 
     ddp, zero = need("trainer=ddp"), need("trainer=deepspeed")
-    parameters = (ddp - need("trainer=deepspeed_offload")) / 16  # states and average of the counted network
+    parameters = (ddp - need("trainer=deepspeed_offload")) / 16  # optimizer states and EMA
     assert 0.5 < parameters / sum(parameter.numel() for parameter in module.parameters()) < 2
-    assert zero == pytest.approx(ddp)  # one rank has nobody to share with
+    assert zero == pytest.approx(ddp)  # one rank does not partition
     eight = need("trainer=deepspeed", "data.batch_size=8", ranks=8)
     assert ddp - eight == pytest.approx(16 * 7 / 8 * parameters, rel=1e-6)
     assert need("trainer=deepspeed_autocast") - zero == pytest.approx(4 * parameters, rel=1e-6)

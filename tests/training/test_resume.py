@@ -1,4 +1,4 @@
-"""A run goes on with its own configuration only, unless it is told otherwise."""
+"""A run resumes only with its stored configuration, unless changes are allowed explicitly."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def stored(tmp_path):
     return tmp_path
 
 
-def test_what_decides_the_training_is_shown_line_by_line(stored):
+def test_changed_values_are_listed_line_by_line(stored):
     with pytest.raises(CheckpointError, match="started with another configuration") as error:
         check_same_config(train_config(*TINY, "model.lr=0.5", "data.min_frames=7", "seed=3"), stored / "config.yaml")
     changed = ["  data.min_frames: was 24, is 7", "  model.lr: was 0.001, is 0.5", "  seed: was 0, is 3"]
@@ -33,12 +33,12 @@ def test_what_decides_the_training_is_shown_line_by_line(stored):
     "change",
     ["data.root=b", "data.workers=3", "trainer.devices='4'", "trainer.max_minutes=3", "logger=wandb", "output=o"],
 )
-def test_place_and_means_may_change(stored, change):
+def test_paths_hardware_and_loggers_may_change(stored, change):
     check_same_config(train_config(*TINY, change), stored / "config.yaml")
 
 
 @pytest.mark.slow
-def test_the_number_of_steps_belongs_to_a_decaying_learning_rate(stored, tmp_path):
+def test_the_number_of_steps_may_change_only_without_decay(stored, tmp_path):
     with pytest.raises(CheckpointError, match=r"trainer\.max_steps: was 1800, is 1900"):
         check_same_config(train_config(*TINY, "trainer.max_steps=1900"), stored / "config.yaml")
     store_config(train_config(*TINY, "model.lr_decay=none"), tmp_path / "flat")
@@ -47,7 +47,7 @@ def test_the_number_of_steps_belongs_to_a_decaying_learning_rate(stored, tmp_pat
 
 
 @pytest.mark.slow
-def test_an_earlier_configuration_stays_beside_the_new_one(stored):
+def test_an_earlier_configuration_is_renamed(stored):
     old = (stored / "config.yaml").read_bytes()
     store_config(train_config(*TINY), stored)
     assert [path.name for path in stored.iterdir()] == ["config.yaml"]
@@ -62,21 +62,21 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
         store_config(train_config(*TINY, "output=out"), tmp_path / "file" / "vaid" / "a")
 
 
-def test_the_same_command_again_leaves_a_run_alone(tmp_path):
+def test_a_new_run_does_not_overwrite_an_existing_one(tmp_path):
     folder = tmp_path / "vaid" / "r" / "checkpoints"
     folder.mkdir(parents=True)
     config = train_config(*TINY, f"output={tmp_path}")
-    assert check_resume(config, run_folder(config)) is None  # it was interrupted before its first checkpoint
+    assert check_resume(config, run_folder(config)) is None  # interrupted before its first checkpoint
     (folder / "step=9.ckpt").touch()
     (folder / "last.ckpt").symlink_to("step=9.ckpt")
-    with pytest.raises(CheckpointError, match=r"vaid/r: holds a run already, up to step=9\.ckpt; .*ckpt_path=last"):
+    with pytest.raises(CheckpointError, match=r"vaid/r: already contains a run, up to step=9\.ckpt; .*ckpt_path=last"):
         check_resume(config, run_folder(config))
-    tried = train_config(*TINY, f"output={tmp_path}", "trainer.fast_dev_run=true")
-    assert check_resume(tried, run_folder(tried)) is None
+    fast = train_config(*TINY, f"output={tmp_path}", "trainer.fast_dev_run=true")
+    assert check_resume(fast, run_folder(fast)) is None
 
 
 @pytest.mark.slow
-def test_a_run_is_not_gone_on_with_under_another_configuration(tmp_path):
+def test_resuming_with_another_configuration_must_be_allowed(tmp_path):
     make_shards(tmp_path / "shards", frames=(30, 40), splits=("train", "val"))
     done = train_vaid(tmp_path / "shards", tmp_path, "run_id=r", steps=3)
     before = {path: path.read_bytes() for path in done.folder.rglob("*") if path.is_file()}
@@ -88,12 +88,12 @@ def test_a_run_is_not_gone_on_with_under_another_configuration(tmp_path):
     assert sorted(logged(again.folder, "train/loss")) == [0, 1, 2, 3, 4]
 
 
-def test_a_checkpoint_of_another_strategy_is_refused(tmp_path):
+def test_a_checkpoint_of_another_strategy_is_rejected(tmp_path):
     folder = tmp_path / "vaid" / "r" / "checkpoints"
     inside = folder / "step=1.ckpt" / "checkpoint"
     inside.mkdir(parents=True)
     torch.save({}, inside / "mp_rank_00_model_states.pt")
     (folder / "last.ckpt").symlink_to("step=1.ckpt")
     config = train_config(*TINY, "ckpt_path=last", f"output={tmp_path}")
-    with pytest.raises(CheckpointError, match=r"a folder that DeepSpeed wrote.*set trainer\.strategy=deepspeed"):
+    with pytest.raises(CheckpointError, match=r"a folder written by DeepSpeed.*set trainer\.strategy=deepspeed"):
         check_resume(config, run_folder(config))

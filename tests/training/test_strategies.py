@@ -1,4 +1,4 @@
-"""The same losses, weights and exports from one process, two under DDP, and two under DeepSpeed's ZeRO-2."""
+"""Equal losses, weights and exports from one process, two ranks under DDP, and two under DeepSpeed's ZeRO-2."""
 
 import importlib.util
 import json
@@ -15,14 +15,14 @@ from tests.helpers import ROOT
 from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train
 from tests.helpers.warm import run_ranks
 
-# CLUB, whose pairs cross clips and therefore ranks, acts from step 2 on.
+# CLUB, which pairs frames of different clips and ranks, is active from step 2.
 SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "model.club.weight=1", "model.lr_warmup=0", "trainer.max_steps=6")
 PARTS = ("loss", "club", "club_nll", "lip_nce", "lip_mse", "expression_mse")
-# Equal but for the order of float32 sums: 1e-7 in a loss. AdamW divides by the gradient's size, so where a gradient is
-# next to nothing its rounding moves a weight by up to the learning rate, 1e-3, in a step.
+# Runs differ only by the order of float32 sums: 1e-7 in a loss. AdamW divides by the magnitude of the gradient. If a
+# gradient is almost zero, its rounding can move a weight by up to the learning rate, 1e-3, per step.
 LOSS, WEIGHT = 1e-4, 2e-3
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # up to eight processes, where others want the cores too
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # up to eight processes on shared cores
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def train_under(strategy: str, ranks: int, shards: Path, output: Path, *typed: s
 
 
 def test_ddp(shards, tmp_path, one_process):
-    """Through the shell, with a path Hydra's grammar would trip over, and started twice by Lightning."""
+    """Started by the command line; Lightning launches the second rank. The path contains Hydra's special characters."""
     typed = [*SETTINGS, "trainer.devices='2'", "trainer.strategy=ddp", f"output={tmp_path}", f"data.root={shards}"]
     command = [sys.executable, "train.py", *typed, "run_id=two"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -64,22 +64,22 @@ needs_deepspeed = pytest.mark.skipif(WITHOUT, reason="needs pip install '.[deeps
 def test_deepspeed(shards, tmp_path, one_process):
     train_under("deepspeed", 2, shards, tmp_path, *SETTINGS, "run_id=zero")
     folder = tmp_path / "vaid" / "zero"
-    assert (folder / "checkpoints" / "last.ckpt").is_dir()  # the engine's own layout
+    assert (folder / "checkpoints" / "last.ckpt").is_dir()  # DeepSpeed's layout
     check(folder, one_process)
 
 
-# ETHD, at the paper's learning rate.
+# ETHD with the paper's learning rate.
 ETHD = (
     *("experiment=ethd/tiny", *SMALLEST_ETHD, "model.prediction=v", "model.lr=1e-5"),
-    "data.batch_size=2",  # one clip for a rank: what ranks add is what a process adds that goes clip by clip
+    "data.batch_size=2",  # one clip per rank, so that ranks sum gradients in the order of the clip-by-clip process
     *("trainer.max_minutes=null", "trainer.max_steps=6"),
 )
-# Where the gradient is nothing but rounding (a bias before a normalisation), AdamW still moves a weight by the whole
-# learning rate, here one way and there the other. Two things round otherwise on two ranks: a product over the batch
-# adds its clips up inside, and ranks add up their means; and DeepSpeed adds up the gradient's norm in another order.
-# So what the strategy does is held to 1e-6 against one process that goes through the batch clip by clip, without a
-# bound on the norm; both have the same AdamW, learning rate and steps. Against the batched process it is the bound that
-# AdamW gives, twice the learning rate in each step.
+# If a gradient consists of rounding errors only (e.g. of a bias before a normalisation), AdamW still moves the weight
+# by the full learning rate, in a direction that depends on the rounding. Two ranks round differently in two places: a
+# batched product sums over clips internally, while ranks average per-clip gradients, and DeepSpeed sums the gradient
+# norm in another order. Therefore gradients are not clipped, and two ranks are compared to one process that goes
+# through the batch clip by clip, with a tolerance of 1e-6. The tolerance to the batched process is AdamW's bound, twice
+# the learning rate per step.
 UNBOUND = "trainer.gradient_clip=null"
 EXPORT, BATCHED = 1e-6, 2 * 6 * 1e-5
 LEFT = 2e-6
@@ -100,14 +100,14 @@ def ethd_clip_by_clip(shards, one_process, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module", params=["ddp", pytest.param("deepspeed", marks=needs_deepspeed)])
 def ethd_on_two(request, shards, one_process, tmp_path_factory) -> Path:
-    """The run directory of two ranks."""
+    """Run directory of a run on two ranks."""
     output = tmp_path_factory.mktemp(request.param)
     train_under(request.param, 2, shards, output, *ETHD, UNBOUND, f"vaid={one_process}", "run_id=two")
     return output / "ethd" / "two"
 
 
 @pytest.mark.nightly
-def test_ethd_on_two_ranks_has_the_losses_of_one_process(ethd_alone, ethd_on_two):
+def test_losses_on_two_ranks_equal_those_of_one_process(ethd_alone, ethd_on_two):
     for part in ("train/loss", "train/x0_mse", "val/loss"):
         expected, found = (logged(folder, part) for folder in (ethd_alone, ethd_on_two))
         assert sorted(found) == sorted(expected)
@@ -120,7 +120,7 @@ def exported(folder: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.nightly
-def test_ethds_export_from_two_ranks_is_the_average_in_memory(ethd_on_two):
+def test_an_export_from_two_ranks_contains_the_ema(ethd_on_two):
     average = torch.load(ethd_on_two / "average.pt", weights_only=True)
     found = exported(ethd_on_two)
     assert set(average) == set(found)
@@ -129,7 +129,7 @@ def test_ethds_export_from_two_ranks_is_the_average_in_memory(ethd_on_two):
 
 
 @pytest.mark.nightly
-def test_ethds_export_from_two_ranks_is_that_of_one_process(ethd_alone, ethd_clip_by_clip, ethd_on_two):
+def test_an_export_from_two_ranks_equals_that_of_one_process(ethd_alone, ethd_clip_by_clip, ethd_on_two):
     found = exported(ethd_on_two)
     for folder, atol in ((ethd_clip_by_clip, EXPORT), (ethd_alone, BATCHED)):
         for name, weight in exported(folder).items():
@@ -137,14 +137,14 @@ def test_ethds_export_from_two_ranks_is_that_of_one_process(ethd_alone, ethd_cli
 
 
 def under(ranks: int, masters: Path, shards: Path, output: Path, *typed: str) -> list[dict[str, torch.Tensor]]:
-    """Trains ETHD with DeepSpeed; returns its float32 weights at the start and after every step."""
+    """Trains ETHD with DeepSpeed and returns the float32 weights at the start and after every step."""
     train_under("deepspeed", ranks, shards, output, *typed, MASTERS=str(masters))
     return torch.load(masters, weights_only=True)
 
 
 @pytest.fixture(scope="module")
 def in_bfloat16(shards, one_process, tmp_path_factory) -> list:
-    """What every run takes: shards, output, and settings."""
+    """Arguments of all bfloat16 runs: shards, output folder and settings."""
     output = tmp_path_factory.mktemp("bfloat16")
     changes = ["trainer.precision=bf16-mixed", "model.ema=0.9999", "checkpoints.every=4", "checkpoints.keep=9"]
     return [shards, output, *ETHD, f"vaid={one_process}", *changes]
@@ -152,14 +152,14 @@ def in_bfloat16(shards, one_process, tmp_path_factory) -> list:
 
 @pytest.fixture(scope="module")
 def bfloat16_on_two(in_bfloat16) -> tuple[Path, list[dict[str, torch.Tensor]]]:
-    """Run directory, and the optimizer's float32 weights at the start and after each of six steps."""
+    """Run directory, and the optimizer's float32 weights at the start and after each of the six steps."""
     folder = in_bfloat16[1] / "ethd" / "two"
     return folder, under(2, folder.parent.parent / "two.pt", *in_bfloat16, "run_id=two")
 
 
 @pytest.mark.nightly
 @needs_deepspeed
-def test_under_bfloat16_the_average_is_of_the_optimizers_float32_weights(bfloat16_on_two):
+def test_the_ema_under_bfloat16_averages_the_optimizers_float32_weights(bfloat16_on_two):
     folder, (start, *steps) = bfloat16_on_two
     expected, rounded = ({name: weight.double() for name, weight in start.items()} for _ in range(2))
     for n, weights in enumerate(steps):
@@ -176,7 +176,7 @@ def test_under_bfloat16_the_average_is_of_the_optimizers_float32_weights(bfloat1
 
 @pytest.mark.nightly
 @needs_deepspeed
-def test_a_deepspeed_run_goes_on_with_another_number_of_ranks(in_bfloat16, bfloat16_on_two, tmp_path):
+def test_a_deepspeed_run_resumes_on_another_number_of_ranks(in_bfloat16, bfloat16_on_two, tmp_path):
     folder, whole = bfloat16_on_two
     stopped = f"ckpt_path={folder / 'checkpoints' / 'step=4.ckpt'}"
     restored, *_, last = under(1, tmp_path / "one.pt", *in_bfloat16, "run_id=one", stopped)
@@ -184,8 +184,8 @@ def test_a_deepspeed_run_goes_on_with_another_number_of_ranks(in_bfloat16, bfloa
         assert torch.equal(restored[name], weight), name
     assert sorted(logged(folder.with_name("one"), "train/loss")) == [4, 5]
     one, two = (torch.load(folder.with_name(run) / "average.pt", weights_only=True) for run in ("one", "two"))
-    # Gradients are rounded to bfloat16 in another order: measured 2e-7. Moments begun anew would move every weight by
-    # the whole learning rate, 1e-5, in the next step.
+    # Gradients are rounded to bfloat16 in another order: measured 2e-7. With reset moments the next step would move
+    # every weight by the full learning rate, 1e-5.
     for found, expected in ((last, whole[-1]), (one, two)):
         assert torch.cat([(found[name] - weight).abs().flatten() for name, weight in expected.items()]).mean() < LEFT
 
@@ -219,7 +219,7 @@ def test_losses_and_noise_levels_are_float32(shards, one_process, tmp_path, case
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("case", ["ddp bf16-mixed", "deepspeed 32-true autocast"])
-def test_clubs_and_info_nces_losses_are_float32(shards, tmp_path, case):
+def test_losses_of_club_and_info_nce_are_float32(shards, tmp_path, case):
     strategy, precision, *autocast = case.split()
     if strategy == "deepspeed":
         pytest.importorskip("deepspeed")

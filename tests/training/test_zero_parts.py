@@ -1,4 +1,4 @@
-"""DeepSpeed's parts on another number of ranks: the same line, cut elsewhere."""
+"""Repartitioning of DeepSpeed's optimizer states for another number of ranks."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from training.zero_parts import cut, part_of
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
-def test_a_line_in_any_parts_is_cut_into_equal_ones(ranks):
+def test_cut_repartitions_a_tensor(ranks):
     line, size = torch.arange(1.0, 11.0), -(-10 // ranks) + 1
     parts = list(line.split([4, 0, 5, 1]))
     found = torch.cat([cut(parts, rank * size, size) for rank in range(ranks)])
@@ -15,8 +15,8 @@ def test_a_line_in_any_parts_is_cut_into_equal_ones(ranks):
     assert not found[10:].any()
 
 
-def test_weights_and_moments_lose_their_filling_and_get_a_new_one(tmp_path):
-    """Five weights: on two ranks three each, the last of them filling; on three ranks two each."""
+def test_weights_and_moments_are_repartitioned_with_new_padding(tmp_path):
+    """Five weights: partitions of three on two ranks, and of two on three ranks; the last element is padding."""
     weights, moment = torch.arange(1.0, 6.0), torch.arange(1.0, 6.0) * 10
     inside = tmp_path / "checkpoint"
     inside.mkdir()

@@ -1,1 +1,1 @@
-"""What can be trained: the base of all stages, and the project's own four."""
+"""The base class of stages, and the four built-in stages."""

@@ -1,4 +1,4 @@
-"""Emotion by label and by words."""
+"""Emotion stage: label table and text mapping."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class EmotionStage(Stage):
-    """A table of mean latents, and a text mapping onto it. Texts are not in the shards: it has its own loaders."""
+    """Trains a text mapping to a table of mean latents. Uses its own loaders, since texts are not in the shards."""
 
     name = "emotion"
     config = EmotionModelConfig
     own_loaders = True
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> EmotionModule:
-        """The label table of the training clips, and a new text mapping."""
+        """Computes the label table from the training clips and builds an untrained text mapping."""
         from lightning_modules.emotion.module import build_emotion
 
         return build_emotion(config.model, data, config.trainer.max_steps, config.seed, device_of(config))

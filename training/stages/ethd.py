@@ -1,4 +1,4 @@
-"""Stage two: ETHD, driven by a trained V-AID."""
+"""Stage 2: ETHD, conditioned on a trained V-AID."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class EthdStage(Stage):
-    """Video diffusion on the codec's latents."""
+    """Trains the video diffusion model on the codec's latents."""
 
     name = "ethd"
     config = EthdConfig
@@ -27,11 +27,12 @@ class EthdStage(Stage):
     videos = True
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> EthdModule:
-        """A new ETHD, driven by ``config.vaid``.
+        """Builds an untrained ETHD that is conditioned on ``config.vaid``.
 
         Raises:
-            CheckpointError: when the V-AID is missing, damaged, of another stage or of other encoders than the data.
-            ShardError: when the latents are too small for the U-Net's levels.
+            CheckpointError: If the V-AID is missing, damaged, of another stage, or of other encoders than the data.
+            ShardError: If the side of the latents is not divisible by 2 at every level of the U-Net.
+            ConfigError: If ``model.prediction`` does not match the codec.
         """
         from datamodules.schema import ShardError
         from lightning_modules.checkpoints import checkpoint_file
@@ -47,15 +48,15 @@ class EthdStage(Stage):
         levels, side = len(model.unet.channels), data.dimensions.latent_size
         if side % 2 ** (levels - 1):
             raise ShardError(
-                f"{data.config.root}: latents of side {side} cannot be halved {levels - 1} times, as the {levels} "
-                "levels of model.unet ask; prepare the data with another frame_size, or take fewer levels"
+                f"{data.config.root}: latents of side {side} cannot be halved {levels - 1} times for the {levels} "
+                "levels of model.unet; prepare the data with another frame_size, or use fewer levels"
             )
         codec = index.encoders["codec"].name
         scale = latent_scale(codec, index.codec_scale, data.latent_statistics)
         if scale.raw_reference and model.prediction != "v":
             raise ConfigError(
-                f"model.prediction={model.prediction}: adds to the reference latent, which the codec {codec} gives in "
-                "other units than the latents; set model.prediction=v"
+                f"model.prediction={model.prediction}: not possible with codec {codec}, whose reference latent has "
+                "another scale than the latents; set model.prediction=v"
             )
         info = EthdInfo(
             model, data.dimensions, index.encoders, index.frame_size, scale, str(file.resolve()), sha256_of(file)
@@ -63,10 +64,10 @@ class EthdStage(Stage):
         return EthdModule(info, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
 
     def start(self, module: EthdModule) -> None:
-        """SVD's weights, where they are given.
+        """Loads the weights of SVD from ``model.svd``, if set.
 
         Raises:
-            WrongWeights: when ``model.svd`` is not SVD's U-Net.
+            WrongWeights: If ``model.svd`` is not a U-Net of SVD.
         """
         if module.config.svd:
             from lightning.pytorch.utilities import rank_zero_only
@@ -76,7 +77,7 @@ class EthdStage(Stage):
             load_svd(module.ethd.unet, Path(module.config.svd), rank_zero_only(print))
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
-        """The average of the weights, the speed, and videos of validation clips."""
+        """EMA of the weights, training speed, and videos of validation clips."""
         from callbacks.ema import WeightAverage
         from callbacks.throughput import Throughput
 
@@ -84,18 +85,18 @@ class EthdStage(Stage):
         return [*average, Throughput(), *video_callbacks(config, data, folder)]
 
     def step_bytes(self, module: EthdModule, config: TrainConfig, ranks: int) -> float:
-        """Counted on tensors without data."""
+        """See ``training.memory.step_bytes``."""
         from training.memory import step_bytes
 
         return step_bytes(config, module, ranks)
 
 
 def video_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
-    """Samples and evaluations of validation clips, where they are asked for and there are such clips."""
+    """Callbacks for sample videos and evaluations, if configured and there are validation clips."""
     wanted = config.videos
     if not (data.clips["val"] and (wanted.sample_every or wanted.evaluate_every)):
         return []
-    from callbacks.evaluation import Evaluation  # they bring the metrics along, which most runs do without
+    from callbacks.evaluation import Evaluation  # late: imports the metrics, which most runs do not need
     from callbacks.sample_videos import SampleVideos
     from callbacks.validation_videos import VideoMaker
     from encoders.factory import build_as

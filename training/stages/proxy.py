@@ -1,4 +1,4 @@
-"""Proxies for the metrics' networks."""
+"""Proxy networks that replace the metrics' official networks."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ FIELDS = {
 
 
 class ProxyStage(Stage):
-    """A small network of the kind a metric's official one is."""
+    """Trains a small network of the same kind as a metric's official network."""
 
     name = "proxy"
     config = ProxyConfig
 
     @classmethod
     def fields(cls, model: ProxyConfig) -> Sequence[str]:
-        """What its kind learns from."""
+        """Fields that the configured kind of network is trained on."""
         return FIELDS.get(model.kind, ())
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> ProxyModule:
-        """A new network of ``model.kind``."""
+        """Builds an untrained network of ``model.kind``."""
         from lightning_modules.proxy.module import build_proxy
 
         return build_proxy(config.model, data, config.trainer.max_steps, config.seed)

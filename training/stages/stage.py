@@ -1,4 +1,4 @@
-"""What a stage is: what it trains, on which data, with which callbacks."""
+"""Base class of training stages."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from configs.training import TrainConfig
 from runtime.devices import resolve_device
 
-if TYPE_CHECKING:  # a stage is looked up, and its configuration checked, before Lightning is loaded
+if TYPE_CHECKING:  # the configuration is checked before Lightning is imported
     from lightning.pytorch import Callback, LightningModule
 
     from datamodules.datamodule import ShardDataModule
 
 
 class Stage:
-    """Base of all stages; one of a lab's own is named ``stage=module.Class``.
+    """Base class of stages. A stage outside of this repository is configured as ``stage=module.Class``.
 
     Attributes:
-        name: in configurations and checkpoints; runs lie in ``output/NAME``.
-        config: dataclass of ``model``.
-        needs: members every batch must carry.
-        bfloat16: whether it may be trained with bfloat16 weights.
-        videos: whether ``videos`` shows and measures its validation clips.
-        own_loaders: whether the module brings its loaders; else batches come from the shards.
+        name: Name in configurations and checkpoints; runs are written to ``output/NAME``.
+        config: Dataclass of ``model``.
+        needs: Fields that every batch must have.
+        bfloat16: Whether it can be trained with bfloat16 weights.
+        videos: Whether it supports ``videos``: samples and metrics of validation clips.
+        own_loaders: Whether the module has its own loaders; otherwise batches are read from the shards.
     """
 
     name: ClassVar[str]
@@ -36,25 +36,25 @@ class Stage:
 
     @classmethod
     def fields(cls, model: Any) -> Sequence[str]:
-        """Members every batch must carry for this configuration of ``model``."""
+        """Fields that every batch must have for this configuration of ``model``."""
         return cls.needs
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> LightningModule:
-        """A new module for the data."""
+        """Builds an untrained module for the data."""
         raise NotImplementedError
 
     def start(self, module: Any) -> None:
-        """What happens to the module of a run that goes on from no checkpoint, e.g. pretrained weights are loaded."""
+        """Initialises the module of a new run, e.g. with pretrained weights. Not called when a run is resumed."""
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
-        """Callbacks that belong to the stage."""
+        """Callbacks of the stage."""
         return []
 
     def step_bytes(self, module: Any, config: TrainConfig, ranks: int) -> float | None:
-        """Bytes of GPU memory a step needs on each of so many ranks; None where nobody counted."""
+        """Bytes of GPU memory that a step needs on each of ``ranks`` ranks; None if unknown."""
         return None
 
 
 def device_of(config: TrainConfig) -> str:
-    """Where frozen networks run beside the training."""
+    """Device of frozen networks in a training run."""
     return resolve_device("cpu" if config.trainer.accelerator == "cpu" else "auto")

@@ -1,4 +1,4 @@
-"""Stage one: V-AID."""
+"""Stage 1: V-AID."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 
 class VAIDStage(Stage):
-    """Lip and expression latents from speech."""
+    """Trains the prediction of lip and expression latents from speech."""
 
     name = "vaid"
     config = VAIDConfig
     needs = ("audio", "lip", "expression", "portraits")
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> VAIDModule:
-        """A new V-AID, with the statistics of the training clips."""
+        """Builds an untrained V-AID with the statistics of the training clips."""
         from lightning_modules.vaid.module import VAIDModule
         from lightning_modules.vaid.statistics import motion_statistics
 
@@ -35,7 +35,7 @@ class VAIDStage(Stage):
         return module
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
-        """Plots of the latents, and the speed."""
+        """Plots of latents, and training speed."""
         from callbacks.latent_plots import LatentPlots
         from callbacks.throughput import Throughput
 
@@ -43,7 +43,7 @@ class VAIDStage(Stage):
 
 
 def latent_names(motion_encoder: str) -> Names | None:
-    """What the latents' dimensions are, where the motion encoder is registered and gives them names."""
+    """Names of the dimensions of lip and expression latents; None if the motion encoder does not define them."""
     if motion_encoder not in ENCODERS["motion"]:
         return None
     encoder = ENCODERS["motion"].get(motion_encoder)

@@ -1,4 +1,4 @@
-"""The experiment as it is run: texts that training never showed land on the right emotion, also from its files."""
+"""Training of the emotion stage: accuracy on texts outside of the training set, files, and rejected inputs."""
 
 import json
 from dataclasses import replace
@@ -44,7 +44,7 @@ def table() -> EmotionTable:
 
 @pytest.fixture(scope="module")
 def run(table, tmp_path_factory):
-    """The experiment of preset tiny on the synthetic speakers' table, its files, and what comes back from them."""
+    """Run directory of preset tiny on the synthetic speakers' table, and the mapping loaded from its file."""
     folder = tmp_path_factory.mktemp("run")
     encoder = build_text_encoder("ngram")
     fitted(EmotionModule(NGRAM, table, encoder, max_steps=300, steps_per_epoch=300), folder)
@@ -52,15 +52,15 @@ def run(table, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_held_out_frames_land_on_the_right_emotion(run, table):
-    assert accuracy(run[1], table, held_out_phrases(table.cells))[0] >= 0.85  # measured: 0.90; chance 1/8
+def test_accuracy_on_held_out_frames(run, table):
+    assert accuracy(run[1], table, held_out_phrases(table.cells))[0] >= 0.85  # measured: 0.90; chance: 1/8
 
 
-def test_hand_written_paraphrases_land_on_the_right_emotion(run, table):
+def test_accuracy_on_hand_written_paraphrases(run, table):
     assert accuracy(run[1], table, paraphrases(table.cells))[0] >= 0.85  # measured: 0.94
 
 
-def test_texts_written_apart_from_the_lexicon(run, table):
+def test_accuracy_on_texts_written_independently_of_the_lexicon(run, table):
     texts = [Phrase(text, emotion, 2) for emotion, written in INDEPENDENT.items() for text in written]
     assert accuracy(run[1], table, texts)[0] >= 0.75  # measured: 0.84, 9 of 80 refused
     refused = 0
@@ -72,8 +72,8 @@ def test_texts_written_apart_from_the_lexicon(run, table):
     assert refused <= 12
 
 
-def test_more_is_asked_for_with_stronger_words(run, table):
-    """Along the line from neutral to the strongest level, 'slightly' lies before 'extremely'."""
+def test_higher_levels_are_farther_from_neutral(run, table):
+    """Projected on the axis from neutral to the strongest level, level 1 lies before level 3."""
     neutral = table.standardise(table.lookup("neutral"))
     ordered = 0
     for emotion in set(table.emotions) - {"neutral"}:
@@ -84,15 +84,15 @@ def test_more_is_asked_for_with_stronger_words(run, table):
 
 
 @pytest.mark.parametrize("text", ["not happy", "don't be sad", "without any anger"])
-def test_what_is_negated_is_neutral(run, table, text):
+def test_negated_emotions_are_neutral(run, table, text):
     assert table.nearest(run[1](text)[0][None])[0] == ("neutral", 1)
 
 
-def test_unknown_words_are_passed_over_and_told(run):
-    known, none = run[1]("be cheerful")
+def test_unknown_words_are_ignored_and_noted(run):
+    known, no_notes = run[1]("be cheerful")
     latent, notes = run[1]("be cheerful Zanzibar")
     assert torch.equal(latent, known)
-    assert (none, notes) == ((), ("emotion.text: passed over zanzibar, which training never showed",))
+    assert (no_notes, notes) == ((), ("emotion.text: ignored zanzibar, not in the training vocabulary",))
 
 
 @pytest.mark.parametrize(
@@ -100,18 +100,18 @@ def test_unknown_words_are_passed_over_and_told(run):
     [
         ("", "the text is empty"),
         ("???", "holds no words"),
-        ("Zanzibar", "holds no word about an emotion that the ngram encoder was trained on"),
-        ("speak to the camera", "holds no word about an emotion"),
+        ("Zanzibar", "contains no emotion word that the ngram encoder was trained on"),
+        ("speak to the camera", "contains no emotion word"),
         ("be hapy", r"did you mean happy\?"),
         ("happy " * 80, "has 80 words, the text encoder reads at most 75"),
     ],
 )
-def test_texts_that_say_nothing_are_refused(run, text, message):
+def test_texts_without_emotion_are_rejected(run, text, message):
     with pytest.raises(TextError, match=message):
         run[1](text)
 
 
-def test_a_text_through_the_resolver(run, table):
+def test_emotion_source_resolves_a_text(run, table):
     e_ref = expression_of(10, "neutral", 1, sentence=3)[0]
     source = EmotionSource(table, run[1])
     resolved = source.resolve(EmotionConfig(text="Be cheerful and say that sentence"), e_ref)
@@ -121,7 +121,7 @@ def test_a_text_through_the_resolver(run, table):
 
 
 @pytest.mark.slow
-def test_the_runs_files(run, table):
+def test_files_of_a_run(run, table):
     written = {path.name: path for path in run[0].iterdir() if path.is_file()}
     assert set(written) == {"emotion_report.json", "emotion_table.safetensors", "emotion_text.safetensors"}
     report = json.loads(written["emotion_report.json"].read_text())
@@ -129,9 +129,9 @@ def test_the_runs_files(run, table):
     assert report["frames_emotion"] == accuracy(run[1], table, held_out_phrases(table.cells))[0]
 
 
-def test_a_mapping_of_other_encoders_is_refused(run):
+def test_mappings_of_other_encoders_are_rejected(run):
     path, encoder = run[0] / "emotion_text.safetensors", build_text_encoder("ngram")
-    other = r"trained on the text encoder .*2048.*encoders\.text\.name=ngram"
+    other = r"trained with the text encoder .*2048.*encoders\.text\.name=ngram"
     refuses(WrongWeights, other, TextEmotion.load, path, build_text_encoder("ngram", width=64))
     refuses(
         WrongWeights, "expression latents come from .*landmarks", TextEmotion.load, path, encoder, Identity("pdfgc")
@@ -140,12 +140,12 @@ def test_a_mapping_of_other_encoders_is_refused(run):
 
 
 @pytest.mark.slow
-def test_same_seed_same_mapping(table, tmp_path):
+def test_equal_seeds_give_equal_mappings(table, tmp_path):
     small = EmotionTable(table.cells[:2], table.latents[:2], (1,) * 2, table.mean, table.std, table.motion)
     encoder = build_text_encoder("ngram", width=64)
 
     def weights(seed: int) -> torch.Tensor:
-        torch.manual_seed(0)  # as train.py does: dropout draws from here
+        torch.manual_seed(0)  # as train.py does; dropout uses the global generator
         return (
             fitted(EmotionModule(replace(NGRAM, hidden=8), small, encoder, 5, 5, seed), tmp_path).mapping.net[1].weight
         )
@@ -155,8 +155,8 @@ def test_same_seed_same_mapping(table, tmp_path):
 
 
 @pytest.mark.slow
-def test_from_shards_to_files(tmp_path):
-    """Whatever emotions the shards hold, and only those; a trial step writes nothing."""
+def test_the_table_has_exactly_the_emotions_of_the_shards(tmp_path):
+    """Also: a ``fast_dev_run`` writes nothing."""
     make_shards(tmp_path / "shards", samples=12)
     data = ShardDataModule(root=str(tmp_path / "shards"), workers=0, steps_per_epoch=20)
     config = replace(NGRAM, text=EncoderConfig("ngram", {"width": 256}), hidden=16)
@@ -165,7 +165,7 @@ def test_from_shards_to_files(tmp_path):
     fitted(build_emotion(config, data, max_steps=20), tmp_path / "run")
     table = EmotionTable.load(tmp_path / "run" / "emotion_table.safetensors", ENCODERS["motion"])
     assert table.cells == (("happy", 1), ("sad", 2))
-    with pytest.raises(EmotionError, match=r"known are, with their levels, happy \(1\), sad \(2\)"):
+    with pytest.raises(EmotionError, match=r"known emotions and levels: happy \(1\), sad \(2\)"):
         table.lookup("angry")
 
 
@@ -174,13 +174,13 @@ def test_the_loss_is_zero_only_at_the_target():
     assert float(mapping_loss(target, target)) == pytest.approx(0.0, abs=1e-6)
     # Twice the target: the same direction, squared error mean of 9, 16, 1, 0.
     assert float(mapping_loss(2 * target, target)) == pytest.approx(26 / 4)
-    # At right angles, of the same length: 1 - cos is 1, squared errors are (7^2 + 1^2, 1 + 1).
+    # Orthogonal with equal norm: 1 - cos is 1, squared errors are (7^2 + 1^2, 1 + 1).
     turned = torch.tensor([[-4.0, 3.0], [0.0, 1.0]])
     assert float(mapping_loss(turned, target)) == pytest.approx(1 + 52 / 4)
 
 
 @pytest.mark.parametrize(("name", "text"), [("tiny", "ngram"), ("small", "ngram"), ("paper", "clip")])
-def test_the_experiments_compose(name, text):
+def test_experiments_compose(name, text):
     config = train_config(f"experiment=emotion/{name}", "data.root=anywhere")
     check(config)
     assert isinstance(config.model, EmotionModelConfig)
@@ -188,7 +188,7 @@ def test_the_experiments_compose(name, text):
 
 
 @pytest.mark.slow
-def test_train_py_runs_it(tmp_path):
+def test_train_py_runs_the_stage(tmp_path):
     make_shards(tmp_path / "shards", samples=12)
     config = train_config(
         "experiment=emotion/tiny", "data.name=folder", f"data.root={tmp_path / 'shards'}", "data.steps_per_epoch=5",
@@ -201,6 +201,6 @@ def test_train_py_runs_it(tmp_path):
     assert {"emotion_table.safetensors", "emotion_text.safetensors", "emotion_report.json", "checkpoints"} <= written
 
 
-def test_numbers_that_cannot_be_are_refused():
+def test_dropout_out_of_range_is_rejected():
     with pytest.raises(ConfigError, match=r"model\.dropout=1\.5"):
         check(train_config("experiment=emotion/tiny", "data.root=anywhere", "model.dropout=1.5"))

@@ -1,4 +1,4 @@
-"""What the mapping learns from covers every cell, says one thing per text, and never shows what is held out."""
+"""Training phrases cover every cell, are unambiguous, and contain no held-out text."""
 
 from itertools import pairwise
 
@@ -21,7 +21,7 @@ CELLS = [(emotion, level) for emotion in EMOTIONS for level in levels_of(emotion
 
 
 @pytest.mark.slow
-def test_every_cell_has_phrases_and_every_text_one_meaning():
+def test_every_cell_has_phrases_and_texts_are_unique():
     phrases = training_phrases(CELLS)
     assert len({phrase.text for phrase in phrases}) == len(phrases) > 10_000
     counts = {cell: sum((p.emotion, p.level) == cell for p in phrases) for cell in CELLS}
@@ -29,7 +29,7 @@ def test_every_cell_has_phrases_and_every_text_one_meaning():
     assert training_phrases(CELLS) == phrases
 
 
-def test_only_the_cells_there_are():
+def test_phrases_are_limited_to_the_given_cells():
     assert {(p.emotion, p.level) for p in training_phrases([("happy", 1), ("sad", 2)])} == {("happy", 1), ("sad", 2)}
     assert {p.emotion for p in paraphrases([("happy", 1)])} == {"happy"}
 
@@ -52,7 +52,7 @@ def test_levels_follow_word_and_modifier():
                     assert levels[f"very {word}"] == min(own + 1, 3)
 
 
-def test_no_word_stands_for_two_emotions():
+def test_no_word_belongs_to_two_emotions():
     owner = {}
     for emotion, words in LEXICON.items():
         for level in words.adjectives + words.adverbs + words.nouns:
@@ -60,7 +60,7 @@ def test_no_word_stands_for_two_emotions():
                 assert owner.setdefault(word, emotion) == emotion, word
 
 
-def test_telling_words_are_those_of_feelings():
+def test_emotion_words_exclude_common_words():
     assert {"furious", "joyfully", "tears", "terror", "yuck", "smirk"} <= emotion_words()
     assert not {"the", "speak", "voice", "very", "level", "your"} & emotion_words()
     assert is_form_of("smiles", emotion_words())
@@ -68,7 +68,7 @@ def test_telling_words_are_those_of_feelings():
     assert not is_form_of("table", emotion_words())
 
 
-def test_levels_of_a_kind_are_apart():
+def test_adjacent_levels_share_no_word():
     for words in LEXICON.values():
         for kind in (words.adjectives, words.adverbs, words.nouns, words.actions):
             assert not any(set(one) & set(other) for one, other in pairwise(kind))

@@ -1,4 +1,4 @@
-"""Where e_cond comes from: one source at a time, at the strength asked for, and plain words where it cannot be."""
+"""Emotion sources: resolution of one source at a given strength, and errors for invalid configurations."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def e_ref() -> torch.Tensor:
 
 
 class MeasuredFaces:
-    """What the landmarks of two known clips say, in place of files."""
+    """Latents of a known synthetic clip, instead of reading files."""
 
     def image(self, path):
         return expression_of(3, "happy", 3, sentence=1)[5], ("a note",)
@@ -31,14 +31,14 @@ class MeasuredFaces:
 
 
 @pytest.mark.slow
-def test_nothing_is_the_portraits_own_expression(source, e_ref):
+def test_no_source_gives_the_portraits_expression(source, e_ref):
     resolved = source.resolve(EmotionConfig(), e_ref)
     assert torch.equal(resolved.e_cond, e_ref)
     assert (resolved.source, resolved.e_v) == ("portrait", None)
 
 
 @pytest.mark.parametrize("label", ["happy", "sad", "surprised"])
-def test_strength_is_exact_at_its_ends_and_a_line_between_and_beyond(source, e_ref, label):
+def test_strength_is_linear_and_exact_at_0_and_1(source, e_ref, label):
     def at(strength):
         return source.resolve(EmotionConfig(label=label, level=3, strength=strength), e_ref).e_cond
 
@@ -68,23 +68,23 @@ def test_an_image_gives_one_latent_and_a_video_one_per_frame(e_ref):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (EmotionConfig(label="happy", text="be sad"), r"emotion\.label and emotion\.text are both given"),
+        (EmotionConfig(label="happy", text="be sad"), r"emotion\.label and emotion\.text are given together"),
         (EmotionConfig(image="a.png", video="b.mp4"), r"emotion\.image and emotion\.video"),
-        (EmotionConfig(level=2), r"emotion\.level=2: belongs to emotion\.label"),
-        (EmotionConfig(label="happy", strength=-0.1), r"emotion\.strength=-0\.1: expected 0"),
-        (EmotionConfig(strength=2.5), r"emotion\.strength=2\.5: expected 0.*to 2"),
+        (EmotionConfig(level=2), r"emotion\.level=2: needs emotion\.label"),
+        (EmotionConfig(label="happy", strength=-0.1), r"emotion\.strength=-0\.1: expected a number from 0"),
+        (EmotionConfig(strength=2.5), r"emotion\.strength=2\.5: expected a number from 0.*to 2"),
         (EmotionConfig(strength=float("nan")), r"emotion\.strength=nan"),
         (EmotionConfig(label="hapy"), r"did you mean happy\?"),
         (EmotionConfig(text="be sad"), r"emotion\.text: needs a text mapping.*experiment=emotion"),
         (EmotionConfig(image="a.png"), r"emotion\.image: needs a landmark detector"),
     ],
 )
-def test_what_cannot_be_is_said(source, e_ref, config, message):
+def test_invalid_configurations_are_rejected(source, e_ref, config, message):
     with pytest.raises(EmotionError, match=message):
         source.resolve(config, e_ref)
 
 
-def test_latents_of_another_encoder_are_refused(source):
-    happy, nothing = EmotionConfig(label="happy"), torch.full((13,), float("nan"))
-    refuses(EmotionError, "latent of 13 numbers, the portrait's has 30", source.resolve, happy, torch.zeros(30))
-    refuses(EmotionError, "e_ref: .*NaN", source.resolve, happy, nothing)
+def test_e_ref_of_another_width_or_with_nan_is_rejected(source):
+    happy, not_finite = EmotionConfig(label="happy"), torch.full((13,), float("nan"))
+    refuses(EmotionError, "has width 13, the portrait's has width 30", source.resolve, happy, torch.zeros(30))
+    refuses(EmotionError, "e_ref: .*NaN", source.resolve, happy, not_finite)

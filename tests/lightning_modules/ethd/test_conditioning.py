@@ -1,4 +1,4 @@
-"""The conditioning blocks' promises, before and after training steps."""
+"""The conditioning blocks, before and after training steps."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ def region():
 
 
 def trained(module, *inputs):
-    """After a few random steps, so that nothing is zero any more."""
+    """Trains a module for a few random steps, so that no parameter is zero."""
     torch.manual_seed(1)
     optimizer = torch.optim.Adam(module.parameters(), lr=0.05)
     for _ in range(3):
@@ -42,10 +42,10 @@ def hidden_and_tokens(n=N):
 
 
 @pytest.mark.parametrize("share_weights", [True, False])
-def test_the_injector_is_bit_exact_outside_the_face(region, share_weights):
+def test_the_injector_is_bit_identical_outside_the_face(region, share_weights):
     hidden, e_dri, e_ref = hidden_and_tokens()
     injector = ExpressionDecouplingInjector(C, HEADS, D, share_weights)
-    assert torch.equal(injector(hidden, e_dri, e_ref, region), hidden)  # new
+    assert torch.equal(injector(hidden, e_dri, e_ref, region), hidden)  # the identity before training
     out = trained(injector, hidden, e_dri, e_ref, region)(hidden, e_dri, e_ref, region)
     outside = region.repeat_interleave(FRAMES, 0).flatten(0, 1).squeeze(-1) == 0
     assert torch.equal(out[outside], hidden[outside])
@@ -53,7 +53,7 @@ def test_the_injector_is_bit_exact_outside_the_face(region, share_weights):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_own_expression_changes_nothing_to_the_bit(region, dtype):
+def test_equal_expressions_cancel_exactly(region, dtype):
     hidden, e_dri, e_ref = hidden_and_tokens()
     injector = trained(ExpressionDecouplingInjector(C, HEADS, D), hidden, e_dri, e_ref, region).to(dtype)
     hidden, e_dri = hidden.to(dtype), e_dri.to(dtype)
@@ -61,14 +61,14 @@ def test_the_own_expression_changes_nothing_to_the_bit(region, dtype):
     assert not torch.equal(injector(hidden, e_dri, e_ref.to(dtype), region), hidden)
 
 
-def test_separate_weights_do_not_cancel(region):
+def test_equal_expressions_do_not_cancel_with_separate_weights(region):
     hidden, e_dri, e_ref = hidden_and_tokens()
     injector = trained(ExpressionDecouplingInjector(C, HEADS, D, share_weights=False), hidden, e_dri, e_ref, region)
     assert not torch.allclose(injector(hidden, e_dri, e_dri, region), hidden, atol=1e-3)
 
 
-def test_the_injector_is_equation_nine(region):
-    """Two whole cross-attentions, written out and subtracted: one projection of the difference is the same."""
+def test_the_injector_equals_equation_9(region):
+    """Compared with two explicit cross-attentions that are projected separately and then subtracted."""
     hidden, e_dri, e_ref = hidden_and_tokens()
     injector = trained(ExpressionDecouplingInjector(C, HEADS, D), hidden, e_dri, e_ref, region)
     weights, normed = injector.attention, F.layer_norm(hidden, (C,), injector.norm.weight, injector.norm.bias)
@@ -89,7 +89,7 @@ def test_the_injector_is_equation_nine(region):
 
 @pytest.mark.parametrize(("tokens", "constant"), [(1, True), (2, False), (8, False)])
 def test_attention_over_one_key_ignores_the_query(tokens, constant):
-    """The degeneracy that makes several tokens necessary."""
+    """This is why several tokens per latent are required."""
     hidden, e_dri, _ = hidden_and_tokens(tokens)
     attention = CrossAttention(C, HEADS, D)
     out = attention.attend(attention.query(hidden), e_dri)
@@ -99,7 +99,7 @@ def test_attention_over_one_key_ignores_the_query(tokens, constant):
     assert gradient < 1e-4 if constant else gradient > 1
 
 
-def test_one_token_is_refused(region):
+def test_one_token_is_rejected(region):
     hidden, one, _ = hidden_and_tokens(1)
     refuses(ValueError, "lip: one token", LipAttention(C, HEADS, D), hidden, one)
     refuses(ValueError, "expression: one token", ExpressionDecouplingInjector(C, HEADS, D), hidden, one, one, region)
@@ -107,13 +107,13 @@ def test_one_token_is_refused(region):
 
 @pytest.fixture
 def over_time(region):
-    """A trained temporal attention, and what it was trained on."""
+    """A trained temporal attention with its training inputs."""
     torch.manual_seed(0)
     hidden, timeline = torch.randn(B * L, FRAMES, C), torch.randn(B, FRAMES, D)
     return trained(ExpressionTemporalAttention(C, HEADS, D), hidden, timeline, region), hidden, timeline
 
 
-def test_outside_the_face_the_temporal_attention_is_svds_output_bias(region, over_time):
+def test_temporal_attention_outside_the_face_is_svds_output_bias(region, over_time):
     attention, hidden, timeline = over_time
     out = attention(hidden, timeline, region)
     outside = region.flatten() == 0
@@ -123,8 +123,8 @@ def test_outside_the_face_the_temporal_attention_is_svds_output_bias(region, ove
     assert not torch.allclose(out[~outside], attention.to_out[0].bias.expand_as(out[~outside]), atol=1e-2)
 
 
-def test_the_temporal_attention_sees_every_frame_at_every_position(region, over_time):
-    """Against the plain form: keys repeated for every position of the clip."""
+def test_temporal_attention_reads_every_frame_at_every_position(region, over_time):
+    """Compared with keys that are repeated explicitly for every position of the clip."""
     attention, hidden, timeline = over_time
     everywhere = torch.ones_like(region)
     found = attention.attend(attention.query(hidden), timeline.repeat_interleave(L, 0))
@@ -135,7 +135,7 @@ def test_the_temporal_attention_sees_every_frame_at_every_position(region, over_
     assert (change[:, 0].abs().amax(-1) > 1e-4).all()
 
 
-def test_tokens_differ_and_keys_know_their_frame():
+def test_tokens_and_keys_of_a_constant_latent_differ():
     torch.manual_seed(0)
     tokens = TokenProjector(5, N, D)(torch.zeros(B, FRAMES, 5))
     assert tokens.shape == (B * FRAMES, N, D)
@@ -145,7 +145,7 @@ def test_tokens_differ_and_keys_know_their_frame():
     assert torch.pdist(keys[0]).min() > 0.5
 
 
-def test_regions_are_the_face_without_the_lips():
+def test_regions_contain_the_face_without_the_lips():
     boxes = torch.tensor([[[16.0, 40, 32, 48], [8, 8, 56, 56]]])
     regions = expression_regions(boxes, (64, 64), [64, 8])
     grid = regions[64].view(64, 64)

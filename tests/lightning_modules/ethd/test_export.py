@@ -1,4 +1,4 @@
-"""The export holds all that generation needs, to the bit, and says what is wrong with anything else."""
+"""Export of a trained ETHD: exact round trip, and errors for unsuitable runs and files."""
 
 import re
 
@@ -34,7 +34,7 @@ def equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_what_was_trained_comes_back_to_the_bit(run, tmp_path):
+def test_export_and_load_are_bit_exact(run, tmp_path):
     assert export(run) == run / EXPORT
     exported = load_export(run)
     trained, info = load_ethd(run / "checkpoints" / "last.ckpt")
@@ -49,13 +49,13 @@ def test_what_was_trained_comes_back_to_the_bit(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_averaged_weights_are_taken_and_plain_ones_where_there_are_none(encoders, run, tmp_path):
+def test_ema_weights_are_preferred_over_trained_weights(encoders, run, tmp_path):
     averaged = load_export(export(run)).ethd
     plain = write_ethd(tmp_path / "plain", tmp_path / "vaid", *encoders, ema=False)
-    assert equal(load_export(export(plain)).ethd, averaged)  # the run's own plain weights are others
+    assert equal(load_export(export(plain)).ethd, averaged)  # the run's trained weights differ from its EMA
 
 
-def test_it_needs_no_other_file(run, tmp_path):
+def test_an_export_needs_no_other_file(run, tmp_path):
     export(run)
     (run / EXPORT).rename(tmp_path / "alone.safetensors")
     for file in tmp_path.rglob("*.ckpt"):
@@ -63,7 +63,7 @@ def test_it_needs_no_other_file(run, tmp_path):
     assert load_export(tmp_path / "alone.safetensors").step == 7
 
 
-def test_equal_runs_give_equal_bytes_and_a_checkpoint_is_its_run(run):
+def test_export_is_deterministic_and_accepts_a_checkpoint(run):
     first = export(run).read_bytes()
     assert export(run / "checkpoints" / "last.ckpt").read_bytes() == first
 
@@ -79,19 +79,19 @@ def emotion(tmp_path):
 
 
 @pytest.mark.slow
-def test_labels_and_texts_travel_with_it(run, emotion):
+def test_an_export_includes_label_table_and_text_mapping(run, emotion):
     folder, table, encoder, mapping = emotion
     exported = load_export(export(run, emotion=folder))
     assert torch.equal(exported.table.lookup("happy", 3), table.lookup("happy", 3))
     assert exported.text_encoder == encoder.identity
-    message, _ = exported.text_emotion(encoder)("happy")
-    assert torch.equal(message, mapping.eval().latent(encoder(["happy"]))[0])
+    latent, _ = exported.text_emotion(encoder)("happy")
+    assert torch.equal(latent, mapping.eval().latent(encoder(["happy"]))[0])
     (folder / TEXT_FILE).unlink()
     assert load_export(export(run, emotion=folder)).text is None
 
 
 @pytest.mark.slow
-def test_emotions_of_another_motion_encoder_are_refused(run, emotion, tmp_path):
+def test_emotions_of_another_motion_encoder_are_rejected(run, emotion, tmp_path):
     folder = emotion[0]
     file = folder / TABLE_FILE
     file.write_bytes(file.read_bytes().replace(b'\\"name\\": \\"landmarks\\"', b'\\"name\\": \\"landmerks\\"'))
@@ -99,23 +99,23 @@ def test_emotions_of_another_motion_encoder_are_refused(run, emotion, tmp_path):
     refuses(CheckpointError, "no such run", export, run, emotion=tmp_path / "nothing")
 
 
-def test_the_vaid_of_the_training_is_asked_for(encoders, run, tmp_path):
+def test_export_requires_the_vaid_of_the_training(encoders, run, tmp_path):
     other = write_vaid(tmp_path / "other", *encoders, seed=3)
     refuses(CheckpointError, "is not the V-AID .* was trained with", export, run, vaid=other)
     (tmp_path / "vaid").rename(tmp_path / "moved")
-    refuses(CheckpointError, "name where it is with vaid=RUN", export, run)
+    refuses(CheckpointError, "give its new path as vaid=RUN", export, run)
     assert load_export(export(run, vaid=tmp_path / "moved")).step == 7
 
 
-def test_runs_that_cannot_be_exported(encoders, run, tmp_path):
+def test_unsuitable_runs_are_not_exported(encoders, run, tmp_path):
     refuses(CheckpointError, r"nothing: no such run or checkpoint", export, tmp_path / "nothing")
-    refuses(CheckpointError, "of stage vaid, one of stage ethd", export, tmp_path / "vaid")
+    refuses(CheckpointError, "of stage vaid; expected one of stage ethd", export, tmp_path / "vaid")
     last = run / "checkpoints" / "last.ckpt"
     last.write_bytes(last.read_bytes()[:5000])
     refuses(CheckpointError, r"last\.ckpt: not a readable checkpoint", export, run)
 
 
-def test_what_is_no_export_is_named(run, tmp_path):
+def test_paths_that_are_no_export_are_rejected(run, tmp_path):
     command = f"was not exported yet; run: python train.py task=export run={run}"
     refuses(CheckpointError, "no such run", load_export, tmp_path / "nothing")
     refuses(CheckpointError, "is not a run directory", load_export, tmp_path)
@@ -124,7 +124,7 @@ def test_what_is_no_export_is_named(run, tmp_path):
     refuses(CheckpointError, "is not an export; if it is a checkpoint", load_export, run / "checkpoints" / "last.ckpt")
 
 
-def test_damaged_and_foreign_files_are_named(run):
+def test_damaged_files_and_other_kinds_are_rejected(run):
     file = export(run)
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
@@ -136,7 +136,7 @@ def test_damaged_and_foreign_files_are_named(run):
     refuses(WrongWeights, "newer than this program", load_export, run)
 
 
-def test_a_failed_write_leaves_the_older_export(run, monkeypatch):
+def test_a_failed_write_keeps_the_previous_export(run, monkeypatch):
     before = export(run).read_bytes()
 
     def full(*arguments, **options):

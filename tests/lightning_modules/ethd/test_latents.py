@@ -1,4 +1,4 @@
-"""Latents become what the noise schedule expects, and come back."""
+"""Scaling of latents and its inverse."""
 
 import torch
 
@@ -8,15 +8,15 @@ from lightning_modules.ethd.latents import latent_scale
 STATISTICS = LatentStatistics((1.0, -2.0, 0.5), (0.5, 3.0, 0.0), 100)
 
 
-def test_other_codecs_are_standardised_by_channel_with_their_reference():
+def test_latents_and_reference_of_other_codecs_are_standardised_per_channel():
     scale, unit = latent_scale("taef2", 1.0, STATISTICS), torch.randn(2, 5, 3, 8, 8)
     latents = unit * torch.tensor([0.5, 3.0, 1.0])[:, None, None] + torch.tensor([1.0, -2.0, 0.5])[:, None, None]
-    torch.testing.assert_close(scale.scaled(latents), unit)  # a channel that never changes keeps its size
+    torch.testing.assert_close(scale.scaled(latents), unit)  # a constant channel is only centred
     torch.testing.assert_close(scale.restored(unit), latents)
     torch.testing.assert_close(scale.reference(latents[:, 0]), unit[:, 0])
 
 
-def test_svd_keeps_its_constant_and_its_unscaled_reference():
+def test_svd_latents_use_its_constant_and_an_unscaled_reference():
     scale, latents = latent_scale("svd", 0.18215, STATISTICS), torch.randn(2, 5, 3, 8, 8)
     torch.testing.assert_close(scale.scaled(latents), latents * 0.18215)
     torch.testing.assert_close(scale.restored(scale.scaled(latents)), latents)

@@ -1,4 +1,4 @@
-"""ETHD's training step on real batches of small shards: what drives it, what is random, and what the loss is."""
+"""ETHD's training step on batches of small shards: driving signals, randomness and loss."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def example_of(module, batch):
     return module.example(batch, seeds, module._driving_expression(batch, seeds))
 
 
-def test_a_clip_is_the_same_example_in_any_company(data):
+def test_an_example_does_not_depend_on_the_other_clips(data):
     module = smallest_ethd(data, condition_dropout=0.5, reference_noise=0.3)
     together = example_of(module, batch_of(data, [0, 1]))
     for row in (0, 1):
@@ -45,7 +45,7 @@ def test_a_clip_is_the_same_example_in_any_company(data):
             torch.testing.assert_close(getattr(alone.signals, name)[0], getattr(together.signals, name)[row])
 
 
-def test_randomness_follows_the_draw_and_not_the_global_generator(data):
+def test_randomness_depends_on_the_draw_and_not_on_the_global_generator(data):
     module, batch = smallest_ethd(data), batch_of(data, [0, 1])
     first = module.training_step(batch, 0)
     torch.manual_seed(99)
@@ -54,31 +54,31 @@ def test_randomness_follows_the_draw_and_not_the_global_generator(data):
     assert not torch.equal(example_of(module, batch).noise, example_of(module, batch_of(data, [0, 1])).noise)
 
 
-def test_expressions_of_the_chosen_clips_are_v_aids(data):
+def test_a_random_share_of_clips_uses_vaids_expressions(data):
     batch = batch_of(data, list(range(12)))
     probability = {p: smallest_ethd(data, audio_expression_probability=p) for p in (0.0, 0.5, 1.0)}
-    own, some, heard = (example_of(module, batch).signals.e_dri for module in probability.values())
+    e_v, some, e_a = (example_of(module, batch).signals.e_dri for module in probability.values())
     module = probability[0.0]
-    torch.testing.assert_close(own, module.vaid.expression_scale(batch["expression"]))
-    assert not torch.isclose(own, heard).any(-1).all(-1).any()
-    kinds = [torch.equal(row, a) - torch.equal(row, b) for row, a, b in zip(some, own, heard, strict=True)]
+    torch.testing.assert_close(e_v, module.vaid.expression_scale(batch["expression"]))
+    assert not torch.isclose(e_v, e_a).any(-1).all(-1).any()
+    kinds = [torch.equal(row, a) - torch.equal(row, b) for row, a, b in zip(some, e_v, e_a, strict=True)]
     assert set(kinds) == {1, -1}  # each is one of the two, and both occur
     batch["draw"] = batch["draw"] + 100
     again = example_of(probability[0.5], batch).signals.e_dri
-    assert [torch.equal(row, a) for row, a in zip(again, own, strict=True)] != [kind > 0 for kind in kinds]
+    assert [torch.equal(row, a) for row, a in zip(again, e_v, strict=True)] != [kind > 0 for kind in kinds]
 
 
-def test_the_expression_heard_is_a_sample_for_the_first_frames_expression(data):
+def test_e_a_is_conditioned_on_the_first_frames_expression(data):
     module, batch = smallest_ethd(data, audio_expression_probability=1.0), batch_of(data, [3])
-    heard = example_of(module, batch).signals.e_dri
+    e_a = example_of(module, batch).signals.e_dri
     batch["first_expression"] = batch["first_expression"] + 1
-    assert not torch.allclose(example_of(module, batch).signals.e_dri, heard)
+    assert not torch.allclose(example_of(module, batch).signals.e_dri, e_a)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss", ["x0", "v", "min_snr"])
-def test_the_loss_is_that_of_the_denoiser(data, loss):
-    """Eq. 11 against the sampler's own denoiser; v and min-SNR are its multiples by the noise level."""
+def test_the_loss_equals_the_denoisers_error(data, loss):
+    """Eq. 11 against the sampler's denoiser; v and min-SNR weight the error by noise level."""
     module = smallest_ethd(data, loss=loss, snr_gamma=5.0)
     example, steps = example_of(module, batch_of(data, [0, 1])), torch.tensor([300, 800])
     value, errors = module.losses(example, steps)
@@ -93,7 +93,7 @@ def test_the_loss_is_that_of_the_denoiser(data, loss):
     torch.testing.assert_close(errors["v_mse"], squared * (snr + 1))
 
 
-def test_diffusion_steps_are_spread_over_the_ranks(data):
+def test_diffusion_steps_are_stratified_over_the_ranks(data):
     module = smallest_ethd(data)
     module.batch_size, batch = 4, batch_of(data, [0, 1], step=7)
     steps = []
@@ -104,7 +104,7 @@ def test_diffusion_steps_are_spread_over_the_ranks(data):
     assert sorted(step // 250 for step in steps) == [0, 1, 2, 3]
 
 
-def test_a_dropped_condition_is_an_absent_one(data):
+def test_a_dropped_condition_equals_an_absent_one(data):
     module = smallest_ethd(data, condition_dropout=1.0)
     example = example_of(module, batch_of(data, [0, 1]))
     steps = torch.tensor([500, 500])
@@ -117,7 +117,7 @@ def test_a_dropped_condition_is_an_absent_one(data):
     assert not torch.isclose(dropped, kept)
 
 
-def test_the_reference_is_disturbed_in_training_alone(data):
+def test_reference_noise_is_added_only_in_training(data):
     module, batch = smallest_ethd(data, reference_noise=0.5), batch_of(data, [0, 1])
     noisy = example_of(module, batch).reference
     clean = example_of(module.eval(), batch).reference
@@ -125,7 +125,7 @@ def test_the_reference_is_disturbed_in_training_alone(data):
     assert 0.3 < (noisy - clean).std() < 0.7
 
 
-def test_boxes_are_the_references_or_the_windows(data):
+def test_boxes_are_those_of_the_reference_or_of_the_window(data):
     batch = batch_of(data, [0, 1])
     assert torch.equal(example_of(smallest_ethd(data), batch).signals.boxes, batch["reference_boxes"])
     union = example_of(smallest_ethd(data, mask_source="window"), batch).signals.boxes
@@ -137,10 +137,10 @@ def test_boxes_are_the_references_or_the_windows(data):
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"])
 @pytest.mark.parametrize("share_weights", [True, False])
-def test_every_variant_learns_with_all_it_has(data, variant, share_weights):
+def test_every_parameter_of_every_variant_has_a_gradient(data, variant, share_weights):
     module = smallest_ethd(data, variant=variant, share_weights=share_weights)
     batch = batch_of(data, [0, 1])
-    # A face that fills the picture and a mouth in its corner: on every level something is left between them.
+    # The face fills the frame and the mouth is in a corner, so that the mask is not empty at any level.
     batch["reference_boxes"] = torch.tensor([[[2.0, 18.0, 10.0, 24.0], [2.0, 2.0, 30.0, 30.0]]]).repeat(2, 1, 1)
     module.training_step(batch, 0).backward()
     for name, parameter in module.ethd.named_parameters():
@@ -149,10 +149,10 @@ def test_every_variant_learns_with_all_it_has(data, variant, share_weights):
 
 
 @pytest.mark.slow
-def test_v_aid_is_nobodys_part_and_stays_as_it_was(data):
+def test_vaid_is_not_a_submodule_and_does_not_change(data):
     module = smallest_ethd(data)
     before = {name: value.clone() for name, value in module.vaid.state_dict().items()}
-    assert "expression_scale.mean" in before  # buffers are watched as well
+    assert "expression_scale.mean" in before  # buffers are compared too
     optimizer = module.configure_optimizers()["optimizer"]
     module.train()
     for step in range(3):

@@ -1,4 +1,4 @@
-"""The whole network: what each variant listens to, and that a portrait's own expression is left alone."""
+"""ETHD's network: inputs of each variant, equal expressions, windows, and memory of long videos."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def latents(frames=FRAMES):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("variant", "heard"),
+    ("variant", "used"),
     [
         ("full", {"lip", "e_dri", "e_ref"}),
         ("no_decouple", {"audio"}),
@@ -52,21 +52,21 @@ def latents(frames=FRAMES):
         ("wo_dicte", {"lip", "e_cond", "e_ref"}),
     ],
 )
-def test_a_variant_hears_what_it_should_and_learns_everywhere(variant, heard):
+def test_a_variant_depends_on_its_inputs_only(variant, used):
     model, given = network(variant), signals()
     out = model(*latents(), given)
     for name in ("lip", "e_dri", "e_ref", "e_cond", "audio"):
         other = replace(given, **{name: getattr(given, name) + torch.randn_like(getattr(given, name))})
         with torch.no_grad():
-            assert torch.equal(model(*latents(), other), out) == (name not in heard), name
+            assert torch.equal(model(*latents(), other), out) == (name not in used), name
     out.square().mean().backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_portrait_driven_by_its_own_expression_is_injected_nothing(dtype):
-    """Tokens of e_dri = e_ref are equal to the bit, so the injector's difference is zero."""
+def test_equal_expressions_give_identical_tokens(dtype):
+    """The injector's difference is then exactly zero."""
     model, given = network().to(dtype), signals()
     own = replace(given, e_dri=given.e_ref[:, None].expand(-1, FRAMES, -1))
     for driven, equal in ((own, True), (given, False)):
@@ -75,7 +75,7 @@ def test_a_portrait_driven_by_its_own_expression_is_injected_nothing(dtype):
 
 
 @torch.no_grad()
-def test_a_window_is_driven_as_if_it_stood_alone():
+def test_window_slices_the_driving_signals():
     given, model = signals(), network()
     noisy, noise_input, reference = latents()
     part = slice(1, 3)
@@ -85,7 +85,7 @@ def test_a_window_is_driven_as_if_it_stood_alone():
 
 
 @torch.no_grad()
-def test_absent_sources_switch_branches_off():
+def test_absent_signals_disable_branches():
     model, given = network(), signals()
     without_lip = model.conditions(replace(given, lip=None), latents()[0])
     assert without_lip.lip is None is not without_lip.driving
@@ -105,30 +105,30 @@ def test_clips_are_independent():
 
 
 @torch.no_grad()
-def test_a_network_that_predicts_clean_samples_adds_its_numbers_to_the_reference():
+def test_x0_prediction_is_the_reference_plus_the_networks_output():
     model, (noisy, _, reference), given = network(prediction="x0"), latents(), signals()
-    steps = torch.tensor([999, 400])  # nothing but noise, and less
+    steps = torch.tensor([999, 400])  # pure noise, and less noise
     level = SCHEDULE.level(steps, noisy)
-    condition = noise_input(level.flatten())
-    change = model.unet(level.sqrt() * noisy, reference, condition, model.conditions(given, noisy))
+    noise_level = noise_input(level.flatten())
+    change = model.unet(level.sqrt() * noisy, reference, noise_level, model.conditions(given, noisy))
     denoise = VelocityDenoiser(lambda x, n: model(x, n, reference, given), SCHEDULE)
-    # Sigma ends at 700, so 1/700 of the noise is left in the first.
+    # Sigma is capped at 700, so 1/700 of the noise remains in the first clip.
     torch.testing.assert_close(denoise(noisy, steps), reference[:, None] + change, atol=5 / 700, rtol=1e-3)
 
 
-def test_what_is_missing_is_named():
+def test_unknown_options_and_missing_signals_are_named():
     given = signals()
     refuses(ValueError, "prediction 'noise': expected one of v, x0", network, prediction="noise")
     refuses(ValueError, "expected one of full, no_decouple", Ethd, SMALL, WIDTHS, PIXELS, "wo_everything")
     for variant, source in (("no_decouple", "audio"), ("wo_dicte", "e_cond")):
         without = replace(given, **{source: None})
-        refuses(ValueError, f"{variant}: the signals have no {source}", network(variant), *latents(), without)
-    refuses(ValueError, "lip: 4 frames of signals for 3 frames of latents", network(), *latents(3), given)
+        refuses(ValueError, f"{variant}: the driving signals have no {source}", network(variant), *latents(), without)
+    refuses(ValueError, "lip: has 4 frames, expected those of the latents, 3", network(), *latents(3), given)
 
 
 @pytest.mark.slow
 def test_sampling_ten_times_as_long_takes_no_more_memory():
-    """Beyond 192 KiB a frame at 512 px, which is three float32 latents; one window runs the network at a time."""
+    """Except for three float32 latents per frame (192 KiB at 512 px). The network runs one window at a time."""
     model, window = network(), 8
 
     def peak_of(frames):
@@ -143,7 +143,7 @@ def test_sampling_ten_times_as_long_takes_no_more_memory():
         def predict(x, t, where):
             assert x.shape[1] == window
             part = given.window(where)
-            return VelocityDenoiser(lambda noisy, condition: model(noisy, condition, reference, part), SCHEDULE)(x, t)
+            return VelocityDenoiser(lambda noisy, level: model(noisy, level, reference, part), SCHEDULE)(x, t)
 
         with PeakMemory() as memory:
             out = sample_long(predict, noise, SCHEDULE, 1, window, overlap=2)

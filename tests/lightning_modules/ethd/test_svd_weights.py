@@ -1,4 +1,4 @@
-"""SVD's weights: every parameter of the published network accounted for, and folders that hold something else."""
+"""Loading of SVD's weights: every parameter is accounted for, and unsuitable folders are rejected."""
 
 import json
 
@@ -40,7 +40,7 @@ def test_every_parameter_of_svd_is_accounted_for(svd_shapes, branches):
     assert set(matched.loaded) | set(matched.skipped) == set(svd_shapes)
     assert not set(matched.loaded) & set(matched.skipped)
     assert set(matched.loaded) | set(matched.new) == set(ours)
-    # 16 transformers with 2 image attentions each: keys, values and output weights go, and nothing else unless ablated.
+    # 16 transformers with 2 image attentions each; keys, values and output weights are skipped, others only if ablated.
     ablated = 16 * 3 * ((not branches.lip) + (not branches.expression))  # queries, norm weight, norm bias
     assert len(matched.skipped) == 16 * 2 * 3 + ablated
     assert all(".attn2." in name or ablated and "blocks.0.norm2." in name for name in matched.skipped)
@@ -58,7 +58,7 @@ def test_a_folder_is_loaded_and_reported(tmp_path):
     assert all(not state[name].any() for name in matched.new if name.endswith("to_out.0.weight"))
     assert matched.source_parameters == sum(parameter.numel() for parameter in source.parameters())
     total = lines[0].splitlines()[-1].replace(",", "").split()
-    assert total == ["total", *(str(sum(fate.values())) for fate in (matched.loaded, matched.new, matched.skipped))]
+    assert total == ["total", *(str(sum(sizes.values())) for sizes in (matched.loaded, matched.new, matched.skipped))]
 
 
 def test_half_precision_files_load_into_a_bfloat16_network(tmp_path):
@@ -69,7 +69,7 @@ def test_half_precision_files_load_into_a_bfloat16_network(tmp_path):
     assert torch.equal(model.conv_in.weight, source.conv_in.weight.to(torch.bfloat16))
 
 
-def test_foreign_folders_are_refused_and_leave_the_network_alone(tmp_path):
+def test_unsuitable_folders_are_rejected_without_changing_the_network(tmp_path):
     model = awake(UNet(SMALL))
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
@@ -81,7 +81,7 @@ def test_foreign_folders_are_refused_and_leave_the_network_alone(tmp_path):
     (tmp_path / "config.json").write_text("not json")
     refused("not a model's configuration")
     (tmp_path / "config.json").write_text(json.dumps({"_class_name": "UNet2DConditionModel"}))
-    refused("is of UNet2DConditionModel, expected UNetSpatioTemporalConditionModel")
+    refused("describes UNet2DConditionModel, expected UNetSpatioTemporalConditionModel")
     (tmp_path / "config.json").unlink()
     stock(SMALL).save_pretrained(tmp_path)
     weights = load_file(tmp_path / WEIGHT_FILES[0])
@@ -89,8 +89,8 @@ def test_foreign_folders_are_refused_and_leave_the_network_alone(tmp_path):
     larger = {"conv_in.weight": torch.zeros(32, 9, 3, 3)}
     for match, content in (
         (r"no parameter conv_in\.bias", {name: value for name, value in weights.items() if name != "conv_in.bias"}),
-        ("surprise has no place", weights | {"surprise": torch.zeros(1)}),
-        (r"conv_in\.weight is \(32, 9, 3, 3\), expected \(32, 8, 3, 3\)", weights | larger),
+        ("unexpected parameter surprise", weights | {"surprise": torch.zeros(1)}),
+        (r"conv_in\.weight has shape \(32, 9, 3, 3\), expected \(32, 8, 3, 3\)", weights | larger),
     ):
         save_file(content, tmp_path / WEIGHT_FILES[0])
         refused(match)
@@ -107,16 +107,16 @@ def nested(folder):
     return folder / "download"
 
 
-def test_a_loaded_network_predicts_what_svd_predicts(tmp_path):
+def test_a_loaded_network_equals_svd_without_image_embedding(tmp_path):
     source = stock(SMALL)
     source.save_pretrained(tmp_path)
     model = UNet(SMALL)
     load_svd(model, tmp_path, lambda _: None)
     noisy, reference, noise_input, conditions = inputs(SMALL, 2, 5)
-    stacked = torch.cat([noisy, reference[:, None].expand(-1, 5, -1, -1, -1)], 2)
+    concatenated = torch.cat([noisy, reference[:, None].expand(-1, 5, -1, -1, -1)], 2)
     with torch.no_grad():
         out = model(noisy, reference, noise_input, conditions)
         expected = source(
-            stacked, noise_input, torch.zeros(2, 1, SMALL.token_width), torch.tensor([[24, 127, 0.02]] * 2)
+            concatenated, noise_input, torch.zeros(2, 1, SMALL.token_width), torch.tensor([[24, 127, 0.02]] * 2)
         )
     torch.testing.assert_close(out, expected.sample, atol=1e-5, rtol=1e-5)

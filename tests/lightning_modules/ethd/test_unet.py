@@ -1,4 +1,4 @@
-"""The U-Net against diffusers' own at initialisation, and against itself with and without checkpointing."""
+"""The U-Net against diffusers' at initialisation, and with and without checkpointing."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ TOKENS = ("lip", "driving", "reference", "timeline")
 
 
 def ours(shape, branches=None, source=None, **options):
-    """Ours, started from diffusers' weights as training would be."""
+    """Builds our U-Net, initialised from diffusers' weights as for training."""
     torch.manual_seed(2)
     model = UNet(shape, branches, **options)
     if source is not None:
@@ -35,13 +35,13 @@ def ours(shape, branches=None, source=None, **options):
 @pytest.mark.parametrize("shape", [SMALL, DEEP], ids=["small", "deep"])
 @pytest.mark.parametrize(("clips", "frames"), [(1, 1), (1, 5), (2, 4), (3, 8)])
 @torch.no_grad()
-def test_a_new_network_is_diffusers_with_its_image_embedding_zeroed(shape, clips, frames):
+def test_a_new_network_equals_diffusers_with_a_zero_image_embedding(shape, clips, frames):
     source = stock(shape)
     noisy, reference, noise_input, conditions = inputs(shape, clips, frames)
-    stacked = torch.cat([noisy, reference[:, None].expand(-1, frames, -1, -1, -1)], 2)
-    nothing, added = torch.zeros(clips, 1, shape.token_width), torch.tensor([ADDED_TIME_IDS]).repeat(clips, 1)
+    concatenated = torch.cat([noisy, reference[:, None].expand(-1, frames, -1, -1, -1)], 2)
+    no_image, added = torch.zeros(clips, 1, shape.token_width), torch.tensor([ADDED_TIME_IDS]).repeat(clips, 1)
     out = ours(shape, source=source)(noisy, reference, noise_input, conditions)
-    torch.testing.assert_close(out, source(stacked, noise_input, nothing, added).sample, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out, source(concatenated, noise_input, no_image, added).sample, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_new_network_is_diffusers_with_its_image_embedding_zeroed(shape, clips
     ids=["wo_lip", "wo_exp", "separate"],
 )
 @torch.no_grad()
-def test_a_branch_that_is_left_out_starts_equal_and_sees_nothing(branches, kept):
+def test_ablated_networks_start_equal_and_ignore_removed_conditions(branches, kept):
     source = stock(SMALL)
     *given, conditions = inputs(SMALL, 2)
     full, ablated = ours(SMALL, source=source), ours(SMALL, branches, source)
@@ -68,8 +68,8 @@ def test_a_branch_that_is_left_out_starts_equal_and_sees_nothing(branches, kept)
 
 
 @torch.no_grad()
-def test_a_later_frames_conditions_reach_every_frame_through_time():
-    """diffusers' temporal half sees the conditions of frame 0 alone."""
+def test_conditions_of_a_later_frame_affect_every_frame():
+    """Unlike in diffusers, whose temporal blocks receive the conditions of frame 0 only."""
     *given, conditions = inputs(SMALL, frames=6)
     model = awake(ours(SMALL)).eval()
     timeline = conditions.timeline.clone()
@@ -79,8 +79,8 @@ def test_a_later_frames_conditions_reach_every_frame_through_time():
 
 
 @torch.no_grad()
-def test_an_absent_condition_leaves_its_branch_out():
-    """What drive=expression does: without lip tokens a full network is one whose lip projections are zero."""
+def test_an_absent_condition_equals_zero_projections():
+    """Without lip tokens, as in mode ``expression``, the network equals one with zero lip projections."""
     *given, conditions = inputs(SMALL)
     model = awake(ours(SMALL))
     without = model(*given, replace(conditions, lip=None))
@@ -111,13 +111,13 @@ def test_checkpointing_changes_neither_loss_nor_gradients():
 
 
 @pytest.mark.slow
-def test_every_parameter_learns():
+def test_every_parameter_has_a_gradient():
     _, gradients = step(awake(ours(DEEP)))
     assert [name for name, gradient in gradients.items() if not gradient.abs().sum() > 0] == []
 
 
 @pytest.mark.slow
-def test_checkpointing_keeps_a_fraction_of_the_memory():
+def test_checkpointing_needs_a_fraction_of_the_memory():
     def peak(checkpointing):
         model, given = ours(SMALL, checkpointing=checkpointing), inputs(SMALL, frames=16, side=16)
         with PeakMemory() as memory:
@@ -127,7 +127,7 @@ def test_checkpointing_keeps_a_fraction_of_the_memory():
     assert peak(True) < 0.4 * peak(False)
 
 
-def test_latents_that_do_not_fit_are_refused():
+def test_invalid_shapes_are_rejected():
     model, (noisy, reference, noise_input, conditions) = ours(SMALL), inputs(SMALL)
     refuses(ValueError, "square", model, noisy[..., :4], reference[..., :4], noise_input, conditions)
     refuses(ValueError, "multiple of 2", model, noisy[..., :7, :7], reference[..., :7, :7], noise_input, conditions)
@@ -139,7 +139,7 @@ def test_latents_that_do_not_fit_are_refused():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mixed", [True, False], ids=["autocast", "bfloat16"])
-def test_half_precision_stays_near_single(mixed):
+def test_bfloat16_is_close_to_float32(mixed):
     model = awake(ours(SMALL))
     noisy, reference, noise_input, conditions = inputs(SMALL, 2)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The proxy experiments as they are run, and what SyncNet's proxy learns of one clip."""
+"""Training of the proxy networks, and the loss of SyncNet's proxy against a direct computation."""
 
 import json
 from pathlib import Path
@@ -67,11 +67,11 @@ def test_a_run_leaves_a_file_that_loads_with_its_info(kind, shards, tmp_path):
         assert json.loads(file.metadata()[HEADER])["version"] == 1
 
 
-def test_what_the_shards_lack_is_said(shards, tmp_path):
-    with pytest.raises(UserError, match=r"no smile \(found a, b, c\)"):
+def test_missing_data_is_named(shards, tmp_path):
+    with pytest.raises(UserError, match=r"no factor smile \(found a, b, c\)"):
         fit(settings("expression", shards, tmp_path, "model.factors=[smile]"))
     make_shards(tmp_path / "bare", samples=2, shards=1)
-    with pytest.raises(UserError, match="2 of 2 training clips have no pixels.*store_video=all"):
+    with pytest.raises(UserError, match="2 of 2 training clips have no stored video.*store_video=all"):
         fit(settings("image", tmp_path / "bare", tmp_path, "data.name=folder"))
     with pytest.raises(UserError, match=r"no face track in clip_.*lower model\.min_face=200"):
         fit(settings("sync", shards, tmp_path, "model.min_face=200"))
@@ -85,27 +85,27 @@ def test_what_the_shards_lack_is_said(shards, tmp_path):
         ("model.lr=0", r"model\.lr=0"),
     ],
 )
-def test_what_cannot_work_is_said_first(change, message):
+def test_invalid_configurations_are_rejected(change, message):
     with pytest.raises(ConfigError, match=message):
         check(train_config("experiment=proxy/sync", "data.root=a", change))
 
 
 @pytest.mark.parametrize("kind", SMALLEST)
-def test_every_experiment_says_what_it_costs(kind):
+def test_every_experiment_states_cost_result_and_command(kind):
     check(train_config(f"experiment=proxy/{kind}", "data.root=a"))
     head = (ROOT / f"configs/experiment/proxy/{kind}.yaml").read_text().split("defaults:")[0]
     assert {"Cost:", "Result:", "Command:"} <= set(head.split())
 
 
 def batch_of(clip):
-    """What a datamodule gives of a synthetic clip."""
+    """Batch of one synthetic clip, as a data module returns it."""
     boxes = face_boxes(clip.landmarks, "ibug68", size=(clip.size, clip.size))
     arrays = {"video": np.stack(list(clip.frames())), "boxes": boxes, "speech": clip.sound}
     batch = {"key": ["clip"], "draw": torch.tensor([0]), "frames": torch.tensor([len(boxes)])}
     return batch | {name: torch.from_numpy(array)[None] for name, array in arrays.items()}
 
 
-def test_the_loss_is_that_of_the_networks_own_embeddings():
+def test_sync_loss_equals_info_nce_of_the_embeddings():
     torch.manual_seed(0)
     task = SyncTask(new_proxy("sync", width=1 / 32, stride=4), ProxyConfig(min_track=10), seed=0).eval()
     batch = batch_of(render_clip(identity(0), "happy", 1, 5, 1.2, 64))
@@ -114,5 +114,5 @@ def test_the_loss_is_that_of_the_networks_own_embeddings():
     lip = task.network.lip(track.frames[: windows + 4])
     sound = task.network.audio(audio_windows(track.samples, windows))
     logits = -torch.linalg.vector_norm(lip[:, None] - sound[None], dim=-1).double()
-    wanted = -(logits.log_softmax(1).diagonal().mean() + logits.log_softmax(0).diagonal().mean()) / 2
-    assert float(task(batch).loss.detach()) == pytest.approx(float(wanted), rel=1e-4)
+    expected = -(logits.log_softmax(1).diagonal().mean() + logits.log_softmax(0).diagonal().mean()) / 2
+    assert float(task(batch).loss.detach()) == pytest.approx(float(expected), rel=1e-4)

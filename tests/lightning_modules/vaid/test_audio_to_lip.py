@@ -1,4 +1,4 @@
-"""What each lip frame hears: its own five frames, in its own clip, and nothing else."""
+"""Audio-to-lip projector: a lip latent depends on five audio frames of its own clip and nothing else."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def full(*shape: int) -> torch.Tensor:
     return torch.ones(shape, dtype=torch.bool)
 
 
-def test_windows_repeat_the_ends_of_the_clip_and_never_show_padding():
+def test_windows_repeat_the_ends_of_the_clip_and_contain_no_padding():
     audio = torch.arange(1, 7.0).repeat(2, 1)[..., None, None]
     mask = full(2, 6)
     mask[1, 4:] = False
@@ -33,7 +33,7 @@ def test_windows_repeat_the_ends_of_the_clip_and_never_show_padding():
 
 
 @torch.no_grad()
-def test_a_frame_hears_two_frames_on_either_side(projector):
+def test_receptive_field_is_two_frames_on_either_side(projector):
     audio = torch.randn(1, 20, L, D)
     changed = audio.clone()
     changed[:, 10] += 1
@@ -43,7 +43,7 @@ def test_a_frame_hears_two_frames_on_either_side(projector):
 
 @torch.no_grad()
 @pytest.mark.parametrize("padding", [0.0, float("nan")])
-def test_padding_changes_nothing(projector, padding):
+def test_padding_has_no_effect(projector, padding):
     audio = torch.randn(1, 9, L, D)
     padded = torch.cat([audio, torch.full((1, 5, L, D), padding)], dim=1)
     mask = torch.arange(14)[None] < 9
@@ -59,7 +59,7 @@ def test_order_in_the_window_and_the_layer_matter(projector):
 
 
 @torch.no_grad()
-def test_sound_one_frame_later_moves_the_lips_one_frame_later(projector):
+def test_delayed_audio_delays_the_lips(projector):
     samples = torch.randn(16_000, generator=torch.Generator().manual_seed(0)) * 0.1
     mel = MelEncoder()
     now = projector(mel(samples)[None], full(1, 25))
@@ -69,7 +69,7 @@ def test_sound_one_frame_later_moves_the_lips_one_frame_later(projector):
 
 @torch.no_grad()
 @pytest.mark.parametrize("seconds", [0.1, 120.0])
-def test_any_length_runs(projector, seconds):
+def test_any_length_is_accepted(projector, seconds):
     frames = round(seconds * 25)
     out = projector(torch.randn(1, frames, L, D), full(1, frames))
     assert out.shape == (1, frames, D_L)
@@ -77,7 +77,7 @@ def test_any_length_runs(projector, seconds):
 
 
 @pytest.mark.slow
-def test_one_clip_can_be_learned_by_heart(projector):
+def test_projector_can_overfit_one_clip(projector):
     audio, target = torch.randn(1, 30, L, D), torch.randn(1, 30, D_L)
     optimizer = torch.optim.Adam(projector.parameters(), 3e-3)
     losses = []
@@ -88,6 +88,6 @@ def test_one_clip_can_be_learned_by_heart(projector):
     assert losses[-1] < losses[0] / 100
 
 
-def test_a_width_that_heads_do_not_divide_is_refused():
+def test_a_width_not_divisible_by_head_width_is_rejected():
     with pytest.raises(ValueError, match="head_width 64 does not divide width 96"):
         AudioToLip(L, D, D_L, width=96)

@@ -1,4 +1,4 @@
-"""CLUB against closed forms of Gaussians, the plain double sum, and two alternating backward passes."""
+"""CLUB against closed forms for Gaussians, the explicit double sum, and two alternating backward passes."""
 
 import math
 
@@ -13,7 +13,7 @@ D = 4
 
 
 def correlated(rho: float, n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Standard Gaussians of D dimensions whose coordinates correlate by rho."""
+    """Pairs of D-dimensional standard Gaussians with correlation rho per coordinate."""
     x, noise = torch.randn(2, n, D, generator=torch.Generator().manual_seed(seed))
     return x, rho * x + math.sqrt(1 - rho**2) * noise
 
@@ -27,14 +27,14 @@ def mutual_information(rho: float) -> float:
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.3, 0.6, 0.9])
-def test_with_the_exact_conditional_it_is_the_closed_form_and_above_the_information(rho):
+def test_exact_conditional_gives_the_closed_form_above_the_information(rho):
     x, y = correlated(rho, 100_000)
     estimate = club(*exact_q(x, rho), y, torch.ones(len(x))).item()
     assert estimate == pytest.approx(D * rho**2 / (1 - rho**2), rel=0.02, abs=0.01)
     assert estimate >= mutual_information(rho) - 0.01
 
 
-def test_it_is_the_double_sum_over_all_pairs():
+def test_estimate_equals_the_double_sum_over_all_pairs():
     x, y = correlated(0.7, 50)
     weight = torch.rand(50)
     q = GaussianConditional(D, D, 16)
@@ -59,21 +59,21 @@ def trained_q(rho: float) -> GaussianConditional:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rho", [0.0, 0.6, 0.9])
-def test_with_a_learned_conditional_it_bounds_the_information(rho):
+def test_trained_conditional_bounds_the_information(rho):
     q = trained_q(rho)
     x, y = correlated(rho, 50_000, seed=10_000)
     terms = club_terms(q, x, y, torch.ones(len(x)))
     assert terms.estimate.item() == pytest.approx(D * rho**2 / (1 - rho**2), rel=0.15, abs=0.05)
     assert terms.estimate.item() >= mutual_information(rho) - 0.05
-    # NLL of the exact conditional: its entropy.
+    # The NLL of the exact conditional is its entropy.
     entropy = D / 2 * math.log(2 * math.pi * math.e * (1 - rho**2))
     assert terms.likelihood_loss.item() == pytest.approx(entropy, abs=0.1)
 
 
 @pytest.mark.slow
-def test_minimising_it_lowers_the_true_information():
+def test_minimising_club_lowers_the_true_information():
     torch.manual_seed(0)
-    mixer = nn.Parameter(torch.tensor([1.0, 0.5]))  # shares of signal and noise in y
+    mixer = nn.Parameter(torch.tensor([1.0, 0.5]))  # weights of signal and noise in y
     q = GaussianConditional(D, D, 64)
     optimizer = torch.optim.Adam([{"params": [mixer], "lr": 1e-2}, {"params": q.parameters(), "lr": 3e-3}])
 
@@ -91,7 +91,7 @@ def test_minimising_it_lowers_the_true_information():
     assert information() < 0.1 * before
 
 
-def test_one_backward_gives_the_gradients_of_two_alternating_ones():
+def test_one_backward_equals_two_alternating_backwards():
     torch.manual_seed(0)
     encoder, q = nn.Linear(6, 2 * D), GaussianConditional(D, D, 16)
     data, weight = torch.randn(64, 6), torch.rand(64)
@@ -114,18 +114,18 @@ def test_one_backward_gives_the_gradients_of_two_alternating_ones():
         torch.testing.assert_close(one, parameter.grad)
 
 
-def test_pairs_of_no_weight_change_nothing():
+def test_pairs_of_zero_weight_have_no_effect():
     q = GaussianConditional(D, D, 16)
     x, y = correlated(0.5, 40)
     weight = torch.ones(40)
     weight[25:] = 0
-    spoilt_x, spoilt_y = x.clone(), y.clone()
-    spoilt_x[25:], spoilt_y[25:] = 1e3, -1e3
+    changed_x, changed_y = x.clone(), y.clone()
+    changed_x[25:], changed_y[25:] = 1e3, -1e3
     expected = club_terms(q, x[:25], y[:25], weight[:25])
-    torch.testing.assert_close(club_terms(q, spoilt_x, spoilt_y, weight), expected)
+    torch.testing.assert_close(club_terms(q, changed_x, changed_y, weight), expected)
 
 
-def test_half_precision_inputs_neither_overflow_nor_change_the_arithmetic():
+def test_half_precision_inputs_are_computed_in_float32():
     q = GaussianConditional(D, D, 16)
     x, y = (part.half() for part in correlated(0.9, 1000))
     with torch.autocast("cpu", torch.bfloat16):

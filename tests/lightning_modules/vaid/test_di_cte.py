@@ -1,4 +1,4 @@
-"""Di-CTE's promises: positions are relative, padding is silent, conditions reach every frame, options build."""
+"""Di-CTE: relative positions, no effect of padding, conditions that reach every frame, and all modes."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def make(audio_mode: str = "add", condition_mode: str = "adaln") -> DiCTE:
         L, D, D_E, width=32, depth=2, head_width=16, identity_widths=(8, 16), identity_size=32,
         audio_mode=audio_mode, condition_mode=condition_mode, droppable=True,
     ).eval()  # fmt: skip
-    for parameter in network.parameters():  # as after training: the gates are open
+    for parameter in network.parameters():  # open the zero-initialised gates, as training does
         if not parameter.any():
             torch.nn.init.normal_(parameter, std=0.2)
     return network
@@ -38,7 +38,7 @@ class Inputs:
 
 @torch.no_grad()
 @pytest.mark.parametrize("modes", MODES)
-def test_everything_it_is_given_matters_in_every_frame(modes):
+def test_every_input_affects_every_frame(modes):
     network = make(*modes)
     before = Inputs().run(network)
     assert before.shape == (1, N, D_E)
@@ -57,7 +57,7 @@ def test_everything_it_is_given_matters_in_every_frame(modes):
 @torch.no_grad()
 @pytest.mark.parametrize("modes", MODES)
 @pytest.mark.parametrize("padding", [0.0, 1e3])
-def test_padding_and_company_change_nothing(modes, padding):
+def test_padding_and_other_clips_have_no_effect(modes, padding):
     network, alone, both = make(*modes), Inputs(frames=13), Inputs(clips=2)
     for name in ("noisy", "audio"):
         getattr(both, name)[0] = padding
@@ -67,32 +67,32 @@ def test_padding_and_company_change_nothing(modes, padding):
 
 
 @torch.no_grad()
-def test_no_frame_is_special():
-    """Away from the ends, equal surroundings give equal frames wherever they stand."""
+def test_constant_input_gives_constant_output():
+    """Positions are relative, so no frame differs from another."""
     network, inputs = make(), Inputs()
     inputs.noisy, inputs.audio = inputs.noisy[:, :1].repeat(1, N, 1), inputs.audio[:, :1].repeat(1, N, 1, 1)
     out = inputs.run(network)
     torch.testing.assert_close(out, out[:, :1].expand_as(out), atol=1e-5, rtol=1e-4)
 
 
-def test_rotation_keeps_lengths_and_depends_on_distance_alone():
+def test_rotary_embedding_keeps_norms_and_depends_on_distance_only():
     query, key = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64)
     queries, keys = rotate(query.expand(1, 1, 30, 16)), rotate(key.expand(1, 1, 30, 16))
     torch.testing.assert_close(queries.norm(dim=-1), query.norm().expand(1, 1, 30))
     scores = (queries @ keys.transpose(-1, -2))[0, 0]
     for distance in (-7, 0, 3):
         band = scores.diagonal(distance)
-        torch.testing.assert_close(band, band[:1].expand_as(band), atol=1e-5, rtol=0)  # angles are fp32
+        torch.testing.assert_close(band, band[:1].expand_as(band), atol=1e-5, rtol=0)  # angles are float32
     assert scores[0].std() > 0.1
 
 
-def test_neighbours_are_near_and_there():
+def test_neighbours_are_adjacent_and_not_padding():
     mask = torch.tensor([[True, True, True, False]])
     assert neighbours(mask)[0, 0].int().tolist() == [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
 
 
 @torch.no_grad()
-def test_a_dropped_condition_no_longer_matters():
+def test_a_dropped_condition_has_no_effect():
     network, inputs = make(), Inputs()
     dropped = torch.tensor([True])
     without = inputs.run(network, dropped=dropped)
@@ -101,9 +101,9 @@ def test_a_dropped_condition_no_longer_matters():
     assert torch.equal(inputs.run(network, dropped=dropped), without)
 
 
-def test_every_weight_learns():
+def test_every_parameter_has_a_gradient():
     for modes in MODES:
         network, inputs = make(*modes), Inputs()
         inputs.run(network).square().sum().backward()
-        silent = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()}
-        assert silent == {"no_condition"}
+        without_gradient = {name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()}
+        assert without_gradient == {"no_condition"}

@@ -1,4 +1,4 @@
-"""The identity encoder sees any portrait by itself, and tells faces apart."""
+"""The identity encoder: independent of the batch and of the portrait's size, and able to distinguish faces."""
 
 import torch
 
@@ -6,7 +6,7 @@ from lightning_modules.vaid.identity import IdentityEncoder
 from tests.helpers.steps import descend
 
 
-def test_portraits_do_not_influence_each_other_and_size_is_free():
+def test_portraits_are_independent_and_of_any_size():
     torch.manual_seed(0)
     encoder = IdentityEncoder((8, 16, 32), 64, 10)
     portraits = torch.randint(0, 256, (3, 256, 256, 3), dtype=torch.uint8)
@@ -14,10 +14,10 @@ def test_portraits_do_not_influence_each_other_and_size_is_free():
     together = encoder(portraits)
     torch.testing.assert_close(together[1:2], encoder(portraits[1:2]))
     assert encoder(portraits[:, :128, :128]).shape == (3, 10)
-    assert not before, "running statistics would let stage two change a frozen V-AID"
+    assert not before, "running statistics would change in a frozen V-AID"
 
 
-def test_two_faces_can_be_told_apart():
+def test_two_faces_can_be_distinguished():
     torch.manual_seed(0)
     encoder = IdentityEncoder((8, 16), 32, 1)
     portraits = torch.zeros(8, 64, 64, 3, dtype=torch.uint8)

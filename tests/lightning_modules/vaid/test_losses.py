@@ -1,4 +1,4 @@
-"""InfoNCE against the information it bounds, errors against the plain formula, and padding against nothing at all."""
+"""Losses of V-AID: InfoNCE against mutual information, errors against the paper's formulas, and padding."""
 
 import math
 
@@ -16,7 +16,7 @@ def full(clips: int, frames: int = N) -> torch.Tensor:
 
 @pytest.mark.parametrize("rho", [0.3, 0.6, 0.95])
 @pytest.mark.parametrize("temperature", [0.07, 0.5])
-def test_the_bound_lies_below_the_information_of_gaussians(rho, temperature):
+def test_bound_is_below_the_mutual_information_of_gaussians(rho, temperature):
     x, noise = torch.randn(2, 200, N, D, generator=torch.Generator().manual_seed(0))
     bound = info_nce(x, rho * x + math.sqrt(1 - rho**2) * noise, full(200), temperature).bound
     information = -D / 2 * math.log(1 - rho**2)
@@ -24,7 +24,7 @@ def test_the_bound_lies_below_the_information_of_gaussians(rho, temperature):
     assert (bound <= math.log(N) + 1e-5).all()
 
 
-def test_unrelated_latents_at_a_high_temperature_know_nothing():
+def test_independent_latents_score_at_chance():
     x, y = torch.randn(2, 50, N, D, generator=torch.Generator().manual_seed(0))
     contrast = info_nce(x, y, full(50), temperature=100.0)
     assert contrast.loss.mean().item() == pytest.approx(math.log(N), abs=1e-3)
@@ -32,27 +32,27 @@ def test_unrelated_latents_at_a_high_temperature_know_nothing():
     assert contrast.near1.mean().item() == pytest.approx(3 / N, abs=0.015)
 
 
-def test_equal_latents_are_all_found():
+def test_equal_latents_have_perfect_accuracy():
     x = torch.randn(3, N, 16)
     contrast = info_nce(x, 5 * x, full(3))
     assert ((contrast.top1 == 1) & (contrast.loss < 0.05)).all()
 
 
-def test_a_shift_by_one_frame_counts_as_near_only():
+def test_a_shift_by_one_frame_counts_for_near1_only():
     x = torch.randn(1, N, 16)
     contrast = info_nce(x, x.roll(1, dims=1), full(1))
     assert contrast.top1.item() == 0
-    assert contrast.near1.item() == pytest.approx((N - 1) / N)  # the frame that went round is far
+    assert contrast.near1.item() == pytest.approx((N - 1) / N)  # roll moves one frame to the other end
 
 
-def test_info_nce_is_the_formula_of_the_paper():
+def test_info_nce_equals_equation_4():
     a, v = torch.randn(2, 7, D, generator=torch.Generator().manual_seed(1)).double()
     similarity = torch.stack([torch.stack([torch.cosine_similarity(x, y, dim=0) for y in v]) for x in a]) / 0.2
     expected = -(similarity.diagonal().exp() / similarity.exp().sum(1)).log().mean()
     torch.testing.assert_close(info_nce(a[None], v[None], full(1, 7), 0.2).loss[0], expected.float())
 
 
-def test_errors_are_the_formulas_of_the_paper():
+def test_errors_equal_the_papers_formulas():
     a, b = torch.randn(2, 2, 9, D)
     torch.testing.assert_close(squared_error(a, b, full(2, 9)), (a - b).square().mean((1, 2)))
     torch.testing.assert_close(squared_error(a, b, full(2, 9), "sum"), (a - b).square().sum(2).mean(1))
@@ -62,7 +62,7 @@ def test_errors_are_the_formulas_of_the_paper():
 
 
 @pytest.mark.parametrize("padding", [float("nan"), float("inf"), 1e4])
-def test_padding_changes_no_loss_and_no_gradient(padding):
+def test_padding_affects_neither_losses_nor_gradients(padding):
     clips = [torch.randn(2, length, D) for length in (5, 11)]
     a, b = torch.full((2, 2, 14, D), padding)
     mask = torch.zeros(2, 14, dtype=torch.bool)

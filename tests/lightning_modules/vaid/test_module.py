@@ -1,4 +1,4 @@
-"""The training step on real batches of small shards, and the checkpoint as stage two meets it."""
+"""V-AID's training step on batches of small shards, and loading its checkpoint for stage two."""
 
 import pytest
 import torch
@@ -44,7 +44,7 @@ def batch_of(data: ShardDataModule, places: list[int], length: int = 50):
 
 
 @pytest.mark.parametrize("changes", [{}, {"velocity": 0.5, "condition_dropout": 0.5, "regression_reduction": "sum"}])
-def test_without_club_a_batch_of_two_is_the_mean_of_two_singles(data, changes):
+def test_batch_loss_is_the_mean_over_clips_without_club(data, changes):
     module = make(data, **changes)
     together = module.losses(batch_of(data, [0, 1])).loss  # of 30 and 40 frames, padded to 50
     singles = [module.losses(batch_of(data, [i], data.clips["train"][i].entry.frames)).loss for i in (0, 1)]
@@ -52,7 +52,7 @@ def test_without_club_a_batch_of_two_is_the_mean_of_two_singles(data, changes):
 
 
 @pytest.mark.parametrize("weighting", ["alpha_bar", "none"])
-def test_padding_changes_no_part_of_the_loss(data, weighting):
+def test_padding_affects_no_term_of_the_loss(data, weighting):
     module = make(data, club=1.0)
     module.config.club.weighting = weighting
     short, long = (module.losses(batch_of(data, [0, 3], length)) for length in (30, 50))
@@ -60,7 +60,7 @@ def test_padding_changes_no_part_of_the_loss(data, weighting):
     torch.testing.assert_close(short.parts, long.parts, rtol=1e-4, atol=1e-5)
 
 
-def test_noise_follows_the_draw_and_not_the_global_generator(data):
+def test_noise_depends_on_the_draw_and_not_on_the_global_generator(data):
     module, batch = make(data), batch_of(data, [0, 1])
     first = module.losses(batch).loss
     torch.manual_seed(99)
@@ -69,7 +69,7 @@ def test_noise_follows_the_draw_and_not_the_global_generator(data):
     assert not torch.equal(module.losses(batch).loss, first)
 
 
-def test_half_precision_trains(data):
+def test_bfloat16_autocast_gives_finite_gradients(data):
     module, batch = make(data, club=1.0, condition_dropout=0.5, velocity=0.1), batch_of(data, [0, 1])
     full = module.losses(batch).loss
     with torch.autocast("cpu", torch.bfloat16):
@@ -80,7 +80,7 @@ def test_half_precision_trains(data):
     assert all(p.grad.isfinite().all() for p in module.parameters() if p.grad is not None)
 
 
-def test_in_warm_up_only_q_feels_club(data):
+def test_club_trains_only_q_during_warmup(data):
     module, batch = make(data, club=1.0), batch_of(data, [0, 1])
 
     def gradients() -> dict[str, torch.Tensor]:
@@ -105,7 +105,7 @@ def checkpoint_of(module: VAIDModule, path) -> str:
     return str(path)
 
 
-def test_a_checkpoint_alone_rebuilds_the_networks_frozen(data, tmp_path):
+def test_load_vaid_rebuilds_frozen_networks_from_a_checkpoint(data, tmp_path):
     module, batch = make(data, club=1.0), batch_of(data, [0])
     vaid = load_vaid(checkpoint_of(module, tmp_path / "vaid.ckpt"), data.index.encoders)
     assert not vaid.training
@@ -116,11 +116,13 @@ def test_a_checkpoint_alone_rebuilds_the_networks_frozen(data, tmp_path):
         torch.testing.assert_close(again, before)
 
 
-def test_stage_two_leaves_it_unchanged(data, tmp_path):
+def test_an_optimizer_of_stage_two_does_not_change_vaid(data, tmp_path):
     vaid = load_vaid(checkpoint_of(make(data), tmp_path / "vaid.ckpt"))
     before = {name: value.clone() for name, value in vaid.state_dict().items()}
     renderer = nn.Linear(TINY.lip_width + TINY.expression_width, 3)
-    optimizer = torch.optim.AdamW([*renderer.parameters(), *vaid.parameters()], 1.0)  # even if it is handed over
+    optimizer = torch.optim.AdamW(
+        [*renderer.parameters(), *vaid.parameters()], 1.0
+    )  # although the optimizer receives its parameters
     for place in (0, 1):
         batch = batch_of(data, [place], 30)
         e_a = vaid.sample_expression(batch["audio"], batch["reference_portrait"], batch["first_expression"], [place])
@@ -128,7 +130,7 @@ def test_stage_two_leaves_it_unchanged(data, tmp_path):
     assert all(torch.equal(value, before[name]) for name, value in vaid.state_dict().items())
 
 
-def test_checkpoints_that_do_not_fit_are_refused_by_name(data, tmp_path):
+def test_unsuitable_checkpoints_are_rejected(data, tmp_path):
     module = make(data)
     path = checkpoint_of(module, tmp_path / "vaid.ckpt")
     others = {**ENCODERS, "motion": Identity("pdfgc")}
@@ -137,7 +139,7 @@ def test_checkpoints_that_do_not_fit_are_refused_by_name(data, tmp_path):
     other = torch.load(path, weights_only=True)
     other[CHECKPOINT_INFO]["stage"] = "ethd"
     torch.save(other, path)
-    refuses(CheckpointError, r"vaid\.ckpt: is a checkpoint of stage ethd, one of stage vaid", load_vaid, path)
+    refuses(CheckpointError, r"vaid\.ckpt: is a checkpoint of stage ethd; expected one of stage vaid", load_vaid, path)
     refuses(CheckpointError, "is a checkpoint of stage ethd", module.on_load_checkpoint, other)
     torch.save({"weights": 1}, path)
     refuses(CheckpointError, "was not written by train.py", load_vaid, path)

@@ -1,4 +1,4 @@
-"""Sampling as stage two uses it: seeds decide, company and length do not; what was learned comes out."""
+"""Sampling from V-AID: determinism by seed, independence of batch and length, guidance, and overfitting one clip."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def make(**changes) -> VAID:
         **{"window": 40, "overlap": 8, "sampling_steps": 5, **changes},
     )
     vaid = VAID(config, SIZES)
-    for block in vaid.di_cte.blocks:  # as after training: the gates are open, so frames see each other
+    for block in vaid.di_cte.blocks:  # open the zero-initialised gates, as training does
         torch.nn.init.normal_(block.modulate[1].weight, std=0.3)
     return vaid
 
@@ -32,7 +32,7 @@ def clip(frames: int, clips: int = 1, seed: int = 1) -> tuple[torch.Tensor, torc
 
 
 @pytest.mark.parametrize("frames", [3, 25, 100])
-def test_the_seed_decides_and_nothing_else(frames):
+def test_samples_depend_on_the_seed_only(frames):
     vaid, inputs = make(), clip(frames)
     first = vaid.sample_expression(*inputs, [7])
     assert first.shape == (1, frames, 3)
@@ -42,7 +42,7 @@ def test_the_seed_decides_and_nothing_else(frames):
 
 
 @pytest.mark.parametrize("frames", [38, 60])  # within one window, and in several
-def test_company_and_padding_do_not_matter(frames):
+def test_other_clips_and_padding_have_no_effect(frames):
     vaid = make()
     (audio, portrait, e_cond), other = clip(25), clip(frames, seed=2)
     mask = torch.ones(2, frames, dtype=torch.bool)
@@ -54,14 +54,14 @@ def test_company_and_padding_do_not_matter(frames):
     torch.testing.assert_close(both[:1, :25], alone, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(both[1:], vaid.sample_expression(*other, [8]), atol=1e-4, rtol=1e-4)
     changed = audio.clone()
-    changed[:, 24] += 1  # the test would see a leak: the last frame reaches the first
+    changed[:, 24] += 1  # the last frame affects the first, so a leak of padding would be detected
     assert (vaid.sample_expression(changed, portrait, e_cond, [7])[:, 0] - alone[:, 0]).abs().max() > 1e-4
 
 
 @pytest.mark.slow
 @torch.no_grad()
 @pytest.mark.parametrize("seconds", [0.1, 120.0])
-def test_a_tenth_of_a_second_and_two_minutes_work(seconds):
+def test_short_and_long_audio_is_accepted(seconds):
     frames = -(-int(seconds * 100) // 4)
     vaid, (audio, portrait, e_cond) = make(), clip(frames)
     assert vaid.lip(audio).shape == (1, frames, 5)
@@ -71,15 +71,15 @@ def test_a_tenth_of_a_second_and_two_minutes_work(seconds):
 
 
 @torch.no_grad()
-def test_lips_of_long_audio_are_those_of_the_whole():
+def test_chunked_lip_prediction_equals_one_pass():
     vaid, (audio, _, _) = make(), clip(2503, clips=3)
     mask = torch.ones(3, 2503, dtype=torch.bool)
-    mask[1, 1001:], mask[2, 999:] = False, False  # clips that end beside the edge of a part
+    mask[1, 1001:], mask[2, 999:] = False, False  # clips that end next to the border of a chunk
     whole = vaid.audio_to_lip(audio, mask)
     torch.testing.assert_close(vaid.lip(audio, mask)[mask], whole[mask], atol=1e-5, rtol=1e-5)
 
 
-def test_two_minutes_never_show_the_network_more_than_a_window(monkeypatch):
+def test_the_network_never_processes_more_than_a_window(monkeypatch):
     vaid, seen = make(), []
     forward = vaid.di_cte.forward
     monkeypatch.setattr(vaid.di_cte, "forward", lambda x, *a, **k: seen.append(x.shape[1]) or forward(x, *a, **k))
@@ -88,8 +88,8 @@ def test_two_minutes_never_show_the_network_more_than_a_window(monkeypatch):
 
 
 @pytest.mark.slow
-def test_one_clip_is_learned_by_heart_and_sampled_back():
-    """100 times less error at every noise level than before; different seeds then agree, as there is one truth."""
+def test_an_overfitted_clip_is_sampled_back():
+    """Training lowers the error at every noise level 100-fold; the sample is then as close to the truth."""
     vaid, (audio, portrait, e_cond) = make(sampling_steps=10), clip(30)
     truth = torch.randn(1, 30, 3, generator=torch.Generator().manual_seed(3))
     mask = torch.ones(8, 30, dtype=torch.bool)
@@ -112,37 +112,37 @@ def test_one_clip_is_learned_by_heart_and_sampled_back():
     assert (sampled - truth).square().mean() < before / 100
 
 
-def test_guidance_of_one_is_none_and_more_moves_away_from_the_unconditioned():
+def test_guidance_extrapolates_from_the_unconditioned_sample():
     vaid, inputs = make(condition_dropout=0.1), clip(20)
     plain, guided = (vaid.sample_expression(*inputs, [0], guidance=scale) for scale in (1.0, 3.0))
     assert torch.equal(plain, vaid.sample_expression(*inputs, [0]))
     assert not torch.allclose(plain, guided)
     audio, portrait, _ = inputs
-    nothing = vaid.sample_expression(audio, portrait, vaid.di_cte.no_condition[None], [0], steps=1)
+    unconditioned = vaid.sample_expression(audio, portrait, vaid.di_cte.no_condition[None], [0], steps=1)
     one, three = (vaid.sample_expression(*inputs, [0], steps=1, guidance=scale) for scale in (1.0, 3.0))
-    torch.testing.assert_close(three, nothing + 3 * (one - nothing), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(three, unconditioned + 3 * (one - unconditioned), atol=1e-5, rtol=1e-4)
 
 
-def test_guidance_needs_a_model_that_was_trained_for_it():
-    with pytest.raises(ValueError, match=r"condition_dropout=0"):
+def test_guidance_requires_condition_dropout_in_training():
+    with pytest.raises(ValueError, match=r"guidance 2\.0: expected 1, since model\.condition_dropout was 0"):
         make().sample_expression(*clip(5), [0], guidance=2.0)
 
 
 def test_every_clip_needs_a_seed():
-    with pytest.raises(ValueError, match="1 seeds for 2 clips"):
+    with pytest.raises(ValueError, match="seeds: found 1 for 2 clips, expected one per clip"):
         make().sample_expression(*clip(5, clips=2), [0])
 
 
-def test_standardising_goes_there_and_back():
+def test_standardiser_and_its_inverse():
     scale = Standardiser(3)
     x = torch.randn(1000, 3) * torch.tensor([2.0, 30.0, 0.0]) + torch.tensor([5.0, -7.0, 1.0])
     scale.set(x.mean(0).tolist(), x.std(0).tolist())
     torch.testing.assert_close(scale(x)[:, :2].std(0), torch.ones(2))
-    torch.testing.assert_close(scale(x)[:, 2], torch.zeros(1000))  # a dimension that never moves is not blown up
+    torch.testing.assert_close(scale(x)[:, 2], torch.zeros(1000))  # a constant dimension is not amplified
     torch.testing.assert_close(scale.restore(scale(x)), x)
 
 
-def test_statistics_are_weights():
+def test_statistics_are_part_of_the_state_dict():
     vaid, again = make(), make()
     vaid.set_statistics(MotionStatistics((1.0,) * 5, (2.0,) * 5, (3.0,) * 3, (4.0,) * 3))
     again.load_state_dict(vaid.state_dict())

@@ -1,4 +1,4 @@
-"""Statistics against numpy over all frames at once, and a damaged latent by name."""
+"""Motion statistics against numpy over all frames at once, and errors for invalid latents."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def clips(offset: float = 0.0) -> list[tuple[str, np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.parametrize("offset", [0.0, 5000.0])
-def test_they_are_those_of_all_frames_together(offset):
+def test_statistics_equal_those_of_the_concatenated_frames(offset):
     some = clips(offset)
     found = motion_statistics(some)
     lip, expression = (np.concatenate([clip[i] for clip in some]).astype(np.float64) for i in (1, 2))
@@ -26,13 +26,13 @@ def test_they_are_those_of_all_frames_together(offset):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_latent_that_is_no_number_is_named(value):
+def test_a_latent_that_is_not_finite_is_named(value):
     some = clips()
     some[1][2][7, 2] = value
     with pytest.raises(ShardError, match=r"clip1\.expression\.npy: frame 7"):
         motion_statistics(some)
 
 
-def test_no_clips_are_an_error():
+def test_no_clips_raise_an_error():
     with pytest.raises(ShardError, match="no training clips"):
         motion_statistics([])
