@@ -178,7 +178,7 @@ class StreamLoader:
         """Continues from a saved state.
 
         Raises:
-            ValueError: If the training order has changed. Names each value that differs.
+            ValueError: If the training order has changed; the message names each value that differs.
         """
         before = state["fingerprint"]
         changed = [

@@ -49,7 +49,7 @@ def check_index(index: Index, where: str) -> None:
     """Checks that an index is consistent and its file names are safe, before any file is opened.
 
     Raises:
-        ShardError: If it is not. Names the first invalid entry.
+        ShardError: If it is not; the message names the first invalid entry.
     """
     sizes = {shard.name: shard.bytes for shard in index.shards}
     for name in sizes:
@@ -151,7 +151,7 @@ class ShardReader:
         """Reads the header of an array member and checks it against the index.
 
         Raises:
-            ShardError: If they differ. Names what was found and expected.
+            ShardError: If they differ; the message names what was found and expected.
         """
         offset, size = self._place(entry, member)
         block = self._pread(entry, _TAR_BLOCK + min(_NPY_HEADER, size), offset - _TAR_BLOCK)

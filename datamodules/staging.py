@@ -74,7 +74,7 @@ def fetch(url: str, into: BinaryIO) -> str:
     """Copies the content of a URL or the output of a command into an open file and returns its SHA-256.
 
     Raises:
-        ShardError: If it fails. Names the command and its exit status.
+        ShardError: If it fails; the message names the command and its exit status.
     """
     digest = hashlib.sha256()
     stream = None

@@ -91,7 +91,7 @@ def check_whole(path: Path) -> None:
     """Checks that a checkpoint is complete.
 
     Raises:
-        CheckpointError: If it is missing, truncated or lacks a part. Names the newest complete one to resume from.
+        CheckpointError: If it is missing, truncated or lacks a part; the message names the newest complete one.
     """
     problem = _problem(path)
     if problem:

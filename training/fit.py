@@ -126,7 +126,7 @@ def check_encoder_names(data: ShardDataModule, encoders: Mapping[str, str], expe
     """Checks that shards were made with the experiment's encoders.
 
     Raises:
-        ShardError: If an encoder differs. Names it.
+        ShardError: If an encoder differs; the message names it.
     """
     for kind, wanted in encoders.items():
         found = data.index.encoders[kind].name

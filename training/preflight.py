@@ -24,7 +24,7 @@ def check_devices(settings: TrainerConfig) -> None:
     """Checks that the configured GPUs are visible on this machine.
 
     Raises:
-        UserError: If they are not. Names the number of visible GPUs.
+        UserError: If they are not; the message names the number of visible GPUs.
     """
     if settings.accelerator != "gpu":
         return
