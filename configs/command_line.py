@@ -29,6 +29,7 @@ from configs.errors import ConfigError
 from configs.fields import walk
 from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, options_of, take_plugins, use_lab
 from configs.options import foreign_syntax, run_script
+from configs.renamed import VALUES, current_names, note, replace_old_values
 from configs.rules import check
 from runtime.errors import UserError, message_of
 from runtime.registry import Registry
@@ -76,7 +77,7 @@ def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -
 
 def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) -> int:
     store.register()
-    typed = sys.argv[1:]
+    typed = current_names(sys.argv[1:])
     use_lab(named_folders(typed))
     keys, flags = _sorted(take_plugins(typed))
     if foreign := foreign_syntax(keys, all_keys(config) | set(groups())):
@@ -168,7 +169,7 @@ def compose(config_name: str, config: type[Config], overrides: Sequence[str]) ->
     """The typed configuration a command line would give, without running or checking it; for scripts and notebooks."""
     store.register()
     use_lab(named_folders(overrides))
-    typed = quote_literals(take_plugins(overrides), literal_keys(config))
+    typed = quote_literals(take_plugins(current_names(overrides)), literal_keys(config))
     with hydra.initialize_config_dir(str(CONFIG_FOLDER), version_base="1.3"):
         return to_typed(hydra.compose(config_name, typed), config)
 
@@ -190,6 +191,8 @@ def to_typed(composed: DictConfig, config: type[Config]) -> Config:
     Raises:
         ConfigError: for a key that has no value, or that no schema knows.
     """
+    for line in replace_old_values(composed):
+        note(line)
     if unknown := next(_unknown(composed), None):
         raise ConfigError(_no_key(unknown, config))
     missing = OmegaConf.missing_keys(composed)
@@ -268,6 +271,7 @@ def readable(error: Exception, config: type) -> str:
         group, found = option.groups()
         there = options_of(group)
         near = difflib.get_close_matches(found, there, n=1)
+        near = [new] if (new := VALUES.get(group, {}).get(found)) else near
         hint = f"did you mean {near[0]}? There are" if near else "there are"
         return f"{group}={found}: there is no such option; {hint} {', '.join(there)}"
     inside = re.search(r"In '([^']+)': ConfigKeyError.*Key '([^']+)' not in '([^']+)'", str(error), re.DOTALL)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, use_lab
+from configs.renamed import current_names
 
 FOLDER = CONFIG_FOLDER / "experiment"
 
@@ -22,6 +23,7 @@ def experiments() -> dict[str, str]:
 def require_experiment(arguments: Sequence[str]) -> None:
     """Lists the experiments and exits with 2 where ``experiment=`` names none, or nothing says what to train."""
     use_lab(folder for folder in named_folders(arguments) if folder.is_dir())
+    arguments = current_names(arguments, report=lambda line: None)  # reported where the command line is read
     chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("experiment=")]
     # What is not written key=value is refused where the command line is read.
     if not chosen and not any(argument.startswith(("-", "stage=")) or "=" not in argument for argument in arguments):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from configs.errors import ConfigError
+from configs.renamed import current_names
 from runtime.errors import UserError, message_of
 
 Readers = Mapping[str, Callable[[str], Any]]  # key -> what reads its value
@@ -40,9 +41,10 @@ def read_options(
     if len(leading) < len(places):
         _refuse(f"no value for {places[len(leading)]}: expected {' '.join(places)}")
     found: dict[str, Any] = dict(zip(places, leading, strict=True))
-    if foreign := foreign_syntax(arguments[len(places) :], known):
+    keys = current_names(arguments[len(places) :])
+    if foreign := foreign_syntax(keys, known):
         _refuse(foreign)
-    for argument in arguments[len(places) :]:
+    for argument in keys:
         key, _, value = argument.partition("=")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
