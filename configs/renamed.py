@@ -1,4 +1,4 @@
-"""Names on the command line and in YAML files that another name replaced.
+"""Old names on the command line and in YAML files, with the names that replace them.
 
 Each old name is read for one version, with one line that gives the new name. The next version drops these tables.
 """

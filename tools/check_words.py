@@ -27,7 +27,9 @@ EXCEPT = re.compile(
     r"|tools/words\.yaml|tests/tools/test_check_words\.py|lightning_modules/emotion/english\.yaml"
 )
 # Lines that read what earlier versions wrote.
-READS_STORED = re.compile(r'"emotivetalk\.standin"|"?(info|header)"?\["card"\]|"card": |"standin_|STANDINS|make prove|stand-in``|"stand-in"')
+READS_STORED = re.compile(
+    r'"emotivetalk\.standin"|"?(info|header)"?\["card"\]|"card": |"standin_|STANDINS|make prove|stand-in``|"stand-in"'
+)
 
 
 @dataclass(frozen=True)
