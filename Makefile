@@ -65,6 +65,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.check_words
 	$(BIN)/codespell --toml pyproject.toml $$(git ls-files '*.py' '*.md' '*.yaml' '*.toml')
 
 format: setup
