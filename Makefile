@@ -21,6 +21,17 @@ demo-real: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking-head videos"; exit 2; }
 	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
 
+# Earlier names, read for one version.
+ifdef STANDINS
+$(warning STANDINS=DIR is now PROXIES=DIR; the next version reads the new name only)
+PROXIES ?= $(STANDINS)
+endif
+
+.PHONY: prove
+prove:
+	@echo "note: make prove is now make nightly; the next version reads the new name only" >&2
+	@$(MAKE) nightly
+
 # The nightly checks, which take hours. VIDEOS=DIR and CLIP=DIR (one clip) enable the checks on real videos.
 nightly: setup
 	$(BIN)/python -m tools.nightly $(if $(VIDEOS),videos="$(VIDEOS)") $(if $(CLIP),clip="$(CLIP)")
@@ -54,6 +65,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.check_words
 	$(BIN)/codespell --toml pyproject.toml $$(git ls-files '*.py' '*.md' '*.yaml' '*.toml')
 
 format: setup

@@ -1,4 +1,4 @@
-"""The types of ``python evaluate.py table=...``: the paper's tables from results files."""
+"""Schema of ``python evaluate.py table=...``: the paper's tables, built from results files."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class TableConfig:
 
     Attributes:
         table: 1, 2, 3, 4 or all.
-        results: folder of results files; every ``*.json`` in it is read.
-        output: folder of the tables.
-        datasets: show these (as ``cell.dataset`` named them) instead of the paper's, e.g. [mini].
-        paper: show the paper's value and the difference beside each value.
+        results: Folder of results files; every ``*.json`` in it is read.
+        output: Folder of the tables.
+        datasets: Datasets, by their ``cell.dataset``, that replace those of the paper, e.g. [mini].
+        paper: Whether to show the paper's value and the difference with each value.
     """
 
     table: str = choice("all", "1", "2", "3", "4", "all")

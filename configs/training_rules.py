@@ -1,4 +1,4 @@
-"""Rules between the fields of ``train.py``'s configuration: networks, data and devices that go together."""
+"""Rules between several fields of ``train.py``'s configuration: network, data and devices must match."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
 
 def check_train(config: TrainConfig) -> None:
-    """Checks what ``data`` alone does not decide.
+    """Checks the rules between networks, data and trainer; ``check_data`` has checked ``data`` by itself.
 
     Raises:
-        ConfigError: naming the key, its value, and what is expected.
+        ConfigError: Names the key, its value and what is expected.
     """
     _installed(config.logger.name)
     _trainer(config)
@@ -34,7 +34,7 @@ def check_train(config: TrainConfig) -> None:
     if isinstance(model, VAIDConfig):
         _vaid(model)
     if isinstance(model, ProxyConfig) and model.kind == "expression" and not model.factors:
-        raise ConfigError("model.factors=[]: name the factors to be learnt")
+        raise ConfigError("model.factors=[]: name the factors to learn")
     if both := sorted({*config.preemption.requeue_on} & {*config.preemption.stop_on}):
         raise ConfigError(f"preemption: {', '.join(both)} cannot be both in requeue_on and in stop_on")
     if not stage.videos and (config.videos.sample_every or config.videos.evaluate_every):
@@ -52,7 +52,7 @@ def _sampling(model: VAIDConfig | EthdConfig) -> None:
 
 def _installed(logger: str) -> None:
     spec = None if logger == "csv" else importlib.util.find_spec(logger)
-    if logger != "csv" and (spec is None or spec.origin is None):  # a folder of that name, as W&B leaves, is no package
+    if logger != "csv" and (spec is None or spec.origin is None):  # a folder that W&B wrote is not a package
         raise ConfigError(f"logger.name={logger}: is not installed; pip install {logger}, or choose logger=csv")
 
 
@@ -63,7 +63,7 @@ def _vaid(model: VAIDConfig) -> None:
                 f"model.{key}.head_width={part.head_width}: does not divide model.{key}.width={part.width}"
             )
     if model.expression.head_width % 2:
-        raise ConfigError(f"model.expression.head_width={model.expression.head_width}: rotary positions need it even")
+        raise ConfigError(f"model.expression.head_width={model.expression.head_width}: expected an even number")
     _sampling(model)
     if model.guidance != 1 and not model.condition_dropout:
         raise ConfigError(f"model.guidance={model.guidance}: needs model.condition_dropout above 0, e.g. 0.1")
@@ -100,22 +100,22 @@ def _trainer(config: TrainConfig) -> None:
         raise ConfigError(
             f"trainer.precision={trainer.precision}"
             + (" with trainer.strategy=deepspeed" if trainer.strategy == "deepspeed" else "")
-            + f": keeps weights in bfloat16, and stage {config.stage} learns with float32 ones (CLUB and InfoNCE need "
-            "them); it is small: use trainer=ddp, or trainer=deepspeed_autocast"
+            + f": keeps weights in bfloat16, but stage {config.stage} needs float32 weights for CLUB and InfoNCE; use "
+            "trainer=ddp, which is enough for a small network, or trainer=deepspeed_autocast"
         )
     if trainer.accelerator == "cpu" and trainer.devices != "auto" and not trainer.devices.isdecimal():
         raise ConfigError(
-            f"trainer.devices={trainer.devices}: names GPUs; trainer.accelerator=cpu takes a number, or auto"
+            f"trainer.devices={trainer.devices}: names GPUs; trainer.accelerator=cpu needs a number or auto"
         )
     if trainer.devices.isdecimal():
         check_ranks(config, int(trainer.devices) * trainer.nodes)
 
 
 def check_ranks(config: TrainConfig, ranks: int) -> None:
-    """Refuses a number of ranks that cannot share the global batch equally.
+    """Refuses a number of ranks that does not divide the global batch.
 
     Raises:
-        ConfigError: with the numbers that would do.
+        ConfigError: Names the numbers that do.
     """
     batch = config.data.batch_size
     if ranks < 1:
@@ -152,7 +152,7 @@ def _deepspeed(config: TrainConfig) -> None:
     if trainer.precision == "bf16-true":
         raise ConfigError(
             "trainer.precision=bf16-true with trainer.strategy=deepspeed: the optimizer would have no float32 weights; "
-            "use bf16-mixed, which under DeepSpeed means bfloat16 weights beside the optimizer's float32 ones"
+            "use bf16-mixed, which under DeepSpeed means bfloat16 weights and a float32 copy in the optimizer"
         )
 
 

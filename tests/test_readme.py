@@ -114,7 +114,7 @@ def test_help_says_what_it_does_three_commands_and_the_groups(script, folders, m
     message = capsys.readouterr().out
     assert message.startswith(f"{script}.py - ")
     head = message[: message.index("All keys and their defaults:")]
-    assert "The three commonest commands:" in head
+    assert "Examples:" in head
     commands = re.findall(rf"^    python {script}\.py (.+)$|^  python {script}\.py (.+)$", head, re.MULTILINE)
     assert len(commands) >= 3
     assert re.search(r"[Cc]hoose one of each|There are no config groups|Choose a protocol", head)

@@ -173,6 +173,12 @@ def save_proxy(path: Path, network: nn.Module, info: ProxyInfo) -> None:
         save_file(tensors, partial, metadata={HEADER: header})
 
 
+def find_proxies(folder: Path, kind: str) -> list[Path]:
+    """Files of one kind anywhere below a folder, under their present or their earlier name, sorted."""
+    names = (f"proxy_{kind}.safetensors", f"standin_{kind}.safetensors")
+    return sorted(path for name in names for path in folder.rglob(name))
+
+
 def load_proxy(path: Path, kind: str) -> tuple[ProxyNetwork, ProxyInfo]:
     """The frozen network of a file that train.py wrote, and its info.
 
