@@ -54,7 +54,7 @@ def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
     check(config)
     done = fit(config)
     path = done.folder / f"standin_{kind}.safetensors"
-    as_another = f"holds a stand-in for {kind}; expected a stand-in that train.py"
+    as_another = f"has a proxy network of kind {kind}; expected a file written by train.py"
     network, card = load_stand_in(path, kind)
     assert (card.kind, card.dataset, card.clips, card.steps) == (kind, "synthetic", 4, 3)
     assert np.isfinite([*card.scores.values()]).sum() == len(card.scores) > 0
