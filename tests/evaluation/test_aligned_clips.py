@@ -75,7 +75,7 @@ def test_only_the_panel_is_compared(tmp_path, store):
     assert shown(clip.generated) == shown(clip.reference) == list(range(12))
     assert clip.notes == ()
     told = opened(tmp_path, store, grid, real, panel=(SIZE[0] * 2 + 8, 0, *SIZE))
-    assert "beyond its frames of 384 x 96" in told.reason
+    assert "exceeds the frames of 384 x 96" in told.reason
 
 
 def test_a_piece_of_a_side_shows_its_frames(tmp_path, store):

@@ -123,4 +123,4 @@ def test_two_windows_have_no_slope(evaluate, tmp_path):
         assert [window["n"] for window in drift["windows"]] == [1, 1]
         assert all(window["value"] >= 0 for window in drift["windows"])
         assert drift["slope_per_minute"] is None
-        assert drift["reason"] == "2 windows that all clips cover have a value, a slope needs 3"
+        assert drift["reason"] == "2 windows covered by all clips have a value, a slope needs 3"

@@ -46,5 +46,5 @@ def test_nothing_to_pair_is_an_error_that_shows_both_names(tmp_path):
     with pytest.raises(EvaluationError, match="'a' and 'b'"):
         pair_videos(made, real)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(EvaluationError, match="holds no video"):
+    with pytest.raises(EvaluationError, match="has no video"):
         pair_videos(tmp_path / "empty", real)

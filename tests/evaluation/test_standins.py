@@ -106,8 +106,8 @@ def test_without_a_file_or_with_another_nothing_is_computed(folder, tmp_path):
     results = results_in(tmp_path)
     assert "needs fid.weights=FILE" in results["fid"]["not_computed"]
     assert "experiment=standin/image" in results["fid"]["not_computed"]
-    assert "holds a stand-in for image" in results["fvd"]["not_computed"]
-    assert "has no stand-in's card" in results["efid"]["not_computed"]
+    assert "has a proxy network of kind image" in results["fvd"]["not_computed"]
+    assert "has no description of a proxy network" in results["efid"]["not_computed"]
 
 
 def test_metrics_in_a_notebook_say_it_too(folder):
