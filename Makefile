@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-real prove table1-mini table2-synthetic table3-synthetic test test-fast lint format slurm-check clean
+.PHONY: setup demo demo-real nightly table1-mini table2-synthetic table3-synthetic test test-fast lint format slurm-check clean
 
 setup: .venv/.installed
 
@@ -21,34 +21,34 @@ demo-real: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking videos"; exit 2; }
 	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
 
-# The long proofs, hours of them; VIDEOS=DIR and CLIP=DIR (one clip) for those on real videos.
+# The nightly checks, hours of them; VIDEOS=DIR and CLIP=DIR (one clip) for those on real videos.
 prove: setup
 	$(BIN)/python -m tools.nightly $(if $(VIDEOS),videos="$(VIDEOS)") $(if $(CLIP),clip="$(CLIP)")
 
 # The paper's tables from what is at hand (docs/evaluation.md); each goes on where it was interrupted.
 TABLE := $(BIN)/python -m tools.reproduce
-STAND_INS = $(if $(STANDINS),standins="$(STANDINS)")
+PROXY_KEYS = $(if $(PROXIES),proxies="$(PROXIES)")
 
-# Table 1 on your own videos: make table1-mini VIDEOS=DIR ETHD=RUN SIZE=128 [STANDINS=DIR] [OPTIONS='clips=5']
+# Table 1 on your own videos: make table1-mini VIDEOS=DIR ETHD=RUN SIZE=128 [PROXIES=DIR] [OPTIONS='clips=5']
 table1-mini: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make table1-mini VIDEOS=DIR, a folder of talking videos"; exit 2; }
-	$(TABLE) table1 videos="$(VIDEOS)" $(if $(ETHD),ethd="$(ETHD)") $(if $(SIZE),size=$(SIZE)) $(STAND_INS) $(OPTIONS)
+	$(TABLE) table1 videos="$(VIDEOS)" $(if $(ETHD),ethd="$(ETHD)") $(if $(SIZE),size=$(SIZE)) $(PROXY_KEYS) $(OPTIONS)
 
-# The ablations, trained on drawn speakers: at most 100 minutes on two cores for each SEED.
+# The ablations, trained on synthetic speakers: at most 100 minutes on two cores for each SEED.
 table2-synthetic: setup
-	$(TABLE) table2 $(if $(SEED),seed=$(SEED)) $(STAND_INS) $(OPTIONS)
+	$(TABLE) table2 $(if $(SEED),seed=$(SEED)) $(PROXY_KEYS) $(OPTIONS)
 
-# Up to 1500 frames of drawn speakers: make table3-synthetic ETHD=RUN [STANDINS=DIR]
+# Up to 1500 frames of synthetic speakers: make table3-synthetic ETHD=RUN [PROXIES=DIR]
 table3-synthetic: setup
 	@test -n "$(ETHD)" || { echo "ETHD is missing: make table3-synthetic ETHD=RUN, an exported run of ethd/tiny"; exit 2; }
-	$(TABLE) table3 ethd="$(ETHD)" $(STAND_INS) $(OPTIONS)
+	$(TABLE) table3 ethd="$(ETHD)" $(PROXY_KEYS) $(OPTIONS)
 
 # Three processes for two cores: many tests wait, for a queue or a process that was stopped.
 test: setup
-	$(BIN)/pytest -n 3 --dist worksteal -m 'not proof'
+	$(BIN)/pytest -n 3 --dist worksteal -m 'not nightly'
 
 test-fast: setup
-	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow and not proof'
+	$(BIN)/pytest -n 2 --dist worksteal -m 'not slow and not nightly'
 
 lint: setup
 	$(BIN)/ruff check .

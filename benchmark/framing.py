@@ -21,7 +21,7 @@ from encoders.motion.pdfgc import aligned_faces, alignment, warp_face
 from encoders.protocols import FaceTrack, LandmarkDetector
 from media import FrameReader, MediaError
 from preparation.clip_source import Rejected
-from preparation.faces import crop_frames, follow_face, square_crop
+from preparation.speaker_crop import crop_frames, follow_face, square_crop
 from runtime.errors import UserError
 
 HEAD_SCALE = FaceConfig().scale  # side of the head's square over the face's longer side, as prepare.py crops

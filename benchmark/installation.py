@@ -88,7 +88,7 @@ def _check_packages(system: System, place: Installation) -> None:
     with tempfile.TemporaryDirectory() as folder:
         env = environment(place.python, {}, Path(folder))
         try:
-            told = subprocess.run(
+            done = subprocess.run(
                 [str(place.python), "-c", LOOK_FOR_PACKAGES, *system.packages],
                 cwd=folder,
                 env=env,
@@ -99,9 +99,9 @@ def _check_packages(system: System, place: Installation) -> None:
             )
         except (OSError, subprocess.SubprocessError) as error:
             raise UserError(f"python={place.python}: cannot be run ({error})") from error
-    if told.returncode:
-        raise UserError(f"python={place.python}: does not work: {last_words(told.stderr)}")
-    if lacking := told.stdout.split():
+    if done.returncode:
+        raise UserError(f"python={place.python}: does not work: {last_words(done.stderr)}")
+    if lacking := done.stdout.split():
         raise UserError(
             f"python={place.python}: lacks {', '.join(lacking)}, which {system.title} needs ({system.environment})"
         )
@@ -113,9 +113,9 @@ def commit_of(repository: Path) -> str | None:
     if git is None:
         return None
     env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    told = subprocess.run(
+    done = subprocess.run(
         [git, "-C", str(repository), "rev-parse", "--show-toplevel", "HEAD"], capture_output=True, text=True, env=env
     )
-    lines = told.stdout.split("\n")
+    lines = done.stdout.split("\n")
     # A folder inside another project's working copy has no commit of its own.
-    return lines[1] if told.returncode == 0 and Path(lines[0]) == repository.resolve() else None
+    return lines[1] if done.returncode == 0 and Path(lines[0]) == repository.resolve() else None

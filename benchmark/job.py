@@ -192,14 +192,14 @@ def _run_system(
     record.peak_memory_mib = round(ended.peak_mib, 1)
     if ended.status:
         record.notes.append(f"the program's exit status was {ended.status}")
-    said = targets.log.read_text(encoding="utf-8", errors="replace")
+    printed = targets.log.read_text(encoding="utf-8", errors="replace")
     if ended.timed_out:
-        raise UserError(f"took longer than {place.limit:g} s and was stopped; its last words: {last_words(said)}")
+        raise UserError(f"took longer than {place.limit:g} s and was stopped; its last words: {last_words(printed)}")
     for symptom in job.system.symptoms:
-        if symptom.fails and symptom.text in said:
+        if symptom.fails and symptom.text in printed:
             raise UserError(symptom.means)
     pattern = fill(job.system.output.path, given_by(job, place, folder))
-    return find_video(job.system, pattern, folder, view, ended, said), job.given
+    return find_video(job.system, pattern, folder, view, ended, printed), job.given
 
 
 def open_job(job: Inputs, place: Installation, folder: Path) -> Path:

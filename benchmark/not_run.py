@@ -37,11 +37,11 @@ def reason_of(folder: Path) -> tuple[str, str, str] | None:
     if any(entry["record"]["status"] == "done" for entry in records):
         return None
     reasons = Counter(str(entry["record"]["reason"]) for entry in records)
-    told = [f"{reason} ({count} of {len(records)} clips)" for reason, count in reasons.most_common(SHOWN)]
+    messages = [f"{reason} ({count} of {len(records)} clips)" for reason, count in reasons.most_common(SHOWN)]
     if len(reasons) > SHOWN:
-        told.append(f"and {len(reasons) - SHOWN} other reasons")
+        messages.append(f"and {len(reasons) - SHOWN} other reasons")
     name = records[0]["record"]["system"]
-    return OWN.get(name, name), records[0]["system"]["driven"], "; ".join(told)
+    return OWN.get(name, name), records[0]["system"]["driven"], "; ".join(messages)
 
 
 def _record(path: Path) -> dict[str, Any]:

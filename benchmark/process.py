@@ -20,7 +20,7 @@ OWN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "HY
 
 
 @dataclass(frozen=True)
-class Ended:
+class ProgramExit:
     """How a program ended.
 
     Attributes:
@@ -58,7 +58,7 @@ def environment(python: Path, variables: Mapping[str, str], temporary: Path) -> 
 
 def run_program(
     command: Sequence[str], cwd: Path, env: Mapping[str, str], log: Path, limit: float, stop: threading.Event
-) -> Ended:
+) -> ProgramExit:
     """Runs a program to its end or its time limit; whatever it started ends with it.
 
     Args:
@@ -94,10 +94,10 @@ def run_program(
                 if time.monotonic() - started > limit:
                     status, usage = _end(process.pid)
                     process.returncode = os.waitstatus_to_exitcode(status)
-                    return Ended(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, True)
+                    return ProgramExit(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, True)
                 stop.wait(POLL)
             process.returncode = os.waitstatus_to_exitcode(status)
-            return Ended(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, False)
+            return ProgramExit(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, False)
         finally:
             if process.returncode is None:
                 _, _ = _end(process.pid)

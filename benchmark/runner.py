@@ -161,8 +161,8 @@ def _whole(record: Record, targets: Targets) -> bool:
 
 def _setting(system: System, place: Installation, config: RunSystemConfig) -> str:
     """Everything but the case that a clip depends on."""
-    told = ("title", "licence", "weights", "environment", "defects", "symptoms", "packages", "requires")
-    kept = {name: value for name, value in asdict(system).items() if name not in told}
+    descriptive = ("title", "licence", "weights", "environment", "defects", "symptoms", "packages", "requires")
+    kept = {name: value for name, value in asdict(system).items() if name not in descriptive}
     return json.dumps(
         {
             "schema": SCHEMA,

@@ -29,8 +29,8 @@ def carry(source: Path, target: Path, first: int = 0, frames: int | None = None)
         first: first frame of the part.
         frames: how many, or None for all that are left.
     """
-    for beside, copy in ((landmarks_path, _cut_landmarks), (factors_path, _cut_factors)):
-        old, new = beside(source), beside(target)
+    for sidecar_path, copy in ((landmarks_path, _cut_landmarks), (factors_path, _cut_factors)):
+        old, new = sidecar_path(source), sidecar_path(target)
         if not old.is_file():
             new.unlink(missing_ok=True)
         elif first == 0 and frames is None:

@@ -237,8 +237,8 @@ def _typed(content: dict[str, Any], path: Path) -> System:
             raise UserError(f"{path}: no value for {', '.join(sorted(missing))}")
         system = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        told = str(error).splitlines()[0]
-        raise UserError(f"{path}: {getattr(error, 'full_key', None) or 'content'}: {told}") from error
+        message = str(error).splitlines()[0]
+        raise UserError(f"{path}: {getattr(error, 'full_key', None) or 'content'}: {message}") from error
     assert isinstance(system, System)
     return system
 

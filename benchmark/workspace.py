@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmark.process import Ended
+from benchmark.process import ProgramExit
 from benchmark.system import Patch, System
 from runtime.errors import UserError
 
@@ -80,7 +80,7 @@ def patched_text(path: Path, patch: Patch) -> str:
     return "".join(lines[: ends[0]] + lines[ends[1] + 1 :])
 
 
-def find_video(system: System, pattern: str, folder: Path, view: Path, ended: Ended, said: str) -> Path:
+def find_video(system: System, pattern: str, folder: Path, view: Path, ended: ProgramExit, printed: str) -> Path:
     """The one video the program wrote; its exit status is no proof of one.
 
     Args:
@@ -89,7 +89,7 @@ def find_video(system: System, pattern: str, folder: Path, view: Path, ended: En
         folder: the job's.
         view: of the repository.
         ended: how the program ended.
-        said: all it printed.
+        printed: all it printed.
 
     Raises:
         UserError: if there is none, or more than one.
@@ -106,20 +106,20 @@ def find_video(system: System, pattern: str, folder: Path, view: Path, ended: En
         return found[0]
     if found:
         raise UserError(f"wrote {len(found)} videos where one was expected: {', '.join(path.name for path in found)}")
-    raise UserError(f"wrote no video (exit status {ended.status}): {explained(system, said)}")
+    raise UserError(f"wrote no video (exit status {ended.status}): {explained(system, printed)}")
 
 
-def explained(system: System, said: str) -> str:
+def explained(system: System, printed: str) -> str:
     """Why a program failed, from what it printed."""
-    if package := re.search(r"(?:ModuleNotFoundError|ImportError): No module named '([^']+)'", said):
+    if package := re.search(r"(?:ModuleNotFoundError|ImportError): No module named '([^']+)'", printed):
         return f"its environment lacks the package {package[1]}"
     for symptom in system.symptoms:
-        if symptom.text in said:
+        if symptom.text in printed:
             return symptom.means
-    return f"its last words: {last_words(said)}"
+    return f"its last words: {last_words(printed)}"
 
 
-def last_words(said: str) -> str:
+def last_words(printed: str) -> str:
     """The last line a program printed."""
-    lines = [line.strip() for line in re.split(r"[\r\n]+", said) if line.strip()]
+    lines = [line.strip() for line in re.split(r"[\r\n]+", printed) if line.strip()]
     return lines[-1][-LAST_WORDS:] if lines else "none"

@@ -13,7 +13,7 @@ import torch.distributed as dist
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.logs import show_table
-from callbacks.validation_videos import VideoMaker, due, undisturbed, write_video
+from callbacks.validation_videos import VideoMaker, due, isolated_random_state, write_video
 from configs.evaluation import EvaluateConfig
 from evaluation.evaluate_folders import evaluate
 from evaluation.pairs import EvaluationError
@@ -29,7 +29,7 @@ class Evaluation(Callback):
     """Makes the same validation clips every so many steps with the averaged weights, and logs their metrics.
 
     ``evaluation/STEP`` in the run directory holds the videos, ``evaluation/STEP.json`` the results as evaluate.py
-    writes them. A value is logged as ``val/fid``, or ``val/fid_standin`` where a network is not the official one, and
+    writes them. A value is logged as ``val/fid``, or ``val/fid_proxy`` where a network is not the official one, and
     every clip's own values as a table.
     Processes share clips and features and wait for each other over gloo, which has no time limit of NCCL's kind.
 
@@ -47,7 +47,7 @@ class Evaluation(Callback):
         self.config = config
         self._last = 0
         self._ranks = Ranks()
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Meets the other processes; a resumed run goes on counting."""
@@ -73,10 +73,10 @@ class Evaluation(Callback):
         cache = self.config.cache or str(self.folder / "features")
         config = replace(self.config, generated=str(made), reference=str(real), output=str(output), cache=cache)
         try:
-            with undisturbed(pl_module.device):
+            with isolated_random_state(pl_module.device):
                 results = evaluate(config, new_console(stderr=True, quiet=True), self._ranks)
         except EvaluationError as error:
-            self._tell(str(error))
+            self._log_once(str(error))
             return
         if self._ranks.first:
             write_results(output, results)
@@ -84,16 +84,16 @@ class Evaluation(Callback):
             show_table(trainer, "val/clips", *clip_table(results))
 
     def _log(self, trainer: Trainer, results: Results) -> None:
-        values = {f"val/{value.name}{'' if value.official else '_standin'}": value.value for value in results.values}
+        values = {f"val/{value.name}{'' if value.official else '_proxy'}": value.value for value in results.values}
         for logger in trainer.loggers if values else ():
             logger.log_metrics(values, trainer.global_step)
         for name, reason in results.not_computed.items():
-            self._tell(f"{name} is not computed: {reason}")
+            self._log_once(f"{name} is not computed: {reason}")
 
-    def _tell(self, text: str) -> None:
+    def _log_once(self, text: str) -> None:
         """Says a thing once."""
-        if self._ranks.first and text not in self._told:
-            self._told.add(text)
+        if self._ranks.first and text not in self._logged:
+            self._logged.add(text)
             log.warning("validation videos: %s", text)
 
 
@@ -104,8 +104,8 @@ def clip_table(results: Results) -> tuple[list[str], list[list[object]]]:
         row: dict[str, object] = {"clip": clip["clip"], "frames": clip["frames"]}
         for metric, sides in cast(Mapping[str, Mapping[str, Any]], clip["metrics"]).items():
             for side, values in sides.items():
-                told = values if isinstance(values, Mapping) else {"samples": values}
-                row |= {f"{metric}/{side}/{name}": value for name, value in told.items() if np.isscalar(value)}
+                numbers = values if isinstance(values, Mapping) else {"samples": values}
+                row |= {f"{metric}/{side}/{name}": value for name, value in numbers.items() if np.isscalar(value)}
         columns |= dict.fromkeys(row)
         rows.append(row | {"video": Path(cast(Mapping[str, str], clip["generated"])["file"])})
     names = [*columns, "video"]

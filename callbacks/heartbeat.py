@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
 
-BEAT = 1.0  # seconds between two looks
+HEARTBEAT_SECONDS = 1.0  # seconds between two looks
 SHOWN = 4  # clips in a message
 # In the order in which they follow; after as many steps the rank with the earliest is behind.
 JOINING, STARTING, SAVING, VALIDATING, WAITING, STEPPING, ENDING = range(7)
@@ -21,7 +21,7 @@ DOING = (
 
 
 @dataclass(frozen=True)
-class Beat:
+class Heartbeat:
     """What a process is at.
 
     Attributes:
@@ -49,7 +49,7 @@ class Beat:
         return f"rank {self.rank} ({self.host}, process {self.process}), step {self.step}{clips if self.clips else ''}"
 
 
-class Board:
+class HeartbeatStore:
     """Where each rank pins what it is at, and whoever finds a fault pins that; it lives in rank 0's process.
 
     Args:
@@ -67,52 +67,52 @@ class Board:
         self._store = PrefixStore("watchdog", store)
         self._ranks = ranks
         self._dead_seconds = dead_seconds
-        self._heard: dict[int, tuple[int, float]] = {}  # rank -> its last count, and when that was new
-        self._known: dict[int, Beat] = {}
+        self._last_counts: dict[int, tuple[int, float]] = {}  # rank -> its last count, and when that was new
+        self._known: dict[int, Heartbeat] = {}
 
-    def pin(self, beat: Beat) -> None:
+    def publish(self, heartbeat: Heartbeat) -> None:
         """Shows what this process is at."""
-        self._store.set(f"beat/{beat.rank}", json.dumps(asdict(beat)))
+        self._store.set(f"beat/{heartbeat.rank}", json.dumps(asdict(heartbeat)))
 
-    def read(self, rank: int) -> Beat | None:
+    def read(self, rank: int) -> Heartbeat | None:
         """What another is at; None before its first word."""
         if not self._store.check([f"beat/{rank}"]):
             return None
         raw = json.loads(self._store.get(f"beat/{rank}"))
-        self._known[rank] = Beat(**{**raw, "clips": tuple(raw["clips"])})
+        self._known[rank] = Heartbeat(**{**raw, "clips": tuple(raw["clips"])})
         return self._known[rank]
 
-    def known(self, rank: int) -> Beat | None:
+    def known(self, rank: int) -> Heartbeat | None:
         """What another was at when it was last read; does not ask rank 0."""
         return self._known.get(rank)
 
-    def others(self, rank: int) -> list[Beat]:
+    def others(self, rank: int) -> list[Heartbeat]:
         """What all but ``rank`` are at, as far as they have said it."""
-        beats = [self.read(other) for other in range(self._ranks) if other != rank]
-        return [beat for beat in beats if beat is not None]
+        heartbeats = [self.read(other) for other in range(self._ranks) if other != rank]
+        return [heartbeat for heartbeat in heartbeats if heartbeat is not None]
 
     def fault(self) -> str | None:
         """What somebody found."""
         return self._store.get("fault").decode() if self._store.check(["fault"]) else None
 
-    def tell(self, fault: str) -> str:
+    def report_fault(self, fault: str) -> str:
         """Pins a fault for all to see; the first one counts, and is returned."""
         with suppress(RuntimeError):
             return self._store.compare_set("fault", "", fault).decode()
         return fault
 
-    def dead(self, own: Beat) -> Beat | None:
+    def dead(self, own: Heartbeat) -> Heartbeat | None:
         """The last word of a process that has ended without taking leave."""
         now = time.monotonic()
-        for beat in self.others(own.rank):
-            if beat.phase == ENDING:
+        for heartbeat in self.others(own.rank):
+            if heartbeat.phase == ENDING:
                 continue
-            if self._heard.get(beat.rank, (-1, 0.0))[0] != beat.count:
-                self._heard[beat.rank] = (beat.count, now)
-            silence = now - self._heard[beat.rank][1]
-            gone = beat.host == own.host and process_is_gone(beat.process) and silence > 2 * BEAT
+            if self._last_counts.get(heartbeat.rank, (-1, 0.0))[0] != heartbeat.count:
+                self._last_counts[heartbeat.rank] = (heartbeat.count, now)
+            silence = now - self._last_counts[heartbeat.rank][1]
+            gone = heartbeat.host == own.host and process_is_gone(heartbeat.process) and silence > 2 * HEARTBEAT_SECONDS
             if gone or silence > self._dead_seconds:
-                return replace(beat, seconds=silence)
+                return replace(heartbeat, seconds=silence)
         return None
 
 

@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from callbacks.logs import show_picture
+from datamodules.clip_windows import ClipBatch
 from datamodules.datamodule import ShardDataModule
-from datamodules.windows import ClipBatch
 from encoders.protocols import FPS
 from lightning_modules.vaid.module import VAIDModule
 

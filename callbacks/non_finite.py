@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.windows import ClipBatch
+from datamodules.clip_windows import ClipBatch
 from runtime.errors import UserError
 
 

@@ -47,20 +47,20 @@ class StopSignals:
             After any signal, a SIGINT (Ctrl-C) raises KeyboardInterrupt.
 
     Attributes:
-        wish: the largest so far.
+        request: the largest so far.
     """
 
     def __init__(self, requeue_on: Sequence[str], stop_on: Sequence[str]) -> None:
-        wishes = [(name, StopRequest.STOP) for name in stop_on] + [(name, StopRequest.REQUEUE) for name in requeue_on]
-        self._wishes = {signal.Signals[name]: wish for name, wish in wishes}
+        requests = [(name, StopRequest.STOP) for name in stop_on] + [(name, StopRequest.REQUEUE) for name in requeue_on]
+        self._requests = {signal.Signals[name]: request for name, request in requests}
         self._before: dict[signal.Signals, Any] = {}
         self._process = os.getpid()
-        self.wish = StopRequest.NONE
+        self.request = StopRequest.NONE
 
     def __enter__(self) -> StopSignals:
         """Installs the handlers, where this is the thread that may."""
         if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.getsignal(number) for number in self._wishes}
+            self._before = {number: signal.getsignal(number) for number in self._requests}
             if self._before.get(signal.SIGINT) == signal.SIG_IGN:  # in a shell's background, where Ctrl-C is not for us
                 del self._before[signal.SIGINT]
         self.install()
@@ -83,9 +83,9 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process:
-            if number == signal.SIGINT and self.wish is not StopRequest.NONE:
+            if number == signal.SIGINT and self.request is not StopRequest.NONE:
                 raise KeyboardInterrupt
-            self.wish = max(self.wish, self._wishes[signal.Signals(number)])
+            self.request = max(self.request, self._requests[signal.Signals(number)])
             if number == signal.SIGINT:
                 os.write(2, STOPPING)  # print is not to be entered twice, which a signal handler may do
         elif number == signal.SIGTERM:  # a forked loader process, which is ended in this way
@@ -140,10 +140,10 @@ class Preemption(Callback):
             raise Preempted(f"validation at step {trainer.global_step}")
 
     def _agree(self, trainer: Trainer) -> bool:
-        wish = torch.tensor(int(self.signals.wish))
+        request = torch.tensor(int(self.signals.request))
         if trainer.world_size > 1:
-            distributed.all_reduce(wish, distributed.ReduceOp.MAX, group=self._group)
-        self.agreed = StopRequest(int(wish))
+            distributed.all_reduce(request, distributed.ReduceOp.MAX, group=self._group)
+        self.agreed = StopRequest(int(request))
         return self.agreed is not StopRequest.NONE
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from callbacks.logs import show_picture, show_video
 from callbacks.validation_videos import MODES, VideoMaker, due, write_video
-from datamodules.windows import Clip
+from datamodules.clip_windows import Clip
 from lightning_modules.ethd.module import EthdModule
 
 log = logging.getLogger(__name__)

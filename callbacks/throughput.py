@@ -20,9 +20,9 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from lightning_modules.ethd.checkpoint import EthdCard, build_ethd
+from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd
 from lightning_modules.ethd.module import EthdModule
-from lightning_modules.ethd.network import Drive
+from lightning_modules.ethd.network import DrivingSignals
 
 GIB = 2**30
 
@@ -58,7 +58,7 @@ class Throughput(Callback):
         peak = _peak_operations(pl_module) if isinstance(pl_module, EthdModule) else None
         if peak:
             clips, frames = batch["latent"].shape[:2]
-            self._done += clips * self._operations_of(cast(EthdModule, pl_module).card, frames)
+            self._done += clips * self._operations_of(cast(EthdModule, pl_module).info, frames)
         if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self._ended = time.perf_counter()
             return
@@ -76,9 +76,9 @@ class Throughput(Callback):
             logger.log_metrics(values, step=trainer.global_step - 1)  # of this batch, as its losses are
         self._restart()
 
-    def _operations_of(self, card: EthdCard, frames: int) -> int:
+    def _operations_of(self, info: EthdInfo, frames: int) -> int:
         if frames not in self._operations:
-            self._operations[frames] = step_operations(card, frames)
+            self._operations[frames] = step_operations(info, frames)
         return self._operations[frames]
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -90,19 +90,19 @@ class Throughput(Callback):
         self._restart()
 
 
-def step_operations(card: EthdCard, frames: int) -> int:
+def step_operations(info: EthdInfo, frames: int) -> int:
     """Floating-point operations of one clip's training step, counted on tensors without data.
 
     The backward pass of a product or convolution takes twice its forward pass; nothing is recomputed.
 
     Args:
-        card: of the network.
+        info: of the network.
         frames: F.
     """
-    sizes = card.dimensions
+    sizes = info.dimensions
     latents = (1, frames, sizes.latent_channels, sizes.latent_size, sizes.latent_size)
     with FakeTensorMode(), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        drive = Drive(
+        signals = DrivingSignals(
             boxes=torch.zeros(1, 2, 4),
             e_ref=torch.zeros(1, sizes.expression_width),
             lip=torch.zeros(1, frames, sizes.lip_width),
@@ -110,8 +110,8 @@ def step_operations(card: EthdCard, frames: int) -> int:
             e_cond=torch.zeros(1, sizes.expression_width),
             audio=torch.zeros(1, frames, sizes.audio_layers, sizes.audio_width),
         )
-        network = build_ethd(card.config, sizes, card.frame_side)
-        network(torch.zeros(latents), torch.zeros(1), torch.zeros(1, *latents[2:]), drive)
+        network = build_ethd(info.config, sizes, info.frame_side)
+        network(torch.zeros(latents), torch.zeros(1), torch.zeros(1, *latents[2:]), signals)
     return 3 * counter.get_total_flops()
 
 

@@ -13,15 +13,15 @@ import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
-from configs.generation import DriveMode
+from configs.generation import DrivingMode
+from datamodules.clip_windows import Clip, ClipBatch
 from datamodules.datamodule import ShardDataModule
-from datamodules.windows import Clip, ClipBatch
 from encoders.protocols import FPS, SAMPLE_RATE, LatentCodec
 from lightning_modules.ethd.module import EthdModule, single_precision
 from lightning_modules.ethd.sampler import Sampler
 from media import VideoWriter
 
-MODES: tuple[DriveMode, ...] = ("both", "lips", "expression")
+MODES: tuple[DrivingMode, ...] = ("both", "lips", "expression")
 FIELDS = ("audio", "expression", "latent", "boxes", "portraits", "speech")
 
 
@@ -58,7 +58,7 @@ class VideoMaker:
             return batch["video"][0].numpy()
         return self.codec.decode(batch["latent"][0].float()).permute(0, 2, 3, 1).numpy()
 
-    def make(self, module: EthdModule, batch: ClipBatch, mode: DriveMode = "both") -> np.ndarray:
+    def make(self, module: EthdModule, batch: ClipBatch, mode: DrivingMode = "both") -> np.ndarray:
         """(F, S, S, 3) uint8: what generate.py would make of the clip's reference frame and its sound.
 
         Args:
@@ -66,12 +66,12 @@ class VideoMaker:
             batch: One clip, from ``read``.
             mode: ``both``; ``lips`` keeps the reference's expression; ``expression`` keeps the lips still.
         """
-        with undisturbed(module.device), single_precision(module.device):
-            return Sampler(module.ethd, module.card, self.codec, module.device).render(module.vaid, batch, mode=mode)
+        with isolated_random_state(module.device), single_precision(module.device):
+            return Sampler(module.ethd, module.info, self.codec, module.device).render(module.vaid, batch, mode=mode)
 
 
 @contextmanager
-def undisturbed(device: torch.device) -> Iterator[None]:
+def isolated_random_state(device: torch.device) -> Iterator[None]:
     """What is drawn inside moves no random generator of the training."""
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         yield

@@ -25,17 +25,17 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
 from callbacks.heartbeat import (
-    BEAT,
     DOING,
     ENDING,
+    HEARTBEAT_SECONDS,
     JOINING,
     SAVING,
     STARTING,
     STEPPING,
     VALIDATING,
     WAITING,
-    Beat,
-    Board,
+    Heartbeat,
+    HeartbeatStore,
 )
 from callbacks.preemption import Preempted
 from configs.training import WatchdogConfig
@@ -57,10 +57,10 @@ class Watchdog(Callback):
     def __init__(self, limits: WatchdogConfig, folder: str | Path) -> None:
         self.limits = limits
         self.folder = Path(folder)
-        self._at_now = (Beat(0, socket.gethostname(), os.getpid()), time.monotonic())  # replaced as one
+        self._at_now = (Heartbeat(0, socket.gethostname(), os.getpid()), time.monotonic())  # replaced as one
         self._count = 0
         self._dataset: Any = None
-        self._board: Board | None = None
+        self._store: HeartbeatStore | None = None
         self._address: tuple[str, int, int] | None = None
         self._behind: str | None = None
         self._failed: float | None = None
@@ -76,14 +76,14 @@ class Watchdog(Callback):
     def __exit__(self, *error: object) -> None:
         """Ends watching."""
         self._ended.set()
-        self._thread.join(10 * BEAT)
+        self._thread.join(10 * HEARTBEAT_SECONDS)
 
     # What the process is at
 
     @property
-    def _own(self) -> Beat:
-        beat, since = self._at_now
-        return replace(beat, count=self._count, seconds=time.monotonic() - since)
+    def _own(self) -> Heartbeat:
+        heartbeat, since = self._at_now
+        return replace(heartbeat, count=self._count, seconds=time.monotonic() - since)
 
     def _at(self, phase: int, step: int, clips: Sequence[str] = ()) -> None:
         self._at_now = (replace(self._at_now[0], phase=phase, step=step, clips=tuple(clips)), time.monotonic())
@@ -102,10 +102,10 @@ class Watchdog(Callback):
         self._at(WAITING, trainer.global_step)
         with suppress(RuntimeError):
             self._join()
-            if self._board is not None:
-                self._board.pin(self._own)
+            if self._store is not None:
+                self._store.publish(self._own)
                 trainer.strategy.barrier("watchdog")
-                self._board.others(self._own.rank)
+                self._store.others(self._own.rank)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """The batch is there."""
@@ -141,14 +141,14 @@ class Watchdog(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Each rank may end now."""
-        self._take_leave(trainer)
+        self._announce_end(trainer)
 
-    def _take_leave(self, trainer: Trainer) -> None:
+    def _announce_end(self, trainer: Trainer) -> None:
         """Lets the others know that this process will end, before any does."""
         self._at(ENDING, trainer.global_step)
-        if self._board is not None:
+        if self._store is not None:
             with suppress(RuntimeError):
-                self._board.pin(self._own)
+                self._store.publish(self._own)
         trainer.strategy.barrier("watchdog")
 
     # When this process fails
@@ -156,22 +156,24 @@ class Watchdog(Callback):
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tells the other ranks, so that they do not wait for this one."""
         if isinstance(exception, Preempted):  # on all ranks
-            self._take_leave(trainer)
+            self._announce_end(trainer)
             return
         self._failed = time.monotonic()
-        if self._board is None:
+        if self._store is None:
             return
         lost = any(word in str(exception) for word in LOST)
         # A process on another machine counts as dead only after its silence.
-        self._behind = self._wait_for_fault(5 * BEAT + (self.limits.dead_seconds if lost else 0.0))
+        self._behind = self._wait_for_fault(5 * HEARTBEAT_SECONDS + (self.limits.dead_seconds if lost else 0.0))
         if self._behind is None:
             words = " ".join([f"{type(exception).__name__}:", *str(exception).splitlines()[:1]])
-            fault = self._board.tell(f"{self._named(self._own)}: {'lost another rank, ' if lost else ''}{words}")
+            fault = self._store.report_fault(
+                f"{self._named(self._own)}: {'lost another rank, ' if lost else ''}{words}"
+            )
             self._behind = fault if lost else None
         if self._own.rank == 0:
-            time.sleep(3 * BEAT)  # the store ends with this process
+            time.sleep(3 * HEARTBEAT_SECONDS)  # the store ends with this process
 
-    def fault_of_another(self) -> str | None:
+    def other_ranks_fault(self) -> str | None:
         """What another rank did that made this one fail, if it was one."""
         return self._behind
 
@@ -179,16 +181,16 @@ class Watchdog(Callback):
         """What is known of another rank's fault after a while: a collective fails at once when a rank dies."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            fault = self._others_fault()
+            fault = self._fault_of_others()
             if fault:
                 return fault
-            time.sleep(BEAT / 4)
+            time.sleep(HEARTBEAT_SECONDS / 4)
         return None
 
     # The thread
 
     def _watch(self) -> None:
-        while not self._ended.wait(BEAT):
+        while not self._ended.wait(HEARTBEAT_SECONDS):
             fault = self._look()
             if fault is not None and not self._ended.is_set():
                 self._end(fault)
@@ -205,57 +207,57 @@ class Watchdog(Callback):
         if self._failed is not None:  # the main thread ends the process, if nothing holds it
             patience = LAST_WORDS + self.limits.dead_seconds
             return f"{own}: does not end" if time.monotonic() - self._failed > patience else None
-        return self._others_fault() or self._standing_still(own)
+        return self._fault_of_others() or self._stalled(own)
 
     def _join(self) -> None:
-        if self._board is None and self._address is not None:
-            self._board = Board(*self._address, self.limits.dead_seconds)
+        if self._store is None and self._address is not None:
+            self._store = HeartbeatStore(*self._address, self.limits.dead_seconds)
 
-    def _others_fault(self) -> str | None:
+    def _fault_of_others(self) -> str | None:
         """What a rank told of itself, or that one is dead."""
-        if self._board is None:
+        if self._store is None:
             return None
         own = self._own
         try:
-            self._board.pin(own)
-            fault = self._board.fault()
+            self._store.publish(own)
+            fault = self._store.fault()
             if own.rank:
-                self._board.read(0)
-            dead = self._board.dead(own) if fault is None and own.rank == 0 else None
+                self._store.read(0)
+            dead = self._store.dead(own) if fault is None and own.rank == 0 else None
         except RuntimeError:  # the board lives in rank 0
-            dead = self._board.known(0)
+            dead = self._store.known(0)
             if not own.rank or own.phase == ENDING or dead is None or dead.phase == ENDING:
                 return None
             return self._death(dead, own)
-        return fault if dead is None else self._board.tell(self._death(dead, own))
+        return fault if dead is None else self._store.report_fault(self._death(dead, own))
 
-    def _death(self, dead: Beat, own: Beat) -> str:
+    def _death(self, dead: Heartbeat, own: Heartbeat) -> str:
         """That a rank has died, and in which step: its last word may be old, but it came as far as this rank did."""
         last = f"last seen {DOING[dead.phase]} at step {dead.step}"
         if own.step > dead.step:
             dead = replace(dead, step=own.step, phase=own.phase, clips=())
         return f"{self._named(dead)}: has died, {last}"
 
-    def _named(self, beat: Beat) -> Beat:
+    def _named(self, heartbeat: Heartbeat) -> Heartbeat:
         """A rank with the clips of its step, if it did not say them and the data's order is known."""
-        if beat.clips or beat.phase == VALIDATING or not hasattr(self._dataset, "windows"):
-            return beat
+        if heartbeat.clips or heartbeat.phase == VALIDATING or not hasattr(self._dataset, "windows"):
+            return heartbeat
         streams = self._dataset.streams
         share = streams.stop - streams.start
-        windows, _ = self._dataset.windows(beat.step)
-        own = windows[beat.rank * share : (beat.rank + 1) * share]
-        return replace(beat, clips=tuple(window.clip.key for window in own))
+        windows, _ = self._dataset.windows(heartbeat.step)
+        own = windows[heartbeat.rank * share : (heartbeat.rank + 1) * share]
+        return replace(heartbeat, clips=tuple(window.clip.key for window in own))
 
-    def _standing_still(self, own: Beat) -> str | None:
+    def _stalled(self, own: Heartbeat) -> str | None:
         if own.seconds < self._limit(own):
             return None
-        beats = [own]
-        if self._board is not None:
+        heartbeats = [own]
+        if self._store is not None:
             with suppress(RuntimeError):
-                beats += self._board.others(own.rank)
-        behind = min(beats, key=lambda beat: (beat.step, beat.phase))
+                heartbeats += self._store.others(own.rank)
+        behind = min(heartbeats, key=lambda heartbeat: (heartbeat.step, heartbeat.phase))
         # Another that may take longer is waited for; one that may not tells of itself, unless it cannot.
-        if behind.seconds < self._limit(behind) + (0 if behind.rank == own.rank else 5 * BEAT):
+        if behind.seconds < self._limit(behind) + (0 if behind.rank == own.rank else 5 * HEARTBEAT_SECONDS):
             return None
         fault = f"{self._named(behind)}: {DOING[behind.phase]} for {behind.seconds:.0f} s ({self._limit_text(behind)})"
         if behind.phase == JOINING:
@@ -264,13 +266,13 @@ class Watchdog(Callback):
                 f"; they meet at {address}: see that all were started (srun), and set NCCL_SOCKET_IFNAME and "
                 "GLOO_SOCKET_IFNAME to the interface that joins the machines"
             )
-        return fault if self._board is None else self._board.tell(fault)
+        return fault if self._store is None else self._store.report_fault(fault)
 
-    def _limit(self, beat: Beat) -> float:
-        return 60 * float(getattr(self.limits, KEY_OF.get(beat.phase, "other_minutes")))
+    def _limit(self, heartbeat: Heartbeat) -> float:
+        return 60 * float(getattr(self.limits, KEY_OF.get(heartbeat.phase, "other_minutes")))
 
-    def _limit_text(self, beat: Beat) -> str:
-        return f"watchdog.{KEY_OF.get(beat.phase, 'other_minutes')}={self._limit(beat) / 60:g}"
+    def _limit_text(self, heartbeat: Heartbeat) -> str:
+        return f"watchdog.{KEY_OF.get(heartbeat.phase, 'other_minutes')}={self._limit(heartbeat) / 60:g}"
 
     def _end(self, fault: str) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -283,7 +285,9 @@ class Watchdog(Callback):
             file=sys.stderr,
             flush=True,
         )
-        time.sleep(BEAT if self._own.rank else 3 * BEAT)  # the others ask rank 0 what is wrong
+        time.sleep(
+            HEARTBEAT_SECONDS if self._own.rank else 3 * HEARTBEAT_SECONDS
+        )  # the others ask rank 0 what is wrong
         os._exit(EXIT_FAULT)
 
 

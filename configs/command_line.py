@@ -28,7 +28,7 @@ from configs import store
 from configs.errors import ConfigError
 from configs.fields import walk
 from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, options_of, take_plugins, use_lab
-from configs.options import foreign_habit, run_script
+from configs.options import foreign_syntax, run_script
 from configs.rules import check
 from runtime.errors import UserError, message_of
 from runtime.registry import Registry
@@ -79,7 +79,7 @@ def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) 
     typed = sys.argv[1:]
     use_lab(named_folders(typed))
     keys, flags = _sorted(take_plugins(typed))
-    if foreign := foreign_habit(keys, all_keys(config) | set(groups())):
+    if foreign := foreign_syntax(keys, all_keys(config) | set(groups())):
         raise ConfigError(f"{foreign}; --help shows examples")
     if bare := next((key for key in keys if key.startswith("-") or ("=" not in key and key[:1] != "~")), None):
         raise ConfigError(f"{bare}: expected key=value; --help shows examples")

@@ -26,12 +26,12 @@ class FIDConfig:
     """FID.
 
     Attributes:
-        network: inception, or standin: the labelled stand-in of train.py experiment=standin/image, named in weights.
+        network: inception, or proxy: the labelled proxy of train.py experiment=proxy/image, named in weights.
         weights: a file of Inception weights instead of the official one; the value is then labelled unofficial.
         batch_size: frames per forward pass; does not change the value.
     """
 
-    network: str = choice("inception", "inception", "standin")
+    network: str = choice("inception", "inception", "proxy")
     weights: str | None = literal(None)
     batch_size: int = positive(32)
 
@@ -43,13 +43,13 @@ class FVDConfig:
     Attributes:
         protocol: a published flavour: stylegan-v, stylegan-v-128f, stylegan-v-128f-subsample8, fvd-comparison,
             videogpt, latentsync or disco.
-        network: i3d, or standin: the labelled stand-in of train.py experiment=standin/video, named in weights.
+        network: i3d, or proxy: the labelled proxy of train.py experiment=proxy/video, named in weights.
         weights: a file of I3D weights instead of the protocol's official one; labelled unofficial.
         seed: of the random starts of the reference clips.
     """
 
     protocol: str = choice("stylegan-v", *FVD_PROTOCOLS)
-    network: str = choice("i3d", "i3d", "standin")
+    network: str = choice("i3d", "i3d", "proxy")
     weights: str | None = literal(None)
     seed: int = at_least(0, 0)
 
@@ -60,7 +60,7 @@ class SyncConfig:
 
     Attributes:
         mode: reference runs syncnet_python's own lossy steps; fast leaves them out and is not comparable.
-        network: syncnet, or standin: the labelled stand-in of train.py experiment=standin/sync, named in weights.
+        network: syncnet, or proxy: the labelled proxy of train.py experiment=proxy/sync, named in weights.
         detector: s3fd, the original's; mediapipe, or with mode=fast sidecar (X.csv beside X.mp4), labelled unofficial.
         weights: a file of SyncNet weights instead of the official one; labelled unofficial.
         detector_weights: the same for S3FD.
@@ -70,7 +70,7 @@ class SyncConfig:
     """
 
     mode: str = choice("reference", SyncMode)
-    network: str = choice("syncnet", "syncnet", "standin")
+    network: str = choice("syncnet", "syncnet", "proxy")
     detector: str = choice("s3fd", "s3fd", "mediapipe", "sidecar")
     weights: str | None = literal(None)
     detector_weights: str | None = literal(None)
@@ -84,14 +84,14 @@ class EFIDConfig:
     """E-FID.
 
     Attributes:
-        network: deep3d (Deep3DFaceRecon, E-FID proper), 3ddfa (3DDFA_V2, a labelled stand-in) or standin: that of
-            train.py experiment=standin/expression, named in weights.
+        network: deep3d (Deep3DFaceRecon, E-FID proper), 3ddfa (3DDFA_V2, a labelled proxy) or proxy: that of
+            train.py experiment=proxy/expression, named in weights.
         landmarks: detector for the network's own, or sidecar: X.csv beside X.mp4, as OpenFace writes it.
         weights: a file of the network's weights instead of the published one; labelled unofficial.
         batch_size: faces per forward pass; does not change the value.
     """
 
-    network: str = choice("deep3d", "deep3d", "3ddfa", "standin")
+    network: str = choice("deep3d", "deep3d", "3ddfa", "proxy")
     landmarks: str = choice("detector", "detector", "sidecar")
     weights: str | None = literal(None)
     batch_size: int = positive(16)

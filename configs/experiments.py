@@ -43,11 +43,11 @@ def why_unknown(name: str) -> str | None:
     width = max(map(len, listed))
     lines = [f"  experiment={known:{width}}  {line}" for known, line in listed.items()]
     if not name or stage:
-        said = "name one"
+        message = "name one"
     else:
         near = [known for known in there if known.endswith(f"/{name}")] or difflib.get_close_matches(name, there, n=2)
-        said = "there is no such experiment" + (f"; did you mean {' or '.join(near)}?" if near else "")
-    return "\n".join([f"error: experiment={name}: {said}", *lines, f"Cost, result and command of each: {FOLDER}/"])
+        message = "there is no such experiment" + (f"; did you mean {' or '.join(near)}?" if near else "")
+    return "\n".join([f"error: experiment={name}: {message}", *lines, f"Cost, result and command of each: {FOLDER}/"])
 
 
 def _opening(file: Path) -> str:

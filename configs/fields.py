@@ -158,7 +158,7 @@ def check_fields(config: Any, prefix: str = "") -> None:
 
 def constraints(config: type) -> dict[str, Constraint]:
     """Dotted key -> what its values may be, of every field of a schema that says so."""
-    return {key: said for key, found, _ in walk(config) if (said := found.metadata.get("constraint"))}
+    return {key: constraint for key, found, _ in walk(config) if (constraint := found.metadata.get("constraint"))}
 
 
 def walk(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:

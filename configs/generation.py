@@ -9,7 +9,7 @@ from configs.emotion import EmotionConfig
 from configs.fields import at_least, between, choice, literal, part, positive
 from configs.preparation import Device, FaceConfig, Landmarks
 
-DriveMode = Literal["both", "lips", "expression"]
+DrivingMode = Literal["both", "lips", "expression"]
 
 
 @dataclass
@@ -60,7 +60,7 @@ class GenerateConfig:
     ethd: str = literal()
     vaid: str | None = literal(None)
     emotion: DrivingEmotionConfig = field(default_factory=DrivingEmotionConfig)
-    drive: str = choice("both", DriveMode)
+    drive: str = choice("both", DrivingMode)
     steps: int | None = positive(None)
     seed: int = between(0, 0, 2**63 - 1)
     window: int | None = positive(None)

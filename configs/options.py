@@ -40,7 +40,7 @@ def read_options(
     if len(leading) < len(places):
         _refuse(f"no value for {places[len(leading)]}: expected {' '.join(places)}")
     found: dict[str, Any] = dict(zip(places, leading, strict=True))
-    if foreign := foreign_habit(arguments[len(places) :], known):
+    if foreign := foreign_syntax(arguments[len(places) :], known):
         _refuse(foreign)
     for argument in arguments[len(places) :]:
         key, _, value = argument.partition("=")
@@ -70,7 +70,7 @@ def read_command(usage: str | None, arguments: Sequence[str], commands: Collecti
     return arguments[0]
 
 
-def foreign_habit(arguments: Sequence[str], known: Collection[str]) -> str | None:
+def foreign_syntax(arguments: Sequence[str], known: Collection[str]) -> str | None:
     """One line for the first argument that is written as other programs have it, ``--key value`` or ``key value``."""
     for word, after in zip(arguments, [*arguments[1:], ""], strict=False):
         if ("=" in word and not word.startswith("-")) or word.startswith("~"):

@@ -59,7 +59,7 @@ STAGES: Registry[Any] = Registry(  # training/stage.py
         "vaid": "training.stages.vaid:VAIDStage",
         "ethd": "training.stages.ethd:EthdStage",
         "emotion": "training.stages.emotion:EmotionStage",
-        "standin": "training.stages.standin:StandInStage",
+        "proxy": "training.stages.proxy:ProxyStage",
     },
 )
 METRICS: Registry[Any] = Registry(  # evaluation/metric.py

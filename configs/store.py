@@ -9,7 +9,7 @@ from configs.emotion import EmotionModelConfig
 from configs.evaluation import EvaluateConfig
 from configs.generation import ExportConfig, GenerateConfig
 from configs.preparation import PrepareConfig
-from configs.standin import StandInConfig
+from configs.proxy import ProxyConfig
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
@@ -23,7 +23,7 @@ def register() -> None:
     store.store(group="model", name="vaid_schema", node=VAIDConfig)
     store.store(group="model", name="ethd_schema", node=EthdConfig)
     store.store(group="model", name="emotion_schema", node=EmotionModelConfig)
-    store.store(group="model", name="standin_schema", node=StandInConfig)
+    store.store(group="model", name="proxy_schema", node=ProxyConfig)
     store.store(name="evaluate_schema", node=EvaluateConfig)
     store.store(name="generate_schema", node=GenerateConfig)
     store.store(name="export_schema", node=ExportConfig)

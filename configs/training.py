@@ -11,8 +11,8 @@ from configs.data import DataConfig
 from configs.emotion import EmotionModelConfig
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
 from configs.fields import MISSING, at_least, choice, constrained, literal, number, positive, registered, rule, share
+from configs.proxy import ProxyConfig
 from configs.registries import ENCODERS, METRICS, STAGES
-from configs.standin import StandInConfig
 
 AudioMode = Literal["add", "cross_attn"]
 ConditionMode = Literal["adaln", "cross_attn"]
@@ -360,7 +360,7 @@ class ValidationVideosConfig:
     efid: EFIDConfig = field(default_factory=EFIDConfig)
 
 
-MODELS = (VAIDConfig, EthdConfig, EmotionModelConfig, StandInConfig)
+MODELS = (VAIDConfig, EthdConfig, EmotionModelConfig, ProxyConfig)
 
 
 @dataclass
@@ -368,7 +368,7 @@ class TrainConfig:
     """``train.py``.
 
     Attributes:
-        stage: what is trained: vaid, ethd, emotion, standin, or the dotted path of a ``Stage`` of one's own.
+        stage: what is trained: vaid, ethd, emotion, proxy, or the dotted path of a ``Stage`` of one's own.
         name: of the experiment; begins the default run_id.
         run_id: names the run directory; the same id continues the same run. Null for the name and a digest of the
             configuration.

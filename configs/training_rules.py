@@ -7,8 +7,8 @@ import importlib.util
 from configs.errors import ConfigError
 from configs.fields import one_of
 from configs.preparation import ENCODER_KINDS
+from configs.proxy import ProxyConfig
 from configs.registries import STAGES
-from configs.standin import StandInConfig
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
 
@@ -33,7 +33,7 @@ def check_train(config: TrainConfig) -> None:
         raise ConfigError(f"vaid={config.vaid}: stage {config.stage} uses no V-AID; leave it out")
     if isinstance(model, VAIDConfig):
         _vaid(model)
-    if isinstance(model, StandInConfig) and model.kind == "expression" and not model.factors:
+    if isinstance(model, ProxyConfig) and model.kind == "expression" and not model.factors:
         raise ConfigError("model.factors=[]: name the factors to be learnt")
     if both := sorted({*config.preemption.requeue_on} & {*config.preemption.stop_on}):
         raise ConfigError(f"preemption: {', '.join(both)} cannot be both in requeue_on and in stop_on")

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from datamodules.clip_windows import Allocate, BatchReader, Clip, ClipBatch, Window, new_tensor, training_windows
 from datamodules.order import Order, reference_clip
 from datamodules.slots import SlotDataset, Slots, Tasks
-from datamodules.windows import Allocate, BatchReader, Clip, ClipBatch, Window, new_tensor, training_windows
 
 
 class StreamDataset(Dataset[ClipBatch]):

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from configs.data import DataConfig
+from datamodules.clip_windows import Clip
 from datamodules.datamodule import ShardDataModule
 from datamodules.order import MixtureOrder, Order
 from datamodules.schema import ShardError, require_same_encoders
-from datamodules.windows import Clip
 from encoders.protocols import Identity
 
 

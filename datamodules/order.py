@@ -18,7 +18,7 @@ ORDER_VERSION = 1  # raised whenever the same seed would give another order
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-class Draw(NamedTuple):
+class DrawIndex(NamedTuple):
     """One draw: the number of the sample, and the how-manieth time (from 0) its list is being gone through."""
 
     sample: int
@@ -28,7 +28,7 @@ class Draw(NamedTuple):
 class Order(Protocol):
     """Maps global draw numbers to samples."""
 
-    def draw(self, number: int) -> Draw:
+    def draw(self, number: int) -> DrawIndex:
         """The draw of the given global number, from 0."""
         ...
 
@@ -88,13 +88,13 @@ class StreamOrder:
         """Samples in a pass."""
         return self._count
 
-    def draw(self, number: int) -> Draw:
+    def draw(self, number: int) -> DrawIndex:
         """The draw of the given global number."""
         pass_, position = divmod(number, self._count)
         row, column = divmod(position, self.streams)
         short, longer = divmod(self._count, self.streams)  # the first `longer` blocks hold one sample more
         block = column * short + min(column, longer)
-        return Draw(int(self._pass_order(pass_)[block + row]), pass_)
+        return DrawIndex(int(self._pass_order(pass_)[block + row]), pass_)
 
     def _compute_pass_order(self, pass_: int) -> np.ndarray:
         """(N,) sample numbers of one pass, shard by shard."""
@@ -151,12 +151,12 @@ class MixtureOrder:
         """Samples of all datasets."""
         return int(self._first[-1])
 
-    def draw(self, number: int) -> Draw:
+    def draw(self, number: int) -> DrawIndex:
         """The draw of the given global number."""
         cycle, place = divmod(number, len(self.pattern))
         dataset = self.pattern[place]
         inner = self._orders[dataset].draw(cycle * self.weights[dataset] + self._before[place])
-        return Draw(int(self._first[dataset]) + inner.sample, inner.pass_)
+        return DrawIndex(int(self._first[dataset]) + inner.sample, inner.pass_)
 
 
 def window_start(seed: int, key: str, pass_: int, frames: int, window: int) -> int:

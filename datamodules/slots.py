@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from datamodules.windows import ClipBatch, StepReader
+from datamodules.clip_windows import ClipBatch, StepReader
 
 _ALIGNMENT = 64
 _SMALL = 4096  # bytes up to which a tensor is pickled rather than given shared memory of its own

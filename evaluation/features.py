@@ -20,7 +20,7 @@ from encoders.weights import locate
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays
 from evaluation.landmarks import landmarks_for
-from evaluation.networks import LoadedNetwork, NotComputed, Source, load, load_stand_in
+from evaluation.networks import LoadedNetwork, NotComputed, Source, load, load_proxy
 from evaluation.results import Column
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
 from metrics.functional.fvd import preprocess as preprocess_clip
@@ -28,7 +28,7 @@ from metrics.functional.fvd import protocol_named, sample_clips
 from metrics.networks.deep3d import Deep3DFace
 from metrics.networks.i3d import I3D
 from metrics.networks.inception import InceptionFeatures
-from metrics.networks.standin import StandInExpression, StandInImage, StandInVideo
+from metrics.networks.proxy import ProxyExpression, ProxyImage, ProxyVideo
 from metrics.networks.three_ddfa import ThreeDDFA
 from runtime.errors import UserError
 
@@ -90,9 +90,9 @@ class FIDFeatures:
     convention = "pytorch-fid"
 
     def __init__(self, config: FIDConfig, device: torch.device) -> None:
-        loaded: LoadedNetwork[InceptionFeatures] | LoadedNetwork[StandInImage]
-        if config.network == "standin":
-            loaded = load_stand_in("fid", "image", config.weights, device, StandInImage)
+        loaded: LoadedNetwork[InceptionFeatures] | LoadedNetwork[ProxyImage]
+        if config.network == "proxy":
+            loaded = load_proxy("fid", "image", config.weights, device, ProxyImage)
         else:
             loaded = load("inception_fid", config.weights, "InceptionV3 (pytorch-fid)", InceptionFeatures, device)
         self.network = loaded.network
@@ -135,9 +135,9 @@ class FVDFeatures:
         self.flavour = protocol_named(config.protocol)
         self.convention = self.flavour.convention
         registered = "i3d_videogpt" if self.flavour.name == "videogpt" else "i3d_stylegan_v"
-        loaded: LoadedNetwork[I3D] | LoadedNetwork[StandInVideo]
-        if config.network == "standin":
-            loaded = load_stand_in("fvd", "video", config.weights, device, StandInVideo)
+        loaded: LoadedNetwork[I3D] | LoadedNetwork[ProxyVideo]
+        if config.network == "proxy":
+            loaded = load_proxy("fvd", "video", config.weights, device, ProxyVideo)
         else:
             loaded = load(registered, config.weights, "I3D", lambda file: I3D(file, eps=self.flavour.eps), device)
         self.network = loaded.network
@@ -198,11 +198,11 @@ class EFIDFeatures:
     convention = "pytorch-fid"
 
     def __init__(self, config: EFIDConfig, device: torch.device) -> None:
-        loaded: LoadedNetwork[Deep3DFace] | LoadedNetwork[ThreeDDFA] | LoadedNetwork[StandInExpression]
+        loaded: LoadedNetwork[Deep3DFace] | LoadedNetwork[ThreeDDFA] | LoadedNetwork[ProxyExpression]
         if config.network == "deep3d":
             loaded = load("deep3dfacerecon", config.weights, "Deep3DFaceRecon ResNet50", Deep3DFace, device)
-        elif config.network == "standin":
-            loaded = load_stand_in("efid", "expression", config.weights, device, StandInExpression)
+        elif config.network == "proxy":
+            loaded = load_proxy("efid", "expression", config.weights, device, ProxyExpression)
         else:
             loaded = load(
                 "3ddfa_v2",
@@ -210,7 +210,7 @@ class EFIDFeatures:
                 "3DDFA_V2 MobileNet 0.5",
                 lambda file: ThreeDDFA(file, locate("3ddfa_v2_statistics")),
                 device,
-                stand_in=True,
+                proxy=True,
             )
         self.landmarks = landmarks_for(config, device)
         self.network = loaded.network
@@ -220,7 +220,7 @@ class EFIDFeatures:
         self.sources = (source, *self.landmarks.sources)
         self.dimensions = self.network.dimensions
         self.title = (
-            "E-FID stand-in (3DDFA_V2)" if config.network == "3ddfa" else title_of("E-FID", config.network, source)
+            "E-FID proxy (3DDFA_V2)" if config.network == "3ddfa" else title_of("E-FID", config.network, source)
         )
         self.batch_size = config.batch_size
         self.protocol: dict[str, object] = {
@@ -270,9 +270,9 @@ class EFIDFeatures:
 
 def title_of(metric: str, network: str, source: Source) -> str:
     """Returns the printed name of a value: the official name only for the official network."""
-    if network == "standin":
-        return f"{metric} stand-in (small trained network)"
-    return metric if source.official else f"{metric} stand-in (unofficial weights)"
+    if network == "proxy":
+        return f"{metric} proxy (small trained network)"
+    return metric if source.official else f"{metric} proxy (unofficial weights)"
 
 
 def _images(frames: Iterable[np.ndarray], batch_size: int) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
 from evaluation.pairs import Missing
-from metrics.networks.standin import load_stand_in as read_stand_in
+from metrics.networks.proxy import load_proxy as read_proxy
 from runtime.errors import UserError
 from runtime.files import git_blob_of, sha256_of
 
@@ -68,7 +68,7 @@ def load(
     title: str,
     build: Callable[[Path], Network],
     device: torch.device,
-    stand_in: bool = False,
+    proxy: bool = False,
 ) -> LoadedNetwork[Network]:
     """Builds a network from the registry's weights or from a file.
 
@@ -78,7 +78,7 @@ def load(
         title: Name of the network in results.
         build: Builds the network from a file.
         device: Device of the network.
-        stand_in: Whether the network is a proxy, which is never official.
+        proxy: Whether the network is a proxy, which is never official.
 
     Raises:
         NotComputed: If the weights are missing, have a wrong hash, or do not fit.
@@ -91,10 +91,10 @@ def load(
         raise NotComputed(f"needs {needed}\n{error}") from error
     except (WeightsError, ValueError, OSError) as error:
         raise NotComputed(str(error)) from error
-    return LoadedNetwork(network, describe(name, path, title, chosen=file is not None, stand_in=stand_in))
+    return LoadedNetwork(network, describe(name, path, title, chosen=file is not None, proxy=proxy))
 
 
-def load_stand_in(
+def load_proxy(
     metric: str, kind: str, file: str | None, device: torch.device, expected: type[Network]
 ) -> LoadedNetwork[Network]:
     """Builds a proxy network from a file of train.py.
@@ -111,25 +111,25 @@ def load_stand_in(
     """
     if file is None:
         raise NotComputed(
-            f"needs {metric}.weights=FILE: the file standin_{kind}.safetensors written by python train.py "
-            f"experiment=standin/{kind}"
+            f"needs {metric}.weights=FILE: the file proxy_{kind}.safetensors written by python train.py "
+            f"experiment=proxy/{kind}"
         )
     try:
-        network, card = read_stand_in(Path(file), kind)
+        network, info = read_proxy(Path(file), kind)
     except (ValueError, OSError) as error:
         raise NotComputed(str(error)) from error
     assert isinstance(network, expected)
-    title = f"stand-in for {kind}, trained on {card.speakers} speakers of {card.dataset}"
+    title = f"proxy for {kind}, trained on {info.speakers} speakers of {info.dataset}"
     note = (
-        f"{Path(file).name} stands in for the metric's own network (it was trained on {card.clips} clips of "
-        f"{card.speakers} speakers of {card.dataset}): compare its values only with its own"
+        f"{Path(file).name} stands in for the metric's own network (it was trained on {info.clips} clips of "
+        f"{info.speakers} speakers of {info.dataset}): compare its values only with its own"
     )
     return LoadedNetwork(
         network.to(device), Source(title, Path(file).name, sha256_of(Path(file)), official=False, note=note)
     )
 
 
-def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = False) -> Source:
+def describe(name: str, path: Path, title: str, chosen: bool, proxy: bool = False) -> Source:
     """Compares a weight file with the registry and returns its origin.
 
     Args:
@@ -137,7 +137,7 @@ def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = F
         path: Weight file.
         title: Name of the network in results.
         chosen: Whether the user has chosen the file.
-        stand_in: Whether the network is a proxy.
+        proxy: Whether the network is a proxy.
     """
     known = WEIGHTS[name].files[0]
     sha256 = sha256_of(path)
@@ -147,6 +147,6 @@ def describe(name: str, path: Path, title: str, chosen: bool, stand_in: bool = F
     else:  # without a published hash, only the file in the registry's location counts as official
         official = not chosen
         note = f"no hash of {Path(known.path).name} is published, so it cannot be confirmed"
-    if stand_in:
+    if proxy:
         official, note = False, f"{title} stands in for the metric's own network"
     return Source(title, path.name, sha256, official, note)

@@ -74,11 +74,11 @@ class Ranks:
             dist.barrier(group=self.group)
 
     @contextmanager
-    def shared_folder(self, beside: Path) -> Iterator[Path]:
+    def shared_folder(self, next_to: Path) -> Iterator[Path]:
         """Creates a temporary folder that all processes see; deleted at the end.
 
         Args:
-            beside: Folder of the results, in which the folder is created. A single process uses the system's temporary
+            next_to: Folder of the results, in which the folder is created. A single process uses the system's temporary
                 folder instead.
 
         Raises:
@@ -88,7 +88,7 @@ class Ranks:
             with tempfile.TemporaryDirectory(prefix="emotivetalk-features-") as name:
                 yield Path(name)
             return
-        folder = beside / f".features-{secrets.token_hex(4)}"
+        folder = next_to / f".features-{secrets.token_hex(4)}"
         if self.first:
             folder.mkdir(parents=True)
         try:

@@ -19,12 +19,12 @@ import torch
 from configs.evaluation import SyncConfig
 from evaluation.aligned_clips import Clips, Side, cut_panel
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.faces import faces_for
 from evaluation.features import UnusableVideo
 from evaluation.landmarks import SidecarLandmarks
-from evaluation.networks import NotComputed, load, load_stand_in
+from evaluation.networks import NotComputed, load, load_proxy
 from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Column, ConfidenceInterval, Value
+from evaluation.sync_faces import faces_for
 from media import FrameReader, MediaError, VideoWriter, read_sound
 from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
@@ -59,8 +59,8 @@ class SyncScorer:
     def __init__(self, config: SyncConfig, device: torch.device) -> None:
         self.config = config
         syncnet = (
-            load_stand_in("sync", "sync", config.weights, device, SyncNet)
-            if config.network == "standin"
+            load_proxy("sync", "sync", config.weights, device, SyncNet)
+            if config.network == "proxy"
             else load("syncnet", config.weights, "SyncNet", SyncNet, device)
         )
         self.network = syncnet.network
@@ -74,7 +74,7 @@ class SyncScorer:
             "min_track": config.min_track,
             "min_face": config.min_face,
             "detector": config.detector,
-            "boxes": "brows to chin, as in shards" if config.network == "standin" else "the detector's",
+            "boxes": "brows to chin, as in shards" if config.network == "proxy" else "the detector's",
             "per_video": "the track with most frames",
             "offsets": 15,
             "ffmpeg": self.ffmpeg.version if self.ffmpeg else None,
@@ -82,11 +82,11 @@ class SyncScorer:
 
     def title(self, name: str) -> str:
         """Returns the printed name of a value."""
-        if self.config.network == "standin":
-            return f"{name} stand-in (small trained network)"
+        if self.config.network == "proxy":
+            return f"{name} proxy (small trained network)"
         if self.config.mode == "fast":
             return f"{name} fast (not comparable)"
-        return name if self.official else f"{name} stand-in (unofficial networks)"
+        return name if self.official else f"{name} proxy (unofficial networks)"
 
     def key(self, side: Side) -> dict[str, object]:
         """Returns everything that the scores of a video depend on."""
@@ -174,7 +174,7 @@ class SyncScorer:
                 f"{check['videos']} reference videos; these Sync values are uninformative"
             )
         extra: dict[str, object] = {"self_check": check}
-        if self.config.network == "standin":
+        if self.config.network == "proxy":
             real_videos = sum(not clip.reference.path.with_suffix(FACTORS).exists() for clip in clips)
             extra["informative"] = not real_videos and bool(check["passed"])
             if real_videos:

@@ -2,4 +2,6 @@
 
 from runtime.registry import exports
 
-__getattr__, __all__ = exports(__name__, {"Talker": "generation.pipeline", "VideoCase": "generation.batch"})
+__getattr__, __all__ = exports(
+    __name__, {"EmotiveTalkPipeline": "generation.pipeline", "VideoCase": "generation.batch"}
+)

@@ -17,8 +17,8 @@ from configs.errors import ConfigError
 from configs.fields import constraints
 from configs.generation import GenerateConfig
 from configs.rules import check_overlap, parse_part
+from lightning_modules.emotion.emotion_table import EmotionError
 from lightning_modules.emotion.sources import check_emotion
-from lightning_modules.emotion.table import EmotionError
 
 OTHER_ENDINGS = (".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif", ".wmv", ".png", ".wav")
 LONGEST_NAME = 180  # bytes; file systems take 255, and temporary names are longer

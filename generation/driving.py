@@ -10,13 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from configs.generation import DriveMode
+from configs.generation import DrivingMode
 from configs.training import Variant
 from generation.errors import GenerationError
 from generation.portrait import PreparedPortrait
 from lightning_modules.emotion.sources import ResolvedEmotion
 from lightning_modules.ethd.driving_signals import build_driving_signals
-from lightning_modules.ethd.network import Drive
+from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.vaid.network import VAID
 
 
@@ -27,11 +27,11 @@ def driving_signals(
     portrait: PreparedPortrait,
     emotion: ResolvedEmotion,
     *,
-    mode: DriveMode = "both",
+    mode: DrivingMode = "both",
     extend: str = "pingpong",
     seed: int = 0,
     trained_with: VAID | None = None,
-) -> tuple[Drive, tuple[str, ...]]:
+) -> tuple[DrivingSignals, tuple[str, ...]]:
     """The driving signals of one video, on the host, and notes.
 
     Args:
@@ -68,7 +68,7 @@ def driving_signals(
     return signals, (*notes, *ignored_inputs(variant, emotion, mode))
 
 
-def ignored_inputs(variant: Variant, emotion: ResolvedEmotion, mode: DriveMode) -> tuple[str, ...]:
+def ignored_inputs(variant: Variant, emotion: ResolvedEmotion, mode: DrivingMode) -> tuple[str, ...]:
     """What was asked for and this network cannot follow."""
     notes = []
     if emotion.source != "portrait" and variant in ("no_decouple", "wo_exp"):

@@ -17,8 +17,8 @@ from encoders.protocols import FPS
 from encoders.weight_files import WeightsError
 from generation.batch import VideoCase, cases_of
 from generation.model_files import ModelFiles
-from generation.pipeline import Talker
-from generation.record import deciding, difference
+from generation.pipeline import EmotiveTalkPipeline
+from generation.record import difference, fingerprint
 from lightning_modules.ethd.sampler import OnProgress, VideoProgress
 from runtime.console import new_console
 from runtime.errors import UserError
@@ -39,7 +39,7 @@ def generate_videos(config: GenerateConfig) -> int:
 
     Raises:
         ConfigError: for a CSV file or a combination of settings that cannot work.
-        GenerationError, MediaError, ...: when the one video asked for cannot be made; see ``Talker.generate``.
+        GenerationError, MediaError, ...: when a single video cannot be made; see ``EmotiveTalkPipeline.generate``.
         CheckpointError, WeightsError, EncoderError: when the networks cannot be loaded.
     """
     console = new_console(stderr=True)
@@ -49,9 +49,9 @@ def generate_videos(config: GenerateConfig) -> int:
     models = ModelFiles(*networks, config.device, config.face, *own)
     if config.batch is None:
         require_writable(cases[0].output)
-        talker = _load(models, console)
+        pipeline = _load(models, console)
         with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
-            _make(talker, cases[0], bars, console)
+            _make(pipeline, cases[0], bars, console)
         return 0
     waiting = _unfinished(cases, models, console)
     failed = _make_all(_load(models, console), waiting, console) if waiting else 0
@@ -60,13 +60,13 @@ def generate_videos(config: GenerateConfig) -> int:
     return SOME_FAILED if failed else 0
 
 
-def _load(models: ModelFiles, console: Console) -> Talker:
+def _load(models: ModelFiles, console: Console) -> EmotiveTalkPipeline:
     start = time.perf_counter()
-    talker = models.load()
-    artifact = talker.artifact
-    told = f"{artifact.path} ({artifact.step} training steps, sha256 {artifact.sha256[:12]}) on {talker.device}"
-    console.print(f"ethd  {escape(told)}, loaded in {time.perf_counter() - start:.0f} s", soft_wrap=True)
-    return talker
+    pipeline = models.load()
+    exported = pipeline.exported
+    message = f"{exported.path} ({exported.step} training steps, sha256 {exported.sha256[:12]}) on {pipeline.device}"
+    console.print(f"ethd  {escape(message)}, loaded in {time.perf_counter() - start:.0f} s", soft_wrap=True)
+    return pipeline
 
 
 def _unfinished(cases: Sequence[VideoCase], models: ModelFiles, console: Console) -> list[VideoCase]:
@@ -75,7 +75,7 @@ def _unfinished(cases: Sequence[VideoCase], models: ModelFiles, console: Console
     waiting = []
     for case in cases:
         try:
-            why = difference(case, deciding(case, weights, models.face, models.landmarks))
+            why = difference(case, fingerprint(case, weights, models.face, models.landmarks))
         except OSError:
             why = ""  # said when its turn comes
         if why is None:
@@ -87,35 +87,35 @@ def _unfinished(cases: Sequence[VideoCase], models: ModelFiles, console: Console
     return waiting
 
 
-def _make_all(talker: Talker, cases: Sequence[VideoCase], console: Console) -> int:
+def _make_all(pipeline: EmotiveTalkPipeline, cases: Sequence[VideoCase], console: Console) -> int:
     """Makes videos one after the other; returns how many could not be made."""
     failed = 0
     with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
         whole = bars.add_task("videos", total=len(cases))
         for case in cases:
             try:
-                _make(talker, case, bars, console)
+                _make(pipeline, case, bars, console)
             except (WeightsError, FaceLandmarkerError):  # would hit every video alike
                 raise
             except Exception as error:
                 failed += 1
                 known = isinstance(error, OF_ONE_CASE)
-                told = f"{case.output}: {error if known else _unknown(error)}"
-                console.print(f"[red]failed[/] {escape(told)}", soft_wrap=True)
+                message = f"{case.output}: {error if known else _unknown(error)}"
+                console.print(f"[red]failed[/] {escape(message)}", soft_wrap=True)
             bars.advance(whole)
     return failed
 
 
 def _unknown(error: Exception) -> str:
     place = traceback.extract_tb(error.__traceback__)[-1]
-    told = f"{type(error).__name__}: {error} ({os.path.basename(place.filename)}:{place.lineno})"
-    return f"{told}; nobody foresaw this, please report it"
+    message = f"{type(error).__name__}: {error} ({os.path.basename(place.filename)}:{place.lineno})"
+    return f"{message}; nobody foresaw this, please report it"
 
 
-def _make(talker: Talker, case: VideoCase, bars: Bars, console: Console) -> None:
+def _make(pipeline: EmotiveTalkPipeline, case: VideoCase, bars: Bars, console: Console) -> None:
     start = time.perf_counter()
-    with _told(bars, case.output.name) as on_progress:
-        made = talker.generate(case, on_progress)
+    with _shown_progress(bars, case.output.name) as on_progress:
+        made = pipeline.generate(case, on_progress)
     for note in made.notes:
         console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
     spent = time.perf_counter() - start
@@ -128,7 +128,7 @@ def _make(talker: Talker, case: VideoCase, bars: Bars, console: Console) -> None
 
 
 @contextmanager
-def _told(bars: Bars, name: str) -> Iterator[OnProgress]:
+def _shown_progress(bars: Bars, name: str) -> Iterator[OnProgress]:
     """A bar for one video: first windows x steps, then frames."""
     tasks = {stage: bars.add_task(f"{stage} {escape(name)}", total=None) for stage in ("sampling", "writing")}
 

@@ -9,11 +9,11 @@ import torch
 
 from configs.preparation import FaceConfig
 from encoders.factory import build_as, build_landmark_detector
-from generation.pipeline import Talker
+from generation.pipeline import EmotiveTalkPipeline
 from lightning_modules.checkpoints import checkpoint_file
-from lightning_modules.emotion.table import TABLE_FILE
+from lightning_modules.emotion.emotion_table import TABLE_FILE
 from lightning_modules.emotion.text_mapping import TEXT_FILE
-from lightning_modules.ethd.export import emotion_parts, export_file, load_artifact
+from lightning_modules.ethd.export import emotion_parts, export_file, load_export
 from lightning_modules.vaid.checkpoint import load_vaid
 from preparation.encoders import Encoders
 from runtime.devices import resolve_device
@@ -44,7 +44,7 @@ class ModelFiles:
     audio_model: str | None = None
     codec_model: str | None = None
 
-    def load(self) -> Talker:
+    def load(self) -> EmotiveTalkPipeline:
         """The pipeline of these networks, with the encoders that ETHD was trained with.
 
         Raises:
@@ -54,12 +54,12 @@ class ModelFiles:
             DeviceError: for device=cuda without a GPU.
         """
         device = torch.device(resolve_device(self.device))
-        artifact = load_artifact(self.ethd)
-        wanted = artifact.card.encoders
+        exported = load_export(self.ethd)
+        wanted = exported.info.encoders
         other = None if self.vaid is None else load_vaid(checkpoint_file(self.vaid), wanted)
         if self.emotion is not None:
             table, text = emotion_parts(self.emotion, wanted["motion"])
-            artifact = replace(artifact, table=table, text=text)
+            exported = replace(exported, table=table, text=text)
         named = self.landmarks
         encoders = Encoders(
             landmarks=build_landmark_detector(named) if named else build_as("landmarks", wanted["landmarks"]),
@@ -68,7 +68,9 @@ class ModelFiles:
             codec=build_as("codec", wanted["codec"], str(device), self.codec_model),
         )
         known = self.hashes()
-        return Talker(artifact, encoders, vaid=other, device=device, face=self.face, landmarks=named, weights=known)
+        return EmotiveTalkPipeline(
+            exported, encoders, vaid=other, device=device, face=self.face, landmarks=named, weights=known
+        )
 
     def hashes(self) -> dict[str, str]:
         """The sha256 of every file of weights, as records hold them.

@@ -1,12 +1,12 @@
-"""The pipeline: one loaded ``Talker`` makes any number of videos.
+"""The pipeline: one loaded ``EmotiveTalkPipeline`` makes any number of videos.
 
-    talker = ModelFiles("outputs/ethd/RUN_ID").load()
+    pipeline = ModelFiles("outputs/ethd/RUN_ID").load()
     case = VideoCase(Path("face.png"), Path("voice.wav"), Path("out.mp4"), emotion=EmotionConfig(label="happy"))
-    talker.generate(case)
+    pipeline.generate(case)
 
 What happens:
 
-    portrait, speech, emotion -> drive -> latents in fused windows -> frames -> file and the record beside it
+    portrait, speech, emotion -> driving signals -> latents in fused windows -> frames -> file and the record beside it
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from configs.generation import DriveMode
+from configs.generation import DrivingMode
 from configs.preparation import FaceConfig
 from encoders.factory import build_as
 from encoders.protocols import FPS
 from generation.batch import VideoCase
 from generation.driving import driving_signals
 from generation.portrait import PasteBack, PreparedPortrait, read_portrait
-from generation.record import deciding, environment, sidecar_of, write_record
+from generation.record import environment, fingerprint, record_path, write_record
 from generation.speech import PreparedSpeech, read_speech
 from lightning_modules.emotion.sources import EmotionSource
 from lightning_modules.emotion.text_mapping import TextEmotion
-from lightning_modules.ethd.export import Artifact
-from lightning_modules.ethd.network import Drive
+from lightning_modules.ethd.export import ExportedModel
+from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.ethd.sampler import OnProgress, Sampler, SamplingSettings, VideoProgress
 from lightning_modules.vaid.network import VAID
 from media import VideoWriter
@@ -48,24 +48,24 @@ DISCLOSURE = {
 
 @dataclass(frozen=True)
 class Prepared:
-    """A case whose files are read and whose drive is made.
+    """A case whose files are read and whose driving signals are built.
 
     Attributes:
         case: what was asked for.
         portrait: the face.
         speech: the sound; it has as many frames as the video will.
-        drive: of all frames, on the host.
+        signals: of all frames, on the host.
         sampling: seed, steps and windows.
-        deciding: hashes and settings the video depends on, for its record.
+        fingerprint: hashes and settings the video depends on, for its record.
         notes: what a person should know.
     """
 
     case: VideoCase
     portrait: PreparedPortrait
     speech: PreparedSpeech
-    drive: Drive
+    signals: DrivingSignals
     sampling: SamplingSettings
-    deciding: Mapping[str, Any]
+    fingerprint: Mapping[str, Any]
     notes: tuple[str, ...]
 
 
@@ -86,11 +86,11 @@ class Generated:
     notes: tuple[str, ...]
 
 
-class Talker:
+class EmotiveTalkPipeline:
     """Makes videos with one trained ETHD.
 
     Args:
-        artifact: the trained networks; they are moved.
+        exported: the trained networks; they are moved.
         encoders: the frozen encoders it was trained with.
         vaid: another V-AID of the same encoders; None for the one it was trained with.
         device: where networks run.
@@ -101,7 +101,7 @@ class Talker:
 
     def __init__(
         self,
-        artifact: Artifact,
+        exported: ExportedModel,
         encoders: Encoders,
         *,
         vaid: VAID | None = None,
@@ -111,13 +111,13 @@ class Talker:
         weights: Mapping[str, str] | None = None,
     ) -> None:
         self.device = torch.device(device)
-        self.sampler = Sampler(artifact.ethd, artifact.card, encoders.codec, self.device)
+        self.sampler = Sampler(exported.ethd, exported.info, encoders.codec, self.device)
         # The network on the device alone is kept.
-        self.artifact, self.encoders = replace(artifact, ethd=self.sampler.ethd), encoders
+        self.exported, self.encoders = replace(exported, ethd=self.sampler.ethd), encoders
         self.face, self.landmarks = face or FaceConfig(), landmarks
-        self.weights = dict(weights or {"ethd": artifact.sha256})
-        self._vaid = (vaid or artifact.vaid).to(self.device)
-        self._faces = ExpressionReader(encoders.landmarks, encoders.motion, artifact.card.frame_side, self.face)
+        self.weights = dict(weights or {"ethd": exported.sha256})
+        self._vaid = (vaid or exported.vaid).to(self.device)
+        self._faces = ExpressionReader(encoders.landmarks, encoders.motion, exported.info.frame_side, self.face)
         self._text: TextEmotion | None = None
 
     def generate(self, case: VideoCase, on_progress: OnProgress | None = None) -> Generated:
@@ -138,38 +138,40 @@ class Talker:
         require_writable(case.output)
         prepared = self.prepare(case)
         reference = self.sampler.reference(prepared.portrait.frame)
-        latents = self.sampler.sample(reference, prepared.drive, prepared.speech.frames, prepared.sampling, on_progress)
+        latents = self.sampler.sample(
+            reference, prepared.signals, prepared.speech.frames, prepared.sampling, on_progress
+        )
         return self.write(prepared, latents, on_progress)
 
     def prepare(self, case: VideoCase) -> Prepared:
-        """Reads a case's files and makes its drive; errors as in ``generate``."""
+        """Reads a case's files and builds its driving signals; errors as in ``generate``."""
         sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap)
         portrait = read_portrait(
-            case.portrait, self.encoders.landmarks, self.encoders.motion, self.artifact.card.frame_side, self.face
+            case.portrait, self.encoders.landmarks, self.encoders.motion, self.exported.info.frame_side, self.face
         )
         speech = read_speech(case.speech)
-        source = EmotionSource(self.artifact.table, self._text_emotion(case), self._faces)
+        source = EmotionSource(self.exported.table, self._text_emotion(case), self._faces)
         emotion = source.resolve(case.emotion, portrait.e_ref)
         # Shards hold features in half precision, and so the networks have heard them.
         audio = self.encoders.audio(torch.from_numpy(speech.samples)).half().float()
-        drive, more = driving_signals(
+        signals, more = driving_signals(
             self._vaid,
-            self.artifact.ethd.variant,
+            self.exported.ethd.variant,
             audio,
             portrait,
             emotion,
-            mode=cast(DriveMode, case.drive),
+            mode=cast(DrivingMode, case.drive),
             extend=case.extend,
             seed=case.seed,
-            trained_with=self.artifact.vaid,
+            trained_with=self.exported.vaid,
         )
         notes = (*notes, *portrait.notes, *speech.notes, *emotion.notes, *more)
-        known = deciding(case, self.weights, self.face, self.landmarks)
-        return Prepared(case, portrait, speech, drive, sampling, known, notes)
+        known = fingerprint(case, self.weights, self.face, self.landmarks)
+        return Prepared(case, portrait, speech, signals, sampling, known, notes)
 
     def write(self, prepared: Prepared, latents: Tensor, on_progress: OnProgress | None = None) -> Generated:
         """Decodes into the case's file and writes its record beside it; each whole or not at all."""
-        case, speech, side = prepared.case, prepared.speech, self.artifact.card.frame_side
+        case, speech, side = prepared.case, prepared.speech, self.exported.info.frame_side
         paste = PasteBack(prepared.portrait) if case.paste_back else None
         size = (side, side) if paste is None else paste.size
         record = self.record(prepared, size)
@@ -181,19 +183,19 @@ class Talker:
                 if on_progress is not None:
                     on_progress(VideoProgress("writing", done, speech.frames))
             # From here on an older record would be of another video.
-            sidecar_of(case.output).unlink(missing_ok=True)
+            record_path(case.output).unlink(missing_ok=True)
         write_record(case.output, record)
         return Generated(case.output, speech.frames, size, prepared.notes)
 
     def record(self, prepared: Prepared, size: tuple[int, int]) -> dict[str, Any]:
         """What the file beside a video says."""
         case, portrait, speech = prepared.case, prepared.portrait, prepared.speech
-        identities = {**self.artifact.card.encoders, "landmarks": self.encoders.landmarks.identity}
+        identities = {**self.exported.info.encoders, "landmarks": self.encoders.landmarks.identity}
         return {
             "video": {"file": case.output.name, "frames": speech.frames, "fps": FPS, "size": list(size)},
             "disclosure": DISCLOSURE,
-            **prepared.deciding,
-            "sampling": {**asdict(prepared.sampling), "training_steps": self.artifact.step},
+            **prepared.fingerprint,
+            "sampling": {**asdict(prepared.sampling), "training_steps": self.exported.step},
             "portrait": {"crop": list(portrait.crop), "boxes": portrait.boxes.tolist()},
             "speech": {"samples": len(speech.samples), "rate_in_video": speech.rate},
             "encoders": {kind: asdict(identity) for kind, identity in identities.items()},
@@ -203,7 +205,7 @@ class Talker:
 
     def _text_emotion(self, case: VideoCase) -> TextEmotion | None:
         """The text mapping, loaded with its encoder when a case first asks for it."""
-        identity = self.artifact.text_encoder
+        identity = self.exported.text_encoder
         if case.emotion.text is not None and self._text is None and identity is not None:
-            self._text = self.artifact.text_emotion(build_as("text", identity))
+            self._text = self.exported.text_emotion(build_as("text", identity))
         return self._text

@@ -19,7 +19,7 @@ from encoders.protocols import LandmarkDetector, MotionEncoder
 from generation.errors import GenerationError
 from preparation.clip_source import Rejected
 from preparation.expression import read_picture
-from preparation.faces import crop_frames, locate_face
+from preparation.speaker_crop import crop_frames, locate_face
 
 SMALLEST = 64  # pixels
 FEATHER = 0.08  # share of the crop's side over which it blends into the picture

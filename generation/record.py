@@ -22,12 +22,12 @@ SCHEMA = "emotivetalk.generation/1"
 DECIDING = ("inputs", "settings", "weights")  # parts of a record that a video depends on
 
 
-def sidecar_of(video: Path) -> Path:
+def record_path(video: Path) -> Path:
     """The file beside a video."""
     return video.with_suffix(".json")
 
 
-def deciding(case: VideoCase, weights: Mapping[str, str], face: FaceConfig, landmarks: str | None) -> dict[str, Any]:
+def fingerprint(case: VideoCase, weights: Mapping[str, str], face: FaceConfig, landmarks: str | None) -> dict[str, Any]:
     """What a case's video depends on, known before it is made.
 
     Args:
@@ -50,7 +50,7 @@ def difference(case: VideoCase, wanted: Mapping[str, Any]) -> str | None:
     if not case.output.exists():
         return ""
     try:
-        found = json.loads(sidecar_of(case.output).read_text(encoding="utf-8"))
+        found = json.loads(record_path(case.output).read_text(encoding="utf-8"))
         then, now = ({part: _comparable(record[part]) for part in DECIDING} for record in (found, wanted))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "has no readable record beside it"
@@ -85,6 +85,6 @@ def write_record(video: Path, record: Mapping[str, Any]) -> None:
     Raises:
         OSError: when it cannot be written.
     """
-    path = sidecar_of(video)
+    path = record_path(video)
     text = json.dumps({"schema": SCHEMA, **record}, indent=1, ensure_ascii=False) + "\n"
     write_whole(path, text)

@@ -7,7 +7,7 @@ __getattr__, __all__ = exports(
     {
         "EthdModule": "lightning_modules.ethd.module",
         "VAIDModule": "lightning_modules.vaid.module",
-        "load_artifact": "lightning_modules.ethd.export",
+        "load_export": "lightning_modules.ethd.export",
         "load_ethd": "lightning_modules.ethd.checkpoint",
         "load_vaid": "lightning_modules.vaid.checkpoint",
     },

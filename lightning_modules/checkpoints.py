@@ -12,7 +12,7 @@ import torch
 from encoders.protocols import Identity
 from runtime.errors import UserError
 
-CARD = "emotivetalk"  # key of the checkpoint under which its stage, sizes and encoders stand
+CHECKPOINT_INFO = "emotivetalk"  # key of the checkpoint under which its stage, sizes and encoders stand
 
 # Up to ZeRO stage 2 the first rank writes all weights; only the optimizer's state is in parts.
 DEEPSPEED_WEIGHTS = "checkpoint/mp_rank_00_model_states.pt"
@@ -86,11 +86,11 @@ def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) ->
     Raises:
         CheckpointError: naming both stages.
     """
-    card = checkpoint.get(CARD) if isinstance(checkpoint, Mapping) else None
-    if not card:
+    info = checkpoint.get(CHECKPOINT_INFO) if isinstance(checkpoint, Mapping) else None
+    if not info:
         raise CheckpointError(f"{where}: was not written by train.py; a checkpoint of stage {stage} is needed")
-    if card["stage"] != stage:
-        raise CheckpointError(f"{where}: is a checkpoint of stage {card['stage']}, one of stage {stage} is needed here")
+    if info["stage"] != stage:
+        raise CheckpointError(f"{where}: is a checkpoint of stage {info['stage']}, one of stage {stage} is needed here")
 
 
 def check_encoders(found: Mapping[str, Identity], wanted: Mapping[str, Identity], where: str | Path) -> None:

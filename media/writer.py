@@ -212,9 +212,9 @@ class _Muxer:
         picture.pts, picture.time_base = self.frames, 1 / self.rate
         self.frames += 1
         self.container.mux(self.video.encode(picture))
-        self._say()
+        self._encode_sound()
 
-    def _say(self) -> None:
+    def _encode_sound(self) -> None:
         """Encodes the sound up to the end of the pictures so far, silence where there is none."""
         if self.sound is None or self.audio is None:
             return

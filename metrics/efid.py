@@ -12,7 +12,7 @@ from torch import Tensor
 from metrics.frechet import FrechetMetric
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
 from metrics.networks.deep3d import Deep3DFace
-from metrics.networks.standin import StandInExpression
+from metrics.networks.proxy import ProxyExpression
 from metrics.networks.three_ddfa import ThreeDDFA
 
 
@@ -26,7 +26,7 @@ class ExpressionFID(FrechetMetric):
     network) has other coefficients, so its values are comparable only with each other.
 
     Args:
-        network: ``Deep3DFace``, or a proxy: ``ThreeDDFA`` or ``StandInExpression``.
+        network: ``Deep3DFace``, or a proxy: ``ThreeDDFA`` or ``ProxyExpression``.
 
     Attributes:
         official: Whether the network is the official one, so that the value is E-FID.
@@ -41,12 +41,12 @@ class ExpressionFID(FrechetMetric):
 
     seen: Tensor
 
-    def __init__(self, network: Deep3DFace | ThreeDDFA | StandInExpression, **kwargs: Any) -> None:
+    def __init__(self, network: Deep3DFace | ThreeDDFA | ProxyExpression, **kwargs: Any) -> None:
         super().__init__(network.dimensions, convention="pytorch-fid", **kwargs)
         self.network = network
         self.official = isinstance(network, Deep3DFace)
         kind = "3DDFA_V2" if isinstance(network, ThreeDDFA) else "small trained network"
-        self.name = "E-FID" if self.official else f"E-FID stand-in ({kind}, {network.dimensions} coefficients)"
+        self.name = "E-FID" if self.official else f"E-FID proxy ({kind}, {network.dimensions} coefficients)"
         self.add_state("seen", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, frames: Sequence[np.ndarray], landmarks: Sequence[np.ndarray | None], real: bool) -> None:  # type: ignore[override]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from metrics.frechet import FrechetMetric
 from metrics.networks.inception import InceptionFeatures
-from metrics.networks.standin import StandInImage
+from metrics.networks.proxy import ProxyImage
 
 
 class FrechetInceptionDistance(FrechetMetric):
@@ -21,7 +21,7 @@ class FrechetInceptionDistance(FrechetMetric):
 
     Args:
         network: Feature network with the weights ``pt_inception-2015-12-05-6726825d.pth``, or the proxy
-            ``StandInImage``.
+            ``ProxyImage``.
 
     Example:
         >>> from metrics.fid import FrechetInceptionDistance
@@ -32,10 +32,10 @@ class FrechetInceptionDistance(FrechetMetric):
         >>> metric.compute()  # doctest: +SKIP
     """
 
-    def __init__(self, network: InceptionFeatures | StandInImage, **kwargs: Any) -> None:
+    def __init__(self, network: InceptionFeatures | ProxyImage, **kwargs: Any) -> None:
         super().__init__(network.dimensions, convention="pytorch-fid", **kwargs)
         self.network = network
-        self.name = "FID" if isinstance(network, InceptionFeatures) else "FID stand-in (small trained network)"
+        self.name = "FID" if isinstance(network, InceptionFeatures) else "FID proxy (small trained network)"
 
     def update(self, images: Tensor, real: bool) -> None:
         """Adds images of one side.

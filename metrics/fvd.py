@@ -10,7 +10,7 @@ from metrics.frechet import FrechetMetric
 from metrics.functional.fvd import FVDProtocol, preprocess, protocol_named
 from metrics.networks.i3d import I3D
 from metrics.networks.metric_weights import Weights
-from metrics.networks.standin import StandInVideo
+from metrics.networks.proxy import ProxyVideo
 
 
 class FrechetVideoDistance(FrechetMetric):
@@ -34,15 +34,15 @@ class FrechetVideoDistance(FrechetMetric):
     """
 
     def __init__(
-        self, weights: Weights | StandInVideo, protocol: str | FVDProtocol = "stylegan-v", **kwargs: Any
+        self, weights: Weights | ProxyVideo, protocol: str | FVDProtocol = "stylegan-v", **kwargs: Any
     ) -> None:
         chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
-        stand_in = isinstance(weights, StandInVideo)
-        network = weights if isinstance(weights, StandInVideo) else I3D(weights, eps=chosen.eps)
+        proxy = isinstance(weights, ProxyVideo)
+        network = weights if isinstance(weights, ProxyVideo) else I3D(weights, eps=chosen.eps)
         super().__init__(network.dimensions, convention=chosen.convention, **kwargs)
         self.protocol = chosen
         self.network = network
-        self.name = "FVD stand-in (small trained network)" if stand_in else "FVD"
+        self.name = "FVD proxy (small trained network)" if proxy else "FVD"
 
     def update(self, clips: Tensor, real: bool) -> None:
         """Adds clips of one side.

@@ -48,7 +48,7 @@ class SyncConfidenceDistance(Metric):
     def __init__(self, network: SyncNet, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.network = network
-        self.name = f"Sync-C/Sync-D{'' if network.dimensions == DIMENSIONS else ' stand-in (small trained network)'}"
+        self.name = f"Sync-C/Sync-D{'' if network.dimensions == DIMENSIONS else ' proxy (small trained network)'}"
         self.modes: set[str] = set()
         for name in ("confidence", "distance"):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")

@@ -19,7 +19,7 @@ from configs.preparation import FaceConfig
 from encoders.protocols import FPS, FaceTrack, LandmarkDetector, MotionEncoder
 from media import FrameReader
 from preparation.clip_source import Rejected
-from preparation.faces import crop_frames, locate_face
+from preparation.speaker_crop import crop_frames, locate_face
 from runtime.errors import UserError
 
 MAX_SECONDS = 60.0  # the motion encoder takes all crops of a clip at once, so memory grows with the length

@@ -17,7 +17,7 @@ import numpy as np
 from datamodules.schema import INDEX_NAME, Dimensions, Index, LatentStatistics, ShardEntry, ShardError, sample_entry
 from encoders.protocols import Identity
 from preparation.plan import Plan, PlannedShard
-from preparation.report import step_seconds
+from preparation.preparation_report import step_seconds
 from preparation.workers import RECORD_SCHEMA, record_path
 from runtime.files import write_whole
 

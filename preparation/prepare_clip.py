@@ -30,7 +30,7 @@ from encoders.weight_files import WeightsError
 from media import FrameReader, MediaError, NoSound, encode_flac, encode_video, probe, read_sound
 from preparation.clip_source import FAILURES, ClipReport, ClipSource, Reason, Rejected, media_problem
 from preparation.encoders import Encoders
-from preparation.faces import choose_portraits, crop_frames, find_face, follow_face, square_crop
+from preparation.speaker_crop import choose_portraits, crop_frames, find_face, follow_face, square_crop
 
 STEPS = ("decode", "sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
 

@@ -21,7 +21,7 @@ from preparation.contact_sheet import draw_contact_sheet
 from preparation.layouts import find_clips
 from preparation.merge import REPORT_NAME, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
-from preparation.report import step_seconds, step_table, summary_table
+from preparation.preparation_report import step_seconds, step_table, summary_table
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.files import require_writable

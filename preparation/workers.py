@@ -31,7 +31,7 @@ from preparation.encoders import Encoders
 from preparation.interrupts import shielded
 from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.prepare_clip import PreparedClip, prepare_clip
-from preparation.writer import ShardWriter
+from preparation.shard_writer import ShardWriter
 from runtime.devices import resolve_device
 from runtime.files import write_whole
 from runtime.registry import take, taken

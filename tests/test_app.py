@@ -57,11 +57,11 @@ def test_ctrl_c_ends_it_and_leaves_nothing(runs, tmp_path):
         assert f"http://127.0.0.1:{port}" in process.stdout.readline()
         assert [file.name.startswith("emotivetalk-") for file in temporary.iterdir()].count(True) == 1
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=120)
+        _, message = process.communicate(timeout=120)
     finally:
         process.kill()
-    assert process.returncode == 0, told
-    assert "Stopped; uploads and videos of this page are deleted" in told
-    assert "Traceback" not in told
+    assert process.returncode == 0, message
+    assert "Stopped; uploads and videos of this page are deleted" in message
+    assert "Traceback" not in message
     assert not [file for file in temporary.rglob("*") if file.is_file()]
     assert not list(here.iterdir())

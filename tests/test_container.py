@@ -23,12 +23,12 @@ def sections() -> dict[str, str]:
 
 
 def test_the_dockerfile_passes_hadolint():
-    beside = Path(sys.executable).with_name("hadolint")
-    program = str(beside) if beside.exists() else shutil.which("hadolint")
+    local = Path(sys.executable).with_name("hadolint")
+    program = str(local) if local.exists() else shutil.which("hadolint")
     if program is None:
         pytest.skip("hadolint is not installed")
-    told = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=60)
-    assert told.returncode == 0, told.stdout + told.stderr
+    result = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def test_the_apptainer_definition_has_a_header_and_known_sections():
@@ -40,8 +40,8 @@ def test_the_apptainer_definition_has_a_header_and_known_sections():
 
 @pytest.mark.parametrize("name", ["post", "environment", "runscript", "test"])
 def test_its_scripts_are_shell(name):
-    told = subprocess.run(["sh", "-n"], input=sections()[name], capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
+    result = subprocess.run(["sh", "-n"], input=sections()[name], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_both_install_the_same():

@@ -44,19 +44,19 @@ def test_a_table_and_a_results_file_despite_odd_names(folders, tmp_path, asset_w
         sys.executable, "evaluate.py", *keys(folders, output, tmp_path / "cache"), "metrics=[efid]", "device=cpu",
         "efid.network=3ddfa", "cell.system=mine", "cell.dataset=odd", "cell.mode=A+V",
     ]  # fmt: skip
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
-    assert told.returncode == 3, told.stderr
-    assert "E-FID stand-in (3DDFA_V2)↓" in told.stdout
-    assert "2 of 3 clips" in told.stdout
-    assert "broken (generated)" in told.stdout
-    assert "100/100" in told.stderr  # the progress bar's last state
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert result.returncode == 3, result.stderr
+    assert "E-FID proxy (3DDFA_V2)↓" in result.stdout
+    assert "2 of 3 clips" in result.stdout
+    assert "broken (generated)" in result.stdout
+    assert "100/100" in result.stderr  # the progress bar's last state
     results = json.loads(output.read_text())
     assert {clip["clip"] for clip in results["clips"]} == {"a, b = c [1]", "sub {x}/don't"}
     assert [row["clip"] for row in results["missing"]] == ["broken"]
     assert not list(output.parent.glob(".*partial"))
     tables = output.parent / "tables"
-    told = evaluate("table=1", f"results={output.parent}", f"output={tables}", "datasets=[odd]")
-    assert told.returncode == 0, told.stderr
+    result = evaluate("table=1", f"results={output.parent}", f"output={tables}", "datasets=[odd]")
+    assert result.returncode == 0, result.stderr
     row = next(line for line in (tables / "table1.md").read_text().splitlines() if line.startswith("| mine | A+V"))
     assert f"| {results['metrics']['efid']['value']:.2f}† <sup>" in row  # 2 of 3 clips is a note
 
@@ -67,8 +67,8 @@ def test_no_weights_at_all_is_said_and_exits_otherwise(folders, tmp_path, monkey
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     output = tmp_path / "out.json"
     arguments = keys(folders, output, tmp_path / "cache")
-    told = evaluate(*arguments, "metrics=[fid,sync,efid]", "allow_missing=true", "device=cpu")
-    assert told.returncode == 4, told.stderr
+    result = evaluate(*arguments, "metrics=[fid,sync,efid]", "allow_missing=true", "device=cpu")
+    assert result.returncode == 4, result.stderr
     metrics = json.loads(output.read_text())["metrics"]
     for name, file in (("fid", "pt_inception-2015-12-05-6726825d.pth"), ("sync", "syncnet_v2.model")):
         assert metrics[name]["value"] is None
@@ -95,30 +95,30 @@ def test_no_weights_at_all_is_said_and_exits_otherwise(folders, tmp_path, monkey
 def test_what_is_wrong_is_said_in_one_line(tmp_path, arguments, words):
     typed = [f"generated={tmp_path}", f"reference={tmp_path}", "output=out.json"]
     chosen = {argument.partition("=")[0] for argument in arguments}
-    told = evaluate(*[key for key in typed if key.partition("=")[0] not in chosen], *arguments)
-    assert told.returncode == 2
-    assert words in told.stderr
-    assert len(told.stderr.strip().splitlines()) == 1
+    result = evaluate(*[key for key in typed if key.partition("=")[0] not in chosen], *arguments)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_a_table_that_does_not_exist_and_results_that_do_not(tmp_path):
-    told = evaluate("table=5")
-    assert (told.returncode, told.stderr.strip()) == (2, "error: table=5: expected one of 1, 2, 3, 4, all")
-    told = evaluate("table=1", f"results={tmp_path / 'nowhere'}", f"output={tmp_path}")
-    assert told.returncode == 1
-    assert "expected the folder of evaluate.py's results files" in told.stderr
-    assert len(told.stderr.strip().splitlines()) == 1
+    result = evaluate("table=5")
+    assert (result.returncode, result.stderr.strip()) == (2, "error: table=5: expected one of 1, 2, 3, 4, all")
+    result = evaluate("table=1", f"results={tmp_path / 'nowhere'}", f"output={tmp_path}")
+    assert result.returncode == 1
+    assert "expected the folder of evaluate.py's results files" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_folders_that_do_not_belong_together(tmp_path):
     touch(tmp_path, "made/a.mp4", "real/b.mp4")
-    told = evaluate(*keys(tmp_path, tmp_path / "out.json", tmp_path / "cache"))
-    assert told.returncode == 1
-    assert "has a counterpart" in told.stderr
-    assert "'a' and 'b'" in told.stderr
+    result = evaluate(*keys(tmp_path, tmp_path / "out.json", tmp_path / "cache"))
+    assert result.returncode == 1
+    assert "has a counterpart" in result.stderr
+    assert "'a' and 'b'" in result.stderr
 
 
 @pytest.mark.parametrize("protocol", ["emotivetalk", "original", "latentsync", "hallo2"])
 def test_every_protocol_composes(tmp_path, protocol):
-    told = evaluate(f"protocol={protocol}", "--cfg", "job")
-    assert f"protocol: {protocol}" in told.stdout, told.stderr
+    result = evaluate(f"protocol={protocol}", "--cfg", "job")
+    assert f"protocol: {protocol}" in result.stdout, result.stderr

@@ -40,8 +40,8 @@ def main(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr("sys.argv", [f"{script}.py", *map(str, typed)])
         with pytest.raises(SystemExit) as left:
             runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
-        told = capsys.readouterr()
-        return left.value.code or 0, told.out + told.err
+        result = capsys.readouterr()
+        return left.value.code or 0, result.out + result.err
 
     return call
 
@@ -59,17 +59,17 @@ def odd(runs, files, tmp_path_factory):
 @pytest.mark.slow
 def test_export_then_a_video_despite_odd_names(odd, main):
     typed = (f"portrait={odd / 'face.png'}", f"speech={odd / 'voice.wav'}", f"output={odd / 'new' / 'out, a.mp4'}")
-    status, told = main("generate", *typed, f"ethd={odd / 'run'}")
+    status, result = main("generate", *typed, f"ethd={odd / 'run'}")
     assert status == 1
-    assert f"was not exported yet; run: python train.py task=export run={odd / 'run'}" in told
-    assert len(told.strip().splitlines()) == 1
-    status, told = main("train", "task=export", f"run={odd / 'run'}")
+    assert f"was not exported yet; run: python train.py task=export run={odd / 'run'}" in result
+    assert len(result.strip().splitlines()) == 1
+    status, result = main("train", "task=export", f"run={odd / 'run'}")
     assert status == 0
-    assert str(odd / "run" / "export" / "ethd.safetensors") in told
+    assert str(odd / "run" / "export" / "ethd.safetensors") in result
 
-    told = run("generate", *typed, f"ethd={odd / 'run'}", "steps=1", "device=cpu")
-    assert told.returncode == 0, told.stderr
-    assert "Warning" not in told.stderr
+    result = run("generate", *typed, f"ethd={odd / 'run'}", "steps=1", "device=cpu")
+    assert result.returncode == 0, result.stderr
+    assert "Warning" not in result.stderr
     assert len(FrameReader(odd / "new" / "out, a.mp4")) == 13
     assert (odd / "new" / "out, a.json").exists()
 
@@ -83,12 +83,12 @@ def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):
     try:
         assert "loaded" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, result = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, told
-    assert "Traceback" not in told
-    assert "Stopped" in told
+    assert process.returncode == 130, result
+    assert "Traceback" not in result
+    assert "Stopped" in result
     assert [file.name for file in tmp_path.iterdir()] == ["long.wav"]
 
 
@@ -105,10 +105,10 @@ def test_ctrl_c_leaves_nothing_half_made(odd, runs, tmp_path):
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(main, script, typed, status, words):
-    found, told = main(script, *typed)
+    found, result = main(script, *typed)
     assert found == status
-    assert words in told
-    assert len(told.strip().splitlines()) == 1
+    assert words in result
+    assert len(result.strip().splitlines()) == 1
 
 
 @pytest.mark.slow
@@ -131,6 +131,6 @@ def test_a_wrong_configuration_names_its_key(typed, words):
 
 
 def test_help_of_exports_names_the_commonest_commands(main):
-    status, told = main("train", "task=export", "--help")
+    status, result = main("train", "task=export", "--help")
     assert status == 0
-    assert "python train.py" in told
+    assert "python train.py" in result

@@ -127,7 +127,7 @@ for clip in find_clips(config.dataset, Path("videos")).clips:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ("prepare dataset.name=hdft", "dataset.name=hdft: there is no such dataset; did you mean hdtf? There are"),
         ("prepare dataset.name=nowhere.Mine", "dataset.name=nowhere.Mine: Python finds no module nowhere; name its"),
@@ -138,13 +138,13 @@ for clip in find_clips(config.dataset, Path("videos")).clips:
         ("generate plugins=[emotion:nowhere.Jaw]", "plugins=emotion:nowhere.Jaw: expected kind:module.Class, kind"),
     ],
 )
-def test_a_wrong_name_is_one_line(arguments, said):
+def test_a_wrong_name_is_one_line(arguments, message):
     script, *rest = arguments.split()
     more = {"prepare": ["source=docs", "output=x"], "train": ["experiment=vaid/tiny"]}
     more["evaluate"] = ["generated=docs", "reference=docs", "output=x"]
-    told = run(ROOT, f"{script}.py", *rest, *more.get(script, []), status=2)
-    assert said in told
-    assert len(told.strip().splitlines()) == 1
+    message = run(ROOT, f"{script}.py", *rest, *more.get(script, []), status=2)
+    assert message in message
+    assert len(message.strip().splitlines()) == 1
 
 
 def test_a_stored_file_imports_nothing(tmp_path, monkeypatch):

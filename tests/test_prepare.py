@@ -90,8 +90,8 @@ def test_shards_of_synthetic_speakers_are_accepted(whole):
     assert {sample.frames for sample in index.samples} == {30}
     assert {clip["status"] for clip in report(whole).values()} == {"kept"}
     assert (whole / "contact_sheet.png").read_bytes()[:4] == b"\x89PNG"
-    told = prepare(task="check", output=whole)
-    assert (told.returncode, "frames: valid" in told.stdout.replace("\n", " ")) == (0, True)
+    result = prepare(task="check", output=whole)
+    assert (result.returncode, "frames: valid" in result.stdout.replace("\n", " ")) == (0, True)
 
 
 def test_a_second_run_does_nothing_again(whole, raw):
@@ -101,12 +101,12 @@ def test_a_second_run_does_nothing_again(whole, raw):
 
 
 def test_other_settings_in_the_same_output_are_refused(whole, raw):
-    told = prepare(**MEAD, source=raw, output=whole, face__scale=2.0)
-    assert told.returncode == 1
-    assert "face.scale was 1.7, now 2.0" in told.stderr
+    result = prepare(**MEAD, source=raw, output=whole, face__scale=2.0)
+    assert result.returncode == 1
+    assert "face.scale was 1.7, now 2.0" in result.stderr
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
     keys = {**MEAD, "source": raw, "output": tmp_path, "workers": 1}
     parts = [warm.Popen(command(**keys, part=f"{part}/3"), cwd=ROOT) for part in (1, 2, 3)]
@@ -247,7 +247,7 @@ def test_a_full_disk_is_said_and_then_mended(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_a_clip_that_hangs_fails_alone(tmp_path):
     source, output = tmp_path / "raw", tmp_path / "out"
     write_dataset(source, layout="hdtf", identities=2, clips_per_identity=1, seconds=1.2, size=96, seed=1)
@@ -259,7 +259,7 @@ def test_a_clip_that_hangs_fails_alone(tmp_path):
     assert done.returncode == 0
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_a_moved_source_is_found_where_it_is_now(whole, raw, tmp_path):
     moved, output = tmp_path / "moved", tmp_path / "out"
     shutil.copytree(raw, moved)
@@ -278,7 +278,7 @@ def test_a_name_of_any_length_has_a_key_that_fits(raw, tmp_path):
     made(output, dataset="folder", preset="tiny", source=source, workers=1)
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_hdtf_annotations_cut_and_crop_a_download(assets, asset_weights, tmp_path):
     source, notes, output = tmp_path / "videos", tmp_path / "notes", tmp_path / "out"
     source.mkdir()
@@ -303,19 +303,19 @@ def test_an_unfinished_output_is_not_merged(whole, tmp_path):
     shutil.copytree(whole / "parts", tmp_path / "parts")
     record = sorted((tmp_path / "parts").glob("mead-*.json"))[0]
     record.unlink()
-    told = prepare(task="merge", output=tmp_path)
-    assert told.returncode == 1
-    assert record.name.removesuffix(".json") in told.stderr
+    result = prepare(task="merge", output=tmp_path)
+    assert result.returncode == 1
+    assert record.name.removesuffix(".json") in result.stderr
 
 
 def test_an_output_that_cannot_be_written(raw, tmp_path):
     (tmp_path / "file").touch()
-    told = prepare(**MEAD, source=raw, output=tmp_path / "file" / "below")
-    assert told.returncode == 2
-    assert "cannot be written" in told.stderr
+    result = prepare(**MEAD, source=raw, output=tmp_path / "file" / "below")
+    assert result.returncode == 2
+    assert "cannot be written" in result.stderr
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_the_synthetic_dataset_makes_itself_and_keeps_its_factors(tmp_path):
     keys = {"dataset__identities": 3, "dataset__clips_per_identity": 1, "dataset__seconds": 1.2, "dataset__size": 96}
     index = made(tmp_path, dataset="synthetic", preset="tiny", **keys)
@@ -343,7 +343,7 @@ def test_real_clips_small(assets, asset_weights, tmp_path):
     assert 0.3 < np.mean(index.latent.std) < 2
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_the_papers_networks_from_end_to_end(assets, tmp_path):
     """The real architectures, small and untrained: what is tested is that preset paper's parts fit each other."""
     weights, source, output = tmp_path / "weights", tmp_path / "videos", tmp_path / "out"

@@ -111,9 +111,9 @@ def test_help_says_what_it_does_three_commands_and_the_groups(script, folders, m
     monkeypatch.setattr("sys.argv", [f"{script}.py", "--help"])
     with contextlib.suppress(SystemExit):
         runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
-    told = capsys.readouterr().out
-    assert told.startswith(f"{script}.py - ")
-    head = told[: told.index("All keys and their defaults:")]
+    message = capsys.readouterr().out
+    assert message.startswith(f"{script}.py - ")
+    head = message[: message.index("All keys and their defaults:")]
     assert "The three commonest commands:" in head
     commands = re.findall(rf"^    python {script}\.py (.+)$|^  python {script}\.py (.+)$", head, re.MULTILINE)
     assert len(commands) >= 3

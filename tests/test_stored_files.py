@@ -20,13 +20,13 @@ from configs.preparation import FaceConfig
 from datamodules.schema import Index
 from generation.batch import VideoCase
 from generation.model_files import ModelFiles
-from generation.record import deciding, difference
+from generation.record import difference, fingerprint
 from lightning_modules.checkpoints import read_checkpoint
-from lightning_modules.emotion.table import EmotionTable
+from lightning_modules.emotion.emotion_table import EmotionTable
 from lightning_modules.ethd.checkpoint import load_ethd
-from lightning_modules.ethd.export import load_artifact
+from lightning_modules.ethd.export import load_export
 from lightning_modules.vaid.checkpoint import load_vaid
-from metrics.networks.standin import load_stand_in
+from metrics.networks.proxy import load_proxy
 from preparation.check import check
 
 ROOT = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ STORED = ROOT / "tests" / "stored"
 VAID = "bcacd29a4e8d678688ecb491446aca24ffbe2a48cf3c0010c816df3197e2b4d8"
 ETHD = "e108c01f1f7ffb43fadeabc0000b23325dd5b8b8f25b9fb8416ef6a708bb4c9a"
 TABLE = "c9e58c008ab4775b224349005b13e6fc4a1d0a97d6d5e2c5fef953200089f99a"
-STAND_INS = {
+PROXIES = {
     "image": "6ad019d0f60071136dc89b2c2d5d7415ccb23dc62fa5e6ba3d237c30c93414c1",
     "video": "3cf840bf1918129213bc57f9e2949d91fffa0bd0be83261ae7746043572a6f50",
     "expression": "04f45e8ab42b76056eccb7e2477d3f0760d6cfb0c8b9de9ecb889935eb75be9a",
@@ -87,7 +87,7 @@ def test_checkpoints(stored):
 
 
 def test_export_and_emotion_table(stored):
-    export = load_artifact(stored / "export.safetensors")
+    export = load_export(stored / "export.safetensors")
     assert (digest(export.ethd.state_dict()), digest(export.vaid.state_dict())) == (ETHD, VAID)
     table = EmotionTable.load(stored / "emotion_table.safetensors")
     assert list(table.cells) == list(export.table.cells) == [("angry", 1)]
@@ -114,14 +114,14 @@ def test_results(stored):
 def test_a_generated_video_still_counts_as_finished(stored):
     places = (stored / name for name in ("face0.png", "voice0.wav", "video.mp4"))
     case = VideoCase(*places, emotion=EmotionConfig(label="angry", strength=1.5), seed=3, steps=2)
-    wanted = deciding(case, ModelFiles(stored / "export.safetensors").hashes(), FaceConfig(), None)
+    wanted = fingerprint(case, ModelFiles(stored / "export.safetensors").hashes(), FaceConfig(), None)
     assert difference(case, wanted) is None
 
 
-@pytest.mark.parametrize("kind", STAND_INS)
-def test_stand_in_networks(stored, kind):
-    network, _ = load_stand_in(stored / f"standin_{kind}.safetensors", kind)
-    assert digest(network.state_dict()) == STAND_INS[kind]
+@pytest.mark.parametrize("kind", PROXIES)
+def test_proxy_networks(stored, kind):
+    network, _ = load_proxy(stored / f"standin_{kind}.safetensors", kind)
+    assert digest(network.state_dict()) == PROXIES[kind]
 
 
 @pytest.mark.slow

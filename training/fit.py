@@ -71,7 +71,7 @@ def fit(config: TrainConfig) -> Run:
     """
     settings, stage = config.trainer, STAGES.get(config.stage, "stage")()
     check_devices(settings)
-    without_chatter()
+    quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
     signals = StopSignals(config.preemption.requeue_on, config.preemption.stop_on)
@@ -100,7 +100,7 @@ def fit(config: TrainConfig) -> Run:
         except Preempted:
             pass
         except Exception as error:
-            fault = watchdog.fault_of_another()
+            fault = watchdog.other_ranks_fault()
             if fault is None:
                 raise
             raise UserError(f"{fault}. Resume with ckpt_path=last") from error
@@ -216,7 +216,7 @@ def describe(module: LightningModule, data: ShardDataModule, folder: Path) -> st
     return f"data        {counts} clips\nparameters  {sizes}\nrun         {folder}"
 
 
-def without_chatter() -> None:
+def quiet_lightning() -> None:
     """Leaves out what Lightning says and nobody here can act on."""
     for name in TALKATIVE:
         logging.getLogger(name).addFilter(_of_use)

@@ -24,7 +24,7 @@ from diffusion.parameterization import noise_input, velocity_loss
 from diffusion.schedules import zero_terminal_schedule
 from lightning_modules.ethd.checkpoint import unet_shape
 from lightning_modules.ethd.module import EthdModule
-from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
+from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
 
 GIB = 2**30
@@ -76,15 +76,15 @@ class StepMemory:
     peak: int
     parameters: int
 
-    def on_card(self, ranks: int = 1, beside: float = 0.0) -> float:
+    def on_card(self, ranks: int = 1, extra_bytes: float = 0.0) -> float:
         """Bytes a card must have, the allowances included.
 
         Args:
             ranks: that share the optimizer states (DeepSpeed ZeRO-2); 0 for states on the host.
-            beside: bytes a parameter held besides, e.g. 4 for averaged weights.
+            extra_bytes: bytes a parameter held besides, e.g. 4 for averaged weights.
         """
         states = STATES / ranks if ranks else 0.0
-        return (self.peak + (states + beside) * self.parameters) * 1.05 + 2 * GIB
+        return (self.peak + (states + extra_bytes) * self.parameters) * 1.05 + 2 * GIB
 
 
 def training_step(pixels: int, frames: int, shape: UNetShape | None = None, checkpointing: bool = True) -> StepMemory:
@@ -98,17 +98,17 @@ def training_step(pixels: int, frames: int, shape: UNetShape | None = None, chec
     """
     shape, side = shape or UNetShape(), pixels // DOWNSCALE
     with FakeTensorMode(), PeakMemory() as memory, bfloat16():
-        model = Ethd(shape, DriveWidths(512, 30, 12, 768), pixels, checkpointing=checkpointing)
+        model = Ethd(shape, SignalWidths(512, 30, 12, 768), pixels, checkpointing=checkpointing)
         x0, noise = torch.randn(2, 1, frames, shape.out_channels, side, side)
         level = zero_terminal_schedule().level(torch.tensor([500]), x0)
-        drive = Drive(
+        signals = DrivingSignals(
             boxes=torch.rand(1, 2, 4),
             e_ref=torch.randn(1, 30),
             lip=torch.randn(1, frames, 512),
             e_dri=torch.randn(1, frames, 30),
         )
         noisy = level.sqrt() * x0 + (1 - level).sqrt() * noise
-        v = model(noisy, noise_input(level.flatten()), x0[:, 0, : shape.in_channels - shape.out_channels], drive)
+        v = model(noisy, noise_input(level.flatten()), x0[:, 0, : shape.in_channels - shape.out_channels], signals)
         velocity_loss(v, x0, noise, level).mean().backward()
         return StepMemory(memory.peak, sum(parameter.numel() for parameter in model.parameters()))
 
@@ -126,7 +126,7 @@ def bfloat16() -> Iterator[None]:
 
 def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
     """Bytes a card needs for a step of one clip after the other ranks' share is taken off, by a count without data."""
-    settings, sizes = config.trainer, module.card.dimensions
+    settings, sizes = config.trainer, module.info.dimensions
     shape = unet_shape(module.config, sizes)
     step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, module.config.checkpointing)
     zero = settings.strategy == "deepspeed"
@@ -135,12 +135,12 @@ def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
     average = 4.0 / sharing if module.config.ema and sharing else 0.0
     # The count has bfloat16 weights and gradients. Float32 ones take 4 bytes more, and are the optimizer's own
     # without ZeRO's partitions.
-    beside = average
+    extra_bytes = average
     if zero and settings.deepspeed.autocast:
-        beside += 4.0
+        extra_bytes += 4.0
     if settings.precision == "bf16-true" and not zero:
-        beside -= 8.0  # bfloat16 moments and no float32 weights
-    return step.on_card(sharing, beside) + (config.data.batch_size // ranks - 1) * _activations(
+        extra_bytes -= 8.0  # bfloat16 moments and no float32 weights
+    return step.on_card(sharing, extra_bytes) + (config.data.batch_size // ranks - 1) * _activations(
         step.peak, step.parameters
     )
 

@@ -106,7 +106,7 @@ def plain(config: TrainConfig) -> dict[str, Any]:
 
 def difference(stored: Any, now: dict[str, Any]) -> list[str]:
     """A line for each value that decides what is trained and differs; a key that is new counts as its default then."""
-    before, after = _flat(_deciding(stored)), _flat(_deciding(now))
+    before, after = _flat(_fingerprint(stored)), _flat(_fingerprint(now))
     return [
         f"  {key}: was {before[key]}, is {after[key]}"
         for key in sorted({*before} & {*after})
@@ -132,7 +132,7 @@ def store_config(config: TrainConfig, folder: Path) -> None:
         raise ConfigError(f"output={config.output}: cannot be written ({error.strerror}: {error.filename})") from None
 
 
-def _deciding(config: Any) -> dict[str, Any]:
+def _fingerprint(config: Any) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in FREE}
     kept["data"] = {key: value for key, value in config.get("data", {}).items() if key not in FREE_DATA}
     trainer = config.get("trainer", {})

@@ -12,7 +12,7 @@ from PIL import Image
 
 from benchmark import figures
 from benchmark.figures.compared_frames import case_grid
-from benchmark.figures.drift import draw_drift
+from benchmark.figures.drift_figure import draw_drift
 from benchmark.figures.heatmaps import figure3, figure4
 from configs.options import Readers, named_paths, path, paths, read_command, read_options, run_script
 from runtime.files import write_whole

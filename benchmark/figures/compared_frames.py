@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmark.figures.frames import GridRow, draw_grid, frames_at, length_of, pick_times
+from benchmark.figures.frame_grid import GridRow, draw_grid, frames_at, length_of, pick_times
 from evaluation.pairs import EvaluationError, find_videos
 from runtime.errors import UserError
 

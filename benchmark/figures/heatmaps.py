@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from benchmark.figures.frames import FPS, GridRow, draw_grid, frames_at, length_of, pick_times, read_picture
+from benchmark.figures.frame_grid import FPS, GridRow, draw_grid, frames_at, length_of, pick_times, read_picture
 from media import FrameReader, MediaError
 from runtime.errors import UserError
 

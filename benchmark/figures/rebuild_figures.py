@@ -33,7 +33,7 @@ SINGLE = ("portrait", "lips", "expression", "with_dicte", "without_dicte", "driv
 
 
 @dataclass(frozen=True)
-class Done:
+class FigureResult:
     """What became of a figure.
 
     Attributes:
@@ -47,7 +47,7 @@ class Done:
     reason: str = ""
 
 
-def rebuild_figures(results: Path, output: Path) -> list[Done]:
+def rebuild_figures(results: Path, output: Path) -> list[FigureResult]:
     """Makes the figures whose inputs changed.
 
     Args:
@@ -65,13 +65,13 @@ def rebuild_figures(results: Path, output: Path) -> list[Done]:
             options = _options(name, entry, results, output)
             made_of, file = _digest(options), output / name
             if file.is_file() and record.get(name) == {"made_of": made_of, "sha256": sha256_of(file)}:
-                found.append(Done(name, "up to date"))
+                found.append(FigureResult(name, "up to date"))
             else:
                 save(draw(options), file)
-                found.append(Done(name, "written"))
+                found.append(FigureResult(name, "written"))
             made[name] = {"made_of": made_of, "sha256": sha256_of(file)}
         except (UserError, ValueError) as error:
-            found.append(Done(name, "not made", str(error)))
+            found.append(FigureResult(name, "not made", str(error)))
     if made != record:
         write_whole(output / RECORD, json.dumps(made, indent=1) + "\n")
     return found

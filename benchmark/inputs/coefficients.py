@@ -21,7 +21,7 @@ from encoders.protocols import FPS, FaceTrack
 from media import FrameReader
 from metrics.functional.efid import AlignedFace, align_face
 from metrics.networks.deep3d import Deep3DFace
-from preparation.faces import crop_frames
+from preparation.speaker_crop import crop_frames
 from runtime.errors import UserError
 from runtime.files import whole_file
 

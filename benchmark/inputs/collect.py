@@ -23,7 +23,7 @@ from encoders.weights import WeightsError, locate
 from media import FrameReader, MediaError, probe, read_sound
 from metrics.networks.deep3d import Deep3DFace
 from preparation.clip_source import Rejected
-from preparation.faces import square_crop
+from preparation.speaker_crop import square_crop
 from runtime.errors import UserError
 
 RATE = 16_000

@@ -49,11 +49,11 @@ def warn_of_protocols(table: Table) -> None:
         if len(groups) > 1:
             choices = [_choices(measured) for measured, _ in groups.values()]
             differ = sorted({name for one in choices for name in one if any(o.get(name) != one[name] for o in choices)})
-            told = "; ".join(
+            message = "; ".join(
                 f"{', '.join(dict.fromkeys(names))}: {_short({name: choice.get(name) for name in differ})}"
                 for (_, names), choice in zip(groups.values(), choices, strict=True)
             )
-            table.warnings.append(f"{column.title}: {len(groups)} protocols in one table, do not compare: {told}")
+            table.warnings.append(f"{column.title}: {len(groups)} protocols in one table, do not compare: {message}")
 
 
 def _short(choices: Mapping[str, Any]) -> str:
@@ -72,10 +72,10 @@ def warn_of_clips(section: Section, table: Table) -> None:
                     files[measured.file] = measured.clips
     versions = _versions(files)
     if len(versions) > 1 and table.number != "3":  # whose rows are cut to other lengths
-        told = "; ".join(", ".join(names) for names, _ in versions)
+        message = "; ".join(", ".join(names) for names, _ in versions)
         table.warnings.append(
             f"{section.dataset}: rows compare with different versions of the real videos, in another framing or of "
-            f"another source: {told}"
+            f"another source: {message}"
         )
     titles = {column.metric: column.title for column in table.columns}
     if uneven := [titles[metric] for metric, found in counts.items() if len(found) > 1]:

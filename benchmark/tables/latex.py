@@ -66,8 +66,8 @@ def latex(table: Table, paper: bool) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _section(table: Table, section: Section, beside: bool) -> list[str]:
-    per_metric = 3 if beside else 1
+def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
+    per_metric = 3 if with_paper else 1
     caption = f"EmotiveTalk's Table {table.number}: {table.title}, {dataset_title(section)}"
     columns = "ll" + "r" * (per_metric * len(table.columns))
     lines = [
@@ -77,29 +77,29 @@ def _section(table: Table, section: Section, beside: bool) -> list[str]:
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
-        " & ".join(["Method", "Driven", *(_heads(column, beside) for column in table.columns)]) + r" \\",
+        " & ".join(["Method", "Driven", *(_heads(column, with_paper) for column in table.columns)]) + r" \\",
     ]
     for group in section.groups:
         lines.append(r"\midrule")
         for row in group.rows:
-            cells = [_cell(row.cells[column.metric], beside) for column in table.columns]
+            cells = [_cell(row.cells[column.metric], with_paper) for column in table.columns]
             lines.append(" & ".join([escaped(row.name), escaped(row.key.mode), *cells]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
 
 
-def _heads(column: Column, beside: bool) -> str:
+def _heads(column: Column, with_paper: bool) -> str:
     title = f"{escaped(column.title)} {_ARROWS[column.better]}"
-    return rf"{title} & paper & $\Delta$" if beside else title
+    return rf"{title} & paper & $\Delta$" if with_paper else title
 
 
-def _cell(cell: Cell, beside: bool) -> str:
+def _cell(cell: Cell, with_paper: bool) -> str:
     text = escaped(number(cell))
     if cell.best:
         text = rf"\textbf{{{text}}}"
     marks = [r"\dagger"] if cell.value is not None and not cell.official else []
     marks += [",".join(str(note) for note in cell.notes)] if cell.notes else []
     text += f"$^{{{','.join(marks)}}}$" if marks else ""
-    if not beside:
+    if not with_paper:
         return text
     return f"{text} & {paper_value(cell)} & {f'${change}$' if (change := difference(cell)) else ''}"
 

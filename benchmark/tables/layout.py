@@ -111,12 +111,12 @@ def _self_check(row: Measured) -> str | None:
 
 
 def _reasons(key: CellKey, rows: Iterable[Measured], found: FoundResults) -> Iterator[str]:
-    told = [f"not computed: {row.reason} ({row.file})" for row in rows if row.reason]
-    told += [f"{reason} ({file})" for file, reason in found.reasons.get(key, [])]
-    if not told and any(other == key for other, _ in found.measured):
-        told = ["not among the metrics that were evaluated; evaluate again with it in metrics"]
-    if told:
-        yield from dict.fromkeys(told)
+    messages = [f"not computed: {row.reason} ({row.file})" for row in rows if row.reason]
+    messages += [f"{reason} ({file})" for file, reason in found.reasons.get(key, [])]
+    if not messages and any(other == key for other, _ in found.measured):
+        messages = ["not among the metrics that were evaluated; evaluate again with it in metrics"]
+    if messages:
+        yield from dict.fromkeys(messages)
     elif key.dataset == "user_study":
         yield "not run: no user study in the results folder rated it (python -m benchmark.user_study collect)"
     else:
@@ -199,12 +199,12 @@ def _drift_remarks(table: Table) -> Iterator[str]:
 
 
 def _agreement_remarks(table: Table) -> Iterator[str]:
-    told = set()
+    messages = set()
     for *_, column, cell in table.cells():
         for measured in cell.measured:
             agreement = measured.record.get("agreement")
-            if agreement and column.metric not in told:
-                told.add(column.metric)
+            if agreement and column.metric not in messages:
+                messages.add(column.metric)
                 told_alpha = "is not defined, as all ratings are equal"
                 if agreement["alpha"] is not None:
                     low, high = agreement["low"], agreement["high"]

@@ -90,8 +90,8 @@ def read_results(folder: Path) -> FoundResults:
         except OSError as error:
             found.unusable[path.name] = f"cannot be read ({error.strerror})"
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            told = f"no {error.args[0]!r} where one belongs" if isinstance(error, KeyError) else str(error)
-            found.unusable[path.name] = f"is damaged or was edited ({told}); make it again"
+            message = f"no {error.args[0]!r} where one belongs" if isinstance(error, KeyError) else str(error)
+            found.unusable[path.name] = f"is damaged or was edited ({message}); make it again"
     return found
 
 

@@ -161,10 +161,10 @@ def markdown(table: Table, paper: bool) -> str:
     lines = [f"# Table {table.number}: {table.title}", ""]
     lines += [f"> **Warning** {_inline(text)}\n" for text in table.warnings]
     for section in table.sections:
-        beside = paper and shows_paper(section)
+        with_paper = paper and shows_paper(section)
         heads = ["", "Driven"]
         for column in table.columns:
-            heads += [header(column), "paper", "Δ"] if beside else [header(column)]
+            heads += [header(column), "paper", "Δ"] if with_paper else [header(column)]
         lines += [
             f"## {_inline(dataset_title(section))}",
             "",
@@ -176,7 +176,7 @@ def markdown(table: Table, paper: bool) -> str:
                 values = [_inline(row.name), row.key.mode]
                 for column in table.columns:
                     cell = row.cells[column.metric]
-                    values += [_markdown_cell(cell)] + ([paper_value(cell), difference(cell)] if beside else [])
+                    values += [_markdown_cell(cell)] + ([paper_value(cell), difference(cell)] if with_paper else [])
                 lines.append(_pipes(values))
         lines.append("")
     lines += [f"{line}\n" for line in legend(table)]

@@ -64,10 +64,10 @@ def web_page(table: Table, paper: bool) -> str:
     return "\n".join([*parts, "</body></html>"]) + "\n"
 
 
-def _section(table: Table, section: Section, beside: bool) -> list[str]:
+def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
     heads = "".join(
         f"<th>{escape(header(column))}</th>"
-        + ('<th class="paper">paper</th><th class="paper">Δ</th>' if beside else "")
+        + ('<th class="paper">paper</th><th class="paper">Δ</th>' if with_paper else "")
         for column in table.columns
     )
     lines = [
@@ -77,27 +77,27 @@ def _section(table: Table, section: Section, beside: bool) -> list[str]:
     for group in section.groups:
         rows = []
         for row in group.rows:
-            cells = "".join(_cell(row.cells[column.metric], beside) for column in table.columns)
+            cells = "".join(_cell(row.cells[column.metric], with_paper) for column in table.columns)
             rows.append(f'<tr><td>{escape(row.name)}</td><td class="text">{escape(row.key.mode)}</td>{cells}</tr>')
         lines.append(f"<tbody>{''.join(rows)}</tbody>")
     return [*lines, "</table></div>"]
 
 
-def _cell(cell: Cell, beside: bool) -> str:
+def _cell(cell: Cell, with_paper: bool) -> str:
     text = escape(number(cell))
     if cell.best:
         text = f"<b>{text}</b>"
     text += UNOFFICIAL if cell.value is not None and not cell.official else ""
     if cell.notes:
         text += f"<sup>{','.join(str(note) for note in cell.notes)}</sup>"
-    told = "\n".join(_told(cell))
-    shown = f'<td title="{escape(told)}">{text}</td>'
-    if beside:
+    message = "\n".join(_messages(cell))
+    shown = f'<td title="{escape(message)}">{text}</td>'
+    if with_paper:
         shown += f'<td class="paper">{paper_value(cell)}</td><td class="paper">{difference(cell)}</td>'
     return shown
 
 
-def _told(cell: Cell) -> list[str]:
+def _messages(cell: Cell) -> list[str]:
     """What a mouse over a number says."""
     return [
         f"{row.file}: n {row.record['n']} of {row.record['expected']}, {row.record['network']} "

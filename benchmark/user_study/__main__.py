@@ -42,8 +42,8 @@ def _collect(answers: Path, key: Path, output: Path) -> None:
     for row in results["excluded"]:
         print(f"excluded: {row['file']} {row['reason']}")
     for system, entries in results["systems"].items():
-        told = ", ".join(f"{title} {entries[name]['value']:.2f}" for name, (title, _) in QUESTIONS.items())
-        print(f"{system}: {told}")
+        message = ", ".join(f"{title} {entries[name]['value']:.2f}" for name, (title, _) in QUESTIONS.items())
+        print(f"{system}: {message}")
     print(f"{results['raters']} raters: {output}")
 
 

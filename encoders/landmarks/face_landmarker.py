@@ -143,11 +143,11 @@ def _create(model: bytes, source: Path, mode: str, faces: int, strict: bool) -> 
             f"{source}: is not a usable FaceLandmarker model ({error}; {len(model)} bytes); delete it and run "
             "prepare.py task=weights preset=small, or copy face_landmarker.task there again"
         ) from error
-    outlive_profiler()
+    keep_profiler_signal_ignored()
     return task, lambda array: mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=array)
 
 
-def outlive_profiler() -> None:
+def keep_profiler_signal_ignored() -> None:
     """Sets Python's handler of SIGPROF to "ignore", so that a Trainer does not restore the default.
 
     MediaPipe sends SIGPROF to its own process and ignores it in C++, which Python does not see. Lightning's Trainer
@@ -157,7 +157,7 @@ def outlive_profiler() -> None:
         signal.signal(signal.SIGPROF, signal.SIG_IGN)
 
 
-outlive_profiler()  # at import, because a Trainer saves the handlers before one of its callbacks starts MediaPipe
+keep_profiler_signal_ignored()  # at import: a Trainer saves the handlers before a callback starts MediaPipe
 
 
 @contextmanager

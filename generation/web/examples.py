@@ -11,7 +11,7 @@ from PIL import Image
 
 from encoders.protocols import SAMPLE_RATE
 from generation.errors import GenerationError
-from generation.pipeline import Talker
+from generation.pipeline import EmotiveTalkPipeline
 from generation.portrait import read_portrait
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import openface_csv
@@ -52,13 +52,13 @@ def draw_examples(folder: Path) -> list[ExampleSpeaker]:
     return examples
 
 
-def with_face(examples: list[ExampleSpeaker], talker: Talker) -> list[ExampleSpeaker]:
+def with_face(examples: list[ExampleSpeaker], pipeline: EmotiveTalkPipeline) -> list[ExampleSpeaker]:
     """Those whose drawn face this run's landmark detector finds: not every detector of real faces does."""
-    encoders, side = talker.encoders, talker.artifact.card.frame_side
+    encoders, side = pipeline.encoders, pipeline.exported.info.frame_side
     found = []
     for example in examples:
         try:
-            read_portrait(example.portrait, encoders.landmarks, encoders.motion, side, talker.face)
+            read_portrait(example.portrait, encoders.landmarks, encoders.motion, side, pipeline.face)
         except GenerationError:
             continue
         found.append(example)

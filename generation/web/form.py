@@ -38,7 +38,7 @@ def _person(service: VideoService) -> dict[str, Any]:
 
 def _emotion(service: VideoService) -> dict[str, Any]:
     """Where the emotion comes from; only what belongs to the chosen source is shown."""
-    table = service.talker.artifact.table
+    table = service.pipeline.exported.table
     labels = list(table.emotions) if table is not None else []
     first = labels[0] if labels else None
     levels = _levels(service, first)
@@ -78,7 +78,7 @@ def _emotion(service: VideoService) -> dict[str, Any]:
 
 def _levels(service: VideoService, label: str | None) -> dict[str, Any]:
     """The levels an emotion was learned at, the middle one chosen."""
-    table = service.talker.artifact.table
+    table = service.pipeline.exported.table
     if table is None or label is None:
         return {"choices": [], "value": None}
     there = table.levels_of(label)
@@ -90,7 +90,7 @@ def _levels(service: VideoService, label: str | None) -> dict[str, Any]:
 
 def _more(service: VideoService) -> dict[str, Any]:
     """What most people leave as it is."""
-    config = service.talker.artifact.card.config
+    config = service.pipeline.exported.info.config
     most = min(MOST_STEPS, config.diffusion_steps)
     usual = min(config.sampling_steps, most)
     with gr.Accordion("More", open=False):

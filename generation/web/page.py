@@ -22,9 +22,9 @@ CONSENT = (
 CSS = """
 .gradio-container { max-width: 1100px !important; margin: 0 auto !important; }
 #title h1 { margin-bottom: 0 }
-#said { min-height: 1.5em }
-#said p { margin: .2em 0; overflow-wrap: anywhere }
-#said .failed { border-left: 4px solid #c2410c; padding-left: .6em }
+#message { min-height: 1.5em }
+#message p { margin: .2em 0; overflow-wrap: anywhere }
+#message .failed { border-left: 4px solid #c2410c; padding-left: .6em }
 #examples { overflow-x: auto }
 @media (max-width: 600px) { .gradio-container { padding: 8px !important } }
 """
@@ -57,14 +57,14 @@ def build_page(
                 go = gr.Button("Make the video", variant="primary", elem_id="go")
             with gr.Column():
                 film = gr.Video(label="The video", interactive=False, buttons=[], elem_id="film")
-                said = gr.HTML(elem_id="said")
+                message = gr.HTML(elem_id="message")
                 with gr.Row():
                     video = gr.DownloadButton("Download the video", interactive=False, elem_id="download")
                     record = gr.DownloadButton("Download its record", interactive=False, elem_id="record")
                 stop = gr.Button("Stop", interactive=False, elem_id="stop")
                 gr.Markdown(CONSENT)
         _show_examples(service, form, examples, examples_with_face)
-        _wire(service, page, form, go, stop, [film, said, video, record])
+        _wire(service, page, form, go, stop, [film, message, video, record])
     service.kept = frozenset(
         Path(file) for block in page.blocks.values() for file in getattr(block, "keep_in_cache", ())
     )
@@ -72,9 +72,9 @@ def build_page(
 
 
 def _about(service: VideoService) -> str:
-    artifact = service.talker.artifact
-    side = artifact.card.frame_side
-    return f"This one was trained for {artifact.step:,} steps; videos are {side}x{side} pixels, 25 frames a second."
+    exported = service.pipeline.exported
+    side = exported.info.frame_side
+    return f"This one was trained for {exported.step:,} steps; videos are {side}x{side} pixels, 25 frames a second."
 
 
 def _show_examples(
@@ -82,12 +82,12 @@ def _show_examples(
 ) -> None:
     if with_face:
         names = ["portrait", *(["landmarks"] if service.needs_landmarks else []), "speech"]
-        rows, label = with_face, "Examples: drawn people, and their voices"
+        rows, label = with_face, "Examples: synthetic speakers, and their voices"
     else:
         names, rows, label = (
             ["speech"],
             examples,
-            "Examples: voices of drawn people, whose faces this run does not find",
+            "Examples: voices of synthetic speakers, whose faces this run does not find",
         )
     gr.Examples(
         [[str(getattr(example, name)) for name in names] for example in rows],
@@ -112,7 +112,7 @@ def _wire(
 
     def make(request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> list[Any]:
         wanted = _request(dict(zip(names, values, strict=True)))
-        return _told(service.make(wanted, _visitor(request), lambda share, words: progress(share, desc=words)))
+        return _shown_result(service.make(wanted, _visitor(request), lambda share, words: progress(share, desc=words)))
 
     def end() -> Any:
         return gr.update(interactive=False)
@@ -144,11 +144,11 @@ def _request(given: dict[str, Any]) -> VideoRequest:
     return VideoRequest(**{**given, **whole, "seed": whole["seed"] or 0})
 
 
-def _told(outcome: VideoResult) -> list[Any]:
-    """An outcome as the values of film, words and downloads."""
-    role, kind = ("alert", "failed") if outcome.failed else ("status", "made")
-    lines = "".join(f"<p>{html.escape(line)}</p>" for line in outcome.words)
-    video, record = (None if file is None else str(file) for file in (outcome.video, outcome.record))
+def _shown_result(result: VideoResult) -> list[Any]:
+    """A result as the values of film, words and downloads."""
+    role, kind = ("alert", "failed") if result.failed else ("status", "made")
+    lines = "".join(f"<p>{html.escape(line)}</p>" for line in result.words)
+    video, record = (None if file is None else str(file) for file in (result.video, result.record))
     return [
         video,
         f'<div role="{role}" class="{kind}">{lines}</div>',

@@ -18,7 +18,7 @@ from types import FrameType
 from configs.app import AppConfig
 from generation.errors import GenerationError
 from generation.model_files import ModelFiles
-from generation.pipeline import Talker
+from generation.pipeline import EmotiveTalkPipeline
 from generation.web.video_service import VideoService
 
 # Gradio reads these when it is imported: it must neither count its users nor fetch anything.
@@ -35,42 +35,45 @@ def serve(config: AppConfig) -> int:
     require_free(config.host, config.port)
     start = time.perf_counter()
     own = config.landmarks, config.audio_model, config.codec_model
-    talker = ModelFiles(config.ethd, config.vaid, config.emotion, config.device, config.face, *own).load()
-    print(f"ethd  {talker.artifact.path} on {talker.device}, loaded in {time.perf_counter() - start:.0f} s", flush=True)
+    pipeline = ModelFiles(config.ethd, config.vaid, config.emotion, config.device, config.face, *own).load()
+    print(
+        f"ethd  {pipeline.exported.path} on {pipeline.device}, loaded in {time.perf_counter() - start:.0f} s",
+        flush=True,
+    )
     with tempfile.TemporaryDirectory(prefix="emotivetalk-") as folder:
-        serve_talker(talker, config, Path(folder))
+        serve_pipeline(pipeline, config, Path(folder))
     return 0
 
 
-def serve_talker(talker: Talker, config: AppConfig, folder: Path) -> None:
+def serve_pipeline(pipeline: EmotiveTalkPipeline, config: AppConfig, folder: Path) -> None:
     """Serves the page of a loaded run until Ctrl-C or a polite kill.
 
     Args:
-        talker: the loaded run.
+        pipeline: the loaded run.
         config: address and limits.
         folder: for everybody's files; the caller deletes it.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with opened(talker, config, folder) as address:
+        with opened(pipeline, config, folder) as address:
             print(f"open  {address}  (Ctrl-C ends it)", flush=True)
             if not is_loopback(config.host):
-                said = "everybody who can reach this machine can use the page, without a password"
-                print(f"note  host={config.host}: {said}", file=sys.stderr, flush=True)
+                message = "everybody who can reach this machine can use the page, without a password"
+                print(f"note  host={config.host}: {message}", file=sys.stderr, flush=True)
             threading.Event().wait()
     except KeyboardInterrupt:
         print("\nStopped; uploads and videos of this page are deleted.", file=sys.stderr)
 
 
 @contextmanager
-def opened(talker: Talker, config: AppConfig, folder: Path) -> Iterator[str]:
+def opened(pipeline: EmotiveTalkPipeline, config: AppConfig, folder: Path) -> Iterator[str]:
     """The page of a loaded run, served in the background while the block runs; gives its address."""
     os.environ.update(QUIET, GRADIO_TEMP_DIR=str(folder))
     from generation.web.examples import draw_examples, with_face
     from generation.web.page import CSS, build_page, theme
 
     drawn = draw_examples(folder / "examples")
-    page = build_page(VideoService(talker, config, folder), drawn, with_face(drawn, talker))
+    page = build_page(VideoService(pipeline, config, folder), drawn, with_face(drawn, pipeline))
     page.queue(max_size=config.max_waiting, api_open=False)
     try:
         page.launch(

@@ -22,8 +22,8 @@ from configs.emotion import EmotionConfig
 from generation.batch import VideoCase, name_of
 from generation.errors import GenerationError
 from generation.generate_videos import OF_ONE_CASE
-from generation.pipeline import Generated, Talker
-from generation.record import sidecar_of
+from generation.pipeline import EmotiveTalkPipeline, Generated
+from generation.record import record_path
 from lightning_modules.ethd.sampler import VideoProgress
 from media import MediaError, probe, sound_duration
 
@@ -95,14 +95,14 @@ class VideoService:
     """Makes videos for the visitors of a page.
 
     Args:
-        talker: what makes them.
+        pipeline: what makes them.
         config: limits.
         folder: for the visitors' files; the caller deletes it in the end.
     """
 
-    def __init__(self, talker: Talker, config: AppConfig, folder: Path) -> None:
-        self.talker, self.config, self.folder = talker, config, folder
-        self.needs_landmarks = talker.encoders.landmarks.identity.name == "sidecar"
+    def __init__(self, pipeline: EmotiveTalkPipeline, config: AppConfig, folder: Path) -> None:
+        self.pipeline, self.config, self.folder = pipeline, config, folder
+        self.needs_landmarks = pipeline.encoders.landmarks.identity.name == "sidecar"
         self.kept: frozenset[Path] = frozenset()  # uploads that are nobody's: the examples
         self._uploads: dict[str, set[Path]] = {}
         self._stopped: set[str] = set()
@@ -112,8 +112,8 @@ class VideoService:
     @property
     def sources(self) -> tuple[str, ...]:
         """Where this run can take an emotion from."""
-        artifact = self.talker.artifact
-        there = {"label": artifact.table is not None, "text": artifact.text is not None}
+        exported = self.pipeline.exported
+        there = {"label": exported.table is not None, "text": exported.text is not None}
         return tuple(name for name in ("portrait", "label", "text", "image", "video") if there.get(name, True))
 
     def begin(self, visitor: str) -> None:
@@ -151,7 +151,7 @@ class VideoService:
         try:
             with self._lock:
                 case = self._case(request, visitor)
-                made = self.talker.generate(case, self._progress(visitor, on_step))
+                made = self.pipeline.generate(case, self._progress(visitor, on_step))
             return _made(made, time.monotonic() - start)
         except RequestStopped:
             return VideoResult(None, None, ("Stopped.",), failed=True)
@@ -159,8 +159,8 @@ class VideoService:
             return VideoResult(None, None, (self._plain(error),), failed=True)
         except Exception as error:  # a bug: the visitor gets words, the terminal the traceback
             LOG.exception("a video could not be made")
-            told = f"Something nobody foresaw went wrong ({type(error).__name__}); the server's terminal says where."
-            return VideoResult(None, None, (told,), failed=True)
+            message = f"Something nobody foresaw went wrong ({type(error).__name__}); the server's terminal says where."
+            return VideoResult(None, None, (message,), failed=True)
         finally:
             self._waiting.discard(visitor)
             for name in FILES:
@@ -201,7 +201,7 @@ class VideoService:
             emotion.text = request.text
         mine = self._uploads.setdefault(visitor, set())
         mine.update(Path(file) for pair in given.values() for file in pair if file)
-        placed = {name: self._place(home / name, file, beside) for name, (file, beside) in given.items()}
+        placed = {name: self._place(home / name, file, sidecar) for name, (file, sidecar) in given.items()}
         for name in ("speech", "video"):
             self._require_short(placed.get(name))
         for name in ("image", "video"):
@@ -283,9 +283,9 @@ class VideoService:
 
 
 def _made(made: Generated, seconds: float) -> VideoResult:
-    told = f"{made.path.name}: {made.frames} frames, {made.size[0]}x{made.size[1]}, made in {_spoken(seconds)}."
+    message = f"{made.path.name}: {made.frames} frames, {made.size[0]}x{made.size[1]}, made in {_spoken(seconds)}."
     notes = (re.sub(r"(=|^)/\S*/", r"\1", note) for note in made.notes)
-    return VideoResult(made.path, sidecar_of(made.path), (told, *notes))
+    return VideoResult(made.path, record_path(made.path), (message, *notes))
 
 
 def _link(source: Path, target: Path) -> None:

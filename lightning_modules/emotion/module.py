@@ -24,8 +24,8 @@ from encoders.factory import build_text_encoder
 from encoders.protocols import TextEncoder
 from encoders.text.checks import TextError
 from encoders.text.ngram import words_of
+from lightning_modules.emotion.emotion_table import TABLE_FILE, EmotionTable, learn_table
 from lightning_modules.emotion.phrases import Phrase, held_out_phrases, paraphrases, training_phrases
-from lightning_modules.emotion.table import TABLE_FILE, EmotionTable, learn_table
 from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping, mapping_loss
 
 log = logging.getLogger(__name__)

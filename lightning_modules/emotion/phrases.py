@@ -94,9 +94,9 @@ def _of_words(emotion: str, all_frames: Table, rng: random.Random) -> list[Phras
             for word in _kind(LEXICON[emotion], own, kind):
                 for frame in frames:
                     shift = rng.choice((-1, 0, 0, 1))
-                    said = word if kind == "actions" else _modified(word, kind, shift, rng)
+                    filled = word if kind == "actions" else _modified(word, kind, shift, rng)
                     level = own if kind == "actions" else min(max(own + shift, 1), 3)
-                    made.append(Phrase(frame.format(said), emotion, 1 if emotion == "neutral" else level))
+                    made.append(Phrase(frame.format(filled), emotion, 1 if emotion == "neutral" else level))
     return made
 
 
@@ -133,7 +133,7 @@ def _plainly(text: str) -> str:
 
 
 @cache
-def telling_words() -> frozenset[str]:
+def emotion_words() -> frozenset[str]:
     """The single words of the lexicon that say something about an emotion by themselves."""
     around = [*BEFORE, *AFTER, *LEVEL_FRAMES, ENGLISH["plain"]]
     around += [text for table in (MODIFIERS, AMOUNTS) for texts in table.values() for text in texts]

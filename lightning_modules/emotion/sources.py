@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from configs.emotion import EmotionConfig
-from lightning_modules.emotion.table import EmotionError, EmotionTable
+from lightning_modules.emotion.emotion_table import EmotionError, EmotionTable
 from lightning_modules.emotion.text_mapping import TextEmotion
 
 MAX_STRENGTH = 2.0

@@ -21,8 +21,8 @@ from encoders.protocols import Identity, TextEncoder
 from encoders.text.checks import TextError
 from encoders.text.ngram import words_of
 from encoders.weight_files import WrongWeights
-from lightning_modules.emotion.phrases import is_form_of, known_entries, telling_words
-from lightning_modules.emotion.table import WRITTEN_BY, require_same_motion
+from lightning_modules.emotion.emotion_table import WRITTEN_BY, require_same_motion
+from lightning_modules.emotion.phrases import emotion_words, is_form_of, known_entries
 from lightning_modules.tensor_files import read_file, write_file
 
 TEXT_KIND, MAPPING_VERSION, TEXT_FILE = "emotion_text", 1, "emotion_text.safetensors"
@@ -90,7 +90,7 @@ class TextEmotion:
         self.encoder = encoder
         self.vocabulary = frozenset(vocabulary)
         self.motion = motion
-        self._telling = telling_words() & self.vocabulary
+        self._emotion_words = emotion_words() & self.vocabulary
 
     @torch.inference_mode()
     def __call__(self, text: str) -> tuple[Tensor, tuple[str, ...]]:
@@ -110,19 +110,23 @@ class TextEmotion:
         notes: tuple[str, ...] = ()
         if not self.encoder.pretrained:
             words = words_of(text)
-            self._require_telling(text, words)
-            known = [word for word in words if word in self.vocabulary or is_form_of(word, self._telling)]
+            self._require_emotion_word(text, words)
+            known = [word for word in words if word in self.vocabulary or is_form_of(word, self._emotion_words)]
             if passed_over := [word for word in dict.fromkeys(words) if word not in known]:
                 notes = (f"emotion.text: passed over {', '.join(passed_over)}, which training never showed",)
                 features = self.encoder([" ".join(known)])
         return self.mapping.latent(features)[0].clone(), notes
 
-    def _require_telling(self, text: str, words: list[str]) -> None:
+    def _require_emotion_word(self, text: str, words: list[str]) -> None:
         padded = f" {' '.join(words)} "
-        if any(is_form_of(word, self._telling) for word in words) or any(entry in padded for entry in known_entries()):
+        if any(is_form_of(word, self._emotion_words) for word in words) or any(
+            entry in padded for entry in known_entries()
+        ):
             return
         long = [word for word in words if len(word) > 3]
-        near = {match for word in long for match in difflib.get_close_matches(word, sorted(self._telling), 1, 0.75)}
+        near = {
+            match for word in long for match in difflib.get_close_matches(word, sorted(self._emotion_words), 1, 0.75)
+        }
         hint = f"did you mean {' or '.join(sorted(near))}? " if near else ""
         raise TextError(
             f"emotion.text={text[:60]}: holds no word about an emotion that the {self.encoder.identity.name} encoder "

@@ -11,9 +11,9 @@ from configs.training import EthdConfig, Prediction, UNetConfig, Variant
 from datamodules.schema import Dimensions
 from diffusion.schedules import NoiseSchedule, zero_terminal_schedule
 from encoders.protocols import Identity
-from lightning_modules.checkpoints import CARD, checkpoint_file, read_checkpoint
+from lightning_modules.checkpoints import CHECKPOINT_INFO, checkpoint_file, read_checkpoint
 from lightning_modules.ethd.latents import LatentScale
-from lightning_modules.ethd.network import DriveWidths, Ethd
+from lightning_modules.ethd.network import Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
 
 STAGE = "ethd"
@@ -21,7 +21,7 @@ EMA = "ema"  # key of a checkpoint: {"weights": {name in Ethd: float32}, "update
 
 
 @dataclass(frozen=True)
-class EthdCard:
+class EthdInfo:
     """What a checkpoint of ETHD says about itself; everything but weights that is needed to use it.
 
     Attributes:
@@ -43,12 +43,12 @@ class EthdCard:
     vaid_sha256: str
 
     def plain(self) -> dict[str, Any]:
-        """The card as a checkpoint stores it: plain types only."""
+        """The info as a checkpoint stores it: plain types only."""
         return {"stage": STAGE, **asdict(self)}
 
     @classmethod
-    def read(cls, raw: Mapping[str, Any]) -> EthdCard:
-        """The card from its plain form."""
+    def read(cls, raw: Mapping[str, Any]) -> EthdInfo:
+        """The info from its plain form."""
         latents = raw["latents"]
         return cls(
             config=ethd_config(raw["config"]),
@@ -84,7 +84,7 @@ def build_ethd(config: EthdConfig, dimensions: Dimensions, frame_side: int) -> E
         dimensions: widths of the data's features.
         frame_side: pixels of the square frames.
     """
-    widths = DriveWidths(
+    widths = SignalWidths(
         dimensions.lip_width, dimensions.expression_width, dimensions.audio_layers, dimensions.audio_width
     )
     return Ethd(
@@ -113,7 +113,7 @@ def ethd_config(raw: Mapping[str, Any]) -> EthdConfig:
     return EthdConfig(**{**raw, "unet": UNetConfig(**raw["unet"])})
 
 
-def load_ethd(path: str | Path) -> tuple[Ethd, EthdCard]:
+def load_ethd(path: str | Path) -> tuple[Ethd, EthdInfo]:
     """The trained network with its averaged weights where there are any, frozen and in eval mode, on the CPU.
 
     Args:
@@ -123,10 +123,10 @@ def load_ethd(path: str | Path) -> tuple[Ethd, EthdCard]:
         CheckpointError: when the file is missing, damaged or of another stage.
     """
     checkpoint = read_checkpoint(checkpoint_file(path), STAGE)
-    card = EthdCard.read(checkpoint[CARD])
-    ethd = build_ethd(card.config, card.dimensions, card.frame_side)
+    info = EthdInfo.read(checkpoint[CHECKPOINT_INFO])
+    ethd = build_ethd(info.config, info.dimensions, info.frame_side)
     ethd.load_state_dict(weights_of(checkpoint))
-    return ethd.eval().requires_grad_(False), card
+    return ethd.eval().requires_grad_(False), info
 
 
 def weights_of(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

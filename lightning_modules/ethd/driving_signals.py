@@ -12,10 +12,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from configs.generation import DriveMode
+from configs.generation import DrivingMode
 from configs.training import Variant
 from datamodules.order import seed_of
-from lightning_modules.ethd.network import Drive, repeated
+from lightning_modules.ethd.network import DrivingSignals, repeated
 from lightning_modules.vaid.network import VAID, Standardiser
 
 
@@ -30,10 +30,10 @@ def build_driving_signals(
     e_ref: Tensor,
     e_cond: Tensor | None = None,
     e_v: Tensor | None = None,
-    mode: DriveMode = "both",
+    mode: DrivingMode = "both",
     seed: int = 0,
     trained_with: VAID | None = None,
-) -> Drive:
+) -> DrivingSignals:
     """The signals of one video, on the host.
 
     Args:
@@ -57,20 +57,20 @@ def build_driving_signals(
     def in_units(values: Tensor, own: Standardiser, wanted: Standardiser) -> Tensor:
         return values.cpu() if units is vaid else wanted(own.restore(values).cpu())
 
-    drive = Drive(boxes, scale(e_ref))
+    signals = DrivingSignals(boxes, scale(e_ref))
     if variant == "no_decouple":
-        return replace(drive, audio=audio)
+        return replace(signals, audio=audio)
     if mode != "expression" and variant != "wo_lip":
-        drive = replace(drive, lip=in_units(vaid.lip(audio.to(device)), vaid.lip_scale, lip_scale))
+        signals = replace(signals, lip=in_units(vaid.lip(audio.to(device)), vaid.lip_scale, lip_scale))
     if variant == "wo_exp":
-        return drive
+        return signals
     if variant == "wo_dicte":
         shown = e_cond if e_v is None else e_v.mean(1)
-        return replace(drive, e_cond=drive.e_ref if mode == "lips" or shown is None else scale(shown))
+        return replace(signals, e_cond=signals.e_ref if mode == "lips" or shown is None else scale(shown))
     if mode == "lips":
-        return replace(drive, e_dri=repeated(drive.e_ref, audio.shape[1]).contiguous())
+        return replace(signals, e_dri=repeated(signals.e_ref, audio.shape[1]).contiguous())
     if e_v is not None:
-        return replace(drive, e_dri=scale(e_v))
+        return replace(signals, e_dri=scale(e_v))
     e_a = vaid.sample_expression(
         audio.to(device),
         x_ref.to(device),
@@ -78,4 +78,4 @@ def build_driving_signals(
         # Not the number itself: the video's noise is drawn from it.
         [seed_of("expression", seed) >> 1],
     )
-    return replace(drive, e_dri=in_units(e_a, vaid.expression_scale, scale))
+    return replace(signals, e_dri=in_units(e_a, vaid.expression_scale, scale))

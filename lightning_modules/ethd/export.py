@@ -18,10 +18,16 @@ from torch import Tensor
 
 from encoders.protocols import Identity, TextEncoder
 from encoders.weight_files import WrongWeights
-from lightning_modules.checkpoints import CARD, CheckpointError, checkpoint_file, read_checkpoint
-from lightning_modules.emotion.table import TABLE_FILE, TABLE_KIND, WRITTEN_BY, EmotionTable, require_same_motion
+from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, checkpoint_file, read_checkpoint
+from lightning_modules.emotion.emotion_table import (
+    TABLE_FILE,
+    TABLE_KIND,
+    WRITTEN_BY,
+    EmotionTable,
+    require_same_motion,
+)
 from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_FILE, TEXT_KIND, TextEmotion
-from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, weights_of
+from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, weights_of
 from lightning_modules.ethd.network import Ethd
 from lightning_modules.tensor_files import read_file, write_file
 from lightning_modules.vaid.checkpoint import load_vaid, vaid_config
@@ -34,28 +40,28 @@ Parts = tuple[dict[str, Any], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
-class Artifact:
+class ExportedModel:
     """A trained ETHD with what drives it; networks frozen, in eval mode, on the CPU.
 
     Attributes:
-        card: the configuration, dimensions, encoders and scales.
+        info: the configuration, dimensions, encoders and scales.
         ethd: the network with its averaged weights.
         vaid: that drove it in training; its scales define the units of all latents ETHD hears.
         step: training steps behind the weights.
-        sha256: of the file, or empty for an artifact that was never written.
+        sha256: of the file, or empty for an export that was never written.
         table: for emotions by label, where the export has it.
         text: header and tensors of the text mapping, where the export has it; see ``text_emotion``.
         path: of the file.
     """
 
-    card: EthdCard
+    info: EthdInfo
     ethd: Ethd
     vaid: VAID
     step: int = 0
     sha256: str = ""
     table: EmotionTable | None = None
     text: Parts | None = None
-    path: Path = Path("artifact")
+    path: Path = Path("export")
 
     @property
     def text_encoder(self) -> Identity | None:
@@ -70,7 +76,7 @@ class Artifact:
         """
         if self.text is None:
             raise WrongWeights(f"{self.path}: holds no text mapping; export it with emotion=RUN")
-        return TextEmotion.from_plain(*self.text, self.path, encoder, self.card.encoders["motion"])
+        return TextEmotion.from_plain(*self.text, self.path, encoder, self.info.encoders["motion"])
 
 
 def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path | None = None) -> Path:
@@ -91,22 +97,22 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
     """
     file = checkpoint_file(run)
     checkpoint = read_checkpoint(file, STAGE)
-    card = EthdCard.read(checkpoint[CARD])
+    info = EthdInfo.read(checkpoint[CHECKPOINT_INFO])
     try:
-        vaid_file = checkpoint_file(vaid or card.vaid)
+        vaid_file = checkpoint_file(vaid or info.vaid)
     except CheckpointError as error:
         raise CheckpointError(f"{error}. {file} was trained with that V-AID; name where it is with vaid=RUN") from error
     digest = sha256_of(vaid_file)
-    if digest != card.vaid_sha256:
+    if digest != info.vaid_sha256:
         raise CheckpointError(
             f"{vaid_file}: is not the V-AID {file} was trained with (sha256 {digest[:12]}..., expected "
-            f"{card.vaid_sha256[:12]}...); name that one with vaid=FILE"
+            f"{info.vaid_sha256[:12]}...); name that one with vaid=FILE"
         )
-    table, text = (None, None) if emotion is None else emotion_parts(emotion, card.encoders["motion"])
-    heard = load_vaid(vaid_file, card.encoders)
+    table, text = (None, None) if emotion is None else emotion_parts(emotion, info.encoders["motion"])
+    heard = load_vaid(vaid_file, info.encoders)
     header = {
         "version": VERSION,
-        "card": card.plain(),
+        "card": info.plain(),
         "vaid": asdict(heard.config),
         "step": int(checkpoint.get("global_step", 0)),
     }
@@ -129,7 +135,7 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
     return output
 
 
-def load_artifact(run: str | Path) -> Artifact:
+def load_export(run: str | Path) -> ExportedModel:
     """Reads an export.
 
     Args:
@@ -144,17 +150,17 @@ def load_artifact(run: str | Path) -> Artifact:
     header, tensors = read_file(path, KIND, VERSION, "python train.py task=export run=RUN")
     try:
         parts = {name: (part, _under(tensors, name)) for name, part in header["parts"].items()}
-        card = EthdCard.read(header["card"])
+        info = EthdInfo.read(header["card"])
         with torch.device("meta"):  # every weight comes from the file
-            ethd = build_ethd(card.config, card.dimensions, card.frame_side)
+            ethd = build_ethd(info.config, info.dimensions, info.frame_side)
         ethd.load_state_dict(parts["ethd"][1], assign=True)
-        vaid = VAID(vaid_config(header["vaid"]), card.dimensions)
+        vaid = VAID(vaid_config(header["vaid"]), info.dimensions)
         vaid.load_state_dict(parts["vaid"][1])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise WrongWeights(f"{path}: {error} is missing or malformed; export the run again") from error
     table = EmotionTable.from_plain(*parts[TABLE_KIND], path) if TABLE_KIND in parts else None
-    return Artifact(
-        card=card,
+    return ExportedModel(
+        info=info,
         ethd=ethd.eval().requires_grad_(False),
         vaid=vaid.eval().requires_grad_(False),
         step=int(header["step"]),

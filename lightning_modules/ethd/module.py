@@ -19,13 +19,13 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from configs.training import Weighting
+from datamodules.clip_windows import ClipBatch
 from datamodules.order import seed_of, step_seed
-from datamodules.windows import ClipBatch
 from diffusion.ddim import seeded_noise
 from diffusion.parameterization import noise_input, stratified_steps, velocity, velocity_loss
-from lightning_modules.checkpoints import CARD, check_encoders, check_stage
-from lightning_modules.ethd.checkpoint import STAGE, EthdCard, build_ethd, noise_schedule, with_overlap
-from lightning_modules.ethd.network import Drive
+from lightning_modules.checkpoints import CHECKPOINT_INFO, check_encoders, check_stage
+from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, noise_schedule, with_overlap
+from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.network import VAID
 
@@ -40,20 +40,20 @@ class Example:
         x0: (B, F, C, h, w) clean latents, scaled.
         noise: like ``x0``.
         reference: (B, C, h, w) of the portrait.
-        drive: of the frames.
+        signals: of the frames.
     """
 
     x0: Tensor
     noise: Tensor
     reference: Tensor
-    drive: Drive
+    signals: DrivingSignals
 
 
 class EthdModule(LightningModule):
     """The training step, the optimizer and the logging of ETHD.
 
     Args:
-        card: the configuration and what the data is.
+        info: the configuration and what the data is.
         vaid: frozen; held beside this module, so that it is in no checkpoint, optimizer, average or cast.
         max_steps: of training, for a decaying learning rate.
         batch_size: clips of a step over all ranks.
@@ -63,16 +63,16 @@ class EthdModule(LightningModule):
         ethd: the network.
     """
 
-    def __init__(self, card: EthdCard, vaid: VAID, max_steps: int = 1, batch_size: int = 1, seed: int = 0) -> None:
+    def __init__(self, info: EthdInfo, vaid: VAID, max_steps: int = 1, batch_size: int = 1, seed: int = 0) -> None:
         super().__init__()
-        self.card = replace(card, config=with_overlap(card.config))
-        self.config = self.card.config
+        self.info = replace(info, config=with_overlap(info.config))
+        self.config = self.info.config
         self.max_steps = max_steps
         self.batch_size = batch_size
         self.seed = seed
         self.schedule = noise_schedule(self.config)
         self._beside = (vaid.eval().requires_grad_(False),)  # in a tuple, torch does not see it
-        self.ethd = build_ethd(self.config, card.dimensions, card.frame_side)
+        self.ethd = build_ethd(self.config, info.dimensions, info.frame_side)
 
     @property
     def vaid(self) -> VAID:
@@ -113,7 +113,7 @@ class EthdModule(LightningModule):
         level = self.schedule.level(steps, example.x0)
         noisy = level.sqrt() * example.x0 + (1 - level).sqrt() * example.noise
         weights = next(self.ethd.parameters())
-        v = self.ethd(noisy.to(weights.dtype), noise_input(level.flatten()), example.reference, example.drive)
+        v = self.ethd(noisy.to(weights.dtype), noise_input(level.flatten()), example.reference, example.signals)
         with single_precision(self.device):
             loss = velocity_loss(
                 v, example.x0, example.noise, level, cast(Weighting, config.loss), config.snr_gamma
@@ -129,7 +129,7 @@ class EthdModule(LightningModule):
             seeds: one for each clip.
             e_dri: (B, F, d_e) standardised.
         """
-        config, scale, vaid = self.config, self.card.latents, self.vaid
+        config, scale, vaid = self.config, self.info.latents, self.vaid
         x0 = scale.scaled(batch["latent"])
         noise = torch.stack([seeded_noise(tuple(x0.shape[1:]), seed_of("noise", seed) >> 1) for seed in seeds])
         reference = scale.reference(batch["reference_latent"])
@@ -141,7 +141,7 @@ class EthdModule(LightningModule):
             reference = reference + config.reference_noise * torch.stack(disturbed)
         audio = batch["audio"].float()
         with torch.no_grad():
-            drive = Drive(
+            signals = DrivingSignals(
                 boxes=self._boxes(batch),
                 e_ref=vaid.expression_scale(batch["reference_expression"].float()),
                 lip=vaid.lip(audio),
@@ -150,7 +150,7 @@ class EthdModule(LightningModule):
                 audio=audio,
                 dropped=self._dropped(seeds) if self.training else None,
             )
-        return Example(x0, noise.to(x0), reference, drive)
+        return Example(x0, noise.to(x0), reference, signals)
 
     def _seeds(self, batch: ClipBatch) -> list[int]:
         """One seed for each clip, of its key and draw."""
@@ -215,12 +215,12 @@ class EthdModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to build the network again without any other file."""
-        checkpoint[CARD] = self.card.plain()
+        checkpoint[CHECKPOINT_INFO] = self.info.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume from another stage or other encoders."""
         check_stage(checkpoint, STAGE, "ckpt_path")
-        check_encoders(EthdCard.read(checkpoint[CARD]).encoders, self.card.encoders, "ckpt_path")
+        check_encoders(EthdInfo.read(checkpoint[CHECKPOINT_INFO]).encoders, self.info.encoders, "ckpt_path")
 
 
 def share(*parts: object) -> float:

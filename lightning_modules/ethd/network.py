@@ -23,7 +23,7 @@ attention, no expression attentions, the expression condition repeated in place 
 
 
 @dataclass(frozen=True)
-class Drive:
+class DrivingSignals:
     """What drives a face. A variant reads what it needs; an absent lip or e_dri switches its branch off.
 
     Attributes:
@@ -44,8 +44,8 @@ class Drive:
     audio: Tensor | None = None
     dropped: Tensor | None = None
 
-    def window(self, where: slice) -> Drive:
-        """The drive of some of the frames."""
+    def window(self, where: slice) -> DrivingSignals:
+        """The signals of some of the frames."""
         return replace(
             self,
             lip=None if self.lip is None else self.lip[:, where],
@@ -55,7 +55,7 @@ class Drive:
 
 
 @dataclass(frozen=True)
-class DriveWidths:
+class SignalWidths:
     """Widths of what drives: d_l, d_e, and the audio's layers A and width D_a."""
 
     lip: int
@@ -86,7 +86,7 @@ class Ethd(nn.Module):
     def __init__(
         self,
         shape: UNetShape,
-        widths: DriveWidths,
+        widths: SignalWidths,
         frame_side: int,
         variant: Variant = "full",
         *,
@@ -111,33 +111,33 @@ class Ethd(nn.Module):
         self.expression_tokens = TokenProjector(expression, EXPRESSION_TOKENS, width) if branches.expression else None
         self.timeline = TimelineKeys(expression, width) if branches.expression else None
 
-    def forward(self, noisy: Tensor, noise_input: Tensor, reference: Tensor, drive: Drive) -> Tensor:
+    def forward(self, noisy: Tensor, noise_input: Tensor, reference: Tensor, signals: DrivingSignals) -> Tensor:
         """The velocity of noisy latents; see ``UNet.forward``.
 
         Args:
             noisy: (B, F, C, h, w) noisy latents, scaled.
             noise_input: (B,) 1/4 ln sigma.
             reference: (B, C, h, w) latent of the portrait, unscaled.
-            drive: of the same frames.
+            signals: of the same frames.
         """
-        conditions = self.conditions(drive, noisy)
+        conditions = self.conditions(signals, noisy)
         if self.prediction == "v":
             return self.unet(noisy, reference, noise_input, conditions)
         shown = (noisy * signal_share(noise_input, noisy).sqrt()).to(noisy)
         change = self.unet(shown, reference, noise_input, conditions)
         return velocity_of_clean(noisy, reference[:, None] + change, noise_input)
 
-    def conditions(self, drive: Drive, like: Tensor) -> Conditions:
+    def conditions(self, signals: DrivingSignals, like: Tensor) -> Conditions:
         """Tokens, keys and masks for latents ``like`` (B, F, C, h, w), in their dtype.
 
         Raises:
-            ValueError: if the drive lacks what the variant needs, or has another number of frames.
+            ValueError: if the signals lack what the variant needs, or has another number of frames.
         """
         frames, side = like.shape[1], like.shape[-1]
-        lip, e_dri = self._sources(drive, frames)
+        lip, e_dri = self._sources(signals, frames)
         for name, source in (("lip", lip), ("expression", e_dri)):
             if source is not None and source.shape[1] != frames:
-                raise ValueError(f"{name}: {source.shape[1]} frames of drive for {frames} frames of latents")
+                raise ValueError(f"{name}: {source.shape[1]} frames of signals for {frames} frames of latents")
         lip_tokens = driving = reference = timeline = None
         regions: dict[int, Tensor] = {}
         if self.lip_tokens is not None and lip is not None:
@@ -146,24 +146,24 @@ class Ethd(nn.Module):
             driving, timeline = self.expression_tokens(e_dri.to(like)), self.timeline(e_dri.to(like))
             if self.variant != "no_decouple":
                 # Repeated before it is projected: rows of equal numbers must come out equal to the bit.
-                reference = self.expression_tokens(repeated(drive.e_ref, frames).to(like))
+                reference = self.expression_tokens(repeated(signals.e_ref, frames).to(like))
             size = (self.frame_side, self.frame_side)
-            regions = expression_regions(drive.boxes, size, self.unet.grid_sides(side))
+            regions = expression_regions(signals.boxes, size, self.unet.grid_sides(side))
         conditions = Conditions(lip_tokens, driving, reference, timeline, regions)
-        return conditions if drive.dropped is None else conditions.without(drive.dropped)
+        return conditions if signals.dropped is None else conditions.without(signals.dropped)
 
-    def _sources(self, drive: Drive, frames: int) -> tuple[Tensor | None, Tensor | None]:
+    def _sources(self, signals: DrivingSignals, frames: int) -> tuple[Tensor | None, Tensor | None]:
         """What the lip and the expression branch look at, each (B, F, width)."""
         if self.variant == "no_decouple":
-            if drive.audio is None or self.audio_layers is None:
-                raise ValueError("variant no_decouple: the drive has no audio")
-            audio = torch.einsum("bfad,a->bfd", drive.audio.to(self.audio_layers), self.audio_layers.softmax(0))
+            if signals.audio is None or self.audio_layers is None:
+                raise ValueError("variant no_decouple: the signals have no audio")
+            audio = torch.einsum("bfad,a->bfd", signals.audio.to(self.audio_layers), self.audio_layers.softmax(0))
             return audio, audio
         if self.variant == "wo_dicte":
-            if drive.e_cond is None:
-                raise ValueError("variant wo_dicte: the drive has no e_cond")
-            return drive.lip, repeated(drive.e_cond, frames)
-        return drive.lip, drive.e_dri
+            if signals.e_cond is None:
+                raise ValueError("variant wo_dicte: the signals have no e_cond")
+            return signals.lip, repeated(signals.e_cond, frames)
+        return signals.lip, signals.e_dri
 
 
 def repeated(vector: Tensor, frames: int) -> Tensor:

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from configs.generation import DriveMode
-from datamodules.windows import ClipBatch
+from configs.generation import DrivingMode
+from datamodules.clip_windows import ClipBatch
 from diffusion.ddim import seeded_noise
 from diffusion.long_sampling import sample_long
 from diffusion.parameterization import VelocityDenoiser
 from diffusion.windows import window_starts
 from encoders.protocols import LatentCodec
-from lightning_modules.ethd.checkpoint import EthdCard, build_ethd, noise_schedule
+from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd, noise_schedule
 from lightning_modules.ethd.driving_signals import build_driving_signals
-from lightning_modules.ethd.network import Drive, Ethd
+from lightning_modules.ethd.network import DrivingSignals, Ethd
 from lightning_modules.vaid.network import VAID
 from runtime.errors import UserError
 
@@ -76,18 +76,18 @@ class Sampler:
     Args:
         ethd: The network; it stays as it is. Weights that have the device and the precision already are shared with
             it, others are copied, so a network in training may be handed over.
-        card: What its training says of it.
+        info: What its training says of it.
         codec: Codec of its latents.
         device: Where the network runs: in bfloat16 on a GPU, in float32 on a CPU.
     """
 
-    def __init__(self, ethd: Ethd, card: EthdCard, codec: LatentCodec, device: torch.device) -> None:
-        self.card, self.codec, self.device = card, codec, device
+    def __init__(self, ethd: Ethd, info: EthdInfo, codec: LatentCodec, device: torch.device) -> None:
+        self.info, self.codec, self.device = info, codec, device
         # Training was bfloat16 where there is a GPU; a CPU is no faster with it.
         self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-        self.schedule = noise_schedule(card.config)
+        self.schedule = noise_schedule(info.config)
         with torch.device("meta"):  # every weight comes from the given network
-            self.ethd = build_ethd(card.config, card.dimensions, card.frame_side)
+            self.ethd = build_ethd(info.config, info.dimensions, info.frame_side)
         weights = {name: weight.to(device, self.dtype) for name, weight in ethd.state_dict().items()}
         self.ethd.load_state_dict(weights, assign=True)
         self.ethd.eval().requires_grad_(False)
@@ -100,7 +100,7 @@ class Sampler:
         Raises:
             SamplingError: for an overlap that is not shorter than the window, or more steps than the schedule has.
         """
-        config = self.card.config
+        config = self.info.config
         steps = config.sampling_steps if steps is None else steps
         if steps > len(self.schedule):
             raise SamplingError(f"steps={steps}: this network was trained with {len(self.schedule)}; take fewer")
@@ -121,17 +121,22 @@ class Sampler:
         """(S, S, 3) uint8 -> (1, C, h, w) the portrait's latent as the network sees it."""
         latent = self.codec.encode(torch.from_numpy(frame)[None].permute(0, 3, 1, 2).contiguous())
         # Shards hold latents in half precision, and so the network has seen them.
-        return self.card.latents.reference(latent.half())
+        return self.info.latents.reference(latent.half())
 
     @torch.no_grad()
     def sample(
-        self, reference: Tensor, drive: Drive, frames: int, how: SamplingSettings, on_progress: OnProgress | None = None
+        self,
+        reference: Tensor,
+        signals: DrivingSignals,
+        frames: int,
+        how: SamplingSettings,
+        on_progress: OnProgress | None = None,
     ) -> Tensor:
         """A video's latents.
 
         Args:
             reference: (1, C, h, w), see ``reference``.
-            drive: of all frames, on the host.
+            signals: of all frames, on the host.
             frames: F.
             how: seed, steps and windows.
             on_progress: is told of every window's step.
@@ -142,14 +147,14 @@ class Sampler:
         Raises:
             SamplingError: when a window does not fit into the device's memory.
         """
-        beside = reference.to(self.device, self.dtype)
+        reference_latent = reference.to(self.device, self.dtype)
         total, done = how.steps * len(window_starts(frames, how.window, how.overlap)), 0
 
         def predict(x: Tensor, t: Tensor, where: slice) -> Tensor:
             nonlocal done
-            near = on_device(drive.window(where), self.device)
+            near = on_device(signals.window(where), self.device)
             denoise = VelocityDenoiser(
-                lambda noisy, level: self.ethd(noisy.to(self.dtype), level, beside, near), self.schedule
+                lambda noisy, level: self.ethd(noisy.to(self.dtype), level, reference_latent, near), self.schedule
             )
             x0 = denoise(x.to(self.device), t.to(self.device)).cpu()
             done += 1
@@ -157,7 +162,7 @@ class Sampler:
                 on_progress(VideoProgress("sampling", done, total))
             return x0
 
-        size = self.card.dimensions
+        size = self.info.dimensions
         noise = seeded_noise((1, frames, size.latent_channels, size.latent_size, size.latent_size), how.seed)
         try:
             latents = sample_long(predict, noise, self.schedule, how.steps, how.window, how.overlap)
@@ -167,7 +172,7 @@ class Sampler:
             ) from error
         for start in range(0, frames, RESTORED_AT_ONCE):
             part = latents[:, start : start + RESTORED_AT_ONCE]
-            part.copy_(self.card.latents.restored(part))
+            part.copy_(self.info.latents.restored(part))
         return latents
 
     def decode(self, latents: Tensor) -> Iterator[np.ndarray]:
@@ -182,7 +187,7 @@ class Sampler:
         *,
         e_cond: Tensor | None = None,
         e_v: Tensor | None = None,
-        mode: DriveMode = "both",
+        mode: DrivingMode = "both",
         seed: int = 0,
         steps: int | None = None,
     ) -> np.ndarray:
@@ -210,15 +215,15 @@ class Sampler:
             mode=mode,
             seed=seed,
         )
-        reference = self.card.latents.reference(batch["reference_latent"])
+        reference = self.info.latents.reference(batch["reference_latent"])
         settings, _ = self.settings(seed, steps)
         return np.stack(list(self.decode(self.sample(reference, signals, audio.shape[1], settings))))
 
 
-def on_device(drive: Drive, device: torch.device) -> Drive:
-    """The same drive on another device."""
+def on_device(signals: DrivingSignals, device: torch.device) -> DrivingSignals:
+    """The same signals on another device."""
     moved = {
-        name: None if (value := getattr(drive, name)) is None else value.to(device)
+        name: None if (value := getattr(signals, name)) is None else value.to(device)
         for name in ("boxes", "e_ref", "lip", "e_dri", "e_cond", "audio")
     }
-    return replace(drive, **moved)  # type: ignore[arg-type]
+    return replace(signals, **moved)  # type: ignore[arg-type]

@@ -119,11 +119,11 @@ def load_svd(unet: UNet, folder: Path, report: Callable[[str], None] = print) ->
         raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); fetch it again") from error
     with opened as file:
         theirs = {name: torch.Size(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        outcome = match_keys({name: value.shape for name, value in parameters.items()}, theirs, str(path))
-        for name in outcome.loaded:  # one by one: never two copies of the network
+        matched = match_keys({name: value.shape for name, value in parameters.items()}, theirs, str(path))
+        for name in matched.loaded:  # one by one: never two copies of the network
             parameters[name].copy_(file.get_tensor(name))
-    report(f"{path}\n{outcome.table()}")
-    return outcome
+    report(f"{path}\n{matched.table()}")
+    return matched
 
 
 def weight_file(folder: Path) -> Path:

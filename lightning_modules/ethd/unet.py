@@ -121,11 +121,11 @@ class UNet(nn.Module):
             raise ValueError(f"latents are square, got {noisy.shape[-2]} x {noisy.shape[-1]}")
         self.grid_sides(noisy.shape[-1])
         clips, frames = noisy.shape[:2]
-        beside = reference.to(noisy)[:, None].expand(-1, frames, -1, -1, -1)
+        stacked = reference.to(noisy)[:, None].expand(-1, frames, -1, -1, -1)
         time = self._embed(noise_input, noisy).repeat_interleave(frames, 0, output_size=clips * frames)
         video = noisy.new_zeros(clips, frames)
 
-        hidden = self.conv_in(torch.cat([noisy, beside], 2).flatten(0, 1))
+        hidden = self.conv_in(torch.cat([noisy, stacked], 2).flatten(0, 1))
         skips = [hidden]
         for down in self.down_blocks:
             hidden = down(hidden, skips, time, conditions, video, self._run)

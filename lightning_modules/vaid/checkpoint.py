@@ -9,7 +9,7 @@ from typing import Any
 from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.schema import Dimensions
 from encoders.protocols import Identity
-from lightning_modules.checkpoints import CARD, check_encoders, read_checkpoint
+from lightning_modules.checkpoints import CHECKPOINT_INFO, check_encoders, read_checkpoint
 from lightning_modules.vaid.network import VAID
 
 STAGE = "vaid"
@@ -26,10 +26,10 @@ def load_vaid(path: str | Path, encoders: Mapping[str, Identity] | None = None) 
         CheckpointError: when the file is missing, damaged, of another stage, or its statistics are of other encoders.
     """
     checkpoint = read_checkpoint(path, STAGE)
-    card = checkpoint[CARD]
+    info = checkpoint[CHECKPOINT_INFO]
     if encoders is not None:
-        check_encoders({kind: Identity(**raw) for kind, raw in card["encoders"].items()}, encoders, path)
-    vaid = VAID(vaid_config(card["config"]), Dimensions(**card["dimensions"]))
+        check_encoders({kind: Identity(**raw) for kind, raw in info["encoders"].items()}, encoders, path)
+    vaid = VAID(vaid_config(info["config"]), Dimensions(**info["dimensions"]))
     prefix = "vaid."
     state = checkpoint["state_dict"]
     vaid.load_state_dict({name.removeprefix(prefix): w for name, w in state.items() if name.startswith(prefix)})

@@ -19,11 +19,11 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
 from configs.training import Reduction, VAIDConfig
+from datamodules.clip_windows import ClipBatch
 from datamodules.order import seed_of, step_seed
 from datamodules.schema import Dimensions
-from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
-from lightning_modules.checkpoints import CARD, check_encoders, check_stage
+from lightning_modules.checkpoints import CHECKPOINT_INFO, check_encoders, check_stage
 from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.checkpoint import STAGE
 from lightning_modules.vaid.club import GaussianConditional, club_terms
@@ -188,7 +188,7 @@ class VAIDModule(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is needed to build the networks again without any other file."""
-        checkpoint[CARD] = {
+        checkpoint[CHECKPOINT_INFO] = {
             "stage": STAGE,
             "config": asdict(self.config),
             "dimensions": asdict(self.dimensions),
@@ -198,5 +198,5 @@ class VAIDModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses to resume from another stage or other encoders."""
         check_stage(checkpoint, STAGE, "ckpt_path")
-        found = {kind: Identity(**raw) for kind, raw in checkpoint[CARD]["encoders"].items()}
+        found = {kind: Identity(**raw) for kind, raw in checkpoint[CHECKPOINT_INFO]["encoders"].items()}
         check_encoders(found, self.encoders, "ckpt_path")

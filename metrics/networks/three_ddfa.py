@@ -65,7 +65,7 @@ class ThreeDDFA(nn.Module):
             if "fc_lm" not in key  # an auxiliary landmark head used only in training
         }
         load_strictly(self, tensors, FILE)
-        found = provenance("3DDFA_V2 MobileNet 0.5 (stand-in)", weights)
+        found = provenance("3DDFA_V2 MobileNet 0.5 (proxy)", weights)
         self.provenance: Provenance = found
         mean, std = np.zeros(PARAMETERS, np.float32), np.ones(PARAMETERS, np.float32)
         if statistics is not None:

@@ -116,7 +116,7 @@ def annotated_clips_of(listing: Listing, folder: Path) -> tuple[list[ClipSource]
                 problem_detail=detail,
             )
         )
-    _account_for_others(listing, videos, clips)
+    _report_other_videos(listing, videos, clips)
     return clips, _notes(annotations)
 
 
@@ -173,7 +173,7 @@ def _clip(segment: Segment, entries: list[Entry], twin: Segment | None) -> ClipS
     )
 
 
-def _account_for_others(listing: Listing, videos: _Videos, clips: list[ClipSource]) -> None:
+def _report_other_videos(listing: Listing, videos: _Videos, clips: list[ClipSource]) -> None:
     """Counts clips that are already cut as ignored, and reports other videos without an annotation as problems."""
     for entry in videos.left:
         if _CLIP.fullmatch(entry.stem):

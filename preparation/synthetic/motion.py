@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from encoders.protocols import FPS
 from preparation.synthetic.emotions import EMOTIONS, FACES, strength
-from preparation.synthetic.speech import SyntheticSpeech
+from preparation.synthetic.synthetic_speech import SyntheticSpeech
 from preparation.synthetic.world import SyntheticPerson
 
 LIP_FACTORS = ("lip_opening", "lip_width", "lip_rounding")

@@ -15,7 +15,7 @@ from preparation.synthetic.face import build_face
 from preparation.synthetic.motion import FACTOR_NAMES, factors_of
 from preparation.synthetic.render import render
 from preparation.synthetic.shapes import FaceShape
-from preparation.synthetic.speech import speak
+from preparation.synthetic.synthetic_speech import speak
 from preparation.synthetic.world import SyntheticPerson
 
 

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from benchmark.figures.__main__ import main
-from benchmark.figures.drift import draw_drift
-from benchmark.figures.frames import HEAD, LABEL, TILE, frames_at, pick_times
+from benchmark.figures.drift_figure import draw_drift
+from benchmark.figures.frame_grid import HEAD, LABEL, TILE, frames_at, pick_times
 from benchmark.figures.heatmaps import difference, figure3, motion
 from benchmark.figures.rebuild_figures import rebuild_figures
 from evaluation.drift import slope_of
@@ -164,8 +164,8 @@ def test_figures_are_made_anew_only_where_something_they_show_changed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [("[", "cannot be read as YAML"), ("- a", "expected names"), ("a.png: 3", "expected options")]
+    ("text", "message"), [("[", "cannot be read as YAML"), ("- a", "expected names"), ("a.png: 3", "expected options")]
 )
-def test_a_list_of_figures_that_is_wrong_is_one_line(tmp_path, text, told):
+def test_a_list_of_figures_that_is_wrong_is_one_line(tmp_path, text, message):
     (tmp_path / "figures.yaml").write_text(text)
-    refuses(UserError, told, rebuild_figures, tmp_path, tmp_path / "tables")
+    refuses(UserError, message, rebuild_figures, tmp_path, tmp_path / "tables")

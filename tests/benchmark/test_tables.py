@@ -136,15 +136,15 @@ def test_what_cannot_be_used_has_a_reason_and_the_rest_goes_on(put, make, tmp_pa
     (results / "runs.json").write_text(json.dumps({"schema": "emotivetalk.not_run/1", "rows": [reason]}))
     status, rows, printed = make("1")
     assert status == UNUSABLE_RESULTS
-    told = {(row["system"], row["mode"], row["metric"]): row["reason"] for row in rows if row["dataset"] == "hdtf"}
-    assert told["hallo", "A", "fid"] == ""
-    assert told["hallo", "A", "fvd"] == "not computed: needs i3d.pt (good.json)"
-    assert told["hallo", "A", "sync_d"] == "not computed: no ffmpeg (good.json)"
-    assert "not among the metrics" in told["hallo", "A", "efid"]
-    assert "schema 'emotivetalk.evaluation/0'" in told["anitalker", "A", "fid"]
-    assert "twin1.json and twin2.json are two results for one cell" in told["aniportrait", "A", "fid"]
-    assert told["dreamtalk", "A+V", "efid"] == "weights on request only (runs.json)"
-    assert "not run" in told["sadtalker", "A", "fid"]
+    reasons = {(row["system"], row["mode"], row["metric"]): row["reason"] for row in rows if row["dataset"] == "hdtf"}
+    assert reasons["hallo", "A", "fid"] == ""
+    assert reasons["hallo", "A", "fvd"] == "not computed: needs i3d.pt (good.json)"
+    assert reasons["hallo", "A", "sync_d"] == "not computed: no ffmpeg (good.json)"
+    assert "not among the metrics" in reasons["hallo", "A", "efid"]
+    assert "schema 'emotivetalk.evaluation/0'" in reasons["anitalker", "A", "fid"]
+    assert "twin1.json and twin2.json are two results for one cell" in reasons["aniportrait", "A", "fid"]
+    assert reasons["dreamtalk", "A+V", "efid"] == "weights on request only (runs.json)"
+    assert "not run" in reasons["sadtalker", "A", "fid"]
     assert not any(row["value"] for row in rows if row["system"] in ("aniportrait", "pdfgc", "anitalker"))
     assert "for no table (without cell.system): mine.json" in printed
     assert printed.count("twin1.json and twin2.json are two results") == 1

@@ -141,9 +141,9 @@ def test_a_limit_takes_usable_clips_spread_over_all_and_says_what_is_left(write,
     out = tmp_path / "out"
     test_sets.main(["mini", f"source={tmp_path / 'raw'}", f"output={out}", "clips=2"])
     assert [row["clip"] for row in rows(out / "cases_A.csv")] == ["0", "3"]  # of 0, 1, 3, 4, 5
-    told = capsys.readouterr().out
-    assert "3 usable clips beyond the 2 asked for" in told
-    assert "mini: 2 clips, 1 not used" in told
+    message = capsys.readouterr().out
+    assert "3 usable clips beyond the 2 asked for" in message
+    assert "mini: 2 clips, 1 not used" in message
 
 
 @pytest.mark.slow

@@ -170,8 +170,8 @@ def test_only_whole_honest_unedited_answers_count(study, tmp_path):
     assert results["raters"] == 2
     reasons = {row["file"]: row["reason"] for row in results["excluded"]}
     assert set(reasons) == set(excluded)
-    for file, (_, told) in excluded.items():
-        assert told in reasons[file]
+    for file, (_, message) in excluded.items():
+        assert message in reasons[file]
     values = {system: entry["lip_sync"]["value"] for system, entry in results["systems"].items()}
     assert values == {"ground_truth": 4.5, "hallo": 1.5, "emotivetalk": 4.5}
     entry = results["systems"]["hallo"]["v_q"]
@@ -222,20 +222,20 @@ def test_the_page_tells_nothing_of_the_systems(study):
 
 
 def test_studies_that_cannot_be_made_say_why(videos, study, tmp_path):
-    def told(*systems, output=tmp_path / "new", samples=2):
+    def message(*systems, output=tmp_path / "new", samples=2):
         with pytest.raises(UserError) as refused:
             main(["build", f"system={','.join(systems)}", f"output={output}", f"samples={samples}"])
         return str(refused.value)
 
     truth, hallo = (f"{name}={videos / name}" for name in ("ground_truth", "hallo"))
-    assert "expected system=ground_truth=DIR" in told(hallo)
-    assert "expected NAME=PATH" in told("hallo")
-    assert "only 2 clips are there for every system (ground_truth 2, hallo 2)" in told(truth, hallo, samples=3)
-    assert "is there already" in told(truth, hallo, output=study)
+    assert "expected system=ground_truth=DIR" in message(hallo)
+    assert "expected NAME=PATH" in message("hallo")
+    assert "only 2 clips are there for every system (ground_truth 2, hallo 2)" in message(truth, hallo, samples=3)
+    assert "is there already" in message(truth, hallo, output=study)
     mute = tmp_path / "mute"
     for sample in SAMPLES:
         write_video(mute / f"{sample}.mp4", [np.zeros((96, 96, 3), np.uint8)])
-    assert "has h264 pictures and no sound" in told(truth, f"mute={mute}")
+    assert "has h264 pictures and no sound" in message(truth, f"mute={mute}")
     assert {path.name for path in tmp_path.iterdir()} == {"mute"}  # nothing half-made stays
     with pytest.raises(UserError, match=r"holds no \.json"):
         main(["collect", f"answers={tmp_path}", f"key={study / 'key.json'}", "output=x.json"])

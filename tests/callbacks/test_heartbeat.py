@@ -8,7 +8,16 @@ import time
 import pytest
 from torch.distributed import TCPStore
 
-from callbacks.heartbeat import ENDING, SAVING, STEPPING, VALIDATING, WAITING, Beat, Board, process_is_gone
+from callbacks.heartbeat import (
+    ENDING,
+    SAVING,
+    STEPPING,
+    VALIDATING,
+    WAITING,
+    Heartbeat,
+    HeartbeatStore,
+    process_is_gone,
+)
 from callbacks.watchdog import Watchdog
 from configs.training import WatchdogConfig
 
@@ -16,40 +25,40 @@ HERE = socket.gethostname()
 
 
 @pytest.fixture
-def board():
+def heartbeat_store():
     store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    yield Board("127.0.0.1", store.port, ranks=3, dead_seconds=60)
+    yield HeartbeatStore("127.0.0.1", store.port, ranks=3, dead_seconds=60)
     del store
 
 
-def test_words_are_read_as_they_were_said_and_the_first_fault_counts(board):
-    assert board.others(0) == []
-    beat = Beat(2, HERE, 5, count=3, step=7, phase=STEPPING, seconds=1.5, clips=("a/b", "ü"))
-    board.pin(beat)
-    assert board.others(0) == [beat]
-    assert board.others(2) == []
-    assert str(beat) == f"rank 2 ({HERE}, process 5), step 7, clips a/b, ü"
-    assert board.fault() is None
-    assert board.tell("one") == "one"
-    assert board.tell("two") == "one"
-    assert board.fault() == "one"
+def test_words_are_read_as_they_were_said_and_the_first_fault_counts(heartbeat_store):
+    assert heartbeat_store.others(0) == []
+    heartbeat = Heartbeat(2, HERE, 5, count=3, step=7, phase=STEPPING, seconds=1.5, clips=("a/b", "ü"))
+    heartbeat_store.publish(heartbeat)
+    assert heartbeat_store.others(0) == [heartbeat]
+    assert heartbeat_store.others(2) == []
+    assert str(heartbeat) == f"rank 2 ({HERE}, process 5), step 7, clips a/b, ü"
+    assert heartbeat_store.fault() is None
+    assert heartbeat_store.report_fault("one") == "one"
+    assert heartbeat_store.report_fault("two") == "one"
+    assert heartbeat_store.fault() == "one"
 
 
 @pytest.mark.slow
-def test_a_process_that_is_gone_is_dead_unless_it_took_leave(board):
-    own = Beat(0, HERE, os.getpid())
+def test_a_process_that_is_gone_is_dead_unless_it_took_leave(heartbeat_store):
+    own = Heartbeat(0, HERE, os.getpid())
     living, killed = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
     try:
-        board.pin(Beat(1, HERE, living.pid))
-        board.pin(Beat(2, HERE, killed.pid, step=4, phase=WAITING))
-        assert board.dead(own) is None
+        heartbeat_store.publish(Heartbeat(1, HERE, living.pid))
+        heartbeat_store.publish(Heartbeat(2, HERE, killed.pid, step=4, phase=WAITING))
+        assert heartbeat_store.dead(own) is None
         killed.kill()  # and not waited for: a zombie
         end = time.monotonic() + 60
-        while (found := board.dead(own)) is None and time.monotonic() < end:
+        while (found := heartbeat_store.dead(own)) is None and time.monotonic() < end:
             time.sleep(0.1)
         assert (found.rank, found.step, found.phase) == (2, 4, WAITING)
-        board.pin(Beat(2, HERE, killed.pid, phase=ENDING))
-        assert board.dead(own) is None
+        heartbeat_store.publish(Heartbeat(2, HERE, killed.pid, phase=ENDING))
+        assert heartbeat_store.dead(own) is None
         assert not process_is_gone(living.pid)
     finally:
         living.kill()
@@ -61,19 +70,19 @@ def test_a_process_that_is_gone_is_dead_unless_it_took_leave(board):
 @pytest.mark.parametrize(
     ("other", "named"),
     [
-        (Beat(1, HERE, 5, step=4, phase=WAITING, seconds=700), "rank 1"),  # it is behind, and for too long
-        (Beat(1, HERE, 5, step=4, phase=VALIDATING, seconds=700), None),  # it is behind, and may be
-        (Beat(1, HERE, 5, step=4, phase=SAVING, seconds=7300), "rank 1"),
-        (Beat(1, HERE, 5, step=4, phase=STEPPING, seconds=650), "rank 0"),  # nobody is
-        (Beat(1, HERE, 5, step=5, phase=WAITING, seconds=700), "rank 0"),
+        (Heartbeat(1, HERE, 5, step=4, phase=WAITING, seconds=700), "rank 1"),  # it is behind, and for too long
+        (Heartbeat(1, HERE, 5, step=4, phase=VALIDATING, seconds=700), None),  # it is behind, and may be
+        (Heartbeat(1, HERE, 5, step=4, phase=SAVING, seconds=7300), "rank 1"),
+        (Heartbeat(1, HERE, 5, step=4, phase=STEPPING, seconds=650), "rank 0"),  # nobody is
+        (Heartbeat(1, HERE, 5, step=5, phase=WAITING, seconds=700), "rank 0"),
     ],
 )
-def test_the_rank_that_is_furthest_behind_is_to_blame(board, tmp_path, other, named):
+def test_the_rank_that_is_furthest_behind_is_to_blame(heartbeat_store, tmp_path, other, named):
     dog = Watchdog(WatchdogConfig(), tmp_path)
-    dog._board = board
-    board.pin(other)
-    found = dog._standing_still(Beat(0, HERE, 1, step=4, phase=STEPPING, seconds=690, clips=("a",)))
-    assert found == board.fault()
+    dog._store = heartbeat_store
+    heartbeat_store.publish(other)
+    found = dog._stalled(Heartbeat(0, HERE, 1, step=4, phase=STEPPING, seconds=690, clips=("a",)))
+    assert found == heartbeat_store.fault()
     if named is None:
         assert found is None
     else:

@@ -48,8 +48,8 @@ def test_a_run_that_starts_anew_keeps_the_old_log_aside(tmp_path):
     assert (tmp_path / "csv" / "metrics-1.csv").read_bytes() == old
 
 
-@pytest.mark.parametrize(("epoch", "said"), [(0, "Epoch 1/4"), (3, "Epoch 4/4")])
-def test_epochs_are_counted_towards_the_last_step(epoch, said):
+@pytest.mark.parametrize(("epoch", "message"), [(0, "Epoch 1/4"), (3, "Epoch 4/4")])
+def test_epochs_are_counted_towards_the_last_step(epoch, message):
     bar = ProgressBar()
     bar._trainer = SimpleNamespace(max_steps=1800, num_training_batches=500)
-    assert bar._get_train_description(epoch).strip() == said
+    assert bar._get_train_description(epoch).strip() == message

@@ -64,7 +64,7 @@ def test_ctrl_c_is_noted_once_and_stops_at_once_the_second_time(capfd):
     try:
         with StopSignals([], train_config("experiment=vaid/tiny").preemption.stop_on) as signals:
             os.kill(os.getpid(), signal.SIGINT)
-            assert signals.wish is StopRequest.STOP
+            assert signals.request is StopRequest.STOP
             assert "Ctrl-C again stops at once" in capfd.readouterr().err
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
@@ -72,7 +72,7 @@ def test_ctrl_c_is_noted_once_and_stops_at_once_the_second_time(capfd):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         with StopSignals([], ["SIGINT"]) as signals:
             os.kill(os.getpid(), signal.SIGINT)
-            assert signals.wish is StopRequest.NONE
+            assert signals.request is StopRequest.NONE
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -86,19 +86,19 @@ def on_two_ranks(moment: str, shards: Path, output: Path, *more: str) -> tuple[l
 
 @pytest.mark.slow
 def test_a_signal_to_one_of_two_ranks_ends_both(shards, tmp_path):
-    statuses, told = on_two_ranks("step:0", shards, tmp_path)
-    assert statuses == [EXIT_STOPPED, 0], told  # rank 0 speaks for the job
-    assert told.count("Stopped at step 1, which is saved") == 1
+    statuses, printed = on_two_ranks("step:0", shards, tmp_path)
+    assert statuses == [EXIT_STOPPED, 0], printed  # rank 0 speaks for the job
+    assert printed.count("Stopped at step 1, which is saved") == 1
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 @pytest.mark.parametrize("moment", ["step:0", "validation", "save"])
 def test_two_ranks_go_on_after_a_signal_to_one_of_them(shards, straight, tmp_path, moment):
-    statuses, told = on_two_ranks(moment, shards, tmp_path)
-    assert statuses == [EXIT_STOPPED, 0], told  # rank 0 speaks for the job
-    assert told.count("Stopped at step") == 1
-    statuses, told = on_two_ranks("never", shards, tmp_path, "ckpt_path=last")
-    assert statuses == [0, 0], told
+    statuses, printed = on_two_ranks(moment, shards, tmp_path)
+    assert statuses == [EXIT_STOPPED, 0], printed  # rank 0 speaks for the job
+    assert printed.count("Stopped at step") == 1
+    statuses, printed = on_two_ranks("never", shards, tmp_path, "ckpt_path=last")
+    assert statuses == [0, 0], printed
     for column in ("train/loss", "val/lip_mse"):
         expected, found = (logged(folder, column) for folder in (straight, tmp_path / "vaid" / "two"))
         assert sorted(found) == sorted(expected)
@@ -108,10 +108,10 @@ def test_two_ranks_go_on_after_a_signal_to_one_of_them(shards, straight, tmp_pat
 
 def test_a_forked_loader_process_can_still_be_ended():
     with StopSignals(["SIGUSR1"], ["SIGTERM"]) as signals:
-        ready, told = os.pipe()
+        ready, release = os.pipe()
         child = os.fork()
         if not child:
-            os.write(told, b"1")
+            os.write(release, b"1")
             while True:
                 signal.pause()
         os.read(ready, 1)  # a signal before the child is itself would be the parent's
@@ -119,10 +119,10 @@ def test_a_forked_loader_process_can_still_be_ended():
         os.kill(child, signal.SIGTERM)
         _, status = os.waitpid(child, 0)
         assert os.WTERMSIG(status) == signal.SIGTERM
-        assert signals.wish is StopRequest.NONE
+        assert signals.request is StopRequest.NONE
         os.kill(os.getpid(), signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert signals.wish is StopRequest.REQUEUE
+        assert signals.request is StopRequest.REQUEUE
 
 
 @pytest.fixture

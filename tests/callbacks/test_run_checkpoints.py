@@ -50,8 +50,8 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(shards, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr(VAIDModule, "on_save_checkpoint", full)
         try:
-            said = r"step=6\.ckpt cannot be written to .*last\.ckpt is still step=3"
-            refuses(CheckpointError, said, train_vaid, shards, tmp_path, "run_id=a", steps=8)
+            message = r"step=6\.ckpt cannot be written to .*last\.ckpt is still step=3"
+            refuses(CheckpointError, message, train_vaid, shards, tmp_path, "run_id=a", steps=8)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert names(tmp_path / "vaid" / "a") == ["last.ckpt", "step=3.ckpt"]
@@ -66,13 +66,13 @@ def test_a_damaged_checkpoint_is_named_with_one_to_go_on_from(shards, tmp_path):
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
     (done.folder / "checkpoints" / "step=9.ckpt.part").write_bytes(b"left by a kill")
-    said = r"last\.ckpt \(step=6\.ckpt\): not a readable .*ckpt_path=.*step=3\.ckpt"
-    refuses(CheckpointError, said, train_vaid, shards, tmp_path, "run_id=a", "ckpt_path=last", steps=7)
+    message = r"last\.ckpt \(step=6\.ckpt\): not a readable .*ckpt_path=.*step=3\.ckpt"
+    refuses(CheckpointError, message, train_vaid, shards, tmp_path, "run_id=a", "ckpt_path=last", steps=7)
     assert last.read_bytes() == whole[: len(whole) // 2]
     again = train_vaid(shards, tmp_path, "run_id=a", f"ckpt_path={done.folder / 'checkpoints' / 'step=3.ckpt'}")
     assert names(again.folder) == ["last.ckpt", "step=3.ckpt", "step=6.ckpt"]
     for name, weight in load_vaid(again.folder / "checkpoints" / "last.ckpt").state_dict().items():
         assert weight.equal(done.module.vaid.state_dict()[name]), name
     last.unlink()
-    said = r"links to step=6\.ckpt, which is gone"
-    refuses(CheckpointError, said, train_vaid, shards, tmp_path, "run_id=a", "ckpt_path=last")
+    message = r"links to step=6\.ckpt, which is gone"
+    refuses(CheckpointError, message, train_vaid, shards, tmp_path, "run_id=a", "ckpt_path=last")

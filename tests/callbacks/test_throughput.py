@@ -8,9 +8,9 @@ from callbacks.throughput import peak_memory, step_operations
 from configs.training import EthdConfig
 from datamodules.schema import Dimensions
 from encoders.protocols import Identity
-from lightning_modules.ethd.checkpoint import EthdCard, build_ethd
+from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd
 from lightning_modules.ethd.latents import LatentScale
-from lightning_modules.ethd.network import Drive
+from lightning_modules.ethd.network import DrivingSignals
 from tests.helpers.ethd import smallest_unet
 
 
@@ -18,16 +18,18 @@ from tests.helpers.ethd import smallest_unet
 def test_operations_are_those_of_a_real_step_without_recomputation():
     sizes = Dimensions(latent_channels=4, latent_size=8, audio_layers=2, audio_width=3, lip_width=5, expression_width=6)
     config = EthdConfig(unet=smallest_unet(), checkpointing=True)
-    card = EthdCard(config, sizes, {"codec": Identity("patch")}, 32, LatentScale((0.0,), (1.0,)), "", "")
+    info = EthdInfo(config, sizes, {"codec": Identity("patch")}, 32, LatentScale((0.0,), (1.0,)), "", "")
     config.checkpointing = False
     network, frames = build_ethd(config, sizes, 32), 6
     boxes = torch.tensor([[[8.0, 16.0, 16.0, 24.0], [2.0, 2.0, 30.0, 30.0]]])
-    drive = Drive(boxes=boxes, e_ref=torch.randn(1, 6), lip=torch.randn(1, frames, 5), e_dri=torch.randn(1, frames, 6))
+    signals = DrivingSignals(
+        boxes=boxes, e_ref=torch.randn(1, 6), lip=torch.randn(1, frames, 5), e_dri=torch.randn(1, frames, 6)
+    )
     with FlopCounterMode(display=False) as counter:
         noisy = torch.randn(1, frames, 4, 8, 8)
-        network(noisy, torch.zeros(1), noisy[:, 0], drive).square().mean().backward()
+        network(noisy, torch.zeros(1), noisy[:, 0], signals).square().mean().backward()
     # A real backward pass saves the gradients of the very inputs, and makes attention's scores once more.
-    assert 0.95 < counter.get_total_flops() / step_operations(card, frames) < 1.05
+    assert 0.95 < counter.get_total_flops() / step_operations(info, frames) < 1.05
 
 
 def test_peak_memory_is_the_processs():

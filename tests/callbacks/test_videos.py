@@ -29,8 +29,8 @@ def test_training_is_the_same_with_and_without_them(codec_shards, codec_vaid, tm
     shown = run(
         codec_shards, codec_vaid, tmp_path, "run_id=shown", "videos.sample_every=2", "videos.sample_clips=1",
         "videos.evaluate_every=2", "videos.evaluate_clips=2", f"videos.frames={FRAMES}", "videos.metrics=[fid,fvd]",
-        "videos.fid.network=standin", f"videos.fid.weights={files['image']}",
-        "videos.fvd.network=standin", f"videos.fvd.weights={files['video']}",
+        "videos.fid.network=proxy", f"videos.fid.weights={files['image']}",
+        "videos.fvd.network=proxy", f"videos.fvd.weights={files['video']}",
     )  # fmt: skip
     for column in ("train/loss", "val/loss"):
         assert logged(shown.folder, column) == logged(plain.folder, column)
@@ -51,7 +51,7 @@ def test_training_is_the_same_with_and_without_them(codec_shards, codec_vaid, tm
     found = [json.loads((folder / f"000000{step}.json").read_text()) for step in (2, 4)]
     assert [results["n"] for results in found] == [2, 2]
     for name in ("fid", "fvd"):
-        assert [float(value) for value in logged(shown.folder, f"val/{name}_standin").values()] == pytest.approx(
+        assert [float(value) for value in logged(shown.folder, f"val/{name}_proxy").values()] == pytest.approx(
             [results["metrics"][name]["value"] for results in found], rel=1e-6
         )
     assert found[0]["metrics"]["fid"]["value"] != found[1]["metrics"]["fid"]["value"]

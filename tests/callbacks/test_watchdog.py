@@ -25,7 +25,7 @@ def train(fault, shards, output, *changes, ranks=2, started=None):
     ("fault", "status", "message"),
     [
         *(
-            pytest.param(*case, marks=pytest.mark.proof)
+            pytest.param(*case, marks=pytest.mark.nightly)
             for case in (
                 ("1:4:die", -9, r"rank 1 \(.*, process \d+\), step 4, clips clip_.*: has died, last seen"),
                 ("1:4:stall", 1, r"rank 1 \(.*\), step 4, clips clip_.*: waiting for the batch for \d+ s \(watchdog"),
@@ -48,7 +48,7 @@ def test_all_ranks_end_and_name_the_one(shards, tmp_path, fault, status, message
 
 
 @pytest.mark.slow
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_one_process_whose_data_do_not_come_ends(shards, tmp_path):
     (status,), (errors,) = train("0:4:stall", shards, tmp_path, "watchdog.step_minutes=0.1", ranks=1)
     assert status == 1
@@ -63,8 +63,8 @@ def test_one_process_whose_data_do_not_come_ends(shards, tmp_path):
 def test_a_rank_that_nobody_joins_ends(shards, tmp_path):
     (status,), (errors,) = train("none", shards, tmp_path, "watchdog.join_minutes=0.1", started=1)
     assert status == 1
-    said = r"rank 0 .* waiting for the other ranks for \d+ s .*meet at 127\.0\.0\.1:\d+.*SOCKET_IFNAME"
-    assert re.search(said, errors)
+    message = r"rank 0 .* waiting for the other ranks for \d+ s .*meet at 127\.0\.0\.1:\d+.*SOCKET_IFNAME"
+    assert re.search(message, errors)
 
 
 @pytest.mark.slow

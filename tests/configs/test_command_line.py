@@ -94,8 +94,8 @@ def refusal(lab, monkeypatch, capsys):
     ],
 )
 def test_paths_are_taken_as_typed(path):
-    told = prepare(f"task=check output={shlex.quote(path)}", SHOW_OUTPUT)
-    assert (told.stdout, told.returncode) == (path, 5), told.stderr
+    result = prepare(f"task=check output={shlex.quote(path)}", SHOW_OUTPUT)
+    assert (result.stdout, result.returncode) == (path, 5), result.stderr
 
 
 @pytest.mark.slow
@@ -187,8 +187,8 @@ def test_so_it_is_for_every_command(command, message, refusal):
 )
 def test_so_it_is_in_a_process_of_its_own_from_another_folder(command, tmp_path):
     script, *typed = shlex.split(command)
-    told = subprocess.run([sys.executable, ROOT / script, *typed], cwd=tmp_path, capture_output=True, text=True)
-    assert (told.returncode, told.stdout, len(told.stderr.splitlines())) == (2, "", 1)
+    result = subprocess.run([sys.executable, ROOT / script, *typed], cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
 
 
 def test_a_labs_folder_lists_its_experiments_and_can_be_imported(lab, monkeypatch):
@@ -211,9 +211,9 @@ def test_what_sbatch_says_of_a_sweep_is_for_the_user():
 
 @pytest.mark.slow
 def test_help_shows_the_commonest_commands_and_the_groups():
-    told = prepare("--help").stdout
-    assert "python prepare.py dataset=folder preset=small source=my_videos output=data/mine" in told
+    result = prepare("--help").stdout
+    assert "python prepare.py dataset=folder preset=small source=my_videos output=data/mine" in result
     for group in ("dataset", "preset", "encoders/landmarks", "encoders/audio", "encoders/motion", "encoders/codec"):
         for option in (ROOT / "configs" / group).glob("*.yaml"):
-            assert re.search(rf"{group} .*\b{option.stem}\b", told), f"{group}={option.stem} is not in --help"
-    assert "max_rejected" in told
+            assert re.search(rf"{group} .*\b{option.stem}\b", result), f"{group}={option.stem} is not in --help"
+    assert "max_rejected" in result

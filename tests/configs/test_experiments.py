@@ -26,9 +26,9 @@ def test_nothing_to_train_lists_all(typed, capsys):
     with pytest.raises(SystemExit) as left:
         require_experiment(typed)
     assert left.value.code == 2
-    told = capsys.readouterr().err
+    message = capsys.readouterr().err
     for name, line in experiments().items():
-        assert any(f"experiment={name} " in row and line in row for row in told.splitlines())
+        assert any(f"experiment={name} " in row and line in row for row in message.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -43,12 +43,12 @@ def test_what_is_known_passes(typed):
     [("vaid/tny", "vaid/tiny"), ("etdh/small", "ethd/small"), ("no_decouple", "ethd/no_decouple"), ("xyz", None)],
 )
 def test_a_typo_is_met_with_the_nearest(name, near):
-    told = why_unknown(name).splitlines()[0]
-    assert told.startswith(f"error: experiment={name}: there is no such experiment")
-    assert (f"did you mean {near}" in told) if near else ("did you mean" not in told)
+    message = why_unknown(name).splitlines()[0]
+    assert message.startswith(f"error: experiment={name}: there is no such experiment")
+    assert (f"did you mean {near}" in message) if near else ("did you mean" not in message)
 
 
 def test_a_folder_lists_its_own():
-    told = why_unknown("vaid/")
-    assert "experiment=vaid/paper " in told
-    assert "experiment=ethd/" not in told
+    message = why_unknown("vaid/")
+    assert "experiment=vaid/paper " in message
+    assert "experiment=ethd/" not in message

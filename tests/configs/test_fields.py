@@ -26,7 +26,7 @@ COMMANDS = {
     "vaid": ("train", TrainConfig, ["experiment=vaid/tiny", "data.root=a"]),
     "emotion": ("train", TrainConfig, ["experiment=emotion/tiny", "data.root=a"]),
     "ethd": ("train", TrainConfig, ["experiment=ethd/tiny", "data.root=a", "vaid=b"]),
-    "standin": ("train", TrainConfig, ["experiment=standin/image", "data.root=a"]),
+    "proxy": ("train", TrainConfig, ["experiment=proxy/image", "data.root=a"]),
     "prepare": ("prepare", PrepareConfig, ["dataset=folder", "source=.", "output=a"]),
     "generate": ("generate", GenerateConfig, ["portrait=a.png", "speech=b.wav", "output=c.mp4", "ethd=d"]),
     "evaluate": ("evaluate", EvaluateConfig, ["generated=.", "reference=.", "output=a.json"]),
@@ -57,7 +57,7 @@ def structured(command: str) -> DictConfig:
 def fields_of(command: str) -> Iterator[tuple[str, Any, Any]]:
     """Key, field and type of everything a command reads; of ``model`` only what its stage has."""
     config = composed(command)
-    whole = command not in ("emotion", "ethd", "standin")  # whose other keys are those of vaid
+    whole = command not in ("emotion", "ethd", "proxy")  # whose other keys are those of vaid
     kind = type(getattr(config, "model", None))
     for key, field, hint in walk(kind, "model.") if not whole else walk(COMMANDS[command][1]):
         inner = [one for one in (hint, *get_args(hint)) if isinstance(one, type) and is_dataclass(one)]
@@ -104,12 +104,12 @@ def test_every_field_states_what_it_may_be_and_refuses_all_else(command):
     for key, field, hint in keys:
         constraint, free = stated.get(key), field.metadata.get("literal") or key in WORDS
         for value in impossible(hint):
-            said = refusal(command, key, value)
+            message = refusal(command, key, value)
             fits = constraint is not None and holds(constraint, value)
-            assert said or fits or free, f"{key}={value}: nothing says that this may be"
-            if said and not fits and not free:
-                assert key in said, f"{key}={value}: {said}"
-                assert len(said.splitlines()) == 1 or "full_key" in said
+            assert message or fits or free, f"{key}={value}: nothing says that this may be"
+            if message and not fits and not free:
+                assert key in message, f"{key}={value}: {message}"
+                assert len(message.splitlines()) == 1 or "full_key" in message
 
 
 def holds(constraint: Any, value: Any) -> bool:

@@ -32,7 +32,7 @@ def test_values_are_read():
 
 
 @pytest.mark.parametrize(
-    ("typed", "told"),
+    ("typed", "message"),
     [
         (["pixel=512"], "pixel=512: did you mean pixels=? expected pixels=..., steps=..., full=..."),
         (["512"], "512: expected pixels=..."),
@@ -45,10 +45,10 @@ def test_values_are_read():
         (["steps", "3"], "steps 3: is written steps=3 here"),
     ],
 )
-def test_what_is_wrong_is_one_line(typed, told):
+def test_what_is_wrong_is_one_line(typed, message):
     with pytest.raises(ConfigError) as refused:
         read_options("", typed, KNOWN)
-    assert str(refused.value).startswith(told)
+    assert str(refused.value).startswith(message)
     assert str(refused.value).endswith("--help shows examples")
     assert refused.value.exit_status == 2
 

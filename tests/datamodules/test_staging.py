@@ -74,7 +74,7 @@ def test_addresses():
 
 
 def test_s3_calls_the_aws_client(origin, tmp_path, monkeypatch):
-    """With a stand-in for the ``aws`` program, which maps the bucket to a folder."""
+    """With a replacement for the ``aws`` program, which maps the bucket to a folder."""
     folder, index = origin
     program = tmp_path / "bin" / "aws"
     program.parent.mkdir()

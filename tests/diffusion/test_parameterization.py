@@ -89,8 +89,8 @@ def test_the_denoiser_finds_what_an_oracle_hides():
     steps, seen = torch.tensor([0, 250, 600, 999]), []
     level = SCHEDULE.level(steps, x0)
 
-    def network(x, told):
-        seen.append(told)
+    def network(x, condition):
+        seen.append(condition)
         return velocity(x0, noise, level)
 
     out = VelocityDenoiser(network, SCHEDULE)(SCHEDULE.add_noise(x0, noise, steps), steps)

@@ -53,10 +53,10 @@ def test_the_longer_side_is_trimmed_with_a_note(tmp_path, store):
 
 
 def test_too_large_a_gap_is_refused(tmp_path, store):
-    told = opened(tmp_path, store, write(tmp_path / "made.mp4", 30), write(tmp_path / "real.mp4", 50))
-    assert isinstance(told, Missing)
-    assert "differs by 0.80 s" in told.reason
-    assert "(30 and 50 frames at 25 fps)" in told.reason
+    message = opened(tmp_path, store, write(tmp_path / "made.mp4", 30), write(tmp_path / "real.mp4", 50))
+    assert isinstance(message, Missing)
+    assert "differs by 0.80 s" in message.reason
+    assert "(30 and 50 frames at 25 fps)" in message.reason
 
 
 @pytest.mark.parametrize("offset", [2, -3])
@@ -74,8 +74,8 @@ def test_only_the_panel_is_compared(tmp_path, store):
     clip = opened(tmp_path, store, grid, real, panel=(SIZE[0], 0, *SIZE))
     assert shown(clip.generated) == shown(clip.reference) == list(range(12))
     assert clip.notes == ()
-    told = opened(tmp_path, store, grid, real, panel=(SIZE[0] * 2 + 8, 0, *SIZE))
-    assert "exceeds the frames of 384 x 96" in told.reason
+    message = opened(tmp_path, store, grid, real, panel=(SIZE[0] * 2 + 8, 0, *SIZE))
+    assert "exceeds the frames of 384 x 96" in message.reason
 
 
 def test_a_piece_of_a_side_shows_its_frames(tmp_path, store):
@@ -88,7 +88,7 @@ def test_a_broken_file_is_a_reason_and_names_its_side(tmp_path, store):
     broken = Path(shutil.copy(good, tmp_path / "broken.mp4"))
     overwrite(broken, broken.stat().st_size // 2, bytes(2000))
     for pair, side in ((Pair("clip", broken, good), "generated"), (Pair("clip", good, broken), "reference")):
-        told = Alignment(25.0, None, 0, 0.5).open(pair, store)
-        assert isinstance(told, Missing)
-        assert told.side == side
-        assert "broken.mp4" in told.reason
+        message = Alignment(25.0, None, 0, 0.5).open(pair, store)
+        assert isinstance(message, Missing)
+        assert message.side == side
+        assert "broken.mp4" in message.reason

@@ -8,12 +8,12 @@ import pytest
 from scipy import stats
 
 from evaluation.drift import slope_of
-from evaluation.faces import sidecar_boxes
+from evaluation.sync_faces import sidecar_boxes
 from media import read_frames, read_sound
-from metrics.networks.standin import load_stand_in
+from metrics.networks.proxy import load_proxy
 from metrics.sync_pipeline import score_clip, tracks_in_memory
 from preparation.synthetic import identity, render_clip
-from tests.helpers.synthetic_videos import stand_in_settings, untrained, write_speakers
+from tests.helpers.synthetic_videos import proxy_settings, untrained, write_speakers
 from tests.helpers.videos import copy_packets, encode_frames
 
 
@@ -85,7 +85,7 @@ def test_a_window_of_fid_and_fvd_is_an_evaluation_of_videos_cut_there(evaluate, 
             frames = list(render_clip(identity(person), "happy", 1, person, 2.4, 64).frames())
             write_keyframes(tmp_path / side / f"{number}.mp4", frames)
             cut(tmp_path / side / f"{number}.mp4", tmp_path / "cut" / side / f"{number}.mp4", first, first + length)
-    keys = {"metrics": ["fid", "fvd"], "bootstrap": 0, **stand_in_settings(untrained(tmp_path))}
+    keys = {"metrics": ["fid", "fvd"], "bootstrap": 0, **proxy_settings(untrained(tmp_path))}
     whole = evaluate(tmp_path / "made", tmp_path / "real", drift=length / 25, **keys)[1]["metrics"]
     alone = evaluate(tmp_path / "cut" / "made", tmp_path / "cut" / "real", **keys)[1]["metrics"]
     for name in ("fid", "fvd"):
@@ -98,12 +98,12 @@ def test_a_window_of_fid_and_fvd_is_an_evaluation_of_videos_cut_there(evaluate, 
 def test_sync_of_a_window_hears_and_sees_that_window_alone(evaluate, tmp_path):
     video = write_speakers(tmp_path / "talk", 1, seconds=2.4) / "clip0.mp4"
     files = untrained(tmp_path)
-    keys = {"metrics": ["sync"], "sync": stand_in_settings(files)["sync"], "bootstrap": 0, "drift": 0.8}
+    keys = {"metrics": ["sync"], "sync": proxy_settings(files)["sync"], "bootstrap": 0, "drift": 0.8}
     metrics = evaluate(tmp_path / "talk", tmp_path / "talk", **keys)[1]["metrics"]
     frames, sound = list(read_frames(video)), (read_sound(video) * 32767).round().astype(np.int16)
     boxes = sidecar_boxes(frames, video)
     assert np.ptp(np.concatenate(boxes), axis=0).max() > 0.5  # boxes of another window would be others
-    network, _ = load_stand_in(Path(files["sync"]), "sync")
+    network, _ = load_proxy(Path(files["sync"]), "sync")
     for window in range(3):
         here, heard = slice(20 * window, 20 * window + 20), slice(12_800 * window, 12_800 * (window + 1))
         (track,) = tracks_in_memory(frames[here], sound[heard], boxes[here], 10, 16.0)
@@ -115,7 +115,7 @@ def test_sync_of_a_window_hears_and_sees_that_window_alone(evaluate, tmp_path):
 @pytest.mark.slow
 def test_two_windows_have_no_slope(evaluate, tmp_path):
     write_speakers(tmp_path / "talk", 1)  # 30 frames
-    keys = {"metrics": ["sync"], "bootstrap": 0, "drift": 0.6, **stand_in_settings(untrained(tmp_path))}
+    keys = {"metrics": ["sync"], "bootstrap": 0, "drift": 0.6, **proxy_settings(untrained(tmp_path))}
     status, results = evaluate(tmp_path / "talk", tmp_path / "talk", **keys)
     assert status == 0
     for name in ("sync_c", "sync_d"):

@@ -57,7 +57,7 @@ def test_expressions_are_equal_only_to_themselves(faces, evaluate):
     assert 1e-3 < values["blur 2"] < values["blur 6"]
     assert values["happy"] > values["noise 10"]
     assert (entry["official"], entry["n"], entry["expected"]) == (False, 2, 2)
-    assert "stand-in" in entry["title"]
+    assert "proxy" in entry["title"]
     assert entry["samples"] == {"reference": 60, "generated": 60}
     assert entry["detection_rate"] == {"reference": 1.0, "generated": 1.0}
     assert entry["sha256"].startswith("f93ed7f1")
@@ -110,7 +110,7 @@ def test_fid_is_the_metrics_own(talks, speakers, evaluate, rule_files, tmp_path)
     entry = results["metrics"]["fid"]
     assert entry["value"] == pytest.approx(want, rel=1e-5)
     assert entry["interval"]["low"] < entry["value"] < entry["interval"]["high"]
-    assert (entry["official"], entry["title"]) == (False, "FID stand-in (unofficial weights)")
+    assert (entry["official"], entry["title"]) == (False, "FID proxy (unofficial weights)")
     assert any("9 frames, fewer than the 2049" in warning for warning in entry["warnings"])
     assert results["clips"][0]["notes"] == ["reference trimmed from 30 to 3 frames"]
 
@@ -140,7 +140,7 @@ def test_fvd_is_the_metrics_own_and_has_a_floor(talks, speakers, evaluate, rule_
     assert firsts == [{"reference": piece.frames[0], "generated": 0} for piece in pieces]
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_sync_of_both_sides_through_the_original_steps(talks, evaluate, rule_files):
     sync = {"weights": rule_files("syncnet"), "detector": "mediapipe", "min_track": 20, "min_face": 60.0}
     status, results = evaluate(talks, talks, metrics=["sync"], sync=sync)
@@ -205,9 +205,9 @@ def test_trouble_is_listed_and_the_rest_is_kept(troubled, evaluate, capsys):
     assert "generated 192 x 160, reference 256 x 256 pixels" in notes
     assert "generated resampled by time from 30.000 to 25 fps" in notes
     assert "i3d_torchscript.pt" in results["metrics"]["fvd"]["not_computed"]
-    told = capsys.readouterr().out
-    assert "3 of 7" in told
-    assert "needs i3d_torchscript.pt" in told
+    message = capsys.readouterr().out
+    assert "3 of 7" in message
+    assert "needs i3d_torchscript.pt" in message
     assert evaluate(troubled / "made", troubled / "real", metrics=["efid"], allow_missing=True)[0] == 0
 
 

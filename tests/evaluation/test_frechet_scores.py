@@ -25,7 +25,7 @@ class Levels:
 
 
 @pytest.mark.parametrize(
-    ("slip", "told"),
+    ("slip", "message"),
     [
         (lambda features, seen: {"features": features[:, :2], "seen": seen}, r"features \(4, 2\), seen \(\); expected"),
         (lambda features, seen: {"features": features[0], "seen": seen}, r"features \(3,\), seen \(\); expected"),
@@ -33,13 +33,13 @@ class Levels:
         (lambda features, seen: {}, r"Levels.extract returned nothing; expected features \(samples, 3\)"),
     ],
 )
-def test_another_shape_is_refused_and_not_kept(slip, told, tmp_path):
+def test_another_shape_is_refused_and_not_kept(slip, message, tmp_path):
     path = write_clip(tmp_path / "clip.mp4", [np.full((32, 32, 3), 40 * level, np.uint8) for level in range(4)])
     store = FeatureStore(tmp_path / "cache")
     clip = Alignment(25.0, None, 0, 0.5).open(Pair("clip", path, path), store)
     levels = Levels()
     levels.slip = slip
-    with pytest.raises(EvaluationError, match=told):
+    with pytest.raises(EvaluationError, match=message):
         features_of(levels, clip, clip.reference, store)
     del levels.slip  # mended, under the same key
     assert features_of(levels, clip, clip.reference, store)["features"].shape == (4, 3)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from evaluation.ranks import Ranks, _launched
-from tests.helpers.synthetic_videos import evaluate_config, stand_in_settings, untrained, write_speakers
+from tests.helpers.synthetic_videos import evaluate_config, proxy_settings, untrained, write_speakers
 from tests.helpers.warm import free_port
 
 SLURM_STEP = {
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 def settings(folder, output):
     keys = {"metrics": ["fid", "fvd", "efid", "sync"], "bootstrap": 5, "cache": str(output / "cache")}
-    keys |= stand_in_settings(untrained(folder))
+    keys |= proxy_settings(untrained(folder))
     return evaluate_config(folder / "made", folder / "real", output / "results.json", **keys)
 
 
@@ -59,7 +59,7 @@ def on_ranks(config, size):
     return [process.exitcode for process in processes]
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_two_and_four_processes_say_what_one_says(folder, tmp_path, capfd):
     from evaluation.evaluate_folders import evaluate_folders
 

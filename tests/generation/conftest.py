@@ -3,9 +3,9 @@
 import pytest
 
 from generation.model_files import ModelFiles
-from generation.pipeline import Talker
+from generation.pipeline import EmotiveTalkPipeline
 
 
 @pytest.fixture(scope="session")
-def talker(runs) -> Talker:
+def pipeline(runs) -> EmotiveTalkPipeline:
     return ModelFiles(runs / "ethd", device="cpu").load()

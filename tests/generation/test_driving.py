@@ -10,7 +10,7 @@ from generation.driving import driving_signals, to_length
 from generation.errors import GenerationError
 from generation.portrait import read_portrait
 from lightning_modules.emotion.sources import ResolvedEmotion
-from lightning_modules.ethd.export import load_artifact
+from lightning_modules.ethd.export import load_export
 from lightning_modules.vaid.checkpoint import load_vaid
 
 FRAMES = 12
@@ -43,13 +43,13 @@ def test_lengths_that_need_nothing_and_lengths_that_are_refused():
 def parts(runs, encoders, files):
     """V-AID, audio features, portrait."""
     built, side = encoders
-    vaid = load_artifact(runs / "ethd").vaid
+    vaid = load_export(runs / "ethd").vaid
     torch.manual_seed(0)
     audio = torch.randn(FRAMES, built.audio.layers, built.audio.width)
     return vaid, audio, read_portrait(files / "face.png", built.landmarks, built.motion, side, FaceConfig())
 
 
-def drive_of(parts, variant="full", vaid=None, emotion=None, **options):
+def signals_of(parts, variant="full", vaid=None, emotion=None, **options):
     trained, audio, portrait = parts
     emotion = emotion or ResolvedEmotion("portrait", e_cond=portrait.e_ref)
     return driving_signals(vaid or trained, variant, audio, portrait, emotion, trained_with=trained, **options)
@@ -58,30 +58,30 @@ def drive_of(parts, variant="full", vaid=None, emotion=None, **options):
 @pytest.mark.slow
 def test_the_voice_drives_lips_and_expression(parts):
     vaid, audio, portrait = parts
-    drive, notes = drive_of(parts, seed=3)
+    signals, notes = signals_of(parts, seed=3)
     assert notes == ()
-    torch.testing.assert_close(drive.lip, vaid.lip(audio[None]))
-    torch.testing.assert_close(drive.e_ref[0], vaid.expression_scale(portrait.e_ref))
-    assert drive.e_dri.shape == (1, FRAMES, len(portrait.e_ref))
-    assert torch.equal(drive.e_dri, drive_of(parts, seed=3)[0].e_dri)
-    assert not torch.equal(drive.e_dri, drive_of(parts, seed=4)[0].e_dri)
+    torch.testing.assert_close(signals.lip, vaid.lip(audio[None]))
+    torch.testing.assert_close(signals.e_ref[0], vaid.expression_scale(portrait.e_ref))
+    assert signals.e_dri.shape == (1, FRAMES, len(portrait.e_ref))
+    assert torch.equal(signals.e_dri, signals_of(parts, seed=3)[0].e_dri)
+    assert not torch.equal(signals.e_dri, signals_of(parts, seed=4)[0].e_dri)
     smile = ResolvedEmotion("label", e_cond=portrait.e_ref + 0.5)
-    assert not torch.equal(drive.e_dri, drive_of(parts, seed=3, emotion=smile)[0].e_dri)
+    assert not torch.equal(signals.e_dri, signals_of(parts, seed=3, emotion=smile)[0].e_dri)
 
 
 def test_a_driving_video_is_taken_over_frame_by_frame(parts):
     vaid, _, portrait = parts
     e_v = torch.randn(FRAMES, len(portrait.e_ref))
-    drive, _ = drive_of(parts, emotion=ResolvedEmotion("video", e_v=e_v))
-    torch.testing.assert_close(drive.e_dri[0], vaid.expression_scale(e_v))
+    signals, _ = signals_of(parts, emotion=ResolvedEmotion("video", e_v=e_v))
+    torch.testing.assert_close(signals.e_dri[0], vaid.expression_scale(e_v))
 
 
 def test_lips_alone_and_expression_alone(parts):
-    both, _ = drive_of(parts)
-    lips, _ = drive_of(parts, mode="lips")
+    both, _ = signals_of(parts)
+    lips, _ = signals_of(parts, mode="lips")
     assert torch.equal(lips.lip, both.lip)
     assert torch.equal(lips.e_dri[0], both.e_ref.expand(FRAMES, -1))  # to the bit: the injector then adds nothing
-    expression, _ = drive_of(parts, mode="expression")
+    expression, _ = signals_of(parts, mode="expression")
     assert expression.lip is None
     assert torch.equal(expression.e_dri, both.e_dri)
 
@@ -90,25 +90,25 @@ def test_a_variant_gets_what_it_hears(parts):
     _, audio, portrait = parts
     e_v = torch.randn(FRAMES, len(portrait.e_ref))
     asked = ResolvedEmotion("video", e_v=e_v)
-    no_decouple, notes = drive_of(parts, "no_decouple", emotion=asked)
+    no_decouple, notes = signals_of(parts, "no_decouple", emotion=asked)
     assert torch.equal(no_decouple.audio[0], audio)
     assert "emotion.video: has no effect" in notes[0]
-    assert drive_of(parts, "wo_lip")[0].lip is None
-    without, notes = drive_of(parts, "wo_exp", emotion=asked, mode="expression")
+    assert signals_of(parts, "wo_lip")[0].lip is None
+    without, notes = signals_of(parts, "wo_exp", emotion=asked, mode="expression")
     assert without.e_dri is without.lip is None
     assert len(notes) == 2
-    repeated, _ = drive_of(parts, "wo_dicte", emotion=asked)
+    repeated, _ = signals_of(parts, "wo_dicte", emotion=asked)
     torch.testing.assert_close(repeated.e_cond[0], parts[0].expression_scale(e_v.mean(0)))
-    own, _ = drive_of(parts, "wo_dicte", mode="lips")
+    own, _ = signals_of(parts, "wo_dicte", mode="lips")
     assert torch.equal(own.e_cond, own.e_ref)
 
 
 def test_another_vaid_speaks_in_the_units_ethd_was_trained_with(parts, runs):
     trained, audio, _ = parts
     other = load_vaid(runs / "other_vaid" / "checkpoints" / "last.ckpt")
-    drive, _ = drive_of(parts, vaid=other)
+    signals, _ = signals_of(parts, vaid=other)
     wanted = other.lip(audio[None]) * other.lip_scale.std + other.lip_scale.mean
-    found = drive.lip * trained.lip_scale.std + trained.lip_scale.mean
+    found = signals.lip * trained.lip_scale.std + trained.lip_scale.mean
     torch.testing.assert_close(found, wanted)
-    assert not torch.allclose(drive.lip, other.lip(audio[None]))
-    assert replace(drive, lip=None).e_dri.isfinite().all()
+    assert not torch.allclose(signals.lip, other.lip(audio[None]))
+    assert replace(signals, lip=None).e_dri.isfinite().all()

@@ -9,7 +9,7 @@ from configs.command_line import compose
 from configs.generation import GenerateConfig
 from generation.generate_videos import SOME_FAILED, generate_videos
 from generation.model_files import ModelFiles
-from generation.pipeline import Talker
+from generation.pipeline import EmotiveTalkPipeline
 
 
 @pytest.fixture
@@ -29,19 +29,19 @@ def test_a_batch_goes_on_where_it_stopped(batch, files, tmp_path, capsys, monkey
     face, videos = files / "face.png", tmp_path / "new" / "videos"
     rows = f"{face},a.mp4,0\n{tmp_path / 'none.png'},b.mp4,0\n{face},c.mp4,1\n"
     assert batch(rows) == SOME_FAILED
-    told = capsys.readouterr().err
-    assert "failed" in told
-    assert "none.png: no such file" in told
-    assert "2 made, 0 were there already, 1 failed" in told
+    message = capsys.readouterr().err
+    assert "failed" in message
+    assert "none.png: no such file" in message
+    assert "2 made, 0 were there already, 1 failed" in message
     assert sorted(file.name for file in videos.iterdir()) == ["a.json", "a.mp4", "c.json", "c.mp4"]
     before = {file.name: file.stat().st_mtime_ns for file in videos.iterdir()}
 
     shutil.copy(face, tmp_path / "none.png")
     shutil.copy(face.with_suffix(".csv"), tmp_path / "none.csv")
     assert batch(rows) == 0
-    told = capsys.readouterr().err
-    assert "there already" in told
-    assert "1 made, 2 were there already, 0 failed" in told
+    message = capsys.readouterr().err
+    assert "there already" in message
+    assert "1 made, 2 were there already, 0 failed" in message
     assert {name: (videos / name).stat().st_mtime_ns for name in before} == before
 
     monkeypatch.setattr(ModelFiles, "load", lambda *a, **k: pytest.fail("nothing was to be made"))
@@ -74,14 +74,14 @@ def test_parts_make_their_own_videos(batch, files, tmp_path):
 
 
 def test_a_fault_nobody_foresaw_costs_one_video(batch, files, tmp_path, capsys, monkeypatch):
-    generate = Talker.generate
+    generate = EmotiveTalkPipeline.generate
 
     def broken(self, case, on_progress=None):
         if case.seed == 0:
             raise ZeroDivisionError("oops")
         return generate(self, case, on_progress)
 
-    monkeypatch.setattr(Talker, "generate", broken)
+    monkeypatch.setattr(EmotiveTalkPipeline, "generate", broken)
     assert batch(f"{files / 'face.png'},a.mp4,0\n{files / 'face.png'},b.mp4,1\n") == SOME_FAILED
     assert "ZeroDivisionError: oops (test_generate_videos.py:" in capsys.readouterr().err
     assert (tmp_path / "new" / "videos" / "b.mp4").exists()

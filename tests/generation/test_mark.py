@@ -15,9 +15,9 @@ TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedi
 
 
 @pytest.fixture(scope="module")
-def video(talker, files, tmp_path_factory):
+def video(pipeline, files, tmp_path_factory):
     output = tmp_path_factory.mktemp("marked") / "out.mp4"
-    return talker.generate(VideoCase(files / "face.png", files / "voice.wav", output, steps=1)).path
+    return pipeline.generate(VideoCase(files / "face.png", files / "voice.wav", output, steps=1)).path
 
 
 def check(tags):
@@ -40,5 +40,5 @@ def test_ffprobe_shows_it(video):
     program = shutil.which("ffprobe")
     if program is None:
         pytest.skip("ffprobe is not installed")
-    told = subprocess.run([program, "-v", "error", "-show_format", "-of", "json", str(video)], capture_output=True)
-    check(json.loads(told.stdout)["format"]["tags"])
+    result = subprocess.run([program, "-v", "error", "-show_format", "-of", "json", str(video)], capture_output=True)
+    check(json.loads(result.stdout)["format"]["tags"])

@@ -23,10 +23,10 @@ def case(files, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def batch(talker, case):
+def batch(pipeline, case):
     """The case's portrait and speech as a shard holds them."""
-    prepared = talker.prepare(case)
-    portrait, encoders = prepared.portrait, talker.encoders
+    prepared = pipeline.prepare(case)
+    portrait, encoders = prepared.portrait, pipeline.encoders
     frame = torch.from_numpy(portrait.frame)[None].permute(0, 3, 1, 2)
     return {
         "audio": encoders.audio(torch.from_numpy(prepared.speech.samples)).half()[None],
@@ -38,66 +38,66 @@ def batch(talker, case):
 
 
 @pytest.fixture(scope="module")
-def run(runs, talker):
-    """The run's averaged weights, its checkpoint's card and its V-AID.
+def run(runs, pipeline):
+    """The run's averaged weights, its checkpoint's info and its V-AID.
 
     The weights lie where the export's do: a CPU may round otherwise where weights are aligned otherwise in memory.
     """
-    ethd, card = load_ethd(runs / "ethd")
-    exported = talker.artifact.ethd.state_dict()
+    ethd, info = load_ethd(runs / "ethd")
+    exported = pipeline.exported.ethd.state_dict()
     assert all(torch.equal(weight, exported[name]) for name, weight in ethd.state_dict().items())
     ethd.load_state_dict(exported, assign=True)
-    return ethd, card, load_vaid(card.vaid)
+    return ethd, info, load_vaid(info.vaid)
 
 
 @pytest.fixture(scope="module")
 def module(run):
     """The network as a validation sees it: in training, with its averaged weights."""
-    ethd, card, vaid = run
-    module = EthdModule(card, vaid)
+    ethd, info, vaid = run
+    module = EthdModule(info, vaid)
     module.ethd.load_state_dict(ethd.state_dict(), assign=True)
     return module.eval()
 
 
-def generated(talker, case):
-    prepared = talker.prepare(case)
-    reference = talker.sampler.reference(prepared.portrait.frame)
-    latents = talker.sampler.sample(reference, prepared.drive, prepared.speech.frames, prepared.sampling)
-    return np.stack(list(talker.sampler.decode(latents)))
+def generated(pipeline, case):
+    prepared = pipeline.prepare(case)
+    reference = pipeline.sampler.reference(prepared.portrait.frame)
+    latents = pipeline.sampler.sample(reference, prepared.signals, prepared.speech.frames, prepared.sampling)
+    return np.stack(list(pipeline.sampler.decode(latents)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["both", "lips", "expression"])
-def test_a_validation_video_is_the_generated_one(talker, case, batch, module, mode):
-    wanted = generated(talker, replace(case, drive=mode))
+def test_a_validation_video_is_the_generated_one(pipeline, case, batch, module, mode):
+    wanted = generated(pipeline, replace(case, drive=mode))
     assert len(wanted) == 13
-    assert np.array_equal(VideoMaker(talker.encoders.codec, 1).make(module, batch, mode), wanted)
+    assert np.array_equal(VideoMaker(pipeline.encoders.codec, 1).make(module, batch, mode), wanted)
 
 
 @pytest.mark.slow
-def test_a_quality_tools_video_is_the_generated_one(talker, case, files, batch, run):
-    ethd, card, vaid = run
-    tool = QualityRun(Sampler(ethd, card, talker.encoders.codec, torch.device("cpu")), vaid, case.steps)
-    assert np.array_equal(tool.frames(batch, seed=3), generated(talker, replace(case, seed=3)))
+def test_a_quality_tools_video_is_the_generated_one(pipeline, case, files, batch, run):
+    ethd, info, vaid = run
+    tool = QualityRun(Sampler(ethd, info, pipeline.encoders.codec, torch.device("cpu")), vaid, case.steps)
+    assert np.array_equal(tool.frames(batch, seed=3), generated(pipeline, replace(case, seed=3)))
 
     smile = replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4")))
-    e_v, _ = talker._faces.video(files / "smile.mp4")
+    e_v, _ = pipeline._faces.video(files / "smile.mp4")
     pingpong = e_v[[*range(10), 8, 7, 6]]
-    assert np.array_equal(tool.frames(batch, seed=0, e_v=pingpong[None]), generated(talker, smile))
+    assert np.array_equal(tool.frames(batch, seed=0, e_v=pingpong[None]), generated(pipeline, smile))
     held = tool.frames(batch, seed=0, e_cond=e_v[:1])
     assert not np.array_equal(held, tool.frames(batch, seed=0))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_network_that_trains_stays_as_it_is(talker, batch, module, dtype, request):
+def test_the_network_that_trains_stays_as_it_is(pipeline, batch, module, dtype, request):
     """Its weights keep their precision, memory and mode, and no random state moves; a CPU samples in float32."""
-    trained = EthdModule(module.card, module.vaid)
+    trained = EthdModule(module.info, module.vaid)
     trained.ethd.to(dtype).train()
     before = {name: (weight.data_ptr(), weight.clone()) for name, weight in trained.ethd.named_parameters()}
     state = torch.get_rng_state()
     request.addfinalizer(lambda: torch.set_default_dtype(torch.float32))
     torch.set_default_dtype(dtype)  # as Lightning does under bf16-true
-    made = VideoMaker(talker.encoders.codec, 1).make(trained, batch)
+    made = VideoMaker(pipeline.encoders.codec, 1).make(trained, batch)
     assert torch.get_default_dtype() == dtype
     assert torch.equal(torch.get_rng_state(), state)
     assert made.dtype == np.uint8
@@ -106,5 +106,5 @@ def test_the_network_that_trains_stays_as_it_is(talker, batch, module, dtype, re
         address, value = before[name]
         assert (weight.dtype, weight.data_ptr(), weight.requires_grad) == (dtype, address, True)
         assert torch.equal(weight, value)
-    shared = Sampler(trained.ethd, trained.card, talker.encoders.codec, torch.device("cpu")).ethd.parameters()
+    shared = Sampler(trained.ethd, trained.info, pipeline.encoders.codec, torch.device("cpu")).ethd.parameters()
     assert {w.data_ptr() for w in shared}.isdisjoint({a for a, _ in before.values()}) == (dtype != torch.float32)

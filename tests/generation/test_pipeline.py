@@ -27,9 +27,9 @@ def case(files, tmp_path) -> VideoCase:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.05, 0.5])
-def test_as_many_frames_as_the_speech_has_with_its_sound(talker, case, tmp_path, seconds):
+def test_as_many_frames_as_the_speech_has_with_its_sound(pipeline, case, tmp_path, seconds):
     write_wav(tmp_path / "a.wav", tone(seconds, 48_000), 48_000)
-    made = talker.generate(replace(case, speech=tmp_path / "a.wav"))
+    made = pipeline.generate(replace(case, speech=tmp_path / "a.wav"))
     frames = -(-round(seconds * 16_000) * 25 // 16_000)
     assert made.frames == len(FrameReader(made.path)) == frames
     info = probe(made.path)
@@ -42,16 +42,16 @@ def test_as_many_frames_as_the_speech_has_with_its_sound(talker, case, tmp_path,
 
 
 @pytest.mark.slow
-def test_the_same_case_gives_the_same_bytes_and_another_seed_does_not(talker, case):
-    first = talker.generate(case).path.read_bytes()
+def test_the_same_case_gives_the_same_bytes_and_another_seed_does_not(pipeline, case):
+    first = pipeline.generate(case).path.read_bytes()
     record = case.output.with_suffix(".json").read_bytes()
-    assert talker.generate(case).path.read_bytes() == first
+    assert pipeline.generate(case).path.read_bytes() == first
     assert case.output.with_suffix(".json").read_bytes() == record
-    assert talker.generate(replace(case, seed=1)).path.read_bytes() != first
+    assert pipeline.generate(replace(case, seed=1)).path.read_bytes() != first
 
 
-def test_the_record_says_what_it_was_made_with(talker, case, files, runs):
-    talker.generate(replace(case, emotion=EmotionConfig(strength=0.5), seed=3))
+def test_the_record_says_what_it_was_made_with(pipeline, case, files, runs):
+    pipeline.generate(replace(case, emotion=EmotionConfig(strength=0.5), seed=3))
     record = json.loads(case.output.with_suffix(".json").read_text())
     assert record["video"] == {"file": "out.mp4", "frames": 13, "fps": 25, "size": [64, 64]}
     assert record["inputs"]["speech"] == {"file": str(files / "voice.wav"), "sha256": sha256_of(files / "voice.wav")}
@@ -63,28 +63,28 @@ def test_the_record_says_what_it_was_made_with(talker, case, files, runs):
 
 
 @pytest.mark.slow
-def test_a_driving_video_and_a_picture_change_the_face(talker, case, files):
-    plain = talker.generate(case).path.read_bytes()
-    driven = talker.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4"))))
+def test_a_driving_video_and_a_picture_change_the_face(pipeline, case, files):
+    plain = pipeline.generate(case).path.read_bytes()
+    driven = pipeline.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4"))))
     assert "10 frames extended to 13 by pingpong" in driven.notes[0]
     assert driven.path.read_bytes() != plain
     with pytest.raises(GenerationError, match=r"lasts 10 frames, the speech 13"):
-        talker.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4")), extend="error"))
-    pictured = talker.generate(replace(case, emotion=EmotionConfig(image=str(files / "face.png"))))
+        pipeline.generate(replace(case, emotion=EmotionConfig(video=str(files / "smile.mp4")), extend="error"))
+    pictured = pipeline.generate(replace(case, emotion=EmotionConfig(image=str(files / "face.png"))))
     assert pictured.path.read_bytes() == plain  # the portrait's own expression, said in another way
 
 
 @pytest.mark.slow
-def test_the_face_back_in_its_picture(talker, case):
-    made = talker.generate(replace(case, paste_back=True))
+def test_the_face_back_in_its_picture(pipeline, case):
+    made = pipeline.generate(replace(case, paste_back=True))
     assert made.size == (128, 128)
     assert FrameReader(made.path).size == (128, 128)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["sampling", "writing"])
-def test_stopped_in_the_middle_nothing_half_made_is_left(talker, case, stage):
-    talker.generate(case)
+def test_stopped_in_the_middle_nothing_half_made_is_left(pipeline, case, stage):
+    pipeline.generate(case)
     before = {file.name: file.read_bytes() for file in case.output.parent.iterdir()}
     assert before.keys() == {"out.json", "out.mp4"}
 
@@ -93,11 +93,11 @@ def test_stopped_in_the_middle_nothing_half_made_is_left(talker, case, stage):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        talker.generate(replace(case, seed=9), stop)
+        pipeline.generate(replace(case, seed=9), stop)
     assert {file.name: file.read_bytes() for file in case.output.parent.iterdir()} == before
 
 
-def test_what_cannot_be_made_is_said(talker, case, tmp_path):
+def test_what_cannot_be_made_is_said(pipeline, case, tmp_path):
     (tmp_path / "file").touch()
     for change, error, words in (
         ({"portrait": tmp_path / "none.png"}, UserError, "no such file"),
@@ -108,13 +108,13 @@ def test_what_cannot_be_made_is_said(talker, case, tmp_path):
         ({"overlap": 8}, SamplingError, r"overlap=8"),
     ):
         with pytest.raises(error, match=words):
-            talker.generate(replace(case, **change))
+            pipeline.generate(replace(case, **change))
     assert not case.output.exists()
 
 
 def test_three_lines_in_a_notebook(runs, files, tmp_path):
-    talker = ModelFiles(runs / "ethd", vaid=runs / "other_vaid").load()
-    made = talker.generate(VideoCase(files / "face.png", files / "voice.wav", Path(tmp_path / "out.mp4"), steps=1))
+    pipeline = ModelFiles(runs / "ethd", vaid=runs / "other_vaid").load()
+    made = pipeline.generate(VideoCase(files / "face.png", files / "voice.wav", Path(tmp_path / "out.mp4"), steps=1))
     assert made.frames == 13
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["weights"]["vaid"] == sha256_of(runs / "other_vaid" / "checkpoints" / "last.ckpt")

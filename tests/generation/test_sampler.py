@@ -5,20 +5,20 @@ from copy import deepcopy
 import pytest
 import torch
 
-from lightning_modules.ethd.network import Drive
+from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.ethd.sampler import SamplingError, SamplingSettings, VideoProgress
 from training.memory import PeakMemory
 
 
 @pytest.fixture(scope="module")
-def sampler(talker):
-    return talker.sampler
+def sampler(pipeline):
+    return pipeline.sampler
 
 
-def drive(sampler, frames):
-    size = sampler.card.dimensions
+def signals(sampler, frames):
+    size = sampler.info.dimensions
     torch.manual_seed(0)
-    return Drive(
+    return DrivingSignals(
         boxes=torch.tensor([[[24.0, 36, 40, 44], [10, 10, 52, 54]]]),
         e_ref=torch.randn(1, size.expression_width),
         lip=torch.randn(1, frames, size.lip_width),
@@ -27,10 +27,10 @@ def drive(sampler, frames):
 
 
 def sample(sampler, frames, on_progress=None, **how):
-    size = sampler.card.dimensions
+    size = sampler.info.dimensions
     reference = torch.zeros(1, size.latent_channels, size.latent_size, size.latent_size)
     how = SamplingSettings(**{"seed": 0, "steps": 2, "window": 8, "overlap": 2, **how})
-    return sampler.sample(reference, drive(sampler, frames), frames, how, on_progress)
+    return sampler.sample(reference, signals(sampler, frames), frames, how, on_progress)
 
 
 @pytest.mark.slow
@@ -44,14 +44,14 @@ def test_the_seed_decides(sampler):
 @pytest.mark.slow
 @pytest.mark.parametrize(("frames", "windows"), [(2, 1), (8, 1), (9, 2), (14, 2), (15, 3)])
 def test_progress_counts_windows_times_steps(sampler, frames, windows):
-    told = []
-    sample(sampler, frames, told.append, steps=3)
-    assert told == [VideoProgress("sampling", done + 1, 3 * windows) for done in range(3 * windows)]
+    reports = []
+    sample(sampler, frames, reports.append, steps=3)
+    assert reports == [VideoProgress("sampling", done + 1, 3 * windows) for done in range(3 * windows)]
 
 
 def test_settings_that_are_left_out_are_the_trainings(sampler):
     assert sampler.settings(0, 5, None, None) == (SamplingSettings(0, 5, 8, 2), ())
-    assert sampler.settings(0, None, None, None)[0].steps == sampler.card.config.sampling_steps != 25
+    assert sampler.settings(0, None, None, None)[0].steps == sampler.info.config.sampling_steps != 25
     assert sampler.settings(0, 5, 5, None)[0].overlap == 1
     assert sampler.settings(0, 5, None, 3)[0].overlap == 3
     assert "longer than the 8 frames" in sampler.settings(0, 5, 20, None)[1][0]
@@ -72,24 +72,24 @@ def test_only_latents_and_drive_grow_with_the_length(sampler):
                 pass
         return memory.peak
 
-    size = sampler.card.dimensions
+    size = sampler.info.dimensions
     frame = 4 * (size.latent_channels * size.latent_size**2 + size.lip_width + size.expression_width)
     assert peak(80) <= 1.05 * peak(16) + 64 * frame
 
 
 @pytest.mark.slow
-def test_half_precision_is_near_single(talker):
+def test_half_precision_is_near_single(pipeline):
     """What a GPU does, on the CPU."""
-    half = deepcopy(talker.sampler)
+    half = deepcopy(pipeline.sampler)
     half.dtype = torch.bfloat16
-    half.ethd = deepcopy(talker.artifact.ethd).to(torch.bfloat16)
-    single = sample(talker.sampler, 9)
+    half.ethd = deepcopy(pipeline.exported.ethd).to(torch.bfloat16)
+    single = sample(pipeline.sampler, 9)
     difference = sample(half, 9) - single
     assert 0 < difference.square().mean() < 0.01 * single.square().mean()
 
 
 def test_frames_are_those_the_codec_decodes(sampler):
-    size = sampler.card.dimensions
+    size = sampler.info.dimensions
     latents = torch.rand(1, 150, size.latent_channels, size.latent_size, size.latent_size) - 0.5
     frames = list(sampler.decode(latents))
     whole = sampler.codec.decode(latents[0]).permute(0, 2, 3, 1).numpy()

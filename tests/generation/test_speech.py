@@ -41,7 +41,7 @@ def test_an_mp3_named_wav_is_read_by_its_content(tmp_path):
     assert np.corrcoef(speech.samples[1600:14_400], tone(1.0)[1600:14_400])[0, 1] > 0.99
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_ten_minutes(tmp_path):
     write_wav(tmp_path / "a.wav", np.tile(tone(10), 60), 16_000)
     assert read_speech(tmp_path / "a.wav").frames == 15_000

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from encoders.motion.geometry import LandmarkMotion
 from encoders.protocols import FaceTrack
-from lightning_modules.emotion.table import EmotionTable
+from lightning_modules.emotion.emotion_table import EmotionTable
 from preparation.synthetic import EMOTIONS, identity, levels_of, render_clip, split_of
 
 MOTION = LandmarkMotion()

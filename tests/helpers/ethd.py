@@ -10,7 +10,7 @@ from torch import nn
 from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
 from datamodules.datamodule import ShardDataModule
 from encoders.protocols import Identity
-from lightning_modules.ethd.checkpoint import EthdCard
+from lightning_modules.ethd.checkpoint import EthdInfo
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.vaid.network import VAID
@@ -40,9 +40,9 @@ def smallest_vaid(data: ShardDataModule) -> VAID:
 def smallest_ethd(data: ShardDataModule, **changes) -> EthdModule:
     """A module whose every weight is random."""
     vaid = smallest_vaid(data)
-    card = card_of(data, EthdConfig(unet=smallest_unet(), window=8, **changes))
+    info = info_of(data, EthdConfig(unet=smallest_unet(), window=8, **changes))
     torch.manual_seed(1)
-    module = EthdModule(card, vaid, batch_size=2)
+    module = EthdModule(info, vaid, batch_size=2)
     awake(module.ethd)
     return module
 
@@ -56,7 +56,7 @@ def awake(network: Network) -> Network:
     return network
 
 
-def card_of(data: ShardDataModule, config: EthdConfig, encoders: dict[str, Identity] | None = None) -> EthdCard:
+def info_of(data: ShardDataModule, config: EthdConfig, encoders: dict[str, Identity] | None = None) -> EthdInfo:
     index = data.index
     scale = latent_scale("patch", 1.0, data.latent_statistics)
-    return EthdCard(config, data.dimensions, encoders or index.encoders, index.frame_size, scale, "vaid.ckpt", "0" * 64)
+    return EthdInfo(config, data.dimensions, encoders or index.encoders, index.frame_size, scale, "vaid.ckpt", "0" * 64)

@@ -11,8 +11,8 @@ from configs.command_line import compose
 from configs.preparation import PrepareConfig
 from configs.training import EthdConfig
 from datamodules.schema import LatentStatistics
-from lightning_modules.checkpoints import CARD
-from lightning_modules.ethd.checkpoint import EMA, EthdCard, build_ethd, with_overlap
+from lightning_modules.checkpoints import CHECKPOINT_INFO
+from lightning_modules.ethd.checkpoint import EMA, EthdInfo, build_ethd, with_overlap
 from lightning_modules.ethd.export import export
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.vaid.module import VAIDModule
@@ -41,7 +41,7 @@ def write_vaid(folder: Path, encoders: Encoders, side: int, seed: int = 0) -> Pa
     lip, expression = dimensions.lip_width, dimensions.expression_width
     numbers = [(torch.rand(width) * 0.1 + 0.2).tolist() for width in (lip, lip, expression, expression)]
     module.vaid.set_statistics(MotionStatistics(*map(tuple, numbers)))
-    return _write(folder, "vaid", {"state_dict": module.state_dict(), CARD: _card_of(module)})
+    return _write(folder, "vaid", {"state_dict": module.state_dict(), CHECKPOINT_INFO: _info_of(module)})
 
 
 def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: bool = True, **changes: object) -> Path:
@@ -53,13 +53,13 @@ def write_ethd(folder: Path, vaid: Path, encoders: Encoders, side: int, *, ema: 
     statistics = LatentStatistics((0.1,) * channels, (0.5,) * channels, 100)
     file = vaid / "checkpoints" / "last.ckpt"
     scale = latent_scale(encoders.codec.identity.name, encoders.codec.scale, statistics)
-    card = EthdCard(config, dimensions, encoders.identities(), side, scale, str(file), sha256_of(file))
+    info = EthdInfo(config, dimensions, encoders.identities(), side, scale, str(file), sha256_of(file))
     torch.manual_seed(1)
     network = build_ethd(config, dimensions, side)
     for parameter in network.parameters():  # zeros at the start would hide what drives the face
         parameter.data += 0.02 * torch.randn_like(parameter)
     plain = {f"ethd.{name}": weight + (0.5 if ema else 0.0) for name, weight in network.state_dict().items()}
-    checkpoint = {"state_dict": plain, CARD: card.plain(), "global_step": 7}
+    checkpoint = {"state_dict": plain, CHECKPOINT_INFO: info.plain(), "global_step": 7}
     if ema:
         checkpoint[EMA] = {"weights": network.state_dict(), "updates": 7}
     return _write(folder, "ethd", checkpoint)
@@ -73,10 +73,10 @@ def write_runs(folder: Path, encoders: tuple[Encoders, int]) -> Path:
     return folder
 
 
-def _card_of(module: VAIDModule) -> dict:
+def _info_of(module: VAIDModule) -> dict:
     checkpoint: dict = {}
     module.on_save_checkpoint(checkpoint)
-    return checkpoint[CARD]
+    return checkpoint[CHECKPOINT_INFO]
 
 
 def _write(folder: Path, stage: str, checkpoint: dict) -> Path:

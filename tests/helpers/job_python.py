@@ -23,7 +23,7 @@ def wait_for_signal() -> None:
     """Says that the moment has come, and waits until the run has noted the signal."""
     Path(os.environ["TESTS_SIGN"] + START).touch()
     end = time.monotonic() + 90
-    while not signal.getsignal(signal.SIGUSR2).__self__.wish:
+    while not signal.getsignal(signal.SIGUSR2).__self__.request:
         if time.monotonic() > end:
             raise TimeoutError("no signal came")
         time.sleep(0.05)

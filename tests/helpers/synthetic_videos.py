@@ -1,4 +1,4 @@
-"""Tiny videos of synthetic speakers with landmark files, and untrained stand-ins to look at them with."""
+"""Tiny videos of synthetic speakers with landmark files, and untrained proxies to look at them with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig, SyncConfig
-from metrics.networks.standin import Card, new_stand_in, save_stand_in
+from metrics.networks.proxy import ProxyInfo, new_proxy, save_proxy
 from preparation.synthetic import identity, render_clip
 from preparation.synthetic.write import factors_path, landmarks_path, openface_csv
 from tests.helpers.videos import write_video
@@ -37,13 +37,13 @@ def write_speakers(folder: Path, clips: int, seconds: float = 1.2, size: int = 6
 
 
 def untrained(folder: Path) -> dict[str, str]:
-    """Kind -> file of a stand-in of that kind with random weights."""
+    """Kind -> file of a proxy of that kind with random weights."""
     files = {}
     for kind, options in OPTIONS.items():
         torch.manual_seed(0)
-        files[kind] = str(folder / f"standin_{kind}.safetensors")
-        card = Card(kind, dict(options), "synthetic", speakers=1, clips=2, steps=0, seed=0, scores={"r2": 0.5})
-        save_stand_in(Path(files[kind]), new_stand_in(kind, **options), card)
+        files[kind] = str(folder / f"proxy_{kind}.safetensors")
+        info = ProxyInfo(kind, dict(options), "synthetic", speakers=1, clips=2, steps=0, seed=0, scores={"r2": 0.5})
+        save_proxy(Path(files[kind]), new_proxy(kind, **options), info)
     return files
 
 
@@ -55,14 +55,14 @@ def evaluate_config(generated: Path, reference: Path, output: Path, fid=(), fvd=
     return EvaluateConfig(**places, protocol="emotivetalk", device="cpu", **metrics, **keys)
 
 
-def stand_in_settings(files: dict[str, str]) -> dict[str, dict[str, object]]:
-    """Keyword arguments of the metrics' configurations that choose those stand-ins and the landmark files."""
+def proxy_settings(files: dict[str, str]) -> dict[str, dict[str, object]]:
+    """Keyword arguments of the metrics' configurations that choose those proxies and the landmark files."""
     return {
-        "fid": {"network": "standin", "weights": files["image"]},
-        "fvd": {"network": "standin", "weights": files["video"]},
-        "efid": {"network": "standin", "weights": files["expression"], "landmarks": "sidecar"},
+        "fid": {"network": "proxy", "weights": files["image"]},
+        "fvd": {"network": "proxy", "weights": files["video"]},
+        "efid": {"network": "proxy", "weights": files["expression"], "landmarks": "sidecar"},
         "sync": {
-            "network": "standin", "weights": files["sync"], "mode": "fast", "detector": "sidecar", "min_track": 10,
+            "network": "proxy", "weights": files["sync"], "mode": "fast", "detector": "sidecar", "min_track": 10,
             "min_face": 16.0,
         },
     }  # fmt: skip

@@ -54,10 +54,10 @@ class Popen(subprocess.Popen):
         if self.returncode is None:
             self._connection.settimeout(timeout)
             try:
-                said = self._connection.recv(NUMBER.size)
+                outputs = self._connection.recv(NUMBER.size)
             except (TimeoutError, BlockingIOError):
                 raise subprocess.TimeoutExpired(self.args, timeout) from None
-            (self.returncode,) = NUMBER.unpack(said)
+            (self.returncode,) = NUMBER.unpack(outputs)
             self._connection.close()
         return self.returncode
 
@@ -95,13 +95,13 @@ def run_ranks(command, ranks: int, started: int | None = None, **environment: st
         variables = os.environ | shared | environment | {"LOCAL_RANK": str(rank)}
         processes.append(Popen(command, cwd=ROOT, env=variables, **pipes))
     try:
-        said = [process.communicate(timeout=600) for process in processes]
+        outputs = [process.communicate(timeout=600) for process in processes]
     finally:
         for process in processes:
             process.kill()
     return [
         subprocess.CompletedProcess(command, process.returncode, *words)
-        for process, words in zip(processes, said, strict=True)
+        for process, words in zip(processes, outputs, strict=True)
     ]
 
 

@@ -127,7 +127,7 @@ def test_proxy_detects_a_smile_and_is_not_official(oracle_folder, asset_weights)
     face = np.array([[60.0, 70.0]] * 34 + [[200.0, 235.0]] * 34)  # valid for all frames, since MEAD's crops are equal
     metric = ExpressionFID(network)
     assert not metric.official
-    assert "stand-in" in metric.name
+    assert "proxy" in metric.name
     assert network.provenance.sha256.startswith("f93ed7f1")
     features = {}
     for emotion in ("neutral", "happy"):

@@ -61,7 +61,7 @@ def names(assets, folder, network):
         ("metrics.efid.ExpressionFID", "epoch_20.pth"),
         ("metrics.functional.sync.sync_scores", "syncnet_v2.model"),
         ("metrics.functional.face_detection.detect_faces", "sfd_face.pth"),
-        pytest.param("metrics.sync.SyncConfidenceDistance", "syncnet_v2.model", marks=pytest.mark.proof),
+        pytest.param("metrics.sync.SyncConfidenceDistance", "syncnet_v2.model", marks=pytest.mark.nightly),
     ],
 )
 def test_docstring_example_runs(place, file, rule_weights, assets, folder):

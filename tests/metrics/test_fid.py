@@ -35,7 +35,7 @@ def frames(oracle):
     return [next(image_batches(list_images(folder), 40)) for folder in folders]
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_folders_match_pytorch_fid(oracle, weights):
     expected, _, folder = oracle
     folders = folder / "frames_W011_neutral", folder / "frames_W011_happy"

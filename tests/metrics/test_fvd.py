@@ -95,7 +95,7 @@ def test_distances_of_reference_features(oracle):
         assert float(frechet_distance(*pair, convention)) == pytest.approx(expected[key], rel=rel), key
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 @pytest.mark.parametrize("protocol", TABLE)
 def test_other_protocols_match_their_originals(oracle, clips, weights, protocol):
     metric = FrechetVideoDistance(weights, protocol)

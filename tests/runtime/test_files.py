@@ -111,8 +111,8 @@ def test_hashes_agree_with_their_tools(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 10_000)
     for command, found in ((["sha256sum"], sha256_of(path)), (["git", "hash-object"], git_blob_of(path))):
-        told = subprocess.run([*command, path], capture_output=True, check=True, text=True).stdout
-        assert told.split()[0] == found
+        message = subprocess.run([*command, path], capture_output=True, check=True, text=True).stdout
+        assert message.split()[0] == found
     os.utime(path, (1, 1))
     path.write_bytes(b"changed")
     assert sha256_of(path) == hashlib.sha256(b"changed").hexdigest()

@@ -13,7 +13,7 @@ from media import read_frames
 from tests.helpers import ROOT
 from tests.helpers.synthetic_videos import untrained, write_speakers
 
-pytestmark = [pytest.mark.proof, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 OPTIONS = ("--gpus-per-node=0", "--cpus-per-task=1", "--mem=0", "--time=60")
 
@@ -51,7 +51,7 @@ def test_from_a_systems_parts_to_the_tables(cluster, job_environment, tmp_path):
     )
     image = untrained(tmp_path)["image"]
     scores = submit(
-        "evaluate", str(cells), "cell.dataset=hdtf", "metrics=[fid]", "fid.network=standin", f"fid.weights={image}",
+        "evaluate", str(cells), "cell.dataset=hdtf", "metrics=[fid]", "fid.network=proxy", f"fid.weights={image}",
         "bootstrap=0", "device=cpu", f"cache={tmp_path}/features", array="1-2",
     )  # fmt: skip
     tables = submit("evaluate", "table=1", f"results={tmp_path}/results", f"output={tmp_path}/tables", after=scores)

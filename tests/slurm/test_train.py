@@ -82,7 +82,7 @@ def test_a_signal_before_python_listens_queues_the_job_again(cluster, tmp_path):
     assert cluster.job(job)["Restarts"] == "1"
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 @pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs pip install '.[deepspeed]'")
 @pytest.mark.skipif(not importlib.util.find_spec("wandb"), reason="needs pip install wandb")
 def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, job_environment, shards, vaid, tmp_path):
@@ -111,5 +111,5 @@ def test_zero_2_on_two_ranks_continues_step_by_step_in_one_wandb_run(cluster, jo
     assert [part.config["slurm"]["job_id"] for part in parts] == [str(job)] * 2
     steps = [sorted(part.values("train/loss")) for part in parts]
     assert steps == [[0, 1], [2, 3, 4]]
-    told = {step: value for part in parts for step, value in part.values("train/loss").items()}
-    assert told == {step: pytest.approx(float(value)) for step, value in losses.items()}
+    message = {step: value for part in parts for step, value in part.values("train/loss").items()}
+    assert message == {step: pytest.approx(float(value)) for step, value in losses.items()}

@@ -59,5 +59,5 @@ def test_each_mistake_is_named(tmp_path):
     assert done.returncode == 1
     for name, changes in mistakes.items():
         for _, message in changes.values():
-            said = [line for line in done.stderr.splitlines() if line.startswith(f"{name}.sbatch: ")]
-            assert any(message.split(":")[0] in line for line in said), (message, done.stderr)
+            printed = [line for line in done.stderr.splitlines() if line.startswith(f"{name}.sbatch: ")]
+            assert any(message.split(":")[0] in line for line in printed), (message, done.stderr)

@@ -30,19 +30,19 @@ SCHEMAS = {"evaluate.py": EvaluateConfig, "prepare.py": PrepareConfig, "train.py
 
 
 @pytest.fixture
-def stand_ins(tmp_path):
+def proxies(tmp_path):
     for kind in ("sync", "image", "video", "expression"):
-        name = f"{kind}/standin_{kind}.safetensors"
-        (touch(tmp_path / "standins", name) / name).write_text(kind)
-    return tmp_path / "standins"
+        name = f"{kind}/proxy_{kind}.safetensors"
+        (touch(tmp_path / "proxies", name) / name).write_text(kind)
+    return tmp_path / "proxies"
 
 
-def plans(tmp_path, stand_ins):
+def plans(tmp_path, proxies):
     """Every plan, by table."""
     (tmp_path / "videos").mkdir()
     (tmp_path / "ethd.safetensors").touch()
     ethd = tmp_path / "ethd.safetensors"
-    real, drawn = (chosen_networks(stand_ins, real_faces) for real_faces in (True, False))
+    real, drawn = (chosen_networks(proxies, real_faces) for real_faces in (True, False))
     videos = Table1(tmp_path / "videos", ethd, 128, 3, 50, {"hallo": (str(tmp_path), "python")})
     return {
         "1": table1(TablePlan(tmp_path / "t1", "mini", *real), videos),
@@ -67,9 +67,9 @@ def check(step):
 
 
 @pytest.mark.slow
-def test_every_command_is_read_and_finds_what_it_reads(tmp_path, stand_ins, monkeypatch):
+def test_every_command_is_read_and_finds_what_it_reads(tmp_path, proxies, monkeypatch):
     monkeypatch.chdir(ROOT)
-    for steps in plans(tmp_path, stand_ins).values():
+    for steps in plans(tmp_path, proxies).values():
         assert len({step.name for step in steps}) == len(steps)
         written = []
         for step in steps:
@@ -93,8 +93,8 @@ def cells(steps):
     return {(cell["cell.system"], cell["cell.mode"], cell.get("cell.variant", "full")) for cell in keys if cell}
 
 
-def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_path, stand_ins):
-    made = plans(tmp_path, stand_ins)
+def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_path, proxies):
+    made = plans(tmp_path, proxies)
     for number in ("2", "3"):
         rows = {(row.system, row.mode, row.variant) for group in paper_table(number).groups for row in group.rows}
         assert cells(made[number]) == rows
@@ -114,8 +114,8 @@ def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_pa
 
 def test_table2s_trainings_are_not_longer_than_their_experiments(tmp_path):
     for kind, steps in STEPS.items():
-        stage = "standin" if kind in ("sync", "image", "video", "expression") else kind
-        name = kind if stage == "standin" else "tiny"
+        stage = "proxy" if kind in ("sync", "image", "video", "expression") else kind
+        name = kind if stage == "proxy" else "tiny"
         text = (ROOT / "configs" / "experiment" / stage / f"{name}.yaml").read_text()
         assert steps <= yaml.safe_load(text)["trainer"]["max_steps"]
     seeds = [table2(TablePlan(tmp_path, "synthetic"), Table2(seed=seed)) for seed in (0, 1)]
@@ -125,12 +125,12 @@ def test_table2s_trainings_are_not_longer_than_their_experiments(tmp_path):
     assert not any(name.startswith(("evaluate", "clips", "export")) for name in shared)
 
 
-def test_wrong_options_are_one_line(tmp_path, stand_ins, monkeypatch):
+def test_wrong_options_are_one_line(tmp_path, proxies, monkeypatch):
     monkeypatch.setattr(command_line, "locate", lambda name: None)
-    (stand_ins / "image" / "standin_image.safetensors").unlink()
+    (proxies / "image" / "proxy_image.safetensors").unlink()
     text = tmp_path / "ethd.safetensors"
     text.write_text("no network")
-    for options, told in (
+    for options, message in (
         (["table3", f"ethd={tmp_path}"], "holds no export/ethd.safetensors; python train.py task=export"),
         (["table3", f"ethd={tmp_path / 'none'}"], f"ethd={tmp_path / 'none'}: no such run; "),
         (["table3", f"ethd={text}"], f"ethd={text}: is no export ("),
@@ -138,10 +138,10 @@ def test_wrong_options_are_one_line(tmp_path, stand_ins, monkeypatch):
         (["table5"], "table5: expected one of table1, table2, table3"),
         (["table1", f"videos={tmp_path / 'none'}"], "no such folder"),
         (["table1", f"videos={tmp_path}", "installed=halo:x:y"], "installed=halo:x:y: halo: no such system"),
-        (["table1", f"videos={tmp_path}", f"standins={stand_ins}"], "holds 0 files standin_image"),
+        (["table1", f"videos={tmp_path}", f"proxies={proxies}"], "holds 0 files proxy_image"),
         (["table1", "--videos", str(tmp_path)], f"--videos {tmp_path}: is written videos={tmp_path} here"),
     ):
         typed = [*options, f"output={tmp_path / 'out'}"] if len(options) < 3 else options
-        refuses(UserError, re.escape(told), command_line.main, typed)
+        refuses(UserError, re.escape(message), command_line.main, typed)
     with pytest.raises(UserError):
         exported(tmp_path / "nowhere")

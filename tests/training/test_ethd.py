@@ -12,7 +12,7 @@ from configs.rules import check
 from configs.training import TrainConfig
 from datamodules.schema import ShardError
 from encoders.weight_files import WrongWeights
-from lightning_modules.checkpoints import CARD, CheckpointError
+from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError
 from lightning_modules.ethd.checkpoint import EMA, load_ethd
 from runtime.files import sha256_of
 from tests.helpers.refusals import refuses
@@ -21,7 +21,7 @@ from tests.helpers.train_config import logged, train_config, train_ethd
 
 @pytest.mark.slow
 # At a regular checkpoint and validation, in between.
-@pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.proof), 5])
+@pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.nightly), 5])
 def test_a_resumed_run_reproduces_losses_weights_and_their_average(shards, vaid, tmp_path, pause):
     straight = train_ethd(shards, vaid, tmp_path, "run_id=straight", steps=8)
     train_ethd(shards, vaid, tmp_path, "run_id=twice", steps=pause)
@@ -37,7 +37,7 @@ def test_a_resumed_run_reproduces_losses_weights_and_their_average(shards, vaid,
 
 
 @pytest.mark.slow
-def test_a_checkpoint_holds_the_average_its_card_and_nothing_of_v_aid(shards, vaid, tmp_path):
+def test_a_checkpoint_holds_the_average_its_info_and_nothing_of_v_aid(shards, vaid, tmp_path):
     file = vaid / "checkpoints" / "last.ckpt"
     digest = sha256_of(file)
     done = train_ethd(shards, file, tmp_path, "run_id=one", steps=4)
@@ -45,9 +45,9 @@ def test_a_checkpoint_holds_the_average_its_card_and_nothing_of_v_aid(shards, va
     checkpoint = torch.load(done.folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert {name.split(".")[0] for name in checkpoint["state_dict"]} == {"ethd"}
     assert {f"ethd.{name}" for name in checkpoint[EMA]["weights"]} == set(checkpoint["state_dict"])
-    ethd, card = load_ethd(done.folder)
-    assert card == done.module.card
-    assert (card.vaid, card.vaid_sha256) == (str(file.resolve()), digest)
+    ethd, info = load_ethd(done.folder)
+    assert info == done.module.info
+    assert (info.vaid, info.vaid_sha256) == (str(file.resolve()), digest)
     for name, weight in ethd.state_dict().items():
         assert torch.equal(weight, checkpoint[EMA]["weights"][name]), name
     values = logged(done.folder, "speed/step_seconds")
@@ -123,7 +123,7 @@ def test_what_cannot_work_is_one_readable_error(shards, vaid, tmp_path):
 
 def test_v_aid_of_other_encoders_is_refused(shards, vaid, tmp_path):
     checkpoint = torch.load(vaid / "checkpoints" / "last.ckpt", weights_only=True)
-    checkpoint[CARD]["encoders"]["audio"]["name"] = "wav2vec2"
+    checkpoint[CHECKPOINT_INFO]["encoders"]["audio"]["name"] = "wav2vec2"
     torch.save(checkpoint, tmp_path / "other.ckpt")
     with pytest.raises(CheckpointError, match=r"audio: the checkpoint was trained on .*wav2vec2"):
         train_ethd(shards, tmp_path / "other.ckpt", tmp_path)

@@ -29,7 +29,7 @@ TENSORBOARD = "tensorboard.backend.event_processing.event_accumulator"
 
 @pytest.mark.slow
 # At a regular checkpoint, at the end of an epoch, in between.
-@pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.proof), 4, 5])
+@pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.nightly), 4, 5])
 def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, pause):
     straight = train_vaid(shards, tmp_path, "run_id=straight")
     train_vaid(shards, tmp_path, "run_id=twice", steps=pause)

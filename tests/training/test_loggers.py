@@ -39,7 +39,7 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(codec_shards, code
             codec_shards, codec_vaid, tmp_path, "logger=wandb", "logger.offline=true", "run_id=same",
             "trainer.validate_every=2", "model.sampling_steps=2", "ckpt_path=last",
             "videos.sample_every=4", "videos.sample_clips=1", "videos.evaluate_every=4", "videos.evaluate_clips=2",
-            "videos.frames=12", "videos.metrics=[fid]", "videos.fid.network=standin",
+            "videos.frames=12", "videos.metrics=[fid]", "videos.fid.network=proxy",
             f"videos.fid.weights={files['image']}", steps=steps,
         ).folder  # fmt: skip
     shown = show_export(export(folder))

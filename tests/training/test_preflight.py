@@ -50,7 +50,7 @@ def test_a_disk_too_small_for_the_checkpoints_is_said_first(shards, tmp_path, mo
     assert not (tmp_path / "vaid" / "a").exists()
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_a_steps_memory_follows_the_strategy(shards):
     data = ShardDataModule(root=str(shards), fields=FIELDS, window=8, batch_size=2, pad=False, workers=0)
     data.setup()
@@ -58,7 +58,7 @@ def test_a_steps_memory_follows_the_strategy(shards):
 
     def need(*changes, ranks=1):
         config = train_config("experiment=ethd/paper", "data.window=8", "vaid=a", "data.root=a", *changes)
-        return step_bytes(config, SimpleNamespace(config=module.config, card=module.card), ranks) / 1.05
+        return step_bytes(config, SimpleNamespace(config=module.config, info=module.info), ranks) / 1.05
 
     ddp, zero = need("trainer=ddp"), need("trainer=deepspeed")
     parameters = (ddp - need("trainer=deepspeed_offload")) / 16  # states and average of the counted network

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_modules.ethd.export import export, load_artifact
+from lightning_modules.ethd.export import export, load_export
 from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers import ROOT
 from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train
@@ -106,7 +106,7 @@ def ethd_on_two(request, shards, one_process, tmp_path_factory) -> Path:
     return output / "ethd" / "two"
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_ethd_on_two_ranks_has_the_losses_of_one_process(ethd_alone, ethd_on_two):
     for part in ("train/loss", "train/x0_mse", "val/loss"):
         expected, found = (logged(folder, part) for folder in (ethd_alone, ethd_on_two))
@@ -116,10 +116,10 @@ def test_ethd_on_two_ranks_has_the_losses_of_one_process(ethd_alone, ethd_on_two
 
 
 def exported(folder: Path) -> dict[str, torch.Tensor]:
-    return load_artifact(export(folder)).ethd.state_dict()
+    return load_export(export(folder)).ethd.state_dict()
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_ethds_export_from_two_ranks_is_the_average_in_memory(ethd_on_two):
     average = torch.load(ethd_on_two / "average.pt", weights_only=True)
     found = exported(ethd_on_two)
@@ -128,7 +128,7 @@ def test_ethds_export_from_two_ranks_is_the_average_in_memory(ethd_on_two):
         assert torch.equal(average[name], weight), name
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_ethds_export_from_two_ranks_is_that_of_one_process(ethd_alone, ethd_clip_by_clip, ethd_on_two):
     found = exported(ethd_on_two)
     for folder, atol in ((ethd_clip_by_clip, EXPORT), (ethd_alone, BATCHED)):
@@ -157,7 +157,7 @@ def bfloat16_on_two(in_bfloat16) -> tuple[Path, list[dict[str, torch.Tensor]]]:
     return folder, under(2, folder.parent.parent / "two.pt", *in_bfloat16, "run_id=two")
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 @needs_deepspeed
 def test_under_bfloat16_the_average_is_of_the_optimizers_float32_weights(bfloat16_on_two):
     folder, (start, *steps) = bfloat16_on_two
@@ -174,7 +174,7 @@ def test_under_bfloat16_the_average_is_of_the_optimizers_float32_weights(bfloat1
     assert max((rounded[name] - weight).abs().max() for name, weight in average.items()) > 1e-4
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 @needs_deepspeed
 def test_a_deepspeed_run_goes_on_with_another_number_of_ranks(in_bfloat16, bfloat16_on_two, tmp_path):
     folder, whole = bfloat16_on_two
@@ -198,7 +198,7 @@ PRECISIONS = {
 
 
 PARAMETRIZED = [
-    case if case == "deepspeed bf16-mixed" else pytest.param(case, marks=pytest.mark.proof) for case in PRECISIONS
+    case if case == "deepspeed bf16-mixed" else pytest.param(case, marks=pytest.mark.nightly) for case in PRECISIONS
 ]
 
 
@@ -217,7 +217,7 @@ def test_losses_and_noise_levels_are_float32(shards, one_process, tmp_path, case
         assert equal, name
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 @pytest.mark.parametrize("case", ["ddp bf16-mixed", "deepspeed 32-true autocast"])
 def test_clubs_and_info_nces_losses_are_float32(shards, tmp_path, case):
     strategy, precision, *autocast = case.split()

@@ -23,8 +23,8 @@ from PIL import Image
 
 from configs.data import DataConfig
 from configs.options import Readers, path, read_options, run_script
+from datamodules.clip_windows import Clip
 from datamodules.datamodule import ShardDataModule
-from datamodules.windows import Clip
 from encoders.protocols import FPS
 from media import FrameReader, VideoWriter
 from media.flac import encode_flac
@@ -129,10 +129,10 @@ class DemoCase:
     def _landmarks(self, clip: Clip, number: int, path: Path, frames: int) -> None:
         """The row of a raw video's landmark file that belongs to a frame, beside the picture made of it."""
         meta = self.data.meta(clip)
-        beside = self._raw(clip).with_suffix(".csv")
+        sidecar = self._raw(clip).with_suffix(".csv")
         if self.data.index.encoders["landmarks"].name != "sidecar":
             return
-        with beside.open(newline="", encoding="utf-8") as file:
+        with sidecar.open(newline="", encoding="utf-8") as file:
             head, *rows = csv.reader(file, skipinitialspace=True)
         row = dict(zip(head, rows[round(float(meta["start"]) * FPS) + number], strict=True))
         lines = [",".join(head)]
@@ -189,7 +189,7 @@ def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Cl
     speaker, clips = next(iter(unseen.items()))
     clip, portrait = _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral"))
     shown = {"emotion.label": SHOWN, "emotion.level": str(known_level(known, SHOWN, 3))}
-    asked += _drives(case, clip, portrait, shown)
+    asked += _decoupling_videos(case, clip, portrait, shown)
     speaker, clips = list(unseen.items())[min(1, len(unseen) - 1)]
     source = with_emotion(known, EMOTIONS[0])
     if source is None:
@@ -214,11 +214,11 @@ def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[
         row = {**_row(case.portrait(face), case.speech(face), name), "emotion.image": case.portrait(source, 0.5)}
         words = f"the expression of {source.entry.speaker}, from a picture"
         asked.append(Asked(name, face.entry.speaker, not unseen, words, row))
-    asked += _drives(case, first, case.portrait(first), {"emotion.image": case.portrait(sources[0], 0.5)})
+    asked += _decoupling_videos(case, first, case.portrait(first), {"emotion.image": case.portrait(sources[0], 0.5)})
     return [*asked, *_dicte(case, first, case.portrait(first), sources[0])]
 
 
-def _drives(case: DemoCase, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
+def _decoupling_videos(case: DemoCase, clip: Clip, portrait: str, emotion: dict[str, str]) -> list[Asked]:
     """Figure 3: lips alone, expression alone."""
     speech, speaker, seen = case.speech(clip), clip.entry.speaker, clip.entry.split == "train"
     lips = {**_row(portrait, speech, "drive/lips"), "drive": "lips"}

@@ -25,7 +25,7 @@ from tools.demo.demo_plan import RUN
 from tools.demo.material import (
     Curves,
     Score,
-    Told,
+    StepText,
     metric_scores,
     read_curves,
     read_json,
@@ -35,16 +35,17 @@ from tools.demo.material import (
     vaid_scores,
     verdicts,
 )
-from tools.demo.sections import dicte_section, drives_section, long_section, results_section
+from tools.demo.sections import decoupling_section, dicte_section, long_section, results_section
 from tools.demo.strips import file_picture, top_of
-from tools.pipeline.clock import told
+from tools.pipeline.clock import format_duration
 
 SHEET_ROWS = 608  # pixels of the contact sheet that are shown: four rows of clips
 RETRIEVAL = {"train/lip_near1": "training", "val/lip_near1": "held-out"}
 NEXT = """<section id="next"><h2>Where to go from here</h2>
 <p>Everything on this page grows by configuration. Each file in <code>configs/experiment/</code> opens with what an
-experiment costs, what it gave and its exact command: <code>tiny</code> for drawn people, <code>small</code> for real
-faces on a laptop, <code>paper</code> for the published setting. The README leads through HDTF, MEAD and a cluster.</p>
+experiment costs, what it gave and its exact command: <code>tiny</code> for synthetic speakers, <code>small</code>
+for real faces on a laptop, <code>paper</code> for the published setting. The README leads through HDTF, MEAD and a
+cluster.</p>
 <p>Show only people who agreed to it, and say that it is generated: files from <code>generate.py</code> carry a mark
 that does.</p></section>"""
 
@@ -67,13 +68,13 @@ def build_page(folder: Path) -> str:
     parts = [
         _header(steps, asked, real=seen is not None),
         "<main>",
-        _idea(),
+        _overview(),
         _data(folder),
         results_section(folder, asked, verdicts(synthetic, seen, unseen)),
         long_section(folder, asked),
-        drives_section(folder, asked),
+        decoupling_section(folder, asked),
         dicte_section(folder),
-        _learning(folder),
+        _training_curves(folder),
         _scores(scores),
         _steps(steps),
         NEXT,
@@ -85,7 +86,7 @@ def build_page(folder: Path) -> str:
     return template.replace("<!--BODY-->", "\n".join(parts))
 
 
-def _header(steps: Sequence[Told], asked: Mapping[str, Any], real: bool) -> str:
+def _header(steps: Sequence[StepText], asked: Mapping[str, Any], real: bool) -> str:
     spent = sum(step.seconds or 0 for step in steps)
     busy = sum(step.processor_seconds or 0 for step in steps)
     who = "real people" if real else "people who exist only as drawings"
@@ -107,7 +108,7 @@ def _header(steps: Sequence[Told], asked: Mapping[str, Any], real: bool) -> str:
         "data": "The data",
         "results": "What came out",
         "long": "A longer clip",
-        "drives": "Lips and expression",
+        "decoupling": "Lips and expression",
         "dicte": "A living face",
         "learning": "How it learned",
         "scores": "Scores",
@@ -121,7 +122,7 @@ def _header(steps: Sequence[Told], asked: Mapping[str, Any], real: bool) -> str:
     )
 
 
-def _idea() -> str:
+def _overview() -> str:
     boxes = (
         ("A voice", "sixteen thousand numbers a second"),
         ("V-AID", "hears how the lips move, and how the speaker feels"),
@@ -149,7 +150,7 @@ def _data(folder: Path) -> str:
     )
 
 
-def _learning(folder: Path) -> str:
+def _training_curves(folder: Path) -> str:
     vaid, ethd = (folder / "runs" / stage / RUN for stage in ("vaid", "ethd"))
     heard, drawn = read_curves(vaid), read_curves(ethd)
     report = read_json(folder / "score_vaid.json")
@@ -207,7 +208,7 @@ def _scores(scores: Sequence[Score]) -> str:
     )
 
 
-def _steps(steps: Sequence[Told]) -> str:
+def _steps(steps: Sequence[StepText]) -> str:
     items = "".join(
         f"<li><h3>{escape(step.title)} "
         f"{_time(step)}</h3><p>{escape(step.why)}</p><pre>{escape(step.command)}</pre></li>"
@@ -220,8 +221,8 @@ def _steps(steps: Sequence[Told]) -> str:
     )
 
 
-def _time(step: Told) -> str:
-    return "" if step.seconds is None else f'<span class="time">{told(step.seconds)}</span>'
+def _time(step: StepText) -> str:
+    return "" if step.seconds is None else f'<span class="time">{format_duration(step.seconds)}</span>'
 
 
 def main(arguments: Sequence[str]) -> None:

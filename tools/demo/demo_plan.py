@@ -28,7 +28,7 @@ class Lengths:
         vaid: keys of the training of V-AID.
         ethd: keys of the training of ETHD.
         emotion: keys of the training of labels and texts.
-        image: keys of the training of FID's stand-in.
+        image: keys of the training of FID's proxy.
         generate: keys of generate.py.
         measure: options of the module that measures ETHD.
         seconds: step -> how long it takes on two quiet cores, roughly.
@@ -76,17 +76,17 @@ def synthetic_plan(folder: Path, lengths: Lengths = SYNTHETIC) -> list[Step]:
     """
     plan = _Plan(folder, "tiny", lengths)
     data, index, runs = plan.data, plan.data / "index.json", folder / "runs"
-    emotion, stand_in = runs / "emotion" / RUN, runs / "standin" / RUN / "standin_image.safetensors"
+    emotion, proxy = runs / "emotion" / RUN, runs / "proxy" / RUN / "proxy_image.safetensors"
     prepare = ("prepare.py", "dataset=synthetic", "preset=tiny", *lengths.prepare, "store_video=all", f"output={data}")
     evaluate = (f"generated={folder}/videos/emotions", f"reference={folder}/cases/true/emotions")
-    stand_ins = ("fid.network=standin", f"fid.weights={stand_in}")
+    proxies = ("fid.network=proxy", f"fid.weights={proxy}")
     plan.add("prepare", prepare, writes=[data], progress=Files(data / "raw", "*.mp4", lengths.clips, "clips"))
     plan.train("vaid", "vaid/tiny", lengths.vaid, ["trainer.validate_every=100", "trainer.log_every=10"])
     plan.train("emotion", "emotion/tiny", lengths.emotion)
     plan.ethd("ethd/tiny")
     plan.generate(data / "raw", emotion, videos=10)
-    plan.train("image", "standin/image", lengths.image, stage="standin")
-    plan.evaluate([*evaluate, *stand_ins], [stand_in])
+    plan.train("image", "proxy/image", lengths.image, stage="proxy")
+    plan.evaluate([*evaluate, *proxies], [proxy])
     measured = plan.ethd_run / "checkpoints" / "last.ckpt"
     measure = ("-m", "tools.quality.ethd_synthetic", str(plan.ethd_run), str(data), *lengths.measure)
     plan.add("score_ethd", measure, reads=[measured, index], stdout=folder / "score_ethd.json")
@@ -169,11 +169,11 @@ class _Plan:
         shorter: str = "",
     ) -> None:
         """One more step; its words are in the file, under its name unless ``words`` says otherwise."""
-        told = self._words[words or name]
-        title = told["title"].format(shorter=shorter)
+        texts = self._words[words or name]
+        title = texts["title"].format(shorter=shorter)
         seconds = self.lengths.seconds.get(name, 20.0)
         self.steps.append(
-            Step(name, title, command, tuple(reads), tuple(writes), stdout, accepted, progress, seconds, told["why"])
+            Step(name, title, command, tuple(reads), tuple(writes), stdout, accepted, progress, seconds, texts["why"])
         )
 
     def train(

@@ -18,7 +18,7 @@ Curves = dict[str, list[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
-class Told:
+class StepText:
     """A step as the page tells it.
 
     Attributes:
@@ -62,13 +62,13 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def read_steps(folder: Path) -> list[Told]:
+def read_steps(folder: Path) -> list[StepText]:
     """The steps in their order, with the times their records hold."""
     steps = []
     for step in read_json(folder / PLAN):
         record = read_json(folder / RECORDS / f"{step['name']}.json") or {}
         times = (record["seconds"], record["processor_seconds"]) if record.get("done") else (None, None)
-        steps.append(Told(step["name"], step["title"], step["why"], step["command"], *times))
+        steps.append(StepText(step["name"], step["title"], step["why"], step["command"], *times))
     return steps
 
 
@@ -120,7 +120,7 @@ def vaid_scores(report: Mapping[str, Any]) -> list[Score]:
 
 
 def synthetic_scores(report: Mapping[str, Any]) -> list[Score]:
-    """ETHD's numbers on drawn people."""
+    """ETHD's numbers on synthetic speakers."""
     network = "linear readers of pixels, fitted to each person's true videos"
     return [
         Score(
@@ -202,12 +202,12 @@ def metric_scores(results: Mapping[str, Any]) -> list[Score]:
 def verdicts(synthetic: Mapping[str, Any] | None, seen: Mapping[str, Any] | None, unseen: Mapping[str, Any] | None
              ) -> list[str]:  # fmt: skip
     """What the numbers say, in sentences nobody has polished."""
-    said = []
+    findings = []
     if synthetic is not None:
-        said.append(f"The lips of held-out people {_following(synthetic['lips_neutral'])}.")
+        findings.append(f"The lips of held-out people {_following(synthetic['lips_neutral'])}.")
         share, truth = synthetic["emotion"], synthetic["emotion_of_true_clips"]
         how = "about as often as chance would" if share < 2 * CHANCE_EMOTION else f"in {percent(share)} of the cases"
-        said.append(
+        findings.append(
             f"The face shows the emotion that was asked for {how}; the same readers get {percent(truth)} of true clips."
         )
     for report, who in ((seen, "a clip training saw"), (unseen, "a person nobody trained on")):
@@ -216,11 +216,11 @@ def verdicts(synthetic: Mapping[str, Any] | None, seen: Mapping[str, Any] | None
         clip = next(iter(report.values()))
         gain = clip["voice"]["psnr"] - clip["psnr_first_frame"]
         closer = "closer to the truth than" if gain > 0 else "further from the truth than"
-        said.append(
+        findings.append(
             f"For {who}, the pictures are {abs(gain):.1f} dB {closer} its first frame held still, and the mouth "
             f"{_following(clip['voice']['jaw'], one=True)}."
         )
-    return said
+    return findings
 
 
 def _following(correlation: float, one: bool = False) -> str:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from tools.demo.material import read_json
-from tools.demo.strips import HeatRows, drive_rows, embedded, file_picture, motion_rows, still_of, strip
+from tools.demo.strips import HeatRows, decoupling_rows, embedded, file_picture, motion_rows, still_of, strip
 
 
-def results_section(folder: Path, asked: Mapping[str, Any], said: Sequence[str]) -> str:
+def results_section(folder: Path, asked: Mapping[str, Any], findings: Sequence[str]) -> str:
     """Generated clips beside true ones, with what the numbers say of them in words."""
     shown = [one for one in asked["asked"] if one["name"].split("/")[0] in ("emotions", "seen", "unseen", "borrowed")]
     cards = "".join(_card(folder, one) for one in shown)
@@ -20,8 +20,8 @@ def results_section(folder: Path, asked: Mapping[str, Any], said: Sequence[str])
         if not any(one["seen"] for one in shown)
         else "each card says who was"
     )
-    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in said)
-    verdict = f'<div class="verdict"><ul>{sentences}</ul></div>' if said else ""
+    sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings)
+    verdict = f'<div class="verdict"><ul>{sentences}</ul></div>' if findings else ""
     none = "" if asked["unseen"] else (
         '<p class="hint">All speakers of this folder were trained on, so nothing here shows how a stranger would come '
         "out. With more people, some are held out.</p>"
@@ -91,11 +91,11 @@ def long_section(folder: Path, asked: Mapping[str, Any]) -> str:
     )
 
 
-def drives_section(folder: Path, asked: Mapping[str, Any]) -> str:
+def decoupling_section(folder: Path, asked: Mapping[str, Any]) -> str:
     """Figure 3: driven by lips alone and by expression alone."""
     case = next(one for one in asked["asked"] if one["name"] == "drive/lips")
     lips, expression = (folder / "videos" / "drive" / f"{name}.mp4" for name in ("lips", "expression"))
-    rows = drive_rows(folder / "cases" / case["row"]["portrait"], lips, expression)
+    rows = decoupling_rows(folder / "cases" / case["row"]["portrait"], lips, expression)
     pairs = zip(
         (
             ("Driven by the lips alone", "drive=lips", lips),
@@ -110,7 +110,7 @@ def drives_section(folder: Path, asked: Mapping[str, Any]) -> str:
         for (title, key, video), row in pairs
     )
     return (
-        '<section id="drives"><h2>Lips and expression, one at a time</h2><p>The paper\'s Figure 3: the same '
+        '<section id="decoupling"><h2>Lips and expression, one at a time</h2><p>The paper\'s Figure 3: the same '
         "portrait and "
         "voice, once with only the lips driven and once with only the expression. The bright places are where a frame "
         "differs from the portrait. After enough training the first lights up at the mouth and the second "

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmark.figures.frames import frames_at, length_of, pick_times
+from benchmark.figures.frame_grid import frames_at, length_of, pick_times
 from benchmark.figures.heatmaps import difference, heat, motion
 from preparation.expression import read_picture
-from preparation.faces import crop_frames
+from preparation.speaker_crop import crop_frames
 
 COLUMNS = 8
 WIDEST = 900  # pixels of a picture on the page
@@ -76,7 +76,7 @@ def still_of(video: Path) -> str:
     return picture(frames_at(video, pick_times(length_of(video), 1))[0])
 
 
-def drive_rows(portrait: Path, lips: Path, expression: Path, count: int = 6) -> tuple[HeatRows, HeatRows]:
+def decoupling_rows(portrait: Path, lips: Path, expression: Path, count: int = 6) -> tuple[HeatRows, HeatRows]:
     """Figure 3: what lips alone and expression alone change of a portrait; both on one scale.
 
     Args:

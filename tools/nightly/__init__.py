@@ -1,1 +1,1 @@
-"""``make prove``: the long proofs of what the project claims, as a list of commands, and the reports of them."""
+"""``make nightly``: the nightly checks of what the project claims, as a list of commands, and the reports of them."""

@@ -1,8 +1,8 @@
-"""``make prove [VIDEOS=DIR] [CLIP=DIR]``: runs what is not proved yet and writes the reports.
+"""``make nightly [VIDEOS=DIR] [CLIP=DIR]``: runs what is not done yet and writes the reports.
 
     python -m tools.nightly [videos=DIR] [clip=DIR] [only=NAME,NAME] [list=yes]
 
-The proofs are data: ``commands.yaml``. Interrupted, the same command goes on where it was; a proof whose command or
+The checks are data: ``commands.yaml``. Interrupted, the same command goes on where it was; a check whose command or
 input changed is done again. One that fails stops only those that build on it.
 """
 
@@ -21,12 +21,12 @@ from configs.errors import ConfigError
 from configs.options import Readers, folder, names, read_options, run_script, yes
 from runtime.console import new_console
 from runtime.files import write_whole
-from tools.nightly.nightly_plan import Proof, read_proofs
+from tools.nightly.nightly_plan import NightlyCheck, read_checks
 from tools.nightly.nightly_report import full_report, results_page
-from tools.pipeline.run_steps import ROOT, Outcome, run_chain
+from tools.pipeline.run_steps import ROOT, StepResult, run_chain
 from tools.pipeline.step import ChainError, StepRecord, is_done
 
-FOLDER = Path("outputs/proofs")
+FOLDER = Path("outputs/nightly")
 RESULTS = Path("docs/results.md")
 REPORTS = Path("tools/profiling/reports")
 
@@ -38,35 +38,35 @@ def main(arguments: Sequence[str]) -> int:
     videos, clip = (options[name].absolute() if name in options else None for name in ("videos", "clip"))
     console = new_console(highlight=False)
     os.chdir(ROOT)
-    proofs, only = read_proofs(FOLDER, videos, clip), options.get("only", ["*"])
-    chosen = [proof for proof in proofs if any(fnmatch.fnmatch(proof.step.name, pattern) for pattern in only)]
+    checks, only = read_checks(FOLDER, videos, clip), options.get("only", ["*"])
+    chosen = [check for check in checks if any(fnmatch.fnmatch(check.step.name, pattern) for pattern in only)]
     if not chosen:
-        raise ConfigError(f"only={','.join(only)}: no proof has such a name; list=yes shows them")
+        raise ConfigError(f"only={','.join(only)}: no check has such a name; list=yes shows them")
     if options.get("list"):
-        for proof in chosen:
-            state = "proved" if proof.step.name in known(chosen) else "open"
-            console.print(f"{state:7} {escape(proof.step.name):24} {escape(proof.step.title)}", soft_wrap=True)
+        for check in chosen:
+            state = "done" if check.step.name in known(chosen) else "open"
+            console.print(f"{state:7} {escape(check.step.name):24} {escape(check.step.title)}", soft_wrap=True)
         return 0
     places = {str(path): word for path, word in ((videos, "VIDEOS"), (clip, "CLIP"), (f"{ROOT}/", "")) if path}
     try:
-        outcomes = run_chain([proof.step for proof in chosen], FOLDER, console, keep_going=True)
+        results = run_chain([check.step for check in chosen], FOLDER, console, keep_going=True)
     except KeyboardInterrupt:
-        write_reports(proofs, known(proofs), places)
+        write_reports(checks, known(checks), places)
         raise
-    found = {outcome.step.name: outcome for outcome in outcomes}
-    for path in write_reports(proofs, known(proofs) | found, places):
+    found = {result.step.name: result for result in results}
+    for path in write_reports(checks, known(checks) | found, places):
         console.print(f"report  {path}")
-    return 0 if all(outcome.done for outcome in outcomes) else 1
+    return 0 if all(result.done for result in results) else 1
 
 
-def known(proofs: Sequence[Proof]) -> dict[str, Outcome]:
-    """What was proved before and still holds."""
+def known(checks: Sequence[NightlyCheck]) -> dict[str, StepResult]:
+    """What was done before and still holds."""
     found = {}
-    for proof in proofs:
-        step, record = proof.step, StepRecord.read(FOLDER, proof.step)
+    for check in checks:
+        step, record = check.step, StepRecord.read(FOLDER, check.step)
         try:
             if record and is_done(step, FOLDER, step.digest()):
-                found[step.name] = Outcome(
+                found[step.name] = StepResult(
                     step, "done before", record.seconds, record.processor_seconds, record.finished
                 )
         except ChainError:  # what it reads is gone
@@ -75,17 +75,17 @@ def known(proofs: Sequence[Proof]) -> dict[str, Outcome]:
 
 
 def write_reports(
-    proofs: Sequence[Proof], outcomes: dict[str, Outcome], places: Mapping[str, str]
+    checks: Sequence[NightlyCheck], results: dict[str, StepResult], places: Mapping[str, str]
 ) -> tuple[Path, Path]:
     """Writes the dated report and the page of results; returns where they are.
 
     Args:
-        proofs: all of them.
-        outcomes: of those that were run, by name.
+        checks: all of them.
+        results: of those that were run, by name.
         places: folders of this machine -> what the reports call them; they are read on others.
     """
-    dated = REPORTS / f"{datetime.now(UTC):%Y-%m-%d}-proofs.md"
-    for path, text in ((dated, full_report(proofs, outcomes)), (RESULTS, results_page(proofs, outcomes))):
+    dated = REPORTS / f"{datetime.now(UTC):%Y-%m-%d}-nightly.md"
+    for path, text in ((dated, full_report(checks, results)), (RESULTS, results_page(checks, results))):
         for place, word in places.items():
             text = text.replace(place, word)
         write_whole(path, text)

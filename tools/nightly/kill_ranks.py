@@ -1,7 +1,7 @@
 """Kills ranks of training runs with signal 9, again and again, and shows that nothing is lost but a few steps' time.
 
-    python -m tools.nightly.kill_ranks root=SHARDS output=outputs/kill_proof   twenty kills
-    python -m tools.nightly.kill_ranks root=SHARDS output=outputs/kill_proof kills=4 seed=1
+    python -m tools.nightly.kill_ranks root=SHARDS output=outputs/kill_ranks   twenty kills
+    python -m tools.nightly.kill_ranks root=SHARDS output=outputs/kill_ranks kills=4 seed=1
 
 V-AID and ETHD train on the CPU, with one process and with two; a random rank is killed at a random moment, every other
 time in a save. After each kill the other rank must end by itself and name the one that died, ``last.ckpt`` must be
@@ -240,7 +240,7 @@ def compare(job: Job, straight: Job) -> str:
     return f"{job.name:9} {len(losses(job.folder))} losses and {sum(map(len, (a for a, _ in parts)))} weights: equal"
 
 
-def prove(root: str, output: str, kills: int = 20, seed: int = 0) -> list[str]:
+def check_kills(root: str, output: str, kills: int = 20, seed: int = 0) -> list[str]:
     """Does it all.
 
     Args:
@@ -257,7 +257,7 @@ def prove(root: str, output: str, kills: int = 20, seed: int = 0) -> list[str]:
     """
     chance, lines = random.Random(seed), []
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         lines.append(line)
         print(line, flush=True)
 
@@ -269,20 +269,20 @@ def prove(root: str, output: str, kills: int = 20, seed: int = 0) -> list[str]:
         straight, killed = (job(stage, ranks, count, root, output, name, vaid) for name in names)
         finish(straight)
         for number in range(count):
-            tell(kill_once(killed, number, (number + place) % 2 == 0, chance))
+            report(kill_once(killed, number, (number + place) % 2 == 0, chance))
         finish(killed)
-        tell(compare(killed, straight))
+        report(compare(killed, straight))
         if stage == "vaid":
             vaid = straight.folder  # drives ETHD
-    tell(f"{kills} kills, nothing lost but steps since the last checkpoint")
+    report(f"{kills} kills, nothing lost but steps since the last checkpoint")
     return lines
 
 
 def main(arguments: list[str]) -> None:
-    """Reads ``key=value`` and proves."""
+    """Reads ``key=value`` and runs the check."""
     known: Readers = {"root": str, "output": str, "kills": count, "seed": int}
     options = read_options(__doc__, arguments, known, required=("root", "output"))
-    prove(options["root"], options["output"], options.get("kills", 20), options.get("seed", 0))
+    check_kills(options["root"], options["output"], options.get("kills", 20), options.get("seed", 0))
 
 
 if __name__ == "__main__":

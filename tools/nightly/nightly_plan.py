@@ -20,13 +20,13 @@ KEYS = {"name", "part", "shows", "command", "reads", "writes", "print", "numbers
 
 @dataclass(frozen=True)
 class Number:
-    """A number that a proof found.
+    """A number that a check found.
 
     Attributes:
         words: what it is.
         path: its place in the JSON, with dots; ``*`` is the first entry.
         wanted: e.g. ``>= 0.7``; empty where nothing is.
-        file: the JSON file; None for what the proof prints.
+        file: the JSON file; None for what the check prints.
     """
 
     words: str
@@ -36,7 +36,7 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Proof:
+class NightlyCheck:
     """A step, and what the report says of it."""
 
     step: Step
@@ -44,12 +44,12 @@ class Proof:
     numbers: tuple[Number, ...] = ()
 
 
-def read_proofs(folder: Path, videos: Path | None = None, clip: Path | None = None) -> list[Proof]:
-    """The proofs.
+def read_checks(folder: Path, videos: Path | None = None, clip: Path | None = None) -> list[NightlyCheck]:
+    """The checks.
 
     Args:
         folder: where they write.
-        videos: a folder of real talking videos; proofs that need it wait without it.
+        videos: a folder of real talking videos; checks that need it wait without it.
         clip: a folder with one clip that ETHD learns by heart.
 
     Raises:
@@ -57,15 +57,15 @@ def read_proofs(folder: Path, videos: Path | None = None, clip: Path | None = No
     """
     places = {"folder": folder, "videos": videos or Path("VIDEOS"), "clip": clip or Path("CLIP")}
     text = (resources.files(__package__) / "commands.yaml").read_text(encoding="utf-8")
-    proofs = [
-        _proof(entry, {**{name: str(path) for name, path in places.items()}, **values}, folder)
+    checks = [
+        _nightly_check(entry, {**{name: str(path) for name, path in places.items()}, **values}, folder)
         for entry in yaml.safe_load(text)
         for values in _combinations(entry)
     ]
-    names = [proof.step.name for proof in proofs]
+    names = [check.step.name for check in checks]
     if twice := {name for name in names if names.count(name) > 1}:
-        raise ValueError(f"commands.yaml: two proofs are named {', '.join(sorted(twice))}")
-    return proofs
+        raise ValueError(f"commands.yaml: two checks are named {', '.join(sorted(twice))}")
+    return checks
 
 
 def _combinations(entry: Mapping[str, Any]) -> Iterator[dict[str, str]]:
@@ -76,7 +76,7 @@ def _combinations(entry: Mapping[str, Any]) -> Iterator[dict[str, str]]:
         yield dict(zip(choices, map(str, values), strict=True))
 
 
-def _proof(entry: Mapping[str, Any], values: Mapping[str, str], folder: Path) -> Proof:
+def _nightly_check(entry: Mapping[str, Any], values: Mapping[str, str], folder: Path) -> NightlyCheck:
     name = entry["name"].format(**values)
     # Split before places are filled in: they may hold spaces.
     command = tuple(word.format(**values) for word in shlex.split(entry["command"]))
@@ -86,7 +86,7 @@ def _proof(entry: Mapping[str, Any], values: Mapping[str, str], folder: Path) ->
         name, entry["shows"].format(**values), command, reads, writes, stdout, (0, *entry.get("accepted", ()))
     )  # fmt: skip
     numbers = []
-    for words, told in entry.get("numbers", {}).items():
-        file = Path(told["file"].format(**values)) if "file" in told else None
-        numbers.append(Number(words, told["path"], told.get("wanted", ""), file))
-    return Proof(step, entry["part"], tuple(numbers))
+    for words, number in entry.get("numbers", {}).items():
+        file = Path(number["file"].format(**values)) if "file" in number else None
+        numbers.append(Number(words, number["path"], number.get("wanted", ""), file))
+    return NightlyCheck(step, entry["part"], tuple(numbers))

@@ -1,4 +1,4 @@
-"""The report of the proofs: a dated one of everything, and ``docs/results.md`` of the numbers."""
+"""The report of the checks: a dated one of everything, and ``docs/results.md`` of the numbers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from tools.nightly.nightly_plan import Number, Proof
-from tools.pipeline.clock import told
-from tools.pipeline.run_steps import Outcome
+from tools.nightly.nightly_plan import NightlyCheck, Number
+from tools.pipeline.clock import format_duration
+from tools.pipeline.run_steps import StepResult
 
 COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -26,31 +26,31 @@ COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
 }
 HEAD = """# {title}
 
-{about} Written by `make prove`; do not edit. Python {python}, torch {torch}, {machine} with {cores} cores.
+{about} Written by `make nightly`; do not edit. Python {python}, torch {torch}, {machine} with {cores} cores.
 
 """
 SHOWN = 60  # lines of a script's words
 
 
-def full_report(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
-    """All proofs of a day: state, time, command, numbers, and what scripts printed."""
+def full_report(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
+    """All checks of a day: state, time, command, numbers, and what scripts printed."""
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    parts = [_head(f"Long proofs, {today}", "Every proof with its command, its time and what it gave.")]
-    for part, group in groupby(proofs, key=lambda proof: proof.part):
+    parts = [_head(f"Nightly checks, {today}", "Every check with its command, its time and what it gave.")]
+    for part, group in groupby(checks, key=lambda check: check.part):
         parts.append(f"## {part}\n")
-        for proof in group:
-            parts.append(_entry(proof, outcomes.get(proof.step.name)))
+        for check in group:
+            parts.append(_entry(check, results.get(check.step.name)))
     return "\n".join(parts).rstrip() + "\n"
 
 
-def results_page(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
-    """The numbers alone, as a table for each part, of the proofs that were run."""
-    about = "What the long proofs measured. Commands and full outputs: `tools/profiling/reports/`."
+def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
+    """The numbers alone, as a table for each part, of the checks that were run."""
+    about = "What the nightly checks measured. Commands and full outputs: `tools/profiling/reports/`."
     parts = [_head("Results", f"{about} What is still to run: `python -m tools.nightly list=yes`.")]
-    ran = [(proof, outcomes[proof.step.name]) for proof in proofs if proof.step.name in outcomes]
+    ran = [(check, results[check.step.name]) for check in checks if check.step.name in results]
     for part, group in groupby(ran, key=lambda one: one[0].part):
-        rows = [row for proof, outcome in group for row in _rows(proof, outcome)]
-        parts += [f"## {part}\n", "| proof | what | measured | wanted | when |", "|---|---|---|---|---|", *rows, ""]
+        rows = [row for check, result in group for row in _rows(check, result)]
+        parts += [f"## {part}\n", "| check | what | measured | wanted | when |", "|---|---|---|---|---|", *rows, ""]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -65,14 +65,14 @@ def _head(title: str, about: str) -> str:
     )
 
 
-def _entry(proof: Proof, outcome: Outcome | None) -> str:
-    step = proof.step
-    lines = [f"### {step.title[0].upper()}{step.title[1:]}\n", f"    {step.typed}\n", f"{_state(outcome)}\n"]
-    if outcome and outcome.done:
-        if proof.numbers:
+def _entry(check: NightlyCheck, result: StepResult | None) -> str:
+    step = check.step
+    lines = [f"### {step.title[0].upper()}{step.title[1:]}\n", f"    {step.typed}\n", f"{_state(result)}\n"]
+    if result and result.done:
+        if check.numbers:
             lines += ["| what | measured | wanted |", "|---|---|---|"]
             lines += [
-                f"| {number.words} | {_shown(value)} | {_met(number, value)} |" for number, value in _values(proof)
+                f"| {number.words} | {_shown(value)} | {_met(number, value)} |" for number, value in _values(check)
             ]
             lines.append("")
         elif step.stdout is not None:
@@ -81,32 +81,32 @@ def _entry(proof: Proof, outcome: Outcome | None) -> str:
     return "\n".join(lines)
 
 
-def _rows(proof: Proof, outcome: Outcome) -> list[str]:
-    title = proof.step.title
-    if not outcome.done:
-        return [f"| {title} | {_state(outcome)} | | | |"]
-    when = outcome.finished[:10]
-    if not proof.numbers:
-        return [f"| {title} | done in {told(outcome.seconds)} | | | {when} |"]
+def _rows(check: NightlyCheck, result: StepResult) -> list[str]:
+    title = check.step.title
+    if not result.done:
+        return [f"| {title} | {_state(result)} | | | |"]
+    when = result.finished[:10]
+    if not check.numbers:
+        return [f"| {title} | done in {format_duration(result.seconds)} | | | {when} |"]
     return [
         f"| {title if place == 0 else ''} | {number.words} | {_shown(value)} | {_met(number, value)} | {when} |"
-        for place, (number, value) in enumerate(_values(proof))
+        for place, (number, value) in enumerate(_values(check))
     ]
 
 
-def _state(outcome: Outcome | None) -> str:
-    if outcome is None:
+def _state(result: StepResult | None) -> str:
+    if result is None:
         return "not run yet"
-    if outcome.done:
-        busy = told(outcome.processor_seconds)
-        return f"done in {told(outcome.seconds)}, {busy} of processor time, on {outcome.finished[:10]}"
-    return f"{outcome.state}: {outcome.reason}"
+    if result.done:
+        busy = format_duration(result.processor_seconds)
+        return f"done in {format_duration(result.seconds)}, {busy} of processor time, on {result.finished[:10]}"
+    return f"{result.state}: {result.reason}"
 
 
-def _values(proof: Proof) -> list[tuple[Number, float | None]]:
+def _values(check: NightlyCheck) -> list[tuple[Number, float | None]]:
     found = []
-    for number in proof.numbers:
-        file = number.file or proof.step.stdout
+    for number in check.numbers:
+        file = number.file or check.step.stdout
         assert file is not None
         content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
         found.append((number, value_at(content, number.path)))

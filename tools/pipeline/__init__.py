@@ -1,1 +1,1 @@
-"""Commands that run one after the other and go on where they stopped: behind ``make demo`` and ``make prove``."""
+"""Commands that run one after the other and go on where they stopped: behind ``make demo`` and ``make nightly``."""

@@ -53,9 +53,9 @@ class StepClock:
     def _line(self, now: float) -> tuple[int, str]:
         """How many are done, and the words."""
         spent, progress = now - self._start, self.step.progress
-        parts = [told(spent)]
+        parts = [format_duration(spent)]
         if self.step.seconds is not None:
-            parts.append(f"of about {told(self.step.seconds)}")
+            parts.append(f"of about {format_duration(self.step.seconds)}")
         done = 0
         if progress is not None:
             done = progress.done()
@@ -63,7 +63,7 @@ class StepClock:
         return done, " ".join(parts)
 
 
-def told(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A time as people say it: 0:42, 12:07, 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from runtime.files import partial_of, remove, take_name
-from tools.pipeline.clock import StepClock, told
+from tools.pipeline.clock import StepClock, format_duration
 from tools.pipeline.step import ChainError, Step, StepRecord, is_done, remove_products
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +34,7 @@ State = Literal["done", "done before", "failed", "waiting"]
 
 
 @dataclass(frozen=True)
-class Outcome:
+class StepResult:
     """What became of a step.
 
     Attributes:
@@ -59,7 +59,7 @@ class Outcome:
         return self.state in ("done", "done before")
 
 
-def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going: bool = False) -> list[Outcome]:
+def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going: bool = False) -> list[StepResult]:
     """Runs what is not done yet, in order.
 
     Args:
@@ -75,38 +75,38 @@ def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going:
         ChainError: if another chain is at work in the folder.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, when the running command has ended.
     """
-    outcomes = []
+    results = []
     with _alone(folder) as lock, _terminable():
         for number, step in enumerate(steps, 1):
             console.print(f"\n[bold]Step {number} of {len(steps)}[/]  {escape(step.title)}", soft_wrap=True)
-            outcome = _run(step, folder, console, lock)
-            outcomes.append(outcome)
-            if not outcome.done and not keep_going:
+            step_result = _run(step, folder, console, lock)
+            results.append(step_result)
+            if not step_result.done and not keep_going:
                 break
-    return outcomes
+    return results
 
 
-def conclude(outcomes: Sequence[Outcome], result: Path, console: Console) -> int:
+def conclude(results: Sequence[StepResult], result: Path, console: Console) -> int:
     """Says how a chain ended, and where its result is; returns the exit status."""
-    if not all(outcome.done for outcome in outcomes):
+    if not all(step_result.done for step_result in results):
         console.print("\nMend what the log says and run the same command again: what is done stays done.")
         return 1
-    spent, busy = (sum(getattr(one, key) for one in outcomes) for key in ("seconds", "processor_seconds"))
-    console.print(f"\n[bold]All done[/] in {told(spent)}, {told(busy)} of processor time.")
+    spent, busy = (sum(getattr(one, key) for one in results) for key in ("seconds", "processor_seconds"))
+    console.print(f"\n[bold]All done[/] in {format_duration(spent)}, {format_duration(busy)} of processor time.")
     console.print(f"Open {escape(str(result))}", soft_wrap=True)
     return 0
 
 
-def _run(step: Step, folder: Path, console: Console, lock: int) -> Outcome:
+def _run(step: Step, folder: Path, console: Console, lock: int) -> StepResult:
     try:
         digest = step.digest()
     except ChainError as error:
         console.print(f"[yellow]waiting[/] {escape(str(error))}", soft_wrap=True)
-        return Outcome(step, "waiting", reason=str(error))
+        return StepResult(step, "waiting", reason=str(error))
     record = StepRecord.read(folder, step)
     if record and is_done(step, folder, digest):
-        console.print(f"[green]done before[/] in {told(record.seconds)}")
-        return Outcome(step, "done before", record.seconds, record.processor_seconds, record.finished)
+        console.print(f"[green]done before[/] in {format_duration(record.seconds)}")
+        return StepResult(step, "done before", record.seconds, record.processor_seconds, record.finished)
     begun = record if record and record.digest == digest and not record.done else None
     if begun is None:
         remove_products(step, folder)
@@ -132,12 +132,15 @@ def _run(step: Step, folder: Path, console: Console, lock: int) -> Outcome:
     missing = [path for path in step.products if not path.exists()]
     if status in step.accepted and not missing:
         made = note(done=True)
-        console.print(f"[green]done[/] in {told(made.seconds)}, {told(made.processor_seconds)} of processor time")
-        return Outcome(step, "done", made.seconds, made.processor_seconds, made.finished)
+        console.print(
+            f"[green]done[/] in {format_duration(made.seconds)}, "
+            f"{format_duration(made.processor_seconds)} of processor time"
+        )
+        return StepResult(step, "done", made.seconds, made.processor_seconds, made.finished)
     made = note(done=False)
     why = f"ended with status {status}" if status not in step.accepted else f"did not write {missing[0]}"
     _show_failure(step, _log_of(step, folder), why, console)
-    return Outcome(step, "failed", made.seconds, made.processor_seconds, reason=why)
+    return StepResult(step, "failed", made.seconds, made.processor_seconds, reason=why)
 
 
 def _execute(step: Step, folder: Path, console: Console, lock: int) -> int:

@@ -29,12 +29,12 @@ import torch
 
 from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
+from datamodules.clip_windows import ClipBatch
 from datamodules.loader import StreamLoader
 from datamodules.mixture import datamodule
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, Dimensions, Index, LatentStatistics, SampleMeta
-from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
-from preparation.writer import ShardWriter
+from preparation.shard_writer import ShardWriter
 
 GIB, MIB = 2**30, 2**20
 PAPER = Dimensions(  # wav2vec 2.0 base and PD-FGC

@@ -26,12 +26,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from configs.options import count, read_options, run_script, yes
-from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
+from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.unet import ADDED_TIME_IDS, UNetShape
 from training.memory import GIB, PeakMemory, bfloat16, training_step
 
 REDUCED = UNetShape(channels=(64, 128, 256, 256), heads=(1, 2, 4, 4), token_width=256, added_width=32)
-WIDTHS = DriveWidths(lip=64, expression=30, audio_layers=1, audio=1)
+WIDTHS = SignalWidths(lip=64, expression=30, audio_layers=1, audio=1)
 Step = Callable[[], Tensor]
 
 
@@ -39,7 +39,7 @@ def our_step(shape: UNetShape, side: int, frames: int) -> Step:
     """A loss of our U-Net, ready to run backwards."""
     model = Ethd(shape, WIDTHS, 8 * side)
     latents, reference = torch.randn(1, frames, shape.out_channels, side, side), torch.randn(1, 4, side, side)
-    drive = Drive(
+    signals = DrivingSignals(
         boxes=torch.tensor([[[0.3, 0.6, 0.6, 0.8], [0.1, 0.1, 0.9, 0.9]]]) * 8 * side,
         e_ref=torch.randn(1, WIDTHS.expression),
         lip=torch.randn(1, frames, WIDTHS.lip),
@@ -48,7 +48,7 @@ def our_step(shape: UNetShape, side: int, frames: int) -> Step:
 
     def loss() -> Tensor:
         model.zero_grad()
-        return model(latents, torch.zeros(1), reference, drive).float().square().mean()
+        return model(latents, torch.zeros(1), reference, signals).float().square().mean()
 
     return loss
 

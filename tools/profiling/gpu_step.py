@@ -29,10 +29,10 @@ from callbacks.throughput import peak_memory, step_operations
 from configs.command_line import compose
 from configs.options import Readers, count, names, read_options, run_script, yes
 from configs.training import ExpressionConfig, LipConfig, TrainConfig, UNetConfig, VAIDConfig
+from datamodules.clip_windows import ClipBatch
 from datamodules.schema import Dimensions, LatentStatistics
-from datamodules.windows import ClipBatch
 from encoders.protocols import Identity
-from lightning_modules.ethd.checkpoint import EthdCard
+from lightning_modules.ethd.checkpoint import EthdInfo
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.vaid.network import VAID
@@ -116,8 +116,8 @@ def module_of(config: TrainConfig, tiny: bool) -> EthdModule:
     vaid.set_statistics(MotionStatistics(zeros * sizes.lip_width, ones * sizes.lip_width, zeros * 30, ones * 30))
     encoders = {kind: Identity(kind) for kind in ("audio", "motion", "codec", "landmarks")}
     scale = latent_scale("svd", 0.18215, LatentStatistics((0.0,) * 4, (1.0,) * 4, 1))
-    card = EthdCard(config.model, sizes, encoders, side, scale, "random", "0" * 64)
-    return EthdModule(card, vaid, config.trainer.max_steps, 1)
+    info = EthdInfo(config.model, sizes, encoders, side, scale, "random", "0" * 64)
+    return EthdModule(info, vaid, config.trainer.max_steps, 1)
 
 
 def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> dict[str, Any]:
@@ -142,7 +142,7 @@ def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> 
         enable_model_summary=False, callbacks=[WeightAverage(config.model.ema), watch],
         **precision_settings(settings),
     )  # fmt: skip
-    data = RepeatedClip(module.card.dimensions, module.card.frame_side, frames, settings.max_steps)
+    data = RepeatedClip(module.info.dimensions, module.info.frame_side, frames, settings.max_steps)
     trainer.fit(module, DataLoader(data, batch_size=None, pin_memory=settings.accelerator == "gpu"))
     device = trainer.strategy.root_device
     seconds = statistics.median(watch.seconds[WARM_UP:])
@@ -152,7 +152,7 @@ def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> 
         "slowest": max(watch.seconds[WARM_UP:]),
         "peak_gib": peak_memory(device) / GIB,
         "counted_gib": step_bytes(config, module, 1) / GIB,
-        "tflop": step_operations(module.card, frames) / 1e12,
+        "tflop": step_operations(module.info, frames) / 1e12,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
     }
     measured["mfu"] = measured["tflop"] * 1e12 / seconds / bf16_rate(device, 512 if tiny else 8192)

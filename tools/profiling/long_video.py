@@ -57,7 +57,7 @@ class Peak:
 def measure(options: dict[str, str], frames: int) -> Peak:
     """Makes one video of so many frames in this process."""
     torch.set_num_threads(int(options.get("threads", "1")))
-    talker = ModelFiles(options["ethd"], device=options.get("device", "auto")).load()
+    pipeline = ModelFiles(options["ethd"], device=options.get("device", "auto")).load()
     with tempfile.TemporaryDirectory() as folder:
         speech = Path(folder) / "speech.wav"
         write_repeated(Path(options["speech"]), speech, frames)
@@ -65,11 +65,11 @@ def measure(options: dict[str, str], frames: int) -> Peak:
         case = VideoCase(Path(options["portrait"]), speech, Path(folder) / "out.mp4", steps=steps)
         before, start = _resident(), time.perf_counter()
         with PeakMemory() as memory:
-            made = talker.generate(case)
+            made = pipeline.generate(case)
         spent = time.perf_counter() - start
     assert made.frames == frames
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB
-    device = torch.cuda.max_memory_allocated() if talker.device.type == "cuda" else 0
+    device = torch.cuda.max_memory_allocated() if pipeline.device.type == "cuda" else 0
     return Peak(frames, memory.peak, max(0, peak - before), device, spent)
 
 

@@ -32,8 +32,8 @@ from datamodules.schema import Index, SampleEntry
 from encoders.protocols import FPS
 from media import FrameReader, read_sound
 from preparation.encoders import Encoders
-from preparation.faces import crop_frames
 from preparation.plan import file_of
+from preparation.speaker_crop import crop_frames
 from tools.profiling.data_loader import ARRAYS, training_loader
 
 

@@ -1,6 +1,6 @@
-"""Whether a stand-in SyncNet finds offsets that were put in, through the whole of evaluate.py's Sync in ``fast`` mode.
+"""Whether a proxy SyncNet finds offsets that were put in, through the whole of evaluate.py's Sync in ``fast`` mode.
 
-    python -m tools.profiling.sync_offsets RUN/standin_sync.safetensors [clips=22]
+    python -m tools.profiling.sync_offsets RUN/proxy_sync.safetensors [clips=22]
 
 Held-out synthetic speakers say sentences no training set holds; their videos are the reference. The generated videos
 are the same, the sound of each moved by -5 to +5 frames in turn. Face boxes come from the landmark files.
@@ -79,9 +79,7 @@ def find(folder: Path, weights: str) -> dict[str, int]:
         device="cpu",
         bootstrap=0,
         cache=str(folder / "cache"),
-        sync=SyncConfig(
-            mode="fast", network="standin", weights=weights, detector="sidecar", min_track=50, min_face=20.0
-        ),
+        sync=SyncConfig(mode="fast", network="proxy", weights=weights, detector="sidecar", min_track=50, min_face=20.0),
     )
     evaluate_folders(config)
     clips = json.loads(output.read_text())["clips"]

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from configs.options import count, read_options, run_script
 from configs.training import VAIDConfig
-from datamodules.windows import ClipBatch
+from datamodules.clip_windows import ClipBatch
 from encoders.protocols import Identity
 from lightning_modules.vaid.module import VAIDModule
 from runtime.devices import resolve_device

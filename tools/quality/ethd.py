@@ -25,8 +25,8 @@ from torch import Tensor
 
 from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
+from datamodules.clip_windows import Clip, ClipBatch
 from datamodules.datamodule import ShardDataModule
-from datamodules.windows import Clip, ClipBatch
 from encoders.factory import build_as
 from encoders.landmarks.face_landmarker import BLENDSHAPES
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
@@ -80,11 +80,11 @@ class QualityRun:
         Raises:
             CheckpointError: when it or its V-AID is missing, damaged, or of other encoders than the data.
         """
-        ethd, card = load_ethd(run)
+        ethd, info = load_ethd(run)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        vaid = load_vaid(card.vaid, data.index.encoders).to(device)
-        codec = build_as("codec", card.encoders["codec"], str(device))
-        return cls(Sampler(ethd, card, codec, device), vaid, steps)
+        vaid = load_vaid(info.vaid, data.index.encoders).to(device)
+        codec = build_as("codec", info.encoders["codec"], str(device))
+        return cls(Sampler(ethd, info, codec, device), vaid, steps)
 
     def frames(self, batch: ClipBatch, seed: int, *, e_cond: Tensor | None = None, e_v: Tensor | None = None) -> Tensor:
         """(F, S, S, 3) uint8 from a clip's reference frame and its sound; see ``Sampler.render``."""

@@ -26,10 +26,10 @@ from torch.nn import functional as F
 
 from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
+from datamodules.clip_windows import Clip
 from datamodules.datamodule import ShardDataModule
 from datamodules.order import seed_of
 from datamodules.splits.clip_names import EMOTIONS
-from datamodules.windows import Clip
 from tools.quality.ethd import FIELDS, QualityRun, contact_sheet
 
 HELD_OUT = ("val", "test")
@@ -55,7 +55,7 @@ class Person:
     face: Tensor
 
 
-def meet(data: ShardDataModule, clips: list[Clip]) -> Person:
+def read_person(data: ShardDataModule, clips: list[Clip]) -> Person:
     """Reads a person's clips."""
     batches = [data.whole(clip, ["video", "boxes", "factors"]) for clip in clips]
     videos = [batch["video"][0].float() / 255 for batch in batches]
@@ -190,7 +190,7 @@ def report(run: str, shards: str, **options: str) -> dict[str, object]:
         speaker: person_report(
             opened,
             data,
-            meet(data, [clip for clip in others if clip.entry.speaker == speaker]),
+            read_person(data, [clip for clip in others if clip.entry.speaker == speaker]),
             others,
             int(options.get("frames", 41)),
             int(options.get("seed", 0)),

@@ -31,7 +31,7 @@ from lightning_modules.vaid.network import VAID
 
 
 @dataclass(frozen=True)
-class HeardClip:
+class PredictedClip:
     """One whole clip: what was true and what V-AID makes of its sound. Latents are standardised.
 
     Attributes:
@@ -96,15 +96,15 @@ class ExpressionScores:
 
 
 @torch.no_grad()
-def hear(vaid: VAID, data: ShardDataModule, split: str) -> list[HeardClip]:
+def predict_clips(vaid: VAID, data: ShardDataModule, split: str) -> list[PredictedClip]:
     """Every clip of a split, whole."""
-    heard = []
+    predicted = []
     for clip in data.clips[split]:
         entry = clip.entry
         batch = data.whole(clip, ["audio", "lip", "expression", "portraits"])
         audio = batch["audio"].float()
-        heard.append(
-            HeardClip(
+        predicted.append(
+            PredictedClip(
                 clip.key,
                 entry.speaker,
                 entry.emotion,
@@ -117,10 +117,10 @@ def hear(vaid: VAID, data: ShardDataModule, split: str) -> list[HeardClip]:
                 vaid.expression_scale(batch["reference_expression"])[0],
             )
         )
-    return heard
+    return predicted
 
 
-def lip_scores(clips: Sequence[HeardClip]) -> LipScores:
+def lip_scores(clips: Sequence[PredictedClip]) -> LipScores:
     """Retrieval among all frames of each clip, and explained variance."""
     near1, chance = [], []
     for clip in clips:
@@ -136,7 +136,7 @@ def lip_scores(clips: Sequence[HeardClip]) -> LipScores:
 
 
 @torch.no_grad()
-def expression_scores(vaid: VAID, clips: Sequence[HeardClip], known: Sequence[HeardClip]) -> ExpressionScores:
+def expression_scores(vaid: VAID, clips: Sequence[PredictedClip], known: Sequence[PredictedClip]) -> ExpressionScores:
     """Di-CTE on clips of unseen people.
 
     Args:
@@ -159,17 +159,17 @@ def expression_scores(vaid: VAID, clips: Sequence[HeardClip], known: Sequence[He
     return ExpressionScores(mean(right), mean(right_truth), mean(error), mean(repeated), mean(ratio))
 
 
-def emotion_probe(known: Sequence[HeardClip], unseen: Sequence[HeardClip], latent: str = "l_a") -> float:
+def emotion_probe(known: Sequence[PredictedClip], unseen: Sequence[PredictedClip], latent: str = "l_a") -> float:
     """Share of frames whose emotion a linear probe tells from one latent, people apart; chance is 1/8 or so.
 
     Args:
         known: clips the probe is fitted to.
         unseen: clips of other people.
-        latent: field of ``HeardClip``.
+        latent: field of ``PredictedClip``.
     """
     names = sorted({clip.emotion for clip in known if clip.emotion})
 
-    def pairs(clips: Sequence[HeardClip]) -> tuple[Tensor, Tensor]:
+    def pairs(clips: Sequence[PredictedClip]) -> tuple[Tensor, Tensor]:
         x = torch.cat([getattr(clip, latent) for clip in clips if clip.emotion])
         y = torch.cat(
             [torch.full((len(clip.l_a),), names.index(clip.emotion)) for clip in clips if clip.emotion in names]
@@ -193,7 +193,7 @@ def emotion_probe(known: Sequence[HeardClip], unseen: Sequence[HeardClip], laten
         return ((x_new @ weight[1:] + weight[0]).argmax(1) == y_new).float().mean().item()
 
 
-def emotion_means(clips: Sequence[HeardClip]) -> dict[str, Tensor]:
+def emotion_means(clips: Sequence[PredictedClip]) -> dict[str, Tensor]:
     """Emotion -> (d_e,) mean true expression over all frames."""
     groups: dict[str, list[Tensor]] = defaultdict(list)
     for clip in clips:
@@ -217,7 +217,7 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _another(clip: HeardClip, clips: Sequence[HeardClip], known: Sequence[HeardClip]) -> HeardClip:
+def _another(clip: PredictedClip, clips: Sequence[PredictedClip], known: Sequence[PredictedClip]) -> PredictedClip:
     """A clip of another unseen person with the same emotion and level, or the same emotion at least.
 
     Where nobody else unseen shows the emotion, it is of a training person.
@@ -238,7 +238,7 @@ def report(checkpoint: str, shards: str) -> dict[str, object]:
     data = ShardDataModule(DataConfig(root=shards, workers=0))
     data.setup()
     vaid = load_vaid(checkpoint, data.index.encoders)
-    known, unseen = hear(vaid, data, "train"), hear(vaid, data, "test")
+    known, unseen = predict_clips(vaid, data, "train"), predict_clips(vaid, data, "test")
     train = {"lip_train": asdict(lip_scores(known)), "lip_train_worst": min(lip_scores([clip]).near1 for clip in known)}
     if not unseen:
         return train

@@ -4,7 +4,7 @@
     python -m tools.reproduce table2                  three ablations, trained here on synthetic speakers
     python -m tools.reproduce table3 ethd=RUN         synthetic speakers, 120 to 1500 frames, and the drift
 
-Of every table: standins=DIR (trained stand-ins for the metrics' networks), device=cpu or cuda, output=DIR.
+Of every table: proxies=DIR (trained proxies for the metrics' networks), device=cpu or cuda, output=DIR.
 table1: ethd=RUN (an exported run; without it these rows say that they were not run), size=PIXELS of EmotiveTalk's
 frames and of the real ones, clips=N at most, frames=N of each clip, dataset=NAME of the block in the table, and
 installed=SYSTEM:REPOSITORY:PYTHON,... for published systems that are on this machine.

@@ -29,23 +29,23 @@ def main(arguments: Sequence[str]) -> int:
     table = read_command(reproduce.__doc__, arguments, TABLES)
     readers, needed, plan = TABLES[table]
     options = read_options(reproduce.__doc__, arguments[1:], {**COMMON, **readers}, required=needed)
-    for name in ("videos", "ethd", "standins", "output"):
+    for name in ("videos", "ethd", "proxies", "output"):
         if name in options:
             options[name] = options[name].absolute()
     os.chdir(ROOT)
     console = new_console(highlight=False)
-    if table != "table2" and "standins" not in options:
-        console.print("No standins=...: metrics use their official networks, and say what of them is missing.")
+    if table != "table2" and "proxies" not in options:
+        console.print("No proxies=...: metrics use their official networks, and say what of them is missing.")
     locate("face_landmarker")
     place = options.setdefault("output", Path(FOLDERS[table]))
-    outcomes = run_chain(plan(options), place, console, keep_going=True)
-    if failed := [outcome.step.name for outcome in outcomes if not outcome.done]:
+    results = run_chain(plan(options), place, console, keep_going=True)
+    if failed := [result.step.name for result in results if not result.done]:
         console.print(f"\nNot done: {escape(', '.join(failed))}; the table says what it lacks.", soft_wrap=True)
-    return conclude(outcomes, place / "tables", console)
+    return conclude(results, place / "tables", console)
 
 
 def _plan(options: Mapping[str, Any], dataset: str, real_faces: bool) -> TablePlan:
-    metrics, networks = chosen_networks(options.get("standins"), real_faces)
+    metrics, networks = chosen_networks(options.get("proxies"), real_faces)
     return TablePlan(options["output"], dataset, metrics, networks, options.get("device", "cpu"))
 
 
@@ -59,7 +59,7 @@ def _table1(options: Mapping[str, Any]) -> list[Step]:
 def _table2(options: Mapping[str, Any]) -> list[Step]:
     wanted = {name: value for name, value in options.items() if name not in COMMON}
     plan = TablePlan(options["output"], "synthetic", device=options.get("device", "cpu"))
-    return table2(plan, Table2(**wanted, stand_ins=options.get("standins")))
+    return table2(plan, Table2(**wanted, proxies=options.get("proxies")))
 
 
 def _table3(options: Mapping[str, Any]) -> list[Step]:
@@ -80,7 +80,7 @@ def installed(value: str) -> dict[str, tuple[str, str]]:
     return found
 
 
-COMMON: Readers = {"standins": path, "device": chosen("cpu", "cuda"), "output": path}
+COMMON: Readers = {"proxies": path, "device": chosen("cpu", "cuda"), "output": path}
 # Table -> its own options, those that are needed, and what plans it.
 TABLES: Mapping[str, tuple[Readers, tuple[str, ...], Callable[[Mapping[str, Any]], list[Step]]]] = {
     "table1": (

@@ -1,4 +1,4 @@
-"""Table 2's shape on synthetic speakers: V-AID, ETHD in four variants and the metrics' stand-ins are trained."""
+"""Table 2's shape on synthetic speakers: V-AID, ETHD in four variants and the metrics' proxies are trained."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.pipeline.step import Files, Step
-from tools.reproduce.table_plan import IN_THE_TABLE, STAND_INS, TablePlan, chosen_networks, stand_in_keys
+from tools.reproduce.table_plan import IN_THE_TABLE, PROXIES, TablePlan, chosen_networks, proxy_keys
 
 VARIANTS = ("full", "wo_lip", "wo_exp", "no_decouple")
 # Steps of each training, as its experiment has them, and minutes that bound the longest: 100 in all on two cores.
@@ -20,13 +20,13 @@ class Table2:
     """How much of everything.
 
     Attributes:
-        seed: of all trainings but the stand-ins'; each seed's results are a run of their own in the table.
+        seed: of all trainings but the proxies'; each seed's results are a run of their own in the table.
         steps: most steps of each training, or None for the experiments' own.
         clips: test clips.
         seconds: length of each, seconds.
         identities: speakers drawn for training.
         clips_per_identity: clips of each.
-        stand_ins: folder of trained stand-ins, or None to train them here.
+        proxies: folder of trained proxies, or None to train them here.
     """
 
     seed: int = 0
@@ -35,11 +35,11 @@ class Table2:
     seconds: float = 4.0
     identities: int = 48
     clips_per_identity: int = 24
-    stand_ins: Path | None = None
+    proxies: Path | None = None
 
 
 def table2(plan: TablePlan, wanted: Table2) -> list[Step]:
-    """The steps; data, test set and stand-ins are shared by all seeds."""
+    """The steps; data, test set and proxies are shared by all seeds."""
     data = plan.folder / "data"
     index, count = data / "index.json", wanted.identities * wanted.clips_per_identity
     size = [
@@ -54,7 +54,7 @@ def table2(plan: TablePlan, wanted: Table2) -> list[Step]:
         writes=[data],
         progress=Files(data / "raw", "*.mp4", count, "clips"),
     )
-    _stand_ins(plan, wanted, data)
+    _proxies(plan, wanted, data)
     cases = plan.test_set("synthetic", "set", [f"clips={wanted.clips}", f"seconds={wanted.seconds}"])
     limit, seed = _limit(wanted, "vaid"), wanted.seed
     keys = [f"data.root={data}", f"seed={seed}"]
@@ -82,16 +82,16 @@ def _limit(wanted: Table2, experiment: str) -> list[str]:
     return [f"trainer.max_steps={steps}", f"trainer.validate_every={min(250, steps)}"]
 
 
-def _stand_ins(plan: TablePlan, wanted: Table2, data: Path) -> None:
+def _proxies(plan: TablePlan, wanted: Table2, data: Path) -> None:
     """Chooses the metrics' networks; trains them first where none are given."""
-    if wanted.stand_ins is not None:
-        plan.metrics, plan.networks = chosen_networks(wanted.stand_ins, real_faces=False)
+    if wanted.proxies is not None:
+        plan.metrics, plan.networks = chosen_networks(wanted.proxies, real_faces=False)
         return
     files = {}
-    for metric, kind in STAND_INS.items():
+    for metric, kind in PROXIES.items():
         steps = wanted.steps or STEPS[kind]
         run = plan.train(
-            f"standin/{kind}", kind, [f"data.root={data}", *_limit(wanted, kind)], [data / "index.json"], steps
+            f"proxy/{kind}", kind, [f"data.root={data}", *_limit(wanted, kind)], [data / "index.json"], steps
         )
-        files[metric] = run / f"standin_{kind}.safetensors"
-    plan.metrics, plan.networks = stand_in_keys(files, real_faces=False), tuple(files.values())
+        files[metric] = run / f"proxy_{kind}.safetensors"
+    plan.metrics, plan.networks = proxy_keys(files, real_faces=False), tuple(files.values())

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from runtime.errors import UserError
 from tools.pipeline.step import Progress, Step, TrainingSteps
 
-STAND_INS = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}  # metric -> kind
+PROXIES = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}  # metric -> kind
 WORKERS = {"cpu": 2, "cuda": 1}  # clips at a time
 IN_THE_TABLE = "metrics=[fid,sync,efid]"  # what Tables 2 and 3 show
 EVALUATED = (0, 3, 4)  # statuses of evaluate.py whose results say themselves what is missing
@@ -101,12 +101,12 @@ class TablePlan:
     ) -> None:
         """A results file of one cell."""
         output = self.results / f"{name}.json"
-        told = [f"cell.{key}={value}" for key, value in {"dataset": self.dataset, **cell}.items()]
+        labels = [f"cell.{key}={value}" for key, value in {"dataset": self.dataset, **cell}.items()]
         folders = [f"generated={generated}", f"reference={reference}", f"output={output}"]
         self.add(
             f"evaluate_{name}",
             f"evaluates {name}",
-            ["evaluate.py", *folders, *told, f"device={self.device}", *self.metrics, *keys],
+            ["evaluate.py", *folders, *labels, f"device={self.device}", *self.metrics, *keys],
             [generated, reference, *self.networks],
             [output],
             EVALUATED,
@@ -126,26 +126,26 @@ class TablePlan:
         )  # fmt: skip
 
 
-def chosen_networks(stand_ins: Path | None, real_faces: bool) -> tuple[tuple[str, ...], tuple[Path, ...]]:
-    """Keys of evaluate.py for official networks, or for stand-ins, and the stand-ins' files.
+def chosen_networks(proxies: Path | None, real_faces: bool) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Keys of evaluate.py for official networks, or for proxies, and the proxies' files.
 
     Args:
-        stand_ins: folder of the runs of ``train.py experiment=standin/...``; None for the official networks.
-        real_faces: E-FID's stand-in is then 3DDFA_V2, which knows them.
+        proxies: folder of the runs of ``train.py experiment=proxy/...``; None for the official networks.
+        real_faces: E-FID's proxy is then 3DDFA_V2, which knows them.
 
     Raises:
-        UserError: if a stand-in is missing.
+        UserError: if a proxy is missing.
     """
-    if stand_ins is None:
+    if proxies is None:
         return (), ()
-    needed = {metric: kind for metric, kind in STAND_INS.items() if metric != "efid" or not real_faces}
-    files = {metric: found_in(stand_ins, kind) for metric, kind in needed.items()}
-    return stand_in_keys(files, real_faces), tuple(files.values())
+    needed = {metric: kind for metric, kind in PROXIES.items() if metric != "efid" or not real_faces}
+    files = {metric: found_in(proxies, kind) for metric, kind in needed.items()}
+    return proxy_keys(files, real_faces), tuple(files.values())
 
 
-def stand_in_keys(files: dict[str, Path], real_faces: bool) -> tuple[str, ...]:
-    """Keys of evaluate.py that choose stand-ins, with faces found by MediaPipe."""
-    keys = [key for metric, file in files.items() for key in (f"{metric}.network=standin", f"{metric}.weights={file}")]
+def proxy_keys(files: dict[str, Path], real_faces: bool) -> tuple[str, ...]:
+    """Keys of evaluate.py that choose proxies, with faces found by MediaPipe."""
+    keys = [key for metric, file in files.items() for key in (f"{metric}.network=proxy", f"{metric}.weights={file}")]
     if real_faces:
         keys.append("efid.network=3ddfa")
     # Small networks make small pictures, whose faces are a little over half as wide.
@@ -153,16 +153,16 @@ def stand_in_keys(files: dict[str, Path], real_faces: bool) -> tuple[str, ...]:
 
 
 def found_in(folder: Path, kind: str) -> Path:
-    """The stand-in of a kind below a folder.
+    """The proxy of a kind below a folder.
 
     Raises:
         UserError: if there is none, or more than one.
     """
-    files = sorted(folder.rglob(f"standin_{kind}.safetensors"))
+    files = sorted(folder.rglob(f"proxy_{kind}.safetensors"))
     if len(files) != 1:
         raise UserError(
-            f"standins={folder}: holds {len(files)} files standin_{kind}.safetensors, expected one; train it with "
-            f"python train.py experiment=standin/{kind}"
+            f"proxies={folder}: holds {len(files)} files proxy_{kind}.safetensors, expected one; train it with "
+            f"python train.py experiment=proxy/{kind}"
         )
     return files[0].absolute()
 

@@ -35,7 +35,7 @@ class EthdStage(Stage):
         """
         from datamodules.schema import ShardError
         from lightning_modules.checkpoints import checkpoint_file
-        from lightning_modules.ethd.checkpoint import EthdCard
+        from lightning_modules.ethd.checkpoint import EthdInfo
         from lightning_modules.ethd.latents import latent_scale
         from lightning_modules.ethd.module import EthdModule
         from lightning_modules.vaid.checkpoint import load_vaid
@@ -57,10 +57,10 @@ class EthdStage(Stage):
                 f"model.prediction={model.prediction}: adds to the reference latent, which the codec {codec} gives in "
                 "other units than the latents; set model.prediction=v"
             )
-        card = EthdCard(
+        info = EthdInfo(
             model, data.dimensions, index.encoders, index.frame_size, scale, str(file.resolve()), sha256_of(file)
         )
-        return EthdModule(card, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
+        return EthdModule(info, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
 
     def start(self, module: EthdModule) -> None:
         """SVD's weights, where they are given.

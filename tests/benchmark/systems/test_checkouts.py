@@ -73,10 +73,10 @@ def understood(system, command, view, tmp_path):
     mode = "lib.config.config" if system.name == "pdfgc" else "stop"
     arguments = command[2:] if command[1] == "-m" else command[1:]
     env = {"PATH": os.environ["PATH"], "PYTHONDONTWRITEBYTECODE": "1"}
-    told = subprocess.run(
+    result = subprocess.run(
         [sys.executable, READING, out, mode, *arguments], cwd=view, env=env, capture_output=True, text=True, timeout=60
     )
-    assert told.returncode == 0, told.stderr
+    assert result.returncode == 0, result.stderr
     return json.loads(out.read_text())
 
 

@@ -63,8 +63,8 @@ def test_the_exit_status_is_not_believed(make_clips, one, tmp_path, monkeypatch,
 def test_a_time_limit_is_kept_and_said(make_clips, one, tmp_path, monkeypatch):
     monkeypatch.setenv("STUB_TROUBLE", "hang")
     begun = time.monotonic()
-    said = reason(make_clips("sadtalker", tmp_path, cases=one(), clip_timeout=1.5))
-    assert said == "took longer than 1.5 s and was stopped; its last words: working on it"
+    message = reason(make_clips("sadtalker", tmp_path, cases=one(), clip_timeout=1.5))
+    assert message == "took longer than 1.5 s and was stopped; its last words: working on it"
     assert time.monotonic() - begun < 60
 
 
@@ -108,18 +108,18 @@ def test_an_input_that_is_not_there_is_named(make_clips, one, tmp_path, system, 
 
 def test_without_phonemes_or_a_recogniser_both_ways_out_are_named(make_clips, one, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
-    said = reason(make_clips("styletalk", tmp_path, cases=one(phonemes="")))
-    assert "StyleTalk is driven by phonemes. Give the case a column phonemes" in said
-    assert "or pip install pocketsphinx" in said
+    message = reason(make_clips("styletalk", tmp_path, cases=one(phonemes="")))
+    assert "StyleTalk is driven by phonemes. Give the case a column phonemes" in message
+    assert "or pip install pocketsphinx" in message
 
 
 def test_without_weights_no_3dmm_file_is_made(make_clips, one, tmp_path, monkeypatch):
     for name in ("EMOTIVETALK_WEIGHTS", "XDG_CACHE_HOME", "HF_HOME"):
         monkeypatch.setenv(name, str(tmp_path / "nothing"))
     monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
-    said = reason(make_clips("dreamtalk", tmp_path / "out", cases=one(style="")))
-    assert "needs 3DMM coefficients of the driving video" in said
-    assert "epoch_20.pth" in said
+    message = reason(make_clips("dreamtalk", tmp_path / "out", cases=one(style="")))
+    assert "needs 3DMM coefficients of the driving video" in message
+    assert "epoch_20.pth" in message
 
 
 @pytest.mark.parametrize(
@@ -141,10 +141,10 @@ def test_an_unusable_system_is_every_clips_reason(make_clips, repositories, one,
 
 def test_missing_weights_of_a_system_are_named(make_clips, repositories, one, tmp_path):
     repository = touch(tmp_path / "repo", "lib/inferencer.py", "inference.py")
-    said = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), repository=str(repository)))
-    assert "lacks checkpoints; its weights: Google Drive" in said
-    said = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), device="cpu"))
-    assert "device=cpu: PD-FGC has no switch for that; it runs on cuda" in said
+    message = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), repository=str(repository)))
+    assert "lacks checkpoints; its weights: Google Drive" in message
+    message = reason(make_clips("pdfgc", tmp_path / "out", cases=one(), device="cpu"))
+    assert "device=cpu: PD-FGC has no switch for that; it runs on cuda" in message
 
 
 def test_another_version_of_a_patched_script_is_refused(make_clips, repositories, one, tmp_path):
@@ -152,11 +152,11 @@ def test_another_version_of_a_patched_script_is_refused(make_clips, repositories
     whole = script.read_text()
     try:
         script.write_text(whole.replace("# add watermark", "# add a mark"))
-        said = reason(make_clips("dreamtalk", tmp_path, cases=one()))
+        message = reason(make_clips("dreamtalk", tmp_path, cases=one()))
     finally:
         script.write_text(whole)
-    assert "0 lines hold '# add watermark', expected one: this is another version" in said
-    assert "burn a watermark" in said
+    assert "0 lines hold '# add watermark', expected one: this is another version" in message
+    assert "burn a watermark" in message
 
 
 @pytest.mark.slow
@@ -231,7 +231,7 @@ def test_memory_and_time_are_measured(tmp_path):
 
 
 def test_reasons_are_read_from_what_a_program_says():
-    said = "AttributeError: module 'numpy' has no attribute 'float'."
-    assert explained(load_system("pdfgc"), said) == "its environment needs numpy below 1.24"
+    message = "AttributeError: module 'numpy' has no attribute 'float'."
+    assert explained(load_system("pdfgc"), message) == "its environment needs numpy below 1.24"
     assert last_words("10%\r50%\rKilled\n\n") == "Killed"
     assert last_words("") == "none"

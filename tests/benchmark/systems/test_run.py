@@ -44,10 +44,12 @@ def test_the_shell_gets_one_line_and_a_status(tmp_path):
     cases.write_text("clip,portrait,speech\na,b,c\n")
     typed = ["system=sadtaker", f"cases={cases}", f"output={tmp_path / 'o'}"]
     command = [sys.executable, "-m", "benchmark.run_system", *typed]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
-    assert told.returncode == 1
-    assert told.stderr.startswith("error: system=sadtaker: did you mean sadtalker or anitalker? there are aniportrait")
-    assert told.stderr.count("\n") == 1
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert result.returncode == 1
+    assert result.stderr.startswith(
+        "error: system=sadtaker: did you mean sadtalker or anitalker? there are aniportrait"
+    )
+    assert result.stderr.count("\n") == 1
 
 
 def test_real_videos_take_another_systems_size_and_stay_synthetic_ones(tmp_path):

@@ -192,7 +192,7 @@ def test_nothing_is_written_to_standard_error(asset_weights, clips, capfd):
     assert capfd.readouterr().err == ""
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_training_in_the_same_process_survives(asset_weights):
     """MediaPipe's profiler sends SIGPROF, which kills the process if Lightning has restored the default handler."""
     code = """

@@ -14,13 +14,13 @@ PATIENCE = 120_000  # ms; the processor may be busy
 
 
 @pytest.fixture(scope="module")
-def served(talker, tmp_path_factory):
+def served(pipeline, tmp_path_factory):
     """The page's address, and the folder its visitors' files lie in."""
     from generation.web.serve import opened
 
     folder = tmp_path_factory.mktemp("served")
     config = AppConfig(ethd="run", port=free_port(), max_seconds=4, max_megabytes=1)
-    with opened(talker, config, folder) as address:
+    with opened(pipeline, config, folder) as address:
         yield address, folder
 
 
@@ -48,9 +48,9 @@ def upload(page, **given):
 
 def make(page) -> str:
     page.get_by_role("button", name="Make the video").click()
-    said = page.locator("#said [role]")
-    said.wait_for()
-    return said.inner_text()
+    message = page.locator("#message [role]")
+    message.wait_for()
+    return message.inner_text()
 
 
 @pytest.mark.slow
@@ -88,8 +88,8 @@ def test_what_is_wrong_is_said_on_the_page(page, files, tmp_path):
     words.write_text("no picture at all")
     upload(page, portrait=words, landmarks=files / "face.csv", speech=files / "voice.wav")
     page.get_by_role("button", name="Make the video").click()  # the first answer stands there until the second comes
-    page.locator("#said").get_by_text("words.png: is not a picture; expected PNG, JPEG or WebP").wait_for()
-    assert page.locator("#said [role=alert]").count() == 1
+    page.locator("#message").get_by_text("words.png: is not a picture; expected PNG, JPEG or WebP").wait_for()
+    assert page.locator("#message [role=alert]").count() == 1
     assert "Traceback" not in page.content()
 
 

@@ -16,8 +16,8 @@ from tests.helpers.sound import write_wav
 
 
 @pytest.fixture
-def service(talker, tmp_path):
-    return VideoService(talker, AppConfig(ethd="run", max_seconds=2, max_megabytes=1), tmp_path / "served")
+def service(pipeline, tmp_path):
+    return VideoService(pipeline, AppConfig(ethd="run", max_seconds=2, max_megabytes=1), tmp_path / "served")
 
 
 @pytest.fixture
@@ -38,19 +38,19 @@ def made(service, asked, tell=lambda share, words: None):
 
 @pytest.mark.slow
 def test_a_video_with_its_record_and_no_input_left(service, uploads):
-    told = []
-    outcome = made(service, wanted(uploads, seed=3), lambda share, words: told.append((share, words)))
-    assert not outcome.failed
-    assert outcome.video.name == "face_voice_seed3.mp4"
-    assert outcome.record.suffix == ".json"
-    assert outcome.words[0].startswith("face_voice_seed3.mp4: 13 frames, 64x64")
-    assert {file.name for file in outcome.video.parent.iterdir()} == {outcome.video.name, outcome.record.name}
-    shares = [share for share, _ in told]
+    reports = []
+    result = made(service, wanted(uploads, seed=3), lambda share, words: reports.append((share, words)))
+    assert not result.failed
+    assert result.video.name == "face_voice_seed3.mp4"
+    assert result.record.suffix == ".json"
+    assert result.words[0].startswith("face_voice_seed3.mp4: 13 frames, 64x64")
+    assert {file.name for file in result.video.parent.iterdir()} == {result.video.name, result.record.name}
+    shares = [share for share, _ in reports]
     assert all(0 <= share <= 1 for share in shares)
-    steps = [words for _, words in told if words.startswith("Sampling")]
+    steps = [words for _, words in reports if words.startswith("Sampling")]
     assert len(steps) == int(re.search(r"of (\d+)", steps[0])[1])
     assert all(re.search(r"about \d+ s left$", words) for words in steps[1:])
-    assert all(before <= after for before, after in pairwise(share for share, words in told if "Writing" in words))
+    assert all(before <= after for before, after in pairwise(share for share, words in reports if "Writing" in words))
 
 
 @pytest.mark.parametrize(
@@ -76,45 +76,45 @@ def test_what_cannot_be_made_is_told_in_words(service, uploads, changes, words):
     write_wav(uploads / "huge.wav", np.zeros(1_000_000, np.float32), 48_000)
     named = ("portrait", "speech", "image", "video")
     placed = {key: str(uploads / value) if key in named and value else value for key, value in changes.items()}
-    outcome = made(service, wanted(uploads, **placed))
-    assert outcome.failed
-    assert outcome.video is None
-    assert words in outcome.words[0]
-    assert str(service.folder) not in outcome.words[0]
+    result = made(service, wanted(uploads, **placed))
+    assert result.failed
+    assert result.video is None
+    assert words in result.words[0]
+    assert str(service.folder) not in result.words[0]
 
 
 def test_a_bug_is_told_without_its_insides(service, uploads, monkeypatch, caplog):
     def broken(*_):
         raise KeyError("/secret/path")
 
-    monkeypatch.setattr(service.talker, "generate", broken)
-    outcome = made(service, wanted(uploads))
-    assert outcome.failed
-    assert "secret" not in outcome.words[0]
-    assert "KeyError" in outcome.words[0]
+    monkeypatch.setattr(service.pipeline, "generate", broken)
+    result = made(service, wanted(uploads))
+    assert result.failed
+    assert "secret" not in result.words[0]
+    assert "KeyError" in result.words[0]
     assert "secret" in caplog.text  # the terminal has it all
 
 
 @pytest.mark.parametrize("end", ["stop", "leave"])
 def test_who_stops_or_leaves_frees_the_device(service, uploads, end):
-    told = []
+    reports = []
 
     def tell(share, words):
-        told.append(words)
-        if len(told) == 2:
+        reports.append(words)
+        if len(reports) == 2:
             getattr(service, end)("visitor")
 
-    outcome = made(service, wanted(uploads, steps=4), tell)
-    assert outcome.words == ("Stopped.",)
-    assert len(told) <= 3
+    result = made(service, wanted(uploads, steps=4), tell)
+    assert result.words == ("Stopped.",)
+    assert len(reports) <= 3
     assert not list((service.folder / "visitor").glob("*"))
 
 
 def test_leaving_deletes_a_visitors_files_and_nobody_elses(service, uploads):
-    outcome = made(service, wanted(uploads))
-    copy = service.folder / "0123abcd" / outcome.video.name  # as Gradio keeps one
+    result = made(service, wanted(uploads))
+    copy = service.folder / "0123abcd" / result.video.name  # as Gradio keeps one
     copy.parent.mkdir()
-    copy.write_bytes(outcome.video.read_bytes())
+    copy.write_bytes(result.video.read_bytes())
     service.begin("other")
     assert not service.make(wanted(uploads, speech=None), "other", lambda *_: None).video
     service.kept = frozenset({uploads / "face.csv"})

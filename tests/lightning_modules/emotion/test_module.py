@@ -16,10 +16,10 @@ from encoders import build_text_encoder
 from encoders.protocols import Identity
 from encoders.text.checks import TextError
 from encoders.weight_files import WrongWeights
+from lightning_modules.emotion.emotion_table import EmotionError, EmotionTable
 from lightning_modules.emotion.module import EmotionModule, accuracy, build_emotion
 from lightning_modules.emotion.phrases import Phrase, held_out_phrases, paraphrases
 from lightning_modules.emotion.sources import EmotionSource
-from lightning_modules.emotion.table import EmotionError, EmotionTable
 from lightning_modules.emotion.text_mapping import TextEmotion, mapping_loss
 from tests.helpers.emotion import INDEPENDENT, expression_of, synthetic_table
 from tests.helpers.refusals import refuses

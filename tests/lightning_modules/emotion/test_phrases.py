@@ -9,10 +9,10 @@ from lightning_modules.emotion.lexicon import LEXICON
 from lightning_modules.emotion.phrases import (
     FRAMES,
     HELD_OUT_FRAMES,
+    emotion_words,
     held_out_phrases,
     is_form_of,
     paraphrases,
-    telling_words,
     training_phrases,
 )
 from preparation.synthetic import EMOTIONS, levels_of
@@ -61,11 +61,11 @@ def test_no_word_stands_for_two_emotions():
 
 
 def test_telling_words_are_those_of_feelings():
-    assert {"furious", "joyfully", "tears", "terror", "yuck", "smirk"} <= telling_words()
-    assert not {"the", "speak", "voice", "very", "level", "your"} & telling_words()
-    assert is_form_of("smiles", telling_words())
-    assert is_form_of("terrifying", telling_words())
-    assert not is_form_of("table", telling_words())
+    assert {"furious", "joyfully", "tears", "terror", "yuck", "smirk"} <= emotion_words()
+    assert not {"the", "speak", "voice", "very", "level", "your"} & emotion_words()
+    assert is_form_of("smiles", emotion_words())
+    assert is_form_of("terrifying", emotion_words())
+    assert not is_form_of("table", emotion_words())
 
 
 def test_levels_of_a_kind_are_apart():

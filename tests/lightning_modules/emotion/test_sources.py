@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from configs.emotion import EmotionConfig
+from lightning_modules.emotion.emotion_table import EmotionError
 from lightning_modules.emotion.sources import EmotionSource, blend
-from lightning_modules.emotion.table import EmotionError
 from tests.helpers.emotion import expression_of, synthetic_table
 from tests.helpers.refusals import refuses
 

@@ -9,10 +9,10 @@ from safetensors import safe_open
 from encoders.text.ngram import NgramEncoder
 from encoders.weight_files import WrongWeights
 from lightning_modules.checkpoints import CheckpointError
-from lightning_modules.emotion.table import TABLE_FILE
+from lightning_modules.emotion.emotion_table import TABLE_FILE
 from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping
 from lightning_modules.ethd.checkpoint import load_ethd
-from lightning_modules.ethd.export import EXPORT, KIND, export, load_artifact
+from lightning_modules.ethd.export import EXPORT, KIND, export, load_export
 from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers.emotion import synthetic_table
 from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
@@ -36,23 +36,23 @@ def equal(one, other):
 
 def test_what_was_trained_comes_back_to_the_bit(run, tmp_path):
     assert export(run) == run / EXPORT
-    artifact = load_artifact(run)
-    trained, card = load_ethd(run / "checkpoints" / "last.ckpt")
-    assert artifact.card == card
-    assert equal(artifact.ethd, trained)
-    assert equal(artifact.vaid, load_vaid(tmp_path / "vaid" / "checkpoints" / "last.ckpt"))
-    assert not artifact.ethd.training
-    assert not any(weight.requires_grad for weight in artifact.ethd.parameters())
-    assert (artifact.step, artifact.table, artifact.text) == (7, None, None)
+    exported = load_export(run)
+    trained, info = load_ethd(run / "checkpoints" / "last.ckpt")
+    assert exported.info == info
+    assert equal(exported.ethd, trained)
+    assert equal(exported.vaid, load_vaid(tmp_path / "vaid" / "checkpoints" / "last.ckpt"))
+    assert not exported.ethd.training
+    assert not any(weight.requires_grad for weight in exported.ethd.parameters())
+    assert (exported.step, exported.table, exported.text) == (7, None, None)
     with safe_open(run / EXPORT, framework="pt") as stored:
         assert {str(stored.get_tensor(name).dtype) for name in stored.keys()} == {"torch.float32"}  # noqa: SIM118
 
 
 @pytest.mark.slow
 def test_averaged_weights_are_taken_and_plain_ones_where_there_are_none(encoders, run, tmp_path):
-    averaged = load_artifact(export(run)).ethd
+    averaged = load_export(export(run)).ethd
     plain = write_ethd(tmp_path / "plain", tmp_path / "vaid", *encoders, ema=False)
-    assert equal(load_artifact(export(plain)).ethd, averaged)  # the run's own plain weights are others
+    assert equal(load_export(export(plain)).ethd, averaged)  # the run's own plain weights are others
 
 
 def test_it_needs_no_other_file(run, tmp_path):
@@ -60,7 +60,7 @@ def test_it_needs_no_other_file(run, tmp_path):
     (run / EXPORT).rename(tmp_path / "alone.safetensors")
     for file in tmp_path.rglob("*.ckpt"):
         file.unlink()
-    assert load_artifact(tmp_path / "alone.safetensors").step == 7
+    assert load_export(tmp_path / "alone.safetensors").step == 7
 
 
 def test_equal_runs_give_equal_bytes_and_a_checkpoint_is_its_run(run):
@@ -81,13 +81,13 @@ def emotion(tmp_path):
 @pytest.mark.slow
 def test_labels_and_texts_travel_with_it(run, emotion):
     folder, table, encoder, mapping = emotion
-    artifact = load_artifact(export(run, emotion=folder))
-    assert torch.equal(artifact.table.lookup("happy", 3), table.lookup("happy", 3))
-    assert artifact.text_encoder == encoder.identity
-    said, _ = artifact.text_emotion(encoder)("happy")
-    assert torch.equal(said, mapping.eval().latent(encoder(["happy"]))[0])
+    exported = load_export(export(run, emotion=folder))
+    assert torch.equal(exported.table.lookup("happy", 3), table.lookup("happy", 3))
+    assert exported.text_encoder == encoder.identity
+    message, _ = exported.text_emotion(encoder)("happy")
+    assert torch.equal(message, mapping.eval().latent(encoder(["happy"]))[0])
     (folder / TEXT_FILE).unlink()
-    assert load_artifact(export(run, emotion=folder)).text is None
+    assert load_export(export(run, emotion=folder)).text is None
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ def test_the_vaid_of_the_training_is_asked_for(encoders, run, tmp_path):
     refuses(CheckpointError, "is not the V-AID .* was trained with", export, run, vaid=other)
     (tmp_path / "vaid").rename(tmp_path / "moved")
     refuses(CheckpointError, "name where it is with vaid=RUN", export, run)
-    assert load_artifact(export(run, vaid=tmp_path / "moved")).step == 7
+    assert load_export(export(run, vaid=tmp_path / "moved")).step == 7
 
 
 def test_runs_that_cannot_be_exported(encoders, run, tmp_path):
@@ -117,25 +117,23 @@ def test_runs_that_cannot_be_exported(encoders, run, tmp_path):
 
 def test_what_is_no_export_is_named(run, tmp_path):
     command = f"was not exported yet; run: python train.py task=export run={run}"
-    refuses(CheckpointError, "no such run", load_artifact, tmp_path / "nothing")
-    refuses(CheckpointError, "is not a run directory", load_artifact, tmp_path)
-    refuses(CheckpointError, re.escape(command), load_artifact, run)
-    refuses(CheckpointError, "is a run of stage vaid", load_artifact, tmp_path / "vaid")
-    refuses(
-        CheckpointError, "is not an export; if it is a checkpoint", load_artifact, run / "checkpoints" / "last.ckpt"
-    )
+    refuses(CheckpointError, "no such run", load_export, tmp_path / "nothing")
+    refuses(CheckpointError, "is not a run directory", load_export, tmp_path)
+    refuses(CheckpointError, re.escape(command), load_export, run)
+    refuses(CheckpointError, "is a run of stage vaid", load_export, tmp_path / "vaid")
+    refuses(CheckpointError, "is not an export; if it is a checkpoint", load_export, run / "checkpoints" / "last.ckpt")
 
 
 def test_damaged_and_foreign_files_are_named(run):
     file = export(run)
     content = file.read_bytes()
     file.write_bytes(content[: len(content) // 2])
-    refuses(WrongWeights, "cannot be read as safetensors", load_artifact, run)
+    refuses(WrongWeights, "cannot be read as safetensors", load_export, run)
     file.write_bytes(content.replace(KIND.encode(), KIND.upper().encode()))
-    refuses(WrongWeights, f"is not an {KIND}", load_artifact, run)
+    refuses(WrongWeights, f"is not an {KIND}", load_export, run)
     assert b'\\"version\\": 1}' in content
     file.write_bytes(content.replace(b'\\"version\\": 1}', b'\\"version\\": 9}'))
-    refuses(WrongWeights, "newer than this program", load_artifact, run)
+    refuses(WrongWeights, "newer than this program", load_export, run)
 
 
 def test_a_failed_write_leaves_the_older_export(run, monkeypatch):

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from datamodules.clip_windows import BatchReader, Window
 from datamodules.datamodule import ShardDataModule
-from datamodules.windows import BatchReader, Window
 from diffusion.parameterization import VelocityDenoiser
-from lightning_modules.ethd.checkpoint import EthdCard
+from lightning_modules.ethd.checkpoint import EthdInfo
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.shards import make_shards
 from tests.helpers.steps import descend
@@ -40,9 +40,9 @@ def test_a_clip_is_the_same_example_in_any_company(data):
         alone = example_of(module, batch_of(data, [row]))
         assert torch.equal(alone.noise[0], together.noise[row])
         assert torch.equal(alone.reference[0], together.reference[row])
-        assert torch.equal(alone.drive.dropped[0], together.drive.dropped[row])
+        assert torch.equal(alone.signals.dropped[0], together.signals.dropped[row])
         for name in ("e_dri", "lip", "e_ref", "boxes"):
-            torch.testing.assert_close(getattr(alone.drive, name)[0], getattr(together.drive, name)[row])
+            torch.testing.assert_close(getattr(alone.signals, name)[0], getattr(together.signals, name)[row])
 
 
 def test_randomness_follows_the_draw_and_not_the_global_generator(data):
@@ -57,22 +57,22 @@ def test_randomness_follows_the_draw_and_not_the_global_generator(data):
 def test_expressions_of_the_chosen_clips_are_v_aids(data):
     batch = batch_of(data, list(range(12)))
     probability = {p: smallest_ethd(data, audio_expression_probability=p) for p in (0.0, 0.5, 1.0)}
-    own, some, heard = (example_of(module, batch).drive.e_dri for module in probability.values())
+    own, some, heard = (example_of(module, batch).signals.e_dri for module in probability.values())
     module = probability[0.0]
     torch.testing.assert_close(own, module.vaid.expression_scale(batch["expression"]))
     assert not torch.isclose(own, heard).any(-1).all(-1).any()
     kinds = [torch.equal(row, a) - torch.equal(row, b) for row, a, b in zip(some, own, heard, strict=True)]
     assert set(kinds) == {1, -1}  # each is one of the two, and both occur
     batch["draw"] = batch["draw"] + 100
-    again = example_of(probability[0.5], batch).drive.e_dri
+    again = example_of(probability[0.5], batch).signals.e_dri
     assert [torch.equal(row, a) for row, a in zip(again, own, strict=True)] != [kind > 0 for kind in kinds]
 
 
 def test_the_expression_heard_is_a_sample_for_the_first_frames_expression(data):
     module, batch = smallest_ethd(data, audio_expression_probability=1.0), batch_of(data, [3])
-    heard = example_of(module, batch).drive.e_dri
+    heard = example_of(module, batch).signals.e_dri
     batch["first_expression"] = batch["first_expression"] + 1
-    assert not torch.allclose(example_of(module, batch).drive.e_dri, heard)
+    assert not torch.allclose(example_of(module, batch).signals.e_dri, heard)
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_the_loss_is_that_of_the_denoiser(data, loss):
     module = smallest_ethd(data, loss=loss, snr_gamma=5.0)
     example, steps = example_of(module, batch_of(data, [0, 1])), torch.tensor([300, 800])
     value, errors = module.losses(example, steps)
-    network = VelocityDenoiser(lambda x, t: module.ethd(x, t, example.reference, example.drive), module.schedule)
+    network = VelocityDenoiser(lambda x, t: module.ethd(x, t, example.reference, example.signals), module.schedule)
     x0 = network(module.schedule.add_noise(example.x0, example.noise, steps), steps)
     squared = (x0 - example.x0).square().flatten(1).mean(1)
     level = module.schedule.level(steps, squared)
@@ -109,8 +109,10 @@ def test_a_dropped_condition_is_an_absent_one(data):
     example = example_of(module, batch_of(data, [0, 1]))
     steps = torch.tensor([500, 500])
     dropped, _ = module.losses(example, steps)
-    absent, _ = module.losses(replace(example, drive=replace(example.drive, lip=None, e_dri=None, dropped=None)), steps)
-    kept, _ = module.losses(replace(example, drive=replace(example.drive, dropped=None)), steps)
+    absent, _ = module.losses(
+        replace(example, signals=replace(example.signals, lip=None, e_dri=None, dropped=None)), steps
+    )
+    kept, _ = module.losses(replace(example, signals=replace(example.signals, dropped=None)), steps)
     torch.testing.assert_close(dropped, absent)
     assert not torch.isclose(dropped, kept)
 
@@ -125,8 +127,8 @@ def test_the_reference_is_disturbed_in_training_alone(data):
 
 def test_boxes_are_the_references_or_the_windows(data):
     batch = batch_of(data, [0, 1])
-    assert torch.equal(example_of(smallest_ethd(data), batch).drive.boxes, batch["reference_boxes"])
-    union = example_of(smallest_ethd(data, mask_source="window"), batch).drive.boxes
+    assert torch.equal(example_of(smallest_ethd(data), batch).signals.boxes, batch["reference_boxes"])
+    union = example_of(smallest_ethd(data, mask_source="window"), batch).signals.boxes
     every = torch.cat([batch["boxes"], batch["reference_boxes"][:, None]], 1)
     assert torch.equal(union[..., :2], every.min(1).values[..., :2])
     assert torch.equal(union[..., 2:], every.max(1).values[..., 2:])
@@ -162,7 +164,7 @@ def test_v_aid_is_nobodys_part_and_stays_as_it_was(data):
         assert torch.equal(value, before[name]), name
 
 
-def test_the_card_survives_its_plain_form(data):
-    card = smallest_ethd(data).card
-    assert card.config.overlap == 2  # a fifth of 8
-    assert EthdCard.read(card.plain()) == card
+def test_the_info_survives_its_plain_form(data):
+    info = smallest_ethd(data).info
+    assert info.config.overlap == 2  # a fifth of 8
+    assert EthdInfo.read(info.plain()) == info

@@ -8,14 +8,14 @@ import torch
 from diffusion.long_sampling import sample_long
 from diffusion.parameterization import VelocityDenoiser, noise_input
 from diffusion.schedules import zero_terminal_schedule
-from lightning_modules.ethd.network import Drive, DriveWidths, Ethd
+from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from tests.helpers.refusals import refuses
 from tests.helpers.unet import SMALL, awake
 from training.memory import PeakMemory
 
 SCHEDULE = zero_terminal_schedule()
 
-WIDTHS = DriveWidths(lip=6, expression=5, audio_layers=3, audio=7)
+WIDTHS = SignalWidths(lip=6, expression=5, audio_layers=3, audio=7)
 B, FRAMES, SIDE, PIXELS = 2, 4, 8, 64
 
 
@@ -24,9 +24,9 @@ def network(variant="full", **options):
     return awake(Ethd(SMALL, WIDTHS, PIXELS, variant, **options))
 
 
-def drive():
+def signals():
     torch.manual_seed(1)
-    return Drive(
+    return DrivingSignals(
         boxes=torch.tensor([[[24.0, 36, 40, 44], [10, 10, 52, 54]]]).repeat(B, 1, 1),
         e_ref=torch.randn(B, 5),
         lip=torch.randn(B, FRAMES, 6),
@@ -53,7 +53,7 @@ def latents(frames=FRAMES):
     ],
 )
 def test_a_variant_hears_what_it_should_and_learns_everywhere(variant, heard):
-    model, given = network(variant), drive()
+    model, given = network(variant), signals()
     out = model(*latents(), given)
     for name in ("lip", "e_dri", "e_ref", "e_cond", "audio"):
         other = replace(given, **{name: getattr(given, name) + torch.randn_like(getattr(given, name))})
@@ -67,7 +67,7 @@ def test_a_variant_hears_what_it_should_and_learns_everywhere(variant, heard):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_portrait_driven_by_its_own_expression_is_injected_nothing(dtype):
     """Tokens of e_dri = e_ref are equal to the bit, so the injector's difference is zero."""
-    model, given = network().to(dtype), drive()
+    model, given = network().to(dtype), signals()
     own = replace(given, e_dri=given.e_ref[:, None].expand(-1, FRAMES, -1))
     for driven, equal in ((own, True), (given, False)):
         conditions = model.conditions(driven, latents()[0].to(dtype))
@@ -76,7 +76,7 @@ def test_a_portrait_driven_by_its_own_expression_is_injected_nothing(dtype):
 
 @torch.no_grad()
 def test_a_window_is_driven_as_if_it_stood_alone():
-    given, model = drive(), network()
+    given, model = signals(), network()
     noisy, noise_input, reference = latents()
     part = slice(1, 3)
     cut = replace(given, lip=given.lip[:, part], e_dri=given.e_dri[:, part], audio=None)
@@ -86,7 +86,7 @@ def test_a_window_is_driven_as_if_it_stood_alone():
 
 @torch.no_grad()
 def test_absent_sources_switch_branches_off():
-    model, given = network(), drive()
+    model, given = network(), signals()
     without_lip = model.conditions(replace(given, lip=None), latents()[0])
     assert without_lip.lip is None is not without_lip.driving
     without_expression = model.conditions(replace(given, e_dri=None), latents()[0])
@@ -96,9 +96,9 @@ def test_absent_sources_switch_branches_off():
 
 @torch.no_grad()
 def test_clips_are_independent():
-    model, given = network(), drive()
+    model, given = network(), signals()
     noisy, noise_input, reference = latents()
-    second = Drive(**{name: value if value is None else value[1:] for name, value in vars(given).items()})
+    second = DrivingSignals(**{name: value if value is None else value[1:] for name, value in vars(given).items()})
     both = model(noisy, noise_input, reference, given)
     alone = model(noisy[1:], noise_input[1:], reference[1:], second)
     torch.testing.assert_close(both[1:], alone, atol=1e-5, rtol=1e-5)
@@ -106,24 +106,24 @@ def test_clips_are_independent():
 
 @torch.no_grad()
 def test_a_network_that_predicts_clean_samples_adds_its_numbers_to_the_reference():
-    model, (noisy, _, reference), given = network(prediction="x0"), latents(), drive()
+    model, (noisy, _, reference), given = network(prediction="x0"), latents(), signals()
     steps = torch.tensor([999, 400])  # nothing but noise, and less
     level = SCHEDULE.level(steps, noisy)
-    told = noise_input(level.flatten())
-    change = model.unet(level.sqrt() * noisy, reference, told, model.conditions(given, noisy))
+    condition = noise_input(level.flatten())
+    change = model.unet(level.sqrt() * noisy, reference, condition, model.conditions(given, noisy))
     denoise = VelocityDenoiser(lambda x, n: model(x, n, reference, given), SCHEDULE)
     # Sigma ends at 700, so 1/700 of the noise is left in the first.
     torch.testing.assert_close(denoise(noisy, steps), reference[:, None] + change, atol=5 / 700, rtol=1e-3)
 
 
 def test_what_is_missing_is_named():
-    given = drive()
+    given = signals()
     refuses(ValueError, "prediction 'noise': expected one of v, x0", network, prediction="noise")
     refuses(ValueError, "expected one of full, no_decouple", Ethd, SMALL, WIDTHS, PIXELS, "wo_everything")
     for variant, source in (("no_decouple", "audio"), ("wo_dicte", "e_cond")):
         without = replace(given, **{source: None})
-        refuses(ValueError, f"{variant}: the drive has no {source}", network(variant), *latents(), without)
-    refuses(ValueError, "lip: 4 frames of drive for 3 frames of latents", network(), *latents(3), given)
+        refuses(ValueError, f"{variant}: the signals have no {source}", network(variant), *latents(), without)
+    refuses(ValueError, "lip: 4 frames of signals for 3 frames of latents", network(), *latents(3), given)
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_sampling_ten_times_as_long_takes_no_more_memory():
 
     def peak_of(frames):
         noise, reference = torch.randn(1, frames, 4, SIDE, SIDE), torch.randn(1, 4, SIDE, SIDE)
-        given = Drive(
+        given = DrivingSignals(
             boxes=torch.tensor([[[24.0, 36, 40, 44], [10, 10, 52, 54]]]),
             e_ref=torch.randn(1, 5),
             lip=torch.randn(1, frames, 6),
@@ -143,7 +143,7 @@ def test_sampling_ten_times_as_long_takes_no_more_memory():
         def predict(x, t, where):
             assert x.shape[1] == window
             part = given.window(where)
-            return VelocityDenoiser(lambda noisy, told: model(noisy, told, reference, part), SCHEDULE)(x, t)
+            return VelocityDenoiser(lambda noisy, condition: model(noisy, condition, reference, part), SCHEDULE)(x, t)
 
         with PeakMemory() as memory:
             out = sample_long(predict, noise, SCHEDULE, 1, window, overlap=2)

@@ -35,30 +35,30 @@ def svd_shapes():
 )
 def test_every_parameter_of_svd_is_accounted_for(svd_shapes, branches):
     ours = shapes(UNet, UNetShape(), branches)
-    outcome = match_keys(ours, svd_shapes, "SVD")
-    assert outcome.source_parameters == SVD_PARAMETERS
-    assert set(outcome.loaded) | set(outcome.skipped) == set(svd_shapes)
-    assert not set(outcome.loaded) & set(outcome.skipped)
-    assert set(outcome.loaded) | set(outcome.new) == set(ours)
+    matched = match_keys(ours, svd_shapes, "SVD")
+    assert matched.source_parameters == SVD_PARAMETERS
+    assert set(matched.loaded) | set(matched.skipped) == set(svd_shapes)
+    assert not set(matched.loaded) & set(matched.skipped)
+    assert set(matched.loaded) | set(matched.new) == set(ours)
     # 16 transformers with 2 image attentions each: keys, values and output weights go, and nothing else unless ablated.
     ablated = 16 * 3 * ((not branches.lip) + (not branches.expression))  # queries, norm weight, norm bias
-    assert len(outcome.skipped) == 16 * 2 * 3 + ablated
-    assert all(".attn2." in name or ablated and "blocks.0.norm2." in name for name in outcome.skipped)
+    assert len(matched.skipped) == 16 * 2 * 3 + ablated
+    assert all(".attn2." in name or ablated and "blocks.0.norm2." in name for name in matched.skipped)
     if branches == Branches():
-        assert sum(outcome.new.values()) - sum(outcome.skipped.values()) == pytest.approx(50.35e6, rel=0.001)
+        assert sum(matched.new.values()) - sum(matched.skipped.values()) == pytest.approx(50.35e6, rel=0.001)
 
 
 def test_a_folder_is_loaded_and_reported(tmp_path):
     source = stock(SMALL)
     source.save_pretrained(tmp_path)
     model, lines = UNet(SMALL), []
-    outcome = load_svd(model, tmp_path, lines.append)
+    matched = load_svd(model, tmp_path, lines.append)
     saved, state = load_file(tmp_path / WEIGHT_FILES[0]), model.state_dict()
-    assert all(torch.equal(state[name], saved[name]) for name in outcome.loaded)
-    assert all(not state[name].any() for name in outcome.new if name.endswith("to_out.0.weight"))
-    assert outcome.source_parameters == sum(parameter.numel() for parameter in source.parameters())
+    assert all(torch.equal(state[name], saved[name]) for name in matched.loaded)
+    assert all(not state[name].any() for name in matched.new if name.endswith("to_out.0.weight"))
+    assert matched.source_parameters == sum(parameter.numel() for parameter in source.parameters())
     total = lines[0].splitlines()[-1].replace(",", "").split()
-    assert total == ["total", *(str(sum(fate.values())) for fate in (outcome.loaded, outcome.new, outcome.skipped))]
+    assert total == ["total", *(str(sum(fate.values())) for fate in (matched.loaded, matched.new, matched.skipped))]
 
 
 def test_half_precision_files_load_into_a_bfloat16_network(tmp_path):
@@ -113,10 +113,10 @@ def test_a_loaded_network_predicts_what_svd_predicts(tmp_path):
     model = UNet(SMALL)
     load_svd(model, tmp_path, lambda _: None)
     noisy, reference, noise_input, conditions = inputs(SMALL, 2, 5)
-    beside = torch.cat([noisy, reference[:, None].expand(-1, 5, -1, -1, -1)], 2)
+    stacked = torch.cat([noisy, reference[:, None].expand(-1, 5, -1, -1, -1)], 2)
     with torch.no_grad():
         out = model(noisy, reference, noise_input, conditions)
         expected = source(
-            beside, noise_input, torch.zeros(2, 1, SMALL.token_width), torch.tensor([[24, 127, 0.02]] * 2)
+            stacked, noise_input, torch.zeros(2, 1, SMALL.token_width), torch.tensor([[24, 127, 0.02]] * 2)
         )
     torch.testing.assert_close(out, expected.sample, atol=1e-5, rtol=1e-5)

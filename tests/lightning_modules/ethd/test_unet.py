@@ -26,8 +26,8 @@ def ours(shape, branches=None, source=None, **options):
     if source is not None:
         theirs = source.state_dict()
         shapes = [{name: value.shape for name, value in one.items()} for one in (model.state_dict(), theirs)]
-        outcome = match_keys(*shapes, "stock")
-        model.load_state_dict({name: theirs[name] for name in outcome.loaded}, strict=False)
+        matched = match_keys(*shapes, "stock")
+        model.load_state_dict({name: theirs[name] for name in matched.loaded}, strict=False)
     return model
 
 
@@ -38,10 +38,10 @@ def ours(shape, branches=None, source=None, **options):
 def test_a_new_network_is_diffusers_with_its_image_embedding_zeroed(shape, clips, frames):
     source = stock(shape)
     noisy, reference, noise_input, conditions = inputs(shape, clips, frames)
-    beside = torch.cat([noisy, reference[:, None].expand(-1, frames, -1, -1, -1)], 2)
+    stacked = torch.cat([noisy, reference[:, None].expand(-1, frames, -1, -1, -1)], 2)
     nothing, added = torch.zeros(clips, 1, shape.token_width), torch.tensor([ADDED_TIME_IDS]).repeat(clips, 1)
     out = ours(shape, source=source)(noisy, reference, noise_input, conditions)
-    torch.testing.assert_close(out, source(beside, noise_input, nothing, added).sample, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(out, source(stacked, noise_input, nothing, added).sample, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.slow

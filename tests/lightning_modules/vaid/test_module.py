@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from configs.training import ClubConfig
+from datamodules.clip_windows import BatchReader, Window
 from datamodules.datamodule import ShardDataModule
-from datamodules.windows import BatchReader, Window
 from encoders.protocols import Identity
-from lightning_modules.checkpoints import CARD, CheckpointError
+from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.module import VAIDModule
 from lightning_modules.vaid.statistics import motion_statistics
@@ -135,7 +135,7 @@ def test_checkpoints_that_do_not_fit_are_refused_by_name(data, tmp_path):
     with pytest.raises(CheckpointError, match=r"vaid\.ckpt: motion: the checkpoint was trained on .*landmarks.*pdfgc"):
         load_vaid(path, others)
     other = torch.load(path, weights_only=True)
-    other[CARD]["stage"] = "ethd"
+    other[CHECKPOINT_INFO]["stage"] = "ethd"
     torch.save(other, path)
     refuses(CheckpointError, r"vaid\.ckpt: is a checkpoint of stage ethd, one of stage vaid", load_vaid, path)
     refuses(CheckpointError, "is a checkpoint of stage ethd", module.on_load_checkpoint, other)

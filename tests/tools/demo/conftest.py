@@ -66,8 +66,8 @@ def folder(tmp_path_factory):
     (folder / "data").mkdir()
     Image.fromarray(np.full((700, 1040, 3), 30, np.uint8)).save(folder / "data" / "contact_sheet.png")
     expression, emotion = {"emotion": 1.0, "emotion_truth": 1.0}, {"emotion": 0.125, "emotion_of_true_clips": 0.96}
-    fid = {"value": 12.3456, "title": "FID stand-in", "official": False, "better": "lower", "n": 2, "expected": 2}
-    fid |= {"network": "stand-in for image", "sha256": "0123456789abcdef"}
+    fid = {"value": 12.3456, "title": "FID proxy", "official": False, "better": "lower", "n": 2, "expected": 2}
+    fid |= {"network": "proxy for image", "sha256": "0123456789abcdef"}
     sync = {"value": None, "not_computed": "needs syncnet_v2.model\nand more words"}
     content = {
         "cases/cases.json": {"asked": asked, "unseen": ["M102", "W109"], "train": 72, "val": 8, "test": 16},

@@ -8,7 +8,7 @@ import pytest
 
 from tools.demo.demo_page import main
 from tools.demo.material import metric_scores, read_curves, read_json, verdicts
-from tools.demo.strips import drive_rows, motion_rows
+from tools.demo.strips import decoupling_rows, motion_rows
 
 PATIENCE = 120_000  # ms; the processor may be busy
 BROKEN_WORDS = """() => {
@@ -64,19 +64,19 @@ def test_the_page_tells_commands_scores_and_what_they_mean(page, folder):
     text = page.read_text(encoding="utf-8")
     for step in read_json(folder / "plan.json"):
         assert escape(step["command"]) in text
-    for said in (
-        *("train.py experiment=vaid/tiny", "at most 600 steps; experiment vaid/tiny takes", "FID stand-in", "12.3"),
+    for message in (
+        *("train.py experiment=vaid/tiny", "at most 600 steps; experiment vaid/tiny takes", "FID proxy", "12.3"),
         *("01234567, not the official network", "not computed: needs syncnet_v2.model"),
         *("follow the sound in part (correlation 0.41)", "chance 2.4\N{NO-BREAK SPACE}%"),
         "about as often as chance would",
         "2 windows that overlap by 3 frames",
     ):
-        assert said in text, said
+        assert message in text, message
 
 
 def test_heat_maps_light_up_where_something_moves(folder):
     videos, portrait = folder / "videos", folder / "cases" / "portraits" / "a.png"
-    lips, expression = drive_rows(portrait, videos / "drive" / "lips.mp4", videos / "drive" / "expression.mp4")
+    lips, expression = decoupling_rows(portrait, videos / "drive" / "lips.mp4", videos / "drive" / "expression.mp4")
     assert 0 < lips.mean < expression.mean  # 16 rows against 32
     assert expression.mean / lips.mean == pytest.approx(2, rel=0.15)
     moving, held = motion_rows(videos / "dicte" / "with.mp4", videos / "dicte" / "without.mp4")
@@ -97,11 +97,11 @@ def test_metrics_that_were_not_computed_say_what_they_need():
 
 
 @pytest.mark.parametrize(
-    ("psnr", "jaw", "said"), [(20, 0.8, "3.0 dB closer"), (15, 0.1, "2.0 dB further"), (15, 0.5, "in part")]
+    ("psnr", "jaw", "message"), [(20, 0.8, "3.0 dB closer"), (15, 0.1, "2.0 dB further"), (15, 0.5, "in part")]
 )
-def test_verdicts_are_the_numbers_in_words(psnr, jaw, said):
+def test_verdicts_are_the_numbers_in_words(psnr, jaw, message):
     (sentence,) = verdicts(None, {"clip": {"psnr_first_frame": 17.0, "voice": {"psnr": psnr, "jaw": jaw}}}, None)
-    assert said in sentence
+    assert message in sentence
     assert sentence.startswith("For a clip training saw")
 
 

@@ -89,7 +89,7 @@ def test_every_command_of_the_plan_works_and_the_page_is_made(tmp_path, monkeypa
     assert len(asked) == 11
     assert not any(one["seen"] for one in asked)
     assert page.count("<video") == 6 * 2 + 2 + 2 + 2
-    assert "FID stand-in" in page
+    assert "FID proxy" in page
     assert "not computed" in page
 
 

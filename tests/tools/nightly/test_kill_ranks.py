@@ -1,15 +1,15 @@
-"""Three kills in small, for who changes the proof itself; ``make prove`` does twenty."""
+"""Three kills in small, for who changes the check itself; ``make nightly`` does twenty."""
 
 import pytest
 
 from runtime.errors import UserError
 from tests.helpers.refusals import refuses
-from tools.nightly.kill_ranks import compare, job, losses, prove
+from tools.nightly.kill_ranks import check_kills, compare, job, losses
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_three_kills_lose_at_most_a_save_interval(shards, tmp_path):
-    lines = prove(str(shards), str(tmp_path), kills=3)
+    lines = check_kills(str(shards), str(tmp_path), kills=3)
     assert sum(" killed " in line for line in lines) == 3
     assert sum("equal" in line for line in lines) == 4
     assert any(" a save " in line for line in lines)
@@ -22,7 +22,7 @@ def log_of(folder, losses_of):
     path.write_text("step,train/loss\n" + "".join(f"{step},{loss}\n" for step, loss in losses_of))
 
 
-def test_the_proof_can_fail(shards, tmp_path):
+def test_the_check_can_fail(shards, tmp_path):
     one, other = (job("vaid", 1, 0, str(shards), str(tmp_path), name) for name in ("one", "other"))
     log_of(one.folder, [(0, 0.5), (1, 0.25)])
     log_of(other.folder, [(0, 0.5), (1, 0.25001)])

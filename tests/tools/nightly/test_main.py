@@ -1,11 +1,11 @@
-"""A folder that is not there is said before hours of proofs begin; reports name no folder of this machine."""
+"""A folder that is not there is said before hours of checks begin; reports name no folder of this machine."""
 
 import pytest
 
 from configs.errors import ConfigError
 from tools.nightly.__main__ import main, write_reports
-from tools.nightly.nightly_plan import Proof
-from tools.pipeline.run_steps import Outcome
+from tools.nightly.nightly_plan import NightlyCheck
+from tools.pipeline.run_steps import StepResult
 from tools.pipeline.step import Step
 
 
@@ -25,8 +25,10 @@ def test_reports_name_no_folder_of_this_machine(tmp_path, monkeypatch):
     printed = tmp_path / "out.txt"
     printed.write_text("wrote /home/me/project/outputs/real\n")
     step = Step("real", "real videos", ("prepare.py", "source=/home/me/clips"), stdout=printed)
-    outcomes = {"real": Outcome(step, "done", 75, 60, "2026-11-22T20:00:00+00:00")}
-    report, _ = write_reports([Proof(step, "Data")], outcomes, {"/home/me/clips": "VIDEOS", "/home/me/project/": ""})
+    results = {"real": StepResult(step, "done", 75, 60, "2026-11-22T20:00:00+00:00")}
+    report, _ = write_reports(
+        [NightlyCheck(step, "Data")], results, {"/home/me/clips": "VIDEOS", "/home/me/project/": ""}
+    )
     text = report.read_text()
     assert "source=VIDEOS" in text
     assert "wrote outputs/real" in text

@@ -1,4 +1,4 @@
-"""The list of proofs: every entry can be read, names what exists, and builds only on earlier ones."""
+"""The list of checks: every entry can be read, names what exists, and builds only on earlier ones."""
 
 import importlib.util
 from pathlib import Path
@@ -10,33 +10,33 @@ from configs.generation import ExportConfig
 from configs.preparation import PrepareConfig
 from configs.rules import check
 from configs.training import TrainConfig
-from tools.nightly.nightly_plan import read_proofs
+from tools.nightly.nightly_plan import read_checks
 from tools.nightly.nightly_report import COMPARISONS
 
-FOLDER = Path("outputs/proofs")
+FOLDER = Path("outputs/nightly")
 
 
 @pytest.fixture(scope="module")
-def proofs(tmp_path_factory):
+def checks(tmp_path_factory):
     videos = tmp_path_factory.mktemp("my videos")
-    return read_proofs(FOLDER, videos, videos)
+    return read_checks(FOLDER, videos, videos)
 
 
-def test_every_proof_builds_on_earlier_ones_or_on_what_is_given(proofs):
+def test_every_check_builds_on_earlier_ones_or_on_what_is_given(checks):
     written = set()
-    for proof in proofs:
-        for path in proof.step.reads:
+    for item in checks:
+        for path in item.step.reads:
             if FOLDER in path.parents:
-                assert any(made in (path, *path.parents) for made in written), proof.step.name
-        written |= set(proof.step.products)
+                assert any(made in (path, *path.parents) for made in written), item.step.name
+        written |= set(item.step.products)
 
 
 @pytest.mark.slow
-def test_every_command_is_there_and_its_configuration_valid(proofs):
-    for proof in proofs:
-        first, *keys = proof.step.command
+def test_every_command_is_there_and_its_configuration_valid(checks):
+    for item in checks:
+        first, *keys = item.step.command
         if first == "-m":
-            assert importlib.util.find_spec(keys[0]), proof.step.name
+            assert importlib.util.find_spec(keys[0]), item.step.name
         elif "task=export" in keys:
             assert compose("export", ExportConfig, keys).run
         elif first == "train.py":
@@ -46,20 +46,20 @@ def test_every_command_is_there_and_its_configuration_valid(proofs):
             check(compose("prepare", PrepareConfig, keys))
 
 
-def test_trainings_go_on_and_wanted_values_are_comparisons(proofs):
-    for proof in proofs:
-        if proof.step.command[0] == "train.py" and "task=export" not in proof.step.command:
-            assert "ckpt_path=last" in proof.step.command
-            assert proof.step.writes
-        for number in proof.numbers:
-            file = number.file or proof.step.stdout
+def test_trainings_go_on_and_wanted_values_are_comparisons(checks):
+    for item in checks:
+        if item.step.command[0] == "train.py" and "task=export" not in item.step.command:
+            assert "ckpt_path=last" in item.step.command
+            assert item.step.writes
+        for number in item.numbers:
+            file = number.file or item.step.stdout
             assert file
             assert file.suffix == ".json"
             assert not number.wanted or number.wanted.split()[0] in COMPARISONS
 
 
-def test_combinations_are_written_out(proofs):
-    names = [proof.step.name for proof in proofs]
+def test_combinations_are_written_out(checks):
+    names = [item.step.name for item in checks]
     assert "club_0.05_2" in names
-    assert "standin_sync" in names
+    assert "proxy_sync" in names
     assert sum(name.startswith("club_") for name in names) == 18

@@ -1,37 +1,41 @@
-"""Reports of proofs: numbers from their files, what is met and what is not, what was not run."""
+"""Reports of checks: numbers from their files, what is met and what is not, what was not run."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from tools.nightly.nightly_plan import Number, Proof, read_proofs
+from tools.nightly.nightly_plan import NightlyCheck, Number, read_checks
 from tools.nightly.nightly_report import full_report, is_met, results_page, value_at
-from tools.pipeline.run_steps import Outcome
+from tools.pipeline.run_steps import StepResult
 from tools.pipeline.step import Step
 
 
 @pytest.fixture
-def proofs(tmp_path):
+def checks(tmp_path):
     numbers = (Number("lips", "lip.near1", ">= 0.24"), Number("R²", "lip.r2", ">= 0.7"), Number("none", "lip.x"))
     score = Step("score", "what it hears", ("-m", "tools.quality.vaid"), stdout=tmp_path / "score.json")
     speed = Step("speed", "how fast it is", ("-m", "tools.profiling.vaid_step"), stdout=tmp_path / "speed.txt")
     (tmp_path / "score.json").write_text(json.dumps({"lip": {"near1": 0.262, "r2": 0.4}}))
     (tmp_path / "speed.txt").write_text("".join(f"line {n}\n" for n in range(100)))
-    return [Proof(score, "V-AID", numbers), Proof(speed, "V-AID"), Proof(Step("x", "a training", ()), "ETHD")]
+    return [
+        NightlyCheck(score, "V-AID", numbers),
+        NightlyCheck(speed, "V-AID"),
+        NightlyCheck(Step("x", "a training", ()), "ETHD"),
+    ]
 
 
-def test_numbers_are_held_against_what_is_wanted(proofs):
-    score = Outcome(proofs[0].step, "done", 75, 60, "2026-11-22T20:00:00+00:00")
-    speed = Outcome(proofs[1].step, "done before", 5, 5, "2026-11-21T20:00:00+00:00")
-    outcomes = {"score": score, "speed": speed}
-    page = results_page(proofs, outcomes)
+def test_numbers_are_held_against_what_is_wanted(checks):
+    score = StepResult(checks[0].step, "done", 75, 60, "2026-11-22T20:00:00+00:00")
+    speed = StepResult(checks[1].step, "done before", 5, 5, "2026-11-21T20:00:00+00:00")
+    results = {"score": score, "speed": speed}
+    page = results_page(checks, results)
     assert "| what it hears | lips | 0.262 | >= 0.24: met | 2026-11-22 |" in page
     assert "|  | R² | 0.4 | >= 0.7: **not met** | 2026-11-22 |" in page
     assert "|  | none | – |  | 2026-11-22 |" in page
     assert "a training" not in page
     assert "ETHD" not in page
-    report = full_report(proofs, outcomes)
+    report = full_report(checks, results)
     assert "done in 1:15, 1:00 of processor time, on 2026-11-22" in report
     assert "    python -m tools.quality.vaid > " in report
     assert "line 99" in report
@@ -40,18 +44,20 @@ def test_numbers_are_held_against_what_is_wanted(proofs):
     assert "line 39\n" not in report
 
 
-def test_numbers_of_files_and_of_files_that_are_missing(proofs, tmp_path):
+def test_numbers_of_files_and_of_files_that_are_missing(checks, tmp_path):
     numbers = (Number("Sync-C", "sync.value", file=tmp_path / "full.json"), Number("E-FID", "x", file=tmp_path / "no"))
     (tmp_path / "full.json").write_text(json.dumps({"sync": {"value": 1.06}}))
-    table = Proof(Step("table", "Table 2", ("-m", "tools.reproduce"), stdout=tmp_path / "x.txt"), "Tables", numbers)
-    page = results_page([table], {"table": Outcome(table.step, "done", 75, 60, "2026-11-22T20:00:00+00:00")})
+    table = NightlyCheck(
+        Step("table", "Table 2", ("-m", "tools.reproduce"), stdout=tmp_path / "x.txt"), "Tables", numbers
+    )
+    page = results_page([table], {"table": StepResult(table.step, "done", 75, 60, "2026-11-22T20:00:00+00:00")})
     assert "| Table 2 | Sync-C | 1.06 |  | 2026-11-22 |" in page
     assert "|  | E-FID | – |  | 2026-11-22 |" in page
 
 
-def test_what_failed_says_why(proofs):
-    outcomes = {"x": Outcome(proofs[2].step, "failed", reason="ended with status 1")}
-    assert "| a training | failed: ended with status 1 | | | |" in results_page(proofs, outcomes)
+def test_what_failed_says_why(checks):
+    results = {"x": StepResult(checks[2].step, "failed", reason="ended with status 1")}
+    assert "| a training | failed: ended with status 1 | | | |" in results_page(checks, results)
 
 
 def test_paths_and_comparisons():
@@ -64,9 +70,9 @@ def test_paths_and_comparisons():
         is_met("about 0.7", 0.7)
 
 
-def test_the_committed_page_shows_what_is_measured_of_proofs_that_there_are():
+def test_the_committed_page_shows_what_is_measured_of_checks_that_there_are():
     page = (Path(__file__).parents[3] / "docs" / "results.md").read_text(encoding="utf-8")
     titles = [row.split(" | ")[0].removeprefix("| ") for row in page.splitlines() if row.startswith("| ")]
     assert len(titles) > 10
-    assert set(titles) <= {"", "proof", *(proof.step.title for proof in read_proofs(Path("outputs/proofs")))}
+    assert set(titles) <= {"", "check", *(check.step.title for check in read_checks(Path("outputs/nightly")))}
     assert "not run" not in page

@@ -36,8 +36,8 @@ def chain(tmp_path):
 
 def run(steps, folder, **keys):
     output = io.StringIO()
-    outcomes = run_chain(steps, folder, Console(file=output, width=200), **keys)
-    return [outcome.state for outcome in outcomes], output.getvalue()
+    results = run_chain(steps, folder, Console(file=output, width=200), **keys)
+    return [result.state for result in results], output.getvalue()
 
 
 def ran(folder):
@@ -47,11 +47,11 @@ def ran(folder):
 def test_what_is_done_stays_done_and_what_changed_is_done_again(chain):
     folder, copy = chain
     steps = [copy("a", "b"), copy("b", "c")]
-    states, told = run(steps, folder)
+    states, message = run(steps, folder)
     assert states == ["done", "done"]
     assert (folder / "c").read_text() == "HELLO"
-    assert steps[0].typed in told
-    assert "Step 2 of 2" in told
+    assert steps[0].typed in message
+    assert "Step 2 of 2" in message
     assert run(steps, folder)[0] == ["done before"] * 2
     (folder / "a").write_text("HELLO")  # makes the same b, so c need not be made again
     assert run(steps, folder)[0] == ["done", "done before"]
@@ -65,20 +65,20 @@ def test_what_is_done_stays_done_and_what_changed_is_done_again(chain):
 def test_a_failure_ends_the_chain_or_what_builds_on_it(chain):
     folder, copy = chain
     steps = [copy("a", "b", "raise SystemExit('no luck today')"), copy("b", "c"), copy("a", "d")]
-    states, told = run(steps, folder)
+    states, message = run(steps, folder)
     assert states == ["failed"]
-    assert "no luck today" in told
-    assert "status 1" in told
-    states, told = run(steps, folder, keep_going=True)
+    assert "no luck today" in message
+    assert "status 1" in message
+    states, message = run(steps, folder, keep_going=True)
     assert states == ["failed", "waiting", "done"]
-    assert "b: is not there" in told
+    assert "b: is not there" in message
 
 
 def test_a_step_that_writes_nothing_has_failed_and_other_statuses_may_be_accepted(chain):
     folder, copy = chain
-    states, told = run([copy("a", "b", "pass")], folder)
+    states, message = run([copy("a", "b", "pass")], folder)
     assert states == ["failed"]
-    assert "did not write" in told
+    assert "did not write" in message
     assert run([copy("a", "b", COPY + "; sys.exit(4)", accepted=(0, 4))], folder)[0] == ["done"]
 
 
@@ -86,11 +86,11 @@ def test_what_a_command_prints_is_kept_only_when_it_ends_well(chain):
     folder, _ = chain
     well = Step("well", "Well", ("-c", "print('42')"), stdout=folder / "well.txt")
     badly = Step("badly", "Badly", ("-c", "print('43'); raise SystemExit(1)"), stdout=folder / "badly.txt")
-    states, told = run([well, badly], folder)
+    states, message = run([well, badly], folder)
     assert states == ["done", "failed"]
     assert (folder / "well.txt").read_text() == "42\n"
     assert not (folder / "badly.txt").exists()
-    assert "43" in told  # the end of the log
+    assert "43" in message  # the end of the log
     assert not list(folder.glob(".*partial*"))
 
 

@@ -9,7 +9,7 @@ from configs.errors import ConfigError
 from tools.profiling.gpu_step import main
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_the_smallest_step_is_measured_and_profiled():
     typed = ["tiny=yes", "presets=cpu,nowhere", "steps=2", "profile=yes"]
     command = [sys.executable, "-m", "tools.profiling.gpu_step", *typed]

@@ -8,7 +8,7 @@ from tools.profiling.step_memory import fits, sides
 from training.memory import GIB, PeakMemory, StepMemory, training_step
 
 
-@pytest.mark.proof
+@pytest.mark.nightly
 def test_a_step_of_the_paper_fits_in_60_gib():
     step = training_step(512, 120)
     assert step.peak < 60 * GIB  # weights and gradients in bfloat16 included

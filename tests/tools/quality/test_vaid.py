@@ -6,29 +6,29 @@ import pytest
 import torch
 
 from datamodules.schema import ShardError
-from tools.quality.vaid import HeardClip, emotion_probe, explained, expression_scores, lip_scores
+from tools.quality.vaid import PredictedClip, emotion_probe, explained, expression_scores, lip_scores
 
 D_L, D_E, F = 4, 3, 60
 MEANS = {"happy": torch.tensor([2.0, 0, 0]), "sad": torch.tensor([0, 2.0, 0]), "fear": torch.tensor([0, 0, 2.0])}
 
 
-def clip(speaker: str, emotion: str, seed: int, leak: float = 0.0) -> HeardClip:
+def clip(speaker: str, emotion: str, seed: int, leak: float = 0.0) -> PredictedClip:
     noise = torch.Generator().manual_seed(seed)
     l_v = torch.randn(F, D_L, generator=noise)
     e_v = MEANS[emotion] + 0.3 * torch.randn(F, D_E, generator=noise)
     l_a = l_v + leak * torch.nn.functional.pad(MEANS[emotion], (0, 1))
     nothing = torch.zeros(1, F, 1, 1)
-    return HeardClip(f"{speaker}{seed}", speaker, emotion, 1, nothing, nothing, l_v, l_a, e_v, e_v[0])
+    return PredictedClip(f"{speaker}{seed}", speaker, emotion, 1, nothing, nothing, l_v, l_a, e_v, e_v[0])
 
 
-def clips(speakers: str, leak: float = 0.0) -> list[HeardClip]:
+def clips(speakers: str, leak: float = 0.0) -> list[PredictedClip]:
     return [clip(s, emotion, ord(s) * 10 + i, leak) for s in speakers for i, emotion in enumerate(MEANS)]
 
 
 class Oracle:
     """Returns the truth of the clip whose portrait it is given, or e_cond repeated."""
 
-    def __init__(self, truths: list[HeardClip] | None) -> None:
+    def __init__(self, truths: list[PredictedClip] | None) -> None:
         self.truths = iter(truths) if truths else None
 
     def sample_expression(self, audio, portrait, e_cond, seeds):

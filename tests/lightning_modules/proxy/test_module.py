@@ -1,4 +1,4 @@
-"""The stand-in experiments as they are run, and what SyncNet's stand-in learns of one clip."""
+"""The proxy experiments as they are run, and what SyncNet's proxy learns of one clip."""
 
 import json
 from pathlib import Path
@@ -9,12 +9,12 @@ import torch
 from safetensors import safe_open
 
 from configs.errors import ConfigError
+from configs.proxy import ProxyConfig
 from configs.rules import check
-from configs.standin import StandInConfig
 from encoders.landmarks.boxes import face_boxes
-from lightning_modules.standin.tasks import SyncTask
+from lightning_modules.proxy.proxy_tasks import SyncTask
 from metrics.functional.sync import audio_windows, sync_windows
-from metrics.networks.standin import HEADER, load_stand_in, new_stand_in
+from metrics.networks.proxy import HEADER, load_proxy, new_proxy
 from preparation.synthetic import identity, render_clip
 from runtime.errors import UserError
 from tests.helpers import ROOT
@@ -42,27 +42,27 @@ def shards(tmp_path_factory) -> Path:
 
 def settings(kind, shards, output, *changes):
     return train_config(
-        f"experiment=standin/{kind}", f"data.root={shards}", f"output={output}", "run_id=a", "trainer.max_steps=3",
+        f"experiment=proxy/{kind}", f"data.root={shards}", f"output={output}", "run_id=a", "trainer.max_steps=3",
         "trainer.validate_every=3", "trainer.validation_clips=2", "trainer.progress_bar=false", "data.workers=0",
         "data.batch_size=2", "data.steps_per_epoch=3", *SMALLEST[kind], *changes,
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", SMALLEST)
-def test_a_run_leaves_a_file_that_loads_with_its_card(kind, shards, tmp_path):
+def test_a_run_leaves_a_file_that_loads_with_its_info(kind, shards, tmp_path):
     config = settings(kind, shards, tmp_path)
     check(config)
     done = fit(config)
-    path = done.folder / f"standin_{kind}.safetensors"
+    path = done.folder / f"proxy_{kind}.safetensors"
     as_another = f"has a proxy network of kind {kind}; expected a file written by train.py"
-    network, card = load_stand_in(path, kind)
-    assert (card.kind, card.dataset, card.clips, card.steps) == (kind, "synthetic", 4, 3)
-    assert np.isfinite([*card.scores.values()]).sum() == len(card.scores) > 0
+    network, info = load_proxy(path, kind)
+    assert (info.kind, info.dataset, info.clips, info.steps) == (kind, "synthetic", 4, 3)
+    assert np.isfinite([*info.scores.values()]).sum() == len(info.scores) > 0
     assert network.provenance.sha256 is not None
     assert not any(parameter.requires_grad for parameter in network.parameters())
     trained = done.module.task.network.state_dict()
     assert all(torch.equal(value, trained[name]) for name, value in network.state_dict().items())
-    refuses(ValueError, as_another, load_stand_in, path, "image" if kind != "image" else "video")
+    refuses(ValueError, as_another, load_proxy, path, "image" if kind != "image" else "video")
     with safe_open(path, framework="pt") as file:
         assert json.loads(file.metadata()[HEADER])["version"] == 1
 
@@ -87,13 +87,13 @@ def test_what_the_shards_lack_is_said(shards, tmp_path):
 )
 def test_what_cannot_work_is_said_first(change, message):
     with pytest.raises(ConfigError, match=message):
-        check(train_config("experiment=standin/sync", "data.root=a", change))
+        check(train_config("experiment=proxy/sync", "data.root=a", change))
 
 
 @pytest.mark.parametrize("kind", SMALLEST)
 def test_every_experiment_says_what_it_costs(kind):
-    check(train_config(f"experiment=standin/{kind}", "data.root=a"))
-    head = (ROOT / f"configs/experiment/standin/{kind}.yaml").read_text().split("defaults:")[0]
+    check(train_config(f"experiment=proxy/{kind}", "data.root=a"))
+    head = (ROOT / f"configs/experiment/proxy/{kind}.yaml").read_text().split("defaults:")[0]
     assert {"Cost:", "Result:", "Command:"} <= set(head.split())
 
 
@@ -107,7 +107,7 @@ def batch_of(clip):
 
 def test_the_loss_is_that_of_the_networks_own_embeddings():
     torch.manual_seed(0)
-    task = SyncTask(new_stand_in("sync", width=1 / 32, stride=4), StandInConfig(min_track=10), seed=0).eval()
+    task = SyncTask(new_proxy("sync", width=1 / 32, stride=4), ProxyConfig(min_track=10), seed=0).eval()
     batch = batch_of(render_clip(identity(0), "happy", 1, 5, 1.2, 64))
     track = task._track(batch, 0)
     windows = sync_windows(len(track.frames), len(track.samples))

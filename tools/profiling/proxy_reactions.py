@@ -1,6 +1,6 @@
-"""Whether the stand-ins of FID, FVD and E-FID react as those metrics should, through the whole of evaluate.py.
+"""Whether the proxies of FID, FVD and E-FID react as those metrics should, through the whole of evaluate.py.
 
-    python -m tools.profiling.standin_reactions outputs/standin   the folder of the three runs' folders
+    python -m tools.profiling.proxy_reactions outputs/proxy   the folder of the three runs' folders
 
 Held-out synthetic speakers say sentences no training set holds, with a neutral face; those videos are the reference.
 Against them stand the same videos, noise and blur of two strengths, the same sentences with a happy face of two levels
@@ -32,23 +32,23 @@ NAMES = {"fid": "image", "fvd": "video", "efid": "expression"}
 def main(runs: str) -> None:
     """Prints every metric's value of every set."""
     files = {metric: found_in(Path(runs), kind) for metric, kind in NAMES.items()}
-    with tempfile.TemporaryDirectory(prefix="standin-reactions-") as name:
+    with tempfile.TemporaryDirectory(prefix="proxy-reactions-") as name:
         folder = Path(name)
-        print(f"{'':22}{'FID':>12}{'FVD':>12}{'E-FID':>12}   of stand-ins; {CLIPS} clips of {SECONDS:g} s")
+        print(f"{'':22}{'FID':>12}{'FVD':>12}{'E-FID':>12}   of proxies; {CLIPS} clips of {SECONDS:g} s")
         for kind in write_sets(folder):
             values, floor = measure(folder, kind, files)
             print(f"{kind:22}" + "".join(f"{values[metric]:12.6f}" for metric in NAMES) + f"   FVD's floor {floor:.6f}")
 
 
 def found_in(runs: Path, kind: str) -> str:
-    """The stand-in of a kind, in whichever run's folder it lies.
+    """The proxy of a kind, in whichever run's folder it lies.
 
     Raises:
         FileNotFoundError: if there is none.
     """
-    files = sorted(runs.rglob(f"standin_{kind}.safetensors"))
+    files = sorted(runs.rglob(f"proxy_{kind}.safetensors"))
     if not files:
-        raise FileNotFoundError(f"{runs}: holds no standin_{kind}.safetensors; train experiment=standin/{kind}")
+        raise FileNotFoundError(f"{runs}: holds no proxy_{kind}.safetensors; train experiment=proxy/{kind}")
     return str(files[-1])
 
 
@@ -58,8 +58,8 @@ def write_sets(folder: Path) -> Iterator[str]:
 
     def talk(number: int, emotion: str = "neutral", level: int = 1, other: int = 0) -> SyntheticClip:
         person = people[number % len(people)]
-        said = SEED + number + other
-        return render_clip(person, emotion, level, said, SECONDS, SIZE, voice_emotion=("neutral", 1))
+        sentence_seed = SEED + number + other
+        return render_clip(person, emotion, level, sentence_seed, SECONDS, SIZE, voice_emotion=("neutral", 1))
 
     noise = np.random.default_rng(0).normal(size=(SIZE, SIZE, 3))
     changed: dict[str, Callable[[int], tuple[SyntheticClip, Frames]]] = {
@@ -107,9 +107,9 @@ def measure(folder: Path, kind: str, files: dict[str, str]) -> tuple[dict[str, f
         device="cpu",
         bootstrap=0,
         cache=str(folder / "cache"),
-        fid=FIDConfig(network="standin", weights=files["fid"]),
-        fvd=FVDConfig(network="standin", weights=files["fvd"]),
-        efid=EFIDConfig(network="standin", weights=files["efid"], landmarks="sidecar"),
+        fid=FIDConfig(network="proxy", weights=files["fid"]),
+        fvd=FVDConfig(network="proxy", weights=files["fvd"]),
+        efid=EFIDConfig(network="proxy", weights=files["efid"], landmarks="sidecar"),
     )
     results = evaluate(config, new_console(stderr=True, quiet=True))
     values = {value.name: value for value in results.values}

@@ -7,7 +7,7 @@ import torch
 from datamodules.datamodule import ShardDataModule
 from encoders.protocols import Identity
 from encoders.weight_files import WrongWeights
-from lightning_modules.emotion.table import EmotionError, EmotionTable, learn_table
+from lightning_modules.emotion.emotion_table import EmotionError, EmotionTable, learn_table
 from preparation.synthetic import EMOTIONS, identity, levels_of, split_of
 from tests.helpers.emotion import expression_of, synthetic_table
 from tests.helpers.refusals import refuses

@@ -1,4 +1,4 @@
-"""The type of the stand-in experiments' configuration."""
+"""The type of the proxy experiments' configuration."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ Kind = Literal["sync", "image", "video", "expression"]
 
 
 @dataclass
-class StandInConfig:
+class ProxyConfig:
     """A small network of the kind a metric's official one is.
 
     Attributes:
         kind: sync, image, video or expression.
-        options: of the network, e.g. {width: 0.125}; see ``metrics/networks/standin.py``.
+        options: of the network, e.g. {width: 0.125}; see ``metrics/networks/proxy.py``.
         factors: names of the true factors that kind=expression learns.
         min_track: kind=sync: shorter face tracks are not learnt from, frames.
         min_face: kind=sync: faces must be larger, pixels of the shards' frames.

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.clip_windows import EMOTIONS
 from datamodules.datamodule import ShardDataModule
 from datamodules.decoding import decode_frames
 from datamodules.schema import ShardError
-from datamodules.windows import EMOTIONS
 from tests.helpers.files import overwrite
 from tests.helpers.shards import TINY, arrays_of, change_index, flac, make_shards, ramp
 from tests.helpers.videos import encode_frames

@@ -1,4 +1,4 @@
-"""Training of a stand-in network: one AdamW, and at the end one safetensors file with its card."""
+"""Training of a proxy network: one AdamW, and at the end one safetensors file with its info."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 
 from configs.errors import ConfigError
-from configs.standin import StandInConfig
+from configs.proxy import ProxyConfig
+from datamodules.clip_windows import ClipBatch
 from datamodules.datamodule import ShardDataModule
-from datamodules.windows import ClipBatch
+from lightning_modules.proxy.proxy_tasks import AppearanceTask, ExpressionTask, Parts, SyncTask
 from lightning_modules.schedule import scheduled
-from lightning_modules.standin.tasks import AppearanceTask, ExpressionTask, Parts, SyncTask
-from metrics.networks.standin import Card, StandInExpression, StandInImage, StandInVideo, new_stand_in, save_stand_in
+from metrics.networks.proxy import ProxyExpression, ProxyImage, ProxyInfo, ProxyVideo, new_proxy, save_proxy
 from metrics.networks.syncnet import SyncNet
 from runtime.errors import UserError
 
 
-class StandInModule(LightningModule):
+class ProxyModule(LightningModule):
     """The step, the optimizer and the logging; the file is written when training ends.
 
     Args:
         config: network and optimizer.
         task: what it learns.
-        card: of the network, without its scores.
+        info: of the network, without its scores.
         max_steps: of training, for the learning rate.
     """
 
-    def __init__(self, config: StandInConfig, task: nn.Module, card: Card, max_steps: int) -> None:
+    def __init__(self, config: ProxyConfig, task: nn.Module, info: ProxyInfo, max_steps: int) -> None:
         super().__init__()
         self.config = config
         self.task = task
-        self.card = card
+        self.info = info
         self.max_steps = max_steps
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
@@ -61,7 +61,7 @@ class StandInModule(LightningModule):
         return scheduled(optimizer, self.max_steps, self.max_steps // 10, 0.0)
 
     def on_fit_end(self) -> None:
-        """Writes ``standin_KIND.safetensors`` into the run's folder, unless this was a trial step."""
+        """Writes ``proxy_KIND.safetensors`` into the run's folder, unless this was a trial step."""
         if self.trainer.is_global_zero and not getattr(self.trainer, "fast_dev_run", False):
             self.write(Path(self.trainer.default_root_dir))
 
@@ -71,13 +71,13 @@ class StandInModule(LightningModule):
         scores = {
             name.removeprefix("val/"): round(float(value), 6) for name, value in metrics.items() if "val/" in name
         }
-        path = folder / f"standin_{self.card.kind}.safetensors"
+        path = folder / f"proxy_{self.info.kind}.safetensors"
         network: Any = self.task.network
-        save_stand_in(path, network, Card(**{**vars(self.card), "scores": scores}))
+        save_proxy(path, network, ProxyInfo(**{**vars(self.info), "scores": scores}))
         return path
 
 
-def build_stand_in(config: StandInConfig, data: ShardDataModule, max_steps: int, seed: int = 0) -> StandInModule:
+def build_proxy(config: ProxyConfig, data: ShardDataModule, max_steps: int, seed: int = 0) -> ProxyModule:
     """A new network of the kind asked for, with what it learns from these shards.
 
     Raises:
@@ -93,10 +93,10 @@ def build_stand_in(config: StandInConfig, data: ShardDataModule, max_steps: int,
     if config.kind == "expression":
         options["dimensions"] = len(config.factors)
     try:
-        network = new_stand_in(config.kind, **options)
+        network = new_proxy(config.kind, **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigError(f"model.options={options}: fit no network of model.kind={config.kind} ({error})") from error
-    card = Card(
+    info = ProxyInfo(
         kind=config.kind,
         options=options,
         dataset=data.index.dataset,
@@ -108,9 +108,9 @@ def build_stand_in(config: StandInConfig, data: ShardDataModule, max_steps: int,
     task: nn.Module
     if isinstance(network, SyncNet):
         task = SyncTask(network, config, seed)
-    elif isinstance(network, StandInExpression):
+    elif isinstance(network, ProxyExpression):
         task = ExpressionTask(network, config, data)
     else:
-        assert isinstance(network, StandInImage | StandInVideo)
+        assert isinstance(network, ProxyImage | ProxyVideo)
         task = AppearanceTask(network, data)
-    return StandInModule(config, task, card, max_steps)
+    return ProxyModule(config, task, info, max_steps)

@@ -8,7 +8,7 @@ import pytest
 from preparation.synthetic import EMOTIONS, identity
 from preparation.synthetic.emotions import VOICES, VoiceStyle
 from preparation.synthetic.sentence import PHONES, VOWELS
-from preparation.synthetic.speech import speak
+from preparation.synthetic.synthetic_speech import speak
 
 MAN, WOMAN = identity(0), identity(1)
 NEUTRAL = VoiceStyle()

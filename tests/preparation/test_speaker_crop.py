@@ -10,7 +10,7 @@ from encoders.landmarks.boxes import face_extents
 from encoders.landmarks.sidecar import SidecarDetector
 from encoders.protocols import Face, FaceTrack, Tracking
 from preparation.clip_source import Reason, Rejected
-from preparation.faces import choose_portraits, crop_frames, find_face, follow_face, longest_run, square_crop
+from preparation.speaker_crop import choose_portraits, crop_frames, find_face, follow_face, longest_run, square_crop
 
 SIZE = (640, 480)
 

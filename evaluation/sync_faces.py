@@ -39,7 +39,7 @@ def faces_for(config: SyncConfig, device: torch.device) -> tuple[Faces, tuple[So
         return (lambda frames, *_: [detect_faces(frame, s3fd.network) for frame in frames]), (s3fd.source,)
     path = located("face_landmarker")
     mediapipe = MediaPipeDetector()
-    as_trained = config.network == "standin"
+    as_trained = config.network == "proxy"
 
     def boxes(frames: Sequence[np.ndarray], *_: object) -> list[np.ndarray]:
         found = (
@@ -51,7 +51,7 @@ def faces_for(config: SyncConfig, device: torch.device) -> tuple[Faces, tuple[So
         )
         return [np.array(one, np.float64).reshape(-1, 4) for one in found]
 
-    return boxes, (describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False, stand_in=True),)
+    return boxes, (describe("face_landmarker", path, "MediaPipe FaceLandmarker", chosen=False, proxy=True),)
 
 
 def shard_box(face: Face, scheme: LandmarkScheme, frame: np.ndarray) -> np.ndarray:

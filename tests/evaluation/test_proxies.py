@@ -1,4 +1,4 @@
-"""Stand-ins in evaluate.py: chosen by name, labelled everywhere, and uninformative about lips of real people."""
+"""Proxies in evaluate.py: chosen by name, labelled everywhere, and uninformative about lips of real people."""
 
 import json
 import shutil
@@ -14,14 +14,14 @@ from media import read_frames
 from metrics.efid import ExpressionFID
 from metrics.fid import FrechetInceptionDistance
 from metrics.fvd import FrechetVideoDistance
-from metrics.networks.standin import load_stand_in
+from metrics.networks.proxy import load_proxy
 from metrics.sync import SyncConfidenceDistance
-from tests.helpers.synthetic_videos import evaluate_config, stand_in_settings, untrained, write_clip, write_speakers
+from tests.helpers.synthetic_videos import evaluate_config, proxy_settings, untrained, write_clip, write_speakers
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    root = tmp_path_factory.mktemp("standins")
+    root = tmp_path_factory.mktemp("proxies")
     write_speakers(root / "real", 3)
     write_speakers(root / "made", 3, gain=0.7)
     return root
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
 
 def configuration(folder, output, **changes):
     keys = {"metrics": ["fid", "fvd", "efid", "sync"], "bootstrap": 0, "cache": str(output / "cache")}
-    keys |= stand_in_settings(untrained(folder)) | changes
+    keys |= proxy_settings(untrained(folder)) | changes
     config = evaluate_config(folder / "made", folder / "real", output / "out.json", **keys)
     check(config)
     return config
@@ -46,17 +46,17 @@ def test_every_value_says_what_it_is(folder, tmp_path, capsys):
     assert set(results) == {"fid", "fvd", "efid", "sync_c", "sync_d"}
     for name, entry in results.items():
         assert entry["official"] is False
-        assert "stand-in" in entry["title"]
-        assert entry["network"].startswith("stand-in for")
+        assert "proxy" in entry["title"]
+        assert entry["network"].startswith("proxy for")
         assert any("stands in for the metric's own network" in text for text in entry["warnings"])
         assert entry["n"] == 3
         assert len(entry["sha256"]) == 64
         if name in ("fid", "fvd", "efid"):
             assert entry["value"] > 1e-6
     assert results["fid"]["samples"] == {"reference": 90, "generated": 90}
-    told = capsys.readouterr().out
-    assert told.count("stand-in") >= 5
-    assert "not official" in told
+    message = capsys.readouterr().out
+    assert message.count("proxy") >= 5
+    assert "not official" in message
     # the reference videos are synthetic speakers, but an untrained network does not find a shift
     assert results["sync_c"]["informative"] == results["sync_c"]["self_check"]["passed"]
 
@@ -98,21 +98,21 @@ def test_without_a_file_or_with_another_nothing_is_computed(folder, tmp_path):
     files = untrained(folder)
     (tmp_path / "text.safetensors").write_text("no weights")
     wrong = {
-        "fid": {"network": "standin"},
-        "fvd": {"network": "standin", "weights": files["image"]},
-        "efid": {"network": "standin", "weights": str(tmp_path / "text.safetensors"), "landmarks": "sidecar"},
+        "fid": {"network": "proxy"},
+        "fvd": {"network": "proxy", "weights": files["image"]},
+        "efid": {"network": "proxy", "weights": str(tmp_path / "text.safetensors"), "landmarks": "sidecar"},
     }
     assert evaluate_folders(configuration(folder, tmp_path, metrics=list(wrong), **wrong)) == 4
     results = results_in(tmp_path)
     assert "needs fid.weights=FILE" in results["fid"]["not_computed"]
-    assert "experiment=standin/image" in results["fid"]["not_computed"]
+    assert "experiment=proxy/image" in results["fid"]["not_computed"]
     assert "has a proxy network of kind image" in results["fvd"]["not_computed"]
     assert "has no description of a proxy network" in results["efid"]["not_computed"]
 
 
 def test_metrics_in_a_notebook_say_it_too(folder):
     files = untrained(folder)
-    networks = {kind: load_stand_in(Path(file), kind)[0] for kind, file in files.items()}
+    networks = {kind: load_proxy(Path(file), kind)[0] for kind, file in files.items()}
     metrics = (
         FrechetInceptionDistance(networks["image"]),
         FrechetVideoDistance(networks["video"]),
@@ -120,7 +120,7 @@ def test_metrics_in_a_notebook_say_it_too(folder):
         SyncConfidenceDistance(networks["sync"]),
     )
     for metric in metrics:
-        assert "stand-in" in metric.name
+        assert "proxy" in metric.name
     for real in (True, False):
         metrics[0].update(torch.randint(0, 256, (9, 3, 40, 40), dtype=torch.uint8), real=real)
     assert float(metrics[0].compute()) > 0

@@ -1,17 +1,17 @@
-"""Stand-ins for the metrics' networks."""
+"""Proxies for the metrics' networks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from configs.standin import StandInConfig
+from configs.proxy import ProxyConfig
 from configs.training import TrainConfig
 from training.stages.stage import Stage
 
 if TYPE_CHECKING:
     from datamodules.datamodule import ShardDataModule
-    from lightning_modules.standin.module import StandInModule
+    from lightning_modules.proxy.module import ProxyModule
 
 FIELDS = {
     "sync": ("video", "boxes", "speech"),
@@ -21,19 +21,19 @@ FIELDS = {
 }
 
 
-class StandInStage(Stage):
+class ProxyStage(Stage):
     """A small network of the kind a metric's official one is."""
 
-    name = "standin"
-    config = StandInConfig
+    name = "proxy"
+    config = ProxyConfig
 
     @classmethod
-    def fields(cls, model: StandInConfig) -> Sequence[str]:
+    def fields(cls, model: ProxyConfig) -> Sequence[str]:
         """What its kind learns from."""
         return FIELDS.get(model.kind, ())
 
-    def build(self, config: TrainConfig, data: ShardDataModule) -> StandInModule:
+    def build(self, config: TrainConfig, data: ShardDataModule) -> ProxyModule:
         """A new network of ``model.kind``."""
-        from lightning_modules.standin.module import build_stand_in
+        from lightning_modules.proxy.module import build_proxy
 
-        return build_stand_in(config.model, data, config.trainer.max_steps, config.seed)
+        return build_proxy(config.model, data, config.trainer.max_steps, config.seed)

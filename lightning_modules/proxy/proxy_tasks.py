@@ -1,4 +1,4 @@
-"""What each stand-in learns: which sound belongs to which lips, who is seen and how the face moves, true expressions.
+"""What each proxy learns: which sound belongs to which lips, who is seen and how the face moves, true expressions.
 
 Shapes: B clips, N frames of the window, T = N - 5 windows of SyncNet, M motion latents, K factors.
 """
@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.standin import StandInConfig
+from configs.proxy import ProxyConfig
+from datamodules.clip_windows import ClipBatch
 from datamodules.datamodule import ShardDataModule
-from datamodules.windows import ClipBatch
 from metrics.functional.efid import ddfa_crop, ddfa_roi
 from metrics.functional.fvd import preprocess, protocol_named
 from metrics.functional.sync import audio_windows, sync_distances, sync_scores, sync_windows
-from metrics.networks.standin import StandInExpression, StandInImage, StandInVideo
+from metrics.networks.proxy import ProxyExpression, ProxyImage, ProxyVideo
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
 from metrics.sync_pipeline import TrackClip, tracks_in_memory
 from runtime.errors import UserError
@@ -60,7 +60,7 @@ class SyncTask(nn.Module):
         seed: of the changes training makes to loudness, light and side.
     """
 
-    def __init__(self, network: SyncNet, config: StandInConfig, seed: int) -> None:
+    def __init__(self, network: SyncNet, config: ProxyConfig, seed: int) -> None:
         super().__init__()
         self.network = network
         self.config = config
@@ -125,14 +125,14 @@ class AppearanceTask(nn.Module):
         data: whose training split gives speakers and the latents' statistics.
     """
 
-    def __init__(self, network: StandInImage | StandInVideo, data: ShardDataModule) -> None:
+    def __init__(self, network: ProxyImage | ProxyVideo, data: ShardDataModule) -> None:
         super().__init__()
         self.network = network
         self.speakers = sorted({clip.entry.speaker for clip in data.clips["train"]})
         mean, std = _statistics(data, ("lip", "expression"))
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        outputs = len(mean) * (2 if isinstance(network, StandInVideo) else 1)
+        outputs = len(mean) * (2 if isinstance(network, ProxyVideo) else 1)
         self.who = nn.Linear(network.dimensions, len(self.speakers))
         self.motion = nn.Linear(network.dimensions, outputs)
 
@@ -143,7 +143,7 @@ class AppearanceTask(nn.Module):
         """Cross-entropy of the speaker and squared error of the standardised latents."""
         latents = (torch.cat([batch["lip"], batch["expression"]], dim=-1) - self.mean) / self.std
         video = batch["video"].permute(0, 1, 4, 2, 3)  # (B, N, 3, H, W)
-        if isinstance(self.network, StandInVideo):
+        if isinstance(self.network, ProxyVideo):
             features = self.network.embed(preprocess(video, protocol_named("stylegan-v")))
             target = torch.cat([latents.mean(1), latents.std(1)], dim=-1)
             repeats = 1
@@ -173,7 +173,7 @@ class ExpressionTask(nn.Module):
         UserError: if the shards have no such factors.
     """
 
-    def __init__(self, network: StandInExpression, config: StandInConfig, data: ShardDataModule) -> None:
+    def __init__(self, network: ProxyExpression, config: ProxyConfig, data: ShardDataModule) -> None:
         super().__init__()
         self.network = network
         names = data.factor_names

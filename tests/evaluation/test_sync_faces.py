@@ -1,11 +1,11 @@
-"""Boxes for Sync: a stand-in gets the boxes it was trained on, whoever finds the face."""
+"""Boxes for Sync: a proxy gets the boxes it was trained on, whoever finds the face."""
 
 import numpy as np
 import pytest
 import torch
 
 from configs.evaluation import SyncConfig
-from evaluation.faces import faces_for
+from evaluation.sync_faces import faces_for
 from media import read_frames
 from tests.helpers.synthetic_videos import write_speakers
 
@@ -18,11 +18,11 @@ def overlap(a, b):
 
 
 @pytest.mark.slow
-def test_a_stand_in_sees_the_same_face_by_mediapipe_and_by_landmark_files(asset_weights, tmp_path):
+def test_a_proxy_sees_the_same_face_by_mediapipe_and_by_landmark_files(asset_weights, tmp_path):
     video = write_speakers(tmp_path / "talk", 2, seconds=1, size=128) / "clip1.mp4"
     frames = list(read_frames(video))[::8]
 
-    def found(detector, network="standin"):
+    def found(detector, network="proxy"):
         boxes, _ = faces_for(SyncConfig(network=network, detector=detector, mode="fast"), torch.device("cpu"))
         return boxes(frames[:1], video, 0.0)[0][0]
 

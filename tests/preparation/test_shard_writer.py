@@ -8,7 +8,7 @@ import pytest
 import webdataset
 
 from datamodules.schema import SampleMeta
-from preparation.writer import ShardWriter
+from preparation.shard_writer import ShardWriter
 from runtime.files import sha256_of
 
 

@@ -1,4 +1,4 @@
-"""Proxies ("stand-ins") of the metrics' official networks: small networks that train.py trains on prepared shards.
+"""Proxies of the metrics' official networks: small networks that train.py trains on prepared shards.
 
 Values of a proxy never get the official name of the metric. The header of a weight file has a record of the training
 data and the accuracy. Shapes: B images or clips, F frames, D features.
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.standin import Kind
+from configs.proxy import Kind
 from metrics.networks.inception import as_unit_floats
 from metrics.networks.metric_weights import frozen, load_strictly, provenance
 from metrics.networks.precision import full_precision
@@ -34,7 +34,7 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 
 @dataclass(frozen=True)
-class Card:
+class ProxyInfo:
     """Description of a proxy network, stored in the header of its file.
 
     Attributes:
@@ -58,7 +58,7 @@ class Card:
     scores: dict[str, float] = field(default_factory=dict)
 
 
-class StandInImage(nn.Module):
+class ProxyImage(nn.Module):
     """Proxy of FID's network: maps images to the spatial mean of a small convolutional network.
 
     Args:
@@ -89,7 +89,7 @@ class StandInImage(nn.Module):
         return self.embed(images.to(_device(self)))
 
 
-class StandInVideo(nn.Module):
+class ProxyVideo(nn.Module):
     """Proxy of FVD's network: maps clips to the mean over space and time of a small 3-D convolutional network.
 
     Args:
@@ -118,7 +118,7 @@ class StandInVideo(nn.Module):
         return self.embed(clips.to(_device(self)))
 
 
-class StandInExpression(nn.Module):
+class ProxyExpression(nn.Module):
     """Proxy of E-FID's network: maps face crops, as for 3DDFA_V2, to expression factors in standard deviations.
 
     Args:
@@ -147,16 +147,16 @@ class StandInExpression(nn.Module):
         return self.embed(faces.to(_device(self)))
 
 
-StandIn = SyncNet | StandInImage | StandInVideo | StandInExpression
-_BUILDERS: dict[str, Callable[..., StandIn]] = {
+ProxyNetwork = SyncNet | ProxyImage | ProxyVideo | ProxyExpression
+_BUILDERS: dict[str, Callable[..., ProxyNetwork]] = {
     "sync": lambda **options: SyncNet(None, **options),
-    "image": StandInImage,
-    "video": StandInVideo,
-    "expression": StandInExpression,
+    "image": ProxyImage,
+    "video": ProxyVideo,
+    "expression": ProxyExpression,
 }
 
 
-def new_stand_in(kind: str, **options: Any) -> StandIn:
+def new_proxy(kind: str, **options: Any) -> ProxyNetwork:
     """Builds an untrained proxy network.
 
     Raises:
@@ -165,22 +165,22 @@ def new_stand_in(kind: str, **options: Any) -> StandIn:
     return _BUILDERS[kind](**options)
 
 
-def save_stand_in(path: Path, network: nn.Module, card: Card) -> None:
+def save_proxy(path: Path, network: nn.Module, info: ProxyInfo) -> None:
     """Writes the network and its description to a safetensors file, which appears only when complete."""
-    header = json.dumps({"version": VERSION, **asdict(card)}, sort_keys=True)
+    header = json.dumps({"version": VERSION, **asdict(info)}, sort_keys=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with whole_file(path) as partial:
         save_file(tensors, partial, metadata={HEADER: header})
 
 
-def load_stand_in(path: Path, kind: str) -> tuple[StandIn, Card]:
+def load_proxy(path: Path, kind: str) -> tuple[ProxyNetwork, ProxyInfo]:
     """Loads a frozen proxy network and its description from a file of train.py.
 
     Raises:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file is damaged, of a newer version, or has another kind of network.
     """
-    wanted = f"a file written by train.py experiment=standin/{kind}"
+    wanted = f"a file written by train.py experiment=proxy/{kind}"
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected {wanted}")
     try:
@@ -188,18 +188,18 @@ def load_stand_in(path: Path, kind: str) -> tuple[StandIn, Card]:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
         version = header.pop("version")
-        card = Card(**header)
+        info = ProxyInfo(**header)
     except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: has no description of a proxy network ({error}); expected {wanted}") from None
     if version > VERSION:
         raise ValueError(f"{path}: has version {version}, expected at most {VERSION}; update emotivetalk")
-    if card.kind != kind:
-        raise ValueError(f"{path}: has a proxy network of kind {card.kind}; expected {wanted}")
-    network = new_stand_in(kind, **card.options)
+    if info.kind != kind:
+        raise ValueError(f"{path}: has a proxy network of kind {info.kind}; expected {wanted}")
+    network = new_proxy(kind, **info.options)
     load_strictly(network, tensors, wanted)
-    network.provenance = provenance(f"stand-in for {kind}", path)
+    network.provenance = provenance(f"proxy for {kind}", path)
     frozen(network)
-    return network, card
+    return network, info
 
 
 def _layer(

@@ -1,0 +1,1 @@
+"""Proxies for the metrics' official networks, trained on synthetic speakers."""

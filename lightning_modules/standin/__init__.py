@@ -1,1 +1,0 @@
-"""Stand-ins for the metrics' official networks, trained on synthetic speakers."""
