@@ -304,8 +304,8 @@ def _missing_text(weights: Weights, reasons: list[str]) -> str:
         lines.append(f"  what to do: {weights.manual}")
     lines.append(f"  put it here: {folder if len(weights.files) > 1 else folder / weights.files[0].path}")
     if not weights.manual and weights.presets:
-        least = "metrics" if "metrics" in weights.presets else weights.presets[0]  # the smallest download
-        lines.append(f"  or, with internet access: python prepare.py task=weights preset={least}")
+        smallest = "metrics" if "metrics" in weights.presets else weights.presets[0]  # the smallest download
+        lines.append(f"  or, with internet access: python prepare.py task=weights preset={smallest}")
     return "\n".join(lines)
 
 

@@ -20,7 +20,7 @@ Panel = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Look:
+class VideoInfo:
     """Properties of a video.
 
     Attributes:
@@ -46,7 +46,7 @@ class Side:
         path: Video file.
         sha256: Hash of its content.
         name: ``generated`` or ``reference``.
-        look: Properties of the video.
+        info: Properties of the video.
         start: First compared frame, counted at ``fps``.
         frames: Number of compared frames.
         fps: Frame rate of the comparison.
@@ -56,7 +56,7 @@ class Side:
     path: Path
     sha256: str
     name: str
-    look: Look
+    info: VideoInfo
     start: int
     frames: int
     fps: float
@@ -142,7 +142,7 @@ def cut_panel(frame: np.ndarray, panel: Panel | None) -> np.ndarray:
     return frame[y : y + height, x : x + width]
 
 
-def look_at(path: Path, fps: float) -> Look:
+def video_info(path: Path, fps: float) -> VideoInfo:
     """Reads size and length of a video, and decodes it once to check that it is complete.
 
     Raises:
@@ -150,7 +150,7 @@ def look_at(path: Path, fps: float) -> Look:
     """
     info = probe(path)
     reader = FrameReader(path, fps=fps)
-    return Look(len(reader), reader.size[0], reader.size[1], info.fps, info.has_sound)
+    return VideoInfo(len(reader), reader.size[0], reader.size[1], info.fps, info.has_sound)
 
 
 @dataclass(frozen=True)
@@ -182,13 +182,13 @@ class Alignment:
         fps, panel, offset = self.fps, self.panel, self.offset
         side = "generated"
         try:
-            made = look_at(pair.generated, fps)
+            made = video_info(pair.generated, fps)
             side = "reference"
             digests = sha256_of(pair.generated), sha256_of(pair.reference)
             kept = store.fetch(
-                {"what": "look", "content": digests[1], "fps": fps}, lambda: _as_arrays(look_at(pair.reference, fps))
+                {"what": "look", "content": digests[1], "fps": fps}, lambda: _as_arrays(video_info(pair.reference, fps))
             )
-            real = Look(**{name: value.item() for name, value in kept.items()})
+            real = VideoInfo(**{name: value.item() for name, value in kept.items()})
         except (MediaError, OSError) as error:
             return Missing(pair.clip, side, None, str(error))
         if panel and (panel[0] + panel[2] > made.width or panel[1] + panel[3] > made.height):
@@ -213,16 +213,18 @@ class Alignment:
         )
 
 
-def _notes(made: Look, real: Look, lengths: tuple[int, int], size: tuple[int, int], fps: float) -> Iterator[str]:
+def _notes(
+    made: VideoInfo, real: VideoInfo, lengths: tuple[int, int], size: tuple[int, int], fps: float
+) -> Iterator[str]:
     if lengths[0] != lengths[1]:
         longer = "generated" if lengths[0] > lengths[1] else "reference"
         yield f"{longer} trimmed from {max(lengths)} to {min(lengths)} frames"
     if size != (real.width, real.height):
         yield f"generated {size[0]} x {size[1]}, reference {real.width} x {real.height} pixels"
-    for name, look in (("generated", made), ("reference", real)):
-        if abs(look.fps - fps) > 0.01:
-            yield f"{name} resampled by time from {look.fps:.3f} to {fps:g} fps"
+    for name, info in (("generated", made), ("reference", real)):
+        if abs(info.fps - fps) > 0.01:
+            yield f"{name} resampled by time from {info.fps:.3f} to {fps:g} fps"
 
 
-def _as_arrays(look: Look) -> Arrays:
-    return {name: np.asarray(value) for name, value in vars(look).items()}
+def _as_arrays(info: VideoInfo) -> Arrays:
+    return {name: np.asarray(value) for name, value in vars(info).items()}

@@ -24,7 +24,7 @@ from evaluation.metric import Measures, Metric
 from evaluation.results import Value
 from runtime.progress import progress_bar
 
-LEAST = 3  # minimum number of windows for a slope with an interval
+MIN_WINDOWS = 3  # minimum number of windows for a slope with an interval
 
 
 @dataclass(frozen=True)
@@ -99,8 +99,8 @@ def with_drift(
 def _drift(windows: list[dict[str, Any]], seconds: float, clips: int) -> dict[str, Any]:
     record: dict[str, Any] = {"window_seconds": seconds, "n": clips, "windows": windows}
     known = [window for window in windows if window["value"] is not None]
-    if len(known) < LEAST:
-        reason = f"{len(known)} windows covered by all clips have a value, a slope needs {LEAST}"
+    if len(known) < MIN_WINDOWS:
+        reason = f"{len(known)} windows covered by all clips have a value, a slope needs {MIN_WINDOWS}"
         return record | {"slope_per_minute": None, "low": None, "high": None, "reason": reason}
     slope = slope_of([window["start"] / 60 for window in known], [window["value"] for window in known])
     return record | {"slope_per_minute": slope.per_minute, "low": slope.low, "high": slope.high}

@@ -28,7 +28,7 @@ from runtime.progress import progress_bar
 
 MISSING_VIDEOS = 3
 METRIC_NOT_COMPUTED = 4
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()
 Stores = tuple[FeatureStore, FeatureStore]
 
 
@@ -65,7 +65,7 @@ def _self_check_failed(results: Results) -> bool:
     return any(isinstance(check, dict) and not check["passed"] for check in checks)
 
 
-def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> Results:
+def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PROCESS) -> Results:
     """Computes all metrics over all pairs; with several processes, only the first one returns values.
 
     Args:
@@ -155,7 +155,7 @@ def _clip_record(clip: AlignedClip, per_clip: dict[str, ClipValues]) -> dict[str
         "clip": clip.name,
         "frames": clip.generated.frames,
         **{
-            side.name: {"file": str(side.path), "sha256": side.sha256, "first_frame": side.start, **vars(side.look)}
+            side.name: {"file": str(side.path), "sha256": side.sha256, "first_frame": side.start, **vars(side.info)}
             for side in (clip.generated, clip.reference)
         },
         "notes": list(clip.notes),

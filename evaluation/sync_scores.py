@@ -117,7 +117,7 @@ class SyncScorer:
             UnusableVideo: If there is no sound, or too little.
             MediaError: If the file cannot be read.
         """
-        if not side.look.has_sound:
+        if not side.info.has_sound:
             raise UnusableVideo("has no sound track, which Sync needs")
         try:
             tracks = self._tracks(side, span)
@@ -273,7 +273,7 @@ def _ffmpeg(config: SyncConfig) -> FFmpeg:
 def _cut_out(side: Side, span: Span | None, path: Path) -> Path:
     """Writes a panel and a span of a video with its sound to a new file, re-encoded at the highest quality."""
     start, end = span or (0.0, None)
-    x, y, width, height = side.panel or (0, 0, side.look.width, side.look.height)
+    x, y, width, height = side.panel or (0, 0, side.info.width, side.info.height)
     even = (x, y, width - width % 2, height - height % 2)
     sound = read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE)
     with VideoWriter(path, size=even[2:], fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=0) as writer:

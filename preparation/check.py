@@ -182,7 +182,7 @@ def _array_problems(where: str, index: Index, frames: int, arrays: dict[str, np.
         if array.shape != shape or array.dtype != dtype:
             yield f"{where} {name} is {array.dtype}{array.shape}, expected {np.dtype(dtype)}{shape}"
         elif dtype != np.uint8 and not np.isfinite(array).all():
-            yield f"{where} {name} holds NaN or infinite values"
+            yield f"{where} {name} has NaN or infinite values"
     boxes = arrays["boxes.npy"]
     if boxes.shape == (frames, 2, 4) and np.isfinite(boxes).all():
         empty = (boxes[..., 2:] <= boxes[..., :2]).any()

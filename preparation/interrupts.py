@@ -12,7 +12,7 @@ from multiprocessing import resource_tracker
 
 
 @contextmanager
-def shielded() -> Iterator[None]:
+def block_sigint() -> Iterator[None]:
     """Blocks SIGINT in all processes and threads that are started inside the context; defers it in this thread.
 
     The signal mask is inherited, so processes that such a thread starts later are protected, too.

@@ -68,7 +68,7 @@ def merge(output: Path, plan: Plan) -> Index | None:
         record = read_record(output, shard.name)
         if record is None or [clip["key"] for clip in record["clips"]] != [clip.key for clip in shard.clips]:
             raise ShardError(
-                f"{record_path(output, shard.name)}: does not hold the clips planned for this shard; delete it and run "
+                f"{record_path(output, shard.name)}: does not have the clips planned for this shard; delete it and run "
                 "its part of prepare.py again"
             )
         records.append(record)

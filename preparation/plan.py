@@ -208,7 +208,7 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
     differing = sorted(_differences(plan.settings, wanted))
     if differing:
         raise ShardError(
-            f"{output}: holds shards begun with other settings: {'; '.join(differing)}. "
+            f"{output}: has shards of other settings: {'; '.join(differing)}. "
             "Repeat the settings, or choose another output"
         )
     before, now = set(plan.found), {clip.key for clip in clips}

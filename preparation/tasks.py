@@ -77,7 +77,7 @@ def merge_task(config: PrepareConfig) -> int:
     output = Path(config.output)
     plan = read_plan(output)
     if plan is None:
-        raise ShardError(f"{output / PARTS_FOLDER}: holds no plan; it is not an output folder of prepare.py")
+        raise ShardError(f"{output / PARTS_FOLDER}: has no plan; give an output folder of prepare.py")
     _merge(output, plan, new_console(stderr=True))
     return 0
 

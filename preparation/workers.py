@@ -28,7 +28,7 @@ from datamodules.schema import Dimensions, ShardError
 from encoders.protocols import Identity
 from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.encoders import Encoders
-from preparation.interrupts import shielded
+from preparation.interrupts import block_sigint
 from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.prepare_clip import PreparedClip, prepare_clip
 from preparation.shard_writer import ShardWriter
@@ -100,7 +100,7 @@ class ClipWorkers:
         return self._schedule(_prepare, args=(clip,), timeout=self.config.clip_timeout)
 
     def _schedule(self, work: Callable[..., Any], **options: Any) -> ProcessFuture:
-        with shielded():  # the first call starts the pool's threads, which start the worker processes
+        with block_sigint():  # the first call starts the pool's threads, which start the worker processes
             return self._pool.schedule(work, **options)
 
     def _result(self, clip: ClipSource, future: ProcessFuture) -> PreparedClip:

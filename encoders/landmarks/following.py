@@ -123,18 +123,18 @@ class SpeakerFollower:
     shot with the most detections.
 
     Args:
-        look: Detects faces in the whole picture, the largest first.
+        detect: Detects faces in the whole picture, the largest first.
         search: Detects faces in parts of the picture, which also finds small ones; slow.
         tracker: Creates a landmarker in video mode.
     """
 
     def __init__(
         self,
-        look: Callable[[np.ndarray], list[Face]],
+        detect: Callable[[np.ndarray], list[Face]],
         search: Callable[[np.ndarray], list[Face]],
         tracker: Callable[[], FaceLandmarker],
     ) -> None:
-        self._look = look
+        self._detect = detect
         self._search = search
         self._new_tracker = tracker
         self._tracker: FaceLandmarker | None = None
@@ -202,7 +202,7 @@ class SpeakerFollower:
 
     def _acquire(self, index: int, frame: np.ndarray) -> bool:
         """Searches for the speaker and starts a tracker; one second after a loss, any face is accepted."""
-        found = self._look(frame) or self._look_near(frame)
+        found = self._detect(frame) or self._detect_near(frame)
         if not found and index - self._searched >= SEARCH_EVERY:
             self._searched = index
             found = self._search(frame)
@@ -220,12 +220,12 @@ class SpeakerFollower:
         self._start(None if alone else window_around(box, self._room, size))
         return True
 
-    def _look_near(self, frame: np.ndarray) -> list[Face]:
+    def _detect_near(self, frame: np.ndarray) -> list[Face]:
         """Detects faces around the speaker's last position, which may be too small to be found in the whole frame."""
         if self._last is None:
             return []
         window = window_around(self._last[1], ROOM, _size(frame))
-        return [shifted(face, window[:2]) for face in self._look(cut(frame, window))]
+        return [shifted(face, window[:2]) for face in self._detect(cut(frame, window))]
 
     def _keep_in_window(self, face: Face, size: tuple[int, int]) -> None:
         """Moves the window and restarts the tracker if the face comes close to an edge or has changed size."""
@@ -234,8 +234,8 @@ class SpeakerFollower:
         box = box_of(face)
         extent = float((box[2:] - box[:2]).max())
         left, top, width, height = self._window
-        grown = Face(np.stack([box[:2] - MARGIN * extent, box[2:] + MARGIN * extent]))
-        if cut_by(grown, self._window, size) or max(width, height) > 2 * self._room * extent:
+        padded = Face(np.stack([box[:2] - MARGIN * extent, box[2:] + MARGIN * extent]))
+        if cut_by(padded, self._window, size) or max(width, height) > 2 * self._room * extent:
             window = window_around(box, self._room, size)
             if window != self._window:
                 self._start(window)

@@ -61,7 +61,7 @@ class MediaPipeDetector:
 
         Parts of the image are searched only if no face is found in the whole image.
         """
-        return self._look(image) or self._search(image)
+        return self._detect(image) or self._search(image)
 
     def track(self, frames: Iterable[np.ndarray], video: Path, start: float = 0.0) -> Tracking:
         """Tracks the speaker, who is the largest face at the first detection.
@@ -77,7 +77,7 @@ class MediaPipeDetector:
         """
         checks: list[bool] = []
         size = (0, 0)
-        with SpeakerFollower(self._look, self._search, self._tracker) as follower:
+        with SpeakerFollower(self._detect, self._search, self._tracker) as follower:
             for index, frame in enumerate(frames):
                 size = (frame.shape[1], frame.shape[0])
                 face = follower.follow(index, frame)
@@ -95,7 +95,7 @@ class MediaPipeDetector:
     def _tracker(self) -> FaceLandmarker:
         return FaceLandmarker(self._model, self._source, "video")
 
-    def _look(self, image: np.ndarray, strict: bool = False) -> list[Face]:
+    def _detect(self, image: np.ndarray, strict: bool = False) -> list[Face]:
         """Detects faces in the whole image, the largest first."""
         if strict not in self._running:
             self._running[strict] = FaceLandmarker(self._model, self._source, "image", MAX_FACES, strict)
@@ -104,17 +104,19 @@ class MediaPipeDetector:
     def _search(self, image: np.ndarray) -> list[Face]:
         """Detects faces in parts of an image, first large parts, then small ones, until faces are found."""
         for share in SEARCHED:
-            found = [self._confirmed(image, face) for face in self._look_in_parts(image, share * min(image.shape[:2]))]
+            found = [
+                self._confirmed(image, face) for face in self._detect_in_parts(image, share * min(image.shape[:2]))
+            ]
             if faces := [face for face in found if face is not None]:
                 return faces
         return []
 
-    def _look_in_parts(self, image: np.ndarray, side: float) -> list[Face]:
+    def _detect_in_parts(self, image: np.ndarray, side: float) -> list[Face]:
         """Detects faces in square parts of an image; the result may contain false detections (hands, patterns)."""
         size = (image.shape[1], image.shape[0])
         found = []
         for window in search_windows(*size, int(side)):
-            faces = [shifted(face, window[:2]) for face in self._look(cut(image, window))]
+            faces = [shifted(face, window[:2]) for face in self._detect(cut(image, window))]
             found += [face for face in faces if not cut_by(face, window, size)]
         return distinct(found)
 
@@ -122,19 +124,19 @@ class MediaPipeDetector:
         """Detects a face again, with stricter thresholds, in a window around it; None if that finds no face."""
         box = box_of(face)
         window = window_around(box, ROOM, (image.shape[1], image.shape[0]))
-        found = [shifted(other, window[:2]) for other in self._look(cut(image, window), strict=True)]
+        found = [shifted(other, window[:2]) for other in self._detect(cut(image, window), strict=True)]
         return next((other for other in found if same_place(box_of(other), box)), None)
 
     def _several(self, frame: np.ndarray, speaker: Face | None) -> bool:
         """Whether the frame shows a second face of comparable size."""
-        found = self._look(frame)
+        found = self._detect(frame)
         if speaker is None:
             speaker = found.pop(0) if found else None
         if speaker is None:
             return False
         here, height = box_of(speaker), height_of(speaker)
         if height < WHOLE * max(frame.shape[:2]):  # a face half as high would be missed in the whole frame
-            found += self._look_in_parts(frame, COMPARABLE * height / SMALLEST)
+            found += self._detect_in_parts(frame, COMPARABLE * height / SMALLEST)
         others = [face for face in found if not same_place(box_of(face), here)]
         confirmed = [self._confirmed(frame, face) for face in others if height_of(face) >= COMPARABLE * height]
         return any(

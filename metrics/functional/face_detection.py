@@ -72,8 +72,8 @@ def detections_of(
         (K, 5) probability and box, sorted by descending probability.
     """
     boxes, scores = decode_boxes(offsets, priors), probabilities[:, 1]
-    sure = scores > min_confidence
-    boxes, scores = boxes[sure], scores[sure]
+    confident = scores > min_confidence
+    boxes, scores = boxes[confident], scores[confident]
     best = scores.argsort(descending=True, stable=True)[:candidates]
     kept = best[nms(boxes[best], scores[best], overlap)][:keep]
     return torch.cat([scores[kept, None], boxes[kept]], dim=1)

@@ -274,7 +274,7 @@ def _exact_trace(a: Gaussian, b: Gaussian) -> Tensor:
         if uncertain <= 1e-11 * (a.trace() + b.trace()):
             return roots.sum()
         other = _cholesky(b.dense())
-        if other is not None and _stands_clear(a, lower) and _stands_clear(b, other):
+        if other is not None and _is_well_conditioned(a, lower) and _is_well_conditioned(b, other):
             return _nuclear_norm(lower.T @ other)
     return _nuclear_norm(a.thin_root().T @ b.thin_root())
 
@@ -302,7 +302,7 @@ def _congruence_spectrum(lower: Tensor, covariance: Tensor) -> Tensor:
     )
 
 
-def _stands_clear(side: Gaussian, lower: Tensor) -> bool:
+def _is_well_conditioned(side: Gaussian, lower: Tensor) -> bool:
     """Whether the smallest eigenvalue is far above rounding errors, so that ``thin_root`` would keep all columns.
 
     Its lower bound is 1 / |S^-1|_1; LAPACK estimates this norm within a small factor.

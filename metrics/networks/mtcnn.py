@@ -97,8 +97,8 @@ class MTCNN(nn.Module):
         if not len(boxes):
             return boxes
         offsets, probability = self.rnet(crops)
-        sure = probability > THRESHOLDS[1]
-        boxes, scores, offsets = boxes[sure], probability[sure], offsets[sure]
+        confident = probability > THRESHOLDS[1]
+        boxes, scores, offsets = boxes[confident], probability[confident], offsets[confident]
         kept = nms(boxes, scores, 0.7)
         return _square(_moved(boxes[kept], offsets[kept]))
 
@@ -107,8 +107,8 @@ class MTCNN(nn.Module):
         if not len(boxes):
             return boxes.new_zeros(0, 5), boxes.new_zeros(0, 5, 2)
         offsets, points, probability = self.onet(crops)
-        sure = probability > THRESHOLDS[2]
-        boxes, scores, offsets, points = boxes[sure], probability[sure], offsets[sure], points[sure]
+        confident = probability > THRESHOLDS[2]
+        boxes, scores, offsets, points = boxes[confident], probability[confident], offsets[confident], points[confident]
         sides = boxes[:, 2:] - boxes[:, :2] + 1
         points = points.unflatten(1, (2, 5)).transpose(1, 2) * sides[:, None] + boxes[:, None, :2] - 1
         moved = _moved(boxes, offsets)

@@ -40,7 +40,7 @@ class Segment:
         end: End of the span in the video, seconds.
         crop: (left, top, width, height) in pixels of a picture of height ``height``; None with a ``problem``.
         height: Reference height, pixels.
-        youtube: YouTube id of the video, None if the file of addresses does not give it.
+        youtube: YouTube id of the video, None if the file of addresses lacks it.
         problem: Reason why the span cannot be used, or None.
         detail: Explanation of ``problem``.
     """

@@ -4,7 +4,7 @@ Cut clips have the names that the dataset's download script gives: subset, video
 
     WDA_AmyKlobuchar1_002.mp4     speaker AmyKlobuchar: the name without its numbers
     RD_Radio11_000.mp4            speaker Radio11: the names of radio addresses do not contain the speaker
-    hdtf_RD_Radio10_0_clip_0.mp4  a piece of a clip, and a prefix; WDA_RonWyden1_000#7.mp4 likewise
+    hdtf_RD_Radio10_0_clip_0.mp4  a piece of a clip, with a prefix; also WDA_RonWyden1_000#7.mp4
     Radio11_1.mp4                 without the subset, as in HDTF's own description
 
 With ``dataset.annotations=DIR`` (the folder ``HDTF_dataset`` of https://github.com/MRzzm/HDTF) ``source`` contains the

@@ -26,7 +26,7 @@ from scipy.signal import resample_poly
 
 from encoders.protocols import FPS, SAMPLE_RATE
 from media.writer import VideoWriter
-from preparation.interrupts import shielded
+from preparation.interrupts import block_sigint
 from preparation.synthetic.emotions import EMOTIONS
 from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import identity
@@ -137,7 +137,7 @@ def write_dataset(
         # Spawned, not forked: the caller may have threads, and a fork would copy their locks in any state.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-            with shielded():
+            with block_sigint():
                 futures = [pool.submit(_write_clip, folder, plan, seconds, size) for plan in todo]
             try:
                 for future in as_completed(futures):
@@ -179,7 +179,7 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
         ]
         if wrong:
             raise ValueError(
-                f"{folder} already holds other synthetic clips ({'; '.join(wrong)}): choose another folder or delete it"
+                f"{folder}: has clips of other settings ({'; '.join(wrong)}); choose another folder or delete it"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)

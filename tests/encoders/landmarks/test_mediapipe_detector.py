@@ -77,7 +77,7 @@ def test_small_face_gets_the_same_landmarks(detector, clips):
     plain = detector.track(iter(frames), Path())
     where, side = (700, 1300), 176
     small = [placed(frame, (1080, 1920), where, side) for frame in frames]
-    assert not detector._look(small[0])
+    assert not detector._detect(small[0])
     tracking = detector.track(iter(small), Path())
     assert tracking.size == (1080, 1920)
     for face, expected in zip(tracking.faces, plain.faces, strict=True):
@@ -143,7 +143,7 @@ def test_hands_are_not_detected_as_a_face(assets, detector):
     frames = list(read_frames(clip, start=1.6, end=1.65)) + list(read_frames(clip, start=2.4, end=2.45))
     for frame in frames:
         speaker = detector.detect(frame)[0]
-        suspects = [face for face in detector._look_in_parts(frame, 766) if box_of(face)[1] > 1000]
+        suspects = [face for face in detector._detect_in_parts(frame, 766) if box_of(face)[1] > 1000]
         assert not any(detector._confirmed(frame, face) for face in suspects)
         assert not detector._several(frame, speaker)
         assert detector._confirmed(frame, speaker) is not None
