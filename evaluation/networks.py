@@ -121,8 +121,8 @@ def load_proxy(
     assert isinstance(network, expected)
     title = f"proxy for {kind}, trained on {info.speakers} speakers of {info.dataset}"
     note = (
-        f"{Path(file).name} stands in for the metric's own network (it was trained on {info.clips} clips of "
-        f"{info.speakers} speakers of {info.dataset}): compare its values only with its own"
+        f"{Path(file).name} is a proxy of the metric's network (trained on {info.clips} clips of "
+        f"{info.speakers} speakers of {info.dataset}): compare its values only with each other"
     )
     return LoadedNetwork(
         network.to(device), Source(title, Path(file).name, sha256_of(Path(file)), official=False, note=note)
@@ -148,5 +148,5 @@ def describe(name: str, path: Path, title: str, chosen: bool, proxy: bool = Fals
         official = not chosen
         note = f"no hash of {Path(known.path).name} is published, so it cannot be confirmed"
     if proxy:
-        official, note = False, f"{title} stands in for the metric's own network"
+        official, note = False, f"{title} is a proxy of the metric's network"
     return Source(title, path.name, sha256, official, note)

@@ -34,11 +34,11 @@ def metric_table(results: Results) -> Table:
     for value in results.values:
         table.add_row(*_row(value))
         if (floor := value.extra.get("floor")) is not None:
-            table.add_row("  its floor: the real videos at both starts", f"{floor:.4g}", "", "", "", "")
+            table.add_row("  floor: real videos at both starts", f"{floor:.4g}", "", "", "", "")
         truth = value.extra.get("ground_truth")
         if isinstance(truth, dict):
             number = "-" if truth["value"] is None else f"{truth['value']:.3f}"
-            table.add_row("  of the real videos", number, "", f"{truth['n']} of {truth['expected']}", "", "")
+            table.add_row("  real videos", number, "", f"{truth['n']} of {truth['expected']}", "", "")
     for name, reason in results.not_computed.items():
         table.add_row(name, "-", "", "", "", f"not computed: {escape(reason.splitlines()[0])}")
     return table

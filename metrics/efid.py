@@ -1,4 +1,4 @@
-"""E-FID as a torchmetrics Metric."""
+"""E-FID as a torchmetrics Metric: Fréchet distance (``metrics.functional.frechet``) of expression coefficients."""
 
 from __future__ import annotations
 

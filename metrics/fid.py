@@ -1,4 +1,4 @@
-"""FID as a torchmetrics Metric."""
+"""FID as a torchmetrics Metric: Fréchet distance (``metrics.functional.frechet``) of Inception features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FVD as a torchmetrics Metric."""
+"""FVD as a torchmetrics Metric: Fréchet distance (``metrics.functional.frechet``) of I3D logits."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class ClipSource:
             raise Rejected(
                 Reason.BAD_ANNOTATION,
                 f"the crop box left {left:.0f}, top {top:.0f}, {box_width:.0f}x{box_height:.0f} does not fit the "
-                f"{width}x{height} picture; is this the annotated video, uncropped?",
+                f"{width}x{height} picture; check that this is the annotated, uncropped video",
             )
         return x0, y0, x1 - x0, y1 - y0
 

@@ -51,7 +51,7 @@ class _Rows:
 
 
 class SidecarDetector:
-    """``LandmarkDetector`` that reads OpenFace CSV files: 68 points, no blendshapes, nothing to download."""
+    """``LandmarkDetector`` that reads OpenFace's CSV files: 68 points, no blendshapes, no download."""
 
     scheme: LandmarkScheme = "ibug68"
 

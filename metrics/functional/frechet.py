@@ -235,7 +235,7 @@ def frechet_distance_from_moments(
         covariance = _symmetric(covariance)
         smallest, largest = torch.linalg.eigvalsh(covariance)[[0, -1]].tolist()
         if smallest < -1e-8 * max(abs(largest), 1e-300):
-            raise ValueError(f"a covariance has the negative eigenvalue {smallest:.3g}: it is not a covariance")
+            raise ValueError(f"a covariance has the negative eigenvalue {smallest:.3g}, expected none below zero")
         sides.append(Gaussian(mean, covariance=covariance))
     return distance_between(sides[0], sides[1], convention)
 

@@ -174,7 +174,7 @@ def _crop(words: list[str], height_words: list[str]) -> tuple[tuple[int, int, in
 
 
 def _table(path: Path, bad_lines: list[UnreadLine]) -> dict[str, list[str]]:
-    """First word of every line, without ``.mp4`` -> the other words."""
+    """Reads a file as a mapping from the first word of each line, without ``.mp4``, to the other words."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:

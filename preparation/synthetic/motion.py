@@ -115,7 +115,7 @@ def factors_of(
 
 
 def _sway(rng: np.random.Generator, frames: int, seconds: float) -> np.ndarray:
-    """Smooth noise of about unit size that changes over ``seconds``; bounded by 2."""
+    """Returns (F,) smooth noise of about unit variance with correlation time ``seconds``, limited to [-2, 2]."""
     margin = int(4 * seconds * FPS)
     noise = gaussian_filter1d(rng.standard_normal(frames + 2 * margin), seconds * FPS / 2)[margin : margin + frames]
     # Normalised by the filter's gain, not by the sample's standard deviation, which is small in short clips.

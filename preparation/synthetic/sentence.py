@@ -14,7 +14,7 @@ LEAD_IN, LEAD_OUT = 0.2, 0.2
 
 @dataclass(frozen=True)
 class Phone:
-    """Speech sound with the acoustics and the lip shape.
+    """Acoustics and lip shape of a speech sound.
 
     Attributes:
         formants: F1 to F3 of an average man, Hz.

@@ -236,7 +236,7 @@ def openface_csv(clip: SyntheticClip) -> str:
 
 
 def _save_sound(path: Path, sound: np.ndarray) -> None:
-    """(S,) at 16 kHz -> AAC at MEAD's 48 kHz."""
+    """Writes (S,) sound at 16 kHz as AAC at MEAD's 48 kHz."""
     samples = resample_poly(sound.astype(np.float64), MEAD_SAMPLE_RATE // SAMPLE_RATE, 1).astype(np.float32)
     options = {"fflags": "+bitexact"}
     with whole_file(path) as partial, av.open(str(partial), "w", format="ipod", options=options) as container:
