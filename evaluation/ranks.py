@@ -26,7 +26,7 @@ from evaluation.pairs import EvaluationError
 from runtime.devices import resolve_device
 
 T = TypeVar("T")
-TIMEOUT = timedelta(days=7)  # timeout for the slowest share; a process that dies is noticed immediately
+PATIENCE = timedelta(days=7)  # timeout for the slowest share; a process that dies is noticed immediately
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def joined() -> Iterator[Ranks]:
         yield Ranks()
         return
     ranks, address = found
-    dist.init_process_group("gloo", init_method=address, rank=ranks.rank, world_size=ranks.size, timeout=TIMEOUT)
+    dist.init_process_group("gloo", init_method=address, rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE)
     try:
         yield ranks
     finally:
