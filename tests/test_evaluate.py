@@ -114,7 +114,7 @@ def test_folders_that_do_not_belong_together(tmp_path):
     touch(tmp_path, "made/a.mp4", "real/b.mp4")
     result = evaluate(*keys(tmp_path, tmp_path / "out.json", tmp_path / "cache"))
     assert result.returncode == 1
-    assert "has a partner" in result.stderr
+    assert "has a counterpart" in result.stderr
     assert "'a' and 'b'" in result.stderr
 
 

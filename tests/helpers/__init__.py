@@ -1,4 +1,4 @@
-"""What several tests need."""
+"""Helpers shared by tests of several packages."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Expression latents of the synthetic speakers from their true landmarks: nothing is drawn, tracked or cropped."""
+"""Expression latents of synthetic speakers, computed from their true landmarks without rendering."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lightning_modules.emotion.emotion_table import EmotionTable
 from preparation.synthetic import EMOTIONS, identity, levels_of, render_clip, split_of
 
 MOTION = LandmarkMotion()
-# emotion -> texts that no lexicon was made from
+# emotion -> texts that are independent of the lexicons
 INDEPENDENT = yaml.safe_load(Path(__file__).with_name("emotion_texts.yaml").read_text(encoding="utf-8"))
 
 
 def expression_of(person: int, emotion: str, level: int, sentence: int, seconds: float = 1.0) -> Tensor:
-    """(F, 13) expression latents of a clip."""
+    """Computes the (F, 13) expression latents of a clip."""
     clip = render_clip(identity(person), emotion, level, sentence, seconds, 64)
     track = FaceTrack(clip.landmarks, "ibug68", np.ones(len(clip), bool))
     return MOTION(np.empty((len(clip), 0)), track)[1]
 
 
 def synthetic_table(people: int = 4) -> EmotionTable:
-    """The table of the first training speakers, one sentence each, computed apart from ``learn_table``."""
+    """Computes the emotion table of the first training speakers, independently of ``learn_table``."""
     training = [index for index in range(12) if split_of(identity(index)) == "train"][:people]
     cells = tuple((emotion, level) for emotion in EMOTIONS for level in levels_of(emotion))
     clips = {cell: [expression_of(person, *cell, sentence=person) for person in training] for cell in cells}

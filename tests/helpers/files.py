@@ -1,4 +1,4 @@
-"""Files that are only there, files that are damaged, and files that may not be read."""
+"""Empty files, damaged files, and files without read permission."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def touch(folder: Path, *names: str) -> Path:
-    """Makes empty files, and the folders they lie in."""
+    """Creates empty files and their folders."""
     for path in (folder / name for name in names):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -17,7 +17,7 @@ def touch(folder: Path, *names: str) -> Path:
 
 
 def overwrite(path: Path, place: int, content: bytes) -> None:
-    """Puts other bytes into the middle of a file."""
+    """Overwrites the bytes of a file from ``place`` on."""
     with path.open("r+b") as file:
         file.seek(place)
         file.write(content)
@@ -25,7 +25,7 @@ def overwrite(path: Path, place: int, content: bytes) -> None:
 
 @contextmanager
 def without_privileges() -> Iterator[None]:
-    """The file system as an ordinary user sees it; root reads everything."""
+    """Drops root privileges inside the context, because root can read all files."""
     root = os.geteuid() == 0
     if root:
         os.seteuid(65534)

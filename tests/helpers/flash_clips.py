@@ -1,4 +1,4 @@
-"""Makes clips whose pictures say which source frame they are, with a white flash and a click at the same time."""
+"""Writes clips whose frames show their index, with a simultaneous flash and click."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FLASH = 1.0  # seconds after the first picture
 
 
 def coded(index: int, size: tuple[int, int], flash: bool = False) -> np.ndarray:
-    """A picture that shows ``index`` as eight black or white stripes in its upper half; a flash whitens the lower."""
+    """Draws ``index`` as eight black or white stripes in the upper half; with ``flash`` the lower half is white."""
     width, height = size
     picture = np.full((height, width, 3), 40, np.uint8)
     for bit in range(BITS):
@@ -27,7 +27,7 @@ def coded(index: int, size: tuple[int, int], flash: bool = False) -> np.ndarray:
 
 
 def index_of(picture: np.ndarray) -> int:
-    """The source frame a picture shows."""
+    """Reads the index from a picture."""
     height, width = picture.shape[:2]
     row = picture[height // 4].mean(-1)
     return sum(1 << bit for bit in range(BITS) if row[int((bit + 0.5) * width / BITS)] > 128)
@@ -42,7 +42,7 @@ def frame_times(rate: Fraction | int, seconds: float = 2.0) -> list[Fraction]:
 
 
 def click(times: list[Fraction], rate: int, seconds: float, at: float) -> np.ndarray:
-    """(S,) float32: quiet but for a 4 ms burst of 1 kHz at ``at`` seconds."""
+    """Returns (S,) float32 silence with a 4 ms burst of 1 kHz at ``at`` seconds."""
     samples = np.zeros(round(seconds * rate), np.float32)
     first, burst = round(at * rate), np.arange(round(0.004 * rate))
     sound = 0.9 * np.sin(2 * np.pi * 1000 * burst / rate)
@@ -66,7 +66,7 @@ def make_clip(
     channels: int = 1,
     options: dict[str, str] | None = None,
 ) -> Path:
-    """Writes a clip whose frame k is shown at ``video_start + times[k]``; the click sounds with the flash.
+    """Writes a clip whose frame k has the time ``video_start + times[k]``; the click starts with the flash.
 
     The flash starts with the first frame at or after FLASH and lasts three frames.
     """
@@ -96,7 +96,7 @@ def make_clip(
 
 
 def turn(path: Path, matrix: tuple[int, int, int, int], width: int, height: int) -> None:
-    """Writes a display matrix (a, b, c, d) into the first track header of an MP4, as a phone does."""
+    """Writes a display matrix (a, b, c, d) into the first track header of an MP4, as phones do for rotated videos."""
     data = bytearray(path.read_bytes())
     place = data.find(b"tkhd") + 4 + 4 + 20 + 16
     a, b, c, d = (value << 16 for value in matrix)

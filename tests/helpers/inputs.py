@@ -1,4 +1,4 @@
-"""Inputs of a talking video, made small: a drawn portrait with its landmarks, speech, and a video that drives it."""
+"""Small inputs for generation: a synthetic portrait with landmarks, speech, and a driving video."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIZE = 128
 
 
 def write_inputs(folder: Path) -> Path:
-    """face.png with face.csv, voice.wav of 0.5 s, and smile.mp4 of 0.4 s with smile.csv."""
+    """Writes face.png with face.csv, voice.wav of 0.5 s, and smile.mp4 of 0.4 s with smile.csv."""
     write_portrait(folder / "face.png")
     clip = render_clip(identity(4), "happy", 3, 7, 1.0, SIZE)
     write_video(folder / "smile.mp4", islice(clip.frames(), 10))
@@ -27,7 +27,7 @@ def write_inputs(folder: Path) -> Path:
 
 
 def write_portrait(path: Path, size: int = SIZE) -> np.ndarray:
-    """A neutral drawn face, with its landmarks beside it."""
+    """Writes a neutral synthetic face and its landmark file."""
     clip = render_clip(identity(10), "neutral", 1, 3, 1.0, size)
     picture = next(iter(clip.frames()))
     Image.fromarray(picture).save(path)
@@ -36,6 +36,6 @@ def write_portrait(path: Path, size: int = SIZE) -> np.ndarray:
 
 
 def tone(seconds: float, rate: int = 16_000) -> np.ndarray:
-    """(S,) float32, syllables of 200 Hz."""
+    """Returns (S,) float32 sound: a 200 Hz tone with the rhythm of syllables."""
     time = np.arange(round(seconds * rate)) / rate
     return (0.5 * np.sin(2 * np.pi * 200 * time) * np.sin(2 * np.pi * 2 * time) ** 2).astype(np.float32)

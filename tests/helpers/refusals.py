@@ -1,4 +1,4 @@
-"""What must be refused, and in which words."""
+"""Assertion that a call raises an error with a message."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ import pytest
 
 
 def refuses(error: type[Exception], words: str, call: Callable[..., Any], *arguments: Any, **options: Any) -> None:
-    """``call(*arguments, **options)`` raises that error, whose message holds the words (a pattern)."""
+    """Asserts that ``call(*arguments, **options)`` raises ``error`` and its message matches the pattern ``words``."""
     with pytest.raises(error, match=words):
         call(*arguments, **options)

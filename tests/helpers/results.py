@@ -1,4 +1,4 @@
-"""Metrics' values as a results file holds them."""
+"""Values of metrics as in a results file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TRUTH = {"sync_c": 8.5, "sync_d": 6.7}
 
 
 def value(metric, number, **changes):
-    """One metric's value with everything a results file holds."""
+    """Builds one metric's value with all fields of a results file."""
     official = changes.pop("official", True)
     source = Source(f"net of {metric}", f"{metric}.pth", ("ab" if official else "cd") * 32, official)
     truth = {"ground_truth": {"value": TRUTH[metric], "n": 3, "expected": 3}} if metric in TRUTH else {}

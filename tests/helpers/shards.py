@@ -1,4 +1,4 @@
-"""Writes small valid shards of noise, independently of the product's writer."""
+"""Writes small valid shards of noise, independently of the project's writer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EMOTIONS = ("happy", "sad", None)
 
 
 def arrays_of(key: str, frames: int, dims: Dimensions, seed: int = 0) -> dict[str, np.ndarray]:
-    """The array members of a sample; the first number of row f of lip and expression is f."""
+    """Returns the array members of a sample; row f of lip and expression starts with the value f."""
     noise = np.random.default_rng([seed, *key.encode()])
     size = dims.latent_size
     arrays = {
@@ -41,7 +41,7 @@ def arrays_of(key: str, frames: int, dims: Dimensions, seed: int = 0) -> dict[st
 
 
 def ramp(frames: int) -> np.ndarray:
-    """Speech whose sample s is s modulo 2**15, int16."""
+    """Returns int16 sound whose sample s has the value s modulo 2**15."""
     return (np.arange(frames * 640) % 2**15).astype(np.int16)
 
 
@@ -52,7 +52,7 @@ def flac(samples: np.ndarray) -> bytes:
 
 
 def mp4(noise: np.random.Generator, frames: int, size: int = 32) -> bytes:
-    """A small square of one colour that wanders over another."""
+    """Returns a video of a small square that moves over a plain background."""
     ground, ink = noise.integers(0, 256, (2, 3))
     pictures = np.full((frames, size, size, 3), ground, np.uint8)
     for number, picture in enumerate(pictures):
@@ -108,7 +108,7 @@ def make_shards(
                     info = tarfile.TarInfo(f"{key}.{name}")
                     info.size = len(content)
                     tar.addfile(info, io.BytesIO(content))
-                    # The data are padded to blocks of 512 bytes, and the tar stands at the end of them now.
+                    # Data is padded to blocks of 512 bytes and ends at the tar's offset.
                     members.setdefault(key, {})[name] = (tar.offset - -(-len(content) // 512) * 512, len(content))
                 entries.append(
                     SampleEntry(key, path.name, count, meta.speaker, split, members[key], meta.emotion, meta.level)
@@ -124,7 +124,7 @@ def make_shards(
 
 
 def make_codec_shards(folder: Path) -> Path:
-    """Shards of one length whose latents are those of a real codec, patch."""
+    """Writes shards with one clip length and latents of the size of the codec ``patch``."""
     dims = replace(TINY, latent_channels=48, latent_size=8)
     index = make_shards(folder, samples=8, shards=1, frames=(30,), splits=("train", "train", "val"), dims=dims)
     index = change_index(folder, encoders={**index.encoders, "codec": Identity("patch", {"patch": 4})})
@@ -133,7 +133,7 @@ def make_codec_shards(folder: Path) -> Path:
 
 
 def change_index(folder: Path, **changes) -> Index:
-    """Puts other fields into the index of finished shards."""
+    """Replaces fields in the index of finished shards."""
     index = replace(Index.read(folder), **changes)
     (folder / "index.json").write_text(index.to_json(), encoding="utf-8")
     return index

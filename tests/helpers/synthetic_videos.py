@@ -1,4 +1,4 @@
-"""Tiny videos of synthetic speakers with landmark files, and untrained proxies to look at them with."""
+"""Small videos of synthetic speakers with landmark files, and untrained proxy networks to evaluate them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def write_clip(path: Path, frames: list, sound: np.ndarray | None = None, fps: f
 
 
 def write_speakers(folder: Path, clips: int, seconds: float = 1.2, size: int = 64, gain: float = 1.0) -> Path:
-    """``clips`` videos of different people and emotions; ``gain`` scales brightness."""
+    """Writes ``clips`` videos of different speakers and emotions; ``gain`` scales the brightness."""
     for number in range(clips):
         clip = render_clip(identity(number), ("happy", "sad", "angry")[number % 3], 1, number, seconds, size)
         frames = ((frame * gain).astype(np.uint8) for frame in clip.frames())
@@ -37,7 +37,7 @@ def write_speakers(folder: Path, clips: int, seconds: float = 1.2, size: int = 6
 
 
 def untrained(folder: Path) -> dict[str, str]:
-    """Kind -> file of a proxy of that kind with random weights."""
+    """Writes proxy networks with random weights; returns kind -> file."""
     files = {}
     for kind, options in OPTIONS.items():
         torch.manual_seed(0)
@@ -48,7 +48,7 @@ def untrained(folder: Path) -> dict[str, str]:
 
 
 def evaluate_config(generated: Path, reference: Path, output: Path, fid=(), fvd=(), sync=(), efid=(), **keys):
-    """The configuration of ``evaluate.py`` on the CPU, with keyword arguments of the metrics' own."""
+    """Builds a configuration of ``evaluate.py`` on the CPU; dictionaries are the arguments of the metrics' settings."""
     metrics = {"fid": FIDConfig(**dict(fid)), "fvd": FVDConfig(**dict(fvd))}
     metrics |= {"sync": SyncConfig(**dict(sync)), "efid": EFIDConfig(**dict(efid))}
     places = {"generated": str(generated), "reference": str(reference), "output": str(output)}
@@ -56,7 +56,7 @@ def evaluate_config(generated: Path, reference: Path, output: Path, fid=(), fvd=
 
 
 def proxy_settings(files: dict[str, str]) -> dict[str, dict[str, object]]:
-    """Keyword arguments of the metrics' configurations that choose those proxies and the landmark files."""
+    """Returns the arguments of the metrics' settings that select these proxies and the landmark files."""
     return {
         "fid": {"network": "proxy", "weights": files["image"]},
         "fvd": {"network": "proxy", "weights": files["video"]},

@@ -1,4 +1,4 @@
-"""Videos in a line: by the product's writer, by any encoder without it, and out of another video's packets."""
+"""Writes test videos with the project's writer, with any FFmpeg encoder, or from the packets of another video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from media import VideoWriter
 
 
 def write_video(path: Path, frames: Iterable[np.ndarray], **settings) -> Path:
-    """These pictures by ``VideoWriter``; the folder is made where it is missing."""
+    """Writes frames with ``VideoWriter``; creates the folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = [np.ascontiguousarray(frame) for frame in frames]
     with VideoWriter(path, size=frames[0].shape[1::-1], **settings) as writer:
@@ -25,7 +25,7 @@ def write_video(path: Path, frames: Iterable[np.ndarray], **settings) -> Path:
 def encode_frames(
     target: Path | BinaryIO, frames: Iterable[np.ndarray], codec="libx264", pix_fmt="yuv420p", options=None, **opening
 ) -> None:
-    """These pictures, 25 a second, by an encoder of FFmpeg."""
+    """Writes frames at 25 fps with an FFmpeg encoder."""
     frames = [np.ascontiguousarray(frame) for frame in frames]
     with av.open(target, "w", **opening) as container:
         stream = container.add_stream(codec, rate=25)
@@ -37,8 +37,8 @@ def encode_frames(
 
 
 def copy_packets(packets: Iterable[av.Packet], target: av.container.OutputContainer, stream: av.stream.Stream) -> None:
-    """Another file's packets as they are."""
+    """Copies the packets of another file."""
     for packet in packets:
-        if packet.dts is not None:  # the last one only says that it is the last
+        if packet.dts is not None:  # the last packet is an empty end marker
             packet.stream = stream
             target.mux(packet)
