@@ -1,4 +1,4 @@
-"""The paper's metrics of generated videos against real ones, and its tables: ``python evaluate.py --help``."""
+"""Computes the paper's metrics of generated videos, and its tables: ``python evaluate.py --help``."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from configs.tables import TableConfig
 def evaluate(config: EvaluateConfig) -> int:
     """Evaluates one folder of videos and returns the exit status."""
     from evaluation.evaluate_folders import (
-        evaluate_folders,  # after the checks: what is wrong is said before torch is loaded
+        evaluate_folders,  # imported here so that configuration errors appear before torch is loaded
     )
 
     return evaluate_folders(config)
 
 
 def tables(config: TableConfig) -> int:
-    """Makes the paper's tables from results files and returns the exit status."""
+    """Writes the paper's tables from results files and returns the exit status."""
     from benchmark.tables.rebuild_tables import make_tables
 
     return make_tables(config)
