@@ -7,7 +7,7 @@ from pathlib import Path
 
 import av
 
-from media.frame_scan import upright
+from media.pyav_frames import upright
 from media.source import MediaError, NoSound, audio_stream, opened, video_stream
 from media.timeline import read_timeline
 
