@@ -19,18 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
+from media import decord_frames, pyav_frames
 from media.probe import probe
-from media.pyav_frames import checked
 from media.source import MediaError
 from media.timeline import Timeline, read_timeline
-from runtime.registry import Registry
 
-# (timeline, grid, fps) -> time and picture for every time of the grid, as of pyav_frames.read
-Read = Callable[[Timeline, np.ndarray, float], Iterator[tuple[float, np.ndarray]]]
-
-FRAME_READERS: Registry[Read] = Registry(
-    "frame_reader", {"pyav": "media.pyav_frames:read", "decord": "media.decord_frames:read"}, "frame reader"
-)
+# Both take (timeline, grid, fps) and yield time and picture for every time of the grid.
+READERS: dict[str, Callable[[Timeline, np.ndarray, float], Iterator[tuple[float, np.ndarray]]]] = {
+    "pyav": pyav_frames.read,
+    "decord": decord_frames.read,
+}
 
 
 class FrameReader:
@@ -52,8 +50,7 @@ class FrameReader:
     Raises:
         MediaError: when the file cannot be opened, holds no video, is cut short, or ends before ``end``; while
             iterating, when a picture is damaged or missing.
-        ValueError: when ``start`` is negative or not before ``end``.
-        UnknownName: when there is no such reader.
+        ValueError: when ``start`` is negative or not before ``end``, or there is no such reader.
     """
 
     def __init__(
@@ -67,9 +64,11 @@ class FrameReader:
     ) -> None:
         if start < 0 or (end is not None and end <= start) or fps <= 0:
             raise ValueError(f"expected 0 <= start < end and fps > 0, found start={start}, end={end}, fps={fps}")
+        if reader not in READERS:
+            raise ValueError(f"reader={reader}: expected one of {', '.join(READERS)}")
         self.fps = fps
         self.times: list[float] = []
-        self._read = FRAME_READERS.get(reader, "reader")
+        self._read = READERS[reader]
         self._timeline = read_timeline(path)
         self._grid = _grid(self._timeline, start, end, fps)
 
@@ -104,7 +103,7 @@ class FrameReader:
         Raises:
             MediaError: when a picture cannot be decoded, is damaged or missing, or has another size than the first.
         """
-        for _ in checked(self._timeline, float(self._grid[0]), float(self._grid[-1])):
+        for _ in pyav_frames.checked(self._timeline, float(self._grid[0]), float(self._grid[-1])):
             pass
 
 

@@ -13,6 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from configs.errors import ConfigError
 from configs.training import TrainConfig, TrainerConfig
 from configs.training_rules import check_ranks
+from runtime.devices import device_name, has_bfloat16, resolve_device
 from runtime.errors import UserError
 from training.stages.stage import Stage
 
@@ -21,11 +22,12 @@ SAVED = 16  # bytes a parameter in a checkpoint: float32 weight, Adam's two mome
 
 
 def check_devices(settings: TrainerConfig) -> None:
-    """Refuses GPUs that this machine does not have, before anything is read.
+    """Refuses GPUs that this machine does not have, and what they cannot compute, before anything is read.
 
     Raises:
         UserError: with how many it has.
     """
+    _check_precision(settings)
     if settings.accelerator != "gpu":
         return
     count = torch.cuda.device_count() or int(torch.backends.mps.is_available())
@@ -39,6 +41,21 @@ def check_devices(settings: TrainerConfig) -> None:
             f"trainer.devices={settings.devices}, and {count} GPU{'s are' if count > 1 else ' is'} visible on this "
             f"machine: set trainer.devices={count}, or ask for more (--gpus-per-node; --gpus-per-task hides the others)"
         )
+
+
+def _check_precision(settings: TrainerConfig) -> None:
+    """Refuses bfloat16 on a GPU without it; Lightning takes the first GPU for the kind of all."""
+    key = (
+        "trainer.deepspeed.autocast=true" if settings.deepspeed.autocast else f"trainer.precision={settings.precision}"
+    )
+    device = resolve_device("cpu" if settings.accelerator == "cpu" else "auto")
+    if key != "trainer.precision=32-true" and not has_bfloat16(device):
+        other = (
+            "trainer=deepspeed trainer.precision=32-true"
+            if settings.deepspeed.autocast
+            else "trainer.precision=32-true"
+        )
+        raise UserError(f"{key}: {device_name(device)} has no bfloat16; train in float32 with {other}")
 
 
 def preflight(config: TrainConfig, stage: Stage, trainer: Trainer, module: LightningModule, folder: Path) -> None:
