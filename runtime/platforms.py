@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,11 +33,7 @@ def usable_cores() -> int:
 
 def shared_memory_free() -> int | None:
     """Free bytes of the file system for memory that processes share; None where there is none, as on macOS."""
-    try:
-        status = os.statvfs(SHARED_MEMORY)
-    except (AttributeError, OSError):
-        return None
-    return status.f_bavail * status.f_frsize
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
 
 
 def peak_memory() -> int | None:
