@@ -27,7 +27,7 @@ PACKAGES = [
 REMOVED = """
 import os, signal, sys
 import filelock, numpy, subprocess, torch  # libraries have fallbacks of their own, by the system's name
-sys.modules["resource"] = sys.modules["fcntl"] = sys.modules["pwd"] = sys.modules["termios"] = None
+sys.modules["resource"] = sys.modules["fcntl"] = sys.modules["pwd"] = None
 for module, names in {
     os: "sched_getaffinity getuid wait4 killpg preadv pread nice posix_fadvise",
     signal: "SIGUSR1 SIGUSR2 SIGCONT",
