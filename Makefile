@@ -1,16 +1,21 @@
 # Everything a developer types. `make setup` needs only Python 3.11+ and make; it brings every extra the tests try out.
+# `make setup LOCK=requirements.lock` installs the versions that were tested.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-real nightly table1-mini table2-synthetic table3-synthetic test test-fast lint format slurm-check clean
+.PHONY: setup lock demo demo-real nightly table1-mini table2-synthetic table3-synthetic test test-fast lint format slurm-check clean
 
 setup: .venv/.installed
 
 .venv/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
+	$(BIN)/pip install --quiet $(if $(LOCK),-c $(LOCK)) '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
 	touch $@
+
+# Names and versions of what is installed, once the tests have passed with it.
+lock: setup
+	$(BIN)/uv pip list --python $(BIN)/python --format freeze --exclude emotivetalk --exclude pip > requirements.lock
 
 # The whole way in one command: demo/index.html. Interrupted, the same command goes on where it was.
 demo: setup
@@ -22,7 +27,7 @@ demo-real: setup
 	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
 
 # The nightly checks, hours of them; VIDEOS=DIR and CLIP=DIR (one clip) for those on real videos.
-nightly: setup
+prove: setup
 	$(BIN)/python -m tools.nightly $(if $(VIDEOS),videos="$(VIDEOS)") $(if $(CLIP),clip="$(CLIP)")
 
 # The paper's tables from what is at hand (docs/evaluation.md); each goes on where it was interrupted.

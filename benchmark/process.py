@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from runtime.platforms import end_group, poll
 
 POLL = 0.05  # seconds
 GRACE = 5.0  # seconds between asking a program to end and ending it
@@ -26,7 +25,7 @@ class ProgramExit:
     Attributes:
         status: its exit status, negative for a signal; says nothing about success.
         seconds: how long it took.
-        peak_mib: most memory that any one of its processes held, MiB.
+        peak_mib: most memory that any one of its processes held, MiB; 0 where the system does not tell.
         timed_out: it was stopped at its time limit.
     """
 
@@ -85,36 +84,27 @@ def run_program(
             start_new_session=True,
         )
         try:
-            while True:
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if pid:
-                    break
+            while (peak := poll(process)) is None:
                 if stop.is_set():
                     raise Stopped
                 if time.monotonic() - started > limit:
-                    status, usage = _end(process.pid)
-                    process.returncode = os.waitstatus_to_exitcode(status)
-                    return ProgramExit(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, True)
+                    peak = _end(process)
+                    return ProgramExit(process.returncode, time.monotonic() - started, peak / 2**20, True)
                 stop.wait(POLL)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return ProgramExit(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, False)
+            return ProgramExit(process.returncode, time.monotonic() - started, peak / 2**20, False)
         finally:
             if process.returncode is None:
-                _, _ = _end(process.pid)
-                process.returncode = -signal.SIGKILL
-            with contextlib.suppress(OSError):  # what it left running
-                os.killpg(process.pid, signal.SIGKILL)
+                _end(process)
+            end_group(process, force=True)  # what it left running
 
 
-def _end(pid: int) -> tuple[int, resource.struct_rusage]:
-    """Asks a process group to end, then ends it; (wait status, resource usage) of its leader."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(OSError):
-            os.killpg(pid, kind)
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Asks a program and all it started to end, then ends them; most bytes one of its processes held."""
+    for force in (False, True):
+        end_group(process, force)
         until = time.monotonic() + GRACE
-        while time.monotonic() < until or kind == signal.SIGKILL:
-            ended, status, usage = os.wait4(pid, os.WNOHANG)
-            if ended:
-                return status, usage
+        while time.monotonic() < until or force:
+            if (peak := poll(process)) is not None:
+                return peak
             time.sleep(POLL)
     raise AssertionError("a killed process always ends")

@@ -22,6 +22,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import distributed
 
+from runtime.platforms import signals_named
+
 STOPPING = b"\nStopping after this step, which is saved; Ctrl-C again stops at once, unsaved.\n"
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped before its end, saved; the same command goes on
 
@@ -42,7 +44,8 @@ class StopSignals:
     """Notes the signals of the queue while it is entered, and puts the earlier handlers back.
 
     Args:
-        requeue_on: names of the signals after which the run is to be queued again, e.g. SIGUSR1.
+        requeue_on: Names of the signals after which the run is to be queued again, e.g. SIGUSR1; a signal that the
+            system lacks is left out.
         stop_on: names of those after which it only stops, e.g. SIGTERM: the queue that sends it decides for itself.
             After any signal, a SIGINT (Ctrl-C) raises KeyboardInterrupt.
 
@@ -52,7 +55,7 @@ class StopSignals:
 
     def __init__(self, requeue_on: Sequence[str], stop_on: Sequence[str]) -> None:
         requests = [(name, StopRequest.STOP) for name in stop_on] + [(name, StopRequest.REQUEUE) for name in requeue_on]
-        self._requests = {signal.Signals[name]: request for name, request in requests}
+        self._requests = {number: request for name, request in requests for number in signals_named([name])}
         self._before: dict[signal.Signals, Any] = {}
         self._process = os.getpid()
         self.request = StopRequest.NONE
@@ -167,7 +170,7 @@ def leave(step: int, agreed: StopRequest, max_requeues: int) -> str:
             f"{stopped}. Job {job} came back {count} times already, preemption.max_requeues={max_requeues}: it is not "
             f"queued again; {again}, or raise that limit."
         )
-    for number in (signal.SIGTERM, signal.SIGCONT):  # SLURM ends the requeued job's processes with them
+    for number in signals_named(["SIGTERM", "SIGCONT"]):  # SLURM ends the requeued job's processes with them
         signal.signal(number, signal.SIG_IGN)
     try:
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60)

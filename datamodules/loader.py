@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from datamodules.clip_windows import Allocate, BatchReader, Clip, ClipBatch, Window, new_tensor, training_windows
 from datamodules.order import Order, reference_clip
-from datamodules.slots import SlotDataset, Slots, Tasks
+from datamodules.slots import SlotDataset, Slots, Tasks, block_bytes
 
 
 class StreamDataset(Dataset[ClipBatch]):
@@ -147,7 +147,7 @@ class StreamLoader:
         """The next ``steps_per_epoch`` batches from where the loader stands."""
         for _ in range(self.steps_per_epoch):
             if self._iterator is None:
-                self._slots = self._new_slots()
+                self._slots = Slots(*self._blocks())
                 self._iterator = iter(
                     _data_loader(
                         SlotDataset(self.dataset, self._slots.blocks),
@@ -164,11 +164,16 @@ class StreamLoader:
             self.step += 1
             yield self._slots.unpack(parcel, self._pin_memory)
 
-    def _new_slots(self) -> Slots:
-        """Blocks for all batches under way and three in the training loop's hands."""
+    def shared_bytes(self) -> int:
+        """Shared memory that its batches take, bytes; reads one batch."""
+        like, growth, count = self._blocks()
+        return count * block_bytes(like, growth)
+
+    def _blocks(self) -> tuple[ClipBatch, float, int]:
+        """A batch, how much larger others may be, and how many are under way or in the training loop's hands."""
         like = self.dataset[self.step]
         growth = self.dataset.window / like["mask"].shape[1]  # a batch without padding may be shorter than others
-        return Slots(like, growth, self._prefetch * self._workers + 3)
+        return like, growth, self._prefetch * self._workers + 3
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint must hold: the next step, and what the order depends on."""
@@ -260,6 +265,10 @@ class EvaluationLoader:
     def __len__(self) -> int:
         """Clips of this rank, repeats included."""
         return len(self.dataset)
+
+    def shared_bytes(self) -> int:
+        """Shared memory that its loader processes take, bytes; reads one clip."""
+        return self._prefetch * self._workers * block_bytes(self.dataset[0]) if self._workers else 0
 
     def __iter__(self) -> Iterator[ClipBatch]:
         """Batches of one clip."""

@@ -141,7 +141,8 @@ def look_at(path: Path, fps: float) -> Look:
     """
     info = probe(path)
     reader = FrameReader(path, fps=fps)
-    return Look(len(reader), reader.size[0], reader.size[1], info.fps, info.has_sound)
+    reader.check()
+    return Look(len(reader), info.width, info.height, info.fps, info.has_sound)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Ranks:
 
     def device(self, name: str) -> torch.device:
         """The device a configuration names; of several GPUs, this process's own."""
-        found = resolve_device(name)
+        found = resolve_device(name, float64=True)  # Fréchet distances
         return torch.device(found, self.local % torch.cuda.device_count()) if found == "cuda" else torch.device(found)
 
     def mine(self, items: Sequence[T]) -> list[T]:

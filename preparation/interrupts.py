@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+
+from runtime.platforms import WINDOWS, without_interrupts
 
 
 @contextmanager
@@ -14,9 +15,7 @@ def shielded() -> Iterator[None]:
 
     The mask of signals is inherited: workers that a thread started inside starts later are shielded, too.
     """
-    resource_tracker.ensure_running()  # multiprocessing starts it with the first worker, and it would lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    if not WINDOWS:  # which has no such tracker
+        resource_tracker.ensure_running()  # multiprocessing starts it with the first worker, and it would lift the mask
+    with without_interrupts():
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
