@@ -1,16 +1,21 @@
 # Commands for users and developers. `make setup` needs Python 3.11+ and make; it installs all extras that tests use.
+# `make setup LOCK=requirements.lock` installs the tested versions.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-real nightly table1-mini table2-synthetic table3-synthetic test test-fast lint format slurm-check clean
+.PHONY: setup lock demo demo-real nightly table1-mini table2-synthetic table3-synthetic test test-fast lint format slurm-check clean
 
 setup: .venv/.installed
 
 .venv/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
+	$(BIN)/pip install --quiet $(if $(LOCK),-c $(LOCK)) '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
 	touch $@
+
+# Writes requirements.lock: names and versions of the installed packages. Run it after the tests have passed.
+lock: setup
+	$(BIN)/uv pip list --python $(BIN)/python --format freeze --exclude emotivetalk --exclude pip > requirements.lock
 
 # Demonstration on synthetic speakers, from data to demo/index.html. An interrupted run resumes with the same command.
 demo: setup

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
 from runtime.files import whole_file
+from runtime.platforms import sync
 
 Row = dict[str, str]
 STEP = "trainer/global_step"  # x axis of Lightning's W&B logger
@@ -63,8 +64,7 @@ class CsvLog(Logger):
     def save(self) -> None:
         """Flushes the rows to disk."""
         if self.path.exists():
-            with self.path.open("rb") as file:
-                os.fsync(file.fileno())
+            sync(self.path)
 
     @rank_zero_only
     def cut(self, step: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from configs.fields import MISSING, at_least, choice, literal, part, positive, registered, rule, share
 from configs.registries import DATASETS, ENCODERS
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Landmarks = Literal["mediapipe", "sidecar"]
 PRESETS = ("tiny", "small", "paper")
 ENCODER_KINDS = ("audio", "motion", "codec", "landmarks")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import signal
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
 from configs.fields import MISSING, at_least, choice, constrained, literal, number, positive, registered, rule, share
 from configs.proxy import ProxyConfig
 from configs.registries import ENCODERS, METRICS, STAGES
+from runtime.platforms import HANDLED_SIGNALS
 
 AudioMode = Literal["add", "cross_attn"]
 ConditionMode = Literal["adaln", "cross_attn"]
@@ -37,8 +37,7 @@ def even(default: int) -> Any:
 
 def handled_signal(default: list[str]) -> Any:
     """Names of signals that a process can handle."""
-    names = signal.Signals.__members__.keys() - {"SIGKILL", "SIGSTOP"}
-    return rule(default, names.__contains__, "a signal that can be handled, e.g. SIGUSR1")
+    return rule(default, HANDLED_SIGNALS.__contains__, "a signal that can be handled, e.g. SIGUSR1")
 
 
 @dataclass

@@ -68,6 +68,12 @@ class MemoryBlock:
         return tensor
 
 
+def block_bytes(like: ClipBatch, growth: float = 1.0) -> int:
+    """Bytes of a block for batches up to ``growth`` times as large as one."""
+    size = sum(value.nbytes + _ALIGNMENT for value in like.values() if isinstance(value, Tensor))
+    return -(-int(size * growth) // _ALIGNMENT) * _ALIGNMENT
+
+
 class Slots:
     """The memory blocks and the list of free ones, in the training process.
 
@@ -78,9 +84,7 @@ class Slots:
     """
 
     def __init__(self, like: ClipBatch, growth: float, count: int) -> None:
-        size = sum(value.nbytes + _ALIGNMENT for value in like.values() if isinstance(value, Tensor))
-        width = -(-int(size * growth) // _ALIGNMENT) * _ALIGNMENT
-        self.blocks = torch.empty(count, width, dtype=torch.uint8).share_memory_()
+        self.blocks = torch.empty(count, block_bytes(like, growth), dtype=torch.uint8).share_memory_()
         self.free = deque(range(count))
 
     def unpack(self, parcel: Parcel, pin_memory: bool = False) -> ClipBatch:

@@ -150,7 +150,8 @@ def video_info(path: Path, fps: float) -> VideoInfo:
     """
     info = probe(path)
     reader = FrameReader(path, fps=fps)
-    return VideoInfo(len(reader), reader.size[0], reader.size[1], info.fps, info.has_sound)
+    reader.check()
+    return VideoInfo(len(reader), info.width, info.height, info.fps, info.has_sound)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,7 @@ class Ranks:
 
     def device(self, name: str) -> torch.device:
         """Returns the configured device; with several GPUs, the one of this process."""
-        found = resolve_device(name)
+        found = resolve_device(name, float64=True)  # Fréchet distances
         return torch.device(found, self.local % torch.cuda.device_count()) if found == "cuda" else torch.device(found)
 
     def mine(self, items: Sequence[T]) -> list[T]:

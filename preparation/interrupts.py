@@ -5,10 +5,11 @@ A terminal sends Ctrl-C (SIGINT) to all its processes. Workers must ignore it: t
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+
+from runtime.platforms import WINDOWS, without_interrupts
 
 
 @contextmanager
@@ -17,9 +18,7 @@ def block_sigint() -> Iterator[None]:
 
     The signal mask is inherited, so processes that such a thread starts later are protected, too.
     """
-    resource_tracker.ensure_running()  # multiprocessing would start it with the first worker, and that unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    if not WINDOWS:  # multiprocessing has no resource tracker there
+        resource_tracker.ensure_running()  # it starts with the first worker, and that unblocks SIGINT
+    with without_interrupts():
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -96,8 +96,6 @@ class _ClipWork:
             info = probe(clip.path)
             self.annotated = clip.crop_in(info.width, info.height)
             self.reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
-        if self.reader.fallback:
-            self.notes.append(f"read by {self.reader.backend}: {self.reader.fallback}")
         self.frames = len(self.reader)
         if self.frames < config.min_frames:
             raise Rejected(Reason.TOO_SHORT, f"{self.frames} frames at {FPS} fps, min_frames is {config.min_frames}")

@@ -7,7 +7,6 @@ shards without a record. A clip that hangs or kills its worker is reported as fa
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -34,6 +33,7 @@ from preparation.prepare_clip import PreparedClip, prepare_clip
 from preparation.shard_writer import ShardWriter
 from runtime.devices import resolve_device
 from runtime.files import write_whole
+from runtime.platforms import usable_cores
 from runtime.registry import take, taken
 
 RECORD_SCHEMA = 1
@@ -43,7 +43,7 @@ Described = tuple[Dimensions, dict[str, Identity], float]
 
 def default_workers(device: str) -> int:
     """Returns one worker per available CPU core; on GPUs, one per GPU."""
-    return max(1, torch.cuda.device_count()) if device == "cuda" else len(os.sched_getaffinity(0))
+    return max(1, torch.cuda.device_count()) if device == "cuda" else usable_cores()
 
 
 class ClipWorkers:

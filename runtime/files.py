@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.errors import UserError
+from runtime.platforms import process_is_gone, sync
 
 # (path, hash, size, mtime) -> digest, so that a process hashes a file once
 _DIGESTS: dict[tuple[str, str, int, int], str] = {}
@@ -61,18 +62,15 @@ def partial_of(path: Path) -> Path:
     name = path.name.encode(errors="ignore")[:100].decode(errors="ignore")  # a name may have 255 bytes
     mark = f".{name}.{socket.gethostname()}-"  # processes of other machines can write here too
     for left in path.parent.glob(f"{glob.escape(mark)}*.partial"):
-        if not _runs(left.name.removeprefix(mark).removesuffix(".partial").partition("-")[0]):
+        process = left.name.removeprefix(mark).removesuffix(".partial").partition("-")[0]
+        if process.isdecimal() and process_is_gone(int(process)):
             remove(left)
     return path.with_name(f"{mark}{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def take_name(partial: Path, path: Path) -> None:
     """Renames ``partial`` to ``path`` once it is on the disk."""
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(partial)
     os.replace(partial, path)
 
 
@@ -126,14 +124,3 @@ def _digest(path: Path, kind: str) -> str:
                 digest.update(block)
         _DIGESTS[key] = digest.hexdigest()
     return _DIGESTS[key]
-
-
-def _runs(process: str) -> bool:
-    """Whether a process of this number is there, on this machine."""
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):  # somebody else's
-        return True
-    return True

@@ -92,7 +92,7 @@ def fit(config: TrainConfig) -> Run:
     trainer = build_trainer(
         settings, folder, strategy, callbacks, build_loggers(config, folder), bool(data.clips["val"])
     )
-    preflight(config, stage, trainer, module, folder)
+    preflight(config, stage, data, trainer, module, folder)
     if trainer.is_global_zero and not settings.fast_dev_run:
         store_config(config, folder)
         print(describe(module, data, folder))

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -31,6 +30,7 @@ from preparation.synthetic.emotions import EMOTIONS
 from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import identity
 from runtime.files import whole_file, write_whole
+from runtime.platforms import usable_cores
 
 LAYOUTS = ("mead", "hdtf")
 MANIFEST = "synthetic.json"
@@ -132,7 +132,7 @@ def write_dataset(
     advance = progress or (lambda: None)
     for _ in range(len(plans) - len(todo)):
         advance()
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_cores()
     if workers > 1 and len(todo) > 1:
         # Spawned, not forked: the caller may have threads, and a fork would copy their locks in any state.
         context = multiprocessing.get_context("spawn")
