@@ -136,7 +136,7 @@ def test_scores(tmp_path, monkeypatch):
     results = json.loads((tmp_path / "out" / "still_image.json").read_text(encoding="utf-8"))["metrics"]
     assert len(results) == 5
     assert all(result["value"] is not None and not result["official"] for result in results.values())
-    assert text.count("is better, 8 clips") == 5 * 3
+    assert text.count("is better, 6 clips") == 5 * 3
     swapped = json.loads((tmp_path / "out" / "swapped_speech.json").read_text(encoding="utf-8"))["metrics"]
     assert swapped["fid"]["value"] < results["fid"]["value"]
     in_python = float(re.search(r"^FID.*\) ([\d.e-]+)$", text, re.MULTILINE)[1])
