@@ -68,6 +68,19 @@ def test_it_builds_strictly_without_network(site):
     assert {"index.html", "examples.html", "CHANGELOG.html", "CONTRIBUTING.html", "SECURITY.html"} <= pages
     sources = {path.relative_to(ROOT / "docs").with_suffix(".html").as_posix() for path in ROOT.glob("docs/**/*.md")}
     assert sources <= pages
+    first = (site / "index.html").read_text(encoding="utf-8")
+    reached = set(re.findall(r'<a href="([^"#]+)" class="md-nav__link', first))
+    assert sources <= reached  # each page is in the navigation
+
+
+@pytest.mark.slow
+def test_a_new_page_gets_into_the_navigation(tmp_path):
+    docs = shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.rmtree(docs / "api")
+    (docs / "a_new_page.md").write_text("# A new page\n\nText.\n", encoding="utf-8")
+    nav = [{"Overview": "index.md"}, {"Use": ["data.md"]}]
+    site = write_site(tmp_path / "site", docs_dir=str(docs), nav=nav)
+    assert 'href="a_new_page.html"' in (site / "index.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -25,6 +25,16 @@ LINK = re.compile(
 )
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Appends the pages of docs/ that the navigation does not name to its last section."""
+    if config.nav:
+        docs, named = Path(config.docs_dir), _pages_of(config.nav)
+        pages = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
+        (section,) = config.nav[-1].values()
+        section += [page for page in pages if page not in named]
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds README.md, the pages that the navigation names, and every file that a page of the site links to."""
     named = [repository_path(page) for page in _pages_of(config.nav)]
