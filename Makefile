@@ -22,7 +22,7 @@ demo-real: setup
 	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
 
 # The nightly checks, hours of them; VIDEOS=DIR and CLIP=DIR (one clip) for those on real videos.
-nightly: setup
+prove: setup
 	$(BIN)/python -m tools.nightly $(if $(VIDEOS),videos="$(VIDEOS)") $(if $(CLIP),clip="$(CLIP)")
 
 # The paper's tables from what is at hand (docs/evaluation.md); each goes on where it was interrupted.
@@ -63,6 +63,15 @@ format: setup
 # SLURM='--partition=a100 --account=mine' goes to sbatch --test-only, where SLURM is there.
 slurm-check: setup
 	$(BIN)/python -m tools.check_sbatch $(if $(SLURM),sbatch="$(SLURM)")
+
+# The documentation as a site, build/site/index.html; docs-serve shows it while it is written.
+.PHONY: docs docs-serve
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: setup
+	$(BIN)/mkdocs serve
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

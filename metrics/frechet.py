@@ -37,7 +37,7 @@ class FrechetMetric(Metric):
         convention: ``pytorch-fid`` (covariance over N - 1), ``stylegan-v`` (over N) or ``tfgan`` (N - 1, singular
             values below 1e-10 unrooted).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from metrics.frechet import FrechetMetric
         >>> metric = FrechetMetric(dimensions=8)

@@ -72,7 +72,7 @@ def sync_distances(lip: Tensor, audio: Tensor, max_offset: int = MAX_OFFSET, chu
 def sync_scores(distances: Tensor) -> SyncScores:
     """Confidence, distance and offset of a (T, J) distance table, J odd.
 
-    Example:
+    Examples:
         >>> lip = network.lip(frames)  # doctest: +SKIP
         >>> audio = network.audio(audio_windows(samples, windows=len(lip)))  # doctest: +SKIP
         >>> sync_scores(sync_distances(lip, audio)).confidence  # doctest: +SKIP

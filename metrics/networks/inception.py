@@ -30,7 +30,7 @@ class InceptionFeatures(nn.Module):
         weights: that file, or its tensors by name.
         dimensions: 2048 for FID proper; 64, 192 and 768 are pytorch-fid's ``--dims``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from metrics.networks.inception import InceptionFeatures
         >>> network = InceptionFeatures("pt_inception-2015-12-05-6726825d.pth")  # doctest: +SKIP
