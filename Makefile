@@ -81,5 +81,14 @@ format: setup
 slurm-check: setup
 	$(BIN)/python -m tools.check_sbatch $(if $(SLURM),sbatch="$(SLURM)")
 
+# The documentation as a site, build/site/index.html; docs-serve shows it while it is written.
+.PHONY: docs docs-serve
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: setup
+	$(BIN)/mkdocs serve
+
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

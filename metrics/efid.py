@@ -31,7 +31,7 @@ class ExpressionFID(FrechetMetric):
     Attributes:
         official: Whether the network is the official one, so that the value is E-FID.
 
-    Example:
+    Examples:
         >>> from metrics.efid import ExpressionFID
         >>> from metrics.networks.deep3d import Deep3DFace
         >>> metric = ExpressionFID(Deep3DFace("epoch_20.pth"))  # doctest: +SKIP

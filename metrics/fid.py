@@ -23,7 +23,7 @@ class FrechetInceptionDistance(FrechetMetric):
         network: Feature network with the weights ``pt_inception-2015-12-05-6726825d.pth``, or the proxy
             ``ProxyImage``.
 
-    Example:
+    Examples:
         >>> from metrics.fid import FrechetInceptionDistance
         >>> from metrics.networks.inception import InceptionFeatures
         >>> weights = "pt_inception-2015-12-05-6726825d.pth"

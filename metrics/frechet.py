@@ -37,7 +37,7 @@ class FrechetMetric(Metric):
         convention: ``pytorch-fid`` (covariance divided by N - 1), ``stylegan-v`` (divided by N) or ``tfgan`` (divided
             by N - 1; no square root of singular values below 1e-10).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from metrics.frechet import FrechetMetric
         >>> metric = FrechetMetric(dimensions=8)

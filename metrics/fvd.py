@@ -26,7 +26,7 @@ class FrechetVideoDistance(FrechetMetric):
         weights: ``i3d_torchscript.pt`` or ``i3d_pretrained_400.pt``, or tensors by name; or a proxy network.
         protocol: Name in ``metrics.functional.fvd.PROTOCOLS``, or a user-defined protocol.
 
-    Example:
+    Examples:
         >>> from metrics.fvd import FrechetVideoDistance
         >>> metric = FrechetVideoDistance("i3d_torchscript.pt")  # doctest: +SKIP
         >>> metric.update(real_clips, real=True); metric.update(generated_clips, real=False)  # doctest: +SKIP

@@ -26,7 +26,7 @@ class SyncConfidenceDistance(Metric):
     Args:
         network: SyncNet, official or proxy.
 
-    Example:
+    Examples:
         >>> from metrics.networks.syncnet import SyncNet
         >>> from metrics.sync import SyncConfidenceDistance
         >>> from metrics.sync_pipeline import FFmpeg, reference_tracks

@@ -149,7 +149,7 @@ def detect_faces(
     Returns:
         (K, 5) float32 boxes in pixels with their probability.
 
-    Example:
+    Examples:
         >>> from metrics.functional.face_detection import detect_faces
         >>> from metrics.networks.s3fd import S3FDNet
         >>> detect_faces(frame, S3FDNet("sfd_face.pth"))  # doctest: +SKIP

@@ -97,7 +97,7 @@ def frechet_inception_distance(
         dimensions: Number of dimensions D.
         batch_size: Number of images per forward pass; does not change the value.
 
-    Example:
+    Examples:
         >>> from metrics.functional.fid import frechet_inception_distance
         >>> from metrics.networks.inception import InceptionFeatures
         >>> network = InceptionFeatures("pt_inception-2015-12-05-6726825d.pth")  # doctest: +SKIP

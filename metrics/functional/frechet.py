@@ -196,7 +196,7 @@ def distance_between(a: Gaussian, b: Gaussian, convention: str = "pytorch-fid") 
 def frechet_distance(features_1: Tensor, features_2: Tensor, convention: str = "pytorch-fid") -> Tensor:
     """Computes the () float64 Fréchet distance of two feature sets (N, D) and (M, D).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from metrics.functional.frechet import frechet_distance
         >>> real, fake = torch.randn(100, 8), torch.randn(90, 8) + 1

@@ -78,7 +78,7 @@ def sync_distances(lip: Tensor, audio: Tensor, max_offset: int = MAX_OFFSET, chu
 def sync_scores(distances: Tensor) -> SyncScores:
     """Computes confidence, distance and offset from (T, J) distances, J odd.
 
-    Example:
+    Examples:
         >>> lip = network.lip(frames)  # doctest: +SKIP
         >>> audio = network.audio(audio_windows(samples, windows=len(lip)))  # doctest: +SKIP
         >>> sync_scores(sync_distances(lip, audio)).confidence  # doctest: +SKIP

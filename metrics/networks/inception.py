@@ -32,7 +32,7 @@ class InceptionFeatures(nn.Module):
         dimensions: Number of dimensions D: 2048 for FID; 64, 192 and 768 are the other values of pytorch-fid's
             ``--dims``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from metrics.networks.inception import InceptionFeatures
         >>> network = InceptionFeatures("pt_inception-2015-12-05-6726825d.pth")  # doctest: +SKIP
