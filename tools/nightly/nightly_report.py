@@ -1,4 +1,4 @@
-"""The report of the proofs: a dated one of everything, and ``docs/results.md`` of the numbers."""
+"""Reports of the nightly checks: a dated one with everything, and ``docs/results.md`` with the numbers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ HEAD = """# {title}
 {about} Written by `make prove`; do not edit. Python {python}, torch {torch}, {machine} with {cores} cores.
 
 """
-SHOWN = 60  # lines of a script's words
+SHOWN = 60  # lines of a script's output
 
 
 def full_report(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
-    """All proofs of a day: state, time, command, numbers, and what scripts printed."""
+    """Returns the report of all checks: state, time, command, numbers and printed output."""
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    parts = [_head(f"Long proofs, {today}", "Every proof with its command, its time and what it gave.")]
+    parts = [_head(f"Nightly checks, {today}", "Every check with its command, its time and its output.")]
     for part, group in groupby(proofs, key=lambda proof: proof.part):
         parts.append(f"## {part}\n")
         for proof in group:
@@ -44,13 +44,26 @@ def full_report(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str
 
 
 def results_page(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> str:
-    """The numbers alone, as a table for each part, of the proofs that were run."""
-    about = "What the long proofs measured. Commands and full outputs: `tools/profiling/reports/`."
-    parts = [_head("Results", f"{about} What is still to run: `python -m tools.nightly list=yes`.")]
+    """Returns the page of results: numbers and failures as tables, then lists of the other checks."""
+    about = "Measurements of the nightly checks. Commands and full outputs: `tools/profiling/reports/`."
+    parts = [_head("Results", f"{about} Checks without a number and checks that have not run are listed at the end.")]
     ran = [(proof, outcomes[proof.step.name]) for proof in proofs if proof.step.name in outcomes]
-    for part, group in groupby(ran, key=lambda one: one[0].part):
+    in_table = [(proof, outcome) for proof, outcome in ran if proof.numbers or not outcome.done]
+    for part, group in groupby(in_table, key=lambda one: one[0].part):
         rows = [row for proof, outcome in group for row in _rows(proof, outcome)]
         parts += [f"## {part}\n", "| proof | what | measured | wanted | when |", "|---|---|---|---|---|", *rows, ""]
+    completed = [(proof, outcome) for proof, outcome in ran if (proof, outcome) not in in_table]
+    if completed:
+        parts.append("## Completed, without a number\n")
+        parts += [
+            f"- {proof.step.title}: {told(outcome.seconds)}, {outcome.finished[:10]}" for proof, outcome in completed
+        ]
+        parts.append("")
+    open_checks = [proof for proof in proofs if proof.step.name not in outcomes]
+    if open_checks:
+        parts += ["## Not run yet\n", "Names for `python -m tools.nightly only=NAME,NAME`:\n"]
+    for part, group in groupby(open_checks, key=lambda proof: proof.part):
+        parts.append(f"- {part}: {', '.join(f'`{proof.step.name}`' for proof in group)}")
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -86,8 +99,6 @@ def _rows(proof: Proof, outcome: Outcome) -> list[str]:
     if not outcome.done:
         return [f"| {title} | {_state(outcome)} | | | |"]
     when = outcome.finished[:10]
-    if not proof.numbers:
-        return [f"| {title} | done in {told(outcome.seconds)} | | | {when} |"]
     return [
         f"| {title if place == 0 else ''} | {number.words} | {_shown(value)} | {_met(number, value)} | {when} |"
         for place, (number, value) in enumerate(_values(proof))
@@ -114,7 +125,7 @@ def _values(proof: Proof) -> list[tuple[Number, float | None]]:
 
 
 def value_at(content: Any, path: str) -> float | None:
-    """The number at a path such as ``lip.near1``, ``*`` for the first entry; None where there is none."""
+    """Returns the number at a path such as ``lip.near1`` (``*`` is the first entry), or None."""
     for name in path.split("."):
         if not isinstance(content, dict) or not content:
             return None
@@ -123,10 +134,10 @@ def value_at(content: Any, path: str) -> float | None:
 
 
 def is_met(wanted: str, value: float) -> bool:
-    """Whether a value is as wanted, e.g. ``>= 0.7``.
+    """Returns whether a value satisfies a condition such as ``>= 0.7``.
 
     Raises:
-        ValueError: if ``wanted`` is no comparison.
+        ValueError: If ``wanted`` is not a comparison.
     """
     match = re.fullmatch(r"(>=|<=|>|<)\s*(\S+)", wanted)
     if match is None:
