@@ -109,8 +109,9 @@ def drives_section(folder: Path, asked: Mapping[str, Any]) -> str:
     return (
         '<section id="drives"><h2>Lips and expression, one at a time</h2><p>This is Figure 3 of the paper: the same '
         "portrait and speech, driven once by lips only and once by expression only. Bright pixels differ from the "
-        "portrait. After enough training, only the mouth is bright in the first video, and only the rest of the face "
-        "in the second. Brightness elsewhere, for example in the background, shows that this training was too short.</p>"
+        "portrait. After enough training, only the mouth is bright in the first video, and only the rest of the "
+        "face in the second. Brightness elsewhere, for example in the background, shows that the training "
+        "was too short.</p>"
         f'<div class="cards">{cards}</div></section>'
     )
 
@@ -129,8 +130,8 @@ def dicte_section(folder: Path) -> str:
     return (
         '<section id="dicte"><h2>Moving expression</h2><p>This is Figure 4 of the paper. Both videos show one '
         "expression, taken from a single image of another person. Left: Di-CTE generates a moving sequence that fits "
-        "the speech. Right: the expression is the same in every frame. Bright pixels move more. Here both videos come from "
-        "one network, while the paper trains a separate network without Di-CTE.</p>"
+        "the speech. Right: the expression is the same in every frame. Bright pixels move more. Here both videos come "
+        "from one network, while the paper trains a separate network without Di-CTE.</p>"
         f'<div class="cards">{cards}</div></section>'
     )
 
