@@ -68,7 +68,7 @@ def _sheet(portrait: Image.Image, rows: Sequence[tuple[list[str], list[Image.Ima
     columns = 1 + len(rows[0][1])
     height = len(rows) * (HEAD + TILE)
     sheet = Image.new("RGB", (columns * (TILE + GAP) - GAP, height), PAPER)
-    pen = ImageDraw.Draw(sheet)
+    pen = ImageDraw.ImageDraw(sheet)
 
     def place(tile: Image.Image, name: str, column: int, top: int) -> None:
         left = column * (TILE + GAP)
