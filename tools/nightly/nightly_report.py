@@ -62,8 +62,8 @@ def results_page(proofs: Sequence[Proof], outcomes: Mapping[str, Outcome]) -> st
     open_checks = [proof for proof in proofs if proof.step.name not in outcomes]
     if open_checks:
         parts += ["## Not run yet\n", "Names for `python -m tools.nightly only=NAME,NAME`:\n"]
-    for part, group in groupby(open_checks, key=lambda proof: proof.part):
-        parts.append(f"- {part}: {', '.join(f'`{proof.step.name}`' for proof in group)}")
+    for part, waiting in groupby(open_checks, key=lambda proof: proof.part):
+        parts.append(f"- {part}: {', '.join(f'`{proof.step.name}`' for proof in waiting)}")
     return "\n".join(parts).rstrip() + "\n"
 
 
