@@ -1,6 +1,6 @@
 # EmotiveTalk with everything it needs, for a machine with an NVIDIA driver and nvidia-container-toolkit:
 #   docker build -t emotivetalk .
-#   docker run --gpus all -v "$PWD":/data -e EMOTIVETALK_WEIGHTS=/data/weights emotivetalk \
+#   docker run --gpus all --shm-size=2g -v "$PWD":/data -e EMOTIVETALK_WEIGHTS=/data/weights emotivetalk \
 #       python train.py experiment=vaid/tiny data.root=/data/synthetic output=/data/outputs run_id=first
 FROM python:3.11-slim-bookworm
 

@@ -38,8 +38,8 @@ def show(steps: Sequence[Step], folder: Path, console: Console) -> int:
     write_plan(steps, folder)
     expected = sum(step.seconds or 0 for step in steps)
     console.print(
-        f"{len(steps)} steps, about {expected / 60:.0f} minutes on two cores that do nothing else. The trainings are "
-        "much shorter than the experiments they are named after, so faces stay rough.",
+        f"{len(steps)} steps, about {expected / 60:.0f} minutes on two idle cores. The trainings are much shorter than "
+        "the experiments they are named after, so faces stay rough.",
         soft_wrap=True,
     )
     return conclude(run_chain(steps, folder, console), (folder / "index.html").absolute(), console)

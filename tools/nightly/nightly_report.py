@@ -1,4 +1,4 @@
-"""The report of the checks: a dated one of everything, and ``docs/results.md`` of the numbers."""
+"""Reports of the nightly checks: a dated one with everything, and ``docs/results.md`` with the numbers."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ HEAD = """# {title}
 {about} Written by `make nightly`; do not edit. Python {python}, torch {torch}, {machine} with {cores} cores.
 
 """
-SHOWN = 60  # lines of a script's words
+SHOWN = 60  # lines of a script's output
 
 
 def full_report(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
-    """All checks of a day: state, time, command, numbers, and what scripts printed."""
+    """Returns the report of all checks: state, time, command, numbers and printed output."""
     today = f"{datetime.now(UTC):%Y-%m-%d}"
-    parts = [_head(f"Nightly checks, {today}", "Every check with its command, its time and what it gave.")]
+    parts = [_head(f"Nightly checks, {today}", "Every check with its command, its time and its output.")]
     for part, group in groupby(checks, key=lambda check: check.part):
         parts.append(f"## {part}\n")
         for check in group:
@@ -44,13 +44,27 @@ def full_report(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult
 
 
 def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
-    """The numbers alone, as a table for each part, of the checks that were run."""
-    about = "What the nightly checks measured. Commands and full outputs: `tools/profiling/reports/`."
-    parts = [_head("Results", f"{about} What is still to run: `python -m tools.nightly list=yes`.")]
+    """Returns the page of results: numbers and failures as tables, then lists of the other checks."""
+    about = "Measurements of the nightly checks. Commands and full outputs: `tools/profiling/reports/`."
+    parts = [_head("Results", f"{about} Checks without a number and checks that have not run are listed at the end.")]
     ran = [(check, results[check.step.name]) for check in checks if check.step.name in results]
-    for part, group in groupby(ran, key=lambda one: one[0].part):
+    in_table = [(check, result) for check, result in ran if check.numbers or not result.done]
+    for part, group in groupby(in_table, key=lambda one: one[0].part):
         rows = [row for check, result in group for row in _rows(check, result)]
         parts += [f"## {part}\n", "| check | what | measured | wanted | when |", "|---|---|---|---|---|", *rows, ""]
+    completed = [(check, result) for check, result in ran if (check, result) not in in_table]
+    if completed:
+        parts.append("## Completed, without a number\n")
+        parts += [
+            f"- {check.step.title}: {format_duration(result.seconds)}, {result.finished[:10]}"
+            for check, result in completed
+        ]
+        parts.append("")
+    open_checks = [check for check in checks if check.step.name not in results]
+    if open_checks:
+        parts += ["## Not run yet\n", "Names for `python -m tools.nightly only=NAME,NAME`:\n"]
+    for part, waiting in groupby(open_checks, key=lambda check: check.part):
+        parts.append(f"- {part}: {', '.join(f'`{check.step.name}`' for check in waiting)}")
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -86,8 +100,6 @@ def _rows(check: NightlyCheck, result: StepResult) -> list[str]:
     if not result.done:
         return [f"| {title} | {_state(result)} | | | |"]
     when = result.finished[:10]
-    if not check.numbers:
-        return [f"| {title} | done in {format_duration(result.seconds)} | | | {when} |"]
     return [
         f"| {title if place == 0 else ''} | {number.words} | {_shown(value)} | {_met(number, value)} | {when} |"
         for place, (number, value) in enumerate(_values(check))
@@ -114,7 +126,7 @@ def _values(check: NightlyCheck) -> list[tuple[Number, float | None]]:
 
 
 def value_at(content: Any, path: str) -> float | None:
-    """The number at a path such as ``lip.near1``, ``*`` for the first entry; None where there is none."""
+    """Returns the number at a path such as ``lip.near1`` (``*`` is the first entry), or None."""
     for name in path.split("."):
         if not isinstance(content, dict) or not content:
             return None
@@ -123,10 +135,10 @@ def value_at(content: Any, path: str) -> float | None:
 
 
 def is_met(wanted: str, value: float) -> bool:
-    """Whether a value is as wanted, e.g. ``>= 0.7``.
+    """Returns whether a value satisfies a condition such as ``>= 0.7``.
 
     Raises:
-        ValueError: if ``wanted`` is no comparison.
+        ValueError: If ``wanted`` is not a comparison.
     """
     match = re.fullmatch(r"(>=|<=|>|<)\s*(\S+)", wanted)
     if match is None:
