@@ -161,7 +161,7 @@ def _training_curves(folder: Path) -> str:
         chart("V-AID: lip retrieval, share of frames", retrieval, "steps"),
         chart("V-AID: error of expressions",
               _lines(vaid_curves, {"train/expression_mse": "training", "val/expression_mse": "held-out",
-                                   "val/expression_mse_repeated": "one expression repeated"}), "steps", logarithmic=True),
+                                   "val/expression_mse_repeated": "expression repeated"}), "steps", logarithmic=True),
         chart("V-AID: error of lips", _lines(vaid_curves, {"train/lip_mse": "training", "val/lip_mse": "held-out"}),
               "steps", logarithmic=True),
         chart("ETHD: loss", _lines(ethd_curves, {"train/loss": "training", "val/loss": "held-out"}), "steps",
