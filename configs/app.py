@@ -18,7 +18,7 @@ class AppConfig:
         emotion: run directory of the emotion experiment, for labels and texts that the export does not have.
         host: address the page is served at; 127.0.0.1 is this machine alone, 0.0.0.0 everybody who can reach it.
         port: of the page.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or mps.
         landmarks: mediapipe or sidecar instead of the landmarks the data was prepared with.
         face: crop and limits, as they were in prepare.py.
         audio_model: folder of the audio encoder, where the data was made with a user's own.

@@ -132,7 +132,7 @@ class EvaluateConfig:
         offset: generated frame k shows what frame k + offset of the reference shows, frames at ``fps``.
         max_gap: the two videos of a pair may differ by this much in length, seconds; the longer one is trimmed.
         allow_missing: exit with 0 although videos are missing or failed.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or mps.
         bootstrap: resamples of the clips behind each interval; 0 for none.
         seed: of those resamples.
         cache: folder of the reference side's features; null for the user's cache folder.

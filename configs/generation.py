@@ -47,7 +47,7 @@ class GenerateConfig:
         batch: a CSV file with one video a row; its columns are keys of this list, and what a row leaves out is taken
             from here.
         part: ``i/n``: the i-th of n parts of the batch, i from 1.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or mps.
         landmarks: mediapipe or sidecar instead of the landmarks the data was prepared with.
         face: crop and limits, as they were in prepare.py.
         audio_model: folder of the audio encoder, where the data was made with a user's own.

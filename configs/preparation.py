@@ -111,7 +111,7 @@ class PrepareConfig:
         output: folder of the shards.
         part: ``i/n``: do the i-th of n parts, i from 1; ``1/1`` is everything.
         workers: processes; null for one per CPU core (one per GPU when encoding on a GPU).
-        device: where encoders run: auto, cpu, cuda.
+        device: where encoders run: auto, cpu, cuda or mps.
         shard_bytes: size aimed at per shard, bytes.
         max_rejected: exit with status 3 when a larger share of the clips was not kept.
         min_frames: shorter clips are rejected, frames at 25 fps.

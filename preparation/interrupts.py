@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-from runtime.platforms import WINDOWS, without_interrupts
+from runtime.platforms import without_interrupts
 
 
 @contextmanager
@@ -15,7 +16,7 @@ def shielded() -> Iterator[None]:
 
     The mask of signals is inherited: workers that a thread started inside starts later are shielded, too.
     """
-    if not WINDOWS:  # which has no such tracker
+    if hasattr(signal, "pthread_sigmask"):  # Windows has neither masks nor this tracker
         resource_tracker.ensure_running()  # multiprocessing starts it with the first worker, and it would lift the mask
     with without_interrupts():
         yield
