@@ -22,7 +22,7 @@ demo-real: setup
 	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
 
 # The nightly checks, hours of them; VIDEOS=DIR and CLIP=DIR (one clip) for those on real videos.
-prove: setup
+nightly: setup
 	$(BIN)/python -m tools.nightly $(if $(VIDEOS),videos="$(VIDEOS)") $(if $(CLIP),clip="$(CLIP)")
 
 # The paper's tables from what is at hand (docs/evaluation.md); each goes on where it was interrupted.
