@@ -33,15 +33,14 @@ SLURM = (
 
 
 class RunLog(Callback):
-    """Hands a run's provenance to its logger, and adds a line for this start to ``starts.jsonl``.
+    """Logs the provenance of a run, and adds a line for each start to ``starts.jsonl``.
 
-    A killed run does the steps after its checkpoint again. TensorBoard is told to drop their first account, as the
-    local table does. W&B has no way back: they stand twice in it, and since the second account equals the first, its
-    plots by ``trainer/global_step`` lie over each other.
+    A killed run repeats the steps after its checkpoint. The CSV log and TensorBoard drop the earlier values of these
+    steps. W&B cannot drop them and holds both. They are equal, so plots by ``trainer/global_step`` coincide.
 
     Args:
-        config: of the run.
-        indices: of its data, by name.
+        config: Configuration of the run.
+        indices: Dataset name -> index of its shards.
     """
 
     def __init__(self, config: TrainConfig, indices: Mapping[str, Index]) -> None:
@@ -70,11 +69,11 @@ def _restart_tensorboard(logger: TensorBoardLogger, step: int) -> None:
 
 
 def provenance(config: TrainConfig, indices: Mapping[str, Index]) -> dict[str, Any]:
-    """Everything a number of this run depends on, as plain values; the user's home folder is written ``~``.
+    """Everything that the results of a run depend on, as plain values. The user's home folder is written ``~``.
 
     Args:
-        config: of the run.
-        indices: of the data, by name.
+        config: Configuration of the run.
+        indices: Dataset name -> index of its shards.
     """
     return {
         **_without_home(asdict(config)),

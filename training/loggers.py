@@ -45,9 +45,9 @@ def _wandb(config: TrainConfig, folder: Path) -> WandbLogger:
 
 
 def close_loggers(loggers: Sequence[Logger]) -> None:
-    """Ends what writes in processes or threads of its own; on all ranks but the first there is none.
+    """Closes loggers that write in their own processes or threads. Ranks other than the first have none.
 
-    While an error is on its way out, W&B is told that the run failed.
+    If an error is being raised, the run is marked as failed in W&B.
     """
     for logger in loggers:
         if isinstance(logger, WandbLogger) and logger._experiment is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from callbacks.preemption import StopSignals
-from preparation.interrupts import shielded
+from preparation.interrupts import block_sigint
 from preparation.workers import default_workers
 from runtime import platforms
 from runtime.files import partial_of, whole_file
@@ -77,7 +77,7 @@ def test_a_signal_that_is_missing_is_left_out(monkeypatch):
 
 def test_interrupts_where_they_cannot_be_blocked(monkeypatch):
     monkeypatch.delattr(signal, "pthread_sigmask")
-    with pytest.raises(KeyboardInterrupt), shielded():
+    with pytest.raises(KeyboardInterrupt), block_sigint():
         signal.raise_signal(signal.SIGINT)
 
 
