@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from configs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from configs.training import LoggerConfig
+    from configs.loggers import LoggerConfig
 
 Mode = Literal["online", "offline", "disabled"]
 PATIENCE = 3.0  # seconds a server may take to answer at all

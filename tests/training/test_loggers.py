@@ -14,7 +14,7 @@ import torch
 
 from callbacks.run_log import git_state, provenance
 from configs.errors import ConfigError
-from configs.training import LoggerConfig
+from configs.loggers import LoggerConfig
 from datamodules.schema import Index
 from lightning_modules.ethd.export import export
 from media import probe
