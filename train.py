@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from configs.command_line import names_key, run
+from configs.command_line import all_keys, groups, names_key, run
 from configs.experiments import require_experiment
 from configs.generation import ExportConfig
 from configs.sweeps import TaskResult, maximizes
@@ -46,5 +46,5 @@ if __name__ == "__main__":
     if names_key(sys.argv[1:], "task"):
         run("export", ExportConfig, export)
     else:
-        require_experiment(sys.argv[1:])
+        require_experiment(sys.argv[1:], {"task", *all_keys(TrainConfig), *groups()})
         run("train", TrainConfig, train)

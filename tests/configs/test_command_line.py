@@ -163,6 +163,7 @@ LAB = "train.py data.root=a --config-dir LAB"
         ("train.py experiment vaid/tiny", "experiment vaid/tiny: is written experiment=vaid/tiny here"),
         (f"{TRAIN} -x 3", "-x: expected key=value"),
         ("train.py task=exprt run=x", "task=exprt: expected one of export"),
+        ("train.py tsk=export run=x", "there is no key 'tsk'; did you mean task? --help shows examples"),
         ("train.py --task export", "--task export: is written task=export here"),
         (f"{LAB} experiment=wrong", "experiment/wrong.yaml: there is no key 'max_stps' in TrainerConfig; did you mean"),
         (f"{LAB} experiment=mine data.root=", "data.root is missing"),
