@@ -43,8 +43,10 @@ class LoggerConfig:
     @property
     def chosen(self) -> dict[str, dict[str, Any]]:
         """Every logger to be used -> its keyword arguments."""
-        named = {self.name: {}} if self.name not in (None, "csv", *self.use) else {}
-        return {name: dict(arguments or {}) for name, arguments in {**named, **self.use}.items()}  # type: ignore[dict-item]
+        chosen: dict[str, Any] = {}
+        if self.name not in (None, "csv"):
+            chosen[str(self.name)] = {}
+        return {name: dict(arguments or {}) for name, arguments in (chosen | self.use).items()}
 
 
 @dataclass

@@ -123,8 +123,9 @@ def show_export(file: Path) -> str | None:
     import wandb
 
     mode = wandb_mode(LoggerConfig(offline=run.offline))
-    place = {"id": run.id, "project": run.project, "entity": run.entity, "dir": folder}
-    with wandb.init(**place, resume="allow", mode=mode) as experiment:
+    with wandb.init(
+        id=run.id, project=run.project, entity=run.entity, dir=folder, resume="allow", mode=mode
+    ) as experiment:
         artifact = wandb.Artifact(f"{folder.name}-export", type="model", metadata={"sha256": sha256_of(file)})
         artifact.add_file(str(file))
         experiment.log_artifact(artifact)

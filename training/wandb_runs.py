@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def scored_run(folder: str | Path) -> ScoredRun:
     return ScoredRun(folder, str(config["stage"]), _wandb_run(folder, config))
 
 
-def _wandb_run(folder: Path, config: dict[str, Any]) -> WandbRun | None:
+def _wandb_run(folder: Path, config: Mapping[Any, Any]) -> WandbRun | None:
     settings = config.get("logger") or {}
     if settings.get("name") != "wandb" and "wandb" not in (settings.get("use") or {}):
         return None

@@ -83,6 +83,7 @@ MLFLOW = "+logger.use.mlflow={class: lightning.pytorch.loggers.MLFlowLogger"
 def test_several_loggers_at_once_and_any_of_lightning_by_its_class(shards, tmp_path):
     for name in ("tensorboard", "wandb", "mlflow"):
         pytest.importorskip(name, reason=f"needs pip install {name}")
+    import wandb
     from mlflow.tracking import MlflowClient
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -94,6 +95,7 @@ def test_several_loggers_at_once_and_any_of_lightning_by_its_class(shards, tmp_p
         f'{MLFLOW}, experiment_name: lips, tracking_uri: "{store}"}}', steps=2,
     ).folder  # fmt: skip
     local = {step: pytest.approx(float(value)) for step, value in logged(folder, "train/loss").items()}
+    wandb.teardown()  # waits until the service has written everything
     (run,) = read_runs(folder)
     assert run.values("train/loss") == local
     events = EventAccumulator(str(folder / "tensorboard")).Reload()
