@@ -39,15 +39,15 @@ class RunLog(Callback):
     W&B drops none: it holds these steps twice, with equal values, so its plots by ``trainer/global_step`` coincide.
 
     Args:
-        config: of the run.
-        indices: of its data, by name.
+        config: Configuration of the run.
+        indices: Indices of its data, by name.
     """
 
     def __init__(self, config: TrainConfig, indices: Mapping[str, Index]) -> None:
         self.config, self.indices = config, indices
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Acts on the first process, when the step to go on from is known."""
+        """Logs on the first process, once the step to continue from is known."""
         if not trainer.is_global_zero:
             return
         record = provenance(self.config, self.indices)
@@ -80,11 +80,11 @@ def _restart_tensorboard(logger: TensorBoardLogger, step: int) -> None:
 
 
 def provenance(config: TrainConfig, indices: Mapping[str, Index]) -> dict[str, Any]:
-    """Everything a number of this run depends on, as plain values; the user's home folder is written ``~``.
+    """All that a value of this run depends on, as plain values; the user's home folder is written ``~``.
 
     Args:
-        config: of the run.
-        indices: of the data, by name.
+        config: Configuration of the run.
+        indices: Indices of the data, by name.
     """
     return {
         **without_home(asdict(config)),
@@ -97,7 +97,7 @@ def provenance(config: TrainConfig, indices: Mapping[str, Index]) -> dict[str, A
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of the code and whether files differ from it; empty where the code is no checkout."""
+    """The commit of the code, and whether files differ from it; empty outside of a checkout."""
     root = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
@@ -113,7 +113,7 @@ def git_state() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, CUDA and the libraries that compute."""
+    """Versions of Python, CUDA and the libraries used for computing."""
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
     for package in PACKAGES:
         try:
@@ -124,7 +124,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """What the first process runs on."""
+    """Machine of the first process."""
     gpus = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
     return {"host": platform.node(), "gpus": gpus, "processor": platform.machine(), "cores": os.cpu_count()}
 

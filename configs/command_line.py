@@ -42,6 +42,7 @@ FLAGS = dict.fromkeys(("--help", "-h", "--hydra-help", "--version", "--resolve",
 FLAGS |= dict.fromkeys(("--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"), False)
 FLAGS |= dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"), True)
 FLAGS |= dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), True)
+PLUGINS = ("optuna", "submitit_slurm", "submitit_local")  # options that Hydra's plugins bring
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # what may follow --info
 
 
@@ -267,12 +268,12 @@ def readable(error: Exception, config: type) -> str:
     if "Config group override must be a string" in str(error):
         nothing = [key for key in groups() if f"{key}=null" in sys.argv]
         return "; ".join(f"{key}=null: expected one of {', '.join(options_of(key))}" for key in nothing) or str(error)
-    option = re.search(r"Could not find '([^']+)/([^'/]*)'", str(error))
+    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]*)'", str(error))
     if option:
         group, found = option.groups()
         there = options_of(group) or _options_of_hydra(group)
-        if not there or found.startswith("submitit"):
-            return f"{group}={found}: needs a plugin of Hydra; pip install '.[sweep]', and see --info plugins"
+        if found in PLUGINS and found not in there:
+            return f"{group}={found}: needs a plugin of Hydra that is not installed; pip install '.[sweep]'"
         near = difflib.get_close_matches(found, there, n=1)
         hint = f"did you mean {near[0]}? There are" if near else "there are"
         return f"{group}={found}: there is no such option; {hint} {', '.join(there)}"

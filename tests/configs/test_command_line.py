@@ -199,6 +199,20 @@ def test_a_labs_folder_lists_its_experiments_and_can_be_imported(lab, monkeypatc
     assert importlib.import_module("of_the_lab").WORD == "found"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "option"),
+    [("hydra/sweeper=optuna", "hydra/sweeper=optuna"), ("hydra/launcher=slurm", "hydra/launcher=submitit_slurm")],
+)
+def test_a_plugin_that_is_not_installed_is_named(typed, option):
+    code = "import sys, runpy, types; sys.modules['hydra_plugins'] = types.ModuleType('hydra_plugins'); "
+    code += "sys.modules['hydra_plugins'].__path__ = []; runpy.run_path('train.py', run_name='__main__')"
+    command = [sys.executable, "-c", code, "-m", typed, "experiment=vaid/tiny", "data.root=a"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {option}: needs a plugin of Hydra that is not installed; pip install '.[sweep]'\n"
+
+
 def test_hydras_own_flags_may_stand_anywhere():
     keys, flags = _sorted(["-m", "seed=0,1", "--config-dir", "LAB", "--info", "plugins", "name=x", "--cfg=job"])
     assert (keys, flags) == (["seed=0,1", "name=x"], ["-m", "--config-dir", "LAB", "--info", "plugins", "--cfg=job"])

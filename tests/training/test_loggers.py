@@ -1,4 +1,4 @@
-"""What a run leaves in its logger: every step once, what it was made from, what it shows."""
+"""What a run writes to its loggers: every step once, its provenance, its plots and tables."""
 
 from __future__ import annotations
 
@@ -196,8 +196,8 @@ def test_ablations_belong_to_table_2(tmp_path):
         assert logger._wandb_init["group"] == group
 
 
-class Unwilling(BaseHTTPRequestHandler):
-    """A server that is there."""
+class NotFoundServer(BaseHTTPRequestHandler):
+    """A server that answers 404."""
 
     def do_GET(self):
         self.send_response(404)
@@ -214,7 +214,7 @@ def server(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     module.reachable.cache_clear()
-    listening = HTTPServer(("127.0.0.1", 0), Unwilling)
+    listening = HTTPServer(("127.0.0.1", 0), NotFoundServer)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.server_port}")
     yield f"http://127.0.0.1:{listening.server_port}"
@@ -224,7 +224,7 @@ def server(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_missing_key_is_said_before_any_work(server, monkeypatch):
+def test_a_missing_key_is_an_error_before_any_work(server, monkeypatch):
     pytest.importorskip("wandb", reason="needs pip install wandb")
     config = train_config("experiment=vaid/tiny", "data.root=a", "logger=wandb")
     with pytest.raises(ConfigError, match=rf"no key for {server}; run `wandb login` .* logger\.offline=true"):
