@@ -6,17 +6,18 @@ something. What a person types as a path or a text is taken literally here, befo
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
@@ -30,7 +31,8 @@ from configs.fields import walk
 from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, options_of, take_plugins, use_lab
 from configs.options import foreign_syntax, run_script
 from configs.rules import check
-from runtime.errors import UserError, message_of
+from configs.sweeps import Sweep, TaskResult, refuse_lone_sweeper
+from runtime.errors import UserError
 from runtime.registry import Registry
 
 Config = TypeVar("Config")
@@ -40,6 +42,7 @@ FLAGS = dict.fromkeys(("--help", "-h", "--hydra-help", "--version", "--resolve",
 FLAGS |= dict.fromkeys(("--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"), False)
 FLAGS |= dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"), True)
 FLAGS |= dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), True)
+PLUGINS = ("optuna", "submitit_slurm", "submitit_local")  # options that Hydra's plugins bring
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # what may follow --info
 
 
@@ -60,21 +63,24 @@ def _quote(argument: str, keys: set[str]) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
+Task = Callable[[Any], int | TaskResult]
+
+
 def names_key(arguments: Sequence[str], key: str) -> bool:
     """Whether a command line names a key, written as it should be or in another program's way."""
     return any(argument.lstrip("-+").partition("=")[0] == key for argument in arguments)
 
 
-def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -> None:
+def run(config_name: str, config: type[Config], task: Task) -> None:
     """Composes ``configs/<config_name>.yaml``, checks it as a whole, and runs ``task`` with a typed config.
 
     Exits with the status ``task`` returns; with 2 and one readable message when the configuration is wrong; with 130
-    after Ctrl-C.
+    after Ctrl-C. In a sweep, the value ``task`` returns goes to Hydra's sweeper.
     """
     run_script(lambda: _run(config_name, config, task))
 
 
-def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) -> int:
+def _run(config_name: str, config: type[Config], task: Task) -> int:
     store.register()
     typed = sys.argv[1:]
     use_lab(named_folders(typed))
@@ -87,19 +93,21 @@ def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) 
         older = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         os.environ["PYTHONPATH"] = os.pathsep.join([str(CONFIG_FOLDER.parent), *map(str, lab_folders()), *older])
     sys.argv[1:] = [*quote_literals(keys, literal_keys(config)), *flags]  # Hydra takes no flag between two keys
-    status: int | Exception = 0
+    ended: int | TaskResult | Exception = 0
+    sweep = Sweep()
 
-    def main(composed: DictConfig) -> None:
-        nonlocal status
+    def main(composed: DictConfig) -> float | None:
+        nonlocal ended
         sys.argv[1:] = typed  # Lightning starts further processes with them, and each quotes for itself
         use_lab(_found_folders())
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            _run_of_a_sweep(lambda: task(checked(composed, config)))
-            return
+            return sweep.run(composed, lambda: task(checked(composed, config)))
         try:
-            status = task(checked(composed, config))
+            refuse_lone_sweeper()
+            ended = task(checked(composed, config))
         except Exception as error:  # Hydra would print every override before it raises
-            status = error
+            ended = error
+        return None
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing, and we say it in one line
     try:
@@ -107,12 +115,15 @@ def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) 
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(readable(error, config)) from error
     except Exception as error:
+        if str(error) in sweep.printed:
+            return UserError.exit_status
         if _of_submitit(error):
             raise UserError(str(error)) from error
         raise
-    if isinstance(status, Exception):
-        raise status
-    return status
+    if isinstance(ended, Exception):
+        raise ended
+    sweep.print_best()
+    return ended.status if isinstance(ended, TaskResult) else ended
 
 
 def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -142,26 +153,6 @@ def _of_submitit(error: Exception) -> bool:
     """Whether it is the queue's own word on a sweep, of which submitit passes on what ``sbatch`` said."""
     submitit = sys.modules.get("submitit.core.utils")
     return submitit is not None and isinstance(error, submitit.UncompletedJobError | submitit.FailedSubmissionError)
-
-
-def _run_of_a_sweep(task: Callable[[], int]) -> None:
-    """Runs ``task``, perhaps in another process on another machine, where only what is raised comes back.
-
-    Raises:
-        UserError: for a status other than 0, or an error; that is printed first, into the run's own log.
-        SystemExit: for a run that was stopped and is saved: it has no result yet, and the job that goes on will have.
-    """
-    try:
-        status = task()
-    except Exception as error:
-        if not isinstance(error, UserError | OSError):
-            traceback.print_exc()
-        print(f"error: {message_of(error)}", file=sys.stderr, flush=True)
-        raise UserError(message_of(error)) from None  # the error itself might not bear the way back
-    if status == os.EX_TEMPFAIL:
-        sys.exit(status)
-    if status:
-        raise UserError(f"a run of the sweep ended with status {status}; its log says why")
 
 
 def compose(config_name: str, config: type[Config], overrides: Sequence[str]) -> Config:
@@ -229,10 +220,24 @@ def _chosen(value: Any, key: str, registry: Registry[Any] | dict[str, Registry[A
         }
     if isinstance(value, list):
         return [registry.choose(name, key) for name in value]
+    if isinstance(value, dict):
+        return {name: _entry(name, arguments, key, registry) for name, arguments in value.items()}
     if is_dataclass(value):
         setattr(value, "name", _chosen(getattr(value, "name"), f"{key}.name", registry, also))  # noqa: B009, B010
         return value
     return value if value in (None, "???", *also) else registry.choose(value, key)
+
+
+def _entry(name: str, arguments: Any, key: str, registry: Registry[Any]) -> dict[str, Any]:
+    """Keyword arguments of one entry; ``class`` among them names its class, else the entry's own name does."""
+    if not isinstance(arguments, dict | None):
+        raise ConfigError(f"{key}.{name}={arguments}: expected keyword arguments, e.g. {{class: module.Class}}")
+    arguments = dict(arguments or {})
+    if "class" in arguments:
+        arguments["class"] = registry.choose(str(arguments["class"]), f"{key}.{name}.class")
+    else:
+        registry.get(name, key)
+    return arguments
 
 
 def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -263,10 +268,12 @@ def readable(error: Exception, config: type) -> str:
     if "Config group override must be a string" in str(error):
         nothing = [key for key in groups() if f"{key}=null" in sys.argv]
         return "; ".join(f"{key}=null: expected one of {', '.join(options_of(key))}" for key in nothing) or str(error)
-    option = re.search(r"Could not find '([^']+)/([^'/]*)'", str(error))
+    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]*)'", str(error))
     if option:
         group, found = option.groups()
-        there = options_of(group)
+        there = options_of(group) or _options_of_hydra(group)
+        if found in PLUGINS and found not in there:
+            return f"{group}={found}: needs a plugin of Hydra that is not installed; pip install '.[sweep]'"
         near = difflib.get_close_matches(found, there, n=1)
         hint = f"did you mean {near[0]}? There are" if near else "there are"
         return f"{group}={found}: there is no such option; {hint} {', '.join(there)}"
@@ -281,6 +288,13 @@ def readable(error: Exception, config: type) -> str:
     unwanted = ("full_key", "object_type", "reference_type", "See https")
     lines = [line.strip().rstrip(":") for line in text.splitlines()]
     return "; ".join(line for line in lines if line and not line.startswith(unwanted))
+
+
+def _options_of_hydra(group: str) -> list[str]:
+    """The options of one of Hydra's own groups, those of its plugins among them."""
+    with contextlib.suppress(OSError):
+        return sorted(Path(name).stem for name in ConfigStore.instance().list(group) if name.endswith(".yaml"))
+    return []
 
 
 def groups() -> list[str]:

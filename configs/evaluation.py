@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.fields import MISSING, at_least, choice, literal, number, one_of, panel, positive, registered, rule
+from configs.loggers import ScoreLoggerConfig
 from configs.preparation import Device
 from configs.registries import METRICS
 
@@ -138,6 +139,7 @@ class EvaluateConfig:
         cache: folder of the reference side's features; null for the user's cache folder.
         drift: also give every metric per window of this many seconds, with its slope over time; null for not.
         cell: the cell of the paper's tables this result is for.
+        logger: Loggers besides the results file.
     """
 
     generated: str = literal()
@@ -160,3 +162,4 @@ class EvaluateConfig:
     sync: SyncConfig = field(default_factory=SyncConfig)
     efid: EFIDConfig = field(default_factory=EFIDConfig)
     cell: CellConfig = field(default_factory=CellConfig)
+    logger: ScoreLoggerConfig = field(default_factory=ScoreLoggerConfig)

@@ -67,7 +67,9 @@ def literal(default: Any = MISSING, constraint: Constraint | None = None) -> Any
 def registered(
     registry: Registry[Any] | dict[str, Registry[Any]], default: Any = MISSING, also: tuple[str, ...] = ()
 ) -> Any:
-    """A field that names entries: a text, a list, a mapping kind -> name, or a configuration with a ``name``.
+    """A field that names entries: a text, a list, a mapping, or a configuration with a ``name``.
+
+    A mapping is kind -> name where each kind has a registry, else name -> keyword arguments.
 
     Args:
         registry: of the entries; one for each kind.

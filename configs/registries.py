@@ -71,3 +71,11 @@ METRICS: Registry[Any] = Registry(  # evaluation/metric.py
         "efid": "evaluation.features:EFIDFeatures",
     },
 )
+LOGGERS: Registry[Any] = Registry(  # besides the local files; any Lightning logger, by its class's name
+    "logger",
+    {
+        "tensorboard": "lightning.pytorch.loggers:TensorBoardLogger",
+        "wandb": "lightning.pytorch.loggers:WandbLogger",
+    },
+    name_of=lambda logger: getattr(logger, "__name__", None),
+)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from configs.fields import choice, literal
+from configs.loggers import ScoreLoggerConfig
 
 
 @dataclass
@@ -17,6 +18,7 @@ class TableConfig:
         output: folder of the tables.
         datasets: show these (as ``cell.dataset`` named them) instead of the paper's, e.g. [mini].
         paper: show the paper's value and the difference beside each value.
+        logger: Loggers besides the tables' files.
     """
 
     table: str = choice("all", "1", "2", "3", "4", "all")
@@ -24,3 +26,4 @@ class TableConfig:
     output: str = literal("results/tables")
     datasets: list[str] = field(default_factory=list)
     paper: bool = True
+    logger: ScoreLoggerConfig = field(default_factory=ScoreLoggerConfig)

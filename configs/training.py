@@ -1,4 +1,4 @@
-"""The types of ``train.py``'s configuration: the stages' networks, the trainer and the logger."""
+"""The types of ``train.py``'s configuration: the stages' networks and the trainer."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from configs.data import DataConfig
 from configs.emotion import EmotionModelConfig
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
 from configs.fields import MISSING, at_least, choice, constrained, literal, number, positive, registered, rule, share
+from configs.loggers import LoggerConfig
 from configs.proxy import ProxyConfig
 from configs.registries import ENCODERS, METRICS, STAGES
 
@@ -314,24 +315,6 @@ class PreemptionConfig:
 
 
 @dataclass
-class LoggerConfig:
-    """Where losses and plots go.
-
-    Attributes:
-        name: csv, tensorboard or wandb.
-        project: W&B project.
-        group: W&B group; null for the paper's table the run is made for.
-        offline: W&B keeps everything on disk; send it later with ``wandb sync``. Null for so where its server does not
-            answer, as on most compute nodes.
-    """
-
-    name: str = choice("csv", "csv", "tensorboard", "wandb")
-    project: str = "emotivetalk"
-    group: str | None = literal(None)
-    offline: bool | None = None
-
-
-@dataclass
 class ValidationVideosConfig:
     """What stage two shows and measures of its validation clips while it trains; it changes nothing in the training.
 
@@ -378,6 +361,8 @@ class TrainConfig:
         vaid: for stage ethd, the V-AID that drives it: a run directory or a checkpoint.
         encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
         model: the stage's own configuration, see its ``config``.
+        objective: Logged value whose best a sweep compares runs by, e.g. val/loss; null for none. The best is the
+            smallest, with hydra.sweeper.direction=maximize the largest.
         videos: for stage ethd, what is shown and measured of validation clips.
         checkpoints: which are kept.
         resume: what a resumed run may differ in.
@@ -399,6 +384,7 @@ class TrainConfig:
     model: Any = constrained(MISSING, None, typed_by=(STAGES, "stage"), kinds=MODELS)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    objective: str | None = None
     videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     resume: ResumeConfig = field(default_factory=ResumeConfig)

@@ -1,4 +1,4 @@
-"""Whether W&B is written to its server or to disk: decided and said before any work starts."""
+"""Whether W&B writes to its server or to disk, decided before any work starts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING, Literal
 from configs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from configs.training import LoggerConfig
+    from configs.loggers import LoggerConfig
 
 Mode = Literal["online", "offline", "disabled"]
 PATIENCE = 3.0  # seconds a server may take to answer at all
 
 
 def wandb_mode(config: LoggerConfig) -> Mode:
-    """What ``logger.offline`` means on this machine.
+    """The mode that ``logger.offline`` gives on this machine.
 
-    ``$WANDB_MODE`` decides where it is set. Else, where the configuration leaves it open, a machine that does not reach
-    the server keeps everything on disk.
+    ``$WANDB_MODE`` takes precedence. Where neither is set, a machine that does not reach the server writes to disk.
 
     Raises:
         ConfigError: when the server is wanted and there is no key for it, or it cannot be reached.
@@ -51,7 +50,7 @@ def wandb_mode(config: LoggerConfig) -> Mode:
 
 @functools.cache
 def reachable(server: str) -> bool:
-    """Whether a server answers, whatever it says; through the proxy the environment names."""
+    """Whether a server answers at all, through the proxy that the environment names."""
     try:
         urllib.request.urlopen(server, timeout=PATIENCE).close()
     except urllib.error.HTTPError:
