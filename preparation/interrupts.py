@@ -20,6 +20,6 @@ def block_sigint() -> Iterator[None]:
     The signal mask is inherited, so processes that such a thread starts later are protected, too.
     """
     if hasattr(signal, "pthread_sigmask"):  # Windows has neither signal masks nor a resource tracker
-        resource_tracker.ensure_running()  # it starts with the first worker, and that unblocks SIGINT
+        resource_tracker.ensure_running()  # otherwise it starts with the first worker, and that unblocks SIGINT
     with without_interrupts():
         yield
