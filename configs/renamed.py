@@ -58,8 +58,8 @@ def replace_old_values(config: DictConfig, table: Mapping[str, Mapping[str, str]
     for name, child in config.items_ex(resolve=False):
         if isinstance(child, DictConfig):
             if not child._is_none() and not child._is_missing():
-                lines += [f"{name}.{line}" for line in replace_old_values(child, table)]
+                lines += [f"{name!s}.{line}" for line in replace_old_values(child, table)]
         elif isinstance(child, str) and (new := table.get(str(name), {}).get(child)):
             config[name] = new
-            lines.append(f"{name}={child} is now {new}")
+            lines.append(f"{name!s}={child} is now {new}")
     return lines

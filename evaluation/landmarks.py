@@ -101,7 +101,7 @@ class MTCNNLandmarks:
 class SidecarLandmarks:
     """68 landmarks from the landmark file of the video."""
 
-    name = "landmark files beside the videos, 68 points"
+    name = "landmark files next to the videos, 68 points"
     sources: tuple[Source, ...] = ()
 
     def __init__(self) -> None:

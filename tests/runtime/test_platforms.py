@@ -7,12 +7,13 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
 
 from callbacks.preemption import StopSignals
-from preparation.interrupts import shielded
+from preparation.interrupts import block_sigint
 from preparation.workers import default_workers
 from runtime import platforms
 from runtime.files import partial_of, whole_file
@@ -76,8 +77,9 @@ def test_a_signal_that_is_missing_is_left_out(monkeypatch):
 
 
 def test_interrupts_where_they_cannot_be_blocked(monkeypatch):
+    resource_tracker.ensure_running()  # Python decides at its import whether this may call pthread_sigmask
     monkeypatch.delattr(signal, "pthread_sigmask")
-    with pytest.raises(KeyboardInterrupt), shielded():
+    with pytest.raises(KeyboardInterrupt), block_sigint():
         signal.raise_signal(signal.SIGINT)
 
 
