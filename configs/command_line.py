@@ -45,6 +45,11 @@ FLAGS |= dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-path", "-cp"
 FLAGS |= dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), True)
 PLUGINS = ("optuna", "submitit_slurm", "submitit_local")  # options of Hydra's plugins
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # values of --info
+NUMBERS = {  # cause given by OmegaConf -> expected value
+    "could not be converted to Integer": "a whole number",
+    "could not be converted to Float": "a number",
+    "is not a valid bool": "true or false",
+}
 
 
 def quote_literals(arguments: Sequence[str], keys: set[str]) -> list[str]:
@@ -255,6 +260,8 @@ def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _no_key(key: str, config: type) -> str:
+    if key in groups():
+        return f"this command has no key '{key}'; --help lists every key"
     near = difflib.get_close_matches(key, sorted(all_keys(config) | set(groups())), n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else "--help lists every key"
     return f"there is no key '{key}'; {hint}"
@@ -286,6 +293,11 @@ def readable(error: Exception, config: type) -> str:
         file, key, schema = inside.groups()
         near = difflib.get_close_matches(key, {name.rpartition(".")[2] for name in all_keys(config)}, n=1)
         return f"{file}.yaml: there is no key '{key}' in {schema}" + (f"; did you mean {near[0]}?" if near else "")
+    merged = re.search(r"Error merging override (\S+)", str(error))
+    cause = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
+    for pattern, wanted in NUMBERS.items():
+        if merged and re.search(pattern, cause):
+            return f"{merged.group(1)}: expected {wanted}"
     text = str(error).split("Config search path")[0]
     if error.__cause__ is not None:
         text += f"\n{error.__cause__}"

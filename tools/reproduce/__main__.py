@@ -36,9 +36,10 @@ def main(arguments: Sequence[str]) -> int:
     console = new_console(highlight=False)
     if table != "table2" and "proxies" not in options:
         console.print("No proxies=...: using the official networks; metrics without weights will be missing.")
-    locate("face_landmarker")
     place = options.setdefault("output", Path(FOLDERS[table]))
-    results = run_chain(plan(options), place, console, keep_going=True)
+    steps = plan(options)  # first: errors in the keys are reported before missing weights
+    locate("face_landmarker")
+    results = run_chain(steps, place, console, keep_going=True)
     if failed := [result.step.name for result in results if not result.done]:
         console.print(f"\nNot done: {escape(', '.join(failed))}; the table lists what is missing.", soft_wrap=True)
     return conclude(results, place / "tables", console)
