@@ -16,6 +16,8 @@ VALUES: Mapping[str, Mapping[str, str]] = {  # last part of the key -> old value
     "experiment": {f"standin/{kind}": f"proxy/{kind}" for kind in KINDS},
     "model": {"standin": "proxy"},
     "network": {"standin": "proxy"},
+    # Checks of tools.nightly.
+    "only": {f"standin{end}": f"proxy{end}" for end in ("", "*", "_*", "_reactions", *(f"_{kind}" for kind in KINDS))},
     "stage": {"standin": "proxy"},
 }
 RUN_FOLDERS = {"proxy": "standin"}  # stage -> folder of its runs in earlier versions

@@ -49,6 +49,12 @@ def test_old_keys_of_a_script_are_read(capsys):
     assert capsys.readouterr().err.count("standins=runs is now proxies=runs") == 1
 
 
+def test_old_names_of_nightly_checks_are_read():
+    lines = []
+    assert current_names(["only=standin_sync,standin*,demo"], lines.append) == ["only=proxy_sync,proxy*,demo"]
+    assert len(lines) == 1
+
+
 def test_every_experiment_of_a_sweep_is_renamed_and_other_words_are_not():
     lines = []
     words = ["experiment=standin/sync,standin/image", "+fid.network=standin", "output=standin", "--multirun"]
