@@ -1,4 +1,4 @@
-# Commands for users and developers. `make setup` needs Python 3.11+ and make; it installs all extras that tests use.
+# Commands for users and developers. `make setup` needs Python 3.11 to 3.13 and make; it installs all extras that tests use.
 # `make setup LOCK=requirements.lock` installs the tested versions.
 PYTHON ?= python3
 BIN := .venv/bin
