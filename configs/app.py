@@ -10,7 +10,7 @@ from configs.preparation import Device, FaceConfig, Landmarks
 
 @dataclass
 class AppConfig:
-    """``app.py``.
+    """Configuration of ``app.py``.
 
     Attributes:
         ethd: Run directory that was exported, or the export.

@@ -24,7 +24,7 @@ FVD_PROTOCOLS = (
 
 @dataclass
 class FIDConfig:
-    """FID.
+    """Settings of FID.
 
     Attributes:
         network: inception; or proxy, the network that train.py experiment=proxy/image wrote, whose values are labelled.
@@ -40,7 +40,7 @@ class FIDConfig:
 
 @dataclass
 class FVDConfig:
-    """FVD.
+    """Settings of FVD.
 
     Attributes:
         protocol: Published implementation: stylegan-v, stylegan-v-128f, stylegan-v-128f-subsample8, fvd-comparison,
@@ -87,7 +87,7 @@ class SyncConfig:
 
 @dataclass
 class EFIDConfig:
-    """E-FID.
+    """Settings of E-FID.
 
     Attributes:
         network: deep3d (Deep3DFaceRecon, as in the paper); or 3ddfa (3DDFA_V2) and proxy (written by train.py
@@ -126,7 +126,7 @@ class CellConfig:
 
 @dataclass
 class EvaluateConfig:
-    """``evaluate.py``.
+    """Configuration of ``evaluate.py``.
 
     Attributes:
         generated: Folder of generated videos, with subfolders.

@@ -29,7 +29,7 @@ class DrivingEmotionConfig(EmotionConfig):
 
 @dataclass
 class GenerateConfig:
-    """``generate.py``.
+    """Configuration of ``generate.py``.
 
     Attributes:
         portrait: Picture of the face. With landmarks=sidecar, ``face.csv`` next to ``face.png`` holds its landmarks.

@@ -103,7 +103,7 @@ class FaceConfig:
 
 @dataclass
 class PrepareConfig:
-    """``prepare.py``.
+    """Configuration of ``prepare.py``.
 
     Attributes:
         task: prepare, merge, check or weights.

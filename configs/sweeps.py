@@ -112,7 +112,7 @@ def maximizes() -> bool:
 
 
 def _ends_here() -> bool:
-    """Whether an error ends the sweep: the sweeper tolerates none, and runs are in this process."""
+    """Whether an error ends the sweep: no run may fail, and all runs share this process."""
     hydra = HydraConfig.get()
     return hydra.launcher._target_ == IN_PROCESS and hydra.sweeper.get("max_failure_rate") == 0
 

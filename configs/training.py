@@ -349,7 +349,7 @@ MODELS = (VAIDConfig, EthdConfig, EmotionModelConfig, ProxyConfig)
 
 @dataclass
 class TrainConfig:
-    """``train.py``.
+    """Configuration of ``train.py``.
 
     Attributes:
         stage: Stage to train: vaid, ethd, emotion, proxy, or the dotted path of your own ``Stage``.

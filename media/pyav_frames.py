@@ -158,7 +158,7 @@ def upright(frame: av.VideoFrame) -> np.ndarray:
 
 
 def turned(picture: np.ndarray, orientation: np.ndarray) -> np.ndarray:
-    """(H, W, 3) made upright; (W, H, 3) for quarter turns."""
+    """Rotates or mirrors a picture (H, W, 3) so that it is upright; returns (W, H, 3) for quarter turns."""
     if orientation[0, 0] == 0:  # x' = +-y: rows become columns
         picture = picture.transpose(1, 0, 2)
     if orientation[0].sum() < 0:

@@ -69,7 +69,7 @@ class ExpressionFID(FrechetMetric):
             self.add(self.network(batch), real)
 
     def detection_rate(self, real: bool) -> float:
-        """Returns the share of the frames of one side with a face."""
+        """Returns the share of frames with a face, for the real or the generated side."""
         seen = int(self.seen[0 if real else 1])
         return self.moments(real).samples / seen if seen else float("nan")
 

@@ -17,7 +17,7 @@ import time
 from configs.options import counts, read_options, run_script
 from training.memory import GIB, training_step
 
-CARDS = (24, 48, 80, 141)  # GB as advertised
+GPUS = (24, 48, 80, 141)  # memory in GB, as advertised
 
 
 def main(arguments: list[str]) -> None:
@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> None:
     options = read_options(__doc__, arguments, {"pixels": sides, "frames": counts})
     sizes, lengths = options.get("pixels", [256, 512, 1024]), options.get("frames", [14, 30, 60, 120])
     print("GiB per GPU; 1 clip, bfloat16, every block checkpointed")
-    print(f"{'px':>5} {'frames':>6} {'step':>8} {'1 card':>8}  {'fits GB':12} {'of 8':>8}  {'fits GB':12}")
+    print(f"{'px':>5} {'frames':>6} {'step':>8} {'1 GPU':>8}  {'fits GB':12} {'of 8':>8}  {'fits GB':12}")
     for pixels in sizes:
         for frames in lengths:
             start = time.perf_counter()
@@ -48,12 +48,15 @@ def sides(value: str) -> list[int]:
 
 def fits(need: float) -> str:
     """Returns the GPUs that have ``need`` bytes."""
-    return " ".join(str(card) for card in CARDS if need <= usable(card)) or "none"
+    return " ".join(str(size) for size in GPUS if need <= usable(size)) or "none"
 
 
-def usable(card: int) -> float:
-    """Usable bytes of a GPU. Up to 80 GB the advertised size is binary, 141 GB is decimal; the driver keeps some."""
-    return {24: 23.5, 48: 47.4, 80: 79.1, 141: 139.8}[card] * GIB
+def usable(size: int) -> float:
+    """Returns the usable bytes of a GPU of ``size`` GB.
+
+    Up to 80 GB the advertised size is binary, 141 GB is decimal. The driver keeps some of it.
+    """
+    return {24: 23.5, 48: 47.4, 80: 79.1, 141: 139.8}[size] * GIB
 
 
 if __name__ == "__main__":
