@@ -30,6 +30,10 @@ class DataConfig:
             ``speaker``, which shows the network faces whose emotion is not the one to show.
         min_frames: clips shorter than this are left out.
         batch_size: global batch size S, over all ranks.
+        micro_batch: clips of one forward pass, M. Ranks share the S / M micro-batches and accumulate gradients over
+            their own. Without padding, a window is as long as the shortest clip of its micro-batch, and clips of
+            similar length are drawn together. Null: each rank passes its clips at once, and without padding all windows
+            of a batch are as long as its shortest clip.
         steps_per_epoch: length of the virtual epoch.
         workers: loader processes per rank.
         split: ``stored`` for the split written in the shards, or the name of a committed one.
@@ -48,9 +52,15 @@ class DataConfig:
     reference: str = choice("clip", "clip", "speaker")
     min_frames: int = positive(24)
     batch_size: int = positive(8)
+    micro_batch: int | None = positive(None)
     steps_per_epoch: int = positive(1000)
     workers: int = at_least(2, 0)
     split: str = "stored"
     stage_to: str | None = literal(None)
     stage_gib: float = positive(64.0)
     seed: int = at_least(0, 0)
+
+    @property
+    def micro_batch_count(self) -> int:
+        """Micro-batches of a global batch; 0 if each rank passes its clips at once."""
+        return self.batch_size // self.micro_batch if self.micro_batch else 0

@@ -88,7 +88,7 @@ def fit(config: TrainConfig) -> Run:
     callbacks: list[Callback] = [NonFiniteGuard(), watchdog, preemption]
     if not settings.fast_dev_run:
         callbacks += [*stage.callbacks(config, data, folder), *run_callbacks(config, data, folder, watchdog)]
-    strategy = build_strategy(settings, config.watchdog)
+    strategy = build_strategy(settings, config.watchdog, config.data.micro_batch_count)
     trainer = build_trainer(
         settings, folder, strategy, callbacks, build_loggers(config, folder), bool(data.clips["val"])
     )

@@ -25,6 +25,7 @@ class EthdStage(Stage):
     needs = ("audio", "expression", "latent", "boxes", "portraits")
     bfloat16 = True
     videos = True
+    accumulates = True
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> EthdModule:
         """Builds an untrained ETHD that is conditioned on ``config.vaid``.
