@@ -17,6 +17,8 @@ from tests.helpers.refusals import refuses
 from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train, train_config, train_ethd, train_vaid
 from tests.helpers.warm import run_ranks
 
+pytestmark = pytest.mark.timeout(900)
+
 STEPS = 4
 COMMON = ("data.batch_size=6", "model.lr=1e-5", "model.lr_warmup=0", f"trainer.max_steps={STEPS}", "trainer.devices=auto")
 # Clips of 30, 40 and 50 frames: windows of 30 and 40 frames.
@@ -67,7 +69,7 @@ def ethd_alone(ethd_settings) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "ranks"),
-    [("ddp", 2), ("ddp", 6), pytest.param("deepspeed", 2, marks=needs_deepspeed)],
+    [("ddp", 2), ("ddp", 3), pytest.param("deepspeed", 2, marks=needs_deepspeed)],
 )
 def test_ethd_accumulates_as_other_numbers_of_ranks(ethd_settings, ethd_alone, strategy, ranks):
     folder, typed = ethd_settings
@@ -95,10 +97,10 @@ PARTS = ("loss", "club", "club_nll", "lip_nce", "lip_mse", "expression_mse")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "ranks"),
-    [("auto", 1), ("ddp", 2), ("ddp", 6), pytest.param("deepspeed", 2, marks=needs_deepspeed)],
+    [("auto", 1), ("ddp", 2), ("ddp", 3), pytest.param("deepspeed", 2, marks=needs_deepspeed)],
 )
 def test_vaid_in_micro_batches_pairs_the_frames_of_the_whole_batch(vaid_settings, vaid_alone, strategy, ranks):
     folder, typed = vaid_settings
     run = on_ranks(strategy, ranks, folder, *typed, "data.micro_batch=1")
     equal_losses(vaid_alone, run, *PARTS)
-    equal_weights(load_vaid(vaid_alone).state_dict(), load_vaid(run).state_dict())
+    equal_weights(*(load_vaid(folder / "checkpoints" / "last.ckpt").state_dict() for folder in (vaid_alone, run)))
