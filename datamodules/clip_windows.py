@@ -151,7 +151,7 @@ class Window(NamedTuple):
 
 
 class MicroBatch(NamedTuple):
-    """Windows of one forward pass, and their padded length N."""
+    """Windows of one forward pass, and their length N with padding."""
 
     windows: list[Window]
     length: int

@@ -6,7 +6,7 @@ length, which keeps Lightning from fetching ahead: the number of fetched batches
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -115,6 +115,25 @@ class StreamDataset(Dataset[RankBatch]):
     def of_rank(self, step: int, rank: int) -> list[MicroBatch]:
         """The micro-batches of global batch ``step`` that a rank reads."""
         return self.micro_batches(step)[rank :: self.ranks]
+
+    def frames_by_length(self, steps: range) -> Counter[int]:
+        """Frames of the global batches ``steps`` by the length of their window, computed without reading data."""
+        found: Counter[int] = Counter()
+        for step in steps:
+            for part in self.micro_batches(step):
+                for window in part.windows:
+                    found[window.frames] += window.frames
+        return found
+
+    def idle_share(self, steps: range, ranks: int) -> float:
+        """Share of the ranks' time that they wait for ranks with longer windows, if a frame takes the same time."""
+        spent = longest = 0
+        for step in steps:
+            frames = [part.frames for part in self.micro_batches(step)]
+            by_rank = [sum(frames[rank::ranks]) for rank in range(ranks)]
+            spent += sum(by_rank)
+            longest += max(by_rank)
+        return 1 - spent / (ranks * longest)
 
     def _with_reference(self, window: Window, pass_: int) -> Window:
         """Adds the clip of x_ref to a window if it may be another clip of the speaker."""

@@ -7,20 +7,21 @@ from pathlib import Path
 import pytest
 import torch
 
-from configs.errors import ConfigError
-from configs.rules import check
-from datamodules.clip_windows import micro_batches
-from datamodules.loader import StreamDataset
 from lightning_modules.ethd.checkpoint import load_ethd
 from lightning_modules.vaid.checkpoint import load_vaid
-from tests.helpers.refusals import refuses
-from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train, train_config, train_ethd, train_vaid
+from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train
 from tests.helpers.warm import run_ranks
 
 pytestmark = pytest.mark.timeout(900)
 
 STEPS = 4
-COMMON = ("data.batch_size=6", "model.lr=1e-5", "model.lr_warmup=0", f"trainer.max_steps={STEPS}", "trainer.devices=auto")
+COMMON = (
+    "data.batch_size=6",
+    "model.lr=1e-5",
+    "model.lr_warmup=0",
+    f"trainer.max_steps={STEPS}",
+    "trainer.devices=auto",
+)
 # Clips of 30, 40 and 50 frames: windows of 30 and 40 frames.
 ETHD = ("experiment=ethd/tiny", *SMALLEST_ETHD, *COMMON, "data.window=40", "trainer.max_minutes=null")
 VAID = ("experiment=vaid/tiny", *SMALLEST, *COMMON, "model.club.weight=1", "model.club.lr=1e-5", "model.club.warmup=1")
