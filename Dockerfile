@@ -1,7 +1,8 @@
 # EmotiveTalk with everything it needs, for a machine with an NVIDIA driver and nvidia-container-toolkit:
 #   docker build -t emotivetalk .
-#   docker run --gpus all -v "$PWD":/data -e EMOTIVETALK_WEIGHTS=/data/weights emotivetalk \
+#   docker run --gpus all --shm-size=8g -v "$PWD":/data -e EMOTIVETALK_WEIGHTS=/data/weights emotivetalk \
 #       python train.py experiment=vaid/tiny data.root=/data/synthetic output=/data/outputs run_id=first
+# Loader processes hand batches over in shared memory, 0.6 GB for vaid/paper; Docker gives 64 MB without --shm-size.
 FROM python:3.11-slim-bookworm
 
 # MediaPipe's library links to EGL, OpenGL ES and OpenGL, even on the CPU; FFmpeg's program is for Sync's reference mode.
@@ -13,9 +14,9 @@ RUN apt-get update \
 
 WORKDIR /opt/emotivetalk
 COPY . .
-# The versions are those of pyproject.toml; hadolint takes "." for a package's name.
+# The versions are those that were tested; hadolint takes "." for a package's name.
 # hadolint ignore=DL3013
-RUN pip install --no-cache-dir ".[app,deepspeed,tensorboard,wandb]"
+RUN pip install --no-cache-dir -c requirements.lock ".[app,deepspeed,tensorboard,wandb]"
 
 EXPOSE 7860
 CMD ["python", "train.py", "--help"]

@@ -1,16 +1,21 @@
 # Commands for users and developers. `make setup` needs Python 3.11+ and make; it installs all extras that tests use.
+# `make setup LOCK=requirements.lock` installs the tested versions.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo demo-real nightly table1-mini table2-synthetic table3-synthetic test test-fast lint format slurm-check clean
+.PHONY: setup lock demo demo-real nightly table1-mini table2-synthetic table3-synthetic test test-fast lint format slurm-check clean
 
 setup: .venv/.installed
 
 .venv/.installed: pyproject.toml Makefile
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
+	$(BIN)/pip install --quiet $(if $(LOCK),-c $(LOCK)) '.[dev,app,deepspeed,sweep,tensorboard,wandb]'
 	touch $@
+
+# Writes requirements.lock: names and versions of the installed packages. Run it after the tests have passed.
+lock: setup
+	$(BIN)/uv pip list --python $(BIN)/python --format freeze --exclude emotivetalk --exclude pip > requirements.lock
 
 # Demonstration on synthetic speakers, from data to demo/index.html. An interrupted run resumes with the same command.
 demo: setup
@@ -20,6 +25,17 @@ demo: setup
 demo-real: setup
 	@test -n "$(VIDEOS)" || { echo "VIDEOS is missing: make demo-real VIDEOS=DIR, a folder of talking-head videos"; exit 2; }
 	$(BIN)/python -m tools.demo videos="$(VIDEOS)"
+
+# Earlier names, read for one version.
+ifdef STANDINS
+$(warning STANDINS=DIR is now PROXIES=DIR; the next version reads the new name only)
+PROXIES ?= $(STANDINS)
+endif
+
+.PHONY: prove
+prove:
+	@echo "note: make prove is now make nightly; the next version reads the new name only" >&2
+	@$(MAKE) nightly
 
 # The nightly checks, which take hours. VIDEOS=DIR and CLIP=DIR (one clip) enable the checks on real videos.
 nightly: setup
@@ -54,6 +70,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m tools.check_words
 	$(BIN)/codespell --toml pyproject.toml $$(git ls-files '*.py' '*.md' '*.yaml' '*.toml')
 
 format: setup
@@ -63,6 +80,15 @@ format: setup
 # SLURM='--partition=a100 --account=mine' is passed to sbatch --test-only if SLURM is available.
 slurm-check: setup
 	$(BIN)/python -m tools.check_sbatch $(if $(SLURM),sbatch="$(SLURM)")
+
+# The documentation as a site, build/site/index.html; docs-serve shows it while it is written.
+.PHONY: docs docs-serve
+docs docs-serve: export NO_MKDOCS_2_WARNING = 1
+docs: setup
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-serve: setup
+	$(BIN)/mkdocs serve
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

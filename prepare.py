@@ -1,4 +1,4 @@
-"""From raw talking videos to training shards: ``python prepare.py --help``."""
+"""Prepares training shards from raw videos: ``python prepare.py --help``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from configs.preparation import PrepareConfig
 
 def prepare(config: PrepareConfig) -> int:
     """Runs one task of preparation and returns the exit status."""
-    from preparation.tasks import TASKS  # after the checks: what is wrong is said before torch is loaded
+    from preparation.tasks import TASKS  # imported here so that configuration errors appear before torch is loaded
 
     return TASKS[config.task](config)
 

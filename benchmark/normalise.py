@@ -75,9 +75,11 @@ def check_video(path: Path, output: Output, seconds: float) -> WrittenVideo:
         info = probe(path)
         if not info.width:
             raise UserError(f"{path.name}: has no picture, only sound")
-        length = len(FrameReader(path, fps=FPS)) / FPS  # decodes the whole video
+        reader = FrameReader(path, fps=FPS)
+        reader.check()
     except MediaError as error:
         raise UserError(f"its video cannot be decoded: {error}") from error
+    length = len(reader) / FPS
     found = WrittenVideo(info.width, info.height, info.fps, length)
     if output.fps is not None and abs(info.fps - output.fps) > FPS_SLACK * output.fps:
         raise UserError(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import resource
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from runtime.platforms import end_group, poll
 
 POLL = 0.05  # seconds
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
@@ -26,7 +25,7 @@ class ProgramExit:
     Attributes:
         status: Exit status, negative for a signal. It does not tell whether a video was written.
         seconds: Duration.
-        peak_mib: Peak memory of its largest process, MiB.
+        peak_mib: Peak memory of its largest process, MiB; 0 where the system does not report it.
         timed_out: Whether it was stopped at its time limit.
     """
 
@@ -85,36 +84,27 @@ def run_program(
             start_new_session=True,
         )
         try:
-            while True:
-                pid, status, usage = os.wait4(process.pid, os.WNOHANG)
-                if pid:
-                    break
+            while (peak := poll(process)) is None:
                 if stop.is_set():
                     raise Stopped
                 if time.monotonic() - started > limit:
-                    status, usage = _terminate(process.pid)
-                    process.returncode = os.waitstatus_to_exitcode(status)
-                    return ProgramExit(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, True)
+                    peak = _end(process)
+                    return ProgramExit(process.returncode, time.monotonic() - started, peak / 2**20, True)
                 stop.wait(POLL)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            return ProgramExit(process.returncode, time.monotonic() - started, usage.ru_maxrss / 1024, False)
+            return ProgramExit(process.returncode, time.monotonic() - started, peak / 2**20, False)
         finally:
             if process.returncode is None:
-                _, _ = _terminate(process.pid)
-                process.returncode = -signal.SIGKILL
-            with contextlib.suppress(OSError):  # end processes it left behind
-                os.killpg(process.pid, signal.SIGKILL)
+                _end(process)
+            end_group(process, force=True)  # end processes it left behind
 
 
-def _terminate(pid: int) -> tuple[int, resource.struct_rusage]:
-    """Terminates a process group, then kills it; returns wait status and resource usage of its leader."""
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        with contextlib.suppress(OSError):
-            os.killpg(pid, kind)
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """Terminates a process group, then kills it; returns the peak memory of one of its processes in bytes."""
+    for force in (False, True):
+        end_group(process, force)
         until = time.monotonic() + GRACE
-        while time.monotonic() < until or kind == signal.SIGKILL:
-            ended, status, usage = os.wait4(pid, os.WNOHANG)
-            if ended:
-                return status, usage
+        while time.monotonic() < until or force:
+            if (peak := poll(process)) is not None:
+                return peak
             time.sleep(POLL)
     raise AssertionError("a killed process always ends")

@@ -210,6 +210,7 @@ def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
     """
     end, info = _end(clip, frames), probe(clip.path)
     reader = FrameReader(clip.path, start=clip.start, end=end, fps=FPS)
+    reader.check()
     sound = read_sound(clip.audio or clip.path, start=clip.start, end=end, rate=SAMPLE_RATE)
     portrait, speech = output / "portraits" / f"{clip.key}.png", output / "speech" / f"{clip.key}.wav"
     crop = clip.crop_in(info.width, info.height)

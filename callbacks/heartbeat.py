@@ -7,9 +7,10 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from pathlib import Path
 
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+from runtime.platforms import process_is_gone
 
 HEARTBEAT_SECONDS = 1.0  # seconds between heartbeats
 SHOWN = 4  # clips named in a message
@@ -114,12 +115,3 @@ class HeartbeatStore:
             if gone or silence > self._dead_seconds:
                 return replace(heartbeat, seconds=silence)
         return None
-
-
-def process_is_gone(process: int) -> bool:
-    """Whether a process of this host has ended, zombies included; False if that cannot be determined."""
-    try:
-        stat = Path(f"/proc/{process}/stat").read_text()
-    except FileNotFoundError:
-        return Path("/proc/self").exists()
-    return stat.rpartition(")")[2].split()[0] in "ZX"

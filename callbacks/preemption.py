@@ -22,6 +22,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import distributed
 
+from runtime.platforms import signals_named
+
 STOPPING = b"\nStopping after this step and saving a checkpoint; press Ctrl-C again to stop now without saving.\n"
 EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h: stopped before its end with its state saved; can be resumed
 
@@ -42,7 +44,8 @@ class StopSignals:
     """Context manager that records stop signals and restores the previous handlers at exit.
 
     Args:
-        requeue_on: Names of signals after which the run is requeued, e.g. SIGUSR1.
+        requeue_on: Names of signals after which the run is requeued, e.g. SIGUSR1. A
+            signal that the system lacks is left out.
         stop_on: Names of signals after which the run only stops, e.g. SIGTERM, which a queue sends when it requeues by
             itself. After any signal, SIGINT (Ctrl-C) raises KeyboardInterrupt.
 
@@ -52,7 +55,7 @@ class StopSignals:
 
     def __init__(self, requeue_on: Sequence[str], stop_on: Sequence[str]) -> None:
         requests = [(name, StopRequest.STOP) for name in stop_on] + [(name, StopRequest.REQUEUE) for name in requeue_on]
-        self._requests = {signal.Signals[name]: request for name, request in requests}
+        self._requests = {number: request for name, request in requests for number in signals_named([name])}
         self._before: dict[signal.Signals, Any] = {}
         self._process = os.getpid()
         self.request = StopRequest.NONE
@@ -167,7 +170,7 @@ def leave(step: int, agreed: StopRequest, max_requeues: int) -> str:
             f"{stopped}. Job {job} was requeued {count} times, the limit of preemption.max_requeues={max_requeues}; "
             f"{again}, or raise that limit."
         )
-    for number in (signal.SIGTERM, signal.SIGCONT):  # SLURM sends them to the processes of a requeued job
+    for number in signals_named(["SIGTERM", "SIGCONT"]):  # SLURM sends them to the processes of a requeued job
         signal.signal(number, signal.SIG_IGN)
     try:
         done = subprocess.run(["scontrol", "requeue", job], capture_output=True, text=True, timeout=60)

@@ -8,8 +8,6 @@ Shapes: B clips, F frames.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from typing import Any, cast
 
@@ -24,6 +22,7 @@ from datamodules.clip_windows import micro_batches
 from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.ethd.network import DrivingSignals
+from runtime import platforms
 
 GIB = 2**30
 
@@ -69,8 +68,9 @@ class Throughput(Callback):
         values = {
             "speed/step_seconds": elapsed / self._steps,
             "speed/data_wait": self._waited / elapsed,
-            "speed/peak_memory_gib": peak_memory(pl_module.device) / GIB,
         }
+        if held := peak_memory(pl_module.device):
+            values["speed/peak_memory_gib"] = held / GIB
         if peak:
             values["speed/mfu"] = self._done / elapsed / peak
         for logger in trainer.loggers:
@@ -116,12 +116,9 @@ def step_operations(info: EthdInfo, frames: int) -> int:
     return 3 * counter.get_total_flops()
 
 
-def peak_memory(device: torch.device) -> int:
-    """Peak memory in bytes: allocated memory on a GPU, resident memory of the process on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return held if sys.platform == "darwin" else 1024 * held
+def peak_memory(device: torch.device) -> int | None:
+    """Peak memory in bytes: allocated memory on a GPU, else resident memory of the process; None where unknown."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else platforms.peak_memory()
 
 
 def _peak_operations(module: LightningModule) -> int | None:

@@ -255,7 +255,7 @@ class Watchdog(Callback):
             with suppress(RuntimeError):
                 heartbeats += self._store.others(own.rank)
         behind = min(heartbeats, key=lambda heartbeat: (heartbeat.step, heartbeat.phase))
-        # The rank that is behind has its own limit. Past it, it reports itself; this rank reports it 5 beats later.
+        # The rank that is behind has its own limit. Past it, it reports itself; this rank does so 5 heartbeats later.
         if behind.seconds < self._limit(behind) + (0 if behind.rank == own.rank else 5 * HEARTBEAT_SECONDS):
             return None
         fault = f"{self._named(behind)}: {DOING[behind.phase]} for {behind.seconds:.0f} s ({self._limit_text(behind)})"

@@ -1,4 +1,4 @@
-"""The type of ``app.py``'s configuration."""
+"""Schema of ``app.py``."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ class AppConfig:
     """``app.py``.
 
     Attributes:
-        ethd: a run directory that was exported, or the export.
-        vaid: another V-AID than the one in the export: a run directory or a checkpoint.
-        emotion: run directory of the emotion experiment, for labels and texts that the export does not have.
-        host: address the page is served at; 127.0.0.1 is this machine alone, 0.0.0.0 everybody who can reach it.
-        port: of the page.
-        device: auto, cpu or cuda.
-        landmarks: mediapipe or sidecar instead of the landmarks the data was prepared with.
-        face: crop and limits, as they were in prepare.py.
-        audio_model: folder of the audio encoder, where the data was made with a user's own.
-        codec_model: the same for the codec.
-        max_seconds: longest speech and driving video, seconds.
-        max_megabytes: largest file that is taken, MB.
-        max_waiting: people who may wait while one is served.
-        keep_minutes: files nobody's page holds any more are deleted after this long; those of a page that is closed at
-            once.
+        ethd: Run directory that was exported, or the export.
+        vaid: Run directory or checkpoint of another V-AID than the one in the export.
+        emotion: Run directory of the emotion experiment, for labels and texts that the export lacks.
+        host: Address of the page. 127.0.0.1 serves this machine only, 0.0.0.0 everyone who can reach it.
+        port: Port of the page.
+        device: auto, cpu, cuda or mps.
+        landmarks: mediapipe or sidecar, in place of the landmarks of the training data.
+        face: Crop and limits of faces, as in prepare.py.
+        audio_model: Folder of the audio encoder, if the data was prepared with your own.
+        codec_model: Folder of the codec, if the data was prepared with your own.
+        max_seconds: Maximum length of speech and driving video, seconds.
+        max_megabytes: Maximum size of an upload, MB.
+        max_waiting: Maximum number of waiting visitors.
+        keep_minutes: Time after which files of pages that are no longer open are deleted. Files of a page that is
+            closed are deleted at once.
     """
 
     ethd: str = literal()
@@ -43,4 +43,4 @@ class AppConfig:
     max_seconds: float = positive(60.0)
     max_megabytes: float = positive(50.0)
     max_waiting: int = positive(8)
-    keep_minutes: float = at_least(30.0, 1)  # a page that was opened a moment ago still needs its pictures
+    keep_minutes: float = at_least(30.0, 1)  # a page that has just been opened still needs its pictures

@@ -1,4 +1,4 @@
-"""The type of a datamodule's configuration."""
+"""Schema of a data module."""
 
 from __future__ import annotations
 
@@ -7,39 +7,39 @@ from dataclasses import dataclass, field
 from configs.fields import at_least, choice, literal, positive, registered
 from configs.registries import DATASETS
 
-# Members of a sample, of which a batch has those that data.fields names.
+# Members of a sample; data.fields selects those of a batch.
 FIELDS = ("audio", "lip", "expression", "latent", "boxes", "portraits", "speech", "factors", "video")
 
 
 @dataclass
 class DataConfig:
-    """A datamodule over prepared shards.
+    """Data module over prepared shards.
 
     Attributes:
-        name: hdtf, mead, synthetic, folder, mixture, or the dotted path of a ``Dataset`` of one's own. A
-            ``ShardDataModule`` made without it takes any dataset.
-        root: folder or URL (``pipe:``, ``s3://``, ``https://``) of the shards.
-        roots: for a mixture, name -> folder or URL.
-        weights: for a mixture, name -> whole number: how many of every sum(weights) samples come from it; empty for
-            in proportion to the clips.
-        fields: members each sample carries, e.g. [audio, lip, expression]; ``video`` is there for evaluation only,
-            where prepare.py's ``store_video`` kept it (val and test, unless it was ``all``).
-        window: frames of a training window.
-        pad: true pads shorter clips with a mask (V-AID); false trains them at their own length (ETHD).
-        reference: where x_ref of a training window is taken from: its own ``clip`` (the paper's), or any clip of the
-            ``speaker``, which shows the network faces whose emotion is not the one to show.
-        min_frames: clips shorter than this are left out.
-        batch_size: global batch size S, over all ranks.
-        micro_batch: clips of one forward pass, M. Ranks share the S / M micro-batches and accumulate gradients over
-            their own. Without padding, a window is as long as the shortest clip of its micro-batch, and clips of
-            similar length are drawn together. Null: each rank passes its clips at once, and without padding all windows
-            of a batch are as long as its shortest clip.
-        steps_per_epoch: length of the virtual epoch.
-        workers: loader processes per rank.
-        split: ``stored`` for the split written in the shards, or the name of a committed one.
-        stage_to: node-local folder shards are copied to before they are read.
-        stage_gib: bound on that copy, GiB.
-        seed: seed of the training order.
+        name: hdtf, mead, synthetic, folder, mixture, or the dotted path of your own ``Dataset``. A ``ShardDataModule``
+            without a name accepts any dataset.
+        root: Folder or URL (``pipe:``, ``s3://``, ``https://``) of the shards.
+        roots: Name -> folder or URL, for a mixture.
+        weights: Name -> whole number, for a mixture: of every sum(weights) samples, so many come from this dataset.
+            Empty for a share in proportion to the number of clips.
+        fields: Members of each sample, e.g. [audio, lip, expression]. ``video`` is available if prepare.py's
+            ``store_video`` kept it: for val and test by default, for all splits with ``store_video=all``.
+        window: Frames of a training window.
+        pad: true pads shorter clips and masks the padding (V-AID); false trains them at their own length (ETHD).
+        reference: Source of x_ref of a training window: its own ``clip``, as in the paper, or any clip of the
+            ``speaker``, so that the emotion of x_ref can differ from the emotion to generate.
+        min_frames: Minimum length of a clip, frames. Shorter clips are left out.
+        batch_size: Global batch size over all ranks.
+        micro_batch: Clips of one forward pass, M. Ranks share the S / M micro-batches of a global batch of S clips, and
+            accumulate the gradients of theirs. Without padding, a window is as long as the shortest clip of its
+            micro-batch, and clips of similar length are drawn together. Null passes the clips of a rank at once; without
+            padding, all windows of a global batch are then as long as its shortest clip.
+        steps_per_epoch: Steps of a virtual epoch.
+        workers: Loader processes per rank.
+        split: ``stored`` for the split stored in the shards, or the name of a committed split.
+        stage_to: Node-local folder to which shards are copied before they are read.
+        stage_gib: Maximum size of these copies, GiB.
+        seed: Seed of the training order.
     """
 
     name: str = registered(DATASETS, also=("mixture",))

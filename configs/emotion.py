@@ -1,4 +1,4 @@
-"""The types of the emotion configurations: what a user asks for, and the experiment that learns labels and texts."""
+"""Schemas of the emotion source of a video, and of the experiment that maps labels and texts to e_cond."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from configs.registries import ENCODERS
 
 @dataclass
 class EmotionConfig:
-    """Where the emotion of a generated video comes from; at most one of label, text, image and video.
+    """Emotion source of a generated video: at most one of label, text, image and video.
 
     Attributes:
-        label: an emotion of the label table, e.g. happy.
-        level: 1 to 3, with label; null for 2, or the nearest there is.
-        text: words that say how to speak.
-        image: picture of any person with the wanted expression.
-        video: video whose expression is taken over frame by frame.
-        strength: 0 is the portrait's own expression, 1 the source's; up to 2 exaggerates it.
+        label: Emotion of the label table, e.g. happy.
+        level: Intensity of the label, 1 to 3; null for 2, or the nearest level in the table.
+        text: Description of how to speak.
+        image: Picture of any person with the desired expression.
+        video: Video whose expression is transferred frame by frame.
+        strength: 0 is the portrait's own expression, 1 the expression of the source; up to 2 exaggerates it.
     """
 
     label: str | None = literal(None)
@@ -32,15 +32,15 @@ class EmotionConfig:
 
 @dataclass
 class EmotionModelConfig:
-    """The emotion experiment: a table of mean latents from labelled shards, and a text mapping onto it.
+    """Emotion experiment: table of mean latents of labelled shards, and a mapping from text to these latents.
 
     Attributes:
-        text: the frozen text encoder.
-        hidden: width of the mapping's hidden layer.
-        dropout: share of the text features dropped in training.
-        batch_size: phrases per step.
-        lr: learning rate of AdamW at the start; it falls to 0 along a cosine.
-        weight_decay: of AdamW.
+        text: Frozen text encoder.
+        hidden: Width of the mapping's hidden layer.
+        dropout: Dropout rate of the text features.
+        batch_size: Phrases per step.
+        lr: Initial learning rate of AdamW; it decays to 0 along a cosine.
+        weight_decay: Weight decay of AdamW.
     """
 
     text: EncoderConfig = registered(ENCODERS["text"], EncoderConfig)

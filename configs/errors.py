@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, for the person who typed it."""
+"""Error of a configuration."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from runtime.errors import UserError
 
 
 class ConfigError(UserError, ValueError):
-    """A configuration that cannot work; the message names the key and says what to change."""
+    """A configuration that cannot work. The message names the key and what to change."""
 
     exit_status = 2

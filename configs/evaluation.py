@@ -1,4 +1,4 @@
-"""The types of ``evaluate.py``'s configuration."""
+"""Schemas of ``evaluate.py``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.fields import MISSING, at_least, choice, literal, number, one_of, panel, positive, registered, rule
+from configs.loggers import ScoreLoggerConfig
 from configs.preparation import Device
 from configs.registries import METRICS
 
@@ -26,9 +27,10 @@ class FIDConfig:
     """FID.
 
     Attributes:
-        network: inception, or proxy: the labelled proxy of train.py experiment=proxy/image, named in weights.
-        weights: a file of Inception weights instead of the official one; the value is then labelled unofficial.
-        batch_size: frames per forward pass; does not change the value.
+        network: inception; or proxy, the network that train.py experiment=proxy/image wrote, whose values are labelled.
+        weights: File of Inception weights, or of the proxy. Any other than the official file labels the value
+            unofficial.
+        batch_size: Frames per forward pass; does not change the value.
     """
 
     network: str = choice("inception", "inception", "proxy")
@@ -41,11 +43,12 @@ class FVDConfig:
     """FVD.
 
     Attributes:
-        protocol: a published flavour: stylegan-v, stylegan-v-128f, stylegan-v-128f-subsample8, fvd-comparison,
+        protocol: Published implementation: stylegan-v, stylegan-v-128f, stylegan-v-128f-subsample8, fvd-comparison,
             videogpt, latentsync or disco.
-        network: i3d, or proxy: the labelled proxy of train.py experiment=proxy/video, named in weights.
-        weights: a file of I3D weights instead of the protocol's official one; labelled unofficial.
-        seed: of the random starts of the reference clips.
+        network: i3d; or proxy, the network that train.py experiment=proxy/video wrote, whose values are labelled.
+        weights: File of I3D weights, or of the proxy. Any other than the protocol's official file labels the value
+            unofficial.
+        seed: Seed of the random starts of the reference clips.
     """
 
     protocol: str = choice("stylegan-v", *FVD_PROTOCOLS)
@@ -59,14 +62,17 @@ class SyncConfig:
     """Sync-C and Sync-D.
 
     Attributes:
-        mode: reference runs syncnet_python's own lossy steps; fast leaves them out and is not comparable.
-        network: syncnet, or proxy: the labelled proxy of train.py experiment=proxy/sync, named in weights.
-        detector: s3fd, the original's; mediapipe, or with mode=fast sidecar (X.csv beside X.mp4), labelled unofficial.
-        weights: a file of SyncNet weights instead of the official one; labelled unofficial.
-        detector_weights: the same for S3FD.
-        min_track: shorter face tracks are not scored, frames at 25 fps; the original's 100 loses most of MEAD.
-        min_face: faces must be larger, pixels.
-        ffmpeg: the program of mode=reference; null for the one on the search path.
+        mode: ``reference`` runs the lossy steps of syncnet_python; ``fast`` omits them, and its values are not
+            comparable with published ones.
+        network: syncnet; or proxy, the network that train.py experiment=proxy/sync wrote, whose values are labelled.
+        detector: s3fd, as in the original; mediapipe; or, with mode=fast, sidecar: the landmark file X.csv of X.mp4.
+            The last two label the value unofficial.
+        weights: File of SyncNet weights, or of the proxy. Any other than the official file labels the value unofficial.
+        detector_weights: File of S3FD weights.
+        min_track: Minimum length of a face track that is scored, frames at 25 fps. The original's 100 excludes most of
+            MEAD.
+        min_face: Minimum size of a face, pixels.
+        ffmpeg: Program for mode=reference; null for the one on the search path.
     """
 
     mode: str = choice("reference", SyncMode)
@@ -84,11 +90,12 @@ class EFIDConfig:
     """E-FID.
 
     Attributes:
-        network: deep3d (Deep3DFaceRecon, E-FID proper), 3ddfa (3DDFA_V2, a labelled proxy) or proxy: that of
-            train.py experiment=proxy/expression, named in weights.
-        landmarks: detector for the network's own, or sidecar: X.csv beside X.mp4, as OpenFace writes it.
-        weights: a file of the network's weights instead of the published one; labelled unofficial.
-        batch_size: faces per forward pass; does not change the value.
+        network: deep3d (Deep3DFaceRecon, as in the paper); or 3ddfa (3DDFA_V2) and proxy (written by train.py
+            experiment=proxy/expression), whose values are labelled.
+        landmarks: ``detector`` for the detector of the network, or ``sidecar`` for the file X.csv of X.mp4 in the
+            format of OpenFace.
+        weights: File of the network's weights. Any other than the published file labels the value unofficial.
+        batch_size: Faces per forward pass; does not change the value.
     """
 
     network: str = choice("deep3d", "deep3d", "3ddfa", "proxy")
@@ -99,15 +106,15 @@ class EFIDConfig:
 
 @dataclass
 class CellConfig:
-    """Which cell of the paper's tables a result is for; it belongs to none while ``system`` is empty.
+    """Cell of the paper's tables that a result fills; none if ``system`` is empty.
 
     Attributes:
         system: emotivetalk, sadtalker, anitalker, aniportrait, hallo, pdfgc, styletalk, dreamtalk or any other name.
-        dataset: hdtf, mead, or any other name: one block of a table.
-        mode: A (driven by audio alone), A+V (by audio and the paired video), or control (bounds a metric, e.g. a still
-            image, and competes with nobody).
+        dataset: hdtf, mead, or any other name. Each is one block of a table.
+        mode: A (driven by audio), A+V (driven by audio and the paired video), or control: a bound of a metric, e.g. of
+            a still image, which is not ranked.
         variant: full, an ablation (wo_lip, wo_exp, no_decouple) or a length (120_frames, ..., 1500_frames).
-        run: tells runs with other seeds apart; three or more give an interval.
+        run: Number of a training run or seed. Three or more runs give an interval.
     """
 
     system: str | None = literal(None)
@@ -122,22 +129,24 @@ class EvaluateConfig:
     """``evaluate.py``.
 
     Attributes:
-        generated: folder of generated videos, subfolders included.
-        reference: folder of real videos; paired with the generated ones by name without ending.
-        output: the results file, .json.
-        metrics: any of fid, fvd, sync, efid, and dotted paths of metrics of one's own.
-        protocol: the named set of choices in ``configs/protocol``.
-        fps: frames per second at which both sides are compared.
-        crop: panel of the generated frames that holds the result, as x, y, width, height in pixels; null for all.
-        offset: generated frame k shows what frame k + offset of the reference shows, frames at ``fps``.
-        max_gap: the two videos of a pair may differ by this much in length, seconds; the longer one is trimmed.
-        allow_missing: exit with 0 although videos are missing or failed.
+        generated: Folder of generated videos, with subfolders.
+        reference: Folder of real videos. Pairs have the same name without suffix.
+        output: Results file, .json.
+        metrics: Any of fid, fvd, sync, efid, and dotted paths of your own metrics.
+        protocol: Named set of choices in ``configs/protocol``.
+        fps: Frame rate at which the two videos of a pair are compared.
+        crop: Rectangle of the generated frames that holds the result, as x, y, width, height in pixels; null for the
+            whole frame.
+        offset: Generated frame k corresponds to reference frame k + offset, at ``fps``.
+        max_gap: Maximum difference in length of a pair, seconds. The longer video is trimmed.
+        allow_missing: Exit with status 0 even if videos are missing or failed.
         device: auto, cpu or cuda.
-        bootstrap: resamples of the clips behind each interval; 0 for none.
-        seed: of those resamples.
-        cache: folder of the reference side's features; null for the user's cache folder.
-        drift: also give every metric per window of this many seconds, with its slope over time; null for not.
-        cell: the cell of the paper's tables this result is for.
+        bootstrap: Number of bootstrap resamples of the clips for each interval; 0 for none.
+        seed: Seed of the resampling.
+        cache: Folder of cached reference features; null for the user's cache folder.
+        drift: Window in seconds. Each metric is also computed per window, with its slope over time; null disables this.
+        cell: Cell of the paper's tables that the result fills.
+        logger: Loggers in addition to the results file.
     """
 
     generated: str = literal()
@@ -160,3 +169,4 @@ class EvaluateConfig:
     sync: SyncConfig = field(default_factory=SyncConfig)
     efid: EFIDConfig = field(default_factory=EFIDConfig)
     cell: CellConfig = field(default_factory=CellConfig)
+    logger: ScoreLoggerConfig = field(default_factory=ScoreLoggerConfig)

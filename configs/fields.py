@@ -1,13 +1,12 @@
-"""Fields of a configuration: each default has its constraint, and one checker reads them all.
+"""Fields of a configuration: each default is declared with its constraint, and one function checks all of them.
 
     steps: int = positive(25)
     loss: str = choice("x0", "x0", "v", "min_snr")
 
-A field's constraint holds for the value itself, or for each entry of a list or dictionary; null passes where the
-field's type allows it. Fields marked ``literal`` are paths or texts that a person types: ``command_line.py`` hands them
-to Hydra untouched, whatever characters they hold. Fields made by ``registered`` name entries of a registry; there a
-dotted path of a class is imported, registered and replaced by its short name. Neither Hydra nor OmegaConf is needed, so
-networks may import this.
+A constraint applies to the value itself, or to each entry of a list or dictionary; null passes if the field's type
+allows it. ``literal`` fields hold paths or texts, which ``command_line.py`` passes to Hydra as typed, whatever they
+contain. ``registered`` fields name entries of a registry; a dotted path of a class is imported, registered and
+replaced by its short name. This file needs neither Hydra nor OmegaConf, so networks may import it.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ from typing import Any, get_args, get_type_hints
 from configs.errors import ConfigError
 from runtime.registry import Registry
 
-MISSING: Any = "???"  # as OmegaConf spells it
+MISSING: Any = "???"  # OmegaConf's spelling
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """What a value may be.
+    """Condition on the value of a field.
 
     Attributes:
-        holds: whether a value is one of those.
-        expected: the same in words, after "expected".
-        hints: what is said of values that people try although they cannot work.
-        whole: of a list: the constraint is for all of it, not for each entry.
+        holds: Predicate of the value.
+        expected: The condition in words, to follow "expected".
+        hints: Value -> message, for values that people try and that cannot work.
+        whole: Whether the condition applies to a whole list instead of each entry.
     """
 
     holds: Callable[[Any], Any]
@@ -41,17 +40,17 @@ class Constraint:
     whole: bool = False
 
     def require(self, key: str, value: Any) -> None:
-        """Refuses a value that the constraint does not hold for.
+        """Refuses a value that does not meet the condition.
 
         Raises:
-            ConfigError: naming the key, the value, and what is expected.
+            ConfigError: Names the key, the value and what is expected.
         """
         if not self.holds(value):
             raise ConfigError(f"{key}={value}: {self.hints.get(str(value), f'expected {self.expected}')}")
 
 
 def constrained(default: Any, constraint: Constraint | None, literal: bool = False, **metadata: Any) -> Any:
-    """A field with a constraint; a list or dictionary as default is copied for each instance."""
+    """Field with a constraint. A list or dictionary as default is copied for each instance."""
     metadata |= {"literal": literal, "constraint": constraint}
     if isinstance(default, list | dict | type):
         make = default if isinstance(default, type) else lambda: copy.copy(default)
@@ -60,36 +59,38 @@ def constrained(default: Any, constraint: Constraint | None, literal: bool = Fal
 
 
 def literal(default: Any = MISSING, constraint: Constraint | None = None) -> Any:
-    """A field whose value is taken as typed: a path, or words."""
+    """Field whose value is used as typed: a path or a text."""
     return constrained(default, constraint, literal=True)
 
 
 def registered(
     registry: Registry[Any] | dict[str, Registry[Any]], default: Any = MISSING, also: tuple[str, ...] = ()
 ) -> Any:
-    """A field that names entries: a text, a list, a mapping kind -> name, or a configuration with a ``name``.
+    """Field that names entries of a registry: a name, a list, a mapping, or a schema with a ``name``.
+
+    A mapping is kind -> name if each kind has a registry, otherwise name -> keyword arguments.
 
     Args:
-        registry: of the entries; one for each kind.
-        default: as of any field; a class makes a new instance.
-        also: other names that are taken.
+        registry: Registry of the entries, or one for each kind.
+        default: Default value; a class is instantiated.
+        also: Further names that are accepted.
     """
     return constrained(default, None, registry=registry, also=also)
 
 
 def choice(default: Any, *options: Any, hints: Mapping[str, str] | None = None) -> Any:
-    """One of the options, or a list of them; ``Literal[...]`` stands for its own options."""
+    """One of the options, or a list of them. ``Literal[...]`` counts as the options it lists."""
     return constrained(default, one_of(*options, hints=hints))
 
 
 def one_of(*options: Any, hints: Mapping[str, str] | None = None) -> Constraint:
-    """The constraint of ``choice``."""
+    """Constraint of ``choice``."""
     options = tuple(one for option in options for one in get_args(option) or [option])
     return Constraint(options.__contains__, f"one of {', '.join(map(str, options))}", hints or {})
 
 
 def rule(default: Any, holds: Callable[[Any], Any], expected: str, whole: bool = False) -> Any:
-    """Any other condition, in words."""
+    """Field with any other condition, described by ``expected``."""
     return constrained(default, Constraint(holds, expected, whole=whole))
 
 
@@ -99,7 +100,7 @@ def positive(default: Any) -> Any:
 
 
 def at_least(default: Any, low: float, because: str = "") -> Any:
-    """A number from ``low``."""
+    """A number of ``low`` or more."""
     return rule(default, lambda value: math.isfinite(value) and value >= low, f"{low:g} or more{because}")
 
 
@@ -119,7 +120,7 @@ def number(default: Any) -> Any:
 
 
 def panel() -> Any:
-    """A part of a picture, or null for all of it."""
+    """A rectangle of a picture, or null for the whole picture."""
 
     def holds(value: list[int]) -> bool:
         return len(value) == 4 and min(value[:2]) >= 0 and min(value[2:]) >= 1
@@ -138,10 +139,10 @@ def part() -> Any:
 
 
 def check_fields(config: Any, prefix: str = "") -> None:
-    """Holds every value of a configuration, and of those inside it, to its field's constraint.
+    """Checks every value of a configuration, and of those nested in it, against its field's constraint.
 
     Raises:
-        ConfigError: naming the dotted key, its value, and what is expected.
+        ConfigError: Names the dotted key, its value and what is expected.
     """
     for found in fields(config):
         key, value = prefix + found.name, getattr(config, found.name)
@@ -157,12 +158,12 @@ def check_fields(config: Any, prefix: str = "") -> None:
 
 
 def constraints(config: type) -> dict[str, Constraint]:
-    """Dotted key -> what its values may be, of every field of a schema that says so."""
+    """Dotted key -> constraint, for every field of a schema that has one."""
     return {key: constraint for key, found, _ in walk(config) if (constraint := found.metadata.get("constraint"))}
 
 
 def walk(config: type, prefix: str = "") -> Iterator[tuple[str, Field[Any], Any]]:
-    """Every field of a schema and of those inside it: dotted key, field and type."""
+    """Yields dotted key, field and type for every field of a schema and of those nested in it."""
     hints = get_type_hints(config)
     for found in fields(config):
         hint = hints[found.name]

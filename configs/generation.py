@@ -1,4 +1,4 @@
-"""The types of ``generate.py``'s configuration, and of ``train.py task=export``."""
+"""Schemas of ``generate.py`` and of ``train.py task=export``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DrivingMode = Literal["both", "lips", "expression"]
 
 @dataclass
 class DrivingEmotionConfig(EmotionConfig):
-    """Where the emotion comes from, and what happens to a driving video of another length.
+    """Emotion source, and how a driving video is fitted to the length of the speech.
 
     Attributes:
-        extend: a driving video shorter than the speech runs back and forth (pingpong), stays at its last frame (hold)
-            or is refused (error). A longer one is cut.
-        run: run directory of the emotion experiment, for an export without label table and text mapping, or in place
-            of them.
+        extend: A driving video shorter than the speech is played back and forth (pingpong), stays at its last frame
+            (hold) or is refused (error). A longer one is cut.
+        run: Run directory of the emotion experiment. Its label table and text mapping are used in place of those of the
+            export, which may lack them.
     """
 
     extend: str = choice("pingpong", "pingpong", "hold", "error")
@@ -32,26 +32,28 @@ class GenerateConfig:
     """``generate.py``.
 
     Attributes:
-        portrait: a picture of the face; with landmarks=sidecar its landmarks stand beside it, ``face.csv``.
-        speech: any file with sound.
-        output: the video, ``.mp4``, or a folder, in which it is named after what it is made from.
-        ethd: a run directory that was exported, or the export.
-        vaid: another V-AID than the one in the export: a run directory or a checkpoint.
-        emotion: whose expression is shown.
-        drive: both; lips: the expression stays the portrait's own; expression: the lips are not driven.
-        steps: of DDIM; null for the training configuration's, the paper's 25.
-        seed: of all noise.
-        window: frames of a sampling window; null for the length the network was trained with.
-        overlap: frames two windows share; null for the training configuration's, or a fifth of another window.
-        paste_back: put the face back into the whole portrait instead of writing the crop.
-        batch: a CSV file with one video a row; its columns are keys of this list, and what a row leaves out is taken
-            from here.
+        portrait: Picture of the face. With landmarks=sidecar, ``face.csv`` next to ``face.png`` holds its landmarks.
+        speech: Any file with sound.
+        output: The video, ``.mp4``, or a folder, in which its name is made from those of portrait and speech.
+        ethd: Run directory that was exported, or the export.
+        vaid: Run directory or checkpoint of another V-AID than the one in the export.
+        emotion: Emotion source.
+        drive: Driving signals: ``both``; ``lips`` keeps the portrait's own expression; ``expression`` leaves the lips
+            without a signal.
+        steps: Number of DDIM steps; null for the number in the training configuration (25 in the paper).
+        seed: Seed of all sampling noise.
+        window: Frames of a sampling window; null for the training window.
+        overlap: Frames that two consecutive windows share; null for the number in the training configuration, or a
+            fifth of ``window``.
+        paste_back: Paste the face into the whole portrait instead of writing the crop.
+        batch: CSV file with one video per row. Its columns are keys of this list; values that a row leaves out are
+            taken from here.
         part: ``i/n``: the i-th of n parts of the batch, i from 1.
-        device: auto, cpu or cuda.
-        landmarks: mediapipe or sidecar instead of the landmarks the data was prepared with.
-        face: crop and limits, as they were in prepare.py.
-        audio_model: folder of the audio encoder, where the data was made with a user's own.
-        codec_model: the same for the codec.
+        device: auto, cpu, cuda or mps.
+        landmarks: mediapipe or sidecar, in place of the landmarks of the training data.
+        face: Crop and limits of faces, as in prepare.py.
+        audio_model: Folder of the audio encoder, if the data was prepared with your own.
+        codec_model: Folder of the codec, if the data was prepared with your own.
     """
 
     portrait: str | None = literal(None)
@@ -81,9 +83,9 @@ class ExportConfig:
 
     Attributes:
         task: export.
-        run: a run directory of stage ethd, or a checkpoint.
-        vaid: the V-AID it was trained with, where that was moved since.
-        emotion: a run directory of the emotion experiment, whose labels and texts become part of the export.
+        run: Run directory of stage ethd, or a checkpoint.
+        vaid: V-AID of the training, if it was moved since.
+        emotion: Run directory of the emotion experiment. Its label table and text mapping become part of the export.
     """
 
     task: str = choice("export", "export")

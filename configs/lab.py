@@ -1,7 +1,7 @@
-"""A lab's own folder: its groups of YAML files are found as the project's are, and modules in it can be imported.
+"""Folders outside the checkout that hold YAML groups and Python modules of a lab.
 
-Named by ``--config-dir LAB`` or ``hydra.searchpath=[file://LAB]``, and holding e.g. ``LAB/experiment/mine.yaml``,
-``LAB/dataset/ours.yaml`` and the modules their dotted paths name.
+``--config-dir LAB`` or ``hydra.searchpath=[file://LAB]`` names such a folder. It may hold ``LAB/experiment/mine.yaml``,
+``LAB/dataset/ours.yaml`` and the modules that dotted paths name.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ _folders: list[Path] = []
 
 
 def lab_folders() -> list[Path]:
-    """The lab's folders this process was given, in the order they were named."""
+    """The lab folders of this process, in the order in which they were named."""
     return list(_folders)
 
 
 def use_lab(folders: Iterable[Path]) -> None:
-    """Makes folders the lab's, and their modules importable.
+    """Adds lab folders and makes their modules importable.
 
     Raises:
-        ConfigError: for one that is no folder.
+        ConfigError: If a path is not a folder.
     """
     for folder in map(Path.absolute, folders):
         if not folder.is_dir():
@@ -36,14 +36,14 @@ def use_lab(folders: Iterable[Path]) -> None:
             )
         if folder not in _folders:
             _folders.append(folder)
-            sys.path.insert(1, str(folder))  # after the project, whose names a lab cannot take over
+            sys.path.insert(1, str(folder))  # after the project, so that a lab's modules cannot replace the project's
 
 
 def take_plugins(arguments: Sequence[str]) -> list[str]:
-    """The arguments without ``plugins=[kind:module.Class, ...]``, whose classes are registered.
+    """Registers the classes of ``plugins=[kind:module.Class, ...]`` and returns the other arguments.
 
     Raises:
-        ConfigError: when a plugin is not found, or cannot be registered.
+        ConfigError: If a class is not found or cannot be registered.
     """
     named = [argument for argument in arguments if argument.startswith("plugins=")]
     for text in named:
@@ -56,7 +56,7 @@ def take_plugins(arguments: Sequence[str]) -> list[str]:
 
 
 def named_folders(arguments: Sequence[str]) -> Iterator[Path]:
-    """The folders a command line names."""
+    """The lab folders that a command line names."""
     for place, argument in enumerate(arguments):
         key, equals, value = argument.partition("=")
         if key in ("--config-dir", "-cd") and (equals or place + 1 < len(arguments)):
@@ -67,5 +67,5 @@ def named_folders(arguments: Sequence[str]) -> Iterator[Path]:
 
 
 def options_of(group: str) -> list[str]:
-    """The options of a config group, the lab's among them."""
+    """The options of a config group, including those in lab folders."""
     return sorted({file.stem for folder in (CONFIG_FOLDER, *_folders) for file in (folder / group).glob("*.yaml")})

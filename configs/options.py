@@ -1,4 +1,4 @@
-"""The grammar of command lines, ``key=value``, and how a command ends; also for scripts that need nothing of Hydra."""
+"""Grammar of command lines, ``key=value``, and exit of a command; for all commands, also those without Hydra."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from configs.errors import ConfigError
+from configs.renamed import current_names
 from runtime.errors import UserError, message_of
 
-Readers = Mapping[str, Callable[[str], Any]]  # key -> what reads its value
+Readers = Mapping[str, Callable[[str], Any]]  # key -> parser of its value
 
 
 def read_options(
@@ -22,27 +23,31 @@ def read_options(
     places: Sequence[str] = (),
     required: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What was typed, by name; keys that were not typed are left out.
+    """Parses a command line.
 
     Args:
-        usage: the script's docstring, printed for ``--help``.
-        arguments: as typed.
-        known: key -> what reads its value; it raises ValueError for one it cannot use.
-        places: names of the leading arguments that are typed without a key; all are needed.
-        required: keys that are needed.
+        usage: Docstring of the script, printed for ``--help``.
+        arguments: Words of the command line.
+        known: Key -> parser of its value, which raises ValueError for a value it cannot use.
+        places: Names of the leading arguments without a key. All are required.
+        required: Keys that are required.
+
+    Returns:
+        Name -> value, for every argument that was typed.
 
     Raises:
-        SystemExit: after ``--help``.
-        ConfigError: for anything that is wrong.
+        SystemExit: After ``--help``.
+        ConfigError: If an argument is wrong or missing.
     """
     _help(usage, arguments)
     leading = [argument for argument in arguments[: len(places)] if "=" not in argument and argument[:1] != "-"]
     if len(leading) < len(places):
         _refuse(f"no value for {places[len(leading)]}: expected {' '.join(places)}")
     found: dict[str, Any] = dict(zip(places, leading, strict=True))
-    if foreign := foreign_syntax(arguments[len(places) :], known):
+    keys = current_names(arguments[len(places) :])
+    if foreign := foreign_syntax(keys, known):
         _refuse(foreign)
-    for argument in arguments[len(places) :]:
+    for argument in keys:
         key, _, value = argument.partition("=")
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
@@ -59,10 +64,10 @@ def read_options(
 
 
 def read_command(usage: str | None, arguments: Sequence[str], commands: Collection[str]) -> str:
-    """The first argument, which says what a script with several commands is to do.
+    """The first argument: the name of one of a script's commands.
 
     Raises:
-        SystemExit, ConfigError: as ``read_options``.
+        SystemExit, ConfigError: As in ``read_options``.
     """
     _help(usage, arguments)
     if not arguments or arguments[0] not in commands:
@@ -71,7 +76,7 @@ def read_command(usage: str | None, arguments: Sequence[str], commands: Collecti
 
 
 def foreign_syntax(arguments: Sequence[str], known: Collection[str]) -> str | None:
-    """One line for the first argument that is written as other programs have it, ``--key value`` or ``key value``."""
+    """Message for the first argument in another program's syntax, ``--key value`` or ``key value``, or None."""
     for word, after in zip(arguments, [*arguments[1:], ""], strict=False):
         if ("=" in word and not word.startswith("-")) or word.startswith("~"):
             continue
@@ -87,7 +92,7 @@ def foreign_syntax(arguments: Sequence[str], known: Collection[str]) -> str | No
 
 
 def run_script(main: Callable[[], object]) -> NoReturn:
-    """Runs a command and ends; what is wrong with its input is one line, a bug a traceback."""
+    """Runs a command and exits with its status. An error in the input prints one line, a bug prints a traceback."""
     try:
         status = main()
     except KeyboardInterrupt:
@@ -114,7 +119,7 @@ def count(value: str) -> int:
 
 
 def whole(value: str) -> int:
-    """A whole number from 0."""
+    """A whole number of 0 or more."""
     if not value.isdecimal():
         raise ValueError("expected a whole number from 0")
     return int(value)
@@ -132,7 +137,7 @@ def seconds(value: str) -> float:
 
 
 def chosen(*options: str) -> Callable[[str], str]:
-    """Reads one of some words."""
+    """Parser of one of some words."""
 
     def read(value: str) -> str:
         if value not in options:
@@ -143,21 +148,21 @@ def chosen(*options: str) -> Callable[[str], str]:
 
 
 def path(value: str) -> Path:
-    """A file or folder; a leading ``~``, which no shell expands after ``key=``, is the home folder."""
+    """A file or folder. A leading ``~`` is the home folder: shells do not expand it after ``key=``."""
     if not value:
         raise ValueError("expected a path")
     return Path(os.path.expanduser(value))
 
 
 def folder(value: str) -> Path:
-    """A folder that is there."""
+    """An existing folder."""
     if not path(value).is_dir():
         raise ValueError("no such folder")
     return path(value)
 
 
 def each(read: Callable[[str], Any]) -> Callable[[str], list[Any]]:
-    """Reads values with commas between them."""
+    """Parser of values separated by commas."""
     return lambda value: [read(part) for part in value.split(",")]
 
 
@@ -167,7 +172,7 @@ names = each(str)
 
 
 def named_paths(value: str) -> dict[str, Path]:
-    """``NAME=PATH`` with commas between them, each name once."""
+    """``NAME=PATH``, separated by commas, each name once."""
     pairs = [part.partition("=") for part in value.split(",")]
     found = {name: path(place) for name, _, place in pairs if name and place}
     if len(found) < len(pairs):

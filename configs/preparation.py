@@ -1,4 +1,4 @@
-"""The types of ``prepare.py``'s configuration."""
+"""Schemas of ``prepare.py``."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any, Literal
 from configs.fields import MISSING, at_least, choice, literal, part, positive, registered, rule, share
 from configs.registries import DATASETS, ENCODERS
 
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "mps"]
 Landmarks = Literal["mediapipe", "sidecar"]
 PRESETS = ("tiny", "small", "paper")
 ENCODER_KINDS = ("audio", "motion", "codec", "landmarks")
-MAX_SECONDS = 20.0  # of a clip: longer ones are cut
+MAX_SECONDS = 20.0  # of a clip; longer ones are cut
 
 
 @dataclass
 class EncoderConfig:
-    """One frozen encoder: its name and the options that change its output."""
+    """One frozen encoder: its name, and the options that affect its output."""
 
     name: str = MISSING
     options: dict[str, Any] = field(default_factory=dict)
@@ -35,20 +35,20 @@ class EncodersConfig:
 
 @dataclass
 class DatasetConfig:
-    """How a folder of raw videos is read.
+    """Dataset: how a folder of raw videos is read.
 
     Attributes:
-        name: hdtf, mead, folder, synthetic, or the dotted path of a ``Dataset`` of one's own.
-        annotations: folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
+        name: hdtf, mead, folder, synthetic, or the dotted path of your own ``Dataset``.
+        annotations: Folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
         views: MEAD cameras to keep; empty for all.
-        split: name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
+        split: Name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
             ``person`` (by a hash of the speaker, any dataset), ``train``.
-        identities: speakers the synthetic dataset makes.
-        clips_per_identity: clips of each, spread over emotions and levels.
-        seconds: length of each synthetic clip.
-        size: pixels of the synthetic videos.
-        layout: folder layout the synthetic dataset is written in, mead or hdtf.
-        seed: seed of the synthetic world.
+        identities: Number of synthetic speakers.
+        clips_per_identity: Clips of each synthetic speaker, distributed over emotions and levels.
+        seconds: Length of a synthetic clip.
+        size: Side of the synthetic videos, pixels.
+        layout: Folder layout of the synthetic dataset, mead or hdtf.
+        seed: Seed of the synthetic dataset.
     """
 
     name: str = registered(DATASETS, "", also=("",))
@@ -65,12 +65,12 @@ class DatasetConfig:
 
 @dataclass
 class AudioConfig:
-    """What a clip's sound must be.
+    """Requirements on the sound of a clip.
 
     Attributes:
-        required: reject clips without sound; false stores silence instead.
-        max_mismatch: largest allowed difference of sound and picture length, seconds.
-        silence_db: a clip whose loudest second (RMS) lies below this is silent, dBFS.
+        required: Reject clips without sound; false stores silence instead.
+        max_mismatch: Maximum difference in length of sound and picture, seconds.
+        silence_db: Level in dBFS. A clip whose loudest second (RMS) is below it counts as silent.
     """
 
     required: bool = True
@@ -80,16 +80,16 @@ class AudioConfig:
 
 @dataclass
 class FaceConfig:
-    """Which clips show one whole face, and how it is cropped.
+    """Requirements on the face of a clip, and its crop.
 
     Attributes:
-        scale: side of the square crop over the longer side of the union of the face boxes.
-        box_scale: expansion of the lip and face boxes about their centres.
-        min_size: smallest face box, pixels of the source video; null for a quarter of frame_size.
-        max_missing: largest share of frames without a detected face.
-        max_gap: longest run of frames without a detected face.
-        max_several: largest share of checked frames with a second face.
-        max_outside: largest part of a face box outside the picture.
+        scale: Side of the square crop, relative to the longer side of the union of the face boxes.
+        box_scale: Expansion of the lip and face boxes about their centres.
+        min_size: Minimum size of a face box, pixels of the source video; null for a quarter of frame_size.
+        max_missing: Maximum share of frames without a detected face.
+        max_gap: Maximum number of consecutive frames without a detected face.
+        max_several: Maximum share of checked frames with a second face.
+        max_outside: Maximum share of a face box outside the picture.
     """
 
     scale: float = at_least(1.7, 1, ", or the crop would cut the face")
@@ -107,17 +107,17 @@ class PrepareConfig:
 
     Attributes:
         task: prepare, merge, check or weights.
-        source: folder of raw videos; not needed by dataset=synthetic.
-        output: folder of the shards.
-        part: ``i/n``: do the i-th of n parts, i from 1; ``1/1`` is everything.
-        workers: processes; null for one per CPU core (one per GPU when encoding on a GPU).
-        device: where encoders run: auto, cpu, cuda.
-        shard_bytes: size aimed at per shard, bytes.
-        max_rejected: exit with status 3 when a larger share of the clips was not kept.
-        min_frames: shorter clips are rejected, frames at 25 fps.
-        max_seconds: longer clips are cut into equal pieces, at most 20.
-        clip_timeout: a clip that takes longer counts as failed, seconds.
-        store_video: which splits keep their pixels in the shards: none, test (val and test) or all.
+        source: Folder of raw videos; not needed with dataset=synthetic.
+        output: Folder of the shards.
+        part: ``i/n``: the i-th of n parts, i from 1; ``1/1`` is everything.
+        workers: Number of processes; null for one per CPU core, or one per GPU if encoders run on GPUs.
+        device: Device of the encoders: auto, cpu, cuda or mps.
+        shard_bytes: Target size of a shard, bytes.
+        max_rejected: Maximum share of rejected clips. A larger share ends with exit status 3.
+        min_frames: Minimum length of a clip, frames at 25 fps. Shorter clips are rejected.
+        max_seconds: Maximum length of a clip, at most 20. Longer clips are cut into equal pieces.
+        clip_timeout: Time limit for a clip, seconds. A clip that takes longer counts as failed.
+        store_video: Splits whose pixels are stored in the shards: none, test (val and test) or all.
     """
 
     task: str = choice("prepare", "prepare", "merge", "check", "weights")

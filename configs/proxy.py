@@ -1,4 +1,4 @@
-"""The type of the proxy experiments' configuration."""
+"""Schema of the proxy networks of the metrics."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ Kind = Literal["sync", "image", "video", "expression"]
 
 @dataclass
 class ProxyConfig:
-    """A small network of the kind a metric's official one is.
+    """Small network that replaces the official network of a metric.
 
     Attributes:
         kind: sync, image, video or expression.
-        options: of the network, e.g. {width: 0.125}; see ``metrics/networks/proxy.py``.
-        factors: names of the true factors that kind=expression learns.
-        min_track: kind=sync: shorter face tracks are not learnt from, frames.
-        min_face: kind=sync: faces must be larger, pixels of the shards' frames.
-        lr: of AdamW; it rises over a tenth of the steps and falls to zero along a cosine.
-        weight_decay: of AdamW.
+        options: Options of the network, e.g. {width: 0.125}; see ``metrics/networks/proxy.py``.
+        factors: Names of the true factors that kind=expression predicts.
+        min_track: Minimum length of a face track for kind=sync, frames.
+        min_face: Minimum size of a face for kind=sync, pixels of the shards' frames.
+        lr: Maximum learning rate of AdamW; it rises over a tenth of the steps and decays to 0 along a cosine.
+        weight_decay: Weight decay of AdamW.
     """
 
     kind: str = choice("sync", Kind)

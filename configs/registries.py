@@ -1,6 +1,6 @@
-"""Everything that can be chosen by name and extended from outside: datasets, encoders, stages and metrics.
+"""Registries of what is chosen by name and can be extended from outside: datasets, encoders, stages and metrics.
 
-One line each; the class a line leads to says all the rest. ``docs/adding_a_*.md`` show how a lab adds its own.
+Each entry is one line; its class holds everything else. ``docs/adding_a_*.md`` show how to add your own.
 """
 
 from __future__ import annotations
@@ -70,4 +70,12 @@ METRICS: Registry[Any] = Registry(  # evaluation/metric.py
         "sync": "evaluation.sync_scores:SyncScorer",
         "efid": "evaluation.features:EFIDFeatures",
     },
+)
+LOGGERS: Registry[Any] = Registry(  # in addition to the local files; any Lightning logger, by the name of its class
+    "logger",
+    {
+        "tensorboard": "lightning.pytorch.loggers:TensorBoardLogger",
+        "wandb": "lightning.pytorch.loggers:WandbLogger",
+    },
+    name_of=lambda logger: getattr(logger, "__name__", None),
 )

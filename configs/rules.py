@@ -1,6 +1,6 @@
-"""Checks a command's whole configuration before any work starts: its fields, and the rules between them.
+"""Checks the whole configuration of a command before any work starts: its fields, and the rules between them.
 
-What a single field may be stands beside its default (``configs/fields.py``).
+The constraint of a single field is declared with its default (``configs/fields.py``).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from configs.registries import DATASETS, METRICS
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig
 from configs.training import TrainConfig
-from configs.training_rules import check_train, divisors_of
+from configs.training_rules import check_loggers, check_train, divisors_of
 
 EXAMPLES = {"portrait": "face.png", "speech": "voice.wav"}
 
 
 def check(config: Any) -> None:
-    """Checks the configuration of any command as a whole.
+    """Checks the configuration of any command.
 
     Raises:
-        ConfigError: naming the key, its value, and what is expected.
+        ConfigError: Names the key, its value and what is expected.
     """
     check_fields(config)
     if rules := RULES.get(type(config)):
@@ -38,16 +38,16 @@ def check(config: Any) -> None:
 
 
 def parse_part(part: str) -> tuple[int, int]:
-    """``3/16`` -> (2, 16): the index of this part from 0, and how many there are."""
+    """``3/16`` -> (2, 16): zero-based index of the part, and number of parts."""
     number, _, total = part.partition("/")
     return int(number) - 1, int(total)
 
 
 def check_data(config: DataConfig) -> None:
-    """Checks a data configuration as a whole.
+    """Checks a data configuration.
 
     Raises:
-        ConfigError: naming the key, its value, and what is expected.
+        ConfigError: Names the key, its value and what is expected.
     """
     check_fields(config, "data.")
     if config.micro_batch and config.batch_size % config.micro_batch:
@@ -63,7 +63,7 @@ def check_data(config: DataConfig) -> None:
             raise ConfigError(f"data.roots and data.weights belong to data.name=mixture, not {config.name}")
         return
     if config.root or len(config.roots) < 2:
-        raise ConfigError("data.name=mixture takes two or more data.roots (name: folder or URL) and no data.root")
+        raise ConfigError("data.name=mixture expects two or more data.roots (name: folder or URL) and no data.root")
     if config.weights and set(config.weights) != set(config.roots):
         raise ConfigError(
             f"data.weights names {sorted(config.weights)}, data.roots {sorted(config.roots)}; make them equal"
@@ -82,14 +82,14 @@ def _prepare(config: PrepareConfig) -> None:
         raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS.names())}")
     if config.dataset.name == "synthetic":
         if config.source:
-            raise ConfigError("source: dataset=synthetic makes its own videos under output/raw; leave source out")
+            raise ConfigError("source: dataset=synthetic writes its own videos under output/raw; leave source out")
         return
     if not config.source:
         raise ConfigError("source is missing: name the folder of the raw videos, e.g. source=my_videos")
     _require_folder("source", config.source)
     if config.dataset.annotations and config.encoders.landmarks.name == "sidecar":
         raise ConfigError(
-            "dataset.annotations: cutting and cropping raw videos needs a landmark detector, not files beside them; "
+            "dataset.annotations: cutting and cropping raw videos needs a landmark detector, not landmark files; "
             "add encoders/landmarks=mediapipe"
         )
 
@@ -108,7 +108,7 @@ def _train(config: TrainConfig) -> None:
 
 
 def _generate(config: GenerateConfig) -> None:
-    """What the rows of a batch hold is checked where they are read."""
+    """Rules of ``generate.py``. The rows of a batch are checked when they are read."""
     if not config.output:
         raise ConfigError("output is missing: name the video, e.g. output=out.mp4, or a folder")
     if config.batch is None:
@@ -123,10 +123,10 @@ def _generate(config: GenerateConfig) -> None:
 
 
 def check_overlap(window: int | None, overlap: int | None) -> None:
-    """Refuses windows that would never move on.
+    """Refuses an overlap that leaves no stride between two windows.
 
     Raises:
-        ConfigError: naming the key, its value, and what is expected.
+        ConfigError: Names the key, its value and what is expected.
     """
     if None not in (window, overlap) and overlap >= window:  # type: ignore[operator]
         raise ConfigError(f"overlap={overlap}: expected at least 0 and less than window={window}")
@@ -138,6 +138,7 @@ def _app(config: AppConfig) -> None:
 
 
 def _evaluate(config: EvaluateConfig) -> None:
+    check_loggers(config.logger)
     for key in ("generated", "reference"):
         _require_folder(key, getattr(config, key))
     if Path(config.output).suffix != ".json" or Path(config.output).is_dir():
@@ -149,7 +150,7 @@ def _evaluate(config: EvaluateConfig) -> None:
             "sync.detector=sidecar: the frames of mode=reference are not those of the landmark file; add sync.mode=fast"
         )
     if "sidecar" in (config.sync.detector, config.efid.landmarks) and (config.crop is not None or config.fps != 25):
-        raise ConfigError("crop, fps: landmark files beside the videos hold whole pictures at 25 fps; leave both out")
+        raise ConfigError("crop, fps: landmark files belong to whole pictures at 25 fps; leave both out")
     _cell(config.cell)
     for key in ("fid.weights", "fvd.weights", "sync.weights", "sync.detector_weights", "efid.weights"):
         group, name = key.split(".")
@@ -161,7 +162,7 @@ def _evaluate(config: EvaluateConfig) -> None:
 def _cell(cell: CellConfig) -> None:
     if not cell.system:
         if cell.dataset or cell.mode:
-            raise ConfigError("cell.system is missing: name the system whose cell of the tables this is")
+            raise ConfigError("cell.system is missing: name the system whose cell of the tables this result fills")
         return
     if not cell.dataset:
         raise ConfigError("cell.dataset is missing: name the test set, e.g. cell.dataset=hdtf")
@@ -170,12 +171,13 @@ def _cell(cell: CellConfig) -> None:
 
 
 def _tables(config: TableConfig) -> None:
+    check_loggers(config.logger)
     if len(set(config.datasets)) < len(config.datasets):
         raise ConfigError(f"datasets={config.datasets}: names one twice")
 
 
 def _systems(config: RunSystemConfig) -> None:
-    """What is wrong with a system on this machine is not found here: it becomes the reason of each of its clips."""
+    """Rules of ``benchmark.run_system``. A faulty installation of the system is recorded per clip instead."""
     if not Path(config.cases).is_file():
         raise ConfigError(f"cases={config.cases}: no such file; expected a .csv with columns clip, portrait, speech")
     if Path(config.output).is_file():
@@ -184,7 +186,9 @@ def _systems(config: RunSystemConfig) -> None:
         raise ConfigError(f"size={config.size}: expected an even number from 16, for system=ground_truth alone")
     own = config.system == "folder" or config.system.endswith((".yaml", ".yml"))
     if not own and (config.videos or config.title or config.panel or config.offset):
-        raise ConfigError("videos, title, panel and offset describe system=folder; the others have files of their own")
+        raise ConfigError(
+            "videos, title, panel and offset describe system=folder; other systems have their own YAML file"
+        )
 
 
 RULES: dict[type, Callable[[Any], None]] = {

@@ -1,4 +1,4 @@
-"""The only file that knows all schemas: puts them where Hydra's defaults lists find them."""
+"""Registers all schemas with Hydra. No other file imports all of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
 
 def register() -> None:
-    """Puts the schemas where Hydra's defaults lists find them."""
+    """Adds the schemas to Hydra's config store, where defaults lists find them."""
     store = ConfigStore.instance()
     store.store(name="prepare_schema", node=PrepareConfig)
     store.store(name="train_schema", node=TrainConfig)

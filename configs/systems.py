@@ -1,4 +1,4 @@
-"""The type of ``python -m benchmark.run_system``'s configuration."""
+"""Schema of ``python -m benchmark.run_system``."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ class RunSystemConfig:
     """``python -m benchmark.run_system``.
 
     Attributes:
-        system: a name from ``benchmark/systems``, or the path of a .yaml of one's own.
-        cases: the .csv that lists the clips; its columns are explained in ``benchmark/case_list.py``.
-        output: folder of the clips, their real counterparts, records and logs.
-        repository: working copy of the system; null for this project's own systems.
-        python: interpreter of the system's environment; null for the one that runs this.
-        ethd: the trained run of system=emotivetalk_a and emotivetalk_av.
-        videos: folder of finished videos for system=folder.
-        title: what tables call system=folder.
-        panel: for system=folder, x, y, width, height of the part of each frame that holds the result; null for all.
-        offset: for system=folder, its frame k belongs to frame k + offset of the sound, frames at 25 fps.
-        size: for system=ground_truth, pixels of each side, e.g. those of the system it is compared with.
-        part: ``i/n``: make the i-th of n parts, i from 1.
-        workers: clips at the same time.
-        clip_timeout: a program that takes longer for one clip is stopped, seconds.
-        device: cuda or cpu, where the system's program runs.
-        seed: for systems that take one.
-        landmarks: how faces are found: mediapipe, or sidecar (a CSV beside each video and portrait).
-        scratch: folder for the jobs' private folders, with a plain name; null for the system's temporary folder.
+        system: Name from ``benchmark/systems``, or the path of your own .yaml.
+        cases: CSV file that lists the clips; ``benchmark/case_list.py`` explains its columns.
+        output: Folder of the clips, their real counterparts, records and logs.
+        repository: Working copy of the system; null for this project's own systems.
+        python: Interpreter of the system's environment; null for the current one.
+        ethd: Trained run of system=emotivetalk_a and emotivetalk_av.
+        videos: Folder of finished videos for system=folder.
+        title: Name of system=folder in tables.
+        panel: For system=folder: x, y, width, height of the result in each frame; null for the whole frame.
+        offset: For system=folder: frame k corresponds to frame k + offset of the sound, at 25 fps.
+        size: For system=ground_truth: side of the videos in pixels, e.g. that of the compared system.
+        part: ``i/n``: the i-th of n parts, i from 1.
+        workers: Clips that are made at the same time.
+        clip_timeout: Time limit for a clip, seconds. A program that takes longer is stopped.
+        device: Device of the system's program, cuda or cpu.
+        seed: Seed, for systems that accept one.
+        landmarks: Source of landmarks: mediapipe, or sidecar: a CSV file with each video and portrait.
+        scratch: Parent of the jobs' private folders, with a name without special characters; null for the operating
+            system's temporary folder.
     """
 
     system: str = literal()

@@ -1,10 +1,11 @@
-"""The types of ``python evaluate.py table=...``: the paper's tables from results files."""
+"""Schema of ``python evaluate.py table=...``: the paper's tables, built from results files."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
 from configs.fields import choice, literal
+from configs.loggers import ScoreLoggerConfig
 
 
 @dataclass
@@ -13,10 +14,11 @@ class TableConfig:
 
     Attributes:
         table: 1, 2, 3, 4 or all.
-        results: folder of results files; every ``*.json`` in it is read.
-        output: folder of the tables.
-        datasets: show these (as ``cell.dataset`` named them) instead of the paper's, e.g. [mini].
-        paper: show the paper's value and the difference beside each value.
+        results: Folder of results files; every ``*.json`` in it is read.
+        output: Folder of the tables.
+        datasets: Datasets, by their ``cell.dataset``, that replace those of the paper, e.g. [mini].
+        paper: Whether to show the paper's value and the difference with each value.
+        logger: Loggers in addition to the tables' files.
     """
 
     table: str = choice("all", "1", "2", "3", "4", "all")
@@ -24,3 +26,4 @@ class TableConfig:
     output: str = literal("results/tables")
     datasets: list[str] = field(default_factory=list)
     paper: bool = True
+    logger: ScoreLoggerConfig = field(default_factory=ScoreLoggerConfig)

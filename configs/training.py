@@ -1,9 +1,8 @@
-"""The types of ``train.py``'s configuration: the stages' networks, the trainer and the logger."""
+"""Schemas of ``train.py``: networks of the stages, and trainer."""
 
 from __future__ import annotations
 
 import re
-import signal
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -11,8 +10,10 @@ from configs.data import DataConfig
 from configs.emotion import EmotionModelConfig
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
 from configs.fields import MISSING, at_least, choice, constrained, literal, number, positive, registered, rule, share
+from configs.loggers import LoggerConfig
 from configs.proxy import ProxyConfig
 from configs.registries import ENCODERS, METRICS, STAGES
+from runtime.platforms import HANDLED_SIGNALS
 
 AudioMode = Literal["add", "cross_attn"]
 ConditionMode = Literal["adaln", "cross_attn"]
@@ -24,9 +25,9 @@ Prediction = Literal["v", "x0"]
 
 STAGE_3 = ("deepspeed_stage_3", "deepspeed_stage_3_offload")
 NO_STAGE_3 = (
-    "ZeRO stage 3 splits the weights themselves, and blocks that are computed again in the backward pass then find "
-    "weights of no size; at 1.6 billion parameters it would save little. Use trainer=deepspeed (stage 2), or "
-    "trainer=deepspeed_offload where memory is short"
+    "ZeRO stage 3 splits the weights themselves, and checkpointed blocks then find empty weights in the backward pass; "
+    "at 1.6 billion parameters it would save little. Use trainer=deepspeed (stage 2), or trainer=deepspeed_offload if "
+    "memory is short"
 )
 
 
@@ -36,9 +37,8 @@ def even(default: int) -> Any:
 
 
 def handled_signal(default: list[str]) -> Any:
-    """Names of signals that a process may handle."""
-    names = signal.Signals.__members__.keys() - {"SIGKILL", "SIGSTOP"}
-    return rule(default, names.__contains__, "a signal that can be handled, e.g. SIGUSR1")
+    """Names of signals that a process can handle."""
+    return rule(default, HANDLED_SIGNALS.__contains__, "a signal that can be handled, e.g. SIGUSR1")
 
 
 @dataclass
@@ -69,12 +69,12 @@ class ClubConfig:
     """The mutual-information term, Eq. 8.
 
     Attributes:
-        weight: of the estimate in the loss; 0 leaves q out altogether.
-        warmup: steps in which q learns alone before the estimate is minimised.
-        hidden: width of q's hidden layers.
-        lr: of q.
-        weighting: ``alpha_bar`` weighs a clip by the signal left at its diffusion step, since Di-CTE's guess at high
-            noise is the conditional mean; ``none`` weighs all alike.
+        weight: Weight of the estimate in the loss. 0 removes q from training.
+        warmup: Steps that train q alone before the estimate is minimised.
+        hidden: Width of q's hidden layers.
+        lr: Learning rate of q.
+        weighting: ``alpha_bar`` weights a clip by alpha_bar of its diffusion step, because Di-CTE predicts the
+            conditional mean at high noise. ``none`` weights all clips equally.
     """
 
     weight: float = at_least(1.0, 0)
@@ -86,24 +86,24 @@ class ClubConfig:
 
 @dataclass
 class VAIDConfig:
-    """Stage one: networks, losses and optimizer.
+    """Stage 1, V-AID: networks, losses and optimizer.
 
     Attributes:
         diffusion_steps: T of the cosine schedule.
-        sampling_steps: DDIM steps.
-        window: frames of a sampling window; the training window.
-        overlap: frames two windows share when the audio is longer.
-        guidance: classifier-free guidance scale when sampling; 1 for none.
-        condition_dropout: share of training clips that see no e_cond; guidance needs some.
+        sampling_steps: Number of DDIM steps.
+        window: Frames of a sampling window, equal to the training window.
+        overlap: Frames that two consecutive windows share when the audio is longer than one window.
+        guidance: Scale of classifier-free guidance in sampling. 1 disables it.
+        condition_dropout: Share of training clips without e_cond. Guidance needs a share above 0.
         contrastive: alpha of Eq. 6, weight of InfoNCE.
-        regression: beta of Eq. 6, weight of the lip's squared error.
-        regression_reduction: over latent dimensions, ``mean`` or the paper's literal ``sum``.
+        regression: beta of Eq. 6, weight of the squared error of the lip latents.
+        regression_reduction: Reduction over latent dimensions: ``mean``, or ``sum`` as the paper writes it.
         temperature: tau of InfoNCE.
-        velocity: weight of the squared error of the expression's changes from frame to frame.
-        lr: of the networks.
-        lr_warmup: steps over which it rises linearly from 0.
+        velocity: Weight of the squared error of frame-to-frame differences of the expression latents.
+        lr: Learning rate of AdamW.
+        lr_warmup: Steps over which the learning rate rises linearly from 0.
         lr_decay: ``none``, or ``cosine`` to a hundredth at the last step.
-        weight_decay: of AdamW.
+        weight_decay: Weight decay of AdamW.
     """
 
     lip: LipConfig = field(default_factory=LipConfig)
@@ -128,7 +128,7 @@ class VAIDConfig:
 
 @dataclass
 class UNetConfig:
-    """The U-Net's widths and depths; see ``UNetShape``. Its input and output channels follow the codec."""
+    """Widths and depths of the U-Net, see ``UNetShape``. The codec gives its input and output channels."""
 
     channels: list[int] = positive([320, 640, 1280, 1280])
     heads: list[int] = positive([5, 10, 20, 20])
@@ -140,34 +140,35 @@ class UNetConfig:
 
 @dataclass
 class EthdConfig:
-    """Stage two: the network, its loss and its optimizer.
+    """Stage 2, ETHD: network, loss and optimizer.
 
     Attributes:
-        unet: widths and depths.
+        unet: Widths and depths of the U-Net.
         variant: full, or an ablation: no_decouple, wo_lip, wo_exp, wo_dicte; see ``Variant``.
-        share_weights: the injector has one attention for both expressions; else one for each.
-        checkpointing: recompute every block in the backward pass: a fraction of the memory, a third more time.
-        prediction: ``v``, as SVD was trained, or ``x0``, for a U-Net too narrow to pass all of the latents' noise on.
-        svd: ``unet/`` folder of Stable Video Diffusion in diffusers' format to start from; null starts afresh.
-        diffusion_steps: of the zero-terminal-SNR schedule.
-        noise_shift: multiplies the schedule's sigma; above 1 for latents with much redundancy, such as pixels.
-        sampling_steps: DDIM steps.
-        window: frames of a sampling window; the training window.
-        overlap: frames two windows share when the video is longer; null for a fifth of the window.
+        share_weights: Whether the injector uses one attention for both expressions instead of one for each.
+        checkpointing: Recompute every block in the backward pass. Takes a fraction of the memory and a third more time.
+        prediction: ``v``, as SVD was trained, or ``x0``, for a U-Net too narrow to pass on all noise of the latents.
+        svd: ``unet/`` folder of Stable Video Diffusion in diffusers' format for initialization; null for random
+            weights.
+        diffusion_steps: Steps of the zero-terminal-SNR schedule.
+        noise_shift: Factor on the schedule's sigma; above 1 for redundant latents, such as pixels.
+        sampling_steps: Number of DDIM steps.
+        window: Frames of a sampling window, equal to the training window.
+        overlap: Frames that two consecutive windows share when the video is longer; null for a fifth of the window.
         loss: x0 (Eq. 11), v (as SVD was trained) or min_snr.
-        snr_gamma: of min_snr: signal-to-noise ratio from which samples count less.
-        mask_source: the boxes that bound the expression's region: ``reference`` for those of x_ref's frame (the
-            paper's), ``window`` for all boxes of the window together.
-        audio_expression_probability: share of the training clips that are driven by e_a, sampled by V-AID; the others
-            by e_v, the video's own.
-        expression_steps: DDIM steps of e_a in training; null for V-AID's own number.
-        reference_noise: standard deviation of the noise on the reference latent, in the network's units.
-        condition_dropout: share of training clips that see neither lip nor expression.
-        ema: decay of the averaged weights, which are validated and exported; 0 averages nothing.
-        lr: of AdamW.
-        lr_warmup: steps over which it rises linearly from 0.
+        snr_gamma: Signal-to-noise ratio above which min_snr weights samples less.
+        mask_source: Boxes that bound the expression region: ``reference`` for the boxes of x_ref's frame, as in the
+            paper; ``window`` for the union over the window.
+        audio_expression_probability: Share of the training clips conditioned on e_a, sampled by V-AID. The others are
+            conditioned on e_v, extracted from the video.
+        expression_steps: DDIM steps for e_a in training; null for V-AID's sampling_steps.
+        reference_noise: Standard deviation of the noise on the reference latent, in the network's units.
+        condition_dropout: Share of training clips without lip and expression conditions.
+        ema: Decay of the averaged weights, which are validated and exported. 0 disables averaging.
+        lr: Learning rate of AdamW.
+        lr_warmup: Steps over which the learning rate rises linearly from 0.
         lr_decay: ``none``, or ``cosine`` to a hundredth at the last step.
-        weight_decay: of AdamW.
+        weight_decay: Weight decay of AdamW.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -188,7 +189,7 @@ class EthdConfig:
     expression_steps: int | None = positive(None)
     reference_noise: float = at_least(0.02, 0)
     condition_dropout: float = share(0.0)
-    ema: float = rule(0.9999, lambda value: 0 <= value < 1, "a share below 1: 1 would keep the first weights for ever")
+    ema: float = rule(0.9999, lambda value: 0 <= value < 1, "a share below 1: with 1 the weights would never change")
     lr: float = positive(1e-5)
     lr_warmup: int = at_least(0, 0)
     lr_decay: str = choice("none", LearningRateDecay)
@@ -197,14 +198,14 @@ class EthdConfig:
 
 @dataclass
 class DeepSpeedConfig:
-    """What of DeepSpeed may be chosen; ``trainer.strategy=deepspeed`` reads it.
+    """Options of DeepSpeed, used with ``trainer.strategy=deepspeed``.
 
     Attributes:
-        stage: of ZeRO: 1 shares the optimizer's states among the ranks, 2 the gradients too.
-        autocast: float32 weights and bfloat16 products; without it precision=bf16-mixed keeps bfloat16 weights beside
-            float32 ones of the optimizer.
-        offload_optimizer: keep the optimizer's states on the host and update there.
-        bucket: numbers that are reduced or gathered at a time; smaller takes less memory.
+        stage: ZeRO stage. 1 shards the optimizer states over the ranks, 2 the gradients too.
+        autocast: Keep float32 weights and compute products in bfloat16. Without it, precision=bf16-mixed keeps bfloat16
+            weights and a float32 copy in the optimizer.
+        offload_optimizer: Keep the optimizer states on the host and update there.
+        bucket: Numbers reduced or gathered at a time. A smaller value takes less memory.
     """
 
     stage: int = choice(2, 1, 2, hints={"3": NO_STAGE_3})
@@ -215,29 +216,30 @@ class DeepSpeedConfig:
 
 @dataclass
 class TrainerConfig:
-    """How long and on what a stage trains.
+    """Length and hardware of a training.
 
     Attributes:
         accelerator: auto, cpu or gpu.
-        devices: processes per node; ``auto`` for all.
-        nodes: machines.
+        devices: Processes per node; ``auto`` for all devices.
+        nodes: Number of machines.
         strategy: auto, ddp or deepspeed.
         precision: 32-true; bf16-mixed, which under DeepSpeed means bfloat16 weights; or bf16-true.
-        deepspeed: what of it may be chosen.
-        max_steps: optimizer steps.
-        max_minutes: stop after so long; null for no bound.
-        validate_every: steps between validations.
-        validation_clips: clips each validation looks at.
-        gradient_clip: largest norm of the gradient; null for no bound.
-        log_every: steps between logged values.
-        fast_dev_run: one step of training and validation, nothing written.
-        progress_bar: show it.
-        check_memory: refuse, before the first step, what will not fit on the card by ``training/memory.py``'s count.
+        deepspeed: Options of DeepSpeed.
+        max_steps: Number of optimizer steps.
+        max_minutes: Time limit, minutes; null for none.
+        validate_every: Steps between two validations.
+        validation_clips: Clips of each validation.
+        gradient_clip: Maximum norm of the gradient; null for no clipping.
+        log_every: Steps between logged values.
+        fast_dev_run: Run one step of training and validation and write nothing.
+        progress_bar: Show a progress bar.
+        check_memory: Before the first step, refuse a training that exceeds the GPU's memory by the estimate of
+            ``training/memory.py``.
     """
 
     accelerator: str = choice("auto", "auto", "cpu", "gpu")
     devices: str = rule(
-        "auto", re.compile(r"auto|-1|\d+(,\d+)*,?").fullmatch, "how many processes a machine runs, or auto"
+        "auto", re.compile(r"auto|-1|\d+(,\d+)*,?").fullmatch, "the number of processes per machine, or auto"
     )
     nodes: int = positive(1)
     strategy: str = choice("auto", "auto", "ddp", "deepspeed", hints=dict.fromkeys(STAGE_3, NO_STAGE_3))
@@ -256,12 +258,12 @@ class TrainerConfig:
 
 @dataclass
 class CheckpointsConfig:
-    """Which checkpoints a run keeps; ``last.ckpt`` is the newest, ``best.ckpt`` the best.
+    """Checkpoints that a run keeps; ``last.ckpt`` is the newest, ``best.ckpt`` the best.
 
     Attributes:
-        every: steps between two; null for trainer.validate_every. Every validation has one, too.
-        keep: how many of the newest stay.
-        best: validated value by which the best is chosen, smaller is better, e.g. val/loss; null for none.
+        every: Steps between two checkpoints; null for trainer.validate_every. Each validation also writes one.
+        keep: Number of the newest checkpoints that are kept.
+        best: Validation value that selects the best, lower is better, e.g. val/loss; null for none.
     """
 
     every: int | None = positive(None)
@@ -271,10 +273,10 @@ class CheckpointsConfig:
 
 @dataclass
 class ResumeConfig:
-    """What a resumed run may differ in.
+    """Differences that a resumed run may have.
 
     Attributes:
-        allow_config_change: go on although the run's stored configuration is another.
+        allow_config_change: Continue even if the stored configuration of the run differs.
     """
 
     allow_config_change: bool = False
@@ -282,13 +284,13 @@ class ResumeConfig:
 
 @dataclass
 class WatchdogConfig:
-    """After how long a run that stands still is ended, with a line that names the rank, the step and the clips.
+    """Time limits after which a stalled run is ended, with a line that names the rank, the step and the clips.
 
     Attributes:
-        step_minutes: the longest a step, or the wait for its batch, may take.
-        join_minutes: likewise the wait for the other ranks at the start.
-        other_minutes: likewise for a validation, a checkpoint, or what comes before the first step.
-        dead_seconds: silence after which a process on another machine counts as dead.
+        step_minutes: Limit for a step, and for the wait for its batch.
+        join_minutes: Limit for the wait for the other ranks at the start.
+        other_minutes: Limit for a validation, a checkpoint, and the work before the first step.
+        dead_seconds: Seconds without a heartbeat after which a process on another machine counts as dead.
     """
 
     step_minutes: float = positive(10.0)
@@ -299,13 +301,13 @@ class WatchdogConfig:
 
 @dataclass
 class PreemptionConfig:
-    """What a run does when its queue wants the machine back: it ends after the batch, saved, with status 75.
+    """Preemption by the queue: after one of these signals a run finishes its batch, saves, and exits with status 75.
 
     Attributes:
-        requeue_on: signals after which a SLURM job is queued again; ``#SBATCH --signal=USR1@300`` sends one of them.
-        stop_on: signals after which the run only stops. SLURM sends SIGTERM when it preempts, cancels or times out a
-            job, and knows itself whether the job comes back; SIGINT is Ctrl-C.
-        max_requeues: times a job may queue itself again.
+        requeue_on: Signals after which a SLURM job is queued again; ``#SBATCH --signal=USR1@300`` sends one of them.
+        stop_on: Signals after which the run only stops. SLURM sends SIGTERM when it preempts, cancels or times out a
+            job, and decides itself whether to requeue it. SIGINT is Ctrl-C.
+        max_requeues: Maximum number of times a job queues itself again.
     """
 
     requeue_on: list[str] = handled_signal(["SIGUSR1", "SIGUSR2"])
@@ -314,38 +316,20 @@ class PreemptionConfig:
 
 
 @dataclass
-class LoggerConfig:
-    """Where losses and plots go.
-
-    Attributes:
-        name: csv, tensorboard or wandb.
-        project: W&B project.
-        group: W&B group; null for the paper's table the run is made for.
-        offline: W&B keeps everything on disk; send it later with ``wandb sync``. Null for so where its server does not
-            answer, as on most compute nodes.
-    """
-
-    name: str = choice("csv", "csv", "tensorboard", "wandb")
-    project: str = "emotivetalk"
-    group: str | None = literal(None)
-    offline: bool | None = None
-
-
-@dataclass
 class ValidationVideosConfig:
-    """What stage two shows and measures of its validation clips while it trains; it changes nothing in the training.
+    """Videos and metrics of validation clips during stage 2. They do not affect the training.
 
     Attributes:
-        sample_every: steps between samples to look at; null for none.
-        sample_clips: how many.
-        evaluate_every: steps between evaluations; null for none.
-        evaluate_clips: how many clips they hold.
-        frames: of each clip, at most.
-        metrics: any of fid, fvd, sync, efid.
-        fid: see ``evaluate.py``, as the three below.
-        fvd: likewise.
-        sync: likewise.
-        efid: likewise.
+        sample_every: Steps between two sets of sample videos; null for none.
+        sample_clips: Videos in a set.
+        evaluate_every: Steps between two evaluations; null for none.
+        evaluate_clips: Clips of an evaluation.
+        frames: Maximum frames of a clip.
+        metrics: Any of fid, fvd, sync, efid.
+        fid: Settings of FID, as in ``evaluate.py``.
+        fvd: Settings of FVD.
+        sync: Settings of Sync-C and Sync-D.
+        efid: Settings of E-FID.
     """
 
     sample_every: int | None = positive(None)
@@ -368,21 +352,23 @@ class TrainConfig:
     """``train.py``.
 
     Attributes:
-        stage: what is trained: vaid, ethd, emotion, proxy, or the dotted path of a ``Stage`` of one's own.
-        name: of the experiment; begins the default run_id.
-        run_id: names the run directory; the same id continues the same run. Null for the name and a digest of the
+        stage: Stage to train: vaid, ethd, emotion, proxy, or the dotted path of your own ``Stage``.
+        name: Name of the experiment, the first part of the default run_id.
+        run_id: Name of the run directory. The same id continues the same run. Null for the name and a digest of the
             configuration.
-        output: folder that holds the run directories, ``output/stage/run_id``.
-        seed: of weights and noise.
-        ckpt_path: checkpoint to resume from; ``last`` takes the run's own, if there is one; null starts a new run.
-        vaid: for stage ethd, the V-AID that drives it: a run directory or a checkpoint.
-        encoders: names of the encoders that must have made the shards, e.g. {audio: mel}.
-        model: the stage's own configuration, see its ``config``.
-        videos: for stage ethd, what is shown and measured of validation clips.
-        checkpoints: which are kept.
-        resume: what a resumed run may differ in.
-        preemption: signals of the queue.
-        watchdog: when a run stands still.
+        output: Folder of the run directories ``output/stage/run_id``.
+        seed: Seed of weights and noise.
+        ckpt_path: Checkpoint to resume from. ``last`` is the newest of this run, or none; null starts a new run.
+        vaid: Run directory or checkpoint of the V-AID that conditions stage ethd.
+        encoders: Names of the encoders that must have made the shards, e.g. {audio: mel}.
+        model: Configuration of the stage, see its ``config``.
+        objective: Logged value whose best value a sweep compares, e.g. val/loss; null for none. The best is the lowest,
+            or the highest with hydra.sweeper.direction=maximize.
+        videos: Videos and metrics of validation clips, for stage ethd.
+        checkpoints: Checkpoints that are kept.
+        resume: Differences that a resumed run may have.
+        preemption: Signals of the queue.
+        watchdog: Time limits for a stalled run.
     """
 
     stage: str = registered(STAGES)
@@ -399,6 +385,7 @@ class TrainConfig:
     model: Any = constrained(MISSING, None, typed_by=(STAGES, "stage"), kinds=MODELS)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    objective: str | None = None
     videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     resume: ResumeConfig = field(default_factory=ResumeConfig)

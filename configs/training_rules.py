@@ -1,11 +1,13 @@
-"""Rules between the fields of ``train.py``'s configuration: networks, data and devices that go together."""
+"""Rules between several fields of ``train.py``'s configuration: network, data and devices must match."""
 
 from __future__ import annotations
 
 import importlib.util
+import sys
 
 from configs.errors import ConfigError
 from configs.fields import one_of
+from configs.loggers import LoggerConfig
 from configs.preparation import ENCODER_KINDS
 from configs.proxy import ProxyConfig
 from configs.registries import STAGES
@@ -13,12 +15,12 @@ from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
 
 def check_train(config: TrainConfig) -> None:
-    """Checks what ``data`` alone does not decide.
+    """Checks the rules between networks, data and trainer; ``check_data`` has checked ``data`` by itself.
 
     Raises:
-        ConfigError: naming the key, its value, and what is expected.
+        ConfigError: Names the key, its value and what is expected.
     """
-    _installed(config.logger.name)
+    check_loggers(config.logger)
     _trainer(config)
     for kind in config.encoders:
         one_of(*ENCODER_KINDS).require("encoders", kind)
@@ -34,7 +36,7 @@ def check_train(config: TrainConfig) -> None:
     if isinstance(model, VAIDConfig):
         _vaid(model)
     if isinstance(model, ProxyConfig) and model.kind == "expression" and not model.factors:
-        raise ConfigError("model.factors=[]: name the factors to be learnt")
+        raise ConfigError("model.factors=[]: name the factors to learn")
     if both := sorted({*config.preemption.requeue_on} & {*config.preemption.stop_on}):
         raise ConfigError(f"preemption: {', '.join(both)} cannot be both in requeue_on and in stop_on")
     if not stage.videos and (config.videos.sample_every or config.videos.evaluate_every):
@@ -50,10 +52,27 @@ def _sampling(model: VAIDConfig | EthdConfig) -> None:
         raise ConfigError(f"model.overlap={model.overlap}: expected at least 0 and less than window={model.window}")
 
 
-def _installed(logger: str) -> None:
-    spec = None if logger == "csv" else importlib.util.find_spec(logger)
-    if logger != "csv" and (spec is None or spec.origin is None):  # a folder of that name, as W&B leaves, is no package
-        raise ConfigError(f"logger.name={logger}: is not installed; pip install {logger}, or choose logger=csv")
+def check_loggers(config: LoggerConfig) -> None:
+    """Refuses loggers that are not installed, and arguments of those that have keys of their own.
+
+    Raises:
+        ConfigError: Names the logger, and what to install or change.
+    """
+    if config.name:
+        print(
+            f"logger.name={config.name}: use logger={config.name}; the next version has no logger.name", file=sys.stderr
+        )
+    for name, arguments in config.chosen.items():
+        if "class" in arguments or name not in ("tensorboard", "wandb"):
+            continue
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # a folder that W&B wrote is not a package
+            raise ConfigError(f"logger={name}: is not installed; pip install {name}, or choose logger=csv")
+        if arguments:
+            raise ConfigError(
+                f"logger.use.{name}: takes no arguments; W&B's keys are logger.project, logger.entity, logger.group, "
+                "logger.tags, logger.notes and logger.offline, and TensorBoard has none"
+            )
 
 
 def _vaid(model: VAIDConfig) -> None:
@@ -63,7 +82,7 @@ def _vaid(model: VAIDConfig) -> None:
                 f"model.{key}.head_width={part.head_width}: does not divide model.{key}.width={part.width}"
             )
     if model.expression.head_width % 2:
-        raise ConfigError(f"model.expression.head_width={model.expression.head_width}: rotary positions need it even")
+        raise ConfigError(f"model.expression.head_width={model.expression.head_width}: expected an even number")
     _sampling(model)
     if model.guidance != 1 and not model.condition_dropout:
         raise ConfigError(f"model.guidance={model.guidance}: needs model.condition_dropout above 0, e.g. 0.1")
@@ -100,22 +119,22 @@ def _trainer(config: TrainConfig) -> None:
         raise ConfigError(
             f"trainer.precision={trainer.precision}"
             + (" with trainer.strategy=deepspeed" if trainer.strategy == "deepspeed" else "")
-            + f": keeps weights in bfloat16, and stage {config.stage} learns with float32 ones (CLUB and InfoNCE need "
-            "them); it is small: use trainer=ddp, or trainer=deepspeed_autocast"
+            + f": keeps weights in bfloat16, but stage {config.stage} needs float32 weights for CLUB and InfoNCE; use "
+            "trainer=ddp, which is enough for a small network, or trainer=deepspeed_autocast"
         )
     if trainer.accelerator == "cpu" and trainer.devices != "auto" and not trainer.devices.isdecimal():
         raise ConfigError(
-            f"trainer.devices={trainer.devices}: names GPUs; trainer.accelerator=cpu takes a number, or auto"
+            f"trainer.devices={trainer.devices}: names GPUs; trainer.accelerator=cpu needs a number or auto"
         )
     if trainer.devices.isdecimal():
         check_ranks(config, int(trainer.devices) * trainer.nodes)
 
 
 def check_ranks(config: TrainConfig, ranks: int) -> None:
-    """Refuses a number of ranks that cannot share the global batch equally, and accumulation where a stage has none.
+    """Refuses a number of ranks that does not divide the global batch, and accumulation where a stage has none.
 
     Raises:
-        ConfigError: with the numbers that would do.
+        ConfigError: Names the numbers that do.
     """
     batch, micro = config.data.batch_size, config.data.micro_batch or 1
     count = batch // micro
@@ -164,7 +183,7 @@ def _deepspeed(config: TrainConfig) -> None:
     if trainer.precision == "bf16-true":
         raise ConfigError(
             "trainer.precision=bf16-true with trainer.strategy=deepspeed: the optimizer would have no float32 weights; "
-            "use bf16-mixed, which under DeepSpeed means bfloat16 weights beside the optimizer's float32 ones"
+            "use bf16-mixed, which under DeepSpeed means bfloat16 weights and a float32 copy in the optimizer"
         )
 
 

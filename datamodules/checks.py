@@ -21,7 +21,7 @@ def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[st
         sides: speaker -> splits in which the speaker occurs.
 
     Raises:
-        ShardError: If speakers are shared. Names them.
+        ShardError: If speakers are shared; the message names them.
     """
     shared = sorted(speaker for speaker, splits in sides.items() if len(splits & set(SPLITS)) > 1)
     if not shared:

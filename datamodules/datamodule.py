@@ -37,11 +37,11 @@ class ShardDataModule(LightningDataModule):
 
     Args:
         config: Configuration; None for the defaults. Without a dataset name, any dataset is accepted.
-        encoders: Kind (audio, motion, codec, landmarks) -> required encoder identity; None accepts any.
+        encoders: kind (audio, motion, codec, landmarks) -> required encoder identity; None accepts any.
         **changes: Single fields of ``DataConfig`` that override ``config``.
 
     Raises:
-        ValueError: If a value is invalid. Names its key.
+        ValueError: If a value is invalid; the message names its key.
 
     Attributes:
         indices: Root name -> index.

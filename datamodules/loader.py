@@ -26,7 +26,7 @@ from datamodules.clip_windows import (
     training_windows,
 )
 from datamodules.order import Order, reference_clip
-from datamodules.slots import SlotDataset, Slots, Tasks
+from datamodules.slots import SlotDataset, Slots, Tasks, block_bytes
 
 
 class StreamDataset(Dataset[RankBatch]):
@@ -200,7 +200,7 @@ class StreamLoader:
         """Yields the next ``steps_per_epoch`` batches."""
         for _ in range(self.steps_per_epoch):
             if self._iterator is None:
-                self._slots = self._new_slots()
+                self._slots = Slots(*self._blocks())
                 self._iterator = iter(
                     _data_loader(
                         SlotDataset(self.dataset, self._slots.blocks),
@@ -217,12 +217,20 @@ class StreamLoader:
             self.step += 1
             yield self._slots.unpack(parcel, self._pin_memory)
 
-    def _new_slots(self) -> Slots:
-        """Memory blocks for all prefetched batches, plus three that the training loop may hold."""
+    def shared_bytes(self) -> int:
+        """Shared memory of all memory blocks in bytes. Reads one batch."""
+        like, growth, count = self._blocks()
+        return count * block_bytes(like, growth)
+
+    def _blocks(self) -> tuple[list[ClipBatch], float, int]:
+        """Micro-batches of a rank, the size of the largest batch relative to it, and the number of memory blocks.
+
+        One block per prefetched batch, plus three that the training loop may hold.
+        """
         like = micro_batches(self.dataset[self.step])
         shortest = min(part["mask"].shape[1] for part in like)
         growth = self.dataset.window / shortest  # without padding, other batches may be longer
-        return Slots(like, growth, self._prefetch * self._workers + 3)
+        return like, growth, self._prefetch * self._workers + 3
 
     def state_dict(self) -> dict[str, Any]:
         """State for a checkpoint: the next step and the fingerprint of the order."""
@@ -232,7 +240,7 @@ class StreamLoader:
         """Continues from a saved state.
 
         Raises:
-            ValueError: If the training order has changed. Names each value that differs.
+            ValueError: If the training order has changed; the message names each value that differs.
         """
         before = state["fingerprint"]
         changed = [
@@ -314,6 +322,10 @@ class EvaluationLoader:
     def __len__(self) -> int:
         """Number of clips of this rank, including repeated ones."""
         return len(self.dataset)
+
+    def shared_bytes(self) -> int:
+        """Shared memory that its loader processes take, bytes; reads one clip."""
+        return self._prefetch * self._workers * block_bytes([self.dataset[0]]) if self._workers else 0
 
     def __iter__(self) -> Iterator[ClipBatch]:
         """Iterates over batches of one clip."""

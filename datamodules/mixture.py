@@ -56,7 +56,7 @@ def datamodule(config: DataConfig, encoders: Mapping[str, Identity] | None = Non
     """Builds the data module for ``data.name``.
 
     Raises:
-        ValueError: If the configuration is invalid. Names the key.
+        ValueError: If the configuration is invalid; the message names the key.
     """
     kind = MixtureDataModule if config.name == "mixture" else ShardDataModule
     return kind(config, encoders)

@@ -159,7 +159,7 @@ class Index:
         dataset: Name of the dataset.
         preset: Name of the preset it was prepared with.
         frame_size: Side of the square frames in pixels.
-        encoders: Kind (audio, motion, codec, landmarks) -> encoder identity.
+        encoders: kind (audio, motion, codec, landmarks) -> encoder identity.
         dimensions: Feature sizes of all samples.
         codec_scale: Factor from stored latents to the diffusion model's latents.
         shards: Entries of the tar files.
@@ -264,7 +264,7 @@ def require_same_encoders(index: Index, wanted: Mapping[str, Identity], where: s
     """Checks that shards were made with the experiment's encoders.
 
     Raises:
-        ShardError: If encoders differ. Names each with its identity in the shards and in the experiment.
+        ShardError: If encoders differ; the message names each with its identity in the shards and in the experiment.
     """
     wrong = [
         f"  {kind}: shards have {index.encoders[kind]}, the experiment has {identity}"

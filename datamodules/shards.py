@@ -30,6 +30,7 @@ from datamodules.schema import (
     ShardError,
 )
 from datamodules.staging import ShardSource
+from runtime.platforms import read_at
 
 _TAR_BLOCK = 512
 _NPY_HEADER = 256  # bytes read for an array's header; prepare.py writes 128
@@ -49,7 +50,7 @@ def check_index(index: Index, where: str) -> None:
     """Checks that an index is consistent and its file names are safe, before any file is opened.
 
     Raises:
-        ShardError: If it is not. Names the first invalid entry.
+        ShardError: If it is not; the message names the first invalid entry.
     """
     sizes = {shard.name: shard.bytes for shard in index.shards}
     for name in sizes:
@@ -151,7 +152,7 @@ class ShardReader:
         """Reads the header of an array member and checks it against the index.
 
         Raises:
-            ShardError: If they differ. Names what was found and expected.
+            ShardError: If they differ; the message names what was found and expected.
         """
         offset, size = self._place(entry, member)
         block = self._pread(entry, _TAR_BLOCK + min(_NPY_HEADER, size), offset - _TAR_BLOCK)
@@ -197,7 +198,7 @@ class ShardReader:
         descriptor = self._descriptor(entry)
         while view:
             try:
-                count = os.preadv(descriptor, [view], offset)
+                count = read_at(descriptor, view, offset)
             except OSError as error:
                 raise ShardError(f"{self._name(entry, member)}: cannot be read ({error.strerror})") from error
             if not count:
@@ -235,13 +236,14 @@ class ShardReader:
         return self._open[name]
 
     def _pread(self, entry: SampleEntry, size: int, offset: int) -> bytes:
+        block = bytearray(size)
         try:
-            block = os.pread(self._descriptor(entry), size, offset)
+            count = read_at(self._descriptor(entry), memoryview(block), offset)
         except OSError as error:
             raise ShardError(f"{self.where}: {entry.shard} cannot be read ({error.strerror})") from error
-        if len(block) < size:
-            raise self._cut_short(entry, offset + len(block))
-        return block
+        if count < size:
+            raise self._cut_short(entry, offset + count)
+        return bytes(block)
 
     def _cut_short(self, entry: SampleEntry, end: int) -> ShardError:
         return ShardError(

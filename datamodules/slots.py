@@ -68,6 +68,13 @@ class MemoryBlock:
         return tensor
 
 
+def block_bytes(like: Sequence[ClipBatch], growth: float = 1.0) -> int:
+    """Bytes of a block for the micro-batches of a rank up to ``growth`` times as large as these."""
+    values = (value for batch in like for value in batch.values())
+    size = sum(value.nbytes + _ALIGNMENT for value in values if isinstance(value, Tensor))
+    return -(-int(size * growth) // _ALIGNMENT) * _ALIGNMENT
+
+
 class Slots:
     """The memory blocks and the list of free ones, in the training process.
 
@@ -78,10 +85,7 @@ class Slots:
     """
 
     def __init__(self, like: Sequence[ClipBatch], growth: float, count: int) -> None:
-        values = (value for batch in like for value in batch.values())
-        size = sum(value.nbytes + _ALIGNMENT for value in values if isinstance(value, Tensor))
-        width = -(-int(size * growth) // _ALIGNMENT) * _ALIGNMENT
-        self.blocks = torch.empty(count, width, dtype=torch.uint8).share_memory_()
+        self.blocks = torch.empty(count, block_bytes(like, growth), dtype=torch.uint8).share_memory_()
         self.free = deque(range(count))
 
     def unpack(self, parcel: Parcel, pin_memory: bool = False) -> RankBatch:

@@ -32,6 +32,7 @@ from filelock import FileLock, Timeout
 from webdataset.gopen import gopen
 
 from datamodules.schema import INDEX_NAME, Index, ShardEntry, ShardError
+from runtime.platforms import open_for_reading, user_id
 
 GIB = 2**30
 STAGE_NAME = "emotivetalk-shards"
@@ -74,7 +75,7 @@ def fetch(url: str, into: BinaryIO) -> str:
     """Copies the content of a URL or the output of a command into an open file and returns its SHA-256.
 
     Raises:
-        ShardError: If it fails. Names the command and its exit status.
+        ShardError: If it fails; the message names the command and its exit status.
     """
     digest = hashlib.sha256()
     stream = None
@@ -127,7 +128,7 @@ def shard_source(root: str, index: Index, stage_to: str | None, stage_gib: float
     """
     if stage_to is None and not is_remote(root):
         return LocalShards(Path(root).expanduser())
-    folder = Path(stage_to).expanduser() if stage_to else Path(tempfile.gettempdir()) / f"emotivetalk-{os.getuid()}"
+    folder = Path(stage_to).expanduser() if stage_to else Path(tempfile.gettempdir()) / f"emotivetalk-{user_id()}"
     return StagedShards(root, index, folder, stage_gib)
 
 
@@ -277,7 +278,7 @@ def open_whole(path: Path, shard: ShardEntry) -> int:
         OSError: If it cannot be opened.
         ShardError: If its size differs from the index.
     """
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = open_for_reading(path)
     found = os.fstat(descriptor).st_size
     if found != shard.bytes:
         os.close(descriptor)

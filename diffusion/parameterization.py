@@ -28,9 +28,9 @@ Velocity = Callable[[Tensor, Tensor], Tensor]
 
 def noise_input(level: Tensor) -> Tensor:
     """Alpha bar of any shape -> 1/4 ln sigma in [-1.55, 1.64], float32 of the same shape."""
-    level = level.double()
-    sigma = ((1 - level) / level).sqrt().clamp(*SIGMA_RANGE)
-    return (sigma.log() / 4).float()
+    wide = level.cpu().double() if level.device.type == "mps" else level.double()  # MPS has no float64
+    sigma = ((1 - wide) / wide).sqrt().clamp(*SIGMA_RANGE)
+    return (sigma.log() / 4).float().to(level.device)
 
 
 def velocity(x0: Tensor, noise: Tensor, level: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Frozen pretrained models behind five protocols, and the registry of their weights."""
+"""Frozen encoders, the five protocols they implement, and their pretrained weights."""
 
 from encoders.factory import (
     build_audio_encoder,

@@ -1,4 +1,4 @@
-"""Fetches one file over HTTP: resumable, with a progress bar, and never under its final name before it is whole."""
+"""Resumable HTTP download of one file, with a progress bar."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ TRIES = 3
 
 
 class DownloadError(UserError, OSError):
-    """A file could not be fetched; the message says from where and why."""
+    """Raised if a file cannot be downloaded; the message has the URL and the reason."""
 
 
 def address(url: str) -> str:
-    """The URL to ask: Hugging Face's own, or its mirror where ``$HF_ENDPOINT`` names one."""
+    """Returns ``url``; a Hugging Face URL is moved to the mirror ``$HF_ENDPOINT`` if that is set."""
     endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/")
     return endpoint + url[len(HUB) :] if endpoint and url.startswith(HUB) else url
 
 
 def download(url: str, part: Path, pause: float = 1.0) -> None:
-    """Fetches ``url`` into ``part``, going on where an earlier try stopped.
+    """Downloads ``url`` to ``part``, continuing an earlier partial download.
 
     Args:
-        url: http or https address.
-        part: temporary file; kept when the connection breaks, so that the next try resumes.
-        pause: seconds before a second try at a broken connection, doubled for the third.
+        url: HTTP or HTTPS URL.
+        part: Temporary file; kept when the connection breaks, so that the next call resumes.
+        pause: Seconds before the second attempt; doubled before the third.
 
     Raises:
-        DownloadError: when the server refuses, cannot be reached, or keeps breaking off.
+        DownloadError: If the server refuses the request, or three attempts fail.
     """
     for attempt in range(TRIES):
         if attempt:
@@ -48,22 +48,22 @@ def download(url: str, part: Path, pause: float = 1.0) -> None:
             _fetch(url, part)
             return
         except urllib.error.HTTPError as error:
-            if error.code == 416:  # what is there does not fit what the server has: from the start
+            if error.code == 416:  # the partial file is no prefix of the server's file, so it starts again
                 part.unlink(missing_ok=True)
-                reason = "the server has another file than the one begun"
+                reason = "the partial download does not match the server's file"
             elif error.code >= 500:
                 reason = f"HTTP {error.code} {error.reason}"
             else:
                 raise DownloadError(f"{url}: {_refusal(url, error)}") from error
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", error) or type(error).__name__)
-    raise DownloadError(f"{url}: {reason} ({TRIES} tries)")
+    raise DownloadError(f"{url}: {reason} ({TRIES} attempts)")
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> str:
     if error.code in (401, 403) and url.startswith(address(HUB)):
         return (
-            f"HTTP {error.code}: the repository asks for an account; open it in a browser, accept its licence, and run "
+            f"HTTP {error.code}: the repository needs an account; open it in a browser, accept its licence, and run "
             "`hf auth login` (or set HF_TOKEN)"
         )
     return f"HTTP {error.code} {error.reason}"
@@ -78,7 +78,7 @@ def _fetch(url: str, part: Path) -> None:
         from huggingface_hub import get_token
 
         if token := get_token():
-            # Unredirected: the hub sends us on to a storage host that must not see the token.
+            # Unredirected: the hub redirects to a storage host that must not receive the token.
             request.add_unredirected_header("Authorization", f"Bearer {token}")
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
         resumed = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {begun}-")
@@ -93,15 +93,15 @@ def _fetch(url: str, part: Path) -> None:
                 unit="B",
                 unit_scale=True,
                 unit_divisor=1024,
-                disable=None,  # no bar in log files
+                disable=None,  # no bar without a terminal
             ) as bar,
         ):
             _copy(response, file, bar)
     if total is not None and part.stat().st_size != total:
-        raise http.client.HTTPException(f"broke off after {part.stat().st_size} of {total} bytes")
+        raise http.client.HTTPException(f"the connection ended after {part.stat().st_size} of {total} bytes")
 
 
 def _copy(response: http.client.HTTPResponse, file: FileIO, bar: tqdm) -> None:
-    while block := response.read1(BLOCK):  # as it comes, so that little is lost when this process is killed
+    while block := response.read1(BLOCK):  # written as received, so that little is lost if this process is killed
         file.write(block)
         bar.update(len(block))

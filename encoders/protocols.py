@@ -1,4 +1,4 @@
-"""What the project asks of a frozen pretrained model: five protocols, and the face record they exchange.
+"""Protocols of the five kinds of frozen encoders, and the records of faces they exchange.
 
 Shapes: F frames at 25 fps, H x W pixels, P landmarks, L layers, D audio width, d_l and d_e lip and expression widths,
 C latent channels, h x w latent size, B texts, D_t text width.
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from torch import Tensor  # the records here are read by programs that never load torch
+    from torch import Tensor  # not imported at run time: programs without torch use the records
 
 FPS = 25
 SAMPLE_RATE = 16_000
@@ -25,12 +25,12 @@ LANDMARK_COUNTS: dict[str, int] = {"ibug68": 68, "mediapipe478": 478}
 
 @dataclass(frozen=True)
 class Identity:
-    """Which encoder made some features: shards and checkpoints made by different ones are never mixed.
+    """Identity of an encoder. Shards and checkpoints of different identities cannot be combined.
 
     Attributes:
-        name: the encoder's name in the configuration, e.g. ``mel``.
-        options: every option that changes its output.
-        weights: file name -> sha256 of every weight file it read.
+        name: Name of the encoder in the configuration, e.g. ``mel``.
+        options: Options that change the output.
+        weights: File name -> sha256 of every weight file.
     """
 
     name: str
@@ -43,8 +43,8 @@ class Face:
     """One face in one image.
 
     Attributes:
-        landmarks: (P, 2) float32, x and y in pixels of the image it was found in; may lie outside the image.
-        blendshapes: (52,) float32 in [0, 1] in MediaPipe's order, where the detector gives them.
+        landmarks: (P, 2) float32, x and y in pixels of the image; may lie outside the image.
+        blendshapes: (52,) float32 scores in [0, 1] in MediaPipe's order; None if the detector has none.
     """
 
     landmarks: np.ndarray
@@ -53,12 +53,12 @@ class Face:
 
 @dataclass(frozen=True)
 class Tracking:
-    """What a landmark detector saw in a clip.
+    """Detections of a landmark detector in a clip.
 
     Attributes:
-        faces: the speaker's face in every frame, or None where it was not found.
-        several: share in [0, 1] of the checked frames that held a second face of comparable size.
-        size: (width, height) of the frames in pixels.
+        faces: Face of the speaker in every frame, None where it was not found.
+        several: Share in [0, 1] of the checked frames with a second face of comparable size.
+        size: (width, height) of the frames, pixels.
     """
 
     faces: list[Face | None]
@@ -68,13 +68,13 @@ class Tracking:
 
 @dataclass(frozen=True)
 class FaceTrack:
-    """One speaker's face through a clip, without gaps.
+    """Face of the speaker in every frame of a clip, without gaps.
 
     Attributes:
-        landmarks: (F, P, 2) float32 in pixels of the frames they belong to.
-        scheme: what the P points are.
+        landmarks: (F, P, 2) float32 in pixels of the frames.
+        scheme: Landmark scheme of the P points.
         detected: (F,) bool, False where the landmarks are interpolated.
-        blendshapes: (F, 52) float32, where the detector gives them.
+        blendshapes: (F, 52) float32 scores; None if the detector has none.
     """
 
     landmarks: np.ndarray
@@ -86,66 +86,92 @@ class FaceTrack:
         return len(self.landmarks)
 
     def cropped(self, left: float, top: float, scale: float) -> FaceTrack:
-        """The same track in a crop that starts at (left, top) and is then resized by ``scale``.
+        """Maps the track into a crop that starts at (left, top) and is resized by ``scale``.
 
-        Pixel centres lie at half-integers, so a crop box [left, left + side) maps to [0, side * scale).
+        Pixel centres are at half-integers, so a crop box [left, left + side) maps to [0, side * scale).
         """
         moved = (self.landmarks - np.array([left, top], np.float32)) * np.float32(scale)
         return FaceTrack(moved, self.scheme, self.detected, self.blendshapes)
 
 
 class LandmarkDetector(Protocol):
-    """Finds faces and their landmarks."""
+    """Detects faces and their landmarks.
+
+    Attributes:
+        identity: Identity stored with the features.
+        scheme: Landmark scheme of the detected points.
+    """
 
     identity: Identity
     scheme: LandmarkScheme
 
     def detect(self, image: np.ndarray) -> list[Face]:
-        """Every face of one (H, W, 3) uint8 RGB image, the largest first."""
+        """Detects all faces in an (H, W, 3) uint8 RGB image, the largest first."""
         ...
 
     def track(self, frames: Iterable[np.ndarray], video: Path, start: float = 0.0) -> Tracking:
-        """Follows the speaker through (H, W, 3) uint8 RGB frames at 25 fps.
+        """Tracks the speaker's face through a clip.
 
         Args:
-            frames: read once, one at a time.
-            video: the file the frames come from; a sidecar detector reads the landmarks beside it.
-            start: time of the first frame in the file, seconds.
+            frames: (H, W, 3) uint8 RGB frames at 25 fps, read once, one at a time.
+            video: File that the frames come from; a sidecar detector reads the landmark file next to it.
+            start: Time of the first frame in the file, seconds.
         """
         ...
 
 
 class AudioEncoder(Protocol):
-    """Speech to per-frame features."""
+    """Encodes speech to features of every video frame.
+
+    Attributes:
+        identity: Identity stored with the features.
+        layers: Number of layers L.
+        width: Audio width D.
+    """
 
     identity: Identity
     layers: int
     width: int
 
     def __call__(self, samples: Tensor) -> Tensor:
-        """(S,) float32 mono at 16 kHz in [-1, 1] -> (F, L, D) float32 with F = ceil(S * 25 / 16000)."""
+        """Encodes (S,) float32 mono at 16 kHz in [-1, 1] to (F, L, D) float32, F = ceil(S * 25 / 16000)."""
         ...
 
 
 class MotionEncoder(Protocol):
-    """Face frames to a lip latent and an expression latent."""
+    """Encodes face crops to a lip latent and an expression latent.
+
+    Attributes:
+        identity: Identity stored with the latents.
+        lip_width: Width d_l of the lip latent.
+        expression_width: Width d_e of the expression latent.
+    """
 
     identity: Identity
     lip_width: int
     expression_width: int
 
     def __call__(self, frames: np.ndarray, track: FaceTrack) -> tuple[Tensor, Tensor]:
-        """(F, H, W, 3) uint8 RGB and their track -> lip (F, d_l), expression (F, d_e), float32, not standardised."""
+        """Encodes the crops of a clip.
+
+        Args:
+            frames: (F, H, W, 3) uint8 RGB crops.
+            track: Face track in pixels of the crops.
+
+        Returns:
+            Lip (F, d_l) and expression (F, d_e) latents, float32, not standardised.
+        """
         ...
 
 
 class LatentCodec(Protocol):
-    """Frames to latents and back.
+    """Encodes frames to latents and decodes them.
 
     Attributes:
-        channels: C.
-        downscale: H / h.
-        scale: factor from the stored, unscaled latents to those the diffusion model sees (svd: 0.18215).
+        identity: Identity stored with the latents.
+        channels: Number of latent channels C.
+        downscale: Ratio H / h.
+        scale: Factor from the stored, unscaled latents to those of the diffusion model (svd: 0.18215).
     """
 
     identity: Identity
@@ -154,25 +180,27 @@ class LatentCodec(Protocol):
     scale: float
 
     def encode(self, frames: Tensor) -> Tensor:
-        """(F, 3, H, W) uint8 RGB -> (F, C, h, w) float32, the unscaled mode."""
+        """Encodes (F, 3, H, W) uint8 RGB to (F, C, h, w) float32: the mode of the posterior, unscaled."""
         ...
 
     def decode(self, latents: Tensor) -> Tensor:
-        """(F, C, h, w) unscaled latents -> (F, 3, H, W) uint8 RGB."""
+        """Decodes (F, C, h, w) unscaled latents to (F, 3, H, W) uint8 RGB."""
         ...
 
     def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """The frames ``decode`` gives, in pieces of bounded length and as soon as they are final."""
+        """Yields the frames of ``decode`` in pieces of bounded length, each as soon as it is final."""
         ...
 
 
 class TextEncoder(Protocol):
-    """Words to one vector per text.
+    """Encodes each text to one vector.
 
     Attributes:
-        width: D_t.
-        limit: longest text it reads, in its own units (tokens, words).
-        pretrained: whether it knows the meaning of words that nothing of this project was trained on.
+        identity: Identity stored with the models trained on the embeddings.
+        width: Text width D_t.
+        limit: Maximum length of a text, in tokens or words of the encoder.
+        pretrained: Whether the encoder was trained on text, so that its embeddings cover words absent from this
+            project's training data.
     """
 
     identity: Identity
@@ -181,9 +209,9 @@ class TextEncoder(Protocol):
     pretrained: bool
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """B texts -> (B, D_t) float32 on the CPU.
+        """Encodes B texts to (B, D_t) float32 on the CPU.
 
         Raises:
-            TextError: for a text without words, or one over the limit; nothing is cut off.
+            TextError: If a text has no words or is longer than ``limit``; texts are never truncated.
         """
         ...

@@ -1,4 +1,4 @@
-"""Opens a file of weights safely."""
+"""Loads weight files without running code from them."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from runtime.errors import UserError
 
 
 class WeightsError(UserError):
-    """Weights that cannot be used; the message names the file and what to do."""
+    """Raised if weights cannot be used; the message names the file and the next step."""
 
 
 class MissingWeights(WeightsError):
-    """A file that is nowhere and could not be fetched."""
+    """Raised if weights are not found and cannot be downloaded."""
 
 
 class WrongWeights(WeightsError):
-    """A file that is not the one its name promises, or holds more than tensors."""
+    """Raised if a weight file has unexpected content: a wrong hash, wrong tensors, or objects other than tensors."""
 
 
 def load_pickle(path: str | Path) -> Any:
-    """Loads a PyTorch checkpoint that holds tensors and plain containers, on the CPU; runs no code from it.
+    """Loads a PyTorch checkpoint of tensors and plain containers on the CPU, without running code from it.
 
     Raises:
-        WrongWeights: when the file is damaged or needs more than that.
+        WrongWeights: If the file is damaged or has other objects.
     """
     path = Path(path)
     try:
@@ -36,8 +36,8 @@ def load_pickle(path: str | Path) -> Any:
     except pickle.UnpicklingError as error:
         first = str(error).strip().splitlines()[0]
         raise WrongWeights(
-            f"{path}: is not a plain checkpoint of tensors, or is damaged, and is not loaded because a pickle can run "
-            f"any code ({first}). Compare its hash with the publisher's."
+            f"{path}: not loaded: it is damaged or has more than tensors, and a pickle can run any code ({first}). "
+            "Compare its hash with the publisher's."
         ) from error
     except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -45,10 +45,10 @@ def load_pickle(path: str | Path) -> Any:
 
 
 def load_tensors(path: str | Path) -> Any:
-    """Loads ``.safetensors`` files as such and everything else with ``load_pickle``.
+    """Loads a ``.safetensors`` file, or any other file with ``load_pickle``.
 
     Raises:
-        WrongWeights: when the file is damaged or holds more than tensors.
+        WrongWeights: If the file is damaged or has objects other than tensors.
     """
     path = Path(path)
     if path.suffix != ".safetensors":
@@ -59,4 +59,4 @@ def load_tensors(path: str | Path) -> Any:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); fetch it again") from error
+        raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); download it again") from error

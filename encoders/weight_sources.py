@@ -1,7 +1,7 @@
-"""What ``weights.yaml`` says of every pretrained network: its files, their addresses and hashes, and its licence.
+"""Registry of the pretrained networks, read from ``weights.yaml``: files, URLs, hashes and licences.
 
-Hashes are sha256 where the publisher's is known, else the id git gives the file's content (``git hash-object FILE``);
-a file that has neither is pinned by the revision in its address alone. ``weights.py`` finds and fetches what is listed.
+A hash is the published sha256 if there is one, else the git blob id of the file (``git hash-object FILE``). A file with
+neither is pinned only by the revision in its URL. ``weights.py`` finds and downloads the listed files.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ class WeightFile:
     """One file of a network.
 
     Attributes:
-        path: name relative to the weights folder, or to the network's own folder where it has one.
-        urls: addresses, tried in order; those of hub files are made from the repository and revision.
-        size: bytes.
-        sha256: hash of the content, hex.
-        git_blob: id of the content as a git blob, hex sha1.
+        path: Path relative to the weights folder, or to the network's own folder if it has one.
+        urls: URLs, tried in order; the URL of a hub file is made from repository and revision.
+        size: Size, bytes.
+        sha256: Hash of the content, hexadecimal.
+        git_blob: Git blob id of the content (SHA-1), hexadecimal.
     """
 
     path: str
@@ -33,7 +33,7 @@ class WeightFile:
 
     @property
     def hash_text(self) -> str:
-        """The published hash in words, and how to compute it."""
+        """Published hash as text, with the command that computes a git blob id."""
         if self.sha256:
             return f"sha256 {self.sha256}"
         if self.git_blob:
@@ -46,15 +46,16 @@ class Weights:
     """One pretrained network.
 
     Attributes:
-        name: how ``locate`` knows it.
-        purpose: what the project uses it for.
-        licence: of the weights, not of the code that trained them.
-        files: what it consists of.
-        presets: which presets need it; ``metrics`` is the set that evaluation needs.
-        repository: Hugging Face repository of a hub model, at ``revision``.
-        subfolder: folder inside that repository.
-        folder: the network's own folder under a weights folder; ``locate`` then gives the folder, else the file.
-        manual: what a person has to do where a program cannot fetch it.
+        name: Name for ``locate``.
+        purpose: Use in this project.
+        licence: Licence of the weights (not of the code that trained them).
+        files: Files of the network.
+        presets: Presets that need it; ``metrics`` is the set that evaluation needs.
+        repository: Hugging Face repository of a hub model.
+        revision: Revision of that repository.
+        subfolder: Folder inside that repository.
+        folder: Own folder under the weights folder. ``locate`` returns this folder, or the file where it is empty.
+        manual: Instructions for weights that cannot be downloaded automatically.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Weights:
     manual: str | None = None
 
     def hub_path(self, file: WeightFile) -> str:
-        """The file's path inside its Hugging Face repository."""
+        """Returns the path of a file in the Hugging Face repository."""
         return f"{self.subfolder}/{file.path}" if self.subfolder else file.path
 
 

@@ -1,6 +1,6 @@
-"""Finds pretrained weights: in ``$EMOTIVETALK_WEIGHTS``, the user's cache, the Hugging Face cache, or by download.
+"""Finds pretrained weights in ``$EMOTIVETALK_WEIGHTS``, the user's cache or the Hugging Face cache, or downloads them.
 
-What there is to find is listed in ``weight_sources.py``. Nothing is used before its hash is checked.
+``weight_sources.py`` lists the weights. Published hashes are checked before a file is used.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ OFFLINE_SWITCHES = ("EMOTIVETALK_OFFLINE", "HF_HUB_OFFLINE")
 
 @dataclass(frozen=True)
 class Fetched:
-    """What became of one network of a preset.
+    """Status of one network of a preset.
 
     Attributes:
-        status: present, fetched, missing, manual (a person has to fetch it) or wrong (another file has its name).
-        detail: where it lies, or what to do.
+        name: Name of the weights.
+        status: ``present``, ``fetched``, ``missing``, ``manual`` (to be downloaded by hand) or ``wrong`` (wrong hash).
+        detail: Path of the weights, or instructions.
+        licence: Licence of the weights.
     """
 
     name: str
@@ -51,24 +53,24 @@ class Fetched:
 
     @property
     def ready(self) -> bool:
-        """Whether it can be used now."""
+        """Whether the weights can be used."""
         return self.status in ("present", "fetched")
 
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What became of every network a preset needs."""
+    """Status of every network that a preset needs."""
 
     preset: str
     rows: tuple[Fetched, ...]
 
     @property
     def complete(self) -> bool:
-        """Whether the preset now runs without network."""
+        """Whether the preset now runs offline."""
         return all(row.ready for row in self.rows)
 
     def table(self) -> str:
-        """One line per network, then what is left to do."""
+        """Formats one line per network, followed by instructions for the missing ones."""
         if not self.rows:
             return f"preset {self.preset} needs no weights"
         cells = [(row.name, row.status, row.licence, row.detail if row.ready else "see below") for row in self.rows]
@@ -82,35 +84,35 @@ class FetchReport:
 
 
 def locate(name: str) -> Path:
-    """Where the weights called ``name`` lie, fetched first if they have to be.
+    """Returns the path of the weights ``name``, and downloads them first if they are missing.
 
     Args:
-        name: a name in ``WEIGHTS``.
+        name: Name in ``WEIGHTS``.
 
     Returns:
-        The file; for hub models the folder with their files, as ``from_pretrained`` takes it.
+        Path of the file; for a hub model the folder of its files, for ``from_pretrained``.
 
     Raises:
-        KeyError: when no weights have that name.
-        MissingWeights: when they are nowhere and cannot be fetched.
-        WrongWeights: when a file does not have the published hash; it is left as it is and not used.
+        KeyError: If no weights have that name.
+        MissingWeights: If the weights are not found and cannot be downloaded.
+        WrongWeights: If a file does not have the published hash; the file is neither used nor changed.
     """
     weights = _known(name)
     return find(name) or _fetch(weights)
 
 
 def model_folder(model: str, name: str, published: str, key: str) -> Path:
-    """The folder of a hub model as ``from_pretrained`` takes it: the published one, or a user's own.
+    """Returns the folder of a hub model for ``from_pretrained``: the published model, or a local one.
 
     Args:
         model: ``published``, or a folder with a model of the same format.
-        name: of the published weights in the registry.
-        published: how a configuration asks for them.
-        key: the configuration key ``model`` stands in, for messages.
+        name: Name of the published weights in the registry.
+        published: Name of the published model in the configuration.
+        key: Configuration key of ``model``, for messages.
 
     Raises:
-        MissingWeights: when the published weights are nowhere and cannot be fetched.
-        ValueError: when ``model`` is neither the published one nor a folder with a model in it.
+        MissingWeights: If the published weights are not found and cannot be downloaded.
+        ValueError: If ``model`` is neither the published name nor a folder with a model.
     """
     if model == published:
         return locate(name)
@@ -119,18 +121,18 @@ def model_folder(model: str, name: str, published: str, key: str) -> Path:
     missing = [file for file in needed if not (folder / file).is_file()]
     if missing:
         raise ValueError(
-            f"{key}: {model!r} is neither {published} nor a folder with a model in it "
-            f"({' and '.join(missing)} not found in {folder.absolute()})"
+            f"{key}: {model!r} is neither {published} nor a folder with a model: "
+            f"{' and '.join(missing)} not found in {folder.absolute()}"
         )
     return folder
 
 
 def find(name: str) -> Path | None:
-    """The checked weights called ``name`` where they already lie, else None; never touches the network.
+    """Returns the path of the local weights ``name`` after checking their hashes, or None; downloads nothing.
 
     Raises:
-        KeyError: when no weights have that name.
-        WrongWeights: when a file is there that does not have the published hash.
+        KeyError: If no weights have that name.
+        WrongWeights: If a local file does not have the published hash.
     """
     weights = _known(name)
     for folder in [folder for root in roots() for folder in _folders(weights, root)] + _hub_cache(weights):
@@ -142,14 +144,14 @@ def find(name: str) -> Path | None:
 
 
 def roots() -> list[Path]:
-    """The folders weights are looked for in: ``$EMOTIVETALK_WEIGHTS`` if set, then the user's cache."""
+    """Returns the folders that are searched for weights: ``$EMOTIVETALK_WEIGHTS`` if set, then the user's cache."""
     chosen = os.environ.get("EMOTIVETALK_WEIGHTS")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emotivetalk" / "weights"
     return [Path(chosen).expanduser(), cache] if chosen else [cache]
 
 
 def offline() -> str | None:
-    """The environment variable that forbids downloads, if one does."""
+    """Returns the environment variable that disables downloads, or None."""
     for switch in OFFLINE_SWITCHES:
         if os.environ.get(switch, "").strip().lower() in ("1", "true", "yes", "on"):
             return switch
@@ -157,17 +159,17 @@ def offline() -> str | None:
 
 
 def fetch_preset(preset: str, report: Callable[[str], object] = print) -> FetchReport:
-    """Fetches everything a preset needs, so that it then runs without network.
+    """Downloads all weights of a preset, so that it then runs offline.
 
     Args:
-        preset: tiny, small, paper, or metrics for what evaluation needs.
-        report: receives the lines a person reads.
+        preset: Preset tiny, small or paper, or ``metrics`` for the networks of evaluation.
+        report: Called with each line of progress and with the final table.
 
     Raises:
-        ValueError: for an unknown preset.
+        ValueError: If the preset is unknown.
     """
     if preset not in PRESETS:
-        raise ValueError(f"preset {preset!r} is unknown; there are {', '.join(PRESETS)}")
+        raise ValueError(f"preset {preset!r} is unknown; choose one of {', '.join(PRESETS)}")
     rows = []
     for weights in WEIGHTS.values():
         if preset not in weights.presets:
@@ -190,16 +192,16 @@ def _known(name: str) -> Weights:
     try:
         return WEIGHTS[name]
     except KeyError:
-        raise KeyError(f"no weights are called {name!r}; there are {', '.join(WEIGHTS)}") from None
+        raise KeyError(f"no weights have the name {name!r}; choose one of {', '.join(WEIGHTS)}") from None
 
 
 def _folders(weights: Weights, root: Path) -> list[Path]:
-    """Where the files may lie under a weights folder; the first is where they are put."""
+    """Returns the folders under ``root`` that may have the files; downloads go to the first one."""
     return [root / weights.folder] if weights.folder else [root, root / weights.name]
 
 
 def _hub_cache(weights: Weights) -> list[Path]:
-    """The snapshot in the local Hugging Face cache, if every file of it is there."""
+    """Returns the snapshot in the local Hugging Face cache if it is complete, as a list of at most one folder."""
     if not weights.repository:
         return []
     from huggingface_hub import try_to_load_from_cache
@@ -212,14 +214,14 @@ def _hub_cache(weights: Weights) -> list[Path]:
 
 
 def _fetch(weights: Weights) -> Path:
-    """Downloads what is missing into the first weights folder that can be written.
+    """Downloads missing files into the first writable weights folder.
 
     Raises:
-        MissingWeights: when a file cannot be fetched.
-        WrongWeights: when what arrives does not have the published hash.
+        MissingWeights: If a file cannot be downloaded.
+        WrongWeights: If a downloaded file does not have the published hash.
     """
     if weights.manual:
-        raise MissingWeights(_missing_text(weights, ["not fetched: a program cannot fetch it"]))
+        raise MissingWeights(_missing_text(weights, ["not downloaded: it has to be downloaded by hand"]))
     if switch := offline():
         raise MissingWeights(_missing_text(weights, [f"not downloaded: {switch} is set"]))
     root, refusals = _writable_root()
@@ -230,7 +232,7 @@ def _fetch(weights: Weights) -> Path:
         target = folder / file.path
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_name(target.name + ".lock")):
-            if not target.exists():  # another process may have fetched it while this one waited
+            if not target.exists():  # another process may have downloaded it while this one waited
                 _download(weights, file, target)
         _check(weights, file, target)
     return folder if weights.folder else folder / weights.files[0].path
@@ -250,11 +252,11 @@ def _download(weights: Weights, file: WeightFile, target: Path) -> None:
                 part.unlink()
                 if not resumed:
                     raise
-                download(url, part)  # what was begun may have come from another file
+                download(url, part)  # the resumed part may have come from another file, so it starts again
                 _check(weights, file, part)
         except WrongWeights as error:
             part.unlink(missing_ok=True)
-            mismatch = WrongWeights(f"{error}\n  It came from {url} and was thrown away.")
+            mismatch = WrongWeights(f"{error}\n  It was downloaded from {url} and has been deleted.")
         except DownloadError as error:
             failures.append(f"not downloaded: {error}")
         except OSError as error:
@@ -273,7 +275,7 @@ def _writable_root() -> tuple[Path | None, list[str]]:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            refusals.append(f"{root} cannot be made ({error.strerror})")
+            refusals.append(f"{root} cannot be created ({error.strerror})")
             continue
         if os.access(root, os.W_OK | os.X_OK):
             return root, refusals
@@ -289,11 +291,11 @@ def _urls(weights: Weights, file: WeightFile) -> list[str]:
 
 
 def _missing_text(weights: Weights, reasons: list[str]) -> str:
-    """One error that says everything a person needs to put the files there."""
+    """Formats the message for missing weights: reasons, files with hashes and URLs, and the target folder."""
     root = _writable_root()[0] or roots()[0]
     folder = _folders(weights, root)[0]
     lines = [f"{weights.name} is missing ({weights.purpose}; licence: {weights.licence})"]
-    lines.append("  looked in: " + ", ".join(str(root) for root in roots()))
+    lines.append("  searched: " + ", ".join(str(root) for root in roots()))
     lines += [f"  {reason}" for reason in reasons]
     for file in weights.files:
         lines.append(f"  file: {file.path} ({file.hash_text})")
@@ -302,33 +304,33 @@ def _missing_text(weights: Weights, reasons: list[str]) -> str:
         lines.append(f"  what to do: {weights.manual}")
     lines.append(f"  put it here: {folder if len(weights.files) > 1 else folder / weights.files[0].path}")
     if not weights.manual and weights.presets:
-        least = "metrics" if "metrics" in weights.presets else weights.presets[0]  # of what would be fetched
-        lines.append(f"  or, with network: python prepare.py task=weights preset={least}")
+        smallest = "metrics" if "metrics" in weights.presets else weights.presets[0]  # the smallest download
+        lines.append(f"  or, with internet access: python prepare.py task=weights preset={smallest}")
     return "\n".join(lines)
 
 
 def _check(weights: Weights, file: WeightFile, path: Path) -> None:
-    """Raises WrongWeights unless the file has one of its published hashes; without any, everything passes."""
+    """Raises WrongWeights if the file has none of its published hashes; a file without published hash passes."""
     if not (file.sha256 or file.git_blob):
         return
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         raise WrongWeights(
             f"{path}: is not {weights.name}: expected {file.size} bytes, found {size}\n"
-            "  It was not used and is left as it is; delete it, or put the right file in its place."
+            "  It was neither used nor changed; delete it, or replace it by the right file."
         )
-    # Two sources may publish one hash each; either settles what the file is.
+    # If both hashes are published, one match is sufficient.
     if (file.sha256 and sha256_of(path) == file.sha256) or (file.git_blob and git_blob_of(path) == file.git_blob):
         return
     found = f"sha256 {sha256_of(path)}" if file.sha256 else f"git blob id {git_blob_of(path)}"
     raise WrongWeights(
         f"{path}: is not {weights.name}: expected {file.hash_text}, found {found}{_recognise(path)}\n"
-        "  It was not used and is left as it is; delete it, or put the right file in its place."
+        "  It was neither used nor changed; delete it, or replace it by the right file."
     )
 
 
 def _recognise(path: Path) -> str:
-    """Says which other known network a file is."""
+    """Returns ", which is ..." if the file belongs to another registered network, else an empty string."""
     hashes = {sha256_of(path), git_blob_of(path)}
     for other in WEIGHTS.values():
         if any(file.sha256 in hashes or file.git_blob in hashes for file in other.files):

@@ -1,12 +1,12 @@
-"""Pairs generated videos with real ones, brings both to the same times, computes the metrics and writes the results.
+"""Evaluation of two folders: pairs and aligns videos, computes the metrics and writes the results.
 
-evaluation.pairs            which videos belong together
-evaluation.aligned_clips    the same times, panel and length on both sides; what cannot be compared, and why
-evaluation.networks         the metrics' networks from the weight registry, and how official they are
-evaluation.features         the features of one clip, kept by content hash
-evaluation.frechet_scores   FID, FVD and E-FID from those features, with intervals
-evaluation.sync_scores      Sync-C and Sync-D of both sides, and the self-check
-evaluation.drift            every metric per window of long videos, and its slope over time
+evaluation.pairs            pairs of generated and real videos
+evaluation.aligned_clips    alignment of a pair in time, panel and length
+evaluation.networks         the metrics' networks, and whether they are official
+evaluation.features         features of one clip, cached by content hash
+evaluation.frechet_scores   FID, FVD and E-FID from the features, with intervals
+evaluation.sync_scores      Sync-C and Sync-D of both sides, with a self-check
+evaluation.drift            metrics per window of long videos, and their slope over time
 evaluation.results          the versioned results file
-evaluation.report           what a person sees
+evaluation.report           the printed table and warnings
 """

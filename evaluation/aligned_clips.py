@@ -1,6 +1,6 @@
-"""The two videos of a pair brought to the same times: frame rate, panel, offset, length.
+"""Alignment of the two videos of a pair: frame rate, panel, offset and length.
 
-Frames are chosen by their timestamps, never by counting. Shapes: F frames, H x W pixels.
+Frames are selected by timestamp, not by index. Shapes: F frames, H x W pixels.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ Panel = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a video holds.
+class VideoInfo:
+    """Properties of a video.
 
     Attributes:
-        frames: at the evaluation's frame rate.
-        width: pixels.
-        height: pixels.
-        fps: the file's own frame rate.
-        has_sound: whether there is a sound track.
+        frames: Number of frames at the evaluation's frame rate.
+        width: Width, pixels.
+        height: Height, pixels.
+        fps: Frame rate of the file.
+        has_sound: Whether there is a sound track.
     """
 
     frames: int
@@ -40,23 +40,23 @@ class Look:
 
 @dataclass(frozen=True)
 class Side:
-    """One video of a pair, as the metrics see it.
+    """The compared part of one video of a pair.
 
     Attributes:
-        path: the file.
-        sha256: of its content.
-        name: generated or reference.
-        look: what it holds.
-        start: first frame compared, counted at ``fps``.
-        frames: how many are compared.
-        fps: frames per second.
-        panel: x, y, width, height of the part that is compared, or None for the whole picture.
+        path: Video file.
+        sha256: Hash of its content.
+        name: ``generated`` or ``reference``.
+        info: Properties of the video.
+        start: First compared frame, counted at ``fps``.
+        frames: Number of compared frames.
+        fps: Frame rate of the comparison.
+        panel: x, y, width and height of the compared part of the picture, or None for the whole picture.
     """
 
     path: Path
     sha256: str
     name: str
-    look: Look
+    info: VideoInfo
     start: int
     frames: int
     fps: float
@@ -64,7 +64,7 @@ class Side:
 
     @property
     def key(self) -> dict[str, object]:
-        """Everything its frames depend on."""
+        """Cache key: everything that the frames depend on."""
         return {
             "content": self.sha256,
             "start": self.start,
@@ -74,19 +74,28 @@ class Side:
         }
 
     def reader(self, first: int = 0, frames: int | None = None) -> ClipFrames:
-        """The frames from ``first`` on, all of them or that many.
+        """Returns the frames from ``first`` on.
+
+        Args:
+            first: First frame, relative to ``start``.
+            frames: Number of frames; None for all remaining ones.
 
         Raises:
-            MediaError: if the file is damaged.
+            MediaError: If the file is damaged.
         """
         return ClipFrames(self, first, self.frames - first if frames is None else frames)
 
 
 class ClipFrames:
-    """(H, W, 3) uint8 RGB frames of one side; iterate again to decode again.
+    """Iterable of the (H, W, 3) uint8 RGB frames of one side; each iteration decodes the video again.
+
+    Args:
+        side: The side.
+        first: First frame, relative to the side's start.
+        frames: Number of frames.
 
     Raises:
-        MediaError: if the file is damaged.
+        MediaError: If the file is damaged.
     """
 
     def __init__(self, side: Side, first: int, frames: int) -> None:
@@ -96,7 +105,7 @@ class ClipFrames:
         self._frames = frames
 
     def __len__(self) -> int:
-        """How many frames there are."""
+        """Returns the number of frames."""
         return self._frames
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -107,13 +116,13 @@ class ClipFrames:
 
 @dataclass(frozen=True)
 class AlignedClip:
-    """A pair that can be compared.
+    """An aligned pair.
 
     Attributes:
-        name: the pair's name.
-        generated: the generated side.
-        reference: the real side.
-        notes: what was done to make them comparable.
+        name: Name of the pair.
+        generated: The generated side.
+        reference: The real side.
+        notes: Changes that were made for the comparison (trimming, resampling, ...).
     """
 
     name: str
@@ -126,33 +135,34 @@ Clips = Sequence[AlignedClip]
 
 
 def cut_panel(frame: np.ndarray, panel: Panel | None) -> np.ndarray:
-    """The part of a frame that is compared."""
+    """Returns the compared part of a frame."""
     if panel is None:
         return frame
     x, y, width, height = panel
     return frame[y : y + height, x : x + width]
 
 
-def look_at(path: Path, fps: float) -> Look:
-    """Reads a video's size and length, and decodes it once to see that it is whole.
+def video_info(path: Path, fps: float) -> VideoInfo:
+    """Reads size and length of a video, and decodes it once to check that it is complete.
 
     Raises:
-        MediaError: if it is damaged or no video.
+        MediaError: If the file is damaged or is not a video.
     """
     info = probe(path)
     reader = FrameReader(path, fps=fps)
-    return Look(len(reader), reader.size[0], reader.size[1], info.fps, info.has_sound)
+    reader.check()
+    return VideoInfo(len(reader), info.width, info.height, info.fps, info.has_sound)
 
 
 @dataclass(frozen=True)
 class Alignment:
-    """How the two videos of a pair are brought to the same times.
+    """Settings of the alignment.
 
     Attributes:
-        fps: frames per second of the comparison.
-        panel: part of the generated frames that holds the result.
-        offset: generated frame k belongs to reference frame k + offset.
-        max_gap: largest difference of the two lengths, seconds.
+        fps: Frame rate of the comparison.
+        panel: x, y, width and height of the result in generated frames, or None for the whole picture.
+        offset: Generated frame k corresponds to reference frame k + offset.
+        max_gap: Maximum difference of the lengths, seconds.
     """
 
     fps: float
@@ -161,26 +171,29 @@ class Alignment:
     max_gap: float
 
     def open(self, pair: Pair, store: FeatureStore) -> AlignedClip | Missing:
-        """Looks at both videos of a pair and finds the span they share; or says why there is none.
+        """Aligns a pair.
 
         Args:
-            pair: the two files.
-            store: keeps what the reference holds, so that it is decoded once and for all.
+            pair: The two files.
+            store: Cache for the properties of the reference, so that it is decoded once.
+
+        Returns:
+            The aligned pair, or the reason why it cannot be compared.
         """
         fps, panel, offset = self.fps, self.panel, self.offset
         side = "generated"
         try:
-            made = look_at(pair.generated, fps)
+            made = video_info(pair.generated, fps)
             side = "reference"
             digests = sha256_of(pair.generated), sha256_of(pair.reference)
             kept = store.fetch(
-                {"what": "look", "content": digests[1], "fps": fps}, lambda: _as_arrays(look_at(pair.reference, fps))
+                {"what": "look", "content": digests[1], "fps": fps}, lambda: _as_arrays(video_info(pair.reference, fps))
             )
-            real = Look(**{name: value.item() for name, value in kept.items()})
+            real = VideoInfo(**{name: value.item() for name, value in kept.items()})
         except (MediaError, OSError) as error:
             return Missing(pair.clip, side, None, str(error))
         if panel and (panel[0] + panel[2] > made.width or panel[1] + panel[3] > made.height):
-            reason = f"crop={list(panel)} reaches beyond its frames of {made.width} x {made.height}"
+            reason = f"crop={list(panel)} exceeds the frames of {made.width} x {made.height} pixels"
             return Missing(pair.clip, "generated", None, reason)
         starts = max(0, -offset), max(0, offset)
         lengths = made.frames - starts[0], real.frames - starts[1]
@@ -188,7 +201,7 @@ class Alignment:
         gap = abs(lengths[0] - lengths[1]) / fps
         if gap > self.max_gap or frames < 1:
             reason = (
-                f"its length differs by {gap:.2f} s from the reference's ({lengths[0]} and {lengths[1]} frames at "
+                f"the length differs by {gap:.2f} s from the reference's ({lengths[0]} and {lengths[1]} frames at "
                 f"{fps:g} fps), more than max_gap={self.max_gap:g}"
             )
             return Missing(pair.clip, "generated", None, reason)
@@ -201,16 +214,18 @@ class Alignment:
         )
 
 
-def _notes(made: Look, real: Look, lengths: tuple[int, int], size: tuple[int, int], fps: float) -> Iterator[str]:
+def _notes(
+    made: VideoInfo, real: VideoInfo, lengths: tuple[int, int], size: tuple[int, int], fps: float
+) -> Iterator[str]:
     if lengths[0] != lengths[1]:
         longer = "generated" if lengths[0] > lengths[1] else "reference"
         yield f"{longer} trimmed from {max(lengths)} to {min(lengths)} frames"
     if size != (real.width, real.height):
         yield f"generated {size[0]} x {size[1]}, reference {real.width} x {real.height} pixels"
-    for name, look in (("generated", made), ("reference", real)):
-        if abs(look.fps - fps) > 0.01:
-            yield f"{name} resampled by time from {look.fps:.3f} to {fps:g} fps"
+    for name, info in (("generated", made), ("reference", real)):
+        if abs(info.fps - fps) > 0.01:
+            yield f"{name} resampled by time from {info.fps:.3f} to {fps:g} fps"
 
 
-def _as_arrays(look: Look) -> Arrays:
-    return {name: np.asarray(value) for name, value in vars(look).items()}
+def _as_arrays(info: VideoInfo) -> Arrays:
+    return {name: np.asarray(value) for name, value in vars(info).items()}

@@ -1,4 +1,4 @@
-"""What was computed of a video, kept under a hash of all it depends on: the content, the network and the protocol."""
+"""Cache of features on disk; the key is a hash of video content, network and protocol."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ import numpy as np
 from evaluation.pairs import EvaluationError
 from runtime.files import whole_file
 
-VERSION = 1  # raised whenever the same key would give other numbers
+VERSION = 1  # increased whenever the values of a key change
 Arrays = dict[str, np.ndarray]
 
 
 def default_folder() -> Path:
-    """Where features are kept unless the user says otherwise."""
+    """Returns the default folder of the cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emotivetalk" / "features"
 
 
 class FeatureStore:
-    """Named arrays by key, one file each.
+    """Stores dictionaries of arrays by key, one file per key.
 
     Args:
-        folder: made if it does not exist; may be shared by several processes.
+        folder: Folder of the cache; created if missing. Several processes may share it.
 
     Attributes:
-        hits: how many were found.
-        misses: how many had to be computed.
+        hits: Number of keys that were found.
+        misses: Number of keys that had to be computed.
 
     Raises:
-        EvaluationError: if the folder cannot be written.
+        EvaluationError: If the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -45,12 +45,20 @@ class FeatureStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise EvaluationError(f"{folder}: cannot be made ({error.strerror}); set cache=FOLDER") from error
+            raise EvaluationError(f"{folder}: cannot be created ({error.strerror}); set cache=FOLDER") from error
         if not os.access(folder, os.W_OK | os.X_OK):
             raise EvaluationError(f"{folder}: cannot be written; set cache=FOLDER")
 
     def fetch(self, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
-        """The arrays of ``key``, made and kept first where they are not there; what ``make`` raises is not kept."""
+        """Returns the arrays of a key, and computes and stores them first if they are missing.
+
+        Args:
+            key: Everything that the arrays depend on.
+            make: Computes the arrays. Its exceptions are passed on, and nothing is stored.
+
+        Raises:
+            EvaluationError: If the file cannot be written.
+        """
         text = json.dumps({"version": VERSION, **key}, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()
         path = self.folder / digest[:2] / f"{digest}.npz"
@@ -69,7 +77,7 @@ class FeatureStore:
 
 
 def _read(path: Path) -> Arrays | None:
-    """The arrays of a file, or None where there is none or it is damaged."""
+    """Reads the arrays of a file; None if the file is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}

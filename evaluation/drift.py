@@ -1,10 +1,10 @@
-"""How metrics change over the minutes of long videos: each per window of some seconds, and the slope with its interval.
+"""Drift of metrics over long videos: the value in each time window, and the slope with its interval.
 
-Only windows that every clip covers are used: a Fréchet distance of fewer clips would be larger for that alone. A
-window's value is exactly that of videos that hold its frames and no others, faces found anew in it. A video cut and
-encoded again gives another one, since its pictures are others: E-FID of six very noisy frames was 1.49 cut without
-encoding, 1.11 encoded again without quantisation, in 4:2:0, and 0.95 at crf 4. Sync with sync.mode=reference, whose
-steps need a file, is such a case: the window is encoded for it, at the highest quality.
+Only windows that every clip covers are used, because a Fréchet distance increases with fewer clips. The value of a
+window equals that of videos with exactly its frames; faces are detected again in each window. Cutting a video with
+re-encoding changes its frames and therefore the value: E-FID of six very noisy frames was 1.49 without re-encoding,
+1.11 with lossless 4:2:0 and 0.95 at crf 4. Sync with sync.mode=reference needs files, so its windows are re-encoded at
+the highest quality.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from evaluation.metric import Measures, Metric
 from evaluation.results import Value
 from runtime.progress import progress_bar
 
-LEAST = 3  # windows a slope with an interval needs
+MIN_WINDOWS = 3  # minimum number of windows for a slope with an interval
 
 
 @dataclass(frozen=True)
 class Slope:
-    """A straight line through a metric's windows.
+    """Slope of a line fitted to a metric's windows.
 
     Attributes:
-        per_minute: change of the metric in a minute.
-        low: lower end of the 95 % interval.
-        high: its upper end.
+        per_minute: Change of the metric per minute.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
     """
 
     per_minute: float
@@ -43,11 +43,11 @@ class Slope:
 
 
 def slope_of(minutes: Sequence[float], values: Sequence[float]) -> Slope:
-    """Least squares with Student's interval, as if windows were independent.
+    """Fits a slope by least squares, with Student's t interval under the assumption of independent windows.
 
     Args:
-        minutes: (W,) when each window begins, W >= 3.
-        values: (W,) the metric.
+        minutes: (W,) starts of the windows, minutes; W >= 3.
+        values: (W,) values of the metric.
     """
     times, heights = np.asarray(minutes, float), np.asarray(values, float)
     centred = times - times.mean()
@@ -67,16 +67,19 @@ def with_drift(
     stores: tuple[FeatureStore, FeatureStore],
     console: Console,
 ) -> list[Value]:
-    """The same values, each with what it is in every window.
+    """Adds the drift to the values of a metric.
 
     Args:
-        values: of the metric.
-        metric: that gave them.
-        clips: the pairs that were compared.
-        seconds: length of a window.
-        fps: frames per second of the comparison.
-        stores: of the reference side and of the generated side.
-        console: for the progress bar.
+        values: Values of the metric over whole clips.
+        metric: The metric.
+        clips: The compared pairs.
+        seconds: Length of a window, seconds.
+        fps: Frame rate of the comparison.
+        stores: Caches of the reference and the generated side.
+        console: Console of the progress bar.
+
+    Returns:
+        The values with ``extra["drift"]``.
     """
     length = max(1, round(seconds * fps))
     count = min((clip.generated.frames for clip in clips), default=0) // length
@@ -96,8 +99,8 @@ def with_drift(
 def _drift(windows: list[dict[str, Any]], seconds: float, clips: int) -> dict[str, Any]:
     record: dict[str, Any] = {"window_seconds": seconds, "n": clips, "windows": windows}
     known = [window for window in windows if window["value"] is not None]
-    if len(known) < LEAST:
-        reason = f"{len(known)} windows that all clips cover have a value, a slope needs {LEAST}"
+    if len(known) < MIN_WINDOWS:
+        reason = f"{len(known)} windows covered by all clips have a value, a slope needs {MIN_WINDOWS}"
         return record | {"slope_per_minute": None, "low": None, "high": None, "reason": reason}
     slope = slope_of([window["start"] / 60 for window in known], [window["value"] for window in known])
     return record | {"slope_per_minute": slope.per_minute, "low": slope.low, "high": slope.high}

@@ -1,8 +1,9 @@
-"""From two folders of videos to the results file: what ``evaluate.py`` does."""
+"""Evaluates two folders of videos and writes the results file; used by ``evaluate.py``."""
 
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -28,19 +29,23 @@ from runtime.progress import progress_bar
 
 MISSING_VIDEOS = 3
 METRIC_NOT_COMPUTED = 4
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()
 Stores = tuple[FeatureStore, FeatureStore]
 
 
-def evaluate_folders(config: EvaluateConfig) -> int:
-    """Evaluates, prints the table and writes the results file.
+def evaluate_folders(config: EvaluateConfig, log: Callable[[Results], None] = lambda results: None) -> int:
+    """Evaluates the folders, prints the table and writes the results file.
+
+    Args:
+        config: What is compared, and how.
+        log: Called with the results by the first of several processes, once they are written.
 
     Returns:
-        0; 3 when a video is missing or failed and that was not allowed; 4 when a metric was not computed, or
-        official Sync failed its self-check.
+        0; 3 if a video is missing or failed and ``allow_missing`` is off; 4 if a metric was not computed, or official
+        Sync failed its self-check.
 
     Raises:
-        EvaluationError: when there is nothing to evaluate, or the results cannot be written.
+        EvaluationError: If there is nothing to evaluate, or the results cannot be written.
     """
     output = Path(config.output)
     require_writable(output)
@@ -52,24 +57,30 @@ def evaluate_folders(config: EvaluateConfig) -> int:
     console = new_console(stderr=False)
     print_results(console, results)
     console.print(f"results  {output}", markup=False, soft_wrap=True)
+    log(results)
     if results.missing and not config.allow_missing:
         count = len({row.clip for row in results.missing})
-        console.print(f"[red]{count} of {results.expected} clips lack something[/]; allow_missing=true accepts that")
+        console.print(f"[red]{count} of {results.expected} clips are incomplete[/]; allow_missing=true accepts that")
         return MISSING_VIDEOS
     return METRIC_NOT_COMPUTED if results.not_computed or _self_check_failed(results) else 0
 
 
 def _self_check_failed(results: Results) -> bool:
-    """Whether official Sync failed its own check."""
+    """Whether official Sync failed its self-check."""
     checks = [value.extra.get("self_check") for value in results.values if value.official]
     return any(isinstance(check, dict) and not check["passed"] for check in checks)
 
 
-def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> Results:
-    """All metrics of all pairs; of several processes only the first returns values.
+def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PROCESS) -> Results:
+    """Computes all metrics over all pairs; with several processes, only the first one returns values.
+
+    Args:
+        config: Configuration of the evaluation.
+        console: Console of the progress bars.
+        ranks: This process among several.
 
     Raises:
-        EvaluationError: when no video pairs, or the cache cannot be written.
+        EvaluationError: If no videos form a pair, or the cache cannot be written.
     """
     device = ranks.device(config.device)
     pairing = pair_videos(Path(config.generated), Path(config.reference))
@@ -84,13 +95,13 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> 
         settings = {name: getattr(config, name, None) for name in config.metrics}
         if ranks.size > 1:
             for name, own_settings in settings.items():
-                with suppress(NotComputed):  # what fails, fails again where it is reported
+                with suppress(NotComputed):  # raised again below, where it is reported
                     _prepare(name, build_metric(name, own_settings, device), clips, stores, console, ranks)
             ranks.wait()
         for name, own_settings in settings.items() if ranks.first else ():
             try:
                 if not clips:
-                    raise NotComputed("no pair of videos could be compared; see what is missing")
+                    raise NotComputed("no pair of videos could be compared; see the list of missing videos")
                 metric = build_metric(name, own_settings, device)
                 with progress_bar(console, name, _frames(clips)) as bar:
                     found, lost, rows = metric.values(
@@ -111,7 +122,7 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = ALONE) -> 
         tuple(_clip_record(clip, per_clip) for clip in clips),
         tuple(missing),
         pairing.expected,
-        asdict(config),
+        _settings(config),
         _environment(device, ranks),
     )
 
@@ -121,7 +132,7 @@ def _open_all(
 ) -> tuple[list[AlignedClip], list[Missing]]:
     opened: list[AlignedClip | Missing] = []
     pairs = ranks.mine(pairing.pairs)
-    with progress_bar(console, "looking at the videos", len(pairs)) as bar:
+    with progress_bar(console, "probing the videos", len(pairs)) as bar:
         for pair in pairs:
             opened.append(alignment.open(pair, store))
             bar.advance(bar.task_ids[0])
@@ -131,7 +142,7 @@ def _open_all(
 
 
 def _prepare(name: str, metric: Metric, clips: Clips, stores: Stores, console: Console, ranks: Ranks) -> None:
-    """This process's share of a metric's features into the stores."""
+    """Computes this process's share of a metric's features and stores them."""
     own = ranks.mine(clips)
     with progress_bar(console, f"{name}, share of {ranks.size}", _frames(own)) as bar:
         metric.prepare(clips, own, stores, partial(_advance, bar))
@@ -150,12 +161,20 @@ def _clip_record(clip: AlignedClip, per_clip: dict[str, ClipValues]) -> dict[str
         "clip": clip.name,
         "frames": clip.generated.frames,
         **{
-            side.name: {"file": str(side.path), "sha256": side.sha256, "first_frame": side.start, **vars(side.look)}
+            side.name: {"file": str(side.path), "sha256": side.sha256, "first_frame": side.start, **vars(side.info)}
             for side in (clip.generated, clip.reference)
         },
         "notes": list(clip.notes),
         "metrics": {name: rows[clip.name] for name, rows in per_clip.items() if clip.name in rows},
     }
+
+
+def _settings(config: EvaluateConfig) -> dict[str, object]:
+    """The configuration; its loggers change no number and are left out where there are none."""
+    settings = asdict(config)
+    if not config.logger.chosen:
+        del settings["logger"]
+    return settings
 
 
 def _environment(device: torch.device, ranks: Ranks) -> dict[str, str]:

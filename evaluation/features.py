@@ -1,4 +1,4 @@
-"""The features FID, FVD and E-FID compare, of one side of one clip at a time.
+"""Features of FID, FVD and E-FID for one side of one clip.
 
 Shapes: N samples, D features, F frames, H x W pixels.
 """
@@ -34,21 +34,21 @@ from runtime.errors import UserError
 
 
 class UnusableVideo(UserError):
-    """A video that one metric cannot be computed of; says why."""
+    """Raised if a metric cannot be computed for a video; the message has the reason."""
 
 
 class Extractor(Protocol):
-    """Features of one metric.
+    """Extractor of the features of one metric.
 
     Attributes:
-        name: of the metric, as users ask for it.
-        columns: the one column of the tables its value is for.
-        title: as it is printed: the official name only for the official network.
-        unit: what one sample is: frames or clips.
-        dimensions: D.
-        convention: of the Fréchet distance.
-        sources: the networks behind it, the deciding one first.
-        protocol: every choice the value depends on.
+        name: Name of the metric in the configuration.
+        columns: Table column of the value, a single one.
+        title: Printed name; the official name only for the official network.
+        unit: Unit of a sample: frames or clips.
+        dimensions: Number of features D.
+        convention: Convention of the Fréchet distance.
+        sources: Networks, the feature network first.
+        protocol: All settings that the value depends on.
     """
 
     name: str
@@ -61,25 +61,28 @@ class Extractor(Protocol):
     protocol: dict[str, object]
 
     def plan(self, clips: Clips) -> list[str | None]:
-        """Looks at all clips before the first is read; for each None, or why this metric cannot use it."""
+        """Checks all clips before the first is read; returns None for a usable clip, otherwise the reason."""
         ...
 
     def key(self, side: Side) -> dict[str, object]:
-        """Everything the features of a side depend on, beyond its frames."""
+        """Returns everything that the features of a side depend on, except its frames."""
         ...
 
     def extract(self, side: Side) -> Arrays:
-        """``features`` (N, D) float32 and ``seen``, the number of frames looked at.
+        """Extracts the features of a side.
+
+        Returns:
+            ``features``, (N, D) float32, and ``seen``, the number of frames that were read.
 
         Raises:
-            UnusableVideo: if this video has none.
-            MediaError: if it cannot be read.
+            UnusableVideo: If the video has no features.
+            MediaError: If the video cannot be read.
         """
         ...
 
 
 class FIDFeatures:
-    """Inception's pool3 features of every frame."""
+    """``Extractor`` of FID: Inception's pool3 features of every frame."""
 
     name = "fid"
     columns: tuple[Column, ...] = (Column("fid", "FID", "lower"),)
@@ -105,23 +108,23 @@ class FIDFeatures:
         }
 
     def plan(self, clips: Clips) -> list[str | None]:
-        """Every clip will do."""
+        """Accepts every clip."""
         return [None] * len(clips)
 
     def key(self, side: Side) -> dict[str, object]:
-        """The network."""
+        """Returns the network's hash and dimensions."""
         return {"network": self.sources[0].sha256, "dimensions": self.dimensions}
 
     def extract(self, side: Side) -> Arrays:
-        """(F, 2048) float32."""
+        """Extracts (F, D) float32; see ``Extractor``."""
         features = [self.network(images).cpu().numpy() for images in _images(side.reader(), self.batch_size)]
         return {"features": np.concatenate(features), "seen": np.asarray(side.frames)}
 
 
 class FVDFeatures:
-    """The I3D's logits of one piece of every clip.
+    """``Extractor`` of FVD: the I3D's logits of one piece of every clip.
 
-    Real pieces start at random frames, drawn with the seed in the clips' order, generated ones at the first frame.
+    Real pieces start at random frames (seeded, in the order of the clips), generated pieces at the first frame.
     """
 
     name = "fvd"
@@ -146,7 +149,7 @@ class FVDFeatures:
         self.protocol: dict[str, object] = {**vars(self.flavour), "seed": config.seed}
 
     def plan(self, clips: Clips) -> list[str | None]:
-        """Draws the pieces; clips shorter than one are left out."""
+        """Samples the pieces; rejects clips that are too short."""
         lengths = [clip.reference.frames for clip in clips]
         try:
             real, made = (sample_clips(lengths, self.flavour, real=side, seed=self.seed) for side in (True, False))
@@ -164,22 +167,22 @@ class FVDFeatures:
     def _reason(self, length: int, short: bool) -> str:
         if short:
             return f"has {length} frames, fvd.protocol={self.flavour.name} needs {self.flavour.span}"
-        return "is beyond the first 2048 videos, which is as many as the protocol takes"
+        return "not used: the protocol uses the first 2048 videos"
 
     def first_frames(self, clip: AlignedClip) -> dict[str, int]:
-        """The first frame of each side's piece."""
+        """Returns the first frame of each side's piece."""
         return {side: self.starts[clip.name, side][0] for side in ("reference", "generated")}
 
     def cut(self, side: Side, frames: Sequence[int]) -> Side:
-        """A side that shows only the span of those frames."""
+        """Returns the side reduced to the span of the given frames."""
         return replace(side, start=side.start + frames[0], frames=frames[-1] - frames[0] + 1)
 
     def key(self, side: Side) -> dict[str, object]:
-        """The network and the flavour; the frames are in the side itself."""
+        """Returns the network's hash and the protocol; the frames are part of the side's own key."""
         return {"network": self.sources[0].sha256, "flavour": {**vars(self.flavour), "source": ""}}
 
     def extract(self, side: Side) -> Arrays:
-        """(1, D) float32 of a side that was cut to the piece."""
+        """Extracts (1, D) float32 of a side that is reduced to the piece; see ``Extractor``."""
         frames = np.stack(list(side.reader()))[:: self.flavour.subsample][: self.flavour.frames]
         clip = torch.from_numpy(frames).permute(0, 3, 1, 2)[None]
         logits = self.network(preprocess_clip(clip.to(_device(self.network)), self.flavour))
@@ -187,7 +190,7 @@ class FVDFeatures:
 
 
 class EFIDFeatures:
-    """Expression coefficients of every frame with a face."""
+    """``Extractor`` of E-FID: expression coefficients of every frame with a face."""
 
     name = "efid"
     columns: tuple[Column, ...] = (Column("efid", "E-FID", "lower"),)
@@ -230,11 +233,11 @@ class EFIDFeatures:
         }
 
     def plan(self, clips: Clips) -> list[str | None]:
-        """Every clip will do."""
+        """Accepts every clip."""
         return [None] * len(clips)
 
     def key(self, side: Side) -> dict[str, object]:
-        """The networks."""
+        """Returns the networks' hashes and the landmarks."""
         return {
             "networks": [source.sha256 for source in self.sources],
             "landmarks": self.landmarks.name,
@@ -242,14 +245,14 @@ class EFIDFeatures:
         }
 
     def extract(self, side: Side) -> Arrays:
-        """(N, D) float32 of the N frames with a face."""
+        """Extracts (N, D) float32 of the N frames with a face; see ``Extractor``."""
         reader = side.reader()
         try:
             points = self.landmarks.follow(reader, side.path, side.start / side.fps)
         except LandmarkFileError as error:
             raise UnusableVideo(str(error)) from error
         if not any(face is not None for face in points):
-            raise UnusableVideo(f"no face was found in any of its {len(points)} frames ({self.landmarks.name})")
+            raise UnusableVideo(f"no face was found in any of {len(points)} frames ({self.landmarks.name})")
         features = [
             self.network(faces).cpu().numpy() for faces in _images(self._crops(reader, points), self.batch_size)
         ]
@@ -266,14 +269,14 @@ class EFIDFeatures:
 
 
 def title_of(metric: str, network: str, source: Source) -> str:
-    """What a value may be called: the official name only for the official network."""
+    """Returns the printed name of a value: the official name only for the official network."""
     if network == "proxy":
         return f"{metric} proxy (small trained network)"
     return metric if source.official else f"{metric} proxy (unofficial weights)"
 
 
 def _images(frames: Iterable[np.ndarray], batch_size: int) -> Iterator[Tensor]:
-    """(B, 3, H, W) uint8."""
+    """Yields (B, 3, H, W) uint8 batches of (H, W, 3) frames."""
     rest = iter(frames)
     while batch := list(islice(rest, batch_size)):
         yield torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""FID, FVD and E-FID of a set of clips: features in, a value with its interval and its warnings out.
+"""FID, FVD and E-FID of a set of clips, with interval and warnings, from cached features.
 
 Shapes: N samples, D features.
 """
@@ -22,23 +22,26 @@ from evaluation.results import ClipValues, ConfidenceInterval, Value
 from media import MediaError
 from metrics.functional.frechet import Moments, add_features, ddof_of, distance_between, gaussian, no_moments
 
-Z = 1.96  # of a 95 % interval
-FAILURES = (UnusableVideo, MediaError, ValueError)  # of one video
+Z = 1.96  # standard errors of a 95 % interval
+FAILURES = (UnusableVideo, MediaError, ValueError)  # errors of a single video
 Progress = Callable[[int], object]
-Stores = tuple[FeatureStore, FeatureStore]  # of the reference side and of the generated side
+Stores = tuple[FeatureStore, FeatureStore]  # caches of the reference and the generated side
 
 
 class DistributionMetric:
-    """The Fréchet distance of an extractor's features.
+    """``Metric`` that is the Fréchet distance of an extractor's features.
 
-    Memory does not grow with the clips: features stay on disk, sums in memory.
+    Memory is independent of the number of clips: features are on disk, and only their sums are in memory.
+
+    Args:
+        extractor: Extractor of the features.
     """
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
 
     def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
-        """See ``Metric``; all clips are given, since a protocol may choose among them."""
+        """Computes features of ``own``; see ``Metric``. A protocol selects its pieces from all ``clips``."""
         extractor = self.extractor
         usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
         for clip in own:
@@ -54,10 +57,10 @@ class DistributionMetric:
     def values(
         self, clips: Clips, expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
     ) -> tuple[list[Value], list[Missing], ClipValues]:
-        """The value, what is missing from it, and per clip what was counted; see ``Metric``.
+        """Computes the value, the missing videos and the number of samples per clip; see ``Metric``.
 
         Raises:
-            NotComputed: if fewer than two samples are left on a side.
+            NotComputed: If a side has fewer than two samples.
         """
         extractor = self.extractor
         missing: list[Missing] = []
@@ -88,7 +91,7 @@ class DistributionMetric:
         ]
         samples = min(int(side.sizes.sum()) for side in sides)
         if samples < 2:
-            raise NotComputed(f"needs at least two {extractor.unit} on each side, got {samples}", missing)
+            raise NotComputed(f"needs at least two {extractor.unit} on each side, found {samples}", missing)
         ones = np.ones(len(good), int)
         distance = _distance(extractor, sides, ones)
         value = Value(
@@ -110,7 +113,7 @@ class DistributionMetric:
         return [value], missing, counted
 
     def window(self, clips: Clips, first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
-        """Its value over all clips' frames of one window; see ``Metric``."""
+        """Computes the value over one window of all clips; see ``Metric``."""
         name = self.extractor.name
         pieces = [
             replace(
@@ -126,12 +129,12 @@ class DistributionMetric:
 
 
 def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: FeatureStore) -> Arrays:
-    """The features of one side of a clip, from the store or made and kept there.
+    """Returns the features of one side of a clip, from the cache if possible.
 
     Raises:
-        UnusableVideo: if this video has none.
-        MediaError: if it cannot be read.
-        ValueError: if they are not finite.
+        UnusableVideo: If the video has no features.
+        MediaError: If the video cannot be read.
+        ValueError: If features are not finite.
     """
     piece = _piece(extractor, clip, side)
     return _fetch(extractor, piece, store)
@@ -140,9 +143,9 @@ def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: Feat
 def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
     def make() -> Arrays:
         arrays = extractor.extract(side)
-        _require_protocol(extractor, arrays)  # before they are kept: a corrected extractor would find them again
+        _require_protocol(extractor, arrays)  # before storing, so that a corrected extractor does not find wrong arrays
         if not np.isfinite(arrays["features"]).all():
-            raise ValueError(f"{side.path}: its features hold NaN or infinity; look at the network's weights")
+            raise ValueError(f"{side.path}: the features have NaN or infinite values; check the network's weights")
         return arrays
 
     return store.fetch({"what": extractor.name, "side": side.key, **extractor.key(side)}, make)
@@ -155,23 +158,23 @@ def _require_protocol(extractor: Extractor, arrays: Arrays) -> None:
         found = ", ".join(f"{name} {shape}" for name, shape in shapes.items()) or "nothing"
         raise EvaluationError(
             f"{type(extractor).__name__}.extract returned {found}; expected features "
-            f"(samples, {extractor.dimensions}), as its dimensions say, and seen (), the number of frames looked at"
+            f"(samples, {extractor.dimensions}) by its dimensions, and seen (), the number of frames that were read"
         )
 
 
 def _piece(extractor: Extractor, clip: AlignedClip, side: Side) -> Side:
-    """The part of a side the metric looks at."""
+    """Returns the part of a side that the metric uses."""
     if not isinstance(extractor, FVDFeatures):
         return side
     return extractor.cut(side, extractor.starts[clip.name, side.name])
 
 
 class _Samples:
-    """All features of one side, read from disk clip by clip whenever they are needed.
+    """Features of one side; each iteration reads them from disk clip by clip.
 
     Attributes:
-        sizes: (clips,) samples of each clip.
-        seen: frames looked at, with or without a face.
+        sizes: (clips,) number of samples of each clip.
+        seen: Number of frames that were read, with or without a face.
     """
 
     def __init__(self, extractor: Extractor, clips: Clips, name: str, store: FeatureStore) -> None:
@@ -186,7 +189,7 @@ class _Samples:
             yield features_of(self._extractor, clip, side, self._store)
 
     def moments(self, times: np.ndarray) -> Moments:
-        """Of every clip taken that many times."""
+        """Computes the moments with each clip repeated ``times`` times."""
         moments = no_moments(self._extractor.dimensions)
         for arrays, count in zip(self, times.tolist(), strict=True):
             if count:
@@ -204,9 +207,9 @@ def _distance(extractor: Extractor, sides: Sequence[_Samples], times: np.ndarray
 def _interval(
     extractor: Extractor, sides: Sequence[_Samples], value: float, bootstrap: tuple[int, int]
 ) -> ConfidenceInterval | None:
-    """The value plus and minus 1.96 standard errors of a bootstrap over the pairs.
+    """Computes the value plus and minus 1.96 standard errors of a bootstrap over the pairs.
 
-    Percentiles of the resamples would not do: repeated clips make a covariance narrower, and every resample larger.
+    Percentiles of the resamples would be biased: repeated clips reduce the covariance and increase the distance.
     """
     resamples, seed = bootstrap
     count = len(sides[0].sizes)
@@ -226,15 +229,15 @@ def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> 
     texts = [source.note for source in extractor.sources if source.note]
     if samples <= extractor.dimensions:
         texts.append(
-            f"{samples} {extractor.unit}, fewer than the {extractor.dimensions + 1} a regular covariance of "
-            f"{extractor.dimensions} features needs: computed exactly, but biased upwards; compare it only with values "
-            "of as many"
+            f"{samples} {extractor.unit}, fewer than the {extractor.dimensions + 1} that a regular covariance of "
+            f"{extractor.dimensions} features needs: the value is exact but biased upwards; compare it only with "
+            "values from the same number"
         )
     if extractor.unit == "clips":
         return texts
     for side, name in zip(sides, ("reference", "generated"), strict=True):
         if side.sizes.sum() < side.seen:
-            texts.append(f"{name}: a face in {side.sizes.sum()} of {side.seen} frames")
+            texts.append(f"{name}: a face was found in {side.sizes.sum()} of {side.seen} frames")
     return texts
 
 
@@ -246,7 +249,7 @@ def _counts(extractor: Extractor, clip: AlignedClip, found: dict[str, Arrays]) -
 
 
 def _extra(extractor: Extractor, clips: Clips, sides: Sequence[_Samples], store: FeatureStore) -> dict[str, object]:
-    """What a reader needs beside the value: FVD's floor, the faces E-FID saw."""
+    """Returns additional fields of the results file: FVD's floor, E-FID's detection rates."""
     if isinstance(extractor, FVDFeatures):
         first = _FirstPieces(extractor, clips, store)
         return {"floor": _distance(extractor, [sides[0], first], np.ones(len(clips), int))}
@@ -260,7 +263,7 @@ def _extra(extractor: Extractor, clips: Clips, sides: Sequence[_Samples], store:
 
 
 class _FirstPieces(_Samples):
-    """The reference clips cut as generated ones are: FVD's value for perfect videos, its floor."""
+    """Reference clips that start like generated ones; their FVD is the value of perfect videos (the floor)."""
 
     def __init__(self, extractor: FVDFeatures, clips: Clips, store: FeatureStore) -> None:
         self._fvd = extractor
@@ -272,7 +275,7 @@ class _FirstPieces(_Samples):
 
 
 def _first_piece(extractor: FVDFeatures, clip: AlignedClip, store: FeatureStore) -> Arrays:
-    """The reference's features at the frames the generated side starts with."""
+    """Returns the reference's features at the frames of the generated side's piece."""
     return _fetch(extractor, extractor.cut(clip.reference, extractor.starts[clip.name, "generated"]), store)
 
 

@@ -1,6 +1,6 @@
-"""Where the face is in every frame, for E-FID. The detector is part of the value: others move it.
+"""Landmarks for E-FID. The value depends on the detector.
 
-Deep3DFaceRecon's README names MTCNN for its five points; the 3DDFA_V2 proxy needs points that span the face.
+Deep3DFaceRecon's README recommends MTCNN for its five landmarks; the proxy 3DDFA_V2 needs landmarks of the whole face.
 Shapes: F frames, P landmarks.
 """
 
@@ -26,27 +26,36 @@ MTCNN_FILES = ("mtcnn_pnet", "mtcnn_rnet", "mtcnn_onet")
 
 
 class Landmarks(Protocol):
-    """Landmarks of the speaker in every frame of a clip.
+    """Source of the speaker's landmarks in every frame of a clip.
 
     Attributes:
-        name: what the results file says.
-        sources: its networks.
+        name: Description in the results file.
+        sources: Networks of the detector.
     """
 
     name: str
     sources: tuple[Source, ...]
 
     def follow(self, frames: Iterable[np.ndarray], path: Path, start: float) -> list[np.ndarray | None]:
-        """For each (H, W, 3) uint8 RGB frame, the first at ``start`` seconds, (P, 2) pixels, or None without a face."""
+        """Computes the landmarks of a clip.
+
+        Args:
+            frames: (H, W, 3) uint8 RGB frames.
+            path: File that the frames come from.
+            start: Time of the first frame in the file, seconds.
+
+        Returns:
+            (P, 2) landmarks of each frame in pixels, or None without a face.
+        """
         ...
 
     def key(self, path: Path) -> dict[str, object]:
-        """What the landmarks of a video depend on beside its frames and the networks."""
+        """Returns everything that the landmarks depend on, except frames and networks."""
         ...
 
 
 class MediaPipeLandmarks:
-    """68 points of the one speaker MediaPipe's FaceLandmarker follows through the clip."""
+    """68 landmarks of the speaker tracked by MediaPipe's FaceLandmarker."""
 
     name = "MediaPipe FaceLandmarker, video mode, as 68 points"
 
@@ -58,17 +67,17 @@ class MediaPipeLandmarks:
         self.detector = MediaPipeDetector()
 
     def follow(self, frames: Iterable[np.ndarray], path: Path, start: float) -> list[np.ndarray | None]:
-        """For each frame (68, 2) pixels, or None without a face."""
+        """Computes (68, 2) landmarks of each frame; see ``Landmarks``."""
         faces = self.detector.track(frames, path).faces
         return [None if face is None else as_ibug68(face.landmarks, self.detector.scheme) for face in faces]
 
     def key(self, path: Path) -> dict[str, object]:
-        """Nothing."""
+        """Returns an empty key."""
         return {}
 
 
 class MTCNNLandmarks:
-    """Five points of the largest face of each frame, by MTCNN, every frame for itself."""
+    """Five landmarks of the largest face, detected by MTCNN in each frame independently."""
 
     name = "MTCNN (facenet-pytorch's weights), five points, each frame for itself"
 
@@ -81,16 +90,16 @@ class MTCNNLandmarks:
         self.network = MTCNN(*paths).to(device)
 
     def follow(self, frames: Iterable[np.ndarray], path: Path, start: float) -> list[np.ndarray | None]:
-        """For each frame (5, 2) pixels, or None without a face."""
+        """Computes (5, 2) landmarks of each frame; see ``Landmarks``."""
         return [self.network.largest(frame) for frame in frames]
 
     def key(self, path: Path) -> dict[str, object]:
-        """Nothing."""
+        """Returns an empty key."""
         return {}
 
 
 class SidecarLandmarks:
-    """68 points from the file beside the video."""
+    """68 landmarks from the landmark file of the video."""
 
     name = "landmark files beside the videos, 68 points"
     sources: tuple[Source, ...] = ()
@@ -99,25 +108,25 @@ class SidecarLandmarks:
         self.detector = SidecarDetector()
 
     def follow(self, frames: Iterable[np.ndarray], path: Path, start: float) -> list[np.ndarray | None]:
-        """For each frame (68, 2) pixels, or None without a face.
+        """Reads (68, 2) landmarks of each frame; see ``Landmarks``.
 
         Raises:
-            LandmarkFileError: if there is no such file, or it is damaged.
+            LandmarkFileError: If the landmark file is missing or damaged.
         """
         faces = self.detector.track(frames, path, start).faces
         return [None if face is None else face.landmarks for face in faces]
 
     def key(self, path: Path) -> dict[str, object]:
-        """The landmark file."""
+        """Returns the hash of the landmark file."""
         file = path.with_suffix(".csv")
         return {"landmark_file": sha256_of(file) if file.is_file() else None}
 
 
 def landmarks_for(config: EFIDConfig, device: torch.device) -> Landmarks:
-    """The landmarks E-FID's configuration asks for.
+    """Builds the landmark source of E-FID's configuration.
 
     Raises:
-        NotComputed: if their weights are missing.
+        NotComputed: If weights are missing.
     """
     if config.landmarks == "sidecar":
         return SidecarLandmarks()
@@ -125,10 +134,10 @@ def landmarks_for(config: EFIDConfig, device: torch.device) -> Landmarks:
 
 
 def located(name: str) -> Path:
-    """The weights of that name.
+    """Returns the path of the weights ``name``.
 
     Raises:
-        NotComputed: if they are missing or have another hash.
+        NotComputed: If the weights are missing or have a wrong hash.
     """
     try:
         return locate(name)

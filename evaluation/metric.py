@@ -1,4 +1,4 @@
-"""What a metric is to an evaluation."""
+"""Protocol of metrics in an evaluation."""
 
 from __future__ import annotations
 
@@ -16,47 +16,56 @@ Measures = dict[str, dict[str, Any]]  # column -> value, n and, without a value,
 
 
 class Metric(Protocol):
-    """A metric with its networks on their device. It is built as ``Class(config, device)``.
+    """Metric with its networks, built as ``Class(config, device)``.
 
-    ``config`` is the part of ``EvaluateConfig`` that is called like the metric; None for one of a lab's own.
+    ``config`` is the field of ``EvaluateConfig`` with the metric's name; None for a user-defined metric.
     """
 
     def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
-        """Puts the features of some of the clips into the stores, where ``values`` will find them.
+        """Computes features of some clips and stores them for ``values``; used with several processes.
+
+        Args:
+            clips: All aligned pairs.
+            own: Pairs of this process.
+            stores: Caches of the reference and the generated side.
+            progress: Called with the number of finished frames.
 
         Raises:
-            NotComputed: if the metric cannot be computed of these clips.
+            NotComputed: If the metric cannot be computed for these clips.
         """
         ...
 
     def values(
         self, clips: Clips, expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
     ) -> tuple[list[Value], list[Missing], ClipValues]:
-        """Its values over all clips, what is missing from them, and what was found per clip.
+        """Computes the values over all clips.
 
         Args:
-            clips: the pairs that can be compared.
-            expected: how many there would be if nothing was missing.
-            stores: for features.
-            bootstrap: number of resamples and their seed.
-            progress: called with the frames done.
+            clips: Aligned pairs.
+            expected: Number of pairs if no video were missing.
+            stores: Caches of the reference and the generated side.
+            bootstrap: Number of resamples and their seed.
+            progress: Called with the number of finished frames.
+
+        Returns:
+            The values, the missing videos, and the entries per clip.
 
         Raises:
-            NotComputed: if it cannot be computed.
+            NotComputed: If the metric cannot be computed.
         """
         ...
 
     def window(self, clips: Clips, first: int, length: int, stores: Stores) -> Measures:
-        """Its values over ``length`` frames from ``first`` on."""
+        """Computes the values over ``length`` frames from frame ``first`` on."""
         ...
 
 
 def build_metric(name: str, config: Any, device: torch.device) -> Metric:
-    """The metric called ``name`` with its own configuration, or around the extractor called so.
+    """Builds the metric ``name``; an extractor of that name is wrapped in a ``DistributionMetric``.
 
     Raises:
-        UnknownName: when nobody registered it.
-        NotComputed: if one of its networks is missing.
+        UnknownName: If no metric is registered under ``name``.
+        NotComputed: If a network is missing.
     """
     made: Any = METRICS.get(name, "metrics")(config, device)
     return DistributionMetric(made) if hasattr(made, "extract") else made

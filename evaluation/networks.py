@@ -1,4 +1,4 @@
-"""The metrics' networks: found through the weight registry, or in a file the user names, and how official they are."""
+"""Loads the metrics' networks from the weight registry or a user's file, and records whether they are official."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class NotComputed(UserError):
-    """A metric that cannot be computed; the others can.
+    """Raised if a metric cannot be computed; the evaluation continues with the other metrics.
 
     Attributes:
-        missing: the videos that were to blame.
+        missing: Videos that caused the failure.
     """
 
     def __init__(self, reason: str, missing: Sequence[Missing] = ()) -> None:
@@ -33,14 +33,14 @@ class NotComputed(UserError):
 
 @dataclass(frozen=True)
 class Source:
-    """Where a network's numbers come from; saved beside every value.
+    """Origin of a network's weights, stored with every value.
 
     Attributes:
-        network: the network's name.
-        file: its file's name.
-        sha256: of that file.
-        official: the file is the one the metric's reference uses.
-        note: what a reader has to know, or None.
+        network: Name of the network.
+        file: Name of the weight file.
+        sha256: Hash of the weight file.
+        official: Whether the file is the one of the metric's reference implementation.
+        note: Warning for the reader, or None.
     """
 
     network: str
@@ -50,13 +50,13 @@ class Source:
     note: str | None = None
 
     def record(self) -> dict[str, object]:
-        """As the results file holds it."""
+        """Returns the entry of the results file."""
         return {name: value for name, value in asdict(self).items() if name != "note" or value}
 
 
 @dataclass(frozen=True)
 class LoadedNetwork(Generic[Network]):
-    """A network on its device, and where it comes from."""
+    """Network on its device, with the origin of its weights."""
 
     network: Network
     source: Source
@@ -73,15 +73,15 @@ def load(
     """Builds a network from the registry's weights or from a file.
 
     Args:
-        name: of the weights in the registry.
-        file: the user's own file, which is official only if it has the official hash; None for the registry's.
-        title: the network's name for people.
-        build: makes the network of a file.
-        device: where it shall run.
-        proxy: the network is not the metric's own, whatever its file.
+        name: Name of the weights in the registry.
+        file: Weight file of the user, which is official if it has the official hash; None for the registry's file.
+        title: Name of the network in results.
+        build: Builds the network from a file.
+        device: Device of the network.
+        proxy: Whether the network is a proxy, which is never official.
 
     Raises:
-        NotComputed: if the weights are missing, have another hash, or do not fit.
+        NotComputed: If the weights are missing, have a wrong hash, or do not fit.
     """
     try:
         path = locate(name) if file is None else Path(file)
@@ -97,22 +97,22 @@ def load(
 def load_proxy(
     metric: str, kind: str, file: str | None, device: torch.device, expected: type[Network]
 ) -> LoadedNetwork[Network]:
-    """Builds a proxy from the file that train.py wrote.
+    """Builds a proxy network from a file of train.py.
 
     Args:
-        metric: whose configuration names the file.
-        kind: sync, image, video or expression.
-        file: the file.
-        device: where it shall run.
-        expected: the network's class.
+        metric: Metric whose configuration has the file.
+        kind: Kind of network: sync, image, video or expression.
+        file: Weight file.
+        device: Device of the network.
+        expected: Class of the network.
 
     Raises:
-        NotComputed: if the file is not named, or is something else.
+        NotComputed: If no file is given, or the file has another content.
     """
     if file is None:
         raise NotComputed(
-            f"needs {metric}.weights=FILE: the proxy_{kind}.safetensors that python train.py "
-            f"experiment=proxy/{kind} writes"
+            f"needs {metric}.weights=FILE: the file proxy_{kind}.safetensors written by python train.py "
+            f"experiment=proxy/{kind}"
         )
     try:
         network, info = read_proxy(Path(file), kind)
@@ -121,8 +121,8 @@ def load_proxy(
     assert isinstance(network, expected)
     title = f"proxy for {kind}, trained on {info.speakers} speakers of {info.dataset}"
     note = (
-        f"{Path(file).name} stands in for the metric's own network (it was trained on {info.clips} clips of "
-        f"{info.speakers} speakers of {info.dataset}): compare its values only with its own"
+        f"{Path(file).name} is a proxy of the metric's network (trained on {info.clips} clips of "
+        f"{info.speakers} speakers of {info.dataset}): compare its values only with each other"
     )
     return LoadedNetwork(
         network.to(device), Source(title, Path(file).name, sha256_of(Path(file)), official=False, note=note)
@@ -130,15 +130,23 @@ def load_proxy(
 
 
 def describe(name: str, path: Path, title: str, chosen: bool, proxy: bool = False) -> Source:
-    """Says how official a file is."""
+    """Compares a weight file with the registry and returns its origin.
+
+    Args:
+        name: Name of the weights in the registry.
+        path: Weight file.
+        title: Name of the network in results.
+        chosen: Whether the user has chosen the file.
+        proxy: Whether the network is a proxy.
+    """
     known = WEIGHTS[name].files[0]
     sha256 = sha256_of(path)
     if known.sha256 or known.git_blob:
         official = sha256 == known.sha256 or (known.git_blob is not None and git_blob_of(path) == known.git_blob)
         note = None if official else f"{path.name} is not the official {Path(known.path).name}"
-    else:  # no hash was ever published: the registry's own place for it is all there is to go by
+    else:  # without a published hash, only the file in the registry's location counts as official
         official = not chosen
         note = f"no hash of {Path(known.path).name} is published, so it cannot be confirmed"
     if proxy:
-        official, note = False, f"{title} stands in for the metric's own network"
+        official, note = False, f"{title} is a proxy of the metric's network"
     return Source(title, path.name, sha256, official, note)

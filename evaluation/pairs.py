@@ -1,4 +1,4 @@
-"""Which generated video belongs to which real one: the same name without ending, in the same subfolder."""
+"""Pairs generated and real videos by their path without extension."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from runtime.errors import UserError
 
 
 class EvaluationError(UserError):
-    """An evaluation that cannot be done; the message says what was found and what to do."""
+    """Raised if an evaluation is not possible; the message has the finding and the next step."""
 
 
 @dataclass(frozen=True)
 class Missing:
-    """A video, or one metric of it, that is not in the results.
+    """A video that is not part of the results of one metric, or of all metrics.
 
     Attributes:
-        clip: the pair's name.
-        side: generated or reference.
-        metric: the metric that lacks it, or None where all do.
-        reason: what is wrong, for a person.
+        clip: Name of the pair.
+        side: ``generated``, ``reference`` or ``both``.
+        metric: Metric without this video, or None for all metrics.
+        reason: Explanation.
     """
 
     clip: str
@@ -35,12 +35,12 @@ class Missing:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two videos of the same thing.
+    """A generated video and its real counterpart.
 
     Attributes:
-        clip: their path below the folders, without ending.
-        generated: the generated video.
-        reference: the real one.
+        clip: Path relative to the folder, without extension.
+        generated: Generated video.
+        reference: Real video.
     """
 
     clip: str
@@ -50,22 +50,25 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """All pairs of two folders, sorted by name, and the videos without a partner."""
+    """All pairs of two folders, sorted by name, and the videos without a counterpart."""
 
     pairs: tuple[Pair, ...]
     missing: tuple[Missing, ...]
 
     @property
     def expected(self) -> int:
-        """How many clips there would be if nothing was missing."""
+        """Number of clips if no video were missing."""
         return len({pair.clip for pair in self.pairs} | {row.clip for row in self.missing})
 
 
 def find_videos(folder: Path) -> dict[str, list[Path]]:
-    """The videos of a folder and its subfolders by their path without ending; hidden files are passed over.
+    """Finds the videos in a folder and its subfolders; hidden files are ignored.
+
+    Returns:
+        Path without extension -> videos with this path.
 
     Raises:
-        EvaluationError: if there is none.
+        EvaluationError: If there is no video.
     """
     found: dict[str, list[Path]] = {}
     for root, folders, files in os.walk(folder, followlinks=True):
@@ -75,18 +78,18 @@ def find_videos(folder: Path) -> dict[str, list[Path]]:
             if path.suffix.lower() in VIDEO_ENDINGS and not name.startswith("."):
                 found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
     if not found:
-        raise EvaluationError(f"{folder}: holds no video ({', '.join(VIDEO_ENDINGS)}), in no subfolder either")
+        raise EvaluationError(f"{folder}: has no video ({', '.join(VIDEO_ENDINGS)}), also not in subfolders")
     return found
 
 
 def pair_videos(generated: Path, reference: Path) -> Pairing:
-    """Pairs two folders.
+    """Pairs the videos of two folders.
 
-    Names are compared with their subfolders; where one side has no subfolders, by the bare name if that is unique.
-    A video without a partner, and a name that two videos share, is reported and never guessed.
+    Videos are paired by their path without extension. If one side has no subfolders, they are paired by the file name
+    if that is unique. Videos without a counterpart and ambiguous names are reported as missing.
 
     Raises:
-        EvaluationError: if a folder holds no video, or nothing pairs.
+        EvaluationError: If a folder has no video, or there is no pair.
     """
     made, real = find_videos(generated), find_videos(reference)
     missing = [
@@ -115,14 +118,14 @@ def pair_videos(generated: Path, reference: Path) -> Pairing:
     ]
     if not pairs:
         raise EvaluationError(
-            f"no video of {generated} has a partner in {reference}: videos pair by name without ending, found e.g. "
-            f"{next(iter(made))!r} and {next(iter(real))!r}"
+            f"no video of {generated} has a counterpart in {reference}: names without extension must be equal, found "
+            f"e.g. {next(iter(made))!r} and {next(iter(real))!r}"
         )
     return Pairing(tuple(sorted(pairs, key=lambda pair: pair.clip)), tuple(sorted(missing, key=lambda row: row.clip)))
 
 
 def _by_bare_name(made: Iterable[str], real: Iterable[str]) -> dict[str, str]:
-    """Pairs names by their last part, where one side lies flat and the part is unique on both."""
+    """Pairs paths by file name if one side has no subfolders and the name is unique on both sides."""
     made, real = list(made), list(real)
     if any("/" in name for name in made) and any("/" in name for name in real):
         return {}

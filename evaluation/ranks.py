@@ -1,8 +1,8 @@
 """Evaluation on several processes: each computes the features of its share of the clips, the first one the values.
 
-What a process computes goes to the feature stores, which all of them see, and the first reads it there. Nothing is
-summed in another order than alone, so the answer is the same to the bit. Collectives carry only names and lengths, over
-gloo, and may take as long as they like.
+The processes share the feature caches, from which the first process reads all features. It sums them in the same order
+as a single process, so the results are bit-identical. Collectives exchange only names and lengths, over gloo, with a
+long timeout.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from evaluation.pairs import EvaluationError
 from runtime.devices import resolve_device
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=7)  # the slowest share may take; a process that dies is noticed at once
+PATIENCE = timedelta(days=7)  # timeout for the slowest share; a process that dies is noticed immediately
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among all.
+    """This process among all processes of an evaluation.
 
     Attributes:
-        rank: its number.
-        size: how many there are.
-        local: its number on its machine, and that of its GPU.
-        group: of gloo, in which they meet; None for all processes' own.
+        rank: Rank of this process.
+        size: Number of processes.
+        local: Rank on this machine, which selects the GPU.
+        group: gloo group of the processes; None for the default group.
     """
 
     rank: int = 0
@@ -47,20 +47,20 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether it prints and writes."""
+        """Whether this process prints and writes the results."""
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """The device a configuration names; of several GPUs, this process's own."""
-        found = resolve_device(name)
+        """Returns the configured device; with several GPUs, the one of this process."""
+        found = resolve_device(name, float64=True)  # Fréchet distances
         return torch.device(found, self.local % torch.cuda.device_count()) if found == "cuda" else torch.device(found)
 
     def mine(self, items: Sequence[T]) -> list[T]:
-        """Its share: every ``size``-th."""
+        """Returns the share of this process: every ``size``-th item."""
         return list(items[self.rank :: self.size])
 
     def together(self, own: list[T]) -> list[T]:
-        """The shares of all, in the order they were dealt from; the same on every process."""
+        """Gathers the shares of all processes in the order before ``mine``; equal on every process."""
         if self.size == 1:
             return own
         shares: list[list[T]] = [[] for _ in range(self.size)]
@@ -69,19 +69,20 @@ class Ranks:
         return [shares[place % self.size][place // self.size] for place in range(count)]
 
     def wait(self) -> None:
-        """For all others."""
+        """Waits for all other processes."""
         if self.size > 1:
             dist.barrier(group=self.group)
 
     @contextmanager
     def shared_folder(self, next_to: Path) -> Iterator[Path]:
-        """A folder for this run that all processes see, removed at the end; of one alone in the system's own place.
+        """Creates a temporary folder that all processes see; deleted at the end.
 
         Args:
-            next_to: of several processes, on whatever machines, where the results will lie.
+            next_to: Folder of the results, in which the folder is created. A single process uses the system's temporary
+                folder instead.
 
         Raises:
-            EvaluationError: if another process does not see it.
+            EvaluationError: If another process does not see the folder.
         """
         if self.size == 1:
             with tempfile.TemporaryDirectory(prefix="emotivetalk-features-") as name:
@@ -91,10 +92,12 @@ class Ranks:
         if self.first:
             folder.mkdir(parents=True)
         try:
-            # A dealt list of one: the first process's folder, for all.
+            # The first gathered item is the folder of the first process.
             folder = self.together([folder])[0]
             if not all(self.together([folder.is_dir()])):
-                raise EvaluationError(f"{folder}: not seen by all {self.size} processes; put output= on a shared disk")
+                raise EvaluationError(
+                    f"{folder}: not visible to all {self.size} processes; set output= to a folder on a shared disk"
+                )
             yield folder
             self.wait()
         finally:
@@ -104,7 +107,7 @@ class Ranks:
 
 @contextmanager
 def joined() -> Iterator[Ranks]:
-    """Meets the other processes that torchrun or srun started, if there are any."""
+    """Initialises the process group if torchrun or srun started several processes."""
     found = _launched()
     if found is None:
         yield Ranks()
@@ -118,13 +121,13 @@ def joined() -> Iterator[Ranks]:
 
 
 def _launched() -> tuple[Ranks, str] | None:
-    """The ranks and the meeting point of torchrun's or srun's environment; None for a process alone."""
+    """Reads ranks and init method from the environment of torchrun or srun; None for a single process."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment:
         rank, size, local = (int(environment[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
         ranks = Ranks(rank, size, local)
         return (ranks, "env://") if ranks.size > 1 else None
-    # A batch script's own process has SLURM_NTASKS too, but is no step: nobody would come to meet it.
+    # SLURM_NTASKS is also set for the batch script itself, which is a single process and not a step.
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
         host = SLURMEnvironment.resolve_root_node_address(environment["SLURM_NODELIST"])
         port = 15_000 + int(environment["SLURM_JOB_ID"]) % 10_000

@@ -1,4 +1,4 @@
-"""What a person sees of an evaluation: the table of a paper, then what is wrong with it."""
+"""Printed report of an evaluation: the table of values, warnings and missing videos."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = 10  # missing videos printed; the results file lists all
 
 
 def print_results(console: Console, results: Results) -> None:
-    """The table, then warnings, missing videos and metrics that were not computed."""
+    """Prints the table, warnings, metrics that were not computed, and missing videos."""
     console.print(metric_table(results))
     for warning, titles in _by_warning(results).items():
         console.print(f"[yellow]{', '.join(titles)}[/]: {escape(warning)}", soft_wrap=True)
@@ -23,29 +23,29 @@ def print_results(console: Console, results: Results) -> None:
     for row in results.missing[:SHOWN]:
         console.print(f"[red]missing[/] {escape(missing_line(row))}", soft_wrap=True)
     if len(results.missing) > SHOWN:
-        console.print(f"and {len(results.missing) - SHOWN} more, all in the results file")
+        console.print(f"and {len(results.missing) - SHOWN} more; the results file lists all")
 
 
 def metric_table(results: Results) -> Table:
-    """Values with arrows, intervals, and n of N; the real videos' own values below where they have some."""
+    """Builds the table of values with intervals and number of clips, with the values of real videos below."""
     table = Table(title=f"{len(results.clips)} of {results.expected} clips", title_justify="left")
     for column in ("", "value", "95 % interval", "clips", "compared", "network"):
         table.add_column(column, justify="right" if column == "value" else "left", overflow="fold")
     for value in results.values:
         table.add_row(*_row(value))
         if (floor := value.extra.get("floor")) is not None:
-            table.add_row("  its floor: the real videos at both starts", f"{floor:.4g}", "", "", "", "")
+            table.add_row("  floor: real videos at both starts", f"{floor:.4g}", "", "", "", "")
         truth = value.extra.get("ground_truth")
         if isinstance(truth, dict):
             number = "-" if truth["value"] is None else f"{truth['value']:.3f}"
-            table.add_row("  of the real videos", number, "", f"{truth['n']} of {truth['expected']}", "", "")
+            table.add_row("  real videos", number, "", f"{truth['n']} of {truth['expected']}", "", "")
     for name, reason in results.not_computed.items():
         table.add_row(name, "-", "", "", "", f"not computed: {escape(reason.splitlines()[0])}")
     return table
 
 
 def _by_warning(results: Results) -> dict[str, list[str]]:
-    """Every warning with the metrics it is about."""
+    """Groups the metrics by warning."""
     found: dict[str, list[str]] = {}
     for value in results.values:
         for warning in value.warnings:
@@ -60,7 +60,7 @@ def _row(value: Value) -> tuple[str, ...]:
     official = "" if value.official else ", not official"
     return (
         f"{value.title}{ARROWS[value.better]}",
-        f"{round(value.value, 4) + 0.0:.4f}",  # no minus before a zero that is rounding
+        f"{round(value.value, 4) + 0.0:.4f}",  # + 0.0 turns -0.0 into 0.0
         interval,
         f"{value.clips} of {value.expected}",
         f"{samples} {value.unit}",
@@ -69,6 +69,6 @@ def _row(value: Value) -> tuple[str, ...]:
 
 
 def missing_line(row: Missing) -> str:
-    """One line that says which video, for which metric, and why."""
+    """Formats a missing video: clip, side, metric and reason."""
     metric = f" for {row.metric}" if row.metric else ""
     return f"{row.clip} ({row.side}){metric}: {row.reason}"

@@ -1,4 +1,4 @@
-"""The results file: every value with all it depends on, versioned, written whole or not at all."""
+"""Versioned results file: values with everything they depend on."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any
 from evaluation.pairs import EvaluationError, Missing
 from runtime.files import write_whole
 
-if TYPE_CHECKING:  # the tables read results files without loading torch
+if TYPE_CHECKING:  # not imported at run time, so that tables are made without loading torch
     from evaluation.networks import Source
 
 SCHEMA = "emotivetalk.evaluation/1"
-ClipValues = dict[str, dict[str, object]]  # clip -> what a metric says of it
+ClipValues = dict[str, dict[str, object]]  # clip -> entries of one metric
 
 
 @dataclass(frozen=True)
 class Column:
-    """One value of a metric, as tables show it.
+    """Table column of one value of a metric.
 
     Attributes:
-        metric: as results files name it.
-        title: as the paper names it.
-        better: lower or higher.
-        family: the metric that gives it, where that has another name.
+        metric: Key in results files.
+        title: Name in the paper.
+        better: ``lower`` or ``higher``.
+        family: Name of the metric in the configuration, if it differs from ``metric``.
     """
 
     metric: str
@@ -37,14 +37,14 @@ class Column:
 
 @dataclass(frozen=True)
 class ConfidenceInterval:
-    """A 95 % interval.
+    """95 % interval by bootstrap.
 
     Attributes:
-        low: its lower end.
-        high: its upper end.
-        resamples: of the bootstrap.
-        seed: of the bootstrap.
-        over: what was resampled.
+        low: Lower end.
+        high: Upper end.
+        resamples: Number of resamples.
+        seed: Seed of the bootstrap.
+        over: Resampled units.
     """
 
     low: float
@@ -56,23 +56,23 @@ class ConfidenceInterval:
 
 @dataclass(frozen=True)
 class Value:
-    """One metric's value.
+    """Value of one metric.
 
     Attributes:
-        name: key in the results file.
-        title: what it may be called; the official name only where the network is the official one.
-        value: the number.
-        better: lower or higher.
-        official: whether every network behind it is the one of the metric's reference.
-        sources: the networks, the deciding one first.
-        protocol: every choice it depends on.
-        clips: how many clips it holds.
-        expected: how many it should.
-        samples: what was compared, by side.
-        unit: of the samples.
-        interval: 95 %, where there are enough clips.
-        warnings: what a reader has to know.
-        extra: further fields of the results file.
+        name: Key in the results file.
+        title: Printed name; the official name only for official networks.
+        value: The value.
+        better: ``lower`` or ``higher``.
+        official: Whether all networks are those of the metric's reference implementation.
+        sources: Networks, the feature network first.
+        protocol: All settings that the value depends on.
+        clips: Number of clips in the value.
+        expected: Number of clips if no video were missing.
+        samples: Side -> number of compared samples.
+        unit: Unit of the samples.
+        interval: 95 % interval, or None with too few clips.
+        warnings: Warnings for the reader.
+        extra: Additional fields of the results file.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Value:
     extra: Mapping[str, object] = field(default_factory=dict)
 
     def record(self) -> dict[str, object]:
-        """As the results file holds it."""
+        """Returns the entry of the results file."""
         main = self.sources[0]
         return {
             "value": self.value,
@@ -114,16 +114,16 @@ class Value:
 
 @dataclass(frozen=True)
 class Results:
-    """All an evaluation found.
+    """Results of an evaluation.
 
     Attributes:
-        values: the metrics that were computed.
-        not_computed: metric -> why it was not.
-        clips: per clip its name, files, notes and values.
-        missing: videos, or metrics of videos, that are not in the values.
-        expected: how many clips there should be.
-        settings: the configuration.
-        environment: versions of what it ran on.
+        values: Values of the computed metrics.
+        not_computed: Metric -> reason why it was not computed.
+        clips: Name, files, notes and metrics of each clip.
+        missing: Videos that are not part of the values of one or all metrics.
+        expected: Number of clips if no video were missing.
+        settings: The configuration.
+        environment: Versions and device.
     """
 
     values: tuple[Value, ...]
@@ -135,7 +135,7 @@ class Results:
     environment: Mapping[str, str]
 
     def record(self) -> dict[str, Any]:
-        """The content of the results file."""
+        """Returns the content of the results file."""
         metrics: dict[str, object] = {value.name: value.record() for value in self.values}
         metrics |= {name: {"value": None, "not_computed": reason} for name, reason in self.not_computed.items()}
         return {
@@ -151,13 +151,13 @@ class Results:
 
 
 def write_results(path: Path, results: Results) -> None:
-    """Writes the file; an older one stays until the new one is whole.
+    """Writes the results file; an existing file is replaced only when the new one is complete.
 
     Raises:
-        EvaluationError: if it cannot be written.
+        EvaluationError: If the file cannot be written.
     """
     text = json.dumps(results.record(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
     try:
         write_whole(path, text)
     except OSError as error:
-        raise EvaluationError(f"{path}: cannot be written ({error.strerror})") from error
+        raise EvaluationError(f"{path}: cannot be written ({error.strerror}); choose another output=FILE") from error

@@ -1,4 +1,4 @@
-"""Where Sync looks for faces: the original's detector, another one, or landmark files.
+"""Face boxes for Sync: from S3FD as in the original, from MediaPipe, or from landmark files.
 
 Shapes: K faces in a frame, boxes (left, top, right, bottom) in pixels.
 """
@@ -27,7 +27,11 @@ Faces = Callable[[Sequence[np.ndarray], Path, float], list[np.ndarray]]
 
 
 def faces_for(config: SyncConfig, device: torch.device) -> tuple[Faces, tuple[Source, ...]]:
-    """Boxes (K, >= 4) of the faces in each of a video's frames from a time on, and the networks behind them."""
+    """Builds the face detector of a configuration.
+
+    Returns:
+        Function from (frames, video file, start in seconds) to (K, >= 4) boxes of each frame, and its networks.
+    """
     if config.detector == "sidecar":
         return sidecar_boxes, ()
     if config.detector == "s3fd":
@@ -51,21 +55,24 @@ def faces_for(config: SyncConfig, device: torch.device) -> tuple[Faces, tuple[So
 
 
 def shard_box(face: Face, scheme: LandmarkScheme, frame: np.ndarray) -> np.ndarray:
-    """(4,) the face's box as shards with 68 landmarks have it, which is what proxies were trained on."""
+    """Returns the (4,) face box of shards with 68 landmarks, which proxy networks were trained on."""
     size = frame.shape[1], frame.shape[0]
     return face_boxes(as_ibug68(face.landmarks, scheme)[None], "ibug68", size=size)[0, 1]
 
 
 def sidecar_boxes(frames: Sequence[np.ndarray], video: Path, start: float = 0.0) -> list[np.ndarray]:
-    """The speaker's face in each frame, (1, 4) or (0, 4), as wide as the boxes in our shards.
+    """Reads the speaker's face box from the landmark file of a video; same boxes as in shards.
 
     Args:
-        frames: (H, W, 3) uint8 RGB at 25 fps.
-        video: where they come from.
-        start: time of the first of them in it, seconds.
+        frames: (H, W, 3) uint8 RGB frames at 25 fps.
+        video: File that the frames come from.
+        start: Time of the first frame in the file, seconds.
+
+    Returns:
+        (1, 4) box of each frame, or (0, 4) without a face.
 
     Raises:
-        LandmarkFileError: if there is no landmark file beside the video, or it is damaged.
+        LandmarkFileError: If the landmark file is missing or damaged.
     """
     faces = SidecarDetector().track(frames, video, start).faces
     return [

@@ -1,6 +1,7 @@
-"""Sync-C and Sync-D of generated videos, of the real ones beside them, and the check that both can be believed.
+"""Sync-C and Sync-D of generated and real videos, with a self-check of the networks.
 
-Sync is a property of one video: neither trimmed nor paired. Only a panel is cut out first, where there is one.
+Sync is computed on single videos, so they are neither trimmed nor aligned to their counterparts; only a panel is
+cropped.
 """
 
 from __future__ import annotations
@@ -31,25 +32,25 @@ from metrics.sync import SyncConfidenceDistance
 from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip, reference_tracks, tracks_in_memory
 from runtime.errors import UserError
 
-SHIFT = 3  # frames by which the self-check moves the sound
-CONFIRMED = 0.9  # share of the reference videos in which that must be found
-Z = 1.96  # of a 95 % interval
-Stores = tuple[FeatureStore, FeatureStore]  # of the reference side and of the generated side
+SHIFT = 3  # frames by which the self-check shifts the sound
+CONFIRMED = 0.9  # share of the reference videos in which the shift must be found
+Z = 1.96  # standard errors of a 95 % interval
+Stores = tuple[FeatureStore, FeatureStore]  # caches of the reference and the generated side
 Progress = Callable[[int], object]
 Span = tuple[float, float]  # seconds from the start of the video
-FACTORS = ".factors.npz"  # true factors lie beside the video of a synthetic speaker, and of no real one
+FACTORS = ".factors.npz"  # extension of the true factors, which only synthetic speakers have
 
 
 class SyncScorer:
-    """Scores one video after the other.
+    """``Metric`` for Sync-C and Sync-D.
 
     Attributes:
         sources: SyncNet and the face detector.
-        official: whether the values may be called Sync-C and Sync-D.
-        protocol: every choice they depend on.
+        official: Whether networks and mode are official, so that the values are Sync-C and Sync-D.
+        protocol: All settings that the values depend on.
 
     Raises:
-        NotComputed: if a network or ffmpeg is missing.
+        NotComputed: If a network or ffmpeg is missing.
     """
 
     name = "sync"
@@ -80,7 +81,7 @@ class SyncScorer:
         }
 
     def title(self, name: str) -> str:
-        """What a value may be called."""
+        """Returns the printed name of a value."""
         if self.config.network == "proxy":
             return f"{name} proxy (small trained network)"
         if self.config.mode == "fast":
@@ -88,7 +89,7 @@ class SyncScorer:
         return name if self.official else f"{name} proxy (unofficial networks)"
 
     def key(self, side: Side) -> dict[str, object]:
-        """Everything a video's scores depend on."""
+        """Returns everything that the scores of a video depend on."""
         return {
             "what": "sync",
             "content": side.sha256,
@@ -99,21 +100,24 @@ class SyncScorer:
         }
 
     def fetch(self, side: Side, store: FeatureStore) -> Arrays:
-        """What ``score`` gives, from the store or made and kept there; raises as it does."""
+        """Returns the result of ``score``, from the cache if possible; raises as ``score``."""
         return store.fetch(self.key(side), lambda: self.score(side))
 
     def score(self, side: Side, span: Span | None = None) -> Arrays:
-        """Sync-C, Sync-D, offset, windows, and the offset found when the sound is moved; windows is 0 without a track.
+        """Scores one video.
 
         Args:
-            side: whose video.
-            span: the part of the video that is scored, or None for all of it.
+            side: Side with the video.
+            span: Scored part of the video, or None for the whole video.
+
+        Returns:
+            Sync-C, Sync-D, offset, number of windows (0 without a track), and the offset with shifted sound.
 
         Raises:
-            UnusableVideo: if there is no sound, or too little of it.
-            MediaError: if the file cannot be read.
+            UnusableVideo: If there is no sound, or too little.
+            MediaError: If the file cannot be read.
         """
-        if not side.look.has_sound:
+        if not side.info.has_sound:
             raise UnusableVideo("has no sound track, which Sync needs")
         try:
             tracks = self._tracks(side, span)
@@ -126,11 +130,11 @@ class SyncScorer:
             return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
         except MediaError:
             raise
-        except (UserError, RuntimeError, ValueError) as error:  # a landmark file's error among them
+        except (UserError, RuntimeError, ValueError) as error:  # including LandmarkFileError
             raise UnusableVideo(str(error)) from error
 
     def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
-        """Puts the scores of some clips into the stores, where ``values`` will find them."""
+        """Computes and stores the scores of ``own``; see ``Metric``."""
         for clip in own:
             for side, store in zip((clip.reference, clip.generated), stores, strict=True):
                 with suppress(UnusableVideo, MediaError):
@@ -140,10 +144,10 @@ class SyncScorer:
     def values(
         self, clips: Clips, expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
     ) -> tuple[list[Value], list[Missing], ClipValues]:
-        """Sync-C and Sync-D over all clips, and those of the reference videos; see ``Metric``.
+        """Computes Sync-C and Sync-D of the generated and the reference videos; see ``Metric``.
 
         Raises:
-            NotComputed: if no generated video has a face track.
+            NotComputed: If no generated video has a face track.
         """
         missing: list[Missing] = []
         scores: dict[str, dict[str, Arrays]] = {"reference": {}, "generated": {}}
@@ -163,11 +167,11 @@ class SyncScorer:
         check = _self_check(real)
         notes = [source.note for source in self.sources if source.note]
         if self.config.mode == "fast":
-            notes.append("mode=fast leaves out syncnet_python's lossy steps: not comparable with published values")
+            notes.append("sync.mode=fast skips syncnet_python's lossy steps: not comparable with published values")
         if not check["passed"]:
             notes.append(
-                f"self-check failed: sound moved by {SHIFT} frames was found in {check['found']} of {check['videos']} "
-                "reference videos; these Sync values are uninformative"
+                f"self-check failed: a shift of the sound by {SHIFT} frames was found in {check['found']} of "
+                f"{check['videos']} reference videos; these Sync values are uninformative"
             )
         extra: dict[str, object] = {"self_check": check}
         if self.config.network == "proxy":
@@ -176,7 +180,7 @@ class SyncScorer:
             if real_videos:
                 notes.append(
                     f"uninformative: {real_videos} of {len(clips)} reference videos are not synthetic speakers (no "
-                    f"X{FACTORS} beside them), and the proxy for SyncNet has seen no others"
+                    f"X{FACTORS}), and the proxy of SyncNet was trained on synthetic speakers only"
                 )
         values = []
         for column, field in zip(self.columns, ("confidence", "distance"), strict=True):
@@ -208,8 +212,8 @@ class SyncScorer:
         return values, missing, {name: rows for name, rows in per_clip.items() if rows}
 
     def window(self, clips: Clips, first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
-        """Sync-C and Sync-D of the generated videos alone, over ``length`` frames from ``first`` on."""
-        scores, reason = [], "no face could be followed"
+        """Computes Sync-C and Sync-D of the generated videos over ``length`` frames from ``first`` on."""
+        scores, reason = [], "no face track"
         for clip in clips:
             begin = (clip.generated.start + first) / clip.generated.fps
             try:
@@ -243,16 +247,16 @@ class SyncScorer:
 
 
 def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shift: int) -> SyncScores:
-    """Scores of lips against their sound moved ahead: the offset found should grow by ``shift``.
+    """Scores lip embeddings against shifted sound; the offset should increase by ``shift``.
 
     Args:
-        lip: (T, D) embeddings of the windows from the first frame on.
+        lip: (T, D) lip embeddings from the first frame on.
         samples: (S,) int16 sound at 16 kHz from the first frame on.
-        network: embeds the sound.
-        shift: frames at 25 fps cut from the sound's start.
+        network: SyncNet, for the audio embeddings.
+        shift: Number of frames at 25 fps that are removed from the start of the sound.
 
     Raises:
-        ValueError: if less than a window is left.
+        ValueError: If the remaining sound is shorter than one window.
     """
     samples = samples[shift * SAMPLE_RATE // FPS :]
     windows = sync_windows(len(lip) + WINDOW_FRAMES, len(samples))
@@ -267,9 +271,9 @@ def _ffmpeg(config: SyncConfig) -> FFmpeg:
 
 
 def _cut_out(side: Side, span: Span | None, path: Path) -> Path:
-    """A panel, a span or both as a video of its own, with its sound: once more encoded, but at the highest quality."""
+    """Writes a panel and a span of a video with its sound to a new file, re-encoded at the highest quality."""
     start, end = span or (0.0, None)
-    x, y, width, height = side.panel or (0, 0, side.look.width, side.look.height)
+    x, y, width, height = side.panel or (0, 0, side.info.width, side.info.height)
     even = (x, y, width - width % 2, height - height % 2)
     sound = read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE)
     with VideoWriter(path, size=even[2:], fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=0) as writer:
@@ -284,11 +288,11 @@ def _arrays(scores: SyncScores, shifted: int) -> Arrays:
 
 
 def _mean(scorer: SyncScorer, rows: dict[str, Arrays]) -> dict[str, float]:
-    metric = SyncConfidenceDistance(scorer.network, sync_on_compute=False)  # one process has all the scores
+    metric = SyncConfidenceDistance(scorer.network, sync_on_compute=False)  # this process has all scores
     for row in rows.values():
         metric.add(SyncScores(float(row["confidence"]), float(row["distance"]), 0, 1, np.zeros(0)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it warns of videos without a track, which are listed here
+        warnings.simplefilter("ignore")  # videos without a track are listed as missing
         return {name: float(value) for name, value in metric.compute().items()}
 
 
@@ -322,6 +326,6 @@ def _row(row: Arrays) -> dict[str, object]:
 
 def _no_track(config: SyncConfig) -> str:
     return (
-        f"no face could be followed for more than {config.min_track} frames at more than {config.min_face:g} pixels "
+        f"no face was tracked for more than {config.min_track} frames at more than {config.min_face:g} pixels "
         "(sync.min_track, sync.min_face)"
     )

@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 
 from lightning_modules.checkpoints import DEEPSPEED_WEIGHTS, CheckpointError, open_checkpoint
+from runtime.platforms import sync
 
 LAST, BEST, PART = "last.ckpt", "best.ckpt", ".part"
 _STEP = re.compile(r"step=(\d+)\.ckpt")
@@ -55,7 +56,7 @@ def point(link: Path, name: str) -> None:
     if link.is_dir() and not link.is_symlink():
         shutil.rmtree(link)
     os.replace(fresh, link)
-    _sync_folder(link.parent)
+    sync(link.parent)
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -91,7 +92,7 @@ def check_whole(path: Path) -> None:
     """Checks that a checkpoint is complete.
 
     Raises:
-        CheckpointError: If it is missing, truncated or lacks a part. Names the newest complete one to resume from.
+        CheckpointError: If it is missing, truncated or lacks a part; the message names the newest complete one.
     """
     problem = _problem(path)
     if problem:
@@ -145,16 +146,4 @@ def _sync(path: Path) -> None:
     """Flushes a file, or every file of a folder, to disk."""
     for file in [path] if path.is_file() else [*path.rglob("*")]:
         if file.is_file():
-            descriptor = os.open(file, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            sync(file)

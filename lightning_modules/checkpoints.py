@@ -84,7 +84,7 @@ def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) ->
     """Checks that a checkpoint is of the given stage.
 
     Raises:
-        CheckpointError: If it is not. Names both stages.
+        CheckpointError: If it is not; the message names both stages.
     """
     info = checkpoint.get(CHECKPOINT_INFO) if isinstance(checkpoint, Mapping) else None
     if not info:
@@ -102,7 +102,7 @@ def check_encoders(found: Mapping[str, Identity], wanted: Mapping[str, Identity]
         where: Name of the checkpoint, for the message.
 
     Raises:
-        CheckpointError: If encoders differ. Names them.
+        CheckpointError: If encoders differ; the message names them.
     """
     wrong = [
         f"{kind}: the checkpoint was trained on {found[kind]}, the data was made with {wanted[kind]}"

@@ -14,7 +14,7 @@ LEAST = {"none": 1.0, "cosine": 0.01}  # model.lr_decay -> final fraction of the
 
 
 def rate(step: int, max_steps: int, warmup: int, least: float) -> float:
-    """Factor in [0, 1] by which a step multiplies the learning rate.
+    """Factor of the learning rate at a step, in [0, 1].
 
     Args:
         step: Zero-based step.

@@ -19,7 +19,7 @@ def encode_flac(samples: np.ndarray) -> bytes:
     """(S,) float32 in [-1, 1] at 16 kHz -> FLAC; decoding gives round(x * 32768) / 32768, at most 32767 / 32768.
 
     Raises:
-        ValueError: when the samples have another shape or type, are none, or are not finite.
+        ValueError: when the samples have another shape or type, are empty, or are not finite.
     """
     if samples.ndim != 1 or samples.dtype != np.float32 or not len(samples):
         raise ValueError(f"expected samples of shape (S,) float32, S > 0, found {samples.shape} {samples.dtype}")

@@ -6,49 +6,51 @@ after t (a picture held for a second stays until the next one comes). For source
 therefore at most half a source frame away from t, and timestamps rounded to milliseconds do no harm. Before the first
 picture, the first one is shown. There are floor((end - start) * fps + 1/2) frames, at least one.
 
-Before the first frame is handed out, PyAV decodes the pictures once without converting them, with every decoding error
-fatal: neither decord nor a plain FFmpeg decoder says when it has patched over damage. That pass also gives the true
-times of the frames and, for each, a sparse sample of its luma against which decord's frames are checked.
+Two readers implement this. ``pyav`` decodes once and checks each picture before it hands it out; ``decord`` decodes
+what PyAV has checked before. The default is the faster one by tools/profiling/reports/2026-11-28-readers.md.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
 from media import decord_frames, pyav_frames
-from media.frame_scan import check
+from media.probe import probe
 from media.source import MediaError
 from media.timeline import Timeline, read_timeline
 
-_SAME = 1e-6  # seconds; two times closer than this are equal
+# Both take (timeline, grid, fps) and yield time and picture for every time of the grid.
+READERS: dict[str, Callable[[Timeline, np.ndarray, float], Iterator[tuple[float, np.ndarray]]]] = {
+    "pyav": pyav_frames.read,
+    "decord": decord_frames.read,
+}
 
 
 class FrameReader:
     """The pictures of one video at a constant rate; iterate for (H, W, 3) uint8 RGB, upright.
 
-    Iterating again decodes again; no more than a few frames are held at a time.
+    Iterating again decodes again; no more than a few frames are held at a time. Damage is found while iterating: the
+    frames before it are right, none is handed out after it.
 
     Args:
-        path: the video file, any container and codec FFmpeg reads.
-        start: where to begin, seconds on the clip's clock.
-        end: where to stop, seconds; None for the end of the pictures.
-        fps: output frames per second.
-        timeout: longest wait for decord to open the file or to give one frame, seconds; then PyAV takes over.
+        path: Video file, any container and codec FFmpeg reads.
+        start: Begin of the span on the clip's clock, seconds.
+        end: End of the span on the clip's clock, seconds; None for the end of the pictures.
+        fps: Output frames per second.
+        reader: Name of the frame reader, ``pyav`` or ``decord``.
 
     Attributes:
-        times: (F,) float64, the time on the clip's clock of the source frame behind each output frame, seconds.
-        size: (width, height) in pixels.
-        backend: ``decord``, or ``pyav`` once PyAV has taken over.
-        fallback: why PyAV took over, or None.
+        times: Times on the clip's clock of the source frames given so far, seconds.
 
     Raises:
-        MediaError: when the file cannot be opened, holds no video, is damaged or cut short, or ends before ``end``.
-        ValueError: when ``start`` is negative or not before ``end``.
+        MediaError: when the file cannot be opened, holds no video, is cut short, or ends before ``end``; while
+            iterating, when a picture is damaged or missing.
+        ValueError: when ``start`` is negative or not before ``end``, or there is no such reader.
     """
 
     def __init__(
@@ -58,48 +60,62 @@ class FrameReader:
         start: float = 0.0,
         end: float | None = None,
         fps: float = 25.0,
-        timeout: float = 20.0,
+        reader: str = "pyav",
     ) -> None:
         if start < 0 or (end is not None and end <= start) or fps <= 0:
             raise ValueError(f"expected 0 <= start < end and fps > 0, found start={start}, end={end}, fps={fps}")
-        self.timeout = timeout
-        self.backend = "decord"
-        self.fallback: str | None = None
-        timeline = read_timeline(path)
-        self.path = timeline.path
-        grid = _grid(timeline, start, end, fps)
-        self._shown = check(timeline, float(grid[0]), float(grid[-1]))
-        self._picks = _nearest(self._shown.times, grid, fps)
-        self.times = self._shown.times[self._picks]
-        self.size = self._shown.size
+        if reader not in READERS:
+            raise ValueError(f"reader={reader}: expected one of {', '.join(READERS)}")
+        self.fps = fps
+        self.times: list[float] = []
+        self._read = READERS[reader]
+        self._timeline = read_timeline(path)
+        self._grid = _grid(self._timeline, start, end, fps)
+
+    @property
+    def path(self) -> Path:
+        """The absolute path of the file."""
+        return self._timeline.path
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) in pixels, upright; decodes the first picture.
+
+        Raises:
+            MediaError: when it cannot be decoded.
+        """
+        info = probe(self.path)
+        return info.width, info.height
 
     def __len__(self) -> int:
         """How many frames there are."""
-        return len(self._picks)
+        return len(self._grid)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        given = 0
-        if self.fallback is None:
-            try:
-                for frame in decord_frames.read(self._shown, self._picks, self.timeout):
-                    yield frame
-                    given += 1
-                return
-            except decord_frames.DecordError as error:
-                self.backend, self.fallback = "pyav", str(error)
-        # What decord gave so far was checked, so PyAV goes on where it stopped.
-        yield from pyav_frames.read(self._shown, self._picks[given:])
+        self.times = []
+        for time, picture in self._read(self._timeline, self._grid, self.fps):
+            self.times.append(time)
+            yield picture
+
+    def check(self) -> None:
+        """Decodes the pictures of the span without converting them.
+
+        Raises:
+            MediaError: when a picture cannot be decoded, is damaged or missing, or has another size than the first.
+        """
+        for _ in pyav_frames.checked(self._timeline, float(self._grid[0]), float(self._grid[-1])):
+            pass
 
 
 def read_frames(
-    path: str | Path, *, start: float = 0.0, end: float | None = None, fps: float = 25.0, timeout: float = 20.0
+    path: str | Path, *, start: float = 0.0, end: float | None = None, fps: float = 25.0
 ) -> Iterator[np.ndarray]:
     """The pictures of a video at a constant rate: ``FrameReader`` as a plain iterator of (H, W, 3) uint8 RGB.
 
     Raises:
-        MediaError: before the first frame, when the video is unreadable, damaged or too short.
+        MediaError: when the video is unreadable or too short; while iterating, when a picture is damaged or missing.
     """
-    return iter(FrameReader(path, start=start, end=end, fps=fps, timeout=timeout))
+    return iter(FrameReader(path, start=start, end=end, fps=fps))
 
 
 def _grid(timeline: Timeline, start: float, end: float | None, fps: float) -> np.ndarray:
@@ -118,13 +134,3 @@ def _grid(timeline: Timeline, start: float, end: float | None, fps: float) -> np
         )
     count = max(1, math.floor((stop - begin) * rate + Fraction(1, 2)))
     return float(begin) + np.arange(count) / float(rate)
-
-
-def _nearest(times: np.ndarray, grid: np.ndarray, fps: float) -> np.ndarray:
-    """(F,) index into the (M,) ascending source ``times`` of the frame to show at each time of the (F,) ``grid``."""
-    before = np.clip(np.searchsorted(times, grid + _SAME, side="right") - 1, 0, None)
-    after = np.minimum(before + 1, len(times) - 1)
-    interval = max(1 / fps, float(np.median(np.diff(times))) if len(times) > 1 else 0.0)
-    ahead = times[after] - grid
-    sooner = (ahead < np.abs(grid - times[before]) - _SAME) & (ahead <= interval / 2 + _SAME)
-    return np.where(sooner, after, before)

@@ -1,4 +1,4 @@
-"""What a media file holds, read from its packets: sizes, rates, lengths on the clip's clock."""
+"""Sizes, rates and lengths of a media file, read from its packets."""
 
 from __future__ import annotations
 
@@ -7,33 +7,33 @@ from pathlib import Path
 
 import av
 
-from media.frame_scan import upright
+from media.pyav_frames import upright
 from media.source import MediaError, NoSound, audio_stream, opened, video_stream
 from media.timeline import read_timeline
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What a media file holds.
+    """Properties of a media file.
 
-    All times are seconds on the clip's clock, which starts with the first picture or the first sound, whichever is
-    earlier. A track that is not there has size, rate and duration 0 and no codec.
+    Times are seconds on the clip's clock, which starts with the first picture or sound, whichever is earlier. A missing
+    track has size, rate and duration 0 and no codec.
 
     Attributes:
-        width: pixels, upright.
-        height: pixels, upright.
-        fps: average frame rate of the source by its header, or by its timestamps where the header has none.
-        duration: when the last picture ends.
-        first_frame: when the first picture is shown.
-        pixel_aspect: width of a pixel over its height; frames are not rescaled when it is not 1.
-        rotated: True when pictures are stored turned or mirrored; they are read upright.
-        video_codec: FFmpeg's name.
-        has_sound: whether there is a sound track.
-        sound_duration: when the last sample ends.
-        first_sound: when the first sample is heard.
-        sound_rate: samples per second.
-        channels: of the sound.
-        audio_codec: FFmpeg's name.
+        width: Width upright, pixels.
+        height: Height upright, pixels.
+        fps: Average frame rate by the header, or by the timestamps where the header has none.
+        duration: End of the last picture.
+        first_frame: Time of the first picture.
+        pixel_aspect: Width of a pixel over its height; frames are not rescaled when it is not 1.
+        rotated: Whether pictures are stored turned or mirrored; they are read upright.
+        video_codec: FFmpeg's name of the video codec.
+        has_sound: Whether there is a sound track.
+        sound_duration: End of the last sample.
+        first_sound: Time of the first sample.
+        sound_rate: Samples per second.
+        channels: Number of sound channels.
+        audio_codec: FFmpeg's name of the audio codec.
     """
 
     width: int = 0
@@ -53,7 +53,7 @@ class MediaInfo:
 
 
 def probe(path: str | Path) -> MediaInfo:
-    """What a video, or a sound file, holds; decodes one picture and a few packets of sound.
+    """Reads the properties of a video or sound file; decodes one picture and a few packets of sound.
 
     Raises:
         MediaError: when the file is missing, empty, unreadable, neither video nor sound, or cut short.
@@ -100,7 +100,7 @@ def probe(path: str | Path) -> MediaInfo:
 
 
 def sound_duration(path: str | Path) -> float:
-    """When the last sample of a file's sound ends, seconds on the clip's clock.
+    """End of the last sample of a file's sound, seconds on the clip's clock.
 
     Raises:
         NoSound: when there is no sound track.

@@ -12,26 +12,26 @@ import numpy as np
 from media.source import MediaError, NoSound, audio_stream, opened, seconds
 from media.timeline import read_timeline
 
-_SLACK = Fraction(1, 10)  # seconds the decoded sound may end before its packets say
-_JITTER = 0.02  # seconds; timestamps may be off by this much before a gap or an overlap is believed
+_SLACK = Fraction(1, 10)  # seconds by which decoded sound may be shorter than its packets
+_JITTER = 0.02  # seconds; smaller differences of timestamps are no gaps or overlaps
 
 
 def read_sound(path: str | Path, *, start: float = 0.0, end: float | None = None, rate: int = 16_000) -> np.ndarray:
     """Reads the sound between two times on the clip's clock, the one ``read_frames`` uses.
 
-    Channels are averaged, then resampled by libswresample. Sound that starts after the pictures is preceded by
-    zeros, and gaps in its timestamps are filled with zeros; what an encoder added before the first sample is dropped.
-    Nothing is added at the end: when the sound ends before ``end``, the result is shorter.
+    Channels are averaged, then resampled by libswresample. Sound that starts after the pictures is preceded by zeros.
+    Gaps in its timestamps are filled with zeros. What an encoder added before the first sample is dropped. When the
+    sound ends before ``end``, the result is shorter.
 
     Args:
-        path: any container and codec FFmpeg reads; the content decides, not the file's name.
-        start: seconds on the clip's clock.
-        end: seconds; None for the end of the sound.
-        rate: samples per second of the result.
+        path: Sound or video file, any container and codec FFmpeg reads; its name does not matter.
+        start: Begin of the span on the clip's clock, seconds.
+        end: End of the span on the clip's clock, seconds; None for the end of the sound.
+        rate: Samples per second of the result.
 
     Returns:
-        (S,) float32 in [-1, 1], S = round((min(end, end of the sound) - start) * rate). ``sound_duration`` gives the
-        end of the sound by its packets; where an encoder filled the last packet (MP3), decoding ends some ms earlier.
+        (S,) float32 in [-1, 1], S = round((min(end, end of the sound) - start) * rate). ``sound_duration`` reads the
+        end from the packets; decoding ends a few ms earlier where an encoder padded the last packet (MP3).
 
     Raises:
         NoSound: when the file has no sound track.
@@ -75,10 +75,12 @@ def resample(samples: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
 
 
 def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, int, Fraction]:
-    """The mean of the channels from one second before ``start`` to one second after ``stop``.
+    """Decodes the sound from one second before ``start`` to one second after ``stop``, for the resampler's filter.
 
-    Returns that, its rate, and how many seconds after ``start`` the sound ends, at most up to ``stop``. The seconds
-    around give the resampler what lies beyond the cut. Times are on the file's own clock.
+    Times are on the file's own clock.
+
+    Returns:
+        (S,) float32 mean of the channels, its samples per second, and how many seconds of the span hold sound.
     """
     room: np.ndarray | None = None
     rate = expected = reached = 0
@@ -124,9 +126,10 @@ def _position(frame: av.AudioFrame, start: Fraction, rate: int) -> int:
 
 
 def _frames(path: Path, start: Fraction, stop: Fraction, errors: list[str]) -> Iterator[tuple[av.AudioFrame, bool]]:
-    """Decodes from the beginning, always: seeking is inexact in MP3 and disturbs the first frames of others.
+    """Decodes from the beginning: seeking is inexact in MP3, and disturbs the first frames of other codecs.
 
-    Yields each frame, and whether a gap before it can only be damage.
+    Yields:
+        A frame, and whether a gap before it can only be damage.
     """
     with opened(path) as container:
         gapless = container.format.name in ("flac", "ogg")  # their demuxers leave out what is damaged

@@ -1,4 +1,4 @@
-"""Opening media files: one error type for everything that can be wrong with them."""
+"""Opening media files, with one error type for everything that can be wrong with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 
 from runtime.errors import UserError
 
-# By which a folder's videos are told from its other files; what a file holds is decided by its content.
+# Endings that make a file of a folder a video; its format is then decided by its content.
 VIDEO_ENDINGS = (
     *(".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".3gp"),
     *(".ogv", ".mxf", ".vob"),
@@ -23,7 +23,7 @@ VIDEO_ENDINGS = (
 
 
 class MediaError(UserError):
-    """A file that cannot be read or written; the message names it, what was found, what was expected, what to do."""
+    """A file that cannot be read or written; the message names the file, the problem and what to do."""
 
 
 class NoSound(MediaError):
@@ -114,7 +114,7 @@ def _is_cover(stream: VideoStream) -> bool:
 
 
 def _opening(path: Path) -> str:
-    """What the file starts with, for a person to recognise: text named .mp4, an HTML error page, zeros."""
+    """Size and first bytes of a file, by which a person recognises text, an HTML error page or zeros."""
     with path.open("rb") as file:
         first = file.read(12)
     return f"{path.stat().st_size} bytes starting with {first!r}"

@@ -1,8 +1,8 @@
-"""When each picture and sound of a file is shown: read from its packets, without decoding the pictures.
+"""Times of all pictures and sounds of a file, read from its packets without decoding the pictures.
 
-The clip's clock starts where the first picture is shown or the first sound is heard, whichever is earlier, so that
-pictures and sound read with the same ``start`` and ``end`` belong together. Timestamps that start at 10 s, a picture
-track that starts after the sound, codec delays and edit lists all end here.
+The clip's clock starts with the first picture or the first audible sample, whichever is earlier. Pictures and sound
+read with the same ``start`` and ``end`` therefore belong together, also in files whose timestamps start at 10 s, whose
+tracks start at different times, or that have codec delays and edit lists.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class Pictures:
     """The picture track.
 
     Attributes:
-        time_base: seconds per tick of the timestamps.
-        start: when the first picture is shown, ticks.
-        end: when the last picture ends, ticks.
-        times: (M,) when each picture is shown, ticks, ascending.
-        keyframes: (K,) timestamps from which decoding can start, ticks, ascending; empty when the file does not say.
+        time_base: Seconds per tick of the timestamps.
+        start: Time of the first picture, ticks.
+        end: End of the last picture, ticks.
+        times: (M,) times of the pictures, ticks, ascending.
+        keyframes: (K,) times at which decoding can start, ticks, ascending; empty where the file lacks them.
     """
 
     time_base: Fraction
@@ -52,8 +52,8 @@ class Sounds:
     """The sound track.
 
     Attributes:
-        start: when the first sample is heard, seconds on the file's own clock.
-        end: when the last sample ends, seconds on the file's own clock.
+        start: Time of the first audible sample, seconds on the file's own clock.
+        end: End of the last sample, seconds on the file's own clock.
     """
 
     start: Fraction
@@ -62,7 +62,7 @@ class Sounds:
 
 @dataclass(frozen=True)
 class Timeline:
-    """Both tracks of a file on its own clock; ``zero`` is where the clip's clock starts, seconds."""
+    """Both tracks of a file on its own clock; ``zero`` is the start of the clip's clock on it, seconds."""
 
     path: Path
     zero: Fraction
@@ -71,7 +71,7 @@ class Timeline:
 
 
 def read_timeline(path: str | Path) -> Timeline:
-    """The timeline of a file, kept until the file changes.
+    """The timeline of a file, cached until the file changes.
 
     Raises:
         MediaError: when the file cannot be opened, holds neither pictures nor sound, or is cut short.
@@ -81,7 +81,7 @@ def read_timeline(path: str | Path) -> Timeline:
 
 @lru_cache(maxsize=8)
 def _read_timeline(path: Path, size: int, modified: int) -> Timeline:
-    del size, modified  # only there so that a changed file is read again
+    del size, modified  # part of the cache's key, so that a changed file is read again
     with opened(path) as container:
         if "mov" in container.format.name and not (container.streams.video or container.streams.audio):
             raise MediaError(
@@ -113,11 +113,11 @@ class _Scan:
     """One pass over the packets of a container.
 
     Attributes:
-        damage: what is wrong with the packets, or None.
-        shown: stream index -> (time, duration, keyframe) of every packet that is not hidden by an edit list.
-        counts: stream index -> how many packets there are, the hidden ones too.
-        first_heard: stream index -> time of the first sample left when the encoder's priming is dropped, seconds.
-        guessed: streams whose packets say only when they are decoded, not when they are shown (AVI).
+        damage: Description of the first damaged packet, or None.
+        shown: Stream index -> (time, duration, keyframe) of every packet that is not hidden by an edit list.
+        counts: Stream index -> number of packets, hidden ones included.
+        first_audible: Stream index -> time of the first sample after the encoder's priming, seconds.
+        guessed: Streams whose packets have decoding times only, no presentation times (AVI).
     """
 
     def __init__(self, container: InputContainer) -> None:
@@ -125,7 +125,7 @@ class _Scan:
         self.damage: str | None = None
         self.shown: dict[int, list[tuple[int, int, bool]]] = {}
         self.counts: Counter[int] = Counter()
-        self.first_heard: dict[int, Fraction] = {}
+        self.first_audible: dict[int, Fraction] = {}
         self.guessed: set[int] = set()
         try:
             for packet in container.demux([s for s in container.streams if s.type in ("video", "audio")]):
@@ -142,27 +142,27 @@ class _Scan:
         if packet.pts is None or self.container.format.name == "avi":
             self.guessed.add(stream.index)
         self.counts[stream.index] += 1
-        # Decoders of these codecs do not notice a hole that a broken download left; a real packet has no such run.
+        # Decoders of these codecs accept zeros that a broken download left; an intact packet has no such run.
         hole = stream.codec_context.name in _DENSE and _HOLE in bytes(packet)
         if packet.is_corrupt or hole:
             at = f"{float(seconds(time, stream.time_base)):.2f} s"
             self.damage = self.damage or f"{'a hole of zero bytes' if hole else 'damaged data'} at {at}"
-        priming = stream.index not in self.first_heard and self.counts[stream.index] <= _PRIMING_PACKETS
+        priming = stream.index not in self.first_audible and self.counts[stream.index] <= _PRIMING_PACKETS
         if stream.type == "audio" and priming:
-            self._listen(packet)
+            self._find_first_sample(packet)
         if not packet.is_discard:
             self.shown.setdefault(stream.index, []).append((time, packet.duration or 0, packet.is_keyframe))
 
-    def _listen(self, packet: av.Packet) -> None:
+    def _find_first_sample(self, packet: av.Packet) -> None:
         try:
             for frame in packet.decode():
                 if frame.pts is not None:
-                    self.first_heard.setdefault(packet.stream.index, seconds(frame.pts, frame.time_base))
+                    self.first_audible.setdefault(packet.stream.index, seconds(frame.pts, frame.time_base))
         except av.FFmpegError:
             return  # read_sound reports it
 
     def pictures(self, stream: VideoStream) -> Pictures | None:
-        """The picture track, or None when it holds nothing."""
+        """The picture track, or None when it is empty."""
         rows = sorted(self.shown.get(stream.index, ()))
         if not rows:
             return None
@@ -177,16 +177,16 @@ class _Scan:
         )
 
     def sounds(self, stream: AudioStream) -> Sounds | None:
-        """The sound track, or None when it holds nothing."""
+        """The sound track, or None when it is empty."""
         rows = self.shown.get(stream.index)
         if not rows:
             return None
-        start = self.first_heard.get(stream.index, seconds(min(rows)[0], stream.time_base))
+        start = self.first_audible.get(stream.index, seconds(min(rows)[0], stream.time_base))
         last = max(rows)
         return Sounds(start=start, end=max(seconds(last[0] + last[1], stream.time_base), start))
 
     def missing(self) -> str | None:
-        """Says so when there is less in the file than its header promises."""
+        """Description of what the header announces and the file lacks, or None."""
         if "mov" in self.container.format.name:  # the only family whose header counts packets
             for stream in self.container.streams:
                 found, expected = self.counts[stream.index], len(stream.index_entries)

@@ -17,8 +17,8 @@ import numpy as np
 from media.source import MediaError
 from runtime.files import partial_of, take_name
 
-_THREADS = 1  # x264 gives other bytes for another number of threads; more writers run beside each other instead
-# x264's macroblock tree reads memory it did not fill: of a thousand equal clips some came out with other bytes.
+_THREADS = 1  # x264's bytes depend on the number of threads; several writers run in parallel instead
+# x264's macroblock tree reads uninitialised memory: of a thousand equal clips some had other bytes.
 _REPEATABLE = "mbtree=0"
 _AUDIO_BITS = 64_000  # per second
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -27,18 +27,17 @@ AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000,
 class VideoWriter:
     """Writes a video frame by frame; a context manager.
 
-    The file appears under its name only when everything is written: until then it has a temporary name in the same
-    folder, which is removed when the block is left by an exception (an interrupt from the keyboard too). The sound
-    becomes exactly as long as the pictures: silence is added to a shorter one, a longer one is cut.
+    The file has a temporary name in the same folder until everything is written. An exception, also Ctrl-C, removes it.
+    The sound becomes as long as the pictures: a shorter one is padded with silence, a longer one is cut.
 
     Args:
-        path: where to write; an existing file is replaced.
+        path: Output file; an existing one is replaced.
         size: (width, height) in pixels, both even.
-        fps: frames per second.
+        fps: Frames per second.
         sound: (S,) float32 mono in [-1, 1], or None for no sound track.
-        sound_rate: samples per second of the sound.
+        sound_rate: Samples per second of the sound.
         crf: x264's constant quality, 0 (lossless) to 51; 18 looks like the source.
-        metadata: names and texts to store in the file.
+        metadata: Names and texts to store in the file.
 
     Raises:
         MediaError: when the folder cannot be written, the disk is full, or no frame was written.
@@ -64,7 +63,7 @@ class VideoWriter:
 
     def __enter__(self) -> Self:
         try:
-            self._partial.touch()  # says plainly why a folder cannot be written
+            self._partial.touch()  # its error names the reason; FFmpeg's does not
             self._muxer = _Muxer(str(self._partial), *self._settings)
         except (OSError, av.FFmpegError) as error:
             self._discard()
@@ -126,13 +125,13 @@ def encode_video(
     sound_rate: int = 16_000,
     crf: int = 18,
 ) -> bytes:
-    """The bytes of an MP4, for small clips kept in a shard: equal input gives equal bytes.
+    """Encodes an MP4 in memory, for small clips in a shard; equal input gives equal bytes.
 
     Args:
-        frames: (H, W, 3) uint8 RGB, even sizes, at least one.
-        fps: frames per second.
-        sound: (S,) float32 mono in [-1, 1]; made as long as the pictures.
-        sound_rate: samples per second of the sound.
+        frames: At least one (H, W, 3) uint8 RGB frame of even size.
+        fps: Frames per second.
+        sound: (S,) float32 mono in [-1, 1]; becomes as long as the pictures.
+        sound_rate: Samples per second of the sound.
         crf: x264's constant quality.
 
     Raises:
@@ -168,7 +167,7 @@ def _check_settings(size: tuple[int, int], fps: float, sound: np.ndarray | None,
 
 
 class _Muxer:
-    """Encodes into a file or into memory; sound follows the pictures closely, so that neither waits in memory."""
+    """Encodes into a file or memory; sound is encoded with each picture, so that neither is buffered for long."""
 
     def __init__(
         self,
@@ -183,12 +182,12 @@ class _Muxer:
         self.size = size
         self.rate = Fraction(fps).limit_denominator(100_000)
         self.sound, self.sound_rate = sound, sound_rate
-        self.frames = self.heard = 0
+        self.frames = self.samples = 0
         self.container = av.open(
             file,
             "w",
             format="mp4",
-            # The index goes to the front where FFmpeg can open the file again to move it there.
+            # FFmpeg opens a finished file again to move its index to the front.
             options={"movflags": "+use_metadata_tags" + "+faststart" * isinstance(file, str), "fflags": "+bitexact"},
         )
         self.container.metadata.update(metadata or {})
@@ -212,18 +211,18 @@ class _Muxer:
         picture.pts, picture.time_base = self.frames, 1 / self.rate
         self.frames += 1
         self.container.mux(self.video.encode(picture))
-        self._encode_sound()
+        self._write_sound()
 
-    def _encode_sound(self) -> None:
+    def _write_sound(self) -> None:
         """Encodes the sound up to the end of the pictures so far, silence where there is none."""
         if self.sound is None or self.audio is None:
             return
         until = round(self.frames * self.sound_rate / self.rate)
-        samples = self.sound[self.heard : until].clip(-1, 1)
-        samples = np.pad(samples, (0, until - self.heard - len(samples)))
+        samples = self.sound[self.samples : until].clip(-1, 1)
+        samples = np.pad(samples, (0, until - self.samples - len(samples)))
         block = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-        block.sample_rate, block.pts, block.time_base = self.sound_rate, self.heard, Fraction(1, self.sound_rate)
-        self.heard = until
+        block.sample_rate, block.pts, block.time_base = self.sound_rate, self.samples, Fraction(1, self.sound_rate)
+        self.samples = until
         self.container.mux(self.audio.encode(block))
 
     def close(self) -> None:
@@ -236,6 +235,6 @@ class _Muxer:
         self.container.close()
 
     def abandon(self) -> None:
-        """Closes the file, whatever state it is in."""
+        """Closes the file after a failure."""
         with contextlib.suppress(Exception):
             self.container.close()

@@ -1,12 +1,12 @@
-"""The paper's metrics as torchmetrics Metrics on a pure functional core, and their networks.
+"""The paper's metrics as torchmetrics Metrics, with a functional core and the feature networks.
 
     FrechetInceptionDistance   FID         pytorch-fid 0.3.0
-    FrechetVideoDistance       FVD         StyleGAN-V's fvd2048_16f and other published flavours
+    FrechetVideoDistance       FVD         StyleGAN-V's fvd2048_16f and other published variants
     SyncConfidenceDistance     Sync-C/D    syncnet_python, by metrics.sync_pipeline
-    ExpressionFID              E-FID       Deep3DFaceRecon_pytorch, or the 3DDFA_V2 proxy
+    ExpressionFID              E-FID       Deep3DFaceRecon_pytorch, or 3DDFA_V2 as a proxy
 
-Networks load official checkpoints strictly, and say in ``provenance`` which file and hash they hold; the weight
-registry knows which hash is the official one's.
+Networks load checkpoints strictly and record the file and its hash in ``provenance``. The weight registry has the
+hashes of the official checkpoints.
 """
 
 from runtime.registry import exports

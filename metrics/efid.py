@@ -1,4 +1,4 @@
-"""E-FID as a torchmetrics Metric."""
+"""E-FID as a torchmetrics Metric: Fréchet distance (``metrics.functional.frechet``) of expression coefficients."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from metrics.networks.three_ddfa import ThreeDDFA
 class ExpressionFID(FrechetMetric):
     """E-FID over all frames with a face, pooled over all videos.
 
-    Protocol: five landmarks, Deep3DFaceRecon's alignment and network, 64 expression coefficients, covariance over
-    N - 1, float64; neither a root nor divided by 64. Unit: squared standard deviations of the 3DMM's expressions; lower
-    is better, 0 is equal. Pooled values are not means of per-video values. Source: EMO (Tian et al. 2024) in words;
-    Deep3DFaceRecon_pytorch in code. With the 3DDFA_V2 network the distance is over 10 other coefficients: a proxy,
-    named so, comparable with nothing but itself.
+    Protocol: five landmarks, Deep3DFaceRecon's alignment and network, 64 expression coefficients, covariance divided by
+    N - 1, float64. No square root, and no division by 64. Unit: squared standard deviations of the 3DMM's expressions;
+    lower is better, 0 is equal. The pooled value is not the mean of per-video values. Source: EMO (Tian et al., 2024)
+    for the definition; Deep3DFaceRecon_pytorch for the coefficients. A proxy network (3DDFA_V2 or a small trained
+    network) has other coefficients, so its values are comparable only with each other.
 
     Args:
         network: ``Deep3DFace``, or a proxy: ``ThreeDDFA`` or ``ProxyExpression``.
 
     Attributes:
-        official: whether the value may be called E-FID.
+        official: Whether the network is the official one, so that the value is E-FID.
 
-    Example:
+    Examples:
         >>> from metrics.efid import ExpressionFID
         >>> from metrics.networks.deep3d import Deep3DFace
         >>> metric = ExpressionFID(Deep3DFace("epoch_20.pth"))  # doctest: +SKIP
@@ -50,13 +50,16 @@ class ExpressionFID(FrechetMetric):
         self.add_state("seen", torch.zeros(2, dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, frames: Sequence[np.ndarray], landmarks: Sequence[np.ndarray | None], real: bool) -> None:  # type: ignore[override]
-        """Adds frames; those without a face are left out and counted.
+        """Adds frames of one side. Frames without a face are counted but not used.
 
         Args:
             frames: (H, W, 3) uint8 RGB images.
-            landmarks: for each (5, 2) or (68, 2) pixels, y down, or None where no face was found. The proxy needs
-                points that span the face (68, or MediaPipe's 478).
-            real: these are frames of the real side.
+            landmarks: (5, 2) or (68, 2) landmarks of each frame in pixels, y down; None where no face was found. A
+                proxy needs landmarks of the whole face (68, or MediaPipe's 478).
+            real: Whether the frames are real (reference) or generated.
+
+        Raises:
+            ValueError: If landmarks cannot be used for the alignment.
         """
         pairs = list(zip(frames, landmarks, strict=True))
         faces = [self._crop(frame, points) for frame, points in pairs if points is not None]
@@ -66,7 +69,7 @@ class ExpressionFID(FrechetMetric):
             self.add(self.network(batch), real)
 
     def detection_rate(self, real: bool) -> float:
-        """Share of the frames of a side that had a face."""
+        """Returns the share of the frames of one side with a face."""
         seen = int(self.seen[0 if real else 1])
         return self.moments(real).samples / seen if seen else float("nan")
 
@@ -74,5 +77,5 @@ class ExpressionFID(FrechetMetric):
         if isinstance(self.network, Deep3DFace):
             return align_face(frame, points).image
         if len(points) < 68:
-            raise ValueError(f"{self.name} needs landmarks that span the face, got {len(points)} points")
+            raise ValueError(f"{self.name}: expected landmarks of the whole face (68 or more), found {len(points)}")
         return ddfa_crop(frame, ddfa_roi(points), self.network.input_size)

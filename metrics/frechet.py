@@ -1,6 +1,6 @@
-"""A torchmetrics Metric that keeps two feature sets in bounded memory and returns their Fréchet distance.
+"""Fréchet distance of two feature sets as a torchmetrics Metric with bounded memory; base of FID, FVD and E-FID.
 
-Base of FID, FVD and E-FID. Its state adds up over ranks, so any number of ranks and any batch size give one value.
+The state is summed over ranks, so the value depends on neither the number of ranks nor the batch size.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ SIDES = ("real", "fake")
 
 
 class FrechetMetric(Metric):
-    """Fréchet distance of the features added to its real and its fake side.
+    """Fréchet distance between real and generated ("fake") features.
 
-    Protocol: features in float64; covariances by ``convention``; no matrix square root by iteration. Unit: squared
-    feature units. Lower is better, 0 is equal. Source: Dowson and Landau 1982; Heusel et al. 2017.
+    Protocol: float64 features, covariance by ``convention``, exact matrix square root (no iteration). Unit: squared
+    feature units; lower is better, 0 is equal. Source: Dowson and Landau, 1982; Heusel et al., 2017.
 
     Args:
-        dimensions: D of the features.
-        convention: ``pytorch-fid`` (covariance over N - 1), ``stylegan-v`` (over N) or ``tfgan`` (N - 1, singular
-            values below 1e-10 unrooted).
+        dimensions: Number of dimensions D of the features.
+        convention: ``pytorch-fid`` (covariance divided by N - 1), ``stylegan-v`` (divided by N) or ``tfgan`` (divided
+            by N - 1; no square root of singular values below 1e-10).
 
-    Example:
+    Examples:
         >>> import torch
         >>> from metrics.frechet import FrechetMetric
         >>> metric = FrechetMetric(dimensions=8)
@@ -46,7 +46,7 @@ class FrechetMetric(Metric):
         True
 
     Raises:
-        ValueError: when computing with fewer than two samples on a side; when adding values that are not finite.
+        ValueError: In ``compute``, if a side has fewer than two samples; in ``update``, if values are not finite.
     """
 
     higher_is_better = False
@@ -78,14 +78,14 @@ class FrechetMetric(Metric):
         self.add(features, real)
 
     def add(self, features: Tensor, real: bool) -> None:
-        """Adds (N, D) features, already extracted, to the real or the fake side."""
+        """Adds (N, D) features that are already extracted; subclasses override ``update`` but not this method."""
         side = "real" if real else "fake"
         self._store(side, add_features(self.moments(real), features.to(self.device)))
         self._computed = None
-        self._update_count = max(self._update_count, 1)  # features added directly are an update, too
+        self._update_count = max(self._update_count, 1)  # otherwise torchmetrics warns about a missing ``update``
 
     def merge(self, moments: Moments, real: bool) -> None:
-        """Adds a whole set's moments, e.g. from a cache, to the real or the fake side."""
+        """Adds the moments of a feature set, e.g. from a cache, to the real or the fake side."""
         side = "real" if real else "fake"
         here = Moments._make(x.to(self.device) for x in moments)
         self._store(side, merge_moments(self.moments(real), here))
@@ -93,14 +93,14 @@ class FrechetMetric(Metric):
         self._update_count = max(self._update_count, 1)
 
     def moments(self, real: bool) -> Moments:
-        """What was seen of one side so far."""
+        """Returns the moments of one side."""
         side = "real" if real else "fake"
         kept = dim_zero_cat(getattr(self, f"{side}_kept"))
         folded, total, outer = (getattr(self, f"{side}_{field}") for field in ("folded", "total", "outer"))
         return Moments(folded, total, outer, kept)
 
     def compute(self) -> Tensor:
-        """() float64 distance over everything added on all ranks."""
+        """Returns the distance as a () float64 tensor, over the features of all ranks."""
         sides = []
         for real in (True, False):
             moments = self.moments(real)
@@ -112,7 +112,7 @@ class FrechetMetric(Metric):
         return distance_between(sides[0], sides[1], self.convention)
 
     def reset(self) -> None:
-        """Forgets both sides."""
+        """Clears both sides."""
         super().reset()
         self._fill_kept()
 
@@ -121,6 +121,6 @@ class FrechetMetric(Metric):
             setattr(self, f"{side}_{field}", [value] if field == "kept" else value)
 
     def _fill_kept(self) -> None:
-        # Never an empty list: ranks gather these, and a rank without samples must still offer a (0, D) tensor.
+        # Never an empty list: the ranks gather these states, and a rank without samples contributes a (0, D) tensor.
         for side in SIDES:
             setattr(self, f"{side}_kept", [torch.zeros(0, self.dimensions, dtype=torch.float64, device=self.device)])

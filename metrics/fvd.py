@@ -1,4 +1,4 @@
-"""FVD as a torchmetrics Metric."""
+"""FVD as a torchmetrics Metric: Fréchet distance (``metrics.functional.frechet``) of I3D logits."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from metrics.networks.proxy import ProxyVideo
 
 
 class FrechetVideoDistance(FrechetMetric):
-    """FVD over one clip per video; StyleGAN-V's ``fvd2048_16f`` unless another published flavour is named.
+    """FVD over one clip per video, by default StyleGAN-V's ``fvd2048_16f``.
 
-    Protocol: 16 consecutive frames (``metrics.functional.fvd.sample_clips`` says which), squashed to 224 x 224
-    bilinear without antialiasing, [-1, 1], I3D's 400 logits averaged over time, covariance over N. Values of different
-    flavours, clip lengths or numbers of clips are not comparable. Unit: squared logit units; lower is better, 0 is
-    equal. Below 400 clips the covariance is singular: computed exactly, biased upwards, announced by a warning. Source:
-    Unterthiner et al. 2018; Skorokhodov et al., CVPR 2022 (StyleGAN-V).
+    Protocol: 16 consecutive frames (see ``metrics.functional.fvd.sample_clips``), bilinear resize to 224 x 224 without
+    antialiasing and without keeping the aspect ratio, range [-1, 1], I3D's 400 logits averaged over time, covariance
+    divided by N. Values of different protocols, clip lengths or numbers of clips are not comparable. Unit: squared
+    logit units; lower is better, 0 is equal. Below 400 clips the covariance is singular: the value is exact, but biased
+    upwards, and a warning is issued. Source: Unterthiner et al., 2018; Skorokhodov et al., CVPR 2022 (StyleGAN-V).
 
     Args:
-        weights: ``i3d_torchscript.pt`` or ``i3d_pretrained_400.pt``, or tensors by name; or the proxy itself.
-        protocol: a name in ``metrics.functional.fvd.PROTOCOLS``, or a protocol of one's own.
+        weights: ``i3d_torchscript.pt`` or ``i3d_pretrained_400.pt``, or tensors by name; or a proxy network.
+        protocol: Name in ``metrics.functional.fvd.PROTOCOLS``, or a user-defined protocol.
 
-    Example:
+    Examples:
         >>> from metrics.fvd import FrechetVideoDistance
         >>> metric = FrechetVideoDistance("i3d_torchscript.pt")  # doctest: +SKIP
         >>> metric.update(real_clips, real=True); metric.update(generated_clips, real=False)  # doctest: +SKIP
@@ -45,5 +45,10 @@ class FrechetVideoDistance(FrechetMetric):
         self.name = "FVD proxy (small trained network)" if proxy else "FVD"
 
     def update(self, clips: Tensor, real: bool) -> None:
-        """Adds (B, T, 3, H, W) RGB clips, uint8 or float in [0, 1]."""
+        """Adds clips of one side.
+
+        Args:
+            clips: (B, T, 3, H, W) RGB, uint8 or float in [0, 1].
+            real: Whether the clips are real (reference) or generated.
+        """
         self.add(self.network(preprocess(clips.to(self.device), self.protocol)), real)

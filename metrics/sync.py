@@ -18,15 +18,15 @@ from metrics.sync_pipeline import TrackClip, score_clip
 class SyncConfidenceDistance(Metric):
     """Sync-C (confidence, higher is better) and Sync-D (distance, lower is better), also called LSE-C and LSE-D.
 
-    Protocol: syncnet_python: tracks at 25 fps, 224 px crops, offsets of +-15 frames; per video the track with most
-    frames, over videos the plain mean. Videos without a track are counted, never dropped silently. Values of ``fast``
-    clips are not comparable with published ones; the two modes may not be mixed. Unit: SyncNet embedding distance.
-    Source: Chung and Zisserman, ACCV-W 2016; Prajwal et al., ACM MM 2020.
+    Protocol: syncnet_python with tracks at 25 fps, 224 px crops and offsets of +-15 frames. A video is scored on its
+    longest track, and the result is the mean over videos. Videos without a track are counted and reported. Values of
+    mode ``fast`` are not comparable with published values, and the modes cannot be mixed. Unit: distance of SyncNet
+    embeddings. Source: Chung and Zisserman, ACCV-W 2016; Prajwal et al., ACM MM 2020.
 
     Args:
-        network: SyncNet; carries ``provenance``.
+        network: SyncNet, official or proxy.
 
-    Example:
+    Examples:
         >>> from metrics.networks.syncnet import SyncNet
         >>> from metrics.sync import SyncConfidenceDistance
         >>> from metrics.sync_pipeline import FFmpeg, reference_tracks
@@ -36,7 +36,7 @@ class SyncConfidenceDistance(Metric):
         {'sync_c': tensor(7.1), 'sync_d': tensor(7.6), 'videos': tensor(1), 'without_track': tensor(0)}
     """
 
-    higher_is_better = None  # one of its two values is, the other is not
+    higher_is_better = None  # True for Sync-C, False for Sync-D
     is_differentiable = False
     full_state_update = False
 
@@ -56,22 +56,24 @@ class SyncConfidenceDistance(Metric):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, tracks: Sequence[TrackClip]) -> None:
-        """Adds one video by its tracks; none means that no face could be followed long enough."""
+        """Adds one video by its tracks; an empty sequence is a video without a usable track."""
         self.add(self.score(tracks))
 
     def score(self, tracks: Sequence[TrackClip]) -> SyncScores | None:
-        """Scores of one video: those of its longest track; None without a track.
+        """Scores one video on its longest track; None without a track.
 
         Raises:
-            ValueError: if ``reference`` and ``fast`` clips meet.
+            ValueError: If clips of both modes ``reference`` and ``fast`` were added.
         """
         self.modes |= {clip.mode for clip in tracks}
         if len(self.modes) > 1:
-            raise ValueError("reference and fast clips give different numbers and may not be averaged")
+            raise ValueError(
+                "Sync: found clips of modes reference and fast, whose values cannot be averaged; use one mode"
+            )
         return score_clip(max(tracks, key=lambda clip: len(clip.frames)), self.network) if tracks else None
 
     def add(self, scores: SyncScores | None) -> None:
-        """Adds one video by its scores, None where it had no track."""
+        """Adds one video by its scores; None for a video without a track."""
         if scores is None:
             self.without_track = self.without_track + 1
         else:
@@ -82,15 +84,15 @@ class SyncConfidenceDistance(Metric):
         self._update_count = max(self._update_count, 1)
 
     def compute(self) -> dict[str, Tensor]:
-        """Means over the videos with a track, and how many had one.
+        """Returns the means over the videos with a track, and the numbers of videos with and without one.
 
         Raises:
-            ValueError: if no video had a track.
+            ValueError: If no video has a track.
         """
         if not int(self.videos):
             raise ValueError(
-                f"none of {int(self.without_track)} videos has a face track: too short, no face, or faces below 100 "
-                "pixels; lower min_track or min_face"
+                f"Sync: none of {int(self.without_track)} videos has a face track (too short, no face, or faces below "
+                "100 pixels); lower min_track or min_face"
             )
         if int(self.without_track):
             total = int(self.videos + self.without_track)
@@ -103,6 +105,6 @@ class SyncConfidenceDistance(Metric):
         }
 
     def reset(self) -> None:
-        """Forgets every video."""
+        """Clears all videos."""
         super().reset()
         self.modes = set()

@@ -1,8 +1,8 @@
-"""From a talking video to the crops and sound SyncNet sees: exactly as syncnet_python does it, or in memory.
+"""Pipeline from a talking video to SyncNet's input crops and sound, as in syncnet_python or in memory.
 
-``reference`` runs the original's ffmpeg commands. Their losses are part of the number: the sound passes through MP3,
-the crop through XVID, and every frame SyncNet sees through a strongly compressed JPEG. ``fast`` skips all of it and is
-therefore not comparable with published values.
+Mode ``reference`` runs the ffmpeg commands of syncnet_python. Their losses affect the value: the sound is coded as MP3,
+the crop as XVID, and each input frame as a strongly compressed JPEG. Mode ``fast`` skips these steps, so its values are
+not comparable with published ones.
 
 Shapes: F frames, S samples at 16 kHz, K faces.
 """
@@ -36,13 +36,13 @@ Detector = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class TrackClip:
-    """One face track, ready for SyncNet.
+    """Input of SyncNet for one face track.
 
     Attributes:
-        frames: (F, 3, 224, 224) uint8 BGR at 25 fps.
-        samples: (S,) int16 at 16 kHz.
-        track: where it came from.
-        mode: how it was made.
+        frames: (F, 3, 224, 224) uint8 BGR crops at 25 fps.
+        samples: (S,) int16 sound at 16 kHz.
+        track: Face track of the crops.
+        mode: Mode of the pipeline.
     """
 
     frames: Tensor
@@ -52,10 +52,10 @@ class TrackClip:
 
 
 def score_clip(clip: TrackClip, network: SyncNet) -> SyncScores:
-    """Sync-C, Sync-D and offset of one track.
+    """Computes Sync-C, Sync-D and the offset of one track.
 
     Raises:
-        ValueError: if the track or its sound is shorter than six frames.
+        ValueError: If the track or its sound is shorter than six frames.
     """
     windows = sync_windows(len(clip.frames), len(clip.samples))
     lip = network.lip(clip.frames[: windows + WINDOW_FRAMES - 1])
@@ -69,22 +69,24 @@ def tracks_in_memory(
     min_track: int = 50,
     min_face: float = 100.0,
 ) -> list[TrackClip]:
-    """``fast`` mode: the tracks of a video without encoding anything again.
+    """Makes the tracks of a video in mode ``fast``, without re-encoding.
 
     Args:
         frames: F images (H, W, 3) uint8 RGB at 25 fps.
         samples: (S,) int16 mono at 16 kHz, starting with the first frame.
-        detections: per frame (K, >= 4) face boxes in pixels, of ``detect_faces`` or of a sidecar file.
-        min_track: a track needs more detections than this.
-        min_face: and a mean width or height above this, pixels.
+        detections: (K, >= 4) face boxes of each frame in pixels, from ``detect_faces`` or a sidecar file.
+        min_track: Minimum number of detections of a track (exclusive).
+        min_face: Minimum mean width or height of the face (exclusive), pixels.
 
     Raises:
-        ValueError: if frames and detections differ in number, or the sound has another form.
+        ValueError: If the numbers of frames and detections differ, or the sound has another type or shape.
     """
     if len(frames) != len(detections):
-        raise ValueError(f"{len(frames)} frames, but face boxes of {len(detections)}")
+        raise ValueError(
+            f"Sync: found {len(frames)} frames and face boxes of {len(detections)}, expected equal numbers"
+        )
     if samples.dtype != np.int16 or samples.ndim != 1:
-        raise ValueError(f"sound must be (S,) int16 mono at 16 kHz, got {samples.dtype} {samples.shape}")
+        raise ValueError(f"Sync: sound must be (S,) int16 mono at 16 kHz, found {samples.dtype} {samples.shape}")
     clips: list[TrackClip] = []
     for start, end in find_shots(frames):
         if end - start < min_track:
@@ -100,11 +102,11 @@ def tracks_in_memory(
 
 @dataclass(frozen=True)
 class FFmpeg:
-    """The ffmpeg of ``reference`` mode; its version belongs to every value.
+    """The ffmpeg program of mode ``reference``; its version is recorded with every value.
 
     Attributes:
-        path: the program.
-        version: first line of ``ffmpeg -version``.
+        path: Path of the program.
+        version: First line of ``ffmpeg -version``.
     """
 
     path: str
@@ -112,10 +114,10 @@ class FFmpeg:
 
     @classmethod
     def find(cls, path: str | None = None) -> FFmpeg:
-        """The ffmpeg given, else the one on the search path, else the one inside the package imageio-ffmpeg.
+        """Finds ffmpeg: the given path, else the search path, else the package imageio-ffmpeg.
 
         Raises:
-            RuntimeError: if there is none, or it lacks an encoder the original's commands use by default.
+            RuntimeError: If ffmpeg is missing, or lacks a default encoder of syncnet_python's commands.
         """
         program = shutil.which(path or "ffmpeg") or (None if path else _packaged_ffmpeg())
         if program is None:
@@ -127,32 +129,34 @@ class FFmpeg:
         missing = [name for name in ENCODERS if f" {name} " not in listed]
         if missing:
             raise RuntimeError(
-                f"reference Sync needs an ffmpeg with {', '.join(missing)}, which {program} lacks: other codecs give "
-                "other numbers. Install a full build, or use mode fast"
+                f"reference Sync needs an ffmpeg with {', '.join(missing)}, which {program} lacks, and other codecs "
+                "change the values; install a full build, or use mode fast"
             )
         version = _run([program, "-version"]).stdout.splitlines()[0]
         return cls(program, version)
 
     def __call__(self, *arguments: str | Path) -> None:
-        """Runs one command; an error carries ffmpeg's last words."""
+        """Runs ffmpeg with the given arguments; an error has the end of ffmpeg's output."""
         _run([self.path, "-y", "-v", "error", *map(str, arguments)])
 
 
 def reference_tracks(
     video: Path, work: Path, detector: Detector, ffmpeg: FFmpeg, min_track: int = 50, min_face: float = 100.0
 ) -> list[TrackClip]:
-    """``reference`` mode: the tracks of a video file through syncnet_python's own ffmpeg and OpenCV steps.
+    """Makes the tracks of a video in mode ``reference``, with the ffmpeg and OpenCV steps of syncnet_python.
 
     Args:
-        video: any file ffmpeg reads, with sound.
-        work: an empty folder for the intermediate files; left as it is afterwards.
-        detector: (H, W, 3) uint8 RGB -> (K, >= 4) boxes in pixels; ``detect_faces`` with S3FD for official values.
-        ffmpeg: whose version is recorded.
-        min_track: a track needs more detections than this; 100 is the original's, 50 keeps MEAD's short clips.
-        min_face: and a mean width or height above this, pixels.
+        video: Video file with sound, in any format of ffmpeg.
+        work: Empty folder for the intermediate files, which are not deleted.
+        detector: Function from (H, W, 3) uint8 RGB to (K, >= 4) boxes in pixels; ``detect_faces`` with S3FD for
+            official values.
+        ffmpeg: The ffmpeg program.
+        min_track: Minimum number of detections of a track (exclusive). syncnet_python uses 100; 50 keeps MEAD's short
+            clips.
+        min_face: Minimum mean width or height of the face (exclusive), pixels.
 
     Raises:
-        RuntimeError: if an ffmpeg step fails, e.g. because the video has no sound.
+        RuntimeError: If an ffmpeg step fails, e.g. because the video has no sound.
     """
     avi, pictures = work / "video.avi", work / "frames"
     pictures.mkdir(parents=True)
@@ -163,8 +167,8 @@ def reference_tracks(
     paths = sorted(pictures.glob("*.jpg"))
     detections = [detector(_read_rgb(path)) for path in paths]
     clips: list[TrackClip] = []
-    # Shots are found in the pictures: decoding the AVI itself skips the frames ffmpeg duplicated, and the two would
-    # count differently.
+    # Shots are detected in the JPEG files, because decoding the AVI skips frames that ffmpeg duplicated, and the frame
+    # numbers would differ.
     for start, end in find_shots(_read_rgb(path) for path in paths):
         if end - start < min_track:
             continue
@@ -177,9 +181,9 @@ def reference_tracks(
 
 
 def read_crop(avi: Path, work: Path, ffmpeg: FFmpeg, track: Track) -> TrackClip:
-    """What run_syncnet makes of a cropped file: JPEGs at mjpeg's default rate control, and sound.
+    """Decodes a cropped file as run_syncnet does: to JPEGs with mjpeg's default rate control, and sound.
 
-    The default 200 kbit/s target lets the quality fall within 15 frames; SyncNet's published values contain that.
+    The default target of 200 kbit/s reduces the quality within 15 frames, and published values include this effect.
     """
     pictures = work / "jpg"
     pictures.mkdir()
@@ -192,15 +196,15 @@ def read_crop(avi: Path, work: Path, ffmpeg: FFmpeg, track: Track) -> TrackClip:
 
 
 def read_wav(path: Path) -> np.ndarray:
-    """(S,) int16 of a mono 16 kHz file.
+    """Reads a mono 16-bit file at 16 kHz as (S,) int16.
 
     Raises:
-        ValueError: if it has another form.
+        ValueError: If the format differs.
     """
     with wave.open(str(path)) as file:
         form = (file.getnchannels(), file.getsampwidth(), file.getframerate())
         if form != (1, 2, SAMPLE_RATE):
-            raise ValueError(f"{path} has channels, bytes and rate {form}; expected (1, 2, {SAMPLE_RATE})")
+            raise ValueError(f"{path}: found channels, bytes and rate {form}, expected (1, 2, {SAMPLE_RATE})")
         return np.frombuffer(file.readframes(file.getnframes()), np.int16)
 
 
@@ -225,7 +229,7 @@ def _crops(frames: Iterable[np.ndarray], boxes: np.ndarray) -> Iterator[np.ndarr
 
 
 def _resize_linear(image: Tensor) -> Tensor:
-    """(H, W, 3) uint8 -> (3, 224, 224) uint8, bilinear without antialiasing."""
+    """Resizes (H, W, 3) uint8 to (3, 224, 224) uint8, bilinear without antialiasing."""
     planes = image.permute(2, 0, 1)[None].float()
     resized = F.interpolate(planes, size=(CROP_SIZE, CROP_SIZE), mode="bilinear", align_corners=False)
     return resized[0].round().to(torch.uint8)

@@ -1,1 +1,1 @@
-"""The steps of prepare.py: find clips, follow the face, crop, encode, write shards, check, report."""
+"""Data preparation: finds clips, tracks and crops the face, encodes, writes shards, checks and reports."""

@@ -1,7 +1,7 @@
-"""``prepare.py task=check``: are these shards what their index and the schema say?
+"""``prepare.py task=check``: validates shards against their index and the schema.
 
-Everything a training run relies on is read and compared: sizes and hashes, members and offsets, shapes, dtypes, finite
-values, boxes, sound length, keys that occur twice, and speakers on both sides of a split.
+Checks everything that training relies on: sizes and hashes, members and offsets, shapes, dtypes, finite values, boxes,
+sound length, duplicate keys, and speakers that occur in several splits.
 """
 
 from __future__ import annotations
@@ -33,10 +33,17 @@ from runtime.files import sha256_of
 
 
 def check(folder: Path, on_shard: Callable[[], None] = lambda: None) -> list[str]:
-    """Every problem found in a folder of shards, each one line that names the file; empty when all is well.
+    """Lists every problem in a folder of shards.
+
+    Args:
+        folder: Folder that holds ``index.json`` and the shards.
+        on_shard: Called after each shard, for a progress bar.
+
+    Returns:
+        One line per problem, which names the file. Empty when the folder is valid.
 
     Raises:
-        ShardError: when there is no readable index.
+        ShardError: If there is no readable index.
     """
     index = Index.read(folder)
     problems = list(_index_problems(index))
@@ -68,10 +75,10 @@ def _index_problems(index: Index) -> Iterator[str]:
         splits[sample.speaker].add(sample.split)
     for speaker, found in sorted(splits.items()):
         if len(found) > 1 and not shares_speakers(index.dataset, index.split):
-            yield f"index.json: speaker {speaker} is on several sides of the split: {', '.join(sorted(found))}"
+            yield f"index.json: speaker {speaker} is in several splits: {', '.join(sorted(found))}"
     frames = sum(sample.frames for sample in index.samples)
     if index.latent.frames != frames:
-        yield f"index.json: latent statistics are over {index.latent.frames} frames, the samples have {frames}"
+        yield f"index.json: latent statistics cover {index.latent.frames} frames, the samples have {frames}"
     channels = index.dimensions.latent_channels
     if len(index.latent.mean) != channels or len(index.latent.std) != channels:
         yield f"index.json: latent statistics have {len(index.latent.mean)} channels, expected {channels}"
@@ -84,7 +91,7 @@ def _shard_problems(folder: Path, index: Index, shard: ShardEntry, samples: dict
         return
     size = path.stat().st_size
     if size != shard.bytes:
-        yield f"{shard.name}: {size} bytes, index.json says {shard.bytes}; it was cut short or changed"
+        yield f"{shard.name}: {size} bytes, expected {shard.bytes} by index.json; it was cut short or changed"
         return
     if sha256_of(path) != shard.sha256:
         yield f"{shard.name}: sha256 differs from index.json; its content was changed"
@@ -98,7 +105,7 @@ def _shard_problems(folder: Path, index: Index, shard: ShardEntry, samples: dict
                 key, _, name = member.name.partition(".")
                 if name in found[key]:
                     yield f"{shard.name}: member {member.name} occurs twice"
-                if found.keys() - {key}:  # a sample's members stand together: the one before is complete
+                if found.keys() - {key}:  # a sample's members are contiguous, so the previous sample is complete
                     for done in list(found.keys() - {key}):
                         yield from _sample_problems(shard.name, index, samples.pop(done, None), done, found.pop(done))
                 extracted = tar.extractfile(member)
@@ -121,7 +128,7 @@ def _member_problems(shard: str, member: tarfile.TarInfo, samples: dict[str, Sam
     if name not in (*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS):
         yield f"{shard}: unknown member {member.name}"
     elif key in samples and samples[key].members.get(name) != (member.offset_data, member.size):
-        yield f"{shard}: {member.name} is at {(member.offset_data, member.size)}, not where index.json says"
+        yield f"{shard}: {member.name} has (offset, size) {(member.offset_data, member.size)}, index.json has others"
 
 
 def _sample_problems(
@@ -143,14 +150,14 @@ def _sample_problems(
             if name.endswith(".npy")
         }
         sound = decode_flac(members["speech.flac"])
-        expected = {name: meta[name] for name in ("key", "frames", "speaker", "split", "emotion", "level", "view")}
+        labels = {name: meta[name] for name in ("key", "frames", "speaker", "split", "emotion", "level", "view")}
         schema, portrait_frames = int(meta["schema"]), [int(frame) for frame in meta["portrait_frames"]]
-    except Exception as error:  # whatever a damaged member raises, it is this sample's problem
+    except Exception as error:  # damaged members raise many types; each is a problem of this sample only
         yield f"{where} cannot be decoded ({type(error).__name__}: {error})"
         return
     if schema > SCHEMA_VERSION:
-        yield f"{where} was written by a newer version (schema {schema})"
-    for name, value in expected.items():
+        yield f"{where} was written by a newer version (schema {schema}, expected at most {SCHEMA_VERSION})"
+    for name, value in labels.items():
         if value != getattr(entry, name):
             yield f"{where} meta.json has {name} {value}, index.json {getattr(entry, name)}"
     yield from _array_problems(where, index, entry.frames, arrays)
@@ -175,7 +182,7 @@ def _array_problems(where: str, index: Index, frames: int, arrays: dict[str, np.
         if array.shape != shape or array.dtype != dtype:
             yield f"{where} {name} is {array.dtype}{array.shape}, expected {np.dtype(dtype)}{shape}"
         elif dtype != np.uint8 and not np.isfinite(array).all():
-            yield f"{where} {name} holds NaN or infinite values"
+            yield f"{where} {name} has NaN or infinite values"
     boxes = arrays["boxes.npy"]
     if boxes.shape == (frames, 2, 4) and np.isfinite(boxes).all():
         empty = (boxes[..., 2:] <= boxes[..., :2]).any()

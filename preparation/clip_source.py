@@ -1,4 +1,4 @@
-"""A clip on its way through preparation: where it comes from, and what became of it."""
+"""Description of a clip to prepare, the reasons for rejecting it, and the report on it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from media import MediaError, NoSound
 
 
 class Reason(StrEnum):
-    """Why a clip was not kept. The value is the code in ``report.json``; ``EXPLANATIONS`` says it in words."""
+    """Reason why a clip was not kept. The value is the code in ``report.json``; ``EXPLANATIONS`` gives the meaning."""
 
     NO_FACE = "no_face"
     SEVERAL_FACES = "several_faces"
@@ -37,40 +37,41 @@ class Reason(StrEnum):
 
 EXPLANATIONS: dict[Reason, str] = {
     Reason.NO_FACE: "no face was found in any frame",
-    Reason.SEVERAL_FACES: "a second face of comparable size is in view",
-    Reason.FACE_LOST: "the face was not found for too long",
+    Reason.SEVERAL_FACES: "a second face of comparable size is visible",
+    Reason.FACE_LOST: "the face was not found in too many frames",
     Reason.FACE_LEAVES_FRAME: "the face is partly outside the picture",
-    Reason.FACE_TOO_SMALL: "the face is too small for the frame size asked for",
-    Reason.NO_LANDMARKS: "the landmark file beside the video is missing or does not fit it",
+    Reason.FACE_TOO_SMALL: "the face is too small for the requested frame size",
+    Reason.NO_LANDMARKS: "the landmark file next to the video is missing or does not match it",
     Reason.TOO_SHORT: "fewer frames than min_frames",
     Reason.NO_AUDIO: "no sound track, and no separate sound file",
     Reason.SILENT: "the sound track is silent",
-    Reason.AV_MISMATCH: "sound and picture differ in length by more than allowed",
+    Reason.AV_MISMATCH: "the lengths of sound and picture differ by more than audio.max_mismatch",
     Reason.DECODE_ERROR: "the file is damaged or is not a video",
     Reason.UNREADABLE: "the file or its folder could not be read",
-    Reason.MISSING_VIDEO: "the annotation names a video that is not there",
+    Reason.MISSING_VIDEO: "the annotation names a video that is missing from the source folder",
     Reason.MISSING_CROP: "the annotation has no crop box for this clip",
     Reason.BAD_ANNOTATION: "the annotation of this clip cannot be read or contradicts itself",
     Reason.UNKNOWN_NAME: "the path does not follow the dataset's naming, so speaker and labels are unknown",
-    Reason.DUPLICATE: "the same clip is there under another name",
-    Reason.NOT_FINITE: "an encoder gave NaN or infinite values",
-    Reason.ERROR: "something nobody foresaw; please report it",
+    Reason.DUPLICATE: "the same clip exists under another name",
+    Reason.NOT_FINITE: "an encoder returned NaN or infinite values",
+    Reason.ERROR: "unexpected error; please report it",
     Reason.TIMEOUT: "the clip took longer than clip_timeout",
-    Reason.CRASHED: "the worker process died while at it",
+    Reason.CRASHED: "the worker process died during this clip",
 }
 
-# What the input does not offer is rejected; what went wrong while working on it has failed.
+# A clip with one of these reasons has status "failed": an error occurred. With any other it is "rejected": it is
+# readable but unsuitable.
 FAILURES = frozenset(
     {Reason.DECODE_ERROR, Reason.UNREADABLE, Reason.NOT_FINITE, Reason.ERROR, Reason.TIMEOUT, Reason.CRASHED}
 )
 
 
 class Rejected(Exception):
-    """Raised anywhere in a clip's preparation to say that it is not kept, and why.
+    """Raised during preparation of a clip that cannot be kept.
 
     Args:
-        reason: the code.
-        detail: what was found and what was expected, for this clip.
+        reason: Code of the reason.
+        detail: Finding and expectation for this clip; the general explanation where empty.
     """
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
@@ -79,7 +80,7 @@ class Rejected(Exception):
         self.detail = detail or EXPLANATIONS[reason]
 
     def __reduce__(self) -> tuple[type[Rejected], tuple[Reason, str]]:
-        """Crosses process borders whole."""
+        """Pickles both arguments; exceptions keep only the message by default."""
         return type(self), (self.reason, self.detail)
 
 
@@ -88,23 +89,24 @@ class ClipSource:
     """One clip to prepare: a video, or a span of one.
 
     Attributes:
-        key: unique name of the clip inside its dataset; ASCII letters, digits, ``_`` and ``-`` only.
-        path: the video file.
-        name: the path relative to the source folder, as people know it; used in reports.
-        speaker: who speaks; person-disjoint splits are made of these.
-        split: train, val or test.
-        audio: a sound file that replaces the video's own track (MEAD's m4a).
-        start: seconds into the video where the clip starts.
-        end: seconds where it ends; None for the end of the video.
-        crop: (left, top, width, height), where an annotation gives it, in pixels of the video; see ``crop_height``.
-        crop_height: height in pixels of the picture that ``crop`` was measured in, None for the video's own size.
-        emotion: one of the dataset's emotion names, or None.
-        level: emotion intensity 1 to 3, or None.
-        view: camera, e.g. ``front``, or None.
-        factors: a file of the true factors of a synthetic clip.
-        problem: a reason that is known before the file is opened (an annotation without its video).
-        problem_detail: the words for it.
-        notes: things known about this clip that do not stop it, for its report.
+        key: Unique name of the clip in its dataset; ASCII letters, digits, ``_`` and ``-`` only.
+        path: Video file.
+        name: Path relative to the source folder, used in reports.
+        speaker: Name of the speaker; person-disjoint splits are made of these.
+        split: Split of the clip: train, val or test.
+        audio: Sound file that replaces the video's own track (MEAD's m4a), or None.
+        start: Start of the clip in the video, seconds.
+        end: End of the clip in the video, seconds; None for the end of the video.
+        crop: Annotated crop (left, top, width, height), pixels of a picture of height ``crop_height``; None where
+            there is no annotation.
+        crop_height: Height of the picture in which ``crop`` was measured, pixels; None for the video's own height.
+        emotion: Emotion name of the dataset, or None.
+        level: Emotion intensity, 1 to 3, or None.
+        view: Camera, e.g. ``front``, or None.
+        factors: File with the true factors of a synthetic clip, or None.
+        problem: Reason for rejection that is known before the file is opened (e.g. an annotation without a video).
+        problem_detail: Explanation of ``problem`` for this clip.
+        notes: Remarks for the clip's report that do not lead to rejection.
     """
 
     key: str
@@ -126,19 +128,19 @@ class ClipSource:
     notes: tuple[str, ...] = ()
 
     def crop_in(self, width: int, height: int) -> tuple[int, int, int, int] | None:
-        """The annotated crop in pixels of the video as it is, once its size is known.
+        """Scales the annotated crop to the resolution of the video.
 
-        An annotation made on a 720p download is scaled to the 1080p one that is there.
+        An annotation made on a 720p download is scaled to a 1080p file, for example.
 
         Args:
-            width: of the video's pictures, pixels.
-            height: of the video's pictures, pixels.
+            width: Width of the video, pixels.
+            height: Height of the video, pixels.
 
         Returns:
             (left, top, width, height) inside the picture, or None without an annotated crop.
 
         Raises:
-            Rejected: ``bad_annotation`` when more than 2 % of the box lies outside the picture.
+            Rejected: ``bad_annotation`` if more than 2 % of the box lies outside the picture.
         """
         if self.crop is None:
             return None
@@ -150,24 +152,24 @@ class ClipSource:
             raise Rejected(
                 Reason.BAD_ANNOTATION,
                 f"the crop box left {left:.0f}, top {top:.0f}, {box_width:.0f}x{box_height:.0f} does not fit the "
-                f"{width}x{height} picture; is this the annotated video, uncropped?",
+                f"{width}x{height} picture; check that this is the annotated, uncropped video",
             )
         return x0, y0, x1 - x0, y1 - y0
 
 
 @dataclass
 class ClipReport:
-    """What became of one clip; a row of ``report.json``.
+    """Result of preparing one clip; a row of ``report.json``.
 
     Attributes:
-        source: the clip's name.
-        key: its key in the shards.
+        source: Name of the clip.
+        key: Key of the clip in the shards.
         status: ``kept``, ``rejected`` or ``failed``.
-        reason: the code, None when kept.
-        detail: the words, empty when kept.
-        frames: frames at 25 fps, 0 when unknown.
-        seconds: time spent per step.
-        notes: things worth knowing about a kept clip (decoder fallback, sound padded, ...).
+        reason: Code of the reason, None when kept.
+        detail: Explanation of the reason, empty when kept.
+        frames: Number of frames at 25 fps, 0 when unknown.
+        seconds: Time spent in each step, seconds.
+        notes: Remarks (decoder fallback, sound padded, ...).
     """
 
     source: str
@@ -181,7 +183,10 @@ class ClipReport:
 
 
 def media_problem(clip: ClipSource, error: MediaError) -> Rejected:
-    """What an unusable file means for its clip; the report's own row names the file, so the words leave it out."""
+    """Converts a media error to a rejection of the clip.
+
+    The row of the report names the video already, so its name is removed from the detail.
+    """
     if isinstance(error, NoSound):
         reason = Reason.NO_AUDIO
     else:

@@ -1,4 +1,4 @@
-"""A picture of what was kept: each clip's portraits with its lip and face boxes, so that a person can look."""
+"""Contact sheet for visual inspection: the portraits of each kept clip with its lip and face boxes."""
 
 from __future__ import annotations
 
@@ -21,10 +21,13 @@ LIP_COLOUR, FACE_COLOUR = (255, 80, 80), (80, 220, 120)
 
 
 def draw_contact_sheet(folder: Path, index: Index) -> Path:
-    """Writes ``contact_sheet.png`` beside the shards: at most 60 clips, spread evenly over the index.
+    """Writes ``contact_sheet.png`` into the folder of the shards: at most 60 clips, spread evenly over the index.
 
-    Each clip is a row of four portraits under its name, speaker, emotion and length; red is the lip box, green the
-    face box.
+    Each clip is a row of four portraits below its key, speaker, emotion and length. The lip box is red, the face box
+    green.
+
+    Returns:
+        Path of the picture.
     """
     chosen = np.linspace(0, len(index.samples) - 1, min(MOST_CLIPS, len(index.samples))).round().astype(int)
     rows = -(-len(chosen) // COLUMNS)

@@ -1,4 +1,4 @@
-"""The four frozen encoders of a run, built together from the configuration."""
+"""The four frozen encoders of preparation, built from the configuration."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from encoders.protocols import AudioEncoder, Identity, LandmarkDetector, LatentC
 
 @dataclass(frozen=True)
 class Encoders:
-    """The four frozen encoders a run uses."""
+    """The four frozen encoders: landmark detector, audio encoder, motion encoder and latent codec."""
 
     landmarks: LandmarkDetector
     audio: AudioEncoder
@@ -30,7 +30,7 @@ class Encoders:
 
     @classmethod
     def build(cls, config: EncodersConfig, device: str) -> Encoders:
-        """Loads them; see ``encoders.weights`` for where their weights come from."""
+        """Builds all encoders on ``device``; ``encoders.weights`` describes where their weights come from."""
         return cls(
             landmarks=build_landmark_detector(config.landmarks.name, device=device, **config.landmarks.options),
             audio=build_audio_encoder(config.audio.name, device=device, **config.audio.options),
@@ -39,7 +39,7 @@ class Encoders:
         )
 
     def identities(self) -> dict[str, Identity]:
-        """Who they are, for index.json."""
+        """Returns the identity of each encoder, as stored in ``index.json``."""
         return {
             "audio": self.audio.identity,
             "motion": self.motion.identity,
@@ -48,7 +48,7 @@ class Encoders:
         }
 
     def dimensions(self, frame_size: int) -> Dimensions:
-        """The sizes every sample will have."""
+        """Returns the array sizes of every sample for crops of side ``frame_size`` pixels."""
         return Dimensions(
             latent_channels=self.codec.channels,
             latent_size=frame_size // self.codec.downscale,
@@ -59,15 +59,15 @@ class Encoders:
         )
 
     def require_announced(self, made: Mapping[str, Tensor], frames: int, frame_size: int) -> None:
-        """Holds what the encoders made of a clip against the sizes they announce, which every reader relies on.
+        """Checks that the encoders' outputs have the sizes that ``dimensions`` announces.
 
         Args:
-            made: latent, audio, lip and expression.
-            frames: of the clip.
-            frame_size: side of the crop, pixels.
+            made: Outputs for one clip: latent, audio, lip and expression.
+            frames: Number of frames of the clip.
+            frame_size: Side of the crop, pixels.
 
         Raises:
-            EncoderError: where they differ; then they do so for every clip.
+            EncoderError: If a shape differs. The encoder is at fault, not the clip, so preparation stops.
         """
         size = self.dimensions(frame_size)
         expected = {
@@ -79,8 +79,8 @@ class Encoders:
         for name, (kind, shape) in expected.items():
             found = made[name]
             if not isinstance(found, Tensor) or tuple(found.shape) != shape:
-                got = f"a tensor of {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+                kind_found = f"a tensor of {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
                 raise EncoderError(
-                    f"encoders.{kind}: {self.identities()[kind].name} returned {got} as {name} of a clip of {frames} "
-                    f"frames, expected a tensor of {shape}; see encoders/protocols.py"
+                    f"encoders.{kind}: {self.identities()[kind].name} returned {kind_found} as {name} of a clip of "
+                    f"{frames} frames, expected a tensor of {shape}; see encoders/protocols.py"
                 )

@@ -1,4 +1,7 @@
-"""Ctrl-C reaches every process of a terminal; workers must not see it, since their parent ends them in good order."""
+"""Protection of worker processes from Ctrl-C.
+
+A terminal sends Ctrl-C (SIGINT) to all its processes. Workers must ignore it: their parent stops them.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
+from runtime.platforms import without_interrupts
+
 
 @contextmanager
-def shielded() -> Iterator[None]:
-    """Processes and threads started inside never see Ctrl-C, from their first import on; here it comes afterwards.
+def block_sigint() -> Iterator[None]:
+    """Blocks SIGINT in all processes and threads that are started inside the context; defers it in this thread.
 
-    The mask of signals is inherited: workers that a thread started inside starts later are shielded, too.
+    The signal mask is inherited, so processes that such a thread starts later are protected, too.
     """
-    resource_tracker.ensure_running()  # multiprocessing starts it with the first worker, and it would lift the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
+    if hasattr(signal, "pthread_sigmask"):  # Windows has neither signal masks nor a resource tracker
+        resource_tracker.ensure_running()  # otherwise it starts with the first worker, and that unblocks SIGINT
+    with without_interrupts():
         yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

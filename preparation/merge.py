@@ -1,7 +1,7 @@
-"""From the records of finished shards to ``index.json`` and ``report.json``.
+"""Merges the records of finished shards to ``index.json`` and ``report.json``.
 
-The latent statistics are merged from float64 sums in shard order, so the index has the same bytes however the work
-was divided.
+The latent statistics are computed from float64 sums in shard order. The index therefore has the same bytes for any
+number of parts and workers.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ REPORT_SCHEMA = 1
 
 
 def read_record(output: Path, shard: str) -> dict[str, Any] | None:
-    """The record of a shard, or None while it is not finished.
+    """Returns the record of a shard, or None while the shard is unfinished.
 
     Raises:
-        ShardError: when it is damaged or from a newer version.
+        ShardError: If the record is damaged or from a newer version.
     """
     path = record_path(output, shard)
     try:
@@ -44,7 +44,7 @@ def read_record(output: Path, shard: str) -> dict[str, Any] | None:
 
 
 def unfinished(output: Path, shards: Sequence[PlannedShard]) -> list[str]:
-    """Names of those shards that are not written yet."""
+    """Returns the names of the shards that are not written yet."""
     return [shard.name for shard in shards if not record_path(output, shard.name).exists()]
 
 
@@ -52,10 +52,10 @@ def merge(output: Path, plan: Plan) -> Index | None:
     """Writes ``index.json`` and ``report.json`` from all records of a finished plan.
 
     Returns:
-        The index, or None, and no file, where no clip was kept.
+        The index; None, and no ``index.json``, if no clip was kept.
 
     Raises:
-        ShardError: when a shard is unfinished or missing, or parts used different encoders.
+        ShardError: If a shard is unfinished or missing, or if parts used different encoders.
     """
     waiting = unfinished(output, plan.shards)
     if waiting:
@@ -68,7 +68,7 @@ def merge(output: Path, plan: Plan) -> Index | None:
         record = read_record(output, shard.name)
         if record is None or [clip["key"] for clip in record["clips"]] != [clip.key for clip in shard.clips]:
             raise ShardError(
-                f"{record_path(output, shard.name)}: does not hold the clips planned for this shard; delete it and run "
+                f"{record_path(output, shard.name)}: does not have the clips planned for this shard; delete it and run "
                 "its part of prepare.py again"
             )
         records.append(record)
@@ -110,7 +110,7 @@ def merge(output: Path, plan: Plan) -> Index | None:
 
 
 def write_report(output: Path, plan: Plan, records: list[dict[str, Any]]) -> None:
-    """Writes ``report.json``: every clip with its status, and where the time went."""
+    """Writes ``report.json``: the status of every clip and the time spent in each step."""
     clips = sorted((clip for record in records for clip in record["clips"]), key=lambda clip: clip["key"])
     report = {
         "schema": REPORT_SCHEMA,

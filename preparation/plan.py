@@ -1,8 +1,8 @@
-"""The plan: which clip goes into which shard, fixed before anything is encoded.
+"""Plan of an output folder: assigns clips to shards before anything is encoded.
 
-Because the plan depends on the sources and the settings alone, any number of parts, workers and restarts write the
-same shards. Long videos are cut here into equal pieces; clips are spread over the shards by a hash of their keys, so
-that one shard holds many speakers.
+The plan depends only on the sources and the settings, so any number of parts, workers and restarts writes the same
+shards. Long videos are cut into equal pieces. Clips are sorted by a hash of their keys, so that a shard holds many
+speakers.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from runtime.files import write_whole
 PLAN_SCHEMA = 1
 PARTS_FOLDER = "parts"
 PLAN_NAME = "plan.json"
-PIECE = "---"  # before a piece's number; no key of a whole clip ends so, as it would in talk.mp4 beside talk_000.mp4
+PIECE = "---"  # separates key and piece number; no key of a whole clip contains it, unlike "_" (talk.mp4, talk_000.mp4)
 
 
 @dataclass(frozen=True)
 class PlannedShard:
-    """One shard to be: its file name and its clips, in writing order."""
+    """File name and clips of one shard, in writing order."""
 
     name: str
     clips: tuple[ClipSource, ...]
@@ -43,9 +43,10 @@ class Plan:
     """All shards of an output folder.
 
     Attributes:
-        settings: everything that decides the shards' bytes.
-        found: keys of the clips as found, before long ones were cut.
-        frames: estimated number of frames per clip key, for the progress bar.
+        settings: Settings that the bytes of the shards depend on.
+        found: Keys of the clips before long ones were cut.
+        shards: Planned shards.
+        frames: Clip key -> estimated number of frames, for the progress bar.
     """
 
     settings: dict[str, Any]
@@ -54,12 +55,12 @@ class Plan:
     frames: dict[str, int]
 
     def part(self, index: int, parts: int) -> tuple[PlannedShard, ...]:
-        """The shards that part ``index`` (from 0) of ``parts`` owns: every parts-th one."""
+        """Returns the shards of part ``index`` (from 0) of ``parts``: every ``parts``-th one."""
         return self.shards[index::parts]
 
 
 def settings_of(config: PrepareConfig) -> dict[str, Any]:
-    """What decides the shards' bytes, besides the sources: the configuration without the things that do not."""
+    """Returns the settings that the bytes of the shards depend on, as a nested dictionary."""
     settings = asdict(config)
     for key in ("task", "source", "output", "part", "workers", "device", "max_rejected", "clip_timeout"):
         del settings[key]
@@ -67,7 +68,7 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
 
 
 def bytes_per_frame(dimensions: Dimensions) -> int:
-    """Estimated stored size of one frame, bytes: latent and audio in float16, motion in float32, FLAC at about half."""
+    """Estimates the stored size of one frame, bytes: float16 latent and audio, float32 motion, FLAC at half of PCM."""
     latent = dimensions.latent_channels * dimensions.latent_size**2 * 2
     audio = dimensions.audio_layers * dimensions.audio_width * 2
     motion = (dimensions.lip_width + dimensions.expression_width) * 4
@@ -83,10 +84,10 @@ def make_plan(
     """Cuts long clips, estimates sizes and fills shards of about ``config.shard_bytes``.
 
     Args:
-        config: settings of the run.
-        clips: as found, with unique keys.
-        dimensions: sizes the encoders declare.
-        on_probed: called once per clip, for a progress bar.
+        config: Configuration of the run.
+        clips: Clips of the source, with unique keys.
+        dimensions: Array sizes that the encoders announce.
+        on_probed: Called once per clip, for a progress bar.
     """
     with ThreadPoolExecutor(8) as pool:
         probed = pool.map(lambda clip: _cut(clip, config.max_seconds), clips)
@@ -117,7 +118,7 @@ def make_plan(
 
 
 def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]:
-    """The clip as (piece, seconds) of at most ``max_seconds``; a file that cannot be probed stays one piece."""
+    """Cuts a clip into (piece, seconds) of at most ``max_seconds``; a file that cannot be probed stays one piece."""
     if clip.problem is not None:
         return [(clip, 0.0)]
     try:
@@ -129,13 +130,13 @@ def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]
         if clip.end > duration + 1:
             detail = f"ends at {clip.end:g} s, but {clip.name} lasts {duration:.2f} s"
             return [(replace(clip, problem=Reason.BAD_ANNOTATION, problem_detail=detail), 0.0)]
-        clip = replace(clip, end=None)  # annotated to the second, the video ends within it
+        clip = replace(clip, end=None)  # annotations are rounded to seconds, and the video ends within the last one
     end = duration if clip.end is None else clip.end
     seconds = end - clip.start
     if seconds <= 0:
         detail = f"starts at {clip.start:g} s, but {clip.name} ends at {duration:.2f} s"
         return [(replace(clip, problem=Reason.TOO_SHORT, problem_detail=detail), 0.0)]
-    pieces = math.ceil(round(seconds * FPS) / (max_seconds * FPS))  # in frames: 20.001 s is not two clips
+    pieces = math.ceil(round(seconds * FPS) / (max_seconds * FPS))  # counted in frames, so 20.001 s is not two clips
     if pieces <= 1:
         return [(clip, seconds)]
     marks = [clip.start + round(seconds * FPS * piece / pieces) / FPS for piece in range(pieces)]
@@ -150,10 +151,10 @@ def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]
 
 
 def read_plan(output: Path) -> Plan | None:
-    """The plan of an output folder, or None where there is none yet.
+    """Returns the plan of an output folder, or None where there is none yet.
 
     Raises:
-        ShardError: when the file is damaged or from a newer version.
+        ShardError: If the file is damaged or from a newer version.
     """
     path = output / PARTS_FOLDER / PLAN_NAME
     if not path.exists():
@@ -176,7 +177,7 @@ def read_plan(output: Path) -> Plan | None:
 
 
 def write_plan(output: Path, plan: Plan) -> None:
-    """Writes the plan."""
+    """Writes the plan into an output folder."""
     raw = {
         "schema": PLAN_SCHEMA,
         "settings": plan.settings,
@@ -198,26 +199,26 @@ def _clip_from_json(raw: dict[str, Any]) -> ClipSource:
 
 
 def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], output: Path) -> Plan:
-    """The plan with the files the clips have now: they may have moved, or been fetched again, since it was made.
+    """Updates the paths in a plan to the current files, which may have moved or been downloaded again.
 
     Raises:
-        ShardError: when settings or clips are not the plan's, naming each that differs.
+        ShardError: If settings or clips differ from the plan; the message names each difference.
     """
     wanted = json.loads(json.dumps(settings_of(config)))
     differing = sorted(_differences(plan.settings, wanted))
     if differing:
         raise ShardError(
-            f"{output}: holds shards begun with other settings: {'; '.join(differing)}. "
+            f"{output}: has shards of other settings: {'; '.join(differing)}. "
             "Repeat the settings, or choose another output"
         )
     before, now = set(plan.found), {clip.key for clip in clips}
     if before != now:
         new, gone = sorted(now - before), sorted(before - now)
         changes = [f"{len(keys)} {word} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-                for keys, word in ((new, "new"), (gone, "gone")) if keys]  # fmt: skip
+                   for keys, word in ((new, "new"), (gone, "gone")) if keys]  # fmt: skip
         raise ShardError(
             f"{output}: the source has changed since this output was begun: {' and '.join(changes)}. "
-            "Prepare new clips into an output of their own (datamodules read several), or start again with an empty one"
+            "Prepare new clips into another output (datamodules read several), or start again with an empty one"
         )
 
     sources = {clip.key: clip for clip in clips}
@@ -225,25 +226,25 @@ def continued(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource], ou
     def moved(piece: ClipSource) -> ClipSource:
         source = sources.get(piece.key) or sources[piece.key.rpartition(PIECE)[0]]
         piece = replace(piece, path=source.path, audio=source.audio, factors=source.factors)
-        return _reread(piece, config.max_seconds) if source.problem is None else piece
+        return _probed_again(piece, config.max_seconds) if source.problem is None else piece
 
     shards = (PlannedShard(shard.name, tuple(map(moved, shard.clips))) for shard in plan.shards)
     return replace(plan, shards=tuple(shards))
 
 
 def file_of(source: str) -> str:
-    """The file a sample's ``source`` names: a piece of a longer video has its number behind it, ``talk.mp4[1]``."""
+    """Returns the file of a sample's ``source``: removes the piece number of ``talk.mp4[1]``."""
     return re.sub(r"\[\d+\]$", "", source)
 
 
-def _reread(piece: ClipSource, max_seconds: float) -> ClipSource:
-    """A clip whose file could not be read when the plan was made, as the file is now: perhaps fetched again."""
+def _probed_again(piece: ClipSource, max_seconds: float) -> ClipSource:
+    """Probes a file that could not be read when the plan was made; it may have been downloaded again since."""
     if piece.problem not in FAILURES:
         return piece
     now = _cut(replace(piece, problem=None, problem_detail=""), max_seconds)
     if len(now) == 1:
         return now[0][0]
-    detail = f"can be read now, but is longer than max_seconds={max_seconds:g}: prepare it into an output of its own"
+    detail = f"can be read now, but is longer than max_seconds={max_seconds:g}: prepare it into another output"
     return replace(piece, problem_detail=detail)
 
 

@@ -1,4 +1,4 @@
-"""What a person sees at the end of a run: a table of what was kept and why the rest was not."""
+"""Tables printed at the end of preparation: kept clips, reasons for rejection, time of each step."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from preparation.prepare_clip import STEPS
 
 
 def step_seconds(clips: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-    """Seconds spent in each step over all clips."""
+    """Sums the seconds spent in each step over all clips."""
     rows = list(clips)
     return {step: sum(clip["seconds"].get(step, 0.0) for clip in rows) for step in STEPS}
 
 
 def summary_table(clips: Iterable[Mapping[str, Any]]) -> Table:
-    """Kept clips, and the others by reason with the first few names."""
+    """Builds the table of kept clips and of the others by reason, with two examples each."""
     rows = list(clips)
     table = Table(title=f"{len(rows)} clips", title_justify="left")
     table.add_column("clips", justify="right")
-    for column in ("what", "meaning", "for example"):
+    for column in ("result", "meaning", "examples"):
         table.add_column(column, overflow="fold")
     kept = [clip for clip in rows if clip["status"] == "kept"]
     seconds = sum(clip["frames"] for clip in kept) / FPS
@@ -41,9 +41,9 @@ def summary_table(clips: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def step_table(step_seconds: Mapping[str, float], frames: int) -> Table:
-    """Where the time went: seconds, share and frames per second of each step."""
+    """Builds the table of the seconds, share of time and frames per second of each step."""
     total = sum(step_seconds.values()) or 1.0
-    table = Table(title="where the time went", title_justify="left")
+    table = Table(title="time per step", title_justify="left")
     for column in ("step", "seconds", "share", "frames/s"):
         table.add_column(column, justify="left" if column == "step" else "right")
     for step, seconds in step_seconds.items():

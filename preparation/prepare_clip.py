@@ -1,9 +1,9 @@
-"""One clip, from its video file to the bytes of one sample.
+"""Prepares one clip: turns a video file into the members of one sample.
 
     decode -> landmarks -> crop -> audio, motion, latent -> members of the shard
 
-Frames are decoded twice, once to find the face and once to crop it, so that a clip never stands in memory at its full
-size. Shapes: F frames, S sound samples, H x W the crop.
+Frames are decoded twice, once for the landmarks and once for the crops, so that a clip is never in memory at full
+size. Shapes: F frames, S sound samples, H x W crop.
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ STEPS = ("decode", "sound", "landmarks", "crop", "audio", "motion", "codec", "pa
 
 @dataclass
 class PreparedClip:
-    """A clip's report, and where it was kept its metadata and members.
+    """Report, and for a kept clip also metadata and members.
 
     Attributes:
-        latent_sums: (3, C) float64: number of values, their sum and sum of squares per latent channel.
+        report: Result of the preparation.
+        meta: Metadata of the sample, None if the clip was not kept.
+        members: Member name -> bytes, in writing order; empty if the clip was not kept.
+        latent_sums: (3, C) float64: number of values, sum and sum of squares of each latent channel; None if the clip
+            was not kept.
     """
 
     report: ClipReport
@@ -50,10 +54,11 @@ class PreparedClip:
 
 
 def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) -> PreparedClip:
-    """Prepares one clip; whatever is wrong with it ends in its report, never in an exception.
+    """Prepares one clip. Problems of the clip end up in its report and raise nothing.
 
-    Only what would hit every clip alike (missing weights, an encoder that cannot start or makes other sizes than it
-    announces) is raised.
+    Raises:
+        WeightsError, FaceLandmarkerError, EncoderError: Errors that would affect every clip: missing weights, or an
+            encoder that cannot start or returns unexpected sizes.
     """
     work = _ClipWork(clip, encoders, config)
     try:
@@ -66,12 +71,12 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
         raise
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
-        message = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
-        return PreparedClip(work.rejected(Rejected(Reason.ERROR, message)))
+        detail = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
+        return PreparedClip(work.rejected(Rejected(Reason.ERROR, detail)))
 
 
 class _ClipWork:
-    """The steps for one clip, with their times."""
+    """Runs the steps for one clip and measures their times."""
 
     def __init__(self, clip: ClipSource, encoders: Encoders, config: PrepareConfig) -> None:
         self.clip = clip
@@ -91,8 +96,6 @@ class _ClipWork:
             info = probe(clip.path)
             self.annotated = clip.crop_in(info.width, info.height)
             self.reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
-        if self.reader.fallback:
-            self.notes.append(f"read by {self.reader.backend}: {self.reader.fallback}")
         self.frames = len(self.reader)
         if self.frames < config.min_frames:
             raise Rejected(Reason.TOO_SHORT, f"{self.frames} frames at {FPS} fps, min_frames is {config.min_frames}")
@@ -144,7 +147,7 @@ class _ClipWork:
         return PreparedClip(self._report("kept"), meta, members, channel_sums(arrays["latent"]))
 
     def rejected(self, why: Rejected) -> ClipReport:
-        """The report of a clip that is not kept."""
+        """Returns the report of a clip that is not kept."""
         return self._report("failed" if why.reason in FAILURES else "rejected", why.reason, why.detail)
 
     def _report(self, status: str, reason: Reason | None = None, detail: str = "") -> ClipReport:
@@ -168,7 +171,7 @@ class _ClipWork:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
     def _speech(self) -> np.ndarray:
-        """(F * 640,) the clip's sound at the picture's length; silence where it has none and need not have any."""
+        """Reads the sound, cut or padded to (F * 640,); silence if there is none and ``audio.required`` is off."""
         clip, audio = self.clip, self.config.audio
         wanted = self.frames * SAMPLES_PER_FRAME
         try:
@@ -184,7 +187,7 @@ class _ClipWork:
                 Reason.SILENT, f"the loudest second is at {loudest:.0f} dBFS, audio.silence_db is {audio.silence_db:g}"
             )
         difference = (len(sound) - wanted) / SAMPLE_RATE
-        # Half a frame more, since the number of frames is the picture's length rounded to whole frames.
+        # Half a frame of extra tolerance, because the picture's length is rounded to whole frames.
         if abs(difference) > audio.max_mismatch + 0.5 / FPS:
             raise Rejected(
                 Reason.AV_MISMATCH,
@@ -196,14 +199,14 @@ class _ClipWork:
         return np.pad(sound[:wanted], (0, max(0, wanted - len(sound))))
 
     def _decoded(self) -> Iterable[np.ndarray]:
-        """The clip's frames at 25 fps, cut to the annotated crop where there is one."""
+        """Decodes the frames at 25 fps, cut to the annotated crop where there is one."""
         if self.annotated is None:
             return self.reader
         left, top, width, height = self.annotated
         return (frame[top : top + height, left : left + width] for frame in self.reader)
 
     def _cropped(self, box: tuple[float, float, float], portrait_frames: list[int]) -> tuple[np.ndarray, np.ndarray]:
-        """(F, H, W, 3) the crops, and (4, 256, 256, 3) the portraits, both uint8."""
+        """Returns the (F, H, W, 3) crops and the (4, 256, 256, 3) portraits, both uint8."""
         size = self.config.frame_size
         frames = np.empty((self.frames, size, size, 3), np.uint8)
         portraits = {}
@@ -222,7 +225,7 @@ class _ClipWork:
     ) -> tuple[SampleMeta, dict[str, bytes]]:
         for name, array in arrays.items():
             if array.dtype != np.uint8 and not np.isfinite(array).all():
-                raise Rejected(Reason.NOT_FINITE, f"{name} holds NaN or infinite values in {name}.npy's precision")
+                raise Rejected(Reason.NOT_FINITE, f"{name} has NaN or infinite values as {array.dtype}")
         names: tuple[str, ...] = ()
         factors = None
         if self.clip.factors is not None:
@@ -239,7 +242,7 @@ class _ClipWork:
 
 
 def loudest_second(sound: np.ndarray) -> float:
-    """RMS level of the loudest second of (S,) samples in [-1, 1], dBFS; -inf for digital silence."""
+    """Returns the RMS level of the loudest second of (S,) samples in [-1, 1], dBFS; -inf for digital silence."""
     if not len(sound):
         return -np.inf
     energy = np.concatenate([[0.0], np.cumsum(sound.astype(np.float64) ** 2)])
@@ -249,26 +252,38 @@ def loudest_second(sound: np.ndarray) -> float:
 
 
 def channel_sums(latent: np.ndarray) -> np.ndarray:
-    """(3, C) float64: count, sum and sum of squares per channel of an (F, C, h, w) array."""
+    """Returns (3, C) float64: count, sum and sum of squares per channel of an (F, C, h, w) array."""
     values = latent.astype(np.float64)
     count = np.full(values.shape[1], values.size / values.shape[1])
     return np.stack([count, values.sum((0, 2, 3)), (values**2).sum((0, 2, 3))])
 
 
 def npy_bytes(array: np.ndarray) -> bytes:
-    """The ``.npy`` file of an array."""
+    """Returns the bytes of an array as a ``.npy`` file."""
     buffer = io.BytesIO()
     np.save(buffer, np.ascontiguousarray(array), allow_pickle=False)
     return buffer.getvalue()
 
 
 def read_factors(path: Path, start: float, frames: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(F, K) true factors of a synthetic clip and their K names, cut to the clip's span."""
+    """Reads the true factors of a synthetic clip, cut to the clip's span.
+
+    Args:
+        path: File of the factors (``values`` and ``names``).
+        start: Start of the clip in the video, seconds.
+        frames: Number of frames F of the clip.
+
+    Returns:
+        (F, K) float32 factors and their K names.
+
+    Raises:
+        Rejected: DECODE_ERROR if the file has too few frames.
+    """
     with np.load(path) as stored:
         values, names = stored["values"], tuple(str(name) for name in stored["names"])
     first = round(start * FPS)
     if len(values) < first + frames:
         raise Rejected(
-            Reason.DECODE_ERROR, f"{path.name} holds {len(values)} frames of factors, the video {first + frames}"
+            Reason.DECODE_ERROR, f"{path.name} has {len(values)} frames of factors, expected {first + frames}"
         )
     return values[first : first + frames].astype(np.float32), names

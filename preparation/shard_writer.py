@@ -1,4 +1,4 @@
-"""Writing one shard: a tar whose bytes depend on its samples alone, under its final name only when it is whole."""
+"""Writer of one shard, a tar whose bytes depend only on its samples."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from runtime.files import partial_of, sha256_of, take_name
 
 
 class ShardWriter:
-    """Writes samples into ``folder/name``, through a temporary file that is renamed by ``close``.
+    """Writes samples to a temporary file that ``close`` renames to ``folder/name``.
 
-    Owner, mode and time of every member are fixed, so equal samples give equal bytes. Left by an exception, the
-    temporary file is removed and nothing stands under the final name.
+    Owner, mode and time of every member are fixed, so equal samples give equal bytes. When an exception leaves the
+    context, the temporary file is deleted and no shard appears under the final name.
 
     Args:
-        folder: where the shard goes; must exist.
-        name: file name, e.g. ``hdtf-00003.tar``.
+        folder: Folder of the shard; must exist.
+        name: File name of the shard, e.g. ``hdtf-00003.tar``.
 
     Raises:
-        OSError: when the disk is full or the folder cannot be written.
+        OSError: If the disk is full or the folder cannot be written.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -41,18 +41,23 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
-            with contextlib.suppress(OSError):  # what a full disk did not take is still in the buffer
+            with contextlib.suppress(OSError):  # closing flushes the buffer, which fails on a full disk
                 self._file.close()
             self._partial.unlink(missing_ok=True)
 
     def add(self, meta: SampleMeta, members: Mapping[str, bytes]) -> None:
-        """Appends one sample; ``members`` maps member names (``latent.npy``, ...) to their bytes, in writing order."""
+        """Appends one sample.
+
+        Args:
+            meta: Metadata of the sample.
+            members: Member name (``latent.npy``, ...) -> bytes, in writing order.
+        """
         offsets = {}
         for name, data in members.items():
             header = tarfile.TarInfo(f"{meta.key}.{name}")
             header.size, header.mode = len(data), 0o644
             self._tar.addfile(header, io.BytesIO(data))
-            # The data starts after the 512-byte header and is padded to whole blocks, so it ends at the tar's offset.
+            # Data is padded to whole blocks and ends at the tar's offset, so its start is computed backwards.
             offsets[name] = (self._tar.offset - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, len(data))
         self.samples.append(
             SampleEntry(
@@ -69,7 +74,11 @@ class ShardWriter:
         )
 
     def close(self) -> ShardEntry | None:
-        """Finishes the tar, flushes it to disk and gives it its name; None, and no file, when no sample was added."""
+        """Finishes the tar and renames it to its final name.
+
+        Returns:
+            Entry of the shard for the index; None, and no file, if no sample was added.
+        """
         self._tar.close()
         self._file.close()
         if not self.samples:

@@ -1,6 +1,6 @@
-"""The speaker's face in a clip: is it fit to learn from, and the fixed square crop around it.
+"""Face track of a clip: quality checks, filled gaps, and one fixed square crop.
 
-Boxes are x0, y0, x1, y1 in pixels of the source picture, pixel centres at half-integers.
+Boxes are x0, y0, x1, y1 in pixels of the source picture, with pixel centres at half-integers.
 Shapes: F frames, P landmarks, H x W source picture, S the crop's side.
 """
 
@@ -19,7 +19,7 @@ from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.protocols import Face, FaceTrack, LandmarkDetector, LandmarkScheme, Tracking
 from preparation.clip_source import Reason, Rejected
 
-# Frames of a video in which the face may lie outside: a blurred or misjudged frame is not a face that left.
+# Number of frames in which the face may lie outside the picture, since single detections can be wrong (motion blur).
 TOLERATED = 3
 
 
@@ -27,13 +27,16 @@ def find_face(detector: LandmarkDetector, frames: Iterable[np.ndarray], video: P
     """Runs a landmark detector over a clip.
 
     Args:
-        detector: any.
-        frames: (H, W, 3) uint8 RGB at 25 fps, read once.
-        video: the file they come from.
-        start: time of the first frame in it, seconds.
+        detector: Landmark detector.
+        frames: (H, W, 3) uint8 RGB frames at 25 fps, read once.
+        video: File that the frames come from.
+        start: Time of the first frame in the file, seconds.
+
+    Returns:
+        The detected faces and the share of frames with several faces.
 
     Raises:
-        Rejected: NO_LANDMARKS when the landmark file beside the video is missing, damaged or another video's.
+        Rejected: NO_LANDMARKS if the landmark file next to the video is missing, damaged or of another video.
     """
     try:
         return detector.track(frames, video, start)
@@ -42,18 +45,21 @@ def find_face(detector: LandmarkDetector, frames: Iterable[np.ndarray], video: P
 
 
 def follow_face(tracking: Tracking, scheme: LandmarkScheme, config: FaceConfig, frame_size: int) -> FaceTrack:
-    """Checks what the detector saw and fills the gaps.
+    """Checks the detections of a clip and fills the gaps.
 
-    Gaps are interpolated linearly in time; before the first and after the last sight of the face it is held still.
+    Gaps are interpolated linearly in time. Frames before the first and after the last detection repeat it.
 
     Args:
-        tracking: the speaker's face per frame.
-        scheme: what its landmarks are.
-        config: the limits.
-        frame_size: side of the crop that will be made, pixels; sets the smallest face where the configuration does not.
+        tracking: Detected face of each frame.
+        scheme: Landmark scheme of the detector.
+        config: Limits on the face.
+        frame_size: Side of the crop, pixels; a quarter of it is the smallest face where ``config.min_size`` is None.
+
+    Returns:
+        The face in every frame.
 
     Raises:
-        Rejected: NO_FACE, SEVERAL_FACES, FACE_LOST, FACE_LEAVES_FRAME or FACE_TOO_SMALL, with the numbers.
+        Rejected: NO_FACE, SEVERAL_FACES, FACE_LOST, FACE_LEAVES_FRAME or FACE_TOO_SMALL, with the measured values.
     """
     detected = np.array([face is not None for face in tracking.faces], bool)
     count = len(detected)
@@ -83,20 +89,20 @@ def follow_face(tracking: Tracking, scheme: LandmarkScheme, config: FaceConfig, 
 def locate_face(
     detector: LandmarkDetector, frames: Iterable[np.ndarray], path: Path, config: FaceConfig, frame_size: int
 ) -> tuple[FaceTrack, tuple[int, int, int], float]:
-    """The face of a picture or video and the crop that shards would hold of it.
+    """Tracks the face of a picture or video and chooses the crop that preparation would store.
 
     Args:
-        detector: any.
-        frames: (H, W, 3) uint8 RGB at 25 fps, read once; a picture is a single one.
-        path: the file they come from.
-        config: the limits.
-        frame_size: side of the crop that will be made, pixels.
+        detector: Landmark detector.
+        frames: (H, W, 3) uint8 RGB frames at 25 fps, read once; a single one for a picture.
+        path: File that the frames come from.
+        config: Limits on the face.
+        frame_size: Side of the resized crop, pixels.
 
     Returns:
         The track in pixels of the picture; left, top and side of the crop; and the share of frames with several faces.
 
     Raises:
-        Rejected: as ``find_face``, ``follow_face`` and ``square_crop`` do.
+        Rejected: For the reasons of ``find_face``, ``follow_face`` and ``square_crop``.
     """
     tracking = find_face(detector, frames, path)
     track = follow_face(tracking, detector.scheme, config, frame_size)
@@ -104,7 +110,7 @@ def locate_face(
 
 
 def longest_run(flags: np.ndarray) -> int:
-    """Length of the longest run of True in (F,) bool."""
+    """Returns the length of the longest run of True in (F,) bool."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
@@ -122,7 +128,7 @@ def _without_gaps(faces: list[Face | None], scheme: LandmarkScheme, detected: np
 
 
 def _interpolated(values: np.ndarray, times: np.ndarray, count: int) -> np.ndarray:
-    """(N, ...) values at N ascending frames -> (count, ...) float32 at every frame; exact where there was a value."""
+    """(N, ...) values at N ascending frames -> (count, ...) float32 at every frame; given values are kept exactly."""
     frames = np.arange(count)
     after = np.searchsorted(times, frames).clip(0, len(times) - 1)
     before = np.where(times[after] > frames, after - 1, after).clip(0)
@@ -138,7 +144,7 @@ def _require_inside(extents: np.ndarray, size: tuple[int, int], max_outside: flo
     area = (extents[:, 2:] - extents[:, :2]).prod(1)
     outside = 1 - (inside[:, 2:] - inside[:, :2]).prod(1) / np.maximum(area, 1e-9)
     beyond = outside > max_outside
-    if beyond.sum() > min(TOLERATED, len(beyond) - 1):  # a picture is what it is
+    if beyond.sum() > min(TOLERATED, len(beyond) - 1):  # for a picture (one frame) nothing is tolerated
         raise Rejected(
             Reason.FACE_LEAVES_FRAME,
             f"in {int(beyond.sum())} of {len(beyond)} frames more than {max_outside:.0%} of the face lies outside the "
@@ -151,27 +157,27 @@ def _require_size(extents: np.ndarray, min_size: int) -> None:
     if size < min_size:
         raise Rejected(
             Reason.FACE_TOO_SMALL,
-            f"the face is {size:.0f} pixels high, at least {min_size} are asked for (face.min_size, or a quarter of "
+            f"the face is {size:.0f} pixels high, expected at least {min_size} (face.min_size, or a quarter of "
             "frame_size)",
         )
 
 
 def square_crop(track: FaceTrack, size: tuple[int, int], scale: float) -> tuple[int, int, int]:
-    """One square for the whole clip, around everywhere the face is.
+    """Chooses one square crop for the whole clip.
 
-    Its side is ``scale`` times the longer side of the union of the face boxes (chin to hairline), or less where the
-    picture ends; it lies inside the picture and cuts nothing of the face that the picture shows.
+    Its side is ``scale`` times the longer side of the union of all face boxes (chin to hairline), limited by the
+    picture. The square lies inside the picture and contains the visible part of every face box.
 
     Args:
-        track: the face in pixels of the picture.
+        track: Face track in pixels of the picture.
         size: (W, H) of the picture.
-        scale: side over the longer side of the union.
+        scale: Ratio of the crop's side to the longer side of the union.
 
     Returns:
-        left, top and an even side, whole pixels.
+        Left, top and an even side, whole pixels.
 
     Raises:
-        Rejected: FACE_LEAVES_FRAME when no square in the picture holds the whole union.
+        Rejected: FACE_LEAVES_FRAME if no square in the picture contains the union.
     """
     extents = face_extents(track.landmarks, track.scheme)
     picture = np.array(size)
@@ -184,7 +190,7 @@ def square_crop(track: FaceTrack, size: tuple[int, int], scale: float) -> tuple[
         raise Rejected(
             Reason.FACE_LEAVES_FRAME,
             f"the face moves over {high[0] - low[0]}x{high[1] - low[1]} pixels; no {side}x{side} square of the "
-            f"{size[0]}x{size[1]} picture holds that",
+            f"{size[0]}x{size[1]} picture contains that",
         )
     wanted = np.round((low + high - side) / 2).astype(int)
     left, top = np.clip(wanted, np.maximum(high - side, 0), np.minimum(low, picture - side))
@@ -192,20 +198,20 @@ def square_crop(track: FaceTrack, size: tuple[int, int], scale: float) -> tuple[
 
 
 def crop_frames(frames: Iterable[np.ndarray], box: tuple[float, float, float], frame_size: int) -> Iterator[np.ndarray]:
-    """Cuts one square out of every frame and resizes it, antialiased.
+    """Crops one square from every frame and resizes it with antialiasing.
 
-    Landmarks follow with ``track.cropped(left, top, frame_size / side)``.
+    ``track.cropped(left, top, frame_size / side)`` maps landmarks in the same way.
 
     Args:
-        frames: (H, W, 3) uint8.
-        box: left, top, side in pixels, inside the picture.
-        frame_size: side of the result.
+        frames: (H, W, 3) uint8 frames.
+        box: Left, top and side in pixels, inside the picture.
+        frame_size: Side of the result, pixels.
 
     Yields:
         (frame_size, frame_size, 3) uint8.
     """
     left, top, side = box
-    # Only the part that is looked at: turning a whole 1080 x 1920 frame into an image takes longer than the resize.
+    # Only the crop is converted: converting a whole 1080 x 1920 frame to an image takes longer than the resize.
     x, y = math.floor(left), math.floor(top)
     columns, rows = slice(x, math.ceil(left + side)), slice(y, math.ceil(top + side))
     for frame in frames:
@@ -214,16 +220,20 @@ def crop_frames(frames: Iterable[np.ndarray], box: tuple[float, float, float], f
             (frame_size, frame_size),
             Image.Resampling.LANCZOS,
             box=(left - x, top - y, left - x + side, top - y + side),
-            reducing_gap=3.0,  # whole-number shrinking first where the picture is much larger: faster, looks the same
+            reducing_gap=3.0,  # reduces by an integer factor first where the crop is much larger: faster, looks equal
         )
         yield np.asarray(resized)
 
 
 def choose_portraits(track: FaceTrack, count: int = 4) -> list[int]:
-    """Frames to draw the reference portrait from: the first, and others spread evenly over the clip.
+    """Chooses the frames of the reference portraits: the first, and others spread evenly over the clip.
 
-    Frames where the face was really detected go before interpolated ones. A clip with fewer frames than ``count``
-    gives some of them twice.
+    Frames with a detected face are preferred to interpolated ones. A clip with fewer frames than ``count`` repeats
+    some.
+
+    Args:
+        track: Face track of the clip.
+        count: Number of portraits.
 
     Returns:
         ``count`` ascending frame indices.

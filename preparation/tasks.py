@@ -1,4 +1,4 @@
-"""The tasks of ``prepare.py``: prepare, merge, check and weights, each a plain function from config to exit status."""
+"""Tasks of ``prepare.py``: prepare, merge, check and weights. Each takes the configuration, returns the exit status."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ TOO_MANY_REJECTED = 3
 
 
 def prepare_task(config: PrepareConfig) -> int:
-    """Prepares this part's clips; merges when it was the last part.
+    """Prepares the clips of this part, and merges if all other parts are finished.
 
     Returns:
-        0, or 3 when a larger share than ``max_rejected`` of this part's clips was not kept.
+        0, or 3 if a larger share of this part's clips than ``max_rejected`` was not kept.
     """
     assert config.output is not None
     console = new_console(stderr=True)
@@ -56,7 +56,7 @@ def prepare_task(config: PrepareConfig) -> int:
         console.print(step_table(step_seconds(reports), frames))
     if waiting := unfinished(output, plan.shards):
         console.print(
-            f"This part is done; {len(waiting)} of {len(plan.shards)} shards belong to parts that are not. "
+            f"This part is finished; {len(waiting)} of {len(plan.shards)} shards of other parts are not. "
             "The part that finishes last writes the index."
         )
     else:
@@ -65,28 +65,28 @@ def prepare_task(config: PrepareConfig) -> int:
     if reports and not_kept / len(reports) > config.max_rejected:
         console.print(
             f"[red]{not_kept} of {len(reports)} clips were not kept, more than max_rejected={config.max_rejected:g} "
-            "allows[/]: the table above says why"
+            "allows[/]; the table above lists the reasons"
         )
         return TOO_MANY_REJECTED
     return 0
 
 
 def merge_task(config: PrepareConfig) -> int:
-    """Joins the shards of all parts under one index; needs nothing but the output folder."""
+    """Writes the index over the shards of all parts; needs only the output folder."""
     assert config.output is not None
     output = Path(config.output)
     plan = read_plan(output)
     if plan is None:
-        raise ShardError(f"{output / PARTS_FOLDER}: holds no plan; it is not an output folder of prepare.py")
+        raise ShardError(f"{output / PARTS_FOLDER}: has no plan; give an output folder of prepare.py")
     _merge(output, plan, new_console(stderr=True))
     return 0
 
 
 def check_task(config: PrepareConfig) -> int:
-    """Validates every shard against the index and the schema.
+    """Validates every shard against the index and the schema, and prints each problem.
 
     Returns:
-        0, or 1 when there are problems; each is printed.
+        0, or 1 if there are problems.
     """
     assert config.output is not None
     console = new_console()
@@ -100,7 +100,7 @@ def check_task(config: PrepareConfig) -> int:
     speakers = len({sample.speaker for sample in index.samples})
     console.print(
         f"{folder}: {len(index.shards)} shards, {len(index.samples)} clips, {speakers} speakers, {frames} frames: "
-        + (f"{len(problems)} problems" if problems else "all as it should be"),
+        + (f"{len(problems)} problems" if problems else "valid"),
         markup=False,
         soft_wrap=True,
     )
@@ -108,10 +108,10 @@ def check_task(config: PrepareConfig) -> int:
 
 
 def weights_task(config: PrepareConfig) -> int:
-    """Fetches every network the preset needs, on a node with network.
+    """Downloads the weights of every network in the preset; needs internet access.
 
     Returns:
-        0, or 1 when something is still missing; the table says what to do about it.
+        0, or 1 if weights are still missing; the printed table gives the next steps.
     """
     console = new_console()
     report = fetch_preset(config.preset, lambda line: console.print(line, markup=False, soft_wrap=True))
@@ -122,21 +122,21 @@ TASKS = {"prepare": prepare_task, "merge": merge_task, "check": check_task, "wei
 
 
 def _find(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
-    """All clips of the source; a synthetic source is rendered first."""
+    """Lists all clips of the source; a synthetic source is rendered first."""
     dataset = config.dataset
     source = output / "raw" if config.source is None else Path(config.source)
     if dataset.name == "synthetic":
         return _synthetic(config, source, console)
     found = find_clips(dataset, source)
-    aside = ", ".join(f"{count} {what}" for what, count in found.ignored.most_common())
-    for note in ([f"left aside in {source}: {aside}"] if aside else []) + found.notes:
+    ignored = ", ".join(f"{count} {what}" for what, count in found.ignored.most_common())
+    for note in ([f"ignored in {source}: {ignored}"] if ignored else []) + found.notes:
         console.print(note, markup=False, soft_wrap=True)
     return found.clips
 
 
 def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[ClipSource]:
-    """Makes the synthetic speakers and finds their clips; parts that start together wait for the first."""
-    from preparation.synthetic import split_of, write_dataset  # brings scipy, which real data does not need
+    """Renders the synthetic speakers and lists their clips; parts that start together wait for the first one."""
+    from preparation.synthetic import split_of, write_dataset  # imports scipy, which real data does not need
 
     dataset = config.dataset
     with FileLock(folder.parent / PARTS_FOLDER / ".raw.lock"):
@@ -164,11 +164,11 @@ def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[Cl
 def _make_plan(
     config: PrepareConfig, clips: list[ClipSource], output: Path, dimensions: Dimensions, console: Console
 ) -> Plan:
-    """The plan of this output; parts that start together wait for the first to make it, and take its."""
+    """Reads or makes the plan of this output. Of parts that start together the first makes it and the others wait."""
     with FileLock(output / PARTS_FOLDER / ".plan.lock"):
         plan = read_plan(output)
         if plan is None:
-            with progress_bar(console, "looking at the videos", len(clips), "clips") as bar:
+            with progress_bar(console, "probing the videos", len(clips), "clips") as bar:
                 plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
             write_plan(output, plan)
     return continued(plan, config, clips, output)
@@ -189,8 +189,8 @@ def _write(
         def on_clip(report: ClipReport) -> None:
             bar.advance(bar.task_ids[0], plan.frames[report.key])
             if report.status == "failed":
-                message = f"{escape(report.source)}: {escape(report.detail)}"
-                bar.console.print(f"[red]{report.reason}[/] {message}", soft_wrap=True)
+                line = f"{escape(report.source)}: {escape(report.detail)}"
+                bar.console.print(f"[red]{report.reason}[/] {line}", soft_wrap=True)
 
         try:
             write_shards(mine, workers, output, described, on_clip)
@@ -208,7 +208,7 @@ def _merge(output: Path, plan: Plan, console: Console) -> None:
     index = merge(output, plan)
     console.print(f"report         {output / REPORT_NAME}", markup=False, soft_wrap=True)
     if index is None:
-        console.print("no clip was kept, so there is no index; the report says why")
+        console.print("no clip was kept, so there is no index; the report lists the reasons")
         return
     sheet = draw_contact_sheet(output, index)
     console.print(f"contact sheet  {sheet}", markup=False, soft_wrap=True)

@@ -1,13 +1,12 @@
-"""Running a plan: worker processes prepare clips, this process writes shards in order and can be killed at any time.
+"""Runs a plan: worker processes prepare clips, and this process writes the shards in order.
 
-A shard is finished when its record ``parts/<shard>.json`` is there; a rerun starts at the first shard without one. A
-clip that hangs or kills its worker costs itself only.
+A shard is finished when its record ``parts/<shard>.json`` exists. The run may be killed at any time: a rerun writes the
+shards without a record. A clip that hangs or kills its worker is reported as failed; the others continue.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,12 +27,13 @@ from datamodules.schema import Dimensions, ShardError
 from encoders.protocols import Identity
 from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.encoders import Encoders
-from preparation.interrupts import shielded
+from preparation.interrupts import block_sigint
 from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.prepare_clip import PreparedClip, prepare_clip
 from preparation.shard_writer import ShardWriter
 from runtime.devices import resolve_device
 from runtime.files import write_whole
+from runtime.platforms import usable_cores
 from runtime.registry import take, taken
 
 RECORD_SCHEMA = 1
@@ -42,20 +42,24 @@ Described = tuple[Dimensions, dict[str, Identity], float]
 
 
 def default_workers(device: str) -> int:
-    """One worker per core this process may use; on GPUs, one per GPU."""
-    return max(1, torch.cuda.device_count()) if device == "cuda" else len(os.sched_getaffinity(0))
+    """Returns one worker per available CPU core; on GPUs, one per GPU."""
+    return usable_cores() if device == "cpu" else max(1, torch.cuda.device_count())
 
 
 class ClipWorkers:
-    """Worker processes that hold the encoders and prepare clips; a context manager."""
+    """Pool of worker processes that build the encoders and prepare clips; a context manager.
+
+    Args:
+        config: Configuration of the run.
+    """
 
     def __init__(self, config: PrepareConfig) -> None:
         self.config = config
         device = resolve_device(config.device)
         self.workers = config.workers or default_workers(device)
-        # Libraries leave semaphores behind in workers that end; Python's tracker removes them and need not say so.
+        # Libraries leave semaphores behind in finished workers. Python's tracker removes them, so its warning is noise.
         sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
-        # Spawned, not forked: the parent has threads, and CUDA does not survive a fork.
+        # Spawned, not forked: the parent has threads, and CUDA does not work in a forked process.
         self._pool = ProcessPool(
             self.workers, context=get_context("spawn"), initializer=_start_worker, initargs=(config, device, taken())
         )
@@ -71,12 +75,16 @@ class ClipWorkers:
         self._pool.join()
 
     def describe(self) -> Described:
-        """The encoders' dimensions, identities and latent scale, from a worker; raises what building them raises."""
+        """Returns the encoders' dimensions, identities and latent scale, from a worker.
+
+        Raises:
+            Exception: Any error of building the encoders.
+        """
         described: Described = self._schedule(_describe).result()
         return described
 
     def prepare(self, clips: Sequence[ClipSource]) -> Iterator[PreparedClip]:
-        """Prepares clips in parallel and yields them in order, with at most two per worker ahead of the reader."""
+        """Prepares clips in parallel and yields them in order; at most two clips per worker are prepared ahead."""
         waiting: deque[tuple[ClipSource, ProcessFuture]] = deque()
         remaining = iter(clips)
         while True:
@@ -92,20 +100,20 @@ class ClipWorkers:
         return self._schedule(_prepare, args=(clip,), timeout=self.config.clip_timeout)
 
     def _schedule(self, work: Callable[..., Any], **options: Any) -> ProcessFuture:
-        with shielded():  # the first call starts the pool's threads, and they its processes
+        with block_sigint():  # the first call starts the pool's threads, which start the worker processes
             return self._pool.schedule(work, **options)
 
     def _result(self, clip: ClipSource, future: ProcessFuture) -> PreparedClip:
         try:
             try:
                 prepared: PreparedClip = future.result()
-            except ProcessExpired:  # the system may have killed it for another's memory: once more
+            except ProcessExpired:  # retried, because the system may have killed it for memory that others used
                 prepared = self._prepare(clip).result()
         except ClipTimeout:
-            detail = f"not done after clip_timeout={self.config.clip_timeout:g} s"
+            detail = f"not finished after clip_timeout={self.config.clip_timeout:g} s"
             return PreparedClip(ClipReport(clip.name, clip.key, "failed", Reason.TIMEOUT, detail))
         except ProcessExpired as error:
-            detail = f"the worker process died twice (exit code {error.exitcode}): no memory, or a decoder crashed"
+            detail = f"the worker process died twice (exit code {error.exitcode}): out of memory, or a decoder crashed"
             return PreparedClip(ClipReport(clip.name, clip.key, "failed", Reason.CRASHED, detail))
         except CancelledError as error:
             raise KeyboardInterrupt from error
@@ -117,7 +125,7 @@ _state: dict[str, Any] = {}
 
 def _start_worker(config: PrepareConfig, device: str, plugins: tuple[tuple[str, str], ...]) -> None:
     take(plugins)
-    torch.set_num_threads(1)  # one thread per worker: results do not depend on how many workers there are
+    torch.set_num_threads(1)  # so that results do not depend on the number of workers
     torch.use_deterministic_algorithms(True, warn_only=True)
     _state.update(config=config, device=device)
 
@@ -139,7 +147,7 @@ def _prepare(clip: ClipSource) -> PreparedClip:
 
 
 def record_path(output: Path, shard: str) -> Path:
-    """Where the record of a finished shard stands."""
+    """Returns the path of a finished shard's record."""
     return output / PARTS_FOLDER / f"{shard}.json"
 
 
@@ -150,11 +158,18 @@ def write_shards(
     described: Described,
     on_clip: Callable[[ClipReport], None] = lambda report: None,
 ) -> None:
-    """Writes every shard that has no record yet, each under its final name only when whole.
+    """Writes every shard that has no record yet. A shard gets its final name when it is complete.
+
+    Args:
+        shards: Planned shards.
+        workers: Pool that prepares the clips.
+        output: Output folder.
+        described: Dimensions, identities and latent scale of the encoders, for the records.
+        on_clip: Called with the report of each clip.
 
     Raises:
-        ShardError: when another process is writing one of these shards.
-        OSError: when the disk is full or the output cannot be written; finished shards stay.
+        ShardError: If another process is writing one of these shards.
+        OSError: If the disk is full or the output cannot be written; finished shards are kept.
     """
     todo = [shard for shard in shards if not record_path(output, shard.name).exists()]
     prepared = workers.prepare([clip for shard in todo for clip in shard.clips])
@@ -167,7 +182,8 @@ def write_shards(
                 write_whole(record_path(output, shard.name), text)
         except Timeout:
             raise ShardError(
-                f"{output / shard.name}: another process is writing this shard; give each its own part=i/n, or wait"
+                f"{output / shard.name}: another process is writing this shard; give each process another part=i/n, "
+                "or wait"
             ) from None
 
 

@@ -1,1 +1,1 @@
-"""What every command stands on: errors a person reads, console, progress, devices, files."""
+"""Basis of every command: errors for users, console, progress, devices, files, registries."""

@@ -1,19 +1,19 @@
-"""The console of every command: as wide as its terminal, or wide enough for a table in a log file."""
+"""Console of every command: as wide as the terminal, or wide enough for tables in a log file."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
-LOG_WIDTH = 160  # columns where there is no terminal
+LOG_WIDTH = 160  # columns without a terminal
 
 
 def new_console(*, stderr: bool = False, quiet: bool = False, highlight: bool = True) -> Console:
-    """A console for tables and messages.
+    """Console for tables and messages.
 
     Args:
-        stderr: whether it writes to standard error.
-        quiet: whether it writes nothing at all.
-        highlight: whether numbers and paths are coloured.
+        stderr: Whether to write to standard error.
+        quiet: Whether to write nothing.
+        highlight: Whether to colour numbers and paths.
     """
     console = Console(stderr=stderr, quiet=quiet, highlight=highlight)
     if not console.is_terminal:

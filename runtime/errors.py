@@ -1,18 +1,18 @@
-"""The base of every error that a person may read; whether something is the user's fault is a matter of type alone."""
+"""Base class of all errors for users. Its type alone separates errors in the input from bugs."""
 
 
 class UserError(Exception):
-    """Something a person can mend: the message names the file or key, what was found, what was expected.
+    """An error that the user can fix. The message names the file or key, what was found and what was expected.
 
     Attributes:
-        exit_status: of a command that ends with it.
+        exit_status: Exit status of a command that raises it.
     """
 
     exit_status = 1
 
 
 def message_of(error: BaseException) -> str:
-    """An error's one line; a file's or disk's problem begins with the file's name."""
+    """Message of an error in one line. An error of the operating system begins with the file's name."""
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what identifies a file: its hash."""
+"""Atomic writing of files, and hashes of files."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from runtime.errors import UserError
+from runtime.platforms import process_is_gone, sync
 
-# (path, hash, size, mtime) -> digest: a file is read for its hash once per process
+# (path, hash, size, mtime) -> digest, so that a process hashes a file once
 _DIGESTS: dict[tuple[str, str, int, int], str] = {}
 
 
 class WriteError(UserError):
-    """A place where nothing can be written."""
+    """A path that cannot be written."""
 
     exit_status = 2
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A temporary name next to ``path``, which becomes ``path`` when the block ends, and goes if it fails.
+    """Yields a temporary name next to ``path``, which is renamed to ``path`` after the block or removed if it fails.
 
-    What is written there, a file or a folder, is on the disk before it takes the name, so a killed process or a cut of
-    power leaves either the old content or the whole new one.
+    The file or folder is on the disk before it is renamed. After a killed process or a power failure, ``path`` holds
+    either the old or the complete new content.
 
     Raises:
-        OSError: naming ``path``, when it cannot be written or the disk is full.
+        OSError: If ``path`` cannot be written or the disk is full; names ``path``.
     """
     partial = partial_of(path)
     try:
@@ -47,37 +48,34 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a small file whole or not at all; characters that UTF-8 does not know are written as escapes.
+    """Writes a small file atomically. Characters that UTF-8 cannot encode are written as escapes.
 
     Raises:
-        OSError: naming ``path``, when it cannot be written or the disk is full.
+        OSError: If ``path`` cannot be written or the disk is full; names ``path``.
     """
     with whole_file(path) as partial:
         partial.write_bytes(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 def partial_of(path: Path) -> Path:
-    """The temporary name of a file that is being written; removes what killed processes of this machine left of it."""
+    """Temporary name of a file that is being written. Removes temporary files of killed processes of this machine."""
     name = path.name.encode(errors="ignore")[:100].decode(errors="ignore")  # a name may have 255 bytes
-    mark = f".{name}.{socket.gethostname()}-"  # processes of other machines may write here too
+    mark = f".{name}.{socket.gethostname()}-"  # processes of other machines can write here too
     for left in path.parent.glob(f"{glob.escape(mark)}*.partial"):
-        if not _runs(left.name.removeprefix(mark).removesuffix(".partial").partition("-")[0]):
+        process = left.name.removeprefix(mark).removesuffix(".partial").partition("-")[0]
+        if process.isdecimal() and process_is_gone(int(process)):
             remove(left)
     return path.with_name(f"{mark}{os.getpid()}-{secrets.token_hex(4)}.partial")
 
 
 def take_name(partial: Path, path: Path) -> None:
-    """Gives what was written as ``partial`` its name, once it is on the disk."""
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Renames ``partial`` to ``path`` once it is on the disk."""
+    sync(partial)
     os.replace(partial, path)
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder, if it is there."""
+    """Removes a file or folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -85,14 +83,14 @@ def remove(path: Path) -> None:
 
 
 def require_writable(path: Path, setting: str | None = None) -> None:
-    """Makes a file's folder, and says before the work if the file could not be written after it.
+    """Creates the folder of a file and checks, before any work, that the file can be written.
 
     Args:
-        path: of the file, which need not exist.
-        setting: key and value that name it, for the message; ``output=PATH`` by default.
+        path: Path of the file, which need not exist.
+        setting: Key and value that name it, for the message; ``output=PATH`` by default.
 
     Raises:
-        WriteError: if it cannot be written, or is a folder.
+        WriteError: If the file cannot be written or is a folder.
     """
     try:
         if path.is_dir():
@@ -107,12 +105,12 @@ def require_writable(path: Path, setting: str | None = None) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """The file's sha256, hex; read once per process as long as its size and time stay the same."""
+    """Hexadecimal sha256 of a file. Cached per process until the file's size or time changes."""
     return _digest(Path(path), "sha256")
 
 
 def git_blob_of(path: str | Path) -> str:
-    """What ``git hash-object`` prints for the file."""
+    """Hash of a file as ``git hash-object`` prints it."""
     return _digest(Path(path), "git")
 
 
@@ -126,14 +124,3 @@ def _digest(path: Path, kind: str) -> str:
                 digest.update(block)
         _DIGESTS[key] = digest.hexdigest()
     return _DIGESTS[key]
-
-
-def _runs(process: str) -> bool:
-    """Whether a process of this number is there, on this machine."""
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, ValueError):  # somebody else's
-        return True
-    return True

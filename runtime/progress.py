@@ -1,4 +1,4 @@
-"""Bars of what is running, on a terminal and in the log file of a job."""
+"""Progress bars on a terminal, and progress lines in the log file of a job."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from rich.progress import (
 )
 from rich.text import Text
 
-SAY = 60.0  # seconds between two lines in a log file
+LOG_EVERY = 60.0  # seconds between two lines in a log file
 
 
 class _Rate(ProgressColumn):
-    """Units per second, of a task that has a unit."""
+    """Column with the rate, for tasks with a unit."""
 
     def render(self, task: Task) -> Text:
         speed, unit = task.finished_speed or task.speed, task.fields.get("unit")
@@ -33,14 +33,14 @@ class _Rate(ProgressColumn):
 
 
 class Bars(Progress):
-    """Rich's bars with amount, rate, time spent and time left.
+    """Rich's progress bars with amount, rate, elapsed and remaining time.
 
-    Where there is no terminal, prints now and then a line for each task that is running, so that the log of a job of
-    hours says how far it is.
+    Without a terminal, prints one line per running task every ``LOG_EVERY`` seconds, so that the log of a long job
+    shows its progress.
 
     Args:
-        console: where to.
-        options: of Rich's ``Progress``.
+        console: Console to print to.
+        options: Options of Rich's ``Progress``.
     """
 
     def __init__(self, console: Console, **options: Any) -> None:
@@ -58,23 +58,23 @@ class Bars(Progress):
         )
 
     def start(self) -> None:
-        """Begins to show."""
+        """Starts the display."""
         self._printed = time.monotonic()
         super().start()
 
     def update(self, task_id: TaskID, **changes: Any) -> None:
-        """Takes note of what is done, as Rich's does."""
+        """Updates a task, as in Rich."""
         super().update(task_id, **changes)
         self._print()
 
     def advance(self, task_id: TaskID, advance: float = 1) -> None:
-        """Takes note of what is done, as Rich's does."""
+        """Updates a task, as in Rich."""
         super().advance(task_id, advance)
         self._print()
 
     def _print(self) -> None:
         now = time.monotonic()
-        if self.console.is_terminal or now - self._printed < SAY:
+        if self.console.is_terminal or now - self._printed < LOG_EVERY:
             return
         self._printed = now
         if running := [task for task in self.tasks if task.total and not task.finished]:
@@ -83,7 +83,7 @@ class Bars(Progress):
 
 @contextmanager
 def progress_bar(console: Console, what: str, total: int, unit: str | None = None) -> Iterator[Progress]:
-    """A bar of one task; with a unit, which is what ``total`` counts, it also shows the rate."""
+    """Progress bar of one task. With the unit that ``total`` counts, it also shows the rate."""
     with Bars(console) as bar:
         bar.add_task(what, total=total, unit=unit)
         yield bar

@@ -1,8 +1,8 @@
-"""Names that stand for classes: the project's own, and those a lab adds from outside the checkout.
+"""Registries: names of classes, of the project and of code outside the checkout.
 
-A registry lists its built-in entries as ``package.module:attribute`` and imports one when it is asked for, so that
-listing names loads nothing. ``get`` knows registered names only: what a stored file names can import nothing else.
-``choose`` also takes a dotted path, ``module.Class``, and is for what a person typed.
+A registry lists its built-in entries as ``package.module:attribute`` and imports an entry on first use, so that listing
+names imports nothing. ``get`` accepts registered names only: a name in a stored file cannot import anything else.
+``choose`` also accepts a dotted path, ``module.Class``, and is for names that a user typed.
 """
 
 from __future__ import annotations
@@ -18,21 +18,29 @@ Entry = TypeVar("Entry")
 
 
 class UnknownName(UserError, ValueError):
-    """A name nobody registered; the message holds the key, the nearest name and those there are."""
+    """A name that is not registered. The message has the key, the nearest name and all names."""
 
 
 class Registry(Generic[Entry]):
-    """Entries of one kind by name.
+    """Mapping of names to entries of one kind.
 
     Args:
-        kind: a word that no other registry has.
-        built_in: name -> ``package.module:attribute``.
-        noun: what an entry is called in messages; the kind by default.
+        kind: Unique name of the registry.
+        built_in: Name -> ``package.module:attribute``.
+        noun: Word for an entry in messages; the kind by default.
+        name_of: Function that returns the short name of an entry; by default its attribute ``name``.
     """
 
-    def __init__(self, kind: str, built_in: Mapping[str, str], noun: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        built_in: Mapping[str, str],
+        noun: str | None = None,
+        name_of: Callable[[Entry], Any] = lambda entry: getattr(entry, "name", None),
+    ) -> None:
         self.kind = kind
         self.noun = noun or kind
+        self.name_of = name_of
         self._entries: dict[str, Entry | str] = dict(built_in)
         REGISTRIES[kind] = self
 
@@ -44,12 +52,12 @@ class Registry(Generic[Entry]):
         return tuple(self._entries)
 
     def register(self, entry: Entry) -> Entry:
-        """Adds an entry under its ``name``; also as a decorator.
+        """Adds an entry under its short name. Can be used as a decorator.
 
         Raises:
-            UserError: when it has no name, or another entry has that name.
+            UserError: If it has no name, or another entry has the same name.
         """
-        name = getattr(entry, "name", None)
+        name = self.name_of(entry)
         if not isinstance(name, str) or not name.isidentifier():
             raise UserError(f"a {self.noun} needs a short name, e.g. name = 'mine'; found {name!r}")
         if name in self._entries and self.get(name) is not entry:
@@ -58,14 +66,14 @@ class Registry(Generic[Entry]):
         return entry
 
     def get(self, name: str, key: str | None = None) -> Entry:
-        """The entry of a registered name.
+        """Returns the entry of a registered name.
 
         Args:
-            name: as registered.
-            key: or file that names it, for the message.
+            name: Registered name.
+            key: Key or file that holds the name, for the message.
 
         Raises:
-            UnknownName: for any other name; nothing is imported then.
+            UnknownName: If the name is not registered. Nothing is imported then.
         """
         if name not in self._entries:
             near = difflib.get_close_matches(name, self._entries, n=1)
@@ -82,10 +90,10 @@ class Registry(Generic[Entry]):
         return entry
 
     def choose(self, name: str, key: str) -> str:
-        """The short name of what a person typed: a registered name, or the dotted path of a class, which is imported.
+        """Returns the short name for what a user typed: a registered name, or the dotted path of a class to import.
 
         Raises:
-            UserError: when there is neither, or the class cannot be registered.
+            UserError: If there is no such name or class, or the class cannot be registered.
         """
         if name in self._entries or "." not in name:
             self.get(name, key)
@@ -95,7 +103,7 @@ class Registry(Generic[Entry]):
             entry = getattr(importlib.import_module(path), attribute)
         except ModuleNotFoundError as error:
             if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-                raise  # something the module needs
+                raise  # an import of the module itself failed
             raise UserError(
                 f"{key}={name}: Python finds no module {error.name}; name its folder with --config-dir=FOLDER"
             ) from None
@@ -107,7 +115,7 @@ class Registry(Generic[Entry]):
             raise UserError(f"{key}={name}: {error}") from None
         if (self.kind, name) not in _TAKEN:
             _TAKEN.append((self.kind, name))
-        return str(getattr(entry, "name"))  # noqa: B009, an entry may be of any type
+        return str(self.name_of(entry))
 
 
 REGISTRIES: dict[str, Registry[Any]] = {}
@@ -115,12 +123,12 @@ _TAKEN: list[tuple[str, str]] = []
 
 
 def taken() -> tuple[tuple[str, str], ...]:
-    """Kind and dotted path of all that was chosen from outside, for processes that are to know the same names."""
+    """Kind and dotted path of all entries that were imported by path, to register them in other processes."""
     return tuple(_TAKEN)
 
 
 def take(paths: Iterable[tuple[str, str]]) -> None:
-    """Registers what another process, or the command line, names."""
+    """Registers entries that another process or the command line names."""
     for kind, path in paths:
         if kind not in REGISTRIES:
             raise UserError(f"plugins={kind}:{path}: expected kind:module.Class, kind one of {', '.join(REGISTRIES)}")
@@ -131,11 +139,11 @@ def take(paths: Iterable[tuple[str, str]]) -> None:
 
 
 def exports(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], list[str]]:
-    """``__getattr__`` and ``__all__`` of a package whose main names are imported when they are first used.
+    """Makes ``__getattr__`` and ``__all__`` of a package whose main names are imported on first use.
 
     Args:
-        package: its ``__name__``.
-        homes: name -> module that defines it.
+        package: ``__name__`` of the package.
+        homes: Name -> module that defines it.
     """
 
     def find(name: str) -> Any:

@@ -23,12 +23,12 @@ def sections() -> dict[str, str]:
 
 
 def test_the_dockerfile_passes_hadolint():
-    local = Path(sys.executable).with_name("hadolint")
-    program = str(local) if local.exists() else shutil.which("hadolint")
+    installed = Path(sys.executable).with_name("hadolint")
+    program = str(installed) if installed.exists() else shutil.which("hadolint")
     if program is None:
         pytest.skip("hadolint is not installed")
-    result = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stdout + result.stderr
+    done = subprocess.run([program, str(ROOT / "Dockerfile")], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_apptainer_definition_has_a_header_and_known_sections():
@@ -40,8 +40,8 @@ def test_the_apptainer_definition_has_a_header_and_known_sections():
 
 @pytest.mark.parametrize("name", ["post", "environment", "runscript", "test"])
 def test_its_scripts_are_shell(name):
-    result = subprocess.run(["sh", "-n"], input=sections()[name], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    done = subprocess.run(["sh", "-n"], input=sections()[name], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_both_install_the_same():
@@ -53,6 +53,13 @@ def test_both_install_the_same():
     assert extras[0] == extras[1]
     known = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
     assert set(extras[0].split(",")) <= set(known)
+
+
+def test_docker_is_given_shared_memory():
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "Dockerfile", "docs/cluster.md")]
+    commands = [command for text in texts for command in re.findall(r"docker run[^\n]*(?:\\\n[^\n]*)*", text)]
+    assert len(commands) >= 3
+    assert all("--shm-size=8g" in command for command in commands)
 
 
 def test_nothing_heavy_or_private_is_copied_in():

@@ -114,7 +114,7 @@ def test_folders_without_common_clips_are_refused(tmp_path):
     touch(tmp_path, "made/a.mp4", "real/b.mp4")
     done = evaluate(*keys(tmp_path, tmp_path / "out.json", tmp_path / "cache"))
     assert done.returncode == 1
-    assert "has a partner" in done.stderr
+    assert "has a counterpart" in done.stderr
     assert "'a' and 'b'" in done.stderr
 
 

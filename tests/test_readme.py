@@ -1,4 +1,4 @@
-"""What README and docs/ tell people to type works: commands compose, cheap ones run, what they name exists."""
+"""README and docs/: commands compose, cheap ones run, and the keys, files and licences that they name exist."""
 
 import contextlib
 import re
@@ -20,7 +20,7 @@ from configs.tables import TableConfig
 from configs.training import TrainConfig
 from tests.helpers import ROOT
 
-# Pages that change a copy of the repository have a test of their own, test_docs.py.
+# docs/adding_a_*.md have a test of their own, test_lab.py.
 PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("data", "generation", "evaluation", "costs"))]
 COMMAND = re.compile(r"^python (prepare|train|generate|evaluate|app)\.py (.*?)(?:  +#.*)?$", re.MULTILINE)
 FIRST, REST = PAGES[0].read_text(encoding="utf-8"), "\n".join(page.read_text(encoding="utf-8") for page in PAGES[1:])
@@ -28,14 +28,14 @@ COMMANDS = list(dict.fromkeys(COMMAND.findall(f"{FIRST}\n{REST}".replace("\\\n",
 README = FIRST + REST
 
 
-def test_there_are_commands_to_check():
+def test_the_pages_have_commands():
     least = {"prepare": 6, "train": 6, "evaluate": 3, "generate": 4, "app": 2}
     assert Counter(script for script, _ in COMMANDS) >= Counter(least)
 
 
 @pytest.fixture
 def folders(tmp_path, monkeypatch):
-    """The folders and files the commands name."""
+    """Folders and files that the commands name."""
     monkeypatch.chdir(tmp_path)
     names = ("my_videos", "hdtf_videos", "MEAD", "results/mine", "data/real", "out", "real", "pseudo/still_image")
     for folder in names:
@@ -50,7 +50,7 @@ SCHEMAS = {
 
 
 def check(script: str, typed: list[str]) -> None:
-    """Composes a command's configuration and checks it as the script would."""
+    """Composes the configuration of a command and checks it as the script does."""
     name = "tables" if names_key(typed, "table") else "export" if "task=export" in typed else script
     rules.check(compose(name, SCHEMAS[name], typed))
 
@@ -68,7 +68,7 @@ def test_each_command_is_a_valid_configuration(folders, script, command):
         check(script, typed)
 
 
-# command of the README -> what makes it short enough for a test; in the order of the README
+# command of the README -> keys that make it short enough for a test; in the order of the README
 RUN = {
     "prepare.py dataset=synthetic preset=tiny output=data/synthetic": (
         "dataset.identities=4 dataset.clips_per_identity=2 dataset.seconds=1 dataset.size=64 workers=1 store_video=none"
@@ -86,7 +86,7 @@ ENDS_WITH = {"train.py experiment=": 2}
 
 
 @pytest.mark.slow
-def test_the_cheap_ones_run_one_after_the_other(tmp_path, monkeypatch, runs, files, capfd):
+def test_cheap_commands_run_in_sequence(tmp_path, monkeypatch, runs, files, capfd):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "none"))
     for file in files.iterdir():
@@ -107,14 +107,14 @@ def test_the_cheap_ones_run_one_after_the_other(tmp_path, monkeypatch, runs, fil
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["prepare", "train", "generate", "evaluate", "app"])
-def test_help_says_what_it_does_three_commands_and_the_groups(script, folders, monkeypatch, capsys):
+def test_help_has_a_summary_three_commands_and_the_groups(script, folders, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", [f"{script}.py", "--help"])
     with contextlib.suppress(SystemExit):
         runpy.run_path(str(ROOT / f"{script}.py"), run_name="__main__")
     message = capsys.readouterr().out
     assert message.startswith(f"{script}.py - ")
     head = message[: message.index("All keys and their defaults:")]
-    assert "The three commonest commands:" in head
+    assert "Examples:" in head
     commands = re.findall(rf"^    python {script}\.py (.+)$|^  python {script}\.py (.+)$", head, re.MULTILINE)
     assert len(commands) >= 3
     assert re.search(r"[Cc]hoose one of each|There are no config groups|Choose a protocol", head)
@@ -124,17 +124,17 @@ def test_help_says_what_it_does_three_commands_and_the_groups(script, folders, m
     for command in commands[:3]:
         typed = shlex.split("".join(command))
         if not ("source=my_videos" in typed or "task=check" in typed):
-            assert all("=" in argument for argument in typed)  # a run that was never made is no wrong configuration
+            assert all("=" in argument for argument in typed)  # a missing run is not a configuration error
             check(script, typed)
 
 
 @pytest.mark.parametrize("page", [PAGES[0], *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
-def test_links_lead_somewhere(page):
+def test_links_have_targets(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_pictures_are_ours_and_small():
+def test_pictures_are_local_and_small():
     names = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", FIRST)
     assert len(names) == 2
     for name in names:
@@ -142,7 +142,7 @@ def test_the_pictures_are_ours_and_small():
     assert "http" not in re.sub(r'xmlns="[^"]+"', "", (ROOT / "docs" / "pipeline.svg").read_text(encoding="utf-8"))
 
 
-def test_the_keys_it_names_exist():
+def test_keys_in_the_pages_exist():
     keys = all_keys(PrepareConfig)
     named = set(re.findall(r"`((?:face|audio|dataset)\.[a-z_]+|max_rejected|workers|clip_timeout)", README))
     assert named
@@ -154,9 +154,17 @@ def test_the_keys_it_names_exist():
     assert of_app <= all_keys(AppConfig)
 
 
-def test_the_licences_it_names_are_the_registrys():
+def test_licences_match_the_registry():
     from encoders.weights import WEIGHTS
 
     table = FIRST[FIRST.index("## Weights and licences") : FIRST.index("## Responsible use")]
     for licence in {weights.licence for weights in WEIGHTS.values()}:
         assert licence.split("(")[0].split(" ")[0] in table, f"{licence} is in the registry and not in the README"
+
+
+def test_docker_commands_give_the_loader_its_shared_memory():
+    needed = 560e6  # bytes: 11 blocks of a batch of vaid/paper; Docker's default is 64 MB
+    commands = re.findall(r"docker run [^\n]+", FIRST + (ROOT / "Dockerfile").read_text(encoding="utf-8"))
+    sizes = [re.search(r" --shm-size=(\d+)g ", command) for command in commands]
+    assert len(commands) == 2
+    assert all(size and int(size[1]) * 2**30 > needed for size in sizes)

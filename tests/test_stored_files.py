@@ -109,6 +109,10 @@ def test_results(stored):
     assert not found.unlabelled
     measured = {metric: [m.value for m in many] for (_, metric), many in found.measured.items()}
     assert measured == {metric: [value] for metric, value in MEASURED.items()}
+    (fid,) = next(many for (_, metric), many in found.measured.items() if metric == "fid")
+    assert fid.record["title"] == "FID proxy (small trained network)"  # as evaluate.py titles it now
+    network = "proxy for image, trained on 1 speakers of synthetic"
+    assert [fid.record["network"], *(one["network"] for one in fid.record["networks"])] == [network] * 2
 
 
 def test_a_generated_video_is_still_finished(stored):

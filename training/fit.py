@@ -96,7 +96,7 @@ def fit(config: TrainConfig) -> Run:
     trainer = build_trainer(
         settings, folder, strategy, callbacks, build_loggers(config, folder), bool(data.clips["val"])
     )
-    preflight(config, stage, trainer, module, folder)
+    preflight(config, stage, data, trainer, module, folder)
     if trainer.is_global_zero and not settings.fast_dev_run:
         store_config(config, folder)
         print(describe(module, data, folder))
@@ -132,7 +132,7 @@ def check_encoder_names(data: ShardDataModule, encoders: Mapping[str, str], expe
     """Checks that shards were made with the experiment's encoders.
 
     Raises:
-        ShardError: If an encoder differs. Names it.
+        ShardError: If an encoder differs; the message names it.
     """
     for kind, wanted in encoders.items():
         found = data.index.encoders[kind].name

@@ -13,21 +13,33 @@ from lightning.pytorch import LightningModule, Trainer
 from configs.errors import ConfigError
 from configs.training import TrainConfig, TrainerConfig
 from configs.training_rules import check_ranks
+from datamodules.datamodule import ShardDataModule
+from runtime.devices import device_name, has_bfloat16, resolve_device
 from runtime.errors import UserError
+from runtime.platforms import SHARED_MEMORY, shared_memory_free
 from training.stages.stage import Stage
 
-GIB = 2**30
+GIB, MIB = 2**30, 2**20
 SAVED = 16  # bytes per parameter in a checkpoint: float32 weight, Adam's two moments, EMA
 
 
 def check_devices(settings: TrainerConfig) -> None:
-    """Checks that the configured GPUs are visible on this machine.
+    """Checks that this machine has the configured GPUs and that they support the precision.
 
     Raises:
-        UserError: If they are not. Names the number of visible GPUs.
+        UserError: If they are not; the message names the number of visible GPUs.
     """
-    if settings.accelerator != "gpu":
-        return
+    if settings.accelerator == "gpu":
+        _check_count(settings)
+    key, other = f"trainer.precision={settings.precision}", "trainer.precision=32-true"
+    if settings.deepspeed.autocast:
+        key, other = "trainer.deepspeed.autocast=true", f"trainer=deepspeed {other}"
+    device = resolve_device("cpu" if settings.accelerator == "cpu" else "auto")  # as Lightning chooses
+    if key != other and not has_bfloat16(device):
+        raise UserError(f"{key}: {device_name(device)} has no bfloat16; train in float32 with {other}")
+
+
+def _check_count(settings: TrainerConfig) -> None:
     count = torch.cuda.device_count() or int(torch.backends.mps.is_available())
     if not count:
         raise UserError(
@@ -41,8 +53,10 @@ def check_devices(settings: TrainerConfig) -> None:
         )
 
 
-def preflight(config: TrainConfig, stage: Stage, trainer: Trainer, module: LightningModule, folder: Path) -> None:
-    """Checks ranks, SLURM tasks, disk space and GPU memory.
+def preflight(
+    config: TrainConfig, stage: Stage, data: ShardDataModule, trainer: Trainer, module: LightningModule, folder: Path
+) -> None:
+    """Checks ranks, SLURM tasks, disk space, shared memory and GPU memory.
 
     Raises:
         UserError: If checks fail, with one line per failure.
@@ -51,6 +65,7 @@ def preflight(config: TrainConfig, stage: Stage, trainer: Trainer, module: Light
         *_ranks(config, trainer),
         *slurm_tasks(trainer.num_devices, trainer.num_nodes),
         *_disk(config, module, folder),
+        *([] if stage.own_loaders else _shared_memory(data, trainer.num_nodes)),
         *_memory(config, stage, trainer, module),
     ]
     if failures:
@@ -88,6 +103,22 @@ def _disk(config: TrainConfig, module: LightningModule, folder: Path) -> Iterato
             f"{place}: {free / GIB:.1f} GiB free, {need / GIB:.1f} GiB needed for checkpoints (checkpoints.keep="
             f"{config.checkpoints.keep}, and one more while it is written); free space, set another output, or lower "
             "checkpoints.keep"
+        )
+
+
+def _shared_memory(data: ShardDataModule, nodes: int) -> Iterator[str]:
+    """Where the loaders' batches do not fit into /dev/shm: they would end in a bus error."""
+    free = shared_memory_free()
+    if free is None:
+        return
+    need = data.train_dataloader().shared_bytes()
+    need += data.val_dataloader().shared_bytes() if data.clips["val"] else 0
+    need = -(-need // nodes)  # counted for the batch over all ranks, of which each machine loads its part
+    if need > free:
+        yield (
+            f"{SHARED_MEMORY}: {free / MIB:.0f} MiB free, the loaders need {need / MIB:.0f} MiB with data.workers="
+            f"{data.config.workers}: start the container with --ipc=host or --shm-size={-(-2 * need // GIB)}g "
+            "(Docker has 64 MB by default), or lower data.workers"
         )
 
 

@@ -8,17 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import ConfigError
+from configs.renamed import RUN_FOLDERS, STORED, replace_old_values
 from configs.training import TrainConfig
 from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
 from runtime.files import write_whole
 
 # Keys that a resumed run may change: paths, duration, hardware and logging.
-FREE = ("run_id", "output", "ckpt_path", "logger", "videos", "checkpoints", "resume", "preemption", "watchdog")
+FREE = (
+    *("run_id", "output", "ckpt_path", "logger", "objective", "videos", "checkpoints", "resume", "preemption"),
+    "watchdog",
+)
 FREE_DATA = ("root", "workers", "stage_to", "stage_gib")
 FIXED_TRAINER = ("precision", "gradient_clip")
 
@@ -26,7 +30,8 @@ FIXED_TRAINER = ("precision", "gradient_clip")
 def run_folder(config: TrainConfig) -> Path:
     """Run directory ``output/stage/run_id``. The default run_id is the experiment's name and a configuration digest.
 
-    Keys that a resumed run may change are not part of the digest, so the same command finds its run.
+    Keys that a resumed run may change are not part of the digest, so the same command finds its run. A run
+    that lies under its stage's earlier name stays there.
     """
     run_id = config.run_id
     if not run_id:
@@ -35,7 +40,9 @@ def run_folder(config: TrainConfig) -> Path:
             settings.pop(key)
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:6]
         run_id = f"{config.name}-{digest}"
-    return Path(config.output) / config.stage / run_id
+    folder = Path(config.output) / config.stage / run_id
+    earlier = Path(config.output) / RUN_FOLDERS.get(config.stage, config.stage) / run_id
+    return earlier if earlier.is_dir() and not folder.is_dir() else folder
 
 
 def resume_path(config: TrainConfig, folder: Path) -> str | None:
@@ -87,7 +94,10 @@ def check_same_config(config: TrainConfig, file: Path) -> None:
     if config.resume.allow_config_change or not file.exists():
         return
     try:
-        stored = OmegaConf.to_container(OmegaConf.load(file))
+        loaded = OmegaConf.load(file)
+        if isinstance(loaded, DictConfig):
+            replace_old_values(loaded, STORED)
+        stored = OmegaConf.to_container(loaded)
     except (OSError, ValueError, OmegaConfBaseException) as error:
         raise CheckpointError(f"{file}: cannot be read ({error}); restore it, or remove it") from error
     lines = difference(stored, plain(config))

@@ -128,7 +128,8 @@ def _evaluation(name: str, raw: Mapping[str, Any], found: FoundResults) -> None:
         return
     clips = {clip["clip"]: clip["reference"]["sha256"] for clip in raw["clips"]}
     rows: dict[str, Measured] = {}
-    for metric, record in raw["metrics"].items():
+    for metric, stored in raw["metrics"].items():
+        record = _with_present_words(stored)
         value = record["value"]
         if value is not None and not math.isfinite(value):
             raise ValueError(f"{metric} is {value}")
@@ -140,6 +141,17 @@ def _evaluation(name: str, raw: Mapping[str, Any], found: FoundResults) -> None:
         rows[metric] = Measured(name, run, value, reason, record, settings, clips, offsets)
     for metric, measured in rows.items():  # after the loop: a file with an error contributes nothing
         found.measured[key, metric].append(measured)
+
+
+def _with_present_words(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric's entry with ``proxy`` where earlier versions wrote ``stand-in``, so that both may be compared."""
+
+    def renamed(entry: Mapping[str, Any]) -> dict[str, Any]:
+        texts = {name: entry[name] for name in ("title", "network") if isinstance(entry.get(name), str)}
+        return {**entry, **{name: text.replace("stand-in", "proxy") for name, text in texts.items()}}
+
+    networks = {"networks": [renamed(one) for one in record["networks"]]} if "networks" in record else {}
+    return {**renamed(record), **networks}
 
 
 def _offsets(clips: Iterable[Mapping[str, Any]]) -> tuple[int, ...]:

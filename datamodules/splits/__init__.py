@@ -139,7 +139,7 @@ def require_scheme(dataset: str, scheme: str) -> None:
     """Checks that ``scheme`` exists for ``dataset``.
 
     Raises:
-        SplitError: If it does not. Lists those that exist.
+        SplitError: If it does not; the message lists those that exist.
     """
     if scheme not in schemes(dataset):
         raise SplitError(

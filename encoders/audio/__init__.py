@@ -1,1 +1,1 @@
-"""Speech to per-frame features."""
+"""Audio encoders: speech to features of every video frame."""

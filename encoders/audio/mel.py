@@ -1,6 +1,6 @@
-"""Log-mel audio features: nothing to download, and the same numbers on every machine.
+"""Log-mel audio features: need no download and have the same values on every machine.
 
-One video frame of 40 ms holds four sub-frames of 10 ms, each a 25 ms Hann window about its centre; the features of
+A video frame of 40 ms has four sub-frames of 10 ms, each with a 25 ms Hann window around its centre. The features of
 frame i are therefore centred on the middle of [i, i + 1) / 25 s. Powers are relative to a full-scale sine.
 
 Shapes: S samples, F = ceil(S * 25 / 16000) video frames, L = 4 sub-frames, D = 80 mel bands.
@@ -19,18 +19,18 @@ HOP = SAMPLE_RATE // FPS // SUBFRAMES
 WINDOW = 400
 FFT = 1024  # bins of 15.6 Hz, so that the lowest band (45 Hz wide) is not empty
 LOWEST, HIGHEST = 50.0, 8000.0
-FLOOR = 1e-8  # -80 dB below a full-scale sine: quieter than the noise of any recording
-# log10 of the powers of recorded speech: about -5.3 +- 1.6; constants, as statistics of a clip would hide its loudness
+FLOOR = 1e-8  # 80 dB below a full-scale sine, less than the noise of recordings
+# Mean and standard deviation of log10 power in recorded speech. Fixed: statistics of a clip would remove its loudness.
 CENTRE, SPREAD = -5.3, 1.6
-FRAMES_AT_ONCE = 1500  # a minute: bounds memory for long audio
+FRAMES_AT_ONCE = 1500  # one minute; bounds the memory for long audio
 
 
 def mel_filters(bands: int = BANDS, fft: int = FFT) -> Tensor:
-    """Triangular filters of unit height, equally spaced on the mel scale m = 2595 log10(1 + f / 700).
+    """Builds triangular filters of unit height, equally spaced on the mel scale m = 2595 log10(1 + f / 700).
 
     Args:
-        bands: number of filters between ``LOWEST`` and ``HIGHEST`` Hz.
-        fft: length of the Fourier transform.
+        bands: Number of filters between ``LOWEST`` and ``HIGHEST`` Hz.
+        fft: Length of the Fourier transform.
 
     Returns:
         (fft / 2 + 1, bands) float32 weights in [0, 1].
@@ -44,10 +44,10 @@ def mel_filters(bands: int = BANDS, fft: int = FFT) -> Tensor:
 
 
 class MelEncoder:
-    """Speech to (F, 4, 80) log-mel features of about zero mean and unit variance for speech.
+    """``AudioEncoder`` of (F, 4, 80) log-mel features with about zero mean and unit variance on speech.
 
     Args:
-        device: where the transform runs; the features come back on the CPU.
+        device: Device of the transform; features are returned on the CPU.
     """
 
     layers = SUBFRAMES
@@ -62,7 +62,7 @@ class MelEncoder:
 
     @torch.inference_mode()
     def __call__(self, samples: Tensor) -> Tensor:
-        """Mel features of a clip.
+        """Computes the features of a clip.
 
         Args:
             samples: (S,) float32 mono at 16 kHz in [-1, 1], S > 0.
@@ -71,11 +71,11 @@ class MelEncoder:
             (F, 4, 80) float32, F = ceil(S / 640).
 
         Raises:
-            ValueError: when ``samples`` is empty or not one-dimensional.
+            ValueError: If ``samples`` is empty or not one-dimensional.
         """
         frames = frame_count(samples)
         hops = frames * SUBFRAMES
-        before = FFT // 2 - HOP // 2  # the first window is centred on the first sub-frame's centre
+        before = FFT // 2 - HOP // 2  # centres the first window on the first sub-frame
         after = (hops - 1) * HOP + FFT - before - len(samples)
         padded = torch.nn.functional.pad(samples.to(self.device, torch.float32), (before, after))
         parts = []
@@ -89,10 +89,10 @@ class MelEncoder:
 
 
 def frame_count(samples: Tensor) -> int:
-    """Video frames that ``samples`` (S,) at 16 kHz last for: ceil(S * 25 / 16000).
+    """Returns the number of video frames of (S,) samples at 16 kHz: ceil(S * 25 / 16000).
 
     Raises:
-        ValueError: when ``samples`` is empty or not one-dimensional.
+        ValueError: If ``samples`` is empty or not one-dimensional.
     """
     if samples.ndim != 1 or not len(samples):
         raise ValueError(f"audio must be (S,) mono samples at 16 kHz with S > 0, found shape {tuple(samples.shape)}")

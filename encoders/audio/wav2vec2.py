@@ -1,7 +1,7 @@
-"""wav2vec 2.0 features of every transformer layer at 25 fps.
+"""Features of the transformer layers of wav2vec 2.0 (Baevski et al., 2020) at 25 fps.
 
-The network's features come at 50 Hz: feature k looks at samples [320 k, 320 k + 400) and is centred on 320 k + 200.
-Video frame i is centred on sample 640 i + 320, which is feature 2 i + 0.375.
+The network works at 50 Hz: feature k covers samples [320 k, 320 k + 400) and is centred on sample 320 k + 200. Video
+frame i is centred on sample 640 i + 320, at feature position 2 i + 0.375.
 
 Shapes: S samples, F = ceil(S * 25 / 16000) video frames, L transformer layers, D width.
 """
@@ -21,18 +21,18 @@ from runtime.files import sha256_of
 
 HOP, FIELD = 320, 400
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-CHUNK, CONTEXT = 20 * FPS, 1 * FPS  # frames: attention is quadratic in length, so long audio goes in pieces
+CHUNK, CONTEXT = 20 * FPS, 1 * FPS  # frames; attention is quadratic in length, so long audio is split into chunks
 PUBLISHED = "facebook/wav2vec2-base-960h"
 WEIGHT_FILE = "model.safetensors"
-# The published checkpoint lacks the vector that masks time steps; it is used in training only.
+# The published checkpoint lacks the vector that masks time steps, which is used only in training.
 UNUSED = {"masked_spec_embed"}
 
 
 class EverySecond(nn.Module):
-    """Hallo's way to 25 fps: halve the convolutional features before the transformer sees them.
+    """Halves the rate of the convolutional features before the transformer, as Hallo does.
 
-    Hallo interpolates them linearly (``align_corners=True``) to the number of video frames; for sound that lasts whole
-    frames, 2 F - 1 features become F, and the interpolation points are exactly every second feature.
+    Hallo interpolates them linearly (``align_corners=True``) to the number of video frames. For sound of whole frames
+    this maps 2 F - 1 features to F, and the interpolation points are exactly every second feature.
     """
 
     def __init__(self, convolutions: nn.Module) -> None:
@@ -40,24 +40,24 @@ class EverySecond(nn.Module):
         self.convolutions = convolutions
 
     def forward(self, samples: Tensor) -> Tensor:
-        """(B, S) -> (B, C, T)."""
+        """Maps (B, S) samples to (B, C, T) features."""
         return self.convolutions(samples)[..., ::2]
 
 
 class Wav2Vec2Encoder:
-    """Speech to the hidden states of a frozen wav2vec 2.0.
+    """``AudioEncoder`` of the hidden states of a frozen wav2vec 2.0.
 
     Args:
-        model: repository of a known model, or a folder in transformers' format.
-        layers: how many of the last transformer layers to keep; 12 is all of the base model.
-        resample: ``post`` runs the network at its native 50 Hz and interpolates its outputs to 25 fps at the frames'
-            centres; ``pre`` halves the rate before the transformer, as Hallo does.
-        device: where the network runs; the features come back on the CPU.
+        model: Repository of the published model, or a folder in transformers' format.
+        layers: Number of last transformer layers to keep; the base model has 12.
+        resample: ``post`` runs the network at 50 Hz and interpolates its outputs at the frames' centres; ``pre`` halves
+            the rate before the transformer, as Hallo does.
+        device: Device of the network; features are returned on the CPU.
 
     Raises:
-        ValueError: for an unknown ``resample``, or more layers than the model has.
-        MissingWeights: when the weights are nowhere and cannot be fetched.
-        WrongWeights: when they are not what they should be.
+        ValueError: If ``resample`` is unknown, or the model has fewer layers.
+        MissingWeights: If the weights are not found and cannot be downloaded.
+        WrongWeights: If the files are not the published ones or not a wav2vec 2.0 model.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class Wav2Vec2Encoder:
 
     @torch.inference_mode()
     def __call__(self, samples: Tensor) -> Tensor:
-        """Features of a clip of any length.
+        """Computes the features of a clip of any length.
 
         Args:
             samples: (S,) float32 mono at 16 kHz in [-1, 1], S > 0.
@@ -91,12 +91,12 @@ class Wav2Vec2Encoder:
             (F, L, D) float32, F = ceil(S / 640).
 
         Raises:
-            ValueError: when ``samples`` is empty or not one-dimensional.
+            ValueError: If ``samples`` is empty or not one-dimensional.
         """
         frames = frame_count(samples)
-        # Over the whole clip, whatever the chunks: loudness must not jump at their borders.
+        # Normalised over the whole clip, not per chunk, so that the loudness does not jump at chunk borders.
         normal = (samples - samples.mean()) / torch.sqrt(samples.var(correction=0) + 1e-7)
-        # The last feature of the last frame looks 80 samples past its end.
+        # The last feature covers 80 samples after the end of the last frame.
         padded = nn.functional.pad(normal, (0, frames * SAMPLES_PER_FRAME + FIELD - HOP - len(samples)))
         window = min(CHUNK + 2 * CONTEXT, frames)
         if window == frames:
@@ -104,35 +104,35 @@ class Wav2Vec2Encoder:
         features = torch.empty(frames, self.layers, self.width)
         for first in range(0, frames, CHUNK):
             last = min(first + CHUNK, frames)
-            # All windows are equally long; at the ends the context lies on one side.
+            # All windows have equal length; at the ends of the clip the whole context is on one side.
             start = min(max(first - CONTEXT, 0), frames - window)
             part = padded[start * SAMPLES_PER_FRAME : (start + window) * SAMPLES_PER_FRAME + FIELD - HOP]
             features[first:last] = self._encode(part, window)[first - start : last - start]
         return features
 
     def _encode(self, samples: Tensor, frames: int) -> Tensor:
-        """(640 F + 80,) normalised samples -> (F, L, D)."""
+        """Encodes (640 F + 80,) normalised samples to (F, L, D)."""
         if self.resample == "pre":
             samples = samples[: HOP - FIELD]  # whole frames give 2 F - 1 features
         hidden = self.network(samples[None].to(self.device), output_hidden_states=True).hidden_states
         states = torch.cat(hidden[-self.layers :]).transpose(0, 1).float().cpu()
         if self.resample == "pre":
             return states
-        after = (SAMPLES_PER_FRAME / 2 - FIELD / 2) / HOP  # 0.375: how far a frame's centre lies past its first feature
+        after = (SAMPLES_PER_FRAME / 2 - FIELD / 2) / HOP  # 0.375: distance from a frame's first feature to its centre
         first, second = states.unflatten(0, (frames, 2)).unbind(1)
         return torch.lerp(first, second, after)
 
 
 def load_network(folder: Path) -> Any:
-    """The frozen network of a folder in transformers' format, in float32.
+    """Loads the frozen network from a folder in transformers' format, in float32.
 
     Raises:
-        WrongWeights: when tensors are missing or do not fit.
+        WrongWeights: If tensors are missing or have other shapes.
     """
     from transformers import Wav2Vec2Model
     from transformers.utils import logging
 
-    # transformers tells at length of the head that is not used and of the mask; what matters is checked below.
+    # transformers warns about the unused head and the mask vector; missing tensors are checked below.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

@@ -1,1 +1,1 @@
-"""Frames to latents and back."""
+"""Latent codecs: frames to latents and back."""

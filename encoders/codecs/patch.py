@@ -1,4 +1,4 @@
-"""Lossless codec without a network: every patch of pixels becomes the channels of one latent position.
+"""Lossless codec without a network: the pixels of each patch become the channels of one latent position.
 
 Shapes: F frames, p patch side, C = 3 p^2 channels, h x w = H / p x W / p.
 """
@@ -14,17 +14,17 @@ from torch.nn import functional as F
 from encoders.codecs.pixels import check_frames, from_signed, to_signed
 from encoders.protocols import Identity
 
-CHUNK = 16  # frames of a piece of a streamed video
+CHUNK = 16  # frames per piece of ``decode_stream``
 
 
 class PatchCodec:
-    """Space to depth of the pixels in [-1, 1]; exact even when the latents are stored as float16.
+    """``LatentCodec`` by space-to-depth of pixels in [-1, 1]; exact even if the latents are stored as float16.
 
     Args:
-        patch: side of a patch in pixels.
+        patch: Side of a patch, pixels.
 
     Raises:
-        ValueError: when ``patch`` is not positive.
+        ValueError: If ``patch`` is not positive.
     """
 
     scale = 1.0
@@ -38,19 +38,19 @@ class PatchCodec:
 
     @torch.inference_mode()
     def encode(self, frames: Tensor) -> Tensor:
-        """(F, 3, H, W) uint8 RGB -> (F, 3 p^2, H / p, W / p) float32 in [-1, 1].
+        """Encodes (F, 3, H, W) uint8 RGB to (F, 3 p^2, H / p, W / p) float32 in [-1, 1].
 
         Raises:
-            ValueError: when the frames have another shape or type, or ``patch`` does not divide H and W.
+            ValueError: If the frames have another shape or type, or ``patch`` does not divide H and W.
         """
         check_frames(frames, self.downscale)
         return F.pixel_unshuffle(to_signed(frames), self.downscale)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """(F, 3 p^2, h, w) -> (F, 3, H, W) uint8 RGB."""
+        """Decodes (F, 3 p^2, h, w) to (F, 3, H, W) uint8 RGB."""
         return from_signed(F.pixel_shuffle(latents.float(), self.downscale))
 
     def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """Decodes as ``decode`` does, a piece at a time."""
+        """Yields the frames of ``decode`` in pieces."""
         return (self.decode(piece) for piece in latents.split(CHUNK))

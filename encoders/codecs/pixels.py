@@ -1,4 +1,4 @@
-"""Frames as codecs take and give them: uint8 in, uint8 out, a bounded number at a time.
+"""Checks and conversions of the uint8 frames of codecs.
 
 Shapes: F frames, H x W pixels.
 """
@@ -9,14 +9,14 @@ from torch import Tensor
 
 
 def check_frames(frames: Tensor, downscale: int) -> None:
-    """Refuses what a codec cannot encode.
+    """Checks that a codec can encode the frames.
 
     Args:
-        frames: should be (F, 3, H, W) uint8 with H and W multiples of ``downscale``.
-        downscale: H / h of the codec.
+        frames: (F, 3, H, W) uint8 frames, H and W multiples of ``downscale``.
+        downscale: Ratio H / h of the codec.
 
     Raises:
-        ValueError: saying what was found and what was expected.
+        ValueError: If the frames have another shape, type or size.
     """
     if frames.ndim != 4 or frames.shape[1] != 3 or str(frames.dtype) != "torch.uint8" or not len(frames):
         raise ValueError(
@@ -28,10 +28,10 @@ def check_frames(frames: Tensor, downscale: int) -> None:
 
 
 def to_signed(frames: Tensor) -> Tensor:
-    """Uint8 0 ... 255 -> float32 -1 ... 1."""
+    """Maps uint8 in [0, 255] to float32 in [-1, 1]."""
     return frames.float() / 127.5 - 1
 
 
 def from_signed(values: Tensor) -> Tensor:
-    """Float -1 ... 1 -> uint8 0 ... 255, rounded, out-of-range values clipped."""
+    """Maps float in [-1, 1] to uint8 in [0, 255]; rounds, and clips values out of range."""
     return ((values.float() + 1) * 127.5).round().clamp(0, 255).byte()

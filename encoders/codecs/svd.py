@@ -1,7 +1,7 @@
-"""Stable Video Diffusion's autoencoder: frames are encoded one by one, and decoded with a view along time.
+"""Autoencoder of Stable Video Diffusion (SVD, arXiv 2311.15127): encodes single frames, decodes with temporal layers.
 
-The decoder (SVD, arXiv 2311.15127) normalises over the frames it is given, so decoding in chunks never equals decoding
-at once. Chunks of one fixed length, cross-faded, make a frame look the same in short and long clips.
+The decoder normalises over all frames of a call, so decoding in chunks differs from decoding all frames at once. Fixed
+chunks with cross-fades make the result independent of the length of the clip.
 
 Shapes: F frames, C = 4 latent channels, h x w = H / 8 x W / 8.
 """
@@ -20,22 +20,22 @@ from encoders.protocols import Identity
 from encoders.weights import WrongWeights, model_folder
 from runtime.files import sha256_of
 
-CHUNK, FADE = 16, 4  # frames decoded together, and how many of them the next chunk shares
+CHUNK, FADE = 16, 4  # frames decoded together, and frames shared with the next chunk
 PIXELS_AT_ONCE = {"cpu": 512 * 512, "cuda": 8 * 512 * 512}  # a 512 px frame takes 0.7 GiB in float32
 WEIGHT_FILE = "diffusion_pytorch_model.safetensors"
 
 
 class SVDCodec:
-    """The codec of preset paper: 4 channels at an eighth of the size.
+    """``LatentCodec`` of preset ``paper``: 4 channels at 1/8 of the resolution.
 
     Args:
         model: ``svd`` for the published weights, or a folder in diffusers' format.
-        device: where the network runs; frames and latents come back on the CPU.
+        device: Device of the network; frames and latents are returned on the CPU.
 
     Raises:
-        MissingWeights: when the weights are nowhere and cannot be fetched.
-        WrongWeights: when they are not what they should be.
-        ValueError: when ``model`` is neither.
+        MissingWeights: If the weights are not found and cannot be downloaded.
+        WrongWeights: If the files are not the published ones or not an SVD autoencoder.
+        ValueError: If ``model`` is neither ``svd`` nor a folder with a model.
     """
 
     def __init__(self, model: str = "svd", device: str = "cpu") -> None:
@@ -50,10 +50,10 @@ class SVDCodec:
 
     @torch.inference_mode()
     def encode(self, frames: Tensor) -> Tensor:
-        """(F, 3, H, W) uint8 RGB -> (F, 4, H / 8, W / 8) float32: the posterior's mode, not scaled.
+        """Encodes (F, 3, H, W) uint8 RGB to (F, 4, H / 8, W / 8) float32: the mode of the posterior, unscaled.
 
         Raises:
-            ValueError: when the frames have another shape or type, or H or W is not a multiple of 8.
+            ValueError: If the frames have another shape or type, or H or W is not a multiple of 8.
         """
         check_frames(frames, self.downscale)
         at_once = PIXELS_AT_ONCE.get(self.device.type, PIXELS_AT_ONCE["cpu"])
@@ -65,13 +65,13 @@ class SVDCodec:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """(F, 4, h, w) unscaled latents -> (F, 3, 8 h, 8 w) uint8 RGB."""
+        """Decodes (F, 4, h, w) unscaled latents to (F, 3, 8 h, 8 w) uint8 RGB."""
         return torch.cat(list(self.decode_stream(latents)))
 
     @torch.inference_mode()
     def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """Decodes as ``decode`` does, and gives the frames as soon as they are final, so that memory stays bounded."""
-        tail: Tensor | None = None  # decoded frames the next chunk shares
+        """Yields the frames of ``decode`` as soon as they are final, so that memory stays bounded."""
+        tail: Tensor | None = None  # decoded frames that the next chunk shares
         starts = chunk_starts(len(latents))
         for start, following in zip(starts, [*starts[1:], len(latents)], strict=True):
             decoded = self._decode(latents[start : start + CHUNK])
@@ -82,15 +82,16 @@ class SVDCodec:
             tail = decoded[following - start :]
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """(T, 4, h, w) -> (T, 3, H, W) float32 on the CPU, T frames decoded together."""
+        """Decodes T frames together: (T, 4, h, w) to (T, 3, H, W) float32 on the CPU."""
         values = latents.to(self.device, torch.float32)
         return self.network.decode(values, num_frames=len(latents)).sample.cpu()
 
 
 def chunk_starts(frames: int) -> list[int]:
-    """First frames of the decoded chunks: all ``CHUNK`` long and sharing at least ``FADE`` frames, the last flush.
+    """Returns the first frames of the decoded chunks.
 
-    A clip of up to ``CHUNK`` frames is one chunk of its own length.
+    Chunks have ``CHUNK`` frames and share at least ``FADE`` frames with the next; the last one ends with the clip. A
+    clip of up to ``CHUNK`` frames is a single chunk.
     """
     if frames <= CHUNK:
         return [0]
@@ -98,10 +99,10 @@ def chunk_starts(frames: int) -> list[int]:
 
 
 def load_network(folder: Path) -> Any:
-    """The frozen network of a folder in diffusers' format; in float32, as it overflows in half (``force_upcast``).
+    """Loads the frozen network from a folder in diffusers' format, in float32: float16 overflows (``force_upcast``).
 
     Raises:
-        WrongWeights: when tensors are missing or do not fit.
+        WrongWeights: If tensors are missing or have other shapes.
     """
     from diffusers import AutoencoderKLTemporalDecoder
 

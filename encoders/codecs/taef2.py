@@ -1,6 +1,6 @@
-"""TAEF2: a tiny convolutional autoencoder in the latent space of FLUX.2's, by madebyollin (MIT).
+"""TAEF2: a tiny convolutional autoencoder for the latent space of FLUX.2, by madebyollin (MIT).
 
-Pixels are in [0, 1], latents within about [-3, 3]; frames are coded one by one.
+Pixels are in [0, 1], latents in about [-3, 3]. Each frame is coded independently.
 
 Shapes: F frames, C = 32 latent channels, h x w = H / 8 x W / 8.
 """
@@ -19,22 +19,23 @@ from runtime.files import sha256_of
 
 WIDTH = 64
 CHANNELS = 32
-PIXELS_AT_ONCE = 2 * 512 * 512  # some 400 MiB of activations
+PIXELS_AT_ONCE = 2 * 512 * 512  # about 400 MiB of activations
 
 
 class SoftClamp(nn.Module):
-    """Keeps latents within +-3, smoothly."""
+    """Limits latents smoothly to (-3, 3)."""
 
     def forward(self, latents: Tensor) -> Tensor:
-        """Any shape -> the same shape."""
+        """Applies 3 tanh(latents / 3) to latents of any shape."""
         return 3 * torch.tanh(latents / 3)
 
 
 class TaefBlock(nn.Module):
-    """Three convolutions and a skip connection; with ``pooled``, a branch normalised over the picture comes first.
+    """Three convolutions with a skip connection, optionally after a branch with group normalisation.
 
     Args:
-        pooled: whether the block sees statistics of the whole picture, as those at the lowest resolution do.
+        pooled: Adds the branch, whose group normalisation uses statistics of the whole picture; used at the lowest
+            resolution.
     """
 
     def __init__(self, pooled: bool = False) -> None:
@@ -52,19 +53,19 @@ class TaefBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(F, 64, H, W) -> (F, 64, H, W)."""
+        """Maps (F, 64, H, W) to the same shape."""
         if self.pool is not None:
             x = x + self.pool(x)
         return torch.relu(self.conv(x) + x)
 
 
 def conv(width_in: int = WIDTH, width_out: int = WIDTH, stride: int = 1, bias: bool = True) -> nn.Conv2d:
-    """A 3 x 3 convolution that keeps the size, or divides it by ``stride``."""
+    """Builds a 3 x 3 convolution that divides height and width by ``stride``."""
     return nn.Conv2d(width_in, width_out, 3, stride, padding=1, bias=bias)
 
 
 def build_encoder() -> nn.Sequential:
-    """(F, 3, H, W) in [0, 1] -> (F, 32, H / 8, W / 8); module names are the checkpoint's."""
+    """Builds the encoder, (F, 3, H, W) in [0, 1] to (F, 32, H / 8, W / 8), with the checkpoint's module names."""
     layers: list[nn.Module] = [conv(3), TaefBlock()]
     for pooled in (False, False, True):
         layers += [conv(stride=2, bias=False), *(TaefBlock(pooled) for _ in range(3))]
@@ -72,7 +73,7 @@ def build_encoder() -> nn.Sequential:
 
 
 def build_decoder() -> nn.Sequential:
-    """(F, 32, h, w) -> (F, 3, 8 h, 8 w) about [0, 1]; module names are the checkpoint's."""
+    """Builds the decoder, (F, 32, h, w) to (F, 3, 8 h, 8 w) in about [0, 1], with the checkpoint's module names."""
     layers: list[nn.Module] = [SoftClamp(), conv(CHANNELS), nn.ReLU()]
     for pooled in (True, False, False):
         layers += [*(TaefBlock(pooled) for _ in range(3)), nn.Upsample(scale_factor=2), conv(bias=False)]
@@ -80,19 +81,19 @@ def build_decoder() -> nn.Sequential:
 
 
 class TAEF2Codec:
-    """Tiny autoencoder with 32 channels at an eighth of the size.
+    """``LatentCodec`` with 32 channels at 1/8 of the resolution.
 
     Args:
-        device: where the networks run; frames and latents come back on the CPU.
+        device: Device of the networks; frames and latents are returned on the CPU.
 
     Raises:
-        MissingWeights: when a checkpoint is nowhere and cannot be fetched.
-        WrongWeights: when a checkpoint does not fit the architecture.
+        MissingWeights: If a checkpoint is not found and cannot be downloaded.
+        WrongWeights: If a checkpoint does not fit the architecture.
     """
 
     channels = CHANNELS
     downscale = 8
-    scale = 1.0  # latents of faces have a standard deviation of 0.75 to 1.0 as they are
+    scale = 1.0  # unscaled latents of faces already have a standard deviation of 0.75 to 1.0
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = torch.device(device)
@@ -107,16 +108,16 @@ class TAEF2Codec:
             network.load_state_dict(load_pickle(path), strict=True)
         except (RuntimeError, AttributeError) as error:
             raise WrongWeights(f"{path}: does not fit TAEF2's architecture: {str(error).strip()[:300]}") from error
-        # Channels last: the same numbers, 1.4 times as fast on a CPU.
+        # Channels-last layout gives equal values and is 1.4 times as fast on a CPU.
         network.to(memory_format=torch.channels_last)
         return network.float().eval().requires_grad_(False).to(self.device)
 
     @torch.inference_mode()
     def encode(self, frames: Tensor) -> Tensor:
-        """(F, 3, H, W) uint8 RGB -> (F, 32, H / 8, W / 8) float32.
+        """Encodes (F, 3, H, W) uint8 RGB to (F, 32, H / 8, W / 8) float32.
 
         Raises:
-            ValueError: when the frames have another shape or type, or H or W is not a multiple of 8.
+            ValueError: If the frames have another shape or type, or H or W is not a multiple of 8.
         """
         check_frames(frames, self.downscale)
         pieces = frames.split(max(1, PIXELS_AT_ONCE // frames[0, 0].numel()))
@@ -124,11 +125,11 @@ class TAEF2Codec:
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        """(F, 32, h, w) -> (F, 3, 8 h, 8 w) uint8 RGB."""
+        """Decodes (F, 32, h, w) to (F, 3, 8 h, 8 w) uint8 RGB."""
         return torch.cat(list(self.decode_stream(latents)))
 
     def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
-        """Decodes as ``decode`` does, a piece at a time."""
+        """Yields the frames of ``decode`` in pieces."""
         pieces = latents.split(max(1, PIXELS_AT_ONCE // (64 * latents[0, 0].numel())))
         return (self._decode(piece) for piece in pieces)
 

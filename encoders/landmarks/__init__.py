@@ -1,1 +1,1 @@
-"""Landmark detectors, and what their points mean."""
+"""Landmark detectors, landmark schemes, and boxes from landmarks."""

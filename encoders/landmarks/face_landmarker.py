@@ -1,4 +1,4 @@
-"""MediaPipe's FaceLandmarker task: loading it, running it, and its result as our ``Face``.
+"""Wrapper of MediaPipe's FaceLandmarker task that returns ``Face`` records.
 
 Shapes: H x W pixels, P = 478 landmarks, 52 blendshapes.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from encoders.protocols import Face
 from runtime.errors import UserError
 
-# MediaPipe's own order.
+# In MediaPipe's order.
 BLENDSHAPES: tuple[str, ...] = (
     "_neutral",
     "browDownLeft", "browDownRight", "browInnerUp", "browOuterUpLeft", "browOuterUpRight",
@@ -39,21 +39,21 @@ BLENDSHAPES: tuple[str, ...] = (
 
 
 class FaceLandmarkerError(UserError):
-    """FaceLandmarker cannot be built; the message says what is missing and what to do."""
+    """Raised if FaceLandmarker cannot be created; the message names the cause and the next step."""
 
 
 class FaceLandmarker:
-    """One running landmarker; close it, or use it in a ``with`` block.
+    """Running FaceLandmarker; a context manager.
 
     Args:
-        model: content of ``face_landmarker.task``.
-        source: where it was read, for error messages.
-        mode: ``image`` looks at every picture afresh; ``video`` follows one face and smooths its landmarks in time.
-        faces: how many it may find.
-        strict: ask for more certainty than MediaPipe does by itself; hands no longer pass for faces.
+        model: Content of ``face_landmarker.task``.
+        source: Path of that file, for messages.
+        mode: ``image`` detects in each picture independently; ``video`` tracks one face and smooths its landmarks.
+        faces: Maximum number of faces.
+        strict: Uses higher confidence thresholds than MediaPipe's defaults, which rejects hands.
 
     Raises:
-        FaceLandmarkerError: if the file is damaged or MediaPipe's system libraries are missing.
+        FaceLandmarkerError: If the file is damaged or MediaPipe's system libraries are missing.
     """
 
     def __init__(
@@ -62,18 +62,23 @@ class FaceLandmarker:
         self._mode = mode
         with _quiet():
             self._task, self._image = _create(model, source, mode, faces, strict)
-        # A task that outlives the interpreter prints a traceback; this closes it before.
+        # Closed before the interpreter exits, because MediaPipe otherwise prints a traceback.
         self._close = weakref.finalize(self, self._task.close)
         self._warm = False
 
     def __call__(self, image: np.ndarray, milliseconds: int = 0) -> list[Face]:
-        """The faces of an (H, W, 3) uint8 RGB image, in its pixels; in video mode the time must grow.
+        """Detects the faces of an image.
 
-        Landmarks may lie outside the image.
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            milliseconds: Time of the frame; must increase in video mode.
+
+        Returns:
+            Faces with landmarks in pixels of the image; landmarks may lie outside it.
         """
         if self._warm:
             return self._faces(image, milliseconds)
-        with _quiet():  # the first run of each landmarker logs too
+        with _quiet():  # the first run of each landmarker logs, too
             faces = self._faces(image, milliseconds)
         self._warm = True
         return faces
@@ -91,7 +96,7 @@ class FaceLandmarker:
         ]
 
     def close(self) -> None:
-        """Ends its threads."""
+        """Stops MediaPipe's threads."""
         self._close()
 
     def __enter__(self) -> FaceLandmarker:
@@ -102,20 +107,20 @@ class FaceLandmarker:
 
 
 def _blendshapes(scores: Any) -> np.ndarray | None:
-    """(52,) float32 from MediaPipe's list of categories."""
+    """Converts MediaPipe's list of categories to (52,) float32 scores."""
     if scores is None:
         return None
     names = tuple(category.category_name for category in scores)
     if names != BLENDSHAPES:
         raise FaceLandmarkerError(
-            f"the FaceLandmarker model gives {len(names)} blendshapes {names[:3]}..., expected MediaPipe's "
+            f"the FaceLandmarker model has {len(names)} blendshapes {names[:3]}..., expected MediaPipe's "
             f"{len(BLENDSHAPES)}; use face_landmarker.task (float16, version 1)"
         )
     return np.array([category.score for category in scores], np.float32)
 
 
 def _create(model: bytes, source: Path, mode: str, faces: int, strict: bool) -> tuple[Any, Any]:
-    """MediaPipe's task object, and the function that wraps an array as its image."""
+    """Creates MediaPipe's task object, and the function that converts an array to its image type."""
     try:
         import mediapipe
         from mediapipe.tasks.python import BaseOptions, vision
@@ -129,7 +134,7 @@ def _create(model: bytes, source: Path, mode: str, faces: int, strict: bool) -> 
             output_face_blendshapes=True,
         )
         task = vision.FaceLandmarker.create_from_options(options)
-    except (ImportError, OSError) as error:  # its shared library needs GL's names even where it runs on the CPU
+    except (ImportError, OSError) as error:  # the shared library links to GL even on the CPU
         raise FaceLandmarkerError(
             f"MediaPipe cannot be loaded ({error}); on Debian or Ubuntu: apt-get install libegl1 libgles2"
         ) from error
@@ -143,29 +148,29 @@ def _create(model: bytes, source: Path, mode: str, faces: int, strict: bool) -> 
 
 
 def keep_profiler_signal_ignored() -> None:
-    """Keeps MediaPipe's profiling signal ignored whatever a training loop restores.
+    """Sets Python's handler of SIGPROF to "ignore", so that a Trainer does not restore the default.
 
-    MediaPipe sends its process SIGPROF and ignores it behind Python's back. Lightning's Trainer puts back, when it is
-    done, the handlers Python knows of; to Python SIGPROF was never touched, and its default ends the process.
+    MediaPipe sends SIGPROF to its own process and ignores it in C++, which Python does not see. Lightning's Trainer
+    restores Python's handlers at its end. For SIGPROF that would be the default, which kills the process.
     """
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGPROF) == signal.SIG_DFL:
         signal.signal(signal.SIGPROF, signal.SIG_IGN)
 
 
-keep_profiler_signal_ignored()  # at import: a Trainer remembers its handlers before a callback starts MediaPipe
+keep_profiler_signal_ignored()  # at import: a Trainer saves the handlers before a callback starts MediaPipe
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps MediaPipe's start-up chatter off the terminal.
+    """Hides MediaPipe's log messages at start.
 
-    Its C++ libraries write to file descriptor 2 before any setting of theirs is read, so the descriptor itself is
-    turned away for the few milliseconds of a start; errors still arrive as exceptions.
+    The C++ libraries write to file descriptor 2 before they read their log settings, so the descriptor is redirected
+    for the few milliseconds of a start. Errors are still raised as exceptions.
     """
     try:
         sys.stderr.flush()
         kept = os.dup(2)
-    except (OSError, AttributeError, ValueError):  # no standard error to keep clean
+    except (OSError, AttributeError, ValueError):  # there is no standard error
         yield
         return
     try:

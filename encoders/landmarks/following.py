@@ -1,4 +1,4 @@
-"""Following one face through a clip: windows around it, jumps to another person, and finding it again.
+"""Tracking of one face through a clip: windows around it, rejection of other faces, and recovery after a loss.
 
 Shapes: H x W pixels, P landmarks. Boxes are x0, y0, x1, y1; windows are left, top, width, height in whole pixels.
 """
@@ -15,52 +15,52 @@ from encoders.protocols import FPS, Face
 
 Window = tuple[int, int, int, int]
 
-WHOLE = 0.25  # a lone face from this share of the picture's longer side on is followed in the whole picture
-ROOM = 3.0  # window side over face size
-TIGHT = 2.0  # the same where other faces are near
-MARGIN = 0.25  # face sizes that must lie between a face and the edge of its window
-JUMP = 0.5  # face sizes the speaker may move from one frame to the next ...
-DRIFT = 0.15  # ... and more for every frame it was out of sight
+WHOLE = 0.25  # smallest height of a single face tracked in the whole picture, relative to the picture's longer side
+ROOM = 3.0  # ratio of window side to face size
+TIGHT = 2.0  # the same ratio if there are other faces
+MARGIN = 0.25  # smallest distance of a face to the edge of its window, in face sizes
+JUMP = 0.5  # largest movement of the speaker between two frames, in face sizes
+DRIFT = 0.15  # additional movement for every frame without detection, in face sizes
 SEARCH_EVERY = 5  # frames between searches while the face is lost
-FORGET = FPS  # frames after which a face anywhere in the picture counts as a new shot
-OVERLAP = 0.3  # intersection over union from which two boxes show one face
+FORGET = FPS  # frames without detection after which any face starts a new shot
+OVERLAP = 0.3  # smallest intersection over union of two boxes of the same face
 
 
 def box_of(face: Face) -> np.ndarray:
-    """(4,) the tight box of all landmarks."""
+    """Returns the (4,) tight box of all landmarks."""
     return np.concatenate([face.landmarks.min(0), face.landmarks.max(0)])
 
 
 def height_of(face: Face) -> float:
-    """Height of the face's box in pixels."""
+    """Returns the height of the face's box, pixels."""
     return float(np.ptp(face.landmarks[:, 1]))
 
 
 def shifted(face: Face, offset: tuple[int, int]) -> Face:
-    """The face in a picture that starts ``offset`` before the one it was found in."""
+    """Adds ``offset`` to the landmarks: maps a face from a window to the picture."""
     return Face(face.landmarks + np.array(offset, np.float32), face.blendshapes)
 
 
 def cut(image: np.ndarray, window: Window) -> np.ndarray:
-    """The part of (H, W, 3) inside a window, as a view."""
+    """Returns the part of an (H, W, 3) image inside a window, as a view."""
     left, top, width, height = window
     return image[top : top + height, left : left + width]
 
 
 def same_place(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two boxes show one face: they overlap much, or one holds the other's centre."""
+    """Whether two boxes show the same face: they overlap enough, or one contains the other's centre."""
     shared = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod()
     union = (a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - shared
-    return bool(shared > OVERLAP * union) or _holds(a, b) or _holds(b, a)
+    return bool(shared > OVERLAP * union) or _contains_centre(a, b) or _contains_centre(b, a)
 
 
-def _holds(outer: np.ndarray, inner: np.ndarray) -> bool:
+def _contains_centre(outer: np.ndarray, inner: np.ndarray) -> bool:
     centre = (inner[:2] + inner[2:]) / 2
     return bool((centre >= outer[:2]).all() and (centre <= outer[2:]).all())
 
 
 def distinct(faces: list[Face]) -> list[Face]:
-    """Each face once, the largest first."""
+    """Removes repeated detections of a face and sorts by height, the largest first."""
     kept: list[Face] = []
     for face in sorted(faces, key=height_of, reverse=True):
         if not any(same_place(box_of(face), box_of(other)) for other in kept):
@@ -69,7 +69,10 @@ def distinct(faces: list[Face]) -> list[Face]:
 
 
 def search_windows(width: int, height: int, side: int) -> Iterator[Window]:
-    """Square windows that cover a picture; neighbours share two fifths, so a face that small lies whole in one."""
+    """Yields square windows that cover a picture.
+
+    Neighbours overlap by 40 % of their side, so that a face up to that size lies completely in one window.
+    """
     side = min(side, width, height)
 
     def starts(length: int) -> list[int]:
@@ -82,7 +85,7 @@ def search_windows(width: int, height: int, side: int) -> Iterator[Window]:
 
 
 def cut_by(face: Face, window: Window, size: tuple[int, int]) -> bool:
-    """Whether a face reaches an edge of the window that is not an edge of the picture, and so may be half a face."""
+    """Whether a face touches an edge of the window inside the picture, so that it may be incomplete."""
     left, top, width, height = window
     x0, y0, x1, y1 = box_of(face)
     slack = 0.02 * width
@@ -95,7 +98,7 @@ def cut_by(face: Face, window: Window, size: tuple[int, int]) -> bool:
 
 
 def window_around(box: np.ndarray, room: float, size: tuple[int, int]) -> Window:
-    """A window of ``room`` face sizes about a box, moved back inside a (W, H) picture."""
+    """Returns a window of ``room`` face sizes around a box, shifted inside a (W, H) picture."""
     side = room * float((box[2:] - box[:2]).max())
     width, height = (min(int(np.ceil(side)), length) for length in size)
     centre = (box[:2] + box[2:]) / 2
@@ -106,32 +109,32 @@ def window_around(box: np.ndarray, room: float, size: tuple[int, int]) -> Window
 
 @dataclass(frozen=True)
 class _Sighting:
-    """The speaker in one frame, and the shot (stretch of the clip without a jump) it belongs to."""
+    """Face of the speaker in one frame, and the shot (part of the clip without a jump) that the frame belongs to."""
 
     face: Face
     shot: int
 
 
 class SpeakerFollower:
-    """Follows the largest face of a clip, frame by frame.
+    """Tracks the largest face of a clip frame by frame.
 
-    MediaPipe's video mode takes whatever face it likes best; this holds it to one person. A face that turns up at
-    another place or at another size is not the speaker; only after a second without the speaker it begins a new shot,
-    and in the end the shot with the most faces is the one that counts.
+    MediaPipe's video mode may switch between faces. This class rejects a face whose position or size differs too much
+    from the speaker's last one. After one second without the speaker, any face starts a new shot. The result is the
+    shot with the most detections.
 
     Args:
-        look: faces of the whole picture, the largest first.
-        search: the same in parts of the picture, where small faces are found; slow.
-        tracker: makes a landmarker in video mode.
+        detect: Detects faces in the whole picture, the largest first.
+        search: Detects faces in parts of the picture, which also finds small ones; slow.
+        tracker: Creates a landmarker in video mode.
     """
 
     def __init__(
         self,
-        look: Callable[[np.ndarray], list[Face]],
+        detect: Callable[[np.ndarray], list[Face]],
         search: Callable[[np.ndarray], list[Face]],
         tracker: Callable[[], FaceLandmarker],
     ) -> None:
-        self._look = look
+        self._detect = detect
         self._search = search
         self._new_tracker = tracker
         self._tracker: FaceLandmarker | None = None
@@ -149,10 +152,10 @@ class SpeakerFollower:
         self._stop()
 
     def follow(self, index: int, frame: np.ndarray) -> Face | None:
-        """The speaker in frame ``index``, or None; frames come in order, none left out."""
+        """Returns the speaker's face in frame ``index``, or None. Frames must be passed in order, without gaps."""
         face = self._run(index, frame)
         if face is not None and not self._is_speaker(index, face) and self._last is not None:
-            # The tracker has gone over to somebody else: hold it to where the speaker was.
+            # The tracker switched to another face, so it starts again in a window around the speaker's last position.
             self._room = TIGHT
             self._start(window_around(self._last[1], TIGHT, _size(frame)))
             face = self._run(index, frame)
@@ -171,7 +174,7 @@ class SpeakerFollower:
         return face
 
     def speaker(self) -> list[Face | None]:
-        """The face per frame of the shot with the most faces; None where there is none or in another shot."""
+        """Returns the faces of the shot with the most detections, None for all other frames."""
         counts = np.bincount([sighting.shot for sighting in self._seen if sighting is not None], minlength=1)
         shot = int(counts.argmax())
         return [sighting.face if sighting is not None and sighting.shot == shot else None for sighting in self._seen]
@@ -187,7 +190,7 @@ class SpeakerFollower:
         return found[0] if found else None
 
     def _is_speaker(self, index: int, face: Face) -> bool:
-        """Whether a face is where, and as large as, the speaker can be by now."""
+        """Whether position and size of a face are possible for the speaker, given the last detection."""
         if self._last is None:
             return True
         seen, last = self._last
@@ -198,8 +201,8 @@ class SpeakerFollower:
         return moved <= slack * max(size, before) and max(size, before) <= (1 + 2 * slack) * min(size, before)
 
     def _acquire(self, index: int, frame: np.ndarray) -> bool:
-        """Looks for the speaker and starts a tracker on it; a second after it was lost, on anybody."""
-        found = self._look(frame) or self._look_near(frame)
+        """Searches for the speaker and starts a tracker; one second after a loss, any face is accepted."""
+        found = self._detect(frame) or self._detect_near(frame)
         if not found and index - self._searched >= SEARCH_EVERY:
             self._searched = index
             found = self._search(frame)
@@ -217,22 +220,22 @@ class SpeakerFollower:
         self._start(None if alone else window_around(box, self._room, size))
         return True
 
-    def _look_near(self, frame: np.ndarray) -> list[Face]:
-        """Faces about the place where the speaker was last, which may be too small to be found in the whole."""
+    def _detect_near(self, frame: np.ndarray) -> list[Face]:
+        """Detects faces around the speaker's last position, which may be too small to be found in the whole frame."""
         if self._last is None:
             return []
         window = window_around(self._last[1], ROOM, _size(frame))
-        return [shifted(face, window[:2]) for face in self._look(cut(frame, window))]
+        return [shifted(face, window[:2]) for face in self._detect(cut(frame, window))]
 
     def _keep_in_window(self, face: Face, size: tuple[int, int]) -> None:
-        """Moves the window when the face nears its edge or has changed size; the tracker then starts again."""
+        """Moves the window and restarts the tracker if the face comes close to an edge or has changed size."""
         if self._window is None:
             return
         box = box_of(face)
         extent = float((box[2:] - box[:2]).max())
         left, top, width, height = self._window
-        grown = Face(np.stack([box[:2] - MARGIN * extent, box[2:] + MARGIN * extent]))
-        if cut_by(grown, self._window, size) or max(width, height) > 2 * self._room * extent:
+        padded = Face(np.stack([box[:2] - MARGIN * extent, box[2:] + MARGIN * extent]))
+        if cut_by(padded, self._window, size) or max(width, height) > 2 * self._room * extent:
             window = window_around(box, self._room, size)
             if window != self._window:
                 self._start(window)
@@ -250,5 +253,5 @@ class SpeakerFollower:
 
 
 def _size(frame: np.ndarray) -> tuple[int, int]:
-    """(W, H) of a frame."""
+    """Returns (W, H) of a frame."""
     return frame.shape[1], frame.shape[0]

@@ -1,8 +1,8 @@
-"""Landmarks from a file beside the video, in the CSV format that OpenFace's FeatureExtraction writes.
+"""Landmark detector that reads a CSV file of OpenFace's FeatureExtraction next to the video.
 
-``clip.mp4`` is read with ``clip.csv`` in the same folder. Columns (OpenFace writes a space before most names):
-``timestamp`` in seconds, ``x_0 .. x_67, y_0 .. y_67`` in pixels of the video, and where there are such ``face_id``,
-``confidence`` and ``success``; others are passed over. Several rows with one timestamp are several faces.
+``clip.mp4`` is read with ``clip.csv`` in the same folder. Required columns are ``timestamp`` in seconds and ``x_0 ..
+x_67, y_0 .. y_67`` in pixels of the video. Optional columns are ``face_id``, ``confidence`` and ``success``; other
+columns are ignored, and so is OpenFace's space before the names. Rows with equal timestamps are several faces.
 
 Shapes: R rows, F frames, P = 68 landmarks.
 """
@@ -24,24 +24,24 @@ from runtime.errors import UserError
 POINTS = 68
 COORDINATES = tuple(f"{axis}_{index}" for axis in "xy" for index in range(POINTS))
 MIN_CONFIDENCE = 0.5
-COMPARABLE = 0.5  # a second face counts from this share of the speaker's height on
-MIN_COVERED = 0.9  # share of the frames the file must have rows for
+COMPARABLE = 0.5  # smallest height of a second face that counts, relative to the speaker's
+MIN_COVERED = 0.9  # smallest share of frames with a row in the file
 HINT = "write it with OpenFace's FeatureExtraction -2Dfp, or use encoders.landmarks.name=mediapipe"
 
 
 class LandmarkFileError(UserError):
-    """A landmark file that is missing, damaged, or another video's; the message names the file."""
+    """Raised if a landmark file is missing, damaged or of another video; the message names the file."""
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """The usable content of a landmark file, in the order of time.
+    """Content of a landmark file, sorted by time.
 
     Attributes:
-        times: (R,) seconds.
-        ids: (R,) which face.
-        good: (R,) bool, whether the face was tracked well there.
-        points: (R, 68, 2) pixels.
+        times: (R,) timestamps, seconds.
+        ids: (R,) ids of the faces.
+        good: (R,) bool, whether the face was tracked successfully.
+        points: (R, 68, 2) landmarks, pixels.
     """
 
     times: np.ndarray
@@ -51,7 +51,7 @@ class _Rows:
 
 
 class SidecarDetector:
-    """``LandmarkDetector`` that reads OpenFace CSV files: 68 points, no blendshapes, nothing to download."""
+    """``LandmarkDetector`` that reads OpenFace's CSV files: 68 points, no blendshapes, no download."""
 
     scheme: LandmarkScheme = "ibug68"
 
@@ -59,30 +59,30 @@ class SidecarDetector:
         self.identity = Identity("sidecar")
 
     def detect(self, image: np.ndarray) -> list[Face]:
-        """A single image has no landmark file.
+        """Raises, because a single image has no landmark file.
 
         Raises:
-            LandmarkFileError: always, with what to use instead.
+            LandmarkFileError: Always; the message names the alternative.
         """
         raise LandmarkFileError(
-            "encoders.landmarks.name=sidecar reads landmarks from a file beside a video and cannot find a face in a "
+            "encoders.landmarks.name=sidecar reads landmarks from a file next to a video and cannot detect a face in a "
             "single image; use encoders.landmarks.name=mediapipe for portraits"
         )
 
     def track(self, frames: Iterable[np.ndarray], video: Path, start: float = 0.0) -> Tracking:
-        """Reads the speaker's landmarks: the face that is largest over the whole clip.
+        """Reads the landmarks of the speaker, the face that is largest over the whole clip.
 
-        Every frame takes the row nearest in time, at most half a source frame away; a row with ``success`` 0 or
+        Each frame takes the row nearest in time, at most half a source frame away. A row with ``success`` 0 or
         ``confidence`` below 0.5 counts as no face.
 
         Args:
-            frames: (H, W, 3) uint8 RGB at 25 fps, whole pictures of the video; only counted and measured.
-            video: the file they come from; its landmarks stand beside it with the ending ``.csv``.
-            start: time of the first frame in the video, seconds.
+            frames: (H, W, 3) uint8 RGB full frames at 25 fps; only their number and size are used.
+            video: File that the frames come from; the landmark file has the same name with extension ``.csv``.
+            start: Time of the first frame in the video, seconds.
 
         Raises:
-            LandmarkFileError: if the file is missing or damaged, covers too little of the clip, or its landmarks lie
-                outside the picture.
+            LandmarkFileError: If the file is missing or damaged, covers too few frames, or has landmarks outside the
+                picture.
         """
         path = video.with_suffix(".csv")
         rows = _read(path)
@@ -97,8 +97,8 @@ class SidecarDetector:
         if covered < MIN_COVERED * count:
             raise LandmarkFileError(
                 f"{path}: has rows for {covered} of the clip's {count} frames ({rows.times[0]:.2f} to "
-                f"{rows.times[-1]:.2f} s; the clip spans {wanted[0]:.2f} to {wanted[-1]:.2f} s); it belongs to another "
-                f"or a longer video; {HINT}"
+                f"{rows.times[-1]:.2f} s; the clip spans {wanted[0]:.2f} to {wanted[-1]:.2f} s); it may belong to "
+                f"another video; {HINT}"
             )
         seen = [[] if near is None else [row for row in near if rows.good[row]] for near in nearest]
         _require_in_picture(rows, seen, size, path)
@@ -119,7 +119,7 @@ def _read(path: Path) -> _Rows:
             header = [name.strip() for name in next(reader, [])]
             lines = [(reader.line_num, line) for line in reader if line]
     except FileNotFoundError:
-        raise LandmarkFileError(f"{path}: no landmark file beside the video; {HINT}") from None
+        raise LandmarkFileError(f"{path}: no landmark file next to the video; {HINT}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LandmarkFileError(f"{path}: cannot be read as a CSV file ({error}); {HINT}") from error
     absent = [name for name in ("timestamp", *COORDINATES) if name not in header]
@@ -127,7 +127,7 @@ def _read(path: Path) -> _Rows:
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         raise LandmarkFileError(f"{path}: lacks the columns {', '.join(absent[:3])}{more}; {HINT}")
     if not lines:
-        raise LandmarkFileError(f"{path}: holds no rows; {HINT}")
+        raise LandmarkFileError(f"{path}: has no rows; {HINT}")
     names = ["timestamp", *(name for name in ("face_id", "confidence", "success") if name in header), *COORDINATES]
     places = [header.index(name) for name in names]
     table = np.empty((len(lines), len(names)))
@@ -151,14 +151,14 @@ def _read(path: Path) -> _Rows:
 
 
 def _nearest(rows: _Rows, wanted: np.ndarray) -> list[list[int] | None]:
-    """For each time the rows nearest to it, one per face, or None where none is within half a source frame."""
+    """Returns, for each time, the nearest rows, one per face; None if none is within half a source frame."""
     times, first, counts = np.unique(rows.times, return_index=True, return_counts=True)
     interval = float(np.median(np.diff(times))) if len(times) > 1 else 1 / FPS
     right = np.searchsorted(times, wanted).clip(1, max(1, len(times) - 1))
     left = right - 1
     right = right.clip(0, len(times) - 1)
     best = np.where(np.abs(times[left] - wanted) <= np.abs(times[right] - wanted), left, right)
-    # OpenFace prints three decimals.
+    # OpenFace rounds timestamps to three decimals.
     near = np.abs(times[best] - wanted) <= interval / 2 + 1e-3
     return [
         list(range(first[index], first[index] + counts[index])) if close else None
@@ -171,7 +171,7 @@ def _heights(rows: _Rows) -> np.ndarray:
 
 
 def _speaker(rows: _Rows, seen: list[list[int]]) -> int:
-    """The face_id that fills most of the clip: sum of its heights over the frames it is seen in."""
+    """Returns the face id with the largest sum of heights over all frames."""
     heights = _heights(rows)
     total: dict[int, float] = {}
     for row in (row for near in seen for row in near):
@@ -180,7 +180,7 @@ def _speaker(rows: _Rows, seen: list[list[int]]) -> int:
 
 
 def _several(rows: _Rows, near: list[int], speaker: int) -> bool:
-    """Whether a frame's rows hold a face of comparable size beside the speaker."""
+    """Whether the rows of a frame have a second face of comparable size."""
     boxes = {int(rows.ids[row]): bounding_boxes(rows.points[row]) for row in near}
     if speaker not in boxes:
         return False
@@ -190,7 +190,7 @@ def _several(rows: _Rows, near: list[int], speaker: int) -> bool:
 
 
 def _require_in_picture(rows: _Rows, seen: list[list[int]], size: tuple[int, int], path: Path) -> None:
-    """Refuses landmarks made at another resolution: their faces' centres lie outside the picture."""
+    """Raises if most face centres lie outside the picture, as for landmarks of another resolution."""
     used = sorted({row for near in seen for row in near})
     if not used:
         return
@@ -199,5 +199,5 @@ def _require_in_picture(rows: _Rows, seen: list[list[int]], size: tuple[int, int
     if outside > 0.5:
         raise LandmarkFileError(
             f"{path}: {outside:.0%} of its faces lie outside the {size[0]}x{size[1]} picture (the first at "
-            f"{centres[0][0]:.0f}, {centres[0][1]:.0f}); it was made from another size of this video; {HINT}"
+            f"{centres[0][0]:.0f}, {centres[0][1]:.0f}); it was made from another resolution of the video; {HINT}"
         )

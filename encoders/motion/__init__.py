@@ -1,1 +1,1 @@
-"""Motion encoders: face frames to a lip latent and an expression latent."""
+"""Motion encoders: face crops to a lip latent and an expression latent."""

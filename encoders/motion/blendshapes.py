@@ -1,6 +1,7 @@
 """Lip and expression latents from MediaPipe's 52 blendshape scores.
 
-Lips: jaw and mouth shapes except smile and frown. Expression: brows, cheeks, eyes, nose, and smile and frown.
+The lip latent has the jaw and mouth shapes without smile and frown. The expression latent has brows, cheeks, eyes,
+nose, smile and frown.
 Shapes: F frames, H x W pixels.
 """
 
@@ -25,11 +26,11 @@ EXPRESSION_SHAPES = (
 
 
 class BlendshapeMotion:
-    """``MotionEncoder`` from blendshape scores in [0, 1], taken from the track or measured on the frames.
+    """``MotionEncoder`` of blendshape scores in [0, 1], from the track or from MediaPipe on the frames.
 
     Attributes:
-        lip_names: the 23 shapes of the lip latent, in MediaPipe's order.
-        expression_names: the 28 shapes of the expression latent, smile and frown last.
+        lip_names: Names of the 23 shapes of the lip latent, in MediaPipe's order.
+        expression_names: Names of the 28 shapes of the expression latent, smile and frown last.
     """
 
     lip_names, expression_names = LIP_SHAPES, EXPRESSION_SHAPES
@@ -42,30 +43,30 @@ class BlendshapeMotion:
         self._expression = [BLENDSHAPES.index(name) for name in EXPRESSION_SHAPES]
 
     def __call__(self, frames: np.ndarray, track: FaceTrack) -> tuple[Tensor, Tensor]:
-        """The latents of a clip.
+        """Computes the latents of a clip.
 
         Args:
-            frames: (F, H, W, 3) uint8 RGB; looked at only where the track has no blendshapes.
-            track: the face in them.
+            frames: (F, H, W, 3) uint8 RGB crops; used only if the track has no blendshapes.
+            track: Face track in pixels of the crops.
 
         Returns:
-            lip (F, 23) and expression (F, 28), float32 in [0, 1].
+            Lip (F, 23) and expression (F, 28) latents, float32 in [0, 1].
 
         Raises:
-            ValueError: if the track has no blendshapes and MediaPipe finds no face in the frames.
+            ValueError: If the track has no blendshapes and MediaPipe finds no face in the frames.
         """
         scores = track.blendshapes if track.blendshapes is not None else self._measure(frames)
         values = torch.from_numpy(np.ascontiguousarray(scores, np.float32))
         return values[:, self._lip], values[:, self._expression]
 
     def _measure(self, frames: np.ndarray) -> np.ndarray:
-        """(F, 52) scores of the frames, interpolated where no face is found."""
+        """Returns the (F, 52) scores of the frames, interpolated where no face is found."""
         faces = self._detector.track(iter(frames), Path())
         seen = [(index, face.blendshapes) for index, face in enumerate(faces.faces) if face is not None]
         if not seen:
             raise ValueError(
-                f"MediaPipe finds no face in any of {len(frames)} frames, so they have no blendshapes; use "
-                "encoders.motion.name=landmarks for faces that are drawn"
+                f"MediaPipe finds no face in any of {len(frames)} frames, so there are no blendshapes; use "
+                "encoders.motion.name=landmarks for synthetic faces"
             )
         times = np.array([index for index, _ in seen])
         scores = np.stack([shapes for _, shapes in seen if shapes is not None])

@@ -1,7 +1,7 @@
-"""PD-FGC's motion encoder: a face alignment network (FAN, one hourglass) with a head per factor.
+"""Motion encoder of PD-FGC: a face alignment network (FAN) with one hourglass and a head per factor.
 
-Architecture and key names are those of the published ``motion_model.pth`` (Wang et al., PD-FGC, CVPR 2023; FAN:
-Bulat and Tzimiropoulos, ICCV 2017), so that its weights load; the code is our own and is used frozen.
+Reimplementation with the architecture and key names of the published ``motion_model.pth``, for frozen use. Sources:
+PD-FGC (Wang et al., CVPR 2023) and FAN (Bulat and Tzimiropoulos, ICCV 2017).
 
 Shapes: B faces of 224 x 224, C channels, h x w feature maps.
 """
@@ -21,11 +21,11 @@ DEPTH = 4
 
 
 class ConvBlock(nn.Module):
-    """Pre-activated residual block whose three 3 x 3 convolutions give 1/2, 1/4 and 1/4 of the channels.
+    """Pre-activation residual block; its three 3 x 3 convolutions give 1/2, 1/4 and 1/4 of the output channels.
 
     Args:
-        inputs: channels in.
-        outputs: channels out, a multiple of 4.
+        inputs: Number of input channels.
+        outputs: Number of output channels, a multiple of 4.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -41,7 +41,7 @@ class ConvBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, h, w) -> (B, outputs, h, w)."""
+        """Maps (B, inputs, h, w) to (B, outputs, h, w)."""
         parts, part = [], x
         for index in (1, 2, 3):
             part = self.get_submodule(f"conv{index}")(F.relu(self.get_submodule(f"bn{index}")(part)))
@@ -50,9 +50,9 @@ class ConvBlock(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Four times down by pooling and up again by interpolation, with a skip at every scale.
+    """Four levels of pooling and interpolation with a skip connection at every level.
 
-    The training network drops half of each skip out; frozen, it drops nothing, so there is no dropout here.
+    The original has dropout on the skips during training; it has no effect in a frozen network and is left out.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,7 @@ class Hourglass(nn.Module):
         self.b2_plus_1 = ConvBlock(TRUNK_CHANNELS, TRUNK_CHANNELS)
 
     def forward(self, x: Tensor, level: int = DEPTH) -> Tensor:
-        """(B, 256, h, w) -> the same shape."""
+        """Maps (B, 256, h, w) to the same shape."""
         low = self.get_submodule(f"b2_{level}")(F.max_pool2d(x, 2))
         low = self.b2_plus_1(low) if level == 1 else self.forward(low, level - 1)
         low = self.get_submodule(f"b3_{level}")(low)
@@ -73,7 +73,7 @@ class Hourglass(nn.Module):
 
 
 class FeatureExtractor(nn.Module):
-    """A face to 512 features, through 68 landmark maps that are folded into one 28 x 28 map."""
+    """Maps a face to 512 features, by 68 landmark maps that are reduced to one 28 x 28 map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -92,13 +92,13 @@ class FeatureExtractor(nn.Module):
         self.fc = nn.Linear((INPUT_SIZE // 8) ** 2, FEATURE_WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, 3, 224, 224) in [-1, 1] -> (B, 512).
+        """Maps (B, 3, 224, 224) in [-1, 1] to (B, 512).
 
         Raises:
-            ValueError: for any other size; a multiple would pass the layers and give more rows than faces.
+            ValueError: If the shape differs.
         """
         if x.shape[1:] != (3, INPUT_SIZE, INPUT_SIZE):
-            raise ValueError(f"PD-FGC takes (B, 3, {INPUT_SIZE}, {INPUT_SIZE}), got {tuple(x.shape)}")
+            raise ValueError(f"PD-FGC: expected (B, 3, {INPUT_SIZE}, {INPUT_SIZE}), found {tuple(x.shape)}")
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.conv4(self.conv3(F.max_pool2d(self.conv2(x), 2)))
         x = self.bn_end0(self.conv_last0(self.top_m_0(self.m0(x))))
@@ -122,7 +122,7 @@ def _factor() -> nn.Sequential:
 class FanEncoder(nn.Module):
     """PD-FGC's ``net_motion``: mouth, head pose, eye and emotion latents of aligned faces.
 
-    ``mouth_embed`` belongs to PD-FGC's generator; it is here because its weights are in the file, and is not applied.
+    ``mouth_embed`` is not applied, since PD-FGC uses it only for its generator; it exists to load the checkpoint.
     """
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class FanEncoder(nn.Module):
         self.emo_embed = _head(EMOTION_WIDTH)
 
     def forward(self, faces: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, 3, 224, 224) in [-1, 1] -> pose (B, 6), eye (B, 6), emotion (B, 30), mouth (B, 512)."""
+        """Maps (B, 3, 224, 224) in [-1, 1] to pose (B, 6), eye (B, 6), emotion (B, 30) and mouth (B, 512)."""
         features = self.model(faces)
         return (
             self.headpose_embed(self.to_headpose(features)),

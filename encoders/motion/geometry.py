@@ -1,11 +1,11 @@
-"""Lip and expression latents that are plain geometry: ratios of distances between landmarks.
+"""Lip and expression latents from ratios of distances between landmarks.
 
-Points are first put into a frame of the face itself: origin at the base of the nose, x along the line through the eyes
-towards the subject's left, y downwards, unit the distance between the eyes. What remains does not change when the face
-moves, turns in the picture plane or comes nearer. The lip latent holds how far the mouth is open, how wide it is and
-how low the lower lip hangs. How thick lips are and how long a chin is belongs to the person and cannot be heard, so
-it is left out. The expression latent holds brows, eyelids and the height of the mouth's corners, which speech hardly
-touches and emotion does.
+Landmarks are mapped to a face frame: origin at the base of the nose, x axis along the line through the eyes towards the
+subject's left, y axis downwards, unit the distance between the eyes. The latents are therefore invariant to position,
+in-plane rotation and size of the face. The lip latent measures the opening and width of the mouth and the height of the
+lower lip; thickness of the lips and length of the chin depend on the person, not on the speech, and are left out. The
+expression latent measures brows, eyelids and the height of the mouth corners, which depend on emotion more than on
+speech.
 
 Shapes: F frames, P landmarks. Indices are those of the 68-point scheme.
 """
@@ -20,7 +20,7 @@ from encoders.landmarks.schemes import as_ibug68
 from encoders.protocols import FaceTrack, Identity, LandmarkScheme
 
 NOSE_BASE = 33
-# Corners only: the middle of the lids moves with every blink.
+# Corners only, since the lids move in every blink.
 RIGHT_EYE_CORNERS, LEFT_EYE_CORNERS = (36, 39), (42, 45)
 
 LIP_FEATURES = (
@@ -33,40 +33,40 @@ EXPRESSION_FEATURES = (
     "eye_opening_right", "eye_opening_left", "mouth_corner_right", "mouth_corner_left",
 )  # fmt: skip
 
-VERSION = 2  # of the features below: shards made by another are told apart
-HALF_PARTED = 0.1  # opening, in distances between the eyes
-LEAST_WIDTH = 0.1  # a pursed mouth is three times as wide; keeps damaged landmarks finite
+VERSION = 2  # version of the features below, part of the identity in shards
+HALF_PARTED = 0.1  # opening at which ``parted`` is 0.5, in distances between the eyes
+LEAST_WIDTH = 0.1  # keeps ``aspect`` finite for damaged landmarks; a pursed mouth is three times as wide
 
 
 def face_frame(landmarks: np.ndarray, scheme: LandmarkScheme) -> np.ndarray:
-    """Landmarks in the frame of the face itself.
+    """Maps landmarks to the face frame.
 
     Args:
-        landmarks: (F, P, 2) in pixels.
-        scheme: what the P points are.
+        landmarks: (F, P, 2) landmarks in pixels.
+        scheme: Landmark scheme of the P points.
 
     Returns:
         (F, 68, 2) float64: x to the subject's left, y downwards, in units of the distance between the eyes.
 
     Raises:
-        ValueError: if the eyes of a frame coincide.
+        ValueError: If both eyes of a frame are at the same point.
     """
     points = as_ibug68(landmarks, scheme).astype(np.float64)
     right, left = points[:, RIGHT_EYE_CORNERS].mean(1), points[:, LEFT_EYE_CORNERS].mean(1)
     axis = left - right
     distance = np.linalg.norm(axis, axis=1)
     if (distance < 1e-6).any():
-        raise ValueError(f"frame {int(distance.argmin())}: the eyes lie on one point; these are no face landmarks")
+        raise ValueError(f"frame {int(distance.argmin())}: both eyes are at the same point; check the landmarks")
     x, y = (axis / distance[:, None] ** 2).T
     rotation = np.stack([np.stack([x, y], -1), np.stack([-y, x], -1)], axis=1)
     return np.einsum("fij,fpj->fpi", rotation, points - points[:, NOSE_BASE : NOSE_BASE + 1])
 
 
 def lip_features(points: np.ndarray) -> np.ndarray:
-    """(F, 68, 2) in the face's frame -> (F, 9) in the order of ``LIP_FEATURES``.
+    """Computes the lip features: (F, 68, 2) in the face frame to (F, 9) in the order of ``LIP_FEATURES``.
 
-    ``aspect`` is the opening over the width. ``parted`` rises from 0 for closed lips to 1 for a gaping mouth, half of
-    it at ``HALF_PARTED``: whether lips touch or just part is heard and seen better than how far an open mouth is open.
+    ``aspect`` is opening / width. ``parted`` is opening / (opening + ``HALF_PARTED``), from 0 (closed) towards 1 (wide
+    open). It is most sensitive near closed lips, where small openings matter most for sound and appearance.
     """
     x, y = points[..., 0], points[..., 1]
     opening, width = y[:, 66] - y[:, 62], x[:, 64] - x[:, 60]
@@ -88,10 +88,10 @@ def lip_features(points: np.ndarray) -> np.ndarray:
 
 
 def expression_features(points: np.ndarray) -> np.ndarray:
-    """(F, 68, 2) in the face's frame -> (F, 13) in the order of ``EXPRESSION_FEATURES``; raised is positive.
+    """Expression features: (F, 68, 2) in the face frame to (F, 13) in the order of ``EXPRESSION_FEATURES``.
 
-    Brows are measured from the line through the eyes, mouth corners from the middle of the mouth's opening, so that
-    opening the mouth does not move them.
+    Raised is positive. Brows are relative to the line through the eyes. Mouth corners are relative to the middle of the
+    mouth opening, so that they do not depend on the opening.
     """
     y = points[..., 1]
     eyes = y[:, [*RIGHT_EYE_CORNERS, *LEFT_EYE_CORNERS]].mean(1)
@@ -117,11 +117,11 @@ def expression_features(points: np.ndarray) -> np.ndarray:
 
 
 class LandmarkMotion:
-    """``MotionEncoder`` from landmarks alone: needs no network and takes no time.
+    """``MotionEncoder`` of landmark ratios; needs no network.
 
     Attributes:
-        lip_names: what each dimension of the lip latent is.
-        expression_names: the same for the expression latent.
+        lip_names: Names of the dimensions of the lip latent.
+        expression_names: Names of the dimensions of the expression latent.
     """
 
     lip_names, expression_names = LIP_FEATURES, EXPRESSION_FEATURES
@@ -131,10 +131,10 @@ class LandmarkMotion:
         self.lip_width, self.expression_width = len(LIP_FEATURES), len(EXPRESSION_FEATURES)
 
     def __call__(self, frames: np.ndarray, track: FaceTrack) -> tuple[Tensor, Tensor]:
-        """The latents of a clip; the frames themselves are not looked at.
+        """Computes the latents of a clip from its landmarks; ``frames`` are not used.
 
         Returns:
-            lip (F, 9) and expression (F, 13), float32, in units of the distance between the eyes.
+            Lip (F, 9) and expression (F, 13) latents, float32, in units of the distance between the eyes.
         """
         points = face_frame(track.landmarks, track.scheme)
         lip, expression = lip_features(points), expression_features(points)

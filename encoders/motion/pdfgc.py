@@ -1,10 +1,10 @@
-"""Lip and expression latents from PD-FGC's motion encoder, on faces aligned the way it was trained.
+"""Lip and expression latents from PD-FGC's motion encoder, on faces aligned as in its training.
 
-    landmarks -> similarity to (87, 59), (137, 59), (112, 120) of 224 x 224, the mouth held still
-              -> rows 0-191 and columns 16-207, enlarged to 224 -> FanEncoder -> mouth 512, emotion 30 (and eye 6)
+    landmarks -> similarity to (87, 59), (137, 59), (112, 120) of 224 x 224, with a fixed mouth position
+              -> rows 0-191 and columns 16-207, resized to 224 -> FanEncoder -> mouth 512, emotion 30 (and eye 6)
 
-The alignment is that of VoxCeleb2 in PC-AVS (Zhou et al., CVPR 2021), the cut that of PD-FGC; other framings silently
-degrade the latents. PD-FGC multiplies latents before its generator and smooths the mouth; those belong to it, not here.
+The alignment is PC-AVS's for VoxCeleb2 (Zhou et al., CVPR 2021), the crop is PD-FGC's. Other crops degrade the latents
+without an error. PD-FGC scales the latents and smooths the mouth for its generator; this encoder does neither.
 
 Shapes: F frames, H x W pixels, B frames at a time, P landmarks.
 """
@@ -29,35 +29,44 @@ from encoders.weights import WrongWeights, load_pickle, locate
 from runtime.files import sha256_of
 
 RIGHT_EYE, LEFT_EYE, MOUTH = slice(36, 42), slice(42, 48), slice(60, 68)
-# Where the eyes and the mouth come to lie in 224 x 224; published for pixel centres at whole numbers.
+# Target positions of eyes and mouth in 224 x 224; published for pixel centres at integers, hence + 0.5.
 TEMPLATE = np.array([[87.0, 59.0], [137.0, 59.0], [112.0, 120.0]]) + 0.5
 PREVIOUS, CURRENT = 0.2, 0.8
-CUT = 16  # columns left and right, and twice as many rows at the bottom
+CUT = 16  # columns removed left and right; twice as many rows are removed at the bottom
 CHUNK = 32
-# Layers of the training network that the published loader passes over.
+# Layers of the training network that the published loader ignores.
 UNUSED = ("mouth_fc", "headpose_fc", "classifier", "to_feature", "to_embed")
 
 
 def similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The (2, 3) matrix of the rotation, scale and shift that brings (N, 2) points nearest to others, least squares.
+    """Computes the least-squares similarity (rotation, scale and shift) from (N, 2) points to (N, 2) points.
 
-    Umeyama (1991) in the plane, where a point x + iy makes it one complex division.
+    Umeyama (1991) in two dimensions, where points are complex numbers x + iy and the solution is a single division.
+
+    Returns:
+        (2, 3) matrix.
+
+    Raises:
+        ValueError: If all source points coincide.
     """
     a, b = (points[:, 0] + 1j * points[:, 1] for points in (source, target))
     a_mean, b_mean = a.mean(), b.mean()
     spread = float((np.abs(a - a_mean) ** 2).sum())
     if spread < 1e-9:
-        raise ValueError("eyes and mouth lie on one point; these are no face landmarks")
+        raise ValueError("eyes and mouth are at the same point; check the landmarks")
     turn = ((a - a_mean).conj() * (b - b_mean)).sum() / spread
     shift = b_mean - turn * a_mean
     return np.array([[turn.real, -turn.imag, shift.real], [turn.imag, turn.real, shift.imag]])
 
 
 def alignment(track: FaceTrack) -> np.ndarray:
-    """(F, 2, 3) matrices from pixels of the frames to pixels of 224 x 224, both with centres at half-integers.
+    """Computes the matrices from pixels of the frames to pixels of 224 x 224, both with centres at half-integers.
 
-    One similarity for the whole clip, from its mean eyes and mouth; then a shift per frame that puts the mouth in its
-    place, smoothed as 0.2 of the previous frame's shift and 0.8 of its own.
+    One similarity for the whole clip maps the mean eyes and mouth to ``TEMPLATE``. A shift per frame then moves the
+    mouth to its target; shifts are smoothed as 0.2 of the previous frame's shift and 0.8 of the frame's own.
+
+    Returns:
+        (F, 2, 3) matrices.
     """
     points = as_ibug68(track.landmarks, track.scheme).astype(np.float64)
     three = np.stack([points[:, part].mean(1) for part in (RIGHT_EYE, LEFT_EYE, MOUTH)], axis=1)
@@ -72,7 +81,7 @@ def alignment(track: FaceTrack) -> np.ndarray:
 
 
 def warp_face(frame: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 and its (2, 3) matrix -> (224, 224, 3) uint8 aligned as PC-AVS does: bilinear, black outside."""
+    """Warps (H, W, 3) uint8 by its (2, 3) matrix to (224, 224, 3) uint8, as PC-AVS does: bilinear, black outside."""
     inverse = np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2]
     image = Image.fromarray(np.ascontiguousarray(frame)).transform(
         (INPUT_SIZE, INPUT_SIZE), Image.Transform.AFFINE, tuple(inverse.ravel()), Image.Resampling.BILINEAR
@@ -81,10 +90,7 @@ def warp_face(frame: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def aligned_faces(frames: np.ndarray, matrices: np.ndarray) -> Tensor:
-    """(B, H, W, 3) uint8 frames and their (B, 2, 3) matrices -> (B, 3, 224, 224) float32 in [-1, 1].
-
-    Aligned, then the cut, enlarged back to 224.
-    """
+    """Warps, crops and resizes faces: (B, H, W, 3) uint8 and (B, 2, 3) matrices to (B, 3, 224, 224) in [-1, 1]."""
     warped = [
         warp_face(frame, matrix)[: INPUT_SIZE - 2 * CUT, CUT : INPUT_SIZE - CUT]
         for frame, matrix in zip(frames, matrices, strict=True)
@@ -95,21 +101,21 @@ def aligned_faces(frames: np.ndarray, matrices: np.ndarray) -> Tensor:
 
 
 def load_fan(state: Any, source: Path) -> FanEncoder:
-    """The frozen network with the weights of a PD-FGC state dict.
+    """Loads the frozen network from a PD-FGC state dict.
 
     Args:
-        state: what ``motion_model.pth`` holds: key -> tensor.
-        source: the file, for messages.
+        state: Content of ``motion_model.pth``: key -> tensor.
+        source: Path of the file, for messages.
 
     Raises:
-        WrongWeights: if it is something else, or keys are missing or have other shapes, with their names.
+        WrongWeights: If ``state`` is not a state dict, or tensors are missing or have other shapes.
 
     Warns:
-        UserWarning: naming keys that are neither the network's nor known to be unused.
+        UserWarning: If ``state`` has tensors that are neither part of the network nor known to be unused.
     """
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         raise WrongWeights(
-            f"{source}: holds {type(state).__name__}, expected a plain state dict (key -> tensor); "
+            f"{source}: has {type(state).__name__}, expected a plain state dict (key -> tensor); "
             "use checkpoints/motion_model.pth of PD-FGC"
         )
     network = FanEncoder()
@@ -129,26 +135,26 @@ def load_fan(state: Any, source: Path) -> FanEncoder:
         )
     extra = sorted(key for key in state if key not in wanted and not any(part in key for part in UNUSED))
     if extra:
-        warnings.warn(f"{source}: passed over {len(extra)} unknown tensors: {', '.join(extra[:5])}", stacklevel=2)
+        warnings.warn(f"{source}: ignored {len(extra)} unknown tensors: {', '.join(extra[:5])}", stacklevel=2)
     network.load_state_dict({key: state[key] for key in wanted})
     return network.eval().requires_grad_(False)
 
 
 class PDFGCMotion:
-    """``MotionEncoder`` on PD-FGC: lip latent 512, expression latent 30, or 36 with the eyes.
+    """``MotionEncoder`` of PD-FGC: lip latent of width 512, expression latent of width 30, or 36 with the eyes.
 
     Args:
-        features: ``emo`` for the emotion latent alone, ``emo+eye`` to append gaze and blinks.
-        device: where the network runs.
+        features: ``emo`` for the emotion latent only, ``emo+eye`` to append the eye latent (gaze and blinks).
+        device: Device of the network.
 
     Raises:
-        ValueError: for other features.
-        WrongWeights: if the file is not PD-FGC's motion encoder.
+        ValueError: If ``features`` is unknown.
+        WrongWeights: If the file is not PD-FGC's motion encoder.
     """
 
     def __init__(self, features: Literal["emo", "emo+eye"] = "emo", device: str = "cpu") -> None:
         if features not in ("emo", "emo+eye"):
-            raise ValueError(f"encoders.motion.options.features: expected emo or emo+eye, got {features!r}")
+            raise ValueError(f"encoders.motion.options.features: expected emo or emo+eye, found {features!r}")
         path = locate("pdfgc")
         self.identity = Identity("pdfgc", {"features": features}, {path.name: sha256_of(path)})
         self.lip_width = MOUTH_WIDTH
@@ -159,14 +165,14 @@ class PDFGCMotion:
 
     @torch.inference_mode()
     def __call__(self, frames: np.ndarray, track: FaceTrack) -> tuple[Tensor, Tensor]:
-        """The latents of a clip.
+        """Computes the latents of a clip.
 
         Args:
-            frames: (F, H, W, 3) uint8 RGB.
-            track: the face in them, any scheme.
+            frames: (F, H, W, 3) uint8 RGB crops.
+            track: Face track in pixels of the crops, of any landmark scheme.
 
         Returns:
-            lip (F, 512) and expression (F, 30 or 36), float32 on the CPU.
+            Lip (F, 512) and expression (F, 30 or 36) latents, float32 on the CPU.
         """
         matrices = alignment(track)
         lips, expressions = [], []

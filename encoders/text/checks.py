@@ -1,4 +1,4 @@
-"""What a text must be before any encoder reads it."""
+"""Length check of texts, shared by the text encoders."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from runtime.errors import UserError
 
 
 class TextError(UserError):
-    """A text that cannot be read; the message shows its beginning and says what to change."""
+    """Raised if a text has no words or is too long; the message shows its beginning and the next step."""
 
 
 def require_fit(text: str, count: int, limit: int, unit: str) -> None:
-    """Refuses a text that is empty or longer than an encoder reads; a cut text could say something else.
+    """Raises if a text is empty or longer than the encoder's limit; truncation could change its meaning.
 
     Args:
-        text: as typed.
-        count: its length in the encoder's units, 0 where it holds no words.
-        limit: the longest the encoder reads.
-        unit: what is counted, in the plural.
+        text: Text of the user.
+        count: Length in the encoder's units, 0 if it has no words.
+        limit: Maximum length.
+        unit: Name of the units, in the plural.
 
     Raises:
-        TextError: when it does not fit.
+        TextError: If the text is empty or too long.
     """
     if not count:
-        shown = f"{text!r} holds no words" if text.strip() else "the text is empty"
-        raise TextError(f"emotion.text: {shown}; say how to speak, e.g. 'speak cheerfully', or leave it out")
+        shown = f"{text!r} has no words" if text.strip() else "the text is empty"
+        raise TextError(f"emotion.text: {shown}; describe how to speak, e.g. 'speak cheerfully', or leave it out")
     if count > limit:
         raise TextError(
-            f"emotion.text: {text[:40]!r}... has {count} {unit}, the text encoder reads at most {limit}; "
-            "shorten it to the words that say how to speak"
+            f"emotion.text: {text[:40]!r}... has {count} {unit}, expected at most {limit}; "
+            "shorten it to the words that describe how to speak"
         )

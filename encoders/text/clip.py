@@ -1,4 +1,4 @@
-"""CLIP's text encoder (Radford et al. 2021), frozen: the projected embedding of a text.
+"""Frozen CLIP text encoder (Radford et al., 2021): the projected embedding of a text.
 
 Shapes: B texts, D_t = 768 for ViT-L/14.
 """
@@ -27,13 +27,13 @@ class CLIPEncoder:
     """``TextEncoder`` of unit-length CLIP embeddings.
 
     Args:
-        model: repository of a known model, or a folder in transformers' format.
-        device: where the network runs; the embeddings come back on the CPU.
+        model: Repository of the published model, or a folder in transformers' format.
+        device: Device of the network; embeddings are returned on the CPU.
 
     Raises:
-        MissingWeights: when the weights are nowhere and cannot be fetched.
-        WrongWeights: when they are not what they should be.
-        ValueError: when ``model`` is neither a known repository nor a folder with a model in it.
+        MissingWeights: If the weights are not found and cannot be downloaded.
+        WrongWeights: If the files are not the published ones or not a CLIP model.
+        ValueError: If ``model`` is neither the published repository nor a folder with a model.
     """
 
     pretrained = True
@@ -44,16 +44,16 @@ class CLIPEncoder:
         self.network.to(device)
         self.device = torch.device(device)
         self.width = int(self.network.config.projection_dim)
-        # A start and an end stand around every text.
+        # Two positions are taken by the start and end tokens.
         self.limit = int(self.network.config.max_position_embeddings) - 2
         self.identity = Identity("clip", weights={WEIGHT_FILE: sha256_of(folder / WEIGHT_FILE)})
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """(B, D_t) float32 of unit length.
+        """Encodes B texts to (B, D_t) float32 vectors of unit length.
 
         Raises:
-            TextError: for a text without words or with more tokens than the network has places for.
+            TextError: If a text has no words or more tokens than the network has positions.
         """
         for text in texts:
             tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"] if text.strip() else []
@@ -69,15 +69,15 @@ class CLIPEncoder:
 
 
 def load_network(folder: Path) -> tuple[Any, Any]:
-    """The tokenizer and the frozen text half of a CLIP model in transformers' format, in float32.
+    """Loads the tokenizer and the frozen text encoder of a CLIP model in transformers' format, in float32.
 
     Raises:
-        WrongWeights: when tensors are missing or do not fit.
+        WrongWeights: If tensors are missing or have other shapes.
     """
     from transformers import CLIPTextModelWithProjection, CLIPTokenizer
     from transformers.utils import logging
 
-    # transformers lists the tensors of the image half, which is not used; what matters is checked below.
+    # transformers warns about the unused tensors of the image encoder; missing tensors are checked below.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

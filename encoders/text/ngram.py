@@ -1,9 +1,9 @@
-"""Hashed n-grams: a text encoder that needs no download and gives the same numbers on every machine.
+"""Text encoder of hashed n-grams: needs no download and gives the same values on every machine.
 
-A text is the sum of its words, of the 3- to 5-letter pieces of each word (so that ``joyful`` lies near ``joyfully``),
-and of its pairs of neighbouring words (so that ``not happy`` is not ``happy``). Each is hashed to a place and a sign
-(Weinberger et al. 2009). It knows no meanings: what a word means is learned by what stands on top of it, so a word that
-was never trained on means nothing.
+The features of a text are its words, the 3- to 5-letter pieces of each word (so that ``joyful`` is close to
+``joyfully``), and its pairs of neighbouring words (so that ``not happy`` differs from ``happy``). A hash maps each
+feature to a bucket and a sign (Weinberger et al., 2009). The encoder is not trained: the model on top of it learns what
+words mean, so a word outside the training data has no meaning.
 
 Shapes: B texts, D_t buckets.
 """
@@ -24,12 +24,12 @@ from encoders.text.checks import require_fit
 
 PIECES = (3, 4, 5)
 PAIR_WEIGHT = 0.7
-LIMIT = 75  # words: as many as CLIP reads tokens, so that a text that fits here has a chance to fit there
+LIMIT = 75  # words; equals CLIP's limit in tokens, so that a text accepted here usually fits there
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text, in lower case and compatibility form; a hyphen parts words, an apostrophe does not."""
+    """Splits a text into words, in lower case and NFKC; a hyphen separates words, an apostrophe does not."""
     plain = unicodedata.normalize("NFKC", text).casefold().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
     return _WORD.findall(plain)
 
@@ -38,10 +38,10 @@ class NgramEncoder:
     """``TextEncoder`` of hashed words, word pieces and word pairs; every vector has unit length.
 
     Args:
-        width: D_t, the number of buckets.
+        width: Number of buckets D_t.
 
     Raises:
-        ValueError: if ``width`` is not positive.
+        ValueError: If ``width`` is not positive.
     """
 
     limit = LIMIT
@@ -55,10 +55,10 @@ class NgramEncoder:
         self._numbers: dict[str, int] = {}
 
     def __call__(self, texts: Sequence[str]) -> Tensor:
-        """(B, D_t) float32 of unit length.
+        """Encodes B texts to (B, D_t) float32 vectors of unit length.
 
         Raises:
-            TextError: for a text without words or with more than 75.
+            TextError: If a text has no words or more than 75.
         """
         out = torch.zeros(len(texts), self.width)
         for row, text in zip(out, texts, strict=True):
@@ -69,7 +69,7 @@ class NgramEncoder:
         return F.normalize(out, dim=-1)
 
     def _hashed(self, name: str, weight: float) -> tuple[int, float]:
-        """The place of a feature, and its weight with its sign."""
+        """Returns the bucket of a feature and its signed weight."""
         if name not in self._numbers:
             self._numbers[name] = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big")
         number = self._numbers[name]
@@ -77,7 +77,7 @@ class NgramEncoder:
 
 
 def _features(words: list[str]) -> list[tuple[str, float]]:
-    """Names and weights of everything a list of words holds; a word's pieces together weigh as much as the word."""
+    """Lists (name, weight) of all features; the pieces of a word together weigh as much as the word."""
     features = []
     for word in words:
         features.append((f"word {word}", 1.0))

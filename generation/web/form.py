@@ -10,14 +10,14 @@ from generation.web.uploads import film, picture, sound
 from generation.web.video_service import VideoService
 
 SOURCES = {
-    "portrait": "the portrait itself",
+    "portrait": "the portrait",
     "label": "a label",
-    "text": "words",
-    "image": "a picture",
+    "text": "text",
+    "image": "an image",
     "video": "a video",
 }
 LEVELS = {1: "slight", 2: "medium", 3: "strong"}
-LANDMARKS = "Its landmarks (OpenFace's .csv)"
+LANDMARKS = "Landmarks of this file (OpenFace .csv)"
 MAX_STEPS = 50
 INTERNAL_EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
@@ -47,11 +47,13 @@ def _emotion(service: VideoService) -> dict[str, Any]:
     with gr.Row(visible=False) as by_label:
         label = gr.Dropdown(labels, value=first, label="Emotion", elem_id="label")
         level = gr.Radio(**levels, label="Level", elem_id="level")
-    text = gr.Textbox(label="How to speak", placeholder="a warm smile", max_length=200, visible=False, elem_id="text")
-    image = picture("Whose expression", height=220, visible=False, elem_id="image")
-    video = film("Whose expression, frame by frame", height=220, visible=False, elem_id="video")
+    text = gr.Textbox(
+        label="Description of the emotion", placeholder="a warm smile", max_length=200, visible=False, elem_id="text"
+    )
+    image = picture("Image with the expression", height=220, visible=False, elem_id="image")
+    video = film("Video with the expression, followed frame by frame", height=220, visible=False, elem_id="video")
     landmarks = gr.File(label=LANDMARKS, visible=False, height=90, elem_id="source-landmarks")
-    scale = "0: the portrait's own, 2: exaggerated"
+    scale = "0: expression of the portrait, 1: of the source, 2: exaggerated"
     strength = gr.Slider(0, 2, value=1, step=0.1, label="Strength", info=scale, visible=False, elem_id="strength")
 
     def shown(chosen: str) -> list[Any]:
@@ -95,7 +97,9 @@ def _more(service: VideoService) -> dict[str, Any]:
     usual = min(config.sampling_steps, most)
     with gr.Accordion("More", open=False):
         return {
-            "steps": gr.Slider(1, most, value=usual, step=1, label="Steps", info="fewer are quicker", elem_id="steps"),
-            "seed": gr.Number(0, label="Seed", info="another one, another performance", precision=0, minimum=0),
-            "paste_back": gr.Checkbox(label="Put the face back into the whole picture"),
+            "steps": gr.Slider(
+                1, most, value=usual, step=1, label="Steps", info="fewer steps are faster", elem_id="steps"
+            ),
+            "seed": gr.Number(0, label="Seed", info="another seed gives other movements", precision=0, minimum=0),
+            "paste_back": gr.Checkbox(label="Paste the face back into the whole image"),
         }

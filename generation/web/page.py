@@ -14,9 +14,9 @@ from generation.web.form import INTERNAL_EVENT, build_form
 from generation.web.video_service import VideoRequest, VideoResult, VideoService
 
 CONSENT = (
-    "Use your own face and voice, or those of people who agreed to it, and wherever you show the video, say that it is "
-    "generated. Every file carries a mark that says so. What you upload stays on the machine that serves this page and "
-    "is deleted when you close it."
+    "Use your own face and voice, or those of people who agreed to it. Wherever you show the video, say that it is "
+    "generated. Every file carries a mark that says so. Your uploads stay on the machine that serves this page. They "
+    "are deleted when you close the page."
 )
 # Gradio's spacing is made for wide screens. Errors are marked by more than colour, for colour-blind visitors.
 CSS = """
@@ -50,7 +50,9 @@ def build_page(
     """
     keep = round(service.config.keep_minutes * 60)
     with gr.Blocks(title="EmotiveTalk", analytics_enabled=False, delete_cache=(60, keep)) as page:
-        gr.Markdown(f"# EmotiveTalk\nA picture and a voice become a talking video. {_about(service)}", elem_id="title")
+        gr.Markdown(
+            f"# EmotiveTalk\nTurns a portrait and speech into a talking video. {_about(service)}", elem_id="title"
+        )
         with gr.Row():
             with gr.Column():
                 form = build_form(service)
@@ -60,7 +62,7 @@ def build_page(
                 message = gr.HTML(elem_id="message")
                 with gr.Row():
                     video = gr.DownloadButton("Download the video", interactive=False, elem_id="download")
-                    record = gr.DownloadButton("Download its record", interactive=False, elem_id="record")
+                    record = gr.DownloadButton("Download the record", interactive=False, elem_id="record")
                 stop = gr.Button("Stop", interactive=False, elem_id="stop")
                 gr.Markdown(CONSENT)
         _show_examples(service, form, examples, examples_with_face)
@@ -74,7 +76,8 @@ def build_page(
 def _about(service: VideoService) -> str:
     exported = service.pipeline.exported
     side = exported.info.frame_side
-    return f"This one was trained for {exported.step:,} steps; videos are {side}x{side} pixels, 25 frames a second."
+    size = f"{side} x {side} pixels at 25 frames per second"
+    return f"The model was trained for {exported.step:,} steps. Videos have {size}."
 
 
 def _show_examples(
@@ -82,12 +85,12 @@ def _show_examples(
 ) -> None:
     if with_face:
         names = ["portrait", *(["landmarks"] if service.needs_landmarks else []), "speech"]
-        rows, label = with_face, "Examples: synthetic speakers, and their voices"
+        rows, label = with_face, "Examples: synthetic speakers and their voices"
     else:
         names, rows, label = (
             ["speech"],
             examples,
-            "Examples: voices of synthetic speakers, whose faces this run does not find",
+            "Examples: voices of synthetic speakers (this run does not detect their faces)",
         )
     gr.Examples(
         [[str(getattr(example, name)) for name in names] for example in rows],

@@ -71,7 +71,7 @@ class EmotionTable:
             level: Level from 1 to 3; None for 2, or the level nearest to it.
 
         Raises:
-            EmotionError: If emotion or level is not in the table. Lists those that are.
+            EmotionError: If emotion or level is not in the table; the message lists those that are.
         """
         name = emotion.strip().casefold()
         if name not in self.emotions:
@@ -159,7 +159,7 @@ def require_same_motion(path: Path, found: Identity, wanted: Identity | None) ->
     """Checks that a file was made with the motion encoder in use; ``wanted=None`` accepts any.
 
     Raises:
-        WrongWeights: If it was not. Names both encoders.
+        WrongWeights: If it was not; the message names both encoders.
     """
     if wanted is not None and found != wanted:
         raise WrongWeights(
@@ -176,7 +176,7 @@ def learn_table(data: ShardDataModule) -> EmotionTable:
 
     Raises:
         ShardError: If shards are damaged or the split is empty.
-        EmotionError: If no training clip has an emotion label, or a latent is not finite. Names the clip.
+        EmotionError: If no training clip has an emotion label, or a latent is not finite; the message names the clip.
     """
     means: dict[Cell, list[Tensor]] = {}
     frames, total, squares = 0, torch.zeros(()), torch.zeros(())

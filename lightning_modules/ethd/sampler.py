@@ -27,6 +27,7 @@ from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd, noise_schedu
 from lightning_modules.ethd.driving_signals import build_driving_signals
 from lightning_modules.ethd.network import DrivingSignals, Ethd
 from lightning_modules.vaid.network import VAID
+from runtime.devices import inference_dtype
 from runtime.errors import UserError
 
 RESTORED_AT_ONCE = 16  # frames
@@ -79,13 +80,12 @@ class Sampler:
             otherwise copied.
         info: Checkpoint information of the network.
         codec: Codec of the latents.
-        device: Device of the network. It runs in bfloat16 on a GPU and in float32 on a CPU.
+        device: Device of the network. ``inference_dtype`` gives its precision.
     """
 
     def __init__(self, ethd: Ethd, info: EthdInfo, codec: LatentCodec, device: torch.device) -> None:
         self.info, self.codec, self.device = info, codec, device
-        # Networks are trained in bfloat16 on a GPU. On a CPU bfloat16 is not faster.
-        self.dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.dtype = inference_dtype(device)
         self.schedule = noise_schedule(info.config)
         with torch.device("meta"):  # every weight comes from the given network
             self.ethd = build_ethd(info.config, info.dimensions, info.frame_side)
@@ -157,7 +157,7 @@ class Sampler:
             (1, F, C, h, w) float32 latents on the CPU, in the codec's units.
 
         Raises:
-            SamplingError: If a window does not fit into the memory of the device.
+            SamplingError: If a window does not fit into the device's memory, or values exceed the range of float16.
         """
         reference_latent = reference.to(self.device, self.dtype)
         total, done = how.steps * len(window_starts(frames, how.window, how.overlap)), 0
@@ -169,6 +169,10 @@ class Sampler:
                 lambda noisy, level: self.ethd(noisy.to(self.dtype), level, reference_latent, near), self.schedule
             )
             x0 = denoise(x.to(self.device), t.to(self.device)).cpu()
+            if self.dtype is torch.float16 and not x0.isfinite().all():
+                raise SamplingError(
+                    f"{self.device}: has no bfloat16, and values here are too large for float16; use device=cpu"
+                )
             done += 1
             if on_progress is not None:
                 on_progress(VideoProgress("sampling", done, total))

@@ -1,1 +1,1 @@
-"""The metrics as pure functions: tensors in, numbers out."""
+"""The metrics as pure functions."""

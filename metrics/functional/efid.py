@@ -1,7 +1,7 @@
-"""E-FID: how a face is aligned for Deep3DFaceRecon, and the distance of pooled expression coefficients.
+"""Face alignment of E-FID for Deep3DFaceRecon, and the crop for 3DDFA_V2.
 
-EMO (Tian et al. 2024) defines E-FID in words only: expression parameters of a face reconstruction, then the Fréchet
-distance. This reads it as Deep3DFaceRecon_pytorch's 64 expression coefficients of every frame, pooled.
+EMO (Tian et al., 2024) defines E-FID as the Fréchet distance of expression parameters of a face reconstruction. Here
+these are the 64 expression coefficients of Deep3DFaceRecon_pytorch for every frame, pooled.
 
 Shapes: N images, H x W pixels, P landmarks.
 """
@@ -14,10 +14,10 @@ import numpy as np
 from PIL import Image
 
 CROP_SIZE = 224
-FACE_SCALE = 102.0  # pixels per unit of the template in the crop
+FACE_SCALE = 102.0  # pixels in the crop per unit of the template
 
-# Five points of the mean face: left eye, right eye, nose, left and right mouth corner; y points up. Reduced from the
-# 68 points of Deep3DFaceRecon_pytorch's BFM/similarity_Lm3D_all.mat.
+# Five points of the mean face: left eye, right eye, nose, left and right mouth corner; y points up. Computed from the
+# 68 points in Deep3DFaceRecon_pytorch's BFM/similarity_Lm3D_all.mat.
 TEMPLATE = np.array(
     [
         [-0.3114865720272064, 0.29036077857017517, 0.13377952575683594],
@@ -27,18 +27,19 @@ TEMPLATE = np.array(
         [0.24846619367599487, -0.38128235936164856, 0.22235769033432007],
     ]
 )
-# Of 68 points, counted from 1: nose tip, eye corners (averaged per eye), mouth corners.
+# Points of the 68-point scheme, counted from 1: nose tip, eye corners (averaged per eye), mouth corners.
 _NOSE, _EYES, _MOUTH = 31, ((37, 40), (43, 46)), (49, 55)
 
 
 @dataclass(frozen=True)
 class AlignedFace:
-    """A face cropped as Deep3DFaceRecon expects it.
+    """Input crop of Deep3DFaceRecon.
 
     Attributes:
         image: (224, 224, 3) uint8 RGB, black outside the original.
-        transform: width and height of the original, scale, and the template's origin x, y (y up) in it, pixels.
-        landmarks: (5, 2) in the crop, y up.
+        transform: Width and height of the original, scale, and position x, y (y up) of the template's origin in the
+            original, pixels.
+        landmarks: (5, 2) landmarks in the crop, y up.
     """
 
     image: np.ndarray
@@ -47,13 +48,13 @@ class AlignedFace:
 
 
 def five_points(landmarks: np.ndarray) -> np.ndarray:
-    """(68, 2) iBUG landmarks -> (5, 2): eye centres, nose tip, mouth corners; five points pass through.
+    """Reduces (68, 2) iBUG landmarks to (5, 2): eye centres, nose tip, mouth corners. Five points are unchanged.
 
     Raises:
-        ValueError: for other shapes or values that are not finite.
+        ValueError: If the landmarks have another shape or are not finite.
     """
     if landmarks.shape not in ((5, 2), (68, 2)) or not np.isfinite(landmarks).all():
-        raise ValueError(f"need (5, 2) or (68, 2) finite landmarks, got {landmarks.shape}")
+        raise ValueError(f"E-FID: expected finite (5, 2) or (68, 2) landmarks, found shape {landmarks.shape}")
     if len(landmarks) == 5:
         return landmarks
     eyes = [landmarks[[a - 1, b - 1]].mean(axis=0) for a, b in _EYES]
@@ -61,9 +62,12 @@ def five_points(landmarks: np.ndarray) -> np.ndarray:
 
 
 def scaled_orthography(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
-    """Least-squares weak perspective of ``TEMPLATE`` onto points: the origin (2,) and pixels per template unit.
+    """Fits the weak-perspective projection of ``TEMPLATE`` to five points by least squares.
 
-    Source: the POS step of DeMenthon and Davis 1995, as Deep3DFaceRecon's util/preprocess.py solves it.
+    Source: the POS step of DeMenthon and Davis, 1995, as in Deep3DFaceRecon's util/preprocess.py.
+
+    Returns:
+        (2,) position of the template's origin, and pixels per template unit.
     """
     ones = np.ones((len(TEMPLATE), 1))
     solution, *_ = np.linalg.lstsq(np.hstack([TEMPLATE, ones]), landmarks.astype(np.float64), rcond=None)
@@ -73,15 +77,15 @@ def scaled_orthography(landmarks: np.ndarray) -> tuple[np.ndarray, float]:
 def align_face(image: Image.Image | np.ndarray, landmarks: np.ndarray) -> AlignedFace:
     """Resizes and crops a face to 224 x 224 by its five landmarks.
 
-    Bicubic resize of the whole image by Pillow to truncated sizes, then a crop that pads black, as the original's
-    ``align_img`` does.
+    As in the original ``align_img``: bicubic resize of the whole image by Pillow to truncated sizes, then a crop with
+    black padding.
 
     Args:
         image: RGB image, or (H, W, 3) uint8.
-        landmarks: (5, 2) or (68, 2), x and y in pixels, y down.
+        landmarks: (5, 2) or (68, 2) landmarks, x and y in pixels, y down.
 
     Raises:
-        ValueError: if the landmarks are unusable.
+        ValueError: If the landmarks do not allow an alignment.
     """
     picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
     width, height = picture.size
@@ -89,13 +93,15 @@ def align_face(image: Image.Image | np.ndarray, landmarks: np.ndarray) -> Aligne
     points[:, 1] = height - 1 - points[:, 1]
     origin, unit = scaled_orthography(points)
     if unit < 1e-6 * max(width, height):
-        raise ValueError("the five landmarks coincide; the face cannot be aligned")
+        raise ValueError("E-FID: the five landmarks coincide, so the face cannot be aligned; check the landmarks")
     scale = FACE_SCALE / unit
     w, h = int(width * scale), int(height * scale)
     left = int(w / 2 - CROP_SIZE / 2 + (origin[0] - width / 2) * scale)
     top = int(h / 2 - CROP_SIZE / 2 + (height / 2 - origin[1]) * scale)
     if min(w, h) < 1 or max(w, h) > 20_000:
-        raise ValueError(f"aligning by these landmarks would resize {width} x {height} to {w} x {h} pixels")
+        raise ValueError(
+            f"E-FID: the landmarks would resize {width} x {height} to {w} x {h} pixels, expected 1 to 20000; check them"
+        )
     resized = picture.convert("RGB").resize((w, h), resample=Image.Resampling.BICUBIC)
     crop = resized.crop((left, top, left + CROP_SIZE, top + CROP_SIZE))
     moved = (points - origin + [width / 2, height / 2]) * scale - [w / 2 - CROP_SIZE / 2, h / 2 - CROP_SIZE / 2]
@@ -104,9 +110,9 @@ def align_face(image: Image.Image | np.ndarray, landmarks: np.ndarray) -> Aligne
 
 
 def ddfa_roi(landmarks: np.ndarray) -> tuple[int, int, int, int]:
-    """3DDFA_V2's crop box (left, top, right, bottom) around (P, 2) landmarks of the whole face, pixels.
+    """Returns 3DDFA_V2's crop box (left, top, right, bottom) for (P, 2) landmarks of the whole face, pixels.
 
-    A square about the landmarks' square hull, its side the hull's diagonal (utils/functions.py of 3DDFA_V2).
+    A square whose side is the diagonal of the landmarks' square bounding box (utils/functions.py of 3DDFA_V2).
     """
     low, high = landmarks.min(axis=0), landmarks.max(axis=0)
     centre, radius = (low + high) / 2, float((high - low).max()) / 2
@@ -117,16 +123,16 @@ def ddfa_roi(landmarks: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def ddfa_crop(image: np.ndarray, box: tuple[int, int, int, int], size: int = 120) -> np.ndarray:
-    """(size, size, 3) uint8 RGB of a box that may reach beyond the image, black there, bilinear.
+    """Crops a box and resizes it to (size, size, 3) uint8 RGB, bilinear, black outside the image.
 
     Raises:
-        ValueError: if the box is empty.
+        ValueError: If the box is empty.
     """
     left, top, right, bottom = box
     if right <= left or bottom <= top:
-        raise ValueError(f"empty face box {box}")
+        raise ValueError(f"E-FID: the face box {box} is empty; check the landmarks")
     crop = Image.fromarray(image).crop(box)
-    # A transform samples without Pillow's antialiasing, at half-pixel centres, as OpenCV's linear resize does.
+    # ``transform`` samples at half-pixel centres without antialiasing, like OpenCV's linear resize.
     return np.asarray(
         crop.transform((size, size), Image.Transform.EXTENT, (0, 0, *crop.size), resample=Image.Resampling.BILINEAR)
     )

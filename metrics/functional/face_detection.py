@@ -1,4 +1,4 @@
-"""From S3FD's outputs to face boxes, as syncnet_python's detector does it.
+"""Decoding of S3FD's outputs to face boxes, as in syncnet_python.
 
 Boxes are (left, top, right, bottom). Shapes: P priors, K boxes, H x W pixels.
 """
@@ -17,12 +17,20 @@ MIN_SIZES = (16, 32, 64, 128, 256, 512)
 STEPS = (4, 8, 16, 32, 64, 128)
 VARIANCES = (0.1, 0.2)
 FACE_CONFIDENCE = 0.9
-MIN_INPUT = 32  # five halvings must leave a pixel
-SHRINK = 4  # the pipeline detects at a quarter of the frame's size
+MIN_INPUT = 32  # at least one pixel must remain after five halvings
+SHRINK = 4  # detection runs at 1/4 of the frame's size
 
 
 def priors_of(size: tuple[int, int], maps: Sequence[tuple[int, int]]) -> Tensor:
-    """(P, 4) float32 priors (centre x, y, width, height), as parts of an image of (H, W), one square per map cell."""
+    """Builds the priors: one square for each cell of each feature map.
+
+    Args:
+        size: (H, W) of the image.
+        maps: (rows, columns) of each feature map.
+
+    Returns:
+        (P, 4) float32 centre x, centre y, width and height, as fractions of the image.
+    """
     height, width = size
     parts = []
     for (rows, columns), step, side in zip(maps, STEPS, MIN_SIZES, strict=True):
@@ -33,7 +41,7 @@ def priors_of(size: tuple[int, int], maps: Sequence[tuple[int, int]]) -> Tensor:
 
 
 def decode_boxes(offsets: Tensor, priors: Tensor) -> Tensor:
-    """(P, 4) predicted offsets and their priors -> (P, 4) boxes as parts of the image."""
+    """Decodes (P, 4) predicted offsets and their priors to (P, 4) boxes, as fractions of the image."""
     centres = priors[:, :2] + offsets[:, :2] * VARIANCES[0] * priors[:, 2:]
     sizes = priors[:, 2:] * torch.exp(offsets[:, 2:] * VARIANCES[1])
     low = centres - sizes / 2
@@ -49,48 +57,48 @@ def detections_of(
     candidates: int = 5000,
     keep: int = 750,
 ) -> Tensor:
-    """One image's faces.
+    """Selects the faces of one image by confidence and non-maximum suppression.
 
     Args:
-        offsets: (P, 4).
-        probabilities: (P, 2) of nothing and face.
-        priors: (P, 4).
-        min_confidence: probabilities up to this are dropped.
-        overlap: of two boxes with a larger IoU the less sure one is dropped.
-        candidates: how many of the surest boxes are looked at.
-        keep: how many boxes are returned at most.
+        offsets: (P, 4) predicted offsets.
+        probabilities: (P, 2) probabilities of background and face.
+        priors: (P, 4) priors.
+        min_confidence: Minimum probability (exclusive).
+        overlap: Maximum IoU of two boxes; of two boxes with more overlap the less probable one is dropped.
+        candidates: Maximum number of boxes before suppression.
+        keep: Maximum number of returned boxes.
 
     Returns:
-        (K, 5) probability and box, the surest first.
+        (K, 5) probability and box, sorted by descending probability.
     """
     boxes, scores = decode_boxes(offsets, priors), probabilities[:, 1]
-    sure = scores > min_confidence
-    boxes, scores = boxes[sure], scores[sure]
+    confident = scores > min_confidence
+    boxes, scores = boxes[confident], scores[confident]
     best = scores.argsort(descending=True, stable=True)[:candidates]
     kept = best[nms(boxes[best], scores[best], overlap)][:keep]
     return torch.cat([scores[kept, None], boxes[kept]], dim=1)
 
 
 def suppress_overlaps(faces: np.ndarray, overlap: float = 0.1) -> np.ndarray:
-    """Indices of the rows of (K, 5) box-and-score that no surer row overlaps by more than ``overlap`` IoU."""
-    # The original reads an ascending sort backwards, so of equally sure boxes the last comes first.
+    """Returns the indices of the (K, 5) box-and-score rows that remain after non-maximum suppression at ``overlap``."""
+    # The original reverses an ascending sort, so of boxes with equal scores the last comes first.
     rows = torch.from_numpy(np.array(faces[::-1], dtype=np.float64))
     return len(faces) - 1 - nms(rows[:, :4], rows[:, 4], overlap).numpy()
 
 
 def shrink(image: np.ndarray, factor: int) -> np.ndarray:
-    """(H, W, 3) uint8 reduced as OpenCV's linear resize by 1 / ``factor`` reduces it.
+    """Downscales an (H, W, 3) uint8 image by 1 / ``factor`` like OpenCV's linear resize.
 
-    For an even factor every sample falls between two pixels each way: the mean of four, rounded half up. Bit for bit,
-    save one grey level in a last row or column that a factor of 2 cuts in half.
+    For an even factor each sample lies in the middle of four pixels and is their mean, rounded half up. The result is
+    bit-identical, except for one grey level in a last row or column that a factor of 2 divides.
 
     Raises:
-        ValueError: if the factor is neither 1 nor even.
+        ValueError: If the factor is neither 1 nor even.
     """
     if factor == 1:
         return image
     if factor % 2 or factor < 2:
-        raise ValueError(f"frames shrink by 1 or an even factor, not {factor}")
+        raise ValueError(f"S3FD: the factor must be 1 or even, found {factor}")
     first = [np.arange(round(n / factor)) * factor + factor // 2 - 1 for n in image.shape[:2]]
     rows, columns = (np.minimum(i[:, None] + [0, 1], n - 1) for i, n in zip(first, image.shape[:2], strict=True))
     wide = image.astype(np.uint16)
@@ -99,7 +107,7 @@ def shrink(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def network_input(image: np.ndarray, factor: int = SHRINK) -> Tensor:
-    """(H, W, 3) uint8 RGB -> (1, 3, h, w) float32 RGB minus the mean colour."""
+    """Converts (H, W, 3) uint8 RGB to the network's input: (1, 3, h, w) float32 RGB minus the mean colour."""
     reduced = torch.from_numpy(shrink(image, factor)).permute(2, 0, 1).float()
     return (reduced - torch.tensor(MEAN_BGR[::-1])[:, None, None])[None]
 
@@ -107,15 +115,15 @@ def network_input(image: np.ndarray, factor: int = SHRINK) -> Tensor:
 def faces_in_pixels(
     rows: Sequence[Tensor], size: tuple[int, int], min_confidence: float = FACE_CONFIDENCE
 ) -> np.ndarray:
-    """Detections at one or several scales to faces of one image.
+    """Merges the detections of one image at one or several scales.
 
     Args:
-        rows: per scale (K, 5) probability and box in parts of the image.
+        rows: (K, 5) probability and box of each scale, boxes as fractions of the image.
         size: (H, W) of the image.
-        min_confidence: rows must be surer.
+        min_confidence: Minimum probability (exclusive).
 
     Returns:
-        (K, 5) float32 box in pixels and probability, overlapping ones suppressed, the surest first.
+        (K, 5) float32 box in pixels and probability, without overlaps, sorted by descending probability.
     """
     height, width = size
     found = torch.cat([scale[scale[:, 0] > min_confidence] for scale in rows])
@@ -130,19 +138,28 @@ def detect_faces(
     factors: Sequence[int] = (SHRINK,),
     min_confidence: float = FACE_CONFIDENCE,
 ) -> np.ndarray:
-    """(H, W, 3) uint8 RGB -> (K, 5) float32 boxes in pixels with their probability.
+    """Detects the faces of an image.
 
-    Example:
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        network: S3FD, from the input to offsets, probabilities and priors.
+        factors: Factors by which the image is downscaled; 1 or even.
+        min_confidence: Minimum probability (exclusive).
+
+    Returns:
+        (K, 5) float32 boxes in pixels with their probability.
+
+    Examples:
         >>> from metrics.functional.face_detection import detect_faces
         >>> from metrics.networks.s3fd import S3FDNet
         >>> detect_faces(frame, S3FDNet("sfd_face.pth"))  # doctest: +SKIP
 
     Raises:
-        ValueError: if the frame, reduced, is smaller than S3FD can see.
+        ValueError: If the downscaled image is smaller than the network's minimum input.
     """
     smallest = MIN_INPUT * max(factors)
     if min(image.shape[:2]) < smallest:
-        raise ValueError(f"S3FD needs frames of at least {smallest} pixels, got {image.shape[1]} x {image.shape[0]}")
+        raise ValueError(f"S3FD needs frames of at least {smallest} pixels, found {image.shape[1]} x {image.shape[0]}")
     rows = []
     for factor in factors:
         offsets, probabilities, priors = network(network_input(image, factor))

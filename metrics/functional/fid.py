@@ -1,4 +1,4 @@
-"""FID of two image folders, digit for digit as pytorch-fid 0.3.0 computes it.
+"""FID of two image folders, equal to pytorch-fid 0.3.0.
 
 Shapes: N images, H x W pixels, D features.
 """
@@ -27,35 +27,35 @@ EXTENSIONS = ("bmp", "jpg", "jpeg", "pgm", "png", "ppm", "tif", "tiff", "webp")
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The images of one folder as pytorch-fid lists them: lower-case extensions, sorted, not recursive.
+    """Lists the images of a folder as pytorch-fid does: lower-case extensions, sorted, not recursive.
 
     Raises:
-        ValueError: if there are none.
+        ValueError: If the folder has no image.
     """
     found = sorted(path for extension in EXTENSIONS for path in folder.glob(f"*.{extension}"))
     if not found:
-        raise ValueError(f"{folder} holds no image ({', '.join(EXTENSIONS)}; subfolders are not searched)")
+        raise ValueError(f"{folder}: has no image ({', '.join(EXTENSIONS)}; subfolders are not searched)")
     return found
 
 
 def read_image(path: Path) -> Tensor:
-    """(3, H, W) uint8 RGB.
+    """Reads an image as (3, H, W) uint8 RGB.
 
     Raises:
-        ValueError: if the file is no readable image.
+        ValueError: If the file is not a readable image.
     """
     try:
         with Image.open(path) as image:
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
     except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path} is not a readable image ({error}); replace or remove it") from None
+        raise ValueError(f"{path}: is not a readable image ({error}); replace or remove it") from None
 
 
 def image_batches(paths: list[Path], batch_size: int) -> Iterator[Tensor]:
-    """(B, 3, H, W) uint8 batches in order, the last one shorter.
+    """Yields (B, 3, H, W) uint8 batches in order; the last batch may be smaller.
 
     Raises:
-        ValueError: if the images differ in size.
+        ValueError: If the images differ in size.
     """
     size: torch.Size | None = None
     for start in range(0, len(paths), batch_size):
@@ -64,14 +64,14 @@ def image_batches(paths: list[Path], batch_size: int) -> Iterator[Tensor]:
             size = size or image.shape
             if image.shape != size:
                 raise ValueError(
-                    f"{path} is {image.shape[2]} x {image.shape[1]}, the images before it {size[2]} x {size[1]}; "
-                    "all images of one folder must share a size"
+                    f"{path}: has {image.shape[2]} x {image.shape[1]} pixels, expected {size[2]} x {size[1]} as in the "
+                    "images before it; all images of a folder must have one size"
                 )
         yield torch.stack(images)
 
 
 def folder_moments(folder: Path, network: Callable[[Tensor], Tensor], dimensions: int, batch_size: int = 50) -> Moments:
-    """Feature moments of every image of a folder; none is dropped."""
+    """Computes the feature moments of all images of a folder."""
     moments = no_moments(dimensions)
     for images in image_batches(list_images(folder), batch_size):
         moments = add_features(moments, network(images))
@@ -85,19 +85,19 @@ def frechet_inception_distance(
     dimensions: int = 2048,
     batch_size: int = 50,
 ) -> float:
-    """FID of two folders of images; lower is better, 0 is equal.
+    """Computes the FID of two folders of images; lower is better, 0 is equal.
 
-    Protocol: pytorch-fid 0.3.0 (all frames pooled, its Inception, covariance over N - 1, float64). Either side may be a
-    ``.npz`` with ``mu`` and ``sigma``, as that package saves it. Source: Heusel et al., NeurIPS 2017.
+    Protocol: pytorch-fid 0.3.0 (all frames pooled, its Inception network, covariance divided by N - 1, float64).
+    Source: Heusel et al., NeurIPS 2017.
 
     Args:
-        reference: folder, or statistics, of the real images.
-        generated: the same of the generated ones.
-        network: (B, 3, H, W) uint8 -> (B, D) features.
-        dimensions: D.
-        batch_size: images per forward pass; does not change the value.
+        reference: Folder of the real images, or a ``.npz`` file with ``mu`` and ``sigma`` as written by pytorch-fid.
+        generated: Folder or ``.npz`` file of the generated images.
+        network: Feature network, (B, 3, H, W) uint8 to (B, D).
+        dimensions: Number of dimensions D.
+        batch_size: Number of images per forward pass; does not change the value.
 
-    Example:
+    Examples:
         >>> from metrics.functional.fid import frechet_inception_distance
         >>> from metrics.networks.inception import InceptionFeatures
         >>> network = InceptionFeatures("pt_inception-2015-12-05-6726825d.pth")  # doctest: +SKIP
@@ -105,14 +105,14 @@ def frechet_inception_distance(
         12.34
 
     Raises:
-        ValueError: for an empty folder, an unreadable image, images of different size, fewer than two images.
+        ValueError: If a folder has fewer than two images, an unreadable image, or images of different sizes.
     """
     sides: list[Gaussian] = []
     for path in (Path(reference), Path(generated)):
         if path.suffix == ".npz":
             with np.load(path) as stored:
                 if not {"mu", "sigma"} <= set(stored.files):
-                    raise ValueError(f"{path} holds {', '.join(stored.files)}; expected mu and sigma")
+                    raise ValueError(f"{path}: found {', '.join(stored.files)}, expected mu and sigma")
                 mean, covariance = (torch.from_numpy(stored[key]).double() for key in ("mu", "sigma"))
             sides.append(Gaussian(mean, covariance=covariance))
         elif path.is_dir():
@@ -120,5 +120,5 @@ def frechet_inception_distance(
             warn_if_rank_deficient(f"FID, {path}", moments.samples, dimensions)
             sides.append(gaussian(moments))
         else:
-            raise ValueError(f"{path} is neither a folder of images nor a .npz of statistics")
+            raise ValueError(f"{path}: expected a folder of images or a .npz file of statistics")
     return float(distance_between(sides[0], sides[1]))

@@ -1,4 +1,4 @@
-"""FVD: which frames make a clip, how they reach the I3D, and the published flavours of both.
+"""Sampling and preprocessing of FVD's clips, and the published protocols.
 
 Shapes: N videos or clips, T frames per clip, H x W pixels.
 """
@@ -23,18 +23,19 @@ MAX_CLIPS = 2048
 
 @dataclass(frozen=True)
 class FVDProtocol:
-    """One published way of computing FVD.
+    """Protocol of a published FVD.
 
     Attributes:
-        name: as users ask for it.
-        frames: T, frames per clip.
-        subsample: every how manieth frame of the video.
-        resize: ``squash`` to 224 x 224 (StyleGAN-V), or ``short_side``: to 224, then centre crop (VideoGPT).
-        eps: of the I3D's batch norms.
-        convention: of the Fréchet distance.
-        unit_range: the I3D is fed [0, 1] instead of [-1, 1], as LatentSync does by mistake.
-        truncate: frames pass through [0, 1] floats and a truncating cast to uint8, as VideoGPT's script does.
-        source: where it comes from.
+        name: Name in the configuration.
+        frames: Number of frames T per clip.
+        subsample: Step between the frames of a clip.
+        resize: ``squash`` (bilinear to 224 x 224, StyleGAN-V), ``bicubic`` (antialiased to 224 x 224, DisCo) or
+            ``short_side`` (short side to 224, then centre crop, VideoGPT).
+        eps: Epsilon of the I3D's batch norms.
+        convention: Convention of the Fréchet distance.
+        unit_range: Input range [0, 1] instead of [-1, 1], a mistake of LatentSync.
+        truncate: Truncates frames from [0, 1] floats to uint8 first, as VideoGPT's script does.
+        source: Repository and metric.
     """
 
     name: str
@@ -49,7 +50,7 @@ class FVDProtocol:
 
     @property
     def span(self) -> int:
-        """Frames a video must have."""
+        """Minimum number of frames of a video."""
         return self.frames * self.subsample
 
 
@@ -77,10 +78,10 @@ PROTOCOLS |= {"fvd2048_128f_subsample8f": PROTOCOLS["stylegan-v-128f-subsample8"
 
 
 def protocol_named(name: str) -> FVDProtocol:
-    """The published flavour of that name.
+    """Returns the published protocol with this name.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: If the name is unknown.
     """
     if name not in PROTOCOLS:
         raise ValueError(f"unknown FVD protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
@@ -89,10 +90,10 @@ def protocol_named(name: str) -> FVDProtocol:
 
 @dataclass(frozen=True)
 class FvdClip:
-    """The frames of one video that FVD looks at.
+    """The frames of one video that FVD uses.
 
     Attributes:
-        video: its place in the sorted list of videos.
+        video: Index in the sorted list of videos.
         frames: T frame indices.
     """
 
@@ -102,12 +103,12 @@ class FvdClip:
 
 @dataclass(frozen=True)
 class Sampling:
-    """The clips of one side, and the videos too short to give one.
+    """The clips of one side, and the videos that are too short.
 
     Attributes:
-        clips: one per video that is long enough, in order, at most 2048.
-        too_short: places of the videos that are shorter than the protocol's span.
-        seed: of the random starts, or None where every clip starts at frame 0.
+        clips: One clip per video that is long enough, in order, at most 2048.
+        too_short: Indices of the videos that are shorter than the protocol's span.
+        seed: Seed of the random starts, or None if every clip starts at frame 0.
     """
 
     clips: tuple[FvdClip, ...]
@@ -116,20 +117,19 @@ class Sampling:
 
 
 def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed: int = 0) -> Sampling:
-    """One clip per video, as StyleGAN-V's dataset draws them.
+    """Samples one clip per video, like StyleGAN-V's dataset.
 
-    Generated clips start at frame 0. Real ones start at ``randint(0, L - T s + s - 1)``, drawn with Python's generator
-    in the order of the videos; the original leaves it unseeded, so its value moves from run to run: here the seed is
-    kept.
+    Generated clips start at frame 0. Real clips start at ``randint(0, L - T s + s - 1)`` of Python's generator, in the
+    order of the videos. The original does not seed the generator, so its value varies between runs; here it is seeded.
 
     Args:
-        lengths: frames of each video, videos in sorted order.
-        protocol: gives T and the subsampling s.
-        real: this is the real side.
-        seed: of the random starts of the real side.
+        lengths: Number of frames L of each video, videos in sorted order.
+        protocol: FVD protocol with T frames and step s.
+        real: Whether the videos are real (reference) or generated.
+        seed: Seed of the random starts of the real side.
 
     Raises:
-        ValueError: if fewer than two videos are long enough.
+        ValueError: If fewer than two videos are long enough.
     """
     draw = random.Random(seed)
     clips: list[FvdClip] = []
@@ -144,27 +144,29 @@ def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed
             )
     if len(clips) < 2:
         raise ValueError(
-            f"FVD needs at least two videos of {protocol.span} frames ({protocol.name}), got {len(clips)} of "
+            f"FVD needs at least two videos of {protocol.span} frames ({protocol.name}), found {len(clips)} of "
             f"{len(lengths)}"
         )
     return Sampling(tuple(clips), tuple(too_short), seed if real else None)
 
 
 def preprocess(clips: Tensor, protocol: FVDProtocol) -> Tensor:
-    """Clips as the I3D sees them.
+    """Converts clips to the input of the I3D.
 
     Args:
         clips: (N, T, 3, H, W) RGB, uint8 or float in [0, 1].
-        protocol: gives range and resize.
+        protocol: FVD protocol with resize and range.
 
     Returns:
-        (N, 3, T, 224, 224) float32 in [-1, 1].
+        (N, 3, T, 224, 224) float32 in [-1, 1], or [0, 1] with ``unit_range``.
 
     Raises:
-        ValueError: if the clips have another shape or number of frames.
+        ValueError: If the clips have another shape or number of frames.
     """
     if clips.ndim != 5 or clips.shape[1] != protocol.frames:
-        raise ValueError(f"{protocol.name} compares clips (N, {protocol.frames}, 3, H, W), got {tuple(clips.shape)}")
+        raise ValueError(
+            f"FVD {protocol.name}: expected clips (N, {protocol.frames}, 3, H, W), found {tuple(clips.shape)}"
+        )
     n, t = clips.shape[:2]
     frames = as_unit_floats(clips.flatten(0, 1))
     if protocol.truncate:

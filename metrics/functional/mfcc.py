@@ -1,7 +1,7 @@
-"""Mel-frequency cepstra as python_speech_features 0.6 computes them, which SyncNet was trained on.
+"""Mel-frequency cepstral coefficients as in python_speech_features 0.6, the input of SyncNet.
 
 Rectangular 25 ms windows every 10 ms, 512-point spectrum, 26 triangular mel filters, natural logarithm, orthonormal
-DCT, lifter 22, log energy in place of the first cepstrum.
+DCT, lifter 22, log energy in place of the first coefficient.
 
 Shapes: S samples at 16 kHz, M windows, 13 cepstra.
 """
@@ -18,7 +18,7 @@ _EPS = np.finfo(np.float64).eps
 
 
 def mel_filterbank() -> np.ndarray:
-    """(26, 257) triangles between 0 and 8 kHz, their corners rounded down to spectrum bins."""
+    """Builds (26, 257) triangular filters between 0 and 8 kHz, with corners rounded down to spectrum bins."""
     top = 2595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
     hertz = 700 * (10 ** (np.linspace(0, top, FILTERS + 2) / 2595) - 1)
     corners = np.floor((SPECTRUM + 1) * hertz / SAMPLE_RATE)
@@ -30,19 +30,19 @@ def mel_filterbank() -> np.ndarray:
 
 
 def mfcc(samples: np.ndarray) -> np.ndarray:
-    """Cepstra of speech.
+    """Computes the coefficients of a sound.
 
     Args:
-        samples: (S,) int16, or floats in int16's range, mono at 16 kHz.
+        samples: (S,) mono samples at 16 kHz, int16 or floats in the range of int16.
 
     Returns:
-        (M, 13) float64; M = 1 up to 400 samples, else 1 + ceil((S - 400) / 160), the last window padded with zeros.
+        (M, 13) float64; M = 1 up to 400 samples, else 1 + ceil((S - 400) / 160). The last window is zero-padded.
 
     Raises:
-        ValueError: if there are no samples, or they are not one channel.
+        ValueError: If there are no samples, or several channels.
     """
     if samples.ndim != 1 or len(samples) == 0:
-        raise ValueError(f"need mono samples (S,), got shape {samples.shape}")
+        raise ValueError(f"MFCC: expected mono samples (S,), found shape {samples.shape}")
     signal = samples.astype(np.float64)
     signal = np.append(signal[0], signal[1:] - PREEMPHASIS * signal[:-1])
     count = 1 if len(signal) <= WINDOW else 1 + -(-(len(signal) - WINDOW) // STEP)

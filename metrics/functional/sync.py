@@ -1,4 +1,7 @@
-"""Sync-C and Sync-D from SyncNet embeddings (= LSE-C and LSE-D): distances over offsets, and what is read off them.
+"""Sync-C and Sync-D (LSE-C and LSE-D) from SyncNet embeddings.
+
+    d[i, j] = |lip_i - audio_(i + j - 15) + 1e-6|,  m[j] = mean_i d[i, j]
+    Sync-D = min_j m[j],  Sync-C = median_j m[j] - min_j m[j]
 
 Shapes: T windows of five frames, D = 1024, J = 2 * 15 + 1 offsets.
 """
@@ -24,14 +27,14 @@ CEPSTRA_PER_WINDOW = 20
 
 @dataclass(frozen=True)
 class SyncScores:
-    """What syncnet_python prints for one track.
+    """Scores that syncnet_python prints for one track.
 
     Attributes:
-        confidence: Sync-C: median of the mean distances over all offsets minus their minimum; higher is better.
-        distance: Sync-D: that minimum; lower is better.
-        offset: audio-video offset in frames at 25 fps; positive where the audio leads.
-        windows: T.
-        frame_confidence: (T,) median minus each window's distance at the best offset, median-filtered over 9.
+        confidence: Sync-C: median over offsets of the mean distance, minus the minimum; higher is better.
+        distance: Sync-D: minimum over offsets of the mean distance; lower is better.
+        offset: Audio-video offset in frames at 25 fps; positive if the audio leads.
+        windows: Number of windows T.
+        frame_confidence: (T,) median minus the window's distance at the best offset, median-filtered over 9 windows.
     """
 
     confidence: float
@@ -42,24 +45,27 @@ class SyncScores:
 
 
 def sync_distances(lip: Tensor, audio: Tensor, max_offset: int = MAX_OFFSET, chunk: int = 256) -> Tensor:
-    """Distance of every lip window to the audio windows around it.
+    """Computes the distance of every lip window to the audio windows around it.
 
-    d[i, j] = |lip_i - audio_(i + j - max_offset) + 1e-6|, with zero vectors beyond both ends of the audio, which count.
+    d[i, j] = |lip_i - audio_(i + j - max_offset) + 1e-6|. The audio is padded with zero vectors, whose distances are
+    part of the means, as in syncnet_python.
 
     Args:
-        lip: (T, D) embeddings, not normalised.
-        audio: (T, D) likewise.
-        max_offset: largest offset searched, frames.
-        chunk: windows compared at a time, which bounds memory.
+        lip: (T, D) lip embeddings, not normalised.
+        audio: (T, D) audio embeddings, not normalised.
+        max_offset: Largest offset, frames.
+        chunk: Number of windows compared at a time; bounds the memory.
 
     Returns:
-        (T, 2 * max_offset + 1).
+        (T, 2 * max_offset + 1) distances.
 
     Raises:
-        ValueError: if the shapes differ or there is no window.
+        ValueError: If the shapes differ or there is no window.
     """
     if lip.ndim != 2 or lip.shape != audio.shape or len(lip) == 0:
-        raise ValueError(f"need equal, non-empty (T, D) embeddings, got {tuple(lip.shape)} and {tuple(audio.shape)}")
+        raise ValueError(
+            f"Sync: expected equal, non-empty (T, D) embeddings, found {tuple(lip.shape)} and {tuple(audio.shape)}"
+        )
     padded = F.pad(audio, (0, 0, max_offset, max_offset))
     around = padded.unfold(0, 2 * max_offset + 1, 1).transpose(1, 2)  # (T, J, D), a view
     parts = [
@@ -70,19 +76,21 @@ def sync_distances(lip: Tensor, audio: Tensor, max_offset: int = MAX_OFFSET, chu
 
 
 def sync_scores(distances: Tensor) -> SyncScores:
-    """Confidence, distance and offset of a (T, J) distance table, J odd.
+    """Computes confidence, distance and offset from (T, J) distances, J odd.
 
-    Example:
+    Examples:
         >>> lip = network.lip(frames)  # doctest: +SKIP
         >>> audio = network.audio(audio_windows(samples, windows=len(lip)))  # doctest: +SKIP
         >>> sync_scores(sync_distances(lip, audio)).confidence  # doctest: +SKIP
         7.1
 
     Raises:
-        ValueError: if a distance is not finite.
+        ValueError: If a distance is not finite.
     """
     if not torch.isfinite(distances).all():
-        raise ValueError("the SyncNet distances hold NaN or infinity; look at the frames, the sound and the weights")
+        raise ValueError(
+            "the SyncNet distances have NaN or infinite values; check the frames, the sound and the weights"
+        )
     mean = distances.mean(dim=0)
     median = mean.median()
     smallest, place = mean.min(dim=0)
@@ -97,28 +105,32 @@ def sync_scores(distances: Tensor) -> SyncScores:
 
 
 def sync_windows(frames: int, samples: int) -> int:
-    """T for a track of that many frames at 25 fps and samples at 16 kHz.
+    """Returns the number of windows T of a track.
 
-    One window less than fits: the last would need MFCC windows that do not exist (4 n - 1 of them are there).
+    The last window that fits into n frames is not used: it needs 4 n MFCC windows, but there are 4 n - 1.
+
+    Args:
+        frames: Number of frames at 25 fps.
+        samples: Number of sound samples at 16 kHz.
 
     Raises:
-        ValueError: if not even one window fits.
+        ValueError: If the track is too short for one window.
     """
     windows = min(frames, samples // SAMPLES_PER_FRAME) - WINDOW_FRAMES
     if windows < 1:
         raise ValueError(
-            f"Sync needs at least 6 frames and 0.24 s of sound, got {frames} frames and {samples / 16_000:.2f} s"
+            f"Sync: expected at least 6 frames and 0.24 s of sound, found {frames} frames and {samples / 16_000:.2f} s"
         )
     return windows
 
 
 def audio_windows(samples: np.ndarray, windows: int) -> Tensor:
-    """(T, 1, 13, 20) float32 MFCC windows, 0.2 s each and 0.04 s apart, of (S,) int16 samples at 16 kHz."""
+    """Computes (T, 1, 13, 20) float32 MFCC windows of 0.2 s every 0.04 s, from (S,) int16 samples at 16 kHz."""
     cepstra = torch.from_numpy(mfcc(samples).T.astype(np.float32))
     cut = cepstra.unfold(1, CEPSTRA_PER_WINDOW, CEPSTRA_PER_FRAME)  # (13, T', 20)
     return cut[:, :windows].transpose(0, 1)[:, None]
 
 
 def _medfilt(values: np.ndarray, size: int) -> np.ndarray:
-    """Median filter with zeros beyond the ends; a series shorter than the filter is filtered just so."""
+    """Applies a median filter with zero padding; the series may be shorter than the filter."""
     return np.asarray(medfilt(np.pad(values, size), kernel_size=size)[size : size + len(values)])

@@ -1,4 +1,4 @@
-"""Shots, face tracks and crops of a video, as syncnet_python's run_pipeline.py makes them before Sync is measured.
+"""Shots, face tracks and crops of a video, as in syncnet_python's run_pipeline.py.
 
 Boxes are (left, top, right, bottom) in pixels. Shapes: F frames, K detections.
 """
@@ -19,18 +19,18 @@ CROP_SIZE = 224
 PAD_VALUE = 110
 SCENE_THRESHOLD = 30.0
 MIN_SCENE = 15
-# PySceneDetect 0.5: from this width on, every n-th pixel is looked at.
+# PySceneDetect 0.5: (minimum width, n); only every n-th pixel is used from this width on.
 _STRIDES = ((3200, 12), (2100, 8), (1700, 6), (1200, 5), (900, 4), (600, 3))
 
 
 @dataclass(frozen=True)
 class Track:
-    """One face followed through one shot.
+    """Track of one face in one shot.
 
     Attributes:
         frames: (F,) consecutive frame indices.
-        boxes: (F, 4), interpolated where the face was not detected.
-        detections: frames in which it was.
+        boxes: (F, 4) boxes, interpolated where the face was not detected.
+        detections: Number of frames with a detection.
     """
 
     frames: np.ndarray
@@ -39,7 +39,7 @@ class Track:
 
 
 def box_iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two boxes."""
+    """Returns the intersection over union of two boxes."""
     low, high = np.maximum(a[:2], b[:2]), np.minimum(a[2:4], b[2:4])
     inter = float(np.prod(np.maximum(0.0, high - low)))
     areas = float(np.prod(a[2:4] - a[:2]) + np.prod(b[2:4] - b[:2]))
@@ -49,17 +49,17 @@ def box_iou(a: np.ndarray, b: np.ndarray) -> float:
 def track_faces(
     detections: Sequence[np.ndarray], min_track: int = 50, min_face: float = MIN_FACE, first: int = 0
 ) -> list[Track]:
-    """Greedy tracks of the faces of one shot.
+    """Tracks the faces of one shot greedily.
 
-    A track starts with the first face left, takes faces that overlap its last box by more than half, and survives up to
-    24 frames without one. As in the original, the face that follows a taken one in the same frame's list is passed
-    over.
+    A track starts with the first remaining face, takes faces with an IoU above 0.5 to its last box, and continues over
+    up to 24 frames without detection. As in the original, the face after a taken one in the same frame's list is
+    skipped.
 
     Args:
-        detections: per frame (K, >= 4) boxes.
-        min_track: a track needs more detections than this; syncnet_python's is 100, which loses most MEAD clips.
-        min_face: mean width or height must exceed this, pixels.
-        first: index of the first frame.
+        detections: (K, >= 4) boxes of each frame.
+        min_track: Minimum number of detections of a track (exclusive); syncnet_python's 100 rejects most MEAD clips.
+        min_face: Minimum mean width or height (exclusive), pixels.
+        first: Index of the first frame.
     """
     left = [[np.asarray(face, dtype=np.float64)[:4] for face in frame] for frame in detections]
     tracks: list[Track] = []
@@ -85,12 +85,12 @@ def track_faces(
 
 @dataclass(frozen=True)
 class CropPath:
-    """Where a track's crop lies in each frame: centre and half side, each median-filtered over 13 frames.
+    """Position of a track's crop in each frame, median-filtered over 13 frames.
 
     Attributes:
-        x: (F,) pixels.
-        y: (F,) pixels.
-        half: (F,) half of the longer box side, pixels.
+        x: (F,) centre, pixels.
+        y: (F,) centre, pixels.
+        half: (F,) half of the longer side of the box, pixels.
     """
 
     x: np.ndarray
@@ -99,7 +99,7 @@ class CropPath:
 
 
 def crop_path(boxes: np.ndarray) -> CropPath:
-    """(F, 4) boxes -> the smoothed crop; the filter sees zeros beyond both ends, as scipy's medfilt does."""
+    """Computes the smoothed crop position of (F, 4) boxes; the filter is zero-padded, like scipy's medfilt."""
     low, high = boxes[:, :2], boxes[:, 2:4]
     centre = (low + high) / 2
     series = (centre[:, 0], centre[:, 1], (high - low).max(axis=1) / 2)
@@ -108,19 +108,19 @@ def crop_path(boxes: np.ndarray) -> CropPath:
 
 
 def crop_face(frame: np.ndarray, x: float, y: float, half: float) -> np.ndarray:
-    """The face and what is below it, before it is resized to 224 x 224.
+    """Crops the face and the region below it, without resizing.
 
-    Rows y - h ... y + 1.8 h, columns x - 1.4 h ... x + 1.4 h, value 110 outside the frame; all truncated to integers
-    after shifting by the padding, as the original does.
+    Rows y - h ... y + 1.8 h and columns x - 1.4 h ... x + 1.4 h, with the value 110 outside the frame. As in the
+    original, the limits are truncated to integers after the shift by the padding.
 
     Args:
         frame: (H, W, 3) uint8.
-        x: centre, pixels.
-        y: centre, pixels.
-        half: h, pixels.
+        x: Centre, pixels.
+        y: Centre, pixels.
+        half: Half side h of the box, pixels.
 
     Raises:
-        ValueError: if nothing of the crop lies near the frame.
+        ValueError: If the crop is empty.
     """
     pad = int(half * (1 + 2 * CROP_SCALE))
     rows = int(y + pad - half), int(y + pad + half * (1 + 2 * CROP_SCALE))
@@ -128,18 +128,23 @@ def crop_face(frame: np.ndarray, x: float, y: float, half: float) -> np.ndarray:
     padded = np.pad(frame, ((pad, pad), (pad, pad), (0, 0)), constant_values=PAD_VALUE)
     crop = padded[rows[0] : rows[1], columns[0] : columns[1]]
     if crop.size == 0:
-        raise ValueError(f"the crop at ({x:.0f}, {y:.0f}) of half side {half:.0f} lies outside a {frame.shape} frame")
+        raise ValueError(
+            f"Sync: the crop at ({x:.0f}, {y:.0f}) with half side {half:.0f} lies outside the {frame.shape} frame"
+        )
     return crop
 
 
 def find_shots(frames: Iterable[np.ndarray]) -> list[tuple[int, int]]:
-    """Shots (first frame, end) by PySceneDetect 0.5's ContentDetector at its defaults.
+    """Finds the shots of a video like PySceneDetect 0.5's ContentDetector with default settings.
 
-    A cut lies where hue, saturation and value change by 30 on average between two frames, at least 15 frames after the
-    last cut.
+    A cut is where hue, saturation and value change by 30 or more on average between two frames, at least 15 frames
+    after the last cut.
 
     Args:
-        frames: (H, W, 3) uint8 RGB, one at a time.
+        frames: (H, W, 3) uint8 RGB frames, read one at a time.
+
+    Returns:
+        (first frame, end) of each shot.
     """
     previous: np.ndarray | None = None
     cuts, count = [0], 0
@@ -156,7 +161,7 @@ def find_shots(frames: Iterable[np.ndarray]) -> list[tuple[int, int]]:
 
 
 def _hsv(frame: np.ndarray) -> np.ndarray:
-    """(h, w, 3) uint8 RGB -> int32 hue in [0, 180), saturation and value in [0, 255], OpenCV's scale."""
+    """Converts (h, w, 3) uint8 RGB to int32 HSV in OpenCV's scale: hue in [0, 180), others in [0, 255]."""
     rgb = frame.astype(np.float32)
     red, green, blue = rgb[..., 0], rgb[..., 1], rgb[..., 2]
     value = rgb.max(axis=-1)

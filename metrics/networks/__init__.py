@@ -1,1 +1,1 @@
-"""The networks behind the metrics, with the original key names, and how their checkpoints are read."""
+"""Feature networks of the metrics, with the key names of the original checkpoints."""

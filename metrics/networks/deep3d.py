@@ -1,4 +1,4 @@
-"""E-FID's regressor: Deep3DFaceRecon_pytorch's ResNet50 with seven linear heads (Deng et al., CVPRW 2019).
+"""Face reconstruction network of E-FID: Deep3DFaceRecon_pytorch's ResNet50 (Deng et al., CVPRW 2019).
 
 Shapes: N faces; 257 coefficients = identity 80, expression 64, texture 80, angle 3, lighting 27, translation 3.
 """
@@ -20,14 +20,16 @@ EXPRESSION = slice(80, 144)
 
 
 class Deep3DFace(nn.Module):
-    """Aligned faces to coefficients; parameter names are those under ``net_recon`` in ``epoch_20.pth``.
+    """Maps aligned faces to expression coefficients.
+
+    Parameter names are those under ``net_recon`` in ``epoch_20.pth``.
 
     Args:
-        weights: ``epoch_20.pth`` of the original release (not the closed-eye update of 2023-04-25, whose numbers
-            differ), or the tensors by name.
+        weights: Path of ``epoch_20.pth`` of the original release, or the tensors by name. The closed-eye update of
+            2023-04-25 gives other values.
 
     Raises:
-        ValueError: if the weights do not fit.
+        ValueError: If the weights do not fit.
     """
 
     dimensions = 64
@@ -47,21 +49,23 @@ class Deep3DFace(nn.Module):
 
     @full_precision
     def coefficients(self, faces: Tensor) -> Tensor:
-        """(N, 3, 224, 224) uint8 RGB -> (N, 257) float32; scaled to [0, 1] only, no ImageNet statistics."""
+        """Maps (N, 3, 224, 224) uint8 RGB to (N, 257) float32; scales to [0, 1] without ImageNet statistics."""
         x = (faces.to(self.backbone.conv1.weight.device).float() / 255).contiguous(memory_format=torch.channels_last)
         pooled = self.backbone(x)[:, :, None, None]
         return torch.cat([head(pooled).flatten(1) for head in self.final_layers], dim=1)
 
     def forward(self, faces: Tensor) -> Tensor:
-        """(N, 3, 224, 224) uint8 RGB aligned faces -> (N, 64) expression, in standard deviations of the 3DMM."""
+        """Maps (N, 3, 224, 224) uint8 RGB aligned faces to (N, 64) expression, in standard deviations of the 3DMM."""
         return self.coefficients(faces)[:, EXPRESSION]
 
 
 def fold_normalisations(network: ResNet) -> None:
-    """Puts every normalisation into the convolution before it: a fifth less time on a CPU, equal to float32 rounding.
+    """Folds every batch norm into the convolution before it; takes 20 % less time on a CPU.
+
+    The outputs are equal up to float32 rounding.
 
     Args:
-        network: in evaluation mode; changed in place.
+        network: Network in evaluation mode; changed in place.
     """
     network.conv1, network.bn1 = fuse_conv_bn_eval(network.conv1, network.bn1), nn.Identity()
     for block in (module for module in network.modules() if isinstance(module, Bottleneck)):

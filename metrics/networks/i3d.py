@@ -1,9 +1,10 @@
-"""FVD's I3D: Inflated Inception (Carreira and Zisserman, CVPR 2017) with TF-Hub / hassony2 semantics.
+"""I3D of FVD: Inflated Inception (Carreira and Zisserman, CVPR 2017), equal to the TF-Hub and hassony2 versions.
 
-Padding is fixed per layer as max(kernel - stride, 0), the surplus at the end, and pools round up: TensorFlow's SAME for
-the sizes FVD uses. Features are the 400 Kinetics logits, averaged over time, before the softmax.
+The padding of a layer is max(kernel - stride, 0), with the odd pixel at the end, and pools round up; this equals
+TensorFlow's SAME padding for the sizes of FVD. Features are the 400 Kinetics logits before the softmax, averaged over
+time.
 
-Shapes: B clips, T frames, channels first: (B, 3, T, 224, 224) in, (B, 400) out.
+Shapes: B clips, T frames; input (B, 3, T, 224, 224), output (B, 400).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from metrics.networks.precision import full_precision
 
 FILES = "i3d_torchscript.pt or i3d_pretrained_400.pt"
 CLASSES = 400
-# Output channels of the six convolutions: branch 0; branch 1, reduced and 3x3x3; branch 2, the same; branch 3.
+# Output channels of the convolutions: branch 0; branch 1 (1x1x1, 3x3x3); branch 2 (1x1x1, 3x3x3); branch 3.
 _MIXED = {
     "3b": (64, 96, 128, 16, 32, 32),
     "3c": (128, 128, 192, 32, 96, 64),
@@ -35,15 +36,15 @@ _MIXED = {
 
 
 class I3D(nn.Module):
-    """Clips to 400 logits. Parameter names are hassony2's; VideoGPT's names are translated when loading.
+    """Maps clips to 400 logits. Parameter names are those of hassony2; VideoGPT's names are translated.
 
     Args:
         weights: ``i3d_torchscript.pt`` (StyleGAN-V) or ``i3d_pretrained_400.pt`` (VideoGPT, TATS), or the tensors by
             name.
-        eps: of the batch norms: 1e-3 in the TF-Hub graph and StyleGAN-V; 1e-5 in VideoGPT, TATS and cd-fvd.
+        eps: Epsilon of the batch norms: 1e-3 in the TF-Hub graph and StyleGAN-V; 1e-5 in VideoGPT, TATS and cd-fvd.
 
     Raises:
-        ValueError: if the weights fit neither naming.
+        ValueError: If the weights have neither set of names.
     """
 
     dimensions = CLASSES
@@ -70,7 +71,7 @@ class I3D(nn.Module):
 
     @full_precision
     def forward(self, clips: Tensor) -> Tensor:
-        """(B, 3, T, 224, 224) float32 in [-1, 1] -> (B, 400) logits averaged over time; T >= 9."""
+        """Maps (B, 3, T, 224, 224) float32 in [-1, 1], T >= 9, to (B, 400) logits averaged over time."""
         clips = clips.to(self.conv3d_0c_1x1.conv3d.weight.device).contiguous(memory_format=torch.channels_last_3d)
         x = self.maxpool_2a(self.conv3d_1a_7x7(clips))
         x = self.maxpool_3a(self.conv3d_2c_3x3(self.conv3d_2b_1x1(x)))
@@ -83,7 +84,7 @@ class I3D(nn.Module):
 
 
 def hassony2_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Translates the names of VideoGPT's InceptionI3d; hassony2's pass through."""
+    """Translates the names of VideoGPT's InceptionI3d to hassony2's; hassony2's names are unchanged."""
     renamed = {}
     for key, value in tensors.items():
         layer, _, rest = key.partition(".")
@@ -95,7 +96,7 @@ def hassony2_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class _Unit(nn.Module):
-    """SAME convolution, batch norm, ReLU; with ``eps`` None a plain biased convolution."""
+    """SAME convolution, batch norm and ReLU; with ``eps=None`` a SAME convolution with bias only."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1, eps: float | None = 1e-3) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class _Unit(nn.Module):
 
 
 class _SamePool(nn.Module):
-    """SAME max pool; its padding is zero, which no value after a ReLU loses to."""
+    """SAME max pool. Zero padding is correct, since the inputs are non-negative after a ReLU."""
 
     def __init__(self, kernel: tuple[int, int, int], stride: tuple[int, int, int]) -> None:
         super().__init__()
@@ -120,7 +121,7 @@ class _SamePool(nn.Module):
 
 
 class _Mixed(nn.Module):
-    """The Inception block: 1x1x1, two 1x1x1 -> 3x3x3, and pool -> 1x1x1, side by side."""
+    """Inception block with four parallel branches: 1x1x1, twice 1x1x1 -> 3x3x3, and pool -> 1x1x1."""
 
     def __init__(self, inputs: int, channels: tuple[int, ...], eps: float) -> None:
         super().__init__()
@@ -135,7 +136,7 @@ class _Mixed(nn.Module):
 
 
 def _same_padding(kernel: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...]:
-    """For F.pad: last dimension first, the odd pixel at the end."""
+    """Returns the padding for F.pad: last dimension first, with the odd pixel at the end."""
     pads = []
     for k, s in zip(reversed(kernel), reversed(stride), strict=True):
         total = max(k - s, 0)

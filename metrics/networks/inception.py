@@ -1,6 +1,7 @@
-"""FID's InceptionV3: pytorch-fid 0.3.0's network, its patched blocks taken from that package, its weights from a file.
+"""InceptionV3 of FID: the network of pytorch-fid 0.3.0 with weights from a file.
 
-The package's own constructor downloads its weights; here they are always handed in.
+The modified blocks come from the package pytorch_fid. Its constructor would download the weights, so it is not used.
+
 Shapes: B images, H x W pixels, D features (64, 192, 768 or 2048).
 """
 
@@ -21,16 +22,17 @@ INPUT_SIZE = 299
 
 
 class InceptionFeatures(nn.Module):
-    """Images to the features FID compares: pool3 (2048), or the spatial mean of an earlier stage.
+    """Maps images to the features of FID: pool3 (2048), or the spatial mean of an earlier stage.
 
-    Bilinear resize to 299 x 299 without antialiasing and without aligned corners, also where the input has that size;
-    then 2x - 1. No crop. Parameter names are those inside ``pt_inception-2015-12-05-6726825d.pth``.
+    Images are resized to 299 x 299, bilinear without antialiasing and without aligned corners, then scaled to [-1, 1].
+    Parameter names are those of ``pt_inception-2015-12-05-6726825d.pth``.
 
     Args:
-        weights: that file, or its tensors by name.
-        dimensions: 2048 for FID proper; 64, 192 and 768 are pytorch-fid's ``--dims``.
+        weights: Path of that file, or its tensors by name.
+        dimensions: Number of dimensions D: 2048 for FID; 64, 192 and 768 are the other values of pytorch-fid's
+            ``--dims``.
 
-    Example:
+    Examples:
         >>> import torch
         >>> from metrics.networks.inception import InceptionFeatures
         >>> network = InceptionFeatures("pt_inception-2015-12-05-6726825d.pth")  # doctest: +SKIP
@@ -38,7 +40,7 @@ class InceptionFeatures(nn.Module):
         torch.Size([1, 2048])
 
     Raises:
-        ValueError: if the weights do not fit or ``dimensions`` is none of the four.
+        ValueError: If the weights do not fit, or ``dimensions`` is another number.
     """
 
     input_size = INPUT_SIZE
@@ -46,17 +48,17 @@ class InceptionFeatures(nn.Module):
     def __init__(self, weights: Weights, dimensions: int = 2048) -> None:
         super().__init__()
         if dimensions not in DIMENSIONS:
-            raise ValueError(f"FID features have {', '.join(map(str, DIMENSIONS))} dimensions, not {dimensions}")
+            raise ValueError(f"FID: dimensions must be one of {', '.join(map(str, DIMENSIONS))}, found {dimensions}")
         self.dimensions = dimensions
         self.network = fid_inception()
         load_strictly(self.network, read_tensors(weights, FILE), FILE)
         self.provenance = provenance("InceptionV3 (pytorch-fid)", weights)
         frozen(self)
-        self.to(memory_format=torch.channels_last)  # same values, sooner on a CPU
+        self.to(memory_format=torch.channels_last)  # equal values, faster on a CPU
 
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB, uint8 or float in [0, 1] -> (B, D) float32."""
+        """Maps (B, 3, H, W) RGB, uint8 or float in [0, 1], to (B, D) float32."""
         x = preprocess(images.to(self.network.fc.weight.device)).contiguous(memory_format=torch.channels_last)
         net = self.network
         x = net.maxpool1(net.Conv2d_2b_3x3(net.Conv2d_2a_3x3(net.Conv2d_1a_3x3(x))))
@@ -71,19 +73,19 @@ class InceptionFeatures(nn.Module):
 
 
 def preprocess(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8, or float in [0, 1] -> (B, 3, 299, 299) float32 in [-1, 1], as pytorch-fid resizes."""
+    """Resizes (B, 3, H, W) uint8, or float in [0, 1], to (B, 3, 299, 299) float32 in [-1, 1], as in pytorch-fid."""
     size = (INPUT_SIZE, INPUT_SIZE)
     return 2 * F.interpolate(as_unit_floats(images), size=size, mode="bilinear", align_corners=False) - 1
 
 
 def as_unit_floats(images: Tensor) -> Tensor:
-    """(..., 3, H, W) uint8 -> float32 in [0, 1], the bits ToTensor makes of a PNG; floats pass through.
+    """Scales (..., 3, H, W) uint8 to float32 in [0, 1], bit-identical to torchvision's ToTensor; keeps floats.
 
     Raises:
-        ValueError: for other types or values, or where there are no three channels.
+        ValueError: If the images have another type or range, or not three channels.
     """
     if images.shape[-3] != 3:
-        raise ValueError(f"images must have shape (..., 3, H, W), got {tuple(images.shape)}")
+        raise ValueError(f"images must have shape (..., 3, H, W), found {tuple(images.shape)}")
     if images.dtype == torch.uint8:
         return images.float() / 255
     if not images.is_floating_point() or images.numel() and (images.min() < 0 or images.max() > 1):
@@ -92,7 +94,7 @@ def as_unit_floats(images: Tensor) -> Tensor:
 
 
 def fid_inception() -> Inception3:
-    """Torchvision's Inception with pytorch-fid's blocks: padded zeros do not count in averages, one max pool."""
+    """Builds torchvision's Inception with pytorch-fid's blocks (average pools without padding, one max pool)."""
     net = Inception3(num_classes=1008, aux_logits=False, init_weights=False)
     net.Mixed_5b = FIDInceptionA(192, pool_features=32)
     net.Mixed_5c = FIDInceptionA(256, pool_features=64)

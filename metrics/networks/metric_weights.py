@@ -1,4 +1,4 @@
-"""Reading the metrics' checkpoints: never pickled code, always strict, always known by hash."""
+"""Loads checkpoints of the metrics' networks: strictly, with their hash, and without running code from them."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Weights = str | Path | Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Provenance:
-    """Which numbers a network holds; reported beside every value it gives.
+    """Origin of a network's weights, reported with every value of the metric.
 
     Attributes:
-        network: the network's name.
-        file: the checkpoint's file name, or None for tensors handed over in memory.
-        sha256: the checkpoint's hash, or None likewise; the weight registry says whose it is.
+        network: Name of the network.
+        file: File name of the checkpoint, or None for tensors in memory.
+        sha256: Hash of the checkpoint, or None for tensors in memory.
     """
 
     network: str
@@ -32,7 +32,7 @@ class Provenance:
 
 
 def provenance(network: str, weights: Weights) -> Provenance:
-    """The file and the hash behind a network."""
+    """Computes the provenance of weights."""
     if isinstance(weights, Mapping):
         return Provenance(network)
     path = Path(weights)
@@ -41,22 +41,22 @@ def provenance(network: str, weights: Weights) -> Provenance:
 
 
 def read_tensors(weights: Weights, expected: str, part: str | None = None) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, from a state dict, a dict around one, or a TorchScript archive.
+    """Reads the tensors of a checkpoint by name, from a state dict, a dict with one, or a TorchScript archive.
 
     Args:
-        weights: path, or the tensors themselves.
-        expected: the official file's name, for errors.
-        part: key of the state dict inside a larger checkpoint.
+        weights: Path, or the tensors themselves.
+        expected: Name of the official file, for messages.
+        part: Key of the state dict in a larger checkpoint.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the file holds something else than tensors by name.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file has anything else than tensors by name.
     """
     if isinstance(weights, Mapping):
         return dict(weights)
     path = Path(weights)
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected {expected}")
+        raise FileNotFoundError(f"{path}: no such file; expected {expected}")
     loaded: Any
     try:
         if _is_torchscript(path):
@@ -65,15 +65,15 @@ def read_tensors(weights: Weights, expected: str, part: str | None = None) -> di
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise ValueError(
-            f"{path} is no checkpoint that loads without running code ({error}); expected {expected}"
+            f"{path}: cannot be loaded without running code from it ({error}); expected {expected}"
         ) from None
     if part is not None:
         if not isinstance(loaded, Mapping) or part not in loaded:
             found = ", ".join(map(str, loaded)) if isinstance(loaded, Mapping) else type(loaded).__name__
-            raise ValueError(f"{path} has no entry {part!r} (found {found}); expected {expected}")
+            raise ValueError(f"{path}: has no entry {part!r} (found {found}); expected {expected}")
         loaded = loaded[part]
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ValueError(f"{path} does not hold tensors by name; expected {expected}")
+        raise ValueError(f"{path}: does not have tensors by name; expected {expected}")
     return dict(loaded)
 
 
@@ -85,12 +85,12 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], expected: str) -> None:
-    """Copies tensors into a module; every name and shape must fit.
+    """Loads tensors into a module; every name and shape must match.
 
-    Only ``num_batches_tracked`` may be missing: old checkpoints lack it and evaluation never reads it.
+    Only ``num_batches_tracked`` may be missing: old checkpoints lack it, and evaluation does not use it.
 
     Raises:
-        ValueError: naming the first names and shapes that do not fit.
+        ValueError: If names or shapes differ; the message has the first of each kind.
     """
     own = module.state_dict()
     tensors = dict(tensors)
@@ -117,5 +117,5 @@ def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], expected: st
 
 
 def frozen(module: nn.Module) -> None:
-    """Evaluation mode, no gradients."""
+    """Sets a module to evaluation mode, without gradients."""
     module.eval().requires_grad_(False)

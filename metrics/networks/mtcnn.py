@@ -1,7 +1,7 @@
-"""MTCNN (Zhang et al., SPL 2016) with facenet-pytorch's weights: the five points Deep3DFaceRecon aligns faces by.
+"""MTCNN (Zhang et al., SPL 2016) with facenet-pytorch's weights: the five landmarks of Deep3DFaceRecon's alignment.
 
-A fully convolutional net proposes boxes on a pyramid, a second refines them, a third refines once more and places eye
-centres, nose tip and mouth corners. Thresholds, rounding and resizing are facenet-pytorch's defaults.
+The first network proposes boxes on an image pyramid, the second refines them, and the third refines them again and
+predicts eye centres, nose tip and mouth corners. Thresholds, rounding and resizing are facenet-pytorch's defaults.
 Boxes are (left, top, right, bottom) in pixels. Shapes: K boxes, H x W pixels.
 """
 
@@ -24,15 +24,15 @@ THRESHOLDS = (0.6, 0.7, 0.7)
 
 
 class MTCNN(nn.Module):
-    """Frames to faces with five points.
+    """Detects faces with five landmarks.
 
     Args:
-        proposal: ``pnet.pt``, or its tensors by name.
-        refinement: ``rnet.pt``.
-        output: ``onet.pt``.
+        proposal: Path of ``pnet.pt``, or its tensors by name.
+        refinement: Path of ``rnet.pt``, or its tensors by name.
+        output: Path of ``onet.pt``, or its tensors by name.
 
     Raises:
-        ValueError: if the weights do not fit.
+        ValueError: If the weights do not fit.
     """
 
     def __init__(self, proposal: Weights, refinement: Weights, output: Weights) -> None:
@@ -46,7 +46,14 @@ class MTCNN(nn.Module):
 
     @full_precision
     def forward(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(H, W, 3) uint8 RGB -> (K, 5) boxes with their probability and (K, 5, 2) points, the largest face first."""
+        """Detects the faces of a frame.
+
+        Args:
+            frame: (H, W, 3) uint8 RGB.
+
+        Returns:
+            (K, 5) boxes with their probability, and (K, 5, 2) landmarks, the largest face first.
+        """
         device = self.pnet.conv1.weight.device
         image = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None].float().to(device)
         boxes = self._propose(image)
@@ -57,7 +64,10 @@ class MTCNN(nn.Module):
         return faces[order].cpu().numpy(), points[order].cpu().numpy()
 
     def largest(self, frame: np.ndarray) -> np.ndarray | None:
-        """(5, 2) points of the largest face of a frame, pixels, or None: eyes, nose, mouth corners, left ones first."""
+        """Returns the (5, 2) landmarks of the largest face in pixels, or None.
+
+        The order is left eye, right eye, nose, left and right mouth corner.
+        """
         points = self(frame)[1]
         return points[0].astype(np.float64) if len(points) else None
 
@@ -87,8 +97,8 @@ class MTCNN(nn.Module):
         if not len(boxes):
             return boxes
         offsets, probability = self.rnet(crops)
-        sure = probability > THRESHOLDS[1]
-        boxes, scores, offsets = boxes[sure], probability[sure], offsets[sure]
+        confident = probability > THRESHOLDS[1]
+        boxes, scores, offsets = boxes[confident], probability[confident], offsets[confident]
         kept = nms(boxes, scores, 0.7)
         return _square(_moved(boxes[kept], offsets[kept]))
 
@@ -97,8 +107,8 @@ class MTCNN(nn.Module):
         if not len(boxes):
             return boxes.new_zeros(0, 5), boxes.new_zeros(0, 5, 2)
         offsets, points, probability = self.onet(crops)
-        sure = probability > THRESHOLDS[2]
-        boxes, scores, offsets, points = boxes[sure], probability[sure], offsets[sure], points[sure]
+        confident = probability > THRESHOLDS[2]
+        boxes, scores, offsets, points = boxes[confident], probability[confident], offsets[confident], points[confident]
         sides = boxes[:, 2:] - boxes[:, :2] + 1
         points = points.unflatten(1, (2, 5)).transpose(1, 2) * sides[:, None] + boxes[:, None, :2] - 1
         moved = _moved(boxes, offsets)
@@ -107,7 +117,7 @@ class MTCNN(nn.Module):
 
 
 class _Proposal(nn.Module):
-    """12 x 12 cells, everywhere at once."""
+    """P-Net: fully convolutional network on 12 x 12 cells."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -117,14 +127,14 @@ class _Proposal(nn.Module):
         self.conv4_1, self.conv4_2 = nn.Conv2d(32, 2, 1), nn.Conv2d(32, 4, 1)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, 3, H, W) -> offsets (B, 4, h, w), probability (B, h, w)."""
+        """Maps (B, 3, H, W) to offsets (B, 4, h, w) and probabilities (B, h, w)."""
         x = F.max_pool2d(self.prelu1(self.conv1(x)), 2, 2, ceil_mode=True)
         x = self.prelu3(self.conv3(self.prelu2(self.conv2(x))))
         return self.conv4_2(x), self.conv4_1(x).softmax(dim=1)[:, 1]
 
 
 class _Refinement(nn.Module):
-    """24 x 24 crops."""
+    """R-Net: refines boxes on 24 x 24 crops."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,7 +145,7 @@ class _Refinement(nn.Module):
         self.dense5_1, self.dense5_2 = nn.Linear(128, 2), nn.Linear(128, 4)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(K, 3, 24, 24) -> offsets (K, 4), probability (K,)."""
+        """Maps (K, 3, 24, 24) to offsets (K, 4) and probabilities (K,)."""
         x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
         x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
         x = self.prelu3(self.conv3(x))
@@ -144,7 +154,7 @@ class _Refinement(nn.Module):
 
 
 class _Output(nn.Module):
-    """48 x 48 crops."""
+    """O-Net: refines boxes and predicts landmarks on 48 x 48 crops."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -156,7 +166,7 @@ class _Output(nn.Module):
         self.dense6_1, self.dense6_2, self.dense6_3 = nn.Linear(256, 2), nn.Linear(256, 4), nn.Linear(256, 10)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(K, 3, 48, 48) -> offsets (K, 4), points (K, 10) as five x, then five y, probability (K,)."""
+        """Maps (K, 3, 48, 48) to offsets (K, 4), landmarks (K, 10) (five x, then five y) and probabilities (K,)."""
         x = F.max_pool2d(self.prelu1(self.conv1(x)), 3, 2, ceil_mode=True)
         x = F.max_pool2d(self.prelu2(self.conv2(x)), 3, 2, ceil_mode=True)
         x = F.max_pool2d(self.prelu3(self.conv3(x)), 2, 2, ceil_mode=True)
@@ -166,7 +176,7 @@ class _Output(nn.Module):
 
 
 def _columns_first(x: Tensor) -> Tensor:
-    """Flattened as the weights' Caffe original stores maps: width, height, channels."""
+    """Flattens maps in the order of the original Caffe weights: width, height, channels."""
     return x.permute(0, 3, 2, 1).flatten(1)
 
 
@@ -175,7 +185,7 @@ def _normalised(x: Tensor) -> Tensor:
 
 
 def _square(boxes: Tensor) -> Tensor:
-    """Grown about their centres to squares of the longer side."""
+    """Expands boxes about their centres to squares of the longer side."""
     sides = boxes[:, 2:] - boxes[:, :2]
     longest = sides.amax(dim=1, keepdim=True)
     low = boxes[:, :2] + sides / 2 - longest / 2
@@ -188,7 +198,7 @@ def _moved(boxes: Tensor, offsets: Tensor) -> Tensor:
 
 
 def _crops(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """The boxes that lie in the image, and what they show, (K, 3, size, size); pixels count from 1, as in Matlab."""
+    """Returns the boxes that overlap the image, and their (K, 3, size, size) crops; pixels count from 1 (Matlab)."""
     height, width = image.shape[2:]
     kept, crops = [], []
     for place, (left, top, right, bottom) in enumerate(boxes.trunc().int().tolist()):
@@ -203,7 +213,7 @@ def _crops(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
 
 
 def _without_contained(boxes: Tensor, scores: Tensor, overlap: float = 0.7) -> Tensor:
-    """Indices of the boxes that no surer one covers, by intersection over the smaller area; the surest first."""
+    """Non-maximum suppression by intersection over the smaller area; returns indices by descending score."""
     left = scores.argsort(descending=True, stable=True).tolist()
     areas = (boxes[:, 2] - boxes[:, 0] + 1) * (boxes[:, 3] - boxes[:, 1] + 1)
     kept = []

@@ -1,4 +1,4 @@
-"""Evaluation networks compute in float32, whatever training around them does."""
+"""Runs evaluation networks in full float32 precision, also inside a mixed-precision training."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ R = TypeVar("R")
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Runs a network without gradients, without autocast and without TF32 convolutions.
+    """Decorator that runs a network without gradients, autocast and TF32 convolutions.
 
-    A validation loop calls metrics inside bf16 autocast, and cuDNN rounds convolutions to TF32 by default: either moves
-    features in the third digit, and with it a value that is compared to the fourth.
+    A validation loop calls metrics inside bf16 autocast, and cuDNN uses TF32 for convolutions by default. Both change
+    features in the third digit, while metrics are compared to the fourth.
     """
 
     @wraps(function)

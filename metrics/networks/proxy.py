@@ -1,7 +1,7 @@
-"""Proxies for the metrics' official networks: small networks of the same kind, trained by train.py, with a info.
+"""Proxies of the metrics' official networks: small networks that train.py trains on prepared shards.
 
-Their values never carry an official name. A file holds the weights and, in its header, the info that says what they
-were trained on. Shapes: B images or clips, F frames, D features.
+Values of a proxy never get the official name of the metric. The header of a weight file has a record of the training
+data and the accuracy. Shapes: B images or clips, F frames, D features.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ KINDS: tuple[str, ...] = get_args(Kind)
 
 @dataclass(frozen=True)
 class ProxyInfo:
-    """What a proxy is, in its file's header.
+    """Description of a proxy network, stored in the header of its file.
 
     Attributes:
-        kind: sync, image, video or expression.
-        options: arguments of the network.
-        dataset: name of the shards it was trained on.
-        speakers: people in the training split.
-        clips: clips in the training split.
-        steps: of training.
-        seed: of weights and order.
-        scores: what it reaches on clips of held-out people.
+        kind: Kind of network: sync, image, video or expression.
+        options: Arguments of the network.
+        dataset: Name of the dataset of the training shards.
+        speakers: Number of speakers in the training split.
+        clips: Number of clips in the training split.
+        steps: Number of training steps.
+        seed: Seed of the initial weights and the order of samples.
+        scores: Accuracy on clips of held-out speakers.
     """
 
     kind: str
@@ -59,11 +59,11 @@ class ProxyInfo:
 
 
 class ProxyImage(nn.Module):
-    """FID's proxy: images to the mean of a small convolution network's last map.
+    """Proxy of FID's network: maps images to the spatial mean of a small convolutional network.
 
     Args:
-        width: channels of the first layer.
-        dimensions: D.
+        width: Number of channels of the first layer.
+        dimensions: Number of features D.
     """
 
     input_size = IMAGE_SIZE
@@ -78,23 +78,23 @@ class ProxyImage(nn.Module):
         )
 
     def embed(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB, uint8 or float in [0, 1] -> (B, D), with gradients."""
+        """Maps (B, 3, H, W) RGB, uint8 or float in [0, 1], to (B, D), with gradients."""
         x = as_unit_floats(images)
         x = F.interpolate(x, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", align_corners=False)
         return self.layers(2 * x - 1).mean(dim=(2, 3))
 
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB, uint8 or float in [0, 1] -> (B, D) float32."""
+        """Maps (B, 3, H, W) RGB, uint8 or float in [0, 1], to (B, D) float32."""
         return self.embed(images.to(_device(self)))
 
 
 class ProxyVideo(nn.Module):
-    """FVD's proxy: clips to the mean of a small space-time convolution network's last map.
+    """Proxy of FVD's network: maps clips to the mean over space and time of a small 3-D convolutional network.
 
     Args:
-        width: channels of the first layer.
-        dimensions: D.
+        width: Number of channels of the first layer.
+        dimensions: Number of features D.
     """
 
     def __init__(self, width: int = 16, dimensions: int = 48) -> None:
@@ -108,22 +108,22 @@ class ProxyVideo(nn.Module):
         )
 
     def embed(self, clips: Tensor) -> Tensor:
-        """(B, 3, F, 224, 224) float32 in [-1, 1], as the I3D takes them -> (B, D), with gradients."""
+        """Maps (B, 3, F, 224, 224) float32 in [-1, 1], the input of the I3D, to (B, D), with gradients."""
         small = F.adaptive_avg_pool3d(clips, (clips.shape[2], VIDEO_SIZE, VIDEO_SIZE))
         return self.layers(small).mean(dim=(2, 3, 4))
 
     @full_precision
     def forward(self, clips: Tensor) -> Tensor:
-        """(B, 3, F, 224, 224) float32 in [-1, 1] -> (B, D) float32."""
+        """Maps (B, 3, F, 224, 224) float32 in [-1, 1] to (B, D) float32."""
         return self.embed(clips.to(_device(self)))
 
 
 class ProxyExpression(nn.Module):
-    """E-FID's proxy: face crops, cut as for 3DDFA_V2, to expression factors in their standard deviations.
+    """Proxy of E-FID's network: maps face crops, as for 3DDFA_V2, to expression factors in standard deviations.
 
     Args:
-        dimensions: D, the factors.
-        width: channels of the first layer.
+        dimensions: Number of factors D.
+        width: Number of channels of the first layer.
     """
 
     input_size = FACE_SIZE
@@ -138,12 +138,12 @@ class ProxyExpression(nn.Module):
         self.head = nn.Linear(widths[-1] * (FACE_SIZE // 16) ** 2, dimensions)
 
     def embed(self, faces: Tensor) -> Tensor:
-        """(B, 3, 64, 64) uint8 RGB -> (B, D), with gradients."""
+        """Maps (B, 3, 64, 64) uint8 RGB to (B, D), with gradients."""
         return self.head(self.layers(faces.float() / 127.5 - 1).flatten(1))
 
     @full_precision
     def forward(self, faces: Tensor) -> Tensor:
-        """(B, 3, 64, 64) uint8 RGB face crops -> (B, D) float32."""
+        """Maps (B, 3, 64, 64) uint8 RGB face crops to (B, D) float32."""
         return self.embed(faces.to(_device(self)))
 
 
@@ -157,32 +157,38 @@ _BUILDERS: dict[str, Callable[..., ProxyNetwork]] = {
 
 
 def new_proxy(kind: str, **options: Any) -> ProxyNetwork:
-    """A network to be trained.
+    """Builds an untrained proxy network.
 
     Raises:
-        KeyError: for an unknown kind.
+        KeyError: If the kind is unknown.
     """
     return _BUILDERS[kind](**options)
 
 
 def save_proxy(path: Path, network: nn.Module, info: ProxyInfo) -> None:
-    """Writes one safetensors file, whole or not at all."""
+    """Writes the network and its description to a safetensors file, which appears only when complete."""
     header = json.dumps({"version": VERSION, **asdict(info)}, sort_keys=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     with whole_file(path) as partial:
         save_file(tensors, partial, metadata={HEADER: header})
 
 
+def find_proxies(folder: Path, kind: str) -> list[Path]:
+    """Files of one kind anywhere below a folder, under their present or their earlier name, sorted."""
+    names = (f"proxy_{kind}.safetensors", f"standin_{kind}.safetensors")
+    return sorted(path for name in names for path in folder.rglob(name))
+
+
 def load_proxy(path: Path, kind: str) -> tuple[ProxyNetwork, ProxyInfo]:
-    """The frozen network of a file that train.py wrote, and its info.
+    """Loads a frozen proxy network and its description from a file of train.py.
 
     Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, of a newer version, or holds another kind of network.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file is damaged, of a newer version, or has another kind of network.
     """
-    wanted = f"a proxy that train.py experiment=proxy/{kind} wrote"
+    wanted = f"a file written by train.py experiment=proxy/{kind}"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected {wanted}")
+        raise FileNotFoundError(f"{path}: no such file; expected {wanted}")
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(HEADER, "null"))
@@ -190,11 +196,11 @@ def load_proxy(path: Path, kind: str) -> tuple[ProxyNetwork, ProxyInfo]:
         version = header.pop("version")
         info = ProxyInfo(**header)
     except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} has no proxy's info ({error}); expected {wanted}") from None
+        raise ValueError(f"{path}: has no description of a proxy network ({error}); expected {wanted}") from None
     if version > VERSION:
-        raise ValueError(f"{path} is of version {version}, newer than this program reads; update emotivetalk")
+        raise ValueError(f"{path}: has version {version}, expected at most {VERSION}; update emotivetalk")
     if info.kind != kind:
-        raise ValueError(f"{path} holds a proxy for {info.kind}; expected {wanted}")
+        raise ValueError(f"{path}: has a proxy network of kind {info.kind}; expected {wanted}")
     network = new_proxy(kind, **info.options)
     load_strictly(network, tensors, wanted)
     network.provenance = provenance(f"proxy for {kind}", path)

@@ -1,6 +1,6 @@
-"""S3FD (Zhang et al., ICCV 2017) as syncnet_python's S3FDNet, its names those in ``sfd_face.pth``.
+"""S3FD face detector (Zhang et al., ICCV 2017), equal to syncnet_python's S3FDNet, with its parameter names.
 
-face-alignment's ``s3fd-619a316812.pth`` is another training with other names and is refused.
+``s3fd-619a316812.pth`` of face-alignment has other weights and other names; it cannot be loaded.
 Shapes: B images, H x W pixels, P priors.
 """
 
@@ -15,21 +15,21 @@ from metrics.networks.metric_weights import Weights, frozen, load_strictly, prov
 from metrics.networks.precision import full_precision
 
 FILE = "sfd_face.pth"
-# VGG16: channels of its convolutions; P a pool, C a pool that rounds up.
+# VGG16: channels of the convolutions; "P" is a pool, "C" a pool that rounds up.
 _VGG: tuple[int | str, ...] = (
     64, 64, "P", 128, 128, "P", 256, 256, 256, "C", 512, 512, 512, "P", 512, 512, 512, "P",
 )  # fmt: skip
-_TAPS = {15: "L2Norm3_3", 22: "L2Norm4_3", 29: "L2Norm5_3"}  # after these VGG layers a normalised copy is detected on
+_TAPS = {15: "L2Norm3_3", 22: "L2Norm4_3", 29: "L2Norm5_3"}  # VGG layer -> norm before the detection heads
 
 
 class S3FDNet(nn.Module):
-    """Images to box offsets and face probabilities over six scales of priors.
+    """Maps images to box offsets and face probabilities at six scales of priors.
 
     Args:
-        weights: ``sfd_face.pth``, or the tensors by name.
+        weights: Path of ``sfd_face.pth``, or the tensors by name.
 
     Raises:
-        ValueError: if the weights do not fit.
+        ValueError: If the weights do not fit.
     """
 
     def __init__(self, weights: Weights) -> None:
@@ -65,7 +65,7 @@ class S3FDNet(nn.Module):
 
     @full_precision
     def heads(self, images: Tensor) -> tuple[Tensor, Tensor, list[tuple[int, int]]]:
-        """(B, 3, H, W) RGB with the mean colour taken off -> offsets (B, P, 4), logits (B, P, 2), the maps' sizes."""
+        """Maps (B, 3, H, W) RGB minus the mean colour to offsets (B, P, 4), logits (B, P, 2) and the maps' sizes."""
         sources, x = [], images.to(self.L2Norm3_3.weight.device).contiguous(memory_format=torch.channels_last)
         for index, layer in enumerate(self.vgg):
             x = layer(x)
@@ -78,21 +78,21 @@ class S3FDNet(nn.Module):
                 sources.append(x)
         offsets = [head(source) for head, source in zip(self.loc, sources, strict=True)]
         logits = [head(source) for head, source in zip(self.conf, sources, strict=True)]
-        # On the finest map three background logits compete (max-out), against false positives of tiny priors.
+        # The finest map uses the maximum of three background logits (max-out), against false positives of tiny priors.
         logits[0] = torch.cat([logits[0][:, :3].amax(dim=1, keepdim=True), logits[0][:, 3:]], dim=1)
         flat = [torch.cat([m.permute(0, 2, 3, 1).flatten(1) for m in maps], dim=1) for maps in (offsets, logits)]
         sizes = [(m.shape[2], m.shape[3]) for m in offsets]
         return flat[0].unflatten(1, (-1, 4)), flat[1].unflatten(1, (-1, 2)), sizes
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, 3, H, W) -> offsets (B, P, 4), probabilities (B, P, 2) of nothing and face, priors (P, 4)."""
+        """Maps (B, 3, H, W) to offsets (B, P, 4), probabilities (B, P, 2) of background and face, and priors (P, 4)."""
         offsets, logits, sizes = self.heads(images)
         priors = priors_of((images.shape[2], images.shape[3]), sizes).to(offsets.device)
         return offsets, logits.softmax(dim=-1), priors
 
 
 class _L2Norm(nn.Module):
-    """Channels to unit length, times a learned weight each."""
+    """Normalises channels to unit length and scales each by a learned weight."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""SyncNet (Chung and Zisserman, ACCV-W 2016) as syncnet_python's model S, its names those in ``syncnet_v2.model``.
+"""SyncNet (Chung and Zisserman, ACCV-W 2016), equal to syncnet_python's model S, with its parameter names.
 
 Shapes: T frames, W windows of five frames, D = 1024 embedding width (times ``width`` in a proxy).
 """
@@ -17,22 +17,21 @@ from metrics.networks.precision import full_precision
 
 FILE = "syncnet_v2.model"
 FRAME_SIZE = 224
-DIMENSIONS = 1024  # of the official network
+DIMENSIONS = 1024  # embedding width of the official network
 WINDOW_FRAMES = 5
 
 
 class SyncNet(nn.Module):
-    """Lip windows and MFCC windows to embeddings of one space, not normalised.
+    """Maps lip windows and MFCC windows to embeddings in one space, not normalised.
 
     Args:
-        weights: ``syncnet_v2.model``, or the tensors by name; ``num_batches_tracked`` may be missing in old files. None
-            for new ones, to be trained.
-        width: share of the original's channels; below 1 the network is a proxy.
-        stride: of the first layer on pictures; 4 instead of the original's 2 is a proxy that pools less after it, so
-            that all later maps keep their size.
+        weights: Path of ``syncnet_v2.model``, or the tensors by name; None for new weights, to be trained.
+        width: Factor on the original's numbers of channels; below 1 the network is a proxy.
+        stride: Stride of the first layer on pictures: 2 in the original; 4 in a proxy, whose first pool has a smaller
+            stride, so that all later maps keep their size.
 
     Raises:
-        ValueError: if the weights do not fit.
+        ValueError: If the weights do not fit.
     """
 
     def __init__(self, weights: Weights | None, width: float = 1.0, stride: int = 2) -> None:
@@ -73,28 +72,29 @@ class SyncNet(nn.Module):
             frozen(self)
 
     def forward(self, windows: Tensor) -> Tensor:
-        """(W, 3, 5, 224, 224) BGR in [0, 255] -> (W, 1024), layer by layer as the original."""
+        """Maps (W, 3, 5, 224, 224) BGR in [0, 255] to (W, 1024), with the layers of the original."""
         return self.netfclip(self.netcnnlip(windows).flatten(1))
 
     @full_precision
     def lip(self, frames: Tensor, batch: int | None = None) -> Tensor:
-        """Embeddings of every window of five consecutive frames.
+        """Computes the embedding of every window of five consecutive frames.
 
-        Only the first layer sees time, so five frames become 15 channels of a plain image network with its batch norms
-        folded into the convolutions: the same function, up to float32 rounding, about 1.6 times as fast.
+        Only the first layer has a kernel over time, so five frames are treated as 15 channels of an image network,
+        with batch norms folded into the convolutions. This equals ``forward`` up to float32 rounding and is about 1.6
+        times as fast.
 
         Args:
             frames: (T, 3, 224, 224) uint8 BGR, T >= 5.
-            batch: windows per pass; by default 4 on a CPU, where more leave its cache, else 64.
+            batch: Number of windows per pass; None for 4 on a CPU (larger batches exceed its cache) and 64 elsewhere.
 
         Returns:
             (T - 4, 1024) float32.
 
         Raises:
-            ValueError: if the frames have another size or are fewer than five.
+            ValueError: If there are fewer than five frames, or frames of another size.
         """
         if frames.shape[1:] != (3, FRAME_SIZE, FRAME_SIZE) or len(frames) < WINDOW_FRAMES:
-            raise ValueError(f"SyncNet sees at least 5 frames (T, 3, 224, 224), got {tuple(frames.shape)}")
+            raise ValueError(f"SyncNet: expected at least 5 frames (T, 3, 224, 224), found {tuple(frames.shape)}")
         device = self.netfclip[0].weight.device
         windows = frames.unfold(0, WINDOW_FRAMES, 1).permute(0, 1, 4, 2, 3).flatten(1, 2)  # channel-major, time-minor
         embeddings = []
@@ -105,23 +105,23 @@ class SyncNet(nn.Module):
 
     @full_precision
     def audio(self, windows: Tensor, batch: int = 128) -> Tensor:
-        """(W, 1, 13, 20) float32 MFCC windows -> (W, 1024)."""
+        """Maps (W, 1, 13, 20) float32 MFCC windows to (W, 1024)."""
         device = self.netfclip[0].weight.device
         parts = [self.netfcaud(self.netcnnaud(part.to(device)).flatten(1)) for part in windows.split(batch)]
         return torch.cat(parts)
 
     def embed(self, clips: Sequence[Tensor], audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Embeddings with gradients, for training.
+        """Computes embeddings with gradients, for training.
 
         Args:
-            clips: each (T, 3, 224, 224) float32 BGR in [0, 255], of which every five consecutive frames are a window.
+            clips: (T, 3, 224, 224) float32 BGR clips in [0, 255]; every five consecutive frames are a window.
             audio: (W, 1, 13, 20) float32 MFCC windows.
 
         Returns:
-            (sum of T - 4, D) of the lips, (W, D) of the sound.
+            (sum of T - 4, D) lip embeddings and (W, D) audio embeddings.
         """
         first, *layers = self.netcnnlip
-        # The first kernel slides over time; all later ones see one window at a time.
+        # The first kernel slides over time; all later layers process each window separately.
         x = torch.cat([first(clip.transpose(0, 1)[None])[0].transpose(0, 1) for clip in clips])
         for layer in layers:
             x = layer(x[:, :, None])[:, :, 0]

@@ -1,6 +1,6 @@
-"""E-FID's proxy: 3DDFA_V2's MobileNet 0.5 (Guo et al., ECCV 2020), 10 expression parameters from a 120 px face.
+"""Proxy of E-FID's network: MobileNet 0.5 of 3DDFA_V2 (Guo et al., ECCV 2020), 10 expression parameters at 120 px.
 
-Its values never carry E-FID's official name.
+Its values never get the name E-FID.
 Shapes: N faces; 62 parameters = pose 12, identity 40, expression 10.
 """
 
@@ -34,15 +34,16 @@ _BLOCKS = {
 
 
 class ThreeDDFA(nn.Module):
-    """Face crops to expression parameters.
+    """Maps face crops to expression parameters.
 
     Args:
-        weights: ``mb05_120x120.pth``, or the tensors by name.
-        statistics: ``mb05_param_mean_std.npz`` with mean and std of the 62 parameters; without it the expression stays
-            in the standard deviations the network was trained on.
+        weights: Path of ``mb05_120x120.pth``, or the tensors by name.
+        statistics: Path of ``mb05_param_mean_std.npz`` with mean and standard deviation of the 62 parameters. If None,
+            parameters are in standard deviations.
+        width: Factor on the number of channels.
 
     Raises:
-        ValueError: if the weights do not fit.
+        ValueError: If the weights do not fit.
     """
 
     dimensions = 10
@@ -61,7 +62,7 @@ class ThreeDDFA(nn.Module):
         tensors = {
             key.removeprefix("module."): value
             for key, value in read_tensors(weights, FILE, part="state_dict").items()
-            if "fc_lm" not in key  # an auxiliary landmark head that only training used
+            if "fc_lm" not in key  # an auxiliary landmark head used only in training
         }
         load_strictly(self, tensors, FILE)
         found = provenance("3DDFA_V2 MobileNet 0.5 (proxy)", weights)
@@ -80,7 +81,7 @@ class ThreeDDFA(nn.Module):
 
     @full_precision
     def parameters_of(self, faces: Tensor) -> Tensor:
-        """(N, 3, 120, 120) uint8 RGB -> (N, 62) float32; the network itself reads BGR in (x - 127.5) / 128."""
+        """Maps (N, 3, 120, 120) uint8 RGB to (N, 62) float32; the network's own input is BGR, (x - 127.5) / 128."""
         x = ((faces.to(self.mean.device).flip(1).float() - 127.5) / 128).contiguous(memory_format=torch.channels_last)
         x = F.relu(self.bn1(self.conv1(x)))
         for name in _BLOCKS:
@@ -88,12 +89,12 @@ class ThreeDDFA(nn.Module):
         return self.fc_param(x.mean(dim=(2, 3))) * self.std + self.mean
 
     def forward(self, faces: Tensor) -> Tensor:
-        """(N, 3, 120, 120) uint8 RGB face crops -> (N, 10) expression parameters."""
+        """Maps (N, 3, 120, 120) uint8 RGB face crops to (N, 10) expression parameters."""
         return self.parameters_of(faces)[:, 52:62]
 
 
 class _Separable(nn.Module):
-    """Depthwise 3 x 3, then 1 x 1, each with batch norm and ReLU."""
+    """Depthwise 3 x 3 and pointwise 1 x 1 convolution, each with batch norm and ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()

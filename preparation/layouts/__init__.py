@@ -1,11 +1,11 @@
-"""From a folder of raw videos to a list of clips: who speaks, with which emotion, in which split, with which sound.
+"""Dataset layouts: list the clips of a folder of raw videos with speaker, emotion, split and sound.
 
-``hdtf``, ``mead`` and ``folder`` describe the layouts they read. For all of them:
+The modules ``hdtf``, ``mead`` and ``folder`` describe the layouts they read. For all layouts:
 
-- Any container PyAV opens is found (mp4, mov, mkv, avi, webm, m4v, mpg, ts, flv, wmv, 3gp, ogv, ...), in any depth of
-  folders, through links; hidden files (``._001.mp4``) are not clips. No video is opened here.
-- A clip's key is the same on every machine. HDTF and MEAD clips are named as the datasets name them, whatever layout
-  the copy has; elsewhere the key is the path, with a hash wherever a name holds more than ASCII letters, digits, _, -.
+- Videos of any container that PyAV opens are found (mp4, mov, mkv, avi, webm, m4v, mpg, ts, flv, wmv, 3gp, ogv, ...),
+  in nested folders and through links. Hidden files (``._001.mp4``) are ignored. No video is opened.
+- The key of a clip is the same on every machine. HDTF and MEAD clips get the dataset's name of the clip in any layout
+  of the copy. Other clips get their path as key, with a hash if it has more than ASCII letters, digits, _ and -.
 - Nothing is dropped silently: a clip that cannot be used is listed with its ``problem``, other files are counted.
 """
 
@@ -23,17 +23,17 @@ from preparation.clip_source import ClipSource
 from preparation.layouts.dataset import Dataset
 from preparation.layouts.listing import LayoutError, list_files, require_unique
 
-__all__ = ["Dataset", "Found", "LayoutError", "find_clips"]
+__all__ = ["Dataset", "FoundClips", "LayoutError", "find_clips"]
 
 
 @dataclass
 class FoundClips:
-    """What a source folder holds.
+    """Contents of a source folder.
 
     Attributes:
-        clips: sorted by key, keys unique; those with a ``problem`` among them.
-        ignored: what was passed over -> how many (``other files (.txt)``, ``clips of camera top, not in ...``).
-        notes: things to know about this copy of the dataset.
+        clips: Clips sorted by key, including those with a ``problem``; keys are unique.
+        ignored: Kind of ignored file (``other files (.txt)``, ``clips of camera top, not in ...``) -> count.
+        notes: Remarks on this copy of the dataset.
     """
 
     clips: list[ClipSource]
@@ -45,11 +45,11 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
     """Lists the clips of a dataset.
 
     Args:
-        dataset: its layout (``name``, and ``layout`` for synthetic speakers), cameras, annotations and split.
-        source: the folder of raw videos.
+        dataset: Layout (``name``, and ``layout`` for synthetic speakers), cameras, annotations and split.
+        source: Folder of raw videos.
 
     Raises:
-        LayoutError: when the folder is missing, unreadable or holds no video, or a setting does not fit the dataset.
+        LayoutError: If the folder is missing, unreadable or has no video, or if a setting does not fit the dataset.
     """
     layout: Dataset = DATASETS.get(dataset.name, "dataset.name")()
     if dataset.annotations and not layout.annotated:
@@ -61,9 +61,9 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
     listing = list_files(source)
     clips, notes = layout.clips(listing, dataset)
     if not listing.videos and not listing.problems:
-        there = ", ".join(f"{count} {kind}" for kind, count in listing.ignored.most_common(5)) or "nothing"
+        found = ", ".join(f"{count} {kind}" for kind, count in listing.ignored.most_common(5)) or "nothing"
         extensions = " ".join(sorted(VIDEO_ENDINGS))
-        raise LayoutError(f"source={source}: holds no videos ({extensions}); found {there}")
+        raise LayoutError(f"source={source}: has no videos ({extensions}); found {found}")
     clips = sorted([*clips, *listing.problems], key=lambda clip: clip.key)
     require_unique(clips)
     splits = assign_splits(dataset.name, dataset.split, {clip.key: clip.speaker for clip in clips if clip.speaker})

@@ -1,4 +1,4 @@
-"""HDTF's annotation files: which spans of which downloaded videos are clips, and where the face is.
+"""HDTF's annotation files: the spans and crops of the clips in the downloaded videos.
 
 For each subset (RD, WDA, WRA) of https://github.com/MRzzm/HDTF, folder ``HDTF_dataset``:
 
@@ -7,9 +7,9 @@ For each subset (RD, WDA, WRA) of https://github.com/MRzzm/HDTF, folder ``HDTF_d
     RD_resolution.txt      Radio11.mp4 720                         ... of a video of this height
     RD_video_url.txt       Radio11 https://www.youtube.com/watch?v=XtySvTwIOfw     optional
 
-A byte order mark and Windows line ends are accepted. In the files as published (2021-10-05) 369 videos have 436 spans
-of together 17.07 h; 421 clips have a crop. Three crops are higher than their reference resolution, and that of
-KevinMcCarthy1 is 0: these cannot be scaled and are reported as ``bad_annotation`` rather than cut in the wrong place.
+A byte order mark and Windows line ends are accepted. The published files (2021-10-05) have 369 videos with 436 spans,
+17.07 h in total; 421 clips have a crop. Three crops are higher than their reference resolution, and the resolution of
+KevinMcCarthy1 is 0. These crops cannot be scaled, so their clips are reported as ``bad_annotation``.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ class Segment:
 
     Attributes:
         subset: RD, WDA or WRA.
-        video: name of the video, without extension.
-        number: of the span in its video, from 0.
-        start: seconds into the video.
-        end: seconds.
+        video: Name of the video, without extension.
+        number: Index of the span in its video, from 0.
+        start: Start of the span in the video, seconds.
+        end: End of the span in the video, seconds.
         crop: (left, top, width, height) in pixels of a picture of height ``height``; None with a ``problem``.
-        height: reference height, pixels.
-        youtube: YouTube's id of the video, or None when the addresses do not give it.
-        problem: why the span cannot be used, None when it can.
-        detail: the words for it.
+        height: Reference height, pixels.
+        youtube: YouTube id of the video, None if the file of addresses lacks it.
+        problem: Reason why the span cannot be used, or None.
+        detail: Explanation of ``problem``.
     """
 
     subset: str
@@ -58,13 +58,13 @@ class Segment:
 
     @property
     def key(self) -> str:
-        """The clip's name, e.g. ``RD_Radio11_001``."""
+        """Name of the clip, e.g. ``RD_Radio11_001``."""
         return f"{self.subset}_{self.video}_{self.number:03d}"
 
 
 @dataclass(frozen=True)
 class UnreadLine:
-    """A line that could not be read: file, number from 1, text, and what is wrong with it."""
+    """Line that could not be read: file, line number from 1, text, and the problem."""
 
     file: Path
     number: int
@@ -74,12 +74,12 @@ class UnreadLine:
 
 @dataclass
 class Annotations:
-    """All annotation files of a folder.
+    """Contents of all annotation files of a folder.
 
     Attributes:
-        segments: every span, in the files' order.
-        bad_lines: lines that name no usable video or clip.
-        left_over: kind -> how many entries belong to no span.
+        segments: Spans, in the order of the files.
+        bad_lines: Lines without a usable video or clip.
+        left_over: Kind of entry -> number of entries that belong to no span.
     """
 
     segments: list[Segment] = field(default_factory=list)
@@ -91,12 +91,12 @@ def read_annotations(folder: Path) -> Annotations:
     """Reads the annotation files of every subset in ``folder``.
 
     Raises:
-        LayoutError: when the folder or a file is missing or is no text.
+        LayoutError: If the folder or a file is missing or is not text.
     """
     subsets = [subset for subset in HDTF_SUBSETS if (folder / f"{subset}_{_TIMES}.txt").is_file()]
     if not subsets:
         raise LayoutError(
-            f"dataset.annotations={folder}: holds none of {', '.join(f'{s}_{_TIMES}.txt' for s in HDTF_SUBSETS)}; give "
+            f"dataset.annotations={folder}: has none of {', '.join(f'{s}_{_TIMES}.txt' for s in HDTF_SUBSETS)}; give "
             "the folder HDTF_dataset of https://github.com/MRzzm/HDTF"
         )
     annotations = Annotations()
@@ -131,12 +131,12 @@ def _segment(
     heights: dict[str, list[str]],
     youtube: str | None,
 ) -> Segment:
-    """The span with its crop, or with the reason why it has none."""
+    """Builds a span with its crop, or with the reason why it has none."""
     start, end = _span(text)
     problem, detail, crop, height = None, "", None, None
     words = crops.get(f"{video}_{number}")
     if end <= start:
-        problem, detail = Reason.BAD_ANNOTATION, f"{subset}_{_TIMES}.txt: '{text}' is no span; expected mm:ss-mm:ss"
+        problem, detail = Reason.BAD_ANNOTATION, f"{subset}_{_TIMES}.txt: '{text}' is not a span mm:ss-mm:ss"
     elif words is None:
         problem, detail = Reason.MISSING_CROP, f"{subset}_{_CROPS}.txt has no line for {video}_{number}.mp4"
     else:
@@ -149,7 +149,7 @@ def _segment(
 
 
 def _span(text: str) -> tuple[float, float]:
-    """(start, end) in seconds; (0, 0) for a text that is no span."""
+    """Parses a span to (start, end) in seconds; (0, 0) if the text is not a span."""
     found = _SPAN.fullmatch(text)
     if not found:
         return 0.0, 0.0
@@ -158,7 +158,7 @@ def _span(text: str) -> tuple[float, float]:
 
 
 def _crop(words: list[str], height_words: list[str]) -> tuple[tuple[int, int, int, int], int]:
-    """((left, top, width, height), reference height), from the file's order left, width, top, height."""
+    """Parses ((left, top, width, height), reference height); the file's order is left, width, top, height."""
     if len(words) != 4 or not all(word.isdecimal() for word in words):
         raise ValueError(f"the crop is '{' '.join(words)}'; expected four whole numbers: left width top height")
     left, width, top, high = map(int, words)
@@ -174,11 +174,11 @@ def _crop(words: list[str], height_words: list[str]) -> tuple[tuple[int, int, in
 
 
 def _table(path: Path, bad_lines: list[UnreadLine]) -> dict[str, list[str]]:
-    """First word of every line, without ``.mp4`` -> the other words."""
+    """Reads a file as a mapping from the first word of each line, without ``.mp4``, to the other words."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
-        raise LayoutError(f"{path}: no such file; it belongs beside the other annotation files of HDTF") from None
+        raise LayoutError(f"{path}: no such file; put it into the folder of HDTF's other annotation files") from None
     except (OSError, UnicodeDecodeError) as error:
         raise LayoutError(f"{path}: cannot be read as text ({error}); download the file again") from error
     table: dict[str, list[str]] = {}
@@ -188,14 +188,14 @@ def _table(path: Path, bad_lines: list[UnreadLine]) -> dict[str, list[str]]:
         if not name:
             continue
         if not values:
-            bad_lines.append(UnreadLine(path, number, text, "holds a name alone"))
+            bad_lines.append(UnreadLine(path, number, text, "has only a name"))
         elif table.setdefault(name, values) is not values:
             bad_lines.append(UnreadLine(path, number, text, f"names {name} a second time; the first line was used"))
     return table
 
 
 def youtube_id(address: str) -> str | None:
-    """The id in a YouTube address, or None."""
+    """Returns the video id in a YouTube address, or None."""
     parsed = urlparse(address)
     if parsed.netloc.endswith("youtu.be"):
         return parsed.path.strip("/") or None

@@ -1,4 +1,4 @@
-"""What a dataset is: how its clips are named, and how its people are split."""
+"""Base class of datasets: how clips are named and speakers are split."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from preparation.layouts.listing import Listing
 
 
 class Dataset:
-    """Base of all datasets; one of a lab's own is named ``dataset.name=module.Class``.
+    """Base class of all datasets. A user-defined dataset is selected with ``dataset.name=module.Class``.
 
     Attributes:
-        name: in configurations and indexes.
-        splits: scheme -> a file of ``datamodules/splits``, or a rule: ``person`` (by a hash of the speaker) or
-            ``train``. Both rules are schemes of every dataset, too.
-        shared_speakers: schemes that were published with the same people on two sides.
-        annotated: whether ``dataset.annotations`` cuts its videos.
+        name: Name in configurations and indexes.
+        splits: Scheme -> file of ``datamodules/splits`` or rule: ``person`` (by a hash of the speaker) or ``train``.
+            Both rules are also schemes of every dataset.
+        shared_speakers: Published schemes that have the same speakers in several splits.
+        annotated: Whether ``dataset.annotations`` cuts the dataset's videos.
     """
 
     name: ClassVar[str]
@@ -27,8 +27,15 @@ class Dataset:
     annotated: ClassVar[bool] = False
 
     def clips(self, listing: Listing, config: DatasetConfig) -> tuple[list[ClipSource], list[str]]:
-        """Every video of the listing as a clip, and notes on this copy; ``split`` is still to be assigned.
+        """Converts every video of the listing to a clip; the caller assigns ``split``.
 
-        No video is opened. What a name does not tell is reported as a ``problem``, never passed over.
+        No video is opened. A name that cannot be parsed gives a clip with a ``problem``.
+
+        Args:
+            listing: Files of the source folder; ignored files are counted in ``listing.ignored``.
+            config: Dataset settings.
+
+        Returns:
+            The clips, and notes on this copy of the dataset.
         """
         raise NotImplementedError

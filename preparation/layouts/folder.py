@@ -1,12 +1,13 @@
-"""Any folder of talking videos, one person per clip.
+"""Any folder of talking videos, one speaker per clip.
 
-    videos/ann/monday.mp4         speaker ann: clips in sub-folders belong to the person the folder is named after
+    videos/ann/monday.mp4         speaker ann: the name of the sub-folder
     videos/ann/tuesday.MOV        speaker ann
-    videos/interview_003.mp4      speaker interview: loose clips are grouped by name without the clip number
+    videos/interview_003.mp4      speaker interview: the file name without the clip number
     videos/Weiß & Müller (1).mp4  speaker "Weiß & Müller"
 
-All clips train, unless ``dataset.split=person`` sends each speaker to train, val or test by a hash of the name (about
-80, 10 and 10 percent of the speakers). A sound file beside a video is not used: the video's own track is.
+All clips are in the train split by default. ``dataset.split=person`` assigns each speaker to train, val or test by a
+hash of the name (about 80, 10 and 10 percent of the speakers). The video's own sound track is used; separate sound
+files are ignored.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ _CLIP_NUMBER = re.compile(r"(?:[\s_#.\-]+(?:clip|part|seg|segment|take)?[\s_#.\-
 
 
 def speaker_of(entry: Entry) -> str:
-    """The folder a clip lies in, or for a loose clip its name without the trailing clip number."""
+    """Returns the name of the clip's folder; at the top level, the file name without the trailing clip number."""
     if len(entry.relative.parts) > 1:
         return entry.relative.parts[-2]
     return _CLIP_NUMBER.sub("", entry.stem) or entry.stem
 
 
 def clips_of(listing: Listing) -> list[ClipSource]:
-    """Every video of the listing as a clip; ``split`` is still to be assigned."""
+    """Converts every video of the listing to a clip; the caller assigns ``split``."""
     if listing.sounds:
-        listing.ignored["sound files beside the videos"] += len(listing.sounds)
+        listing.ignored["sound files next to the videos"] += len(listing.sounds)
     return [
         ClipSource(
             key=path_key(entry.relative), path=entry.path, name=entry.name, speaker=speaker_of(entry), split="train"
@@ -41,11 +42,11 @@ def clips_of(listing: Listing) -> list[ClipSource]:
 
 
 class Folder(Dataset):
-    """Any folder of videos; all clips train unless a split is asked for."""
+    """Any folder of videos; all clips are in the train split by default."""
 
     name = "folder"
     splits = {"emotivetalk": "train"}
 
     def clips(self, listing: Listing, config: DatasetConfig) -> tuple[list[ClipSource], list[str]]:
-        """See ``clips_of``."""
+        """Converts the videos of the listing to clips; see ``Dataset.clips``."""
         return clips_of(listing), []

@@ -1,18 +1,18 @@
-"""HDTF: clips that are already cut, or downloaded videos and HDTF's annotations to cut and crop them by.
+"""HDTF: clips that are already cut, or downloaded videos that are cut and cropped by HDTF's annotations.
 
-Cut clips carry the names the dataset's download script gives: subset, video, number of the clip.
+Cut clips have the names that the dataset's download script gives: subset, video, number of the clip.
 
     WDA_AmyKlobuchar1_002.mp4     speaker AmyKlobuchar: the name without its numbers
-    RD_Radio11_000.mp4            speaker Radio11: radio addresses do not name who speaks
-    hdtf_RD_Radio10_0_clip_0.mp4  a piece of a clip, and a prefix; WDA_RonWyden1_000#7.mp4 likewise
+    RD_Radio11_000.mp4            speaker Radio11: the names of radio addresses do not contain the speaker
+    hdtf_RD_Radio10_0_clip_0.mp4  a piece of a clip, with a prefix; also WDA_RonWyden1_000#7.mp4
     Radio11_1.mp4                 without the subset, as in HDTF's own description
 
-With ``dataset.annotations=DIR`` (the folder ``HDTF_dataset`` of https://github.com/MRzzm/HDTF) ``source`` holds the
-downloaded videos, uncut: ``WDA_AmyKlobuchar1.mp4``, ``AmyKlobuchar1.mp4``, ``sEFJe9g31Vo.mp4`` or ``Title
-[sEFJe9g31Vo].mp4``, of any resolution and container. Each annotated span becomes a clip, named as above and numbered as
-annotated; crops are scaled from the resolution they were made at. Spans whose video or crop is missing, whose
-annotation contradicts itself, or that show the same recording as another (WhipJimClyburn is JamesClyburn1) are reported
-each.
+With ``dataset.annotations=DIR`` (the folder ``HDTF_dataset`` of https://github.com/MRzzm/HDTF) ``source`` contains the
+downloaded, uncut videos: ``WDA_AmyKlobuchar1.mp4``, ``AmyKlobuchar1.mp4``, ``sEFJe9g31Vo.mp4`` or ``Title
+[sEFJe9g31Vo].mp4``, of any resolution and container. Each annotated span becomes a clip with a name as above and the
+number of its annotation. Crops are scaled from their reference resolution to the video's. A span is reported as a
+problem if its video or crop is missing, if its annotation contradicts itself, or if it shows the same recording as
+another span (WhipJimClyburn is JamesClyburn1).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from preparation.layouts.annotations import Annotations, Segment, read_annotatio
 from preparation.layouts.dataset import Dataset
 from preparation.layouts.listing import Entry, Listing, path_key, problem
 
-UNDERSTOOD = "understood are WDA_AmyKlobuchar1_002.mp4, RD_Radio11_0.mp4 and pieces such as RD_Radio11_000_clip_0.mp4"
+UNDERSTOOD = "expected e.g. WDA_AmyKlobuchar1_002.mp4, RD_Radio11_0.mp4 or a piece such as RD_Radio11_000_clip_0.mp4"
 
 _CLIP = re.compile(
     r"(?:hdtf[_-])?(?:(?P<subset>RD|WDA|WRA)_)?(?P<video>[^\W\d_](?:[^\W\d_]|-)*\d*)"
@@ -39,7 +39,7 @@ _UNCUT = re.compile(r"(?:hdtf[_-])?(?:(?P<subset>RD|WDA|WRA)_)?(?P<video>[^\W\d_
 
 
 def clips_of(listing: Listing) -> list[ClipSource]:
-    """Every video of the listing as a cut clip; ``split`` is still to be assigned."""
+    """Converts every video of the listing to a cut clip; the caller assigns ``split``."""
     people = {person for side in read_split("hdtf_emotivetalk").persons.values() for person in side}
     clips: list[ClipSource] = []
     first: dict[str, Entry] = {}
@@ -55,14 +55,14 @@ def clips_of(listing: Listing) -> list[ClipSource]:
         key = _key(entry.relative, found)
         other = first.setdefault(key, entry)
         if other is not entry:
-            detail = f"the same clip is there as {other.name}"
+            detail = f"the same clip exists as {other.name}"
             clips.append(problem(entry, Reason.DUPLICATE, detail, hdtf_person(found["video"])))
             continue
         speaker = hdtf_person(found["video"])
         clips.append(ClipSource(key=key, path=entry.path, name=entry.name, speaker=speaker, split="train"))
     for entry, video in uncut:
         if video in cut_videos:
-            listing.ignored["uncut videos whose clips are there too"] += 1
+            listing.ignored["uncut videos whose clips exist, too"] += 1
             continue
         hint = ""
         if video and hdtf_person(video) in people:
@@ -72,7 +72,7 @@ def clips_of(listing: Listing) -> list[ClipSource]:
 
 
 def _key(relative: PurePosixPath, found: re.Match[str]) -> str:
-    """The clip's key, the same whatever prefix or number of digits the copy uses: ``RD_Radio10_000_clip_0``."""
+    """Returns the clip's key (``RD_Radio10_000_clip_0``), independent of the copy's prefix and number of digits."""
     subset = found["subset"] or ("RD" if re.fullmatch(r"Radio\d+", found["video"]) else None)
     piece = f"_clip_{int(found['piece'])}" if found["piece"] else ""
     key = f"{subset}_" * bool(subset) + f"{found['video']}_{int(found['clip']):03d}{piece}"
@@ -80,17 +80,17 @@ def _key(relative: PurePosixPath, found: re.Match[str]) -> str:
 
 
 def annotated_clips_of(listing: Listing, folder: Path) -> tuple[list[ClipSource], list[str]]:
-    """Every annotated span as a clip of its downloaded video; ``split`` is still to be assigned.
+    """Converts every annotated span to a clip of its downloaded video; the caller assigns ``split``.
 
     Args:
-        listing: the source folder's files; what is passed over is counted in ``listing.ignored``.
-        folder: the annotation files.
+        listing: Files of the source folder; ignored files are counted in ``listing.ignored``.
+        folder: Folder of the annotation files.
 
     Returns:
-        The clips, those that cannot be used among them with their problem, and notes about the dataset.
+        The clips, including unusable ones with their problem, and notes on the dataset.
 
     Raises:
-        LayoutError: when an annotation file is missing or is no text.
+        LayoutError: If an annotation file is missing or is not text.
     """
     annotations = read_annotations(folder)
     videos = _Videos(listing)
@@ -121,7 +121,7 @@ def annotated_clips_of(listing: Listing, folder: Path) -> tuple[list[ClipSource]
 
 
 class _Videos:
-    """Downloaded videos by what their names say."""
+    """Index of downloaded videos by video name and YouTube id."""
 
     def __init__(self, listing: Listing) -> None:
         self.left = dict.fromkeys(listing.videos)
@@ -137,7 +137,7 @@ class _Videos:
                 self._by_id[named[1]].append(entry)
 
     def of(self, segment: Segment) -> list[Entry]:
-        """The files that hold the segment's video, the one to use first."""
+        """Returns the files with the segment's video, the preferred one first."""
         entries = [*self._by_name[segment.video.casefold()], *self._by_id[segment.youtube or ""]]
         for entry in entries:
             self.left.pop(entry, None)
@@ -145,7 +145,7 @@ class _Videos:
 
 
 def _overlap(one: Segment, other: Segment) -> bool:
-    """Whether two spans under different video names show the same seconds of one recording."""
+    """Whether two spans with different video names overlap in the same recording."""
     return one.video != other.video and min(one.end, other.end) > max(one.start, other.start)
 
 
@@ -169,12 +169,12 @@ def _clip(segment: Segment, entries: list[Entry], twin: Segment | None) -> ClipS
         crop_height=segment.height,
         problem=reason,
         problem_detail=detail,
-        notes=tuple(f"also there as {entry.name}, which was not used" for entry in entries[1:]),
+        notes=tuple(f"also exists as {entry.name}, which was not used" for entry in entries[1:]),
     )
 
 
 def _report_other_videos(listing: Listing, videos: _Videos, clips: list[ClipSource]) -> None:
-    """Videos no annotation asks for: clips cut earlier are counted, any other is reported."""
+    """Counts clips that are already cut as ignored, and reports other videos without an annotation as problems."""
     for entry in videos.left:
         if _CLIP.fullmatch(entry.stem):
             listing.ignored["clips cut earlier (the annotations cut the uncut videos)"] += 1
@@ -188,7 +188,7 @@ def _notes(annotations: Annotations) -> list[str]:
 
 
 class HDTF(Dataset):
-    """HDTF; ``peer`` shares people between its sides and is offered for comparison with published tables."""
+    """HDTF. Scheme ``peer`` has the same speakers in train and test; use it only to compare with published tables."""
 
     name = "hdtf"
     splits = {"emotivetalk": "hdtf_emotivetalk", "peer": "hdtf_peer_edtalk"}
@@ -196,7 +196,7 @@ class HDTF(Dataset):
     annotated = True
 
     def clips(self, listing: Listing, config: DatasetConfig) -> tuple[list[ClipSource], list[str]]:
-        """Cut clips, or with ``dataset.annotations`` the annotated spans of uncut videos."""
+        """Lists cut clips, or with ``dataset.annotations`` the annotated spans of uncut videos."""
         if config.annotations:
             return annotated_clips_of(listing, Path(config.annotations))
         return clips_of(listing), []

@@ -1,7 +1,7 @@
-"""The files under a source folder, in the same order on every machine, and the keys made from their paths.
+"""Lists the files of a source folder, in the same order on every machine, and makes keys from their paths.
 
-Nothing is opened, so that MEAD's 300,000 files are listed in well under a minute. Links to folders are followed, each
-folder once.
+No file is opened, so that MEAD's 300,000 files take well under a minute. Links to folders are followed; each folder is
+read once.
 """
 
 from __future__ import annotations
@@ -19,42 +19,47 @@ from configs.errors import ConfigError
 from media import VIDEO_ENDINGS
 from preparation.clip_source import ClipSource, Reason
 
-# In order of preference where one clip has several: MEAD publishes m4a, the others were made from it.
+# Order of preference where a clip has several sound files: MEAD publishes m4a, other formats are conversions of it.
 SOUND_ENDINGS = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg", ".opus")
-MAX_KEY = 60  # with a hash, a piece number and a member name it stays below the 100 characters a tar has room for
+MAX_KEY = 60  # with a hash, a piece number and a member name below the limit of 100 characters in a tar
 
 
 class LayoutError(ConfigError):
-    """A source folder or annotation folder that cannot be read as the dataset asks; the message says what to do."""
+    """Raised if a source or annotation folder does not have the layout of the dataset."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One file: ``relative`` to the source folder with forward slashes, in Unicode's composed form (NFC)."""
+    """One file.
+
+    Attributes:
+        path: Path of the file.
+        relative: Path relative to the source folder, with forward slashes, in Unicode's composed form (NFC).
+    """
 
     path: Path
     relative: PurePosixPath
 
     @property
     def name(self) -> str:
-        """The relative path as it can be printed: bytes that are no UTF-8 are shown in hexadecimal."""
+        """Printable relative path; bytes that are not UTF-8 are shown in hexadecimal."""
         return os.fsencode(str(self.relative)).decode("utf-8", "backslashreplace")
 
     @property
     def stem(self) -> str:
-        """The file name without its extension."""
+        """File name without extension."""
         return self.relative.stem
 
 
 @dataclass
 class Listing:
-    """What lies under a source folder.
+    """Contents of a source folder.
 
     Attributes:
-        videos: files with a video's extension.
-        sounds: files with a sound's extension.
-        problems: folders that cannot be read and video files that are none (a broken link, a pipe).
-        ignored: kind of file -> how many were passed over.
+        videos: Files with a video extension.
+        sounds: Files with a sound extension.
+        problems: Unreadable folders, and entries with a video extension that are not regular files.
+        ignored: Kind of ignored file -> count.
     """
 
     videos: list[Entry] = field(default_factory=list)
@@ -67,16 +72,16 @@ def list_files(source: Path) -> Listing:
     """Lists a source folder and all folders in it, sorted by name.
 
     Raises:
-        LayoutError: when ``source`` is missing, is a file, or cannot be read.
+        LayoutError: If ``source`` is missing, is a file, or cannot be read.
     """
     try:
         source.stat()
     except FileNotFoundError:
-        raise LayoutError(f"source={source}: no such folder; give the folder that holds the videos") from None
+        raise LayoutError(f"source={source}: no such folder; give the folder with the videos") from None
     except OSError as error:
-        raise LayoutError(f"source={source}: cannot be read ({error.strerror}); check its rights") from error
+        raise LayoutError(f"source={source}: cannot be read ({error.strerror}); check its permissions") from error
     if not source.is_dir():
-        raise LayoutError(f"source={source}: is a file; give the folder that holds it")
+        raise LayoutError(f"source={source}: is a file; give the folder that contains it")
     listing = Listing()
     pending, seen = [(source, PurePosixPath())], set()
     while pending:
@@ -86,8 +91,10 @@ def list_files(source: Path) -> Listing:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             if folder == source:
-                raise LayoutError(f"source={source}: cannot be read ({error.strerror}); check its rights") from error
-            detail = f"the folder cannot be read: {error.strerror}; its clips are not known"
+                raise LayoutError(
+                    f"source={source}: cannot be read ({error.strerror}); check its permissions"
+                ) from error
+            detail = f"the folder cannot be read ({error.strerror}); check its permissions"
             listing.problems.append(problem(Entry(folder, relative), Reason.UNREADABLE, detail))
             continue
         if (status.st_dev, status.st_ino) in seen:
@@ -108,7 +115,7 @@ def list_files(source: Path) -> Listing:
 
 
 def _is(kind: Callable[[], bool]) -> bool:
-    """False where the answer is an error: a link that leads in a circle."""
+    """Returns ``kind()``, and False if it raises, as it does for circular links."""
     try:
         return kind()
     except OSError:
@@ -120,7 +127,7 @@ def _sort_in(entry: Entry, is_file: bool, listing: Listing) -> None:
     if extension in VIDEO_ENDINGS and is_file:
         listing.videos.append(entry)
     elif extension in VIDEO_ENDINGS:
-        detail = "is a link that leads nowhere" if entry.path.is_symlink() else "is not a regular file"
+        detail = "is a broken link" if entry.path.is_symlink() else "is not a regular file"
         listing.problems.append(problem(entry, Reason.UNREADABLE, f"{entry.name} {detail}"))
     elif extension in SOUND_ENDINGS and is_file:
         listing.sounds.append(entry)
@@ -129,7 +136,7 @@ def _sort_in(entry: Entry, is_file: bool, listing: Listing) -> None:
 
 
 def problem(entry: Entry, reason: Reason, detail: str, speaker: str = "") -> ClipSource:
-    """The record of something that cannot become a clip."""
+    """Returns a clip with a ``problem`` for a file or folder that cannot be used."""
     return ClipSource(
         key=path_key(entry.relative, always_hash=True),
         path=entry.path,
@@ -142,18 +149,22 @@ def problem(entry: Entry, reason: Reason, detail: str, speaker: str = "") -> Cli
 
 
 def path_key(relative: PurePosixPath, *, always_hash: bool = False) -> str:
-    """A clip key from its path: ASCII letters, digits, ``_`` and ``-``, the same on every machine.
+    """Makes a clip key from a path: ASCII letters, digits, ``_`` and ``-``, the same on every machine.
 
-    ``ann/talk.mp4`` becomes ``ann--talk``. Whatever that spelling cannot hold (another extension, spaces, ``#``,
-    umlauts, ...) is replaced, and eight hexadecimal digits of the sha256 of the whole path keep keys apart. The path is
-    hashed in NFC, so that a folder copied from macOS, which splits umlauts in two characters, gets the same keys.
+    ``ann/talk.mp4`` becomes ``ann--talk``. If the path has anything else (another extension, spaces, ``#``, umlauts,
+    ...), those characters are replaced, and eight hexadecimal digits of the path's sha256 keep the key unique. The
+    hashed path is in NFC, so that a folder copied from macOS, which decomposes umlauts, gets the same keys.
+
+    Args:
+        relative: Path relative to the source folder.
+        always_hash: Adds the hash to every key.
     """
     whole = unicodedata.normalize("NFC", str(relative))
     plain = all(re.fullmatch(r"\w+(?:-\w+)*", part, re.ASCII) for part in PurePosixPath(whole).with_suffix("").parts)
     stem = str(PurePosixPath(whole).with_suffix("")).replace("/", "--")
     if plain and relative.suffix == ".mp4" and len(stem) <= MAX_KEY and not always_hash:
         return stem
-    # Letters lose their accents before the rest is replaced: "Müller" reads better as "Muller" than as "M_ller".
+    # Accents are removed before other characters are replaced: "Müller" becomes "Muller", not "M_ller".
     ascii_text = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
     readable = re.sub(r"[^A-Za-z0-9-]+", "_", ascii_text).strip("_-")[:MAX_KEY]
     digest = hashlib.sha256(whole.encode("utf-8", "surrogateescape")).hexdigest()[:8]
@@ -161,16 +172,15 @@ def path_key(relative: PurePosixPath, *, always_hash: bool = False) -> str:
 
 
 def require_unique(clips: Iterable[ClipSource]) -> None:
-    """Stops before two clips would overwrite each other in a shard.
+    """Checks that keys are unique, since clips with equal keys would overwrite each other in a shard.
 
     Raises:
-        LayoutError: naming the files whose keys are equal (paths that differ in nothing but Unicode form).
+        LayoutError: If two files have the same key (paths that differ only in Unicode form).
     """
     first: dict[str, ClipSource] = {}
     for clip in clips:
         other = first.setdefault(clip.key, clip)
         if other is not clip:
             raise LayoutError(
-                f"{ascii(str(other.path))} and {ascii(str(clip.path))} have names that cannot be told apart "
-                f"(both give the key {clip.key}); rename one of them"
+                f"{ascii(str(other.path))} and {ascii(str(clip.path))} give the same key {clip.key}; rename one of them"
             )

@@ -1,7 +1,7 @@
-"""MEAD: actor, camera, emotion, level and sentence from the path, and the sound file that belongs to each video.
+"""MEAD: parses actor, camera, emotion, level and sentence from the path, and finds the sound file of each video.
 
     M003/video/front/angry/level_1/001.mp4      as published, with its sound in
-    M003/audio/angry/level_1/001.m4a            (the videos carry no usable track of their own)
+    M003/audio/angry/level_1/001.m4a            (the videos have no usable sound track)
     M003/front/angry/level_1/001.mp4            community copies, in any mixture:
     M003/angry/level_1/001.mp4
     M003/front/angry/level_1/M003_front_angry_level_1_001.mp4
@@ -9,16 +9,16 @@
     M030_front_angry_level3_001.mp4
     M030_angry_3_001.mp4, M030_ang_3_001.mp4
 
-Folders above the actor's (``MEAD/Part0/M003/...``) do not matter. After the actor the path may hold, in any order, the
+Folders above the actor's (``MEAD/Part0/M003/...``) are ignored. After the actor the path may contain, in any order, the
 words video or audio, a camera (front, down, top, left_30, left_60, right_30, right_60), an emotion (also as anger,
-happiness, fearful, ... or its first three letters) and a level (level_1, level1, l1 or 1), and ends in the number of
-the sentence. Neutral has level 1 only and may leave it out; a neutral clip of another level contradicts itself and is
-reported, as is every other path that does not parse, with the reason ``unknown_name``.
+happiness, fearful, ... or its first three letters) and a level (level_1, level1, l1 or 1). It ends in the number of the
+sentence. Neutral has only level 1, which may be left out. A path that does not parse, or a neutral clip of another
+level, is reported with the reason ``unknown_name``.
 
-Sound is looked for among m4a, wav, flac, mp3, aac, ogg and opus files named in the same ways, for the same sentence and
-no other camera; the nearest one wins. Whether it fits the picture is decided by their lengths, later, clip by clip:
-MEAD has sound files that hold two sentences (M034, fear, level_3, 028: 17 s), and M003 lost a recording, so that its
-numbers are shifted against the other actors'.
+The sound file of a clip is an m4a, wav, flac, mp3, aac, ogg or opus file that is named in one of these ways, has the
+same sentence and does not name another camera. Of several the one that shares most folders with the video is used.
+Preparation later compares the lengths of sound and picture, because MEAD has sound files with two sentences (M034,
+fear, level_3, 028: 17 s), and because a recording of M003 is missing, which shifts its sentence numbers.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from preparation.layouts.listing import SOUND_ENDINGS, Entry, LayoutError, Listi
 
 VIEWS = ("front", "down", "top", "left_30", "left_60", "right_30", "right_60")
 UNDERSTOOD = (
-    "understood are M003/video/front/angry/level_1/001.mp4, M003/front/angry/level_1/001.mp4, "
-    "M003/angry/level_1/001.mp4, M003#angry#level_1#001.mp4, M003_front_angry_level3_001.mp4 and M003_angry_3_001.mp4"
+    "expected e.g. M003/video/front/angry/level_1/001.mp4, M003/front/angry/level_1/001.mp4, "
+    "M003/angry/level_1/001.mp4, M003#angry#level_1#001.mp4, M003_front_angry_level3_001.mp4 or M003_angry_3_001.mp4"
 )
 
 _ALIASES = {
@@ -52,38 +52,38 @@ _ALIASES = {
 }
 _EMOTION_OF = {word: emotion for emotion in EMOTIONS for word in (emotion, *_ALIASES[emotion].split())}
 
-# What users of the published data reported; told when the actor is there, checked clip by clip where a length shows it.
+# Known problems of the published data, shown as a note if the source folder has the actor.
 ACTOR_NOTES = {
-    "M003": "a recording is missing, so its sentence numbers are shifted against the other actors'",
+    "M003": "a recording is missing, so the sentence numbers differ from those of the other actors",
     "M011": "some emotions and cameras were not published",
     "M019": "some emotions and cameras were not published",
-    "W017": "published with the camera 'down' alone",
+    "W017": "published with the camera 'down' only",
 }
 SENTENCE_NOTES = {
-    MeadSentence("M034", "fear", 3, 28): "known defect of MEAD: the published sound holds another sentence too (17 s)"
+    MeadSentence("M034", "fear", 3, 28): "known defect of MEAD: the published sound has two sentences (17 s)"
 }
 
 
 @dataclass(frozen=True)
 class MeadName:
-    """What a MEAD path says: the sentence, and the camera where it is named."""
+    """Parsed MEAD path: the sentence, and the camera or None."""
 
     sentence: MeadSentence
     view: str | None
 
     @property
     def key(self) -> str:
-        """The clip's key, the same for every layout: ``M003_front_angry_level_1_001``."""
-        spoken = self.sentence
+        """Key of the clip, the same for every layout: ``M003_front_angry_level_1_001``."""
+        sentence = self.sentence
         view = f"{self.view}_" if self.view else ""
-        return f"{spoken.actor}_{view}{spoken.emotion}_level_{spoken.level}_{spoken.number:03d}"
+        return f"{sentence.actor}_{view}{sentence.emotion}_level_{sentence.level}_{sentence.number:03d}"
 
 
 def parse(relative: PurePosixPath) -> MeadName:
-    """Reads a MEAD path, of a video or a sound file.
+    """Parses the MEAD path of a video or sound file.
 
     Raises:
-        ValueError: saying which part of the path is missing, unknown or contradicts another.
+        ValueError: If a part of the path is missing, unknown or contradicts another.
     """
     words = re.split(r"[/#_\-\s.]+", str(relative.with_suffix("")).lower())
     start = next((place for place, word in enumerate(words) if re.fullmatch(r"[mw]\d{3}", word)), None)
@@ -115,13 +115,13 @@ def parse(relative: PurePosixPath) -> MeadName:
         elif re.fullmatch(r"\d{1,3}", word):
             numbers.append(word)
         else:
-            raise ValueError(f"'{word}' is no camera, emotion, level or number")
+            raise ValueError(f"'{word}' is not a camera, emotion, level or number")
     if len(numbers) == 2 and numbers[0] in ("1", "2", "3") and "level" not in found:
         _note(found, "level", numbers.pop(0))
     if "emotion" not in found:
         raise ValueError("no emotion")
     if len(set(numbers)) != 1:
-        raise ValueError(f"one sentence number is needed, found {', '.join(numbers) or 'none'}")
+        raise ValueError(f"expected one sentence number, found {', '.join(numbers) or 'none'}")
     if found["emotion"] == "neutral" and found.setdefault("level", "1") != "1":
         raise ValueError(f"neutral has level 1 only, not {found['level']}")
     if "level" not in found:
@@ -136,17 +136,17 @@ def _note(found: dict[str, str], what: str, value: str) -> None:
 
 
 def clips_of(listing: Listing, views: list[str]) -> tuple[list[ClipSource], list[str]]:
-    """Every video of the listing as a clip with its sound; ``split`` is still to be assigned.
+    """Converts every video of the listing to a clip with its sound; the caller assigns ``split``.
 
     Args:
-        listing: the source folder's files; what is passed over is counted in ``listing.ignored``.
-        views: cameras to keep, empty for all; clips that name no camera are kept.
+        listing: Files of the source folder; ignored files are counted in ``listing.ignored``.
+        views: Cameras to keep, empty for all. Clips without a camera in their path are always kept.
 
     Returns:
-        The clips, those whose path does not parse among them with their problem, and notes about the dataset.
+        The clips, including those with a ``problem`` whose path does not parse, and notes on the dataset.
 
     Raises:
-        LayoutError: when ``views`` names a camera MEAD does not have.
+        LayoutError: If ``views`` has an unknown camera.
     """
     unknown = sorted(set(views) - set(VIEWS))
     if unknown:
@@ -173,7 +173,7 @@ def clips_of(listing: Listing, views: list[str]) -> tuple[list[ClipSource], list
         unnamed_views += bool(views) and name.view is None
         other = first.setdefault(name.key, entry)
         if other is not entry:
-            detail = f"the same clip is there as {other.name}"
+            detail = f"the same clip exists as {other.name}"
             clips.append(problem(entry, Reason.DUPLICATE, detail, name.sentence.actor))
             continue
         clips.append(_clip(entry, name, sound))
@@ -182,7 +182,7 @@ def clips_of(listing: Listing, views: list[str]) -> tuple[list[ClipSource], list
         listing.ignored["sound files without a video"] += unpaired
     notes = [f"{actor}: {note}" for actor, note in ACTOR_NOTES.items() if actors[actor]]
     if unnamed_views:
-        notes.append(f"{unnamed_views} clips name no camera and were kept although dataset.views is set")
+        notes.append(f"{unnamed_views} clips without a camera in their path were kept although dataset.views is set")
     return clips, notes
 
 
@@ -208,15 +208,15 @@ def _sounds_by_sentence(listing: Listing) -> dict[MeadSentence, list[tuple[MeadN
         try:
             name = parse(entry.relative)
         except ValueError:
-            listing.ignored["sound files whose name is not understood"] += 1
+            listing.ignored["sound files whose path does not parse"] += 1
         else:
             sounds[name.sentence].append((name, entry))
     return sounds
 
 
 def _nearest(video: Entry, name: MeadName, sounds: list[tuple[MeadName, Entry]]) -> Entry | None:
-    """The sound file of a sentence that shares most folders with the video, none of another camera."""
-    fitting = [entry for spoken, entry in sounds if spoken.view in (None, name.view) or name.view is None]
+    """Returns the sound file of the sentence that shares most folders with the video and names no other camera."""
+    fitting = [entry for sound, entry in sounds if sound.view in (None, name.view) or name.view is None]
 
     def order(sound: Entry) -> tuple[int, int, str]:
         shared = 0
@@ -230,12 +230,12 @@ def _nearest(video: Entry, name: MeadName, sounds: list[tuple[MeadName, Entry]])
 
 
 class MEAD(Dataset):
-    """MEAD; ``official`` puts sentences apart, not people, and is offered for comparison with published tables."""
+    """MEAD. Scheme ``official`` splits by sentence, not by speaker; use it only to compare with published tables."""
 
     name = "mead"
     splits = {"emotivetalk": "mead_emotivetalk", "peer": "mead_peer_edtalk", "official": "mead_official"}
     shared_speakers = ("official",)
 
     def clips(self, listing: Listing, config: DatasetConfig) -> tuple[list[ClipSource], list[str]]:
-        """See ``clips_of``."""
+        """Converts the videos of the listing to clips; see ``clips_of``."""
         return clips_of(listing, config.views)

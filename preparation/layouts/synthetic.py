@@ -1,4 +1,4 @@
-"""Synthetic speakers, written in the layout of MEAD or HDTF."""
+"""Synthetic speakers in the layout of MEAD or HDTF."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from preparation.layouts.listing import Listing
 
 
 class Synthetic(Dataset):
-    """The clips that ``preparation.synthetic`` makes."""
+    """Clips rendered by ``preparation.synthetic``."""
 
     name = "synthetic"
 
     def clips(self, listing: Listing, config: DatasetConfig) -> tuple[list[ClipSource], list[str]]:
-        """As the layout they are written in."""
+        """Lists the clips with the dataset class of their layout, ``config.layout``."""
         found: tuple[list[ClipSource], list[str]] = DATASETS.get(config.layout, "dataset.layout")().clips(
             listing, config
         )

@@ -1,4 +1,4 @@
-"""Synthetic speakers: a small parametric world of talking faces whose true factors are known."""
+"""Synthetic speakers: parametric talking faces with known true factors."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The eight emotions: what each does to a face and to a voice at full strength.
+"""Effect of the eight emotions on face and voice, at full strength.
 
-Names are MEAD's folder names. Face factors are displacements from a neutral face (``motion.py`` lists their ranges);
-values follow the action units usually given for each emotion (Ekman & Friesen's FACS), exaggerated as cartoons are.
+Names are MEAD's folder names. Face factors are displacements from a neutral face (``motion.py`` lists their ranges).
+Their values follow the action units of each emotion (Ekman & Friesen's FACS), exaggerated as in a cartoon.
 """
 
 from __future__ import annotations
@@ -9,22 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 EMOTIONS = ("angry", "contempt", "disgusted", "fear", "happy", "neutral", "sad", "surprised")
-LEVEL_GAIN = {1: 0.55, 2: 0.78, 3: 1.0}  # even the first is nearer to its emotion than to neutral
+LEVEL_GAIN = {1: 0.55, 2: 0.78, 3: 1.0}  # level 1 is above 0.5, so it is nearer to full strength than to neutral
 
 
 @dataclass(frozen=True)
 class VoiceStyle:
-    """What an emotion does to a voice.
+    """Effect of an emotion on the voice.
 
     Attributes:
-        pitch: shift of f0, semitones.
-        pitch_range: factor on how far accents and phrases move f0.
-        energy: gain, dB.
-        rate: factor on speaking rate.
-        brightness: change of the spectral slope, in powers of frequency; positive is pressed, negative is soft.
-        breath: added breath noise, 0 to 1.
-        tremor: depth of a 6.5 Hz tremor of f0, semitones.
-        final_rise: how far f0 rises at the end of a phrase, semitones.
+        pitch: Shift of f0, semitones.
+        pitch_range: Factor on the f0 movement of accents and phrases.
+        energy: Gain, dB.
+        rate: Factor on the speaking rate.
+        brightness: Change of the spectral slope, in powers of frequency; positive is pressed, negative is soft.
+        breath: Added breath noise, 0 to 1.
+        tremor: Depth of a 6.5 Hz tremor of f0, semitones.
+        final_rise: Rise of f0 at the end of a phrase, semitones.
     """
 
     pitch: float = 0.0
@@ -37,7 +37,7 @@ class VoiceStyle:
     final_rise: float = 0.0
 
     def at(self, gain: float) -> VoiceStyle:
-        """The style at a strength between 0 (neutral) and 1."""
+        """Returns the style at strength ``gain`` between 0 (neutral) and 1."""
         rests = {trait.name: float(trait.default) for trait in fields(self)}  # type: ignore[arg-type]
         return VoiceStyle(**{name: rest + (getattr(self, name) - rest) * gain for name, rest in rests.items()})
 
@@ -95,15 +95,15 @@ FACES: dict[str, dict[str, float]] = {
 
 
 def levels_of(emotion: str) -> tuple[int, ...]:
-    """The levels an emotion has; neutral has only the first."""
+    """Returns the levels of an emotion; neutral has only level 1."""
     return (1,) if emotion == "neutral" else (1, 2, 3)
 
 
 def strength(emotion: str, level: int) -> float:
-    """How strongly an emotion shows, 0 to 1.
+    """Returns the strength of an emotion at a level, 0 to 1.
 
     Raises:
-        ValueError: on an emotion or level that does not exist.
+        ValueError: If the emotion or level does not exist.
     """
     if emotion not in EMOTIONS:
         raise ValueError(f"unknown emotion {emotion!r}: choose one of {', '.join(EMOTIONS)}")

@@ -1,4 +1,4 @@
-"""From factors to shapes: one person's face, part by part, and the 68 landmarks that lie on it.
+"""Builds the shapes and the 68 landmarks of one speaker's face from factors.
 
 Shapes: F frames, n points of a polygon.
 """
@@ -19,12 +19,12 @@ _HALF_TURN = np.linspace(0, np.pi, 33)
 
 
 def build_face(identity: SyntheticPerson, factors: np.ndarray) -> FaceShape:
-    """Shapes and landmarks of every frame, from (F, K) factors."""
+    """Builds the shapes and landmarks of every frame from (F, K) factors."""
     return _Builder(identity, factors).build()
 
 
 class _Builder(HeadFrame):
-    """Draws one person, from back to front."""
+    """Draws one speaker, from back to front."""
 
     def __init__(self, identity: SyntheticPerson, factors: np.ndarray) -> None:
         super().__init__(factors)
@@ -63,7 +63,7 @@ class _Builder(HeadFrame):
             )
 
     def _outline(self, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The lower half of the head, from ear (0) over chin (pi / 2) to ear (pi); the chin follows the jaw."""
+        """Lower outline of the head, from ear (0) over chin (pi / 2) to ear (pi); an open mouth lowers the chin."""
         taper = 1.0 - 0.32 * self.who.jaw
         x = -self.width * np.sign(np.cos(angle)) * np.abs(np.cos(angle)) ** taper
         chin = self.chin - EAR_Y + JAW_DROP * self.v["lip_opening"]
@@ -83,7 +83,7 @@ class _Builder(HeadFrame):
         if self.who.beard:
             x, y = self._outline(np.linspace(0.06 * np.pi, 0.94 * np.pi, 49))
             side = np.abs(x) / self.width
-            # A moustache in the middle, bare cheeks, whiskers up to the ears.
+            # Upper edge of the beard: moustache in the middle, free cheeks, sideburns up to the ears.
             top = 0.42 + 0.24 * np.exp(-(((side - 0.68) / 0.17) ** 2)) - 0.4 * np.clip((side - 0.85) / 0.15, 0, 1)
             self.between("beard", 0.985 * x, np.minimum(top, y), y)
         raised = self.v["cheek"]
@@ -92,13 +92,13 @@ class _Builder(HeadFrame):
         self.face.amounts["cheek"] = np.clip(0.25 + 0.75 * raised[:, 0], 0, 1)
 
     def _eye(self, side: int) -> None:
-        """Side -1 is the picture's left, the person's right."""
+        """Draws an eye. Side -1 is the left side of the picture and the speaker's right eye."""
         name = "right" if side < 0 else "left"
         who, v = self.who, self.v
         opening = v[f"eye_opening_{name}"]
         cx, cy = side * EYE_X * who.eye_spacing, EYE_Y
         half, up = EYE_W * who.eye_size, LID_UP * who.eye_size
-        # Towards the nose a lowered brow presses the lid down, a raised one lifts it.
+        # Near the nose a lowered brow lowers the lid, and a raised one raises it.
         slant = 0.3 * (v[f"brow_inner_{name}"] - v[f"brow_outer_{name}"]) * -side
         u = U[None]
         shut_y = cy + 0.04
@@ -128,7 +128,7 @@ class _Builder(HeadFrame):
             self.stroke("lash", cx + side * half * (0.82 + 0.36 * tip), outer_y - 0.055 * tip, 0.034 * (1.1 - tip))
         self.stroke("fold", x, lower + 0.012, 0.014 * bow)
         first = 36 if side < 0 else 42
-        # 36 to 39 along the upper lid and 40, 41 back along the lower, always from the picture's left.
+        # Landmarks 36 to 39 follow the upper lid from left to right, 40 and 41 the lower lid back.
         for number, (spot, curve) in enumerate(
             ((-1.0, upper), (-0.36, upper), (0.36, upper), (1.0, upper), (0.36, lower), (-0.36, lower))
         ):
@@ -155,7 +155,7 @@ class _Builder(HeadFrame):
         self.stroke("brow", x, y, thick)
         for number in range(5):
             column = number * 4
-            # 17 to 21 and 22 to 26 run from the picture's left to its right.
+            # Landmarks 17 to 21 and 22 to 26 run from left to right in the picture.
             landmark = 21 - number if side < 0 else 22 + number
             self.points[landmark] = np.stack([x[:, column], y[:, column]], axis=-1)
 
@@ -174,7 +174,7 @@ class _Builder(HeadFrame):
         tip = 0.25 * who.nose_length - 0.035 * wrinkle
         wing = (0.125 + 0.025 * wrinkle) * who.nose_width
         u = U[None]
-        # A shadow on one side of the bridge and under the tip, a light on the other.
+        # A shadow on one side of the bridge and below the tip, a highlight on the other side.
         bridge = np.linspace(0, 1, 12)[None]
         self.between_x("nose_shadow", -0.05 - 0.05 * bridge**2, -0.03 - 0.02 * bridge, -0.12 + (tip + 0.1) * bridge)
         self.between_x("nose_light", 0.0 + 0.0 * bridge, 0.03 + 0.03 * bridge**2, -0.1 + (tip + 0.08) * bridge)
@@ -208,9 +208,9 @@ class _Builder(HeadFrame):
             * (1 + 0.2 * spread - 0.14 * rounding + 0.13 * v["mouth_stretch"] + 0.06 * np.maximum(mean_corner, 0))
         )
         side = np.where(u < 0, corner[-1], corner[1])
-        # Corners move on a bowl: the middle sinks a little when they rise.
+        # The middle of the mouth sinks slightly when the corners rise.
         line = MOUTH_Y - 0.15 * side * np.abs(u) ** 1.7 + 0.045 * mean_corner * (1 - u**2)
-        line = line + 0.05 * opening * np.abs(u) ** 1.5  # the jaw takes the corners with it
+        line = line + 0.05 * opening * np.abs(u) ** 1.5  # an open jaw lowers the corners
         x = half * u
         inner = np.clip(1 - (u / 0.93) ** 2, 0, 1)
         exponent = 0.75 - 0.25 * rounding

@@ -1,6 +1,6 @@
-"""Haircuts: what lies behind the head and what lies on it, by style.
+"""Draws the haircuts: the hair behind the head and the hair on it.
 
-``width`` is half the head's, in the head frame.
+``width`` is half of the head's width, in the head frame.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _HALF_TURN = np.linspace(0, np.pi, 33)
 
 
 def hair_behind(head: HeadFrame, style: str, width: float) -> None:
-    """Draws what is seen beside and above the head; most short cuts have nothing there."""
+    """Draws the hair that is visible around the head; most short styles have none."""
     if style in ("long", "bob", "fringe"):
         length = {"long": 1.5, "bob": 0.72, "fringe": 1.0}[style]
         upper = np.stack([-(width + 0.17) * np.cos(_HALF_TURN), -0.1 - 1.04 * np.sin(_HALF_TURN)], 1)
@@ -33,7 +33,7 @@ def hair_behind(head: HeadFrame, style: str, width: float) -> None:
 
 
 def hair_above(head: HeadFrame, style: str, width: float) -> None:
-    """Draws the hair on the head, down to its line on the forehead."""
+    """Draws the hair on the head, down to the hairline."""
     if style == "bald":
         return
     u = np.linspace(-1, 1, 41)

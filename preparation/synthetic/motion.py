@@ -1,7 +1,8 @@
-"""How a face moves while it speaks: the true factors of every frame.
+"""True factors of every frame: lips, expression, head pose and voice.
 
-The emotion sets a pose of brows, eyes, cheeks and mouth corners; the voice moves it: it swells with vocal energy, brows
-rise and the head nods on stressed syllables, eyes blink at pauses. Left and right are the person's own.
+The emotion defines a pose of brows, eyes, cheeks and mouth corners. The voice modulates it: the pose is stronger at
+high vocal energy, brows rise and the head nods on stressed syllables, and the eyes blink at pauses. Left and right are
+those of the speaker.
 
 Shapes: F frames, K factors.
 """
@@ -47,13 +48,24 @@ VOICE_FACTORS = ("loudness", "f0", "emotion", "level")
 FACTOR_NAMES = LIP_FACTORS + EXPRESSION_FACTORS + POSE_FACTORS + VOICE_FACTORS
 
 _RESTING = {"eye_opening_right": 1.0, "eye_opening_left": 1.0, "scale": 1.0}
-_RADIANS = 0.16  # head turn of a pose value of 1 in the emotions' table
+_RADIANS = 0.16  # head rotation for a value of 1 in the table of emotions, radians
 
 
 def factors_of(
     identity: SyntheticPerson, emotion: str, level: int, speech: SyntheticSpeech, sentence_seed: int
 ) -> np.ndarray:
-    """(F, K) float32 factors in the order of ``FACTOR_NAMES``; ``emotion`` is an index into ``EMOTIONS``."""
+    """Computes the factors of every frame.
+
+    Args:
+        identity: Speaker.
+        emotion: Emotion of the face, one of ``EMOTIONS``.
+        level: Intensity of the emotion, 1 to 3.
+        speech: Synthetic speech with its control tracks.
+        sentence_seed: Seed of blinks and small movements.
+
+    Returns:
+        (F, K) float32 in the order of ``FACTOR_NAMES``; factor ``emotion`` is an index into ``EMOTIONS``.
+    """
     frames = len(speech.f0)
     rng = np.random.default_rng([sentence_seed, 2])
     time = (np.arange(frames) + 0.5) / FPS
@@ -62,7 +74,7 @@ def factors_of(
     for column, name in enumerate(LIP_FACTORS):
         values[name] = speech.lips[:, column].astype(np.float64)
 
-    # Feelings show more while the voice is strong and fade a little in pauses.
+    # The emotion is stronger while the voice is loud and weaker in pauses.
     onset = 1 - 0.35 * np.exp(-time / 0.4)
     swell = onset * (0.8 + 0.3 * np.clip(speech.energy, 0, 1.2) + 0.05 * _sway(rng, frames, 0.5))
     for name, value in FACES[emotion].items():
@@ -103,15 +115,15 @@ def factors_of(
 
 
 def _sway(rng: np.random.Generator, frames: int, seconds: float) -> np.ndarray:
-    """Smooth noise of about unit size that changes over ``seconds``; bounded by 2."""
+    """Returns (F,) smooth noise of about unit variance with correlation time ``seconds``, limited to [-2, 2]."""
     margin = int(4 * seconds * FPS)
     noise = gaussian_filter1d(rng.standard_normal(frames + 2 * margin), seconds * FPS / 2)[margin : margin + frames]
-    # The filter's own gain, not the sample's spread: a short clip must not be stretched to a full swing.
+    # Normalised by the filter's gain, not by the sample's standard deviation, which is small in short clips.
     return np.clip(noise * np.sqrt(2 * np.sqrt(np.pi) * seconds * FPS / 2), -2, 2)
 
 
 def _blinks(rng: np.random.Generator, time: np.ndarray, speech: SyntheticSpeech) -> np.ndarray:
-    """(F,) 0 open to 1 shut: most pauses, and every few seconds besides."""
+    """Returns the (F,) closure of the eyes, 0 open to 1 closed: blinks at most pauses and every few seconds."""
     moments = [end + 0.12 for _, end in speech.phrases if rng.random() < 0.8]
     now = float(rng.uniform(0.8, 3.0))
     while now < time[-1]:

@@ -1,4 +1,4 @@
-"""From shapes to pixels: labelled polygons at several times the size, averaged down, softly shaded.
+"""Rasterises faces: draws labelled polygons at a multiple of the size, averages them down and adds shading.
 
 Shapes: F frames, S side of the picture in pixels.
 """
@@ -15,19 +15,27 @@ from preparation.synthetic.world import Colour, SyntheticPerson
 
 LABELS = {part: number for number, part in enumerate(PARTS)}
 _HEAD_PARTS = [number for part, number in LABELS.items() if number >= LABELS["ear"]]
-_CANVAS = 768  # the least side polygons are drawn at: their corners are rounded to its pixels
+_CANVAS = 768  # smallest side of the drawn canvas; polygon corners are rounded to its pixels
 
 
 def supersampling(size: int) -> int:
-    """How many times finer than the picture polygons are drawn."""
+    """Returns the factor between the canvas that polygons are drawn on and the picture."""
     return max(3, round(_CANVAS / size))
 
 
 def render(identity: SyntheticPerson, face: FaceShape, size: int) -> Iterator[np.ndarray]:
-    """Draws every frame: (S, S, 3) uint8 RGB.
+    """Draws every frame.
+
+    Args:
+        identity: Speaker, who defines the colours.
+        face: Shapes of all frames.
+        size: Side S of the picture, pixels.
+
+    Yields:
+        (S, S, 3) uint8 RGB.
 
     Raises:
-        ValueError: if ``size`` is under 32 or odd; H.264 wants even sides.
+        ValueError: If ``size`` is under 32 or odd; H.264 needs even sides.
     """
     if size < 32 or size % 2:
         raise ValueError(f"size={size}: must be even and at least 32 pixels")
@@ -54,7 +62,7 @@ def render(identity: SyntheticPerson, face: FaceShape, size: int) -> Iterator[np
 
 
 def _light(affine: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """(S, S) brightness of a rounded head lit from the upper left."""
+    """Returns the (S, S) brightness of a rounded head lit from the upper left."""
     matrix, origin = affine[:, :2], affine[:, 2]
     inverse = np.linalg.inv(matrix).astype(np.float32)
     px, py = grid[None, :] - np.float32(origin[0]), grid[:, None] - np.float32(origin[1])
@@ -65,7 +73,7 @@ def _light(affine: np.ndarray, grid: np.ndarray) -> np.ndarray:
 
 
 def _backdrop(identity: SyntheticPerson, size: int) -> np.ndarray:
-    """(S, S, 3) what the background differs from its flat colour: lighter above, darker below and at the sides."""
+    """Returns the (S, S, 3) offset from the flat background: lighter above, darker below and at the sides."""
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size
     light = 0.10 - 0.22 * grid[:, None] - 0.25 * (grid[None, :] - 0.5) ** 2
     return light[..., None] * np.asarray(identity.background, np.float32)
@@ -76,7 +84,7 @@ def _mix(a: Colour | np.ndarray, b: Colour | np.ndarray, share: float) -> np.nda
 
 
 def _palette(identity: SyntheticPerson) -> np.ndarray:
-    """(256, 3) float colours of the parts; those that fade are at their full strength."""
+    """Returns the (256, 3) float colours of the parts; fading parts are at full strength."""
     skin, hair, lip = (np.asarray(c, float) for c in (identity.skin, identity.hair, identity.lip))
     dark = skin * (0.62, 0.55, 0.55)
     shade = skin * (0.84, 0.78, 0.76)
@@ -100,7 +108,7 @@ def _palette(identity: SyntheticPerson) -> np.ndarray:
 
 
 def _faded(palette: np.ndarray, face: FaceShape, frame: int) -> np.ndarray:
-    """The palette of one frame: parts that come and go are mixed with the skin they lie on."""
+    """Returns the palette of one frame: fading parts are mixed with the skin colour."""
     out = palette.copy()
     for part, amount in face.amounts.items():
         out[LABELS[part]] = _mix(palette[LABELS["skin"]], palette[LABELS[part]], float(amount[frame]))

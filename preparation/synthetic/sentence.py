@@ -1,4 +1,4 @@
-"""What is said: the sounds of a small language and random sentences in it.
+"""Speech sounds of a small artificial language, and random sentences in it.
 
 Vowel formants are those of an average man (Peterson & Barney, 1952).
 """
@@ -14,16 +14,16 @@ LEAD_IN, LEAD_OUT = 0.2, 0.2
 
 @dataclass(frozen=True)
 class Phone:
-    """A speech sound: what the voice does and where the lips are.
+    """Acoustics and lip shape of a speech sound.
 
     Attributes:
-        formants: F1 to F3 in Hz for an average man.
-        voiced: amplitude of the voice relative to a stressed [a].
-        noise: (amplitude, centre Hz, width Hz) of the friction or burst.
-        lips: opening 0 to 1, width -1 (narrow) to 1 (spread), rounding 0 to 1.
-        seconds: usual duration.
-        closed: the lips meet.
-        burst: seconds of noise at the release of a stop; 0 when the noise lasts throughout.
+        formants: F1 to F3 of an average man, Hz.
+        voiced: Amplitude of the voice relative to a stressed [a].
+        lips: Opening 0 to 1, width -1 (narrow) to 1 (spread), rounding 0 to 1.
+        seconds: Usual duration, seconds.
+        noise: Amplitude, centre (Hz) and width (Hz) of the friction or burst noise.
+        closed: Whether the lips are closed.
+        burst: Duration of the noise at the release of a stop, seconds; 0 for noise over the whole phone.
     """
 
     formants: tuple[float, float, float]
@@ -59,7 +59,15 @@ PHONES = VOWELS | CONSONANTS
 
 @dataclass(frozen=True)
 class Spoken:
-    """One phone of a sentence in time: seconds, loudness relative to ordinary stress, whether it carries an accent."""
+    """One phone of a sentence.
+
+    Attributes:
+        name: Key of the phone in ``PHONES``.
+        start: Start, seconds.
+        end: End, seconds.
+        loudness: Amplitude relative to normal stress.
+        accent: Whether its syllable is stressed.
+    """
 
     name: str
     start: float
@@ -71,7 +79,16 @@ class Spoken:
 def random_sentence(
     seed: int, seconds: float, rate: float
 ) -> tuple[tuple[Spoken, ...], tuple[tuple[float, float], ...]]:
-    """Words of one to three syllables in phrases of two to five words, until the time is full."""
+    """Makes a random sentence: words of one to three syllables, in phrases of two to five words.
+
+    Args:
+        seed: Seed of the sentence.
+        seconds: Length of the clip, seconds.
+        rate: Factor on the speaking rate.
+
+    Returns:
+        The phones, and (start, end) of each phrase in seconds.
+    """
     rng = np.random.default_rng([seed, 0])
     vowels, consonants = list(VOWELS), list(CONSONANTS)
     phones: list[Spoken] = []
@@ -93,7 +110,7 @@ def random_sentence(
                     word.append(Spoken(name, now, now + length, loud * (1.0 if accent else 0.7), accent))
                     now += length
             if now > seconds - LEAD_OUT:
-                # A first word too long for the clip is still begun: a clip is never silent.
+                # A first word that is too long for the clip is truncated, not dropped, so that no clip is silent.
                 kept = word if not phones else []
                 phones += [phone for phone in kept if phone.end <= seconds - LEAD_OUT]
                 if phones and phones[-1].end > start:

@@ -1,8 +1,8 @@
-"""What a face is drawn of: named polygons in a head frame, for all frames of a clip at once.
+"""Shapes of a face: named polygons in a head frame, for all frames of a clip at once.
 
-Head frame: x to the picture's right, y down, origin between the eyes and the nose, 1 from there to the crown. A shape
-is mostly the area between two curves over u in [-1, 1], so that what is seen of an iris between the lids or of teeth
-between the lips is an exact minimum of curves and not a clipping step.
+Head frame: x points to the picture's right, y down; the origin lies between the eyes and the nose, and its distance to
+the crown is 1. Most shapes are the area between two curves over u in [-1, 1]. The visible part of an iris between the
+lids, or of the teeth between the lips, is then an exact minimum of curves and needs no clipping.
 
 Shapes: F frames, n points of a polygon.
 """
@@ -15,7 +15,7 @@ import numpy as np
 
 from preparation.synthetic.motion import FACTOR_NAMES
 
-# Parts in the order they are drawn; the number of a part is its label in the picture.
+# Parts in drawing order; the index of a part is its label in the picture.
 PARTS = (
     "background", "hair_back", "neck", "neck_shadow", "clothes", "collar", "ear", "ear_inside", "skin", "beard",
     "cheek", "fold", "lid", "eye_white", "eye_shadow", "iris", "pupil", "glint", "lash", "nose_shadow", "nose_light",
@@ -32,13 +32,13 @@ TURN = np.linspace(0, 2 * np.pi, 32, endpoint=False)
 
 @dataclass
 class FaceShape:
-    """A clip's face.
+    """Shapes and landmarks of a clip's face. Coordinates are fractions of the picture's side.
 
     Attributes:
-        layers: (part, (F, n, 2) points in picture sides) from back to front.
-        landmarks: (F, 68, 2) in picture sides, in the order of iBUG's 300-W.
-        amounts: part -> (F,) 0 to 1, how visible the parts are that fade into the skin.
-        affine: (F, 2, 3) from head frame to picture sides, without depth: for shading.
+        layers: (part, (F, n, 2) points) from back to front.
+        landmarks: (F, 68, 2) landmarks in the order of iBUG's 300-W.
+        amounts: Part that fades into the skin -> (F,) visibility, 0 to 1.
+        affine: (F, 2, 3) map from the head frame to the picture, without depth; used for shading.
     """
 
     layers: list[tuple[str, np.ndarray]] = field(default_factory=list)
@@ -51,11 +51,11 @@ class HeadFrame:
     """Collects the layers of one clip.
 
     Args:
-        factors: (F, K) in the order of ``FACTOR_NAMES``.
+        factors: (F, K) factors in the order of ``FACTOR_NAMES``.
 
     Attributes:
-        v: every factor as an (F, 1) column.
-        points: landmark -> (F, 2) in the head frame.
+        v: Name -> factor as an (F, 1) column.
+        points: Landmark index -> (F, 2) in the head frame.
     """
 
     def __init__(self, factors: np.ndarray) -> None:
@@ -65,7 +65,7 @@ class HeadFrame:
         self.points: dict[int, np.ndarray] = {}
 
     def finish(self) -> FaceShape:
-        """The face, once every layer and landmark is there."""
+        """Returns the face, after all layers and landmarks were added."""
         face = self.face
         face.landmarks = self.project(np.stack([self.points[i] for i in range(68)], axis=1))
         corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
@@ -74,7 +74,10 @@ class HeadFrame:
         return face
 
     def project(self, points: np.ndarray, *, flat: bool = False) -> np.ndarray:
-        """(F, n, 2) head frame -> picture sides: a small turn of an ellipsoid head, then roll, scale and shift."""
+        """Maps (F, n, 2) points from the head frame to the picture: yaw and pitch of an ellipsoid, roll, scale, shift.
+
+        ``flat`` places the points at depth 0 instead of on the ellipsoid.
+        """
         x, y = points[..., 0], points[..., 1]
         depth = np.zeros_like(x)
         if not flat:
@@ -92,18 +95,18 @@ class HeadFrame:
         )
 
     def add(self, part: str, x: np.ndarray, y: np.ndarray) -> None:
-        """A polygon on the head; x and y broadcast to (F, n)."""
+        """Adds a polygon on the head; x and y broadcast to (F, n)."""
         x, y = np.broadcast_arrays(x, y)
         points = np.stack([x, y], axis=-1)
         self.face.layers.append((part, self.project(np.broadcast_to(points, (self.frames, *points.shape[-2:])))))
 
     def between(self, part: str, x: np.ndarray, top: np.ndarray, bottom: np.ndarray) -> None:
-        """The area between two curves over x, each (F, n); nothing where they cross."""
+        """Adds the area between two curves over x, each (F, n); empty where ``top`` lies below ``bottom``."""
         x, top, bottom = np.broadcast_arrays(x, top, np.maximum(top, bottom))
         self.add(part, np.concatenate([x, x[:, ::-1]], 1), np.concatenate([top, bottom[:, ::-1]], 1))
 
     def stroke(self, part: str, x: np.ndarray, y: np.ndarray, thickness: np.ndarray | float) -> None:
-        """A line of the given thickness along (x, y), each (F, n), tapering where ``thickness`` does."""
+        """Adds a line along (x, y), each (F, n); ``thickness`` may vary along it."""
         x, y = (np.broadcast_to(a, (self.frames, a.shape[-1])) for a in (np.atleast_2d(x), np.atleast_2d(y)))
         dx, dy = np.gradient(x, axis=1), np.gradient(y, axis=1)
         length = np.hypot(dx, dy) + 1e-9
@@ -111,22 +114,22 @@ class HeadFrame:
         self.add(part, np.concatenate([x + nx, (x - nx)[:, ::-1]], 1), np.concatenate([y + ny, (y - ny)[:, ::-1]], 1))
 
     def ellipse(self, part: str, x: np.ndarray | float, y: np.ndarray | float, rx: float, ry: float) -> None:
-        """An ellipse on the head; its centre may move, (F, 1)."""
+        """Adds an ellipse on the head; its centre may differ between frames, (F, 1)."""
         self.add(part, x + rx * np.cos(TURN)[None], y + ry * np.sin(TURN)[None])
 
     def still(self, part: str, points: list[tuple[float, float]]) -> None:
-        """A polygon on the body, which follows the head's shift by half."""
+        """Adds a polygon on the body, which moves by half of the head's shift."""
         shift = 0.5 * np.stack([self.v["shift_x"], self.v["shift_y"]], axis=-1)
         at = np.array(points)[None] * UNIT + np.array(CENTRE) + shift
         self.face.layers.append((part, at))
 
     def between_x(self, part: str, left: np.ndarray, right: np.ndarray, y: np.ndarray) -> None:
-        """The area between two curves over y."""
+        """Adds the area between two curves over y, each (F, n)."""
         left, right, y = np.broadcast_arrays(left, right, y)
         self.add(part, np.concatenate([left, right[:, ::-1]], 1), np.concatenate([y, y[:, ::-1]], 1))
 
     def at(self, curve: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """A curve over ``U``, (F, n), read at (F, m) places in [-1, 1] by linear interpolation: as it is drawn."""
+        """Evaluates an (F, n) curve over ``U`` at (F, m) values of u in [-1, 1] by linear interpolation."""
         u, curve = np.broadcast_to(u, (self.frames, u.shape[1])), np.broadcast_to(curve, (self.frames, len(U)))
         position = (u + 1) / 2 * (len(U) - 1)
         low = np.clip(position.astype(int), 0, len(U) - 2)

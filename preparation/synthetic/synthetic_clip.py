@@ -1,4 +1,4 @@
-"""One clip of a synthetic speaker: sound, picture, landmarks and the factors behind them.
+"""One clip of a synthetic speaker: sound, frames, landmarks and true factors.
 
 Shapes: F frames, S side of the picture in pixels, K factors.
 """
@@ -21,14 +21,16 @@ from preparation.synthetic.world import SyntheticPerson
 
 @dataclass(frozen=True)
 class SyntheticClip:
-    """A clip whose truth is known.
+    """Clip of a synthetic speaker with its true factors.
 
     Attributes:
-        identity: who speaks.
-        size: S.
+        identity: Speaker.
+        size: Side S of the picture, pixels.
         sound: (640 F,) float32 mono at 16 kHz in [-1, 1].
         landmarks: (F, 68, 2) float32 in pixels, pixel centres at half-integers, in the order of iBUG's 300-W.
-        factors: (F, K) float32, columns named by ``factor_names``.
+        factors: (F, K) float32 true factors.
+        face: Shapes that the frames are drawn from.
+        factor_names: Names of the K columns of ``factors``.
     """
 
     identity: SyntheticPerson
@@ -43,11 +45,11 @@ class SyntheticClip:
         return len(self.factors)
 
     def frames(self) -> Iterator[np.ndarray]:
-        """Draws the frames one by one, (S, S, 3) uint8 RGB; may be called again."""
+        """Draws the frames one by one, (S, S, 3) uint8 RGB. Each call starts from the first frame."""
         return render(self.identity, self.face, self.size)
 
     def factor(self, name: str) -> np.ndarray:
-        """(F,) one factor by its name."""
+        """Returns the (F,) values of one factor."""
         return self.factors[:, self.factor_names.index(name)]
 
 
@@ -61,23 +63,23 @@ def render_clip(
     *,
     voice_emotion: tuple[str, int] | None = None,
 ) -> SyntheticClip:
-    """Lets a person say a sentence with an emotion.
+    """Renders a speaker who says a random sentence with an emotion.
 
-    Change one argument and keep the rest for a counterfactual: the same sentence by another person, or with another
-    emotion. An emotion also changes the speaking rate; ``voice_emotion`` keeps the voice, and with it sound and lips,
-    while the face shows ``emotion``.
+    Changing a single argument gives a counterfactual: the same sentence by another speaker, or with another emotion.
+    An emotion also changes the speaking rate; with ``voice_emotion`` the sound and the lips stay the same while the
+    face shows ``emotion``.
 
     Args:
-        identity: the speaker.
-        emotion: one of ``EMOTIONS``.
-        level: 1 to 3; neutral has only 1.
-        sentence_seed: which sentence, and which small movements of the head.
-        seconds: length, at least 1; rounded to whole frames at 25 fps.
-        size: side of the picture, even.
-        voice_emotion: (emotion, level) of the voice where it differs from the face's.
+        identity: Speaker.
+        emotion: Emotion of the face, one of ``EMOTIONS``.
+        level: Intensity of the emotion, 1 to 3; neutral has only 1.
+        sentence_seed: Seed of the sentence and of small head movements.
+        seconds: Length in seconds, at least 1; rounded to whole frames at 25 fps.
+        size: Side of the picture in pixels, even.
+        voice_emotion: (emotion, level) of the voice; None for that of the face.
 
     Raises:
-        ValueError: on an unknown emotion or level, or a length or size out of range.
+        ValueError: If the emotion or level is unknown, or the length or size is out of range.
     """
     strength(emotion, level)
     spoken, spoken_level = voice_emotion or (emotion, level)

@@ -1,7 +1,7 @@
-"""Speech without a recording: sentences spoken by a source-filter voice, and the lips that say them.
+"""Synthetic speech by a source-filter model, with the matching lip shapes.
 
-A glottal pulse train and noise are shaped by formant resonators (Fant's source-filter theory) in
-overlapping 20 ms frames. Every control track has 200 values per second.
+Formant resonators filter a glottal pulse train and noise (Fant's source-filter theory) in overlapping 20 ms frames.
+Every control track has 200 values per second.
 
 Shapes: F video frames, N control points, S samples.
 """
@@ -22,7 +22,7 @@ from preparation.synthetic.world import Voice
 CONTROL_RATE = 200
 HOP = SAMPLE_RATE // CONTROL_RATE
 WINDOW, NFFT = 4 * HOP, 1024
-RMS_OF_A = 0.09  # of a stressed, neutral [a]; leaves room for peaks and shouting
+RMS_OF_A = 0.09  # RMS of a stressed, neutral [a]; leaves headroom for peaks and loud emotions
 ROOM_NOISE = 2e-4
 NEUTRAL_FORMANTS = (500.0, 1500.0, 2500.0)
 BANDWIDTHS = np.array([80.0, 100.0, 140.0, 200.0, 260.0])
@@ -30,17 +30,17 @@ BANDWIDTHS = np.array([80.0, 100.0, 140.0, 200.0, 260.0])
 
 @dataclass(frozen=True)
 class SyntheticSpeech:
-    """A spoken sentence.
+    """Synthetic speech with its control tracks.
 
     Attributes:
         sound: (S,) float32 mono at 16 kHz in [-1, 1], S = 640 F.
-        phones: what was said when.
-        phrases: (start, end) of each stretch between pauses, seconds.
-        lips: (F, 3) opening, width, rounding in the middle of each frame.
-        loudness: (F,) 0 at -60 dBFS to 1 at -10 dBFS, the RMS of the frame's own samples.
-        f0: (F,) Hz, 0 where there is no voice.
-        accent: (F,) 0 to 1, high on stressed syllables.
-        energy: (F,) 0 to about 1, the voice's amplitude over a third of a second.
+        phones: Phones with their times.
+        phrases: (start, end) of each phrase between pauses, seconds.
+        lips: (F, 3) opening, width and rounding in the middle of each frame.
+        loudness: (F,) RMS level of the frame's samples, 0 at -60 dBFS to 1 at -10 dBFS.
+        f0: (F,) pitch in Hz, 0 where unvoiced.
+        accent: (F,) stress, 0 to 1, high on stressed syllables.
+        energy: (F,) amplitude of the voice, smoothed over a third of a second, 0 to about 1.
     """
 
     sound: np.ndarray
@@ -54,12 +54,18 @@ class SyntheticSpeech:
 
 
 def speak(voice: Voice, style: VoiceStyle, sentence_seed: int, seconds: float) -> SyntheticSpeech:
-    """Says a random sentence that fills ``seconds``.
+    """Synthesises a random sentence of length ``seconds``.
 
-    The same seed gives the same sounds in the same order for every voice and style; a style's rate moves them in time.
+    Equal seeds give the same phones in the same order for every voice and style; the style's rate changes their times.
+
+    Args:
+        voice: Voice of the speaker.
+        style: Effect of the emotion on the voice.
+        sentence_seed: Seed of the sentence.
+        seconds: Length in seconds, at least 1; rounded to whole frames at 25 fps.
 
     Raises:
-        ValueError: if ``seconds`` is under 1 s.
+        ValueError: If ``seconds`` is below 1.
     """
     if seconds < 1.0:
         raise ValueError(f"seconds={seconds}: a synthetic sentence needs at least 1 second")
@@ -95,7 +101,7 @@ class _Tracks:
         voiced, closed, accent = np.zeros(points), np.zeros(points), np.zeros(points)
         noise = np.tile((0.0, 3000.0, 1000.0), (points, 1))
         lips = np.zeros((points, 3))
-        # A louder voice opens the mouth wider: the whole range from sad to angry spans about a third.
+        # A louder voice opens the mouth wider, by about a third from sad to angry.
         effort = 1.0 + 0.025 * style.energy
         for spoken in phones:
             phone = PHONES[spoken.name]
@@ -116,7 +122,7 @@ class _Tracks:
         self.noise = noise
         self.accent = np.clip(accent, 0, 1)
         smooth = gaussian_filter1d(lips, 0.026 * CONTROL_RATE, axis=0)
-        # Neighbouring vowels may not hold a closure open, however fast the speech.
+        # Smoothing with neighbouring vowels must not open a closure, even in fast speech.
         shut = np.clip(1.6 * gaussian_filter1d(closed, 0.014 * CONTROL_RATE), 0, 1)
         smooth[:, 0] = np.clip(smooth[:, 0] * (1 - shut), 0, 1.15)
         self.lips = smooth
@@ -129,7 +135,7 @@ def _pitch(
     accent: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """f0 in Hz at every control point: declination over a phrase, accents, a final rise, drift and tremor."""
+    """Computes f0 in Hz at every control point: declination over a phrase, accents, final rise, drift and tremor."""
     time = (np.arange(len(accent)) + 0.5) / CONTROL_RATE
     semitones = np.zeros(len(accent))
     for start, end in phrases:
@@ -147,7 +153,7 @@ def _pitch(
 def _synthesise(
     voice: Voice, style: VoiceStyle, tracks: _Tracks, f0: np.ndarray, samples: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Filters pulses and noise frame by frame and overlap-adds: (S,) float32."""
+    """Filters pulses and noise in frames and overlap-adds them to (S,) float32."""
     points = len(f0)
     pulses = _pulses(f0, samples)
     white = rng.standard_normal(samples)
@@ -161,7 +167,7 @@ def _synthesise(
     loud = tracks.voiced[:, None]
     gain = RMS_OF_A * 10 ** (style.energy / 20)
 
-    window = hann(WINDOW, sym=False) / 2  # four-fold overlap of Hann windows sums to two
+    window = hann(WINDOW, sym=False) / 2  # Hann windows with four-fold overlap sum to two
     at = np.arange(points)[:, None] * HOP + HOP // 2 + np.arange(WINDOW)
     pad = WINDOW // 2
     source = np.fft.rfft(np.pad(pulses, pad)[at] * window, NFFT)
@@ -177,7 +183,7 @@ def _synthesise(
 
 
 def _pulses(f0: np.ndarray, samples: int) -> np.ndarray:
-    """One pulse per period, split between the two nearest samples, with unit power whatever the pitch."""
+    """Makes one pulse per period, split between the two nearest samples, with unit power at any pitch."""
     pitch = np.interp(np.arange(samples), np.arange(len(f0)) * HOP + HOP / 2, f0)
     phase = np.cumsum(pitch) / SAMPLE_RATE
     before = np.flatnonzero(np.diff(np.floor(phase)) > 0)
@@ -191,7 +197,7 @@ def _pulses(f0: np.ndarray, samples: int) -> np.ndarray:
 
 
 def _tract(formants: np.ndarray, scale: float, frequencies: np.ndarray) -> np.ndarray:
-    """Cascade of resonators, unit gain at 0 Hz: (N, 3) Hz -> (N, len(frequencies)) complex."""
+    """Response of a cascade of resonators, gain 1 at 0 Hz: (N, 3) formants in Hz -> (N, len(frequencies)) complex."""
     upper = np.broadcast_to(np.array([3500.0, 4500.0]) * scale, (len(formants), 2))
     s = 2j * np.pi * frequencies
     response = np.ones((len(formants), len(frequencies)), complex)
@@ -202,9 +208,9 @@ def _tract(formants: np.ndarray, scale: float, frequencies: np.ndarray) -> np.nd
 
 
 def _unit_power(response: np.ndarray, f0: np.ndarray | None = None) -> np.ndarray:
-    """Scales every row to pass its source's power unchanged: loudness is then set by the tracks alone.
+    """Scales every row so that the filter keeps the power of its source; the control tracks alone set the loudness.
 
-    The source is white noise, or pulses at ``f0``, whose few harmonics may lie beside the formants.
+    The source is white noise, or pulses at ``f0``, whose few harmonics may miss the formants.
     """
     power = np.abs(response) ** 2
     if f0 is None:

@@ -1,7 +1,6 @@
-"""Who lives in the synthetic world: persons with a face, a voice, clothes and a place, and the split they belong to.
+"""Fixed list of synthetic speakers: face, voice, clothes, background and split of each.
 
-The cast is fixed: a name is the same person in every run, whatever the dataset's seed, and nobody depends on how many
-others there are.
+A name is the same speaker in every run. A speaker depends on neither the dataset's seed nor the number of speakers.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 
 Colour = tuple[int, int, int]
 
-# MEAD's own ids stay below 100, so both may be mixed.
+# MEAD's own ids are below 100, so that both datasets can be mixed.
 FIRST_NUMBER = 100
 TEST_INDICES, VAL_INDICES, SPLIT_PERIOD = (2, 9), (3,), 12
 
@@ -39,12 +38,12 @@ WOMEN_NAMES = ("Bea", "Dora", "Femi", "Hana", "Jun", "Lena", "Nora", "Paula", "R
 
 @dataclass(frozen=True)
 class Voice:
-    """How a person sounds.
+    """Voice of a speaker.
 
     Attributes:
-        f0: resting pitch in Hz.
-        formant_scale: formant frequencies relative to an average man; the inverse of the vocal tract's length.
-        breath: share of breath noise in the voice, 0 to 1.
+        f0: Resting pitch, Hz.
+        formant_scale: Formant frequencies relative to an average man; the inverse of the vocal tract's length.
+        breath: Share of breath noise in the voice, 0 to 1.
     """
 
     f0: float
@@ -54,15 +53,15 @@ class Voice:
 
 @dataclass(frozen=True)
 class SyntheticPerson:
-    """One person. Sizes are relative to the average face, so 1.0 is ordinary.
+    """One synthetic speaker. Sizes are relative to the average face, 1.0.
 
     Attributes:
-        index: place in the cast, from 0.
-        name: id in the manner of MEAD: M or W and a number from 100 on.
-        hdtf_name: name in the manner of HDTF, e.g. ``WDA_SynthAbel``; letters only, as digits at its end would be
-            taken for a video's number.
-        jaw: 0 for a pointed, 1 for a square chin.
-        expressivity: how strongly emotions show.
+        index: Index of the speaker, from 0.
+        name: Id in MEAD's style: M or W and a number from 100 on.
+        hdtf_name: Name in HDTF's style, e.g. ``WDA_SynthAbel``; without digits, since digits at the end would be read
+            as the number of the video.
+        jaw: Shape of the chin, 0 (pointed) to 1 (square).
+        expressivity: Factor on the strength of emotions.
     """
 
     index: int
@@ -93,16 +92,16 @@ class SyntheticPerson:
 
 
 def identity(index: int) -> SyntheticPerson:
-    """The cast's member ``index``; even ones are men, odd ones women.
+    """Returns the speaker with index ``index``; even ones are men, odd ones women.
 
-    Every trait walks its range by its own irrational stride (a Weyl sequence), so any number of neighbours in the cast
-    spread evenly over it and differ in most traits at once.
+    Each trait follows a Weyl sequence with its own irrational step. Consecutive speakers therefore spread evenly over
+    the range of each trait and differ in most traits.
 
     Raises:
-        ValueError: if ``index`` is negative.
+        ValueError: If ``index`` is negative.
     """
     if index < 0:
-        raise ValueError(f"identity index {index}: the cast is numbered from 0")
+        raise ValueError(f"identity index {index}: expected 0 or more")
     female = bool(index % 2)
     place = index // 2
     strides = iter(
@@ -124,7 +123,7 @@ def identity(index: int) -> SyntheticPerson:
     )
     rose = between(0.45, 0.75) if female else between(0.25, 0.45)
     lip_base = (150, 50, 62) if dark_skin else (196, 66, 84)
-    # Lips always stay clearly redder and darker than the skin: the mouth must read at 64 px.
+    # Lips are always redder and darker than the skin, so that the mouth is visible at 64 px.
     red, green, blue = (round(0.72 * s * (1 - rose) + b * rose) for s, b in zip(skin, lip_base, strict=True))
     return SyntheticPerson(
         index=index,
@@ -156,13 +155,13 @@ def identity(index: int) -> SyntheticPerson:
 
 
 def split_of(person: SyntheticPerson | str) -> str:
-    """``train``, ``val`` or ``test``: of every twelve members of the cast two are test and one is validation.
+    """Returns the split of a speaker: of every twelve, two are ``test``, one is ``val`` and nine are ``train``.
 
     Args:
-        person: an identity, or its name in either layout's manner.
+        person: Speaker, or the speaker's name in MEAD's or HDTF's style.
 
     Raises:
-        ValueError: if the name is nobody's in this world.
+        ValueError: If the name is not that of a synthetic speaker.
     """
     index = person.index if isinstance(person, SyntheticPerson) else _index_of(person)
     place = index % SPLIT_PERIOD
@@ -170,12 +169,12 @@ def split_of(person: SyntheticPerson | str) -> str:
 
 
 def held_out_people() -> list[SyntheticPerson]:
-    """The people of the test split among the first 24 of the cast."""
+    """Returns the speakers of the test split among the first 24."""
     return [person for person in map(identity, range(24)) if split_of(person) == "test"]
 
 
 def _letters(number: int) -> str:
-    """0 -> '', 1 -> 'a', ... 26 -> 'z', 27 -> 'aa': a number without digits."""
+    """Writes a number in letters: 0 -> '', 1 -> 'a', ..., 26 -> 'z', 27 -> 'aa'."""
     text = ""
     while number:
         number, rest = divmod(number - 1, 26)

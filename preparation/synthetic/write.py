@@ -1,9 +1,9 @@
-"""Writes synthetic speakers as a folder of videos, in MEAD's or HDTF's layout, with landmarks and factors beside them.
+"""Writes clips of synthetic speakers with landmarks and factors, in MEAD's or HDTF's layout.
 
-    mead   M100/video/front/angry/level_1/001.mp4   silent, its sound in M100/audio/angry/level_1/001.m4a
+    mead   M100/video/front/angry/level_1/001.mp4   silent; sound in M100/audio/angry/level_1/001.m4a
     hdtf   WDA_SynthAbel_000.mp4                    with sound
 
-Beside each ``X.mp4`` lie ``X.csv`` (68 landmarks per frame as OpenFace writes them) and ``X.factors.npz`` (``values``
+Each ``X.mp4`` comes with ``X.csv`` (68 landmarks per frame in OpenFace's format) and ``X.factors.npz`` (``values``
 (F, K) float32 and ``names``).
 """
 
@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -26,21 +25,22 @@ from scipy.signal import resample_poly
 
 from encoders.protocols import FPS, SAMPLE_RATE
 from media.writer import VideoWriter
-from preparation.interrupts import shielded
+from preparation.interrupts import block_sigint
 from preparation.synthetic.emotions import EMOTIONS
 from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import identity
 from runtime.files import whole_file, write_whole
+from runtime.platforms import usable_cores
 
 LAYOUTS = ("mead", "hdtf")
 MANIFEST = "synthetic.json"
-WORLD_VERSION = 2  # raised whenever the same seed would give other clips
+WORLD_VERSION = 2  # increased whenever the clips of a seed change
 MEAD_SAMPLE_RATE = 48_000
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip to write: who says what how, and where the files go, relative to the dataset's folder."""
+    """One clip to write: speaker, emotion, sentence, and the file paths relative to the dataset's folder."""
 
     identity: int
     emotion: str
@@ -51,13 +51,19 @@ class ClipPlan:
 
 
 def plan_clips(layout: str, identities: int, clips_per_identity: int, seed: int) -> list[ClipPlan]:
-    """Which clips a dataset holds.
+    """Lists the clips of a dataset.
 
-    Each person goes through all emotions before any comes again, at another level; persons start at different ones, so
-    that few clips cover many. A clip's sentence depends on its own name and the seed alone.
+    Each speaker shows all emotions once before one is repeated at another level. Speakers start with different
+    emotions, so that few clips cover many. The sentence of a clip depends only on the clip's name and the seed.
+
+    Args:
+        layout: ``mead`` or ``hdtf``.
+        identities: Number of speakers.
+        clips_per_identity: Number of clips of each speaker.
+        seed: Seed of the sentences.
 
     Raises:
-        ValueError: on an unknown layout or a count under 1.
+        ValueError: If the layout is unknown or a count is below 1.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"layout={layout!r}: choose one of {', '.join(LAYOUTS)}")
@@ -96,28 +102,28 @@ def write_dataset(
     workers: int = 1,
     progress: Callable[[], None] | None = None,
 ) -> list[Path]:
-    """Writes the clips that are not there yet.
+    """Writes the clips of a dataset that do not exist yet.
 
-    The same arguments give the same bytes on the same machine. A clip's video takes its name last, so a clip whose
-    video exists is whole, and an interrupted run goes on where it stopped.
+    Equal arguments give equal bytes on the same machine. The video of a clip is renamed to its final name last, so a
+    clip with a video is complete, and an interrupted run can be continued.
 
     Args:
-        folder: created where missing.
+        folder: Folder of the dataset; created if missing.
         layout: ``mead`` or ``hdtf``.
-        identities: how many of the cast take part, from its first.
-        clips_per_identity: 24 cover every emotion at every level.
-        seconds: length of every clip.
-        size: side of the pictures in pixels.
-        seed: of the sentences; the cast is the same for all.
-        workers: processes; 0 for one per core.
-        progress: called once for every clip that is there or becomes so.
+        identities: Number of speakers, counted from index 0.
+        clips_per_identity: Number of clips of each speaker; 24 cover every emotion at every level.
+        seconds: Length of every clip, seconds.
+        size: Side of the pictures, pixels.
+        seed: Seed of the sentences; it does not change the speakers.
+        workers: Number of processes; 0 for one per core.
+        progress: Called once for each existing and each written clip.
 
     Returns:
-        The videos, in a fixed order.
+        Paths of the videos, in a fixed order.
 
     Raises:
-        ValueError: on an argument out of range, or a folder that holds a dataset of another seed, size or length.
-        OSError: when the folder cannot be written.
+        ValueError: If an argument is out of range, or the folder has a dataset of another seed, size or length.
+        OSError: If the folder cannot be written.
     """
     folder = Path(folder)
     plans = plan_clips(layout, identities, clips_per_identity, seed)
@@ -126,12 +132,12 @@ def write_dataset(
     advance = progress or (lambda: None)
     for _ in range(len(plans) - len(todo)):
         advance()
-    workers = workers or os.cpu_count() or 1
+    workers = workers or usable_cores()
     if workers > 1 and len(todo) > 1:
-        # Spawned, since the caller may have threads that a fork would leave in the middle of something.
+        # Spawned, not forked: the caller may have threads, and a fork would copy their locks in any state.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
-            with shielded():
+            with block_sigint():
                 futures = [pool.submit(_write_clip, folder, plan, seconds, size) for plan in todo]
             try:
                 for future in as_completed(futures):
@@ -148,17 +154,17 @@ def write_dataset(
 
 
 def landmarks_path(video: Path) -> Path:
-    """The landmark file beside a video."""
+    """Returns the path of a video's landmark file."""
     return video.with_suffix(".csv")
 
 
 def factors_path(video: Path) -> Path:
-    """The file of true factors beside a video."""
+    """Returns the path of a video's file of true factors."""
     return video.with_suffix(".factors.npz")
 
 
 def _claim(folder: Path, settings: dict[str, object]) -> None:
-    """Notes what the folder's clips are made of, and refuses to mix them with others."""
+    """Writes the settings of the folder's clips to the manifest; raises if the folder has clips of other settings."""
     manifest = folder / MANIFEST
     text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
     if manifest.exists():
@@ -167,13 +173,13 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
         except ValueError as error:
             raise ValueError(f"{manifest}: not valid JSON ({error}); choose an empty folder") from error
         wrong = [
-            f"{key} is {found.get(key)!r}, asked for {value!r}"
+            f"{key} is {found.get(key)!r}, expected {value!r}"
             for key, value in settings.items()
             if found.get(key) != value
         ]
         if wrong:
             raise ValueError(
-                f"{folder} already holds other synthetic clips ({'; '.join(wrong)}): choose another folder or delete it"
+                f"{folder}: has clips of other settings ({'; '.join(wrong)}); choose another folder or delete it"
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -201,10 +207,10 @@ def write_speaker(
     """Writes a clip's factors, its landmarks and, last, its video.
 
     Args:
-        path: of the video; its folder is made.
-        clip: whose factors and landmarks are written.
-        sound: (S,) float32 at 16 kHz, None for none.
-        frames: in place of the clip's own.
+        path: Path of the video; its folder is created.
+        clip: Clip with the factors and landmarks.
+        sound: (S,) float32 sound at 16 kHz, None for a silent video.
+        frames: (S, S, 3) uint8 RGB frames; None for those of the clip.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(factors_path(path)) as partial, partial.open("wb") as file:
@@ -216,9 +222,9 @@ def write_speaker(
 
 
 def openface_csv(clip: SyntheticClip) -> str:
-    """A clip's landmarks as OpenFace's FeatureExtraction writes them, its space after every comma of the head included.
+    """Formats landmarks like OpenFace's FeatureExtraction, including its space after each comma.
 
-    Coordinates are pixels with centres at half-integers.
+    Coordinates are in pixels, with pixel centres at half-integers.
     """
     head = ["frame", "face_id", "timestamp", "confidence", "success"]
     head += [f"{axis}_{number}" for axis in "xy" for number in range(68)]
@@ -230,7 +236,7 @@ def openface_csv(clip: SyntheticClip) -> str:
 
 
 def _save_sound(path: Path, sound: np.ndarray) -> None:
-    """(S,) at 16 kHz -> AAC at MEAD's 48 kHz."""
+    """Writes (S,) sound at 16 kHz as AAC at MEAD's 48 kHz."""
     samples = resample_poly(sound.astype(np.float64), MEAD_SAMPLE_RATE // SAMPLE_RATE, 1).astype(np.float32)
     options = {"fflags": "+bitexact"}
     with whole_file(path) as partial, av.open(str(partial), "w", format="ipod", options=options) as container:
@@ -240,7 +246,7 @@ def _save_sound(path: Path, sound: np.ndarray) -> None:
         fifo = av.AudioFifo()
         frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
         frame.sample_rate = MEAD_SAMPLE_RATE
-        # Without a time base the file would not say what the encoder put before the first sample: 21 ms too late.
+        # Without a time base the file does not record the encoder's priming samples, and the sound is 21 ms late.
         frame.pts, frame.time_base = 0, Fraction(1, MEAD_SAMPLE_RATE)
         fifo.write(frame)
         size = stream.codec_context.frame_size or 1024

@@ -246,7 +246,7 @@ def rate(page, level):
     button = page.get_by_role("button", name="Next")
     assert button.is_disabled()
     page.evaluate("() => { const v = document.querySelector('video'); v.playbackRate = 8; v.play(); }")
-    page.get_by_text("questions are open").wait_for()
+    page.get_by_text("questions have no answer yet").wait_for()
     for question in QUESTIONS:
         assert button.is_disabled()
         page.locator(f"input[name={question}][value='{level}']").check()

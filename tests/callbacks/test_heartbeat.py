@@ -8,18 +8,10 @@ import time
 import pytest
 from torch.distributed import TCPStore
 
-from callbacks.heartbeat import (
-    ENDING,
-    SAVING,
-    STEPPING,
-    VALIDATING,
-    WAITING,
-    Heartbeat,
-    HeartbeatStore,
-    process_is_gone,
-)
+from callbacks.heartbeat import ENDING, SAVING, STEPPING, VALIDATING, WAITING, Heartbeat, HeartbeatStore
 from callbacks.watchdog import Watchdog
 from configs.training import WatchdogConfig
+from runtime.platforms import process_is_gone
 
 HERE = socket.gethostname()
 

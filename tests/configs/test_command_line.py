@@ -1,4 +1,4 @@
-"""What a person types arrives as typed, and what is wrong is one line with exit status 2."""
+"""Paths and texts arrive as typed; a wrong command line gives one line and exit status 2."""
 
 import importlib
 import re
@@ -44,7 +44,7 @@ def prepare(arguments: str, script: str = "prepare.py") -> subprocess.CompletedP
 
 @pytest.fixture
 def lab(tmp_path, monkeypatch):
-    """A lab's own folder; what it changes in this process is put back."""
+    """A lab folder. Its changes to this process are undone afterwards."""
     monkeypatch.setattr("configs.lab._folders", [])
     monkeypatch.setattr(sys, "path", list(sys.path))
     for file, text in (
@@ -60,7 +60,7 @@ def lab(tmp_path, monkeypatch):
 
 @pytest.fixture
 def refusal(lab, monkeypatch, capsys):
-    """Runs a command in this process; returns the one line it is refused with."""
+    """Runs a command in this process and returns the one line of its error."""
 
     def refused(command: str) -> str:
         script, *typed = shlex.split(command.replace("LAB", str(lab)))
@@ -93,13 +93,13 @@ def refusal(lab, monkeypatch, capsys):
         "1e-4",
     ],
 )
-def test_paths_are_taken_as_typed(path):
+def test_paths_are_used_as_typed(path):
     result = prepare(f"task=check output={shlex.quote(path)}", SHOW_OUTPUT)
     assert (result.stdout, result.returncode) == (path, 5), result.stderr
 
 
 @pytest.mark.slow
-def test_a_leading_tilde_is_home():
+def test_a_leading_tilde_is_the_home_folder():
     assert prepare("task=check output='~/x y'", SHOW_OUTPUT).stdout == str(Path.home() / "x y")
 
 
@@ -133,7 +133,7 @@ def test_a_leading_tilde_is_home():
         ("dataset=synthetic preset=tiny output=x source=configs", "leave source out"),
     ],
 )
-def test_what_is_wrong_is_one_line(arguments, message, refusal):
+def test_wrong_arguments_give_one_line(arguments, message, refusal):
     assert message in refusal(f"prepare.py {arguments}")
 
 
@@ -163,6 +163,7 @@ LAB = "train.py data.root=a --config-dir LAB"
         ("train.py experiment vaid/tiny", "experiment vaid/tiny: is written experiment=vaid/tiny here"),
         (f"{TRAIN} -x 3", "-x: expected key=value"),
         ("train.py task=exprt run=x", "task=exprt: expected one of export"),
+        ("train.py tsk=export run=x", "there is no key 'tsk'; did you mean task? --help shows examples"),
         ("train.py --task export", "--task export: is written task=export here"),
         (f"{LAB} experiment=wrong", "experiment/wrong.yaml: there is no key 'max_stps' in TrainerConfig; did you mean"),
         (f"{LAB} experiment=mine data.root=", "data.root is missing"),
@@ -177,7 +178,7 @@ LAB = "train.py data.root=a --config-dir LAB"
         ("app.py ethd=x port=0", "port=0: expected a number from 1 to 65535"),
     ],
 )
-def test_so_it_is_for_every_command(command, message, refusal):
+def test_wrong_arguments_of_every_command_give_one_line(command, message, refusal):
     assert message in refusal(command)
 
 
@@ -185,32 +186,46 @@ def test_so_it_is_for_every_command(command, message, refusal):
 @pytest.mark.parametrize(
     "command", ["prepare.py --dataset mead", "train.py experiment=vaid/tiny data.root=a data.seed=-1"]
 )
-def test_so_it_is_in_a_process_of_its_own_from_another_folder(command, tmp_path):
+def test_scripts_started_in_another_folder_give_one_line(command, tmp_path):
     script, *typed = shlex.split(command)
     result = subprocess.run([sys.executable, ROOT / script, *typed], cwd=tmp_path, capture_output=True, text=True)
     assert (result.returncode, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
 
 
-def test_a_labs_folder_lists_its_experiments_and_can_be_imported(lab, monkeypatch):
+def test_experiments_and_modules_of_a_lab_folder_are_found(lab, monkeypatch):
     require_experiment(["experiment=mine", "--config-dir", str(lab)])
     assert lab_folders() == [lab]
     assert experiments()["mine"] == "The lab's own run."
     assert importlib.import_module("of_the_lab").WORD == "found"
 
 
-def test_hydras_own_flags_may_stand_anywhere():
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "option"),
+    [("hydra/sweeper=optuna", "hydra/sweeper=optuna"), ("hydra/launcher=slurm", "hydra/launcher=submitit_slurm")],
+)
+def test_a_plugin_that_is_not_installed_is_named(typed, option):
+    code = "import sys, runpy, types; sys.modules['hydra_plugins'] = types.ModuleType('hydra_plugins'); "
+    code += "sys.modules['hydra_plugins'].__path__ = []; runpy.run_path('train.py', run_name='__main__')"
+    command = [sys.executable, "-c", code, "-m", typed, "experiment=vaid/tiny", "data.root=a"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {option}: needs a plugin of Hydra that is not installed; pip install '.[sweep]'\n"
+
+
+def test_hydras_flags_may_be_anywhere():
     keys, flags = _sorted(["-m", "seed=0,1", "--config-dir", "LAB", "--info", "plugins", "name=x", "--cfg=job"])
     assert (keys, flags) == (["seed=0,1", "name=x"], ["-m", "--config-dir", "LAB", "--info", "plugins", "--cfg=job"])
 
 
-def test_what_sbatch_says_of_a_sweep_is_for_the_user():
+def test_errors_of_sbatch_are_user_errors():
     utils = pytest.importorskip("submitit.core.utils", reason="needs pip install '.[sweep]'")
     assert _of_submitit(utils.FailedJobError("sbatch: error: invalid partition"))
     assert not _of_submitit(RuntimeError("a bug"))
 
 
 @pytest.mark.slow
-def test_help_shows_the_commonest_commands_and_the_groups():
+def test_help_shows_example_commands_and_groups():
     result = prepare("--help").stdout
     assert "python prepare.py dataset=folder preset=small source=my_videos output=data/mine" in result
     for group in ("dataset", "preset", "encoders/landmarks", "encoders/audio", "encoders/motion", "encoders/codec"):

@@ -1,4 +1,4 @@
-"""Every field of every schema refuses what it cannot be, by a constraint that stands beside its default."""
+"""Every field of every schema has a constraint and refuses values that violate it."""
 
 import copy
 import math
@@ -38,7 +38,7 @@ COMMANDS = {
 # Words that no schema lists, and where they are checked: names that registries or files decide.
 WORDS = {
     "preset", "protocol", "dataset.name", "dataset.split", "dataset.views", "data.split", "data.roots", "encoders",
-    "model.factors", "model.text.name", "datasets", "name", "logger.project", "checkpoints.best",
+    "model.factors", "model.text.name", "datasets", "name", "objective", "checkpoints.best",
     *(f"encoders.{kind}.name" for kind in ENCODER_KINDS),
 }  # fmt: skip
 
@@ -55,7 +55,7 @@ def structured(command: str) -> DictConfig:
 
 
 def fields_of(command: str) -> Iterator[tuple[str, Any, Any]]:
-    """Key, field and type of everything a command reads; of ``model`` only what its stage has."""
+    """Key, field and type of everything that a command reads; of ``model`` only the fields of its stage."""
     config = composed(command)
     whole = command not in ("emotion", "ethd", "proxy")  # whose other keys are those of vaid
     kind = type(getattr(config, "model", None))
@@ -67,7 +67,7 @@ def fields_of(command: str) -> Iterator[tuple[str, Any, Any]]:
 
 
 def impossible(hint: Any) -> list[Any]:
-    """Values of a type that hardly any key can mean, and one of another type."""
+    """Values of a type that hardly any key accepts, and one of another type."""
     kinds = {hint, *get_args(hint), *(inner for kind in get_args(hint) for inner in get_args(kind))}
     several = list in map(get_origin, kinds)
     values: list[Any] = ["no such word", "", {"a": "mapping"}]
@@ -81,7 +81,7 @@ def impossible(hint: Any) -> list[Any]:
 
 
 def refusal(command: str, key: str, value: Any) -> str | None:
-    """What is said of a value; None where it is accepted."""
+    """Error message for a value; None if it is accepted."""
     config = structured(command)
     before = copy.deepcopy(OmegaConf.select(config, key))
     try:
@@ -97,7 +97,7 @@ def refusal(command: str, key: str, value: Any) -> str | None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_field_states_what_it_may_be_and_refuses_all_else(command):
+def test_every_field_has_a_constraint_and_refuses_other_values(command):
     stated = constraints(COMMANDS[command][1])
     keys = list(fields_of(command))
     assert len(keys) >= 4
@@ -120,10 +120,10 @@ def holds(constraint: Any, value: Any) -> bool:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_defaults_are_what_they_may_be(command):
+def test_defaults_meet_their_constraints(command):
     check_fields(composed(command))
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_defaults_of_networks_are_what_they_may_be(model):
+def test_defaults_of_networks_meet_their_constraints(model):
     check_fields(model(), "model.")

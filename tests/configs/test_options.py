@@ -1,4 +1,4 @@
-"""key=value for scripts: what is wrong is one line, --help is the docstring."""
+"""key=value for scripts: a wrong argument gives one line, --help prints the docstring."""
 
 import ast
 import re
@@ -45,7 +45,7 @@ def test_values_are_read():
         (["steps", "3"], "steps 3: is written steps=3 here"),
     ],
 )
-def test_what_is_wrong_is_one_line(typed, message):
+def test_wrong_arguments_give_one_line(typed, message):
     with pytest.raises(ConfigError) as refused:
         read_options("", typed, KNOWN)
     assert str(refused.value).startswith(message)
@@ -53,7 +53,7 @@ def test_what_is_wrong_is_one_line(typed, message):
     assert refused.value.exit_status == 2
 
 
-def test_what_is_missing_is_named():
+def test_missing_arguments_are_named():
     with pytest.raises(ConfigError, match="no value for steps: add steps=..."):
         read_options("", [], KNOWN, required=("steps",))
     with pytest.raises(ConfigError, match="no value for shards: expected run shards"):
@@ -62,7 +62,7 @@ def test_what_is_missing_is_named():
         read_command("", ["draw"], ("build", "collect"))
 
 
-def test_values_with_names_and_several_values(tmp_path):
+def test_named_and_multiple_values(tmp_path):
     known = {"system": named_paths, "device": chosen("cpu", "cuda"), "parts": each(seconds), "root": folder}
     typed = ["system=a=~/x,b=/y", "device=cpu", "parts=1,2.5", f"root={tmp_path}"]
     found = read_options("", typed, known)
@@ -74,7 +74,7 @@ def test_values_with_names_and_several_values(tmp_path):
             read_options("", [wrong], known)
 
 
-def test_errors_of_the_input_are_one_line_and_bugs_are_not(capsys):
+def test_input_errors_are_one_line_and_bugs_tracebacks(capsys):
     def wrong():
         raise MediaError("clip.mp4: is empty")
 
@@ -100,7 +100,7 @@ SCRIPTS = [
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_script_reads_its_options_so(script):
+def test_every_script_uses_this_grammar(script):
     called = {
         node.func.id
         for node in ast.walk(ast.parse(script.read_text(encoding="utf-8")))

@@ -1,4 +1,4 @@
-"""Devices, strategies and precisions: the presets fit the experiments, and what does not go together is refused."""
+"""Presets fit the experiments; combinations of devices, strategies and precisions that cannot work are refused."""
 
 import pytest
 
@@ -13,7 +13,7 @@ VAID = ("experiment=vaid/paper", "data.root=a")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "configs/trainer").glob("*.yaml")))
-def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(preset):
+def test_every_preset_fits_the_papers_experiments_and_states_its_purpose(preset):
     config = train_config(*ETHD, f"trainer={preset}")
     check(config)
     if preset in ("deepspeed_autocast", "auto", "cpu"):
@@ -41,12 +41,12 @@ def test_every_preset_goes_with_the_papers_experiments_and_says_what_it_is_for(p
         (("trainer.devices='0'",), r"trainer\.devices=0: expected at least 1"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changes, message):
+def test_incompatible_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         check(train_config(*ETHD, *changes))
 
 
 @pytest.mark.parametrize("changes", [("trainer=deepspeed",), ("trainer=ddp", "trainer.precision=bf16-true")])
 def test_v_aid_keeps_float32_weights(changes):
-    with pytest.raises(ConfigError, match=r"stage vaid learns with float32 ones .*CLUB.*deepspeed_autocast"):
+    with pytest.raises(ConfigError, match=r"stage vaid needs float32 weights .*CLUB.*deepspeed_autocast"):
         check(train_config(*VAID, *changes))

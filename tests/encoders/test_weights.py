@@ -1,4 +1,4 @@
-"""The registry against a real HTTP server: found, fetched, resumed, checked, refused, and said in full when missing."""
+"""Weights are found, downloaded, resumed and checked, with a real local HTTP server; errors are complete."""
 
 import contextlib
 import hashlib
@@ -24,7 +24,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves bytes by path, with ranges; can break off, crawl, refuse and redirect."""
+    """HTTP server with range requests that can drop connections, delay, refuse and redirect."""
 
     daemon_threads = True
 
@@ -93,7 +93,7 @@ def server(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def folders(tmp_path, monkeypatch):
-    """A fresh weights folder and cache, online unless a test says otherwise."""
+    """Sets an empty weights folder and cache, and clears the offline switches."""
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for variable in ("HF_HUB_OFFLINE", "EMOTIVETALK_OFFLINE", "HF_ENDPOINT"):
@@ -108,7 +108,7 @@ def toy(*urls, sha256=SHA256, **options):
 
 @pytest.fixture
 def register(monkeypatch):
-    """Makes networks known for the length of a test, alone."""
+    """Replaces the registry by the given networks during a test."""
 
     def replace(*networks):
         monkeypatch.setattr(weights, "WEIGHTS", {network.name: network for network in networks})
@@ -122,7 +122,7 @@ def put(path, content=CONTENT):
     return path
 
 
-def test_downloads_once_and_then_finds(server, register, folders):
+def test_downloaded_once_and_then_found(server, register, folders):
     register(toy(f"{server.url}/toy.bin"))
     path = weights.locate("toy")
     assert path == folders / "weights" / "toy.bin"
@@ -132,7 +132,7 @@ def test_downloads_once_and_then_finds(server, register, folders):
     assert not list(path.parent.glob("*.part"))
 
 
-def test_looks_in_the_folder_then_in_the_cache(register, folders):
+def test_weights_folder_is_searched_before_the_cache(register, folders):
     register(toy())
     for place in ("cache/emotivetalk/weights/toy/toy.bin", "weights/toy.bin"):
         file = put(folders / place)
@@ -140,7 +140,7 @@ def test_looks_in_the_folder_then_in_the_cache(register, folders):
 
 
 @pytest.mark.slow
-def test_broken_connection_resumes_where_it_stopped(server, register):
+def test_broken_connection_is_resumed(server, register):
     server.break_after["/toy.bin"] = [300_000]
     register(toy(f"{server.url}/toy.bin"))
     assert weights.locate("toy").read_bytes() == CONTENT
@@ -148,21 +148,21 @@ def test_broken_connection_resumes_where_it_stopped(server, register):
 
 
 @pytest.mark.slow
-def test_begun_file_of_other_content_starts_afresh(server, register, folders):
+def test_partial_download_of_another_file_starts_again(server, register, folders):
     register(toy(f"{server.url}/toy.bin"))
     part = put(folders / "weights" / "toy.bin.part", b"x" * 1000)
     assert weights.locate("toy").read_bytes() == CONTENT
-    part.write_bytes(b"x" * (len(CONTENT) + 5))  # longer than what the server has: it answers 416
+    part.write_bytes(b"x" * (len(CONTENT) + 5))  # longer than the server's file, which answers 416
     weights.locate("toy").unlink()
     assert weights.locate("toy").read_bytes() == CONTENT
 
 
-def test_falls_back_to_the_next_address(server, register):
+def test_second_url_is_tried(server, register):
     register(toy(f"{server.url}/gone.bin", f"{server.url}/toy.bin"))
     assert weights.locate("toy").read_bytes() == CONTENT
 
 
-def test_wrong_download_is_refused_and_removed(server, register, folders):
+def test_download_with_a_wrong_hash_is_deleted(server, register, folders):
     server.files["/toy.bin"] = b"<html>quota exceeded</html>"
     register(toy(f"{server.url}/toy.bin"))
     with pytest.raises(weights.WrongWeights) as caught:
@@ -172,28 +172,28 @@ def test_wrong_download_is_refused_and_removed(server, register, folders):
     assert not [path for path in (folders / "weights").iterdir() if path.suffix != ".lock"]
 
 
-def test_own_wrong_file_is_named_and_left_alone(register, folders):
+def test_local_file_with_a_wrong_hash_is_refused_and_kept(register, folders):
     register(toy())
-    own = put(folders / "weights" / "toy.bin", b"mine")
+    wrong_file = put(folders / "weights" / "toy.bin", b"mine")
     with pytest.raises(weights.WrongWeights) as caught:
         weights.locate("toy")
-    for part in (str(own), SHA256, hashlib.sha256(b"mine").hexdigest(), "left as it is"):
+    for part in (str(wrong_file), SHA256, hashlib.sha256(b"mine").hexdigest(), "neither used nor changed"):
         assert part in str(caught.value)
-    assert own.read_bytes() == b"mine"
+    assert wrong_file.read_bytes() == b"mine"
 
 
-def test_mixed_up_file_is_recognised(register, folders):
+def test_file_of_another_network_is_recognised(register, folders):
     blob = subprocess.run(["git", "hash-object", "--stdin"], input=b"other", capture_output=True, check=True).stdout
     other = Weights("other", "another network", "CC0-1.0", (WeightFile("o.bin", git_blob=blob.decode().strip()),))
     register(toy(), other)
     put(folders / "weights" / "toy.bin", b"other")
     refuses(weights.WrongWeights, "which is other", weights.locate, "toy")
     put(folders / "weights" / "o.bin", b"other")
-    assert weights.locate("other").name == "o.bin"  # the git blob id alone settles it
+    assert weights.locate("other").name == "o.bin"  # the git blob id is sufficient
 
 
 @pytest.mark.parametrize("switch", ["HF_HUB_OFFLINE", "EMOTIVETALK_OFFLINE"])
-def test_offline_error_says_everything(server, register, folders, monkeypatch, switch):
+def test_offline_error_is_complete(server, register, folders, monkeypatch, switch):
     monkeypatch.setenv(switch, "1")
     register(toy(f"{server.url}/toy.bin"))
     with pytest.raises(weights.MissingWeights) as caught:
@@ -203,7 +203,7 @@ def test_offline_error_says_everything(server, register, folders, monkeypatch, s
     assert not server.requests
 
 
-def test_the_smallest_preset_that_fetches_it_is_named(monkeypatch):
+def test_error_names_the_smallest_preset(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     for network, preset in (("syncnet", "metrics"), ("face_landmarker", "small"), ("pdfgc", None)):
         with pytest.raises(weights.MissingWeights) as caught:
@@ -211,7 +211,7 @@ def test_the_smallest_preset_that_fetches_it_is_named(monkeypatch):
         assert (f"task=weights preset={preset}" in str(caught.value)) == (preset is not None)
 
 
-def test_no_network_is_the_same_error_with_its_reason(register, server):
+def test_failed_download_is_reported_with_its_reason(register, server):
     register(toy(f"{server.url}/gone.bin"))
     with pytest.raises(weights.MissingWeights, match="HTTP 404") as caught:
         weights.locate("toy")
@@ -243,7 +243,7 @@ def test_two_processes_download_once(server, folders):
 
 
 @pytest.mark.slow
-def test_killed_download_leaves_nothing_in_the_way(server, register, folders):
+def test_killed_download_is_resumed(server, register, folders):
     server.delay = 0.1
     process = start(server)
     part = folders / "weights" / "toy.bin.part"
@@ -266,7 +266,7 @@ def test_progress_bar_on_a_terminal(server):
     process = start(server, stderr=writer)
     os.close(writer)
     shown = b""
-    with contextlib.suppress(OSError):  # what a pseudo-terminal says when its last writer has gone
+    with contextlib.suppress(OSError):  # a pseudo-terminal raises it when its last writer has closed
         while block := os.read(reader, 65536):
             shown += block
     os.close(reader)
@@ -283,14 +283,14 @@ def hub(register):
     return {f"/org/name/resolve/abc123/sub/{path}": content for path, content in contents.items()}
 
 
-def test_hub_model_is_a_folder(server, hub, folders, monkeypatch):
+def test_hub_model_is_located_as_a_folder(server, hub, folders, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     server.files.update(hub)
     folder = weights.locate("hub")
     assert folder == folders / "weights" / "name" / "sub"
     assert (folder / "model.safetensors").read_bytes() == CONTENT
     (folder / "model.safetensors").unlink()
-    assert weights.locate("hub") == folder  # only what is missing is fetched again
+    assert weights.locate("hub") == folder  # only the missing file is downloaded again
     fetched = [path.rpartition("/")[2] for path, _ in server.requests]
     assert fetched == ["config.json", "model.safetensors", "model.safetensors"]
 
@@ -306,7 +306,7 @@ def test_hub_cache_is_used(hub, folders, monkeypatch):
     assert weights.locate("hub") == snapshot
 
 
-def test_token_stays_with_the_hub(server, hub, monkeypatch):
+def test_token_is_sent_only_to_the_hub(server, hub, monkeypatch):
     with serving() as storage:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         monkeypatch.setenv("HF_TOKEN", "hf_secret")
@@ -318,7 +318,7 @@ def test_token_stays_with_the_hub(server, hub, monkeypatch):
     assert not any("Authorization" in headers for _, headers in storage.requests)
 
 
-def test_preset_goes_on_past_failures_and_says_what_to_do(server, register, folders):
+def test_preset_continues_after_failures_and_prints_instructions(server, register, folders):
     by_hand, absent = WeightFile("hand.pth"), WeightFile("gone.bin", (f"{server.url}/gone.bin",), sha256="0" * 64)
     advice = "open https://drive.example and copy"
     manual = Weights("by_hand", "a test", "MIT", (by_hand,), ("small",), manual=advice)
@@ -339,7 +339,7 @@ def test_preset_goes_on_past_failures_and_says_what_to_do(server, register, fold
     assert [row.status for row in report.rows] == ["present", "present"]
 
 
-def test_presets_need_what_they_need():
+def test_networks_of_each_preset():
     needs = {preset: {w.name for w in SOURCES if preset in w.presets} for preset in weights.PRESETS}
     assert needs["tiny"] == set()
     assert needs["small"] == {"face_landmarker", "taef2_encoder", "taef2_decoder"}
@@ -352,7 +352,7 @@ def test_presets_need_what_they_need():
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
-def test_every_source_can_be_reached_and_checked(source):
+def test_every_source_has_urls_and_hashes(source):
     assert source.licence
     assert source.purpose
     for file in source.files:
@@ -361,7 +361,7 @@ def test_every_source_can_be_reached_and_checked(source):
         assert file.sha256 is None or (len(file.sha256) == 64 and int(file.sha256, 16))
         assert file.git_blob is None or (len(file.git_blob) == 40 and int(file.git_blob, 16))
     if source.repository:
-        assert len(source.revision) == 40  # a commit, not a branch that moves
+        assert len(source.revision) == 40  # a commit, not a branch
         assert any(file.sha256 for file in source.files)
 
 
@@ -383,7 +383,7 @@ def test_pickles_that_run_code_are_refused(tmp_path):
     refuses(weights.WrongWeights, r"cut\.pth", weights.load_pickle, tmp_path / "cut.pth")
 
 
-def test_tensors_come_back(tmp_path):
+def test_tensors_are_loaded(tmp_path):
     from safetensors.torch import save_file
 
     tensors = {"a": torch.arange(3.0)}

@@ -1,4 +1,4 @@
-"""Short real clips with sound, written once, and weights whose every tensor follows from its name."""
+"""Short real clips with sound, and weight files whose tensors are computed from their names."""
 
 import importlib.util
 import json
@@ -21,7 +21,7 @@ NETWORKS = {
 
 @pytest.fixture(scope="session")
 def speakers(assets):
-    """(frames, sound) of three pieces of a real talk, 30 frames of 256 pixels each."""
+    """(frames, sound) of three parts of a real video, each 30 frames of 256 pixels."""
     video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
     pieces = []
     for start in (0.0, 2.0, 4.0):
@@ -33,7 +33,7 @@ def speakers(assets):
 
 @pytest.fixture(scope="session")
 def talks(speakers, tmp_path_factory):
-    """A folder of those pieces."""
+    """Folder of these parts as videos."""
     folder = tmp_path_factory.mktemp("talks")
     for number, (frames, sound) in enumerate(speakers):
         write_clip(folder / f"talk{number}.mp4", frames, sound)
@@ -42,7 +42,7 @@ def talks(speakers, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rule_files(assets, tmp_path_factory):
-    """rule_files(name) -> a checkpoint file with the official file's names and shapes."""
+    """Function from a network's name to a checkpoint file with the official file's names and shapes."""
     spec = importlib.util.spec_from_file_location("rule_weights", assets / "oracle" / "rule_weights.py")
     rules = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rules)
@@ -64,7 +64,7 @@ def rule_files(assets, tmp_path_factory):
 
 @pytest.fixture
 def evaluate(tmp_path, asset_weights):
-    """evaluate(generated, reference, **keys) -> exit status and the results file's content."""
+    """Function ``evaluate(generated, reference, **keys)`` that returns the exit status and the results."""
 
     def run(generated, reference, **keys):
         output = tmp_path / "results" / "out.json"

@@ -1,4 +1,4 @@
-"""Both sides of a pair show the same times, whatever their frame rates, offsets and lengths."""
+"""Both sides of a pair have the same times for any frame rates, offsets and lengths."""
 
 import shutil
 from pathlib import Path
@@ -17,11 +17,11 @@ SIZE = (128, 96)
 
 
 def write(path, frames, fps=25.0, first=0, step=1.0):
-    """A video whose picture k shows the number first + k * step."""
+    """Writes a video whose frame k shows the number ``first + k * step``."""
     return write_clip(path, [coded(round(first + k * step), SIZE) for k in range(frames)], fps=fps)
 
 
-def shown(side):
+def shown_indices(side):
     return [index_of(frame) for frame in side.reader()]
 
 
@@ -30,29 +30,29 @@ def store(tmp_path):
     return FeatureStore(tmp_path / "cache")
 
 
-def opened(tmp_path, store, made, real, fps=25.0, panel=None, offset=0, max_gap=0.5):
-    return Alignment(fps, panel, offset, max_gap).open(Pair("clip", made, real), store)
+def opened(tmp_path, store, generated, real, fps=25.0, panel=None, offset=0, max_gap=0.5):
+    return Alignment(fps, panel, offset, max_gap).open(Pair("clip", generated, real), store)
 
 
 @pytest.mark.slow
-def test_frame_rates_meet_by_time_and_not_by_index(tmp_path, store):
-    made = write(tmp_path / "made.mp4", 60, fps=30.0, step=25 / 30)  # shows the number of the frame at 25 fps
+def test_frame_rates_are_aligned_by_time(tmp_path, store):
+    generated = write(tmp_path / "made.mp4", 60, fps=30.0, step=25 / 30)  # shows the index of the frame at 25 fps
     real = write(tmp_path / "real.mp4", 50)
-    clip = opened(tmp_path, store, made, real)
+    clip = opened(tmp_path, store, generated, real)
     assert clip.generated.frames == clip.reference.frames == 50
-    gap = np.abs(np.subtract(shown(clip.generated), shown(clip.reference)))
+    gap = np.abs(np.subtract(shown_indices(clip.generated), shown_indices(clip.reference)))
     assert gap.max() <= 1
-    assert gap.mean() < 0.7  # by index it would grow to ten
+    assert gap.mean() < 0.7  # without alignment by time it would grow to ten
     assert any("resampled by time from 30.000" in note for note in clip.notes)
 
 
-def test_the_longer_side_is_trimmed_with_a_note(tmp_path, store):
+def test_longer_side_is_trimmed_with_a_note(tmp_path, store):
     clip = opened(tmp_path, store, write(tmp_path / "made.mp4", 40), write(tmp_path / "real.mp4", 44))
-    assert shown(clip.generated) == shown(clip.reference) == list(range(40))
+    assert shown_indices(clip.generated) == shown_indices(clip.reference) == list(range(40))
     assert clip.notes == ("reference trimmed from 44 to 40 frames",)
 
 
-def test_too_large_a_gap_is_refused(tmp_path, store):
+def test_large_difference_in_length_is_refused(tmp_path, store):
     message = opened(tmp_path, store, write(tmp_path / "made.mp4", 30), write(tmp_path / "real.mp4", 50))
     assert isinstance(message, Missing)
     assert "differs by 0.80 s" in message.reason
@@ -60,30 +60,30 @@ def test_too_large_a_gap_is_refused(tmp_path, store):
 
 
 @pytest.mark.parametrize("offset", [2, -3])
-def test_an_offset_moves_the_right_side(tmp_path, store, offset):
-    made = write(tmp_path / "made.mp4", 30, first=10 + offset)
-    clip = opened(tmp_path, store, made, write(tmp_path / "real.mp4", 30, first=10), offset=offset)
-    assert shown(clip.generated) == shown(clip.reference)
+def test_offset_shifts_the_reference(tmp_path, store, offset):
+    generated = write(tmp_path / "made.mp4", 30, first=10 + offset)
+    clip = opened(tmp_path, store, generated, write(tmp_path / "real.mp4", 30, first=10), offset=offset)
+    assert shown_indices(clip.generated) == shown_indices(clip.reference)
     assert clip.generated.frames == 30 - abs(offset)
 
 
-def test_only_the_panel_is_compared(tmp_path, store):
+def test_panel_is_cropped(tmp_path, store):
     real = write(tmp_path / "real.mp4", 12)
     rows = [np.concatenate([coded(number, SIZE) for number in (200, k, 100)], axis=1) for k in range(12)]
     grid = write_clip(tmp_path / "made.mp4", rows)
     clip = opened(tmp_path, store, grid, real, panel=(SIZE[0], 0, *SIZE))
-    assert shown(clip.generated) == shown(clip.reference) == list(range(12))
+    assert shown_indices(clip.generated) == shown_indices(clip.reference) == list(range(12))
     assert clip.notes == ()
     message = opened(tmp_path, store, grid, real, panel=(SIZE[0] * 2 + 8, 0, *SIZE))
-    assert "beyond its frames of 384 x 96" in message.reason
+    assert "exceeds the frames of 384 x 96" in message.reason
 
 
-def test_a_piece_of_a_side_shows_its_frames(tmp_path, store):
+def test_reader_of_a_part_of_a_side(tmp_path, store):
     clip = opened(tmp_path, store, write(tmp_path / "made.mp4", 40), write(tmp_path / "real.mp4", 40), offset=3)
     assert [index_of(frame) for frame in clip.reference.reader(5, 4)] == [8, 9, 10, 11]
 
 
-def test_a_broken_file_is_a_reason_and_names_its_side(tmp_path, store):
+def test_broken_file_is_reported_with_its_side(tmp_path, store):
     good = write(tmp_path / "good.mp4", 20)
     broken = Path(shutil.copy(good, tmp_path / "broken.mp4"))
     overwrite(broken, broken.stat().st_size // 2, bytes(2000))

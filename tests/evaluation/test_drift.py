@@ -1,4 +1,4 @@
-"""Drift over windows: the slope against SciPy's, and values of windows against evaluations of videos cut there."""
+"""Drift: the slope against SciPy, and values of windows against evaluations of cut videos."""
 
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from tests.helpers.videos import copy_packets, encode_frames
 
 
 def write_keyframes(path, frames):
-    """A video whose every frame stands alone, so that it can be cut without encoding it again."""
+    """Writes a video of key frames only, which can be cut without re-encoding."""
     path.parent.mkdir(parents=True, exist_ok=True)
     encode_frames(path, frames, options={"crf": "4", "g": "1", "bf": "0"})
 
 
 def cut(source, target, first, end):
-    """Some frames of such a video, their bytes as they are."""
+    """Copies the packets of frames ``first`` to ``end`` of such a video."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(source)) as old, av.open(str(target), "w") as new:
         stream = new.add_stream_from_template(old.streams.video[0])
@@ -35,7 +35,7 @@ def cut(source, target, first, end):
         copy_packets(packets, new, stream)
 
 
-def test_the_slope_is_scipys_least_squares():
+def test_slope_matches_scipy():
     draw = np.random.default_rng(0)
     minutes = np.arange(12) / 12
     values = 0.6 + 0.3 * minutes + draw.normal(0, 0.05, 12)
@@ -45,16 +45,16 @@ def test_the_slope_is_scipys_least_squares():
     assert (slope.per_minute, slope.low, slope.high) == pytest.approx((fit.slope, fit.slope - half, fit.slope + half))
 
 
-def test_the_interval_holds_the_true_slope_in_19_of_20_cases():
+def test_interval_covers_the_true_slope_in_95_percent():
     draw = np.random.default_rng(1)
     minutes = np.arange(8) / 12
     slopes = [slope_of(minutes, 2.0 * minutes + draw.normal(0, 1, 8)) for _ in range(2000)]
-    held = np.mean([slope.low <= 2.0 <= slope.high for slope in slopes])
-    assert 0.93 < held < 0.97
+    coverage = np.mean([slope.low <= 2.0 <= slope.high for slope in slopes])
+    assert 0.93 < coverage < 0.97
 
 
 @pytest.mark.slow
-def test_windows_see_their_own_part_of_the_video(assets, evaluate, tmp_path):
+def test_efid_window_equals_a_cut_video(assets, evaluate, tmp_path):
     video = assets / "data" / "mead_style" / "W011_front_neutral_level1_001.mp4"
     real = list(read_frames(video))[:18]
     noise = np.random.default_rng(0).normal(size=(18, *real[0].shape))
@@ -74,11 +74,11 @@ def test_windows_see_their_own_part_of_the_video(assets, evaluate, tmp_path):
     for side in ("real", "made"):
         cut(tmp_path / side / "a.mp4", tmp_path / "cut" / side / "a.mp4", 12, 18)
     alone = evaluate(tmp_path / "cut" / "made", tmp_path / "cut" / "real", **keys)[1]
-    assert values[2] == alone["metrics"]["efid"]["value"]  # to the last bit
+    assert values[2] == alone["metrics"]["efid"]["value"]  # bit-identical
 
 
 @pytest.mark.slow
-def test_a_window_of_fid_and_fvd_is_an_evaluation_of_videos_cut_there(evaluate, tmp_path):
+def test_fid_and_fvd_windows_equal_cut_videos(evaluate, tmp_path):
     first, length = 20, 20
     for side, people in (("real", (0, 1)), ("made", (2, 3))):
         for number, person in enumerate(people):
@@ -95,18 +95,18 @@ def test_a_window_of_fid_and_fvd_is_an_evaluation_of_videos_cut_there(evaluate, 
 
 
 @pytest.mark.slow
-def test_sync_of_a_window_hears_and_sees_that_window_alone(evaluate, tmp_path):
+def test_sync_window_equals_a_cut_clip(evaluate, tmp_path):
     video = write_speakers(tmp_path / "talk", 1, seconds=2.4) / "clip0.mp4"
     files = untrained(tmp_path)
     keys = {"metrics": ["sync"], "sync": proxy_settings(files)["sync"], "bootstrap": 0, "drift": 0.8}
     metrics = evaluate(tmp_path / "talk", tmp_path / "talk", **keys)[1]["metrics"]
     frames, sound = list(read_frames(video)), (read_sound(video) * 32767).round().astype(np.int16)
     boxes = sidecar_boxes(frames, video)
-    assert np.ptp(np.concatenate(boxes), axis=0).max() > 0.5  # boxes of another window would be others
+    assert np.ptp(np.concatenate(boxes), axis=0).max() > 0.5  # the boxes differ between windows
     network, _ = load_proxy(Path(files["sync"]), "sync")
     for window in range(3):
-        here, heard = slice(20 * window, 20 * window + 20), slice(12_800 * window, 12_800 * (window + 1))
-        (track,) = tracks_in_memory(frames[here], sound[heard], boxes[here], 10, 16.0)
+        frame_span, sound_span = slice(20 * window, 20 * window + 20), slice(12_800 * window, 12_800 * (window + 1))
+        (track,) = tracks_in_memory(frames[frame_span], sound[sound_span], boxes[frame_span], 10, 16.0)
         scores = score_clip(track, network)
         found = [metrics[name]["drift"]["windows"][window]["value"] for name in ("sync_c", "sync_d")]
         assert found == pytest.approx([scores.confidence, scores.distance], abs=1e-6)
@@ -123,4 +123,4 @@ def test_two_windows_have_no_slope(evaluate, tmp_path):
         assert [window["n"] for window in drift["windows"]] == [1, 1]
         assert all(window["value"] >= 0 for window in drift["windows"])
         assert drift["slope_per_minute"] is None
-        assert drift["reason"] == "2 windows that all clips cover have a value, a slope needs 3"
+        assert drift["reason"] == "2 windows covered by all clips have a value, a slope needs 3"

@@ -1,4 +1,4 @@
-"""Whole evaluations: values against the metrics by hand, what must be zero and what must grow, and bad input."""
+"""Complete evaluations: values against direct use of the metrics, zero and increasing distances, invalid input."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ from tests.helpers.synthetic_videos import write_clip
 
 MEAD = ("W011_front_neutral_level1_001", "M030_front_neutral_level1_001")
 
-FRAMES = 30  # of a talk
+FRAMES = 30  # frames of each video
 
 
 def tensor(path, frames=None):
@@ -27,7 +27,7 @@ def tensor(path, frames=None):
 
 @pytest.fixture(scope="module")
 def faces(assets, tmp_path_factory):
-    """MEAD: 30 neutral frames of two people, and the same videos worse in several ways."""
+    """MEAD: 30 neutral frames of two speakers, and the same videos with noise, blur or another emotion."""
     folder = tmp_path_factory.mktemp("faces")
     noise = np.random.default_rng(0).normal(size=(FRAMES, 256, 256, 3))
     for name in MEAD:
@@ -45,7 +45,7 @@ def faces(assets, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_expressions_are_equal_only_to_themselves(faces, evaluate):
+def test_efid_is_zero_for_equal_videos_and_grows_with_damage(faces, evaluate):
     values = {}
     for kind in ("neutral", "noise 10", "noise 40", "blur 2", "blur 6", "happy"):
         status, results = evaluate(faces / kind, faces / "neutral", metrics=["efid"])
@@ -64,7 +64,7 @@ def test_expressions_are_equal_only_to_themselves(faces, evaluate):
 
 
 @pytest.mark.slow
-def test_a_second_run_reads_the_cache_and_says_the_same(faces, evaluate, tmp_path):
+def test_second_run_reads_the_cache(faces, evaluate, tmp_path):
     def run(cache):
         return evaluate(faces / "happy", faces / "neutral", metrics=["efid"], cache=str(tmp_path / cache))[1]
 
@@ -72,7 +72,7 @@ def test_a_second_run_reads_the_cache_and_says_the_same(faces, evaluate, tmp_pat
         return {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*.npz")}
 
     first, before = run("one"), kept()
-    assert len(before) == 4  # of two reference videos what they hold, and their features
+    assert len(before) == 4  # properties and features of two reference videos
     second = run("one")
     assert kept() == before
     assert second["metrics"] == first["metrics"]
@@ -89,14 +89,14 @@ def copies(folder, *files):
 
 
 def darker(speakers, folder, frames, count):
-    """The first frames of the talks with less contrast."""
+    """Writes the first frames of the videos with reduced contrast."""
     for number, (pictures, _) in enumerate(speakers[:count]):
         write_clip(folder / f"talk{number}.mp4", [picture // 2 + 40 for picture in pictures[:frames]])
     return folder
 
 
 @pytest.mark.slow
-def test_fid_is_the_metrics_own(talks, speakers, evaluate, rule_files, tmp_path):
+def test_fid_equals_the_metric(talks, speakers, evaluate, rule_files, tmp_path):
     made = darker(speakers, tmp_path / "made", frames=3, count=3)
     fid = {"weights": rule_files("inception"), "batch_size": 2}
     status, results = evaluate(made, talks, metrics=["fid"], fid=fid, max_gap=2.0)
@@ -106,9 +106,9 @@ def test_fid_is_the_metrics_own(talks, speakers, evaluate, rule_files, tmp_path)
         metric.update(tensor(talks / f"talk{number}.mp4", 3), real=True)
         metric.update(tensor(made / f"talk{number}.mp4"), real=False)
     with pytest.warns(UserWarning, match="singular covariance"):
-        want = float(metric.compute())
+        expected = float(metric.compute())
     entry = results["metrics"]["fid"]
-    assert entry["value"] == pytest.approx(want, rel=1e-5)
+    assert entry["value"] == pytest.approx(expected, rel=1e-5)
     assert entry["interval"]["low"] < entry["value"] < entry["interval"]["high"]
     assert (entry["official"], entry["title"]) == (False, "FID proxy (unofficial weights)")
     assert any("9 frames, fewer than the 2049" in warning for warning in entry["warnings"])
@@ -116,7 +116,7 @@ def test_fid_is_the_metrics_own(talks, speakers, evaluate, rule_files, tmp_path)
 
 
 @pytest.mark.slow
-def test_fvd_is_the_metrics_own_and_has_a_floor(talks, speakers, evaluate, rule_files, tmp_path):
+def test_fvd_equals_the_metric_and_has_a_floor(talks, speakers, evaluate, rule_files, tmp_path):
     made = darker(speakers, tmp_path / "made", frames=FRAMES, count=2)
     shorter = copies(tmp_path / "real", talks / "talk0.mp4", talks / "talk1.mp4")
     fvd = {"weights": rule_files("i3d"), "seed": 7}
@@ -126,22 +126,22 @@ def test_fvd_is_the_metrics_own_and_has_a_floor(talks, speakers, evaluate, rule_
     pieces = sample_clips([FRAMES] * 2, protocol_named("stylegan-v"), real=True, seed=7).clips
     for number, piece in enumerate(pieces):
         real, fake = (tensor(folder / f"talk{number}.mp4") for folder in (shorter, made))
-        drawn = metric.network(preprocess(real[list(piece.frames)][None], metric.protocol))
-        metric.add(drawn, real=True)
-        floor.add(drawn, real=True)
+        sampled = metric.network(preprocess(real[list(piece.frames)][None], metric.protocol))
+        metric.add(sampled, real=True)
+        floor.add(sampled, real=True)
         metric.update(fake[None, :16], real=False)
         floor.update(real[None, :16], real=False)
     with pytest.warns(UserWarning, match="singular covariance"):
-        want = float(metric.compute()), float(floor.compute())
+        expected = float(metric.compute()), float(floor.compute())
     entry = results["metrics"]["fvd"]
-    assert (entry["value"], entry["floor"]) == pytest.approx(want, rel=1e-4)
+    assert (entry["value"], entry["floor"]) == pytest.approx(expected, rel=1e-4)
     assert entry["floor"] > 0
     firsts = [clip["metrics"]["fvd"]["first_frames"] for clip in results["clips"]]
     assert firsts == [{"reference": piece.frames[0], "generated": 0} for piece in pieces]
 
 
 @pytest.mark.nightly
-def test_sync_of_both_sides_through_the_original_steps(talks, evaluate, rule_files):
+def test_reference_sync_of_both_sides(talks, evaluate, rule_files):
     sync = {"weights": rule_files("syncnet"), "detector": "mediapipe", "min_track": 20, "min_face": 60.0}
     status, results = evaluate(talks, talks, metrics=["sync"], sync=sync)
     assert status == 0
@@ -155,7 +155,7 @@ def test_sync_of_both_sides_through_the_original_steps(talks, evaluate, rule_fil
         assert entry["interval"]["low"] < entry["value"] < entry["interval"]["high"]
     check = results["metrics"]["sync_c"]["self_check"]
     assert check["videos"] == 3
-    if not check["passed"]:  # untrained: it must say so
+    if not check["passed"]:  # expected for an untrained network
         assert any("uninformative" in text for text in results["metrics"]["sync_c"]["warnings"])
     rows = [clip["metrics"]["sync"] for clip in results["clips"]]
     assert results["metrics"]["sync_c"]["value"] == pytest.approx(np.mean([row["generated"]["sync_c"] for row in rows]))
@@ -166,9 +166,9 @@ def test_sync_of_both_sides_through_the_original_steps(talks, evaluate, rule_fil
 
 
 @pytest.fixture(scope="module")
-def troubled(faces, tmp_path_factory):
-    """One good pair, and every kind of trouble beside it."""
-    root = tmp_path_factory.mktemp("troubled")
+def problem_folder(faces, tmp_path_factory):
+    """Folders with one good pair, and a pair with each kind of problem."""
+    root = tmp_path_factory.mktemp("problem_folder")
     good = faces / "neutral" / f"{MEAD[0]}.mp4"
     frames = list(read_frames(good))
     noise = np.random.default_rng(1).integers(0, 255, (FRAMES, 128, 128, 3), np.uint8)
@@ -190,14 +190,14 @@ def troubled(faces, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_trouble_is_listed_and_the_rest_is_kept(troubled, evaluate, capsys):
-    status, results = evaluate(troubled / "made", troubled / "real", metrics=["efid", "fvd"])
+def test_problems_are_listed_and_other_clips_are_evaluated(problem_folder, evaluate, capsys):
+    status, results = evaluate(problem_folder / "made", problem_folder / "real", metrics=["efid", "fvd"])
     assert status == 3
     entry = results["metrics"]["efid"]
     assert (entry["n"], entry["expected"], results["n"], results["expected"]) == (3, 7, 4, 7)
     reasons = {(row["clip"], row["side"], row["metric"]): row["reason"] for row in results["missing"]}
     assert "corrupt.mp4" in reasons["corrupt", "generated", None]
-    assert "no face was found in any of its 30 frames" in reasons["no face", "generated", "efid"]
+    assert "no face was found in any of 30 frames" in reasons["no face", "generated", "efid"]
     assert "no generated video" in reasons["absent", "generated", None]
     assert "differs by 1.20 s" in reasons["too long", "generated", None]
     assert len(reasons) == 4
@@ -208,12 +208,12 @@ def test_trouble_is_listed_and_the_rest_is_kept(troubled, evaluate, capsys):
     message = capsys.readouterr().out
     assert "3 of 7" in message
     assert "needs i3d_torchscript.pt" in message
-    assert evaluate(troubled / "made", troubled / "real", metrics=["efid"], allow_missing=True)[0] == 0
+    assert evaluate(problem_folder / "made", problem_folder / "real", metrics=["efid"], allow_missing=True)[0] == 0
 
 
 @pytest.mark.slow
-def test_sync_without_sound_and_fvd_of_short_clips_say_so(troubled, evaluate, rule_files, tmp_path):
-    both = copies(tmp_path / "both", troubled / "real" / "good.mp4", troubled / "real" / "one frame.mp4")
+def test_sync_without_sound_and_fvd_of_short_clips(problem_folder, evaluate, rule_files, tmp_path):
+    both = copies(tmp_path / "both", problem_folder / "real" / "good.mp4", problem_folder / "real" / "one frame.mp4")
     sync = {"weights": rule_files("syncnet"), "detector": "mediapipe"}
     fvd = {"weights": rule_files("i3d")}
     status, results = evaluate(both, both, metrics=["sync", "fvd", "efid"], sync=sync, fvd=fvd)
@@ -225,16 +225,16 @@ def test_sync_without_sound_and_fvd_of_short_clips_say_so(troubled, evaluate, ru
     assert reasons == {"has no sound track, which Sync needs"}
 
 
-def test_one_frame_alone_is_too_little(troubled, evaluate, tmp_path):
-    alone = copies(tmp_path / "alone", troubled / "real" / "one frame.mp4")
-    status, results = evaluate(alone, alone, metrics=["efid"])
+def test_single_frame_is_not_sufficient(problem_folder, evaluate, tmp_path):
+    single_frame = copies(tmp_path / "single_frame", problem_folder / "real" / "one frame.mp4")
+    status, results = evaluate(single_frame, single_frame, metrics=["efid"])
     assert status == 4
     assert results["metrics"]["efid"]["value"] is None
-    assert "at least two frames on each side, got 1" in results["metrics"]["efid"]["not_computed"]
+    assert "at least two frames on each side, found 1" in results["metrics"]["efid"]["not_computed"]
 
 
 @pytest.mark.slow
-def test_weights_with_a_wrong_hash_stop_only_their_metric(faces, evaluate, rule_files, assets, tmp_path, monkeypatch):
+def test_wrong_hash_of_weights_stops_only_their_metric(faces, evaluate, rule_files, assets, tmp_path, monkeypatch):
     names = ("face_landmarker.task", "mb05_120x120.pth", "mb05_param_mean_std.npz")
     wrong = copies(tmp_path / "weights", *(assets / "weights" / name for name in names))
     shutil.copy(rule_files("inception"), wrong / "pt_inception-2015-12-05-6726825d.pth")
@@ -247,7 +247,7 @@ def test_weights_with_a_wrong_hash_stop_only_their_metric(faces, evaluate, rule_
 
 
 @pytest.mark.slow
-def test_the_results_file_keeps_its_form(faces, evaluate):
+def test_results_file_has_its_fields(faces, evaluate):
     _, results = evaluate(faces / "happy", faces / "neutral", metrics=["efid", "sync"])
     assert results["schema"] == "emotivetalk.evaluation/1"
     assert set(results) == {"schema", "metrics", "n", "expected", "clips", "missing", "settings", "environment"}
@@ -262,7 +262,7 @@ def test_the_results_file_keeps_its_form(faces, evaluate):
 
 
 @pytest.mark.slow
-def test_features_that_are_not_numbers_are_refused(faces, evaluate, assets, tmp_path):
+def test_features_with_nan_are_refused(faces, evaluate, assets, tmp_path):
     stored = torch.load(assets / "weights" / "mb05_120x120.pth", map_location="cpu", weights_only=True)
     next(value for name, value in stored["state_dict"].items() if name.endswith("fc_param.bias"))[:] = float("nan")
     torch.save(stored, tmp_path / "broken.pth")
@@ -271,4 +271,4 @@ def test_features_that_are_not_numbers_are_refused(faces, evaluate, assets, tmp_
     assert status == 3
     assert results["metrics"]["efid"]["value"] is None
     reasons = {row["reason"].partition(": ")[2][:37] for row in results["missing"]}
-    assert reasons == {"its features hold NaN or infinity; lo"}
+    assert reasons == {"the features have NaN or infinite val"}

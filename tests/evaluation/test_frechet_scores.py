@@ -1,4 +1,4 @@
-"""What an extractor returns is held against its protocol before it is kept."""
+"""The arrays of an extractor are checked before they are stored."""
 
 import numpy as np
 import pytest
@@ -10,36 +10,36 @@ from evaluation.pairs import EvaluationError, Pair
 from tests.helpers.synthetic_videos import write_clip
 
 
-class Levels:
-    """Mean level of each colour channel, or what ``slip`` makes of it."""
+class MeanColour:
+    """Extractor of the mean of each colour channel, changed by ``modify``."""
 
-    name, dimensions = "levels", 3
-    slip = staticmethod(lambda features, seen: {"features": features, "seen": seen})
+    name, dimensions = "mean_colour", 3
+    modify = staticmethod(lambda features, seen: {"features": features, "seen": seen})
 
     def key(self, side):
         return {}
 
     def extract(self, side):
         features = np.stack([frame.reshape(-1, 3).mean(0) for frame in side.reader()])
-        return self.slip(features, np.asarray(side.frames))
+        return self.modify(features, np.asarray(side.frames))
 
 
 @pytest.mark.parametrize(
-    ("slip", "message"),
+    ("modify", "message"),
     [
         (lambda features, seen: {"features": features[:, :2], "seen": seen}, r"features \(4, 2\), seen \(\); expected"),
         (lambda features, seen: {"features": features[0], "seen": seen}, r"features \(3,\), seen \(\); expected"),
         (lambda features, seen: {"features": features}, r"returned features \(4, 3\); expected"),
-        (lambda features, seen: {}, r"Levels.extract returned nothing; expected features \(samples, 3\)"),
+        (lambda features, seen: {}, r"MeanColour.extract returned nothing; expected features \(samples, 3\)"),
     ],
 )
-def test_another_shape_is_refused_and_not_kept(slip, message, tmp_path):
+def test_other_shapes_are_refused_and_not_stored(modify, message, tmp_path):
     path = write_clip(tmp_path / "clip.mp4", [np.full((32, 32, 3), 40 * level, np.uint8) for level in range(4)])
     store = FeatureStore(tmp_path / "cache")
     clip = Alignment(25.0, None, 0, 0.5).open(Pair("clip", path, path), store)
-    levels = Levels()
-    levels.slip = slip
+    extractor = MeanColour()
+    extractor.modify = modify
     with pytest.raises(EvaluationError, match=message):
-        features_of(levels, clip, clip.reference, store)
-    del levels.slip  # mended, under the same key
-    assert features_of(levels, clip, clip.reference, store)["features"].shape == (4, 3)
+        features_of(extractor, clip, clip.reference, store)
+    del extractor.modify  # corrected, with the same key
+    assert features_of(extractor, clip, clip.reference, store)["features"].shape == (4, 3)

@@ -1,4 +1,4 @@
-"""Proxies in evaluate.py: chosen by name, labelled everywhere, and uninformative about lips of real people."""
+"""Proxy networks in evaluate.py: selected by the configuration, labelled in results, uninformative on real videos."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def results_in(output):
 
 
 @pytest.mark.slow
-def test_every_value_says_what_it_is(folder, tmp_path, capsys):
+def test_every_value_is_labelled_as_proxy(folder, tmp_path, capsys):
     assert evaluate_folders(configuration(folder, tmp_path)) == 0
     results = results_in(tmp_path)
     assert set(results) == {"fid", "fvd", "efid", "sync_c", "sync_d"}
@@ -48,7 +48,7 @@ def test_every_value_says_what_it_is(folder, tmp_path, capsys):
         assert entry["official"] is False
         assert "proxy" in entry["title"]
         assert entry["network"].startswith("proxy for")
-        assert any("stands in for the metric's own network" in text for text in entry["warnings"])
+        assert any("proxy of the metric's network" in text for text in entry["warnings"])
         assert entry["n"] == 3
         assert len(entry["sha256"]) == 64
         if name in ("fid", "fvd", "efid"):
@@ -57,22 +57,22 @@ def test_every_value_says_what_it_is(folder, tmp_path, capsys):
     message = capsys.readouterr().out
     assert message.count("proxy") >= 5
     assert "not official" in message
-    # the reference videos are synthetic speakers, but an untrained network does not find a shift
+    # The reference videos are synthetic speakers, but an untrained network may not detect the shift.
     assert results["sync_c"]["informative"] == results["sync_c"]["self_check"]["passed"]
 
 
 @pytest.mark.slow
-def test_equal_videos_are_at_zero_and_fvd_at_its_floor(folder, tmp_path, capsys):
+def test_equal_videos_give_zero_and_fvd_its_floor(folder, tmp_path, capsys):
     config = configuration(folder, tmp_path, metrics=["fid", "fvd", "efid"])
     config.generated = config.reference
     assert evaluate_folders(config) == 0
     results = results_in(tmp_path)
     assert abs(results["fid"]["value"]) <= 1e-6
     assert abs(results["efid"]["value"]) <= 1e-6
-    assert results["fvd"]["value"] == results["fvd"]["floor"] > 1e-9  # the real side starts at random frames
-    assert "its floor: the real videos at both starts" in capsys.readouterr().out
+    assert results["fvd"]["value"] == results["fvd"]["floor"] > 1e-9  # the reference side starts at random frames
+    assert "floor: real videos at both starts" in capsys.readouterr().out
 
-    for number in range(3):  # of 16 frames there is only one start
+    for number in range(3):  # 16 frames have only one possible start
         frames = list(read_frames(folder / "real" / f"clip{number}.mp4"))[:16]
         write_clip(tmp_path / "short" / f"clip{number}.mp4", frames)
     config.generated = config.reference = str(tmp_path / "short")
@@ -94,7 +94,7 @@ def test_sync_of_real_people_is_uninformative(folder, tmp_path):
         assert any("1 of 3 reference videos are not synthetic speakers" in text for text in entry["warnings"])
 
 
-def test_without_a_file_or_with_another_nothing_is_computed(folder, tmp_path):
+def test_missing_and_wrong_files_are_not_computed(folder, tmp_path):
     files = untrained(folder)
     (tmp_path / "text.safetensors").write_text("no weights")
     wrong = {
@@ -106,11 +106,11 @@ def test_without_a_file_or_with_another_nothing_is_computed(folder, tmp_path):
     results = results_in(tmp_path)
     assert "needs fid.weights=FILE" in results["fid"]["not_computed"]
     assert "experiment=proxy/image" in results["fid"]["not_computed"]
-    assert "holds a proxy for image" in results["fvd"]["not_computed"]
-    assert "has no proxy's info" in results["efid"]["not_computed"]
+    assert "has a proxy network of kind image" in results["fvd"]["not_computed"]
+    assert "has no description of a proxy network" in results["efid"]["not_computed"]
 
 
-def test_metrics_in_a_notebook_say_it_too(folder):
+def test_metric_names_contain_proxy(folder):
     files = untrained(folder)
     networks = {kind: load_proxy(Path(file), kind)[0] for kind, file in files.items()}
     metrics = (
@@ -126,7 +126,7 @@ def test_metrics_in_a_notebook_say_it_too(folder):
     assert float(metrics[0].compute()) > 0
 
 
-def test_landmark_files_need_whole_pictures_of_the_file_itself(folder, tmp_path):
+def test_landmark_files_exclude_crop_and_reference_sync(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"add sync\.mode=fast"):
         configuration(folder, tmp_path, sync={"detector": "sidecar"})
     config = configuration(folder, tmp_path)

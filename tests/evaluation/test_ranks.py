@@ -1,4 +1,4 @@
-"""Several real processes over gloo evaluate as one does, to the bit, also where videos are broken."""
+"""Several processes over gloo give bit-identical results to one process, also with broken videos."""
 
 import json
 import multiprocessing
@@ -43,7 +43,7 @@ def work(config, environment):
 
 
 def on_ranks(config, size):
-    """Exit statuses of that many processes, started with torchrun's environment."""
+    """Runs ``size`` processes with torchrun's environment and returns their exit statuses."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["evaluation.evaluate_folders"])
     common = {"WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free_port(), "TORCHELASTIC_RUN_ID": "test"}
@@ -60,28 +60,28 @@ def on_ranks(config, size):
 
 
 @pytest.mark.nightly
-def test_two_and_four_processes_say_what_one_says(folder, tmp_path, capfd):
+def test_several_processes_match_one(folder, tmp_path, capfd):
     from evaluation.evaluate_folders import evaluate_folders
 
     one = settings(folder, tmp_path / "one")
     assert evaluate_folders(one) == 3
-    wanted = json.loads((tmp_path / "one" / "results.json").read_text())
-    assert wanted["metrics"]["fid"]["n"] == 4
-    assert wanted["metrics"]["efid"]["n"] == 3
-    assert wanted["metrics"]["sync_d"]["value"] > 0
+    expected = json.loads((tmp_path / "one" / "results.json").read_text())
+    assert expected["metrics"]["fid"]["n"] == 4
+    assert expected["metrics"]["efid"]["n"] == 3
+    assert expected["metrics"]["sync_d"]["value"] > 0
     capfd.readouterr()
     for size in (2, 4):
         place = tmp_path / str(size)
         assert on_ranks(settings(folder, place), size) == [3, *[0] * (size - 1)]
         found = json.loads((place / "results.json").read_text())
         for part in ("metrics", "clips", "missing", "n", "expected"):
-            assert found[part] == wanted[part], part
+            assert found[part] == expected[part], part
         assert found["environment"]["processes"] == str(size)
         assert sorted(path.name for path in place.iterdir()) == ["cache", "results.json"]
         assert capfd.readouterr().out.count("results  ") == 1
 
 
-def test_shares_are_dealt_in_turn():
+def test_shares_of_ranks():
     assert [Ranks(rank, 3).mine("abcdefg") for rank in range(3)] == [list("adg"), list("be"), list("cf")]
     assert Ranks().together([1, 2]) == [1, 2]
 
@@ -89,12 +89,12 @@ def test_shares_are_dealt_in_turn():
 @pytest.mark.parametrize(
     ("environment", "found"),
     [
-        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # a batch script's own process
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, None),  # the process of a batch script
         ({"TORCHELASTIC_RUN_ID": "a", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0"}, None),
         (SLURM_STEP, (Ranks(5, 8, 1), "tcp://node7:")),
     ],
 )
-def test_who_else_there_is(environment, found, monkeypatch):
+def test_launched_processes(environment, found, monkeypatch):
     for name in list(os.environ):
         if name.startswith(("SLURM_", "TORCHELASTIC_", "MASTER_")):
             monkeypatch.delenv(name)

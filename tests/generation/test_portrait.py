@@ -94,7 +94,7 @@ def test_an_unusable_portrait_is_refused(read, files, tmp_path):
     ):
         with pytest.raises(error, match=words):
             read(tmp_path / f"{name}.png")
-    with pytest.raises(GenerationError, match=r"the face is \d+ pixels high, at least 200"):
+    with pytest.raises(GenerationError, match=r"the face is \d+ pixels high, expected at least 200"):
         read(files / "face.png", min_size=200)
 
 

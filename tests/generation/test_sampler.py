@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lightning_modules.ethd.network import DrivingSignals
-from lightning_modules.ethd.sampler import SamplingError, SamplingSettings, VideoProgress
+from lightning_modules.ethd.sampler import Sampler, SamplingError, SamplingSettings, VideoProgress
 from training.memory import PeakMemory
 
 
@@ -47,6 +47,19 @@ def test_progress_counts_windows_times_steps(sampler, frames, windows):
     calls = []
     sample(sampler, frames, calls.append, steps=3)
     assert calls == [VideoProgress("sampling", done + 1, 3 * windows) for done in range(3 * windows)]
+
+
+def test_a_device_without_bfloat16_samples_in_float16_or_refuses(sampler, monkeypatch):
+    monkeypatch.setattr("lightning_modules.ethd.sampler.inference_dtype", lambda device: torch.float16)
+    half = Sampler(sampler.ethd, sampler.info, sampler.codec, torch.device("cpu"))
+    torch.testing.assert_close(sample(half, 3), sample(sampler, 3), atol=0.05, rtol=0.05)
+    large = deepcopy(sampler.ethd)
+    with torch.no_grad():
+        for weight in large.parameters():
+            weight *= 1000
+    half = Sampler(large, sampler.info, sampler.codec, torch.device("cpu"))
+    with pytest.raises(SamplingError, match="cpu: has no bfloat16, and values here are too large for float16"):
+        sample(half, 3)
 
 
 def test_omitted_settings_are_the_trainings(sampler):

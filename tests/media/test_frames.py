@@ -1,20 +1,21 @@
-"""Frames are those on screen at their time, whole, and the same from both decoders."""
+"""Frames are those on screen at their time, whole, and the same from both readers."""
 
 from __future__ import annotations
 
-import itertools
 import subprocess
 import sys
-import threading
-import time
+from collections import deque
 from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 
-from media import FrameReader, MediaError, decord_frames, probe, read_frames, read_sound
+from media import FrameReader, MediaError, probe, read_frames, read_sound
 from tests.helpers import ROOT
+from tests.helpers.files import overwrite
 from tests.helpers.flash_clips import coded, flashes, frame_times, index_of, make_clip, turn
+from tests.helpers.videos import encode_frames
 
 NTSC = Fraction(30000, 1001)
 FAST_VP9 = {"deadline": "realtime", "cpu-used": "8"}
@@ -28,7 +29,7 @@ def assert_shows(frames, source_times, zero, half, start=0.0, fps=25.0):
         assert abs(shown - target) <= half + 2e-3, (n, shown, target)
 
 
-def heard_at(samples, rate=16_000):
+def sound_at(samples, rate=16_000):
     return int(np.abs(samples).argmax()) / rate
 
 
@@ -42,10 +43,9 @@ def test_every_rate_becomes_25(tmp_path, rate):
     path = make_clip(tmp_path / "clip.mp4", times)
     reader = FrameReader(path)
     frames = list(reader)
-    assert reader.backend == "decord"
     assert len(frames) == len(reader) == int(len(times) / Fraction(rate) * 25 + Fraction(1, 2))
     assert_shows(frames, times, 0.0, 0.5 / float(rate))
-    assert abs(seen_at(frames) - heard_at(read_sound(path))) <= 0.04
+    assert abs(seen_at(frames) - sound_at(read_sound(path))) <= 0.04
     assert probe(path).fps == pytest.approx(float(rate), rel=1e-3)
 
 
@@ -76,7 +76,7 @@ def test_every_container(tmp_path, name, settings):
     frames = list(read_frames(path))
     assert abs(len(frames) - 50) <= 2
     assert_shows(frames, times, -probe(path).first_frame, 0.5 / float(NTSC))
-    assert abs(seen_at(frames) - heard_at(read_sound(path))) <= 0.04
+    assert abs(seen_at(frames) - sound_at(read_sound(path))) <= 0.04
 
 
 def test_variable_rate_follows_the_timestamps(tmp_path):
@@ -107,7 +107,7 @@ def test_the_clock_starts_with_the_earlier_track(tmp_path, name, video_start, au
     assert info.first_frame == pytest.approx(late, abs=0.03)  # Matroska may keep the encoder's priming as sound
     assert len(frames) == int(info.duration * 25 + 0.5 + 1e-6)
     assert_shows(frames, times, -info.first_frame, 0.5 / 30)
-    assert abs(seen_at(frames) - heard_at(samples)) <= 0.04
+    assert abs(seen_at(frames) - sound_at(samples)) <= 0.04
     assert info.sound_duration == pytest.approx(len(samples) / 16_000, abs=1e-3)
 
 
@@ -116,7 +116,7 @@ def test_pictures_hidden_by_an_edit_list_are_not_shown(tmp_path):
     path = make_clip(tmp_path / "clip.mp4", times, video_start=-0.4, audio_start=0.0, audio_seconds=1.6)
     frames = list(FrameReader(path))
     assert [index_of(frame) for frame in frames] == list(range(10, 50))
-    assert abs(seen_at(frames) - heard_at(read_sound(path))) <= 0.04
+    assert abs(seen_at(frames) - sound_at(read_sound(path))) <= 0.04
 
 
 @pytest.mark.parametrize(("start", "end"), [(0.0, 1.0), (0.52, 1.48), (1.013, None), (6.3, 7.1), (7.5, None)])
@@ -127,7 +127,6 @@ def test_a_span_is_the_same_as_cutting_the_whole(tmp_path, start, end):
     frames = list(reader)
     last = float(probe(path).duration) if end is None else end
     assert len(frames) == int(round((last - start) * 25, 6) + 0.5)
-    assert reader.backend == "decord"
     assert_shows(frames, times, 0.0, 0.5 / 30, start=start)
     samples = read_sound(path, start=start, end=end)
     whole = read_sound(path)[round(start * 16_000) :][: len(samples)]
@@ -159,32 +158,27 @@ def test_a_span_past_the_end_is_an_error(tmp_path):
         ("ffv1", "yuv422p16le", (97, 65)),
     ],
 )
-def test_both_decoders_give_the_same_pictures(tmp_path, monkeypatch, codec, pix_fmt, size):
+def test_both_readers_give_the_same_pictures(tmp_path, codec, pix_fmt, size):
     times = frame_times(30, 0.9)  # ends before the flash
     options = {"qp": "0"} if codec == "libx264rgb" else {}
     settings = {"codec": codec, "pix_fmt": pix_fmt, "size": size, "options": options}
     path = make_clip(tmp_path / "clip.mkv", times, audio=None, time_base=Fraction(1, 30_000), **settings)
     first = FrameReader(path)
     frames = list(first)
-    assert (first.backend == "pyav") == (codec == "libx264rgb")  # no luma plane to check decord by
     assert frames[0].shape == (size[1], size[0], 3)
     for frame in frames:
         truth = coded(index_of(frame), size)
         if pix_fmt == "gray":
             truth = truth.mean(-1, keepdims=True)
         assert np.abs(frame.astype(float) - truth).mean() < (8 if pix_fmt != "gray" else 25)
-    monkeypatch.setattr(decord_frames, "decoded", failing)
-    second = FrameReader(path)
+    pytest.importorskip("decord")
+    second = FrameReader(path, reader="decord")
     exact = size == (96, 64) and pix_fmt != "yuv420p10le"  # elsewhere colour is interpolated between rows differently
     for one, other in zip(frames, second, strict=True):
         difference = np.abs(one.astype(int) - other)
         assert difference.mean() < 0.3
         assert difference.max() <= (2 if exact else 20)
-    assert second.backend == "pyav"
-
-
-def failing(*_):
-    raise RuntimeError("cannot read this")
+    assert first.times == second.times
 
 
 @pytest.mark.parametrize(
@@ -209,53 +203,95 @@ def test_phone_videos_are_upright(tmp_path, matrix, turned):
     info = probe(lying)
     assert (info.width, info.height) == reader.size == (width, height)
     assert info.rotated
-    assert reader.fallback == "decord does not turn pictures upright"
+    pytest.importorskip("decord")
+    with pytest.raises(MediaError, match=r"lying.mp4: is stored turned, which decord ignores; use the reader pyav"):
+        list(FrameReader(lying, reader="decord"))
 
 
-def test_a_hanging_decord_is_left_behind(tmp_path, monkeypatch):
-    path = make_clip(tmp_path / "clip.mp4", frame_times(25), audio=None)
-    genuine, release = decord_frames.decoded, threading.Event()
-    monkeypatch.setattr(decord_frames, "_hung", threading.Event())
-
-    def hangs_after_seven(shown, picks):
-        yield from itertools.islice(genuine(shown, picks), 7)
-        release.wait(60)
-
-    monkeypatch.setattr(decord_frames, "decoded", hangs_after_seven)
-    began = time.monotonic()
-    reader = FrameReader(path, timeout=0.5)
-    assert [index_of(frame) for frame in reader] == list(range(50))
-    assert time.monotonic() - began < 20  # far below the 60 s the decoder would have hung
-    assert (reader.backend, reader.fallback) == ("pyav", "decord gave nothing for 0.5 s")
-    later = FrameReader(path)
-    assert len(list(later)) == 50
-    assert later.fallback == "decord hung on an earlier file of this process"
-    release.set()
+@pytest.mark.parametrize(("start", "end"), [(0.0, None), (5.02, 6.1)])
+def test_decord_gives_the_same_spans(tmp_path, start, end):
+    pytest.importorskip("decord")
+    path = make_clip(tmp_path / "clip.mp4", frame_times(NTSC, 8.0), video_start=0.3, audio_start=0.0)
+    one, other = (FrameReader(path, start=start, end=end, reader=name) for name in ("pyav", "decord"))
+    assert [index_of(frame) for frame in one] == [index_of(frame) for frame in other]
+    assert one.times == other.times
 
 
-def test_wrong_pictures_from_decord_are_noticed(tmp_path, monkeypatch):
-    path = make_clip(tmp_path / "clip.mp4", frame_times(25), audio=None)
-    genuine = decord_frames.decoded
+def test_decord_reads_no_damaged_file(tmp_path):
+    pytest.importorskip("decord")
+    path = broken_in_the_middle(tmp_path / "clip.mkv")
+    with pytest.raises(MediaError, match=r"of 50 pictures could be decoded"):
+        next(iter(FrameReader(path, reader="decord")))
 
-    def repeats_a_picture(shown, picks):
-        last = None
-        for n, frame in enumerate(genuine(shown, picks)):
-            last = frame if n != 20 else last
-            yield last
 
-    monkeypatch.setattr(decord_frames, "decoded", repeats_a_picture)
+def test_a_reader_that_is_not_installed(tmp_path, monkeypatch):
+    path = make_clip(tmp_path / "clip.mp4", frame_times(25, 0.4), audio=None)
+    monkeypatch.setitem(sys.modules, "decord", None)
+    assert len(list(FrameReader(path))) == 10
+    with pytest.raises(MediaError, match=r"clip.mp4: the decord reader needs decord .*; use the reader pyav"):
+        list(FrameReader(path, reader="decord"))
+    with pytest.raises(ValueError, match="reader=decrod: expected one of pyav, decord"):
+        FrameReader(path, reader="decrod")
+
+
+def broken_in_the_middle(path):
+    """Fifty pictures of noise, each a keyframe, with packet 25 overwritten."""
+    pictures = np.random.default_rng(0).integers(0, 255, (50, 64, 96, 3), np.uint8)
+    encode_frames(path, pictures, "mjpeg", pix_fmt="yuvj420p")
+    with av.open(str(path)) as container:
+        packet = list(container.demux(video=0))[25]
+        start, size, head = packet.pos, packet.size, bytes(packet)[:32]
+    place = path.read_bytes().find(head, start) + size // 3
+    overwrite(path, place, np.random.default_rng(0).bytes(400))
+    return path
+
+
+def test_no_frame_is_given_after_damage(tmp_path):
+    """What was read before the damage is right, and the reason counts what could be read of the whole."""
+    path = broken_in_the_middle(tmp_path / "clip.mkv")
     reader = FrameReader(path)
-    assert [index_of(frame) for frame in reader] == list(range(50))
-    assert reader.backend == "pyav"
-    assert "another picture at 0.80 s" in reader.fallback
+    with pytest.raises(MediaError, match=r"clip.mkv: 49 of 50 pictures could be decoded \(first problem: .* at 1.00 s"):
+        deque(reader)
+    assert 0 < len(reader.times) <= 25
+    with pytest.raises(MediaError, match=r"49 of 50"):
+        FrameReader(path).check()
+    FrameReader(path, end=0.8).check()  # the damage is not in this part
 
 
-def test_leaving_early_ends_the_thread(tmp_path):
-    path = make_clip(tmp_path / "clip.mp4", frame_times(25), audio=None)
-    frames = read_frames(path)
-    next(frames)
-    frames.close()
-    assert not any(thread.name == "decord" for thread in threading.enumerate())
+def test_a_size_that_changes_is_refused(tmp_path):
+    parts = [tmp_path / "one.ts", tmp_path / "two.ts"]
+    for part, size in zip(parts, [(64, 96), (80, 96)], strict=True):
+        make_clip(part, frame_times(25, 0.4), size=size[::-1], audio=None)
+    joined = tmp_path / "joined.ts"
+    with av.open(str(joined), "w") as target:
+        stream = target.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for place, part in enumerate(parts):
+            with av.open(str(part)) as source:
+                for packet in [packet for packet in source.demux(video=0) if packet.size]:
+                    moved = av.Packet(bytes(packet))
+                    moved.time_base, moved.stream = packet.time_base, stream
+                    moved.pts, moved.dts = packet.pts + place * 90_000 // 2, packet.dts + place * 90_000 // 2
+                    moved.is_keyframe = packet.is_keyframe
+                    target.mux(moved)
+    with pytest.raises(MediaError, match=r"its picture size changes on the way \(\[\(96, 64\), \(96, 80\)\]\)"):
+        list(read_frames(joined))
+
+
+def test_memory_does_not_grow_with_the_clip(tmp_path):
+    pytest.importorskip("psutil")
+    program = """
+import sys, psutil
+from media import FrameReader
+process = psutil.Process()
+for n, frame in enumerate(FrameReader(sys.argv[1])):
+    if n == 15: before = process.memory_info().rss
+print((process.memory_info().rss - before) >> 20)
+"""
+    path = make_clip(tmp_path / "clip.mp4", frame_times(25, 8.0), size=(1280, 720), audio=None)
+    command = [sys.executable, "-c", program, str(path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100, check=True)
+    assert int(done.stdout) < 100  # MiB; all 200 frames would be 527
 
 
 @pytest.mark.slow
@@ -293,15 +329,13 @@ def test_reading_twice_gives_the_same(tmp_path):
         ("mead_style/M030_front_angry_level3_001.mp4", 98),
     ],
 )
-def test_real_clips(assets, monkeypatch, name, frames):
+def test_real_clips(assets, name, frames):
     path = assets / "data" / name
-    reader = FrameReader(path)
-    fast = [frame.mean(dtype=np.float64) for frame in reader]
-    assert reader.backend == "decord"
-    assert len(fast) == frames
-    monkeypatch.setattr(decord_frames, "decoded", failing)
-    slow = [frame.mean(dtype=np.float64) for frame in FrameReader(path)]
-    np.testing.assert_allclose(fast, slow, atol=0.5)
+    one = [frame.mean(dtype=np.float64) for frame in FrameReader(path)]
+    assert len(one) == frames
+    pytest.importorskip("decord")
+    other = [frame.mean(dtype=np.float64) for frame in FrameReader(path, reader="decord")]
+    np.testing.assert_allclose(one, other, atol=0.5)
 
 
 @pytest.mark.slow

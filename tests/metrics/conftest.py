@@ -1,4 +1,4 @@
-"""Rule weights: every tensor a function of its name and shape, so that networks can be compared without checkpoints."""
+"""Rule weights: tensors computed from their names and shapes, so that networks are compared without checkpoints."""
 
 import importlib.util
 import json
@@ -14,7 +14,7 @@ def oracle_folder(assets):
 
 @pytest.fixture(scope="session")
 def rule_weights(oracle_folder):
-    """rule_weights(name) -> tensors by name, with exactly the official checkpoint's names, shapes and types."""
+    """Function from a network's name to tensors with the names, shapes and types of its official checkpoint."""
     spec = importlib.util.spec_from_file_location("rule_weights", oracle_folder / "rule_weights.py")
     rules = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(rules)

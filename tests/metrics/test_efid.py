@@ -1,4 +1,4 @@
-"""E-FID against Deep3DFaceRecon's alignment, network and real expression coefficients."""
+"""E-FID against Deep3DFaceRecon's alignment and network, and on real expression coefficients."""
 
 import hashlib
 import json
@@ -36,39 +36,41 @@ def coefficients(oracle):
     return {name: stored[name] for name in stored.files}
 
 
-def test_alignment_of_real_photographs(oracle):
+def test_alignment_of_photographs(oracle):
     expected, folder = oracle
     assert len(expected["align"]) == 3
-    for name, want in expected["align"].items():
+    for name, expected_value in expected["align"].items():
         photograph = folder / "examples" / f"{name}.jpg"
         face = align_face(Image.open(photograph), np.loadtxt(photograph.with_suffix(".txt")))
-        np.testing.assert_allclose(face.transform, want["trans_params_w0_h0_s_tx_ty"], rtol=1e-6)
-        np.testing.assert_allclose(face.landmarks, want["lm_new"], atol=1e-4)
-        assert hashlib.sha256(face.image.tobytes()).hexdigest() == want["crop_sha256"]
+        np.testing.assert_allclose(face.transform, expected_value["trans_params_w0_h0_s_tx_ty"], rtol=1e-6)
+        np.testing.assert_allclose(face.landmarks, expected_value["lm_new"], atol=1e-4)
+        assert hashlib.sha256(face.image.tobytes()).hexdigest() == expected_value["crop_sha256"]
 
 
-def test_alignment_of_real_videos(oracle):
+def test_alignment_of_videos(oracle):
     stored = np.load(oracle[1] / "align_real_mtcnn.npz")
     clips = [name.removesuffix("_align") for name in stored.files if name.endswith("_align")]
     assert len(clips) == 5
     for clip in clips:
-        for landmarks, want in zip(stored[f"{clip}_mtcnn_lm5"], stored[f"{clip}_align"], strict=True):
-            origin, unit = scaled_orthography(landmarks.astype(np.float64) * [1, -1] + [0, want[1] - 1])
-            np.testing.assert_allclose([102 / unit, *origin], want[2:], rtol=1e-5)
+        for landmarks, expected_value in zip(stored[f"{clip}_mtcnn_lm5"], stored[f"{clip}_align"], strict=True):
+            origin, unit = scaled_orthography(landmarks.astype(np.float64) * [1, -1] + [0, expected_value[1] - 1])
+            np.testing.assert_allclose([102 / unit, *origin], expected_value[2:], rtol=1e-5)
 
 
 @pytest.mark.slow
-def test_network(oracle, network):
+def test_network_matches_the_original(oracle, network):
     stored = np.load(oracle[1] / "align_net.npz")
     crops = torch.from_numpy(stored["crops_uint8"]).permute(0, 3, 1, 2)
-    want = stored["coeffs_rule"]
-    np.testing.assert_allclose(network.coefficients(crops).numpy(), want, rtol=1e-4, atol=1e-5 * np.abs(want).max())
+    expected_value = stored["coeffs_rule"]
+    np.testing.assert_allclose(
+        network.coefficients(crops).numpy(), expected_value, rtol=1e-4, atol=1e-5 * np.abs(expected_value).max()
+    )
     first = [row["exp_first8"] for row in oracle[0]["align"].values()]
     np.testing.assert_allclose(network(crops)[:, :8].numpy(), first, rtol=1e-4, atol=1e-4)
     assert network(crops).shape == (3, 64)
 
 
-def test_real_coefficients(oracle, coefficients):
+def test_distances_of_real_coefficients(oracle, coefficients):
     def clips(*names):
         return torch.from_numpy(np.concatenate([coefficients[name] for name in names]))
 
@@ -95,10 +97,10 @@ def test_real_coefficients(oracle, coefficients):
     cases["MEAD all + gaussian noise sigma 0.1"] = (everyone, everyone + 0.1 * noise)
     assert set(cases) == set(oracle[0]["efid_real"])
     for name, (one, two) in cases.items():
-        want = oracle[0]["efid_real"][name]
-        assert [len(one), len(two)] == want["n"], name
-        # below 64 frames scipy's own root of a singular covariance is only good to 1e-6
-        assert float(frechet_distance(one, two)) == pytest.approx(want["efid"], rel=1e-6), name
+        expected_value = oracle[0]["efid_real"][name]
+        assert [len(one), len(two)] == expected_value["n"], name
+        # below 64 frames the reference, scipy's root of a singular covariance, is accurate only to 1e-6
+        assert float(frechet_distance(one, two)) == pytest.approx(expected_value["efid"], rel=1e-6), name
     variants = oracle[0]["variants_all_happy_vs_all_neutral"]
     assert float(frechet_distance(*pooled, "stylegan-v")) == pytest.approx(variants["frechet_64_ddof0"], rel=1e-9)
     assert float(frechet_distance(*(x[:, :10] for x in pooled))) == pytest.approx(variants["first_10_dims"], rel=1e-9)
@@ -120,9 +122,9 @@ def test_metric_pools_frames_and_counts_those_without_a_face(oracle, network):
 
 
 @pytest.mark.slow
-def test_the_proxy_sees_a_smile_and_says_what_it_is(oracle_folder, asset_weights):
+def test_proxy_detects_a_smile_and_is_not_official(oracle_folder, asset_weights):
     network = ThreeDDFA(asset_weights / "mb05_120x120.pth", asset_weights / "mb05_param_mean_std.npz")
-    face = np.array([[60.0, 70.0]] * 34 + [[200.0, 235.0]] * 34)  # MEAD's frames are cropped alike
+    face = np.array([[60.0, 70.0]] * 34 + [[200.0, 235.0]] * 34)  # valid for all frames, since MEAD's crops are equal
     metric = ExpressionFID(network)
     assert not metric.official
     assert "proxy" in metric.name
@@ -138,7 +140,7 @@ def test_the_proxy_sees_a_smile_and_says_what_it_is(oracle_folder, asset_weights
     assert between == pytest.approx(float(frechet_distance(features["neutral"], features["happy"])), rel=1e-9)
     within = float(frechet_distance(features["neutral"][::2], features["neutral"][1::2]))
     assert between > 5 * abs(within)
-    refuses(ValueError, "span the face", metric.update, frames[:1], [face[:5]], real=True)
+    refuses(ValueError, "landmarks of the whole face", metric.update, frames[:1], [face[:5]], real=True)
 
 
 def test_crop_pads_black_outside_the_image():
@@ -147,16 +149,16 @@ def test_crop_pads_black_outside_the_image():
     assert (crop[:, 62:] == 200).all()
 
 
-def test_landmarks_are_checked():
+def test_invalid_landmarks_are_refused():
     points = np.random.default_rng(0).random((68, 2))
     np.testing.assert_allclose(five_points(points)[0], points[[36, 39]].mean(0))
     np.testing.assert_allclose(five_points(points)[2:], points[[30, 48, 54]])
-    refuses(ValueError, "finite landmarks", five_points, np.full((5, 2), np.nan))
+    refuses(ValueError, "expected finite", five_points, np.full((5, 2), np.nan))
     refuses(ValueError, "coincide", align_face, np.zeros((50, 50, 3), np.uint8), np.full((5, 2), 20.0))
 
 
 @pytest.mark.slow
-def test_a_checkpoint_without_the_network_is_named(tmp_path, rule_weights):
+def test_checkpoint_without_the_network_is_refused(tmp_path, rule_weights):
     checkpoint = tmp_path / "epoch_20.pth"
     torch.save({"opt_00": {}, "sched_00": {}}, checkpoint)
     refuses(ValueError, "no entry 'net_recon'", Deep3DFace, checkpoint)

@@ -1,4 +1,4 @@
-"""The examples in the metrics' docstrings run as they stand, in a folder that holds the official files' names."""
+"""Runs the examples in the metrics' docstrings, in a folder with weight files of the official names."""
 
 import doctest
 import importlib
@@ -24,7 +24,7 @@ def pictures(*shape):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """A folder of two times two pictures, which is also where the examples run."""
+    """Working folder of the examples, with two real and two generated pictures."""
     for side in ("real", "fake"):
         (tmp_path / "frames" / side).mkdir(parents=True)
         for number, image in enumerate(pictures(2, 32, 32, 3).numpy()):
@@ -34,7 +34,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def names(assets, folder, network):
-    """What the examples take as given."""
+    """Returns the variables that the examples use without defining them."""
     faces = list(pictures(3, 96, 96, 3).numpy())
     return {
         "real_frames": pictures(3, 3, 32, 32), "generated_frames": pictures(3, 3, 32, 32).flip(3),
@@ -64,7 +64,7 @@ def names(assets, folder, network):
         pytest.param("metrics.sync.SyncConfidenceDistance", "syncnet_v2.model", marks=pytest.mark.nightly),
     ],
 )
-def test_the_example_runs(place, file, rule_weights, assets, folder):
+def test_docstring_example_runs(place, file, rule_weights, assets, folder):
     if place == "metrics.sync.SyncConfidenceDistance":
         pytest.importorskip("cv2")
     if file:
@@ -80,13 +80,13 @@ def test_the_example_runs(place, file, rule_weights, assets, folder):
     assert len(examples) >= 2
     for example in examples[:-1]:
         run(example.source, space)
-    shown = eval(examples[-1].source, space)  # every example ends with the value it shows
+    result = eval(examples[-1].source, space)  # the last statement of every example is an expression
     if examples[-1].want.strip() in ("True", "tensor(True)", "torch.Size([1, 2048])"):
-        assert repr(shown) == examples[-1].want.strip()
-    elif isinstance(shown, np.ndarray):
-        assert shown.shape[1] == 5
+        assert repr(result) == examples[-1].want.strip()
+    elif isinstance(result, np.ndarray):
+        assert result.shape[1] == 5
     else:
-        values = shown.values() if isinstance(shown, dict) else [shown]
+        values = result.values() if isinstance(result, dict) else [result]
         assert all(np.isfinite(float(value)) for value in values)
 
 

@@ -35,7 +35,7 @@ def test_post_processing(oracle):
     np.testing.assert_allclose(got, stored["detections"], rtol=1e-6, atol=1e-7)
 
 
-def test_second_suppression_keeps_the_same_rows_in_the_same_order(oracle):
+def test_second_suppression_keeps_rows_and_order(oracle):
     stored = np.load(oracle[2] / "s3fd_nms.npz")
     np.testing.assert_array_equal(suppress_overlaps(stored["boxes"]), stored["keep"])
 
@@ -54,7 +54,7 @@ def test_input_and_boxes_of_an_image(oracle):
 
 
 @pytest.mark.slow
-def test_network(oracle, rule_weights):
+def test_network_matches_the_original(oracle, rule_weights):
     want = oracle[0]["net_probe_rule_weights"]
     network = S3FDNet(rule_weights("s3fd_S3FDNet"))
     random = np.random.RandomState(21)
@@ -81,7 +81,7 @@ def test_network(oracle, rule_weights):
 
 @pytest.mark.parametrize("size", [(100, 160), (101, 163), (37, 54)])
 @pytest.mark.parametrize("factor", [1, 2, 4])
-def test_shrinking_is_opencvs(size, factor):
+def test_shrink_matches_opencv(size, factor):
     cv2 = pytest.importorskip("cv2")
     image = np.random.RandomState(1).randint(0, 256, (*size, 3)).astype(np.uint8)
     want = cv2.resize(image, (0, 0), fx=1 / factor, fy=1 / factor, interpolation=cv2.INTER_LINEAR)
@@ -89,5 +89,5 @@ def test_shrinking_is_opencvs(size, factor):
     assert got.shape == want.shape
     inner = (slice(None),) if factor != 2 else tuple(slice(n // 2) for n in size)
     np.testing.assert_array_equal(got[inner], want[inner])
-    with pytest.raises(ValueError, match="even factor"):
+    with pytest.raises(ValueError, match="1 or even"):
         shrink(image, 3)

@@ -36,7 +36,7 @@ def frames(oracle):
 
 
 @pytest.mark.nightly
-def test_end_to_end_on_png_folders(oracle, weights):
+def test_folders_match_pytorch_fid(oracle, weights):
     expected, _, folder = oracle
     folders = folder / "frames_W011_neutral", folder / "frames_W011_happy"
     got = frechet_inception_distance(*folders, InceptionFeatures(weights))
@@ -45,7 +45,7 @@ def test_end_to_end_on_png_folders(oracle, weights):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dimensions", DIMENSIONS)
-def test_features_of_every_layer(oracle, weights, frames, dimensions):
+def test_features_match_pytorch_fid_at_every_stage(oracle, weights, frames, dimensions):
     expected, features, _ = oracle
     network = InceptionFeatures(weights, dimensions)
     stored = [torch.from_numpy(features[f"{name}_{dimensions}"]) for name in ("real", "fake")]
@@ -54,7 +54,7 @@ def test_features_of_every_layer(oracle, weights, frames, dimensions):
     assert float(frechet_distance(*stored)) == pytest.approx(expected[f"fid_dims{dimensions}"], rel=2e-6)
 
 
-def test_resize_of_every_size(oracle):
+def test_resize_matches_pytorch_fid(oracle):
     random = np.random.RandomState(5)
     for size, want in oracle[0]["preprocess"].items():
         height, width = map(int, size.split("x"))
@@ -66,7 +66,7 @@ def test_resize_of_every_size(oracle):
 
 
 @pytest.mark.slow
-def test_metric_equals_folders_and_is_zero_for_equal_sets(oracle, weights, frames):
+def test_metric_equals_folders_and_is_zero_for_equal_images(oracle, weights, frames):
     network = InceptionFeatures(weights, 64)
     metric = FrechetInceptionDistance(network)
     for batch in frames[0].split(16):
@@ -80,7 +80,7 @@ def test_metric_equals_folders_and_is_zero_for_equal_sets(oracle, weights, frame
 
 
 @pytest.mark.slow
-def test_noise_and_blur_are_seen(weights, frames):
+def test_fid_grows_with_noise_and_blur(weights, frames):
     network = InceptionFeatures(weights, 192)
     torch.manual_seed(0)
     real = frames[0][:6].float() / 255
@@ -93,15 +93,15 @@ def test_noise_and_blur_are_seen(weights, frames):
     assert 1e-3 < blur < wide
 
 
-def test_another_emotion_is_farther_than_other_frames(oracle):
+def test_fid_of_another_emotion_is_larger(oracle):
     real, happy = (torch.from_numpy(oracle[1][f"{side}_2048"]) for side in ("real", "fake"))
-    alike, apart = frechet_distance(real[::2], real[1::2]), frechet_distance(real[::2], happy[::2])
+    same_emotion, other_emotion = frechet_distance(real[::2], real[1::2]), frechet_distance(real[::2], happy[::2])
     assert abs(float(frechet_distance(real, real.flip(0)))) <= 1e-6
-    assert 0 < 2 * float(alike) < float(apart)
+    assert 0 < 2 * float(same_emotion) < float(other_emotion)
 
 
 @pytest.mark.slow
-def test_stored_statistics_stand_for_a_folder(oracle, weights, tmp_path):
+def test_npz_statistics_replace_a_folder(oracle, weights, tmp_path):
     expected, features, folder = oracle
     real = features["real_64"].astype(np.float64)
     np.savez(tmp_path / "real.npz", mu=real.mean(0), sigma=np.cov(real, rowvar=False))
@@ -120,22 +120,22 @@ def test_weights_must_fit_strictly(weights, tmp_path):
     refuses(ValueError, "of another shape", InceptionFeatures, {**weights, "fc.bias": torch.zeros(1000)})
     (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
     refuses(ValueError, "without running code", InceptionFeatures, tmp_path / "broken.pth")
-    refuses(FileNotFoundError, "does not exist; expected pt_inception", InceptionFeatures, tmp_path / "absent.pth")
+    refuses(FileNotFoundError, "no such file; expected pt_inception", InceptionFeatures, tmp_path / "absent.pth")
 
 
-def test_bad_folders_are_named(oracle, weights, tmp_path):
+def test_unusable_folders_are_refused(oracle, weights, tmp_path):
     network = InceptionFeatures(weights, 64)
     good = oracle[2] / "frames_W011_happy"
-    refuses(ValueError, "holds no image", frechet_inception_distance, tmp_path, good, network, 64)
+    refuses(ValueError, "has no image", frechet_inception_distance, tmp_path, good, network, 64)
     for name in ("001.png", "002.png"):
         shutil.copy(good / name, tmp_path / name)
     (tmp_path / "0015.png").write_bytes(b"torn")
-    refuses(ValueError, r"0015.png is not a readable image", frechet_inception_distance, tmp_path, good, network, 64)
+    refuses(ValueError, r"0015.png: is not a readable image", frechet_inception_distance, tmp_path, good, network, 64)
     Image.new("RGB", (64, 64)).save(tmp_path / "0015.png")
-    refuses(ValueError, "must share a size", frechet_inception_distance, tmp_path, good, network, 64)
+    refuses(ValueError, "must have one size", frechet_inception_distance, tmp_path, good, network, 64)
 
 
-def test_autocast_around_the_metric_changes_nothing(weights, frames):
+def test_autocast_does_not_change_features(weights, frames):
     network = InceptionFeatures(weights, 64)
     plain = network(frames[0][:2])
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -143,7 +143,7 @@ def test_autocast_around_the_metric_changes_nothing(weights, frames):
         assert torch.nn.functional.linear(plain, plain).dtype == torch.bfloat16, "autocast was on"
 
 
-def test_states_of_a_validation_loop_can_be_used_after_it(weights, frames):
+def test_states_from_inference_mode_can_be_updated(weights, frames):
     metric = FrechetInceptionDistance(InceptionFeatures(weights, 64))
     with torch.inference_mode():
         metric.reset()

@@ -1,4 +1,4 @@
-"""The Fréchet core against the reference implementations, closed forms, and itself over ranks."""
+"""Fréchet distance against reference implementations and closed forms, and over several ranks."""
 
 import json
 import socket
@@ -35,14 +35,14 @@ def oracle(assets):
 
 
 def feature_cases(oracle):
-    """Each case's name, its two sets of features, and what it is expected to give."""
+    """Yields the name, the two feature sets and the expected values of each case."""
     expected, features, _ = oracle
     for name, values in expected["features"].items():
         yield name, torch.from_numpy(features[f"{name}__a"]), torch.from_numpy(features[f"{name}__b"]), values
 
 
 @pytest.mark.slow
-def test_every_feature_case_is_exact(oracle):
+def test_feature_cases_match_exact_values(oracle):
     assert len(oracle[0]["features"]) == 17
     for name, a, b, values in feature_cases(oracle):
         for convention, key in (("pytorch-fid", "exact_ddof1"), ("stylegan-v", "exact_ddof0")):
@@ -52,7 +52,7 @@ def test_every_feature_case_is_exact(oracle):
 
 
 @pytest.mark.slow
-def test_scipy_references_are_met_to_their_own_precision(oracle):
+def test_feature_cases_match_scipy_references(oracle):
     for name, a, b, values in feature_cases(oracle):
         for convention, key in (("pytorch-fid", "pytorch_fid"), ("stylegan-v", "stylegan_v_ddof0")):
             if "value" in values.get(key, {}):
@@ -60,7 +60,7 @@ def test_scipy_references_are_met_to_their_own_precision(oracle):
                 assert float(frechet_distance(a, b, convention)) == pytest.approx(want, rel=1e-6, abs=1e-5), name
 
 
-def test_tfgan_keeps_its_rule_for_small_singular_values(oracle):
+def test_tfgan_rule_for_small_singular_values(oracle):
     checked = 0
     for name, a, b, values in feature_cases(oracle):
         if "value" in values.get("videogpt_torch_f64", {}) and a.shape[1] <= 400:
@@ -69,43 +69,43 @@ def test_tfgan_keeps_its_rule_for_small_singular_values(oracle):
             checked += 1
     assert checked >= 14
     tiny = oracle[0]["features"]["scale_1em3_d64"]
-    assert tiny["videogpt_torch_f64"]["value"] > 1.1 * tiny["exact_ddof1"]["value"], "the case that shows the rule"
+    assert tiny["videogpt_torch_f64"]["value"] > 1.1 * tiny["exact_ddof1"]["value"], "this case depends on the rule"
 
 
-def test_every_moment_case(oracle):
+def test_moment_cases(oracle):
     expected, _, moments = oracle
     assert len(expected["musigma"]) == 8
     for name, values in expected["musigma"].items():
         given = [torch.from_numpy(np.asarray(moments[f"{name}__{x}"])) for x in ("mu1", "sigma1", "mu2", "sigma2")]
-        if name == "negative_eigenvalue_2x2":  # pytorch-fid raises too, about an imaginary component
+        if name == "negative_eigenvalue_2x2":  # pytorch-fid also raises, for an imaginary component
             refuses(ValueError, "negative eigenvalue", frechet_distance_from_moments, *given)
             continue
         got = float(frechet_distance_from_moments(*given))
         if name == "scalar_atleast":  # two scalars: (mu1 - mu2)^2 + (sqrt(v1) - sqrt(v2))^2
             mu1, v1, mu2, v2 = (float(x) for x in given)
             assert got == pytest.approx((mu1 - mu2) ** 2 + (v1**0.5 - v2**0.5) ** 2, rel=1e-12)
-        elif name == "jordan_block_2x2":  # scipy adds 1e-6 I and is off by 4e-3; the eigenvalue forms say 2
+        elif name == "jordan_block_2x2":  # scipy adds 1e-6 I, with an error of 4e-3; the exact value is 2
             assert got == pytest.approx(values["eigh_form"]["value"], rel=1e-10)
         else:
             rel = 1e-6 if name.startswith("cond") else 1e-10
             assert got == pytest.approx(values["pytorch_fid"]["value"], rel=rel), name
 
 
-def test_one_dimension_has_a_closed_form():
+def test_one_dimension_matches_the_closed_form():
     a, b = torch.randn(50, 1, dtype=torch.float64), 3 * torch.randn(70, 1, dtype=torch.float64) + 1
     want = (a.mean() - b.mean()) ** 2 + (a.std() - b.std()) ** 2
     torch.testing.assert_close(frechet_distance(a, b), want, rtol=1e-12, atol=1e-12)
 
 
 def in_parts(features, parts, batch):
-    """The Gaussian of features that were shared out and came in batches."""
+    """Computes the Gaussian of features that are split into parts and added in batches."""
     shares = [features[part::parts].split(batch) for part in range(parts)]
     return gaussian(reduce(merge_moments, [reduce(add_features, share, no_moments(40)) for share in shares]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [5, 40, 300])
-def test_batches_and_parts_do_not_change_the_value(n):
+def test_value_is_independent_of_batches_and_parts(n):
     torch.manual_seed(n)
     a, b = torch.randn(n, 40), torch.randn(n + 3, 40) * 2 + 0.5
     whole = float(frechet_distance(a, b))
@@ -122,7 +122,7 @@ def test_memory_stays_bounded():
     assert moments.samples == 1000
 
 
-def test_bad_features_are_refused():
+def test_invalid_features_are_refused():
     good = torch.randn(10, 4)
     bad = good.clone()
     bad[3, 1] = float("nan")
@@ -133,7 +133,7 @@ def test_bad_features_are_refused():
     refuses(ValueError, "unknown Fréchet convention", frechet_distance, good, good, "scipy")
 
 
-def test_a_set_smaller_than_its_dimensions_is_announced():
+def test_singular_covariance_gives_a_warning():
     metric = FrechetMetric(dimensions=20)
     metric.update(torch.randn(8, 20), real=True)
     metric.update(torch.randn(50, 20), real=False)
@@ -154,7 +154,7 @@ def test_metric_equals_function_and_resets():
     refuses(ValueError, "real side", metric.compute)
 
 
-def test_a_cached_side_stands_for_its_features():
+def test_merged_moments_replace_features():
     a, b = torch.randn(70, 16), torch.randn(20, 16) + 1
     metric, other = FrechetMetric(dimensions=16), FrechetMetric(dimensions=16)
     metric.update(a, real=True)
@@ -165,7 +165,7 @@ def test_a_cached_side_stands_for_its_features():
 
 
 def _in_ranks(world, metric, sides, batch):
-    """What ``metric`` says of the real and the generated side, shared out over ``world`` processes of a gloo group."""
+    """Computes ``metric`` with both sides split over ``world`` processes of a gloo group."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"tcp://127.0.0.1:{free.getsockname()[1]}"
@@ -175,7 +175,7 @@ def _in_ranks(world, metric, sides, batch):
     def run(rank):
         torch.distributed.init_process_group("gloo", init_method=address, rank=rank, world_size=world)
         for real, side in ((True, sides[0]), (False, sides[1])):
-            for piece in side[rank::world].split(batch + rank):  # of three rows, rank 3 gets none
+            for piece in side[rank::world].split(batch + rank):  # with three rows, rank 3 has none
                 metric.update(piece, real=real)
         results.put((rank, float(metric.compute())))
         torch.distributed.destroy_process_group()
@@ -186,14 +186,14 @@ def _in_ranks(world, metric, sides, batch):
     values = dict(results.get() for _ in processes)
     for process in processes:
         process.join(timeout=60)
-    assert len(set(values.values())) == 1, "every rank must see the same value"
+    assert len(set(values.values())) == 1, "all ranks must have the same value"
     return values[0]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("world", "sizes"), [(2, (300, 50)), (4, (9, 130)), (4, (40, 3))])
-def test_ranks_agree_with_one_process(world, sizes):
+def test_ranks_match_one_process(world, sizes):
     torch.manual_seed(world)
     features = [torch.randn(n, 32) + i for i, n in enumerate(sizes)]
     found = _in_ranks(world, FrechetMetric(dimensions=32), features, batch=5)
@@ -202,7 +202,7 @@ def test_ranks_agree_with_one_process(world, sizes):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
-def test_ranks_agree_from_frames_on(rule_weights):
+def test_ranks_match_one_process_from_frames(rule_weights):
     network = InceptionFeatures(rule_weights("fid_inception_v3"), 64)
     torch.manual_seed(0)
     frames = [torch.randint(0, 256 - 60 * i, (9, 3, 32, 32), dtype=torch.uint8) for i in range(2)]

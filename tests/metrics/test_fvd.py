@@ -1,4 +1,4 @@
-"""FVD against StyleGAN-V, fvd-comparison, VideoGPT and the mistakes others make, with rule weights on real clips."""
+"""FVD against StyleGAN-V, fvd-comparison, VideoGPT, LatentSync and DisCo, with rule weights on real clips."""
 
 import json
 
@@ -40,7 +40,7 @@ def weights(rule_weights):
 
 
 @pytest.mark.slow
-def test_stylegan_v_end_to_end(oracle, clips, weights):
+def test_metric_matches_stylegan_v(oracle, clips, weights):
     metric = FrechetVideoDistance(weights)
     for side in ("real", "fake"):
         for batch in clips[side].split(4):
@@ -52,16 +52,16 @@ def test_stylegan_v_end_to_end(oracle, clips, weights):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("protocol", "side"), [("stylegan-v", "styleganv"), ("videogpt", "videogpt")])
-def test_features_of_both_flavours(oracle, clips, weights, protocol, side):
+def test_features_match_the_originals(oracle, clips, weights, protocol, side):
     flavour = protocol_named(protocol)
     got = I3D(weights, eps=flavour.eps)(preprocess(clips["fake"][:2], flavour)).numpy()
     want = oracle[1][f"{side}_fake"][:2]
-    # VideoGPT's oracle features come before its truncating cast, which moves single grey levels by one
+    # VideoGPT's reference features are from before its truncating cast, which changes single grey levels by one
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
 
 
 @pytest.mark.slow
-def test_it_grows_with_noise_blur_and_another_emotion(oracle, clips, weights):
+def test_fvd_grows_with_noise_blur_and_another_emotion(oracle, clips, weights):
     network, flavour = I3D(weights), protocol_named("stylegan-v")
     real = clips["real"][:2].float() / 255
     noise = torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
@@ -79,17 +79,17 @@ def test_it_grows_with_noise_blur_and_another_emotion(oracle, clips, weights):
     assert abs(distance(clean)) <= 1e-6
     assert 0.1 < made[0] < made[1]
     assert 0.1 < made[2] < made[3]
-    # the oracle's fakes are the same people with another emotion
+    # the generated side of the reference data has the same speakers with another emotion
     assert distance(torch.from_numpy(oracle[1]["styleganv_fake"][:2])) > 0.1
 
 
-def test_values_from_the_reference_features(oracle):
+def test_distances_of_reference_features(oracle):
     expected, features = oracle
     for side, key, convention, rel in (
         ("styleganv", "exact_ddof0", "stylegan-v", 1e-10),
         ("styleganv", "exact_ddof1", "pytorch-fid", 1e-10),
         ("styleganv", "fvd_fvd_comparison_ddof1", "pytorch-fid", 1e-6),
-        ("videogpt", "fvd_videogpt_flavour", "tfgan", 5e-4),  # its float32 SVD of a rank-8 covariance is no better
+        ("videogpt", "fvd_videogpt_flavour", "tfgan", 5e-4),  # accuracy of its float32 SVD
     ):
         pair = [torch.from_numpy(features[f"{side}_{x}"]) for x in ("real", "fake")]
         assert float(frechet_distance(*pair, convention)) == pytest.approx(expected[key], rel=rel), key
@@ -97,7 +97,7 @@ def test_values_from_the_reference_features(oracle):
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("protocol", TABLE)
-def test_discrepancy_table(oracle, clips, weights, protocol):
+def test_other_protocols_match_their_originals(oracle, clips, weights, protocol):
     metric = FrechetVideoDistance(weights, protocol)
     metric.update(clips["real"], real=True)
     metric.update(clips["fake"], real=False)
@@ -105,7 +105,7 @@ def test_discrepancy_table(oracle, clips, weights, protocol):
     assert float(metric.compute()) == pytest.approx(want, rel=1e-5)
 
 
-def test_frames_are_those_the_reference_draws(oracle_folder):
+def test_sampled_frames_match_stylegan_v(oracle_folder):
     stored = json.loads((oracle_folder / "fvd" / "sampling.json").read_text())
     names = sorted(stored["video_lengths"])
     lengths = [stored["video_lengths"][name] for name in names]
@@ -122,7 +122,7 @@ def test_frames_are_those_the_reference_draws(oracle_folder):
 
 
 @pytest.mark.slow
-def test_both_public_namings_load(oracle_folder, weights, rule_weights):
+def test_both_sets_of_parameter_names_load(oracle_folder, weights, rule_weights):
     names = json.loads((oracle_folder / "keys" / "i3d_videogpt_to_hassony2.json").read_text())
     translated = hassony2_names({key: torch.tensor(i) for i, key in enumerate(names)})
     assert {new: list(names)[int(i)] for new, i in translated.items()} == {new: old for old, new in names.items()}
@@ -132,7 +132,7 @@ def test_both_public_namings_load(oracle_folder, weights, rule_weights):
 
 
 @pytest.mark.slow
-def test_a_torchscript_archive_loads(weights, tmp_path):
+def test_torchscript_archive_loads(weights, tmp_path):
     scripted = torch.jit.trace(I3D(weights), torch.zeros(1, 3, 16, 224, 224), check_trace=False)
     scripted.save(tmp_path / "i3d_torchscript.pt")
     network = I3D(tmp_path / "i3d_torchscript.pt")
@@ -140,17 +140,17 @@ def test_a_torchscript_archive_loads(weights, tmp_path):
     assert torch.equal(network.conv3d_0c_1x1.conv3d.weight, weights["logits.conv3d.weight"])
 
 
-def test_oblong_clips_are_squashed_or_cropped():
+def test_wide_clips_are_squashed_or_cropped():
     clip = torch.zeros(1, 16, 3, 112, 224, dtype=torch.uint8)
-    clip[..., 56:168] = 255  # the middle half is white: all that a centre crop keeps
+    clip[..., 56:168] = 255  # the white middle half is exactly the centre crop
     assert preprocess(clip, PROTOCOLS["videogpt"])[..., 1:-1].min() > 0.99
     squashed = preprocess(clip, PROTOCOLS["stylegan-v"])
     assert squashed.shape == (1, 3, 16, 224, 224)
     assert float(squashed.mean()) == pytest.approx(0, abs=0.02)
 
 
-def test_bad_clips_are_refused():
+def test_invalid_clips_are_refused():
     protocol, short = protocol_named("stylegan-v"), torch.zeros(1, 8, 3, 64, 64, dtype=torch.uint8)
     refuses(ValueError, "at least two videos of 16 frames", sample_clips, [15, 16, 3], protocol, real=True)
-    refuses(ValueError, "got .1, 8, 3", preprocess, short, protocol)
+    refuses(ValueError, "found .1, 8, 3", preprocess, short, protocol)
     refuses(ValueError, "unknown FVD protocol", protocol_named, "fvd")

@@ -1,4 +1,4 @@
-"""MTCNN's five points on real videos, against facenet-pytorch's."""
+"""MTCNN's five landmarks on real videos against facenet-pytorch."""
 
 from itertools import islice
 
@@ -17,7 +17,7 @@ def detector(asset_weights):
 
 
 @pytest.mark.slow
-def test_points_of_real_videos(oracle_folder, assets, detector):
+def test_landmarks_match_facenet_pytorch(oracle_folder, assets, detector):
     stored = np.load(oracle_folder / "efid" / "align_real_mtcnn.npz")
     compared = 0
     for clip in CLIPS:
@@ -31,12 +31,12 @@ def test_points_of_real_videos(oracle_folder, assets, detector):
     assert compared >= 8
 
 
-def test_no_face_and_tiny_pictures(detector):
+def test_no_face_in_noise_and_tiny_pictures(detector):
     noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
     assert detector.largest(noise) is detector.largest(np.zeros((8, 8, 3), np.uint8)) is None
 
 
-def test_the_largest_of_two_faces(oracle_folder, assets, detector):
+def test_largest_of_two_faces(oracle_folder, assets, detector):
     frame = next(iter(read_frames(assets / "data" / "mead_style" / f"{CLIPS[0]}.mp4")))
     both = np.zeros((256, 420, 3), np.uint8)
     both[:128, :128], both[:, 164:] = frame[::2, ::2], frame

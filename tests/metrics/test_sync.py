@@ -1,4 +1,4 @@
-"""Sync-C and Sync-D against syncnet_python: MFCC, network, distances, and a real clip free of ffmpeg."""
+"""Sync-C and Sync-D against syncnet_python: MFCC, network, distances, a real clip, and the ffmpeg steps."""
 
 import json
 
@@ -38,7 +38,7 @@ def _track(frames):
     return Track(np.arange(frames), np.zeros((frames, 4)), frames)
 
 
-def test_mfcc(oracle):
+def test_mfcc_matches_python_speech_features(oracle):
     stored = np.load(oracle[1] / "mfcc.npz")
     np.testing.assert_allclose(mel_filterbank(), stored["filterbank_26x257"], atol=1e-12)
     names = [name.removeprefix("wav_") for name in stored.files if name.startswith("wav_")]
@@ -47,7 +47,7 @@ def test_mfcc(oracle):
         np.testing.assert_allclose(mfcc(stored[f"wav_{name}"]), stored[f"mfcc_{name}"], rtol=0, atol=1e-9, err_msg=name)
 
 
-def test_distances_and_scores(oracle):
+def test_distances_and_scores_match_syncnet_python(oracle):
     stored = np.load(oracle[1] / "pdist.npz")
     assert len(oracle[0]["pdist"]) == 7
     for name, want in oracle[0]["pdist"].items():
@@ -67,12 +67,12 @@ def test_injected_offsets_are_found(offset):
     torch.manual_seed(0)
     stream = torch.randn(80, 64)
     lip = stream[20:60] + 0.1 * torch.randn(40, 64)
-    audio = stream[20 + offset : 60 + offset]  # audio[t] is what the lips say at t + offset: the audio leads by it
+    audio = stream[20 + offset : 60 + offset]  # audio[t] belongs to lip[t + offset], so the audio leads by ``offset``
     assert sync_scores(sync_distances(lip, audio)).offset == offset
 
 
 @pytest.mark.slow
-def test_network_layer_by_layer(oracle, network):
+def test_network_matches_syncnet_python(oracle, network):
     stored = np.load(oracle[1] / "net_rule.npz")
     windows = torch.from_numpy(np.random.RandomState(1).randint(0, 256, (3, 3, 5, 224, 224)).astype(np.float32))
     with torch.inference_mode():
@@ -84,7 +84,7 @@ def test_network_layer_by_layer(oracle, network):
 
 
 @pytest.mark.slow
-def test_a_real_clip(oracle, network, clip):
+def test_scores_of_a_real_clip(oracle, network, clip):
     stored, want = np.load(oracle[1] / "clip_expected.npz"), oracle[0]["clip"]
     windows = sync_windows(len(clip.frames), len(clip.samples))
     assert windows == want["n_windows"]
@@ -101,7 +101,7 @@ def test_a_real_clip(oracle, network, clip):
 
 
 @pytest.mark.slow
-def test_old_checkpoints_without_batch_counters_load(rule_weights):
+def test_checkpoints_without_batch_counters_load(rule_weights):
     weights = rule_weights("syncnet_S")
     SyncNet({name: value for name, value in weights.items() if not name.endswith("num_batches_tracked")})
     del weights["netfclip.3.bias"]
@@ -109,13 +109,13 @@ def test_old_checkpoints_without_batch_counters_load(rule_weights):
 
 
 def _short(clip, start, frames):
-    """A piece of the real clip with its sound."""
+    """Part of the real clip with its sound."""
     sound = clip.samples[start * 640 : (start + frames) * 640]
     return TrackClip(clip.frames[start : start + frames], sound, _track(frames), clip.mode)
 
 
 @pytest.mark.slow
-def test_metric_takes_the_longest_track_and_the_plain_mean(network, clip):
+def test_metric_averages_the_longest_tracks(network, clip):
     short, long, other = _short(clip, 0, 8), _short(clip, 20, 14), _short(clip, 60, 12)
     metric = SyncConfidenceDistance(network)
     for tracks in ([short, long], [other], []):
@@ -127,13 +127,13 @@ def test_metric_takes_the_longest_track_and_the_plain_mean(network, clip):
     assert float(result["sync_d"]) == pytest.approx((one.distance + two.distance) / 2, rel=1e-9)
     assert (int(result["videos"]), int(result["without_track"])) == (2, 1)
     fast = TrackClip(short.frames, short.samples, short.track, "fast")
-    refuses(ValueError, "may not be averaged", metric.update, [fast])
+    refuses(ValueError, "cannot be averaged", metric.update, [fast])
     metric.reset()
     metric.update([])
     refuses(ValueError, "none of 1 videos has a face track", metric.compute)
 
 
-def test_too_short_and_broken_input_is_refused(network, clip):
+def test_short_and_invalid_input_is_refused(network, clip):
     refuses(ValueError, "at least 6 frames", score_clip, _short(clip, 0, 5), network)
     refuses(ValueError, "224, 224", network.lip, torch.zeros(6, 3, 96, 96, dtype=torch.uint8))
     refuses(ValueError, "NaN", sync_scores, torch.full((3, 31), float("nan")))
@@ -141,11 +141,11 @@ def test_too_short_and_broken_input_is_refused(network, clip):
 
 
 @pytest.mark.slow
-def test_fast_mode_follows_and_cuts(network):
+def test_fast_mode_tracks_and_crops(network):
     grey = np.broadcast_to(np.arange(240, dtype=np.uint8)[:, None, None], (240, 320, 3))
     frames = [np.roll(grey, i, axis=0) for i in range(70)]
     boxes = [np.array([[100.0 + i / 2, 60, 210 + i / 2, 180]]) for i in range(70)]
-    for index in (*range(8), 30):  # the face enters at frame 8, and is missed once: interpolated
+    for index in (*range(8), 30):  # no face before frame 8; one missing detection, which is interpolated
         boxes[index] = np.zeros((0, 4))
     samples = np.arange(70 * 640).astype(np.int16)
     (clip,) = tracks_in_memory(frames, samples, boxes)
@@ -160,7 +160,7 @@ def test_fast_mode_follows_and_cuts(network):
     refuses(ValueError, "int16", tracks_in_memory, frames, samples.astype(np.float32), boxes)
 
 
-def test_an_absent_or_poor_ffmpeg_says_what_is_missing(tmp_path):
+def test_missing_or_incomplete_ffmpeg_is_refused(tmp_path):
     refuses(RuntimeError, "not found", FFmpeg.find, str(tmp_path / "ffmpeg"))
     poor = tmp_path / "ffmpeg"
     poor.write_text("#!/bin/sh\necho ' V....D mpeg4 x'; echo ' V....D mjpeg x'; echo ' A....D pcm_s16le x'\n")
@@ -169,15 +169,17 @@ def test_an_absent_or_poor_ffmpeg_says_what_is_missing(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_original_commands_on_the_crop(oracle, clip, tmp_path):
-    made = read_crop(oracle[1] / "clip_00000.avi", tmp_path, FFmpeg.find(), _track(202))
-    np.testing.assert_array_equal(made.samples, clip.samples)
-    assert made.frames.shape == clip.frames.shape
-    assert (made.frames.float() - clip.frames.float()).abs().mean() < 2  # bit-exact only for the oracle's ffmpeg build
+def test_read_crop_runs_the_original_commands(oracle, clip, tmp_path):
+    generated = read_crop(oracle[1] / "clip_00000.avi", tmp_path, FFmpeg.find(), _track(202))
+    np.testing.assert_array_equal(generated.samples, clip.samples)
+    assert generated.frames.shape == clip.frames.shape
+    assert (
+        generated.frames.float() - clip.frames.float()
+    ).abs().mean() < 2  # bit-exact only with the ffmpeg build of the reference data
 
 
 @pytest.mark.slow
-def test_the_whole_reference_pipeline(oracle, clip, assets, tmp_path):
+def test_reference_pipeline(oracle, clip, assets, tmp_path):
     pytest.importorskip("cv2")
     boxes = iter(range(1000))
 
@@ -187,15 +189,15 @@ def test_the_whole_reference_pipeline(oracle, clip, assets, tmp_path):
         return np.array([[left, top, left + 210, top + 260]])
 
     video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
-    (made,) = reference_tracks(video, tmp_path, detector, FFmpeg.find(), min_track=100)
-    assert made.mode == "reference"
-    assert len(made.frames) == oracle[0]["clip"]["n_jpg"]  # 200 frames became 202: the original does that
-    assert len(made.samples) == len(clip.samples)
-    assert (made.frames.float() - clip.frames.float()).abs().mean() < 4
-    cosine = np.corrcoef(made.samples.astype(np.float64), clip.samples.astype(np.float64))[0, 1]
-    assert cosine > 0.9  # MP3 encoders differ, and may shift by some samples
+    (generated,) = reference_tracks(video, tmp_path, detector, FFmpeg.find(), min_track=100)
+    assert generated.mode == "reference"
+    assert len(generated.frames) == oracle[0]["clip"]["n_jpg"]  # 202 from 200 frames, as in the original
+    assert len(generated.samples) == len(clip.samples)
+    assert (generated.frames.float() - clip.frames.float()).abs().mean() < 4
+    cosine = np.corrcoef(generated.samples.astype(np.float64), clip.samples.astype(np.float64))[0, 1]
+    assert cosine > 0.9  # MP3 encoders differ and may shift the sound by some samples
 
 
-def test_a_video_without_sound_is_an_error_that_names_it(oracle, tmp_path):
+def test_video_without_sound_is_refused(oracle, tmp_path):
     silent = oracle[1] / "two_shots.avi"
     refuses(RuntimeError, "failed", reference_tracks, silent, tmp_path, lambda frame: np.zeros((0, 4)), FFmpeg.find())

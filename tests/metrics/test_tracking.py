@@ -15,7 +15,7 @@ def folder(oracle_folder):
     return oracle_folder / "syncnet"
 
 
-def test_tracks(folder):
+def test_tracks_match_syncnet_python(folder):
     cases = json.loads((folder / "tracks.json").read_text())
     assert len(cases) == 6
     for name, case in cases.items():
@@ -28,7 +28,7 @@ def test_tracks(folder):
             np.testing.assert_allclose(found, [want[f"bbox_{x}"] for x in ("first", "mid", "sum")], rtol=1e-12)
 
 
-def test_the_bounds_are_the_originals():
+def test_limits_match_syncnet_python():
     box, none = np.array([[0.0, 0, 150, 150]]), np.zeros((0, 4))
     assert track_faces([box] * 100, min_track=100) == []  # strictly more than 100
     assert len(track_faces([box] * 101, min_track=100)) == 1
@@ -38,7 +38,7 @@ def test_the_bounds_are_the_originals():
     assert track_faces([box] * 60, first=7)[0].frames[0] == 7
 
 
-def test_crop_path(folder):
+def test_crop_path_matches_syncnet_python(folder):
     stored = json.loads((folder / "clip_track.json").read_text())
     i = np.arange(stored["n_frames"])
     left, top = 150 + 4 * np.sin(i / 7), 110 + 3 * np.cos(i / 9)
@@ -47,22 +47,22 @@ def test_crop_path(folder):
         np.testing.assert_allclose(got, stored["proc_track"][name], rtol=1e-12)
 
 
-def test_crop_reaches_beyond_the_frame():
+def test_crop_outside_the_frame_is_padded():
     frame = np.full((100, 200, 3), 7, np.uint8)
     crop = crop_face(frame, x=20.0, y=50.0, half=40.0)
-    assert crop.shape == (112, 112, 3)  # 2.8 h each way
+    assert crop.shape == (112, 112, 3)  # 2.8 h high and wide
     assert (crop[:, :36] == 110).all()
     assert (crop[:90, 37:] == 7).all()
     refuses(ValueError, "outside", crop_face, frame, x=900.0, y=50.0, half=40.0)
 
 
-def test_overlap():
+def test_box_iou():
     assert box_iou(np.array([0, 0, 2, 2.0]), np.array([1, 0, 3, 2.0])) == pytest.approx(1 / 3)
     assert box_iou(np.array([0, 0, 1, 1.0]), np.array([2, 2, 3, 3.0])) == 0
 
 
 @pytest.mark.slow
-def test_shots(folder):
+def test_shots_match_pyscenedetect(folder):
     expected = json.loads((folder / "expected_extra.json").read_text())
     for name in ("two_shots.avi", "two_shots_cut_visible.avi"):
         with av.open(str(folder / name)) as container:
@@ -71,13 +71,13 @@ def test_shots(folder):
     assert find_shots([]) == []
 
 
-def test_hue_follows_opencv():
+def test_hsv_matches_opencv():
     cv2 = pytest.importorskip("cv2")
     from metrics.functional.tracking import _hsv
 
     image = np.random.RandomState(0).randint(0, 256, (64, 64, 3)).astype(np.uint8)
-    image[0] = image[0, :, :1]  # greys
+    image[0] = image[0, :, :1]  # grey pixels
     want = cv2.cvtColor(image, cv2.COLOR_RGB2HSV).astype(int)
     got = _hsv(image)
-    assert (got != want).mean() < 0.02  # OpenCV rounds through a table
+    assert (got != want).mean() < 0.02  # OpenCV rounds with a lookup table
     assert np.abs(got - want).max() <= 1 or ((got - want)[..., 0] % 180 <= 1).all()

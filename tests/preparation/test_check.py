@@ -1,4 +1,4 @@
-"""Whatever is done to a finished shard, ``check`` names it."""
+"""``check`` finds every kind of damage to finished shards."""
 
 import io
 import json
@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def rewrite(folder, change):
-    """Rewrites the first shard with ``change(name, bytes) -> (name, bytes)`` and makes index sizes and hashes agree."""
+    """Rewrites the first shard with ``change(name, bytes) -> (name, bytes)``; the index gets the new size and hash."""
     index = Index.read(folder)
     path = folder / index.shards[0].name
     with tarfile.open(path) as tar:
@@ -43,7 +43,7 @@ def rewrite(folder, change):
 
 
 def rewrite_member(folder, member, change):
-    """The same for one member of each sample, with ``change(bytes) -> bytes``."""
+    """Rewrites one member of each sample with ``change(bytes) -> bytes``."""
     rewrite(folder, lambda name, data: (name, change(data) if name.endswith(member) else data))
 
 
@@ -51,29 +51,29 @@ def test_good_shards_have_no_problems(folder):
     assert check(folder) == []
 
 
-def test_a_shard_cut_short(folder):
+def test_truncated_shard(folder):
     path = folder / Index.read(folder).shards[0].name
     path.write_bytes(path.read_bytes()[:-5000])
     assert any("cut short" in problem and path.name in problem for problem in check(folder))
 
 
-def test_a_flipped_byte(folder):
+def test_flipped_byte(folder):
     path = folder / Index.read(folder).shards[0].name
     middle = path.stat().st_size // 2
     overwrite(path, middle, bytes([path.read_bytes()[middle] ^ 1]))
     assert any("sha256 differs" in problem for problem in check(folder))
 
 
-def test_a_missing_shard_and_an_extra_one(folder):
+def test_missing_and_extra_shard(folder):
     path = folder / Index.read(folder).shards[0].name
     path.rename(folder / "other-00000.tar")
-    message = "\n".join(check(folder))
-    assert f"{path.name}: missing" in message
-    assert "other-00000.tar: not in index.json" in message
+    problems = "\n".join(check(folder))
+    assert f"{path.name}: missing" in problems
+    assert "other-00000.tar: not in index.json" in problems
 
 
 @pytest.mark.parametrize(
-    ("member", "change", "message"),
+    ("member", "change", "expected"),
     [
         ("latent.npy", lambda x: np.where(np.arange(x.size).reshape(x.shape) == 7, np.float16("nan"), x), "NaN"),
         ("audio.npy", lambda x: x[:-1], "audio.npy is float16(29,"),
@@ -84,37 +84,37 @@ def test_a_missing_shard_and_an_extra_one(folder):
         ("portraits.npy", lambda x: x[:3], "portraits.npy is uint8(3,"),
     ],
 )
-def test_wrong_arrays(folder, member, change, message):
+def test_wrong_arrays(folder, member, change, expected):
     rewrite_member(folder, member, lambda data: npy(change(np.load(io.BytesIO(data)))))
-    assert any(message in problem for problem in check(folder)), check(folder)
+    assert any(expected in problem for problem in check(folder)), check(folder)
 
 
-def test_pickled_arrays_are_never_loaded(folder):
+def test_pickled_arrays_are_not_loaded(folder):
     pickled = io.BytesIO()
     np.save(pickled, np.array([{"a": print}], dtype=object), allow_pickle=True)
     rewrite_member(folder, "lip.npy", lambda data: pickled.getvalue())
     assert any("cannot be decoded" in problem and "pickle" in problem for problem in check(folder))
 
 
-def test_member_names_that_leave_the_folder(folder):
+def test_member_names_with_parent_folders(folder):
     rewrite(folder, lambda name, data: (f"../{name}" if name.endswith("lip.npy") else name, data))
     assert any("../" in problem and "not a plain file name" in problem for problem in check(folder))
 
 
-def test_a_missing_member(folder):
+def test_missing_member(folder):
     rewrite(folder, lambda name, data: (name.replace("speech.flac", "noise.flac"), data))
-    message = "\n".join(check(folder))
-    assert "unknown member" in message
-    assert "lacks speech.flac" in message
+    problems = "\n".join(check(folder))
+    assert "unknown member" in problems
+    assert "lacks speech.flac" in problems
 
 
-def test_meta_that_disagrees_with_the_index(folder):
+def test_meta_that_contradicts_the_index(folder):
     other = {"speaker": "someone else"}
     rewrite_member(folder, "meta.json", lambda data: json.dumps(json.loads(data) | other).encode())
     assert any("speaker someone else" in problem for problem in check(folder))
 
 
-def test_a_key_twice_and_a_speaker_on_both_sides(folder):
+def test_duplicate_key_and_speaker_in_two_splits(folder):
     index = Index.read(folder)
     first, second = index.samples[:2]
     change_index(folder, samples=(first, replace(second, key=first.key), *index.samples[2:]))
@@ -122,30 +122,30 @@ def test_a_key_twice_and_a_speaker_on_both_sides(folder):
 
     sides = (replace(first, speaker="anna", split="train"), replace(second, speaker="anna", split="test"))
     change_index(folder, samples=sides + index.samples[2:])
-    assert any("speaker anna is on several sides of the split: test, train" in problem for problem in check(folder))
+    assert any("speaker anna is in several splits: test, train" in problem for problem in check(folder))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "expected"),
     [
         (lambda raw: {**raw, "schema": 99}, "newer version"),
         (lambda raw: {key: raw[key] for key in raw if key != "dimensions"}, "'dimensions' is missing"),
         (lambda raw: [], "no schema version"),
     ],
 )
-def test_an_index_that_cannot_be_used(folder, change, message):
+def test_unusable_index(folder, change, expected):
     raw = json.loads(Index.read(folder).to_json())
     (folder / "index.json").write_text(json.dumps(change(raw)))
-    with pytest.raises(ShardError, match=message):
+    with pytest.raises(ShardError, match=expected):
         check(folder)
 
 
-def test_no_index(tmp_path):
-    with pytest.raises(ShardError, match="are not finished"):
+def test_missing_index(tmp_path):
+    with pytest.raises(ShardError, match="does not hold finished shards"):
         check(tmp_path)
 
 
-def test_an_index_survives_its_own_text(folder):
+def test_index_round_trip(folder):
     index = Index.read(folder)
     assert Index.from_json(index.to_json(), "again") == index
     assert asdict(Index.read(folder)) == asdict(index)

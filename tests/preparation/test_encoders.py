@@ -1,4 +1,4 @@
-"""What encoders make is held against what they announce, before a shard is written."""
+"""Encoder outputs are checked against the announced sizes before a shard is written."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def made(encoders) -> dict[str, torch.Tensor]:
     }
 
 
-def test_what_is_announced_passes(encoders, made):
+def test_announced_shapes_are_accepted(encoders, made):
     encoders.require_announced(made, FRAMES, SIZE)
 
 
@@ -40,6 +40,6 @@ def test_what_is_announced_passes(encoders, made):
         ("latent", lambda latent: latent[..., :8], r"encoders\.codec: patch returned"),
     ],
 )
-def test_another_shape_is_refused(name, change, message, encoders, made):
+def test_other_shapes_are_refused(name, change, message, encoders, made):
     with pytest.raises(EncoderError, match=message):
         encoders.require_announced(made | {name: change(made[name])}, FRAMES, SIZE)

@@ -1,4 +1,4 @@
-"""The plan depends on sources and settings alone, loses nothing, and cuts long clips into equal pieces."""
+"""The plan depends only on sources and settings, contains every clip, and cuts long clips into equal pieces."""
 
 import shutil
 from dataclasses import replace
@@ -18,7 +18,7 @@ DIMENSIONS = Dimensions(48, 16, 4, 80, 12, 13)
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """Clips of 1, 5 and 11 seconds."""
+    """Videos of 1, 5 and 11 seconds."""
     folder = tmp_path_factory.mktemp("videos")
     for seconds in (1, 5, 11):
         frames = (np.full((32, 32, 3), frame % 255, np.uint8) for frame in range(seconds * 25))
@@ -59,14 +59,14 @@ def test_long_clips_are_cut_into_equal_pieces_without_gap_or_overlap(videos):
 
 
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 50])
-def test_parts_own_every_shard_once(videos, parts):
+def test_each_shard_belongs_to_one_part(videos, parts):
     plan = make_plan(config(shard_bytes=3_000_000), clips_of(videos, copies=5), DIMENSIONS)
     owned = [shard.name for part in range(parts) for shard in plan.part(part, parts)]
     assert sorted(owned) == [shard.name for shard in plan.shards]
     assert len(plan.shards) > 3
 
 
-def test_no_clip_is_lost_and_the_order_found_does_not_matter(videos):
+def test_plan_has_every_clip_and_ignores_their_order(videos):
     clips = clips_of(videos, copies=5)
     plan = make_plan(config(), clips, DIMENSIONS)
     assert make_plan(config(), clips[::-1], DIMENSIONS).shards == plan.shards
@@ -74,7 +74,7 @@ def test_no_clip_is_lost_and_the_order_found_does_not_matter(videos):
     assert len({clip.key for clip in pieces(plan)}) == len(pieces(plan)) == 5 * (1 + 2 + 3)
 
 
-def test_a_piece_never_takes_the_key_of_another_clip(videos, tmp_path):
+def test_keys_of_pieces_differ_from_keys_of_clips(videos, tmp_path):
     (tmp_path / "parts").mkdir()
     for name, seconds in (("talk.mp4", 11), ("talk_000.mp4", 1), ("talk-000.mp4", 1), ("talk---000.mp4", 1)):
         shutil.copy(videos / f"{seconds}.mp4", tmp_path / name)
@@ -84,7 +84,7 @@ def test_a_piece_never_takes_the_key_of_another_clip(videos, tmp_path):
     assert continued(plan, config(), clips, tmp_path).shards == plan.shards
 
 
-def test_a_broken_file_stays_in_the_plan_with_its_reason(tmp_path):
+def test_broken_files_stay_in_the_plan_with_their_reason(tmp_path):
     (tmp_path / "text.mp4").write_text("not a video")
     (tmp_path / "empty.mp4").touch()
     found = pieces(make_plan(config(), clips_of(tmp_path), DIMENSIONS))
@@ -92,7 +92,7 @@ def test_a_broken_file_stays_in_the_plan_with_its_reason(tmp_path):
     assert all(clip.problem_detail for clip in found)
 
 
-def test_it_survives_the_disk(videos, tmp_path):
+def test_plan_round_trip(videos, tmp_path):
     (tmp_path / "parts").mkdir()
     clips = [replace(clip, notes=("seen",), crop=(1, 2, 30, 30)) for clip in clips_of(videos)]
     plan = make_plan(config(), clips, DIMENSIONS)
@@ -101,7 +101,7 @@ def test_it_survives_the_disk(videos, tmp_path):
     continued(read_plan(tmp_path), config(), clips, tmp_path)
 
 
-def test_other_settings_and_other_sources_are_refused_by_name(videos, tmp_path):
+def test_other_settings_and_sources_are_refused(videos, tmp_path):
     (tmp_path / "parts").mkdir()
     clips = clips_of(videos)
     write_plan(tmp_path, make_plan(config(), clips, DIMENSIONS))
@@ -114,14 +114,14 @@ def test_other_settings_and_other_sources_are_refused_by_name(videos, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"schema": 1}', '{"schema": 99}'])
-def test_a_damaged_plan_says_so(tmp_path, text):
+def test_damaged_plan_is_refused(tmp_path, text):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "plan.json").write_text(text)
     with pytest.raises(ShardError, match=r"plan.json: (damaged|written by a newer version)"):
         read_plan(tmp_path)
 
 
-def test_a_video_fetched_again_is_no_longer_damaged(videos, tmp_path):
+def test_video_downloaded_again_is_probed_again(videos, tmp_path):
     for name in ("a.mp4", "long.mp4"):
         (tmp_path / name).write_bytes(b"cut short")
     plan = make_plan(config(), clips_of(tmp_path), DIMENSIONS)
@@ -131,4 +131,4 @@ def test_a_video_fetched_again_is_no_longer_damaged(videos, tmp_path):
     shutil.copy(videos / "5.mp4", tmp_path / "long.mp4")
     now = {clip.name: clip for clip in pieces(continued(plan, config(), clips_of(tmp_path), tmp_path))}
     assert now["a.mp4"].problem is None
-    assert "max_seconds=4: prepare it into an output of its own" in now["long.mp4"].problem_detail
+    assert "max_seconds=4: prepare it into another output" in now["long.mp4"].problem_detail

@@ -1,4 +1,4 @@
-"""From what a detector saw to a crop: the checks, the gaps, the square, and landmarks that stay where they are."""
+"""Checks of detections, interpolation of gaps, the square crop, and landmarks mapped into the crop."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = (640, 480)
 
 
 def face_at(x, y, size=120.0, blendshapes=None):
-    """A 68-point face whose extent, forehead included, is ``size`` wide and high and centred at (x, y)."""
+    """Face of 68 points whose extent, including the forehead, is ``size`` wide and high and centred at (x, y)."""
     points = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, 17), np.linspace(-1 / 6, 0.5, 4)), -1).reshape(68, 2)
     return Face((points * size + [x, y]).astype(np.float32), blendshapes)
 
@@ -26,7 +26,7 @@ def track_of(faces, several=0.0, frame_size=128, **config):
 
 
 def refuses(reason, faces, *words, **options):
-    """The clip is rejected for this reason, with these words in its detail."""
+    """Asserts that the clip is rejected for ``reason`` and that its detail contains ``words``."""
     with pytest.raises(Rejected) as caught:
         track_of(faces, **options)
     assert caught.value.reason == reason
@@ -37,7 +37,7 @@ def centres(track):
     return face_extents(track.landmarks, track.scheme).reshape(-1, 2, 2).mean(1)
 
 
-def test_a_good_clip_passes_unchanged():
+def test_complete_detections_are_unchanged():
     faces = [face_at(300 + i, 200, blendshapes=np.full(52, i, np.float32)) for i in range(30)]
     track = track_of(faces)
     assert len(track) == 30
@@ -46,7 +46,7 @@ def test_a_good_clip_passes_unchanged():
     np.testing.assert_array_equal(track.blendshapes[:, 0], np.arange(30))
 
 
-def test_gaps_are_interpolated_and_the_ends_held():
+def test_gaps_are_interpolated_and_ends_repeated():
     seen = {1, 2, 3, 7, 8, 10}
     faces = [
         face_at(300 + i, 200 - 2 * i, blendshapes=np.full(52, i, np.float32)) if i in seen else None for i in range(12)
@@ -74,7 +74,7 @@ def test_several_faces():
     refuses(Reason.SEVERAL_FACES, faces, "25%", "20%", several=0.25)
 
 
-def test_a_face_lost_too_often_or_too_long():
+def test_face_lost_too_often_or_too_long():
     face = face_at(300, 200)
     refuses(Reason.FACE_LOST, ([None] + [face] * 7) * 25, "25 of 200")
     refuses(Reason.FACE_LOST, [face] * 50 + [None] * 13 + [face] * 137, "13 of them in a row")
@@ -86,7 +86,7 @@ def test_longest_run(flags, longest):
     assert longest_run(np.array([flag == "1" for flag in flags], bool)) == longest
 
 
-def test_a_face_that_leaves_the_picture():
+def test_face_that_leaves_the_picture():
     walking = [face_at(min(300 + 12 * i, 620), 200) for i in range(40)]
     refuses(Reason.FACE_LEAVES_FRAME, walking, "640x480", "33%")  # at most: 40 of 120 pixels
     one_glitch = [face_at(300, 200)] * 20 + [face_at(630, 200)] + [face_at(300, 200)] * 20
@@ -96,7 +96,7 @@ def test_a_face_that_leaves_the_picture():
     refuses(Reason.FACE_LEAVES_FRAME, a_little_outside, max_outside=0.05)
 
 
-def test_a_face_that_is_too_small():
+def test_face_that_is_too_small():
     small = [face_at(300, 200, size=60)] * 20
     assert track_of(small, frame_size=128) is not None
     refuses(Reason.FACE_TOO_SMALL, small, "60 pixels", "128", frame_size=512)
@@ -104,7 +104,7 @@ def test_a_face_that_is_too_small():
     assert track_of(small, min_size=20, frame_size=512) is not None
 
 
-def test_a_missing_landmark_file_rejects_the_clip(tmp_path):
+def test_missing_landmark_file_rejects_the_clip(tmp_path):
     with pytest.raises(Rejected) as caught:
         find_face(SidecarDetector(), iter([]), tmp_path / "a.mp4")
     assert caught.value.reason == Reason.NO_LANDMARKS
@@ -122,14 +122,14 @@ def random_tracks(count=300):
         yield FaceTrack(landmarks, "ibug68", np.ones(12, bool)), size
 
 
-def test_the_square_is_whole_even_inside_and_cuts_no_face():
+def test_square_has_even_side_lies_inside_and_contains_the_face():
     kept = 0
     for track, (width, height) in random_tracks():
         extents = face_extents(track.landmarks, track.scheme)
         low = np.clip(extents[:, :2].min(0), 0, [width, height])
         high = np.clip(extents[:, 2:].max(0), 0, [width, height])
         if (high - low).max() > min(width, height) - 4:
-            continue  # near the limit; beyond it there is a test of its own
+            continue  # no square fits; covered by test_face_that_moves_too_far_for_a_square
         left, top, side = square_crop(track, (width, height), 1.7)
         kept += 1
         assert all(isinstance(value, int) for value in (left, top, side))
@@ -142,7 +142,7 @@ def test_the_square_is_whole_even_inside_and_cuts_no_face():
     assert kept > 150
 
 
-def test_a_face_in_the_middle_is_in_the_middle_of_the_crop():
+def test_crop_is_centred_on_the_face():
     track = track_of([face_at(320, 240, size=100)] * 5)
     left, top, side = square_crop(track, SIZE, 1.7)
     assert abs(side - 170) <= 2
@@ -150,15 +150,15 @@ def test_a_face_in_the_middle_is_in_the_middle_of_the_crop():
     assert abs(top + side / 2 - 240) <= 1
 
 
-def test_a_face_that_roams_too_far_for_any_square():
+def test_face_that_moves_too_far_for_a_square():
     track = track_of([face_at(70 + 27 * i, 200) for i in range(19)])
     with pytest.raises(Rejected, match="no 480x480 square of the 640x480 picture"):
         square_crop(track, SIZE, 1.7)
 
 
 @pytest.mark.parametrize(("side", "frame_size"), [(170, 64), (480, 128), (120, 256), (300, 300), (478, 64)])
-def test_landmarks_stay_on_what_they_mark(side, frame_size):
-    """A dot drawn at a landmark lies, after the crop, at the mapped landmark."""
+def test_landmarks_are_mapped_like_pixels(side, frame_size):
+    """A dot at a landmark's position appears at the mapped landmark in the crop."""
     rng = np.random.default_rng(side)
     left, top = int(rng.integers(0, SIZE[0] - side + 1)), int(rng.integers(0, SIZE[1] - side + 1))
     scale = frame_size / side
@@ -179,8 +179,8 @@ def test_landmarks_stay_on_what_they_mark(side, frame_size):
         assert np.abs(mapped - found).max() < 0.1
 
 
-def test_shrinking_does_not_alias():
-    """Fine stripes become grey: a crop by picking pixels would show bars."""
+def test_downscaling_does_not_alias():
+    """Fine stripes become grey; subsampling without a filter would show bars."""
     stripes = np.zeros((480, 640, 3), np.uint8)
     stripes[:, ::2] = 255
     (crop,) = crop_frames([stripes], (0, 0, 480), 64)
@@ -188,7 +188,7 @@ def test_shrinking_does_not_alias():
     assert abs(crop.mean() - 127.5) < 2
 
 
-def test_an_unscaled_crop_is_the_picture_itself():
+def test_unscaled_crop_equals_the_picture():
     frame = np.random.default_rng(0).integers(0, 255, (480, 640, 3), np.uint8)
     (crop,) = crop_frames(iter([frame]), (100, 50, 128), 128)
     np.testing.assert_array_equal(crop, frame[50:178, 100:228])
@@ -201,19 +201,19 @@ def portraits(detected, count=4):
     return choose_portraits(FaceTrack(np.zeros((len(detected), 68, 2), np.float32), "ibug68", detected), count)
 
 
-def test_portraits_are_spread_from_the_first_frame_on():
+def test_portraits_are_spread_evenly_from_the_first_frame():
     assert portraits([True] * 100) == [0, 33, 66, 99]
     assert portraits([True] * 4) == [0, 1, 2, 3]
     assert portraits([True] * 100, 1) == [0]
 
 
-def test_portraits_keep_to_frames_where_the_face_was_seen():
+def test_portraits_prefer_detected_frames():
     detected = np.ones(100, bool)
     detected[[0, 33, 34, 99]] = False
     assert portraits(detected) == [1, 32, 66, 98]
     assert portraits(np.arange(100) >= 97) == [96, 97, 98, 99]
 
 
-def test_a_very_short_clip_still_has_four_portraits():
+def test_very_short_clip_has_four_portraits():
     assert portraits([True, True]) == [0, 1, 1, 1]
     assert portraits([True]) == [0, 0, 0, 0]

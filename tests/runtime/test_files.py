@@ -1,4 +1,4 @@
-"""Files are whole or not there, whatever ends the process; hashes are those of other programs."""
+"""Atomic writing survives killed processes and full disks; hashes agree with other programs."""
 
 import hashlib
 import os
@@ -24,12 +24,12 @@ def test_the_new_content_replaces_the_old(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.bin", "long " * 50, "文" * 85])
-def test_any_name_will_do(tmp_path, name):
+def test_any_file_name_works(tmp_path, name):
     write_whole(tmp_path / name, "x")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_a_folder_is_whole_too(tmp_path):
+def test_folders_are_written_atomically(tmp_path):
     def fail():
         with whole_file(tmp_path / "page") as partial:
             (partial / "clips").mkdir(parents=True)
@@ -44,7 +44,7 @@ def test_a_folder_is_whole_too(tmp_path):
     assert [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")] == ["page", "page/clips"]
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     ended = subprocess.Popen(["true"])
     ended.wait()
     here = socket.gethostname()
@@ -57,7 +57,7 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     assert left == set(owners[1:])  # of a process that runs, and of other machines
 
 
-def test_a_kill_leaves_the_old_content_and_the_next_writer_clears_up(tmp_path):
+def test_a_kill_keeps_the_old_content_and_the_next_writer_removes_the_temporary_file(tmp_path):
     path = tmp_path / "x.bin"
     write_whole(path, b"old")
     code = """
@@ -91,13 +91,13 @@ def test_a_full_disk_is_named_by_the_file_and_leaves_the_old_content(tmp_path):
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"old"]
 
 
-def test_an_error_of_another_file_keeps_its_name(tmp_path):
+def test_an_error_of_another_file_names_that_file(tmp_path):
     with pytest.raises(OSError, match="gone") as caught, whole_file(tmp_path / "x"):
         (tmp_path / "gone").read_bytes()
     assert caught.value.filename == str(tmp_path / "gone")
 
 
-def test_where_nothing_can_be_written(tmp_path):
+def test_paths_that_cannot_be_written_are_refused(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match=r"output=.*file/out\.mp4: cannot be written \(.*\); choose a folder"):
         require_writable(tmp_path / "file" / "out.mp4")

@@ -1,4 +1,4 @@
-"""A job's log tells how far it is while it runs, and stays short."""
+"""Progress lines in the log file of a job."""
 
 import io
 
@@ -15,17 +15,17 @@ def log_of(steps=3):
         return console.file.getvalue()
 
 
-def test_a_log_file_gets_a_line_now_and_then(monkeypatch):
+def test_a_log_file_gets_a_line_per_interval(monkeypatch):
     assert log_of() == ""
-    monkeypatch.setattr(progress, "SAY", 0.0)
+    monkeypatch.setattr(progress, "LOG_EVERY", 0.0)
     lines = log_of().splitlines()
     assert len(lines) == 3
     assert all("preparing" in line and f"{done}/8" in line and "ETA" in line for done, line in enumerate(lines, 1))
     assert "frames/s" in lines[2]
 
 
-def test_what_is_done_or_has_not_begun_is_not_told(monkeypatch):
-    monkeypatch.setattr(progress, "SAY", 0.0)
+def test_finished_and_unstarted_tasks_print_nothing(monkeypatch):
+    monkeypatch.setattr(progress, "LOG_EVERY", 0.0)
     console = Console(file=io.StringIO(), width=160)
     with progress.Bars(console) as shown:
         shown.add_task("waiting", total=None)

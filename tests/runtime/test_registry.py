@@ -1,4 +1,4 @@
-"""Every built-in line leads to what it names; packages give their main names without loading anything before."""
+"""Every built-in entry can be imported; packages export their main names lazily."""
 
 import subprocess
 import sys
@@ -18,10 +18,10 @@ class Mine:
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in REGISTRIES for name in REGISTRIES[kind].names()])
-def test_every_line_leads_to_its_class(kind, name):
+def test_every_entry_can_be_imported(kind, name):
     entry = REGISTRIES[kind].get(name)
     assert isinstance(entry, type)
-    assert getattr(entry, "name", name) == name
+    assert getattr(entry, "name", name) == name or kind == "logger"  # Lightning's loggers name their runs by it
 
 
 @pytest.mark.parametrize(("package", "name"), [(p, name) for p in PACKAGES for name in import_module(p).__all__])
@@ -29,12 +29,12 @@ def test_packages_export_their_main_names(package, name):
     assert getattr(import_module(package), name).__name__ == name
 
 
-def test_what_packages_export_is_loaded_when_it_is_used():
+def test_exported_names_are_imported_on_first_use():
     code = f"import sys, {', '.join(PACKAGES)}; print(*{{'torch', 'lightning', 'numpy'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
 
 
-def test_a_name_stands_for_one_class(monkeypatch):
+def test_a_name_belongs_to_one_class(monkeypatch):
     registry: Registry = Registry("toy", {})
     monkeypatch.delitem(REGISTRIES, "toy")
     assert registry.register(registry.register(Mine)) is registry.get("mine")

@@ -8,6 +8,7 @@ import torch
 
 from datamodules.datamodule import ShardDataModule
 from runtime.errors import UserError
+from runtime.platforms import SHARED_MEMORY
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.train_config import train_config, train_vaid
 from training.fit import fit
@@ -43,11 +44,34 @@ def test_missing_gpus_are_reported(monkeypatch, visible, message):
 
 def test_a_full_disk_is_reported_before_training(shards, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage if path == SHARED_MEMORY else usage._replace(free=1000)
+    )
     with pytest.raises(UserError, match=r"0\.0 GiB free, .* needed for checkpoints \(checkpoints\.keep=2") as error:
         train_vaid(shards, tmp_path, "run_id=a")
     assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "vaid" / "a").exists()
+
+
+def test_too_little_shared_memory_is_reported_first(shards, tmp_path, monkeypatch):
+    """Docker gives 64 MB unless it is asked for more."""
+    genuine = shutil.disk_usage
+    small = genuine(SHARED_MEMORY)._replace(free=100_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: small if path == SHARED_MEMORY else genuine(path))
+    message = r"^/dev/shm: 0 MiB free, the loaders need \d+ MiB with data\.workers=2: .* --shm-size=1g .* lower data"
+    with pytest.raises(UserError, match=message) as error:
+        train_vaid(shards, tmp_path, "run_id=a", "data.workers=2")
+    assert len(str(error.value).splitlines()) == 1
+    assert not (tmp_path / "vaid" / "a").exists()
+
+
+def test_the_count_of_shared_memory_is_what_the_blocks_take(shards):
+    data = ShardDataModule(root=str(shards), fields=FIELDS, window=8, batch_size=2, pad=False, workers=2)
+    loader = data.train_dataloader()
+    need = loader.shared_bytes()
+    next(iter(loader))
+    assert need == loader._slots.blocks.nbytes
+    assert data.val_dataloader().shared_bytes() > 0
 
 
 @pytest.mark.nightly

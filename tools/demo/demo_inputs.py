@@ -184,7 +184,7 @@ def labelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[Cl
             clip = _required(clips, emotion)
             name, level = f"emotions/{speaker}_{emotion}", known_level(known, emotion, clip.entry.level or 1)
             row = _row(portrait, case.speech(clip), name, emotion, level)
-            words = f"{emotion}, level {level}, asked for by label"
+            words = f"{emotion}, level {level}, requested by label"
             asked.append(RequestedVideo(name, speaker, False, words, row, case.true(clip, name)))
     speaker, clips = next(iter(unseen.items()))
     clip, portrait = _required(clips, EMOTIONS[0]), case.portrait(_required(clips, "neutral"))
@@ -212,7 +212,7 @@ def unlabelled_cases(case: DemoCase, unseen: dict[str, list[Clip]], known: list[
     for source in sources:
         name = f"borrowed/{source.key}"
         row = {**_row(case.portrait(face), case.speech(face), name), "emotion.image": case.portrait(source, 0.5)}
-        words = f"the expression of {source.entry.speaker}, from a picture"
+        words = f"the expression of {source.entry.speaker}, from an image"
         asked.append(RequestedVideo(name, face.entry.speaker, not unseen, words, row))
     asked += _decoupling_videos(case, first, case.portrait(first), {"emotion.image": case.portrait(sources[0], 0.5)})
     return [*asked, *_dicte(case, first, case.portrait(first), sources[0])]
@@ -309,7 +309,7 @@ def main(arguments: Sequence[str]) -> None:
     options = read_options(__doc__, arguments, known, required=tuple(known))
     asked = write_cases(**options)
     people_asked = len({one.speaker for one in asked})
-    print(f"{len(asked)} videos of {people_asked} people are requested: {options['output'] / 'batch.csv'}")
+    print(f"{len(asked)} videos of {people_asked} people will be generated: {options['output'] / 'batch.csv'}")
 
 
 if __name__ == "__main__":

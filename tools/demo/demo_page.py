@@ -42,12 +42,12 @@ from tools.pipeline.clock import format_duration
 SHEET_ROWS = 608  # pixels of the contact sheet on the page: four rows of clips
 RETRIEVAL = {"train/lip_near1": "training", "val/lip_near1": "held-out"}
 NEXT = """<section id="next"><h2>Where to go from here</h2>
-<p>Everything on this page grows by configuration. Each file in <code>configs/experiment/</code> opens with what an
-experiment costs, what it gave and its exact command: <code>tiny</code> for synthetic speakers, <code>small</code>
-for real faces on a laptop, <code>paper</code> for the published setting. The README leads through HDTF, MEAD and a
-cluster.</p>
-<p>Show only people who agreed to it, and say that it is generated: files from <code>generate.py</code> carry a mark
-that does.</p></section>"""
+<p>Larger runs use the same commands with another configuration. Each file in <code>configs/experiment/</code> begins
+with the cost, the result and the exact command of an experiment: <code>tiny</code> for synthetic speakers,
+<code>small</code> for real faces on a laptop, <code>paper</code> for the published setting. The README describes HDTF,
+MEAD and clusters.</p>
+<p>Show only people who agreed to it, and say that the video is generated. Files from <code>generate.py</code> carry a
+mark in their metadata that says so.</p></section>"""
 
 
 def build_page(folder: Path) -> str:
@@ -80,7 +80,7 @@ def build_page(folder: Path) -> str:
         NEXT,
         "</main>",
         f"<footer>Made {datetime.now(UTC):%d %B %Y} by EmotiveTalk, an independent implementation of Wang et al., "
-        "<i>EmotiveTalk</i>, CVPR 2025. The generated videos are no recordings.</footer>",
+        "<i>EmotiveTalk</i>, CVPR 2025. The generated videos are not recordings.</footer>",
     ]
     template = (resources.files(__package__) / "page.html").read_text(encoding="utf-8")
     return template.replace("<!--BODY-->", "\n".join(parts))
@@ -89,51 +89,49 @@ def build_page(folder: Path) -> str:
 def _header(steps: Sequence[StepText], asked: Mapping[str, Any], real: bool) -> str:
     spent = sum(step.seconds or 0 for step in steps)
     busy = sum(step.processor_seconds or 0 for step in steps)
-    who = "real people" if real else "people who exist only as drawings"
-    faces = "distorted, most of all those it never saw" if real else "rough"
+    who = "real people" if real else "synthetic speakers"
+    faces = "distorted, above all those of people who were not in the training data" if real else "rough"
     lead = (
-        f"On {asked['train']} clips of {who}, this computer learned to turn one portrait and a voice into a talking "
-        f"face. It took minutes instead of days, so the faces are {faces}. "
-        "Every step, its command and its time are below."
+        f"This computer trained on {asked['train']} clips of {who} to turn one portrait and speech into a talking "
+        f"face. Training took minutes instead of days, so the faces are {faces}. "
+        "Every step, its command and its time are listed below."
     )
     facts = {
-        "From nothing to this page": f"{spent / 60:.0f} minutes",
+        "Total time": f"{spent / 60:.0f} minutes",
         "Processor time": f"{busy / 60:.0f} minutes on {os.cpu_count()} cores",
-        "Clips to learn from": f"{asked['train']}",
-        "People held out": f"{len(asked['unseen'])}",
-        "Made with": f"torch {importlib.metadata.version('torch')}, {platform.machine()}",
+        "Training clips": f"{asked['train']}",
+        "Held-out people": f"{len(asked['unseen'])}",
+        "Software": f"torch {importlib.metadata.version('torch')}, {platform.machine()}",
     }
     listed = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
     links = {
         "data": "The data",
-        "results": "What came out",
+        "results": "Results",
         "long": "A longer clip",
         "decoupling": "Lips and expression",
-        "dicte": "A living face",
-        "learning": "How it learned",
+        "dicte": "Moving expression",
+        "learning": "Training",
         "scores": "Scores",
         "steps": "Every step",
     }
     nav = "".join(f'<a href="#{name}">{escape(words)}</a>' for name, words in links.items())
     return (
-        '<header><p class="eyebrow">EmotiveTalk, the demonstration</p><h1>Talking heads this machine trained '
-        "itself</h1>"
+        '<header><p class="eyebrow">EmotiveTalk, demonstration</p><h1>Talking heads trained on this computer</h1>'
         f'<p class="lead">{escape(lead)}</p><dl class="facts">{listed}</dl><nav>{nav}</nav></header>'
     )
 
 
 def _overview() -> str:
     boxes = (
-        ("A voice", "sixteen thousand numbers a second"),
-        ("V-AID", "hears how the lips move, and how the speaker feels"),
-        ("ETHD", "draws the face of the portrait, moving so"),
-        ("A video", "25 frames a second, with the voice"),
+        ("Speech", "16,000 samples per second"),
+        ("V-AID", "predicts lip and expression latents from speech"),
+        ("ETHD", "generates video frames from the portrait and these latents"),
+        ("Video", "25 frames per second, with the speech"),
     )
     shown = "<i>→</i>".join(f"<div><b>{name}</b><span>{words}</span></div>" for name, words in boxes)
     return (
-        "<section><h2>The idea in one line</h2><p>Lips and expression are taken apart, so that the mouth can "
-        "follow the "
-        "sound while the rest of the face shows whatever emotion one asks for.</p><div "
+        "<section><h2>The method</h2><p>Lips and expression are separated. The mouth follows the speech, and the rest "
+        "of the face shows the requested emotion.</p><div "
         f'class="idea">{shown}</div></section>'
     )
 
@@ -141,9 +139,9 @@ def _overview() -> str:
 def _data(folder: Path) -> str:
     sheet = top_of(folder / "data" / "contact_sheet.png", SHEET_ROWS)
     return (
-        '<section id="data"><h2>What it learned from</h2><p>Some of the prepared clips, four moments of '
-        "each. Red is the "
-        "box of the lips, green that of the face: inside green and outside red is where an expression may act.</p>"
+        '<section id="data"><h2>Training data</h2><p>Some of the prepared clips, with four frames of each. The red '
+        "box contains the lips, the green box the face. The expression acts inside the green box and outside the red "
+        "box.</p>"
         f'<div class="cards"><div class="card wide"><img src="{sheet}" alt="prepared clips with their '
         'boxes"></div></div>'
         "</section>"
@@ -152,39 +150,37 @@ def _data(folder: Path) -> str:
 
 def _training_curves(folder: Path) -> str:
     vaid, ethd = (folder / "runs" / stage / RUN for stage in ("vaid", "ethd"))
-    heard, drawn = read_curves(vaid), read_curves(ethd)
+    of_vaid, of_ethd = read_curves(vaid), read_curves(ethd)
     report = read_json(folder / "score_vaid.json")
     chance = (report.get("lip") or report["lip_train"])["chance"]
-    retrieval = _lines(heard, RETRIEVAL)
+    retrieval = _lines(of_vaid, RETRIEVAL)
     if retrieval:
         end = max(x for line in retrieval for x, _ in line.points)
         retrieval.append(Line("chance", [(0, chance), (end, chance)], dashed=True))
     charts = (
-        chart("V-AID: lips told from those of other frames, share of frames", retrieval, "steps"),
+        chart("V-AID: lip retrieval, share of frames", retrieval, "steps"),
         chart("V-AID: error of expressions",
-              _lines(heard, {"train/expression_mse": "training", "val/expression_mse": "held-out",
-                             "val/expression_mse_repeated": "repeating one expression"}), "steps", logarithmic=True),
-        chart("V-AID: error of lips", _lines(heard, {"train/lip_mse": "training", "val/lip_mse": "held-out"}),
+              _lines(of_vaid, {"train/expression_mse": "training", "val/expression_mse": "held-out",
+                               "val/expression_mse_repeated": "expression repeated"}), "steps", logarithmic=True),
+        chart("V-AID: error of lips", _lines(of_vaid, {"train/lip_mse": "training", "val/lip_mse": "held-out"}),
               "steps", logarithmic=True),
-        chart("ETHD: loss", _lines(drawn, {"train/loss": "training", "val/loss": "held-out"}), "steps",
+        chart("ETHD: loss", _lines(of_ethd, {"train/loss": "training", "val/loss": "held-out"}), "steps",
               logarithmic=True),
     )  # fmt: skip
     cards = "".join(f'<div class="card">{one}</div>' for one in charts)
     plots = sorted((vaid / "plots").glob("*.png"))
     plot = (
-        '<div class="card wide"><h3>What V-AID hears in one clip</h3><p class="hint">Black is true, coloured '
-        "is heard: lips "
-        f'on the left, two inventions of the expression on the right.</p><img src="{file_picture(plots[-1])}" '
+        '<div class="card wide"><h3>Predictions of V-AID for one clip</h3><p class="hint">Black is the truth, colour '
+        "is the prediction. Left: lips. Right: two samples of the expression.</p>"
+        f'<img src="{file_picture(plots[-1])}" '
         'alt="true and predicted latents over time"></div>'
         if plots
         else ""
     )
     return (
-        '<section id="learning"><h2>How it learned</h2><p>A training is going well when its curves fall, or '
-        "rise where more "
-        "is better, and the held-out one follows. Where the held-out curve turns back, the network has begun "
-        "to learn its "
-        f'examples by heart.</p><div class="cards">{cards}{plot}</div></section>'
+        '<section id="learning"><h2>Training</h2><p>In a good training the error curves fall and the retrieval curve '
+        "rises, and the held-out curves follow. If a held-out curve turns back, the network has begun to overfit.</p>"
+        f'<div class="cards">{cards}{plot}</div></section>'
     )
 
 
@@ -200,9 +196,8 @@ def _scores(scores: Sequence[Score]) -> str:
         for row in scores
     )
     return (
-        '<section id="scores"><h2>Scores</h2><p>A number says little without what it may be held against, '
-        "and nothing at "
-        "all when another network computed it than the one people expect. So every row names both.</p>"
+        '<section id="scores"><h2>Scores</h2><p>A score needs a reference value, and it depends on the network that '
+        "computed it. Every row names both.</p>"
         "<table><thead><tr><th>What</th><th>Value</th><th>Compare with</th><th>What it means</th><th>Computed by</th>"
         f"</tr></thead><tbody>{rows}</tbody></table></section>"
     )
@@ -215,9 +210,8 @@ def _steps(steps: Sequence[StepText]) -> str:
         for step in steps
     )
     return (
-        '<section id="steps"><h2>Every step and its command</h2><p>These are the very commands that ran, in '
-        "this order, "
-        f'from the repository\'s root. Each can be typed by hand.</p><ol class="steps">{items}</ol></section>'
+        '<section id="steps"><h2>Every step and its command</h2><p>These commands ran in this order, in the root '
+        f'folder of the repository. Each can also be typed by hand.</p><ol class="steps">{items}</ol></section>'
     )
 
 

@@ -85,22 +85,22 @@ def read_curves(run: Path) -> Curves:
 def vaid_scores(report: Mapping[str, Any]) -> list[Score]:
     """Scores of V-AID."""
     unseen = "lip" in report
-    lips, where = (report["lip"], "held-out people") if unseen else (report["lip_train"], "clips of the training")
+    lips, where = (report["lip"], "held-out people") if unseen else (report["lip_train"], "the training clips")
     own = "V-AID itself"
     rows = [
         Score(
             "Lip retrieval",
             percent(lips["near1"]),
             f"chance {percent(lips['chance'])}",
-            f"For how many frames of {where} the true lips nearest to what V-AID heard are the frame's own, or its "
-            "neighbour's, among all of the clip.",
+            f"Share of the frames of {where} for which the true lips nearest to the prediction belong to the same "
+            "frame or to its neighbour, among all frames of the clip.",
             own,
         ),
         Score(
             "Lips explained (R²)",
             f"{lips['r2']:.2f}",
-            "0 knows nothing, 1 everything",
-            "How much of the differences between lips the sound alone explains.",
+            "0 explains nothing, 1 everything",
+            "Share of the variance of the lips that the speech explains.",
             own,
         ),
     ]
@@ -108,11 +108,11 @@ def vaid_scores(report: Mapping[str, Any]) -> list[Score]:
         expression = report["expression"]
         rows.append(
             Score(
-                "Emotion of invented expressions",
+                "Emotion of sampled expressions",
                 percent(expression["emotion"]),
                 f"true clips {percent(expression['emotion_truth'])}, chance {percent(CHANCE_EMOTION)}",
-                "How often the sequence Di-CTE invents for a held-out person, given somebody else's face to aim at, is "
-                "nearest to the right emotion.",
+                "Share of the sequences sampled by Di-CTE for a held-out person, with another person's face as the "
+                "source, that are nearest to the right emotion.",
                 own,
             )
         )
@@ -121,20 +121,20 @@ def vaid_scores(report: Mapping[str, Any]) -> list[Score]:
 
 def synthetic_scores(report: Mapping[str, Any]) -> list[Score]:
     """Scores of ETHD on synthetic speakers."""
-    network = "linear readers of pixels, fitted to each person's true videos"
+    network = "linear readers of pixels, fitted to the true videos of each person"
     return [
         Score(
-            "Lips follow the sound",
+            "Lips follow the speech",
             f"{report['lips_neutral']:.2f}",
             f"true clip {report['lips_of_true_clip']:.2f}, no connection 0",
-            "Correlation of how far the lips are open in generated videos of held-out people with the truth.",
+            "Correlation of the lip opening in generated videos of held-out people with the truth.",
             network,
         ),
         Score(
-            "Emotion that was asked for",
+            "Requested emotion",
             percent(report["emotion"]),
             f"true clips {percent(report['emotion_of_true_clips'])}, chance {percent(CHANCE_EMOTION)}",
-            "How often the face outside the lips shows the right one of eight emotions.",
+            "Share of the videos in which the face outside the lips shows the right one of eight emotions.",
             network,
         ),
     ]
@@ -149,22 +149,22 @@ def real_scores(report: Mapping[str, Any], who: str) -> list[Score]:
         Score(
             f"PSNR, {who}",
             f"{voice['psnr']:.1f} dB",
-            f"first frame held still {clip['psnr_first_frame']:.1f}, the codec's limit {codec['psnr']:.1f}",
-            f"How close the pictures of {key} are to the truth, from its first frame and its sound alone.",
+            f"first frame repeated {clip['psnr_first_frame']:.1f}, limit of the codec {codec['psnr']:.1f}",
+            f"Similarity of the frames of {key} to the truth, from its first frame and its speech alone.",
             "none: pixels",
         ),
         Score(
-            f"Mouth follows the voice, {who}",
+            f"Mouth follows the speech, {who}",
             f"{voice['jaw']:.2f}",
             f"with the clip's own expression {own['jaw']:.2f}, no connection 0",
-            "Correlation of how far the jaw is open with the truth.",
+            "Correlation of the jaw opening with the truth.",
             network,
         ),
         Score(
-            f"A face is seen, {who}",
+            f"A face is found, {who}",
             percent(voice["faces"]),
             f"true clip through the codec {percent(codec['faces'])}",
-            "Share of the generated frames in which a face is found.",
+            "Share of the generated frames in which a face is detected.",
             network,
         ),
     ]
@@ -173,10 +173,10 @@ def real_scores(report: Mapping[str, Any], who: str) -> list[Score]:
 def metric_scores(results: Mapping[str, Any]) -> list[Score]:
     """The paper's metrics, from a results file of evaluate.py."""
     meanings = {
-        "fid": "Do single pictures look real? A distance between the features of generated and real frames.",
-        "fvd": "Do they move as real videos do? The same for 16 frames at a time.",
-        "sync": "Do lips and sound belong together? SyncNet's confidence and distance.",
-        "efid": "Do faces show the same range of expressions? A distance between expression coefficients.",
+        "fid": "Realism of single frames: distance between the features of generated and real frames.",
+        "fvd": "Realism of motion: the same for 16 frames at a time.",
+        "sync": "Agreement of lips and audio: confidence and distance of SyncNet.",
+        "efid": "Similarity of expressions: distance between expression coefficients.",
     }
     titles = {"fid": "FID", "fvd": "FVD", "sync": "Sync-C, Sync-D", "efid": "E-FID"}
     rows = []
@@ -206,18 +206,19 @@ def verdicts(synthetic: Mapping[str, Any] | None, seen: Mapping[str, Any] | None
     if synthetic is not None:
         findings.append(f"The lips of held-out people {_following(synthetic['lips_neutral'])}.")
         share, truth = synthetic["emotion"], synthetic["emotion_of_true_clips"]
-        how = "about as often as chance would" if share < 2 * CHANCE_EMOTION else f"in {percent(share)} of the cases"
+        how = "about as often as by chance" if share < 2 * CHANCE_EMOTION else f"in {percent(share)} of the videos"
         findings.append(
-            f"The face shows the emotion that was asked for {how}; the same readers get {percent(truth)} of true clips."
+            f"The face shows the requested emotion {how}; the same readers are right for {percent(truth)} of the true "
+            "clips."
         )
-    for report, who in ((seen, "a clip training saw"), (unseen, "a person nobody trained on")):
+    for report, who in ((seen, "a training clip"), (unseen, "a held-out person")):
         if report is None:
             continue
         clip = next(iter(report.values()))
         gain = clip["voice"]["psnr"] - clip["psnr_first_frame"]
         closer = "closer to the truth than" if gain > 0 else "further from the truth than"
         findings.append(
-            f"For {who}, the pictures are {abs(gain):.1f} dB {closer} its first frame held still, and the mouth "
+            f"For {who}, the frames are {abs(gain):.1f} dB {closer} the repeated first frame, and the mouth "
             f"{_following(clip['voice']['jaw'], one=True)}."
         )
     return findings
@@ -227,10 +228,10 @@ def _following(correlation: float, one: bool = False) -> str:
     verb = "follows" if one else "follow"
     number = f"(correlation {correlation:.2f})"
     if correlation >= FOLLOWS:
-        return f"{verb} the sound {number}"
+        return f"{verb} the speech {number}"
     if correlation >= PARTLY:
-        return f"{verb} the sound in part {number}"
-    return f"{'does' if one else 'do'} not follow the sound yet {number}"
+        return f"{verb} the speech in part {number}"
+    return f"{'does' if one else 'do'} not follow the speech yet {number}"
 
 
 def percent(share: float) -> str:

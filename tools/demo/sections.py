@@ -16,30 +16,29 @@ def results_section(folder: Path, asked: Mapping[str, Any], findings: Sequence[s
     shown = [one for one in asked["asked"] if one["name"].split("/")[0] in ("emotions", "seen", "unseen", "borrowed")]
     cards = "".join(_card(folder, one) for one in shown)
     who = (
-        "none of these people was seen in training"
+        "none of these people was in the training data"
         if not any(one["seen"] for one in shown)
-        else "each card says who was"
+        else "each card states whether the person was in the training data"
     )
     sentences = "".join(f"<li>{escape(sentence)}</li>" for sentence in findings)
     verdict = f'<div class="verdict"><ul>{sentences}</ul></div>' if findings else ""
     none = "" if asked["unseen"] else (
-        '<p class="hint">All speakers of this folder were trained on, so nothing here shows how a stranger would come '
-        "out. With more people, some are held out.</p>"
+        '<p class="hint">All speakers of this folder were in the training data, so these videos do not show how the '
+        "model works on other people. With more people, some are held out.</p>"
     )  # fmt: skip
     return (
-        '<section id="results"><h2>What came out</h2><p>Left the true video, right what was generated from a '
-        "portrait and "
-        f"the sound alone; {who}. Below them the same moments, true above and generated below.</p>{verdict}{none}"
+        '<section id="results"><h2>Results</h2><p>Left: the true video. Right: the video generated from a portrait and '
+        f"the speech alone; {who}. Below: the same frames, true above and generated below.</p>{verdict}{none}"
         f'<div class="cards">{cards}{_sheets(folder)}</div></section>'
     )
 
 
 def _sheets(folder: Path) -> str:
     """Contact sheets of the measured clips: the truth, driven by speech, and with the clip's own expression."""
-    who = {"sheets_seen": "A clip training saw", "sheets_unseen": "A person nobody trained on"}
+    who = {"sheets_seen": "A training clip", "sheets_unseen": "A held-out person"}
     return "".join(
-        f'<div class="card wide"><h3>{words}</h3><p class="hint">Above the truth, below it what the first frame '
-        "and the sound give, at the bottom the same with the clip's own expression. Its numbers are among the scores."
+        f'<div class="card wide"><h3>{words}</h3><p class="hint">Top: the truth. Middle: generated from the first '
+        "frame and the speech. Bottom: the same with the clip's own expression. The scores below include this clip."
         f'</p><img src="{file_picture(path)}" alt="frames of the measured clip"></div>'
         for name, words in who.items()
         for path in sorted((folder / name).glob("*.png"))
@@ -49,7 +48,7 @@ def _sheets(folder: Path) -> str:
 def _card(folder: Path, one: Mapping[str, Any], wide: bool = False) -> str:
     made = folder / ("long" if one["name"] == "long" else "videos") / f"{one['name']}.mp4"
     videos = ({"true": folder / "cases" / one["true"]} if one["true"] else {}) | {"generated": made}
-    known = "seen in training" if one["seen"] else "never seen in training"
+    known = "in the training data" if one["seen"] else "not in the training data"
     strips = "".join(
         f'<figcaption>{name}</figcaption><img src="{strip(path, 12 if wide else 8)}" alt="frames of the {name} video">'
         for name, path in videos.items()
@@ -81,13 +80,11 @@ def long_section(folder: Path, asked: Mapping[str, Any]) -> str:
     stride = sampling["window"] - sampling["overlap"]
     windows = max(1, -(-(frames - sampling["overlap"]) // stride))
     return (
-        f'<section id="long"><h2>A longer clip, {windows} windows long</h2><p>The network draws '
-        f"{sampling['window']} frames "
-        f"at a time. These {frames} frames were drawn in {windows} windows that overlap by "
-        f"{sampling['overlap']} frame{'s' * (sampling['overlap'] != 1)} and "
-        "are merged at every one of the denoising steps, so there should be no seams. Memory stays the same "
-        "however long "
-        f'the speech is.</p><div class="cards">{_card(folder, one, wide=True)}</div></section>'
+        f'<section id="long"><h2>A longer clip, {windows} windows long</h2><p>The network generates '
+        f"{sampling['window']} frames at a time. These {frames} frames were generated in {windows} windows that "
+        f"overlap by {sampling['overlap']} frame{'s' * (sampling['overlap'] != 1)}. "
+        "The windows are merged at every denoising step, so there should be no seams. Memory does not grow with the "
+        f'length of the speech.</p><div class="cards">{_card(folder, one, wide=True)}</div></section>'
     )
 
 
@@ -98,8 +95,8 @@ def decoupling_section(folder: Path, asked: Mapping[str, Any]) -> str:
     rows = decoupling_rows(folder / "cases" / case["row"]["portrait"], lips, expression)
     pairs = zip(
         (
-            ("Driven by the lips alone", "drive=lips", lips),
-            ("Driven by the expression alone", "drive=expression", expression),
+            ("Driven by lips only", "drive=lips", lips),
+            ("Driven by expression only", "drive=expression", expression),
         ),
         rows,
         strict=True,
@@ -110,12 +107,11 @@ def decoupling_section(folder: Path, asked: Mapping[str, Any]) -> str:
         for (title, key, video), row in pairs
     )
     return (
-        '<section id="decoupling"><h2>Lips and expression, one at a time</h2><p>The paper\'s Figure 3: the same '
-        "portrait and "
-        "voice, once with only the lips driven and once with only the expression. The bright places are where a frame "
-        "differs from the portrait. After enough training the first lights up at the mouth and the second "
-        "everywhere else "
-        "in the face; what glows all over, background included, is what this short training has not learned yet.</p>"
+        '<section id="decoupling"><h2>Lips and expression, one at a time</h2><p>This is Figure 3 of the paper: the '
+        "same portrait and speech, driven once by lips only and once by expression only. Bright pixels differ from the "
+        "portrait. After enough training, only the mouth is bright in the first video, and only the rest of the "
+        "face in the second. Brightness elsewhere, for example in the background, shows that the training "
+        "was too short.</p>"
         f'<div class="cards">{cards}</div></section>'
     )
 
@@ -124,7 +120,7 @@ def dicte_section(folder: Path) -> str:
     """Section on Figure 4: with Di-CTE, and with a constant expression."""
     moving, held = (folder / "videos" / "dicte" / f"{name}.mp4" for name in ("with", "without"))
     rows = motion_rows(moving, held)
-    titles = (("With Di-CTE", "an expression that lives", moving), ("Without", "the same expression held still", held))
+    titles = (("With Di-CTE", "the expression moves", moving), ("Without", "the expression is constant", held))
     cards = "".join(
         f'<div class="card pair one"><h3>{title}</h3><p class="hint">{words}; pixels move by {row.mean:.1f} '
         "grey levels on "
@@ -132,13 +128,11 @@ def dicte_section(folder: Path) -> str:
         for (title, words, video), row in zip(titles, rows, strict=True)
     )
     return (
-        '<section id="dicte"><h2>A face that lives</h2><p>The paper\'s Figure 4: both videos aim at one '
-        "expression, taken "
-        "from a single picture of another person. On the left Di-CTE makes a moving sequence of it that fits "
-        "the voice; on "
-        "the right the expression is the same in every frame. Bright places move more. Both come from one "
-        "network here, "
-        f'while the paper trains one without Di-CTE.</p><div class="cards">{cards}</div></section>'
+        '<section id="dicte"><h2>Moving expression</h2><p>This is Figure 4 of the paper. Both videos show one '
+        "expression, taken from a single image of another person. Left: Di-CTE generates a moving sequence that fits "
+        "the speech. Right: the expression is the same in every frame. Bright pixels move more. Here both videos come "
+        "from one network, while the paper trains a separate network without Di-CTE.</p>"
+        f'<div class="cards">{cards}</div></section>'
     )
 
 

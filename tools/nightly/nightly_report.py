@@ -44,13 +44,27 @@ def full_report(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult
 
 
 def results_page(checks: Sequence[NightlyCheck], results: Mapping[str, StepResult]) -> str:
-    """Returns the page of results: a table of numbers for each section, for the checks that ran."""
+    """Returns the page of results: numbers and failures as tables, then lists of the other checks."""
     about = "Measurements of the nightly checks. Commands and full outputs: `tools/profiling/reports/`."
-    parts = [_head("Results", f"{about} Open checks: `python -m tools.nightly list=yes`.")]
+    parts = [_head("Results", f"{about} Checks without a number and checks that have not run are listed at the end.")]
     ran = [(check, results[check.step.name]) for check in checks if check.step.name in results]
-    for part, group in groupby(ran, key=lambda one: one[0].part):
+    in_table = [(check, result) for check, result in ran if check.numbers or not result.done]
+    for part, group in groupby(in_table, key=lambda one: one[0].part):
         rows = [row for check, result in group for row in _rows(check, result)]
         parts += [f"## {part}\n", "| check | what | measured | wanted | when |", "|---|---|---|---|---|", *rows, ""]
+    completed = [(check, result) for check, result in ran if (check, result) not in in_table]
+    if completed:
+        parts.append("## Completed, without a number\n")
+        parts += [
+            f"- {check.step.title}: {format_duration(result.seconds)}, {result.finished[:10]}"
+            for check, result in completed
+        ]
+        parts.append("")
+    open_checks = [check for check in checks if check.step.name not in results]
+    if open_checks:
+        parts += ["## Not run yet\n", "Names for `python -m tools.nightly only=NAME,NAME`:\n"]
+    for part, waiting in groupby(open_checks, key=lambda check: check.part):
+        parts.append(f"- {part}: {', '.join(f'`{check.step.name}`' for check in waiting)}")
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -86,8 +100,6 @@ def _rows(check: NightlyCheck, result: StepResult) -> list[str]:
     if not result.done:
         return [f"| {title} | {_state(result)} | | | |"]
     when = result.finished[:10]
-    if not check.numbers:
-        return [f"| {title} | done in {format_duration(result.seconds)} | | | {when} |"]
     return [
         f"| {title if place == 0 else ''} | {number.words} | {_shown(value)} | {_met(number, value)} | {when} |"
         for place, (number, value) in enumerate(_values(check))

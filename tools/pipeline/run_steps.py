@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import resource
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from runtime.files import partial_of, remove, take_name
+from runtime.platforms import inheritable_lock
 from tools.pipeline.clock import StepClock, format_duration
 from tools.pipeline.step import ChainError, Step, StepRecord, is_done, remove_products
 
@@ -97,7 +96,7 @@ def conclude(results: Sequence[StepResult], result: Path, console: Console) -> i
     return 0
 
 
-def _run(step: Step, folder: Path, console: Console, lock: int) -> StepResult:
+def _run(step: Step, folder: Path, console: Console, lock: tuple[int, ...]) -> StepResult:
     try:
         digest = step.digest()
     except ChainError as error:
@@ -143,7 +142,7 @@ def _run(step: Step, folder: Path, console: Console, lock: int) -> StepResult:
     return StepResult(step, "failed", made.seconds, made.processor_seconds, reason=why)
 
 
-def _execute(step: Step, folder: Path, console: Console, lock: int) -> int:
+def _execute(step: Step, folder: Path, console: Console, lock: tuple[int, ...]) -> int:
     """Runs the command. Its output goes to the log, or to ``stdout`` if it succeeds."""
     log = _log_of(step, folder)
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -166,7 +165,7 @@ def _execute(step: Step, folder: Path, console: Console, lock: int) -> int:
             remove(partial)
 
 
-def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: int) -> subprocess.Popen[bytes]:
+def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Starts the command in the repository's root. It inherits the folder's lock and holds it until it ends."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
@@ -176,7 +175,7 @@ def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: int) -> subpr
         stdin=subprocess.DEVNULL,
         stdout=stdout,
         stderr=stderr,
-        pass_fds=(lock,),
+        pass_fds=lock,
     )
 
 
@@ -212,29 +211,26 @@ def _log_of(step: Step, folder: Path) -> Path:
 
 def _processor_seconds() -> float:
     """Processor time of all commands that have ended, including their children."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    used = os.times()
+    return used.children_user + used.children_system
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[int]:
-    """Locks the folder. A command that outlives its chain still holds the lock.
+def _locked(folder: Path) -> Iterator[tuple[int, ...]]:
+    """Locks the folder; yields the lock's descriptors. A command that outlives its chain still holds them.
 
     Raises:
         ChainError: If the folder is locked.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise ChainError(
-            f"{folder}: another run, or a command of a killed run, is still at work there; wait for it or end it"
-        ) from error
-    else:
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(inheritable_lock(folder / LOCK))
+        except OSError as error:
+            raise ChainError(
+                f"{folder}: another run, or a command of a killed run, is still at work there; wait for it or end it"
+            ) from error
         yield lock
-    finally:
-        os.close(lock)
 
 
 @contextmanager

@@ -150,7 +150,7 @@ def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> 
         "preset": preset,
         "seconds": seconds,
         "slowest": max(watch.seconds[WARM_UP:]),
-        "peak_gib": peak_memory(device) / GIB,
+        "peak_gib": (peak_memory(device) or 0) / GIB,
         "counted_gib": step_bytes(config, module, 1) / GIB,
         "tflop": step_operations(module.info, frames) / 1e12,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

@@ -20,6 +20,7 @@ from PIL import Image, ImageFilter
 from configs.evaluation import EFIDConfig, EvaluateConfig, FIDConfig, FVDConfig
 from configs.options import read_options, run_script
 from evaluation.evaluate_folders import evaluate
+from metrics.networks.proxy import find_proxies
 from preparation.synthetic import SyntheticClip, held_out_people, render_clip, write_speaker
 from runtime.console import new_console
 
@@ -46,7 +47,7 @@ def found_in(runs: Path, kind: str) -> str:
     Raises:
         FileNotFoundError: If there are none.
     """
-    files = sorted(runs.rglob(f"proxy_{kind}.safetensors"))
+    files = find_proxies(runs, kind)
     if not files:
         raise FileNotFoundError(f"{runs}: has no proxy_{kind}.safetensors; train experiment=proxy/{kind}")
     return str(files[-1])

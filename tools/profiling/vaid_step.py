@@ -22,7 +22,7 @@ from configs.training import VAIDConfig
 from datamodules.clip_windows import ClipBatch
 from encoders.protocols import Identity
 from lightning_modules.vaid.module import VAIDModule
-from runtime.devices import resolve_device
+from runtime.devices import inference_dtype, resolve_device
 from tools.profiling.data_loader import PAPER
 
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bf16 FLOP/s, from NVIDIA's data sheets
@@ -69,6 +69,7 @@ def measure(work: Callable[[], object], repeat: int, device: torch.device) -> Pa
 def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
     """Prints the tables."""
     device = torch.device(resolve_device("auto"))
+    dtype = inference_dtype(device)
     torch.manual_seed(0)
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -91,7 +92,7 @@ def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
     t = torch.full((clips,), 500, device=device)
 
     def step() -> None:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             loss = module.losses(batch).loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -101,7 +102,7 @@ def main(clips: int = 1, frames: int = 120, repeat: int = 3) -> None:
     module.requires_grad_(False)  # only forward passes below
 
     def forward(work: Callable[[], object]) -> PartCost:
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, dtype, enabled=dtype is not torch.float32):
             return measure(work, repeat, device)
 
     rows = {

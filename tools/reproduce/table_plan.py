@@ -8,6 +8,7 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from metrics.networks.proxy import find_proxies
 from runtime.errors import UserError
 from tools.pipeline.step import Progress, Step, TrainingSteps
 
@@ -158,7 +159,7 @@ def found_in(folder: Path, kind: str) -> Path:
     Raises:
         UserError: If there is none, or more than one.
     """
-    files = sorted(folder.rglob(f"proxy_{kind}.safetensors"))
+    files = find_proxies(folder, kind)
     if len(files) != 1:
         raise UserError(
             f"proxies={folder}: has {len(files)} files proxy_{kind}.safetensors, expected one; train it with "

@@ -1,4 +1,4 @@
-"""Mel features: frame counts, alignment in time, and a filterbank checked against another implementation."""
+"""Mel features: frame counts, alignment in time, and a filter bank compared with transformers'."""
 
 import math
 
@@ -30,26 +30,26 @@ def powers(features):
     return 10 ** (features * mel.SPREAD + mel.CENTRE)
 
 
-def test_filters_agree_with_another_implementation():
+def test_filters_match_transformers():
     other = mel_filter_bank(513, 80, 50.0, 8000.0, RATE, norm=None, mel_scale="htk")
     np.testing.assert_allclose(mel_filters().numpy(), other, atol=1e-6)
 
 
-def test_filters_cover_every_frequency_evenly():
+def test_filters_sum_to_one():
     filters = mel_filters()
-    inner = slice(10, -30)  # between the first and the last centre neighbouring triangles add up to one
+    inner = slice(10, -30)  # between the first and last centre, neighbouring triangles sum to one
     torch.testing.assert_close(filters.sum(1)[inner], torch.ones(513)[inner])
     assert (filters.sum(0) > 0).all()
 
 
 @pytest.mark.parametrize("band", [5, 20, 40, 60, 79])
-def test_a_tone_lands_in_its_band_with_its_power(encoder, band):
+def test_tone_has_its_band_and_power(encoder, band):
     mels = np.linspace(2595 * np.log10(1 + 50 / 700), 2595 * np.log10(1 + 8000 / 700), 82)
     centre = 700 * (10 ** (mels[band + 1] / 2595) - 1)
     features = encoder(tone(centre, amplitude=0.5))[5:20]
     assert (features.argmax(-1) == band).all()
-    if band >= 40:  # filters wider than the window's main lobe hold nearly all of the tone
-        # Parseval: all the bins of a windowed tone of power a^2 hold a^2 * FFT * sum(w^2) / sum(w)^2.
+    if band >= 40:  # filters wider than the window's main lobe contain nearly the whole tone
+        # Parseval: the bins of a windowed tone of power a^2 sum to a^2 * FFT * sum(w^2) / sum(w)^2.
         window = np.hanning(mel.WINDOW)
         expected = 0.25 * mel.FFT * (window**2).sum() / window.sum() ** 2
         assert powers(features).sum(-1).mean().item() == pytest.approx(expected, rel=0.02 if band < 79 else 0.5)
@@ -74,29 +74,29 @@ def test_frame_count(encoder, samples):
 
 
 @pytest.mark.slow
-def test_ten_minutes_equal_their_parts(encoder):
-    """Long audio is worked on in pieces; each frame sees the same samples all the same."""
+def test_long_audio_equals_its_parts(encoder):
+    """Processing in chunks does not change the features."""
     long = noise(600 * RATE)
     features = encoder(long)
     assert len(features) == 15_000
-    part = encoder(long[1480 * 640 : 1520 * 640])  # across the border of the first two pieces
+    part = encoder(long[1480 * 640 : 1520 * 640])  # across the border of the first two chunks
     torch.testing.assert_close(features[1482:1518], part[2:-2], atol=1e-4, rtol=0)
 
 
-def test_a_shift_by_one_frame_shifts_by_one_frame(encoder):
+def test_shift_by_one_frame(encoder):
     x = noise(20 * 640)
     shifted = encoder(torch.cat([noise(640, seed=1), x]))
     torch.testing.assert_close(shifted[2:], encoder(x)[1:], atol=1e-5, rtol=0)
 
 
 def test_frames_are_centred(encoder):
-    """Features of the reversed clip are the reversed features: no side of a frame is favoured."""
+    """Windows are centred on their frames, so the features of the reversed clip are the reversed features."""
     x = noise(20 * 640)
     backwards = encoder(x.flip(0)).flatten(0, 1).flip(0)
     torch.testing.assert_close(backwards, encoder(x).flatten(0, 1), atol=1e-4, rtol=0)
 
 
-def test_a_click_is_heard_where_it_is(encoder):
+def test_click_is_localised(encoder):
     for frame, subframe in ((7, 0), (7, 3), (12, 1)):
         x = torch.zeros(20 * 640)
         x[frame * 640 + subframe * 160 + 80] = 1.0
@@ -104,7 +104,7 @@ def test_a_click_is_heard_where_it_is(encoder):
         assert divmod(loudest, 4) == (frame, subframe)
 
 
-def test_speech_is_about_standard(encoder, assets):
+def test_speech_is_about_standardised(encoder, assets):
     import av
 
     with av.open(str(assets / "data" / "wav" / "hdtf_RD_Radio31_000.wav")) as container:
@@ -116,6 +116,6 @@ def test_speech_is_about_standard(encoder, assets):
 
 
 @pytest.mark.parametrize("samples", [torch.zeros(0), torch.zeros(2, 100)])
-def test_refuses_what_is_not_mono_sound(encoder, samples):
+def test_other_shapes_are_refused(encoder, samples):
     with pytest.raises(ValueError, match="mono samples at 16 kHz"):
         encoder(samples)

@@ -1,4 +1,4 @@
-"""wav2vec 2.0 features on the real architecture with random weights, saved and loaded as the published ones are."""
+"""wav2vec 2.0 features with random weights that are saved and loaded like the published ones."""
 
 import math
 
@@ -27,7 +27,7 @@ def small_config():
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A small wav2vec 2.0 with its head, as facebook/wav2vec2-base-960h is published."""
+    """Small wav2vec 2.0 with a CTC head, like the published facebook/wav2vec2-base-960h."""
     path = tmp_path_factory.mktemp("wav2vec2-small")
     torch.manual_seed(0)
     Wav2Vec2ForCTC(small_config()).save_pretrained(path)
@@ -40,7 +40,7 @@ def encoder(folder):
 
 
 def speech(seconds, seed=0):
-    """Noise whose loudness and colour change as speech's do."""
+    """Noise with loudness and spectrum that change at the rate of speech."""
     samples = int(seconds * RATE)
     noise = torch.randn(samples, generator=torch.Generator().manual_seed(seed))
     time = torch.arange(samples) / RATE
@@ -48,7 +48,7 @@ def speech(seconds, seed=0):
 
 
 def native(network, samples):
-    """Every layer at 50 Hz, from transformers' own feature extractor and model."""
+    """Hidden states of every layer at 50 Hz, by transformers' feature extractor and model."""
     values = Wav2Vec2FeatureExtractor(do_normalize=True)(samples.numpy(), sampling_rate=RATE, return_tensors="pt")
     with torch.no_grad():
         return torch.cat(network.eval()(values.input_values, output_hidden_states=True).hidden_states[1:])
@@ -69,7 +69,7 @@ def test_one_sample_and_silence(encoder):
 
 
 def test_post_interpolates_in_time(folder, encoder):
-    """Against numpy's interpolation between the centres of the network's windows, at the centres of the frames."""
+    """Equals numpy's interpolation from the centres of the network's windows to the centres of the frames."""
     samples = speech(2.0)
     states = native(Wav2Vec2Model.from_pretrained(folder), F.pad(samples - samples.mean(), (0, 80)))
     centres = (np.arange(states.shape[1]) * 320 + 200) / RATE
@@ -78,8 +78,8 @@ def test_post_interpolates_in_time(folder, encoder):
     np.testing.assert_allclose(encoder(samples).numpy(), np.transpose(expected, (2, 0, 1)), atol=2e-3)
 
 
-def test_pre_is_interpolation_before_the_transformer(folder):
-    """Hallo: linear interpolation of the convolutional features, ends aligned, to the number of video frames."""
+def test_pre_interpolates_before_the_transformer(folder):
+    """Equals Hallo: linear interpolation of the convolutional features, aligned corners, to the number of frames."""
     samples, network = speech(2.0), Wav2Vec2Model.from_pretrained(folder)
 
     def interpolated(module, arguments, features):
@@ -97,7 +97,7 @@ def test_last_layers_are_kept(folder, encoder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resample", ["post", "pre"])
-def test_long_audio_in_chunks_is_close_to_the_whole(folder, resample, monkeypatch):
+def test_chunks_are_close_to_the_whole(folder, resample, monkeypatch):
     encoder = Wav2Vec2Encoder(str(folder), 3, resample)
     samples = speech(50.0)
     lengths = []
@@ -108,7 +108,7 @@ def test_long_audio_in_chunks_is_close_to_the_whole(folder, resample, monkeypatc
     monkeypatch.setattr(wav2vec2, "CHUNK", 10**6)
     whole = encoder(samples)
     assert chunked.shape == whole.shape
-    # Attention and the group norm over time see other surroundings: close, not equal.
+    # Attention and the group norm over time have another context, so the features are close, not equal.
     error = (chunked - whole).square().mean().sqrt() / whole.std(0).mean()
     assert error < 0.03, error
     cosine = F.cosine_similarity(chunked.flatten(1), whole.flatten(1)).min()
@@ -117,7 +117,7 @@ def test_long_audio_in_chunks_is_close_to_the_whole(folder, resample, monkeypatc
 
 @pytest.mark.slow
 def test_loudness_is_normalised_over_the_whole_clip(encoder):
-    """A quiet half stays quiet beside a loud one, whatever the chunks."""
+    """A quiet half changes the features of the loud half, so the statistics are not per chunk."""
     samples = speech(50.0)
     features = encoder(samples)
     torch.testing.assert_close(encoder(0.1 * samples + 0.01), features, atol=1e-3, rtol=1e-3)
@@ -126,7 +126,7 @@ def test_loudness_is_normalised_over_the_whole_clip(encoder):
     assert not torch.allclose(faded[:600], features[:600], atol=1e-3)
 
 
-def test_a_shift_by_one_frame_shifts_by_one_frame(encoder):
+def test_shift_by_one_frame(encoder):
     samples = speech(4.0)
     plain, shifted = encoder(samples), encoder(torch.cat([samples[-640:], samples]))
     error = (shifted[11:91] - plain[10:90]).square().mean().sqrt() / plain.std(0).mean()
@@ -135,41 +135,41 @@ def test_a_shift_by_one_frame_shifts_by_one_frame(encoder):
     assert other > 5 * error
 
 
-def test_nothing_is_random(encoder):
+def test_encoder_is_deterministic_and_frozen(encoder):
     samples = speech(1.0)
     assert torch.equal(encoder(samples), encoder(samples))
     assert not encoder.network.training
     assert not any(parameter.requires_grad for parameter in encoder.network.parameters())
 
 
-def test_identity_names_the_weights(encoder, folder):
+def test_identity_has_the_weights(encoder, folder):
     assert encoder.identity.weights == {"model.safetensors": sha256_of(folder / "model.safetensors")}
     assert encoder.identity.options == {"layers": 3, "resample": "post"}
 
 
 @pytest.mark.slow
-def test_the_base_model(tmp_path, monkeypatch):
-    """The published architecture at full size (random weights), found through the weights folder's own copy."""
+def test_base_model(tmp_path, monkeypatch):
+    """The published architecture at full size, with random weights, as a local folder and in the weights folder."""
     torch.manual_seed(0)
     Wav2Vec2ForCTC(Wav2Vec2Config()).save_pretrained(tmp_path / "wav2vec2-base-960h")
     monkeypatch.chdir(tmp_path)
     encoder = Wav2Vec2Encoder("wav2vec2-base-960h")
     assert sum(p.numel() for p in encoder.network.parameters()) == 94_371_712
     assert encoder(speech(0.4)).shape == (10, 12, 768) == (10, encoder.layers, encoder.width)
-    # The same folder under the published name has other weights than the published ones.
+    # In the weights folder the random weights do not have the published hash.
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
     refuses(WrongWeights, "wav2vec2-base-960h", Wav2Vec2Encoder)
 
 
-def test_absent_weights_are_one_error(no_weights):
+def test_missing_weights_are_named(no_weights):
     refuses(MissingWeights, r"(?s)facebook/wav2vec2-base-960h/resolve.*8aa76ab2.*put it here", Wav2Vec2Encoder)
 
 
 def test_readable_errors(folder, tmp_path):
     refuses(ValueError, r"options\.layers.*3 layers, found layers=12", Wav2Vec2Encoder, str(folder))
     refuses(ValueError, r"options\.resample: must be post or pre", Wav2Vec2Encoder, str(folder), 3, "both")
-    absent = r"options\.model.*config\.json and model\.safetensors not found"
-    refuses(ValueError, absent, Wav2Vec2Encoder, str(tmp_path))
+    message = r"options\.model.*config\.json and model\.safetensors not found"
+    refuses(ValueError, message, Wav2Vec2Encoder, str(tmp_path))
     refuses(ValueError, "mono samples", Wav2Vec2Encoder(str(folder), 3), torch.zeros(0))
 
 

@@ -1,4 +1,4 @@
-"""The patch codec loses nothing, even through float16."""
+"""The patch codec is lossless, even with float16 latents."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from encoders.codecs.patch import PatchCodec
 
 
 @pytest.mark.parametrize("patch", [1, 2, 4, 8])
-def test_every_value_comes_back_after_float16(patch):
+def test_lossless_in_float16(patch):
     frames = torch.arange(256, dtype=torch.uint8).repeat(3, 16).reshape(1, 3, 64, 64)
     latents = PatchCodec(patch).encode(frames)
     assert latents.dtype == torch.float32
@@ -15,7 +15,7 @@ def test_every_value_comes_back_after_float16(patch):
     assert torch.equal(PatchCodec(patch).decode(latents.half()), frames)
 
 
-def test_shapes_are_as_declared():
+def test_shapes_match_the_attributes():
     codec = PatchCodec()
     frames = torch.randint(0, 256, (5, 3, 32, 64), dtype=torch.uint8)
     latents = codec.encode(frames)
@@ -23,7 +23,7 @@ def test_shapes_are_as_declared():
     assert torch.equal(codec.decode(latents), frames)
 
 
-def test_a_latent_position_is_a_patch_of_pixels():
+def test_latent_position_is_a_patch_of_pixels():
     codec = PatchCodec(4)
     frames = torch.zeros(1, 3, 16, 16, dtype=torch.uint8)
     frames[:, :, 8:12, 4:8] = 255
@@ -45,11 +45,11 @@ def test_out_of_range_latents_are_clipped():
         (torch.zeros(0, 3, 32, 32, dtype=torch.uint8), "F > 0"),
     ],
 )
-def test_refuses_other_frames(frames, message):
+def test_other_frames_are_refused(frames, message):
     with pytest.raises(ValueError, match=message):
         PatchCodec().encode(frames)
 
 
-def test_refuses_no_patch():
+def test_patch_must_be_positive():
     with pytest.raises(ValueError, match=r"options\.patch"):
         PatchCodec(0)

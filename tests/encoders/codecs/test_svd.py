@@ -1,4 +1,4 @@
-"""Stable Video Diffusion's codec on a small autoencoder of the same class, with random weights."""
+"""SVD codec with a small autoencoder of the same class and random weights."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def latents(count, seed=0):
     return torch.randn(count, 4, 8, 8, generator=torch.Generator().manual_seed(seed))
 
 
-def test_encode_is_the_unscaled_mode(codec, network):
+def test_encode_returns_the_unscaled_mode(codec, network):
     x = frames(3)
     with torch.no_grad():
         expected = network.encode(x.float() / 127.5 - 1).latent_dist.mean
@@ -51,7 +51,7 @@ def test_encode_is_the_unscaled_mode(codec, network):
     torch.testing.assert_close(codec.encode(x), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_encoding_does_not_depend_on_chunks(codec, monkeypatch):
+def test_encoding_is_independent_of_chunks(codec, monkeypatch):
     x = frames(7)
     whole = codec.encode(x)
     sizes = []
@@ -86,9 +86,9 @@ def test_long_clips_cross_fade_between_fixed_chunks(codec, network):
     assert ((decoded[12:16] >= low - 1) & (decoded[12:16] <= high + 1)).all()
     weight = torch.tensor([0.2, 0.4, 0.6, 0.8])[:, None, None, None]
     blend = (1 - weight) * first[12:] + weight * second[:4]
-    inside = (low > 0) & (high < 255)  # clamping breaks the blend only where a chunk is out of range
+    inside = (low > 0) & (high < 255)  # clamped values do not follow the blend
     assert (decoded[12:16] - blend)[inside].abs().max() <= 0.52
-    assert (decoded - reference(network, z)).abs().max() > 1  # why the chunks are fixed: decoding at once is another
+    assert (decoded - reference(network, z)).abs().max() > 1  # decoding at once differs, hence fixed chunks
 
 
 @pytest.mark.parametrize("count", [*range(1, 60), 120, 500])
@@ -102,30 +102,30 @@ def test_chunks_cover_every_frame(count):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 17, 29, 30, 41])
-def test_streaming_gives_the_same_frames(codec, count):
+def test_stream_equals_decode(codec, count):
     z = latents(count)
-    held = []
-    codec.network.decoder.register_forward_pre_hook(lambda module, args: held.append(len(args[0])))
+    sizes = []
+    codec.network.decoder.register_forward_pre_hook(lambda module, args: sizes.append(len(args[0])))
     streamed = list(codec.decode_stream(z))
-    assert max(held) <= CHUNK
+    assert max(sizes) <= CHUNK
     assert torch.equal(torch.cat(streamed), codec.decode(z))
     assert sum(map(len, streamed)) == count
 
 
-def test_frozen_in_float32_and_named(codec, folder):
+def test_network_is_frozen_in_float32(codec, folder):
     assert all(p.dtype == torch.float32 and not p.requires_grad for p in codec.network.parameters())
     assert codec.identity.weights == {WEIGHTS: sha256_of(folder / WEIGHTS)}
 
 
-def test_the_published_architecture_has_its_size():
-    """SVD's vae/config.json on the meta device, against the parameter count of the published weights."""
+def test_architecture_has_the_published_size():
+    """Compares the parameter count of SVD's vae/config.json, on the meta device, with the published weights."""
     with torch.device("meta"):
         network = AutoencoderKLTemporalDecoder(
             block_out_channels=(128, 256, 512, 512), down_block_types=("DownEncoderBlock2D",) * 4, layers_per_block=2
         )
     count = sum(parameter.numel() for parameter in network.parameters())
     assert count == 97_742_847
-    assert 0 < 391_017_740 - 4 * count < 100_000  # the file: float32 numbers and a header
+    assert 0 < 391_017_740 - 4 * count < 100_000  # the file has float32 values and a header
 
 
 def test_readable_errors(codec, folder, tmp_path):
@@ -136,7 +136,7 @@ def test_readable_errors(codec, folder, tmp_path):
     refuses(WrongWeights, str(tmp_path), SVDCodec, str(tmp_path))
 
 
-def test_absent_weights_are_one_error(no_weights):
+def test_missing_weights_are_named(no_weights):
     refuses(MissingWeights, r"(?s)stable-video-diffusion-img2vid-xt.*5d92aa59.*put it here", SVDCodec)
 
 

@@ -1,4 +1,4 @@
-"""TAEF2 with its real weights on real faces."""
+"""TAEF2 with the published weights on real faces."""
 
 import shutil
 from itertools import islice
@@ -24,7 +24,7 @@ def codec(asset_weights):
 
 
 def frames_of(path, count, size):
-    """The first frames of a video, centre-cropped to a square: (count, 3, size, size) uint8."""
+    """Reads the first frames of a video, cropped to the central square: (count, 3, size, size) uint8."""
     frames = torch.from_numpy(np.stack(list(islice(read_frames(path), count)))).permute(0, 3, 1, 2).float()
     side = min(frames.shape[2:])
     top, left = (frames.shape[2] - side) // 2, (frames.shape[3] - side) // 2
@@ -38,21 +38,21 @@ def psnr(a, b):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("video", VIDEOS)
-def test_real_frames_come_back(codec, assets, video):
+def test_real_frames_are_reconstructed(codec, assets, video):
     frames = frames_of(assets / "data" / "video" / video, 1, 256)
     latents = codec.encode(frames)
     assert latents.shape == (1, codec.channels, 32, 32)
-    assert 0.7 < latents.std() * codec.scale < 1.2  # what a diffusion model wants
+    assert 0.7 < latents.std() * codec.scale < 1.2  # suitable for a diffusion model
     decoded = codec.decode(latents.half())
     assert decoded.shape == frames.shape
     assert decoded.dtype == torch.uint8
     assert psnr(decoded, frames) > 30
     blurred = F.interpolate(F.interpolate(frames.float(), 64, mode="area"), 256, mode="bicubic").clamp(0, 255)
-    assert psnr(decoded, frames) > psnr(blurred, frames) + 2  # it keeps detail, not only large shapes
+    assert psnr(decoded, frames) > psnr(blurred, frames) + 2  # keeps detail
 
 
-def test_colours_are_rgb_from_0_to_1(codec):
-    """A wrong order of channels or range of values turns plain colours into others."""
+def test_plain_colours_are_reconstructed(codec):
+    """A wrong order of channels or range of values would change plain colours."""
     colours = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255], [0, 0, 0]], dtype=torch.uint8)
     frames = colours[:, :, None, None].expand(-1, -1, 64, 64)
     decoded = codec.decode(codec.encode(frames)).float().mean((2, 3))
@@ -60,7 +60,7 @@ def test_colours_are_rgb_from_0_to_1(codec):
 
 
 @pytest.mark.slow
-def test_frames_are_coded_one_by_one(codec, assets, monkeypatch):
+def test_frames_are_coded_independently(codec, assets, monkeypatch):
     frames = frames_of(assets / "data" / "video" / VIDEOS[0], 5, 64)
     latents, decoded = codec.encode(frames), codec.decode(codec.encode(frames))
     sizes = []
@@ -72,31 +72,31 @@ def test_frames_are_coded_one_by_one(codec, assets, monkeypatch):
     torch.testing.assert_close(codec.encode(frames[3:4]), latents[3:4], atol=1e-4, rtol=1e-4)
 
 
-def test_frozen_and_named(codec, asset_weights):
+def test_network_is_frozen(codec, asset_weights):
     files = "taef2_encoder.pth", "taef2_decoder.pth"
     assert codec.identity.weights == {name: sha256_of(asset_weights / name) for name in files}
     assert not codec.encode(torch.zeros(1, 3, 64, 64, dtype=torch.uint8)).requires_grad
     refuses(ValueError, "multiple of 8", codec.encode, torch.zeros(1, 3, 60, 64, dtype=torch.uint8))
 
 
-def test_swapped_files_are_told_apart(asset_weights, tmp_path, monkeypatch):
+def test_swapped_files_are_refused(asset_weights, tmp_path, monkeypatch):
     shutil.copy(asset_weights / "taef2_decoder.pth", tmp_path / "taef2_encoder.pth")
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path))
     refuses(WrongWeights, r"taef2_encoder\.pth", TAEF2Codec)
 
 
 def test_architecture_has_the_published_size():
-    """The files hold float16 numbers and little else."""
+    """The files have float16 values and a small header."""
     for network, size in ((taef2.build_encoder(), 2_704_692), (taef2.build_decoder(), 2_704_756)):
         payload = 2 * sum(p.numel() for p in network.parameters())
         assert 0 < size - payload < 32_768
 
 
 @pytest.mark.slow
-def test_a_stream_is_the_whole_in_pieces(codec, monkeypatch):
+def test_stream_equals_decode(codec, monkeypatch):
     latents = torch.randn(9, codec.channels, 16, 16)
     whole = codec.decode(latents)
     monkeypatch.setattr(taef2, "PIXELS_AT_ONCE", 4 * 128 * 128)
     pieces = list(codec.decode_stream(latents))
     assert len(pieces) > 1
-    assert (torch.cat(pieces).int() - whole.int()).abs().max() <= 1  # convolutions round by the batch
+    assert (torch.cat(pieces).int() - whole.int()).abs().max() <= 1  # rounding in convolutions depends on the batch

@@ -1,4 +1,4 @@
-"""Boxes and masks against properties and a two-dimensional rasteriser."""
+"""Properties of boxes, and masks against a two-dimensional rasteriser."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from tests.helpers.refusals import refuses
 
 
 def random_faces(scheme, count=200, size=(512, 400), seed=0):
-    """Faces of many sizes with the lips somewhere inside, some partly or wholly outside the picture."""
+    """Random faces of many sizes with lips inside, some partly or completely outside the picture."""
     rng = np.random.default_rng(seed)
     centre = rng.uniform(-100, 600, (count, 1, 2))
     extent = rng.uniform(4, 700, (count, 1, 2))
@@ -23,7 +23,7 @@ def random_faces(scheme, count=200, size=(512, 400), seed=0):
 
 
 def random_boxes(count, size, seed=0):
-    """Any boxes inside the picture, down to a hundredth of a pixel."""
+    """Random boxes inside the picture, down to 0.01 pixels."""
     rng = np.random.default_rng(seed)
     lengths = np.exp(rng.uniform(np.log(0.01), np.log(min(size)), (count, 2, 2)))
     low = rng.uniform(0, 1, (count, 2, 2)) * (np.array(size) - lengths)
@@ -32,7 +32,7 @@ def random_boxes(count, size, seed=0):
 
 @pytest.mark.parametrize("scheme", ["ibug68", "mediapipe478"])
 @pytest.mark.parametrize("scale", [1.0, 1.2, 2.0])
-def test_boxes_lie_inside_and_the_lips_inside_the_face(scheme, scale):
+def test_boxes_lie_in_the_picture_and_lips_in_the_face(scheme, scale):
     size = (512, 400)
     boxes = face_boxes(random_faces(scheme), scheme, scale, size)
     assert boxes.shape == (200, 2, 4)
@@ -45,7 +45,7 @@ def test_boxes_lie_inside_and_the_lips_inside_the_face(scheme, scale):
     assert (lip[:, 2:] <= face[:, 2:] + 1e-3).all()
 
 
-def test_a_box_is_expanded_about_its_centre_and_shifted_not_cut():
+def test_box_is_expanded_and_shifted_into_the_picture():
     points = np.zeros((1, 68, 2), np.float32)
     points[0, :48] = np.linspace([100, 50], [200, 150], 48)
     points[0, 48:] = np.linspace([140, 100], [160, 110], 20)
@@ -53,19 +53,19 @@ def test_a_box_is_expanded_about_its_centre_and_shifted_not_cut():
     np.testing.assert_allclose(face, [90, 40, 210, 160], atol=1e-4)
     np.testing.assert_allclose(lip, [138, 99, 162, 111], atol=1e-4)
     _, face = face_boxes(points - [110, 0], "ibug68", 1.2, (512, 512))[0]
-    np.testing.assert_allclose(face, [0, 40, 120, 160], atol=1e-4)  # whole width, moved in
+    np.testing.assert_allclose(face, [0, 40, 120, 160], atol=1e-4)  # shifted at full width
     _, face = face_boxes(points, "ibug68", 1.2, (512, 110))[0]
-    np.testing.assert_allclose(face, [90, 0, 210, 110], atol=1e-4)  # too high to fit
+    np.testing.assert_allclose(face, [90, 0, 210, 110], atol=1e-4)  # higher than the picture
 
 
-def test_gaps_are_refused():
+def test_nan_and_wrong_scheme_are_refused():
     points = random_faces("ibug68", 2)
     points[1, 3, 0] = np.nan
     refuses(ValueError, "NaN", face_boxes, points, "ibug68")
     refuses(ValueError, "478", face_boxes, points, "mediapipe478")
 
 
-def test_the_extent_of_a_68_point_face_has_a_forehead():
+def test_extent_of_68_points_includes_a_forehead():
     points = random_faces("ibug68", 5)
     tight = bounding_boxes(points)
     extent = face_extents(points, "ibug68")
@@ -75,7 +75,7 @@ def test_the_extent_of_a_68_point_face_has_a_forehead():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(512, 512), (128, 128), (100, 70), (64, 64)])
-def test_masks_are_the_max_pooled_rasterised_boxes(size):
+def test_masks_equal_max_pooled_boxes(size):
     width, height = size
     boxes = random_boxes(60, size, seed=width)
     pyramid = mask_pyramid(boxes, size, (64, 32, 16, 8))
@@ -90,7 +90,7 @@ def test_masks_are_the_max_pooled_rasterised_boxes(size):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [(512, 512), (64, 64), (1024, 1024)])
-def test_no_box_inside_the_picture_ever_vanishes(size):
+def test_masks_are_never_empty(size):
     for level, masks in mask_pyramid(random_boxes(2000, size), size).items():
         for mask in masks:
             assert mask.shape == (2000, 1, level, level)
@@ -113,11 +113,11 @@ def test_wrong_boxes_are_refused():
     refuses(ValueError, r"\(B, 2, 4\)", mask_pyramid, torch.zeros(3, 4), (64, 64))
 
 
-def test_the_point_lists_are_what_they_say():
+def test_point_lists():
     assert len(LIPS["mediapipe478"]) == len(set(LIPS["mediapipe478"])) == 20
     assert len(FACE["mediapipe478"]) == len(set(FACE["mediapipe478"])) == 36
     assert len(MEDIAPIPE_TO_IBUG) == len(set(MEDIAPIPE_TO_IBUG)) == 68
-    assert set(MEDIAPIPE_TO_IBUG[48:60]) < set(LIPS["mediapipe478"])  # the outer mouth lies on the lips' outline
+    assert set(MEDIAPIPE_TO_IBUG[48:60]) < set(LIPS["mediapipe478"])  # the outer mouth is part of the lip outline
     assert not set(MEDIAPIPE_TO_IBUG[60:]) & set(LIPS["mediapipe478"])
     points = np.arange(478 * 2).reshape(1, 478, 2)
     np.testing.assert_array_equal(as_ibug68(points, "mediapipe478")[0, 36], points[0, 33])

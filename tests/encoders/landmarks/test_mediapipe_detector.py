@@ -1,4 +1,4 @@
-"""MediaPipe on real clips: found, followed, held to one person, and the same every time."""
+"""MediaPipe on real clips: detection, tracking of one person, determinism."""
 
 import subprocess
 import sys
@@ -18,7 +18,7 @@ from media import read_frames
 
 @pytest.fixture(scope="module")
 def clips(assets):
-    """One second of two people, 512 x 512."""
+    """One second of two speakers, 512 x 512."""
     videos = {name: assets / f"data/video/hdtf_WDA_{name}_000.mp4" for name in ("AOC", "KatieHill")}
     return {name: list(read_frames(video, end=1.0)) for name, video in videos.items()}
 
@@ -35,7 +35,7 @@ def boxes_of(tracking):
 
 
 def placed(frame, size, where, side):
-    """The frame, ``side`` pixels wide, on a grey canvas of (W, H) at (left, top)."""
+    """Pastes the frame, resized to ``side`` pixels, on a grey (W, H) canvas at ``where`` (left, top)."""
     canvas = np.full((size[1], size[0], 3), 90, np.uint8)
     small = np.asarray(Image.fromarray(frame).resize((side, side), Image.Resampling.LANCZOS))
     canvas[where[1] : where[1] + side, where[0] : where[0] + side] = small
@@ -43,13 +43,13 @@ def placed(frame, size, where, side):
 
 
 def side_by_side(clips, size, where, side):
-    """One speaker at full size, and left of her the other, placed on a canvas."""
+    """One speaker at full size, and to the left the other one on a canvas."""
     pairs = zip(clips["KatieHill"], clips["AOC"], strict=True)
     return [np.concatenate([placed(other, size, where, side), frame], axis=1) for other, frame in pairs]
 
 
 @pytest.mark.slow
-def test_a_talking_face_is_found_in_every_frame_and_twice_the_same(detector, clips):
+def test_face_is_detected_in_every_frame_deterministically(detector, clips):
     first = detector.track(iter(clips["AOC"]), Path())
     again = detector.track(iter(clips["AOC"]), Path())
     fresh = MediaPipeDetector().track(iter(clips["AOC"]), Path())
@@ -63,21 +63,21 @@ def test_a_talking_face_is_found_in_every_frame_and_twice_the_same(detector, cli
             np.testing.assert_array_equal(face.blendshapes, another.blendshapes)
 
 
-def test_blendshapes_tell_an_open_mouth(detector, clips):
-    """Against the landmarks of the same faces: the jaw opens with the distance of the inner lips."""
+def test_blendshapes_follow_the_mouth_opening(detector, clips):
+    """``jawOpen`` correlates with the distance of the inner lips."""
     faces = detector.track(iter(clips["AOC"]), Path()).faces
     jaw = [face.blendshapes[BLENDSHAPES.index("jawOpen")] for face in faces]
     opening = [face.landmarks[14, 1] - face.landmarks[13, 1] for face in faces]
     assert np.corrcoef(jaw, opening)[0, 1] > 0.8
 
 
-def test_the_same_face_is_found_at_any_place_and_size(detector, clips):
-    """A face of 110 pixels in 1080 x 1920, far below what MediaPipe finds in the whole picture."""
+def test_small_face_gets_the_same_landmarks(detector, clips):
+    """A face of 110 pixels in 1080 x 1920 is too small for detection in the whole picture."""
     frames = clips["AOC"][:6]
     plain = detector.track(iter(frames), Path())
     where, side = (700, 1300), 176
     small = [placed(frame, (1080, 1920), where, side) for frame in frames]
-    assert not detector._look(small[0])
+    assert not detector._detect(small[0])
     tracking = detector.track(iter(small), Path())
     assert tracking.size == (1080, 1920)
     for face, expected in zip(tracking.faces, plain.faces, strict=True):
@@ -86,8 +86,8 @@ def test_the_same_face_is_found_at_any_place_and_size(detector, clips):
 
 
 @pytest.mark.slow
-def test_the_window_follows_a_walking_face(detector, clips):
-    """A face too small for the whole picture crosses it, a quarter of its height per frame, through several windows."""
+def test_window_follows_a_moving_face(detector, clips):
+    """A small face moves by a quarter of its height per frame, through several windows."""
     path = [(40 + 30 * step, 100 + 12 * step) for step in range(40)]
     frames = [placed(clips["AOC"][0], (1920, 800), where, 200) for where in path]
     tracking = detector.track(iter(frames), Path())
@@ -99,7 +99,7 @@ def test_the_window_follows_a_walking_face(detector, clips):
 
 
 @pytest.mark.slow
-def test_two_people_are_seen_and_the_larger_is_followed(detector, clips):
+def test_larger_of_two_faces_is_tracked(detector, clips):
     frames = side_by_side(clips, (400, 512), (40, 100), 320)
     tracking = detector.track(iter(frames), Path())
     assert tracking.several == 1
@@ -111,14 +111,14 @@ def test_two_people_are_seen_and_the_larger_is_followed(detector, clips):
     assert box_of(faces[0])[0] > 400
 
 
-def test_a_person_far_behind_does_not_count(detector, clips):
+def test_small_second_face_does_not_count(detector, clips):
     frames = side_by_side(clips, (200, 512), (10, 100), 180)
     assert detector.track(iter(frames[:3]), Path()).several == 0
 
 
 @pytest.mark.slow
-def test_a_jump_to_somebody_else_is_not_followed(detector, clips):
-    """A cut to another person at another place: only the longer shot counts."""
+def test_cut_to_another_person_is_not_followed(detector, clips):
+    """After a cut to another person at another position, only the longer shot counts."""
     left = [placed(frame, (1200, 500), (0, 40), 420) for frame in clips["AOC"]]
     right = [placed(frame, (1200, 500), (760, 40), 420) for frame in clips["KatieHill"]]
     tracking = detector.track(iter(left[:20] + right[:8]), Path())
@@ -126,7 +126,7 @@ def test_a_jump_to_somebody_else_is_not_followed(detector, clips):
     np.testing.assert_array_equal(np.flatnonzero(found), np.arange(20))
 
 
-def test_no_face_is_no_face(detector):
+def test_no_face_is_detected_in_noise(detector):
     noise = np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8)
     frames = [np.asarray(Image.fromarray(noise).resize((640, 480)))] * 6
     tracking = detector.track(iter(frames), Path())
@@ -137,19 +137,19 @@ def test_no_face_is_no_face(detector):
 
 
 @pytest.mark.slow
-def test_hands_are_not_a_second_person(assets, detector):
-    """In this clip MediaPipe takes folded hands for a face now and then."""
+def test_hands_are_not_detected_as_a_face(assets, detector):
+    """MediaPipe sometimes detects folded hands as a face in this clip."""
     clip = assets / "data/video/latentsync_demo1.mp4"
     frames = list(read_frames(clip, start=1.6, end=1.65)) + list(read_frames(clip, start=2.4, end=2.45))
     for frame in frames:
         speaker = detector.detect(frame)[0]
-        suspects = [face for face in detector._look_in_parts(frame, 766) if box_of(face)[1] > 1000]
+        suspects = [face for face in detector._detect_in_parts(frame, 766) if box_of(face)[1] > 1000]
         assert not any(detector._confirmed(frame, face) for face in suspects)
         assert not detector._several(frame, speaker)
         assert detector._confirmed(frame, speaker) is not None
 
 
-def test_the_outlines_are_mediapipes_own(asset_weights):
+def test_outlines_match_mediapipes_connections(asset_weights):
     from mediapipe.tasks.python.vision import FaceLandmarksConnections as Connections
 
     oval = {point for edge in Connections.FACE_LANDMARKS_FACE_OVAL for point in (edge.start, edge.end)}
@@ -158,16 +158,18 @@ def test_the_outlines_are_mediapipes_own(asset_weights):
     assert set(LIPS["mediapipe478"]) < lips
 
 
-def test_the_lips_outline_holds_all_lips(detector, clips):
+def test_lip_outline_encloses_all_lip_points(detector, clips):
     from mediapipe.tasks.python.vision import FaceLandmarksConnections as Connections
 
-    every = sorted({point for edge in Connections.FACE_LANDMARKS_LIPS for point in (edge.start, edge.end)})
+    all_points = sorted({point for edge in Connections.FACE_LANDMARKS_LIPS for point in (edge.start, edge.end)})
     face = detector.detect(clips["AOC"][0])[0].landmarks[None]
-    np.testing.assert_allclose(bounding_boxes(face[:, every]), bounding_boxes(face[:, LIPS["mediapipe478"]]), atol=1.0)
+    np.testing.assert_allclose(
+        bounding_boxes(face[:, all_points]), bounding_boxes(face[:, LIPS["mediapipe478"]]), atol=1.0
+    )
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", None])
-def test_a_damaged_model_is_one_readable_error(asset_weights, content):
+def test_damaged_model_is_refused(asset_weights, content):
     if content is None:
         content = (asset_weights / "face_landmarker.task").read_bytes()[:100_000]
     with pytest.raises(FaceLandmarkerError, match=r"model\.task: is not a usable FaceLandmarker model .*task=weights"):
@@ -191,8 +193,8 @@ def test_nothing_is_written_to_standard_error(asset_weights, clips, capfd):
 
 
 @pytest.mark.nightly
-def test_a_training_run_in_the_same_process_survives(asset_weights):
-    """MediaPipe profiles itself with SIGPROF, which ends a process once Lightning has restored the default handler."""
+def test_training_in_the_same_process_survives(asset_weights):
+    """MediaPipe's profiler sends SIGPROF, which kills the process if Lightning has restored the default handler."""
     code = """
 import time, numpy as np, torch
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector

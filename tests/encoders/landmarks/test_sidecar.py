@@ -1,4 +1,4 @@
-"""Landmark files: times, several faces, and every way a file can be wrong."""
+"""Landmark files: nearest rows in time, several faces, damaged files."""
 
 import csv
 
@@ -13,7 +13,7 @@ OPENFACE = ["frame", "face_id", "timestamp", "confidence", "success", "gaze_0_x"
 
 
 def face(x=100.0, y=100.0, size=60.0):
-    """(68, 2) points that tell where and how large their face is."""
+    """(68, 2) points of a face with the given centre and size."""
     grid = np.stack(np.meshgrid(np.linspace(-0.5, 0.5, 17), np.linspace(-0.5, 0.5, 4)), -1).reshape(68, 2)
     return grid * size + [x, y]
 
@@ -41,7 +41,7 @@ def xs(tracking):
     return [None if found is None else round(float(found.landmarks[:, 0].mean()), 2) for found in tracking.faces]
 
 
-def test_every_frame_has_its_row(tmp_path):
+def test_each_frame_takes_its_row(tmp_path):
     tracking = track(tmp_path, [row(i / 25, face(100 + i)) for i in range(10)])
     assert xs(tracking) == [100 + i for i in range(10)]
     assert (tracking.size, tracking.several) == ((320, 240), 0)
@@ -51,18 +51,18 @@ def test_every_frame_has_its_row(tmp_path):
 
 
 @pytest.mark.parametrize("fps", [12.5, 29.97, 30.0, 50.0])
-def test_other_rates_give_the_nearest_row(tmp_path, fps):
+def test_nearest_row_at_other_frame_rates(tmp_path, fps):
     rows = [row(i / fps, face(100 + i * 25 / fps)) for i in range(round(fps) + 1)]
     found = xs(track(tmp_path, rows, frames=25))
     assert np.abs(np.array(found) - (100 + np.arange(25))).max() <= 0.5 * 25 / fps + 0.03
 
 
-def test_a_clip_that_starts_later_takes_later_rows(tmp_path):
+def test_start_of_the_clip(tmp_path):
     rows = [row(i / 25, face(100 + i)) for i in range(40)]
     assert xs(track(tmp_path, rows, frames=10, start=1.2)) == [130 + i for i in range(10)]
 
 
-def test_uncertain_rows_are_no_face(tmp_path):
+def test_rows_without_success_or_confidence_are_no_face(tmp_path):
     rows = [row(i / 25, face(100 + i)) for i in range(10)]
     rows[2] = row(2 / 25, face(102), success=0)
     rows[5] = row(5 / 25, face(105), confidence=0.3)
@@ -71,12 +71,12 @@ def test_uncertain_rows_are_no_face(tmp_path):
     assert [index for index, x in enumerate(found) if x is None] == [2, 5, 7]
 
 
-def test_a_missing_row_is_no_face_and_not_its_neighbour(tmp_path):
+def test_missing_row_is_no_face(tmp_path):
     rows = [row(i / 25, face(100 + i)) for i in range(20) if i != 4]
     assert [i for i, x in enumerate(xs(track(tmp_path, rows, frames=20))) if x is None] == [4]
 
 
-def test_the_largest_face_over_the_clip_is_the_speaker(tmp_path):
+def test_speaker_is_the_largest_face_over_the_clip(tmp_path):
     rows = []
     for i in range(10):
         rows.append(row(i / 25, face(80, size=70), face_id=0))
@@ -94,37 +94,37 @@ def test_small_and_overlapping_faces_do_not_count_as_several(tmp_path):
     assert tracking.several == 0
 
 
-def test_plain_headers_without_the_optional_columns_do(tmp_path):
+def test_optional_columns_may_be_missing(tmp_path):
     rows = [[f"{i / 25:.3f}", *face(100 + i).T.ravel()] for i in range(10)]
     assert xs(track(tmp_path, rows, header=["timestamp", *COORDINATES], encoding="utf-8-sig"))[:2] == [100, 101]
 
 
-def test_a_missing_file_is_named(tmp_path):
-    absent = r"clip é\.csv: no landmark file beside the video"
-    refuses(LandmarkFileError, absent, SidecarDetector().track, pictures(3), tmp_path / "clip é.mp4")
+def test_missing_file_is_refused(tmp_path):
+    message = r"clip é\.csv: no landmark file next to the video"
+    refuses(LandmarkFileError, message, SidecarDetector().track, pictures(3), tmp_path / "clip é.mp4")
 
 
-def test_wrong_files_are_named(tmp_path):
+def test_damaged_files_are_refused(tmp_path):
     good = [row(i / 25, face()) for i in range(10)]
-    lacking, header = r"clip\.csv: lacks the columns x_0, x_1, x_2 and 133 more", ["frame", "face_id", "timestamp"]
-    refuses(LandmarkFileError, lacking, track, tmp_path, [[1, 0, 0]], header=header)
-    refuses(LandmarkFileError, "holds no rows", track, tmp_path, [])
+    message, header = r"clip\.csv: lacks the columns x_0, x_1, x_2 and 133 more", ["frame", "face_id", "timestamp"]
+    refuses(LandmarkFileError, message, track, tmp_path, [[1, 0, 0]], header=header)
+    refuses(LandmarkFileError, "has no rows", track, tmp_path, [])
     refuses(LandmarkFileError, "line 5 is damaged", track, tmp_path, [*good[:3], good[3][:50], *good[4:]])
     refuses(LandmarkFileError, r"line 3 is damaged .*'x'", track, tmp_path, [good[0], ["x"] * len(OPENFACE), *good[2:]])
     refuses(LandmarkFileError, "rows for 10 of the clip's 40 frames", track, tmp_path, good, frames=40)
-    refuses(LandmarkFileError, "another size", track, tmp_path, [row(i / 25, face(1400, 700)) for i in range(10)])
-    for content, words in (
+    refuses(LandmarkFileError, "another resolution", track, tmp_path, [row(i / 25, face(1400, 700)) for i in range(10)])
+    for content, message in (
         (b"\xff\xfe\x00binary\x80" * 50, "cannot be read as a CSV file"),
         (b"", "lacks the columns timestamp"),
     ):
         (tmp_path / "clip.csv").write_bytes(content)
-        refuses(LandmarkFileError, words, SidecarDetector().track, pictures(3), tmp_path / "clip.mp4")
+        refuses(LandmarkFileError, message, SidecarDetector().track, pictures(3), tmp_path / "clip.mp4")
 
 
-def test_no_frames_no_faces(tmp_path):
+def test_clip_without_frames(tmp_path):
     assert track(tmp_path, [row(0, face())], frames=0).faces == []
 
 
-def test_single_images_have_no_landmark_file():
+def test_single_images_are_refused():
     with pytest.raises(LandmarkFileError, match="landmarks.name=mediapipe"):
         SidecarDetector().detect(np.zeros((8, 8, 3), np.uint8))

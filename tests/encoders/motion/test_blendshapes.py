@@ -1,4 +1,4 @@
-"""Blendshape latents: which shapes, and where they come from."""
+"""Blendshape latents: their shapes, and scores from the track or from the frames."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_scores_of_the_track_are_used(asset_weights):
             np.testing.assert_array_equal(latent[:, place], scores[:, BLENDSHAPES.index(name)])
 
 
-def test_without_scores_the_frames_are_measured(assets, asset_weights):
+def test_blendshapes_are_measured_if_the_track_has_none(assets, asset_weights):
     frames = np.stack(list(read_frames(assets / "data/video/hdtf_WDA_AOC_000.mp4", end=0.24)))
     bare = FaceTrack(np.zeros((6, 68, 2), np.float32), "ibug68", np.ones(6, bool))
     encoder = BlendshapeMotion()
@@ -39,10 +39,10 @@ def test_without_scores_the_frames_are_measured(assets, asset_weights):
     scored = FaceTrack(bare.landmarks, "ibug68", bare.detected, np.stack([face.blendshapes for face in faces]))
     torch.testing.assert_close((lip, expression), encoder(frames, scored))
     jaw = lip[:, encoder.lip_names.index("jawOpen")]
-    assert jaw[0] > 0.3  # she begins with her mouth wide open
+    assert jaw[0] > 0.3  # the clip starts with a wide open mouth
 
 
-def test_frames_without_a_face_are_an_error(asset_weights):
+def test_frames_without_a_face_are_refused(asset_weights):
     bare = FaceTrack(np.zeros((2, 68, 2), np.float32), "ibug68", np.ones(2, bool))
     with pytest.raises(ValueError, match="no face in any of 2 frames"):
         BlendshapeMotion()(np.zeros((2, 64, 64, 3), np.uint8), bare)

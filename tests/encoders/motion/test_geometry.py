@@ -1,4 +1,4 @@
-"""Landmark geometry: what moves it, and what must not."""
+"""Latents from landmark geometry: sensitivity and invariance."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from tests.helpers.refusals import refuses
 NO_FRAMES = np.zeros((0, 8, 8, 3), np.uint8)
 
 
-def drawn_face():
-    """(68, 2) a plain face, eyes 60 apart, mouth a little open; y downwards."""
+def schematic_face():
+    """(68, 2) landmarks of a schematic face: eyes 60 apart, mouth slightly open, y downwards."""
     face = np.zeros((68, 2))
     turn = np.linspace(np.pi, 0, 17)
     face[:17] = np.stack([-70 * np.cos(turn), 90 * np.sin(turn)], -1)[::-1]
@@ -43,22 +43,22 @@ def latents(points, scheme="ibug68"):
 
 
 def test_known_distances():
-    _, _, named = latents(drawn_face())
+    _, _, named = latents(schematic_face())
     distances = {
         "inner_opening_centre": 10, "inner_opening_left": 7, "inner_opening_right": 7, "outer_opening": 23,
         "inner_width": 40, "outer_width": 50, "lower_lip_to_nose": 33, "brow_inner_left": 18, "brow_inner_right": 18,
         "brow_middle_left": 24, "brow_outer_right": 15, "brow_slant_left": 3, "brow_slant_right": 3, "brow_gap": 24,
         "eye_opening_left": 10, "mouth_corner_left": 1,
     }  # fmt: skip
-    for name, distance in distances.items():  # in eye distances
+    for name, distance in distances.items():  # in units of the distance between the eyes
         assert named[name] == pytest.approx(distance / 60, abs=1e-6), name
     assert named["aspect"] == pytest.approx(10 / 40, abs=1e-6)
-    assert named["parted"] == pytest.approx(10 / 16, abs=1e-6)  # half of it at 0.1 x 60
+    assert named["parted"] == pytest.approx(10 / 16, abs=1e-6)  # 0.5 at an opening of 0.1 x 60
 
 
-def test_moving_turning_and_coming_nearer_change_nothing():
+def test_invariance_to_position_rotation_and_size():
     rng = np.random.default_rng(0)
-    faces = drawn_face() + rng.normal(0, 2, (200, 68, 2))
+    faces = schematic_face() + rng.normal(0, 2, (200, 68, 2))
     angle = rng.uniform(-np.pi, np.pi, 200)
     turn = np.stack([np.stack([np.cos(angle), -np.sin(angle)], -1), np.stack([np.sin(angle), np.cos(angle)], -1)], 1)
     scale = np.exp(rng.uniform(-2, 2, (200, 1, 1)))
@@ -67,11 +67,11 @@ def test_moving_turning_and_coming_nearer_change_nothing():
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
-def test_speaking_moves_the_lips_and_not_the_expression():
-    open_mouth = drawn_face()
-    open_mouth[[65, 66, 67, *range(55, 60), *range(5, 12)], 1] += 12  # the lower lip and the jaw fall by twelve
-    open_mouth[[48, 54, 60, 64], 1] += 6  # and the corners, half way, by six
-    _, expression_a, before = latents(drawn_face())
+def test_open_mouth_changes_lips_only():
+    open_mouth = schematic_face()
+    open_mouth[[65, 66, 67, *range(55, 60), *range(5, 12)], 1] += 12  # lowers the lower lip and the jaw by 12
+    open_mouth[[48, 54, 60, 64], 1] += 6  # lowers the corners by 6
+    _, expression_a, before = latents(schematic_face())
     _, expression_b, after = latents(open_mouth)
     np.testing.assert_allclose(expression_a, expression_b, atol=1e-6)
     for name in ("inner_opening_centre", "lower_lip_to_nose"):
@@ -79,31 +79,31 @@ def test_speaking_moves_the_lips_and_not_the_expression():
     assert after["aspect"] == pytest.approx(22 / 40)
 
 
-def test_a_longer_chin_and_thicker_lips_are_the_person_and_not_the_lips():
-    other = drawn_face()
+def test_chin_and_lip_thickness_hardly_change_the_lip_latent():
+    other = schematic_face()
     other[5:12, 1] += 10
     other[48:55, 1] -= 2
     other[55:60, 1] += 2
-    lip_a, lip_b = latents(drawn_face())[0][0], latents(other)[0][0]
+    lip_a, lip_b = latents(schematic_face())[0][0], latents(other)[0][0]
     different = {name for name, a, b in zip(LIP_FEATURES, lip_a, lip_b, strict=True) if abs(a - b) > 1e-6}
     assert different == {"outer_opening"}
 
 
-def test_parted_lips_count_before_an_open_mouth_opens_further():
+def test_parted_saturates_with_the_opening():
     openings = (-2, 0, 6, 26, 46)
-    faces = np.stack([drawn_face() for _ in openings])
+    faces = np.stack([schematic_face() for _ in openings])
     for face, opening in zip(faces, openings, strict=True):
         face[[65, 66, 67], 1] = face[[63, 62, 61], 1] + opening
     parted = latents(faces)[0][:, LIP_FEATURES.index("parted")]
     np.testing.assert_allclose(parted, [0, 0, 0.5, 26 / 32, 46 / 52], atol=1e-6)
 
 
-def test_brows_eyes_and_mouth_corners_move_the_expression_and_not_the_lips():
-    moved = drawn_face()
+def test_brows_eyes_and_corners_change_expression_only():
+    moved = schematic_face()
     moved[17:27, 1] -= 6
     moved[[37, 38, 43, 44], 1] -= 2
     moved[[48, 54], 1] -= 5
-    lip_a, _, before = latents(drawn_face())
+    lip_a, _, before = latents(schematic_face())
     lip_b, _, after = latents(moved)
     np.testing.assert_allclose(lip_a, lip_b, atol=1e-6)
     changes = {"brow_inner_left": 6, "brow_outer_right": 6, "eye_opening_left": 2, "mouth_corner_left": 5}
@@ -111,21 +111,21 @@ def test_brows_eyes_and_mouth_corners_move_the_expression_and_not_the_lips():
         assert after[name] - before[name] == pytest.approx(change / 60), name
 
 
-def test_left_and_right_are_the_subjects():
-    face = drawn_face()
-    face[17:22] += [0, -6]  # the brow on the left of the picture
-    calm, moved = latents(drawn_face())[2], latents(face)[2]
+def test_left_and_right_are_those_of_the_subject():
+    face = schematic_face()
+    face[17:22] += [0, -6]  # the brow on the left side of the picture
+    calm, moved = latents(schematic_face())[2], latents(face)[2]
     assert moved["brow_inner_right"] > calm["brow_inner_right"]
     assert moved["brow_inner_left"] == pytest.approx(calm["brow_inner_left"])
 
 
 def test_both_schemes_give_the_same_latents():
     other = np.zeros((478, 2))
-    other[list(MEDIAPIPE_TO_IBUG)] = drawn_face()
-    for a, b in zip(latents(drawn_face())[:2], latents(other, "mediapipe478")[:2], strict=True):
+    other[list(MEDIAPIPE_TO_IBUG)] = schematic_face()
+    for a, b in zip(latents(schematic_face())[:2], latents(other, "mediapipe478")[:2], strict=True):
         np.testing.assert_allclose(a, b, atol=1e-7)
 
 
-def test_points_that_are_no_face_are_refused():
-    refuses(ValueError, "frame 0: the eyes lie on one point", latents, np.zeros((68, 2)))
+def test_invalid_landmarks_are_refused():
+    refuses(ValueError, "frame 0: both eyes are at the same point", latents, np.zeros((68, 2)))
     refuses(ValueError, "68", latents, np.zeros((60, 2)))

@@ -1,4 +1,4 @@
-"""PD-FGC's motion encoder against facts of the published network, and its alignment against algebra."""
+"""PD-FGC's motion encoder against the published network, and its alignment against least squares."""
 
 import math
 import warnings
@@ -17,7 +17,7 @@ from encoders.protocols import FaceTrack
 from encoders.weights import WrongWeights
 from tests.helpers.refusals import refuses
 
-# Recorded from PD-FGC's own FanEncoder (commit d3c1488) with these weights and faces: the first three of each output.
+# First three values of each output of PD-FGC's own FanEncoder (commit d3c1488) with these weights and faces.
 RECORDED = (
     (0.5510, -2.2066, 1.4911, 0.6085, -1.9428, 1.2996),  # pose
     (-0.3579, 1.6688, -1.0073, -0.9734, 1.3594, -0.8776),  # eye
@@ -28,13 +28,13 @@ PARTS = (slice(36, 42), slice(42, 48), slice(60, 68))  # eyes and mouth of a fac
 
 
 def filled_state():
-    """A state dict whose every value follows from its key's place in the alphabet: anyone can make the same."""
+    """State dict with deterministic values, computed from the alphabetical index of each key."""
     state = FanEncoder().state_dict()
     for place, key in enumerate(sorted(state)):
         shape = state[key].shape
         if key.endswith("num_batches_tracked"):
             continue
-        # The fraction of a large sine: as good as noise, and the same everywhere.
+        # The fraction of a large sine: pseudo-random, and equal on every machine.
         wave = torch.sin(torch.arange(math.prod(shape), dtype=torch.float64) * 12.9898 + place) * 4375.85
         wave = (2 * (wave - wave.floor()) - 1).reshape(shape)
         if key.endswith("running_var"):
@@ -65,7 +65,7 @@ def motion_weights(tmp_path, monkeypatch):
 
 
 def talking_track(frames=5, size=160, seed=0):
-    """A 68-point face that moves, turns and talks."""
+    """Track of a 68-point face that moves, rotates and talks."""
     rng = np.random.default_rng(seed)
     face = rng.uniform(-20, 20, (68, 2))
     for part, place in zip(PARTS, ([-20, -20], [20, -20], [0, 25]), strict=True):
@@ -76,7 +76,7 @@ def talking_track(frames=5, size=160, seed=0):
     return FaceTrack(points.astype(np.float32), "ibug68", np.ones(frames, bool))
 
 
-def test_the_architecture_has_the_published_size_and_keys():
+def test_architecture_has_the_published_size_and_keys():
     trunk, whole = FeatureExtractor(), FanEncoder()
     assert sum(p.numel() for p in trunk.parameters()) == 6_652_337
     assert sum(p.numel() for p in whole.parameters()) == 9_035_727
@@ -93,8 +93,8 @@ def test_the_architecture_has_the_published_size_and_keys():
 
 
 @pytest.mark.slow
-def test_outputs_are_those_of_the_published_code(network):
-    """Numbers recorded from PD-FGC's own FanEncoder with the same weights and faces."""
+def test_outputs_match_the_published_code(network):
+    """Compares with outputs recorded from PD-FGC's own FanEncoder, with equal weights and faces."""
     outputs = network(filled_faces(2))
     assert [tuple(out.shape) for out in outputs] == [(2, 6), (2, 6), (2, 30), (2, 512)]
     for out, expected in zip(outputs, RECORDED, strict=True):
@@ -108,18 +108,18 @@ def test_other_sizes_are_refused(network, size):
 
 
 @pytest.mark.slow
-def test_the_network_is_frozen(network):
+def test_network_is_frozen(network):
     assert not network.training
     assert not any(p.requires_grad for p in network.parameters())
     faces = filled_faces(3)
-    for together, alone in zip(network(faces), network(faces[1:2]), strict=True):  # batch statistics would part them
+    for together, alone in zip(network(faces), network(faces[1:2]), strict=True):  # would differ with batch statistics
         torch.testing.assert_close(together[1:2], alone, rtol=1e-4, atol=1e-4)
 
 
-def test_missing_wrong_and_unknown_tensors_are_named():
+def test_missing_wrong_and_unknown_tensors_are_reported():
     state = filled_state()
-    lacking = {key: value for key, value in state.items() if key != "to_emo.0.weight"}
-    refuses(WrongWeights, r"x\.pth: lacks 1 of the 387 .*to_emo\.0\.weight", load_fan, lacking, "x.pth")
+    incomplete = {key: value for key, value in state.items() if key != "to_emo.0.weight"}
+    refuses(WrongWeights, r"x\.pth: lacks 1 of the 387 .*to_emo\.0\.weight", load_fan, incomplete, "x.pth")
     narrow = state | {"emo_embed.1.weight": torch.zeros(6, 512)}
     refuses(WrongWeights, r"emo_embed\.1\.weight: \(6, 512\) instead of \(30, 512\)", load_fan, narrow, "x.pth")
     refuses(WrongWeights, "expected a plain state dict", load_fan, {"state_dict": state}, "x.pth")
@@ -130,7 +130,7 @@ def test_missing_wrong_and_unknown_tensors_are_named():
         load_fan({**state, "mouth_fc.weight": torch.zeros(1), "classifier.0.bias": torch.zeros(1)}, "x.pth")
 
 
-def test_similarity_is_the_least_squares_one():
+def test_similarity_is_the_least_squares_solution():
     rng = np.random.default_rng(0)
     source, target = rng.normal(size=(3, 2)) * 50, rng.normal(size=(3, 2)) * 50
 
@@ -140,10 +140,10 @@ def test_similarity_is_the_least_squares_one():
 
     a, b, x, y = least_squares(residual, np.zeros(4), xtol=1e-12).x
     np.testing.assert_allclose(similarity(source, target), [[a, -b, x], [b, a, y]], atol=1e-5)
-    refuses(ValueError, "one point", similarity, np.ones((3, 2)), target)
+    refuses(ValueError, "same point", similarity, np.ones((3, 2)), target)
 
 
-def test_alignment_puts_the_mouth_in_its_place():
+def test_alignment_fixes_the_mouth_position():
     track = talking_track(1)
     matrix = alignment(track)[0]
     three = np.stack([track.landmarks[0, part].mean(0) for part in PARTS])
@@ -153,7 +153,7 @@ def test_alignment_puts_the_mouth_in_its_place():
     np.testing.assert_allclose(matrix[:, :2] @ matrix[:, :2].T, scale**2 * np.eye(2), atol=1e-9)
 
 
-def test_alignment_smooths_the_shift_and_not_the_rest():
+def test_alignment_smooths_only_the_shift():
     track = talking_track(6)
     matrices = alignment(track)
     np.testing.assert_array_equal(matrices[:, :, :2], np.repeat(matrices[:1, :, :2], 6, axis=0))
@@ -161,12 +161,12 @@ def test_alignment_smooths_the_shift_and_not_the_rest():
     placed = np.einsum("fij,fj->fi", matrices, np.concatenate([mouths, np.ones((6, 1))], 1)) - 0.5 - [112, 120]
     three = np.stack([track.landmarks[:, part].mean((0, 1)) for part in PARTS])
     base = similarity(three, np.array([[87, 59], [137, 59], [112, 120]]) + 0.5)
-    own = -(mouths @ base[:, :2].T + base[:, 2] - 0.5 - [112, 120])
-    smooth = list(accumulate(own, lambda previous, shift: 0.2 * previous + 0.8 * shift))
-    np.testing.assert_allclose(placed, smooth - own, atol=1e-4)
+    shifts = -(mouths @ base[:, :2].T + base[:, 2] - 0.5 - [112, 120])
+    smooth = list(accumulate(shifts, lambda previous, shift: 0.2 * previous + 0.8 * shift))
+    np.testing.assert_allclose(placed, smooth - shifts, atol=1e-4)
 
 
-def test_both_schemes_align_alike():
+def test_alignment_is_equal_for_both_schemes():
     track = talking_track(3)
     points = np.zeros((3, 478, 2), np.float32)
     points[:, MEDIAPIPE_TO_IBUG] = track.landmarks
@@ -174,14 +174,14 @@ def test_both_schemes_align_alike():
     np.testing.assert_array_equal(alignment(track), alignment(other))
 
 
-def test_faces_are_warped_cut_and_enlarged():
+def test_faces_are_warped_cropped_and_resized():
     coarse = np.random.default_rng(0).uniform(0, 255, (12, 12))
     rows, columns = np.mgrid[:160, :160] / 160 * 11
     grey = map_coordinates(coarse, [rows, columns], order=3, mode="nearest").clip(0, 255).astype(np.uint8)
     frame, matrix = np.stack([grey] * 3, -1), np.array([[1.6, -0.3, -20.0], [0.3, 1.6, -60.0]])
     face = aligned_faces(frame[None], matrix[None])
     assert face.shape == (1, 3, 224, 224)
-    # Where each of the 224 x 224 pixels comes from: through the cut's enlargement, then the inverse similarity.
+    # Source position of each of the 224 x 224 pixels: undo the resizing and cropping, then the similarity.
     y, x = np.mgrid[:224, :224] + 0.5
     x, y = x * 192 / 224 + 16, y * 192 / 224
     source = np.linalg.inv(matrix[:, :2]) @ (np.stack([x.ravel(), y.ravel()]) - matrix[:, 2:])
@@ -197,7 +197,7 @@ def test_faces_are_warped_cut_and_enlarged():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("features", "width"), [("emo", 30), ("emo+eye", 36)])
-def test_the_encoder_gives_every_frame_its_latents(motion_weights, features, width):
+def test_latents_of_a_clip(motion_weights, features, width):
     encoder = PDFGCMotion(features=features)
     assert (encoder.lip_width, encoder.expression_width) == (512, width)
     assert encoder.identity.options == {"features": features}
@@ -215,7 +215,7 @@ def test_the_encoder_gives_every_frame_its_latents(motion_weights, features, wid
 
 
 @pytest.mark.slow
-def test_long_clips_go_through_in_chunks(motion_weights, monkeypatch):
+def test_latents_are_independent_of_chunks(motion_weights, monkeypatch):
     encoder = PDFGCMotion()
     frames = np.random.default_rng(0).integers(0, 255, (5, 96, 96, 3), np.uint8)
     track = talking_track(5, 96)
@@ -226,5 +226,5 @@ def test_long_clips_go_through_in_chunks(motion_weights, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
-def test_wrong_features_are_named():
+def test_unknown_features_are_refused():
     refuses(ValueError, "expected emo or emo", PDFGCMotion, features="mouth")

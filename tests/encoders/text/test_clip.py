@@ -1,4 +1,4 @@
-"""CLIP's text half against transformers' own whole model, on a small random CLIP: no weights are needed."""
+"""CLIP text encoder against transformers' full model, on a small CLIP with random weights."""
 
 import json
 import string
@@ -18,7 +18,7 @@ from tests.helpers.refusals import refuses
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A CLIP of 2 layers, whose tokens are single letters."""
+    """CLIP of 2 layers with single letters as tokens."""
     folder = tmp_path_factory.mktemp("clip")
     letters = [*string.ascii_lowercase, *string.punctuation, *string.digits]
     tokens = letters + [f"{letter}</w>" for letter in letters] + ["<|startoftext|>", "<|endoftext|>"]
@@ -38,7 +38,7 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
-def test_equals_the_whole_models_text_features(folder):
+def test_equals_text_features_of_the_full_model(folder):
     encoder, texts = build_text_encoder("clip", model=str(folder)), ["be happy", "a much longer text, said sadly", "x"]
     tokens = CLIPTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
@@ -47,36 +47,36 @@ def test_equals_the_whole_models_text_features(folder):
     found = encoder(texts)
     torch.testing.assert_close(found, F.normalize(reference, dim=-1))
     assert found.shape == (3, encoder.width) == (3, 24)
-    # Alone or padded in company, a text gives the same vector.
+    # The padding of a batch does not change a text's vector.
     torch.testing.assert_close(encoder(texts[:1]), found[:1])
 
 
-def test_identity_is_that_of_the_weights(folder):
+def test_identity_has_the_weights(folder):
     encoder = build_text_encoder("clip", model=str(folder))
     assert list(encoder.identity.weights) == ["model.safetensors"]
     assert encoder.pretrained
     assert not any(parameter.requires_grad for parameter in encoder.network.parameters())
 
 
-def test_the_limit_is_the_networks_own(folder):
+def test_limit_is_that_of_the_network(folder):
     encoder = build_text_encoder("clip", model=str(folder))
     assert encoder.limit == 75
     assert encoder(["x" * 75]).shape == (1, 24)
-    refuses(TextError, "has 76 tokens, the text encoder reads at most 75", encoder, ["x" * 76])
+    refuses(TextError, "has 76 tokens, expected at most 75", encoder, ["x" * 76])
     refuses(TextError, "the text is empty", encoder, [" "])
 
 
-def test_a_folder_without_a_model_is_named(tmp_path):
-    absent = r"encoders\.text\.options\.model.*config\.json and model\.safetensors not found"
-    refuses(EncoderError, absent, build_text_encoder, "clip", model=str(tmp_path))
+def test_folder_without_a_model_is_refused(tmp_path):
+    message = r"encoders\.text\.options\.model.*config\.json and model\.safetensors not found"
+    refuses(EncoderError, message, build_text_encoder, "clip", model=str(tmp_path))
 
 
-def test_another_model_is_refused(folder, tmp_path):
+def test_other_model_is_refused(folder, tmp_path):
     for name in ("config.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
     refuses(WrongWeights, "is not a CLIP model", build_text_encoder, "clip", model=str(tmp_path))
 
 
-def test_absent_weights_say_where_they_come_from(no_weights):
+def test_missing_weights_are_named(no_weights):
     refuses(MissingWeights, "clip-vit-large-patch14", build_text_encoder, "clip")

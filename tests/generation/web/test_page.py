@@ -62,7 +62,7 @@ def test_a_portrait_and_speech_become_a_video_that_plays(page, served, files, tm
     film.evaluate("film => film.play()")
     page.wait_for_function("document.querySelector('#film video').currentTime > 0.2")
     assert film.evaluate("film => [film.duration, film.videoWidth, film.error]") == [pytest.approx(0.52), 64, None]
-    for button, name in (("Download the video", "face_voice.mp4"), ("Download its record", "face_voice.json")):
+    for button, name in (("Download the video", "face_voice.mp4"), ("Download the record", "face_voice.json")):
         with page.expect_download() as download:
             page.get_by_text(button).click()
         assert download.value.suggested_filename == name

@@ -99,11 +99,11 @@ def test_unknown_words_are_ignored_and_noted(run):
     ("text", "message"),
     [
         ("", "the text is empty"),
-        ("???", "holds no words"),
+        ("???", "has no words"),
         ("Zanzibar", "contains no emotion word that the ngram encoder was trained on"),
         ("speak to the camera", "contains no emotion word"),
         ("be hapy", r"did you mean happy\?"),
-        ("happy " * 80, "has 80 words, the text encoder reads at most 75"),
+        ("happy " * 80, "has 80 words, expected at most 75"),
     ],
 )
 def test_texts_without_emotion_are_rejected(run, text, message):

@@ -54,7 +54,7 @@ def test_a_run_leaves_a_file_that_loads_with_its_info(kind, shards, tmp_path):
     check(config)
     done = fit(config)
     path = done.folder / f"proxy_{kind}.safetensors"
-    as_another = f"holds a proxy for {kind}; expected a proxy that train.py"
+    as_another = f"has a proxy network of kind {kind}; expected a file written by train.py"
     network, info = load_proxy(path, kind)
     assert (info.kind, info.dataset, info.clips, info.steps) == (kind, "synthetic", 4, 3)
     assert np.isfinite([*info.scores.values()]).sum() == len(info.scores) > 0

@@ -1,4 +1,4 @@
-"""Any folder: speakers from folders and names."""
+"""Layout ``folder``: speakers from folder and file names."""
 
 import pytest
 
@@ -29,31 +29,31 @@ def test_speakers(tmp_path, path, speaker):
     assert clip.path == tmp_path / path
 
 
-def test_split_by_person_keeps_people_whole(tmp_path):
+def test_person_split_keeps_speakers_together(tmp_path):
     touch(tmp_path, *(f"speaker {person}/{clip}.mp4" for person in range(60) for clip in range(3)))
     clips = find_clips(DatasetConfig(name="folder", split="person"), tmp_path).clips
     sides = {(clip.speaker, clip.split) for clip in clips}
-    assert len(sides) == 60  # one for each person
+    assert len(sides) == 60  # one split for each speaker
     assert {side for _, side in sides} == {"train", "val", "test"}
 
 
-def test_an_empty_folder_is_one_readable_error(tmp_path):
+def test_folder_without_videos_is_refused(tmp_path):
     touch(tmp_path, "notes.txt", "talk.wav")
-    with pytest.raises(LayoutError, match=r"holds no videos \(.*\.mp4.*\); found .*1 other files \(\.txt\)"):
+    with pytest.raises(LayoutError, match=r"has no videos \(.*\.mp4.*\); found .*1 other files \(\.txt\)"):
         find_clips(DatasetConfig(name="folder"), tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("settings", "wrong"),
+    ("settings", "message"),
     [
         ({"name": "celebv"}, "dataset.name=celebv: there is no such dataset"),
         ({"name": "folder", "split": "official"}, "choose one of emotivetalk, person, train"),
         ({"name": "folder", "annotations": "x"}, "only hdtf has annotation files"),
     ],
 )
-def test_settings_that_do_not_fit(tmp_path, settings, wrong):
+def test_unsuitable_settings_are_refused(tmp_path, settings, message):
     touch(tmp_path, "a.mp4")
-    with pytest.raises((LayoutError, UnknownName), match=wrong):
+    with pytest.raises((LayoutError, UnknownName), match=message):
         find_clips(DatasetConfig(**settings), tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""HDTF: names of cut clips, and downloaded videos cut by the annotation files."""
+"""Layout ``hdtf``: names of cut clips, and downloaded videos with annotation files."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from preparation.layouts import LayoutError, find_clips
 from preparation.layouts.annotations import read_annotations
 from tests.helpers.files import touch
 
-# In the manner of HDTF's files: (sic) file names, spans, crops as left width top height, a byte order mark.
+# HDTF's format: "annotion" (sic) in file names, crops as left width top height, a byte order mark.
 TIMES = "AnnTest0.mp4 00:10-01:30 61:05-62:00\r\nBob-Example.mp4 00:00-00:30 00:40-00:45\nNoCrop.mp4 00:01-00:20\n"
 CROPS = (
     "AnnTest0_0.mp4 100 400 0 400\nAnnTest0_1.mp4 120 360 10 360\nBob-Example_0.mp4 0 720 0 720\nLost_0.mp4 1 2 3 4\n"
@@ -34,7 +34,7 @@ def annotate(tmp_path: Path, times=TIMES, crops=CROPS, heights=HEIGHTS, addresse
 
 
 def cut(tmp_path: Path, **annotations: str) -> dict[str, ClipSource]:
-    """Key -> clip of the videos in raw/ with these annotation files."""
+    """Returns key -> clip for the videos in raw/ with these annotation files."""
     return {clip.key: clip for clip in find(tmp_path / "raw", annotate(tmp_path, **annotations)).clips}
 
 
@@ -67,14 +67,14 @@ def test_names_of_cut_clips(tmp_path, name, key, speaker):
 
 
 @pytest.mark.parametrize("name", ["latentsync_demo1.mp4", "holiday_001.mp4", "WDA_AmyKlobuchar1_2_3_4.mp4", "001.mp4"])
-def test_other_names_are_reported(tmp_path, name):
+def test_unknown_names_are_reported(tmp_path, name):
     touch(tmp_path, name)
     (clip,) = find(tmp_path).clips
     assert clip.problem == Reason.UNKNOWN_NAME
     assert "WDA_AmyKlobuchar1_002.mp4" in clip.problem_detail
 
 
-def test_uncut_videos_need_annotations_unless_their_clips_are_there(tmp_path):
+def test_uncut_videos_without_clips_need_annotations(tmp_path):
     touch(tmp_path, "_videos_raw/WDA_AdamSchiff.mp4", "_videos_raw/WDA_TimWalz.mp4", "WDA_AdamSchiff_000.mp4")
     found = find(tmp_path)
     assert {clip.name: clip.problem for clip in found.clips} == {
@@ -82,10 +82,10 @@ def test_uncut_videos_need_annotations_unless_their_clips_are_there(tmp_path):
         "_videos_raw/WDA_TimWalz.mp4": Reason.UNKNOWN_NAME,
     }
     assert "dataset.annotations" in next(clip.problem_detail for clip in found.clips if clip.problem)
-    assert found.ignored == {"uncut videos whose clips are there too": 1}
+    assert found.ignored == {"uncut videos whose clips exist, too": 1}
 
 
-def test_the_same_clip_twice_is_a_duplicate(tmp_path):
+def test_second_copy_of_a_clip_is_a_duplicate(tmp_path):
     touch(tmp_path, "a/RD_Radio1_000.mp4", "b/RD_Radio1_0.mp4")
     assert sorted(str(clip.problem) for clip in find(tmp_path).clips) == ["None", "duplicate"]
 
@@ -112,21 +112,21 @@ def test_downloaded_videos_are_cut_and_cropped(tmp_path):
     ]
 
 
-def test_missing_videos_are_reported_each(tmp_path):
+def test_each_missing_video_is_reported(tmp_path):
     touch(tmp_path / "raw", "AnnTest0.mp4", "anntest0.mkv")
     clips = cut(tmp_path)
     missing = [key for key, clip in clips.items() if clip.problem == Reason.MISSING_VIDEO]
     assert missing == ["WDA_Bob-Example_000", "WDA_Bob-Example_001", "WDA_NoCrop_000"]
     assert "YouTube -BCDEFGHIJ_" in clips["WDA_Bob-Example_000"].problem_detail
     assert clips["WDA_AnnTest0_000"].path.name == "AnnTest0.mp4"
-    assert clips["WDA_AnnTest0_000"].notes == ("also there as anntest0.mkv, which was not used",)
+    assert clips["WDA_AnnTest0_000"].notes == ("also exists as anntest0.mkv, which was not used",)
 
 
 @pytest.mark.parametrize(
-    ("changed", "key", "wrong"),
+    ("changed", "key", "message"),
     [
-        ({"times": TIMES.replace("00:10-01:30", "00:10..01:30")}, "WDA_AnnTest0_000", "'00:10..01:30' is no span"),
-        ({"times": TIMES.replace("00:10-01:30", "01:30-00:10")}, "WDA_AnnTest0_000", "is no span"),
+        ({"times": TIMES.replace("00:10-01:30", "00:10..01:30")}, "WDA_AnnTest0_000", "'00:10..01:30' is not a span"),
+        ({"times": TIMES.replace("00:10-01:30", "01:30-00:10")}, "WDA_AnnTest0_000", "is not a span"),
         ({"crops": CROPS.replace("100 400 0 400", "100 400 0")}, "WDA_AnnTest0_000", "expected four whole numbers"),
         ({"crops": CROPS.replace("100 400 0 400", "100 x 0 400")}, "WDA_AnnTest0_000", "'100 x 0 400'"),
         ({"crops": CROPS.replace("100 400 0 400", "100 0 0 400")}, "WDA_AnnTest0_000", "0x400 pixels"),
@@ -134,11 +134,11 @@ def test_missing_videos_are_reported_each(tmp_path):
         ({"heights": HEIGHTS.replace("AnnTest0.mp4 720\n", "")}, "WDA_AnnTest0_001", "resolution is 'missing'"),
     ],
 )
-def test_malformed_entries_cost_their_clip_alone(tmp_path, changed, key, wrong):
+def test_malformed_entries_reject_only_their_clip(tmp_path, changed, key, message):
     touch(tmp_path / "raw", "AnnTest0.mp4", "Bob-Example.mp4", "NoCrop.mp4")
     clips = cut(tmp_path, **changed)
     assert clips[key].problem == Reason.BAD_ANNOTATION
-    assert wrong in clips[key].problem_detail
+    assert message in clips[key].problem_detail
     assert len(clips) == 5
 
 
@@ -148,11 +148,11 @@ def test_malformed_lines_are_reported_with_their_number(tmp_path):
     bad = [clip for clip in find(tmp_path / "raw", folder).clips if clip.name.startswith("WDA_annotion_time.txt")]
     details = {clip.name[-6:]: clip.problem_detail for clip in bad if clip.problem == Reason.BAD_ANNOTATION}
     assert details.keys() == {"line 5", "line 6"}
-    assert "holds a name alone" in details["line 5"]
+    assert "has only a name" in details["line 5"]
     assert "a second time" in details["line 6"]
 
 
-def test_one_recording_under_two_names_is_used_once(tmp_path):
+def test_recording_with_two_names_is_used_once(tmp_path):
     touch(tmp_path / "raw", "abcdefghijk.mp4")
     heights = HEIGHTS.replace("Bob-Example.mp4 700", "Bob-Example.mp4 720")
     clips = cut(tmp_path, addresses=ADDRESSES.replace("-BCDEFGHIJ_", "abcdefghijk"), heights=heights)
@@ -162,7 +162,7 @@ def test_one_recording_under_two_names_is_used_once(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["crops", "heights"])
-def test_a_missing_annotation_file_is_one_readable_error(tmp_path, kind):
+def test_missing_annotation_file_is_refused(tmp_path, kind):
     touch(tmp_path / "raw", "AnnTest0.mp4")
     with pytest.raises(LayoutError, match=r"WDA_(crop_wh|resolution)\.txt: no such file"):
         find(tmp_path / "raw", annotate(tmp_path, **{kind: None}))
@@ -174,7 +174,7 @@ def test_addresses_are_optional(tmp_path):
     assert len(read_annotations(annotate(tmp_path, addresses=None)).segments) == 5
 
 
-def test_crops_follow_the_resolution_that_was_downloaded(tmp_path):
+def test_crops_are_scaled_to_the_resolution_of_the_video(tmp_path):
     clip = ClipSource("a", tmp_path, "a", "a", "train", crop=(100, 0, 400, 400), crop_height=720)
     assert clip.crop_in(1280, 720) == (100, 0, 400, 400)
     assert clip.crop_in(1920, 1080) == (150, 0, 600, 600)
@@ -185,7 +185,7 @@ def test_crops_follow_the_resolution_that_was_downloaded(tmp_path):
 
 
 def test_peer_split_is_by_clip(tmp_path):
-    # Both clips are on EDTalk's lists, on different sides although it is one recording.
+    # EDTalk's lists have the two clips of this recording in different splits.
     touch(tmp_path, "RD_Radio11_000.mp4", "RD_Radio11_1.mp4", "WDA_SomeoneElse_000.mp4")
     splits = {clip.key: clip.split for clip in find(tmp_path, split="peer").clips}
     assert splits == {"RD_Radio11_000": "train", "RD_Radio11_001": "test", "WDA_SomeoneElse_000": "train"}

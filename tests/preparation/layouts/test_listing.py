@@ -1,4 +1,4 @@
-"""Listing a source folder: sorted, complete, safe against what file systems hold; keys that hold on every machine."""
+"""Lists source folders in a fixed order, with unusual file names and file types; keys are equal on every machine."""
 
 import os
 import random
@@ -29,12 +29,12 @@ def test_order_does_not_depend_on_creation(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.MP4", "a.mkv", "a.AVI", "a.webm", "a.ts", "a.3gp", "a.ogv", "a.wmv"])
-def test_containers_in_any_case(tmp_path, name):
+def test_extensions_in_any_case(tmp_path, name):
     touch(tmp_path, name)
     assert [entry.relative.name for entry in list_files(tmp_path).videos] == [name]
 
 
-def test_what_is_no_clip_is_counted(tmp_path):
+def test_other_files_are_counted(tmp_path):
     touch(tmp_path, "a.mp4", "._a.mp4", ".hidden/b.mp4", "notes.txt", "x/notes.TXT", "README", "a.mp4.part")
     listing = list_files(tmp_path)
     assert [entry.relative.name for entry in listing.videos] == ["a.mp4"]
@@ -60,16 +60,16 @@ def test_links_are_followed_once(tmp_path):
     assert listing.ignored == {"folders reached a second time through a link": 1}
 
 
-def test_a_pipe_is_reported_and_not_opened(tmp_path):
+def test_pipe_is_reported_and_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.mp4")
     (clip,) = list_files(tmp_path).problems
     assert clip.problem == Reason.UNREADABLE
     assert "not a regular file" in clip.problem_detail
 
 
-def test_a_folder_that_cannot_be_read_is_reported(tmp_path_factory):
+def test_unreadable_folder_is_reported(tmp_path_factory):
     source = tmp_path_factory.mktemp("locked")
-    for folder in (source, *source.parents[:3]):  # with parallel tests, one level more is ours alone
+    for folder in (source, *source.parents[:3]):  # parallel tests have one more private folder level
         folder.chmod(0o755)
     touch(source, "closed/a.mp4", "open/b.mp4")
     (source / "closed").chmod(0)
@@ -84,7 +84,7 @@ def test_a_folder_that_cannot_be_read_is_reported(tmp_path_factory):
     assert "Permission denied" in clip.problem_detail
 
 
-def test_a_source_that_is_no_folder_is_one_readable_error(tmp_path):
+def test_source_that_is_not_a_folder_is_refused(tmp_path):
     touch(tmp_path, "clip.mp4")
     with pytest.raises(LayoutError, match="no such folder"):
         list_files(tmp_path / "missing")
@@ -93,7 +93,7 @@ def test_a_source_that_is_no_folder_is_one_readable_error(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_keys_hold_safe_characters_alone(name):
+def test_keys_have_only_safe_characters(name):
     key = path_key(PurePosixPath("Weiß & Söhne", name))
     assert key.isascii()
     assert key.replace("_", "").replace("-", "").isalnum()
@@ -104,7 +104,7 @@ def test_plain_paths_stay_readable():
     assert path_key(PurePosixPath("Müller.mp4")).startswith("Muller-")
 
 
-def test_keys_tell_apart_what_looks_alike():
+def test_similar_paths_have_different_keys():
     stems = ["a/b", "a--b", "a_b", "a b", "a#b", "ä/b", "a/b ", "A/b", "a.b", "a-b", "-a/b", "a-/b", "王", "李"]
     alike = ["a/b.mov", "a/b.MP4", *(f"{stem}.mp4" for stem in (*stems, "x" * 300 + "1", "x" * 300 + "2"))]
     keys = [path_key(PurePosixPath(name)) for name in alike]
@@ -112,7 +112,7 @@ def test_keys_tell_apart_what_looks_alike():
     assert max(map(len, keys)) < 140
 
 
-def test_both_spellings_of_an_umlaut_give_one_key(tmp_path):
+def test_composed_and_decomposed_umlauts_give_the_same_key(tmp_path):
     composed, split = (unicodedata.normalize(form, "Jürgen/Grüße.mp4") for form in ("NFC", "NFD"))
     assert composed != split
     assert path_key(PurePosixPath(composed)) == path_key(PurePosixPath(split))
@@ -122,7 +122,7 @@ def test_both_spellings_of_an_umlaut_give_one_key(tmp_path):
     assert entry.path.exists()
 
 
-def test_names_that_are_no_utf8_are_listed_and_printable(tmp_path):
+def test_names_that_are_not_utf8_are_listed_and_printable(tmp_path):
     (tmp_path / os.fsdecode(b"caf\xe9.mp4")).touch()
     (entry,) = list_files(tmp_path).videos
     assert entry.path.exists()
@@ -130,8 +130,8 @@ def test_names_that_are_no_utf8_are_listed_and_printable(tmp_path):
     assert path_key(entry.relative).isascii()
 
 
-def test_names_equal_in_all_but_unicode_form_are_refused(tmp_path):
+def test_names_that_differ_only_in_unicode_form_are_refused(tmp_path):
     touch(tmp_path, *(unicodedata.normalize(form, "ü.mp4") for form in ("NFC", "NFD")))
-    with pytest.raises(LayoutError, match="cannot be told apart"):
+    with pytest.raises(LayoutError, match="give the same key"):
         find_clips(DatasetConfig(name="folder"), tmp_path)
     require_unique([])

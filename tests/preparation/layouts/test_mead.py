@@ -1,4 +1,4 @@
-"""MEAD's layouts: what each path says, which sound belongs to it, and what is wrong with it."""
+"""Layouts of ``mead``: parsed paths, sound files and reported problems."""
 
 from itertools import product
 from pathlib import Path, PurePosixPath
@@ -29,7 +29,7 @@ def find(source: Path, **settings):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_says_the_same(layout):
+def test_every_layout_is_parsed_alike(layout):
     for emotion, view, level in product(EMOTIONS, VIEWS, (1, 2, 3)):
         if emotion == "neutral" and level > 1:
             continue
@@ -54,14 +54,14 @@ def test_every_layout_says_the_same(layout):
         ("M003_neutral_040.mp4", "neutral", 1, 40),
     ],
 )
-def test_paths_without_a_camera_and_other_words_for_emotions(path, emotion, level, number):
+def test_paths_without_a_camera_and_aliases_of_emotions(path, emotion, level, number):
     name = parse(PurePosixPath(path))
     assert name.sentence == MeadSentence("M003", emotion, level, number)
     assert name.view is None
 
 
 @pytest.mark.parametrize(
-    ("path", "wrong"),
+    ("path", "message"),
     [
         ("holiday.mp4", "no actor"),
         ("M003/video/front/001.mp4", "no emotion"),
@@ -75,15 +75,15 @@ def test_paths_without_a_camera_and_other_words_for_emotions(path, emotion, leve
         ("M003/video/front/neutral/level_2/001.mp4", "neutral has level 1 only"),
     ],
 )
-def test_other_paths_are_reported_with_what_is_understood(tmp_path, path, wrong):
+def test_unknown_paths_are_reported_with_examples(tmp_path, path, message):
     touch(tmp_path, path)
     (clip,) = find(tmp_path).clips
     assert clip.problem == Reason.UNKNOWN_NAME
-    assert wrong in clip.problem_detail
+    assert message in clip.problem_detail
     assert "M003/video/front/angry/level_1/001.mp4" in clip.problem_detail
 
 
-def test_published_videos_get_their_sound(tmp_path):
+def test_sound_files_of_the_published_layout(tmp_path):
     for view, sentence in product(("front", "left_30"), ("angry/level_1/001", "sad/level_3/002")):
         touch(tmp_path, f"Part0/M005/video/{view}/{sentence}.mp4")
     touch(tmp_path, *(f"Part0/{actor}/audio/angry/level_1/001.m4a" for actor in ("M005", "M007")))
@@ -98,7 +98,7 @@ def test_published_videos_get_their_sound(tmp_path):
     assert found.ignored["sound files without a video"] == 1
 
 
-def test_the_nearest_sound_of_the_same_camera_wins(tmp_path):
+def test_nearest_sound_of_the_same_camera_is_used(tmp_path):
     touch(tmp_path, "copy/M005_front_angry_level_1_001.mp4", "copy/M005_top_angry_level_1_001.wav")
     copy = "copy/M005_front_angry_level_1_001"
     for nearer in ("M005/audio/angry/level_1/001.m4a", f"{copy}.wav", f"{copy}.m4a"):
@@ -106,7 +106,7 @@ def test_the_nearest_sound_of_the_same_camera_wins(tmp_path):
         assert find(tmp_path).clips[0].audio == tmp_path / nearer
 
 
-def test_other_cameras_are_counted(tmp_path):
+def test_clips_of_other_cameras_are_counted(tmp_path):
     touch(tmp_path, *(f"W017/video/{view}/angry/level_1/{n:03d}.mp4" for view in ("down", "top") for n in (1, 2)))
     touch(tmp_path, "W017/audio/angry/level_1/001.m4a", "W011/video/front/angry/level_1/001.mp4")
     touch(tmp_path, "W011#angry#level_1#002.mp4")
@@ -116,12 +116,12 @@ def test_other_cameras_are_counted(tmp_path):
     assert found.ignored["clips of camera top, not in dataset.views"] == 2
     assert "sound files without a video" not in found.ignored
     assert any(note.startswith("W017") and "'down'" in note for note in found.notes)
-    assert any("1 clips name no camera" in note for note in found.notes)
+    assert any("1 clips without a camera" in note for note in found.notes)
     with pytest.raises(LayoutError, match=r"no camera left; it has front, down, top, left_30"):
         find(tmp_path, views=["left"])
 
 
-def test_a_second_copy_is_a_duplicate(tmp_path):
+def test_second_copy_of_a_clip_is_a_duplicate(tmp_path):
     touch(tmp_path, "M005/front/angry/level_1/001.mp4", "M005_front_angry_level1_001.mp4", "M005_front_angry_1_001.avi")
     clips = find(tmp_path).clips
     assert [clip.problem for clip in clips].count(None) == 1
@@ -129,7 +129,7 @@ def test_a_second_copy_is_a_duplicate(tmp_path):
     assert len({clip.key for clip in clips}) == 3
 
 
-def test_known_defects_are_told(tmp_path):
+def test_known_defects_are_noted(tmp_path):
     touch(tmp_path, "M034/video/front/fear/level_3/028.mp4", "M034/video/front/fear/level_3/027.mp4")
     touch(tmp_path, "M003/video/front/fear/level_3/028.mp4")
     found = find(tmp_path)
@@ -148,7 +148,7 @@ def test_splits(tmp_path):
     assert by_person == {"M003": "test", "M005": "train", "M028": "val", "W036": "val"}
     official = find(tmp_path, split="official").clips
     test = {clip.key for clip in official if clip.split == "test" and clip.speaker == "M005"}
-    angry = {f"M005_front_angry_level_2_{number:03d}" for number in (26, 27, 28, 29, 30, 57)}  # the last six there are
+    angry = {f"M005_front_angry_level_2_{number:03d}" for number in (26, 27, 28, 29, 30, 57)}  # the last six
     assert test == angry | {f"M005_front_neutral_level_1_{number:03d}" for number in range(31, 41)}
     assert {clip.split for clip in find(tmp_path, split="train").clips} == {"train"}
 

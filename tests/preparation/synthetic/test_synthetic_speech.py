@@ -1,4 +1,4 @@
-"""The voice: measured in the sound itself, not in the tracks it was made from."""
+"""Synthetic speech, measured in the sound itself, not in its control tracks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def rms_db(sound):
 
 
 def measured_pitch(sound):
-    """Median pitch in Hz by autocorrelation of 40 ms pieces."""
+    """Returns the median pitch in Hz by autocorrelation of 80 ms windows."""
     pitches = []
     for start in range(0, len(sound) - 1280, 640):
         piece = sound[start : start + 1280].astype(np.float64)
@@ -42,7 +42,7 @@ def test_sound_is_neither_silent_nor_clipped(person, emotion):
 
 
 @pytest.mark.parametrize("person", [MAN, WOMAN], ids=["man", "woman"])
-def test_the_pitch_heard_is_the_pitch_told(person):
+def test_measured_pitch_matches_the_control_track(person):
     speech = speak(person.voice, NEUTRAL, 5, 4.0)
     assert measured_pitch(speech.sound) == pytest.approx(np.median(speech.f0[speech.f0 > 0]), rel=0.06)
 
@@ -57,7 +57,7 @@ def test_emotions_change_pitch_and_energy():
 
 
 def test_vowels_have_their_formants():
-    """Of each vowel, the strongest bands of the middle of its longest instance lie at its first two formants."""
+    """The spectral peaks in the middle of each vowel's longest instance lie at its first two formants."""
     speech = speak(MAN.voice, NEUTRAL, 8, 12.0)
     for name in VOWELS:
         phone = max((p for p in speech.phones if p.name == name), key=lambda p: p.end - p.start)
@@ -72,7 +72,7 @@ def test_vowels_have_their_formants():
             assert abs(centre - formant) < max(0.2 * formant, 110), (name, formant, centre)
 
 
-def test_the_lips_close_for_every_closure_and_open_for_every_a():
+def test_lips_close_for_closures_and_open_for_a():
     speech = speak(MAN.voice, NEUTRAL, 8, 12.0)
     for phone in speech.phones:
         first = round(phone.start * 25)
@@ -83,7 +83,7 @@ def test_the_lips_close_for_every_closure_and_open_for_every_a():
             assert opening.max() > 0.5, phone
 
 
-def test_rounded_vowels_round_the_lips_and_spread_ones_spread_them():
+def test_lips_are_rounded_for_u_and_spread_for_i():
     speech = speak(MAN.voice, NEUTRAL, 8, 12.0)
     for phone in speech.phones:
         frame = int((phone.start + phone.end) / 2 * 25)
@@ -95,14 +95,14 @@ def test_rounded_vowels_round_the_lips_and_spread_ones_spread_them():
             assert speech.lips[frame, 2] < 0.3
 
 
-def test_the_same_sentence_has_the_same_sounds_in_any_voice():
-    message = [speak(person.voice, VOICES[e], 9, 5.0).phones for person, e in ((MAN, "sad"), (WOMAN, "fear"))]
-    pairs = list(zip(*message, strict=False))
+def test_sentence_has_the_same_phones_in_any_voice():
+    sentences = [speak(person.voice, VOICES[e], 9, 5.0).phones for person, e in ((MAN, "sad"), (WOMAN, "fear"))]
+    pairs = list(zip(*sentences, strict=False))
     assert len(pairs) > 10
     assert all(one.name == other.name for one, other in pairs)
 
 
-def test_one_second_is_enough_and_less_is_refused():
+def test_shortest_length_is_one_second():
     for seed in range(20):
         assert rms_db(speak(MAN.voice, VOICES["sad"], seed, 1.0).sound) > -50
     with pytest.raises(ValueError, match="at least 1 second"):

@@ -1,4 +1,4 @@
-"""Datasets on disk: MEAD's and HDTF's layout, the files beside the videos, determinism, resuming."""
+"""Written datasets of synthetic speakers: MEAD's and HDTF's layout, sidecar files, determinism, resuming."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def decoded(path, kind):
         return [frame.to_ndarray(**form) for frame in container.decode(**{kind: 0})]
 
 
-def test_meads_layout(mead):
+def test_mead_layout(mead):
     folder, videos = mead
     assert [str(video.relative_to(folder)) for video in videos] == [
         "M100/video/front/angry/level_1/001.mp4",
@@ -45,7 +45,7 @@ def test_meads_layout(mead):
     assert len(contents(folder)) == 4 * 4 + 1  # video, sound, landmarks, factors; the manifest
 
 
-def test_meads_videos_are_silent_and_their_sound_lies_beside(mead):
+def test_mead_videos_are_silent_and_sound_is_in_a_separate_file(mead):
     folder, videos = mead
     with av.open(str(videos[0])) as container:
         stream = container.streams.video[0]
@@ -61,36 +61,36 @@ def test_meads_videos_are_silent_and_their_sound_lies_beside(mead):
     assert 0.01 < np.abs(samples).max() < 1
 
 
-def test_meads_sound_is_heard_when_it_was_said(mead):
+def test_mead_sound_is_synchronous(mead):
     plan = plan_clips("mead", 2, 2, SMALL["seed"])[0]
     clip = render_clip(identity(plan.identity), plan.emotion, plan.level, plan.sentence_seed, 1.0, 64)
-    heard = read_sound(mead[0] / plan.audio)
-    assert len(heard) == len(clip.sound)
-    late = {lag: float(heard[400:-400] @ np.roll(clip.sound, lag)[400:-400]) for lag in range(-400, 401)}
-    assert abs(max(late, key=late.get)) <= 1
+    stored_sound = read_sound(mead[0] / plan.audio)
+    assert len(stored_sound) == len(clip.sound)
+    correlation = {lag: float(stored_sound[400:-400] @ np.roll(clip.sound, lag)[400:-400]) for lag in range(-400, 401)}
+    assert abs(max(correlation, key=correlation.get)) <= 1
 
 
-def test_the_picture_on_disk_is_the_clip(mead):
+def test_stored_frames_match_the_clip(mead):
     plan = plan_clips("mead", 2, 2, 3)[0]
     clip = render_clip(identity(plan.identity), plan.emotion, plan.level, plan.sentence_seed, 1.0, 64)
     for stored, drawn in zip(decoded(mead[1][0], "video"), clip.frames(), strict=True):
         assert np.abs(stored.astype(float) - drawn).mean() < 6  # H.264
 
 
-def test_landmarks_are_a_csv_as_openface_writes_it(mead):
+def test_landmarks_are_stored_in_openface_format(mead):
     text = mead[1][0].with_suffix(".csv").read_text()
     assert text.startswith("frame, face_id, timestamp, confidence, success, x_0, x_1,")
     rows = list(csv.DictReader(text.splitlines(), skipinitialspace=True))
     assert [int(row["frame"]) for row in rows] == list(range(1, 26))
     assert [float(row["timestamp"]) for row in rows] == pytest.approx(np.arange(25) / 25, abs=1e-3)
     assert all(row["success"] == "1" for row in rows)
-    # The chin lies under the nose, which lies under the eyes; all in the picture.
+    # From top to bottom: eyes, nose, lower lip, chin; all inside the picture.
     for row in rows:
         assert 0 < float(row["y_37"]) < float(row["y_30"]) < float(row["y_57"]) < float(row["y_8"]) < 64
         assert float(row["x_36"]) < float(row["x_45"])
 
 
-def test_factors_lie_beside(mead):
+def test_factors_are_stored(mead):
     with np.load(mead[1][1].with_suffix(".factors.npz")) as stored:
         assert tuple(stored["names"]) == FACTOR_NAMES
         assert stored["values"].shape == (25, len(FACTOR_NAMES))
@@ -99,12 +99,12 @@ def test_factors_lie_beside(mead):
 
 
 @pytest.mark.slow
-def test_hdtfs_layout_has_sound_and_equal_bytes_from_any_number_of_workers(tmp_path):
-    reports = []
-    one = write_dataset(tmp_path / "one", layout="hdtf", **SMALL, progress=lambda: reports.append(1))
+def test_hdtf_layout_has_sound_and_does_not_depend_on_workers(tmp_path):
+    calls = []
+    one = write_dataset(tmp_path / "one", layout="hdtf", **SMALL, progress=lambda: calls.append(1))
     write_dataset(tmp_path / "two", layout="hdtf", **SMALL, workers=2)
     assert [video.name for video in one] == [f"WDA_Synth{name}_00{n}.mp4" for name in ("Abel", "Bea") for n in (0, 1)]
-    assert len(reports) == 4
+    assert len(calls) == 4
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
     samples = np.concatenate(decoded(one[0], "audio"), axis=1)[0]
     assert len(samples) == pytest.approx(16_000, abs=1024)
@@ -112,24 +112,24 @@ def test_hdtfs_layout_has_sound_and_equal_bytes_from_any_number_of_workers(tmp_p
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_goes_on(mead, tmp_path):
-    """Whole clips are kept untouched, half ones are made again, and the result is what one run gives."""
+def test_interrupted_run_is_continued(mead, tmp_path):
+    """Complete clips are kept, incomplete ones are written again, and the result equals that of a single run."""
     folder, videos = mead
     first = write_dataset(tmp_path, layout="mead", **{**SMALL, "identities": 1})
     kept = first[0].stat().st_mtime_ns
-    first[1].unlink()  # killed before the video took its name
+    first[1].unlink()  # as if killed before the video was renamed
     ended = subprocess.Popen(["true"])
     ended.wait()
     left = f".{first[1].name}.{socket.gethostname()}-{ended.pid}-0badcafe.partial"
     (first[1].parent / left).write_bytes(b"half a video")
-    reports = []
-    write_dataset(tmp_path, layout="mead", **SMALL, progress=lambda: reports.append(1))
+    calls = []
+    write_dataset(tmp_path, layout="mead", **SMALL, progress=lambda: calls.append(1))
     assert first[0].stat().st_mtime_ns == kept
-    assert len(reports) == len(videos)
+    assert len(calls) == len(videos)
     assert contents(tmp_path) == contents(folder)
 
 
-def test_a_clip_without_its_landmarks_is_made_again(tmp_path):
+def test_clip_without_landmarks_is_written_again(tmp_path):
     one = {**SMALL, "identities": 1, "clips_per_identity": 1}
     (video,) = write_dataset(tmp_path, layout="hdtf", **one)
     before = contents(tmp_path)
@@ -138,17 +138,17 @@ def test_a_clip_without_its_landmarks_is_made_again(tmp_path):
     assert contents(tmp_path) == before
 
 
-@pytest.mark.parametrize(("change", "words"), [({"seed": 4}, "seed is 3, asked for 4"), ({"size": 128}, "size is 64")])
-def test_other_clips_are_not_mixed_in(mead, change, words):
-    with pytest.raises(ValueError, match=words):
+@pytest.mark.parametrize(("change", "message"), [({"seed": 4}, "seed is 3, expected 4"), ({"size": 128}, "size is 64")])
+def test_folder_with_other_settings_is_refused(mead, change, message):
+    with pytest.raises(ValueError, match=message):
         write_dataset(mead[0], layout="mead", **{**SMALL, **change})
 
 
 @pytest.mark.parametrize(
-    ("change", "words"), [({"layout": "flat"}, "layout='flat'"), ({"identities": 0}, "at least 1")]
+    ("change", "message"), [({"layout": "flat"}, "layout='flat'"), ({"identities": 0}, "at least 1")]
 )
-def test_impossible_datasets_are_refused(tmp_path, change, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_arguments_are_refused(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
         write_dataset(tmp_path / "none", **{"layout": "mead", **SMALL, **change})
     assert not (tmp_path / "none").exists()
 
@@ -162,6 +162,6 @@ def test_24_clips_cover_every_emotion_at_every_level():
         assert len({plan.video for plan in plans}) == len({plan.sentence_seed for plan in plans}) == 72
 
 
-def test_more_clips_leave_the_others_as_they_are():
+def test_larger_dataset_contains_the_smaller_one():
     few, many = plan_clips("mead", 2, 5, 1), plan_clips("mead", 4, 24, 1)
     assert {(plan.video, plan.sentence_seed) for plan in few} <= {(plan.video, plan.sentence_seed) for plan in many}

@@ -14,8 +14,8 @@ from tools.pipeline.step import StepRecord
 
 SIZE, FRAMES = 64, 25
 ASKED = {
-    "emotions/M102_happy": "happy, level 3, asked for by label",
-    "emotions/W109_sad": "sad, level 1, asked for by label",
+    "emotions/M102_happy": "happy, level 3, requested by label",
+    "emotions/W109_sad": "sad, level 1, requested by label",
     "drive/lips": "drive=lips",
     "drive/expression": "drive=expression",
     "dicte/with": "Di-CTE makes a sequence of it",

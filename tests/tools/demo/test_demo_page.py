@@ -67,8 +67,8 @@ def test_the_page_shows_commands_scores_and_explanations(page, folder):
     for message in (
         *("train.py experiment=vaid/tiny", "at most 600 steps; experiment vaid/tiny takes", "FID proxy", "12.3"),
         *("01234567, not the official network", "not computed: needs syncnet_v2.model"),
-        *("follow the sound in part (correlation 0.41)", "chance 2.4\N{NO-BREAK SPACE}%"),
-        "about as often as chance would",
+        *("follow the speech in part (correlation 0.41)", "chance 2.4\N{NO-BREAK SPACE}%"),
+        "about as often as by chance",
         "2 windows that overlap by 3 frames",
     ):
         assert message in text, message
@@ -102,7 +102,7 @@ def test_metrics_that_were_not_computed_name_what_they_need():
 def test_verdicts_describe_the_numbers(psnr, jaw, message):
     (sentence,) = verdicts(None, {"clip": {"psnr_first_frame": 17.0, "voice": {"psnr": psnr, "jaw": jaw}}}, None)
     assert message in sentence
-    assert sentence.startswith("For a clip training saw")
+    assert sentence.startswith("For a training clip")
 
 
 @pytest.mark.slow

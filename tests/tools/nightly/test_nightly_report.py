@@ -1,6 +1,7 @@
 """Reports of the nightly checks: numbers from files, conditions that are met or not, and checks that did not run."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,8 +34,10 @@ def test_numbers_are_compared_with_their_conditions(checks):
     assert "| what it predicts | lips | 0.262 | >= 0.24: met | 2026-11-22 |" in page
     assert "|  | R² | 0.4 | >= 0.7: **not met** | 2026-11-22 |" in page
     assert "|  | none | – |  | 2026-11-22 |" in page
+    assert "\n- how fast it is: 0:05, 2026-11-21\n" in page
+    assert page.endswith("\n\n- ETHD: `x`\n")
     assert "a training" not in page
-    assert "ETHD" not in page
+    assert "## ETHD" not in page
     report = full_report(checks, results)
     assert "done in 1:15, 1:00 of processor time, on 2026-11-22" in report
     assert "    python -m tools.quality.vaid > " in report
@@ -72,7 +75,15 @@ def test_paths_and_comparisons():
 
 def test_the_committed_page_shows_only_existing_checks():
     page = (Path(__file__).parents[3] / "docs" / "results.md").read_text(encoding="utf-8")
-    titles = [row.split(" | ")[0].removeprefix("| ") for row in page.splitlines() if row.startswith("| ")]
+    checks = [check.step for check in read_checks(Path("outputs/nightly"))]
+    rows = [row.split(" | ")[0].removeprefix("| ") for row in page.splitlines() if row.startswith("| ")]
+    assert len(rows) > 10
+    assert set(rows) <= {"", "check", *(step.title for step in checks)}
+    completed, open_checks = (page.partition(f"## {head}\n")[2].partition("\n## ")[0]
+                              for head in ("Completed, without a number", "Not run yet"))  # fmt: skip
+    titles = re.findall(r"^- (.+): [\d:]+, [\d-]+$", completed, re.MULTILINE)
+    names = re.findall(r"`([^`]+)`", open_checks.partition("\n- ")[2])
     assert len(titles) > 10
-    assert set(titles) <= {"", "check", *(check.step.title for check in read_checks(Path("outputs/nightly")))}
-    assert "not run" not in page
+    assert len(names) > 10
+    assert set(titles) <= {step.title for step in checks}
+    assert set(names) <= {step.name for step in checks}

@@ -1,0 +1,191 @@
+"""Differences between Linux, macOS and Windows: each POSIX-only call, with a fallback for systems without it.
+
+docs/platforms.md lists what runs on which system. Availability is checked at each call, not at import.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+# Names that a configuration may contain on every platform; a signal that a platform lacks is never sent there.
+HANDLED_SIGNALS = frozenset(signal.Signals.__members__) - {"SIGKILL", "SIGSTOP"} | {"SIGUSR1", "SIGUSR2"}
+WINDOWS = sys.platform == "win32"
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def usable_cores() -> int:
+    """Number of cores that this process may use: all, on systems that do not restrict processes."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def shared_memory_free() -> int | None:
+    """Free bytes of the file system for shared memory; None without one, as on macOS."""
+    return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
+
+
+def peak_memory() -> int | None:
+    """Peak memory of this process in bytes; None if the system does not report it, as on Windows."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return _peak_bytes(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def signals_named(names: Iterable[str]) -> list[signal.Signals]:
+    """Signals of these names that exist on this system."""
+    return [getattr(signal, name) for name in names if hasattr(signal, name)]
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Hides Ctrl-C from processes and threads started inside; in this thread it is deferred to the end.
+
+    Does nothing if signals cannot be blocked, as on Windows.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def user_id() -> str:
+    """Numeric id of the user, or the name on systems without ids, as on Windows."""
+    return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
+
+
+def process_is_gone(process: int) -> bool:
+    """Whether a process of this machine has ended, waited for or not; False if that cannot be determined."""
+    if Path("/proc/self").exists():
+        try:
+            stat = Path(f"/proc/{process}/stat").read_text()
+        except FileNotFoundError:
+            return True
+        return stat.rpartition(")")[2].split()[0] in "ZX"
+    if WINDOWS:  # os.kill would end the process, whatever the signal
+        return False
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # another user's
+        return False
+    return False
+
+
+def open_for_reading(path: Path) -> int:
+    """Opens a file for reading in binary; returns a descriptor that child processes do not inherit.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+
+
+def read_at(descriptor: int, into: memoryview, offset: int) -> int:
+    """Reads bytes at an offset of a file; returns their number, 0 at the end.
+
+    Without ``os.preadv`` this moves the file's position, so two threads must not share a descriptor.
+
+    Raises:
+        OSError: If the disk cannot be read.
+    """
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [into], offset)
+    os.lseek(descriptor, offset, os.SEEK_SET)
+    data = os.read(descriptor, len(into))
+    into[: len(data)] = data
+    return len(data)
+
+
+def sync(path: Path) -> None:
+    """Waits until the content of a file, or the names in a folder, are on the disk.
+
+    Raises:
+        OSError: If the disk is full or cannot be written.
+    """
+    if WINDOWS and path.is_dir():  # Windows cannot open folders
+        return
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)  # Windows needs write access to sync
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def inheritable_lock(path: Path) -> Iterator[tuple[int, ...]]:
+    """Holds a lock file. Yields the descriptors with which a child process keeps the lock while it lives.
+
+    Without ``fcntl`` the lock ends with this process, and no descriptor is yielded.
+
+    Raises:
+        BlockingIOError: If another process holds the lock.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:
+            raise BlockingIOError(str(error)) from error
+        try:
+            yield ()
+        finally:
+            lock.release()
+        return
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield (descriptor,)
+    finally:
+        os.close(descriptor)
+
+
+def poll(process: subprocess.Popen[bytes]) -> int | None:
+    """Peak memory in bytes of a program that has ended, 0 if unknown; None while it runs."""
+    if not hasattr(os, "wait4"):
+        return None if process.poll() is None else 0
+    ended, status, usage = os.wait4(process.pid, os.WNOHANG)
+    if not ended:
+        return None
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return _peak_bytes(usage)
+
+
+def end_group(process: subprocess.Popen[bytes], force: bool) -> None:
+    """Ends a program that was started with ``start_new_session``, and its process group if the system has groups.
+
+    Args:
+        process: Program, waited for or not.
+        force: Whether to kill it instead of terminating it.
+    """
+    with suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL if force else signal.SIGTERM)
+        elif force:
+            process.kill()
+        else:
+            process.terminate()
+
+
+def _peak_bytes(usage: Any) -> int:
+    return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)  # kibibytes except on macOS
