@@ -12,7 +12,6 @@ from datamodules.clip_windows import micro_batches
 from datamodules.datamodule import ShardDataModule
 from datamodules.loader import StreamDataset
 from datamodules.order import LengthOrder, MixtureOrder, StreamOrder
-from tests.helpers.refusals import refuses
 from tests.helpers.shards import make_shards
 from tools.profiling.window_lengths import DATASETS, dataset_of, measure
 
@@ -136,14 +135,12 @@ def test_ranks_idle_at_most_a_tenth_of_the_time(name, ranks):
     ],
 )
 def test_a_micro_batch_that_does_not_divide_is_refused(config, changes, message):
-    with refuses(ConfigError, message):
+    with pytest.raises(ConfigError, match=message):
         ShardDataModule(config, **changes)
 
 
 def test_more_ranks_than_micro_batches_are_refused(config):
-    with pytest.raises(
-        ValueError, match="number of ranks, 8 times data.micro_batch=2; set it to 16, or run on 1, 2, 4"
-    ):
+    with pytest.raises(ValueError, match="ranks, 8 times data.micro_batch=2; set it to 16, or run on 1, 2, 4"):
         of_rank(config, 0, 8)
 
 
