@@ -17,8 +17,8 @@ class LoggerConfig:
     """Loggers, and the keys of W&B.
 
     Attributes:
-        use: Loggers in addition to the local files: name -> keyword arguments. ``logger=[tensorboard,wandb]`` fills it. Any
-            other Lightning logger is an entry whose argument ``class`` is the dotted path of its class.
+        use: Loggers in addition to the local files: name -> keyword arguments. ``logger=[tensorboard,wandb]`` fills it.
+            Any other Lightning logger is an entry whose argument ``class`` is the dotted path of its class.
         project: W&B project; null for emotivetalk.
         entity: W&B user or team that owns the project; null for the default of the key.
         group: W&B group; null for the paper's table that the run belongs to.
