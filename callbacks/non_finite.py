@@ -45,8 +45,11 @@ class NonFiniteGuard(Callback):
             "draws": batch["draw"].tolist(),
             "starts": batch["start"].tolist(),
             "frames": batch["frames"].tolist(),
+            # CLUB spreads a non-finite value to all micro-batches of a step.
             "clips_with_non_finite": {
-                name: [key for key, bad in zip(batch["key"], _bad(batch[name]), strict=True) if bad]  # type: ignore[literal-required]
+                name: [
+                    key for part in self._batches for key, bad in zip(part["key"], _bad(part[name]), strict=True) if bad
+                ]  # type: ignore[literal-required]
                 for name in members
                 if name in batch
             },
@@ -56,7 +59,8 @@ class NonFiniteGuard(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"non_finite_rank{trainer.global_rank}.json"
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        shown = ", ".join(batch["key"][:4]) + (", ..." if len(batch["key"]) > 4 else "")
+        keys = sorted({key for found in report["clips_with_non_finite"].values() for key in found}) or batch["key"]
+        shown = ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")
         raise UserError(
             f"step {trainer.global_step}: the loss is {loss.item()} on clips {shown}; {path} lists the complete batch. "
             "Check these clips, or lower the learning rate, and resume from the last checkpoint"
