@@ -47,9 +47,7 @@ class NonFiniteGuard(Callback):
             "frames": batch["frames"].tolist(),
             # CLUB spreads a non-finite value to all micro-batches of a step.
             "clips_with_non_finite": {
-                name: [
-                    key for part in self._batches for key, bad in zip(part["key"], _bad(part[name]), strict=True) if bad
-                ]  # type: ignore[literal-required]
+                name: [key for part in self._batches for key in _bad_clips(part, name)]
                 for name in members
                 if name in batch
             },
@@ -67,6 +65,8 @@ class NonFiniteGuard(Callback):
         )
 
 
-def _bad(values: Tensor) -> list[bool]:
-    """For each of the B rows, whether it contains a non-finite value."""
-    return (~torch.isfinite(values.float())).flatten(1).any(1).tolist()
+def _bad_clips(batch: ClipBatch, member: str) -> list[str]:
+    """Keys of the clips with a non-finite value in a member of the batch."""
+    values: Tensor = batch[member]  # type: ignore[literal-required]
+    bad = (~torch.isfinite(values.float())).flatten(1).any(1).tolist()
+    return [key for key, is_bad in zip(batch["key"], bad, strict=True) if is_bad]
