@@ -84,8 +84,25 @@ def test_ethd_accumulates_as_other_numbers_of_ranks(ethd_settings, ethd_alone, s
     equal_weights(load_ethd(ethd_alone)[0].state_dict(), load_ethd(run)[0].state_dict())
 
 
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("strategy", "ranks", "later"),
+    [("ddp", 2, 3), pytest.param("deepspeed", 3, 2, marks=needs_deepspeed)],
+)
+def test_a_run_continues_on_another_number_of_ranks(ethd_settings, ethd_alone, tmp_path, strategy, ranks, later):
+    typed = [*ethd_settings[1], f"output={tmp_path}", "checkpoints.keep=9"]
+    on_ranks(strategy, ranks, tmp_path / "ethd", *typed, "trainer.max_steps=2")
+    checkpoint = f"ckpt_path={tmp_path / 'ethd' / f'{strategy}{ranks}' / 'checkpoints' / 'step=2.ckpt'}"
+    run = on_ranks(strategy, later, tmp_path / "ethd", *typed, checkpoint)
+    expected, found = logged(ethd_alone, "train/loss"), logged(run, "train/loss")
+    assert sorted(found) == [2, 3]
+    for step, value in found.items():
+        assert float(value) == pytest.approx(float(expected[step]), rel=LOSS)
+    equal_weights(load_ethd(ethd_alone)[0].state_dict(), load_ethd(run)[0].state_dict())
+
+
 @pytest.mark.slow
-def test_the_lengths_of_windows_are_shown_logged_and_exported(ethd_settings, shards, vaid, capsys):
+def test_the_lengths_of_windows_are_shown_logged_and_exported(ethd_settings, ethd_alone, capsys):
     """A resumed run continues the counts."""
     typed = [*ethd_settings[1], "trainer.devices='1'", "run_id=twice"]
     train(*typed, "trainer.max_steps=2")
@@ -93,6 +110,7 @@ def test_the_lengths_of_windows_are_shown_logged_and_exported(ethd_settings, sha
     assert "batch       1 rank x 6 accumulated micro-batches x 1 clip\n" in shown
     assert re.search(r"windows     5\d% of the frames in windows of 40, the shortest has 30\n", shown)
     run = train(*typed, "ckpt_path=last")
+    assert logged(run.folder, "train/loss") == logged(ethd_alone, "train/loss")
     frames = load_export(export(run.folder)).trained_windows
     dataset = run.data.train_dataloader().dataset
     assert frames == dataset.frames_by_length(range(STEPS))
