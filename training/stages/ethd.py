@@ -25,6 +25,7 @@ class EthdStage(Stage):
     needs = ("audio", "expression", "latent", "boxes", "portraits")
     bfloat16 = True
     videos = True
+    accumulates = True
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> EthdModule:
         """Builds an untrained ETHD that is conditioned on ``config.vaid``.
@@ -77,12 +78,13 @@ class EthdStage(Stage):
             load_svd(module.ethd.unet, Path(module.config.svd), rank_zero_only(print))
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
-        """EMA of the weights, training speed, and videos of validation clips."""
+        """EMA of the weights, lengths of trained windows, training speed, and videos of validation clips."""
         from callbacks.ema import WeightAverage
         from callbacks.throughput import Throughput
+        from callbacks.trained_windows import TrainedWindows
 
         average = [WeightAverage(config.model.ema)] if config.model.ema else []
-        return [*average, Throughput(), *video_callbacks(config, data, folder)]
+        return [*average, TrainedWindows(), Throughput(), *video_callbacks(config, data, folder)]
 
     def step_bytes(self, module: EthdModule, config: TrainConfig, ranks: int) -> float:
         """See ``training.memory.step_bytes``."""

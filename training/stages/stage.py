@@ -25,6 +25,8 @@ class Stage:
         bfloat16: Whether it can be trained with bfloat16 weights.
         videos: Whether it supports ``videos``: samples and metrics of validation clips.
         own_loaders: Whether the module has its own loaders; otherwise batches are read from the shards.
+        accumulates: Whether its training step accepts a list of micro-batches, see
+            ``lightning_modules.accumulation``. Set it only if the gradients are those of one pass over all clips.
     """
 
     name: ClassVar[str]
@@ -33,6 +35,7 @@ class Stage:
     bfloat16: ClassVar[bool] = False
     videos: ClassVar[bool] = False
     own_loaders: ClassVar[bool] = False
+    accumulates: ClassVar[bool] = False
 
     @classmethod
     def fields(cls, model: Any) -> Sequence[str]:

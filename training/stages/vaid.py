@@ -23,6 +23,7 @@ class VAIDStage(Stage):
     name = "vaid"
     config = VAIDConfig
     needs = ("audio", "lip", "expression", "portraits")
+    accumulates = True
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> VAIDModule:
         """Builds an untrained V-AID with the statistics of the training clips."""
