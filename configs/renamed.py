@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from omegaconf import DictConfig
 
 KINDS = ("sync", "image", "video", "expression")
-KEYS = {"standins": "proxies"}
+KEYS = {"standins": "proxies", "model.svd": "init"}
 VALUES: Mapping[str, Mapping[str, str]] = {  # last part of the key -> old value -> new value
     "experiment": {f"standin/{kind}": f"proxy/{kind}" for kind in KINDS},
     "model": {"standin": "proxy"},
     "network": {"standin": "proxy"},
     "stage": {"standin": "proxy"},
+    "svd": {"null": "none", "stable-video-diffusion-img2vid-xt/unet": "svd"},
 }
 RUN_FOLDERS = {"proxy": "standin"}  # stage -> folder of its runs in earlier versions
 STORED: Mapping[str, Mapping[str, str]] = {  # values in the config.yaml of a run

@@ -65,6 +65,11 @@ class LoadedWeights:
         return "\n".join(rows)
 
 
+def is_new(name: str) -> bool:
+    """Whether a parameter of the U-Net has no counterpart in SVD, so that it is new in every training."""
+    return bool(REPLACED.search(name)) or ".injector." in name
+
+
 def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size], source: str) -> LoadedWeights:
     """Decides for every parameter of both networks whether it is loaded, new or skipped.
 
@@ -78,7 +83,7 @@ def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size],
     """
     loaded, new, skipped = {}, {}, {}
     for name, shape in ours.items():
-        if REPLACED.search(name) or ".injector." in name:
+        if is_new(name):
             new[name] = shape.numel()
         elif name not in theirs:
             raise WrongWeights(f"{source}: no parameter {name}; expected Stable Video Diffusion's U-Net of this shape")

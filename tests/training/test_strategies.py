@@ -192,7 +192,7 @@ def test_a_deepspeed_run_resumes_on_another_number_of_ranks(in_bfloat16, bfloat1
 
 AUTOCAST = ["trainer.deepspeed.autocast=true"]
 PRECISIONS = {
-    "ddp 32-true": "torch.float32", "ddp bf16-mixed": "torch.float32", "ddp bf16-true": "torch.bfloat16",
+    "ddp 32-true": "torch.float32", "ddp bf16-mixed": "torch.float32",
     "deepspeed bf16-mixed": "torch.bfloat16", "deepspeed 32-true autocast": "torch.float32",
 }  # fmt: skip
 
