@@ -11,6 +11,7 @@ from configs.proxy import ProxyConfig
 from configs.registries import STAGES
 from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig, VAIDConfig
 
+SVD_PREDICTS_V = "model.prediction={}: SVD's weights predict v; set model.prediction=v"
 VAID_MISSING = "vaid is missing: name the run directory or checkpoint of a trained V-AID, e.g. vaid=outputs/vaid/first"
 
 
