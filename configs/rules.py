@@ -21,7 +21,7 @@ from configs.registries import DATASETS, METRICS
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig
 from configs.training import TrainConfig
-from configs.training_rules import check_train
+from configs.training_rules import check_loggers, check_train
 
 EXAMPLES = {"portrait": "face.png", "speech": "voice.wav"}
 
@@ -57,7 +57,10 @@ def check_data(config: DataConfig) -> None:
             raise ConfigError(f"data.roots and data.weights belong to data.name=mixture, not {config.name}")
         return
     if config.root or len(config.roots) < 2:
-        raise ConfigError("data.name=mixture expects two or more data.roots (name: folder or URL) and no data.root")
+        raise ConfigError(
+            "data.name=mixture expects two or more data.roots (name: folder or URL) and no data.root; for one dataset "
+            "alone choose it, e.g. data=hdtf data.root=DIR"
+        )
     if config.weights and set(config.weights) != set(config.roots):
         raise ConfigError(
             f"data.weights names {sorted(config.weights)}, data.roots {sorted(config.roots)}; make them equal"
@@ -132,6 +135,7 @@ def _app(config: AppConfig) -> None:
 
 
 def _evaluate(config: EvaluateConfig) -> None:
+    check_loggers(config.logger)
     for key in ("generated", "reference"):
         _require_folder(key, getattr(config, key))
     if Path(config.output).suffix != ".json" or Path(config.output).is_dir():
@@ -164,6 +168,7 @@ def _cell(cell: CellConfig) -> None:
 
 
 def _tables(config: TableConfig) -> None:
+    check_loggers(config.logger)
     if len(set(config.datasets)) < len(config.datasets):
         raise ConfigError(f"datasets={config.datasets}: names one twice")
 

@@ -19,7 +19,10 @@ from lightning_modules.checkpoints import CheckpointError, open_checkpoint
 from runtime.files import write_whole
 
 # Keys that a resumed run may change: paths, duration, hardware and logging.
-FREE = ("run_id", "output", "ckpt_path", "logger", "videos", "checkpoints", "resume", "preemption", "watchdog")
+FREE = (
+    *("run_id", "output", "ckpt_path", "logger", "objective", "videos", "checkpoints", "resume", "preemption"),
+    "watchdog",
+)
 # Keys that only a new run reads; a resumed run has its own weights and holds its V-AID.
 START = ("init", "vaid")
 INIT_FILE = "init.txt"  # file of a run that names its initial weights

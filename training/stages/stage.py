@@ -57,7 +57,7 @@ class Stage:
         return ""
 
     def keep(self, folder: Path) -> None:
-        """Writes what the run needs besides its checkpoints into the run directory. Called on the first rank."""
+        """Writes what the run needs in addition to its checkpoints into the run directory. Called on the first rank."""
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
         """Callbacks of the stage."""
