@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from datamodules.clip_windows import ClipBatch
+from datamodules.clip_windows import ClipBatch, RankBatch, micro_batches
 from runtime.errors import UserError
 
 
@@ -18,13 +18,14 @@ class NonFiniteGuard(Callback):
     """Checks every loss before the backward pass and reports a non-finite one in ``non_finite_rank{rank}.json``."""
 
     def __init__(self) -> None:
-        self._batch: ClipBatch = {}
+        self._batches: list[ClipBatch] = []
+        self._done = 0  # micro-batches of this step whose loss was checked
 
     def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: ClipBatch, batch_idx: int
+        self, trainer: Trainer, pl_module: LightningModule, batch: RankBatch, batch_idx: int
     ) -> None:
         """Stores the batch for the report."""
-        self._batch = batch
+        self._batches, self._done = micro_batches(batch), 0
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Checks the loss.
@@ -32,9 +33,10 @@ class NonFiniteGuard(Callback):
         Raises:
             UserError: If it is not finite, after the report is written.
         """
+        batch = self._batches[self._done]
+        self._done += 1
         if bool(torch.isfinite(loss)):
             return
-        batch = self._batch
         members = ("audio", "lip", "expression", "latent", "reference_expression", "first_expression")
         report: dict[str, Any] = {
             "loss": str(loss.item()),

@@ -18,6 +18,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from datamodules.clip_windows import micro_batches
 from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.ethd.network import DrivingSignals
@@ -56,8 +57,8 @@ class Throughput(Callback):
         self._steps += 1
         peak = _peak_operations(pl_module) if isinstance(pl_module, EthdModule) else None
         if peak:
-            clips, frames = batch["latent"].shape[:2]
-            self._done += clips * self._operations_of(cast(EthdModule, pl_module).info, frames)
+            for clips, frames in (part["latent"].shape[:2] for part in micro_batches(batch)):
+                self._done += clips * self._operations_of(cast(EthdModule, pl_module).info, frames)
         if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self._ended = time.perf_counter()
             return

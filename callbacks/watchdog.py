@@ -39,6 +39,7 @@ from callbacks.heartbeat import (
 )
 from callbacks.preemption import Preempted
 from configs.training import WatchdogConfig
+from datamodules.loader import StreamDataset
 
 EXIT_FAULT = 1
 EXIT_SECONDS = 60.0  # time limit for a failed process to exit by itself
@@ -241,13 +242,10 @@ class Watchdog(Callback):
 
     def _named(self, heartbeat: Heartbeat) -> Heartbeat:
         """Adds the clips of its step to a heartbeat without clips, computed from the training order."""
-        if heartbeat.clips or heartbeat.phase == VALIDATING or not hasattr(self._dataset, "windows"):
+        if heartbeat.clips or heartbeat.phase == VALIDATING or not isinstance(self._dataset, StreamDataset):
             return heartbeat
-        streams = self._dataset.streams
-        share = streams.stop - streams.start
-        windows, _ = self._dataset.windows(heartbeat.step)
-        own = windows[heartbeat.rank * share : (heartbeat.rank + 1) * share]
-        return replace(heartbeat, clips=tuple(window.clip.key for window in own))
+        own = self._dataset.of_rank(heartbeat.step, heartbeat.rank)
+        return replace(heartbeat, clips=tuple(window.clip.key for part in own for window in part.windows))
 
     def _stalled(self, own: Heartbeat) -> str | None:
         if own.seconds < self._limit(own):
@@ -293,4 +291,5 @@ class Watchdog(Callback):
 
 
 def _clips(batch: Any) -> Sequence[str]:
-    return batch.get("key", ()) if isinstance(batch, dict) else ()
+    parts = batch if isinstance(batch, list) else [batch]
+    return [key for part in parts if isinstance(part, dict) for key in part.get("key", ())]

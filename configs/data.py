@@ -32,6 +32,10 @@ class DataConfig:
             ``speaker``, so that the emotion of x_ref can differ from the emotion to generate.
         min_frames: Minimum length of a clip, frames. Shorter clips are left out.
         batch_size: Global batch size over all ranks.
+        micro_batch: Clips of one forward pass, M. Ranks share the S / M micro-batches of a global batch of S clips, and
+            accumulate the gradients of theirs. Without padding, a window is as long as the shortest clip of its
+            micro-batch, and clips of similar length are drawn together. Null passes the clips of a rank at once; without
+            padding, all windows of a global batch are then as long as its shortest clip.
         steps_per_epoch: Steps of a virtual epoch.
         workers: Loader processes per rank.
         split: ``stored`` for the split stored in the shards, or the name of a committed split.
@@ -51,9 +55,15 @@ class DataConfig:
     reference: str = choice("clip", "clip", "speaker")
     min_frames: int = positive(24)
     batch_size: int = positive(8)
+    micro_batch: int | None = positive(None)
     steps_per_epoch: int = positive(1000)
     workers: int = at_least(2, 0)
     split: str = "stored"
     stage_to: str | None = literal(None)
     stage_gib: float = positive(64.0)
     seed: int = at_least(0, 0)
+
+    @property
+    def micro_batch_count(self) -> int:
+        """Micro-batches of a global batch; 0 if each rank passes its clips at once."""
+        return self.batch_size // self.micro_batch if self.micro_batch else 0

@@ -21,7 +21,7 @@ from configs.registries import DATASETS, METRICS
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig
 from configs.training import TrainConfig
-from configs.training_rules import check_loggers, check_train
+from configs.training_rules import check_loggers, check_train, divisors_of
 
 EXAMPLES = {"portrait": "face.png", "speech": "voice.wav"}
 
@@ -50,6 +50,12 @@ def check_data(config: DataConfig) -> None:
         ConfigError: Names the key, its value and what is expected.
     """
     check_fields(config, "data.")
+    if config.micro_batch and config.batch_size % config.micro_batch:
+        divisors = ", ".join(map(str, divisors_of(config.batch_size)))
+        raise ConfigError(
+            f"data.micro_batch={config.micro_batch}: does not divide data.batch_size={config.batch_size}; choose one "
+            f"of {divisors}"
+        )
     if config.name != "mixture":
         if config.name != MISSING:
             DATASETS.get(config.name, "data.name")

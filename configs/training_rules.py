@@ -141,21 +141,33 @@ def _trainer(config: TrainConfig) -> None:
 
 
 def check_ranks(config: TrainConfig, ranks: int) -> None:
-    """Refuses a number of ranks that does not divide the global batch.
+    """Refuses a number of ranks that does not divide the global batch, and accumulation where a stage has none.
 
     Raises:
         ConfigError: Names the numbers that do.
     """
-    batch = config.data.batch_size
+    batch, micro = config.data.batch_size, config.data.micro_batch or 1
+    count = batch // micro
     if ranks < 1:
         raise ConfigError(f"trainer.devices={config.trainer.devices}: expected at least 1, or auto")
-    if batch % ranks:
-        fitting = ", ".join(str(count) for count in range(1, batch + 1) if batch % count == 0)
+    if count % ranks:
+        fitting = ", ".join(map(str, divisors_of(count)))
+        parts = f", in {count} micro-batches of data.micro_batch={micro}" if config.data.micro_batch else ""
         raise ConfigError(
-            f"data.batch_size={batch} is the batch over all ranks, and {ranks} ranks (trainer.devices="
+            f"data.batch_size={batch} is the batch over all ranks{parts}, and {ranks} ranks (trainer.devices="
             f"{config.trainer.devices}, trainer.nodes={config.trainer.nodes}) cannot share it equally: run on "
-            f"{fitting} ranks, or set data.batch_size={-(-batch // ranks) * ranks}"
+            f"{fitting} ranks, or set data.batch_size={-(-count // ranks) * ranks * micro}"
         )
+    if config.data.micro_batch and count > ranks and not STAGES.get(config.stage).accumulates:
+        raise ConfigError(
+            f"data.micro_batch={micro}: stage={config.stage} needs all clips of a rank in one forward pass and does "
+            f"not accumulate gradients; leave data.micro_batch out, or run on {count} ranks"
+        )
+
+
+def divisors_of(number: int) -> list[int]:
+    """Divisors of a positive number, ascending."""
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
 
 
 def _deepspeed(config: TrainConfig) -> None:

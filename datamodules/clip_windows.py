@@ -90,6 +90,14 @@ class ClipBatch(TypedDict, total=False):
     video: Tensor
 
 
+RankBatch = ClipBatch | list[ClipBatch]  # the batch of a rank: one micro-batch, or a list of several
+
+
+def micro_batches(batch: RankBatch) -> list[ClipBatch]:
+    """The micro-batches of a rank's batch, one or more."""
+    return batch if isinstance(batch, list) else [batch]
+
+
 Allocate = Callable[[tuple[int, ...], torch.dtype], Tensor]
 
 
@@ -101,7 +109,7 @@ def new_tensor(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
 class StepReader(Protocol):
     """Dataset that reads the batch of a step into given memory."""
 
-    def read(self, step: int, allocate: Allocate) -> ClipBatch:
+    def read(self, step: int, allocate: Allocate) -> RankBatch:
         """Reads the batch of ``step`` into tensors created by ``allocate``."""
         ...
 
@@ -142,13 +150,25 @@ class Window(NamedTuple):
         return self if self.reference is None else self._replace(clip=self.reference)
 
 
+class MicroBatch(NamedTuple):
+    """Windows of one forward pass, and their length N with padding."""
+
+    windows: list[Window]
+    length: int
+
+    @property
+    def frames(self) -> int:
+        """Total number of frames that are not padding."""
+        return sum(window.frames for window in self.windows)
+
+
 def training_windows(
     clips: Sequence[Clip], draws: Sequence[int], passes: Sequence[int], seed: int, window: int, pad: bool
 ) -> tuple[list[Window], int]:
-    """Computes the windows of one global batch and their length N. A pure function, so equal on every rank.
+    """Computes the windows of clips that share a length N, a micro-batch. A pure function, so equal on every rank.
 
     Args:
-        clips: S drawn clips.
+        clips: Drawn clips.
         draws: Global draw number of each clip.
         passes: Pass of each clip; its window and reference differ from pass to pass.
         seed: Seed of the training order.

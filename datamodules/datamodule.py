@@ -19,7 +19,7 @@ from configs.rules import check_data
 from datamodules.checks import check_sides
 from datamodules.clip_windows import BatchReader, Clip, ClipBatch, Window, emotion_index
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
-from datamodules.order import ORDER_VERSION, Order, StreamOrder
+from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder
 from datamodules.schema import SPLITS, Dimensions, Index, LatentStatistics, ShardError, require_same_encoders
 from datamodules.shards import ShardReader, check_index
 from datamodules.splits import assign_splits
@@ -179,9 +179,10 @@ class ShardDataModule(LightningDataModule):
         rank, ranks = self._rank()
         dataset = StreamDataset(
             clips,
-            self._order(clips),
+            self._training_order(clips),
             BatchReader(self._readers, config.fields),
             batch_size=config.batch_size,
+            micro_batch=config.micro_batch,
             window=config.window,
             pad=config.pad,
             seed=config.seed,
@@ -204,6 +205,15 @@ class ShardDataModule(LightningDataModule):
         dataset = EvaluationDataset(clips, BatchReader(self._readers, self.config.fields), window, *self._rank())
         return EvaluationLoader(dataset, workers=self.config.workers)
 
+    def _training_order(self, clips: list[Clip]) -> Order:
+        """Order of the training clips, sorted by length where the length of windows depends on them."""
+        config, order = self.config, self._order(clips)
+        if config.pad or config.micro_batch is None:
+            return order
+        lengths = [min(config.window, clip.entry.frames) for clip in clips]
+        period = len(order) if isinstance(order, StreamOrder) else None
+        return LengthOrder(order, lengths, config.batch_size, config.seed, period)
+
     def _order(self, clips: list[Clip]) -> Order:
         shards = [(clip.reader, clip.entry.shard) for clip in clips]
         numbers = {shard: number for number, shard in enumerate(sorted(set(shards)))}
@@ -215,6 +225,8 @@ class ShardDataModule(LightningDataModule):
         return {
             "data.seed": config.seed,
             "data.batch_size": config.batch_size,
+            # With padding, windows do not depend on it. Checkpoints without it are of runs with null.
+            "data.micro_batch": None if config.pad else config.micro_batch,
             "data.window": config.window,
             "data.pad": config.pad,
             "data.reference": config.reference,

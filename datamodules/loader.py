@@ -6,27 +6,42 @@ length, which keeps Lightning from fetching ahead: the number of fetched batches
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from datamodules.clip_windows import Allocate, BatchReader, Clip, ClipBatch, Window, new_tensor, training_windows
+from datamodules.clip_windows import (
+    Allocate,
+    BatchReader,
+    Clip,
+    ClipBatch,
+    MicroBatch,
+    RankBatch,
+    Window,
+    micro_batches,
+    new_tensor,
+    training_windows,
+)
 from datamodules.order import Order, reference_clip
 from datamodules.schema import ShardError
 from datamodules.slots import SlotDataset, Slots, Tasks, block_bytes
 
 
-class StreamDataset(Dataset[ClipBatch]):
-    """Map-style dataset whose item k is this rank's part of global batch k: S / R consecutive samples of S.
+class StreamDataset(Dataset[RankBatch]):
+    """Map-style dataset whose item k is this rank's part of global batch k: S / R of its S samples.
+
+    The batch is cut into micro-batches of M consecutive samples. Rank r reads micro-batches r, r + R, ... This balances
+    their lengths if samples are ordered by length. Micro-batches and windows do not depend on the number of ranks.
 
     Args:
         clips: Clips of the split; the order's sample numbers are indices into this list.
         order: Training order.
         reader: Reader of windows.
         batch_size: Global batch size S.
+        micro_batch: M; None for S / R, where all windows of the global batch share one length.
         window: Frames per window.
         pad: Whether shorter clips are padded, see ``training_windows``.
         seed: Seed of windows and references.
@@ -35,7 +50,7 @@ class StreamDataset(Dataset[ClipBatch]):
         reference: Source of x_ref: ``clip``, the clip itself, or ``speaker``, any clip of its speaker.
 
     Raises:
-        ValueError: If R does not divide S.
+        ValueError: If M does not divide S, or R the number of micro-batches.
     """
 
     def __init__(
@@ -45,6 +60,7 @@ class StreamDataset(Dataset[ClipBatch]):
         reader: BatchReader,
         *,
         batch_size: int,
+        micro_batch: int | None = None,
         window: int,
         pad: bool,
         seed: int,
@@ -52,12 +68,16 @@ class StreamDataset(Dataset[ClipBatch]):
         ranks: int = 1,
         reference: str = "clip",
     ) -> None:
-        if batch_size % ranks:
-            below, above = batch_size // ranks * ranks, -(-batch_size // ranks) * ranks
+        clips_at_once = micro_batch or 1
+        if batch_size % (ranks * clips_at_once):
+            unit = ranks * clips_at_once
+            below, above = batch_size // unit * unit, -(-batch_size // unit) * unit
             sizes = f"{below} or {above}" if below else f"{above}"
-            divisors = [count for count in range(1, batch_size + 1) if batch_size % count == 0]
+            count = batch_size // clips_at_once
+            divisors = [divisor for divisor in range(1, count + 1) if count % divisor == 0]
+            each = f" times data.micro_batch={micro_batch}" if micro_batch else ""
             raise ValueError(
-                f"data.batch_size={batch_size}: expected a multiple of the number of ranks, {ranks}; set it to "
+                f"data.batch_size={batch_size}: expected a multiple of the number of ranks, {ranks}{each}; set it to "
                 f"{sizes}, or run on {', '.join(map(str, divisors))} ranks"
             )
         self.clips = clips
@@ -67,21 +87,54 @@ class StreamDataset(Dataset[ClipBatch]):
         self.window = window
         self.pad = pad
         self.seed = seed
-        share = batch_size // ranks
-        self.streams = slice(rank * share, (rank + 1) * share)
+        self.rank = rank
+        self.ranks = ranks
+        self.micro_batch = micro_batch or batch_size // ranks
+        self.one_length = micro_batch is None
         self._of_speaker: dict[tuple[str, str], list[Clip]] = defaultdict(list)
         if reference == "speaker":
             for clip in clips:
                 self._of_speaker[clip.dataset, clip.entry.speaker].append(clip)
 
-    def windows(self, step: int) -> tuple[list[Window], int]:
-        """All S windows of global batch ``step`` and their length N, computed without reading data."""
+    def micro_batches(self, step: int) -> list[MicroBatch]:
+        """All micro-batches of global batch ``step``, computed without reading data."""
         numbers = range(step * self.batch_size, (step + 1) * self.batch_size)
         draws = [self.order.draw(number) for number in numbers]
         clips = [self.clips[draw.sample] for draw in draws]
         passes = [draw.pass_ for draw in draws]
-        windows, length = training_windows(clips, numbers, passes, self.seed, self.window, self.pad)
-        return [self._with_reference(window, pass_) for window, pass_ in zip(windows, passes, strict=True)], length
+        same = self.batch_size if self.one_length else self.micro_batch
+        parts = []
+        for first in range(0, self.batch_size, same):
+            of_part = slice(first, first + same)
+            windows, length = training_windows(
+                clips[of_part], numbers[of_part], passes[of_part], self.seed, self.window, self.pad
+            )
+            windows = [self._with_reference(each, pass_) for each, pass_ in zip(windows, passes[of_part], strict=True)]
+            parts += [MicroBatch(windows[i : i + self.micro_batch], length) for i in range(0, same, self.micro_batch)]
+        return parts
+
+    def of_rank(self, step: int, rank: int) -> list[MicroBatch]:
+        """The micro-batches of global batch ``step`` that a rank reads."""
+        return self.micro_batches(step)[rank :: self.ranks]
+
+    def frames_by_length(self, steps: range) -> Counter[int]:
+        """Frames of the global batches ``steps`` by the length of their window, computed without reading data."""
+        found: Counter[int] = Counter()
+        for step in steps:
+            for part in self.micro_batches(step):
+                for window in part.windows:
+                    found[window.frames] += window.frames
+        return found
+
+    def idle_share(self, steps: range, ranks: int) -> float:
+        """Share of the ranks' time that they wait for ranks with longer windows, if a frame takes the same time."""
+        spent = longest = 0
+        for step in steps:
+            frames = [part.frames for part in self.micro_batches(step)]
+            by_rank = [sum(frames[rank::ranks]) for rank in range(ranks)]
+            spent += sum(by_rank)
+            longest += max(by_rank)
+        return 1 - spent / (ranks * longest)
 
     def _with_reference(self, window: Window, pass_: int) -> Window:
         """Adds the clip of x_ref to a window if it may be another clip of the speaker."""
@@ -91,18 +144,18 @@ class StreamDataset(Dataset[ClipBatch]):
             return window
         return window._replace(reference=others[reference_clip(self.seed, clip.key, pass_, len(others))])
 
-    def __getitem__(self, step: int) -> ClipBatch:
-        """Reads this rank's part of global batch ``step``.
+    def __getitem__(self, step: int) -> RankBatch:
+        """Reads this rank's part of global batch ``step``: one micro-batch, or a list of several.
 
         Raises:
             ShardError: If a shard is damaged.
         """
         return self.read(step, new_tensor)
 
-    def read(self, step: int, allocate: Allocate) -> ClipBatch:
+    def read(self, step: int, allocate: Allocate) -> RankBatch:
         """Like ``__getitem__``, with tensors created by ``allocate``."""
-        windows, length = self.windows(step)
-        return self.reader.read(windows[self.streams], length, step, allocate)
+        batches = [self.reader.read(*part, step, allocate) for part in self.of_rank(step, self.rank)]
+        return batches if len(batches) > 1 else batches[0]
 
 
 class StreamLoader:
@@ -144,7 +197,7 @@ class StreamLoader:
         """Number of steps of a virtual epoch."""
         return self.steps_per_epoch
 
-    def __iter__(self) -> Iterator[ClipBatch]:
+    def __iter__(self) -> Iterator[RankBatch]:
         """Yields the next ``steps_per_epoch`` batches."""
         for _ in range(self.steps_per_epoch):
             if self._iterator is None:
@@ -170,13 +223,14 @@ class StreamLoader:
         like, growth, count = self._blocks()
         return count * block_bytes(like, growth)
 
-    def _blocks(self) -> tuple[ClipBatch, float, int]:
-        """A batch, the size of the largest batch relative to it, and the number of memory blocks.
+    def _blocks(self) -> tuple[list[ClipBatch], float, int]:
+        """Micro-batches of a rank, the size of the largest batch relative to it, and the number of memory blocks.
 
         One block per prefetched batch, plus three that the training loop may hold.
         """
-        like = self.dataset[self.step]
-        growth = self.dataset.window / like["mask"].shape[1]  # without padding, other batches may be longer
+        like = micro_batches(self.dataset[self.step])
+        shortest = min(part["mask"].shape[1] for part in like)
+        growth = self.dataset.window / shortest  # without padding, other batches may be longer
         return like, growth, self._prefetch * self._workers + 3
 
     def state_dict(self) -> dict[str, Any]:
@@ -191,7 +245,7 @@ class StreamLoader:
         """
         before = state["fingerprint"]
         changed = [
-            f"  {name}: was {before.get(name)}, is {self.fingerprint.get(name)}"
+            f"  {name}: was {_shown(before.get(name))}, is {_shown(self.fingerprint.get(name))}"
             for name in sorted({*before, *self.fingerprint})
             if before.get(name) != self.fingerprint.get(name)
         ]
@@ -272,7 +326,7 @@ class EvaluationLoader:
 
     def shared_bytes(self) -> int:
         """Shared memory that its loader processes take, bytes; reads one clip."""
-        return self._prefetch * self._workers * block_bytes(self.dataset[0]) if self._workers else 0
+        return self._prefetch * self._workers * block_bytes([self.dataset[0]]) if self._workers else 0
 
     def __iter__(self) -> Iterator[ClipBatch]:
         """Iterates over batches of one clip."""
@@ -294,6 +348,11 @@ def _data_loader(
         collate_fn=_as_it_is,
         generator=torch.Generator(),  # its own, so that loaders do not advance the global generator
     )
+
+
+def _shown(value: Any) -> Any:
+    """A value as the command line spells it."""
+    return "null" if value is None else value
 
 
 def _as_it_is(batch: Any) -> Any:

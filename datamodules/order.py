@@ -15,6 +15,8 @@ import numpy as np
 
 ORDER_VERSION = 1  # incremented when a change makes the same seed give another order
 
+BATCHES_SORTED = 16  # batches whose clips are sorted by length together
+
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -154,6 +156,74 @@ class MixtureOrder:
         dataset = self.pattern[place]
         inner = self._orders[dataset].draw(cycle * self.weights[dataset] + self._before[place])
         return DrawIndex(int(self._first[dataset]) + inner.sample, inner.pass_)
+
+
+class LengthOrder:
+    """Order in which the clips of a global batch have similar lengths, so that ranks rarely wait for longer windows.
+
+    The draws of several consecutive batches are sorted by length and cut into batches again, which keep a random order.
+    Draws of equal length keep theirs. Every pass still contains each sample once.
+
+    Args:
+        order: Order to rearrange.
+        lengths: Training length of each sample.
+        batch_size: S.
+        seed: Seed of the order of batches.
+        period: Number of draws of a pass, which are rearranged among themselves; None if datasets have passes of
+            different lengths.
+        batches: Number of batches that are sorted together.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        period: int | None = None,
+        batches: int = BATCHES_SORTED,
+    ) -> None:
+        self.order = order
+        self.lengths = np.asarray(lengths)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.period = period or batches * batch_size
+        self.batches = batches
+        self._sorted = functools.lru_cache(maxsize=4)(self._sort)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.lengths)
+
+    def draw(self, number: int) -> DrawIndex:
+        """Returns the draw with the given global number."""
+        size = self.batch_size
+        turn = number // self.period
+        # Whole batches of this pass; a batch that contains draws of two passes is left as it is.
+        first, last = -(-turn * self.period // size), (turn + 1) * self.period // size
+        step, place = divmod(number, size)
+        if not first <= step < last:
+            return self.order.draw(number)
+        parts = max(1, round((last - first) / self.batches))
+        part = ((step - first + 1) * parts - 1) // (last - first)
+        begin = first + part * (last - first) // parts
+        end = first + (part + 1) * (last - first) // parts
+        return self._sorted(begin, end)[step - begin][place]
+
+    def _sort(self, begin: int, end: int) -> list[list[DrawIndex]]:
+        """Draws of the batches from ``begin`` to ``end``, rearranged."""
+        size = self.batch_size
+        draws = [self.order.draw(number) for number in range(begin * size, end * size)]
+        by_length = np.argsort(self.lengths[[draw.sample for draw in draws]], kind="stable")
+        batches = [[draws[i] for i in row] for row in by_length.reshape(-1, size)]
+        return [batches[i] for i in permutation(end - begin, seed_of("lengths", self.seed, begin))]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {name: value for name, value in vars(self).items() if name != "_sorted"}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._sorted = functools.lru_cache(maxsize=4)(self._sort)
 
 
 def window_start(seed: int, key: str, pass_: int, frames: int, window: int) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from datamodules.clip_windows import ClipBatch, StepReader
+from datamodules.clip_windows import ClipBatch, RankBatch, StepReader, micro_batches
 
 _ALIGNMENT = 64
 _SMALL = 4096  # tensors of up to this many bytes are pickled instead of put into shared memory
@@ -41,10 +41,10 @@ class LoadTask(NamedTuple):
 
 
 class Parcel(NamedTuple):
-    """A transferred batch. Tensors in the block are represented by their ``Place``, small ones by arrays."""
+    """Transferred micro-batches. Tensors in the block are represented by their ``Place``, small ones by arrays."""
 
     task: LoadTask
-    items: dict[str, Any]
+    items: list[dict[str, Any]]
     used: int
 
 
@@ -68,9 +68,10 @@ class MemoryBlock:
         return tensor
 
 
-def block_bytes(like: ClipBatch, growth: float = 1.0) -> int:
-    """Bytes of a block for batches up to ``growth`` times as large as one."""
-    size = sum(value.nbytes + _ALIGNMENT for value in like.values() if isinstance(value, Tensor))
+def block_bytes(like: Sequence[ClipBatch], growth: float = 1.0) -> int:
+    """Bytes of a block for the micro-batches of a rank up to ``growth`` times as large as these."""
+    values = (value for batch in like for value in batch.values())
+    size = sum(value.nbytes + _ALIGNMENT for value in values if isinstance(value, Tensor))
     return -(-int(size * growth) // _ALIGNMENT) * _ALIGNMENT
 
 
@@ -78,24 +79,28 @@ class Slots:
     """The memory blocks and the list of free ones, in the training process.
 
     Args:
-        like: Example batch that determines the size of a block.
+        like: Example micro-batches of a rank, which determine the size of a block.
         growth: Maximum size of a batch relative to ``like``.
         count: Number of blocks.
     """
 
-    def __init__(self, like: ClipBatch, growth: float, count: int) -> None:
+    def __init__(self, like: Sequence[ClipBatch], growth: float, count: int) -> None:
         self.blocks = torch.empty(count, block_bytes(like, growth), dtype=torch.uint8).share_memory_()
         self.free = deque(range(count))
 
-    def unpack(self, parcel: Parcel, pin_memory: bool = False) -> ClipBatch:
+    def unpack(self, parcel: Parcel, pin_memory: bool = False) -> RankBatch:
         """Returns the batch of a parcel as views of its block, or of a copy in pinned memory."""
         memory = self._lent(parcel.task.slot, parcel.used)
         if pin_memory:
             memory = memory.pin_memory()
-        batch = {name: _unpacked(value, memory) for name, value in parcel.items.items()}
+        batches = [{name: _unpacked(value, memory) for name, value in items.items()} for items in parcel.items]
         if pin_memory:
-            batch = {name: value.pin_memory() if isinstance(value, Tensor) else value for name, value in batch.items()}
-        return cast(ClipBatch, batch)
+            batches = [
+                {name: value.pin_memory() if isinstance(value, Tensor) else value for name, value in batch.items()}
+                for batch in batches
+            ]
+        found = cast(list[ClipBatch], batches)
+        return found if len(found) > 1 else found[0]
 
     def _lent(self, slot: int, used: int) -> Tensor:
         """Returns the used part of a block. The block becomes free once no view of this tensor exists."""
@@ -142,8 +147,9 @@ class SlotDataset(Dataset[Parcel]):
     def __getitem__(self, task: LoadTask) -> Parcel:
         """Reads the batch of a step into its block."""
         block = MemoryBlock(self.blocks[task.slot] if task.slot >= 0 else self.blocks[0, :0])
-        batch = cast(dict[str, Any], self.dataset.read(task.step, block.allocate))
-        return Parcel(task, {name: _packed(value, block) for name, value in batch.items()}, block.used)
+        batches = micro_batches(self.dataset.read(task.step, block.allocate))
+        items = [{name: _packed(value, block) for name, value in batch.items()} for batch in batches]
+        return Parcel(task, items, block.used)
 
 
 def _packed(value: Any, block: MemoryBlock) -> Any:

@@ -45,6 +45,10 @@ DISCLOSURE = {
     "digital_source_type": "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia",
 }
 
+HARDLY_TRAINED = (
+    0.1  # share of the training's frames in windows as long as those of a video, below which a note is shown
+)
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -84,6 +88,25 @@ class Generated:
     frames: int
     size: tuple[int, int]
     notes: tuple[str, ...]
+
+
+def hardly_trained(window: int, trained_windows: Mapping[int, int]) -> tuple[str, ...]:
+    """A note if few of the training's frames were in windows as long as those of generation.
+
+    Args:
+        window: Frames per window of the video.
+        trained_windows: Length of a window -> frames that were trained in windows of that length.
+    """
+    total = sum(trained_windows.values())
+    share = sum(frames for length, frames in trained_windows.items() if length >= window) / total if total else 1.0
+    if share >= HARDLY_TRAINED:
+        return ()
+    lengths = sorted(trained_windows, reverse=True)
+    most = next(n for n in lengths if sum(trained_windows[m] for m in lengths if m >= n) >= total / 2)
+    return (
+        f"window={window}: {share:.0%} of the training's frames were in windows this long; half of them were in "
+        f"windows of {most} frames or more: try window={most}",
+    )
 
 
 class EmotiveTalkPipeline:
@@ -165,7 +188,8 @@ class EmotiveTalkPipeline:
             seed=case.seed,
             trained_with=self.exported.vaid,
         )
-        notes = (*notes, *portrait.notes, *speech.notes, *emotion.notes, *more)
+        short = hardly_trained(min(sampling.window, speech.frames), self.exported.trained_windows)
+        notes = (*notes, *short, *portrait.notes, *speech.notes, *emotion.notes, *more)
         known = fingerprint(case, self.weights, self.face, self.landmarks)
         return Prepared(case, portrait, speech, signals, sampling, known, notes)
 

@@ -43,6 +43,10 @@ FILTERED_LOGGERS = (
 )
 
 
+STEPS_SUMMARISED = 200  # steps whose windows are summarised at the start
+HARDLY_FULL = 0.1  # share of frames in full windows below which a warning is shown
+
+
 @dataclass(frozen=True)
 class Run:
     """Objects of a finished run, for tests and scripts.
@@ -88,7 +92,7 @@ def fit(config: TrainConfig) -> Run:
     callbacks: list[Callback] = [NonFiniteGuard(), watchdog, preemption]
     if not settings.fast_dev_run:
         callbacks += [*stage.callbacks(config, data, folder), *run_callbacks(config, data, folder, watchdog)]
-    strategy = build_strategy(settings, config.watchdog)
+    strategy = build_strategy(settings, config.watchdog, config.data.micro_batch_count)
     trainer = build_trainer(
         settings, folder, strategy, callbacks, build_loggers(config, folder), bool(data.clips["val"])
     )
@@ -100,6 +104,8 @@ def fit(config: TrainConfig) -> Run:
             write_whole(folder / INIT_FILE, f"{start}\n")
             print(f"init        {start}")
         print(describe(module, data, folder))
+        if not stage.own_loaders:
+            print(describe_batches(data, trainer.world_size), end="")
     with signals, watchdog:
         try:
             trainer.fit(module, datamodule=None if stage.own_loaders else data, ckpt_path=resume)
@@ -219,6 +225,36 @@ def describe(module: LightningModule, data: ShardDataModule, folder: Path) -> st
     }
     sizes = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in parts.items() if count)
     return f"data        {counts} clips\nparameters  {sizes}\nrun         {folder}"
+
+
+def describe_batches(data: ShardDataModule, ranks: int) -> str:
+    """Summary of the micro-batches of a step, and of the lengths of the first windows; empty if nothing varies."""
+    config, lines = data.config, ""
+    if config.micro_batch:
+        passes = config.micro_batch_count // ranks
+        lines = (
+            f"batch       {config.batch_size} clips: {ranks} ranks x {passes} accumulated micro-batches x "
+            f"{config.micro_batch} clips\n"
+        )
+    if config.pad:
+        return lines
+    dataset = data.train_dataloader().dataset
+    steps = range(min(STEPS_SUMMARISED, -(-len(dataset.clips) // config.batch_size)))
+    frames = dataset.frames_by_length(steps)
+    full = frames[config.window] / sum(frames.values())
+    lines += f"windows     {full:.0%} of the frames in windows of {config.window}, the shortest has {min(frames)}"
+    if config.micro_batch and ranks > 1:
+        lines += f"; ranks wait for longer ones {dataset.idle_share(steps, ranks):.1%} of the time"
+    if full < HARDLY_FULL:
+        log.warning(
+            "data.window=%d: %.0f %% of the frames are in windows this long; %s",
+            config.window,
+            100 * full,
+            "lower data.window to the length of the clips"
+            if config.micro_batch
+            else "set data.micro_batch=1, so that a window is not as short as the shortest clip of the batch",
+        )
+    return lines + "\n"
 
 
 def quiet_lightning() -> None:

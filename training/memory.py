@@ -143,9 +143,8 @@ def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
     extra_bytes = average
     if zero and settings.deepspeed.autocast:
         extra_bytes += 4.0
-    return step.on_card(sharing, extra_bytes) + (config.data.batch_size // ranks - 1) * _activations(
-        step.peak, step.parameters
-    )
+    clips = config.data.micro_batch or config.data.batch_size // ranks
+    return step.on_card(sharing, extra_bytes) + (clips - 1) * _activations(step.peak, step.parameters)
 
 
 def _activations(peak: int, parameters: int) -> float:

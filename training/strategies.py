@@ -14,6 +14,7 @@ from typing import Any
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info
+from torch import Tensor
 
 from configs.training import TrainerConfig, WatchdogConfig
 from lightning_modules.checkpoint_files import zero_ranks
@@ -21,7 +22,11 @@ from training.zero_parts import check_groups, part_of
 
 
 class DeepSpeedInputsAsRead(DeepSpeedPrecision):
-    """DeepSpeed's precision without casting batches."""
+    """DeepSpeed's precision without casting batches, and without scaling losses: modules weigh their micro-batches."""
+
+    def backward(self, tensor: Tensor, model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """Back-propagates a term of the loss."""
+        super().backward(tensor, model, optimizer, *args, scale_wrt_gas=False, **kwargs)
 
     def convert_input(self, data: Any) -> Any:
         """Returns the batch unchanged."""
@@ -33,11 +38,13 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     Args:
         settings: Configuration of the trainer.
+        micro_batches: Micro-batches of a global batch; 0 for one per rank.
         **others: Arguments of Lightning's strategy.
     """
 
-    def __init__(self, settings: TrainerConfig, **others: Any) -> None:
+    def __init__(self, settings: TrainerConfig, micro_batches: int = 0, **others: Any) -> None:
         zero = settings.deepspeed
+        self.micro_batches = micro_batches
         super().__init__(
             stage=zero.stage,
             offload_optimizer=zero.offload_optimizer,
@@ -50,6 +57,11 @@ class ZeroStrategy(DeepSpeedStrategy):
         self.config["zero_force_ds_cpu_optimizer"] = False  # torch's AdamW supports the CPU too
         if zero.autocast:
             self.config["torch_autocast"] = {"enabled": True, "dtype": "bfloat16"}
+
+    def _format_batch_size_and_grad_accum_config(self) -> None:
+        super()._format_batch_size_and_grad_accum_config()
+        assert isinstance(self.config, dict)
+        self.config["gradient_accumulation_steps"] = max(1, self.micro_batches // self.world_size)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         """Loads a checkpoint that was written by any number of ranks."""
@@ -77,15 +89,21 @@ class ZeroStrategy(DeepSpeedStrategy):
 DEEPSPEED: type[ZeroStrategy] = ZeroStrategy
 
 
-def build_strategy(settings: TrainerConfig, limits: WatchdogConfig) -> str | Strategy:
-    """Builds the configured strategy."""
+def build_strategy(settings: TrainerConfig, limits: WatchdogConfig, micro_batches: int = 0) -> str | Strategy:
+    """Builds the configured strategy.
+
+    Args:
+        settings: Configuration of the trainer.
+        limits: Limits of the watchdog, from which the timeout of collectives follows.
+        micro_batches: Micro-batches of a global batch; 0 for one per rank.
+    """
     # Longer than the watchdog's limits, because its message names the rank that hangs.
     longest = max(limits.step_minutes, limits.other_minutes)
     timeout = timedelta(minutes=1.5 * longest)
     if settings.strategy == "ddp":
         return DDPStrategy(timeout=timeout)
     if settings.strategy == "deepspeed":
-        return DEEPSPEED(settings, timeout=timeout)
+        return DEEPSPEED(settings, micro_batches, timeout=timeout)
     return settings.strategy
 
 

@@ -17,6 +17,7 @@ from lightning_modules.ethd.network import Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
 
 STAGE = "ethd"
+TRAINED_WINDOWS = "trained_windows"  # checkpoint key: {length of a window: frames trained in windows of that length}
 
 
 @dataclass(frozen=True)

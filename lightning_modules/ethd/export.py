@@ -7,7 +7,7 @@ of the encoders, and, if an emotion run is given, its label table and text mappi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from lightning_modules.emotion.emotion_table import (
     require_same_motion,
 )
 from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_FILE, TEXT_KIND, TextEmotion
-from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, weights_of
+from lightning_modules.ethd.checkpoint import STAGE, TRAINED_WINDOWS, EthdInfo, build_ethd, weights_of
 from lightning_modules.ethd.held_vaid import vaid_of_run
 from lightning_modules.ethd.network import Ethd
 from lightning_modules.tensor_files import read_file, write_file
@@ -50,6 +50,7 @@ class ExportedModel:
         ethd: Network with EMA weights.
         vaid: V-AID used in training; its scales define the units of all latents that ETHD reads.
         step: Number of training steps.
+        trained_windows: Length of a window -> frames that were trained in windows of that length; empty if unknown.
         sha256: SHA-256 of the file; empty if it was never written.
         table: Label table of emotions, if exported.
         text: Header and tensors of the text mapping, if exported; see ``text_emotion``.
@@ -60,6 +61,7 @@ class ExportedModel:
     ethd: Ethd
     vaid: VAID
     step: int = 0
+    trained_windows: Mapping[int, int] = field(default_factory=dict)
     sha256: str = ""
     table: EmotionTable | None = None
     text: Parts | None = None
@@ -112,6 +114,7 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
         "card": info.plain(),
         "vaid": asdict(trained_with.config),
         "step": int(checkpoint.get("global_step", 0)),
+        TRAINED_WINDOWS: checkpoint.get(TRAINED_WINDOWS, {}),
     }
     parts: dict[str, Parts] = {
         "ethd": ({}, weights_of(checkpoint)),
@@ -161,6 +164,7 @@ def load_export(run: str | Path) -> ExportedModel:
         ethd=ethd.eval().requires_grad_(False),
         vaid=vaid.eval().requires_grad_(False),
         step=int(header["step"]),
+        trained_windows={int(length): frames for length, frames in header.get(TRAINED_WINDOWS, {}).items()},
         sha256=sha256_of(path),
         table=table,
         text=parts.get(TEXT_KIND),

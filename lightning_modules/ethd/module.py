@@ -14,16 +14,16 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import Parameter
 
 from configs.training import Weighting
-from datamodules.clip_windows import ClipBatch
+from datamodules.clip_windows import ClipBatch, RankBatch, micro_batches
 from datamodules.order import seed_of, step_seed
 from diffusion.ddim import seeded_noise
 from diffusion.parameterization import noise_input, stratified_steps, velocity, velocity_loss
+from lightning_modules.accumulation import AccumulatingModule
 from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, check_encoders, check_stage
 from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, noise_schedule, with_overlap
 from lightning_modules.ethd.network import DrivingSignals
@@ -52,7 +52,7 @@ class Example:
     signals: DrivingSignals
 
 
-class EthdModule(LightningModule):
+class EthdModule(AccumulatingModule):
     """Training step, optimizer and logging of ETHD.
 
     Args:
@@ -112,20 +112,33 @@ class EthdModule(LightningModule):
             *decayed_groups(new, config.lr_new, config.weight_decay),
         ]
 
-    def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
-        """Returns the loss of a batch; logs it and its errors under ``train/``."""
+    def training_step(self, batch: RankBatch, batch_idx: int) -> Tensor:
+        """Returns the last term of a batch's loss, see ``accumulate``; logs loss and errors under ``train/``."""
+        parts = micro_batches(batch)
+        values: list[dict[str, Tensor]] = []
+        loss = self.accumulate((self._part_loss(part, values) / len(parts) for part in parts), len(parts))
+        means = self.global_means(values)
+        frames, full = means.pop("frames"), means.pop("full_windows")
+        for name, mean in (means | {"full_windows": full / frames}).items():
+            self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=1)
+        return loss
+
+    def _part_loss(self, batch: ClipBatch, values: list[dict[str, Tensor]]) -> Tensor:
+        """Loss of a micro-batch; appends the values to log."""
         with single_precision(self.device):
             seeds = self._seeds(batch)
             example = self.example(batch, seeds, self._driving_expression(batch, seeds))
             steps = self._diffusion_steps(batch)
         loss, errors = self.losses(example, steps)
-        values = {"loss": loss.detach()} | {name: error.mean() for name, error in errors.items()}
-        # Averaged over the global batch, so that curves do not depend on the number of ranks; a single collective.
-        means = torch.stack(list(values.values()))
-        if self._trainer is not None:
-            means = cast(Tensor, self.trainer.strategy.reduce(means, reduce_op="mean"))
-        for name, mean in zip(values, means, strict=True):
-            self.log(f"train/{name}", mean, prog_bar=name == "loss", batch_size=len(batch["mask"]))
+        frames = batch["frames"].to(loss)
+        values.append(
+            {
+                "loss": loss.detach(),
+                **{name: error.mean() for name, error in errors.items()},
+                "frames": frames.sum(),
+                "full_windows": frames[frames >= self.config.window].sum(),
+            }
+        )
         return loss
 
     def losses(self, example: Example, steps: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -217,8 +230,7 @@ class EthdModule(LightningModule):
 
     def _diffusion_steps(self, batch: ClipBatch) -> Tensor:
         """(B,) random diffusion steps, stratified over the global batch."""
-        own = len(batch["mask"])
-        places = self.global_rank * own + torch.arange(own)
+        places = batch["draw"].cpu() % self.batch_size
         seed = seed_of(self.seed, "t", batch["step"]) >> 1
         return stratified_steps(len(self.schedule), places, self.batch_size, seed)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,13 +104,12 @@ def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size],
     return LoadedWeights(loaded, new, skipped)
 
 
-def load_svd(unet: UNet, folder: Path, report: Callable[[str], None] = print) -> LoadedWeights:
-    """Loads SVD's weights into a U-Net and reports a table of loaded, new and skipped parameters.
+def load_svd(unet: UNet, folder: Path) -> LoadedWeights:
+    """Loads SVD's weights into a U-Net.
 
     Args:
         unet: Network to initialise; keeps its type and device.
         folder: ``unet/`` folder of a diffusers download, with config.json and a safetensors file.
-        report: Function that receives the table.
 
     Raises:
         WrongWeights: If the folder is missing or contains another network. The U-Net is then unchanged.
@@ -126,7 +125,6 @@ def load_svd(unet: UNet, folder: Path, report: Callable[[str], None] = print) ->
         matched = match_keys({name: value.shape for name, value in parameters.items()}, theirs, str(path))
         for name in matched.loaded:  # one at a time, so that memory never holds a second copy of the network
             parameters[name].copy_(file.get_tensor(name))
-    report(f"{path}\n{matched.table()}")
     return matched
 
 

@@ -225,12 +225,12 @@ def test_x_ref_may_come_from_any_clip_of_the_speaker(tmp_path):
     own, any_clip = module.train_dataloader().dataset, other.train_dataloader().dataset
     seen = set()
     for step in range(12):
-        for one, two in zip(own.windows(step)[0], any_clip.windows(step)[0], strict=True):
+        for one, two in zip(*(each.micro_batches(step)[0].windows for each in (own, any_clip)), strict=True):
             assert two._replace(reference=None) == one
             assert two.reference.entry.speaker == one.clip.entry.speaker
             seen.add((one.clip.key, two.reference.key))
         batch = any_clip[step]
-        for row, window in enumerate(any_clip.windows(step)[0]):
+        for row, window in enumerate(any_clip.micro_batches(step)[0].windows):
             reference = module.whole(window.reference, fields)["expression"][0, batch["reference_frame"][row]]
             assert torch.equal(batch["reference_expression"][row], reference)
             first = module.whole(window.clip, fields)["first_expression"][0]

@@ -46,7 +46,7 @@ def test_tensors_that_do_not_fit_into_a_block_are_transferred_separately(folder)
     dataset = loader(folder, 0).dataset
     like = dataset[4]
     for growth in (0.0, 0.01, 0.5, 1.0):
-        slots = Slots(like, growth, 2)
+        slots = Slots([like], growth, 2)
         for slot in (-1, 0, 1):
             parcel = SlotDataset(dataset, slots.blocks)[LoadTask(4, slot)]
             assert parcel.used <= slots.blocks.shape[1] * (slot >= 0)
@@ -56,7 +56,7 @@ def test_tensors_that_do_not_fit_into_a_block_are_transferred_separately(folder)
 @pytest.mark.slow
 def test_a_block_is_reused_once_no_view_of_it_exists(folder):
     dataset = loader(folder, 0).dataset
-    slots = Slots(dataset[0], 1.0, 2)
+    slots = Slots([dataset[0]], 1.0, 2)
     tasks = iter(Tasks(0, slots))
     first, second, third = (next(tasks) for _ in range(3))
     assert (first, second, third) == (LoadTask(0, 0), LoadTask(1, 1), LoadTask(2, -1))
@@ -97,7 +97,7 @@ def test_blocks_are_large_enough_for_the_longest_batch(folder):
     lengths = set()
     for batch in train:
         lengths.add(batch["lip"].shape[1])
-        items = SlotDataset(train.dataset, train._slots.blocks.clone())[LoadTask(batch["step"], 0)].items
+        items = SlotDataset(train.dataset, train._slots.blocks.clone())[LoadTask(batch["step"], 0)].items[0]
         assert isinstance(items["latent"], Place)
         assert isinstance(items["reference_portrait"], Place)
     assert lengths == {30, 45, 50}

@@ -16,17 +16,15 @@ from lightning_modules.ethd.module import EthdModule
 
 def take_clips_one_by_one() -> None:
     """Replaces the training step of ``EthdModule`` in this process."""
-    step, rank = EthdModule.training_step, EthdModule.global_rank
+    step = EthdModule.training_step
     losses: list[Tensor] = []
-    clip = [0]
 
     def training_step(self: EthdModule, batch: dict[str, Any], batch_idx: int) -> Tensor:
         losses.clear()
         count = len(batch["key"])
-        for clip[0] in range(count):
-            alone = {name: _of_clip(value, clip[0], count) for name, value in batch.items()}
+        for clip in range(count):
+            alone = {name: _of_clip(value, clip, count) for name, value in batch.items()}
             losses.append(step(self, alone, batch_idx) / count)
-        clip[0] = 0
         return torch.stack(losses).sum()
 
     def backward(self: EthdModule, loss: Tensor) -> None:
@@ -34,8 +32,6 @@ def take_clips_one_by_one() -> None:
             each.backward()
 
     EthdModule.training_step, EthdModule.backward = training_step, backward  # type: ignore[method-assign]
-    # The diffusion step of a clip depends on its rank.
-    EthdModule.global_rank = property(lambda self: clip[0] if losses or clip[0] else rank.fget(self))  # type: ignore
 
 
 def _of_clip(value: Any, place: int, count: int) -> Any:

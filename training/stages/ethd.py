@@ -29,6 +29,7 @@ class EthdStage(Stage):
     needs = ("audio", "expression", "latent", "boxes", "portraits")
     bfloat16 = True
     videos = True
+    accumulates = True
     starts_from_runs = True
     starts_from_svd = True
 
@@ -131,12 +132,13 @@ class EthdStage(Stage):
         self._vaid.keep(folder)
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
-        """EMA of the weights, training speed, and videos of validation clips."""
+        """EMA of the weights, lengths of trained windows, training speed, and videos of validation clips."""
         from callbacks.ema import WeightAverage
         from callbacks.throughput import Throughput
+        from callbacks.trained_windows import TrainedWindows
 
         average = [WeightAverage(config.model.ema)] if config.model.ema else []
-        return [*average, Throughput(), *video_callbacks(config, data, folder)]
+        return [*average, TrainedWindows(), Throughput(), *video_callbacks(config, data, folder)]
 
     def step_bytes(self, module: EthdModule, config: TrainConfig, ranks: int) -> float:
         """See ``training.memory.step_bytes``."""

@@ -23,6 +23,7 @@ class VAIDStage(Stage):
     name = "vaid"
     config = VAIDConfig
     needs = ("audio", "lip", "expression", "portraits")
+    accumulates = True
     starts_from_runs = True
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> VAIDModule:

@@ -1,0 +1,107 @@
+"""Losses and weights of a run in micro-batches are those of any number of ranks, under DDP and DeepSpeed."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_modules.ethd.checkpoint import load_ethd
+from lightning_modules.vaid.checkpoint import load_vaid
+from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train
+from tests.helpers.warm import run_ranks
+
+pytestmark = pytest.mark.timeout(900)
+
+STEPS = 4
+COMMON = (
+    "data.batch_size=6",
+    "model.lr=1e-5",
+    "model.lr_warmup=0",
+    f"trainer.max_steps={STEPS}",
+    "trainer.devices=auto",
+)
+# Clips of 30, 40 and 50 frames: windows of 30 and 40 frames.
+ETHD = ("experiment=ethd/tiny", *SMALLEST_ETHD, *COMMON, "data.window=40", "trainer.max_minutes=null")
+VAID = ("experiment=vaid/tiny", *SMALLEST, *COMMON, "model.club.weight=1", "model.club.lr=1e-5", "model.club.warmup=1")
+# Relative difference of losses. Runs differ only in the order of float32 sums.
+LOSS = 1e-6
+needs_deepspeed = pytest.mark.skipif(not importlib.util.find_spec("deepspeed"), reason="needs '.[deepspeed]'")
+
+
+def on_ranks(strategy: str, ranks: int, folder: Path, *typed: str) -> Path:
+    """Trains on gloo ranks and returns the run directory."""
+    command = [sys.executable, "tests/helpers/train_under.py", strategy, *typed, f"run_id={strategy}{ranks}"]
+    for rank in run_ranks(command, ranks):
+        assert rank.returncode == 0, rank.stderr
+    return folder / f"{strategy}{ranks}"
+
+
+def equal_losses(one: Path, other: Path, *names: str, within: float = LOSS) -> None:
+    for name in names:
+        expected, found = logged(one, f"train/{name}"), logged(other, f"train/{name}")
+        assert sorted(found) == sorted(expected) == list(range(STEPS))
+        for step, value in expected.items():
+            assert float(found[step]) == pytest.approx(float(value), rel=within, abs=within), (name, step)
+
+
+def equal_weights(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """AdamW may move a weight whose gradient consists of rounding errors by twice the learning rate per step."""
+    for name, weight in one.items():
+        torch.testing.assert_close(other[name], weight, atol=2 * STEPS * 1e-5, rtol=0, msg=name)
+    difference = torch.cat([(other[name] - weight).abs().flatten() for name, weight in one.items()])
+    assert difference.mean() < 1e-7
+
+
+@pytest.fixture(scope="module")
+def ethd_settings(shards, vaid, tmp_path_factory) -> tuple[Path, list[str]]:
+    output = tmp_path_factory.mktemp("ethd")
+    places = [f"data.root={shards}", f"output={output}", f"vaid={vaid}", "data.micro_batch=1"]
+    return output / "ethd", [*ETHD, *places]
+
+
+@pytest.fixture(scope="module")
+def ethd_alone(ethd_settings) -> Path:
+    """One process that accumulates over six micro-batches."""
+    return train(*ethd_settings[1], "trainer.devices='1'", "run_id=one").folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "ranks"),
+    [("ddp", 2), ("ddp", 3), pytest.param("deepspeed", 2, marks=needs_deepspeed)],
+)
+def test_ethd_accumulates_as_other_numbers_of_ranks(ethd_settings, ethd_alone, strategy, ranks):
+    folder, typed = ethd_settings
+    run = on_ranks(strategy, ranks, folder, *typed)
+    equal_losses(ethd_alone, run, "loss", "x0_mse", "full_windows")
+    assert any(0 < float(share) < 1 for share in logged(run, "train/full_windows").values())
+    equal_weights(load_ethd(ethd_alone)[0].state_dict(), load_ethd(run)[0].state_dict())
+
+
+@pytest.fixture(scope="module")
+def vaid_settings(shards, tmp_path_factory) -> tuple[Path, list[str]]:
+    output = tmp_path_factory.mktemp("vaid")
+    return output / "vaid", [*VAID, f"data.root={shards}", f"output={output}"]
+
+
+@pytest.fixture(scope="module")
+def vaid_alone(vaid_settings) -> Path:
+    """One process that passes all clips at once."""
+    return train(*vaid_settings[1], "trainer.devices='1'", "run_id=one").folder
+
+
+PARTS = ("loss", "club", "club_nll", "lip_nce", "lip_mse", "expression_mse")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("strategy", "ranks"),
+    [("auto", 1), ("ddp", 2), ("ddp", 3), pytest.param("deepspeed", 2, marks=needs_deepspeed)],
+)
+def test_vaid_in_micro_batches_pairs_the_frames_of_the_whole_batch(vaid_settings, vaid_alone, strategy, ranks):
+    folder, typed = vaid_settings
+    run = on_ranks(strategy, ranks, folder, *typed, "data.micro_batch=1")
+    equal_losses(vaid_alone, run, *PARTS)
+    equal_weights(*(load_vaid(folder / "checkpoints" / "last.ckpt").state_dict() for folder in (vaid_alone, run)))
