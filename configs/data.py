@@ -34,8 +34,8 @@ class DataConfig:
         batch_size: Global batch size over all ranks.
         micro_batch: Clips of one forward pass, M. Ranks share the S / M micro-batches of a global batch of S clips, and
             accumulate the gradients of theirs. Without padding, a window is as long as the shortest clip of its
-            micro-batch, and clips of similar length are drawn together. Null passes the clips of a rank at once; without
-            padding, all windows of a global batch are then as long as its shortest clip.
+            micro-batch, and clips of similar length are drawn together. Null passes all clips of a rank at once;
+            without padding, all windows of a global batch are then as long as its shortest clip.
         steps_per_epoch: Steps of a virtual epoch.
         workers: Loader processes per rank.
         split: ``stored`` for the split stored in the shards, or the name of a committed split.

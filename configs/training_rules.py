@@ -39,6 +39,11 @@ def check_train(config: TrainConfig) -> None:
         raise ConfigError(f"vaid={config.vaid}: stage {config.stage} uses no V-AID; leave it out")
     if isinstance(model, VAIDConfig):
         _vaid(model)
+        if config.data.micro_batch and model.club.weight and not config.data.pad:
+            raise ConfigError(
+                f"data.pad=false with data.micro_batch={config.data.micro_batch}: CLUB of stage={config.stage} pairs "
+                "the frames of all clips, which needs windows of one length; set data.pad=true"
+            )
     if isinstance(model, ProxyConfig) and model.kind == "expression" and not model.factors:
         raise ConfigError("model.factors=[]: name the factors to learn")
     if both := sorted({*config.preemption.requeue_on} & {*config.preemption.stop_on}):
