@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 KINDS = ("sync", "image", "video", "expression")
 KEYS = {"standins": "proxies", "model.svd": "init"}
 VALUES: Mapping[str, Mapping[str, str]] = {  # last part of the key -> old value -> new value
-    "experiment": {f"standin/{kind}": f"proxy/{kind}" for kind in KINDS},
+    "experiment": {**{f"standin/{kind}": f"proxy/{kind}" for kind in KINDS}, "vaid/paper_safe": "vaid/paper"},
     "model": {"standin": "proxy"},
     "network": {"standin": "proxy"},
     "stage": {"standin": "proxy"},
@@ -22,7 +22,7 @@ VALUES: Mapping[str, Mapping[str, str]] = {  # last part of the key -> old value
 RUN_FOLDERS = {"proxy": "standin"}  # stage -> folder of its runs in earlier versions
 STORED: Mapping[str, Mapping[str, str]] = {  # values in the config.yaml of a run
     **VALUES,
-    "name": {f"standin-{kind}": f"proxy-{kind}" for kind in KINDS},
+    "name": {**{f"standin-{kind}": f"proxy-{kind}" for kind in KINDS}, "vaid-paper-safe": "vaid-paper"},
 }
 
 

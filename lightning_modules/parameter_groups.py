@@ -72,7 +72,8 @@ def regroup(checkpoint: dict[str, Any], before: Sequence[Sequence[str]], now: Se
             for group, names in enumerate(before)
             for name, number in zip(names, stored[group]["params"], strict=True)
         }
-        moments, groups = {}, []
+        moments: dict[int, Any] = {}
+        groups: list[dict[str, Any]] = []
         for each in now:
             first = len(moments)
             for name in each.names:

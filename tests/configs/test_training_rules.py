@@ -7,8 +7,8 @@ from configs.rules import check
 from tests.helpers import ROOT
 from tests.helpers.train_config import train_config
 
-ETHD = ("experiment=ethd/paper", "data.root=a", "vaid=b")
-VAID = ("experiment=vaid/paper", "data.root=a")
+ETHD = ("experiment=ethd/paper", "data=hdtf", "data.root=a", "vaid=b")
+VAID = ("experiment=vaid/paper", "data=mead", "data.root=a")
 
 
 @pytest.mark.slow

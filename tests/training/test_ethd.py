@@ -11,8 +11,8 @@ from configs.errors import ConfigError
 from configs.rules import check
 from configs.training import TrainConfig
 from datamodules.schema import ShardError
-from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError
-from lightning_modules.ethd.checkpoint import EMA, load_ethd
+from lightning_modules.checkpoints import CHECKPOINT_INFO, EMA, CheckpointError
+from lightning_modules.ethd.checkpoint import load_ethd
 from runtime.files import sha256_of
 from tests.helpers.refusals import refuses
 from tests.helpers.train_config import logged, train_config, train_ethd
@@ -80,7 +80,7 @@ def test_bfloat16_products_are_close_to_float32(shards, vaid, tmp_path):
 @pytest.mark.parametrize("experiment", ["no_decouple", "wo_lip", "wo_exp", "small", "paper", "1024"])
 def test_every_experiment_trains(shards, vaid, tmp_path, experiment):
     changes = ("run_id=x", "trainer.accelerator=cpu", "trainer.precision=32-true")
-    done = train_ethd(shards, vaid, tmp_path, *changes, "init=none", steps=2, experiment=experiment)
+    done = train_ethd(shards, vaid, tmp_path, *changes, "init=none", "data=folder", steps=2, experiment=experiment)
     assert len(logged(done.folder, "train/loss")) == 2
     assert done.module.ethd.variant == (experiment if experiment.startswith(("no_", "wo_")) else "full")
 

@@ -140,7 +140,7 @@ def test_unsuitable_sources_are_refused_in_one_line(shards, vaid, trained, tmp_p
 
 
 def test_the_paper_starts_from_svd_and_noise_is_asked_for():
-    typed = ("experiment=ethd/paper", "data.root=a", "vaid=v")
+    typed = ("experiment=ethd/paper", "data=hdtf", "data.root=a", "vaid=v")
     assert train_config(*typed).init == "svd"
     assert train_config(*typed, "init=none").init == "none"
     for old, new in (("null", "none"), ("stable-video-diffusion-img2vid-xt/unet", "svd"), ("my/unet", "my/unet")):

@@ -48,16 +48,16 @@ def test_every_parameter_of_svd_is_accounted_for(svd_shapes, branches):
         assert sum(matched.new.values()) - sum(matched.skipped.values()) == pytest.approx(50.35e6, rel=0.001)
 
 
-def test_a_folder_is_loaded_and_reported(tmp_path):
+def test_a_folder_is_loaded_and_counted(tmp_path):
     source = stock(SMALL)
     source.save_pretrained(tmp_path)
-    model, lines = UNet(SMALL), []
+    model = UNet(SMALL)
     matched = load_svd(model, tmp_path)
     saved, state = load_file(tmp_path / WEIGHT_FILES[0]), model.state_dict()
     assert all(torch.equal(state[name], saved[name]) for name in matched.loaded)
     assert all(not state[name].any() for name in matched.new if name.endswith("to_out.0.weight"))
     assert matched.source_parameters == sum(parameter.numel() for parameter in source.parameters())
-    total = lines[0].splitlines()[-1].replace(",", "").split()
+    total = matched.table().splitlines()[-1].replace(",", "").split()
     assert total == ["total", *(str(sum(sizes.values())) for sizes in (matched.loaded, matched.new, matched.skipped))]
 
 
