@@ -35,7 +35,7 @@ def test_every_preset_fits_the_papers_experiments_and_states_its_purpose(preset)
         (("trainer=ddp", "trainer.deepspeed.autocast=true"), "choose trainer=deepspeed_autocast"),
         (("trainer=ddp", "trainer.deepspeed.offload_optimizer=true"), "choose trainer=deepspeed_offload"),
         (("trainer.devices=many",), r"trainer\.devices=many: expected the number of processes per machine, or auto"),
-        (("trainer=ddp", "trainer.devices='2'"), r"2 ranks .* cannot share it equally: run on 1 ranks, or .*size=2"),
+        (("trainer=ddp", "trainer.devices='3'"), r"3 ranks .* cannot share it equally: run on 1, 2, 4, 8 ranks, .*=9"),
         (("trainer=ddp", "trainer.devices='4'", "trainer.nodes=2", "data.batch_size=12"), "1, 2, 3, 4, 6, 12 ranks"),
         (("trainer=cpu", "trainer.devices='1,0'"), "trainer.devices=1,0: names GPUs; trainer.accelerator=cpu needs"),
         (("trainer.devices='0'",), r"trainer\.devices=0: expected at least 1"),
