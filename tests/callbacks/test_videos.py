@@ -83,7 +83,7 @@ def test_the_codec_is_built_on_the_device_of_the_process(codec_shards, tmp_path,
     devices = []
     monkeypatch.setattr("encoders.factory.build_as", lambda kind, identity, device: devices.append(device) or kind)
     config = train_config(
-        "experiment=ethd/tiny", "vaid=v", f"data.root={codec_shards}", "videos.sample_every=2",
+        "experiment=ethd/tiny", "vaid=v", "data=folder", f"data.root={codec_shards}", "videos.sample_every=2",
         "videos.evaluate_every=2", "trainer.accelerator=gpu", "trainer.devices=auto",
     )  # fmt: skip
     data = datamodule(config.data)
