@@ -40,10 +40,10 @@ def tables(config: TableConfig) -> int:
 
 
 def check_logger(config: ScoreLoggerConfig) -> None:
-    """Refuses, before any work, a W&B server that cannot be used and a run directory that is none.
+    """Checks W&B's server and ``logger.run`` before any work starts.
 
     Raises:
-        ConfigError: saying what to change.
+        ConfigError: If the server cannot be used, or ``logger.run`` is not a run directory.
     """
     if "wandb" in config.chosen:
         from training.wandb_mode import wandb_mode

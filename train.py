@@ -16,11 +16,11 @@ def train(config: TrainConfig) -> TaskResult:
     """Trains one stage.
 
     Returns:
-        The exit status, 0 when it is done, 75 when the queue stopped it and it is saved; and the objective's value.
+        Exit status 0 if finished, or 75 if stopped by the queue with its state saved; and the value of the objective.
     """
     if "wandb" in config.logger.chosen:
         wandb_mode(config.logger)
-    from training.fit import exit_status, fit  # after the checks: errors are printed before torch is loaded
+    from training.fit import exit_status, fit  # late, so that configuration errors appear before torch is loaded
     from training.objective import best_value
 
     run = fit(config)

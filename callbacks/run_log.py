@@ -1,4 +1,4 @@
-"""What a run was made from, at each of its starts: in the run directory and in its loggers."""
+"""Writes the provenance of each start of a run to its run directory and to its loggers."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class RunLog(Callback):
 
 
 def wandb_run(loggers: Iterable[Logger]) -> dict[str, str | None] | None:
-    """Id, project and entity of the run in W&B; None without one."""
+    """Id, project and entity of the run in W&B; None if it is not logged to W&B."""
     for logger in loggers:
         if isinstance(logger, WandbLogger) and not logger.experiment.disabled:
             run = logger.experiment

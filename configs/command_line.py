@@ -233,7 +233,7 @@ def _chosen(value: Any, key: str, registry: Registry[Any] | dict[str, Registry[A
 
 
 def _entry(name: str, arguments: Any, key: str, registry: Registry[Any]) -> dict[str, Any]:
-    """Keyword arguments of one entry; ``class`` among them names its class, else the entry's own name does."""
+    """Keyword arguments of one entry. Its class is the argument ``class``, or the registered class of its name."""
     if not isinstance(arguments, dict | None):
         raise ConfigError(f"{key}.{name}={arguments}: expected keyword arguments, e.g. {{class: module.Class}}")
     arguments = dict(arguments or {})
@@ -296,7 +296,7 @@ def readable(error: Exception, config: type) -> str:
 
 
 def _options_of_hydra(group: str) -> list[str]:
-    """The options of one of Hydra's own groups, those of its plugins among them."""
+    """Options of one of Hydra's own groups, including those of its plugins."""
     with contextlib.suppress(OSError):
         return sorted(Path(name).stem for name in ConfigStore.instance().list(group) if name.endswith(".yaml"))
     return []

@@ -42,7 +42,7 @@ class LoggerConfig:
 
     @property
     def chosen(self) -> dict[str, dict[str, Any]]:
-        """Every logger to be used -> its keyword arguments."""
+        """Name -> keyword arguments, for every logger in use."""
         chosen: dict[str, Any] = {}
         if self.name not in (None, "csv"):
             chosen[str(self.name)] = {}
@@ -54,7 +54,7 @@ class ScoreLoggerConfig(LoggerConfig):
     """Loggers of scores and tables.
 
     Attributes:
-        run: Run directory of the training that is scored, which links the W&B job to it; null for none.
+        run: Run directory of the training whose videos are scored; the W&B job is linked to it. Null for none.
     """
 
     run: str | None = literal(None)

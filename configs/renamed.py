@@ -63,5 +63,5 @@ def replace_old_values(config: DictConfig, table: Mapping[str, Mapping[str, str]
                 lines += [f"{name}.{line}" for line in replace_old_values(child, table)]
         elif isinstance(child, str) and (new := table.get(name, {}).get(child)):
             config[name] = new
-            lines.append(f"{name}={child} is now {new}")
+            lines.append(f"{name!s}={child} is now {new}")
     return lines

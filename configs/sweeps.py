@@ -79,11 +79,11 @@ class Sweep:
         self.objective = OmegaConf.select(composed, "objective") or ""
         if not self.objective:
             raise ConfigError(
-                f"hydra/sweeper={_sweeper()}: compares runs of train.py by a value; add objective=val/loss"
+                f"hydra/sweeper={_sweeper()}: compares runs of train.py by a logged value; add objective=val/loss"
             )
-        logging.getLogger("hydra_plugins").setLevel(logging.CRITICAL)  # repeats the errors that are printed here
+        logging.getLogger("hydra_plugins").setLevel(logging.CRITICAL)  # would repeat the errors that are printed here
         self.best = Path(HydraConfig.get().sweep.dir) / BEST
-        self.best.unlink(missing_ok=True)  # of an earlier sweep
+        self.best.unlink(missing_ok=True)  # left by an earlier sweep
 
     def print_best(self) -> None:
         """Prints the best parameters of an optimizing sweeper."""
@@ -95,7 +95,7 @@ class Sweep:
 
 
 def refuse_lone_sweeper() -> None:
-    """Refuses a sweeper in a command that does not sweep.
+    """Refuses an optimising sweeper in a command that does not sweep.
 
     Raises:
         ConfigError: Names the flag to add.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 
 from configs.errors import ConfigError
 from configs.fields import one_of
@@ -11,6 +10,7 @@ from configs.loggers import LoggerConfig
 from configs.preparation import ENCODER_KINDS
 from configs.proxy import ProxyConfig
 from configs.registries import STAGES
+from configs.renamed import note
 from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig, VAIDConfig
 
 SVD_PREDICTS_V = "model.prediction={}: SVD's weights predict v; set model.prediction=v"
@@ -76,9 +76,7 @@ def check_loggers(config: LoggerConfig) -> None:
         ConfigError: Names the logger, and what to install or change.
     """
     if config.name:
-        print(
-            f"logger.name={config.name}: use logger={config.name}; the next version has no logger.name", file=sys.stderr
-        )
+        note(f"logger.name={config.name} is now logger={config.name}")
     for name, arguments in config.chosen.items():
         if "class" in arguments or name not in ("tensorboard", "wandb"):
             continue

@@ -37,8 +37,8 @@ def evaluate_folders(config: EvaluateConfig, log: Callable[[Results], None] = la
     """Evaluates the folders, prints the table and writes the results file.
 
     Args:
-        config: What is compared, and how.
-        log: Called with the results by the first of several processes, once they are written.
+        config: Configuration of the evaluation.
+        log: Called with the written results, in the first process only.
 
     Returns:
         0; 3 if a video is missing or failed and ``allow_missing`` is off; 4 if a metric was not computed, or official
@@ -170,7 +170,7 @@ def _clip_record(clip: AlignedClip, per_clip: dict[str, ClipValues]) -> dict[str
 
 
 def _settings(config: EvaluateConfig) -> dict[str, object]:
-    """The configuration; its loggers change no number and are left out where there are none."""
+    """Configuration for the results file, without ``logger`` if no logger is chosen: loggers change no value."""
     settings = asdict(config)
     if not config.logger.chosen:
         del settings["logger"]

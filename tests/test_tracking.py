@@ -26,7 +26,7 @@ COMMANDS = [
     if language == "bash"
     for line in block.replace("\\\n", " ").splitlines()
 ]
-# What is left to a person: what installs, and what needs W&B's server; tests/training/test_sweeps.py runs its agent.
+# Not run here: installations, and commands that need W&B's server; tests/training/test_sweeps.py runs its agent.
 LEFT = ("pip install", "wandb sweep", "wandb agent")
 TRAIN = "trainer.max_steps=2 trainer.validate_every=2 data.batch_size=2 trainer.progress_bar=false model.lr_warmup=0"
 SHORTER = {
@@ -68,7 +68,7 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def test_every_command_runs_or_is_left_to_a_person():
+def test_every_command_runs_or_is_excluded():
     assert len([command for command in COMMANDS if command.startswith("python ")]) == 8
     assert {command for command in COMMANDS if not command.startswith(("python ", *LEFT))} == set()
     (sweep,) = (shlex.split(command)[-1] for command in COMMANDS if command.startswith("wandb sweep"))
@@ -92,7 +92,7 @@ def test_scores_and_tables_are_jobs_linked_to_the_run(place):
     assert [run["id"] for run in scores.config["runs"]] == ["tracked"]
 
 
-def test_the_sweeps_tell_their_best(place):
+def test_the_sweeps_store_their_best_trial(place):
     assert (place / "outputs" / "sweeps" / "vaid" / "optimization_results.yaml").is_file()
     best = yaml.safe_load((place / "outputs" / "sweeps" / "optimization_results.yaml").read_text())
     assert set(best["best_params"]) == {"model.lr", "model.club.weight"}

@@ -22,11 +22,11 @@ from training.wandb_runs import paper_table, scored_run
 
 
 def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
-    """The loggers a configuration names, bound to the run's id so that a resumed run continues in them, and the table.
+    """Loggers of a configuration, and the local table. They use the run's id, so that a resumed run continues in them.
 
     Raises:
-        ConfigError: when W&B's server is wanted and there is no key for it, or it cannot be reached, or a logger cannot
-            be made with its arguments.
+        ConfigError: If W&B must be online and its server cannot be reached or there is no key for it, or if a logger
+            cannot be created with its arguments.
     """
     variant = getattr(config.model, "variant", None)
     job = {
@@ -41,16 +41,17 @@ def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
 
 
 def chosen_loggers(config: LoggerConfig, folder: Path, name: str, job: Mapping[str, Any]) -> list[Logger]:
-    """The loggers of ``logger.use``.
+    """Loggers of ``logger.use``.
 
     Args:
-        config: The loggers.
-        folder: Where those that write files write them.
+        config: Configuration of the loggers.
+        folder: Folder of the files that loggers write.
         name: Name of the run.
-        job: Further arguments of W&B's run.
+        job: Further arguments of the W&B run.
 
     Raises:
-        ConfigError: as ``build_loggers``.
+        ConfigError: If W&B must be online and its server cannot be reached or there is no key for it, or if a logger
+            cannot be created with its arguments.
     """
     found: list[Logger] = []
     for key, arguments in config.chosen.items():
@@ -65,13 +66,13 @@ def chosen_loggers(config: LoggerConfig, folder: Path, name: str, job: Mapping[s
 
 def _wandb(config: LoggerConfig, folder: Path, name: str, job: Mapping[str, Any]) -> WandbLogger:
     mode = wandb_mode(config)
-    if os.environ.get("WANDB_SWEEP_ID"):  # the sweep's agent has chosen them
+    if os.environ.get("WANDB_SWEEP_ID"):  # the sweep's agent chooses these
         job = {key: value for key, value in job.items() if key not in ("id", "project", "entity")}
     return WandbLogger(name=name, notes=config.notes, save_dir=folder, offline=mode == "offline", mode=mode, **job)
 
 
 def _by_class(key: str, arguments: Mapping[str, Any], usual: Mapping[str, Any]) -> Logger:
-    """A logger of any class; ``usual`` arguments are given where the class has them and nobody chose them."""
+    """Creates a logger of any class. ``usual`` arguments are passed if the class has them and they are not given."""
     build = LOGGERS.get(arguments.get("class", key), f"logger.use.{key}.class")
     known = inspect.signature(build).parameters
     given = {name: value for name, value in arguments.items() if name != "class"}
@@ -79,10 +80,10 @@ def _by_class(key: str, arguments: Mapping[str, Any], usual: Mapping[str, Any]) 
     try:
         inspect.signature(build).bind(**given)
         logger = build(**given)
-    except Exception as error:  # of whatever service it writes to
+    except Exception as error:  # of any kind, depending on the service
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
-            f"logger.use.{key}: {build.__name__} cannot be made ({reason}); its arguments are {', '.join(known)}"
+            f"logger.use.{key}: {build.__name__} cannot be created ({reason}); its arguments are {', '.join(known)}"
         ) from error
     if not isinstance(logger, Logger):
         raise ConfigError(f"logger.use.{key}.class={build.__name__}: is not a logger of Lightning")
@@ -105,13 +106,13 @@ def close_loggers(loggers: Sequence[Logger]) -> None:
 
 
 def show_export(file: Path) -> str | None:
-    """Adds an export as an artifact to its run in W&B; returns where it went, None for a run that is not in W&B.
+    """Adds an export as an artifact to its W&B run; returns its place, or None for a run without W&B.
 
     Args:
-        file: in the folder ``export`` of the run directory.
+        file: Exported file, in the folder ``export`` of the run directory.
 
     Raises:
-        ConfigError: when W&B's server is wanted and there is no key for it, or it cannot be reached.
+        ConfigError: If W&B must be online and its server cannot be reached or there is no key for it.
     """
     folder = file.resolve().parents[1]
     try:

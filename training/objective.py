@@ -1,4 +1,4 @@
-"""The value by which a sweep compares runs."""
+"""Value by which a sweep compares runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from configs.errors import ConfigError
 
 
 def best_value(name: str, folder: Path, largest: bool = False) -> float:
-    """The best value of the whole run, resumed parts included.
+    """Best value of the whole run, including its resumed parts.
 
     Args:
         name: Name of the logged value.
@@ -20,7 +20,7 @@ def best_value(name: str, folder: Path, largest: bool = False) -> float:
         largest: Whether larger values are better.
 
     Raises:
-        ConfigError: for a value that the run did not log.
+        ConfigError: If the run did not log the value.
     """
     path = CsvLog(folder).path
     rows: list[dict[str, str]] = []

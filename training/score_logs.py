@@ -1,4 +1,4 @@
-"""Scores and tables in the loggers of ``evaluate.py``: jobs of their own, linked to the training that is scored."""
+"""Logs scores and tables of ``evaluate.py`` as separate jobs, linked to the training that is scored."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def log_scores(config: ScoreLoggerConfig, output: Path, record: Mapping[str, Any
     """Logs an evaluation: every value with its interval, the settings, and a table of the clips.
 
     Args:
-        config: The loggers, and the run that is scored.
-        output: The results file; loggers that write files write them to its folder.
+        config: Loggers, and the run that is scored.
+        output: Results file; loggers write their files to its folder.
         record: Content of the results file.
 
     Raises:
-        ConfigError: when a logger cannot be made, or W&B's server is wanted and cannot be used.
+        ConfigError: If a logger cannot be created, or W&B must be online and its server cannot be used.
     """
     found = {name: value for name, value in record["metrics"].items() if value["value"] is not None}
     numbers: Numbers = {name: value["value"] for name, value in found.items()}
@@ -63,15 +63,15 @@ def log_tables(
     """Logs the paper's tables.
 
     Args:
-        config: The loggers, and the run that is scored.
+        config: Loggers, and the run that is scored.
         output: Folder of the tables.
         tables: Name -> columns and rows.
-        numbers: Name of a cell -> its value.
-        sources: Results files -> sha256.
-        runs: Run directories that the results files name.
+        numbers: Name of each cell -> its value.
+        sources: Results file -> sha256.
+        runs: Run directories named in the results files.
 
     Raises:
-        ConfigError: as ``log_scores``.
+        ConfigError: If a logger cannot be created, or W&B must be online and its server cannot be used.
     """
     named = [config.run] if config.run else [run for run in runs if (Path(run) / "config.yaml").is_file()]
     scored = [scored_run(run) for run in dict.fromkeys(named)]
@@ -85,7 +85,7 @@ def log_tables(
 def _job(
     config: ScoreLoggerConfig, kind: str, folder: Path, name: str, runs: Sequence[ScoredRun], facts: Mapping[str, Any]
 ) -> Iterator[list[Logger]]:
-    """The loggers of a job, which holds the facts and the runs it is about, and belongs to their project and group."""
+    """Loggers of a job. Its configuration has the facts and the runs; project and group are those of the runs."""
     known = [run.wandb for run in runs if run.wandb]
     groups = {run.group for run in known}
     first = known[0] if known else None
@@ -123,7 +123,7 @@ def _log(loggers: Sequence[Logger], numbers: Numbers) -> None:
 
 
 def _weights(folder: Path) -> dict[str, str]:
-    """sha256 of the weights that the records of generated videos name; empty where there are none, or several."""
+    """sha256 of the weights in the records of the generated videos; empty if there is none, or more than one set."""
     found = {}
     for path in sorted(folder.rglob("*.json")):
         try:
@@ -136,7 +136,7 @@ def _weights(folder: Path) -> dict[str, str]:
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Numbers:
-    """Numbers of a nested mapping, their names joined by slashes."""
+    """Numbers of a nested mapping; nested names are joined by a slash."""
     found: Numbers = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The W&B run that a run directory belongs to, as its own files name it."""
+"""Reads from the files of a run directory which W&B run it belongs to."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class WandbRun:
     """A run in W&B.
 
     Attributes:
-        id: Its id, which is the name of the run directory except in a sweep of W&B.
-        project: Its project.
-        entity: Its owner; None for the default of the key.
-        group: Its group.
-        offline: What ``logger.offline`` was for it.
+        id: Id; the name of the run directory, except in a sweep of W&B.
+        project: W&B project.
+        entity: Owner of the project; None for the default of the W&B account.
+        group: W&B group.
+        offline: Value of ``logger.offline`` of the run.
     """
 
     id: str
@@ -40,9 +40,9 @@ class ScoredRun:
     """A training whose videos are scored.
 
     Attributes:
-        folder: Its run directory.
-        stage: What was trained.
-        wandb: Its run in W&B; None where it is not in W&B.
+        folder: Run directory.
+        stage: Trained stage.
+        wandb: Its run in W&B; None if it was not logged to W&B.
     """
 
     folder: Path
@@ -50,7 +50,7 @@ class ScoredRun:
     wandb: WandbRun | None
 
     def plain(self) -> dict[str, Any]:
-        """As plain values, for a logger's configuration."""
+        """Plain values for the configuration of a logger."""
         known = (
             {} if self.wandb is None else {key: value for key, value in asdict(self.wandb).items() if key != "offline"}
         )
@@ -58,10 +58,10 @@ class ScoredRun:
 
 
 def scored_run(folder: str | Path) -> ScoredRun:
-    """Reads what a run directory holds of its run.
+    """Reads the run of a run directory.
 
     Raises:
-        ConfigError: for a folder that is not a run directory.
+        ConfigError: If the folder is not a run directory.
     """
     folder = Path(folder).absolute()
     try:
@@ -89,7 +89,7 @@ def _wandb_run(folder: Path, config: Mapping[Any, Any]) -> WandbRun | None:
 
 
 def _started(folder: Path) -> dict[str, Any] | None:
-    """The run of the last start; W&B's own sweeps choose another id and project than the configuration."""
+    """W&B run of the last start. In a sweep of W&B, id and project differ from the configuration."""
     try:
         starts = [json.loads(line) for line in (folder / STARTS).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
@@ -98,7 +98,7 @@ def _started(folder: Path) -> dict[str, Any] | None:
 
 
 def paper_table(stage: str, variant: str | None) -> str:
-    """The table of the paper a run is made for, by which W&B groups it; the stage where it is for none."""
+    """W&B group of a run: the table of the paper it belongs to, or its stage."""
     if stage == "ethd":
         return "table1" if variant == "full" else "table2"
     return stage

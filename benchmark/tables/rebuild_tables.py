@@ -93,8 +93,8 @@ def _put(table: Table, found: FoundResults, paper: bool, folder: Path) -> None:
 
 
 def _log(config: TableConfig, tables: list[Table], found: FoundResults) -> None:
-    """Hands the tables to the loggers."""
-    from training.score_logs import log_tables  # loads torch, which tables need not wait for
+    """Logs the tables."""
+    from training.score_logs import log_tables  # late: it imports torch, which tables do not need
 
     shown, numbers = {}, {}
     for table in tables:

@@ -119,9 +119,9 @@ def test_several_loggers_at_once_and_any_of_lightning_by_its_class(shards, tmp_p
         (["+logger.use.mine=3"], r"logger\.use\.mine=3: expected keyword arguments"),
         (
             [f"{MLFLOW}, trackin_uri: a}}"],
-            r"logger\.use\.mlflow: MLFlowLogger cannot be made \(.*'trackin_uri'.*tracking_uri",
+            r"logger\.use\.mlflow: MLFlowLogger cannot be created \(.*'trackin_uri'.*tracking_uri",
         ),
-        ([f"{MLFLOW}, tracking_uri: 'what://x'}}"], r"logger\.use\.mlflow: MLFlowLogger cannot be made \(.*URI"),
+        ([f"{MLFLOW}, tracking_uri: 'what://x'}}"], r"logger\.use\.mlflow: MLFlowLogger cannot be created \(.*URI"),
         (["+logger.use.mine.class=collections.Counter"], r"Counter: is not a logger of Lightning"),
         (["logger=wandb", "+logger.use.wandb.id=3"], r"logger\.use\.wandb: takes no arguments; W&B's keys are"),
         (["logger.project=a/b"], r"logger\.project=a/b: expected 1 to 128 characters, none of them"),
@@ -130,7 +130,7 @@ def test_several_loggers_at_once_and_any_of_lightning_by_its_class(shards, tmp_p
         (["logger.name=paper"], r"logger\.name=paper: expected one of csv, tensorboard, wandb"),
     ],
 )
-def test_a_logger_that_cannot_be_made_is_one_line(typed, words, tmp_path):
+def test_a_logger_that_cannot_be_created_is_one_line(typed, words, tmp_path):
     pytest.importorskip("mlflow", reason="needs pip install mlflow-skinny")
 
     def make():
@@ -148,7 +148,7 @@ def test_the_earlier_key_is_accepted_with_the_new_one_named(capsys):
     check(config)
     assert list(config.logger.chosen) == ["tensorboard"]
     assert capsys.readouterr().err == (
-        "logger.name=tensorboard: use logger=tensorboard; the next version has no logger.name\n"
+        "note: logger.name=tensorboard is now logger=tensorboard; the next version reads the new name only\n"
     )
 
 

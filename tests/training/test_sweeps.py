@@ -1,4 +1,4 @@
-"""Sweeps by Optuna and by W&B's agent train for real, and what fails in a run is one line."""
+"""Sweeps with Optuna and W&B's agent train real runs; a failure in a run gives one line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def best_of(folder: Path, column: str) -> float:
 
 
 @pytest.mark.slow
-def test_optuna_seeks_the_best_of_real_trainings_and_continues_them(shards, tmp_path):
+def test_optuna_finds_the_best_of_real_trainings_and_continues_them(shards, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install '.[sweep]'")
     command = ("-m", "experiment=vaid/sweep", "hydra.sweeper.n_trials=3")
     done = train(tmp_path, shards, *command)
@@ -59,7 +59,11 @@ def test_optuna_seeks_the_best_of_real_trainings_and_continues_them(shards, tmp_
     ("typed", "status", "words"),
     [
         (("-m", "model.club.weight=-1,-2"), 1, "expected 0 or more"),
-        (("-m", "objective=null", "model.lr=1e-3,1e-4"), 1, "compares runs of train.py by a value; add objective="),
+        (
+            ("-m", "objective=null", "model.lr=1e-3,1e-4"),
+            1,
+            "compares runs of train.py by a logged value; add objective=",
+        ),
         (
             ("-m", "objective=val/lip_mes", "seed=1"),
             1,
@@ -76,7 +80,7 @@ def test_optuna_seeks_the_best_of_real_trainings_and_continues_them(shards, tmp_
         (("-m", "hydra.sweeper.n_trial=2"), 2, "there is no key 'hydra.sweeper.n_trial'"),
     ],
 )
-def test_what_fails_in_a_sweep_is_one_line(typed, status, words, shards, tmp_path):
+def test_a_failure_in_a_sweep_is_one_line(typed, status, words, shards, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install '.[sweep]'")
     sweeper = () if "sweeper=" in " ".join(typed) else ("hydra/sweeper=optuna",)
     done = train(
@@ -99,7 +103,7 @@ def test_the_agent_of_wandb_starts_a_run_of_its_sweep(shards, tmp_path, monkeypa
     command = sweep["command"]
     places = (f"data.root={shards}", "logger.offline=true", *SHORT)
     command[command.index("data.root=data/synthetic")] = places[0]
-    command[-1:-1] = places[1:]  # the agent's own arguments stay last
+    command[-1:-1] = places[1:]  # the agent's arguments stay last
     (tmp_path / "bin").mkdir()
     python = tmp_path / "bin" / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
