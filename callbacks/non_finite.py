@@ -45,8 +45,9 @@ class NonFiniteGuard(Callback):
             "draws": batch["draw"].tolist(),
             "starts": batch["start"].tolist(),
             "frames": batch["frames"].tolist(),
+            # CLUB spreads a non-finite value to all micro-batches of a step.
             "clips_with_non_finite": {
-                name: [key for key, bad in zip(batch["key"], _bad(batch[name]), strict=True) if bad]  # type: ignore[literal-required]
+                name: [key for part in self._batches for key in _bad_clips(part, name)]
                 for name in members
                 if name in batch
             },
@@ -56,13 +57,16 @@ class NonFiniteGuard(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"non_finite_rank{trainer.global_rank}.json"
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        shown = ", ".join(batch["key"][:4]) + (", ..." if len(batch["key"]) > 4 else "")
+        keys = sorted({key for found in report["clips_with_non_finite"].values() for key in found}) or batch["key"]
+        shown = ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")
         raise UserError(
             f"step {trainer.global_step}: the loss is {loss.item()} on clips {shown}; {path} lists the complete batch. "
             "Check these clips, or lower the learning rate, and resume from the last checkpoint"
         )
 
 
-def _bad(values: Tensor) -> list[bool]:
-    """For each of the B rows, whether it contains a non-finite value."""
-    return (~torch.isfinite(values.float())).flatten(1).any(1).tolist()
+def _bad_clips(batch: ClipBatch, member: str) -> list[str]:
+    """Keys of the clips with a non-finite value in a member of the batch."""
+    values: Tensor = batch[member]  # type: ignore[literal-required]
+    bad = (~torch.isfinite(values.float())).flatten(1).any(1).tolist()
+    return [key for key, is_bad in zip(batch["key"], bad, strict=True) if is_bad]

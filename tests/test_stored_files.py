@@ -89,6 +89,7 @@ def test_checkpoints(stored):
 def test_export_and_emotion_table(stored):
     export = load_export(stored / "export.safetensors")
     assert (digest(export.ethd.state_dict()), digest(export.vaid.state_dict())) == (ETHD, VAID)
+    assert export.trained_windows == {}  # unknown: generation shows no note
     table = EmotionTable.load(stored / "emotion_table.safetensors")
     assert list(table.cells) == list(export.table.cells) == [("angry", 1)]
     assert digest({"latents": table.latents, "mean": table.mean, "std": table.std}) == TABLE

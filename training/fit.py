@@ -231,11 +231,12 @@ def describe_batches(data: ShardDataModule, ranks: int) -> str:
     """Summary of the micro-batches of a step, and of the lengths of the first windows; empty if nothing varies."""
     config, lines = data.config, ""
     if config.micro_batch:
-        passes = config.micro_batch_count // ranks
-        lines = (
-            f"batch       {config.batch_size} clips: {ranks} ranks x {passes} accumulated micro-batches x "
-            f"{config.micro_batch} clips\n"
-        )
+        numbers = {
+            "rank": ranks, "accumulated micro-batch": config.micro_batch_count // ranks, "clip": config.micro_batch,
+        }  # fmt: skip
+        each = (f"{number} {name}{'es' if name[-1] == 'h' else 's'}" if number > 1 else f"1 {name}"
+                for name, number in numbers.items())  # fmt: skip
+        lines = f"batch       {' x '.join(each)}\n"
     if config.pad:
         return lines
     dataset = data.train_dataloader().dataset

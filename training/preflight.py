@@ -132,6 +132,6 @@ def _memory(config: TrainConfig, stage: Stage, trainer: Trainer, module: Lightni
     if need > card.total_memory:
         yield (
             f"a training step needs about {need / GIB:.0f} GiB, {card.name} has {card.total_memory / GIB:.0f} GiB; "
-            "lower data.window, use more GPUs with trainer=deepspeed, or use trainer=deepspeed_offload; "
-            "trainer.check_memory=false skips this check"
+            "lower data.micro_batch or data.window, use more GPUs with trainer=deepspeed, or use "
+            "trainer=deepspeed_offload; trainer.check_memory=false skips this check"
         )

@@ -24,7 +24,7 @@ from training.zero_parts import check_groups, part_of
 class DeepSpeedInputsAsRead(DeepSpeedPrecision):
     """DeepSpeed's precision without casting batches, and without scaling losses: modules weigh their micro-batches."""
 
-    def backward(self, tensor: Tensor, model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def backward(self, tensor: Tensor, model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         """Back-propagates a term of the loss."""
         super().backward(tensor, model, optimizer, *args, scale_wrt_gas=False, **kwargs)
 

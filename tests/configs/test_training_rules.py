@@ -38,12 +38,26 @@ def test_every_preset_fits_the_papers_experiments_and_states_its_purpose(preset)
         (("trainer=ddp", "trainer.devices='3'"), r"3 ranks .* cannot share it equally: run on 1, 2, 4, 8 ranks, .*=9"),
         (("trainer=ddp", "trainer.devices='4'", "trainer.nodes=2", "data.batch_size=12"), "1, 2, 3, 4, 6, 12 ranks"),
         (("trainer=cpu", "trainer.devices='1,0'"), "trainer.devices=1,0: names GPUs; trainer.accelerator=cpu needs"),
+        (
+            ("data.batch_size=6", "data.micro_batch=4"),
+            "data.micro_batch=4: does not divide data.batch_size=6; .* 1, 2, 3",
+        ),
+        (
+            ("trainer=ddp", "trainer.devices='8'", "data.batch_size=8", "data.micro_batch=2"),
+            "in 4 micro-batches of data.micro_batch=2, and 8 ranks .* run on 1, 2, 4 ranks, or set data.batch_size=16",
+        ),
         (("trainer.devices='0'",), r"trainer\.devices=0: expected at least 1"),
     ],
 )
 def test_incompatible_settings_are_refused(changes, message):
     with pytest.raises(ConfigError, match=message):
         check(train_config(*ETHD, *changes))
+
+
+def test_v_aid_pairs_frames_of_windows_of_one_length():
+    with pytest.raises(ConfigError, match="pairs the frames of all clips, .* set data.pad=true"):
+        check(train_config(*VAID, "data.pad=false", "data.micro_batch=1"))
+    check(train_config(*VAID, "data.pad=false", "data.micro_batch=1", "model.club.weight=0"))
 
 
 def test_v_aid_keeps_float32_weights():

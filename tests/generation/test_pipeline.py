@@ -1,6 +1,7 @@
 """The pipeline from input files to the output file: length, sound, record, repeatability, no partial files."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from configs.emotion import EmotionConfig
 from generation.batch import VideoCase
 from generation.errors import GenerationError
 from generation.model_files import ModelFiles
+from generation.pipeline import hardly_trained
 from lightning_modules.emotion.sources import EmotionError
 from lightning_modules.ethd.sampler import SamplingError
 from media import FrameReader, MediaError, probe, read_sound
@@ -39,6 +41,30 @@ def test_the_video_has_the_length_and_sound_of_the_speech(pipeline, case, tmp_pa
     if seconds > 0.1:
         found = read_sound(made.path)
         assert np.corrcoef(found[: len(tone(seconds))], tone(seconds))[0, 1] > 0.98
+
+
+@pytest.mark.parametrize(
+    ("trained", "window", "note"),
+    [
+        ({}, 120, None),  # an export of an earlier version
+        ({120: 900, 40: 100}, 120, None),
+        ({120: 90, 80: 500, 40: 410}, 120, "window=120: 9% of the .* or more: try window=80"),
+        ({120: 90, 80: 500, 40: 410}, 100, "window=100: 9%"),
+        ({120: 90, 80: 500, 40: 410}, 80, None),
+        ({48: 1000}, 120, "window=120: 0% of the training's frames were in windows this long; .* try window=48"),
+    ],
+)
+def test_windows_that_were_hardly_trained_are_noted(trained, window, note):
+    found = hardly_trained(window, trained)
+    assert len(found) == (note is not None)
+    assert note is None or re.match(note, found[0])
+
+
+def test_the_note_is_of_the_windows_of_the_video(pipeline, case, monkeypatch):
+    monkeypatch.setattr(pipeline, "exported", replace(pipeline.exported, trained_windows={4: 1000, 8: 10}))
+    (note,) = (note for note in pipeline.prepare(case).notes if "window=" in note)
+    assert note.startswith("window=8: 1% of the training's frames")
+    assert not [note for note in pipeline.prepare(replace(case, window=4, overlap=1)).notes if "window=" in note]
 
 
 @pytest.mark.slow

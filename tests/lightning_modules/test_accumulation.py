@@ -18,6 +18,7 @@ from tests.helpers.ethd import FIELDS, awake, smallest_ethd, smallest_vaid_confi
 from tests.helpers.shards import make_shards
 
 SIZE, WINDOW = 64, 12
+VAID_FIELDS = ["audio", "lip", "expression", "portraits"]
 
 
 @pytest.fixture(scope="module")
@@ -94,23 +95,41 @@ def test_ethd(folder, alone):
         torch.testing.assert_close(found[ranks][0], found[1][0], rtol=1e-4, atol=1e-6 * float(found[1][0].abs().max()))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("micro_batch", [1, 4])
-def test_vaid(folder, alone, micro_batch):
-    fields = ["audio", "lip", "expression", "portraits"]
-    data = data_of(folder, fields)
+def vaid_module(folder) -> VAIDModule:
+    data = data_of(folder, VAID_FIELDS)
     torch.manual_seed(0)
     config = smallest_vaid_config(club=ClubConfig(weight=1.0, warmup=0), window=WINDOW, overlap=2)
     module = VAIDModule(config, data.dimensions, data.index.encoders)
     module.vaid.set_statistics(motion_statistics((clip.key, lip, expr) for clip, lip, expr in data.motions()))
-    awake(module)
-    ((whole,),) = batches_of(folder, fields, True, 1, SIZE)
+    return awake(module)
+
+
+def test_vaid_under_autocast(folder, alone):
+    """Weights that were cast in the pass without gradients have gradients in the second."""
+    module = vaid_module(folder)
+    ((whole,),) = batches_of(folder, VAID_FIELDS, True, 1, SIZE)
+    (batches,) = batches_of(folder, VAID_FIELDS, True, 1, SIZE // 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        module.losses(whole).loss.backward()
+    expected = gradient(module)
+    with torch.autocast("cpu", torch.bfloat16):
+        module._accumulated(batches)
+    found = gradient(module)
+    assert len(found) == len(expected)
+    assert (found - expected).norm() < 0.02 * expected.norm()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("micro_batch", [1, 4])
+def test_vaid(folder, alone, micro_batch):
+    module = vaid_module(folder)
+    ((whole,),) = batches_of(folder, VAID_FIELDS, True, 1, SIZE)
     step = module.losses(whole)
     loss = float(step.loss)
     step.loss.backward()
     expected = gradient(module)
     for ranks in (1, 8, SIZE // micro_batch):
-        by_rank = batches_of(folder, fields, True, ranks, micro_batch)
+        by_rank = batches_of(folder, VAID_FIELDS, True, ranks, micro_batch)
         with torch.no_grad():
             rows = [torch.cat([module._pairs(each, module._predict(each)) for each in part]) for part in by_rank]
         gradients, values = [], []

@@ -103,7 +103,8 @@ def test_last_without_a_checkpoint_is_a_new_run(tmp_path):
     assert resume_path(config, run_folder(config)) is None
 
 
-def test_a_non_finite_loss_stops_the_run_and_names_the_clips(tmp_path, monkeypatch):
+@pytest.mark.parametrize("micro_batch", ["null", "1"])
+def test_a_non_finite_loss_stops_the_run_and_names_the_clips(tmp_path, monkeypatch, micro_batch):
     arrays_of = shard_helper.arrays_of
 
     def with_nan(key, *rest):
@@ -114,10 +115,10 @@ def test_a_non_finite_loss_stops_the_run_and_names_the_clips(tmp_path, monkeypat
 
     monkeypatch.setattr(shard_helper, "arrays_of", with_nan)
     make_shards(tmp_path / "shards", frames=(40,))
-    with pytest.raises(UserError, match=r"the loss is nan on clips .*; .*non_finite_rank0\.json lists"):
-        train_vaid(tmp_path / "shards", tmp_path, "run_id=nan")
+    with pytest.raises(UserError, match=r"the loss is nan on clips clip_0005; .*non_finite_rank0\.json lists"):
+        train_vaid(tmp_path / "shards", tmp_path, "run_id=nan", f"data.micro_batch={micro_batch}")
     report = OmegaConf.load(tmp_path / "vaid" / "nan" / "non_finite_rank0.json")
-    assert "clip_0005" in report["keys"]
+    assert len(report["keys"]) == (4 if micro_batch == "null" else 1)
     assert report.clips_with_non_finite.audio == ["clip_0005"]
     assert report.clips_with_non_finite.lip == []
     last = tmp_path / "vaid" / "nan" / "checkpoints" / "last.ckpt"

@@ -1,15 +1,19 @@
 """Losses and weights of a run in micro-batches are those of any number of ranks, under DDP and DeepSpeed."""
 
 import importlib.util
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from configs.errors import ConfigError
+from configs.rules import check
 from lightning_modules.ethd.checkpoint import load_ethd
+from lightning_modules.ethd.export import export, load_export
 from lightning_modules.vaid.checkpoint import load_vaid
-from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train
+from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train, train_config
 from tests.helpers.warm import run_ranks
 
 pytestmark = pytest.mark.timeout(900)
@@ -78,6 +82,49 @@ def test_ethd_accumulates_as_other_numbers_of_ranks(ethd_settings, ethd_alone, s
     equal_losses(ethd_alone, run, "loss", "x0_mse", "full_windows")
     assert any(0 < float(share) < 1 for share in logged(run, "train/full_windows").values())
     equal_weights(load_ethd(ethd_alone)[0].state_dict(), load_ethd(run)[0].state_dict())
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize(
+    ("strategy", "ranks", "later"),
+    [("ddp", 2, 3), pytest.param("deepspeed", 3, 2, marks=needs_deepspeed)],
+)
+def test_a_run_continues_on_another_number_of_ranks(ethd_settings, ethd_alone, tmp_path, strategy, ranks, later):
+    typed = [*ethd_settings[1], f"output={tmp_path}", "checkpoints.keep=9"]
+    on_ranks(strategy, ranks, tmp_path / "ethd", *typed, "trainer.max_steps=2")
+    checkpoint = f"ckpt_path={tmp_path / 'ethd' / f'{strategy}{ranks}' / 'checkpoints' / 'step=2.ckpt'}"
+    run = on_ranks(strategy, later, tmp_path / "ethd", *typed, checkpoint)
+    expected, found = logged(ethd_alone, "train/loss"), logged(run, "train/loss")
+    assert sorted(found) == [2, 3]
+    for step, value in found.items():
+        assert float(value) == pytest.approx(float(expected[step]), rel=LOSS)
+    equal_weights(load_ethd(ethd_alone)[0].state_dict(), load_ethd(run)[0].state_dict())
+
+
+@pytest.mark.slow
+def test_the_lengths_of_windows_are_shown_logged_and_exported(ethd_settings, ethd_alone, capsys):
+    """A resumed run continues the counts."""
+    typed = [*ethd_settings[1], "trainer.devices='1'", "run_id=twice"]
+    train(*typed, "trainer.max_steps=2")
+    shown = capsys.readouterr().out
+    assert "batch       1 rank x 6 accumulated micro-batches x 1 clip\n" in shown
+    assert re.search(r"windows     5\d% of the frames in windows of 40, the shortest has 30\n", shown)
+    run = train(*typed, "ckpt_path=last")
+    assert logged(run.folder, "train/loss") == logged(ethd_alone, "train/loss")
+    frames = load_export(export(run.folder)).trained_windows
+    dataset = run.data.train_dataloader().dataset
+    assert frames == dataset.frames_by_length(range(STEPS))
+    assert set(frames) == {30, 40}
+    for step, share in logged(run.folder, "train/full_windows").items():
+        of_step = dataset.frames_by_length(range(step, step + 1))
+        assert float(share) == pytest.approx(of_step[40] / sum(of_step.values()))
+
+
+def test_a_stage_that_does_not_accumulate_says_so(shards, tmp_path):
+    typed = ["experiment=proxy/image", f"data.root={shards}", "trainer.devices='1'"]
+    check(train_config(*typed, "data.batch_size=4", "data.micro_batch=4"))
+    with pytest.raises(ConfigError, match="data.micro_batch=1: stage=proxy needs all clips of a rank in one forward"):
+        check(train_config(*typed, "data.batch_size=4", "data.micro_batch=1"))
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ import torch
 
 from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
-from datamodules.clip_windows import ClipBatch
+from datamodules.clip_windows import RankBatch, micro_batches
 from datamodules.loader import StreamLoader
 from datamodules.mixture import datamodule
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, Dimensions, Index, LatentStatistics, SampleMeta
@@ -172,9 +172,10 @@ def training_loader(root: Path, fields: list[str], window: int, workers: int, mi
     return datamodule(config).train_dataloader()
 
 
-def delivered(batch: ClipBatch) -> int:
+def delivered(batch: RankBatch) -> int:
     """Returns the bytes of a batch's tensors."""
-    return sum(value.nbytes for value in batch.values() if isinstance(value, torch.Tensor))
+    values = (value for part in micro_batches(batch) for value in part.values())
+    return sum(value.nbytes for value in values if isinstance(value, torch.Tensor))
 
 
 def drop_pages(paths: list[Path]) -> None:

@@ -27,6 +27,7 @@ from configs.command_line import compose
 from configs.data import DataConfig
 from configs.options import Readers, count, read_options, run_script
 from configs.preparation import PrepareConfig
+from datamodules.clip_windows import micro_batches
 from datamodules.loader import StreamLoader
 from datamodules.schema import Index, SampleEntry
 from encoders.protocols import FPS
@@ -73,7 +74,8 @@ def main(arguments: list[str]) -> None:
 
 def _jobs(loader: StreamLoader, root: Path, index: Index, source: Path, count: int) -> Iterator[WindowJob]:
     entries = {sample.key: sample for sample in index.samples}
-    for batch, _ in zip(loader, range(count), strict=False):
+    for batches, _ in zip(loader, range(count), strict=False):
+        (batch,) = micro_batches(batches)
         key, start, frames = batch["key"][0], int(batch["start"][0]), int(batch["frames"][0])
         meta = _meta(root, entries[key])
         video = source / file_of(meta["source"])

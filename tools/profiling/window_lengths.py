@@ -11,7 +11,6 @@ as many clips of HDTF as of MEAD. Each rank has one clip (data.micro_batch=1).
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -93,8 +92,8 @@ def dataset_of(
     )  # fmt: skip
 
 
-def lengths_of(name: str, clips: int) -> Sequence[int]:
-    """Frames of each clip of a dataset."""
+def lengths_of(name: str, clips: int) -> np.ndarray:
+    """(clips,) frames of each clip of a dataset."""
     random = np.random.default_rng(0)
     hdtf = random.integers(250, 376, clips)
     mead = np.clip(random.normal(100, 25, clips), 24, None).astype(int)
