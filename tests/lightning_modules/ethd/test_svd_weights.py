@@ -74,7 +74,7 @@ def test_unsuitable_folders_are_rejected_without_changing_the_network(tmp_path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
     def refused(match, folder=tmp_path):
-        refuses(WrongWeights, match, load_svd, model, folder, pytest.fail)
+        refuses(WrongWeights, match, load_svd, model, folder)
 
     refused("no such folder", tmp_path / "missing")
     refused(r"no config\.json; give the unet/ folder")
