@@ -1,4 +1,4 @@
-"""Exponential moving average (EMA) of ETHD's weights in float32, under any strategy: s <- d s + (1 - d) w per step.
+"""Exponential moving average (EMA) of weights in float32, under any strategy: s <- d s + (1 - d) w per step.
 
 Under DeepSpeed, w are the optimizer's float32 weights. Each rank averages its partition of them. The network's own
 weights may be bfloat16, which rounds off most updates. Partitions are gathered only for saving and validation.
@@ -18,18 +18,19 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor, distributed
 from torch.nn import Parameter
 
-from lightning_modules.ethd.checkpoint import EMA
-from lightning_modules.ethd.module import EthdModule
+from lightning_modules.checkpoints import EMA
 
 
 class WeightAverage(Callback):
     """Updates the average, validates with it, and saves it in every checkpoint.
 
+    The module's ``averaged_parameters()`` names the parameters that are averaged.
+
     Args:
         decay: Decay d. The decay in use after n updates is min(d, (1 + n) / (10 + n)).
 
     Attributes:
-        weights: Parameter name in ``Ethd`` -> float32 average; under DeepSpeed this rank's flat partition of it.
+        weights: Parameter name -> float32 average; under DeepSpeed this rank's flat partition of it.
         updates: Number n of updates.
     """
 
@@ -130,4 +131,4 @@ def _gathered(part: Tensor, parameter: Parameter) -> Tensor:
 
 
 def _parameters(module: LightningModule) -> dict[str, Parameter]:
-    return dict(cast(EthdModule, module).ethd.named_parameters())
+    return cast(dict[str, Parameter], cast(Any, module).averaged_parameters())

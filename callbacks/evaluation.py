@@ -49,6 +49,10 @@ class Evaluation(Callback):
         self._ranks = Ranks()
         self._logged: set[str] = set()
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Builds the codec on the device of this process."""
+        self.maker.setup(trainer.strategy.root_device)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Creates the process group; a resumed run counts from its step."""
         self._last = trainer.global_step

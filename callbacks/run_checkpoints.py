@@ -27,11 +27,18 @@ WRITER = ("inline_container", "PytorchStreamWriter")  # named in torch's errors 
 
 
 class StraightToDisk(TorchCheckpointIO):
-    """Writes a checkpoint directly, without Lightning's two copies in memory. The caller renames the file."""
+    """Writes a checkpoint directly, without Lightning's two copies in memory. The caller renames the file.
+
+    Reads one memory-mapped: the ranks of a machine share the pages of the file, and each copies only what it keeps.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         """Writes ``checkpoint`` to ``path``."""
         torch.save(checkpoint, path)
+
+    def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
+        """Reads a checkpoint onto the CPU."""
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
 
 
 class RunCheckpoints(Checkpoint):

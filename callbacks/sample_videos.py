@@ -45,6 +45,10 @@ class SampleVideos(Callback):
         self.every = every
         self._last = 0
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Builds the codec on the device of this process."""
+        self.maker.setup(trainer.strategy.root_device)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts from the current step, also in a resumed run."""
         self._last = trainer.global_step

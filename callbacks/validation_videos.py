@@ -7,7 +7,7 @@ Shapes: F frames, S side of the frames in pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,15 +31,20 @@ class VideoMaker:
     """Generates videos of a fixed set of validation clips.
 
     Args:
-        codec: Codec of the latents.
+        codec: Builds the codec of the latents on a device. ``setup`` calls it, because the device of this process is
+            not known earlier.
         clips: Number of clips, evenly spaced over the validation split.
         frames: Maximum number of frames per clip.
     """
 
-    def __init__(self, codec: LatentCodec, clips: int, frames: int = 125) -> None:
-        self.codec = codec
+    def __init__(self, codec: Callable[[str], LatentCodec], clips: int, frames: int = 125) -> None:
+        self._build = codec
         self.count = clips
         self.frames = frames
+
+    def setup(self, device: torch.device) -> None:
+        """Builds the codec on the device of this process."""
+        self.codec = self._build(str(device))
 
     def chosen(self, trainer: Trainer) -> list[Clip]:
         """The set of clips; each rank generates ``[global_rank::world_size]`` of them."""

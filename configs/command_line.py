@@ -194,7 +194,8 @@ def to_typed(composed: DictConfig, config: type[Config]) -> Config:
     missing = OmegaConf.missing_keys(composed)
     if missing:
         named = sorted(missing)
-        raise ConfigError(f"no value for {', '.join(named)}: add {named[0]}=VALUE; --help shows examples")
+        alone = ", or choose one dataset: data=hdtf data.root=DIR" if named[0].startswith("data.roots.") else ""
+        raise ConfigError(f"no value for {', '.join(named)}: add {named[0]}=VALUE{alone}; --help shows examples")
     try:
         typed = OmegaConf.to_object(composed)
         _choose(typed)

@@ -21,7 +21,9 @@ class DataConfig:
         root: Folder or URL (``pipe:``, ``s3://``, ``https://``) of the shards.
         roots: Name -> folder or URL, for a mixture.
         weights: Name -> whole number, for a mixture: of every sum(weights) samples, so many come from this dataset.
-            Empty for a share in proportion to the number of clips.
+            Empty for shares by ``mix``.
+        mix: Share of a dataset in a mixture without weights: in proportion to its number of ``clips``, so that every
+            clip is drawn once per pass; or of ``frames``, so that every second of video is drawn equally often.
         fields: Members of each sample, e.g. [audio, lip, expression]. ``video`` is available if prepare.py's
             ``store_video`` kept it: for val and test by default, for all splits with ``store_video=all``.
         window: Frames of a training window.
@@ -46,6 +48,7 @@ class DataConfig:
     root: str | None = literal(None)
     roots: dict[str, str] = field(default_factory=dict)
     weights: dict[str, int] = at_least({}, 1, "; leave a root out to draw nothing from it")
+    mix: str = choice("clips", "clips", "frames")
     fields: list[str] = choice(["audio", "lip", "expression"], *FIELDS)
     window: int = positive(120)
     pad: bool = True

@@ -84,8 +84,9 @@ class ExportConfig:
     Attributes:
         task: export.
         run: Run directory of stage ethd, or a checkpoint.
-        vaid: V-AID of the training, if it was moved since.
-        emotion: Run directory of the emotion experiment. Its label table and text mapping become part of the export.
+        vaid: V-AID of the training, for a run of an earlier version, which does not hold it.
+        emotion: Run directory of the emotion experiment. Its label table and text mapping become part of the export and
+            of later exports of the run.
     """
 
     task: str = choice("export", "export")

@@ -11,19 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from omegaconf import DictConfig
 
 KINDS = ("sync", "image", "video", "expression")
-KEYS = {"standins": "proxies"}
+KEYS = {"standins": "proxies", "model.svd": "init"}
 VALUES: Mapping[str, Mapping[str, str]] = {  # last part of the key -> old value -> new value
-    "experiment": {f"standin/{kind}": f"proxy/{kind}" for kind in KINDS},
+    "experiment": {**{f"standin/{kind}": f"proxy/{kind}" for kind in KINDS}, "vaid/paper_safe": "vaid/paper"},
     "model": {"standin": "proxy"},
     "network": {"standin": "proxy"},
     # Checks of tools.nightly.
     "only": {f"standin{end}": f"proxy{end}" for end in ("", "*", "_*", "_reactions", *(f"_{kind}" for kind in KINDS))},
     "stage": {"standin": "proxy"},
+    "svd": {"null": "none", "stable-video-diffusion-img2vid-xt/unet": "svd"},
 }
 RUN_FOLDERS = {"proxy": "standin"}  # stage -> folder of its runs in earlier versions
 STORED: Mapping[str, Mapping[str, str]] = {  # values in the config.yaml of a run
     **VALUES,
-    "name": {f"standin-{kind}": f"proxy-{kind}" for kind in KINDS},
+    "name": {**{f"standin-{kind}": f"proxy-{kind}" for kind in KINDS}, "vaid-paper-safe": "vaid-paper"},
 }
 
 

@@ -63,7 +63,10 @@ def check_data(config: DataConfig) -> None:
             raise ConfigError(f"data.roots and data.weights belong to data.name=mixture, not {config.name}")
         return
     if config.root or len(config.roots) < 2:
-        raise ConfigError("data.name=mixture expects two or more data.roots (name: folder or URL) and no data.root")
+        raise ConfigError(
+            "data.name=mixture expects two or more data.roots (name: folder or URL) and no data.root; for one dataset "
+            "alone choose it, e.g. data=hdtf data.root=DIR"
+        )
     if config.weights and set(config.weights) != set(config.roots):
         raise ConfigError(
             f"data.weights names {sorted(config.weights)}, data.roots {sorted(config.roots)}; make them equal"

@@ -23,6 +23,11 @@ Variant = Literal["full", "no_decouple", "wo_lip", "wo_exp", "wo_dicte"]
 Weighting = Literal["x0", "v", "min_snr"]
 Prediction = Literal["v", "x0"]
 
+NO_INIT, SVD_INIT = "none", "svd"  # values of init= that name no run
+NO_BF16_WEIGHTS = (
+    "the optimizer would have bfloat16 weights alone, which round off most updates at a small learning rate; use "
+    "bf16-mixed: float32 weights and bfloat16 products"
+)
 STAGE_3 = ("deepspeed_stage_3", "deepspeed_stage_3_offload")
 NO_STAGE_3 = (
     "ZeRO stage 3 splits the weights themselves, and checkpointed blocks then find empty weights in the backward pass; "
@@ -34,6 +39,11 @@ NO_STAGE_3 = (
 def even(default: int) -> Any:
     """An even number: sines and cosines come in pairs."""
     return rule(default, lambda value: value > 0 and value % 2 == 0, "an even number: sines and cosines come in pairs")
+
+
+def decay(default: float) -> Any:
+    """Decay of averaged weights."""
+    return rule(default, lambda value: 0 <= value < 1, "a share below 1: with 1 the weights would never change")
 
 
 def handled_signal(default: list[str]) -> Any:
@@ -100,10 +110,11 @@ class VAIDConfig:
         regression_reduction: Reduction over latent dimensions: ``mean``, or ``sum`` as the paper writes it.
         temperature: tau of InfoNCE.
         velocity: Weight of the squared error of frame-to-frame differences of the expression latents.
+        ema: Decay of the averaged weights of Di-CTE, which are validated and used by stage 2. 0 disables averaging.
         lr: Learning rate of AdamW.
         lr_warmup: Steps over which the learning rate rises linearly from 0.
         lr_decay: ``none``, or ``cosine`` to a hundredth at the last step.
-        weight_decay: Weight decay of AdamW.
+        weight_decay: Weight decay of AdamW; norms and biases have none.
     """
 
     lip: LipConfig = field(default_factory=LipConfig)
@@ -120,6 +131,7 @@ class VAIDConfig:
     regression_reduction: str = choice("mean", Reduction)
     temperature: float = positive(0.07)
     velocity: float = at_least(0.0, 0)
+    ema: float = decay(0.0)
     lr: float = positive(1e-4)
     lr_warmup: int = at_least(0, 0)
     lr_decay: str = choice("none", LearningRateDecay)
@@ -148,8 +160,6 @@ class EthdConfig:
         share_weights: Whether the injector uses one attention for both expressions instead of one for each.
         checkpointing: Recompute every block in the backward pass. Takes a fraction of the memory and a third more time.
         prediction: ``v``, as SVD was trained, or ``x0``, for a U-Net too narrow to pass on all noise of the latents.
-        svd: ``unet/`` folder of Stable Video Diffusion in diffusers' format for initialization; null for random
-            weights.
         diffusion_steps: Steps of the zero-terminal-SNR schedule.
         noise_shift: Factor on the schedule's sigma; above 1 for redundant latents, such as pixels.
         sampling_steps: Number of DDIM steps.
@@ -166,9 +176,10 @@ class EthdConfig:
         condition_dropout: Share of training clips without lip and expression conditions.
         ema: Decay of the averaged weights, which are validated and exported. 0 disables averaging.
         lr: Learning rate of AdamW.
+        lr_new: Learning rate of the layers that Stable Video Diffusion does not have; null for ``lr``.
         lr_warmup: Steps over which the learning rate rises linearly from 0.
         lr_decay: ``none``, or ``cosine`` to a hundredth at the last step.
-        weight_decay: Weight decay of AdamW.
+        weight_decay: Weight decay of AdamW; norms and biases have none.
     """
 
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -176,7 +187,6 @@ class EthdConfig:
     share_weights: bool = True
     checkpointing: bool = True
     prediction: str = choice("v", Prediction)
-    svd: str | None = literal(None)
     diffusion_steps: int = positive(1000)
     noise_shift: float = positive(1.0)
     sampling_steps: int = positive(25)
@@ -189,8 +199,9 @@ class EthdConfig:
     expression_steps: int | None = positive(None)
     reference_noise: float = at_least(0.02, 0)
     condition_dropout: float = share(0.0)
-    ema: float = rule(0.9999, lambda value: 0 <= value < 1, "a share below 1: with 1 the weights would never change")
+    ema: float = decay(0.9999)
     lr: float = positive(1e-5)
+    lr_new: float | None = positive(None)
     lr_warmup: int = at_least(0, 0)
     lr_decay: str = choice("none", LearningRateDecay)
     weight_decay: float = at_least(0.01, 0)
@@ -223,7 +234,7 @@ class TrainerConfig:
         devices: Processes per node; ``auto`` for all devices.
         nodes: Number of machines.
         strategy: auto, ddp or deepspeed.
-        precision: 32-true; bf16-mixed, which under DeepSpeed means bfloat16 weights; or bf16-true.
+        precision: 32-true; or bf16-mixed, which under DeepSpeed means bfloat16 weights.
         deepspeed: Options of DeepSpeed.
         max_steps: Number of optimizer steps.
         max_minutes: Time limit, minutes; null for none.
@@ -243,7 +254,7 @@ class TrainerConfig:
     )
     nodes: int = positive(1)
     strategy: str = choice("auto", "auto", "ddp", "deepspeed", hints=dict.fromkeys(STAGE_3, NO_STAGE_3))
-    precision: str = choice("32-true", "32-true", "bf16-mixed", "bf16-true")
+    precision: str = choice("32-true", "32-true", "bf16-mixed", hints={"bf16-true": NO_BF16_WEIGHTS})
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     max_steps: int = positive(MISSING)
     max_minutes: float | None = positive(None)
@@ -276,7 +287,8 @@ class ResumeConfig:
     """Differences that a resumed run may have.
 
     Attributes:
-        allow_config_change: Continue even if the stored configuration of the run differs.
+        allow_config_change: Continue even if the stored configuration of the run differs, except in values that
+            define the training order, such as data.batch_size; ``init=RUN`` starts a new run that may change them.
     """
 
     allow_config_change: bool = False
@@ -359,7 +371,11 @@ class TrainConfig:
         output: Folder of the run directories ``output/stage/run_id``.
         seed: Seed of weights and noise.
         ckpt_path: Checkpoint to resume from. ``last`` is the newest of this run, or none; null starts a new run.
-        vaid: Run directory or checkpoint of the V-AID that conditions stage ethd.
+        init: Initial weights of a new run. ``none`` for random ones; ``svd`` for Stable Video Diffusion, found as
+            ``prepare.py task=weights`` stores it, or its ``unet/`` folder in diffusers' format; or a run directory,
+            checkpoint or export of the same stage. A resumed run ignores it.
+        vaid: Run directory or checkpoint of the V-AID that conditions stage ethd; with ``init=RUN`` by default that of
+            the run. The run keeps a copy, so that a resumed run does not need it.
         encoders: Names of the encoders that must have made the shards, e.g. {audio: mel}.
         model: Configuration of the stage, see its ``config``.
         objective: Logged value whose best value a sweep compares, e.g. val/loss; null for none. The best is the lowest,
@@ -379,6 +395,7 @@ class TrainConfig:
     output: str = literal("outputs")
     seed: int = at_least(0, 0)
     ckpt_path: str | None = literal(None)
+    init: str = literal(NO_INIT)
     vaid: str | None = literal(None)
     encoders: dict[str, str] = registered(ENCODERS, {})
     data: DataConfig = field(default_factory=DataConfig)

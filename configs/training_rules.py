@@ -11,7 +11,10 @@ from configs.preparation import ENCODER_KINDS
 from configs.proxy import ProxyConfig
 from configs.registries import STAGES
 from configs.renamed import note
-from configs.training import EthdConfig, TrainConfig, VAIDConfig
+from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig, VAIDConfig
+
+SVD_PREDICTS_V = "model.prediction={}: SVD's weights predict v; set model.prediction=v"
+VAID_MISSING = "vaid is missing: name the run directory or checkpoint of a trained V-AID, e.g. vaid=outputs/vaid/first"
 
 
 def check_train(config: TrainConfig) -> None:
@@ -29,6 +32,7 @@ def check_train(config: TrainConfig) -> None:
         raise ConfigError(f"stage={config.stage}: trains model={config.stage}, found a {type(model).__name__}")
     if lacking := [name for name in stage.fields(model) if name not in config.data.fields]:
         raise ConfigError(f"data.fields={config.data.fields}: stage={config.stage} also needs {', '.join(lacking)}")
+    _init(config)
     if isinstance(model, EthdConfig):
         _ethd(model, config)
     elif config.vaid is not None:
@@ -46,6 +50,14 @@ def check_train(config: TrainConfig) -> None:
         raise ConfigError(f"preemption: {', '.join(both)} cannot be both in requeue_on and in stop_on")
     if not stage.videos and (config.videos.sample_every or config.videos.evaluate_every):
         raise ConfigError(f"videos: stage={config.stage} makes no videos; they belong to stage=ethd")
+
+
+def _init(config: TrainConfig) -> None:
+    stage = STAGES.get(config.stage)
+    if config.init == NO_INIT or (stage.starts_from_svd if config.init == SVD_INIT else stage.starts_from_runs):
+        return
+    runs = f", or init=RUN with a run of stage {config.stage}" if stage.starts_from_runs else ""
+    raise ConfigError(f"init={config.init}: stage {config.stage} starts from init=none{runs}")
 
 
 def _sampling(model: VAIDConfig | EthdConfig) -> None:
@@ -92,14 +104,12 @@ def _vaid(model: VAIDConfig) -> None:
 
 
 def _ethd(model: EthdConfig, config: TrainConfig) -> None:
-    if not config.vaid:
-        raise ConfigError(
-            "vaid is missing: name the run directory or checkpoint of a trained V-AID, e.g. vaid=outputs/vaid/first"
-        )
+    if not config.vaid and config.ckpt_path is None and config.init in (NO_INIT, SVD_INIT):
+        raise ConfigError(VAID_MISSING)
     if config.data.pad:
         raise ConfigError("data.pad=true: ETHD trains short clips at their own length; set data.pad=false")
-    if model.svd and model.prediction != "v":
-        raise ConfigError(f"model.prediction={model.prediction}: SVD's weights predict v; set model.prediction=v")
+    if config.init == SVD_INIT and model.prediction != "v":
+        raise ConfigError(SVD_PREDICTS_V.format(model.prediction))
     _sampling(model)
     unet = model.unet
     if not len(unet.channels) == len(unet.heads) == len(unet.attention) >= 1:
@@ -183,13 +193,8 @@ def _deepspeed(config: TrainConfig) -> None:
             f"trainer.deepspeed.autocast=true with trainer.precision={trainer.precision}: autocast keeps float32 "
             "weights, so it goes with trainer.precision=32-true; without it, trainer=deepspeed keeps bfloat16 ones"
         )
-    if trainer.precision == "bf16-true":
-        raise ConfigError(
-            "trainer.precision=bf16-true with trainer.strategy=deepspeed: the optimizer would have no float32 weights; "
-            "use bf16-mixed, which under DeepSpeed means bfloat16 weights and a float32 copy in the optimizer"
-        )
 
 
 def _weights_are_16_bit(config: TrainConfig) -> bool:
     trainer = config.trainer
-    return trainer.precision == "bf16-true" or (trainer.strategy == "deepspeed" and trainer.precision == "bf16-mixed")
+    return trainer.strategy == "deepspeed" and trainer.precision == "bf16-mixed"

@@ -26,6 +26,7 @@ from datamodules.clip_windows import (
     training_windows,
 )
 from datamodules.order import Order, reference_clip
+from datamodules.schema import ShardError
 from datamodules.slots import SlotDataset, Slots, Tasks, block_bytes
 
 
@@ -240,7 +241,7 @@ class StreamLoader:
         """Continues from a saved state.
 
         Raises:
-            ValueError: If the training order has changed; the message names each value that differs.
+            ShardError: If the training order has changed; the message names each value that differs.
         """
         before = state["fingerprint"]
         changed = [
@@ -249,10 +250,10 @@ class StreamLoader:
             if before.get(name) != self.fingerprint.get(name)
         ]
         if changed:
-            raise ValueError(
+            raise ShardError(
                 "ckpt_path: the run cannot be resumed exactly, because values that define the training order changed:\n"
                 + "\n".join(changed)
-                + "\nRestore these values, or start a new run from the checkpoint's weights."
+                + "\nRestore these values, or start a new run from its weights: another run_id, no ckpt_path, init=RUN"
             )
         self.step = int(state["step"])
         self.close()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from configs.data import DataConfig
@@ -12,11 +13,14 @@ from datamodules.order import MixtureOrder, Order
 from datamodules.schema import ShardError, require_same_encoders
 from encoders.protocols import Identity
 
+PARTS = 32  # of which each dataset of a mixture by frames has a whole number
+
 
 class MixtureDataModule(ShardDataModule):
     """Data module for several roots, which must be prepared with the same encoders.
 
-    Samples are drawn in the proportions of ``data.weights``. Without weights every clip is drawn once per pass.
+    Samples are drawn in the proportions of ``data.weights``. Without weights, ``data.mix`` decides: every clip is drawn
+    once per pass, or datasets are drawn in proportion to their training frames.
     """
 
     def __init__(
@@ -39,7 +43,8 @@ class MixtureDataModule(ShardDataModule):
                 )
 
     def _order(self, clips: list[Clip]) -> Order:
-        if not self.config.weights:
+        shares = self._shares(clips)
+        if not shares:
             return super()._order(clips)
         groups: list[list[str]] = [[] for _ in self.indices]
         for clip in clips:  # ordered by root, like the sample numbers of MixtureOrder
@@ -48,8 +53,27 @@ class MixtureDataModule(ShardDataModule):
             if not group:
                 raise ShardError(f"{self.roots()[name]}: has no training clips; remove data.weights.{name}")
         shards = [[sorted(set(group)).index(shard) for shard in group] for group in groups]
-        weights = [self.config.weights[name] for name in self.indices]
+        weights = [shares[name] for name in self.indices]
         return MixtureOrder(shards, weights, self.config.batch_size, self.config.seed)
+
+    def _fingerprint(self, clips: list[Clip]) -> dict[str, Any]:
+        return {**super()._fingerprint(clips), "data.weights": self._shares(clips)}
+
+    def _shares(self, clips: list[Clip]) -> dict[str, int]:
+        """Whole-number weight of each dataset; empty if every clip is drawn once per pass."""
+        if self.config.weights or self.config.mix == "clips":
+            return dict(self.config.weights)
+        frames = [0] * len(self.indices)
+        for clip in clips:
+            frames[clip.reader] += clip.entry.frames
+        return dict(zip(self.indices, whole_shares(frames), strict=True))
+
+
+def whole_shares(amounts: Sequence[int]) -> list[int]:
+    """Smallest whole numbers in the ratio of ``amounts``, which is rounded to parts of ``PARTS``; at least 1 each."""
+    shares = [max(1, round(PARTS * amount / sum(amounts))) for amount in amounts]
+    divisor = math.gcd(*shares)
+    return [share // divisor for share in shares]
 
 
 def datamodule(config: DataConfig, encoders: Mapping[str, Identity] | None = None) -> ShardDataModule:

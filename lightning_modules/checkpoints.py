@@ -13,6 +13,7 @@ from encoders.protocols import Identity
 from runtime.errors import UserError
 
 CHECKPOINT_INFO = "emotivetalk"  # checkpoint key that holds the stage, sizes and encoders
+EMA = "ema"  # checkpoint key: {"weights": {parameter name: float32 average}, "updates": number of averaged steps}
 
 # Up to ZeRO stage 2, rank 0 writes all weights; only the optimizer states are sharded.
 DEEPSPEED_WEIGHTS = "checkpoint/mp_rank_00_model_states.pt"
@@ -37,6 +38,11 @@ def checkpoint_file(run: str | Path) -> Path:
     if not last.exists():
         raise CheckpointError(f"{path}: has no checkpoints/last.ckpt; expected a run directory of train.py or a .ckpt")
     return weights_file(last)
+
+
+def run_of(checkpoint: Path) -> Path:
+    """Run directory of a checkpoint file, which under DeepSpeed lies inside a checkpoint folder."""
+    return next((folder.parent for folder in checkpoint.parents if folder.name == "checkpoints"), checkpoint.parent)
 
 
 def weights_file(path: str | Path) -> Path:

@@ -6,6 +6,7 @@ rate(s) = min(1, (s + 1) / warmup) * (least + (1 - least) (1 + cos(pi min(1, s /
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
@@ -27,9 +28,20 @@ def rate(step: int, max_steps: int, warmup: int, least: float) -> float:
 
 
 def scheduled(
-    optimizer: torch.optim.Optimizer, max_steps: int, warmup: int, least: float
+    optimizer: torch.optim.Optimizer, max_steps: int, warmup: int, least: float, follow: Sequence[bool] = ()
 ) -> OptimizerLRSchedulerConfig:
-    """Attaches ``rate`` to the optimizer's first parameter group; the other groups keep a constant rate."""
-    rates = [lambda step: rate(step, max_steps, warmup, least), *[lambda step: 1.0] * (len(optimizer.param_groups) - 1)]
+    """Attaches ``rate`` to an optimizer.
+
+    Args:
+        optimizer: Optimizer.
+        max_steps: S.
+        warmup: Number of warmup steps.
+        least: Final value of the cosine; 1 for no decay.
+        follow: Whether each parameter group follows the schedule; the others keep a constant rate. Empty for all.
+    """
+    rates = [
+        (lambda step: rate(step, max_steps, warmup, least)) if follows else (lambda step: 1.0)
+        for follows in follow or [True] * len(optimizer.param_groups)
+    ]
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rates)
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}

@@ -28,9 +28,10 @@ from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
 from runtime.errors import UserError
+from runtime.files import write_whole
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
-from training.resume import check_resume, run_folder, store_config
+from training.resume import INIT_FILE, check_resume, run_folder, store_config
 from training.strategies import build_strategy, precision_settings
 
 log = logging.getLogger(__name__)
@@ -87,8 +88,7 @@ def fit(config: TrainConfig) -> Run:
     check_encoder_names(data, config.encoders, config.name)
     resume = check_resume(config, folder)
     module = stage.build(config, data)
-    if resume is None:
-        stage.start(module)
+    start = stage.start(module, config) if resume is None else ""
     callbacks: list[Callback] = [NonFiniteGuard(), watchdog, preemption]
     if not settings.fast_dev_run:
         callbacks += [*stage.callbacks(config, data, folder), *run_callbacks(config, data, folder, watchdog)]
@@ -99,6 +99,10 @@ def fit(config: TrainConfig) -> Run:
     preflight(config, stage, data, trainer, module, folder)
     if trainer.is_global_zero and not settings.fast_dev_run:
         store_config(config, folder)
+        stage.keep(folder)
+        if start:
+            write_whole(folder / INIT_FILE, f"{start}\n")
+            print(f"init        {start}")
         print(describe(module, data, folder))
         if not stage.own_loaders:
             print(describe_batches(data, trainer.world_size), end="")

@@ -143,8 +143,6 @@ def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
     extra_bytes = average
     if zero and settings.deepspeed.autocast:
         extra_bytes += 4.0
-    if settings.precision == "bf16-true" and not zero:
-        extra_bytes -= 8.0  # bfloat16 moments and no float32 weights
     clips = config.data.micro_batch or config.data.batch_size // ranks
     return step.on_card(sharing, extra_bytes) + (clips - 1) * _activations(step.peak, step.parameters)
 

@@ -23,6 +23,9 @@ FREE = (
     *("run_id", "output", "ckpt_path", "logger", "objective", "videos", "checkpoints", "resume", "preemption"),
     "watchdog",
 )
+# Keys that only a new run reads; a resumed run has its own weights and holds its V-AID.
+START = ("init", "vaid")
+INIT_FILE = "init.txt"  # file of a run that names its initial weights
 FREE_DATA = ("root", "workers", "stage_to", "stage_gib")
 FIXED_TRAINER = ("precision", "gradient_clip")
 
@@ -78,7 +81,7 @@ def check_resume(config: TrainConfig, folder: Path) -> str | None:
         kind, other = ("a folder written by DeepSpeed", "deepspeed") if of_deepspeed else ("a single file", "ddp")
         raise CheckpointError(
             f"{path}: is {kind}, which trainer.strategy={config.trainer.strategy} cannot resume; set "
-            f"trainer.strategy={other}, or start a new run"
+            f"trainer.strategy={other}, or start a new run from its weights with init={path}"
         )
     if Path(path).parent.parent == folder:
         check_same_config(config, folder / "config.yaml")
@@ -105,7 +108,8 @@ def check_same_config(config: TrainConfig, file: Path) -> None:
         raise CheckpointError(
             f"{file.parent}: this run was started with another configuration:\n"
             + "\n".join(lines)
-            + "\nRestore these values, set another run_id, or resume with resume.allow_config_change=true"
+            + "\nRestore these values, resume with resume.allow_config_change=true, or start a new run from its "
+            f"weights: another run_id, no ckpt_path, init={file.parent}"
         )
 
 
@@ -143,7 +147,7 @@ def store_config(config: TrainConfig, folder: Path) -> None:
 
 
 def _fingerprint(config: Any) -> dict[str, Any]:
-    kept = {key: value for key, value in config.items() if key not in FREE}
+    kept = {key: value for key, value in config.items() if key not in (*FREE, *START)}
     kept["data"] = {key: value for key, value in config.get("data", {}).items() if key not in FREE_DATA}
     trainer = config.get("trainer", {})
     fixed = [*FIXED_TRAINER]

@@ -11,14 +11,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.plugins.precision import DeepSpeedPrecision, HalfPrecision, Precision
+from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor
 
 from configs.training import TrainerConfig, WatchdogConfig
 from lightning_modules.checkpoint_files import zero_ranks
-from training.zero_parts import part_of
+from training.zero_parts import check_groups, part_of
 
 
 class DeepSpeedInputsAsRead(DeepSpeedPrecision):
@@ -27,14 +27,6 @@ class DeepSpeedInputsAsRead(DeepSpeedPrecision):
     def backward(self, tensor: Tensor, model: Any, optimizer: Any, *args: Any, **kwargs: Any) -> None:
         """Back-propagates a term of the loss."""
         super().backward(tensor, model, optimizer, *args, scale_wrt_gas=False, **kwargs)
-
-    def convert_input(self, data: Any) -> Any:
-        """Returns the batch unchanged."""
-        return data
-
-
-class HalfInputsAsRead(HalfPrecision):
-    """Weights in bfloat16 without casting batches."""
 
     def convert_input(self, data: Any) -> Any:
         """Returns the batch unchanged."""
@@ -73,6 +65,8 @@ class ZeroStrategy(DeepSpeedStrategy):
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         """Loads a checkpoint that was written by any number of ranks."""
+        assert self.deepspeed_engine is not None
+        check_groups(Path(checkpoint_path), len(self.deepspeed_engine.optimizer.single_partition_of_fp32_groups))
         found = zero_ranks(Path(checkpoint_path))
         if found == self.world_size:
             return super().load_checkpoint(checkpoint_path, weights_only)
@@ -115,9 +109,6 @@ def build_strategy(settings: TrainerConfig, limits: WatchdogConfig, micro_batche
 
 def precision_settings(settings: TrainerConfig) -> Mapping[str, Any]:
     """Arguments of Lightning's Trainer for the precision: a name, or a plugin that does not cast batches."""
-    plugin: Precision | None = None
     if settings.strategy == "deepspeed":
-        plugin = DeepSpeedInputsAsRead(settings.precision)  # type: ignore[arg-type]
-    elif settings.precision == "bf16-true":
-        plugin = HalfInputsAsRead("bf16-true")
-    return {"precision": settings.precision} if plugin is None else {"plugins": [plugin]}
+        return {"plugins": [DeepSpeedInputsAsRead(settings.precision)]}  # type: ignore[arg-type]
+    return {"precision": settings.precision}

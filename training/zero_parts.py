@@ -14,8 +14,24 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoint_files import zero_files
+from lightning_modules.checkpoints import CheckpointError
 
 STATES, WEIGHTS, MOMENTS = "optimizer_state_dict", "single_partition_of_fp32_groups", "base_optimizer_state"
+
+
+def check_groups(checkpoint: Path, groups: int) -> None:
+    """Checks that a checkpoint has the optimizer's parameter groups.
+
+    Raises:
+        CheckpointError: If it has others, as those of earlier versions, whose norms and biases had weight decay.
+    """
+    file = zero_files(checkpoint)[0]
+    found = len(torch.load(file, map_location="cpu", mmap=True, weights_only=False)[STATES][WEIGHTS])
+    if found != groups:
+        raise CheckpointError(
+            f"{checkpoint}: its optimizer has {found} parameter groups and this run has {groups}, so it cannot be "
+            f"resumed; start a new run from its weights: another run_id, no ckpt_path, init={checkpoint}"
+        )
 
 
 def part_of(checkpoint: Path, rank: int, sizes: Sequence[int]) -> dict[str, Any]:

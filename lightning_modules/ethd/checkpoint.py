@@ -11,14 +11,13 @@ from configs.training import EthdConfig, Prediction, UNetConfig, Variant
 from datamodules.schema import Dimensions
 from diffusion.schedules import NoiseSchedule, zero_terminal_schedule
 from encoders.protocols import Identity
-from lightning_modules.checkpoints import CHECKPOINT_INFO, checkpoint_file, read_checkpoint
+from lightning_modules.checkpoints import CHECKPOINT_INFO, EMA, checkpoint_file, read_checkpoint
 from lightning_modules.ethd.latents import LatentScale
 from lightning_modules.ethd.network import Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
 
 STAGE = "ethd"
 TRAINED_WINDOWS = "trained_windows"  # checkpoint key: {length of a window: frames trained in windows of that length}
-EMA = "ema"  # checkpoint key: {"weights": {parameter name: float32 average}, "updates": number of averaged steps}
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class EthdInfo:
         encoders: Identities of the audio, motion, codec and landmarks encoders of the training data.
         frame_side: Side of the square frames in pixels; unit of the boxes.
         latents: Scaling of the codec's latents.
-        vaid: Path of the V-AID checkpoint used in training.
+        vaid: Path from which the V-AID of the training was copied into the run directory.
         vaid_sha256: SHA-256 of that file.
     """
 
@@ -111,7 +110,8 @@ def with_overlap(config: EthdConfig) -> EthdConfig:
 
 def ethd_config(raw: Mapping[str, Any]) -> EthdConfig:
     """Builds the configuration from its plain form in a checkpoint."""
-    return EthdConfig(**{**raw, "unet": UNetConfig(**raw["unet"])})
+    known = {name: value for name, value in raw.items() if name != "svd"}  # a key of earlier versions
+    return EthdConfig(**{**known, "unet": UNetConfig(**raw["unet"])})
 
 
 def load_ethd(path: str | Path) -> tuple[Ethd, EthdInfo]:

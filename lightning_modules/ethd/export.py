@@ -18,7 +18,7 @@ from torch import Tensor
 
 from encoders.protocols import Identity, TextEncoder
 from encoders.weight_files import WrongWeights
-from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, checkpoint_file, read_checkpoint
+from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, checkpoint_file, read_checkpoint, run_of
 from lightning_modules.emotion.emotion_table import (
     TABLE_FILE,
     TABLE_KIND,
@@ -28,14 +28,16 @@ from lightning_modules.emotion.emotion_table import (
 )
 from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_FILE, TEXT_KIND, TextEmotion
 from lightning_modules.ethd.checkpoint import STAGE, TRAINED_WINDOWS, EthdInfo, build_ethd, weights_of
+from lightning_modules.ethd.held_vaid import vaid_of_run
 from lightning_modules.ethd.network import Ethd
 from lightning_modules.tensor_files import read_file, write_file
-from lightning_modules.vaid.checkpoint import load_vaid, vaid_config
+from lightning_modules.vaid.checkpoint import vaid_config
 from lightning_modules.vaid.network import VAID
-from runtime.files import sha256_of
+from runtime.files import sha256_of, write_whole
 
 KIND, VERSION = "emotivetalk_export", 1
 EXPORT = Path("export") / "ethd.safetensors"
+EMOTION = "emotion"  # folder of a run with the files of the emotion run that it was last exported with
 Parts = tuple[dict[str, Any], dict[str, Tensor]]
 
 
@@ -86,8 +88,10 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
 
     Args:
         run: Checkpoint of stage ethd, or a run directory for its last checkpoint.
-        vaid: Run directory or checkpoint of the V-AID used in training, if it has been moved.
-        emotion: Run directory of the emotion stage, to include its label table and text mapping.
+        vaid: Run directory or checkpoint of the V-AID used in training, for a run of an earlier version that does not
+            hold it. It is then kept in the run directory.
+        emotion: Run directory of the emotion stage, to include its label table and text mapping. They are kept in the
+            run directory, and included in later exports of the run too.
 
     Returns:
         ``RUN/export/ethd.safetensors``.
@@ -100,18 +104,11 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
     file = checkpoint_file(run)
     checkpoint = read_checkpoint(file, STAGE)
     info = EthdInfo.read(checkpoint[CHECKPOINT_INFO])
-    try:
-        vaid_file = checkpoint_file(vaid or info.vaid)
-    except CheckpointError as error:
-        raise CheckpointError(f"{error}. {file} was trained with that V-AID; give its new path as vaid=RUN") from error
-    digest = sha256_of(vaid_file)
-    if digest != info.vaid_sha256:
-        raise CheckpointError(
-            f"{vaid_file}: is not the V-AID {file} was trained with (sha256 {digest[:12]}..., expected "
-            f"{info.vaid_sha256[:12]}...); give that one as vaid=FILE"
-        )
-    table, text = (None, None) if emotion is None else emotion_parts(emotion, info.encoders["motion"])
-    trained_with = load_vaid(vaid_file, info.encoders)
+    folder = run_of(file)
+    found = vaid_of_run(file, vaid)
+    trained_with = found.load(info.encoders)
+    table, text = _emotion_of_run(folder, emotion, info.encoders["motion"])
+    found.keep(folder)
     header = {
         "version": VERSION,
         "card": info.plain(),
@@ -125,7 +122,7 @@ def export(run: str | Path, vaid: str | Path | None = None, emotion: str | Path 
         **({} if table is None else {TABLE_KIND: table.plain()}),
         **({} if text is None else {TEXT_KIND: text}),
     }
-    output = _run_folder(file) / EXPORT
+    output = folder / EXPORT
     try:
         write_file(
             output,
@@ -221,9 +218,22 @@ def emotion_parts(run: str | Path, motion: Identity) -> tuple[EmotionTable, Part
     return table, text
 
 
-def _run_folder(checkpoint: Path) -> Path:
-    """Run directory of a checkpoint file, which under DeepSpeed lies inside a checkpoint folder."""
-    return next((folder.parent for folder in checkpoint.parents if folder.name == "checkpoints"), checkpoint.parent)
+def _emotion_of_run(run: Path, given: str | Path | None, motion: Identity) -> tuple[EmotionTable | None, Parts | None]:
+    """Emotion parts of an export: those of a given emotion run, which are kept in the run directory, or those kept."""
+    held = run / EMOTION
+    if given is not None:
+        parts = emotion_parts(given, motion)
+        held.mkdir(parents=True, exist_ok=True)
+        for name in (TABLE_FILE, TEXT_FILE):
+            source = Path(given) / name
+            if source.resolve() == (held / name).resolve():
+                continue
+            if source.exists():
+                write_whole(held / name, source.read_bytes())
+            else:
+                (held / name).unlink(missing_ok=True)
+        return parts
+    return emotion_parts(held, motion) if (held / TABLE_FILE).is_file() else (None, None)
 
 
 def _stage_of(run: Path) -> str | None:

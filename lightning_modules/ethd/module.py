@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.nn import Parameter
 
 from configs.training import Weighting
 from datamodules.clip_windows import ClipBatch, RankBatch, micro_batches
@@ -23,9 +24,11 @@ from datamodules.order import seed_of, step_seed
 from diffusion.ddim import seeded_noise
 from diffusion.parameterization import noise_input, stratified_steps, velocity, velocity_loss
 from lightning_modules.accumulation import AccumulatingModule
-from lightning_modules.checkpoints import CHECKPOINT_INFO, check_encoders, check_stage
+from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, check_encoders, check_stage
 from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, noise_schedule, with_overlap
 from lightning_modules.ethd.network import DrivingSignals
+from lightning_modules.ethd.svd_weights import is_new
+from lightning_modules.parameter_groups import ParameterGroup, decayed_groups, optimizer_groups, regroup
 from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.network import VAID
 
@@ -80,8 +83,34 @@ class EthdModule(AccumulatingModule):
         return self._frozen[0]
 
     def setup(self, stage: str) -> None:
-        """Moves V-AID to the device of the batches."""
+        """Checks that all ranks read the same V-AID, and moves it to the device of the batches.
+
+        Raises:
+            CheckpointError: If the file changed while the ranks read it.
+        """
+        if self._trainer is not None:
+            first = self.trainer.strategy.broadcast(self.info.vaid_sha256)
+            if first != self.info.vaid_sha256:
+                raise CheckpointError(f"vaid={self.info.vaid}: changed while the ranks read it; start the run again")
         self.vaid.to(self.device)
+
+    def averaged_parameters(self) -> dict[str, Parameter]:
+        """Parameters of the network by name, for ``WeightAverage``."""
+        return dict(self.ethd.named_parameters())
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Groups of the optimizer: layers that SVD has and new ones, each with and without weight decay."""
+        config = self.config
+        named = list(self.ethd.named_parameters())
+        if config.lr_new is None:
+            return decayed_groups(named, config.lr, config.weight_decay)
+        known = [(name, weight) for name, weight in named if name.startswith("unet.") and not is_new(name)]
+        names = {name for name, _ in known}
+        new = [(name, weight) for name, weight in named if name not in names]
+        return [
+            *decayed_groups(known, config.lr, config.weight_decay),
+            *decayed_groups(new, config.lr_new, config.weight_decay),
+        ]
 
     def training_step(self, batch: RankBatch, batch_idx: int) -> Tensor:
         """Returns the last term of a batch's loss, see ``accumulate``; logs loss and errors under ``train/``."""
@@ -220,9 +249,10 @@ class EthdModule(AccumulatingModule):
                 self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=size, sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW over the network's parameters."""
+        """AdamW over ``parameter_groups``."""
         config = self.config
-        optimizer = torch.optim.AdamW(self.ethd.parameters(), config.lr, weight_decay=config.weight_decay)
+        groups = optimizer_groups(self.parameter_groups(), dict(self.ethd.named_parameters()))
+        optimizer = torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)
         return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -230,9 +260,16 @@ class EthdModule(AccumulatingModule):
         checkpoint[CHECKPOINT_INFO] = self.info.plain()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Checks that the checkpoint is of the same stage and encoders."""
+        """Checks that the checkpoint is of the same stage, encoders and V-AID."""
         check_stage(checkpoint, STAGE, "ckpt_path")
-        check_encoders(EthdInfo.read(checkpoint[CHECKPOINT_INFO]).encoders, self.info.encoders, "ckpt_path")
+        info = EthdInfo.read(checkpoint[CHECKPOINT_INFO])
+        check_encoders(info.encoders, self.info.encoders, "ckpt_path")
+        if info.vaid_sha256 != self.info.vaid_sha256:
+            raise CheckpointError(
+                f"ckpt_path: was trained with a V-AID of sha256 {info.vaid_sha256[:12]}..., found "
+                f"{self.info.vaid_sha256[:12]}...; resume with that one, or start a new run with init=RUN"
+            )
+        regroup(checkpoint, [[name for name, _ in self.ethd.named_parameters()]], self.parameter_groups())
 
 
 def share(*parts: object) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,11 @@ class LoadedWeights:
         return "\n".join(rows)
 
 
+def is_new(name: str) -> bool:
+    """Whether a parameter of the U-Net has no counterpart in SVD, so that it is new in every training."""
+    return bool(REPLACED.search(name)) or ".injector." in name
+
+
 def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size], source: str) -> LoadedWeights:
     """Decides for every parameter of both networks whether it is loaded, new or skipped.
 
@@ -78,7 +83,7 @@ def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size],
     """
     loaded, new, skipped = {}, {}, {}
     for name, shape in ours.items():
-        if REPLACED.search(name) or ".injector." in name:
+        if is_new(name):
             new[name] = shape.numel()
         elif name not in theirs:
             raise WrongWeights(f"{source}: no parameter {name}; expected Stable Video Diffusion's U-Net of this shape")
@@ -99,13 +104,12 @@ def match_keys(ours: Mapping[str, torch.Size], theirs: Mapping[str, torch.Size],
     return LoadedWeights(loaded, new, skipped)
 
 
-def load_svd(unet: UNet, folder: Path, report: Callable[[str], None] = print) -> LoadedWeights:
-    """Loads SVD's weights into a U-Net and reports a table of loaded, new and skipped parameters.
+def load_svd(unet: UNet, folder: Path) -> LoadedWeights:
+    """Loads SVD's weights into a U-Net.
 
     Args:
         unet: Network to initialise; keeps its type and device.
         folder: ``unet/`` folder of a diffusers download, with config.json and a safetensors file.
-        report: Function that receives the table.
 
     Raises:
         WrongWeights: If the folder is missing or contains another network. The U-Net is then unchanged.
@@ -121,7 +125,6 @@ def load_svd(unet: UNet, folder: Path, report: Callable[[str], None] = print) ->
         matched = match_keys({name: value.shape for name, value in parameters.items()}, theirs, str(path))
         for name in matched.loaded:  # one at a time, so that memory never holds a second copy of the network
             parameters[name].copy_(file.get_tensor(name))
-    report(f"{path}\n{matched.table()}")
     return matched
 
 

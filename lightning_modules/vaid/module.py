@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.nn import Parameter
 
 from configs.training import Reduction, VAIDConfig
 from datamodules.clip_windows import ClipBatch, RankBatch
@@ -24,13 +25,12 @@ from datamodules.schema import Dimensions
 from encoders.protocols import Identity
 from lightning_modules.accumulation import AccumulatingModule
 from lightning_modules.checkpoints import CHECKPOINT_INFO, check_encoders, check_stage
+from lightning_modules.parameter_groups import ParameterGroup, decayed_groups, optimizer_groups, regroup
 from lightning_modules.schedule import LEAST, scheduled
-from lightning_modules.vaid.checkpoint import STAGE
+from lightning_modules.vaid.checkpoint import ENCODER_KINDS, STAGE
 from lightning_modules.vaid.club import ClubTerms, GaussianConditional, club_terms
 from lightning_modules.vaid.losses import info_nce, masked_mean, squared_error, velocity_error
 from lightning_modules.vaid.network import VAID
-
-ENCODER_KINDS = ("audio", "motion")  # V-AID does not depend on codec and landmarks
 
 
 class StepLoss(NamedTuple):
@@ -267,13 +267,24 @@ class VAIDModule(AccumulatingModule):
             self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=len(mask), sync_dist=True)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """AdamW with one parameter group for the networks and one for q."""
+        """AdamW over ``parameter_groups``."""
+        config, groups = self.config, self.parameter_groups()
+        optimizer = torch.optim.AdamW(optimizer_groups(groups, dict(self.named_parameters())))
+        follow = [group.scheduled for group in groups]
+        return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay], follow)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Groups of the optimizer: the networks with and without weight decay, and q with a constant rate."""
         config = self.config
-        groups: list[dict[str, Any]] = [{"params": list(self.vaid.parameters()), "lr": config.lr}]
+        groups = decayed_groups(self.vaid.named_parameters("vaid"), config.lr, config.weight_decay)
         if self.q is not None:
-            groups.append({"params": list(self.q.parameters()), "lr": config.club.lr, "weight_decay": 0.0})
-        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
-        return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay])
+            names = tuple(name for name, _ in self.q.named_parameters("q"))
+            groups.append(ParameterGroup(names, config.club.lr, 0.0, scheduled=False))
+        return groups
+
+    def averaged_parameters(self) -> dict[str, Parameter]:
+        """Parameters of Di-CTE by their names in ``VAID``, for ``WeightAverage``."""
+        return dict(self.vaid.di_cte.named_parameters("di_cte"))
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds the information that is needed to rebuild the networks from the checkpoint alone."""
@@ -289,6 +300,9 @@ class VAIDModule(AccumulatingModule):
         check_stage(checkpoint, STAGE, "ckpt_path")
         found = {kind: Identity(**raw) for kind, raw in checkpoint[CHECKPOINT_INFO]["encoders"].items()}
         check_encoders(found, self.encoders, "ckpt_path")
+        networks = [name for name, _ in self.vaid.named_parameters("vaid")]
+        q = [] if self.q is None else [[name for name, _ in self.q.named_parameters("q")]]
+        regroup(checkpoint, [networks, *q], self.parameter_groups())
 
 
 def _detached(**values: Tensor) -> dict[str, Tensor]:

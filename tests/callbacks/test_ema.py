@@ -6,7 +6,7 @@ from lightning.pytorch import Callback, Trainer
 
 from callbacks.ema import WeightAverage
 from datamodules.datamodule import ShardDataModule
-from lightning_modules.ethd.checkpoint import EMA
+from lightning_modules.checkpoints import EMA
 from tests.helpers.ethd import FIELDS, smallest_ethd
 from tests.helpers.shards import make_shards
 

@@ -1,9 +1,12 @@
 """Checkpoints of a run: which are kept, and the errors for a full disk and damaged files."""
 
 import resource
+from pathlib import Path
 
 import pytest
+import torch
 
+from callbacks.run_checkpoints import StraightToDisk
 from configs.errors import ConfigError
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
@@ -76,3 +79,14 @@ def test_a_damaged_checkpoint_is_named_with_one_to_resume_from(shards, tmp_path)
     last.unlink()
     message = r"links to step=6\.ckpt, which does not exist"
     refuses(CheckpointError, message, train_vaid, shards, tmp_path, "run_id=a", "ckpt_path=last")
+
+
+def test_a_checkpoint_is_mapped_and_not_read(tmp_path):
+    file = tmp_path / "a.ckpt"
+    StraightToDisk().save_checkpoint({"state_dict": {"w": torch.ones(1 << 16)}}, file)
+    maps = Path("/proc/self/maps")
+    assert str(file) not in maps.read_text()
+    checkpoint = StraightToDisk().load_checkpoint(file)
+    assert str(file) in maps.read_text()
+    checkpoint["state_dict"]["w"].zero_()  # a copy of the page; the file keeps its content
+    assert StraightToDisk().load_checkpoint(file)["state_dict"]["w"].all()

@@ -1,17 +1,22 @@
 """Sample videos and evaluations during training: their files, and that they do not affect training."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from callbacks.sample_videos import COLUMNS, heat_map
 from configs.errors import ConfigError
 from configs.rules import check
+from datamodules.mixture import datamodule
 from media import probe, read_frames
 from tests.helpers.synthetic_videos import untrained
 from tests.helpers.train_config import logged, train_config, train_ethd
+from training.stages.ethd import video_callbacks
+from training.stages.stage import device_of
 
 SIDE = 32
 FRAMES = 20
@@ -70,3 +75,45 @@ def test_a_heat_map_is_black_without_a_difference():
 def test_videos_of_another_stage_are_rejected():
     with pytest.raises(ConfigError, match="stage=vaid makes no videos"):
         check(train_config("experiment=vaid/tiny", "data.root=a", "videos.sample_every=5"))
+
+
+@pytest.mark.parametrize("rank", [0, 1, 7])
+def test_the_codec_is_built_on_the_device_of_the_process(codec_shards, tmp_path, monkeypatch, rank):
+    """Simulated ranks of a machine with GPUs: nothing is built before a rank has its device."""
+    devices = []
+    monkeypatch.setattr("encoders.factory.build_as", lambda kind, identity, device: devices.append(device) or kind)
+    config = train_config(
+        "experiment=ethd/tiny", "vaid=v", "data=folder", f"data.root={codec_shards}", "videos.sample_every=2",
+        "videos.evaluate_every=2", "trainer.accelerator=gpu", "trainer.devices=auto",
+    )  # fmt: skip
+    data = datamodule(config.data)
+    data.setup()
+    callbacks = video_callbacks(config, data, tmp_path)
+    assert (len(callbacks), devices) == (2, [])
+    trainer = SimpleNamespace(strategy=SimpleNamespace(root_device=torch.device("cuda", rank)))
+    for callback in callbacks:
+        callback.setup(trainer, None, "fit")
+    assert devices == [f"cuda:{rank}"]  # one codec for both
+
+
+@pytest.mark.parametrize(
+    ("devices", "environment", "expected"),
+    [
+        ("auto", {}, "cuda:0"),
+        ("8", {"LOCAL_RANK": "3"}, "cuda:3"),
+        ("auto", {"SLURM_LOCALID": "5"}, "cuda:5"),
+        ("4,6", {"LOCAL_RANK": "1"}, "cuda:6"),
+        ("-1", {"LOCAL_RANK": "2"}, "cuda:2"),
+    ],
+)
+def test_networks_that_are_used_before_the_start_have_the_device_of_their_process(
+    devices, environment, expected, monkeypatch
+):
+    monkeypatch.setattr("training.stages.stage.resolve_device", lambda name: "cuda")
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    config = train_config("experiment=emotion/tiny", "data.root=a", "trainer.accelerator=gpu")
+    config.trainer.devices = devices
+    assert device_of(config) == expected

@@ -154,7 +154,7 @@ LAB = "train.py data.root=a --config-dir LAB"
         (f"{TRAIN} ++trainer.max_step=1", "there is no key 'trainer.max_step'; did you mean trainer.max_steps"),
         (f"{TRAIN} +model.lip.wdth=1", "there is no key 'model.lip.wdth'; did you mean model.lip.width"),
         (f"{TRAIN} +foo=1", "there is no key 'foo'"),
-        (f"{TRAIN} model.ema=1", "model.ema: Key 'ema' not in 'VAIDConfig'"),
+        (f"{TRAIN} model.snr_gamma=1", "model.snr_gamma: Key 'snr_gamma' not in 'VAIDConfig'"),
         (f"{TRAIN} ~trainer.max_steps", "~trainer.max_steps"),
         (f"{TRAIN} ~data", "no value for data.name"),
         (f"{TRAIN} trainer.max_steps=abc", "error: trainer.max_steps=abc: expected a whole number"),

@@ -9,7 +9,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from configs.data import DataConfig
-from datamodules.mixture import MixtureDataModule, datamodule
+from datamodules.mixture import MixtureDataModule, datamodule, whole_shares
 from datamodules.schema import Index, LatentStatistics, ShardError
 from encoders.protocols import Identity
 from tests.helpers.shards import TINY, arrays_of, change_index, make_shards
@@ -38,6 +38,29 @@ def test_weights_are_exact_in_every_batch(roots):
         assert Counter(batch["dataset"]) == {"hdtf": 2, "mead": 1}
         keys += [key for key in batch["key"] if key.startswith("hdtf/")]
     assert len(set(keys[:6])) == 6  # one pass over the smaller dataset
+
+
+def test_a_mixture_by_frames_draws_each_second_equally_often(roots, tmp_path):
+    """HDTF has 300 training frames in 6 clips, MEAD 1,200 in 9 clips."""
+    make_shards(tmp_path / "long", samples=9, frames=(150, 120, 130), shards=2, dataset="mead", speech=False, seed=1)
+    both = {"hdtf": roots["hdtf"], "mead": str(tmp_path / "long")}
+    made = mixture(both, mix="frames", batch_size=25, steps_per_epoch=1)
+    loader = made.train_dataloader()
+    frames = Counter()
+    for clip in made.clips["train"]:
+        frames[clip.key.split("/")[0]] += clip.entry.frames
+    assert frames == {"hdtf": 300, "mead": 1200}
+    (batch,) = loader
+    assert Counter(batch["dataset"])["hdtf"] == 5
+    resumed = mixture({**both, "mead": roots["mead"]}, mix="frames", batch_size=25).train_dataloader()
+    with pytest.raises(ShardError, match="data.weights: was"):
+        resumed.load_state_dict(loader.state_dict())
+
+
+def test_whole_shares():
+    assert whole_shares([1_420_000, 3_100_000]) == [5, 11]
+    assert whole_shares([1, 10**6]) == [1, 32]
+    assert whole_shares([3, 3, 3]) == [1, 1, 1]
 
 
 def test_samples_come_from_the_right_root(roots):

@@ -11,8 +11,8 @@ from configs.command_line import compose
 from configs.preparation import PrepareConfig
 from configs.training import EthdConfig
 from datamodules.schema import LatentStatistics
-from lightning_modules.checkpoints import CHECKPOINT_INFO
-from lightning_modules.ethd.checkpoint import EMA, EthdInfo, build_ethd, with_overlap
+from lightning_modules.checkpoints import CHECKPOINT_INFO, EMA
+from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd, with_overlap
 from lightning_modules.ethd.export import export
 from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.vaid.module import VAIDModule

@@ -67,7 +67,7 @@ def test_inference_uses_the_precision_of_the_gpu(machine, cuda, dtype):
 @pytest.mark.parametrize("preset", ["gpu", "ddp", "deepspeed", "deepspeed_offload", "deepspeed_autocast"])
 def test_training_in_a_precision_that_the_device_lacks_is_refused(machine, preset):
     machine(T4)
-    settings = train_config("experiment=ethd/paper", "data.root=a", "vaid=b", f"trainer={preset}").trainer
+    settings = train_config("experiment=ethd/paper", "data=hdtf", "data.root=a", "vaid=b", f"trainer={preset}").trainer
     key = "trainer.deepspeed.autocast=true" if "autocast" in preset else "trainer.precision=bf16-mixed"
     with pytest.raises(UserError, match=rf"^{key}: Tesla T4 has no bfloat16; .* trainer\.precision=32-true$"):
         check_devices(settings)

@@ -40,7 +40,7 @@ def test_each_mistake_is_named(tmp_path):
             "--signal=USR2@300": ("--signal=B:USR2@300", "--signal=B:...: reaches only the batch script"),
             "--gpus-per-node=8": ("--gpus-per-task=1", "--gpus-per-task: unknown option"),
             "--job-name=emotivetalk-train": ("--job-name=bash", "--job-name=bash: Lightning treats such a job"),
-            "run_id=ethd-hdtf": ("runid=ethd-hdtf", "Could not override 'runid'"),
+            "run_id=paper": ("runid=paper", "Could not override 'runid'"),
         },
         "prepare": {
             "--output=%x-%A_%a.txt": ("--output=log.txt", "--output=log.txt: expected %j or %A_%a"),

@@ -13,7 +13,7 @@ from PIL import Image
 from configs.errors import ConfigError
 from configs.rules import check
 from datamodules.schema import ShardError
-from lightning_modules.checkpoints import CheckpointError
+from lightning_modules.checkpoints import EMA, CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
 from runtime.errors import UserError
 from tests.helpers import ROOT, warm
@@ -185,3 +185,19 @@ def test_the_command_line_reports_errors_without_traceback(tmp_path):
         assert done.returncode in (1, 2)
         assert message in done.stderr
         assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_averaged_weights_of_di_cte_are_saved_resumed_and_loaded(shards, tmp_path):
+    straight = train_vaid(shards, tmp_path, "run_id=straight", "model.ema=0.5", steps=4)
+    train_vaid(shards, tmp_path, "run_id=twice", "model.ema=0.5", steps=2)
+    again = train_vaid(shards, tmp_path, "run_id=twice", "model.ema=0.5", "ckpt_path=last", steps=4)
+    for run in (straight, again):
+        checkpoint = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)
+        averages = checkpoint[EMA]["weights"]
+        assert checkpoint[EMA]["updates"] == 4
+        assert {name.split(".")[0] for name in averages} == {"di_cte"}
+        for name, weight in load_vaid(run.folder / "checkpoints" / "last.ckpt").state_dict().items():
+            assert torch.equal(weight, averages.get(name, checkpoint["state_dict"][f"vaid.{name}"])), name
+        assert any(not torch.equal(each, checkpoint["state_dict"][f"vaid.{name}"]) for name, each in averages.items())
+    assert logged(again.folder, "val/expression_mse") == logged(straight.folder, "val/expression_mse")

@@ -81,7 +81,7 @@ def test_step_bytes_depends_on_the_strategy(shards):
     module = smallest_ethd(data)
 
     def need(*changes, ranks=1):
-        config = train_config("experiment=ethd/paper", "data.window=8", "vaid=a", "data.root=a", *changes)
+        config = train_config("experiment=ethd/paper", "data=hdtf", "data.window=8", "vaid=a", "data.root=a", *changes)
         return step_bytes(config, SimpleNamespace(config=module.config, info=module.info), ranks) / 1.05
 
     ddp, zero = need("trainer=ddp"), need("trainer=deepspeed")
@@ -91,4 +91,5 @@ def test_step_bytes_depends_on_the_strategy(shards):
     eight = need("trainer=deepspeed", "data.batch_size=8", ranks=8)
     assert ddp - eight == pytest.approx(16 * 7 / 8 * parameters, rel=1e-6)
     assert need("trainer=deepspeed_autocast") - zero == pytest.approx(4 * parameters, rel=1e-6)
-    assert need("trainer=ddp", "data.batch_size=2") > ddp
+    assert need("trainer=ddp", "data.batch_size=4") == ddp  # micro-batches of one clip, one after another
+    assert need("trainer=ddp", "data.batch_size=2", "data.micro_batch=2") > ddp

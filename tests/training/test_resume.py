@@ -37,6 +37,12 @@ def test_paths_hardware_and_loggers_may_change(stored, change):
     check_same_config(train_config(*TINY, change), stored / "config.yaml")
 
 
+def test_the_initial_weights_and_the_vaid_of_a_new_run_may_change(tmp_path):
+    ethd = ("experiment=ethd/tiny", "data.root=a", "run_id=r")
+    store_config(train_config(*ethd, "vaid=a", "init=b"), tmp_path)
+    check_same_config(train_config(*ethd, "ckpt_path=last"), tmp_path / "config.yaml")
+
+
 @pytest.mark.slow
 def test_the_number_of_steps_may_change_only_without_decay(stored, tmp_path):
     with pytest.raises(CheckpointError, match=r"trainer\.max_steps: was 1800, is 1900"):

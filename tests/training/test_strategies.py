@@ -190,9 +190,20 @@ def test_a_deepspeed_run_resumes_on_another_number_of_ranks(in_bfloat16, bfloat1
         assert torch.cat([(found[name] - weight).abs().flatten() for name, weight in expected.items()]).mean() < LEFT
 
 
+@pytest.mark.nightly
+@needs_deepspeed
+def test_a_run_without_deepspeed_starts_from_one_with_it(shards, bfloat16_on_two, tmp_path):
+    folder, _ = bfloat16_on_two
+    still = ("model.lr=1e-12", "model.weight_decay=0", "trainer.max_steps=1")
+    places = (f"data.root={shards}", f"output={tmp_path}", f"init={folder}")
+    started = train(*ETHD, *places, *still).module.ethd.state_dict()
+    for name, weight in exported(folder).items():
+        torch.testing.assert_close(started[name], weight, msg=name)
+
+
 AUTOCAST = ["trainer.deepspeed.autocast=true"]
 PRECISIONS = {
-    "ddp 32-true": "torch.float32", "ddp bf16-mixed": "torch.float32", "ddp bf16-true": "torch.bfloat16",
+    "ddp 32-true": "torch.float32", "ddp bf16-mixed": "torch.float32",
     "deepspeed bf16-mixed": "torch.bfloat16", "deepspeed 32-true autocast": "torch.float32",
 }  # fmt: skip
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
-from training.zero_parts import cut, part_of
+from lightning_modules.checkpoints import CheckpointError
+from tests.helpers.refusals import refuses
+from training.zero_parts import check_groups, cut, part_of
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 7])
@@ -33,3 +35,13 @@ def test_weights_and_moments_are_repartitioned_with_new_padding(tmp_path):
     assert all(state["step"] == 7 for state in states)
     assert all(part["base_optimizer_state"]["param_groups"] == [{"lr": 0.1}] for part in parts)
     assert parts[0]["ds_version"] == "0.1"
+
+
+def test_a_checkpoint_with_other_parameter_groups_is_refused(tmp_path):
+    """Earlier versions had one group, with weight decay on norms and biases."""
+    inside = tmp_path / "checkpoint"
+    inside.mkdir()
+    part = {"optimizer_state_dict": {"single_partition_of_fp32_groups": [torch.zeros(1)]}}
+    torch.save(part, inside / "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt")
+    check_groups(tmp_path, 1)
+    refuses(CheckpointError, "has 1 parameter groups and this run has 2, .* init=", check_groups, tmp_path, 2)

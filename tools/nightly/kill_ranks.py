@@ -31,8 +31,7 @@ from configs.options import Readers, count, read_options, run_script
 from configs.training import TrainConfig
 from datamodules.staging import read_index
 from lightning_modules.checkpoint_files import LAST, PART, check_whole
-from lightning_modules.checkpoints import open_checkpoint
-from lightning_modules.ethd.checkpoint import EMA
+from lightning_modules.checkpoints import EMA, open_checkpoint
 from runtime.errors import UserError
 from tools.pipeline.step import read_log
 

@@ -126,7 +126,8 @@ def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> 
     config = compose(
         "train",
         TrainConfig,
-        [f"experiment={experiment}", f"trainer={preset}", "data.root=none", "vaid=none", f"data.window={frames}",
+        [f"experiment={experiment}", f"trainer={preset}", "data=folder", "data.root=none", "vaid=none",
+         f"data.window={frames}",
          f"trainer.max_steps={WARM_UP + steps}", "trainer.max_minutes=null", "trainer.devices='1'", "data.batch_size=1",
          *(["trainer.strategy=auto"] if preset in ("cpu", "gpu") else [])],
     )  # fmt: skip

@@ -32,8 +32,8 @@ from encoders.landmarks.face_landmarker import BLENDSHAPES
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.motion.blendshapes import EXPRESSION_SHAPES
 from lightning_modules.ethd.checkpoint import load_ethd
+from lightning_modules.ethd.held_vaid import vaid_of_run
 from lightning_modules.ethd.sampler import Sampler
-from lightning_modules.vaid.checkpoint import load_vaid
 from lightning_modules.vaid.network import VAID
 
 FIELDS = ["audio", "expression", "latent", "boxes", "portraits", "video"]
@@ -82,7 +82,7 @@ class QualityRun:
         """
         ethd, info = load_ethd(run)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        vaid = load_vaid(info.vaid, data.index.encoders).to(device)
+        vaid = vaid_of_run(run).load(data.index.encoders).to(device)
         codec = build_as("codec", info.encoders["codec"], str(device))
         return cls(Sampler(ethd, info, codec, device), vaid, steps)
 

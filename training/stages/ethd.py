@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
 from configs.evaluation import EvaluateConfig
-from configs.training import EthdConfig, TrainConfig
-from training.stages.stage import Stage, device_of
+from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig
+from configs.training_rules import SVD_PREDICTS_V, VAID_MISSING
+from training.stages.stage import Stage
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
     from datamodules.datamodule import ShardDataModule
+    from lightning_modules.ethd.held_vaid import VAIDFile
+    from lightning_modules.ethd.initial import TrainedEthd
     from lightning_modules.ethd.module import EthdModule
 
 
@@ -26,26 +30,57 @@ class EthdStage(Stage):
     bfloat16 = True
     videos = True
     accumulates = True
+    starts_from_runs = True
+    starts_from_svd = True
+
+    def __init__(self) -> None:
+        self._vaid: VAIDFile | None = None
+        self._trained: TrainedEthd | None = None
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> EthdModule:
-        """Builds an untrained ETHD that is conditioned on ``config.vaid``.
+        """Builds an untrained ETHD that is conditioned on the V-AID of the run.
+
+        A new run takes ``config.vaid``, or with ``init=RUN`` by default the V-AID of that run. A resumed run takes the
+        one it holds. With ``init=RUN`` the latents keep the scaling of that run, in whose units its weights are.
 
         Raises:
-            CheckpointError: If the V-AID is missing, damaged, of another stage, or of other encoders than the data.
+            CheckpointError: If the V-AID, or the run of ``init``, is missing, damaged, of another stage, or of other
+                encoders than the data; or if the V-AID is not the one that the resumed run was trained with.
             ShardError: If the side of the latents is not divisible by 2 at every level of the U-Net.
             ConfigError: If ``model.prediction`` does not match the codec.
         """
         from datamodules.schema import ShardError
-        from lightning_modules.checkpoints import checkpoint_file
+        from lightning_modules.checkpoints import check_encoders
         from lightning_modules.ethd.checkpoint import EthdInfo
+        from lightning_modules.ethd.held_vaid import vaid_file, vaid_of_run
+        from lightning_modules.ethd.initial import trained_ethd
         from lightning_modules.ethd.latents import latent_scale
         from lightning_modules.ethd.module import EthdModule
-        from lightning_modules.vaid.checkpoint import load_vaid
-        from runtime.files import sha256_of
+        from training.resume import resume_path, run_folder
 
         model: EthdConfig = config.model
-        index, file = data.index, checkpoint_file(str(config.vaid))
-        vaid = load_vaid(file, index.encoders)
+        index, resume, trained = data.index, resume_path(config, run_folder(config)), None
+        if resume is None and not unet_folder(config.init):
+            trained = trained_ethd(config.init, needs_vaid=config.vaid is None)
+            check_encoders(trained.info.encoders, index.encoders, f"init={config.init}")
+            wanted = trained.info.config.prediction
+            if wanted != model.prediction:
+                raise ConfigError(
+                    f"model.prediction={model.prediction}: init={config.init} predicts {wanted}; set "
+                    f"model.prediction={wanted}"
+                )
+        elif config.init != NO_INIT and resume is None and model.prediction != "v":
+            raise ConfigError(SVD_PREDICTS_V.format(model.prediction))
+        if resume is not None:
+            file = vaid_of_run(resume, config.vaid)
+        elif trained is not None and trained.vaid is not None:
+            file = trained.vaid
+        elif config.vaid:
+            file = vaid_file(config.vaid)
+        else:
+            raise ConfigError(VAID_MISSING)
+        self._vaid, self._trained = file, trained
+        vaid = file.load(index.encoders)
         levels, side = len(model.unet.channels), data.dimensions.latent_size
         if side % 2 ** (levels - 1):
             raise ShardError(
@@ -53,29 +88,48 @@ class EthdStage(Stage):
                 "levels of model.unet; prepare the data with another frame_size, or use fewer levels"
             )
         codec = index.encoders["codec"].name
-        scale = latent_scale(codec, index.codec_scale, data.latent_statistics)
+        scale = trained.info.latents if trained else latent_scale(codec, index.codec_scale, data.latent_statistics)
         if scale.raw_reference and model.prediction != "v":
             raise ConfigError(
                 f"model.prediction={model.prediction}: not possible with codec {codec}, whose reference latent has "
                 "another scale than the latents; set model.prediction=v"
             )
-        info = EthdInfo(
-            model, data.dimensions, index.encoders, index.frame_size, scale, str(file.resolve()), sha256_of(file)
-        )
+        info = EthdInfo(model, data.dimensions, index.encoders, index.frame_size, scale, file.recorded, file.sha256)
         return EthdModule(info, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
 
-    def start(self, module: EthdModule) -> None:
-        """Loads the weights of SVD from ``model.svd``, if set.
+    def start(self, module: EthdModule, config: TrainConfig) -> str:
+        """Loads the weights of SVD or of the run that ``config.init`` names.
 
         Raises:
-            WrongWeights: If ``model.svd`` is not a U-Net of SVD.
+            MissingWeights: If ``init=svd`` and the weights of SVD are neither found nor downloaded.
+            WrongWeights: If the weights are not the published ones, or ``init`` is not a U-Net of SVD.
+            CheckpointError: If the weights of the run have other shapes.
         """
-        if module.config.svd:
-            from lightning.pytorch.utilities import rank_zero_only
+        if config.init == NO_INIT:
+            return ""
+        from lightning_modules.initial import take_weights
+        from runtime.files import sha256_of
 
-            from lightning_modules.ethd.svd_weights import load_svd
+        if self._trained is not None:
+            path = self._trained.path
+            table = take_weights(module.ethd, self._trained.weights, f"init={config.init}").table()
+            self._trained = None  # frees the memory of an export
+        else:
+            from encoders.weights import locate
+            from lightning_modules.ethd.svd_weights import load_svd, weight_file
 
-            load_svd(module.ethd.unet, Path(module.config.svd), rank_zero_only(print))
+            path = weight_file(locate("svd-unet") if config.init == SVD_INIT else Path(config.init))
+            table = load_svd(module.ethd.unet, path.parent).table()
+        return f"{path} (sha256 {sha256_of(path)})\n{table}"
+
+    def keep(self, folder: Path) -> None:
+        """Copies the V-AID into the run directory.
+
+        Raises:
+            CheckpointError: If it cannot be written.
+        """
+        assert self._vaid is not None
+        self._vaid.keep(folder)
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
         """EMA of the weights, lengths of trained windows, training speed, and videos of validation clips."""
@@ -93,6 +147,11 @@ class EthdStage(Stage):
         return step_bytes(config, module, ranks)
 
 
+def unet_folder(init: str) -> bool:
+    """Whether ``init`` names no trained run, but random weights or those of a U-Net in diffusers' format."""
+    return init in (NO_INIT, SVD_INIT) or (Path(init) / "config.json").is_file()
+
+
 def video_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
     """Callbacks for sample videos and evaluations, if configured and there are validation clips."""
     wanted = config.videos
@@ -103,7 +162,7 @@ def video_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) ->
     from callbacks.validation_videos import VideoMaker
     from encoders.factory import build_as
 
-    codec = build_as("codec", data.index.encoders["codec"], device_of(config))
+    codec = cache(partial(build_as, "codec", data.index.encoders["codec"]))  # one for both callbacks
     callbacks: list[Callback] = []
     if wanted.sample_every:
         callbacks.append(

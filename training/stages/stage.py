@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,6 +26,8 @@ class Stage:
         bfloat16: Whether it can be trained with bfloat16 weights.
         videos: Whether it supports ``videos``: samples and metrics of validation clips.
         own_loaders: Whether the module has its own loaders; otherwise batches are read from the shards.
+        starts_from_runs: Whether ``init`` may name a trained run or an export.
+        starts_from_svd: Whether ``init=svd`` is possible.
         accumulates: Whether its training step accepts a list of micro-batches, see
             ``lightning_modules.accumulation``. Set it only if the gradients are those of one pass over all clips.
     """
@@ -35,6 +38,8 @@ class Stage:
     bfloat16: ClassVar[bool] = False
     videos: ClassVar[bool] = False
     own_loaders: ClassVar[bool] = False
+    starts_from_runs: ClassVar[bool] = False
+    starts_from_svd: ClassVar[bool] = False
     accumulates: ClassVar[bool] = False
 
     @classmethod
@@ -46,8 +51,16 @@ class Stage:
         """Builds an untrained module for the data."""
         raise NotImplementedError
 
-    def start(self, module: Any) -> None:
-        """Initialises the module of a new run, e.g. with pretrained weights. Not called when a run is resumed."""
+    def start(self, module: Any, config: TrainConfig) -> str:
+        """Initialises the module of a new run as ``config.init`` says; not called when a run is resumed.
+
+        Returns:
+            The text of the run's ``init.txt``: the source with its hash, and what was taken; empty for random weights.
+        """
+        return ""
+
+    def keep(self, folder: Path) -> None:
+        """Writes what the run needs in addition to its checkpoints into the run directory. Called on the first rank."""
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
         """Callbacks of the stage."""
@@ -59,5 +72,11 @@ class Stage:
 
 
 def device_of(config: TrainConfig) -> str:
-    """Device of frozen networks in a training run."""
-    return resolve_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
+    """Device of this process for networks that are used before Lightning has assigned it: with its index, if a GPU."""
+    found = resolve_device("cpu" if config.trainer.accelerator == "cpu" else "auto")
+    if found != "cuda":
+        return found
+    devices = config.trainer.devices
+    place = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+    listed = [] if devices == "auto" or devices.isdecimal() else [int(name) for name in devices.split(",") if name]
+    return f"cuda:{listed[place] if place < len(listed) and listed != [-1] else place}"

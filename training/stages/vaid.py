@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.registries import ENCODERS
-from configs.training import TrainConfig, VAIDConfig
+from configs.training import NO_INIT, TrainConfig, VAIDConfig
 from training.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -24,23 +24,50 @@ class VAIDStage(Stage):
     config = VAIDConfig
     needs = ("audio", "lip", "expression", "portraits")
     accumulates = True
+    starts_from_runs = True
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> VAIDModule:
-        """Builds an untrained V-AID with the statistics of the training clips."""
+        """Builds an untrained V-AID with the statistics of the training clips.
+
+        With ``init=RUN`` the statistics are those of that run, because its weights are in their units, and so are those
+        of every ETHD that was trained with it.
+        """
         from lightning_modules.vaid.module import VAIDModule
         from lightning_modules.vaid.statistics import motion_statistics
 
         module = VAIDModule(config.model, data.dimensions, data.index.encoders, config.trainer.max_steps, config.seed)
+        if config.init != NO_INIT:
+            return module
         motions = ((f"{clip.entry.shard}: {clip.key}", lip, expression) for clip, lip, expression in data.motions())
         module.vaid.set_statistics(motion_statistics(motions))
         return module
 
+    def start(self, module: VAIDModule, config: TrainConfig) -> str:
+        """Takes the weights and statistics of ``init=RUN``.
+
+        Raises:
+            CheckpointError: If the run is missing, damaged, of another stage, of other encoders or of other widths.
+        """
+        if config.init == NO_INIT:
+            return ""
+        from lightning_modules.checkpoints import check_encoders
+        from lightning_modules.initial import take_weights
+        from lightning_modules.vaid.initial import trained_vaid
+        from runtime.files import sha256_of
+
+        trained = trained_vaid(config.init)
+        check_encoders(trained.encoders, module.encoders, f"init={config.init}")
+        taken = take_weights(module, trained.weights, f"init={config.init}")
+        return f"{trained.path} (sha256 {sha256_of(trained.path)})\n{taken.table()}"
+
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
-        """Plots of latents, and training speed."""
+        """Average of Di-CTE's weights, plots of latents, and training speed."""
+        from callbacks.ema import WeightAverage
         from callbacks.latent_plots import LatentPlots
         from callbacks.throughput import Throughput
 
-        return [LatentPlots(folder, latent_names(data.index.encoders["motion"].name)), Throughput()]
+        average = [WeightAverage(config.model.ema)] if config.model.ema else []
+        return [*average, LatentPlots(folder, latent_names(data.index.encoders["motion"].name)), Throughput()]
 
 
 def latent_names(motion_encoder: str) -> Names | None:

@@ -1,6 +1,7 @@
 """Export of a trained ETHD: exact round trip, and errors for unsuitable runs and files."""
 
 import re
+import shutil
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from lightning_modules.emotion.emotion_table import TABLE_FILE
 from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping
 from lightning_modules.ethd.checkpoint import load_ethd
 from lightning_modules.ethd.export import EXPORT, KIND, export, load_export
+from lightning_modules.ethd.held_vaid import HELD
 from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers.emotion import synthetic_table
 from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
@@ -86,6 +88,10 @@ def test_an_export_includes_label_table_and_text_mapping(run, emotion):
     assert exported.text_encoder == encoder.identity
     latent, _ = exported.text_emotion(encoder)("happy")
     assert torch.equal(latent, mapping.eval().latent(encoder(["happy"]))[0])
+    before = (run / EXPORT).read_bytes()
+    moved = folder.rename(folder.with_name("moved"))
+    assert export(run).read_bytes() == before  # the run holds the files of the emotion run
+    moved.rename(folder)
     (folder / TEXT_FILE).unlink()
     assert load_export(export(run, emotion=folder)).text is None
 
@@ -103,8 +109,23 @@ def test_export_requires_the_vaid_of_the_training(encoders, run, tmp_path):
     other = write_vaid(tmp_path / "other", *encoders, seed=3)
     refuses(CheckpointError, "is not the V-AID .* was trained with", export, run, vaid=other)
     (tmp_path / "vaid").rename(tmp_path / "moved")
-    refuses(CheckpointError, "give its new path as vaid=RUN", export, run)
+    refuses(CheckpointError, r"vaid\.ckpt: no such file, .* once with vaid=RUN", export, run)
     assert load_export(export(run, vaid=tmp_path / "moved")).step == 7
+    shutil.rmtree(tmp_path / "moved")  # the run now holds it
+    assert load_export(export(run)).step == 7
+    damaged = run / HELD
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
+    refuses(CheckpointError, r"vaid\.ckpt: is not the V-AID .* was trained with", export, run)
+
+
+def test_a_vaid_that_went_on_is_found_among_the_checkpoints_of_its_run(encoders, run, tmp_path):
+    checkpoints = tmp_path / "vaid" / "checkpoints"
+    (checkpoints / "last.ckpt").rename(checkpoints / "step=1.ckpt")
+    write_vaid(tmp_path / "further", *encoders, seed=3)
+    shutil.copy(tmp_path / "further" / "checkpoints" / "last.ckpt", checkpoints / "step=2.ckpt")
+    (checkpoints / "last.ckpt").symlink_to("step=2.ckpt")
+    export(run, vaid=tmp_path / "vaid")
+    assert (run / HELD).read_bytes() == (checkpoints / "step=1.ckpt").read_bytes()
 
 
 def test_unsuitable_runs_are_not_exported(encoders, run, tmp_path):

@@ -48,16 +48,16 @@ def test_every_parameter_of_svd_is_accounted_for(svd_shapes, branches):
         assert sum(matched.new.values()) - sum(matched.skipped.values()) == pytest.approx(50.35e6, rel=0.001)
 
 
-def test_a_folder_is_loaded_and_reported(tmp_path):
+def test_a_folder_is_loaded_and_counted(tmp_path):
     source = stock(SMALL)
     source.save_pretrained(tmp_path)
-    model, lines = UNet(SMALL), []
-    matched = load_svd(model, tmp_path, lines.append)
+    model = UNet(SMALL)
+    matched = load_svd(model, tmp_path)
     saved, state = load_file(tmp_path / WEIGHT_FILES[0]), model.state_dict()
     assert all(torch.equal(state[name], saved[name]) for name in matched.loaded)
     assert all(not state[name].any() for name in matched.new if name.endswith("to_out.0.weight"))
     assert matched.source_parameters == sum(parameter.numel() for parameter in source.parameters())
-    total = lines[0].splitlines()[-1].replace(",", "").split()
+    total = matched.table().splitlines()[-1].replace(",", "").split()
     assert total == ["total", *(str(sum(sizes.values())) for sizes in (matched.loaded, matched.new, matched.skipped))]
 
 
@@ -65,7 +65,7 @@ def test_half_precision_files_load_into_a_bfloat16_network(tmp_path):
     source = stock(SMALL).half()
     source.save_pretrained(tmp_path, variant="fp16")
     model = UNet(SMALL).to(torch.bfloat16)
-    load_svd(model, tmp_path, lambda _: None)
+    load_svd(model, tmp_path)
     assert torch.equal(model.conv_in.weight, source.conv_in.weight.to(torch.bfloat16))
 
 
@@ -74,7 +74,7 @@ def test_unsuitable_folders_are_rejected_without_changing_the_network(tmp_path):
     before = {name: value.clone() for name, value in model.state_dict().items()}
 
     def refused(match, folder=tmp_path):
-        refuses(WrongWeights, match, load_svd, model, folder, pytest.fail)
+        refuses(WrongWeights, match, load_svd, model, folder)
 
     refused("no such folder", tmp_path / "missing")
     refused(r"no config\.json; give the unet/ folder")
@@ -111,7 +111,7 @@ def test_a_loaded_network_equals_svd_without_image_embedding(tmp_path):
     source = stock(SMALL)
     source.save_pretrained(tmp_path)
     model = UNet(SMALL)
-    load_svd(model, tmp_path, lambda _: None)
+    load_svd(model, tmp_path)
     noisy, reference, noise_input, conditions = inputs(SMALL, 2, 5)
     concatenated = torch.cat([noisy, reference[:, None].expand(-1, 5, -1, -1, -1)], 2)
     with torch.no_grad():

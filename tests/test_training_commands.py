@@ -1,0 +1,230 @@
+"""Every documented training command passes the checks before training, with its number of ranks.
+
+Commands stand in the README, in docs/, in the headers of experiments and batch files, and in the container files. Each
+is checked against the ``prepare.py`` commands that make its data, and against shards as those commands write them.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from configs.command_line import compose
+from configs.preparation import PrepareConfig
+from configs.registries import STAGES
+from configs.rules import check
+from configs.training import NO_INIT, EthdConfig, TrainConfig, UNetConfig
+from configs.training_rules import check_ranks
+from datamodules.datamodule import ShardDataModule
+from datamodules.mixture import datamodule
+from datamodules.schema import Index
+from encoders.protocols import Identity
+from runtime.errors import UserError
+from tests.helpers import ROOT
+from tests.helpers.shards import change_index, make_shards
+from tools.check_sbatch import options_of
+from training.fit import check_encoder_names
+from training.preflight import slurm_tasks
+
+FILES = [
+    ROOT / "README.md", ROOT / "Dockerfile", ROOT / "emotivetalk.def", ROOT / "slurm" / "train.sbatch",
+    *sorted((ROOT / "docs").glob("[!a]*.md")),  # docs/adding_a_*.md have a test of their own, test_lab.py
+    *sorted((ROOT / "configs" / "experiment").rglob("*.yaml")),
+]  # fmt: skip
+SCRIPT = re.compile(r"(?:python \S*|sbatch slurm/)(prepare|train)(?:\.py|\.sbatch) (\S+=[^`|]*)")
+GPUS = 8  # of a machine, where a command names no number
+
+
+@dataclass(frozen=True)
+class Command:
+    """A documented command.
+
+    Attributes:
+        file: File it stands in.
+        script: prepare or train.
+        typed: Arguments.
+        batch_file: Whether it is submitted with slurm/train.sbatch.
+    """
+
+    file: Path
+    script: str
+    typed: tuple[str, ...]
+    batch_file: bool = False
+
+
+def commands_of(file: Path) -> Iterator[Command]:
+    """Commands in a file; a line that ends with a backslash continues."""
+    text = re.sub(r"^# ?", "", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+        if found := SCRIPT.search(line):
+            words = shlex.split(re.split(r"\s{3,}|\s#", found[2])[0])
+            typed = tuple(word for word in words if "=" in word and not word.startswith("-"))
+            yield Command(file, found[1], typed, "sbatch" in found[0])
+
+
+def expanded(command: Command) -> Iterator[Command]:
+    """The runs of a sweep, which names several values of a key."""
+    for place, word in enumerate(command.typed):
+        key, _, values = word.partition("=")
+        if re.fullmatch(r"[\w/]+(,[\w/]+)+", values) and key in ("model.variant", "seed", "experiment"):
+            for value in values.split(","):
+                yield from expanded(
+                    replace(command, typed=(*command.typed[:place], f"{key}={value}", *command.typed[place + 1 :]))
+                )
+            return
+    yield command
+
+
+COMMANDS = [each for file in FILES for command in commands_of(file) for each in expanded(command)]
+TRAINED = list(
+    dict.fromkeys(
+        command
+        for command in COMMANDS
+        if command.script == "train" and any(word.startswith("experiment=") and word[11:] for word in command.typed)
+    )
+)
+PREPARED = {  # folder -> dataset and preset
+    values["output"].removeprefix("/"): (values["dataset"], values["preset"])
+    for command in COMMANDS
+    if (values := dict(word.split("=", 1) for word in command.typed)) and command.script == "prepare"
+    if {"dataset", "preset", "output"} <= values.keys() and "task" not in values
+}
+
+
+def test_the_files_have_commands():
+    assert len(TRAINED) >= 30
+    assert {command.file.parent.name for command in TRAINED} >= {"slurm", "docs", "vaid", "ethd", "emotion", "proxy"}
+    assert {"data/hdtf", "data/mead", "data/synthetic", "data/me"} <= PREPARED.keys()
+
+
+def ranks_of(command: Command, config: TrainConfig) -> tuple[int, int]:
+    """Processes per machine, and machines."""
+    if command.batch_file:
+        options = options_of((ROOT / "slurm" / "train.sbatch").read_text(encoding="utf-8"))
+        return int(options["ntasks-per-node"]), int(options["nodes"])
+    devices = config.trainer.devices
+    many = config.trainer.strategy != "auto" or config.trainer.accelerator == "auto"
+    return int(devices) if devices.isdecimal() else GPUS if many else 1, config.trainer.nodes
+
+
+@functools.cache
+def encoder_names(preset: str) -> dict[str, str]:
+    """Encoders of a preset, by kind."""
+    encoders = compose("prepare", PrepareConfig, [f"preset={preset}", "task=weights"]).encoders
+    return {kind: getattr(encoders, kind).name for kind in ("audio", "motion", "codec", "landmarks")}
+
+
+def shards_for(folder: str, place: Path, batch: int) -> str:
+    """Writes shards as the documented command for ``folder`` would, with little content."""
+    name = folder.removeprefix("/")
+    assert name in PREPARED, f"no prepare.py command has output={name}"
+    dataset, preset = PREPARED[name]
+    target = place / name.replace("/", "-")
+    if not target.exists():
+        make_shards(target, samples=2 * batch, frames=(130,), shards=2, dataset=dataset, splits=("train", "val"))
+        encoders = {kind: Identity(name) for kind, name in encoder_names(preset).items()}
+        change_index(target, encoders={**Index.read(target).encoders, **encoders})
+    return str(target)
+
+
+def simulate(command: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does what a start does before the first step, for every rank.
+
+    Raises:
+        UserError: As the start would.
+    """
+    typed = list(command.typed)
+    if command.batch_file:
+        options = options_of((ROOT / "slurm" / "train.sbatch").read_text(encoding="utf-8"))
+        typed += [
+            f"trainer.nodes={options['nodes']}",
+            f"trainer.devices='{options['ntasks-per-node']}'",
+            "ckpt_path=last",
+        ]
+    config = compose("train", TrainConfig, [word for word in typed if not word.startswith("hydra")])
+    check(config)
+    devices, nodes = ranks_of(command, config)
+    check_ranks(config, devices * nodes)
+    monkeypatch.setenv("SLURM_NTASKS", str(devices * nodes))
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", str(devices))
+    monkeypatch.setenv("SLURM_NNODES", str(nodes))
+    assert list(slurm_tasks(devices, config.trainer.nodes if command.batch_file else nodes)) == []
+    if isinstance(config.model, EthdConfig) and config.model.unet == UNetConfig():
+        assert config.init != NO_INIT, "trains 1.6 billion parameters from noise"
+    for key, stage in (("vaid", "vaid"), ("init", config.stage)):
+        value = str(getattr(config, key) or "")
+        if value.startswith("outputs/"):
+            wanted = (stage, value.rpartition("/")[2])
+            assert wanted in RUNS, f"{key}={value}: no documented command makes this run"
+    batch = config.data.batch_size
+    data = config.data
+    if data.roots:
+        data = replace(data, roots={name: shards_for(root, place, batch) for name, root in data.roots.items()})
+    else:
+        data = replace(data, root=shards_for(str(data.root), place, batch))
+    if STAGES.get(config.stage).own_loaders:
+        return check_encoders_of(datamodule(data), config)
+    drawn = []
+    for rank in range(devices * nodes):
+        module = datamodule(replace(data, split="stored", workers=0))
+        module.trainer = SimpleNamespace(global_rank=rank, world_size=devices * nodes)
+        check_encoders_of(module, config)
+        for part in module.train_dataloader().dataset.of_rank(0, rank):
+            drawn += [window.draw for window in part.windows]
+    assert sorted(drawn) == list(range(batch))
+    return None
+
+
+def check_encoders_of(data: ShardDataModule, config: TrainConfig) -> None:
+    """Reads the shards and compares their encoders with those of the experiment."""
+    data.setup("fit")
+    check_encoder_names(data, config.encoders, config.name)
+
+
+RUNS = {
+    (config.stage, config.run_id)
+    for command in TRAINED
+    if not {word.split("=")[0] for word in command.typed} & {"hydra/launcher"}
+    for config in [compose("train", TrainConfig, command.typed)]
+}
+
+
+def label(command: Command) -> str:
+    """Name of a case."""
+    return f"{command.file.parent.name}/{command.file.name}: {' '.join(command.typed)}"[:150]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("shards")
+
+
+@pytest.mark.parametrize("command", TRAINED, ids=label)
+def test_a_documented_training_starts(command, place, monkeypatch):
+    simulate(command, place, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("typed", "sbatch", "message"),
+    [
+        ("experiment=vaid/paper data=mead data.root=data/hdtf run_id=hdtf trainer=ddp", True, "data.name=mead expects"),
+        (
+            "experiment=ethd/paper data=hdtf data.root=data/hdtf vaid=v run_id=a trainer=ddp",
+            True,
+            "16 ranks .* cannot share",
+        ),
+        ("experiment=ethd/paper data=hdtf data.root=data/hdtf vaid=v init=none run_id=a", False, "from noise"),
+        ("experiment=ethd/paper data=hdtf data.root=data/hdtf vaid=outputs/vaid/x run_id=a", False, "makes this run"),
+        ("experiment=vaid/tiny data=hdtf data.root=data/hdtf run_id=a", False, "made by the audio encoder wav2vec2"),
+    ],
+)
+def test_wrong_commands_are_noticed(typed, sbatch, message, place, monkeypatch):
+    with pytest.raises((AssertionError, UserError), match=message):
+        simulate(Command(ROOT / "README.md", "train", tuple(typed.split()), sbatch), place, monkeypatch)
