@@ -29,6 +29,7 @@ from lightning_modules.vaid.checkpoint import STAGE
 from lightning_modules.vaid.club import GaussianConditional, club_terms
 from lightning_modules.vaid.losses import info_nce, masked_mean, squared_error, velocity_error
 from lightning_modules.vaid.network import VAID
+from lightning_modules.validation import ValidationMeans
 
 ENCODER_KINDS = ("audio", "motion")  # V-AID does not depend on codec and landmarks
 
@@ -74,6 +75,7 @@ class VAIDModule(LightningModule):
         self.encoders = {kind: encoders[kind] for kind in ENCODER_KINDS}
         self.max_steps = max_steps
         self.seed = seed
+        self._validated = ValidationMeans()
         self.vaid = VAID(config, dimensions)
         self.q = (
             GaussianConditional(dimensions.lip_width, dimensions.expression_width, config.club.hidden)
@@ -157,8 +159,8 @@ class VAIDModule(LightningModule):
         return step.loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Logs errors of lips and sampled expressions under ``val/``; skips batches of repeated clips."""
-        if not bool(batch["valid"].all()):
+        """Computes errors of lips and sampled expressions; skips batches of repeated clips."""
+        if not bool(batch["valid"].any()):
             return
         mask, vaid = batch["mask"], self.vaid
         l_v, e_v = vaid.lip_scale(batch["lip"]), vaid.expression_scale(batch["expression"])
@@ -175,8 +177,11 @@ class VAIDModule(LightningModule):
             "expression_mse": squared_error(e_a, e_v, mask),
             "expression_mse_repeated": squared_error(e_cond[:, None].expand_as(e_v), e_v, mask),
         }
-        for name, value in values.items():
-            self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=len(mask), sync_dist=True)
+        self._validated.add(values, batch["valid"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over clips under ``val/``."""
+        self._validated.log(self)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with one parameter group for the networks and one for q."""
