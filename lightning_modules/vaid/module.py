@@ -145,7 +145,10 @@ class VAIDModule(LightningModule):
         if config.condition_dropout:
             chance = torch.tensor([seed_of("condition", seed) / 2**64 for seed in seeds])
             dropped = (chance < config.condition_dropout).to(device)
-        return t.to(device), self.vaid.sequence_noise(seeds, batch["mask"]), dropped
+        return t.to(device), self._noise(seeds, batch["mask"]), dropped
+
+    def _noise(self, seeds: list[int], mask: Tensor) -> Tensor:
+        return self.vaid.sequence_noise(seeds, mask.shape[1], mask.sum(1).tolist()).to(mask.device)
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Returns the loss of a batch; logs it and its terms under ``train/``."""
