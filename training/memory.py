@@ -1,8 +1,9 @@
 """Memory of a training step of ETHD, counted on fake tensors without computing anything.
 
-Counts every allocation of weights, gradients and activations for one clip, with every block checkpointed: in bfloat16, or
-as bf16-mixed trains, with float32 weights, gradients and the bfloat16 copies that autocast keeps of the weights. Averaged
-weights and the optimizer's states are added. The count does not include the CUDA context, cuDNN's workspaces and fragmentation; 2 GiB and 5 % are added for these.
+Counts every allocation of weights, gradients and activations for one clip, with every block checkpointed: in bfloat16,
+or as bf16-mixed trains, with float32 weights, gradients and autocast's bfloat16 copies of the weights. Averaged weights
+and the optimizer's states are added. The count does not include the CUDA context, cuDNN's workspaces and fragmentation;
+2 GiB and 5 % are added for these.
 """
 
 from __future__ import annotations

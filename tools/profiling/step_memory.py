@@ -4,8 +4,8 @@
     python -m tools.profiling.step_memory pixels=512 frames=40,80   other sizes
 
 The step of one clip runs on fake tensors: nothing is computed, and every allocation is counted, with every block
-checkpointed. "ddp" is bf16-mixed, as trainer=gpu and trainer=ddp run: float32 weights and gradients, autocast's copies of
-the weights, two moments and averaged weights on every GPU. "of 8" is trainer=deepspeed on eight GPUs: weights and
+checkpointed. "ddp" is bf16-mixed, as trainer=gpu and trainer=ddp run: float32 weights and gradients, autocast's copies
+of the weights, two moments and averaged weights on every GPU. "of 8" is trainer=deepspeed on eight GPUs: weights and
 gradients in bfloat16, and float32 weights, moments and averages shared by the GPUs. 2 GiB and 5 % are added for what is
 not counted: the CUDA context, cuDNN's workspaces and fragmentation.
 """
