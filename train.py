@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import sys
 
-from configs.command_line import names_key, run
+from configs.command_line import all_keys, groups, names_key, run
 from configs.experiments import require_experiment
 from configs.generation import ExportConfig
+from configs.sweeps import TaskResult, maximizes
 from configs.training import TrainConfig
 from training.wandb_mode import wandb_mode
 
 
-def train(config: TrainConfig) -> int:
-    """Trains a stage. Returns exit status 0 if finished, or 75 if stopped by the queue with its state saved."""
-    if config.logger.name == "wandb":
+def train(config: TrainConfig) -> TaskResult:
+    """Trains one stage.
+
+    Returns:
+        Exit status 0 if finished, or 75 if stopped by the queue with its state saved; and the value of the objective.
+    """
+    if "wandb" in config.logger.chosen:
         wandb_mode(config.logger)
     from training.fit import exit_status, fit  # late, so that configuration errors appear before torch is loaded
+    from training.objective import best_value
 
-    return exit_status(fit(config))
+    run = fit(config)
+    if status := exit_status(run):
+        return TaskResult(status)
+    return TaskResult(0, best_value(config.objective, run.folder, largest=maximizes()) if config.objective else None)
 
 
 def export(config: ExportConfig) -> int:
@@ -37,5 +46,5 @@ if __name__ == "__main__":
     if names_key(sys.argv[1:], "task"):
         run("export", ExportConfig, export)
     else:
-        require_experiment(sys.argv[1:])
+        require_experiment(sys.argv[1:], {"task", *all_keys(TrainConfig), *groups()})
         run("train", TrainConfig, train)

@@ -20,10 +20,10 @@ OWN_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "PYTHONSTARTUP", "HY
 
 @dataclass(frozen=True)
 class ProgramExit:
-    """Outcome of a program.
+    """How a program ended.
 
     Attributes:
-        status: Exit status, negative for a signal. It does not tell whether a video was written.
+        status: Exit status, negative for a signal. It does not show whether a video was written.
         seconds: Duration.
         peak_mib: Peak memory of its largest process, MiB; 0 where the system does not report it.
         timed_out: Whether it was stopped at its time limit.

@@ -88,7 +88,7 @@ def find_video(system: System, pattern: str, folder: Path, view: Path, ended: Pr
         pattern: Path pattern of the video, absolute in the job's folder or relative to its view.
         folder: Folder of the job.
         view: View of the repository.
-        ended: Outcome of the program.
+        ended: Exit of the program.
         printed: Its output.
 
     Raises:

@@ -126,18 +126,25 @@ def show_video(trainer: Trainer, name: str, path: Path) -> None:
 
 
 def show_table(trainer: Trainer, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Logs a table; cells of type ``Path`` are videos."""
+    log_table(trainer.loggers, name, columns, rows, trainer.global_step)
+
+
+def log_table(
+    loggers: Iterable[Logger], name: str, columns: Sequence[str], rows: Sequence[Sequence[object]], step: int
+) -> None:
     """Logs a table to W&B and TensorBoard; cells of type ``Path`` are videos."""
-    for logger in trainer.loggers:
+    for logger in loggers:
         if isinstance(logger, WandbLogger):
             import wandb
 
             cells = [[wandb.Video(str(cell), format="mp4") if isinstance(cell, Path) else cell for cell in row]
                      for row in rows]  # fmt: skip
-            logger.experiment.log({name: wandb.Table(list(columns), cells), STEP: trainer.global_step})
+            logger.experiment.log({name: wandb.Table(list(columns), cells), STEP: step})
         elif isinstance(logger, TensorBoardLogger):
             lines = [list(columns), ["---"] * len(columns), *([_plain(cell) for cell in row] for row in rows)]
             text = "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-            logger.experiment.add_text(name, text, trainer.global_step)
+            logger.experiment.add_text(name, text, step)
 
 
 def _plain(cell: object) -> str:

@@ -1,4 +1,4 @@
-"""What a run was made from, with every start of it, in the run directory and in its logger."""
+"""Writes the provenance of each start of a run to its run directory and to its loggers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from configs.training import TrainConfig
 from datamodules.schema import Index
@@ -33,26 +33,27 @@ SLURM = (
 
 
 class RunLog(Callback):
-    """Hands a run's provenance to its logger, and adds a line for this start to ``starts.jsonl``.
+    """Logs the provenance of a run, and adds a line for each start to ``starts.jsonl``.
 
-    A killed run does the steps after its checkpoint again. TensorBoard is told to drop their first account, as the
-    local table does. W&B has no way back: they stand twice in it, and since the second account equals the first, its
-    plots by ``trainer/global_step`` lie over each other.
+    A killed run repeats the steps after its checkpoint. The CSV log and TensorBoard drop the earlier values of these
+    steps. W&B cannot drop them and holds both. They are equal, so plots by ``trainer/global_step`` coincide.
 
     Args:
-        config: of the run.
-        indices: of its data, by name.
+        config: Configuration of the run.
+        indices: Dataset name -> index of its shards.
     """
 
     def __init__(self, config: TrainConfig, indices: Mapping[str, Index]) -> None:
         self.config, self.indices = config, indices
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Acts on the first process, when the step to go on from is known."""
+        """Logs on the first process, once the step to continue from is known."""
         if not trainer.is_global_zero:
             return
         record = provenance(self.config, self.indices)
         start = {"step": trainer.global_step, "time": datetime.now(UTC).isoformat(timespec="seconds"), **record}
+        if run := wandb_run(trainer.loggers):
+            start["wandb"] = run
         with (Path(trainer.default_root_dir) / STARTS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(start) + "\n")
         for logger in trainer.loggers:
@@ -61,8 +62,17 @@ class RunLog(Callback):
             logger.log_hyperparams(record)
 
 
+def wandb_run(loggers: Iterable[Logger]) -> dict[str, str | None] | None:
+    """Id, project and entity of the run in W&B; None if it is not logged to W&B."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger) and not logger.experiment.disabled:
+            run = logger.experiment
+            return {"id": run.id, "project": run.project, "entity": run.entity or None}
+    return None
+
+
 def _restart_tensorboard(logger: TensorBoardLogger, step: int) -> None:
-    """Tells TensorBoard to drop what was logged from ``step`` on."""
+    """Makes TensorBoard drop what was logged from ``step`` on."""
     from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
     start = Event(step=step, session_log=SessionLog(status=SessionLog.START))
@@ -70,14 +80,14 @@ def _restart_tensorboard(logger: TensorBoardLogger, step: int) -> None:
 
 
 def provenance(config: TrainConfig, indices: Mapping[str, Index]) -> dict[str, Any]:
-    """Everything a number of this run depends on, as plain values; the user's home folder is written ``~``.
+    """Everything that the results of a run depend on, as plain values. The user's home folder is written ``~``.
 
     Args:
-        config: of the run.
-        indices: of the data, by name.
+        config: Configuration of the run.
+        indices: Dataset name -> index of its shards.
     """
     return {
-        **_without_home(asdict(config)),
+        **without_home(asdict(config)),
         "git": git_state(),
         "versions": versions(),
         "data_sha256": {name: hashlib.sha256(index.to_json().encode()).hexdigest() for name, index in indices.items()},
@@ -87,7 +97,7 @@ def provenance(config: TrainConfig, indices: Mapping[str, Index]) -> dict[str, A
 
 
 def git_state() -> dict[str, Any]:
-    """The commit of the code and whether files differ from it; empty where the code is no checkout."""
+    """The commit of the code, and whether files differ from it; empty outside of a checkout."""
     root = Path(__file__).resolve().parents[1]
 
     def git(*arguments: str) -> str:
@@ -103,7 +113,7 @@ def git_state() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python, CUDA and the libraries that compute."""
+    """Versions of Python, CUDA and the libraries used for computing."""
     found = {"python": platform.python_version(), "cuda": str(torch.version.cuda)}
     for package in PACKAGES:
         try:
@@ -114,17 +124,18 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """What the first process runs on."""
+    """Machine of the first process."""
     gpus = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
     return {"host": platform.node(), "gpus": gpus, "processor": platform.machine(), "cores": os.cpu_count()}
 
 
-def _without_home(value: Any) -> Any:
+def without_home(value: Any) -> Any:
+    """Plain values with the user's home folder written ``~``."""
     home = str(Path.home())
     if isinstance(value, dict):
-        return {name: _without_home(part) for name, part in value.items()}
+        return {name: without_home(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [_without_home(part) for part in value]
+        return [without_home(part) for part in value]
     if isinstance(value, str) and len(home) > 1 and (value == home or value.startswith(home + os.sep)):
         return "~" + value[len(home) :]
     return value

@@ -18,7 +18,7 @@ class AppConfig:
         emotion: Run directory of the emotion experiment, for labels and texts that the export lacks.
         host: Address of the page. 127.0.0.1 serves this machine only, 0.0.0.0 everyone who can reach it.
         port: Port of the page.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or mps.
         landmarks: mediapipe or sidecar, in place of the landmarks of the training data.
         face: Crop and limits of faces, as in prepare.py.
         audio_model: Folder of the audio encoder, if the data was prepared with your own.

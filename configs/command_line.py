@@ -6,17 +6,18 @@ therefore quoted here before Hydra parses them.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
 import re
 import sys
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import HydraException
@@ -31,7 +32,8 @@ from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, options_of, t
 from configs.options import foreign_syntax, run_script
 from configs.renamed import VALUES, current_names, note, replace_old_values
 from configs.rules import check
-from runtime.errors import UserError, message_of
+from configs.sweeps import Sweep, TaskResult, refuse_lone_sweeper
+from runtime.errors import UserError
 from runtime.registry import Registry
 
 Config = TypeVar("Config")
@@ -41,6 +43,7 @@ FLAGS = dict.fromkeys(("--help", "-h", "--hydra-help", "--version", "--resolve",
 FLAGS |= dict.fromkeys(("--multirun", "-m", "--shell-completion", "-sc", "--info", "-i"), False)
 FLAGS |= dict.fromkeys(("--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn"), True)
 FLAGS |= dict.fromkeys(("--config-dir", "-cd", "--experimental-rerun"), True)
+PLUGINS = ("optuna", "submitit_slurm", "submitit_local")  # options of Hydra's plugins
 INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # values of --info
 
 
@@ -61,21 +64,24 @@ def _quote(argument: str, keys: set[str]) -> str:
     return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
 
 
+Task = Callable[[Any], int | TaskResult]
+
+
 def names_key(arguments: Sequence[str], key: str) -> bool:
     """Whether a command line names a key, as ``key=value`` or in another program's syntax."""
     return any(argument.lstrip("-+").partition("=")[0] == key for argument in arguments)
 
 
-def run(config_name: str, config: type[Config], task: Callable[[Config], int]) -> None:
+def run(config_name: str, config: type[Config], task: Task) -> None:
     """Composes ``configs/<config_name>.yaml``, checks it, and runs ``task`` with the typed configuration.
 
     Exits with the status that ``task`` returns, with 2 and a message of one line if the configuration is wrong, or with
-    130 after Ctrl-C.
+    130 after Ctrl-C. In a sweep, the value that ``task`` returns goes to Hydra's sweeper.
     """
     run_script(lambda: _run(config_name, config, task))
 
 
-def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) -> int:
+def _run(config_name: str, config: type[Config], task: Task) -> int:
     store.register()
     typed = current_names(sys.argv[1:])
     use_lab(named_folders(typed))
@@ -88,19 +94,21 @@ def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) 
         older = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
         os.environ["PYTHONPATH"] = os.pathsep.join([str(CONFIG_FOLDER.parent), *map(str, lab_folders()), *older])
     sys.argv[1:] = [*quote_literals(keys, literal_keys(config)), *flags]  # Hydra accepts no flag between two keys
-    status: int | Exception = 0
+    ended: int | TaskResult | Exception = 0
+    sweep = Sweep()
 
-    def main(composed: DictConfig) -> None:
-        nonlocal status
+    def main(composed: DictConfig) -> float | None:
+        nonlocal ended
         sys.argv[1:] = typed  # Lightning starts further processes with these, and each process quotes them
         use_lab(_found_folders())
         if HydraConfig.get().mode == RunMode.MULTIRUN:
-            _run_of_a_sweep(lambda: task(checked(composed, config)))
-            return
+            return sweep.run(composed, lambda: task(checked(composed, config)))
         try:
-            status = task(checked(composed, config))
+            refuse_lone_sweeper()
+            ended = task(checked(composed, config))
         except Exception as error:  # Hydra would print all overrides before it raises
-            status = error
+            ended = error
+        return None
 
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra raises instead of printing; the error becomes one line here
     try:
@@ -108,12 +116,15 @@ def _run(config_name: str, config: type[Config], task: Callable[[Config], int]) 
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(readable(error, config)) from error
     except Exception as error:
+        if str(error) in sweep.printed:
+            return UserError.exit_status
         if _of_submitit(error):
             raise UserError(str(error)) from error
         raise
-    if isinstance(status, Exception):
-        raise status
-    return status
+    if isinstance(ended, Exception):
+        raise ended
+    sweep.print_best()
+    return ended.status if isinstance(ended, TaskResult) else ended
 
 
 def _sorted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -143,26 +154,6 @@ def _of_submitit(error: Exception) -> bool:
     """Whether submitit raised an error, whose text is the output of ``sbatch``."""
     submitit = sys.modules.get("submitit.core.utils")
     return submitit is not None and isinstance(error, submitit.UncompletedJobError | submitit.FailedSubmissionError)
-
-
-def _run_of_a_sweep(task: Callable[[], int]) -> None:
-    """Runs ``task`` as one run of a sweep, possibly on another machine, which returns to the sweep only exceptions.
-
-    Raises:
-        UserError: For a status other than 0 or an error, which is first printed to the log of the run.
-        SystemExit: For a run that was stopped and saved. Its result follows from the job that continues it.
-    """
-    try:
-        status = task()
-    except Exception as error:
-        if not isinstance(error, UserError | OSError):
-            traceback.print_exc()
-        print(f"error: {message_of(error)}", file=sys.stderr, flush=True)
-        raise UserError(message_of(error)) from None  # the error itself may not be picklable
-    if status == os.EX_TEMPFAIL:
-        sys.exit(status)
-    if status:
-        raise UserError(f"a run of the sweep ended with status {status}; its log says why")
 
 
 def compose(config_name: str, config: type[Config], overrides: Sequence[str]) -> Config:
@@ -232,10 +223,24 @@ def _chosen(value: Any, key: str, registry: Registry[Any] | dict[str, Registry[A
         }
     if isinstance(value, list):
         return [registry.choose(name, key) for name in value]
+    if isinstance(value, dict):
+        return {name: _entry(name, arguments, key, registry) for name, arguments in value.items()}
     if is_dataclass(value):
         setattr(value, "name", _chosen(getattr(value, "name"), f"{key}.name", registry, also))  # noqa: B009, B010
         return value
     return value if value in (None, "???", *also) else registry.choose(value, key)
+
+
+def _entry(name: str, arguments: Any, key: str, registry: Registry[Any]) -> dict[str, Any]:
+    """Keyword arguments of one entry. Its class is the argument ``class``, or the registered class of its name."""
+    if not isinstance(arguments, dict | None):
+        raise ConfigError(f"{key}.{name}={arguments}: expected keyword arguments, e.g. {{class: module.Class}}")
+    arguments = dict(arguments or {})
+    if "class" in arguments:
+        arguments["class"] = registry.choose(str(arguments["class"]), f"{key}.{name}.class")
+    else:
+        registry.get(name, key)
+    return arguments
 
 
 def _unknown(node: DictConfig, prefix: str = "") -> Iterator[str]:
@@ -266,10 +271,12 @@ def readable(error: Exception, config: type) -> str:
     if "Config group override must be a string" in str(error):
         nothing = [key for key in groups() if f"{key}=null" in sys.argv]
         return "; ".join(f"{key}=null: expected one of {', '.join(options_of(key))}" for key in nothing) or str(error)
-    option = re.search(r"Could not find '([^']+)/([^'/]*)'", str(error))
+    option = re.search(r"Could not (?:find|load) '([^']+)/([^'/]*)'", str(error))
     if option:
         group, found = option.groups()
-        there = options_of(group)
+        there = options_of(group) or _options_of_hydra(group)
+        if found in PLUGINS and found not in there:
+            return f"{group}={found}: needs a plugin of Hydra that is not installed; pip install '.[sweep]'"
         near = difflib.get_close_matches(found, there, n=1)
         near = [new] if (new := VALUES.get(group, {}).get(found)) else near
         hint = f"did you mean {near[0]}? There are" if near else "there are"
@@ -285,6 +292,13 @@ def readable(error: Exception, config: type) -> str:
     unwanted = ("full_key", "object_type", "reference_type", "See https")
     lines = [line.strip().rstrip(":") for line in text.splitlines()]
     return "; ".join(line for line in lines if line and not line.startswith(unwanted))
+
+
+def _options_of_hydra(group: str) -> list[str]:
+    """Options of one of Hydra's own groups, including those of its plugins."""
+    with contextlib.suppress(OSError):
+        return sorted(Path(name).stem for name in ConfigStore.instance().list(group) if name.endswith(".yaml"))
+    return []
 
 
 def groups() -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from configs.fields import MISSING, at_least, choice, literal, number, one_of, panel, positive, registered, rule
+from configs.loggers import ScoreLoggerConfig
 from configs.preparation import Device
 from configs.registries import METRICS
 
@@ -145,6 +146,7 @@ class EvaluateConfig:
         cache: Folder of cached reference features; null for the user's cache folder.
         drift: Window in seconds. Each metric is also computed per window, with its slope over time; null disables this.
         cell: Cell of the paper's tables that the result fills.
+        logger: Loggers in addition to the results file.
     """
 
     generated: str = literal()
@@ -167,3 +169,4 @@ class EvaluateConfig:
     sync: SyncConfig = field(default_factory=SyncConfig)
     efid: EFIDConfig = field(default_factory=EFIDConfig)
     cell: CellConfig = field(default_factory=CellConfig)
+    logger: ScoreLoggerConfig = field(default_factory=ScoreLoggerConfig)

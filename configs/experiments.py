@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from configs.lab import CONFIG_FOLDER, lab_folders, named_folders, use_lab
@@ -20,14 +20,24 @@ def experiments() -> dict[str, str]:
     return {file.relative_to(folder).with_suffix("").as_posix(): _opening(file) for folder, file in files}
 
 
-def require_experiment(arguments: Sequence[str]) -> None:
-    """Lists the experiments and exits with 2 if ``experiment=`` names none, or if no key names what to train."""
+def require_experiment(arguments: Sequence[str], keys: Collection[str] = ()) -> None:
+    """Lists the experiments and exits with 2 if ``experiment=`` names none, or if no key names what to train.
+
+    Args:
+        arguments: Words of the command line.
+        keys: Keys of the command. Without an experiment, a key that is nearly one of them is named instead.
+    """
     use_lab(folder for folder in named_folders(arguments) if folder.is_dir())
     arguments = current_names(arguments, report=lambda line: None)  # reported where the command line is read
     chosen = [argument.partition("=")[2] for argument in arguments if argument.startswith("experiment=")]
     # Words that are not key=value are refused where the command line is read.
     if not chosen and not any(argument.startswith(("-", "stage=")) or "=" not in argument for argument in arguments):
         chosen = [""]
+        typed = [argument.partition("=")[0].lstrip("+") for argument in arguments]
+        for key in typed if keys else ():
+            if key not in keys and (near := difflib.get_close_matches(key, keys, n=1)):
+                print(f"error: there is no key '{key}'; did you mean {near[0]}? --help shows examples", file=sys.stderr)
+                sys.exit(2)
     for name in chosen[-1].split(",") if chosen else []:  # a sweep names several
         if name != "null" and (wrong := why_unknown(name)):
             print(wrong, file=sys.stderr)

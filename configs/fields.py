@@ -66,7 +66,9 @@ def literal(default: Any = MISSING, constraint: Constraint | None = None) -> Any
 def registered(
     registry: Registry[Any] | dict[str, Registry[Any]], default: Any = MISSING, also: tuple[str, ...] = ()
 ) -> Any:
-    """Field that names entries of a registry: a name, a list, a mapping kind -> name, or a schema with a ``name``.
+    """Field that names entries of a registry: a name, a list, a mapping, or a schema with a ``name``.
+
+    A mapping is kind -> name if each kind has a registry, otherwise name -> keyword arguments.
 
     Args:
         registry: Registry of the entries, or one for each kind.

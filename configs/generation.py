@@ -49,7 +49,7 @@ class GenerateConfig:
         batch: CSV file with one video per row. Its columns are keys of this list; values that a row leaves out are
             taken from here.
         part: ``i/n``: the i-th of n parts of the batch, i from 1.
-        device: auto, cpu or cuda.
+        device: auto, cpu, cuda or mps.
         landmarks: mediapipe or sidecar, in place of the landmarks of the training data.
         face: Crop and limits of faces, as in prepare.py.
         audio_model: Folder of the audio encoder, if the data was prepared with your own.

@@ -111,7 +111,7 @@ class PrepareConfig:
         output: Folder of the shards.
         part: ``i/n``: the i-th of n parts, i from 1; ``1/1`` is everything.
         workers: Number of processes; null for one per CPU core, or one per GPU if encoders run on GPUs.
-        device: Device of the encoders: auto, cpu or cuda.
+        device: Device of the encoders: auto, cpu, cuda or mps.
         shard_bytes: Target size of a shard, bytes.
         max_rejected: Maximum share of rejected clips. A larger share ends with exit status 3.
         min_frames: Minimum length of a clip, frames at 25 fps. Shorter clips are rejected.

@@ -71,3 +71,11 @@ METRICS: Registry[Any] = Registry(  # evaluation/metric.py
         "efid": "evaluation.features:EFIDFeatures",
     },
 )
+LOGGERS: Registry[Any] = Registry(  # in addition to the local files; any Lightning logger, by the name of its class
+    "logger",
+    {
+        "tensorboard": "lightning.pytorch.loggers:TensorBoardLogger",
+        "wandb": "lightning.pytorch.loggers:WandbLogger",
+    },
+    name_of=lambda logger: getattr(logger, "__name__", None),
+)

@@ -55,11 +55,12 @@ def _current(argument: str, report: Callable[[str], None]) -> str:
 def replace_old_values(config: DictConfig, table: Mapping[str, Mapping[str, str]] = VALUES) -> list[str]:
     """Replaces old values in a configuration, in place; returns one line for each."""
     lines = []
-    for name, child in config.items_ex(resolve=False):
+    for key, child in config.items_ex(resolve=False):
+        name = str(key)
         if isinstance(child, DictConfig):
             if not child._is_none() and not child._is_missing():
                 lines += [f"{name}.{line}" for line in replace_old_values(child, table)]
-        elif isinstance(child, str) and (new := table.get(str(name), {}).get(child)):
+        elif isinstance(child, str) and (new := table.get(name, {}).get(child)):
             config[name] = new
-            lines.append(f"{name}={child} is now {new}")
+            lines.append(f"{name!s}={child} is now {new}")
     return lines

@@ -21,7 +21,7 @@ from configs.registries import DATASETS, METRICS
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig
 from configs.training import TrainConfig
-from configs.training_rules import check_train
+from configs.training_rules import check_loggers, check_train
 
 EXAMPLES = {"portrait": "face.png", "speech": "voice.wav"}
 
@@ -132,6 +132,7 @@ def _app(config: AppConfig) -> None:
 
 
 def _evaluate(config: EvaluateConfig) -> None:
+    check_loggers(config.logger)
     for key in ("generated", "reference"):
         _require_folder(key, getattr(config, key))
     if Path(config.output).suffix != ".json" or Path(config.output).is_dir():
@@ -164,6 +165,7 @@ def _cell(cell: CellConfig) -> None:
 
 
 def _tables(config: TableConfig) -> None:
+    check_loggers(config.logger)
     if len(set(config.datasets)) < len(config.datasets):
         raise ConfigError(f"datasets={config.datasets}: names one twice")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from configs.fields import choice, literal
+from configs.loggers import ScoreLoggerConfig
 
 
 @dataclass
@@ -17,6 +18,7 @@ class TableConfig:
         output: Folder of the tables.
         datasets: Datasets, by their ``cell.dataset``, that replace those of the paper, e.g. [mini].
         paper: Whether to show the paper's value and the difference with each value.
+        logger: Loggers in addition to the tables' files.
     """
 
     table: str = choice("all", "1", "2", "3", "4", "all")
@@ -24,3 +26,4 @@ class TableConfig:
     output: str = literal("results/tables")
     datasets: list[str] = field(default_factory=list)
     paper: bool = True
+    logger: ScoreLoggerConfig = field(default_factory=ScoreLoggerConfig)

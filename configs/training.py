@@ -1,4 +1,4 @@
-"""Schemas of ``train.py``: networks of the stages, trainer, logger."""
+"""Schemas of ``train.py``: networks of the stages, and trainer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from configs.data import DataConfig
 from configs.emotion import EmotionModelConfig
 from configs.evaluation import EFIDConfig, FIDConfig, FVDConfig, SyncConfig
 from configs.fields import MISSING, at_least, choice, constrained, literal, number, positive, registered, rule, share
+from configs.loggers import LoggerConfig
 from configs.proxy import ProxyConfig
 from configs.registries import ENCODERS, METRICS, STAGES
 from runtime.platforms import HANDLED_SIGNALS
@@ -315,24 +316,6 @@ class PreemptionConfig:
 
 
 @dataclass
-class LoggerConfig:
-    """Where losses and plots go.
-
-    Attributes:
-        name: csv, tensorboard or wandb.
-        project: W&B project.
-        group: W&B group; null for the paper's table the run is made for.
-        offline: W&B keeps everything on disk; send it later with ``wandb sync``. Null for so where its server does not
-            answer, as on most compute nodes.
-    """
-
-    name: str = choice("csv", "csv", "tensorboard", "wandb")
-    project: str = "emotivetalk"
-    group: str | None = literal(None)
-    offline: bool | None = None
-
-
-@dataclass
 class ValidationVideosConfig:
     """Videos and metrics of validation clips during stage 2. They do not affect the training.
 
@@ -379,6 +362,8 @@ class TrainConfig:
         vaid: Run directory or checkpoint of the V-AID that conditions stage ethd.
         encoders: Names of the encoders that must have made the shards, e.g. {audio: mel}.
         model: Configuration of the stage, see its ``config``.
+        objective: Logged value whose best value a sweep compares, e.g. val/loss; null for none. The best is the lowest,
+            or the highest with hydra.sweeper.direction=maximize.
         videos: Videos and metrics of validation clips, for stage ethd.
         checkpoints: Checkpoints that are kept.
         resume: Differences that a resumed run may have.
@@ -400,6 +385,7 @@ class TrainConfig:
     model: Any = constrained(MISSING, None, typed_by=(STAGES, "stage"), kinds=MODELS)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     logger: LoggerConfig = field(default_factory=LoggerConfig)
+    objective: str | None = None
     videos: ValidationVideosConfig = field(default_factory=ValidationVideosConfig)
     checkpoints: CheckpointsConfig = field(default_factory=CheckpointsConfig)
     resume: ResumeConfig = field(default_factory=ResumeConfig)

@@ -6,9 +6,11 @@ import importlib.util
 
 from configs.errors import ConfigError
 from configs.fields import one_of
+from configs.loggers import LoggerConfig
 from configs.preparation import ENCODER_KINDS
 from configs.proxy import ProxyConfig
 from configs.registries import STAGES
+from configs.renamed import note
 from configs.training import EthdConfig, TrainConfig, VAIDConfig
 
 
@@ -18,7 +20,7 @@ def check_train(config: TrainConfig) -> None:
     Raises:
         ConfigError: Names the key, its value and what is expected.
     """
-    _installed(config.logger.name)
+    check_loggers(config.logger)
     _trainer(config)
     for kind in config.encoders:
         one_of(*ENCODER_KINDS).require("encoders", kind)
@@ -50,10 +52,25 @@ def _sampling(model: VAIDConfig | EthdConfig) -> None:
         raise ConfigError(f"model.overlap={model.overlap}: expected at least 0 and less than window={model.window}")
 
 
-def _installed(logger: str) -> None:
-    spec = None if logger == "csv" else importlib.util.find_spec(logger)
-    if logger != "csv" and (spec is None or spec.origin is None):  # a folder that W&B wrote is not a package
-        raise ConfigError(f"logger.name={logger}: is not installed; pip install {logger}, or choose logger=csv")
+def check_loggers(config: LoggerConfig) -> None:
+    """Refuses loggers that are not installed, and arguments of those that have keys of their own.
+
+    Raises:
+        ConfigError: Names the logger, and what to install or change.
+    """
+    if config.name:
+        note(f"logger.name={config.name} is now logger={config.name}")
+    for name, arguments in config.chosen.items():
+        if "class" in arguments or name not in ("tensorboard", "wandb"):
+            continue
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:  # a folder that W&B wrote is not a package
+            raise ConfigError(f"logger={name}: is not installed; pip install {name}, or choose logger=csv")
+        if arguments:
+            raise ConfigError(
+                f"logger.use.{name}: takes no arguments; W&B's keys are logger.project, logger.entity, logger.group, "
+                "logger.tags, logger.notes and logger.offline, and TensorBoard has none"
+            )
 
 
 def _vaid(model: VAIDConfig) -> None:

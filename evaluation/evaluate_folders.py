@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
@@ -32,8 +33,12 @@ SINGLE_PROCESS = Ranks()
 Stores = tuple[FeatureStore, FeatureStore]
 
 
-def evaluate_folders(config: EvaluateConfig) -> int:
+def evaluate_folders(config: EvaluateConfig, log: Callable[[Results], None] = lambda results: None) -> int:
     """Evaluates the folders, prints the table and writes the results file.
+
+    Args:
+        config: Configuration of the evaluation.
+        log: Called with the written results, in the first process only.
 
     Returns:
         0; 3 if a video is missing or failed and ``allow_missing`` is off; 4 if a metric was not computed, or official
@@ -52,6 +57,7 @@ def evaluate_folders(config: EvaluateConfig) -> int:
     console = new_console(stderr=False)
     print_results(console, results)
     console.print(f"results  {output}", markup=False, soft_wrap=True)
+    log(results)
     if results.missing and not config.allow_missing:
         count = len({row.clip for row in results.missing})
         console.print(f"[red]{count} of {results.expected} clips are incomplete[/]; allow_missing=true accepts that")
@@ -116,7 +122,7 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PRO
         tuple(_clip_record(clip, per_clip) for clip in clips),
         tuple(missing),
         pairing.expected,
-        asdict(config),
+        _settings(config),
         _environment(device, ranks),
     )
 
@@ -161,6 +167,14 @@ def _clip_record(clip: AlignedClip, per_clip: dict[str, ClipValues]) -> dict[str
         "notes": list(clip.notes),
         "metrics": {name: rows[clip.name] for name, rows in per_clip.items() if clip.name in rows},
     }
+
+
+def _settings(config: EvaluateConfig) -> dict[str, object]:
+    """Configuration for the results file, without ``logger`` if no logger is chosen: loggers change no value."""
+    settings = asdict(config)
+    if not config.logger.chosen:
+        del settings["logger"]
+    return settings
 
 
 def _environment(device: torch.device, ranks: Ranks) -> dict[str, str]:

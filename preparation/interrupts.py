@@ -5,11 +5,12 @@ A terminal sends Ctrl-C (SIGINT) to all its processes. Workers must ignore it: t
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 
-from runtime.platforms import WINDOWS, without_interrupts
+from runtime.platforms import without_interrupts
 
 
 @contextmanager
@@ -18,7 +19,7 @@ def block_sigint() -> Iterator[None]:
 
     The signal mask is inherited, so processes that such a thread starts later are protected, too.
     """
-    if not WINDOWS:  # multiprocessing has no resource tracker there
-        resource_tracker.ensure_running()  # it starts with the first worker, and that unblocks SIGINT
+    if hasattr(signal, "pthread_sigmask"):  # Windows has neither signal masks nor a resource tracker
+        resource_tracker.ensure_running()  # otherwise it starts with the first worker, and that unblocks SIGINT
     with without_interrupts():
         yield

@@ -43,7 +43,7 @@ Described = tuple[Dimensions, dict[str, Identity], float]
 
 def default_workers(device: str) -> int:
     """Returns one worker per available CPU core; on GPUs, one per GPU."""
-    return max(1, torch.cuda.device_count()) if device == "cuda" else usable_cores()
+    return usable_cores() if device == "cpu" else max(1, torch.cuda.device_count())
 
 
 class ClipWorkers:

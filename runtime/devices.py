@@ -1,4 +1,4 @@
-"""Which device a command computes on, and in which precision, by what the device can do."""
+"""Device and precision of a command, chosen by the capability of the device."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from typing import TYPE_CHECKING
 
 from runtime.errors import UserError
 
-if TYPE_CHECKING:  # seconds, which a command that names the CPU need not spend here
+if TYPE_CHECKING:  # the import takes seconds, which device=cpu need not spend
     import torch
 
-BFLOAT16 = (8, 0)  # compute capability from which bfloat16 is there: A100
-TENSOR_CORES = (7, 0)  # compute capability from which float16 products are fast: V100 (7.0), T4 (7.5)
+BFLOAT16 = (8, 0)  # first compute capability with bfloat16: A100
+TENSOR_CORES = (7, 0)  # first compute capability with fast float16 products: V100 (7.0), T4 (7.5)
 
 
 class DeviceError(UserError):
-    """A device that this machine lacks, or that cannot compute what is asked for."""
+    """A device that this machine lacks, or that lacks a required precision."""
 
     exit_status = 2
 
 
 def resolve_device(name: str, key: str = "device", float64: bool = False) -> str:
-    """The device a configuration names; ``auto`` is CUDA where there is a GPU, then MPS (Apple silicon), then the CPU.
+    """Device for a name; ``auto`` prefers CUDA, then MPS (Apple silicon), then the CPU.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         key: Key of the configuration, for the message.
-        float64: Whether it must compute in float64, which MPS cannot.
+        float64: Whether float64 is needed, which MPS lacks.
 
     Raises:
-        DeviceError: for a GPU that PyTorch does not find, or one without float64 where that is needed.
+        DeviceError: If PyTorch does not find the GPU, or if it lacks float64 and that is needed.
     """
     if name == "cpu":
         return name
     import torch
 
     if name == "mps" and float64:
-        raise DeviceError(f"{key}=mps: has no float64, which this needs; use {key}=cpu or {key}=auto")
+        raise DeviceError(f"{key}=mps: lacks float64, which is needed here; use {key}=cpu or {key}=auto")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and not float64, "cpu": True}
     if name == "auto":
         return next(device for device, usable in there.items() if usable)
@@ -47,21 +47,21 @@ def resolve_device(name: str, key: str = "device", float64: bool = False) -> str
 
 
 def has_bfloat16(device: str | torch.device) -> bool:
-    """Whether a device computes in bfloat16 itself; V100 and T4 emulate it slowly, MPS needs macOS 14."""
+    """Whether a device supports bfloat16 in hardware. V100 and T4 emulate it slowly; MPS needs macOS 14."""
     import torch
 
     kind = torch.device(device).type
     if kind == "cuda":
-        # torch.cuda.is_bf16_supported counts emulation, and looks at the current GPU alone.
+        # torch.cuda.is_bf16_supported includes emulation and considers the current GPU only.
         return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= BFLOAT16
     return torch.backends.mps.is_macos_or_newer(14, 0) if kind == "mps" else True
 
 
 def inference_dtype(device: str | torch.device) -> torch.dtype:
-    """Precision of a network's weights at inference.
+    """Precision of the weights at inference.
 
-    bfloat16 on CUDA GPUs that have it, as in training; float16 on those with tensor cores for it; float32 elsewhere. A
-    CPU is no faster with 16 bits.
+    bfloat16 on CUDA GPUs that support it, as in training; float16 on GPUs with float16 tensor cores; float32 elsewhere,
+    since CPUs are not faster with 16 bits.
     """
     import torch
 
@@ -73,7 +73,7 @@ def inference_dtype(device: str | torch.device) -> torch.dtype:
 
 
 def device_name(device: str | torch.device) -> str:
-    """What a person calls the device."""
+    """Name of a device in messages."""
     import torch
 
     kind = torch.device(device).type

@@ -1,6 +1,6 @@
-"""What differs between Linux, macOS and Windows: each POSIX-only call with what is done where it is missing.
+"""Differences between Linux, macOS and Windows: each POSIX-only call, with a fallback for systems without it.
 
-docs/platforms.md lists what runs where. Everything here is looked up when it is called, never at import.
+docs/platforms.md lists what runs on which system. Availability is checked at each call, not at import.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-# Names a configuration may hold on every platform; what a platform lacks is never sent there.
+# Names that a configuration may contain on every platform; a signal that a platform lacks is never sent there.
 HANDLED_SIGNALS = frozenset(signal.Signals.__members__) - {"SIGKILL", "SIGSTOP"} | {"SIGUSR1", "SIGUSR2"}
 WINDOWS = sys.platform == "win32"
 SHARED_MEMORY = Path("/dev/shm")
 
 
 def usable_cores() -> int:
-    """Cores this process may use; all of the machine where the system does not restrict processes."""
+    """Number of cores that this process may use: all, on systems that do not restrict processes."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def shared_memory_free() -> int | None:
-    """Free bytes of the file system for memory that processes share; None where there is none, as on macOS."""
+    """Free bytes of the file system for shared memory; None without one, as on macOS."""
     return shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else None
 
 
 def peak_memory() -> int | None:
-    """Most bytes this process ever held; None where the system does not tell, as on Windows."""
+    """Peak memory of this process in bytes; None if the system does not report it, as on Windows."""
     try:
         import resource
     except ImportError:
@@ -46,15 +46,15 @@ def peak_memory() -> int | None:
 
 
 def signals_named(names: Iterable[str]) -> list[signal.Signals]:
-    """The signals of these names that this system has."""
+    """Signals of these names that exist on this system."""
     return [getattr(signal, name) for name in names if hasattr(signal, name)]
 
 
 @contextmanager
 def without_interrupts() -> Iterator[None]:
-    """Processes and threads started inside never see Ctrl-C; here it comes afterwards.
+    """Hides Ctrl-C from processes and threads started inside; in this thread it is deferred to the end.
 
-    Does nothing where signals cannot be blocked, as on Windows.
+    Does nothing if signals cannot be blocked, as on Windows.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
@@ -67,19 +67,19 @@ def without_interrupts() -> Iterator[None]:
 
 
 def user_id() -> str:
-    """The user's number, or name where users have none, as on Windows."""
+    """Numeric id of the user, or the name on systems without ids, as on Windows."""
     return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
 
 
 def process_is_gone(process: int) -> bool:
-    """Whether a process of this machine has ended, waited for or not; False where that cannot be seen."""
+    """Whether a process of this machine has ended, waited for or not; False if that cannot be determined."""
     if Path("/proc/self").exists():
         try:
             stat = Path(f"/proc/{process}/stat").read_text()
         except FileNotFoundError:
             return True
         return stat.rpartition(")")[2].split()[0] in "ZX"
-    if WINDOWS:  # where os.kill ends the process, whatever the signal
+    if WINDOWS:  # os.kill would end the process, whatever the signal
         return False
     try:
         os.kill(process, 0)
@@ -91,21 +91,21 @@ def process_is_gone(process: int) -> bool:
 
 
 def open_for_reading(path: Path) -> int:
-    """A descriptor of a file's bytes, which programs started later do not inherit.
+    """Opens a file for reading in binary; returns a descriptor that child processes do not inherit.
 
     Raises:
-        OSError: when it cannot be opened.
+        OSError: If it cannot be opened.
     """
     return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
 
 
 def read_at(descriptor: int, into: memoryview, offset: int) -> int:
-    """Reads bytes from a place of a file; returns how many, 0 at its end.
+    """Reads bytes at an offset of a file; returns their number, 0 at the end.
 
-    Without ``os.preadv`` the file's position moves, so two threads must not share a descriptor there.
+    Without ``os.preadv`` this moves the file's position, so two threads must not share a descriptor.
 
     Raises:
-        OSError: when the disk cannot be read.
+        OSError: If the disk cannot be read.
     """
     if hasattr(os, "preadv"):
         return os.preadv(descriptor, [into], offset)
@@ -116,14 +116,14 @@ def read_at(descriptor: int, into: memoryview, offset: int) -> int:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file's content, or a folder's names, are on the disk.
+    """Waits until the content of a file, or the names in a folder, are on the disk.
 
     Raises:
-        OSError: when the disk is full or cannot be written.
+        OSError: If the disk is full or cannot be written.
     """
-    if WINDOWS and path.is_dir():  # Windows opens no folders
+    if WINDOWS and path.is_dir():  # Windows cannot open folders
         return
-    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)  # Windows syncs writers only
+    descriptor = os.open(path, os.O_RDWR if WINDOWS else os.O_RDONLY)  # Windows needs write access to sync
     try:
         os.fsync(descriptor)
     finally:
@@ -132,12 +132,12 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def inheritable_lock(path: Path) -> Iterator[tuple[int, ...]]:
-    """Holds a lock file; yields the descriptors by which a child process keeps the lock as long as it lives.
+    """Holds a lock file. Yields the descriptors with which a child process keeps the lock while it lives.
 
-    Without ``fcntl`` the lock ends with this process, and there are no descriptors.
+    Without ``fcntl`` the lock ends with this process, and no descriptor is yielded.
 
     Raises:
-        BlockingIOError: when another process holds it.
+        BlockingIOError: If another process holds the lock.
     """
     try:
         import fcntl
@@ -161,7 +161,7 @@ def inheritable_lock(path: Path) -> Iterator[tuple[int, ...]]:
 
 
 def poll(process: subprocess.Popen[bytes]) -> int | None:
-    """Most bytes one of the processes of a program held, once it has ended; 0 where that is not known, None before."""
+    """Peak memory in bytes of a program that has ended, 0 if unknown; None while it runs."""
     if not hasattr(os, "wait4"):
         return None if process.poll() is None else 0
     ended, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -172,11 +172,11 @@ def poll(process: subprocess.Popen[bytes]) -> int | None:
 
 
 def end_group(process: subprocess.Popen[bytes], force: bool) -> None:
-    """Ends a program and all it started, which needs ``start_new_session``; only itself where there are no groups.
+    """Ends a program that was started with ``start_new_session``, and its process group if the system has groups.
 
     Args:
         process: Program, waited for or not.
-        force: Ends it at once instead of asking it to end.
+        force: Whether to kill it instead of terminating it.
     """
     with suppress(OSError):
         if hasattr(os, "killpg"):
@@ -188,4 +188,4 @@ def end_group(process: subprocess.Popen[bytes], force: bool) -> None:
 
 
 def _peak_bytes(usage: Any) -> int:
-    return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)  # kibibytes but on macOS
+    return int(usage.ru_maxrss) * (1 if sys.platform == "darwin" else 1024)  # kibibytes except on macOS

@@ -28,11 +28,19 @@ class Registry(Generic[Entry]):
         kind: Unique name of the registry.
         built_in: Name -> ``package.module:attribute``.
         noun: Word for an entry in messages; the kind by default.
+        name_of: Function that returns the short name of an entry; by default its attribute ``name``.
     """
 
-    def __init__(self, kind: str, built_in: Mapping[str, str], noun: str | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        built_in: Mapping[str, str],
+        noun: str | None = None,
+        name_of: Callable[[Entry], Any] = lambda entry: getattr(entry, "name", None),
+    ) -> None:
         self.kind = kind
         self.noun = noun or kind
+        self.name_of = name_of
         self._entries: dict[str, Entry | str] = dict(built_in)
         REGISTRIES[kind] = self
 
@@ -44,12 +52,12 @@ class Registry(Generic[Entry]):
         return tuple(self._entries)
 
     def register(self, entry: Entry) -> Entry:
-        """Adds an entry under its ``name``. Can be used as a decorator.
+        """Adds an entry under its short name. Can be used as a decorator.
 
         Raises:
             UserError: If it has no name, or another entry has the same name.
         """
-        name = getattr(entry, "name", None)
+        name = self.name_of(entry)
         if not isinstance(name, str) or not name.isidentifier():
             raise UserError(f"a {self.noun} needs a short name, e.g. name = 'mine'; found {name!r}")
         if name in self._entries and self.get(name) is not entry:
@@ -107,7 +115,7 @@ class Registry(Generic[Entry]):
             raise UserError(f"{key}={name}: {error}") from None
         if (self.kind, name) not in _TAKEN:
             _TAKEN.append((self.kind, name))
-        return str(getattr(entry, "name"))  # noqa: B009, an entry may be of any type
+        return str(self.name_of(entry))
 
 
 REGISTRIES: dict[str, Registry[Any]] = {}

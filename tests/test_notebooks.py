@@ -6,8 +6,10 @@ import json
 import re
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from PIL import Image
 
 from lightning_modules.emotion.emotion_table import TABLE_FILE
@@ -17,7 +19,6 @@ from tests.helpers.emotion import synthetic_table
 from tests.helpers.ethd_run import write_ethd
 from tests.helpers.synthetic_videos import untrained, write_speakers
 
-nbformat = pytest.importorskip("nbformat", reason="nbclient is not installed (make setup)")
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 KINDS = {"fid": "image", "fvd": "video", "sync": "sync", "efid": "expression"}
 
@@ -33,8 +34,6 @@ def parameters_of(notebook):
 
 def run(name: str, **parameters):
     """Runs a notebook in its folder, with other values after the cell of its parameters."""
-    from nbclient import NotebookClient
-
     notebook = read(name)
     assert set(re.findall(r"^(\w+) = ", parameters_of(notebook).source, re.MULTILINE)) >= set(parameters)
     lines = [f"{key} = {value!r}" for key, value in parameters.items()]

@@ -11,6 +11,7 @@ import threading
 from html.parser import HTMLParser
 from pathlib import Path
 
+import griffe
 import pytest
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
@@ -19,7 +20,6 @@ from mkdocs.exceptions import MkDocsException
 import callbacks
 from tests.helpers import ROOT
 
-griffe = pytest.importorskip("griffe", reason="mkdocstrings is not installed (make setup)")
 CONFIG = ROOT / "mkdocs.yml"
 TARGETS = [
     target

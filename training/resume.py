@@ -19,7 +19,10 @@ from lightning_modules.checkpoints import CheckpointError, open_checkpoint
 from runtime.files import write_whole
 
 # Keys that a resumed run may change: paths, duration, hardware and logging.
-FREE = ("run_id", "output", "ckpt_path", "logger", "videos", "checkpoints", "resume", "preemption", "watchdog")
+FREE = (
+    *("run_id", "output", "ckpt_path", "logger", "objective", "videos", "checkpoints", "resume", "preemption"),
+    "watchdog",
+)
 FREE_DATA = ("root", "workers", "stage_to", "stage_gib")
 FIXED_TRAINER = ("precision", "gradient_clip")
 

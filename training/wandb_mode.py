@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from configs.errors import ConfigError
 
 if TYPE_CHECKING:
-    from configs.training import LoggerConfig
+    from configs.loggers import LoggerConfig
 
 Mode = Literal["online", "offline", "disabled"]
 TIMEOUT = 3.0  # seconds for a server to respond

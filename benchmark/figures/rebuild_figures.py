@@ -34,7 +34,7 @@ SINGLE = ("portrait", "lips", "expression", "with_dicte", "without_dicte", "driv
 
 @dataclass(frozen=True)
 class FigureResult:
-    """Outcome of one figure.
+    """State of one figure.
 
     Attributes:
         name: File name.

@@ -13,7 +13,8 @@ from benchmark.tables.latex import document, latex
 from benchmark.tables.layout import lay_out
 from benchmark.tables.reading import FoundResults, read_results
 from benchmark.tables.table import Table
-from benchmark.tables.text import comma_separated, markdown
+from benchmark.tables.text import comma_separated, header, markdown
+from benchmark.tables.text import number as cell_text
 from benchmark.tables.web import web_page
 from configs.tables import TableConfig
 from runtime.errors import UserError
@@ -34,12 +35,14 @@ def make_tables(config: TableConfig) -> int:
     found = read_results(Path(config.results))
     output = Path(config.output)
     numbers = TABLES if config.table == "all" else (config.table,)
+    made: list[Table] = []
     try:
         output.mkdir(parents=True, exist_ok=True)
         unusable = [f"{name} {reason}" for name, reason in found.unusable.items()]
         for number in numbers:
             table = lay_out(paper_table(number), found, config.datasets if number != "4" else ())
             _put(table, found, config.paper, output)
+            made.append(table)
             unusable = list(dict.fromkeys([*unusable, *table.conflicts]))  # each conflict once
         fragments = sorted(path.stem for path in output.glob("table[1-4].tex"))
         _update(output, {"tables.tex": document(fragments)})
@@ -47,6 +50,8 @@ def make_tables(config: TableConfig) -> int:
             unusable += _figures(Path(config.results), output)
     except OSError as error:
         raise UserError(f"output={output}: cannot be written ({error.strerror}: {error.filename})") from error
+    if config.logger.chosen:
+        _log(config, made, found)
     if found.unlabelled:
         print(f"in no table (without cell.system): {', '.join(found.unlabelled)}")
     for line in unusable:
@@ -85,6 +90,36 @@ def _put(table: Table, found: FoundResults, paper: bool, folder: Path) -> None:
     print(f"table {table.number}: {state}, {count} of {len(cells)} values, {folder / name}.md .tex .csv .html")
     for text in table.warnings:
         print(f"  warning: {text}")
+
+
+def _log(config: TableConfig, tables: list[Table], found: FoundResults) -> None:
+    """Logs the tables."""
+    from training.score_logs import log_tables  # late: it imports torch, which tables do not need
+
+    shown, numbers = {}, {}
+    for table in tables:
+        name = f"table{table.number}"
+        columns = ["dataset", "group", "system", "mode", *map(header, table.columns)]
+        rows = [
+            [
+                section.dataset,
+                group.name,
+                row.name,
+                row.key.mode,
+                *(cell_text(row.cells[c.metric]) for c in table.columns),
+            ]
+            for section in table.sections
+            for group in section.groups
+            for row in group.rows
+        ]
+        shown[name] = columns, rows
+        for section, _, row, column, cell in table.cells():
+            if cell.value is not None:
+                place = (name, section.dataset, row.key.system, row.key.mode, row.key.variant, column.metric)
+                numbers["/".join(place)] = cell.value
+    loggers = (one.settings.get("logger") or {} for rows in found.measured.values() for one in rows)
+    runs = sorted({logger["run"] for logger in loggers if logger.get("run")})
+    log_tables(config.logger, Path(config.output), shown, numbers, found.hashes, runs)
 
 
 def _update(folder: Path, files: Mapping[str, str]) -> bool:

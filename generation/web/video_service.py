@@ -160,7 +160,7 @@ class VideoService:
             return VideoResult(None, None, (self._message(error),), failed=True)
         except Exception as error:  # a bug: the visitor gets a message, the terminal the traceback
             LOG.exception("a video could not be generated")
-            message = f"Something nobody foresaw went wrong ({type(error).__name__}); the server's terminal says where."
+            message = f"Unexpected error ({type(error).__name__}); the server's terminal shows where."
             return VideoResult(None, None, (message,), failed=True)
         finally:
             self._waiting.discard(visitor)

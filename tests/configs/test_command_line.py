@@ -163,6 +163,7 @@ LAB = "train.py data.root=a --config-dir LAB"
         ("train.py experiment vaid/tiny", "experiment vaid/tiny: is written experiment=vaid/tiny here"),
         (f"{TRAIN} -x 3", "-x: expected key=value"),
         ("train.py task=exprt run=x", "task=exprt: expected one of export"),
+        ("train.py tsk=export run=x", "there is no key 'tsk'; did you mean task? --help shows examples"),
         ("train.py --task export", "--task export: is written task=export here"),
         (f"{LAB} experiment=wrong", "experiment/wrong.yaml: there is no key 'max_stps' in TrainerConfig; did you mean"),
         (f"{LAB} experiment=mine data.root=", "data.root is missing"),
@@ -196,6 +197,20 @@ def test_experiments_and_modules_of_a_lab_folder_are_found(lab, monkeypatch):
     assert lab_folders() == [lab]
     assert experiments()["mine"] == "The lab's own run."
     assert importlib.import_module("of_the_lab").WORD == "found"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("typed", "option"),
+    [("hydra/sweeper=optuna", "hydra/sweeper=optuna"), ("hydra/launcher=slurm", "hydra/launcher=submitit_slurm")],
+)
+def test_a_plugin_that_is_not_installed_is_named(typed, option):
+    code = "import sys, runpy, types; sys.modules['hydra_plugins'] = types.ModuleType('hydra_plugins'); "
+    code += "sys.modules['hydra_plugins'].__path__ = []; runpy.run_path('train.py', run_name='__main__')"
+    command = [sys.executable, "-c", code, "-m", typed, "experiment=vaid/tiny", "data.root=a"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == f"error: {option}: needs a plugin of Hydra that is not installed; pip install '.[sweep]'\n"
 
 
 def test_hydras_flags_may_be_anywhere():

@@ -124,7 +124,7 @@ def test_a_missing_root_is_named(tmp_path):
         ({"workers": -1}, "data.workers=-1: expected 0 or more"),
         ({"stage_gib": 0.0}, "data.stage_gib=0.0"),
         ({"roots": {"a": "b"}}, "data.roots and data.weights belong to data.name=mixture"),
-        ({"name": "mixture"}, "takes two or more data.roots"),
+        ({"name": "mixture"}, "expects two or more data.roots"),
         ({"name": "mixture", "roots": {"a": "x", "b": "y"}, "weights": {"a": 1}}, r"data.weights names \['a'\]"),
         ({"name": "mixture", "roots": {"a": "x", "b": "y"}, "weights": {"a": 1, "b": 0}}, "weights.b=0: expected 1"),
     ],

@@ -20,7 +20,7 @@ class OfflineRun:
 
     Attributes:
         folder: ``offline-run-DATE-ID``.
-        id: Id of the run, followed by its project, group, job_type and tags.
+        id: Id of the run, followed by its entity, project, group, job_type, notes and tags.
         config: Key -> value.
         history: Logged rows in order; nested names are joined by a slash.
         artifacts: Name of each logged artifact -> names of its files.
@@ -28,9 +28,11 @@ class OfflineRun:
 
     folder: Path
     id: str = ""
+    entity: str = ""
     project: str = ""
     group: str = ""
     job_type: str = ""
+    notes: str = ""
     tags: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -79,7 +81,7 @@ def _read(folder: Path) -> OfflineRun:
         if kind == "run":
             one = record.run
             run.id, run.project, run.group, run.job_type = one.run_id, one.project, one.run_group, one.job_type
-            run.tags = list(one.tags)
+            run.entity, run.notes, run.tags = one.entity, one.notes, list(one.tags)
             _update(run.config, one.config.update)
         elif kind == "config":
             _update(run.config, record.config.update)

@@ -47,9 +47,9 @@ def test_round_trip(tmp_path, fps):
     back = list(read_frames(path, fps=fps))
     assert len(back) == 40
     assert min(psnr(a, b) for a, b in zip(frames, back, strict=True)) > 30
-    heard = read_sound(path)
-    assert len(heard) == pytest.approx(40 / fps * RATE, abs=1)
-    assert np.corrcoef(heard, speech(len(heard) / RATE)[: len(heard)])[0, 1] > 0.99
+    sound_back = read_sound(path)
+    assert len(sound_back) == pytest.approx(40 / fps * RATE, abs=1)
+    assert np.corrcoef(sound_back, speech(len(sound_back) / RATE)[: len(sound_back)])[0, 1] > 0.99
     assert probe(path).fps == pytest.approx(fps, rel=1e-3)
     with av.open(str(path)) as container:
         assert (container.metadata["title"], container.metadata["seed"]) == ("Zoë", "7")
@@ -60,10 +60,10 @@ def test_round_trip(tmp_path, fps):
 
 @pytest.mark.parametrize("seconds", [0.1, 0.5, 1.0, 1.7])
 def test_the_sound_is_made_as_long_as_the_pictures(tmp_path, seconds):
-    heard = read_sound(write_video(tmp_path / "out.mp4", moving(25), sound=speech(seconds)))
-    assert len(heard) == RATE
+    sound_back = read_sound(write_video(tmp_path / "out.mp4", moving(25), sound=speech(seconds)))
+    assert len(sound_back) == RATE
     if seconds < 0.9:
-        assert np.abs(heard[round((seconds + 0.1) * RATE) :]).max() < 1e-3
+        assert np.abs(sound_back[round((seconds + 0.1) * RATE) :]).max() < 1e-3
 
 
 def test_without_sound(tmp_path):
@@ -149,7 +149,7 @@ def test_a_full_disk(tmp_path, room):
 
 
 def test_sound_is_interleaved_with_the_pictures(tmp_path):
-    """Players, and our own memory, need sound beside its pictures, not after all of them."""
+    """Players, and our own memory, need sound interleaved with its pictures, not after all of them."""
     path = write_video(tmp_path / "out.mp4", moving(200), sound=speech(8))
     ends = {"video": Fraction(0), "audio": Fraction(0)}
     with av.open(str(path)) as container:

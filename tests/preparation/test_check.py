@@ -141,7 +141,7 @@ def test_unusable_index(folder, change, expected):
 
 
 def test_missing_index(tmp_path):
-    with pytest.raises(ShardError, match="does not hold finished shards"):
+    with pytest.raises(ShardError, match="are not finished"):
         check(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Device and precision follow what the machine can do; what it cannot do is refused in one line."""
+"""Device and precision follow the capability of the machine; a missing capability gives an error of one line."""
 
 import subprocess
 import sys
@@ -33,7 +33,7 @@ def machine(monkeypatch):
     ("cuda", "mps", "chosen", "with_float64"),
     [(A100, False, "cuda", "cuda"), (None, True, "mps", "cpu"), (None, False, "cpu", "cpu")],
 )
-def test_auto_is_the_gpu_where_there_is_one(machine, cuda, mps, chosen, with_float64):
+def test_auto_prefers_a_gpu(machine, cuda, mps, chosen, with_float64):
     machine(cuda, mps)
     assert resolve_device("auto") == resolve_device(chosen) == chosen
     assert resolve_device("auto", float64=True) == with_float64
@@ -41,15 +41,15 @@ def test_auto_is_the_gpu_where_there_is_one(machine, cuda, mps, chosen, with_flo
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps"])
-def test_a_gpu_that_is_not_there(machine, name):
+def test_a_missing_gpu_is_refused(machine, name):
     machine()
     with pytest.raises(DeviceError, match=rf"^trainer\.device={name}: .* no such GPU here; use trainer\.device=cpu or"):
         resolve_device(name, "trainer.device")
 
 
-def test_what_needs_float64_does_not_run_on_mps(machine):
+def test_float64_is_refused_on_mps(machine):
     machine(mps=True)
-    with pytest.raises(DeviceError, match=r"^device=mps: has no float64.*use device=cpu"):
+    with pytest.raises(DeviceError, match=r"^device=mps: lacks float64.*use device=cpu"):
         resolve_device("mps", float64=True)
 
 
@@ -57,7 +57,7 @@ def test_what_needs_float64_does_not_run_on_mps(machine):
     ("cuda", "dtype"),
     [(A100, torch.bfloat16), (T4, torch.float16), (V100, torch.float16), (P100, torch.float32)],
 )
-def test_inference_takes_the_precision_of_the_info(machine, cuda, dtype):
+def test_inference_uses_the_precision_of_the_gpu(machine, cuda, dtype):
     machine(cuda)
     assert inference_dtype("cuda") == inference_dtype(torch.device("cuda", 1)) == dtype
     assert has_bfloat16("cuda") == (dtype == torch.bfloat16)
@@ -65,7 +65,7 @@ def test_inference_takes_the_precision_of_the_info(machine, cuda, dtype):
 
 
 @pytest.mark.parametrize("preset", ["gpu", "ddp", "deepspeed", "deepspeed_offload", "deepspeed_autocast"])
-def test_training_in_a_precision_that_the_info_lacks_is_refused_in_a_line(machine, preset):
+def test_training_in_a_precision_that_the_device_lacks_is_refused(machine, preset):
     machine(T4)
     settings = train_config("experiment=ethd/paper", "data.root=a", "vaid=b", f"trainer={preset}").trainer
     key = "trainer.deepspeed.autocast=true" if "autocast" in preset else "trainer.precision=bf16-mixed"
@@ -87,7 +87,7 @@ def test_mps_has_bfloat16_from_macos_14(machine, macos, refused):
 
 
 @pytest.mark.parametrize("preset", ["auto", "cpu", "gpu trainer.precision=32-true"])
-def test_float32_trains_on_every_info(machine, preset):
+def test_float32_trains_on_every_device(machine, preset):
     machine(P100)
     check_devices(train_config("experiment=vaid/tiny", "data.root=a", *f"trainer={preset}".split()).trainer)
 

@@ -1,4 +1,4 @@
-"""What a system lacks has a fallback; each is tested with the thing really removed."""
+"""Fallbacks for calls that some platforms lack; each is tested with the call removed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from callbacks.preemption import StopSignals
-from preparation.interrupts import shielded
+from preparation.interrupts import block_sigint
 from preparation.workers import default_workers
 from runtime import platforms
 from runtime.files import partial_of, whole_file
@@ -50,6 +50,7 @@ def test_cores_without_affinity(monkeypatch):
     assert default_workers("cpu") == len(os.sched_getaffinity(0))
     monkeypatch.delattr(os, "sched_getaffinity")
     assert default_workers("cpu") == os.cpu_count()
+    assert default_workers("mps") == 1
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert default_workers("cpu") == 1
 
@@ -60,13 +61,13 @@ def test_peak_memory_without_resource(monkeypatch):
     assert platforms.peak_memory() is None
 
 
-def test_shared_memory_where_there_is_none(monkeypatch, tmp_path):
+def test_shared_memory_without_a_file_system_for_it(monkeypatch, tmp_path):
     assert platforms.shared_memory_free() > 0
     monkeypatch.setattr(platforms, "SHARED_MEMORY", tmp_path / "none")
     assert platforms.shared_memory_free() is None
 
 
-def test_a_signal_that_is_missing_is_left_out(monkeypatch):
+def test_missing_signals_are_left_out(monkeypatch):
     monkeypatch.delattr(signal, "SIGUSR1")
     before = signal.getsignal(signal.SIGTERM)
     with StopSignals(["SIGUSR1", "SIGUSR2"], ["SIGTERM"]):
@@ -75,20 +76,20 @@ def test_a_signal_that_is_missing_is_left_out(monkeypatch):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_interrupts_where_they_cannot_be_blocked(monkeypatch):
+def test_interrupts_without_signal_masks(monkeypatch):
     monkeypatch.delattr(signal, "pthread_sigmask")
-    with pytest.raises(KeyboardInterrupt), shielded():
+    with pytest.raises(KeyboardInterrupt), block_sigint():
         signal.raise_signal(signal.SIGINT)
 
 
-def test_users_without_numbers(monkeypatch):
+def test_users_without_ids(monkeypatch):
     assert platforms.user_id() == str(os.getuid())
     monkeypatch.delattr(os, "getuid")
     monkeypatch.setenv("LOGNAME", "someone")
     assert platforms.user_id() == "someone"
 
 
-def test_a_killed_process_is_seen_without_proc(monkeypatch):
+def test_a_killed_process_is_detected_without_proc(monkeypatch):
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as living:
         monkeypatch.setattr(Path, "exists", lambda path: False)
         assert not platforms.process_is_gone(living.pid)
@@ -99,7 +100,7 @@ def test_a_killed_process_is_seen_without_proc(monkeypatch):
     assert not platforms.process_is_gone(living.pid)
 
 
-def test_files_are_written_where_folders_cannot_be_opened(monkeypatch, tmp_path):
+def test_files_are_written_if_folders_cannot_be_opened(monkeypatch, tmp_path):
     monkeypatch.setattr(platforms, "WINDOWS", True)
     genuine = os.open
 
@@ -120,7 +121,7 @@ def test_files_are_written_where_folders_cannot_be_opened(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("missing", ["", "preadv"])
-def test_reading_at_a_place(monkeypatch, tmp_path, missing):
+def test_reading_at_an_offset(monkeypatch, tmp_path, missing):
     if missing:
         monkeypatch.delattr(os, missing)
     (tmp_path / "a").write_bytes(bytes(range(100)))
@@ -134,7 +135,7 @@ def test_reading_at_a_place(monkeypatch, tmp_path, missing):
 
 
 @pytest.mark.parametrize("fcntl", [True, False])
-def test_a_lock_is_held_by_one(monkeypatch, tmp_path, fcntl):
+def test_a_lock_is_exclusive(monkeypatch, tmp_path, fcntl):
     if not fcntl:
         monkeypatch.setitem(sys.modules, "fcntl", None)
     with platforms.inheritable_lock(tmp_path / "lock") as descriptors:
@@ -161,7 +162,7 @@ def test_a_program_is_ended(monkeypatch, missing):
 
 
 @pytest.mark.slow
-def test_every_module_is_imported_on_a_system_without_any_of_it():
+def test_every_module_is_imported_without_any_of_them():
     code = """
 import importlib, pkgutil
 for package in sys.argv[1:]:
@@ -175,7 +176,7 @@ print("imported")
 
 
 @pytest.mark.slow
-def test_vaid_trains_on_a_system_without_any_of_it(shards, tmp_path):
+def test_vaid_trains_without_any_of_them(shards, tmp_path):
     """Two steps with a loader process that is started anew, as on macOS and Windows."""
     code = """
 if __name__ == "__main__":

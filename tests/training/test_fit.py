@@ -81,7 +81,7 @@ def test_wandb_offline_stores_losses_and_plots_under_the_run_id(shards, tmp_path
 
 def test_a_logger_that_is_not_installed_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=r"logger\.name=wandb: is not installed; pip install wandb"):
+    with pytest.raises(ConfigError, match=r"logger=wandb: is not installed; pip install wandb"):
         check(train_config(TINY, "data.root=a", "logger=wandb"))
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves in its logger: every step once, what it was made from, what it shows."""
+"""What a run writes to its loggers: every step once, its provenance, its plots and tables."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ import torch
 
 from callbacks.run_log import git_state, provenance
 from configs.errors import ConfigError
-from configs.training import LoggerConfig
+from configs.loggers import LoggerConfig
+from configs.rules import check
 from datamodules.schema import Index
 from lightning_modules.ethd.export import export
 from media import probe
+from runtime.errors import UserError
 from tests.helpers import ROOT
 from tests.helpers.synthetic_videos import untrained
-from tests.helpers.train_config import train_config, train_ethd, train_vaid
+from tests.helpers.train_config import logged, train_config, train_ethd, train_vaid
 from train import train
 from training import wandb_mode as module
-from training.loggers import paper_table, show_export
+from training.loggers import build_loggers, show_export
 from training.wandb_mode import wandb_mode
 
 
@@ -49,7 +51,10 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(codec_shards, code
 
     runs = read_runs(folder)
     assert [run.id for run in runs] == ["same"] * 3
-    assert {(run.project, run.group, run.job_type) for run in runs[:2]} == {("emotivetalk", "table1", "ethd")}
+    assert {(run.project, run.group, run.job_type) for run in runs[:2]} == {("emotivetalk", "table1", "train")}
+    assert runs[0].tags == ["ethd", "folder"]
+    starts = [json.loads(line) for line in (folder / "starts.jsonl").read_text().splitlines()]
+    assert {start["wandb"]["id"] for start in starts} == {"same"}
     first, second, exported = runs
     assert sorted(first.values("train/loss")) == [0, 1]
     assert sorted(second.values("train/loss")) == [2, 3]
@@ -68,6 +73,83 @@ def test_wandb_holds_the_run_through_a_restart_and_its_export(codec_shards, code
     assert "fid/generated/samples" in table["columns"]
     assert len(table["data"]) == 2
     assert exported.artifacts == {"same-export": ["ethd.safetensors"]}
+
+
+OFFLINE = ("logger=wandb", "logger.offline=true")
+MLFLOW = "+logger.use.mlflow={class: lightning.pytorch.loggers.MLFlowLogger"
+
+
+@pytest.mark.slow
+def test_several_loggers_at_once_and_any_of_lightning_by_its_class(shards, tmp_path):
+    for name in ("tensorboard", "wandb", "mlflow"):
+        pytest.importorskip(name, reason=f"needs pip install {name}")
+    import wandb
+    from mlflow.tracking import MlflowClient
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    from tests.helpers.wandb_run import read_runs
+
+    store = f"sqlite:///{tmp_path}/mlflow.db"
+    folder = train_vaid(
+        shards, tmp_path, "logger=[csv,tensorboard,wandb]", "logger.offline=true", "run_id=many",
+        f'{MLFLOW}, experiment_name: lips, tracking_uri: "{store}"}}', steps=2,
+    ).folder  # fmt: skip
+    local = {step: pytest.approx(float(value)) for step, value in logged(folder, "train/loss").items()}
+    wandb.teardown()  # waits until the service has written everything
+    (run,) = read_runs(folder)
+    assert run.values("train/loss") == local
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    assert {event.step: event.value for event in events.Scalars("train/loss")} == local
+    client = MlflowClient(store)
+    (found,) = client.search_runs([client.get_experiment_by_name("lips").experiment_id])
+    assert (found.info.run_name, found.info.status) == ("many", "FINISHED")
+    assert {row.step: row.value for row in client.get_metric_history(found.info.run_id, "train/loss")} == local
+    assert found.data.params["model/lr"] == "0.001"
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        (["+logger.use.mlfow={}"], r"logger\.use=mlfow: there is no such logger; there are tensorboard, wandb"),
+        (
+            [f"{MLFLOW}r}}"],
+            r"logger\.use\.mlflow\.class=.*MLFlowLoggerr: lightning\.pytorch\.loggers has no MLFlowLoggerr",
+        ),
+        (["+logger.use.mine.class=nowhere.Logger"], r"Python finds no module nowhere"),
+        (["+logger.use.mine=3"], r"logger\.use\.mine=3: expected keyword arguments"),
+        (
+            [f"{MLFLOW}, trackin_uri: a}}"],
+            r"logger\.use\.mlflow: MLFlowLogger cannot be created \(.*'trackin_uri'.*tracking_uri",
+        ),
+        ([f"{MLFLOW}, tracking_uri: 'what://x'}}"], r"logger\.use\.mlflow: MLFlowLogger cannot be created \(.*URI"),
+        (["+logger.use.mine.class=collections.Counter"], r"Counter: is not a logger of Lightning"),
+        (["logger=wandb", "+logger.use.wandb.id=3"], r"logger\.use\.wandb: takes no arguments; W&B's keys are"),
+        (["logger.project=a/b"], r"logger\.project=a/b: expected 1 to 128 characters, none of them"),
+        (["logger.entity=my lab"], r"logger\.entity=my lab: expected the name of a W&B user or team, without spaces"),
+        ([f"logger.tags=[{'x' * 65}]"], r"logger\.tags=x{65}: expected a tag of 1 to 64 characters"),
+        (["logger.name=paper"], r"logger\.name=paper: expected one of csv, tensorboard, wandb"),
+    ],
+)
+def test_a_logger_that_cannot_be_created_is_one_line(typed, words, tmp_path):
+    pytest.importorskip("mlflow", reason="needs pip install mlflow-skinny")
+
+    def make():
+        config = train_config("experiment=vaid/tiny", "data.root=a", *typed)
+        check(config)
+        build_loggers(config, tmp_path)
+
+    with pytest.raises((ConfigError, UserError), match=words) as refusal:
+        make()
+    assert len(str(refusal.value).splitlines()) == 1
+
+
+def test_the_earlier_key_is_accepted_with_the_new_one_named(capsys):
+    config = train_config("experiment=vaid/tiny", "data.root=a", "logger.name=tensorboard")
+    check(config)
+    assert list(config.logger.chosen) == ["tensorboard"]
+    assert capsys.readouterr().err == (
+        "note: logger.name=tensorboard is now logger=tensorboard; the next version reads the new name only\n"
+    )
 
 
 @pytest.mark.slow
@@ -100,15 +182,22 @@ def test_provenance_names_the_code_and_hides_the_home(codec_shards, monkeypatch,
 
 
 @pytest.mark.slow
-def test_ablations_belong_to_table_2():
+def test_ablations_belong_to_table_2(tmp_path):
+    pytest.importorskip("wandb", reason="needs pip install wandb")
     ethd = ("experiment=ethd/tiny", "data.root=a", "vaid=b")
-    assert paper_table(train_config(*ethd)) == "table1"
-    assert paper_table(train_config(*ethd, "model.variant=wo_lip")) == "table2"
-    assert paper_table(train_config("experiment=vaid/tiny", "data.root=a")) == "vaid"
+    groups = {
+        "table1": train_config(*ethd, *OFFLINE),
+        "table2": train_config(*ethd, *OFFLINE, "model.variant=wo_lip"),
+        "vaid": train_config("experiment=vaid/tiny", "data.root=a", *OFFLINE),
+        "mine": train_config(*ethd, *OFFLINE, "logger.group=mine"),
+    }
+    for group, config in groups.items():
+        logger, _ = build_loggers(config, tmp_path)
+        assert logger._wandb_init["group"] == group
 
 
-class Unwilling(BaseHTTPRequestHandler):
-    """A server that is there."""
+class NotFoundServer(BaseHTTPRequestHandler):
+    """A server that answers 404."""
 
     def do_GET(self):
         self.send_response(404)
@@ -125,7 +214,7 @@ def server(monkeypatch, tmp_path):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     module.reachable.cache_clear()
-    listening = HTTPServer(("127.0.0.1", 0), Unwilling)
+    listening = HTTPServer(("127.0.0.1", 0), NotFoundServer)
     threading.Thread(target=listening.serve_forever, daemon=True).start()
     monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{listening.server_port}")
     yield f"http://127.0.0.1:{listening.server_port}"
@@ -135,7 +224,7 @@ def server(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_missing_key_is_said_before_any_work(server, monkeypatch):
+def test_a_missing_key_is_an_error_before_any_work(server, monkeypatch):
     pytest.importorskip("wandb", reason="needs pip install wandb")
     config = train_config("experiment=vaid/tiny", "data.root=a", "logger=wandb")
     with pytest.raises(ConfigError, match=rf"no key for {server}; run `wandb login` .* logger\.offline=true"):
@@ -147,13 +236,13 @@ def test_a_missing_key_is_said_before_any_work(server, monkeypatch):
 def test_the_key_of_wandb_login_is_found(server, tmp_path):
     (tmp_path / ".netrc").write_text("machine 127.0.0.1\n  login user\n  password 0000\n")
     (tmp_path / ".netrc").chmod(0o600)
-    assert wandb_mode(LoggerConfig(name="wandb")) == "online"
+    assert wandb_mode(LoggerConfig()) == "online"
 
 
 def test_without_network_the_disk_is_taken_unless_the_server_was_asked_for(server, monkeypatch):
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:1")
-    assert wandb_mode(LoggerConfig(name="wandb")) == "offline"
+    assert wandb_mode(LoggerConfig()) == "offline"
     with pytest.raises(ConfigError, match=r"http://127\.0\.0\.1:1 cannot be reached from this machine"):
-        wandb_mode(LoggerConfig(name="wandb", offline=False))
+        wandb_mode(LoggerConfig(offline=False))
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    assert wandb_mode(LoggerConfig(name="wandb", offline=False)) == "disabled"
+    assert wandb_mode(LoggerConfig(offline=False)) == "disabled"

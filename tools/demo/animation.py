@@ -26,7 +26,7 @@ from runtime.files import write_whole
 from tools.demo.material import read_json
 
 TILE, HEAD, GAP = 176, 26, 6  # pixels
-QUALITY = 70  # of WebP
+QUALITY = 45  # of WebP
 
 
 def frames_of(video: Path) -> list[Image.Image]:

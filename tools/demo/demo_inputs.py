@@ -33,7 +33,7 @@ from runtime.errors import UserError
 from runtime.files import write_whole
 
 EMOTIONS = ("happy", "angry", "sad")
-SHOWN = "surprised"  # emotion of drive=expression
+SHOWN = "surprised"  # emotion where drive=expression
 STILL = 5  # frames of a video without motion
 COLUMNS = ("portrait", "speech", "output", "drive", "emotion.label", "emotion.level", "emotion.image",
            "emotion.video", "emotion.extend")  # fmt: skip

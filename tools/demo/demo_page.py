@@ -150,21 +150,21 @@ def _data(folder: Path) -> str:
 
 def _training_curves(folder: Path) -> str:
     vaid, ethd = (folder / "runs" / stage / RUN for stage in ("vaid", "ethd"))
-    vaid_curves, ethd_curves = read_curves(vaid), read_curves(ethd)
+    of_vaid, of_ethd = read_curves(vaid), read_curves(ethd)
     report = read_json(folder / "score_vaid.json")
     chance = (report.get("lip") or report["lip_train"])["chance"]
-    retrieval = _lines(vaid_curves, RETRIEVAL)
+    retrieval = _lines(of_vaid, RETRIEVAL)
     if retrieval:
         end = max(x for line in retrieval for x, _ in line.points)
         retrieval.append(Line("chance", [(0, chance), (end, chance)], dashed=True))
     charts = (
         chart("V-AID: lip retrieval, share of frames", retrieval, "steps"),
         chart("V-AID: error of expressions",
-              _lines(vaid_curves, {"train/expression_mse": "training", "val/expression_mse": "held-out",
-                                   "val/expression_mse_repeated": "one expression repeated"}), "steps", logarithmic=True),
-        chart("V-AID: error of lips", _lines(vaid_curves, {"train/lip_mse": "training", "val/lip_mse": "held-out"}),
+              _lines(of_vaid, {"train/expression_mse": "training", "val/expression_mse": "held-out",
+                               "val/expression_mse_repeated": "expression repeated"}), "steps", logarithmic=True),
+        chart("V-AID: error of lips", _lines(of_vaid, {"train/lip_mse": "training", "val/lip_mse": "held-out"}),
               "steps", logarithmic=True),
-        chart("ETHD: loss", _lines(ethd_curves, {"train/loss": "training", "val/loss": "held-out"}), "steps",
+        chart("ETHD: loss", _lines(of_ethd, {"train/loss": "training", "val/loss": "held-out"}), "steps",
               logarithmic=True),
     )  # fmt: skip
     cards = "".join(f'<div class="card">{one}</div>' for one in charts)

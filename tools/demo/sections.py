@@ -107,8 +107,8 @@ def decoupling_section(folder: Path, asked: Mapping[str, Any]) -> str:
         for (title, key, video), row in pairs
     )
     return (
-        '<section id="decoupling"><h2>Lips and expression, one at a time</h2><p>This is Figure 3 of the paper: the same '
-        "portrait and speech, driven once by lips only and once by expression only. Bright pixels differ from the "
+        '<section id="decoupling"><h2>Lips and expression, one at a time</h2><p>This is Figure 3 of the paper: the '
+        "same portrait and speech, driven once by lips only and once by expression only. Bright pixels differ from the "
         "portrait. After enough training, only the mouth is bright in the first video, and only the rest of the "
         "face in the second. Brightness elsewhere, for example in the background, shows that the training "
         "was too short.</p>"

@@ -80,7 +80,7 @@ def decoupling_rows(portrait: Path, lips: Path, expression: Path, count: int = 6
     """Figure 3: changes of a portrait by lips only and by expression only, on one scale.
 
     Args:
-        portrait: Input of generate.py; it is cropped as the video's record says.
+        portrait: Input of generate.py; it is cropped as stated in the video's record.
         lips: Video generated with ``drive=lips``.
         expression: Video generated with ``drive=expression``.
         count: Number of frames of each.
