@@ -6,7 +6,7 @@
 #   reduced=yes bash tools/profiling/gpu_hour.sh     every row with the smallest networks, on a CPU
 #   rows="step sample" results=FILE bash tools/profiling/gpu_hour.sh
 #
-# Needs no network, no weights and no data; besides torch, lightning, torchmetrics and transformers only diffusers,
+# Needs no network, no weights and no data; in addition to torch, lightning, torchmetrics and transformers only diffusers,
 # hydra-core, omegaconf, deepspeed and webdataset.
 set -uo pipefail
 cd "$(dirname "$0")/../.."

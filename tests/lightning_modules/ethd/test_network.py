@@ -159,7 +159,8 @@ def test_sampling_ten_times_as_long_takes_no_more_memory():
 @pytest.mark.slow
 def test_videos_of_1024_pixels_are_sampled_with_masks_of_128_to_16():
     """The resolution of the paper's §4.1 (latents of side 128), with the narrowest network of four levels."""
-    shape = UNetShape((32,) * 4, (1,) * 4, (True, True, True, False), layers=1, token_width=8, added_width=8)
+    levels = {"channels": (32,) * 4, "heads": (1,) * 4, "attention": (True, True, True, False)}
+    shape = UNetShape(**levels, layers=1, token_width=8, added_width=8)
     model, frames, given = awake(Ethd(shape, WIDTHS, 1024)), 3, signals()
     given = replace(given, boxes=given.boxes * 16).window(slice(0, frames))
     given = replace(given, **{name: getattr(given, name)[:1] for name in ("boxes", "e_ref", "lip", "e_dri")})
