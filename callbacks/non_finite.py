@@ -1,13 +1,19 @@
-"""Stops a run with a non-finite loss before the optimizer step, and names the clips of the batch."""
+"""Logs the norm of the gradients, and stops a run with a non-finite loss or gradient before its weights are saved.
+
+The message names the step and its clips. DeepSpeed computes the norm within its step; there it is read after the step,
+before a checkpoint is written.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from datamodules.clip_windows import ClipBatch, RankBatch, micro_batches
@@ -15,7 +21,10 @@ from runtime.errors import UserError
 
 
 class NonFiniteGuard(Callback):
-    """Checks every loss before the backward pass and reports a non-finite one in ``non_finite_rank{rank}.json``."""
+    """Checks every loss and the norm of all gradients; reports a non-finite one in ``non_finite_rank{rank}.json``.
+
+    Must precede the callbacks that write checkpoints.
+    """
 
     def __init__(self) -> None:
         self._batches: list[ClipBatch] = []
@@ -35,21 +44,53 @@ class NonFiniteGuard(Callback):
         """
         batch = self._batches[self._done]
         self._done += 1
-        if bool(torch.isfinite(loss)):
-            return
+        if not bool(torch.isfinite(loss)):
+            self._stop(trainer, trainer.global_step, f"the loss is {loss.item()} on clips", [batch])
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """Logs the norm of the gradients before clipping as ``train/grad_norm`` and checks it.
+
+        Raises:
+            UserError: If it is not finite, after the report is written. The weights are still unchanged.
+        """
+        gradients = [each.grad for each in pl_module.parameters() if each.grad is not None]
+        if gradients:  # DeepSpeed has moved them into its own buffers
+            self._check_norm(trainer, pl_module, float(torch.nn.utils.get_total_norm(gradients)), trainer.global_step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: RankBatch, batch_idx: int
+    ) -> None:
+        """Logs and checks the norm that DeepSpeed computed in its step, before a checkpoint is written.
+
+        Raises:
+            UserError: If it is not finite, after the report is written.
+        """
+        norm = getattr(trainer.model, "get_global_grad_norm", lambda: None)()
+        if norm is not None:
+            self._check_norm(trainer, pl_module, float(norm), trainer.global_step - 1)
+
+    def _check_norm(self, trainer: Trainer, module: LightningModule, norm: float, step: int) -> None:
+        module.log("train/grad_norm", norm, batch_size=sum(len(batch.get("key", ())) for batch in self._batches) or 1)
+        # DeepSpeed gives -1 for a norm that is not finite.
+        if not math.isfinite(norm) or norm < 0:
+            # All ranks stop: gradients are averaged over them, so each has the same norm.
+            others = f", averaged over {trainer.world_size} ranks," if trainer.world_size > 1 else ""
+            self._stop(trainer, step, f"the norm of the gradients{others} is {norm} after clips", self._batches)
+
+    def _stop(self, trainer: Trainer, step: int, found: str, batches: list[ClipBatch]) -> NoReturn:
         members = ("audio", "lip", "expression", "latent", "reference_expression", "first_expression")
         report: dict[str, Any] = {
-            "loss": str(loss.item()),
-            "global_step": trainer.global_step,
-            "keys": batch["key"],
-            "draws": batch["draw"].tolist(),
-            "starts": batch["start"].tolist(),
-            "frames": batch["frames"].tolist(),
+            "found": found,
+            "global_step": step,
+            "keys": [key for batch in batches for key in batch["key"]],
+            "draws": [draw for batch in batches for draw in batch["draw"].tolist()],
+            "starts": [start for batch in batches for start in batch["start"].tolist()],
+            "frames": [frames for batch in batches for frames in batch["frames"].tolist()],
             # CLUB spreads a non-finite value to all micro-batches of a step.
             "clips_with_non_finite": {
                 name: [key for part in self._batches for key in _bad_clips(part, name)]
                 for name in members
-                if name in batch
+                if name in self._batches[0]
             },
             "logged": {name: str(float(value)) for name, value in trainer.callback_metrics.items()},
         }
@@ -57,10 +98,10 @@ class NonFiniteGuard(Callback):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"non_finite_rank{trainer.global_rank}.json"
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        keys = sorted({key for found in report["clips_with_non_finite"].values() for key in found}) or batch["key"]
+        keys = sorted({key for bad in report["clips_with_non_finite"].values() for key in bad}) or report["keys"]
         shown = ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")
         raise UserError(
-            f"step {trainer.global_step}: the loss is {loss.item()} on clips {shown}; {path} lists the complete batch. "
+            f"step {step}: {found} {shown}; {path} lists the complete batch. "
             "Check these clips, or lower the learning rate, and resume from the last checkpoint"
         )
 

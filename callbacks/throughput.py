@@ -9,13 +9,15 @@ Shapes: B clips, F frames.
 from __future__ import annotations
 
 import time
-from typing import Any, cast
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
 
 import torch
 from lightning.fabric.utilities.throughput import get_available_flops
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from datamodules.clip_windows import micro_batches
@@ -34,13 +36,18 @@ class Throughput(Callback):
     """
 
     def __init__(self) -> None:
-        self._operations: dict[int, int] = {}  # frames -> operations of a step of one clip
+        self._operations: Callable[[int], float] | None = None  # frames -> operations of a step of one clip
         self._restart()
 
     def _restart(self) -> None:
         self._began = self._ended = 0.0
         self._waited = 0.0
-        self._steps = self._done = 0
+        self._steps, self._done = 0, 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Counts the operations of a step, on the rank that logs."""
+        if trainer.is_global_zero and isinstance(pl_module, EthdModule) and _peak_operations(pl_module):
+            self._operations = operations_of_frames(pl_module.info)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Ends the wait for the batch."""
@@ -55,10 +62,10 @@ class Throughput(Callback):
     ) -> None:
         """Starts the wait for the next batch, and logs if logging is due."""
         self._steps += 1
-        peak = _peak_operations(pl_module) if isinstance(pl_module, EthdModule) else None
-        if peak:
+        peak = _peak_operations(pl_module) if self._operations is not None else None
+        if peak and self._operations is not None:
             for clips, frames in (part["latent"].shape[:2] for part in micro_batches(batch)):
-                self._done += clips * self._operations_of(cast(EthdModule, pl_module).info, frames)
+                self._done += clips * self._operations(frames)
         if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]
             self._ended = time.perf_counter()
             return
@@ -77,11 +84,6 @@ class Throughput(Callback):
             logger.log_metrics(values, step=trainer.global_step - 1)  # same step as the losses of this batch
         self._restart()
 
-    def _operations_of(self, info: EthdInfo, frames: int) -> int:
-        if frames not in self._operations:
-            self._operations[frames] = step_operations(info, frames)
-        return self._operations[frames]
-
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Excludes validation from the measurement."""
         self._restart()
@@ -91,10 +93,23 @@ class Throughput(Callback):
         self._restart()
 
 
-def step_operations(info: EthdInfo, frames: int) -> int:
-    """Floating-point operations of a training step of one clip, counted on fake tensors.
+def operations_of_frames(info: EthdInfo) -> Callable[[int], float]:
+    """Returns frames -> operations of a training step of one clip, from the counts of two lengths.
 
-    The backward pass of products and convolutions counts twice their forward pass; recomputation is not counted.
+    Per frame the work is constant, except for the attention over time, which grows with the frames: a F + b F^2.
+    """
+    whole = info.config.window
+    half = max(1, whole // 2)
+    each = step_operations(info, half) / half
+    slope = (step_operations(info, whole) / whole - each) / max(1, whole - half)
+    return lambda frames: frames * (each + slope * (frames - half))
+
+
+def step_operations(info: EthdInfo, frames: int) -> int:
+    """Floating-point operations of a training step of one clip, counted on tensors without data.
+
+    Attention is counted as the two products it consists of. The backward pass counts twice the forward pass;
+    recomputation is not counted.
 
     Args:
         info: Checkpoint information of the network.
@@ -102,7 +117,10 @@ def step_operations(info: EthdInfo, frames: int) -> int:
     """
     sizes = info.dimensions
     latents = (1, frames, sizes.latent_channels, sizes.latent_size, sizes.latent_size)
-    with FakeTensorMode(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    nothing_computed = torch.device("meta"), torch.no_grad(), sdpa_kernel(SDPBackend.MATH)
+    with ExitStack() as contexts, FlopCounterMode(display=False) as counter:
+        for context in nothing_computed:
+            contexts.enter_context(context)
         signals = DrivingSignals(
             boxes=torch.zeros(1, 2, 4),
             e_ref=torch.zeros(1, sizes.expression_width),

@@ -44,6 +44,7 @@ class ShardDataModule(LightningDataModule):
         ValueError: If a value is invalid; the message names its key.
 
     Attributes:
+        validation_clips: Number of clips of a validation, over all ranks; None for all.
         indices: Root name -> index.
         clips: split -> clips, filled by ``setup``.
     """
@@ -55,6 +56,7 @@ class ShardDataModule(LightningDataModule):
         self.config = replace(config or DataConfig(), **changes)
         check_data(self.config)
         self.encoders = encoders
+        self.validation_clips: int | None = None
         self.indices: dict[str, Index] = {}
         self.clips: dict[str, list[Clip]] = {}
         self._readers: list[ShardReader] = []
@@ -193,15 +195,15 @@ class ShardDataModule(LightningDataModule):
         return StreamLoader(dataset, config.steps_per_epoch, self._fingerprint(clips), workers=config.workers)
 
     def val_dataloader(self) -> EvaluationLoader:
-        """Loader of the first window of every validation clip."""
-        return self._evaluation("val", self.config.window)
+        """Loader of the first window of the first ``validation_clips`` validation clips."""
+        return self._evaluation("val", self.config.window, self.validation_clips)
 
     def test_dataloader(self) -> EvaluationLoader:
         """Loader of every complete test clip."""
         return self._evaluation("test", None)
 
-    def _evaluation(self, split: str, window: int | None) -> EvaluationLoader:
-        clips = self._split_clips(split)
+    def _evaluation(self, split: str, window: int | None, count: int | None = None) -> EvaluationLoader:
+        clips = self._split_clips(split)[:count]
         dataset = EvaluationDataset(clips, BatchReader(self._readers, self.config.fields), window, *self._rank())
         return EvaluationLoader(dataset, workers=self.config.workers)
 

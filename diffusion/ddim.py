@@ -48,13 +48,18 @@ def ddim_step(schedule: NoiseSchedule, x: Tensor, x0: Tensor, t: Tensor, followi
         (B, ...) samples at step ``following``.
     """
     level, next_level = schedule.level(t, x), schedule.level(following, x)
-    noise = (x - level.sqrt() * x0) / (1 - level).sqrt()
-    return next_level.sqrt() * x0 + (1 - next_level).sqrt() * noise
+    return _moved(x, x0, (level.sqrt(), (1 - level).sqrt()), (next_level.sqrt(), (1 - next_level).sqrt()))
+
+
+def _moved(x: Tensor, x0: Tensor, now: tuple[Tensor, Tensor], then: tuple[Tensor, Tensor]) -> Tensor:
+    """Denoises by the factors of signal and noise of two steps."""
+    noise = (x - now[0] * x0) / now[1]
+    return then[0] * x0 + then[1] * noise
 
 
 @torch.no_grad()
 def ddim_sample(predict: PredictClean, noise: Tensor, schedule: NoiseSchedule, count: int) -> Tensor:
-    """Samples from noise.
+    """Samples from noise. The factors of all steps are computed on the CPU before the first: no step waits for them.
 
     Args:
         predict: Function that predicts the clean sample from x_t and (B,) steps.
@@ -67,9 +72,10 @@ def ddim_sample(predict: PredictClean, noise: Tensor, schedule: NoiseSchedule, c
     """
     steps = trailing_steps(len(schedule), count)
     x = noise
-    for t, following in zip(steps, [*steps[1:], -1], strict=True):
-        now = torch.full((len(x),), t, device=x.device)
-        x = ddim_step(schedule, x, predict(x, now), now, torch.full_like(now, following))
+    levels = schedule.level(torch.tensor([*steps, -1]), torch.empty(0, dtype=x.dtype))
+    factors = list(zip(levels.sqrt(), (1 - levels).sqrt(), strict=True))
+    for t, now, then in zip(steps, factors, factors[1:], strict=False):
+        x = _moved(x, predict(x, torch.full((len(x),), t, device=x.device)), now, then)
     return x
 
 

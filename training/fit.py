@@ -84,6 +84,7 @@ def fit(config: TrainConfig) -> Run:
     signals = StopSignals(config.preemption.requeue_on, config.preemption.stop_on)
     preemption, watchdog = Preemption(signals), Watchdog(config.watchdog, folder)
     data = datamodule(config.data)
+    data.validation_clips = settings.validation_clips
     data.setup("fit")
     check_encoder_names(data, config.encoders, config.name)
     resume = check_resume(config, folder)
@@ -94,7 +95,12 @@ def fit(config: TrainConfig) -> Run:
         callbacks += [*stage.callbacks(config, data, folder), *run_callbacks(config, data, folder, watchdog)]
     strategy = build_strategy(settings, config.watchdog, config.data.micro_batch_count)
     trainer = build_trainer(
-        settings, folder, strategy, callbacks, build_loggers(config, folder), bool(data.clips["val"])
+        settings,
+        folder,
+        strategy,
+        callbacks,
+        build_loggers(config, folder),
+        validates=stage.own_loaders or bool(data.clips["val"]),
     )
     preflight(config, stage, data, trainer, module, folder)
     if trainer.is_global_zero and not settings.fast_dev_run:
@@ -186,7 +192,7 @@ def build_trainer(
         plugins.append(SLURMEnvironment(auto_requeue=False))  # Lightning's requeue saves inside of a signal handler
     if settings.strategy != "deepspeed":
         plugins.append(StraightToDisk())
-    trainer = Trainer(
+    return Trainer(
         accelerator=settings.accelerator,
         devices=int(settings.devices) if settings.devices.isdecimal() else settings.devices,
         num_nodes=settings.nodes,
@@ -195,7 +201,7 @@ def build_trainer(
         max_time=timedelta(minutes=settings.max_minutes) if settings.max_minutes else None,
         val_check_interval=settings.validate_every,
         check_val_every_n_epoch=None,  # steps are counted across virtual epochs
-        limit_val_batches=settings.validation_clips if validates else 0,
+        limit_val_batches=None if validates else 0,  # the data module limits the clips over all ranks
         gradient_clip_val=settings.gradient_clip,
         log_every_n_steps=settings.log_every,
         fast_dev_run=settings.fast_dev_run,
@@ -210,9 +216,6 @@ def build_trainer(
         logger=loggers,
         **precision,
     )
-    if validates and not settings.fast_dev_run:  # Lightning's limit is per rank
-        trainer.limit_val_batches = -(-settings.validation_clips // trainer.world_size)
-    return trainer
 
 
 def describe(module: LightningModule, data: ShardDataModule, folder: Path) -> str:

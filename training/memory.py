@@ -1,14 +1,16 @@
 """Memory of a training step of ETHD, counted on fake tensors without computing anything.
 
-Counts every allocation of weights, gradients and activations in bfloat16 for one clip, with every block checkpointed.
-The count does not include the CUDA context, cuDNN's workspaces and fragmentation; 2 GiB and 5 % are added for these.
+Counts every allocation of weights, gradients and activations for one clip, with every block checkpointed: in bfloat16,
+or as bf16-mixed trains, with float32 weights, gradients and autocast's bfloat16 copies of the weights. Averaged weights
+and the optimizer's states are added. The count does not include the CUDA context, cuDNN's workspaces and fragmentation;
+2 GiB and 5 % are added for these.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +29,7 @@ from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
 
 GIB = 2**30
-STATES = 12  # bytes per parameter: float32 weight and Adam's two moments
+MOMENTS, MASTER, AVERAGE = 8, 4, 4  # bytes per parameter: Adam's two moments, float32 weights, averaged weights
 DOWNSCALE = 8  # pixels per latent position along each side
 
 
@@ -70,34 +72,35 @@ class PeakMemory(TorchDispatchMode):
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Peak bytes of a training step without optimizer states, and number of parameters."""
+    """Peak bytes of a training step with weights and gradients but without states, and number of parameters."""
 
     peak: int
     parameters: int
 
-    def on_card(self, ranks: int = 1, extra_bytes: float = 0.0) -> float:
-        """Required bytes of GPU memory, including the allowances.
-
-        Args:
-            ranks: Number of ranks that share the optimizer states (DeepSpeed ZeRO-2); 0 for states on the CPU.
-            extra_bytes: Additional bytes per parameter, e.g. 4 for the EMA.
-        """
-        states = STATES / ranks if ranks else 0.0
-        return (self.peak + (states + extra_bytes) * self.parameters) * 1.05 + 2 * GIB
+    def on_gpu(self, states: float) -> float:
+        """Required bytes of GPU memory with the allowances; ``states`` are further bytes per parameter."""
+        return (self.peak + states * self.parameters) * 1.05 + 2 * GIB
 
 
-def training_step(pixels: int, frames: int, shape: UNetShape | None = None, checkpointing: bool = True) -> StepMemory:
+def training_step(
+    pixels: int, frames: int, shape: UNetShape | None = None, checkpointing: bool = True, mixed: bool = False
+) -> StepMemory:
     """Counts the memory of forward and backward pass of one clip in bfloat16.
+
+    Gradients exist from the start, as in the buckets of DDP and DeepSpeed.
 
     Args:
         pixels: Side of the frames in pixels.
         frames: Number of frames.
         shape: Shape of the U-Net; None for SVD's.
         checkpointing: Whether the U-Net's blocks are checkpointed.
+        mixed: Whether weights and gradients are float32 and the step runs under autocast.
     """
     shape, side = shape or UNetShape(), pixels // DOWNSCALE
-    with FakeTensorMode(), PeakMemory() as memory, bfloat16():
+    with FakeTensorMode(), PeakMemory() as memory, nullcontext() if mixed else bfloat16():
         model = Ethd(shape, SignalWidths(512, 30, 12, 768), pixels, checkpointing=checkpointing)
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
         x0, noise = torch.randn(2, 1, frames, shape.out_channels, side, side)
         level = zero_terminal_schedule().level(torch.tensor([500]), x0)
         signals = DrivingSignals(
@@ -107,7 +110,8 @@ def training_step(pixels: int, frames: int, shape: UNetShape | None = None, chec
             e_dri=torch.randn(1, frames, 30),
         )
         noisy = level.sqrt() * x0 + (1 - level).sqrt() * noise
-        v = model(noisy, noise_input(level.flatten()), x0[:, 0, : shape.in_channels - shape.out_channels], signals)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            v = model(noisy, noise_input(level.flatten()), x0[:, 0, : shape.in_channels - shape.out_channels], signals)
         velocity_loss(v, x0, noise, level).mean().backward()
         return StepMemory(memory.peak, sum(parameter.numel() for parameter in model.parameters()))
 
@@ -131,22 +135,22 @@ def step_bytes(config: TrainConfig, module: EthdModule, ranks: int) -> float:
         module: Module with the configuration and dimensions of the network; its weights are not used.
         ranks: Number of ranks.
     """
-    settings, sizes = config.trainer, module.info.dimensions
-    shape = unet_shape(module.config, sizes)
-    step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, module.config.checkpointing)
+    settings, sizes, model = config.trainer, module.info.dimensions, module.config
     zero = settings.strategy == "deepspeed"
-    sharing = (0 if settings.deepspeed.offload_optimizer else ranks) if zero else 1
-    # The EMA is stored and partitioned like the optimizer's weights.
-    average = 4.0 / sharing if module.config.ema and sharing else 0.0
-    # The count assumes bfloat16 weights and gradients. With float32 they take 4 more bytes, except without ZeRO, where
-    # the float32 weights are already counted as those of the optimizer.
-    extra_bytes = average
-    if zero and settings.deepspeed.autocast:
-        extra_bytes += 4.0
+    mixed = settings.deepspeed.autocast if zero else settings.precision == "bf16-mixed"
+    shape = unet_shape(model, sizes)
+    step = training_step(DOWNSCALE * sizes.latent_size, config.data.window, shape, model.checkpointing, mixed)
+    average = AVERAGE if model.ema else 0
+    if zero:  # shared by the ranks, or on the CPU
+        states = 0.0 if settings.deepspeed.offload_optimizer else (MOMENTS + MASTER + average) / ranks
+    elif settings.precision == "bf16-true":
+        states = MOMENTS / 2 + average
+    else:
+        states = MOMENTS + average
     clips = config.data.micro_batch or config.data.batch_size // ranks
-    return step.on_card(sharing, extra_bytes) + (clips - 1) * _activations(step.peak, step.parameters)
+    return step.on_gpu(states) + (clips - 1) * _activations(step, 4 if mixed else 2)
 
 
-def _activations(peak: int, parameters: int) -> float:
-    """Bytes of a clip's activations: the peak without bfloat16 weights and gradients."""
-    return max(0.0, peak - 4.0 * parameters)
+def _activations(step: StepMemory, width: int) -> float:
+    """Bytes of a clip's activations: the peak without weights and gradients of ``width`` bytes each."""
+    return max(0.0, step.peak - 2.0 * width * step.parameters)

@@ -125,6 +125,8 @@ def _shared_memory(data: ShardDataModule, nodes: int) -> Iterator[str]:
 def _memory(config: TrainConfig, stage: Stage, trainer: Trainer, module: LightningModule) -> Iterator[str]:
     if not (config.trainer.check_memory and trainer.strategy.root_device.type == "cuda"):
         return
+    if trainer.local_rank:  # the count takes half a minute of a core; its result is the same on all ranks of a node
+        return
     need = stage.step_bytes(module, config, trainer.world_size)
     if need is None:
         return

@@ -101,7 +101,7 @@ def build_strategy(settings: TrainerConfig, limits: WatchdogConfig, micro_batche
     longest = max(limits.step_minutes, limits.other_minutes)
     timeout = timedelta(minutes=1.5 * longest)
     if settings.strategy == "ddp":
-        return DDPStrategy(timeout=timeout)
+        return DDPStrategy(timeout=timeout, gradient_as_bucket_view=True)  # one copy of the gradients less
     if settings.strategy == "deepspeed":
         return DEEPSPEED(settings, micro_batches, timeout=timeout)
     return settings.strategy

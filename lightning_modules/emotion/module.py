@@ -28,6 +28,7 @@ from encoders.text.ngram import words_of
 from lightning_modules.emotion.emotion_table import TABLE_FILE, EmotionTable, learn_table
 from lightning_modules.emotion.phrases import Phrase, held_out_phrases, paraphrases, training_phrases
 from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping, mapping_loss
+from lightning_modules.validation import ValidationMeans
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class EmotionModule(LightningModule):
         self.max_steps = max_steps
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
+        self._validated = ValidationMeans()
         self.phrases = training_phrases(table.cells, seed)
         features = encoder([phrase.text for phrase in self.phrases])
         with torch.random.fork_rng(devices=[]):
@@ -115,14 +117,18 @@ class EmotionModule(LightningModule):
         return loss
 
     def validation_step(self, batch: Sequence[Tensor], batch_idx: int) -> None:
-        """Logs the accuracy on features (B, D_t) and indices (B,) of their cells in the table.
+        """Computes the accuracy on features (B, D_t) and indices (B,) of their cells in the table.
 
         Encodes every word of the texts. ``TextEmotion`` scores higher: it skips words unknown to an n-gram encoder.
         """
         features, cell = batch
         found = self.table.nearest(self.mapping.latent(features).float().cpu())
         right = [one[0] == self.table.cells[place][0] for one, place in zip(found, cell.tolist(), strict=True)]
-        self.log("val/emotion", sum(right) / len(right), prog_bar=True, on_epoch=True, batch_size=len(right))
+        self._validated.add({"emotion": torch.tensor(right)}, torch.ones(len(right), dtype=torch.bool))
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the mean over all texts as ``val/emotion``."""
+        self._validated.log(self, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW with cosine decay to zero, updated every step."""

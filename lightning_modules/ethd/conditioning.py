@@ -254,7 +254,9 @@ class ExpressionTemporalAttention(CrossAttention):
         query = self.query(hidden.unflatten(0, (clips, -1)).flatten(1, 2))
         found = self.attend(query, timeline).unflatten(1, (-1, frames))
         inside = region.transpose(1, 2).to(hidden)  # (B, L, 1, 1)
-        return torch.addcmul(bias, F.linear(found, weight), inside).flatten(0, 1)
+        change = F.linear(found, weight)
+        # Under autocast the bias is float32, and would turn the residual stream into float32.
+        return torch.addcmul(bias.to(change), change, inside).flatten(0, 1)
 
 
 class AbsentAttention(nn.Module):

@@ -31,6 +31,7 @@ from lightning_modules.ethd.svd_weights import is_new
 from lightning_modules.parameter_groups import ParameterGroup, decayed_groups, optimizer_groups, regroup
 from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.network import VAID
+from lightning_modules.validation import ValidationMeans
 
 VALIDATION_LEVELS = 4  # number of noise levels at which a validation clip is denoised
 
@@ -74,6 +75,7 @@ class EthdModule(AccumulatingModule):
         self.batch_size = batch_size
         self.seed = seed
         self.schedule = noise_schedule(self.config)
+        self._validated = ValidationMeans()
         self._frozen = (vaid.eval().requires_grad_(False),)  # a tuple keeps torch from registering a submodule
         self.ethd = build_ethd(self.config, info.dimensions, info.frame_side)
 
@@ -204,15 +206,23 @@ class EthdModule(AccumulatingModule):
         config, vaid = self.config, self.vaid
         e_dri = vaid.expression_scale(batch["expression"].float())
         rows = [i for i, seed in enumerate(seeds) if share("e_dri", seed) < config.audio_expression_probability]
-        if rows and config.variant == "full" or rows and config.variant == "wo_lip":  # other variants do not use e_dri
-            e_dri[rows] = vaid.sample_expression(
-                batch["audio"][rows].float(),
-                batch["reference_portrait"][rows],
-                vaid.expression_scale(batch["first_expression"][rows].float()),
-                [seed_of("e_a", seeds[i]) >> 1 for i in rows],
-                steps=config.expression_steps,
-            ).to(e_dri)
+        if rows and self._reads_e_dri:
+            e_dri[rows] = self._sampled_expression(batch, seeds, rows).to(e_dri)
         return e_dri
+
+    @property
+    def _reads_e_dri(self) -> bool:
+        return self.config.variant in ("full", "wo_lip")
+
+    def _sampled_expression(self, batch: ClipBatch, seeds: list[int], rows: list[int]) -> Tensor:
+        """(R, F, d_e) e_a that V-AID samples for the clips ``rows`` of a batch."""
+        return self.vaid.sample_expression(
+            batch["audio"][rows].float(),
+            batch["reference_portrait"][rows],
+            self.vaid.expression_scale(batch["first_expression"][rows].float()),
+            [seed_of("e_a", seeds[i]) >> 1 for i in rows],
+            steps=self.config.expression_steps,
+        )
 
     def _boxes(self, batch: ClipBatch) -> Tensor:
         """(B, 2, 4) lip and face boxes that define the region of the expression."""
@@ -235,18 +245,32 @@ class EthdModule(AccumulatingModule):
         return stratified_steps(len(self.schedule), places, self.batch_size, seed)
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Logs errors at fixed noise levels with e_dri = e_v under ``val/``; skips batches of repeated clips."""
-        if not bool(batch["valid"].all()):
+        """Computes errors at fixed noise levels, driven by e_v and, with the suffix ``_e_a``, by a sampled e_a.
+
+        Skips batches of repeated clips.
+        """
+        valid = batch["valid"]
+        if not bool(valid.any()):
             return
         with single_precision(self.device):
             seeds = [seed_of("validation", key) for key in batch["key"]]
             example = self.example(batch, seeds, self.vaid.expression_scale(batch["expression"].float()))
-        size, total = len(seeds), len(self.schedule)
-        for place in range(VALIDATION_LEVELS):
-            steps = torch.full((size,), (2 * place + 1) * total // (2 * VALIDATION_LEVELS))
-            loss, errors = self.losses(example, steps)
-            for name, value in {"loss": loss, **errors}.items():  # Lightning averages over the noise levels too
-                self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=size, sync_dist=True)
+            driven = {"": example.signals}
+            if self._reads_e_dri:
+                e_a = self._sampled_expression(batch, seeds, list(range(len(seeds))))
+                driven["_e_a"] = replace(example.signals, e_dri=e_a)
+        total = len(self.schedule)
+        for suffix, signals in driven.items():
+            for place in range(VALIDATION_LEVELS):
+                steps = torch.full((len(seeds),), (2 * place + 1) * total // (2 * VALIDATION_LEVELS))
+                loss, errors = self.losses(replace(example, signals=signals), steps)
+                self._validated.add(
+                    {f"{name}{suffix}": value for name, value in {"loss": loss, **errors}.items()}, valid
+                )
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over clips and noise levels under ``val/``."""
+        self._validated.log(self)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over ``parameter_groups``."""

@@ -168,7 +168,7 @@ class Sampler:
             denoise = VelocityDenoiser(
                 lambda noisy, level: self.ethd(noisy.to(self.dtype), level, reference_latent, near), self.schedule
             )
-            x0 = denoise(x.to(self.device), t.to(self.device)).cpu()
+            x0 = denoise(x.to(self.device), t).cpu()  # t stays on the CPU, where the schedule is
             if self.dtype is torch.float16 and not x0.isfinite().all():
                 raise SamplingError(
                     f"{self.device}: has no bfloat16, and values here are too large for float16; use device=cpu"

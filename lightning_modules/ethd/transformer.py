@@ -11,7 +11,9 @@ Shapes: B clips, F frames, C channels, L = h*w latent positions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from diffusers.models.attention import FeedForward
@@ -19,6 +21,7 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import AlphaBlender
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from lightning_modules.ethd.conditioning import (
     AbsentAttention,
@@ -27,6 +30,10 @@ from lightning_modules.ethd.conditioning import (
     ExpressionTemporalAttention,
     LipAttention,
 )
+
+Run = Callable[..., Any]  # calls a segment with its inputs, checkpointed or not
+LARGE = 4  # a grid is large from this ratio of positions to channels
+PARTS = 4  # parts of the frames that feed-forward layers are computed on, one after the other
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,32 @@ class SpatialBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, activation_fn="geglu")
 
-    def forward(self, hidden: Tensor, conditions: Conditions, region: Tensor | None) -> Tensor:
-        """(B*F, L, C) -> (B*F, L, C)."""
-        hidden = self.attn1(self.norm1(hidden)) + hidden
+    def project(self, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B*F, L, C) -> queries, keys and values of the self-attention, each (B*F, heads, L, C / heads)."""
+        attn, normed = self.attn1, self.norm1(hidden)
+        query, key, value = (
+            project(normed).unflatten(-1, (attn.heads, -1)).transpose(1, 2)
+            for project in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        return query, key, value
+
+    def attend(self, hidden: Tensor, found: Tensor, conditions: Conditions, region: Tensor | None) -> Tensor:
+        """Adds the result of the self-attention, not yet projected, and the cross-attentions.
+
+        Args:
+            hidden: (B*F, L, C) hidden states.
+            found: (B*F, L, C) result of ``attention``.
+            conditions: Tokens and masks to attend to.
+            region: (B, 1, L, 1) mask, see ``Conditions``.
+        """
+        hidden = self.attn1.to_out[0](found) + hidden
         hidden = self.attn2(self.norm2(hidden), conditions.lip) + hidden
         if self.injector is not None and conditions.driving is not None and region is not None:
             hidden = self.injector(hidden, conditions.driving, conditions.reference, region)
+        return hidden
+
+    def feed(self, hidden: Tensor) -> Tensor:
+        """Feed-forward layer: (B*F, L, C) -> (B*F, L, C)."""
         return self.ff(self.norm3(hidden)) + hidden
 
 
@@ -88,15 +115,22 @@ class TemporalBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = FeedForward(channels, activation_fn="geglu")
 
-    def forward(self, hidden: Tensor, conditions: Conditions, region: Tensor | None, frames: int) -> Tensor:
-        """(B*F, L, C) -> (B*F, L, C)."""
+    def feed_in(self, hidden: Tensor, places: Tensor) -> Tensor:
+        """First feed-forward layer: (B*F, L, C) hidden states, (B*F, 1, C) embedded frame positions -> (B*F, L, C)."""
+        hidden = hidden + places
+        return self.ff_in(self.norm_in(hidden)) + hidden
+
+    def attend(self, hidden: Tensor, conditions: Conditions, region: Tensor | None, frames: int) -> Tensor:
+        """Attentions: (B*F, L, C) -> (B*F, L, C)."""
         length = hidden.shape[1]
         hidden = hidden.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)  # (B*L, F, C)
-        hidden = self.ff_in(self.norm_in(hidden)) + hidden
         hidden = self.attn1(self.norm1(hidden)) + hidden
         hidden = self.attn2(self.norm2(hidden), conditions.timeline, region) + hidden
-        hidden = self.ff(self.norm3(hidden)) + hidden
         return hidden.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)
+
+    def feed(self, hidden: Tensor) -> Tensor:
+        """Second feed-forward layer: (B*F, L, C) -> (B*F, L, C)."""
+        return self.ff(self.norm3(hidden)) + hidden
 
 
 class SpatioTemporalTransformer(nn.Module):
@@ -120,27 +154,56 @@ class SpatioTemporalTransformer(nn.Module):
         self.time_mixer = AlphaBlender(alpha=0.5, merge_strategy="learned_with_images")
         self.proj_out = nn.Linear(channels, channels)
 
-    def forward(self, hidden: Tensor, conditions: Conditions, video: Tensor) -> Tensor:
+    def forward(self, hidden: Tensor, conditions: Conditions, frames: int, run: Run) -> Tensor:
         """(B*F, C, h, w) -> the same shape.
 
         Args:
             hidden: (B*F, C, h, w) hidden states.
             conditions: Tokens and masks to attend to.
-            video: (B, F) zeros; diffusers' indicator of video frames as opposed to single images.
+            frames: F.
+            run: Function that calls a segment with its inputs, checkpointed or not.
 
         Raises:
             ValueError: If ``conditions`` has no mask for this level.
         """
         height, width = hidden.shape[-2:]
-        frames = video.shape[1]
         region = self._region(conditions, height, width)
-        tokens = self.proj_in(self.norm(hidden).flatten(2).transpose(1, 2))
-        spatial = self.transformer_blocks[0](tokens, conditions, region)
+        over_space = cast(SpatialBlock, self.transformer_blocks[0])
+        over_time = cast(TemporalBlock, self.temporal_transformer_blocks[0])
         places = self.time_pos_embed(self.time_proj(torch.arange(frames, device=hidden.device)).to(hidden.dtype))
-        temporal = (spatial.unflatten(0, (-1, frames)) + places[:, None]).flatten(0, 1)
-        temporal = self.temporal_transformer_blocks[0](temporal, conditions, region, frames)
-        mixed = self.time_mixer(spatial, temporal, image_only_indicator=video)
-        return self.proj_out(mixed).transpose(1, 2).unflatten(2, (height, width)).contiguous() + hidden
+        # On large grids, attention costs more time than the layers around it, and feed-forward layers most memory:
+        # the result of attention is stored instead of recomputed, and feed-forward layers run on a part of the frames.
+        large = height * width >= LARGE * hidden.shape[1]
+        found = attention(*run(self._project, over_space, hidden)) if large else None
+        spatial = run(self._attend_space, over_space, hidden, found, conditions, region)
+        spatial = _in_parts(run, over_space.feed, large, spatial)
+        temporal = _in_parts(run, over_time.feed_in, large, spatial, places.repeat(len(spatial) // frames, 1)[:, None])
+        temporal = run(over_time.attend, temporal, conditions, region, frames)
+        temporal = _in_parts(run, over_time.feed, large, temporal)
+        return run(self._blend, hidden, spatial, temporal)
+
+    def _tokens(self, hidden: Tensor) -> Tensor:
+        return self.proj_in(self.norm(hidden).flatten(2).transpose(1, 2))
+
+    def _project(self, block: SpatialBlock, hidden: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return block.project(self._tokens(hidden))
+
+    def _attend_space(
+        self,
+        block: SpatialBlock,
+        hidden: Tensor,
+        found: Tensor | None,
+        conditions: Conditions,
+        region: Tensor | None,
+    ) -> Tensor:
+        tokens = self._tokens(hidden)
+        if found is None:
+            found = attention(*block.project(tokens))
+        return block.attend(tokens, found, conditions, region)
+
+    def _blend(self, hidden: Tensor, spatial: Tensor, temporal: Tensor) -> Tensor:
+        mixed = self.proj_out(blend(self.time_mixer, spatial, temporal))
+        return mixed.transpose(1, 2).unflatten(2, hidden.shape[-2:]).contiguous() + hidden
 
     @staticmethod
     def _region(conditions: Conditions, height: int, width: int) -> Tensor | None:
@@ -152,3 +215,22 @@ class SpatioTemporalTransformer(nn.Module):
                 "them with expression_regions(boxes, size, unet.grid_sides(latent side))"
             )
         return conditions.regions[height]
+
+
+def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of (X, heads, L, c) queries to keys and values -> (X, L, heads * c)."""
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+
+
+def _in_parts(run: Run, layer: Callable[..., Tensor], large: bool, *inputs: Tensor) -> Tensor:
+    """Runs a layer that treats the B*F frames independently, one segment per part of the frames on large grids."""
+    if not (large and torch.is_grad_enabled()):
+        return run(layer, *inputs)
+    parts = zip(*(each.chunk(PARTS) for each in inputs), strict=True)
+    return torch.cat([run(layer, *part) for part in parts])
+
+
+def blend(mixer: AlphaBlender, spatial: Tensor, temporal: Tensor) -> Tensor:
+    """Weighted mean of two tensors of one shape by the learned weight of diffusers' ``AlphaBlender``, for videos."""
+    dtype = torch.promote_types(spatial.dtype, temporal.dtype)  # they differ under autocast
+    return torch.lerp(temporal.to(dtype), spatial.to(dtype), mixer.mix_factor.sigmoid().to(spatial.device, dtype))

@@ -3,9 +3,10 @@
 Built from diffusers' modules under the names of ``UNetSpatioTemporalConditionModel``, so that SVD's weights can be
 loaded. The network predicts v from the noisy latents, concatenated with the reference latent, and 1/4 ln sigma.
 
-Memory: with checkpointing, every residual block and every transformer stores only its input and is recomputed in the
-backward pass. diffusers' checkpointing excludes the temporal transformer blocks, which takes four times the memory at
-120 frames.
+Memory: with checkpointing, residual blocks and transformers are divided into segments. Each stores only its input and
+is recomputed in the backward pass. A segment ends after a product or convolution where possible, because its last
+operation is not recomputed. diffusers' checkpointing excludes the temporal transformer blocks, which takes four times
+the memory at 120 frames.
 
 Shapes: B clips, F frames, C channels, H = W latent side.
 """
@@ -25,11 +26,10 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from lightning_modules.ethd.conditioning import Conditions
-from lightning_modules.ethd.transformer import Branches, SpatioTemporalTransformer
+from lightning_modules.ethd.transformer import Branches, Run, SpatioTemporalTransformer, blend
 
 # SVD's micro-conditions: frames per second minus one, motion bucket id, noise augmentation strength.
 ADDED_TIME_IDS = (24.0, 127.0, 0.02)
-Run = Callable[..., Tensor]
 
 
 @dataclass(frozen=True)
@@ -125,15 +125,14 @@ class UNet(nn.Module):
         clips, frames = noisy.shape[:2]
         stacked = reference.to(noisy)[:, None].expand(-1, frames, -1, -1, -1)
         time = self._embed(noise_input, noisy).repeat_interleave(frames, 0, output_size=clips * frames)
-        video = noisy.new_zeros(clips, frames)
 
         hidden = self.conv_in(torch.cat([noisy, stacked], 2).flatten(0, 1))
         skips = [hidden]
         for down in self.down_blocks:
-            hidden = down(hidden, skips, time, conditions, video, self._run)
-        hidden = self.mid_block(hidden, time, conditions, video, self._run)
+            hidden = down(hidden, skips, time, conditions, frames, self._run)
+        hidden = self.mid_block(hidden, time, conditions, frames, self._run)
         for up in self.up_blocks:
-            hidden = up(hidden, skips, time, conditions, video, self._run)
+            hidden = up(hidden, skips, time, conditions, frames, self._run)
         return self._run(self._head, hidden).unflatten(0, (clips, frames))
 
     def _embed(self, noise_input: Tensor, like: Tensor) -> Tensor:
@@ -161,19 +160,19 @@ class DownLevel(nn.Module):
         # As in SVD, the epsilon of residual blocks depends on whether the level has transformers.
         epsilon = 1e-6 if shape.attention[level] else 1e-5
         inputs = [before] + [width] * (shape.layers - 1)
-        self.resnets = nn.ModuleList(residual(size, width, shape, epsilon) for size in inputs)
+        self.resnets = nn.ModuleList(ResidualBlock(size, width, shape, epsilon) for size in inputs)
         self.attentions = transformers(shape, level, shape.layers, branches)
         last = level == len(shape.channels) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample2D(width, use_conv=True, name="op")])
 
     def forward(
-        self, hidden: Tensor, skips: list[Tensor], time: Tensor, conditions: Conditions, video: Tensor, run: Run
+        self, hidden: Tensor, skips: list[Tensor], time: Tensor, conditions: Conditions, frames: int, run: Run
     ) -> Tensor:
         """(B*F, C, H, W) -> half the height and width; appends the skip connections to ``skips``."""
         for index, resnet in enumerate(self.resnets):
-            hidden = run(resnet, hidden, time, video)
+            hidden = resnet(hidden, None, time, frames, run)
             if self.attentions:
-                hidden = run(self.attentions[index], hidden, conditions, video)
+                hidden = self.attentions[index](hidden, conditions, frames, run)
             skips.append(hidden)
         for downsample in self.downsamplers:
             hidden = downsample(hidden)
@@ -187,16 +186,16 @@ class Middle(nn.Module):
     def __init__(self, shape: UNetShape, branches: Branches) -> None:
         super().__init__()
         width, level = shape.channels[-1], len(shape.channels) - 1
-        self.resnets = nn.ModuleList(residual(width, width, shape, 1e-5) for _ in range(2))
+        self.resnets = nn.ModuleList(ResidualBlock(width, width, shape, 1e-5) for _ in range(2))
         self.attentions = nn.ModuleList(
             [SpatioTemporalTransformer(width, shape.heads[level], shape.token_width, branches)]
         )
 
-    def forward(self, hidden: Tensor, time: Tensor, conditions: Conditions, video: Tensor, run: Run) -> Tensor:
+    def forward(self, hidden: Tensor, time: Tensor, conditions: Conditions, frames: int, run: Run) -> Tensor:
         """(B*F, C, H, W) -> the same shape."""
-        hidden = run(self.resnets[0], hidden, time, video)
-        hidden = run(self.attentions[0], hidden, conditions, video)
-        return run(self.resnets[1], hidden, time, video)
+        hidden = self.resnets[0](hidden, None, time, frames, run)
+        hidden = self.attentions[0](hidden, conditions, frames, run)
+        return self.resnets[1](hidden, None, time, frames, run)
 
 
 class UpLevel(nn.Module):
@@ -210,34 +209,47 @@ class UpLevel(nn.Module):
         above = shape.channels[max(level - 1, 0)]
         carried = [below] + [width] * shape.layers
         joined = [width] * shape.layers + [above]
-        self.resnets = nn.ModuleList(residual(a + b, width, shape, 1e-6) for a, b in zip(carried, joined, strict=True))
+        self.resnets = nn.ModuleList(
+            ResidualBlock(a + b, width, shape, 1e-6) for a, b in zip(carried, joined, strict=True)
+        )
         self.attentions = transformers(shape, level, shape.layers + 1, branches)
         self.upsamplers = nn.ModuleList([Upsample2D(width, use_conv=True)] if level else [])
 
     def forward(
-        self, hidden: Tensor, skips: list[Tensor], time: Tensor, conditions: Conditions, video: Tensor, run: Run
+        self, hidden: Tensor, skips: list[Tensor], time: Tensor, conditions: Conditions, frames: int, run: Run
     ) -> Tensor:
         """(B*F, C, H, W) -> twice the height and width; removes its skip connections from the end of ``skips``."""
         for index, resnet in enumerate(self.resnets):
-            hidden = run(join, resnet, hidden, skips.pop(), time, video)
+            hidden = resnet(hidden, skips.pop(), time, frames, run)
             if self.attentions:
-                hidden = run(self.attentions[index], hidden, conditions, video)
+                hidden = self.attentions[index](hidden, conditions, frames, run)
         for upsample in self.upsamplers:
             hidden = run(upsample, hidden)
         return hidden
 
 
-def join(resnet: nn.Module, hidden: Tensor, skip: Tensor, time: Tensor, video: Tensor) -> Tensor:
-    """Residual block over two inputs. Concatenating inside of the checkpoint avoids storing the concatenation."""
-    return resnet(torch.cat([hidden, skip], 1), time, video)
+class ResidualBlock(SpatioTemporalResBlock):
+    """diffusers' residual block over space, then time, as two checkpointed segments."""
 
+    def __init__(self, inputs: int, outputs: int, shape: UNetShape, epsilon: float) -> None:
+        super().__init__(inputs, outputs, temb_channels=4 * shape.channels[0], eps=epsilon)
+        self.temporal_res_block.conv1 = TemporalConv(outputs)
+        self.temporal_res_block.conv2 = TemporalConv(outputs)
 
-def residual(inputs: int, outputs: int, shape: UNetShape, epsilon: float) -> SpatioTemporalResBlock:
-    """Builds diffusers' residual block over space, then time."""
-    block = SpatioTemporalResBlock(inputs, outputs, temb_channels=4 * shape.channels[0], eps=epsilon)
-    block.temporal_res_block.conv1 = TemporalConv(outputs)
-    block.temporal_res_block.conv2 = TemporalConv(outputs)
-    return block
+    def forward(self, hidden: Tensor, skip: Tensor | None, time: Tensor, frames: int, run: Run) -> Tensor:
+        """(B*F, C, H, W) hidden states, and those of a skip connection -> (B*F, C', H, W)."""
+        spatial = run(self._over_space, hidden, skip, time)
+        temporal = run(self._over_time, spatial, time, frames)
+        return blend(self.time_mixer, spatial, temporal)
+
+    def _over_space(self, hidden: Tensor, skip: Tensor | None, time: Tensor) -> Tensor:
+        if skip is not None:  # concatenated inside of the segment, which therefore does not store the concatenation
+            hidden = torch.cat([hidden, skip], 1)
+        return self.spatial_res_block(hidden, time)
+
+    def _over_time(self, hidden: Tensor, time: Tensor, frames: int) -> Tensor:
+        video = hidden.unflatten(0, (-1, frames)).transpose(1, 2)
+        return self.temporal_res_block(video, time.unflatten(0, (-1, frames))).transpose(1, 2).flatten(0, 1)
 
 
 class TemporalConv(nn.Conv3d):

@@ -16,6 +16,7 @@ from datamodules.clip_windows import ClipBatch
 from datamodules.datamodule import ShardDataModule
 from lightning_modules.proxy.proxy_tasks import AppearanceTask, ExpressionTask, Parts, SyncTask
 from lightning_modules.schedule import scheduled
+from lightning_modules.validation import ValidationMeans
 from metrics.networks.proxy import ProxyExpression, ProxyImage, ProxyInfo, ProxyVideo, new_proxy, save_proxy
 from metrics.networks.syncnet import SyncNet
 from runtime.errors import UserError
@@ -37,6 +38,7 @@ class ProxyModule(LightningModule):
         self.task = task
         self.info = info
         self.max_steps = max_steps
+        self._validated = ValidationMeans()
 
     def training_step(self, batch: ClipBatch, batch_idx: int) -> Tensor:
         """Returns the loss of a batch; logs it and the scores under ``train/``."""
@@ -47,12 +49,15 @@ class ProxyModule(LightningModule):
         return parts.loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Logs loss and scores on held-out speakers under ``val/``; skips batches of repeated clips."""
-        if not bool(batch["valid"].all()):
+        """Computes loss and scores on held-out speakers; skips batches of repeated clips."""
+        if not bool(batch["valid"].any()):
             return
         parts: Parts = self.task(batch)
-        for name, score in {"loss": parts.loss, **parts.scores}.items():
-            self.log(f"val/{name}", score, on_epoch=True, batch_size=len(batch["key"]), sync_dist=True)
+        self._validated.add({"loss": parts.loss, **parts.scores}, batch["valid"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over clips under ``val/``."""
+        self._validated.log(self)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW with linear warmup over a tenth of the steps and cosine decay to zero."""

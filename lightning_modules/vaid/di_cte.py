@@ -36,15 +36,21 @@ class Surroundings:
         audio: (B, N, C) audio embedding per frame.
         identity: (B, C) identity embedding.
         mask: (B, N) bool, False where padded.
+        present: (B, 1, 1, N) the mask of self-attention; None if nothing is padded.
+        rotation: (2, N, head width) float32 factors of the rotary position embedding, see ``rotation``.
     """
 
     audio: Tensor
     identity: Tensor
     mask: Tensor
+    present: Tensor | None
+    rotation: Tensor
 
     def window(self, frames: slice) -> Surroundings:
-        """Returns the conditions of a range of frames."""
-        return Surroundings(self.audio[:, frames], self.identity, self.mask[:, frames])
+        """Returns the conditions of a range of frames. Their positions start at 0: only distances have an effect."""
+        audio, mask = self.audio[:, frames], self.mask[:, frames]
+        present = None if self.present is None else self.present[..., frames]
+        return Surroundings(audio, self.identity, mask, present, self.rotation[:, : mask.shape[1]])
 
 
 class DiCTE(nn.Module):
@@ -80,7 +86,7 @@ class DiCTE(nn.Module):
         droppable: bool = False,
     ) -> None:
         super().__init__()
-        self.audio_mode, self.condition_mode = audio_mode, condition_mode
+        self.audio_mode, self.condition_mode, self.head_width = audio_mode, condition_mode, head_width
         self.code = nn.Linear(expression_width, width)
         self.layer_weights = nn.Parameter(torch.zeros(audio_layers))
         self.audio = nn.Sequential(nn.Linear(WINDOW * audio_width, width), nn.LayerNorm(width))
@@ -102,18 +108,21 @@ class DiCTE(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, width), nn.GELU(), nn.Linear(width, expression_width)
         )
 
-    def surroundings(self, audio: Tensor, portrait: Tensor, mask: Tensor) -> Surroundings:
+    def surroundings(self, audio: Tensor, portrait: Tensor, mask: Tensor, padded: bool = True) -> Surroundings:
         """Embeds the conditions that are constant over the diffusion steps.
 
         Args:
             audio: (B, N, L, D) audio features.
             portrait: (B, H, W, 3) uint8 RGB portrait x_ref.
             mask: (B, N) bool, False where padded.
+            padded: Whether frames may be padded. Attention without a mask takes fewer operations.
         """
         share = self.layer_weights.softmax(0)
         mixed = torch.einsum("bnld,l->bnd", audio.to(share.dtype), share)
         windows = audio_windows(mixed[:, :, None], mask).flatten(2)
-        return Surroundings(self.audio(windows), self.identity(portrait), mask)
+        turned = rotation(mask.shape[1], self.head_width, mask.device)
+        present = mask[:, None, None, :] if padded else None
+        return Surroundings(self.audio(windows), self.identity(portrait), mask, present, turned)
 
     def forward(
         self, noisy: Tensor, t: Tensor, around: Surroundings, e_cond: Tensor, dropped: Tensor | None = None
@@ -144,6 +153,7 @@ class DiCTE(nn.Module):
             modulation = modulation + self.condition(e_cond)
         else:
             tokens = self.condition(e_cond)
+        modulation = F.silu(modulation)
         for block in self.blocks:
             x = block(x, modulation, around, tokens, nearby)
         return self.head(x)
@@ -171,18 +181,18 @@ class Block(nn.Module):
         self, x: Tensor, modulation: Tensor, around: Surroundings, tokens: Tensor | None, nearby: Tensor | None
     ) -> Tensor:
         """(B, N, C) -> (B, N, C); ``nearby`` masks the audio attention, see ``neighbours``."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulate(modulation)[:, None].chunk(6, dim=-1)
-        x = x + gate1 * self._over_time(self.norm1(x) * (1 + scale1) + shift1, around.mask)
+        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulate[1](modulation)[:, None].chunk(6, dim=-1)
+        x = torch.addcmul(x, gate1, self._over_time(torch.addcmul(shift1, self.norm1(x), 1 + scale1), around))
         if self.hear is not None:
             x = x + self.hear(x, around.audio, nearby)
         if self.attend_condition is not None:
             x = x + self.attend_condition(x, tokens)
-        return x + gate2 * self.mlp(self.norm2(x) * (1 + scale2) + shift2)
+        return torch.addcmul(x, gate2, self.mlp(torch.addcmul(shift2, self.norm2(x), 1 + scale2)))
 
-    def _over_time(self, x: Tensor, mask: Tensor) -> Tensor:
-        query, key, value = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        present = mask[:, None, None, :]
-        attended = F.scaled_dot_product_attention(rotate(query), rotate(key), value, attn_mask=present)
+    def _over_time(self, x: Tensor, around: Surroundings) -> Tensor:
+        projected = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        query, key = rotate(projected[:2], around.rotation)
+        attended = F.scaled_dot_product_attention(query, key, projected[2], attn_mask=around.present)
         return self.to_out(attended.transpose(1, 2).flatten(2))
 
 
@@ -193,14 +203,18 @@ def step_embedding(t: Tensor, width: int) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
-def rotate(x: Tensor) -> Tensor:
-    """Applies rotary position embedding (Su et al. 2021) to (B, H, N, c) queries or keys, c even."""
-    length, width = x.shape[-2:]
-    frequency = 10_000 ** (-torch.arange(0, width, 2, device=x.device) / width)
-    angle = torch.arange(length, device=x.device)[:, None] * frequency
-    cosine, sine = angle.cos().to(x), angle.sin().to(x)
-    first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cosine - second * sine, first * sine + second * cosine], dim=-1)
+def rotation(length: int, width: int, device: torch.device) -> Tensor:
+    """(2, N, c) float32 cosines and signed sines of ``rotate`` for the positions 0 to N - 1."""
+    frequency = 10_000 ** (-torch.arange(0, width, 2, device=device) / width)
+    angle = torch.arange(length, device=device)[:, None] * frequency
+    cosine, sine = angle.cos(), angle.sin()
+    return torch.stack([torch.cat([cosine, cosine], -1), torch.cat([-sine, sine], -1)])
+
+
+def rotate(x: Tensor, factors: Tensor) -> Tensor:
+    """Applies rotary position embedding (Su et al. 2021) to (..., N, c) queries or keys; see ``rotation``."""
+    cosine, sine = factors.to(x)
+    return x * cosine + x.roll(x.shape[-1] // 2, -1) * sine
 
 
 def neighbours(mask: Tensor, reach: int = 1) -> Tensor:

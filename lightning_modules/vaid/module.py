@@ -31,6 +31,7 @@ from lightning_modules.vaid.checkpoint import ENCODER_KINDS, STAGE
 from lightning_modules.vaid.club import ClubTerms, GaussianConditional, club_terms
 from lightning_modules.vaid.losses import info_nce, masked_mean, squared_error, velocity_error
 from lightning_modules.vaid.network import VAID
+from lightning_modules.validation import ValidationMeans
 
 
 class StepLoss(NamedTuple):
@@ -102,6 +103,7 @@ class VAIDModule(AccumulatingModule):
         self.encoders = {kind: encoders[kind] for kind in ENCODER_KINDS}
         self.max_steps = max_steps
         self.seed = seed
+        self._validated = ValidationMeans()
         self.vaid = VAID(config, dimensions)
         self.q = (
             GaussianConditional(dimensions.lip_width, dimensions.expression_width, config.club.hidden)
@@ -233,7 +235,10 @@ class VAIDModule(AccumulatingModule):
         if config.condition_dropout:
             chance = torch.tensor([seed_of("condition", seed) / 2**64 for seed in seeds])
             dropped = (chance < config.condition_dropout).to(device)
-        return t.to(device), self.vaid.sequence_noise(seeds, batch["mask"]), dropped
+        return t.to(device), self._noise(seeds, batch["mask"]), dropped
+
+    def _noise(self, seeds: list[int], mask: Tensor) -> Tensor:
+        return self.vaid.sequence_noise(seeds, mask.shape[1], mask.sum(1).tolist()).to(mask.device)
 
     def training_step(self, batch: RankBatch, batch_idx: int) -> Tensor:
         """Returns the last term of a batch's loss, see ``accumulate``; logs the loss and its terms under ``train/``."""
@@ -245,8 +250,8 @@ class VAIDModule(AccumulatingModule):
         return step.loss
 
     def validation_step(self, batch: ClipBatch, batch_idx: int) -> None:
-        """Logs errors of lips and sampled expressions under ``val/``; skips batches of repeated clips."""
-        if not bool(batch["valid"].all()):
+        """Computes errors of lips and sampled expressions; skips batches of repeated clips."""
+        if not bool(batch["valid"].any()):
             return
         mask, vaid = batch["mask"], self.vaid
         l_v, e_v = vaid.lip_scale(batch["lip"]), vaid.expression_scale(batch["expression"])
@@ -263,8 +268,11 @@ class VAIDModule(AccumulatingModule):
             "expression_mse": squared_error(e_a, e_v, mask),
             "expression_mse_repeated": squared_error(e_cond[:, None].expand_as(e_v), e_v, mask),
         }
-        for name, value in values.items():
-            self.log(f"val/{name}", value.mean(), on_epoch=True, batch_size=len(mask), sync_dist=True)
+        self._validated.add(values, batch["valid"])
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the means over clips under ``val/``."""
+        self._validated.log(self)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over ``parameter_groups``."""

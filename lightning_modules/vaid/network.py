@@ -133,8 +133,8 @@ class VAID(nn.Module):
         if len(seeds) != len(audio):
             raise ValueError(f"seeds: found {len(seeds)} for {len(audio)} clips, expected one per clip")
         config = self.config
-        mask = _mask_of(audio) if mask is None else mask
-        if audio.shape[1] > config.window and not bool(mask.all()):
+        padded, mask = mask is not None, _mask_of(audio) if mask is None else mask
+        if padded and audio.shape[1] > config.window and not bool(mask.all()):
             # Window positions depend on a clip's length, so clips of unequal length are sampled one at a time.
             lengths = mask.sum(1).tolist()
             alone = [
@@ -144,8 +144,9 @@ class VAID(nn.Module):
                 for i, n in enumerate(lengths)
             ]
             return torch.cat([F.pad(e_a, (0, 0, 0, audio.shape[1] - e_a.shape[1])) for e_a in alone])
-        around = self.di_cte.surroundings(audio, portrait, mask)
-        noise = self.sequence_noise(seeds, mask)
+        around = self.di_cte.surroundings(audio, portrait, mask, padded)
+        lengths = mask.sum(1).tolist() if padded else [audio.shape[1]] * len(audio)
+        noise = self.sequence_noise(seeds, mask.shape[1], lengths)
 
         def predict(x: Tensor, t: Tensor) -> Tensor:
             denoise = partial(self._guided, t=t, around=around, e_cond=e_cond, guidance=guidance)
@@ -153,13 +154,13 @@ class VAID(nn.Module):
 
         return ddim_sample(predict, noise.to(around.audio), self.schedule, steps or config.sampling_steps)
 
-    def sequence_noise(self, seeds: Sequence[int], mask: Tensor) -> Tensor:
-        """(B, N, d_e) noise that depends only on each clip's seed and number of frames; 0 where padded."""
+    def sequence_noise(self, seeds: Sequence[int], length: int, lengths: Sequence[int]) -> Tensor:
+        """(B, N, d_e) noise on the CPU that depends only on each clip's seed and number of frames; 0 where padded."""
         width = self.expression_scale.mean.numel()
-        noise = torch.zeros(*mask.shape, width)
-        for row, seed, frames in zip(noise, seeds, mask.sum(1).tolist(), strict=True):
+        noise = torch.zeros(len(seeds), length, width)
+        for row, seed, frames in zip(noise, seeds, lengths, strict=True):
             row[:frames] = seeded_noise((frames, width), seed)
-        return noise.to(mask.device)
+        return noise
 
     def _guided(
         self, x: Tensor, frames: slice, *, t: Tensor, around: Surroundings, e_cond: Tensor, guidance: float

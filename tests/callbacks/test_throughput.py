@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from callbacks.throughput import peak_memory, step_operations
+from callbacks.throughput import operations_of_frames, peak_memory, step_operations
 from configs.training import EthdConfig
 from datamodules.schema import Dimensions
 from encoders.protocols import Identity
@@ -25,9 +26,12 @@ def test_step_operations_equal_a_real_step_without_recomputation():
     signals = DrivingSignals(
         boxes=boxes, e_ref=torch.randn(1, 6), lip=torch.randn(1, frames, 5), e_dri=torch.randn(1, frames, 6)
     )
-    with FlopCounterMode(display=False) as counter:
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:  # attention as its products
         noisy = torch.randn(1, frames, 4, 8, 8)
         network(noisy, torch.zeros(1), noisy[:, 0], signals).square().mean().backward()
+    operations = operations_of_frames(info)
+    for length in (3, frames, 90):
+        assert operations(length) == pytest.approx(step_operations(info, length), rel=1e-4)
     # A real backward pass skips the gradients of the network's inputs, and recomputes the attention scores.
     assert 0.95 < counter.get_total_flops() / step_operations(info, frames) < 1.05
 

@@ -15,6 +15,7 @@ from configs.rules import check
 from datamodules.schema import ShardError
 from lightning_modules.checkpoints import EMA, CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
+from lightning_modules.vaid.module import VAIDModule
 from runtime.errors import UserError
 from tests.helpers import ROOT, warm
 from tests.helpers import shards as shard_helper
@@ -124,6 +125,29 @@ def test_a_non_finite_loss_stops_the_run_and_names_the_clips(tmp_path, monkeypat
     last = tmp_path / "vaid" / "nan" / "checkpoints" / "last.ckpt"
     if last.exists():
         assert all(w.isfinite().all() for w in torch.load(last, weights_only=True)["state_dict"].values())
+
+
+def test_a_nan_gradient_of_a_finite_loss_stops_the_run_before_it_is_saved(shards, tmp_path, monkeypatch):
+    losses = VAIDModule.losses
+
+    def with_infinite_slope(self, batch):
+        found = losses(self, batch)
+        slope = 0 * (0 * next(self.parameters())).sqrt().sum()  # 0, with gradient 0 * infinity
+        return found._replace(loss=found.loss + slope) if batch["step"] == 2 else found
+
+    monkeypatch.setattr(VAIDModule, "losses", with_infinite_slope)
+    with pytest.raises(UserError, match=r"step 2: the norm of the gradients is nan after clips clip_.*_rank0\.json"):
+        train_vaid(shards, tmp_path, "run_id=nan", "checkpoints.every=1")
+    folder = tmp_path / "vaid" / "nan"
+    report = OmegaConf.load(folder / "non_finite_rank0.json")
+    assert report.global_step == 2
+    assert report.clips_with_non_finite.audio == []
+    last = folder / "checkpoints" / "last.ckpt"
+    assert last.resolve().name == "step=2.ckpt"
+    assert all(w.isfinite().all() for w in torch.load(last, weights_only=True)["state_dict"].values())
+    norms = logged(folder, "train/grad_norm")
+    assert sorted(norms) == [0, 1]
+    assert all(float(norm) > 0 for norm in norms.values())
 
 
 def test_shards_of_another_encoder_are_rejected(shards, tmp_path):

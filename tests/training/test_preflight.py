@@ -85,11 +85,12 @@ def test_step_bytes_depends_on_the_strategy(shards):
         return step_bytes(config, SimpleNamespace(config=module.config, info=module.info), ranks) / 1.05
 
     ddp, zero = need("trainer=ddp"), need("trainer=deepspeed")
-    parameters = (ddp - need("trainer=deepspeed_offload")) / 16  # optimizer states and EMA
+    parameters = (zero - need("trainer=deepspeed_offload")) / 16  # optimizer states and EMA
     assert 0.5 < parameters / sum(parameter.numel() for parameter in module.parameters()) < 2
-    assert zero == pytest.approx(ddp)  # one rank does not partition
+    # Float32 weights and gradients instead of bfloat16 ones and a float32 copy of the weights, and autocast's copies.
+    assert 0 <= ddp - zero <= 2.5 * parameters + 0.2 * zero
     eight = need("trainer=deepspeed", "data.batch_size=8", ranks=8)
-    assert ddp - eight == pytest.approx(16 * 7 / 8 * parameters, rel=1e-6)
-    assert need("trainer=deepspeed_autocast") - zero == pytest.approx(4 * parameters, rel=1e-6)
+    assert zero - eight == pytest.approx(16 * 7 / 8 * parameters, rel=1e-6)
+    assert need("trainer=deepspeed_autocast") > ddp  # a float32 copy of the float32 weights
     assert need("trainer=ddp", "data.batch_size=4") == ddp  # micro-batches of one clip, one after another
     assert need("trainer=ddp", "data.batch_size=2", "data.micro_batch=2") > ddp

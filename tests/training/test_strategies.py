@@ -66,6 +66,10 @@ def test_deepspeed(shards, tmp_path, one_process):
     folder = tmp_path / "vaid" / "zero"
     assert (folder / "checkpoints" / "last.ckpt").is_dir()  # DeepSpeed's layout
     check(folder, one_process)
+    expected, found = (logged(run, "train/grad_norm") for run in (one_process, folder))
+    assert {step: float(norm) for step, norm in found.items()} == pytest.approx(
+        {step: float(norm) for step, norm in expected.items()}, rel=1e-2
+    )
 
 
 # ETHD with the paper's learning rate.

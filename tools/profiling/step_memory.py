@@ -3,10 +3,11 @@
     python -m tools.profiling.step_memory   256, 512 and 1024 px at 14, 30, 60 and 120 frames
     python -m tools.profiling.step_memory pixels=512 frames=40,80   other sizes
 
-The step runs on fake tensors: nothing is computed, and every allocation is counted. These are weights, gradients and
-activations in bfloat16 of one clip, with every block checkpointed. Optimizer states are added: float32 weights and two
-moments, on one GPU or sharded over eight (DeepSpeed ZeRO-2). 2 GiB and 5 % are added for what is not counted: the CUDA
-context, cuDNN's workspaces and fragmentation.
+The step of one clip runs on fake tensors: nothing is computed, and every allocation is counted, with every block
+checkpointed. "ddp" is bf16-mixed, as trainer=gpu and trainer=ddp run: float32 weights and gradients, autocast's copies
+of the weights, two moments and averaged weights on every GPU. "of 8" is trainer=deepspeed on eight GPUs: weights and
+gradients in bfloat16, and float32 weights, moments and averages shared by the GPUs. 2 GiB and 5 % are added for what is
+not counted: the CUDA context, cuDNN's workspaces and fragmentation.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import time
 
 from configs.options import counts, read_options, run_script
-from training.memory import GIB, training_step
+from training.memory import AVERAGE, GIB, MASTER, MOMENTS, training_step
 
 GPUS = (24, 48, 80, 141)  # memory in GB, as advertised
 
@@ -24,15 +25,15 @@ def main(arguments: list[str]) -> None:
     """Prints the table."""
     options = read_options(__doc__, arguments, {"pixels": sides, "frames": counts})
     sizes, lengths = options.get("pixels", [256, 512, 1024]), options.get("frames", [14, 30, 60, 120])
-    print("GiB per GPU; 1 clip, bfloat16, every block checkpointed")
-    print(f"{'px':>5} {'frames':>6} {'step':>8} {'1 GPU':>8}  {'fits GB':12} {'of 8':>8}  {'fits GB':12}")
+    print("GiB per GPU; 1 clip, every block checkpointed")
+    print(f"{'px':>5} {'frames':>6} {'ddp':>8}  {'fits GB':12} {'of 8':>8}  {'fits GB':12}")
     for pixels in sizes:
         for frames in lengths:
             start = time.perf_counter()
-            step = training_step(pixels, frames)
-            alone, shared = step.on_card(), step.on_card(8)
+            alone = training_step(pixels, frames, mixed=True).on_gpu(MOMENTS + AVERAGE)
+            shared = training_step(pixels, frames).on_gpu((MOMENTS + MASTER + AVERAGE) / 8)
             print(
-                f"{pixels:5} {frames:6} {step.peak / GIB:8.1f} {alone / GIB:8.1f}  {fits(alone):12} "
+                f"{pixels:5} {frames:6} {alone / GIB:8.1f}  {fits(alone):12} "
                 f"{shared / GIB:8.1f}  {fits(shared):12} ({time.perf_counter() - start:.0f} s)",
                 flush=True,
             )

@@ -4,14 +4,16 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from diffusion.long_sampling import sample_long
 from diffusion.parameterization import VelocityDenoiser, noise_input
 from diffusion.schedules import zero_terminal_schedule
 from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
+from lightning_modules.ethd.unet import UNetShape
 from tests.helpers.refusals import refuses
 from tests.helpers.unet import SMALL, awake
-from training.memory import PeakMemory
+from training.memory import PeakMemory, bfloat16
 
 SCHEDULE = zero_terminal_schedule()
 
@@ -152,3 +154,40 @@ def test_sampling_ten_times_as_long_takes_no_more_memory():
 
     latent = 4 * SIDE * SIDE * 4
     assert peak_of(10 * window) <= 1.05 * peak_of(window) + 3 * latent * 10 * window
+
+
+@pytest.mark.slow
+def test_videos_of_1024_pixels_are_sampled_with_masks_of_128_to_16():
+    """The resolution of the paper's §4.1 (latents of side 128), with the narrowest network of four levels."""
+    levels = {"channels": (32,) * 4, "heads": (1,) * 4, "attention": (True, True, True, False)}
+    shape = UNetShape(**levels, layers=1, token_width=8, added_width=8)
+    model, frames, given = awake(Ethd(shape, WIDTHS, 1024)), 3, signals()
+    given = replace(given, boxes=given.boxes * 16).window(slice(0, frames))
+    given = replace(given, **{name: getattr(given, name)[:1] for name in ("boxes", "e_ref", "lip", "e_dri")})
+    conditions = model.conditions(given, torch.zeros(1, frames, 4, 128, 128))
+    assert sorted(conditions.regions, reverse=True) == [128, 64, 32, 16]
+    for side, region in conditions.regions.items():
+        assert region.shape == (1, 1, side**2, 1)
+        assert 0 < region.mean() < 0.7
+    reference = torch.zeros(1, 4, 128, 128)
+
+    def predict(x, t, where):
+        denoise = VelocityDenoiser(lambda noisy, level: model(noisy, level, reference, given.window(where)), SCHEDULE)
+        return denoise(x, t)
+
+    with torch.no_grad(), PeakMemory() as memory:
+        video = sample_long(predict, torch.randn(1, frames, 4, 128, 128), SCHEDULE, 2, 2, 1)
+    assert video.isfinite().all()
+    assert memory.peak < 600 * 2**20
+
+
+@pytest.mark.nightly
+def test_sampling_a_window_of_1024_pixels_fits_an_80_gb_card():
+    """120 frames through the network of SVD's size, counted on tensors without data."""
+    with FakeTensorMode(), torch.no_grad(), PeakMemory() as memory, bfloat16():
+        model = Ethd(UNetShape(), SignalWidths(512, 30, 1, 1), 1024)
+        given = DrivingSignals(
+            torch.rand(1, 2, 4), torch.randn(1, 30), torch.randn(1, 120, 512), torch.randn(1, 120, 30)
+        )
+        model(torch.randn(1, 120, 4, 128, 128), torch.zeros(1), torch.zeros(1, 4, 128, 128), given)
+    assert memory.peak < 75 * 2**30, memory.peak / 2**30

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lightning_modules.vaid.di_cte import DiCTE, neighbours, rotate
+from lightning_modules.vaid.di_cte import DiCTE, neighbours, rotate, rotation
 
 L, D, D_E, N = 4, 16, 6, 20
 MODES = [("add", "adaln"), ("cross_attn", "adaln"), ("add", "cross_attn"), ("cross_attn", "cross_attn")]
@@ -77,7 +77,8 @@ def test_constant_input_gives_constant_output():
 
 def test_rotary_embedding_keeps_norms_and_depends_on_distance_only():
     query, key = torch.randn(2, 1, 1, 1, 16, dtype=torch.float64)
-    queries, keys = rotate(query.expand(1, 1, 30, 16)), rotate(key.expand(1, 1, 30, 16))
+    factors = rotation(30, 16, torch.device("cpu"))
+    queries, keys = rotate(query.expand(1, 1, 30, 16), factors), rotate(key.expand(1, 1, 30, 16), factors)
     torch.testing.assert_close(queries.norm(dim=-1), query.norm().expand(1, 1, 30))
     scores = (queries @ keys.transpose(-1, -2))[0, 0]
     for distance in (-7, 0, 3):

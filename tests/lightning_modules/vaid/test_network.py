@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from configs.training import ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.schema import Dimensions
@@ -147,3 +148,25 @@ def test_statistics_are_part_of_the_state_dict():
     vaid.set_statistics(MotionStatistics((1.0,) * 5, (2.0,) * 5, (3.0,) * 3, (4.0,) * 3))
     again.load_state_dict(vaid.state_dict())
     assert again.expression_scale(torch.tensor([7.0] * 3)).tolist() == [1.0] * 3
+
+
+class Launches(TorchDispatchMode):
+    """Counts operators that compute something; views do not."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += not (func.is_view or func.__name__.startswith(("_unsafe_view", "detach", "empty")))
+        return func(*args, **(kwargs or {}))
+
+
+def test_sampling_an_expression_at_the_papers_size_takes_at_most_6000_operators():
+    """In 25 steps; the number does not depend on the frames."""
+    network = VAID(VAIDConfig(), Dimensions(4, 64, 12, 768, 512, 30)).eval()
+    portrait = torch.zeros(1, 256, 256, 3, dtype=torch.uint8)
+    counts = []
+    for frames in (2, 4):
+        with Launches() as launches:
+            network.sample_expression(torch.randn(1, frames, 12, 768), portrait, torch.zeros(1, 30), [0], steps=25)
+        counts.append(launches.count)
+    assert counts[0] == counts[1] <= 6000

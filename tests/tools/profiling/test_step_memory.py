@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tools.profiling.step_memory import fits, sides
-from training.memory import GIB, PeakMemory, StepMemory, training_step
+from training.memory import AVERAGE, GIB, MOMENTS, PeakMemory, StepMemory, training_step
 
 
 @pytest.mark.nightly
@@ -13,7 +13,10 @@ def test_a_step_of_the_paper_fits_in_60_gib():
     step = training_step(512, 120)
     assert step.peak < 60 * GIB  # including weights and gradients in bfloat16
     assert step.peak > 2 * 2 * step.parameters  # at least weights and gradients
-    assert "80" in fits(step.on_card(ranks=8))
+    assert "80" in fits(step.on_card(2))
+    mixed = training_step(512, 120, mixed=True)
+    assert mixed.peak - step.peak > 2 * 2 * step.parameters  # float32 weights and gradients
+    assert mixed.on_card(MOMENTS + AVERAGE) < 75 * GIB
 
 
 @pytest.mark.parametrize("fake", [False, True])
@@ -43,10 +46,9 @@ def test_activations_for_backward_are_counted():
     assert held == 4 * 50 * 100 * 21  # without the weight, which existed before
 
 
-def test_optimizer_states_are_sharded_among_ranks():
+def test_states_and_allowances_are_added():
     step = StepMemory(peak=10 * GIB, parameters=GIB)
-    assert step.on_card() == pytest.approx((10 + 12) * 1.05 * GIB + 2 * GIB)
-    assert step.on_card(8) == pytest.approx((10 + 1.5) * 1.05 * GIB + 2 * GIB)
+    assert step.on_card(12) == pytest.approx((10 + 12) * 1.05 * GIB + 2 * GIB)
     assert fits(23 * GIB) == "24 48 80 141"
     assert fits(24 * GIB) == "48 80 141"
     assert fits(200 * GIB) == "none"
