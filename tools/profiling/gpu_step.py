@@ -63,6 +63,7 @@ class RepeatedClip(Dataset[ClipBatch]):
             "key": ["noise"],
             "step": 0,
             "draw": torch.zeros(1, dtype=torch.int64),
+            "frames": torch.tensor([frames]),
             "mask": torch.ones(1, frames, dtype=torch.bool),
             "valid": torch.ones(1, dtype=torch.bool),
             "audio": torch.randn(1, frames, sizes.audio_layers, sizes.audio_width).half(),
