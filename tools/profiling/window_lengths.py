@@ -27,7 +27,7 @@ CLIPS = 12_800
 SHARD = 64  # clips per shard
 
 
-class Measured(NamedTuple):
+class WindowShares(NamedTuple):
     """Shares over one pass.
 
     Attributes:
@@ -57,13 +57,13 @@ def main(arguments: list[str]) -> None:
             print(f"{name:12} {ranks:6}{''.join(columns)}", flush=True)
 
 
-def measure(dataset: StreamDataset, ranks: int) -> Measured:
+def measure(dataset: StreamDataset, ranks: int) -> WindowShares:
     """Counts one pass."""
     steps = range(len(dataset.clips) // dataset.batch_size)
     frames = dataset.frames_by_length(steps)
     total = sum(frames.values())
     windows = sum(count / length for length, count in frames.items())
-    return Measured(dataset.idle_share(steps, ranks), frames[dataset.window] / total, total / windows)
+    return WindowShares(dataset.idle_share(steps, ranks), frames[dataset.window] / total, total / windows)
 
 
 def dataset_of(
