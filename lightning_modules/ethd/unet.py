@@ -236,7 +236,9 @@ class ResidualBlock(SpatioTemporalResBlock):
         self.temporal_res_block.conv1 = TemporalConv(outputs)
         self.temporal_res_block.conv2 = TemporalConv(outputs)
 
-    def forward(self, hidden: Tensor, skip: Tensor | None, time: Tensor, frames: int, run: Run) -> Tensor:
+    def forward(  # type: ignore[override]
+        self, hidden: Tensor, skip: Tensor | None, time: Tensor, frames: int, run: Run
+    ) -> Tensor:
         """(B*F, C, H, W) hidden states, and those of a skip connection -> (B*F, C', H, W)."""
         spatial = run(self._over_space, hidden, skip, time)
         temporal = run(self._over_time, spatial, time, frames)

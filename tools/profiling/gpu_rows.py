@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from callbacks.throughput import peak_memory
+from configs.command_line import compose
 from configs.options import read_options, run_script, yes
-from configs.training import EthdConfig
+from configs.training import EthdConfig, TrainConfig
 from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.sampler import Sampler
 from lightning_modules.ethd.transformer import SpatioTemporalTransformer
@@ -74,9 +75,7 @@ class Rows:
 
     def sample(self) -> None:
         """Sampling of one window, without decoding."""
-        config = gpu_step.compose(
-            "train", gpu_step.TrainConfig, ["experiment=ethd/paper", "data.root=none", "vaid=none"]
-        )
+        config = compose("train", TrainConfig, ["experiment=ethd/paper", "data.root=none", "vaid=none"])
         if self.reduced:
             config.model.unet = gpu_step.SMALL_UNET
         module = gpu_step.module_of(config, self.reduced).to(self.device)
@@ -98,7 +97,7 @@ class Rows:
         network, work = self._network(8 * 64, self.frames)
         self.say("eager", self.seconds(work), "s")
         for block in network.unet.modules():
-            names = ("_over_space", "_over_time") if isinstance(block, ResidualBlock) else ()
+            names: tuple[str, ...] = ("_over_space", "_over_time") if isinstance(block, ResidualBlock) else ()
             if isinstance(block, SpatioTemporalTransformer):
                 names = ("_project", "_attend_space", "_blend")
                 for part in (block.transformer_blocks[0], block.temporal_transformer_blocks[0]):

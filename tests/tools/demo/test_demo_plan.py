@@ -16,6 +16,7 @@ from configs.errors import ConfigError
 from configs.evaluation import EvaluateConfig
 from configs.generation import ExportConfig, GenerateConfig
 from configs.preparation import PrepareConfig
+from configs.sweeps import TaskResult
 from configs.training import TrainConfig
 from tests.helpers.files import touch
 from tools.demo.__main__ import main, write_plan
@@ -59,7 +60,8 @@ def run(step: Step) -> int:
             name, config = SCRIPTS[first]
             if "task=export" in keys:
                 return importlib.import_module("train").export(compose("export", ExportConfig, keys))
-            return getattr(importlib.import_module(name), name)(compose(name, config, keys))
+            ended = getattr(importlib.import_module(name), name)(compose(name, config, keys))
+            return ended.status if isinstance(ended, TaskResult) else ended
         assert first == "-m"
         stack.enter_context(torch.set_grad_enabled(True))  # a module may switch it off
         stack.callback(setattr, sys, "argv", sys.argv)
