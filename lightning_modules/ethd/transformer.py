@@ -233,4 +233,5 @@ def _in_parts(run: Run, layer: Callable[..., Tensor], large: bool, *inputs: Tens
 def blend(mixer: AlphaBlender, spatial: Tensor, temporal: Tensor) -> Tensor:
     """Weighted mean of two tensors of one shape by the learned weight of diffusers' ``AlphaBlender``, for videos."""
     dtype = torch.promote_types(spatial.dtype, temporal.dtype)  # they differ under autocast
-    return torch.lerp(temporal.to(dtype), spatial.to(dtype), cast(Tensor, mixer.mix_factor).sigmoid().to(spatial.device, dtype))
+    share = cast(Tensor, mixer.mix_factor).sigmoid().to(spatial.device, dtype)
+    return torch.lerp(temporal.to(dtype), spatial.to(dtype), share)
