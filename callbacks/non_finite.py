@@ -70,7 +70,7 @@ class NonFiniteGuard(Callback):
             self._check_norm(trainer, pl_module, float(norm), trainer.global_step - 1)
 
     def _check_norm(self, trainer: Trainer, module: LightningModule, norm: float, step: int) -> None:
-        module.log("train/grad_norm", norm, batch_size=sum(len(batch.get("key", ())) for batch in self._batches) or 1)
+        module.log("train/grad_norm", norm, batch_size=1)
         # DeepSpeed gives -1 for a norm that is not finite.
         if not math.isfinite(norm) or norm < 0:
             # All ranks stop: gradients are averaged over them, so each has the same norm.
@@ -78,6 +78,8 @@ class NonFiniteGuard(Callback):
             self._stop(trainer, step, f"the norm of the gradients{others} is {norm} after clips", self._batches)
 
     def _stop(self, trainer: Trainer, step: int, found: str, batches: list[ClipBatch]) -> NoReturn:
+        # Stages with loaders of their own may train on plain tensors, which have no keys.
+        batches, step_batches = ([each for each in some if isinstance(each, dict)] for some in (batches, self._batches))
         members = ("audio", "lip", "expression", "latent", "reference_expression", "first_expression")
         report: dict[str, Any] = {
             "found": found,
@@ -88,9 +90,9 @@ class NonFiniteGuard(Callback):
             "frames": [frames for batch in batches for frames in batch["frames"].tolist()],
             # CLUB spreads a non-finite value to all micro-batches of a step.
             "clips_with_non_finite": {
-                name: [key for part in self._batches for key in _bad_clips(part, name)]
+                name: [key for part in step_batches for key in _bad_clips(part, name)]
                 for name in members
-                if name in self._batches[0]
+                if step_batches and name in step_batches[0]
             },
             "logged": {name: str(float(value)) for name, value in trainer.callback_metrics.items()},
         }
@@ -99,7 +101,7 @@ class NonFiniteGuard(Callback):
         path = folder / f"non_finite_rank{trainer.global_rank}.json"
         path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         keys = sorted({key for bad in report["clips_with_non_finite"].values() for key in bad}) or report["keys"]
-        shown = ", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")
+        shown = (", ".join(keys[:4]) + (", ..." if len(keys) > 4 else "")) or "without keys"
         raise UserError(
             f"step {step}: {found} {shown}; {path} lists the complete batch. "
             "Check these clips, or lower the learning rate, and resume from the last checkpoint"

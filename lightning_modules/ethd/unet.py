@@ -160,7 +160,7 @@ class DownLevel(nn.Module):
         # As in SVD, the epsilon of residual blocks depends on whether the level has transformers.
         epsilon = 1e-6 if shape.attention[level] else 1e-5
         inputs = [before] + [width] * (shape.layers - 1)
-        self.resnets = nn.ModuleList(ResidualBlock(size, width, shape, epsilon) for size in inputs)
+        self.resnets = nn.ModuleList(VideoResidualBlock(size, width, shape, epsilon) for size in inputs)
         self.attentions = transformers(shape, level, shape.layers, branches)
         last = level == len(shape.channels) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample2D(width, use_conv=True, name="op")])
@@ -186,7 +186,7 @@ class Middle(nn.Module):
     def __init__(self, shape: UNetShape, branches: Branches) -> None:
         super().__init__()
         width, level = shape.channels[-1], len(shape.channels) - 1
-        self.resnets = nn.ModuleList(ResidualBlock(width, width, shape, 1e-5) for _ in range(2))
+        self.resnets = nn.ModuleList(VideoResidualBlock(width, width, shape, 1e-5) for _ in range(2))
         self.attentions = nn.ModuleList(
             [SpatioTemporalTransformer(width, shape.heads[level], shape.token_width, branches)]
         )
@@ -210,7 +210,7 @@ class UpLevel(nn.Module):
         carried = [below] + [width] * shape.layers
         joined = [width] * shape.layers + [above]
         self.resnets = nn.ModuleList(
-            ResidualBlock(a + b, width, shape, 1e-6) for a, b in zip(carried, joined, strict=True)
+            VideoResidualBlock(a + b, width, shape, 1e-6) for a, b in zip(carried, joined, strict=True)
         )
         self.attentions = transformers(shape, level, shape.layers + 1, branches)
         self.upsamplers = nn.ModuleList([Upsample2D(width, use_conv=True)] if level else [])
@@ -228,7 +228,7 @@ class UpLevel(nn.Module):
         return hidden
 
 
-class ResidualBlock(SpatioTemporalResBlock):
+class VideoResidualBlock(SpatioTemporalResBlock):
     """diffusers' residual block over space, then time, as two checkpointed segments."""
 
     def __init__(self, inputs: int, outputs: int, shape: UNetShape, epsilon: float) -> None:

@@ -31,7 +31,7 @@ def test_step_operations_equal_a_real_step_without_recomputation():
         network(noisy, torch.zeros(1), noisy[:, 0], signals).square().mean().backward()
     operations = operations_of_frames(info)
     for length in (3, frames, 90):
-        assert operations(length) == pytest.approx(step_operations(info, length), rel=1e-4)
+        assert operations(length) == pytest.approx(step_operations(info, length), rel=1e-3)
     # A real backward pass skips the gradients of the network's inputs, and recomputes the attention scores.
     assert 0.95 < counter.get_total_flops() / step_operations(info, frames) < 1.05
 

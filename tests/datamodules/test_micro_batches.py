@@ -12,6 +12,7 @@ from datamodules.clip_windows import micro_batches
 from datamodules.datamodule import ShardDataModule
 from datamodules.loader import StreamDataset
 from datamodules.order import LengthOrder, MixtureOrder, StreamOrder
+from datamodules.schema import ShardError
 from tests.helpers.shards import make_shards
 from tools.profiling.window_lengths import DATASETS, dataset_of, measure
 
@@ -155,5 +156,5 @@ def test_checkpoints_without_micro_batches_are_of_runs_with_null(config):
         if pad:
             now.load_state_dict({**state, "fingerprint": before})
         else:
-            with pytest.raises(ValueError, match="data.micro_batch: was null, is 2"):
+            with pytest.raises(ShardError, match="data.micro_batch: was null, is 2"):
                 now.load_state_dict({**state, "fingerprint": before})

@@ -191,7 +191,8 @@ def test_invalid_configurations_are_rejected(change, message):
 @pytest.mark.slow
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (ROOT / "configs/experiment/vaid").glob("*.yaml")))
 def test_every_experiment_is_valid_and_states_cost_result_and_command(experiment):
-    check(train_config(f"experiment=vaid/{experiment}", "data.root=a"))
+    data = ["data.root=a"] if experiment in ("tiny", "small", "sweep") else ["data.roots.hdtf=a", "data.roots.mead=b"]
+    check(train_config(f"experiment=vaid/{experiment}", *data))
     head = (ROOT / "configs/experiment/vaid" / f"{experiment}.yaml").read_text().split("defaults:")[0]
     for word in ("Cost:", "Result:", "Command:"):
         assert word in head

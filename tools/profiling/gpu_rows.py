@@ -23,7 +23,7 @@ from configs.training import EthdConfig, TrainConfig
 from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.sampler import Sampler
 from lightning_modules.ethd.transformer import SpatioTemporalTransformer
-from lightning_modules.ethd.unet import ResidualBlock, UNetShape
+from lightning_modules.ethd.unet import UNetShape, VideoResidualBlock
 from runtime.devices import resolve_device
 from tools.profiling import gpu_step, vaid_step
 from training.memory import AVERAGE, GIB, MOMENTS, training_step
@@ -97,7 +97,7 @@ class Rows:
         network, work = self._network(8 * 64, self.frames)
         self.say("eager", self.seconds(work), "s")
         for block in network.unet.modules():
-            names: tuple[str, ...] = ("_over_space", "_over_time") if isinstance(block, ResidualBlock) else ()
+            names: tuple[str, ...] = ("_over_space", "_over_time") if isinstance(block, VideoResidualBlock) else ()
             if isinstance(block, SpatioTemporalTransformer):
                 names = ("_project", "_attend_space", "_blend")
                 for part in (block.transformer_blocks[0], block.temporal_transformer_blocks[0]):

@@ -13,10 +13,10 @@ def test_a_step_of_the_paper_fits_in_60_gib():
     step = training_step(512, 120)
     assert step.peak < 60 * GIB  # including weights and gradients in bfloat16
     assert step.peak > 2 * 2 * step.parameters  # at least weights and gradients
-    assert "80" in fits(step.on_card(2))
+    assert "80" in fits(step.on_gpu(2))
     mixed = training_step(512, 120, mixed=True)
     assert mixed.peak - step.peak > 2 * 2 * step.parameters  # float32 weights and gradients
-    assert mixed.on_card(MOMENTS + AVERAGE) < 75 * GIB
+    assert mixed.on_gpu(MOMENTS + AVERAGE) < 75 * GIB
 
 
 @pytest.mark.parametrize("fake", [False, True])
@@ -48,7 +48,7 @@ def test_activations_for_backward_are_counted():
 
 def test_states_and_allowances_are_added():
     step = StepMemory(peak=10 * GIB, parameters=GIB)
-    assert step.on_card(12) == pytest.approx((10 + 12) * 1.05 * GIB + 2 * GIB)
+    assert step.on_gpu(12) == pytest.approx((10 + 12) * 1.05 * GIB + 2 * GIB)
     assert fits(23 * GIB) == "24 48 80 141"
     assert fits(24 * GIB) == "48 80 141"
     assert fits(200 * GIB) == "none"
