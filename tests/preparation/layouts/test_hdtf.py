@@ -10,7 +10,7 @@ from preparation.layouts import LayoutError, find_clips
 from preparation.layouts.annotations import read_annotations
 from tests.helpers.files import touch
 
-# HDTF's format: "annotion" (sic) in file names, crops as left width top height, a byte order mark.
+# HDTF's format: file names such as RD_annotion_time.txt (sic), crops as left width top height, a byte order mark.
 TIMES = "AnnTest0.mp4 00:10-01:30 61:05-62:00\r\nBob-Example.mp4 00:00-00:30 00:40-00:45\nNoCrop.mp4 00:01-00:20\n"
 CROPS = (
     "AnnTest0_0.mp4 100 400 0 400\nAnnTest0_1.mp4 120 360 10 360\nBob-Example_0.mp4 0 720 0 720\nLost_0.mp4 1 2 3 4\n"
