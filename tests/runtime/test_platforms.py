@@ -78,8 +78,12 @@ def test_missing_signals_are_left_out(monkeypatch):
 
 def test_interrupts_without_signal_masks(monkeypatch):
     monkeypatch.delattr(signal, "pthread_sigmask")
-    with pytest.raises(KeyboardInterrupt), block_sigint():
-        signal.raise_signal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # processes in the background inherit SIG_IGN
+    try:
+        with pytest.raises(KeyboardInterrupt), block_sigint():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_users_without_ids(monkeypatch):
