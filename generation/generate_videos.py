@@ -16,7 +16,6 @@ from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
 from encoders.weight_files import WeightsError
 from generation.batch import VideoCase, cases_of
-from generation.inputs import look_at_inputs
 from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
 from generation.record import difference, fingerprint, record_path
@@ -51,7 +50,6 @@ def generate_videos(config: GenerateConfig) -> int:
     if config.batch is None:
         for file in (cases[0].output, record_path(cases[0].output)):
             require_writable(file, f"output={cases[0].output}")
-        look_at_inputs(cases[0])  # before the networks are loaded
         pipeline = _load(models, console)
         with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
             _make(pipeline, cases[0], bars, console)

@@ -130,7 +130,7 @@ def test_unusable_folders_are_refused(oracle, weights, tmp_path):
     for name in ("001.png", "002.png"):
         shutil.copy(good / name, tmp_path / name)
     (tmp_path / "0015.png").write_bytes(b"torn")
-    refuses(ValueError, r"0015.png: is not a readable image", frechet_inception_distance, tmp_path, good, network, 64)
+    refuses(ValueError, r"0015.png: is not a picture", frechet_inception_distance, tmp_path, good, network, 64)
     Image.new("RGB", (64, 64)).save(tmp_path / "0015.png")
     refuses(ValueError, "must have one size", frechet_inception_distance, tmp_path, good, network, 64)
 

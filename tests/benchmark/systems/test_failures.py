@@ -94,7 +94,7 @@ def test_a_bad_case_does_not_affect_others(make_clips, rows, tmp_path):
     ("system", "changed", "wanted"),
     [
         ("sadtalker", {"portrait": "nobody.png"}, "nobody.png: no such file"),
-        ("sadtalker", {"portrait": "case 0.wav"}, "cannot be read"),
+        ("sadtalker", {"portrait": "case 0.wav"}, "is not a picture"),
         ("sadtalker", {"speech": "case 0.png"}, "speech: "),
         ("pdfgc", {"emotion.video": ""}, "needs a driving video; the case has no emotion.video"),
         ("styletalk", {"pose": "case 0.json"}, "cannot be read as a MATLAB 5 file"),

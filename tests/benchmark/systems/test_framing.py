@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmark.framing import FaceFinder, Framing, read_picture
+from benchmark.framing import FaceFinder, Framing, read_portrait
 from benchmark.system import Portrait
 from encoders.landmarks.sidecar import SidecarDetector
 from runtime.errors import UserError
@@ -100,11 +100,11 @@ def test_portraits_of_any_kind_are_read(tmp_path):
     picture = np.zeros((80, 100, 4), np.uint8)
     picture[..., 0], picture[:40, :, 3] = 200, 255
     Image.fromarray(picture).save(tmp_path / "alpha.png")
-    assert read_picture(tmp_path / "alpha.png")[[10, 70], 50].tolist() == [[200, 0, 0], [255, 255, 255]]
+    assert read_portrait(tmp_path / "alpha.png")[[10, 70], 50].tolist() == [[200, 0, 0], [255, 255, 255]]
     exif = Image.Exif()
     exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(picture[..., :3]).convert("CMYK").save(tmp_path / "turned.jpg", exif=exif)
-    assert read_picture(tmp_path / "turned.jpg").shape == (100, 80, 3)
+    assert read_portrait(tmp_path / "turned.jpg").shape == (100, 80, 3)
     Image.new("L", (63, 200)).save(tmp_path / "small.png")
     with pytest.raises(UserError, match=r"63 x 200 pixels, expected at least 64"):
-        read_picture(tmp_path / "small.png")
+        read_portrait(tmp_path / "small.png")
