@@ -64,7 +64,7 @@ def _look(request: dict[str, Any], answers: BinaryIO, last: bool = False) -> Non
 def _is_memory(error: BaseException | None) -> bool:
     """Whether an error comes from memory that was refused."""
     while error is not None:
-        if isinstance(error, MemoryError):
+        if isinstance(error, MemoryError | BlockingIOError):  # the latter: no room for a thread
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -69,6 +69,7 @@ def probe(path: str | Path, limits: MediaLimits = LIMITS) -> MediaInfo:
         if timeline.pictures:
             stream = video_stream(container, timeline.path)
             stream.codec_context.options = decoder_options(limits)
+            stream.codec_context.thread_count = 1  # for one picture, and each thread reserves memory
             try:
                 frame = next(container.decode(stream), None)
             except av.FFmpegError as error:

@@ -23,6 +23,7 @@ from av.video.stream import VideoStream
 from media.limits import LIMITS, MediaLimits
 from media.source import MediaError, audio_stream, decoder_options, identify, opened, seconds, video_stream
 
+_BETWEEN = 1 << 18  # packets between two comparisons of the timestamps with the limits
 _PRIMING_PACKETS = 64  # packets decoded at most to find the first audible sample
 _PARTS = {"video": "pictures", "audio": "packets of sound"}
 _HOLE = bytes(64)
@@ -181,6 +182,10 @@ class _Scan:
                 if read > limits.packets:
                     self.exceeded = f"has more than {limits.packets} packets of pictures and sound"
                     return
+                if packet.size and read % _BETWEEN == 0:
+                    self.exceeded = self._beyond(packet.stream.index)
+                    if self.exceeded:
+                        return
         except av.FFmpegError as error:
             self.damage = f"reading stopped: {error.strerror or error}"
         self.exceeded = next(filter(None, map(self._beyond, self.shown)), None)
@@ -208,6 +213,8 @@ class _Scan:
         """Description of the limit that a track's timestamps exceed, or None."""
         stream = self.container.streams[index]
         tick = seconds(1, stream.time_base)
+        if index not in self.shown:
+            return None
         times, durations, _ = self.shown[index].sorted()
         ends = int(times[0]), int(times[-1])  # the difference of two int64 may need 65 bits
         part = "picture" if stream.type == "video" else "sound"
