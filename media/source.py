@@ -155,7 +155,7 @@ def up_to(frames: Iterable[av.AudioFrame], samples: int, name: str) -> Iterator[
     """Passes frames of sound on until they have more than ``samples`` samples.
 
     Raises:
-        MediaError: then; compressed silence takes hardly a byte, so the size of a file says nothing.
+        MediaError: then; compressed silence takes hardly a byte, so the size of a file bounds nothing.
     """
     for frame in frames:
         samples -= frame.samples

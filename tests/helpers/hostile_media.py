@@ -130,7 +130,7 @@ def mp4(*tracks: bytes) -> bytes:
 def wav(
     rate: int = RATE, channels: int = 1, bits: int = 16, block: int = 2, data: bytes = bytes(3200), size: int = -1
 ) -> bytes:
-    """A WAV file whose header says what is asked for."""
+    """A WAV file whose header holds what is asked for."""
     form = struct.pack("<HHIIHH", 1, channels, rate, rate * block & 0xFFFFFFFF, block, bits)
     claimed = struct.pack("<I", (len(data) if size < 0 else size) & 0xFFFFFFFF)
     return b"RIFF" + struct.pack("<I", 36 + len(data)) + b"WAVEfmt \x10\0\0\0" + form + b"data" + claimed + data
