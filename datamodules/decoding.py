@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 
-import av
 import numpy as np
 
 from datamodules.schema import ShardError
@@ -16,6 +15,8 @@ def decode_speech(data: bytes, name: str) -> np.ndarray:
     Raises:
         ShardError: If it cannot be decoded.
     """
+    import av  # late: latents train without it
+
     try:
         with av.open(io.BytesIO(data), "r") as container:
             blocks = [frame.to_ndarray() for frame in container.decode(audio=0)]
@@ -33,6 +34,8 @@ def decode_frames(data: bytes, start: int, count: int, name: str) -> np.ndarray:
     Raises:
         ShardError: If it cannot be decoded or has fewer frames.
     """
+    import av  # late, as above
+
     frames = []
     try:
         with av.open(io.BytesIO(data), "r") as container:
