@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -173,7 +174,9 @@ class DiCTE(nn.Module):
         else:
             tokens = self.condition(e_cond)
         embedded = F.silu(embedded)
-        each = torch.stack([block.modulate[1](embedded) for block in self.blocks], 1).unflatten(-1, (6, 1, -1))
+        each = torch.stack([cast(Block, block).modulate[1](embedded) for block in self.blocks], 1).unflatten(
+            -1, (6, 1, -1)
+        )
         return Modulation(each + each.new_tensor(UNSCALED)[:, None, None], tokens)
 
     def denoise(self, noisy: Tensor, around: Surroundings, modulation: Modulation) -> Tensor:

@@ -14,7 +14,7 @@ from lightning_modules.ethd.network import Ethd
 Function = Callable[..., Any]
 
 
-class Segment(NamedTuple):
+class UNetSegment(NamedTuple):
     """A checkpointed segment with inputs.
 
     Attributes:
@@ -55,19 +55,19 @@ def autocast(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda")
 
 
-def segments(network: Ethd, work: Callable[[], None]) -> list[Segment]:
+def segments(network: Ethd, work: Callable[[], None]) -> list[UNetSegment]:
     """Records the segments of a forward pass: of each kind the one with the largest input, in the order of the calls.
 
     Args:
         network: Network.
         work: Forward pass of the network.
     """
-    found: dict[str, Segment] = {}
+    found: dict[str, UNetSegment] = {}
 
     def record(function: Function, *inputs: Any) -> Any:
         name = _name(function)
         if name not in found or _size(inputs) > _size(found[name].inputs):
-            found[name] = Segment(name, function, inputs)
+            found[name] = UNetSegment(name, function, inputs)
         return function(*inputs)
 
     unet = network.unet

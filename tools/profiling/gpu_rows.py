@@ -49,8 +49,8 @@ class Rows:
     def say(self, name: str, value: float, unit: str, aim: float | None = None) -> None:
         """Prints a value, and whether it is at most ``aim``; the smallest networks are not judged."""
         verdict = "" if self.reduced else ": met" if aim is not None and value <= aim else ": missed"
-        beside = "" if aim is None else f"   aim <= {aim:g}{verdict}"
-        print(f"{self.row:8} {name:36} {value:10.4f} {unit}{beside}", flush=True)
+        judged = "" if aim is None else f"   aim <= {aim:g}{verdict}"
+        print(f"{self.row:8} {name:36} {value:10.4f} {unit}{judged}", flush=True)
 
     def seconds(self, work: Callable[[], Any]) -> float:
         """Median time of a call after one that warms up."""
