@@ -7,7 +7,7 @@ from typing import Any
 
 os.environ["DS_ACCELERATOR"] = "cpu"  # read at the import of deepspeed
 
-import deepspeed
+import deepspeed  # type: ignore[import-untyped]
 import torch
 
 from training.strategies import ZeroStrategy

@@ -71,7 +71,7 @@ def segments(network: Ethd, work: Callable[[], None]) -> list[UNetSegment]:
         return function(*inputs)
 
     unet = network.unet
-    unet._run = record  # type: ignore[method-assign]
+    unet._run = record  # type: ignore[assignment, method-assign]
     try:
         with torch.no_grad():
             work()
