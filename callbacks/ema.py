@@ -99,6 +99,23 @@ class WeightAverage(Callback):
             self.updates = checkpoint[EMA]["updates"]
 
 
+class Float32Weights(Callback):
+    """Saves DeepSpeed's float32 weights in every checkpoint, in place of the average, for exports and ``init=``.
+
+    The network's own weights, which DeepSpeed saves, are bfloat16. Nothing is kept in memory.
+    """
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Gathers the weights and adds them on rank 0."""
+        weights = {}
+        for name, parameter in _parameters(pl_module).items():
+            whole = _gathered(own_part(parameter).float(), parameter)
+            if trainer.is_global_zero:
+                weights[name] = whole.cpu()
+        if trainer.is_global_zero:
+            checkpoint[EMA] = {"weights": weights, "updates": 0}
+
+
 def own_part(parameter: Parameter) -> Tensor:
     """The part of a parameter that this rank updates: all of it, or under ZeRO its flat partition in float32.
 

@@ -11,7 +11,7 @@ from configs.preparation import ENCODER_KINDS
 from configs.proxy import ProxyConfig
 from configs.registries import STAGES
 from configs.renamed import note
-from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig, VAIDConfig
+from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig, TrainerConfig, VAIDConfig
 
 SVD_PREDICTS_V = "model.prediction={}: SVD's weights predict v; set model.prediction=v"
 VAID_MISSING = "vaid is missing: name the run directory or checkpoint of a trained V-AID, e.g. vaid=outputs/vaid/first"
@@ -128,7 +128,7 @@ def _ethd(model: EthdConfig, config: TrainConfig) -> None:
 def _trainer(config: TrainConfig) -> None:
     trainer = config.trainer
     _deepspeed(config)
-    if not STAGES.get(config.stage).bfloat16 and _weights_are_16_bit(config):
+    if not STAGES.get(config.stage).bfloat16 and weights_are_16_bit(config.trainer):
         raise ConfigError(
             f"trainer.precision={trainer.precision}"
             + (" with trainer.strategy=deepspeed" if trainer.strategy == "deepspeed" else "")
@@ -195,6 +195,6 @@ def _deepspeed(config: TrainConfig) -> None:
         )
 
 
-def _weights_are_16_bit(config: TrainConfig) -> bool:
-    trainer = config.trainer
+def weights_are_16_bit(trainer: TrainerConfig) -> bool:
+    """Whether the network's weights are bfloat16 in training; DeepSpeed's optimizer has float32 ones."""
     return trainer.strategy == "deepspeed" and trainer.precision == "bf16-mixed"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import av
 import numpy as np
 
 from datamodules.schema import ShardError
-from media.flac import MAX_SAMPLES
-from media.source import MediaError, decoder_options, opened_bytes, up_to
 
 
 def decode_speech(data: bytes, name: str) -> np.ndarray:
@@ -16,6 +13,11 @@ def decode_speech(data: bytes, name: str) -> np.ndarray:
     Raises:
         ShardError: If it cannot be decoded.
     """
+    import av  # late, as the two below: latents train without PyAV
+
+    from media.flac import MAX_SAMPLES
+    from media.source import MediaError, decoder_options, opened_bytes, up_to
+
     try:
         with opened_bytes(data, name, "flac") as container:
             container.streams.audio[0].codec_context.options = decoder_options()
@@ -35,6 +37,10 @@ def decode_frames(data: bytes, start: int, count: int, name: str) -> np.ndarray:
     Raises:
         ShardError: If it cannot be decoded or has fewer frames.
     """
+    import av  # late, as above
+
+    from media.source import MediaError, decoder_options, opened_bytes
+
     frames = []
     try:
         with opened_bytes(data, name, "mp4") as container:

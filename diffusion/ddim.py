@@ -15,8 +15,8 @@ from torch import Tensor
 
 from diffusion.schedules import NoiseSchedule
 
-# (x_t, t (B,)) -> x0 like x_t
-PredictClean = Callable[[Tensor, Tensor], Tensor]
+# (x_t, t) -> x0 like x_t
+PredictClean = Callable[[Tensor, int], Tensor]
 
 
 def trailing_steps(total: int, count: int) -> list[int]:
@@ -62,7 +62,7 @@ def ddim_sample(predict: PredictClean, noise: Tensor, schedule: NoiseSchedule, c
     """Samples from noise. The factors of all steps are computed on the CPU before the first: no step waits for them.
 
     Args:
-        predict: Function that predicts the clean sample from x_t and (B,) steps.
+        predict: Function that predicts the clean sample from x_t and its diffusion step.
         noise: (B, ...) standard normal noise. It determines the sample.
         schedule: Noise schedule of the denoiser's training.
         count: Number of steps.
@@ -75,7 +75,7 @@ def ddim_sample(predict: PredictClean, noise: Tensor, schedule: NoiseSchedule, c
     levels = schedule.level(torch.tensor([*steps, -1]), torch.empty(0, dtype=x.dtype))
     factors = list(zip(levels.sqrt(), (1 - levels).sqrt(), strict=True))
     for t, now, then in zip(steps, factors, factors[1:], strict=False):
-        x = _moved(x, predict(x, torch.full((len(x),), t, device=x.device)), now, then)
+        x = _moved(x, predict(x, t), now, then)
     return x
 
 

@@ -8,53 +8,17 @@ Shapes: B samples, F frames of the sequence, T frames of a window.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from diffusion.ddim import ddim_step, trailing_steps
 from diffusion.schedules import NoiseSchedule
-from diffusion.windows import triangular_weights, window_starts
+from diffusion.windows import fused_in_order
 
 # (x_t (B, <=T, ...), (B,) steps, slice of the frames) -> x0 like x_t
 PredictWindow = Callable[[Tensor, Tensor, slice], Tensor]
-
-
-def fused_in_order(
-    apply: Callable[[Tensor, slice], Tensor], x: Tensor, window: int, overlap: int
-) -> Iterator[tuple[slice, Tensor]]:
-    """Streaming form of ``fuse_windows`` along dimension 1: yields frames as soon as they are final.
-
-    The caller may overwrite ``x`` at yielded frames, since no later window reads them.
-
-    Args:
-        apply: Function of a window and its slice, see ``fuse_windows``.
-        x: (B, F, ...) sequence.
-        window: T.
-        overlap: Frames shared by neighbouring windows.
-
-    Yields:
-        The slice of the final frames, and their (B, n, ...) result on the device of ``x``; in order, without gaps.
-    """
-    total = x.shape[1]
-    starts = window_starts(total, window, overlap)
-    if len(starts) == 1:
-        yield slice(0, total), apply(x, slice(0, total)).to(x.device)
-        return
-    weights = triangular_weights(window).to(x.device).view(1, window, *[1] * (x.dim() - 2))
-    waiting: Tensor | None = None
-    covered = x.new_zeros(1, 0, *weights.shape[2:])
-    for start, following in zip(starts, [*starts[1:], total], strict=True):
-        result = apply(x[:, start : start + window], slice(start, start + window)).to(x.device) * weights
-        kept = covered.shape[1]  # number of frames shared with earlier windows
-        if waiting is not None and kept:
-            result[:, :kept] += waiting
-        weight = weights.to(result).clone()
-        weight[:, :kept] += covered
-        final = following - start
-        yield slice(start, following), result[:, :final] / weight[:, :final]
-        waiting, covered = result[:, final:].clone(), weight[:, final:].clone()
 
 
 @torch.no_grad()

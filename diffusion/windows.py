@@ -8,7 +8,7 @@ Shapes: F frames of the sequence, T frames of a window.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -40,34 +40,44 @@ def window_starts(total: int, window: int, overlap: int) -> list[int]:
     return [*range(0, total - window, window - overlap), total - window]
 
 
-def fuse_windows(
-    apply: Callable[[Tensor, slice], Tensor], x: Tensor, window: int, overlap: int, dim: int = 1
-) -> Tensor:
-    """Applies a function to every window and averages the results where windows overlap.
+def fused_in_order(
+    apply: Callable[[Tensor, slice], Tensor], x: Tensor, window: int, overlap: int
+) -> Iterator[tuple[slice, Tensor]]:
+    """Applies a function to every window and averages the results where windows overlap, along dimension 1.
+
+    Yields frames as soon as they are final, so that memory stays bounded.
+
+    The caller may overwrite ``x`` at yielded frames, since no later window reads them.
 
     Args:
-        apply: Function of a window of ``x`` and its slice of frames. It must keep the frames along ``dim``.
-        x: Sequence of F frames along ``dim``.
-        window: T; a shorter sequence is a single window.
+        apply: Function of a window of ``x`` and its slice of frames. It must keep the frames along dimension 1.
+        x: (B, F, ...) sequence.
+        window: T; a shorter sequence is a single window, whose result is unchanged.
         overlap: Frames shared by neighbouring windows, see ``window_starts``.
-        dim: Dimension of the frames.
 
-    Returns:
-        The fused result on the device of ``x``; for a single window, its unchanged result.
+    Yields:
+        The slice of the final frames, and their (B, n, ...) result on the device of ``x``; in order, without gaps.
     """
-    total = x.shape[dim]
+    total = x.shape[1]
     starts = window_starts(total, window, overlap)
     if len(starts) == 1:
-        return apply(x, slice(0, total)).to(x.device)
-    shape = [1] * x.dim()
-    shape[dim] = window
-    weights = triangular_weights(window).to(x).view(shape)
-    fused, covered = None, x.new_zeros([total if i == dim else 1 for i in range(x.dim())])
-    for start in starts:
-        result = apply(x.narrow(dim, start, window), slice(start, start + window)).to(x.device)
-        if fused is None:
-            fused = result.new_zeros([total if i == dim else size for i, size in enumerate(result.shape)])
-        fused.narrow(dim, start, window).add_(result * weights)
-        covered.narrow(dim, start, window).add_(weights)
-    assert fused is not None
-    return fused / covered
+        yield slice(0, total), apply(x, slice(0, total)).to(x.device)
+        return
+    weights = triangular_weights(window).to(x.device).view(1, window, *[1] * (x.dim() - 2))
+    waiting: Tensor | None = None
+    covered = x.new_zeros(1, 0, *weights.shape[2:])
+    for start, following in zip(starts, [*starts[1:], total], strict=True):
+        result = apply(x[:, start : start + window], slice(start, start + window)).to(x.device) * weights
+        kept = covered.shape[1]  # number of frames shared with earlier windows
+        if waiting is not None and kept:
+            result[:, :kept] += waiting
+        weight = weights.to(result).clone()
+        weight[:, :kept] += covered
+        final = following - start
+        yield slice(start, following), result[:, :final] / weight[:, :final]
+        waiting, covered = result[:, final:].clone(), weight[:, final:].clone()
+
+
+def fuse_windows(apply: Callable[[Tensor, slice], Tensor], x: Tensor, window: int, overlap: int) -> Tensor:
+    """Returns the (B, F, ...) result of ``fused_in_order`` for the whole sequence."""
+    return torch.cat([part for _, part in fused_in_order(apply, x, window, overlap)], 1)

@@ -95,9 +95,10 @@ class Registry(Generic[Entry]):
         Raises:
             UserError: If there is no such name or class, or the class cannot be registered.
         """
-        if name in self._entries or "." not in name:
-            self.get(name, key)
+        if name in self._entries:  # imported when it is used
             return name
+        if "." not in name:
+            self.get(name, key)  # raises
         path, _, attribute = name.rpartition(".")
         try:
             entry = getattr(importlib.import_module(path), attribute)

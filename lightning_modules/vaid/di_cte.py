@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +26,7 @@ from configs.training import AudioMode, ConditionMode
 from lightning_modules.vaid.audio_to_lip import WINDOW, Attention, audio_windows, feed_forward
 from lightning_modules.vaid.identity import IdentityEncoder
 
+UNSCALED = (0.0, 1.0, 0.0, 0.0, 1.0, 0.0)  # added to shift, scale and gate: scales are 1 + prediction
 CONDITION_TOKENS = 4  # at least 2: attention over a single token ignores its queries
 
 
@@ -51,6 +53,25 @@ class Surroundings:
         audio, mask = self.audio[:, frames], self.mask[:, frames]
         present = None if self.present is None else self.present[..., frames]
         return Surroundings(audio, self.identity, mask, present, self.rotation[:, : mask.shape[1]])
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """Embedded diffusion steps and emotion condition.
+
+    Attributes:
+        factors: (B, blocks, 6, 1, C) shift, scale and gate of self-attention and of the feed-forward layer.
+        tokens: (B, tokens, C) tokens of e_cond with ``condition_mode=cross_attn``, else None.
+    """
+
+    factors: Tensor
+    tokens: Tensor | None
+
+    def each(self, clips: int) -> list[Modulation]:
+        """Splits the rows of several diffusion steps, ``clips`` rows each, into one modulation per step."""
+        factors = self.factors.split(clips)
+        tokens = [None] * len(factors) if self.tokens is None else self.tokens.split(clips)
+        return [Modulation(*pair) for pair in zip(factors, tokens, strict=True)]
 
 
 class DiCTE(nn.Module):
@@ -139,23 +160,36 @@ class DiCTE(nn.Module):
         Returns:
             (B, N, d_e) standardised clean expressions.
         """
+        return self.denoise(noisy, around, self.modulation(t, e_cond, dropped))
+
+    def modulation(self, t: Tensor, e_cond: Tensor, dropped: Tensor | None = None) -> Modulation:
+        """Embeds diffusion steps and emotion condition, which do not depend on the noisy sequence."""
         if dropped is not None:
             assert self.no_condition is not None, "built without droppable"
             e_cond = torch.where(dropped[:, None], self.no_condition.to(e_cond), e_cond)
+        embedded = self.step(step_embedding(t, self.code.out_features).to(e_cond))
+        tokens = None
+        if self.condition_mode == "adaln":
+            embedded = embedded + self.condition(e_cond)
+        else:
+            tokens = self.condition(e_cond)
+        embedded = F.silu(embedded)
+        each = torch.stack([cast(Block, block).modulate[1](embedded) for block in self.blocks], 1).unflatten(
+            -1, (6, 1, -1)
+        )
+        return Modulation(each + each.new_tensor(UNSCALED)[:, None, None], tokens)
+
+    def denoise(self, noisy: Tensor, around: Surroundings, modulation: Modulation) -> Tensor:
+        """Predicts the clean sequence from embedded conditions; see ``forward``."""
         x = self.code(noisy) + around.identity[:, None]
-        modulation = self.step(step_embedding(t, x.shape[-1]).to(x))
-        tokens = nearby = None
+        nearby = None
         if self.audio_mode == "add":
             x = x + around.audio
         else:
             nearby = neighbours(around.mask)
-        if self.condition_mode == "adaln":
-            modulation = modulation + self.condition(e_cond)
-        else:
-            tokens = self.condition(e_cond)
-        modulation = F.silu(modulation)
-        for block in self.blocks:
-            x = block(x, modulation, around, tokens, nearby)
+        factors = modulation.factors.flatten(1, 2).unbind(1)
+        for number, block in enumerate(self.blocks):
+            x = block(x, factors[6 * number : 6 * number + 6], around, modulation.tokens, nearby)
         return self.head(x)
 
 
@@ -178,16 +212,21 @@ class Block(nn.Module):
         self.modulate = nn.Sequential(nn.SiLU(), modulate)
 
     def forward(
-        self, x: Tensor, modulation: Tensor, around: Surroundings, tokens: Tensor | None, nearby: Tensor | None
+        self,
+        x: Tensor,
+        factors: Sequence[Tensor],
+        around: Surroundings,
+        tokens: Tensor | None,
+        nearby: Tensor | None,
     ) -> Tensor:
-        """(B, N, C) -> (B, N, C); ``nearby`` masks the audio attention, see ``neighbours``."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = self.modulate[1](modulation)[:, None].chunk(6, dim=-1)
-        x = torch.addcmul(x, gate1, self._over_time(torch.addcmul(shift1, self.norm1(x), 1 + scale1), around))
+        """(B, N, C) -> (B, N, C); ``factors`` as in ``Modulation``, ``nearby`` masks the audio attention."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = factors
+        x = torch.addcmul(x, gate1, self._over_time(torch.addcmul(shift1, self.norm1(x), scale1), around))
         if self.hear is not None:
             x = x + self.hear(x, around.audio, nearby)
         if self.attend_condition is not None:
             x = x + self.attend_condition(x, tokens)
-        return torch.addcmul(x, gate2, self.mlp(torch.addcmul(shift2, self.norm2(x), 1 + scale2)))
+        return torch.addcmul(x, gate2, self.mlp(torch.addcmul(shift2, self.norm2(x), scale2)))
 
     def _over_time(self, x: Tensor, around: Surroundings) -> Tensor:
         projected = self.to_qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -214,7 +253,7 @@ def rotation(length: int, width: int, device: torch.device) -> Tensor:
 def rotate(x: Tensor, factors: Tensor) -> Tensor:
     """Applies rotary position embedding (Su et al. 2021) to (..., N, c) queries or keys; see ``rotation``."""
     cosine, sine = factors.to(x)
-    return x * cosine + x.roll(x.shape[-1] // 2, -1) * sine
+    return torch.addcmul(x * cosine, x.roll(x.shape[-1] // 2, -1), sine)
 
 
 def neighbours(mask: Tensor, reach: int = 1) -> Tensor:

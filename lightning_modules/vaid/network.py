@@ -18,11 +18,11 @@ from torch.nn import functional as F
 
 from configs.training import VAIDConfig
 from datamodules.schema import Dimensions
-from diffusion.ddim import ddim_sample, seeded_noise
+from diffusion.ddim import ddim_sample, seeded_noise, trailing_steps
 from diffusion.schedules import cosine_schedule
 from diffusion.windows import fuse_windows
 from lightning_modules.vaid.audio_to_lip import REACH, AudioToLip
-from lightning_modules.vaid.di_cte import DiCTE, Surroundings
+from lightning_modules.vaid.di_cte import DiCTE, Modulation, Surroundings
 from lightning_modules.vaid.statistics import MotionStatistics
 
 FRAMES_AT_ONCE = 1000
@@ -147,12 +147,24 @@ class VAID(nn.Module):
         around = self.di_cte.surroundings(audio, portrait, mask, padded)
         lengths = mask.sum(1).tolist() if padded else [audio.shape[1]] * len(audio)
         noise = self.sequence_noise(seeds, mask.shape[1], lengths)
+        count = steps or config.sampling_steps
+        modulations = self._modulations(count, e_cond, guidance)
 
-        def predict(x: Tensor, t: Tensor) -> Tensor:
-            denoise = partial(self._guided, t=t, around=around, e_cond=e_cond, guidance=guidance)
+        def predict(x: Tensor, t: int) -> Tensor:
+            denoise = partial(self._guided, around=around, modulations=modulations[t], guidance=guidance)
             return fuse_windows(denoise, x, config.window, config.overlap)
 
-        return ddim_sample(predict, noise.to(around.audio), self.schedule, steps or config.sampling_steps)
+        return ddim_sample(predict, noise.to(around.audio), self.schedule, count)
+
+    def _modulations(self, count: int, e_cond: Tensor, guidance: float) -> dict[int, list[Modulation]]:
+        """Diffusion step -> modulation with e_cond and, with guidance, without; all steps in one pass."""
+        levels, clips = trailing_steps(len(self.schedule), count), len(e_cond)
+        t = torch.tensor(levels).repeat_interleave(clips).to(e_cond.device)
+        rows = e_cond.repeat(count, 1)
+        found = [self.di_cte.modulation(t, rows)]
+        if guidance != 1.0:
+            found.append(self.di_cte.modulation(t, rows, torch.ones_like(t, dtype=torch.bool)))
+        return dict(zip(levels, map(list, zip(*(each.each(clips) for each in found), strict=True)), strict=True))
 
     def sequence_noise(self, seeds: Sequence[int], length: int, lengths: Sequence[int]) -> Tensor:
         """(B, N, d_e) noise on the CPU that depends only on each clip's seed and number of frames; 0 where padded."""
@@ -163,15 +175,13 @@ class VAID(nn.Module):
         return noise
 
     def _guided(
-        self, x: Tensor, frames: slice, *, t: Tensor, around: Surroundings, e_cond: Tensor, guidance: float
+        self, x: Tensor, frames: slice, *, around: Surroundings, modulations: Sequence[Modulation], guidance: float
     ) -> Tensor:
         near = around.window(frames)
-        conditioned = self.di_cte(x, t, near, e_cond)
-        if guidance == 1.0:
+        conditioned, *others = (self.di_cte.denoise(x, near, modulation) for modulation in modulations)
+        if not others:
             return conditioned
-        every = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        unconditioned = self.di_cte(x, t, near, e_cond, dropped=every)
-        return unconditioned + guidance * (conditioned - unconditioned)
+        return others[0] + guidance * (conditioned - others[0])
 
 
 def _mask_of(audio: Tensor) -> Tensor:

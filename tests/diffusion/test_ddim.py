@@ -47,7 +47,7 @@ def test_samples_of_a_gaussian_have_its_mean_and_deviation():
     mean, deviation = 3.0, 0.5
 
     def posterior(x, t):
-        level = SCHEDULE.level(t, x)
+        level = SCHEDULE.level(torch.full((len(x),), t), x)
         gain = level.sqrt() * deviation**2 / (level * deviation**2 + 1 - level)
         return mean + gain * (x - level.sqrt() * mean)
 

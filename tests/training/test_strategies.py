@@ -161,6 +161,20 @@ def bfloat16_on_two(in_bfloat16) -> tuple[Path, list[dict[str, torch.Tensor]]]:
     return folder, under(2, folder.parent.parent / "two.pt", *in_bfloat16, "run_id=two")
 
 
+@needs_deepspeed
+def test_an_export_without_averages_has_the_optimizers_float32_weights(in_bfloat16):
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    shards, output, *typed = in_bfloat16
+    train_under("deepspeed", 2, shards, output, *typed, "model.ema=0", "trainer.max_steps=2", "run_id=no_ema")
+    folder = output / "ethd" / "no_ema"
+    expected = get_fp32_state_dict_from_zero_checkpoint(str(folder / "checkpoints" / "last.ckpt"), tag="checkpoint")
+    found = exported(folder)
+    for name, weight in found.items():
+        assert torch.equal(weight, expected[f"ethd.{name}"]), name
+    assert any((weight != weight.bfloat16()).any() for weight in found.values())
+
+
 @pytest.mark.nightly
 @needs_deepspeed
 def test_the_ema_under_bfloat16_averages_the_optimizers_float32_weights(bfloat16_on_two):

@@ -8,7 +8,7 @@
 Each preset runs in its own process, with DeepSpeed if the preset uses it. Weights are random and have Stable Video
 Diffusion's sizes; the clip is noise. Neither affects the time. MFU is the operations that the model needs (forward and
 backward, without recomputation by checkpointing) divided by the rate of bfloat16 products of 8192 x 8192 matrices,
-measured in the same run. profile=yes prints the time of a step by operator.
+measured in the same run. profile=yes prints the time of a step by operator and by kernel.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.strategies import Strategy
 from torch.utils.data import DataLoader, Dataset
 
 from callbacks.ema import WeightAverage
@@ -37,10 +39,12 @@ from lightning_modules.ethd.latents import latent_scale
 from lightning_modules.ethd.module import EthdModule
 from lightning_modules.vaid.network import VAID
 from lightning_modules.vaid.statistics import MotionStatistics
+from tools.profiling.gpu_profile import ProfiledStep
 from training.memory import GIB, step_bytes
 from training.strategies import build_strategy, precision_settings
 
 PRESETS = ("gpu", "ddp", "deepspeed", "deepspeed_autocast", "deepspeed_offload")
+Say = Callable[[str, float, str], None]  # name, value, unit
 WARM_UP = 3  # steps
 SMALL_VAID = VAIDConfig(
     lip=LipConfig(width=16, depth=1, latents=2, head_width=8),
@@ -89,78 +93,122 @@ class RepeatedClip(Dataset[ClipBatch]):
 
 
 class Stopwatch(Callback):
-    """Measures the seconds of every step, including the device's work."""
+    """Measures the seconds of every step, including the device's work.
 
-    def __init__(self) -> None:
+    Args:
+        say: Called with name, value and unit of every step.
+    """
+
+    def __init__(self, say: Say) -> None:
         self.seconds: list[float] = []
-        self._began = 0.0
+        self._say, self._began = say, 0.0
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Starts the clock."""
-        _wait(pl_module.device)
+        wait(pl_module.device)
         self._began = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stops the clock."""
-        _wait(pl_module.device)
+        wait(pl_module.device)
         self.seconds.append(time.perf_counter() - self._began)
+        self._say(f"step {len(self.seconds)}", self.seconds[-1], "s")
 
 
 def module_of(config: TrainConfig, tiny: bool) -> EthdModule:
     """Returns ETHD and V-AID with random weights, at the sizes of the configuration."""
     side = 64 if tiny else 512
-    sizes = Dimensions(4, side // 8, 2 if tiny else 12, 16 if tiny else 768, 16 if tiny else 512, 30)
-    vaid = VAID(SMALL_VAID if tiny else VAIDConfig(), sizes)
-    ones, zeros = (1.0,), (0.0,)
-    vaid.set_statistics(MotionStatistics(zeros * sizes.lip_width, ones * sizes.lip_width, zeros * 30, ones * 30))
+    vaid, sizes = random_vaid(SMALL_VAID if tiny else VAIDConfig(), tiny)
     encoders = {kind: Identity(kind) for kind in ("audio", "motion", "codec", "landmarks")}
     scale = latent_scale("svd", 0.18215, LatentStatistics((0.0,) * 4, (1.0,) * 4, 1))
     info = EthdInfo(config.model, sizes, encoders, side, scale, "random", "0" * 64)
     return EthdModule(info, vaid, config.trainer.max_steps, 1)
 
 
-def measure(preset: str, steps: int, frames: int, tiny: bool, profile: bool) -> dict[str, Any]:
-    """Trains with a preset and returns the measurements."""
-    experiment = "ethd/tiny" if tiny else "ethd/paper"
-    config = compose(
-        "train",
-        TrainConfig,
-        [f"experiment={experiment}", f"trainer={preset}", "data=folder", "data.root=none", "vaid=none",
-         f"data.window={frames}",
-         f"trainer.max_steps={WARM_UP + steps}", "trainer.max_minutes=null", "trainer.devices='1'", "data.batch_size=1",
-         *(["trainer.strategy=auto"] if preset in ("cpu", "gpu") else [])],
-    )  # fmt: skip
-    if tiny:
-        config.model.unet = SMALL_UNET
-    seed_everything(0, verbose=False)
-    module, watch = module_of(config, tiny), Stopwatch()
+def random_vaid(config: VAIDConfig, tiny: bool) -> tuple[VAID, Dimensions]:
+    """Returns V-AID with random weights, and the sizes of its data."""
+    sizes = Dimensions(4, 8 if tiny else 64, 2 if tiny else 12, 16 if tiny else 768, 16 if tiny else 512, 30)
+    vaid = VAID(config, sizes)
+    ones, zeros = (1.0,), (0.0,)
+    vaid.set_statistics(MotionStatistics(zeros * sizes.lip_width, ones * sizes.lip_width, zeros * 30, ones * 30))
+    return vaid.eval(), sizes
+
+
+def measure(
+    preset: str, steps: int, frames: int, tiny: bool, profile: bool, say: Say = lambda name, value, unit: None
+) -> dict[str, Any]:
+    """Trains with a preset and returns the measurements.
+
+    Args:
+        preset: Trainer preset. With ``tiny`` it runs on the CPU, DeepSpeed's engine too.
+        steps: Steps after those that warm up.
+        frames: Frames of the window.
+        tiny: Whether to train the smallest network.
+        profile: Whether to profile one more step.
+        say: Called with name, value and unit as soon as a value is measured.
+    """
+    config = configuration(preset, WARM_UP + steps + profile, frames, tiny)
     settings = config.trainer
-    strategy = build_strategy(settings, config.watchdog)
+    if tiny:
+        settings.accelerator = "cpu"
+    seed_everything(0, verbose=False)
+    module, watch, profiled = module_of(config, tiny), Stopwatch(say), ProfiledStep(WARM_UP + steps)
+    if tiny and settings.strategy == "deepspeed":
+        from training.cpu_zero import CpuZeroStrategy
+
+        strategy: str | Strategy = CpuZeroStrategy(settings)
+    else:
+        strategy = build_strategy(settings, config.watchdog)
+    callbacks: list[Callback] = [WeightAverage(config.model.ema), watch]
     trainer = Trainer(
         accelerator=settings.accelerator, devices=1, strategy=strategy, max_steps=settings.max_steps,
         gradient_clip_val=settings.gradient_clip, logger=False, enable_checkpointing=False, enable_progress_bar=False,
-        enable_model_summary=False, callbacks=[WeightAverage(config.model.ema), watch],
+        enable_model_summary=False, callbacks=[*callbacks, profiled] if profile else callbacks,
         **precision_settings(settings),
     )  # fmt: skip
     data = RepeatedClip(module.info.dimensions, module.info.frame_side, frames, settings.max_steps)
     trainer.fit(module, DataLoader(data, batch_size=None, pin_memory=settings.accelerator == "gpu"))
     device = trainer.strategy.root_device
-    seconds = statistics.median(watch.seconds[WARM_UP:])
     measured: dict[str, Any] = {
         "preset": preset,
-        "seconds": seconds,
-        "slowest": max(watch.seconds[WARM_UP:]),
-        "peak_gib": (peak_memory(device) or 0) / GIB,
-        "counted_gib": step_bytes(config, module, 1) / GIB,
-        "tflop": step_operations(module.info, frames) / 1e12,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "profile": profiled.table,
+        "shares": profiled.shares,
     }
-    measured["mfu"] = measured["tflop"] * 1e12 / seconds / bf16_rate(device, 512 if tiny else 8192)
+
+    def note(name: str, value: float, unit: str) -> None:
+        measured[name] = value
+        say(name, value, unit)
+
     if profile:
-        measured["profile"] = profiled_step(module.to(device), data, device)
+        return measured
+    timed = watch.seconds[WARM_UP:]
+    note("seconds", statistics.median(timed), "s")
+    note("slowest", max(timed), "s")
+    note("peak_gib", (peak_memory(device) or 0) / GIB, "GiB")
+    rate = bf16_rate(device, 512 if tiny else 8192)
+    note("product_tflop_s", rate / 1e12, "TFLOP/s")
+    note("tflop", step_operations(module.info, frames) / 1e12, "TFLOP")
+    note("mfu", measured["tflop"] * 1e12 / measured["seconds"] / rate, "of the products' rate")
+    note("counted_gib", step_bytes(config, module, 1) / GIB, "GiB")  # takes half a minute of a core
     return measured
+
+
+def configuration(preset: str, steps: int, frames: int, tiny: bool) -> TrainConfig:
+    """Configuration of a training on one device."""
+    config = compose(
+        "train",
+        TrainConfig,
+        [f"experiment=ethd/{'tiny' if tiny else 'paper'}", f"trainer={preset}", "data=folder", "data.root=none",
+         "vaid=none", f"data.window={frames}", f"trainer.max_steps={steps}", "trainer.max_minutes=null",
+         "trainer.devices='1'", "data.batch_size=1",
+         *(["trainer.strategy=auto"] if preset in ("cpu", "gpu") else [])],
+    )  # fmt: skip
+    if tiny:
+        config.model.unet = SMALL_UNET
+    return config
 
 
 def bf16_rate(device: torch.device, size: int) -> float:
@@ -168,31 +216,16 @@ def bf16_rate(device: torch.device, size: int) -> float:
     a, b = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
     best = float("inf")
     for _ in range(11):
-        _wait(device)
+        wait(device)
         began = time.perf_counter()
         a @ b
-        _wait(device)
+        wait(device)
         best = min(best, time.perf_counter() - began)
     return 2 * size**3 / best
 
 
-def profiled_step(module: EthdModule, data: RepeatedClip, device: torch.device) -> str:
-    """Returns a table of the time of a forward and a backward pass by operator."""
-    from torch.profiler import ProfilerActivity
-    from torch.profiler import profile as profiler
-
-    cuda = device.type == "cuda"
-    batch = {name: value.to(device) if torch.is_tensor(value) else value for name, value in data[0].items()}
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if cuda else [])
-    seeds = module._seeds(batch)  # type: ignore[arg-type]
-    with profiler(activities=activities) as taken, torch.autocast(device.type, torch.bfloat16):
-        example = module.example(batch, seeds, module._driving_expression(batch, seeds))  # type: ignore[arg-type]
-        module.losses(example, torch.tensor([500]))[0].backward()
-        _wait(device)
-    return taken.key_averages().table(sort_by="self_cuda_time_total" if cuda else "self_cpu_time_total", row_limit=25)
-
-
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Waits for the work of a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -201,10 +234,13 @@ def main(arguments: list[str]) -> int:
     """Runs each preset in its own process and prints a table; returns the number of presets that failed."""
     known: Readers = {"presets": names, "steps": count, "frames": count, "tiny": yes, "profile": yes, "only": str}
     options = read_options(__doc__, arguments, known)
-    tiny, profile = options.get("tiny", False), options.get("profile", False)
+    tiny = options.get("tiny", False)
     steps, frames = options.get("steps", 20), options.get("frames", 8 if tiny else 120)
     if "only" in options:  # one preset, in its own process
-        print("measured " + json.dumps(measure(options["only"], steps, frames, tiny, profile)))
+        measured = measure(options["only"], steps, frames, tiny, profile=False)
+        if options.get("profile"):
+            measured |= {"profile": measure(options["only"], 1, frames, tiny, profile=True)["profile"]}
+        print("measured " + json.dumps(measured))
         return 0
     print(f"{'preset':20} {'s/step':>8} {'slowest':>8} {'GiB':>6} {'counted':>8} {'TFLOP':>7} {'MFU':>6}")
     failed, profiles = 0, []
@@ -222,7 +258,7 @@ def main(arguments: list[str]) -> int:
             f"{one['tflop']:7.1f} {one['mfu']:6.1%}   {one['device']}",
             flush=True,
         )
-        profiles += [f"{preset}\n{one['profile']}"] if profile else []
+        profiles += [f"{preset}\n{one['profile']}"] if one["profile"] else []
     print("\n".join(profiles))
     return failed
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from configs.errors import ConfigError
 from configs.evaluation import EvaluateConfig
 from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig
-from configs.training_rules import SVD_PREDICTS_V, VAID_MISSING
+from configs.training_rules import SVD_PREDICTS_V, VAID_MISSING, weights_are_16_bit
 from training.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -132,13 +132,17 @@ class EthdStage(Stage):
         self._vaid.keep(folder)
 
     def callbacks(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
-        """EMA of the weights, lengths of trained windows, training speed, and videos of validation clips."""
-        from callbacks.ema import WeightAverage
+        """Weights to export, lengths of trained windows, training speed, and videos of validation clips."""
+        from callbacks.ema import Float32Weights, WeightAverage
         from callbacks.throughput import Throughput
         from callbacks.trained_windows import TrainedWindows
 
-        average = [WeightAverage(config.model.ema)] if config.model.ema else []
-        return [*average, TrainedWindows(), Throughput(), *video_callbacks(config, data, folder)]
+        weights: list[Callback] = []
+        if config.model.ema:
+            weights.append(WeightAverage(config.model.ema))
+        elif weights_are_16_bit(config.trainer):
+            weights.append(Float32Weights())
+        return [*weights, TrainedWindows(), Throughput(), *video_callbacks(config, data, folder)]
 
     def step_bytes(self, module: EthdModule, config: TrainConfig, ranks: int) -> float:
         """See ``training.memory.step_bytes``."""
