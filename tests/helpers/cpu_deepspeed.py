@@ -1,38 +1,8 @@
-"""DeepSpeed's real ZeRO-2 engine on the CPU, for tests. Lightning's own strategy supports only CUDA."""
+"""DeepSpeed's real ZeRO-2 engine on the CPU, for tests whose configuration asks for GPUs."""
 
 from __future__ import annotations
 
-import os
-
-os.environ["DS_ACCELERATOR"] = "cpu"  # read at the import of deepspeed
-
-import deepspeed
-import torch
-
 from training import strategies
-
-# All-reduce through shared memory needs a minute of C++ compilation and is only faster than gloo.
-deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
-
-
-class CpuZeroStrategy(strategies.ZeroStrategy):
-    """ZeRO over gloo; everything except the device is as on GPUs."""
-
-    def __init__(self, *settings, **others) -> None:
-        # CPUs have no streams, so communication cannot overlap.
-        super().__init__(*settings, **others, overlap_comm=False, process_group_backend="gloo")
-
-    @property
-    def root_device(self) -> torch.device:
-        return torch.device("cpu", 0)  # with an index, because DeepSpeed compares it
-
-    def setup_environment(self) -> None:
-        self.accelerator.setup_device(self.root_device)
-        self.setup_distributed()
-
-    def setup_distributed(self) -> None:
-        self.set_world_ranks()
-        self._init_deepspeed_distributed()
-
+from training.cpu_zero import CpuZeroStrategy
 
 strategies.DEEPSPEED = CpuZeroStrategy
