@@ -8,6 +8,7 @@ first takes a lock. On NFS the server keeps the lock, for all nodes.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shlex
@@ -30,6 +31,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # errors of a file system without locks
+LONGEST_NAME = 240  # bytes of a file's name in the name of its lock; file systems allow 255
 LONGEST_COMMAND = 200  # characters of the command that a message shows
 _HELD: set[int] = set()  # descriptors of the locks of this process
 
@@ -61,7 +63,12 @@ class Owner:
 
 def lock_of(path: Path) -> Path:
     """Lock file of a file, next to it, or of a folder, inside."""
-    return path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock")
+    if path.is_dir():
+        return path / ".lock"
+    name = path.name
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = hashlib.sha256(os.fsencode(name)).hexdigest()
+    return path.with_name(f".{name}.lock")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Private folders: temporary ones that no killed process leaves for ever, and lasting ones that only their user can enter."""
+"""Private folders: temporary ones, which killed programs do not leave for ever, and lasting ones."""
 
 from __future__ import annotations
 

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -41,7 +40,8 @@ def test_the_second_is_told_whose_it_is(tmp_path):
     finally:
         process.kill()
         process.wait()
-    assert lock.exists() and owner_of(lock) is None
+    assert lock.exists()
+    assert owner_of(lock) is None
     with locked(lock, "output=y", "take z"):
         assert owner_of(lock).process == os.getpid()
     assert not lock.exists()
@@ -67,7 +67,7 @@ def test_waiting_for_the_first(tmp_path, capsys):
 
 def test_many_waiters_exclude_each_other(tmp_path):
     lock, inside = tmp_path / ".lock", tmp_path / "inside"
-    work = f"print('held', flush=True); open({str(inside)!r}, 'x'); time.sleep(0.02); __import__('os').unlink({str(inside)!r})"
+    work = f"print('held'); open({str(inside)!r}, 'x'); time.sleep(0.02); __import__('os').unlink({str(inside)!r})"
     waiting = HOLD.replace("'wait')", "'wait', wait=True)").format(work=work)
     command = [sys.executable, "-c", waiting, str(lock)]
     processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(6)]
@@ -96,5 +96,5 @@ def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch, capsys):
 def test_where_locks_are(tmp_path):
     assert lock_of(tmp_path) == tmp_path / ".lock"
     assert lock_of(tmp_path / "talk.mp4") == tmp_path / ".talk.mp4.lock"
-    start = time.monotonic()
-    assert owner_of(tmp_path / "none") is None and time.monotonic() - start < 1
+    assert len(lock_of(tmp_path / ("x" * 255)).name) < 100
+    assert owner_of(tmp_path / "none") is None

@@ -24,7 +24,8 @@ def test_a_folder_of_one_block(tmp_path):
         assert folder.stat().st_mode & 0o777 == 0o700
         (folder / "x").touch()
         with temporary_folder("test", tmp_path) as other:
-            assert folder.exists() and other != folder
+            assert folder.exists()
+            assert other != folder
     assert list(tmp_path.iterdir()) == []
 
 
