@@ -22,10 +22,11 @@ from evaluation.networks import NotComputed
 from evaluation.pairs import Missing, Pairing, pair_videos
 from evaluation.ranks import Ranks, joined
 from evaluation.report import print_results
-from evaluation.results import ClipValues, Results, Value, write_results
+from evaluation.results import SCHEMA, ClipValues, Results, Value, write_results
 from runtime.console import new_console
 from runtime.files import require_writable
 from runtime.locks import LockedError, lock_of, locked
+from runtime.ownership import require_own_json
 from runtime.progress import progress_bar
 
 MISSING_VIDEOS = 3
@@ -51,6 +52,7 @@ def evaluate_folders(config: EvaluateConfig, log: Callable[[Results], None] = la
     """
     output = Path(config.output)
     require_writable(output)
+    require_own_json(output, SCHEMA.partition("/")[0], f"output={output}")
     with joined() as ranks, _only_evaluation(output, ranks):
         results = evaluate(config, new_console(stderr=True, quiet=not ranks.first), ranks)
         if not ranks.first:

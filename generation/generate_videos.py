@@ -20,7 +20,7 @@ from encoders.weight_files import WeightsError
 from generation.batch import VideoCase, cases_of
 from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
-from generation.record import difference, fingerprint
+from generation.record import difference, fingerprint, require_own
 from lightning_modules.ethd.sampler import OnProgress, VideoProgress
 from runtime.console import new_console
 from runtime.errors import UserError
@@ -52,6 +52,7 @@ def generate_videos(config: GenerateConfig) -> int:
     models = ModelFiles(*networks, config.device, config.face, *own)
     if config.batch is None:
         require_writable(cases[0].output)
+        require_own(cases[0].output)
         with _only(cases[0]):
             pipeline = _load(models, console)
             with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:

@@ -16,6 +16,8 @@ from pathlib import Path
 from runtime.errors import UserError
 from runtime.platforms import process_is_gone, sync
 
+LONGEST_NAME = 255  # bytes
+ENDING = 1  # bytes by which the name of a video's record is longer than the video's
 SWEEP_PAUSE = 50  # least time between two looks for abandoned files in a folder, in durations of a look
 _NEXT_SWEEP: dict[Path, float] = {}  # folder -> time of the next look
 # (path, hash, size, mtime) -> digest, so that a process hashes a file once
@@ -114,6 +116,9 @@ def require_writable(path: Path, setting: str | None = None) -> None:
         if path.is_dir():
             raise IsADirectoryError(0, "is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
+        longest = os.pathconf(path.parent, "PC_NAME_MAX") if hasattr(os, "pathconf") else LONGEST_NAME
+        if (found := len(os.fsencode(path.name))) > longest - ENDING:
+            raise OSError(0, f"its name has {found} bytes, expected {longest - ENDING} or fewer")
         probe = partial_of(path)
         probe.touch()
         probe.unlink()

@@ -1,4 +1,4 @@
-"""Private folders: temporary ones, which killed programs do not leave for ever, and lasting ones."""
+"""Temporary folders that only their user can enter, and that killed programs do not leave for ever."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from runtime.errors import UserError
 from runtime.platforms import process_is_gone
 
 PREFIX = "emotivetalk"
 LOCK = "lock"
-
-
-class PrivateFolderError(UserError):
-    """A folder that other users can enter or change."""
 
 
 @contextmanager
@@ -55,7 +50,7 @@ def remove_abandoned(kind: str, parent: Path) -> None:
     mark = f"{PREFIX}-{kind}-"
     for folder in parent.glob(f"{mark}*"):
         process = folder.name.removeprefix(mark).partition("-")[0]
-        if not (process.isdecimal() and process_is_gone(int(process)) and not wrong_with(folder)):
+        if not (process.isdecimal() and process_is_gone(int(process)) and _is_ours(folder)):
             continue
         lock = FileLock(folder / LOCK)
         try:
@@ -66,32 +61,12 @@ def remove_abandoned(kind: str, parent: Path) -> None:
         lock.release()
 
 
-def own_folder(folder: Path, remedy: str) -> Path:
-    """Creates a lasting folder that only this user can enter, or checks that an existing one is such a folder.
-
-    Args:
-        folder: Folder; its parents are created with usual permissions.
-        remedy: What to do if it is not.
-
-    Raises:
-        PrivateFolderError: If it is a link or a file, belongs to another user, or others can enter it.
-        OSError: If it cannot be created.
-    """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    if wrong := wrong_with(folder):
-        raise PrivateFolderError(f"{folder}: {wrong}, so its files could be another user's; {remedy}")
-    return folder
-
-
-def wrong_with(folder: Path) -> str:
-    """Why a path is not a folder of this user alone; empty if it is. Where users have no numbers, modes say nothing."""
-    found = folder.lstat() if os.path.lexists(folder) else None
-    if found is None or not stat.S_ISDIR(found.st_mode):
-        return "is not a folder"
-    if not hasattr(os, "getuid"):
-        return ""
-    if found.st_uid != os.getuid():
-        return f"belongs to user {found.st_uid}"
-    return f"has mode {stat.S_IMODE(found.st_mode):04o}" if found.st_mode & 0o077 else ""
+def _is_ours(folder: Path) -> bool:
+    """Whether this is a folder, not a link, that this user owns and no other user can enter."""
+    try:
+        found = folder.lstat()
+    except OSError:
+        return False
+    if not stat.S_ISDIR(found.st_mode):
+        return False
+    return not hasattr(os, "getuid") or (found.st_uid == os.getuid() and not found.st_mode & 0o077)

@@ -1,4 +1,4 @@
-"""Temporary folders are private and go with their program; lasting folders are refused when they are not private."""
+"""Temporary folders are private and go with their program."""
 
 import os
 import signal
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from runtime.temporary import PrivateFolderError, own_folder, temporary_folder
+from runtime.temporary import temporary_folder
 from tests.helpers import ROOT
 
 KILLED = """
@@ -42,32 +42,18 @@ def test_folders_of_killed_programs_are_removed_by_the_next(tmp_path):
     assert set(tmp_path.iterdir()) == before
 
 
-def test_an_own_folder_is_created_once(tmp_path):
-    folder = own_folder(tmp_path / "a" / "b", "choose another")
-    assert folder.stat().st_mode & 0o777 == 0o700
-    assert own_folder(folder, "choose another") == folder
-
-
-@pytest.mark.parametrize("what", ["link", "file", "open"])
-def test_a_folder_that_is_not_private_is_refused(tmp_path, what):
-    target = tmp_path / "target"
-    target.mkdir(0o700)
-    folder = tmp_path / "folder"
-    if what == "link":
-        folder.symlink_to(target)
-    elif what == "file":
-        folder.touch()
-    else:
-        folder.mkdir(0o700)
-        folder.chmod(0o770)
-    with pytest.raises(PrivateFolderError, match=r"folder: (is not a folder|has mode 0770), .*; choose another$"):
-        own_folder(folder, "choose another")
-
-
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act as another user")
-def test_a_folder_of_another_user_is_refused(tmp_path):
-    folder = tmp_path / "folder"
-    folder.mkdir(0o700)
-    os.chown(folder, 65534, 65534)
-    with pytest.raises(PrivateFolderError, match="belongs to user 65534"):
-        own_folder(folder, "choose another")
+def test_folders_of_others_and_links_are_left_alone(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    (tmp_path / "thesis").mkdir(0o700)
+    (tmp_path / f"emotivetalk-test-{ended.pid}-link").symlink_to(tmp_path / "thesis")
+    for name, mode, owner in (("open", 0o777, 0), ("other", 0o700, 65534)):
+        folder = tmp_path / f"emotivetalk-test-{ended.pid}-{name}"
+        folder.mkdir()
+        folder.chmod(mode)
+        os.chown(folder, owner, owner)
+    before = set(tmp_path.iterdir())
+    with temporary_folder("test", tmp_path):
+        pass
+    assert set(tmp_path.iterdir()) == before

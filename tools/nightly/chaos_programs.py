@@ -138,13 +138,10 @@ def _prepare_command(output: Path, workers: int = 2) -> list[str]:
 
 def _train_command(stage: str, data: Path, output: Path | None = None) -> list[str]:
     typed = ["train.py", f"experiment={stage}/tiny", *SETTINGS, *OF_STAGE[stage], f"data.root={data}"]
-    typed += [f"trainer.max_steps={STEPS}", "trainer.devices='1'", "trainer.strategy=auto"]
-    typed = [word for word in typed if output is None or not word.startswith("trainer.max_steps")]
-    return (
-        [*typed, f"output={output}"]
-        if output
-        else [w for w in typed if not w.startswith(("trainer.dev", "trainer.str"))]
-    )
+    if output is not None:  # one of the inputs
+        return [*typed, "trainer.devices='1'", "trainer.strategy=auto", "run_id=source", "trainer.max_steps=4",
+                f"output={output}"]  # fmt: skip
+    return [*typed, f"trainer.max_steps={STEPS}", "trainer.devices='2'", "run_id=run"]
 
 
 def _with_output(typed: list[str]) -> Callable[[Path], list[str]]:
