@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
-
 import av
 import numpy as np
 
 from datamodules.schema import ShardError
+from media.source import MediaError, decoder_options, opened_bytes
 
 
 def decode_speech(data: bytes, name: str) -> np.ndarray:
@@ -17,9 +16,10 @@ def decode_speech(data: bytes, name: str) -> np.ndarray:
         ShardError: If it cannot be decoded.
     """
     try:
-        with av.open(io.BytesIO(data), "r") as container:
+        with opened_bytes(data, name, "flac") as container:
+            container.streams.audio[0].codec_context.options = decoder_options()
             blocks = [frame.to_ndarray() for frame in container.decode(audio=0)]
-    except (av.FFmpegError, IndexError) as error:
+    except (av.FFmpegError, IndexError, MediaError) as error:
         raise ShardError(f"{name}: cannot be decoded ({error}); run prepare.py task=check") from error
     samples = np.concatenate(blocks, axis=1)[0] if blocks else np.zeros(0, np.float32)
     if samples.dtype.kind == "i":
@@ -35,13 +35,14 @@ def decode_frames(data: bytes, start: int, count: int, name: str) -> np.ndarray:
     """
     frames = []
     try:
-        with av.open(io.BytesIO(data), "r") as container:
+        with opened_bytes(data, name, "mp4") as container:
+            container.streams.video[0].codec_context.options = decoder_options()
             for place, frame in enumerate(container.decode(video=0)):
                 if place >= start:
                     frames.append(frame.to_ndarray(format="rgb24"))
                 if len(frames) == count:
                     break
-    except (av.FFmpegError, IndexError) as error:
+    except (av.FFmpegError, IndexError, MediaError) as error:
         raise ShardError(f"{name}: cannot be decoded ({error}); run prepare.py task=check") from error
     if len(frames) < count:
         raise ShardError(f"{name}: ends at frame {start + len(frames)}, expected {start + count}; run task=check")

@@ -17,8 +17,8 @@ from datamodules.schema import PORTRAIT_SIZE
 from encoders.landmarks.boxes import face_boxes
 from encoders.protocols import LandmarkDetector, MotionEncoder
 from generation.errors import GenerationError
+from media import read_picture
 from preparation.clip_source import Rejected
-from preparation.expression import read_picture
 from preparation.speaker_crop import crop_frames, locate_face
 
 MIN_SIZE = 64  # pixels

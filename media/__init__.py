@@ -2,6 +2,9 @@
 
 from media.flac import decode_flac, encode_flac
 from media.frames import FrameReader, read_frames
+from media.limits import MediaLimits
+from media.look import LookCancelled, LookLimit, look_at, look_at_picture
+from media.pictures import PictureInfo, read_picture
 from media.probe import MediaInfo, probe, sound_duration
 from media.sound import read_sound, resample
 from media.source import VIDEO_ENDINGS, MediaError, NoSound
@@ -10,15 +13,22 @@ from media.writer import VideoWriter, encode_video
 __all__ = [
     "VIDEO_ENDINGS",
     "FrameReader",
+    "LookCancelled",
+    "LookLimit",
     "MediaError",
     "MediaInfo",
+    "MediaLimits",
     "NoSound",
+    "PictureInfo",
     "VideoWriter",
     "decode_flac",
     "encode_flac",
     "encode_video",
+    "look_at",
+    "look_at_picture",
     "probe",
     "read_frames",
+    "read_picture",
     "read_sound",
     "resample",
     "sound_duration",

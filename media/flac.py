@@ -8,7 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from media.source import MediaError
+from media.source import MediaError, decoder_options, opened_bytes
 
 RATE = 16_000
 _FULL_SCALE = 32_768
@@ -46,13 +46,13 @@ def decode_flac(data: bytes) -> np.ndarray:
         MediaError: when the bytes are damaged, or hold another rate or more channels.
     """
     try:
-        with av.open(io.BytesIO(data), "r", format="flac") as container:
+        with opened_bytes(data, "speech.flac", "flac") as container:
             stream = container.streams.audio[0]
             if stream.rate != RATE or stream.channels != 1:
                 raise MediaError(
                     f"speech.flac: found {stream.rate} Hz, {stream.channels} channels; expected {RATE} Hz mono"
                 )
-            stream.codec_context.options = {"err_detect": "crccheck+explode"}
+            stream.codec_context.options = decoder_options(err_detect="crccheck+explode")
             blocks = [frame.to_ndarray()[0] for frame in container.decode(stream)]
             expected = stream.duration
     except (av.FFmpegError, IndexError) as error:

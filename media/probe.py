@@ -7,8 +7,9 @@ from pathlib import Path
 
 import av
 
+from media.limits import LIMITS, MediaLimits
 from media.pyav_frames import upright
-from media.source import MediaError, NoSound, audio_stream, opened, video_stream
+from media.source import MediaError, NoSound, audio_stream, decoder_options, opened, video_stream
 from media.timeline import read_timeline
 
 
@@ -52,17 +53,22 @@ class MediaInfo:
     audio_codec: str = ""
 
 
-def probe(path: str | Path) -> MediaInfo:
+def probe(path: str | Path, limits: MediaLimits = LIMITS) -> MediaInfo:
     """Reads the properties of a video or sound file; decodes one picture and a few packets of sound.
 
+    Args:
+        path: Video or sound file.
+        limits: Limits on its tracks, pictures, sound and timestamps.
+
     Raises:
-        MediaError: when the file is missing, empty, unreadable, neither video nor sound, or cut short.
+        MediaError: when the file is missing, empty, unreadable, neither video nor sound, cut short, or exceeds a limit.
     """
-    timeline = read_timeline(path)
+    timeline = read_timeline(path, limits)
     found: dict[str, int | float | bool | str] = {}
-    with opened(timeline.path) as container:
+    with opened(timeline.path, limits) as container:
         if timeline.pictures:
             stream = video_stream(container, timeline.path)
+            stream.codec_context.options = decoder_options(limits)
             try:
                 frame = next(container.decode(stream), None)
             except av.FFmpegError as error:
@@ -79,7 +85,7 @@ def probe(path: str | Path) -> MediaInfo:
             found |= {
                 "width": width,
                 "height": height,
-                "fps": float(stream.average_rate or gaps / (int(span) * pictures.time_base)),
+                "fps": float(stream.average_rate or gaps / (max(1, int(span)) * pictures.time_base)),
                 "duration": float(pictures.end * pictures.time_base - timeline.zero),
                 "first_frame": float(pictures.start * pictures.time_base - timeline.zero),
                 "pixel_aspect": float(aspect) if aspect else 1.0,

@@ -17,7 +17,7 @@ import av
 import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 
-from media.source import MediaError, opened, seconds, video_stream
+from media.source import MediaError, decoder_options, opened, seconds, video_stream
 from media.timeline import Timeline
 
 Picture = TypeVar("Picture")
@@ -177,7 +177,7 @@ def _decode(path: Path, begin: int | None, safe: int, bad: list[str]) -> Iterato
         stream = video_stream(container, path)
         stream.thread_type = "AUTO"
         stream.codec_context.thread_count = _THREADS
-        stream.codec_context.options = {"err_detect": "explode"}
+        stream.codec_context.options = decoder_options(err_detect="explode")
         if begin is not None:
             container.seek(begin, stream=stream)
         for packet in container.demux(stream):

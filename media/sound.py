@@ -9,7 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from media.source import MediaError, NoSound, audio_stream, opened, seconds
+from media.limits import LIMITS
+from media.source import MediaError, NoSound, audio_stream, decoder_options, opened, seconds
 from media.timeline import read_timeline
 
 _SLACK = Fraction(1, 10)  # seconds by which decoded sound may be shorter than its packets
@@ -88,6 +89,11 @@ def _decode(path: Path, start: Fraction, stop: Fraction) -> tuple[np.ndarray, in
     for frame, gapless in _frames(path, start, stop, errors):
         if room is None:
             rate = frame.sample_rate
+            if (stop - start) * rate > LIMITS.samples:
+                raise MediaError(
+                    f"{path}: {float(stop - start):.0f} s of sound at {rate} samples per second were asked for, "
+                    f"{LIMITS.samples} samples at most are read at once; cut out a part of it"
+                )
             room = np.zeros(round((stop - start) * rate) + 2 * rate, np.float32)
             expected = _position(frame, start, rate)
         if frame.sample_rate != rate:
@@ -134,7 +140,7 @@ def _frames(path: Path, start: Fraction, stop: Fraction, errors: list[str]) -> I
     with opened(path) as container:
         gapless = container.format.name in ("flac", "ogg")  # their demuxers leave out what is damaged
         stream = audio_stream(container, path)
-        stream.codec_context.options = {"err_detect": "crccheck"}
+        stream.codec_context.options = decoder_options(err_detect="crccheck")
         try:
             for packet in container.demux(stream):
                 try:

@@ -7,6 +7,7 @@ tracks start at different times, or that have codec delays and edit lists.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from dataclasses import dataclass
 from fractions import Fraction
@@ -19,7 +20,8 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from media.source import MediaError, audio_stream, identify, opened, seconds, video_stream
+from media.limits import LIMITS, MediaLimits
+from media.source import MediaError, audio_stream, decoder_options, identify, opened, seconds, video_stream
 
 _PRIMING_PACKETS = 64  # packets decoded at most to find the first audible sample
 _PARTS = {"video": "pictures", "audio": "packets of sound"}
@@ -70,19 +72,23 @@ class Timeline:
     sounds: Sounds | None
 
 
-def read_timeline(path: str | Path) -> Timeline:
+def read_timeline(path: str | Path, limits: MediaLimits = LIMITS) -> Timeline:
     """The timeline of a file, cached until the file changes.
 
+    Args:
+        path: Video or sound file.
+        limits: Limits on its tracks, pictures, sound and timestamps.
+
     Raises:
-        MediaError: when the file cannot be opened, holds neither pictures nor sound, or is cut short.
+        MediaError: when the file cannot be opened, holds neither pictures nor sound, is cut short, or exceeds a limit.
     """
-    return _read_timeline(*identify(path))
+    return _read_timeline(*identify(path), limits)
 
 
 @lru_cache(maxsize=8)
-def _read_timeline(path: Path, size: int, modified: int) -> Timeline:
+def _read_timeline(path: Path, size: int, modified: int, limits: MediaLimits) -> Timeline:
     del size, modified  # part of the cache's key, so that a changed file is read again
-    with opened(path) as container:
+    with opened(path, limits) as container:
         if "mov" in container.format.name and not (container.streams.video or container.streams.audio):
             raise MediaError(
                 f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
@@ -94,7 +100,9 @@ def _read_timeline(path: Path, size: int, modified: int) -> Timeline:
                 raise
             video = None
         audio = audio_stream(container, path) if container.streams.audio else None
-        scan = _Scan(container)
+        scan = _Scan(container, limits)
+        if scan.exceeded:
+            raise MediaError(f"{path}: {scan.exceeded}; cut out a part of it, or re-encode it")
         pictures = scan.pictures(video) if video else None
         sounds = scan.sounds(audio) if audio else None
         if pictures is None and sounds is None:
@@ -106,7 +114,38 @@ def _read_timeline(path: Path, size: int, modified: int) -> Timeline:
             raise MediaError(f"{path}: damaged or cut short: {damage}; fetch or copy it again")
     starts = [pictures.start * pictures.time_base] if pictures else []
     starts += [sounds.start] if sounds else []
+    if max(starts) - min(starts) > Fraction(limits.gap):
+        raise MediaError(
+            f"{path}: its tracks start {float(max(starts) - min(starts)):.0f} s apart, expected at most "
+            f"{limits.gap:g} s; re-encode it"
+        )
     return Timeline(path, min(starts), pictures, sounds)
+
+
+class _Packets:
+    """Times of the packets of one track that no edit list hides, 17 bytes each.
+
+    Attributes:
+        times: (M,) times, ticks.
+        durations: (M,) durations, ticks; 0 where unknown.
+        keys: (M,) whether decoding can start there.
+    """
+
+    def __init__(self) -> None:
+        self.times, self.durations, self.keys = array("q"), array("q"), array("b")
+
+    def add(self, packet: av.Packet, time: int) -> None:
+        """Adds a packet."""
+        self.times.append(time)
+        self.durations.append(packet.duration or 0)
+        self.keys.append(packet.is_keyframe)
+
+    def sorted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times, durations and keys, ascending."""
+        times, durations = (np.frombuffer(row, np.int64) for row in (self.times, self.durations))
+        keys = np.frombuffer(self.keys, np.int8)
+        order = np.lexsort((keys, durations, times))
+        return times[order], durations[order], keys[order].astype(bool)
 
 
 class _Scan:
@@ -114,25 +153,37 @@ class _Scan:
 
     Attributes:
         damage: Description of the first damaged packet, or None.
-        shown: Stream index -> (time, duration, keyframe) of every packet that is not hidden by an edit list.
+        exceeded: Description of the first limit that the packets exceed, or None; the pass ends there.
+        shown: Stream index -> the packets that are not hidden by an edit list.
         counts: Stream index -> number of packets, hidden ones included.
         first_audible: Stream index -> time of the first sample after the encoder's priming, seconds.
         guessed: Streams whose packets have decoding times only, no presentation times (AVI).
     """
 
-    def __init__(self, container: InputContainer) -> None:
+    def __init__(self, container: InputContainer, limits: MediaLimits) -> None:
         self.container = container
+        self.limits = limits
         self.damage: str | None = None
-        self.shown: dict[int, list[tuple[int, int, bool]]] = {}
+        self.exceeded: str | None = None
+        self.shown: dict[int, _Packets] = {}
         self.counts: Counter[int] = Counter()
         self.first_audible: dict[int, Fraction] = {}
         self.guessed: set[int] = set()
+        read = 0
+        streams = [s for s in container.streams if s.type in ("video", "audio") and s.codec_context]
+        for stream in streams:
+            stream.codec_context.options = decoder_options(limits)
         try:
-            for packet in container.demux([s for s in container.streams if s.type in ("video", "audio")]):
+            for packet in container.demux(streams):
                 if packet.size:
                     self._add(packet)
+                    read += 1
+                if read > limits.packets:
+                    self.exceeded = f"has more than {limits.packets} packets of pictures and sound"
+                    return
         except av.FFmpegError as error:
             self.damage = f"reading stopped: {error.strerror or error}"
+        self.exceeded = next(filter(None, map(self._beyond, self.shown)), None)
 
     def _add(self, packet: av.Packet) -> None:
         stream = packet.stream
@@ -151,7 +202,26 @@ class _Scan:
         if stream.type == "audio" and priming:
             self._find_first_sample(packet)
         if not packet.is_discard:
-            self.shown.setdefault(stream.index, []).append((time, packet.duration or 0, packet.is_keyframe))
+            self.shown.setdefault(stream.index, _Packets()).add(packet, time)
+
+    def _beyond(self, index: int) -> str | None:
+        """Description of the limit that a track's timestamps exceed, or None."""
+        stream = self.container.streams[index]
+        tick = seconds(1, stream.time_base)
+        times, durations, _ = self.shown[index].sorted()
+        ends = int(times[0]), int(times[-1])  # the difference of two int64 may need 65 bits
+        part = "picture" if stream.type == "video" else "sound"
+        if (ends[1] - ends[0]) * tick > Fraction(self.limits.seconds):
+            length = float((ends[1] - ends[0]) * tick)
+            return (
+                f"its {part} track lasts {length:.0f} s by its timestamps, expected at most {self.limits.seconds:.0f} s"
+            )
+        steps = np.append(np.diff(times), durations[-1])
+        place = int(steps.argmax())
+        if int(steps[place]) * tick > Fraction(self.limits.gap):
+            jump, at = (float(int(row[place]) * tick) for row in (steps, times))
+            return f"the timestamps of its {part} track jump by {jump:.0f} s at {at:.2f} s"
+        return None
 
     def _find_first_sample(self, packet: av.Packet) -> None:
         try:
@@ -163,27 +233,31 @@ class _Scan:
 
     def pictures(self, stream: VideoStream) -> Pictures | None:
         """The picture track, or None when it is empty."""
-        rows = sorted(self.shown.get(stream.index, ()))
-        if not rows:
+        if stream.index not in self.shown:
             return None
-        times = np.array([time for time, _, _ in rows], np.int64)
+        times, durations, keys = self.shown[stream.index].sorted()
         gap = int(np.median(np.diff(times))) if len(times) > 1 else _nominal_gap(stream)
         return Pictures(
             time_base=seconds(1, stream.time_base),
             start=int(times[0]),
-            end=int(times[-1]) + (rows[-1][1] or gap),
+            end=int(times[-1]) + (int(durations[-1]) or gap),
             times=times,
-            keyframes=np.array([time for time, _, key in rows if key and stream.index not in self.guessed], np.int64),
+            keyframes=times[keys] if stream.index not in self.guessed else times[:0],
         )
 
     def sounds(self, stream: AudioStream) -> Sounds | None:
         """The sound track, or None when it is empty."""
-        rows = self.shown.get(stream.index)
-        if not rows:
+        if stream.index not in self.shown:
             return None
-        start = self.first_audible.get(stream.index, seconds(min(rows)[0], stream.time_base))
-        last = max(rows)
-        return Sounds(start=start, end=max(seconds(last[0] + last[1], stream.time_base), start))
+        first, last = self._span(stream.index)
+        start = self.first_audible.get(stream.index, first)
+        return Sounds(start=start, end=max(last, start))
+
+    def _span(self, index: int) -> tuple[Fraction, Fraction]:
+        """Start of a track's first packet and end of its last one, seconds."""
+        times, durations, _ = self.shown[index].sorted()
+        tick = seconds(1, self.container.streams[index].time_base)
+        return int(times[0]) * tick, (int(times[-1]) + int(durations[-1])) * tick
 
     def missing(self) -> str | None:
         """Description of what the header announces and the file lacks, or None."""
@@ -193,10 +267,7 @@ class _Scan:
                 if found < expected and stream.type in ("video", "audio"):
                     return f"{found} of {expected} {_PARTS[stream.type]} could be read"
         if "matroska" in self.container.format.name and self.container.duration:
-            streams = self.container.streams
-            end = max(
-                seconds(max(rows)[0] + max(rows)[1], streams[index].time_base) for index, rows in self.shown.items()
-            )
+            end = max(self._span(index)[1] for index in self.shown)
             promised = Fraction(self.container.duration, av.time_base)
             if end < promised - _SLACK:
                 return f"{float(end):.2f} of {float(promised):.2f} s are in the file"

@@ -12,12 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from configs.preparation import FaceConfig
 from encoders.protocols import FPS, FaceTrack, LandmarkDetector, MotionEncoder
-from media import FrameReader
+from media import FrameReader, read_picture
 from preparation.clip_source import Rejected
 from preparation.speaker_crop import crop_frames, locate_face
 from runtime.errors import UserError
@@ -96,40 +95,6 @@ class ExpressionReader:
         if not expression.isfinite().all():
             raise UserError(f"{path}: the expression latent has NaN or infinite values; check that the face is visible")
         return expression, _notes(path, track, several)
-
-
-def read_picture(path: Path) -> np.ndarray:
-    """Reads a picture, applies its EXIF orientation and puts transparent parts on white.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-
-    Raises:
-        UserError: If the file is missing or is not a picture.
-    """
-    try:
-        with Image.open(path) as image:
-            return np.asarray(_in_rgb(ImageOps.exif_transpose(image)))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; check the path") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; name a picture in it") from None
-    except UnidentifiedImageError:
-        raise UserError(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
-    except Image.DecompressionBombError:
-        limit = 2e-6 * (Image.MAX_IMAGE_PIXELS or 0)
-        raise UserError(f"{path}: has more than {limit:.0f} megapixels; make it smaller") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read as a picture ({error}); fetch or copy it again") from error
-
-
-def _in_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey, which Pillow would clip to 8 bits
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
 
 
 def _notes(path: Path, track: FaceTrack, several: float) -> tuple[str, ...]:

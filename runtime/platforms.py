@@ -11,6 +11,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -43,6 +45,41 @@ def peak_memory() -> int | None:
     except ImportError:
         return None
     return _peak_bytes(resource.getrusage(resource.RUSAGE_SELF))
+
+
+def can_fork() -> bool:
+    """Whether a process without threads may be forked. macOS has libraries that do not survive it."""
+    return hasattr(os, "fork") and sys.platform != "darwin"
+
+
+def limit_memory(more: int, exit_status: int) -> None:
+    """Limits the memory of this process to what it has now and ``more`` bytes.
+
+    On Linux further allocations fail. On macOS a thread ends the process with ``exit_status`` when it sees more. On
+    Windows nothing is limited.
+    """
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        import resource
+
+        now = int(statm.read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (now + more, now + more))
+        return
+    if (before := peak_memory()) is not None:
+        threading.Thread(target=_watch_memory, args=(before + more, exit_status), daemon=True).start()
+
+
+def _watch_memory(limit: int, exit_status: int) -> None:
+    while (peak_memory() or 0) <= limit:
+        time.sleep(0.02)
+    os._exit(exit_status)
+
+
+def limit_time(seconds: float) -> None:
+    """Ends this process by SIGALRM after ``seconds``, whatever it waits for; does nothing without that signal."""
+    if hasattr(signal, "setitimer"):
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def signals_named(names: Iterable[str]) -> list[signal.Signals]:

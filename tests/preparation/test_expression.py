@@ -73,7 +73,7 @@ def test_unreadable_files_are_named(reader, files, tmp_path):
     for name, message in (
         ("nothing.png", r"nothing\.png: no such file"),
         ("text.png", r"text\.png: is not a picture"),
-        ("", "is a folder; name a picture in it"),
+        ("", "is a folder, expected a picture"),
         ("cut.png", r"cut\.png: cannot be read as a picture"),
     ):
         with pytest.raises(UserError, match=message):

@@ -17,7 +17,7 @@ from PIL import Image
 
 from benchmark.figures.frame_grid import frames_at, length_of, pick_times
 from benchmark.figures.heatmaps import difference, heat, motion
-from preparation.expression import read_picture
+from media import read_picture
 from preparation.speaker_crop import crop_frames
 
 COLUMNS = 8
