@@ -46,14 +46,14 @@ class Session:
         since: Time of its last request, or of the end of its connection.
         connected: Connections that the page holds open while it is shown.
         seen: Whether it ever held one.
-        busy: Running requests for videos.
+        busy: Whether a video is being made.
     """
 
     visitor: str
     since: float
     connected: int = 0
     seen: bool = False
-    busy: int = 0
+    busy: bool = False
 
 
 @dataclass
@@ -122,10 +122,16 @@ class Visitors:
 
     @contextmanager
     def request(self, session: str) -> Iterator[Path]:
-        """Yields the empty folder of a session's video, which is not deleted while the block runs."""
+        """Yields the empty folder of a session's video, which is not deleted while the block runs.
+
+        Raises:
+            GenerationError: If the session has a running request.
+        """
         with self._lock:
             found = self._sessions[session]
-            found.busy += 1
+            if found.busy:
+                raise GenerationError("This page makes a video already; wait until it is done, or stop it.")
+            found.busy = True
         home = self._folder / found.visitor / session
         try:
             shutil.rmtree(home, ignore_errors=True)  # the previous video was downloaded or is not needed
@@ -133,7 +139,7 @@ class Visitors:
             yield home
         finally:
             with self._lock:
-                found.busy -= 1
+                found.busy = False
 
     def visitor_of(self, session: str) -> str:
         """Name of the visitor of a bound session."""
@@ -219,7 +225,7 @@ class Visitors:
             self.on_closed(name)  # stops its video
         with self._lock:
             for name in closed:
-                if (session := self._sessions[name]).busy == 0 and self._is_closed(session):
+                if self._is_closed(session := self._sessions[name]) and not session.busy:
                     del self._sessions[name]
                     remove(self._folder / session.visitor / name)
             for visitor, entry in list(self._visitors.items()):
