@@ -11,7 +11,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -59,12 +59,20 @@ class Gate:
     Args:
         app: Gradio's application.
         visitors: Owners of files and sessions.
+        functions: Number of each function of the page -> for each of its inputs, whether it is a file.
         config: Host, port, further names and path of the page.
         password: Password of the page, or None.
     """
 
-    def __init__(self, app: ASGIApp, visitors: Visitors, config: AppConfig, password: str | None) -> None:
-        self.app, self.visitors, self.root_path = app, visitors, config.root_path
+    def __init__(
+        self,
+        app: ASGIApp,
+        visitors: Visitors,
+        functions: Mapping[int, Sequence[bool]],
+        config: AppConfig,
+        password: str | None,
+    ) -> None:
+        self.app, self.visitors, self.functions, self.root_path = app, visitors, functions, config.root_path
         self.login = None if password is None else Login(password)
         self.cookies = Cookies(config.port, config.root_path)
         self._host, self._names = config.host.lower(), {name.lower() for name in config.names}
@@ -142,7 +150,8 @@ class Gate:
 
     async def _call(self, scope: Scope, receive: Receive, send: Send, visitor: str) -> None:
         """Passes a click on to Gradio, with the visitor's own files only."""
-        found = forwarded(await read_json(receive), lambda path: self.visitors.owns(visitor, path))
+        found = await read_json(receive)
+        found = forwarded(found, self.functions, lambda path: self.visitors.owns(visitor, path))
         self.visitors.bind(visitor, session_of(found.get("session_hash")))
         body = json.dumps(found).encode()
         scope = _cleaned(scope)

@@ -69,6 +69,14 @@ def build_page(
     return page
 
 
+def functions_of(page: gr.Blocks) -> dict[int, list[bool]]:
+    """Number of each function of a page -> for each of its inputs, whether it is a file."""
+    return {
+        number: [getattr(one, "data_model", None) is not None for one in function.inputs]
+        for number, function in page.fns.items()
+    }
+
+
 def _about(service: VideoService) -> str:
     exported = service.pipeline.exported
     side = exported.info.frame_side
@@ -120,9 +128,16 @@ def _wire(
         service.stop(_session(request))
 
     begun = go.click(begin, None, [stop, shown[1]], **INTERNAL_EVENT)
-    # There is one device, and the service has a queue for it.
+    # There is one device, and the service has a queue for it. Values come as they were sent: the service checks them,
+    # and reads every format itself, while Gradio would convert uploads and report a wrong file as a bare "Error".
     made = begun.then(
-        make, list(form.values()), shown, show_progress_on=shown[0], concurrency_limit=None, api_visibility="private"
+        make,
+        list(form.values()),
+        shown,
+        preprocess=False,
+        show_progress_on=shown[0],
+        concurrency_limit=None,
+        api_visibility="private",
     )
     made.then(end, None, stop, **INTERNAL_EVENT)
     stop.click(halt, None, None, **INTERNAL_EVENT)

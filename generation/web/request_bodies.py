@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message, Receive
 
@@ -20,7 +21,8 @@ MAX_NAME = 120  # bytes of an upload's name
 IDLE = 30.0  # seconds without a byte after which a request is given up
 DRAINED = 64_000_000  # bytes of a refused upload that are still read, so that the browser sees the answer
 SESSION = re.compile(r"[A-Za-z0-9]{1,64}")
-FORWARDED = ("data", "fn_index", "session_hash", "event_data", "trigger_id", "event_id")  # fields for Gradio
+FORWARDED = ("data", "fn_index", "session_hash", "trigger_id", "event_id")  # fields for Gradio
+FILE_META = {"_type": "gradio.FileData"}
 CHUNK = 1 << 20
 
 
@@ -77,16 +79,30 @@ async def read_body(receive: Receive) -> bytes:
             return body
 
 
-def forwarded(found: dict[str, Any], owns: Callable[[str], bool]) -> dict[str, Any]:
+def forwarded(
+    found: dict[str, Any], functions: Mapping[int, Sequence[bool]], owns: Callable[[str], bool]
+) -> dict[str, Any]:
     """The fields of a request that Gradio gets. Files are only those of the visitor, and no addresses to fetch.
+
+    Args:
+        found: Body of the request.
+        functions: Number of each function of the page -> for each of its inputs, whether it is a file.
+        owns: Whether the visitor may use a file.
 
     Raises:
         Refused: If a file is another's, or a field has the wrong type.
     """
     kept = {name: found[name] for name in FORWARDED if name in found}
-    if type(kept.get("fn_index", 0)) is not int or not isinstance(kept.get("data", []), list):
-        raise Refused(400, "Expected fn_index as a number and data as a list.")
-    _check_files(kept, owns)
+    number, data = kept.get("fn_index"), kept.get("data", [])
+    if not isinstance(number, int) or isinstance(number, bool) or number not in functions:
+        raise Refused(400, "Expected fn_index as the number of a function of the page.")
+    if not isinstance(data, list) or ("data" in kept and len(data) != len(functions[number])):
+        raise Refused(400, f"Expected data as a list of {len(functions[number])} values.")
+    for value, is_file in zip(data, functions[number], strict=False):
+        if not is_file and isinstance(value, dict | list):
+            raise Refused(400, "Expected a text, a number or nothing.")
+        if is_file and value is not None:
+            _check_file(value, owns)
     return kept
 
 
@@ -101,17 +117,14 @@ def session_of(name: Any) -> str:
     return name
 
 
-def _check_files(value: Any, owns: Callable[[str], bool]) -> None:
-    if isinstance(value, dict):
-        if (path := value.get("path")) is not None and not (isinstance(path, str) and owns(path)):
-            raise Refused(403, "This file is not one of your uploads; upload it again.")
-        if "url" in value:  # Gradio would fetch it, or decode it
-            value["url"] = None
-        for one in value.values():
-            _check_files(one, owns)
-    elif isinstance(value, list):
-        for one in value:
-            _check_files(one, owns)
+def _check_file(value: Any, owns: Callable[[str], bool]) -> None:
+    if not isinstance(value, dict) or not isinstance(value.get("path"), str) or value.get("meta") != FILE_META:
+        raise Refused(400, "Expected an upload.")
+    if not owns(value["path"]):
+        raise Refused(403, "This file is not one of your uploads; upload it again.")
+    path = value["path"]
+    value.clear()  # Gradio would fetch or decode an address in "url"
+    value.update(path=path, orig_name=Path(path).name, meta=FILE_META)
 
 
 def _refuse_constant(name: str) -> None:
@@ -124,11 +137,12 @@ async def receive_uploads(request: Request, visitors: Visitors, visitor: str) ->
     Raises:
         Refused: If a file, the visitor's files or all files are too large or too many, or the request is damaged.
     """
-    taken = 0
+    taken, more = 0, True
 
     async def receive() -> Message:
-        nonlocal taken
+        nonlocal taken, more
         message = await next_message(request.receive)
+        more = message.get("more_body", False)
         size = len(message.get("body", b""))
         visitors.take(visitor, size)
         taken += size
@@ -147,10 +161,12 @@ async def receive_uploads(request: Request, visitors: Visitors, visitor: str) ->
     except BaseException as error:
         for path in stored:
             visitors.discard(visitor, path)
-        if isinstance(error, GenerationError | Refused):
+        if more and isinstance(error, GenerationError | Refused):
             await _drain(request.receive)
         if isinstance(error, GenerationError):
             raise Refused(413, str(error)) from None
+        if isinstance(error, MultiPartException):
+            raise Refused(400, error.message) from None
         if isinstance(error, ValueError):  # of the length
             raise Refused(400, "Expected a number as Content-Length.") from None
         raise

@@ -85,7 +85,7 @@ def opened(
     from fastapi import FastAPI
 
     from generation.web.examples import draw_examples, with_face
-    from generation.web.page import CSS, build_page, theme
+    from generation.web.page import CSS, build_page, functions_of, theme
 
     service = VideoService(pipeline, config, folder)
     examples = draw_examples(service.visitors.examples)
@@ -112,7 +112,7 @@ def opened(
     ended = threading.Event()
     sweeper = threading.Thread(target=_sweep, args=(service, ended), daemon=True)
     try:
-        with running(Gate(app, service.visitors, config, password), config.host, config.port):
+        with running(Gate(app, service.visitors, functions_of(page), config, password), config.host, config.port):
             sweeper.start()
             try:
                 host = f"[{config.host}]" if ":" in config.host else config.host

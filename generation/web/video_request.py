@@ -17,7 +17,8 @@ MAX_STEPS = 50
 MAX_TEXT = 200  # characters of a description
 # The fields of a request that are files; each has a subfolder of its name in the folder of the request.
 FILES = ("portrait", "speech", "image", "video")
-TEXTS = ("portrait", "speech", "landmarks", "source", "label", "text", "image", "video", "source_landmarks")
+UPLOADS = (*FILES, "landmarks", "source_landmarks")
+TEXTS = (*UPLOADS, "source", "label", "text")
 WHOLE = ("level", "steps", "seed")
 LIMITED = {"steps": "steps", "seed": "seed", "level": "emotion.level", "strength": "emotion.strength"}
 
@@ -79,12 +80,18 @@ class VideoResult:
 def request_of(values: dict[str, Any]) -> VideoRequest:
     """Checks the values of a form, which can come from any program. Emptied fields are None and get their default.
 
+    Args:
+        values: Value of each field of ``VideoRequest``; a file is ``{"path": ...}``, as Gradio sends it.
+
     Raises:
         GenerationError: Names the field, its value and what is expected.
     """
     defaults = {one.name: one.default for one in fields(VideoRequest)}
     given = {name: defaults[name] if value is None and name in ("seed", "strength") else value
              for name, value in values.items()}  # fmt: skip
+    for name in UPLOADS:
+        if isinstance(given.get(name), dict):
+            given[name] = given[name].get("path")
     for name in TEXTS:
         if not isinstance(given.get(name), str | None):
             raise GenerationError(f"{name}: expected a text or a file.")
