@@ -12,14 +12,14 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from benchmark.system import Portrait
 from configs.preparation import FaceConfig
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.motion.pdfgc import aligned_faces, alignment, warp_face
 from encoders.protocols import FaceTrack, LandmarkDetector
-from media import FrameReader, MediaError
+from media import FrameReader, MediaError, read_picture
 from preparation.clip_source import Rejected
 from preparation.speaker_crop import crop_frames, follow_face, square_crop
 from runtime.errors import UserError
@@ -71,21 +71,16 @@ class FaceFinder:
             raise UserError(f"{path.name}: {error}") from error
 
 
-def read_picture(path: Path) -> np.ndarray:
+def read_portrait(path: Path) -> np.ndarray:
     """Reads a portrait as (H, W, 3) uint8 RGB, upright; transparency becomes white.
 
     Raises:
         UserError: If it cannot be read, or is too small.
     """
     try:
-        with Image.open(path) as image:
-            turned = ImageOps.exif_transpose(image)
-            if "A" in turned.getbands() or "transparency" in turned.info:
-                turned = turned.convert("RGBA")
-                turned = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned)
-            picture = np.asarray(turned.convert("RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"portrait {path}: cannot be read ({error})") from error
+        picture = read_picture(path)
+    except MediaError as error:
+        raise UserError(f"portrait {error}") from error
     if min(picture.shape[:2]) < MIN_SIZE:
         size = f"{picture.shape[1]} x {picture.shape[0]}"
         raise UserError(f"portrait {path}: {size} pixels, expected at least {MIN_SIZE} x {MIN_SIZE}")
@@ -118,7 +113,7 @@ class Framing:
         self.name = wanted.framing
         self.box: tuple[int, int, int] | None = None
         self._faces = faces
-        source = read_picture(portrait)
+        source = read_portrait(portrait)
         self._source_size = source.shape[1], source.shape[0]
         if wanted.framing == "pcavs":
             self.picture = warp_face(source, alignment(faces.in_picture(source, portrait))[0])

@@ -19,6 +19,7 @@ from benchmark.tables.reading import NOT_RUN
 from configs.options import Readers, path, paths, read_options, run_script
 from runtime.errors import UserError
 from runtime.files import write_whole
+from runtime.json_text import parse_json
 
 RECORD_SCHEMA = "emotivetalk.system_clip/1"
 SHOWN = 3  # most frequent reasons in the file; the records hold the reason of every clip
@@ -46,7 +47,7 @@ def reason_of(folder: Path) -> tuple[str, str, str] | None:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a record ({error})") from error
     if not isinstance(content, dict) or content.get("schema") != RECORD_SCHEMA:

@@ -26,6 +26,7 @@ from encoders.factory import build_landmark_detector
 from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import require_writable, sha256_of, write_whole
+from runtime.json_text import parse_json
 from runtime.progress import progress_bar
 
 SCHEMA = "emotivetalk.system_clip/1"
@@ -132,7 +133,7 @@ def record_path(output: Path, case: Case) -> Path:
 def read_record(path: Path) -> Record | None:
     """Reads a record; None if there is none of this version."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         if content.get("schema") != SCHEMA:
             return None
         return Record(**content["record"])

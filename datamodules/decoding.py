@@ -6,7 +6,8 @@ import av
 import numpy as np
 
 from datamodules.schema import ShardError
-from media.source import MediaError, decoder_options, opened_bytes
+from media.flac import MAX_SAMPLES
+from media.source import MediaError, decoder_options, opened_bytes, up_to
 
 
 def decode_speech(data: bytes, name: str) -> np.ndarray:
@@ -18,7 +19,8 @@ def decode_speech(data: bytes, name: str) -> np.ndarray:
     try:
         with opened_bytes(data, name, "flac") as container:
             container.streams.audio[0].codec_context.options = decoder_options()
-            blocks = [frame.to_ndarray() for frame in container.decode(audio=0)]
+            frames = up_to(container.decode(audio=0), MAX_SAMPLES, name)
+            blocks = [frame.to_ndarray() for frame in frames]
     except (av.FFmpegError, IndexError, MediaError) as error:
         raise ShardError(f"{name}: cannot be decoded ({error}); run prepare.py task=check") from error
     samples = np.concatenate(blocks, axis=1)[0] if blocks else np.zeros(0, np.float32)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import os
 import re
 from collections import OrderedDict
@@ -30,6 +29,7 @@ from datamodules.schema import (
     ShardError,
 )
 from datamodules.staging import ShardSource
+from runtime.json_text import parse_json
 from runtime.platforms import read_at
 
 _TAR_BLOCK = 512
@@ -130,7 +130,7 @@ class ShardReader:
         """
         text = self.read_bytes(entry, "meta.json")
         try:
-            meta = json.loads(text)
+            meta = parse_json(text)
             key, schema, frames = meta["key"], int(meta["schema"]), tuple(meta["portrait_frames"])
         except (ValueError, KeyError, TypeError) as error:
             raise ShardError(

@@ -149,10 +149,11 @@ def name_of(case: VideoCase) -> str:
     if case.seed:
         parts.append(f"seed{case.seed}")
     name = "_".join(parts)
-    if len(name.encode()) > MAX_NAME_BYTES:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name.encode()[: MAX_NAME_BYTES - 9].decode(errors='ignore')}_{digest}"
-    return name
+    stored = name.encode(errors="replace")  # the name of an input need not be valid UTF-8
+    if len(stored) > MAX_NAME_BYTES:
+        digest = hashlib.sha256(stored).hexdigest()[:8]
+        stored = stored[: MAX_NAME_BYTES - 9] + f"_{digest}".encode()
+    return stored.decode(errors="ignore")
 
 
 def _require_distinct_outputs(cases: list[VideoCase]) -> None:

@@ -16,9 +16,10 @@ from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
 from encoders.weight_files import WeightsError
 from generation.batch import VideoCase, cases_of
+from generation.inputs import look_at_inputs
 from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
-from generation.record import difference, fingerprint
+from generation.record import difference, fingerprint, record_path
 from lightning_modules.ethd.sampler import OnProgress, VideoProgress
 from runtime.console import new_console
 from runtime.errors import UserError
@@ -48,7 +49,9 @@ def generate_videos(config: GenerateConfig) -> int:
     own = config.landmarks, config.audio_model, config.codec_model
     models = ModelFiles(*networks, config.device, config.face, *own)
     if config.batch is None:
-        require_writable(cases[0].output)
+        for file in (cases[0].output, record_path(cases[0].output)):
+            require_writable(file, f"output={cases[0].output}")
+        look_at_inputs(cases[0])  # before the networks are loaded
         pipeline = _load(models, console)
         with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
             _make(pipeline, cases[0], bars, console)
@@ -75,8 +78,9 @@ def _unfinished(cases: Sequence[VideoCase], models: ModelFiles, console: Console
     waiting = []
     for case in cases:
         try:
-            why = difference(case, fingerprint(case, weights, models.face, models.landmarks))
-        except OSError:
+            made = case.output.exists()
+            why = difference(case, fingerprint(case, weights, models.face, models.landmarks)) if made else ""
+        except (OSError, ValueError):  # ValueError: a name with a NUL
             why = ""  # reported when the case is generated
         if why is None:
             console.print(f"[dim]already there[/] {escape(str(case.output))}", soft_wrap=True)

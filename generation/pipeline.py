@@ -25,6 +25,7 @@ from encoders.factory import build_as
 from encoders.protocols import FPS
 from generation.batch import VideoCase
 from generation.driving import driving_signals
+from generation.inputs import look_at_inputs
 from generation.portrait import PasteBack, PreparedPortrait, read_portrait
 from generation.record import environment, fingerprint, record_path, write_record
 from generation.speech import PreparedSpeech, read_speech
@@ -158,7 +159,8 @@ class EmotiveTalkPipeline:
             EmotionError: If the emotion is not available.
             TextError: If a text cannot be encoded.
         """
-        require_writable(case.output)
+        for file in (case.output, record_path(case.output)):  # the record's name is longer by a letter
+            require_writable(file, f"output={case.output}")
         prepared = self.prepare(case)
         reference = self.sampler.reference(prepared.portrait.frame)
         latents = self.sampler.sample(
@@ -168,6 +170,7 @@ class EmotiveTalkPipeline:
 
     def prepare(self, case: VideoCase) -> Prepared:
         """Reads the files of a case and computes its driving signals. Raises the errors of ``generate``."""
+        look_at_inputs(case)
         sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap)
         portrait = read_portrait(
             case.portrait, self.encoders.landmarks, self.encoders.motion, self.exported.info.frame_side, self.face

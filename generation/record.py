@@ -17,6 +17,7 @@ import torch
 from configs.preparation import FaceConfig
 from generation.batch import VideoCase
 from runtime.files import sha256_of, write_whole
+from runtime.json_text import parse_json
 
 SCHEMA = "emotivetalk.generation/1"
 DECIDING = ("inputs", "settings", "weights")  # the parts of a record that a video depends on
@@ -50,7 +51,7 @@ def difference(case: VideoCase, wanted: Mapping[str, Any]) -> str | None:
     if not case.output.exists():
         return ""
     try:
-        found = json.loads(record_path(case.output).read_text(encoding="utf-8"))
+        found = parse_json(record_path(case.output).read_text(encoding="utf-8"))
         then, now = ({part: _comparable(record[part]) for part in DECIDING} for record in (found, wanted))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "has no readable record (.json)"

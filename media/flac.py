@@ -8,9 +8,10 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from media.source import MediaError, decoder_options, opened_bytes
+from media.source import MediaError, decoder_options, opened_bytes, up_to
 
 RATE = 16_000
+MAX_SAMPLES = 3600 * RATE  # of a member of a shard; silence takes 14 bytes per 65535 samples
 _FULL_SCALE = 32_768
 _BLOCK = 1 << 16  # samples handed to the encoder at a time
 
@@ -43,7 +44,7 @@ def decode_flac(data: bytes) -> np.ndarray:
     """FLAC at 16 kHz mono -> (S,) float32 in [-1, 1).
 
     Raises:
-        MediaError: when the bytes are damaged, or hold another rate or more channels.
+        MediaError: when the bytes are damaged, hold another rate or more channels, or last over an hour.
     """
     try:
         with opened_bytes(data, "speech.flac", "flac") as container:
@@ -53,7 +54,7 @@ def decode_flac(data: bytes) -> np.ndarray:
                     f"speech.flac: found {stream.rate} Hz, {stream.channels} channels; expected {RATE} Hz mono"
                 )
             stream.codec_context.options = decoder_options(err_detect="crccheck+explode")
-            blocks = [frame.to_ndarray()[0] for frame in container.decode(stream)]
+            blocks = [frame.to_ndarray()[0] for frame in up_to(container.decode(stream), MAX_SAMPLES, "speech.flac")]
             expected = stream.duration
     except (av.FFmpegError, IndexError) as error:
         raise MediaError(f"speech.flac: damaged ({error}); prepare this clip again") from error

@@ -28,7 +28,7 @@ from runtime.platforms import end_group
 
 POLL = 0.05  # seconds between two questions whether to go on
 _START = 120.0  # seconds for the imports of a server, which may come from a busy network disk
-_KEPT = 2  # servers that wait for the next look
+_KEPT = 8  # servers that wait for the next look
 _GRACE = 1.0  # seconds that a look may exceed its limit before the server is killed as well
 # One thread and one heap, since the address space is limited.
 _SMALL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}

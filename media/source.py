@@ -12,7 +12,7 @@ import errno
 import io
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +39,8 @@ CONTAINERS = (
     *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "mxf", "nut", "dv", "gif"),
     *("wav", "w64", "aiff", "caf", "au", "flac", "mp3", "aac", "ac3", "eac3", "dts", "amr", "ape", "wv", "tta", "voc"),
 )
+# Options of the ffmpeg program before -i of a foreign file: the same lists.
+FFMPEG_INPUT = ("-protocol_whitelist", "file", "-format_whitelist", ",".join(CONTAINERS))
 # First bytes -> description of files that are taken for media; for the message alone, CONTAINERS decides.
 REFUSED = {
     b"#EXTM3U": "a playlist, which names other files",
@@ -147,6 +149,19 @@ def opened_bytes(data: bytes, name: str, kind: str, limits: MediaLimits = LIMITS
 def decoder_options(limits: MediaLimits = LIMITS, **options: str) -> dict[str, str]:
     """Options of a decoder: the given ones, and limits for what a stream changes after its header."""
     return {"max_pixels": str(limits.pixels), "max_samples": str(_BLOCK_SAMPLES), **options}
+
+
+def up_to(frames: Iterable[av.AudioFrame], samples: int, name: str) -> Iterator[av.AudioFrame]:
+    """Passes frames of sound on until they have more than ``samples`` samples.
+
+    Raises:
+        MediaError: then; compressed silence takes hardly a byte, so the size of a file says nothing.
+    """
+    for frame in frames:
+        samples -= frame.samples
+        if samples < 0:
+            raise MediaError(f"{name}: lasts longer than it may; cut out a part of it")
+        yield frame
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:

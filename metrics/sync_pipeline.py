@@ -9,6 +9,7 @@ Shapes: F frames, S samples at 16 kHz, K faces.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import wave
@@ -24,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from configs.evaluation import SyncMode
+from media.source import FFMPEG_INPUT
 from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
 from metrics.functional.tracking import CROP_SIZE, Track, crop_face, crop_path, find_shots, track_faces
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
@@ -160,7 +162,7 @@ def reference_tracks(
     """
     avi, pictures = work / "video.avi", work / "frames"
     pictures.mkdir(parents=True)
-    ffmpeg("-i", video, "-qscale:v", "2", "-async", "1", "-r", str(FPS), avi)
+    ffmpeg(*FFMPEG_INPUT, "-i", os.path.abspath(video), "-qscale:v", "2", "-async", "1", "-r", str(FPS), avi)
     ffmpeg("-i", avi, "-qscale:v", "2", "-threads", "1", "-f", "image2", pictures / "%06d.jpg")
     sound = ("-ac", "1", "-vn", "-acodec", "pcm_s16le", "-ar", str(SAMPLE_RATE))
     ffmpeg("-i", avi, *sound, work / "audio.wav")

@@ -20,6 +20,7 @@ from preparation.plan import Plan, PlannedShard
 from preparation.preparation_report import step_seconds
 from preparation.workers import RECORD_SCHEMA, record_path
 from runtime.files import write_whole
+from runtime.json_text import parse_json
 
 REPORT_NAME = "report.json"
 REPORT_SCHEMA = 1
@@ -33,7 +34,7 @@ def read_record(output: Path, shard: str) -> dict[str, Any] | None:
     """
     path = record_path(output, shard)
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        record: dict[str, Any] = parse_json(path.read_text(encoding="utf-8"))
         if record["schema"] > RECORD_SCHEMA:
             raise ShardError(f"{path}: written by a newer version (schema {record['schema']}); update emotivetalk")
     except FileNotFoundError:

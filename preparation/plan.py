@@ -20,11 +20,13 @@ from typing import Any
 from configs.preparation import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, ShardError
 from encoders.protocols import FPS
-from media import MediaError, probe
+from media import MediaError, MediaLimits, look_at
 from preparation.clip_source import FAILURES, ClipSource, Reason, media_problem
 from runtime.files import write_whole
+from runtime.json_text import parse_json
 
 PLAN_SCHEMA = 1
+_LIMITS = MediaLimits(look_seconds=600.0)  # recordings of an hour may come from a busy network disk
 PARTS_FOLDER = "parts"
 PLAN_NAME = "plan.json"
 PIECE = "---"  # separates key and piece number; no key of a whole clip contains it, unlike "_" (talk.mp4, talk_000.mp4)
@@ -122,7 +124,9 @@ def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]
     if clip.problem is not None:
         return [(clip, 0.0)]
     try:
-        duration = probe(clip.path).duration
+        if clip.audio is not None:
+            look_at(clip.audio, limits=_LIMITS)
+        duration = look_at(clip.path, limits=_LIMITS).duration
     except MediaError as error:
         why = media_problem(clip, error)
         return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
@@ -160,7 +164,7 @@ def read_plan(output: Path) -> Plan | None:
     if not path.exists():
         return None
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         if raw["schema"] > PLAN_SCHEMA:
             raise ShardError(f"{path}: written by a newer version (plan schema {raw['schema']}); update emotivetalk")
         return Plan(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import os
 import secrets
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from runtime.errors import UserError
@@ -96,12 +98,20 @@ def require_writable(path: Path, setting: str | None = None) -> None:
         if path.is_dir():
             raise IsADirectoryError(0, "is a folder")
         path.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            path.lstat()  # the temporary name is short, the final one may be too long
         probe = partial_of(path)
         probe.touch()
         probe.unlink()
     except OSError as error:
         wrong = f"{setting or f'output={path}'}: cannot be written ({error.strerror})"
+        if error.errno == errno.ENAMETOOLONG:
+            size = len(os.fsencode(path.name))
+            raise WriteError(f"{wrong}: {path.name[:40]}... has {size} bytes; choose a shorter name") from error
         raise WriteError(f"{wrong}; choose a folder that can be written") from error
+    except ValueError as error:  # a NUL, or a character that the file system cannot store
+        wrong = f"{setting or f'output={path}'}"
+        raise WriteError(f"{wrong!r}: is not a possible file name ({error}); choose another") from error
 
 
 def sha256_of(path: str | Path) -> str:
@@ -116,6 +126,8 @@ def git_blob_of(path: str | Path) -> str:
 
 def _digest(path: Path, kind: str) -> str:
     status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))  # a pipe or device may have no end
     key = (str(path.resolve()), kind, status.st_size, status.st_mtime_ns)
     if key not in _DIGESTS:
         digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(f"blob {status.st_size}\0".encode())

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import Logger, WandbLogger
 from callbacks.logs import log_table
 from callbacks.run_log import versions, without_home
 from configs.loggers import PROJECT, ScoreLoggerConfig
+from runtime.json_text import parse_json
 from training.loggers import chosen_loggers, close_loggers
 from training.wandb_runs import ScoredRun, scored_run
 
@@ -127,7 +128,7 @@ def _weights(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*.json")):
         try:
-            weights = json.loads(path.read_text(encoding="utf-8"))["weights"]
+            weights = parse_json(path.read_text(encoding="utf-8"))["weights"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if isinstance(weights, dict):

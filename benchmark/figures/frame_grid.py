@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from media import FrameReader, MediaError, probe
+from media import FrameReader, MediaError, probe, read_picture
 from runtime.errors import UserError
 
 FPS = 25.0
@@ -80,7 +80,7 @@ def length_of(video: Path) -> float:
         raise UserError(str(error)) from error
 
 
-def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
+def read_still(path: Path, size: tuple[int, int]) -> np.ndarray:
     """Reads a portrait in the frame size of a video, (H, W, 3) uint8.
 
     Args:
@@ -91,9 +91,8 @@ def read_picture(path: Path, size: tuple[int, int]) -> np.ndarray:
         UserError: If the file cannot be read or has another aspect ratio.
     """
     try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except OSError:
+        picture = Image.fromarray(read_picture(path))
+    except MediaError:
         picture = Image.fromarray(frames_at(path, [0.0])[0])
     if abs(picture.width / picture.height - size[0] / size[1]) > 0.01:
         raise UserError(

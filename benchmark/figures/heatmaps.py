@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from benchmark.figures.frame_grid import FPS, GridRow, draw_grid, frames_at, length_of, pick_times, read_picture
+from benchmark.figures.frame_grid import FPS, GridRow, draw_grid, frames_at, length_of, pick_times, read_still
 from media import FrameReader, MediaError
 from runtime.errors import UserError
 
@@ -49,7 +49,7 @@ def figure3(portrait: Path, lips: Path, expression: Path, columns: int = COLUMNS
     sizes = {frames[0].shape[1::-1] for frames in shown.values()}
     if len(sizes) > 1:
         raise UserError(f"{lips} and {expression} have different sizes: {sizes}; generate both with the same run")
-    still = read_picture(portrait, sizes.pop())
+    still = read_still(portrait, sizes.pop())
     maps = {name: [difference(frame, still) for frame in frames] for name, frames in shown.items()}
     top = float(np.percentile(np.concatenate([np.stack(found).ravel() for found in maps.values()]), 99.5))
     rows = [GridRow("portrait", (still, *[""] * (columns - 1)))]

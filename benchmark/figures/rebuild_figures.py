@@ -25,6 +25,7 @@ from configs.options import named_paths, path
 from evaluation.pairs import EvaluationError, find_videos
 from runtime.errors import UserError
 from runtime.files import sha256_of, write_whole
+from runtime.json_text import parse_json
 
 LIST = "figures.yaml"
 RECORD = ".figures.json"  # name -> digest of a figure's inputs, and hash of its file
@@ -140,7 +141,7 @@ def _inputs(options: Mapping[str, Any]) -> Iterator[Path]:
 def _has_drift(path: Path) -> bool:
     """Returns whether a file is a results file with a slope. Damaged files are reported with the tables."""
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+        metrics = parse_json(path.read_text(encoding="utf-8"))["metrics"]
         return any((record.get("drift") or {}).get("slope_per_minute") is not None for record in metrics.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -148,7 +149,7 @@ def _has_drift(path: Path) -> bool:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = parse_json(path.read_text(encoding="utf-8"))
         return record if isinstance(record, dict) else {}
     except (OSError, ValueError):
         return {}

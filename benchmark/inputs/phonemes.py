@@ -7,7 +7,6 @@ pocketsphinx recognises the phones less exactly: on StyleTalk's own sample almos
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from runtime.errors import UserError
+from runtime.json_text import parse_json
 
 RATE = 30
 SILENCE = "SIL"
@@ -139,7 +139,7 @@ def phone_of(label: str, where: str) -> str:
 
 def _indices(text: str, path: Path) -> list[int]:
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError as error:
         raise UserError(f"{path}: is not JSON ({error})") from error
     if not isinstance(found, list) or not all(type(item) is int and 0 <= item < len(PHONES) for item in found):

@@ -10,7 +10,6 @@ emotivetalk.not_run/1      ``{"schema": ..., "rows": [{"system", "dataset", "mod
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +20,7 @@ from typing import Any
 from benchmark.paper import FULL, CellKey
 from evaluation.results import SCHEMA as EVALUATION
 from runtime.errors import UserError
+from runtime.json_text import parse_json
 
 USER_STUDY = "emotivetalk.user_study/1"
 NOT_RUN = "emotivetalk.not_run/1"
@@ -86,7 +86,7 @@ def read_results(folder: Path) -> FoundResults:
         try:
             content = path.read_bytes()
             found.hashes[path.name] = hashlib.sha256(content).hexdigest()
-            _sort_in(path.name, json.loads(content), found)
+            _sort_in(path.name, parse_json(content), found)
         except OSError as error:
             found.unusable[path.name] = f"cannot be read ({error.strerror})"
         except (ValueError, KeyError, TypeError, AttributeError) as error:

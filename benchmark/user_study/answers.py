@@ -17,6 +17,7 @@ from benchmark.user_study.build import ANSWERS_SCHEMA, KEY_SCHEMA
 from benchmark.user_study.design import LEVELS, QUESTIONS, Trial
 from runtime.errors import UserError
 from runtime.files import write_whole
+from runtime.json_text import parse_json
 
 RESAMPLES = 2000
 SEED = 0
@@ -50,7 +51,7 @@ def read_key(path: Path) -> Key:
         UserError: If the file is not a key.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         if raw["schema"] != KEY_SCHEMA:
             raise UserError(f"key={path}: has the schema {raw['schema']!r}, expected {KEY_SCHEMA}")
         trials = {row["name"]: Trial(**row) for row in raw["trials"]}
@@ -81,7 +82,7 @@ def read_answers(path: Path, key: Key) -> tuple[int, dict[str, dict[str, int]]]:
         Excluded: If the file breaks a rule; the message names the rule.
     """
     try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
+        raw = parse_json(path.read_text(encoding="utf-8"))
         schema, study, rater = raw["schema"], raw["study"], raw["rater"]
         answers, mark = raw["answers"], raw["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:

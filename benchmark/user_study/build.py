@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmark.user_study.design import LEVELS, QUESTIONS, Trial, make_trials, orders
 from evaluation.pairs import EvaluationError, find_videos
 from media import MediaError, VideoWriter, probe
+from media.source import identify, opened
 from runtime.errors import UserError
 from runtime.files import sha256_of, whole_file, write_whole
 
@@ -139,7 +140,8 @@ def _copy(source: Path, target: Path) -> None:
         has = f"{info.video_codec} pictures and {'sound' if info.has_sound else 'no sound'}"
         raise UserError(f"{source}: has {has}; browsers need H.264 with sound, as benchmark.run_system writes it")
     try:
-        with av.open(str(source)) as container, av.open(str(target), "w", options={"movflags": "+faststart"}) as made:
+        options = {"movflags": "+faststart"}
+        with opened(identify(source)[0]) as container, av.open(str(target), "w", options=options) as made:
             streams = [container.streams.video[0], container.streams.audio[0]]
             copies = {stream.index: made.add_stream_from_template(stream) for stream in streams}
             for copy in copies.values():

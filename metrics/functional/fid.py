@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from media.pictures import opened_picture
+from media.source import MediaError
 from metrics.functional.frechet import (
     Gaussian,
     Moments,
@@ -45,10 +46,10 @@ def read_image(path: Path) -> Tensor:
         ValueError: If the file is not a readable image.
     """
     try:
-        with Image.open(path) as image:
+        with opened_picture(path) as image:
             return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
-    except (UnidentifiedImageError, OSError) as error:
-        raise ValueError(f"{path}: is not a readable image ({error}); replace or remove it") from None
+    except MediaError as error:
+        raise ValueError(f"{error}, or remove it") from None
 
 
 def image_batches(paths: list[Path], batch_size: int) -> Iterator[Tensor]:
