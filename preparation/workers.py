@@ -32,6 +32,7 @@ from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.prepare_clip import PreparedClip, prepare_clip
 from preparation.shard_writer import ShardWriter
 from runtime.devices import resolve_device
+from runtime.ending import end_with_parent
 from runtime.files import write_whole
 from runtime.platforms import usable_cores
 from runtime.registry import take, taken
@@ -124,6 +125,7 @@ _state: dict[str, Any] = {}
 
 
 def _start_worker(config: PrepareConfig, device: str, plugins: tuple[tuple[str, str], ...]) -> None:
+    end_with_parent()
     take(plugins)
     torch.set_num_threads(1)  # so that results do not depend on the number of workers
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -48,7 +48,11 @@ def _emotion(service: VideoService) -> dict[str, Any]:
         label = gr.Dropdown(labels, value=first, label="Emotion", elem_id="label")
         level = gr.Radio(**levels, label="Level", elem_id="level")
     text = gr.Textbox(
-        label="Description of the emotion", placeholder="a warm smile", max_length=MAX_TEXT, visible=False, elem_id="text"
+        label="Description of the emotion",
+        placeholder="a warm smile",
+        max_length=MAX_TEXT,
+        visible=False,
+        elem_id="text",
     )
     image = picture("Image with the expression", height=220, visible=False, elem_id="image")
     video = film("Video with the expression, followed frame by frame", height=220, visible=False, elem_id="video")

@@ -2,8 +2,8 @@
 
     name of the server -> origin -> password -> route -> visitor and session -> files
 
-Gradio itself serves any file of its folder to anybody, stores equal uploads once for all visitors, fetches addresses that
-a request names, and has routes for programs that this page does not use.
+Gradio itself serves any file of its folder to anybody, stores equal uploads once for all visitors, fetches addresses
+that a request names, and has routes for programs that this page does not use.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Gate:
         self._host, self._names = config.host.lower(), {name.lower() for name in config.names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Checks a request and answers it, or passes it on."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self.app(scope, receive, send)

@@ -60,7 +60,9 @@ def read_password(file: str | None) -> str | None:
             password = next(iter(Path(file).read_text(encoding="utf-8").splitlines()), "")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "is not text in UTF-8"
-            raise GenerationError(f"{source}: cannot be read ({why}); name a file whose first line is the password") from None
+            raise GenerationError(
+                f"{source}: cannot be read ({why}); name a file whose first line is the password"
+            ) from None
     if len(password) < MIN_LENGTH:
         raise GenerationError(
             f"{source}: has a password of {len(password)} characters, at least {MIN_LENGTH} are expected"
@@ -87,7 +89,7 @@ class Cookies:
         return self._visitor(value), f"{cookie}; Secure" if secure else cookie
 
     def visitor(self, header: str) -> str | None:
-        """Name of the visitor of a Cookie header; None if it has no valid cookie. The name does not reveal the cookie."""
+        """Name of the visitor of a Cookie header; None if it has no valid cookie."""
         for part in header.split(";"):
             name, _, content = part.strip().partition("=")
             value, _, signature = content.partition(".")

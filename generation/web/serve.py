@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import FrameType
 
 from configs.app import AppConfig
 from generation.errors import GenerationError
@@ -20,8 +18,8 @@ from generation.pipeline import EmotiveTalkPipeline
 from generation.web.gate import Gate, is_loopback
 from generation.web.http_server import require_free, running
 from generation.web.login import VARIABLE, read_password
-from generation.web.private_folder import private_folder
 from generation.web.video_service import VideoService
+from runtime.temporary import temporary_folder
 
 LOG = logging.getLogger(__name__)
 # Read by Gradio at import: no usage statistics, no downloads.
@@ -52,8 +50,7 @@ def serve(config: AppConfig) -> int:
         flush=True,
     )
     try:
-        _end_on_signals()
-        with private_folder() as folder, opened(pipeline, config, folder, password) as address:
+        with temporary_folder("page") as folder, opened(pipeline, config, folder, password) as address:
             print(f"open  {address}  (Ctrl-C stops it)", flush=True)
             if not is_loopback(config.host):
                 print(
@@ -129,29 +126,5 @@ def _sweep(service: VideoService, ended: threading.Event) -> None:
     while not ended.wait(SWEEP_EVERY):
         try:
             service.visitors.sweep()
-            _remove_empty_files(service.folder)
         except Exception:  # e.g. a full disk: the next round tries again
             LOG.exception("files of visitors could not be deleted")
-
-
-def _remove_empty_files(folder: Path) -> None:
-    """Removes the empty files that Gradio leaves for every file it was given."""
-    for file in folder.glob("tmp*"):
-        with suppress(OSError):
-            if file.is_file() and time.time() - file.stat().st_mtime > SWEEP_EVERY:
-                file.unlink()
-
-
-def _end_on_signals() -> None:
-    """Makes SIGTERM, and SIGHUP of a closed terminal, end the page as Ctrl-C does; nohup's choice is kept."""
-    for name in ("SIGTERM", "SIGHUP"):
-        if (number := getattr(signal, name, None)) is not None and signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, _interrupt)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ends the page; a further signal does not interrupt the deletion."""
-    for name in ("SIGTERM", "SIGHUP"):
-        if (one := getattr(signal, name, None)) is not None:
-            signal.signal(one, signal.SIG_IGN)
-    raise KeyboardInterrupt

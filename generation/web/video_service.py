@@ -134,9 +134,7 @@ class VideoService:
     ) -> Generated:
         """Generates the video of a request in the folder ``home``."""
         on_step(0.0, "Looking at the files")
-        placed = {
-            name: self._place(session, home / INPUTS / name, *given) for name, given in files_of(request).items()
-        }
+        placed = {name: self._place(session, home / INPUTS / name, *given) for name, given in files_of(request).items()}
         require_usable(placed, self.config, check, paste_back=request.paste_back)
         case = VideoCase(
             portrait=placed["portrait"],

@@ -72,7 +72,8 @@ class Visitor:
         assert status == 200
         if "set-cookie" in headers:
             self.headers["Cookie"] = headers["set-cookie"].partition(";")[0]
-        self.functions = {one["api_name"]: one["id"] for one in json.loads(self.ask("GET", "/config")[2])["dependencies"]}
+        config = json.loads(self.ask("GET", "/config")[2])
+        self.functions = {one["api_name"]: one["id"] for one in config["dependencies"]}
         self.heart = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         self.heart.request("GET", f"{self.path}/gradio_api/heartbeat/{self.session}", headers=self.headers)
         self.stream = self.heart.getresponse()
