@@ -1,8 +1,8 @@
 """Who owns which files of the page, how much each visitor may keep, and when files are deleted.
 
 A visitor is a browser: the gate recognises it by its cookie. A session is one open page of a visitor; Gradio names it.
-An upload belongs to the sessions that were open when it came, and to those that use it. When the last of them is closed,
-it is deleted. A video belongs to one session.
+An upload belongs to the sessions that were open when it came, and to those that use it. When the last of them is
+closed, it is deleted. A video belongs to one session.
 
     folder/visitors/VISITOR/uploads/RANDOM/face.png
     folder/visitors/VISITOR/SESSION/face_voice.mp4
