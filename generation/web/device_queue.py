@@ -80,6 +80,8 @@ class DeviceQueue:
                 if self._running is not None and self._running[0] is ticket:
                     self._used[visitor].append((self.clock(), self.clock() - self._running[2]))
                     self._running = None
+                    for one in list(self._used):
+                        self._seconds(one)  # forgets what is older than an hour
                 self._changed.notify_all()
 
     def is_over(self, visitor: str) -> bool:

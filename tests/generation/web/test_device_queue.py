@@ -20,7 +20,7 @@ class Clock:
         return self.now
 
 
-def never():
+def never(*_):
     return None
 
 
@@ -66,8 +66,9 @@ def test_who_used_up_their_share_waits_for_others():
         thread.join(10)
     assert order == ["b", "c", "greedy"]
     clock.now += HOUR + 1
-    assert queue._seconds("greedy") == 0
-    assert not queue._used
+    with queue.turn("d", never, never):
+        pass
+    assert list(queue._used) == ["d"]  # others are forgotten
 
 
 def test_places_are_limited_for_a_visitor_and_for_all():
