@@ -106,7 +106,8 @@ class VAIDConfig:
         guidance: Scale of classifier-free guidance in sampling. 1 disables it.
         condition_dropout: Share of training clips without e_cond. Guidance needs a share above 0.
         condition_frame: Frame whose expression is e_cond in training: the first one of the ``clip`` or of the
-            ``window``. Stage 2 takes the same for e_a.
+            ``window``. Stage 2 takes the same for e_a. The paper says the first frame; generation has one e_cond for
+            all windows, as training with ``clip``, which measured better (``vaid/tiny``).
         contrastive: alpha of Eq. 6, weight of InfoNCE.
         regression: beta of Eq. 6, weight of the squared error of the lip latents.
         regression_reduction: Reduction over latent dimensions: ``mean``, or ``sum`` as the paper writes it.

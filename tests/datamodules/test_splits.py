@@ -160,7 +160,9 @@ def test_time_holds_out_the_end_of_each_speaker(clips, held):
 def test_schemes_of_each_dataset():
     assert schemes("hdtf") == ("emotivetalk", "peer", "person", "time", "train")
     assert schemes("mead") == ("emotivetalk", "peer", "official", "person", "time", "train")
-    with pytest.raises(SplitError, match="hdtf has no such split; choose one of emotivetalk, peer, person, time, train"):
+    with pytest.raises(
+        SplitError, match="hdtf has no such split; choose one of emotivetalk, peer, person, time, train"
+    ):
         split_of("hdtf", "official", "Radio1", "RD_Radio1_000")
     assert split_of("synthetic", "emotivetalk", "M100", "") == person_hash_split("M100")
     assert split_of("folder", "emotivetalk", "anyone", "") == "train"
