@@ -13,7 +13,7 @@ SCAN_SCHEMA = 1  # grows when a column or the way a measure is taken changes; ro
 
 
 @dataclass(frozen=True)
-class Column:
+class ScanColumn:
     """One column: its name, Arrow type and meaning."""
 
     name: str
@@ -21,13 +21,13 @@ class Column:
     meaning: str
 
 
-def _columns(text: str, kind: pa.DataType) -> list[Column]:
-    return [Column(name.strip(), kind, meaning.strip()) for name, _, meaning in (
+def _columns(text: str, kind: pa.DataType) -> list[ScanColumn]:
+    return [ScanColumn(name.strip(), kind, meaning.strip()) for name, _, meaning in (
         line.partition(":") for line in text.strip().splitlines()
     )]  # fmt: skip
 
 
-COLUMNS: tuple[Column, ...] = (
+COLUMNS: tuple[ScanColumn, ...] = (
     *_columns(
         """
         key: unique name of the shot: the clip's key and the shot's number
@@ -125,7 +125,7 @@ COLUMNS: tuple[Column, ...] = (
         """,
         pa.bool_(),
     ),
-    Column("identity", pa.list_(pa.float32()), "15 landmarks turned to the front, x and y, unit size"),
+    ScanColumn("identity", pa.list_(pa.float32()), "15 landmarks turned to the front, x and y, unit size"),
 )  # fmt: skip
 
 SCHEMA = pa.schema([pa.field(column.name, column.type, metadata={"meaning": column.meaning}) for column in COLUMNS])
