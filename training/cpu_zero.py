@@ -7,19 +7,19 @@ from typing import Any
 
 os.environ["DS_ACCELERATOR"] = "cpu"  # read at the import of deepspeed
 
-import deepspeed  # type: ignore[import-untyped]
 import torch
 
 from training.strategies import ZeroStrategy
-
-# All-reduce through shared memory needs a minute of C++ compilation and is only faster than gloo.
-deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class CpuZeroStrategy(ZeroStrategy):
     """ZeRO-1 or ZeRO-2 over gloo; everything except the device is as on GPUs."""
 
     def __init__(self, *settings: Any, **others: Any) -> None:
+        import deepspeed  # type: ignore[import-untyped]  # late: Windows has none
+
+        # All-reduce through shared memory needs a minute of C++ compilation and is only faster than gloo.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         # CPUs have no streams, so communication cannot overlap.
         super().__init__(*settings, **others, overlap_comm=False, process_group_backend="gloo")
 
