@@ -62,7 +62,8 @@ def test_a_random_share_of_clips_uses_vaids_expressions(data):
     torch.testing.assert_close(e_v, module.vaid.expression_scale(batch["expression"]))
     assert not torch.isclose(e_v, e_a).any(-1).all(-1).any()
     # V-AID samples only the rows that need it, and products of another batch size round differently.
-    kinds = [torch.allclose(row, a) - torch.allclose(row, b, atol=1e-5) for row, a, b in zip(some, e_v, e_a, strict=True)]
+    rows = zip(some, e_v, e_a, strict=True)
+    kinds = [torch.allclose(row, a) - torch.allclose(row, b, atol=1e-5) for row, a, b in rows]
     assert set(kinds) == {1, -1}  # each is one of the two, and both occur
     batch["draw"] = batch["draw"] + 100
     again = example_of(probability[0.5], batch).signals.e_dri
