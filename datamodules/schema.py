@@ -27,6 +27,7 @@ from typing import Any
 from configs.preparation import ENCODER_KINDS
 from encoders.protocols import FPS, SAMPLE_RATE, Identity
 from runtime.errors import UserError
+from runtime.json_text import parse_json
 
 SCHEMA_VERSION = 1
 PORTRAITS = 4
@@ -195,8 +196,8 @@ class Index:
             ShardError: If the JSON is damaged, a field is missing, or the schema version is newer than this code.
         """
         try:
-            raw = json.loads(text)
-        except json.JSONDecodeError as error:
+            raw = parse_json(text)
+        except ValueError as error:
             raise ShardError(f"{where}: not valid JSON ({error}); run prepare.py task=merge again") from error
         found = raw.get("schema") if isinstance(raw, Mapping) else None
         if not isinstance(found, int):

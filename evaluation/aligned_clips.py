@@ -13,11 +13,11 @@ import numpy as np
 
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.pairs import Missing, Pair
-from media import FrameReader, MediaError, MediaLimits, look_at
+from media import FrameReader, MediaError, look_at
+from media.limits import RECORDINGS
 from runtime.files import sha256_of
 
 Panel = tuple[int, int, int, int]
-_LIMITS = MediaLimits(look_seconds=600.0)  # long videos may come from a busy network disk
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def video_info(path: Path, fps: float) -> VideoInfo:
     Raises:
         MediaError: If the file is damaged or is not a video.
     """
-    info = look_at(path, limits=_LIMITS)
+    info = look_at(path, limits=RECORDINGS)
     reader = FrameReader(path, fps=fps)
     reader.check()
     return VideoInfo(len(reader), info.width, info.height, info.fps, info.has_sound)

@@ -18,11 +18,10 @@ from encoders.weight_files import WeightsError
 from generation.batch import VideoCase, cases_of
 from generation.model_files import ModelFiles
 from generation.pipeline import EmotiveTalkPipeline
-from generation.record import difference, fingerprint, record_path
+from generation.record import difference, fingerprint, require_writable_video
 from lightning_modules.ethd.sampler import OnProgress, VideoProgress
 from runtime.console import new_console
 from runtime.errors import UserError
-from runtime.files import require_writable
 from runtime.progress import Bars
 
 SOME_FAILED = 3
@@ -48,8 +47,7 @@ def generate_videos(config: GenerateConfig) -> int:
     own = config.landmarks, config.audio_model, config.codec_model
     models = ModelFiles(*networks, config.device, config.face, *own)
     if config.batch is None:
-        for file in (cases[0].output, record_path(cases[0].output)):
-            require_writable(file, f"output={cases[0].output}")
+        require_writable_video(cases[0].output)
         pipeline = _load(models, console)
         with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
             _make(pipeline, cases[0], bars, console)

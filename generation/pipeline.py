@@ -27,7 +27,7 @@ from generation.batch import VideoCase
 from generation.driving import driving_signals
 from generation.inputs import look_at_inputs
 from generation.portrait import PasteBack, PreparedPortrait, read_portrait
-from generation.record import environment, fingerprint, record_path, write_record
+from generation.record import environment, fingerprint, record_path, require_writable_video, write_record
 from generation.speech import PreparedSpeech, read_speech
 from lightning_modules.emotion.sources import EmotionSource
 from lightning_modules.emotion.text_mapping import TextEmotion
@@ -38,7 +38,6 @@ from lightning_modules.vaid.network import VAID
 from media import VideoWriter
 from preparation.encoders import Encoders
 from preparation.expression import ExpressionReader
-from runtime.files import require_writable
 
 # Metadata of every video: a sentence, and IPTC's term, which programs that label synthetic media look for.
 DISCLOSURE = {
@@ -159,8 +158,7 @@ class EmotiveTalkPipeline:
             EmotionError: If the emotion is not available.
             TextError: If a text cannot be encoded.
         """
-        for file in (case.output, record_path(case.output)):  # the record's name is longer by a letter
-            require_writable(file, f"output={case.output}")
+        require_writable_video(case.output)
         prepared = self.prepare(case)
         reference = self.sampler.reference(prepared.portrait.frame)
         latents = self.sampler.sample(

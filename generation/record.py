@@ -16,7 +16,7 @@ import torch
 
 from configs.preparation import FaceConfig
 from generation.batch import VideoCase
-from runtime.files import sha256_of, write_whole
+from runtime.files import require_writable, sha256_of, write_whole
 from runtime.json_text import parse_json
 
 SCHEMA = "emotivetalk.generation/1"
@@ -26,6 +26,12 @@ DECIDING = ("inputs", "settings", "weights")  # the parts of a record that a vid
 def record_path(video: Path) -> Path:
     """Returns the path of a video's record."""
     return video.with_suffix(".json")
+
+
+def require_writable_video(video: Path) -> None:
+    """Checks as ``require_writable`` that a video and its record, whose name is longer by a letter, can be written."""
+    for file in (video, record_path(video)):
+        require_writable(file, f"output={video}")
 
 
 def fingerprint(case: VideoCase, weights: Mapping[str, str], face: FaceConfig, landmarks: str | None) -> dict[str, Any]:

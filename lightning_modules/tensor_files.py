@@ -11,6 +11,7 @@ from torch import Tensor
 
 from encoders.weight_files import WrongWeights
 from runtime.files import whole_file
+from runtime.json_text import parse_json
 
 
 def write_file(path: Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -52,11 +53,11 @@ def read_file(path: Path, kind: str, version: int, again: str) -> tuple[dict[str
 
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(kind, "null"))
+            header = parse_json((file.metadata() or {}).get(kind, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
     except FileNotFoundError:
         raise WrongWeights(f"{path}: no such file; write it with {again}") from None
-    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, ValueError) as error:
         raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); write it again with {again}") from error
     if not isinstance(header, dict):
         raise WrongWeights(f"{path}: is not an {kind}; it holds {', '.join(sorted(tensors)[:5])}")

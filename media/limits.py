@@ -40,3 +40,4 @@ class MediaLimits:
 
 
 LIMITS = MediaLimits()
+RECORDINGS = MediaLimits(look_seconds=600.0)  # an hour of video may come from a busy network disk

@@ -7,7 +7,6 @@ sound length, duplicate keys, and speakers that occur in several splits.
 from __future__ import annotations
 
 import io
-import json
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -30,6 +29,7 @@ from datamodules.schema import (
 from datamodules.splits import shares_speakers
 from media import decode_flac
 from runtime.files import sha256_of
+from runtime.json_text import parse_json
 
 
 def check(folder: Path, on_shard: Callable[[], None] = lambda: None) -> list[str]:
@@ -143,7 +143,7 @@ def _sample_problems(
         yield f"{where} lacks {', '.join(missing)}"
         return
     try:
-        meta = json.loads(members["meta.json"])
+        meta = parse_json(members["meta.json"])
         arrays = {
             name: np.load(io.BytesIO(data), allow_pickle=False)
             for name, data in members.items()

@@ -20,13 +20,13 @@ from typing import Any
 from configs.preparation import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, ShardError
 from encoders.protocols import FPS
-from media import MediaError, MediaLimits, look_at
+from media import MediaError, look_at
+from media.limits import RECORDINGS
 from preparation.clip_source import FAILURES, ClipSource, Reason, media_problem
 from runtime.files import write_whole
 from runtime.json_text import parse_json
 
 PLAN_SCHEMA = 1
-_LIMITS = MediaLimits(look_seconds=600.0)  # recordings of an hour may come from a busy network disk
 PARTS_FOLDER = "parts"
 PLAN_NAME = "plan.json"
 PIECE = "---"  # separates key and piece number; no key of a whole clip contains it, unlike "_" (talk.mp4, talk_000.mp4)
@@ -125,8 +125,8 @@ def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]
         return [(clip, 0.0)]
     try:
         if clip.audio is not None:
-            look_at(clip.audio, limits=_LIMITS)
-        duration = look_at(clip.path, limits=_LIMITS).duration
+            look_at(clip.audio, limits=RECORDINGS)
+        duration = look_at(clip.path, limits=RECORDINGS).duration
     except MediaError as error:
         why = media_problem(clip, error)
         return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]

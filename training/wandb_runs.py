@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from callbacks.run_log import STARTS
 from configs.errors import ConfigError
 from configs.loggers import PROJECT
+from runtime.json_text import parse_json
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _wandb_run(folder: Path, config: Mapping[Any, Any]) -> WandbRun | None:
 def _started(folder: Path) -> dict[str, Any] | None:
     """W&B run of the last start. In a sweep of W&B, id and project differ from the configuration."""
     try:
-        starts = [json.loads(line) for line in (folder / STARTS).read_text(encoding="utf-8").splitlines()]
+        starts = [parse_json(line) for line in (folder / STARTS).read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError):
         return None
     return next((start["wandb"] for start in reversed(starts) if start.get("wandb")), None)

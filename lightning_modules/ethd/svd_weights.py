@@ -7,7 +7,6 @@ with a zero image embedding, which is SVD's unconditional mode.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from encoders.weight_files import WrongWeights
 from lightning_modules.ethd.unet import UNet
+from runtime.json_text import parse_json
 
 CLASS = "UNetSpatioTemporalConditionModel"
 WEIGHT_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors")
@@ -142,8 +142,8 @@ def weight_file(folder: Path) -> Path:
         inside = " (there is a unet/ inside)" if (folder / "unet" / "config.json").is_file() else ""
         raise WrongWeights(f"{folder}: no config.json{inside}; {advice}")
     try:
-        name = json.loads(config.read_text()).get("_class_name")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError) as error:
+        name = parse_json(config.read_bytes()).get("_class_name")
+    except (ValueError, AttributeError) as error:
         raise WrongWeights(f"{config}: not a model's configuration ({error}); {advice}") from error
     if name != CLASS:
         raise WrongWeights(f"{config}: describes {name}, expected {CLASS}; {advice}")

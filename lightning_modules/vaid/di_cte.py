@@ -174,9 +174,8 @@ class DiCTE(nn.Module):
         else:
             tokens = self.condition(e_cond)
         embedded = F.silu(embedded)
-        each = torch.stack([cast(Block, block).modulate[1](embedded) for block in self.blocks], 1).unflatten(
-            -1, (6, 1, -1)
-        )
+        factors = [cast(Block, block).modulate[1](embedded) for block in self.blocks]
+        each = torch.stack(factors, 1).unflatten(-1, (6, 1, -1))
         return Modulation(each + each.new_tensor(UNSCALED)[:, None, None], tokens)
 
     def denoise(self, noisy: Tensor, around: Surroundings, modulation: Modulation) -> Tensor:

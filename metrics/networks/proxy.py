@@ -24,6 +24,7 @@ from metrics.networks.metric_weights import frozen, load_strictly, provenance
 from metrics.networks.precision import full_precision
 from metrics.networks.syncnet import SyncNet
 from runtime.files import whole_file
+from runtime.json_text import parse_json
 
 VERSION = 1
 HEADER = "emotivetalk.standin"
@@ -191,7 +192,7 @@ def load_proxy(path: Path, kind: str) -> tuple[ProxyNetwork, ProxyInfo]:
         raise FileNotFoundError(f"{path}: no such file; expected {wanted}")
     try:
         with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(HEADER, "null"))
+            header = parse_json((file.metadata() or {}).get(HEADER, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
         version = header.pop("version")
         info = ProxyInfo(**header)

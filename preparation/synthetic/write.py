@@ -30,6 +30,7 @@ from preparation.synthetic.emotions import EMOTIONS
 from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import identity
 from runtime.files import whole_file, write_whole
+from runtime.json_text import parse_json
 from runtime.platforms import usable_cores
 
 LAYOUTS = ("mead", "hdtf")
@@ -169,7 +170,7 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
     text = json.dumps(settings, indent=1, sort_keys=True) + "\n"
     if manifest.exists():
         try:
-            found = json.loads(manifest.read_text(encoding="utf-8"))
+            found = parse_json(manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{manifest}: not valid JSON ({error}); choose an empty folder") from error
         wrong = [

@@ -176,9 +176,10 @@ def test_missing_damaged_and_newer_indices_are_rejected(tmp_path, shards):
     path.write_text(text.replace('"schema": 1', '"schema": 99'))
     with pytest.raises(ShardError, match="newer version"):
         read_index(str(tmp_path))
-    path.write_text(text[:100])
-    with pytest.raises(ShardError, match="not valid JSON"):
-        read_index(str(tmp_path))
+    for damaged in (text[:100], "[" * 100_000):
+        path.write_text(damaged)
+        with pytest.raises(ShardError, match="not valid JSON"):
+            read_index(str(tmp_path))
     path.unlink()
     with pytest.raises(ShardError, match="no such file"):
         read_index(str(tmp_path))

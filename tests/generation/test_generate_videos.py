@@ -1,6 +1,7 @@
 """Batches: finished videos are skipped, failures are reported, and the others are generated."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -71,6 +72,21 @@ def test_a_video_of_other_inputs_is_generated_again(batch, files, tmp_path, caps
 def test_a_part_generates_only_its_own_videos(batch, files, tmp_path):
     batch("".join(f"{files / 'face.png'},{number}.mp4,{number}\n" for number in range(3)), "part=2/2")
     assert sorted(file.stem for file in (tmp_path / "new" / "videos").glob("*.mp4")) == ["1"]
+
+
+@pytest.mark.slow
+def test_a_hostile_row_fails_alone(batch, files, tmp_path, capsys):
+    """A playlist, a pipe, a name with a NUL and an output name that is too long, next to a good row."""
+    (tmp_path / "list.png").write_text(f"#EXTM3U\n{files / 'face.png'}\n#EXT-X-ENDLIST\n")
+    os.mkfifo(tmp_path / "pipe.png")
+    face, rows = files / "face.png", [tmp_path / "list.png", tmp_path / "pipe.png", "a\0b.png"]
+    text = "".join(f"{row},{number}.mp4,0\n" for number, row in enumerate(rows))
+    assert batch(f"{text}{face},{'n' * 300}.mp4,0\n{face},good.mp4,0\n") == SOME_FAILED
+    printed = capsys.readouterr().err
+    assert "1 generated, 0 already there, 4 failed" in printed
+    for words in ("is not a picture", "is a pipe", "not a possible file name", "choose a shorter name"):
+        assert words in printed
+    assert sorted(file.name for file in (tmp_path / "new/videos").iterdir()) == ["good.json", "good.mp4"]
 
 
 def test_an_unexpected_error_fails_one_video_only(batch, files, tmp_path, capsys, monkeypatch):
