@@ -105,6 +105,9 @@ class VAIDConfig:
         overlap: Frames that two consecutive windows share when the audio is longer than one window.
         guidance: Scale of classifier-free guidance in sampling. 1 disables it.
         condition_dropout: Share of training clips without e_cond. Guidance needs a share above 0.
+        condition_frame: Frame whose expression is e_cond in training: the first one of the ``clip`` or of the
+            ``window``. Stage 2 takes the same for e_a. The paper says the first frame; generation has one e_cond for
+            all windows, as training with ``clip``, which measured better (``vaid/tiny``).
         contrastive: alpha of Eq. 6, weight of InfoNCE.
         regression: beta of Eq. 6, weight of the squared error of the lip latents.
         regression_reduction: Reduction over latent dimensions: ``mean``, or ``sum`` as the paper writes it.
@@ -126,6 +129,7 @@ class VAIDConfig:
     overlap: int = at_least(24, 0)
     guidance: float = number(1.0)
     condition_dropout: float = share(0.0)
+    condition_frame: str = choice("clip", "clip", "window")
     contrastive: float = at_least(1.0, 0)
     regression: float = at_least(1.0, 0)
     regression_reduction: str = choice("mean", Reduction)
@@ -167,13 +171,16 @@ class EthdConfig:
         overlap: Frames that two consecutive windows share when the video is longer; null for a fifth of the window.
         loss: x0 (Eq. 11), v (as SVD was trained) or min_snr.
         snr_gamma: Signal-to-noise ratio above which min_snr weights samples less.
-        mask_source: Boxes that bound the expression region: ``reference`` for the boxes of x_ref's frame, as in the
-            paper; ``window`` for the union over the window.
         audio_expression_probability: Share of the training clips conditioned on e_a, sampled by V-AID. The others are
             conditioned on e_v, extracted from the video.
         expression_steps: DDIM steps for e_a in training; null for V-AID's sampling_steps.
-        reference_noise: Standard deviation of the noise on the reference latent, in the network's units.
-        condition_dropout: Share of training clips without lip and expression conditions.
+        reference_noise: Standard deviation of the noise on the reference latent in training, in the network's units.
+            SVD added as much to the pixels of its image before encoding them. Here latents are stored, whose deviation
+            with SVD's codec is about 5.5: the noise is weaker than SVD's, and generation adds none.
+        lip_dropout: Share of training clips without the lip condition, drawn independently of expression_dropout.
+            Guidance of the lips needs a share above 0.
+        expression_dropout: Share of training clips without the expression condition. Guidance of the expression needs a
+            share above 0.
         ema: Decay of the averaged weights, which are validated and exported. 0 disables averaging.
         lr: Learning rate of AdamW.
         lr_new: Learning rate of the layers that Stable Video Diffusion does not have; null for ``lr``.
@@ -194,11 +201,11 @@ class EthdConfig:
     overlap: int | None = at_least(None, 0)
     loss: str = choice("x0", Weighting)
     snr_gamma: float = positive(5.0)
-    mask_source: str = choice("reference", "reference", "window")
     audio_expression_probability: float = share(0.5)
     expression_steps: int | None = positive(None)
     reference_noise: float = at_least(0.02, 0)
-    condition_dropout: float = share(0.0)
+    lip_dropout: float = share(0.0)
+    expression_dropout: float = share(0.0)
     ema: float = decay(0.9999)
     lr: float = positive(1e-5)
     lr_new: float | None = positive(None)

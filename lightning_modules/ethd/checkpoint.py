@@ -19,6 +19,10 @@ from lightning_modules.ethd.unet import UNetShape
 STAGE = "ethd"
 TRAINED_WINDOWS = "trained_windows"  # checkpoint key: {length of a window: frames trained in windows of that length}
 
+# Keys of earlier versions. condition_dropout dropped lips and expression together, which trains no guidance of either;
+# mask_source only chose the boxes of training.
+EARLIER_KEYS = ("svd", "condition_dropout", "mask_source")
+
 
 @dataclass(frozen=True)
 class EthdInfo:
@@ -110,7 +114,7 @@ def with_overlap(config: EthdConfig) -> EthdConfig:
 
 def ethd_config(raw: Mapping[str, Any]) -> EthdConfig:
     """Builds the configuration from its plain form in a checkpoint."""
-    known = {name: value for name, value in raw.items() if name != "svd"}  # a key of earlier versions
+    known = {name: value for name, value in raw.items() if name not in EARLIER_KEYS}
     return EthdConfig(**{**known, "unet": UNetConfig(**raw["unet"])})
 
 

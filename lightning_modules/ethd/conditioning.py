@@ -12,7 +12,7 @@ Shapes: B clips, F frames, L = h*w latent positions, C channels, N tokens per la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -42,22 +42,28 @@ class Conditions:
     regions: dict[int, Tensor] = field(default_factory=dict)
 
     def without(self, dropped: Tensor) -> Conditions:
-        """Returns a copy with all branches disabled for some clips.
+        """Returns a copy with the lip or the expression branches disabled for some clips.
 
         Tokens are set to zero. Their attention values are then zero, so that only the output bias remains, as without
         the branch.
 
         Args:
-            dropped: (B,) bool, True for clips without conditions.
+            dropped: (B, 2) bool, True for clips without lips, and for those without expression.
         """
-        kept = (~dropped).float()
+        lips, expression = (~dropped).float().unbind(1)
 
-        def some(tokens: Tensor | None) -> Tensor | None:
+        def some(tokens: Tensor | None, kept: Tensor) -> Tensor | None:
             if tokens is None:
                 return None
             return tokens * kept.repeat_interleave(len(tokens) // len(kept)).to(tokens)[:, None, None]
 
-        return Conditions(some(self.lip), some(self.driving), some(self.reference), some(self.timeline), self.regions)
+        return replace(
+            self,
+            lip=some(self.lip, lips),
+            driving=some(self.driving, expression),
+            reference=some(self.reference, expression),
+            timeline=some(self.timeline, expression),
+        )
 
 
 def expression_regions(boxes: Tensor, size: tuple[int, int], levels: Sequence[int]) -> dict[int, Tensor]:
