@@ -28,7 +28,7 @@ from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, chec
 from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, noise_schedule, with_overlap
 from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.ethd.svd_weights import is_new
-from lightning_modules.parameter_groups import ParameterGroup, decayed_groups, optimizer_groups, regroup
+from lightning_modules.parameter_groups import ParameterGroup, adamw, decayed_groups, regroup
 from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.conditions import condition
 from lightning_modules.vaid.network import VAID
@@ -156,7 +156,7 @@ class EthdModule(AccumulatingModule):
         """
         config = self.config
         level = self.schedule.level(steps, example.x0)
-        noisy = level.sqrt() * example.x0 + (1 - level).sqrt() * example.noise
+        noisy = self.schedule.add_noise(example.x0, example.noise, steps)
         weights = next(self.ethd.parameters())
         v = self.ethd(noisy.to(weights.dtype), noise_input(level.flatten()), example.reference, example.signals)
         with single_precision(self.device):
@@ -270,8 +270,7 @@ class EthdModule(AccumulatingModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over ``parameter_groups``."""
         config = self.config
-        groups = optimizer_groups(self.parameter_groups(), dict(self.ethd.named_parameters()))
-        optimizer = torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)
+        optimizer = adamw(self.parameter_groups(), dict(self.ethd.named_parameters()))
         return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

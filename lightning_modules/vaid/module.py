@@ -25,7 +25,7 @@ from datamodules.schema import Dimensions
 from encoders.protocols import Identity
 from lightning_modules.accumulation import AccumulatingModule
 from lightning_modules.checkpoints import CHECKPOINT_INFO, check_encoders, check_stage
-from lightning_modules.parameter_groups import ParameterGroup, decayed_groups, optimizer_groups, regroup
+from lightning_modules.parameter_groups import ParameterGroup, adamw, decayed_groups, regroup
 from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.checkpoint import ENCODER_KINDS, STAGE
 from lightning_modules.vaid.club import ClubTerms, GaussianConditional, club_terms
@@ -278,7 +278,7 @@ class VAIDModule(AccumulatingModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over ``parameter_groups``."""
         config, groups = self.config, self.parameter_groups()
-        optimizer = torch.optim.AdamW(optimizer_groups(groups, dict(self.named_parameters())))
+        optimizer = adamw(groups, dict(self.named_parameters()))
         follow = [group.scheduled for group in groups]
         return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay], follow)
 
