@@ -242,6 +242,11 @@ class TrainerConfig:
         nodes: Number of machines.
         strategy: auto, ddp or deepspeed.
         precision: 32-true; or bf16-mixed, which under DeepSpeed means bfloat16 weights.
+        float32_products: Precision of float32 matrix products on a GPU, see ``torch.set_float32_matmul_precision``:
+            ``high`` is TF32, which cuDNN's convolutions have by default; ``highest`` is float32.
+        cudnn_benchmark: Let cuDNN measure its algorithms for every new shape. Worth it if all windows are equally long.
+        compile: Compile the segments of ETHD's U-Net with ``torch.compile`` when they are first run, for all lengths of
+            windows. Takes minutes at the start; the time that it saves is not measured yet.
         deepspeed: Options of DeepSpeed.
         max_steps: Number of optimizer steps.
         max_minutes: Time limit, minutes; null for none.
@@ -262,6 +267,9 @@ class TrainerConfig:
     nodes: int = positive(1)
     strategy: str = choice("auto", "auto", "ddp", "deepspeed", hints=dict.fromkeys(STAGE_3, NO_STAGE_3))
     precision: str = choice("32-true", "32-true", "bf16-mixed", hints={"bf16-true": NO_BF16_WEIGHTS})
+    float32_products: str = choice("high", "high", "highest")
+    cudnn_benchmark: bool = False
+    compile: bool = False
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     max_steps: int = positive(MISSING)
     max_minutes: float | None = positive(None)

@@ -134,6 +134,8 @@ def _ethd(model: EthdConfig, config: TrainConfig) -> None:
 def _trainer(config: TrainConfig) -> None:
     trainer = config.trainer
     _deepspeed(config)
+    if trainer.compile and not STAGES.get(config.stage).compiles:
+        raise ConfigError(f"trainer.compile=true: stage={config.stage} is not compiled; it is for stage=ethd")
     if not STAGES.get(config.stage).bfloat16 and weights_are_16_bit(config.trainer):
         raise ConfigError(
             f"trainer.precision={trainer.precision}"

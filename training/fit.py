@@ -32,7 +32,7 @@ from runtime.files import write_whole
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
 from training.resume import INIT_FILE, check_resume, run_folder, store_config
-from training.strategies import build_strategy, precision_settings
+from training.strategies import build_strategy, float32_products, precision_settings
 
 log = logging.getLogger(__name__)
 # Messages of Lightning that advertise a product or concern its own code.
@@ -112,7 +112,7 @@ def fit(config: TrainConfig) -> Run:
         print(describe(module, data, folder))
         if not stage.own_loaders:
             print(describe_batches(data, trainer.world_size), end="")
-    with signals, watchdog:
+    with signals, watchdog, float32_products(settings.float32_products, trainer.strategy.root_device):
         try:
             trainer.fit(module, datamodule=None if stage.own_loaders else data, ckpt_path=resume)
         except Preempted:
@@ -203,6 +203,7 @@ def build_trainer(
         check_val_every_n_epoch=None,  # steps are counted across virtual epochs
         limit_val_batches=None if validates else 0,  # the data module limits the clips over all ranks
         gradient_clip_val=settings.gradient_clip,
+        benchmark=settings.cudnn_benchmark,
         log_every_n_steps=settings.log_every,
         fast_dev_run=settings.fast_dev_run,
         enable_progress_bar=settings.progress_bar,

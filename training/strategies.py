@@ -6,11 +6,13 @@ targets. Here batches are not cast; ETHD casts the inputs of its network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info
@@ -105,6 +107,18 @@ def build_strategy(settings: TrainerConfig, limits: WatchdogConfig, micro_batche
     if settings.strategy == "deepspeed":
         return DEEPSPEED(settings, micro_batches, timeout=timeout)
     return settings.strategy
+
+
+@contextmanager
+def float32_products(precision: str, device: torch.device) -> Iterator[None]:
+    """Context in which float32 products on a GPU have ``trainer.float32_products``; nothing changes on other devices."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def precision_settings(settings: TrainerConfig) -> Mapping[str, Any]:

@@ -243,8 +243,8 @@ class ExpressionDecouplingInjector(nn.Module):
 class ExpressionTemporalAttention(CrossAttention):
     """Every position of every frame attends to the driving expression of all frames.
 
-    A clip's keys are equal at all positions, so they are computed once for F*L queries. The positions are attended to in
-    groups with the same keys: on a GPU, the backward pass of flash attention runs clips, heads and blocks of keys in
+    A clip's keys are equal at all positions, so they are computed once for F*L queries. Positions attend in groups, each
+    with a copy of the keys: on a GPU, the backward pass of flash attention runs clips, heads and blocks of keys in
     parallel, but goes through the queries one after the other. Replaces the attention of SVD's temporal layers to the
     image embedding. SVD's output bias is kept at all positions.
     """
@@ -263,9 +263,7 @@ class ExpressionTemporalAttention(CrossAttention):
         clips, frames = timeline.shape[:2]
         groups = math.gcd(len(hidden) // clips, POSITION_GROUPS)
         query = self.query(hidden.unflatten(0, (clips * groups, -1)).flatten(1, 2))
-        key, value = (
-            self._split(project(timeline)).repeat_interleave(groups, 0) for project in (self.to_k, self.to_v)
-        )
+        key, value = (self._split(project(timeline)).repeat_interleave(groups, 0) for project in (self.to_k, self.to_v))
         found = attended(query, key, value).unflatten(0, (clips, groups)).unflatten(2, (-1, frames)).flatten(1, 2)
         inside = region.transpose(1, 2).to(hidden)  # (B, L, 1, 1)
         change = F.linear(found, weight)

@@ -120,10 +120,10 @@ class TemporalBlock(nn.Module):
         hidden = hidden + places
         return self.ff_in(self.norm_in(hidden)) + hidden
 
-    def attend(self, hidden: Tensor, conditions: Conditions, region: Tensor | None, frames: int) -> Tensor:
+    def attend(self, hidden: Tensor, conditions: Conditions, region: Tensor | None, clips: int) -> Tensor:
         """Attentions: (B*F, L, C) -> (B*F, L, C)."""
         length = hidden.shape[1]
-        hidden = hidden.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)  # (B*L, F, C)
+        hidden = hidden.unflatten(0, (clips, -1)).transpose(1, 2).flatten(0, 1)  # (B*L, F, C)
         hidden = self.attn1(self.norm1(hidden)) + hidden
         hidden = self.attn2(self.norm2(hidden), conditions.timeline, region) + hidden
         return hidden.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)
@@ -178,7 +178,7 @@ class SpatioTemporalTransformer(nn.Module):
         spatial = run(self._attend_space, over_space, hidden, found, conditions, region)
         spatial = _in_parts(run, over_space.feed, large, spatial)
         temporal = _in_parts(run, over_time.feed_in, large, spatial, places.repeat(len(spatial) // frames, 1)[:, None])
-        temporal = run(over_time.attend, temporal, conditions, region, frames)
+        temporal = run(over_time.attend, temporal, conditions, region, len(hidden) // frames)
         temporal = _in_parts(run, over_time.feed, large, temporal)
         return run(self._blend, hidden, spatial, temporal)
 

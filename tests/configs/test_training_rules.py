@@ -66,5 +66,7 @@ def test_v_aid_pairs_frames_of_windows_of_one_length():
 
 
 def test_v_aid_keeps_float32_weights():
+    with pytest.raises(ConfigError, match="trainer.compile=true: stage=vaid is not compiled; it is for stage=ethd"):
+        check(train_config(*VAID, "trainer.compile=true"))
     with pytest.raises(ConfigError, match=r"stage vaid needs float32 weights .*CLUB.*deepspeed_autocast"):
         check(train_config(*VAID, "trainer=deepspeed"))

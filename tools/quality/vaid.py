@@ -87,9 +87,9 @@ class ExpressionScores:
         mse: Mean squared error.
         mse_repeated: Mean squared error of e_cond repeated over all frames.
         std_ratio: Temporal standard deviation divided by the true one.
-        first_mse: Mean squared error of the first frame, with e_cond from the clip's own first frame. A continuous start
-            has 0.
-        first_step: Mean squared change from one frame to the next, of the true sequences, to compare ``first_mse`` with.
+        first_mse: Mean squared error of the first frame, with e_cond from the clip's own first frame; a continuous
+            start has 0.
+        first_step: Mean squared change from one true frame to the next, to compare ``first_mse`` with.
     """
 
     emotion: float

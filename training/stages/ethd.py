@@ -29,6 +29,7 @@ class EthdStage(Stage):
     needs = ("audio", "expression", "latent", "boxes", "portraits")
     bfloat16 = True
     videos = True
+    compiles = True
     accumulates = True
     starts_from_runs = True
     starts_from_svd = True
@@ -95,7 +96,10 @@ class EthdStage(Stage):
                 "another scale than the latents; set model.prediction=v"
             )
         info = EthdInfo(model, data.dimensions, index.encoders, index.frame_size, scale, file.recorded, file.sha256)
-        return EthdModule(info, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
+        module = EthdModule(info, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
+        if config.trainer.compile:
+            module.ethd.unet.compile_segments()
+        return module
 
     def start(self, module: EthdModule, config: TrainConfig) -> str:
         """Loads the weights of SVD or of the run that ``config.init`` names.

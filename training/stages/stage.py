@@ -28,6 +28,7 @@ class Stage:
         own_loaders: Whether the module has its own loaders; otherwise batches are read from the shards.
         starts_from_runs: Whether ``init`` may name a trained run or an export.
         starts_from_svd: Whether ``init=svd`` is possible.
+        compiles: Whether ``trainer.compile`` is possible.
         accumulates: Whether its training step accepts a list of micro-batches, see
             ``lightning_modules.accumulation``. Set it only if the gradients are those of one pass over all clips.
     """
@@ -40,6 +41,7 @@ class Stage:
     own_loaders: ClassVar[bool] = False
     starts_from_runs: ClassVar[bool] = False
     starts_from_svd: ClassVar[bool] = False
+    compiles: ClassVar[bool] = False
     accumulates: ClassVar[bool] = False
 
     @classmethod
