@@ -111,7 +111,7 @@ def build_strategy(settings: TrainerConfig, limits: WatchdogConfig, micro_batche
 
 @contextmanager
 def float32_products(precision: str, device: torch.device) -> Iterator[None]:
-    """Context in which float32 products on a GPU have ``trainer.float32_products``; nothing changes on other devices."""
+    """Context of the precision of float32 products, ``trainer.float32_products``, if the device is a GPU."""
     before = torch.get_float32_matmul_precision()
     if device.type == "cuda":
         torch.set_float32_matmul_precision(precision)

@@ -243,8 +243,8 @@ class ExpressionDecouplingInjector(nn.Module):
 class ExpressionTemporalAttention(CrossAttention):
     """Every position of every frame attends to the driving expression of all frames.
 
-    A clip's keys are equal at all positions, so they are computed once for F*L queries. Positions attend in groups, each
-    with a copy of the keys: on a GPU, the backward pass of flash attention runs clips, heads and blocks of keys in
+    A clip's keys are equal at all positions, so they are computed once for F*L queries. Positions attend in groups,
+    each with a copy of the keys: on a GPU, the backward pass of flash attention runs clips, heads and blocks of keys in
     parallel, but goes through the queries one after the other. Replaces the attention of SVD's temporal layers to the
     image embedding. SVD's output bias is kept at all positions.
     """
