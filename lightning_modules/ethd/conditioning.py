@@ -11,7 +11,6 @@ Shapes: B clips, F frames, L = h*w latent positions, C channels, N tokens per la
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import cast
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 
 from encoders.landmarks.boxes import mask_pyramid
 
-POSITION_GROUPS = 32  # groups of positions in expression temporal attention, at most
+POSITION_GROUPS = 32  # groups of positions in expression temporal attention, where their number is divisible
 
 
 @dataclass(frozen=True)
@@ -261,7 +260,7 @@ class ExpressionTemporalAttention(CrossAttention):
         if timeline is None or region is None:
             return bias
         clips, frames = timeline.shape[:2]
-        groups = math.gcd(len(hidden) // clips, POSITION_GROUPS)
+        groups = POSITION_GROUPS if len(hidden) // clips % POSITION_GROUPS == 0 else 1
         query = self.query(hidden.unflatten(0, (clips * groups, -1)).flatten(1, 2))
         key, value = (self._split(project(timeline)).repeat_interleave(groups, 0) for project in (self.to_k, self.to_v))
         found = attended(query, key, value).unflatten(0, (clips, groups)).unflatten(2, (-1, frames)).flatten(1, 2)

@@ -27,7 +27,10 @@ COMMON = (
     "trainer.devices=auto",
 )
 # Clips of 30, 40 and 50 frames: windows of 30 and 40 frames.
-ETHD = ("experiment=ethd/tiny", *SMALLEST_ETHD, *COMMON, "data.window=40", "trainer.max_minutes=null")
+ETHD = (
+    *("experiment=ethd/tiny", *SMALLEST_ETHD, *COMMON, "data.window=40", "trainer.max_minutes=null"),
+    *("model.lip_dropout=0.4", "model.expression_dropout=0.3"),
+)
 VAID = ("experiment=vaid/tiny", *SMALLEST, *COMMON, "model.club.weight=1", "model.club.lr=1e-5", "model.club.warmup=1")
 # Relative difference of losses. Runs differ only in the order of float32 sums.
 LOSS = 1e-6

@@ -1,4 +1,4 @@
-"""init=svd with a file of Stable Video Diffusion's real size and names, in float32 and float16, found by the registry."""
+"""init=svd with a file of Stable Video Diffusion's size and names, in float32 and float16, found by the registry."""
 
 import json
 import math

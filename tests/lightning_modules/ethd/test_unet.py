@@ -111,6 +111,30 @@ def test_checkpointing_changes_neither_loss_nor_gradients():
 
 
 @pytest.mark.slow
+def test_compiled_segments_give_the_same_result_for_every_length():
+    """After two lengths, others need no new graph."""
+    plain, compiled, graphs = awake(UNet(SMALL)), UNet(SMALL), []
+    compiled.load_state_dict(plain.state_dict())
+
+    def counting(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled.compile_segments(counting)
+    for frames in (5, 7, 6, 11):
+        given, found = inputs(SMALL, 1, frames), []
+        for model in (plain, compiled):
+            model.zero_grad()
+            out = model(*given)
+            out.square().mean().backward()
+            found.append([out, *(parameter.grad for parameter in model.parameters())])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        if frames == 7:
+            seen = len(graphs)
+    assert len(graphs) == seen > 0
+
+
 def test_every_parameter_has_a_gradient():
     _, gradients = step(awake(ours(DEEP)))
     assert [name for name, gradient in gradients.items() if not gradient.abs().sum() > 0] == []
