@@ -177,10 +177,9 @@ class EthdConfig:
         reference_noise: Standard deviation of the noise on the reference latent in training, in the network's units.
             SVD added as much to the pixels of its image before encoding them. Here latents are stored, whose deviation
             with SVD's codec is about 5.5: the noise is weaker than SVD's, and generation adds none.
-        lip_dropout: Share of training clips without the lip condition, drawn independently of expression_dropout.
-            Guidance of the lips needs a share above 0.
-        expression_dropout: Share of training clips without the expression condition. Guidance of the expression needs a
-            share above 0.
+        lip_dropout: Share of training clips without the lip condition, drawn independently of expression_dropout. It
+            is for experiments with guidance, which ``generate.py`` does not have.
+        expression_dropout: Share of training clips without the expression condition.
         ema: Decay of the averaged weights, which are validated and exported. 0 disables averaging.
         lr: Learning rate of AdamW.
         lr_new: Learning rate of the layers that Stable Video Diffusion does not have; null for ``lr``.

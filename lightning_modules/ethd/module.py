@@ -25,7 +25,7 @@ from diffusion.ddim import seeded_noise
 from diffusion.parameterization import noise_input, stratified_steps, velocity, velocity_loss
 from lightning_modules.accumulation import AccumulatingModule
 from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, check_encoders, check_stage
-from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, noise_schedule, with_overlap
+from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, check_earlier, noise_schedule, with_overlap
 from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.ethd.svd_weights import is_new
 from lightning_modules.parameter_groups import ParameterGroup, adamw, decayed_groups, regroup
@@ -280,6 +280,7 @@ class EthdModule(AccumulatingModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that the checkpoint is of the same stage, encoders and V-AID."""
         check_stage(checkpoint, STAGE, "ckpt_path")
+        check_earlier(checkpoint[CHECKPOINT_INFO]["config"], "ckpt_path")
         info = EthdInfo.read(checkpoint[CHECKPOINT_INFO])
         check_encoders(info.encoders, self.info.encoders, "ckpt_path")
         if info.vaid_sha256 != self.info.vaid_sha256:

@@ -8,8 +8,10 @@ import torch
 from datamodules.clip_windows import BatchReader, Window
 from datamodules.datamodule import ShardDataModule
 from diffusion.parameterization import VelocityDenoiser
+from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError
 from lightning_modules.ethd.checkpoint import EthdInfo
 from tests.helpers.ethd import FIELDS, smallest_ethd
+from tests.helpers.refusals import refuses
 from tests.helpers.shards import make_shards
 from tests.helpers.steps import descend
 
@@ -151,6 +153,12 @@ def test_a_checkpoint_records_the_dropout(data):
     del before["config"]["lip_dropout"], before["config"]["expression_dropout"]
     config = EthdInfo.read(before).config
     assert (config.lip_dropout, config.expression_dropout) == (0, 0)
+    refuses(
+        CheckpointError,
+        "trained with model.condition_dropout=0.1, model.mask_source=window, which this version does not have",
+        module.on_load_checkpoint,
+        {CHECKPOINT_INFO: before},
+    )
 
 
 def test_reference_noise_is_added_only_in_training(data):
