@@ -1,8 +1,10 @@
 """Home, caches and private folders: without HOME, without a name, and in a temporary folder that others share."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -25,22 +27,22 @@ print(without_home(["/nowhere/x"]), *roots(), default_folder())
 
 @pytest.mark.slow
 @pytest.mark.parametrize("home_variable", [None, "/nonexistent", ""])
-def test_nameless_users_without_home_get_a_cache_and_one_word(tmp_path, home_variable):
+def test_nameless_users_without_home_get_a_cache_and_one_word(request, home_variable):
     root = hasattr(os, "setuid") and os.getuid() == 0
     if not root and not home_variable:
         pytest.skip("only root can become a user without a name")
     user = 54321 if root else os.getuid()
     change = f"import evaluation.cache, encoders.weights, callbacks.run_log; os.setuid({user})"
-    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)}
+    temporary = Path(tempfile.mkdtemp())  # every folder above it can be entered by others
+    temporary.chmod(0o777)
+    request.addfinalizer(lambda: shutil.rmtree(temporary))
+    environment = {"PATH": os.environ["PATH"], "TMPDIR": str(temporary)}
     if home_variable is not None:
         environment["HOME"] = home_variable
-    tmp_path.chmod(0o777)
-    for folder in (tmp_path.parent, tmp_path.parent.parent):
-        folder.chmod(folder.stat().st_mode | 0o001)
     script = SCRIPT.format(root=str(ROOT), change=change)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr[-2000:]
-    cache = tmp_path / f"emotivetalk-{user}" / "cache"
+    cache = temporary / f"emotivetalk-{user}" / "cache"
     assert done.stdout.split() == ["['/nowhere/x']", str(cache / "weights"), str(cache / "features")]
     assert "set XDG_CACHE_HOME" in done.stderr
     assert len(done.stderr.splitlines()) == 1
