@@ -74,7 +74,7 @@ def load_hashed(path: Path, kind: str | None = None, newest: int = 1) -> tuple[A
         raise TensorFileError(f"{path}: cannot be read as safetensors ({error})") from error
     stored = header.pop(DIGESTS, None) if isinstance(header, dict) else None
     version = header.get("version", 0) if isinstance(header, dict) else 0
-    if stored is not None and not (isinstance(version, int) and version > newest):
+    if header is not None and stored is not None and not (isinstance(version, int) and version > newest):
         _compare(path, stored, {HEADER: _of_header(header), **_digests(tensors)})
     return header, tensors
 
@@ -99,7 +99,7 @@ def _digests(tensors: Mapping[str, Tensor]) -> dict[str, str]:
 def _digest(tensor: Tensor) -> str:
     digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}\n".encode())
     if tensor.numel():
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

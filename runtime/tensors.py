@@ -173,7 +173,7 @@ class _ScriptObject:
         self.attributes = state
 
 
-class _ScriptReader(pickle._Unpickler):  # type: ignore[name-defined, misc]  # that in C can be made to fill the memory
+class _ScriptReader(pickle._Unpickler):  # that in C can be made to fill the memory
     """Unpickles the attributes of a TorchScript archive. Its names give inert objects, lists and tensors only."""
 
     def __init__(self, archive: zipfile.ZipFile, folder: str) -> None:
@@ -181,7 +181,7 @@ class _ScriptReader(pickle._Unpickler):  # type: ignore[name-defined, misc]  # t
         self._archive, self._folder = archive, folder
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the stand-in of a name; all others are refused."""
+        """Returns the inert class of a name; all others are refused."""
         if module.split(".")[0] == "__torch__":
             return _ScriptObject
         if module == "torch" and name in _STORAGES:
