@@ -78,6 +78,7 @@ def test_bfloat16_products_are_close_to_float32(shards, vaid, tmp_path):
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1800)  # the compiler writes C++
 def test_a_compiled_network_trains_as_the_plain_one(shards, vaid, tmp_path):
     """With the compiler of trainer.compile, windows of two lengths, and a validation."""
     changes = ("data.window=48", "data.batch_size=1")

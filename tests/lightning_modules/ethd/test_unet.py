@@ -111,7 +111,8 @@ def test_checkpointing_changes_neither_loss_nor_gradients():
         assert torch.equal(gradient, recomputed[name]), name
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)  # tracing takes a minute of a core
 def test_compiled_segments_give_the_same_result_for_every_length():
     """After two lengths, others need no new graph."""
     plain, compiled, graphs = awake(UNet(ONE_LEVEL)), UNet(ONE_LEVEL), []
