@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from generation.web.uploads import film, picture, sound
+from generation.web.video_request import MAX_STEPS, MAX_TEXT
 from generation.web.video_service import VideoService
 
 SOURCES = {
@@ -18,7 +19,6 @@ SOURCES = {
 }
 LEVELS = {1: "slight", 2: "medium", 3: "strong"}
 LANDMARKS = "Landmarks of this file (OpenFace .csv)"
-MAX_STEPS = 50
 INTERNAL_EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -48,7 +48,11 @@ def _emotion(service: VideoService) -> dict[str, Any]:
         label = gr.Dropdown(labels, value=first, label="Emotion", elem_id="label")
         level = gr.Radio(**levels, label="Level", elem_id="level")
     text = gr.Textbox(
-        label="Description of the emotion", placeholder="a warm smile", max_length=200, visible=False, elem_id="text"
+        label="Description of the emotion",
+        placeholder="a warm smile",
+        max_length=MAX_TEXT,
+        visible=False,
+        elem_id="text",
     )
     image = picture("Image with the expression", height=220, visible=False, elem_id="image")
     video = film("Video with the expression, followed frame by frame", height=220, visible=False, elem_id="video")
