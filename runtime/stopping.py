@@ -1,4 +1,4 @@
-"""Lets a caller stop long work in its own thread, at the next module of a network or the next frame of a video.
+"""Lets a caller stop long work in its own thread: at the next module of a network, frame of a video, or look at a file.
 
     with stoppable(check):  # check raises to stop
         pipeline.generate(case)
@@ -9,28 +9,27 @@ network is built. Loops outside of networks call ``checkpoint``.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 _CHECK: ContextVar[Callable[[], object] | None] = ContextVar("check", default=None)
+_registering = threading.Lock()
+_registered = False
 
 
 @contextmanager
 def stoppable(check: Callable[[], object]) -> Iterator[None]:
     """Calls ``check`` often while the block runs in this thread. An exception that it raises ends the block."""
-    from torch.nn.modules import module as hooks
-
+    _register()
     before = _CHECK.set(check)
-    with ExitStack() as registered:
-        for register in (hooks.register_module_forward_pre_hook, hooks.register_module_parameter_registration_hook):
-            registered.callback(register(_hook).remove)
-        try:
-            yield
-        finally:
-            _CHECK.reset(before)
+    try:
+        yield
+    finally:
+        _CHECK.reset(before)
 
 
 def checkpoint() -> None:
@@ -44,6 +43,18 @@ def checked(items: Iterable[Item]) -> Iterator[Item]:
     for item in items:
         checkpoint()
         yield item
+
+
+def _register() -> None:
+    """Registers torch's hooks, once: removing one while another thread calls them would be an error in that thread."""
+    global _registered
+    from torch.nn.modules import module as hooks
+
+    with _registering:
+        if not _registered:
+            hooks.register_module_forward_pre_hook(_hook)
+            hooks.register_module_parameter_registration_hook(_hook)
+            _registered = True
 
 
 def _hook(*_: Any) -> None:

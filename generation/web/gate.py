@@ -110,11 +110,7 @@ class Gate:
         except ClientDisconnect:
             return
         except (Refused, HTTPException, PermissionError) as error:
-            status = getattr(error, "status", None) or getattr(error, "status_code", 403)
-            response = PlainTextResponse(
-                str(getattr(error, "detail", error)), status, {"Connection": "close"} if status in (408, 413) else None
-            )
-            await response(scope, receive, send_guarded)
+            await _refusal(error)(scope, receive, send_guarded)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, visitor: str | None) -> None:
         """Answers a request whose sender may use the page."""
@@ -224,6 +220,14 @@ class Gate:
             known = _with_port(scheme, sender) in own or _host_of(sender) in self._names
             if scheme not in PORTS or not known:
                 raise Refused(403, "Another website sent this request.")
+
+
+def _refusal(error: Refused | HTTPException | PermissionError) -> Response:
+    """The answer to a request that is refused."""
+    if isinstance(error, HTTPException):
+        return PlainTextResponse(error.detail, error.status_code)
+    status = error.status if isinstance(error, Refused) else 403
+    return PlainTextResponse(str(error), status, {"Connection": "close"} if status in (408, 413) else None)
 
 
 def is_loopback(host: str) -> bool:

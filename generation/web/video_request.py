@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,8 @@ from generation.errors import GenerationError
 SOURCES = ("portrait", "label", "text", "image", "video")
 MAX_STEPS = 50
 MAX_TEXT = 200  # characters of a description
-# The fields of a request that are files; each has a subfolder of its name in the folder of the request.
-FILES = ("portrait", "speech", "image", "video")
-UPLOADS = (*FILES, "landmarks", "source_landmarks")
-TEXTS = (*UPLOADS, "source", "label", "text")
-WHOLE = ("level", "steps", "seed")
+HUGE = 1e301  # JSON's whole numbers can have thousands of digits
+UPLOADS = ("portrait", "speech", "image", "video", "landmarks", "source_landmarks")
 LIMITED = {"steps": "steps", "seed": "seed", "level": "emotion.level", "strength": "emotion.strength"}
 
 
@@ -77,7 +74,7 @@ class VideoResult:
     failed: bool = False
 
 
-def request_of(values: dict[str, Any]) -> VideoRequest:
+def request_of(values: Mapping[str, Any]) -> VideoRequest:
     """Checks the values of a form, which can come from any program. Emptied fields are None and get their default.
 
     Args:
@@ -86,30 +83,31 @@ def request_of(values: dict[str, Any]) -> VideoRequest:
     Raises:
         GenerationError: Names the field, its value and what is expected.
     """
-    defaults = {one.name: one.default for one in fields(VideoRequest)}
-    given = {name: defaults[name] if value is None and name in ("seed", "strength") else value
-             for name, value in values.items()}  # fmt: skip
-    for name in UPLOADS:
-        if isinstance(given.get(name), dict):
-            given[name] = given[name].get("path")
-    for name in TEXTS:
-        if not isinstance(given.get(name), str | None):
-            raise GenerationError(f"{name}: expected a text or a file.")
-    for name in (*WHOLE, "strength"):
-        given[name] = _number(name, given.get(name))
-    if len(given.get("text") or "") > MAX_TEXT:
-        raise GenerationError(f"The description has {len(given['text'])} characters, at most {MAX_TEXT} are taken.")
-    if given.get("source") not in SOURCES:
+    seed, strength = _number("seed", values.get("seed")), _number("strength", values.get("strength"))
+    request = VideoRequest(
+        **{name: _path(name, values.get(name)) for name in UPLOADS},
+        source=_text("source", values.get("source")) or "",
+        label=_text("label", values.get("label")),
+        text=_text("text", values.get("text")),
+        level=_whole("level", values.get("level")),
+        steps=_whole("steps", values.get("steps")),
+        seed=int(seed or 0),
+        strength=1.0 if strength is None else strength,
+        paste_back=bool(values.get("paste_back")),
+    )
+    if (length := len(request.text or "")) > MAX_TEXT:
+        raise GenerationError(f"The description has {length} characters, at most {MAX_TEXT} are taken.")
+    if request.source not in SOURCES:
         raise GenerationError(f"source: expected one of {', '.join(SOURCES)}.")
-    if (given.get("steps") or 1) > MAX_STEPS:
-        raise GenerationError(f"steps={given['steps']}: at most {MAX_STEPS} steps are taken here.")
+    if request.steps is not None and request.steps > MAX_STEPS:
+        raise GenerationError(f"steps={request.steps}: at most {MAX_STEPS} steps are taken here.")
     try:
         for name, key in LIMITED.items():
-            if given.get(name) is not None:
-                CONSTRAINTS[key].require(name, given[name])
+            if (value := getattr(request, name)) is not None:
+                CONSTRAINTS[key].require(name, value)
     except ConfigError as error:
         raise GenerationError(f"{error}.") from None
-    return VideoRequest(**{**given, "paste_back": bool(given.get("paste_back"))})
+    return request
 
 
 def files_of(request: VideoRequest) -> dict[str, tuple[str, str | None]]:
@@ -152,10 +150,26 @@ def emotion_of(request: VideoRequest, placed: dict[str, Path]) -> EmotionConfig:
     return emotion
 
 
-def _number(name: str, value: Any) -> Any:
-    """A finite number, whole for whole fields; Gradio gives whole numbers as floats too."""
+def _path(name: str, value: Any) -> str | None:
+    """Path of a file as Gradio sends it."""
+    return _text(name, value.get("path") if isinstance(value, dict) else value)
+
+
+def _text(name: str, value: Any) -> str | None:
+    if not isinstance(value, str | None):
+        raise GenerationError(f"{name}: expected a text or a file.")
+    return value
+
+
+def _whole(name: str, value: Any) -> int | None:
+    number = _number(name, value)
+    return None if number is None else int(number)
+
+
+def _number(name: str, value: Any) -> int | float | None:
+    """A finite number. Gradio sends whole numbers as floats too."""
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < HUGE:
         raise GenerationError(f"{name}: expected a number.")
-    return int(value) if name in WHOLE else float(value)
+    return value

@@ -7,6 +7,7 @@ Looking at the uploads does not hold the device. Stop ends a request at any of t
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import shutil
@@ -29,11 +30,12 @@ from generation.web.video_request import SOURCES, VideoRequest, VideoResult, emo
 from generation.web.visitors import Visitors
 from lightning_modules.ethd.sampler import VideoProgress
 from runtime.errors import message_of
+from runtime.files import write_whole
 from runtime.stopping import stoppable
 
 LOG = logging.getLogger(__name__)
 INPUTS = "inputs"
-FOLDER_LEFT = re.compile(r"(^|[\s'\"(=:])/[^\s/]+/")  # an absolute path in a message
+FOLDER_LEFT = re.compile(r"(^|[\s'\"(=:])([A-Za-z]:)?[/\\][^\s/\\]+[/\\]")  # an absolute path in a message
 OnStep = Callable[[float, str], object]
 
 
@@ -135,7 +137,6 @@ class VideoService:
         """Generates the video of a request in the folder ``home``."""
         on_step(0.0, "Looking at the files")
         placed = {name: self._place(session, home / INPUTS / name, *given) for name, given in files_of(request).items()}
-        require_usable(placed, self.config, check, paste_back=request.paste_back)
         case = VideoCase(
             portrait=placed["portrait"],
             speech=placed["speech"],
@@ -145,6 +146,8 @@ class VideoService:
             seed=request.seed,
             paste_back=request.paste_back,
         )
+        with stoppable(check):
+            require_usable(case, self.config)
 
         def check_turn() -> None:
             check()
@@ -193,8 +196,10 @@ class VideoService:
     def _made(self, made: Generated, seconds: float) -> VideoResult:
         frames = f"{made.frames} frames, {made.size[0]}x{made.size[1]}"
         summary = f"{made.path.name}: {frames}, made in {_duration(seconds)}."
-        notes = (re.sub(r"(=|^)/\S*/", r"\1", self._without_folders(note)) for note in made.notes)
-        return VideoResult(made.path, record_path(made.path), (summary, *notes))
+        record = record_path(made.path)
+        written = json.loads(record.read_text(encoding="utf-8"))
+        write_whole(record, json.dumps(self._without_folders(written), indent=1, ensure_ascii=False) + "\n")
+        return VideoResult(made.path, record, (summary, *map(self._without_folders, made.notes)))
 
     def _message(self, error: Exception) -> str:
         """Returns an error's message without the server's folders. What is not about the visitor's files is logged."""
@@ -204,9 +209,16 @@ class VideoService:
             return "The server cannot make videos now; its terminal shows why."
         return message
 
-    def _without_folders(self, message: str) -> str:
+    def _without_folders(self, value: Any) -> Any:
+        """A text, or a value of JSON, in which files are named without the server's folders."""
+        if isinstance(value, dict):
+            return {name: self._without_folders(entry) for name, entry in value.items()}
+        if isinstance(value, list):
+            return [self._without_folders(entry) for entry in value]
+        if not isinstance(value, str):
+            return value
         folder = re.escape(str(self.folder))
-        return re.sub(rf"{folder}(/[\w.-]+)*/(?=[^/\s])|{folder}", "", message)
+        return re.sub(rf"{folder}([/\\][\w.-]+)*[/\\](?=[^/\\\s])|{folder}", "", value)
 
 
 def _progress(check: Callable[[], None], on_step: OnStep) -> Callable[[VideoProgress], None]:
