@@ -2,7 +2,8 @@
 
 A server process (``media.look_server``) imports NumPy, PyAV and Pillow once and forks a process for every look. That
 process limits its own memory and time, reads headers, the times of all packets and the first picture, and ends. A file
-that makes FFmpeg or Pillow allocate without end, loop or crash ends that process alone. ``runtime.stopping`` ends a look.
+that makes FFmpeg or Pillow allocate without end, loop or crash ends that process alone. A caller can stop a look
+(``runtime.stopping``).
 """
 
 from __future__ import annotations
