@@ -66,15 +66,17 @@ class Visitor:
             answer = connection.getresponse()
             return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
 
-    def open(self) -> Visitor:
-        """Opens the page, and the connection that shows that it is open."""
+    def open(self, shows: bool = True) -> Visitor:
+        """Opens the page and, as browsers do, the connection that shows that it is open."""
         status, headers, _ = self.ask("GET", "/")
         assert status == 200
         if "set-cookie" in headers:
             self.headers["Cookie"] = headers["set-cookie"].partition(";")[0]
         config = json.loads(self.ask("GET", "/config")[2])
         self.functions = {one["api_name"]: one["id"] for one in config["dependencies"]}
-        self.heart = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        if not shows:
+            return self
+        self.heart = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         self.heart.request("GET", f"{self.path}/gradio_api/heartbeat/{self.session}", headers=self.headers)
         self.stream = self.heart.getresponse()
         assert self.stream.status == 200
@@ -98,6 +100,11 @@ class Visitor:
         status, paths = self.upload(*((name, (folder / name).read_bytes()) for name in given.values()))
         assert status == 200, paths
         return USUAL | {field: file_data(path) for field, path in zip(given, paths, strict=True)}
+
+    def example(self, folder: Path, name: str) -> dict[str, object]:
+        """The values of a form with an example of a server's folder."""
+        ends = {"portrait": ".png", "landmarks": ".csv", "speech": ".wav"}
+        return USUAL | {field: file_data(str(folder / "examples" / f"{name}{end}")) for field, end in ends.items()}
 
     def post(self, path: str, content: object) -> tuple[int, bytes]:
         """Posts JSON."""

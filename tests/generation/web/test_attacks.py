@@ -129,8 +129,7 @@ def test_two_visitors_with_equal_files_do_not_share_them(server, visitor, other,
 def test_examples_are_not_deleted_or_changed_by_visitors(server, other, files):
     example = server[1] / "examples" / "Jun.csv"
     before = example.read_bytes()
-    values = USUAL | {field: file_data(str(example.with_suffix(end))) for field, end in
-                      (("portrait", ".png"), ("landmarks", ".csv"), ("speech", ".wav"))}  # fmt: skip
+    values = other.example(server[1], "Jun")
     assert "Jun_Jun.mp4: 75 frames" in other.make(values)[0]
     # Landmarks beside a "portrait" that is a landmark file would take its name.
     junk = other.upload(("junk.csv", b"junk"))[1][0]
@@ -320,10 +319,8 @@ def test_one_visitor_cannot_fill_the_queue(server, visitor, other, files):
 
 
 def test_stop_ends_a_request_that_waits_and_not_the_one_that_runs(server, visitor, other, files):
-    example = {field: file_data(str(server[1] / "examples" / f"Jun{end}")) for field, end in
-               (("portrait", ".png"), ("landmarks", ".csv"), ("speech", ".wav"))}  # fmt: skip
     seen = []
-    running = visitor.makes(USUAL | example | {"steps": 4})
+    running = visitor.makes(visitor.example(server[1], "Jun") | {"steps": 4})
     time.sleep(1.5)
 
     def stop_when_waiting(message):

@@ -112,7 +112,10 @@ def test_the_video_is_the_same_as_without_a_page(service, given, pipeline, tmp_p
         ({"source": "text", "text": " "}, "There are no words yet"),
         ({"source": "label", "label": "happy"}, "emotion.label: needs a label table"),
         ({"source": "video", "video": "smile.mp4"}, "smile.mp4: this run was trained on data with landmark files"),
-        ({"source": "video", "video": "voice.wav", "source_landmarks": "face.csv"}, "voice.wav: has no video track, only sound"),
+        (
+            {"source": "video", "video": "voice.wav", "source_landmarks": "face.csv"},
+            "voice.wav: has no video track, only sound",
+        ),
         ({"steps": 1000}, "steps=1000"),
     ],
 )
