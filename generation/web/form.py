@@ -31,7 +31,7 @@ def _person(service: VideoService) -> dict[str, Any]:
     """Inputs of portrait and speech."""
     return {
         "portrait": picture("Portrait", height=260, elem_id="portrait"),
-        "landmarks": gr.File(label=LANDMARKS, visible=service.needs_landmarks, height=90, elem_id="landmarks"),
+        "landmarks": gr.File(label=LANDMARKS, visible=service.needs_landmarks, height=140, elem_id="landmarks"),
         "speech": sound(f"Speech (up to {service.config.max_seconds:g} s)", elem_id="speech"),
     }
 
@@ -56,7 +56,7 @@ def _emotion(service: VideoService) -> dict[str, Any]:
     )
     image = picture("Image with the expression", height=220, visible=False, elem_id="image")
     video = film("Video with the expression, followed frame by frame", height=220, visible=False, elem_id="video")
-    landmarks = gr.File(label=LANDMARKS, visible=False, height=90, elem_id="source-landmarks")
+    landmarks = gr.File(label=LANDMARKS, visible=False, height=140, elem_id="source-landmarks")
     scale = "0: expression of the portrait, 1: of the source, 2: exaggerated"
     strength = gr.Slider(0, 2, value=1, step=0.1, label="Strength", info=scale, visible=False, elem_id="strength")
 

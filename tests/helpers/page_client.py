@@ -78,13 +78,14 @@ class Visitor:
             return self
         self.heart = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         self.heart.request("GET", f"{self.path}/gradio_api/heartbeat/{self.session}", headers=self.headers)
+        self.socket = self.heart.sock  # the answer takes it over if the server will close the connection
         self.stream = self.heart.getresponse()
         assert self.stream.status == 200
         return self
 
     def close(self) -> None:
         """Closes the page."""
-        self.heart.sock.shutdown(socket.SHUT_RDWR)
+        self.socket.shutdown(socket.SHUT_RDWR)
         self.stream.close()
         self.heart.close()
 
