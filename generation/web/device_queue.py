@@ -18,10 +18,10 @@ class DeviceQueue:
     """Gives the device to one request at a time.
 
     Requests are served in order of arrival. A visitor who used the device for longer than their share of the last hour
-    is served after all others, and is told so by ``is_over`` while a video is made.
+    is served after all others, and ``is_over`` is true while their video is made.
 
     Args:
-        places: Requests that may wait, besides the one that has the device.
+        places: Requests that may wait; one more has the device.
         places_each: Requests of one visitor, waiting or running.
         minutes_each: Minutes per hour that a visitor may use the device while others wait.
         clock: Source of the time, seconds.
@@ -91,7 +91,7 @@ class DeviceQueue:
             return others and self._seconds(visitor) > 60 * self.minutes_each
 
     def _wait(self, ticket: object, check: Callable[[], object], on_wait: Callable[[int], object]) -> None:
-        told = -1
+        reported = -1
         while True:
             with self._changed:
                 order = sorted(self._waiting, key=lambda entry: self._seconds(entry[1]) > 60 * self.minutes_each)
@@ -100,12 +100,12 @@ class DeviceQueue:
                     self._waiting.remove(order[0])
                     self._running = (*order[0], self.clock())
                     return
-                if before == told:
+                if before == reported:
                     self._changed.wait(POLL)
             check()
-            if before != told:  # outside of the lock: it may be slow
+            if before != reported:  # outside of the lock: it may be slow
                 on_wait(before)
-                told = before
+                reported = before
 
     def _seconds(self, visitor: str) -> float:
         """Seconds of the last hour in which a visitor had the device."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from generation.web.visitors import Visitors
 MAX_BODY = 64 * 1024  # bytes of a request without files
 MAX_NAME = 120  # bytes of an upload's name
 IDLE = 30.0  # seconds without a byte after which a request is given up
+BODY_SECONDS, UPLOAD_SECONDS = 30.0, 3600.0  # time for a request without and with files
 DRAINED = 64_000_000  # bytes of a refused upload that are still read, so that the browser sees the answer
 SESSION = re.compile(r"[A-Za-z0-9]{1,64}")
 FORWARDED = ("data", "fn_index", "session_hash", "trigger_id", "event_id")  # fields for Gradio
@@ -32,6 +34,16 @@ class Refused(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncIterator[None]:
+    """Refuses a request whose body takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise Refused(408, f"The request took longer than {seconds:.0f} s.") from None
 
 
 async def next_message(receive: Receive) -> Message:
@@ -65,18 +77,19 @@ async def read_body(receive: Receive) -> bytes:
     """Reads a small body.
 
     Raises:
-        Refused: If it has more than ``MAX_BODY`` bytes.
+        Refused: If it has more than ``MAX_BODY`` bytes, or takes longer than ``BODY_SECONDS``.
     """
     body = b""
-    while True:
-        message = await next_message(receive)
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY:
-            raise Refused(413, f"The request has more than {MAX_BODY // 1024} kB.")
-        if not message.get("more_body"):
-            return body
+    async with _within(BODY_SECONDS):
+        while True:
+            message = await next_message(receive)
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY:
+                raise Refused(413, f"The request has more than {MAX_BODY // 1024} kB.")
+            if not message.get("more_body"):
+                return body
 
 
 def forwarded(
@@ -135,8 +148,14 @@ async def receive_uploads(request: Request, visitors: Visitors, visitor: str) ->
     """Stores the files of a multipart request in the visitor's folder and returns their paths.
 
     Raises:
-        Refused: If a file, the visitor's files or all files are too large or too many, or the request is damaged.
+        Refused: If a file, the visitor's files or all files are too large or too many, or the request is damaged or
+            takes longer than ``UPLOAD_SECONDS``.
     """
+    async with _within(UPLOAD_SECONDS):
+        return await _receive_uploads(request, visitors, visitor)
+
+
+async def _receive_uploads(request: Request, visitors: Visitors, visitor: str) -> list[str]:
     taken, more = 0, True
 
     async def receive() -> Message:

@@ -93,7 +93,7 @@ class VideoService:
             on_step: Callback with the completed share (0 to 1) and a text with the remaining time.
         """
         start = time.monotonic()
-        visitor, stop = self.visitors.visitor_of(session), self._stops.setdefault(session, threading.Event())
+        stop = self._stops.setdefault(session, threading.Event())
 
         def check() -> None:
             if stop.is_set() or self._ended.is_set():
@@ -102,6 +102,7 @@ class VideoService:
         made: Generated | None = None
         try:
             check()
+            visitor = self.visitors.visitor_of(session)
             request = values if isinstance(values, VideoRequest) else request_of(values)
             with self.queue.place(visitor), self.visitors.request(session) as home:
                 try:

@@ -126,10 +126,10 @@ class Visitors:
         """Yields the empty folder of a session's video, which is not deleted while the block runs.
 
         Raises:
-            GenerationError: If the session has a running request.
+            GenerationError: If the session has a running request, or was closed meanwhile.
         """
         with self._lock:
-            found = self._sessions[session]
+            found = self._bound(session)
             if found.busy:
                 raise GenerationError("This page makes a video already; wait until it is done, or stop it.")
             found.busy = True
@@ -143,8 +143,12 @@ class Visitors:
                 found.busy = False
 
     def visitor_of(self, session: str) -> str:
-        """Name of the visitor of a bound session."""
-        return self._sessions[session].visitor
+        """Name of the visitor of a bound session.
+
+        Raises:
+            GenerationError: If the session was closed meanwhile.
+        """
+        return self._bound(session).visitor
 
     def owns(self, visitor: str, path: str | Path) -> bool:
         """Whether a visitor may use a file: it is theirs, or an example. Links are resolved."""
@@ -252,6 +256,12 @@ class Visitors:
 
     def _is_old(self, since: float) -> bool:
         return self.clock() - since > 60 * self.config.keep_minutes
+
+    def _bound(self, session: str) -> Session:
+        found = self._sessions.get(session)
+        if found is None:
+            raise GenerationError("This page was closed; open it again.")
+        return found
 
     def _has_session(self, visitor: str) -> bool:
         return any(session.visitor == visitor for session in self._sessions.values())

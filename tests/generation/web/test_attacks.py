@@ -131,7 +131,7 @@ def test_examples_are_not_deleted_or_changed_by_visitors(server, other, files):
     before = example.read_bytes()
     values = other.example(server[1], "Jun")
     assert "Jun_Jun.mp4: 75 frames" in other.make(values)[0]
-    # Landmarks beside a "portrait" that is a landmark file would take its name.
+    # Landmarks of a "portrait" that is a landmark file would take its name.
     junk = other.upload(("junk.csv", b"junk"))[1][0]
     taken = {"portrait": file_data(str(example)), "landmarks": file_data(junk)}
     assert "expected a picture" in other.make(values | taken)[0]

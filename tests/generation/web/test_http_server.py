@@ -24,6 +24,8 @@ def served(tmp_path, monkeypatch):
 
     monkeypatch.setattr(http_server, "HEAD_SECONDS", 0.4)
     monkeypatch.setattr(request_bodies, "IDLE", 0.4)
+    monkeypatch.setattr(request_bodies, "BODY_SECONDS", 1.5)
+    monkeypatch.setattr(request_bodies, "UPLOAD_SECONDS", 1.5)
 
     async def app(scope, receive, send):
         await PlainTextResponse("answered")(scope, receive, send)
@@ -91,6 +93,29 @@ def test_an_upload_that_stops_is_given_up_and_leaves_nothing(served):
         time.sleep(0.05)
     assert not [file for file in folder.rglob("*") if file.is_file()]
     assert visitor.upload(("a.bin", b"x"))[0] == 200
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/queue/join"])
+def test_a_body_that_comes_a_byte_at_a_time_is_given_up(served, path):
+    port, gate, folder = served
+    visitor = Visitor(port)
+    cookie = visitor.ask("GET", "/")[1]["set-cookie"].partition(";")[0]
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {cookie}\r\n"
+        "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 1000\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(head.encode())
+        start = time.monotonic()
+        with contextlib.suppress(OSError):
+            for letter in '--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\n' * 2:
+                connection.sendall(letter.encode())
+                time.sleep(0.1)
+        assert closed_within(connection, 1)
+        assert time.monotonic() - start > 1
+    assert not [file for file in folder.rglob("*") if file.is_file()]
+    assert not any(entry.incoming for entry in gate.visitors._visitors.values())
 
 
 def test_passwords_cannot_be_tried_without_end(served):

@@ -173,12 +173,12 @@ WORK = {
 @pytest.mark.parametrize("stage", [*SHOWN, *WORK])
 @pytest.mark.parametrize("end", ["stop", "close"])
 def test_stop_ends_a_request_at_every_stage(service, given, monkeypatch, stage, end):
-    """Stop is pressed while a stage runs; the visitor hears of no further step."""
+    """Stop is pressed while a stage runs; the visitor sees no further step."""
     shown: list[str] = []
-    heard: list[int] = []  # messages before Stop
+    before: list[int] = []  # messages before Stop
 
     def stop():
-        heard.append(len(shown))
+        before.append(len(shown))
         getattr(service, end)(*([PAGE] if end == "stop" else []))
 
     def stop_in(owner, name):
@@ -210,7 +210,7 @@ def test_stop_ends_a_request_at_every_stage(service, given, monkeypatch, stage, 
     result = made(service, given(steps=4), tell)
     done.set()
     assert result.words == ("Stopped.",)
-    assert heard[0] == len(shown), shown
+    assert before[0] == len(shown), shown
     assert not home(service).exists()
 
 
@@ -236,6 +236,10 @@ def test_another_visitors_upload_is_not_used(service, files):
     shutil.copy(files / "face.png", path)
     request = VideoRequest(portrait=str(path), landmarks=str(path), speech=str(path))
     assert made(service, request).words[0] == "face.png: was deleted after a while; upload it again."
+
+
+def test_a_request_of_a_closed_page_gets_a_message(service):
+    assert service.make({}, "closed", lambda *_: None).words == ("This page was closed; open it again.",)
 
 
 def test_sources_are_those_of_the_run(service):
