@@ -1,4 +1,4 @@
-"""Trains one stage on prepared shards, or exports a trained run. Usage: ``python train.py --help``."""
+"""Trains one stage on prepared shards, rehearses or exports it. Usage: ``python train.py --help``."""
 
 from __future__ import annotations
 
@@ -42,9 +42,29 @@ def export(config: ExportConfig) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    if names_key(sys.argv[1:], "task"):
+def rehearse(config: TrainConfig) -> int:
+    """Rehearses a training on CPUs with a narrow network and returns the exit status."""
+    from training.rehearsal import Rehearsal
+
+    Rehearsal(config, lambda line: print(line, flush=True)).run()
+    return 0
+
+
+TASKS = ("export", "rehearse")  # besides training
+
+
+def main() -> None:
+    """Runs the task that the command line names; none is training."""
+    named = [word for word in sys.argv[1:] if word.partition("=")[0] == "task"]
+    if named and (task := named[-1].partition("=")[2]) not in TASKS:
+        print(f"error: task={task}: expected one of {', '.join(TASKS)}; leave it out to train", file=sys.stderr)
+        sys.exit(2)
+    if names_key(sys.argv[1:], "task") and named[-1:] != ["task=rehearse"]:
         run("export", ExportConfig, export)
-    else:
-        require_experiment(sys.argv[1:], {"task", *all_keys(TrainConfig), *groups()})
-        run("train", TrainConfig, train)
+    sys.argv[1:] = [word for word in sys.argv[1:] if word not in named]
+    require_experiment(sys.argv[1:], {"task", *all_keys(TrainConfig), *groups()})
+    run("train", TrainConfig, rehearse if named else train)
+
+
+if __name__ == "__main__":
+    main()

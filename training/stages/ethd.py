@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
 from configs.evaluation import EvaluateConfig
-from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig
+from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig, UNetConfig
 from configs.training_rules import SVD_PREDICTS_V, VAID_MISSING, weights_are_16_bit
 from training.stages.stage import Stage
 
@@ -36,6 +38,63 @@ class EthdStage(Stage):
     def __init__(self) -> None:
         self._vaid: VAIDFile | None = None
         self._trained: TrainedEthd | None = None
+
+    @classmethod
+    def narrow(cls, model: EthdConfig) -> EthdConfig:
+        """32 channels in every level, and no attention in the finest of many, whose cost would hide all others."""
+        attention = list(model.unet.attention)
+        if len(attention) > 2:
+            attention[0] = False
+        levels = len(attention)
+        unet = UNetConfig([32] * levels, [1] * levels, attention, layers=1, token_width=8, added_width=8)
+        return replace(model, unet=unet, sampling_steps=2, expression_steps=2)
+
+    def open_init(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> tuple[TrainConfig, str]:
+        """Finds SVD's weights by their hash, or reads the run of ``init=RUN`` and compares its encoders."""
+        from encoders.weights import MissingWeights, find
+        from lightning_modules.checkpoints import check_encoders
+        from lightning_modules.ethd.initial import trained_ethd
+        from lightning_modules.ethd.svd_weights import weight_file
+        from runtime.files import sha256_of
+
+        started = replace(config, init=NO_INIT)
+        if config.init == SVD_INIT:
+            if (unet := find("svd-unet")) is None:
+                raise MissingWeights(
+                    "init=svd: the weights of SVD are on none of the known paths; run prepare.py task=weights "
+                    "preset=paper first, or add init=none to rehearse everything else"
+                )
+            return started, f"svd: {weight_file(unet)} has the published sha256; weights not loaded"
+        if unet_folder(config.init):
+            file = weight_file(Path(config.init))
+            return started, f"{file} (sha256 {sha256_of(file)[:12]}...); weights not loaded"
+        trained = trained_ethd(config.init, needs_vaid=config.vaid is None)
+        check_encoders(trained.info.encoders, data.index.encoders, f"init={config.init}")
+        if trained.vaid is not None:
+            started = replace(started, vaid=str(trained.vaid.keep(folder / "init")))
+        return started, f"{trained.path}: stage and encoders agree; weights not loaded"
+
+    def use_rehearsed(self, folder: Path, data: ShardDataModule, frames: int) -> Iterator[tuple[str, str]]:
+        """Exports the run and generates a video with the export."""
+        import torch
+
+        from callbacks.validation_videos import FIELDS, write_video
+        from encoders.factory import build_as
+        from lightning_modules.ethd.export import export, load_export
+        from lightning_modules.ethd.sampler import Sampler
+
+        yield "exported", ""
+        file = export(folder)
+        yield "exported", f"{file} ({file.stat().st_size / 1e6:.1f} MB)"
+        yield "generated", ""
+        model = load_export(file)
+        codec = build_as("codec", model.info.encoders["codec"])
+        clip = (data.clips["val"] or data.clips["train"])[0]
+        batch = data.whole(clip, FIELDS, frames)
+        video = Sampler(model.ethd, model.info, codec, torch.device("cpu")).render(model.vaid, batch)
+        path = folder / "generated.mp4"
+        write_video(path, video, batch)
+        yield "generated", f"{path}: {len(video)} frames of {video.shape[2]} px from the export, clip {clip.key}"
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> EthdModule:
         """Builds an untrained ETHD that is conditioned on the V-AID of the run.
