@@ -46,8 +46,7 @@ def rehearse(config: TrainConfig) -> int:
     """Rehearses a training on CPUs with a narrow network and returns the exit status."""
     from training.rehearsal import Rehearsal
 
-    Rehearsal(config, lambda line: print(line, flush=True)).run()
-    return 0
+    return 1 if Rehearsal(config, lambda line: print(line, flush=True)).run() else 0
 
 
 TASKS = ("export", "rehearse")  # besides training

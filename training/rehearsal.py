@@ -7,13 +7,15 @@ run resumes, stops by the signal of the queue, and the result is used.
 from __future__ import annotations
 
 import csv
+import importlib.util
+import math
 import re
 import shutil
 import signal
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -27,83 +29,155 @@ from configs.training_rules import check_ranks
 from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule
 from lightning_modules.checkpoint_files import LAST, check_whole
+from media.frames import read_frames
 from runtime.errors import UserError, message_of
-from training.rank_processes import RankProcesses
+from runtime.platforms import usable_cores
+from training.rank_processes import RankProcesses, ends_by_sigterm, refuse_launcher
 from training.resume import run_folder
 
 FOLDER, MARK = "rehearse", "rehearsal.txt"
 STEPS = 3  # between checkpoints, validations and sample videos
-FRAMES = 16  # of a video
+FRAMES = 16  # of a sample video
+GENERATED = 4  # frames of the video from the export, which the real codec decodes: 0.7 GiB for a frame of 512 px
 LONGEST = 1000  # least trainer.max_steps: the run is stopped, it does not end
 BUCKET = 500_000  # numbers; the buckets of GPUs would take 0.8 GB per rank
+MINUTES = 20.0  # limit for the start, a validation or a checkpoint
+START_SECONDS = 60 * (MINUTES + 10)
+
+
+class _PartFailed(Exception):
+    """A part on which the following ones depend has failed; it is reported."""
 
 
 class Rehearsal:
-    """A rehearsal, one line per part.
+    """A rehearsal of one run, with one line for each part: ``ok`` or ``failed``, its name, and what was seen.
 
     Args:
         config: Checked configuration of the run to rehearse.
         report: Called with each line.
+
+    Attributes:
+        failed: Names of the failed parts.
+        passed: Number of the other parts.
+        folder: Run directory of the rehearsal.
+
+    Raises:
+        ConfigError: If the number of ranks is not known or does not fit the batch, the strategy is not installed, or
+            this process is one of several of a launcher.
     """
 
     def __init__(self, config: TrainConfig, report: Callable[[str], object]) -> None:
         self.report = report
         self.real, self.ranks = config, ranks_of(config)
+        refuse_launcher(self.ranks)
+        check_ranks(config, self.ranks)
+        if config.trainer.strategy == "deepspeed" and importlib.util.find_spec("deepspeed") is None:
+            raise ConfigError("trainer.strategy=deepspeed: is not installed; pip install '.[deepspeed]'")
         self.stage = STAGES.get(config.stage, "stage")()
         self.folder = Path(config.output) / FOLDER / config.stage / run_folder(config).name
-        self.part = ""
+        self.failed: list[str] = []
+        self.passed = 0
 
-    def run(self) -> None:
-        """Rehearses the run.
+    def run(self) -> int:
+        """Rehearses the run; parts that do not depend on a failed one are tried.
+
+        Returns:
+            Number of failed parts.
 
         Raises:
-            UserError: Names the part that fails, and the message of the rank.
+            ConfigError: If the folder of the rehearsal holds something else.
         """
+        real, folder = self.real, self.folder
+        clear(folder)
+        self.report(
+            f"rehearsal of {real.stage} {real.name}: {self.ranks} ranks on CPUs, trainer.strategy="
+            f"{real.trainer.strategy}, {folder}"
+        )
         try:
-            self._run()
-        except (UserError, OSError) as error:
-            message = " ".join(line.strip() for line in message_of(error).splitlines())
-            raise UserError(f"rehearsal, {self.part or 'start'}: {message}") from error
+            with ends_by_sigterm():
+                self._run()
+        except _PartFailed:
+            pass
+        self.report(f"not seen: {'; '.join(self._left_out())}")
+        failed = f", {len(self.failed)} failed: {', '.join(self.failed)}" if self.failed else ""
+        self.report(f"{self.passed} parts ok{failed}")
+        return len(self.failed)
 
     def _run(self) -> None:
-        real, folder = self.real, self.folder
-        self.part = "ranks"
-        check_ranks(real, self.ranks)
-        self._seen("rehearsal", f"{real.stage} {real.name}: {self.ranks} ranks on CPUs, "
-                   f"trainer.strategy={real.trainer.strategy}, {folder}")  # fmt: skip
-        self.part = "data"
-        data = datamodule(replace(real.data, workers=0))
-        data.validation_clips = real.trainer.validation_clips
-        data.setup("fit")
-        clear(folder)
-        self.part = "init"
-        config = self._narrow(data)
-        with RankProcesses(config, self.ranks, folder / "ranks") as ranks:
+        folder = self.folder
+        data = self._part("data", self._data)
+        config = self._start_of(data)
+        if self.stage.videos:
+            self._part("codec", lambda: (self.stage.try_encoders(data),) * 2, needed=False)
+        with self._processes(config) as ranks:
             self._train(ranks, data)
-            self._kill(ranks)
-        config = replace(config, ckpt_path="last")
-        with RankProcesses(config, self.ranks, folder / "ranks") as ranks:
-            self._resume(ranks)
-        for part, seen in self.stage.use_rehearsed(folder, data, FRAMES):
-            self.part = part
-            if seen:
-                self._seen(part, seen)
-        self._seen("not seen", "; ".join(self._left_out()))
+            self._part("kill", lambda: self._kill(ranks))
+        with self._processes(replace(config, ckpt_path="last")) as ranks:
+            self._part("resume", lambda: self._resume(ranks))
+            self._part("stop", lambda: self._stop(ranks))
+        for name, use in self.stage.use_rehearsed(folder, data, GENERATED):
+            self._part(name, use)
 
-    def _narrow(self, data: ShardDataModule) -> TrainConfig:
-        """Configuration of the ranks."""
-        real, stage = self.real, self.stage
-        config = replace(real, output=str(Path(real.output) / FOLDER), run_id=self.folder.name, ckpt_path=None)
+    def _part(self, name: str, rehearse: Callable[[], Any], needed: bool = True) -> Any:
+        """Runs a part and reports it.
+
+        Args:
+            name: Name of the part.
+            rehearse: Returns what was seen, or that and a result.
+            needed: Whether the following parts depend on it.
+
+        Returns:
+            The result; None if the part failed.
+        """
+        try:
+            found = rehearse()
+        except Exception as error:
+            self.failed.append(name)
+            known = isinstance(error, UserError | OSError)
+            message = message_of(error) if known else f"unexpected {type(error).__name__}: {error}; please report it"
+            self.report(f"failed  {name:12}{' '.join(line.strip() for line in message.splitlines())}")
+            if not known:
+                raise
+            if needed:
+                raise _PartFailed from error
+            return None
+        seen, result = found if isinstance(found, tuple) else (found, None)
+        self.passed += 1
+        self.report(f"ok      {name:12}{seen}")
+        return result
+
+    def _data(self) -> tuple[str, ShardDataModule]:
+        data = datamodule(replace(self.real.data, workers=0))
+        data.validation_clips = self.real.trainer.validation_clips
+        data.setup("fit")
+        return ", ".join(f"{len(clips)} {split} clips" for split, clips in data.clips.items()), data
+
+    def _processes(self, config: TrainConfig) -> RankProcesses:
+        threads = max(1, usable_cores() // self.ranks)
+        return RankProcesses(config, self.ranks, self.folder / "ranks", threads, self.stage.narrow_encoders)
+
+    def _start_of(self, data: ShardDataModule) -> TrainConfig:
+        """Configuration of the ranks: its initial weights and V-AID are those that the rehearsal can use."""
+        real = self.real
+        config = self._narrow()
         config.vaid, config.init = (self._rehearsed(run) for run in (real.vaid, real.init))
-        if config.init == real.init != NO_INIT:
-            config, found = stage.open_init(config, data, self.folder)
-            self._seen("init", found)
+        if config.init not in (NO_INIT, real.init):
+            self._part("init", lambda: f"{config.init}, the rehearsal of {real.init}")
         elif config.init != NO_INIT:
-            self._seen("init", f"{config.init}, the rehearsal of {real.init}")
-        if config.vaid and config.vaid != real.vaid and real.vaid:
-            self._seen("vaid", f"{config.vaid}, the rehearsal of {real.vaid}")
-        if config.vaid and not Path(config.vaid).exists():
-            raise ConfigError(f"vaid={config.vaid}: no such run or checkpoint; train it, or rehearse its command first")
+            found = self._part("init", lambda: self.stage.open_init(config, data, self.folder)[::-1], needed=False)
+            config = found or replace(config, init=NO_INIT)
+        if config.vaid:
+            self._part("vaid", lambda: self._vaid(str(config.vaid)))
+        return config
+
+    def _vaid(self, vaid: str) -> str:
+        if not Path(vaid).exists():
+            raise ConfigError(f"vaid={vaid}: no such run or checkpoint; train it, or rehearse its command first")
+        return vaid if vaid == self.real.vaid else f"{vaid}, the rehearsal of {self.real.vaid}"
+
+    def _narrow(self) -> TrainConfig:
+        """The configuration with a narrow network, on CPUs, with everything after ``STEPS`` steps."""
+        real, stage = self.real, self.stage
         trainer = replace(
             real.trainer,
             accelerator="cpu", devices=str(self.ranks), nodes=1, max_steps=max(real.trainer.max_steps, LONGEST),
@@ -111,8 +185,13 @@ class Rehearsal:
             deepspeed=replace(real.trainer.deepspeed, bucket=min(real.trainer.deepspeed.bucket, BUCKET)),
         )  # fmt: skip
         frames, scored = min(real.videos.frames, FRAMES), real.videos.evaluate_every
+        limits = replace(real.watchdog, other_minutes=min(real.watchdog.other_minutes, MINUTES))
         return replace(
-            config,
+            real,
+            output=str(Path(real.output) / FOLDER),
+            run_id=self.folder.name,
+            ckpt_path=None,
+            watchdog=limits,
             model=stage.narrow(real.model),
             trainer=trainer,
             data=replace(real.data, workers=min(real.data.workers, 1)),
@@ -136,75 +215,97 @@ class Rehearsal:
         return str(twin) if (twin / MARK).is_file() else run
 
     def _train(self, ranks: RankProcesses, data: ShardDataModule) -> None:
-        self.part = "steps"
-        ranks.until(lambda: len(self._logged("train/")) >= STEPS)
+        self._part("steps", lambda: self._steps(ranks))
         words = ranks.words(0)
-        for name in ("data", "parameters", "windows", "init"):
-            for line in re.findall(rf"^{name} {{2,}}(\S.*)$", words, re.MULTILINE)[:1]:
-                self._seen(name, line)
-        batch, micro = self.real.data.batch_size, self.real.data.micro_batch
+        shown = {name: re.findall(rf"^{name} {{2,}}(\S.*)$", words, re.MULTILINE)[:1]
+                 for name in ("parameters", "init", "batch", "windows")}  # fmt: skip
         if not self.stage.own_loaders:
-            clips = micro or batch // self.ranks
-            self._seen("batch", f"{self.ranks} ranks x {batch // clips // self.ranks} micro-batches x {clips} clips = "
-                       f"{batch} clips of a step")  # fmt: skip
-        losses = self._logged("train/loss") or self._logged("train/")
-        self._seen("steps", ", ".join(f"{step}: loss {loss:.4g}" for step, loss in list(losses.items())[:STEPS]))
-        saved = self.folder / "checkpoints" / f"step={STEPS}.ckpt"
-        validates = bool(data.clips["val"]) or self.stage.own_loaders
-        self.part = "validation, video and checkpoint"
-        ranks.until(lambda: max(self._logged("train/"), default=0) >= STEPS)
-        if validates:
-            count = "" if self.stage.own_loaders else f"{min(len(data.clips['val']), data.validation_clips)} clips, "
-            values = [f"{name} {value:.4g}" for name, value in sorted(self._validated().items())]
-            self._seen("validation", count + (", ".join(values) or "no value"))
-        else:
-            self._seen("validation", "none: the data has no validation clips")
-        for video in sorted((self.folder / "samples").rglob("*.mp4"))[:1]:
-            self._seen("video", str(video))
-        last = self.folder / "checkpoints" / LAST
+            self._part("batch", lambda: "; ".join([self._split(), *shown["windows"]]))
+        self._part("network", lambda: "narrow: " + "; init: ".join([*shown["parameters"], *shown["init"]]))
+        # The next step begins after the validation, the sample videos and the checkpoint of step STEPS.
+        self._part("validation", lambda: self._validation(ranks, data), needed=True)
+        if self.stage.videos:
+            self._part("video", lambda: self._videos(data), needed=False)
+        self._part("checkpoint", self._checkpoint)
+
+    def _split(self) -> str:
+        batch, micro = self.real.data.batch_size, self.real.data.micro_batch
+        clips = micro or batch // self.ranks
+        return f"{self.ranks} ranks x {batch // clips // self.ranks} micro-batches x {clips} clips = {batch} clips"
+
+    def _steps(self, ranks: RankProcesses) -> str:
+        ranks.until(lambda: len(self._logged("train/loss")) >= STEPS, seconds=START_SECONDS)
+        losses = list(self._logged("train/loss").items())[:STEPS]
+        if not all(math.isfinite(loss) for _, loss in losses):
+            raise UserError(f"train/loss is not finite: {losses}; see {ranks.output(0)}")
+        return ", ".join(f"step {step}: loss {loss:.4g}" for step, loss in losses)
+
+    def _validation(self, ranks: RankProcesses, data: ShardDataModule) -> str:
+        ranks.until(lambda: max(self._logged("train/loss"), default=0) >= STEPS, seconds=START_SECONDS)
+        if not (data.clips["val"] or self.stage.own_loaders):
+            return "none: the data has no validation clips"
+        values = [f"{name} {value:.4g}" for name, value in sorted(self._validated().items())]
+        if not values:
+            raise UserError(f"no value was validated at step {STEPS}; see {ranks.output(0)}")
+        count = f"{min(len(data.clips['val']), self.real.trainer.validation_clips)} clips on {self.ranks} ranks, "
+        return ("" if self.stage.own_loaders else count) + ", ".join(values)
+
+    def _videos(self, data: ShardDataModule) -> str:
+        wanted = min(self.real.videos.sample_clips, len(data.clips["val"]))
+        folder = self.folder / "samples" / f"{STEPS:07d}"
+        files = sorted(folder.glob("*.mp4"))
+        if len(files) != wanted:
+            raise UserError(
+                f"{folder}: found {len(files)} sample videos, expected {wanted}; see {self.folder / 'ranks'}"
+            )
+        if not wanted:
+            return "none: the data has no validation clips"
+        for file in files:
+            sizes = {frame.shape for frame in read_frames(file)}
+        (height, width, _), frames = sizes.pop(), sum(1 for _ in read_frames(files[0]))
+        return f"{wanted} sample videos, {frames} frames of {width} x {height} px, e.g. {files[0]}"
+
+    def _checkpoint(self) -> str:
+        last, saved = self.folder / "checkpoints" / LAST, self.folder / "checkpoints" / f"step={STEPS}.ckpt"
         check_whole(last)
         size = sum(file.stat().st_size for file in [saved, *saved.rglob("*")] if file.is_file())
-        self._seen("checkpoint", f"{last.resolve().name} ({size / 1e6:.1f} MB)")
+        return f"{last.resolve().name} ({size / 1e6:.1f} MB{f', {self.ranks} parts' if saved.is_dir() else ''})"
 
-    def _kill(self, ranks: RankProcesses) -> None:
-        self.part, victim, began = "kill", self.ranks - 1, time.monotonic()
-        ranks.signal(signal.SIGKILL, [victim])
-        seconds = self.real.watchdog.dead_seconds + 60
-        statuses = ranks.join(seconds)
-        if left := [rank for rank, status in enumerate(statuses) if status is None]:
-            raise UserError(f"rank {victim} was killed, but ranks {left} still ran {seconds:.0f} s later")
-        others = f"; the others ended {time.monotonic() - began:.1f} s later" if victim else ""
-        self._seen("killed", f"rank {victim} by SIGKILL{others}")
+    def _kill(self, ranks: RankProcesses) -> str:
+        victim = self.ranks - 1
+        seconds = ranks.kill(victim, self.real.watchdog.dead_seconds + 60)
+        return f"rank {victim} by SIGKILL" + (
+            f"; the others named it and ended {seconds:.1f} s later" if victim else ""
+        )
 
-    def _resume(self, ranks: RankProcesses) -> None:
-        self.part, before = "resume", self._starts()
-        ranks.until(lambda: len(self._starts()) > len(before))
+    def _resume(self, ranks: RankProcesses) -> str:
+        before = self._starts()
+        ranks.until(lambda: len(self._starts()) > len(before), seconds=START_SECONDS)
         step = self._starts()[-1]
-        ranks.until(lambda: max(self._logged("train/"), default=0) > step)
-        self._seen("resumed", f"at step {step}, the steps since the checkpoint are repeated")
-        self.part = "stop"
+        if step < STEPS:
+            raise UserError(f"resumed at step {step}, expected {STEPS} or more; see {ranks.output(0)}")
+        ranks.until(lambda: max(self._logged("train/loss"), default=0) > step, seconds=START_SECONDS)
+        return f"at step {step}; the steps since the checkpoint are repeated"
+
+    def _stop(self, ranks: RankProcesses) -> str:
         chosen = [*self.real.preemption.requeue_on, *self.real.preemption.stop_on]
         if not chosen:
-            return self._seen("stopped", "not rehearsed: no signal is configured")
+            return "not rehearsed: no signal is configured"
         ranks.signal(signal.Signals[chosen[0]])
-        statuses = ranks.join()
+        statuses = ranks.join(START_SECONDS)
         if statuses != [EXIT_STOPPED] + [0] * (self.ranks - 1):
             raise UserError(f"after {chosen[0]} the ranks ended with {statuses}: {ranks.fault()}")
-        steps = sorted(self._logged("train/"))
+        steps = sorted(self._logged("train/loss"))
         if steps != list(range(len(steps))):
             raise UserError(f"{CsvLog(self.folder).path}: expected every step once, found {steps}")
         last = (self.folder / "checkpoints" / LAST).resolve()
         check_whole(last)
-        return self._seen("stopped", f"by {chosen[0]}, saved {last.name}, status {EXIT_STOPPED}")
+        return f"by {chosen[0]}, saved {last.name}, status {EXIT_STOPPED}"
 
-    def _logged(self, prefix: str) -> dict[int, float]:
-        """Step -> first value whose name begins with ``prefix``."""
-        found: dict[int, float] = {}
-        for row in self._rows():
-            values = [value for name, value in row.items() if name.startswith(prefix) and value]
-            if values and row["step"].isdecimal():
-                found[int(row["step"])] = float(values[0])
-        return found
+    def _logged(self, column: str) -> dict[int, float]:
+        """Step -> logged value of a column."""
+        rows = [row for row in self._rows() if row.get(column)]
+        return {int(row["step"]): float(row[column]) for row in rows}
 
     def _validated(self) -> dict[str, float]:
         """Name -> value of the first validation."""
@@ -218,7 +319,7 @@ class Rehearsal:
         if not path.exists():
             return []
         with path.open(newline="", encoding="utf-8") as file:
-            return [row for row in csv.DictReader(file) if None not in row.values()]
+            return [row for row in csv.DictReader(file) if None not in row.values() and row["step"].isdecimal()]
 
     def _starts(self) -> list[int]:
         """Step of every start of the run."""
@@ -238,11 +339,8 @@ class Rehearsal:
         if real.logger.chosen:
             out.append(f"logger={','.join(real.logger.chosen)}")
         if self.stage.videos:
-            out.append("the encoders of portrait and speech in generate.py")
+            out.append("the encoders of portrait and speech in generate.py, and a codec with weights in sample videos")
         return out
-
-    def _seen(self, part: str, seen: str) -> None:
-        self.report(f"{part:12}{seen}")
 
 
 def ranks_of(config: TrainConfig) -> int:

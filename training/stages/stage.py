@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -69,7 +69,24 @@ class Stage:
         """
         return replace(config, init=NO_INIT), f"{config.init}: not opened by stage {config.stage}"
 
-    def use_rehearsed(self, folder: Path, data: ShardDataModule, frames: int) -> Iterator[tuple[str, str]]:
+    @classmethod
+    def narrow_encoders(cls) -> None:
+        """Replaces large encoders that a training uses by narrow ones, in a process of a rehearsal."""
+
+    def try_encoders(self, data: ShardDataModule) -> str:
+        """Builds the encoders that a training uses on this machine, for a rehearsal whose ranks have narrow ones.
+
+        Returns:
+            What was seen; empty if it uses none.
+
+        Raises:
+            UserError: If weights are missing or are not those of the shards.
+        """
+        return ""
+
+    def use_rehearsed(
+        self, folder: Path, data: ShardDataModule, frames: int
+    ) -> Iterator[tuple[str, Callable[[], str]]]:
         """Uses a rehearsed run as the real one will be used.
 
         Args:
@@ -78,7 +95,7 @@ class Stage:
             frames: Maximum number of frames to generate.
 
         Yields:
-            What is tried, before it is tried with an empty text, and then what was seen.
+            Name of a part, and a function that tries it and returns what was seen.
         """
         yield from ()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,14 +52,18 @@ class VAIDStage(Stage):
         check_encoders(trained.encoders, kinds, f"init={config.init}")
         return replace(config, init=NO_INIT), f"{trained.path}: stage and encoders agree; weights not loaded"
 
-    def use_rehearsed(self, folder: Path, data: ShardDataModule, frames: int) -> Iterator[tuple[str, str]]:
+    def use_rehearsed(
+        self, folder: Path, data: ShardDataModule, frames: int
+    ) -> Iterator[tuple[str, Callable[[], str]]]:
         """Loads the V-AID as stage ethd does."""
         from lightning_modules.checkpoints import checkpoint_file
         from lightning_modules.vaid.checkpoint import load_vaid
 
-        yield "loaded", ""
-        load_vaid(checkpoint_file(folder), data.index.encoders)
-        yield "loaded", f"as the V-AID of stage ethd: vaid={folder}"
+        def load() -> str:
+            load_vaid(checkpoint_file(folder), data.index.encoders)
+            return f"as the V-AID of stage ethd: vaid={folder}"
+
+        yield "loaded", load
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> VAIDModule:
         """Builds an untrained V-AID with the statistics of the training clips.
