@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 from types import FrameType
@@ -30,7 +31,13 @@ QUEUE = ("SLURM_", "PMI_", "PMIX_", "OMPI_", "TORCHELASTIC_")  # variables of la
 # Variables that a launcher sets for several processes -> its name.
 LAUNCHED = {"SLURM_STEP_NUM_TASKS": "srun", "WORLD_SIZE": "torchrun", "OMPI_COMM_WORLD_SIZE": "mpirun",
             "PMI_SIZE": "mpiexec"}  # fmt: skip
-PRELOADED = ["training.fit", "training.cpu_zero", "deepspeed"]  # imported once for all ranks, if installed
+# Modules that a training imports; imported once for all ranks.
+PRELOADED = [
+    "training.fit", "lightning_modules.vaid.module", "lightning_modules.ethd.module", "callbacks.throughput",
+    "callbacks.evaluation", "callbacks.sample_videos",
+]  # fmt: skip
+OF_DEEPSPEED = ["training.cpu_zero", "deepspeed"]
+KILLED_RANKS_LEAVE = "ignore:resource_tracker"  # semaphores of a killed rank, which the tracker then removes
 
 
 class RankProcesses:
@@ -65,10 +72,13 @@ class RankProcesses:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED)
+        context.set_forkserver_preload([*(OF_DEEPSPEED if config.trainer.strategy == "deepspeed" else []), *PRELOADED])
+        if KILLED_RANKS_LEAVE not in sys.warnoptions:
+            sys.warnoptions.append(KILLED_RANKS_LEAVE)  # options of the tracker's process
+        shared = port, taken(), dict(os.environ), threads, prepare
         self.before = [file.stat().st_size if file.exists() else 0 for file in map(self.output, range(ranks))]
         self.processes: list[ForkServerProcess] = [
-            context.Process(target=_run, args=(config, rank, ranks, port, self.output(rank), taken(), threads, prepare))
+            context.Process(target=_run, args=(_with_loaders(config, rank), rank, ranks, self.output(rank), *shared))
             for rank in range(ranks)
         ]
 
@@ -169,6 +179,11 @@ class RankProcesses:
         return [process.exitcode for process in self.processes]
 
 
+def _with_loaders(config: TrainConfig, rank: int) -> TrainConfig:
+    """Rank 0 has the configured loader processes; the others, which share its cores, read by themselves."""
+    return config if rank == 0 else replace(config, data=replace(config.data, workers=0))
+
+
 def refuse_launcher(ranks: int) -> None:
     """Refuses to run as one of several processes of a launcher.
 
@@ -209,15 +224,17 @@ def _run(
     config: TrainConfig,
     rank: int,
     ranks: int,
-    port: int,
     output: Path,
+    port: int,
     plugins: tuple[tuple[str, str], ...],
+    environment: dict[str, str],
     threads: int,
     prepare: Callable[[], object] | None,
 ) -> None:
     """Trains as one rank."""
     os.setsid()  # loaders can be ended with the rank, and Ctrl-C reaches only the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    os.environ.update(environment)
     for name in [name for name in os.environ if name.startswith(QUEUE)]:
         del os.environ[name]
     if ranks > 1:
