@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from configs.command_line import all_keys, groups, names_key, run
+from configs.errors import ConfigError
 from configs.experiments import require_experiment
 from configs.generation import ExportConfig
 from configs.sweeps import TaskResult, maximizes
@@ -54,15 +56,24 @@ TASKS = ("export", "rehearse")  # besides training
 
 def main() -> None:
     """Runs the task that the command line names; none is training."""
-    named = [word for word in sys.argv[1:] if word.partition("=")[0] == "task"]
-    if named and (task := named[-1].partition("=")[2]) not in TASKS:
-        print(f"error: task={task}: expected one of {', '.join(TASKS)}; leave it out to train", file=sys.stderr)
-        sys.exit(2)
-    if names_key(sys.argv[1:], "task") and named[-1:] != ["task=rehearse"]:
+    words = sys.argv[1:]
+    named = [word for word in words if word.partition("=")[0] == "task"]
+    task = named[-1].partition("=")[2] if named else None
+    if task not in (None, *TASKS):
+        refuse(f"task={task}: expected one of {', '.join(TASKS)}; leave it out to train")
+    if names_key(words, "task") and task != "rehearse":
         run("export", ExportConfig, export)
-    sys.argv[1:] = [word for word in sys.argv[1:] if word not in named]
+    if task and {"-m", "--multirun"} & {*words}:
+        refuse("task=rehearse: rehearse one run of a sweep, without -m and with its values as key=value")
+    sys.argv[1:] = [word for word in words if word not in named]
     require_experiment(sys.argv[1:], {"task", *all_keys(TrainConfig), *groups()})
-    run("train", TrainConfig, rehearse if named else train)
+    run("train", TrainConfig, rehearse if task else train)
+
+
+def refuse(message: str) -> NoReturn:
+    """Ends a command that cannot be run."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(ConfigError.exit_status)
 
 
 if __name__ == "__main__":
