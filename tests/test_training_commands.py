@@ -39,6 +39,7 @@ FILES = [
     *sorted((ROOT / "configs" / "experiment").rglob("*.yaml")),
 ]  # fmt: skip
 SCRIPT = re.compile(r"(?:python \S*|sbatch slurm/)(prepare|train)(?:\.py|\.sbatch) (\S+=[^`|]*)")
+REHEARSE = "task=rehearse"
 GPUS = 8  # of a machine, where a command names no number
 
 
@@ -65,7 +66,7 @@ def commands_of(file: Path) -> Iterator[Command]:
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         if found := SCRIPT.search(line):
             words = shlex.split(re.split(r"\s{3,}|\s#", found[2])[0])
-            typed = tuple(word for word in words if "=" in word and not word.startswith("-"))
+            typed = tuple(word for word in words if "=" in word and not word.startswith("-") and word != REHEARSE)
             yield Command(file, found[1], typed, "sbatch" in found[0])
 
 

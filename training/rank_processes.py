@@ -84,12 +84,18 @@ class RankProcesses:
 
     def __enter__(self) -> RankProcesses:
         """Starts all ranks, as a launcher does."""
+        before = os.environ.get("PYTHONPATH")
+        # The process that forks the ranks searches modules only there.
+        os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *([before] if before else [])])
         try:
             for process in self.processes:
                 process.start()
         except BaseException:
             self.__exit__()
             raise
+        finally:
+            os.environ.pop("PYTHONPATH")
+            os.environ.update({} if before is None else {"PYTHONPATH": before})
         return self
 
     def __exit__(self, *error: object) -> None:
