@@ -51,7 +51,7 @@ def rehearse(config: TrainConfig) -> int:
     return 1 if Rehearsal(config, lambda line: print(line, flush=True)).run() else 0
 
 
-TASKS = ("export", "rehearse")  # besides training
+TASKS = ("export", "rehearse")  # other than training
 
 
 def main() -> None:
