@@ -24,7 +24,7 @@ from callbacks.preemption import EXIT_STOPPED
 from callbacks.run_log import STARTS
 from configs.errors import ConfigError
 from configs.registries import STAGES
-from configs.training import NO_INIT, SVD_INIT, TrainConfig
+from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig
 from configs.training_rules import check_ranks
 from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule
@@ -164,7 +164,8 @@ class Rehearsal:
         if config.init not in (NO_INIT, real.init):
             self._part("init", lambda: f"{config.init}, the rehearsal of {real.init}")
         elif config.init != NO_INIT:
-            found = self._part("init", lambda: self.stage.open_init(config, data, self.folder)[::-1], needed=False)
+            needed = isinstance(real.model, EthdConfig) and config.vaid is None  # it brings the V-AID
+            found = self._part("init", lambda: self.stage.open_init(config, data, self.folder)[::-1], needed)
             config = found or replace(config, init=NO_INIT)
         if config.vaid:
             self._part("vaid", lambda: self._vaid(str(config.vaid)))

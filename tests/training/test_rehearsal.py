@@ -113,7 +113,7 @@ def test_the_paper_on_eight_ranks(paper_shards, tmp_path):
 @pytest.mark.slow
 @needs_deepspeed
 def test_the_paper_on_sixteen_ranks_with_deepspeed(paper_shards, tmp_path, monkeypatch):
-    """The batch file's two nodes of eight GPUs. Missing weights are told; everything else is rehearsed."""
+    """The batch file's two nodes of eight GPUs. Missing weights are reported; everything else is rehearsed."""
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
     assert not names(rehearse(*paper("vaid", paper_shards, tmp_path), "trainer.devices=1"), "failed")

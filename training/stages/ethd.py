@@ -86,7 +86,7 @@ class EthdStage(Stage):
             if (unet := find("svd-unet")) is None:
                 raise MissingWeights(
                     "init=svd: the weights of SVD are on none of the known paths; run prepare.py task=weights "
-                    "preset=paper first, or add init=none to rehearse everything else"
+                    "preset=paper first; init=none starts from random weights"
                 )
             return started, f"svd: {weight_file(unet)} has the published sha256; weights not loaded"
         if unet_folder(config.init):
