@@ -8,6 +8,7 @@ import re
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -90,8 +91,11 @@ class RankProcesses:
         try:
             for process in self.processes:
                 process.start()
-        except BaseException:
+        except BaseException as error:
             self.__exit__()
+            if isinstance(error, OSError) and "AF_UNIX" in str(error):
+                folder = tempfile.gettempdir()
+                raise ConfigError(f"TMPDIR={folder}: too long for the name of a socket; set a shorter one") from error
             raise
         finally:
             os.environ.pop("PYTHONPATH")
