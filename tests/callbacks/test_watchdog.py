@@ -1,12 +1,16 @@
 """A rank that dies, hangs, fails or has a NaN loss: all ranks exit and name it, and the run can be resumed."""
 
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 
 import pytest
 
 from tests.helpers.train_config import SMALLEST, logged, train_vaid
-from tests.helpers.warm import run_ranks
+from tests.helpers.warm import Popen, free_port, run_ranks
 
 SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=6", "run_id=two", "checkpoints.every=2")
 STEP = 4
@@ -65,6 +69,25 @@ def test_a_rank_exits_if_the_others_do_not_connect(shards, tmp_path):
     assert status == 1
     message = r"rank 0 .* waiting for the other ranks for \d+ s .*connect to 127\.0\.0\.1:\d+.*SOCKET_IFNAME"
     assert re.search(message, errors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_rank_that_waits_for_the_others_can_be_stopped(shards, tmp_path, number):
+    command = [sys.executable, "tests/helpers/train_faulty.py", "none", *SETTINGS, f"data.root={shards}"]
+    command += [f"output={tmp_path}", "trainer.devices='2'", "trainer.strategy=ddp"]
+    variables = {"LOCAL_RANK": "0", "WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    environment = {**os.environ, **variables, "MASTER_PORT": str(free_port()), "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with Popen(command, env=environment, **pipes) as rank:
+        while not (line := rank.stdout.readline()).startswith("run "):
+            assert line
+        time.sleep(2)
+        rank.send_signal(number)
+        _, errors = rank.communicate(timeout=30)
+    assert rank.returncode == 128 + number
+    assert errors.endswith("Stopped while waiting for the other ranks.\n")
+    assert "Traceback" not in errors
 
 
 @pytest.mark.slow

@@ -138,6 +138,7 @@ def _prepare_command(output: Path, workers: int = 2) -> list[str]:
 
 def _train_command(stage: str, data: Path, output: Path | None = None) -> list[str]:
     typed = ["train.py", f"experiment={stage}/tiny", *SETTINGS, *OF_STAGE[stage], f"data.root={data}"]
+    typed.append("watchdog.join_minutes=0.7")  # a rank whose other was killed before they connected ends after this
     if output is not None:  # one of the inputs
         return [*typed, "trainer.devices='1'", "trainer.strategy=auto", "run_id=source", "trainer.max_steps=4",
                 f"output={output}"]  # fmt: skip
