@@ -54,10 +54,10 @@ class _Command:
             self.asked = number
             _thread.start_new_thread(self._insist, ())  # threading's locks may be held by what was interrupted
             raise Ended(number)
-        elif number == signal.SIGINT and not repeats:  # pressed again, by somebody who does not want to wait
-            raise Ended(self.asked)
-        elif not self.caught.is_set() and not _handled(sys.exception()):
-            raise Ended(self.asked)
+        else:
+            pressed_again = number == signal.SIGINT and not repeats  # by somebody who does not want to wait
+            if pressed_again or not (self.caught.is_set() or _handled(sys.exception())):
+                raise Ended(self.asked)
 
     def _insist(self) -> None:
         while not self.caught.wait(AGAIN_SECONDS):

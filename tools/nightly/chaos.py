@@ -5,11 +5,12 @@
 
 prepare, train (DDP and ZeRO-2, two ranks on the CPU), generate (a batch), evaluate and app are disturbed: SIGKILL (of
 one rank), SIGTERM, SIGINT, SIGHUP, SIGSTOP and SIGCONT, a full disk, a second command with the same output, a start
-without HOME, and a hole in the middle of a checkpoint. After each disturbance no process may be left, and an error must be one line. The same command is then
-started again, until the program has finished. Its results must equal those of an undisturbed run, and neither its
-output nor the temporary folder may hold a temporary file or a lock. Otherwise the exit status is 1.
+without HOME, and a hole in the middle of a checkpoint. After each disturbance no process may be left, and an error must
+be one line. The same command is then started again, until the program has finished. Its results must equal those of an
+undisturbed run, and neither its output nor the temporary folder may hold a temporary file or a lock. Otherwise the
+exit status is 1. After a failure the output is made anew.
 
-Failures are counted, and their outputs are made anew. The full disk needs root, which mounts a small memory disk; without root it is left out. An interrupted check continues
+The full disk needs root, which mounts a small memory disk; without root it is left out. An interrupted check continues
 with the same command: disturbances that were counted are kept in ``done.json``.
 """
 
