@@ -44,23 +44,6 @@ def require_own_json(path: Path, schema: str, setting: str) -> None:
         refuse(path, setting)
 
 
-def require_own_text(path: Path, begins: str, setting: str) -> None:
-    """Checks that a text file is missing, or begins with a line of this program's files.
-
-    Raises:
-        ForeignFileError: If it does not.
-    """
-    if not os.path.lexists(path):
-        return
-    try:
-        with path.open("rb") as file:
-            own = file.read(len(begins.encode())) == begins.encode()
-    except OSError:
-        own = False
-    if not own:
-        refuse(path, setting)
-
-
 def refuse(path: Path, setting: str) -> None:
     """Raises ``ForeignFileError`` for a file."""
     raise ForeignFileError(

@@ -26,6 +26,7 @@ from callbacks.watchdog import Watchdog
 from configs.registries import STAGES
 from configs.training import TrainConfig, TrainerConfig
 from datamodules.datamodule import ShardDataModule
+from datamodules.loader import fault_of_workers
 from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
 from runtime.ending import end_with_launcher
@@ -126,7 +127,7 @@ def fit(config: TrainConfig) -> Run:
             except Preempted:
                 pass
             except Exception as error:
-                fault = watchdog.other_ranks_fault()
+                fault = watchdog.other_ranks_fault() or fault_of_workers(error)
                 if fault is None:
                     raise
                 raise UserError(f"{fault}. Resume with ckpt_path=last") from error
