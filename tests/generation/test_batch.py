@@ -112,7 +112,9 @@ def test_a_row_stays_in_the_output_folder_unless_allowed(tmp_path, output):
     (videos / "linked.mp4").symlink_to(elsewhere / "x.mp4")
     output = output.format(elsewhere=elsewhere)
     typed = batch(tmp_path, f"portrait,output\na.png,good.mp4\na.png,{output}\n"), f"output={videos}"
-    with pytest.raises(ConfigError, match=rf"^row 2: output=.*x?.mp4 is outside of the folder {videos}; .*allow_outside"):
+    with pytest.raises(
+        ConfigError, match=rf"^row 2: output=.*x?.mp4 is outside of the folder {videos}; .*allow_outside"
+    ):
         cases(*typed)
     assert [case.output for case in cases(*typed, "allow_outside=true")] == [videos / "good.mp4", videos / output]
 
