@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 PIPES = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
 
 
-def owned(lock, process, seconds=120):
+def owned(lock, process, seconds=240):
     """Waits until a process holds a lock, and stops it there."""
     end = time.monotonic() + seconds
     while (owner := owner_of(lock)) is None or owner.process != process.pid:

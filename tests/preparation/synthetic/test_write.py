@@ -14,6 +14,7 @@ import pytest
 from media import read_sound
 from preparation.synthetic import EMOTIONS, FACTOR_NAMES, identity, levels_of, render_clip, write_dataset
 from preparation.synthetic.write import plan_clips
+from runtime.ownership import ForeignFileError
 
 SMALL = {"identities": 2, "clips_per_identity": 2, "seconds": 1.0, "size": 64, "seed": 3}
 
