@@ -44,7 +44,7 @@ def prepare_task(config: PrepareConfig) -> int:
     index, parts = parse_part(config.part)
     what = f"output={output}" + (f" part={config.part}" if parts > 1 else "")
     remedy = "wait for it, or give each process another part=i/n or output"
-    with locked(output / PARTS_FOLDER / f".part-{index}-of-{parts}.lock", what, remedy):
+    with locked(output / PARTS_FOLDER / f".part-{index + 1}-of-{parts}.lock", what, remedy):
         return _prepare(config, output, new_console(stderr=True))
 
 
