@@ -9,10 +9,11 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from multiprocessing.connection import wait
 from types import FrameType
 
-from runtime.platforms import signals_named
+from runtime.platforms import process_is_gone, signals_named
 
 BASE = 128  # the exit status after a signal is this and its number, as in shells: 130 after Ctrl-C
 AGAIN_SECONDS = 1.0  # pause after which a signal is repeated whose exception a library has swallowed
@@ -108,16 +109,27 @@ def end_with_launcher() -> None:
     Ranks that start others, as Lightning's first rank does, call this before. Other launchers end their ranks
     themselves.
     """
-    launcher = os.getppid()
-    if TORCHRUN in os.environ or os.environ.get(LAUNCHER) == str(launcher):
-        threading.Thread(target=_wait_for_other, args=(launcher,), daemon=True, name="launcher").start()
+    parent, first = os.getppid(), os.environ.get(LAUNCHER, "")
+    if TORCHRUN in os.environ:
+        _watch(_wait_for_other, parent)
+    elif first.isdecimal() and os.environ.get("LOCAL_RANK", "0") != "0" and _is_or_was_parent(int(first), parent):
+        _watch(_wait_for_other, int(first))
     os.environ[LAUNCHER] = str(os.getpid())
+
+
+def _is_or_was_parent(first: int, parent: int) -> bool:
+    """Whether the first rank is the parent of this process, or was until it ended."""
+    return first == parent or process_is_gone(first)
 
 
 def end_with_parent() -> None:
     """In a worker of ``multiprocessing``: ends this process when its parent has ended, also when it was killed."""
     if (parent := multiprocessing.parent_process()) is not None:
-        threading.Thread(target=_wait_for_end, args=(parent.sentinel,), daemon=True, name="parent").start()
+        _watch(_wait_for_end, parent.sentinel)
+
+
+def _watch(wait_for: Callable[[int], None], other: int) -> None:
+    threading.Thread(target=wait_for, args=(other,), daemon=True, name="end").start()
 
 
 def _wait_for_end(sentinel: int) -> None:

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
+from tests.helpers import ROOT
 from tests.helpers.train_config import SMALLEST, logged, train_vaid
 from tests.helpers.warm import Popen, free_port, run_ranks
 
@@ -88,6 +90,22 @@ def test_a_rank_that_waits_for_the_others_can_be_stopped(shards, tmp_path, numbe
     assert rank.returncode == 128 + number
     assert errors.endswith("Stopped while waiting for the other ranks.\n")
     assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_ranks_that_lightning_started_end_with_the_first(shards, tmp_path):
+    """The first rank is killed while the second one still imports, so that it would wait for the first one."""
+    command = [sys.executable, "train.py", *SETTINGS, f"data.root={shards}", f"output={tmp_path}"]
+    command += ["trainer=cpu", "trainer.devices='2'", "trainer.strategy=ddp"]
+    with Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        ranks = []
+        while not ranks:
+            assert first.poll() is None
+            ranks = [child for child in psutil.Process(first.pid).children() if "train.py" in " ".join(child.cmdline())]
+            time.sleep(0.05)
+        first.send_signal(signal.SIGKILL)
+        first.wait(10)
+    assert psutil.wait_procs(ranks, 120)[1] == []
 
 
 @pytest.mark.slow

@@ -61,11 +61,14 @@ LAUNCHES = """
 import os, subprocess, sys, time
 from runtime.ending import end_with_launcher
 
-end_with_launcher()
-if len(sys.argv) == 1:
-    subprocess.Popen([sys.executable, __file__, "rank"])
+late = float(sys.argv[1])
+if len(sys.argv) == 2:
+    end_with_launcher()
+    subprocess.Popen([sys.executable, __file__, sys.argv[1], "rank"], env={**os.environ, "LOCAL_RANK": "1"})
 else:
     print(os.getpid(), flush=True)
+    time.sleep(late)
+    end_with_launcher()
 time.sleep(60)
 """
 WORKERS = """
@@ -132,10 +135,11 @@ def test_a_thread_does_not_keep_an_ended_command(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_rank_ends_with_the_rank_that_started_it(tmp_path):
+@pytest.mark.parametrize("late", ["0", "4"])  # it imports for some seconds before it can look
+def test_a_rank_ends_with_the_rank_that_started_it(tmp_path, late):
     (tmp_path / "ranks.py").write_text(LAUNCHES)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, tmp_path / "ranks.py"]
+    command = [sys.executable, tmp_path / "ranks.py", late]
     first = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     rank = int(first.stdout.readline())
     time.sleep(1.5)
