@@ -1,4 +1,4 @@
-"""A second command with the same run directory, output or cache is told whose it is, and changes nothing."""
+"""A second command with the same run directory, output or cache is refused with its owner, and changes nothing."""
 
 import re
 import signal
@@ -27,7 +27,7 @@ def owned(lock, process, seconds=240):
     process.send_signal(signal.SIGSTOP)
 
 
-def second_is_told(typed, lock, what, statuses=(0,)):
+def second_is_refused(typed, lock, what, statuses=(0,)):
     """Runs a command twice; the first one holds the lock when the second starts, and then finishes."""
     command = [sys.executable, *map(str, typed)]
     with warm.Popen(command, cwd=ROOT, **PIPES) as first:
@@ -38,12 +38,12 @@ def second_is_told(typed, lock, what, statuses=(0,)):
             _, errors = first.communicate(timeout=250)
         finally:
             first.kill()
-    told = [line for line in second.stderr.splitlines() if line.startswith("error: ")]
+    lines = [line for line in second.stderr.splitlines() if line.startswith("error: ")]
     assert second.returncode == 1, second.stderr
     assert "Traceback" not in second.stderr
     pattern = rf"error: {re.escape(what)}: is being written by process {first.pid} on .* since [-\d: ]+ \(python .*\); "
-    assert len(told) == 1
-    assert re.match(pattern, told[0]), told
+    assert len(lines) == 1
+    assert re.match(pattern, lines[0]), lines
     assert first.returncode in statuses, errors
     assert not lock.exists()
 
@@ -52,7 +52,7 @@ def test_training(shards, tmp_path):
     folder = tmp_path / "vaid" / "one"
     typed = ["train.py", "experiment=vaid/tiny", *SMALLEST, f"data.root={shards}", f"output={tmp_path}", "run_id=one"]
     typed += ["trainer.max_steps=2", "trainer=cpu"]
-    second_is_told(typed, folder / ".lock", str(folder))
+    second_is_refused(typed, folder / ".lock", str(folder))
     rows = (folder / "csv" / "metrics.csv").read_text().splitlines()
     assert len(rows) == len(set(rows))
 
@@ -60,7 +60,7 @@ def test_training(shards, tmp_path):
 def test_one_video(runs, files, tmp_path):
     typed = ["generate.py", f"portrait={files / 'face.png'}", f"speech={files / 'voice.wav'}", f"ethd={runs / 'ethd'}"]
     typed += ["steps=1", "device=cpu", f"output={tmp_path / 'talk.mp4'}"]
-    second_is_told(typed, tmp_path / ".talk.mp4.lock", f"output={tmp_path / 'talk.mp4'}")
+    second_is_refused(typed, tmp_path / ".talk.mp4.lock", f"output={tmp_path / 'talk.mp4'}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["talk.json", "talk.mp4"]
 
 
@@ -68,7 +68,7 @@ def test_a_batch(runs, files, tmp_path):
     (tmp_path / "cases.csv").write_text(f"portrait,speech\n{files / 'face.png'},{files / 'voice.wav'}\n")
     typed = ["generate.py", f"batch={tmp_path / 'cases.csv'}", f"ethd={runs / 'ethd'}", "steps=1", "device=cpu"]
     videos = tmp_path / "videos"
-    second_is_told([*typed, f"output={videos}"], videos / ".part-1-of-1.lock", f"output={videos}")
+    second_is_refused([*typed, f"output={videos}"], videos / ".part-1-of-1.lock", f"output={videos}")
     assert sorted(path.suffix for path in videos.iterdir()) == [".json", ".mp4"]
 
 
@@ -81,7 +81,7 @@ def test_an_evaluation(files, tmp_path, monkeypatch):
     monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
     typed += [f"output={output}", f"cache={tmp_path / 'cache'}", "device=cpu"]
     missing_weights = 4
-    second_is_told(typed, tmp_path / ".results.json.lock", f"output={output}", (0, missing_weights))
+    second_is_refused(typed, tmp_path / ".results.json.lock", f"output={output}", (0, missing_weights))
     assert output.exists()
 
 
@@ -89,7 +89,7 @@ def test_a_preparation(tmp_path):
     output = tmp_path / "shards"
     typed = ["prepare.py", "dataset=synthetic", "preset=tiny", "dataset.identities=1", "dataset.clips_per_identity=1"]
     typed += ["dataset.seconds=1.2", "workers=1", "dataset.split=train", f"output={output}"]
-    second_is_told(typed, output / "parts" / ".part-1-of-1.lock", f"output={output}")
+    second_is_refused(typed, output / "parts" / ".part-1-of-1.lock", f"output={output}")
 
 
 def test_a_preparation_beside_files_of_others(tmp_path):

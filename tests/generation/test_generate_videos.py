@@ -69,8 +69,8 @@ def test_a_video_of_other_inputs_is_generated_again(batch, files, tmp_path, caps
 
 
 @pytest.mark.slow
-def test_files_of_others_beside_a_video_are_not_replaced(batch, files, tmp_path, capsys):
-    """A JSON that is not a record, a video that is not generated, and a JSON beside a generated video."""
+def test_files_of_others_next_to_a_video_are_not_replaced(batch, files, tmp_path, capsys):
+    """A JSON that is not a record, a video that is not generated, and a JSON next to a generated video."""
     face, videos = files / "face.png", tmp_path / "new" / "videos"
     assert batch(f"{face},ours.mp4,0\n") == 0
     foreign = {"talk.json": b'{"my": "annotations of a year"}', "clip.mp4": b"\0\0\0\x18ftypmp42", "ours.json": b"{"}

@@ -155,7 +155,7 @@ def disturb(chaos: Chaos, program: Program, output: Path, kind: str, seconds: fl
             raise UserError(f"{program.name}: ended with status {statuses} before it was disturbed; see {logs[0]}")
         return None
     pids = [int(process.pid or 0) for process in processes]
-    told = ""
+    notes = ""
     if kind in SIGNALS or kind in ("home", "hole"):
         number = signal.Signals[f"SIG{kind if kind in SIGNALS else 'TERM'}"]
         victims = [chaos.chance.choice(pids)] if kind == "KILL" else pids
@@ -170,9 +170,9 @@ def disturb(chaos: Chaos, program: Program, output: Path, kind: str, seconds: fl
                         os.kill(process_number, number)
             time.sleep(PAUSE)
     elif kind == "twice":
-        told = _second(chaos, program, output, processes)
+        notes = _second(chaos, program, output, processes)
     elif kind == "disk":
-        told = _fill(chaos, processes)
+        notes = _fill(chaos, processes)
     if kind in ("STOP", "twice", "disk"):
         for pid in pids:  # it goes on, and is ended so that the next disturbance finds work to do
             with suppress(ProcessLookupError):
@@ -185,8 +185,8 @@ def disturb(chaos: Chaos, program: Program, output: Path, kind: str, seconds: fl
     if "Traceback" in words and not (kind == "KILL" and program.ranks > 1):
         raise UserError(f"{program.name}, {kind}: printed a traceback; see {logs[0]}")
     if kind == "hole":
-        told = _damage(chaos, program, output)
-    return f"{kind} after {moment:.1f} s, status {statuses}, all ended in {time.monotonic() - began:.1f} s{told}"
+        notes = _damage(chaos, program, output)
+    return f"{kind} after {moment:.1f} s, status {statuses}, all ended in {time.monotonic() - began:.1f} s{notes}"
 
 
 def _second(chaos: Chaos, program: Program, output: Path, first: list[ForkServerProcess]) -> str:
