@@ -48,7 +48,7 @@ def run_system(config: RunSystemConfig) -> int:
     require_writable(output / "records" / "probe")
     console = new_console(stderr=True)
     what = f"output={output}" + (f" part={config.part}" if parts > 1 else "")
-    with locked(output / f".part-{index}-of-{parts}.lock", what, "wait for it, or choose another output"):
+    with locked(output / f".part-{index + 1}-of-{parts}.lock", what, "wait for it, or choose another output"):
         records = make_clips(system, cases, config, console)
     done = [record for record in records if record.status == "done"]
     for record in records:

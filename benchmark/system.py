@@ -227,7 +227,7 @@ def _typed(content: dict[str, Any], path: Path) -> System:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise UserError(f"{path}: unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else "remove it"))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(System), OmegaConf.create(content))
+        merged = OmegaConf.merge(OmegaConf.structured(System), OmegaConf.create(_literal(content)))
         missing = OmegaConf.missing_keys(merged)
         if missing:
             raise UserError(f"{path}: no value for {', '.join(sorted(missing))}")
@@ -237,6 +237,15 @@ def _typed(content: dict[str, Any], path: Path) -> System:
         raise UserError(f"{path}: {getattr(error, 'full_key', None) or 'content'}: {detail}") from error
     assert isinstance(system, System)
     return system
+
+
+def _literal(value: Any) -> Any:
+    """Escapes interpolations, which would put variables of the environment into titles, commands and tables."""
+    if isinstance(value, dict):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def _check(system: System, path: Path) -> None:

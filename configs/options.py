@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 from configs.errors import ConfigError
 from configs.renamed import current_names
-from runtime.ending import BASE, Ended, end_like_ctrl_c
+from runtime.ending import BASE, Ended, caught, end_like_ctrl_c
 from runtime.errors import UserError, message_of
 
 INTERRUPTED = BASE + signal.SIGINT
@@ -102,7 +102,10 @@ def run_script(main: Callable[[], object]) -> NoReturn:
     """
     end_like_ctrl_c()
     try:
-        status = main()
+        try:
+            status = main()
+        finally:
+            caught()
     except KeyboardInterrupt as error:
         with contextlib.suppress(OSError):  # the terminal may be closed
             print("\nStopped. Run the same command again to continue.", file=sys.stderr, flush=True)

@@ -59,7 +59,7 @@ def generate_videos(config: GenerateConfig) -> int:
     folder = Path(config.output or "")
     index, parts = parse_part(config.part)
     what = f"output={folder}" + (f" part={config.part}" if parts > 1 else "")
-    with locked(folder / f".part-{index}-of-{parts}.lock", what, "wait for it, or choose another folder"):
+    with locked(folder / f".part-{index + 1}-of-{parts}.lock", what, "wait for it, or choose another folder"):
         waiting = _unfinished(cases, models, console)
         failed = _make_all(_load(models, console), waiting, console) if waiting else 0
     made = len(waiting) - failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.weights import fetch_preset
 from preparation.check import check
 from preparation.clip_source import ClipReport, ClipSource
-from preparation.contact_sheet import draw_contact_sheet
+from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
 from preparation.layouts import find_clips
 from preparation.merge import REPORT_NAME, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
@@ -25,6 +26,7 @@ from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.files import require_writable
 from runtime.locks import locked
+from runtime.ownership import refuse
 from runtime.progress import progress_bar
 
 TOO_MANY_REJECTED = 3
@@ -42,7 +44,7 @@ def prepare_task(config: PrepareConfig) -> int:
     index, parts = parse_part(config.part)
     what = f"output={output}" + (f" part={config.part}" if parts > 1 else "")
     remedy = "wait for it, or give each process another part=i/n or output"
-    with locked(output / PARTS_FOLDER / f".part-{index}-of-{parts}.lock", what, remedy):
+    with locked(output / PARTS_FOLDER / f".part-{index + 1}-of-{parts}.lock", what, remedy):
         return _prepare(config, output, new_console(stderr=True))
 
 
@@ -177,6 +179,9 @@ def _make_plan(
         if plan is None:
             with progress_bar(console, "probing the videos", len(clips), "clips") as bar:
                 plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
+            for name in (INDEX_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
+                if os.path.lexists(output / name):  # without a plan it is none of an earlier run
+                    refuse(output / name, f"output={output}")
             write_plan(output, plan)
     return continued(plan, config, clips, output)
 

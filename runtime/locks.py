@@ -1,4 +1,4 @@
-"""Locks of run directories and outputs: a second command that would write the same files is told whose they are.
+"""Locks of run directories and outputs: a second command that would write the same files is refused with their owner.
 
 A lock is a file that the process holds with ``flock``. The system releases it when the process ends, however it ends,
 so a lock file that a killed process left blocks nobody. The file names its owner. Of the ranks of one run only the
@@ -121,7 +121,7 @@ def owner_of(lock: Path) -> Owner | None:
 
 def _take(lock: Path, what: str, remedy: str, wait: bool) -> int:
     """Locks the file and writes this process into it; returns its descriptor."""
-    told = False
+    noted = False
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
         try:
@@ -141,9 +141,9 @@ def _take(lock: Path, what: str, remedy: str, wait: bool) -> int:
             by = owner or "another process"
             if not wait:
                 raise LockedError(f"{what}: is being written by {by}; {remedy}") from None
-            if not told:
+            if not noted:
                 print(f"note  {what}: waiting for {by}", file=sys.stderr, flush=True)
-            told = True
+            noted = True
             time.sleep(0.1)
             continue
         if _is_named(descriptor, lock):  # else its owner removed it between the two calls

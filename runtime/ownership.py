@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 from runtime.errors import UserError
@@ -18,6 +19,8 @@ class ForeignFileError(UserError):
 def require_own_json(path: Path, schema: str, setting: str) -> None:
     """Checks that a JSON file is missing or was written by this program.
 
+    A damaged file is this program's if it begins with the schema, as its records do.
+
     Args:
         path: File that is about to be replaced or removed.
         schema: Name of the schema of this program's files, without its version.
@@ -29,27 +32,14 @@ def require_own_json(path: Path, schema: str, setting: str) -> None:
     if not os.path.lexists(path):
         return
     try:
-        found = json.loads(path.read_bytes())
-        own = isinstance(found, dict) and str(found.get("schema")).partition("/")[0] == schema
-    except (OSError, ValueError, RecursionError):
-        own = False
-    if not own:
-        refuse(path, setting)
-
-
-def require_own_text(path: Path, begins: str, setting: str) -> None:
-    """Checks that a text file is missing, or begins with a line of this program's files.
-
-    Raises:
-        ForeignFileError: If it does not.
-    """
-    if not os.path.lexists(path):
-        return
-    try:
-        with path.open("rb") as file:
-            own = file.read(len(begins.encode())) == begins.encode()
+        content = path.read_bytes()
     except OSError:
-        own = False
+        content = b""
+    try:
+        found = json.loads(content)
+        own = isinstance(found, dict) and str(found.get("schema")).partition("/")[0] == schema
+    except (ValueError, RecursionError):
+        own = re.match(rb'\s*\{\s*"schema": "' + re.escape(schema.encode()) + b"/", content) is not None
     if not own:
         refuse(path, setting)
 

@@ -26,8 +26,10 @@ from callbacks.watchdog import Watchdog
 from configs.registries import STAGES
 from configs.training import TrainConfig, TrainerConfig
 from datamodules.datamodule import ShardDataModule
+from datamodules.loader import fault_of_workers
 from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
+from runtime.ending import end_with_launcher
 from runtime.errors import UserError
 from runtime.files import write_whole
 from runtime.locks import locked
@@ -81,12 +83,14 @@ def fit(config: TrainConfig) -> Run:
             rank failed or died.
     """
     settings, stage = config.trainer, STAGES.get(config.stage, "stage")()
+    end_with_launcher()
     check_devices(settings)
     quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
     signals = StopSignals(config.preemption.requeue_on, config.preemption.stop_on)
-    preemption, watchdog = Preemption(signals), Watchdog(config.watchdog, folder)
+    preemption = Preemption(signals)
+    watchdog = Watchdog(config.watchdog, folder, config.preemption.stop_on)
     data = datamodule(config.data)
     data.validation_clips = settings.validation_clips
     data.setup("fit")
@@ -123,7 +127,7 @@ def fit(config: TrainConfig) -> Run:
             except Preempted:
                 pass
             except Exception as error:
-                fault = watchdog.other_ranks_fault()
+                fault = watchdog.other_ranks_fault() or fault_of_workers(error)
                 if fault is None:
                     raise
                 raise UserError(f"{fault}. Resume with ckpt_path=last") from error

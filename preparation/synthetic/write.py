@@ -30,8 +30,9 @@ from preparation.synthetic.emotions import EMOTIONS
 from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import identity
 from runtime.ending import end_with_parent
-from runtime.files import whole_file, write_whole
+from runtime.files import remove_partials, whole_file, write_whole
 from runtime.json_text import parse_json
+from runtime.ownership import refuse
 from runtime.platforms import usable_cores
 
 LAYOUTS = ("mead", "hdtf")
@@ -174,6 +175,8 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
             found = parse_json(manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{manifest}: not valid JSON ({error}); choose an empty folder") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{manifest}: expected settings, found {type(found).__name__}; choose an empty folder")
         wrong = [
             f"{key} is {found.get(key)!r}, expected {value!r}"
             for key, value in settings.items()
@@ -185,6 +188,9 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
+    remove_partials(folder)
+    if other := next(iter(sorted(folder.iterdir())), None):  # the clips could replace it
+        refuse(other, f"dataset=synthetic source={folder}")
     write_whole(manifest, text)
 
 

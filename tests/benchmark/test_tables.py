@@ -277,3 +277,23 @@ def test_the_papers_tables_are_complete():
         paper = paper_table(number)
         keys = {row.key(dataset) for group in paper.groups for row in group.rows for dataset in paper.datasets}
         assert {key for key, _ in paper.values} == keys
+
+
+HOSTILE = ("<script>alert(1)</script>", '=HYPERLINK("http://evil.example","A")', "+1", "@SUM(1)", " =1+1", "-2|x")
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_modes_and_systems_are_neither_markup_nor_formulas(put, make, tmp_path, text):
+    put("a.json", {"fid": 15.0}, system=text, mode=text)
+    _, rows, _ = make("1")
+    shown = [row for row in rows if row["value"]]
+    assert shown
+    for row in shown:
+        for cell in row.values():
+            assert cell.lstrip()[:1] not in tuple("=+@"), cell
+            assert cell.lstrip()[:1] != "-" or float(cell) < 0
+    markdown = (tmp_path / "tables" / "table1.md").read_text()
+    assert not re.search(r"(?<!\\)<script", markdown)
+    row = next(line for line in markdown.splitlines() if "15.00" in line)
+    title = next(line for line in markdown.splitlines() if line.startswith("| ") and "FID" in line)
+    assert len(re.split(r"(?<!\\)\|", row)) == len(re.split(r"(?<!\\)\|", title))

@@ -4,10 +4,11 @@
     python -m tools.nightly.chaos output=outputs/chaos count=12 seed=3
 
 prepare, train (DDP and ZeRO-2, two ranks on the CPU), generate (a batch), evaluate and app are disturbed: SIGKILL (of
-one rank), SIGTERM, SIGINT, SIGHUP, SIGSTOP and SIGCONT, a full disk, a second command with the same output, and a start
-without HOME. After each disturbance no process may be left, and an error must be one line. The same command is then
-started again, until the program has finished. Its results must equal those of an undisturbed run, and neither its
-output nor the temporary folder may hold a temporary file or a lock. Otherwise the exit status is 1.
+one rank), SIGTERM, SIGINT, SIGHUP, SIGSTOP and SIGCONT, a full disk, a second command with the same output, a start
+without HOME, and a hole in the middle of a checkpoint. After each disturbance no process may be left, and an error must
+be one line. The same command is then started again, until the program has finished. Its results must equal those of an
+undisturbed run, and neither its output nor the temporary folder may hold a temporary file or a lock. Otherwise the
+exit status is 1. After a failure the output is made anew.
 
 The full disk needs root, which mounts a small memory disk; without root it is left out. An interrupted check continues
 with the same command: disturbances that were counted are kept in ``done.json``.
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from configs.options import Readers, count, names, read_options, run_script, whole
+from lightning_modules.checkpoint_files import LAST
 from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import write_whole
@@ -38,8 +40,10 @@ from tools.nightly.chaos_programs import START_SECONDS, Program, answers, emptie
 from tools.nightly.warm_commands import members, start
 
 SIGNALS = ("KILL", "TERM", "INT", "HUP")
-KINDS = (*SIGNALS, "STOP", "disk", "twice", "home")
+KINDS = (*SIGNALS, "STOP", "disk", "twice", "home", "hole")
 END_SECONDS = 120.0  # time limit of all processes of a command to end
+SERVED = 2.0  # longest time until the end of a page, in times until it answers
+HOLE = 2048  # bytes
 PAUSE = 1.0  # seconds between SIGSTOP and SIGCONT
 DISK_MEGABYTES = 64
 DONE = "done.json"
@@ -140,7 +144,8 @@ def disturb(chaos: Chaos, program: Program, output: Path, kind: str, seconds: fl
     logs = [chaos.log(program, rank) for rank in range(program.ranks)]
     before = [log.stat().st_size if log.exists() else 0 for log in logs]
     processes = chaos.start(program, output, home=kind != "home")
-    moment = chaos.chance.uniform(0.02, 0.95) * seconds
+    share = SERVED if program.serves is not None else 1.0  # a page is also ended while it serves
+    moment = chaos.chance.uniform(0.02, 0.95) * seconds * share
     end = time.monotonic() + moment
     while time.monotonic() < end and all(process.is_alive() for process in processes):
         time.sleep(0.01)
@@ -150,9 +155,9 @@ def disturb(chaos: Chaos, program: Program, output: Path, kind: str, seconds: fl
             raise UserError(f"{program.name}: ended with status {statuses} before it was disturbed; see {logs[0]}")
         return None
     pids = [int(process.pid or 0) for process in processes]
-    told = ""
-    if kind in SIGNALS or kind == "home":
-        number = signal.Signals[f"SIG{'TERM' if kind == 'home' else kind}"]
+    notes = ""
+    if kind in SIGNALS or kind in ("home", "hole"):
+        number = signal.Signals[f"SIG{kind if kind in SIGNALS else 'TERM'}"]
         victims = [chaos.chance.choice(pids)] if kind == "KILL" else pids
         for victim in victims:
             with suppress(ProcessLookupError):
@@ -165,9 +170,9 @@ def disturb(chaos: Chaos, program: Program, output: Path, kind: str, seconds: fl
                         os.kill(process_number, number)
             time.sleep(PAUSE)
     elif kind == "twice":
-        told = _second(chaos, program, output, processes)
+        notes = _second(chaos, program, output, processes)
     elif kind == "disk":
-        told = _fill(chaos, processes)
+        notes = _fill(chaos, processes)
     if kind in ("STOP", "twice", "disk"):
         for pid in pids:  # it goes on, and is ended so that the next disturbance finds work to do
             with suppress(ProcessLookupError):
@@ -179,7 +184,9 @@ def disturb(chaos: Chaos, program: Program, output: Path, kind: str, seconds: fl
         words += log.read_bytes()[size:].decode(errors="replace") if log.exists() else ""
     if "Traceback" in words and not (kind == "KILL" and program.ranks > 1):
         raise UserError(f"{program.name}, {kind}: printed a traceback; see {logs[0]}")
-    return f"{kind} after {moment:.1f} s, status {statuses}, all ended in {time.monotonic() - began:.1f} s{told}"
+    if kind == "hole":
+        notes = _damage(chaos, program, output)
+    return f"{kind} after {moment:.1f} s, status {statuses}, all ended in {time.monotonic() - began:.1f} s{notes}"
 
 
 def _second(chaos: Chaos, program: Program, output: Path, first: list[ForkServerProcess]) -> str:
@@ -209,6 +216,26 @@ def _second(chaos: Chaos, program: Program, output: Path, first: list[ForkServer
     return "; the second named the first"
 
 
+def _damage(chaos: Chaos, program: Program, output: Path) -> str:
+    """Writes zeros into the middle of the last checkpoint: the next start must refuse it in one line."""
+    found = [path for path in output.glob(f"*/run/checkpoints/{LAST}") if path.exists()]
+    parts = [part for path in found for part in ([path] if path.is_file() else path.rglob("*")) if part.is_file()]
+    if not parts:
+        return "; there was no checkpoint yet"
+    part = max(parts, key=lambda part: part.stat().st_size).resolve()
+    whole = part.read_bytes()
+    middle = len(whole) // 2
+    part.write_bytes(whole[:middle] + bytes(HOLE) + whole[middle + HOLE :])
+    log = chaos.log(program, 0)
+    before = log.stat().st_size
+    statuses = wait_for_end(chaos.start(program, output), program, START_SECONDS)
+    words = log.read_bytes()[before:].decode(errors="replace")
+    if not all(statuses) or "error: " not in words or "Traceback" in words or "damaged" not in words:
+        raise UserError(f"{program.name}: a checkpoint with a hole: status {statuses} and {words.strip()[-300:]!r}")
+    part.write_bytes(whole)
+    return "; a hole in the checkpoint was named"
+
+
 def _fill(chaos: Chaos, processes: list[ForkServerProcess]) -> str:
     """Fills the disk of the outputs for some seconds."""
     ballast = chaos.disk / "ballast"
@@ -226,7 +253,7 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
     """Runs the check and returns the lines of its report, which are also printed.
 
     Raises:
-        UserError: If a disturbance changes a result or leaves something behind.
+        UserError: If a disturbance changed a result or left something behind.
     """
     folder.mkdir(parents=True, exist_ok=True)
     console, lines = new_console(highlight=False), []
@@ -237,8 +264,14 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
         kinds = [kind for kind in kinds if kind != "disk"]
         console.print("left out: disk (only root can mount a small disk)")
     chaos = Chaos(folder, disk, emptied(folder / "temporary"), random.Random(seed))
-    known = json.loads((folder / DONE).read_text()) if (folder / DONE).exists() else {}
-    done: Counter[str] = Counter(known)
+    known = json.loads((folder / DONE).read_text()) if (folder / DONE).exists() else {"done": {}, "failed": []}
+    done: Counter[str] = Counter(known["done"])
+    failed: list[str] = known["failed"]
+
+    def fail(error: UserError) -> None:
+        failed.append(str(error))
+        console.print(f"  failed: {error}", markup=False, soft_wrap=True)
+
     try:
         chosen = [p for p in programs(folder, chaos.environment()) if not only or p.name.split(",")[0] in only]
         chaos.temporary = emptied(folder / "temporary")
@@ -247,21 +280,31 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
             own = sum(number for key, number in done.items() if key.startswith(f"{program.name}/"))
             if own >= wanted:
                 continue
-            expected, seconds = finish(chaos, program, emptied(disk / "output"))
+            try:
+                expected, seconds = finish(chaos, program, emptied(disk / "output"))
+            except UserError as error:
+                fail(error)
+                continue
             console.print(f"{program.name}: undisturbed in {seconds:.1f} s")
             output, finished = emptied(disk / "output"), 0
+            suited = [kind for kind in kinds if kind != "hole" or program.ranks > 1]
             while own < wanted:
-                kind = kinds[(own + seed) % len(kinds)]
-                happened = disturb(chaos, program, output, kind, seconds)
+                kind = suited[(own + seed) % len(suited)]
+                happened: str | None = f"{kind}: failed"
+                try:
+                    happened = disturb(chaos, program, output, kind, seconds)
+                    if happened is None or own + 1 == wanted:
+                        if finish(chaos, program, output)[0] != expected:
+                            raise UserError(f"{program.name}: its result differs from that of an undisturbed run")
+                        output, finished = emptied(disk / "output"), finished + 1
+                except UserError as error:
+                    fail(error)
+                    output, chaos.temporary = emptied(disk / "output"), emptied(folder / "temporary")
                 if happened is not None:
                     own, done[f"{program.name}/{kind}"] = own + 1, done[f"{program.name}/{kind}"] + 1
                     console.print(f"  {own:3} {program.name}: {happened}", markup=False, soft_wrap=True)
-                    write_whole(folder / DONE, json.dumps(done, indent=1) + "\n")
-                if happened is None or own == wanted:
-                    if finish(chaos, program, output)[0] != expected:
-                        raise UserError(f"{program.name}: its result differs from that of an undisturbed run")
-                    output, finished = emptied(disk / "output"), finished + 1
-            line = f"{program.name}: {own} disturbances, finished {finished} times, each time with equal results"
+                    write_whole(folder / DONE, json.dumps({"done": done, "failed": failed}, indent=1) + "\n")
+            line = f"{program.name}: {own} disturbances, finished {finished} times with equal results"
             console.print(line, markup=False)
             lines.append(line)
     finally:
@@ -270,6 +313,8 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
     for line in table(done, kinds):
         lines.append(line)
         console.print(line, markup=False)
+    if failed:
+        raise UserError(f"{len(failed)} of {sum(done.values())} disturbances failed: {'; '.join(failed)}")
     return lines
 
 
@@ -282,7 +327,7 @@ def table(done: Mapping[str, int], kinds: list[str]) -> list[str]:
     lines = [f"| program | {' | '.join(kinds)} | all |", "|---" * (len(kinds) + 2) + "|"]
     for program, found in rows.items():
         lines.append(f"| {program} | {' | '.join(str(found[kind]) for kind in kinds)} | {found.total()} |")
-    return [*lines, f"{sum(done.values())} disturbances: results equal, nothing left behind"]
+    return lines
 
 
 def _mount(disk: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -138,6 +139,7 @@ def _prepare_command(output: Path, workers: int = 2) -> list[str]:
 
 def _train_command(stage: str, data: Path, output: Path | None = None) -> list[str]:
     typed = ["train.py", f"experiment={stage}/tiny", *SETTINGS, *OF_STAGE[stage], f"data.root={data}"]
+    typed.append("watchdog.join_minutes=0.7")  # a rank whose other was killed before they connected ends after this
     if output is not None:  # one of the inputs
         return [*typed, "trainer.devices='1'", "trainer.strategy=auto", "run_id=source", "trainer.max_steps=4",
                 f"output={output}"]  # fmt: skip
@@ -170,7 +172,9 @@ def _trained(stage: str) -> Callable[[Path], Any]:
         digest = hashlib.sha256()
         for name, weight in sorted(read_checkpoint(folder / "checkpoints" / LAST, stage)["state_dict"].items()):
             digest.update(name.encode() + weight.float().numpy().tobytes())
-        return losses(folder), digest.hexdigest()
+        with (folder / "csv" / "metrics.csv").open() as file:
+            epochs = [(row["step"], row["epoch"]) for row in csv.DictReader(file)]
+        return losses(folder), epochs, digest.hexdigest()
 
     return result
 
@@ -187,9 +191,8 @@ def _scores(output: Path) -> Any:
 
 def left_behind(folder: Path) -> list[str]:
     """Names of temporary files and locks in a folder."""
-    return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in (".partial", ".part", ".lock")
-    )
+    endings = (".partial", ".part", ".lock")
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name.endswith(endings))
 
 
 def emptied(folder: Path) -> Path:
