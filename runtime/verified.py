@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
-from runtime.files import write_whole
+from runtime.files import partial_of
 from runtime.folders import cache_folder
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,9 @@ def _remember(place: Path, outcome: str) -> None:
     _KNOWN[place.name] = outcome
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place, outcome)
+        partial = partial_of(place)
+        partial.write_text(outcome, encoding="utf-8")
+        os.replace(partial, place)  # not synchronised with the disk: an outcome that is lost is found again
     except OSError as error:
         log.warning(
             "%s: cannot be written (%s); other processes will check the same files again", place, error.strerror
