@@ -190,9 +190,7 @@ class VerifiedShards(LocalShards):
             return descriptor
         path = self.folder / shard.name
         try:
-            wrong = verified_once(
-                path, shard.sha256, lambda: None if _sha256(descriptor) == shard.sha256 else "its content was changed"
-            )
+            wrong = changed_content(path, shard, descriptor)
         except OSError as error:
             os.close(descriptor)
             raise ShardError(f"{path}: cannot be read ({error.strerror}); copy or prepare it again") from error
@@ -253,7 +251,7 @@ class StagedShards:
         """Opens a copy. One that another user wrote, before the folder was private, is hashed like a new one."""
         descriptor = open_whole(path, shard, links=False)
         try:
-            if not is_own(descriptor) and _sha256(descriptor) != shard.sha256:
+            if not is_own(descriptor) and sha256_of_open(descriptor) != shard.sha256:
                 raise ShardError(f"{path}: was written by another user and is not the shard of the index; remove it")
             with contextlib.suppress(PermissionError):
                 os.utime(descriptor)  # the time of use determines the order of removal
@@ -346,7 +344,22 @@ def is_own(descriptor: int) -> bool:
     return not hasattr(os, "getuid") or os.fstat(descriptor).st_uid == os.getuid()
 
 
-def _sha256(descriptor: int) -> str:
+def changed_content(path: Path, shard: ShardEntry, descriptor: int, again: bool = False) -> str | None:
+    """What is wrong with the content of an open shard; None if it has the hash of the index.
+
+    It is read once by one process, and the outcome is remembered (``runtime/verified.py``), unless ``again``.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    text = "its content was changed"
+    return verified_once(
+        path, shard.sha256, lambda: None if sha256_of_open(descriptor) == shard.sha256 else text, again
+    )
+
+
+def sha256_of_open(descriptor: int) -> str:
+    """SHA-256 of an open file, whose position is then its beginning."""
     with os.fdopen(os.dup(descriptor), "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     os.lseek(descriptor, 0, os.SEEK_SET)  # both descriptors have one position

@@ -25,7 +25,7 @@ _WHOLE = "whole"
 _KNOWN: dict[str, str] = {}  # so that a process looks for an outcome once
 
 
-def verified_once(path: Path, expected: str, check: Callable[[], str | None]) -> str | None:
+def verified_once(path: Path, expected: str, check: Callable[[], str | None], again: bool = False) -> str | None:
     """Outcome of a check of a file's content.
 
     Args:
@@ -33,6 +33,7 @@ def verified_once(path: Path, expected: str, check: Callable[[], str | None]) ->
         expected: What is checked, e.g. the hash that the content must have.
         check: Reads the file. Returns None if it is whole, and otherwise what is wrong. Its exceptions are passed on,
             and nothing is remembered.
+        again: Whether to read the file although an outcome is remembered: disks can damage a file without touching it.
 
     Returns:
         The outcome of ``check``, by this or an earlier process.
@@ -41,9 +42,9 @@ def verified_once(path: Path, expected: str, check: Callable[[], str | None]) ->
         OSError: If the file cannot be read.
     """
     place = _place(path, expected)
-    if (known := _remembered(place)) is None:
+    if again or (known := _remembered(place)) is None:
         with _alone(place):
-            known = _remembered(place)  # by another process meanwhile
+            known = None if again else _remembered(place)  # by another process meanwhile
             if known is None:
                 known = check() or _WHOLE
                 if place == _place(path, expected):  # not changed while it was read

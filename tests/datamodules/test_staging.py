@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.schema import ShardError
-from datamodules.staging import GIB, STAGE_NAME, StagedShards, _sha256, address, read_index, shard_source
+from datamodules.staging import GIB, STAGE_NAME, StagedShards, address, read_index, sha256_of_open, shard_source
 from tests.helpers.files import overwrite
 from tests.helpers.shards import make_shards
 
@@ -277,7 +277,9 @@ def test_a_local_shard_is_compared_once_with_its_hash(origin, tmp_path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder, index = origin
     hashed = []
-    monkeypatch.setattr("datamodules.staging._sha256", lambda descriptor: hashed.append(1) or _sha256(descriptor))
+    monkeypatch.setattr(
+        "datamodules.staging.sha256_of_open", lambda descriptor: hashed.append(1) or sha256_of_open(descriptor)
+    )
     shard, other = index.shards[:2]
     for _ in range(2):  # the second source is that of another process
         source = shard_source(str(folder), index, None, 1)
