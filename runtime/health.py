@@ -149,7 +149,7 @@ def _disks(folder: Path) -> Iterator[Finding]:
             yield fine(what, text)
     place = _existing(folder)
     if not os.access(place, os.W_OK | os.X_OK):
-        yield problem("folder", f"{place} cannot be written", "choose a folder of your own")
+        yield note("folder", f"{place} cannot be written", "to write to it, choose a folder of your own")
 
 
 def _lock(folder: Path) -> Finding:
@@ -215,4 +215,4 @@ def _queue() -> Iterator[Finding]:
 def _existing(path: Path) -> Path:
     """The path, or its nearest folder that exists."""
     path = Path(os.path.abspath(path))
-    return next((place for place in (path, *path.parents) if place.exists()), Path(path.anchor))
+    return next((place for place in (path, *path.parents) if place.is_dir()), Path(path.anchor))

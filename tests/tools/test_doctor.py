@@ -1,4 +1,4 @@
-"""``python -m tools.doctor`` finds what is wrong with a machine, a run, data, an export and videos, and changes nothing."""
+"""``python -m tools.doctor`` finds what is wrong with a machine, a run, data, an export and videos."""
 
 import json
 import os
@@ -12,19 +12,28 @@ import termios
 import pytest
 import torch
 
+from runtime.errors import UserError
 from tests.helpers import ROOT
 from tests.helpers.files import overwrite
+from tests.helpers.refusals import refuses
 from tests.helpers.shards import change_index, make_shards
 from tests.runtime.test_tensors import punch
+from tools.doctor.__main__ import main
+
+COMMAND = [sys.executable, "-m", "tools.doctor"]
 
 
-def doctor(*arguments, env=None, cwd=ROOT):
-    """Exit status and output of the doctor."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", **(env or {})}
-    command = [sys.executable, "-m", "tools.doctor", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, timeout=300)
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture
+def doctor(capsys, monkeypatch, tmp_path):
+    """Function that runs the doctor; returns its exit status and output."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def run(*arguments):
+        status = main(list(arguments))
+        return status, capsys.readouterr().out
+
+    return run
 
 
 def flat(text):
@@ -32,9 +41,11 @@ def flat(text):
 
 
 def content_of(folder):
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    found = (path for path in folder.rglob("*") if path.is_file() and "cache" not in path.parts)
+    return {path: path.read_bytes() for path in found}
 
 
+@pytest.mark.slow
 def test_a_bad_machine_is_described_with_remedies(tmp_path):
     env = {
         "HOME": "/nonexistent", "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path), "no_proxy": "", "NO_PROXY": "",
@@ -45,8 +56,10 @@ def test_a_bad_machine_is_described_with_remedies(tmp_path):
     os.chmod(tmp_path, 0o755)
     (tmp_path / f"emotivetalk-{os.getuid()}").mkdir(mode=0o777)
     os.chmod(tmp_path / f"emotivetalk-{os.getuid()}", 0o777)
-    status, text = doctor(env=env)
-    assert status == 1
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8", **env}
+    done = subprocess.run(COMMAND, capture_output=True, text=True, env=environment, cwd=ROOT)
+    text = done.stdout
+    assert (done.returncode, done.stderr) == (1, "")
     for words in (
         "HOME /nonexistent is no folder; caches are lost with the temporary folder → set HOME to a folder that lasts",
         "other users can enter it (mode 777, expected 700)",
@@ -58,7 +71,8 @@ def test_a_bad_machine_is_described_with_remedies(tmp_path):
     assert "secret" not in text
 
 
-def test_data_is_checked_by_numbers_and_hashes(tmp_path):
+def test_data_is_checked_by_numbers_and_hashes(tmp_path, doctor):
+    tmp_path = tmp_path / "data"  # beside the cache
     index = make_shards(tmp_path, samples=4, shards=4, frames=(30,))
     status, text = doctor(f"path={tmp_path}")
     assert status == 0, text
@@ -83,9 +97,10 @@ def test_data_is_checked_by_numbers_and_hashes(tmp_path):
     assert "not valid JSON (is nested too deeply)" in flat(doctor(f"path={tmp_path}")[1])
 
 
-def test_a_run_is_checked_by_checksums(tmp_path):
+def test_a_run_is_checked_by_checksums(tmp_path, doctor):
+    tmp_path = tmp_path / "run"  # beside the cache
     folder = tmp_path / "checkpoints"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (tmp_path / "config.yaml").write_text("stage: vaid\n")
     for step in (1, 2, 3):
         saved = {"state_dict": {"w": torch.rand(10000)}, "emotivetalk": {"stage": "vaid"}}
@@ -104,11 +119,12 @@ def test_a_run_is_checked_by_checksums(tmp_path):
         assert words in flat(text), text
     assert newest.replace(" ", "") in re.sub(r"\s", "", text)  # a long path is folded
     assert content_of(tmp_path) == before
-    assert doctor(f"path={folder / 'step=1.ckpt'}")[0] == 0
+    status, text = doctor(f"path={folder / 'step=1.ckpt'}")
+    assert status == 0, text
     assert doctor(f"path={folder / 'step=2.ckpt'}")[0] == 1
 
 
-def test_an_export_is_whole_or_not(runs, tmp_path):
+def test_an_export_is_whole_or_not(runs, tmp_path, doctor):
     export = runs / "ethd" / "export" / "ethd.safetensors"
     status, text = doctor(f"path={export}")
     assert status == 0, text
@@ -122,7 +138,9 @@ def test_an_export_is_whole_or_not(runs, tmp_path):
     assert "→ export the run again" in flat(text)
 
 
-def test_videos_and_names_that_control_the_terminal(tmp_path):
+def test_videos_and_names_that_control_the_terminal(tmp_path, doctor):
+    tmp_path = tmp_path / "videos"
+    tmp_path.mkdir()
     (tmp_path / "a.mp4").write_bytes(b"video")
     (tmp_path / "a.json").write_text(json.dumps({"schema": "emotivetalk.generation/1"}))
     (tmp_path / "b.mp4").write_bytes(b"video")
@@ -135,10 +153,8 @@ def test_videos_and_names_that_control_the_terminal(tmp_path):
     assert "\x1b" not in text
 
 
-def test_a_path_without_anything_is_one_line(tmp_path):
-    status, text = doctor(f"path={tmp_path / 'nothing'}")
-    assert status == 1
-    assert text.splitlines()[-1].endswith("does not exist; expected a run, data, an export or an output folder")
+def test_a_path_without_anything_is_one_line(tmp_path, doctor):
+    refuses(UserError, "no: does not exist; expected a run, data, an export or an", doctor, f"path={tmp_path / 'no'}")
 
 
 @pytest.mark.slow
@@ -146,7 +162,7 @@ def test_it_fits_into_a_terminal_of_80_columns(tmp_path):
     make_shards(tmp_path / ("a long name " * 8), samples=2, shards=2, frames=(30,))
     reader, writer = pty.openpty()
     termios.tcsetwinsize(writer, (24, 80))
-    command = [sys.executable, "-m", "tools.doctor", f"path={tmp_path / ('a long name ' * 8)}"]
+    command = [*COMMAND, f"path={tmp_path / ('a long name ' * 8)}"]
     process = subprocess.Popen(command, stdout=writer, stderr=writer, cwd=ROOT, env={**os.environ, "TERM": "xterm"})
     os.close(writer)
     shown = b""

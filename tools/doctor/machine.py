@@ -110,6 +110,5 @@ def _proxy_answers() -> Iterator[Finding]:
 
 def _weights() -> Finding:
     places = ", ".join(str(root) for root in roots())
-    return fine(
-        "weights", f"in {places}; " + (f"no downloads: {offline()} is set" if offline() else "may be downloaded")
-    )
+    switch = offline()
+    return fine("weights", f"in {places}; " + (f"{switch} is set: no downloads" if switch else "downloads are on"))

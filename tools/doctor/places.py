@@ -1,4 +1,7 @@
-"""Checks of what is at a path: a run, prepared data, an export, or a folder of videos."""
+"""Checks of what is at a path: a run, prepared data, an export, or a folder of videos.
+
+Packages are imported where they are used, since most take seconds to import.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,12 @@ from configs.registries import ENCODERS
 from datamodules.index_checks import index_problems, is_plain_name
 from datamodules.schema import INDEX_NAME, Index, ShardEntry, ShardError
 from datamodules.staging import LocalShards, changed_content
-from generation.record import SCHEMA, record_path
-from lightning_modules.checkpoint_files import damage_of
-from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, open_checkpoint
-from lightning_modules.ethd.export import EXPORT, load_export
-from preparation.plan import PARTS_FOLDER, PLAN_NAME
 from runtime.errors import UserError, first_line, message_of
 from runtime.health import Finding, fine, note, problem, size_text
 from runtime.json_text import parse_json
 from runtime.locks import lock_of, owner_of
-from training.run_health import run_findings
 
+PARTS = Path("parts")  # folder of data whose preparation has begun
 SHOWN = 8  # findings of one kind that are listed
 Step = Callable[[str], None]  # called with the name of a file before it is read
 
@@ -32,7 +30,7 @@ def findings_of(path: Path, on_file: Step) -> tuple[str, Iterator[Finding]]:
         UserError: If there is nothing.
     """
     if path.is_dir():
-        if (path / INDEX_NAME).exists() or (path / PARTS_FOLDER / PLAN_NAME).exists():
+        if (path / INDEX_NAME).exists() or (path / PARTS / "plan.json").exists():
             return "data", _data(path, on_file)
         if (path / "checkpoints").is_dir() or (path / "config.yaml").is_file():
             return "run", _run(path, on_file)
@@ -47,12 +45,18 @@ def findings_of(path: Path, on_file: Step) -> tuple[str, Iterator[Finding]]:
 
 
 def _run(folder: Path, on_file: Step) -> Iterator[Finding]:
+    from lightning_modules.ethd.export import EXPORT
+    from training.run_health import run_findings
+
     yield from run_findings(folder, deep=True, on_file=on_file)
     if (folder / EXPORT).exists():
         yield from _export(folder / EXPORT, on_file)
 
 
 def _checkpoint(path: Path, on_file: Step) -> Iterator[Finding]:
+    from lightning_modules.checkpoint_files import damage_of
+    from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, open_checkpoint
+
     on_file(path.name)
     if wrong := damage_of(path, again=True):
         yield problem(path.name, wrong, "use an earlier checkpoint of the run, or copy it again")
@@ -70,6 +74,8 @@ def _checkpoint(path: Path, on_file: Step) -> Iterator[Finding]:
 
 
 def _export(path: Path, on_file: Step) -> Iterator[Finding]:
+    from lightning_modules.ethd.export import load_export
+
     on_file(path.name)
     try:
         export = load_export(path)
@@ -83,7 +89,7 @@ def _export(path: Path, on_file: Step) -> Iterator[Finding]:
 
 
 def _data(folder: Path, on_file: Step) -> Iterator[Finding]:
-    for lock in sorted((folder / PARTS_FOLDER).glob(".part-*.lock")):
+    for lock in sorted((folder / PARTS).glob(".part-*.lock")):
         if owner := owner_of(lock):
             yield note("lock", f"is being prepared by {owner}", "wait for it")
     try:
@@ -127,6 +133,8 @@ def _shard(folder: Path, shard: ShardEntry) -> str | None:
 
 
 def _output(folder: Path, on_file: Step) -> Iterator[Finding]:
+    from generation.record import SCHEMA, record_path
+
     if owner := owner_of(lock_of(folder)):
         yield note("lock", f"is being written by {owner}", "wait for it")
     videos = sorted(folder.rglob("*.mp4"))
