@@ -17,6 +17,7 @@ from configs.training import TrainConfig
 from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
 from runtime.files import write_whole
+from runtime.yaml_text import check_yaml
 from training.zero_parts import check_parts
 
 # Keys that a resumed run may change: paths, duration, hardware and logging.
@@ -100,6 +101,7 @@ def check_same_config(config: TrainConfig, file: Path) -> None:
     if config.resume.allow_config_change or not file.exists():
         return
     try:
+        check_yaml(file)
         loaded = OmegaConf.load(file)
         if isinstance(loaded, DictConfig):
             replace_old_values(loaded, STORED)

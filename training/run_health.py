@@ -12,6 +12,7 @@ from lightning_modules.checkpoint_files import BEST, LAST, PART, damage_of, step
 from runtime.errors import first_line
 from runtime.health import Finding, fine, note, problem, size_text
 from runtime.locks import owner_of
+from runtime.yaml_text import check_yaml
 
 LOCK = ".lock"  # file of a run directory that its process holds
 
@@ -58,6 +59,7 @@ def run_findings(folder: Path, deep: bool, on_file: Callable[[str], None] = lamb
 def _config(folder: Path) -> Iterator[Finding]:
     file = folder / "config.yaml"
     try:
+        check_yaml(file)
         stage = str(OmegaConf.to_container(OmegaConf.load(file))["stage"])  # type: ignore[index, call-overload]
         yield fine("config", f"stage {stage[:40]}")
     except FileNotFoundError:

@@ -14,6 +14,7 @@ from callbacks.run_log import STARTS
 from configs.errors import ConfigError
 from configs.loggers import PROJECT
 from runtime.json_text import parse_json
+from runtime.yaml_text import check_yaml
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def scored_run(folder: str | Path) -> ScoredRun:
     """
     folder = Path(folder).absolute()
     try:
+        check_yaml(folder / "config.yaml")
         config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
     except (OSError, ValueError, OmegaConfBaseException):
         config = None
