@@ -111,7 +111,7 @@ def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) ->
         CheckpointError: If it is not; the message names both stages.
     """
     info = checkpoint.get(CHECKPOINT_INFO) if isinstance(checkpoint, Mapping) else None
-    if not info:
+    if not isinstance(info, Mapping) or "stage" not in info:
         raise CheckpointError(f"{where}: was not written by train.py; expected a checkpoint of stage {stage}")
     if info["stage"] != stage:
         raise CheckpointError(f"{where}: is a checkpoint of stage {info['stage']}; expected one of stage {stage}")

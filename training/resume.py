@@ -8,17 +8,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import ConfigError
 from configs.renamed import RUN_FOLDERS, STORED, replace_old_values
+from configs.stored import load_stored
 from configs.training import TrainConfig
 from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
 from runtime.errors import first_line
 from runtime.files import write_whole
-from runtime.yaml_text import check_yaml
 from training.zero_parts import check_parts
 
 # Keys that a resumed run may change: paths, duration, hardware and logging.
@@ -102,10 +102,7 @@ def check_same_config(config: TrainConfig, file: Path) -> None:
     if config.resume.allow_config_change or not file.exists():
         return
     try:
-        check_yaml(file)
-        loaded = OmegaConf.load(file)
-        if not isinstance(loaded, DictConfig):
-            raise ValueError("has no keys and values")
+        loaded = load_stored(file)
         replace_old_values(loaded, STORED)
         stored = OmegaConf.to_container(loaded)
     except (OSError, ValueError, TypeError, AttributeError, OmegaConfBaseException) as error:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
+from configs.stored import load_stored
 from lightning_modules.checkpoint_files import BEST, LAST, PART, damage_of, steps_of
 from runtime.errors import first_line
 from runtime.health import Finding, fine, note, problem, size_text
 from runtime.locks import owner_of
-from runtime.yaml_text import check_yaml
 
 LOCK = ".lock"  # file of a run directory that its process holds
 
@@ -59,12 +60,11 @@ def run_findings(folder: Path, deep: bool, on_file: Callable[[str], None] = lamb
 def _config(folder: Path) -> Iterator[Finding]:
     file = folder / "config.yaml"
     try:
-        check_yaml(file)
-        stage = str(OmegaConf.to_container(OmegaConf.load(file))["stage"])  # type: ignore[index, call-overload]
+        stage = str(OmegaConf.to_container(load_stored(file))["stage"])  # type: ignore[index, call-overload]
         yield fine("config", f"stage {stage[:40]}")
     except FileNotFoundError:
         yield problem("config", f"{file} is missing", "restore it; without it a run is not recognised")
-    except Exception as error:  # YAML can be wrong in many ways
+    except (OSError, KeyError, ValueError, OmegaConfBaseException) as error:
         yield problem("config", f"{file} cannot be read ({first_line(error)})", "restore it, or remove it")
 
 

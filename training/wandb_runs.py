@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from callbacks.run_log import STARTS
 from configs.errors import ConfigError
 from configs.loggers import PROJECT
+from configs.stored import load_stored
 from runtime.json_text import parse_json
-from runtime.yaml_text import check_yaml
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,7 @@ def scored_run(folder: str | Path) -> ScoredRun:
     """
     folder = Path(folder).absolute()
     try:
-        check_yaml(folder / "config.yaml")
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        config = OmegaConf.to_container(load_stored(folder / "config.yaml"))
     except (OSError, ValueError, OmegaConfBaseException):
         config = None
     if not isinstance(config, dict) or "stage" not in config:

@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
+from configs.stored import load_stored
 from configs.training import VAIDConfig
 from encoders.protocols import Identity, TextEncoder
 from encoders.weight_files import WrongWeights
@@ -38,7 +39,6 @@ from lightning_modules.vaid.network import VAID
 from runtime.checked_fields import check_count, check_sizes
 from runtime.errors import first_line
 from runtime.files import sha256_of, write_whole
-from runtime.yaml_text import check_yaml
 
 MAX_SIDE = 1 << 14  # pixels of a frame
 KIND, VERSION = "emotivetalk_export", 1
@@ -286,8 +286,7 @@ def _is_number(value: Any, above: float) -> bool:
 def _stage_of(run: Path) -> str | None:
     """Stage in the configuration of a run directory, or None if it cannot be read."""
     try:
-        check_yaml(run / "config.yaml")
-        return str(OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))["stage"])  # type: ignore[index, call-overload]
+        return str(OmegaConf.to_container(load_stored(run / "config.yaml"))["stage"])  # type: ignore[index, call-overload]
     except (OSError, KeyError, TypeError, ValueError, OmegaConfBaseException):
         return None
 
