@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.lab import lab_folders
 from runtime.errors import UserError
+from runtime.yaml_text import check_yaml
 
 FOLDER = Path(__file__).parent / "systems"
 KINDS = ("command", "reference", "folder")
@@ -208,10 +209,11 @@ def load_system(name: str) -> System:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UserError(f"system={name}: {hint}expected one of {', '.join(sorted(there))}, or the path of a .yaml file")
     try:
+        check_yaml(path)
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"system={name}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")

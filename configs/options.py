@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 from configs.errors import ConfigError
 from configs.renamed import current_names
 from runtime.ending import BASE, Ended, caught, end_like_ctrl_c
-from runtime.errors import UserError, message_of
+from runtime.errors import UserError, message_of, printable
 
 INTERRUPTED = BASE + signal.SIGINT
 Readers = Mapping[str, Callable[[str], Any]]  # key -> parser of its value
@@ -111,7 +111,7 @@ def run_script(main: Callable[[], object]) -> NoReturn:
             print("\nStopped. Run the same command again to continue.", file=sys.stderr, flush=True)
         sys.exit(error.exit_status if isinstance(error, Ended) else INTERRUPTED)
     except (UserError, OSError) as error:
-        print(f"error: {message_of(error)}", file=sys.stderr)
+        print(f"error: {printable(message_of(error))}", file=sys.stderr)
         sys.exit(error.exit_status if isinstance(error, UserError) else 1)
     sys.exit(status if isinstance(status, int) else 0)
 

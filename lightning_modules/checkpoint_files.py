@@ -96,7 +96,7 @@ def check_whole(path: Path) -> None:
     Raises:
         CheckpointError: If it is missing, truncated, damaged or lacks a part; the message names the newest whole one.
     """
-    problem = _problem(path)
+    problem = damage_of(path)
     if problem:
         raise CheckpointError(f"{_shown(path)}: {problem}. {_fallback(path)}")
 
@@ -112,13 +112,19 @@ def zero_files(path: Path) -> list[Path]:
     return sorted(files, key=lambda file: int(file.name.split("zero_pp_rank_")[1].split("_")[0]))
 
 
-def _problem(path: Path) -> str | None:
+def damage_of(path: Path, again: bool = False) -> str | None:
+    """What is missing or damaged in a checkpoint, by the checksums of its content; None if it is whole.
+
+    Args:
+        path: Checkpoint.
+        again: Whether to read it also if an earlier process found it whole.
+    """
     if not path.exists():
         return "no such checkpoint" if not path.is_symlink() else f"links to {os.readlink(path)}, which does not exist"
     if path.is_file():
         if not zipfile.is_zipfile(path):
             return "not a readable checkpoint (truncated, or not written by torch)"
-        return content_damage(path)
+        return content_damage(path, again)
     if not (path / DEEPSPEED_WEIGHTS).is_file():
         return f"not a readable checkpoint (a folder without {DEEPSPEED_WEIGHTS})"
     parts = sorted((path / DEEPSPEED_WEIGHTS).parent.glob("*.pt"))
@@ -135,12 +141,12 @@ def _problem(path: Path) -> str | None:
     if missing := sorted(set(range(ranks)) - numbers):
         return f"not a readable checkpoint (the optimizer states of ranks {missing} are missing)"
     with ThreadPoolExecutor(min(8, usable_cores())) as threads:
-        return next(filter(None, threads.map(content_damage, parts)), None)
+        return next(filter(None, threads.map(lambda part: content_damage(part, again), parts)), None)
 
 
 def _fallback(path: Path) -> str:
     for other in reversed(steps_of(path.parent).values()):
-        if other.resolve() != path.resolve() and _problem(other) is None:
+        if other.resolve() != path.resolve() and damage_of(other) is None:
             return f"The newest complete one in its folder is {other.name}: resume with ckpt_path={other}"
     return "Its folder holds no other complete checkpoint: start a new run with another run_id"
 

@@ -92,13 +92,13 @@ def open_checkpoint(path: str | Path) -> dict[str, Any]:
     return found
 
 
-def content_damage(file: Path) -> str | None:
+def content_damage(file: Path, again: bool = False) -> str | None:
     """What is wrong with the content of a file of a checkpoint, by its checksums; None if it is whole.
 
-    The file is read once by one process, and the outcome is remembered (``runtime/verified.py``).
+    The file is read once by one process, and the outcome is remembered (``runtime/verified.py``), unless ``again``.
     """
     try:
-        member = verified_once(file, "CRC", lambda: damaged_member(file))
+        member = verified_once(file, "CRC", lambda: damaged_member(file), again)
     except (OSError, zipfile.BadZipFile) as error:
         return f"not a readable checkpoint ({message_of(error)})"
     return f"not a whole checkpoint ({file.name}/{member} was damaged after it was written)" if member else None
@@ -111,7 +111,7 @@ def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) ->
         CheckpointError: If it is not; the message names both stages.
     """
     info = checkpoint.get(CHECKPOINT_INFO) if isinstance(checkpoint, Mapping) else None
-    if not info:
+    if not isinstance(info, Mapping) or "stage" not in info:
         raise CheckpointError(f"{where}: was not written by train.py; expected a checkpoint of stage {stage}")
     if info["stage"] != stage:
         raise CheckpointError(f"{where}: is a checkpoint of stage {info['stage']}; expected one of stage {stage}")

@@ -24,6 +24,7 @@ from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, contin
 from preparation.preparation_report import step_seconds, step_table, summary_table
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
+from runtime.errors import printable
 from runtime.files import require_writable
 from runtime.locks import locked
 from runtime.ownership import refuse
@@ -104,7 +105,7 @@ def check_task(config: PrepareConfig) -> int:
     with progress_bar(console, "checking", len(index.shards), "shards") as bar:
         problems = check(folder, lambda: bar.advance(bar.task_ids[0]))
     for problem in problems:
-        console.print(f"[red]problem[/] {escape(problem)}", soft_wrap=True)
+        console.print(f"[red]problem[/] {escape(printable(problem))}", soft_wrap=True)
     frames = sum(sample.frames for sample in index.samples)
     speakers = len({sample.speaker for sample in index.samples})
     console.print(

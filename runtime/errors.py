@@ -22,3 +22,13 @@ def first_line(error: BaseException) -> str:
     """First line of an error's message; its type if it has none."""
     text = str(error).strip()
     return text.splitlines()[0] if text else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """A text whose control characters, but for line breaks, are shown as escapes.
+
+    Names and texts of foreign files could otherwise control the terminal.
+    """
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text
+    )

@@ -22,7 +22,7 @@ from torch import Tensor
 from runtime.files import whole_file
 from runtime.json_text import parse_json
 from runtime.platforms import usable_cores
-from runtime.tensors import TensorFileError
+from runtime.tensors import TensorFileError, check_regular
 
 DIGESTS = "sha256"  # key of the header: {tensor name or HEADER: hash}
 HEADER = "/header"  # no tensor of ours has such a name
@@ -64,6 +64,7 @@ def load_hashed(path: Path, kind: str | None = None, newest: int = 1) -> tuple[A
         FileNotFoundError: If it does not exist.
         TensorFileError: If it is damaged anywhere; the message names the first damaged tensor.
     """
+    check_regular(Path(path))
     try:
         with safe_open(path, framework="pt") as file:
             header = parse_json((file.metadata() or {}).get(kind, "null")) if kind else None

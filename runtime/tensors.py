@@ -7,6 +7,7 @@ Formats: archives of ``torch.save``, TorchScript archives, and safetensors. A te
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import stat
 import zipfile
@@ -125,9 +126,7 @@ def check_archive(path: Path) -> None:
         FileNotFoundError: If it does not exist.
         TensorFileError: If not.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise TensorFileError(f"{path}: is not a regular file")
+    status = check_regular(path)
     if not zipfile.is_zipfile(path):
         return
     try:
@@ -141,6 +140,19 @@ def check_archive(path: Path) -> None:
         raise TensorFileError(
             f"{path}: unpacks to {packed + stored} bytes from {status.st_size}; torch packs no tensors"
         )
+
+
+def check_regular(path: Path) -> os.stat_result:
+    """Status of a file, which must be no folder, pipe or device: to open one could wait for ever.
+
+    Raises:
+        FileNotFoundError: If it does not exist.
+        TensorFileError: If it is none.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise TensorFileError(f"{path}: is not a regular file")
+    return status
 
 
 def damaged_member(path: Path) -> str | None:

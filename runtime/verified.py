@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
 
-from runtime.files import write_whole
+from runtime.files import partial_of
 from runtime.folders import cache_folder
 
 log = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ _WHOLE = "whole"
 _KNOWN: dict[str, str] = {}  # so that a process looks for an outcome once
 
 
-def verified_once(path: Path, expected: str, check: Callable[[], str | None]) -> str | None:
+def verified_once(path: Path, expected: str, check: Callable[[], str | None], again: bool = False) -> str | None:
     """Outcome of a check of a file's content.
 
     Args:
@@ -32,6 +33,7 @@ def verified_once(path: Path, expected: str, check: Callable[[], str | None]) ->
         expected: What is checked, e.g. the hash that the content must have.
         check: Reads the file. Returns None if it is whole, and otherwise what is wrong. Its exceptions are passed on,
             and nothing is remembered.
+        again: Whether to read the file although an outcome is remembered: disks can damage a file without touching it.
 
     Returns:
         The outcome of ``check``, by this or an earlier process.
@@ -40,9 +42,9 @@ def verified_once(path: Path, expected: str, check: Callable[[], str | None]) ->
         OSError: If the file cannot be read.
     """
     place = _place(path, expected)
-    if (known := _remembered(place)) is None:
+    if again or (known := _remembered(place)) is None:
         with _alone(place):
-            known = _remembered(place)  # by another process meanwhile
+            known = None if again else _remembered(place)  # by another process meanwhile
             if known is None:
                 known = check() or _WHOLE
                 if place == _place(path, expected):  # not changed while it was read
@@ -70,7 +72,9 @@ def _remember(place: Path, outcome: str) -> None:
     _KNOWN[place.name] = outcome
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(place, outcome)
+        partial = partial_of(place)
+        partial.write_text(outcome, encoding="utf-8")
+        os.replace(partial, place)  # not synchronised with the disk: an outcome that is lost is found again
     except OSError as error:
         log.warning(
             "%s: cannot be written (%s); other processes will check the same files again", place, error.strerror

@@ -32,10 +32,12 @@ from datamodules.schema import ShardError
 from runtime.ending import end_with_launcher
 from runtime.errors import UserError
 from runtime.files import write_whole
+from runtime.health import State, machine_findings
 from runtime.locks import locked
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
 from training.resume import INIT_FILE, check_resume, resume_path, run_folder, store_config
+from training.run_health import LOCK, run_findings
 from training.strategies import build_strategy, float32_products, precision_settings
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,6 @@ FILTERED_LOGGERS = (
 )
 
 
-LOCK = ".lock"  # in the run directory
 STEPS_SUMMARISED = 200  # steps whose windows are summarised at the start
 HARDLY_FULL = 0.1  # share of frames in full windows below which a warning is shown
 
@@ -112,6 +113,8 @@ def fit(config: TrainConfig) -> Run:
     )
     with _only_run(config, trainer, folder, resume):
         preflight(config, stage, data, trainer, module, folder)
+        if trainer.is_global_zero:
+            _warn(folder, resumed=resume is not None)
         if trainer.is_global_zero and not settings.fast_dev_run:
             store_config(config, folder)
             stage.keep(folder)
@@ -137,6 +140,14 @@ def fit(config: TrainConfig) -> Run:
             if preempted and trainer.is_global_zero:
                 say(leave(trainer.global_step, preemption.agreed, config.preemption.max_requeues))
     return Run(module, data, trainer, folder, preempted)
+
+
+def _warn(folder: Path, resumed: bool) -> None:
+    """Logs what ``tools.doctor`` finds in a moment: what may stop this job, and what is wrong with the run."""
+    findings = [*machine_findings(folder), *(run_findings(folder, deep=False) if resumed else [])]
+    for finding in findings:
+        if finding.state is not State.FINE and finding.what != "lock":  # which this process holds
+            log.warning("%s", finding)
 
 
 @contextmanager

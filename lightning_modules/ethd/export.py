@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor
+from torch import Tensor, nn
 
+from configs.stored import load_stored
 from configs.training import VAIDConfig
 from encoders.protocols import Identity, TextEncoder
 from encoders.weight_files import WrongWeights
@@ -32,10 +33,10 @@ from lightning_modules.emotion.text_mapping import MAPPING_VERSION, TEXT_FILE, T
 from lightning_modules.ethd.checkpoint import STAGE, TRAINED_WINDOWS, EthdInfo, build_ethd, weights_of
 from lightning_modules.ethd.held_vaid import vaid_of_run
 from lightning_modules.ethd.network import Ethd
-from lightning_modules.foreign_sizes import check_count, check_shapes, check_sizes
 from lightning_modules.tensor_files import read_file, write_file
 from lightning_modules.vaid.checkpoint import vaid_config
 from lightning_modules.vaid.network import VAID
+from runtime.checked_fields import check_count, check_sizes
 from runtime.errors import first_line
 from runtime.files import sha256_of, write_whole
 
@@ -265,6 +266,19 @@ def _checked(header: Mapping[str, Any], info: EthdInfo) -> tuple[int, dict[int, 
     return check_count("step", header["step"], 0, 1 << 62), windows, trained_with
 
 
+def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Checks that tensors have the names and shapes of a network, which can be on the meta device.
+
+    Raises:
+        ValueError: If not; names the first that differs.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(own.keys() | found.keys()):
+        if own.get(name) != found.get(name):
+            raise ValueError(f"tensor {name} of shape {found.get(name)} (expected {own.get(name)})")
+
+
 def _is_number(value: Any, above: float) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value > above
 
@@ -272,7 +286,7 @@ def _is_number(value: Any, above: float) -> bool:
 def _stage_of(run: Path) -> str | None:
     """Stage in the configuration of a run directory, or None if it cannot be read."""
     try:
-        return str(OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))["stage"])  # type: ignore[index, call-overload]
+        return str(OmegaConf.to_container(load_stored(run / "config.yaml"))["stage"])  # type: ignore[index, call-overload]
     except (OSError, KeyError, TypeError, ValueError, OmegaConfBaseException):
         return None
 

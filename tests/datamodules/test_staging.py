@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from datamodules.schema import ShardError
-from datamodules.staging import GIB, STAGE_NAME, StagedShards, address, read_index, shard_source
+from datamodules.staging import GIB, STAGE_NAME, StagedShards, address, read_index, sha256_of_open, shard_source
+from tests.helpers.files import overwrite
 from tests.helpers.shards import make_shards
 
 
@@ -269,3 +270,35 @@ def as_user(user, work):
         finally:
             os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_local_shard_is_compared_once_with_its_hash(origin, tmp_path, monkeypatch):
+    """Zeros in the middle of a shard are found, by the process that opens it and by those that come later."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, index = origin
+    hashed = []
+    monkeypatch.setattr(
+        "datamodules.staging.sha256_of_open", lambda descriptor: hashed.append(1) or sha256_of_open(descriptor)
+    )
+    shard, other = index.shards[:2]
+    for _ in range(2):  # the second source is that of another process
+        source = shard_source(str(folder), index, None, 1)
+        os.close(source.open(shard))
+        os.close(source.open(shard))
+    assert len(hashed) == 1
+    overwrite(folder / other.name, other.bytes // 2, bytes(2000))
+    for _ in range(2):
+        with pytest.raises(ShardError, match=rf"{other.name}: its content was changed: its sha256 differs"):
+            shard_source(str(folder), index, None, 1).open(other)
+    assert len(hashed) == 2
+
+
+def test_a_root_that_sends_without_end_is_stopped(origin, tmp_path, monkeypatch):
+    folder, index = origin
+    monkeypatch.setattr("datamodules.staging.MAX_INDEX", 1 << 20)
+    with pytest.raises(ShardError, match="sends more than the expected 1048576 bytes"):
+        read_index("pipe:cat /dev/zero # {name}")
+    source = StagedShards("pipe:cat /dev/zero # {name}", index, tmp_path / "stage", 1)
+    with pytest.raises(ShardError, match=f"sends more than the expected {index.shards[0].bytes} bytes"):
+        source.open(index.shards[0])
+    assert not list(source.folder.glob("*.tar*"))
