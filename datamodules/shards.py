@@ -208,7 +208,7 @@ def parse_npy(data: bytes) -> np.ndarray:
     """Parses an npy file in memory; its values are not copied.
 
     Raises:
-        ValueError: If it is not an array in C order without pickled objects, or has another size than its header says.
+        ValueError: If it is not an array in C order without pickled objects, or has another size than stated.
     """
     header = parse_npy_header(data[:_NPY_HEADER])
     count = int(np.prod(header.shape, dtype=object))

@@ -38,8 +38,9 @@ def check_types(value: Any, where: str) -> None:
     Raises:
         ValueError: If one has another type; names it, what was found and what was expected.
     """
-    if not _fits(type(value))(value):
-        raise ValueError(_first_wrong(value, type(value), where))
+    kind: Any = type(value)
+    if not _fits(kind)(value):
+        raise ValueError(_first_wrong(value, kind, where))
 
 
 def check_count(name: str, value: Any, least: int = 0, most: int = MOST) -> int:

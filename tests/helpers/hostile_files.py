@@ -13,6 +13,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save, save_file
 
+from lightning_modules.emotion.emotion_table import TABLE_KIND
+from lightning_modules.ethd.export import KIND
+from metrics.networks.proxy import HEADER
+
 DEEP = 100_000
 STOLEN = "stolen-secret"  # value of the environment variable SECRET, which nothing may show
 
@@ -79,7 +83,7 @@ def tensors(folder: Path, canary: Path) -> Iterator[Path]:
     yield written("deep.safetensors", struct.pack("<Q", len(deep)) + deep)
     for number, header in enumerate(("[" * DEEP, "7", "null", "{}", '{"version": "x"}', '{"version": 1e999}')):
         path = folder / f"metadata{number}.safetensors"
-        kinds = ("emotivetalk_export", "emotivetalk.standin", "emotivetalk_table")
+        kinds = (KIND, HEADER, TABLE_KIND)  # an export, a proxy network, a table of emotions
         save_file({"ethd.w": torch.zeros(3)}, path, metadata=dict.fromkeys(kinds, header))
         yield path
     yield written("page.ckpt", b"<html>Please accept the terms</html>")

@@ -57,7 +57,7 @@ def add_to_first_shard(folder, header, data=b""):
 
 
 def npy_header(descr, shape):
-    """An npy file of 600 bytes of zeros whose header says what is asked for."""
+    """An npy file of 600 bytes of zeros whose header holds what is asked for."""
     text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(230)[:230].encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(600)
 

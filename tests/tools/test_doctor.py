@@ -72,7 +72,7 @@ def test_a_bad_machine_is_described_with_remedies(tmp_path):
 
 
 def test_data_is_checked_by_numbers_and_hashes(tmp_path, doctor):
-    tmp_path = tmp_path / "data"  # beside the cache
+    tmp_path = tmp_path / "data"  # next to the cache
     index = make_shards(tmp_path, samples=4, shards=4, frames=(30,))
     status, text = doctor(f"path={tmp_path}")
     assert status == 0, text
@@ -98,7 +98,7 @@ def test_data_is_checked_by_numbers_and_hashes(tmp_path, doctor):
 
 
 def test_a_run_is_checked_by_checksums(tmp_path, doctor):
-    tmp_path = tmp_path / "run"  # beside the cache
+    tmp_path = tmp_path / "run"  # next to the cache
     folder = tmp_path / "checkpoints"
     folder.mkdir(parents=True)
     (tmp_path / "config.yaml").write_text("stage: vaid\n")
