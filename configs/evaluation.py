@@ -137,13 +137,15 @@ class EvaluateConfig:
         fps: Frame rate at which the two videos of a pair are compared.
         crop: Rectangle of the generated frames that holds the result, as x, y, width, height in pixels; null for the
             whole frame.
-        offset: Generated frame k corresponds to reference frame k + offset, at ``fps``.
+        offset: Generated frame k corresponds to reference frame k + offset, at ``fps``. null for the offset in the
+            records of benchmark.run_system, 0 without records.
         max_gap: Maximum difference in length of a pair, seconds. The longer video is trimmed.
         allow_missing: Exit with status 0 even if videos are missing or failed.
         device: auto, cpu or cuda.
         bootstrap: Number of bootstrap resamples of the clips for each interval; 0 for none.
         seed: Seed of the resampling.
-        cache: Folder of cached reference features; null for the user's cache folder.
+        cache: Folder of cached features; null for the user's cache folder. Tables read them to score the clips that
+            several systems share.
         drift: Window in seconds. Each metric is also computed per window, with its slope over time; null disables this.
         cell: Cell of the paper's tables that the result fills.
         logger: Loggers in addition to the results file.
@@ -156,7 +158,7 @@ class EvaluateConfig:
     protocol: str = MISSING
     fps: float = positive(25.0)
     crop: list[int] | None = panel()
-    offset: int = number(0)
+    offset: int | None = number(None)
     max_gap: float = positive(0.5)
     allow_missing: bool = False
     device: str = choice("auto", Device)

@@ -60,9 +60,7 @@ class FeatureStore:
         Raises:
             EvaluationError: If the file cannot be written.
         """
-        text = json.dumps({"version": VERSION, **key}, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        path = self.folder / digest[:2] / f"{digest}.npz"
+        path = self._path(self.digest(key))
         if (found := _read(path)) is not None:
             self.hits += 1
             return found
@@ -75,6 +73,19 @@ class FeatureStore:
         except OSError as error:
             raise EvaluationError(f"{path}: cannot be written ({error.strerror}); set cache=FOLDER") from error
         return arrays
+
+    @staticmethod
+    def digest(key: Mapping[str, Any]) -> str:
+        """Returns the name of a key's arrays, which results files hold."""
+        text = json.dumps({"version": VERSION, **key}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def stored(self, digest: str) -> Arrays | None:
+        """Returns stored arrays by the digest of their key; None if they are not stored."""
+        return _read(self._path(digest))
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / digest[:2] / f"{digest}.npz"
 
 
 def _read(path: Path) -> Arrays | None:

@@ -107,7 +107,7 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PRO
     not_computed: dict[str, str] = {}
     per_clip: dict[str, ClipValues] = {}
     with ranks.shared_folder(Path(config.output).absolute().parent) as own:
-        stores = FeatureStore(Path(config.cache) if config.cache else default_folder()), FeatureStore(own)
+        stores = (FeatureStore(Path(config.cache) if config.cache else default_folder()),) * 2
         panel: Panel | None = tuple(config.crop) if config.crop else None  # type: ignore[assignment]
         alignment = Alignment(config.fps, panel, config.offset, config.max_gap)
         clips, missing = _open_all(alignment, pairing, stores[0], console, ranks)
@@ -180,7 +180,8 @@ def _clip_record(clip: AlignedClip, per_clip: dict[str, ClipValues]) -> dict[str
         "clip": clip.name,
         "frames": clip.generated.frames,
         **{
-            side.name: {"file": str(side.path), "sha256": side.sha256, "first_frame": side.start, **vars(side.info)}
+            side.name: {"file": str(side.path), "sha256": side.sha256, "first_frame": side.start, "encoding": side.encoding,
+                        **vars(side.info)}
             for side in (clip.generated, clip.reference)
         },
         "notes": list(clip.notes),

@@ -85,7 +85,7 @@ class FIDFeatures:
     """``Extractor`` of FID: Inception's pool3 features of every frame."""
 
     name = "fid"
-    columns: tuple[Column, ...] = (Column("fid", "FID", "lower"),)
+    columns: tuple[Column, ...] = (Column("fid", "FID", "lower", low=0.0),)
     unit = "frames"
     convention = "pytorch-fid"
 
@@ -128,7 +128,7 @@ class FVDFeatures:
     """
 
     name = "fvd"
-    columns: tuple[Column, ...] = (Column("fvd", "FVD", "lower"),)
+    columns: tuple[Column, ...] = (Column("fvd", "FVD", "lower", low=0.0),)
     unit = "clips"
 
     def __init__(self, config: FVDConfig, device: torch.device) -> None:
@@ -193,7 +193,7 @@ class EFIDFeatures:
     """``Extractor`` of E-FID: expression coefficients of every frame with a face."""
 
     name = "efid"
-    columns: tuple[Column, ...] = (Column("efid", "E-FID", "lower"),)
+    columns: tuple[Column, ...] = (Column("efid", "E-FID", "lower", low=0.0),)
     unit = "frames"
     convention = "pytorch-fid"
 
@@ -256,7 +256,8 @@ class EFIDFeatures:
         features = [
             self.network(faces).cpu().numpy() for faces in _images(self._crops(reader, points), self.batch_size)
         ]
-        return {"features": np.concatenate(features), "seen": np.asarray(len(points))}
+        kept = [place for place, face in enumerate(points) if face is not None]
+        return {"features": np.concatenate(features), "seen": np.asarray(len(points)), "frames": np.asarray(kept)}
 
     def _crops(self, frames: Iterable[np.ndarray], points: Sequence[np.ndarray | None]) -> Iterator[np.ndarray]:
         size = self.network.input_size

@@ -108,7 +108,7 @@ class DistributionMetric:
             unit=extractor.unit,
             interval=_interval(extractor, sides, distance, bootstrap),
             warnings=tuple(_warnings(extractor, samples, sides)),
-            extra=_extra(extractor, good, sides, stores[0]),
+            extra={"convention": extractor.convention, **_extra(extractor, good, sides, stores[0])},
         )
         return [value], missing, counted
 
@@ -136,8 +136,7 @@ def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: Feat
         MediaError: If the video cannot be read.
         ValueError: If features are not finite.
     """
-    piece = _piece(extractor, clip, side)
-    return _fetch(extractor, piece, store)
+    return _fetch(extractor, _piece(extractor, clip, side), store)
 
 
 def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
@@ -148,7 +147,11 @@ def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
             raise ValueError(f"{side.path}: the features have NaN or infinite values; check the network's weights")
         return arrays
 
-    return store.fetch({"what": extractor.name, "side": side.key, **extractor.key(side)}, make)
+    return store.fetch(_key(extractor, side), make)
+
+
+def _key(extractor: Extractor, side: Side) -> dict[str, object]:
+    return {"what": extractor.name, "side": side.key, **extractor.key(side)}
 
 
 def _require_protocol(extractor: Extractor, arrays: Arrays) -> None:
@@ -243,6 +246,11 @@ def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> 
 
 def _counts(extractor: Extractor, clip: AlignedClip, found: dict[str, Arrays]) -> dict[str, object]:
     counts: dict[str, object] = {name: len(arrays["features"]) for name, arrays in found.items()}
+    # Names of the features in the cache, with which tables score the clips that several systems share.
+    counts["features"] = {
+        side.name: FeatureStore.digest(_key(extractor, _piece(extractor, clip, side)))
+        for side in (clip.reference, clip.generated)
+    }
     if isinstance(extractor, FVDFeatures):
         counts["first_frames"] = extractor.first_frames(clip)
     return counts
