@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.cell_names import OWN
 from benchmark.tables.reading import NOT_RUN
 from configs.options import Readers, path, paths, read_options, run_script
 from evaluation.clip_records import SCHEMA as RECORD
@@ -23,7 +24,6 @@ from runtime.files import write_whole
 from runtime.json_text import parse_json
 
 SHOWN = 3  # most frequent reasons in the file; the records hold the reason of every clip
-OWN = {"emotivetalk_a": "emotivetalk", "emotivetalk_av": "emotivetalk"}  # one system in the tables, run in two modes
 
 
 def reason_of(folder: Path) -> tuple[str, str, str] | None:

@@ -109,12 +109,14 @@ class CellConfig:
     """Cell of the paper's tables that a result fills; none if ``system`` is empty.
 
     Attributes:
-        system: emotivetalk, sadtalker, anitalker, aniportrait, hallo, pdfgc, styletalk, dreamtalk or any other name.
-        dataset: hdtf, mead, or any other name. Each is one block of a table.
+        system: emotivetalk, sadtalker, anitalker, aniportrait, hallo, pdfgc, styletalk, dreamtalk, another system of
+            benchmark/systems, or with ``new`` any name.
+        dataset: hdtf, mead, another registered dataset, or with ``new`` any name. Each is one block of a table.
         mode: A (driven by audio), A+V (driven by audio and the paired video), or control: a bound of a metric, e.g. of
             a still image, which is not ranked.
         variant: full, an ablation (wo_lip, wo_exp, no_decouple) or a length (120_frames, ..., 1500_frames).
         run: Number of a training run or seed. Three or more runs give an interval.
+        new: Whether the names may be neither the paper's nor registered. Without it, such a name is refused.
     """
 
     system: str | None = literal(None)
@@ -122,6 +124,7 @@ class CellConfig:
     mode: str | None = literal(None, one_of("A", "A+V", "control"))
     variant: str = literal("full")
     run: int = at_least(0, 0)
+    new: bool = False
 
 
 @dataclass

@@ -106,7 +106,7 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PRO
     values: list[Value] = []
     not_computed: dict[str, str] = {}
     per_clip: dict[str, ClipValues] = {}
-    with ranks.shared_folder(Path(config.output).absolute().parent) as own:
+    with ranks.shared_folder(Path(config.output).absolute().parent):  # ends if a process does not see it
         stores = (FeatureStore(Path(config.cache) if config.cache else default_folder()),) * 2
         panel: Panel | None = tuple(config.crop) if config.crop else None  # type: ignore[assignment]
         alignment = Alignment(config.fps, panel, config.offset, config.max_gap)

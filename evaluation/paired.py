@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from scipy import stats
+
+if TYPE_CHECKING:  # torch is loaded only if there are features
+    from metrics.functional.frechet import Moments
 
 RESAMPLES = 200
 MIN_CLIPS = 3  # fewer clips have no useful interval
@@ -89,7 +92,7 @@ class _SideSums:
         if int(self.sizes.sum()) >= dimensions and len(clips) * dimensions**2 * 8 <= MAX_BYTES:
             self._outer = np.stack([_outer(rows) for rows in clips])
 
-    def moments(self, times: np.ndarray):  # type: ignore[no-untyped-def]  # Moments; torch is imported late
+    def moments(self, times: np.ndarray) -> Moments:
         """Returns the moments with each clip counted ``times`` times."""
         import torch
 
@@ -120,11 +123,13 @@ class Resampled:
         value: Score of all clips; the mean over runs.
         draws: (R,) scores of the resamples.
         clips: Number of clips C.
+        runs: Score of each run.
     """
 
     value: float
     draws: np.ndarray
     clips: int
+    runs: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -159,7 +164,8 @@ def resampled(runs: Sequence[tuple[float, np.ndarray]], clips: int, seed: int) -
     count, resamples = scores.shape
     chosen = np.random.default_rng(seed).integers(0, count, (count, resamples)) if count > 1 else np.zeros((1, 1), int)
     draws = scores[chosen, np.arange(resamples)].mean(axis=0)
-    return Resampled(float(np.mean([value for value, _ in runs])), draws, clips)
+    values = tuple(value for value, _ in runs)
+    return Resampled(float(np.mean(values)), draws, clips, values)
 
 
 def paired_difference(one: Resampled, other: Resampled) -> Difference:

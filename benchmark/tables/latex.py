@@ -7,7 +7,9 @@ from collections.abc import Iterable
 
 from benchmark.tables.table import Cell, Section, Table
 from benchmark.tables.text import (
+    SHARED_ROW,
     UNOFFICIAL,
+    compared_clips,
     dataset_title,
     difference,
     legend,
@@ -84,6 +86,10 @@ def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
         for row in group.rows:
             cells = [_cell(row.cells[column.metric], with_paper) for column in table.columns]
             lines.append(" & ".join([escaped(row.name), escaped(row.key.mode), *cells]) + r" \\")
+        if group.compared:
+            blanks = " & & " if with_paper else ""
+            counts = [compared_clips(group, column) + blanks for column in table.columns]
+            lines.append(" & ".join([rf"\emph{{{SHARED_ROW}}}", "", *counts]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
 
 
