@@ -56,10 +56,11 @@ def check_names(cell: CellConfig) -> None:
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Returns the known name that is most similar, whatever its case; None if none is."""
-    lower = {_plain(one): one for one in known}
-    near = difflib.get_close_matches(_plain(name), lower, n=1, cutoff=0.7)
+    lower = {plain(one): one for one in known}
+    near = difflib.get_close_matches(plain(name), lower, n=1, cutoff=0.7)
     return lower[near[0]] if near else None
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """Returns a name in lower case, without marks."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from benchmark.tables.reading import RATED, Measured, ScoredClip
+from benchmark.tables.reading import GROUND_TRUTH, RATED, Measured, ScoredClip
 from benchmark.tables.shared_clips import NotAtHandError, Span, score_runs
-from benchmark.tables.table import Cell, Group, Row, Section, Table, half_interval
+from benchmark.tables.table import CONTROLS, Cell, Group, Row, Section, Table, half_interval, rounded
 from evaluation.paired import MIN_CLIPS, Difference, Resampled, paired_difference
 from evaluation.results import Column
 
@@ -208,9 +208,11 @@ def _score(chosen: Sequence[Candidate], group: Group, column: Column, table: Tab
         return str(error)
     _count(chosen, group, column, len(spans))
     for one, score in zip(chosen, scores, strict=True):
-        if other_clips:
-            one.cell.value, one.cell.rescored = score.value, True
-            one.cell.half = half_interval(score.runs)
+        if one in other_clips:
+            own = rounded(one.cell.value or 0.0)
+            one.cell.value, one.cell.half = score.value, half_interval(score.runs)
+            text = f"computed again, of the {len(spans)} clips that all compared rows have; its own value is {own}"
+            one.cell.notes = sorted({*one.cell.notes, table.note(text)})
     return _mark_best(chosen, scores, column)
 
 
@@ -319,7 +321,7 @@ def warn_of_copies(table: Table) -> None:
     owners: defaultdict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
     for _, _, row, _, cell in table.cells():
         for measured in cell.measured:
-            if measured.clips and row.key.mode != "control":
+            if measured.clips and row.key.mode != CONTROLS and row.key.system != GROUND_TRUTH:
                 videos = tuple(sorted(clip.generated for clip in measured.clips.values()))
                 owners[videos].setdefault(row.key.system, measured.file)
     for systems in owners.values():

@@ -2,6 +2,7 @@ r"""Writes tables in LaTeX: a fragment per table, for ``\input``, and a document
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -20,6 +21,7 @@ from benchmark.tables.text import (
 )
 from evaluation.results import Column
 
+NEGATIVE = re.compile(r"(?<![\w.}-])-(?=\d)")  # the minus sign of a number; a hyphen would be shorter
 PACKAGES = ("booktabs", "array", "longtable", "graphicx")
 _SYMBOLS = {
     "\\": r"\textbackslash{}",
@@ -43,7 +45,7 @@ _ARROWS = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
 
 def escaped(text: str) -> str:
     """Escapes text for LaTeX. Letters without a font lose their accents or become a question mark."""
-    return "".join(_character(character) for character in " ".join(text.split()))
+    return NEGATIVE.sub("$-$", "".join(_character(character) for character in " ".join(text.split())))
 
 
 def _character(character: str) -> str:

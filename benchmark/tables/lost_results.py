@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from benchmark.cell_names import known_names, nearest
+from benchmark.cell_names import known_names, nearest, plain
 from benchmark.paper import FULL, TABLES, CellKey, paper_table
-from benchmark.tables.reading import GROUND_TRUTH, RATED, FoundResults
+from benchmark.tables.reading import RATED, FoundResults
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class LostResult:
     Attributes:
         files: Names of the files.
         reason: What no table has, with the nearest name.
-        misspelt: Whether there is a near name.
+        misspelt: Whether the name is most likely wrong.
     """
 
     files: tuple[str, ...]
@@ -63,12 +63,13 @@ def _lost(found: FoundResults, datasets: Sequence[str]) -> Iterator[LostResult]:
             owners = sorted({system for system, variant in rows if variant == key.variant})
             reason = f"no table has variant {key.variant} of {key.system}, only of {', '.join(owners)}"
             yield LostResult(files, reason, nearest(key.system, owners) is not None)
-        elif near := _misspelt(key, names["system"]):
+        elif near := _misspelt(key, names["system"], found):
             reason = f"cell.system={key.system} has a row of its own in Table 1; did you mean {near}?"
-            yield LostResult(files, reason, True)
+            yield LostResult(files, reason, plain(near) == plain(key.system))
 
 
-def _misspelt(key: CellKey, known: Sequence[str]) -> str | None:
-    if key.system in known or key.system == GROUND_TRUTH:
+def _misspelt(key: CellKey, known: Sequence[str], found: FoundResults) -> str | None:
+    settings = (row.settings for (other, _), rows in found.measured.items() for row in rows if other == key)
+    if key.system in known or any(setting.get("cell", {}).get("new") for setting in settings):
         return None
     return nearest(key.system, known)

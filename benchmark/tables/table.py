@@ -29,7 +29,6 @@ class Cell:
         official: Whether every network used is the metric's official one.
         best: Whether it is better than every other compared row of its group beyond chance.
         compared: Number of clips on which it was compared with other rows; None if it was not.
-        rescored: Whether the value was computed again, of the shared clips.
         apart: Whether it is compared with no other row; its notes say why.
         obstacles: Reasons of the cell itself for which it is compared with no other row.
         notes: Numbers of the table's notes about it.
@@ -42,7 +41,6 @@ class Cell:
     official: bool = True
     best: bool = False
     compared: int | None = None
-    rescored: bool = False
     apart: bool = False
     obstacles: list[str] = field(default_factory=list)
     notes: list[int] = field(default_factory=list)
@@ -127,3 +125,8 @@ def half_interval(numbers: Sequence[float]) -> float | None:
         return None
     error = statistics.stdev(numbers) / len(numbers) ** 0.5
     return float(stats.t.ppf(0.975, len(numbers) - 1) * error)
+
+
+def rounded(value: float) -> str:
+    """Rounds to the paper's precision; zero has no minus sign."""
+    return f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmark.tables.comparability import signature
 from benchmark.tables.reading import Measured
-from benchmark.tables.table import DIGITS, Cell, Group, Section, Table
+from benchmark.tables.table import DIGITS, Cell, Group, Section, Table, rounded
 from evaluation.results import Column
 
 ARROWS = {"lower": "↓", "higher": "↑"}
@@ -52,11 +52,6 @@ def compared_clips(group: Group, column: Column) -> str:
     return "" if count is None else f"n {count}"
 
 
-def rounded(value: float) -> str:
-    """Rounds to the paper's precision; zero has no minus sign."""
-    return f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"
-
-
 def paper_value(cell: Cell) -> str:
     """Value that the paper prints; empty if there is none."""
     return "" if cell.paper is None else rounded(cell.paper)
@@ -88,8 +83,6 @@ def legend(table: Table) -> Iterator[str]:
         yield "(...): not compared with the other rows; its note says why."
     if any(group.compared for section in table.sections for group in section.groups):
         yield f"{SHARED_ROW}: number of clips on which the rows above it were compared."
-    if any(cell.rescored for cell in cells):
-        yield "Values of rows with other clips or frames were computed again on the shared ones."
     if any(cell.half is not None for cell in cells):
         yield "±: half of the 95 % Student interval over training runs."
 
