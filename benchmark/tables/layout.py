@@ -258,4 +258,5 @@ def _agreement_remarks(table: Table) -> Iterator[str]:
                     low, high = agreement["low"], agreement["high"]
                     alpha = f"{agreement['alpha']:.2f}, 95 % interval {low:.2f} to {high:.2f}"
                 people = measured.record["network"]
-                yield f"{column.title}: agreement of {people}, Krippendorff's alpha for intervals {alpha}"
+                within = " within each system" if "of" in agreement else ""
+                yield f"{column.title}: agreement of {people}{within}, Krippendorff's alpha for intervals {alpha}"
