@@ -33,6 +33,9 @@ from metrics.networks.three_ddfa import ThreeDDFA
 from runtime.errors import UserError
 
 
+STARTS = "real pieces by seed, name of the clip and length of the reference video"
+
+
 class UnusableVideo(UserError):
     """Raised if a metric cannot be computed for a video; the message has the reason."""
 
@@ -124,7 +127,8 @@ class FIDFeatures:
 class FVDFeatures:
     """``Extractor`` of FVD: the I3D's logits of one piece of every clip.
 
-    Real pieces start at random frames (seeded, in the order of the clips), generated pieces at the first frame.
+    A generated piece starts at the first compared frame. A real piece starts at a random frame of the whole reference
+    video, drawn from seed, name of the clip and length of that video, so all systems meet the same real pieces.
     """
 
     name = "fvd"
@@ -145,37 +149,43 @@ class FVDFeatures:
         self.sources: tuple[Source, ...] = (loaded.source,)
         self.title = title_of("FVD", config.network, loaded.source)
         self.seed = config.seed
-        self.starts: dict[tuple[str, str], tuple[int, ...]] = {}
-        self.protocol: dict[str, object] = {**vars(self.flavour), "seed": config.seed}
+        self.starts: dict[str, int] = {}  # name of a clip -> first frame of its real piece, from the video's start
+        self.protocol: dict[str, object] = {**vars(self.flavour), "seed": config.seed, "starts": STARTS}
 
     def plan(self, clips: Clips) -> list[str | None]:
-        """Samples the pieces; rejects clips that are too short."""
-        lengths = [clip.reference.frames for clip in clips]
+        """Samples the real pieces; rejects clips that are too short."""
+        span = self.flavour.span
+        short = [min(clip.reference.available[1], clip.generated.frames) < span for clip in clips]
+        lengths = [0 if cut else clip.reference.available[1] for clip, cut in zip(clips, short, strict=True)]
+        names = [clip.name for clip in clips]
         try:
-            real, made = (sample_clips(lengths, self.flavour, real=side, seed=self.seed) for side in (True, False))
+            sampling = sample_clips(lengths, self.flavour, real=True, seed=self.seed, names=names)
         except ValueError as error:
             raise NotComputed(str(error)) from error
-        for name, sampling in (("reference", real), ("generated", made)):
-            for piece in sampling.clips:
-                self.starts[clips[piece.video].name, name] = piece.frames
-        chosen = {piece.video for piece in real.clips}
+        chosen = {piece.video: piece.frames[0] for piece in sampling.clips}
+        self.starts = {names[video]: clips[video].reference.available[0] + first for video, first in chosen.items()}
         return [
-            None if place in chosen else self._reason(length, place in real.too_short)
-            for place, length in enumerate(lengths)
+            None
+            if place in chosen
+            else f"has {clips[place].generated.frames} frames, fvd.protocol={self.flavour.name} needs {span}"
+            if short[place]
+            else "not used: the protocol uses the first 2048 videos"
+            for place in range(len(clips))
         ]
 
-    def _reason(self, length: int, short: bool) -> str:
-        if short:
-            return f"has {length} frames, fvd.protocol={self.flavour.name} needs {self.flavour.span}"
-        return "not used: the protocol uses the first 2048 videos"
-
     def first_frames(self, clip: AlignedClip) -> dict[str, int]:
-        """Returns the first frame of each side's piece."""
-        return {side: self.starts[clip.name, side][0] for side in ("reference", "generated")}
+        """Returns the first frame of each side's piece, counted from the start of the video."""
+        return {"reference": self.starts[clip.name], "generated": clip.generated.start}
 
-    def cut(self, side: Side, frames: Sequence[int]) -> Side:
-        """Returns the side reduced to the span of the given frames."""
-        return replace(side, start=side.start + frames[0], frames=frames[-1] - frames[0] + 1)
+    def piece(self, clip: AlignedClip, side: Side) -> Side:
+        """Returns the side reduced to its piece."""
+        start = self.first_frames(clip)[side.name]
+        return side.part(start - side.start, self.length)
+
+    @property
+    def length(self) -> int:
+        """Number of frames from the first to the last one of a piece."""
+        return (self.flavour.frames - 1) * self.flavour.subsample + 1
 
     def key(self, side: Side) -> dict[str, object]:
         """Returns the network's hash and the protocol; the frames are part of the side's own key."""

@@ -116,9 +116,7 @@ class DistributionMetric:
         """Computes the value over one window of all clips; see ``Metric``."""
         name = self.extractor.name
         pieces = [
-            replace(
-                clip, generated=_part(clip.generated, first, length), reference=_part(clip.reference, first, length)
-            )
+            replace(clip, generated=clip.generated.part(first, length), reference=clip.reference.part(first, length))
             for clip in clips
         ]
         try:
@@ -166,7 +164,7 @@ def _piece(extractor: Extractor, clip: AlignedClip, side: Side) -> Side:
     """Returns the part of a side that the metric uses."""
     if not isinstance(extractor, FVDFeatures):
         return side
-    return extractor.cut(side, extractor.starts[clip.name, side.name])
+    return extractor.piece(clip, side)
 
 
 class _Samples:
@@ -276,8 +274,4 @@ class _FirstPieces(_Samples):
 
 def _first_piece(extractor: FVDFeatures, clip: AlignedClip, store: FeatureStore) -> Arrays:
     """Returns the reference's features at the frames of the generated side's piece."""
-    return _fetch(extractor, extractor.cut(clip.reference, extractor.starts[clip.name, "generated"]), store)
-
-
-def _part(side: Side, first: int, length: int) -> Side:
-    return replace(side, start=side.start + first, frames=length)
+    return _fetch(extractor, clip.reference.part(0, extractor.length), store)
