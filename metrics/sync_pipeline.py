@@ -169,9 +169,9 @@ def reference_tracks(
     paths = sorted(pictures.glob("*.jpg"))
     detections = [detector(_read_rgb(path)) for path in paths]
     clips: list[TrackClip] = []
-    # Shots are detected in the JPEG files, because decoding the AVI skips frames that ffmpeg duplicated, and the frame
-    # numbers would differ.
-    for start, end in find_shots(_read_rgb(path) for path in paths):
+    # The AVI as OpenCV decodes it lacks the frames that ffmpeg duplicated. Its last shot therefore ends before the last
+    # pictures, and their detections are not used, as in the original.
+    for start, end in opencv_shots(avi):
         if end - start < min_track:
             continue
         for track in track_faces(detections[start:end], min_track, min_face, first=start):
@@ -180,6 +180,16 @@ def reference_tracks(
             _write_crop(paths, track, folder, ffmpeg, work / "audio.wav")
             clips.append(read_crop(folder / "crop.avi", folder, ffmpeg, track))
     return clips
+
+
+def opencv_shots(video: Path) -> list[tuple[int, int]]:
+    """Finds the shots of a video as OpenCV decodes it: (first frame, end) of each, as ``find_shots``.
+
+    Raises:
+        RuntimeError: If OpenCV is missing.
+    """
+    cv2 = _opencv()
+    return find_shots(_decoded(video, cv2), lambda frame: cv2.cvtColor(frame, cv2.COLOR_BGR2HSV))
 
 
 def read_crop(avi: Path, work: Path, ffmpeg: FFmpeg, track: Track) -> TrackClip:
@@ -222,6 +232,16 @@ def _write_crop(paths: Sequence[Path], track: Track, folder: Path, ffmpeg: FFmpe
     start, end = track.frames[0] / FPS, (track.frames[-1] + 1) / FPS
     ffmpeg("-i", audio, "-ss", f"{start:.3f}", "-to", f"{end:.3f}", folder / "cut.wav")
     ffmpeg("-i", silent, "-i", folder / "cut.wav", "-c:v", "copy", "-c:a", "copy", folder / "crop.avi")
+
+
+def _decoded(video: Path, cv2: ModuleType) -> Iterator[np.ndarray]:
+    """Yields the (H, W, 3) uint8 BGR frames that OpenCV decodes."""
+    capture = cv2.VideoCapture(str(video))
+    try:
+        while (read := capture.read())[0]:
+            yield read[1]
+    finally:
+        capture.release()
 
 
 def _crops(frames: Iterable[np.ndarray], boxes: np.ndarray) -> Iterator[np.ndarray]:
