@@ -20,18 +20,17 @@ from encoders.weights import locate
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays
 from evaluation.landmarks import landmarks_for
-from evaluation.networks import LoadedNetwork, NotComputed, Source, load, load_proxy
+from evaluation.networks import LoadedNetwork, Source, load, load_proxy
 from evaluation.results import Column
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
+from metrics.functional.fvd import MAX_CLIPS, protocol_named, real_start
 from metrics.functional.fvd import preprocess as preprocess_clip
-from metrics.functional.fvd import protocol_named, sample_clips
 from metrics.networks.deep3d import Deep3DFace
 from metrics.networks.i3d import I3D
 from metrics.networks.inception import InceptionFeatures
 from metrics.networks.proxy import ProxyExpression, ProxyImage, ProxyVideo
 from metrics.networks.three_ddfa import ThreeDDFA
 from runtime.errors import UserError
-
 
 STARTS = "real pieces by seed, name of the clip and length of the reference video"
 
@@ -98,7 +97,7 @@ class FIDFeatures:
             loaded = load_proxy("fid", "image", config.weights, device, ProxyImage)
         else:
             loaded = load("inception_fid", config.weights, "InceptionV3 (pytorch-fid)", InceptionFeatures, device)
-        self.network = loaded.network
+        self.network, self.device = loaded.network, device
         self.sources: tuple[Source, ...] = (loaded.source,)
         self.title = title_of("FID", config.network, loaded.source)
         self.dimensions = self.network.dimensions
@@ -144,7 +143,7 @@ class FVDFeatures:
             loaded = load_proxy("fvd", "video", config.weights, device, ProxyVideo)
         else:
             loaded = load(registered, config.weights, "I3D", lambda file: I3D(file, eps=self.flavour.eps), device)
-        self.network = loaded.network
+        self.network, self.device = loaded.network, device
         self.dimensions = self.network.dimensions
         self.sources: tuple[Source, ...] = (loaded.source,)
         self.title = title_of("FVD", config.network, loaded.source)
@@ -156,13 +155,10 @@ class FVDFeatures:
         """Samples the real pieces; rejects clips that are too short."""
         span = self.flavour.span
         short = [min(clip.reference.available[1], clip.generated.frames) < span for clip in clips]
-        lengths = [0 if cut else clip.reference.available[1] for clip, cut in zip(clips, short, strict=True)]
+        lengths = [clip.reference.available[1] for clip in clips]
         names = [clip.name for clip in clips]
-        try:
-            sampling = sample_clips(lengths, self.flavour, real=True, seed=self.seed, names=names)
-        except ValueError as error:
-            raise NotComputed(str(error)) from error
-        chosen = {piece.video: piece.frames[0] for piece in sampling.clips}
+        long = [place for place, cut in enumerate(short) if not cut][:MAX_CLIPS]
+        chosen = {place: real_start(names[place], lengths[place], self.flavour, self.seed) for place in long}
         self.starts = {names[video]: clips[video].reference.available[0] + first for video, first in chosen.items()}
         return [
             None
@@ -195,7 +191,7 @@ class FVDFeatures:
         """Extracts (1, D) float32 of a side that is reduced to the piece; see ``Extractor``."""
         frames = np.stack(list(side.reader()))[:: self.flavour.subsample][: self.flavour.frames]
         clip = torch.from_numpy(frames).permute(0, 3, 1, 2)[None]
-        logits = self.network(preprocess_clip(clip.to(_device(self.network)), self.flavour))
+        logits = self.network(preprocess_clip(clip.to(self.device), self.flavour))
         return {"features": logits.cpu().numpy(), "seen": np.asarray(len(frames))}
 
 
@@ -223,7 +219,7 @@ class EFIDFeatures:
                 proxy=True,
             )
         self.landmarks = landmarks_for(config, device)
-        self.network = loaded.network
+        self.network, self.device = loaded.network, device
         source = loaded.source
         if source.official and config.landmarks == "sidecar":
             source = replace(source, official=False, note="the official network, but on landmarks from files")
@@ -290,7 +286,3 @@ def _images(frames: Iterable[np.ndarray], batch_size: int) -> Iterator[Tensor]:
     rest = iter(frames)
     while batch := list(islice(rest, batch_size)):
         yield torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
-
-
-def _device(network: torch.nn.Module) -> torch.device:
-    return next(network.parameters()).device

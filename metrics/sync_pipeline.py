@@ -36,6 +36,10 @@ ENCODERS = ("mpeg4", "libmp3lame", "mjpeg", "pcm_s16le")
 Detector = Callable[[np.ndarray], np.ndarray]
 
 
+class StepError(RuntimeError):
+    """Raised if a program fails on a video, e.g. ffmpeg on one without sound."""
+
+
 @dataclass(frozen=True)
 class TrackClip:
     """Input of SyncNet for one face track.
@@ -158,7 +162,8 @@ def reference_tracks(
         min_face: Minimum mean width or height of the face (exclusive), pixels.
 
     Raises:
-        RuntimeError: If an ffmpeg step fails, e.g. because the video has no sound.
+        StepError: If an ffmpeg step fails, e.g. because the video has no sound.
+        RuntimeError: If OpenCV is missing.
     """
     avi, pictures = work / "video.avi", work / "frames"
     pictures.mkdir(parents=True)
@@ -188,7 +193,7 @@ def opencv_shots(video: Path) -> list[tuple[int, int]]:
     Raises:
         RuntimeError: If OpenCV is missing.
     """
-    cv2 = _opencv()
+    cv2 = opencv()
     return find_shots(_decoded(video, cv2), lambda frame: cv2.cvtColor(frame, cv2.COLOR_BGR2HSV))
 
 
@@ -221,7 +226,7 @@ def read_wav(path: Path) -> np.ndarray:
 
 
 def _write_crop(paths: Sequence[Path], track: Track, folder: Path, ffmpeg: FFmpeg, audio: Path) -> None:
-    cv2 = _opencv()
+    cv2 = opencv()
     silent = folder / "silent.avi"
     writer = cv2.VideoWriter(str(silent), cv2.VideoWriter_fourcc(*"XVID"), FPS, (CROP_SIZE, CROP_SIZE))
     if not writer.isOpened():
@@ -270,7 +275,12 @@ def _packaged_ffmpeg() -> str | None:
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def _opencv() -> ModuleType:
+def opencv() -> ModuleType:
+    """Imports OpenCV, which writes the crops of mode ``reference``.
+
+    Raises:
+        RuntimeError: If it is missing.
+    """
     try:
         import cv2
     except ImportError as error:
@@ -284,5 +294,5 @@ def _opencv() -> ModuleType:
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+        raise StepError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
     return done

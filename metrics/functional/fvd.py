@@ -143,8 +143,11 @@ def sample_clips(
         if length < protocol.span:
             too_short.append(video)
         elif len(clips) < MAX_CLIPS:
-            draw = random.Random(f"{seed} {names[video]}") if names else draw
-            start = draw.randint(0, length - protocol.span + protocol.subsample - 1) if real else 0
+            start = 0
+            if real and names:
+                start = real_start(names[video], length, protocol, seed)
+            elif real:
+                start = _draw_start(draw, length, protocol)
             clips.append(
                 FvdClip(video, tuple(range(start, start + protocol.span, protocol.subsample))[: protocol.frames])
             )
@@ -154,6 +157,22 @@ def sample_clips(
             f"{len(lengths)}"
         )
     return Sampling(tuple(clips), tuple(too_short), seed if real else None)
+
+
+def real_start(name: str, length: int, protocol: FVDProtocol, seed: int = 0) -> int:
+    """Draws the first frame of a real clip from the seed, the name and the length of its video alone.
+
+    Args:
+        name: Name of the video.
+        length: Number of frames of the video, at least the protocol's span.
+        protocol: FVD protocol.
+        seed: Seed of the random starts.
+    """
+    return _draw_start(random.Random(f"{seed} {name}"), length, protocol)
+
+
+def _draw_start(draw: random.Random, length: int, protocol: FVDProtocol) -> int:
+    return draw.randint(0, length - protocol.span + protocol.subsample - 1)
 
 
 def preprocess(clips: Tensor, protocol: FVDProtocol) -> Tensor:

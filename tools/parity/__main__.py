@@ -53,7 +53,9 @@ def main(arguments: Sequence[str]) -> int:
         if "syncnet" in options:
             weights = options.get("model") or locate("syncnet")
             box = options.get("box") or first_face(clip)
-            steps += compare_syncnet(options["syncnet"], clip, weights, box, work / "sync", options.get("min_track", 50))
+            steps += compare_syncnet(
+                options["syncnet"], clip, weights, box, work / "sync", options.get("min_track", 50)
+            )
     table = Table(title=f"{clip.name}, sha256 {sha256_of(clip)[:16]}", title_justify="left")
     for column in ("original", "step", "original's value", "ours", "difference", ""):
         table.add_column(column, overflow="fold")

@@ -84,7 +84,7 @@ def run(script: str, arguments: list[str]) -> None:
 def shim() -> None:
     """Restores what the original expects from older libraries."""
     if not hasattr(np, "int"):
-        np.int = int  # type: ignore[attr-defined]
+        int = int  # type: ignore[attr-defined]
     split = cv2.split
     cv2.split = lambda *arguments: list(split(*arguments))
     if not torch.cuda.is_available():
