@@ -1,10 +1,10 @@
 """Bootstrap over clips: standard errors, paired differences, and values without the bias of few samples.
 
-Clips are resampled, not frames, since frames of a clip are alike. A resample is its (C,) counts w of the clips. A Fréchet
-distance of a resample needs no features again, and is exact:
+Clips are resampled, not frames, since frames of a clip are alike. A resample is its (C,) counts w of the clips. The
+Fréchet distance of a resample is exact:
 
-    few samples       |A_1^T A_2|_* from the (N, M) Gram matrix K = X Y^T, centred and scaled by w; clips with w = 0 drop out
-    many samples      mean and covariance from sums over clips of w x and w x x^T, for many resamples in one pass
+    few samples       |A_1^T A_2|_* from the (N, M) Gram matrix X Y^T, centred and scaled by w, without clips of w = 0
+    many samples      mean and covariance from sums of w x and w x x^T over clips, for many resamples in one pass
 
 Shapes: C clips, N and M samples of the two sides, D dimensions, R resamples.
 """
@@ -165,12 +165,10 @@ class FrechetBootstrap:
         outer = samples.new_zeros(len(times), self.dimensions**2)
         for clip, part in enumerate(samples.split(self.sizes[side].tolist())):
             outer.addr_(weights[:, clip], (part.T @ part).flatten())
+        rows = zip(times @ self.sizes[side], weights @ self._sums[side], outer, strict=True)
         return [
-            gaussian(
-                Moments(row @ self.sizes[side], sums, moment.unflatten(0, (self.dimensions, -1)), samples[:0]),
-                self.ddof,
-            )
-            for row, sums, moment in zip(times, weights @ self._sums[side], outer, strict=True)
+            gaussian(Moments(count, sums, moment.unflatten(0, (self.dimensions, -1)), samples[:0]), self.ddof)
+            for count, sums, moment in rows
         ]
 
 

@@ -17,8 +17,8 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     """Decorator that runs a network without gradients, autocast, and TF32 in convolutions and matrix products.
 
     A validation loop calls metrics inside bf16 autocast, cuDNN uses TF32 for convolutions by default, and matrix
-    products do so after ``torch.set_float32_matmul_precision("high")``, which many trainings call. Each changes features
-    in the third digit, while metrics are compared to the fourth.
+    products do so after ``torch.set_float32_matmul_precision("high")``, which many trainings call. Each changes
+    features in the third digit, while metrics are compared to the fourth.
     """
 
     @wraps(function)

@@ -11,8 +11,8 @@
     min_track=50         minimum length of a face track, frames
     output=FILE          also writes the certificate as JSON
 
-Prints the difference of each step. The exit status is 1 if one exceeds its tolerance. Both sides run on the CPU with the
-same weights, and the originals are not changed.
+Prints the difference of each step. The exit status is 1 if one exceeds its tolerance. Both sides run on the CPU with
+the same weights, and the originals are not changed.
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def run(script: str, arguments: list[str]) -> None:
 def shim() -> None:
     """Restores what the original expects from older libraries."""
     if not hasattr(np, "int"):
-        int = int  # type: ignore[attr-defined]
+        vars(np)["int"] = int
     split = cv2.split
     cv2.split = lambda *arguments: list(split(*arguments))
     if not torch.cuda.is_available():
