@@ -6,7 +6,7 @@ Frames are selected by timestamp, not by index. Shapes: F frames, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +54,8 @@ class Side:
         frames: Number of compared frames.
         fps: Frame rate of the comparison.
         panel: x, y, width and height of the compared part of the picture, or None for the whole picture.
+        available: First frame and number of frames from which pieces without a counterpart are taken: the whole video,
+            or a window of it. Unlike ``frames``, the number does not depend on the other side.
         encoding: How ``benchmark.run_system`` encoded the video again; None for any other video.
     """
 
@@ -65,6 +67,7 @@ class Side:
     frames: int
     fps: float
     panel: Panel | None
+    available: tuple[int, int]
     encoding: str | None = None
 
     @property
@@ -77,6 +80,11 @@ class Side:
             "fps": self.fps,
             "panel": self.panel,
         }
+
+    def part(self, first: int, frames: int) -> Side:
+        """Returns ``frames`` compared frames from ``first`` on, relative to ``start``, as a side of its own."""
+        start = self.start + first
+        return replace(self, start=start, frames=frames, available=(start, frames))
 
     def reader(self, first: int = 0, frames: int | None = None) -> ClipFrames:
         """Returns the frames from ``first`` on.
@@ -220,8 +228,10 @@ class Alignment:
         encodings = [record.encoding if record else None for record in records]
         return AlignedClip(
             pair.clip,
-            Side(pair.generated, digests[0], "generated", made, starts[0], frames, fps, panel, encodings[0]),
-            Side(pair.reference, digests[1], "reference", real, starts[1], frames, fps, None, encodings[1]),
+            Side(
+                pair.generated, digests[0], "generated", made, starts[0], frames, fps, panel, (0, made.frames), encodings[0]
+            ),
+            Side(pair.reference, digests[1], "reference", real, starts[1], frames, fps, None, (0, real.frames), encodings[1]),
             (*_notes(made, real, lengths, size, fps), *_encoded(encodings)),
         )
 

@@ -16,7 +16,7 @@ from rich.progress import Progress
 from configs.evaluation import EvaluateConfig
 from evaluation.aligned_clips import AlignedClip, Alignment, Clips, Panel
 from evaluation.cache import FeatureStore, default_folder
-from evaluation.drift import with_drift
+from evaluation.drift import prepare_windows, with_drift
 from evaluation.metric import Metric, build_metric
 from evaluation.networks import NotComputed
 from evaluation.pairs import Missing, Pairing, pair_videos
@@ -90,13 +90,16 @@ def _self_check_failed(results: Results) -> bool:
     return any(isinstance(check, dict) and not check["passed"] for check in checks)
 
 
-def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PROCESS) -> Results:
+def evaluate(
+    config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PROCESS, keep_generated: bool = True
+) -> Results:
     """Computes all metrics over all pairs; with several processes, only the first one returns values.
 
     Args:
         config: Configuration of the evaluation.
         console: Console of the progress bars.
         ranks: This process among several.
+        keep_generated: Whether features of generated videos stay in the cache, for another metric or comparison.
 
     Raises:
         EvaluationError: If no videos form a pair, or the cache cannot be written.
@@ -106,8 +109,9 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PRO
     values: list[Value] = []
     not_computed: dict[str, str] = {}
     per_clip: dict[str, ClipValues] = {}
-    with ranks.shared_folder(Path(config.output).absolute().parent):  # ends if a process does not see it
-        stores = (FeatureStore(Path(config.cache) if config.cache else default_folder()),) * 2
+    with ranks.shared_folder(Path(config.output).absolute().parent) as own:
+        store = FeatureStore(Path(config.cache) if config.cache else default_folder())
+        stores = store, store if keep_generated else FeatureStore(own)
         panel: Panel | None = tuple(config.crop) if config.crop else None  # type: ignore[assignment]
         alignment = Alignment(config.fps, panel, config.offset, config.max_gap)
         clips, missing = _open_all(alignment, pairing, stores[0], console, ranks)
@@ -115,7 +119,10 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PRO
         if ranks.size > 1:
             for name, own_settings in settings.items():
                 with suppress(NotComputed):  # raised again below, where it is reported
-                    _prepare(name, build_metric(name, own_settings, device), clips, stores, console, ranks)
+                    metric = build_metric(name, own_settings, device)
+                    _prepare(name, metric, clips, stores, console, ranks)
+                    if config.drift:
+                        prepare_windows(metric, clips, ranks.mine(clips), config.drift, config.fps, stores)
             ranks.wait()
         for name, own_settings in settings.items() if ranks.first else ():
             try:

@@ -20,17 +20,19 @@ from encoders.weights import locate
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays
 from evaluation.landmarks import landmarks_for
-from evaluation.networks import LoadedNetwork, NotComputed, Source, load, load_proxy
+from evaluation.networks import LoadedNetwork, Source, load, load_proxy
 from evaluation.results import Column
 from metrics.functional.efid import align_face, ddfa_crop, ddfa_roi
+from metrics.functional.fvd import MAX_CLIPS, protocol_named, real_start
 from metrics.functional.fvd import preprocess as preprocess_clip
-from metrics.functional.fvd import protocol_named, sample_clips
 from metrics.networks.deep3d import Deep3DFace
 from metrics.networks.i3d import I3D
 from metrics.networks.inception import InceptionFeatures
 from metrics.networks.proxy import ProxyExpression, ProxyImage, ProxyVideo
 from metrics.networks.three_ddfa import ThreeDDFA
 from runtime.errors import UserError
+
+STARTS = "real pieces by seed, name of the clip and length of the reference video"
 
 
 class UnusableVideo(UserError):
@@ -95,7 +97,7 @@ class FIDFeatures:
             loaded = load_proxy("fid", "image", config.weights, device, ProxyImage)
         else:
             loaded = load("inception_fid", config.weights, "InceptionV3 (pytorch-fid)", InceptionFeatures, device)
-        self.network = loaded.network
+        self.network, self.device = loaded.network, device
         self.sources: tuple[Source, ...] = (loaded.source,)
         self.title = title_of("FID", config.network, loaded.source)
         self.dimensions = self.network.dimensions
@@ -124,7 +126,8 @@ class FIDFeatures:
 class FVDFeatures:
     """``Extractor`` of FVD: the I3D's logits of one piece of every clip.
 
-    Real pieces start at random frames (seeded, in the order of the clips), generated pieces at the first frame.
+    A generated piece starts at the first compared frame. A real piece starts at a random frame of the whole reference
+    video, drawn from seed, name of the clip and length of that video, so all systems meet the same real pieces.
     """
 
     name = "fvd"
@@ -140,42 +143,45 @@ class FVDFeatures:
             loaded = load_proxy("fvd", "video", config.weights, device, ProxyVideo)
         else:
             loaded = load(registered, config.weights, "I3D", lambda file: I3D(file, eps=self.flavour.eps), device)
-        self.network = loaded.network
+        self.network, self.device = loaded.network, device
         self.dimensions = self.network.dimensions
         self.sources: tuple[Source, ...] = (loaded.source,)
         self.title = title_of("FVD", config.network, loaded.source)
         self.seed = config.seed
-        self.starts: dict[tuple[str, str], tuple[int, ...]] = {}
-        self.protocol: dict[str, object] = {**vars(self.flavour), "seed": config.seed}
+        self.starts: dict[str, int] = {}  # name of a clip -> first frame of its real piece, from the video's start
+        self.protocol: dict[str, object] = {**vars(self.flavour), "seed": config.seed, "starts": STARTS}
 
     def plan(self, clips: Clips) -> list[str | None]:
-        """Samples the pieces; rejects clips that are too short."""
-        lengths = [clip.reference.frames for clip in clips]
-        try:
-            real, made = (sample_clips(lengths, self.flavour, real=side, seed=self.seed) for side in (True, False))
-        except ValueError as error:
-            raise NotComputed(str(error)) from error
-        for name, sampling in (("reference", real), ("generated", made)):
-            for piece in sampling.clips:
-                self.starts[clips[piece.video].name, name] = piece.frames
-        chosen = {piece.video for piece in real.clips}
+        """Samples the real pieces; rejects clips that are too short."""
+        span = self.flavour.span
+        short = [min(clip.reference.available[1], clip.generated.frames) < span for clip in clips]
+        lengths = [clip.reference.available[1] for clip in clips]
+        names = [clip.name for clip in clips]
+        long = [place for place, cut in enumerate(short) if not cut][:MAX_CLIPS]
+        chosen = {place: real_start(names[place], lengths[place], self.flavour, self.seed) for place in long}
+        self.starts = {names[video]: clips[video].reference.available[0] + first for video, first in chosen.items()}
         return [
-            None if place in chosen else self._reason(length, place in real.too_short)
-            for place, length in enumerate(lengths)
+            None
+            if place in chosen
+            else f"has {clips[place].generated.frames} frames, fvd.protocol={self.flavour.name} needs {span}"
+            if short[place]
+            else "not used: the protocol uses the first 2048 videos"
+            for place in range(len(clips))
         ]
 
-    def _reason(self, length: int, short: bool) -> str:
-        if short:
-            return f"has {length} frames, fvd.protocol={self.flavour.name} needs {self.flavour.span}"
-        return "not used: the protocol uses the first 2048 videos"
-
     def first_frames(self, clip: AlignedClip) -> dict[str, int]:
-        """Returns the first frame of each side's piece."""
-        return {side: self.starts[clip.name, side][0] for side in ("reference", "generated")}
+        """Returns the first frame of each side's piece, counted from the start of the video."""
+        return {"reference": self.starts[clip.name], "generated": clip.generated.start}
 
-    def cut(self, side: Side, frames: Sequence[int]) -> Side:
-        """Returns the side reduced to the span of the given frames."""
-        return replace(side, start=side.start + frames[0], frames=frames[-1] - frames[0] + 1)
+    def piece(self, clip: AlignedClip, side: Side) -> Side:
+        """Returns the side reduced to its piece."""
+        start = self.first_frames(clip)[side.name]
+        return side.part(start - side.start, self.length)
+
+    @property
+    def length(self) -> int:
+        """Number of frames from the first to the last one of a piece."""
+        return (self.flavour.frames - 1) * self.flavour.subsample + 1
 
     def key(self, side: Side) -> dict[str, object]:
         """Returns the network's hash and the protocol; the frames are part of the side's own key."""
@@ -185,7 +191,7 @@ class FVDFeatures:
         """Extracts (1, D) float32 of a side that is reduced to the piece; see ``Extractor``."""
         frames = np.stack(list(side.reader()))[:: self.flavour.subsample][: self.flavour.frames]
         clip = torch.from_numpy(frames).permute(0, 3, 1, 2)[None]
-        logits = self.network(preprocess_clip(clip.to(_device(self.network)), self.flavour))
+        logits = self.network(preprocess_clip(clip.to(self.device), self.flavour))
         return {"features": logits.cpu().numpy(), "seen": np.asarray(len(frames))}
 
 
@@ -213,7 +219,7 @@ class EFIDFeatures:
                 proxy=True,
             )
         self.landmarks = landmarks_for(config, device)
-        self.network = loaded.network
+        self.network, self.device = loaded.network, device
         source = loaded.source
         if source.official and config.landmarks == "sidecar":
             source = replace(source, official=False, note="the official network, but on landmarks from files")
@@ -281,7 +287,3 @@ def _images(frames: Iterable[np.ndarray], batch_size: int) -> Iterator[Tensor]:
     rest = iter(frames)
     while batch := list(islice(rest, batch_size)):
         yield torch.from_numpy(np.stack(batch)).permute(0, 3, 1, 2)
-
-
-def _device(network: torch.nn.Module) -> torch.device:
-    return next(network.parameters()).device

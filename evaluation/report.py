@@ -55,12 +55,14 @@ def deviations(clips: Sequence[Mapping[str, object]]) -> list[str]:
 def metric_table(results: Results) -> Table:
     """Builds the table of values with intervals and number of clips, with the values of real videos below."""
     table = Table(title=f"{len(results.clips)} of {results.expected} clips", title_justify="left")
-    for column in ("", "value", "95 % interval", "clips", "compared", "network"):
+    for column in ("", "value", "95 % at this n", "clips", "compared", "network"):
         table.add_column(column, justify="right" if column == "value" else "left", overflow="fold")
     for value in results.values:
         table.add_row(*_row(value))
         if (floor := value.extra.get("floor")) is not None:
             table.add_row("  floor: real videos at both starts", f"{floor:.4g}", "", "", "", "")
+        if isinstance(unbiased := value.extra.get("without_bias"), dict):
+            table.add_row("  extrapolated to infinitely many clips", f"{unbiased['value']:.4g}", "", "", "", "")
         truth = value.extra.get("ground_truth")
         if isinstance(truth, dict):
             number = "-" if truth["value"] is None else f"{truth['value']:.3f}"

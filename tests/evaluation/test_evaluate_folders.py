@@ -123,7 +123,8 @@ def test_fvd_equals_the_metric_and_has_a_floor(talks, speakers, evaluate, rule_f
     status, results = evaluate(made, shorter, metrics=["fvd"], fvd=fvd)
     assert status == 0
     metric, floor = FrechetVideoDistance(rule_files("i3d")), FrechetVideoDistance(rule_files("i3d"))
-    pieces = sample_clips([FRAMES] * 2, protocol_named("stylegan-v"), real=True, seed=7).clips
+    names = ["talk0", "talk1"]
+    pieces = sample_clips([FRAMES] * 2, protocol_named("stylegan-v"), real=True, seed=7, names=names).clips
     for number, piece in enumerate(pieces):
         real, fake = (tensor(folder / f"talk{number}.mp4") for folder in (shorter, made))
         sampled = metric.network(preprocess(real[list(piece.frames)][None], metric.protocol))
