@@ -229,9 +229,29 @@ class Alignment:
         return AlignedClip(
             pair.clip,
             Side(
-                pair.generated, digests[0], "generated", made, starts[0], frames, fps, panel, (0, made.frames), encodings[0]
+                pair.generated,
+                digests[0],
+                "generated",
+                made,
+                starts[0],
+                frames,
+                fps,
+                panel,
+                (0, made.frames),
+                encodings[0],
             ),
-            Side(pair.reference, digests[1], "reference", real, starts[1], frames, fps, None, (0, real.frames), encodings[1]),
+            Side(
+                pair.reference,
+                digests[1],
+                "reference",
+                real,
+                starts[1],
+                frames,
+                fps,
+                None,
+                (0, real.frames),
+                encodings[1],
+            ),
             (*_notes(made, real, lengths, size, fps), *_encoded(encodings)),
         )
 

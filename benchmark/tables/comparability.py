@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmark.tables.reading import GROUND_TRUTH, RATED, Measured, ScoredClip
-from benchmark.tables.shared_clips import NotAtHandError, Span, score_runs
+from benchmark.tables.shared_clips import MIN_CLIPS, NotAtHandError, RowScore, Span, difference_of, score_runs
 from benchmark.tables.table import CONTROLS, Cell, Group, Row, Section, Table, half_interval, rounded
-from evaluation.paired import MIN_CLIPS, Difference, Resampled, paired_difference
 from evaluation.results import Column
 
 SHARED = 0.9  # share of the clips, and of the frames of a clip, that compared rows have in common
@@ -115,9 +114,7 @@ def _study(candidate: Candidate) -> str | None:
 
 def _shared(one: Candidate, other: Candidate) -> list[str]:
     return [
-        clip
-        for clip, scored in other.clips.items()
-        if clip in one.clips and not _differences(one.clips[clip], scored)
+        clip for clip, scored in other.clips.items() if clip in one.clips and not _differences(one.clips[clip], scored)
     ]
 
 
@@ -195,9 +192,7 @@ def _score(chosen: Sequence[Candidate], group: Group, column: Column, table: Tab
     try:
         if len(spans) < MIN_CLIPS:
             raise NotAtHandError(f"the rows share {len(spans)} clips, fewer than {MIN_CLIPS}")
-        scores = [
-            score_runs(one.cell.measured, column.metric, spans, place) for place, one in enumerate(chosen)
-        ]
+        scores = [score_runs(one.cell.measured, column.metric, spans, place) for place, one in enumerate(chosen)]
     except NotAtHandError as error:
         if not other_clips:
             _count(chosen, group, column, len(spans))
@@ -236,24 +231,21 @@ def _has_other_clips(run: Measured, spans: Mapping[str, Span | None]) -> bool:
     )
 
 
-def _mark_best(chosen: Sequence[Candidate], scores: Sequence[Resampled], column: Column) -> str | None:
+def _mark_best(chosen: Sequence[Candidate], scores: Sequence[RowScore], column: Column) -> str | None:
     sign = 1 if column.better == "higher" else -1
     best = max(range(len(chosen)), key=lambda place: sign * scores[place].value)
     for place, score in enumerate(scores):
         if place == best:
             continue
-        difference = paired_difference(scores[best], score)
-        if not difference.certain:
-            return _uncertain(chosen[best], chosen[place], difference)
+        difference = difference_of(scores[best], score)
+        if not difference.decided:
+            return _uncertain(chosen[best], chosen[place], difference.value, difference.low, difference.high)
     chosen[best].cell.best = True
     return None
 
 
-def _uncertain(best: Candidate, other: Candidate, difference: Difference) -> str:
-    return (
-        f"{best.row.name} and {other.row.name} differ by {difference.value:+.3g}, 95 % interval "
-        f"{difference.low:.3g} to {difference.high:.3g}"
-    )
+def _uncertain(best: Candidate, other: Candidate, value: float, low: float, high: float) -> str:
+    return f"{best.row.name} and {other.row.name} differ by {value:+.3g}, 95 % interval {low:.3g} to {high:.3g}"
 
 
 def _mark_rated(chosen: Sequence[Candidate], column: Column) -> str | None:
@@ -267,9 +259,8 @@ def _mark_rated(chosen: Sequence[Candidate], column: Column) -> str | None:
             return "the study has no differences of systems; collect its answers again"
         if found["low"] is None:
             return "fewer than two raters or clips give no interval"
-        difference = Difference(found["value"], found["low"], found["high"])
-        if not difference.low > 0:
-            return _uncertain(best, one, difference)
+        if not found["low"] > 0:
+            return _uncertain(best, one, found["value"], found["low"], found["high"])
     best.cell.best = True
     return None
 

@@ -123,9 +123,7 @@ def _is_copy(row: Measured, other: Measured) -> bool:
     return 2 * sum(row.clips[clip].generated == other.clips[clip].generated for clip in common) > len(common)
 
 
-def _lacking_runs(
-    key: CellKey, metric: str, values: Sequence[Measured], found: FoundResults
-) -> Iterator[str]:
+def _lacking_runs(key: CellKey, metric: str, values: Sequence[Measured], found: FoundResults) -> Iterator[str]:
     """Describes runs of a cell without this value: a mean of the others would hide them."""
     runs = found.files.get(key, {})
     have = {row.run for row in found.measured.get((key, metric), []) if row.value is not None}

@@ -1,11 +1,14 @@
 """Results files with chosen numbers, written by evaluate.py's own writer, with features that have these distances."""
 
+import csv
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from benchmark.tables.rebuild_tables import make_tables
+from configs.tables import TableConfig
 from evaluation.cache import FeatureStore
 from evaluation.results import Results, Value, write_results
 from tests.helpers.results import value
@@ -56,7 +59,9 @@ def put(tmp_path):
                 digests = dict(zip(("reference", "generated"), map(FeatureStore.digest, keys), strict=True))
                 entries[metric] = {"reference": frames, "generated": frames, "features": digests}
             draw = np.random.default_rng(place + sum(map(ord, name))).normal()
-            scores = {metric: values[metric].value + spread * draw for metric in ("sync_c", "sync_d") if metric in values}
+            scores = {
+                metric: values[metric].value + spread * draw for metric in ("sync_c", "sync_d") if metric in values
+            }
             entries["sync"] = {"generated": {"offset": offset, "windows": 80, **(scores if features else {})}}
             rows.append(
                 {
@@ -79,7 +84,11 @@ def put(tmp_path):
                     number = np.mean([row["metrics"]["sync"]["generated"][metric] for row in rows])
                 values[metric] = replace(values[metric], value=float(number))
         stored = tuple(replace(one, extra={**one.extra, "convention": "pytorch-fid"}) for one in values.values())
-        settings = {"fps": 25.0, "cache": str(tmp_path / "cache"), "cell": cell if "system" in cell else {"system": None}}
+        settings = {
+            "fps": 25.0,
+            "cache": str(tmp_path / "cache"),
+            "cell": cell if "system" in cell else {"system": None},
+        }
         path = folder / name
         total = count["expected"]
         write_results(path, Results(stored, not_computed or {}, tuple(rows), (), total, settings, {"torch": "2"}))
@@ -88,3 +97,15 @@ def put(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def make(tmp_path, capsys):
+    """Returns run(number, **keys) -> exit status, rows of the CSV file, and printed text."""
+
+    def run(number, **keys):
+        status = make_tables(TableConfig(number, str(tmp_path / "results"), str(tmp_path / "tables"), **keys))
+        file = tmp_path / "tables" / f"table{'1' if number == 'all' else number}.csv"
+        return status, list(csv.DictReader(file.open())), capsys.readouterr().out
+
+    return run

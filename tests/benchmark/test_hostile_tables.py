@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from tests.benchmark.test_tables import make  # noqa: F401
 from tests.helpers.results import value
 
 TEN = [f"a{number}" for number in range(10)]
@@ -29,7 +28,10 @@ def test_systems_on_different_clips_are_not_compared(put, make, tmp_path):  # A1
     _, rows, printed = make("1")
     assert best(rows) == set()
     assert shown(tmp_path)["Hallo", "A"][0].startswith("(15.00)")
-    assert "hdtf, A: SadTalker is not compared with the other rows: FID: n 10; of the 10 clips of Hallo: 10 absent" in printed
+    assert (
+        "hdtf, A: SadTalker is not compared with the other rows: FID: n 10; of the 10 clips of Hallo: 10 absent"
+        in printed
+    )
 
 
 def test_few_clips_stand_apart_with_their_own_n(put, make, tmp_path):  # B3 a
@@ -110,7 +112,9 @@ def test_slightly_shorter_videos_are_scored_on_the_shared_frames(put, make):
 def test_a_failed_self_check_is_never_bold(put, make, tmp_path):  # B3 d
     put("a.json", {"sync_c": 5.0}, clips=TEN, system="sadtalker")
     put("b.json", {"sync_c": 6.0}, clips=TEN, system="anitalker")
-    failed = value("sync_c", 9.0, clips=10, expected=10, extra={"self_check": {"found": 1, "videos": 10, "passed": False}})
+    failed = value(
+        "sync_c", 9.0, clips=10, expected=10, extra={"self_check": {"found": 1, "videos": 10, "passed": False}}
+    )
     put("c.json", {"sync_c": failed}, clips=TEN, system="hallo")
     _, rows, printed = make("1")
     assert best(rows) == {("anitalker", "sync_c")}

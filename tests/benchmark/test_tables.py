@@ -30,18 +30,6 @@ BOLD = {
 }
 
 
-@pytest.fixture
-def make(tmp_path, capsys):
-    """Returns run(number, **keys) -> exit status, rows of the CSV file, and printed text."""
-
-    def run(number, **keys):
-        status = make_tables(TableConfig(number, str(tmp_path / "results"), str(tmp_path / "tables"), **keys))
-        file = tmp_path / "tables" / f"table{'1' if number == 'all' else number}.csv"
-        return status, list(csv.DictReader(file.open())), capsys.readouterr().out
-
-    return run
-
-
 def put_paper(put, number):
     """Writes the paper's values as results files."""
     paper = paper_table(number)

@@ -85,7 +85,11 @@ def coverage(setting: StudySetting, trials: int, seed: int) -> StudyCoverage:
         one, other = _ratings(setting, draw)
         values = one.mean(axis=1)
         alone = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
-        pairs = (two_way_interval(one), truth[0]), (two_way_interval(one - other), truth[0] - truth[1]), (alone, truth[0])
+        pairs = (
+            (two_way_interval(one), truth[0]),
+            (two_way_interval(one - other), truth[0] - truth[1]),
+            (alone, truth[0]),
+        )
         covered += [interval is not None and interval[0] <= value <= interval[1] for interval, value in pairs]
     return StudyCoverage(*(covered / trials).tolist())
 
@@ -97,7 +101,9 @@ def _ratings(setting: StudySetting, draw: np.random.Generator) -> list[np.ndarra
     found = []
     for mean in setting.means:
         clips = samples + draw.normal(0, setting.own_clip, setting.clips)
-        found.append(_rated(setting, mean + raters + clips + draw.normal(0, setting.noise, (setting.raters, setting.clips))))
+        found.append(
+            _rated(setting, mean + raters + clips + draw.normal(0, setting.noise, (setting.raters, setting.clips)))
+        )
     return found
 
 
