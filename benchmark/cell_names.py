@@ -16,7 +16,7 @@ from configs.errors import ConfigError
 from configs.evaluation import CellConfig
 from configs.registries import DATASETS
 
-OWN = {"emotivetalk_a": "emotivetalk", "emotivetalk_av": "emotivetalk"}  # one system in the tables, run in two modes
+OWN = {f"emotivetalk_{how}": "emotivetalk" for how in ("a", "av", "wo_lip", "wo_exp")}  # one system in the tables
 PSEUDO = ("swapped_speech", "still_image", "shifted_10_frames")  # benchmark.pseudo_systems
 SHIFTED = re.compile(r"shifted_\d+_frames")
 TEST_SETS = ("mini",)  # benchmark.test_sets, of a folder of videos

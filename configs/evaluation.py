@@ -114,7 +114,8 @@ class CellConfig:
         dataset: hdtf, mead, another registered dataset, or with ``new`` any name. Each is one block of a table.
         mode: A (driven by audio), A+V (driven by audio and the paired video), or control: a bound of a metric, e.g. of
             a still image, which is not ranked.
-        variant: full, an ablation (wo_lip, wo_exp, no_decouple) or a length (120_frames, ..., 1500_frames).
+        variant: full, an ablation by training (wo_lip, wo_exp, no_decouple) or at inference (wo_lip_inference,
+            wo_exp_inference), or a length (120_frames, ..., 1500_frames).
         run: Number of a training run or seed. Three or more runs give an interval.
         new: Whether the names may be neither the paper's nor registered. Without it, such a name is refused.
     """

@@ -68,7 +68,7 @@ def within_systems(ratings: np.ndarray, systems: Sequence[str]) -> np.ndarray:
 def two_way_interval(ratings: np.ndarray) -> tuple[float, float] | None:
     """95 % interval of a mean over new raters and new clips, from a two-way model with random raters and clips.
 
-    y_rc = mean + a_r + b_c + e_rc. The variance of the mean is s_a^2 / R + s_b^2 / C + s_e^2 / (R C), where the variances
+    y_rc = mean + a_r + b_c + e_rc. The variance of the mean is s_a^2 / R + s_b^2 / C + s_e^2 / (R C), whose parts
     are estimated from the mean squares and are at least 0. Student's t has Satterthwaite's degrees of freedom
     (Searle, Casella & McCulloch, Variance Components, 1992, sections 4.5 and 5.1).
 

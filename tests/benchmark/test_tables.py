@@ -55,8 +55,8 @@ def test_the_papers_values_give_the_papers_bold_numbers(put, make):
 
 def test_ablations_have_the_papers_bold_numbers_and_lengths_none(put, make):
     put_paper(put, "2")
-    best = {row["metric"]: row["variant"] for row in make("2")[1] if row["best"] == "True"}
-    assert best == {"fid": "wo_exp", "sync_c": "full", "efid": "full"}
+    best = {(row["metric"], row["variant"]) for row in make("2")[1] if row["best"] == "True"}
+    assert best == {("fid", "wo_exp"), ("fid", "wo_exp_inference"), ("sync_c", "full"), ("efid", "full")}
     put_paper(put, "3")
     rows = make("3")[1]
     assert len(rows) == 12
