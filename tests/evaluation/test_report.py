@@ -1,4 +1,4 @@
-"""What is printed beside the values: everything that was changed for the comparison."""
+"""What is printed with the values: everything that was changed for the comparison."""
 
 import numpy as np
 from rich.console import Console
@@ -8,7 +8,7 @@ from evaluation.report import deviations, print_results
 from tests.helpers.synthetic_videos import evaluate_config, write_clip
 
 
-def test_sizes_trims_and_rates_are_printed_beside_the_values(tmp_path):
+def test_sizes_and_trims_are_printed_with_the_values(tmp_path):
     for clip, length in (("a", 10), ("b", 12), ("c", 12)):
         write_clip(tmp_path / "made" / f"{clip}.mp4", [np.full((64, 64, 3), 9, np.uint8)] * length)
         write_clip(tmp_path / "real" / f"{clip}.mp4", [np.full((256, 256, 3), 9, np.uint8)] * (12 + (clip == "b")))
