@@ -77,6 +77,11 @@ class Side:
             "panel": self.panel,
         }
 
+    @property
+    def video(self) -> dict[str, object]:
+        """Cache key of the whole video: everything that its frames depend on."""
+        return {"content": self.sha256, "fps": self.fps, "panel": self.panel}
+
     def part(self, first: int, frames: int) -> Side:
         """Returns ``frames`` compared frames from ``first`` on, relative to ``start``, as a side of its own."""
         start = self.start + first
@@ -152,14 +157,13 @@ def cut_panel(frame: np.ndarray, panel: Panel | None) -> np.ndarray:
 
 
 def video_info(path: Path, fps: float) -> VideoInfo:
-    """Reads size and length of a video, and decodes it once to check that it is complete.
+    """Reads size and length of a video, without decoding it.
 
     Raises:
         MediaError: If the file is damaged or is not a video.
     """
     info = look_at(path, limits=RECORDINGS)
     reader = FrameReader(path, fps=fps)
-    reader.check()
     return VideoInfo(len(reader), info.width, info.height, info.fps, info.has_sound)
 
 
@@ -184,7 +188,7 @@ class Alignment:
 
         Args:
             pair: The two files.
-            store: Cache for the properties of the reference, so that it is decoded once.
+            store: Cache with the properties of videos that were decoded completely.
 
         Returns:
             The aligned pair, or the reason why it cannot be compared.
@@ -192,13 +196,9 @@ class Alignment:
         fps, panel, offset = self.fps, self.panel, self.offset
         side = "generated"
         try:
-            made = video_info(pair.generated, fps)
+            made, made_digest = self._look(pair.generated, store)
             side = "reference"
-            digests = sha256_of(pair.generated), sha256_of(pair.reference)
-            kept = store.fetch(
-                {"what": "look", "content": digests[1], "fps": fps}, lambda: _as_arrays(video_info(pair.reference, fps))
-            )
-            real = VideoInfo(**{name: value.item() for name, value in kept.items()})
+            real, real_digest = self._look(pair.reference, store)
         except (MediaError, OSError) as error:
             return Missing(pair.clip, side, None, str(error))
         if panel and (panel[0] + panel[2] > made.width or panel[1] + panel[3] > made.height):
@@ -217,10 +217,31 @@ class Alignment:
         size = panel[2:] if panel else (made.width, made.height)
         return AlignedClip(
             pair.clip,
-            Side(pair.generated, digests[0], "generated", made, starts[0], frames, fps, panel, (0, made.frames)),
-            Side(pair.reference, digests[1], "reference", real, starts[1], frames, fps, None, (0, real.frames)),
+            Side(pair.generated, made_digest, "generated", made, starts[0], frames, fps, panel, (0, made.frames)),
+            Side(pair.reference, real_digest, "reference", real, starts[1], frames, fps, None, (0, real.frames)),
             tuple(_notes(made, real, lengths, size, fps)),
         )
+
+    def _look(self, path: Path, store: FeatureStore) -> tuple[VideoInfo, str]:
+        digest = sha256_of(path)
+        kept = store.stored(store.digest(_look_key(digest, self.fps)))
+        if kept is None:
+            return video_info(path, self.fps), digest
+        return VideoInfo(**{name: value.item() for name, value in kept.items()}), digest
+
+
+def certified(side: Side, store: FeatureStore) -> bool:
+    """Whether the video was decoded completely before, without damage."""
+    return store.has(_look_key(side.sha256, side.fps))
+
+
+def certify(side: Side, store: FeatureStore) -> None:
+    """Notes that the video was decoded completely, without damage."""
+    store.fetch(_look_key(side.sha256, side.fps), lambda: _as_arrays(side.info))
+
+
+def _look_key(digest: str, fps: float) -> dict[str, object]:
+    return {"what": "look", "content": digest, "fps": fps}
 
 
 def _notes(

@@ -15,8 +15,9 @@ import torch
 
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.features import Extractor, FVDFeatures, UnusableVideo
+from evaluation.features import EFIDFeatures, Extractor, FVDFeatures, UnusableVideo
 from evaluation.networks import NotComputed
+from evaluation.one_pass import Collector, run_alone
 from evaluation.pairs import EvaluationError, Missing
 from evaluation.results import OF_THIS_N, ClipValues, ConfidenceInterval, Value
 from media import MediaError
@@ -26,6 +27,7 @@ from metrics.functional.frechet import Moments, add_features, ddof_of, distance_
 EXTRAPOLATED = "line in 1 / clips through random subsets of the clips, at infinitely many clips"
 FAILURES = (UnusableVideo, MediaError, ValueError)  # errors of a single video
 Progress = Callable[[int], object]
+Collectors = Callable[[AlignedClip, Side], list[Collector]]
 Stores = tuple[FeatureStore, FeatureStore]  # caches of the reference and the generated side
 
 
@@ -40,6 +42,21 @@ class DistributionMetric:
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
+
+    def collectors(self, clips: Clips) -> Collectors:
+        """Returns the function to the collectors of one side of a clip; none for an extractor without them."""
+        extractor = self.extractor
+        usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
+
+        def collect(clip: AlignedClip, side: Side) -> list[Collector]:
+            if clip.name not in usable or not hasattr(extractor, "collector"):
+                return []
+            pieces = [_piece(extractor, clip, side)]
+            if isinstance(extractor, FVDFeatures) and side.name == "reference":
+                pieces.append(_first_part(extractor, clip))
+            return [extractor.collector(piece) for piece in pieces]
+
+        return collect
 
     def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
         """Computes features of ``own``; see ``Metric``. A protocol selects its pieces from all ``clips``."""
@@ -140,6 +157,10 @@ def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: Feat
 
 
 def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
+    if hasattr(extractor, "collector"):
+        collector: Collector = extractor.collector(side)
+        return _part_of(extractor, side, store.fetch(collector.key, lambda: run_alone(collector, side)))
+
     def make() -> Arrays:
         arrays = extractor.extract(side)
         _require_protocol(extractor, arrays)  # before storing, so that a corrected extractor does not find wrong arrays
@@ -148,6 +169,24 @@ def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
         return arrays
 
     return store.fetch({"what": extractor.name, "side": side.key, **extractor.key(side)}, make)
+
+
+def _part_of(extractor: Extractor, side: Side, arrays: Arrays) -> Arrays:
+    """Selects the compared frames from the features of a video.
+
+    Raises:
+        UnusableVideo: If there are none.
+    """
+    frames = arrays["frames"]
+    chosen = (frames >= side.start) & (frames < side.start + side.frames)
+    if not chosen.any():
+        raise UnusableVideo(f"no face was found in any of {side.frames} frames ({extractor.protocol['landmarks']})")
+    features = arrays["features"][chosen]
+    features = extractor.reduced(features) if isinstance(extractor, EFIDFeatures) else features
+    if not np.isfinite(features).all():
+        raise ValueError(f"{side.path}: the features have NaN or infinite values; check the network's weights")
+    seen = arrays["seen"] if isinstance(extractor, FVDFeatures) else np.asarray(side.frames)
+    return {"features": features, "frames": frames[chosen] - side.start, "seen": seen}
 
 
 def _require_protocol(extractor: Extractor, arrays: Arrays) -> None:
@@ -282,4 +321,8 @@ class _FirstPieces(_Samples):
 
 def _first_piece(extractor: FVDFeatures, clip: AlignedClip, store: FeatureStore) -> Arrays:
     """Returns the reference's features at the frames of the generated side's piece."""
-    return _fetch(extractor, clip.reference.part(0, extractor.length), store)
+    return _fetch(extractor, _first_part(extractor, clip), store)
+
+
+def _first_part(extractor: FVDFeatures, clip: AlignedClip) -> Side:
+    return clip.reference.part(0, extractor.length)
