@@ -17,7 +17,7 @@ from configs.evaluation import EvaluateConfig
 from evaluation.aligned_clips import AlignedClip, Alignment, Clips, Panel, Side
 from evaluation.cache import FeatureStore, default_folder
 from evaluation.drift import prepare_windows, with_drift
-from evaluation.metric import Metric, build_metric
+from evaluation.metric import Metric, build_metric, settings_of
 from evaluation.networks import NotComputed
 from evaluation.one_pass import Collector, decode_once
 from evaluation.pairs import Missing, Pairing, pair_videos
@@ -119,7 +119,7 @@ def evaluate(
         metrics: dict[str, Metric] = {}
         for name in config.metrics:
             try:
-                metrics[name] = build_metric(name, getattr(config, name, None), device)
+                metrics[name] = build_metric(name, settings_of(config, name), device)
             except NotComputed as error:
                 not_computed[name] = str(error)
         damaged = _decode(metrics, clips, stores, console, ranks)
