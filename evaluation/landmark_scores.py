@@ -4,9 +4,9 @@ LMD (Chen et al., CVPR 2019, as in EAT's evaluation): landmarks of each frame ar
 distance of corresponding points, in pixels of a picture 256 pixels high; of the 20 mouth points or of all 68. Published
 values use dlib's landmarks, so these are not comparable with them.
 
-Lip stability (after THEval, CVPR 2026): mean absolute change of the lip opening between consecutive silent frames, divided
-by the distance of the outer eye corners. Silent frames are quieter than the loudest one by more than 40 dB. It needs no
-counterpart.
+Lip stability (after THEval, CVPR 2026): mean absolute change of the lip opening between consecutive silent frames,
+divided by the distance of the outer eye corners. Silent frames are quieter than the loudest one by more than 40 dB. It
+needs no counterpart.
 
 Shapes: F frames, P = 68 landmarks, S samples.
 """

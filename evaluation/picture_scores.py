@@ -1,7 +1,7 @@
 """PSNR and SSIM of paired frames, by torchmetrics; for videos that should equal their counterpart pixel by pixel.
 
-Protocol: RGB in [0, 1]. PSNR from the mean squared error of each frame; SSIM (Wang et al., 2004) with a Gaussian window of
-11 pixels and sigma 1.5 on each channel. Means over frames, then clips. Pictures of unequal size are refused.
+Protocol: RGB in [0, 1]. PSNR from the mean squared error of each frame; SSIM (Wang et al., 2004) with a Gaussian window
+of 11 pixels and sigma 1.5 on each channel. Means over frames, then clips. Pictures of unequal size are refused.
 """
 
 from __future__ import annotations
