@@ -132,7 +132,7 @@ class EvaluateConfig:
         generated: Folder of generated videos, with subfolders.
         reference: Folder of real videos. Pairs have the same name without suffix.
         output: Results file, .json.
-        metrics: Any of fid, fvd, sync, efid, and dotted paths of your own metrics.
+        metrics: Any of fid, fvd, sync, efid, kid, aed, apd, m_lmd, f_lmd, lip_stability, psnr, ssim, and dotted paths of your own metrics.
         protocol: Named set of choices in ``configs/protocol``.
         fps: Frame rate at which the two videos of a pair are compared.
         crop: Rectangle of the generated frames that holds the result, as x, y, width, height in pixels; null for the
@@ -143,7 +143,7 @@ class EvaluateConfig:
         device: auto, cpu or cuda.
         bootstrap: Number of bootstrap resamples of the clips for each interval; 0 for none.
         seed: Seed of the resampling.
-        cache: Folder of cached reference features; null for the user's cache folder.
+        cache: Folder of cached features; null for the user's cache folder.
         drift: Window in seconds. Each metric is also computed per window, with its slope over time; null disables this.
         cell: Cell of the paper's tables that the result fills.
         logger: Loggers in addition to the results file.

@@ -2,7 +2,8 @@
 
 Source: PIRender (Ren et al., ICCV 2021) for the metrics; OTAvatar's issues 11 and 27 for the implementation: L1
 distance of Deep3DFaceRecon's 64 expression coefficients, and of its three angles and three translations, with the
-weights of the original release. Means over coefficients, then frames, then clips. Both need pairs that show the same motion.
+weights of the original release. Means over coefficients, then frames, then clips. Both need pairs that show the same
+motion.
 
 Shapes: N frames with a face on both sides, D coefficients.
 """
