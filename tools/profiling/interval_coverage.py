@@ -4,8 +4,8 @@
     python -m tools.profiling.interval_coverage sets=200
 
 Each setting draws sets of C clips of F frames with D features. Frames of a clip share a centre, whose deviation is
-``between`` times that of a frame. The generated side is the real one, moved and widened. The mean value at this number of
-clips is that of 4 times as many sets. The value for infinitely many samples is exact. Prints the coverage of both.
+``between`` times that of a frame. The generated side is the real one, moved and widened. The mean value at this number
+of clips is that of 4 times as many sets. The value for infinitely many samples is exact. Prints the coverage of both.
 """
 
 from __future__ import annotations
