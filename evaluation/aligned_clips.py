@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.pairs import Missing, Pair
+from evaluation.clip_records import FPS as RECORD_FPS
+from evaluation.clip_records import ClipRecord, record_of
+from evaluation.pairs import EvaluationError, Missing, Pair
 from media import FrameReader, MediaError, look_at
 from media.limits import RECORDINGS
 from runtime.files import sha256_of
@@ -54,6 +56,7 @@ class Side:
         panel: x, y, width and height of the compared part of the picture, or None for the whole picture.
         available: First frame and number of frames from which pieces without a counterpart are taken: the whole video,
             or a window of it. Unlike ``frames``, the number does not depend on the other side.
+        encoding: How ``benchmark.run_system`` encoded the video again; None for any other video.
     """
 
     path: Path
@@ -65,6 +68,7 @@ class Side:
     fps: float
     panel: Panel | None
     available: tuple[int, int]
+    encoding: str | None = None
 
     @property
     def key(self) -> dict[str, object]:
@@ -174,13 +178,14 @@ class Alignment:
     Attributes:
         fps: Frame rate of the comparison.
         panel: x, y, width and height of the result in generated frames, or None for the whole picture.
-        offset: Generated frame k corresponds to reference frame k + offset.
+        offset: Generated frame k corresponds to reference frame k + offset. None for the offset that
+            ``benchmark.run_system`` recorded, 0 without a record.
         max_gap: Maximum difference of the lengths, seconds.
     """
 
     fps: float
     panel: Panel | None
-    offset: int
+    offset: int | None
     max_gap: float
 
     def open(self, pair: Pair, store: FeatureStore) -> AlignedClip | Missing:
@@ -192,8 +197,11 @@ class Alignment:
 
         Returns:
             The aligned pair, or the reason why it cannot be compared.
+
+        Raises:
+            EvaluationError: If ``offset`` is not that of the record.
         """
-        fps, panel, offset = self.fps, self.panel, self.offset
+        fps, panel = self.fps, self.panel
         side = "generated"
         try:
             made, made_digest = self._look(pair.generated, store)
@@ -201,6 +209,8 @@ class Alignment:
             real, real_digest = self._look(pair.reference, store)
         except (MediaError, OSError) as error:
             return Missing(pair.clip, side, None, str(error))
+        records = record_of(pair.generated, made_digest), record_of(pair.reference, real_digest)
+        offset = self._offset(pair, *records)
         if panel and (panel[0] + panel[2] > made.width or panel[1] + panel[3] > made.height):
             reason = f"crop={list(panel)} exceeds the frames of {made.width} x {made.height} pixels"
             return Missing(pair.clip, "generated", None, reason)
@@ -215,12 +225,46 @@ class Alignment:
             )
             return Missing(pair.clip, "generated", None, reason)
         size = panel[2:] if panel else (made.width, made.height)
+        encodings = [record.encoding if record else None for record in records]
         return AlignedClip(
             pair.clip,
-            Side(pair.generated, made_digest, "generated", made, starts[0], frames, fps, panel, (0, made.frames)),
-            Side(pair.reference, real_digest, "reference", real, starts[1], frames, fps, None, (0, real.frames)),
-            tuple(_notes(made, real, lengths, size, fps)),
+            Side(
+                pair.generated,
+                made_digest,
+                "generated",
+                made,
+                starts[0],
+                frames,
+                fps,
+                panel,
+                (0, made.frames),
+                encodings[0],
+            ),
+            Side(
+                pair.reference,
+                real_digest,
+                "reference",
+                real,
+                starts[1],
+                frames,
+                fps,
+                None,
+                (0, real.frames),
+                encodings[1],
+            ),
+            (*_notes(made, real, lengths, size, fps), *_encoded(encodings)),
         )
+
+    def _offset(self, pair: Pair, made: ClipRecord | None, real: ClipRecord | None) -> int:
+        if made is None:
+            return self.offset or 0
+        recorded = round((made.offset - (real.offset if real else 0)) * self.fps / RECORD_FPS)
+        if self.offset not in (None, recorded):
+            raise EvaluationError(
+                f"offset={self.offset}: the record of {pair.generated} says {recorded}; leave offset out, and it is "
+                "read from the records"
+            )
+        return recorded
 
     def _look(self, path: Path, store: FeatureStore) -> tuple[VideoInfo, str]:
         digest = sha256_of(path)
@@ -255,6 +299,12 @@ def _notes(
     for name, info in (("generated", made), ("reference", real)):
         if abs(info.fps - fps) > 0.01:
             yield f"{name} resampled by time from {info.fps:.3f} to {fps:g} fps"
+
+
+def _encoded(encodings: Sequence[str | None]) -> Iterator[str]:
+    if any(encodings):
+        texts = [f"{name} {how}" for name, how in zip(("generated", "reference"), encodings, strict=True) if how]
+        yield f"encoded again by benchmark.run_system: {', '.join(texts)}"
 
 
 def _as_arrays(info: VideoInfo) -> Arrays:

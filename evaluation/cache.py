@@ -92,6 +92,22 @@ class FeatureStore:
         """Returns the arrays with this digest; None if they are missing or damaged."""
         return _read(self._path(digest))
 
+    def part(self, entry: str | Mapping[str, Any] | None) -> Arrays | None:
+        """Returns the features that an entry of a results file names; None if they are missing or damaged.
+
+        Args:
+            entry: Digest of the features; or ``digest`` of those of a whole video, ``first`` frame and number of
+                ``frames`` of the compared part, and ``columns``, the used range of features or None.
+        """
+        if not isinstance(entry, Mapping):
+            return self.stored(str(entry))
+        arrays = self.stored(str(entry["digest"]))
+        if arrays is None:
+            return None
+        first, begin, end = entry["first"], *(entry["columns"] or (None, None))
+        chosen = (arrays["frames"] >= first) & (arrays["frames"] < first + entry["frames"])
+        return {"features": arrays["features"][chosen, begin:end], "frames": arrays["frames"][chosen] - first}
+
     def _path(self, digest: str) -> Path:
         return self.folder / digest[:2] / f"{digest}.npz"
 

@@ -34,7 +34,7 @@ class ExpressionDistance(PairedMetric):
     """
 
     settings = "efid"
-    columns = (Column("aed", "AED", "lower"),)
+    columns = (Column("aed", "AED", "lower", low=0.0),)
     coefficients: slice | np.ndarray = EXPRESSION
 
     def __init__(self, config: EFIDConfig | None, device: torch.device) -> None:
@@ -72,5 +72,5 @@ class ExpressionDistance(PairedMetric):
 class PoseDistance(ExpressionDistance):
     """APD, lower is better. Unit: radians and the 3DMM's units of length, averaged."""
 
-    columns = (Column("apd", "APD", "lower"),)
+    columns = (Column("apd", "APD", "lower", low=0.0),)
     coefficients = POSE

@@ -209,7 +209,13 @@ def _clip_record(clip: AlignedClip, per_clip: dict[str, ClipValues]) -> dict[str
         "clip": clip.name,
         "frames": clip.generated.frames,
         **{
-            side.name: {"file": str(side.path), "sha256": side.sha256, "first_frame": side.start, **vars(side.info)}
+            side.name: {
+                "file": str(side.path),
+                "sha256": side.sha256,
+                "first_frame": side.start,
+                "encoding": side.encoding,
+                **vars(side.info),
+            }
             for side in (clip.generated, clip.reference)
         },
         "notes": list(clip.notes),

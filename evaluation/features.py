@@ -94,7 +94,7 @@ class FIDFeatures:
     """``Extractor`` of FID: Inception's pool3 features of every frame."""
 
     name = "fid"
-    columns: tuple[Column, ...] = (Column("fid", "FID", "lower"),)
+    columns: tuple[Column, ...] = (Column("fid", "FID", "lower", low=0.0),)
     unit = "frames"
     convention = "pytorch-fid"
 
@@ -137,7 +137,7 @@ class FVDFeatures:
     """
 
     name = "fvd"
-    columns: tuple[Column, ...] = (Column("fvd", "FVD", "lower"),)
+    columns: tuple[Column, ...] = (Column("fvd", "FVD", "lower", low=0.0),)
     unit = "clips"
 
     def __init__(self, config: FVDConfig, device: torch.device) -> None:
@@ -225,7 +225,7 @@ class EFIDFeatures:
     """``Extractor`` of E-FID: expression coefficients of every frame with a face."""
 
     name = "efid"
-    columns: tuple[Column, ...] = (Column("efid", "E-FID", "lower"),)
+    columns: tuple[Column, ...] = (Column("efid", "E-FID", "lower", low=0.0),)
     unit = "frames"
     convention = "pytorch-fid"
 
@@ -251,6 +251,8 @@ class EFIDFeatures:
             source = replace(source, official=False, note="the official network, but on landmarks from files")
         self.sources = (source, *self.landmarks.sources)
         self.dimensions = self.network.dimensions
+        # All of Deep3DFaceRecon's coefficients are stored, for other metrics; E-FID uses a range of them.
+        self.used = (EXPRESSION.start, EXPRESSION.stop) if config.network == "deep3d" else None
         self.title = (
             "E-FID proxy (3DDFA_V2)" if config.network == "3ddfa" else title_of("E-FID", config.network, source)
         )
@@ -287,14 +289,10 @@ class EFIDFeatures:
         return ddfa_crop(frame, ddfa_roi(face), self.network.input_size)
 
     def compute(self, faces: Tensor) -> np.ndarray:
-        """Computes all coefficients of (B, 3, S, S) faces; ``columns_of`` selects those of E-FID."""
+        """Computes all coefficients of (B, 3, S, S) faces."""
         network = self.network
         values = network.coefficients(faces) if isinstance(network, Deep3DFace) else network(faces)
         return values.cpu().numpy()
-
-    def reduced(self, features: np.ndarray) -> np.ndarray:
-        """Selects the (N, D) expression coefficients of E-FID from all stored ones."""
-        return features[:, EXPRESSION] if isinstance(self.network, Deep3DFace) else features
 
 
 class NetworkFrames:

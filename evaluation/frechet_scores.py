@@ -126,7 +126,11 @@ class DistributionMetric:
             unit=extractor.unit,
             interval=resampling.interval(distance),
             warnings=tuple(_warnings(extractor, samples, sides)),
-            extra={**resampling.extra(), **_extra(extractor, good, sides, stores[0])},
+            extra={
+                "convention": extractor.convention,
+                **resampling.extra(),
+                **_extra(extractor, good, sides, stores[0]),
+            },
         )
         return [value], missing, counted
 
@@ -152,8 +156,7 @@ def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: Feat
         MediaError: If the video cannot be read.
         ValueError: If features are not finite.
     """
-    piece = _piece(extractor, clip, side)
-    return _fetch(extractor, piece, store)
+    return _fetch(extractor, _piece(extractor, clip, side), store)
 
 
 def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
@@ -168,7 +171,11 @@ def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
             raise ValueError(f"{side.path}: the features have NaN or infinite values; check the network's weights")
         return arrays
 
-    return store.fetch({"what": extractor.name, "side": side.key, **extractor.key(side)}, make)
+    return store.fetch(_key(extractor, side), make)
+
+
+def _key(extractor: Extractor, side: Side) -> dict[str, object]:
+    return {"what": extractor.name, "side": side.key, **extractor.key(side)}
 
 
 def _part_of(extractor: Extractor, side: Side, arrays: Arrays) -> Arrays:
@@ -182,7 +189,8 @@ def _part_of(extractor: Extractor, side: Side, arrays: Arrays) -> Arrays:
     if not chosen.any():
         raise UnusableVideo(f"no face was found in any of {side.frames} frames ({extractor.protocol['landmarks']})")
     features = arrays["features"][chosen]
-    features = extractor.reduced(features) if isinstance(extractor, EFIDFeatures) else features
+    if isinstance(extractor, EFIDFeatures) and extractor.used:
+        features = features[:, slice(*extractor.used)]
     if not np.isfinite(features).all():
         raise ValueError(f"{side.path}: the features have NaN or infinite values; check the network's weights")
     seen = arrays["seen"] if isinstance(extractor, FVDFeatures) else np.asarray(side.frames)
@@ -288,9 +296,22 @@ def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> 
 
 def _counts(extractor: Extractor, clip: AlignedClip, found: dict[str, Arrays]) -> dict[str, object]:
     counts: dict[str, object] = {name: len(arrays["features"]) for name, arrays in found.items()}
+    # Names of the features in the cache, with which tables score the clips that several systems share.
+    counts["features"] = {
+        side.name: _entry(extractor, _piece(extractor, clip, side)) for side in (clip.reference, clip.generated)
+    }
     if isinstance(extractor, FVDFeatures):
         counts["first_frames"] = extractor.first_frames(clip)
     return counts
+
+
+def _entry(extractor: Extractor, side: Side) -> object:
+    """Returns the name of a side's features in the cache, see ``FeatureStore.part``."""
+    if not hasattr(extractor, "collector"):
+        return FeatureStore.digest(_key(extractor, side))
+    columns = extractor.used if isinstance(extractor, EFIDFeatures) else None
+    digest = FeatureStore.digest(extractor.collector(side).key)
+    return {"digest": digest, "first": side.start, "frames": side.frames, "columns": columns}
 
 
 def _extra(extractor: Extractor, clips: Clips, sides: Sequence[_Samples], store: FeatureStore) -> dict[str, object]:

@@ -39,7 +39,7 @@ RATE = 16_000
 class MouthDistance(PairedMetric):
     """M-LMD of the 20 mouth points; lower is better."""
 
-    columns = (Column("m_lmd", "M-LMD", "lower"),)
+    columns = (Column("m_lmd", "M-LMD", "lower", low=0.0),)
     points = MOUTH
 
     def __init__(self, config: None, device: torch.device) -> None:
@@ -69,14 +69,14 @@ class MouthDistance(PairedMetric):
 class FaceDistance(MouthDistance):
     """F-LMD of all 68 points; lower is better."""
 
-    columns = (Column("f_lmd", "F-LMD", "lower"),)
+    columns = (Column("f_lmd", "F-LMD", "lower", low=0.0),)
     points = slice(0, 68)
 
 
 class LipStability(MouthDistance):
     """Motion of the lips in silence; lower is better."""
 
-    columns = (Column("lip_stability", "Lip motion in silence", "lower"),)
+    columns = (Column("lip_stability", "Lip motion in silence", "lower", low=0.0),)
     unit = "pairs of silent frames"
 
     def __init__(self, config: None, device: torch.device) -> None:

@@ -28,7 +28,7 @@ LOSSLESS = 100.0  # PSNR of equal frames, decibel; it would be infinite
 class PSNR(PairedMetric):
     """Peak signal-to-noise ratio, decibel; higher is better. Equal frames count as 100."""
 
-    columns = (Column("psnr", "PSNR", "higher"),)
+    columns = (Column("psnr", "PSNR", "higher", high=LOSSLESS),)
 
     def __init__(self, config: None, device: torch.device) -> None:
         self.device = device
@@ -67,7 +67,7 @@ class PSNR(PairedMetric):
 class SSIM(PSNR):
     """Structural similarity in [-1, 1]; higher is better."""
 
-    columns = (Column("ssim", "SSIM", "higher"),)
+    columns = (Column("ssim", "SSIM", "higher", low=-1.0, high=1.0),)
 
 
 def _batches(frames: Iterable[np.ndarray]) -> Iterator[Tensor]:

@@ -28,12 +28,16 @@ class Column:
         title: Name in the paper.
         better: ``lower`` or ``higher``.
         family: Name of the metric in the configuration, if it differs from ``metric``.
+        low: Smallest possible value; None if there is none.
+        high: Largest possible value; None if there is none.
     """
 
     metric: str
     title: str
     better: str
     family: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,10 @@ class SyncScorer:
     """
 
     name = "sync"
-    columns = (Column("sync_c", "Sync-C", "higher", "sync"), Column("sync_d", "Sync-D", "lower", "sync"))
+    columns = (
+        Column("sync_c", "Sync-C", "higher", "sync", low=0.0),
+        Column("sync_d", "Sync-D", "lower", "sync", low=0.0),
+    )
 
     def __init__(self, config: SyncConfig, device: torch.device) -> None:
         self.config = config
