@@ -136,7 +136,8 @@ class EvaluateConfig:
         generated: Folder of generated videos, with subfolders.
         reference: Folder of real videos. Pairs have the same name without suffix.
         output: Results file, .json.
-        metrics: Any of fid, fvd, sync, efid, and dotted paths of your own metrics.
+        metrics: Any of fid, fvd, sync, efid, kid, aed, apd, m_lmd, f_lmd, lip_stability, psnr, ssim, and dotted paths
+            of your own metrics.
         protocol: Named set of choices in ``configs/protocol``.
         fps: Frame rate at which the two videos of a pair are compared.
         crop: Rectangle of the generated frames that holds the result, as x, y, width, height in pixels; null for the

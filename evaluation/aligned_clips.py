@@ -81,6 +81,11 @@ class Side:
             "panel": self.panel,
         }
 
+    @property
+    def video(self) -> dict[str, object]:
+        """Cache key of the whole video: everything that its frames depend on."""
+        return {"content": self.sha256, "fps": self.fps, "panel": self.panel}
+
     def part(self, first: int, frames: int) -> Side:
         """Returns ``frames`` compared frames from ``first`` on, relative to ``start``, as a side of its own."""
         start = self.start + first
@@ -156,14 +161,13 @@ def cut_panel(frame: np.ndarray, panel: Panel | None) -> np.ndarray:
 
 
 def video_info(path: Path, fps: float) -> VideoInfo:
-    """Reads size and length of a video, and decodes it once to check that it is complete.
+    """Reads size and length of a video, without decoding it.
 
     Raises:
         MediaError: If the file is damaged or is not a video.
     """
     info = look_at(path, limits=RECORDINGS)
     reader = FrameReader(path, fps=fps)
-    reader.check()
     return VideoInfo(len(reader), info.width, info.height, info.fps, info.has_sound)
 
 
@@ -189,7 +193,7 @@ class Alignment:
 
         Args:
             pair: The two files.
-            store: Cache for the properties of the reference, so that it is decoded once.
+            store: Cache with the properties of videos that were decoded completely.
 
         Returns:
             The aligned pair, or the reason why it cannot be compared.
@@ -200,16 +204,12 @@ class Alignment:
         fps, panel = self.fps, self.panel
         side = "generated"
         try:
-            made = video_info(pair.generated, fps)
+            made, made_digest = self._look(pair.generated, store)
             side = "reference"
-            digests = sha256_of(pair.generated), sha256_of(pair.reference)
-            kept = store.fetch(
-                {"what": "look", "content": digests[1], "fps": fps}, lambda: _as_arrays(video_info(pair.reference, fps))
-            )
-            real = VideoInfo(**{name: value.item() for name, value in kept.items()})
+            real, real_digest = self._look(pair.reference, store)
         except (MediaError, OSError) as error:
             return Missing(pair.clip, side, None, str(error))
-        records = record_of(pair.generated, digests[0]), record_of(pair.reference, digests[1])
+        records = record_of(pair.generated, made_digest), record_of(pair.reference, real_digest)
         offset = self._offset(pair, *records)
         if panel and (panel[0] + panel[2] > made.width or panel[1] + panel[3] > made.height):
             reason = f"crop={list(panel)} exceeds the frames of {made.width} x {made.height} pixels"
@@ -230,7 +230,7 @@ class Alignment:
             pair.clip,
             Side(
                 pair.generated,
-                digests[0],
+                made_digest,
                 "generated",
                 made,
                 starts[0],
@@ -242,7 +242,7 @@ class Alignment:
             ),
             Side(
                 pair.reference,
-                digests[1],
+                real_digest,
                 "reference",
                 real,
                 starts[1],
@@ -265,6 +265,27 @@ class Alignment:
                 "read from the records"
             )
         return recorded
+
+    def _look(self, path: Path, store: FeatureStore) -> tuple[VideoInfo, str]:
+        digest = sha256_of(path)
+        kept = store.stored(store.digest(_look_key(digest, self.fps)))
+        if kept is None:
+            return video_info(path, self.fps), digest
+        return VideoInfo(**{name: value.item() for name, value in kept.items()}), digest
+
+
+def certified(side: Side, store: FeatureStore) -> bool:
+    """Whether the video was decoded completely before, without damage."""
+    return store.has(_look_key(side.sha256, side.fps))
+
+
+def certify(side: Side, store: FeatureStore) -> None:
+    """Notes that the video was decoded completely, without damage."""
+    store.fetch(_look_key(side.sha256, side.fps), lambda: _as_arrays(side.info))
+
+
+def _look_key(digest: str, fps: float) -> dict[str, object]:
+    return {"what": "look", "content": digest, "fps": fps}
 
 
 def _notes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.progress import Progress
 
 from configs.evaluation import EvaluateConfig
-from evaluation.aligned_clips import AlignedClip, Alignment, Clips, Panel
+from evaluation.aligned_clips import AlignedClip, Alignment, Clips, Panel, Side
 from evaluation.cache import FeatureStore, default_folder
 from evaluation.drift import prepare_windows, with_drift
-from evaluation.metric import Metric, build_metric
+from evaluation.metric import Metric, build_metric, settings_of
 from evaluation.networks import NotComputed
+from evaluation.one_pass import Collector, decode_once
 from evaluation.pairs import Missing, Pairing, pair_videos
 from evaluation.ranks import Ranks, joined
 from evaluation.report import print_results
@@ -115,20 +116,26 @@ def evaluate(
         panel: Panel | None = tuple(config.crop) if config.crop else None  # type: ignore[assignment]
         alignment = Alignment(config.fps, panel, config.offset, config.max_gap)
         clips, missing = _open_all(alignment, pairing, stores[0], console, ranks)
-        settings = {name: getattr(config, name, None) for name in config.metrics}
+        metrics: dict[str, Metric] = {}
+        for name in config.metrics:
+            try:
+                metrics[name] = build_metric(name, settings_of(config, name), device)
+            except NotComputed as error:
+                not_computed[name] = str(error)
+        damaged = _decode(metrics, clips, stores, console, ranks)
+        missing += damaged
+        clips = [clip for clip in clips if clip.name not in {row.clip for row in damaged}]
         if ranks.size > 1:
-            for name, own_settings in settings.items():
+            for name, metric in metrics.items():
                 with suppress(NotComputed):  # raised again below, where it is reported
-                    metric = build_metric(name, own_settings, device)
                     _prepare(name, metric, clips, stores, console, ranks)
                     if config.drift:
                         prepare_windows(metric, clips, ranks.mine(clips), config.drift, config.fps, stores)
             ranks.wait()
-        for name, own_settings in settings.items() if ranks.first else ():
+        for name, metric in metrics.items() if ranks.first else ():
             try:
                 if not clips:
                     raise NotComputed("no pair of videos could be compared; see the list of missing videos")
-                metric = build_metric(name, own_settings, device)
                 with progress_bar(console, name, _frames(clips)) as bar:
                     found, lost, rows = metric.values(
                         clips, pairing.expected, stores, (config.bootstrap, config.seed), partial(_advance, bar)
@@ -165,6 +172,21 @@ def _open_all(
     everything = ranks.together(opened)
     clips = [one for one in everything if isinstance(one, AlignedClip)]
     return clips, [*pairing.missing, *(one for one in everything if isinstance(one, Missing))]
+
+
+def _decode(
+    metrics: Mapping[str, Metric], clips: Clips, stores: Stores, console: Console, ranks: Ranks
+) -> list[Missing]:
+    """Decodes this process's share of the videos once for all metrics; returns the damaged videos of all processes."""
+    functions = [metric.collectors(clips) for metric in metrics.values() if hasattr(metric, "collectors")]
+
+    def collectors(clip: AlignedClip, side: Side) -> list[Collector]:
+        return [one for function in functions for one in function(clip, side)]
+
+    own = ranks.mine(clips)
+    with progress_bar(console, "reading the videos", _frames(own)) as bar:
+        damaged = decode_once(own, collectors, stores, partial(_advance, bar))
+    return [row for rows in ranks.together([damaged]) for row in rows]
 
 
 def _prepare(name: str, metric: Metric, clips: Clips, stores: Stores, console: Console, ranks: Ranks) -> None:

@@ -15,8 +15,9 @@ import torch
 
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.features import Extractor, FVDFeatures, UnusableVideo
+from evaluation.features import EFIDFeatures, Extractor, FVDFeatures, UnusableVideo
 from evaluation.networks import NotComputed
+from evaluation.one_pass import Collector, run_alone
 from evaluation.pairs import EvaluationError, Missing
 from evaluation.results import OF_THIS_N, ClipValues, ConfidenceInterval, Value
 from media import MediaError
@@ -26,6 +27,7 @@ from metrics.functional.frechet import Moments, add_features, ddof_of, distance_
 EXTRAPOLATED = "line in 1 / clips through random subsets of the clips, at infinitely many clips"
 FAILURES = (UnusableVideo, MediaError, ValueError)  # errors of a single video
 Progress = Callable[[int], object]
+Collectors = Callable[[AlignedClip, Side], list[Collector]]
 Stores = tuple[FeatureStore, FeatureStore]  # caches of the reference and the generated side
 
 
@@ -40,6 +42,21 @@ class DistributionMetric:
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
+
+    def collectors(self, clips: Clips) -> Collectors:
+        """Returns the function to the collectors of one side of a clip; none for an extractor without them."""
+        extractor = self.extractor
+        usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
+
+        def collect(clip: AlignedClip, side: Side) -> list[Collector]:
+            if clip.name not in usable or not hasattr(extractor, "collector"):
+                return []
+            pieces = [_piece(extractor, clip, side)]
+            if isinstance(extractor, FVDFeatures) and side.name == "reference":
+                pieces.append(_first_part(extractor, clip))
+            return [extractor.collector(piece) for piece in pieces]
+
+        return collect
 
     def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
         """Computes features of ``own``; see ``Metric``. A protocol selects its pieces from all ``clips``."""
@@ -143,6 +160,10 @@ def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: Feat
 
 
 def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
+    if hasattr(extractor, "collector"):
+        collector: Collector = extractor.collector(side)
+        return _part_of(extractor, side, store.fetch(collector.key, lambda: run_alone(collector, side)))
+
     def make() -> Arrays:
         arrays = extractor.extract(side)
         _require_protocol(extractor, arrays)  # before storing, so that a corrected extractor does not find wrong arrays
@@ -155,6 +176,25 @@ def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
 
 def _key(extractor: Extractor, side: Side) -> dict[str, object]:
     return {"what": extractor.name, "side": side.key, **extractor.key(side)}
+
+
+def _part_of(extractor: Extractor, side: Side, arrays: Arrays) -> Arrays:
+    """Selects the compared frames from the features of a video.
+
+    Raises:
+        UnusableVideo: If there are none.
+    """
+    frames = arrays["frames"]
+    chosen = (frames >= side.start) & (frames < side.start + side.frames)
+    if not chosen.any():
+        raise UnusableVideo(f"no face was found in any of {side.frames} frames ({extractor.protocol['landmarks']})")
+    features = arrays["features"][chosen]
+    if isinstance(extractor, EFIDFeatures) and extractor.used:
+        features = features[:, slice(*extractor.used)]
+    if not np.isfinite(features).all():
+        raise ValueError(f"{side.path}: the features have NaN or infinite values; check the network's weights")
+    seen = arrays["seen"] if isinstance(extractor, FVDFeatures) else np.asarray(side.frames)
+    return {"features": features, "frames": frames[chosen] - side.start, "seen": seen}
 
 
 def _require_protocol(extractor: Extractor, arrays: Arrays) -> None:
@@ -258,12 +298,20 @@ def _counts(extractor: Extractor, clip: AlignedClip, found: dict[str, Arrays]) -
     counts: dict[str, object] = {name: len(arrays["features"]) for name, arrays in found.items()}
     # Names of the features in the cache, with which tables score the clips that several systems share.
     counts["features"] = {
-        side.name: FeatureStore.digest(_key(extractor, _piece(extractor, clip, side)))
-        for side in (clip.reference, clip.generated)
+        side.name: _entry(extractor, _piece(extractor, clip, side)) for side in (clip.reference, clip.generated)
     }
     if isinstance(extractor, FVDFeatures):
         counts["first_frames"] = extractor.first_frames(clip)
     return counts
+
+
+def _entry(extractor: Extractor, side: Side) -> object:
+    """Returns the name of a side's features in the cache, see ``FeatureStore.part``."""
+    if not hasattr(extractor, "collector"):
+        return FeatureStore.digest(_key(extractor, side))
+    columns = extractor.used if isinstance(extractor, EFIDFeatures) else None
+    digest = FeatureStore.digest(extractor.collector(side).key)
+    return {"digest": digest, "first": side.start, "frames": side.frames, "columns": columns}
 
 
 def _extra(extractor: Extractor, clips: Clips, sides: Sequence[_Samples], store: FeatureStore) -> dict[str, object]:
@@ -294,4 +342,8 @@ class _FirstPieces(_Samples):
 
 def _first_piece(extractor: FVDFeatures, clip: AlignedClip, store: FeatureStore) -> Arrays:
     """Returns the reference's features at the frames of the generated side's piece."""
-    return _fetch(extractor, clip.reference.part(0, extractor.length), store)
+    return _fetch(extractor, _first_part(extractor, clip), store)
+
+
+def _first_part(extractor: FVDFeatures, clip: AlignedClip) -> Side:
+    return clip.reference.part(0, extractor.length)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
+from configs.evaluation import EvaluateConfig
 from configs.registries import METRICS
 from evaluation.aligned_clips import Clips
 from evaluation.frechet_scores import DistributionMetric, Progress, Stores
@@ -58,6 +59,12 @@ class Metric(Protocol):
     def window(self, clips: Clips, first: int, length: int, stores: Stores) -> Measures:
         """Computes the values over ``length`` frames from frame ``first`` on."""
         ...
+
+
+def settings_of(config: EvaluateConfig, name: str) -> Any:
+    """Returns the settings of a metric: the field with its name, or the one that its class names in ``settings``."""
+    made: Any = METRICS.get(name, "metrics")
+    return getattr(config, getattr(made, "settings", name), None)
 
 
 def build_metric(name: str, config: Any, device: torch.device) -> Metric:

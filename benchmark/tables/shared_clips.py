@@ -152,7 +152,7 @@ def _features(
     sides: dict[str, list[np.ndarray]] = {"reference": [], "generated": []}
     for clip, span in spans.items():
         for side, kept in sides.items():
-            arrays = store.stored(str(rows[clip].get(side)))
+            arrays = store.part(rows[clip].get(side))
             if arrays is None:
                 raise NotAtHandError(
                     f"the features of {run.file} are not in the cache {store.folder}; evaluate it again"

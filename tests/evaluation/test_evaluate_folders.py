@@ -72,7 +72,7 @@ def test_second_run_reads_the_cache(faces, evaluate, tmp_path):
         return {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*.npz")}
 
     first, before = run("one"), kept()
-    assert len(before) == 4  # properties and features of two reference videos
+    assert len(before) == 8  # properties and features of two reference and two generated videos
     second = run("one")
     assert kept() == before
     assert second["metrics"] == first["metrics"]

@@ -7,7 +7,8 @@
     pytorch_fid=FOLDER   checkout of github.com/mseitzer/pytorch-fid
     model=FILE           SyncNet weights for both sides; default: the downloaded syncnet_v2.model
     inception=FILE       Inception weights for both sides; default: the downloaded file
-    box=L,T,R,B          face in pixels, given to both sides of Sync; default: MediaPipe's in the first frame
+    box=L,T,R,B          face in pixels, given to both sides of Sync; several are separated by a slash. Default:
+                         MediaPipe's in the first frame
     min_track=50         minimum length of a face track, frames
     output=FILE          also writes the certificate as JSON
 
@@ -52,7 +53,7 @@ def main(arguments: Sequence[str]) -> int:
             steps += compare_pytorch_fid(options["pytorch_fid"], clip, weights, work / "fid")
         if "syncnet" in options:
             weights = options.get("model") or locate("syncnet")
-            box = options.get("box") or first_face(clip)
+            box = options.get("box") or [first_face(clip)]
             steps += compare_syncnet(
                 options["syncnet"], clip, weights, box, work / "sync", options.get("min_track", 50)
             )
@@ -69,12 +70,12 @@ def main(arguments: Sequence[str]) -> int:
     return 0 if all(step.equal for step in steps) else 1
 
 
-def corners(value: str) -> list[float]:
-    """Four numbers: left, top, right, bottom."""
-    found = [float(part) for part in value.split(",")]
-    if len(found) != 4 or found[2] <= found[0] or found[3] <= found[1]:
+def corners(value: str) -> list[list[float]]:
+    """Four numbers for each face: left, top, right, bottom."""
+    faces = [[float(part) for part in face.split(",")] for face in value.split("/")]
+    if any(len(face) != 4 or face[2] <= face[0] or face[3] <= face[1] for face in faces):
         raise ValueError("expected left,top,right,bottom in pixels")
-    return found
+    return faces
 
 
 def first_face(clip: Path) -> list[float]:

@@ -23,6 +23,7 @@ from metrics.networks.syncnet import SyncNet
 from metrics.sync_pipeline import FFmpeg, opencv_shots, reference_tracks, score_clip
 from runtime.errors import UserError
 
+MOST_FRAMES = 20_000
 HERE = Path(__file__).parent
 
 
@@ -86,7 +87,7 @@ def compare_pytorch_fid(checkout: Path, clip: Path, weights: Path, work: Path, f
 
 
 def compare_syncnet(
-    checkout: Path, clip: Path, weights: Path, box: Sequence[float], work: Path, min_track: int = 50
+    checkout: Path, clip: Path, weights: Path, faces: Sequence[Sequence[float]], work: Path, min_track: int = 50
 ) -> list[ComparedStep]:
     """Compares shots, tracks, windows, offset, Sync-C and Sync-D of a clip.
 
@@ -94,7 +95,7 @@ def compare_syncnet(
         checkout: Checkout of github.com/joonson/syncnet_python.
         clip: Video with sound.
         weights: ``syncnet_v2.model``, for both sides.
-        box: (left, top, right, bottom) of the face, pixels; both sides use it in every frame.
+        faces: (left, top, right, bottom) of each face, pixels; both sides use them in every frame.
         work: Empty folder.
         min_track: Minimum number of detections of a track (exclusive).
     """
@@ -103,13 +104,13 @@ def compare_syncnet(
     programs.mkdir(parents=True)
     (programs / "ffmpeg").symlink_to(os.path.abspath(ffmpeg.path))
     boxes = work / "boxes.json"
-    boxes.write_text(json.dumps([[list(box)]] * 100_000), encoding="utf-8")
+    boxes.write_text(json.dumps([[list(box) for box in faces]] * MOST_FRAMES), encoding="utf-8")
     words = [str(clip.absolute()), str(work / "original"), str(weights.absolute()), str(min_track), str(boxes)]
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     found = run_original("original_syncnet.py", words, checkout, environment)
     ours = work / "ours"
     network = SyncNet(weights)
-    tracks = reference_tracks(clip, ours, lambda _: np.array([box], float), ffmpeg, min_track)
+    tracks = reference_tracks(clip, ours, lambda _: np.array(faces, float), ffmpeg, min_track)
     shots = [list(shot) for shot in opencv_shots(ours / "video.avi")]
     scores = [score_clip(track, network) for track in tracks]
     spans = [[int(track.track.frames[0]), int(track.track.frames[-1])] for track in tracks]
