@@ -102,10 +102,10 @@ def _score_run(
     whole = np.ones((1, len(spans)), int)
     if (means := _means(run, metric, list(spans))) is not None:
         return float(means(whole)[0]), means(times)
-    store = _store(run)
     rows = {clip: run.clips[clip].entry.get("features") for clip in spans}
-    if store is None or "convention" not in run.record or not all(isinstance(row, dict) for row in rows.values()):
+    if "convention" not in run.record or not all(isinstance(row, dict) for row in rows.values()):
         raise NotAtHandError(f"{run.file} has neither values per clip nor the names of its features; evaluate it again")
+    store = _store(run)
     key = {
         "what": "resamples of a table",
         "convention": run.record["convention"],
@@ -138,12 +138,12 @@ def _value_of(clip: ScoredClip, metric: str) -> float | None:
     return None if isinstance(value, bool) or not isinstance(value, (int, float)) else float(value)
 
 
-def _store(run: Measured) -> FeatureStore | None:
+def _store(run: Measured) -> FeatureStore:
+    folder = run.settings.get("cache")
     try:
-        folder = run.settings.get("cache")
         return FeatureStore(Path(folder) if folder else default_folder())
-    except EvaluationError:
-        return None
+    except EvaluationError as error:
+        raise NotAtHandError(f"the features of {run.file} cannot be read: {error}") from error
 
 
 def _features(
