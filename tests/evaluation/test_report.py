@@ -1,4 +1,4 @@
-"""What is printed beside the values: everything that was changed for the comparison."""
+"""What is printed next to the values: everything that was changed for the comparison."""
 
 import numpy as np
 from rich.console import Console
