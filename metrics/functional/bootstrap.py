@@ -163,8 +163,11 @@ class FrechetBootstrap:
         """Mean and covariance of one side of each of (R, C) resamples."""
         samples, weights = self._samples[side], times.double()
         outer = samples.new_zeros(len(times), self.dimensions**2)
-        for clip, part in enumerate(samples.split(self.sizes[side].tolist())):
-            outer.addr_(weights[:, clip], (part.T @ part).flatten())
+        parts = samples.split(self.sizes[side].tolist())
+        together = max(1, MEMORY // (32 * self.dimensions**2))  # clips whose moments are added at a time
+        for start in range(0, self.clips, together):
+            moments = torch.stack([(part.T @ part).flatten() for part in parts[start : start + together]])
+            outer.addmm_(weights[:, start : start + together], moments)
         rows = zip(times @ self.sizes[side], weights @ self._sums[side], outer, strict=True)
         return [
             gaussian(Moments(count, sums, moment.unflatten(0, (self.dimensions, -1)), samples[:0]), self.ddof)

@@ -1,4 +1,4 @@
-"""Certificate of parity: runs checkouts of the original repositories beside this project on your own clip.
+"""Certificate of parity: runs checkouts of the original repositories and this project on your own clip.
 
     python -m tools.parity clip=talk.mp4 syncnet=syncnet_python box=150,110,360,370
     python -m tools.parity clip=talk.mp4 pytorch_fid=pytorch-fid inception=pt_inception-2015-12-05-6726825d.pth
