@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 """What is printed with the values: everything that was changed for the comparison."""
-=======
-"""What is printed next to the values: everything that was changed for the comparison."""
->>>>>>> w-metrics
 
 import numpy as np
 from rich.console import Console
