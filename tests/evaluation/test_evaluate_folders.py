@@ -281,13 +281,14 @@ def test_features_with_nan_are_refused(faces, evaluate, assets, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_table_scores_the_clips_that_two_evaluations_share(talks, speakers, evaluate, rule_files, tmp_path):
+def test_a_table_scores_the_clips_that_two_evaluations_share(speakers, evaluate, rule_files, tmp_path):
     """Features of real evaluations are found again: the value on two of three clips is that of evaluating these two."""
-    for name, gain in (("sadtalker", 0.9), ("hallo", 0.6)):
-        for number, (frames, sound) in enumerate(speakers):
-            faded = [(frame * gain).astype(np.uint8) for frame in frames]
-            write_clip(tmp_path / name / f"talk{number}.mp4", faded, sound)
-    settings = {"metrics": ["fid"], "fid": {"weights": rule_files("inception")}, "allow_missing": True}
+    talks = tmp_path / "real"
+    for name, gain in (("real", 1.0), ("sadtalker", 0.9), ("hallo", 0.6)):
+        for number, (frames, _) in enumerate(speakers):
+            faded = [(frame * gain).astype(np.uint8) for frame in frames[:4]]
+            write_clip(tmp_path / name / f"talk{number}.mp4", faded)
+    settings = {"metrics": ["fid"], "fid": {"weights": rule_files("inception")}, "allow_missing": True, "bootstrap": 0}
     found = {}
     for name in ("sadtalker", "hallo"):
         cell = CellConfig(name, "hdtf", "A")
