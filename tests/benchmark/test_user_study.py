@@ -232,7 +232,7 @@ def test_table_4_shows_the_study(study, tmp_path, capsys):
     assert "**4.00** <sup>2</sup> | 4.15 | -0.15" in lines["EmotiveTalk"]
     assert "5.00 <sup>2</sup> | 4.51 | +0.49" in lines["Ground Truth"]
     assert "2 of 3 raters" in text
-    assert "Krippendorff's alpha for intervals 1.00" in text
+    assert "within each system, Krippendorff's alpha for intervals is not defined" in text
     assert "no user study in the results folder includes it" in text
 
 
