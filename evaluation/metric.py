@@ -75,4 +75,4 @@ def build_metric(name: str, config: Any, device: torch.device) -> Metric:
         NotComputed: If a network is missing.
     """
     made: Any = METRICS.get(name, "metrics")(config, device)
-    return DistributionMetric(made) if hasattr(made, "extract") else made
+    return DistributionMetric(made) if hasattr(made, "extract") or hasattr(made, "collector") else made
