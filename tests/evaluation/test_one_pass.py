@@ -11,6 +11,7 @@ from evaluation.cache import FeatureStore
 from evaluation.one_pass import decode_once
 from evaluation.pairs import Pair
 from media import FrameReader
+from tests.helpers.files import overwrite
 from tests.helpers.synthetic_videos import proxy_settings, untrained, write_clip, write_speakers
 
 
@@ -111,6 +112,16 @@ def test_a_failing_collector_does_not_disturb_the_others(clip):
     decode_once([pair], lambda _, side: [Failing(side, "bad"), Means(side, "good")], (store, store), lambda _: None)
     assert not store.has(Failing(pair.reference, "bad").key)
     assert store.has(Means(pair.reference, "good").key)
+
+
+def test_damage_is_found_while_decoding(clip):
+    pair, store = clip
+    path = pair.generated.path
+    overwrite(path, path.stat().st_size // 2, np.random.default_rng(0).bytes(200))
+    for _ in range(2):  # never noted as whole
+        found = decode_once([pair], lambda _, side: [Means(side, "all")], (store, store), lambda _: None)
+        assert [(row.clip, row.side, row.metric) for row in found] == [("clip", "generated", None)]
+        assert "made.mp4" in found[0].reason
 
 
 @pytest.mark.slow
