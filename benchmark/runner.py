@@ -23,6 +23,7 @@ from benchmark.system import System, load_system
 from configs.rules import parse_part
 from configs.systems import RunSystemConfig
 from encoders.factory import build_landmark_detector
+from evaluation.clip_records import SCHEMA
 from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import require_writable, sha256_of, write_whole
@@ -30,7 +31,6 @@ from runtime.json_text import parse_json
 from runtime.locks import locked
 from runtime.progress import progress_bar
 
-SCHEMA = "emotivetalk.system_clip/1"
 SOME_FAILED = 3
 
 

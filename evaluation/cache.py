@@ -16,7 +16,7 @@ from evaluation.pairs import EvaluationError
 from runtime.files import whole_file
 from runtime.folders import cache_folder
 
-VERSION = 1  # increased whenever the values of a key change
+VERSION = 2  # increased whenever the values of a key change
 Arrays = dict[str, np.ndarray]
 
 
@@ -60,9 +60,7 @@ class FeatureStore:
         Raises:
             EvaluationError: If the file cannot be written.
         """
-        text = json.dumps({"version": VERSION, **key}, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        path = self.folder / digest[:2] / f"{digest}.npz"
+        path = self._path(self.digest(key))
         if (found := _read(path)) is not None:
             self.hits += 1
             return found
@@ -75,6 +73,43 @@ class FeatureStore:
         except OSError as error:
             raise EvaluationError(f"{path}: cannot be written ({error.strerror}); set cache=FOLDER") from error
         return arrays
+
+    @staticmethod
+    def digest(key: Mapping[str, Any]) -> str:
+        """Returns the name under which the arrays of a key are stored."""
+        text = json.dumps({"version": VERSION, **key}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def has(self, key: Mapping[str, Any]) -> bool:
+        """Whether the arrays of a key are stored; reads the file's index only."""
+        try:
+            with np.load(self._path(self.digest(key)), allow_pickle=False):
+                return True
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+            return False
+
+    def stored(self, digest: str) -> Arrays | None:
+        """Returns the arrays with this digest; None if they are missing or damaged."""
+        return _read(self._path(digest))
+
+    def part(self, entry: str | Mapping[str, Any] | None) -> Arrays | None:
+        """Returns the features that an entry of a results file names; None if they are missing or damaged.
+
+        Args:
+            entry: Digest of the features; or ``digest`` of those of a whole video, ``first`` frame and number of
+                ``frames`` of the compared part, and ``columns``, the used range of features or None.
+        """
+        if not isinstance(entry, Mapping):
+            return self.stored(str(entry))
+        arrays = self.stored(str(entry["digest"]))
+        if arrays is None:
+            return None
+        first, begin, end = entry["first"], *(entry["columns"] or (None, None))
+        chosen = (arrays["frames"] >= first) & (arrays["frames"] < first + entry["frames"])
+        return {"features": arrays["features"][chosen, begin:end], "frames": arrays["frames"][chosen] - first}
+
+    def _path(self, digest: str) -> Path:
+        return self.folder / digest[:2] / f"{digest}.npz"
 
 
 def _read(path: Path) -> Arrays | None:
