@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from encoders.landmarks.sidecar import LandmarkFileError
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.features import EFIDFeatures, Extractor, FVDFeatures, UnusableVideo
@@ -162,7 +163,11 @@ def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: Feat
 def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
     if hasattr(extractor, "collector"):
         collector: Collector = extractor.collector(side)
-        return _part_of(extractor, side, store.fetch(collector.key, lambda: run_alone(collector, side)))
+        try:
+            arrays = store.fetch(collector.key, lambda: run_alone(collector, side))
+        except LandmarkFileError as error:
+            raise UnusableVideo(str(error)) from error
+        return _part_of(extractor, side, arrays)
 
     def make() -> Arrays:
         arrays = extractor.extract(side)

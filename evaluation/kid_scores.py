@@ -21,7 +21,7 @@ from torchmetrics.image.kid import poly_kernel
 from configs.evaluation import FIDConfig
 from evaluation.aligned_clips import Clips
 from evaluation.features import FIDFeatures
-from evaluation.frechet_scores import DistributionMetric, Stores, features_of
+from evaluation.frechet_scores import FAILURES, DistributionMetric, Stores, features_of
 from evaluation.networks import NotComputed
 from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Column, ConfidenceInterval, Value
@@ -51,14 +51,25 @@ class KernelDistance(DistributionMetric):
             NotComputed: If a side has fewer than two frames.
         """
         sides: tuple[list[Tensor], list[Tensor]] = [], []
+        missing: list[Missing] = []
+        good = []
         for clip in clips:
-            for rows, side, store in zip(sides, (clip.reference, clip.generated), stores, strict=True):
-                features = features_of(self.extractor, clip, side, store)["features"]
-                rows.append(torch.from_numpy(features).to(self.device).double())
+            pair = []
+            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+                try:
+                    features = features_of(self.extractor, clip, side, store)["features"]
+                    pair.append(torch.from_numpy(features).to(self.device).double())
+                except FAILURES as error:
+                    missing.append(Missing(clip.name, side.name, "kid", str(error)))
                 progress(side.frames)
+            if len(pair) == 2:
+                good.append(clip)
+                for rows, features in zip(sides, pair, strict=True):
+                    rows.append(features)
+        clips = good
         counts = [sum(map(len, rows)) for rows in sides]
         if min(counts) < 2:
-            raise NotComputed(f"needs at least two frames on each side, found {min(counts)}")
+            raise NotComputed(f"needs at least two frames on each side, found {min(counts)}", missing)
         sums = KernelSums(*sides)
         value = float(sums.values(np.ones((1, len(clips)), int))[0])
         extractor = self.extractor
@@ -85,7 +96,7 @@ class KernelDistance(DistributionMetric):
             warnings=tuple(source.note for source in extractor.sources if source.note),
         )
         rows = {clip.name: {"reference": len(x), "generated": len(y)} for clip, x, y in zip(clips, *sides, strict=True)}
-        return [found], [], rows  # type: ignore[return-value]
+        return [found], missing, rows  # type: ignore[return-value]
 
     def window(self, clips: Clips, first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
         """Computes the value over one window of all clips; see ``Metric``."""
@@ -93,7 +104,10 @@ class KernelDistance(DistributionMetric):
             replace(clip, generated=clip.generated.part(first, length), reference=clip.reference.part(first, length))
             for clip in clips
         ]
-        (value,), _, _ = self.values(pieces, len(pieces), stores, (0, 0), lambda _: None)
+        try:
+            (value,), _, _ = self.values(pieces, len(pieces), stores, (0, 0), lambda _: None)
+        except NotComputed as error:
+            return {"kid": {"value": None, "n": 0, "reason": str(error)}}
         return {"kid": {"value": value.value, "n": value.clips}}
 
 

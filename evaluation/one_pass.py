@@ -23,6 +23,7 @@ from evaluation.aligned_clips import AlignedClip, Clips, Side, certified, certif
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.pairs import Missing
 from media import FrameReader, MediaError
+from runtime.errors import UserError
 
 BATCH = 16  # frames that are handed over at a time
 AHEAD = 8  # batches that are decoded ahead
@@ -133,7 +134,7 @@ def decode_once(
                     if id(collector) not in failed:
                         try:
                             _give(collector, frame, pictures)
-                        except ValueError as error:  # reported with the metric's values
+                        except (ValueError, UserError) as error:  # reported with the metric's values
                             failed[id(collector)] = str(error)
             else:
                 _store(video, failed)

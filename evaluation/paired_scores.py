@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from encoders.landmarks.sidecar import LandmarkFileError
 from evaluation.aligned_clips import AlignedClip, Clips
 from evaluation.cache import FeatureStore
 from evaluation.features import UnusableVideo
@@ -20,7 +21,7 @@ from media import MediaError
 from metrics.functional.bootstrap import Z, resampled
 
 Stores = tuple[FeatureStore, FeatureStore]
-FAILURES = (UnusableVideo, MediaError, ValueError)  # errors of a single pair
+FAILURES = (UnusableVideo, MediaError, LandmarkFileError, ValueError)  # errors of a single pair
 
 
 class PairedMetric(ABC):

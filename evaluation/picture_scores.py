@@ -55,7 +55,8 @@ class PSNR(PairedMetric):
             if real.shape != made.shape:
                 sizes = " and ".join(f"{side.shape[-1]} x {side.shape[-2]}" for side in (real, made))
                 raise UnusableVideo(f"the pictures have {sizes} pixels, PSNR and SSIM need equal sizes")
-            one, two = real.to(self.device).float() / 255, made.to(self.device).float() / 255
+            # float64: in float32 the variances of flat pictures cancel, and equal frames have an SSIM below 1.
+            one, two = real.to(self.device).double() / 255, made.to(self.device).double() / 255
             noise = peak_signal_noise_ratio(two, one, data_range=1.0, reduction="none", dim=(1, 2, 3))
             psnr.append(noise.clamp(max=LOSSLESS).cpu())
             alike = structural_similarity_index_measure(two, one, data_range=1.0, reduction="none")
