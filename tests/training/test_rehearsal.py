@@ -103,7 +103,7 @@ def paper(stage: str, shards: Path, output: Path) -> list[str]:
     return [f"experiment={stage}/paper", *data, *vaid, "run_id=paper", f"output={output}"]
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_the_paper_on_eight_ranks(paper_shards, tmp_path):
     parts = rehearse(*paper("vaid", paper_shards, tmp_path), "trainer=ddp", "trainer.devices=8")
     assert names(parts) == VAID_PARTS, parts
@@ -112,7 +112,7 @@ def test_the_paper_on_eight_ranks(paper_shards, tmp_path):
     assert texts["validation"].startswith("4 clips on 8 ranks, val/expression_mse ")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @needs_deepspeed
 def test_the_paper_on_sixteen_ranks_with_deepspeed(paper_shards, tmp_path, monkeypatch):
     """The batch file's two nodes of eight GPUs. Missing weights are reported; everything else is rehearsed."""
