@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from evaluation.pairs import EvaluationError
 from runtime.files import whole_file
 from runtime.folders import cache_folder
 
+DIGEST = re.compile("[0-9a-f]{64}")
 VERSION = 2  # increased whenever the values of a key change
 Arrays = dict[str, np.ndarray]
 
@@ -89,11 +91,11 @@ class FeatureStore:
             return False
 
     def stored(self, digest: str) -> Arrays | None:
-        """Returns the arrays with this digest; None if they are missing or damaged."""
-        return _read(self._path(digest))
+        """Returns the arrays with this digest; None if they are missing or damaged, or if it is no digest."""
+        return _read(self._path(digest)) if DIGEST.fullmatch(digest) else None
 
     def part(self, entry: str | Mapping[str, Any] | None) -> Arrays | None:
-        """Returns the features that an entry of a results file names; None if they are missing or damaged.
+        """Returns the features that an entry of a results file names; None if they are missing or either is damaged.
 
         Args:
             entry: Digest of the features; or ``digest`` of those of a whole video, ``first`` frame and number of
@@ -101,12 +103,16 @@ class FeatureStore:
         """
         if not isinstance(entry, Mapping):
             return self.stored(str(entry))
-        arrays = self.stored(str(entry["digest"]))
-        if arrays is None:
+        try:
+            arrays = self.stored(str(entry["digest"]))
+            if arrays is None:
+                return None
+            first, last = int(entry["first"]), int(entry["first"]) + int(entry["frames"])
+            begin, end = entry["columns"] or (None, None)
+            chosen = (arrays["frames"] >= first) & (arrays["frames"] < last)
+            return {"features": arrays["features"][chosen, begin:end], "frames": arrays["frames"][chosen] - first}
+        except (KeyError, TypeError, ValueError, IndexError):
             return None
-        first, begin, end = entry["first"], *(entry["columns"] or (None, None))
-        chosen = (arrays["frames"] >= first) & (arrays["frames"] < first + entry["frames"])
-        return {"features": arrays["features"][chosen, begin:end], "frames": arrays["frames"][chosen] - first}
 
     def _path(self, digest: str) -> Path:
         return self.folder / digest[:2] / f"{digest}.npz"

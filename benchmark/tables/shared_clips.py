@@ -105,7 +105,6 @@ def _score_run(
     rows = {clip: run.clips[clip].entry.get("features") for clip in spans}
     if "convention" not in run.record or not all(isinstance(row, dict) for row in rows.values()):
         raise NotAtHandError(f"{run.file} has neither values per clip nor the names of its features; evaluate it again")
-    store = _store(run)
     key = {
         "what": "resamples of a table",
         "convention": run.record["convention"],
@@ -115,10 +114,10 @@ def _score_run(
     }
 
     def make() -> dict[str, np.ndarray]:
-        features = _features(run, store, rows, spans)
+        features = _features(run, rows, spans)
         return {"value": features.distances(whole), "draws": features.distances(times)}
 
-    found = store.fetch(key, make)
+    found = FeatureStore(default_folder()).fetch(key, make)  # nothing is written to a folder that a results file names
     return float(found["value"][0]), found["draws"]
 
 
@@ -139,16 +138,18 @@ def _value_of(clip: ScoredClip, metric: str) -> float | None:
 
 
 def _store(run: Measured) -> FeatureStore:
-    folder = run.settings.get("cache")
+    named = run.settings.get("cache")
+    folder = Path(str(named)) if named else default_folder()
+    if named and not folder.is_dir():
+        raise NotAtHandError(f"the cache {folder} of {run.file} does not exist; evaluate it again")
     try:
-        return FeatureStore(Path(folder) if folder else default_folder())
+        return FeatureStore(folder)
     except EvaluationError as error:
         raise NotAtHandError(f"the features of {run.file} cannot be read: {error}") from error
 
 
-def _features(
-    run: Measured, store: FeatureStore, rows: Mapping[str, Any], spans: Mapping[str, Span | None]
-) -> FrechetBootstrap:
+def _features(run: Measured, rows: Mapping[str, Any], spans: Mapping[str, Span | None]) -> FrechetBootstrap:
+    store = _store(run)
     sides: dict[str, list[np.ndarray]] = {"reference": [], "generated": []}
     for clip, span in spans.items():
         for side, kept in sides.items():

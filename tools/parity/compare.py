@@ -58,7 +58,7 @@ class ComparedStep:
 
 
 def compare_pytorch_fid(checkout: Path, clip: Path, weights: Path, work: Path, frames: int = 40) -> list[ComparedStep]:
-    """Compares FID of the first and the second half of a clip's frames, written as PNG files.
+    """Compares FID of a clip's even and odd frames, written as PNG files.
 
     Args:
         checkout: Checkout of github.com/mseitzer/pytorch-fid.
@@ -77,7 +77,7 @@ def compare_pytorch_fid(checkout: Path, clip: Path, weights: Path, work: Path, f
     found = run_original("original_pytorch_fid.py", words, work, os.environ)
     network = InceptionFeatures(weights)
     sides = [gaussian(folder_moments(folder, network, network.dimensions)) for folder in folders]
-    value = float(distance_between(*sides))
+    value = float(distance_between(sides[0], sides[1]))
     means, traces = [side.mean.numpy() for side in sides], [float(side.trace()) for side in sides]
     return [
         _step("pytorch-fid", "mean features", found["means"], means, 1e-3),

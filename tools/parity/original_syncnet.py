@@ -33,7 +33,7 @@ def main(video: str, work: str, weights: str, min_track: str, boxes: str) -> Non
             pass
 
         def detect_faces(self, image: np.ndarray, conf_th: float, scales: list[float]) -> np.ndarray:
-            found = next(faces, [])
+            found: list[list[float]] = next(faces, [])
             return np.array([[*box, 1.0] for box in found]).reshape(-1, 5)
 
     detectors.S3FD = S3FD  # type: ignore[attr-defined]
@@ -86,7 +86,7 @@ def shim() -> None:
     if not hasattr(np, "int"):
         vars(np)["int"] = int
     split = cv2.split
-    cv2.split = lambda *arguments: list(split(*arguments))
+    cv2.split = lambda *arguments: list(split(*arguments))  # type: ignore[assignment]
     if not torch.cuda.is_available():
         torch.Tensor.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]
         torch.nn.Module.cuda = lambda self, *_, **__: self  # type: ignore[method-assign]

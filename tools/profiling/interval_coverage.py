@@ -44,12 +44,12 @@ class SimulatedSet:
 
     def draw(self, generator: np.random.Generator) -> FrechetBootstrap:
         """Draws one set."""
-        sides = []
-        for moved, width in ((0.0, 1.0), (self.shift, self.widening)):
-            centres = self.between * generator.normal(size=(self.clips, 1, self.dimensions))
-            frames = generator.normal(size=(self.clips, self.frames, self.dimensions))
-            sides.append(list(moved + width * (centres + frames)))
-        return FrechetBootstrap(*sides)
+        return FrechetBootstrap(self._side(generator, 0.0, 1.0), self._side(generator, self.shift, self.widening))
+
+    def _side(self, generator: np.random.Generator, moved: float, width: float) -> list[np.ndarray]:
+        centres = self.between * generator.normal(size=(self.clips, 1, self.dimensions))
+        frames = generator.normal(size=(self.clips, self.frames, self.dimensions))
+        return list(moved + width * (centres + frames))
 
     @property
     def limit(self) -> float:
