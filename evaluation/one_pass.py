@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -191,7 +191,7 @@ def _all_batches(videos: Sequence[_Video]) -> Iterator[tuple[int, int, list[np.n
             yield place, 0, []
 
 
-def _ahead(items: Iterator[T]) -> Iterator[T]:
+def _ahead(items: Iterator[T]) -> Generator[T, None, None]:
     """Yields the items of an iterator that a thread runs ahead."""
     ready: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(AHEAD)
     ended = threading.Event()
