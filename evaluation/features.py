@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 import numpy as np
 import torch
@@ -39,7 +39,7 @@ class UnusableVideo(UserError):
 
 
 class Extractor(Protocol):
-    """Extractor of the features of one metric.
+    """Extractor of the features of one metric; it is also ``Extracting`` or ``Collecting``.
 
     Attributes:
         name: Name of the metric in the configuration.
@@ -69,8 +69,12 @@ class Extractor(Protocol):
         """Returns everything that the features of a side depend on, except its frames."""
         ...
 
+
+class Extracting(Extractor, Protocol):
+    """Extractor that reads a video itself."""
+
     def extract(self, side: Side) -> Arrays:
-        """Extracts the features of a side. Instead, an extractor may have ``collector``, see ``Collecting``.
+        """Extracts the features of a side.
 
         Returns:
             ``features``, (N, D) float32, and ``seen``, the number of frames that were read.
@@ -82,12 +86,17 @@ class Extractor(Protocol):
         ...
 
 
-class Collecting(Protocol):
+class Collecting(Extractor, Protocol):
     """Extractor whose features come from the single decoding of a video that all metrics share."""
 
     def collector(self, side: Side) -> Collector:
         """Returns the collector of the features of a side."""
         ...
+
+
+def is_collecting(extractor: Extractor) -> TypeGuard[Collecting]:
+    """Whether an extractor is ``Collecting``; otherwise it is ``Extracting``."""
+    return hasattr(extractor, "collector")
 
 
 class FIDFeatures:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ import torch
 from encoders.landmarks.sidecar import LandmarkFileError
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.features import EFIDFeatures, Extractor, FVDFeatures, UnusableVideo
+from evaluation.features import EFIDFeatures, Extracting, Extractor, FVDFeatures, UnusableVideo, is_collecting
 from evaluation.networks import NotComputed
 from evaluation.one_pass import Collector, run_alone
 from evaluation.pairs import EvaluationError, Missing
@@ -50,7 +50,7 @@ class DistributionMetric:
         usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
 
         def collect(clip: AlignedClip, side: Side) -> list[Collector]:
-            if clip.name not in usable or not hasattr(extractor, "collector"):
+            if clip.name not in usable or not is_collecting(extractor):
                 return []
             pieces = [_piece(extractor, clip, side)]
             if isinstance(extractor, FVDFeatures) and side.name == "reference":
@@ -161,8 +161,8 @@ def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: Feat
 
 
 def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
-    if hasattr(extractor, "collector"):
-        collector: Collector = extractor.collector(side)
+    if is_collecting(extractor):
+        collector = extractor.collector(side)
         try:
             arrays = store.fetch(collector.key, lambda: run_alone(collector, side))
         except LandmarkFileError as error:
@@ -170,7 +170,7 @@ def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
         return _part_of(extractor, side, arrays)
 
     def make() -> Arrays:
-        arrays = extractor.extract(side)
+        arrays = cast(Extracting, extractor).extract(side)
         _require_protocol(extractor, arrays)  # before storing, so that a corrected extractor does not find wrong arrays
         if not np.isfinite(arrays["features"]).all():
             raise ValueError(f"{side.path}: the features have NaN or infinite values; check the network's weights")
@@ -312,7 +312,7 @@ def _counts(extractor: Extractor, clip: AlignedClip, found: dict[str, Arrays]) -
 
 def _entry(extractor: Extractor, side: Side) -> object:
     """Returns the name of a side's features in the cache, see ``FeatureStore.part``."""
-    if not hasattr(extractor, "collector"):
+    if not is_collecting(extractor):
         return FeatureStore.digest(_key(extractor, side))
     columns = extractor.used if isinstance(extractor, EFIDFeatures) else None
     digest = FeatureStore.digest(extractor.collector(side).key)

@@ -64,8 +64,8 @@ class KernelDistance(DistributionMetric):
                 progress(side.frames)
             if len(pair) == 2:
                 good.append(clip)
-                for rows, features in zip(sides, pair, strict=True):
-                    rows.append(features)
+                for rows, tensor in zip(sides, pair, strict=True):
+                    rows.append(tensor)
         clips = good
         counts = [sum(map(len, rows)) for rows in sides]
         if min(counts) < 2:
@@ -76,9 +76,9 @@ class KernelDistance(DistributionMetric):
         resamples, seed = bootstrap
         interval = None
         if resamples and len(clips) >= 3:
-            error = float(sums.values(resampled(len(clips), resamples, seed)).std(ddof=1))
+            spread = float(sums.values(resampled(len(clips), resamples, seed)).std(ddof=1))
             interval = ConfidenceInterval(
-                value - Z * error, value + Z * error, resamples, seed, "pairs of clips", "the distance"
+                value - Z * spread, value + Z * spread, resamples, seed, "pairs of clips", "the distance"
             )
         found = Value(
             name="kid",
@@ -95,8 +95,8 @@ class KernelDistance(DistributionMetric):
             interval=interval,
             warnings=tuple(source.note for source in extractor.sources if source.note),
         )
-        rows = {clip.name: {"reference": len(x), "generated": len(y)} for clip, x, y in zip(clips, *sides, strict=True)}
-        return [found], missing, rows  # type: ignore[return-value]
+        used = {clip.name: {"reference": len(x), "generated": len(y)} for clip, x, y in zip(clips, *sides, strict=True)}
+        return [found], missing, used  # type: ignore[return-value]
 
     def window(self, clips: Clips, first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
         """Computes the value over one window of all clips; see ``Metric``."""

@@ -59,11 +59,14 @@ class MouthDistance(PairedMetric):
 
     def score(self, clip: AlignedClip, stores: Stores) -> tuple[float, int]:
         """Computes the mean distance of one pair; see ``PairedMetric``."""
-        sides = []
-        for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-            scale = HEIGHT / (side.panel[3] if side.panel else side.info.height)
-            sides.append({frame: points * scale for frame, points in landmarks_of(self.landmarks, side, store).items()})
-        return landmark_distance(*sides, self.points)
+        real, made = (
+            self._scaled(side, store) for side, store in zip((clip.reference, clip.generated), stores, strict=True)
+        )
+        return landmark_distance(real, made, self.points)
+
+    def _scaled(self, side: Side, store: FeatureStore) -> dict[int, np.ndarray]:
+        scale = HEIGHT / (side.panel[3] if side.panel else side.info.height)
+        return {frame: points * scale for frame, points in landmarks_of(self.landmarks, side, store).items()}
 
 
 class FaceDistance(MouthDistance):

@@ -160,7 +160,7 @@ class Rehearsal:
         """Configuration of the ranks: its initial weights and V-AID are those that the rehearsal can use."""
         real = self.real
         config = self._narrow()
-        config.vaid, config.init = (self._rehearsed(run) for run in (real.vaid, real.init))
+        config.vaid, config.init = self._rehearsed(real.vaid), self._rehearsed(real.init) or real.init
         if config.init not in (NO_INIT, real.init):
             self._part("init", lambda: f"{config.init}, the rehearsal of {real.init}")
         elif config.init != NO_INIT:

@@ -53,8 +53,8 @@ def compare_rows(section: Section, group: Group, table: Table) -> None:
             if reason:
                 unmarked[reason].append(column.title)
     where = f"{section.dataset}, {group.name}" if len(section.groups) > 1 else section.dataset
-    for name, reasons in apart.items():
-        table.warnings.append(f"{where}: {name} is not compared with the other rows: {_by_reason(reasons)}")
+    for name, causes in apart.items():
+        table.warnings.append(f"{where}: {name} is not compared with the other rows: {_by_reason(causes)}")
     for reason, titles in unmarked.items():
         table.remarks.append(f"{where}, {', '.join(titles)}: nothing is bold: {reason}")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from benchmark.paper import CellKey, PaperTable
@@ -125,7 +125,7 @@ def _is_copy(row: Measured, other: Measured) -> bool:
 
 def _lacking_runs(key: CellKey, metric: str, values: Sequence[Measured], found: FoundResults) -> Iterator[str]:
     """Describes runs of a cell without this value: a mean of the others would hide them."""
-    runs = found.files.get(key, {})
+    runs: Mapping[int, Sequence[str]] = found.files.get(key, {})
     have = {row.run for row in found.measured.get((key, metric), []) if row.value is not None}
     lacking = sorted(runs.keys() - have)
     if lacking:

@@ -48,8 +48,8 @@ def _lost(found: FoundResults, datasets: Sequence[str]) -> Iterator[LostResult]:
     for key in sorted({*found.files, *found.reasons}):
         if key.mode == RATED:
             continue
-        files = [name for run in found.files.get(key, {}).values() for name in run]
-        files = tuple(dict.fromkeys([*files, *(name for name, _ in found.reasons.get(key, []))]))
+        read = [name for run in found.files.get(key, {}).values() for name in run]
+        files = tuple(dict.fromkeys([*read, *(name for name, _ in found.reasons.get(key, []))]))
         shown = tuple(datasets) or papers
         if key.dataset not in shown and not (datasets and key.dataset in papers):
             near = nearest(key.dataset, shown)
