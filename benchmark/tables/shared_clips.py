@@ -105,6 +105,7 @@ def _score_run(
     rows = {clip: run.clips[clip].entry.get("features") for clip in spans}
     if "convention" not in run.record or not all(isinstance(row, dict) for row in rows.values()):
         raise NotAtHandError(f"{run.file} has neither values per clip nor the names of its features; evaluate it again")
+    store = _store(run)
     key = {
         "what": "resamples of a table",
         "convention": run.record["convention"],
@@ -114,10 +115,10 @@ def _score_run(
     }
 
     def make() -> dict[str, np.ndarray]:
-        features = _features(run, rows, spans)
+        features = _features(run, store, rows, spans)
         return {"value": features.distances(whole), "draws": features.distances(times)}
 
-    found = FeatureStore(default_folder()).fetch(key, make)  # nothing is written to a folder that a results file names
+    found = store.fetch(key, make)  # written only next to features that were found
     return float(found["value"][0]), found["draws"]
 
 
@@ -148,8 +149,9 @@ def _store(run: Measured) -> FeatureStore:
         raise NotAtHandError(f"the features of {run.file} cannot be read: {error}") from error
 
 
-def _features(run: Measured, rows: Mapping[str, Any], spans: Mapping[str, Span | None]) -> FrechetBootstrap:
-    store = _store(run)
+def _features(
+    run: Measured, store: FeatureStore, rows: Mapping[str, Any], spans: Mapping[str, Span | None]
+) -> FrechetBootstrap:
     sides: dict[str, list[np.ndarray]] = {"reference": [], "generated": []}
     for clip, span in spans.items():
         for side, kept in sides.items():
