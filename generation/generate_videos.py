@@ -50,7 +50,6 @@ def generate_videos(config: GenerateConfig) -> int:
     own = config.landmarks, config.audio_model, config.codec_model
     models = ModelFiles(*networks, config.device, config.face, *own)
     if config.batch is None:
-        require_writable_video(cases[0].output)
         with _only(cases[0]):
             pipeline = _load(models, console)
             with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
@@ -68,8 +67,8 @@ def generate_videos(config: GenerateConfig) -> int:
 
 
 def _only(case: VideoCase) -> AbstractContextManager[None]:
-    """Lock of a video."""
-    case.output.parent.mkdir(parents=True, exist_ok=True)
+    """Lock of a video that can be written."""
+    require_writable_video(case.output)
     return locked(lock_of(case.output), f"output={case.output}", "wait for it, or choose another output")
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from runtime.errors import UserError, message_of
 from runtime.folders import cache_folder, home, private_temporary
-from runtime.platforms import SHARED_MEMORY, WINDOWS, shared_memory_free
+from runtime.platforms import SHARED_MEMORY, shared_memory_free
 
 GIB, MIB = 2**30, 2**20
 LEAST_SHARED = 1 * GIB  # of shared memory; Docker's default is 64 MiB
@@ -155,10 +155,12 @@ def _disks(folder: Path) -> Iterator[Finding]:
 def _lock(folder: Path) -> Finding:
     """Whether the file system of a folder has locks, which keep two commands apart."""
     place = _existing(folder)
-    if WINDOWS or not os.access(place, os.W_OK):
+    try:
+        import fcntl
+    except ImportError:  # Windows
         return fine("locks", "not tried")
-    import fcntl
-
+    if not os.access(place, os.W_OK):
+        return fine("locks", "not tried")
     try:
         with tempfile.TemporaryFile(dir=place) as file:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -169,10 +171,10 @@ def _lock(folder: Path) -> Finding:
 
 
 def _open_files() -> Iterator[Finding]:
-    if WINDOWS:
+    try:
+        import resource
+    except ImportError:  # Windows
         return
-    import resource
-
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if 0 <= limit < LEAST_FILES:
         yield note("open files", f"at most {limit} per process", f"run ulimit -n {LEAST_FILES * 4} first")

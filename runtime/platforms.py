@@ -105,7 +105,12 @@ def without_interrupts() -> Iterator[None]:
 
 def user_id() -> str:
     """Numeric id of the user, or the name on systems without ids, as on Windows."""
-    return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
+    if hasattr(os, "getuid"):
+        return str(os.getuid())
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # no variable names the user
+        return "user"
 
 
 def process_is_gone(process: int) -> bool:

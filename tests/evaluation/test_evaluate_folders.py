@@ -225,7 +225,7 @@ def test_sync_without_sound_and_fvd_of_short_clips(problem_folder, evaluate, rul
     status, results = evaluate(both, both, metrics=["sync", "fvd", "efid"], sync=sync, fvd=fvd)
     assert status == 3
     assert results["metrics"]["efid"]["n"] == 2
-    assert "two videos of 16 frames" in results["metrics"]["fvd"]["not_computed"]
+    assert "at least two clips on each side, found 1" in results["metrics"]["fvd"]["not_computed"]
     assert "no generated video has a face track" in results["metrics"]["sync"]["not_computed"]
     reasons = {row["reason"] for row in results["missing"] if row["metric"] == "sync"}
     assert reasons == {"has no sound track, which Sync needs"}
@@ -259,7 +259,7 @@ def test_results_file_has_its_fields(faces, evaluate):
     assert set(results) == {"schema", "metrics", "n", "expected", "clips", "missing", "settings", "environment"}
     assert set(results["metrics"]["efid"]) == {
         "value", "title", "better", "official", "network", "sha256", "networks", "protocol", "n", "expected",
-        "samples", "unit", "interval", "warnings", "detection_rate",
+        "samples", "unit", "interval", "warnings", "detection_rate", "convention",
     }  # fmt: skip
     assert set(results["metrics"]["sync"]) == {"value", "not_computed"}
     assert set(results["clips"][0]) == {"clip", "frames", "generated", "reference", "notes", "metrics"}

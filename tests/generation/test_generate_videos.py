@@ -101,7 +101,7 @@ def test_a_hostile_row_fails_alone(batch, files, tmp_path, capsys):
     printed = capsys.readouterr().err
     assert "1 generated, 0 already there, 4 failed" in printed
     for words in ("is not a picture", "is a pipe", "not a possible file name", "choose a shorter name"):
-        assert words in printed
+        assert words in printed, printed
     assert sorted(file.name for file in (tmp_path / "new/videos").iterdir()) == ["good.json", "good.mp4"]
 
 

@@ -147,4 +147,5 @@ def test_no_other_module_unpickles_tensors():
         for file in package.rglob("*.py")
         if any(call in file.read_text(encoding="utf-8") for call in ("torch.load(", "jit.load(", "weights_only=False"))
     }
-    assert found == {"runtime/tensors.py"}
+    original = "tools/parity/original_pytorch_fid.py"  # runs another program, which imports nothing of this one
+    assert found == {"runtime/tensors.py", original}
