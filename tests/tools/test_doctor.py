@@ -48,7 +48,7 @@ def content_of(folder):
 @pytest.mark.slow
 def test_a_bad_machine_is_described_with_remedies(tmp_path):
     env = {
-        "HOME": "/nonexistent", "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path), "no_proxy": "", "NO_PROXY": "",
+        "HOME": str(tmp_path / "absent"), "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path), "no_proxy": "", "NO_PROXY": "",
         "https_proxy": "http://me:secret@127.0.0.1:9", "SLURM_JOB_ID": "7", "SLURM_NTASKS": "4", "SLURM_NNODES": "2",
         "SLURM_PROCID": "",
     }  # fmt: skip
