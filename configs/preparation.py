@@ -106,7 +106,7 @@ class PrepareConfig:
     """Configuration of ``prepare.py``.
 
     Attributes:
-        task: prepare, merge, check or weights.
+        task: prepare, merge, check or weights; scan (measure the videos) or choose (apply ``select`` to a scan).
         source: Folder of raw videos; not needed with dataset=synthetic.
         output: Folder of the shards.
         part: ``i/n``: the i-th of n parts, i from 1; ``1/1`` is everything.
@@ -117,10 +117,12 @@ class PrepareConfig:
         min_frames: Minimum length of a clip, frames at 25 fps. Shorter clips are rejected.
         max_seconds: Maximum length of a clip, at most 20. Longer clips are cut into equal pieces.
         clip_timeout: Time limit for a clip, seconds. A clip that takes longer counts as failed.
+        select: Condition on the columns of a scan (docs/data.md) that chosen shots meet; empty for all.
+        retry: Whether a scan tries clips again that failed, even if their files have not changed.
         store_video: Splits whose pixels are stored in the shards: none, test (val and test) or all.
     """
 
-    task: str = choice("prepare", "prepare", "merge", "check", "weights")
+    task: str = choice("prepare", "prepare", "scan", "choose", "merge", "check", "weights")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     preset: str = choice(MISSING, *PRESETS, "metrics")
     source: str | None = literal(None)
@@ -139,4 +141,6 @@ class PrepareConfig:
     min_frames: int = positive(24)
     max_seconds: float = rule(20.0, lambda value: 0 < value <= MAX_SECONDS, f"more than 0 and at most {MAX_SECONDS:g}")
     clip_timeout: float = positive(600.0)
+    select: str = literal("")
+    retry: bool = False
     store_video: str = choice("test", "none", "test", "all")

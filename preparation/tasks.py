@@ -1,10 +1,12 @@
-"""Tasks of ``prepare.py``: prepare, merge, check and weights. Each takes the configuration, returns the exit status."""
+"""Tasks of ``prepare.py``. Each takes the configuration and returns the exit status.
+
+The tasks are prepare, merge, check and weights; ``scan_tasks`` has scan and choose.
+"""
 
 from __future__ import annotations
 
 import errno
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock
@@ -18,10 +20,11 @@ from encoders.weights import fetch_preset
 from preparation.check import check
 from preparation.clip_source import ClipReport, ClipSource
 from preparation.contact_sheet import draw_contact_sheet
-from preparation.layouts import find_clips
 from preparation.merge import REPORT_NAME, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
 from preparation.preparation_report import step_seconds, step_table, summary_table
+from preparation.scan_tasks import choose_task, scan_task
+from preparation.sources import find_sources
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.files import require_writable
@@ -40,7 +43,7 @@ def prepare_task(config: PrepareConfig) -> int:
     console = new_console(stderr=True)
     output = Path(config.output)
     require_writable(output / PARTS_FOLDER / PLAN_NAME, f"output={output}")
-    clips = _find(config, output, console)
+    clips = find_sources(config, output, console)
     plan = read_plan(output)
     if plan is not None:
         plan = continued(plan, config, clips, output)
@@ -118,47 +121,14 @@ def weights_task(config: PrepareConfig) -> int:
     return 0 if report.complete else 1
 
 
-TASKS = {"prepare": prepare_task, "merge": merge_task, "check": check_task, "weights": weights_task}
-
-
-def _find(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
-    """Lists all clips of the source; a synthetic source is rendered first."""
-    dataset = config.dataset
-    source = output / "raw" if config.source is None else Path(config.source)
-    if dataset.name == "synthetic":
-        return _synthetic(config, source, console)
-    found = find_clips(dataset, source)
-    ignored = ", ".join(f"{count} {what}" for what, count in found.ignored.most_common())
-    for note in ([f"ignored in {source}: {ignored}"] if ignored else []) + found.notes:
-        console.print(note, markup=False, soft_wrap=True)
-    return found.clips
-
-
-def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[ClipSource]:
-    """Renders the synthetic speakers and lists their clips; parts that start together wait for the first one."""
-    from preparation.synthetic import split_of, write_dataset  # imports scipy, which real data does not need
-
-    dataset = config.dataset
-    with FileLock(folder.parent / PARTS_FOLDER / ".raw.lock"):
-        clips = dataset.identities * dataset.clips_per_identity
-        with progress_bar(console, "synthetic speakers", clips, "clips") as bar:
-            write_dataset(
-                folder,
-                layout=dataset.layout,
-                identities=dataset.identities,
-                clips_per_identity=dataset.clips_per_identity,
-                seconds=dataset.seconds,
-                size=dataset.size,
-                seed=dataset.seed,
-                workers=config.workers or 0,
-                progress=lambda: bar.advance(bar.task_ids[0]),
-            )
-    return [
-        clip
-        if clip.problem
-        else replace(clip, split=split_of(clip.speaker), factors=clip.path.with_suffix(".factors.npz"))
-        for clip in find_clips(dataset, folder).clips
-    ]
+TASKS = {
+    "prepare": prepare_task,
+    "scan": scan_task,
+    "choose": choose_task,
+    "merge": merge_task,
+    "check": check_task,
+    "weights": weights_task,
+}
 
 
 def _make_plan(

@@ -1,0 +1,55 @@
+"""Lists the clips of a run: those of a source folder, or of synthetic speakers that are rendered first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from filelock import FileLock
+from rich.console import Console
+
+from configs.preparation import PrepareConfig
+from preparation.clip_source import ClipSource
+from preparation.layouts import find_clips
+from preparation.plan import PARTS_FOLDER
+from runtime.progress import progress_bar
+
+
+def find_sources(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
+    """Lists all clips of the source; a synthetic source is rendered first."""
+    dataset = config.dataset
+    source = output / "raw" if config.source is None else Path(config.source)
+    if dataset.name == "synthetic":
+        return _synthetic(config, source, console)
+    found = find_clips(dataset, source)
+    ignored = ", ".join(f"{count} {what}" for what, count in found.ignored.most_common())
+    for note in ([f"ignored in {source}: {ignored}"] if ignored else []) + found.notes:
+        console.print(note, markup=False, soft_wrap=True)
+    return found.clips
+
+
+def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[ClipSource]:
+    """Renders the synthetic speakers and lists their clips; parts that start together wait for the first one."""
+    from preparation.synthetic import split_of, write_dataset  # imports scipy, which real data does not need
+
+    dataset = config.dataset
+    with FileLock(folder.parent / PARTS_FOLDER / ".raw.lock"):
+        clips = dataset.identities * dataset.clips_per_identity
+        with progress_bar(console, "synthetic speakers", clips, "clips") as bar:
+            write_dataset(
+                folder,
+                layout=dataset.layout,
+                identities=dataset.identities,
+                clips_per_identity=dataset.clips_per_identity,
+                seconds=dataset.seconds,
+                size=dataset.size,
+                seed=dataset.seed,
+                workers=config.workers or 0,
+                progress=lambda: bar.advance(bar.task_ids[0]),
+            )
+    return [
+        clip
+        if clip.problem
+        else replace(clip, split=split_of(clip.speaker), factors=clip.path.with_suffix(".factors.npz"))
+        for clip in find_clips(dataset, folder).clips
+    ]
