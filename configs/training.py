@@ -318,12 +318,12 @@ class PreemptionConfig:
     Attributes:
         requeue_on: Signals after which a SLURM job is queued again; ``#SBATCH --signal=USR1@300`` sends one of them.
         stop_on: Signals after which the run only stops. SLURM sends SIGTERM when it preempts, cancels or times out a
-            job, and decides itself whether to requeue it. SIGINT is Ctrl-C.
+            job, and decides itself whether to requeue it. SIGINT is Ctrl-C, SIGHUP a closed terminal.
         max_requeues: Maximum number of times a job queues itself again.
     """
 
     requeue_on: list[str] = handled_signal(["SIGUSR1", "SIGUSR2"])
-    stop_on: list[str] = handled_signal(["SIGTERM", "SIGINT"])
+    stop_on: list[str] = handled_signal(["SIGTERM", "SIGINT", "SIGHUP"])
     max_requeues: int = at_least(100, 0)
 
 

@@ -32,11 +32,14 @@ from filelock import FileLock, Timeout
 from webdataset.gopen import gopen
 
 from datamodules.schema import INDEX_NAME, Index, ShardEntry, ShardError
-from runtime.platforms import open_for_reading, user_id
+from runtime.folders import UnsafeFolder, private_folder, private_temporary
+from runtime.platforms import open_for_reading
 
 GIB = 2**30
 STAGE_NAME = "emotivetalk-shards"
 _CHUNK = 2**20
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+BINARY = getattr(os, "O_BINARY", 0)
 _REMOTE = re.compile(r"(pipe:|[a-z][a-z0-9+.-]*://)")
 
 
@@ -128,7 +131,7 @@ def shard_source(root: str, index: Index, stage_to: str | None, stage_gib: float
     """
     if stage_to is None and not is_remote(root):
         return LocalShards(Path(root).expanduser())
-    folder = Path(stage_to).expanduser() if stage_to else Path(tempfile.gettempdir()) / f"emotivetalk-{user_id()}"
+    folder = Path(stage_to).expanduser() if stage_to else private_temporary()
     return StagedShards(root, index, folder, stage_gib)
 
 
@@ -175,9 +178,10 @@ class StagedShards:
         contents = "\n".join([root, *(f"{shard.name} {shard.sha256}" for shard in index.shards)])
         self.folder = folder / hashlib.sha256(contents.encode()).hexdigest()[:16]
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder.mkdir(exist_ok=True)
-            (folder / ".locks").mkdir(exist_ok=True)
+            for own in (folder, self.folder, folder / ".locks"):
+                private_folder(own)
+        except UnsafeFolder as error:
+            raise ShardError(f"{error}, or set data.stage_to") from error
         except OSError as error:
             raise ShardError(f"{self.folder}: cannot be created ({error.strerror}); set data.stage_to") from error
 
@@ -192,8 +196,16 @@ class StagedShards:
             return self._copy(shard, path)
 
     def _opened(self, path: Path, shard: ShardEntry) -> int:
-        descriptor = open_whole(path, shard)
-        os.utime(descriptor)  # the time of use determines the order of removal
+        """Opens a copy. One that another user wrote, before the folder was private, is hashed like a new one."""
+        descriptor = open_whole(path, shard, links=False)
+        try:
+            if not is_own(descriptor) and _sha256(descriptor) != shard.sha256:
+                raise ShardError(f"{path}: was written by another user and is not the shard of the index; remove it")
+            with contextlib.suppress(PermissionError):
+                os.utime(descriptor)  # the time of use determines the order of removal
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def _copy(self, shard: ShardEntry, path: Path) -> int:
@@ -201,7 +213,7 @@ class StagedShards:
         part = path.with_name(path.name + ".part")
         try:
             self._make_room(shard, part)
-            with part.open("r+b") as file:
+            with os.fdopen(os.open(part, os.O_RDWR | NO_LINKS | BINARY), "r+b") as file:
                 digest = self._fetch(shard, file)
                 file.flush()
                 found = file.tell()
@@ -242,8 +254,12 @@ class StagedShards:
                     if self._removed(file):
                         used -= status.st_size
                 if used + shard.bytes <= self.bound:
-                    part.touch()
-                    os.truncate(part, shard.bytes)
+                    part.unlink(missing_ok=True)  # left by a process that was killed
+                    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINKS, 0o600)
+                    try:
+                        os.ftruncate(descriptor, shard.bytes)
+                    finally:
+                        os.close(descriptor)
                     return
             time.sleep(0.2)  # the rest is being fetched by other processes and can be removed once complete
 
@@ -271,14 +287,31 @@ class StagedShards:
         return FileLock(self.stage / ".locks" / f"{path.parent.name}-{path.name}.lock", timeout=timeout)
 
 
-def open_whole(path: Path, shard: ShardEntry) -> int:
+def is_own(descriptor: int) -> bool:
+    """Whether an open file belongs to this user; True where users have no numbers."""
+    return not hasattr(os, "getuid") or os.fstat(descriptor).st_uid == os.getuid()
+
+
+def _sha256(descriptor: int) -> str:
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    os.lseek(descriptor, 0, os.SEEK_SET)  # both descriptors have one position
+    return digest
+
+
+def open_whole(path: Path, shard: ShardEntry, links: bool = True) -> int:
     """Opens a shard and checks its size.
+
+    Args:
+        path: File of the shard.
+        shard: Its entry in the index.
+        links: Whether the file may be a symbolic link.
 
     Raises:
         OSError: If it cannot be opened.
         ShardError: If its size differs from the index.
     """
-    descriptor = open_for_reading(path)
+    descriptor = open_for_reading(path, links)
     found = os.fstat(descriptor).st_size
     if found != shard.bytes:
         os.close(descriptor)

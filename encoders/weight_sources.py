@@ -80,3 +80,8 @@ def _weights(entry: dict[str, Any]) -> Weights:
 
 
 SOURCES = tuple(map(_weights, yaml.safe_load(Path(__file__).with_name("weights.yaml").read_text(encoding="utf-8"))))
+
+
+def published_hashes() -> frozenset[str]:
+    """SHA-256 of all listed files that have one."""
+    return frozenset(file.sha256 for weights in SOURCES for file in weights.files if file.sha256)

@@ -16,6 +16,7 @@ from encoders.download import HUB, DownloadError, address, download
 from encoders.weight_files import MissingWeights, WeightsError, WrongWeights, load_pickle, load_tensors
 from encoders.weight_sources import SOURCES, WeightFile, Weights
 from runtime.files import git_blob_of, sha256_of
+from runtime.folders import cache_folder
 
 PRESETS = ("tiny", "small", "paper", "metrics")
 WEIGHTS: dict[str, Weights] = {weights.name: weights for weights in SOURCES}
@@ -146,8 +147,8 @@ def find(name: str) -> Path | None:
 def roots() -> list[Path]:
     """Returns the folders that are searched for weights: ``$EMOTIVETALK_WEIGHTS`` if set, then the user's cache."""
     chosen = os.environ.get("EMOTIVETALK_WEIGHTS")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emotivetalk" / "weights"
-    return [Path(chosen).expanduser(), cache] if chosen else [cache]
+    cache = cache_folder("weights")
+    return [Path(os.path.expanduser(chosen)), cache] if chosen else [cache]
 
 
 def offline() -> str | None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from evaluation.pairs import EvaluationError
 from runtime.files import whole_file
+from runtime.folders import cache_folder
 
 VERSION = 1  # increased whenever the values of a key change
 Arrays = dict[str, np.ndarray]
@@ -21,7 +22,7 @@ Arrays = dict[str, np.ndarray]
 
 def default_folder() -> Path:
     """Returns the default folder of the cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emotivetalk" / "features"
+    return cache_folder("features")
 
 
 class FeatureStore:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,11 @@ from evaluation.networks import NotComputed
 from evaluation.pairs import Missing, Pairing, pair_videos
 from evaluation.ranks import Ranks, joined
 from evaluation.report import print_results
-from evaluation.results import ClipValues, Results, Value, write_results
+from evaluation.results import SCHEMA, ClipValues, Results, Value, write_results
 from runtime.console import new_console
 from runtime.files import require_writable
+from runtime.locks import LockedError, lock_of, locked
+from runtime.ownership import require_own_json
 from runtime.progress import progress_bar
 
 MISSING_VIDEOS = 3
@@ -46,14 +48,16 @@ def evaluate_folders(config: EvaluateConfig, log: Callable[[Results], None] = la
 
     Raises:
         EvaluationError: If there is nothing to evaluate, or the results cannot be written.
+        LockedError: If another process writes these results.
     """
     output = Path(config.output)
     require_writable(output)
-    with joined() as ranks:
+    require_own_json(output, SCHEMA.partition("/")[0], f"output={output}")
+    with joined() as ranks, _only_evaluation(output, ranks):
         results = evaluate(config, new_console(stderr=True, quiet=not ranks.first), ranks)
         if not ranks.first:
             return 0
-    write_results(output, results)
+        write_results(output, results)
     console = new_console(stderr=False)
     print_results(console, results)
     console.print(f"results  {output}", markup=False, soft_wrap=True)
@@ -63,6 +67,21 @@ def evaluate_folders(config: EvaluateConfig, log: Callable[[Results], None] = la
         console.print(f"[red]{count} of {results.expected} clips are incomplete[/]; allow_missing=true accepts that")
         return MISSING_VIDEOS
     return METRIC_NOT_COMPUTED if results.not_computed or _self_check_failed(results) else 0
+
+
+@contextmanager
+def _only_evaluation(output: Path, ranks: Ranks) -> Iterator[None]:
+    """Holds the lock of the results file in the first process. If that fails, all processes end."""
+    with ExitStack() as held:
+        refused: LockedError | None = None
+        if ranks.first:
+            try:
+                held.enter_context(locked(lock_of(output), f"output={output}", "wait for it, or choose another output"))
+            except LockedError as error:
+                refused = error
+        if any(ranks.together([refused is not None])):
+            raise refused or SystemExit(LockedError.exit_status)
+        yield
 
 
 def _self_check_failed(results: Results) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from evaluation.pairs import EvaluationError
 from runtime.devices import resolve_device
+from runtime.temporary import temporary_folder
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)  # timeout for the slowest share; a process that dies is noticed immediately
@@ -85,8 +85,8 @@ class Ranks:
             EvaluationError: If another process does not see the folder.
         """
         if self.size == 1:
-            with tempfile.TemporaryDirectory(prefix="emotivetalk-features-") as name:
-                yield Path(name)
+            with temporary_folder("features") as folder:
+                yield folder
             return
         folder = next_to / f".features-{secrets.token_hex(4)}"
         if self.first:

@@ -20,6 +20,7 @@ from preparation.scan.scan_clips import SCAN_FOLDER, merge_scan, read_scan, scan
 from preparation.sources import find_sources
 from runtime.console import new_console
 from runtime.files import require_writable
+from runtime.locks import locked
 from runtime.progress import progress_bar
 
 SOME_FAILED = 3
@@ -36,6 +37,14 @@ def scan_task(config: PrepareConfig) -> int:
     output = Path(config.output)
     parse_select(config.select, columns_of(config))  # before hours of work
     require_writable(table_path(output), f"output={output}")
+    index, parts = parse_part(config.part)
+    what = f"output={output} task=scan" + (f" part={config.part}" if parts > 1 else "")
+    remedy = "wait for it, or give each process another part=i/n or output"
+    with locked(output / SCAN_FOLDER / f".part-{index}-of-{parts}.lock", what, remedy):
+        return _scan(config, output, console)
+
+
+def _scan(config: PrepareConfig, output: Path, console: Console) -> int:
     clips = find_sources(config, output, console)
     index, parts = parse_part(config.part)
     mine = clips[index::parts]

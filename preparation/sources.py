@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
 from rich.console import Console
 
 from configs.preparation import PrepareConfig
 from preparation.clip_source import ClipSource
 from preparation.layouts import find_clips
 from preparation.plan import PARTS_FOLDER
+from runtime.locks import locked
 from runtime.progress import progress_bar
 
 
@@ -33,7 +33,7 @@ def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[Cl
     from preparation.synthetic import split_of, write_dataset  # imports scipy, which real data does not need
 
     dataset = config.dataset
-    with FileLock(folder.parent / PARTS_FOLDER / ".raw.lock"):
+    with locked(folder.parent / PARTS_FOLDER / ".raw.lock", f"the synthetic speakers in {folder}", "", wait=True):
         clips = dataset.identities * dataset.clips_per_identity
         with progress_bar(console, "synthetic speakers", clips, "clips") as bar:
             write_dataset(

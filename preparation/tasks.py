@@ -9,7 +9,6 @@ import errno
 import shutil
 from pathlib import Path
 
-from filelock import FileLock
 from rich.console import Console
 from rich.markup import escape
 
@@ -28,6 +27,7 @@ from preparation.sources import find_sources
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.files import require_writable
+from runtime.locks import locked
 from runtime.progress import progress_bar
 
 TOO_MANY_REJECTED = 3
@@ -40,9 +40,16 @@ def prepare_task(config: PrepareConfig) -> int:
         0, or 3 if a larger share of this part's clips than ``max_rejected`` was not kept.
     """
     assert config.output is not None
-    console = new_console(stderr=True)
     output = Path(config.output)
     require_writable(output / PARTS_FOLDER / PLAN_NAME, f"output={output}")
+    index, parts = parse_part(config.part)
+    what = f"output={output}" + (f" part={config.part}" if parts > 1 else "")
+    remedy = "wait for it, or give each process another part=i/n or output"
+    with locked(output / PARTS_FOLDER / f".part-{index}-of-{parts}.lock", what, remedy):
+        return _prepare(config, output, new_console(stderr=True))
+
+
+def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     clips = find_sources(config, output, console)
     plan = read_plan(output)
     if plan is not None:
@@ -135,7 +142,7 @@ def _make_plan(
     config: PrepareConfig, clips: list[ClipSource], output: Path, dimensions: Dimensions, console: Console
 ) -> Plan:
     """Reads or makes the plan of this output. Of parts that start together the first makes it and the others wait."""
-    with FileLock(output / PARTS_FOLDER / ".plan.lock"):
+    with locked(output / PARTS_FOLDER / ".plan.lock", f"the plan of {output}", "", wait=True):
         plan = read_plan(output)
         if plan is None:
             with progress_bar(console, "probing the videos", len(clips), "clips") as bar:

@@ -127,13 +127,18 @@ def process_is_gone(process: int) -> bool:
     return False
 
 
-def open_for_reading(path: Path) -> int:
+def open_for_reading(path: Path, links: bool = True) -> int:
     """Opens a file for reading in binary; returns a descriptor that child processes do not inherit.
+
+    Args:
+        path: File.
+        links: Whether it may be a symbolic link, on systems that can tell when they open it.
 
     Raises:
         OSError: If it cannot be opened.
     """
-    return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    unfollowed = 0 if links else getattr(os, "O_NOFOLLOW", 0)
+    return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | unfollowed)
 
 
 def read_at(descriptor: int, into: memoryview, offset: int) -> int:

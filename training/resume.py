@@ -17,6 +17,7 @@ from configs.training import TrainConfig
 from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
 from runtime.files import write_whole
+from training.zero_parts import check_parts
 
 # Keys that a resumed run may change: paths, duration, hardware and logging.
 FREE = (
@@ -75,14 +76,16 @@ def check_resume(config: TrainConfig, folder: Path) -> str | None:
     if not Path(path).exists() and not Path(path).is_symlink():
         raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory")
     check_whole(Path(path))
-    open_checkpoint(path)  # raises a clear error for a damaged file, unlike Lightning
     of_deepspeed = Path(path).is_dir()
+    open_checkpoint(path)  # raises a clear error for a damaged file, unlike Lightning
     if of_deepspeed != (config.trainer.strategy == "deepspeed"):
         kind, other = ("a folder written by DeepSpeed", "deepspeed") if of_deepspeed else ("a single file", "ddp")
         raise CheckpointError(
             f"{path}: is {kind}, which trainer.strategy={config.trainer.strategy} cannot resume; set "
             f"trainer.strategy={other}, or start a new run from its weights with init={path}"
         )
+    if of_deepspeed:
+        check_parts(Path(path))
     if Path(path).parent.parent == folder:
         check_same_config(config, folder / "config.yaml")
     return path

@@ -23,6 +23,9 @@ DETAIL_FIELDS = (
 )
 
 
+FORMULAS = "=+-@"  # first characters of a spreadsheet's formulas
+
+
 def dataset_title(section: Section) -> str:
     """Name of a dataset as the paper writes it."""
     return section.dataset.upper() if section.dataset in ("hdtf", "mead") else section.dataset.replace("_", " ")
@@ -173,7 +176,7 @@ def markdown(table: Table, paper: bool) -> str:
         ]
         for group in section.groups:
             for row in group.rows:
-                values = [_inline(row.name), row.key.mode]
+                values = [_inline(row.name), _inline(row.key.mode)]
                 for column in table.columns:
                     cell = row.cells[column.metric]
                     values += [_markdown_cell(cell)] + ([paper_value(cell), difference(cell)] if with_paper else [])
@@ -214,5 +217,10 @@ def comma_separated(table: Table) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, DETAIL_FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(details(table))
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in details(table))
     return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A text that a spreadsheet would read as a formula, with an apostrophe, which spreadsheets do not show."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in FORMULAS and value.strip() else value

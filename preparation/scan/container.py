@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 
 from media import MediaError
-from media.source import audio_stream, opened, video_stream
+from media.source import audio_stream, decoder_options, opened, video_stream
 from media.timeline import read_timeline
 
 # Numbers of ITU-T H.273 that files use.
@@ -34,6 +34,8 @@ def container_facts(path: Path, sound: Path | None = None) -> dict[str, str | fl
         raise MediaError(f"{path}: has no video track, only sound; expected a video")
     with opened(timeline.path) as container:
         stream = video_stream(container, timeline.path)
+        stream.codec_context.options = decoder_options()
+        stream.codec_context.thread_count = 1  # for one picture
         try:
             frame = next(container.decode(stream), None)
         except av.FFmpegError as error:
@@ -54,7 +56,7 @@ def container_facts(path: Path, sound: Path | None = None) -> dict[str, str | fl
             "interlaced": bool(frame.interlaced_frame),
             "rotation": round(frame.rotation),
             "pixel_aspect": float(stream.sample_aspect_ratio or 1),
-            "fps": float(stream.average_rate or gaps / (int(span) * pictures.time_base)),
+            "fps": float(stream.average_rate or gaps / (max(1, int(span)) * pictures.time_base)),
             "late_picture": float(pictures.start * pictures.time_base - timeline.zero),
             "late_sound": 0.0,
             "has_sound": sound is not None or sounds is not None,

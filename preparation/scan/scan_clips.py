@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,9 @@ from preparation.clip_source import FAILURES, ClipSource, Reason, Rejected
 from preparation.pool import ClipPool
 from preparation.scan.columns import SCAN_SCHEMA, SCHEMA
 from preparation.scan.scan_clip import Row, problem_row, scan_clip
+from runtime.ending import end_with_parent
 from runtime.files import whole_file, write_whole
+from runtime.json_text import parse_json
 from runtime.platforms import usable_cores
 from runtime.registry import take, taken
 
@@ -114,7 +116,7 @@ def read_scan(output: Path) -> pa.Table:
         raise ShardError(f"{path}: there is no scan; run prepare.py task=scan with the same output first")
     try:
         table = pq.read_table(path, memory_map=True)
-        version = json.loads(table.schema.metadata[b"scan"])["schema"]
+        version = parse_json(table.schema.metadata[b"scan"])["schema"]
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise ShardError(f"{path}: damaged ({error}); run prepare.py task=scan again") from error
     if version != SCAN_SCHEMA:
@@ -143,7 +145,7 @@ def _file(clip: ClipSource) -> list[list[Any]]:
 def _valid_rows(output: Path, clip: ClipSource, settings: dict[str, Any], retry: bool) -> list[Row] | None:
     """Rows of a clip's part, or None if it must be scanned."""
     try:
-        record = json.loads(part_path(output, clip).read_text(encoding="utf-8"))
+        record = parse_json(part_path(output, clip).read_text(encoding="utf-8"))
         rows: list[Row] = record["rows"]
         valid = record["settings"] == settings and record["file"] == _file(clip) and set(rows[0]) == set(SCHEMA.names)
     except (FileNotFoundError, ValueError, KeyError, TypeError, IndexError):
@@ -168,6 +170,7 @@ _state: dict[str, Any] = {}
 
 
 def _start_worker(config: PrepareConfig, plugins: tuple[tuple[str, str], ...]) -> None:
+    end_with_parent()
     take(plugins)
     _state["config"] = config
 
@@ -183,10 +186,3 @@ def _detector() -> LandmarkDetector:
 
 def _scan(clip: ClipSource) -> list[Row]:
     return scan_clip(clip, _detector())
-
-
-def failures(table: pa.Table) -> Iterator[tuple[str, str, str]]:
-    """Source, problem and detail of every clip that could not be scanned."""
-    for row in table.select(["source", "problem", "detail"]).to_pylist():
-        if row["problem"] is not None:
-            yield row["source"], row["problem"], row["detail"]

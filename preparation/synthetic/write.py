@@ -29,6 +29,7 @@ from preparation.interrupts import block_sigint
 from preparation.synthetic.emotions import EMOTIONS
 from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import identity
+from runtime.ending import end_with_parent
 from runtime.files import whole_file, write_whole
 from runtime.json_text import parse_json
 from runtime.platforms import usable_cores
@@ -137,7 +138,7 @@ def write_dataset(
     if workers > 1 and len(todo) > 1:
         # Spawned, not forked: the caller may have threads, and a fork would copy their locks in any state.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+        with ProcessPoolExecutor(min(workers, len(todo)), context, end_with_parent) as pool:
             with block_sigint():
                 futures = [pool.submit(_write_clip, folder, plan, seconds, size) for plan in todo]
             try:
