@@ -67,6 +67,8 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
     for key in ("task", "source", "output", "part", "workers", "device", "max_rejected", "clip_timeout",
                 "select", "retry"):  # fmt: skip
         del settings[key]
+    if config.task == "encode":
+        settings["select"] = " ".join(config.select.split())
     return settings
 
 

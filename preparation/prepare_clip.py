@@ -30,6 +30,8 @@ from encoders.weight_files import WeightsError
 from media import FrameReader, MediaError, NoSound, encode_flac, encode_video, probe, read_sound
 from preparation.clip_source import FAILURES, ClipReport, ClipSource, Reason, Rejected, media_problem
 from preparation.encoders import Encoders
+from preparation.scan.pictures import thin, thumbnail
+from preparation.scan.shots import find_shots
 from preparation.speaker_crop import choose_portraits, crop_frames, find_face, follow_face, square_crop
 
 STEPS = ("decode", "sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
@@ -87,6 +89,7 @@ class _ClipWork:
         self.frames = 0
         self.annotated: tuple[int, int, int, int] | None = None
         self.reader: FrameReader
+        self.thumbnails: list[np.ndarray] = []
 
     def run(self) -> PreparedClip:
         clip, config, encoders = self.clip, self.config, self.encoders
@@ -102,7 +105,8 @@ class _ClipWork:
         with self._timed("sound"):
             speech = self._speech()
         with self._timed("landmarks"):
-            tracking = find_face(encoders.landmarks, self._decoded(), clip.path, clip.start)
+            tracking = find_face(encoders.landmarks, self._watched(), clip.path, clip.start)
+        self._require_one_shot()
         track = follow_face(tracking, encoders.landmarks.scheme, config.face, config.frame_size)
         left, top, side = square_crop(track, tracking.size, config.face.scale)
         portrait_frames = choose_portraits(track, PORTRAITS)
@@ -204,6 +208,23 @@ class _ClipWork:
             return self.reader
         left, top, width, height = self.annotated
         return (frame[top : top + height, left : left + width] for frame in self.reader)
+
+    def _watched(self) -> Iterator[np.ndarray]:
+        """Decodes the frames and keeps their thumbnails."""
+        for frame in self._decoded():
+            self.thumbnails.append(thumbnail(thin(frame)))
+            yield frame
+
+    def _require_one_shot(self) -> None:
+        shots = find_shots(np.stack(self.thumbnails)) if self.thumbnails else []
+        if len(shots) > 1:
+            times = ", ".join(f"{start / FPS:.2f}" for start, _, _ in shots[1:6])
+            more = ", ..." if len(shots) > 6 else ""
+            raise Rejected(
+                Reason.CUTS,
+                f"cuts at {times}{more} s, expected one shot of one person; task=scan and then task=encode keep each "
+                "shot",
+            )
 
     def _cropped(self, box: tuple[float, float, float], portrait_frames: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the (F, H, W, 3) crops and the (4, 256, 256, 3) portraits, both uint8."""

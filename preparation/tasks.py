@@ -1,6 +1,6 @@
 """Tasks of ``prepare.py``. Each takes the configuration and returns the exit status.
 
-The tasks are prepare, merge, check and weights; ``scan_tasks`` has scan and choose.
+The tasks are prepare, encode, merge, check and weights; ``scan_tasks`` has scan and choose.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from configs.rules import parse_part
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.weights import fetch_preset
 from preparation.check import check
-from preparation.clip_source import ClipReport, ClipSource
+from preparation.choice.choose_shots import choose_shots, chosen_clips, write_choice
+from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.contact_sheet import draw_contact_sheet
 from preparation.merge import REPORT_NAME, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
 from preparation.preparation_report import step_seconds, step_table, summary_table
+from preparation.scan.scan_clips import read_scan
 from preparation.scan_tasks import choose_task, scan_task
 from preparation.sources import find_sources
 from preparation.workers import ClipWorkers, Described, write_shards
@@ -35,6 +37,8 @@ TOO_MANY_REJECTED = 3
 
 def prepare_task(config: PrepareConfig) -> int:
     """Prepares the clips of this part, and merges if all other parts are finished.
+
+    ``task=encode`` prepares the shots of a scan that meet ``select``, ``task=prepare`` every clip as it is.
 
     Returns:
         0, or 3 if a larger share of this part's clips than ``max_rejected`` was not kept.
@@ -51,6 +55,10 @@ def prepare_task(config: PrepareConfig) -> int:
 
 def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     clips = find_sources(config, output, console)
+    if config.task == "encode":
+        choice = choose_shots(read_scan(output), config)
+        write_choice(choice, config, output)
+        clips = chosen_clips(choice, clips)
     plan = read_plan(output)
     if plan is not None:
         plan = continued(plan, config, clips, output)
@@ -71,10 +79,11 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
         )
     else:
         _merge(output, plan, console)
-    not_kept = sum(report["status"] != "kept" for report in reports)
-    if reports and not_kept / len(reports) > config.max_rejected:
+    tried = [report for report in reports if report["reason"] != Reason.NOT_CHOSEN]
+    not_kept = sum(report["status"] != "kept" for report in tried)
+    if tried and not_kept / len(tried) > config.max_rejected:
         console.print(
-            f"[red]{not_kept} of {len(reports)} clips were not kept, more than max_rejected={config.max_rejected:g} "
+            f"[red]{not_kept} of {len(tried)} clips were not kept, more than max_rejected={config.max_rejected:g} "
             "allows[/]; the table above lists the reasons"
         )
         return TOO_MANY_REJECTED
@@ -132,6 +141,7 @@ TASKS = {
     "prepare": prepare_task,
     "scan": scan_task,
     "choose": choose_task,
+    "encode": prepare_task,
     "merge": merge_task,
     "check": check_task,
     "weights": weights_task,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from configs.preparation import PrepareConfig
+from datamodules.schema import ShardError
 from preparation.choice.select_expression import Condition, evaluate_condition, parse_select
+from preparation.clip_source import ClipSource, Reason
 from preparation.scan.columns import SCHEMA
 from preparation.scan.scan_clips import SCAN_FOLDER
 from runtime.files import sha256_of, whole_file, write_whole
 
 CHOSEN_NAME = "chosen.csv"
+REJECTED_NAME = "rejected.csv"
 CHOICE_NAME = "choice.json"
 # Columns that follow from others and the settings, so that changing a setting needs no other scan.
 DERIVED = {
@@ -25,6 +29,7 @@ DERIVED = {
     "crop_px": "side of the square crop, pixels: face.scale times span_px, limited by the picture",
     "enlargement": "frame_size over crop_px; above 1 the crop is enlarged",
 }
+ENCODED = ("key", "clip", "source", "shot", "shots", "start", "end")
 LISTED = ("key", "path", "sound", "start", "end", "speaker", "emotion", "level", "view", "split")
 
 
@@ -51,12 +56,14 @@ class Choice:
 
     Attributes:
         chosen: Rows of the chosen shots.
+        rejected: Rows of the others, with the column ``missed``: the conditions that the shot misses.
         shots: Number of all shots.
         missed: Counts of each condition, in the expression's order.
         problems: Problem of unreadable clips -> count.
     """
 
     chosen: pa.Table
+    rejected: pa.Table
     shots: int
     missed: tuple[Missed, ...]
     problems: dict[str, int]
@@ -95,13 +102,23 @@ def choose_shots(table: pa.Table, config: PrepareConfig) -> Choice:
     table = with_derived(table.filter(pc.is_null(table["problem"])), config)
     kept = [evaluate_condition(condition, table) for condition in conditions]
     holds = [pc.fill_null(column, False).to_numpy().astype(bool) for column in kept]
-    misses = sum((~held).astype(int) for held in holds) if holds else None
+    misses = sum((~held for held in holds), np.zeros(len(table), int))
     missed = tuple(
         _missed(condition, column.null_count, ~held, misses)
         for condition, column, held in zip(conditions, kept, holds, strict=True)
     )
-    chosen = table if misses is None else table.filter(pa.array(misses == 0))
-    return Choice(chosen, len(table), missed, {count["values"]: count["counts"] for count in problems})
+    texts = [
+        " and ".join(condition.text for condition, held in zip(conditions, holds, strict=True) if not held[row])
+        for row in np.flatnonzero(misses)
+    ]
+    rejected = table.filter(pa.array(misses > 0)).append_column("missed", pa.array(texts, pa.string()))
+    return Choice(
+        table.filter(pa.array(misses == 0)),
+        rejected,
+        len(table),
+        missed,
+        {count["values"]: count["counts"] for count in problems},
+    )
 
 
 def _missed(condition: Condition, unknown: int, missing: np.ndarray, misses: np.ndarray) -> Missed:
@@ -109,14 +126,16 @@ def _missed(condition: Condition, unknown: int, missing: np.ndarray, misses: np.
 
 
 def write_choice(choice: Choice, config: PrepareConfig, output: Path) -> Path:
-    """Writes the list of chosen shots, and the expression with its counts.
+    """Writes the lists of chosen and other shots, and the expression with its counts.
 
     Returns:
-        Path of the list.
+        Path of the list of chosen shots.
     """
     path = output / SCAN_FOLDER / CHOSEN_NAME
     with whole_file(path) as partial:
         pyarrow.csv.write_csv(choice.chosen.select(LISTED), partial)
+    with whole_file(output / SCAN_FOLDER / REJECTED_NAME) as partial:
+        pyarrow.csv.write_csv(choice.rejected.select((*LISTED, "missed")), partial)
     counts = {
         "select": " ".join(config.select.split()),
         "list": sha256_of(path),
@@ -128,3 +147,31 @@ def write_choice(choice: Choice, config: PrepareConfig, output: Path) -> Path:
     }
     write_whole(output / SCAN_FOLDER / CHOICE_NAME, json.dumps(counts, indent=1, sort_keys=True) + "\n")
     return path
+
+
+def chosen_clips(choice: Choice, clips: Sequence[ClipSource]) -> list[ClipSource]:
+    """Clips of the chosen shots, and of the others as clips with a problem.
+
+    The only shot of a clip keeps the clip's key.
+
+    Args:
+        choice: Result of an expression.
+        clips: Clips of the source that was scanned.
+
+    Raises:
+        ShardError: If a chosen shot is of a clip that the source no longer has.
+    """
+    sources = {clip.key: clip for clip in clips}
+    found = []
+    for table in (choice.chosen, choice.rejected):
+        for row in table.select(ENCODED if table is choice.chosen else (*ENCODED, "missed")).to_pylist():
+            if row["clip"] not in sources:
+                raise ShardError(f"{row['source']}: was scanned, but is gone; put it back or run task=scan again")
+            clip = sources[row["clip"]]
+            name = clip.name if row["shots"] == 1 else f"{clip.name}[s{row['shot']}]"
+            key = clip.key if row["shots"] == 1 else row["key"]
+            shot = replace(clip, key=key, name=name, start=row["start"], end=row["end"])
+            if "missed" in row:
+                shot = replace(shot, problem=Reason.NOT_CHOSEN, problem_detail=f"misses {row['missed']}")
+            found.append(shot)
+    return sorted(found, key=lambda clip: clip.key)
