@@ -25,7 +25,7 @@ from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, contin
 from preparation.preparation_report import step_seconds, step_table, summary_table
 from preparation.scan.scan_clips import read_scan
 from preparation.scan_tasks import choose_task, scan_task
-from preparation.sources import find_sources
+from preparation.sources import find_sources, with_duplicate_notes
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.files import require_writable
@@ -56,9 +56,12 @@ def prepare_task(config: PrepareConfig) -> int:
 def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     clips = find_sources(config, output, console)
     if config.task == "encode":
-        choice = choose_shots(read_scan(output), config)
+        table = read_scan(output)
+        choice = choose_shots(table, config)
         write_choice(choice, config, output)
-        clips = chosen_clips(choice, clips)
+        clips = chosen_clips(table, choice, clips)
+    else:
+        clips = with_duplicate_notes(clips)
     plan = read_plan(output)
     if plan is not None:
         plan = continued(plan, config, clips, output)

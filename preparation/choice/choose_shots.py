@@ -29,7 +29,7 @@ DERIVED = {
     "crop_px": "side of the square crop, pixels: face.scale times span_px, limited by the picture",
     "enlargement": "frame_size over crop_px; above 1 the crop is enlarged",
 }
-ENCODED = ("key", "clip", "source", "shot", "shots", "start", "end")
+ENCODED = ("key", "clip", "shot", "shots", "start", "end")
 LISTED = ("key", "path", "sound", "start", "end", "speaker", "emotion", "level", "view", "split")
 
 
@@ -149,29 +149,41 @@ def write_choice(choice: Choice, config: PrepareConfig, output: Path) -> Path:
     return path
 
 
-def chosen_clips(choice: Choice, clips: Sequence[ClipSource]) -> list[ClipSource]:
-    """Clips of the chosen shots, and of the others as clips with a problem.
+def chosen_clips(table: pa.Table, choice: Choice, clips: Sequence[ClipSource]) -> list[ClipSource]:
+    """Clips of the chosen shots. The other shots, and clips that could not be scanned, are clips with a problem.
 
     The only shot of a clip keeps the clip's key.
 
     Args:
-        choice: Result of an expression.
+        table: The scan.
+        choice: Result of an expression over it.
         clips: Clips of the source that was scanned.
 
     Raises:
-        ShardError: If a chosen shot is of a clip that the source no longer has.
+        ShardError: If the source has other clips than the scan.
     """
     sources = {clip.key: clip for clip in clips}
-    found = []
-    for table in (choice.chosen, choice.rejected):
-        for row in table.select(ENCODED if table is choice.chosen else (*ENCODED, "missed")).to_pylist():
-            if row["clip"] not in sources:
-                raise ShardError(f"{row['source']}: was scanned, but is gone; put it back or run task=scan again")
+    scanned = {row["clip"]: row for row in table.select(["clip", "source", "problem", "detail"]).to_pylist()}
+    if sources.keys() != scanned.keys():
+        new, gone = sorted(sources.keys() - scanned.keys()), sorted(scanned.keys() - sources.keys())
+        raise ShardError(
+            f"the source has changed since the scan: {len(new)} clips new ({', '.join(new[:3]) or 'none'}), {len(gone)} "
+            f"gone ({', '.join(gone[:3]) or 'none'}); run task=scan again"
+        )
+    found = [
+        clip
+        if clip.problem is not None
+        else replace(clip, problem=Reason(scanned[clip.key]["problem"]), problem_detail=scanned[clip.key]["detail"])
+        for clip in clips
+        if scanned[clip.key]["problem"] is not None
+    ]
+    for shots in (choice.chosen, choice.rejected):
+        for row in shots.select([name for name in (*ENCODED, "missed") if name in shots.column_names]).to_pylist():
             clip = sources[row["clip"]]
-            name = clip.name if row["shots"] == 1 else f"{clip.name}[s{row['shot']}]"
-            key = clip.key if row["shots"] == 1 else row["key"]
-            shot = replace(clip, key=key, name=name, start=row["start"], end=row["end"])
+            if row["shots"] > 1:
+                clip = replace(clip, key=row["key"], name=f"{clip.name}[s{row['shot']}]")
+            clip = replace(clip, start=row["start"], end=row["end"])
             if "missed" in row:
-                shot = replace(shot, problem=Reason.NOT_CHOSEN, problem_detail=f"misses {row['missed']}")
-            found.append(shot)
+                clip = replace(clip, problem=Reason.NOT_CHOSEN, problem_detail=f"misses {row['missed']}")
+            found.append(clip)
     return sorted(found, key=lambda clip: clip.key)
