@@ -60,8 +60,6 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
         choice = choose_shots(table, config)
         write_choice(choice, config, output)
         clips = chosen_clips(table, choice, clips)
-    else:
-        clips = with_duplicate_notes(clips)
     plan = read_plan(output)
     if plan is not None:
         plan = continued(plan, config, clips, output)
@@ -159,7 +157,8 @@ def _make_plan(
         plan = read_plan(output)
         if plan is None:
             with progress_bar(console, "probing the videos", len(clips), "clips") as bar:
-                plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
+                noted = clips if config.task == "encode" else with_duplicate_notes(clips)
+                plan = make_plan(config, noted, dimensions, lambda: bar.advance(bar.task_ids[0]))
             write_plan(output, plan)
     return continued(plan, config, clips, output)
 

@@ -167,8 +167,8 @@ def chosen_clips(table: pa.Table, choice: Choice, clips: Sequence[ClipSource]) -
     if sources.keys() != scanned.keys():
         new, gone = sorted(sources.keys() - scanned.keys()), sorted(scanned.keys() - sources.keys())
         raise ShardError(
-            f"the source has changed since the scan: {len(new)} clips new ({', '.join(new[:3]) or 'none'}), {len(gone)} "
-            f"gone ({', '.join(gone[:3]) or 'none'}); run task=scan again"
+            f"the source has changed since the scan: {len(new)} clips new ({', '.join(new[:3]) or 'none'}), "
+            f"{len(gone)} gone ({', '.join(gone[:3]) or 'none'}); run task=scan again"
         )
     found = [
         clip
