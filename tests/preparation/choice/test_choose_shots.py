@@ -42,7 +42,7 @@ def test_each_condition_counts_the_shots_that_miss_it(tmp_path):
     assert (choice.shots, len(choice.chosen), choice.problems) == (4, 1, {"decode_error": 1})
     counts = {missed.text: (missed.shots, missed.alone, missed.unknown) for missed in choice.missed if missed.shots}
     assert counts == {
-        "face_share>=0.9": (1, 1, 1), "(blur is None or blur<=0.65)": (2, 1, 0), "not hdr": (1, 0, 0)
+        "face_share>=0.9": (1, 1, 1), "blur is None or blur<=0.65": (2, 1, 0), "not hdr": (1, 0, 0)
     }  # fmt: skip
     first = write_choice(choice, config(), tmp_path).read_bytes()
     report = (tmp_path / "scan/choice.json").read_bytes()
@@ -80,7 +80,7 @@ def test_only_chosen_shots_are_encoded_and_the_others_listed():
         ("c0", 0.0, 4.0, None), ("c1", 0.0, 4.0, Reason.NOT_CHOSEN), ("c2--s000", 0.0, 2.0, None),
         ("c2--s001", 2.0, 4.0, None), ("c4", 0.0, None, Reason.DECODE_ERROR),
     ]  # fmt: skip
-    assert found[1].problem_detail == "misses (blur is None or blur<=0.65)"
+    assert found[1].problem_detail == "misses blur is None or blur<=0.65"
     with pytest.raises(ShardError, match=r"1 clips new \(c9\), 1 gone \(c0\)"):
         chosen_clips(
             table, choose_shots(table, config()), [*clips[1:], ClipSource("c9", Path("x"), "x", "speaker", "train")]
