@@ -41,6 +41,8 @@ class DatasetConfig:
         name: hdtf, mead, folder, synthetic, or the dotted path of your own ``Dataset``.
         annotations: Folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
         views: MEAD cameras to keep; empty for all.
+        speaker: Who speaks in a clip of dataset=folder: the number of a folder below the source, from 1, or a regular
+            expression over the path; null for the innermost folder, or the name without its number.
         split: Name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
             ``person`` (by a hash of the speaker, any dataset), ``train``.
         identities: Number of synthetic speakers.
@@ -54,6 +56,7 @@ class DatasetConfig:
     name: str = registered(DATASETS, "", also=("",))
     annotations: str | None = literal(None)
     views: list[str] = field(default_factory=list)
+    speaker: str | None = literal(None)
     split: str = "emotivetalk"
     identities: int = positive(12)
     clips_per_identity: int = positive(24)

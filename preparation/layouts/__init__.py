@@ -54,6 +54,8 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
     layout: Dataset = DATASETS.get(dataset.name, "dataset.name")()
     if dataset.annotations and not layout.annotated:
         raise LayoutError(f"dataset.annotations: only hdtf has annotation files, not {dataset.name}")
+    if dataset.speaker is not None and dataset.name != "folder":
+        raise LayoutError(f"dataset.speaker: only folder takes it; the paths of {dataset.name} name their speakers")
     try:
         require_scheme(dataset.name, dataset.split)
     except SplitError as error:
