@@ -117,12 +117,13 @@ class PrepareConfig:
         workers: Number of processes; null for one per CPU core, or one per GPU if encoders run on GPUs.
         device: Device of the encoders: auto, cpu, cuda or mps.
         shard_bytes: Target size of a shard, bytes.
-        max_rejected: Maximum share of rejected clips. A larger share ends with exit status 3.
+        max_rejected: Maximum share of rejected clips. A larger share, and any failed clip, ends with exit status
+            3.
         min_frames: Minimum length of a clip, frames at 25 fps. Shorter clips are rejected.
         max_seconds: Maximum length of a clip, at most 20. Longer clips are cut into equal pieces.
         clip_timeout: Time limit for a clip, seconds. A clip that takes longer counts as failed.
         select: Condition on the columns of a scan (docs/data.md) that chosen shots meet; empty for all.
-        retry: Whether a scan tries clips again that failed, even if their files have not changed.
+        retry: Whether clips that failed are tried again even if their files have not changed.
         store_video: Splits whose pixels are stored in the shards: none, test (val and test) or all.
     """
 

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from media import MediaError, NoSound
+from runtime.errors import UserError
 
 
 class Reason(StrEnum):
@@ -86,6 +87,10 @@ class Rejected(Exception):
     def __reduce__(self) -> tuple[type[Rejected], tuple[Reason, str]]:
         """Pickles both arguments; exceptions keep only the message by default."""
         return type(self), (self.reason, self.detail)
+
+
+class OutOfMemory(UserError):
+    """Raised if a clip needs more memory than there is, which is no property of the clip."""
 
 
 @dataclass(frozen=True)

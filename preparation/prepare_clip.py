@@ -28,11 +28,12 @@ from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS, SAMPLE_RATE, FaceTrack
 from encoders.weight_files import WeightsError
 from media import FrameReader, MediaError, NoSound, encode_flac, encode_video, probe, read_sound
-from preparation.clip_source import FAILURES, ClipReport, ClipSource, Reason, Rejected, media_problem
+from preparation.clip_source import FAILURES, ClipReport, ClipSource, OutOfMemory, Reason, Rejected, media_problem
 from preparation.encoders import Encoders
 from preparation.scan.pictures import thin, thumbnail
 from preparation.scan.shots import find_shots
 from preparation.speaker_crop import choose_portraits, crop_frames, find_face, follow_face, square_crop
+from runtime.errors import first_line
 
 STEPS = ("decode", "sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
 
@@ -61,6 +62,7 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
     Raises:
         WeightsError, FaceLandmarkerError, EncoderError: Errors that would affect every clip: missing weights, or an
             encoder that cannot start or returns unexpected sizes.
+        OutOfMemory: If there is not enough memory.
     """
     work = _ClipWork(clip, encoders, config)
     try:
@@ -71,6 +73,11 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
         return PreparedClip(work.rejected(media_problem(clip, error)))
     except (WeightsError, FaceLandmarkerError, EncoderError):
         raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemory(
+            f"{clip.name}: there is not enough memory to prepare it ({first_line(error)}); set fewer workers= or "
+            "a smaller max_seconds=, or free memory, and run the same command again"
+        ) from error
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         detail = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"

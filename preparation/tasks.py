@@ -20,11 +20,11 @@ from preparation.check import check
 from preparation.choice.choose_shots import choose_shots, chosen_clips, write_choice
 from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.contact_sheet import draw_contact_sheet
-from preparation.merge import REPORT_NAME, merge, read_record, unfinished
+from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
 from preparation.preparation_report import step_seconds, step_table, summary_table
 from preparation.scan.scan_clips import read_scan
-from preparation.scan_tasks import choose_task, scan_task
+from preparation.scan_tasks import SOME_FAILED, choose_task, scan_task
 from preparation.sources import find_sources, with_duplicate_notes
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
@@ -41,7 +41,7 @@ def prepare_task(config: PrepareConfig) -> int:
     ``task=encode`` prepares the shots of a scan that meet ``select``, ``task=prepare`` every clip as it is.
 
     Returns:
-        0, or 3 if a larger share of this part's clips than ``max_rejected`` was not kept.
+        0, or 3 if a clip of this part failed, or a larger share of them than ``max_rejected`` was not kept.
     """
     assert config.output is not None
     output = Path(config.output)
@@ -64,6 +64,8 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     if plan is not None:
         plan = continued(plan, config, clips, output)
     part = parse_part(config.part)
+    if plan is not None:
+        forget_failed(output, plan.part(*part), config.retry)
     if plan is None or unfinished(output, plan.part(*part)):
         with ClipWorkers(config) as workers:
             described = workers.describe()
@@ -88,6 +90,12 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
             "allows[/]; the table above lists the reasons"
         )
         return TOO_MANY_REJECTED
+    if failed := sum(report["status"] == "failed" for report in reports):
+        console.print(
+            f"[red]{failed} of {len(tried)} clips failed[/]; once their files are mended the same command prepares "
+            "them again, and with retry=true at once"
+        )
+        return SOME_FAILED
     return 0
 
 
