@@ -38,8 +38,9 @@ class DatasetConfig:
     """Dataset: how a folder of raw videos is read.
 
     Attributes:
-        name: hdtf, mead, folder, synthetic, or the dotted path of your own ``Dataset``.
+        name: hdtf, mead, folder, manifest, synthetic, or the dotted path of your own ``Dataset``.
         annotations: Folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
+        list_file: List of the clips of dataset=manifest: a CSV, JSON Lines or Parquet file.
         views: MEAD cameras to keep; empty for all.
         speaker: Who speaks in a clip of dataset=folder: the number of a folder below the source, from 1, or a regular
             expression over the path; null for the innermost folder, or the name without its number.
@@ -55,6 +56,7 @@ class DatasetConfig:
 
     name: str = registered(DATASETS, "", also=("",))
     annotations: str | None = literal(None)
+    list_file: str | None = literal(None)
     views: list[str] = field(default_factory=list)
     speaker: str | None = literal(None)
     split: str = "emotivetalk"
