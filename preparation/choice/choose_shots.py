@@ -132,6 +132,7 @@ def write_choice(choice: Choice, config: PrepareConfig, output: Path) -> Path:
         Path of the list of chosen shots.
     """
     path = output / SCAN_FOLDER / CHOSEN_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial:
         pyarrow.csv.write_csv(choice.chosen.select(LISTED), partial)
     with whole_file(output / SCAN_FOLDER / REJECTED_NAME) as partial:

@@ -1,6 +1,6 @@
 """Clips that a list names: ``dataset=manifest dataset.list_file=clips.csv``.
 
-The list is a CSV file with a header, a JSON Lines file, or a Parquet table. Its columns, of which only ``path`` is needed:
+The list is a CSV file with a header, a JSON Lines file, or a Parquet table. Only the first of its columns is needed:
 
     path     video below the source folder, relative to it or absolute
     start    begin of the clip in the video, seconds

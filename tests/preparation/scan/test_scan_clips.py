@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -15,11 +17,14 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
+from configs.command_line import compose
+from configs.preparation import PrepareConfig
 from datamodules.schema import Index, ShardError
 from preparation.check import check
 from preparation.scan.scan_clips import read_scan, table_path
 from preparation.synthetic import write_dataset
-from tests.helpers import ROOT, warm
+from preparation.tasks import TASKS
+from tests.helpers import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -30,9 +35,11 @@ def command(task: str, source: Path, output: Path, **keys: object) -> list[str]:
 
 
 def run(task: str, source: Path, output: Path, status: int = 0, **keys: object) -> str:
-    done = warm.run(command(task, source, output, **keys), cwd=ROOT)
-    assert done.returncode == status, done.stderr
-    return done.stderr
+    """Runs a task in this process, with real workers; returns what it printed."""
+    settings = command(task, source, output, **keys)[2:]
+    with contextlib.redirect_stderr(io.StringIO()) as printed:
+        assert TASKS[task](compose("prepare", PrepareConfig, settings)) == status, printed.getvalue()
+    return printed.getvalue().replace("\n", " ")
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +112,8 @@ def test_shots_are_encoded_and_duplicates_left_out(videos, whole, tmp_path):
     assert len(Index.read(output).samples) == 6
     clips = {clip["source"]: clip for clip in json.loads((output / "report.json").read_text())["clips"]}
     assert (clips["Zcopy.mp4"]["reason"], clips["Zcopy.mp4"]["detail"]) == ("not_chosen", "misses duplicate_of is None")
-    assert "select was" in run("encode", videos, output, status=1, select="frames>=60", workers=1)
+    with pytest.raises(ShardError, match="select was"):
+        run("encode", videos, output, select="frames>=60", workers=1)
 
 
 def test_a_table_of_another_version_or_damaged_is_one_line(whole, tmp_path):
