@@ -21,7 +21,8 @@ from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.landmarks.sidecar import LandmarkFileError
 from encoders.protocols import FPS, SAMPLE_RATE, Face, LandmarkDetector
 from encoders.weight_files import WeightsError
-from media import FrameReader, MediaError, NoSound, read_sound
+from media import FrameReader, MediaError, NoSound, look_at, read_sound
+from media.limits import RECORDINGS
 from media.source import identify
 from preparation.clip_source import ClipSource, Reason, Rejected, media_problem
 from preparation.scan.columns import SCHEMA
@@ -85,6 +86,9 @@ class _ClipScan:
     def rows(self) -> list[Row]:
         clip = self.clip
         before = identify(clip.path)
+        for path in (clip.path, clip.audio):
+            if path is not None:
+                look_at(path, limits=RECORDINGS)  # in a child process, so that a hostile file ends that one alone
         facts = container_facts(clip.path, clip.audio)
         digest = sha256_of(clip.path)
         reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)

@@ -222,3 +222,33 @@ def test_facts_of_the_container_are_not_chosen(talks, tmp_path):
     assert missed(rows, hdr=True) == {"hdr"}
     assert missed(rows, pixel_aspect=1.33) == {"pixel_aspect"}
     assert missed(rows, duplicate_of="other") == {"duplicate_of"}
+
+
+def test_a_file_that_is_no_video_or_asks_for_too_much_is_a_row_with_a_problem(talks, tmp_path):
+    clip, frames = talks[0]
+    scan(tmp_path, clip, frames[:30], clip.sound)
+    whole = (tmp_path / "talk.mp4").read_bytes()
+    contents = {
+        "cut": whole[: len(whole) // 2], "empty": b"", "words": b"no video", "list": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
+    }  # fmt: skip
+    for name, content in contents.items():
+        path = tmp_path / f"{name}.mp4"
+        path.write_bytes(content)
+        source = ClipSource(key=name, path=path, name=path.name, speaker="talk", split="train")
+        (row,) = scan_clip(source, SidecarDetector())
+        assert (row["problem"], row["clip"], set(row)) == ("decode_error", name, set(SCHEMA.names))
+
+
+def test_a_video_that_changes_while_it_is_read_is_a_row_with_a_problem(talks, tmp_path):
+    clip, frames = talks[0]
+    scan(tmp_path, clip, frames[:30], clip.sound)
+
+    class Growing(SidecarDetector):
+        def track(self, frames, video, start=0.0):
+            video.write_bytes(video.read_bytes() + bytes(100))
+            return super().track(frames, video, start)
+
+    path = tmp_path / "talk.mp4"
+    (row,) = scan_clip(ClipSource(key="talk", path=path, name="talk.mp4", speaker="a", split="train"), Growing())
+    assert row["problem"] == "unreadable"
+    assert "changed while it was read" in row["detail"]
