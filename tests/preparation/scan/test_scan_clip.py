@@ -229,7 +229,8 @@ def test_a_file_that_is_no_video_or_asks_for_too_much_is_a_row_with_a_problem(ta
     scan(tmp_path, clip, frames[:30], clip.sound)
     whole = (tmp_path / "talk.mp4").read_bytes()
     contents = {
-        "cut": whole[: len(whole) // 2], "empty": b"", "words": b"no video", "list": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
+        "cut": whole[: len(whole) // 2], "empty": b"", "words": b"no video",
+        "list": b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n",
     }  # fmt: skip
     for name, content in contents.items():
         path = tmp_path / f"{name}.mp4"
