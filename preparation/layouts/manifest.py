@@ -189,7 +189,8 @@ def _problem(path: Path, number: int, row: dict[str, Any], reason: Reason, detai
 
 def _without_overlaps(clips: list[ClipSource]) -> list[ClipSource]:
     """Replaces spans that overlap an earlier span of the same video by problems."""
-    found, taken = [], {}
+    found: list[ClipSource] = []
+    taken: dict[Path, list[tuple[int, float, float]]] = {}
     for number, clip in enumerate(clips, 1):
         end = math.inf if clip.end is None else clip.end
         if clip.problem is None:
