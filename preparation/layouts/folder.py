@@ -7,7 +7,7 @@
 
 All clips are in the train split by default. ``dataset.split=person`` assigns each speaker to train, val or test by a
 hash of the name (about 80, 10 and 10 percent of the speakers). A sound file of the same name in the same folder
-(``monday.wav`` beside ``monday.mp4``) replaces the video's own track; other sound files are ignored.
+(``monday.wav`` next to ``monday.mp4``) replaces the video's own track; other sound files are ignored.
 
 ``dataset.speaker`` says otherwise who speaks: the number of the folder below the source that names the speaker
 (``1`` for VoxCeleb2's ``id00012/21Uxsk56VDQ/00001.mp4``), or a regular expression that is searched in the path below
