@@ -163,19 +163,19 @@ def _value(node: ast.expr, table: pa.Table) -> Any:
             return pc.round(pc.cast(column, pa.float64()), 6) if pa.types.is_float32(column.type) else column
         case ast.Constant(value=value):
             return value
-        case ast.BoolOp(op=op, values=values):
-            joined = pc.and_kleene if isinstance(op, ast.And) else pc.or_kleene
-            found = _value(values[0], table)
-            for value in values[1:]:
-                found = joined(found, _value(value, table))
+        case ast.BoolOp(op=junction, values=parts):
+            joined = pc.and_kleene if isinstance(junction, ast.And) else pc.or_kleene
+            found = _value(parts[0], table)
+            for part in parts[1:]:
+                found = joined(found, _value(part, table))
             return found
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return pc.invert(_value(operand, table))
         case ast.UnaryOp(operand=operand):
             return pc.negate(_value(operand, table))
-        case ast.BinOp(left=left, op=op, right=right):
-            sides = (pc.cast(_value(side, table), pa.float64()) for side in (left, right))
-            return ARITHMETIC[type(op)](*sides)
+        case ast.BinOp(left=left, op=operator, right=right):
+            numbers = [pc.cast(_value(side, table), pa.float64()) for side in (left, right)]
+            return ARITHMETIC[type(operator)](*numbers)
         case ast.Call(args=[argument]):
             return pc.abs(_value(argument, table))
         case ast.Compare(left=left, ops=[ast.Is()]):
@@ -183,13 +183,13 @@ def _value(node: ast.expr, table: pa.Table) -> Any:
         case ast.Compare(left=left, ops=[ast.IsNot()]):
             return pc.is_valid(_value(left, table))
         case ast.Compare(
-            left=left, ops=[ast.In() | ast.NotIn() as op], comparators=[ast.List() | ast.Tuple() as listed]
+            left=left, ops=[ast.In() | ast.NotIn() as member], comparators=[ast.List() | ast.Tuple() as listed]
         ):
             column = _value(left, table)
             among = pa.array([element.value for element in listed.elts])  # type: ignore[attr-defined]
             inside = pc.is_in(column, value_set=among.cast(column.type))
             inside = pc.if_else(pc.is_valid(column), inside, None)
-            return inside if isinstance(op, ast.In) else pc.invert(inside)
+            return inside if isinstance(member, ast.In) else pc.invert(inside)
         case ast.Compare(left=left, ops=ops, comparators=comparators):
             sides = [_value(side, table) for side in (left, *comparators)]
             found = None
