@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 def evaluate(config: EvaluateConfig) -> int:
     """Evaluates one folder of videos and returns the exit status."""
     check_logger(config.logger)
+    from benchmark.cell_names import check_names
+
+    check_names(config.cell)
     from evaluation.evaluate_folders import (
         evaluate_folders,  # imported here so that configuration errors appear before torch is loaded
     )

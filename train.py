@@ -1,10 +1,12 @@
-"""Trains one stage on prepared shards, or exports a trained run. Usage: ``python train.py --help``."""
+"""Trains one stage on prepared shards, rehearses or exports it. Usage: ``python train.py --help``."""
 
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 from configs.command_line import all_keys, groups, names_key, run
+from configs.errors import ConfigError
 from configs.experiments import require_experiment
 from configs.generation import ExportConfig
 from configs.sweeps import TaskResult, maximizes
@@ -42,9 +44,37 @@ def export(config: ExportConfig) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    if names_key(sys.argv[1:], "task"):
+def rehearse(config: TrainConfig) -> int:
+    """Rehearses a training on CPUs with a narrow network and returns the exit status."""
+    from training.rehearsal import Rehearsal
+
+    return 1 if Rehearsal(config, lambda line: print(line, flush=True)).run() else 0
+
+
+TASKS = ("export", "rehearse")  # other than training
+
+
+def main() -> None:
+    """Runs the task that the command line names; none is training."""
+    words = sys.argv[1:]
+    named = [word for word in words if word.partition("=")[0] == "task"]
+    task = named[-1].partition("=")[2] if named else None
+    if task not in (None, *TASKS):
+        refuse(f"task={task}: expected one of {', '.join(TASKS)}; leave it out to train")
+    if names_key(words, "task") and task != "rehearse":
         run("export", ExportConfig, export)
-    else:
-        require_experiment(sys.argv[1:], {"task", *all_keys(TrainConfig), *groups()})
-        run("train", TrainConfig, train)
+    if task and {"-m", "--multirun"} & {*words}:
+        refuse("task=rehearse: rehearse one run of a sweep, without -m and with its values as key=value")
+    sys.argv[1:] = [word for word in words if word not in named]
+    require_experiment(sys.argv[1:], {"task", *all_keys(TrainConfig), *groups()})
+    run("train", TrainConfig, rehearse if task else train)
+
+
+def refuse(message: str) -> NoReturn:
+    """Ends a command that cannot be run."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(ConfigError.exit_status)
+
+
+if __name__ == "__main__":
+    main()

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmark.cell_names import OWN
 from benchmark.tables.reading import NOT_RUN
 from configs.options import Readers, path, paths, read_options, run_script
+from evaluation.clip_records import SCHEMA as RECORD
 from runtime.errors import UserError
 from runtime.files import write_whole
 from runtime.json_text import parse_json
 
-RECORD_SCHEMA = "emotivetalk.system_clip/1"
 SHOWN = 3  # most frequent reasons in the file; the records hold the reason of every clip
-OWN = {"emotivetalk_a": "emotivetalk", "emotivetalk_av": "emotivetalk"}  # one system in the tables, run in two modes
 
 
 def reason_of(folder: Path) -> tuple[str, str, str] | None:
@@ -50,8 +50,8 @@ def _record(path: Path) -> dict[str, Any]:
         content = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a record ({error})") from error
-    if not isinstance(content, dict) or content.get("schema") != RECORD_SCHEMA:
-        raise UserError(f"{path}: is not a record of schema {RECORD_SCHEMA}; run the system again")
+    if not isinstance(content, dict) or content.get("schema") != RECORD:
+        raise UserError(f"{path}: is not a record of schema {RECORD}; run the system again")
     return content
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 from configs.command_line import run
 from configs.systems import RunSystemConfig
 
@@ -16,5 +14,4 @@ def make_videos(config: RunSystemConfig) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SLURM's SIGTERM acts like Ctrl-C and ends the programs
     run("systems", RunSystemConfig, make_videos)

@@ -23,13 +23,14 @@ from benchmark.system import System, load_system
 from configs.rules import parse_part
 from configs.systems import RunSystemConfig
 from encoders.factory import build_landmark_detector
+from evaluation.clip_records import SCHEMA
 from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import require_writable, sha256_of, write_whole
 from runtime.json_text import parse_json
+from runtime.locks import locked
 from runtime.progress import progress_bar
 
-SCHEMA = "emotivetalk.system_clip/1"
 SOME_FAILED = 3
 
 
@@ -46,7 +47,9 @@ def run_system(config: RunSystemConfig) -> int:
     output = Path(config.output)
     require_writable(output / "records" / "probe")
     console = new_console(stderr=True)
-    records = make_clips(system, cases, config, console)
+    what = f"output={output}" + (f" part={config.part}" if parts > 1 else "")
+    with locked(output / f".part-{index + 1}-of-{parts}.lock", what, "wait for it, or choose another output"):
+        records = make_clips(system, cases, config, console)
     done = [record for record in records if record.status == "done"]
     for record in records:
         if record.status != "done":

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.lab import lab_folders
 from runtime.errors import UserError
+from runtime.yaml_text import check_yaml
 
 FOLDER = Path(__file__).parent / "systems"
 KINDS = ("command", "reference", "folder")
@@ -208,10 +209,11 @@ def load_system(name: str) -> System:
         hint = f"did you mean {' or '.join(near)}? " if near else ""
         raise UserError(f"system={name}: {hint}expected one of {', '.join(sorted(there))}, or the path of a .yaml file")
     try:
+        check_yaml(path)
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"system={name}: no such file") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise UserError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected keys and values, found {type(content).__name__}")
@@ -227,7 +229,7 @@ def _typed(content: dict[str, Any], path: Path) -> System:
             near = difflib.get_close_matches(str(key), known, n=1)
             raise UserError(f"{path}: unknown key {key!r}; " + (f"did you mean {near[0]}?" if near else "remove it"))
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(System), OmegaConf.create(content))
+        merged = OmegaConf.merge(OmegaConf.structured(System), OmegaConf.create(_literal(content)))
         missing = OmegaConf.missing_keys(merged)
         if missing:
             raise UserError(f"{path}: no value for {', '.join(sorted(missing))}")
@@ -237,6 +239,15 @@ def _typed(content: dict[str, Any], path: Path) -> System:
         raise UserError(f"{path}: {getattr(error, 'full_key', None) or 'content'}: {detail}") from error
     assert isinstance(system, System)
     return system
+
+
+def _literal(value: Any) -> Any:
+    """Escapes interpolations, which would put variables of the environment into titles, commands and tables."""
+    if isinstance(value, dict):
+        return {key: _literal(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_literal(item) for item in value]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
 
 
 def _check(system: System, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +48,7 @@ class Evaluation(Callback):
         self.config = config
         self._last = 0
         self._ranks = Ranks()
+        self._wrote_reference = False
         self._logged: set[str] = set()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -67,18 +69,20 @@ class Evaluation(Callback):
         self._last = trainer.global_step
         assert isinstance(pl_module, EthdModule)
         made, real = self.folder / f"{trainer.global_step:07d}", self.folder / "reference"
+        self._remove_old(made, real)
         for clip in self._ranks.mine(self.maker.chosen(trainer)):
             batch, name = self.maker.read(trainer, clip), f"{clip.key.replace('/', '_')}.mp4"
             write_video(made / name, self.maker.make(pl_module, batch), batch)
-            if not (real / name).exists():
+            if not self._wrote_reference:
                 write_video(real / name, self.maker.truth(batch), batch)
+        self._wrote_reference = True
         self._ranks.wait()
         output = made.with_suffix(".json")
         cache = self.config.cache or str(self.folder / "features")
         config = replace(self.config, generated=str(made), reference=str(real), output=str(output), cache=cache)
         try:
             with isolated_random_state(pl_module.device):
-                results = evaluate(config, new_console(stderr=True, quiet=True), self._ranks)
+                results = evaluate(config, new_console(stderr=True, quiet=True), self._ranks, keep_generated=False)
         except EvaluationError as error:
             self._log_once(str(error))
             return
@@ -86,6 +90,13 @@ class Evaluation(Callback):
             write_results(output, results)
             self._log(trainer, results)
             show_table(trainer, "val/clips", *clip_table(results))
+
+    def _remove_old(self, made: Path, real: Path) -> None:
+        """Removes videos of an earlier process: a resumed run may have other clips, lengths or sizes."""
+        if self._ranks.first:
+            for folder in (made,) if self._wrote_reference else (made, real):
+                shutil.rmtree(folder, ignore_errors=True)
+        self._ranks.wait()
 
     def _log(self, trainer: Trainer, results: Results) -> None:
         values = {f"val/{value.name}{'' if value.official else '_proxy'}": value.value for value in results.values}

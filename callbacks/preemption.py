@@ -64,8 +64,9 @@ class StopSignals:
         """Installs the handlers if this is the main thread."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.getsignal(number) for number in self._requests}
-            if self._before.get(signal.SIGINT) == signal.SIG_IGN:  # a background job of a shell ignores Ctrl-C
-                del self._before[signal.SIGINT]
+            for number in signals_named(["SIGINT", "SIGHUP"]):  # ignored in a shell's background job and under nohup
+                if self._before.get(number) == signal.SIG_IGN:
+                    del self._before[number]
         self.install()
         return self
 

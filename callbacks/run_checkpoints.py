@@ -21,6 +21,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from configs.errors import ConfigError
 from lightning_modules.checkpoint_files import BEST, LAST, PART, clear_parts, commit, point, prune, remove, step_name
 from lightning_modules.checkpoints import CheckpointError
+from runtime.tensors import load_saved
 
 GIB = 2**30
 WRITER = ("inline_container", "PytorchStreamWriter")  # named in torch's errors if a file cannot be written
@@ -38,7 +39,7 @@ class StraightToDisk(TorchCheckpointIO):
 
     def load_checkpoint(self, path: str | Path, map_location: Any = None, weights_only: bool | None = None) -> Any:
         """Reads a checkpoint onto the CPU."""
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return load_saved(path, mmap=True)
 
 
 class RunCheckpoints(Checkpoint):

@@ -20,6 +20,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 
 from configs.training import TrainConfig
 from datamodules.schema import Index
+from runtime.folders import home
 
 STARTS = "starts.jsonl"
 PACKAGES = (
@@ -131,11 +132,12 @@ def machine() -> dict[str, Any]:
 
 def without_home(value: Any) -> Any:
     """Plain values with the user's home folder written ``~``."""
-    home = str(Path.home())
+    found = home()
+    folder = str(found) if found else ""
     if isinstance(value, dict):
         return {name: without_home(part) for name, part in value.items()}
     if isinstance(value, list):
         return [without_home(part) for part in value]
-    if isinstance(value, str) and len(home) > 1 and (value == home or value.startswith(home + os.sep)):
-        return "~" + value[len(home) :]
+    if isinstance(value, str) and len(folder) > 1 and (value == folder or value.startswith(folder + os.sep)):
+        return "~" + value[len(folder) :]
     return value

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import faulthandler
 import os
+import signal
 import socket
 import sys
 import threading
@@ -40,6 +41,8 @@ from callbacks.heartbeat import (
 from callbacks.preemption import Preempted
 from configs.training import WatchdogConfig
 from datamodules.loader import StreamDataset
+from runtime.ending import BASE
+from runtime.platforms import signals_named
 
 EXIT_FAULT = 1
 EXIT_SECONDS = 60.0  # time limit for a failed process to exit by itself
@@ -53,11 +56,15 @@ class Watchdog(Callback):
     Args:
         limits: Time limits of the phases.
         folder: Run directory; the stacks of all threads are written to ``stacks_rank{rank}.txt``.
+        stop_on: Names of the signals that end a process which waits for the other ranks. Python handles a signal after
+            this wait, and there is nothing to save yet.
     """
 
-    def __init__(self, limits: WatchdogConfig, folder: str | Path) -> None:
+    def __init__(self, limits: WatchdogConfig, folder: str | Path, stop_on: Sequence[str] = ()) -> None:
         self.limits = limits
         self.folder = Path(folder)
+        self._stop_on = signals_named(stop_on)
+        self._signals: tuple[int, int] | None = None  # ends of a pipe into which the system writes every signal
         # Heartbeat and start of its phase. One tuple, so that the thread reads a consistent pair.
         self._at_now = (Heartbeat(0, socket.gethostname(), os.getpid()), time.monotonic())
         self._count = 0
@@ -72,6 +79,11 @@ class Watchdog(Callback):
     def __enter__(self) -> Watchdog:
         """Starts the thread."""
         self._at(JOINING, 0)
+        if self._stop_on and threading.current_thread() is threading.main_thread() and hasattr(os, "set_blocking"):
+            self._signals = os.pipe()
+            for end in self._signals:
+                os.set_blocking(end, False)
+            signal.set_wakeup_fd(self._signals[1], warn_on_full_buffer=False)
         self._thread.start()
         return self
 
@@ -79,6 +91,10 @@ class Watchdog(Callback):
         """Stops the thread."""
         self._ended.set()
         self._thread.join(10 * HEARTBEAT_SECONDS)
+        if self._signals is not None:
+            signal.set_wakeup_fd(-1)
+            for end in self._signals:
+                os.close(end)
 
     # Recording the phase
 
@@ -193,10 +209,23 @@ class Watchdog(Callback):
 
     def _watch(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
+            self._stop_joining()
             fault = self._look()
             if fault is not None and not self._ended.is_set():
                 self._end(fault)
                 return
+
+    def _stop_joining(self) -> None:
+        """Ends this process if it was asked to while it waits for the other ranks."""
+        if self._signals is None or self._own.phase != JOINING:
+            return
+        try:
+            received = os.read(self._signals[0], 1 << 10)
+        except BlockingIOError:
+            return
+        if stop := next((number for number in received if number in self._stop_on), None):
+            print("\nStopped while waiting for the other ranks.", file=sys.stderr, flush=True)
+            os._exit(BASE + stop)
 
     def _look(self) -> str | None:
         """Publishes a heartbeat and returns a detected fault, or None."""

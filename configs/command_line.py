@@ -275,6 +275,8 @@ def readable(error: Exception, config: type) -> str:
         return _no_key(str(key), config)
     if unknown:  # a key below this one is wrong
         cause = str(error.__cause__).splitlines()[0]
+        if re.fullmatch(r"Key '\w+' not in '\w+'", cause):  # of the schema that an experiment chose
+            return f"there is no key '{key}' in this experiment; --help lists every key"
         return f"{key}: {cause}" + (f"; a new entry is written +{key}" if "struct" in cause else "")
     if "Config group override must be a string" in str(error):
         nothing = [key for key in groups() if f"{key}=null" in sys.argv]

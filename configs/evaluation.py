@@ -109,12 +109,15 @@ class CellConfig:
     """Cell of the paper's tables that a result fills; none if ``system`` is empty.
 
     Attributes:
-        system: emotivetalk, sadtalker, anitalker, aniportrait, hallo, pdfgc, styletalk, dreamtalk or any other name.
-        dataset: hdtf, mead, or any other name. Each is one block of a table.
+        system: emotivetalk, sadtalker, anitalker, aniportrait, hallo, pdfgc, styletalk, dreamtalk, another system of
+            benchmark/systems, or with ``new`` any name.
+        dataset: hdtf, mead, another registered dataset, or with ``new`` any name. Each is one block of a table.
         mode: A (driven by audio), A+V (driven by audio and the paired video), or control: a bound of a metric, e.g. of
             a still image, which is not ranked.
-        variant: full, an ablation (wo_lip, wo_exp, no_decouple) or a length (120_frames, ..., 1500_frames).
+        variant: full, an ablation by training (wo_lip, wo_exp, no_decouple) or at inference (wo_lip_inference,
+            wo_exp_inference), or a length (120_frames, ..., 1500_frames).
         run: Number of a training run or seed. Three or more runs give an interval.
+        new: Whether the names may be neither the paper's nor registered. Without it, such a name is refused.
     """
 
     system: str | None = literal(None)
@@ -122,6 +125,7 @@ class CellConfig:
     mode: str | None = literal(None, one_of("A", "A+V", "control"))
     variant: str = literal("full")
     run: int = at_least(0, 0)
+    new: bool = False
 
 
 @dataclass
@@ -132,18 +136,21 @@ class EvaluateConfig:
         generated: Folder of generated videos, with subfolders.
         reference: Folder of real videos. Pairs have the same name without suffix.
         output: Results file, .json.
-        metrics: Any of fid, fvd, sync, efid, and dotted paths of your own metrics.
+        metrics: Any of fid, fvd, sync, efid, kid, aed, apd, m_lmd, f_lmd, lip_stability, psnr, ssim, and dotted paths
+            of your own metrics.
         protocol: Named set of choices in ``configs/protocol``.
         fps: Frame rate at which the two videos of a pair are compared.
         crop: Rectangle of the generated frames that holds the result, as x, y, width, height in pixels; null for the
             whole frame.
-        offset: Generated frame k corresponds to reference frame k + offset, at ``fps``.
+        offset: Generated frame k corresponds to reference frame k + offset, at ``fps``. null for the offset in the
+            records of benchmark.run_system, 0 without records.
         max_gap: Maximum difference in length of a pair, seconds. The longer video is trimmed.
         allow_missing: Exit with status 0 even if videos are missing or failed.
         device: auto, cpu or cuda.
         bootstrap: Number of bootstrap resamples of the clips for each interval; 0 for none.
         seed: Seed of the resampling.
-        cache: Folder of cached reference features; null for the user's cache folder.
+        cache: Folder of cached features; null for the user's cache folder. Tables read them to score the clips that
+            several systems share.
         drift: Window in seconds. Each metric is also computed per window, with its slope over time; null disables this.
         cell: Cell of the paper's tables that the result fills.
         logger: Loggers in addition to the results file.
@@ -156,7 +163,7 @@ class EvaluateConfig:
     protocol: str = MISSING
     fps: float = positive(25.0)
     crop: list[int] | None = panel()
-    offset: int = number(0)
+    offset: int | None = number(None)
     max_gap: float = positive(0.5)
     allow_missing: bool = False
     device: str = choice("auto", Device)

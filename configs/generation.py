@@ -49,6 +49,7 @@ class GenerateConfig:
         batch: CSV file with one video per row. Its columns are keys of this list; values that a row leaves out are
             taken from here.
         part: ``i/n``: the i-th of n parts of the batch, i from 1.
+        allow_outside: Whether a row's ``output`` may lie outside of the folder ``output``.
         device: auto, cpu, cuda or mps.
         landmarks: mediapipe or sidecar, in place of the landmarks of the training data.
         face: Crop and limits of faces, as in prepare.py.
@@ -70,6 +71,7 @@ class GenerateConfig:
     paste_back: bool = False
     batch: str | None = literal(None)
     part: str = part()
+    allow_outside: bool = False
     device: str = choice("auto", Device)
     landmarks: str | None = choice(None, Landmarks)
     face: FaceConfig = field(default_factory=FaceConfig)

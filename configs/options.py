@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any, NoReturn
 
 from configs.errors import ConfigError
 from configs.renamed import current_names
-from runtime.errors import UserError, message_of
+from runtime.ending import BASE, Ended, caught, end_like_ctrl_c
+from runtime.errors import UserError, message_of, printable
 
+INTERRUPTED = BASE + signal.SIGINT
 Readers = Mapping[str, Callable[[str], Any]]  # key -> parser of its value
 
 
@@ -92,14 +96,22 @@ def foreign_syntax(arguments: Sequence[str], known: Collection[str]) -> str | No
 
 
 def run_script(main: Callable[[], object]) -> NoReturn:
-    """Runs a command and exits with its status. An error in the input prints one line, a bug prints a traceback."""
+    """Runs a command and exits with its status. An error in the input prints one line, a bug prints a traceback.
+
+    Ctrl-C ends a command with status 130. SIGTERM and SIGHUP act the same, with status 143 and 129.
+    """
+    end_like_ctrl_c()
     try:
-        status = main()
-    except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to continue.", file=sys.stderr)
-        sys.exit(130)
+        try:
+            status = main()
+        finally:
+            caught()
+    except KeyboardInterrupt as error:
+        with contextlib.suppress(OSError):  # the terminal may be closed
+            print("\nStopped. Run the same command again to continue.", file=sys.stderr, flush=True)
+        sys.exit(error.exit_status if isinstance(error, Ended) else INTERRUPTED)
     except (UserError, OSError) as error:
-        print(f"error: {message_of(error)}", file=sys.stderr)
+        print(f"error: {printable(message_of(error))}", file=sys.stderr)
         sys.exit(error.exit_status if isinstance(error, UserError) else 1)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -42,7 +42,8 @@ class DatasetConfig:
         annotations: Folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
         views: MEAD cameras to keep; empty for all.
         split: Name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
-            ``person`` (by a hash of the speaker, any dataset), ``train``.
+            ``person`` (by a hash of the speaker, any dataset), ``time`` (the end of each speaker's clips or of one long
+            video is held out, any dataset), ``train``.
         identities: Number of synthetic speakers.
         clips_per_identity: Clips of each synthetic speaker, distributed over emotions and levels.
         seconds: Length of a synthetic clip.

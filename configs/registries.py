@@ -69,6 +69,14 @@ METRICS: Registry[Any] = Registry(  # evaluation/metric.py
         "fvd": "evaluation.features:FVDFeatures",
         "sync": "evaluation.sync_scores:SyncScorer",
         "efid": "evaluation.features:EFIDFeatures",
+        "kid": "evaluation.kid_scores:KernelDistance",
+        "aed": "evaluation.coefficient_scores:ExpressionDistance",
+        "apd": "evaluation.coefficient_scores:PoseDistance",
+        "m_lmd": "evaluation.landmark_scores:MouthDistance",
+        "f_lmd": "evaluation.landmark_scores:FaceDistance",
+        "lip_stability": "evaluation.landmark_scores:LipStability",
+        "psnr": "evaluation.picture_scores:PSNR",
+        "ssim": "evaluation.picture_scores:SSIM",
     },
 )
 LOGGERS: Registry[Any] = Registry(  # in addition to the local files; any Lightning logger, by the name of its class

@@ -18,7 +18,7 @@ class RunSystemConfig:
         output: Folder of the clips, their real counterparts, records and logs.
         repository: Working copy of the system; null for this project's own systems.
         python: Interpreter of the system's environment; null for the current one.
-        ethd: Trained run of system=emotivetalk_a and emotivetalk_av.
+        ethd: Trained run of the systems emotivetalk_*.
         videos: Folder of finished videos for system=folder.
         title: Name of system=folder in tables.
         panel: For system=folder: x, y, width, height of the result in each frame; null for the whole frame.

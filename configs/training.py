@@ -105,6 +105,9 @@ class VAIDConfig:
         overlap: Frames that two consecutive windows share when the audio is longer than one window.
         guidance: Scale of classifier-free guidance in sampling. 1 disables it.
         condition_dropout: Share of training clips without e_cond. Guidance needs a share above 0.
+        condition_frame: Frame whose expression is e_cond in training: the first one of the ``clip`` or of the
+            ``window``. Stage 2 takes the same for e_a. The paper says the first frame; generation has one e_cond for
+            all windows, as training with ``clip``, which measured better (``vaid/tiny``).
         contrastive: alpha of Eq. 6, weight of InfoNCE.
         regression: beta of Eq. 6, weight of the squared error of the lip latents.
         regression_reduction: Reduction over latent dimensions: ``mean``, or ``sum`` as the paper writes it.
@@ -126,6 +129,7 @@ class VAIDConfig:
     overlap: int = at_least(24, 0)
     guidance: float = number(1.0)
     condition_dropout: float = share(0.0)
+    condition_frame: str = choice("clip", "clip", "window")
     contrastive: float = at_least(1.0, 0)
     regression: float = at_least(1.0, 0)
     regression_reduction: str = choice("mean", Reduction)
@@ -167,13 +171,15 @@ class EthdConfig:
         overlap: Frames that two consecutive windows share when the video is longer; null for a fifth of the window.
         loss: x0 (Eq. 11), v (as SVD was trained) or min_snr.
         snr_gamma: Signal-to-noise ratio above which min_snr weights samples less.
-        mask_source: Boxes that bound the expression region: ``reference`` for the boxes of x_ref's frame, as in the
-            paper; ``window`` for the union over the window.
         audio_expression_probability: Share of the training clips conditioned on e_a, sampled by V-AID. The others are
             conditioned on e_v, extracted from the video.
         expression_steps: DDIM steps for e_a in training; null for V-AID's sampling_steps.
-        reference_noise: Standard deviation of the noise on the reference latent, in the network's units.
-        condition_dropout: Share of training clips without lip and expression conditions.
+        reference_noise: Standard deviation of the noise on the reference latent in training, in the network's units.
+            SVD added as much to the pixels of its image before encoding them. Here latents are stored, whose deviation
+            with SVD's codec is about 5.5: the noise is weaker than SVD's, and generation adds none.
+        lip_dropout: Share of training clips without the lip condition, drawn independently of expression_dropout. It
+            is for experiments with guidance, which ``generate.py`` does not have.
+        expression_dropout: Share of training clips without the expression condition.
         ema: Decay of the averaged weights, which are validated and exported. 0 disables averaging.
         lr: Learning rate of AdamW.
         lr_new: Learning rate of the layers that Stable Video Diffusion does not have; null for ``lr``.
@@ -194,11 +200,11 @@ class EthdConfig:
     overlap: int | None = at_least(None, 0)
     loss: str = choice("x0", Weighting)
     snr_gamma: float = positive(5.0)
-    mask_source: str = choice("reference", "reference", "window")
     audio_expression_probability: float = share(0.5)
     expression_steps: int | None = positive(None)
     reference_noise: float = at_least(0.02, 0)
-    condition_dropout: float = share(0.0)
+    lip_dropout: float = share(0.0)
+    expression_dropout: float = share(0.0)
     ema: float = decay(0.9999)
     lr: float = positive(1e-5)
     lr_new: float | None = positive(None)
@@ -235,6 +241,11 @@ class TrainerConfig:
         nodes: Number of machines.
         strategy: auto, ddp or deepspeed.
         precision: 32-true; or bf16-mixed, which under DeepSpeed means bfloat16 weights.
+        float32_products: Precision of float32 matrix products on a GPU, see ``torch.set_float32_matmul_precision``:
+            ``high`` is TF32, which cuDNN's convolutions have by default; ``highest`` is float32.
+        cudnn_benchmark: Let cuDNN measure its algorithms for every new shape. Worth it if all windows are equally long.
+        compile: Compile the segments of ETHD's U-Net with ``torch.compile`` when they are first run, for all lengths of
+            windows. Takes minutes at the start; the time that it saves is not measured yet.
         deepspeed: Options of DeepSpeed.
         max_steps: Number of optimizer steps.
         max_minutes: Time limit, minutes; null for none.
@@ -255,6 +266,9 @@ class TrainerConfig:
     nodes: int = positive(1)
     strategy: str = choice("auto", "auto", "ddp", "deepspeed", hints=dict.fromkeys(STAGE_3, NO_STAGE_3))
     precision: str = choice("32-true", "32-true", "bf16-mixed", hints={"bf16-true": NO_BF16_WEIGHTS})
+    float32_products: str = choice("high", "high", "highest")
+    cudnn_benchmark: bool = False
+    compile: bool = False
     deepspeed: DeepSpeedConfig = field(default_factory=DeepSpeedConfig)
     max_steps: int = positive(MISSING)
     max_minutes: float | None = positive(None)
@@ -318,12 +332,12 @@ class PreemptionConfig:
     Attributes:
         requeue_on: Signals after which a SLURM job is queued again; ``#SBATCH --signal=USR1@300`` sends one of them.
         stop_on: Signals after which the run only stops. SLURM sends SIGTERM when it preempts, cancels or times out a
-            job, and decides itself whether to requeue it. SIGINT is Ctrl-C.
+            job, and decides itself whether to requeue it. SIGINT is Ctrl-C, SIGHUP a closed terminal.
         max_requeues: Maximum number of times a job queues itself again.
     """
 
     requeue_on: list[str] = handled_signal(["SIGUSR1", "SIGUSR2"])
-    stop_on: list[str] = handled_signal(["SIGTERM", "SIGINT"])
+    stop_on: list[str] = handled_signal(["SIGTERM", "SIGINT", "SIGHUP"])
     max_requeues: int = at_least(100, 0)
 
 

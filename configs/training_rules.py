@@ -111,6 +111,12 @@ def _ethd(model: EthdConfig, config: TrainConfig) -> None:
     if config.init == SVD_INIT and model.prediction != "v":
         raise ConfigError(SVD_PREDICTS_V.format(model.prediction))
     _sampling(model)
+    for key, lacking in (("lip_dropout", "wo_lip"), ("expression_dropout", "wo_exp")):
+        if getattr(model, key) and model.variant == lacking:
+            raise ConfigError(
+                f"model.{key}={getattr(model, key)}: model.variant={lacking} has no such condition to drop; set "
+                f"model.{key}=0"
+            )
     unet = model.unet
     if not len(unet.channels) == len(unet.heads) == len(unet.attention) >= 1:
         raise ConfigError(
@@ -128,6 +134,8 @@ def _ethd(model: EthdConfig, config: TrainConfig) -> None:
 def _trainer(config: TrainConfig) -> None:
     trainer = config.trainer
     _deepspeed(config)
+    if trainer.compile and not STAGES.get(config.stage).compiles:
+        raise ConfigError(f"trainer.compile=true: stage={config.stage} is not compiled; it is for stage=ethd")
     if not STAGES.get(config.stage).bfloat16 and weights_are_16_bit(config.trainer):
         raise ConfigError(
             f"trainer.precision={trainer.precision}"

@@ -29,7 +29,8 @@ def check_sides(root: str, index: Index, scheme: str, sides: Mapping[str, set[st
     names = ", ".join(shared[:5]) + (", ..." if len(shared) > 5 else "")
     made_with = index.split if scheme == "stored" else scheme
     if shares_speakers(index.dataset, made_with):
-        log.warning("%s: split %s shares %d speakers (%s), as published", root, made_with, len(shared), names)
+        why = "its scores are not of unseen speakers" if made_with == "time" else "as published"
+        log.warning("%s: split %s shares %d speakers (%s), %s", root, made_with, len(shared), names, why)
         return
     raise ShardError(
         f"{root}: split {scheme!r} shares {len(shared)} speakers between train, val and test ({names}); scores would "

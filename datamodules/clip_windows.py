@@ -50,7 +50,7 @@ class ClipBatch(TypedDict, total=False):
         lip: (B, N, d_l) float32 lip latents (lip).
         expression: (B, N, d_e) float32 expression latents (expression).
         reference_expression: (B, d_e) float32 e_ref (expression).
-        first_expression: (B, d_e) float32 expression of the clip's first frame, e_cond in training (expression).
+        first_expression: (B, d_e) float32 expression of the clip's first frame (expression).
         latent: (B, N, C, h, w) float16 unscaled mode of the codec (latent).
         reference_latent: (B, C, h, w) float16 latent of x_ref (latent).
         boxes: (B, N, 2, 4) float32 lip and face boxes x0, y0, x1, y1 in pixels of the crop (boxes).

@@ -18,10 +18,11 @@ from configs.fields import MISSING
 from configs.rules import check_data
 from datamodules.checks import check_sides
 from datamodules.clip_windows import BatchReader, Clip, ClipBatch, Window, emotion_index
+from datamodules.index_checks import check_index
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
 from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder
 from datamodules.schema import SPLITS, Dimensions, Index, LatentStatistics, ShardError, require_same_encoders
-from datamodules.shards import ShardReader, check_index
+from datamodules.shards import ShardReader
 from datamodules.splits import assign_splits
 from datamodules.staging import read_index, shard_source
 from encoders.protocols import Identity

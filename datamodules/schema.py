@@ -26,7 +26,8 @@ from typing import Any
 
 from configs.preparation import ENCODER_KINDS
 from encoders.protocols import FPS, SAMPLE_RATE, Identity
-from runtime.errors import UserError
+from runtime.checked_fields import check_types
+from runtime.errors import UserError, first_line
 from runtime.json_text import parse_json
 
 SCHEMA_VERSION = 1
@@ -193,7 +194,8 @@ class Index:
         """Parses ``index.json``.
 
         Raises:
-            ShardError: If the JSON is damaged, a field is missing, or the schema version is newer than this code.
+            ShardError: If the JSON is damaged, a field is missing or of another type, or the schema version is newer
+                than this code.
         """
         try:
             raw = parse_json(text)
@@ -208,26 +210,28 @@ class Index:
                 "update emotivetalk"
             )
         try:
-            return cls(
+            index = cls(
                 dataset=raw["dataset"],
                 preset=raw["preset"],
-                frame_size=int(raw["frame_size"]),
+                frame_size=raw["frame_size"],
                 encoders={kind: Identity(**raw["encoders"][kind]) for kind in ENCODER_KINDS},
                 dimensions=Dimensions(**raw["dimensions"]),
-                codec_scale=float(raw["codec_scale"]),
+                codec_scale=raw["codec_scale"],
                 shards=tuple(ShardEntry(**shard) for shard in raw["shards"]),
                 samples=tuple(sample_entry(sample) for sample in raw["samples"]),
                 latent=LatentStatistics(
-                    tuple(raw["latent"]["mean"]), tuple(raw["latent"]["std"]), int(raw["latent"]["frames"])
+                    tuple(raw["latent"]["mean"]), tuple(raw["latent"]["std"]), raw["latent"]["frames"]
                 ),
-                fps=int(raw["fps"]),
+                fps=raw["fps"],
                 schema=found,
                 split=raw["split"],
             )
-        except (KeyError, TypeError, ValueError) as error:
+            check_types(index, "index")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ShardError(
-                f"{where}: field {error} is missing or malformed; run prepare.py task=merge again"
+                f"{where}: field {first_line(error)} is missing or malformed; run prepare.py task=merge again"
             ) from error
+        return index
 
     @classmethod
     def read(cls, folder: str | Path) -> Index:
@@ -255,9 +259,22 @@ class Index:
         return cls.from_json(text, path)
 
 
+def array_layout(dimensions: Dimensions, frames: int) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Maps each array member of a clip to its type and shape, except for factors (see above)."""
+    size = dimensions.latent_size
+    return {
+        "latent.npy": ("float16", (frames, dimensions.latent_channels, size, size)),
+        "audio.npy": ("float16", (frames, dimensions.audio_layers, dimensions.audio_width)),
+        "lip.npy": ("float32", (frames, dimensions.lip_width)),
+        "expression.npy": ("float32", (frames, dimensions.expression_width)),
+        "boxes.npy": ("float32", (frames, 2, 4)),
+        "portraits.npy": ("uint8", (PORTRAITS, PORTRAIT_SIZE, PORTRAIT_SIZE, 3)),
+    }
+
+
 def sample_entry(raw: Mapping[str, Any]) -> SampleEntry:
     """Builds a sample entry from its JSON form, which has lists in place of tuples."""
-    members = {name: (int(offset), int(size)) for name, (offset, size) in raw["members"].items()}
+    members = {name: tuple(place) for name, place in raw["members"].items()}
     return SampleEntry(**{**raw, "members": members})
 
 

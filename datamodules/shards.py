@@ -11,31 +11,19 @@ from __future__ import annotations
 import functools
 import io
 import os
-import re
 from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from datamodules.schema import (
-    OPTIONAL_MEMBERS,
-    PORTRAIT_SIZE,
-    PORTRAITS,
-    REQUIRED_MEMBERS,
-    SCHEMA_VERSION,
-    Dimensions,
-    Index,
-    SampleEntry,
-    ShardError,
-)
+from datamodules.index_checks import TAR_BLOCK
+from datamodules.schema import PORTRAITS, SCHEMA_VERSION, Index, SampleEntry, ShardError, array_layout
 from datamodules.staging import ShardSource
+from runtime.errors import first_line
 from runtime.json_text import parse_json
 from runtime.platforms import read_at
 
-_TAR_BLOCK = 512
 _NPY_HEADER = 256  # bytes read for an array's header; prepare.py writes 128
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
-_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class ArrayHeader(NamedTuple):
@@ -44,53 +32,6 @@ class ArrayHeader(NamedTuple):
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     start: int
-
-
-def check_index(index: Index, where: str) -> None:
-    """Checks that an index is consistent and its file names are safe, before any file is opened.
-
-    Raises:
-        ShardError: If it is not; the message names the first invalid entry.
-    """
-    sizes = {shard.name: shard.bytes for shard in index.shards}
-    for name in sizes:
-        if not _PLAIN_NAME.fullmatch(name):
-            raise ShardError(f"{where}: shard name {name!r} is not a plain file name; run prepare.py task=merge again")
-    known = {*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS}
-    seen: set[str] = set()
-    for sample in index.samples:
-        if not _KEY.fullmatch(sample.key):
-            raise ShardError(f"{where}: sample key {sample.key!r}: expected only letters, digits, _ and -")
-        if sample.key in seen:
-            raise ShardError(f"{where}: sample key {sample.key} occurs twice; run prepare.py task=check")
-        seen.add(sample.key)
-        if sample.shard not in sizes:
-            raise ShardError(
-                f"{where}: sample {sample.key} is in shard {sample.shard!r}, which the index does not list"
-            )
-        if missing := [name for name in REQUIRED_MEMBERS if name not in sample.members]:
-            raise ShardError(f"{where}: sample {sample.key} has no {missing[0]}; prepare the data again")
-        for name, (offset, size) in sample.members.items():
-            if name not in known:
-                raise ShardError(f"{where}: sample {sample.key}: unknown member {name!r}; expected {sorted(known)}")
-            if offset < _TAR_BLOCK or size < 0 or offset + size > sizes[sample.shard]:
-                raise ShardError(
-                    f"{where}: {sample.key}.{name} is at bytes {offset} to {offset + size} of {sample.shard}, which "
-                    f"has {sizes[sample.shard]} bytes; run prepare.py task=merge again"
-                )
-
-
-def array_layout(dimensions: Dimensions, frames: int) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Maps each array member of a clip to its type and shape, except for factors (see ``schema.py``)."""
-    size = dimensions.latent_size
-    return {
-        "latent.npy": ("float16", (frames, dimensions.latent_channels, size, size)),
-        "audio.npy": ("float16", (frames, dimensions.audio_layers, dimensions.audio_width)),
-        "lip.npy": ("float32", (frames, dimensions.lip_width)),
-        "expression.npy": ("float32", (frames, dimensions.expression_width)),
-        "boxes.npy": ("float32", (frames, 2, 4)),
-        "portraits.npy": ("uint8", (PORTRAITS, PORTRAIT_SIZE, PORTRAIT_SIZE, 3)),
-    }
 
 
 class ShardReader:
@@ -118,9 +59,9 @@ class ShardReader:
             ShardError: If the sample has no such member or the shard is damaged.
         """
         offset, size = self._place(entry, member)
-        block = self._pread(entry, size + _TAR_BLOCK, offset - _TAR_BLOCK)
+        block = self._pread(entry, size + TAR_BLOCK, offset - TAR_BLOCK)
         self._check_name(entry, member, block)
-        return block[_TAR_BLOCK:]
+        return block[TAR_BLOCK:]
 
     def read_meta(self, entry: SampleEntry) -> dict[str, Any]:
         """Reads the fields of ``meta.json``.
@@ -131,8 +72,8 @@ class ShardReader:
         text = self.read_bytes(entry, "meta.json")
         try:
             meta = parse_json(text)
-            key, schema, frames = meta["key"], int(meta["schema"]), tuple(meta["portrait_frames"])
-        except (ValueError, KeyError, TypeError) as error:
+            key, schema, frames = meta["key"], int(meta["schema"]), tuple(map(int, meta["portrait_frames"]))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ShardError(
                 f"{self._name(entry, 'meta.json')}: damaged ({error}); run prepare.py task=check"
             ) from error
@@ -155,17 +96,17 @@ class ShardReader:
             ShardError: If they differ; the message names what was found and expected.
         """
         offset, size = self._place(entry, member)
-        block = self._pread(entry, _TAR_BLOCK + min(_NPY_HEADER, size), offset - _TAR_BLOCK)
+        block = self._pread(entry, TAR_BLOCK + min(_NPY_HEADER, size), offset - TAR_BLOCK)
         self._check_name(entry, member, block)
         try:
-            header = parse_npy_header(block[_TAR_BLOCK:])
+            header = parse_npy_header(block[TAR_BLOCK:])
         except ValueError as error:
             raise ShardError(
                 f"{self._name(entry, member)}: not an array ({error}); run prepare.py task=check"
             ) from error
         width = header.shape[1] if member == "factors.npy" and len(header.shape) == 2 else 0
         wanted = array_layout(self._dimensions, entry.frames).get(member, ("float32", (entry.frames, width)))
-        held = header.start + header.dtype.itemsize * int(np.prod(header.shape, dtype=np.int64))
+        held = header.start + header.dtype.itemsize * int(np.prod(header.shape, dtype=object))
         if (header.dtype.name, header.shape) != wanted or held != size:
             raise ShardError(
                 f"{self._name(entry, member)}: found {header.dtype.name} {header.shape} in {size} bytes, expected "
@@ -263,6 +204,19 @@ class ShardReader:
         return f"{self.where}: {entry.shard}: {entry.key}.{member}"
 
 
+def parse_npy(data: bytes) -> np.ndarray:
+    """Parses an npy file in memory; its values are not copied.
+
+    Raises:
+        ValueError: If it is not an array in C order without pickled objects, or has another size than stated.
+    """
+    header = parse_npy_header(data[:_NPY_HEADER])
+    count = int(np.prod(header.shape, dtype=object))
+    if count < 0 or header.start + header.dtype.itemsize * count != len(data):
+        raise ValueError(f"{len(data)} bytes do not hold {header.dtype} {header.shape}")
+    return np.frombuffer(data, header.dtype, count, header.start).reshape(header.shape)
+
+
 @functools.lru_cache(maxsize=4096)
 def parse_npy_header(block: bytes) -> ArrayHeader:
     """Parses the header of an npy file.
@@ -271,11 +225,14 @@ def parse_npy_header(block: bytes) -> ArrayHeader:
         ValueError: If it is not an array in C order without pickled objects.
     """
     stream = io.BytesIO(block)
-    version = np.lib.format.read_magic(stream)
-    read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
-    if read is None:
-        raise ValueError(f"npy version {version}")
-    shape, fortran, dtype = read(stream)
+    try:
+        version = np.lib.format.read_magic(stream)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}.get(version)
+        if read is None:
+            raise ValueError(f"npy version {version}")
+        shape, fortran, dtype = read(stream)
+    except (Exception, MemoryError) as error:  # the header is Python's syntax, and its parser raises errors of any type
+        raise ValueError(first_line(error)) from error
     if dtype.hasobject:
         raise ValueError("pickled objects")
     if fortran and len(shape) > 1:

@@ -26,17 +26,22 @@ import shlex
 import tempfile
 import time
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from filelock import FileLock, Timeout
 from webdataset.gopen import gopen
 
 from datamodules.schema import INDEX_NAME, Index, ShardEntry, ShardError
-from runtime.platforms import open_for_reading, user_id
+from runtime.folders import UnsafeFolder, private_folder, private_temporary
+from runtime.platforms import open_for_reading
+from runtime.verified import verified_once
 
 GIB = 2**30
 STAGE_NAME = "emotivetalk-shards"
 _CHUNK = 2**20
+MAX_INDEX = 2**30  # bytes; that of 30,000 clips has 20 MB
+NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
+BINARY = getattr(os, "O_BINARY", 0)
 _REMOTE = re.compile(r"(pipe:|[a-z][a-z0-9+.-]*://)")
 
 
@@ -71,8 +76,13 @@ def address(root: str, name: str) -> str:
     return f"pipe:aws s3 cp {shlex.quote(url)} -" if url.startswith("s3://") else url
 
 
-def fetch(url: str, into: BinaryIO) -> str:
+def fetch(url: str, into: BinaryIO, most: int) -> str:
     """Copies the content of a URL or the output of a command into an open file and returns its SHA-256.
+
+    Args:
+        url: URL, or command of ``gopen``.
+        into: Open file.
+        most: Bytes that are accepted; it ends after one more.
 
     Raises:
         ShardError: If it fails; the message names the command and its exit status.
@@ -81,9 +91,14 @@ def fetch(url: str, into: BinaryIO) -> str:
     stream = None
     try:
         stream = gopen(url)
-        while chunk := stream.read(_CHUNK):
+        room = most + 1
+        while room > 0 and (chunk := stream.read(min(_CHUNK, room))):
             into.write(chunk)
             digest.update(chunk)
+            room -= len(chunk)
+        if room <= 0:
+            _end(stream)
+            raise ShardError(f"{url.removeprefix('pipe:')}: sends more than the expected {most} bytes; check data.root")
         stream.close()  # raises if the command failed after its last byte
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -97,6 +112,14 @@ def fetch(url: str, into: BinaryIO) -> str:
     return digest.hexdigest()
 
 
+def _end(stream: Any) -> None:
+    """Ends a command before its last byte."""
+    if (process := getattr(stream, "proc", None)) is not None:
+        process.terminate()
+    with contextlib.suppress(OSError):
+        stream.close()
+
+
 def read_index(root: str) -> Index:
     """Reads ``index.json`` from a folder or URL.
 
@@ -107,7 +130,7 @@ def read_index(root: str) -> Index:
         return Index.read(Path(root).expanduser())
     url = address(root, INDEX_NAME)
     with tempfile.TemporaryFile() as file:
-        fetch(url, file)
+        fetch(url, file, MAX_INDEX)
         file.seek(0)
         try:
             text = file.read().decode()
@@ -127,8 +150,8 @@ def shard_source(root: str, index: Index, stage_to: str | None, stage_gib: float
         stage_gib: Maximum size of the staging folder in GiB.
     """
     if stage_to is None and not is_remote(root):
-        return LocalShards(Path(root).expanduser())
-    folder = Path(stage_to).expanduser() if stage_to else Path(tempfile.gettempdir()) / f"emotivetalk-{user_id()}"
+        return VerifiedShards(Path(root).expanduser())
+    folder = Path(stage_to).expanduser() if stage_to else private_temporary()
     return StagedShards(root, index, folder, stage_gib)
 
 
@@ -147,6 +170,38 @@ class LocalShards:
             raise ShardError(
                 f"{path}: listed in the index but cannot be read ({error.strerror}); copy or prepare it again"
             ) from error
+
+
+class VerifiedShards(LocalShards):
+    """Shards of a local folder, each compared once with the SHA-256 of the index.
+
+    The outcome is remembered by all processes until the file changes (``runtime/verified.py``).
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._known: set[tuple[str, int, int]] = set()
+
+    def open(self, shard: ShardEntry) -> int:
+        """See ``ShardSource``."""
+        descriptor = super().open(shard)
+        status = os.fstat(descriptor)
+        if (known := (shard.name, status.st_size, status.st_mtime_ns)) in self._known:
+            return descriptor
+        path = self.folder / shard.name
+        try:
+            wrong = changed_content(path, shard, descriptor)
+        except OSError as error:
+            os.close(descriptor)
+            raise ShardError(f"{path}: cannot be read ({error.strerror}); copy or prepare it again") from error
+        if wrong:
+            os.close(descriptor)
+            raise ShardError(
+                f"{path}: {wrong}: its sha256 differs from the index; copy or prepare it again (prepare.py task=check "
+                "names what is damaged)"
+            )
+        self._known.add(known)
+        return descriptor
 
 
 class StagedShards:
@@ -175,9 +230,10 @@ class StagedShards:
         contents = "\n".join([root, *(f"{shard.name} {shard.sha256}" for shard in index.shards)])
         self.folder = folder / hashlib.sha256(contents.encode()).hexdigest()[:16]
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder.mkdir(exist_ok=True)
-            (folder / ".locks").mkdir(exist_ok=True)
+            for own in (folder, self.folder, folder / ".locks"):
+                private_folder(own)
+        except UnsafeFolder as error:
+            raise ShardError(f"{error}, or set data.stage_to") from error
         except OSError as error:
             raise ShardError(f"{self.folder}: cannot be created ({error.strerror}); set data.stage_to") from error
 
@@ -192,8 +248,16 @@ class StagedShards:
             return self._copy(shard, path)
 
     def _opened(self, path: Path, shard: ShardEntry) -> int:
-        descriptor = open_whole(path, shard)
-        os.utime(descriptor)  # the time of use determines the order of removal
+        """Opens a copy. One that another user wrote, before the folder was private, is hashed like a new one."""
+        descriptor = open_whole(path, shard, links=False)
+        try:
+            if not is_own(descriptor) and sha256_of_open(descriptor) != shard.sha256:
+                raise ShardError(f"{path}: was written by another user and is not the shard of the index; remove it")
+            with contextlib.suppress(PermissionError):
+                os.utime(descriptor)  # the time of use determines the order of removal
+        except BaseException:
+            os.close(descriptor)
+            raise
         return descriptor
 
     def _copy(self, shard: ShardEntry, path: Path) -> int:
@@ -201,7 +265,7 @@ class StagedShards:
         part = path.with_name(path.name + ".part")
         try:
             self._make_room(shard, part)
-            with part.open("r+b") as file:
+            with os.fdopen(os.open(part, os.O_RDWR | NO_LINKS | BINARY), "r+b") as file:
                 digest = self._fetch(shard, file)
                 file.flush()
                 found = file.tell()
@@ -221,7 +285,7 @@ class StagedShards:
 
     def _fetch(self, shard: ShardEntry, file: BinaryIO) -> str:
         if is_remote(self.root):
-            return fetch(address(self.root, shard.name), file)
+            return fetch(address(self.root, shard.name), file, shard.bytes)
         descriptor = LocalShards(Path(self.root).expanduser()).open(shard)
         digest = hashlib.sha256()
         with os.fdopen(descriptor, "rb") as source:
@@ -242,8 +306,12 @@ class StagedShards:
                     if self._removed(file):
                         used -= status.st_size
                 if used + shard.bytes <= self.bound:
-                    part.touch()
-                    os.truncate(part, shard.bytes)
+                    part.unlink(missing_ok=True)  # left by a process that was killed
+                    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINKS, 0o600)
+                    try:
+                        os.ftruncate(descriptor, shard.bytes)
+                    finally:
+                        os.close(descriptor)
                     return
             time.sleep(0.2)  # the rest is being fetched by other processes and can be removed once complete
 
@@ -271,14 +339,46 @@ class StagedShards:
         return FileLock(self.stage / ".locks" / f"{path.parent.name}-{path.name}.lock", timeout=timeout)
 
 
-def open_whole(path: Path, shard: ShardEntry) -> int:
+def is_own(descriptor: int) -> bool:
+    """Whether an open file belongs to this user; True where users have no numbers."""
+    return not hasattr(os, "getuid") or os.fstat(descriptor).st_uid == os.getuid()
+
+
+def changed_content(path: Path, shard: ShardEntry, descriptor: int, again: bool = False) -> str | None:
+    """What is wrong with the content of an open shard; None if it has the hash of the index.
+
+    It is read once by one process, and the outcome is remembered (``runtime/verified.py``), unless ``again``.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    text = "its content was changed"
+    return verified_once(
+        path, shard.sha256, lambda: None if sha256_of_open(descriptor) == shard.sha256 else text, again
+    )
+
+
+def sha256_of_open(descriptor: int) -> str:
+    """SHA-256 of an open file, whose position is then its beginning."""
+    with os.fdopen(os.dup(descriptor), "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    os.lseek(descriptor, 0, os.SEEK_SET)  # both descriptors have one position
+    return digest
+
+
+def open_whole(path: Path, shard: ShardEntry, links: bool = True) -> int:
     """Opens a shard and checks its size.
+
+    Args:
+        path: File of the shard.
+        shard: Its entry in the index.
+        links: Whether the file may be a symbolic link.
 
     Raises:
         OSError: If it cannot be opened.
         ShardError: If its size differs from the index.
     """
-    descriptor = open_for_reading(path)
+    descriptor = open_for_reading(path, links)
     found = os.fstat(descriptor).st_size
     if found != shard.bytes:
         os.close(descriptor)

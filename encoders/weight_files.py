@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from runtime.errors import UserError
+from runtime.tensors import TensorFileError, load_saved
 
 
 class WeightsError(UserError):
@@ -30,18 +27,10 @@ def load_pickle(path: str | Path) -> Any:
     Raises:
         WrongWeights: If the file is damaged or has other objects.
     """
-    path = Path(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        first = str(error).strip().splitlines()[0]
-        raise WrongWeights(
-            f"{path}: not loaded: it is damaged or has more than tensors, and a pickle can run any code ({first}). "
-            "Compare its hash with the publisher's."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, zipfile.BadZipFile) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WrongWeights(f"{path}: cannot be read as a PyTorch checkpoint ({first})") from error
+        return load_saved(path)
+    except TensorFileError as error:
+        raise WrongWeights(f"{error}. Compare its hash with the publisher's.") from error
 
 
 def load_tensors(path: str | Path) -> Any:
@@ -53,10 +42,9 @@ def load_tensors(path: str | Path) -> Any:
     path = Path(path)
     if path.suffix != ".safetensors":
         return load_pickle(path)
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from runtime.hashed_tensors import load_hashed
 
     try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); download it again") from error
+        return load_hashed(path)[1]
+    except TensorFileError as error:
+        raise WrongWeights(f"{error}; download it again") from error

@@ -1,7 +1,7 @@
 """Registry of the pretrained networks, read from ``weights.yaml``: files, URLs, hashes and licences.
 
-A hash is the published sha256 if there is one, else the git blob id of the file (``git hash-object FILE``). A file with
-neither is pinned only by the revision in its URL. ``weights.py`` finds and downloads the listed files.
+A hash is the published sha256 if there is one, else the git blob id of the file (``git hash-object FILE``). For a hub
+file with neither, the hub is asked for the hash at the listed revision. ``weights.py`` finds and downloads the files.
 """
 
 from __future__ import annotations
@@ -30,6 +30,11 @@ class WeightFile:
     size: int | None = None
     sha256: str | None = None
     git_blob: str | None = None
+
+    @property
+    def has_hash(self) -> bool:
+        """Whether a hash is published in the list."""
+        return bool(self.sha256 or self.git_blob)
 
     @property
     def hash_text(self) -> str:
@@ -80,3 +85,8 @@ def _weights(entry: dict[str, Any]) -> Weights:
 
 
 SOURCES = tuple(map(_weights, yaml.safe_load(Path(__file__).with_name("weights.yaml").read_text(encoding="utf-8"))))
+
+
+def published_hashes() -> frozenset[str]:
+    """SHA-256 of all listed files that have one."""
+    return frozenset(file.sha256 for weights in SOURCES for file in weights.files if file.sha256)

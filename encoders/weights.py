@@ -1,21 +1,24 @@
 """Finds pretrained weights in ``$EMOTIVETALK_WEIGHTS``, the user's cache or the Hugging Face cache, or downloads them.
 
-``weight_sources.py`` lists the weights. Published hashes are checked before a file is used.
+``weight_sources.py`` lists the weights. Published hashes are checked before a file is used. A file without one is
+compared with the hash that the hub states when it is downloaded, and with the recorded one from then on.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock
 
-from encoders.download import HUB, DownloadError, address, download
+from encoders.download import HUB, DownloadError, address, download, is_page, published
+from encoders.recorded_hashes import check_recorded
 from encoders.weight_files import MissingWeights, WeightsError, WrongWeights, load_pickle, load_tensors
 from encoders.weight_sources import SOURCES, WeightFile, Weights
 from runtime.files import git_blob_of, sha256_of
+from runtime.folders import cache_folder
 
 PRESETS = ("tiny", "small", "paper", "metrics")
 WEIGHTS: dict[str, Weights] = {weights.name: weights for weights in SOURCES}
@@ -146,8 +149,8 @@ def find(name: str) -> Path | None:
 def roots() -> list[Path]:
     """Returns the folders that are searched for weights: ``$EMOTIVETALK_WEIGHTS`` if set, then the user's cache."""
     chosen = os.environ.get("EMOTIVETALK_WEIGHTS")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emotivetalk" / "weights"
-    return [Path(chosen).expanduser(), cache] if chosen else [cache]
+    cache = cache_folder("weights")
+    return [Path(os.path.expanduser(chosen)), cache] if chosen else [cache]
 
 
 def offline() -> str | None:
@@ -243,17 +246,8 @@ def _download(weights: Weights, file: WeightFile, target: Path) -> None:
     failures: list[str] = []
     mismatch: WrongWeights | None = None
     for url in _urls(weights, file):
-        resumed = part.exists()
         try:
-            download(url, part)
-            try:
-                _check(weights, file, part)
-            except WrongWeights:
-                part.unlink()
-                if not resumed:
-                    raise
-                download(url, part)  # the resumed part may have come from another file, so it starts again
-                _check(weights, file, part)
+            _download_checked(weights, file, url, part)
         except WrongWeights as error:
             part.unlink(missing_ok=True)
             mismatch = WrongWeights(f"{error}\n  It was downloaded from {url} and has been deleted.")
@@ -267,6 +261,23 @@ def _download(weights: Weights, file: WeightFile, target: Path) -> None:
     if mismatch:
         raise mismatch
     raise MissingWeights(_missing_text(weights, failures))
+
+
+def _download_checked(weights: Weights, file: WeightFile, url: str, part: Path) -> None:
+    """Downloads one file and compares it with its hash; a resumed part that differs is downloaded anew."""
+    if not file.has_hash and weights.revision:
+        stated = published(url, weights.revision)
+        file = replace(file, size=stated.size, sha256=stated.sha256, git_blob=stated.git_blob)
+    resumed = part.exists()
+    download(url, part, file.size)
+    try:
+        _compare(weights, file, part)
+    except WrongWeights:
+        part.unlink()
+        if not resumed:
+            raise
+        download(url, part, file.size)  # the resumed part may have come from another file
+        _compare(weights, file, part)
 
 
 def _writable_root() -> tuple[Path | None, list[str]]:
@@ -310,9 +321,17 @@ def _missing_text(weights: Weights, reasons: list[str]) -> str:
 
 
 def _check(weights: Weights, file: WeightFile, path: Path) -> None:
-    """Raises WrongWeights if the file has none of its published hashes; a file without published hash passes."""
-    if not (file.sha256 or file.git_blob):
+    """Raises WrongWeights if the file has none of its published hashes, or has changed since it was first used."""
+    if file.has_hash:
+        _compare(weights, file, path)
         return
+    if is_page(path):
+        raise WrongWeights(f"{path}: is a web page, not {weights.name}; delete it, and it is downloaded again")
+    check_recorded(path)
+
+
+def _compare(weights: Weights, file: WeightFile, path: Path) -> None:
+    """Raises WrongWeights if the file has another size, or none of its hashes."""
     size = path.stat().st_size
     if file.size is not None and size != file.size:
         raise WrongWeights(

@@ -6,13 +6,15 @@ Frames are selected by timestamp, not by index. Shapes: F frames, H x W pixels.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.pairs import Missing, Pair
+from evaluation.clip_records import FPS as RECORD_FPS
+from evaluation.clip_records import ClipRecord, record_of
+from evaluation.pairs import EvaluationError, Missing, Pair
 from media import FrameReader, MediaError, look_at
 from media.limits import RECORDINGS
 from runtime.files import sha256_of
@@ -52,6 +54,9 @@ class Side:
         frames: Number of compared frames.
         fps: Frame rate of the comparison.
         panel: x, y, width and height of the compared part of the picture, or None for the whole picture.
+        available: First frame and number of frames from which pieces without a counterpart are taken: the whole video,
+            or a window of it. Unlike ``frames``, the number does not depend on the other side.
+        encoding: How ``benchmark.run_system`` encoded the video again; None for any other video.
     """
 
     path: Path
@@ -62,6 +67,8 @@ class Side:
     frames: int
     fps: float
     panel: Panel | None
+    available: tuple[int, int]
+    encoding: str | None = None
 
     @property
     def key(self) -> dict[str, object]:
@@ -73,6 +80,16 @@ class Side:
             "fps": self.fps,
             "panel": self.panel,
         }
+
+    @property
+    def video(self) -> dict[str, object]:
+        """Cache key of the whole video: everything that its frames depend on."""
+        return {"content": self.sha256, "fps": self.fps, "panel": self.panel}
+
+    def part(self, first: int, frames: int) -> Side:
+        """Returns ``frames`` compared frames from ``first`` on, relative to ``start``, as a side of its own."""
+        start = self.start + first
+        return replace(self, start=start, frames=frames, available=(start, frames))
 
     def reader(self, first: int = 0, frames: int | None = None) -> ClipFrames:
         """Returns the frames from ``first`` on.
@@ -144,14 +161,13 @@ def cut_panel(frame: np.ndarray, panel: Panel | None) -> np.ndarray:
 
 
 def video_info(path: Path, fps: float) -> VideoInfo:
-    """Reads size and length of a video, and decodes it once to check that it is complete.
+    """Reads size and length of a video, without decoding it.
 
     Raises:
         MediaError: If the file is damaged or is not a video.
     """
     info = look_at(path, limits=RECORDINGS)
     reader = FrameReader(path, fps=fps)
-    reader.check()
     return VideoInfo(len(reader), info.width, info.height, info.fps, info.has_sound)
 
 
@@ -162,13 +178,14 @@ class Alignment:
     Attributes:
         fps: Frame rate of the comparison.
         panel: x, y, width and height of the result in generated frames, or None for the whole picture.
-        offset: Generated frame k corresponds to reference frame k + offset.
+        offset: Generated frame k corresponds to reference frame k + offset. None for the offset that
+            ``benchmark.run_system`` recorded, 0 without a record.
         max_gap: Maximum difference of the lengths, seconds.
     """
 
     fps: float
     panel: Panel | None
-    offset: int
+    offset: int | None
     max_gap: float
 
     def open(self, pair: Pair, store: FeatureStore) -> AlignedClip | Missing:
@@ -176,23 +193,24 @@ class Alignment:
 
         Args:
             pair: The two files.
-            store: Cache for the properties of the reference, so that it is decoded once.
+            store: Cache with the properties of videos that were decoded completely.
 
         Returns:
             The aligned pair, or the reason why it cannot be compared.
+
+        Raises:
+            EvaluationError: If ``offset`` is not that of the record.
         """
-        fps, panel, offset = self.fps, self.panel, self.offset
+        fps, panel = self.fps, self.panel
         side = "generated"
         try:
-            made = video_info(pair.generated, fps)
+            made, made_digest = self._look(pair.generated, store)
             side = "reference"
-            digests = sha256_of(pair.generated), sha256_of(pair.reference)
-            kept = store.fetch(
-                {"what": "look", "content": digests[1], "fps": fps}, lambda: _as_arrays(video_info(pair.reference, fps))
-            )
-            real = VideoInfo(**{name: value.item() for name, value in kept.items()})
+            real, real_digest = self._look(pair.reference, store)
         except (MediaError, OSError) as error:
             return Missing(pair.clip, side, None, str(error))
+        records = record_of(pair.generated, made_digest), record_of(pair.reference, real_digest)
+        offset = self._offset(pair, *records)
         if panel and (panel[0] + panel[2] > made.width or panel[1] + panel[3] > made.height):
             reason = f"crop={list(panel)} exceeds the frames of {made.width} x {made.height} pixels"
             return Missing(pair.clip, "generated", None, reason)
@@ -207,12 +225,67 @@ class Alignment:
             )
             return Missing(pair.clip, "generated", None, reason)
         size = panel[2:] if panel else (made.width, made.height)
+        encodings = [record.encoding if record else None for record in records]
         return AlignedClip(
             pair.clip,
-            Side(pair.generated, digests[0], "generated", made, starts[0], frames, fps, panel),
-            Side(pair.reference, digests[1], "reference", real, starts[1], frames, fps, None),
-            tuple(_notes(made, real, lengths, size, fps)),
+            Side(
+                pair.generated,
+                made_digest,
+                "generated",
+                made,
+                starts[0],
+                frames,
+                fps,
+                panel,
+                (0, made.frames),
+                encodings[0],
+            ),
+            Side(
+                pair.reference,
+                real_digest,
+                "reference",
+                real,
+                starts[1],
+                frames,
+                fps,
+                None,
+                (0, real.frames),
+                encodings[1],
+            ),
+            (*_notes(made, real, lengths, size, fps), *_encoded(encodings)),
         )
+
+    def _offset(self, pair: Pair, made: ClipRecord | None, real: ClipRecord | None) -> int:
+        if made is None:
+            return self.offset or 0
+        recorded = round((made.offset - (real.offset if real else 0)) * self.fps / RECORD_FPS)
+        if self.offset not in (None, recorded):
+            raise EvaluationError(
+                f"offset={self.offset}: the record of {pair.generated} says {recorded}; leave offset out, and it is "
+                "read from the records"
+            )
+        return recorded
+
+    def _look(self, path: Path, store: FeatureStore) -> tuple[VideoInfo, str]:
+        digest = sha256_of(path)
+        kept = store.stored(store.digest(_look_key(digest, self.fps)))
+        if kept is None:
+            return video_info(path, self.fps), digest
+        return VideoInfo(**{name: value.item() for name, value in kept.items()}), digest
+
+
+def certified(side: Side, store: FeatureStore) -> bool:
+    """Whether the video was decoded completely before, without damage."""
+    return store.has(_look_key(side.sha256, side.fps))
+
+
+def certify(side: Side, store: FeatureStore) -> None:
+    """Notes that the video was decoded completely, without damage."""
+    store.fetch(_look_key(side.sha256, side.fps), lambda: _as_arrays(side.info))
+
+
+def _look_key(digest: str, fps: float) -> dict[str, object]:
+    return {"what": "look", "content": digest, "fps": fps}
 
 
 def _notes(
@@ -226,6 +299,12 @@ def _notes(
     for name, info in (("generated", made), ("reference", real)):
         if abs(info.fps - fps) > 0.01:
             yield f"{name} resampled by time from {info.fps:.3f} to {fps:g} fps"
+
+
+def _encoded(encodings: Sequence[str | None]) -> Iterator[str]:
+    if any(encodings):
+        texts = [f"{name} {how}" for name, how in zip(("generated", "reference"), encodings, strict=True) if how]
+        yield f"encoded again by benchmark.run_system: {', '.join(texts)}"
 
 
 def _as_arrays(info: VideoInfo) -> Arrays:

@@ -58,6 +58,21 @@ def slope_of(minutes: Sequence[float], values: Sequence[float]) -> Slope:
     return Slope(slope, slope - half, slope + half)
 
 
+def windows_of(clips: Clips, seconds: float, fps: float) -> tuple[int, int]:
+    """Returns the frames of a window and the number of windows that every clip covers."""
+    length = max(1, round(seconds * fps))
+    return length, min((clip.generated.frames for clip in clips), default=0) // length
+
+
+def prepare_windows(
+    metric: Metric, clips: Clips, own: Clips, seconds: float, fps: float, stores: tuple[FeatureStore, FeatureStore]
+) -> None:
+    """Computes the windows of ``own``, a share of ``clips``, so that ``with_drift`` finds them in the caches."""
+    length, count = windows_of(clips, seconds, fps)
+    for index in range(count):
+        metric.window(own, index * length, length, stores)
+
+
 def with_drift(
     values: Sequence[Value],
     metric: Metric,
@@ -81,8 +96,7 @@ def with_drift(
     Returns:
         The values with ``extra["drift"]``.
     """
-    length = max(1, round(seconds * fps))
-    count = min((clip.generated.frames for clip in clips), default=0) // length
+    length, count = windows_of(clips, seconds, fps)
     family = values[0].name.partition("_")[0]
     rows: list[Measures] = []
     with progress_bar(console, f"{family} per {seconds:g} s", count) as bar:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -14,17 +14,20 @@ from rich.console import Console
 from rich.progress import Progress
 
 from configs.evaluation import EvaluateConfig
-from evaluation.aligned_clips import AlignedClip, Alignment, Clips, Panel
+from evaluation.aligned_clips import AlignedClip, Alignment, Clips, Panel, Side
 from evaluation.cache import FeatureStore, default_folder
-from evaluation.drift import with_drift
-from evaluation.metric import Metric, build_metric
+from evaluation.drift import prepare_windows, with_drift
+from evaluation.metric import Metric, build_metric, settings_of
 from evaluation.networks import NotComputed
+from evaluation.one_pass import Collector, decode_once
 from evaluation.pairs import Missing, Pairing, pair_videos
 from evaluation.ranks import Ranks, joined
 from evaluation.report import print_results
-from evaluation.results import ClipValues, Results, Value, write_results
+from evaluation.results import SCHEMA, ClipValues, Results, Value, write_results
 from runtime.console import new_console
 from runtime.files import require_writable
+from runtime.locks import LockedError, lock_of, locked
+from runtime.ownership import require_own_json
 from runtime.progress import progress_bar
 
 MISSING_VIDEOS = 3
@@ -46,14 +49,16 @@ def evaluate_folders(config: EvaluateConfig, log: Callable[[Results], None] = la
 
     Raises:
         EvaluationError: If there is nothing to evaluate, or the results cannot be written.
+        LockedError: If another process writes these results.
     """
     output = Path(config.output)
     require_writable(output)
-    with joined() as ranks:
+    require_own_json(output, SCHEMA.partition("/")[0], f"output={output}")
+    with joined() as ranks, _only_evaluation(output, ranks):
         results = evaluate(config, new_console(stderr=True, quiet=not ranks.first), ranks)
         if not ranks.first:
             return 0
-    write_results(output, results)
+        write_results(output, results)
     console = new_console(stderr=False)
     print_results(console, results)
     console.print(f"results  {output}", markup=False, soft_wrap=True)
@@ -65,19 +70,37 @@ def evaluate_folders(config: EvaluateConfig, log: Callable[[Results], None] = la
     return METRIC_NOT_COMPUTED if results.not_computed or _self_check_failed(results) else 0
 
 
+@contextmanager
+def _only_evaluation(output: Path, ranks: Ranks) -> Iterator[None]:
+    """Holds the lock of the results file in the first process. If that fails, all processes end."""
+    with ExitStack() as held:
+        refused: LockedError | None = None
+        if ranks.first:
+            try:
+                held.enter_context(locked(lock_of(output), f"output={output}", "wait for it, or choose another output"))
+            except LockedError as error:
+                refused = error
+        if any(ranks.together([refused is not None])):
+            raise refused or SystemExit(LockedError.exit_status)
+        yield
+
+
 def _self_check_failed(results: Results) -> bool:
     """Whether official Sync failed its self-check."""
     checks = [value.extra.get("self_check") for value in results.values if value.official]
     return any(isinstance(check, dict) and not check["passed"] for check in checks)
 
 
-def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PROCESS) -> Results:
+def evaluate(
+    config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PROCESS, keep_generated: bool = True
+) -> Results:
     """Computes all metrics over all pairs; with several processes, only the first one returns values.
 
     Args:
         config: Configuration of the evaluation.
         console: Console of the progress bars.
         ranks: This process among several.
+        keep_generated: Whether features of generated videos stay in the cache, for another metric or comparison.
 
     Raises:
         EvaluationError: If no videos form a pair, or the cache cannot be written.
@@ -88,21 +111,31 @@ def evaluate(config: EvaluateConfig, console: Console, ranks: Ranks = SINGLE_PRO
     not_computed: dict[str, str] = {}
     per_clip: dict[str, ClipValues] = {}
     with ranks.shared_folder(Path(config.output).absolute().parent) as own:
-        stores = FeatureStore(Path(config.cache) if config.cache else default_folder()), FeatureStore(own)
+        store = FeatureStore(Path(config.cache) if config.cache else default_folder())
+        stores = store, store if keep_generated else FeatureStore(own)
         panel: Panel | None = tuple(config.crop) if config.crop else None  # type: ignore[assignment]
         alignment = Alignment(config.fps, panel, config.offset, config.max_gap)
         clips, missing = _open_all(alignment, pairing, stores[0], console, ranks)
-        settings = {name: getattr(config, name, None) for name in config.metrics}
+        metrics: dict[str, Metric] = {}
+        for name in config.metrics:
+            try:
+                metrics[name] = build_metric(name, settings_of(config, name), device)
+            except NotComputed as error:
+                not_computed[name] = str(error)
+        damaged = _decode(metrics, clips, stores, console, ranks)
+        missing += damaged
+        clips = [clip for clip in clips if clip.name not in {row.clip for row in damaged}]
         if ranks.size > 1:
-            for name, own_settings in settings.items():
+            for name, metric in metrics.items():
                 with suppress(NotComputed):  # raised again below, where it is reported
-                    _prepare(name, build_metric(name, own_settings, device), clips, stores, console, ranks)
+                    _prepare(name, metric, clips, stores, console, ranks)
+                    if config.drift:
+                        prepare_windows(metric, clips, ranks.mine(clips), config.drift, config.fps, stores)
             ranks.wait()
-        for name, own_settings in settings.items() if ranks.first else ():
+        for name, metric in metrics.items() if ranks.first else ():
             try:
                 if not clips:
                     raise NotComputed("no pair of videos could be compared; see the list of missing videos")
-                metric = build_metric(name, own_settings, device)
                 with progress_bar(console, name, _frames(clips)) as bar:
                     found, lost, rows = metric.values(
                         clips, pairing.expected, stores, (config.bootstrap, config.seed), partial(_advance, bar)
@@ -141,6 +174,21 @@ def _open_all(
     return clips, [*pairing.missing, *(one for one in everything if isinstance(one, Missing))]
 
 
+def _decode(
+    metrics: Mapping[str, Metric], clips: Clips, stores: Stores, console: Console, ranks: Ranks
+) -> list[Missing]:
+    """Decodes this process's share of the videos once for all metrics; returns the damaged videos of all processes."""
+    functions = [metric.collectors(clips) for metric in metrics.values() if hasattr(metric, "collectors")]
+
+    def collectors(clip: AlignedClip, side: Side) -> list[Collector]:
+        return [one for function in functions for one in function(clip, side)]
+
+    own = ranks.mine(clips)
+    with progress_bar(console, "reading the videos", _frames(own)) as bar:
+        damaged = decode_once(own, collectors, stores, partial(_advance, bar))
+    return [row for rows in ranks.together([damaged]) for row in rows]
+
+
 def _prepare(name: str, metric: Metric, clips: Clips, stores: Stores, console: Console, ranks: Ranks) -> None:
     """Computes this process's share of a metric's features and stores them."""
     own = ranks.mine(clips)
@@ -161,7 +209,13 @@ def _clip_record(clip: AlignedClip, per_clip: dict[str, ClipValues]) -> dict[str
         "clip": clip.name,
         "frames": clip.generated.frames,
         **{
-            side.name: {"file": str(side.path), "sha256": side.sha256, "first_frame": side.start, **vars(side.info)}
+            side.name: {
+                "file": str(side.path),
+                "sha256": side.sha256,
+                "first_frame": side.start,
+                "encoding": side.encoding,
+                **vars(side.info),
+            }
             for side in (clip.generated, clip.reference)
         },
         "notes": list(clip.notes),

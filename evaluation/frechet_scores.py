@@ -8,23 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 
+from encoders.landmarks.sidecar import LandmarkFileError
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.features import Extractor, FVDFeatures, UnusableVideo
+from evaluation.features import EFIDFeatures, Extracting, Extractor, FVDFeatures, UnusableVideo, is_collecting
 from evaluation.networks import NotComputed
+from evaluation.one_pass import Collector, run_alone
 from evaluation.pairs import EvaluationError, Missing
-from evaluation.results import ClipValues, ConfidenceInterval, Value
+from evaluation.results import OF_THIS_N, ClipValues, ConfidenceInterval, Value
 from media import MediaError
+from metrics.functional.bootstrap import FrechetBootstrap, Z
 from metrics.functional.frechet import Moments, add_features, ddof_of, distance_between, gaussian, no_moments
 
-Z = 1.96  # standard errors of a 95 % interval
+EXTRAPOLATED = "line in 1 / clips through random subsets of the clips, at infinitely many clips"
 FAILURES = (UnusableVideo, MediaError, ValueError)  # errors of a single video
 Progress = Callable[[int], object]
+Collectors = Callable[[AlignedClip, Side], list[Collector]]
 Stores = tuple[FeatureStore, FeatureStore]  # caches of the reference and the generated side
 
 
@@ -39,6 +43,21 @@ class DistributionMetric:
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
+
+    def collectors(self, clips: Clips) -> Collectors:
+        """Returns the function to the collectors of one side of a clip; none for an extractor without them."""
+        extractor = self.extractor
+        usable = {clip.name for clip, reason in zip(clips, extractor.plan(clips), strict=True) if reason is None}
+
+        def collect(clip: AlignedClip, side: Side) -> list[Collector]:
+            if clip.name not in usable or not is_collecting(extractor):
+                return []
+            pieces = [_piece(extractor, clip, side)]
+            if isinstance(extractor, FVDFeatures) and side.name == "reference":
+                pieces.append(_first_part(extractor, clip))
+            return [extractor.collector(piece) for piece in pieces]
+
+        return collect
 
     def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
         """Computes features of ``own``; see ``Metric``. A protocol selects its pieces from all ``clips``."""
@@ -92,8 +111,8 @@ class DistributionMetric:
         samples = min(int(side.sizes.sum()) for side in sides)
         if samples < 2:
             raise NotComputed(f"needs at least two {extractor.unit} on each side, found {samples}", missing)
-        ones = np.ones(len(good), int)
-        distance = _distance(extractor, sides, ones)
+        distance = _distance(extractor, sides)
+        resampling = _Resampling(extractor, sides, bootstrap)
         value = Value(
             name=extractor.name,
             title=extractor.title,
@@ -106,9 +125,13 @@ class DistributionMetric:
             expected=expected,
             samples={"reference": int(sides[0].sizes.sum()), "generated": int(sides[1].sizes.sum())},
             unit=extractor.unit,
-            interval=_interval(extractor, sides, distance, bootstrap),
+            interval=resampling.interval(distance),
             warnings=tuple(_warnings(extractor, samples, sides)),
-            extra=_extra(extractor, good, sides, stores[0]),
+            extra={
+                "convention": extractor.convention,
+                **resampling.extra(),
+                **_extra(extractor, good, sides, stores[0]),
+            },
         )
         return [value], missing, counted
 
@@ -116,9 +139,7 @@ class DistributionMetric:
         """Computes the value over one window of all clips; see ``Metric``."""
         name = self.extractor.name
         pieces = [
-            replace(
-                clip, generated=_part(clip.generated, first, length), reference=_part(clip.reference, first, length)
-            )
+            replace(clip, generated=clip.generated.part(first, length), reference=clip.reference.part(first, length))
             for clip in clips
         ]
         try:
@@ -136,19 +157,49 @@ def features_of(extractor: Extractor, clip: AlignedClip, side: Side, store: Feat
         MediaError: If the video cannot be read.
         ValueError: If features are not finite.
     """
-    piece = _piece(extractor, clip, side)
-    return _fetch(extractor, piece, store)
+    return _fetch(extractor, _piece(extractor, clip, side), store)
 
 
 def _fetch(extractor: Extractor, side: Side, store: FeatureStore) -> Arrays:
+    if is_collecting(extractor):
+        collector = extractor.collector(side)
+        try:
+            arrays = store.fetch(collector.key, lambda: run_alone(collector, side))
+        except LandmarkFileError as error:
+            raise UnusableVideo(str(error)) from error
+        return _part_of(extractor, side, arrays)
+
     def make() -> Arrays:
-        arrays = extractor.extract(side)
+        arrays = cast(Extracting, extractor).extract(side)
         _require_protocol(extractor, arrays)  # before storing, so that a corrected extractor does not find wrong arrays
         if not np.isfinite(arrays["features"]).all():
             raise ValueError(f"{side.path}: the features have NaN or infinite values; check the network's weights")
         return arrays
 
-    return store.fetch({"what": extractor.name, "side": side.key, **extractor.key(side)}, make)
+    return store.fetch(_key(extractor, side), make)
+
+
+def _key(extractor: Extractor, side: Side) -> dict[str, object]:
+    return {"what": extractor.name, "side": side.key, **extractor.key(side)}
+
+
+def _part_of(extractor: Extractor, side: Side, arrays: Arrays) -> Arrays:
+    """Selects the compared frames from the features of a video.
+
+    Raises:
+        UnusableVideo: If there are none.
+    """
+    frames = arrays["frames"]
+    chosen = (frames >= side.start) & (frames < side.start + side.frames)
+    if not chosen.any():
+        raise UnusableVideo(f"no face was found in any of {side.frames} frames ({extractor.protocol['landmarks']})")
+    features = arrays["features"][chosen]
+    if isinstance(extractor, EFIDFeatures) and extractor.used:
+        features = features[:, slice(*extractor.used)]
+    if not np.isfinite(features).all():
+        raise ValueError(f"{side.path}: the features have NaN or infinite values; check the network's weights")
+    seen = arrays["seen"] if isinstance(extractor, FVDFeatures) else np.asarray(side.frames)
+    return {"features": features, "frames": frames[chosen] - side.start, "seen": seen}
 
 
 def _require_protocol(extractor: Extractor, arrays: Arrays) -> None:
@@ -166,7 +217,7 @@ def _piece(extractor: Extractor, clip: AlignedClip, side: Side) -> Side:
     """Returns the part of a side that the metric uses."""
     if not isinstance(extractor, FVDFeatures):
         return side
-    return extractor.cut(side, extractor.starts[clip.name, side.name])
+    return extractor.piece(clip, side)
 
 
 class _Samples:
@@ -188,41 +239,48 @@ class _Samples:
             side = clip.reference if self._name == "reference" else clip.generated
             yield features_of(self._extractor, clip, side, self._store)
 
-    def moments(self, times: np.ndarray) -> Moments:
-        """Computes the moments with each clip repeated ``times`` times."""
+    def moments(self) -> Moments:
+        """Computes the moments of all clips."""
         moments = no_moments(self._extractor.dimensions)
-        for arrays, count in zip(self, times.tolist(), strict=True):
-            if count:
-                rows = torch.from_numpy(arrays["features"]).double()
-                moments = add_features(moments, rows.repeat(count, 1))
+        for arrays in self:
+            moments = add_features(moments, torch.from_numpy(arrays["features"]).double())
         return moments
 
 
-def _distance(extractor: Extractor, sides: Sequence[_Samples], times: np.ndarray) -> float:
+def _distance(extractor: Extractor, sides: Sequence[_Samples]) -> float:
     ddof = ddof_of(extractor.convention)
-    one, two = (gaussian(side.moments(times), ddof) for side in sides)
+    one, two = (gaussian(side.moments(), ddof) for side in sides)
     return float(distance_between(one, two, extractor.convention))
 
 
-def _interval(
-    extractor: Extractor, sides: Sequence[_Samples], value: float, bootstrap: tuple[int, int]
-) -> ConfidenceInterval | None:
-    """Computes the value plus and minus 1.96 standard errors of a bootstrap over the pairs.
+class _Resampling:
+    """Bootstrap over the pairs of clips, and the value without the bias of their number.
 
-    Percentiles of the resamples would be biased: repeated clips reduce the covariance and increase the distance.
+    The interval is the value plus and minus 1.96 standard errors. Percentiles of the resamples would be biased:
+    repeated clips reduce the covariance and increase the distance.
     """
-    resamples, seed = bootstrap
-    count = len(sides[0].sizes)
-    if not resamples or count < 3:
-        return None
-    draw = np.random.default_rng(seed)
-    values = []
-    for _ in range(resamples):
-        times = np.bincount(draw.integers(0, count, count), minlength=count)
-        if min(int(side.sizes @ times) for side in sides) >= 2:
-            values.append(_distance(extractor, sides, times))
-    error = float(np.std(values, ddof=1))
-    return ConfidenceInterval(max(0.0, value - Z * error), value + Z * error, resamples, seed, "pairs of clips")
+
+    def __init__(self, extractor: Extractor, sides: Sequence[_Samples], bootstrap: tuple[int, int]) -> None:
+        self.resamples, self.seed = bootstrap
+        self.frechet: FrechetBootstrap | None = None
+        if self.resamples and len(sides[0].sizes) >= 3:
+            real, made = ([arrays["features"] for arrays in side] for side in sides)
+            device = getattr(extractor, "device", "cpu")  # extractors from outside need not have one
+            self.frechet = FrechetBootstrap(real, made, extractor.convention, device)
+
+    def interval(self, value: float) -> ConfidenceInterval | None:
+        """Returns the interval; None without resamples, or below three clips."""
+        if self.frechet is None:
+            return None
+        error = self.frechet.standard_error(self.resamples, self.seed)
+        return ConfidenceInterval(
+            max(0.0, value - Z * error), value + Z * error, self.resamples, self.seed, "pairs of clips", OF_THIS_N
+        )
+
+    def extra(self) -> dict[str, object]:
+        """Returns the extrapolated value for the results file; empty below six clips."""
+        value = self.frechet.without_bias(self.seed) if self.frechet else None
+        return {} if value is None else {"without_bias": {"value": value, "method": EXTRAPOLATED}}
 
 
 def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> list[str]:
@@ -243,16 +301,29 @@ def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> 
 
 def _counts(extractor: Extractor, clip: AlignedClip, found: dict[str, Arrays]) -> dict[str, object]:
     counts: dict[str, object] = {name: len(arrays["features"]) for name, arrays in found.items()}
+    # Names of the features in the cache, with which tables score the clips that several systems share.
+    counts["features"] = {
+        side.name: _entry(extractor, _piece(extractor, clip, side)) for side in (clip.reference, clip.generated)
+    }
     if isinstance(extractor, FVDFeatures):
         counts["first_frames"] = extractor.first_frames(clip)
     return counts
+
+
+def _entry(extractor: Extractor, side: Side) -> object:
+    """Returns the name of a side's features in the cache, see ``FeatureStore.part``."""
+    if not is_collecting(extractor):
+        return FeatureStore.digest(_key(extractor, side))
+    columns = extractor.used if isinstance(extractor, EFIDFeatures) else None
+    digest = FeatureStore.digest(extractor.collector(side).key)
+    return {"digest": digest, "first": side.start, "frames": side.frames, "columns": columns}
 
 
 def _extra(extractor: Extractor, clips: Clips, sides: Sequence[_Samples], store: FeatureStore) -> dict[str, object]:
     """Returns additional fields of the results file: FVD's floor, E-FID's detection rates."""
     if isinstance(extractor, FVDFeatures):
         first = _FirstPieces(extractor, clips, store)
-        return {"floor": _distance(extractor, [sides[0], first], np.ones(len(clips), int))}
+        return {"floor": _distance(extractor, [sides[0], first])}
     if extractor.name == "efid":
         rates = {
             name: round(float(side.sizes.sum() / side.seen), 6)
@@ -276,8 +347,8 @@ class _FirstPieces(_Samples):
 
 def _first_piece(extractor: FVDFeatures, clip: AlignedClip, store: FeatureStore) -> Arrays:
     """Returns the reference's features at the frames of the generated side's piece."""
-    return _fetch(extractor, extractor.cut(clip.reference, extractor.starts[clip.name, "generated"]), store)
+    return _fetch(extractor, _first_part(extractor, clip), store)
 
 
-def _part(side: Side, first: int, length: int) -> Side:
-    return replace(side, start=side.start + first, frames=length)
+def _first_part(extractor: FVDFeatures, clip: AlignedClip) -> Side:
+    return clip.reference.part(0, extractor.length)

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
+from configs.evaluation import EvaluateConfig
 from configs.registries import METRICS
 from evaluation.aligned_clips import Clips
 from evaluation.frechet_scores import DistributionMetric, Progress, Stores
@@ -60,6 +61,12 @@ class Metric(Protocol):
         ...
 
 
+def settings_of(config: EvaluateConfig, name: str) -> Any:
+    """Returns the settings of a metric: the field with its name, or the one that its class names in ``settings``."""
+    made: Any = METRICS.get(name, "metrics")
+    return getattr(config, getattr(made, "settings", name), None)
+
+
 def build_metric(name: str, config: Any, device: torch.device) -> Metric:
     """Builds the metric ``name``; an extractor of that name is wrapped in a ``DistributionMetric``.
 
@@ -68,4 +75,4 @@ def build_metric(name: str, config: Any, device: torch.device) -> Metric:
         NotComputed: If a network is missing.
     """
     made: Any = METRICS.get(name, "metrics")(config, device)
-    return DistributionMetric(made) if hasattr(made, "extract") else made
+    return DistributionMetric(made) if hasattr(made, "extract") or hasattr(made, "collector") else made

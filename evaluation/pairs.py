@@ -64,6 +64,8 @@ class Pairing:
 def find_videos(folder: Path) -> dict[str, list[Path]]:
     """Finds the videos in a folder and its subfolders; hidden files are ignored.
 
+    Links to folders are followed, except a link to a folder that contains it.
+
     Returns:
         Path without extension -> videos with this path.
 
@@ -71,8 +73,9 @@ def find_videos(folder: Path) -> dict[str, list[Path]]:
         EvaluationError: If there is no video.
     """
     found: dict[str, list[Path]] = {}
+    above = {str(folder): {os.path.realpath(folder)}}  # walked folder -> real paths of it and of the folders above it
     for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and _enter(root, name, above))
         for name in sorted(files):
             path = Path(root) / name
             if path.suffix.lower() in VIDEO_ENDINGS and not name.startswith("."):
@@ -80,6 +83,14 @@ def find_videos(folder: Path) -> dict[str, list[Path]]:
     if not found:
         raise EvaluationError(f"{folder}: has no video ({', '.join(VIDEO_ENDINGS)}), also not in subfolders")
     return found
+
+
+def _enter(root: str, name: str, above: dict[str, set[str]]) -> bool:
+    """Whether a subfolder is not a link to a folder above it; if so, notes its real path."""
+    path = os.path.join(root, name)
+    real = os.path.realpath(path)
+    above[path] = above[root] | {real}
+    return real not in above[root]
 
 
 def pair_videos(generated: Path, reference: Path) -> Pairing:

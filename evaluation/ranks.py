@@ -8,11 +8,8 @@ long timeout.
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -24,6 +21,8 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from evaluation.pairs import EvaluationError
 from runtime.devices import resolve_device
+from runtime.ending import end_with_launcher
+from runtime.temporary import temporary_folder
 
 T = TypeVar("T")
 PATIENCE = timedelta(days=7)  # timeout for the slowest share; a process that dies is noticed immediately
@@ -85,13 +84,14 @@ class Ranks:
             EvaluationError: If another process does not see the folder.
         """
         if self.size == 1:
-            with tempfile.TemporaryDirectory(prefix="emotivetalk-features-") as name:
-                yield Path(name)
+            with temporary_folder("features") as folder:
+                yield folder
             return
-        folder = next_to / f".features-{secrets.token_hex(4)}"
-        if self.first:
-            folder.mkdir(parents=True)
-        try:
+        with ExitStack() as own:
+            folder = next_to
+            if self.first:
+                next_to.mkdir(parents=True, exist_ok=True)
+                folder = own.enter_context(temporary_folder("features", next_to))
             # The first gathered item is the folder of the first process.
             folder = self.together([folder])[0]
             if not all(self.together([folder.is_dir()])):
@@ -100,9 +100,6 @@ class Ranks:
                 )
             yield folder
             self.wait()
-        finally:
-            if self.first:
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -113,6 +110,7 @@ def joined() -> Iterator[Ranks]:
         yield Ranks()
         return
     ranks, address = found
+    end_with_launcher()
     dist.init_process_group("gloo", init_method=address, rank=ranks.rank, world_size=ranks.size, timeout=PATIENCE)
     try:
         yield ranks

@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # not imported at run time, so that tables are made without l
     from evaluation.networks import Source
 
 SCHEMA = "emotivetalk.evaluation/1"
+OF_THIS_N = "the value at this number of clips"
 ClipValues = dict[str, dict[str, object]]  # clip -> entries of one metric
 
 
@@ -27,17 +28,24 @@ class Column:
         title: Name in the paper.
         better: ``lower`` or ``higher``.
         family: Name of the metric in the configuration, if it differs from ``metric``.
+        low: Smallest possible value; None if there is none.
+        high: Largest possible value; None if there is none.
     """
 
     metric: str
     title: str
     better: str
     family: str = ""
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
 class ConfidenceInterval:
     """95 % interval by bootstrap.
+
+    For a Fréchet distance it is the spread of the value at this number of clips. It is not an interval of the distance
+    between the distributions, because the value is biased upwards by its number of samples.
 
     Attributes:
         low: Lower end.
@@ -45,6 +53,7 @@ class ConfidenceInterval:
         resamples: Number of resamples.
         seed: Seed of the bootstrap.
         over: Resampled units.
+        of: What the interval covers.
     """
 
     low: float
@@ -52,6 +61,7 @@ class ConfidenceInterval:
     resamples: int
     seed: int
     over: str
+    of: str = OF_THIS_N
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,7 @@ class Value:
         expected: Number of clips if no video were missing.
         samples: Side -> number of compared samples.
         unit: Unit of the samples.
-        interval: 95 % interval, or None with too few clips.
+        interval: 95 % interval of the value at this number of clips, or None with too few clips.
         warnings: Warnings for the reader.
         extra: Additional fields of the results file.
     """

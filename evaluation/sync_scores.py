@@ -26,15 +26,25 @@ from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Column, ConfidenceInterval, Value
 from evaluation.sync_faces import faces_for
 from media import FrameReader, MediaError, VideoWriter, read_sound
+from metrics.functional.bootstrap import Z
 from metrics.functional.sync import SyncScores, audio_windows, sync_distances, sync_scores, sync_windows
 from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
 from metrics.sync import SyncConfidenceDistance
-from metrics.sync_pipeline import FPS, SAMPLE_RATE, Detector, FFmpeg, TrackClip, reference_tracks, tracks_in_memory
+from metrics.sync_pipeline import (
+    FPS,
+    SAMPLE_RATE,
+    Detector,
+    FFmpeg,
+    StepError,
+    TrackClip,
+    opencv,
+    reference_tracks,
+    tracks_in_memory,
+)
 from runtime.errors import UserError
 
 SHIFT = 3  # frames by which the self-check shifts the sound
 CONFIRMED = 0.9  # share of the reference videos in which the shift must be found
-Z = 1.96  # standard errors of a 95 % interval
 Stores = tuple[FeatureStore, FeatureStore]  # caches of the reference and the generated side
 Progress = Callable[[int], object]
 Span = tuple[float, float]  # seconds from the start of the video
@@ -50,11 +60,14 @@ class SyncScorer:
         protocol: All settings that the values depend on.
 
     Raises:
-        NotComputed: If a network or ffmpeg is missing.
+        NotComputed: If a network, ffmpeg or OpenCV is missing.
     """
 
     name = "sync"
-    columns = (Column("sync_c", "Sync-C", "higher", "sync"), Column("sync_d", "Sync-D", "lower", "sync"))
+    columns = (
+        Column("sync_c", "Sync-C", "higher", "sync", low=0.0),
+        Column("sync_d", "Sync-D", "lower", "sync", low=0.0),
+    )
 
     def __init__(self, config: SyncConfig, device: torch.device) -> None:
         self.config = config
@@ -99,9 +112,9 @@ class SyncScorer:
             **(SidecarLandmarks().key(side.path) if self.config.detector == "sidecar" else {}),
         }
 
-    def fetch(self, side: Side, store: FeatureStore) -> Arrays:
+    def fetch(self, side: Side, store: FeatureStore, span: Span | None = None) -> Arrays:
         """Returns the result of ``score``, from the cache if possible; raises as ``score``."""
-        return store.fetch(self.key(side), lambda: self.score(side))
+        return store.fetch(self.key(side) | ({"span": span} if span else {}), lambda: self.score(side, span))
 
     def score(self, side: Side, span: Span | None = None) -> Arrays:
         """Scores one video.
@@ -130,7 +143,7 @@ class SyncScorer:
             return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
         except MediaError:
             raise
-        except (UserError, RuntimeError, ValueError) as error:  # including LandmarkFileError
+        except (UserError, StepError, ValueError) as error:  # not RuntimeError: a full GPU is no fault of the video
             raise UnusableVideo(str(error)) from error
 
     def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
@@ -217,7 +230,7 @@ class SyncScorer:
         for clip in clips:
             begin = (clip.generated.start + first) / clip.generated.fps
             try:
-                row = self.score(clip.generated, (begin, begin + length / clip.generated.fps))
+                row = self.fetch(clip.generated, stores[1], (begin, begin + length / clip.generated.fps))
             except (UnusableVideo, MediaError) as error:
                 reason = str(error)
                 continue
@@ -265,6 +278,7 @@ def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shi
 
 def _ffmpeg(config: SyncConfig) -> FFmpeg:
     try:
+        opencv()
         return FFmpeg.find(config.ffmpeg)
     except RuntimeError as error:
         raise NotComputed(str(error)) from error

@@ -7,6 +7,7 @@ import difflib
 import hashlib
 import os
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -92,6 +93,8 @@ def cases_of(config: GenerateConfig) -> list[VideoCase]:
         cases = [_case({**base, **row}, f"{config.batch}, line {line}: ") for line, row in _rows(Path(config.batch))]
         if Path(config.output or "").suffix.lower() == ".mp4":
             raise ConfigError(f"output={config.output}: names one video, but batch= makes several; give a folder")
+        if not config.allow_outside:
+            _require_inside(cases, Path(config.output or ""))
     _require_distinct_outputs(cases)
     index, parts = parse_part(config.part)
     return cases[index::parts]
@@ -156,7 +159,19 @@ def name_of(case: VideoCase) -> str:
     return stored.decode(errors="ignore")
 
 
+def _require_inside(cases: list[VideoCase], folder: Path) -> None:
+    """Checks that every video of a batch lies in the folder ``output``, also when links are followed."""
+    root = os.path.realpath(folder)
+    for number, case in enumerate(cases, 1):
+        if os.path.commonpath([root, os.path.realpath(case.output.parent)]) != root or case.output.is_symlink():
+            raise ConfigError(
+                f"row {number}: output={case.output} is outside of the folder {root}; choose a name inside, or set "
+                "allow_outside=true if you trust the batch file"
+            )
+
+
 def _require_distinct_outputs(cases: list[VideoCase]) -> None:
+    """Checks that no two cases write one file, also on disks that ignore case and spelling of accents."""
     made: dict[str, int] = {}
     read = {os.path.abspath(file): key for case in cases for key, file in case.inputs().items()}
     for number, case in enumerate(cases, 1):
@@ -165,11 +180,15 @@ def _require_distinct_outputs(cases: list[VideoCase]) -> None:
             raise ConfigError(
                 f"output={case.output}: would overwrite the {read[output]} of a video; choose another output"
             )
-        if output in made:
+        name = unicodedata.normalize("NFC", os.path.splitext(output)[0]).casefold()  # x.mp4 and x.MP4 share x.json
+        if name in made:
+            other = cases[made[name] - 1].output
+            both = f"{case.output}" if other == case.output else f"{other} and {case.output}, or their records"
+            clash = "" if other == case.output else ", which are one file on some disks"
             raise ConfigError(
-                f"rows {made[output]} and {number} would both write {case.output}; give each its own output"
+                f"rows {made[name]} and {number} would both write {both}{clash}; give each its own output"
             )
-        made[output] = number
+        made[name] = number
 
 
 def _integer(value: str) -> int:

@@ -6,12 +6,14 @@ import os
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
 from configs.generation import GenerateConfig
+from configs.rules import parse_part
 from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS
 from encoders.weight_files import WeightsError
@@ -22,6 +24,7 @@ from generation.record import difference, fingerprint, require_writable_video
 from lightning_modules.ethd.sampler import OnProgress, VideoProgress
 from runtime.console import new_console
 from runtime.errors import UserError
+from runtime.locks import lock_of, locked
 from runtime.progress import Bars
 
 SOME_FAILED = 3
@@ -47,16 +50,26 @@ def generate_videos(config: GenerateConfig) -> int:
     own = config.landmarks, config.audio_model, config.codec_model
     models = ModelFiles(*networks, config.device, config.face, *own)
     if config.batch is None:
-        require_writable_video(cases[0].output)
-        pipeline = _load(models, console)
-        with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
-            _make(pipeline, cases[0], bars, console)
+        with _only(cases[0]):
+            pipeline = _load(models, console)
+            with Bars(console, transient=True, speed_estimate_period=ETA_OVER) as bars:
+                _make(pipeline, cases[0], bars, console)
         return 0
-    waiting = _unfinished(cases, models, console)
-    failed = _make_all(_load(models, console), waiting, console) if waiting else 0
+    folder = Path(config.output or "")
+    index, parts = parse_part(config.part)
+    what = f"output={folder}" + (f" part={config.part}" if parts > 1 else "")
+    with locked(folder / f".part-{index + 1}-of-{parts}.lock", what, "wait for it, or choose another folder"):
+        waiting = _unfinished(cases, models, console)
+        failed = _make_all(_load(models, console), waiting, console) if waiting else 0
     made = len(waiting) - failed
     console.print(f"{made} generated, {len(cases) - len(waiting)} already there, {failed} failed")
     return SOME_FAILED if failed else 0
+
+
+def _only(case: VideoCase) -> AbstractContextManager[None]:
+    """Lock of a video that can be written."""
+    require_writable_video(case.output)
+    return locked(lock_of(case.output), f"output={case.output}", "wait for it, or choose another output")
 
 
 def _load(models: ModelFiles, console: Console) -> EmotiveTalkPipeline:
@@ -94,7 +107,8 @@ def _make_all(pipeline: EmotiveTalkPipeline, cases: Sequence[VideoCase], console
         whole = bars.add_task("videos", total=len(cases))
         for case in cases:
             try:
-                _make(pipeline, case, bars, console)
+                with _only(case):
+                    _make(pipeline, case, bars, console)
             except (WeightsError, FaceLandmarkerError):  # would fail every case
                 raise
             except Exception as error:

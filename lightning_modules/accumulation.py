@@ -52,6 +52,21 @@ class AccumulatingModule(LightningModule):
         if not self._accumulates:
             super().optimizer_zero_grad(epoch, batch_idx, optimizer)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips the norm of the gradients; DeepSpeed does so within its step.
+
+        Lightning clips no gradients of a fused optimizer under mixed precision, in case it scales float16 gradients.
+        Precisions here scale none.
+        """
+        if gradient_clip_val and getattr(self.trainer.strategy, "deepspeed_engine", None) is None:
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            torch.nn.utils.clip_grad_norm_(weights, gradient_clip_val)
+
     def _set_boundary(self, last: bool) -> None:
         """Tells DeepSpeed whether the optimizer's update follows the next backward pass."""
         engine: Any = getattr(self.trainer.strategy, "deepspeed_engine", None)

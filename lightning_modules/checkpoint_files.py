@@ -11,12 +11,14 @@ import os
 import re
 import shutil
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from lightning_modules.checkpoints import DEEPSPEED_WEIGHTS, CheckpointError, open_checkpoint
-from runtime.platforms import sync
+from lightning_modules.checkpoints import DEEPSPEED_WEIGHTS, CheckpointError, content_damage, open_checkpoint
+from runtime.platforms import sync, usable_cores
 
 LAST, BEST, PART = "last.ckpt", "best.ckpt", ".part"
+MAX_RANKS = 1 << 16
 _STEP = re.compile(r"step=(\d+)\.ckpt")
 
 
@@ -89,12 +91,12 @@ def remove(path: Path) -> None:
 
 
 def check_whole(path: Path) -> None:
-    """Checks that a checkpoint is complete.
+    """Checks that a checkpoint is complete and that its content has the checksums that torch wrote.
 
     Raises:
-        CheckpointError: If it is missing, truncated or lacks a part; the message names the newest complete one.
+        CheckpointError: If it is missing, truncated, damaged or lacks a part; the message names the newest whole one.
     """
-    problem = _problem(path)
+    problem = damage_of(path)
     if problem:
         raise CheckpointError(f"{_shown(path)}: {problem}. {_fallback(path)}")
 
@@ -110,11 +112,19 @@ def zero_files(path: Path) -> list[Path]:
     return sorted(files, key=lambda file: int(file.name.split("zero_pp_rank_")[1].split("_")[0]))
 
 
-def _problem(path: Path) -> str | None:
+def damage_of(path: Path, again: bool = False) -> str | None:
+    """What is missing or damaged in a checkpoint, by the checksums of its content; None if it is whole.
+
+    Args:
+        path: Checkpoint.
+        again: Whether to read it also if an earlier process found it whole.
+    """
     if not path.exists():
         return "no such checkpoint" if not path.is_symlink() else f"links to {os.readlink(path)}, which does not exist"
     if path.is_file():
-        return None if zipfile.is_zipfile(path) else "not a readable checkpoint (truncated, or not written by torch)"
+        if not zipfile.is_zipfile(path):
+            return "not a readable checkpoint (truncated, or not written by torch)"
+        return content_damage(path, again)
     if not (path / DEEPSPEED_WEIGHTS).is_file():
         return f"not a readable checkpoint (a folder without {DEEPSPEED_WEIGHTS})"
     parts = sorted((path / DEEPSPEED_WEIGHTS).parent.glob("*.pt"))
@@ -122,20 +132,23 @@ def _problem(path: Path) -> str | None:
     if damaged:
         return f"not a readable checkpoint ({', '.join(damaged)} truncated)"
     numbers = {int(match.group(1)) for part in parts if (match := re.search(r"zero_pp_rank_(\d+)_", part.name))}
-    ranks = open_checkpoint(path).get("dp_world_size", max(numbers, default=-1) + 1)  # DeepSpeed's key
-    missing = sorted(set(range(ranks)) - numbers)
-    return f"not a readable checkpoint (the optimizer states of ranks {missing} are missing)" if missing else None
+    try:
+        ranks = open_checkpoint(path).get("dp_world_size", max(numbers, default=-1) + 1)  # DeepSpeed's key
+    except CheckpointError as error:
+        return str(error).removeprefix(f"{path}: ")
+    if not isinstance(ranks, int) or not 0 <= ranks <= MAX_RANKS:
+        return f"not a readable checkpoint (dp_world_size is {ranks!r}, expected a number of ranks)"
+    if missing := sorted(set(range(ranks)) - numbers):
+        return f"not a readable checkpoint (the optimizer states of ranks {missing} are missing)"
+    with ThreadPoolExecutor(min(8, usable_cores())) as threads:
+        return next(filter(None, threads.map(lambda part: content_damage(part, again), parts)), None)
 
 
 def _fallback(path: Path) -> str:
-    complete = [
-        other
-        for other in steps_of(path.parent).values()
-        if other.resolve() != path.resolve() and _problem(other) is None
-    ]
-    if not complete:
-        return "Its folder holds no other checkpoint: start a new run with another run_id"
-    return f"The newest complete one in its folder is {complete[-1].name}: resume with ckpt_path={complete[-1]}"
+    for other in reversed(steps_of(path.parent).values()):
+        if other.resolve() != path.resolve() and damage_of(other) is None:
+            return f"The newest complete one in its folder is {other.name}: resume with ckpt_path={other}"
+    return "Its folder holds no other complete checkpoint: start a new run with another run_id"
 
 
 def _shown(path: Path) -> str:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from encoders.protocols import Identity
-from runtime.errors import UserError
+from runtime.errors import UserError, message_of
+from runtime.tensors import TensorFileError, damaged_member, load_saved
+from runtime.verified import verified_once
 
 CHECKPOINT_INFO = "emotivetalk"  # checkpoint key that holds the stage, sizes and encoders
 EMA = "ema"  # checkpoint key: {"weights": {parameter name: float32 average}, "updates": number of averaged steps}
@@ -59,8 +59,11 @@ def read_checkpoint(path: str | Path, stage: str) -> dict[str, Any]:
         stage: Required stage, e.g. ``vaid``.
 
     Raises:
-        CheckpointError: If it is missing, damaged, or of another stage.
+        CheckpointError: If it is missing, damaged anywhere, or of another stage.
     """
+    file = weights_file(path)
+    if file.is_file() and (damage := content_damage(file)):
+        raise CheckpointError(f"{path}: {damage}; use an earlier checkpoint of the run")
     checkpoint = open_checkpoint(path)
     check_stage(checkpoint, stage, path)
     if "module" in checkpoint:  # DeepSpeed's key for the state dict
@@ -79,11 +82,26 @@ def open_checkpoint(path: str | Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: not a readable checkpoint (truncated, or not written by torch)")
     try:
         # Memory-mapped: reading one key of a large checkpoint does not load all of it.
-        return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+        found = load_saved(file, mmap=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory") from None
-    except Exception as error:  # damaged bytes make torch raise errors of any type
-        raise CheckpointError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0]})") from error
+    except (TensorFileError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable checkpoint ({message_of(error)})") from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path}: not a checkpoint of train.py (it holds a {type(found).__name__})")
+    return found
+
+
+def content_damage(file: Path, again: bool = False) -> str | None:
+    """What is wrong with the content of a file of a checkpoint, by its checksums; None if it is whole.
+
+    The file is read once by one process, and the outcome is remembered (``runtime/verified.py``), unless ``again``.
+    """
+    try:
+        member = verified_once(file, "CRC", lambda: damaged_member(file), again)
+    except (OSError, zipfile.BadZipFile) as error:
+        return f"not a readable checkpoint ({message_of(error)})"
+    return f"not a whole checkpoint ({file.name}/{member} was damaged after it was written)" if member else None
 
 
 def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) -> None:
@@ -93,7 +111,7 @@ def check_stage(checkpoint: Mapping[str, Any], stage: str, where: str | Path) ->
         CheckpointError: If it is not; the message names both stages.
     """
     info = checkpoint.get(CHECKPOINT_INFO) if isinstance(checkpoint, Mapping) else None
-    if not info:
+    if not isinstance(info, Mapping) or "stage" not in info:
         raise CheckpointError(f"{where}: was not written by train.py; expected a checkpoint of stage {stage}")
     if info["stage"] != stage:
         raise CheckpointError(f"{where}: is a checkpoint of stage {info['stage']}; expected one of stage {stage}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch.nn import Parameter
 
 
@@ -47,6 +48,11 @@ def optimizer_groups(groups: Sequence[ParameterGroup], parameters: Mapping[str, 
         {"params": [parameters[name] for name in group.names], "lr": group.lr, "weight_decay": group.weight_decay}
         for group in groups
     ]
+
+
+def adamw(groups: Sequence[ParameterGroup], parameters: Mapping[str, Parameter]) -> torch.optim.AdamW:
+    """AdamW over groups, in one kernel without temporary tensors."""
+    return torch.optim.AdamW(optimizer_groups(groups, parameters), fused=True)
 
 
 def regroup(checkpoint: dict[str, Any], before: Sequence[Sequence[str]], now: Sequence[ParameterGroup]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from encoders.weight_files import WrongWeights
-from runtime.files import whole_file
-from runtime.json_text import parse_json
+from runtime.hashed_tensors import load_hashed, save_hashed
+from runtime.tensors import TensorFileError
 
 
 def write_file(path: Path, kind: str, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -26,12 +25,8 @@ def write_file(path: Path, kind: str, header: Mapping[str, Any], tensors: Mappin
     Raises:
         OSError: If the file cannot be written.
     """
-    from safetensors.torch import save_file
-
     path.parent.mkdir(parents=True, exist_ok=True)
-    contents = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with whole_file(path) as partial:
-        save_file(contents, partial, metadata={kind: json.dumps(header, sort_keys=True)})
+    save_hashed(path, tensors, kind, header)
 
 
 def read_file(path: Path, kind: str, version: int, again: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -47,20 +42,18 @@ def read_file(path: Path, kind: str, version: int, again: str) -> tuple[dict[str
         The header, and name -> tensor.
 
     Raises:
-        WrongWeights: If the file is missing, damaged, of another kind, or of a newer version.
+        WrongWeights: If the file is missing, damaged anywhere, of another kind, or of a newer version.
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            header = parse_json((file.metadata() or {}).get(kind, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
+        header, tensors = load_hashed(path, kind, version)
     except FileNotFoundError:
         raise WrongWeights(f"{path}: no such file; write it with {again}") from None
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WrongWeights(f"{path}: cannot be read as safetensors ({error}); write it again with {again}") from error
+    except TensorFileError as error:
+        raise WrongWeights(f"{error}; write it again with {again}") from error
     if not isinstance(header, dict):
         raise WrongWeights(f"{path}: is not an {kind}; it holds {', '.join(sorted(tensors)[:5])}")
-    if int(header.get("version", 0)) > version:
+    if type(header.get("version", 0)) is not int:
+        raise WrongWeights(f"{path}: version {header['version']!r} is not a number; write it again with {again}")
+    if header.get("version", 0) > version:
         raise WrongWeights(f"{path}: version {header['version']} is newer than this program reads; update emotivetalk")
     return header, tensors

@@ -2,7 +2,8 @@
 
 A server process (``media.look_server``) imports NumPy, PyAV and Pillow once and forks a process for every look. That
 process limits its own memory and time, reads headers, the times of all packets and the first picture, and ends. A file
-that makes FFmpeg or Pillow allocate without end, loop or crash ends that process alone.
+that makes FFmpeg or Pillow allocate without end, loop or crash ends that process alone. A caller can stop a look
+(``runtime.stopping``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from media.pictures import PictureInfo
 from media.probe import MediaInfo
 from media.source import MediaError, NoSound, identify
 from runtime.platforms import end_group
+from runtime.stopping import checkpoint
 
-POLL = 0.05  # seconds between two questions whether to go on
+POLL = 0.05  # seconds between two checks whether to stop
 _START = 120.0  # seconds for the imports of a server, which may come from a busy network disk
 _KEPT = 8  # servers that wait for the next look
 _GRACE = 1.0  # seconds that a look may exceed its limit before the server is killed as well
@@ -34,37 +35,27 @@ _GRACE = 1.0  # seconds that a look may exceed its limit before the server is ki
 _SMALL = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
 
 
-class LookCancelled(MediaError):
-    """A look that the caller ended."""
-
-
 class LookLimit(MediaError):
     """A file that needs more memory or time than looking at it may take, or ends the process that looks at it."""
 
 
-def look_at(
-    path: str | Path, *, limits: MediaLimits = LIMITS, cancelled: Callable[[], bool] | None = None
-) -> MediaInfo:
+def look_at(path: str | Path, *, limits: MediaLimits = LIMITS) -> MediaInfo:
     """Reads the properties of a video or sound file as ``probe`` does, in a child process.
 
     Args:
         path: Video or sound file.
         limits: Limits on the file, and on memory and time.
-        cancelled: Called every 50 ms; the look ends when it returns True or raises.
 
     Raises:
         MediaError: As ``probe``.
         LookLimit: If looking takes more memory or time than its limits, or crashes.
-        LookCancelled: If ``cancelled`` returned True.
     """
-    return MediaInfo(**_look("media", identify(path)[0], limits, cancelled))
+    return MediaInfo(**_look("media", identify(path)[0], limits))
 
 
-def look_at_picture(
-    path: str | Path, *, limits: MediaLimits = LIMITS, cancelled: Callable[[], bool] | None = None
-) -> PictureInfo:
+def look_at_picture(path: str | Path, *, limits: MediaLimits = LIMITS) -> PictureInfo:
     """Decodes a picture in a child process and returns its properties; arguments and errors as of ``look_at``."""
-    return PictureInfo(**_look("picture", identify(path, "a picture")[0], limits, cancelled))
+    return PictureInfo(**_look("picture", identify(path, "a picture")[0], limits))
 
 
 class _Server:
@@ -96,12 +87,11 @@ class _Server:
         self.process.stdin.write(json.dumps(request).encode() + b"\n")
         self.process.stdin.flush()
 
-    def answer(self, seconds: float, cancelled: Callable[[], bool] | None) -> dict[str, Any]:
-        """The next answer, also when none comes in time or the server has ended."""
+    def answer(self, seconds: float) -> dict[str, Any]:
+        """The next answer, also when none comes in time or the server has ended. Stopping is possible meanwhile."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            if cancelled is not None and cancelled():
-                raise LookCancelled("stopped while looking at a file")
+            checkpoint()
             with contextlib.suppress(queue.Empty):
                 line = self.lines.get(timeout=POLL)
                 return json.loads(line) if line else {"died": "without a word"}
@@ -129,14 +119,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _look(kind: str, path: Path, limits: MediaLimits, cancelled: Callable[[], bool] | None) -> dict[str, Any]:
+def _look(kind: str, path: Path, limits: MediaLimits) -> dict[str, Any]:
     """Asks a server that waits, or a new one, and keeps it for the next look unless something went wrong."""
-    server = _taken(path, cancelled)
+    server = _taken(path)
     answer: dict[str, Any] = {"died": "without a word"}
     try:
         with contextlib.suppress(BrokenPipeError):
             server.ask({"kind": kind, "path": os.fsencode(path).hex(), "limits": asdict(limits)})
-            answer = server.answer(limits.look_seconds + _GRACE, cancelled)
+            answer = server.answer(limits.look_seconds + _GRACE)
     finally:
         if "last" in answer and not answer["last"] and len(_idle) < _KEPT:
             _idle.append(server)
@@ -145,7 +135,7 @@ def _look(kind: str, path: Path, limits: MediaLimits, cancelled: Callable[[], bo
     return _checked(path, limits, answer)
 
 
-def _taken(path: Path, cancelled: Callable[[], bool] | None) -> _Server:
+def _taken(path: Path) -> _Server:
     """A server that waits for a request."""
     while _idle:
         server = _idle.pop()
@@ -154,7 +144,7 @@ def _taken(path: Path, cancelled: Callable[[], bool] | None) -> _Server:
         server.close()
     server = _Server()
     try:
-        if "ready" not in server.answer(_START, cancelled):
+        if "ready" not in server.answer(_START):
             raise LookLimit(f"{path}: the process that looks at files does not start; try python -m media.look_server")
     except BaseException:
         server.close()

@@ -111,6 +111,18 @@ class FrechetMetric(Metric):
             warn_if_rank_deficient(f"{self.name}, {'real' if real else 'fake'} side", moments.samples, self.dimensions)
         return distance_between(sides[0], sides[1], self.convention)
 
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plots one or several values with torchmetrics; needs matplotlib.
+
+        Args:
+            val: Values of ``compute``; None for the current one.
+            ax: Matplotlib axis; None for a new figure.
+
+        Returns:
+            Figure and axis.
+        """
+        return self._plot(val, ax)
+
     def reset(self) -> None:
         """Clears both sides."""
         super().reset()

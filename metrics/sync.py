@@ -104,6 +104,18 @@ class SyncConfidenceDistance(Metric):
             "without_track": self.without_track.clone(),
         }
 
+    def plot(self, val: Any = None, ax: Any = None) -> Any:
+        """Plots one or several values with torchmetrics; needs matplotlib.
+
+        Args:
+            val: Values of ``compute``; None for the current one.
+            ax: Matplotlib axis; None for a new figure.
+
+        Returns:
+            Figure and axis.
+        """
+        return self._plot(val, ax)
+
     def reset(self) -> None:
         """Clears all videos."""
         super().reset()

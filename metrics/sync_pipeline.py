@@ -36,6 +36,10 @@ ENCODERS = ("mpeg4", "libmp3lame", "mjpeg", "pcm_s16le")
 Detector = Callable[[np.ndarray], np.ndarray]
 
 
+class StepError(RuntimeError):
+    """Raised if a program fails on a video, e.g. ffmpeg on one without sound."""
+
+
 @dataclass(frozen=True)
 class TrackClip:
     """Input of SyncNet for one face track.
@@ -158,7 +162,8 @@ def reference_tracks(
         min_face: Minimum mean width or height of the face (exclusive), pixels.
 
     Raises:
-        RuntimeError: If an ffmpeg step fails, e.g. because the video has no sound.
+        StepError: If an ffmpeg step fails, e.g. because the video has no sound.
+        RuntimeError: If OpenCV is missing.
     """
     avi, pictures = work / "video.avi", work / "frames"
     pictures.mkdir(parents=True)
@@ -169,9 +174,9 @@ def reference_tracks(
     paths = sorted(pictures.glob("*.jpg"))
     detections = [detector(_read_rgb(path)) for path in paths]
     clips: list[TrackClip] = []
-    # Shots are detected in the JPEG files, because decoding the AVI skips frames that ffmpeg duplicated, and the frame
-    # numbers would differ.
-    for start, end in find_shots(_read_rgb(path) for path in paths):
+    # The AVI as OpenCV decodes it lacks the frames that ffmpeg duplicated. Its last shot therefore ends before the last
+    # pictures, and their detections are not used, as in the original.
+    for start, end in opencv_shots(avi):
         if end - start < min_track:
             continue
         for track in track_faces(detections[start:end], min_track, min_face, first=start):
@@ -180,6 +185,16 @@ def reference_tracks(
             _write_crop(paths, track, folder, ffmpeg, work / "audio.wav")
             clips.append(read_crop(folder / "crop.avi", folder, ffmpeg, track))
     return clips
+
+
+def opencv_shots(video: Path) -> list[tuple[int, int]]:
+    """Finds the shots of a video as OpenCV decodes it: (first frame, end) of each, as ``find_shots``.
+
+    Raises:
+        RuntimeError: If OpenCV is missing.
+    """
+    cv2 = opencv()
+    return find_shots(_decoded(video, cv2), lambda frame: cv2.cvtColor(frame, cv2.COLOR_BGR2HSV))
 
 
 def read_crop(avi: Path, work: Path, ffmpeg: FFmpeg, track: Track) -> TrackClip:
@@ -211,7 +226,7 @@ def read_wav(path: Path) -> np.ndarray:
 
 
 def _write_crop(paths: Sequence[Path], track: Track, folder: Path, ffmpeg: FFmpeg, audio: Path) -> None:
-    cv2 = _opencv()
+    cv2 = opencv()
     silent = folder / "silent.avi"
     writer = cv2.VideoWriter(str(silent), cv2.VideoWriter_fourcc(*"XVID"), FPS, (CROP_SIZE, CROP_SIZE))
     if not writer.isOpened():
@@ -222,6 +237,16 @@ def _write_crop(paths: Sequence[Path], track: Track, folder: Path, ffmpeg: FFmpe
     start, end = track.frames[0] / FPS, (track.frames[-1] + 1) / FPS
     ffmpeg("-i", audio, "-ss", f"{start:.3f}", "-to", f"{end:.3f}", folder / "cut.wav")
     ffmpeg("-i", silent, "-i", folder / "cut.wav", "-c:v", "copy", "-c:a", "copy", folder / "crop.avi")
+
+
+def _decoded(video: Path, cv2: ModuleType) -> Iterator[np.ndarray]:
+    """Yields the (H, W, 3) uint8 BGR frames that OpenCV decodes."""
+    capture = cv2.VideoCapture(str(video))
+    try:
+        while (read := capture.read())[0]:
+            yield read[1]
+    finally:
+        capture.release()
 
 
 def _crops(frames: Iterable[np.ndarray], boxes: np.ndarray) -> Iterator[np.ndarray]:
@@ -250,7 +275,12 @@ def _packaged_ffmpeg() -> str | None:
     return str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def _opencv() -> ModuleType:
+def opencv() -> ModuleType:
+    """Imports OpenCV, which writes the crops of mode ``reference``.
+
+    Raises:
+        RuntimeError: If it is missing.
+    """
     try:
         import cv2
     except ImportError as error:
@@ -264,5 +294,5 @@ def _opencv() -> ModuleType:
 def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
+        raise StepError(f"{' '.join(command)} failed: {done.stderr.strip()[-500:]}")
     return done

@@ -6,7 +6,6 @@ sound length, duplicate keys, and speakers that occur in several splits.
 
 from __future__ import annotations
 
-import io
 import tarfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,10 +13,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from configs.registries import ENCODERS
+from datamodules.index_checks import index_problems, is_plain_name
 from datamodules.schema import (
     OPTIONAL_MEMBERS,
-    PORTRAIT_SIZE,
-    PORTRAITS,
     REQUIRED_MEMBERS,
     SAMPLES_PER_FRAME,
     SCHEMA_VERSION,
@@ -25,11 +24,16 @@ from datamodules.schema import (
     Index,
     SampleEntry,
     ShardEntry,
+    array_layout,
 )
+from datamodules.shards import parse_npy
 from datamodules.splits import shares_speakers
 from media import decode_flac
+from runtime.errors import first_line
 from runtime.files import sha256_of
 from runtime.json_text import parse_json
+
+MAX_MEMBER = 1 << 30  # bytes; the largest of a clip of 20 s has 33 MB
 
 
 def check(folder: Path, on_shard: Callable[[], None] = lambda: None) -> list[str]:
@@ -58,18 +62,17 @@ def check(folder: Path, on_shard: Callable[[], None] = lambda: None) -> list[str
         if path.name not in known
     ]
     for shard in index.shards:
+        if not is_plain_name(shard.name):  # reported above, and not opened
+            continue
         problems += _shard_problems(folder, index, shard, samples[shard.name])
         on_shard()
     return problems
 
 
 def _index_problems(index: Index) -> Iterator[str]:
-    seen: set[str] = set()
+    yield from (f"index.json: {problem}" for problem in index_problems(index))
     splits: dict[str, set[str]] = defaultdict(set)
     for sample in index.samples:
-        if sample.key in seen:
-            yield f"index.json: key {sample.key} occurs twice"
-        seen.add(sample.key)
         if sample.split not in SPLITS:
             yield f"index.json: {sample.key} has split {sample.split}, expected one of {', '.join(SPLITS)}"
         splits[sample.speaker].add(sample.split)
@@ -79,9 +82,12 @@ def _index_problems(index: Index) -> Iterator[str]:
     frames = sum(sample.frames for sample in index.samples)
     if index.latent.frames != frames:
         yield f"index.json: latent statistics cover {index.latent.frames} frames, the samples have {frames}"
-    channels = index.dimensions.latent_channels
-    if len(index.latent.mean) != channels or len(index.latent.std) != channels:
-        yield f"index.json: latent statistics have {len(index.latent.mean)} channels, expected {channels}"
+    for kind, identity in index.encoders.items():
+        if identity.name not in ENCODERS[kind]:
+            yield (
+                f"index.json: {kind} encoder {identity.name!r} is not known; expected one of "
+                f"{', '.join(ENCODERS[kind].names())}, or name your own on the command line"
+            )
 
 
 def _shard_problems(folder: Path, index: Index, shard: ShardEntry, samples: dict[str, SampleEntry]) -> Iterator[str]:
@@ -93,25 +99,34 @@ def _shard_problems(folder: Path, index: Index, shard: ShardEntry, samples: dict
     if size != shard.bytes:
         yield f"{shard.name}: {size} bytes, expected {shard.bytes} by index.json; it was cut short or changed"
         return
-    if sha256_of(path) != shard.sha256:
-        yield f"{shard.name}: sha256 differs from index.json; its content was changed"
+    try:
+        if sha256_of(path) != shard.sha256:
+            yield f"{shard.name}: sha256 differs from index.json; its content was changed"
+    except OSError as error:
+        yield f"{shard.name}: cannot be read ({error.strerror})"
+        return
     if shard.samples != len(samples):
         yield f"{shard.name}: index.json counts {shard.samples} samples and lists {len(samples)}"
     found: dict[str, dict[str, bytes]] = defaultdict(dict)
     try:
-        with tarfile.open(path) as tar:
+        with tarfile.open(path, "r:") as tar:  # not compressed: a short file could unpack without end
             for member in tar:
                 yield from _member_problems(shard.name, member, samples)
+                if not _is_plain(member):
+                    continue
                 key, _, name = member.name.partition(".")
                 if name in found[key]:
                     yield f"{shard.name}: member {member.name} occurs twice"
                 if found.keys() - {key}:  # a sample's members are contiguous, so the previous sample is complete
                     for done in list(found.keys() - {key}):
                         yield from _sample_problems(shard.name, index, samples.pop(done, None), done, found.pop(done))
-                extracted = tar.extractfile(member)
+                extracted = tar.extractfile(member) if member.size <= MAX_MEMBER else None
                 found[key][name] = extracted.read() if extracted else b""
-    except (tarfile.TarError, EOFError) as error:
-        yield f"{shard.name}: not a readable tar ({error})"
+    except OSError as error:
+        yield f"{shard.name}: cannot be read ({error.strerror})"
+        return
+    except (tarfile.TarError, EOFError, ValueError, OverflowError) as error:
+        yield f"{shard.name}: not a readable tar ({first_line(error)})"
         return
     for done, members in found.items():
         yield from _sample_problems(shard.name, index, samples.pop(done, None), done, members)
@@ -120,15 +135,27 @@ def _shard_problems(folder: Path, index: Index, shard: ShardEntry, samples: dict
 
 
 def _member_problems(shard: str, member: tarfile.TarInfo, samples: dict[str, SampleEntry]) -> Iterator[str]:
-    parts = PurePosixPath(member.name)
-    if not member.isreg() or parts.is_absolute() or len(parts.parts) != 1 or ".." in parts.parts:
-        yield f"{shard}: member name {member.name!r} is not a plain file name; do not unpack this file"
+    if not _is_plain(member):
+        kind = "is a link, a device or sparse" if _is_name(member.name) else "is not a plain file name"
+        yield f"{shard}: member {member.name!r} {kind}; do not unpack this file"
         return
     key, _, name = member.name.partition(".")
-    if name not in (*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS):
+    if member.size > MAX_MEMBER:
+        yield f"{shard}: {member.name} has {member.size} bytes, expected at most {MAX_MEMBER}"
+    elif name not in (*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS):
         yield f"{shard}: unknown member {member.name}"
     elif key in samples and samples[key].members.get(name) != (member.offset_data, member.size):
         yield f"{shard}: {member.name} has (offset, size) {(member.offset_data, member.size)}, index.json has others"
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """Whether a member is a file of its own, whose bytes are all in the shard, with a plain name."""
+    return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not member.issparse() and _is_name(member.name)
+
+
+def _is_name(name: str) -> bool:
+    parts = PurePosixPath(name)
+    return not parts.is_absolute() and len(parts.parts) == 1 and ".." not in parts.parts
 
 
 def _sample_problems(
@@ -144,22 +171,20 @@ def _sample_problems(
         return
     try:
         meta = parse_json(members["meta.json"])
-        arrays = {
-            name: np.load(io.BytesIO(data), allow_pickle=False)
-            for name, data in members.items()
-            if name.endswith(".npy")
-        }
+        arrays = {name: parse_npy(data) for name, data in members.items() if name.endswith(".npy")}
         sound = decode_flac(members["speech.flac"])
+        if not isinstance(meta, dict):
+            raise ValueError("meta.json is no object")
         labels = {name: meta[name] for name in ("key", "frames", "speaker", "split", "emotion", "level", "view")}
         schema, portrait_frames = int(meta["schema"]), [int(frame) for frame in meta["portrait_frames"]]
     except Exception as error:  # damaged members raise many types; each is a problem of this sample only
-        yield f"{where} cannot be decoded ({type(error).__name__}: {error})"
+        yield f"{where} cannot be decoded ({type(error).__name__}: {first_line(error)})"
         return
     if schema > SCHEMA_VERSION:
         yield f"{where} was written by a newer version (schema {schema}, expected at most {SCHEMA_VERSION})"
     for name, value in labels.items():
         if value != getattr(entry, name):
-            yield f"{where} meta.json has {name} {value}, index.json {getattr(entry, name)}"
+            yield f"{where} meta.json has {name} {str(value)[:60]}, index.json {getattr(entry, name)}"
     yield from _array_problems(where, index, entry.frames, arrays)
     if len(sound) != entry.frames * SAMPLES_PER_FRAME:
         yield f"{where} speech.flac has {len(sound)} samples, expected {entry.frames * SAMPLES_PER_FRAME}"
@@ -168,20 +193,11 @@ def _sample_problems(
 
 
 def _array_problems(where: str, index: Index, frames: int, arrays: dict[str, np.ndarray]) -> Iterator[str]:
-    size = index.dimensions
-    expected: dict[str, tuple[tuple[int, ...], type]] = {
-        "latent.npy": ((frames, size.latent_channels, size.latent_size, size.latent_size), np.float16),
-        "audio.npy": ((frames, size.audio_layers, size.audio_width), np.float16),
-        "lip.npy": ((frames, size.lip_width), np.float32),
-        "expression.npy": ((frames, size.expression_width), np.float32),
-        "boxes.npy": ((frames, 2, 4), np.float32),
-        "portraits.npy": ((PORTRAITS, PORTRAIT_SIZE, PORTRAIT_SIZE, 3), np.uint8),
-    }
-    for name, (shape, dtype) in expected.items():
+    for name, (dtype, shape) in array_layout(index.dimensions, frames).items():
         array = arrays[name]
         if array.shape != shape or array.dtype != dtype:
-            yield f"{where} {name} is {array.dtype}{array.shape}, expected {np.dtype(dtype)}{shape}"
-        elif dtype != np.uint8 and not np.isfinite(array).all():
+            yield f"{where} {name} is {array.dtype}{array.shape}, expected {dtype}{shape}"
+        elif dtype != "uint8" and not np.isfinite(array).all():
             yield f"{where} {name} has NaN or infinite values"
     boxes = arrays["boxes.npy"]
     if boxes.shape == (frames, 2, 4) and np.isfinite(boxes).all():

@@ -20,6 +20,7 @@ from media import FrameReader, read_picture
 from preparation.clip_source import Rejected
 from preparation.speaker_crop import crop_frames, locate_face
 from runtime.errors import UserError
+from runtime.stopping import checked
 
 MAX_SECONDS = 60.0  # the motion encoder takes all crops of a clip at once, so memory grows with the length
 
@@ -84,10 +85,12 @@ class ExpressionReader:
     def _measure(self, frames: Iterable[np.ndarray], path: Path) -> tuple[Tensor, tuple[str, ...]]:
         """Reads the frames twice, so that they are never all in memory at full size."""
         try:
-            track, (left, top, side), several = locate_face(self.detector, frames, path, self.face, self.frame_size)
+            track, (left, top, side), several = locate_face(
+                self.detector, checked(frames), path, self.face, self.frame_size
+            )
         except Rejected as rejected:
             raise UserError(f"{path}: {rejected.detail}") from rejected
-        crops = np.stack(list(crop_frames(frames, (left, top, side), self.frame_size)))
+        crops = np.stack(list(crop_frames(checked(frames), (left, top, side), self.frame_size)))
         _, expression = self.motion(crops, track.cropped(left, top, self.frame_size / side))
         if not expression.isfinite().all():
             raise UserError(f"{path}: the expression latent has NaN or infinite values; check that the face is visible")

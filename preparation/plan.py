@@ -19,6 +19,7 @@ from typing import Any
 
 from configs.preparation import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, ShardError
+from datamodules.splits import assign_splits
 from encoders.protocols import FPS
 from media import MediaError, look_at
 from media.limits import RECORDINGS
@@ -97,6 +98,10 @@ def make_plan(
         for cut in probed:
             pieces.extend(cut)
             on_probed()
+    if config.dataset.split == "time":  # of the pieces, which only exist now
+        whole = {piece.key: piece.speaker for piece, _ in pieces if piece.problem is None}
+        sides = assign_splits(config.dataset.name, "time", whole)
+        pieces = [(replace(piece, split=sides.get(piece.key, piece.split)), seconds) for piece, seconds in pieces]
     pieces.sort(key=lambda piece: hashlib.sha256(piece[0].key.encode()).digest())
     fixed = PORTRAITS * PORTRAIT_SIZE**2 * 3
     shards: list[list[ClipSource]] = [[]]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from filelock import FileLock
 from rich.console import Console
 from rich.markup import escape
 
@@ -17,14 +17,17 @@ from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.weights import fetch_preset
 from preparation.check import check
 from preparation.clip_source import ClipReport, ClipSource
-from preparation.contact_sheet import draw_contact_sheet
+from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
 from preparation.layouts import find_clips
 from preparation.merge import REPORT_NAME, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
 from preparation.preparation_report import step_seconds, step_table, summary_table
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
+from runtime.errors import printable
 from runtime.files import require_writable
+from runtime.locks import locked
+from runtime.ownership import refuse
 from runtime.progress import progress_bar
 
 TOO_MANY_REJECTED = 3
@@ -37,9 +40,16 @@ def prepare_task(config: PrepareConfig) -> int:
         0, or 3 if a larger share of this part's clips than ``max_rejected`` was not kept.
     """
     assert config.output is not None
-    console = new_console(stderr=True)
     output = Path(config.output)
     require_writable(output / PARTS_FOLDER / PLAN_NAME, f"output={output}")
+    index, parts = parse_part(config.part)
+    what = f"output={output}" + (f" part={config.part}" if parts > 1 else "")
+    remedy = "wait for it, or give each process another part=i/n or output"
+    with locked(output / PARTS_FOLDER / f".part-{index + 1}-of-{parts}.lock", what, remedy):
+        return _prepare(config, output, new_console(stderr=True))
+
+
+def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     clips = _find(config, output, console)
     plan = read_plan(output)
     if plan is not None:
@@ -95,7 +105,7 @@ def check_task(config: PrepareConfig) -> int:
     with progress_bar(console, "checking", len(index.shards), "shards") as bar:
         problems = check(folder, lambda: bar.advance(bar.task_ids[0]))
     for problem in problems:
-        console.print(f"[red]problem[/] {escape(problem)}", soft_wrap=True)
+        console.print(f"[red]problem[/] {escape(printable(problem))}", soft_wrap=True)
     frames = sum(sample.frames for sample in index.samples)
     speakers = len({sample.speaker for sample in index.samples})
     console.print(
@@ -139,7 +149,7 @@ def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[Cl
     from preparation.synthetic import split_of, write_dataset  # imports scipy, which real data does not need
 
     dataset = config.dataset
-    with FileLock(folder.parent / PARTS_FOLDER / ".raw.lock"):
+    with locked(folder.parent / PARTS_FOLDER / ".raw.lock", f"the synthetic speakers in {folder}", "", wait=True):
         clips = dataset.identities * dataset.clips_per_identity
         with progress_bar(console, "synthetic speakers", clips, "clips") as bar:
             write_dataset(
@@ -165,11 +175,14 @@ def _make_plan(
     config: PrepareConfig, clips: list[ClipSource], output: Path, dimensions: Dimensions, console: Console
 ) -> Plan:
     """Reads or makes the plan of this output. Of parts that start together the first makes it and the others wait."""
-    with FileLock(output / PARTS_FOLDER / ".plan.lock"):
+    with locked(output / PARTS_FOLDER / ".plan.lock", f"the plan of {output}", "", wait=True):
         plan = read_plan(output)
         if plan is None:
             with progress_bar(console, "probing the videos", len(clips), "clips") as bar:
                 plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
+            for name in (INDEX_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
+                if os.path.lexists(output / name):  # without a plan it is none of an earlier run
+                    refuse(output / name, f"output={output}")
             write_plan(output, plan)
     return continued(plan, config, clips, output)
 

@@ -19,11 +19,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock, Timeout
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from configs.preparation import PrepareConfig
-from datamodules.schema import Dimensions, ShardError
+from datamodules.schema import Dimensions
 from encoders.protocols import Identity
 from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.encoders import Encoders
@@ -32,7 +31,9 @@ from preparation.plan import PARTS_FOLDER, PlannedShard
 from preparation.prepare_clip import PreparedClip, prepare_clip
 from preparation.shard_writer import ShardWriter
 from runtime.devices import resolve_device
+from runtime.ending import end_with_parent
 from runtime.files import write_whole
+from runtime.locks import locked
 from runtime.platforms import usable_cores
 from runtime.registry import take, taken
 
@@ -124,6 +125,7 @@ _state: dict[str, Any] = {}
 
 
 def _start_worker(config: PrepareConfig, device: str, plugins: tuple[tuple[str, str], ...]) -> None:
+    end_with_parent()
     take(plugins)
     torch.set_num_threads(1)  # so that results do not depend on the number of workers
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -168,23 +170,16 @@ def write_shards(
         on_clip: Called with the report of each clip.
 
     Raises:
-        ShardError: If another process is writing one of these shards.
+        LockedError: If another process is writing one of these shards.
         OSError: If the disk is full or the output cannot be written; finished shards are kept.
     """
     todo = [shard for shard in shards if not record_path(output, shard.name).exists()]
     prepared = workers.prepare([clip for shard in todo for clip in shard.clips])
     for shard in todo:
-        lock = FileLock(output / PARTS_FOLDER / f".{shard.name}.lock")
-        try:
-            with lock.acquire(timeout=0):
-                record = _write_shard(shard, prepared, output, on_clip) | _described_json(described)
-                text = json.dumps(record, indent=1, sort_keys=True) + "\n"
-                write_whole(record_path(output, shard.name), text)
-        except Timeout:
-            raise ShardError(
-                f"{output / shard.name}: another process is writing this shard; give each process another part=i/n, "
-                "or wait"
-            ) from None
+        lock = output / PARTS_FOLDER / f".{shard.name}.lock"
+        with locked(lock, str(output / shard.name), "give each process another part=i/n, or wait"):
+            record = _write_shard(shard, prepared, output, on_clip) | _described_json(described)
+            write_whole(record_path(output, shard.name), json.dumps(record, indent=1, sort_keys=True) + "\n")
 
 
 def _write_shard(

@@ -16,3 +16,19 @@ def message_of(error: BaseException) -> str:
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     return str(error)
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message; its type if it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def printable(text: str) -> str:
+    """A text whose control characters, but for line breaks, are shown as escapes.
+
+    Names and texts of foreign files could otherwise control the terminal.
+    """
+    return "".join(
+        character if character.isprintable() or character == "\n" else ascii(character)[1:-1] for character in text
+    )

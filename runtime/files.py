@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import errno
-import glob
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import socket
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from pathlib import Path
 from runtime.errors import UserError
 from runtime.platforms import process_is_gone, sync
 
+SWEEP_PAUSE = 50  # least time between two looks for abandoned files in a folder, in durations of a look
+_NEXT_SWEEP: dict[Path, float] = {}  # folder -> time of the next look
 # (path, hash, size, mtime) -> digest, so that a process hashes a file once
 _DIGESTS: dict[tuple[str, str, int, int], str] = {}
 
@@ -60,14 +63,29 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
 
 def partial_of(path: Path) -> Path:
-    """Temporary name of a file that is being written. Removes temporary files of killed processes of this machine."""
+    """Temporary name of a file that is being written.
+
+    Removes temporary files that killed processes of this machine left in the folder. In large folders this is not done
+    at every call, so that writing many files takes no longer for each.
+    """
+    folder, now = path.parent.absolute(), time.monotonic()
+    if now >= _NEXT_SWEEP.get(folder, now) and folder.is_dir():
+        remove_partials(folder)
+        ended = time.monotonic()
+        _NEXT_SWEEP[folder] = ended + SWEEP_PAUSE * (ended - now)
     name = path.name.encode(errors="ignore")[:100].decode(errors="ignore")  # a name may have 255 bytes
-    mark = f".{name}.{socket.gethostname()}-"  # processes of other machines can write here too
-    for left in path.parent.glob(f"{glob.escape(mark)}*.partial"):
-        process = left.name.removeprefix(mark).removesuffix(".partial").partition("-")[0]
-        if process.isdecimal() and process_is_gone(int(process)):
-            remove(left)
-    return path.with_name(f"{mark}{os.getpid()}-{secrets.token_hex(4)}.partial")
+    return path.with_name(f".{name}.{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}.partial")
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes temporary files of processes of this machine that have ended."""
+    mine = re.compile(rf"\..*\.{re.escape(socket.gethostname())}-(\d+)-[0-9a-f]{{8}}\.partial", re.DOTALL)
+    with os.scandir(folder) as entries:
+        left = [found for entry in entries if (found := mine.fullmatch(entry.name))]
+    for found in left:
+        if process_is_gone(int(found[1])):
+            with suppress(OSError):  # removed by another process, or another user's
+                remove(folder / found[0])
 
 
 def take_name(partial: Path, path: Path) -> None:

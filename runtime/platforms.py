@@ -105,7 +105,12 @@ def without_interrupts() -> Iterator[None]:
 
 def user_id() -> str:
     """Numeric id of the user, or the name on systems without ids, as on Windows."""
-    return str(os.getuid()) if hasattr(os, "getuid") else getpass.getuser()
+    if hasattr(os, "getuid"):
+        return str(os.getuid())
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # no variable names the user
+        return "user"
 
 
 def process_is_gone(process: int) -> bool:
@@ -127,13 +132,18 @@ def process_is_gone(process: int) -> bool:
     return False
 
 
-def open_for_reading(path: Path) -> int:
+def open_for_reading(path: Path, links: bool = True) -> int:
     """Opens a file for reading in binary; returns a descriptor that child processes do not inherit.
+
+    Args:
+        path: File.
+        links: Whether it may be a symbolic link, on systems that can tell when they open it.
 
     Raises:
         OSError: If it cannot be opened.
     """
-    return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0))
+    unfollowed = 0 if links else getattr(os, "O_NOFOLLOW", 0)
+    return os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0) | unfollowed)
 
 
 def read_at(descriptor: int, into: memoryview, offset: int) -> int:

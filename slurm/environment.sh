@@ -12,3 +12,5 @@ export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
 export PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1
 export OMP_NUM_THREADS=1 # the loader's processes and the encoders are already parallel
+# Windows of many lengths would otherwise leave gaps in a GPU's memory that no later window fits into.
+export PYTORCH_ALLOC_CONF="${PYTORCH_ALLOC_CONF:-expandable_segments:True}"

@@ -42,7 +42,7 @@ def test_odd_paths_give_a_results_file_and_a_table(folders, tmp_path, asset_weig
     output = tmp_path / AWKWARD / "results (1).json"
     command = [
         sys.executable, "evaluate.py", *keys(folders, output, tmp_path / "cache"), "metrics=[efid]", "device=cpu",
-        "efid.network=3ddfa", "cell.system=mine", "cell.dataset=odd", "cell.mode=A+V",
+        "efid.network=3ddfa", "cell.system=mine", "cell.dataset=odd", "cell.mode=A+V", "cell.new=true",
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert done.returncode == 3, done.stderr
@@ -89,6 +89,13 @@ def test_missing_weights_are_named_and_change_the_exit_status(folders, tmp_path,
         (["bootstrap=1"], "expected 0, or at least 2"),
         (["efid.netwrk=3ddfa"], "did you mean efid.network"),
         (["cell.system=hallo"], "cell.dataset is missing"),
+        (
+            ["cell.system=Hallo", "cell.dataset=hdtf", "cell.mode=A"],
+            "cell.system=Hallo: did you mean hallo? There are ",
+        ),
+        (["cell.system=hallo", "cell.dataset=HDTF", "cell.mode=A"], "cell.dataset=HDTF: did you mean hdtf?"),
+        (["cell.system=hallo", "cell.dataset=hdtf", "cell.mode=A", "cell.variant=wolip"], "did you mean wo_lip?"),
+        (["cell.system=mine", "cell.dataset=hdtf", "cell.mode=A"], "for a system of your own add cell.new=true"),
         (["cell.system=hallo", "cell.dataset=hdtf", "cell.mode=B"], "cell.mode=B: expected one of A, A+V, control"),
     ],
 )

@@ -179,6 +179,25 @@ def remux(video: Path, sound: np.ndarray, path: Path) -> None:
             target.mux(voice.encode(piece))
 
 
+@pytest.mark.parametrize("begun", ["*.mp4", "plan.json"])  # while speakers are rendered, while clips are prepared
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_worker_outlives_an_ended_run(tmp_path, number, begun):
+    keys = {"dataset": "synthetic", "preset": "tiny", "dataset__split": "person", "workers": 2, "output": tmp_path}
+    process = warm.Popen(command(**keys), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    end = time.monotonic() + 200
+    children: list[psutil.Process] = []
+    while time.monotonic() < end and not (len(children) >= 2 and list(tmp_path.rglob(begun))):
+        time.sleep(0.05)
+        assert process.poll() is None, process.communicate()
+        children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    left = psutil.wait_procs(children, 30)[1]
+    assert not left
+    assert process.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 143)
+    assert "Traceback" not in errors
+
+
 def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):
     source, output = tmp_path / AWKWARD, tmp_path / "out"
     source.mkdir()

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from configs.command_line import compose
+from configs.data import DataConfig
 from configs.preparation import PrepareConfig
 from configs.registries import STAGES
 from configs.rules import check
@@ -28,10 +29,11 @@ from datamodules.schema import Index
 from encoders.protocols import Identity
 from runtime.errors import UserError
 from tests.helpers import ROOT
-from tests.helpers.shards import change_index, make_shards
+from tests.helpers.shards import TINY, change_index, make_shards
 from tools.check_sbatch import options_of
 from training.fit import check_encoder_names
 from training.preflight import slurm_tasks
+from training.rehearsal import MARK, Rehearsal
 
 FILES = [
     ROOT / "README.md", ROOT / "Dockerfile", ROOT / "emotivetalk.def", ROOT / "slurm" / "train.sbatch",
@@ -39,6 +41,7 @@ FILES = [
     *sorted((ROOT / "configs" / "experiment").rglob("*.yaml")),
 ]  # fmt: skip
 SCRIPT = re.compile(r"(?:python \S*|sbatch slurm/)(prepare|train)(?:\.py|\.sbatch) (\S+=[^`|]*)")
+REHEARSE = "task=rehearse"
 GPUS = 8  # of a machine, where a command names no number
 
 
@@ -65,7 +68,7 @@ def commands_of(file: Path) -> Iterator[Command]:
     for line in re.sub(r"\\\n\s*", " ", text).splitlines():
         if found := SCRIPT.search(line):
             words = shlex.split(re.split(r"\s{3,}|\s#", found[2])[0])
-            typed = tuple(word for word in words if "=" in word and not word.startswith("-"))
+            typed = tuple(word for word in words if "=" in word and not word.startswith("-") and word != REHEARSE)
             yield Command(file, found[1], typed, "sbatch" in found[0])
 
 
@@ -128,18 +131,20 @@ def shards_for(folder: str, place: Path, batch: int) -> str:
     dataset, preset = PREPARED[name]
     target = place / name.replace("/", "-")
     if not target.exists():
-        make_shards(target, samples=2 * batch, frames=(130,), shards=2, dataset=dataset, splits=("train", "val"))
+        dims = replace(TINY, latent_size=8)
+        splits, video = ("train",) * 5 + ("val",), name == "data/proxy"
+        samples = -(-6 * batch // 5) + 6
+        make_shards(
+            target, samples=samples, frames=(130,), shards=2, dataset=dataset, splits=splits, dims=dims, video=video
+        )
         encoders = {kind: Identity(name) for kind, name in encoder_names(preset).items()}
-        change_index(target, encoders={**Index.read(target).encoders, **encoders})
+        encoders["codec"] = replace(encoders["codec"], weights={"network.safetensors": "0" * 64})
+        change_index(target, encoders={**Index.read(target).encoders, **encoders}, frame_size=64)
     return str(target)
 
 
-def simulate(command: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Does what a start does before the first step, for every rank.
-
-    Raises:
-        UserError: As the start would.
-    """
+def config_of(command: Command) -> TrainConfig:
+    """Configuration of a command, with what slurm/train.sbatch adds."""
     typed = list(command.typed)
     if command.batch_file:
         options = options_of((ROOT / "slurm" / "train.sbatch").read_text(encoding="utf-8"))
@@ -148,7 +153,24 @@ def simulate(command: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> 
             f"trainer.devices='{options['ntasks-per-node']}'",
             "ckpt_path=last",
         ]
-    config = compose("train", TrainConfig, [word for word in typed if not word.startswith("hydra")])
+    return compose("train", TrainConfig, [word for word in typed if not word.startswith("hydra")])
+
+
+def with_shards(data: DataConfig, place: Path) -> DataConfig:
+    """The data of a configuration from shards in ``place``."""
+    if data.roots:
+        batch = data.batch_size
+        return replace(data, roots={name: shards_for(root, place, batch) for name, root in data.roots.items()})
+    return replace(data, root=shards_for(str(data.root), place, data.batch_size))
+
+
+def simulate(command: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Does what a start does before the first step, for every rank.
+
+    Raises:
+        UserError: As the start would.
+    """
+    config = config_of(command)
     check(config)
     devices, nodes = ranks_of(command, config)
     check_ranks(config, devices * nodes)
@@ -163,12 +185,7 @@ def simulate(command: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> 
         if value.startswith("outputs/"):
             wanted = (stage, value.rpartition("/")[2])
             assert wanted in RUNS, f"{key}={value}: no documented command makes this run"
-    batch = config.data.batch_size
-    data = config.data
-    if data.roots:
-        data = replace(data, roots={name: shards_for(root, place, batch) for name, root in data.roots.items()})
-    else:
-        data = replace(data, root=shards_for(str(data.root), place, batch))
+    data, batch = with_shards(config.data, place), config.data.batch_size
     if STAGES.get(config.stage).own_loaders:
         return check_encoders_of(datamodule(data), config)
     drawn = []
@@ -228,3 +245,62 @@ def test_a_documented_training_starts(command, place, monkeypatch):
 def test_wrong_commands_are_noticed(typed, sbatch, message, place, monkeypatch):
     with pytest.raises((AssertionError, UserError), match=message):
         simulate(Command(ROOT / "README.md", "train", tuple(typed.split()), sbatch), place, monkeypatch)
+
+
+def rehearsed(command: Command) -> tuple[object, ...]:
+    """What a rehearsal of a command depends on."""
+    config = config_of(command)
+    devices, nodes = ranks_of(command, config)
+    trainer, model = replace(config.trainer, devices=str(devices), nodes=nodes), replace(config.model, lr=1e-3)
+    return str((config.stage, trainer, model, replace(config.data, root=None, roots={}), config.videos)), config.init
+
+
+DISTINCT = list({rehearsed(command): command for command in TRAINED}.values())
+
+
+def rehearse(config: TrainConfig) -> dict[str, list[str]]:
+    """Rehearses a configuration, and returns its parts by their status."""
+    lines: list[str] = []
+    Rehearsal(config, lines.append).run()
+    return {status: [line.split()[1] for line in lines if line.startswith(status)] for status in ("ok", "failed")}
+
+
+def with_runs(command: Command, place: Path) -> TrainConfig:
+    """Configuration of a command on its shards; the runs that it names are rehearsed first, on one rank."""
+    config = config_of(command)
+    if config.logger.chosen:
+        config.logger = replace(config.logger, use={}, name=None)  # may not be installed, and is not rehearsed
+    for key, stage in (("vaid", "vaid"), ("init", config.stage)):
+        value = str(getattr(config, key) or "")
+        if (
+            value.startswith("outputs/")
+            and not (place / "rehearse" / Path(value).relative_to("outputs") / MARK).exists()
+        ):
+            named = stage, value.rpartition("/")[2]
+            source = next(other for other in TRAINED if (at := config_of(other)) and (at.stage, at.run_id) == named)
+            alone = with_runs(source, place)
+            alone.trainer = replace(alone.trainer, devices="1", nodes=1, accelerator="cpu", strategy="auto")
+            assert {*rehearse(alone)["failed"]} <= WEIGHTS
+    return replace(config, data=with_shards(config.data, place), output=str(place))
+
+
+WEIGHTS = {"init", "codec"}  # parts that need weights, which a test has not
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("command", DISTINCT, ids=label)
+def test_a_documented_training_rehearses(command, place, monkeypatch):
+    """With its real number of ranks, strategy, window and batch."""
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(place / "none"))
+    monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
+    config = with_runs(command, place)
+    devices, nodes = ranks_of(command, config)
+    config.trainer = replace(config.trainer, devices=str(devices), nodes=nodes)
+    if config.trainer.strategy == "auto" and devices * nodes > 1:
+        config.trainer.strategy = "ddp"  # as Lightning chooses on several GPUs
+    parts = rehearse(config)
+    assert {*parts["failed"]} <= WEIGHTS, parts
+    last = {"ethd": "generate", "vaid": "loaded"}.get(config.stage, "stop")
+    assert {"steps", "validation", "checkpoint", "kill", "resume", last} <= {*parts["ok"]}
+    assert STAGES.get(config.stage).videos is ("video" in parts["ok"])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,14 +26,19 @@ from callbacks.watchdog import Watchdog
 from configs.registries import STAGES
 from configs.training import TrainConfig, TrainerConfig
 from datamodules.datamodule import ShardDataModule
+from datamodules.loader import fault_of_workers
 from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
+from runtime.ending import end_with_launcher
 from runtime.errors import UserError
 from runtime.files import write_whole
+from runtime.health import State, machine_findings
+from runtime.locks import locked
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
-from training.resume import INIT_FILE, check_resume, run_folder, store_config
-from training.strategies import build_strategy, precision_settings
+from training.resume import INIT_FILE, check_resume, resume_path, run_folder, store_config
+from training.run_health import LOCK, run_findings
+from training.strategies import build_strategy, float32_products, precision_settings
 
 log = logging.getLogger(__name__)
 # Messages of Lightning that advertise a product or concern its own code.
@@ -73,16 +79,19 @@ def fit(config: TrainConfig) -> Run:
         ShardError: If shards are missing, damaged, or of other encoders than ``config.encoders``.
         CheckpointError: If the checkpoint to resume from is damaged or does not match, or one cannot be written.
         ConfigError: If the run directory cannot be written.
+        LockedError: If another process trains this run.
         UserError: If a check before the run fails (ranks, queue, disk, GPU memory), the loss is not finite, or another
             rank failed or died.
     """
     settings, stage = config.trainer, STAGES.get(config.stage, "stage")()
+    end_with_launcher()
     check_devices(settings)
     quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     folder = run_folder(config)
     signals = StopSignals(config.preemption.requeue_on, config.preemption.stop_on)
-    preemption, watchdog = Preemption(signals), Watchdog(config.watchdog, folder)
+    preemption = Preemption(signals)
+    watchdog = Watchdog(config.watchdog, folder, config.preemption.stop_on)
     data = datamodule(config.data)
     data.validation_clips = settings.validation_clips
     data.setup("fit")
@@ -102,32 +111,61 @@ def fit(config: TrainConfig) -> Run:
         build_loggers(config, folder),
         validates=stage.own_loaders or bool(data.clips["val"]),
     )
-    preflight(config, stage, data, trainer, module, folder)
-    if trainer.is_global_zero and not settings.fast_dev_run:
-        store_config(config, folder)
-        stage.keep(folder)
-        if start:
-            write_whole(folder / INIT_FILE, f"{start}\n")
-            print(f"init        {start}")
-        print(describe(module, data, folder))
-        if not stage.own_loaders:
-            print(describe_batches(data, trainer.world_size), end="")
-    with signals, watchdog:
-        try:
-            trainer.fit(module, datamodule=None if stage.own_loaders else data, ckpt_path=resume)
-        except Preempted:
-            pass
-        except Exception as error:
-            fault = watchdog.other_ranks_fault()
-            if fault is None:
-                raise
-            raise UserError(f"{fault}. Resume with ckpt_path=last") from error
-        finally:
-            close_loggers(trainer.loggers)  # before a requeue, after which the queue may end the processes
-        preempted = preemption.agreed is not StopRequest.NONE and trainer.global_step < settings.max_steps
-        if preempted and trainer.is_global_zero:
-            say(leave(trainer.global_step, preemption.agreed, config.preemption.max_requeues))
+    with _only_run(config, trainer, folder, resume):
+        preflight(config, stage, data, trainer, module, folder)
+        if trainer.is_global_zero:
+            _warn(folder, resumed=resume is not None)
+        if trainer.is_global_zero and not settings.fast_dev_run:
+            store_config(config, folder)
+            stage.keep(folder)
+            if start:
+                write_whole(folder / INIT_FILE, f"{start}\n")
+                print(f"init        {start}")
+            print(describe(module, data, folder))
+            if not stage.own_loaders:
+                print(describe_batches(data, trainer.world_size), end="")
+        with signals, watchdog, float32_products(settings.float32_products, trainer.strategy.root_device):
+            try:
+                trainer.fit(module, datamodule=None if stage.own_loaders else data, ckpt_path=resume)
+            except Preempted:
+                pass
+            except Exception as error:
+                fault = watchdog.other_ranks_fault() or fault_of_workers(error)
+                if fault is None:
+                    raise
+                raise UserError(f"{fault}. Resume with ckpt_path=last") from error
+            finally:
+                close_loggers(trainer.loggers)  # before a requeue, after which the queue may end the processes
+            preempted = preemption.agreed is not StopRequest.NONE and trainer.global_step < settings.max_steps
+            if preempted and trainer.is_global_zero:
+                say(leave(trainer.global_step, preemption.agreed, config.preemption.max_requeues))
     return Run(module, data, trainer, folder, preempted)
+
+
+def _warn(folder: Path, resumed: bool) -> None:
+    """Logs what ``tools.doctor`` finds in a moment: what may stop this job, and what is wrong with the run."""
+    findings = [*machine_findings(folder), *(run_findings(folder, deep=False) if resumed else [])]
+    for finding in findings:
+        if finding.state is not State.FINE and finding.what != "lock":  # which this process holds
+            log.warning("%s", finding)
+
+
+@contextmanager
+def _only_run(config: TrainConfig, trainer: Trainer, folder: Path, resume: str | None) -> Iterator[None]:
+    """Holds the lock of the run directory on the first rank; a trial run writes nothing and needs none.
+
+    Raises:
+        LockedError: If another process trains this run.
+        UserError: If another process trained it since ``resume`` was chosen.
+    """
+    if config.trainer.fast_dev_run or not trainer.is_global_zero:
+        yield
+        return
+    remedy = "wait for it, end it, or set another run_id"
+    with locked(folder / LOCK, str(folder), remedy):
+        if resume_path(config, folder) != resume or (resume is None and check_resume(config, folder) is not None):
+            raise UserError(f"{folder}: another process trained this run meanwhile; run the same command again")
+        yield
 
 
 def exit_status(run: Run) -> int:
@@ -203,6 +241,7 @@ def build_trainer(
         check_val_every_n_epoch=None,  # steps are counted across virtual epochs
         limit_val_batches=None if validates else 0,  # the data module limits the clips over all ranks
         gradient_clip_val=settings.gradient_clip,
+        benchmark=settings.cudnn_benchmark,
         log_every_n_steps=settings.log_every,
         fast_dev_run=settings.fast_dev_run,
         enable_progress_bar=settings.progress_bar,

@@ -62,7 +62,7 @@ def preflight(
         UserError: If checks fail, with one line per failure.
     """
     failures = [
-        *_ranks(config, trainer),
+        *_ranks(config, stage, data, trainer),
         *slurm_tasks(trainer.num_devices, trainer.num_nodes),
         *_disk(config, module, folder),
         *([] if stage.own_loaders else _shared_memory(data, trainer.num_nodes)),
@@ -72,11 +72,18 @@ def preflight(
         raise UserError("\n       ".join(["this run cannot start:"] * (len(failures) > 1) + failures))
 
 
-def _ranks(config: TrainConfig, trainer: Trainer) -> Iterator[str]:
+def _ranks(config: TrainConfig, stage: Stage, data: ShardDataModule, trainer: Trainer) -> Iterator[str]:
     try:
         check_ranks(config, trainer.world_size)
     except ConfigError as error:
         yield str(error)
+    clips = len(data.clips["train"])
+    if trainer.world_size > clips and not stage.own_loaders:
+        yield (
+            f"trainer.devices={config.trainer.devices}, trainer.nodes={config.trainer.nodes}: {trainer.world_size} "
+            f"ranks for {clips} training clips would train on repeated clips; run on at most {clips} ranks, or prepare "
+            "more clips"
+        )
 
 
 def slurm_tasks(devices: int, nodes: int) -> Iterator[str]:

@@ -8,15 +8,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from configs.errors import ConfigError
 from configs.renamed import RUN_FOLDERS, STORED, replace_old_values
+from configs.stored import load_stored
 from configs.training import TrainConfig
 from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
+from runtime.errors import first_line
 from runtime.files import write_whole
+from training.zero_parts import check_parts
 
 # Keys that a resumed run may change: paths, duration, hardware and logging.
 FREE = (
@@ -75,14 +78,16 @@ def check_resume(config: TrainConfig, folder: Path) -> str | None:
     if not Path(path).exists() and not Path(path).is_symlink():
         raise CheckpointError(f"{path}: no such checkpoint; train.py writes them to its run directory")
     check_whole(Path(path))
-    open_checkpoint(path)  # raises a clear error for a damaged file, unlike Lightning
     of_deepspeed = Path(path).is_dir()
+    open_checkpoint(path)  # raises a clear error for a damaged file, unlike Lightning
     if of_deepspeed != (config.trainer.strategy == "deepspeed"):
         kind, other = ("a folder written by DeepSpeed", "deepspeed") if of_deepspeed else ("a single file", "ddp")
         raise CheckpointError(
             f"{path}: is {kind}, which trainer.strategy={config.trainer.strategy} cannot resume; set "
             f"trainer.strategy={other}, or start a new run from its weights with init={path}"
         )
+    if of_deepspeed:
+        check_parts(Path(path))
     if Path(path).parent.parent == folder:
         check_same_config(config, folder / "config.yaml")
     return path
@@ -97,12 +102,11 @@ def check_same_config(config: TrainConfig, file: Path) -> None:
     if config.resume.allow_config_change or not file.exists():
         return
     try:
-        loaded = OmegaConf.load(file)
-        if isinstance(loaded, DictConfig):
-            replace_old_values(loaded, STORED)
+        loaded = load_stored(file)
+        replace_old_values(loaded, STORED)
         stored = OmegaConf.to_container(loaded)
-    except (OSError, ValueError, OmegaConfBaseException) as error:
-        raise CheckpointError(f"{file}: cannot be read ({error}); restore it, or remove it") from error
+    except (OSError, ValueError, TypeError, AttributeError, OmegaConfBaseException) as error:
+        raise CheckpointError(f"{file}: cannot be read ({first_line(error)}); restore it, or remove it") from error
     lines = difference(stored, plain(config))
     if lines:
         raise CheckpointError(
@@ -148,13 +152,19 @@ def store_config(config: TrainConfig, folder: Path) -> None:
 
 def _fingerprint(config: Any) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in (*FREE, *START)}
-    kept["data"] = {key: value for key, value in config.get("data", {}).items() if key not in FREE_DATA}
-    trainer = config.get("trainer", {})
+    kept["data"] = {key: value for key, value in _keys(config, "data").items() if key not in FREE_DATA}
+    trainer = _keys(config, "trainer")
     fixed = [*FIXED_TRAINER]
-    if config.get("model", {}).get("lr_decay", "none") != "none":
+    if _keys(config, "model").get("lr_decay", "none") != "none":
         fixed.append("max_steps")  # the learning rate schedule depends on it
     kept["trainer"] = {key: trainer[key] for key in fixed if key in trainer}
     return kept
+
+
+def _keys(config: Any, key: str) -> dict[str, Any]:
+    """A part of a stored configuration; empty where it is missing or no mapping."""
+    part = config.get(key)
+    return part if isinstance(part, dict) else {}
 
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:

@@ -6,11 +6,13 @@ targets. Here batches are not cast; ETHD casts the inputs of its network.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_info
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from configs.training import TrainerConfig, WatchdogConfig
 from lightning_modules.checkpoint_files import zero_ranks
-from training.zero_parts import check_groups, part_of
+from training.zero_parts import check_groups, load_part, part_of
 
 
 class DeepSpeedInputsAsRead(DeepSpeedPrecision):
@@ -66,6 +68,7 @@ class ZeroStrategy(DeepSpeedStrategy):
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
         """Loads a checkpoint that was written by any number of ranks."""
         assert self.deepspeed_engine is not None
+        self.deepspeed_engine.checkpoint_engine.load = _load_part  # DeepSpeed's own would run code of the file
         check_groups(Path(checkpoint_path), len(self.deepspeed_engine.optimizer.single_partition_of_fp32_groups))
         found = zero_ranks(Path(checkpoint_path))
         if found == self.world_size:
@@ -83,6 +86,10 @@ class ZeroStrategy(DeepSpeedStrategy):
         engine.optimizer.load_state_dict([own] * self.world_size, load_from_fp32_weights=True)
         rank_zero_info(f"{checkpoint_path}: repartitioned the optimizer states of {found} ranks to {self.world_size}")
         return state
+
+
+def _load_part(path: str, map_location: Any = None) -> dict[str, Any]:
+    return load_part(Path(path))
 
 
 # Tests replace it by a strategy that runs DeepSpeed's engine on the CPU, which Lightning does not support.
@@ -105,6 +112,18 @@ def build_strategy(settings: TrainerConfig, limits: WatchdogConfig, micro_batche
     if settings.strategy == "deepspeed":
         return DEEPSPEED(settings, micro_batches, timeout=timeout)
     return settings.strategy
+
+
+@contextmanager
+def float32_products(precision: str, device: torch.device) -> Iterator[None]:
+    """Context of the precision of float32 products, ``trainer.float32_products``, if the device is a GPU."""
+    before = torch.get_float32_matmul_precision()
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def precision_settings(settings: TrainerConfig) -> Mapping[str, Any]:

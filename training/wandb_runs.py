@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from callbacks.run_log import STARTS
 from configs.errors import ConfigError
 from configs.loggers import PROJECT
+from configs.stored import load_stored
 from runtime.json_text import parse_json
 
 
@@ -65,7 +66,7 @@ def scored_run(folder: str | Path) -> ScoredRun:
     """
     folder = Path(folder).absolute()
     try:
-        config = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+        config = OmegaConf.to_container(load_stored(folder / "config.yaml"))
     except (OSError, ValueError, OmegaConfBaseException):
         config = None
     if not isinstance(config, dict) or "stage" not in config:

@@ -6,6 +6,7 @@ is padded and split equally over the ranks. For another number of ranks, the par
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,62 @@ import torch
 from torch import Tensor
 
 from lightning_modules.checkpoint_files import zero_files
-from lightning_modules.checkpoints import CheckpointError
+from lightning_modules.checkpoints import DEEPSPEED_WEIGHTS, CheckpointError
+from runtime.errors import message_of
+from runtime.tensors import TensorFileError, load_saved, other_classes
 
+TAG = Path(DEEPSPEED_WEIGHTS).parent.name
+# The classes of DeepSpeed's own that its optimizer states contain.
+CLASSES = (
+    "deepspeed.runtime.zero.config.ZeroStageEnum",
+    "deepspeed.runtime.fp16.loss_scaler.LossScaler",
+    "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
+    "deepspeed.utils.tensor_fragment.fragment_address",
+)
 STATES, WEIGHTS, MOMENTS = "optimizer_state_dict", "single_partition_of_fp32_groups", "base_optimizer_state"
+
+
+def check_parts(checkpoint: Path) -> None:
+    """Checks that a folder is DeepSpeed's and that no part names a class that this program does not know.
+
+    Nothing is unpickled.
+
+    Raises:
+        CheckpointError: If not. Loading the folder could otherwise run code of whoever wrote it.
+    """
+    latest = checkpoint / "latest"
+    tag = latest.read_text(encoding="utf-8", errors="replace").strip() if latest.is_file() else ""
+    if tag != TAG:
+        raise CheckpointError(
+            f"{checkpoint}: its file latest names {tag[:80]!r}, expected {TAG}; not written by train.py"
+        )
+    for file in sorted((checkpoint / TAG).glob("*.pt")):
+        try:
+            found = other_classes(file, CLASSES)
+        except (TensorFileError, OSError) as error:
+            raise CheckpointError(f"{checkpoint}: not a readable checkpoint ({message_of(error)})") from error
+        if found:
+            raise CheckpointError(
+                f"{file}: not loaded: it has objects of {', '.join(found[:3])}, and loading those can run any code; "
+                "train.py writes only tensors, numbers and DeepSpeed's own states"
+            )
+
+
+def load_part(file: Path) -> dict[str, Any]:
+    """Loads one file of a checkpoint folder, memory-mapped, so that a rank reads only what it keeps.
+
+    Raises:
+        CheckpointError: If it is damaged or has other objects than tensors and DeepSpeed's own. No code of it has run.
+    """
+    modules = [name.rpartition(".") for name in CLASSES]
+    safe = [getattr(importlib.import_module(module), name) for module, _, name in modules]
+    try:
+        found = load_saved(file, mmap=True, safe=safe)
+    except (TensorFileError, OSError) as error:
+        raise CheckpointError(message_of(error)) from error
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{file}: has a {type(found).__name__}, expected the states of DeepSpeed")
+    return found
 
 
 def check_groups(checkpoint: Path, groups: int) -> None:
@@ -25,8 +79,7 @@ def check_groups(checkpoint: Path, groups: int) -> None:
     Raises:
         CheckpointError: If it has others, as those of earlier versions, whose norms and biases had weight decay.
     """
-    file = zero_files(checkpoint)[0]
-    found = len(torch.load(file, map_location="cpu", mmap=True, weights_only=False)[STATES][WEIGHTS])
+    found = len(load_part(zero_files(checkpoint)[0])[STATES][WEIGHTS])
     if found != groups:
         raise CheckpointError(
             f"{checkpoint}: its optimizer has {found} parameter groups and this run has {groups}, so it cannot be "
@@ -42,10 +95,7 @@ def part_of(checkpoint: Path, rank: int, sizes: Sequence[int]) -> dict[str, Any]
         rank: Rank that loads the state.
         sizes: New partition size of each parameter group, including padding.
     """
-    # weights_only=False, because DeepSpeed pickles its own objects. Memory-mapped, so a rank reads only its partition.
-    parts = [
-        torch.load(file, map_location="cpu", mmap=True, weights_only=False)[STATES] for file in zero_files(checkpoint)
-    ]
+    parts = [load_part(file)[STATES] for file in zero_files(checkpoint)]
     first, found = parts[0], {}
     for group, size in enumerate(sizes):
         lengths = [part[WEIGHTS][group].numel() for part in parts]  # without padding

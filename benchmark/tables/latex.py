@@ -2,12 +2,15 @@ r"""Writes tables in LaTeX: a fragment per table, for ``\input``, and a document
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
 from benchmark.tables.table import Cell, Section, Table
 from benchmark.tables.text import (
+    SHARED_ROW,
     UNOFFICIAL,
+    compared_clips,
     dataset_title,
     difference,
     legend,
@@ -18,6 +21,7 @@ from benchmark.tables.text import (
 )
 from evaluation.results import Column
 
+NEGATIVE = re.compile(r"(?<![\w.}-])-(?=\d)")  # the minus sign of a number; a hyphen would be shorter
 PACKAGES = ("booktabs", "array", "longtable", "graphicx")
 _SYMBOLS = {
     "\\": r"\textbackslash{}",
@@ -41,7 +45,7 @@ _ARROWS = {"lower": r"$\downarrow$", "higher": r"$\uparrow$"}
 
 def escaped(text: str) -> str:
     """Escapes text for LaTeX. Letters without a font lose their accents or become a question mark."""
-    return "".join(_character(character) for character in " ".join(text.split()))
+    return NEGATIVE.sub("$-$", "".join(_character(character) for character in " ".join(text.split())))
 
 
 def _character(character: str) -> str:
@@ -84,6 +88,10 @@ def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
         for row in group.rows:
             cells = [_cell(row.cells[column.metric], with_paper) for column in table.columns]
             lines.append(" & ".join([escaped(row.name), escaped(row.key.mode), *cells]) + r" \\")
+        if group.compared:
+            blanks = " & & " if with_paper else ""
+            counts = [compared_clips(group, column) + blanks for column in table.columns]
+            lines.append(" & ".join([rf"\emph{{{SHARED_ROW}}}", "", *counts]) + r" \\")
     return [*lines, r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from scipy import stats
-
 from benchmark.paper import CellKey, PaperTable
-from benchmark.tables.comparability import mark_best, warn_of_clips, warn_of_protocols
-from benchmark.tables.reading import GROUND_TRUTH, FoundResults, Measured
-from benchmark.tables.table import CONTROLS, REAL, Cell, Group, Row, Section, Table, columns
+from benchmark.tables.comparability import (
+    compare_rows,
+    signature,
+    warn_of_copies,
+    warn_of_protocols,
+)
+from benchmark.tables.reading import GROUND_TRUTH, FoundResults, Measured, columns
+from benchmark.tables.table import CONTROLS, REAL, Cell, Group, Row, Section, Table, half_interval
 
 
 def lay_out(paper: PaperTable, found: FoundResults, datasets: Sequence[str] = ()) -> Table:
@@ -33,11 +36,11 @@ def lay_out(paper: PaperTable, found: FoundResults, datasets: Sequence[str] = ()
         _add_other_systems(groups, dataset, paper, found, table)
         table.sections.append(Section(dataset, [group for group in groups if group.rows]))
     warn_of_protocols(table)
+    warn_of_copies(table)
     for section in table.sections:
-        warn_of_clips(section, table)
         for group in section.groups:
             if paper.best and group.name not in (REAL, CONTROLS):
-                mark_best(group, table.columns)
+                compare_rows(section, group, table)
     table.remarks += list(_drift_remarks(table)) + list(_agreement_remarks(table))
     used = {measured.file for *_, cell in table.cells() for measured in cell.measured}
     table.sources = {name: found.hashes[name] for name in sorted(used)}
@@ -62,6 +65,7 @@ def _cell(key: CellKey, metric: str, found: FoundResults, table: Table) -> Cell:
     values = [row for row in rows if row.value is not None]
     if not values:
         return Cell(notes=[table.note(reason) for reason in _reasons(key, rows, found)])
+    values, copies = _without_copies(values)
     by_run: defaultdict[int, list[Measured]] = defaultdict(list)
     for row in values:
         by_run[row.run].append(row)
@@ -82,22 +86,52 @@ def _cell(key: CellKey, metric: str, found: FoundResults, table: Table) -> Cell:
         for row in values
         if row.record["n"] < row.record["expected"]
     ]
-    notes += [table.note(text) for row in values if (text := _self_check(row))]
+    obstacles = [text for row in values for text in (_self_check(row), _sizes(row)) if text]
+    obstacles = list(dict.fromkeys([*obstacles, *_lacking_runs(key, metric, values, found)]))
+    notes += [table.note(text) for text in (*copies, *obstacles)]
     return Cell(
+        obstacles=obstacles,
         value=statistics.fmean(numbers),
-        half=_half_interval(numbers),
+        half=half_interval(numbers),
         measured=values,
         official=all(row.record["official"] for row in values),
         notes=sorted(set(notes)),
     )
 
 
-def _half_interval(numbers: Sequence[float]) -> float | None:
-    """Half of the 95 % Student interval of a mean over three or more runs."""
-    if len(numbers) < 3:
-        return None
-    error = statistics.stdev(numbers) / len(numbers) ** 0.5
-    return float(stats.t.ppf(0.975, len(numbers) - 1) * error)
+def _without_copies(rows: Sequence[Measured]) -> tuple[list[Measured], list[str]]:
+    """Separates the rows of one cell from copies of them: results of the same generated videos."""
+    kept: list[Measured] = []
+    texts = []
+    for row in rows:
+        original = next((other for other in kept if _is_copy(row, other)), None)
+        if original is None:
+            kept.append(row)
+        else:
+            texts.append(
+                f"{row.file} (run {row.run}) has the generated videos of {original.file} (run {original.run}); they "
+                "are counted as one run"
+            )
+    return kept, texts
+
+
+def _is_copy(row: Measured, other: Measured) -> bool:
+    """Whether two results are of the same videos; the same run with another value is a conflict, not a copy."""
+    common = row.clips.keys() & other.clips.keys()
+    if not common or (row.run == other.run and (row.value, signature(row)) != (other.value, signature(other))):
+        return False
+    return 2 * sum(row.clips[clip].generated == other.clips[clip].generated for clip in common) > len(common)
+
+
+def _lacking_runs(key: CellKey, metric: str, values: Sequence[Measured], found: FoundResults) -> Iterator[str]:
+    """Describes runs of a cell without this value: a mean of the others would hide them."""
+    runs: Mapping[int, Sequence[str]] = found.files.get(key, {})
+    have = {row.run for row in found.measured.get((key, metric), []) if row.value is not None}
+    lacking = sorted(runs.keys() - have)
+    if lacking:
+        listed = "; ".join(f"run {run}, {' and '.join(runs[run])}" for run in lacking)
+        title = columns()[metric].title
+        yield f"{len(values)} of {len(values) + len(lacking)} runs: no {title} of {listed}"
 
 
 def _self_check(row: Measured) -> str | None:
@@ -107,6 +141,18 @@ def _self_check(row: Measured) -> str | None:
     return (
         f"the network failed its self-check on the real videos ({check.get('found')} of {check.get('videos')}): "
         "its values do not measure synchrony"
+    )
+
+
+def _sizes(row: Measured) -> str | None:
+    """Describes generated pictures of another size than the real ones, on which FID and FVD depend."""
+    sizes = [clip.sizes for clip in row.clips.values() if clip.sizes and clip.sizes[0] != clip.sizes[1]]
+    if not sizes:
+        return None
+    (width, height), (real_width, real_height) = sizes[0]
+    return (
+        f"generated {width} x {height}, real {real_width} x {real_height} pixels in {len(sizes)} of {len(row.clips)} "
+        "clips"
     )
 
 
@@ -136,7 +182,7 @@ def _truth_cell(key: CellKey, metric: str, found: FoundResults, table: Table) ->
         return _cell(key, metric, found, table)
     dataset = key.dataset
     best: tuple[int, float, Measured] | None = None
-    seen: dict[int, set[float]] = defaultdict(set)
+    seen: dict[float, int] = {}
     for (other, name), rows in found.measured.items():
         if other.dataset != dataset or name != metric:
             continue
@@ -144,14 +190,14 @@ def _truth_cell(key: CellKey, metric: str, found: FoundResults, table: Table) ->
             truth = row.record.get("ground_truth")
             if not isinstance(truth, dict) or truth.get("value") is None:
                 continue
-            seen[truth["n"]].add(round(truth["value"], 9))
+            seen[round(truth["value"], 6)] = truth["n"]
             if best is None or truth["n"] > best[0]:
                 best = truth["n"], truth["value"], row
     if best is None:
         return Cell(notes=[table.note("no evaluation of this dataset scored the real videos")])
     count, value, row = best
-    if len(seen[count]) > 1:
-        spread = " to ".join(f"{number:.4g}" for number in (min(seen[count]), max(seen[count])))
+    if len(seen) > 1:
+        spread = " to ".join(f"{number:.4g} (n {seen[number]})" for number in (min(seen), max(seen)))
         table.warnings.append(
             f"{dataset}: the real videos' {column.title} is {spread}, depending on the results file: under "
             "different protocols, of different clips or in different framings; an evaluation of the real videos "
@@ -210,4 +256,5 @@ def _agreement_remarks(table: Table) -> Iterator[str]:
                     low, high = agreement["low"], agreement["high"]
                     alpha = f"{agreement['alpha']:.2f}, 95 % interval {low:.2f} to {high:.2f}"
                 people = measured.record["network"]
-                yield f"{column.title}: agreement of {people}, Krippendorff's alpha for intervals {alpha}"
+                within = " within each system" if "of" in agreement else ""
+                yield f"{column.title}: agreement of {people}{within}, Krippendorff's alpha for intervals {alpha}"

@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmark.paper import TABLES, paper_table
 from benchmark.tables.latex import document, latex
 from benchmark.tables.layout import lay_out
+from benchmark.tables.lost_results import lost_results
 from benchmark.tables.reading import FoundResults, read_results
 from benchmark.tables.table import Table
 from benchmark.tables.text import comma_separated, header, markdown
@@ -36,11 +37,13 @@ def make_tables(config: TableConfig) -> int:
     output = Path(config.output)
     numbers = TABLES if config.table == "all" else (config.table,)
     made: list[Table] = []
+    lost = lost_results(found, config.datasets)
     try:
         output.mkdir(parents=True, exist_ok=True)
         unusable = [f"{name} {reason}" for name, reason in found.unusable.items()]
         for number in numbers:
             table = lay_out(paper_table(number), found, config.datasets if number != "4" else ())
+            table.remarks += [f"In no table: {result}" for result in lost]
             _put(table, found, config.paper, output)
             made.append(table)
             unusable = list(dict.fromkeys([*unusable, *table.conflicts]))  # each conflict once
@@ -54,9 +57,11 @@ def make_tables(config: TableConfig) -> int:
         _log(config, made, found)
     if found.unlabelled:
         print(f"in no table (without cell.system): {', '.join(found.unlabelled)}")
+    for result in lost:
+        print(f"in no table: {result}")
     for line in unusable:
         print(f"not used: {line}")
-    return UNUSABLE_RESULTS if unusable else 0
+    return UNUSABLE_RESULTS if unusable or any(result.misspelt for result in lost) else 0
 
 
 def _figures(results: Path, output: Path) -> list[str]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+
+from scipy import stats
 
 from benchmark.paper import CellKey
 from benchmark.tables.reading import Measured
-from benchmark.user_study.design import QUESTIONS
-from configs.registries import METRICS
 from evaluation.results import Column
 
 CONTROLS = "control"  # group of pseudo-systems, which bound a metric and are not ranked
@@ -16,24 +17,20 @@ REAL = "real"
 DIGITS = 2  # decimals, as in the paper
 
 
-def columns() -> dict[str, Column]:
-    """Returns all possible columns by name: those of all metrics and those of the user study."""
-    measured = [column for name in METRICS.names() for column in METRICS.get(name).columns]
-    rated = [Column(question, title, "higher") for question, (title, _) in QUESTIONS.items()]
-    return {column.metric: column for column in (*measured, *rated)}
-
-
 @dataclass
 class Cell:
     """One number with its sources.
 
     Attributes:
-        value: Mean over runs, or None.
+        value: Mean over runs, or None; of the clips that the compared rows share, if they were compared.
         half: Half of the 95 % interval over three or more runs.
         paper: Value that the paper prints.
         measured: Sources of the number, one per run.
         official: Whether every network used is the metric's official one.
-        best: Whether it is the best of its group.
+        best: Whether it is better than every other compared row of its group beyond chance.
+        compared: Number of clips on which it was compared with other rows; None if it was not.
+        apart: Whether it is compared with no other row; its notes say why.
+        obstacles: Reasons of the cell itself for which it is compared with no other row.
         notes: Numbers of the table's notes about it.
     """
 
@@ -43,6 +40,9 @@ class Cell:
     measured: list[Measured] = field(default_factory=list)
     official: bool = True
     best: bool = False
+    compared: int | None = None
+    apart: bool = False
+    obstacles: list[str] = field(default_factory=list)
     notes: list[int] = field(default_factory=list)
 
 
@@ -57,10 +57,17 @@ class Row:
 
 @dataclass
 class Group:
-    """Rows that are compared with each other."""
+    """Rows that are compared with each other.
+
+    Attributes:
+        name: Name of the group.
+        rows: Its rows.
+        compared: Metric -> number of clips on which rows were compared, of the metrics with at least two such rows.
+    """
 
     name: str
     rows: list[Row]
+    compared: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -110,3 +117,16 @@ class Table:
                 for row in group.rows:
                     for column in self.columns:
                         yield section, group, row, column, row.cells[column.metric]
+
+
+def half_interval(numbers: Sequence[float]) -> float | None:
+    """Half of the 95 % Student interval of a mean over three or more runs."""
+    if len(numbers) < 3:
+        return None
+    error = statistics.stdev(numbers) / len(numbers) ** 0.5
+    return float(stats.t.ppf(0.975, len(numbers) - 1) * error)
+
+
+def rounded(value: float) -> str:
+    """Rounds to the paper's precision; zero has no minus sign."""
+    return f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from benchmark.tables.comparability import signature
 from benchmark.tables.reading import Measured
-from benchmark.tables.table import DIGITS, Cell, Section, Table
+from benchmark.tables.table import DIGITS, Cell, Group, Section, Table, rounded
 from evaluation.results import Column
 
 ARROWS = {"lower": "↓", "higher": "↑"}
@@ -19,8 +19,12 @@ NOTHING = "–"
 DETAIL_FIELDS = (
     *("table", "dataset", "mode", "system", "variant", "run", "metric", "title", "value", "low", "high", "n"),
     *("expected", "offset", "floor", "protocol", "protocol_hash", "network", "sha256", "official", "best", "paper"),
-    *("difference", "file", "file_sha256", "reason"),
+    *("shown", "compared", "difference", "file", "file_sha256", "reason"),
 )
+
+
+SHARED_ROW = "shared clips"
+FORMULAS = "=+-@"  # first characters of a spreadsheet's formulas
 
 
 def dataset_title(section: Section) -> str:
@@ -34,16 +38,18 @@ def header(column: Column) -> str:
 
 
 def number(cell: Cell) -> str:
-    """Value of a cell, such as ``16.64`` or ``16.64 ± 0.31``; a dash if there is none."""
+    """Value of a cell, such as ``16.64`` or ``16.64 ± 0.31``; in parentheses if it stands apart; a dash if none."""
     if cell.value is None:
         return NOTHING
     text = rounded(cell.value)
-    return text if cell.half is None else f"{text} ± {rounded(cell.half)}"
+    text = text if cell.half is None else f"{text} ± {rounded(cell.half)}"
+    return f"({text})" if cell.apart else text
 
 
-def rounded(value: float) -> str:
-    """Rounds to the paper's precision; zero has no minus sign."""
-    return f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"
+def compared_clips(group: Group, column: Column) -> str:
+    """Number of clips on which the rows of a group were compared, such as ``n 20``; empty if they were not."""
+    count = group.compared.get(column.metric)
+    return "" if count is None else f"n {count}"
 
 
 def paper_value(cell: Cell) -> str:
@@ -69,7 +75,14 @@ def legend(table: Table) -> Iterator[str]:
     if any(not cell.official for cell in cells):
         yield f"{UNOFFICIAL} not the metric's official network: not comparable with published values."
     if any(cell.best for cell in cells):
-        yield "Bold: best of its group."
+        yield (
+            "Bold: better than every other compared row of its group; the 95 % interval of each difference, from a "
+            "bootstrap of the shared clips, excludes zero."
+        )
+    if any(cell.apart for cell in cells):
+        yield "(...): not compared with the other rows; its note says why."
+    if any(group.compared for section in table.sections for group in section.groups):
+        yield f"{SHARED_ROW}: number of clips on which the rows above it were compared."
     if any(cell.half is not None for cell in cells):
         yield "±: half of the 95 % Student interval over training runs."
 
@@ -116,6 +129,8 @@ def _measured(table: Table, cell: Cell, measured: Measured) -> dict[str, object]
         "sha256": str(record["sha256"])[:12],
         "official": record["official"],
         "best": cell.best,
+        "shown": cell.value,
+        "compared": cell.compared,
         "difference": None if cell.paper is None else round(value - cell.paper, 6),
         "file": measured.file,
         "file_sha256": table.sources[measured.file][:12],
@@ -173,11 +188,15 @@ def markdown(table: Table, paper: bool) -> str:
         ]
         for group in section.groups:
             for row in group.rows:
-                values = [_inline(row.name), row.key.mode]
+                values = [_inline(row.name), _inline(row.key.mode)]
                 for column in table.columns:
                     cell = row.cells[column.metric]
                     values += [_markdown_cell(cell)] + ([paper_value(cell), difference(cell)] if with_paper else [])
                 lines.append(_pipes(values))
+            if group.compared:
+                counts = [compared_clips(group, column) for column in table.columns]
+                blanks = ["", ""] if with_paper else []
+                lines.append(_pipes([f"*{SHARED_ROW}*", "", *(text for n in counts for text in (n, *blanks))]))
         lines.append("")
     lines += [f"{line}\n" for line in legend(table)]
     lines += [f"{place}. {_inline(note)}" for place, note in enumerate(table.notes, 1)]
@@ -214,5 +233,10 @@ def comma_separated(table: Table) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, DETAIL_FIELDS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(details(table))
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in details(table))
     return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A text that a spreadsheet would read as a formula, with an apostrophe, which spreadsheets do not show."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip()[:1] in FORMULAS and value.strip() else value

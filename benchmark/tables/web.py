@@ -7,7 +7,9 @@ from html import escape
 from benchmark.tables.comparability import signature
 from benchmark.tables.table import Cell, Section, Table
 from benchmark.tables.text import (
+    SHARED_ROW,
     UNOFFICIAL,
+    compared_clips,
     dataset_title,
     difference,
     header,
@@ -79,6 +81,10 @@ def _section(table: Table, section: Section, with_paper: bool) -> list[str]:
         for row in group.rows:
             cells = "".join(_cell(row.cells[column.metric], with_paper) for column in table.columns)
             rows.append(f'<tr><td>{escape(row.name)}</td><td class="text">{escape(row.key.mode)}</td>{cells}</tr>')
+        if group.compared:
+            blanks = "<td></td><td></td>" if with_paper else ""
+            counts = "".join(f"<td>{compared_clips(group, column)}</td>{blanks}" for column in table.columns)
+            rows.append(f'<tr class="small"><td>{SHARED_ROW}</td><td></td>{counts}</tr>')
         lines.append(f"<tbody>{''.join(rows)}</tbody>")
     return [*lines, "</table></div>"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from benchmark.tables.reading import USER_STUDY
-from benchmark.user_study.agreement import alpha_interval, krippendorff_alpha, mean_interval
+from benchmark.user_study.agreement import alpha_interval, krippendorff_alpha, two_way_interval, within_systems
 from benchmark.user_study.build import ANSWERS_SCHEMA, KEY_SCHEMA
 from benchmark.user_study.design import LEVELS, QUESTIONS, Trial
 from runtime.errors import UserError
 from runtime.files import write_whole
 from runtime.json_text import parse_json
 
-RESAMPLES = 2000
+RESAMPLES = 200  # of the interval of alpha
 SEED = 0
+OVER = "raters and clips"  # of the intervals: both are samples
 
 
 @dataclass(frozen=True)
@@ -158,20 +159,28 @@ def _results(
     rated = [trial for trial in key.trials.values() if trial.system is not None]
     systems: dict[str, dict[str, Any]] = defaultdict(dict)
     agreement = {}
+    names = [str(trial.system) for trial in rated]
     for question in QUESTIONS:
         levels = np.array([[answers[trial.name][question] for trial in rated] for answers in ratings], float)
-        low, high = alpha_interval(levels, RESAMPLES // 10, SEED)
-        alpha = krippendorff_alpha(levels)
-        agreement[question] = {"alpha": _number(alpha), "low": _number(low), "high": _number(high), "over": "clips"}
-        for system in dict.fromkeys(trial.system for trial in rated):
-            own = levels[:, [trial.system == system for trial in rated]]
-            low, high = mean_interval(own, RESAMPLES, SEED)
-            systems[str(system)][question] = {
-                "value": float(own.mean()),
+        centred = within_systems(levels, names)
+        low, high = alpha_interval(centred, RESAMPLES, SEED)
+        agreement[question] = {
+            "alpha": _number(krippendorff_alpha(centred)),
+            "low": _number(low),
+            "high": _number(high),
+            "over": "clips",
+            "of": "ratings less the mean of their system",
+        }
+        own = {system: _by_sample(levels, rated, system) for system in dict.fromkeys(names)}
+        for system, scores in own.items():
+            interval = two_way_interval(scores)
+            systems[system][question] = {
+                "value": float(scores.mean()),
                 "n": len(ratings),
                 "expected": files,
                 "counted": "raters",
-                "interval": {"low": low, "high": high, "resamples": RESAMPLES, "seed": SEED, "over": "raters"},
+                "interval": None if interval is None else {"low": interval[0], "high": interval[1], "over": OVER},
+                "differences": {other: _difference(scores - own[other]) for other in own if other != system},
             }
     return {
         "schema": USER_STUDY,
@@ -189,6 +198,18 @@ def _results(
         "agreement": agreement,
         "excluded": excluded,
     }
+
+
+def _by_sample(levels: np.ndarray, rated: Sequence[Trial], system: str) -> np.ndarray:
+    """Returns the (R, C) ratings of one system, in the order of the samples' names."""
+    own = sorted((str(trial.sample), place) for place, trial in enumerate(rated) if trial.system == system)
+    return levels[:, [place for _, place in own]]
+
+
+def _difference(ratings: np.ndarray) -> dict[str, Any]:
+    """Mean difference of two systems over the same raters and clips, with its interval."""
+    low, high = two_way_interval(ratings) or (None, None)
+    return {"value": float(ratings.mean()), "low": low, "high": high, "over": OVER}
 
 
 def _number(value: float) -> float | None:

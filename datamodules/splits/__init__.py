@@ -6,6 +6,9 @@
     peer          hdtf, mead        EDTalk's published lists; in HDTF, train and test share 31 speakers
     official      mead              MEAD's rule: the last 10 neutral and the last 6 other sentences are test
     person        any               hash of the speaker's name: equal on every machine, without a file
+    time          any               of each speaker's clips, in the order of their names, the last tenth is test and the
+                                    tenth before it val, to train and test on one person; pieces of a long video count
+                                    as clips
     train         any               all clips are training clips
 
 ``emotivetalk`` means ``person`` for synthetic speakers and ``train`` for a folder of videos. Speakers that a file does
@@ -34,6 +37,7 @@ from datamodules.splits.clip_names import hdtf_clip_id, mead_sentence
 logger = logging.getLogger(__name__)
 
 FRACTIONS = (0.8, 0.1, 0.1)
+LEAST_TIMED = 3  # clips of a speaker; fewer cannot give one to each split of scheme time
 
 
 class SplitError(ConfigError):
@@ -126,13 +130,13 @@ def named_splits(dataset: str) -> Mapping[str, str]:
 
 
 def shares_speakers(dataset: str, scheme: str) -> bool:
-    """Whether a split was published with shared speakers. Such splits exist for comparison with published tables."""
-    return dataset in DATASETS and scheme in DATASETS.get(dataset).shared_speakers
+    """Whether speakers are in several splits: for one person's videos, and in splits of published tables."""
+    return scheme == "time" or (dataset in DATASETS and scheme in DATASETS.get(dataset).shared_speakers)
 
 
 def schemes(dataset: str) -> tuple[str, ...]:
     """Split schemes of a dataset."""
-    return tuple(dict.fromkeys((*named_splits(dataset), "person", "train")))
+    return tuple(dict.fromkeys((*named_splits(dataset), "person", "time", "train")))
 
 
 def require_scheme(dataset: str, scheme: str) -> None:
@@ -152,7 +156,7 @@ def split_of(dataset: str, scheme: str, speaker: str, key: str) -> str:
 
     Args:
         dataset: Name of the dataset.
-        scheme: One of ``schemes(dataset)`` except ``official``, which needs all sentences of an actor.
+        scheme: One of ``schemes(dataset)`` except ``official`` and ``time``, which need all clips of a speaker.
         speaker: Speaker, see ``ClipSource.speaker``.
         key: Key of the clip, see ``ClipSource.key``; ``peer`` reads HDTF's clip name from it.
 
@@ -163,6 +167,8 @@ def split_of(dataset: str, scheme: str, speaker: str, key: str) -> str:
     rule = named_splits(dataset).get(scheme, scheme)
     if rule == "train":
         return "train"
+    if rule == "time":
+        raise SplitError(f"dataset.split={scheme}: needs all clips of a speaker; use assign_splits")
     if rule == "person":
         return person_hash_split(speaker)
     split = read_split(rule)
@@ -177,7 +183,7 @@ def split_of(dataset: str, scheme: str, speaker: str, key: str) -> str:
 def assign_splits(dataset: str, scheme: str, speakers: Mapping[str, str]) -> dict[str, str]:
     """Assigns every clip of a dataset to a split.
 
-    ``official`` counts the given sentences of each MEAD actor from the end, so it needs all clips at once.
+    ``official`` and ``time`` count the clips of each speaker from the end, so they need all clips at once.
 
     Args:
         dataset: Name of the dataset.
@@ -193,6 +199,8 @@ def assign_splits(dataset: str, scheme: str, speakers: Mapping[str, str]) -> dic
     require_scheme(dataset, scheme)
     if named_splits(dataset).get(scheme) == "mead_official":
         return _by_sentence(speakers, read_split("mead_official").last)
+    if scheme == "time":
+        return _by_time(speakers)
     return {key: split_of(dataset, scheme, speaker, key) for key, speaker in speakers.items()}
 
 
@@ -200,6 +208,19 @@ def assign_splits(dataset: str, scheme: str, speakers: Mapping[str, str]) -> dic
 def _by_clip(name: str) -> dict[tuple[str, int], str]:
     listed = ((hdtf_clip_id(clip), side) for side, clips in read_split(name).clips.items() for clip in clips)
     return {clip: side for clip, side in listed if clip}
+
+
+def _by_time(speakers: Mapping[str, str]) -> dict[str, str]:
+    """Splits the clips of each speaker by order; speakers with too few clips are training speakers."""
+    clips = defaultdict(list)
+    for key in sorted(speakers):
+        clips[speakers[key]].append(key)
+    sides = dict.fromkeys(speakers, "train")
+    for keys in clips.values():
+        held = max(1, round(len(keys) * FRACTIONS[2])) if len(keys) >= LEAST_TIMED else 0
+        sides.update(dict.fromkeys(keys[len(keys) - 2 * held :], "val"))
+        sides.update(dict.fromkeys(keys[len(keys) - held :], "test"))
+    return sides
 
 
 def _by_sentence(keys: Iterable[str], last: Mapping[str, int]) -> dict[str, str]:

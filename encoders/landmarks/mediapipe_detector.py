@@ -77,7 +77,7 @@ class MediaPipeDetector:
         """
         checks: list[bool] = []
         size = (0, 0)
-        with SpeakerFollower(self._detect, self._search, self._tracker) as follower:
+        with self.follower() as follower:
             for index, frame in enumerate(frames):
                 size = (frame.shape[1], frame.shape[0])
                 face = follower.follow(index, frame)
@@ -85,6 +85,10 @@ class MediaPipeDetector:
                     checks.append(self._several(frame, face))
             faces = follower.speaker()
         return Tracking(faces, float(np.mean(checks)) if checks else 0.0, size)
+
+    def follower(self) -> SpeakerFollower:
+        """Returns a new follower of the speaker, to which frames are given one by one; ``track`` does the same."""
+        return SpeakerFollower(self._detect, self._search, self._tracker)
 
     def close(self) -> None:
         """Stops MediaPipe's threads; the next use starts them again."""

@@ -10,9 +10,11 @@ Shapes: R rows, F frames, P = 68 landmarks.
 from __future__ import annotations
 
 import csv
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,6 +27,8 @@ POINTS = 68
 COORDINATES = tuple(f"{axis}_{index}" for axis in "xy" for index in range(POINTS))
 MIN_CONFIDENCE = 0.5
 COMPARABLE = 0.5  # smallest height of a second face that counts, relative to the speaker's
+MAX_COORDINATE = 1e6  # pixels; a row with a larger one, or one that is no number, is no face
+MAX_FACES = 50  # rows with one timestamp
 MIN_COVERED = 0.9  # smallest share of frames with a row in the file
 HINT = "write it with OpenFace's FeatureExtraction -2Dfp, or use encoders.landmarks.name=mediapipe"
 
@@ -112,42 +116,51 @@ class SidecarDetector:
 
 
 def _read(path: Path) -> _Rows:
-    """Parses a landmark file."""
+    """Parses a landmark file. It may come from a stranger: lines are converted one at a time."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, skipinitialspace=True)
-            header = [name.strip() for name in next(reader, [])]
-            lines = [(reader.line_num, line) for line in reader if line]
+            names, table = _table(path, [name.strip() for name in next(reader, [])], reader)
     except FileNotFoundError:
         raise LandmarkFileError(f"{path}: no landmark file next to the video; {HINT}") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise LandmarkFileError(f"{path}: cannot be read as a CSV file ({error}); {HINT}") from error
-    absent = [name for name in ("timestamp", *COORDINATES) if name not in header]
-    if absent:
-        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
-        raise LandmarkFileError(f"{path}: lacks the columns {', '.join(absent[:3])}{more}; {HINT}")
-    if not lines:
-        raise LandmarkFileError(f"{path}: has no rows; {HINT}")
-    names = ["timestamp", *(name for name in ("face_id", "confidence", "success") if name in header), *COORDINATES]
-    places = [header.index(name) for name in names]
-    table = np.empty((len(lines), len(names)))
-    for row, (number, line) in enumerate(lines):
-        try:
-            table[row] = [float(line[place]) for place in places]
-        except (ValueError, IndexError) as error:
-            raise LandmarkFileError(
-                f"{path}: line {number} is damaged ({error}; {len(line)} of {len(header)} columns); {HINT}"
-            ) from error
     table = table[np.argsort(table[:, 0], kind="stable")]
 
     def column(name: str, default: float) -> np.ndarray:
         return table[:, names.index(name)] if name in names else np.full(len(table), default)
 
     points = table[:, -2 * POINTS :].reshape(-1, 2, POINTS).transpose(0, 2, 1)
-    good = (column("confidence", 1) >= MIN_CONFIDENCE) & (column("success", 1) > 0) & np.isfinite(points).all((1, 2))
+    possible = (np.abs(points) < MAX_COORDINATE).all((1, 2))
+    good = (column("confidence", 1) >= MIN_CONFIDENCE) & (column("success", 1) > 0) & possible
     if not np.isfinite(table[:, 0]).all():
         raise LandmarkFileError(f"{path}: has timestamps that are not numbers; {HINT}")
-    return _Rows(table[:, 0], column("face_id", 0).astype(int), good, points)
+    if (most := int(np.unique(table[:, 0], return_counts=True)[1].max())) > MAX_FACES:
+        raise LandmarkFileError(f"{path}: has {most} faces at one time, expected at most {MAX_FACES}; {HINT}")
+    with np.errstate(invalid="ignore"):  # no number, or a large one: some id
+        ids = column("face_id", 0).astype(int)
+    return _Rows(table[:, 0], ids, good, points)
+
+
+def _table(path: Path, header: list[str], reader: Any) -> tuple[list[str], np.ndarray]:
+    """The names of the columns that are read, and (R, columns) their values."""
+    absent = [name for name in ("timestamp", *COORDINATES) if name not in header]
+    if absent:
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        raise LandmarkFileError(f"{path}: lacks the columns {', '.join(absent[:3])}{more}; {HINT}")
+    names = ["timestamp", *(name for name in ("face_id", "confidence", "success") if name in header), *COORDINATES]
+    places = [header.index(name) for name in names]
+    values = array("d")
+    for line in filter(None, reader):
+        try:
+            values.extend([float(line[place]) for place in places])
+        except (ValueError, IndexError) as error:
+            raise LandmarkFileError(
+                f"{path}: line {reader.line_num} is damaged ({error}; {len(line)} of {len(header)} columns); {HINT}"
+            ) from error
+    if not values:
+        raise LandmarkFileError(f"{path}: has no rows; {HINT}")
+    return names, np.array(values).reshape(-1, len(names))
 
 
 def _nearest(rows: _Rows, wanted: np.ndarray) -> list[list[int] | None]:

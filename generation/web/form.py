@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from generation.web.uploads import film, picture, sound
+from generation.web.video_request import MAX_STEPS, MAX_TEXT
 from generation.web.video_service import VideoService
 
 SOURCES = {
@@ -18,7 +19,6 @@ SOURCES = {
 }
 LEVELS = {1: "slight", 2: "medium", 3: "strong"}
 LANDMARKS = "Landmarks of this file (OpenFace .csv)"
-MAX_STEPS = 50
 INTERNAL_EVENT: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
 
 
@@ -31,7 +31,7 @@ def _person(service: VideoService) -> dict[str, Any]:
     """Inputs of portrait and speech."""
     return {
         "portrait": picture("Portrait", height=260, elem_id="portrait"),
-        "landmarks": gr.File(label=LANDMARKS, visible=service.needs_landmarks, height=90, elem_id="landmarks"),
+        "landmarks": gr.File(label=LANDMARKS, visible=service.needs_landmarks, height=140, elem_id="landmarks"),
         "speech": sound(f"Speech (up to {service.config.max_seconds:g} s)", elem_id="speech"),
     }
 
@@ -48,11 +48,15 @@ def _emotion(service: VideoService) -> dict[str, Any]:
         label = gr.Dropdown(labels, value=first, label="Emotion", elem_id="label")
         level = gr.Radio(**levels, label="Level", elem_id="level")
     text = gr.Textbox(
-        label="Description of the emotion", placeholder="a warm smile", max_length=200, visible=False, elem_id="text"
+        label="Description of the emotion",
+        placeholder="a warm smile",
+        max_length=MAX_TEXT,
+        visible=False,
+        elem_id="text",
     )
     image = picture("Image with the expression", height=220, visible=False, elem_id="image")
     video = film("Video with the expression, followed frame by frame", height=220, visible=False, elem_id="video")
-    landmarks = gr.File(label=LANDMARKS, visible=False, height=90, elem_id="source-landmarks")
+    landmarks = gr.File(label=LANDMARKS, visible=False, height=140, elem_id="source-landmarks")
     scale = "0: expression of the portrait, 1: of the source, 2: exaggerated"
     strength = gr.Slider(0, 2, value=1, step=0.1, label="Strength", info=scale, visible=False, elem_id="strength")
 

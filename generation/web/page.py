@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from generation.web.examples import ExampleSpeaker
 from generation.web.form import INTERNAL_EVENT, build_form
-from generation.web.video_service import VideoRequest, VideoResult, VideoService
+from generation.web.video_request import VideoResult
+from generation.web.video_service import VideoService
 
 CONSENT = (
     "Use your own face and voice, or those of people who agreed to it. Wherever you show the video, say that it is "
     "generated. Every file carries a mark that says so. Your uploads stay on the machine that serves this page. They "
-    "are deleted when you close the page."
+    "and the video are deleted within a minute after you close the page."
 )
 # Gradio's spacing is made for wide screens. Errors are marked by more than colour, for colour-blind visitors.
 CSS = """
@@ -48,8 +48,7 @@ def build_page(
         examples: Example speakers, all of whose voices can be used.
         examples_with_face: Subset of ``examples`` whose portraits this run can animate.
     """
-    keep = round(service.config.keep_minutes * 60)
-    with gr.Blocks(title="EmotiveTalk", analytics_enabled=False, delete_cache=(60, keep)) as page:
+    with gr.Blocks(title="EmotiveTalk", analytics_enabled=False) as page:
         gr.Markdown(
             f"# EmotiveTalk\nTurns a portrait and speech into a talking video. {_about(service)}", elem_id="title"
         )
@@ -67,10 +66,15 @@ def build_page(
                 gr.Markdown(CONSENT)
         _show_examples(service, form, examples, examples_with_face)
         _wire(service, page, form, go, stop, [film, message, video, record])
-    service.kept = frozenset(
-        Path(file) for block in page.blocks.values() for file in getattr(block, "keep_in_cache", ())
-    )
     return page
+
+
+def functions_of(page: gr.Blocks) -> dict[int, list[bool]]:
+    """Number of each function of a page -> for each of its inputs, whether it is a file."""
+    return {
+        number: [getattr(one, "data_model", None) is not None for one in function.inputs]
+        for number, function in page.fns.items()
+    }
 
 
 def _about(service: VideoService) -> str:
@@ -110,41 +114,40 @@ def _wire(
     names = list(form)
 
     def begin(request: gr.Request) -> tuple[Any, str]:
-        service.begin(_visitor(request))
+        service.begin(_session(request))
         return gr.update(interactive=True), ""
 
     def make(request: gr.Request, progress: gr.Progress = PROGRESS, *values: Any) -> list[Any]:
-        wanted = _request(dict(zip(names, values, strict=True)))
-        return _shown_result(service.make(wanted, _visitor(request), lambda share, words: progress(share, desc=words)))
+        wanted = dict(zip(names, values, strict=True))
+        return _shown_result(service.make(wanted, _session(request), lambda share, words: progress(share, desc=words)))
 
     def end() -> Any:
         return gr.update(interactive=False)
 
     def halt(request: gr.Request) -> None:
-        service.stop(_visitor(request))
-
-    def leave(request: gr.Request) -> None:
-        service.leave(_visitor(request))
+        service.stop(_session(request))
 
     begun = go.click(begin, None, [stop, shown[1]], **INTERNAL_EVENT)
-    # There is one device: later requests wait in Gradio's queue.
+    # There is one device, and the service has a queue for it. Values come as they were sent: the service checks them,
+    # and reads every format itself, while Gradio would convert uploads and report a wrong file as a bare "Error".
     made = begun.then(
-        make, list(form.values()), shown, show_progress_on=shown[0], concurrency_limit=1, api_visibility="private"
+        make,
+        list(form.values()),
+        shown,
+        preprocess=False,
+        show_progress_on=shown[0],
+        concurrency_limit=None,
+        api_visibility="private",
     )
     made.then(end, None, stop, **INTERNAL_EVENT)
     stop.click(halt, None, None, **INTERNAL_EVENT)
-    page.unload(leave)
+    # The browser opens the connection that shows it is there only for a page with such an event; the gate watches it.
+    page.unload(lambda: None)
 
 
-def _visitor(request: gr.Request) -> str:
-    """Name of a visitor: letters and digits of the session, so that it can name a folder."""
-    return "visitor-" + "".join(filter(str.isalnum, str(request.session_hash)))
-
-
-def _request(given: dict[str, Any]) -> VideoRequest:
-    """Converts form values to a request. Gradio gives numbers as floats, and None for emptied fields."""
-    whole = {name: None if given[name] is None else int(given[name]) for name in ("level", "steps", "seed")}
-    return VideoRequest(**{**given, **whole, "seed": whole["seed"] or 0})
+def _session(request: gr.Request) -> str:
+    """Name of the page's session, which the gate has checked and bound to its visitor."""
+    return str(request.session_hash)
 
 
 def _shown_result(result: VideoResult) -> list[Any]:

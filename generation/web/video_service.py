@@ -1,36 +1,41 @@
 """Turns a request from the web page into a video.
 
-Enforces limits, reports progress and remaining time, and deletes files afterwards. Every visitor has a folder. The
-inputs of a video are linked into it and removed from it when the video is done.
+    place in the queue -> copies of the uploads -> look at them -> turn on the device -> video
+
+Looking at the uploads does not hold the device. Stop ends a request at any of these stages.
 """
 
 from __future__ import annotations
 
-import filecmp
-import glob
+import json
 import logging
-import os
 import re
 import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from configs.app import AppConfig
-from configs.emotion import EmotionConfig
 from generation.batch import VideoCase, name_of
 from generation.errors import GenerationError
 from generation.generate_videos import CASE_ERRORS
 from generation.pipeline import EmotiveTalkPipeline, Generated
 from generation.record import record_path
+from generation.web.device_queue import DeviceQueue
+from generation.web.looking import require_usable
+from generation.web.video_request import SOURCES, VideoRequest, VideoResult, emotion_of, files_of, request_of
+from generation.web.visitors import Visitors
 from lightning_modules.ethd.sampler import VideoProgress
-from media import MediaError, probe, sound_duration
+from runtime.errors import message_of
+from runtime.files import write_whole
+from runtime.stopping import stoppable
 
 LOG = logging.getLogger(__name__)
-# The fields of a request that are files; each has a subfolder of its name in the visitor's folder.
-FILES = ("portrait", "speech", "image", "video")
+INPUTS = "inputs"
+FOLDER_LEFT = re.compile(r"(^|[\s'\"(=:])([A-Za-z]:)?[/\\][^\s/\\]+[/\\]")  # an absolute path in a message
 OnStep = Callable[[float, str], object]
 
 
@@ -38,58 +43,8 @@ class RequestStopped(Exception):
     """Raised in a running request when its visitor pressed Stop or left."""
 
 
-@dataclass(frozen=True)
-class VideoRequest:
-    """Values of the form. Files are paths of uploads.
-
-    Attributes:
-        portrait: Image of the face to animate.
-        speech: File with sound.
-        landmarks: Landmarks of the portrait, if the run reads them from files.
-        source: Emotion source: portrait, label, text, image or video.
-        label: Name of an emotion.
-        level: Level of the label.
-        text: Description of the emotion.
-        image: Image of an expression.
-        video: Video whose expression is used frame by frame.
-        source_landmarks: Landmarks of ``image`` or ``video``.
-        strength: Strength of the emotion, 0 to 2.
-        steps: DDIM steps.
-        seed: Seed of all noise.
-        paste_back: Whether the generated face is pasted back into the whole portrait.
-    """
-
-    portrait: str | None
-    speech: str | None
-    landmarks: str | None = None
-    source: str = "portrait"
-    label: str | None = None
-    level: int | None = None
-    text: str | None = None
-    image: str | None = None
-    video: str | None = None
-    source_landmarks: str | None = None
-    strength: float = 1.0
-    steps: int | None = None
-    seed: int = 0
-    paste_back: bool = False
-
-
-@dataclass(frozen=True)
-class VideoResult:
-    """Result of a request.
-
-    Attributes:
-        video: Video file, or None.
-        record: Record of the video (``.json``), or None.
-        words: Messages for the visitor, one line each; the first is the outcome.
-        failed: Whether the request failed.
-    """
-
-    video: Path | None
-    record: Path | None
-    words: tuple[str, ...]
-    failed: bool = False
+class OutOfTime(Exception):
+    """Raised in a running request whose visitor used the device for long while others wait."""
 
 
 class VideoService:
@@ -98,64 +53,69 @@ class VideoService:
     Args:
         pipeline: Generation pipeline.
         config: Limits.
-        folder: Folder of the visitors' files; the caller deletes it.
+        folder: Folder of the server; the caller deletes it.
     """
 
     def __init__(self, pipeline: EmotiveTalkPipeline, config: AppConfig, folder: Path) -> None:
         self.pipeline, self.config, self.folder = pipeline, config, folder
         self.needs_landmarks = pipeline.encoders.landmarks.identity.name == "sidecar"
-        self.kept: frozenset[Path] = frozenset()  # files that belong to no visitor: the examples
-        self._uploads: dict[str, set[Path]] = {}
-        self._stopped: set[str] = set()
-        self._waiting: set[str] = set()
-        self._lock = threading.Lock()  # there is one device; the page's queue also allows one request at a time
+        self.visitors = Visitors(config, folder, self.stop)
+        self.queue = DeviceQueue(config.max_waiting, config.visitor_waiting, config.visitor_minutes)
+        self._stops: dict[str, threading.Event] = {}
+        self._ended = threading.Event()
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Emotion sources that this run supports."""
         exported = self.pipeline.exported
         there = {"label": exported.table is not None, "text": exported.text is not None}
-        return tuple(name for name in ("portrait", "label", "text", "image", "video") if there.get(name, True))
+        return tuple(name for name in SOURCES if there.get(name, True))
 
-    def begin(self, visitor: str) -> None:
-        """Registers a visitor's request."""
-        self._stopped.discard(visitor)
-        self._waiting.add(visitor)
+    def begin(self, session: str) -> None:
+        """Announces a request of a session, so that Stop can end it from now on."""
+        self._stops[session] = threading.Event()
 
-    def stop(self, visitor: str) -> None:
-        """Stops a visitor's request at its next step."""
-        if visitor in self._waiting:
-            self._stopped.add(visitor)
+    def stop(self, session: str) -> None:
+        """Stops a session's request."""
+        if (event := self._stops.get(session)) is not None:
+            event.set()
 
-    def leave(self, visitor: str) -> None:
-        """Stops a visitor's request and deletes their files, including Gradio's copies."""
-        self.stop(visitor)
-        home = self.folder / visitor
-        for made in (file for file in home.glob("*.*") if file.is_file()):
-            for copy in self.folder.glob(f"**/{glob.escape(made.name)}"):
-                if copy.parent != home and filecmp.cmp(copy, made, shallow=False):
-                    copy.unlink(missing_ok=True)
-        mine = self._uploads.pop(visitor, set())
-        for upload in mine - self.kept - set().union(*self._uploads.values()):
-            upload.unlink(missing_ok=True)
-        shutil.rmtree(home, ignore_errors=True)
+    def close(self) -> None:
+        """Stops all requests, those that come later too."""
+        self._ended.set()
 
-    def make(self, request: VideoRequest, visitor: str, on_step: OnStep) -> VideoResult:
+    def make(self, values: dict[str, Any] | VideoRequest, session: str, on_step: OnStep) -> VideoResult:
         """Generates a video. Errors become messages of the result.
 
         Args:
-            request: Values of the form.
-            visitor: Name of the visitor; must be a valid folder name.
+            values: Values of the form by their names in ``VideoRequest``, or a checked request.
+            session: Session that was bound to a visitor.
             on_step: Callback with the completed share (0 to 1) and a text with the remaining time.
         """
         start = time.monotonic()
+        stop = self._stops.setdefault(session, threading.Event())
+
+        def check() -> None:
+            if stop.is_set() or self._ended.is_set():
+                raise RequestStopped
+
+        made: Generated | None = None
         try:
-            with self._lock:
-                case = self._case(request, visitor)
-                made = self.pipeline.generate(case, self._progress(visitor, on_step))
-            return _made(made, time.monotonic() - start)
+            check()
+            visitor = self.visitors.visitor_of(session)
+            request = values if isinstance(values, VideoRequest) else request_of(values)
+            with self.queue.place(visitor), self.visitors.request(session) as home:
+                try:
+                    made = self._make(request, session, visitor, home, check, on_step)
+                finally:
+                    for left in (home / INPUTS, *([] if made else [home])):
+                        shutil.rmtree(left, ignore_errors=True)
+            return self._made(made, time.monotonic() - start)
         except RequestStopped:
             return VideoResult(None, None, ("Stopped.",), failed=True)
+        except OutOfTime:
+            words = f"Stopped after {self.config.visitor_minutes:g} minutes of this hour, since others wait."
+            return VideoResult(None, None, (words,), failed=True)
         except CASE_ERRORS as error:
             return VideoResult(None, None, (self._message(error),), failed=True)
         except Exception as error:  # a bug: the visitor gets a message, the terminal the traceback
@@ -163,74 +123,54 @@ class VideoService:
             message = f"Unexpected error ({type(error).__name__}); the server's terminal shows where."
             return VideoResult(None, None, (message,), failed=True)
         finally:
-            self._waiting.discard(visitor)
-            for name in FILES:
-                shutil.rmtree(self.folder / visitor / name, ignore_errors=True)
-            if visitor in self._stopped:
-                self._stopped.discard(visitor)
-                shutil.rmtree(self.folder / visitor, ignore_errors=True)
+            if self._stops.get(session) is stop:
+                del self._stops[session]
 
-    def _case(self, request: VideoRequest, visitor: str) -> VideoCase:
-        """Links the files of a request into the visitor's folder and returns its case.
-
-        Raises:
-            GenerationError: If an input is missing, too long or too large.
-        """
-        if not request.portrait:
-            raise GenerationError("There is no portrait yet: upload a picture or take one with the webcam.")
-        if not request.speech:
-            raise GenerationError("There is no speech yet: upload a sound file or record one with the microphone.")
-        home = self.folder / visitor
-        shutil.rmtree(home, ignore_errors=True)  # the previous video was downloaded or is not needed
-        given: dict[str, tuple[str, str | None]] = {
-            "portrait": (request.portrait, request.landmarks),
-            "speech": (request.speech, None),
-        }
-        emotion = EmotionConfig(strength=request.strength)
-        if request.source in ("image", "video"):
-            if not (file := getattr(request, request.source)):
-                what = {"image": "picture", "video": "video"}[request.source]
-                raise GenerationError(
-                    f"There is no {what} to take the emotion from: upload one, or choose another source."
-                )
-            given[request.source] = (file, request.source_landmarks)
-        elif request.source == "label":
-            emotion.label, emotion.level = request.label, request.level
-        elif request.source == "text":
-            if not (request.text or "").strip():
-                raise GenerationError("There are no words yet that say how to speak, e.g. 'a warm smile'.")
-            emotion.text = request.text
-        mine = self._uploads.setdefault(visitor, set())
-        mine.update(Path(file) for pair in given.values() for file in pair if file)
-        placed = {name: self._place(home / name, file, sidecar) for name, (file, sidecar) in given.items()}
-        for name in ("speech", "video"):
-            self._require_short(placed.get(name))
-        for name in ("image", "video"):
-            if name in placed:
-                setattr(emotion, name, str(placed[name]))
+    def _make(
+        self,
+        request: VideoRequest,
+        session: str,
+        visitor: str,
+        home: Path,
+        check: Callable[[], None],
+        on_step: OnStep,
+    ) -> Generated:
+        """Generates the video of a request in the folder ``home``."""
+        on_step(0.0, "Looking at the files")
+        placed = {name: self._place(session, home / INPUTS / name, *given) for name, given in files_of(request).items()}
         case = VideoCase(
             portrait=placed["portrait"],
             speech=placed["speech"],
             output=home,
-            emotion=emotion,
+            emotion=emotion_of(request, placed),
             steps=request.steps,
             seed=request.seed,
             paste_back=request.paste_back,
         )
-        return replace(case, output=home / f"{name_of(case)}.mp4")
+        with stoppable(check):
+            require_usable(case, self.config)
 
-    def _place(self, folder: Path, file: str, landmarks: str | None) -> Path:
-        """Links an upload and its landmarks into a folder and returns the path of the upload there."""
+        def check_turn() -> None:
+            check()
+            if self.queue.is_over(visitor):
+                raise OutOfTime
+
+        def on_wait(before: int) -> None:
+            on_step(0.0, f"Waiting; {before} {'video is' if before == 1 else 'videos are'} made first")
+
+        with self.queue.turn(visitor, check, on_wait), stoppable(check_turn):
+            on_step(0.0, "Looking at the portrait, listening to the speech")
+            output = home / f"{name_of(case)}.mp4"
+            return self.pipeline.generate(replace(case, output=output), _progress(check_turn, on_step))
+
+    def _place(self, session: str, folder: Path, file: str, landmarks: str | None) -> Path:
+        """Copies an upload and its landmarks into a folder and returns the path of the copy.
+
+        Copies, not links: nothing that happens to them reaches the upload.
+        """
         source = Path(file)
         try:
-            size = source.stat().st_size
-            if size > self.config.max_megabytes * 1e6:
-                raise GenerationError(
-                    f"{source.name}: has {size / 1e6:.0f} MB, at most {self.config.max_megabytes:g} MB are taken here."
-                )
-            folder.mkdir(parents=True)
-            placed = folder / source.name
-            _link(source, placed)
+            self.visitors.use(session, source)
             if self.needs_landmarks and folder.name != "speech":
                 if landmarks is None:
                     raise GenerationError(
@@ -238,65 +178,65 @@ class VideoService:
                         f"itself. Add the picture's landmarks, {source.stem}.csv as OpenFace writes it, or start the "
                         "page with landmarks=mediapipe."
                     )
-                _link(Path(landmarks), placed.with_suffix(".csv"))
+                self.visitors.use(session, Path(landmarks))
+            size = source.stat().st_size
+            if size > self.config.max_megabytes * 1e6:
+                raise GenerationError(
+                    f"{source.name}: has {size / 1e6:.0f} MB, at most {self.config.max_megabytes:g} MB are taken here."
+                )
+            folder.mkdir(parents=True)
+            placed = Path(shutil.copyfile(source, folder / source.name))
+            if self.needs_landmarks and landmarks is not None and folder.name != "speech":
+                if placed.suffix == ".csv":
+                    raise GenerationError(f"{source.name}: is named as a landmark file; expected a picture or a video.")
+                shutil.copyfile(landmarks, placed.with_suffix(".csv"))
         except FileNotFoundError:
             raise GenerationError(f"{source.name}: was deleted after a while; upload it again.") from None
         return placed
 
-    def _require_short(self, file: Path | None) -> None:
-        if file is None:
-            return
-        try:
-            length = probe(file).duration if file.parent.name == "video" else sound_duration(file)
-        except MediaError:
-            if file.parent.name == "video":
-                raise
-            raise GenerationError(f"{file.name}: has no sound track that can be read; upload a sound file.") from None
-        if length > self.config.max_seconds:
-            raise GenerationError(
-                f"{file.name}: lasts {length:.0f} s, at most {self.config.max_seconds:g} s are taken here; cut out a "
-                "part, or use generate.py, which has no limit."
-            )
-
-    def _progress(self, visitor: str, on_step: OnStep) -> Callable[[VideoProgress], None]:
-        """Returns a callback that reports progress and remaining time, and raises if the visitor stopped or left."""
-        begun: dict[str, float] = {}
-
-        def on_progress(progress: VideoProgress) -> None:
-            if visitor in self._stopped:
-                raise RequestStopped
-            now = time.monotonic()
-            # Seconds per step are known from the second step on: the first call starts the clock.
-            first = begun.setdefault(progress.stage, now)
-            done = progress.done - 1
-            left = f", about {_duration((now - first) / done * (progress.total - progress.done))} left" if done else ""
-            what = {"sampling": "Sampling, step", "writing": "Writing, frame"}[progress.stage]
-            on_step(progress.done / progress.total, f"{what} {progress.done} of {progress.total}{left}")
-
-        if visitor in self._stopped:
-            raise RequestStopped
-        on_step(0.0, "Looking at the portrait, listening to the speech")
-        return on_progress
+    def _made(self, made: Generated, seconds: float) -> VideoResult:
+        frames = f"{made.frames} frames, {made.size[0]}x{made.size[1]}"
+        summary = f"{made.path.name}: {frames}, made in {_duration(seconds)}."
+        record = record_path(made.path)
+        written = json.loads(record.read_text(encoding="utf-8"))
+        write_whole(record, json.dumps(self._without_folders(written), indent=1, ensure_ascii=False) + "\n")
+        return VideoResult(made.path, record, (summary, *map(self._without_folders, made.notes)))
 
     def _message(self, error: Exception) -> str:
-        """Returns an error's message without the server's folders."""
-        return re.sub(rf"{re.escape(str(self.folder))}{os.sep}(?:[\w.-]+{os.sep})*", "", str(error))
+        """Returns an error's message without the server's folders. What is not about the visitor's files is logged."""
+        message = self._without_folders(message_of(error))
+        if FOLDER_LEFT.search(message):
+            LOG.error("a video could not be generated: %s", error)
+            return "The server cannot make videos now; its terminal shows why."
+        return message
+
+    def _without_folders(self, value: Any) -> Any:
+        """A text, or a value of JSON, in which files are named without the server's folders."""
+        if isinstance(value, dict):
+            return {name: self._without_folders(entry) for name, entry in value.items()}
+        if isinstance(value, list):
+            return [self._without_folders(entry) for entry in value]
+        if not isinstance(value, str):
+            return value
+        folder = re.escape(str(self.folder))
+        return re.sub(rf"{folder}([/\\][\w.-]+)*[/\\](?=[^/\\\s])|{folder}", "", value)
 
 
-def _made(made: Generated, seconds: float) -> VideoResult:
-    summary = f"{made.path.name}: {made.frames} frames, {made.size[0]}x{made.size[1]}, made in {_duration(seconds)}."
-    notes = (re.sub(r"(=|^)/\S*/", r"\1", note) for note in made.notes)
-    return VideoResult(made.path, record_path(made.path), (summary, *notes))
+def _progress(check: Callable[[], None], on_step: OnStep) -> Callable[[VideoProgress], None]:
+    """Returns a callback that reports progress and remaining time, and raises if the visitor stopped or left."""
+    begun: dict[str, float] = {}
 
+    def on_progress(progress: VideoProgress) -> None:
+        check()
+        now = time.monotonic()
+        # Seconds per step are known from the second step on: the first call starts the clock.
+        first = begun.setdefault(progress.stage, now)
+        done = progress.done - 1
+        left = f", about {_duration((now - first) / done * (progress.total - progress.done))} left" if done else ""
+        what = {"sampling": "Sampling, step", "writing": "Writing, frame"}[progress.stage]
+        on_step(progress.done / progress.total, f"{what} {progress.done} of {progress.total}{left}")
 
-def _link(source: Path, target: Path) -> None:
-    """Creates a hard link, or a copy if the file system has no links."""
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:
-        shutil.copyfile(source, target)
+    return on_progress
 
 
 def _duration(seconds: float) -> str:

@@ -11,13 +11,17 @@ from configs.training import EthdConfig, Prediction, UNetConfig, Variant
 from datamodules.schema import Dimensions
 from diffusion.schedules import NoiseSchedule, zero_terminal_schedule
 from encoders.protocols import Identity
-from lightning_modules.checkpoints import CHECKPOINT_INFO, EMA, checkpoint_file, read_checkpoint
+from lightning_modules.checkpoints import CHECKPOINT_INFO, EMA, CheckpointError, checkpoint_file, read_checkpoint
 from lightning_modules.ethd.latents import LatentScale
 from lightning_modules.ethd.network import Ethd, SignalWidths
 from lightning_modules.ethd.unet import UNetShape
 
 STAGE = "ethd"
 TRAINED_WINDOWS = "trained_windows"  # checkpoint key: {length of a window: frames trained in windows of that length}
+
+# Keys of earlier versions that changed the training only -> the value that trains as now, None for any.
+# condition_dropout dropped lips and expression together; mask_source chose the boxes of training.
+EARLIER_KEYS = {"svd": None, "condition_dropout": 0.0, "mask_source": "reference"}
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,27 @@ def with_overlap(config: EthdConfig) -> EthdConfig:
     return config if config.overlap is not None else replace(config, overlap=round(config.window / 5))
 
 
+def check_earlier(raw: Mapping[str, Any], name: str) -> None:
+    """Checks that a run of an earlier version can go on as it was trained.
+
+    Args:
+        raw: Configuration in its checkpoint.
+        name: Name of the checkpoint, for the message.
+
+    Raises:
+        CheckpointError: If it used an option that there is no longer.
+    """
+    used = [key for key, now in EARLIER_KEYS.items() if now is not None and raw.get(key, now) != now]
+    if used:
+        raise CheckpointError(
+            f"{name}: was trained with {', '.join(f'model.{key}={raw[key]}' for key in used)}, which this version does "
+            "not have; start a new run from its weights with init=RUN"
+        )
+
+
 def ethd_config(raw: Mapping[str, Any]) -> EthdConfig:
     """Builds the configuration from its plain form in a checkpoint."""
-    known = {name: value for name, value in raw.items() if name != "svd"}  # a key of earlier versions
+    known = {name: value for name, value in raw.items() if name not in EARLIER_KEYS}
     return EthdConfig(**{**known, "unet": UNetConfig(**raw["unet"])})
 
 

@@ -12,7 +12,7 @@ Shapes: B clips, F frames, L = h*w latent positions, C channels, N tokens per la
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import torch
@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from encoders.landmarks.boxes import mask_pyramid
+
+POSITION_GROUPS = 32  # groups of positions in expression temporal attention, where their number is divisible
 
 
 @dataclass(frozen=True)
@@ -42,22 +44,28 @@ class Conditions:
     regions: dict[int, Tensor] = field(default_factory=dict)
 
     def without(self, dropped: Tensor) -> Conditions:
-        """Returns a copy with all branches disabled for some clips.
+        """Returns a copy with the lip or the expression branches disabled for some clips.
 
         Tokens are set to zero. Their attention values are then zero, so that only the output bias remains, as without
         the branch.
 
         Args:
-            dropped: (B,) bool, True for clips without conditions.
+            dropped: (B, 2) bool, True for clips without lips, and for those without expression.
         """
-        kept = (~dropped).float()
+        lips, expression = (~dropped).float().unbind(1)
 
-        def some(tokens: Tensor | None) -> Tensor | None:
+        def some(tokens: Tensor | None, kept: Tensor) -> Tensor | None:
             if tokens is None:
                 return None
             return tokens * kept.repeat_interleave(len(tokens) // len(kept)).to(tokens)[:, None, None]
 
-        return Conditions(some(self.lip), some(self.driving), some(self.reference), some(self.timeline), self.regions)
+        return replace(
+            self,
+            lip=some(self.lip, lips),
+            driving=some(self.driving, expression),
+            reference=some(self.reference, expression),
+            timeline=some(self.timeline, expression),
+        )
 
 
 def expression_regions(boxes: Tensor, size: tuple[int, int], levels: Sequence[int]) -> dict[int, Tensor]:
@@ -159,8 +167,7 @@ class CrossAttention(nn.Module):
 
     def attend(self, query: Tensor, tokens: Tensor) -> Tensor:
         """Attends with ``query`` (X, heads, L, C / heads) to (X, N, D) tokens -> (X, L, C), not yet projected."""
-        key, value = self._split(self.to_k(tokens)), self._split(self.to_v(tokens))
-        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
+        return attended(query, self._split(self.to_k(tokens)), self._split(self.to_v(tokens)))
 
     def _split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -235,8 +242,10 @@ class ExpressionDecouplingInjector(nn.Module):
 class ExpressionTemporalAttention(CrossAttention):
     """Every position of every frame attends to the driving expression of all frames.
 
-    A clip's keys are equal at all positions, so they are computed once for F*L queries. Replaces the attention of SVD's
-    temporal layers to the image embedding. SVD's output bias is kept at all positions.
+    A clip's keys are equal at all positions, so they are computed once for F*L queries. Positions attend in groups,
+    each with a copy of the keys: on a GPU, the backward pass of flash attention runs clips, heads and blocks of keys in
+    parallel, but goes through the queries one after the other. Replaces the attention of SVD's temporal layers to the
+    image embedding. SVD's output bias is kept at all positions.
     """
 
     def forward(self, hidden: Tensor, timeline: Tensor | None, region: Tensor | None) -> Tensor:
@@ -251,8 +260,10 @@ class ExpressionTemporalAttention(CrossAttention):
         if timeline is None or region is None:
             return bias
         clips, frames = timeline.shape[:2]
-        query = self.query(hidden.unflatten(0, (clips, -1)).flatten(1, 2))
-        found = self.attend(query, timeline).unflatten(1, (-1, frames))
+        groups = POSITION_GROUPS if len(hidden) // clips % POSITION_GROUPS == 0 else 1
+        query = self.query(hidden.unflatten(0, (clips * groups, -1)).flatten(1, 2))
+        key, value = (self._split(project(timeline)).repeat_interleave(groups, 0) for project in (self.to_k, self.to_v))
+        found = attended(query, key, value).unflatten(0, (clips, groups)).unflatten(2, (-1, frames)).flatten(1, 2)
         inside = region.transpose(1, 2).to(hidden)  # (B, L, 1, 1)
         change = F.linear(found, weight)
         # Under autocast the bias is float32, and would turn the residual stream into float32.
@@ -277,6 +288,11 @@ class OutputBias(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(channels))
+
+
+def attended(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention of (X, heads, L, c) queries to keys and values -> (X, L, heads * c)."""
+    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
 def masked(change: Tensor, region: Tensor) -> Tensor:

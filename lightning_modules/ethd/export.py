@@ -6,6 +6,7 @@ of the encoders, and, if an emotion run is given, its label table and text mappi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,8 +15,10 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from torch import Tensor
+from torch import Tensor, nn
 
+from configs.stored import load_stored
+from configs.training import VAIDConfig
 from encoders.protocols import Identity, TextEncoder
 from encoders.weight_files import WrongWeights
 from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, checkpoint_file, read_checkpoint, run_of
@@ -33,8 +36,11 @@ from lightning_modules.ethd.network import Ethd
 from lightning_modules.tensor_files import read_file, write_file
 from lightning_modules.vaid.checkpoint import vaid_config
 from lightning_modules.vaid.network import VAID
+from runtime.checked_fields import check_count, check_sizes
+from runtime.errors import first_line
 from runtime.files import sha256_of, write_whole
 
+MAX_SIDE = 1 << 14  # pixels of a frame
 KIND, VERSION = "emotivetalk_export", 1
 EXPORT = Path("export") / "ethd.safetensors"
 EMOTION = "emotion"  # folder of a run with the files of the emotion run that it was last exported with
@@ -151,20 +157,23 @@ def load_export(run: str | Path) -> ExportedModel:
     try:
         parts = {name: (part, _under(tensors, name)) for name, part in header["parts"].items()}
         info = EthdInfo.read(header["card"])
+        step, trained_windows, trained_with = _checked(header, info)
         with torch.device("meta"):  # every weight comes from the file
             ethd = build_ethd(info.config, info.dimensions, info.frame_side)
+            check_shapes(VAID(trained_with, info.dimensions), parts["vaid"][1])
+        check_shapes(ethd, parts["ethd"][1])
         ethd.load_state_dict(parts["ethd"][1], assign=True)
-        vaid = VAID(vaid_config(header["vaid"]), info.dimensions)
+        vaid = VAID(trained_with, info.dimensions)
         vaid.load_state_dict(parts["vaid"][1])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise WrongWeights(f"{path}: {error} is missing or malformed; export the run again") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise WrongWeights(f"{path}: {first_line(error)} is missing or malformed; export the run again") from error
     table = EmotionTable.from_plain(*parts[TABLE_KIND], path) if TABLE_KIND in parts else None
     return ExportedModel(
         info=info,
         ethd=ethd.eval().requires_grad_(False),
         vaid=vaid.eval().requires_grad_(False),
-        step=int(header["step"]),
-        trained_windows={int(length): frames for length, frames in header.get(TRAINED_WINDOWS, {}).items()},
+        step=step,
+        trained_windows=trained_windows,
         sha256=sha256_of(path),
         table=table,
         text=parts.get(TEXT_KIND),
@@ -236,10 +245,48 @@ def _emotion_of_run(run: Path, given: str | Path | None, motion: Identity) -> tu
     return emotion_parts(held, motion) if (held / TABLE_FILE).is_file() else (None, None)
 
 
+def _checked(header: Mapping[str, Any], info: EthdInfo) -> tuple[int, dict[int, int], VAIDConfig]:
+    """Steps, trained windows and the configuration of V-AID, after all numbers of an export were checked.
+
+    Raises:
+        ValueError: If a number is of another type, not finite, or larger than any network's; names it.
+    """
+    trained_with = vaid_config(header["vaid"])
+    check_sizes(info.config, "config")
+    check_sizes(trained_with, "vaid")
+    check_sizes(info.dimensions, "dimensions")
+    check_count("frame_side", info.frame_side, 1, MAX_SIDE)
+    for name, values, least in (("mean", info.latents.mean, -math.inf), ("std", info.latents.std, 0.0)):
+        if len(values) != info.dimensions.latent_channels or not all(_is_number(value, least) for value in values):
+            raise ValueError(f"latents.{name}={str(values)[:60]} (one finite number per channel)")
+    windows = {
+        int(length): check_count(f"{TRAINED_WINDOWS}.{length}", frames, 0, 1 << 62)
+        for length, frames in header.get(TRAINED_WINDOWS, {}).items()
+    }
+    return check_count("step", header["step"], 0, 1 << 62), windows, trained_with
+
+
+def check_shapes(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Checks that tensors have the names and shapes of a network, which can be on the meta device.
+
+    Raises:
+        ValueError: If not; names the first that differs.
+    """
+    own = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    for name in sorted(own.keys() | found.keys()):
+        if own.get(name) != found.get(name):
+            raise ValueError(f"tensor {name} of shape {found.get(name)} (expected {own.get(name)})")
+
+
+def _is_number(value: Any, above: float) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > above
+
+
 def _stage_of(run: Path) -> str | None:
     """Stage in the configuration of a run directory, or None if it cannot be read."""
     try:
-        return str(OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))["stage"])  # type: ignore[index, call-overload]
+        return str(OmegaConf.to_container(load_stored(run / "config.yaml"))["stage"])  # type: ignore[index, call-overload]
     except (OSError, KeyError, TypeError, ValueError, OmegaConfBaseException):
         return None
 

@@ -25,11 +25,12 @@ from diffusion.ddim import seeded_noise
 from diffusion.parameterization import noise_input, stratified_steps, velocity, velocity_loss
 from lightning_modules.accumulation import AccumulatingModule
 from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, check_encoders, check_stage
-from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, noise_schedule, with_overlap
+from lightning_modules.ethd.checkpoint import STAGE, EthdInfo, build_ethd, check_earlier, noise_schedule, with_overlap
 from lightning_modules.ethd.network import DrivingSignals
 from lightning_modules.ethd.svd_weights import is_new
-from lightning_modules.parameter_groups import ParameterGroup, decayed_groups, optimizer_groups, regroup
+from lightning_modules.parameter_groups import ParameterGroup, adamw, decayed_groups, regroup
 from lightning_modules.schedule import LEAST, scheduled
+from lightning_modules.vaid.conditions import condition
 from lightning_modules.vaid.network import VAID
 from lightning_modules.validation import ValidationMeans
 
@@ -155,7 +156,7 @@ class EthdModule(AccumulatingModule):
         """
         config = self.config
         level = self.schedule.level(steps, example.x0)
-        noisy = level.sqrt() * example.x0 + (1 - level).sqrt() * example.noise
+        noisy = self.schedule.add_noise(example.x0, example.noise, steps)
         weights = next(self.ethd.parameters())
         v = self.ethd(noisy.to(weights.dtype), noise_input(level.flatten()), example.reference, example.signals)
         with single_precision(self.device):
@@ -186,11 +187,11 @@ class EthdModule(AccumulatingModule):
         audio = batch["audio"].float()
         with torch.no_grad():
             signals = DrivingSignals(
-                boxes=self._boxes(batch),
+                boxes=batch["reference_boxes"].float(),  # generation has those of the portrait alone, too
                 e_ref=vaid.expression_scale(batch["reference_expression"].float()),
                 lip=vaid.lip(audio),
                 e_dri=e_dri,
-                e_cond=vaid.expression_scale(batch["first_expression"].float()),
+                e_cond=vaid.expression_scale(condition(batch, vaid.config).float()),
                 audio=audio,
                 dropped=self._dropped(seeds) if self.training else None,
             )
@@ -219,24 +220,18 @@ class EthdModule(AccumulatingModule):
         return self.vaid.sample_expression(
             batch["audio"][rows].float(),
             batch["reference_portrait"][rows],
-            self.vaid.expression_scale(batch["first_expression"][rows].float()),
+            self.vaid.expression_scale(condition(batch, self.vaid.config)[rows].float()),
             [seed_of("e_a", seeds[i]) >> 1 for i in rows],
             steps=self.config.expression_steps,
         )
 
-    def _boxes(self, batch: ClipBatch) -> Tensor:
-        """(B, 2, 4) lip and face boxes that define the region of the expression."""
-        if self.config.mask_source == "reference":
-            return batch["reference_boxes"].float()
-        boxes = torch.cat([batch["boxes"], batch["reference_boxes"][:, None]], 1).float()
-        return torch.cat([boxes[..., :2].amin(1), boxes[..., 2:].amax(1)], -1)
-
     def _dropped(self, seeds: list[int]) -> Tensor | None:
-        """(B,) bool, True for clips whose conditions are dropped; None without condition dropout."""
-        chance = self.config.condition_dropout
-        if not chance:
+        """(B, 2) bool, True for clips without lips, and for those without expression; None without dropout."""
+        chances = {"lip": self.config.lip_dropout, "expression": self.config.expression_dropout}
+        if not any(chances.values()):
             return None
-        return torch.tensor([share("condition", seed) < chance for seed in seeds], device=self.device)
+        dropped = [[share(f"{part}_dropout", seed) < chance for part, chance in chances.items()] for seed in seeds]
+        return torch.tensor(dropped, device=self.device)
 
     def _diffusion_steps(self, batch: ClipBatch) -> Tensor:
         """(B,) random diffusion steps, stratified over the global batch."""
@@ -275,8 +270,7 @@ class EthdModule(AccumulatingModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over ``parameter_groups``."""
         config = self.config
-        groups = optimizer_groups(self.parameter_groups(), dict(self.ethd.named_parameters()))
-        optimizer = torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)
+        optimizer = adamw(self.parameter_groups(), dict(self.ethd.named_parameters()))
         return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -286,6 +280,7 @@ class EthdModule(AccumulatingModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Checks that the checkpoint is of the same stage, encoders and V-AID."""
         check_stage(checkpoint, STAGE, "ckpt_path")
+        check_earlier(checkpoint[CHECKPOINT_INFO]["config"], "ckpt_path")
         info = EthdInfo.read(checkpoint[CHECKPOINT_INFO])
         check_encoders(info.encoders, self.info.encoders, "ckpt_path")
         if info.vaid_sha256 != self.info.vaid_sha256:

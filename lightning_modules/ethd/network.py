@@ -31,7 +31,7 @@ class DrivingSignals:
         e_dri: (B, F, d_e) driving expression: e_a from audio, or e_v from video.
         e_cond: (B, d_e) emotion condition, for variant ``wo_dicte``.
         audio: (B, F, A, D_a) audio features A_w, for variant ``no_decouple``.
-        dropped: (B,) bool, True for clips whose branches are all disabled; None for no clip.
+        dropped: (B, 2) bool, True for clips whose lip or expression branch is disabled; None for no clip.
     """
 
     boxes: Tensor

@@ -21,7 +21,6 @@ from diffusers.models.attention_processor import Attention
 from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 from diffusers.models.resnet import AlphaBlender
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from lightning_modules.ethd.conditioning import (
     AbsentAttention,
@@ -29,6 +28,7 @@ from lightning_modules.ethd.conditioning import (
     ExpressionDecouplingInjector,
     ExpressionTemporalAttention,
     LipAttention,
+    attended,
 )
 
 Run = Callable[..., Any]  # calls a segment with its inputs, checkpointed or not
@@ -82,7 +82,7 @@ class SpatialBlock(nn.Module):
 
         Args:
             hidden: (B*F, L, C) hidden states.
-            found: (B*F, L, C) result of ``attention``.
+            found: (B*F, L, C) result of ``attended``.
             conditions: Tokens and masks to attend to.
             region: (B, 1, L, 1) mask, see ``Conditions``.
         """
@@ -120,10 +120,10 @@ class TemporalBlock(nn.Module):
         hidden = hidden + places
         return self.ff_in(self.norm_in(hidden)) + hidden
 
-    def attend(self, hidden: Tensor, conditions: Conditions, region: Tensor | None, frames: int) -> Tensor:
+    def attend(self, hidden: Tensor, conditions: Conditions, region: Tensor | None, clips: int) -> Tensor:
         """Attentions: (B*F, L, C) -> (B*F, L, C)."""
         length = hidden.shape[1]
-        hidden = hidden.unflatten(0, (-1, frames)).transpose(1, 2).flatten(0, 1)  # (B*L, F, C)
+        hidden = hidden.unflatten(0, (clips, -1)).transpose(1, 2).flatten(0, 1)  # (B*L, F, C)
         hidden = self.attn1(self.norm1(hidden)) + hidden
         hidden = self.attn2(self.norm2(hidden), conditions.timeline, region) + hidden
         return hidden.unflatten(0, (-1, length)).transpose(1, 2).flatten(0, 1)
@@ -174,11 +174,11 @@ class SpatioTemporalTransformer(nn.Module):
         # On large grids, attention costs more time than the layers around it, and feed-forward layers most memory:
         # the result of attention is stored instead of recomputed, and feed-forward layers run on a part of the frames.
         large = height * width >= LARGE * hidden.shape[1]
-        found = attention(*run(self._project, over_space, hidden)) if large else None
+        found = attended(*run(self._project, over_space, hidden)) if large else None
         spatial = run(self._attend_space, over_space, hidden, found, conditions, region)
         spatial = _in_parts(run, over_space.feed, large, spatial)
         temporal = _in_parts(run, over_time.feed_in, large, spatial, places.repeat(len(spatial) // frames, 1)[:, None])
-        temporal = run(over_time.attend, temporal, conditions, region, frames)
+        temporal = run(over_time.attend, temporal, conditions, region, len(hidden) // frames)
         temporal = _in_parts(run, over_time.feed, large, temporal)
         return run(self._blend, hidden, spatial, temporal)
 
@@ -198,7 +198,7 @@ class SpatioTemporalTransformer(nn.Module):
     ) -> Tensor:
         tokens = self._tokens(hidden)
         if found is None:
-            found = attention(*block.project(tokens))
+            found = attended(*block.project(tokens))
         return block.attend(tokens, found, conditions, region)
 
     def _blend(self, hidden: Tensor, spatial: Tensor, temporal: Tensor) -> Tensor:
@@ -215,11 +215,6 @@ class SpatioTemporalTransformer(nn.Module):
                 "them with expression_regions(boxes, size, unet.grid_sides(latent side))"
             )
         return conditions.regions[height]
-
-
-def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention of (X, heads, L, c) queries to keys and values -> (X, L, heads * c)."""
-    return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
 
 
 def _in_parts(run: Run, layer: Callable[..., Tensor], large: bool, *inputs: Tensor) -> Tensor:

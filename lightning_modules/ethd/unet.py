@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import torch
 from diffusers.models.downsampling import Downsample2D
@@ -30,6 +32,7 @@ from lightning_modules.ethd.transformer import Branches, Run, SpatioTemporalTran
 
 # SVD's micro-conditions: frames per second minus one, motion bucket id, noise augmentation strength.
 ADDED_TIME_IDS = (24.0, 127.0, 0.02)
+GRAPHS = 128  # at most, of a kind of segment: SVD has 15 shapes, with one length and any, in training and validation
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class UNet(nn.Module):
     def __init__(self, shape: UNetShape, branches: Branches | None = None, checkpointing: bool = True) -> None:
         super().__init__()
         self.shape, self.branches, self.checkpointing = shape, branches or Branches(), checkpointing
+        self._compiled: Callable[..., Any] | None = None
         first, last, embedded = shape.channels[0], shape.channels[-1], 4 * shape.channels[0]
         self.conv_in = nn.Conv2d(shape.in_channels, first, 3, padding=1)
         self.time_proj = Timesteps(first, True, 0)
@@ -144,7 +148,23 @@ class UNet(nn.Module):
     def _head(self, hidden: Tensor) -> Tensor:
         return self.conv_out(F.silu(self.conv_norm_out(hidden)))
 
+    def compile_segments(self, backend: str = "inductor") -> None:
+        """Compiles each segment when it is first run. The windows may have any lengths.
+
+        Segments of one kind and one shape share a graph. Raises torch's limit of graphs for a function, which is meant
+        for functions that are called with few shapes.
+
+        Args:
+            backend: Compiler, see ``torch.compiler.list_backends``.
+        """
+        import torch._dynamo  # late: takes seconds
+
+        torch._dynamo.config.recompile_limit = max(GRAPHS, torch._dynamo.config.recompile_limit)
+        self._compiled = partial(torch.compile, fullgraph=True, backend=backend)
+
     def _run(self, block: Callable[..., Tensor], *inputs: object) -> Tensor:
+        if self._compiled is not None:
+            block = self._compiled(block)
         if not (self.checkpointing and torch.is_grad_enabled()):
             return block(*inputs)
         # The blocks use no random numbers, so the generator state need not be saved.
@@ -241,7 +261,7 @@ class VideoResidualBlock(SpatioTemporalResBlock):
     ) -> Tensor:
         """(B*F, C, H, W) hidden states, and those of a skip connection -> (B*F, C', H, W)."""
         spatial = run(self._over_space, hidden, skip, time)
-        temporal = run(self._over_time, spatial, time, frames)
+        temporal = run(self._over_time, spatial, time, len(hidden) // frames)
         return blend(self.time_mixer, spatial, temporal)
 
     def _over_space(self, hidden: Tensor, skip: Tensor | None, time: Tensor) -> Tensor:
@@ -249,9 +269,9 @@ class VideoResidualBlock(SpatioTemporalResBlock):
             hidden = torch.cat([hidden, skip], 1)
         return self.spatial_res_block(hidden, time)
 
-    def _over_time(self, hidden: Tensor, time: Tensor, frames: int) -> Tensor:
-        video = hidden.unflatten(0, (-1, frames)).transpose(1, 2)
-        return self.temporal_res_block(video, time.unflatten(0, (-1, frames))).transpose(1, 2).flatten(0, 1)
+    def _over_time(self, hidden: Tensor, time: Tensor, clips: int) -> Tensor:
+        video = hidden.unflatten(0, (clips, -1)).transpose(1, 2)
+        return self.temporal_res_block(video, time.unflatten(0, (clips, -1))).transpose(1, 2).flatten(0, 1)
 
 
 class TemporalConv(nn.Conv3d):

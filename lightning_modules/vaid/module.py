@@ -25,10 +25,11 @@ from datamodules.schema import Dimensions
 from encoders.protocols import Identity
 from lightning_modules.accumulation import AccumulatingModule
 from lightning_modules.checkpoints import CHECKPOINT_INFO, check_encoders, check_stage
-from lightning_modules.parameter_groups import ParameterGroup, decayed_groups, optimizer_groups, regroup
+from lightning_modules.parameter_groups import ParameterGroup, adamw, decayed_groups, regroup
 from lightning_modules.schedule import LEAST, scheduled
 from lightning_modules.vaid.checkpoint import ENCODER_KINDS, STAGE
 from lightning_modules.vaid.club import ClubTerms, GaussianConditional, club_terms
+from lightning_modules.vaid.conditions import condition
 from lightning_modules.vaid.losses import info_nce, masked_mean, squared_error, velocity_error
 from lightning_modules.vaid.network import VAID
 from lightning_modules.validation import ValidationMeans
@@ -130,7 +131,7 @@ class VAIDModule(AccumulatingModule):
         vaid, mask = self.vaid, batch["mask"]
         t, noise, dropped = self._randomness(batch)
         e_v = vaid.expression_scale(batch["expression"])
-        e_cond = vaid.expression_scale(batch["first_expression"])
+        e_cond = vaid.expression_scale(condition(batch, self.config))
         around = vaid.di_cte.surroundings(batch["audio"], batch["reference_portrait"], mask)
         e_a = vaid.di_cte(vaid.schedule.add_noise(e_v, noise, t), t, around, e_cond, dropped)
         return Predicted(vaid.lip(batch["audio"], mask), e_a, t)
@@ -255,7 +256,7 @@ class VAIDModule(AccumulatingModule):
             return
         mask, vaid = batch["mask"], self.vaid
         l_v, e_v = vaid.lip_scale(batch["lip"]), vaid.expression_scale(batch["expression"])
-        e_cond = vaid.expression_scale(batch["first_expression"])
+        e_cond = vaid.expression_scale(condition(batch, self.config))
         l_a = vaid.lip(batch["audio"], mask)
         seeds = [seed_of("validation", key) >> 1 for key in batch["key"]]
         e_a = vaid.sample_expression(batch["audio"], batch["reference_portrait"], e_cond, seeds, mask)
@@ -277,7 +278,7 @@ class VAIDModule(AccumulatingModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """AdamW over ``parameter_groups``."""
         config, groups = self.config, self.parameter_groups()
-        optimizer = torch.optim.AdamW(optimizer_groups(groups, dict(self.named_parameters())))
+        optimizer = adamw(groups, dict(self.named_parameters()))
         follow = [group.scheduled for group in groups]
         return scheduled(optimizer, self.max_steps, config.lr_warmup, LEAST[config.lr_decay], follow)
 

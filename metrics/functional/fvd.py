@@ -116,17 +116,22 @@ class Sampling:
     seed: int | None
 
 
-def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed: int = 0) -> Sampling:
+def sample_clips(
+    lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed: int = 0, names: Sequence[str] | None = None
+) -> Sampling:
     """Samples one clip per video, like StyleGAN-V's dataset.
 
-    Generated clips start at frame 0. Real clips start at ``randint(0, L - T s + s - 1)`` of Python's generator, in the
-    order of the videos. The original does not seed the generator, so its value varies between runs; here it is seeded.
+    Generated clips start at frame 0. Real clips start at ``randint(0, L - T s + s - 1)`` of Python's generator. The
+    original does not seed the generator, so its value varies between runs; here it is seeded. Without ``names`` it is
+    seeded once and the starts are drawn in the order of the videos, as in the original: a missing video moves all later
+    starts. With ``names`` it is seeded for each video, whose start then depends on seed, name and L alone.
 
     Args:
         lengths: Number of frames L of each video, videos in sorted order.
         protocol: FVD protocol with T frames and step s.
         real: Whether the videos are real (reference) or generated.
         seed: Seed of the random starts of the real side.
+        names: Name of each video.
 
     Raises:
         ValueError: If fewer than two videos are long enough.
@@ -138,7 +143,11 @@ def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed
         if length < protocol.span:
             too_short.append(video)
         elif len(clips) < MAX_CLIPS:
-            start = draw.randint(0, length - protocol.span + protocol.subsample - 1) if real else 0
+            start = 0
+            if real and names:
+                start = real_start(names[video], length, protocol, seed)
+            elif real:
+                start = _draw_start(draw, length, protocol)
             clips.append(
                 FvdClip(video, tuple(range(start, start + protocol.span, protocol.subsample))[: protocol.frames])
             )
@@ -148,6 +157,22 @@ def sample_clips(lengths: Sequence[int], protocol: FVDProtocol, real: bool, seed
             f"{len(lengths)}"
         )
     return Sampling(tuple(clips), tuple(too_short), seed if real else None)
+
+
+def real_start(name: str, length: int, protocol: FVDProtocol, seed: int = 0) -> int:
+    """Draws the first frame of a real clip from the seed, the name and the length of its video alone.
+
+    Args:
+        name: Name of the video.
+        length: Number of frames of the video, at least the protocol's span.
+        protocol: FVD protocol.
+        seed: Seed of the random starts.
+    """
+    return _draw_start(random.Random(f"{seed} {name}"), length, protocol)
+
+
+def _draw_start(draw: random.Random, length: int, protocol: FVDProtocol) -> int:
+    return draw.randint(0, length - protocol.span + protocol.subsample - 1)
 
 
 def preprocess(clips: Tensor, protocol: FVDProtocol) -> Tensor:

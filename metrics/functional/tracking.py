@@ -5,7 +5,7 @@ Boxes are (left, top, right, bottom) in pixels. Shapes: F frames, K detections.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +20,7 @@ PAD_VALUE = 110
 SCENE_THRESHOLD = 30.0
 MIN_SCENE = 15
 # PySceneDetect 0.5: (minimum width, n); only every n-th pixel is used from this width on.
-_STRIDES = ((3200, 12), (2100, 8), (1700, 6), (1200, 5), (900, 4), (600, 3))
+_STRIDES = ((3200, 12), (2100, 8), (1700, 6), (1200, 5), (900, 4), (600, 3), (400, 2))
 
 
 @dataclass(frozen=True)
@@ -134,30 +134,35 @@ def crop_face(frame: np.ndarray, x: float, y: float, half: float) -> np.ndarray:
     return crop
 
 
-def find_shots(frames: Iterable[np.ndarray]) -> list[tuple[int, int]]:
-    """Finds the shots of a video like PySceneDetect 0.5's ContentDetector with default settings.
+def find_shots(
+    frames: Iterable[np.ndarray], hsv: Callable[[np.ndarray], np.ndarray] | None = None
+) -> list[tuple[int, int]]:
+    """Finds the shots of a video like PySceneDetect 0.5.1's ContentDetector with default settings.
 
     A cut is where hue, saturation and value change by 30 or more on average between two frames, at least 15 frames
-    after the last cut.
+    after the last cut. The first cut may be anywhere.
 
     Args:
-        frames: (H, W, 3) uint8 RGB frames, read one at a time.
+        frames: (H, W, 3) uint8 frames, read one at a time; RGB, or what ``hsv`` converts.
+        hsv: Function from a frame to HSV in OpenCV's scale; None for an own conversion of RGB, within 1 of OpenCV's.
 
     Returns:
         (first frame, end) of each shot.
     """
+    convert = hsv or _hsv
     previous: np.ndarray | None = None
-    cuts, count = [0], 0
+    cuts: list[int] = []
+    count = 0
     for frame in frames:
         stride = next((n for width, n in _STRIDES if frame.shape[1] >= width), 1)
-        hsv = _hsv(frame[::stride, ::stride])
-        if previous is not None and count - cuts[-1] >= MIN_SCENE:
-            change = np.abs(hsv - previous).reshape(-1, 3).mean(axis=0).mean()
+        current = convert(frame[::stride, ::stride]).astype(np.int32)
+        if previous is not None and (not cuts or count - cuts[-1] >= MIN_SCENE):
+            change = np.abs(current - previous).reshape(-1, 3).mean(axis=0).mean()
             if change >= SCENE_THRESHOLD:
                 cuts.append(count)
-        previous = hsv
+        previous = current
         count += 1
-    return list(zip(cuts, [*cuts[1:], count], strict=True)) if count else []
+    return list(zip([0, *cuts], [*cuts, count], strict=True)) if count else []
 
 
 def _hsv(frame: np.ndarray) -> np.ndarray:

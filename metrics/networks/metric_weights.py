@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+
+from encoders.weight_sources import published_hashes
+from runtime.files import sha256_of
+from runtime.tensors import TensorFileError, is_torchscript, load_saved, load_torchscript
 
 Weights = str | Path | Mapping[str, Tensor]
 
@@ -36,8 +36,7 @@ def provenance(network: str, weights: Weights) -> Provenance:
     if isinstance(weights, Mapping):
         return Provenance(network)
     path = Path(weights)
-    with path.open("rb") as file:
-        return Provenance(network, path.name, hashlib.file_digest(file, "sha256").hexdigest())
+    return Provenance(network, path.name, sha256_of(path))
 
 
 def read_tensors(weights: Weights, expected: str, part: str | None = None) -> dict[str, Tensor]:
@@ -59,14 +58,12 @@ def read_tensors(weights: Weights, expected: str, part: str | None = None) -> di
         raise FileNotFoundError(f"{path}: no such file; expected {expected}")
     loaded: Any
     try:
-        if _is_torchscript(path):
-            loaded = torch.jit.load(str(path), map_location="cpu").state_dict()
+        if is_torchscript(path):
+            loaded = load_torchscript(path, published=sha256_of(path) in published_hashes())
         else:
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise ValueError(
-            f"{path}: cannot be loaded without running code from it ({error}); expected {expected}"
-        ) from None
+            loaded = load_saved(path)
+    except TensorFileError as error:
+        raise ValueError(f"{error}; expected {expected}") from None
     if part is not None:
         if not isinstance(loaded, Mapping) or part not in loaded:
             found = ", ".join(map(str, loaded)) if isinstance(loaded, Mapping) else type(loaded).__name__
@@ -75,13 +72,6 @@ def read_tensors(weights: Weights, expected: str, part: str | None = None) -> di
     if not isinstance(loaded, Mapping) or not all(isinstance(value, Tensor) for value in loaded.values()):
         raise ValueError(f"{path}: does not have tensors by name; expected {expected}")
     return dict(loaded)
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], expected: str) -> None:

@@ -7,6 +7,7 @@ Boxes are (left, top, right, bottom) in pixels. Shapes: K boxes, H x W pixels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,6 @@ class MTCNN(nn.Module):
             load_strictly(network, read_tensors(weights, f"{type(network).__name__} of MTCNN"), str(_name(weights)))
         frozen(self)
 
-    @full_precision
     def forward(self, frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Detects the faces of a frame.
 
@@ -54,66 +54,68 @@ class MTCNN(nn.Module):
         Returns:
             (K, 5) boxes with their probability, and (K, 5, 2) landmarks, the largest face first.
         """
+        return self.detect([frame])[0]
+
+    @full_precision
+    def detect(self, frames: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Detects the faces of (H, W, 3) uint8 RGB frames of one size; as ``forward`` for each."""
         device = self.pnet.conv1.weight.device
-        image = torch.from_numpy(np.array(frame)).permute(2, 0, 1)[None].float().to(device)
-        boxes = self._propose(image)
-        boxes = self._refine(image, boxes)
-        faces, points = self._place(image, boxes)
-        area = (faces[:, 2] - faces[:, 0]) * (faces[:, 3] - faces[:, 1])
-        order = area.argsort(descending=True, stable=True)
-        return faces[order].cpu().numpy(), points[order].cpu().numpy()
+        images = torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).to(device).float()
+        boxes = self._refine(images, self._propose(images))
+        return [_sorted(faces, points) for faces, points in self._place(images, boxes)]
 
     def largest(self, frame: np.ndarray) -> np.ndarray | None:
         """Returns the (5, 2) landmarks of the largest face in pixels, or None.
 
         The order is left eye, right eye, nose, left and right mouth corner.
         """
-        points = self(frame)[1]
-        return points[0].astype(np.float64) if len(points) else None
+        return self.largest_of([frame])[0]
 
-    def _propose(self, image: Tensor) -> Tensor:
-        height, width = image.shape[2:]
-        found = [image.new_zeros(0, 9)]
+    def largest_of(self, frames: Sequence[np.ndarray]) -> list[np.ndarray | None]:
+        """Returns the landmarks of the largest face of each (H, W, 3) frame of one size; as ``largest``."""
+        return [points[0].astype(np.float64) if len(points) else None for _, points in self.detect(frames)]
+
+    def _propose(self, images: Tensor) -> list[Tensor]:
+        height, width = images.shape[2:]
+        found = [[images.new_zeros(0, 9)] for _ in images]
         scale = 12 / MIN_FACE
         while min(height, width) * scale >= 12:
             size = (int(height * scale + 1), int(width * scale + 1))
-            offsets, probability = self.pnet(_normalised(F.interpolate(image, size=size, mode="area")))
-            cells = (probability[0] >= THRESHOLDS[0]).nonzero()
-            corner = cells.flip(1).float()
-            low, high = torch.floor((2 * corner + 1) / scale), torch.floor((2 * corner + 12) / scale)
-            scores = probability[0][cells[:, 0], cells[:, 1]]
-            moves = offsets[0][:, cells[:, 0], cells[:, 1]].T
-            rows = torch.cat([low, high, scores[:, None], moves], dim=1)
-            found.append(rows[nms(rows[:, :4], rows[:, 4], 0.5)])
+            offsets, probability = self.pnet(_normalised(F.interpolate(images, size=size, mode="area")))
+            for rows, move, sure in zip(found, offsets, probability, strict=True):
+                rows.append(_cells(move, sure, scale))
             scale *= SHRINK
-        rows = torch.cat(found)
-        rows = rows[nms(rows[:, :4], rows[:, 4], 0.7)]
-        sides = rows[:, 2:4] - rows[:, :2]
-        moved = rows[:, :4] + rows[:, 5:] * torch.cat([sides, sides], dim=1)
-        return _square(moved)
+        return [_proposals(torch.cat(rows)) for rows in found]
 
-    def _refine(self, image: Tensor, boxes: Tensor) -> Tensor:
-        boxes, crops = _crops(image, boxes, 24)
-        if not len(boxes):
+    def _refine(self, images: Tensor, boxes: list[Tensor]) -> list[Tensor]:
+        boxes, crops, counts = _all_crops(images, boxes, 24)
+        if not len(crops):
             return boxes
-        offsets, probability = self.rnet(crops)
-        confident = probability > THRESHOLDS[1]
-        boxes, scores, offsets = boxes[confident], probability[confident], offsets[confident]
-        kept = nms(boxes, scores, 0.7)
-        return _square(_moved(boxes[kept], offsets[kept]))
+        refined = []
+        parts = [values.split(counts) for values in self.rnet(crops)]
+        for own, offsets, probability in zip(boxes, *parts, strict=True):
+            confident = probability > THRESHOLDS[1]
+            own, scores, offsets = own[confident], probability[confident], offsets[confident]
+            kept = nms(own, scores, 0.7)
+            refined.append(_square(_moved(own[kept], offsets[kept])))
+        return refined
 
-    def _place(self, image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-        boxes, crops = _crops(image, boxes, 48)
-        if not len(boxes):
-            return boxes.new_zeros(0, 5), boxes.new_zeros(0, 5, 2)
-        offsets, points, probability = self.onet(crops)
-        confident = probability > THRESHOLDS[2]
-        boxes, scores, offsets, points = boxes[confident], probability[confident], offsets[confident], points[confident]
-        sides = boxes[:, 2:] - boxes[:, :2] + 1
-        points = points.unflatten(1, (2, 5)).transpose(1, 2) * sides[:, None] + boxes[:, None, :2] - 1
-        moved = _moved(boxes, offsets)
-        kept = _without_contained(moved, scores)
-        return torch.cat([moved, scores[:, None]], dim=1)[kept], points[kept]
+    def _place(self, images: Tensor, boxes: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        boxes, crops, counts = _all_crops(images, boxes, 48)
+        if not len(crops):
+            return [(own.new_zeros(0, 5), own.new_zeros(0, 5, 2)) for own in boxes]
+        placed = []
+        parts = [values.split(counts) for values in self.onet(crops)]
+        for own, offsets, points, probability in zip(boxes, *parts, strict=True):
+            confident = probability > THRESHOLDS[2]
+            own, scores = own[confident], probability[confident]
+            offsets, points = offsets[confident], points[confident]
+            sides = own[:, 2:] - own[:, :2] + 1
+            points = points.unflatten(1, (2, 5)).transpose(1, 2) * sides[:, None] + own[:, None, :2] - 1
+            moved = _moved(own, offsets)
+            kept = _without_contained(moved, scores)
+            placed.append((torch.cat([moved, scores[:, None]], dim=1)[kept], points[kept]))
+        return placed
 
 
 class _Proposal(nn.Module):
@@ -175,6 +177,30 @@ class _Output(nn.Module):
         return self.dense6_2(x), self.dense6_3(x), self.dense6_1(x).softmax(dim=1)[:, 1]
 
 
+def _cells(offsets: Tensor, probability: Tensor, scale: float) -> Tensor:
+    """Returns (K, 9) boxes, probabilities and offsets of the confident cells of one frame at one scale."""
+    cells = (probability >= THRESHOLDS[0]).nonzero()
+    corner = cells.flip(1).float()
+    low, high = torch.floor((2 * corner + 1) / scale), torch.floor((2 * corner + 12) / scale)
+    scores = probability[cells[:, 0], cells[:, 1]]
+    moves = offsets[:, cells[:, 0], cells[:, 1]].T
+    rows = torch.cat([low, high, scores[:, None], moves], dim=1)
+    return rows[nms(rows[:, :4], rows[:, 4], 0.5)]
+
+
+def _proposals(rows: Tensor) -> Tensor:
+    rows = rows[nms(rows[:, :4], rows[:, 4], 0.7)]
+    sides = rows[:, 2:4] - rows[:, :2]
+    return _square(rows[:, :4] + rows[:, 5:] * torch.cat([sides, sides], dim=1))
+
+
+def _sorted(faces: Tensor, points: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Sorts faces by area, the largest first."""
+    area = (faces[:, 2] - faces[:, 0]) * (faces[:, 3] - faces[:, 1])
+    order = area.argsort(descending=True, stable=True)
+    return faces[order].cpu().numpy(), points[order].cpu().numpy()
+
+
 def _columns_first(x: Tensor) -> Tensor:
     """Flattens maps in the order of the original Caffe weights: width, height, channels."""
     return x.permute(0, 3, 2, 1).flatten(1)
@@ -210,6 +236,13 @@ def _crops(image: Tensor, boxes: Tensor, size: int) -> tuple[Tensor, Tensor]:
     if not crops:
         return boxes[:0], image.new_zeros(0, 3, size, size)
     return boxes[kept], _normalised(torch.cat(crops))
+
+
+def _all_crops(images: Tensor, boxes: list[Tensor], size: int) -> tuple[list[Tensor], Tensor, list[int]]:
+    """Returns the overlapping boxes of each frame, the crops of all frames, and their number per frame."""
+    parts = [_crops(image[None], own, size) for image, own in zip(images, boxes, strict=True)]
+    kept = [own for own, _ in parts]
+    return kept, torch.cat([crops for _, crops in parts]), [len(own) for own in kept]
 
 
 def _without_contained(boxes: Tensor, scores: Tensor, overlap: float = 0.7) -> Tensor:

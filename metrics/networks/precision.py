@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import ParamSpec, TypeVar
 
@@ -13,9 +14,10 @@ R = TypeVar("R")
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator that runs a network without gradients, autocast and TF32 convolutions.
+    """Decorator that runs a network without gradients, autocast, and TF32 in convolutions and matrix products.
 
-    A validation loop calls metrics inside bf16 autocast, and cuDNN uses TF32 for convolutions by default. Both change
+    A validation loop calls metrics inside bf16 autocast, cuDNN uses TF32 for convolutions by default, and matrix
+    products do so after ``torch.set_float32_matmul_precision("high")``, which many trainings call. Each changes
     features in the third digit, while metrics are compared to the fourth.
     """
 
@@ -26,7 +28,18 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
             torch.autocast("cpu", enabled=False),
             torch.autocast("cuda", enabled=False),
             torch.backends.cudnn.flags(enabled=True, allow_tf32=False),
+            _full_products(),
         ):
             return function(*args, **kwargs)
 
     return exact
+
+
+@contextmanager
+def _full_products() -> Iterator[None]:
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)

@@ -6,15 +6,12 @@ data and the accuracy. Shapes: B images or clips, F frames, D features.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -23,8 +20,8 @@ from metrics.networks.inception import as_unit_floats
 from metrics.networks.metric_weights import frozen, load_strictly, provenance
 from metrics.networks.precision import full_precision
 from metrics.networks.syncnet import SyncNet
-from runtime.files import whole_file
-from runtime.json_text import parse_json
+from runtime.hashed_tensors import load_hashed, save_hashed
+from runtime.tensors import TensorFileError
 
 VERSION = 1
 HEADER = "emotivetalk.standin"
@@ -168,10 +165,8 @@ def new_proxy(kind: str, **options: Any) -> ProxyNetwork:
 
 def save_proxy(path: Path, network: nn.Module, info: ProxyInfo) -> None:
     """Writes the network and its description to a safetensors file, which appears only when complete."""
-    header = json.dumps({"version": VERSION, **asdict(info)}, sort_keys=True)
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
-    with whole_file(path) as partial:
-        save_file(tensors, partial, metadata={HEADER: header})
+    header = {"version": VERSION, **asdict(info)}
+    save_hashed(path, network.state_dict(), HEADER, header)
 
 
 def find_proxies(folder: Path, kind: str) -> list[Path]:
@@ -191,12 +186,12 @@ def load_proxy(path: Path, kind: str) -> tuple[ProxyNetwork, ProxyInfo]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file; expected {wanted}")
     try:
-        with safe_open(path, framework="pt") as file:
-            header = parse_json((file.metadata() or {}).get(HEADER, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is not a dict)
+        header, tensors = load_hashed(path, HEADER, VERSION)
         version = header.pop("version")
         info = ProxyInfo(**header)
-    except (SafetensorError, OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except TensorFileError as error:
+        raise ValueError(f"{error}; expected {wanted}") from None
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: has no description of a proxy network ({error}); expected {wanted}") from None
     if version > VERSION:
         raise ValueError(f"{path}: has version {version}, expected at most {VERSION}; update emotivetalk")

@@ -6,8 +6,8 @@
     videos/Weiß & Müller (1).mp4  speaker "Weiß & Müller"
 
 All clips are in the train split by default. ``dataset.split=person`` assigns each speaker to train, val or test by a
-hash of the name (about 80, 10 and 10 percent of the speakers). The video's own sound track is used; separate sound
-files are ignored.
+hash of the name (about 80, 10 and 10 percent of the speakers). ``dataset.split=time`` holds out the end of each
+speaker's clips. The video's own sound track is used; separate sound files are ignored.
 """
 
 from __future__ import annotations

@@ -29,8 +29,10 @@ from preparation.interrupts import block_sigint
 from preparation.synthetic.emotions import EMOTIONS
 from preparation.synthetic.synthetic_clip import SyntheticClip, render_clip
 from preparation.synthetic.world import identity
-from runtime.files import whole_file, write_whole
+from runtime.ending import end_with_parent
+from runtime.files import remove_partials, whole_file, write_whole
 from runtime.json_text import parse_json
+from runtime.ownership import refuse
 from runtime.platforms import usable_cores
 
 LAYOUTS = ("mead", "hdtf")
@@ -137,7 +139,7 @@ def write_dataset(
     if workers > 1 and len(todo) > 1:
         # Spawned, not forked: the caller may have threads, and a fork would copy their locks in any state.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(todo)), mp_context=context) as pool:
+        with ProcessPoolExecutor(min(workers, len(todo)), context, end_with_parent) as pool:
             with block_sigint():
                 futures = [pool.submit(_write_clip, folder, plan, seconds, size) for plan in todo]
             try:
@@ -173,6 +175,8 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
             found = parse_json(manifest.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{manifest}: not valid JSON ({error}); choose an empty folder") from error
+        if not isinstance(found, dict):
+            raise ValueError(f"{manifest}: expected settings, found {type(found).__name__}; choose an empty folder")
         wrong = [
             f"{key} is {found.get(key)!r}, expected {value!r}"
             for key, value in settings.items()
@@ -184,6 +188,9 @@ def _claim(folder: Path, settings: dict[str, object]) -> None:
             )
         return
     folder.mkdir(parents=True, exist_ok=True)
+    remove_partials(folder)
+    if other := next(iter(sorted(folder.iterdir())), None):  # the clips could replace it
+        refuse(other, f"dataset=synthetic source={folder}")
     write_whole(manifest, text)
 
 

@@ -120,7 +120,7 @@ def test_the_reasons_of_a_run_without_clips_reach_the_tables(tmp_path):
         path = tmp_path / run / "records" / f"{clip}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         entry = {"system": "emotivetalk_av", "status": status, "reason": reason}
-        path.write_text(json.dumps({"schema": not_run.RECORD_SCHEMA, "record": entry, "system": {"driven": "A+V"}}))
+        path.write_text(json.dumps({"schema": not_run.RECORD, "record": entry, "system": {"driven": "A+V"}}))
 
     for clip, reason in (("a", "no repository"), ("b", "no repository"), ("c", "took too long")):
         record("none", clip, "failed", reason)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from callbacks.evaluation import Evaluation
 from callbacks.sample_videos import COLUMNS, heat_map
 from configs.errors import ConfigError
 from configs.rules import check
@@ -117,3 +118,15 @@ def test_networks_that_are_used_before_the_start_have_the_device_of_their_proces
     config = train_config("experiment=emotion/tiny", "data.root=a", "trainer.accelerator=gpu")
     config.trainer.devices = devices
     assert device_of(config) == expected
+
+
+def test_evaluation_replaces_videos_of_an_earlier_process(tmp_path):
+    made, real = (tmp_path / "evaluation" / name for name in ("0000004", "reference"))
+    evaluation = Evaluation(tmp_path, maker=None, every=1, config=None)
+    for written, kept in ((False, set()), (True, {"reference"})):
+        for folder in (made, real):
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "old.mp4").write_bytes(b"other clips, length or size")
+        evaluation._wrote_reference = written
+        evaluation._remove_old(made, real)
+        assert {folder.name for folder in (made, real) if folder.exists()} == kept

@@ -1,12 +1,18 @@
 """A rank that dies, hangs, fails or has a NaN loss: all ranks exit and name it, and the run can be resumed."""
 
+import os
 import re
+import signal
+import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
+from tests.helpers import ROOT
 from tests.helpers.train_config import SMALLEST, logged, train_vaid
-from tests.helpers.warm import run_ranks
+from tests.helpers.warm import Popen, free_port, run_ranks
 
 SETTINGS = ("experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=6", "run_id=two", "checkpoints.every=2")
 STEP = 4
@@ -65,6 +71,41 @@ def test_a_rank_exits_if_the_others_do_not_connect(shards, tmp_path):
     assert status == 1
     message = r"rank 0 .* waiting for the other ranks for \d+ s .*connect to 127\.0\.0\.1:\d+.*SOCKET_IFNAME"
     assert re.search(message, errors)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_rank_that_waits_for_the_others_can_be_stopped(shards, tmp_path, number):
+    command = [sys.executable, "tests/helpers/train_faulty.py", "none", *SETTINGS, f"data.root={shards}"]
+    command += [f"output={tmp_path}", "trainer.devices='2'", "trainer.strategy=ddp"]
+    variables = {"LOCAL_RANK": "0", "WORLD_SIZE": "2", "NODE_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+    environment = {**os.environ, **variables, "MASTER_PORT": str(free_port()), "PYTHONUNBUFFERED": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with Popen(command, env=environment, **pipes) as rank:
+        while not (line := rank.stdout.readline()).startswith("run "):
+            assert line
+        time.sleep(2)
+        rank.send_signal(number)
+        _, errors = rank.communicate(timeout=30)
+    assert rank.returncode == 128 + number
+    assert errors.endswith("Stopped while waiting for the other ranks.\n")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.slow
+def test_ranks_that_lightning_started_end_with_the_first(shards, tmp_path):
+    """The first rank is killed while the second one still imports, so that it would wait for the first one."""
+    command = [sys.executable, "train.py", *SETTINGS, f"data.root={shards}", f"output={tmp_path}"]
+    command += ["trainer=cpu", "trainer.devices='2'", "trainer.strategy=ddp"]
+    with Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        ranks = []
+        while not ranks:
+            assert first.poll() is None
+            ranks = [child for child in psutil.Process(first.pid).children() if "train.py" in " ".join(child.cmdline())]
+            time.sleep(0.05)
+        first.send_signal(signal.SIGKILL)
+        first.wait(10)
+    assert psutil.wait_procs(ranks, 120)[1] == []
 
 
 @pytest.mark.slow

@@ -96,6 +96,7 @@ SCRIPTS = [
     for room in ("tools", "benchmark")
     for script in sorted((ROOT / room).rglob("*.py"))
     if '__name__ == "__main__"' in script.read_text(encoding="utf-8")
+    and not script.name.startswith("original_")  # started by tools.parity in a process without this project
 ]
 
 

@@ -47,6 +47,11 @@ def test_every_preset_fits_the_papers_experiments_and_states_its_purpose(preset)
             "in 4 micro-batches of data.micro_batch=2, and 8 ranks .* run on 1, 2, 4 ranks, or set data.batch_size=16",
         ),
         (("trainer.devices='0'",), r"trainer\.devices=0: expected at least 1"),
+        (
+            ("model.lip_dropout=0.1", "model.variant=wo_lip"),
+            r"model\.lip_dropout=0\.1: model\.variant=wo_lip has no such condition to drop; set model\.lip_dropout=0",
+        ),
+        (("model.expression_dropout=0.1", "model.variant=wo_exp"), r"variant=wo_exp has no such condition to drop"),
     ],
 )
 def test_incompatible_settings_are_refused(changes, message):
@@ -61,5 +66,7 @@ def test_v_aid_pairs_frames_of_windows_of_one_length():
 
 
 def test_v_aid_keeps_float32_weights():
+    with pytest.raises(ConfigError, match="trainer.compile=true: stage=vaid is not compiled; it is for stage=ethd"):
+        check(train_config(*VAID, "trainer.compile=true"))
     with pytest.raises(ConfigError, match=r"stage vaid needs float32 weights .*CLUB.*deepspeed_autocast"):
         check(train_config(*VAID, "trainer=deepspeed"))

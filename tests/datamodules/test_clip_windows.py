@@ -10,7 +10,8 @@ import torch
 from datamodules.clip_windows import EMOTIONS
 from datamodules.datamodule import ShardDataModule
 from datamodules.decoding import decode_frames
-from datamodules.schema import ShardError
+from datamodules.schema import Index, ShardError
+from runtime.files import sha256_of
 from tests.helpers.files import overwrite
 from tests.helpers.shards import TINY, arrays_of, change_index, flac, make_shards, ramp
 from tests.helpers.videos import encode_frames
@@ -105,7 +106,9 @@ def test_speech_of_another_length_is_rejected(tmp_path):
     longer, (place, _) = flac(ramp(31)), first.members["speech.flac"]
     overwrite(tmp_path / first.shard, place, longer)
     members = {**first.members, "speech.flac": (place, len(longer))}
-    change_index(tmp_path, samples=(dataclasses.replace(first, members=members), *others))
+    (shard,) = Index.read(tmp_path).shards
+    shard = dataclasses.replace(shard, sha256=sha256_of(tmp_path / shard.name))
+    change_index(tmp_path, shards=(shard,), samples=(dataclasses.replace(first, members=members), *others))
     with pytest.raises(ShardError, match="speech.flac has 19840 samples, expected 19200 for 30 frames"):
         list(loader(tmp_path, fields=["speech"], batch_size=3, steps_per_epoch=1))
 

@@ -9,8 +9,9 @@ import tarfile
 import numpy as np
 import pytest
 
+from datamodules.index_checks import check_index
 from datamodules.schema import Index, ShardError
-from datamodules.shards import ShardReader, check_index, parse_npy_header
+from datamodules.shards import ShardReader, parse_npy_header
 from datamodules.staging import LocalShards, read_index
 from tests.helpers.files import overwrite, without_privileges
 from tests.helpers.shards import arrays_of, make_shards, npy

@@ -146,10 +146,23 @@ def test_official_counts_sentences_from_the_end():
         split_of("mead", "official", "M040", keys[0])
 
 
+@pytest.mark.parametrize(("clips", "held"), [(1, 0), (2, 0), (3, 1), (14, 1), (15, 2), (100, 10)])
+def test_time_holds_out_the_end_of_each_speaker(clips, held):
+    keys = [f"talk---{piece:03d}" for piece in range(clips)]
+    sides = assign_splits("folder", "time", {**dict.fromkeys(reversed(keys), "me"), "alone": "other"})
+    assert sides.pop("alone") == "train"
+    expected = ["train"] * (clips - 2 * held) + ["val"] * held + ["test"] * held
+    assert [sides[key] for key in keys] == expected
+    with pytest.raises(SplitError, match="use assign_splits"):
+        split_of("folder", "time", "me", keys[0])
+
+
 def test_schemes_of_each_dataset():
-    assert schemes("hdtf") == ("emotivetalk", "peer", "person", "train")
-    assert schemes("mead") == ("emotivetalk", "peer", "official", "person", "train")
-    with pytest.raises(SplitError, match="hdtf has no such split; choose one of emotivetalk, peer, person, train"):
+    assert schemes("hdtf") == ("emotivetalk", "peer", "person", "time", "train")
+    assert schemes("mead") == ("emotivetalk", "peer", "official", "person", "time", "train")
+    with pytest.raises(
+        SplitError, match="hdtf has no such split; choose one of emotivetalk, peer, person, time, train"
+    ):
         split_of("hdtf", "official", "Radio1", "RD_Radio1_000")
     assert split_of("synthetic", "emotivetalk", "M100", "") == person_hash_split("M100")
     assert split_of("folder", "emotivetalk", "anyone", "") == "train"

@@ -5,13 +5,17 @@ import http.server
 import multiprocessing
 import os
 import shlex
+import shutil
+import tempfile
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from datamodules.schema import ShardError
-from datamodules.staging import GIB, StagedShards, address, read_index, shard_source
+from datamodules.staging import GIB, STAGE_NAME, StagedShards, address, read_index, sha256_of_open, shard_source
+from tests.helpers.files import overwrite
 from tests.helpers.shards import make_shards
 
 
@@ -184,3 +188,117 @@ def test_other_files_in_the_staging_folder_are_not_removed(tmp_path):
         os.close(source.open(shard))
     assert other.stat().st_size == 10_000_000
     assert len(list(stage.glob("emotivetalk-shards/*/*.tar"))) == 1
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act as other users")
+@pytest.mark.parametrize("plant", ["link", "shard", "folder"])
+def test_another_user_can_neither_overwrite_nor_plant(origin, tmp_path, plant):
+    """The attacker knows root and index, so also the names of the staging folder."""
+    folder, index = origin
+    place_of_all = Path(tempfile.mkdtemp())
+    place_of_all.chmod(0o777)
+    try:
+        _attacked(str(folder), index, place_of_all, plant)
+    finally:
+        shutil.rmtree(place_of_all)
+
+
+def _attacked(root, index, place_of_all, plant):
+    thesis = place_of_all / "thesis"
+    thesis.write_text("mine")
+    thesis.chmod(0o600)
+    os.chown(thesis, 65533, 65533)
+    shard = index.shards[0]
+
+    def attack():
+        stage = place_of_all / "stage" / STAGE_NAME
+        stage.mkdir(parents=True)
+        if plant != "folder":
+            place = stage / StagedShards(root, index, place_of_all / "elsewhere", 1).folder.name
+            place.mkdir()
+            (stage / ".locks").mkdir(0o777)
+            if plant == "link":
+                (place / f"{shard.name}.part").symlink_to(thesis)
+            else:
+                (place / shard.name).write_bytes(bytes(shard.bytes))
+            for each in (stage, place, stage / ".locks"):
+                each.chmod(0o777)
+
+    def load():
+        with pytest.raises(ShardError, match=r"belongs to the user with id 65534, .* or set data.stage_to"):
+            StagedShards(root, index, place_of_all / "stage", 1).open(shard)
+
+    assert as_user(65534, attack) == 0
+    assert as_user(65533, load) == 0
+    assert thesis.read_text() == "mine"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act as other users")
+def test_a_shard_of_another_user_is_compared_with_its_hash(origin, tmp_path):
+    source, (shard, *_) = staged(origin, tmp_path, 4), origin[1].shards
+    read_all(source, shard)
+    path = source.folder / shard.name
+    os.chown(path, 65534, 65534)
+    assert read_all(source, shard) == (origin[0] / shard.name).read_bytes()
+    path.write_bytes(bytes(shard.bytes))
+    with pytest.raises(ShardError, match="was written by another user and is not the shard"):
+        source.open(shard)
+
+
+def test_links_in_the_staging_folder_are_not_followed(origin, tmp_path):
+    source, (shard, *_) = staged(origin, tmp_path, 4), origin[1].shards
+    (tmp_path / "thesis").write_text("mine")
+    (source.folder / f"{shard.name}.part").symlink_to(tmp_path / "thesis")
+    assert read_all(source, shard) == (origin[0] / shard.name).read_bytes()
+    assert (tmp_path / "thesis").read_text() == "mine"
+    (source.folder / shard.name).unlink()
+    (source.folder / shard.name).symlink_to(origin[0] / shard.name)
+    with pytest.raises(OSError, match="symbolic links"):
+        source.open(shard)
+
+
+def as_user(user, work):
+    """Runs a function in a child process of another user; returns its exit status."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            os.setgid(user)
+            os.setuid(user)
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_local_shard_is_compared_once_with_its_hash(origin, tmp_path, monkeypatch):
+    """Zeros in the middle of a shard are found, by the process that opens it and by those that come later."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, index = origin
+    hashed = []
+    monkeypatch.setattr(
+        "datamodules.staging.sha256_of_open", lambda descriptor: hashed.append(1) or sha256_of_open(descriptor)
+    )
+    shard, other = index.shards[:2]
+    for _ in range(2):  # the second source is that of another process
+        source = shard_source(str(folder), index, None, 1)
+        os.close(source.open(shard))
+        os.close(source.open(shard))
+    assert len(hashed) == 1
+    overwrite(folder / other.name, other.bytes // 2, bytes(2000))
+    for _ in range(2):
+        with pytest.raises(ShardError, match=rf"{other.name}: its content was changed: its sha256 differs"):
+            shard_source(str(folder), index, None, 1).open(other)
+    assert len(hashed) == 2
+
+
+def test_a_root_that_sends_without_end_is_stopped(origin, tmp_path, monkeypatch):
+    folder, index = origin
+    monkeypatch.setattr("datamodules.staging.MAX_INDEX", 1 << 20)
+    with pytest.raises(ShardError, match="sends more than the expected 1048576 bytes"):
+        read_index("pipe:cat /dev/zero # {name}")
+    source = StagedShards("pipe:cat /dev/zero # {name}", index, tmp_path / "stage", 1)
+    with pytest.raises(ShardError, match=f"sends more than the expected {index.shards[0].bytes} bytes"):
+        source.open(index.shards[0])
+    assert not list(source.folder.glob("*.tar*"))

@@ -2,14 +2,12 @@
 
 import contextlib
 import hashlib
-import http.server
 import os
 import pty
 import signal
 import subprocess
 import sys
 import termios
-import threading
 import time
 
 import pytest
@@ -17,109 +15,10 @@ import torch
 
 from encoders import weights
 from encoders.weight_sources import SOURCES, WeightFile, Weights
+from tests.helpers.file_server import CONTENT, SHA256, put, serving, toy
 from tests.helpers.refusals import refuses
 
-CONTENT = bytes(range(256)) * 4096  # 1 MiB
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """HTTP server with range requests that can drop connections, delay, refuse and redirect."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.files = {"/toy.bin": CONTENT}
-        self.break_after = {}  # path -> bytes of each coming reply before the connection drops
-        self.delay = 0.0  # seconds per 64 KiB
-        self.redirects = {}
-        self.requests = []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        server = self.server
-        server.requests.append((self.path, dict(self.headers)))
-        if self.path in server.redirects:
-            self.send_response(302)
-            self.send_header("Location", server.redirects[self.path])
-            self.end_headers()
-            return
-        if self.path not in server.files:
-            self.send_error(404)
-            return
-        content = server.files[self.path]
-        start = int(self.headers["Range"].removeprefix("bytes=").rstrip("-")) if self.headers["Range"] else 0
-        if start and start >= len(content):
-            self.send_error(416)
-            return
-        self.send_response(206 if start else 200)
-        if start:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.send_header("Content-Length", str(len(content) - start))
-        self.end_headers()
-        limits = server.break_after.get(self.path)
-        end = start + limits.pop(0) if limits else len(content)
-        with contextlib.suppress(ConnectionError):  # a killed client
-            for at in range(start, min(end, len(content)), 65536):
-                self.wfile.write(content[at : min(at + 65536, end)])
-                time.sleep(server.delay)
-
-    def log_message(self, *args):
-        pass
-
-
-@contextlib.contextmanager
-def serving():
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    with serving() as server:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    """Sets an empty weights folder and cache, and clears the offline switches."""
-    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "weights"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for variable in ("HF_HUB_OFFLINE", "EMOTIVETALK_OFFLINE", "HF_ENDPOINT"):
-        monkeypatch.delenv(variable, raising=False)
-    return tmp_path
-
-
-def toy(*urls, sha256=SHA256, **options):
-    file = WeightFile("toy.bin", tuple(urls), sha256=sha256, **options)
-    return Weights("toy", "a test", "CC0-1.0", (file,), presets=("small",))
-
-
-@pytest.fixture
-def register(monkeypatch):
-    """Replaces the registry by the given networks during a test."""
-
-    def replace(*networks):
-        monkeypatch.setattr(weights, "WEIGHTS", {network.name: network for network in networks})
-
-    return replace
-
-
-def put(path, content=CONTENT):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
-    return path
+pytestmark = pytest.mark.usefixtures("folders")
 
 
 def test_downloaded_once_and_then_found(server, register, folders):
@@ -163,7 +62,7 @@ def test_second_url_is_tried(server, register):
 
 
 def test_download_with_a_wrong_hash_is_deleted(server, register, folders):
-    server.files["/toy.bin"] = b"<html>quota exceeded</html>"
+    server.files["/toy.bin"] = b"another file"
     register(toy(f"{server.url}/toy.bin"))
     with pytest.raises(weights.WrongWeights) as caught:
         weights.locate("toy")
@@ -360,6 +259,7 @@ def test_every_source_has_urls_and_hashes(source):
         assert all(url.startswith("https://") for url in file.urls)
         assert file.sha256 is None or (len(file.sha256) == 64 and int(file.sha256, 16))
         assert file.git_blob is None or (len(file.git_blob) == 40 and int(file.git_blob, 16))
+        assert file.has_hash or source.manual or source.revision  # the hub states the hash at a revision
     if source.repository:
         assert len(source.revision) == 40  # a commit, not a branch
         assert any(file.sha256 for file in source.files)

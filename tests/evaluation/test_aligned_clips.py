@@ -1,5 +1,6 @@
 """Both sides of a pair have the same times for any frame rates, offsets and lengths."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 
 from evaluation.aligned_clips import Alignment
 from evaluation.cache import FeatureStore
-from evaluation.pairs import Missing, Pair
+from evaluation.clip_records import SCHEMA
+from evaluation.pairs import EvaluationError, Missing, Pair
+from runtime.files import sha256_of
 from tests.helpers.files import overwrite
 from tests.helpers.flash_clips import coded, index_of
 from tests.helpers.synthetic_videos import write_clip
@@ -65,6 +68,32 @@ def test_offset_shifts_the_reference(tmp_path, store, offset):
     clip = opened(tmp_path, store, generated, write(tmp_path / "real.mp4", 30, first=10), offset=offset)
     assert shown_indices(clip.generated) == shown_indices(clip.reference)
     assert clip.generated.frames == 30 - abs(offset)
+
+
+def recorded(folder, side, path, offset):
+    """Writes the record that ``benchmark.run_system`` keeps of a clip."""
+    record = folder / "records" / "clip.json"
+    record.parent.mkdir(exist_ok=True)
+    entry = {"sha256": sha256_of(path), "offset": offset}
+    record.write_text(json.dumps({"schema": SCHEMA, "record": {side: entry}}))
+    return path
+
+
+def test_the_offset_is_read_from_the_record_of_the_clip(tmp_path, store):
+    made = tmp_path / "run" / "videos"
+    made.mkdir(parents=True)
+    generated = recorded(tmp_path / "run", "video", write(made / "clip.mp4", 28, first=12), 2)
+    real = write(tmp_path / "real.mp4", 30, first=10)
+    clip = opened(tmp_path, store, generated, real, offset=None)
+    assert shown_indices(clip.generated) == shown_indices(clip.reference) == list(range(12, 40))
+    assert clip.generated.encoding == "H.264 crf 8 4:2:0"
+    assert any("encoded again by benchmark.run_system: generated H.264 crf 8" in note for note in clip.notes)
+    assert opened(tmp_path, store, generated, real, offset=2).reference.start == 2
+    with pytest.raises(EvaluationError, match=r"offset=3: the record of .*clip\.mp4 says 2; leave offset out"):
+        opened(tmp_path, store, generated, real, offset=3)
+    write(made / "clip.mp4", 30, first=10)  # another video, which the record does not describe
+    clip = opened(tmp_path, store, generated, real, offset=None)
+    assert (clip.reference.start, clip.generated.encoding, clip.notes) == (0, None, ())
 
 
 def test_panel_is_cropped(tmp_path, store):

@@ -8,6 +8,11 @@ import pytest
 import torch
 from PIL import Image, ImageFilter
 
+from benchmark.tables.reading import read_results
+from benchmark.tables.rebuild_tables import make_tables
+from benchmark.tables.shared_clips import score_runs
+from configs.evaluation import CellConfig
+from configs.tables import TableConfig
 from media import read_frames
 from metrics.fid import FrechetInceptionDistance
 from metrics.functional.fvd import preprocess, protocol_named, sample_clips
@@ -72,7 +77,7 @@ def test_second_run_reads_the_cache(faces, evaluate, tmp_path):
         return {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*.npz")}
 
     first, before = run("one"), kept()
-    assert len(before) == 4  # properties and features of two reference videos
+    assert len(before) == 8  # properties and features of two reference and two generated videos
     second = run("one")
     assert kept() == before
     assert second["metrics"] == first["metrics"]
@@ -123,7 +128,8 @@ def test_fvd_equals_the_metric_and_has_a_floor(talks, speakers, evaluate, rule_f
     status, results = evaluate(made, shorter, metrics=["fvd"], fvd=fvd)
     assert status == 0
     metric, floor = FrechetVideoDistance(rule_files("i3d")), FrechetVideoDistance(rule_files("i3d"))
-    pieces = sample_clips([FRAMES] * 2, protocol_named("stylegan-v"), real=True, seed=7).clips
+    names = ["talk0", "talk1"]
+    pieces = sample_clips([FRAMES] * 2, protocol_named("stylegan-v"), real=True, seed=7, names=names).clips
     for number, piece in enumerate(pieces):
         real, fake = (tensor(folder / f"talk{number}.mp4") for folder in (shorter, made))
         sampled = metric.network(preprocess(real[list(piece.frames)][None], metric.protocol))
@@ -219,7 +225,7 @@ def test_sync_without_sound_and_fvd_of_short_clips(problem_folder, evaluate, rul
     status, results = evaluate(both, both, metrics=["sync", "fvd", "efid"], sync=sync, fvd=fvd)
     assert status == 3
     assert results["metrics"]["efid"]["n"] == 2
-    assert "two videos of 16 frames" in results["metrics"]["fvd"]["not_computed"]
+    assert "at least two clips on each side, found 1" in results["metrics"]["fvd"]["not_computed"]
     assert "no generated video has a face track" in results["metrics"]["sync"]["not_computed"]
     reasons = {row["reason"] for row in results["missing"] if row["metric"] == "sync"}
     assert reasons == {"has no sound track, which Sync needs"}
@@ -253,7 +259,7 @@ def test_results_file_has_its_fields(faces, evaluate):
     assert set(results) == {"schema", "metrics", "n", "expected", "clips", "missing", "settings", "environment"}
     assert set(results["metrics"]["efid"]) == {
         "value", "title", "better", "official", "network", "sha256", "networks", "protocol", "n", "expected",
-        "samples", "unit", "interval", "warnings", "detection_rate",
+        "samples", "unit", "interval", "warnings", "detection_rate", "convention",
     }  # fmt: skip
     assert set(results["metrics"]["sync"]) == {"value", "not_computed"}
     assert set(results["clips"][0]) == {"clip", "frames", "generated", "reference", "notes", "metrics"}
@@ -272,3 +278,33 @@ def test_features_with_nan_are_refused(faces, evaluate, assets, tmp_path):
     assert results["metrics"]["efid"]["value"] is None
     reasons = {row["reason"].partition(": ")[2][:37] for row in results["missing"]}
     assert reasons == {"the features have NaN or infinite val"}
+
+
+@pytest.mark.slow
+def test_a_table_scores_the_clips_that_two_evaluations_share(speakers, evaluate, rule_files, tmp_path):
+    """Features of real evaluations are found again: the value on two of three clips is that of evaluating these two."""
+    talks = tmp_path / "real"
+    for name, gain in (("real", 1.0), ("sadtalker", 0.9), ("hallo", 0.6)):
+        for number, (frames, _) in enumerate(speakers):
+            faded = [(frame * gain).astype(np.uint8) for frame in frames[:4]]
+            write_clip(tmp_path / name / f"talk{number}.mp4", faded)
+    settings = {"metrics": ["fid"], "fid": {"weights": rule_files("inception")}, "allow_missing": True, "bootstrap": 0}
+    found = {}
+    for name in ("sadtalker", "hallo"):
+        cell = CellConfig(name, "hdtf", "A")
+        _, found[name] = evaluate(tmp_path / name, talks, cell=cell, **settings)
+        (tmp_path / "results" / "out.json").rename(tmp_path / "results" / f"{name}.json")
+    measured = read_results(tmp_path / "results").measured
+    runs = {key.system: rows[0] for (key, metric), rows in measured.items() if metric == "fid"}
+    for name, run in runs.items():
+        whole = score_runs([run], "fid", dict.fromkeys(run.clips), 0)
+        assert whole.value == pytest.approx(found[name]["metrics"]["fid"]["value"], rel=1e-6)
+    (tmp_path / "hallo" / "talk2.mp4").unlink()
+    _, two = evaluate(tmp_path / "hallo", talks, cell=CellConfig("hallo", "hdtf", "A"), **settings)
+    shared = score_runs([runs["hallo"]], "fid", dict.fromkeys(["talk0", "talk1"]), 0)
+    assert shared.value == pytest.approx(two["metrics"]["fid"]["value"], rel=1e-6)
+    (tmp_path / "results" / "out.json").unlink()
+    assert make_tables(TableConfig("1", str(tmp_path / "results"), str(tmp_path / "tables"))) == 0
+    text = (tmp_path / "tables" / "table1.md").read_text()
+    assert "not in the cache" not in text
+    assert "n 3" in text

@@ -1,4 +1,6 @@
-"""The arrays of an extractor are checked before they are stored."""
+"""The arrays of an extractor are checked before they are stored; FVD's real pieces are the same for every system."""
+
+import shutil
 
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from evaluation.aligned_clips import Alignment
 from evaluation.cache import FeatureStore
 from evaluation.frechet_scores import features_of
 from evaluation.pairs import EvaluationError, Pair
-from tests.helpers.synthetic_videos import write_clip
+from tests.helpers.synthetic_videos import proxy_settings, untrained, write_clip
 
 
 class MeanColour:
@@ -43,3 +45,34 @@ def test_other_shapes_are_refused_and_not_stored(modify, message, tmp_path):
         features_of(extractor, clip, clip.reference, store)
     del extractor.modify  # corrected, with the same key
     assert features_of(extractor, clip, clip.reference, store)["features"].shape == (4, 3)
+
+
+LENGTHS = (52, 47, 60, 39, 55)
+
+
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory):
+    """Real videos, and three systems: complete, without the first video, and with four frames less."""
+    root = tmp_path_factory.mktemp("systems")
+    draw = np.random.default_rng(0)
+    for number, length in enumerate(LENGTHS):
+        frames = draw.integers(0, 255, (length, 4, 4, 3), np.uint8).repeat(8, 1).repeat(8, 2)
+        write_clip(root / "real" / f"{number}.mp4", frames)
+        write_clip(root / "shorter" / f"{number}.mp4", frames[: length - 4] // 2)
+    shutil.copytree(root / "real", root / "complete")
+    shutil.copytree(root / "real", root / "incomplete")
+    (root / "incomplete" / "0.mp4").unlink()
+    return root
+
+
+def test_every_system_meets_the_same_real_pieces(systems, evaluate, tmp_path):
+    keys = {"metrics": ["fvd"], "bootstrap": 0, "fvd": proxy_settings(untrained(tmp_path))["fvd"]}
+    starts, kept = {}, {}
+    for name in ("complete", "incomplete", "shorter"):
+        _, results = evaluate(systems / name, systems / "real", allow_missing=True, **keys)
+        starts[name] = {clip["clip"]: clip["metrics"]["fvd"]["first_frames"]["reference"] for clip in results["clips"]}
+        kept[name] = {path.name for path in (tmp_path / "cache").rglob("*.npz")}
+    assert starts["shorter"] == starts["complete"]
+    assert starts["incomplete"] == {name: first for name, first in starts["complete"].items() if name != "0"}
+    assert len(set(starts["complete"].values())) > 1
+    assert kept["shorter"] >= kept["incomplete"] == kept["complete"]  # the real pieces are read from the cache

@@ -2,7 +2,7 @@
 
 import pytest
 
-from evaluation.pairs import EvaluationError, pair_videos
+from evaluation.pairs import EvaluationError, find_videos, pair_videos
 from tests.helpers.files import touch
 
 
@@ -48,3 +48,12 @@ def test_no_pair_is_an_error_with_both_names(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(EvaluationError, match="has no video"):
         pair_videos(tmp_path / "empty", reference)
+
+
+def test_links_to_folders_above_are_not_followed(tmp_path):
+    touch(tmp_path / "videos", "a.mp4", "sub/b.mp4")
+    touch(tmp_path / "other", "c.mp4")
+    (tmp_path / "videos" / "sub" / "up").symlink_to(tmp_path / "videos")
+    (tmp_path / "videos" / "other").symlink_to(tmp_path / "other")
+    (tmp_path / "other" / "back").symlink_to(tmp_path / "videos")
+    assert sorted(find_videos(tmp_path / "videos")) == ["a", "other/c", "sub/b"]

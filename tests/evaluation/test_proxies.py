@@ -107,7 +107,7 @@ def test_missing_and_wrong_files_are_not_computed(folder, tmp_path):
     assert "needs fid.weights=FILE" in results["fid"]["not_computed"]
     assert "experiment=proxy/image" in results["fid"]["not_computed"]
     assert "has a proxy network of kind image" in results["fvd"]["not_computed"]
-    assert "has no description of a proxy network" in results["efid"]["not_computed"]
+    assert "cannot be read as safetensors" in results["efid"]["not_computed"]
 
 
 def test_metric_names_contain_proxy(folder):

@@ -1,4 +1,4 @@
-"""Self-check of Sync: shifted sound changes the offset by the shift."""
+"""Self-check of Sync: shifted sound changes the offset by the shift. Errors of the machine are no missing video."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,8 @@ import torch
 
 from evaluation.sync_scores import shifted_scores
 from metrics.functional.sync import audio_windows
+from metrics.networks.syncnet import SyncNet
+from tests.helpers.synthetic_videos import proxy_settings, untrained, write_speakers
 
 
 class IdentityAudio:
@@ -22,3 +24,24 @@ def test_shifted_sound_changes_the_offset(shift):
     scores = shifted_scores(lip, samples, IdentityAudio(), shift)
     assert scores.offset == shift
     assert scores.windows == 55 - shift
+
+
+def test_out_of_memory_is_no_missing_video(evaluate, tmp_path, monkeypatch):
+    write_speakers(tmp_path / "talk", 1)
+    keys = {"metrics": ["sync"], "bootstrap": 0, "sync": proxy_settings(untrained(tmp_path))["sync"]}
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(SyncNet, "lip", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        evaluate(tmp_path / "talk", tmp_path / "talk", allow_missing=True, **keys)
+
+
+@pytest.mark.slow
+def test_windows_are_cached(evaluate, tmp_path, monkeypatch):
+    write_speakers(tmp_path / "talk", 2)
+    keys = {"metrics": ["sync"], "bootstrap": 0, "drift": 0.5, "sync": proxy_settings(untrained(tmp_path))["sync"]}
+    first = evaluate(tmp_path / "talk", tmp_path / "talk", **keys)[1]
+    monkeypatch.setattr(SyncNet, "lip", None)
+    assert evaluate(tmp_path / "talk", tmp_path / "talk", **keys)[1]["metrics"] == first["metrics"]

@@ -101,3 +101,42 @@ def test_a_file_that_is_not_csv_is_refused(tmp_path):
 def test_a_video_cannot_overwrite_an_input():
     with pytest.raises(ConfigError, match="would overwrite the speech of a video"):
         cases("speech=talk.mp4", "output=talk.mp4")
+
+
+@pytest.mark.parametrize("output", ["../x.mp4", "{elsewhere}/x.mp4", "inside/../../x.mp4", "link/x.mp4", "linked.mp4"])
+def test_a_row_stays_in_the_output_folder_unless_allowed(tmp_path, output):
+    videos, elsewhere = tmp_path / "videos", tmp_path / "elsewhere"
+    videos.mkdir()
+    elsewhere.mkdir()
+    (videos / "link").symlink_to(elsewhere)
+    (videos / "linked.mp4").symlink_to(elsewhere / "x.mp4")
+    output = output.format(elsewhere=elsewhere)
+    typed = batch(tmp_path, f"portrait,output\na.png,good.mp4\na.png,{output}\n"), f"output={videos}"
+    with pytest.raises(
+        ConfigError, match=rf"^row 2: output=.*x?.mp4 is outside of the folder {videos}; .*allow_outside"
+    ):
+        cases(*typed)
+    assert [case.output for case in cases(*typed, "allow_outside=true")] == [videos / "good.mp4", videos / output]
+
+
+def test_rows_inside_are_accepted(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "videos").symlink_to(tmp_path / "disk")  # the folder itself may be a link
+    rows = f"portrait,output\na.png,sub/x.mp4\na.png,sub/../y.mp4\na.png,{tmp_path}/videos/z.mp4\n"
+    assert len(cases(batch(tmp_path, rows), f"output={tmp_path / 'videos'}")) == 3
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("x.mp4", "x.MP4"),  # share x.json everywhere
+        ("A.mp4", "a.mp4"),
+        ("Jos\u00e9.mp4", "Jose\u0301.mp4"),
+        ("STRASSE.mp4", "straße.mp4"),
+        ("a/x.mp4", "b/../A/x.mp4"),
+    ],
+)
+def test_names_that_are_one_file_on_some_disks_are_refused(tmp_path, one, two):
+    text = f"portrait,output\na.png,{one}\nb.png,other.mp4\na.png,{two}\n"
+    with pytest.raises(ConfigError, match="^rows 1 and 3 would both write .*one file on some disks; give each its own"):
+        cases(batch(tmp_path, text))

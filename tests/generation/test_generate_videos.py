@@ -62,10 +62,26 @@ def test_a_video_of_other_inputs_is_generated_again(batch, files, tmp_path, caps
     if change == "file":
         face.write_bytes(face.read_bytes() + b" ")
     if change == "record":
-        record.write_text("{")
+        record.write_bytes(record.read_bytes()[:60])
     assert batch(f"{face},a.mp4,{seed}\n") == 0
     assert words in capsys.readouterr().err
     assert json.loads(record.read_text())["settings"]["seed"] == seed
+
+
+@pytest.mark.slow
+def test_files_of_others_next_to_a_video_are_not_replaced(batch, files, tmp_path, capsys):
+    """A JSON that is not a record, a video that is not generated, and a JSON next to a generated video."""
+    face, videos = files / "face.png", tmp_path / "new" / "videos"
+    assert batch(f"{face},ours.mp4,0\n") == 0
+    foreign = {"talk.json": b'{"my": "annotations of a year"}', "clip.mp4": b"\0\0\0\x18ftypmp42", "ours.json": b"{"}
+    for name, content in foreign.items():
+        (videos / name).write_bytes(content)
+    capsys.readouterr()
+    assert batch(f"{face},talk.mp4,0\n{face},clip.mp4,0\n{face},ours.mp4,1\n{face},new.mp4,0\n") == SOME_FAILED
+    printed = " ".join(capsys.readouterr().err.split())
+    assert printed.count("was not written by this program and is not replaced") == 3
+    assert "1 generated, 0 already there, 3 failed" in printed
+    assert {name: (videos / name).read_bytes() for name in foreign} == foreign
 
 
 @pytest.mark.slow
@@ -85,7 +101,7 @@ def test_a_hostile_row_fails_alone(batch, files, tmp_path, capsys):
     printed = capsys.readouterr().err
     assert "1 generated, 0 already there, 4 failed" in printed
     for words in ("is not a picture", "is a pipe", "not a possible file name", "choose a shorter name"):
-        assert words in printed
+        assert words in printed, printed
     assert sorted(file.name for file in (tmp_path / "new/videos").iterdir()) == ["good.json", "good.mp4"]
 
 

@@ -33,7 +33,7 @@ def on_the_cpu() -> None:
     """Moves DeepSpeed's engine to the CPU, so that the configuration can ask for GPUs as on a cluster."""
     from lightning.pytorch import Trainer
 
-    from tests.helpers import cpu_deepspeed  # noqa: F401  (replaces the strategy for GPUs)
+    from tools.nightly import cpu_deepspeed  # noqa: F401  (replaces the strategy for GPUs)
     from training import preflight
 
     preflight.check_devices = lambda config: None  # patched before train.py imports it

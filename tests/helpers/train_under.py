@@ -25,7 +25,7 @@ from training.fit import exit_status, fit
 if __name__ == "__main__":
     strategy, *overrides = sys.argv[1:]
     if strategy == "deepspeed":
-        from tests.helpers import cpu_deepspeed  # noqa: F401  (replaces the strategy for GPUs)
+        from tools.nightly import cpu_deepspeed  # noqa: F401  (replaces the strategy for GPUs)
     if strategy == "clips":
         take_clips_one_by_one()
         strategy = "auto"

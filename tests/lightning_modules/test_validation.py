@@ -10,7 +10,7 @@ from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train_ethd, train_vaid
 from tests.helpers.warm import run_ranks
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # up to eight processes on shared cores
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # up to sixteen processes on shared cores
 NAMES = {
     "vaid": ("val/lip_nce", "val/lip_mse", "val/expression_mse", "val/expression_mse_repeated"),
     "ethd": ("val/loss", "val/x0_mse", "val/loss_e_a", "val/x0_mse_e_a"),
@@ -18,17 +18,19 @@ NAMES = {
 
 
 def shards_with(validation: int, folder: Path) -> Path:
-    """Shards with eight training clips and ``validation`` validation clips."""
-    make_shards(folder, frames=(30,), splits=("train",) * 8 + ("val",) * validation, samples=8 + validation, shards=1)
+    """Shards with 16 training clips and ``validation`` validation clips."""
+    make_shards(folder, frames=(30,), splits=("train",) * 16 + ("val",) * validation, samples=16 + validation, shards=1)
     return folder
 
 
-def on_ranks(stage: str, ranks: int, shards: Path, output: Path, *typed: str) -> dict[str, dict[int, float]]:
+def on_ranks(
+    stage: str, ranks: int, shards: Path, output: Path, *typed: str, batch: int = 8
+) -> dict[str, dict[int, float]]:
     """Trains two steps with a validation after each, and returns name -> step -> value of rank 0's log."""
     smallest = SMALLEST if stage == "vaid" else SMALLEST_ETHD
     settings = (
         f"experiment={stage}/tiny", *smallest, f"data.root={shards}", f"output={output}", f"run_id={ranks}",
-        "data.batch_size=8", "trainer.max_steps=2", "trainer.validate_every=1", "trainer.max_minutes=null",
+        f"data.batch_size={batch}", "trainer.max_steps=2", "trainer.validate_every=1", "trainer.max_minutes=null",
         "data.workers=0", "watchdog.other_minutes=2", "model.lr=1e-9", *typed,
     )  # fmt: skip
     command = [sys.executable, "tests/helpers/train_under.py", "ddp" if ranks > 1 else "auto", *settings]
@@ -45,9 +47,13 @@ def floats(folder: Path, name: str) -> dict[int, float]:
     ("stage", "ranks", "clips", "count"),
     [
         ("vaid", 2, 1, 2),  # one rank has only a repeated clip
+        ("vaid", 6, 4, 16),
         ("vaid", 8, 3, 16),
+        pytest.param("vaid", 16, 3, 16, marks=pytest.mark.nightly),
         pytest.param("vaid", 8, 12, 10, marks=pytest.mark.nightly),  # a number that the ranks do not divide
         ("ethd", 2, 1, 2),
+        ("ethd", 8, 3, 16),
+        pytest.param("ethd", 16, 3, 16, marks=pytest.mark.nightly),
     ],
 )
 def test_values_do_not_depend_on_the_number_of_ranks(vaid, tmp_path, stage, ranks, clips, count):
@@ -55,7 +61,8 @@ def test_values_do_not_depend_on_the_number_of_ranks(vaid, tmp_path, stage, rank
     best = "val/lip_mse" if stage == "vaid" else "val/loss"
     typed = [f"trainer.validation_clips={count}", f"checkpoints.best={best}", "checkpoints.keep=9"]
     typed += [f"vaid={vaid}"] if stage == "ethd" else []
-    one, several = (on_ranks(stage, number, shards, tmp_path, *typed) for number in (1, ranks))
+    batch = 8 if ranks in (2, 8) else ranks
+    one, several = (on_ranks(stage, number, shards, tmp_path, *typed, batch=batch) for number in (1, ranks))
     for name, values in one.items():
         assert len(values) == 2, name
         assert several[name] == pytest.approx(values, rel=1e-5), name

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -23,7 +19,6 @@ from datamodules.decoding import decode_frames, decode_speech
 from datamodules.schema import ShardError
 from media import (
     FrameReader,
-    LookCancelled,
     LookLimit,
     MediaError,
     MediaLimits,
@@ -35,56 +30,21 @@ from media import (
     read_sound,
 )
 from media.source import CONTAINERS
+from runtime.stopping import stoppable
 from tests.helpers import ROOT
 from tests.helpers.hostile_media import box, fill, full, make_tone, make_video, mp4, mp4_track
 from tests.helpers.sound import write_wav
+from tests.helpers.watching import Watch, listening
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and devices are files on POSIX systems only")
-OPENED = 0x20 | 0x1  # IN_OPEN and IN_ACCESS
 SLOW = {"sparse.wav", "edits.mp4", "a_billion_frames.mp4", "past_the_end.mp4"}  # for the child process alone
 LONG = MediaLimits(look_seconds=120.0)  # the machine may be busy
 
 
-class Watch:
-    """Counts the times that a file is opened or read, by the kernel's word (inotify)."""
-
-    def __init__(self, path: Path) -> None:
-        library = ctypes.CDLL(None, use_errno=True)
-        self.descriptor = library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        assert library.inotify_add_watch(self.descriptor, os.fsencode(path), OPENED) > 0
-
-    def count(self) -> int:
-        """Events since the last call."""
-        try:
-            return len(os.read(self.descriptor, 1 << 16)) // struct.calcsize("iIII")
-        except BlockingIOError:
-            return 0
-
-
 @pytest.fixture(scope="module")
 def listener():
-    """A server that counts who asks it."""
-    asked = []
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        server.listen(64)
-        server.settimeout(0.1)
-        going = True
-
-        def accept():
-            while going:
-                try:
-                    connection, _ = server.accept()
-                except TimeoutError:
-                    continue
-                asked.append(1)
-                connection.close()
-
-        thread = threading.Thread(target=accept)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}", asked
-        going = False
-        thread.join()
+    with listening() as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -246,14 +206,12 @@ def test_time_of_a_look_is_limited(tmp_path):
 
 def test_a_look_can_be_stopped(tmp_path):
     path = make_video(tmp_path / "good.mkv")
-    with pytest.raises(LookCancelled):
-        look_at(path, cancelled=lambda: True)
 
     def stop():
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        look_at(path, cancelled=stop)
+    with pytest.raises(KeyboardInterrupt), stoppable(stop):
+        look_at(path)
     assert look_at(path).width == 64
 
 

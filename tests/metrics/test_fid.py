@@ -119,7 +119,7 @@ def test_weights_must_fit_strictly(weights, tmp_path):
     refuses(ValueError, "1 unknown", InceptionFeatures, {**weights, "AuxLogits.fc.weight": torch.zeros(1)})
     refuses(ValueError, "of another shape", InceptionFeatures, {**weights, "fc.bias": torch.zeros(1000)})
     (tmp_path / "broken.pth").write_bytes(b"not a checkpoint")
-    refuses(ValueError, "without running code", InceptionFeatures, tmp_path / "broken.pth")
+    refuses(ValueError, "damaged or has more than tensors", InceptionFeatures, tmp_path / "broken.pth")
     refuses(FileNotFoundError, "no such file; expected pt_inception", InceptionFeatures, tmp_path / "absent.pth")
 
 

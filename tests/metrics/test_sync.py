@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from media import VideoWriter, read_frames, read_sound
 from metrics.functional.mfcc import mel_filterbank, mfcc
 from metrics.functional.sync import audio_windows, sync_distances, sync_scores, sync_windows
 from metrics.functional.tracking import Track
@@ -191,11 +192,48 @@ def test_reference_pipeline(oracle, clip, assets, tmp_path):
     video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
     (generated,) = reference_tracks(video, tmp_path, detector, FFmpeg.find(), min_track=100)
     assert generated.mode == "reference"
-    assert len(generated.frames) == oracle[0]["clip"]["n_jpg"]  # 202 from 200 frames, as in the original
-    assert len(generated.samples) == len(clip.samples)
-    assert (generated.frames.float() - clip.frames.float()).abs().mean() < 4
-    cosine = np.corrcoef(generated.samples.astype(np.float64), clip.samples.astype(np.float64))[0, 1]
+    # The reference crop has the two frames that ffmpeg duplicated at the end. A track of the original has not.
+    frames = len(clip.frames) - 2
+    assert len(generated.frames) == frames
+    assert (generated.frames.float() - clip.frames[:frames].float()).abs().mean() < 4
+    samples = len(generated.samples)
+    assert samples == frames * 640
+    cosine = np.corrcoef(generated.samples.astype(np.float64), clip.samples[:samples].astype(np.float64))[0, 1]
     assert cosine > 0.9  # MP3 encoders differ and may shift the sound by some samples
+
+
+# What syncnet_python 6efbb1c with PySceneDetect 0.5.1 and ffmpeg 9.0.2 found in these videos with rule weights.
+ORIGINAL = {
+    "25 fps": ((0, 79), 75, -15, 0.9109, 24.2007),
+    "30 fps": ((0, 81), 76, -15, 0.8980, 24.1948),
+    "cut after 5 frames": ((5, 79), 70, -15, 0.9730, 24.1538),
+    "cut after 12 frames": ((12, 79), 63, -15, 1.1535, 23.9419),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ORIGINAL)
+def test_tracks_and_scores_equal_syncnet_python(kind, assets, network, tmp_path):
+    pytest.importorskip("cv2")
+    video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
+    fps = 30 if kind == "30 fps" else 25
+    frames = [frame[::2, ::2] for frame in read_frames(video, end=3.2, fps=fps)]
+    if kind.startswith("cut"):
+        white = [np.full_like(frames[0], 255)] * int(kind.split()[2])
+        frames = white + frames[: 80 - len(white)]
+    sound = read_sound(video, end=3.2, rate=16_000)
+    clip = tmp_path / "clip.mp4"
+    with VideoWriter(clip, size=(256, 256), fps=fps, sound=sound, sound_rate=16_000, crf=8) as writer:
+        for frame in frames:
+            writer.write(np.ascontiguousarray(frame))
+    box = np.array([[60.0, 50, 190, 200]])
+    (track,) = reference_tracks(clip, tmp_path / "work", lambda _: box, FFmpeg.find(), min_track=20)
+    scores = score_clip(track, network)
+    span, windows, offset, confidence, distance = ORIGINAL[kind]
+    assert (int(track.track.frames[0]), int(track.track.frames[-1])) == span
+    assert (scores.windows, scores.offset) == (windows, offset)
+    # Other builds of ffmpeg encode sound and crops a little differently.
+    assert (scores.confidence, scores.distance) == pytest.approx((confidence, distance), rel=0.02)
 
 
 def test_video_without_sound_is_refused(oracle, tmp_path):

@@ -81,3 +81,19 @@ def test_hsv_matches_opencv():
     got = _hsv(image)
     assert (got != want).mean() < 0.02  # OpenCV rounds with a lookup table
     assert np.abs(got - want).max() <= 1 or ((got - want)[..., 0] % 180 <= 1).all()
+
+
+def test_cuts_in_the_first_frames_count():
+    """Expected values are those of PySceneDetect 0.5.1, whose first cut may be anywhere."""
+    dark, light = np.full((32, 32, 3), 20, np.uint8), np.full((32, 32, 3), 230, np.uint8)
+    assert find_shots([light] * 5 + [dark] * 40) == [(0, 5), (5, 45)]
+    assert find_shots([light] * 5 + [dark] * 10 + [light] * 30) == [(0, 5), (5, 45)]  # 10 frames after the last cut
+    assert find_shots([light] * 14 + [dark] * 20 + [light] * 20) == [(0, 14), (14, 34), (34, 54)]
+
+
+def test_pictures_of_400_pixels_are_subsampled_by_two():
+    """PySceneDetect 0.5.1 skips every second pixel from a width of 400 on, so it does not see single columns."""
+    plain = np.full((8, 400, 3), 20, np.uint8)
+    striped = plain.copy()
+    striped[:, 1::2] = 255
+    assert find_shots([plain] * 20 + [striped] * 20) == [(0, 40)]

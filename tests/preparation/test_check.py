@@ -1,13 +1,16 @@
 """``check`` finds every kind of damage to finished shards."""
 
+import gzip
 import io
 import json
+import re
 import tarfile
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
+from datamodules.datamodule import ShardDataModule
 from datamodules.schema import Index, ShardError
 from preparation.check import check
 from runtime.files import sha256_of
@@ -40,6 +43,23 @@ def rewrite(folder, change):
         for s in index.samples
     )
     change_index(folder, shards=(entry, *index.shards[1:]), samples=samples)
+
+
+def add_to_first_shard(folder, header, data=b""):
+    """Adds a member to the first shard; the index gets the new size and hash."""
+    index = Index.read(folder)
+    path = folder / index.shards[0].name
+    with tarfile.open(path, "a") as tar:
+        header.size = len(data)
+        tar.addfile(header, io.BytesIO(data))
+    entry = replace(index.shards[0], bytes=path.stat().st_size, sha256=sha256_of(path))
+    change_index(folder, shards=(entry, *index.shards[1:]))
+
+
+def npy_header(descr, shape):
+    """An npy file of 600 bytes of zeros whose header holds what is asked for."""
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".ljust(230)[:230].encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + bytes(600)
 
 
 def rewrite_member(folder, member, change):
@@ -149,3 +169,119 @@ def test_index_round_trip(folder):
     index = Index.read(folder)
     assert Index.from_json(index.to_json(), "again") == index
     assert asdict(Index.read(folder)) == asdict(index)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "expected"),
+    [
+        ("codec_scale", float("nan"), r"codec_scale=nan \(expected finite number\)"),
+        ("codec_scale", float("inf"), "codec_scale=inf"),
+        ("codec_scale", "0.18", "codec_scale='0.18'"),
+        ("codec_scale", 0.0, "codec_scale is 0.0, expected a number from 1e-06 to 1e"),
+        ("codec_scale", -1.0, "codec_scale is -1.0"),
+        ("codec_scale", 1e300, r"codec_scale is 1e\+300"),
+        ("fps", 30, "fps is 30, expected 25"),
+        ("fps", 0, "fps is 0"),
+        ("fps", "25", r"fps='25' \(expected int\)"),
+        ("frame_size", 0, "frame_size is 0, expected 1 to 16384 pixels"),
+        ("frame_size", 10**9, "frame_size is 1000000000"),
+        ("frame_size", True, "frame_size=True"),
+        ("dataset", 7, r"dataset=7 \(expected str\)"),
+        ("samples", 7, "not iterable"),
+        ("encoders.codec.name", ["x"], r"encoders.'codec'.name=\['x'\]"),
+        ("encoders.codec.name", "nonsense", "codec encoder 'nonsense' is not known; expected one of patch"),
+        ("encoders.codec.more", 1, "unexpected keyword argument 'more'"),
+        ("dimensions.lip_width", 2**40, "dimensions.lip_width is 1099511627776"),
+        ("dimensions.lip_width", 5.5, "lip_width=5.5"),
+        ("dimensions.lip_width", None, "lip_width=None"),
+        ("latent.std", [1.0, float("nan"), 1.0, 1.0], r"latent.std\[1\]=nan"),
+        ("latent.std", [1.0, 0.0, 1.0, 1.0], "latent.std has values that are not positive"),
+        ("latent.std", [1.0], "latent.std has 1 channels, expected 4"),
+        ("latent.mean", [0, 0, 0, 1e30], r"latent.mean has values beyond 1e\+06"),
+        ("latent.mean", "0000", r"latent.mean\[0\]='0'"),
+        ("latent.frames", 0, "latent.frames is 0"),
+        ("samples.0.frames", "30", r"samples\[0\].frames='30' \(expected int\)"),
+        ("samples.0.frames", 2**62, "has 4611686018427387904 frames, expected 1 to 1048576"),
+        ("samples.0.frames", -1, "has -1 frames"),
+        ("samples.0.frames", 10**5, "bytes, 100000 frames need"),
+        ("samples.0.speaker", [], r"samples\[0\].speaker=\[\]"),
+        ("samples.0.members", [], "has no attribute 'items'"),
+        ("samples.0.members", {"lip.npy": [1]}, r"members.'lip.npy'=\(1,\)"),
+        ("samples.0.level", "high", "level='high'"),
+        ("samples.0.more", 1, "unexpected keyword argument 'more'"),
+        ("shards.0.bytes", -5, "has -5 bytes"),
+        ("shards.0.sha256", "x", "sha256 'x'"),
+        ("shards.0.name", "../../etc/passwd", "'../../etc/passwd' is not a plain file name"),
+    ],
+)
+def test_impossible_numbers_and_types_are_found_when_loaded_and_checked(folder, field, value, expected):
+    raw = json.loads(Index.read(folder).to_json())
+    *places, last = field.split(".")
+    part = raw
+    for place in places:
+        part = part[int(place) if place.isdigit() else place]
+    part[last] = value
+    (folder / "index.json").write_text(json.dumps(raw))
+    if "not known" not in expected:  # an encoder of a lab is known where its class is named
+        with pytest.raises(ShardError, match=rf"(?s).*{expected}") as loaded:
+            ShardDataModule(root=str(folder)).setup()
+        assert "\n" not in str(loaded.value)
+    try:
+        problems = "\n".join(check(folder))
+    except ShardError as error:
+        problems = str(error)
+    assert re.search(expected, problems)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE])
+def test_links_and_devices_in_a_shard_are_named_and_not_followed(folder, kind):
+    header = tarfile.TarInfo("clip_0000.factors.npy")
+    header.type, header.linkname = kind, "/etc/passwd"
+    add_to_first_shard(folder, header)
+    problems = check(folder)
+    assert any("'clip_0000.factors.npy' is a link, a device or sparse; do not unpack" in line for line in problems)
+
+
+def test_a_sparse_member_is_not_unpacked(folder):
+    header = tarfile.TarInfo("clip_0000.factors.npy")
+    header.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": str(1 << 40)}
+    add_to_first_shard(folder, header, b"1\n0\n0\n".ljust(512, b"\0"))
+    assert any("is a link, a device or sparse" in line for line in check(folder))
+
+
+def test_a_compressed_shard_is_not_unpacked(folder):
+    """Its few bytes could unpack without end."""
+    index = Index.read(folder)
+    path = folder / index.shards[0].name
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    change_index(
+        folder, shards=(replace(index.shards[0], bytes=path.stat().st_size, sha256=sha256_of(path)), *index.shards[1:])
+    )
+    assert any("not a readable tar" in line for line in check(folder))
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"PK\x05\x06" + bytes(18), "magic string"),
+        (npy_header("'<f4'", (1 << 40,)), "do not hold float32"),
+        (npy_header("'<f4'", (-1, -4)), "do not hold float32|lip.npy is float32"),
+        (npy_header("'|O'", (30, 5)), "pickled objects"),
+        (npy_header("'<f4'", "(" * 200), "cannot be decoded"),
+        (npy_header("'<f4'", "__import__('os').system('touch ran')"), "cannot be decoded"),
+        (b"\x93NUMPY\x07\x00" + bytes(100), "npy version"),
+        (b"", "cannot be decoded"),
+    ],
+)
+def test_hostile_arrays_are_one_line_each(folder, content, expected):
+    rewrite_member(folder, "lip.npy", lambda data: content)
+    found = [line for line in check(folder) if re.search(expected, line)]
+    assert found
+    assert not any("\n" in line for line in found)
+    assert not (folder / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"7", b"{}", b"\xff\xfe", b'{"schema": 1e999}', b""])
+def test_hostile_metadata_is_one_line(folder, content):
+    rewrite_member(folder, "meta.json", lambda data: content)
+    assert all("cannot be decoded" in line and "\n" not in line for line in check(folder))

@@ -58,6 +58,14 @@ def test_long_clips_are_cut_into_equal_pieces_without_gap_or_overlap(videos):
     assert sum(plan.frames[clip.key] for clip in eleven) == 275
 
 
+def test_split_by_time_holds_out_the_last_pieces_of_a_long_video(videos):
+    timed = replace(config(), dataset=DatasetConfig(name="folder", split="time"))
+    plan = make_plan(timed, clips_of(videos), DIMENSIONS)
+    eleven = sorted((clip for clip in pieces(plan) if clip.path.name == "11.mp4"), key=lambda clip: clip.start)
+    assert [clip.split for clip in eleven] == ["train", "val", "test"]
+    assert {clip.split for clip in pieces(plan) if clip.path.name != "11.mp4"} == {"train"}
+
+
 @pytest.mark.parametrize("parts", [1, 2, 3, 7, 50])
 def test_each_shard_belongs_to_one_part(videos, parts):
     plan = make_plan(config(shard_bytes=3_000_000), clips_of(videos, copies=5), DIMENSIONS)

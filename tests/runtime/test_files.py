@@ -10,7 +10,17 @@ import sys
 
 import pytest
 
-from runtime.files import WriteError, git_blob_of, require_writable, sha256_of, whole_file, write_whole
+from runtime import files
+from runtime.files import (
+    WriteError,
+    git_blob_of,
+    partial_of,
+    remove_partials,
+    require_writable,
+    sha256_of,
+    whole_file,
+    write_whole,
+)  # fmt: skip
 
 
 def test_the_new_content_replaces_the_old(tmp_path):
@@ -55,6 +65,16 @@ def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     write_whole(tmp_path / "x [1].json", b"new")
     left = {file for file in tmp_path.iterdir() if file.suffix == ".partial"}
     assert left == set(owners[1:])  # of a process that runs, and of other machines
+
+
+def test_a_full_folder_is_not_searched_for_every_file(tmp_path, monkeypatch):
+    for number in range(3000):
+        (tmp_path / f"{number}.json").touch()
+    looks = []
+    monkeypatch.setattr(files, "remove_partials", lambda folder: looks.append(folder) or remove_partials(folder))
+    for number in range(200):
+        partial_of(tmp_path / f"{number}.json")
+    assert 1 <= len(looks) < 20
 
 
 def test_a_kill_keeps_the_old_content_and_the_next_writer_removes_the_temporary_file(tmp_path):

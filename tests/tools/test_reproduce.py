@@ -108,6 +108,12 @@ def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_pa
         *((name, "control") for name in PSEUDO),
     }  # fmt: skip
     assert rows - ours == {(name, mode) for name, mode in PUBLISHED.items() if name != "hallo"}
+    for ablations, variants in (
+        ("inference", {"full", "no_decouple", "wo_lip_inference", "wo_exp_inference"}),
+        ("trained", set(VARIANTS)),
+    ):
+        steps = table2(TablePlan(tmp_path / ablations, "synthetic"), Table2(ablations=ablations))
+        assert {variant for *_, variant in cells(steps)} == variants
     assert tuple(VARIANTS) == ("full", "wo_lip", "wo_exp", "no_decouple")
     assert LENGTHS == (120, 250, 750, 1500)
 

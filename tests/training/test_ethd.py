@@ -22,9 +22,10 @@ from tests.helpers.train_config import logged, train_config, train_ethd
 # At a checkpoint with a validation, and between two.
 @pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.nightly), 5])
 def test_a_resumed_run_reproduces_losses_weights_and_ema(shards, vaid, tmp_path, pause):
-    straight = train_ethd(shards, vaid, tmp_path, "run_id=straight", steps=8)
-    train_ethd(shards, vaid, tmp_path, "run_id=twice", steps=pause)
-    again = train_ethd(shards, vaid, tmp_path, "run_id=twice", "ckpt_path=last", steps=8)
+    changes = ("model.lip_dropout=0.4", "model.expression_dropout=0.3")
+    straight = train_ethd(shards, vaid, tmp_path, *changes, "run_id=straight", steps=8)
+    train_ethd(shards, vaid, tmp_path, *changes, "run_id=twice", steps=pause)
+    again = train_ethd(shards, vaid, tmp_path, *changes, "run_id=twice", "ckpt_path=last", steps=8)
     for column in ("train/loss", "val/loss"):
         assert logged(again.folder, column) == logged(straight.folder, column)
     assert len(set(logged(straight.folder, "train/loss").values())) == 8
@@ -74,6 +75,20 @@ def test_bfloat16_products_are_close_to_float32(shards, vaid, tmp_path):
         for step, value in one.items():
             assert float(two[step]) == pytest.approx(float(value), rel=0.05)
     assert all(weight.dtype == torch.float32 for weight in load_ethd(half.folder)[0].parameters())
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)  # the compiler writes C++
+def test_a_compiled_network_trains_as_the_plain_one(shards, vaid, tmp_path):
+    """With the compiler of trainer.compile, windows of two lengths, and a validation."""
+    changes = ("data.window=48", "data.batch_size=1")
+    plain = train_ethd(shards, vaid, tmp_path, *changes, "run_id=plain", steps=4)
+    compiled = train_ethd(shards, vaid, tmp_path, *changes, "run_id=compiled", "trainer.compile=true", steps=4)
+    for column in ("train/loss", "val/loss"):
+        expected, found = (logged(run.folder, column) for run in (plain, compiled))
+        assert sorted(found) == sorted(expected)
+        for step, value in expected.items():
+            assert float(found[step]) == pytest.approx(float(value), rel=1e-3)
 
 
 @pytest.mark.slow

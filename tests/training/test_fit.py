@@ -1,5 +1,6 @@
 """Runs from configurations: exact resuming, files, loggers, run directories, and errors."""
 
+import csv
 import io
 import sys
 from pathlib import Path
@@ -28,6 +29,12 @@ TINY = "experiment=vaid/tiny"
 TENSORBOARD = "tensorboard.backend.event_processing.event_accumulator"
 
 
+def epochs(folder):
+    """Returns (step, epoch, whether it is a validation) of every row of the log."""
+    with (folder / "csv" / "metrics.csv").open() as file:
+        return [(row["step"], row["epoch"], bool(row["val/lip_mse"])) for row in csv.DictReader(file)]
+
+
 @pytest.mark.slow
 # At a checkpoint, at the end of an epoch, and in between.
 @pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.nightly), 4, 5])
@@ -40,6 +47,7 @@ def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, p
     assert sorted(losses) == list(range(6))
     assert len(set(losses.values())) == 6
     assert logged(again.folder, "train/loss") == losses
+    assert epochs(again.folder) == epochs(straight.folder)
     torch.testing.assert_close(again.module.state_dict(), straight.module.state_dict(), rtol=0, atol=0)
 
 

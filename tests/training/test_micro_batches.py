@@ -13,6 +13,7 @@ from configs.rules import check
 from lightning_modules.ethd.checkpoint import load_ethd
 from lightning_modules.ethd.export import export, load_export
 from lightning_modules.vaid.checkpoint import load_vaid
+from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train, train_config
 from tests.helpers.warm import run_ranks
 
@@ -27,7 +28,10 @@ COMMON = (
     "trainer.devices=auto",
 )
 # Clips of 30, 40 and 50 frames: windows of 30 and 40 frames.
-ETHD = ("experiment=ethd/tiny", *SMALLEST_ETHD, *COMMON, "data.window=40", "trainer.max_minutes=null")
+ETHD = (
+    *("experiment=ethd/tiny", *SMALLEST_ETHD, *COMMON, "data.window=40", "trainer.max_minutes=null"),
+    *("model.lip_dropout=0.4", "model.expression_dropout=0.3"),
+)
 VAID = ("experiment=vaid/tiny", *SMALLEST, *COMMON, "model.club.weight=1", "model.club.lr=1e-5", "model.club.warmup=1")
 # Relative difference of losses. Runs differ only in the order of float32 sums.
 LOSS = 1e-6
@@ -82,6 +86,39 @@ def test_ethd_accumulates_as_other_numbers_of_ranks(ethd_settings, ethd_alone, s
     equal_losses(ethd_alone, run, "loss", "x0_mse", "full_windows")
     assert any(0 < float(share) < 1 for share in logged(run, "train/full_windows").values())
     equal_weights(load_ethd(ethd_alone)[0].state_dict(), load_ethd(run)[0].state_dict())
+
+
+@pytest.fixture(scope="module")
+def many_shards(once) -> Path:
+    """16 training clips of three lengths."""
+    splits = ("train",) * 4 + ("val",)
+    return once("many_shards", lambda folder: make_shards(folder, samples=20, frames=(30, 40, 50), splits=splits))
+
+
+LARGE = [
+    ("ddp", 8),
+    *(
+        pytest.param(strategy, ranks, marks=[pytest.mark.nightly, *([] if strategy == "ddp" else [needs_deepspeed])])
+        for strategy, ranks in (("deepspeed", 8), ("ddp", 16), ("deepspeed", 16))
+    ),
+]
+
+
+@pytest.fixture(scope="module")
+def large_ethd(many_shards, ethd_settings) -> tuple[Path, list[str], Path]:
+    """Folder of the runs, their settings, and one process that accumulates over 16 micro-batches."""
+    folder, typed = ethd_settings
+    typed = [*typed, f"data.root={many_shards}", "data.batch_size=16"]
+    return folder, typed, train(*typed, "trainer.devices='1'", "run_id=large").folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "ranks"), LARGE)
+def test_ethd_on_the_ranks_of_the_real_job(large_ethd, strategy, ranks):
+    folder, typed, alone = large_ethd
+    run = on_ranks(strategy, ranks, folder, *typed)
+    equal_losses(alone, run, "loss", "x0_mse", "full_windows")
+    equal_weights(load_ethd(alone)[0].state_dict(), load_ethd(run)[0].state_dict())
 
 
 @pytest.mark.nightly
@@ -152,3 +189,20 @@ def test_vaid_in_micro_batches_pairs_the_frames_of_the_whole_batch(vaid_settings
     run = on_ranks(strategy, ranks, folder, *typed, "data.micro_batch=1")
     equal_losses(vaid_alone, run, *PARTS)
     equal_weights(*(load_vaid(folder / "checkpoints" / "last.ckpt").state_dict() for folder in (vaid_alone, run)))
+
+
+@pytest.fixture(scope="module")
+def large_vaid(many_shards, vaid_settings) -> tuple[Path, list[str], Path]:
+    """Folder of the runs, their settings, and one process that passes 16 clips at once."""
+    folder, typed = vaid_settings
+    typed = [*typed, f"data.root={many_shards}", "data.batch_size=16"]
+    return folder, typed, train(*typed, "trainer.devices='1'", "run_id=large").folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("strategy", "ranks"), LARGE)
+def test_vaid_on_the_ranks_of_the_real_job(large_vaid, strategy, ranks):
+    folder, typed, alone = large_vaid
+    run = on_ranks(strategy, ranks, folder, *typed, "data.micro_batch=1")
+    equal_losses(alone, run, *PARTS)
+    equal_weights(*(load_vaid(folder / "checkpoints" / "last.ckpt").state_dict() for folder in (alone, run)))

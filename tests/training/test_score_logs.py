@@ -42,7 +42,7 @@ def videos(tmp_path_factory):
     return (
         f"generated={folder / 'made'}", f"reference={folder / 'real'}", f"cache={folder / 'cache'}", "metrics=[fid]",
         "device=cpu", "bootstrap=0", "fid.network=proxy", f"fid.weights={untrained(folder)['image']}",
-        "cell.system=mine", "cell.dataset=own", "cell.mode=A",
+        "cell.system=mine", "cell.dataset=own", "cell.mode=A", "cell.new=true",
     )  # fmt: skip
 
 

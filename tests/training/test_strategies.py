@@ -12,6 +12,7 @@ import torch
 from lightning_modules.ethd.export import export, load_export
 from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers import ROOT
+from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train
 from tests.helpers.warm import run_ranks
 
@@ -22,7 +23,7 @@ PARTS = ("loss", "club", "club_nll", "lip_nce", "lip_mse", "expression_mse")
 # gradient is almost zero, its rounding can move a weight by up to the learning rate, 1e-3, per step.
 LOSS, WEIGHT = 1e-4, 2e-3
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # up to eight processes on shared cores
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # up to sixteen processes on shared cores
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +218,29 @@ def test_a_run_without_deepspeed_starts_from_one_with_it(shards, bfloat16_on_two
     started = train(*ETHD, *places, *still).module.ethd.state_dict()
     for name, weight in exported(folder).items():
         torch.testing.assert_close(started[name], weight, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("first", "ranks", "then", "later"),
+    [
+        pytest.param("deepspeed", 8, "ddp", 8, marks=needs_deepspeed),
+        pytest.param("ddp", 8, "deepspeed", 16, marks=[pytest.mark.nightly, needs_deepspeed]),
+        pytest.param("deepspeed", 16, "ddp", 16, marks=[pytest.mark.nightly, needs_deepspeed]),
+    ],
+)
+def test_a_run_starts_from_one_with_another_strategy_and_number_of_ranks(
+    one_process, tmp_path, first, ranks, then, later
+):
+    """On other data and with another batch, without a change of the weights."""
+    shards = tmp_path / "shards"
+    make_shards(shards, samples=20, frames=(30, 40), splits=("train",) * 4 + ("val",))
+    typed = [*ETHD, "trainer.max_steps=1"]
+    train_under(first, ranks, shards, tmp_path, *typed, f"data.batch_size={ranks}", f"vaid={one_process}", "run_id=a")
+    still = ("model.lr=1e-12", "model.weight_decay=0", "data.window=6", f"data.batch_size={2 * later}")
+    train_under(then, later, shards, tmp_path, *typed, *still, f"init={tmp_path / 'ethd' / 'a'}", "run_id=b")
+    found, expected = (exported(tmp_path / "ethd" / run) for run in ("b", "a"))
+    for name, weight in expected.items():
+        torch.testing.assert_close(found[name], weight, msg=name)
 
 
 AUTOCAST = ["trainer.deepspeed.autocast=true"]

@@ -130,8 +130,9 @@ def dicte_section(folder: Path) -> str:
     return (
         '<section id="dicte"><h2>Moving expression</h2><p>This is Figure 4 of the paper. Both videos show one '
         "expression, taken from a single image of another person. Left: Di-CTE generates a moving sequence that fits "
-        "the speech. Right: the expression is the same in every frame. Bright pixels move more. Here both videos come "
-        "from one network, while the paper trains a separate network without Di-CTE.</p>"
+        "the speech. Right: the expression is the same in every frame. Bright pixels move more. Both videos "
+        'come from one network: the paper "conducted inference using two configurations", with and without Di-CTE. '
+        "A network trained without Di-CTE (<code>model.variant=wo_dicte</code>) is the other reading.</p>"
         f'<div class="cards">{cards}</div></section>'
     )
 

@@ -11,17 +11,10 @@ weights must equal those of an undisturbed run bit for bit. Otherwise the exit s
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import random
-import re
-import signal
-import socket
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import torch
@@ -34,6 +27,7 @@ from lightning_modules.checkpoint_files import LAST, PART, check_whole
 from lightning_modules.checkpoints import EMA, open_checkpoint
 from runtime.errors import UserError
 from tools.pipeline.step import read_log
+from training.rank_processes import RankProcesses
 
 EVERY, VALIDATE_EVERY, STEPS_PER_KILL = 4, 12, 9
 END_SECONDS = 120.0  # time limit for the remaining ranks to end
@@ -85,37 +79,9 @@ def job(stage: str, ranks: int, kills: int, root: str, output: str, run_id: str,
     return Job(compose("train", TrainConfig, [*settings, f"data.root={root}", f"output={output}"]), ranks, kills)
 
 
-def start(job: Job) -> list[ForkServerProcess]:
-    """Starts all ranks of a run, as a launcher does."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["training.fit"])  # imports torch and Lightning once for all starts
-    ranks = [context.Process(target=_rank, args=(job, rank, port)) for rank in range(job.ranks)]
-    for rank in ranks:
-        rank.start()
-    return ranks
-
-
-def _rank(job: Job, rank: int, port: int) -> None:
-    if job.ranks > 1:
-        os.environ.update(
-            LOCAL_RANK=str(rank),
-            NODE_RANK="0",
-            WORLD_SIZE=str(job.ranks),
-            MASTER_ADDR="127.0.0.1",
-            MASTER_PORT=str(port),
-        )
-    torch.set_num_threads(1)
-    folder = job.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    out = os.open(folder / f"output_rank{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(out, 1)
-    os.dup2(out, 2)
-    from training.fit import fit
-
-    fit(job.config)
+def start(job: Job) -> RankProcesses:
+    """The ranks of a run; entering the context starts them."""
+    return RankProcesses(job.config, job.ranks, job.folder / "ranks")
 
 
 def finish(job: Job) -> None:
@@ -124,15 +90,9 @@ def finish(job: Job) -> None:
     Raises:
         UserError: If it fails.
     """
-    ranks = start(job)
-    for rank in ranks:
-        rank.join(START_SECONDS)
-    if [rank.exitcode for rank in ranks] != [0] * job.ranks:
-        for rank in ranks:
-            rank.kill()
-        raise UserError(
-            f"{job.name}: did not finish: {[rank.exitcode for rank in ranks]}; see {job.folder}/output_rank*"
-        )
+    with start(job) as ranks:
+        if (statuses := ranks.join(START_SECONDS)) != [0] * job.ranks:
+            raise UserError(f"{job.name}: did not finish, statuses {statuses}: {ranks.fault()}")
 
 
 def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str:
@@ -144,26 +104,15 @@ def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str
     Raises:
         UserError: If a check fails.
     """
-    ranks = start(job)
     victim = chance.randrange(job.ranks)
     target = STEPS_PER_KILL * number + chance.randint(1, STEPS_PER_KILL)
-    moment = _wait_for_save(job, ranks, target) if saving else _wait_for_step(job, ranks, target)
-    time.sleep(chance.uniform(0.0, 0.01 if saving else 0.05))
-    survivor = job.folder / f"output_rank{1 - victim}.txt"
-    before = survivor.stat().st_size if job.ranks > 1 else 0
-    os.kill(ranks[victim].pid, signal.SIGKILL)  # type: ignore[arg-type]
-    began = time.monotonic()
-    for rank in ranks:
-        rank.join(END_SECONDS)
-    seconds = time.monotonic() - began
-    if any(rank.is_alive() for rank in ranks):
-        for rank in ranks:
-            rank.kill()
-        raise UserError(f"{job.name}: the other rank still ran {END_SECONDS:.0f} s after rank {victim} was killed")
-    if job.ranks > 1:
-        words = survivor.read_bytes()[before:].decode()
-        if not re.search(rf"rank {victim} \(.*process {ranks[victim].pid}\), step \d+.*: has died", words):
-            raise UserError(f"{job.name}: the other rank did not report that rank {victim} died; see {survivor}")
+    with start(job) as ranks:
+        moment = _wait_for_save(job, ranks, target) if saving else _wait_for_step(job, ranks, target)
+        time.sleep(chance.uniform(0.0, 0.01 if saving else 0.05))
+        try:
+            seconds = ranks.kill(victim, END_SECONDS)
+        except UserError as error:
+            raise UserError(f"{job.name}: {error}") from None
     reached, last = 1 + max(losses(job.folder), default=-1), job.folder / "checkpoints" / LAST
     saved = 0
     if last.is_symlink():
@@ -179,32 +128,25 @@ def kill_once(job: Job, number: int, saving: bool, chance: random.Random) -> str
     )
 
 
-def _wait_for_step(job: Job, ranks: list[ForkServerProcess], target: int) -> str:
-    for _ in _until_ended(job, ranks, 0.002):
-        if max(losses(job.folder), default=-1) >= target:
-            return "in a step"
+def _wait_for_step(job: Job, ranks: RankProcesses, target: int) -> str:
+    ranks.until(lambda: max(losses(job.folder), default=-1) >= target, 0.002, START_SECONDS)
     return "in a step"
 
 
-def _wait_for_save(job: Job, ranks: list[ForkServerProcess], target: int) -> str:
-    folder = job.folder / "checkpoints"
-    for _ in _until_ended(job, ranks, 0.0002):
+def _wait_for_save(job: Job, ranks: RankProcesses, target: int) -> str:
+    folder, moment = job.folder / "checkpoints", ""
+
+    def reached() -> bool:
+        nonlocal moment
         parts = [path for path in folder.glob(f"step=*{PART}")]
         if any(int(path.name.split("=")[1].split(".")[0]) >= target for path in parts):
-            return "in a save"
-        if max(losses(job.folder), default=-1) >= target + 2 * EVERY:
-            return "after a save"  # the save was too short to be observed
-    return "in a save"
+            moment = "in a save"
+        elif max(losses(job.folder), default=-1) >= target + 2 * EVERY:
+            moment = "after a save"  # the save was too short to be observed
+        return bool(moment)
 
-
-def _until_ended(job: Job, ranks: list[ForkServerProcess], pause: float) -> Iterator[None]:
-    end = time.monotonic() + START_SECONDS
-    while all(rank.is_alive() for rank in ranks):
-        if time.monotonic() > end:
-            raise UserError(f"{job.name}: made no progress in {START_SECONDS:.0f} s; see {job.folder}/output_rank*")
-        yield
-        time.sleep(pause)
-    raise UserError(f"{job.name}: ended before it was killed; see {job.folder}/output_rank*")
+    ranks.until(reached, 0.0002, START_SECONDS)
+    return moment
 
 
 def losses(folder: Path) -> dict[int, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -75,7 +74,7 @@ def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going:
         KeyboardInterrupt: After Ctrl-C or SIGTERM, when the running command has ended.
     """
     results = []
-    with _locked(folder) as lock, _terminable():
+    with _locked(folder) as lock:
         for number, step in enumerate(steps, 1):
             console.print(f"\n[bold]Step {number} of {len(steps)}[/]  {escape(step.title)}", soft_wrap=True)
             step_result = _run(step, folder, console, lock)
@@ -231,17 +230,3 @@ def _locked(folder: Path) -> Iterator[tuple[int, ...]]:
                 f"{folder}: another run, or a command of a killed run, is still at work there; wait for it or end it"
             ) from error
         yield lock
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Makes SIGTERM, which job schedulers send, act like Ctrl-C."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

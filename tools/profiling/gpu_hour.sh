@@ -16,7 +16,7 @@ results=${results:-gpu_hour.txt}
 python=${python:-python}
 declare -A limit=([step]=150 [sample]=90 [profile]=120 [compile]=180 [vaid]=60 [vae]=60 [px1024]=120 [zero2]=120)
 scale=1; if [ "${reduced:-no}" = yes ]; then scale=6; fi  # a shared CPU takes minutes to import torch
-export HF_HUB_OFFLINE=1 PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True PYTHONUNBUFFERED=1
+export HF_HUB_OFFLINE=1 PYTORCH_ALLOC_CONF=expandable_segments:True PYTHONUNBUFFERED=1
 : > "$results"
 failed=0
 for row in ${rows:-step sample profile vaid vae px1024 zero2 compile}; do

@@ -35,6 +35,7 @@ from media import FrameReader, read_sound
 from preparation.encoders import Encoders
 from preparation.plan import file_of
 from preparation.speaker_crop import crop_frames
+from runtime.ending import end_with_parent
 from tools.profiling.data_loader import ARRAYS, training_loader
 
 
@@ -114,6 +115,7 @@ _encoders: dict[str, Encoders] = {}
 
 
 def _start(index: Index) -> None:
+    end_with_parent()
     torch.set_num_threads(1)
     config = compose("prepare", PrepareConfig, [f"preset={index.preset}"])
     _encoders["all"] = Encoders.build(config.encoders, "cpu")

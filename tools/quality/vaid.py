@@ -87,6 +87,9 @@ class ExpressionScores:
         mse: Mean squared error.
         mse_repeated: Mean squared error of e_cond repeated over all frames.
         std_ratio: Temporal standard deviation divided by the true one.
+        first_mse: Mean squared error of the first frame, with e_cond from the clip's own first frame; a continuous
+            start has 0.
+        first_step: Mean squared change from one true frame to the next, to compare ``first_mse`` with.
     """
 
     emotion: float
@@ -94,6 +97,8 @@ class ExpressionScores:
     mse: float
     mse_repeated: float
     std_ratio: float
+    first_mse: float
+    first_step: float
 
 
 @torch.no_grad()
@@ -146,18 +151,22 @@ def expression_scores(vaid: VAID, clips: Sequence[PredictedClip], known: Sequenc
         known: Training clips, for the mean of each emotion.
     """
     means = emotion_means(known)
-    right, right_truth, error, repeated, ratio = [], [], [], [], []
+    right, right_truth, error, repeated, ratio, first, step = [], [], [], [], [], [], []
     for clip in clips:
         source = _another(clip, clips, known)
-        e_a = vaid.sample_expression(
-            clip.audio, clip.portrait, source.e_ref[None], [seed_of("evaluation", clip.key) >> 1]
-        )[0]
+        e_conds = torch.stack([source.e_ref, clip.e_v[0]])
+        e_a, own = (
+            vaid.sample_expression(clip.audio, clip.portrait, e_cond[None], [seed_of("evaluation", clip.key) >> 1])[0]
+            for e_cond in e_conds
+        )
+        first.append((own[0] - clip.e_v[0]).square().mean().item())
+        step.append(clip.e_v.diff(dim=0).square().mean().item())
         right.append(float(nearest(e_a.mean(0), means) == clip.emotion))
         right_truth.append(float(nearest(clip.e_v.mean(0), means) == clip.emotion))
         error.append((e_a - clip.e_v).square().mean().item())
         repeated.append((source.e_ref - clip.e_v).square().mean().item())
         ratio.append((e_a.std(0).mean() / clip.e_v.std(0).mean()).item())
-    return ExpressionScores(mean(right), mean(right_truth), mean(error), mean(repeated), mean(ratio))
+    return ExpressionScores(*map(mean, (right, right_truth, error, repeated, ratio, first, step)))
 
 
 def emotion_probe(known: Sequence[PredictedClip], unseen: Sequence[PredictedClip], latent: str = "l_a") -> float:

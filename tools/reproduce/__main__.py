@@ -17,7 +17,7 @@ from tools import reproduce
 from tools.pipeline.run_steps import ROOT, conclude, run_chain
 from tools.pipeline.step import Step
 from tools.reproduce.table1 import PUBLISHED, SIZE, Table1, table1
-from tools.reproduce.table2 import Table2, table2
+from tools.reproduce.table2 import ABLATIONS, Table2, table2
 from tools.reproduce.table3 import Table3, table3
 from tools.reproduce.table_plan import TablePlan, chosen_networks, exported
 
@@ -95,7 +95,7 @@ TABLES: Mapping[str, tuple[Readers, tuple[str, ...], Callable[[Mapping[str, Any]
     "table2": (
         {
             **{"seed": whole, "steps": count, "clips": count, "seconds": seconds},
-            **{"identities": count, "clips_per_identity": count},
+            **{"identities": count, "clips_per_identity": count, "ablations": chosen(*ABLATIONS)},
         },
         (),
         _table2,

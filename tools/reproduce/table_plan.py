@@ -102,7 +102,8 @@ class TablePlan:
     ) -> None:
         """Adds the evaluation of one cell."""
         output = self.results / f"{name}.json"
-        labels = [f"cell.{key}={value}" for key, value in {"dataset": self.dataset, **cell}.items()]
+        # ``new``: the user chooses the name of the data set.
+        labels = [f"cell.{key}={value}" for key, value in {"dataset": self.dataset, **cell, "new": "true"}.items()]
         folders = [f"generated={generated}", f"reference={reference}", f"output={output}"]
         self.add(
             f"evaluate_{name}",

@@ -2,23 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from configs.errors import ConfigError
 from configs.evaluation import EvaluateConfig
-from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig
+from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig, UNetConfig
 from configs.training_rules import SVD_PREDICTS_V, VAID_MISSING, weights_are_16_bit
 from training.stages.stage import Stage
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
+    from datamodules.clip_windows import Clip
     from datamodules.datamodule import ShardDataModule
+    from datamodules.schema import Index
+    from encoders.protocols import LatentCodec
     from lightning_modules.ethd.held_vaid import VAIDFile
     from lightning_modules.ethd.initial import TrainedEthd
     from lightning_modules.ethd.module import EthdModule
+
+
+def codec_of(index: Index, device: str) -> LatentCodec:
+    """Builds the codec of shards on a device.
+
+    Raises:
+        MissingWeights: If its weights are not found and cannot be downloaded.
+        EncoderError: If they are not those that the shards were made with.
+    """
+    from encoders.factory import build_as
+
+    return cast("LatentCodec", build_as("codec", index.encoders["codec"], device))
+
+
+def _codec_without_weights(index: Index, device: str) -> LatentCodec:
+    """The codec of shards if it has no weights, else a narrow one."""
+    from training.narrow_codec import narrow_codec
+
+    return narrow_codec(index) if index.encoders["codec"].weights else codec_of(index, device)
 
 
 class EthdStage(Stage):
@@ -29,13 +53,99 @@ class EthdStage(Stage):
     needs = ("audio", "expression", "latent", "boxes", "portraits")
     bfloat16 = True
     videos = True
+    compiles = True
     accumulates = True
     starts_from_runs = True
     starts_from_svd = True
+    codec_of = staticmethod(codec_of)
 
     def __init__(self) -> None:
         self._vaid: VAIDFile | None = None
         self._trained: TrainedEthd | None = None
+        self._codec: LatentCodec | None = None
+
+    @classmethod
+    def narrow(cls, model: EthdConfig) -> EthdConfig:
+        """32 channels in every level, and no attention in the finest of many, whose cost would hide all others."""
+        attention = list(model.unet.attention)
+        if len(attention) > 2:
+            attention[0] = False
+        levels = len(attention)
+        unet = UNetConfig([32] * levels, [1] * levels, attention, layers=1, token_width=8, added_width=8)
+        return replace(model, unet=unet, sampling_steps=2, expression_steps=2)
+
+    def open_init(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> tuple[TrainConfig, str]:
+        """Finds SVD's weights by their hash, or reads the run of ``init=RUN`` and compares its encoders."""
+        from encoders.weights import MissingWeights, find
+        from lightning_modules.checkpoints import check_encoders
+        from lightning_modules.ethd.initial import trained_ethd
+        from lightning_modules.ethd.svd_weights import weight_file
+        from runtime.files import sha256_of
+
+        started = replace(config, init=NO_INIT)
+        if config.init == SVD_INIT:
+            if (unet := find("svd-unet")) is None:
+                raise MissingWeights(
+                    "init=svd: the weights of SVD are on none of the known paths; run prepare.py task=weights "
+                    "preset=paper first; init=none starts from random weights"
+                )
+            return started, f"svd: {weight_file(unet)} has the published sha256; weights not loaded"
+        if unet_folder(config.init):
+            file = weight_file(Path(config.init))
+            return started, f"{file} (sha256 {sha256_of(file)[:12]}...); weights not loaded"
+        trained = trained_ethd(config.init, needs_vaid=config.vaid is None)
+        check_encoders(trained.info.encoders, data.index.encoders, f"init={config.init}")
+        if trained.vaid is not None:
+            started = replace(started, vaid=str(trained.vaid.keep(folder / "init")))
+        return started, f"{trained.path}: stage and encoders agree; weights not loaded"
+
+    @classmethod
+    def narrow_encoders(cls) -> None:
+        """Decodes sample videos with a narrow codec, unless the codec of the shards is one without weights."""
+        cls.codec_of = staticmethod(_codec_without_weights)
+
+    def try_encoders(self, data: ShardDataModule) -> str:
+        """Builds the codec of the shards and decodes one frame with it."""
+        from encoders.weight_files import MissingWeights
+
+        identity = data.index.encoders["codec"]
+        try:
+            self._codec = codec_of(data.index, "cpu")
+        except MissingWeights as error:
+            raise MissingWeights(
+                f"{identity.name}: {str(error).split(' (')[0]}; sample videos and generate.py need it: run prepare.py "
+                "task=weights with the preset of the data"
+            ) from error
+        picture = self._codec.decode(data.whole(_any_clip(data), ("latent",), 1)["latent"][0])
+        return f"{identity.name}: built, decodes a latent to {picture.shape[3]} x {picture.shape[2]} px"
+
+    def use_rehearsed(
+        self, folder: Path, data: ShardDataModule, frames: int
+    ) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Exports the run, and generates a video with the export."""
+        import torch
+
+        from callbacks.validation_videos import FIELDS, write_video
+        from lightning_modules.ethd.export import export, export_file, load_export
+        from lightning_modules.ethd.sampler import Sampler
+        from training.narrow_codec import narrow_codec
+
+        def exported() -> str:
+            file = export(folder)
+            return f"{file} ({file.stat().st_size / 1e6:.1f} MB)"
+
+        def generated() -> str:
+            model, clip, path = load_export(export_file(folder)), _any_clip(data), folder / "generated.mp4"
+            codec = self._codec or narrow_codec(data.index)
+            batch = data.whole(clip, FIELDS, frames)
+            video = Sampler(model.ethd, model.info, codec, torch.device("cpu")).render(model.vaid, batch)
+            write_video(path, video, batch)
+            return f"{path}: {len(video)} frames of {video.shape[2]} px from the export, clip {clip.key}" + (
+                "" if self._codec else ", with a narrow codec"
+            )
+
+        yield "export", exported
+        yield "generate", generated
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> EthdModule:
         """Builds an untrained ETHD that is conditioned on the V-AID of the run.
@@ -95,7 +205,10 @@ class EthdStage(Stage):
                 "another scale than the latents; set model.prediction=v"
             )
         info = EthdInfo(model, data.dimensions, index.encoders, index.frame_size, scale, file.recorded, file.sha256)
-        return EthdModule(info, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
+        module = EthdModule(info, vaid, config.trainer.max_steps, config.data.batch_size, config.seed)
+        if config.trainer.compile:
+            module.ethd.unet.compile_segments()
+        return module
 
     def start(self, module: EthdModule, config: TrainConfig) -> str:
         """Loads the weights of SVD or of the run that ``config.init`` names.
@@ -142,7 +255,7 @@ class EthdStage(Stage):
             weights.append(WeightAverage(config.model.ema))
         elif weights_are_16_bit(config.trainer):
             weights.append(Float32Weights())
-        return [*weights, TrainedWindows(), Throughput(), *video_callbacks(config, data, folder)]
+        return [*weights, TrainedWindows(), Throughput(), *video_callbacks(config, data, folder, self.codec_of)]
 
     def step_bytes(self, module: EthdModule, config: TrainConfig, ranks: int) -> float:
         """See ``training.memory.step_bytes``."""
@@ -156,7 +269,16 @@ def unet_folder(init: str) -> bool:
     return init in (NO_INIT, SVD_INIT) or (Path(init) / "config.json").is_file()
 
 
-def video_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) -> list[Callback]:
+def _any_clip(data: ShardDataModule) -> Clip:
+    return (data.clips["val"] or data.clips["train"])[0]
+
+
+def video_callbacks(
+    config: TrainConfig,
+    data: ShardDataModule,
+    folder: Path,
+    build: Callable[[Index, str], LatentCodec] = codec_of,
+) -> list[Callback]:
     """Callbacks for sample videos and evaluations, if configured and there are validation clips."""
     wanted = config.videos
     if not (data.clips["val"] and (wanted.sample_every or wanted.evaluate_every)):
@@ -164,9 +286,8 @@ def video_callbacks(config: TrainConfig, data: ShardDataModule, folder: Path) ->
     from callbacks.evaluation import Evaluation  # late: imports the metrics, which most runs do not need
     from callbacks.sample_videos import SampleVideos
     from callbacks.validation_videos import VideoMaker
-    from encoders.factory import build_as
 
-    codec = cache(partial(build_as, "codec", data.index.encoders["codec"]))  # one for both callbacks
+    codec = cache(partial(build, data.index))  # one for both callbacks
     callbacks: list[Callback] = []
     if wanted.sample_every:
         callbacks.append(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from configs.training import TrainConfig
+from configs.training import NO_INIT, TrainConfig
 from runtime.devices import resolve_device
 
 if TYPE_CHECKING:  # the configuration is checked before Lightning is imported
@@ -28,6 +29,7 @@ class Stage:
         own_loaders: Whether the module has its own loaders; otherwise batches are read from the shards.
         starts_from_runs: Whether ``init`` may name a trained run or an export.
         starts_from_svd: Whether ``init=svd`` is possible.
+        compiles: Whether ``trainer.compile`` is possible.
         accumulates: Whether its training step accepts a list of micro-batches, see
             ``lightning_modules.accumulation``. Set it only if the gradients are those of one pass over all clips.
     """
@@ -40,12 +42,64 @@ class Stage:
     own_loaders: ClassVar[bool] = False
     starts_from_runs: ClassVar[bool] = False
     starts_from_svd: ClassVar[bool] = False
+    compiles: ClassVar[bool] = False
     accumulates: ClassVar[bool] = False
 
     @classmethod
     def fields(cls, model: Any) -> Sequence[str]:
         """Fields that every batch must have for this configuration of ``model``."""
         return cls.needs
+
+    @classmethod
+    def narrow(cls, model: Any) -> Any:
+        """The same configuration with a network that trains on a CPU core within seconds, for a rehearsal."""
+        return model
+
+    def open_init(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> tuple[TrainConfig, str]:
+        """Opens what ``config.init`` names, for a rehearsal whose narrow network cannot hold its weights.
+
+        Args:
+            config: Configuration of the run to rehearse.
+            data: Its data.
+            folder: Run directory of the rehearsal.
+
+        Returns:
+            The configuration that starts without these weights, and what was found.
+
+        Raises:
+            UserError: If it is missing, damaged, of another stage or of other encoders.
+        """
+        return replace(config, init=NO_INIT), f"{config.init}: not opened by stage {config.stage}"
+
+    @classmethod
+    def narrow_encoders(cls) -> None:
+        """Replaces large encoders that a training uses by narrow ones, in a process of a rehearsal."""
+
+    def try_encoders(self, data: ShardDataModule) -> str:
+        """Builds the encoders that a training uses on this machine, for a rehearsal whose ranks have narrow ones.
+
+        Returns:
+            What was seen; empty if it uses none.
+
+        Raises:
+            UserError: If weights are missing or are not those of the shards.
+        """
+        return ""
+
+    def use_rehearsed(
+        self, folder: Path, data: ShardDataModule, frames: int
+    ) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Uses a rehearsed run as the real one will be used.
+
+        Args:
+            folder: Run directory.
+            data: Its data.
+            frames: Maximum number of frames to generate.
+
+        Yields:
+            Name of a part, and a function that tries it and returns what was seen.
+        """
+        yield from ()
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> LightningModule:
         """Builds an untrained module for the data."""

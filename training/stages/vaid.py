@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from configs.registries import ENCODERS
-from configs.training import NO_INIT, TrainConfig, VAIDConfig
+from configs.training import NO_INIT, LipConfig, TrainConfig, VAIDConfig
 from training.stages.stage import Stage
 
 if TYPE_CHECKING:
@@ -25,6 +27,43 @@ class VAIDStage(Stage):
     needs = ("audio", "lip", "expression", "portraits")
     accumulates = True
     starts_from_runs = True
+
+    @classmethod
+    def narrow(cls, model: VAIDConfig) -> VAIDConfig:
+        """One block of 16 channels in each network, and CLUB from the second step on."""
+        return replace(
+            model,
+            lip=LipConfig(width=16, depth=1, latents=model.lip.latents, head_width=8),
+            expression=replace(
+                model.expression, width=16, depth=1, head_width=8, identity_widths=[8], identity_size=16
+            ),
+            club=replace(model.club, hidden=16, warmup=min(model.club.warmup, 1)),
+            sampling_steps=2,
+        )
+
+    def open_init(self, config: TrainConfig, data: ShardDataModule, folder: Path) -> tuple[TrainConfig, str]:
+        """Reads the V-AID of ``init=RUN`` and compares its encoders with those of the data."""
+        from lightning_modules.checkpoints import check_encoders
+        from lightning_modules.vaid.checkpoint import ENCODER_KINDS
+        from lightning_modules.vaid.initial import trained_vaid
+
+        trained = trained_vaid(config.init)
+        kinds = {kind: data.index.encoders[kind] for kind in ENCODER_KINDS}
+        check_encoders(trained.encoders, kinds, f"init={config.init}")
+        return replace(config, init=NO_INIT), f"{trained.path}: stage and encoders agree; weights not loaded"
+
+    def use_rehearsed(
+        self, folder: Path, data: ShardDataModule, frames: int
+    ) -> Iterator[tuple[str, Callable[[], str]]]:
+        """Loads the V-AID as stage ethd does."""
+        from lightning_modules.checkpoints import checkpoint_file
+        from lightning_modules.vaid.checkpoint import load_vaid
+
+        def load() -> str:
+            load_vaid(checkpoint_file(folder), data.index.encoders)
+            return f"as the V-AID of stage ethd: vaid={folder}"
+
+        yield "loaded", load
 
     def build(self, config: TrainConfig, data: ShardDataModule) -> VAIDModule:
         """Builds an untrained V-AID with the statistics of the training clips.

@@ -170,6 +170,7 @@ def test_finished_videos_are_evaluated_as_a_system(make_clips, rows, cases, tmp_
     status, records = make_clips("folder", tmp_path / "out", **keys)
     assert status == 0
     expected = {"file": "first.mp4", "sha256": None, "frames": 35, "width": 256, "height": 256, "offset": 0}
+    expected["encoding"] = "H.264 crf 8 4:2:0"
     assert records[FIRST]["video"] | {"sha256": None} == expected
     write_video(folder / "first.mp4", [np.full((256, 512, 3), 99, np.uint8)] * 35)  # the video changes
     anew = make_clips("folder", tmp_path / "out", **keys)[1][FIRST]

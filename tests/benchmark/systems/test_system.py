@@ -18,7 +18,8 @@ SEVEN = {"sadtalker", "anitalker", "aniportrait", "hallo", "pdfgc", "styletalk",
 
 
 def test_every_system_of_the_table_has_a_description():
-    assert set(described()) == SEVEN | {"emotivetalk_a", "emotivetalk_av", "ground_truth", "folder"}
+    own = {f"emotivetalk_{how}" for how in ("a", "av", "wo_lip", "wo_exp")}
+    assert set(described()) == SEVEN | own | {"ground_truth", "folder"}
     for name in SEVEN:
         system = load_system(name)
         assert len(system.commit) == 40
@@ -33,6 +34,19 @@ def test_a_description_is_loaded_by_its_path(tmp_path):
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**content, "title": "Mine"}))
     system = load_system(str(tmp_path / "mine.yaml"))
     assert (system.name, system.title, system.output.fps) == ("mine", "Mine", 25.0)
+
+
+def test_variables_of_the_environment_do_not_get_into_titles_and_commands(tmp_path, monkeypatch):
+    monkeypatch.setenv("SECRET", "hunter2")
+    texts = ["${oc.env:SECRET}", "\\\\${oc.env:SECRET}", "a\\\\\\${oc.env:SECRET}", "C:\\\\dir", "$HOME"]
+    content = yaml.safe_load((FOLDER / "sadtalker.yaml").read_text())
+    for text in texts:
+        argument = text.replace("{", "{{").replace("}", "}}")  # no placeholder
+        changed = {**content, "title": text, "command": [*content["command"], argument]}
+        (tmp_path / "mine.yaml").write_text(yaml.safe_dump(changed))
+        system = load_system(str(tmp_path / "mine.yaml"))
+        assert (system.title, system.command[-1]) == (text, argument)
+        assert "hunter2" not in str(system)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """Landmark files: nearest rows in time, several faces, damaged files."""
 
 import csv
+import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
@@ -119,6 +121,33 @@ def test_damaged_files_are_refused(tmp_path):
     ):
         (tmp_path / "clip.csv").write_bytes(content)
         refuses(LandmarkFileError, message, SidecarDetector().track, pictures(3), tmp_path / "clip.mp4")
+
+
+def test_many_faces_at_one_time_are_refused(tmp_path):
+    rows = [row(time, face(), face_id=number) for time in (0.0, 60.0) for number in range(51)]
+    refuses(LandmarkFileError, "has 51 faces at one time, expected at most 50", track, tmp_path, rows)
+
+
+@pytest.mark.parametrize("column", ["face_id", "confidence", "success", "x_3", "y_67"])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e308", "-1e308", "1e-320"])
+def test_strange_numbers_are_no_face(tmp_path, column, value):
+    rows = [row(i / 25, face(100 + i)) for i in range(10)]
+    for n in (3, 4):
+        rows[n][OPENFACE.index(column)] = value
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = track(tmp_path, rows).faces
+    assert all(one is None or np.isfinite(one.landmarks).all() for one in found)
+    assert sum(one is not None for one in found) >= 8
+
+
+def test_memory_of_a_large_file_is_bounded(tmp_path):
+    tracemalloc.start()
+    (tmp_path / "clip.csv").write_text(", ".join(OPENFACE) + "\n" + "0,\n" * 500_000)
+    refuses(LandmarkFileError, "line 2 is damaged", SidecarDetector().track, pictures(1), tmp_path / "clip.mp4")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20e6
 
 
 def test_clip_without_frames(tmp_path):

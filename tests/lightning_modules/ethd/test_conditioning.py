@@ -135,6 +135,22 @@ def test_temporal_attention_reads_every_frame_at_every_position(region, over_tim
     assert (change[:, 0].abs().amax(-1) > 1e-4).all()
 
 
+@pytest.mark.parametrize("side", [8, 3])  # 32 groups of positions, and one
+def test_temporal_attention_in_groups_has_the_gradients_of_one_attention(side):
+    torch.manual_seed(0)
+    hidden, everywhere = torch.randn(B * side**2, FRAMES, C, dtype=torch.float64), torch.ones(B, 1, side**2, 1)
+    timeline = torch.randn(B, FRAMES, D, dtype=torch.float64, requires_grad=True)
+    attention = ExpressionTemporalAttention(C, HEADS, D).double()
+    trained(attention, hidden, timeline, everywhere)
+    query = attention.query(hidden.unflatten(0, (B, -1)).flatten(1, 2))
+    whole = attention.project(attention.attend(query, timeline)).unflatten(1, (-1, FRAMES)).flatten(0, 1)
+    weights = [timeline, *attention.parameters()]
+    outs = [attention(hidden, timeline, everywhere), whole]
+    torch.testing.assert_close(*outs)
+    for one, other in zip(*(torch.autograd.grad(out.square().sum(), weights) for out in outs), strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_tokens_and_keys_of_a_constant_latent_differ():
     torch.manual_seed(0)
     tokens = TokenProjector(5, N, D)(torch.zeros(B, FRAMES, 5))

@@ -10,11 +10,12 @@ from safetensors import safe_open
 from encoders.text.ngram import NgramEncoder
 from encoders.weight_files import WrongWeights
 from lightning_modules.checkpoints import CheckpointError
-from lightning_modules.emotion.emotion_table import TABLE_FILE
+from lightning_modules.emotion.emotion_table import TABLE_FILE, TABLE_KIND
 from lightning_modules.emotion.text_mapping import TEXT_FILE, TextEmotion, TextMapping
 from lightning_modules.ethd.checkpoint import load_ethd
 from lightning_modules.ethd.export import EXPORT, KIND, export, load_export
 from lightning_modules.ethd.held_vaid import HELD
+from lightning_modules.tensor_files import read_file, write_file
 from lightning_modules.vaid.checkpoint import load_vaid
 from tests.helpers.emotion import synthetic_table
 from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
@@ -99,8 +100,9 @@ def test_an_export_includes_label_table_and_text_mapping(run, emotion):
 @pytest.mark.slow
 def test_emotions_of_another_motion_encoder_are_rejected(run, emotion, tmp_path):
     folder = emotion[0]
-    file = folder / TABLE_FILE
-    file.write_bytes(file.read_bytes().replace(b'\\"name\\": \\"landmarks\\"', b'\\"name\\": \\"landmerks\\"'))
+    header, tensors = read_file(folder / TABLE_FILE, TABLE_KIND, 1, "")
+    header["motion"]["name"] = "landmerks"
+    write_file(folder / TABLE_FILE, TABLE_KIND, header, tensors)
     refuses(WrongWeights, "landmerks", export, run, emotion=folder)
     refuses(CheckpointError, "no such run", export, run, emotion=tmp_path / "nothing")
 

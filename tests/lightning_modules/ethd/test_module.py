@@ -8,8 +8,10 @@ import torch
 from datamodules.clip_windows import BatchReader, Window
 from datamodules.datamodule import ShardDataModule
 from diffusion.parameterization import VelocityDenoiser
+from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError
 from lightning_modules.ethd.checkpoint import EthdInfo
 from tests.helpers.ethd import FIELDS, smallest_ethd
+from tests.helpers.refusals import refuses
 from tests.helpers.shards import make_shards
 from tests.helpers.steps import descend
 
@@ -34,7 +36,7 @@ def example_of(module, batch):
 
 
 def test_an_example_does_not_depend_on_the_other_clips(data):
-    module = smallest_ethd(data, condition_dropout=0.5, reference_noise=0.3)
+    module = smallest_ethd(data, lip_dropout=0.5, expression_dropout=0.5, reference_noise=0.3)
     together = example_of(module, batch_of(data, [0, 1]))
     for row in (0, 1):
         alone = example_of(module, batch_of(data, [row]))
@@ -68,6 +70,17 @@ def test_a_random_share_of_clips_uses_vaids_expressions(data):
     batch["draw"] = batch["draw"] + 100
     again = example_of(probability[0.5], batch).signals.e_dri
     assert [torch.equal(row, a) for row, a in zip(again, e_v, strict=True)] != [kind > 0 for kind in kinds]
+
+
+def test_e_cond_is_of_the_frame_that_vaid_was_trained_with(data):
+    module, batch = smallest_ethd(data, audio_expression_probability=1.0), batch_of(data, [3])
+    of_clip = example_of(module, batch).signals
+    module.vaid.config.condition_frame = "window"
+    of_window = example_of(module, batch).signals
+    scale = module.vaid.expression_scale
+    torch.testing.assert_close(of_clip.e_cond, scale(batch["first_expression"]))
+    torch.testing.assert_close(of_window.e_cond, scale(batch["expression"][:, 0]))
+    assert not torch.allclose(of_clip.e_dri, of_window.e_dri)
 
 
 def test_e_a_is_conditioned_on_the_first_frames_expression(data):
@@ -104,17 +117,48 @@ def test_diffusion_steps_are_stratified_over_the_ranks(data):
     assert sorted(step // 250 for step in steps) == [0, 1, 2, 3]
 
 
-def test_a_dropped_condition_equals_an_absent_one(data):
-    module = smallest_ethd(data, condition_dropout=1.0)
+@pytest.mark.parametrize("parts", [("lip",), ("e_dri",), ("lip", "e_dri")])
+def test_a_dropped_condition_equals_an_absent_one(data, parts):
+    shares = {"lip_dropout": float("lip" in parts), "expression_dropout": float("e_dri" in parts)}
+    module = smallest_ethd(data, **shares)
     example = example_of(module, batch_of(data, [0, 1]))
     steps = torch.tensor([500, 500])
     dropped, _ = module.losses(example, steps)
-    absent, _ = module.losses(
-        replace(example, signals=replace(example.signals, lip=None, e_dri=None, dropped=None)), steps
-    )
+    without = replace(example.signals, dropped=None, **dict.fromkeys(parts))
+    absent, _ = module.losses(replace(example, signals=without), steps)
     kept, _ = module.losses(replace(example, signals=replace(example.signals, dropped=None)), steps)
     torch.testing.assert_close(dropped, absent)
     assert not torch.isclose(dropped, kept)
+
+
+def test_lips_and_expression_are_dropped_independently_by_seed_and_draw(data):
+    module, seeds = smallest_ethd(data, lip_dropout=0.3, expression_dropout=0.2), range(20000)
+    dropped = module._dropped(list(seeds))
+    lips, expression = dropped.double().unbind(1)
+    assert lips.mean().item() == pytest.approx(0.3, abs=0.015)
+    assert expression.mean().item() == pytest.approx(0.2, abs=0.015)
+    assert (lips * expression).mean().item() == pytest.approx(0.06, abs=0.01)
+    torch.manual_seed(99)  # another rank, another micro-batch or a resumed run: the same clips
+    assert torch.equal(torch.cat([module._dropped([seed]) for seed in seeds[:50]]), dropped[:50])
+    assert smallest_ethd(data)._dropped([1]) is None
+    assert example_of(module.eval(), batch_of(data, [0, 1])).signals.dropped is None
+
+
+def test_a_checkpoint_records_the_dropout(data):
+    module = smallest_ethd(data, lip_dropout=0.3, expression_dropout=0.2)
+    config = EthdInfo.read(module.info.plain()).config
+    assert (config.lip_dropout, config.expression_dropout) == (0.3, 0.2)
+    before = module.info.plain()  # of an earlier version: lips and expression were dropped together
+    before["config"] |= {"condition_dropout": 0.1, "svd": None, "mask_source": "window"}
+    del before["config"]["lip_dropout"], before["config"]["expression_dropout"]
+    config = EthdInfo.read(before).config
+    assert (config.lip_dropout, config.expression_dropout) == (0, 0)
+    refuses(
+        CheckpointError,
+        "trained with model.condition_dropout=0.1, model.mask_source=window, which this version does not have",
+        module.on_load_checkpoint,
+        {CHECKPOINT_INFO: before},
+    )
 
 
 def test_reference_noise_is_added_only_in_training(data):
@@ -125,13 +169,9 @@ def test_reference_noise_is_added_only_in_training(data):
     assert 0.3 < (noisy - clean).std() < 0.7
 
 
-def test_boxes_are_those_of_the_reference_or_of_the_window(data):
+def test_boxes_are_those_of_the_reference(data):
     batch = batch_of(data, [0, 1])
     assert torch.equal(example_of(smallest_ethd(data), batch).signals.boxes, batch["reference_boxes"])
-    union = example_of(smallest_ethd(data, mask_source="window"), batch).signals.boxes
-    every = torch.cat([batch["boxes"], batch["reference_boxes"][:, None]], 1)
-    assert torch.equal(union[..., :2], every.min(1).values[..., :2])
-    assert torch.equal(union[..., 2:], every.max(1).values[..., 2:])
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ DEEP = UNetShape(
     in_channels=12, out_channels=6, channels=(32, 64, 96), heads=(1, 2, 3), attention=(True, True, False), layers=2,
     token_width=32, added_width=32,
 )  # fmt: skip
+ONE_LEVEL = UNetShape(channels=(32,), heads=(1,), attention=(True,), layers=1, token_width=8, added_width=8)
 TOKENS = ("lip", "driving", "reference", "timeline")
 
 
@@ -110,7 +111,32 @@ def test_checkpointing_changes_neither_loss_nor_gradients():
         assert torch.equal(gradient, recomputed[name]), name
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
+@pytest.mark.timeout(1800)  # tracing takes a minute of a core
+def test_compiled_segments_give_the_same_result_for_every_length():
+    """After a few lengths, others need no new graph."""
+    plain, compiled, graphs = awake(UNet(ONE_LEVEL)), UNet(ONE_LEVEL), []
+    compiled.load_state_dict(plain.state_dict())
+
+    def counting(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled.compile_segments(counting)
+    counts = []
+    for frames in (5, 7, 6, 11, 9, 13):
+        given, found = inputs(ONE_LEVEL, 1, frames), []
+        for model in (plain, compiled):
+            model.zero_grad()
+            out = model(*given)
+            out.square().mean().backward()
+            found.append([out, *(parameter.grad for parameter in model.parameters())])
+        for one, other in zip(*found, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+        counts.append(len(graphs))
+    assert counts[-1] == counts[-3] > 0, counts
+
+
 def test_every_parameter_has_a_gradient():
     _, gradients = step(awake(ours(DEEP)))
     assert [name for name, gradient in gradients.items() if not gradient.abs().sum() > 0] == []

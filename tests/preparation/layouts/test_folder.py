@@ -47,7 +47,7 @@ def test_folder_without_videos_is_refused(tmp_path):
     ("settings", "message"),
     [
         ({"name": "celebv"}, "dataset.name=celebv: there is no such dataset"),
-        ({"name": "folder", "split": "official"}, "choose one of emotivetalk, person, train"),
+        ({"name": "folder", "split": "official"}, "choose one of emotivetalk, person, time, train"),
         ({"name": "folder", "annotations": "x"}, "only hdtf has annotation files"),
     ],
 )

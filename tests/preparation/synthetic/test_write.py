@@ -14,6 +14,7 @@ import pytest
 from media import read_sound
 from preparation.synthetic import EMOTIONS, FACTOR_NAMES, identity, levels_of, render_clip, write_dataset
 from preparation.synthetic.write import plan_clips
+from runtime.ownership import ForeignFileError
 
 SMALL = {"identities": 2, "clips_per_identity": 2, "seconds": 1.0, "size": 64, "seed": 3}
 
@@ -142,6 +143,21 @@ def test_clip_without_landmarks_is_written_again(tmp_path):
 def test_folder_with_other_settings_is_refused(mead, change, message):
     with pytest.raises(ValueError, match=message):
         write_dataset(mead[0], layout="mead", **{**SMALL, **change})
+
+
+def test_a_folder_with_files_of_others_is_refused(tmp_path):
+    (tmp_path / "W011").mkdir()
+    with pytest.raises(ForeignFileError, match=rf"source={tmp_path}: .*W011 was not written by this program"):
+        write_dataset(tmp_path, layout="mead", **SMALL)
+    assert [path.name for path in tmp_path.iterdir()] == ["W011"]
+
+
+@pytest.mark.parametrize("text", ["[1]", "7", "{"])
+def test_a_manifest_of_others_is_refused(tmp_path, text):
+    (tmp_path / "synthetic.json").write_text(text)
+    with pytest.raises(ValueError, match=r"synthetic\.json: .*choose an empty folder"):
+        write_dataset(tmp_path, layout="mead", **SMALL)
+    assert (tmp_path / "synthetic.json").read_text() == text
 
 
 @pytest.mark.parametrize(

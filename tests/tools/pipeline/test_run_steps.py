@@ -113,15 +113,13 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from rich.console import Console
+from configs.options import run_script
 from tools.pipeline.run_steps import run_chain
 from tools.pipeline.step import Step
 folder = Path(sys.argv[1])
 wait = "import sys, time; open(sys.argv[1], 'a').write('x'); time.sleep(float(sys.argv[2]))"
-try:
-    run_chain([Step("wait", "Wait", ("-c", wait, str(folder / "marks"), sys.argv[2]), writes=(folder / "marks",))],
-              folder, Console())
-except KeyboardInterrupt:
-    sys.exit(130)
+step = Step("wait", "Wait", ("-c", wait, str(folder / "marks"), sys.argv[2]), writes=(folder / "marks",))
+run_script(lambda: run_chain([step], folder, Console()))
 """
 
 
@@ -137,7 +135,7 @@ def test_an_interrupted_chain_resumes_and_never_runs_twice_at_once(tmp_path, num
         assert process.poll() is None
         time.sleep(0.05)
     process.send_signal(number)
-    assert process.wait(60) == (-9 if number == signal.SIGKILL else 130)
+    assert process.wait(60) == (-9 if number == signal.SIGKILL else 128 + number)
     step = Step("wait", "Wait", ("-c", "pass"), writes=(folder / "marks",))
     assert StepRecord.read(folder, step).done is False
     if number == signal.SIGKILL:  # the command outlives the chain and holds the lock

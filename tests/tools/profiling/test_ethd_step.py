@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from encoders.codecs.svd import CHUNK, chunk_starts
 from lightning_modules.ethd.unet import UNetShape
 from tools.profiling.ethd_step import operations, our_step, stock_step
 
@@ -56,6 +57,10 @@ def test_all_stated_costs_follow_from_the_operations():
     assert row.endswith(f"| {hours[H100]} h | {hours[A100]} h |")
     costs, header = (ROOT / "docs/costs.md").read_text(), (ROOT / "configs/experiment/ethd/paper.yaml").read_text()
     assert f"{each / H100:.1f} s on an H100, {each / A100:.1f} s on an A100" in costs
+    decoded = CHUNK * len(chunk_starts(120))  # in TF32, at a fifth of its peak
+    window = [(25 * 157e12 / rate) + decoded * 3e12 / tf32 for rate, tf32 in ((H100, 99e12), (A100, 31e12))]
+    assert f"{decoded} frames x 3 TFLOP of decoding" in costs
+    assert f"{window[0]:.0f} s per window | {window[1]:.0f} s per window |" in costs
     longer = 450_000 * each / H100 / 3600
     assert f"{longer:.0f} H100-hours for each clip" in " ".join(costs.split())
     thousands = f"{round(8 * longer, -2):,.0f}"

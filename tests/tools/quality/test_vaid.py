@@ -29,7 +29,8 @@ class Oracle:
     """Returns the true expressions of the next clip, or e_cond repeated."""
 
     def __init__(self, truths: list[PredictedClip] | None) -> None:
-        self.truths = iter(truths) if truths else None
+        # Each clip is sampled with another person's expression, then with its own first one.
+        self.truths = iter([truth for truth in truths for _ in range(2)]) if truths else None
 
     def sample_expression(self, audio, portrait, e_cond, seeds):
         return next(self.truths).e_v[None] if self.truths else e_cond[:, None].expand(1, F, D_E)
@@ -56,6 +57,8 @@ def test_the_true_sequence_beats_the_repeated_condition():
     assert (truth.emotion, truth.emotion_truth, truth.mse, truth.std_ratio) == pytest.approx((1, 1, 0, 1))
     repeated = expression_scores(Oracle(None), unseen, known)
     assert repeated.mse == pytest.approx(repeated.mse_repeated)
+    assert repeated.first_mse == pytest.approx(0)
+    assert repeated.first_step > 0
     assert repeated.std_ratio == pytest.approx(0)
     assert expression_scores(Oracle([*unseen[1:], unseen[0]]), unseen, known).emotion < 0.2
 

@@ -1,0 +1,105 @@
+"""Checks of an index before any shard is opened: names, offsets, and numbers that training would use without a word."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from datamodules.schema import OPTIONAL_MEMBERS, REQUIRED_MEMBERS, Index, SampleEntry, ShardError, array_layout
+from encoders.protocols import FPS
+
+TAR_BLOCK = 512
+MAX_SIDE = 1 << 14  # pixels of a frame
+MAX_SIZE = 1 << 20  # of any width of features, and frames of a clip
+SCALES = (1e-6, 1e6)  # of latents; those of known codecs are between 0.1 and 2
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*")
+_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_KNOWN = {*REQUIRED_MEMBERS, *OPTIONAL_MEMBERS}
+
+
+def check_index(index: Index, where: str) -> None:
+    """Checks that an index is consistent, that its file names are safe, and its numbers possible.
+
+    Raises:
+        ShardError: If not; the message names the first invalid entry.
+    """
+    for problem in index_problems(index):
+        raise ShardError(f"{where}: {problem}")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name of a shard is that of a file in its own folder."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
+def index_problems(index: Index) -> Iterator[str]:
+    """Yields one line for everything that is wrong with an index itself; shards are not opened."""
+    yield from _numbers(index)
+    sizes = {shard.name: shard.bytes for shard in index.shards}
+    for shard in index.shards:
+        if not is_plain_name(shard.name):
+            yield f"shard name {shard.name!r} is not a plain file name; run prepare.py task=merge again"
+        if not re.fullmatch("[0-9a-f]{64}", shard.sha256) or shard.bytes < 0 or shard.samples < 0:
+            yield f"shard {shard.name!r} has {shard.bytes} bytes, {shard.samples} samples and sha256 {shard.sha256!r}"
+    if len(sizes) < len(index.shards):
+        yield "lists a shard twice; run prepare.py task=merge again"
+    seen: set[str] = set()
+    for sample in index.samples:
+        if sample.key in seen:
+            yield f"sample key {sample.key} occurs twice; run prepare.py task=check"
+        seen.add(sample.key)
+        yield from _sample(index, sample, sizes)
+
+
+def _numbers(index: Index) -> Iterator[str]:
+    """Numbers that scale or cut all data."""
+    low, high = SCALES
+    if not low <= index.codec_scale <= high:
+        yield f"codec_scale is {index.codec_scale}, expected a number from {low:g} to {high:g}"
+    if index.fps != FPS:
+        yield f"fps is {index.fps}, expected {FPS}; prepare the data again"
+    if not 1 <= index.frame_size <= MAX_SIDE:
+        yield f"frame_size is {index.frame_size}, expected 1 to {MAX_SIDE} pixels"
+    for name, size in vars(index.dimensions).items():
+        if not 1 <= size <= MAX_SIZE:
+            yield f"dimensions.{name} is {size}, expected 1 to {MAX_SIZE}"
+    channels = index.dimensions.latent_channels
+    for name, values in (("mean", index.latent.mean), ("std", index.latent.std)):
+        if len(values) != channels:
+            yield f"latent.{name} has {len(values)} channels, expected {channels}"
+        if any(abs(value) > high for value in values):
+            yield f"latent.{name} has values beyond {high:g}"
+    if any(value <= 0 for value in index.latent.std):
+        yield "latent.std has values that are not positive: a channel of the latents is constant or damaged"
+    if index.latent.frames < 1:
+        yield f"latent.frames is {index.latent.frames}, expected at least 1"
+
+
+def _sample(index: Index, sample: SampleEntry, sizes: dict[str, int]) -> Iterator[str]:
+    if not _KEY.fullmatch(sample.key):
+        yield f"sample key {sample.key!r}: expected only letters, digits, _ and -"
+    if not 1 <= sample.frames <= MAX_SIZE:
+        yield f"sample {sample.key} has {sample.frames} frames, expected 1 to {MAX_SIZE}"
+        return
+    if sample.shard not in sizes:
+        yield f"sample {sample.key} is in shard {sample.shard!r}, which the index does not list"
+        return
+    if missing := [name for name in REQUIRED_MEMBERS if name not in sample.members]:
+        yield f"sample {sample.key} has no {missing[0]}; prepare the data again"
+    arrays = array_layout(index.dimensions, sample.frames)
+    for name, (offset, size) in sample.members.items():
+        if name not in _KNOWN:
+            yield f"sample {sample.key}: unknown member {name!r}; expected {sorted(_KNOWN)}"
+        elif offset < TAR_BLOCK or size < 0 or offset + size > sizes[sample.shard]:
+            yield (
+                f"{sample.key}.{name} is at bytes {offset} to {offset + size} of {sample.shard}, which has "
+                f"{sizes[sample.shard]} bytes; run prepare.py task=merge again"
+            )
+        elif name in arrays and size < (need := _bytes(*arrays[name])):
+            yield f"{sample.key}.{name} has {size} bytes, {sample.frames} frames need {need}; run prepare.py task=check"
+
+
+def _bytes(kind: str, shape: tuple[int, ...]) -> int:
+    return np.dtype(kind).itemsize * int(np.prod(shape, dtype=object))

@@ -1,0 +1,1 @@
+"""Certificate of parity with the original repositories of the metrics."""
