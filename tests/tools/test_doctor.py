@@ -61,7 +61,8 @@ def test_a_bad_machine_is_described_with_remedies(tmp_path):
     text = done.stdout
     assert (done.returncode, done.stderr) == (1, "")
     for words in (
-        f"HOME {tmp_path / 'absent'} is no folder; caches are lost with the temporary folder → set HOME to a folder that lasts",
+        f"HOME {tmp_path / 'absent'} is no folder; caches are lost with the temporary folder",
+        "→ set HOME to a folder that lasts",
         "other users can enter it (mode 777, expected 700)",
         "https_proxy http://127.0.0.1:9 does not answer (",
         "so a page here would not be reached → set no_proxy=localhost,127.0.0.1",
