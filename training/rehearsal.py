@@ -32,7 +32,7 @@ from lightning_modules.checkpoint_files import LAST, check_whole
 from media.frames import read_frames
 from runtime.errors import UserError, message_of
 from runtime.platforms import usable_cores
-from training.rank_processes import RankProcesses, ends_by_sigterm, refuse_launcher
+from training.rank_processes import RankProcesses, refuse_launcher
 from training.resume import run_folder
 
 FOLDER, MARK = "rehearse", "rehearsal.txt"
@@ -94,8 +94,7 @@ class Rehearsal:
             f"{real.trainer.strategy}, {folder}"
         )
         try:
-            with ends_by_sigterm():
-                self._run()
+            self._run()
         except _PartFailed:
             pass
         self.report(f"not seen: {'; '.join(self._left_out())}")
