@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,8 @@ class Rehearsal:
             f"rehearsal of {real.stage} {real.name}: {self.ranks} ranks on CPUs, trainer.strategy="
             f"{real.trainer.strategy}, {folder}"
         )
-        try:
+        with suppress(_PartFailed):
             self._run()
-        except _PartFailed:
-            pass
         self.report(f"not seen: {'; '.join(self._left_out())}")
         failed = f", {len(self.failed)} failed: {', '.join(self.failed)}" if self.failed else ""
         self.report(f"{self.passed} parts ok{failed}")
