@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -162,10 +162,14 @@ def _only_run(config: TrainConfig, trainer: Trainer, folder: Path, resume: str |
         yield
         return
     remedy = "wait for it, end it, or set another run_id"
-    with locked(folder / LOCK, str(folder), remedy):
-        if resume_path(config, folder) != resume or (resume is None and check_resume(config, folder) is not None):
-            raise UserError(f"{folder}: another process trained this run meanwhile; run the same command again")
-        yield
+    try:
+        with locked(folder / LOCK, str(folder), remedy):
+            if resume_path(config, folder) != resume or (resume is None and check_resume(config, folder) is not None):
+                raise UserError(f"{folder}: another process trained this run meanwhile; run the same command again")
+            yield
+    finally:
+        with suppress(OSError):  # a run that was refused before its first file leaves no folder
+            folder.rmdir()
 
 
 def exit_status(run: Run) -> int:
