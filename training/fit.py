@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -162,14 +162,10 @@ def _only_run(config: TrainConfig, trainer: Trainer, folder: Path, resume: str |
         yield
         return
     remedy = "wait for it, end it, or set another run_id"
-    try:
-        with locked(folder / LOCK, str(folder), remedy):
-            if resume_path(config, folder) != resume or (resume is None and check_resume(config, folder) is not None):
-                raise UserError(f"{folder}: another process trained this run meanwhile; run the same command again")
-            yield
-    finally:
-        with suppress(OSError):  # a run that was refused before its first file leaves no folder
-            folder.rmdir()
+    with locked(folder / LOCK, str(folder), remedy):
+        if resume_path(config, folder) != resume or (resume is None and check_resume(config, folder) is not None):
+            raise UserError(f"{folder}: another process trained this run meanwhile; run the same command again")
+        yield
 
 
 def exit_status(run: Run) -> int:
