@@ -28,9 +28,12 @@ from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS, SAMPLE_RATE, FaceTrack
 from encoders.weight_files import WeightsError
 from media import FrameReader, MediaError, NoSound, encode_flac, encode_video, probe, read_sound
-from preparation.clip_source import FAILURES, ClipReport, ClipSource, Reason, Rejected, media_problem
+from preparation.clip_source import FAILURES, ClipReport, ClipSource, OutOfMemory, Reason, Rejected, media_problem
 from preparation.encoders import Encoders
+from preparation.scan.pictures import thin, thumbnail
+from preparation.scan.shots import find_shots
 from preparation.speaker_crop import choose_portraits, crop_frames, find_face, follow_face, square_crop
+from runtime.errors import first_line
 
 STEPS = ("decode", "sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
 
@@ -59,6 +62,7 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
     Raises:
         WeightsError, FaceLandmarkerError, EncoderError: Errors that would affect every clip: missing weights, or an
             encoder that cannot start or returns unexpected sizes.
+        OutOfMemory: If there is not enough memory.
     """
     work = _ClipWork(clip, encoders, config)
     try:
@@ -69,6 +73,11 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
         return PreparedClip(work.rejected(media_problem(clip, error)))
     except (WeightsError, FaceLandmarkerError, EncoderError):
         raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemory(
+            f"{clip.name}: there is not enough memory to prepare it ({first_line(error)}); set fewer workers= or "
+            "a smaller max_seconds=, or free memory, and run the same command again"
+        ) from error
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         detail = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
@@ -87,6 +96,7 @@ class _ClipWork:
         self.frames = 0
         self.annotated: tuple[int, int, int, int] | None = None
         self.reader: FrameReader
+        self.thumbnails: list[np.ndarray] = []
 
     def run(self) -> PreparedClip:
         clip, config, encoders = self.clip, self.config, self.encoders
@@ -102,7 +112,8 @@ class _ClipWork:
         with self._timed("sound"):
             speech = self._speech()
         with self._timed("landmarks"):
-            tracking = find_face(encoders.landmarks, self._decoded(), clip.path, clip.start)
+            tracking = find_face(encoders.landmarks, self._watched(), clip.path, clip.start)
+        self._require_one_shot()
         track = follow_face(tracking, encoders.landmarks.scheme, config.face, config.frame_size)
         left, top, side = square_crop(track, tracking.size, config.face.scale)
         portrait_frames = choose_portraits(track, PORTRAITS)
@@ -204,6 +215,23 @@ class _ClipWork:
             return self.reader
         left, top, width, height = self.annotated
         return (frame[top : top + height, left : left + width] for frame in self.reader)
+
+    def _watched(self) -> Iterator[np.ndarray]:
+        """Decodes the frames and keeps their thumbnails."""
+        for frame in self._decoded():
+            self.thumbnails.append(thumbnail(thin(frame)))
+            yield frame
+
+    def _require_one_shot(self) -> None:
+        shots = find_shots(np.stack(self.thumbnails)) if self.thumbnails else []
+        if len(shots) > 1:
+            times = ", ".join(f"{start / FPS:.2f}" for start, _, _ in shots[1:6])
+            more = ", ..." if len(shots) > 6 else ""
+            raise Rejected(
+                Reason.CUTS,
+                f"cuts at {times}{more} s, expected one shot of one person; task=scan and then task=encode keep each "
+                "shot",
+            )
 
     def _cropped(self, box: tuple[float, float, float], portrait_frames: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the (F, H, W, 3) crops and the (4, 256, 256, 3) portraits, both uint8."""

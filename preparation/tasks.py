@@ -1,11 +1,13 @@
-"""Tasks of ``prepare.py``: prepare, merge, check and weights. Each takes the configuration, returns the exit status."""
+"""Tasks of ``prepare.py``. Each takes the configuration and returns the exit status.
+
+The tasks are prepare, encode, merge, check and weights; ``scan_tasks`` has scan and choose.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,12 +18,15 @@ from configs.rules import parse_part
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.weights import fetch_preset
 from preparation.check import check
-from preparation.clip_source import ClipReport, ClipSource
+from preparation.choice.choose_shots import choose_shots, chosen_clips, write_choice
+from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
-from preparation.layouts import find_clips
-from preparation.merge import REPORT_NAME, merge, read_record, unfinished
+from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
 from preparation.preparation_report import step_seconds, step_table, summary_table
+from preparation.scan.scan_clips import read_scan
+from preparation.scan_tasks import SOME_FAILED, choose_task, scan_task
+from preparation.sources import find_sources, with_duplicate_notes
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.errors import printable
@@ -36,8 +41,10 @@ TOO_MANY_REJECTED = 3
 def prepare_task(config: PrepareConfig) -> int:
     """Prepares the clips of this part, and merges if all other parts are finished.
 
+    ``task=encode`` prepares the shots of a scan that meet ``select``, ``task=prepare`` every clip as it is.
+
     Returns:
-        0, or 3 if a larger share of this part's clips than ``max_rejected`` was not kept.
+        0, or 3 if a clip of this part failed, or a larger share of them than ``max_rejected`` was not kept.
     """
     assert config.output is not None
     output = Path(config.output)
@@ -50,11 +57,18 @@ def prepare_task(config: PrepareConfig) -> int:
 
 
 def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
-    clips = _find(config, output, console)
+    clips = find_sources(config, output, console)
+    if config.task == "encode":
+        table = read_scan(output)
+        choice = choose_shots(table, config)
+        write_choice(choice, config, output)
+        clips = chosen_clips(table, choice, clips)
     plan = read_plan(output)
     if plan is not None:
         plan = continued(plan, config, clips, output)
     part = parse_part(config.part)
+    if plan is not None:
+        forget_failed(output, plan.part(*part), config.retry)
     if plan is None or unfinished(output, plan.part(*part)):
         with ClipWorkers(config) as workers:
             described = workers.describe()
@@ -71,13 +85,20 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
         )
     else:
         _merge(output, plan, console)
-    not_kept = sum(report["status"] != "kept" for report in reports)
-    if reports and not_kept / len(reports) > config.max_rejected:
+    tried = [report for report in reports if report["reason"] != Reason.NOT_CHOSEN]
+    not_kept = sum(report["status"] != "kept" for report in tried)
+    if tried and not_kept / len(tried) > config.max_rejected:
         console.print(
-            f"[red]{not_kept} of {len(reports)} clips were not kept, more than max_rejected={config.max_rejected:g} "
+            f"[red]{not_kept} of {len(tried)} clips were not kept, more than max_rejected={config.max_rejected:g} "
             "allows[/]; the table above lists the reasons"
         )
         return TOO_MANY_REJECTED
+    if failed := sum(report["status"] == "failed" for report in reports):
+        console.print(
+            f"[red]{failed} of {len(tried)} clips failed[/]; once their files are mended the same command prepares "
+            "them again, and with retry=true at once"
+        )
+        return SOME_FAILED
     return 0
 
 
@@ -128,47 +149,15 @@ def weights_task(config: PrepareConfig) -> int:
     return 0 if report.complete else 1
 
 
-TASKS = {"prepare": prepare_task, "merge": merge_task, "check": check_task, "weights": weights_task}
-
-
-def _find(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
-    """Lists all clips of the source; a synthetic source is rendered first."""
-    dataset = config.dataset
-    source = output / "raw" if config.source is None else Path(config.source)
-    if dataset.name == "synthetic":
-        return _synthetic(config, source, console)
-    found = find_clips(dataset, source)
-    ignored = ", ".join(f"{count} {what}" for what, count in found.ignored.most_common())
-    for note in ([f"ignored in {source}: {ignored}"] if ignored else []) + found.notes:
-        console.print(note, markup=False, soft_wrap=True)
-    return found.clips
-
-
-def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[ClipSource]:
-    """Renders the synthetic speakers and lists their clips; parts that start together wait for the first one."""
-    from preparation.synthetic import split_of, write_dataset  # imports scipy, which real data does not need
-
-    dataset = config.dataset
-    with locked(folder.parent / PARTS_FOLDER / ".raw.lock", f"the synthetic speakers in {folder}", "", wait=True):
-        clips = dataset.identities * dataset.clips_per_identity
-        with progress_bar(console, "synthetic speakers", clips, "clips") as bar:
-            write_dataset(
-                folder,
-                layout=dataset.layout,
-                identities=dataset.identities,
-                clips_per_identity=dataset.clips_per_identity,
-                seconds=dataset.seconds,
-                size=dataset.size,
-                seed=dataset.seed,
-                workers=config.workers or 0,
-                progress=lambda: bar.advance(bar.task_ids[0]),
-            )
-    return [
-        clip
-        if clip.problem
-        else replace(clip, split=split_of(clip.speaker), factors=clip.path.with_suffix(".factors.npz"))
-        for clip in find_clips(dataset, folder).clips
-    ]
+TASKS = {
+    "prepare": prepare_task,
+    "scan": scan_task,
+    "choose": choose_task,
+    "encode": prepare_task,
+    "merge": merge_task,
+    "check": check_task,
+    "weights": weights_task,
+}
 
 
 def _make_plan(
@@ -179,7 +168,8 @@ def _make_plan(
         plan = read_plan(output)
         if plan is None:
             with progress_bar(console, "probing the videos", len(clips), "clips") as bar:
-                plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
+                noted = clips if config.task == "encode" else with_duplicate_notes(clips)
+                plan = make_plan(config, noted, dimensions, lambda: bar.advance(bar.task_ids[0]))
             for name in (INDEX_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
                 if os.path.lexists(output / name):  # without a plan it is none of an earlier run
                     refuse(output / name, f"output={output}")
