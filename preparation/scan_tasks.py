@@ -1,4 +1,4 @@
-"""Tasks ``scan`` and ``choose`` of ``prepare.py``."""
+"""Tasks ``scan`` and ``choose`` of ``prepare.py``, and the shots that ``encode`` prepares."""
 
 from __future__ import annotations
 
@@ -12,9 +12,16 @@ from rich.table import Table
 
 from configs.preparation import PrepareConfig
 from configs.rules import parse_part
-from preparation.choice.choose_shots import CHOICE_NAME, Choice, choose_shots, columns_of, write_choice
+from preparation.choice.choose_shots import (
+    CHOICE_NAME,
+    Choice,
+    choose_shots,
+    chosen_clips,
+    columns_of,
+    write_choice,
+)
 from preparation.choice.select_expression import parse_select
-from preparation.clip_source import EXPLANATIONS, FAILURES, Reason
+from preparation.clip_source import EXPLANATIONS, FAILURES, ClipSource, Reason
 from preparation.scan.scan_clip import Row
 from preparation.scan.scan_clips import SCAN_FOLDER, merge_scan, read_scan, scan_clips, table_path
 from preparation.sources import find_sources
@@ -23,14 +30,12 @@ from runtime.files import require_writable
 from runtime.locks import locked
 from runtime.progress import progress_bar
 
-SOME_FAILED = 3
 
-
-def scan_task(config: PrepareConfig) -> int:
+def scan(config: PrepareConfig) -> int:
     """Scans the clips of this part, and writes the table if all other parts are finished.
 
     Returns:
-        0, or 3 if a clip could not be read.
+        Number of clips that could not be read; 0 while other parts are not finished.
     """
     assert config.output is not None
     console = new_console(stderr=True)
@@ -71,10 +76,10 @@ def _scan(config: PrepareConfig, output: Path, console: Console) -> int:
             f"[red]{failed} of {len(clips)} clips could not be read[/]; once their files are mended the same command "
             "scans them again, and with retry=true at once"
         )
-    return SOME_FAILED if failed else 0
+    return failed
 
 
-def choose_task(config: PrepareConfig) -> int:
+def choose(config: PrepareConfig) -> None:
     """Applies ``select`` to a finished scan, writes the list of chosen shots and prints what the others miss."""
     assert config.output is not None
     console = new_console(stderr=True)
@@ -84,7 +89,14 @@ def choose_task(config: PrepareConfig) -> int:
     _print_choice(choice, config, console)
     console.print(f"chosen shots   {path}", markup=False, soft_wrap=True)
     console.print(f"counts         {output / SCAN_FOLDER / CHOICE_NAME}", markup=False, soft_wrap=True)
-    return 0
+
+
+def choose_clips(config: PrepareConfig, clips: list[ClipSource], output: Path) -> list[ClipSource]:
+    """Applies ``select`` to a finished scan, writes the list of chosen shots, and returns the shots as clips."""
+    table = read_scan(output)
+    choice = choose_shots(table, config)
+    write_choice(choice, config, output)
+    return chosen_clips(table, choice, clips)
 
 
 def _failed(table: pa.Table) -> int:

@@ -1,6 +1,6 @@
 """Tasks of ``prepare.py``. Each takes the configuration and returns the exit status.
 
-The tasks are prepare, encode, merge, check and weights; ``scan_tasks`` has scan and choose.
+What reads and chooses scans is imported when it is used: it loads Arrow, which starts a thread.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ from configs.rules import parse_part
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.weights import fetch_preset
 from preparation.check import check
-from preparation.choice.choose_shots import choose_shots, chosen_clips, write_choice
 from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
 from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
 from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
 from preparation.preparation_report import step_seconds, step_table, summary_table
-from preparation.scan.scan_clips import read_scan
-from preparation.scan_tasks import SOME_FAILED, choose_task, scan_task
 from preparation.sources import find_sources, with_duplicate_notes
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
@@ -36,6 +33,7 @@ from runtime.ownership import refuse
 from runtime.progress import progress_bar
 
 TOO_MANY_REJECTED = 3
+SOME_FAILED = 3
 
 
 def prepare_task(config: PrepareConfig) -> int:
@@ -59,10 +57,9 @@ def prepare_task(config: PrepareConfig) -> int:
 def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     clips = find_sources(config, output, console)
     if config.task == "encode":
-        table = read_scan(output)
-        choice = choose_shots(table, config)
-        write_choice(choice, config, output)
-        clips = chosen_clips(table, choice, clips)
+        from preparation.scan_tasks import choose_clips
+
+        clips = choose_clips(config, clips, output)
     plan = read_plan(output)
     if plan is not None:
         plan = continued(plan, config, clips, output)
@@ -99,6 +96,25 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
             "them again, and with retry=true at once"
         )
         return SOME_FAILED
+    return 0
+
+
+def scan_task(config: PrepareConfig) -> int:
+    """Scans the clips of this part, and writes the table if all other parts are finished.
+
+    Returns:
+        0, or 3 if a clip could not be read.
+    """
+    from preparation.scan_tasks import scan
+
+    return SOME_FAILED if scan(config) else 0
+
+
+def choose_task(config: PrepareConfig) -> int:
+    """Applies ``select`` to a finished scan, writes the list of chosen shots and prints what the others miss."""
+    from preparation.scan_tasks import choose
+
+    choose(config)
     return 0
 
 

@@ -139,7 +139,7 @@ def _file(clip: ClipSource) -> list[list[Any]]:
             found.append([] if path is None else list(identify(path)[1:]))
         except MediaError as error:
             found.append([type(error).__name__])
-    return json.loads(json.dumps(found))  # type: ignore[no-any-return]  # as it is read back: lists, no tuples
+    return json.loads(json.dumps(found))  # as it is read back: lists, no tuples
 
 
 def _valid_rows(output: Path, clip: ClipSource, settings: dict[str, Any], retry: bool) -> list[Row] | None:
