@@ -7,8 +7,8 @@ from pathlib import Path
 
 import av
 
+from media.display import shown_size, upright
 from media.limits import LIMITS, MediaLimits
-from media.pyav_frames import upright
 from media.source import MediaError, NoSound, audio_stream, decoder_options, opened, video_stream
 from media.timeline import read_timeline
 
@@ -21,12 +21,12 @@ class MediaInfo:
     track has size, rate and duration 0 and no codec.
 
     Attributes:
-        width: Width upright, pixels.
-        height: Height upright, pixels.
+        width: Width upright, square pixels.
+        height: Height upright, square pixels.
         fps: Average frame rate by the header, or by the timestamps where the header has none.
         duration: End of the last picture.
         first_frame: Time of the first picture.
-        pixel_aspect: Width of a pixel over its height; frames are not rescaled when it is not 1.
+        pixel_aspect: Width of a stored pixel over its height; pictures are read with square ones.
         rotated: Whether pictures are stored turned or mirrored; they are read upright.
         video_codec: FFmpeg's name of the video codec.
         has_sound: Whether there is a sound track.
@@ -79,17 +79,18 @@ def probe(path: str | Path, limits: MediaLimits = LIMITS) -> MediaInfo:
             if frame is None:
                 raise MediaError(f"{timeline.path}: none of its pictures can be decoded; fetch or copy it again")
             pictures, matrix = timeline.pictures, upright(frame)
-            width, height = (frame.height, frame.width) if matrix[0, 0] == 0 else (frame.width, frame.height)
+            width, height = shown_size(frame.width, frame.height, pictures.aspect)
+            if matrix[0, 0] == 0:
+                width, height = height, width
             gaps = max(1, len(pictures.times) - 1)  # a single picture lasts until the end
             span = (pictures.times[-1] if len(pictures.times) > 1 else pictures.end) - pictures.start
-            aspect = stream.sample_aspect_ratio
             found |= {
                 "width": width,
                 "height": height,
                 "fps": float(stream.average_rate or gaps / (max(1, int(span)) * pictures.time_base)),
                 "duration": float(pictures.end * pictures.time_base - timeline.zero),
                 "first_frame": float(pictures.start * pictures.time_base - timeline.zero),
-                "pixel_aspect": float(aspect) if aspect else 1.0,
+                "pixel_aspect": float(pictures.aspect),
                 "rotated": not bool((matrix == [[1, 0], [0, 1]]).all()),
                 "video_codec": stream.codec_context.name,
             }
