@@ -20,7 +20,7 @@ GOOD = {
     "frames": 100, "start": 0.0, "end": 4.0, "shot": 0, "shots": 1, "width": 512, "height": 512, "span_px": 250.0,
     "face_share": 1.0, "face_gap": 0, "several": 0.0, "face_outside": 0.0, "frozen_frames": 1, "lip_motion": 0.03,
     "has_sound": True, "loudest": -20.0, "speech": 0.9, "silence_s": 0.0, "steady_tone": 0.0, "blur": 0.4,
-    "border": 0.0, "pixel_aspect": 1.0, "interlaced": False, "hdr": False,
+    "border": 0.0,
 }  # fmt: skip
 
 
@@ -37,19 +37,19 @@ def rows(*changes: dict) -> pa.Table:
 
 
 def test_each_condition_counts_the_shots_that_miss_it(tmp_path):
-    table = rows({}, {"blur": 0.9}, {"blur": 0.9, "hdr": True}, {"face_share": None}, {"problem": "decode_error"})
+    table = rows({}, {"blur": 0.9}, {"blur": 0.9, "border": 0.1}, {"face_share": None}, {"problem": "decode_error"})
     choice = choose_shots(table, config())
     assert (choice.shots, len(choice.chosen), choice.problems) == (4, 1, {"decode_error": 1})
     counts = {missed.text: (missed.shots, missed.alone, missed.unknown) for missed in choice.missed if missed.shots}
     assert counts == {
-        "face_share>=0.9": (1, 1, 1), "blur is None or blur<=0.65": (2, 1, 0), "not hdr": (1, 0, 0)
+        "face_share>=0.9": (1, 1, 1), "blur is None or blur<=0.65": (2, 1, 0), "border<=0.02": (1, 0, 0)
     }  # fmt: skip
     first = write_choice(choice, config(), tmp_path).read_bytes()
     report = (tmp_path / "scan/choice.json").read_bytes()
     assert write_choice(choose_shots(table, config()), config(), tmp_path).read_bytes() == first
     assert (tmp_path / "scan/choice.json").read_bytes() == report
     assert json.loads(report)["chosen"] == 1
-    assert "not hdr" in (tmp_path / "scan/rejected.csv").read_text()
+    assert "border<=0.02" in (tmp_path / "scan/rejected.csv").read_text()
 
 
 def test_enlargement_follows_the_frame_size():

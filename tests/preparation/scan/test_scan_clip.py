@@ -215,12 +215,10 @@ def test_a_face_that_is_missing_or_leaves_is_not_chosen(talks, tmp_path):
     assert "face_outside" in missed(scan(tmp_path, clip, frames, clip.sound, away))
 
 
-def test_facts_of_the_container_are_not_chosen(talks, tmp_path):
+def test_converted_pictures_are_chosen_and_copies_are_not(talks, tmp_path):
     clip, frames = talks[0]
     rows = scan(tmp_path, clip, frames, clip.sound)
-    assert missed(rows, interlaced=True) == {"interlaced"}
-    assert missed(rows, hdr=True) == {"hdr"}
-    assert missed(rows, pixel_aspect=1.33) == {"pixel_aspect"}
+    assert missed(rows, interlaced=True, hdr=True, pixel_aspect=1.33) == set()
     assert missed(rows, duplicate_of="other") == {"duplicate_of"}
 
 
