@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 
 from media.display import shown_size, upright
 from media.limits import LIMITS, MediaLimits
-from media.source import MediaError, NoSound, audio_stream, decoder_options, opened, video_stream
+from media.source import (
+    MediaError,
+    NoSound,
+    audio_stream,
+    decoder_options,
+    identify,
+    opened,
+    seconds,
+    video_stream,
+)
 from media.timeline import read_timeline
+
+# Containers whose headers give the length of the tracks to a tenth of a second.
+_TRUSTED = ("mov", "matroska")
 
 
 @dataclass(frozen=True)
@@ -118,3 +131,35 @@ def sound_duration(path: str | Path) -> float:
     if timeline.sounds is None:
         raise NoSound(f"{timeline.path}: has no sound track")
     return float(timeline.sounds.end - timeline.zero)
+
+
+def header_duration(path: str | Path, limits: MediaLimits = LIMITS) -> float | None:
+    """End of the last picture by the header alone, to about 0.1 s; no packet is read.
+
+    Args:
+        path: Video file.
+        limits: Limits on its tracks and pictures.
+
+    Returns:
+        Seconds on the clip's clock. None where only ``probe`` can tell: the header gives no length or none that can be
+        trusted, the file is shorter than its index, or cannot be opened.
+    """
+    try:
+        path, size, _ = identify(path)
+        with opened(path, limits) as container:
+            stream = video_stream(container, path)
+            tracks = [stream, audio_stream(container, path)] if container.streams.audio else [stream]
+            starts = [seconds(track.start_time or 0, track.time_base) for track in tracks]
+            if not any(name in container.format.name for name in _TRUSTED):
+                return None
+            if "matroska" in container.format.name:
+                end = Fraction(container.duration or 0, av.time_base)
+            else:
+                entries = stream.index_entries
+                whole = stream.frames and stream.duration and stream.frames == len(entries)
+                if not whole or entries[-1].pos + entries[-1].size > size:
+                    return None
+                end = starts[0] + seconds(stream.duration or 0, stream.time_base)
+    except MediaError:
+        return None
+    return float(end - min(starts)) if end > min(starts) else None

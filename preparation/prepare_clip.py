@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,9 @@ from encoders.landmarks.boxes import face_boxes
 from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS, SAMPLE_RATE, FaceTrack
 from encoders.weight_files import WeightsError
-from media import FrameReader, MediaError, NoSound, encode_flac, encode_video, probe, read_sound
+from media import FrameReader, MediaError, MediaInfo, NoSound, encode_flac, encode_video, look_at, read_sound
+from media.limits import RECORDINGS
+from media.source import identify
 from preparation.clip_source import FAILURES, ClipReport, ClipSource, OutOfMemory, Reason, Rejected, media_problem
 from preparation.encoders import Encoders
 from preparation.scan.pictures import thin, thumbnail
@@ -103,7 +106,9 @@ class _ClipWork:
         if clip.problem is not None:
             raise Rejected(clip.problem, clip.problem_detail)
         with self._timed("decode"):
-            info = probe(clip.path)
+            info = _looked_at(clip.path.absolute(), *identify(clip.path)[1:])
+            if clip.audio is not None:
+                _looked_at(clip.audio.absolute(), *identify(clip.audio)[1:])
             self.annotated = clip.crop_in(info.width, info.height)
             self.reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
         self.frames = len(self.reader)
@@ -267,6 +272,13 @@ class _ClipWork:
         if factors is not None:
             members["factors.npy"] = npy_bytes(factors)
         return meta, members
+
+
+@lru_cache(maxsize=8)
+def _looked_at(path: Path, size: int, modified: int) -> MediaInfo:
+    """Looks at a file in a child process before this one reads it, once for the pieces of a video."""
+    del size, modified  # part of the cache's key, so that a changed file is looked at again
+    return look_at(path, limits=RECORDINGS)
 
 
 def loudest_second(sound: np.ndarray) -> float:

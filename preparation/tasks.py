@@ -16,12 +16,23 @@ from rich.markup import escape
 from configs.preparation import PrepareConfig
 from configs.rules import parse_part
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
+from encoders.protocols import FPS
 from encoders.weights import fetch_preset
 from preparation.check import check
 from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
 from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
-from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
+from preparation.plan import (
+    PARTS_FOLDER,
+    PLAN_NAME,
+    Plan,
+    PlannedShard,
+    bytes_per_frame,
+    continued,
+    make_plan,
+    read_plan,
+    write_plan,
+)
 from preparation.preparation_report import step_seconds, step_table, summary_table
 from preparation.sources import find_sources, with_duplicate_notes
 from preparation.workers import ClipWorkers, Described, write_shards
@@ -183,13 +194,18 @@ def _make_plan(
     with locked(output / PARTS_FOLDER / ".plan.lock", f"the plan of {output}", "", wait=True):
         plan = read_plan(output)
         if plan is None:
-            with progress_bar(console, "probing the videos", len(clips), "clips") as bar:
+            with progress_bar(console, "reading the headers", len(clips), "clips") as bar:
                 noted = clips if config.task == "encode" else with_duplicate_notes(clips)
                 plan = make_plan(config, noted, dimensions, lambda: bar.advance(bar.task_ids[0]))
             for name in (INDEX_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
                 if os.path.lexists(output / name):  # without a plan it is none of an earlier run
                     refuse(output / name, f"output={output}")
             write_plan(output, plan)
+            hours, size = (
+                sum(plan.frames.values()) / FPS / 3600,
+                bytes_per_frame(dimensions) * sum(plan.frames.values()),
+            )
+            console.print(f"plan: {len(plan.frames)} clips, {hours:.2f} h, about {size / 1e9:.2f} GB", markup=False)
     return continued(plan, config, clips, output)
 
 
