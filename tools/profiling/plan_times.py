@@ -24,7 +24,7 @@ from configs.preparation import DatasetConfig, PrepareConfig
 from datamodules.schema import Dimensions
 from preparation.clip_source import ClipSource
 from preparation.layouts import find_clips
-from preparation.plan import make_plan
+from preparation.plan import BATCH, make_plan
 
 DIMENSIONS = Dimensions(48, 16, 4, 80, 12, 13)  # of preset tiny; the time does not depend on them
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> None:
     repeated = itertools.islice(itertools.cycle(found), options.get("clips", 300))
     clips = [replace(clip, key=f"{clip.key}-{number}") for number, clip in enumerate(repeated)]
     print(f"{len(clips)} clips of {len(found)} videos", flush=True)
-    _plan(config, clips[:8])
+    _plan(config, clips[: 2 * BATCH])
     headers = _timed("headers", lambda: _plan(config, clips))
     with patch("preparation.plan.look_at_headers", lambda paths, limits: [None] * len(paths)):
         packets = _timed("packets", lambda: _plan(config, clips))
