@@ -38,9 +38,12 @@ class DatasetConfig:
     """Dataset: how a folder of raw videos is read.
 
     Attributes:
-        name: hdtf, mead, folder, synthetic, or the dotted path of your own ``Dataset``.
+        name: hdtf, mead, folder, manifest, synthetic, or the dotted path of your own ``Dataset``.
         annotations: Folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
+        list_file: List of the clips of dataset=manifest: a CSV, JSON Lines or Parquet file.
         views: MEAD cameras to keep; empty for all.
+        speaker: Who speaks in a clip of dataset=folder: the number of a folder below the source, from 1, or a regular
+            expression over the path; null for the innermost folder, or the name without its number.
         split: Name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
             ``person`` (by a hash of the speaker, any dataset), ``time`` (the end of each speaker's clips or of one long
             video is held out, any dataset), ``train``.
@@ -54,7 +57,9 @@ class DatasetConfig:
 
     name: str = registered(DATASETS, "", also=("",))
     annotations: str | None = literal(None)
+    list_file: str | None = literal(None)
     views: list[str] = field(default_factory=list)
+    speaker: str | None = literal(None)
     split: str = "emotivetalk"
     identities: int = positive(12)
     clips_per_identity: int = positive(24)
@@ -107,21 +112,25 @@ class PrepareConfig:
     """Configuration of ``prepare.py``.
 
     Attributes:
-        task: prepare, merge, check or weights.
+        task: prepare, merge, check or weights; or in three steps: scan (measure the videos), choose (apply ``select``
+            to the scan) and encode (prepare the chosen shots).
         source: Folder of raw videos; not needed with dataset=synthetic.
         output: Folder of the shards.
         part: ``i/n``: the i-th of n parts, i from 1; ``1/1`` is everything.
         workers: Number of processes; null for one per CPU core, or one per GPU if encoders run on GPUs.
         device: Device of the encoders: auto, cpu, cuda or mps.
         shard_bytes: Target size of a shard, bytes.
-        max_rejected: Maximum share of rejected clips. A larger share ends with exit status 3.
+        max_rejected: Maximum share of rejected clips. A larger share, and any failed clip, ends with exit status
+            3.
         min_frames: Minimum length of a clip, frames at 25 fps. Shorter clips are rejected.
         max_seconds: Maximum length of a clip, at most 20. Longer clips are cut into equal pieces.
         clip_timeout: Time limit for a clip, seconds. A clip that takes longer counts as failed.
+        select: Condition on the columns of a scan (docs/data.md) that chosen shots meet; empty for all.
+        retry: Whether clips that failed are tried again even if their files have not changed.
         store_video: Splits whose pixels are stored in the shards: none, test (val and test) or all.
     """
 
-    task: str = choice("prepare", "prepare", "merge", "check", "weights")
+    task: str = choice("prepare", "prepare", "scan", "choose", "encode", "merge", "check", "weights")
     dataset: DatasetConfig = field(default_factory=DatasetConfig)
     preset: str = choice(MISSING, *PRESETS, "metrics")
     source: str | None = literal(None)
@@ -140,4 +149,6 @@ class PrepareConfig:
     min_frames: int = positive(24)
     max_seconds: float = rule(20.0, lambda value: 0 < value <= MAX_SECONDS, f"more than 0 and at most {MAX_SECONDS:g}")
     clip_timeout: float = positive(600.0)
+    select: str = literal("")
+    retry: bool = False
     store_video: str = choice("test", "none", "test", "all")

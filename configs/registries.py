@@ -15,6 +15,7 @@ DATASETS: Registry[Any] = Registry(  # preparation/layouts: names and folders ->
         "hdtf": "preparation.layouts.hdtf:HDTF",
         "mead": "preparation.layouts.mead:MEAD",
         "folder": "preparation.layouts.folder:Folder",
+        "manifest": "preparation.layouts.manifest:Manifest",
         "synthetic": "preparation.layouts.synthetic:Synthetic",
     },
 )

@@ -79,7 +79,7 @@ def _prepare(config: PrepareConfig) -> None:
     one_of(*PRESETS).require("preset", config.preset)
     if not config.output:
         raise ConfigError("output is missing: name the folder of the shards, e.g. output=data/mine")
-    if config.task != "prepare":
+    if config.task not in ("prepare", "scan", "encode"):
         return
     if not config.dataset.name:
         raise ConfigError(f"dataset is missing: choose dataset={'|'.join(DATASETS.names())}")

@@ -45,10 +45,14 @@ class Face:
     Attributes:
         landmarks: (P, 2) float32, x and y in pixels of the image; may lie outside the image.
         blendshapes: (52,) float32 scores in [0, 1] in MediaPipe's order; None if the detector has none.
+        depth: (P,) float32 z of the landmarks, pixels, smaller is nearer; None if it was not asked for.
+        rotation: (3, 3) float32 from the head's axes (right, up, to the front) to the camera's; None likewise.
     """
 
     landmarks: np.ndarray
     blendshapes: np.ndarray | None = None
+    depth: np.ndarray | None = None
+    rotation: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

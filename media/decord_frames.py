@@ -1,7 +1,7 @@
 """The decord reader: PyAV checks the pictures and their times, decord decodes those that are asked for.
 
-decord conceals damage, returns wrong pictures for broken files and does not turn pictures upright, so it never reads a
-file that PyAV has not checked. It has distributions for Linux and Windows on x86-64 only.
+decord conceals damage, returns wrong pictures for broken files and shows pictures as they are stored, so it never
+reads a file that PyAV has not checked. It has distributions for Linux and Windows on x86-64 only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from media.pyav_frames import checked, longest_interval, nearest, upright
+from media.display import stored_otherwise
+from media.pyav_frames import checked, longest_interval, nearest
 from media.source import MediaError
 from media.timeline import Timeline
 
@@ -21,23 +22,23 @@ def read(timeline: Timeline, grid: np.ndarray, fps: float) -> Iterator[tuple[flo
     """The picture to show at each time of the grid; arguments and result as of ``pyav_frames.read``.
 
     Raises:
-        MediaError: as of ``pyav_frames.read``; when the pictures are stored turned; when decord is not installed or
-            finds other times than PyAV.
+        MediaError: as of ``pyav_frames.read``; when the pictures must be converted to be shown (``stored_otherwise``);
+            when decord is not installed or finds other times than PyAV.
     """
     try:
         import decord
     except ImportError as error:
         raise MediaError(f"{timeline.path}: the decord reader needs decord ({error}); use the reader pyav") from error
+    assert timeline.pictures is not None
     times: list[float] = []
     for time, frame in checked(timeline, float(grid[0]), float(grid[-1])):
-        if not times and not np.array_equal(upright(frame), np.eye(2)):
-            raise MediaError(f"{timeline.path}: is stored turned, which decord ignores; use the reader pyav")
+        if not times and (otherwise := stored_otherwise(frame, timeline.pictures.aspect)):
+            raise MediaError(f"{timeline.path}: is stored {otherwise}, which decord ignores; use the reader pyav")
         times.append(time)
     picks = list(nearest(((time, time) for time in times), grid, longest_interval(timeline, fps)))
     decord.logging.set_level(decord.logging.QUIET)
     reader = decord.VideoReader(str(timeline.path), ctx=decord.cpu(0), num_threads=2)
     found = np.asarray(reader.get_frame_timestamp(list(range(len(reader)))), np.float64)[:, 0]
-    assert timeline.pictures is not None
     found += float(timeline.pictures.start * timeline.pictures.time_base - timeline.zero) - found[0]
     for time, _ in picks:
         index = int(np.abs(found - time).argmin())

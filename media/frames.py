@@ -32,7 +32,9 @@ READERS: dict[str, Callable[[Timeline, np.ndarray, float], Iterator[tuple[float,
 
 
 class FrameReader:
-    """The pictures of one video at a constant rate; iterate for (H, W, 3) uint8 RGB, upright.
+    """The pictures of one video at a constant rate; iterate for (H, W, 3) uint8 RGB.
+
+    They are shown as they are meant (``media.display``): upright, with square pixels, without fields, in BT.709.
 
     Iterating again decodes again; no more than a few frames are held at a time. Damage is found while iterating: the
     frames before it are right, none is handed out after it.
@@ -79,7 +81,7 @@ class FrameReader:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) in pixels, upright; decodes the first picture.
+        """(width, height) in square pixels, upright; decodes the first picture.
 
         Raises:
             MediaError: when it cannot be decoded.

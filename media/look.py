@@ -16,6 +16,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,28 @@ def look_at(path: str | Path, *, limits: MediaLimits = LIMITS) -> MediaInfo:
         MediaError: As ``probe``.
         LookLimit: If looking takes more memory or time than its limits, or crashes.
     """
-    return MediaInfo(**_look("media", identify(path)[0], limits))
+    return MediaInfo(**_look("media", [identify(path)[0]], limits))
 
 
 def look_at_picture(path: str | Path, *, limits: MediaLimits = LIMITS) -> PictureInfo:
     """Decodes a picture in a child process and returns its properties; arguments and errors as of ``look_at``."""
-    return PictureInfo(**_look("picture", identify(path, "a picture")[0], limits))
+    return PictureInfo(**_look("picture", [identify(path, "a picture")[0]], limits))
+
+
+def look_at_headers(paths: Sequence[Path], *, limits: MediaLimits = LIMITS) -> list[float | None]:
+    """Reads the lengths of videos from their headers, all in one child process: ``probe.header_duration`` of each.
+
+    Args:
+        paths: Absolute paths of video files.
+        limits: Limits on each file, and on memory and time of all.
+
+    Returns:
+        Seconds on each clip's clock; None where ``look_at`` has to tell, for all if one ends the child process.
+    """
+    try:
+        return list(_look("headers", paths, limits)["durations"]) if paths else []
+    except LookLimit:
+        return [None] * len(paths)
 
 
 class _Server:
@@ -119,20 +136,20 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _look(kind: str, path: Path, limits: MediaLimits) -> dict[str, Any]:
+def _look(kind: str, paths: Sequence[Path], limits: MediaLimits) -> dict[str, Any]:
     """Asks a server that waits, or a new one, and keeps it for the next look unless something went wrong."""
-    server = _taken(path)
+    server = _taken(paths[0])
     answer: dict[str, Any] = {"died": "without a word"}
     try:
         with contextlib.suppress(BrokenPipeError):
-            server.ask({"kind": kind, "path": os.fsencode(path).hex(), "limits": asdict(limits)})
+            server.ask({"kind": kind, "paths": [os.fsencode(path).hex() for path in paths], "limits": asdict(limits)})
             answer = server.answer(limits.look_seconds + _GRACE)
     finally:
         if "last" in answer and not answer["last"] and len(_idle) < _KEPT:
             _idle.append(server)
         else:
             server.close()
-    return _checked(path, limits, answer)
+    return _checked(paths[0], limits, answer)
 
 
 def _taken(path: Path) -> _Server:

@@ -1,8 +1,8 @@
-"""The process behind ``media.look``: reads requests from its input, looks at each file in a fork, writes answers.
+"""The process behind ``media.look``: reads requests from its input, looks at files in a fork, writes answers.
 
-A request is a line of JSON with kind (media or picture), path (hexadecimal bytes) and limits. An answer is a line of
-JSON with the properties found, an error, or the way in which the process that looked has died. The server ends when its
-input does, so it does not outlive the process that started it.
+A request is a line of JSON with kind (media, picture or headers), paths (hexadecimal bytes) and limits. An answer is a
+line of JSON with the properties found, an error, or the way in which the process that looked has died. The server ends
+when its input does, so it does not outlive the process that started it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from media.limits import MediaLimits
 from media.pictures import probe_picture
-from media.probe import probe
+from media.probe import header_duration, probe
 from media.source import MediaError
 from runtime.platforms import can_fork, limit_memory, limit_time
 
@@ -44,21 +44,26 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
 
 
 def _look(request: dict[str, Any], answers: BinaryIO, last: bool = False) -> None:
-    """Limits this process and looks at one file."""
+    """Limits this process and looks at one file, or at the headers of several."""
     limits = MediaLimits(**request["limits"])
-    path = Path(os.fsdecode(bytes.fromhex(request["path"])))
+    paths = [Path(os.fsdecode(bytes.fromhex(path))) for path in request["paths"]]
     limit_time(limits.look_seconds)
     limit_memory(limits.look_memory, _OUT_OF_MEMORY)
     answer: dict[str, Any]
     try:
-        found = probe_picture(path, limits) if request["kind"] == "picture" else probe(path, limits)
-        answer = {"found": asdict(found)}
+        answer = {"found": _found(request["kind"], paths, limits)}
     except MediaError as error:
         refused = _is_memory(error)
         answer = {"died": "memory"} if refused else {"error": type(error).__name__, "message": str(error)}
     except MemoryError:
         answer = {"died": "memory"}
     _write(answers, {**answer, "last": last})
+
+
+def _found(kind: str, paths: list[Path], limits: MediaLimits) -> dict[str, Any]:
+    if kind == "headers":
+        return {"durations": [header_duration(path, limits) for path in paths]}
+    return asdict(probe_picture(paths[0], limits) if kind == "picture" else probe(paths[0], limits))
 
 
 def _is_memory(error: BaseException | None) -> bool:

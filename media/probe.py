@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
 
+from media.display import shown_size, upright
 from media.limits import LIMITS, MediaLimits
-from media.pyav_frames import upright
-from media.source import MediaError, NoSound, audio_stream, decoder_options, opened, video_stream
+from media.source import (
+    MediaError,
+    NoSound,
+    audio_stream,
+    decoder_options,
+    identify,
+    opened,
+    seconds,
+    video_stream,
+)
 from media.timeline import read_timeline
+
+# Containers whose headers give the length of the tracks to a tenth of a second.
+_TRUSTED = ("mov", "matroska")
 
 
 @dataclass(frozen=True)
@@ -21,12 +34,12 @@ class MediaInfo:
     track has size, rate and duration 0 and no codec.
 
     Attributes:
-        width: Width upright, pixels.
-        height: Height upright, pixels.
+        width: Width upright, square pixels.
+        height: Height upright, square pixels.
         fps: Average frame rate by the header, or by the timestamps where the header has none.
         duration: End of the last picture.
         first_frame: Time of the first picture.
-        pixel_aspect: Width of a pixel over its height; frames are not rescaled when it is not 1.
+        pixel_aspect: Width of a stored pixel over its height; pictures are read with square ones.
         rotated: Whether pictures are stored turned or mirrored; they are read upright.
         video_codec: FFmpeg's name of the video codec.
         has_sound: Whether there is a sound track.
@@ -79,17 +92,18 @@ def probe(path: str | Path, limits: MediaLimits = LIMITS) -> MediaInfo:
             if frame is None:
                 raise MediaError(f"{timeline.path}: none of its pictures can be decoded; fetch or copy it again")
             pictures, matrix = timeline.pictures, upright(frame)
-            width, height = (frame.height, frame.width) if matrix[0, 0] == 0 else (frame.width, frame.height)
+            width, height = shown_size(frame.width, frame.height, pictures.aspect)
+            if matrix[0, 0] == 0:
+                width, height = height, width
             gaps = max(1, len(pictures.times) - 1)  # a single picture lasts until the end
             span = (pictures.times[-1] if len(pictures.times) > 1 else pictures.end) - pictures.start
-            aspect = stream.sample_aspect_ratio
             found |= {
                 "width": width,
                 "height": height,
                 "fps": float(stream.average_rate or gaps / (max(1, int(span)) * pictures.time_base)),
                 "duration": float(pictures.end * pictures.time_base - timeline.zero),
                 "first_frame": float(pictures.start * pictures.time_base - timeline.zero),
-                "pixel_aspect": float(aspect) if aspect else 1.0,
+                "pixel_aspect": float(pictures.aspect),
                 "rotated": not bool((matrix == [[1, 0], [0, 1]]).all()),
                 "video_codec": stream.codec_context.name,
             }
@@ -117,3 +131,35 @@ def sound_duration(path: str | Path) -> float:
     if timeline.sounds is None:
         raise NoSound(f"{timeline.path}: has no sound track")
     return float(timeline.sounds.end - timeline.zero)
+
+
+def header_duration(path: str | Path, limits: MediaLimits = LIMITS) -> float | None:
+    """End of the last picture by the header alone, to about 0.1 s; no packet is read.
+
+    Args:
+        path: Video file.
+        limits: Limits on its tracks and pictures.
+
+    Returns:
+        Seconds on the clip's clock. None where only ``probe`` can tell: the header gives no length or none that can be
+        trusted, the file is shorter than its index, or cannot be opened.
+    """
+    try:
+        path, size, _ = identify(path)
+        with opened(path, limits) as container:
+            stream = video_stream(container, path)
+            tracks = [stream, audio_stream(container, path)] if container.streams.audio else [stream]
+            starts = [seconds(track.start_time or 0, track.time_base) for track in tracks]
+            if not any(name in container.format.name for name in _TRUSTED):
+                return None
+            if "matroska" in container.format.name:
+                end = Fraction(container.duration or 0, av.time_base)
+            else:
+                entries = stream.index_entries
+                whole = stream.frames and stream.duration and stream.frames == len(entries)
+                if not whole or entries[-1].pos + entries[-1].size > size:
+                    return None
+                end = starts[0] + seconds(stream.duration or 0, stream.time_base)
+    except MediaError:
+        return None
+    return float(end - min(starts)) if end > min(starts) else None

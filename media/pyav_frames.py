@@ -11,12 +11,12 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import av
 import numpy as np
-from av.sidedata.sidedata import Type as SideDataType
 
+from media.display import Display, deinterlaced
 from media.source import MediaError, decoder_options, opened, seconds, video_stream
 from media.timeline import Timeline
 
@@ -38,20 +38,16 @@ def read(timeline: Timeline, grid: np.ndarray, fps: float) -> Iterator[tuple[flo
         fps: Output frames per second.
 
     Yields:
-        The source picture's own time in seconds and its (H, W, 3) uint8 RGB, upright.
+        The source picture's own time in seconds and its (H, W, 3) uint8 RGB, as of ``Display``.
 
     Raises:
         MediaError: when a picture cannot be decoded, is damaged or missing, or has another size than the first.
     """
-    orientation = None
-    pictures = checked(timeline, float(grid[0]), float(grid[-1]))
+    assert timeline.pictures is not None
+    display = Display(timeline.pictures.aspect)
+    pictures = deinterlaced(checked(timeline, float(grid[0]), float(grid[-1])))
     for time, frame in nearest(pictures, grid, longest_interval(timeline, fps)):
-        if orientation is None:
-            orientation = upright(frame)
-        picture = frame.to_ndarray(format="rgb24")
-        if frame.format.name == "rgb24":  # not converted: the array is the decoder's own memory
-            picture = picture.copy()
-        yield time, turned(picture, orientation)
+        yield time, display(frame)
 
 
 def checked(timeline: Timeline, start: float, stop: float, seek: bool = True) -> Iterator[tuple[float, av.VideoFrame]]:
@@ -143,29 +139,6 @@ def longest_interval(timeline: Timeline, fps: float) -> float:
     assert pictures is not None
     gaps = np.diff(pictures.times)
     return max(1 / fps, float(np.median(gaps)) * float(pictures.time_base) if len(gaps) else 0.0)
-
-
-def upright(frame: av.VideoFrame) -> np.ndarray:
-    """(2, 2) int: the display matrix, in quarter turns and mirrorings; x' = m[0] . (x, y), y' = m[1] . (x, y)."""
-    side_data: Any = frame.side_data
-    data = side_data.get(SideDataType.DISPLAYMATRIX)
-    if data is None:
-        return np.eye(2, dtype=int)
-    a, b, _, c, d, *_ = np.frombuffer(bytes(data), "<i4").astype(np.float64)
-    matrix = np.rint(np.array([[a, c], [b, d]]) / max(abs(a), abs(b), 1.0)).astype(int)
-    quarter_turns = abs(round(float(np.linalg.det(matrix)))) == 1
-    return matrix if quarter_turns else np.eye(2, dtype=int)
-
-
-def turned(picture: np.ndarray, orientation: np.ndarray) -> np.ndarray:
-    """Rotates or mirrors a picture (H, W, 3) so that it is upright; returns (W, H, 3) for quarter turns."""
-    if orientation[0, 0] == 0:  # x' = +-y: rows become columns
-        picture = picture.transpose(1, 0, 2)
-    if orientation[0].sum() < 0:
-        picture = picture[:, ::-1]
-    if orientation[1].sum() < 0:
-        picture = picture[::-1]
-    return np.ascontiguousarray(picture)
 
 
 def _decode(path: Path, begin: int | None, safe: int, bad: list[str]) -> Iterator[tuple[int, av.VideoFrame]]:

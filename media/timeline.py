@@ -20,6 +20,7 @@ from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
+from media.display import WIDEST, shown_size
 from media.limits import LIMITS, MediaLimits
 from media.source import MediaError, audio_stream, decoder_options, identify, opened, seconds, video_stream
 
@@ -41,6 +42,7 @@ class Pictures:
         end: End of the last picture, ticks.
         times: (M,) times of the pictures, ticks, ascending.
         keyframes: (K,) times at which decoding can start, ticks, ascending; empty where the file lacks them.
+        aspect: Width of a stored pixel over its height.
     """
 
     time_base: Fraction
@@ -48,6 +50,7 @@ class Pictures:
     end: int
     times: np.ndarray
     keyframes: np.ndarray
+    aspect: Fraction
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ def _read_timeline(path: Path, size: int, modified: int, limits: MediaLimits) ->
         damage = scan.missing() or scan.damage
         if damage:
             raise MediaError(f"{path}: damaged or cut short: {damage}; fetch or copy it again")
+    if pictures is not None:
+        _check_aspect(path, pictures.aspect, video, limits)
     starts = [pictures.start * pictures.time_base] if pictures else []
     starts += [sounds.start] if sounds else []
     if max(starts) - min(starts) > Fraction(limits.gap):
@@ -121,6 +126,21 @@ def _read_timeline(path: Path, size: int, modified: int, limits: MediaLimits) ->
             f"{limits.gap:g} s; re-encode it"
         )
     return Timeline(path, min(starts), pictures, sounds)
+
+
+def _check_aspect(path: Path, aspect: Fraction, stream: VideoStream | None, limits: MediaLimits) -> None:
+    assert stream is not None
+    if not Fraction(1, WIDEST) <= aspect <= WIDEST:
+        raise MediaError(
+            f"{path}: its pixels are {float(aspect):.3g} times as wide as high, expected {1 / WIDEST:g} to {WIDEST}; "
+            "re-encode it"
+        )
+    width, height = shown_size(stream.codec_context.width, stream.codec_context.height, aspect)
+    if width * height > limits.pixels:
+        raise MediaError(
+            f"{path}: its pictures have {width}x{height} square pixels, expected at most "
+            f"{limits.pixels / 1e6:.0f} megapixels; make them smaller"
+        )
 
 
 class _Packets:
@@ -250,6 +270,7 @@ class _Scan:
             end=int(times[-1]) + (int(durations[-1]) or gap),
             times=times,
             keyframes=times[keys] if stream.index not in self.guessed else times[:0],
+            aspect=stream.sample_aspect_ratio or Fraction(1),
         )
 
     def sounds(self, stream: AudioStream) -> Sounds | None:

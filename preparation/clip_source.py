@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from media import MediaError, NoSound
+from runtime.errors import UserError
 
 
 class Reason(StrEnum):
@@ -29,6 +30,8 @@ class Reason(StrEnum):
     BAD_ANNOTATION = "bad_annotation"
     UNKNOWN_NAME = "unknown_name"
     DUPLICATE = "duplicate"
+    CUTS = "cuts"
+    NOT_CHOSEN = "not_chosen"
     NOT_FINITE = "not_finite"
     ERROR = "error"
     TIMEOUT = "timeout"
@@ -53,6 +56,8 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.BAD_ANNOTATION: "the annotation of this clip cannot be read or contradicts itself",
     Reason.UNKNOWN_NAME: "the path does not follow the dataset's naming, so speaker and labels are unknown",
     Reason.DUPLICATE: "the same clip exists under another name",
+    Reason.CUTS: "the clip has cuts; task=scan and task=encode keep each of its shots",
+    Reason.NOT_CHOSEN: "the shot does not meet select",
     Reason.NOT_FINITE: "an encoder returned NaN or infinite values",
     Reason.ERROR: "unexpected error; please report it",
     Reason.TIMEOUT: "the clip took longer than clip_timeout",
@@ -82,6 +87,10 @@ class Rejected(Exception):
     def __reduce__(self) -> tuple[type[Rejected], tuple[Reason, str]]:
         """Pickles both arguments; exceptions keep only the message by default."""
         return type(self), (self.reason, self.detail)
+
+
+class OutOfMemory(UserError):
+    """Raised if a clip needs more memory than there is, which is no property of the clip."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 
 from datamodules.schema import INDEX_NAME, Dimensions, Index, LatentStatistics, ShardEntry, ShardError, sample_entry
 from encoders.protocols import Identity
+from preparation.clip_source import ClipSource
 from preparation.plan import Plan, PlannedShard
 from preparation.preparation_report import step_seconds
 from preparation.workers import RECORD_SCHEMA, record_path
@@ -47,6 +49,33 @@ def read_record(output: Path, shard: str) -> dict[str, Any] | None:
 def unfinished(output: Path, shards: Sequence[PlannedShard]) -> list[str]:
     """Returns the names of the shards that are not written yet."""
     return [shard.name for shard in shards if not record_path(output, shard.name).exists()]
+
+
+def forget_failed(output: Path, shards: Sequence[PlannedShard], retry: bool) -> None:
+    """Deletes the records of shards with a failed clip whose file has changed since, so that they are written again.
+
+    Args:
+        output: Output folder.
+        shards: Shards of this part.
+        retry: Whether clips are tried again whose files have not changed.
+    """
+    for shard in shards:
+        record = read_record(output, shard.name)
+        if record is None:
+            continue
+        failed = {clip["key"] for clip in record["clips"] if clip["status"] == "failed"}
+        written = record_path(output, shard.name).stat().st_mtime_ns
+        if any(clip.key in failed and (retry or _changed_since(clip, written)) for clip in shard.clips):
+            record_path(output, shard.name).unlink()
+
+
+def _changed_since(clip: ClipSource, written: int) -> bool:
+    """Whether a file of a clip was written, replaced or made readable after a time in nanoseconds."""
+    for path in (clip.path, clip.audio):
+        with suppress(OSError):
+            if path is not None and path.stat().st_ctime_ns > written:
+                return True
+    return False
 
 
 def merge(output: Path, plan: Plan) -> Index | None:

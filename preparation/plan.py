@@ -21,15 +21,18 @@ from configs.preparation import PrepareConfig
 from datamodules.schema import PORTRAIT_SIZE, PORTRAITS, SAMPLES_PER_FRAME, Dimensions, ShardError
 from datamodules.splits import assign_splits
 from encoders.protocols import FPS
-from media import MediaError, look_at
+from media import MediaError, look_at, look_at_headers
 from media.limits import RECORDINGS
 from preparation.clip_source import FAILURES, ClipSource, Reason, media_problem
 from runtime.files import write_whole
 from runtime.json_text import parse_json
+from runtime.platforms import usable_cores
 
 PLAN_SCHEMA = 1
 PARTS_FOLDER = "parts"
 PLAN_NAME = "plan.json"
+BATCH = 64  # files whose headers are read in one process
+HEADER_ERROR = 0.1  # seconds; largest error of a length by the header
 PIECE = "---"  # separates key and piece number; no key of a whole clip contains it, unlike "_" (talk.mp4, talk_000.mp4)
 
 
@@ -65,8 +68,11 @@ class Plan:
 def settings_of(config: PrepareConfig) -> dict[str, Any]:
     """Returns the settings that the bytes of the shards depend on, as a nested dictionary."""
     settings = asdict(config)
-    for key in ("task", "source", "output", "part", "workers", "device", "max_rejected", "clip_timeout"):
+    for key in ("task", "source", "output", "part", "workers", "device", "max_rejected", "clip_timeout",
+                "select", "retry"):  # fmt: skip
         del settings[key]
+    if config.task == "encode":
+        settings["select"] = " ".join(config.select.split())
     return settings
 
 
@@ -92,12 +98,13 @@ def make_plan(
         dimensions: Array sizes that the encoders announce.
         on_probed: Called once per clip, for a progress bar.
     """
-    with ThreadPoolExecutor(8) as pool:
-        probed = pool.map(lambda clip: _cut(clip, config.max_seconds), clips)
-        pieces = []
-        for cut in probed:
-            pieces.extend(cut)
-            on_probed()
+    pieces = []
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        batches = [clips[first : first + BATCH] for first in range(0, len(clips), BATCH)]
+        for cut in pool.map(lambda batch: _cut_all(batch, config.max_seconds), batches):
+            for found in cut:
+                pieces.extend(found)
+                on_probed()
     if config.dataset.split == "time":  # of the pieces, which only exist now
         whole = {piece.key: piece.speaker for piece, _ in pieces if piece.problem is None}
         sides = assign_splits(config.dataset.name, "time", whole)
@@ -124,14 +131,39 @@ def make_plan(
     )
 
 
-def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]:
-    """Cuts a clip into (piece, seconds) of at most ``max_seconds``; a file that cannot be probed stays one piece."""
+def _cut_all(clips: Sequence[ClipSource], max_seconds: float) -> list[list[tuple[ClipSource, float]]]:
+    """Cuts clips by the headers of their files. Where a tenth of a second decides, all packets of a file are read."""
+    paths = [clip.path.absolute() for clip in clips if clip.problem is None]
+    lengths = dict(zip(paths, look_at_headers(paths, limits=RECORDINGS), strict=True))
+    return [_cut(clip, max_seconds, lengths.get(clip.path.absolute())) for clip in clips]
+
+
+def _is_clear(clip: ClipSource, duration: float, max_seconds: float) -> bool:
+    """Whether a length by the header is exact enough to cut the clip as by its exact length."""
+    end = duration if clip.end is None else clip.end
+    few, many = (_pieces(end + change - clip.start, max_seconds) for change in (-HEADER_ERROR, HEADER_ERROR))
+    inside = clip.start < duration - HEADER_ERROR and end <= duration - (0 if clip.end is None else HEADER_ERROR)
+    return inside and (few == many or clip.end is not None)
+
+
+def _pieces(seconds: float, max_seconds: float) -> int:
+    """Number of pieces of a clip; counted in frames, so that 20.001 s is not two clips."""
+    return math.ceil(round(seconds * FPS) / (max_seconds * FPS))
+
+
+def _cut(clip: ClipSource, max_seconds: float, header: float | None = None) -> list[tuple[ClipSource, float]]:
+    """Cuts a clip into (piece, seconds) of at most ``max_seconds``; a file that cannot be read stays one piece.
+
+    Args:
+        clip: The clip.
+        max_seconds: Longest piece, seconds.
+        header: Length of the video by its header, seconds; None to read all packets.
+    """
     if clip.problem is not None:
         return [(clip, 0.0)]
     try:
-        if clip.audio is not None:
-            look_at(clip.audio, limits=RECORDINGS)
-        duration = look_at(clip.path, limits=RECORDINGS).duration
+        clear = header is not None and _is_clear(clip, header, max_seconds)
+        duration = header if clear and header is not None else look_at(clip.path, limits=RECORDINGS).duration
     except MediaError as error:
         why = media_problem(clip, error)
         return [(replace(clip, problem=why.reason, problem_detail=why.detail), 0.0)]
@@ -145,7 +177,7 @@ def _cut(clip: ClipSource, max_seconds: float) -> list[tuple[ClipSource, float]]
     if seconds <= 0:
         detail = f"starts at {clip.start:g} s, but {clip.name} ends at {duration:.2f} s"
         return [(replace(clip, problem=Reason.TOO_SHORT, problem_detail=detail), 0.0)]
-    pieces = math.ceil(round(seconds * FPS) / (max_seconds * FPS))  # counted in frames, so 20.001 s is not two clips
+    pieces = _pieces(seconds, max_seconds)
     if pieces <= 1:
         return [(clip, seconds)]
     marks = [clip.start + round(seconds * FPS * piece / pieces) / FPS for piece in range(pieces)]

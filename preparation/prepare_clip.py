@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,15 @@ from encoders.landmarks.boxes import face_boxes
 from encoders.landmarks.face_landmarker import FaceLandmarkerError
 from encoders.protocols import FPS, SAMPLE_RATE, FaceTrack
 from encoders.weight_files import WeightsError
-from media import FrameReader, MediaError, NoSound, encode_flac, encode_video, probe, read_sound
-from preparation.clip_source import FAILURES, ClipReport, ClipSource, Reason, Rejected, media_problem
+from media import FrameReader, MediaError, MediaInfo, NoSound, encode_flac, encode_video, look_at, read_sound
+from media.limits import RECORDINGS
+from media.source import identify
+from preparation.clip_source import FAILURES, ClipReport, ClipSource, OutOfMemory, Reason, Rejected, media_problem
 from preparation.encoders import Encoders
+from preparation.scan.pictures import thin, thumbnail
+from preparation.scan.shots import find_shots
 from preparation.speaker_crop import choose_portraits, crop_frames, find_face, follow_face, square_crop
+from runtime.errors import first_line
 
 STEPS = ("decode", "sound", "landmarks", "crop", "audio", "motion", "codec", "pack")
 
@@ -59,6 +65,7 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
     Raises:
         WeightsError, FaceLandmarkerError, EncoderError: Errors that would affect every clip: missing weights, or an
             encoder that cannot start or returns unexpected sizes.
+        OutOfMemory: If there is not enough memory.
     """
     work = _ClipWork(clip, encoders, config)
     try:
@@ -69,6 +76,11 @@ def prepare_clip(clip: ClipSource, encoders: Encoders, config: PrepareConfig) ->
         return PreparedClip(work.rejected(media_problem(clip, error)))
     except (WeightsError, FaceLandmarkerError, EncoderError):
         raise
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise OutOfMemory(
+            f"{clip.name}: there is not enough memory to prepare it ({first_line(error)}); set fewer workers= or "
+            "a smaller max_seconds=, or free memory, and run the same command again"
+        ) from error
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         detail = f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"
@@ -87,13 +99,16 @@ class _ClipWork:
         self.frames = 0
         self.annotated: tuple[int, int, int, int] | None = None
         self.reader: FrameReader
+        self.thumbnails: list[np.ndarray] = []
 
     def run(self) -> PreparedClip:
         clip, config, encoders = self.clip, self.config, self.encoders
         if clip.problem is not None:
             raise Rejected(clip.problem, clip.problem_detail)
         with self._timed("decode"):
-            info = probe(clip.path)
+            info = _looked_at(clip.path.absolute(), *identify(clip.path)[1:])
+            if clip.audio is not None:
+                _looked_at(clip.audio.absolute(), *identify(clip.audio)[1:])
             self.annotated = clip.crop_in(info.width, info.height)
             self.reader = FrameReader(clip.path, start=clip.start, end=clip.end, fps=FPS)
         self.frames = len(self.reader)
@@ -102,7 +117,8 @@ class _ClipWork:
         with self._timed("sound"):
             speech = self._speech()
         with self._timed("landmarks"):
-            tracking = find_face(encoders.landmarks, self._decoded(), clip.path, clip.start)
+            tracking = find_face(encoders.landmarks, self._watched(), clip.path, clip.start)
+        self._require_one_shot()
         track = follow_face(tracking, encoders.landmarks.scheme, config.face, config.frame_size)
         left, top, side = square_crop(track, tracking.size, config.face.scale)
         portrait_frames = choose_portraits(track, PORTRAITS)
@@ -205,6 +221,23 @@ class _ClipWork:
         left, top, width, height = self.annotated
         return (frame[top : top + height, left : left + width] for frame in self.reader)
 
+    def _watched(self) -> Iterator[np.ndarray]:
+        """Decodes the frames and keeps their thumbnails."""
+        for frame in self._decoded():
+            self.thumbnails.append(thumbnail(thin(frame)))
+            yield frame
+
+    def _require_one_shot(self) -> None:
+        shots = find_shots(np.stack(self.thumbnails)) if self.thumbnails else []
+        if len(shots) > 1:
+            times = ", ".join(f"{start / FPS:.2f}" for start, _, _ in shots[1:6])
+            more = ", ..." if len(shots) > 6 else ""
+            raise Rejected(
+                Reason.CUTS,
+                f"cuts at {times}{more} s, expected one shot of one person; task=scan and then task=encode keep each "
+                "shot",
+            )
+
     def _cropped(self, box: tuple[float, float, float], portrait_frames: list[int]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the (F, H, W, 3) crops and the (4, 256, 256, 3) portraits, both uint8."""
         size = self.config.frame_size
@@ -239,6 +272,13 @@ class _ClipWork:
         if factors is not None:
             members["factors.npy"] = npy_bytes(factors)
         return meta, members
+
+
+@lru_cache(maxsize=8)
+def _looked_at(path: Path, size: int, modified: int) -> MediaInfo:
+    """Looks at a file in a child process before this one reads it, once for the pieces of a video."""
+    del size, modified  # part of the cache's key, so that a changed file is looked at again
+    return look_at(path, limits=RECORDINGS)
 
 
 def loudest_second(sound: np.ndarray) -> float:

@@ -1,11 +1,13 @@
-"""Tasks of ``prepare.py``: prepare, merge, check and weights. Each takes the configuration, returns the exit status."""
+"""Tasks of ``prepare.py``. Each takes the configuration and returns the exit status.
+
+What reads and chooses scans is imported when it is used: it loads Arrow, which starts a thread.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -14,14 +16,25 @@ from rich.markup import escape
 from configs.preparation import PrepareConfig
 from configs.rules import parse_part
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
+from encoders.protocols import FPS
 from encoders.weights import fetch_preset
 from preparation.check import check
-from preparation.clip_source import ClipReport, ClipSource
+from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
-from preparation.layouts import find_clips
-from preparation.merge import REPORT_NAME, merge, read_record, unfinished
-from preparation.plan import PARTS_FOLDER, PLAN_NAME, Plan, PlannedShard, continued, make_plan, read_plan, write_plan
+from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
+from preparation.plan import (
+    PARTS_FOLDER,
+    PLAN_NAME,
+    Plan,
+    PlannedShard,
+    bytes_per_frame,
+    continued,
+    make_plan,
+    read_plan,
+    write_plan,
+)
 from preparation.preparation_report import step_seconds, step_table, summary_table
+from preparation.sources import find_sources, with_duplicate_notes
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.errors import printable
@@ -31,13 +44,16 @@ from runtime.ownership import refuse
 from runtime.progress import progress_bar
 
 TOO_MANY_REJECTED = 3
+SOME_FAILED = 3
 
 
 def prepare_task(config: PrepareConfig) -> int:
     """Prepares the clips of this part, and merges if all other parts are finished.
 
+    ``task=encode`` prepares the shots of a scan that meet ``select``, ``task=prepare`` every clip as it is.
+
     Returns:
-        0, or 3 if a larger share of this part's clips than ``max_rejected`` was not kept.
+        0, or 3 if a clip of this part failed, or a larger share of them than ``max_rejected`` was not kept.
     """
     assert config.output is not None
     output = Path(config.output)
@@ -50,11 +66,17 @@ def prepare_task(config: PrepareConfig) -> int:
 
 
 def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
-    clips = _find(config, output, console)
+    clips = find_sources(config, output, console)
+    if config.task == "encode":
+        from preparation.scan_tasks import choose_clips
+
+        clips = choose_clips(config, clips, output)
     plan = read_plan(output)
     if plan is not None:
         plan = continued(plan, config, clips, output)
     part = parse_part(config.part)
+    if plan is not None:
+        forget_failed(output, plan.part(*part), config.retry)
     if plan is None or unfinished(output, plan.part(*part)):
         with ClipWorkers(config) as workers:
             described = workers.describe()
@@ -71,13 +93,39 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
         )
     else:
         _merge(output, plan, console)
-    not_kept = sum(report["status"] != "kept" for report in reports)
-    if reports and not_kept / len(reports) > config.max_rejected:
+    tried = [report for report in reports if report["reason"] != Reason.NOT_CHOSEN]
+    not_kept = sum(report["status"] != "kept" for report in tried)
+    if tried and not_kept / len(tried) > config.max_rejected:
         console.print(
-            f"[red]{not_kept} of {len(reports)} clips were not kept, more than max_rejected={config.max_rejected:g} "
+            f"[red]{not_kept} of {len(tried)} clips were not kept, more than max_rejected={config.max_rejected:g} "
             "allows[/]; the table above lists the reasons"
         )
         return TOO_MANY_REJECTED
+    if failed := sum(report["status"] == "failed" for report in reports):
+        console.print(
+            f"[red]{failed} of {len(tried)} clips failed[/]; once their files are mended the same command prepares "
+            "them again, and with retry=true at once"
+        )
+        return SOME_FAILED
+    return 0
+
+
+def scan_task(config: PrepareConfig) -> int:
+    """Scans the clips of this part, and writes the table if all other parts are finished.
+
+    Returns:
+        0, or 3 if a clip could not be read.
+    """
+    from preparation.scan_tasks import scan
+
+    return SOME_FAILED if scan(config) else 0
+
+
+def choose_task(config: PrepareConfig) -> int:
+    """Applies ``select`` to a finished scan, writes the list of chosen shots and prints what the others miss."""
+    from preparation.scan_tasks import choose
+
+    choose(config)
     return 0
 
 
@@ -128,47 +176,15 @@ def weights_task(config: PrepareConfig) -> int:
     return 0 if report.complete else 1
 
 
-TASKS = {"prepare": prepare_task, "merge": merge_task, "check": check_task, "weights": weights_task}
-
-
-def _find(config: PrepareConfig, output: Path, console: Console) -> list[ClipSource]:
-    """Lists all clips of the source; a synthetic source is rendered first."""
-    dataset = config.dataset
-    source = output / "raw" if config.source is None else Path(config.source)
-    if dataset.name == "synthetic":
-        return _synthetic(config, source, console)
-    found = find_clips(dataset, source)
-    ignored = ", ".join(f"{count} {what}" for what, count in found.ignored.most_common())
-    for note in ([f"ignored in {source}: {ignored}"] if ignored else []) + found.notes:
-        console.print(note, markup=False, soft_wrap=True)
-    return found.clips
-
-
-def _synthetic(config: PrepareConfig, folder: Path, console: Console) -> list[ClipSource]:
-    """Renders the synthetic speakers and lists their clips; parts that start together wait for the first one."""
-    from preparation.synthetic import split_of, write_dataset  # imports scipy, which real data does not need
-
-    dataset = config.dataset
-    with locked(folder.parent / PARTS_FOLDER / ".raw.lock", f"the synthetic speakers in {folder}", "", wait=True):
-        clips = dataset.identities * dataset.clips_per_identity
-        with progress_bar(console, "synthetic speakers", clips, "clips") as bar:
-            write_dataset(
-                folder,
-                layout=dataset.layout,
-                identities=dataset.identities,
-                clips_per_identity=dataset.clips_per_identity,
-                seconds=dataset.seconds,
-                size=dataset.size,
-                seed=dataset.seed,
-                workers=config.workers or 0,
-                progress=lambda: bar.advance(bar.task_ids[0]),
-            )
-    return [
-        clip
-        if clip.problem
-        else replace(clip, split=split_of(clip.speaker), factors=clip.path.with_suffix(".factors.npz"))
-        for clip in find_clips(dataset, folder).clips
-    ]
+TASKS = {
+    "prepare": prepare_task,
+    "scan": scan_task,
+    "choose": choose_task,
+    "encode": prepare_task,
+    "merge": merge_task,
+    "check": check_task,
+    "weights": weights_task,
+}
 
 
 def _make_plan(
@@ -178,12 +194,18 @@ def _make_plan(
     with locked(output / PARTS_FOLDER / ".plan.lock", f"the plan of {output}", "", wait=True):
         plan = read_plan(output)
         if plan is None:
-            with progress_bar(console, "probing the videos", len(clips), "clips") as bar:
-                plan = make_plan(config, clips, dimensions, lambda: bar.advance(bar.task_ids[0]))
+            with progress_bar(console, "reading the headers", len(clips), "clips") as bar:
+                noted = clips if config.task == "encode" else with_duplicate_notes(clips)
+                plan = make_plan(config, noted, dimensions, lambda: bar.advance(bar.task_ids[0]))
             for name in (INDEX_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
                 if os.path.lexists(output / name):  # without a plan it is none of an earlier run
                     refuse(output / name, f"output={output}")
             write_plan(output, plan)
+            hours, size = (
+                sum(plan.frames.values()) / FPS / 3600,
+                bytes_per_frame(dimensions) * sum(plan.frames.values()),
+            )
+            console.print(f"plan: {len(plan.frames)} clips, {hours:.2f} h, about {size / 1e9:.2f} GB", markup=False)
     return continued(plan, config, clips, output)
 
 

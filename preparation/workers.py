@@ -7,27 +7,21 @@ shards without a record. A clip that hangs or kills its worker is reported as fa
 from __future__ import annotations
 
 import json
-import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
-from concurrent.futures import TimeoutError as ClipTimeout
 from dataclasses import asdict
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from pebble import ProcessExpired, ProcessFuture, ProcessPool
 
 from configs.preparation import PrepareConfig
 from datamodules.schema import Dimensions
 from encoders.protocols import Identity
-from preparation.clip_source import ClipReport, ClipSource, Reason
+from preparation.clip_source import ClipReport, ClipSource, Rejected
 from preparation.encoders import Encoders
-from preparation.interrupts import block_sigint
 from preparation.plan import PARTS_FOLDER, PlannedShard
+from preparation.pool import ClipPool
 from preparation.prepare_clip import PreparedClip, prepare_clip
 from preparation.shard_writer import ShardWriter
 from runtime.devices import resolve_device
@@ -55,25 +49,15 @@ class ClipWorkers:
     """
 
     def __init__(self, config: PrepareConfig) -> None:
-        self.config = config
         device = resolve_device(config.device)
-        self.workers = config.workers or default_workers(device)
-        # Libraries leave semaphores behind in finished workers. Python's tracker removes them, so its warning is noise.
-        sys.warnoptions.append("ignore::UserWarning:multiprocessing.resource_tracker")
-        # Spawned, not forked: the parent has threads, and CUDA does not work in a forked process.
-        self._pool = ProcessPool(
-            self.workers, context=get_context("spawn"), initializer=_start_worker, initargs=(config, device, taken())
-        )
+        workers = config.workers or default_workers(device)
+        self._pool = ClipPool(workers, _start_worker, (config, device, taken()), config.clip_timeout)
 
     def __enter__(self) -> ClipWorkers:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._pool.close()
-        else:
-            self._pool.stop()
-        self._pool.join()
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._pool.__exit__(kind, *error)
 
     def describe(self) -> Described:
         """Returns the encoders' dimensions, identities and latent scale, from a worker.
@@ -81,44 +65,17 @@ class ClipWorkers:
         Raises:
             Exception: Any error of building the encoders.
         """
-        described: Described = self._schedule(_describe).result()
+        described: Described = self._pool.call(_describe)
         return described
 
     def prepare(self, clips: Sequence[ClipSource]) -> Iterator[PreparedClip]:
         """Prepares clips in parallel and yields them in order; at most two clips per worker are prepared ahead."""
-        waiting: deque[tuple[ClipSource, ProcessFuture]] = deque()
-        remaining = iter(clips)
-        while True:
-            for clip in remaining:
-                waiting.append((clip, self._prepare(clip)))
-                if len(waiting) >= 2 * self.workers:
-                    break
-            if not waiting:
-                return
-            yield self._result(*waiting.popleft())
-
-    def _prepare(self, clip: ClipSource) -> ProcessFuture:
-        return self._schedule(_prepare, args=(clip,), timeout=self.config.clip_timeout)
-
-    def _schedule(self, work: Callable[..., Any], **options: Any) -> ProcessFuture:
-        with block_sigint():  # the first call starts the pool's threads, which start the worker processes
-            return self._pool.schedule(work, **options)
-
-    def _result(self, clip: ClipSource, future: ProcessFuture) -> PreparedClip:
-        try:
-            try:
-                prepared: PreparedClip = future.result()
-            except ProcessExpired:  # retried, because the system may have killed it for memory that others used
-                prepared = self._prepare(clip).result()
-        except ClipTimeout:
-            detail = f"not finished after clip_timeout={self.config.clip_timeout:g} s"
-            return PreparedClip(ClipReport(clip.name, clip.key, "failed", Reason.TIMEOUT, detail))
-        except ProcessExpired as error:
-            detail = f"the worker process died twice (exit code {error.exitcode}): out of memory, or a decoder crashed"
-            return PreparedClip(ClipReport(clip.name, clip.key, "failed", Reason.CRASHED, detail))
-        except CancelledError as error:
-            raise KeyboardInterrupt from error
-        return prepared
+        for clip, prepared in self._pool.each(_prepare, clips):
+            if isinstance(prepared, Rejected):
+                report = ClipReport(clip.name, clip.key, "failed", prepared.reason, prepared.detail)
+                yield PreparedClip(report)
+            else:
+                yield prepared
 
 
 _state: dict[str, Any] = {}

@@ -252,6 +252,37 @@ def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):
     assert kept == {"good clip (1).mp4", "no track.mp4", "silence.mp4"}
 
 
+def test_a_failed_clip_is_prepared_again_once_its_file_has_changed(raw, tmp_path):
+    """Cuts between speakers and files of equal content are reported as well."""
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    good, other = sorted(raw.glob("*/video/front/*/*/*.mp4"))[::8][:2]
+    sound = np.sin(np.arange(int(1.2 * 16000)) * 0.1).astype(np.float32) * 0.3
+    joined = [*list(read_frames(good))[:15], *list(read_frames(other))[15:]]
+    for name, path in (("good", good), ("cut", good), ("part", other)):
+        shutil.copy(path.with_suffix(".csv"), source / f"{name}.csv")
+        remux(path, sound, source / f"{name}.mp4")
+    write_video(source / "cut.mp4", joined, sound=sound)
+    for ending in (".mp4", ".csv"):
+        shutil.copy(source / f"good{ending}", source / f"twin{ending}")
+    part = source / "part.mp4"
+    data = part.read_bytes()
+    part.write_bytes(data[: len(data) // 2])
+    settings = {"dataset": "folder", "preset": "tiny", "source": source, "output": output, "workers": 1}
+    done = prepare(**settings)
+    clips = report(output)
+    assert {name: clip["reason"] for name, clip in clips.items()} == {
+        "good.mp4": None, "twin.mp4": None, "cut.mp4": "cuts", "part.mp4": "decode_error",
+    }  # fmt: skip
+    assert "cuts at 0.60 s" in clips["cut.mp4"]["detail"]
+    assert (clips["good.mp4"]["notes"], "the same video as good.mp4" in str(clips["twin.mp4"]["notes"])) == ([], True)
+    assert (done.returncode, "1 of 4 clips failed" in done.stderr.replace("\n", " ")) == (3, True)
+    part.write_bytes(data)
+    assert prepare(**settings).returncode == 0
+    assert report(output)["part.mp4"]["status"] == "kept"
+    assert check(output) == []
+
+
 def test_a_full_disk_is_reported_and_can_be_continued(whole, raw, tmp_path):
     def little_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
@@ -276,7 +307,8 @@ def test_a_hanging_clip_times_out_and_others_are_kept(tmp_path):
     os.mkfifo(hanging.with_suffix(".csv"))  # reading it blocks forever
     done = prepare(dataset="hdtf", preset="tiny", source=source, output=output, workers=1, clip_timeout=3)
     assert {name: clip["reason"] for name, clip in report(output).items()} == {hanging.name: "timeout", good.name: None}
-    assert done.returncode == 0
+    assert done.returncode == 3
+    assert "retry=true" in done.stderr
 
 
 @pytest.mark.nightly

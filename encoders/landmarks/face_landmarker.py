@@ -51,17 +51,24 @@ class FaceLandmarker:
         mode: ``image`` detects in each picture independently; ``video`` tracks one face and smooths its landmarks.
         faces: Maximum number of faces.
         strict: Uses higher confidence thresholds than MediaPipe's defaults, which rejects hands.
+        solid: Also returns depth and rotation of the faces.
 
     Raises:
         FaceLandmarkerError: If the file is damaged or MediaPipe's system libraries are missing.
     """
 
     def __init__(
-        self, model: bytes, source: Path, mode: Literal["image", "video"], faces: int = 1, strict: bool = False
+        self,
+        model: bytes,
+        source: Path,
+        mode: Literal["image", "video"],
+        faces: int = 1,
+        strict: bool = False,
+        solid: bool = False,
     ) -> None:
-        self._mode = mode
+        self._mode, self._solid = mode, solid
         with _quiet():
-            self._task, self._image = _create(model, source, mode, faces, strict)
+            self._task, self._image = _create(model, source, mode, faces, strict, solid)
         # Closed before the interpreter exits, because MediaPipe otherwise prints a traceback.
         self._close = weakref.finalize(self, self._task.close)
         self._warm = False
@@ -90,10 +97,20 @@ class FaceLandmarker:
         )
         pixels = np.array([image.shape[1], image.shape[0]], np.float32)
         shapes = result.face_blendshapes or [None] * len(result.face_landmarks)
-        return [
-            Face(np.array([(point.x, point.y) for point in points], np.float32) * pixels, _blendshapes(scores))
-            for points, scores in zip(result.face_landmarks, shapes, strict=True)
-        ]
+        if not self._solid:
+            return [
+                Face(np.array([(point.x, point.y) for point in points], np.float32) * pixels, _blendshapes(scores))
+                for points, scores in zip(result.face_landmarks, shapes, strict=True)
+            ]
+        matrices = result.facial_transformation_matrixes or [None] * len(result.face_landmarks)
+        faces = []
+        for points, scores, matrix in zip(result.face_landmarks, shapes, matrices, strict=True):
+            solid = np.array([(point.x, point.y, point.z) for point in points], np.float32)
+            solid *= np.array(
+                [image.shape[1], image.shape[0], image.shape[1]], np.float32
+            )  # z is in units of the width
+            faces.append(Face(solid[:, :2].copy(), _blendshapes(scores), solid[:, 2].copy(), _rotation(matrix)))
+        return faces
 
     def close(self) -> None:
         """Stops MediaPipe's threads."""
@@ -119,7 +136,15 @@ def _blendshapes(scores: Any) -> np.ndarray | None:
     return np.array([category.score for category in scores], np.float32)
 
 
-def _create(model: bytes, source: Path, mode: str, faces: int, strict: bool) -> tuple[Any, Any]:
+def _rotation(matrix: Any) -> np.ndarray | None:
+    """Rotation of MediaPipe's (4, 4) face transformation, without its scale; None without one."""
+    if matrix is None:
+        return None
+    u, _, vt = np.linalg.svd(np.asarray(matrix, np.float64)[:3, :3])
+    return np.asarray(u @ vt, np.float32)
+
+
+def _create(model: bytes, source: Path, mode: str, faces: int, strict: bool, solid: bool) -> tuple[Any, Any]:
     """Creates MediaPipe's task object, and the function that converts an array to its image type."""
     try:
         import mediapipe
@@ -132,6 +157,7 @@ def _create(model: bytes, source: Path, mode: str, faces: int, strict: bool) -> 
             min_face_detection_confidence=0.7 if strict else 0.5,
             min_face_presence_confidence=0.9 if strict else 0.5,
             output_face_blendshapes=True,
+            output_facial_transformation_matrixes=solid,
         )
         task = vision.FaceLandmarker.create_from_options(options)
     except (ImportError, OSError) as error:  # the shared library links to GL even on the CPU

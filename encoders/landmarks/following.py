@@ -6,7 +6,7 @@ Shapes: H x W pixels, P landmarks. Boxes are x0, y0, x1, y1; windows are left, t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -38,7 +38,7 @@ def height_of(face: Face) -> float:
 
 def shifted(face: Face, offset: tuple[int, int]) -> Face:
     """Adds ``offset`` to the landmarks: maps a face from a window to the picture."""
-    return Face(face.landmarks + np.array(offset, np.float32), face.blendshapes)
+    return replace(face, landmarks=face.landmarks + np.array(offset, np.float32))
 
 
 def cut(image: np.ndarray, window: Window) -> np.ndarray:

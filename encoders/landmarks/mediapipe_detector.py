@@ -44,13 +44,17 @@ class MediaPipeDetector:
 
     Equal frames give equal landmarks, since every clip starts a new tracker.
 
+    Args:
+        solid: Faces of ``track`` also have depth and rotation; landmarks and blendshapes stay the same.
+
     Raises:
         FaceLandmarkerError: At the first use, if the model is damaged or MediaPipe's libraries are missing.
     """
 
     scheme: LandmarkScheme = "mediapipe478"
 
-    def __init__(self) -> None:
+    def __init__(self, solid: bool = False) -> None:
+        self._solid = solid
         self._source = locate("face_landmarker")
         self.identity = Identity("mediapipe", weights={self._source.name: sha256_of(self._source)})
         self._model = self._source.read_bytes()
@@ -97,7 +101,7 @@ class MediaPipeDetector:
         self._running.clear()
 
     def _tracker(self) -> FaceLandmarker:
-        return FaceLandmarker(self._model, self._source, "video")
+        return FaceLandmarker(self._model, self._source, "video", solid=self._solid)
 
     def _detect(self, image: np.ndarray, strict: bool = False) -> list[Face]:
         """Detects faces in the whole image, the largest first."""

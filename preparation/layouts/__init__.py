@@ -54,6 +54,10 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
     layout: Dataset = DATASETS.get(dataset.name, "dataset.name")()
     if dataset.annotations and not layout.annotated:
         raise LayoutError(f"dataset.annotations: only hdtf has annotation files, not {dataset.name}")
+    if dataset.list_file is not None and dataset.name != "manifest":
+        raise LayoutError(f"dataset.list_file: only manifest takes it; use dataset=manifest instead of {dataset.name}")
+    if dataset.speaker is not None and dataset.name != "folder":
+        raise LayoutError(f"dataset.speaker: only folder takes it; the paths of {dataset.name} name their speakers")
     try:
         require_scheme(dataset.name, dataset.split)
     except SplitError as error:
@@ -67,5 +71,8 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
     clips = sorted([*clips, *listing.problems], key=lambda clip: clip.key)
     require_unique(clips)
     splits = assign_splits(dataset.name, dataset.split, {clip.key: clip.speaker for clip in clips if clip.speaker})
-    clips = [replace(clip, split=splits.get(clip.key, clip.split)) for clip in clips]
+    clips = [
+        clip if layout.own_splits and clip.split else replace(clip, split=splits.get(clip.key, clip.split))
+        for clip in clips
+    ]
     return FoundClips(clips, listing.ignored, notes)

@@ -18,12 +18,14 @@ class Dataset:
         splits: Scheme -> file of ``datamodules/splits`` or rule: ``person`` (by a hash of the speaker) or ``train``.
             Both rules are also schemes of every dataset.
         shared_speakers: Published schemes that have the same speakers in several splits.
+        own_splits: Whether a clip's own split, where it has one, is kept.
         annotated: Whether ``dataset.annotations`` cuts the dataset's videos.
     """
 
     name: ClassVar[str]
     splits: ClassVar[Mapping[str, str]] = {"emotivetalk": "person"}
     shared_speakers: ClassVar[tuple[str, ...]] = ()
+    own_splits: ClassVar[bool] = False
     annotated: ClassVar[bool] = False
 
     def clips(self, listing: Listing, config: DatasetConfig) -> tuple[list[ClipSource], list[str]]:

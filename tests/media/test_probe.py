@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from media import FrameReader, MediaError, NoSound, probe, read_frames, read_sound
+from media import FrameReader, MediaError, NoSound, look_at_headers, probe, read_frames, read_sound
+from media.probe import header_duration
 from tests.helpers.files import overwrite, without_privileges
 from tests.helpers.flash_clips import frame_times, make_clip, turn
 from tests.helpers.sound import sound_frame, write_sound
@@ -183,3 +184,48 @@ def test_errors_cross_process_borders():
         copy = pickle.loads(pickle.dumps(error))
         assert type(copy) is type(error)
         assert str(copy) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "trusted"),
+    [
+        ("clip.mp4", {}, True),
+        ("clip.mov", {}, True),
+        ("clip.mkv", {}, True),
+        ("part.mp4", {"movflags": "frag_keyframe+empty_moov"}, False),
+        ("clip.ts", {}, False),
+        ("clip.avi", {}, False),
+    ],
+)
+def test_the_header_gives_the_length_or_nothing(tmp_path, name, options, trusted):
+    path = tmp_path / name
+    with av.open(str(path), "w", options=options) as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in range(60):
+            picture = np.full((48, 64, 3), 3 * number, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    found = header_duration(path)
+    assert (found is not None) == trusted
+    assert found is None or found == pytest.approx(probe(path).duration, abs=0.1)
+    if name == "clip.mp4":
+        (answer, other) = look_at_headers([path, tmp_path / "missing.mp4"])
+        assert (answer, other) == (found, None)
+
+
+def test_the_header_of_a_file_that_is_cut_short_tells_nothing(tmp_path):
+    path = tmp_path / "clip.mp4"
+    frames = [np.full((48, 64, 3), 4 * number, np.uint8) for number in range(50)]
+    encode_frames(path, frames, "mpeg4", options={"qmin": "1"}, container_options={"movflags": "faststart"})
+    assert header_duration(path) == pytest.approx(probe(path).duration, abs=0.1)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) - 20])
+    assert header_duration(path) is None
+    path.write_bytes(b"no video")
+    assert header_duration(path) is None
+
+
+def test_headers_of_real_clips_are_right(assets):
+    for path in sorted((assets / "data").rglob("*.mp4")):
+        assert header_duration(path) == pytest.approx(probe(path).duration, abs=0.1), path

@@ -8,6 +8,7 @@ import pytest
 
 from configs.preparation import DatasetConfig, PrepareConfig
 from datamodules.schema import Dimensions, ShardError
+from media import look_at
 from preparation.clip_source import ClipSource, Reason
 from preparation.layouts import find_clips
 from preparation.plan import continued, make_plan, read_plan, write_plan
@@ -140,3 +141,22 @@ def test_video_downloaded_again_is_probed_again(videos, tmp_path):
     now = {clip.name: clip for clip in pieces(continued(plan, config(), clips_of(tmp_path), tmp_path))}
     assert now["a.mp4"].problem is None
     assert "max_seconds=4: prepare it into another output" in now["long.mp4"].problem_detail
+
+
+def test_headers_give_the_plan_that_packets_give(videos, monkeypatch):
+    monkeypatch.setattr("preparation.plan.look_at", None)  # not called: no length is near a whole number of pieces
+    found = clips_of(videos, copies=40)
+    plan = make_plan(config(), found, DIMENSIONS)
+    monkeypatch.undo()
+    monkeypatch.setattr("preparation.plan.look_at_headers", lambda paths, limits: [None] * len(paths))
+    assert make_plan(config(), found, DIMENSIONS) == plan
+
+
+def test_packets_decide_where_a_tenth_of_a_second_does(videos, monkeypatch):
+    looked = []
+    monkeypatch.setattr("preparation.plan.look_at", lambda path, limits: looked.append(path.name) or look_at(path))
+    make_plan(config(max_seconds=5.0), clips_of(videos), DIMENSIONS)
+    assert looked == ["5.mp4"]
+    late = [replace(clip, end=float(clip.path.stem) + 0.05) for clip in clips_of(videos)]
+    plan = make_plan(config(max_seconds=20.0), late, DIMENSIONS)
+    assert [clip.end for clip in pieces(plan)] == [None] * 3

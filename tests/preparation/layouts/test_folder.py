@@ -61,3 +61,32 @@ def test_real_clips(assets):
     found = find_clips(DatasetConfig(name="folder"), assets / "data/video")
     assert len(found.clips) == len(list((assets / "data/video").glob("*.mp4"))) == len({c.speaker for c in found.clips})
     assert [clip.key for clip in found.clips] == sorted(clip.path.stem for clip in found.clips)
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern", "speaker"),
+    [
+        ("id00012/21Uxsk56VDQ/00001.mp4", "1", "id00012"),
+        ("id00012/21Uxsk56VDQ/00001.mp4", "2", "21Uxsk56VDQ"),
+        ("train/1lSejjfNHpw_0075_S0_E1.mp4", "/(.{11})_", "1lSejjfNHpw"),
+        ("videos/0001.mp4", r"\d+(?=\.mp4$)", "0001"),
+    ],
+)
+def test_a_pattern_or_a_depth_says_who_speaks(tmp_path, path, pattern, speaker):
+    touch(tmp_path, path)
+    (clip,) = find_clips(DatasetConfig(name="folder", speaker=pattern), tmp_path).clips
+    assert clip.speaker == speaker
+
+
+@pytest.mark.parametrize("pattern", ["0", "3", "(", "^x"])
+def test_a_pattern_that_names_no_speaker_is_one_line(tmp_path, pattern):
+    touch(tmp_path, "ann/monday.mp4")
+    with pytest.raises(LayoutError, match=r"dataset\.speaker=.*expected"):
+        find_clips(DatasetConfig(name="folder", speaker=pattern), tmp_path)
+
+
+def test_a_sound_file_beside_a_video_is_its_sound(tmp_path):
+    touch(tmp_path, "ann/monday.mp4", "ann/monday.wav", "ann/tuesday.mp4", "other/tuesday.wav")
+    found = find_clips(DatasetConfig(name="folder"), tmp_path)
+    assert [clip.audio for clip in found.clips] == [tmp_path / "ann/monday.wav", None]
+    assert found.ignored == {"sound files without a video": 1}

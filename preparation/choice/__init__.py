@@ -1,0 +1,1 @@
+"""Chooses shots of a scan by an expression over its columns."""

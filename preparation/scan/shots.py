@@ -1,0 +1,130 @@
+"""Finds the shots of a clip from its thumbnails: hard cuts, jump cuts, dissolves and fades.
+
+A hard cut is a step between two pictures that stands out from the steps around it and is not undone. Camera shake and
+fast motion make large steps, but many in a row; a flash is undone. The thresholds lie between what was measured on made
+cuts and on uncut talking people (docs/data.md, "Scan and choose").
+
+Shapes: F frames at 25 fps, thumbnails of 32 x 32 grey levels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+AROUND = 4  # steps on either side that a cut is compared with
+LOOKAHEAD = 6  # frames after a cut that decide about it
+STEP = 2.5  # grey levels; smallest step of a cut
+OUTSTANDING = 3.0  # smallest ratio of a cut to the largest step around it
+LARGE = 18.0  # grey levels; a step that large is also a cut among other cuts,
+AMONG = 3.5  # if it is this many times the median step around it
+QUIET = 0.3  # grey levels; steps below count as this, so that the noise of a still picture makes no cut
+UNDONE = 0.5  # share of the step that must remain between the medians before and after: a flash is undone
+SETTLED = 5  # frames of these medians
+HALVES = (3, 5, 8, 12)  # half lengths of dissolves, frames
+DISSOLVED = 14.0  # grey levels; smallest difference of the two ends of a dissolve
+MIXED = 0.2  # largest distance of its middle from their average, relative to their difference
+STEADY = 0.5  # largest change just before and after a dissolve, relative to the same
+RELIT = 0.82  # correlation of the two ends of a dissolve at most; above, only the light has changed
+BLACK = 12.0  # grey levels; mean of a black picture at most
+PLAIN = 4.0  # grey levels; its standard deviation at most
+
+
+class CutFinder:
+    """Finds hard cuts while thumbnails arrive; a cut is known ``LOOKAHEAD`` frames later.
+
+    Attributes:
+        thumbnails: Thumbnails so far.
+        steps: Mean absolute difference of each thumbnail to the one before, grey levels; 0 for the first.
+    """
+
+    def __init__(self) -> None:
+        self.thumbnails: list[np.ndarray] = []
+        self.steps: list[float] = []
+
+    def add(self, thumb: np.ndarray) -> None:
+        """Adds the next (32, 32) thumbnail."""
+        step = float(np.abs(thumb - self.thumbnails[-1]).mean()) if self.thumbnails else 0.0
+        self.thumbnails.append(thumb)
+        self.steps.append(step)
+
+    def score(self, index: int) -> float:
+        """Ratio of the step at a frame to the largest step around it if the frame starts a shot, else 0."""
+        step = self.steps[index]
+        if index == 0 or step < STEP:
+            return 0.0
+        around = [*self.steps[max(1, index - AROUND) : index], *self.steps[index + 1 : index + AROUND + 1]]
+        # A picture that a source of a low rate shows twice makes no step; the motion is in the next one.
+        around = [value for value in around if value > 0.0] or [0.0]
+        ratio = step / max(*around, QUIET) if len(around) > 1 else step / max(around[0], QUIET)
+        among = step >= LARGE and step >= AMONG * max(float(np.median(around)), QUIET)
+        if ratio < OUTSTANDING and not among:
+            return 0.0
+        before = np.median(self.thumbnails[max(0, index - SETTLED) : index], axis=0)
+        after = np.median(self.thumbnails[index : index + SETTLED], axis=0)
+        return ratio if float(np.abs(after - before).mean()) >= UNDONE * step else 0.0
+
+
+def find_shots(thumbnails: np.ndarray) -> list[tuple[int, int, float]]:
+    """Cuts a clip into shots.
+
+    What lies between two shots, the frames of a dissolve or a black picture, is a shot of its own.
+
+    Args:
+        thumbnails: (F, 32, 32).
+
+    Returns:
+        First frame, frame after the last, and the score of the cut at the beginning (0 for the clip's own), in order.
+    """
+    finder = CutFinder()
+    for thumb in thumbnails:
+        finder.add(thumb)
+    cuts = {index: score for index in range(len(thumbnails)) if (score := finder.score(index))}
+    for first, last, score in _dissolves(thumbnails, np.array(finder.steps), cuts):
+        cuts |= {first: score, last: score}
+    cuts |= _black_edges(thumbnails, cuts)
+    marks = [0, *sorted(cuts), len(thumbnails)]
+    return [(start, end, round(cuts.get(start, 0.0), 2)) for start, end in zip(marks[:-1], marks[1:], strict=True)]
+
+
+def _dissolves(thumbnails: np.ndarray, steps: np.ndarray, cuts: dict[int, float]) -> list[tuple[int, int, float]]:
+    """First frame, frame after the last, and difference of the ends of each dissolve; shorter ones win."""
+    found: list[tuple[int, int, float]] = []
+    for half in HALVES:
+        middles = np.arange(half, len(thumbnails) - half)
+        if not len(middles):
+            continue
+        early, late = thumbnails[middles - half], thumbnails[middles + half]
+        apart = np.abs(late - early).mean((1, 2))
+        mixed = np.abs(thumbnails[middles] - (early + late) / 2).mean((1, 2))
+        for place in np.flatnonzero((apart > DISSOLVED) & (mixed < MIXED * apart)):
+            middle = int(middles[place])
+            first, last = middle - half, middle + half
+            if apart[place] < apart[max(0, place - half) : place + half + 1].max():
+                continue
+            taken = any(first <= end and start <= last for start, end, _ in found)
+            if taken or any(first - half <= cut <= last + half for cut in cuts):
+                continue
+            lead, tail = max(0, first - half), min(len(thumbnails) - 1, last + half)
+            drift = max(
+                float(np.abs(thumbnails[first] - thumbnails[lead]).mean()),
+                float(np.abs(thumbnails[tail] - thumbnails[last]).mean()),
+            )
+            even = steps[first + 1 : last + 1].max() < 4 * apart[place] / (2 * half)
+            relit = _correlation(thumbnails[first], thumbnails[last]) > RELIT
+            if drift < STEADY * apart[place] and even and not relit:
+                found.append((first, last, float(apart[place])))
+    return found
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Correlation of two pictures in [-1, 1]; 0 if one of them is plain."""
+    a, b = a - a.mean(), b - b.mean()
+    scale = float(np.sqrt((a**2).sum() * (b**2).sum()))
+    return float((a * b).sum()) / scale if scale > 0 else 0.0
+
+
+def _black_edges(thumbnails: np.ndarray, cuts: dict[int, float]) -> dict[int, float]:
+    """Begin and end of every run of black pictures within the clip."""
+    black = (thumbnails.mean((1, 2)) < BLACK) & (thumbnails.std((1, 2)) < PLAIN)
+    edges = np.flatnonzero(np.diff(black.astype(np.int8))) + 1
+    return {int(edge): LARGE for edge in edges if int(edge) not in cuts}

@@ -1,0 +1,67 @@
+"""Expressions over columns: what they mean, and that nothing else is evaluated."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from configs.errors import ConfigError
+from preparation.choice.select_expression import evaluate_condition, parse_select
+
+COLUMNS = {"frames": pa.int32(), "blur": pa.float32(), "hdr": pa.bool_(), "emotion": pa.string()}
+TABLE = pa.table(
+    {"frames": [10, 50, 90], "blur": [0.3, None, 0.6], "hdr": [False, True, None], "emotion": ["happy", None, "sad"]},
+    pa.schema(COLUMNS.items()),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("frames>=50", [False, True, True]),
+        ("20 < frames < 60", [False, True, False]),
+        ("blur<=0.3", [True, None, False]),  # 0.3 as float32 equals 0.3
+        ("blur is None or blur<0.5", [True, True, False]),
+        ("not hdr", [True, False, None]),
+        ("emotion in ['happy', 'sad']", [True, None, True]),
+        ("emotion not in ('happy',)", [False, None, True]),
+        ("frames/25 > 1.5 and abs(-blur) > 0.5", [False, None, True]),
+        ("hdr is not None", [True, True, False]),
+    ],
+)
+def test_a_missing_measure_is_neither_true_nor_false(text, expected):
+    columns = [evaluate_condition(condition, TABLE).to_pylist() for condition in parse_select(text, COLUMNS)]
+    together = [False if False in row else None if None in row else True for row in zip(*columns, strict=True)]
+    assert together == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("frame>=10", "there is no column frame; did you mean frames"),
+        ("frames>=", "cannot be parsed"),
+        ("frames", "is not a condition"),
+        ("frames == 'ten'", "is a text, expected a number"),
+        ("blur and hdr", "is not a condition"),
+        ("hdr or blur", "is a number, expected a truth"),
+        ("__import__('os').system('true')", "is not allowed"),
+        ("frames.__class__", "is not allowed"),
+        ("[x for x in [1]]", "is not allowed"),
+        ("(lambda: 1)() > 0", "is not allowed"),
+        ("frames ** 9 > 1", "is not allowed"),
+        ("emotion in [frames]", "expected numbers or texts"),
+        ("(" * 5000 + "hdr" + ")" * 5000, "at most 10000"),
+        ("not " * 200 + "hdr", "nested more than"),
+        ("(" * 250 + "hdr" + ")" * 250, "cannot be parsed"),
+        ("hdr\0", "cannot be parsed"),
+    ],
+)
+def test_everything_else_is_one_line_that_names_the_place(text, message):
+    with pytest.raises(ConfigError, match="select") as caught:
+        parse_select(text, COLUMNS)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_expression_has_no_condition():
+    assert parse_select("  \n ", COLUMNS) == []

@@ -1,0 +1,131 @@
+"""Scans of a folder: resumed, in parts, killed, with changed and damaged files."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from configs.command_line import compose
+from configs.preparation import PrepareConfig
+from datamodules.schema import Index, ShardError
+from preparation.check import check
+from preparation.scan.scan_clips import read_scan, table_path
+from preparation.synthetic import write_dataset
+from preparation.tasks import TASKS
+from tests.helpers import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def command(task: str, source: Path, output: Path, **keys: object) -> list[str]:
+    settings = {"task": task, "dataset": "folder", "preset": "tiny", "source": source, "output": output} | keys
+    return [sys.executable, "prepare.py", *[f"{key}={value}" for key, value in settings.items()]]
+
+
+def run(task: str, source: Path, output: Path, status: int = 0, **keys: object) -> str:
+    """Runs a task in this process, with real workers; returns what it printed."""
+    settings = command(task, source, output, **keys)[2:]
+    with contextlib.redirect_stderr(io.StringIO()) as printed:
+        assert TASKS[task](compose("prepare", PrepareConfig, settings)) == status, printed.getvalue()
+    return printed.getvalue().replace("\n", " ")
+
+
+@pytest.fixture(scope="session")
+def videos(once) -> Path:
+    """Three synthetic speakers with two clips each, and a copy of one."""
+
+    def make(folder: Path) -> None:
+        first, *_ = write_dataset(
+            folder, layout="hdtf", identities=3, clips_per_identity=2, seconds=2.4, size=96, seed=5
+        )
+        for ending in (".mp4", ".csv"):
+            shutil.copy(first.with_suffix(ending), folder / f"Zcopy{ending}")
+
+    return once("scan videos", make)
+
+
+@pytest.fixture(scope="session")
+def whole(videos, once) -> Path:
+    return once("scan whole", lambda output: run("scan", videos, output, workers=1))
+
+
+def test_a_killed_scan_goes_on_with_the_same_bytes(videos, whole, tmp_path):
+    table = table_path(whole).read_bytes()
+    process = subprocess.Popen(command("scan", videos, tmp_path, workers=2), cwd=ROOT, start_new_session=True)
+    while not list(tmp_path.glob("scan/parts/*/*.json")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children(recursive=True)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not psutil.wait_procs(children, 20)[1]
+    assert not table_path(tmp_path).exists()
+    done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scan/parts/*/*.json")}
+    run("scan", videos, tmp_path, workers=2)
+    assert table_path(tmp_path).read_bytes() == table
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+
+
+def test_parts_give_the_table_of_one_run(videos, whole, tmp_path):
+    assert "others are not" in run("scan", videos, tmp_path, part="1/2", workers=1)
+    assert not table_path(tmp_path).exists()
+    run("scan", videos, tmp_path, part="2/2", workers=1)
+    assert table_path(tmp_path).read_bytes() == table_path(whole).read_bytes()
+
+
+def test_a_failed_clip_is_scanned_again_when_its_file_is_mended(videos, whole, tmp_path):
+    source, output = tmp_path / "videos", tmp_path / "out"
+    shutil.copytree(videos, source)
+    clip = source / "Zcopy.mp4"
+    data = clip.read_bytes()
+    clip.write_bytes(data[: len(data) // 2])
+    (source / "words.mp4").write_text("no video")
+    assert "2 of 8 clips could not be read" in run("scan", source, output, status=3, workers=1)
+    problems = {row["clip"]: row["problem"] for row in read_scan(output).to_pylist() if row["problem"]}
+    assert problems == {"Zcopy": "decode_error", "words": "decode_error"}
+    clip.write_bytes(data)
+    (source / "words.mp4").unlink()
+    run("scan", source, output, workers=1)
+    names = ["path"]  # of another folder
+    assert read_scan(output).drop_columns(names).equals(read_scan(whole).drop_columns(names))
+
+
+def test_shots_are_encoded_and_duplicates_left_out(videos, whole, tmp_path):
+    output = tmp_path / "out"
+    shutil.copytree(whole, output)
+    copies = [row["duplicate_of"] for row in read_scan(output).to_pylist() if row["clip"] == "Zcopy"]
+    assert copies == ["WDA_SynthAbel_000"]
+    run("encode", videos, output, workers=1)
+    assert check(output) == []
+    assert len(Index.read(output).samples) == 6
+    clips = {clip["source"]: clip for clip in json.loads((output / "report.json").read_text())["clips"]}
+    assert (clips["Zcopy.mp4"]["reason"], clips["Zcopy.mp4"]["detail"]) == ("not_chosen", "misses duplicate_of is None")
+    with pytest.raises(ShardError, match="select was"):
+        run("encode", videos, output, select="frames>=60", workers=1)
+
+
+def test_a_table_of_another_version_or_damaged_is_one_line(whole, tmp_path):
+    with pytest.raises(ShardError, match="there is no scan; run prepare.py task=scan"):
+        read_scan(tmp_path)
+    path = table_path(tmp_path)
+    path.parent.mkdir()
+    path.write_bytes(table_path(whole).read_bytes()[:-9])
+    with pytest.raises(ShardError, match="damaged"):
+        read_scan(tmp_path)
+    table = pq.read_table(table_path(whole))
+    settings = json.dumps(json.loads(table.schema.metadata[b"scan"]) | {"schema": 0})
+    pq.write_table(table.replace_schema_metadata({"scan": settings}), path)
+    with pytest.raises(ShardError, match="is a scan of version 0"):
+        read_scan(tmp_path)
