@@ -148,15 +148,15 @@ class SyncScorer:
             ]
 
             def begin(place: int) -> Decoder:
-                """Starts decoding, unless the scores are known; returns the function that waits for its end."""
-                if place >= len(sides) or sides[place][1].has(self._key(sides[place][0], parts[place])):
-                    return decoders[min(place, len(sides) - 1)]
-                return ahead.submit(decoders[place]).result
+                """Starts to decode, unless the scores are known; returns the function that waits for the end."""
+                (side, store), decode = sides[place], decoders[place]
+                return decode if store.has(self._key(side, parts[place])) else ahead.submit(decode).result
 
-            waiting = begin(0) if sides else None
+            begun = map(begin, range(len(sides)))
+            following = next(begun, None)
             for place, ((side, store), span) in enumerate(zip(sides, parts, strict=True)):
-                assert waiting is not None
-                decoded, waiting = waiting, begin(place + 1)
+                assert following is not None
+                decoded, following = following, next(begun, None)
                 try:
                     yield store.fetch(self._key(side, span), partial(self._score, side, span, decoded))
                 except (UnusableVideo, MediaError) as error:
@@ -262,9 +262,7 @@ class SyncScorer:
         """Computes Sync-C and Sync-D of the generated videos over ``length`` frames from ``first`` on."""
         scores, reason = [], "no face track"
         begins = [(clip.generated.start + first) / clip.generated.fps for clip in clips]
-        spans = [
-            (begin, begin + length / clip.generated.fps) for begin, clip in zip(begins, clips, strict=True)
-        ]
+        spans = [(begin, begin + length / clip.generated.fps) for begin, clip in zip(begins, clips, strict=True)]
         for row in self.scores([(clip.generated, stores[1]) for clip in clips], spans):
             if isinstance(row, Exception):
                 reason = str(row)
