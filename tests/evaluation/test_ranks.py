@@ -26,7 +26,7 @@ def folder(tmp_path_factory):
     return root
 
 
-def settings(folder, output, drift=0.0):
+def settings(folder, output, drift=None):
     keys = {"metrics": ["fid", "fvd", "efid", "sync"], "bootstrap": 5, "cache": str(output / "cache"), "drift": drift}
     keys |= proxy_settings(untrained(folder))
     return evaluate_config(folder / "made", folder / "real", output / "results.json", **keys)

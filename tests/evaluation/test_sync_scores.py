@@ -1,10 +1,12 @@
 """Self-check of Sync: shifted sound changes the offset by the shift. Errors of the machine are no missing video."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
 
-from evaluation.sync_scores import shifted_scores
+from evaluation.sync_scores import SyncScorer, shifted_scores
 from metrics.functional.sync import audio_windows
 from metrics.networks.syncnet import SyncNet
 from tests.helpers.synthetic_videos import proxy_settings, untrained, write_speakers
@@ -36,6 +38,28 @@ def test_out_of_memory_is_no_missing_video(evaluate, tmp_path, monkeypatch):
     monkeypatch.setattr(SyncNet, "lip", full)
     with pytest.raises(torch.OutOfMemoryError):
         evaluate(tmp_path / "talk", tmp_path / "talk", allow_missing=True, **keys)
+
+
+def test_the_next_video_is_decoded_while_the_networks_score(evaluate, tmp_path, monkeypatch):
+    write_speakers(tmp_path / "real", 2)
+    write_speakers(tmp_path / "made", 2, gain=0.8)
+    keys = {"metrics": ["sync"], "bootstrap": 0, "sync": proxy_settings(untrained(tmp_path))["sync"]}
+    begun = [threading.Event() for _ in range(4)]
+    decode, lip, scored = SyncScorer._decode, SyncNet.lip, []
+
+    def decoding(scorer, side, span, work):
+        begun[int(work.name)].set()
+        return decode(scorer, side, span, work)
+
+    def scoring(network, frames):
+        scored.append(len(scored))
+        assert len(scored) == 4 or begun[len(scored)].wait(20)
+        return lip(network, frames)
+
+    monkeypatch.setattr(SyncScorer, "_decode", decoding)
+    monkeypatch.setattr(SyncNet, "lip", scoring)
+    assert evaluate(tmp_path / "made", tmp_path / "real", **keys)[1]["metrics"]["sync_d"]["n"] == 2
+    assert len(scored) == 4
 
 
 @pytest.mark.slow

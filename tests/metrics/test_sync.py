@@ -184,10 +184,9 @@ def test_reference_pipeline(oracle, clip, assets, tmp_path):
     pytest.importorskip("cv2")
     boxes = iter(range(1000))
 
-    def detector(frame):
-        i = next(boxes)
-        left, top = 150 + 4 * np.sin(i / 7), 110 + 3 * np.cos(i / 9)
-        return np.array([[left, top, left + 210, top + 260]])
+    def detector(frames):
+        corners = ((150 + 4 * np.sin(i / 7), 110 + 3 * np.cos(i / 9)) for _, i in zip(frames, boxes, strict=False))
+        return [np.array([[left, top, left + 210, top + 260]]) for left, top in corners]
 
     video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
     (generated,) = reference_tracks(video, tmp_path, detector, FFmpeg.find(), min_track=100)
@@ -238,4 +237,12 @@ def test_tracks_and_scores_equal_syncnet_python(kind, assets, network, tmp_path)
 
 def test_video_without_sound_is_refused(oracle, tmp_path):
     silent = oracle[1] / "two_shots.avi"
-    refuses(RuntimeError, "failed", reference_tracks, silent, tmp_path, lambda frame: np.zeros((0, 4)), FFmpeg.find())
+    refuses(
+        RuntimeError,
+        "failed",
+        reference_tracks,
+        silent,
+        tmp_path,
+        lambda frames: [np.zeros((0, 4))] * len(frames),
+        FFmpeg.find(),
+    )
