@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
+import wave
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -297,7 +298,7 @@ class SyncScorer:
             return _Decoded(frames, sound)
         work.mkdir()
         alone = side.panel is not None or span is not None
-        video = _cut_out(side, span, work / "part.mp4") if alone else side.path.absolute()
+        video = cut_out(side, span, work, self.ffmpeg) if alone else side.path.absolute()
         return reference_steps(video, work / "steps", self.ffmpeg)
 
     def _tracks(self, side: Side, span: Span | None, decoded: _Decoded | ReferenceSteps) -> list[TrackClip]:
@@ -338,15 +339,25 @@ def _ffmpeg(config: SyncConfig) -> FFmpeg:
         raise NotComputed(str(error)) from error
 
 
-def _cut_out(side: Side, span: Span | None, path: Path) -> Path:
-    """Writes a panel and a span of a video with its sound to a new file, re-encoded at the highest quality."""
+def cut_out(side: Side, span: Span | None, folder: Path, ffmpeg: FFmpeg) -> Path:
+    """Writes a panel and a span of a video with its sound to a new file, without losses beyond 4:2:0.
+
+    Sound that is shorter than the pictures stays so: SyncNet's windows end with it.
+    """
     start, end = span or (0.0, None)
     x, y, width, height = side.panel or (0, 0, side.info.width, side.info.height)
     even = (x, y, width - width % 2, height - height % 2)
-    sound = read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE)
-    with VideoWriter(path, size=even[2:], fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=0) as writer:
+    pictures, sound, path = (folder / name for name in ("pictures.mp4", "sound.wav", "part.mkv"))
+    with VideoWriter(pictures, size=even[2:], fps=FPS, crf=0) as writer:
         for frame in FrameReader(side.path, start=start, end=end, fps=FPS):
             writer.write(np.ascontiguousarray(cut_panel(frame, even)))
+    samples = (read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.tobytes())
+    ffmpeg("-i", pictures, "-i", sound, "-c", "copy", path)
     return path
 
 

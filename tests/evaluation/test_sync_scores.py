@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.sync_scores import SyncScorer, shifted_scores
+from evaluation.aligned_clips import Side
+from evaluation.sync_scores import SyncScorer, cut_out, shifted_scores
+from media import probe, read_frames, read_sound
 from metrics.functional.sync import audio_windows
 from metrics.networks.syncnet import SyncNet
+from metrics.sync_pipeline import FFmpeg
+from runtime.files import sha256_of
 from tests.helpers.synthetic_videos import proxy_settings, untrained, write_speakers
 
 
@@ -60,6 +64,18 @@ def test_the_next_video_is_decoded_while_the_networks_score(evaluate, tmp_path, 
     monkeypatch.setattr(SyncNet, "lip", scoring)
     assert evaluate(tmp_path / "made", tmp_path / "real", **keys)[1]["metrics"]["sync_d"]["n"] == 2
     assert len(scored) == 4
+
+
+def test_short_sound_of_a_panel_stays_short(tmp_path):
+    ffmpeg = FFmpeg.find()
+    video, sound, clip = (tmp_path / name for name in ("video.mp4", "sound.wav", "clip.mp4"))
+    ffmpeg("-f", "lavfi", "-i", "testsrc=size=96x64:rate=25:duration=2", "-pix_fmt", "yuv420p", video)
+    ffmpeg("-f", "lavfi", "-i", "sine=sample_rate=16000:duration=1", sound)
+    ffmpeg("-i", video, "-i", sound, "-map", "0:v", "-map", "1:a", "-c:v", "copy", clip)
+    side = Side("generated", clip, probe(clip), sha256_of(clip), 25.0, (32, 0, 64, 64), 0, 50, (0, 50))
+    part = cut_out(side, None, tmp_path, ffmpeg)
+    assert len(list(read_frames(part))) == 50
+    assert len(read_sound(part, rate=16_000)) == pytest.approx(16_000, abs=1100)  # AAC rounds up to its frames
 
 
 @pytest.mark.slow
