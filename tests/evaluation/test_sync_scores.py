@@ -8,7 +8,7 @@ import torch
 
 from evaluation.aligned_clips import Side
 from evaluation.sync_scores import SyncScorer, cut_out, shifted_scores
-from media import probe, read_frames, read_sound
+from media import read_frames, read_sound
 from metrics.functional.sync import audio_windows
 from metrics.networks.syncnet import SyncNet
 from metrics.sync_pipeline import FFmpeg
@@ -72,7 +72,7 @@ def test_short_sound_of_a_panel_stays_short(tmp_path):
     ffmpeg("-f", "lavfi", "-i", "testsrc=size=96x64:rate=25:duration=2", "-pix_fmt", "yuv420p", video)
     ffmpeg("-f", "lavfi", "-i", "sine=sample_rate=16000:duration=1", sound)
     ffmpeg("-i", video, "-i", sound, "-map", "0:v", "-map", "1:a", "-c:v", "copy", clip)
-    side = Side("generated", clip, probe(clip), sha256_of(clip), 25.0, (32, 0, 64, 64), 0, 50, (0, 50))
+    side = Side(clip, sha256_of(clip), "generated", None, 0, 50, 25.0, (32, 0, 64, 64), (0, 50))
     part = cut_out(side, None, tmp_path, ffmpeg)
     assert len(list(read_frames(part))) == 50
     assert len(read_sound(part, rate=16_000)) == pytest.approx(16_000, abs=1100)  # AAC rounds up to its frames
