@@ -13,8 +13,8 @@ table2: seed=N (three of them give intervals), steps=N at most of each training,
 identities=N and clips_per_identity=N of the training set, ablations=both, trained (a network is trained without each
 branch) or inference (branches of one network are switched off, which the paper's words "driven without" speak for).
 table3: clips=N of each length.
-figure4: without=RUN, an exported run of model.variant=wo_dicte, adds the figure of a network trained without Di-CTE. The
-first figure holds the expression constant at inference of one network.
+figure4: holds the expression constant at inference of one network; without=RUN, an exported run of
+model.variant=wo_dicte, adds the figure of a network that was trained without Di-CTE.
 
 The last step is ``evaluate.py table=N`` in the output folder. An interrupted run resumes with the same command; delete
 the folder to start again.
