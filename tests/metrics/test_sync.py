@@ -237,6 +237,7 @@ ORIGINAL = {
     "24 fps": Kind((0, 80), 76, ((0.90433, 24.24188),), "scale=256:256,fps=24"),
     "shorter sound": Kind((0, 79), 57, ((1.20889, 24.11686),), sound=2.4),
     "longer sound": Kind((0, 79), 75, ((0.91897, 24.22464),), sound=4.8),
+    "cut after 5 frames": Kind((5, 79), 70, ((1.00973, 24.17192),), white(5)),
     "two faces": Kind(
         (0, 79),
         75,
