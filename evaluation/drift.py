@@ -19,8 +19,9 @@ from rich.console import Console
 from scipy import stats
 
 from evaluation.aligned_clips import Clips
-from evaluation.cache import FeatureStore
+from evaluation.frechet_scores import Stores
 from evaluation.metric import Measures, Metric
+from evaluation.ranks import Ranks
 from evaluation.results import Value
 from runtime.progress import progress_bar
 
@@ -64,45 +65,43 @@ def windows_of(clips: Clips, seconds: float, fps: float) -> tuple[int, int]:
     return length, min((clip.generated.frames for clip in clips), default=0) // length
 
 
-def prepare_windows(
-    metric: Metric, clips: Clips, own: Clips, seconds: float, fps: float, stores: tuple[FeatureStore, FeatureStore]
-) -> None:
-    """Computes the windows of ``own``, a share of ``clips``, so that ``with_drift`` finds them in the caches."""
+def compute_windows(
+    metric: Metric, clips: Clips, seconds: float, fps: float, stores: Stores, ranks: Ranks, console: Console
+) -> list[Measures]:
+    """Computes a metric over every window; the windows are dealt to the processes, and every process gets all values.
+
+    With fewer windows than processes, the features are dealt by clips before.
+    """
     length, count = windows_of(clips, seconds, fps)
-    for index in range(count):
-        metric.window(own, index * length, length, stores)
+    if count < ranks.size:
+        for index in range(count):
+            metric.window(ranks.mine(clips), index * length, length, stores)
+        ranks.wait()
+    own = []
+    places = ranks.mine(range(count))
+    with progress_bar(console, f"windows of {seconds:g} s", len(places)) as bar:
+        for index in places:
+            own.append(metric.window(clips, index * length, length, stores))
+            bar.advance(bar.task_ids[0])
+    return ranks.together(own)
 
 
 def with_drift(
-    values: Sequence[Value],
-    metric: Metric,
-    clips: Clips,
-    seconds: float,
-    fps: float,
-    stores: tuple[FeatureStore, FeatureStore],
-    console: Console,
+    values: Sequence[Value], rows: Sequence[Measures], clips: Clips, seconds: float, fps: float
 ) -> list[Value]:
     """Adds the drift to the values of a metric.
 
     Args:
         values: Values of the metric over whole clips.
-        metric: The metric.
+        rows: Values of the windows, from ``compute_windows``.
         clips: The compared pairs.
         seconds: Length of a window, seconds.
         fps: Frame rate of the comparison.
-        stores: Caches of the reference and the generated side.
-        console: Console of the progress bar.
 
     Returns:
         The values with ``extra["drift"]``.
     """
-    length, count = windows_of(clips, seconds, fps)
-    family = values[0].name.partition("_")[0]
-    rows: list[Measures] = []
-    with progress_bar(console, f"{family} per {seconds:g} s", count) as bar:
-        for index in range(count):
-            rows.append(metric.window(clips, index * length, length, stores))
-            bar.advance(bar.task_ids[0])
+    length, _ = windows_of(clips, seconds, fps)
     found = []
     for value in values:
         windows = [{"start": index * length / fps, **row[value.name]} for index, row in enumerate(rows)]

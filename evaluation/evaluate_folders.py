@@ -16,8 +16,8 @@ from rich.progress import Progress
 from configs.evaluation import EvaluateConfig
 from evaluation.aligned_clips import AlignedClip, Alignment, Clips, Panel, Side
 from evaluation.cache import FeatureStore, default_folder
-from evaluation.drift import prepare_windows, with_drift
-from evaluation.metric import Metric, build_metric, settings_of
+from evaluation.drift import compute_windows, with_drift
+from evaluation.metric import Measures, Metric, build_metric, settings_of
 from evaluation.networks import NotComputed
 from evaluation.one_pass import Collector, decode_once
 from evaluation.pairs import Missing, Pairing, pair_videos
@@ -129,9 +129,10 @@ def evaluate(
             for name, metric in metrics.items():
                 with suppress(NotComputed):  # raised again below, where it is reported
                     _prepare(name, metric, clips, stores, console, ranks)
-                    if config.drift:
-                        prepare_windows(metric, clips, ranks.mine(clips), config.drift, config.fps, stores)
             ranks.wait()
+        windows: dict[str, list[Measures]] = {}
+        for name, metric in metrics.items() if config.drift else ():
+            windows[name] = compute_windows(metric, clips, config.drift, config.fps, stores, ranks, console)
         for name, metric in metrics.items() if ranks.first else ():
             try:
                 if not clips:
@@ -145,7 +146,7 @@ def evaluate(
                 missing += error.missing
                 continue
             if config.drift:
-                found = with_drift(found, metric, clips, config.drift, config.fps, stores, console)
+                found = with_drift(found, windows[name], clips, config.drift, config.fps)
             values += found
             missing += lost
             per_clip[name] = rows

@@ -20,7 +20,7 @@ from encoders.landmarks.sidecar import SidecarDetector
 from encoders.protocols import Face, LandmarkScheme
 from evaluation.landmarks import located
 from evaluation.networks import Source, describe, load
-from metrics.functional.face_detection import detect_faces
+from metrics.functional.face_detection import detect_faces_of
 from metrics.networks.s3fd import S3FDNet
 
 Faces = Callable[[Sequence[np.ndarray], Path, float], list[np.ndarray]]
@@ -36,7 +36,7 @@ def faces_for(config: SyncConfig, device: torch.device) -> tuple[Faces, tuple[So
         return sidecar_boxes, ()
     if config.detector == "s3fd":
         s3fd = load("s3fd", config.detector_weights, "S3FD", S3FDNet, device)
-        return (lambda frames, *_: [detect_faces(frame, s3fd.network) for frame in frames]), (s3fd.source,)
+        return (lambda frames, *_: detect_faces_of(frames, s3fd.network)), (s3fd.source,)
     path = located("face_landmarker")
     mediapipe = MediaPipeDetector()
     as_trained = config.network == "proxy"

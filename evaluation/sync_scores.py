@@ -6,10 +6,14 @@ cropped.
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import warnings
-from collections.abc import Callable
-from contextlib import suppress
+import wave
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +37,14 @@ from metrics.sync import SyncConfidenceDistance
 from metrics.sync_pipeline import (
     FPS,
     SAMPLE_RATE,
-    Detector,
     FFmpeg,
+    ReferenceSteps,
     StepError,
     TrackClip,
     opencv,
-    reference_tracks,
+    reference_steps,
     tracks_in_memory,
+    tracks_of_steps,
 )
 from runtime.errors import UserError
 
@@ -49,6 +54,17 @@ Stores = tuple[FeatureStore, FeatureStore]  # caches of the reference and the ge
 Progress = Callable[[int], object]
 Span = tuple[float, float]  # seconds from the start of the video
 FACTORS = ".factors.npz"  # extension of the true factors, which only synthetic speakers have
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Frames and sound of a video, in mode ``fast``."""
+
+    frames: list[np.ndarray]
+    sound: np.ndarray
+
+
+Decoder = Callable[[], _Decoded | ReferenceSteps]
 
 
 class SyncScorer:
@@ -112,28 +128,49 @@ class SyncScorer:
             **(SidecarLandmarks().key(side.path) if self.config.detector == "sidecar" else {}),
         }
 
-    def fetch(self, side: Side, store: FeatureStore, span: Span | None = None) -> Arrays:
-        """Returns the result of ``score``, from the cache if possible; raises as ``score``."""
-        return store.fetch(self.key(side) | ({"span": span} if span else {}), lambda: self.score(side, span))
-
-    def score(self, side: Side, span: Span | None = None) -> Arrays:
-        """Scores one video.
+    def scores(
+        self, sides: Sequence[tuple[Side, FeatureStore]], spans: Sequence[Span] = ()
+    ) -> Iterator[Arrays | UnusableVideo | MediaError]:
+        """Scores videos in order, from the caches if possible; the next one is decoded while networks score this one.
 
         Args:
-            side: Side with the video.
-            span: Scored part of the video, or None for the whole video.
+            sides: Sides with their caches.
+            spans: Scored part of each video; empty for whole videos.
 
-        Returns:
-            Sync-C, Sync-D, offset, number of windows (0 without a track), and the offset with shifted sound.
-
-        Raises:
-            UnusableVideo: If there is no sound, or too little.
-            MediaError: If the file cannot be read.
+        Yields:
+            Sync-C, Sync-D, offset, number of windows (0 without a track), and the offset with shifted sound; or why a
+            video cannot be scored.
         """
-        if not side.info.has_sound:
-            raise UnusableVideo("has no sound track, which Sync needs")
+        parts: Sequence[Span | None] = spans or [None] * len(sides)
+        with tempfile.TemporaryDirectory(prefix="emotivetalk-sync-") as folder, ThreadPoolExecutor(1) as ahead:
+            decoders = [
+                partial(self._decode, side, span, Path(folder, str(place)))
+                for place, ((side, _), span) in enumerate(zip(sides, parts, strict=True))
+            ]
+
+            def begin(place: int) -> Decoder:
+                """Starts to decode, unless the scores are known; returns the function that waits for the end."""
+                (side, store), decode = sides[place], decoders[place]
+                return decode if store.has(self._key(side, parts[place])) else ahead.submit(decode).result
+
+            begun = map(begin, range(len(sides)))
+            following = next(begun, None)
+            for place, ((side, store), span) in enumerate(zip(sides, parts, strict=True)):
+                assert following is not None
+                decoded, following = following, next(begun, None)
+                try:
+                    yield store.fetch(self._key(side, span), partial(self._score, side, span, decoded))
+                except (UnusableVideo, MediaError) as error:
+                    yield error
+                shutil.rmtree(Path(folder, str(place)), ignore_errors=True)
+
+    def _key(self, side: Side, span: Span | None) -> dict[str, object]:
+        return self.key(side) | ({"span": span} if span else {})
+
+    def _score(self, side: Side, span: Span | None, decoded: Decoder) -> Arrays:
+        """Scores one video; see ``scores``."""
         try:
-            tracks = self._tracks(side, span)
+            tracks = self._tracks(side, span, decoded())
             if not tracks:
                 return _arrays(SyncScores(0.0, 0.0, 0, 0, np.zeros(0)), 0)
             longest = max(tracks, key=lambda track: len(track.frames))
@@ -141,18 +178,16 @@ class SyncScorer:
             lip = self.network.lip(longest.frames[: windows + WINDOW_FRAMES - 1])
             moved = shifted_scores(lip, longest.samples, self.network, SHIFT)
             return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
-        except MediaError:
+        except (MediaError, UnusableVideo):
             raise
         except (UserError, StepError, ValueError) as error:  # not RuntimeError: a full GPU is no fault of the video
             raise UnusableVideo(str(error)) from error
 
     def prepare(self, clips: Clips, own: Clips, stores: Stores, progress: Progress) -> None:
         """Computes and stores the scores of ``own``; see ``Metric``."""
-        for clip in own:
-            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-                with suppress(UnusableVideo, MediaError):
-                    self.fetch(side, store)
-                progress(side.frames)
+        sides = _sides(own, stores)
+        for (side, _), _ in zip(sides, self.scores(sides), strict=True):
+            progress(side.frames)
 
     def values(
         self, clips: Clips, expected: int, stores: Stores, bootstrap: tuple[int, int], progress: Progress
@@ -164,16 +199,16 @@ class SyncScorer:
         """
         missing: list[Missing] = []
         scores: dict[str, dict[str, Arrays]] = {"reference": {}, "generated": {}}
-        for clip in clips:
-            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-                try:
-                    found = self.fetch(side, store)
-                    if not int(found["windows"]):
-                        raise UnusableVideo(_no_track(self.config))
-                    scores[side.name][clip.name] = found
-                except (UnusableVideo, MediaError) as error:
-                    missing.append(Missing(clip.name, side.name, "sync", str(error)))
-                progress(side.frames)
+        sides = _sides(clips, stores)
+        names = [clip.name for clip in clips for _ in stores]
+        for name, (side, _), found in zip(names, sides, self.scores(sides), strict=True):
+            if isinstance(found, Exception):
+                missing.append(Missing(name, side.name, "sync", str(found)))
+            elif int(found["windows"]):
+                scores[side.name][name] = found
+            else:
+                missing.append(Missing(name, side.name, "sync", _no_track(self.config)))
+            progress(side.frames)
         generated, real = scores["generated"], scores["reference"]
         if not generated:
             raise NotComputed("no generated video has a face track with sound", missing)
@@ -227,14 +262,12 @@ class SyncScorer:
     def window(self, clips: Clips, first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
         """Computes Sync-C and Sync-D of the generated videos over ``length`` frames from ``first`` on."""
         scores, reason = [], "no face track"
-        for clip in clips:
-            begin = (clip.generated.start + first) / clip.generated.fps
-            try:
-                row = self.fetch(clip.generated, stores[1], (begin, begin + length / clip.generated.fps))
-            except (UnusableVideo, MediaError) as error:
-                reason = str(error)
-                continue
-            if row["windows"]:
+        begins = [(clip.generated.start + first) / clip.generated.fps for clip in clips]
+        spans = [(begin, begin + length / clip.generated.fps) for begin, clip in zip(begins, clips, strict=True)]
+        for row in self.scores([(clip.generated, stores[1]) for clip in clips], spans):
+            if isinstance(row, Exception):
+                reason = str(row)
+            elif row["windows"]:
                 scores.append((float(row["confidence"]), float(row["distance"])))
         if not scores:
             return {column.metric: {"value": None, "n": 0, "reason": reason} for column in self.columns}
@@ -243,20 +276,42 @@ class SyncScorer:
             column.metric: {"value": mean, "n": len(scores)} for column, mean in zip(self.columns, means, strict=True)
         }
 
-    def _tracks(self, side: Side, span: Span | None) -> list[TrackClip]:
-        limits = self.config.min_track, self.config.min_face
+    def _decode(self, side: Side, span: Span | None, work: Path) -> _Decoded | ReferenceSteps:
+        """Runs the steps of a video that need no network.
+
+        Args:
+            side: Side with the video.
+            span: Scored part of the video, or None for the whole video.
+            work: Folder of the intermediate files; it is created.
+
+        Raises:
+            UnusableVideo: If there is no sound.
+            MediaError: If the file cannot be read.
+        """
+        if not side.info.has_sound:
+            raise UnusableVideo("has no sound track, which Sync needs")
         start, end = span or (0.0, None)
         if self.ffmpeg is None:
             reader = FrameReader(side.path, start=start, end=end, fps=FPS)
             frames = [cut_panel(frame, side.panel) for frame in reader]
             sound = (read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
-            return tracks_in_memory(frames, sound, self.faces(frames, side.path, start), *limits)
-        with tempfile.TemporaryDirectory(prefix="emotivetalk-sync-") as folder:
-            work = Path(folder)
-            alone = side.panel is not None or span is not None
-            video = _cut_out(side, span, work / "part.mp4") if alone else side.path.absolute()
-            detector: Detector = lambda frame: self.faces([frame], side.path, 0.0)[0]  # noqa: E731
-            return reference_tracks(video, work / "steps", detector, self.ffmpeg, *limits)
+            return _Decoded(frames, sound)
+        work.mkdir()
+        alone = side.panel is not None or span is not None
+        video = cut_out(side, span, work, self.ffmpeg) if alone else side.path.absolute()
+        return reference_steps(video, work / "steps", self.ffmpeg)
+
+    def _tracks(self, side: Side, span: Span | None, decoded: _Decoded | ReferenceSteps) -> list[TrackClip]:
+        limits = self.config.min_track, self.config.min_face
+        if isinstance(decoded, _Decoded):
+            faces = self.faces(decoded.frames, side.path, span[0] if span else 0.0)
+            return tracks_in_memory(decoded.frames, decoded.sound, faces, *limits)
+        assert self.ffmpeg is not None
+        return tracks_of_steps(decoded, lambda frames: self.faces(frames, side.path, 0.0), self.ffmpeg, *limits)
+
+
+def _sides(clips: Clips, stores: Stores) -> list[tuple[Side, FeatureStore]]:
+    return [pair for clip in clips for pair in zip((clip.reference, clip.generated), stores, strict=True)]
 
 
 def shifted_scores(lip: torch.Tensor, samples: np.ndarray, network: SyncNet, shift: int) -> SyncScores:
@@ -284,15 +339,25 @@ def _ffmpeg(config: SyncConfig) -> FFmpeg:
         raise NotComputed(str(error)) from error
 
 
-def _cut_out(side: Side, span: Span | None, path: Path) -> Path:
-    """Writes a panel and a span of a video with its sound to a new file, re-encoded at the highest quality."""
+def cut_out(side: Side, span: Span | None, folder: Path, ffmpeg: FFmpeg) -> Path:
+    """Writes a panel and a span of a video with its sound to a new file, without losses beyond 4:2:0.
+
+    Sound that is shorter than the pictures stays so: SyncNet's windows end with it.
+    """
     start, end = span or (0.0, None)
     x, y, width, height = side.panel or (0, 0, side.info.width, side.info.height)
     even = (x, y, width - width % 2, height - height % 2)
-    sound = read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE)
-    with VideoWriter(path, size=even[2:], fps=FPS, sound=sound, sound_rate=SAMPLE_RATE, crf=0) as writer:
+    pictures, sound, path = (folder / name for name in ("pictures.mp4", "sound.wav", "part.mkv"))
+    with VideoWriter(pictures, size=even[2:], fps=FPS, crf=0) as writer:
         for frame in FrameReader(side.path, start=start, end=end, fps=FPS):
             writer.write(np.ascontiguousarray(cut_panel(frame, even)))
+    samples = (read_sound(side.path, start=start, end=end, rate=SAMPLE_RATE) * 32767).round().astype(np.int16)
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(SAMPLE_RATE)
+        file.writeframes(samples.tobytes())
+    ffmpeg("-i", pictures, "-i", sound, "-c", "copy", path)
     return path
 
 

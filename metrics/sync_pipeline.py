@@ -33,7 +33,8 @@ from metrics.networks.syncnet import WINDOW_FRAMES, SyncNet
 FPS = 25
 SAMPLE_RATE = 16_000
 ENCODERS = ("mpeg4", "libmp3lame", "mjpeg", "pcm_s16le")
-Detector = Callable[[np.ndarray], np.ndarray]
+BATCH = 16  # pictures that a detector gets at a time
+Detector = Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]]
 
 
 class StepError(RuntimeError):
@@ -80,7 +81,7 @@ def tracks_in_memory(
     Args:
         frames: F images (H, W, 3) uint8 RGB at 25 fps.
         samples: (S,) int16 mono at 16 kHz, starting with the first frame.
-        detections: (K, >= 4) face boxes of each frame in pixels, from ``detect_faces`` or a sidecar file.
+        detections: (K, >= 4) face boxes of each frame in pixels, from ``detect_faces_of`` or a sidecar file.
         min_track: Minimum number of detections of a track (exclusive).
         min_face: Minimum mean width or height of the face (exclusive), pixels.
 
@@ -146,6 +147,21 @@ class FFmpeg:
         _run([self.path, "-y", "-v", "error", *map(str, arguments)])
 
 
+@dataclass(frozen=True)
+class ReferenceSteps:
+    """Files of a video before face detection, in mode ``reference``.
+
+    Attributes:
+        work: Folder of the files.
+        pictures: Frames at 25 fps as JPEG files.
+        shots: (first frame, end) of each shot.
+    """
+
+    work: Path
+    pictures: tuple[Path, ...]
+    shots: tuple[tuple[int, int], ...]
+
+
 def reference_tracks(
     video: Path, work: Path, detector: Detector, ffmpeg: FFmpeg, min_track: int = 50, min_face: float = 100.0
 ) -> list[TrackClip]:
@@ -154,8 +170,8 @@ def reference_tracks(
     Args:
         video: Video file with sound, in any format of ffmpeg.
         work: Empty folder for the intermediate files, which are not deleted.
-        detector: Function from (H, W, 3) uint8 RGB to (K, >= 4) boxes in pixels; ``detect_faces`` with S3FD for
-            official values.
+        detector: Function from B (H, W, 3) uint8 RGB frames to (K, >= 4) boxes of each in pixels; ``detect_faces_of``
+            with S3FD for official values.
         ffmpeg: The ffmpeg program.
         min_track: Minimum number of detections of a track (exclusive). syncnet_python uses 100; 50 keeps MEAD's short
             clips.
@@ -165,24 +181,37 @@ def reference_tracks(
         StepError: If an ffmpeg step fails, e.g. because the video has no sound.
         RuntimeError: If OpenCV is missing.
     """
+    return tracks_of_steps(reference_steps(video, work, ffmpeg), detector, ffmpeg, min_track, min_face)
+
+
+def reference_steps(video: Path, work: Path, ffmpeg: FFmpeg) -> ReferenceSteps:
+    """Runs the steps of ``reference_tracks`` that need no network; arguments and errors as there."""
     avi, pictures = work / "video.avi", work / "frames"
     pictures.mkdir(parents=True)
     ffmpeg(*FFMPEG_INPUT, "-i", os.path.abspath(video), "-qscale:v", "2", "-async", "1", "-r", str(FPS), avi)
     ffmpeg("-i", avi, "-qscale:v", "2", "-threads", "1", "-f", "image2", pictures / "%06d.jpg")
     sound = ("-ac", "1", "-vn", "-acodec", "pcm_s16le", "-ar", str(SAMPLE_RATE))
     ffmpeg("-i", avi, *sound, work / "audio.wav")
-    paths = sorted(pictures.glob("*.jpg"))
-    detections = [detector(_read_rgb(path)) for path in paths]
-    clips: list[TrackClip] = []
     # The AVI as OpenCV decodes it lacks the frames that ffmpeg duplicated. Its last shot therefore ends before the last
     # pictures, and their detections are not used, as in the original.
-    for start, end in opencv_shots(avi):
+    return ReferenceSteps(work, tuple(sorted(pictures.glob("*.jpg"))), tuple(opencv_shots(avi)))
+
+
+def tracks_of_steps(
+    steps: ReferenceSteps, detector: Detector, ffmpeg: FFmpeg, min_track: int = 50, min_face: float = 100.0
+) -> list[TrackClip]:
+    """Runs the other steps of ``reference_tracks``; arguments and errors as there."""
+    detections: list[np.ndarray] = []
+    for first in range(0, len(steps.pictures), BATCH):
+        detections += detector([_read_rgb(path) for path in steps.pictures[first : first + BATCH]])
+    clips: list[TrackClip] = []
+    for start, end in steps.shots:
         if end - start < min_track:
             continue
         for track in track_faces(detections[start:end], min_track, min_face, first=start):
-            folder = work / f"track{len(clips):05d}"
+            folder = steps.work / f"track{len(clips):05d}"
             folder.mkdir()
-            _write_crop(paths, track, folder, ffmpeg, work / "audio.wav")
+            _write_crop(steps.pictures, track, folder, ffmpeg, steps.work / "audio.wav")
             clips.append(read_crop(folder / "crop.avi", folder, ffmpeg, track))
     return clips
 

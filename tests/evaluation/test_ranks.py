@@ -26,8 +26,8 @@ def folder(tmp_path_factory):
     return root
 
 
-def settings(folder, output):
-    keys = {"metrics": ["fid", "fvd", "efid", "sync"], "bootstrap": 5, "cache": str(output / "cache")}
+def settings(folder, output, drift=None):
+    keys = {"metrics": ["fid", "fvd", "efid", "sync"], "bootstrap": 5, "cache": str(output / "cache"), "drift": drift}
     keys |= proxy_settings(untrained(folder))
     return evaluate_config(folder / "made", folder / "real", output / "results.json", **keys)
 
@@ -79,6 +79,19 @@ def test_several_processes_match_one(folder, tmp_path, capfd):
         assert found["environment"]["processes"] == str(size)
         assert sorted(path.name for path in place.iterdir()) == ["cache", "results.json"]
         assert capfd.readouterr().out.count("results  ") == 1
+
+
+@pytest.mark.nightly
+@pytest.mark.parametrize("seconds", [0.4, 1.0])  # more and fewer windows than processes
+def test_windows_are_dealt_to_the_processes(folder, tmp_path, capfd, seconds):
+    from evaluation.evaluate_folders import evaluate_folders
+
+    assert evaluate_folders(settings(folder, tmp_path / "one", seconds)) == 3
+    assert on_ranks(settings(folder, tmp_path / "two", seconds), 2) == [3, 0]
+    capfd.readouterr()
+    one, two = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("one", "two"))
+    assert all(value["drift"]["windows"] for value in one["metrics"].values())
+    assert two["metrics"] == one["metrics"]
 
 
 def test_shares_of_ranks():

@@ -43,7 +43,7 @@ def names(assets, folder, network):
         "points": [FIVE] * 3, "fakes": [face[::-1].copy() for face in faces], "fake_points": [None, FIVE, FIVE],
         "samples": np.zeros(11 * 640, np.int16), "frame": pictures(128, 128, 3).numpy(),
         "video": assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4", "work": folder / "work",
-        "detector": lambda frame: np.array([[150.0, 110, 360, 370]]),
+        "detector": lambda frames: [np.array([[150.0, 110, 360, 370]])] * len(frames),
     }  # fmt: skip
 
 

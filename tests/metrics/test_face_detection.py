@@ -8,6 +8,7 @@ import torch
 
 from metrics.functional.face_detection import (
     detect_faces,
+    detect_faces_of,
     detections_of,
     faces_in_pixels,
     network_input,
@@ -43,7 +44,7 @@ def test_second_suppression_keeps_rows_and_order(oracle):
 def test_input_and_boxes_of_an_image(oracle):
     want = oracle[1]
     image = np.random.RandomState(33).randint(0, 256, (100, 160, 3)).astype(np.uint8)
-    x = network_input(image)
+    x = network_input([image])
     assert list(x.shape) == want["net_input_shape"]
     assert x.sum((0, 2, 3)).tolist() == want["net_input_sum_per_channel"]
     assert x[0, :, 3, 7].tolist() == want["net_input_probe_[0,:,3,7]"]
@@ -77,6 +78,23 @@ def test_network_matches_the_original(oracle, rule_weights):
     assert faces.shape[1] == 5
     refuses(ValueError, "at least 128 pixels", detect_faces, np.zeros((96, 128, 3), np.uint8), network)
     refuses(ValueError, "the weights are not those of S3FDNet", S3FDNet, {"conv1_1.weight": torch.zeros(64, 3, 3, 3)})
+
+
+@pytest.mark.slow
+def test_batches_find_the_faces_of_single_images(rule_weights):
+    network = S3FDNet(rule_weights("s3fd_S3FDNet"))
+    images = list(np.random.RandomState(3).randint(0, 256, (5, 160, 256, 3)).astype(np.uint8))
+    calls = []
+
+    def counted(batch):
+        calls.append(len(batch))
+        return network(batch)
+
+    found = detect_faces_of(images, counted, min_confidence=0.3, batch_size=2)
+    assert calls == [2, 2, 1]
+    assert sum(map(len, found)) > 0
+    for image, faces in zip(images, found, strict=True):
+        np.testing.assert_allclose(faces, detect_faces(image, network, min_confidence=0.3), rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(100, 160), (101, 163), (37, 54)])

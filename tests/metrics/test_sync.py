@@ -1,13 +1,13 @@
 """Sync-C and Sync-D against syncnet_python: MFCC, network, distances, a real clip, and the ffmpeg steps."""
 
 import json
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from media import VideoWriter, read_frames, read_sound
 from metrics.functional.mfcc import mel_filterbank, mfcc
 from metrics.functional.sync import audio_windows, sync_distances, sync_scores, sync_windows
 from metrics.functional.tracking import Track
@@ -184,10 +184,9 @@ def test_reference_pipeline(oracle, clip, assets, tmp_path):
     pytest.importorskip("cv2")
     boxes = iter(range(1000))
 
-    def detector(frame):
-        i = next(boxes)
-        left, top = 150 + 4 * np.sin(i / 7), 110 + 3 * np.cos(i / 9)
-        return np.array([[left, top, left + 210, top + 260]])
+    def detector(frames):
+        corners = ((150 + 4 * np.sin(i / 7), 110 + 3 * np.cos(i / 9)) for _, i in zip(frames, boxes, strict=False))
+        return [np.array([[left, top, left + 210, top + 260]]) for left, top in corners]
 
     video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
     (generated,) = reference_tracks(video, tmp_path, detector, FFmpeg.find(), min_track=100)
@@ -202,40 +201,79 @@ def test_reference_pipeline(oracle, clip, assets, tmp_path):
     assert cosine > 0.9  # MP3 encoders differ and may shift the sound by some samples
 
 
-# What syncnet_python 6efbb1c with PySceneDetect 0.5.1 and ffmpeg 9.0.2 found in these videos with rule weights.
+FACE = (60, 50, 190, 200)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of video, and what syncnet_python finds in it."""
+
+    span: tuple[int, int]
+    windows: int
+    values: tuple[tuple[float, float], ...]  # Sync-C and Sync-D of each face
+    pictures: str = "scale=256:256,fps=25"
+    sound: float = 3.2  # seconds
+    faces: tuple[tuple[int, ...], ...] = (FACE,)
+    offset: int = -15
+
+    def write(self, ffmpeg, source, folder):
+        """Writes 3.2 seconds of the source."""
+        video, sound, clip = folder / "video.mp4", folder / "sound.wav", folder / "clip.mp4"
+        x264 = ("-c:v", "libx264", "-crf", "8", "-pix_fmt", "yuv420p", "-threads", "1")
+        ffmpeg("-t", "3.2", "-i", source, "-map", "0:v", "-vf", self.pictures, *x264, "-an", video)
+        ffmpeg("-t", str(self.sound), "-i", source, "-vn", "-ac", "1", "-ar", "16000", sound)
+        ffmpeg("-i", video, "-i", sound, "-map", "0:v", "-map", "1:a", "-c:v", "copy", "-b:a", "128k", clip)
+        return clip
+
+
+def white(frames):
+    return f"scale=256:256,fps=25,drawbox=c=white:t=fill:enable='lt(n,{frames})'"
+
+
+# syncnet_python 6efbb1c with PySceneDetect 0.5.1, ffmpeg 9.0.2 and rule weights, by ``python -m tools.parity``
 ORIGINAL = {
-    "25 fps": ((0, 79), 75, -15, 0.9109, 24.2007),
-    "30 fps": ((0, 81), 76, -15, 0.8980, 24.1948),
-    "cut after 5 frames": ((5, 79), 70, -15, 0.9730, 24.1538),
-    "cut after 12 frames": ((12, 79), 63, -15, 1.1535, 23.9419),
+    "25 fps": Kind((0, 79), 75, ((0.91897, 24.22467),)),
+    "30 fps": Kind((0, 81), 76, ((0.90577, 24.21974),), "scale=256:256,fps=30"),
+    "24 fps": Kind((0, 80), 76, ((0.90433, 24.24188),), "scale=256:256,fps=24"),
+    "shorter sound": Kind((0, 79), 57, ((1.20889, 24.11686),), sound=2.4),
+    "longer sound": Kind((0, 79), 75, ((0.91897, 24.22464),), sound=4.8),
+    "cut after 5 frames": Kind((5, 79), 70, ((1.00973, 24.17192),), white(5)),
+    "two faces": Kind(
+        (0, 79),
+        75,
+        ((0.91849, 24.22711), (0.91854, 24.22461)),
+        "scale=256:256,fps=25,split[a][b];[a][b]hstack",
+        faces=(FACE, (316, 50, 446, 200)),
+    ),
 }
+DAILY = ("30 fps", "shorter sound", "cut after 5 frames")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ORIGINAL)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if kind in DAILY else pytest.mark.nightly) for kind in ORIGINAL]
+)
 def test_tracks_and_scores_equal_syncnet_python(kind, assets, network, tmp_path):
     pytest.importorskip("cv2")
-    video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
-    fps = 30 if kind == "30 fps" else 25
-    frames = [frame[::2, ::2] for frame in read_frames(video, end=3.2, fps=fps)]
-    if kind.startswith("cut"):
-        white = [np.full_like(frames[0], 255)] * int(kind.split()[2])
-        frames = white + frames[: 80 - len(white)]
-    sound = read_sound(video, end=3.2, rate=16_000)
-    clip = tmp_path / "clip.mp4"
-    with VideoWriter(clip, size=(256, 256), fps=fps, sound=sound, sound_rate=16_000, crf=8) as writer:
-        for frame in frames:
-            writer.write(np.ascontiguousarray(frame))
-    box = np.array([[60.0, 50, 190, 200]])
-    (track,) = reference_tracks(clip, tmp_path / "work", lambda _: box, FFmpeg.find(), min_track=20)
-    scores = score_clip(track, network)
-    span, windows, offset, confidence, distance = ORIGINAL[kind]
-    assert (int(track.track.frames[0]), int(track.track.frames[-1])) == span
-    assert (scores.windows, scores.offset) == (windows, offset)
+    ffmpeg, wanted = FFmpeg.find(), ORIGINAL[kind]
+    clip = wanted.write(ffmpeg, assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4", tmp_path)
+    boxes = np.array(wanted.faces, float)
+    tracks = reference_tracks(clip, tmp_path / "work", lambda frames: [boxes] * len(frames), ffmpeg, min_track=20)
+    scores = [score_clip(track, network) for track in tracks]
+    assert [(int(track.track.frames[0]), int(track.track.frames[-1])) for track in tracks] == [wanted.span] * len(boxes)
+    assert [(one.windows, one.offset) for one in scores] == [(wanted.windows, wanted.offset)] * len(boxes)
     # Other builds of ffmpeg encode sound and crops a little differently.
-    assert (scores.confidence, scores.distance) == pytest.approx((confidence, distance), rel=0.02)
+    for one, values in zip(scores, wanted.values, strict=True):
+        assert (one.confidence, one.distance) == pytest.approx(values, rel=0.02)
 
 
 def test_video_without_sound_is_refused(oracle, tmp_path):
     silent = oracle[1] / "two_shots.avi"
-    refuses(RuntimeError, "failed", reference_tracks, silent, tmp_path, lambda frame: np.zeros((0, 4)), FFmpeg.find())
+    refuses(
+        RuntimeError,
+        "failed",
+        reference_tracks,
+        silent,
+        tmp_path,
+        lambda frames: [np.zeros((0, 4))] * len(frames),
+        FFmpeg.find(),
+    )

@@ -11,7 +11,7 @@ from benchmark.paper import paper_table
 from configs import rules
 from configs.command_line import compose
 from configs.evaluation import EvaluateConfig
-from configs.generation import ExportConfig
+from configs.generation import ExportConfig, GenerateConfig
 from configs.preparation import PrepareConfig
 from configs.systems import RunSystemConfig
 from configs.tables import TableConfig
@@ -21,12 +21,18 @@ from tests.helpers import ROOT
 from tests.helpers.files import touch
 from tests.helpers.refusals import refuses
 from tools.reproduce import __main__ as command_line
+from tools.reproduce.figure4 import Figure4, figure4
 from tools.reproduce.table1 import PSEUDO, PUBLISHED, Table1, table1
 from tools.reproduce.table2 import STEPS, VARIANTS, Table2, table2
 from tools.reproduce.table3 import LENGTHS, Table3, table3
 from tools.reproduce.table_plan import TablePlan, chosen_networks, exported
 
-SCHEMAS = {"evaluate.py": EvaluateConfig, "prepare.py": PrepareConfig, "train.py": TrainConfig}
+SCHEMAS = {
+    "evaluate.py": EvaluateConfig,
+    "generate.py": GenerateConfig,
+    "prepare.py": PrepareConfig,
+    "train.py": TrainConfig,
+}
 
 
 @pytest.fixture
@@ -43,11 +49,15 @@ def plans(tmp_path, proxies):
     (tmp_path / "ethd.safetensors").touch()
     ethd = tmp_path / "ethd.safetensors"
     real, synthetic = (chosen_networks(proxies, real_faces) for real_faces in (True, False))
+    touch(tmp_path, "face.png", "talk.wav", "other.png", "without.safetensors")
+    inputs = [tmp_path / name for name in ("face.png", "talk.wav", "other.png")]
+    figure = Figure4(*inputs, ethd, tmp_path / "without.safetensors")
     videos = Table1(tmp_path / "videos", ethd, 128, 3, 50, {"hallo": (str(tmp_path), "python")})
     return {
         "1": table1(TablePlan(tmp_path / "t1", "mini", *real), videos),
         "2": table2(TablePlan(tmp_path / "t2", "synthetic"), Table2(steps=3)),
         "3": table3(TablePlan(tmp_path / "t3", "synthetic", *synthetic), Table3(ethd)),
+        "figure4": figure4(TablePlan(tmp_path / "f4", ""), figure),
     }
 
 
@@ -118,6 +128,22 @@ def test_every_row_of_the_papers_tables_is_evaluated_or_listed_as_not_run(tmp_pa
     assert LENGTHS == (120, 250, 750, 1500)
 
 
+def test_figure_4_has_both_readings(tmp_path, proxies):
+    made = {step.name: step for step in plans(tmp_path, proxies)["figure4"]}
+    held, moving, trained = (made[name].command for name in ("without_at_inference", "with_dicte", "trained_without"))
+    assert {word for word in held if word not in moving} == {
+        f"emotion.video={tmp_path / 'f4' / 'still.mp4'}",
+        "emotion.extend=hold",
+        f"output={tmp_path / 'f4' / 'clips' / 'without_at_inference.mp4'}",
+    }
+    assert f"ethd={tmp_path / 'without.safetensors'}" in trained
+    assert {"figure4_inference", "figure4_trained"} < made.keys()
+    first = figure4(
+        TablePlan(tmp_path / "f4", ""), Figure4(*[tmp_path / "face.png"] * 3, tmp_path / "ethd.safetensors")
+    )
+    assert [step.name for step in first if step.name.startswith("figure4")] == ["figure4_inference"]
+
+
 def test_table_2_trains_at_most_as_long_as_the_experiments(tmp_path):
     for kind, steps in STEPS.items():
         stage = "proxy" if kind in ("sync", "image", "video", "expression") else kind
@@ -141,7 +167,8 @@ def test_invalid_options_are_refused(tmp_path, proxies, monkeypatch):
         (["table3", f"ethd={tmp_path / 'none'}"], f"ethd={tmp_path / 'none'}: no such run; "),
         (["table3", f"ethd={text}"], f"ethd={text}: is not an export ("),
         (["table3"], "no value for ethd"),
-        (["table5"], "table5: expected one of table1, table2, table3"),
+        (["figure4", f"ethd={text}"], "no value for "),
+        (["table5"], "table5: expected one of table1, table2, table3, figure4"),
         (["table1", f"videos={tmp_path / 'none'}"], "no such folder"),
         (["table1", f"videos={tmp_path}", "installed=halo:x:y"], "installed=halo:x:y: halo: unknown system"),
         (["table1", f"videos={tmp_path}", f"proxies={proxies}"], "has 0 files proxy_image"),

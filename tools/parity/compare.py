@@ -110,7 +110,7 @@ def compare_syncnet(
     found = run_original("original_syncnet.py", words, checkout, environment)
     ours = work / "ours"
     network = SyncNet(weights)
-    tracks = reference_tracks(clip, ours, lambda _: np.array(faces, float), ffmpeg, min_track)
+    tracks = reference_tracks(clip, ours, lambda frames: [np.array(faces, float)] * len(frames), ffmpeg, min_track)
     shots = [list(shot) for shot in opencv_shots(ours / "video.avi")]
     scores = [score_clip(track, network) for track in tracks]
     spans = [[int(track.track.frames[0]), int(track.track.frames[-1])] for track in tracks]

@@ -16,12 +16,17 @@ from runtime.console import new_console
 from tools import reproduce
 from tools.pipeline.run_steps import ROOT, conclude, run_chain
 from tools.pipeline.step import Step
+from tools.reproduce.figure4 import Figure4, figure4
 from tools.reproduce.table1 import PUBLISHED, SIZE, Table1, table1
 from tools.reproduce.table2 import ABLATIONS, Table2, table2
 from tools.reproduce.table3 import Table3, table3
 from tools.reproduce.table_plan import TablePlan, chosen_networks, exported
 
-FOLDERS = {"table1": "outputs/tables/mini", "table2": "outputs/tables/ablation", "table3": "outputs/tables/long"}
+FOLDERS = {
+    "table1": "outputs/tables/mini", "table2": "outputs/tables/ablation", "table3": "outputs/tables/long",
+    "figure4": "outputs/tables/figure4",
+}  # fmt: skip
+FILES = ("videos", "ethd", "without", "portrait", "speech", "expression", "proxies", "output")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -29,12 +34,12 @@ def main(arguments: Sequence[str]) -> int:
     table = read_command(reproduce.__doc__, arguments, TABLES)
     readers, needed, plan = TABLES[table]
     options = read_options(reproduce.__doc__, arguments[1:], {**COMMON, **readers}, required=needed)
-    for name in ("videos", "ethd", "proxies", "output"):
+    for name in FILES:
         if name in options:
             options[name] = options[name].absolute()
     os.chdir(ROOT)
     console = new_console(highlight=False)
-    if table != "table2" and "proxies" not in options:
+    if table in ("table1", "table3") and "proxies" not in options:
         console.print("No proxies=...: using the official networks; metrics without weights will be missing.")
     place = options.setdefault("output", Path(FOLDERS[table]))
     steps = plan(options)  # first: errors in the keys are reported before missing weights
@@ -66,6 +71,13 @@ def _table2(options: Mapping[str, Any]) -> list[Step]:
 def _table3(options: Mapping[str, Any]) -> list[Step]:
     wanted = Table3(exported(options["ethd"]), options.get("clips", 4))
     return table3(_plan(options, "synthetic", real_faces=False), wanted)
+
+
+def _figure4(options: Mapping[str, Any]) -> list[Step]:
+    without = exported(options["without"], "without") if "without" in options else None
+    inputs = [options[name] for name in ("portrait", "speech", "expression")]
+    wanted = Figure4(*inputs, exported(options["ethd"]), without)
+    return figure4(TablePlan(options["output"], "", device=options.get("device", "cpu")), wanted)
 
 
 def installed(value: str) -> dict[str, tuple[str, str]]:
@@ -101,6 +113,11 @@ TABLES: Mapping[str, tuple[Readers, tuple[str, ...], Callable[[Mapping[str, Any]
         _table2,
     ),
     "table3": ({"ethd": path, "clips": count}, ("ethd",), _table3),
+    "figure4": (
+        {"portrait": path, "speech": path, "expression": path, "ethd": path, "without": path},
+        ("portrait", "speech", "expression", "ethd"),
+        _figure4,
+    ),
 }
 
 

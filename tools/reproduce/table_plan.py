@@ -169,20 +169,20 @@ def found_in(folder: Path, kind: str) -> Path:
     return files[0].absolute()
 
 
-def exported(run: Path) -> Path:
-    """Returns the exported file of an ETHD run.
+def exported(run: Path, key: str = "ethd") -> Path:
+    """Returns the exported file of an ETHD run that the option ``key`` names.
 
     Raises:
         UserError: If there is none.
     """
     file = run if run.is_file() else run / "export" / "ethd.safetensors"
     if not run.exists():
-        raise UserError(f"ethd={run}: no such run; expected a run exported by python train.py task=export")
+        raise UserError(f"{key}={run}: no such run; expected a run exported by python train.py task=export")
     if not file.is_file():
-        raise UserError(f"ethd={run}: has no export/ethd.safetensors; run python train.py task=export run={run}")
+        raise UserError(f"{key}={run}: has no export/ethd.safetensors; run python train.py task=export run={run}")
     try:
         with safe_open(file, framework="numpy"):  # checked now: the steps that use it run hours later
             pass
     except (SafetensorError, OSError) as error:
-        raise UserError(f"ethd={file}: is not an export ({error}); run python train.py task=export") from error
+        raise UserError(f"{key}={file}: is not an export ({error}); run python train.py task=export") from error
     return file.absolute()
