@@ -56,7 +56,7 @@ def programs(folder: Path, environment: Mapping[str, str]) -> list[Program]:
         UserError: If a command fails.
     """
     data, runs = folder / "data", folder / "runs"
-    prepared = _prepare_command(data, 2)
+    prepared = _prepare_command(data, seconds=2)
     once(prepared, environment, data / "index.json")
     once(_train_command("vaid", data, runs), environment, runs / "vaid" / "source" / "checkpoints" / LAST)
     source = f"vaid={runs / 'vaid' / 'source'}"
@@ -131,10 +131,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _prepare_command(output: Path, workers: int = 2) -> list[str]:
-    return ["prepare.py", "dataset=synthetic", "preset=tiny", "dataset.identities=4", "dataset.clips_per_identity=4",
-            "dataset.seconds=2", "dataset.split=person", "store_video=all", "shard_bytes=300000", f"workers={workers}",
-            f"output={output}"]  # fmt: skip
+def _prepare_command(output: Path, seconds: int = 1) -> list[str]:
+    return ["prepare.py", "dataset=synthetic", "preset=tiny", "dataset.identities=4", "dataset.clips_per_identity=2",
+            f"dataset.seconds={seconds}", "dataset.size=96", "dataset.split=person", "store_video=all", "workers=2",
+            "shard_bytes=300000", f"output={output}"]  # fmt: skip
 
 
 def _train_command(stage: str, data: Path, output: Path | None = None) -> list[str]:
