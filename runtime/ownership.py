@@ -1,7 +1,7 @@
 """Files that this program may replace: only those that it wrote. Other files are never overwritten or removed.
 
-Records know their schema, and videos carry their mark. Files that can carry none, such as tables, pictures and sound, are
-listed in ``.emotivetalk.json`` in their output folder (``claim``).
+Records know their schema, and videos carry their mark. Files that can carry none, such as tables, pictures and sound,
+are listed in ``.emotivetalk.json`` in their output folder (``claim``).
 """
 
 from __future__ import annotations
