@@ -122,6 +122,8 @@ def probe_member(data: bytes, name: str, limits: MediaLimits = LIMITS) -> None:
         with opened_bytes(data, name, kind, limits) as container:
             streams = [*container.streams.video, *container.streams.audio]
             streams = [stream for stream in streams if stream.codec_context]
+            if not streams:
+                raise MediaError(f"{name}: has no track that can be decoded")
             for stream in streams:
                 stream.codec_context.options = decoder_options(limits)
                 stream.codec_context.thread_count = 1  # each thread reserves memory
