@@ -165,7 +165,7 @@ def load_export(run: str | Path) -> ExportedModel:
         ethd.load_state_dict(parts["ethd"][1], assign=True)
         vaid = VAID(trained_with, info.dimensions)
         vaid.load_state_dict(parts["vaid"][1])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise WrongWeights(f"{path}: {first_line(error)} is missing or malformed; export the run again") from error
     table = EmotionTable.from_plain(*parts[TABLE_KIND], path) if TABLE_KIND in parts else None
     return ExportedModel(

