@@ -51,27 +51,40 @@ def cache_folder(name: str) -> Path:
     return folder / name
 
 
-def private_temporary() -> Path:
-    """Folder ``emotivetalk-UID`` in the system's temporary folder, created if missing. Only this user can enter it.
+def private_temporary(create: bool = True) -> Path:
+    """Folder ``emotivetalk-UID`` in the system's temporary folder, which only this user can enter.
+
+    Args:
+        create: Whether it is created if it is missing.
 
     Raises:
         UnsafeFolder: If another user made it or can change it.
         OSError: If it cannot be created.
     """
-    return private_folder(Path(tempfile.gettempdir()) / f"emotivetalk-{user_id()}")
+    return private_folder(Path(tempfile.gettempdir()) / f"emotivetalk-{user_id()}", create)
 
 
-def private_folder(folder: Path) -> Path:
+def private_folder(folder: Path, create: bool = True) -> Path:
     """Creates a folder that only this user can enter, or checks an existing one. Returns it.
+
+    Args:
+        folder: The folder.
+        create: Whether it is created if it is missing.
 
     Raises:
         UnsafeFolder: If it is a link, belongs to another user, or can be entered by others.
         OSError: If it cannot be created.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(folder, 0o700)
-    found = folder.lstat()
+    if create:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(folder, 0o700)
+    try:
+        found = folder.lstat()
+    except FileNotFoundError:
+        if create:
+            raise
+        return folder
     if not stat.S_ISDIR(found.st_mode):
         raise UnsafeFolder(f"{folder}: is a link or a file, expected a folder of this user; remove it")
     if hasattr(os, "getuid"):

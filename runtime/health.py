@@ -119,8 +119,8 @@ def _home() -> Iterator[Finding]:
 
 def _temporary() -> Iterator[Finding]:
     try:
-        folder = private_temporary()
-        if os.access(folder, os.W_OK):
+        folder = private_temporary(create=False)
+        if os.access(_existing(folder), os.W_OK):
             yield fine("temporary", str(folder))
         else:
             yield problem("temporary", f"{folder} cannot be written", "set TMPDIR to a folder of your own")

@@ -76,7 +76,7 @@ def locked(lock: Path, what: str, remedy: str, wait: bool = False) -> Iterator[N
     """Holds a lock file while the block runs, and removes it afterwards.
 
     Args:
-        lock: Lock file; its folder is created.
+        lock: Lock file; its folder is created, and removed if the block leaves it empty.
         what: What it protects, for the message, e.g. ``output=DIR``.
         remedy: What to do if another process holds it.
         wait: Whether to wait for the other process, after a note, instead of raising.
@@ -85,6 +85,7 @@ def locked(lock: Path, what: str, remedy: str, wait: bool = False) -> Iterator[N
         LockedError: If another process holds the lock; the message names it.
         OSError: If the lock file cannot be written.
     """
+    created = not lock.parent.exists()
     lock.parent.mkdir(parents=True, exist_ok=True)
     if fcntl is None:
         with _locked_on_windows(lock, what, remedy, wait):
@@ -100,6 +101,9 @@ def locked(lock: Path, what: str, remedy: str, wait: bool = False) -> Iterator[N
                 lock.unlink()
         _HELD.discard(descriptor)
         os.close(descriptor)
+        if created:
+            with suppress(OSError):  # not empty
+                lock.parent.rmdir()
 
 
 def owner_of(lock: Path) -> Owner | None:
@@ -123,7 +127,11 @@ def _take(lock: Path, what: str, remedy: str, wait: bool) -> int:
     """Locks the file and writes this process into it; returns its descriptor."""
     noted = False
     while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        except FileNotFoundError:  # its last owner removed the empty folder
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

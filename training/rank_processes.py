@@ -11,13 +11,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from configs.errors import ConfigError
 from configs.training import TrainConfig
@@ -212,22 +211,6 @@ def refuse_launcher(ranks: int) -> None:
                 f"ranks of a rehearsal itself; run it once: {alone} train.py ... task=rehearse, with trainer.nodes and "
                 "trainer.devices of the real job"
             )
-
-
-@contextmanager
-def ends_by_sigterm() -> Iterator[None]:
-    """Context in which SIGTERM exits with status 143 after all contexts have been left, as SIGINT does with 130."""
-
-    def leave(number: int, frame: FrameType | None) -> NoReturn:
-        signal.signal(number, signal.SIG_IGN)
-        print("\nStopped by SIGTERM.", file=sys.stderr, flush=True)
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _run(

@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ from lightning_modules.checkpoint_files import LAST, check_whole
 from media.frames import read_frames
 from runtime.errors import UserError, message_of
 from runtime.platforms import usable_cores
-from training.rank_processes import RankProcesses, ends_by_sigterm, refuse_launcher
+from training.rank_processes import RankProcesses, refuse_launcher
 from training.resume import run_folder
 
 FOLDER, MARK = "rehearse", "rehearsal.txt"
@@ -93,11 +94,8 @@ class Rehearsal:
             f"rehearsal of {real.stage} {real.name}: {self.ranks} ranks on CPUs, trainer.strategy="
             f"{real.trainer.strategy}, {folder}"
         )
-        try:
-            with ends_by_sigterm():
-                self._run()
-        except _PartFailed:
-            pass
+        with suppress(_PartFailed):
+            self._run()
         self.report(f"not seen: {'; '.join(self._left_out())}")
         failed = f", {len(self.failed)} failed: {', '.join(self.failed)}" if self.failed else ""
         self.report(f"{self.passed} parts ok{failed}")

@@ -67,6 +67,7 @@ def test_a_private_folder_of_another_or_through_a_link_is_refused(tmp_path, monk
     folder = private_folder(tmp_path / "mine")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert private_folder(folder) == folder
+    assert not private_folder(tmp_path / "absent", create=False).exists()
     (tmp_path / "link").symlink_to(folder)
     with pytest.raises(UnsafeFolder, match="is a link"):
         private_folder(tmp_path / "link")

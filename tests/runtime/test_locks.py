@@ -66,13 +66,20 @@ def test_waiting_for_the_first(tmp_path, capsys):
 
 
 def test_many_waiters_exclude_each_other(tmp_path):
-    lock, inside = tmp_path / ".lock", tmp_path / "inside"
+    lock, inside = tmp_path / "new" / ".lock", tmp_path / "inside"  # its creator removes the folder if it is empty
     work = f"print('held'); open({str(inside)!r}, 'x'); time.sleep(0.02); __import__('os').unlink({str(inside)!r})"
     waiting = HOLD.replace("'wait')", "'wait', wait=True)").format(work=work)
     command = [sys.executable, "-c", waiting, str(lock)]
     processes = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL) for _ in range(6)]
     assert [process.wait(60) for process in processes] == [0] * 6
     assert not lock.exists()
+
+
+def test_a_new_folder_stays_if_it_holds_something(tmp_path):
+    lock = tmp_path / "new" / ".lock"
+    with locked(lock, "output=y", "take z"):
+        (lock.parent / "video.mp4").touch()
+    assert list(lock.parent.iterdir()) == [lock.parent / "video.mp4"]
 
 
 def test_a_link_is_not_followed(tmp_path):

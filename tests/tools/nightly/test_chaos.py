@@ -46,6 +46,7 @@ def test_a_worker_that_outlives_its_command_is_a_failure(tmp_path):
     while len(members(process.pid)) < 2:
         time.sleep(0.05)
     os.kill(process.pid, signal.SIGKILL)
+    process.join()
     with pytest.raises(UserError, match="leaves: 1 processes still ran 1 s after their command was ended"):
         chaos.wait_for_end([process], program, 1.0)
     end = time.monotonic() + 20
