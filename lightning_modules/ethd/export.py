@@ -256,6 +256,7 @@ def _checked(header: Mapping[str, Any], info: EthdInfo) -> tuple[int, dict[int, 
     check_sizes(trained_with, "vaid")
     check_sizes(info.dimensions, "dimensions")
     check_count("frame_side", info.frame_side, 1, MAX_SIDE)
+    check_count("config.window", info.config.window, 1)
     for name, values, least in (("mean", info.latents.mean, -math.inf), ("std", info.latents.std, 0.0)):
         if len(values) != info.dimensions.latent_channels or not all(_is_number(value, least) for value in values):
             raise ValueError(f"latents.{name}={str(values)[:60]} (one finite number per channel)")
