@@ -284,6 +284,7 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
                 expected, seconds = finish(chaos, program, emptied(disk / "output"))
             except UserError as error:
                 fail(error)
+                chaos.temporary = emptied(folder / "temporary")
                 continue
             console.print(f"{program.name}: undisturbed in {seconds:.1f} s")
             output, finished = emptied(disk / "output"), 0
