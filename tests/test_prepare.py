@@ -181,9 +181,10 @@ def remux(video: Path, sound: np.ndarray, path: Path) -> None:
 
 @pytest.mark.parametrize("begun", ["*.mp4", "plan.json"])  # while speakers are rendered, while clips are prepared
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_worker_outlives_an_ended_run(tmp_path, number, begun):
-    keys = {"dataset": "synthetic", "preset": "tiny", "dataset__split": "person", "workers": 2, "output": tmp_path}
-    process = warm.Popen(command(**keys), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+def test_no_worker_outlives_an_ended_run(raw, tmp_path, number, begun):
+    synthetic = {"dataset": "synthetic", "preset": "tiny", "dataset__split": "person"}
+    keys = {**MEAD, "source": raw} if begun == "plan.json" else synthetic
+    process = warm.Popen(command(**keys, workers=2, output=tmp_path), cwd=ROOT, stderr=subprocess.PIPE, text=True)
     end = time.monotonic() + 200
     children: list[psutil.Process] = []
     while time.monotonic() < end and not (len(children) >= 2 and list(tmp_path.rglob(begun))):

@@ -3,6 +3,7 @@
 import csv
 import io
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,9 @@ from tests.helpers import shards as shard_helper
 from tests.helpers.refusals import refuses
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import logged, train_config, train_vaid
+from training.fit import build_trainer
 from training.resume import resume_path, run_folder
+from training.strategies import float32_products
 
 TINY = "experiment=vaid/tiny"
 TENSORBOARD = "tensorboard.backend.event_processing.event_accumulator"
@@ -96,6 +99,26 @@ def test_a_logger_that_is_not_installed_is_named(monkeypatch):
 def test_fast_dev_run_writes_nothing(shards, tmp_path):
     assert train_vaid(shards, tmp_path, "run_id=dev", "trainer.fast_dev_run=true").trainer.global_step == 1
     assert not (tmp_path / "vaid").exists()
+
+
+def test_float32_products_of_a_gpu_have_the_configured_precision_while_it_trains():
+    assert train_config(TINY).trainer.float32_products == "high"
+    before, inside = torch.get_float32_matmul_precision(), []
+    for precision, device in (("high", "cuda:1"), ("highest", "cuda:1"), ("high", "cpu")):
+        with suppress(KeyError), float32_products(precision, torch.device(device)):
+            inside.append(torch.get_float32_matmul_precision())
+            raise KeyError
+        assert torch.get_float32_matmul_precision() == before
+    assert inside == ["high", "highest", before]
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_cudnn_measures_its_algorithms_where_asked_for(tmp_path, monkeypatch, measured):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", not measured)
+    assert not train_config(TINY).trainer.cudnn_benchmark
+    settings = train_config(TINY, f"trainer.cudnn_benchmark={measured}".lower()).trainer
+    build_trainer(settings, tmp_path, "auto", [], [], validates=True)
+    assert torch.backends.cudnn.benchmark is measured
 
 
 def test_the_default_run_id_depends_on_what_is_trained():
