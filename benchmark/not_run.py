@@ -22,6 +22,7 @@ from evaluation.clip_records import SCHEMA as RECORD
 from runtime.errors import UserError
 from runtime.files import write_whole
 from runtime.json_text import parse_json
+from runtime.ownership import require_own_json
 
 SHOWN = 3  # most frequent reasons in the file; the records hold the reason of every clip
 
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     known: Readers = {"runs": paths, "dataset": str, "output": path}
     options = read_options(__doc__, arguments, known, required=tuple(known))
+    require_own_json(options["output"], NOT_RUN.partition("/")[0], f"output={options['output']}")
     rows = []
     for run in options["runs"]:
         if found := reason_of(run):

@@ -27,8 +27,9 @@ from configs.options import Readers, count, folder, path, read_options, run_scri
 from encoders.protocols import FPS, SAMPLE_RATE
 from evaluation.pairs import EvaluationError, find_videos
 from media import FrameReader, MediaError, VideoWriter, read_sound
-from preparation.synthetic.write import factors_path
+from preparation.synthetic.write import factors_path, landmarks_path
 from runtime.errors import UserError
+from runtime.ownership import claim
 
 SHIFT = 10  # frames
 SEARCHED = 15
@@ -73,6 +74,9 @@ def make_pseudo_systems(real: Path, output: Path, shift: int = SHIFT) -> dict[st
             "still_image": lambda place: Pseudo(sounds[names[place]], still=True),
             f"shifted_{shift}_frames": lambda place: Pseudo(_ahead(sounds[names[place]], shift)),
         }
+        videos = [Path(kind, f"{name}.mp4") for kind in kinds for name in names]
+        files = [make(video) for video in videos for make in (Path, landmarks_path, factors_path)]
+        claim(output, [path.as_posix() for path in files], f"output={output}")
         for kind, make in kinds.items():
             for place, name in enumerate(names):
                 _write(found[name], output / kind / f"{name}.mp4", make(place))

@@ -24,11 +24,13 @@ from configs.rules import parse_part
 from configs.systems import RunSystemConfig
 from encoders.factory import build_landmark_detector
 from evaluation.clip_records import SCHEMA
+from preparation.synthetic.write import factors_path, landmarks_path
 from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import require_writable, sha256_of, write_whole
 from runtime.json_text import parse_json
 from runtime.locks import locked
+from runtime.ownership import claim
 from runtime.progress import progress_bar
 
 SOME_FAILED = 3
@@ -49,6 +51,7 @@ def run_system(config: RunSystemConfig) -> int:
     console = new_console(stderr=True)
     what = f"output={output}" + (f" part={config.part}" if parts > 1 else "")
     with locked(output / f".part-{index + 1}-of-{parts}.lock", what, "wait for it, or choose another output"):
+        _claim(output, cases)
         records = make_clips(system, cases, config, console)
     done = [record for record in records if record.status == "done"]
     for record in records:
@@ -60,6 +63,24 @@ def run_system(config: RunSystemConfig) -> int:
         soft_wrap=True,
     )
     return 0 if len(done) == len(cases) else SOME_FAILED
+
+
+def _claim(output: Path, cases: Sequence[Case]) -> None:
+    """Lists the files of the cases as this program's.
+
+    Raises:
+        ForeignFileError: If one is there and of somebody else.
+    """
+    names, ours = [], []
+    for case in cases:
+        targets = targets_of(output, case)
+        paths = [*asdict(targets).values(), record_path(output, case)]
+        paths += [make(path) for path in (targets.video, targets.reference) for make in (landmarks_path, factors_path)]
+        mine = [path.relative_to(output).as_posix() for path in paths]
+        names += mine
+        if read_record(record_path(output, case)) is not None:  # also of a version without a list
+            ours += mine
+    claim(output, names, f"output={output}", ours)
 
 
 def described(config: RunSystemConfig) -> System:

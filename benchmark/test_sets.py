@@ -44,14 +44,17 @@ from preparation.clip_source import ClipSource
 from preparation.layouts import find_clips
 from preparation.prepare_clip import loudest_second
 from preparation.synthetic import EMOTIONS, held_out_people, render_clip, write_speaker
+from preparation.synthetic.write import factors_path, landmarks_path
 from runtime.errors import UserError
 from runtime.files import sha256_of, write_whole
+from runtime.ownership import claim
 
 SCHEMA = "emotivetalk.test_set/1"
 SENTENCES = 9_000_000  # first sentence number of synthetic clips; no training set uses it: its own numbers are hashes
 SIZE = 128  # pixels of each side of synthetic videos
 SETS = {"hdtf": "hdtf", "mead": "mead", "mini": "folder", "synthetic": "folder"}  # set -> layout of its source folder
 MODES = {"A": "cases_A.csv", "A+V": "cases_AV.csv"}
+LISTS = [*MODES.values(), *(name.replace("cases", "batch") for name in MODES.values()), "test_set.json"]
 CASE_COLUMNS = ("clip", "portrait", "speech", "video", "emotion.video")
 BATCH_COLUMNS = ("portrait", "speech", "output", "emotion.video")
 SECONDS = 5.0  # default length of a synthetic clip
@@ -146,7 +149,10 @@ def make_test_set(
                 usable.append(clip)
             except (MediaError, UserError) as error:
                 test.rejected[clip.key] = str(error)
-        for clip in spread(usable, clips):
+        taken = spread(usable, clips)
+        if taken:
+            claim(output, [name for clip in taken for name in _names(clip)] + LISTS, f"output={output}")
+        for clip in taken:
             try:
                 test.clips.append(_make(clip, output, frames))
             except MediaError as error:
@@ -200,6 +206,13 @@ def _require_fit(clip: ClipSource, frames: int | None) -> None:
 def _end(clip: ClipSource, frames: int | None) -> float | None:
     """End of the used part of the video, seconds."""
     return clip.end if frames is None else clip.start + frames / FPS
+
+
+def _names(clip: ClipSource) -> list[str]:
+    """Files of a clip in the output folder."""
+    portrait, video = Path("portraits", f"{clip.key}.png"), Path("videos", f"{clip.key}.mp4")
+    sidecars = [make(path) for path in (portrait, video) for make in (landmarks_path, factors_path)]
+    return [path.as_posix() for path in (portrait, video, *sidecars, Path("speech", f"{clip.key}.wav"))]
 
 
 def _make(clip: ClipSource, output: Path, frames: int | None) -> dict[str, Any]:
@@ -289,10 +302,13 @@ def _table(columns: Sequence[str], rows: Sequence[dict[str, Any]]) -> bytes:
 def draw_clips(folder: Path, clips: int, seconds: float) -> None:
     """Writes clips of held-out synthetic speakers, alternating speakers and emotions."""
     people = held_out_people()
-    for number in range(clips):
-        person, emotion = people[number % len(people)], EMOTIONS[number % len(EMOTIONS)]
+    drawn = [(people[number % len(people)], EMOTIONS[number % len(EMOTIONS)]) for number in range(clips)]
+    videos = [Path(f"{number:03d}_{person.name}_{emotion}.mp4") for number, (person, emotion) in enumerate(drawn)]
+    files = [path.name for video in videos for path in (video, landmarks_path(video), factors_path(video))]
+    claim(folder.parent, [f"{folder.name}/{file}" for file in files], f"output={folder.parent}")
+    for number, (person, emotion) in enumerate(drawn):
         clip = render_clip(person, emotion, 1, SENTENCES + number, seconds, SIZE)
-        write_speaker(folder / f"{number:03d}_{person.name}_{emotion}.mp4", clip, clip.sound)
+        write_speaker(folder / videos[number], clip, clip.sound)
 
 
 def main(arguments: Sequence[str]) -> None:

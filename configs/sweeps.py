@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from configs.errors import ConfigError
 from runtime.errors import UserError, message_of
+from runtime.ownership import refuse
 
 GRID = "hydra._internal.core_plugins.basic_sweeper.BasicSweeper"  # runs all combinations and compares no values
 IN_PROCESS = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -83,7 +84,10 @@ class Sweep:
             )
         logging.getLogger("hydra_plugins").setLevel(logging.CRITICAL)  # would repeat the errors that are printed here
         self.best = Path(HydraConfig.get().sweep.dir) / BEST
-        self.best.unlink(missing_ok=True)  # left by an earlier sweep
+        if self.best.exists():  # of an earlier sweep
+            if "best_params:" not in self.best.read_text(encoding="utf-8", errors="replace"):
+                refuse(self.best, f"hydra.sweep.dir={self.best.parent}")
+            self.best.unlink()
 
     def print_best(self) -> None:
         """Prints the best parameters of an optimizing sweeper."""

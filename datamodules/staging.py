@@ -25,6 +25,7 @@ import re
 import shlex
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -38,6 +39,7 @@ from runtime.verified import verified_once
 
 GIB = 2**30
 STAGE_NAME = "emotivetalk-shards"
+DECODED = {"speech.flac", "video.mp4"}  # members that FFmpeg decodes
 _CHUNK = 2**20
 MAX_INDEX = 2**30  # bytes; that of 30,000 clips has 20 MB
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
@@ -150,7 +152,7 @@ def shard_source(root: str, index: Index, stage_to: str | None, stage_gib: float
         stage_gib: Maximum size of the staging folder in GiB.
     """
     if stage_to is None and not is_remote(root):
-        return VerifiedShards(Path(root).expanduser())
+        return VerifiedShards(Path(root).expanduser(), index)
     folder = Path(stage_to).expanduser() if stage_to else private_temporary()
     return StagedShards(root, index, folder, stage_gib)
 
@@ -173,13 +175,14 @@ class LocalShards:
 
 
 class VerifiedShards(LocalShards):
-    """Shards of a local folder, each compared once with the SHA-256 of the index.
+    """Shards of a local folder, each compared once with the SHA-256 of the index, and looked at in a child process.
 
     The outcome is remembered by all processes until the file changes (``runtime/verified.py``).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, index: Index) -> None:
         super().__init__(folder)
+        self._members = decoded_members(index)
         self._known: set[tuple[str, int, int]] = set()
 
     def open(self, shard: ShardEntry) -> int:
@@ -190,16 +193,13 @@ class VerifiedShards(LocalShards):
             return descriptor
         path = self.folder / shard.name
         try:
-            wrong = changed_content(path, shard, descriptor)
+            wrong = changed_content(path, shard, descriptor, self._members.get(shard.name, ()))
         except OSError as error:
             os.close(descriptor)
             raise ShardError(f"{path}: cannot be read ({error.strerror}); copy or prepare it again") from error
         if wrong:
             os.close(descriptor)
-            raise ShardError(
-                f"{path}: {wrong}: its sha256 differs from the index; copy or prepare it again (prepare.py task=check "
-                "names what is damaged)"
-            )
+            raise ShardError(f"{path}: {wrong}; copy or prepare it again (prepare.py task=check names what is damaged)")
         self._known.add(known)
         return descriptor
 
@@ -224,6 +224,7 @@ class StagedShards:
                 f"data.stage_gib={gib:g}: smaller than a shard of {root}, {largest / GIB:.3g} GiB; increase it"
             )
         self.root = root
+        self._members = decoded_members(index)
         # A subfolder, because other files in stage_to must be neither counted nor removed.
         self.stage = folder = folder / STAGE_NAME
         self.bound = int(gib * GIB)
@@ -274,6 +275,8 @@ class StagedShards:
                         f"{self.root}: {shard.name} has {found} bytes and sha256 {digest}, expected {shard.bytes} "
                         f"bytes and {shard.sha256} by the index; run prepare.py task=check where the shards were made"
                     )
+                if wrong := member_problem(part, self._members.get(shard.name, ())):
+                    raise ShardError(f"{self.root}: {shard.name}: {wrong}")
                 part.replace(path)
                 return os.open(path, os.O_RDONLY) if path.exists() else os.dup(file.fileno())
         except OSError as error:
@@ -344,18 +347,54 @@ def is_own(descriptor: int) -> bool:
     return not hasattr(os, "getuid") or os.fstat(descriptor).st_uid == os.getuid()
 
 
-def changed_content(path: Path, shard: ShardEntry, descriptor: int, again: bool = False) -> str | None:
-    """What is wrong with the content of an open shard; None if it has the hash of the index.
+def decoded_members(index: Index) -> dict[str, list[tuple[str, int, int]]]:
+    """Shard -> name, offset and size of the sound and the videos in it."""
+    found: dict[str, list[tuple[str, int, int]]] = {}
+    for sample in index.samples:
+        for name in DECODED & sample.members.keys():
+            offset, size = sample.members[name]
+            if size:
+                found.setdefault(sample.shard, []).append((f"{sample.key}.{name}", offset, size))
+    return found
+
+
+def member_problem(path: Path, members: Sequence[tuple[str, int, int]]) -> str | None:
+    """What is wrong with a member of a shard that a child process looked at before this one decodes it, or None.
+
+    Raises:
+        OSError: If the shard cannot be read.
+    """
+    try:
+        from media import MediaError, dangerous_member
+    except ModuleNotFoundError:  # latents train without PyAV, and then nothing is decoded
+        return None
+    try:
+        return dangerous_member(path, members) if members else None
+    except MediaError as error:
+        raise OSError(errno.EIO, str(error)) from error
+
+
+def changed_content(
+    path: Path,
+    shard: ShardEntry,
+    descriptor: int,
+    members: Sequence[tuple[str, int, int]] = (),
+    again: bool = False,
+) -> str | None:
+    """What is wrong with the content of an open shard; None if it has the hash of the index and no dangerous member.
 
     It is read once by one process, and the outcome is remembered (``runtime/verified.py``), unless ``again``.
 
     Raises:
         OSError: If it cannot be read.
     """
-    text = "its content was changed"
-    return verified_once(
-        path, shard.sha256, lambda: None if sha256_of_open(descriptor) == shard.sha256 else text, again
-    )
+
+    def check() -> str | None:
+        if sha256_of_open(descriptor) != shard.sha256:
+            return "its content was changed: its sha256 differs from the index"
+        return member_problem(path, members)
+
+    return verified_once(path, f"{shard.sha256} {sorted(members)}" if members else shard.sha256, check, again)
 
 
 def sha256_of_open(descriptor: int) -> str:

@@ -3,7 +3,7 @@
 from media.flac import decode_flac, encode_flac
 from media.frames import FrameReader, read_frames
 from media.limits import MediaLimits
-from media.look import LookLimit, look_at, look_at_headers, look_at_picture
+from media.look import LookLimit, dangerous_member, look_at, look_at_headers, look_at_picture
 from media.pictures import PictureInfo, read_picture
 from media.probe import MediaInfo, probe, sound_duration
 from media.sound import read_sound, resample
@@ -20,6 +20,7 @@ __all__ = [
     "NoSound",
     "PictureInfo",
     "VideoWriter",
+    "dangerous_member",
     "decode_flac",
     "encode_flac",
     "encode_video",

@@ -3,7 +3,7 @@
 A server process (``media.look_server``) imports NumPy, PyAV and Pillow once and forks a process for every look. That
 process limits its own memory and time, reads headers, the times of all packets and the first picture, and ends. A file
 that makes FFmpeg or Pillow allocate without end, loop or crash ends that process alone. A caller can stop a look
-(``runtime.stopping``).
+(``runtime.stopping``). Members of a shard are looked at in its place (``dangerous_member``).
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from media.limits import LIMITS, MediaLimits
+from media.limits import LIMITS, RECORDINGS, MediaLimits
 from media.pictures import PictureInfo
 from media.probe import MediaInfo
 from media.source import MediaError, NoSound, identify
 from runtime.platforms import end_group
 from runtime.stopping import checkpoint
 
+Member = tuple[str, int, int]  # name, offset and size in bytes of a file in a shard
 POLL = 0.05  # seconds between two checks whether to stop
 _START = 120.0  # seconds for the imports of a server, which may come from a busy network disk
 _KEPT = 8  # servers that wait for the next look
@@ -73,6 +74,36 @@ def look_at_headers(paths: Sequence[Path], *, limits: MediaLimits = LIMITS) -> l
         return list(_look("headers", paths, limits)["durations"]) if paths else []
     except LookLimit:
         return [None] * len(paths)
+
+
+def dangerous_member(path: str | Path, members: Sequence[Member], *, limits: MediaLimits = RECORDINGS) -> str | None:
+    """Looks at the sound and the videos of a shard, in a child process.
+
+    A damaged member is not reported, since reading it names it.
+
+    Args:
+        path: Shard.
+        members: Name, which ends in .flac or .mp4, offset and size of each, bytes.
+        limits: Limits on each, and on memory and time for all.
+
+    Returns:
+        What is wrong with the first member that needs more memory or time than its limits, or ends the process that
+        looks at it; None if there is none.
+
+    Raises:
+        MediaError: If the shard cannot be read.
+    """
+    found, one = identify(path, "a shard")[0], min(limits.look_seconds, LIMITS.look_seconds)
+    try:
+        _look("members", [found], limits, list(members))
+    except LookLimit as error:
+        for member in members:
+            try:
+                _look("members", [found], replace(limits, look_seconds=one), [member])
+            except LookLimit as reason:
+                return f"{member[0]}: {str(reason).removeprefix(f'{found}: ')}"
+        return str(error).removeprefix(f"{found}: ")
+    return None
 
 
 class _Server:
@@ -136,13 +167,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
-def _look(kind: str, paths: Sequence[Path], limits: MediaLimits) -> dict[str, Any]:
+def _look(kind: str, paths: Sequence[Path], limits: MediaLimits, members: Sequence[Member] = ()) -> dict[str, Any]:
     """Asks a server that waits, or a new one, and keeps it for the next look unless something went wrong."""
     server = _taken(paths[0])
     answer: dict[str, Any] = {"died": "without a word"}
     try:
         with contextlib.suppress(BrokenPipeError):
-            server.ask({"kind": kind, "paths": [os.fsencode(path).hex() for path in paths], "limits": asdict(limits)})
+            place = {"paths": [os.fsencode(path).hex() for path in paths], "members": list(members)}
+            server.ask({"kind": kind, "limits": asdict(limits), **place})
             answer = server.answer(limits.look_seconds + _GRACE)
     finally:
         if "last" in answer and not answer["last"] and len(_idle) < _KEPT:

@@ -1,8 +1,8 @@
 """The process behind ``media.look``: reads requests from its input, looks at files in a fork, writes answers.
 
-A request is a line of JSON with kind (media, picture or headers), paths (hexadecimal bytes) and limits. An answer is a
-line of JSON with the properties found, an error, or the way in which the process that looked has died. The server ends
-when its input does, so it does not outlive the process that started it.
+A request is a line of JSON with kind (media, picture, headers or members), paths (hexadecimal bytes), members and
+limits. An answer is a line of JSON with the properties found, an error, or the way in which the process that looked has
+died. The server ends when its input does, so it does not outlive the process that started it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from media.limits import MediaLimits
 from media.pictures import probe_picture
-from media.probe import header_duration, probe
+from media.probe import header_duration, probe, probe_member
 from media.source import MediaError
 from runtime.platforms import can_fork, limit_memory, limit_time
 
@@ -51,7 +51,7 @@ def _look(request: dict[str, Any], answers: BinaryIO, last: bool = False) -> Non
     limit_memory(limits.look_memory, _OUT_OF_MEMORY)
     answer: dict[str, Any]
     try:
-        answer = {"found": _found(request["kind"], paths, limits)}
+        answer = {"found": _found(request["kind"], paths, request["members"], limits)}
     except MediaError as error:
         refused = _is_memory(error)
         answer = {"died": "memory"} if refused else {"error": type(error).__name__, "message": str(error)}
@@ -60,10 +60,25 @@ def _look(request: dict[str, Any], answers: BinaryIO, last: bool = False) -> Non
     _write(answers, {**answer, "last": last})
 
 
-def _found(kind: str, paths: list[Path], limits: MediaLimits) -> dict[str, Any]:
+def _found(kind: str, paths: list[Path], members: list[tuple[str, int, int]], limits: MediaLimits) -> dict[str, Any]:
     if kind == "headers":
         return {"durations": [header_duration(path, limits) for path in paths]}
+    if kind == "members":
+        _look_at_members(paths[0], members, limits)
+        return {}
     return asdict(probe_picture(paths[0], limits) if kind == "picture" else probe(paths[0], limits))
+
+
+def _look_at_members(path: Path, members: list[tuple[str, int, int]], limits: MediaLimits) -> None:
+    """Reads the members of a shard. What is merely damaged is left to the reader, who names it."""
+    with path.open("rb") as shard:
+        for name, offset, size in members:
+            shard.seek(offset)
+            try:
+                probe_member(shard.read(size), name, limits)
+            except MediaError as error:
+                if _is_memory(error):
+                    raise
 
 
 def _is_memory(error: BaseException | None) -> bool:

@@ -17,6 +17,7 @@ from media.source import (
     decoder_options,
     identify,
     opened,
+    opened_bytes,
     seconds,
     video_stream,
 )
@@ -118,6 +119,37 @@ def probe(path: str | Path, limits: MediaLimits = LIMITS) -> MediaInfo:
                 "audio_codec": sound.codec_context.name,
             }
     return MediaInfo(**found)  # type: ignore[arg-type]
+
+
+def probe_member(data: bytes, name: str, limits: MediaLimits = LIMITS) -> None:
+    """Reads all packets and decodes the first frame of every track of a shard's member, a FLAC or MP4 file in memory.
+
+    Args:
+        data: Content.
+        name: Name of the member; its ending is that of the format.
+        limits: Limits on its tracks, pictures and sound.
+
+    Raises:
+        MediaError: when it is damaged or exceeds a limit.
+    """
+    kind = name.rpartition(".")[2]
+    try:
+        with opened_bytes(data, name, kind, limits) as container:
+            streams = [*container.streams.video, *container.streams.audio]
+            streams = [stream for stream in streams if stream.codec_context]
+            if not streams:
+                raise MediaError(f"{name}: has no track that can be decoded")
+            for stream in streams:
+                stream.codec_context.options = decoder_options(limits)
+                stream.codec_context.thread_count = 1  # each thread reserves memory
+            seen = set()
+            for count, packet in enumerate(container.demux(streams)):
+                if count > limits.packets:
+                    raise MediaError(f"{name}: has more than {limits.packets} packets")
+                if packet.stream_index not in seen and any(packet.decode()):
+                    seen.add(packet.stream_index)
+    except av.FFmpegError as error:
+        raise MediaError(f"{name}: damaged ({error.strerror or error})") from error
 
 
 def sound_duration(path: str | Path) -> float:

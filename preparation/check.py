@@ -28,6 +28,7 @@ from datamodules.schema import (
 )
 from datamodules.shards import parse_npy
 from datamodules.splits import shares_speakers
+from datamodules.staging import DECODED, member_problem
 from media import decode_flac
 from runtime.errors import first_line
 from runtime.files import sha256_of
@@ -110,6 +111,9 @@ def _shard_problems(folder: Path, index: Index, shard: ShardEntry, samples: dict
     found: dict[str, dict[str, bytes]] = defaultdict(dict)
     try:
         with tarfile.open(path, "r:") as tar:  # not compressed: a short file could unpack without end
+            if wrong := member_problem(path, _decoded(tar)):
+                yield f"{shard.name}: {wrong}; do not read it elsewhere"
+                return
             for member in tar:
                 yield from _member_problems(shard.name, member, samples)
                 if not _is_plain(member):
@@ -132,6 +136,13 @@ def _shard_problems(folder: Path, index: Index, shard: ShardEntry, samples: dict
         yield from _sample_problems(shard.name, index, samples.pop(done, None), done, members)
     for key in samples:
         yield f"{shard.name}: {key} is in index.json but not in the shard"
+
+
+def _decoded(tar: tarfile.TarFile) -> list[tuple[str, int, int]]:
+    """Name, offset and size of the members that FFmpeg would decode."""
+    plain = [member for member in tar.getmembers() if _is_plain(member) and 0 < member.size <= MAX_MEMBER]
+    decoded = [member for member in plain if member.name.partition(".")[2] in DECODED]
+    return [(member.name, member.offset_data, member.size) for member in decoded]
 
 
 def _member_problems(shard: str, member: tarfile.TarInfo, samples: dict[str, SampleEntry]) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import warnings
+from dataclasses import asdict
 
 import pytest
 
@@ -26,10 +27,11 @@ from lightning_modules.checkpoints import read_checkpoint
 from lightning_modules.emotion.emotion_table import EmotionTable
 from lightning_modules.ethd.export import _stage_of, load_export
 from metrics.networks.metric_weights import read_tensors
-from metrics.networks.proxy import load_proxy
+from metrics.networks.proxy import HEADER, VERSION, ProxyInfo, load_proxy, new_proxy
 from preparation.merge import read_record as read_shard_record
 from preparation.plan import read_plan
 from runtime.errors import UserError
+from runtime.hashed_tensors import save_hashed
 from runtime.tensors import load_saved, load_torchscript
 from tests.helpers.hostile_files import STOLEN, csv_texts, json_texts, tensors, yaml_texts
 from tools.doctor.places import findings_of
@@ -105,6 +107,19 @@ def test_tensors_and_archives(tmp_path, canary, door):
         if door in ("read_checkpoint", "export", "proxy", "emotion"):  # each needs more than tensors
             assert message, path
             assert path.name in message
+
+
+@pytest.mark.parametrize("width", [10**9, 0, -1, "x", None, [], float("nan"), 2**70])
+def test_one_silly_number_of_a_proxy_network_is_refused(tmp_path, width):
+    header = {"version": VERSION, **asdict(ProxyInfo("image", {"width": 8}, "folder", 1, 1, 1, 0))}
+    tensors_ = new_proxy("image", width=8).state_dict()
+    for change in ({"options": {"width": width}}, {"version": width}):
+        if change == {"version": 0}:  # of no file of ours, but readable
+            continue
+        save_hashed(tmp_path / "proxy.safetensors", tensors_, HEADER, {**header, **change})
+        with pytest.raises(ValueError, match="proxy.safetensors") as error:
+            load_proxy(tmp_path / "proxy.safetensors", "image")
+        assert "\n" not in str(error.value)
 
 
 JSON_DOORS = {

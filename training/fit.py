@@ -36,7 +36,7 @@ from runtime.health import State, machine_findings
 from runtime.locks import locked
 from training.loggers import build_loggers, close_loggers
 from training.preflight import check_devices, preflight
-from training.resume import INIT_FILE, check_resume, resume_path, run_folder, store_config
+from training.resume import INIT_FILE, check_resume, require_own_run, resume_path, run_folder, store_config
 from training.run_health import LOCK, run_findings
 from training.strategies import build_strategy, float32_products, precision_settings
 
@@ -157,6 +157,7 @@ def _only_run(config: TrainConfig, trainer: Trainer, folder: Path, resume: str |
     Raises:
         LockedError: If another process trains this run.
         UserError: If another process trained it since ``resume`` was chosen.
+        ForeignFileError: If a new run would replace files of somebody else.
     """
     if config.trainer.fast_dev_run or not trainer.is_global_zero:
         yield
@@ -165,6 +166,8 @@ def _only_run(config: TrainConfig, trainer: Trainer, folder: Path, resume: str |
     with locked(folder / LOCK, str(folder), remedy):
         if resume_path(config, folder) != resume or (resume is None and check_resume(config, folder) is not None):
             raise UserError(f"{folder}: another process trained this run meanwhile; run the same command again")
+        if resume is None:
+            require_own_run(config, folder)
         yield
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lightning_modules.checkpoint_files import LAST, check_whole
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
 from runtime.errors import first_line
 from runtime.files import write_whole
+from runtime.ownership import refuse
 from training.zero_parts import check_parts
 
 # Keys that a resumed run may change: paths, duration, hardware and logging.
@@ -29,6 +31,10 @@ FREE = (
 # Keys that only a new run reads; a resumed run has its own weights and holds its V-AID.
 START = ("init", "vaid")
 INIT_FILE = "init.txt"  # file of a run that names its initial weights
+# Files of a run that a new run with the same name would replace or append to; none is written before ``config.yaml``.
+OF_A_RUN = (
+    "config*.yaml", INIT_FILE, "*.jsonl", "*.json", "*.safetensors", "csv/*", "checkpoints/*", "samples/*", "export/*",
+)  # fmt: skip
 FREE_DATA = ("root", "workers", "stage_to", "stage_gib")
 FIXED_TRAINER = ("precision", "gradient_clip")
 
@@ -130,6 +136,22 @@ def difference(stored: Any, now: dict[str, Any]) -> list[str]:
         for key in sorted({*before} & {*after})
         if before[key] != after[key]
     ]
+
+
+def require_own_run(config: TrainConfig, folder: Path) -> None:
+    """Checks that a run directory holds nothing that a new run would replace or append to, unless it is of a run.
+
+    Raises:
+        ForeignFileError: If there are such files and no configuration that ``train.py`` stored.
+    """
+    file, setting = folder / "config.yaml", f"output={config.output} run_id={folder.name}"
+    if file.is_file():
+        text = file.read_text(encoding="utf-8", errors="replace")
+        if all(re.search(rf"^{key}:", text, re.MULTILINE) for key in ("stage", "trainer", "data")):
+            return
+    for name in OF_A_RUN:
+        for path in sorted(folder.glob(name)):
+            refuse(path, setting)
 
 
 def store_config(config: TrainConfig, folder: Path) -> None:

@@ -11,7 +11,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from configs.stored import load_stored
 from lightning_modules.checkpoint_files import BEST, LAST, PART, damage_of, steps_of
-from runtime.errors import first_line
+from lightning_modules.checkpoints import CheckpointError, open_checkpoint
+from runtime.errors import first_line, message_of
 from runtime.health import Finding, fine, note, problem, size_text
 from runtime.locks import owner_of
 
@@ -34,7 +35,7 @@ def run_findings(folder: Path, deep: bool, on_file: Callable[[str], None] = lamb
     damaged: list[tuple[Path, str]] = []
     for path in steps_of(checkpoints).values():
         on_file(path.name)
-        if wrong := damage_of(path, again=True) if deep else _form(path):
+        if wrong := (damage_of(path, again=True) or _unreadable(path)) if deep else _form(path):
             damaged.append((path, wrong))
         else:
             whole.append(path)
@@ -66,6 +67,15 @@ def _config(folder: Path) -> Iterator[Finding]:
         yield problem("config", f"{file} is missing", "restore it; without it a run is not recognised")
     except (OSError, KeyError, ValueError, OmegaConfBaseException) as error:
         yield problem("config", f"{file} cannot be read ({first_line(error)})", "restore it, or remove it")
+
+
+def _unreadable(path: Path) -> str | None:
+    """Why resuming would refuse a checkpoint whose checksums are right, e.g. since it holds more than tensors."""
+    try:
+        open_checkpoint(path)
+    except CheckpointError as error:
+        return message_of(error).removeprefix(f"{path}: ")
+    return None
 
 
 def _form(path: Path) -> str | None:

@@ -16,6 +16,7 @@ from benchmark.figures.drift_figure import draw_drift
 from benchmark.figures.heatmaps import figure3, figure4
 from configs.options import Readers, named_paths, path, paths, read_command, read_options, run_script
 from runtime.files import write_whole
+from runtime.ownership import claim, require_own_files
 
 FORMATS = {".png": "PNG", ".pdf": "PDF", ".jpg": "JPEG"}
 
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = read_figure(arguments)
     output = options["output"]
+    require_own_files(output.parent, [output.name], f"output={output}")
     save(draw(options), output)
     print(f"figure  {output}")
 
@@ -85,8 +87,12 @@ def draw(options: Mapping[str, Any]) -> Image.Image | bytes:
 
 
 def save(figure: Image.Image | bytes, output: Path) -> None:
-    """Writes a figure completely or not at all."""
-    output.parent.mkdir(parents=True, exist_ok=True)
+    """Writes a figure completely or not at all.
+
+    Raises:
+        ForeignFileError: If the file was not written by this program.
+    """
+    claim(output.parent, [output.name], f"output={output}")
     if isinstance(figure, Image.Image):
         buffer = io.BytesIO()
         figure.save(buffer, FORMATS[output.suffix.lower()])

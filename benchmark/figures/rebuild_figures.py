@@ -26,6 +26,7 @@ from evaluation.pairs import EvaluationError, find_videos
 from runtime.errors import UserError
 from runtime.files import sha256_of, write_whole
 from runtime.json_text import parse_json
+from runtime.ownership import claim
 
 LIST = "figures.yaml"
 RECORD = ".figures.json"  # name -> digest of a figure's inputs, and hash of its file
@@ -74,6 +75,7 @@ def rebuild_figures(results: Path, output: Path) -> list[FigureResult]:
         except (UserError, ValueError) as error:
             found.append(FigureResult(name, "not made", str(error)))
     if made != record:
+        claim(output, [RECORD], f"output={output}")
         write_whole(output / RECORD, json.dumps(made, indent=1) + "\n")
     return found
 

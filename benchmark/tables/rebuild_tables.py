@@ -20,6 +20,7 @@ from benchmark.tables.web import web_page
 from configs.tables import TableConfig
 from runtime.errors import UserError
 from runtime.files import write_whole
+from runtime.ownership import claim
 
 UNUSABLE_RESULTS = 3
 
@@ -128,9 +129,14 @@ def _log(config: TableConfig, tables: list[Table], found: FoundResults) -> None:
 
 
 def _update(folder: Path, files: Mapping[str, str]) -> bool:
-    """Writes the files whose content differs; returns whether there were any."""
+    """Writes the files whose content differs; returns whether there were any.
+
+    Raises:
+        ForeignFileError: If a file was not written by this program.
+    """
     wanted = {folder / name: text.encode("utf-8", "backslashreplace") for name, text in files.items()}
     changed = {path: content for path, content in wanted.items() if _content(path) != content}
+    claim(folder, files, f"output={folder}", ours=[path.name for path in wanted.keys() - changed.keys()])
     for path, content in changed.items():
         write_whole(path, content)
     return bool(changed)

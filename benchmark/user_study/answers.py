@@ -18,6 +18,7 @@ from benchmark.user_study.design import LEVELS, QUESTIONS, Trial
 from runtime.errors import UserError
 from runtime.files import write_whole
 from runtime.json_text import parse_json
+from runtime.ownership import require_own_json
 
 RESAMPLES = 200  # of the interval of alpha
 SEED = 0
@@ -220,8 +221,9 @@ def write_study(results: Mapping[str, Any], output: Path) -> None:
     """Writes the results file.
 
     Raises:
-        UserError: If it cannot be written.
+        UserError: If it cannot be written, or is there and not a results file.
     """
+    require_own_json(output, USER_STUDY.partition("/")[0], f"output={output}")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(results, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

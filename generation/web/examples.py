@@ -35,13 +35,13 @@ class ExampleSpeaker:
     speech: Path
 
 
-def draw_examples(folder: Path) -> list[ExampleSpeaker]:
-    """Renders the example speakers into a folder."""
+def draw_examples(folder: Path, seconds: float = SECONDS) -> list[ExampleSpeaker]:
+    """Renders the example speakers, with speech of some seconds, into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     examples = []
     for number, place in enumerate(SPEAKERS):
         person = identity(place)
-        clip = render_clip(person, "neutral", 1, 40 + number, SECONDS, SIZE)
+        clip = render_clip(person, "neutral", 1, 40 + number, seconds, SIZE)
         name = person.hdtf_name.removeprefix("WDA_Synth")
         portrait, speech = folder / f"{name}.png", folder / f"{name}.wav"
         Image.fromarray(next(iter(clip.frames()))).save(portrait)

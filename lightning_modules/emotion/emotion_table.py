@@ -149,7 +149,7 @@ class EmotionTable:
                 std=tensors["std"],
                 motion=Identity(**header["motion"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise WrongWeights(
                 f"{where}: {error} is missing or malformed; train the emotion experiment again"
             ) from error

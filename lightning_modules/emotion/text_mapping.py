@@ -25,8 +25,10 @@ from encoders.weight_files import WrongWeights
 from lightning_modules.emotion.emotion_table import WRITTEN_BY, require_same_motion
 from lightning_modules.emotion.phrases import emotion_words, is_form_of, known_entries
 from lightning_modules.tensor_files import read_file, write_file
+from runtime.checked_fields import check_count
 
 TEXT_KIND, MAPPING_VERSION, TEXT_FILE = "emotion_text", 1, "emotion_text.safetensors"
+MOST_HIDDEN = 1 << 16  # width of the mapping; the default is 256
 
 
 class TextMapping(nn.Module):
@@ -174,10 +176,12 @@ class TextEmotion:
         """Builds the mapping from a file's header and tensors; ``where`` is the file named in errors."""
         try:
             found, made_by = Identity(**header["text"]), Identity(**header["motion"])
-            mapping = TextMapping(len(tensors["centre"]), len(tensors["mean"]), int(header["hidden"]))
+            mapping = TextMapping(
+                len(tensors["centre"]), len(tensors["mean"]), check_count("hidden", header["hidden"], 1, MOST_HIDDEN)
+            )
             mapping.load_state_dict(tensors)
             vocabulary = [str(word) for word in header["vocabulary"]]
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError, ArithmeticError) as error:
             raise WrongWeights(
                 f"{where}: {error} is missing or malformed; train the emotion experiment again"
             ) from error

@@ -165,7 +165,7 @@ def load_export(run: str | Path) -> ExportedModel:
         ethd.load_state_dict(parts["ethd"][1], assign=True)
         vaid = VAID(trained_with, info.dimensions)
         vaid.load_state_dict(parts["vaid"][1])
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
         raise WrongWeights(f"{path}: {first_line(error)} is missing or malformed; export the run again") from error
     table = EmotionTable.from_plain(*parts[TABLE_KIND], path) if TABLE_KIND in parts else None
     return ExportedModel(
@@ -256,6 +256,7 @@ def _checked(header: Mapping[str, Any], info: EthdInfo) -> tuple[int, dict[int, 
     check_sizes(trained_with, "vaid")
     check_sizes(info.dimensions, "dimensions")
     check_count("frame_side", info.frame_side, 1, MAX_SIDE)
+    check_count("config.window", info.config.window, 1)
     for name, values, least in (("mean", info.latents.mean, -math.inf), ("std", info.latents.std, 0.0)):
         if len(values) != info.dimensions.latent_channels or not all(_is_number(value, least) for value in values):
             raise ValueError(f"latents.{name}={str(values)[:60]} (one finite number per channel)")

@@ -20,10 +20,13 @@ from metrics.networks.inception import as_unit_floats
 from metrics.networks.metric_weights import frozen, load_strictly, provenance
 from metrics.networks.precision import full_precision
 from metrics.networks.syncnet import SyncNet
+from runtime.checked_fields import check_count
+from runtime.errors import first_line
 from runtime.hashed_tensors import load_hashed, save_hashed
 from runtime.tensors import TensorFileError
 
 VERSION = 1
+MOST_WIDTH = 1 << 12  # of a layer of a proxy network; the defaults are below 100
 HEADER = "emotivetalk.standin"
 IMAGE_SIZE = 128
 VIDEO_SIZE = 56
@@ -187,8 +190,11 @@ def load_proxy(path: Path, kind: str) -> tuple[ProxyNetwork, ProxyInfo]:
         raise FileNotFoundError(f"{path}: no such file; expected {wanted}")
     try:
         header, tensors = load_hashed(path, HEADER, VERSION)
-        version = header.pop("version")
+        version = check_count("version", header.pop("version"), 0, 1 << 20)
         info = ProxyInfo(**header)
+        for name, value in info.options.items():
+            if type(value) not in (int, float) or not 0 < value <= MOST_WIDTH:
+                raise ValueError(f"options.{name}={value!r:.60} (expected a number up to {MOST_WIDTH})")
     except TensorFileError as error:
         raise ValueError(f"{error}; expected {wanted}") from None
     except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -197,7 +203,12 @@ def load_proxy(path: Path, kind: str) -> tuple[ProxyNetwork, ProxyInfo]:
         raise ValueError(f"{path}: has version {version}, expected at most {VERSION}; update emotivetalk")
     if info.kind != kind:
         raise ValueError(f"{path}: has a proxy network of kind {info.kind}; expected {wanted}")
-    network = new_proxy(kind, **info.options)
+    try:
+        network = new_proxy(kind, **info.options)
+    except (TypeError, ValueError, RuntimeError, ArithmeticError) as error:
+        raise ValueError(
+            f"{path}: options={info.options} make no network ({first_line(error)}); expected {wanted}"
+        ) from None
     load_strictly(network, tensors, wanted)
     network.provenance = provenance(f"proxy for {kind}", path)
     frozen(network)

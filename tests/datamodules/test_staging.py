@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import media
 from datamodules.schema import ShardError
 from datamodules.staging import GIB, STAGE_NAME, StagedShards, address, read_index, sha256_of_open, shard_source
 from tests.helpers.files import overwrite
@@ -291,6 +292,19 @@ def test_a_local_shard_is_compared_once_with_its_hash(origin, tmp_path, monkeypa
         with pytest.raises(ShardError, match=rf"{other.name}: its content was changed: its sha256 differs"):
             shard_source(str(folder), index, None, 1).open(other)
     assert len(hashed) == 2
+
+
+def test_a_shard_with_a_dangerous_member_is_refused(tmp_path, monkeypatch):
+    """In place and when it is copied, before anything is decoded here."""
+    folder = tmp_path / "shards"
+    index = make_shards(folder, samples=2, shards=1)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    looked = functools.partial(media.dangerous_member, limits=media.MediaLimits(look_seconds=0.001))
+    monkeypatch.setattr(media, "dangerous_member", looked)
+    for stage in (None, str(tmp_path / "stage")):
+        with pytest.raises(ShardError, match=r"clip_0000\.speech\.flac: looking at it takes longer than 0\.001 s"):
+            shard_source(str(folder), index, stage, 1).open(index.shards[0])
+    assert not [path for path in (tmp_path / "stage").rglob("*.tar*") if path.suffix != ".lock"]
 
 
 def test_a_root_that_sends_without_end_is_stopped(origin, tmp_path, monkeypatch):

@@ -22,7 +22,10 @@ from media import (
     LookLimit,
     MediaError,
     MediaLimits,
+    dangerous_member,
     decode_flac,
+    encode_flac,
+    encode_video,
     look_at,
     look_at_picture,
     probe,
@@ -32,7 +35,7 @@ from media import (
 from media.source import CONTAINERS
 from runtime.stopping import stoppable
 from tests.helpers import ROOT
-from tests.helpers.hostile_media import box, fill, full, make_tone, make_video, mp4, mp4_track
+from tests.helpers.hostile_media import box, exceeding, fill, full, make_tone, make_video, mp4, mp4_track
 from tests.helpers.sound import write_wav
 from tests.helpers.watching import Watch, listening
 
@@ -264,6 +267,24 @@ def test_names_that_are_not_utf8_are_read(tmp_path):
         pytest.skip("this file system stores UTF-8 only")
     assert len(read_sound(path)) == 16_000
     assert look_at(path).sound_duration == 1.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is limited exactly on Linux only")
+def test_members_of_a_shard_are_looked_at_in_a_child_process(tmp_path):
+    """Damaged ones are left to their reader; one that needs too much is named."""
+    frames = [np.random.default_rng(0).integers(0, 255, (1024, 1024, 3), np.uint8)] * 2
+    contents = {"a.speech.flac": encode_flac(np.zeros(16_000, np.float32)), "b.video.mp4": encode_video(frames)}
+    contents |= {"c.speech.flac": b"v=0\r\ns=x\r\n", "d.video.mp4": b"", "e.video.mp4": contents["b.video.mp4"][:900]}
+    contents |= {name: data for name, data in exceeding() if name in ("a_billion_frames.mp4", "nested.mp4")}
+    members, place = [], 0
+    with (tmp_path / "a.tar").open("wb") as file:
+        for name, data in contents.items():
+            members.append((name, place, len(data)))
+            place += file.write(data)
+    assert dangerous_member(tmp_path / "a.tar", members) is None
+    small = MediaLimits(look_memory=1 << 19)
+    wrong = dangerous_member(tmp_path / "a.tar", members, limits=small)
+    assert wrong == "b.video.mp4: looking at it takes more than 0 MiB of memory; re-encode it"
 
 
 def test_media_is_opened_in_one_place():

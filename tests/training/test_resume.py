@@ -6,9 +6,10 @@ from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
 from lightning_modules.checkpoints import CheckpointError
+from runtime.ownership import ForeignFileError
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import logged, train_config, train_vaid
-from training.resume import check_resume, check_same_config, run_folder, store_config
+from training.resume import check_resume, check_same_config, require_own_run, run_folder, store_config
 
 TINY = ("experiment=vaid/tiny", "data.root=a", "run_id=r")
 
@@ -103,3 +104,19 @@ def test_a_checkpoint_of_another_strategy_is_rejected(tmp_path):
     config = train_config(*TINY, "ckpt_path=last", f"output={tmp_path}")
     with pytest.raises(CheckpointError, match=r"a folder written by DeepSpeed.*set trainer\.strategy=deepspeed"):
         check_resume(config, run_folder(config))
+
+
+@pytest.mark.parametrize(
+    "name", ["config.yaml", "config-1.yaml", "starts.jsonl", "csv/metrics.csv", "checkpoints/step=1.ckpt", "init.txt"]
+)
+def test_a_new_run_replaces_nothing_of_somebody_else(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("lr: 1\n")
+    with pytest.raises(ForeignFileError, match=rf"run_id={tmp_path.name}: .*{name} was not written by this program"):
+        require_own_run(train_config(*TINY), tmp_path)
+
+
+def test_a_run_that_ended_before_its_first_checkpoint_starts_again(stored):
+    (stored / "csv").mkdir()
+    (stored / "csv" / "metrics.csv").write_text("step\n")
+    require_own_run(train_config(*TINY), stored)

@@ -12,7 +12,7 @@ from pathlib import Path
 from configs.registries import ENCODERS
 from datamodules.index_checks import index_problems, is_plain_name
 from datamodules.schema import INDEX_NAME, Index, ShardEntry, ShardError
-from datamodules.staging import LocalShards, changed_content
+from datamodules.staging import LocalShards, changed_content, decoded_members
 from runtime.errors import UserError, first_line, message_of
 from runtime.health import Finding, fine, note, problem, size_text
 from runtime.json_text import parse_json
@@ -108,10 +108,10 @@ def _data(folder: Path, on_file: Step) -> Iterator[Finding]:
         frames = sum(sample.frames for sample in index.samples)
         speakers = len({sample.speaker for sample in index.samples})
         yield fine(INDEX_NAME, f"{len(index.samples)} clips, {speakers} speakers, {frames / index.fps / 3600:.1f} h")
-    damaged = []
+    damaged, members = [], decoded_members(index)
     for shard in index.shards:
         on_file(shard.name)
-        if is_plain_name(shard.name) and (text := _shard(folder, shard)):
+        if is_plain_name(shard.name) and (text := _shard(folder, shard, members.get(shard.name, []))):
             damaged.append(f"{shard.name}: {text}")
     yield from _several("shards", damaged, "copy or prepare them again; prepare.py task=check looks inside")
     if not damaged:
@@ -119,13 +119,13 @@ def _data(folder: Path, on_file: Step) -> Iterator[Finding]:
         yield fine("shards", f"{len(index.shards)} with the hashes of the index, {size_text(size)}")
 
 
-def _shard(folder: Path, shard: ShardEntry) -> str | None:
+def _shard(folder: Path, shard: ShardEntry, members: list[tuple[str, int, int]]) -> str | None:
     try:
         descriptor = LocalShards(folder).open(shard)
     except ShardError as error:
         return message_of(error).removeprefix(f"{folder / shard.name}: ")
     try:
-        return changed_content(folder / shard.name, shard, descriptor, again=True)
+        return changed_content(folder / shard.name, shard, descriptor, members, again=True)
     except OSError as error:
         return f"cannot be read ({error.strerror})"
     finally:

@@ -23,9 +23,10 @@ from runtime.files import sha256_of
 from tools.nightly.kill_ranks import OF_STAGE, SETTINGS, losses
 from tools.nightly.warm_commands import ON_THE_CPU, start
 
-STEPS = 40
+STEPS = 24
 START_SECONDS = 600.0  # time limit of an undisturbed command
-VIDEOS = 5
+VIDEOS = 4
+SPEECH_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def programs(folder: Path, environment: Mapping[str, str]) -> list[Program]:
         UserError: If a command fails.
     """
     data, runs = folder / "data", folder / "runs"
-    prepared = _prepare_command(data, 2)
+    prepared = _prepare_command(data, seconds=2)
     once(prepared, environment, data / "index.json")
     once(_train_command("vaid", data, runs), environment, runs / "vaid" / "source" / "checkpoints" / LAST)
     source = f"vaid={runs / 'vaid' / 'source'}"
@@ -68,7 +69,7 @@ def programs(folder: Path, environment: Mapping[str, str]) -> list[Program]:
     network = runs / "proxy" / "image" / "proxy_image.safetensors"
     once(image, environment, network)
     cases = _cases(folder / "inputs")
-    generate = ["generate.py", f"ethd={exported.parent}", f"batch={cases}", "device=cpu"]
+    generate = ["generate.py", f"ethd={exported.parent}", f"batch={cases}", "steps=2", "device=cpu"]
     once([*generate, f"output={folder / 'videos'}"], environment, folder / "videos" / f"{VIDEOS - 1}.mp4")
     evaluate = ["evaluate.py", f"generated={folder / 'videos'}", f"reference={folder / 'videos'}", "metrics=[fid]"]
     evaluate += ["fid.network=proxy", f"fid.weights={network}", "device=cpu", "bootstrap=0"]
@@ -131,10 +132,10 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _prepare_command(output: Path, workers: int = 2) -> list[str]:
-    return ["prepare.py", "dataset=synthetic", "preset=tiny", "dataset.identities=4", "dataset.clips_per_identity=4",
-            "dataset.seconds=2", "dataset.split=person", "store_video=all", "shard_bytes=300000", f"workers={workers}",
-            f"output={output}"]  # fmt: skip
+def _prepare_command(output: Path, seconds: int = 1) -> list[str]:
+    return ["prepare.py", "dataset=synthetic", "preset=tiny", "dataset.identities=4", "dataset.clips_per_identity=2",
+            f"dataset.seconds={seconds}", "dataset.size=96", "dataset.split=person", "store_video=all", "workers=2",
+            "shard_bytes=300000", f"output={output}"]  # fmt: skip
 
 
 def _train_command(stage: str, data: Path, output: Path | None = None) -> list[str]:
@@ -154,7 +155,7 @@ def _cases(folder: Path) -> Path:
     file = folder / "cases.csv"
     if not file.exists():
         rows = ["portrait,speech,output,seed"]
-        examples = draw_examples(folder)
+        examples = draw_examples(folder, SPEECH_SECONDS)
         for number in range(VIDEOS):
             example = examples[number % len(examples)]
             rows.append(f"{example.portrait.name},{example.speech.name},{number}.mp4,{number}")

@@ -18,7 +18,10 @@ from pathlib import Path
 
 from tools.pipeline.run_steps import ROOT
 
-PRELOADED = ("training.fit", "preparation.tasks", "generation.generate_videos", "evaluation.evaluate_folders")
+PRELOADED = (
+    "training.fit", "preparation.tasks", "preparation.synthetic", "generation.generate_videos", "generation.web.page",
+    "generation.web.serve", "evaluation.evaluate_folders", "deepspeed",
+)  # fmt: skip
 ON_THE_CPU = "CHAOS_ZERO_ON_CPU"  # if set in a command's environment, DeepSpeed's engine runs on the CPU
 
 

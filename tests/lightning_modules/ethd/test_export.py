@@ -1,7 +1,9 @@
 """Export of a trained ETHD: exact round trip, and errors for unsuitable runs and files."""
 
+import json
 import re
 import shutil
+import time
 
 import pytest
 import torch
@@ -170,3 +172,48 @@ def test_a_failed_write_keeps_the_previous_export(run, monkeypatch):
         export(run)
     assert [file.name for file in (run / "export").iterdir()] == ["ethd.safetensors"]
     assert (run / EXPORT).read_bytes() == before
+
+
+SILLY = {  # key of the header -> value
+    "card.config.unet.layers": [10**8, -1, 0, "2", None, float("nan")],
+    "card.config.unet.channels": [[10**9, 32], [], [0, 32], "32", [32.5, 32]],
+    "card.config.unet.heads": [[0, 0], [3, 3], [10**9, 1]],
+    "card.config.window": [10**12, 0, -8, "x", 1.5],
+    "card.config.ema": [float("inf"), "x"],
+    "card.frame_side": [10**6, 0, -64, "../x", 64.5, True, None],
+    "card.dimensions.latent_channels": [10**9, -1, "4"],
+    "card.dimensions.audio_width": [0, 2**63, []],
+    "card.latents.mean": [[float("nan")] * 48, [], [0.0], "x", [10**400] * 48],
+    "card.latents.std": [[0.0] * 48, [-1.0] * 48, [float("inf")] * 48],
+    "step": ["x", -1, 1.5, None, 2**70],
+    "trained_windows": [{"x": 1}, {"8": -1}, [], 7],
+    "vaid.lip.depth": [10**8, "x", -1],
+    "vaid.expression.width": [10**9, 0],
+}
+
+
+def test_one_silly_number_of_a_header_is_refused_at_once(run):
+    """Also where the file's own hashes fit it, as in an export that somebody made to harm."""
+    path = export(run)
+    header, tensors = read_file(path, KIND, 1, "")
+    accepted, messages = [], []
+    for key, values in SILLY.items():
+        for value in values:
+            changed = json.loads(json.dumps(header))
+            *parents, last = key.split(".")
+            place = changed
+            for parent in parents:
+                place = place[parent]
+            assert last in place, key
+            place[last] = value
+            write_file(path, KIND, changed, tensors)
+            began = time.process_time()
+            try:
+                load_export(path)
+            except (WrongWeights, CheckpointError) as error:
+                messages.append(str(error))
+            else:
+                accepted.append((key, value))
+            assert time.process_time() - began < 5, (key, value)
+    assert not accepted
+    assert all("\n" not in message and path.name in message and len(message) < 600 for message in messages), messages
