@@ -218,7 +218,7 @@ def test_only_changed_files_are_written(put, make, tmp_path):
     (tmp_path / "tables" / "table1.md").write_text("edited by hand")
     assert "table 1: written" in make("all")[2]
     assert "Hallo" in (tmp_path / "tables" / "table1.md").read_text()
-    assert not list((tmp_path / "tables").glob(".*"))
+    assert [path.name for path in (tmp_path / "tables").glob(".*")] == [".emotivetalk.json"]
 
 
 def test_latex_compiles(put, make, tmp_path):

@@ -107,13 +107,16 @@ def test_a_leading_tilde_is_the_home_folder():
     ("arguments", "message"),
     [
         ("datset=mead", "no key 'datset'; did you mean dataset"),
-        ("dataset=meat", "dataset=meat: there is no such option; did you mean mead? There are folder, hdtf, mead"),
+        (
+            "dataset=meat",
+            "dataset=meat: there is no such option; did you mean mead? There are folder, hdtf, manifest, mead",
+        ),
         ("workers=many", "workers=many"),
         ("face.scale=wide", "face.scale"),
         ("audio.required=maybe", "audio.required"),
         ("encoders/audio=wav", "encoders/audio=wav: there is no such option; there are mel, wav2vec2"),
         ("preset=", "preset"),
-        ("task=perpare output=x", "task=perpare: expected one of prepare, merge, check, weights"),
+        ("task=perpare output=x", "task=perpare: expected one of prepare, scan, choose, encode, merge, check, weights"),
         ("dataset=mead", "output is missing"),
         ("output=x", "dataset is missing"),
         ("dataset=mead output=x", "source is missing"),

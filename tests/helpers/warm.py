@@ -15,6 +15,7 @@ import gc
 import json
 import os
 import runpy
+import select
 import signal
 import socket
 import struct
@@ -126,7 +127,10 @@ def _connect() -> socket.socket:
             address.unlink(missing_ok=True)
             command = [sys.executable, __file__, str(address), str(session)]
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # a fork would lose threads
-            server = subprocess.Popen(command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.DEVNULL)
+            # A session of its own: it has to outlive a signal to all of the test session, to end what still runs.
+            server = subprocess.Popen(
+                command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.DEVNULL, start_new_session=True
+            )
             end = time.monotonic() + 250
             while not address.exists():
                 assert server.poll() is None, "the warm process did not start"
@@ -157,7 +161,7 @@ def _serve(address: str, session: int) -> list[str]:
             with connection:
                 if not os.fork():
                     listening.close()
-                    return _start(connection)
+                    return _start(connection, session)
     for left in (address, f"{address}.lock"):
         Path(left).unlink(missing_ok=True)
     sys.exit()
@@ -171,7 +175,19 @@ def _is_there(process: int) -> bool:
     return True
 
 
-def _start(connection: socket.socket) -> list[str]:
+def _wait_or_end(process: int, session: int) -> None:
+    """Waits for the end of a process, and ends it and its children when the test session has ended."""
+    if not hasattr(os, "pidfd_open"):
+        return
+    ended = os.pidfd_open(process)
+    while not select.select([ended], [], [], 1)[0]:
+        if not _is_there(session):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process, signal.SIGKILL)
+            return
+
+
+def _start(connection: socket.socket, session: int) -> list[str]:
     """Receives a command and forks again: the child returns, the parent reports its process id and exit status."""
     connection.settimeout(None)
     _, pipes, *_ = socket.recv_fds(connection, 1, 3)
@@ -183,6 +199,7 @@ def _start(connection: socket.socket) -> list[str]:
         for pipe in pipes:
             os.close(pipe)
         connection.sendall(NUMBER.pack(process))
+        _wait_or_end(process, session)
         _, status = os.waitpid(process, 0)
         with contextlib.suppress(OSError):  # the caller may have ended
             connection.sendall(NUMBER.pack(os.waitstatus_to_exitcode(status)))
