@@ -334,6 +334,10 @@ def test_real_clips(assets, name, frames):
     one = [frame.mean(dtype=np.float64) for frame in FrameReader(path)]
     assert len(one) == frames
     pytest.importorskip("decord")
+    if name == "video/retalking_face4.mp4":  # high definition without a matrix
+        with pytest.raises(MediaError, match="without naming its colours, which decord ignores; use the reader pyav"):
+            next(iter(FrameReader(path, reader="decord")))
+        return
     other = [frame.mean(dtype=np.float64) for frame in FrameReader(path, reader="decord")]
     np.testing.assert_allclose(one, other, atol=0.5)
 
