@@ -131,8 +131,9 @@ def evaluate(
                     _prepare(name, metric, clips, stores, console, ranks)
             ranks.wait()
         windows: dict[str, list[Measures]] = {}
-        for name, metric in metrics.items() if config.drift else ():
-            windows[name] = compute_windows(metric, clips, config.drift, config.fps, stores, ranks, console)
+        if config.drift:
+            for name, metric in metrics.items():
+                windows[name] = compute_windows(metric, clips, config.drift, config.fps, stores, ranks, console)
         for name, metric in metrics.items() if ranks.first else ():
             try:
                 if not clips:

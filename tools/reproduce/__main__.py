@@ -75,8 +75,8 @@ def _table3(options: Mapping[str, Any]) -> list[Step]:
 
 def _figure4(options: Mapping[str, Any]) -> list[Step]:
     without = exported(options["without"], "without") if "without" in options else None
-    inputs = [options[name] for name in ("portrait", "speech", "expression")]
-    wanted = Figure4(*inputs, exported(options["ethd"]), without)
+    inputs = {name: options[name] for name in ("portrait", "speech", "expression")}
+    wanted = Figure4(**inputs, ethd=exported(options["ethd"]), without=without)
     return figure4(TablePlan(options["output"], "", device=options.get("device", "cpu")), wanted)
 
 
