@@ -115,7 +115,7 @@ def test_no_markdown_is_left_in_a_paragraph(site):
     [
         ("[a page](nowhere.md)", "nowhere.md"),
         ("[a heading](data.md#nowhere)", "#nowhere"),
-        ("[a file](../Dockerfil)", "Dockerfil"),
+        pytest.param("[a file](../Dockerfil)", "Dockerfil", marks=pytest.mark.nightly),
         ("::: metrics.fid.NoSuchMetric", "metrics.fid.NoSuchMetric"),
     ],
 )
