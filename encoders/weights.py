@@ -146,10 +146,14 @@ def find(name: str) -> Path | None:
     return None
 
 
-def roots() -> list[Path]:
-    """Returns the folders that are searched for weights: ``$EMOTIVETALK_WEIGHTS`` if set, then the user's cache."""
+def roots(create: bool = True) -> list[Path]:
+    """Returns the folders that are searched for weights: ``$EMOTIVETALK_WEIGHTS`` if set, then the user's cache.
+
+    Args:
+        create: Whether the user's private temporary folder is created if the cache has to be there.
+    """
     chosen = os.environ.get("EMOTIVETALK_WEIGHTS")
-    cache = cache_folder("weights")
+    cache = cache_folder("weights", create)
     return [Path(os.path.expanduser(chosen)), cache] if chosen else [cache]
 
 

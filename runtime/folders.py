@@ -33,11 +33,15 @@ def home() -> Path | None:
     return found if found.is_absolute() and found.is_dir() else None
 
 
-def cache_folder(name: str) -> Path:
+def cache_folder(name: str, create: bool = True) -> Path:
     """Folder of one of this program's caches, which need not exist yet.
 
     It is ``$XDG_CACHE_HOME/emotivetalk/NAME``, by default under ``~/.cache``. Without a home folder, or with one that
     cannot be written, it is in a private folder in the system's temporary folder. This is logged once.
+
+    Args:
+        name: Name of the cache.
+        create: Whether that private folder is created if it is needed and missing.
 
     Raises:
         UnsafeFolder: If another user can change that private folder.
@@ -46,7 +50,7 @@ def cache_folder(name: str) -> Path:
     base = Path(chosen) if os.path.isabs(chosen) else own / ".cache" if own else None
     if base is not None and _can_be_used(base / "emotivetalk" / name):
         return base / "emotivetalk" / name
-    folder = private_temporary() / "cache"
+    folder = private_temporary(create) / "cache"
     _say_once(f"{base} cannot be written" if base else "there is no home folder", folder)
     return folder / name
 

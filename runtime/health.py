@@ -106,7 +106,7 @@ def _home() -> Iterator[Finding]:
     else:
         yield fine("HOME", str(own))
     try:
-        cache = cache_folder("weights").parent
+        cache = cache_folder("weights", create=False).parent
         place = _existing(cache)
         if os.access(place, os.W_OK):
             yield fine("cache", str(cache))

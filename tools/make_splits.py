@@ -21,6 +21,7 @@ from datamodules.schema import SPLITS
 from datamodules.splits import content_hash
 from datamodules.splits.clip_names import hdtf_person
 from preparation.layouts.annotations import read_annotations
+from runtime.ownership import claim
 
 HDTF_SOURCE = (
     "names and time stamps of HDTF's annotation files, https://github.com/MRzzm/HDTF commit "
@@ -148,6 +149,8 @@ def main(arguments: Sequence[str]) -> None:
         files.append(hdtf_emotivetalk(options["hdtf"]))
     if "edtalk" in options:
         files.extend(peer_edtalk(options["edtalk"]))
+    if "output" in options:
+        claim(options["output"], [f"{content['name']}.json" for content in files], f"output={options['output']}")
     for content in files:
         path = options.get("output", FOLDER) / f"{content['name']}.json"
         path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

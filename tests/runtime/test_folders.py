@@ -54,6 +54,8 @@ def test_a_home_that_cannot_be_written_is_used_only_if_the_cache_is_there(tmp_pa
     monkeypatch.setattr(folders.tempfile, "gettempdir", lambda: str(tmp_path / "tmp"))
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     assert home() is None
+    assert cache_folder("weights", create=False).is_relative_to(tmp_path / "tmp")
+    assert not (tmp_path / "tmp").exists()
     assert cache_folder("weights").is_relative_to(tmp_path / "tmp")
     (tmp_path / "home").mkdir()
     assert cache_folder("weights") == tmp_path / "home/.cache/emotivetalk/weights"

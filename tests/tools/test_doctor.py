@@ -72,6 +72,17 @@ def test_a_bad_machine_is_described_with_remedies(tmp_path):
     assert "secret" not in text
 
 
+@pytest.mark.slow
+def test_nothing_is_created_without_a_home(tmp_path):
+    (tmp_path / "tmp").mkdir()
+    environment = {**os.environ, "HOME": str(tmp_path / "absent"), "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path / "tmp")}
+    environment.pop("EMOTIVETALK_WEIGHTS", None)
+    done = subprocess.run(COMMAND, capture_output=True, text=True, env=environment, cwd=ROOT)
+    assert "caches are lost with the temporary folder" in flat(done.stdout), done.stdout + done.stderr
+    assert not any((tmp_path / "tmp").iterdir())
+    assert not (tmp_path / "absent").exists()
+
+
 def test_data_is_checked_by_numbers_and_hashes(tmp_path, doctor):
     tmp_path = tmp_path / "data"  # next to the cache
     index = make_shards(tmp_path, samples=4, shards=4, frames=(30,))

@@ -17,6 +17,7 @@ from rich.console import Console
 from configs.options import folder, read_options, run_script
 from runtime.console import new_console
 from runtime.files import write_whole
+from runtime.ownership import claim
 from tools.demo.demo_plan import PLAN, real_plan, synthetic_plan
 from tools.pipeline.run_steps import ROOT, conclude, run_chain
 from tools.pipeline.step import Step
@@ -47,7 +48,7 @@ def show(steps: Sequence[Step], folder: Path, console: Console) -> int:
 
 def write_plan(steps: Sequence[Step], folder: Path) -> None:
     """Writes the titles, reasons and commands of the steps for the page."""
-    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, [PLAN], str(folder))
     content = [{"name": step.name, "title": step.title, "why": step.why, "command": step.typed} for step in steps]
     write_whole(folder / PLAN, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 

@@ -31,6 +31,7 @@ from media.flac import encode_flac
 from preparation.plan import file_of
 from runtime.errors import UserError
 from runtime.files import write_whole
+from runtime.ownership import claim
 
 EMOTIONS = ("happy", "angry", "sad")
 SHOWN = "surprised"  # emotion where drive=expression
@@ -76,7 +77,7 @@ class DemoCase:
         """Writes the frame of the raw video at a share of the clip's length; returns its path below the output."""
         frame, number = self._frame(clip, place)
         path = self.output / "portraits" / f"{clip.key}{f'_{number}' if number else ''}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._claim(path)
         buffer = io.BytesIO()
         Image.fromarray(frame).save(buffer, "PNG")
         write_whole(path, buffer.getvalue())
@@ -87,7 +88,7 @@ class DemoCase:
         """Writes the same frame as a video without motion; returns its path below the output."""
         frame, number = self._frame(clip, place)
         path = self.output / "stills" / f"{clip.key}_{number}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._claim(path)
         height, width = (side // 2 * 2 for side in frame.shape[:2])
         with VideoWriter(path, size=(width, height), fps=FPS) as writer:
             for _ in range(STILL):
@@ -98,7 +99,7 @@ class DemoCase:
     def speech(self, clip: Clip) -> str:
         """Writes the clip's sound; returns its path below the output."""
         path = self.output / "speech" / f"{clip.key}.flac"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._claim(path)
         write_whole(path, encode_flac(self.data.whole(clip, ["speech"])["speech"][0].numpy()))
         return self._name(path)
 
@@ -106,7 +107,7 @@ class DemoCase:
         """Writes the clip's frames as the network sees them, with sound; returns the path below the output."""
         batch = self.data.whole(clip, ["video", "speech"])
         frames, path = batch["video"][0].numpy(), self.output / "true" / f"{name}.mp4"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._claim(path)
         with VideoWriter(
             path, size=(frames.shape[2], frames.shape[1]), fps=FPS, sound=batch["speech"][0].numpy()
         ) as writer:
@@ -140,6 +141,12 @@ class DemoCase:
             row |= {"frame": str(place + 1), "timestamp": f"{place / FPS:.3f}"}
             lines.append(",".join(row[name] for name in head))
         write_whole(path.with_suffix(".csv"), ("\n".join(lines) + "\n"))
+
+    def _claim(self, path: Path) -> None:
+        """Lists a file, and the landmark file of its name, as this program's."""
+        files = [path, path.with_suffix(".csv")]
+        claim(self.output, map(self._name, files), f"output={self.output}")
+        path.parent.mkdir(parents=True, exist_ok=True)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.output).as_posix()
@@ -283,6 +290,8 @@ def write_cases(shards: str, source: Path, output: Path) -> list[RequestedVideo]
     writer = csv.DictWriter(rows, COLUMNS, restval="", lineterminator="\n")
     writer.writeheader()
     writer.writerows(one.row for one in asked[:-1])
+    long = ["long.csv", *(f"long{Path(asked[-1].row[name]).suffix}" for name in ("portrait", "speech"))]
+    claim(output, ["batch.csv", "cases.json", *long], f"output={output}")
     write_whole(output / "batch.csv", rows.getvalue())
     # Fixed names, so that the commands of the demonstration do not depend on the data.
     for name in ("portrait", "speech"):

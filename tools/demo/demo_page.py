@@ -20,6 +20,7 @@ from typing import Any
 
 from configs.options import read_options, run_script
 from runtime.files import write_whole
+from runtime.ownership import claim
 from tools.demo.chart import Line, chart
 from tools.demo.demo_plan import RUN
 from tools.demo.material import (
@@ -227,6 +228,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     folder = Path(read_options(__doc__, arguments, {}, places=("folder",))["folder"])
     page = build_page(folder)
+    claim(folder, ["index.html"], str(folder))
     write_whole(folder / "index.html", page)
     print(f"page  {folder / 'index.html'} ({len(page) / 1e6:.1f} MB)")
 

@@ -110,7 +110,7 @@ def _proxy_answers() -> Iterator[Finding]:
 
 def _weights() -> Finding:
     try:
-        places = ", ".join(str(root) for root in roots())
+        places = ", ".join(str(root) for root in roots(create=False))
     except UserError as error:
         return problem("weights", message_of(error), "set XDG_CACHE_HOME to a folder of your own")
     switch = offline()

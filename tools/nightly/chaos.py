@@ -36,6 +36,7 @@ from lightning_modules.checkpoint_files import LAST
 from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import write_whole
+from runtime.ownership import claim
 from tools.nightly.chaos_programs import START_SECONDS, Program, answers, emptied, free_port, left_behind, programs
 from tools.nightly.warm_commands import members, start
 
@@ -255,7 +256,7 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
     Raises:
         UserError: If a disturbance changed a result or left something behind.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    claim(folder, ["temporary", "disturbed", DONE], f"output={folder}")
     console, lines = new_console(highlight=False), []
     disk = folder / "disturbed"
     disk.mkdir(exist_ok=True)

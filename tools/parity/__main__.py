@@ -30,7 +30,10 @@ from configs.errors import ConfigError
 from configs.options import count, folder, path, read_options, run_script
 from runtime.console import new_console
 from runtime.files import sha256_of, write_whole
+from runtime.ownership import require_own_json
 from runtime.temporary import temporary_folder
+
+SCHEMA = "emotivetalk.parity/1"
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
     options = read_options(__doc__, arguments, readers, required=["clip"])
     if not {"syncnet", "pytorch_fid"} & options.keys():
         raise ConfigError("no original is named: give syncnet=FOLDER or pytorch_fid=FOLDER, a checkout of it")
+    if "output" in options:
+        require_own_json(options["output"], SCHEMA.partition("/")[0], f"output={options['output']}")
     from encoders.weights import locate
     from tools.parity.compare import compare_pytorch_fid, compare_syncnet
 
@@ -66,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
     new_console(stderr=False).print(table)
     if "output" in options:
         rows = [{**asdict(step), "equal": step.equal} for step in steps]
-        write_whole(options["output"], json.dumps({"clip": sha256_of(clip), "steps": rows}, indent=2) + "\n")
+        write_whole(options["output"], json.dumps({"schema": SCHEMA, "clip": sha256_of(clip), "steps": rows}, indent=2) + "\n")
     return 0 if all(step.equal for step in steps) else 1
 
 

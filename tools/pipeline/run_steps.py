@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from runtime.files import partial_of, remove, take_name
+from runtime.ownership import refuse
 from runtime.platforms import inheritable_lock
 from tools.pipeline.clock import StepClock, format_duration
 from tools.pipeline.step import ChainError, Step, StepRecord, is_done, remove_products
@@ -71,6 +72,7 @@ def run_chain(steps: Sequence[Step], folder: Path, console: Console, keep_going:
 
     Raises:
         ChainError: If another chain is running in the folder.
+        ForeignFileError: If an output of a step that was never started exists.
         KeyboardInterrupt: After Ctrl-C or SIGTERM, when the running command has ended.
     """
     results = []
@@ -106,6 +108,9 @@ def _run(step: Step, folder: Path, console: Console, lock: tuple[int, ...]) -> S
         console.print(f"[green]done before[/] in {format_duration(record.seconds)}")
         return StepResult(step, "done before", record.seconds, record.processor_seconds, record.finished)
     begun = record if record and record.digest == digest and not record.done else None
+    if record is None:  # never started, so what has the names of its outputs is not ours
+        for path in filter(os.path.lexists, step.products):
+            refuse(path, f"step {step.name}")
     if begun is None:
         remove_products(step, folder)
     spent = (begun.seconds, begun.processor_seconds) if begun else (0.0, 0.0)

@@ -35,6 +35,7 @@ from lightning_modules.ethd.checkpoint import load_ethd
 from lightning_modules.ethd.held_vaid import vaid_of_run
 from lightning_modules.ethd.sampler import Sampler
 from lightning_modules.vaid.network import VAID
+from runtime.ownership import claim
 
 FIELDS = ["audio", "expression", "latent", "boxes", "portraits", "video"]
 JAW = BLENDSHAPES.index("jawOpen")
@@ -115,7 +116,7 @@ def contact_sheet(videos: Sequence[Tensor], path: Path) -> None:
     """Writes evenly spaced frames of (F, S, S, 3) videos, one row each."""
     places = np.linspace(0, len(videos[0]) - 1, min(COLUMNS, len(videos[0]))).round().astype(int)
     rows = [np.concatenate(list(video[places].numpy()), axis=1) for video in videos]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    claim(path.parent, [path.name], f"sheets={path.parent}")
     Image.fromarray(np.concatenate(rows)).save(path)
 
 

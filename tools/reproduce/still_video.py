@@ -14,6 +14,7 @@ import numpy as np
 from configs.options import path, read_options, run_script
 from encoders.protocols import FPS
 from media import VideoWriter, read_picture
+from runtime.ownership import claim
 
 FRAMES = 5
 
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str]) -> None:
     picture = read_picture(options["picture"])
     height, width = (side // 2 * 2 for side in picture.shape[:2])
     output: Path = options["output"]
-    output.parent.mkdir(parents=True, exist_ok=True)
+    claim(output.parent, [output.name], f"output={output}")
     with VideoWriter(output, size=(width, height), fps=FPS) as writer:
         for _ in range(FRAMES):
             writer.write(np.ascontiguousarray(picture[:height, :width]))

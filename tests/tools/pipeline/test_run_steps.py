@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from runtime.ownership import ForeignFileError
 from tests.helpers import ROOT
 from tools.pipeline.run_steps import run_chain
 from tools.pipeline.step import ChainError, Step, StepRecord
@@ -60,6 +61,18 @@ def test_finished_steps_are_kept_and_changed_ones_run_again(chain):
     (folder / "c").unlink()
     assert run(steps, folder)[0] == ["done before", "done"]
     assert ran(folder) == ["b", "c", "b", "b", "c", "c"]
+
+
+def test_files_of_others_are_neither_removed_nor_replaced(chain):
+    folder, copy = chain
+    (folder / "b").write_text("annotations of a year")
+    with pytest.raises(ForeignFileError, match=r"step b: .*b was not written by this program and is not replaced"):
+        run([copy("a", "b")], folder)
+    assert (folder / "b").read_text() == "annotations of a year"
+    (folder / "b").unlink()
+    assert run([copy("a", "b")], folder)[0] == ["done"]
+    (folder / "a").write_text("world")
+    assert run([copy("a", "b")], folder)[0] == ["done"]  # its own is replaced
 
 
 def test_a_failure_ends_the_chain_or_the_dependent_steps(chain):
