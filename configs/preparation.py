@@ -38,8 +38,10 @@ class DatasetConfig:
     """Dataset: how a folder of raw videos is read.
 
     Attributes:
-        name: hdtf, mead, folder, manifest, synthetic, or the dotted path of your own ``Dataset``.
-        annotations: Folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads.
+        name: hdtf, mead, voxceleb2, celebv_hq, talkinghead_1kh, vfhq, folder, manifest, synthetic, or the dotted path
+            of your own ``Dataset``.
+        annotations: Folder of HDTF's ``*_annotion_time.txt`` files, to cut and crop raw downloads; or
+            ``celebvhq_info.json``, for the emotions of CelebV-HQ.
         list_file: List of the clips of dataset=manifest: a CSV, JSON Lines or Parquet file.
         views: MEAD cameras to keep; empty for all.
         speaker: Who speaks in a clip of dataset=folder: the number of a folder below the source, from 1, or a regular

@@ -17,6 +17,10 @@ DATASETS: Registry[Any] = Registry(  # preparation/layouts: names and folders ->
         "folder": "preparation.layouts.folder:Folder",
         "manifest": "preparation.layouts.manifest:Manifest",
         "synthetic": "preparation.layouts.synthetic:Synthetic",
+        "voxceleb2": "preparation.layouts.named:VoxCeleb2",
+        "celebv_hq": "preparation.layouts.named:CelebVHQ",
+        "talkinghead_1kh": "preparation.layouts.named:TalkingHead1KH",
+        "vfhq": "preparation.layouts.named:VFHQ",
     },
 )
 ENCODERS: dict[str, Registry[Any]] = {  # encoders/protocols.py

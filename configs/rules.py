@@ -90,7 +90,7 @@ def _prepare(config: PrepareConfig) -> None:
     if not config.source:
         raise ConfigError("source is missing: name the folder of the raw videos, e.g. source=my_videos")
     _require_folder("source", config.source)
-    if config.dataset.annotations and config.encoders.landmarks.name == "sidecar":
+    if config.dataset.name == "hdtf" and config.dataset.annotations and config.encoders.landmarks.name == "sidecar":
         raise ConfigError(
             "dataset.annotations: cutting and cropping raw videos needs a landmark detector, not landmark files; "
             "add encoders/landmarks=mediapipe"

@@ -1,11 +1,11 @@
 """Dataset layouts: list the clips of a folder of raw videos with speaker, emotion, split and sound.
 
-The modules ``hdtf``, ``mead`` and ``folder`` describe the layouts they read. For all layouts:
+The modules ``hdtf``, ``mead``, ``named`` and ``folder`` describe the layouts they read. For all layouts:
 
 - Videos of any container that PyAV opens are found (mp4, mov, mkv, avi, webm, m4v, mpg, ts, flv, wmv, 3gp, ogv, ...),
   in nested folders and through links. Hidden files (``._001.mp4``) are ignored. No video is opened.
-- The key of a clip is the same on every machine. HDTF and MEAD clips get the dataset's name of the clip in any layout
-  of the copy. Other clips get their path as key, with a hash if it has more than ASCII letters, digits, _ and -.
+- The key of a clip is the same on every machine. Clips of known datasets get the dataset's name of the clip in any
+  layout of the copy. Other clips get their path as key, with a hash if it has more than ASCII letters, digits, _ and -.
 - Nothing is dropped silently: a clip that cannot be used is listed with its ``problem``, other files are counted.
 """
 
@@ -21,7 +21,7 @@ from datamodules.splits import SplitError, assign_splits, require_scheme
 from media import VIDEO_ENDINGS
 from preparation.clip_source import ClipSource
 from preparation.layouts.dataset import Dataset
-from preparation.layouts.listing import LayoutError, list_files, require_unique
+from preparation.layouts.listing import LayoutError, Listing, list_files, require_unique
 
 __all__ = ["Dataset", "FoundClips", "LayoutError", "find_clips"]
 
@@ -53,7 +53,7 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
     """
     layout: Dataset = DATASETS.get(dataset.name, "dataset.name")()
     if dataset.annotations and not layout.annotated:
-        raise LayoutError(f"dataset.annotations: only hdtf has annotation files, not {dataset.name}")
+        raise LayoutError(f"dataset.annotations: only hdtf and celebv_hq have annotation files, not {dataset.name}")
     if dataset.list_file is not None and dataset.name != "manifest":
         raise LayoutError(f"dataset.list_file: only manifest takes it; use dataset=manifest instead of {dataset.name}")
     if dataset.speaker is not None and dataset.name != "folder":
@@ -67,7 +67,10 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
     if not listing.videos and not listing.problems:
         found = ", ".join(f"{count} {kind}" for kind, count in listing.ignored.most_common(5)) or "nothing"
         extensions = " ".join(sorted(VIDEO_ENDINGS))
-        raise LayoutError(f"source={source}: has no videos ({extensions}); found {found}")
+        packed = f"; {_packed(listing)}" if listing.archives else ""
+        raise LayoutError(f"source={source}: has no videos ({extensions}); found {found}{packed}")
+    if listing.archives:
+        notes = [*notes, _packed(listing)]
     clips = sorted([*clips, *listing.problems], key=lambda clip: clip.key)
     require_unique(clips)
     splits = assign_splits(dataset.name, dataset.split, {clip.key: clip.speaker for clip in clips if clip.speaker})
@@ -76,3 +79,11 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
         for clip in clips
     ]
     return FoundClips(clips, listing.ignored, notes)
+
+
+def _packed(listing: Listing) -> str:
+    first = listing.archives[0]
+    return (
+        f"{len(listing.archives)} archives were not read, the first is {first.name}; unpack them, e.g. with "
+        f"tar -xf {first.relative.name}"
+    )

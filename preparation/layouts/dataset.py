@@ -19,7 +19,7 @@ class Dataset:
             Both rules are also schemes of every dataset.
         shared_speakers: Published schemes that have the same speakers in several splits.
         own_splits: Whether a clip's own split, where it has one, is kept.
-        annotated: Whether ``dataset.annotations`` cuts the dataset's videos.
+        annotated: Whether the dataset takes ``dataset.annotations``.
     """
 
     name: ClassVar[str]

@@ -46,13 +46,13 @@ def clips_of(listing: Listing) -> list[ClipSource]:
     uncut: list[tuple[Entry, str | None]] = []
     cut_videos = set()
     for entry in listing.videos:
-        found = _CLIP.fullmatch(entry.stem)
+        found = _CLIP.fullmatch(entry.original.stem)
         if not found or not (found["subset"] or hdtf_person(found["video"]) in people):
             whole = _UNCUT.fullmatch(entry.stem)
             uncut.append((entry, whole["video"] if whole else None))
             continue
         cut_videos.add(found["video"])
-        key = _key(entry.relative, found)
+        key = _key(entry.original, found)
         other = first.setdefault(key, entry)
         if other is not entry:
             detail = f"the same clip exists as {other.name}"
@@ -176,7 +176,7 @@ def _clip(segment: Segment, entries: list[Entry], twin: Segment | None) -> ClipS
 def _report_other_videos(listing: Listing, videos: _Videos, clips: list[ClipSource]) -> None:
     """Counts clips that are already cut as ignored, and reports other videos without an annotation as problems."""
     for entry in videos.left:
-        if _CLIP.fullmatch(entry.stem):
+        if _CLIP.fullmatch(entry.original.stem):
             listing.ignored["clips cut earlier (the annotations cut the uncut videos)"] += 1
         else:
             detail = "no annotated video has this name or YouTube id; expected e.g. WDA_AmyKlobuchar1.mp4"

@@ -21,6 +21,11 @@ from preparation.clip_source import ClipSource, Reason
 
 # Order of preference where a clip has several sound files: MEAD publishes m4a, other formats are conversions of it.
 SOUND_ENDINGS = (".m4a", ".wav", ".flac", ".mp3", ".aac", ".ogg", ".opus")
+ARCHIVE_ENDINGS = (".tar", ".tgz", ".gz", ".zip", ".7z", ".rar")
+# Words that people add to a clip's name when they convert it: ``_25fps``, ``-cropped``, ``_512``, ``_256x256``.
+_CONVERSION = re.compile(
+    r"(?:[_-](?:\d{2,3}fps|crop(?:ped)?|aligned|resized|(?:256|512|1024)(?:px|x\d{3,4})?))+$", re.IGNORECASE
+)
 MAX_KEY = 60  # with a hash, a piece number and a member name below the limit of 100 characters in a tar
 
 
@@ -50,6 +55,11 @@ class Entry:
         """File name without extension."""
         return self.relative.stem
 
+    @property
+    def original(self) -> PurePosixPath:
+        """Relative path without the words that conversions add: ``001_25fps.mp4`` -> ``001.mp4``."""
+        return self.relative.with_name(_CONVERSION.sub("", self.stem) + self.relative.suffix)
+
 
 @dataclass
 class Listing:
@@ -59,11 +69,13 @@ class Listing:
         videos: Files with a video extension.
         sounds: Files with a sound extension.
         problems: Unreadable folders, and entries with a video extension that are not regular files.
+        archives: Packed files; their videos are not read.
         ignored: Kind of ignored file -> count.
     """
 
     videos: list[Entry] = field(default_factory=list)
     sounds: list[Entry] = field(default_factory=list)
+    archives: list[Entry] = field(default_factory=list)
     problems: list[ClipSource] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
 
@@ -131,6 +143,8 @@ def _sort_in(entry: Entry, is_file: bool, listing: Listing) -> None:
         listing.problems.append(problem(entry, Reason.UNREADABLE, f"{entry.name} {detail}"))
     elif extension in SOUND_ENDINGS and is_file:
         listing.sounds.append(entry)
+    elif extension in ARCHIVE_ENDINGS and is_file:
+        listing.archives.append(entry)
     else:
         listing.ignored[f"other files ({extension or 'no extension'})"] += 1
 

@@ -50,7 +50,7 @@ _ALIASES = {
     "sad": "sadness",
     "surprised": "surprise sur",
 }
-_EMOTION_OF = {word: emotion for emotion in EMOTIONS for word in (emotion, *_ALIASES[emotion].split())}
+EMOTION_OF = {word: emotion for emotion in EMOTIONS for word in (emotion, *_ALIASES[emotion].split())}
 
 # Known problems of the published data, shown as a note if the source folder has the actor.
 ACTOR_NOTES = {
@@ -105,8 +105,8 @@ def parse(relative: PurePosixPath) -> MeadName:
             next(rest)
         elif re.fullmatch(r"(left|right)(30|60)", word):
             _note(found, "camera", f"{word[:-2]}_{word[-2:]}")
-        elif word in _EMOTION_OF:
-            _note(found, "emotion", _EMOTION_OF[word])
+        elif word in EMOTION_OF:
+            _note(found, "emotion", EMOTION_OF[word])
         elif word in ("level", "lv", "l") and following in ("1", "2", "3"):
             _note(found, "level", following)
             next(rest)
@@ -159,7 +159,7 @@ def clips_of(listing: Listing, views: list[str]) -> tuple[list[ClipSource], list
     unnamed_views = 0
     for entry in listing.videos:
         try:
-            name = parse(entry.relative)
+            name = parse(entry.original)
         except ValueError as error:
             clips.append(problem(entry, Reason.UNKNOWN_NAME, f"{error}; {UNDERSTOOD}"))
             continue
@@ -206,7 +206,7 @@ def _sounds_by_sentence(listing: Listing) -> dict[MeadSentence, list[tuple[MeadN
     sounds = defaultdict(list)
     for entry in listing.sounds:
         try:
-            name = parse(entry.relative)
+            name = parse(entry.original)
         except ValueError:
             listing.ignored["sound files whose path does not parse"] += 1
         else:

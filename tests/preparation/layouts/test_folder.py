@@ -48,7 +48,7 @@ def test_folder_without_videos_is_refused(tmp_path):
     [
         ({"name": "celebv"}, "dataset.name=celebv: there is no such dataset"),
         ({"name": "folder", "split": "official"}, "choose one of emotivetalk, person, time, train"),
-        ({"name": "folder", "annotations": "x"}, "only hdtf has annotation files"),
+        ({"name": "folder", "annotations": "x"}, "only hdtf and celebv_hq have annotation files"),
     ],
 )
 def test_unsuitable_settings_are_refused(tmp_path, settings, message):

@@ -57,6 +57,10 @@ def find(source: Path, annotations: Path | None = None, **settings):
         ("WDA_RonWyden1_000#7.mp4", "WDA_RonWyden1_000_clip_7", "RonWyden"),
         ("WDA_WhipJimClyburn_000.mp4", "WDA_WhipJimClyburn_000", "JamesClyburn"),
         ("hdtf_WDA_AOC_000.mp4", "WDA_AOC_000", "AlexandriaOcasioCortez"),
+        ("WDA_AmyKlobuchar1_002_25fps.mp4", "WDA_AmyKlobuchar1_002", "AmyKlobuchar"),
+        ("WDA_AmyKlobuchar1_002-cropped_25fps.mp4", "WDA_AmyKlobuchar1_002", "AmyKlobuchar"),
+        ("RD_Radio34_002_512.mp4", "RD_Radio34_002", "Radio34"),
+        ("RD_Radio34_002_7_256x256.mp4", "RD_Radio34_002_clip_7", "Radio34"),
     ],
 )
 def test_names_of_cut_clips(tmp_path, name, key, speaker):

@@ -9,6 +9,7 @@ from configs.preparation import DatasetConfig
 from datamodules.splits.clip_names import EMOTIONS, MeadSentence, mead_sentence
 from preparation.clip_source import Reason
 from preparation.layouts import LayoutError, find_clips
+from preparation.layouts.listing import Entry
 from preparation.layouts.mead import VIEWS, parse
 from tests.helpers.files import touch
 
@@ -20,6 +21,8 @@ LAYOUTS = [
     "{actor}_{view}_{emotion}_level{level}_{number:03d}.mp4",
     "{actor}_{view}_{emotion}_L{level}_{number:03d}.mp4",
     "{actor}#{view}#{emotion}#level_{level}#{number:03d}.mp4",
+    "{actor}/video/{view}/{emotion}/level_{level}/{number:03d}_25fps.mp4",
+    "{actor}/{view}/{emotion}/level_{level}/{number:03d}_crop.mp4",
     "my copy (1)/{actor}-{view}-{emotion}-{level}-{number:03d}.mp4",
 ]
 
@@ -34,7 +37,7 @@ def test_every_layout_is_parsed_alike(layout):
         if emotion == "neutral" and level > 1:
             continue
         path = layout.format(actor="W015", view=view, emotion=emotion, level=level, number=7)
-        name = parse(PurePosixPath(path))
+        name = parse(Entry(Path(path), PurePosixPath(path)).original)
         assert name.sentence == MeadSentence("W015", emotion, level, 7)
         assert name.view == view
         assert mead_sentence(name.key) == name.sentence
