@@ -24,7 +24,8 @@ from lightning_modules.checkpoints import CheckpointError
 from runtime.tensors import load_saved
 
 GIB = 2**30
-WRITER = ("inline_container", "PytorchStreamWriter")  # named in torch's errors if a file cannot be written
+# Words of torch's errors if a file cannot be written; the last one, if another rank has failed and removed the folder.
+WRITER = ("inline_container", "PytorchStreamWriter", "Parent directory")
 
 
 class StraightToDisk(TorchCheckpointIO):
@@ -94,8 +95,7 @@ class RunCheckpoints(Checkpoint):
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not any(word in str(error) for word in WRITER):
                 raise
-            if part.exists():
-                remove(part)
+            remove(part)
             raise CheckpointError(self._cannot_write(part, error)) from error
         self._part = part
         self._saved()

@@ -20,6 +20,7 @@ from preparation.choice.choose_shots import (
     columns_of,
     write_choice,
 )
+from preparation.choice.report_page import write_report_page
 from preparation.choice.select_expression import parse_select
 from preparation.clip_source import EXPLANATIONS, FAILURES, ClipSource, Reason
 from preparation.scan.scan_clip import Row
@@ -69,7 +70,7 @@ def _scan(config: PrepareConfig, output: Path, console: Console) -> int:
         console.print("This part is finished; others are not. The part that finishes last writes the table.")
         return 0
     console.print(f"scan           {table_path(output)}", markup=False, soft_wrap=True)
-    _print_choice(choose_shots(table, config), config, console)
+    _show(choose_shots(table, config), config, console)
     failed = _failed(table)
     if failed:
         console.print(
@@ -86,7 +87,7 @@ def choose(config: PrepareConfig) -> None:
     output = Path(config.output)
     choice = choose_shots(read_scan(output), config)
     path = write_choice(choice, config, output)
-    _print_choice(choice, config, console)
+    _show(choice, config, console)
     console.print(f"chosen shots   {path}", markup=False, soft_wrap=True)
     console.print(f"counts         {output / SCAN_FOLDER / CHOICE_NAME}", markup=False, soft_wrap=True)
 
@@ -104,7 +105,8 @@ def _failed(table: pa.Table) -> int:
     return len(pc.unique(table.filter(failed)["clip"]))
 
 
-def _print_choice(choice: Choice, config: PrepareConfig, console: Console) -> None:
+def _show(choice: Choice, config: PrepareConfig, console: Console) -> None:
+    """Prints a choice and writes its page."""
     frames = pc.sum(choice.chosen["frames"]).as_py() or 0
     console.print(
         f"select keeps {len(choice.chosen)} of {choice.shots} shots, {frames} frames ({frames / 25 / 3600:.2f} h)",
@@ -117,3 +119,5 @@ def _print_choice(choice: Choice, config: PrepareConfig, console: Console) -> No
         console.print(table)
     for problem, count in sorted(choice.problems.items()):
         console.print(f"{count} clips: {EXPLANATIONS[Reason(problem)]}", markup=False)
+    page = write_report_page(choice, config, Path(str(config.output)) / SCAN_FOLDER)
+    console.print(f"page           {page}", markup=False, soft_wrap=True)

@@ -95,6 +95,7 @@ def running(app: ASGIApp, host: str, port: int) -> Iterator[None]:
         end = time.monotonic() + START_SECONDS
         while not server.started:
             if not thread.is_alive() or time.monotonic() > end:
+                require_free(host, port)  # another program may have taken the address since it was looked at
                 raise GenerationError(f"host={host} port={port}: the server does not start; choose another port")
             time.sleep(0.01)
         yield

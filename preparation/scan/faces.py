@@ -33,6 +33,16 @@ def jaw_opening(faces: list[Face | None], scheme: LandmarkScheme) -> np.ndarray:
     return _ratio(faces, (tip, chin), (tip, top))
 
 
+def face_sizes(faces: list[Face | None], scheme: LandmarkScheme) -> np.ndarray:
+    """(F,) longer side of the face from chin to hairline, pixels; NaN without a face."""
+    found = np.full(len(faces), np.nan)
+    for place, face in enumerate(faces):
+        if face is not None:
+            box = face_extents(face.landmarks[None], scheme)[0]
+            found[place] = (box[2:] - box[:2]).max()
+    return found
+
+
 def lip_opening(faces: list[Face | None], scheme: LandmarkScheme) -> np.ndarray:
     """(F,) distance of the inner lips over that of chin and the face's top; NaN without a face."""
     _, chin, top = JAW[scheme]

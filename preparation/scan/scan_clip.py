@@ -27,23 +27,25 @@ from media.source import identify
 from preparation.clip_source import ClipSource, Reason, Rejected, media_problem
 from preparation.scan.columns import SCHEMA
 from preparation.scan.container import container_facts
-from preparation.scan.faces import face_measures, jaw_opening, sharpness
-from preparation.scan.lip_sync import lip_envelope
+from preparation.scan.faces import face_measures, face_sizes, jaw_opening, sharpness
+from preparation.scan.lip_sync import BLOCKS, lip_envelope
 from preparation.scan.pictures import PictureSignals, borders, frozen_runs, perceptual_hash
 from preparation.scan.shots import LOOKAHEAD, CutFinder, find_shots
 from preparation.scan.speech import SoundSignals
+from preparation.scan.strips import strip_path, write_strip
 from runtime.files import sha256_of
 
 Row = dict[str, Any]
 SHOT_NUMBER = "--s"  # separates the clip's key and the number of the shot
 
 
-def scan_clip(clip: ClipSource, detector: LandmarkDetector) -> list[Row]:
+def scan_clip(clip: ClipSource, detector: LandmarkDetector, folder: Path | None = None) -> list[Row]:
     """Scans a clip. A clip that cannot be read gives one row with its ``problem``.
 
     Args:
         clip: Clip to scan.
         detector: Landmark detector; a MediaPipe detector that is ``solid`` also gives the pose.
+        folder: Folder of the scan, where the strips of the shots are written; None for none.
 
     Returns:
         Rows with every column of ``SCHEMA``; null where there is no measure.
@@ -55,7 +57,7 @@ def scan_clip(clip: ClipSource, detector: LandmarkDetector) -> list[Row]:
     try:
         if clip.problem is not None:
             raise Rejected(clip.problem, clip.problem_detail)
-        return _ClipScan(clip, detector).rows()
+        return _ClipScan(clip, detector, folder).rows()
     except Rejected as rejected:
         return [problem_row(clip, rejected)]
     except MediaError as error:
@@ -76,8 +78,9 @@ def problem_row(clip: ClipSource, why: Rejected) -> Row:
 class _ClipScan:
     """Everything that is measured of one clip."""
 
-    def __init__(self, clip: ClipSource, detector: LandmarkDetector) -> None:
+    def __init__(self, clip: ClipSource, detector: LandmarkDetector, folder: Path | None) -> None:
         self.clip = clip
+        self.folder = folder
         self.detector = detector
         self.signals = PictureSignals()
         self.faces: list[Face | None] = []
@@ -167,9 +170,14 @@ class _ClipScan:
         row |= self._kept_measures(start, end)
         if sound is not None:
             row |= sound.measures(start / FPS, end / FPS)
-            agreement = lip_envelope(jaw_opening(faces, scheme), sound.level[start * 4 : end * 4])
+            agreement = lip_envelope(jaw_opening(faces, scheme), sound.level[start * BLOCKS : end * BLOCKS])
             if agreement is not None:
                 row |= {"lip_envelope_r": agreement[0], "lip_envelope_offset": agreement[1]}
+        if self.folder is not None:
+            level = np.zeros(0) if sound is None else sound.level[start * BLOCKS : end * BLOCKS]
+            lines = {"face": face_sizes(faces, scheme), "jaw": jaw_opening(faces, scheme), "level": level}
+            pictures = [picture for frame, picture in self.signals.kept.items() if start <= frame < end]
+            write_strip(strip_path(self.folder, row["key"]), pictures, lines)
         return row
 
     def _kept_measures(self, start: int, end: int) -> Row:

@@ -73,7 +73,7 @@ def scan_clips(
     if not todo:
         return
     workers = min(config.workers or usable_cores(), len(todo))
-    with ClipPool(workers, _start_worker, (config, taken()), config.clip_timeout) as pool:
+    with ClipPool(workers, _start_worker, (config, output / SCAN_FOLDER, taken()), config.clip_timeout) as pool:
         for clip, rows in pool.each(_scan, todo):
             found = [problem_row(clip, rows)] if isinstance(rows, Rejected) else rows
             record = {"settings": settings, "file": _file(clip), "rows": found}
@@ -169,10 +169,10 @@ def _renamed(clip: ClipSource) -> Row:
 _state: dict[str, Any] = {}
 
 
-def _start_worker(config: PrepareConfig, plugins: tuple[tuple[str, str], ...]) -> None:
+def _start_worker(config: PrepareConfig, folder: Path, plugins: tuple[tuple[str, str], ...]) -> None:
     end_with_parent()
     take(plugins)
-    _state["config"] = config
+    _state.update(config=config, folder=folder)
 
 
 def _detector() -> LandmarkDetector:
@@ -185,4 +185,4 @@ def _detector() -> LandmarkDetector:
 
 
 def _scan(clip: ClipSource) -> list[Row]:
-    return scan_clip(clip, _detector())
+    return scan_clip(clip, _detector(), _state["folder"])

@@ -2,11 +2,12 @@
 
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from callbacks.run_checkpoints import StraightToDisk
+from callbacks.run_checkpoints import RunCheckpoints, StraightToDisk
 from configs.errors import ConfigError
 from lightning_modules.checkpoints import CheckpointError
 from lightning_modules.vaid.checkpoint import load_vaid
@@ -38,6 +39,18 @@ def test_the_newest_and_the_best_are_kept(shards, tmp_path):
 def test_checkpoints_may_be_more_frequent_than_validations(shards, tmp_path):
     done = train_vaid(shards, tmp_path, "run_id=a", "checkpoints.every=2", "checkpoints.keep=9", steps=5)
     assert names(done.folder) == ["last.ckpt", "step=2.ckpt", "step=3.ckpt", "step=4.ckpt", "step=5.ckpt"]
+
+
+def test_a_rank_whose_folder_another_rank_removed_raises_the_same_error(tmp_path):
+    """With DeepSpeed, where all ranks write into one folder."""
+
+    def save(path):
+        torch.save({}, Path(path) / "gone" / "part.pt")
+
+    trainer = SimpleNamespace(global_step=6, should_stop=False, max_steps=9, save_checkpoint=save)
+    checkpoints = RunCheckpoints(tmp_path, every=6, validate_every=6)
+    with pytest.raises(CheckpointError, match=r"step=6\.ckpt cannot be written to"):
+        checkpoints.on_train_batch_end(trainer, None, None, None, 0)
 
 
 def test_a_full_disk_raises_and_keeps_the_last_checkpoint(shards, tmp_path, monkeypatch):

@@ -75,7 +75,12 @@ def test_a_bad_machine_is_described_with_remedies(tmp_path):
 @pytest.mark.slow
 def test_nothing_is_created_without_a_home(tmp_path):
     (tmp_path / "tmp").mkdir()
-    environment = {**os.environ, "HOME": str(tmp_path / "absent"), "XDG_CACHE_HOME": "", "TMPDIR": str(tmp_path / "tmp")}
+    environment = {
+        **os.environ,
+        "HOME": str(tmp_path / "absent"),
+        "XDG_CACHE_HOME": "",
+        "TMPDIR": str(tmp_path / "tmp"),
+    }
     environment.pop("EMOTIVETALK_WEIGHTS", None)
     done = subprocess.run(COMMAND, capture_output=True, text=True, env=environment, cwd=ROOT)
     assert "caches are lost with the temporary folder" in flat(done.stdout), done.stdout + done.stderr

@@ -26,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
@@ -59,12 +59,14 @@ class Chaos:
         disk: Folder of the outputs that are disturbed; a small memory disk for root.
         temporary: Temporary folder of all commands.
         chance: Source of the moments.
+        started: Processes of the commands that were started.
     """
 
     folder: Path
     disk: Path
     temporary: Path
     chance: random.Random
+    started: list[ForkServerProcess] = field(default_factory=list)
 
     def environment(self, program: Program | None = None, rank: int = 0, port: int = 0) -> dict[str, str]:
         """Environment of one process of a program."""
@@ -82,7 +84,16 @@ class Chaos:
             if not home:
                 environment.pop("HOME", None)
             processes.append(start(program.command(output), environment, self.log(program, rank)))
+        self.started += processes
         return processes
+
+    def end_all(self) -> None:
+        """Kills what a failed check has left, so that it does not disturb the next one."""
+        for process in self.started:
+            for found in members(int(process.pid or 0)):
+                with suppress(OSError):
+                    os.kill(found, signal.SIGKILL)
+        self.started.clear()
 
     def log(self, program: Program, rank: int | str) -> Path:
         """File with the output of a rank."""
@@ -201,6 +212,7 @@ def _second(chaos: Chaos, program: Program, output: Path, first: list[ForkServer
         else {}
     )
     second = start(program.command(output), environment, log)
+    chaos.started.append(second)
     end = time.monotonic() + END_SECONDS
     while second.is_alive() and all(process.is_alive() for process in first) and time.monotonic() < end:
         time.sleep(0.02)
@@ -270,6 +282,7 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
     failed: list[str] = known["failed"]
 
     def fail(error: UserError) -> None:
+        chaos.end_all()
         failed.append(str(error))
         console.print(f"  failed: {error}", markup=False, soft_wrap=True)
 

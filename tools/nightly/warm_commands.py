@@ -60,6 +60,7 @@ def _run(typed: list[str], environment: dict[str, str], log: str) -> None:
     os.dup2(out, 2)
     os.close(out)
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's check would else hand on that it is ignored
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(ROOT)

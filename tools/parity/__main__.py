@@ -71,7 +71,9 @@ def main(arguments: Sequence[str]) -> int:
     new_console(stderr=False).print(table)
     if "output" in options:
         rows = [{**asdict(step), "equal": step.equal} for step in steps]
-        write_whole(options["output"], json.dumps({"schema": SCHEMA, "clip": sha256_of(clip), "steps": rows}, indent=2) + "\n")
+        write_whole(
+            options["output"], json.dumps({"schema": SCHEMA, "clip": sha256_of(clip), "steps": rows}, indent=2) + "\n"
+        )
     return 0 if all(step.equal for step in steps) else 1
 
 
