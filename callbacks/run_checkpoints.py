@@ -95,7 +95,8 @@ class RunCheckpoints(Checkpoint):
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not any(word in str(error) for word in WRITER):
                 raise
-            remove(part)
+            if part.exists():  # another rank may have removed it
+                remove(part)
             raise CheckpointError(self._cannot_write(part, error)) from error
         self._part = part
         self._saved()

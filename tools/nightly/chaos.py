@@ -304,7 +304,7 @@ def check(folder: Path, total: int, seed: int, only: list[str], kinds: list[str]
             output, finished = emptied(disk / "output"), 0
             suited = [kind for kind in kinds if kind != "hole" or program.ranks > 1]
             while own < wanted:
-                kind = suited[(own + seed) % len(suited)]
+                kind = min(suited, key=lambda kind: done[f"{program.name}/{kind}"])
                 happened: str | None = f"{kind}: failed"
                 try:
                     happened = disturb(chaos, program, output, kind, seconds)
