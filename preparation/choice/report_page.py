@@ -53,7 +53,7 @@ def write_report_page(choice: Choice, config: PrepareConfig, folder: Path) -> Pa
         "missed": [vars(missed) for missed in choice.missed],
         "problems": [[EXPLANATIONS[Reason(name)], count] for name, count in sorted(choice.problems.items())],
         **(histograms := _histograms(choice, config.select)),
-        "cards": list(_cards(choice, folder, list(histograms["columns"]))),
+        "shown": list(_shown(choice, folder, list(histograms["columns"]))),
     }
     text = json.dumps(content, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     page = resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")
@@ -84,7 +84,7 @@ def _histograms(choice: Choice, select: str) -> dict[str, Any]:
     }
 
 
-def _cards(choice: Choice, folder: Path, measures: list[str]) -> Iterator[dict[str, Any]]:
+def _shown(choice: Choice, folder: Path, measures: list[str]) -> Iterator[dict[str, Any]]:
     """Chosen shots, spread evenly over the scan, and the first shots that miss each condition."""
     places = np.linspace(0, len(choice.chosen) - 1, min(CHOSEN_SHOWN, len(choice.chosen))).round().astype(int)
     yield from _of(choice.chosen.take(pa.array(places)), folder, measures)
@@ -94,14 +94,14 @@ def _cards(choice: Choice, folder: Path, measures: list[str]) -> Iterator[dict[s
             continue
         conditions = choice.rejected["missed"].to_pylist()
         rows = [row for row, text in enumerate(conditions) if missed.text in text.split(" and ")]
-        for card in _of(choice.rejected.take(pa.array(rows[:MISSED_SHOWN], pa.int64())), folder, measures):
-            if card["key"] not in shown:
-                shown.add(card["key"])
-                yield card
+        for one in _of(choice.rejected.take(pa.array(rows[:MISSED_SHOWN], pa.int64())), folder, measures):
+            if one["key"] not in shown:
+                shown.add(one["key"])
+                yield one
 
 
 def _of(table: pa.Table, folder: Path, measures: list[str]) -> Iterator[dict[str, Any]]:
     for row in table.to_pylist():
-        card = {name: row[name] for name in LISTED} | {"missed": row.get("missed", "")}
-        card["measures"] = {name: row[name] for name in measures if row[name] is not None}
-        yield card | read_strip(strip_path(folder, row["key"]))
+        shown = {name: row[name] for name in LISTED} | {"missed": row.get("missed", "")}
+        shown["measures"] = {name: row[name] for name in measures if row[name] is not None}
+        yield shown | read_strip(strip_path(folder, row["key"]))

@@ -97,7 +97,7 @@ def _joined(match: re.Match[str]) -> str:
 
 
 class VoxCeleb2(NamedDataset):
-    """VoxCeleb2: face crops of 224 pixels of 6,112 people, with the sound beside or in the videos."""
+    """VoxCeleb2: face crops of 224 pixels of 6,112 people, with the sound in the videos or in files of its own."""
 
     name = "voxceleb2"
     pattern = re.compile(rf"(?P<speaker>id\d{{5}})/({YOUTUBE})/(\d{{5}})")

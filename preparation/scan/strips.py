@@ -1,6 +1,6 @@
 """What a person needs to judge a shot: a strip of its pictures, and time lines of face, jaw and loudness.
 
-A strip is one JSON file beside the parts of the scan. It is for ``report.html`` alone; no measure is taken from it.
+A strip is one JSON file in the folder of the scan. It is for ``report.html`` alone; no measure is taken from it.
 """
 
 from __future__ import annotations

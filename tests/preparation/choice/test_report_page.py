@@ -35,11 +35,11 @@ def test_it_holds_counts_measures_and_strips(tmp_path):
     assert content["columns"]["frames"] == [200, 100, 300, 10]
     assert content["columns"]["blur"] == [0.4, 0.4, 0.9, None]
     assert content["kept"] == [1, 0, 0, 0]
-    assert [(card["key"], card["missed"]) for card in content["cards"]] == [
+    assert [(one["key"], one["missed"]) for one in content["shown"]] == [
         ("c0--s000", ""), ("c1--s000", "frames>=120"), ("c3--s000", "frames>=120 and blur<=0.6"),
         ("c2--s000", "blur<=0.6"),
     ]  # fmt: skip
-    first = content["cards"][0]
+    first = content["shown"][0]
     assert (first["face"], len(first["jaw"]), first["strip"][:5]) == ([100.0, None, 120.0], 100, "/9j/4")
 
 
@@ -67,14 +67,14 @@ def test_limits_are_dragged_in_a_browser(tmp_path, browser):
     page.goto(path.as_uri())
     assert page.title() == "Shots of a scan"
     assert "19 of 21 shots are chosen" in page.inner_text("#summary")
-    assert page.locator(".card:visible").count() == 21
+    assert page.locator(".shot:visible").count() == 21
     limit = page.get_by_label("least frames")
     limit.evaluate("input => { input.value = 100; input.dispatchEvent(new Event('input')); }")
     assert page.inner_text("#count").startswith("11 of 21 shots meet the limits; 11 of them are chosen now.")
     assert page.inner_text("#typed") == 'select="frames>=200"'
-    assert page.locator(".card:visible").count() == 11
+    assert page.locator(".shot:visible").count() == 11
     page.click("#reset")
-    assert page.locator(".card:visible").count() == 21
+    assert page.locator(".shot:visible").count() == 21
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     assert not errors
     page.close()
