@@ -114,12 +114,13 @@ def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
-def test_a_run_killed_at_any_point_finishes_with_the_same_bytes(whole, raw, tmp_path):
+@pytest.mark.parametrize(("times", "finished"), [(1, 0), pytest.param(12, -1, marks=pytest.mark.nightly)])
+def test_a_run_killed_at_any_point_finishes_with_the_same_bytes(whole, raw, tmp_path, times, finished):
     def records():
         return len(list((tmp_path / "parts").glob("mead-*.json")))
 
-    kills, finished = np.random.default_rng(5), -1
-    for _ in range(12):
+    kills = np.random.default_rng(5)
+    for _ in range(times):
         process = warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
         deadline = time.monotonic() + 120
         # Wait until it has got further than the run before, and then for a random time.
@@ -148,7 +149,9 @@ def test_a_killed_worker_does_not_change_the_result(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
-@pytest.mark.parametrize("settings", [MEAD, {"dataset": "synthetic", "preset": "tiny"}])
+@pytest.mark.parametrize(
+    "settings", [MEAD, pytest.param({"dataset": "synthetic", "preset": "tiny"}, marks=pytest.mark.nightly)]
+)
 def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
     arguments = command(**settings, **({"source": raw} if settings is MEAD else {}), output=tmp_path, workers=2)
     process = warm.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -179,8 +182,16 @@ def remux(video: Path, sound: np.ndarray, path: Path) -> None:
             target.mux(voice.encode(piece))
 
 
-@pytest.mark.parametrize("begun", ["*.mp4", "plan.json"])  # while speakers are rendered, while clips are prepared
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+# While speakers are rendered, and while clips are prepared.
+@pytest.mark.parametrize(
+    ("begun", "number"),
+    [
+        ("plan.json", signal.SIGKILL),
+        ("*.mp4", signal.SIGTERM),
+        pytest.param("*.mp4", signal.SIGKILL, marks=pytest.mark.nightly),
+        pytest.param("plan.json", signal.SIGTERM, marks=pytest.mark.nightly),
+    ],
+)
 def test_no_worker_outlives_an_ended_run(raw, tmp_path, number, begun):
     synthetic = {"dataset": "synthetic", "preset": "tiny", "dataset__split": "person"}
     keys = {**MEAD, "source": raw} if begun == "plan.json" else synthetic

@@ -130,6 +130,7 @@ def _connect() -> socket.socket:
             address.unlink(missing_ok=True)
             command = [sys.executable, __file__, str(address), str(session)]
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # a fork would lose threads
+            threads["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # of pyarrow
             # A session of its own: it has to outlive a signal to all of the test session, to end what still runs.
             server = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.DEVNULL, start_new_session=True
