@@ -104,7 +104,7 @@ def test_the_command_that_wandb_starts_is_a_valid_configuration():
     assert (*before, last) == ("${env}", "${interpreter}", "${program}", "${args_no_hyphens}")
     config = train_config(*keys, *(f"{name}=0.002" for name in sweep["parameters"]))
     check(config)
-    assert (config.logger.name, config.model.lr, config.model.club.weight) == ("wandb", 0.002, 0.002)
+    assert (config.model.lr, config.model.club.weight, config.ckpt_path) == (0.002, 0.002, "last")
 
 
 @pytest.mark.nightly
