@@ -17,7 +17,7 @@ from tests.helpers.synthetic_videos import untrained, write_speakers
 from tests.helpers.wandb_run import read_runs
 
 pytestmark = pytest.mark.timeout(1800)
-ran = pytest.mark.nightly  # tests/training has the parts: test_loggers.py and test_sweeps.py
+ran = pytest.mark.nightly  # by day, test_readme.py composes the commands, and tests/training runs loggers and sweeps
 
 PAGE = (ROOT / "docs" / "tracking.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(bash|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -18,10 +18,11 @@ import pytest
 
 from configs.command_line import compose
 from configs.data import DataConfig
+from configs.models import EthdConfig, UNetConfig
 from configs.preparation import PrepareConfig
 from configs.registries import STAGES
 from configs.rules import check
-from configs.training import NO_INIT, EthdConfig, TrainConfig, UNetConfig
+from configs.training import NO_INIT, TrainConfig
 from configs.training_rules import check_ranks
 from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule

@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from configs.training import ClubConfig
+from configs.models import ClubConfig
 from datamodules.clip_windows import BatchReader, micro_batches
 from datamodules.datamodule import ShardDataModule
 from datamodules.loader import StreamDataset

@@ -10,7 +10,8 @@ import time
 import psutil
 import pytest
 
-from datamodules.loader import EvaluationLoader, fault_of_workers
+from datamodules.loader import EvaluationLoader
+from datamodules.loader_processes import fault_of_workers
 from datamodules.schema import ShardError
 from runtime.errors import UserError
 from tests.helpers import ROOT, warm
