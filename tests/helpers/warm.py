@@ -29,7 +29,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Modules that train, prepare, generate and evaluate import before their work begins.
-PRELOADED = ("training.fit", "preparation.tasks", "generation.generate_videos", "evaluation.evaluate_folders")
+PRELOADED = (
+    *("training.fit", "preparation.tasks", "generation.generate_videos", "evaluation.evaluate_folders"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+)
 # Optional packages -> what is imported if they are installed.
 OPTIONAL = {"gradio": "generation.web.page", "deepspeed": "deepspeed"}
 NUMBER = struct.Struct("q")  # format of a process id, and of an exit status
