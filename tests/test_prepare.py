@@ -108,7 +108,7 @@ def test_a_run_killed_at_any_point_finishes_with_the_same_bytes(whole, raw, tmp_
         for tar in tmp_path.glob("*.tar"):  # no file with a final name is incomplete
             assert tar.read_bytes() == (whole / tar.name).read_bytes()
         finished = records()
-    assert prepare(**MEAD, source=raw, output=tmp_path, workers=2).returncode == 0
+    assert prepare(**MEAD, source=raw, output=tmp_path, workers=1).returncode == 0
     assert content(tmp_path) == content(whole)
     assert not list(tmp_path.glob(".*partial"))
 
@@ -219,7 +219,7 @@ def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):
     write_video(source / "blink.mp4", [np.full((96, 96, 3), 90, np.uint8)] * 10, sound=sound[:6400])
     (source / "notes.txt").write_text("not a clip")
 
-    done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=2)
+    done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=1)
     assert {name.removesuffix(".mp4"): clip["reason"] for name, clip in report(output).items()} == {
         "good clip (1)": None, "no track": "no_audio", "silence": "silent", "half the sound": "av_mismatch",
         "cut short": "decode_error", "zero": "decode_error", "words": "decode_error",
@@ -232,7 +232,7 @@ def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):
     assert check(output) == []
 
     silent = tmp_path / "silent"
-    prepare(dataset="folder", preset="tiny", source=source, output=silent, workers=2, audio__required="false")
+    prepare(dataset="folder", preset="tiny", source=source, output=silent, workers=1, audio__required="false")
     kept = {name for name, clip in report(silent).items() if clip["status"] == "kept"}
     assert kept == {"good clip (1).mp4", "no track.mp4", "silence.mp4"}
 
@@ -279,7 +279,7 @@ def test_a_full_disk_is_reported_and_can_be_continued(whole, raw, tmp_path):
     assert "the disk is full" in full.stderr
     assert "Traceback" not in full.stderr
     assert not list(tmp_path.glob("*.tar")) + list(tmp_path.glob(".*.partial"))
-    assert prepare(**MEAD, source=raw, output=tmp_path).returncode == 0
+    assert prepare(**MEAD, source=raw, output=tmp_path, workers=1).returncode == 0
     assert content(tmp_path) == content(whole)
 
 
