@@ -19,6 +19,8 @@ from lightning_modules.vaid.module import VAIDModule
 ROWS = 4  # plotted dimensions of each latent: the mouth opening, then those with the largest deviation in the clip
 MOUTH_OPENING = ("inner_opening_centre", "jawOpen")  # names of this dimension in encoders that name dimensions
 FRAMES = 250  # ten seconds at 25 fps
+# As shares of the figure; matplotlib would draw the figure twice more to find them.
+MARGINS = {"left": 0.045, "right": 0.995, "bottom": 0.065, "top": 0.94, "wspace": 0.1, "hspace": 0.15}
 FIELDS = ("audio", "lip", "expression", "portraits")
 Names = tuple[tuple[str, ...], tuple[str, ...]]  # names of the dimensions of lip and expression latents
 
@@ -76,7 +78,8 @@ def draw(module: VAIDModule, batch: ClipBatch, names: Names | None = None) -> np
     expressions = [
         vaid.expression_scale.restore(vaid.sample_expression(audio, portrait, e_cond, [seed]))[0] for seed in (0, 1)
     ]
-    figure = Figure(figsize=(16, 2 * ROWS), layout="constrained")
+    figure = Figure(figsize=(16, 2 * ROWS))
+    figure.subplots_adjust(**MARGINS)
     axes = figure.subplots(ROWS, 2, sharex=True, squeeze=False)
     _column(axes[:, 0], batch["lip"][0], lips, names[0] if names else None)
     _column(axes[:, 1], batch["expression"][0], expressions, names[1] if names else None)

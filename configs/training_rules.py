@@ -7,11 +7,12 @@ import importlib.util
 from configs.errors import ConfigError
 from configs.fields import one_of
 from configs.loggers import LoggerConfig
+from configs.models import EthdConfig, VAIDConfig
 from configs.preparation import ENCODER_KINDS
 from configs.proxy import ProxyConfig
 from configs.registries import STAGES
 from configs.renamed import note
-from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig, TrainerConfig, VAIDConfig
+from configs.training import NO_INIT, SVD_INIT, TrainConfig, TrainerConfig
 
 SVD_PREDICTS_V = "model.prediction={}: SVD's weights predict v; set model.prediction=v"
 VAID_MISSING = "vaid is missing: name the run directory or checkpoint of a trained V-AID, e.g. vaid=outputs/vaid/first"

@@ -21,10 +21,11 @@ from datamodules.clip_windows import BatchReader, Clip, ClipBatch, Window, emoti
 from datamodules.index_checks import check_index
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
 from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder
+from datamodules.remote import read_index
 from datamodules.schema import SPLITS, Dimensions, Index, LatentStatistics, ShardError, require_same_encoders
 from datamodules.shards import ShardReader
 from datamodules.splits import assign_splits
-from datamodules.staging import read_index, shard_source
+from datamodules.staging import shard_source
 from encoders.protocols import Identity
 
 log = logging.getLogger(__name__)

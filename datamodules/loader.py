@@ -6,13 +6,12 @@ length, which keeps Lightning from fetching ahead: the number of fetched batches
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
 from datamodules.clip_windows import (
     Allocate,
@@ -26,15 +25,10 @@ from datamodules.clip_windows import (
     new_tensor,
     training_windows,
 )
+from datamodules.loader_processes import data_loader, read
 from datamodules.order import Order, reference_clip
 from datamodules.schema import ShardError
 from datamodules.slots import SlotDataset, Slots, Tasks, block_bytes
-from runtime.errors import UserError
-from runtime.platforms import SHARED_MEMORY
-
-# PyTorch's words for a loader process that was killed, and for shared memory that is full
-KILLED_WORKER = re.compile(r"DataLoader worker \(pid.*?\) (is killed by signal: [A-Z][a-z ]+|exited unexpectedly)")
-FULL_MEMORY = ("Bus error", "unable to allocate shared memory", "unable to write to file </torch_", "unable to mmap")
 
 
 class StreamDataset(Dataset[RankBatch]):
@@ -210,14 +204,14 @@ class StreamLoader:
             if self._iterator is None:
                 self._slots = Slots(*self._blocks())
                 self._iterator = iter(
-                    _data_loader(
+                    data_loader(
                         SlotDataset(self.dataset, self._slots.blocks),
                         Tasks(self.step, self._slots),
                         self._workers,
                         self._prefetch,
                     )
                 )
-            parcel = _read(next(self._iterator))
+            parcel = read(next(self._iterator))
             if parcel.task.step != self.step:
                 raise RuntimeError(
                     f"expected the batch of step {self.step}, got {parcel.task.step}: two loops share one StreamLoader"
@@ -268,6 +262,11 @@ class StreamLoader:
     def close(self) -> None:
         """Stops the loader processes. The next iteration starts new ones."""
         self._iterator = None
+
+
+def _shown(value: Any) -> Any:
+    """A value as the command line spells it."""
+    return "null" if value is None else value
 
 
 class EvaluationDataset(Dataset[ClipBatch]):
@@ -338,77 +337,4 @@ class EvaluationLoader:
     def __iter__(self) -> Iterator[ClipBatch]:
         """Iterates over batches of one clip."""
         steps = range(len(self.dataset))
-        return map(_read, _data_loader(self.dataset, steps, self._workers, self._prefetch, self._pin_memory))
-
-
-class _Failed(NamedTuple):
-    """An error of a loader process. PyTorch would raise it with a traceback as its message."""
-
-    error: UserError
-
-
-class _Reporting(Dataset[Any]):
-    """Dataset that returns errors in the input instead of raising them."""
-
-    def __init__(self, dataset: Dataset[Any]) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, item: Any) -> Any:
-        try:
-            return self.dataset[item]
-        except UserError as error:
-            return _Failed(error)
-
-
-def _read(batch: Any) -> Any:
-    if isinstance(batch, _Failed):
-        raise batch.error
-    return batch
-
-
-def fault_of_workers(error: BaseException | None) -> str | None:
-    """What ended the loader processes, with a remedy; None for other errors.
-
-    PyTorch notices a process that was killed in whatever the training does at that moment.
-
-    Args:
-        error: Error of a training.
-    """
-    while error is not None:
-        text = " ".join(str(error).split())
-        if isinstance(error, RuntimeError) and any(words in text for words in FULL_MEMORY):
-            return (
-                f"{SHARED_MEMORY} is full: start the container with more (--ipc=host, or --shm-size=8g), or set "
-                "data.workers=0"
-            )
-        if isinstance(error, RuntimeError) and (found := KILLED_WORKER.search(text)):
-            return (
-                f"a loader process was ended by the system ({found[0]}): with SIGKILL memory was short; request more, "
-                "or lower data.workers (0 loads in the training process)"
-            )
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _data_loader(
-    dataset: Dataset[Any], steps: Sampler[Any] | range, workers: int, prefetch: int, pin_memory: bool = False
-) -> DataLoader[Any]:
-    return DataLoader(
-        _Reporting(dataset),
-        batch_size=None,
-        sampler=steps,
-        num_workers=workers,
-        prefetch_factor=prefetch if workers else None,
-        pin_memory=pin_memory,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),  # its own, so that loaders do not advance the global generator
-    )
-
-
-def _shown(value: Any) -> Any:
-    """A value as the command line spells it."""
-    return "null" if value is None else value
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
+        return map(read, data_loader(self.dataset, steps, self._workers, self._prefetch, self._pin_memory))

@@ -1,14 +1,6 @@
 """Access to shards in a local folder, or through a node-local staging folder for URLs and slow file systems.
 
-A root is one of
-
-    /data/hdtf                              folder
-    https://host/path                       URL, fetched with curl
-    s3://bucket/prefix                      URL, fetched with ``aws s3 cp``
-    pipe:ssh store cat /mnt/hdtf/{name}     any command that writes the file to standard output
-
-``{name}`` is replaced by the file name (``index.json`` or a shard). A command must contain it. If a URL does not
-contain it, the name is appended. WebDataset's ``gopen`` runs commands in a shell: use trusted roots only.
+``datamodules/remote.py`` says which roots there are.
 
 Staged shards are ``<stage>/<digest of the dataset>/<shard>``, shared by all processes of a node. Complete and partial
 shards take at most ``gib`` GiB; the least recently opened are removed first. A removed file that a process has open
@@ -22,17 +14,15 @@ import errno
 import hashlib
 import os
 import re
-import shlex
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import BinaryIO, Protocol
 
 from filelock import FileLock, Timeout
-from webdataset.gopen import gopen
 
-from datamodules.schema import INDEX_NAME, Index, ShardEntry, ShardError
+from datamodules.remote import address, fetch, is_remote
+from datamodules.schema import Index, ShardEntry, ShardError
 from runtime.folders import UnsafeFolder, private_folder, private_temporary
 from runtime.platforms import open_for_reading
 from runtime.verified import verified_once
@@ -41,10 +31,8 @@ GIB = 2**30
 STAGE_NAME = "emotivetalk-shards"
 DECODED = {"speech.flac", "video.mp4"}  # members that FFmpeg decodes
 _CHUNK = 2**20
-MAX_INDEX = 2**30  # bytes; that of 30,000 clips has 20 MB
 NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 BINARY = getattr(os, "O_BINARY", 0)
-_REMOTE = re.compile(r"(pipe:|[a-z][a-z0-9+.-]*://)")
 
 
 class ShardSource(Protocol):
@@ -57,88 +45,6 @@ class ShardSource(Protocol):
             ShardError: If it cannot be opened or fetched, or its size differs from the index.
         """
         ...
-
-
-def is_remote(root: str) -> bool:
-    """Whether a root is a URL or a command, not a folder."""
-    return _REMOTE.match(root) is not None
-
-
-def address(root: str, name: str) -> str:
-    """Argument of ``gopen`` for one file of a remote root.
-
-    Raises:
-        ShardError: If a command does not contain ``{name}``.
-    """
-    if root.startswith("pipe:"):
-        if "{name}" not in root:
-            raise ShardError(f"data root {root!r}: a command must contain {{name}}, e.g. pipe:cat /mnt/x/{{name}}")
-        return root.replace("{name}", shlex.quote(name))
-    url = root.replace("{name}", name) if "{name}" in root else f"{root.rstrip('/')}/{name}"
-    return f"pipe:aws s3 cp {shlex.quote(url)} -" if url.startswith("s3://") else url
-
-
-def fetch(url: str, into: BinaryIO, most: int) -> str:
-    """Copies the content of a URL or the output of a command into an open file and returns its SHA-256.
-
-    Args:
-        url: URL, or command of ``gopen``.
-        into: Open file.
-        most: Bytes that are accepted; it ends after one more.
-
-    Raises:
-        ShardError: If it fails; the message names the command and its exit status.
-    """
-    digest = hashlib.sha256()
-    stream = None
-    try:
-        stream = gopen(url)
-        room = most + 1
-        while room > 0 and (chunk := stream.read(min(_CHUNK, room))):
-            into.write(chunk)
-            digest.update(chunk)
-            room -= len(chunk)
-        if room <= 0:
-            _end(stream)
-            raise ShardError(f"{url.removeprefix('pipe:')}: sends more than the expected {most} bytes; check data.root")
-        stream.close()  # raises if the command failed after its last byte
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise
-        status = getattr(stream, "status", None)
-        outcome = f"exit status {status}" if status is not None else str(error)
-        raise ShardError(
-            f"{url.removeprefix('pipe:')}: could not be fetched ({outcome}); check data.root, and run the command or "
-            "open the URL yourself to see the cause"
-        ) from error
-    return digest.hexdigest()
-
-
-def _end(stream: Any) -> None:
-    """Ends a command before its last byte."""
-    if (process := getattr(stream, "proc", None)) is not None:
-        process.terminate()
-    with contextlib.suppress(OSError):
-        stream.close()
-
-
-def read_index(root: str) -> Index:
-    """Reads ``index.json`` from a folder or URL.
-
-    Raises:
-        ShardError: If it cannot be read or used.
-    """
-    if not is_remote(root):
-        return Index.read(Path(root).expanduser())
-    url = address(root, INDEX_NAME)
-    with tempfile.TemporaryFile() as file:
-        fetch(url, file, MAX_INDEX)
-        file.seek(0)
-        try:
-            text = file.read().decode()
-        except UnicodeDecodeError as error:
-            raise ShardError(f"{url}: not an index ({error}); check data.root") from error
-    return Index.from_json(text, url)
 
 
 def shard_source(root: str, index: Index, stage_to: str | None, stage_gib: float) -> ShardSource:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from configs.training import Weighting
+from configs.models import Weighting
 from diffusion.schedules import NoiseSchedule
 
 SIGMA_RANGE = (0.002, 700.0)  # range of SVD's training; without any signal sigma would be infinite

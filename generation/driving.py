@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from configs.generation import DrivingMode
-from configs.training import Variant
+from configs.models import Variant
 from generation.errors import GenerationError
 from generation.portrait import PreparedPortrait
 from lightning_modules.emotion.sources import ResolvedEmotion

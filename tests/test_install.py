@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import subprocess
@@ -57,9 +58,15 @@ def locked() -> dict[str, str]:
     return dict(line.split("==") for line in LOCK.read_text(encoding="utf-8").splitlines())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
-@pytest.mark.parametrize("platform", PLATFORMS)
+PYTHONS = ["3.11", "3.12", "3.13"]
+DAILY = set(zip(PLATFORMS, [*PYTHONS, PYTHONS[0]], strict=True))  # each platform once
+COMBINATIONS = [
+    pytest.param(*pair, marks=pytest.mark.slow if pair in DAILY else pytest.mark.nightly)
+    for pair in itertools.product(PLATFORMS, PYTHONS)
+]
+
+
+@pytest.mark.parametrize(("platform", "python"), COMBINATIONS)
 def test_setup_resolves(platform, python):
     found = resolve(platform, python)
     assert {"av", "torch", "lightning", "mediapipe", "mypy"} <= found.keys()
@@ -68,7 +75,9 @@ def test_setup_resolves(platform, python):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("platform", PLATFORMS)
+@pytest.mark.parametrize(
+    "platform", [PLATFORMS[0], *(pytest.param(other, marks=pytest.mark.nightly) for other in PLATFORMS[1:])]
+)
 def test_the_lock_holds_on_every_platform(platform):
     """On macOS from 15: the version of opencv-contrib-python, which MediaPipe needs, is not built for 14."""
     found = resolve(platform, "3.11.9", f"--constraint={LOCK}", macos="15.0")

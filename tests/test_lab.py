@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from lightning_modules.checkpoints import CheckpointError, read_checkpoint
 from lightning_modules.ethd.export import KIND, VERSION, export
 from lightning_modules.tensor_files import read_file, write_file
 from runtime.registry import UnknownName
-from tests.helpers import ROOT
+from tests.helpers import ROOT, warm
 from tests.helpers.ethd_run import build_encoders, write_ethd, write_vaid
 from tests.helpers.files import touch
 from tests.helpers.refusals import refuses
@@ -50,8 +49,7 @@ def follow(folder: Path) -> dict[str, str]:
 
 
 def run(folder: Path, *command: str, status: int = 0) -> str:
-    settings = {"cwd": folder, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "text": True, "timeout": 250}
-    done = subprocess.run([sys.executable, *command], capture_output=True, **settings)
+    done = warm.run([sys.executable, *command], cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert done.returncode == status, done.stdout + done.stderr
     return done.stderr if status else done.stdout
 

@@ -105,7 +105,7 @@ def test_generate(labelled, files, tmp_path):
     assert len(pictures(ran)) == 2
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_lips_and_expression(labelled, files, tmp_path):
     places = {"ETHD": str(labelled), "SPEECH": str(files / "voice.wav"), "OUTPUT": str(tmp_path)}
     ran = run("lips_and_expression.ipynb", **places, DEVICE="cpu")
@@ -144,7 +144,7 @@ def test_scores(tmp_path, monkeypatch):
     assert gaussians == pytest.approx(4, abs=0.15)
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_scores_of_own_videos_without_networks_names_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "none"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

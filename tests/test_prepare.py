@@ -1,32 +1,26 @@
-"""prepare.py in a shell: killed, in parts, on damaged files, and on real clips."""
+"""prepare.py in a shell: killed, in parts, and on damaged files."""
 
 import csv
-import itertools
-import json
 import os
 import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import av
-import diffusers
 import numpy as np
 import psutil
 import pytest
-import torch
-import transformers
 
 from datamodules.schema import Index
-from encoders.motion.fan import FanEncoder
-from media import read_frames, read_sound
+from media import read_frames
 from preparation.check import check
 from preparation.synthetic import write_dataset
 from tests.helpers import ROOT, warm
+from tests.helpers.prepare_command import command, made, prepare, report
 from tests.helpers.sound import sound_frame
 from tests.helpers.videos import copy_packets, write_video
 
@@ -35,29 +29,9 @@ pytestmark = pytest.mark.slow
 AWKWARD = "Müller's (1) #raw! 寒い 100%"
 
 
-def command(**keys) -> list[str]:
-    return [sys.executable, "prepare.py", *[f"{key.replace('__', '.')}={value}" for key, value in keys.items()]]
-
-
-def prepare(**keys) -> subprocess.CompletedProcess:
-    return warm.run(command(**keys), cwd=ROOT)
-
-
-def made(output: Path, **keys) -> Index:
-    """Prepares shards, checks that there is no complaint, and returns their index."""
-    done = prepare(output=output, **keys)
-    assert done.returncode == 0, done.stderr
-    assert check(output) == []
-    return Index.read(output)
-
-
 def content(folder: Path) -> dict[str, bytes]:
     """Returns the bytes that must not depend on the course of the work."""
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*.tar")) + [folder / "index.json"]}
-
-
-def report(folder: Path) -> dict[str, dict]:
-    return {clip["source"]: clip for clip in json.loads((folder / "report.json").read_text())["clips"]}
 
 
 @pytest.fixture(scope="session")
@@ -114,12 +88,13 @@ def test_three_parts_give_the_bytes_of_one_run(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
-def test_a_run_killed_at_any_point_finishes_with_the_same_bytes(whole, raw, tmp_path):
+@pytest.mark.parametrize(("times", "finished"), [(1, 0), pytest.param(12, -1, marks=pytest.mark.nightly)])
+def test_a_run_killed_at_any_point_finishes_with_the_same_bytes(whole, raw, tmp_path, times, finished):
     def records():
         return len(list((tmp_path / "parts").glob("mead-*.json")))
 
-    kills, finished = np.random.default_rng(5), -1
-    for _ in range(12):
+    kills = np.random.default_rng(5)
+    for _ in range(times):
         process = warm.Popen(command(**MEAD, source=raw, output=tmp_path, workers=1), cwd=ROOT)
         deadline = time.monotonic() + 120
         # Wait until it has got further than the run before, and then for a random time.
@@ -133,7 +108,7 @@ def test_a_run_killed_at_any_point_finishes_with_the_same_bytes(whole, raw, tmp_
         for tar in tmp_path.glob("*.tar"):  # no file with a final name is incomplete
             assert tar.read_bytes() == (whole / tar.name).read_bytes()
         finished = records()
-    assert prepare(**MEAD, source=raw, output=tmp_path, workers=2).returncode == 0
+    assert prepare(**MEAD, source=raw, output=tmp_path, workers=1).returncode == 0
     assert content(tmp_path) == content(whole)
     assert not list(tmp_path.glob(".*partial"))
 
@@ -148,7 +123,9 @@ def test_a_killed_worker_does_not_change_the_result(whole, raw, tmp_path):
     assert content(tmp_path) == content(whole)
 
 
-@pytest.mark.parametrize("settings", [MEAD, {"dataset": "synthetic", "preset": "tiny"}])
+@pytest.mark.parametrize(
+    "settings", [MEAD, pytest.param({"dataset": "synthetic", "preset": "tiny"}, marks=pytest.mark.nightly)]
+)
 def test_ctrl_c_while_workers_start_is_one_line(raw, tmp_path, settings):
     arguments = command(**settings, **({"source": raw} if settings is MEAD else {}), output=tmp_path, workers=2)
     process = warm.Popen(arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -179,8 +156,16 @@ def remux(video: Path, sound: np.ndarray, path: Path) -> None:
             target.mux(voice.encode(piece))
 
 
-@pytest.mark.parametrize("begun", ["*.mp4", "plan.json"])  # while speakers are rendered, while clips are prepared
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+# While speakers are rendered, and while clips are prepared.
+@pytest.mark.parametrize(
+    ("begun", "number"),
+    [
+        ("plan.json", signal.SIGKILL),
+        ("*.mp4", signal.SIGTERM),
+        pytest.param("*.mp4", signal.SIGKILL, marks=pytest.mark.nightly),
+        pytest.param("plan.json", signal.SIGTERM, marks=pytest.mark.nightly),
+    ],
+)
 def test_no_worker_outlives_an_ended_run(raw, tmp_path, number, begun):
     synthetic = {"dataset": "synthetic", "preset": "tiny", "dataset__split": "person"}
     keys = {**MEAD, "source": raw} if begun == "plan.json" else synthetic
@@ -234,7 +219,7 @@ def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):
     write_video(source / "blink.mp4", [np.full((96, 96, 3), 90, np.uint8)] * 10, sound=sound[:6400])
     (source / "notes.txt").write_text("not a clip")
 
-    done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=2)
+    done = prepare(dataset="folder", preset="tiny", source=source, output=output, workers=1)
     assert {name.removesuffix(".mp4"): clip["reason"] for name, clip in report(output).items()} == {
         "good clip (1)": None, "no track": "no_audio", "silence": "silent", "half the sound": "av_mismatch",
         "cut short": "decode_error", "zero": "decode_error", "words": "decode_error",
@@ -247,7 +232,7 @@ def test_bad_clips_are_rejected_with_reasons_and_others_kept(raw, tmp_path):
     assert check(output) == []
 
     silent = tmp_path / "silent"
-    prepare(dataset="folder", preset="tiny", source=source, output=silent, workers=2, audio__required="false")
+    prepare(dataset="folder", preset="tiny", source=source, output=silent, workers=1, audio__required="false")
     kept = {name for name, clip in report(silent).items() if clip["status"] == "kept"}
     assert kept == {"good clip (1).mp4", "no track.mp4", "silence.mp4"}
 
@@ -294,7 +279,7 @@ def test_a_full_disk_is_reported_and_can_be_continued(whole, raw, tmp_path):
     assert "the disk is full" in full.stderr
     assert "Traceback" not in full.stderr
     assert not list(tmp_path.glob("*.tar")) + list(tmp_path.glob(".*.partial"))
-    assert prepare(**MEAD, source=raw, output=tmp_path).returncode == 0
+    assert prepare(**MEAD, source=raw, output=tmp_path, workers=1).returncode == 0
     assert content(tmp_path) == content(whole)
 
 
@@ -330,27 +315,6 @@ def test_a_long_name_gets_a_key_that_fits(raw, tmp_path):
     made(output, dataset="folder", preset="tiny", source=source, workers=1)
 
 
-@pytest.mark.nightly
-def test_hdtf_annotations_cut_and_crop_a_download(assets, asset_weights, tmp_path):
-    source, notes, output = tmp_path / "videos", tmp_path / "notes", tmp_path / "out"
-    source.mkdir()
-    notes.mkdir()
-    shutil.copy(assets / "data/video/hdtf_WDA_AOC_000.mp4", source / "WDA_Anna.mp4")
-    tables = {
-        "video_url": ["Anna https://example.org/1", "Gone https://example.org/2"],
-        "annotion_time": ["Anna.mp4 00:01-00:02 00:03-00:04 00:05-01:30", "Gone.mp4 00:00-00:09"],
-        "resolution": ["Anna.mp4 1024", "Gone.mp4 720"],
-        "crop_wh": ["Anna_0.mp4 0 1024 0 1024", "Anna_2.mp4 0 1024 0 1024", "Gone_0.mp4 0 512 0 512"],
-    }
-    for name, lines in tables.items():
-        (notes / f"WDA_{name}.txt").write_text("\ufeff" + "\n".join(lines) + "\n", encoding="utf-8")
-    prepare(dataset="hdtf", preset="small", source=source, output=output, dataset__annotations=notes, max_rejected=1)
-    reasons = sorted(str(clip["reason"]) for clip in report(output).values())
-    assert reasons == ["None", "bad_annotation", "missing_crop", "missing_video"]
-    assert [sample.frames for sample in Index.read(output).samples] == [25]
-    assert check(output) == []
-
-
 def test_an_unfinished_output_is_not_merged(whole, tmp_path):
     shutil.copytree(whole / "parts", tmp_path / "parts")
     record = sorted((tmp_path / "parts").glob("mead-*.json"))[0]
@@ -379,52 +343,3 @@ def test_the_synthetic_dataset_is_generated_with_its_factors(tmp_path):
     frames = list(read_frames(tmp_path / "crop.mp4"))
     assert len(frames) == sample.frames
     assert frames[0].shape == (64, 64, 3)
-
-
-def test_real_clips_with_preset_small(assets, asset_weights, tmp_path):
-    source, output = tmp_path / "videos", tmp_path / "out"
-    source.mkdir()
-    shutil.copy(assets / "data/video/hdtf_RD_Radio10_0_clip_0.mp4", source / "a (1).mp4")
-    shutil.copy(assets / "data/mead_style/M030_front_happy_level3_001.mp4", source)
-    index = made(output, dataset="folder", preset="small", source=source)
-    clips = report(output)
-    assert clips["a (1).mp4"]["status"] == "kept"
-    assert clips["M030_front_happy_level3_001.mp4"]["reason"] == "no_audio"
-    assert index.encoders["codec"].weights.keys() == {"taef2_encoder.pth", "taef2_decoder.pth"}
-    assert index.dimensions.latent_size == 16
-    assert 0.3 < np.mean(index.latent.std) < 2
-
-
-@pytest.mark.nightly
-def test_the_papers_networks_fit_each_other(assets, tmp_path):
-    """Uses the real architectures, small and untrained: the parts of preset paper must fit each other."""
-    weights, source, output = tmp_path / "weights", tmp_path / "videos", tmp_path / "out"
-    source.mkdir()
-    torch.manual_seed(0)
-    speech = transformers.Wav2Vec2Config(
-        hidden_size=48, num_attention_heads=4, intermediate_size=64, conv_dim=(32,) * 7, num_conv_pos_embeddings=16
-    )
-    transformers.Wav2Vec2Model(speech).save_pretrained(weights / "wav2vec2")
-    diffusers.AutoencoderKLTemporalDecoder(
-        block_out_channels=(32, 32, 64, 64), layers_per_block=1, down_block_types=("DownEncoderBlock2D",) * 4
-    ).save_pretrained(weights / "vae")
-    torch.save(FanEncoder().state_dict(), weights / "motion_model.pth")
-    shutil.copy(assets / "weights/face_landmarker.task", weights)
-    clip = sorted((assets / "data/video").glob("hdtf_RD*.mp4"))[0]
-    write_video(source / "a second.mp4", itertools.islice(read_frames(clip), 26), sound=read_sound(clip)[: 26 * 640])
-    done = subprocess.run(
-        command(
-            dataset="folder", preset="paper", source=source, output=output, frame_size=128,
-            encoders__audio__options__model=weights / "wav2vec2", encoders__codec__options__model=weights / "vae",
-        ),
-        cwd=ROOT, capture_output=True, text=True, timeout=280,
-        env={**os.environ, "EMOTIVETALK_WEIGHTS": str(weights), "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert check(output) == []
-    index = Index.read(output)
-    assert (index.dimensions.audio_layers, index.dimensions.audio_width) == (12, 48)
-    assert (index.dimensions.lip_width, index.dimensions.expression_width) == (512, 30)
-    assert (index.dimensions.latent_channels, index.dimensions.latent_size, index.codec_scale) == (4, 16, 0.18215)
-    assert [sample.frames for sample in index.samples] == [26]
-    assert "leaked" not in done.stderr

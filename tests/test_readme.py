@@ -21,10 +21,14 @@ from configs.training import TrainConfig
 from tests.helpers import ROOT
 
 # docs/adding_a_*.md have a test of their own, test_lab.py.
-PAGES = [ROOT / "README.md", *(ROOT / "docs" / f"{page}.md" for page in ("data", "generation", "evaluation", "costs"))]
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{page}.md" for page in ("data", "generation", "evaluation", "costs", "tracking")),
+]
 COMMAND = re.compile(r"^python (prepare|train|generate|evaluate|app)\.py (.*?)(?:  +#.*)?$", re.MULTILINE)
 FIRST, REST = PAGES[0].read_text(encoding="utf-8"), "\n".join(page.read_text(encoding="utf-8") for page in PAGES[1:])
-COMMANDS = list(dict.fromkeys(COMMAND.findall(f"{FIRST}\n{REST}".replace("\\\n", " "))))
+FOUND = dict.fromkeys(COMMAND.findall(f"{FIRST}\n{REST}".replace("\\\n", " ")))
+COMMANDS = [(script, words) for script, words in FOUND if not words.startswith("-")]  # test_tracking.py runs the others
 README = FIRST + REST
 
 

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import lzma
 import shutil
-import subprocess
 import sys
 import tarfile
 from pathlib import Path
@@ -28,6 +27,7 @@ from lightning_modules.ethd.export import load_export
 from lightning_modules.vaid.checkpoint import load_vaid
 from metrics.networks.proxy import load_proxy
 from preparation.check import check
+from tests.helpers import warm
 
 ROOT = Path(__file__).parents[1]
 STORED = ROOT / "tests" / "stored"
@@ -136,7 +136,7 @@ def test_proxy_networks(stored, kind):
 )
 def test_a_run_resumes_from_an_earlier_versions_checkpoint(stored, stage, keys, steps, losses):
     typed = [*keys, *RUN, f"ckpt_path={stage}.ckpt", f"trainer.max_steps={steps}", f"trainer.validate_every={steps}"]
-    done = subprocess.run([sys.executable, str(ROOT / "train.py"), *typed], cwd=stored, capture_output=True, text=True)
+    done = warm.run([sys.executable, str(ROOT / "train.py"), *typed], cwd=stored)
     assert done.returncode == 0, done.stderr
     with (stored / "outputs" / stage / "again" / "csv" / "metrics.csv").open() as file:
         found = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]

@@ -16,7 +16,8 @@ from tests.helpers import ROOT, warm
 from tests.helpers.synthetic_videos import untrained, write_speakers
 from tests.helpers.wandb_run import read_runs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1800)
+ran = pytest.mark.nightly  # by day, test_readme.py composes the commands, and tests/training runs loggers and sweeps
 
 PAGE = (ROOT / "docs" / "tracking.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(bash|yaml)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -75,6 +76,7 @@ def test_every_command_runs_or_is_excluded():
     assert (ROOT / sweep).is_file()
 
 
+@ran
 def test_the_loggers_hold_the_runs(place):
     tracked, both = place / "outputs" / "vaid" / "tracked", place / "outputs" / "vaid" / "both"
     assert [run.id for run in read_runs(tracked)] == ["tracked"]
@@ -86,12 +88,14 @@ def test_the_loggers_hold_the_runs(place):
     assert {run.info.run_name for run in runs} == {"mlflow", "both"}
 
 
+@ran
 def test_scores_and_tables_are_jobs_linked_to_the_run(place):
     (scores,), (tables,) = read_runs(place / "results"), read_runs(place / "results" / "tables")
     assert (scores.job_type, tables.job_type) == ("eval", "tables")
     assert [run["id"] for run in scores.config["runs"]] == ["tracked"]
 
 
+@ran
 def test_the_sweeps_store_their_best_trial(place):
     assert (place / "outputs" / "sweeps" / "vaid" / "optimization_results.yaml").is_file()
     best = yaml.safe_load((place / "outputs" / "sweeps" / "optimization_results.yaml").read_text())

@@ -18,10 +18,11 @@ import pytest
 
 from configs.command_line import compose
 from configs.data import DataConfig
+from configs.models import EthdConfig, UNetConfig
 from configs.preparation import PrepareConfig
 from configs.registries import STAGES
 from configs.rules import check
-from configs.training import NO_INIT, EthdConfig, TrainConfig, UNetConfig
+from configs.training import NO_INIT, TrainConfig
 from configs.training_rules import check_ranks
 from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule
@@ -184,7 +185,7 @@ def simulate(command: Command, place: Path, monkeypatch: pytest.MonkeyPatch) -> 
         value = str(getattr(config, key) or "")
         if value.startswith("outputs/"):
             wanted = (stage, value.rpartition("/")[2])
-            assert wanted in RUNS, f"{key}={value}: no documented command makes this run"
+            assert wanted in trained_runs(), f"{key}={value}: no documented command makes this run"
     data, batch = with_shards(config.data, place), config.data.batch_size
     if STAGES.get(config.stage).own_loaders:
         return check_encoders_of(datamodule(data), config)
@@ -205,12 +206,11 @@ def check_encoders_of(data: ShardDataModule, config: TrainConfig) -> None:
     check_encoder_names(data, config.encoders, config.name)
 
 
-RUNS = {
-    (config.stage, config.run_id)
-    for command in TRAINED
-    if not {word.split("=")[0] for word in command.typed} & {"hydra/launcher"}
-    for config in [compose("train", TrainConfig, command.typed)]
-}
+@functools.cache
+def trained_runs() -> set[tuple[str, str | None]]:
+    """Stage and run_id of all documented trainings."""
+    alone = (command for command in TRAINED if not any(word.startswith("hydra/launcher=") for word in command.typed))
+    return {(config.stage, config.run_id) for config in (compose("train", TrainConfig, one.typed) for one in alone)}
 
 
 def label(command: Command) -> str:
@@ -255,7 +255,10 @@ def rehearsed(command: Command) -> tuple[object, ...]:
     return str((config.stage, trainer, model, replace(config.data, root=None, roots={}), config.videos)), config.init
 
 
-DISTINCT = list({rehearsed(command): command for command in TRAINED}.values())
+@functools.cache
+def distinct() -> list[Command]:
+    """One command for each rehearsal."""
+    return list({rehearsed(command): command for command in TRAINED}.values())
 
 
 def rehearse(config: TrainConfig) -> dict[str, list[str]]:
@@ -289,9 +292,11 @@ WEIGHTS = {"init", "codec"}  # parts that need weights, which a test has not
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("command", DISTINCT, ids=label)
+@pytest.mark.parametrize("command", TRAINED, ids=label)
 def test_a_documented_training_rehearses(command, place, monkeypatch):
     """With its real number of ranks, strategy, window and batch."""
+    if command not in distinct():
+        pytest.skip("another command has the same rehearsal")
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(place / "none"))
     monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
     config = with_runs(command, place)

@@ -26,7 +26,7 @@ from callbacks.watchdog import Watchdog
 from configs.registries import STAGES
 from configs.training import TrainConfig, TrainerConfig
 from datamodules.datamodule import ShardDataModule
-from datamodules.loader import fault_of_workers
+from datamodules.loader_processes import fault_of_workers
 from datamodules.mixture import datamodule
 from datamodules.schema import ShardError
 from runtime.ending import end_with_launcher

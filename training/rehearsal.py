@@ -24,8 +24,9 @@ from callbacks.logs import CsvLog
 from callbacks.preemption import EXIT_STOPPED
 from callbacks.run_log import STARTS
 from configs.errors import ConfigError
+from configs.models import EthdConfig
 from configs.registries import STAGES
-from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig
+from configs.training import NO_INIT, SVD_INIT, TrainConfig
 from configs.training_rules import check_ranks
 from datamodules.datamodule import ShardDataModule
 from datamodules.mixture import datamodule

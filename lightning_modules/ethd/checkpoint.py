@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
-from configs.training import EthdConfig, Prediction, UNetConfig, Variant
+from configs.models import EthdConfig, Prediction, UNetConfig, Variant
 from datamodules.schema import Dimensions
 from diffusion.schedules import NoiseSchedule, zero_terminal_schedule
 from encoders.protocols import Identity

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from configs.generation import DrivingMode
-from configs.training import Variant
+from configs.models import Variant
 from datamodules.order import seed_of
 from lightning_modules.ethd.network import DrivingSignals, repeated
 from lightning_modules.vaid.network import VAID, Standardiser

@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
+from configs.models import VAIDConfig
 from configs.stored import load_stored
-from configs.training import VAIDConfig
 from encoders.protocols import Identity, TextEncoder
 from encoders.weight_files import WrongWeights
 from lightning_modules.checkpoints import CHECKPOINT_INFO, CheckpointError, checkpoint_file, read_checkpoint, run_of

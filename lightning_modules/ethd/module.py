@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import Parameter
 
-from configs.training import Weighting
+from configs.models import Weighting
 from datamodules.clip_windows import ClipBatch, RankBatch, micro_batches
 from datamodules.order import seed_of, step_seed
 from diffusion.ddim import seeded_noise

@@ -11,7 +11,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from configs.training import Prediction, Variant
+from configs.models import Prediction, Variant
 from diffusion.parameterization import signal_share, velocity_of_clean
 from lightning_modules.ethd.conditioning import Conditions, TimelineKeys, TokenProjector, expression_regions
 from lightning_modules.ethd.transformer import Branches

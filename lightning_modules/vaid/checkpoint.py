@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from configs.training import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
+from configs.models import ClubConfig, ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.schema import Dimensions
 from encoders.protocols import Identity
 from lightning_modules.checkpoints import CHECKPOINT_INFO, EMA, check_encoders, read_checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from configs.training import VAIDConfig
+from configs.models import VAIDConfig
 from datamodules.clip_windows import ClipBatch
 
 

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.training import AudioMode, ConditionMode
+from configs.models import AudioMode, ConditionMode
 from lightning_modules.vaid.audio_to_lip import WINDOW, Attention, audio_windows, feed_forward
 from lightning_modules.vaid.identity import IdentityEncoder
 

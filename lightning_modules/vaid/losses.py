@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from configs.training import Reduction
+from configs.models import Reduction
 
 
 class Contrast(NamedTuple):

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 from torch.nn import Parameter
 
-from configs.training import Reduction, VAIDConfig
+from configs.models import Reduction, VAIDConfig
 from datamodules.clip_windows import ClipBatch, RankBatch
 from datamodules.order import seed_of, step_seed
 from datamodules.schema import Dimensions

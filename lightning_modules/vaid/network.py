@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from configs.training import VAIDConfig
+from configs.models import VAIDConfig
 from datamodules.schema import Dimensions
 from diffusion.ddim import ddim_sample, seeded_noise, trailing_steps
 from diffusion.schedules import cosine_schedule

@@ -6,7 +6,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.throughput import operations_of_frames, peak_memory, step_operations
-from configs.training import EthdConfig
+from configs.models import EthdConfig
 from datamodules.schema import Dimensions
 from encoders.protocols import Identity
 from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from datamodules.index_checks import check_index
+from datamodules.remote import read_index
 from datamodules.schema import Index, ShardError
 from datamodules.shards import ShardReader, parse_npy_header
-from datamodules.staging import LocalShards, read_index
+from datamodules.staging import LocalShards
 from tests.helpers.files import overwrite, without_privileges
 from tests.helpers.shards import arrays_of, make_shards, npy
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 import media
+from datamodules.remote import address, read_index
 from datamodules.schema import ShardError
-from datamodules.staging import GIB, STAGE_NAME, StagedShards, address, read_index, sha256_of_open, shard_source
+from datamodules.staging import GIB, STAGE_NAME, StagedShards, sha256_of_open, shard_source
 from tests.helpers.files import overwrite
 from tests.helpers.shards import make_shards
 
@@ -309,7 +310,7 @@ def test_a_shard_with_a_dangerous_member_is_refused(tmp_path, monkeypatch):
 
 def test_a_root_that_sends_without_end_is_stopped(origin, tmp_path, monkeypatch):
     folder, index = origin
-    monkeypatch.setattr("datamodules.staging.MAX_INDEX", 1 << 20)
+    monkeypatch.setattr("datamodules.remote.MAX_INDEX", 1 << 20)
     with pytest.raises(ShardError, match="sends more than the expected 1048576 bytes"):
         read_index("pipe:cat /dev/zero # {name}")
     source = StagedShards("pipe:cat /dev/zero # {name}", index, tmp_path / "stage", 1)

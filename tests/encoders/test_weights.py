@@ -15,6 +15,7 @@ import torch
 
 from encoders import weights
 from encoders.weight_sources import SOURCES, WeightFile, Weights
+from tests.helpers import warm
 from tests.helpers.file_server import CONTENT, SHA256, put, serving, toy
 from tests.helpers.refusals import refuses
 
@@ -129,7 +130,7 @@ print(weights.locate("toy"))
 
 def start(server, **options):
     command = [sys.executable, "-c", LOCATE, f"{server.url}/toy.bin", SHA256]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, **options)
+    return warm.Popen(command, stdout=subprocess.PIPE, text=True, **options)
 
 
 @pytest.mark.slow

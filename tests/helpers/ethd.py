@@ -7,7 +7,7 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from configs.training import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
+from configs.models import EthdConfig, ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
 from datamodules.datamodule import ShardDataModule
 from encoders.protocols import Identity
 from lightning_modules.ethd.checkpoint import EthdInfo

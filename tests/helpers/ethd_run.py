@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 from configs.command_line import compose
+from configs.models import EthdConfig
 from configs.preparation import PrepareConfig
-from configs.training import EthdConfig
 from datamodules.schema import LatentStatistics
 from lightning_modules.checkpoints import CHECKPOINT_INFO, EMA
 from lightning_modules.ethd.checkpoint import EthdInfo, build_ethd, with_overlap

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib.util
 import json
 import os
 import runpy
@@ -28,7 +29,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 # Modules that train, prepare, generate and evaluate import before their work begins.
-PRELOADED = ("training.fit", "preparation.tasks", "generation.generate_videos", "evaluation.evaluate_folders")
+PRELOADED = (
+    *("training.fit", "preparation.tasks", "generation.generate_videos", "evaluation.evaluate_folders"),
+    *("matplotlib.figure", "matplotlib.backends.backend_agg"),
+)
+# Optional packages -> what is imported if they are installed.
+OPTIONAL = {"gradio": "generation.web.page", "deepspeed": "deepspeed"}
 NUMBER = struct.Struct("q")  # format of a process id, and of an exit status
 # Signal handlers of a new Python process.
 RESET = {signal.SIGPIPE: signal.SIG_IGN, signal.SIGXFSZ: signal.SIG_IGN, signal.SIGINT: signal.default_int_handler}
@@ -127,6 +133,7 @@ def _connect() -> socket.socket:
             address.unlink(missing_ok=True)
             command = [sys.executable, __file__, str(address), str(session)]
             threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")  # a fork would lose threads
+            threads["JE_ARROW_MALLOC_CONF"] = "background_thread:false"  # of pyarrow
             # A session of its own: it has to outlive a signal to all of the test session, to end what still runs.
             server = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | threads, stdin=subprocess.DEVNULL, start_new_session=True
@@ -142,7 +149,8 @@ def _connect() -> socket.socket:
 
 def _serve(address: str, session: int) -> list[str]:
     """Forks a process for every command until the session has ended; in that process, returns its arguments."""
-    for module in PRELOADED:
+    optional = (module for package, module in OPTIONAL.items() if importlib.util.find_spec(package))
+    for module in (*PRELOADED, *optional):
         __import__(module)
     gc.freeze()  # otherwise every process that ends would copy the memory of all imports
     threads = os.listdir("/proc/self/task") if Path("/proc/self/task").exists() else [""]

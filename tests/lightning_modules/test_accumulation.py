@@ -7,7 +7,7 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
 
-from configs.training import ClubConfig
+from configs.models import ClubConfig
 from datamodules.clip_windows import BatchReader, micro_batches
 from datamodules.datamodule import ShardDataModule
 from datamodules.loader import StreamDataset
@@ -35,9 +35,9 @@ def data_of(folder, fields, **changes) -> ShardDataModule:
     return data
 
 
-def batches_of(folder, fields, pad: bool, ranks: int, micro_batch: int) -> list[list]:
+def batches_of(folder, fields, pad: bool, ranks: int, micro_batch: int, size: int = SIZE) -> list[list]:
     """The micro-batches of every rank in the first step."""
-    settings = {"batch_size": SIZE, "micro_batch": micro_batch, "pad": pad}
+    settings = {"batch_size": size, "micro_batch": micro_batch, "pad": pad}
     data = data_of(folder, fields, **settings)
     whole = data.train_dataloader().dataset
     settings |= {"window": WINDOW, "seed": 0}
@@ -76,13 +76,14 @@ def gradient(module: LightningModule) -> Tensor:
 
 
 @pytest.mark.slow
-def test_ethd(folder, alone):
+@pytest.mark.parametrize("size", [16, pytest.param(SIZE, marks=pytest.mark.nightly)])
+def test_ethd(folder, alone, size):
     module = smallest_ethd(data_of(folder, FIELDS))
-    module.batch_size = SIZE
+    module.batch_size = size
     found, lengths = {}, set()
-    for ranks in (1, 8, 64):
+    for ranks in (1, size // 8, size):
         gradients, losses = [], []
-        for batches in batches_of(folder, FIELDS, False, ranks, 1):
+        for batches in batches_of(folder, FIELDS, False, ranks, 1, size):
             values: list[dict[str, Tensor]] = []
             module.accumulate((module._part_loss(batch, values) / len(batches) for batch in batches), len(batches))
             gradients.append(gradient(module))
@@ -90,7 +91,7 @@ def test_ethd(folder, alone):
             lengths |= {batch["latent"].shape[1] for batch in batches}
         found[ranks] = torch.stack(gradients).mean(0), sorted(losses)
     assert lengths == {8, 9, 10, WINDOW}
-    for ranks in (8, 64):
+    for ranks in (size // 8, size):
         assert found[ranks][1] == found[1][1]  # of every clip
         torch.testing.assert_close(found[ranks][0], found[1][0], rtol=1e-4, atol=1e-6 * float(found[1][0].abs().max()))
 

@@ -48,11 +48,11 @@ def floats(folder: Path, name: str) -> dict[int, float]:
     [
         ("vaid", 2, 1, 2),  # one rank has only a repeated clip
         ("vaid", 6, 4, 16),
-        ("vaid", 8, 3, 16),
+        pytest.param("vaid", 8, 3, 16, marks=pytest.mark.nightly),
         pytest.param("vaid", 16, 3, 16, marks=pytest.mark.nightly),
         pytest.param("vaid", 8, 12, 10, marks=pytest.mark.nightly),  # a number that the ranks do not divide
         ("ethd", 2, 1, 2),
-        ("ethd", 8, 3, 16),
+        pytest.param("ethd", 8, 3, 16, marks=pytest.mark.nightly),
         pytest.param("ethd", 16, 3, 16, marks=pytest.mark.nightly),
     ],
 )

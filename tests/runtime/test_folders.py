@@ -26,7 +26,9 @@ print(without_home(["/nowhere/x"]), *roots(), default_folder())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("home_variable", [None, "/nonexistent", ""])
+@pytest.mark.parametrize(
+    "home_variable", [None, *(pytest.param(home, marks=pytest.mark.nightly) for home in ("/nonexistent", ""))]
+)
 def test_nameless_users_without_home_get_a_cache_and_one_word(request, home_variable):
     root = hasattr(os, "setuid") and os.getuid() == 0
     if not root and not home_variable:

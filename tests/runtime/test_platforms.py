@@ -179,7 +179,7 @@ print("imported")
     assert python(code, *PACKAGES).endswith("imported\n")
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_vaid_trains_without_any_of_them(shards, tmp_path):
     """Two steps with a loader process that is started anew, as on macOS and Windows."""
     code = """

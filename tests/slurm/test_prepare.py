@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers import ROOT, warm
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1800)]
 
 SETTINGS = (
     "dataset=synthetic", "preset=tiny", "dataset.identities=2", "dataset.clips_per_identity=2", "dataset.seconds=1.5",

@@ -15,7 +15,7 @@ from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST
 
 pytestmark = [
-    pytest.mark.slow,
+    pytest.mark.nightly,
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not importlib.util.find_spec("submitit"), reason="needs pip install '.[sweep]'"),
 ]

@@ -42,6 +42,24 @@ def preempt(cluster, job, tmp_path, start) -> None:
     cluster.run("scancel", "--signal=USR2", str(job))
 
 
+def test_a_preempted_run_equals_an_uninterrupted_one(cluster, job_environment, shards, tmp_path):
+    """Preempted in the first batch; the job is requeued and goes on from the node's own copy of the shards."""
+    settings = ["experiment=vaid/tiny", *SMALLEST, "trainer.max_steps=3", "model.lr_warmup=0"]
+    settings += [f"data.root={shards}", f"output={tmp_path}"]
+    straight = fit(train_config(*settings, "run_id=straight", "trainer.devices='1'")).folder
+    disk = tmp_path / "disk of the node"
+    arguments = [*settings, "run_id=preempted"]
+    job = train(cluster, job_environment, tmp_path, 1, arguments, "step:0", NODE_DISK=str(disk))
+    preempt(cluster, job, tmp_path, 0)
+    assert cluster.wait(job, 900) == ["COMPLETED"], (tmp_path / str(job)).read_text()
+    assert cluster.job(job)["Restarts"] == "1"
+    assert f"Stopped at step 1, checkpoint saved; job {job} is requeued" in (tmp_path / str(job)).read_text()
+    assert list(disk.rglob("*.tar"))
+    for column in ("train/loss", "val/lip_mse"):
+        assert logged(tmp_path / "vaid" / "preempted", column) == logged(straight, column)
+
+
+@pytest.mark.nightly
 def test_a_run_preempted_twice_equals_an_uninterrupted_one(cluster, job_environment, shards, tmp_path):
     """Preempts in the first batch and in a save; the second exceeds the limit of requeues."""
     settings = ["experiment=vaid/tiny", *SMALLEST, "checkpoints.every=2", "trainer.max_steps=6", "model.lr_warmup=0"]

@@ -40,7 +40,7 @@ def epochs(folder):
 
 @pytest.mark.slow
 # At a checkpoint, at the end of an epoch, and in between.
-@pytest.mark.parametrize("pause", [pytest.param(3, marks=pytest.mark.nightly), 4, 5])
+@pytest.mark.parametrize("pause", [*(pytest.param(pause, marks=pytest.mark.nightly) for pause in (3, 4)), 5])
 def test_a_resumed_run_reproduces_the_losses_and_the_weights(shards, tmp_path, pause):
     straight = train_vaid(shards, tmp_path, "run_id=straight")
     train_vaid(shards, tmp_path, "run_id=twice", steps=pause)

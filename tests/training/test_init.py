@@ -28,18 +28,18 @@ def trained(shards, vaid, once):
 
 
 @pytest.mark.slow
-def test_a_run_resumes_and_exports_with_its_own_vaid(shards, tmp_path):
-    vaid = train_vaid(shards, tmp_path, "run_id=v", steps=1).folder
+def test_a_run_resumes_and_exports_with_its_own_vaid(shards, vaid, tmp_path):
+    vaid = shutil.copytree(vaid, tmp_path / "vaid" / "v", symlinks=True)
     first = sha256_of(vaid / "checkpoints" / "last.ckpt")
-    straight = train_ethd(shards, vaid, tmp_path, "run_id=straight", steps=4)
-    run = train_ethd(shards, vaid, tmp_path, "run_id=r", steps=2).folder
+    straight = train_ethd(shards, vaid, tmp_path, "run_id=straight", steps=3)
+    run = train_ethd(shards, vaid, tmp_path, "run_id=r", steps=1).folder
     assert sha256_of(run / HELD) == first
     train_vaid(shards, tmp_path, "run_id=v", "ckpt_path=last", "checkpoints.keep=1", steps=2)
     assert not (vaid / "checkpoints" / "step=1.ckpt").exists()
-    again = train_ethd(shards, vaid, tmp_path, "run_id=r", "ckpt_path=last", steps=3)
+    again = train_ethd(shards, vaid, tmp_path, "run_id=r", "ckpt_path=last", steps=2)
     assert again.module.info.vaid_sha256 == first
     shutil.rmtree(vaid)
-    again = train_ethd(shards, None, tmp_path, "run_id=r", "ckpt_path=last", steps=4)
+    again = train_ethd(shards, None, tmp_path, "run_id=r", "ckpt_path=last", steps=3)
     assert logged(again.folder, "train/loss") == logged(straight.folder, "train/loss")
     moved = again.folder.rename(tmp_path / "moved")
     exported = load_export(export(moved))
@@ -48,15 +48,14 @@ def test_a_run_resumes_and_exports_with_its_own_vaid(shards, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_without_its_vaid_asks_for_it_once(shards, tmp_path):
-    vaid = train_vaid(shards, tmp_path, "run_id=v", steps=1).folder
-    other = train_vaid(shards, tmp_path, "run_id=o", "seed=7", steps=1).folder
+def test_a_run_without_its_vaid_asks_for_it_once(shards, vaid, codec_vaid, tmp_path):
+    vaid = shutil.copytree(vaid, tmp_path / "v", symlinks=True)
     run = train_ethd(shards, vaid, tmp_path, "run_id=r", steps=1).folder
     (run / HELD).unlink()  # as in a run of an earlier version
     vaid = vaid.rename(tmp_path / "elsewhere")
     resume = ("run_id=r", "ckpt_path=last")
     refuses(CheckpointError, r"once with vaid=RUN", train_ethd, shards, None, tmp_path, *resume, steps=2)
-    refuses(CheckpointError, "is not the V-AID", train_ethd, shards, other, tmp_path, *resume, steps=2)
+    refuses(CheckpointError, "is not the V-AID", train_ethd, shards, codec_vaid, tmp_path, *resume, steps=2)
     train_ethd(shards, vaid, tmp_path, *resume, steps=2)
     shutil.rmtree(vaid)
     train_ethd(shards, None, tmp_path, *resume, steps=3)

@@ -10,10 +10,11 @@ import time
 import psutil
 import pytest
 
-from datamodules.loader import EvaluationLoader, fault_of_workers
+from datamodules.loader import EvaluationLoader
+from datamodules.loader_processes import fault_of_workers
 from datamodules.schema import ShardError
 from runtime.errors import UserError
-from tests.helpers import ROOT
+from tests.helpers import ROOT, warm
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST
 
@@ -36,7 +37,7 @@ def training(shards, tmp_path, *changes):
 def test_a_loader_process_that_the_system_kills(shards, tmp_path):
     command = training(shards, tmp_path, "trainer.max_steps=100000", "checkpoints.every=5")
     log = tmp_path / "vaid" / "one" / "csv" / "metrics.csv"
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    with warm.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         end = time.monotonic() + 200
         while not log.exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)
@@ -70,7 +71,7 @@ def test_a_shard_cut_while_it_is_read(tmp_path):
     make_shards(shards, frames=(30, 40, 50), splits=("train", "train", "val"))
     command = training(shards, tmp_path, "trainer.max_steps=100000")
     log = tmp_path / "vaid" / "one" / "csv" / "metrics.csv"
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    with warm.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         end = time.monotonic() + 200
         while not log.exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.1)

@@ -78,7 +78,11 @@ def ethd_alone(ethd_settings) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "ranks"),
-    [("ddp", 2), ("ddp", 3), pytest.param("deepspeed", 2, marks=needs_deepspeed)],
+    [
+        pytest.param("ddp", 2, marks=pytest.mark.nightly),
+        ("ddp", 3),
+        pytest.param("deepspeed", 2, marks=needs_deepspeed),
+    ],
 )
 def test_ethd_accumulates_as_other_numbers_of_ranks(ethd_settings, ethd_alone, strategy, ranks):
     folder, typed = ethd_settings
@@ -97,10 +101,9 @@ def many_shards(once) -> Path:
 
 LARGE = [
     ("ddp", 8),
-    *(
-        pytest.param(strategy, ranks, marks=[pytest.mark.nightly, *([] if strategy == "ddp" else [needs_deepspeed])])
-        for strategy, ranks in (("deepspeed", 8), ("ddp", 16), ("deepspeed", 16))
-    ),
+    pytest.param("deepspeed", 8, marks=needs_deepspeed),
+    ("ddp", 16),
+    pytest.param("deepspeed", 16, marks=needs_deepspeed),
 ]
 
 
@@ -112,7 +115,7 @@ def large_ethd(many_shards, ethd_settings) -> tuple[Path, list[str], Path]:
     return folder, typed, train(*typed, "trainer.devices='1'", "run_id=large").folder
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("strategy", "ranks"), LARGE)
 def test_ethd_on_the_ranks_of_the_real_job(large_ethd, strategy, ranks):
     folder, typed, alone = large_ethd
@@ -182,7 +185,12 @@ PARTS = ("loss", "club", "club_nll", "lip_nce", "lip_mse", "expression_mse")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "ranks"),
-    [("auto", 1), ("ddp", 2), ("ddp", 3), pytest.param("deepspeed", 2, marks=needs_deepspeed)],
+    [
+        pytest.param("auto", 1, marks=pytest.mark.nightly),
+        pytest.param("ddp", 2, marks=pytest.mark.nightly),
+        ("ddp", 3),
+        pytest.param("deepspeed", 2, marks=needs_deepspeed),
+    ],
 )
 def test_vaid_in_micro_batches_pairs_the_frames_of_the_whole_batch(vaid_settings, vaid_alone, strategy, ranks):
     folder, typed = vaid_settings
@@ -199,7 +207,7 @@ def large_vaid(many_shards, vaid_settings) -> tuple[Path, list[str], Path]:
     return folder, typed, train(*typed, "trainer.devices='1'", "run_id=large").folder
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.parametrize(("strategy", "ranks"), LARGE)
 def test_vaid_on_the_ranks_of_the_real_job(large_vaid, strategy, ranks):
     folder, typed, alone = large_vaid

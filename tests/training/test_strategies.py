@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 
 from lightning_modules.ethd.export import export, load_export
 from lightning_modules.vaid.checkpoint import load_vaid
-from tests.helpers import ROOT
+from tests.helpers import ROOT, warm
 from tests.helpers.shards import make_shards
 from tests.helpers.train_config import SMALLEST, SMALLEST_ETHD, logged, train
 from tests.helpers.warm import run_ranks
@@ -52,7 +51,7 @@ def test_ddp(shards, tmp_path, one_process):
     """Started by the command line; Lightning launches the second rank. The path contains Hydra's special characters."""
     typed = [*SETTINGS, "trainer.devices='2'", "trainer.strategy=ddp", f"output={tmp_path}", f"data.root={shards}"]
     command = [sys.executable, "train.py", *typed, "run_id=two"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = warm.run(command, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     check(tmp_path / "vaid" / "two", one_process)
 
@@ -223,7 +222,8 @@ def test_a_run_without_deepspeed_starts_from_one_with_it(shards, bfloat16_on_two
 @pytest.mark.parametrize(
     ("first", "ranks", "then", "later"),
     [
-        pytest.param("deepspeed", 8, "ddp", 8, marks=needs_deepspeed),
+        pytest.param("deepspeed", 2, "ddp", 3, marks=needs_deepspeed),
+        pytest.param("deepspeed", 8, "ddp", 8, marks=[pytest.mark.nightly, needs_deepspeed]),
         pytest.param("ddp", 8, "deepspeed", 16, marks=[pytest.mark.nightly, needs_deepspeed]),
         pytest.param("deepspeed", 16, "ddp", 16, marks=[pytest.mark.nightly, needs_deepspeed]),
     ],

@@ -13,8 +13,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from configs.errors import ConfigError
+from configs.rules import check
 from tests.helpers import ROOT, warm
-from tests.helpers.train_config import SMALLEST
+from tests.helpers.train_config import SMALLEST, train_config
 from tests.helpers.wandb_run import read_runs
 from training.objective import best_value
 
@@ -96,7 +97,17 @@ def test_a_failure_in_a_sweep_is_one_line(typed, status, words, shards, tmp_path
 OBJECTIVE = ("objective=val/lip_mse",)
 
 
-@pytest.mark.slow
+def test_the_command_that_wandb_starts_is_a_valid_configuration():
+    """The agent puts the chosen values where its last word is."""
+    sweep = yaml.safe_load((ROOT / "examples" / "sweep.yaml").read_text(encoding="utf-8"))
+    before, keys, last = sweep["command"][:3], sweep["command"][3:-1], sweep["command"][-1]
+    assert (*before, last) == ("${env}", "${interpreter}", "${program}", "${args_no_hyphens}")
+    config = train_config(*keys, *(f"{name}=0.002" for name in sweep["parameters"]))
+    check(config)
+    assert (config.model.lr, config.model.club.weight, config.ckpt_path) == (0.002, 0.002, "last")
+
+
+@pytest.mark.nightly
 def test_the_agent_of_wandb_starts_a_run_of_its_sweep(shards, tmp_path, monkeypatch):
     agents = pytest.importorskip("wandb.wandb_agent", reason="needs pip install wandb")
     sweep = yaml.safe_load((ROOT / "examples" / "sweep.yaml").read_text(encoding="utf-8"))

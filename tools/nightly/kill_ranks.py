@@ -22,7 +22,7 @@ import torch
 from configs.command_line import compose
 from configs.options import Readers, count, read_options, run_script
 from configs.training import TrainConfig
-from datamodules.staging import read_index
+from datamodules.remote import read_index
 from lightning_modules.checkpoint_files import LAST, PART, check_whole
 from lightning_modules.checkpoints import EMA, open_checkpoint
 from runtime.errors import UserError

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from callbacks.throughput import peak_memory
+from configs.models import VAIDConfig
 from configs.options import read_options, run_script, yes
-from configs.training import VAIDConfig
 from lightning_modules.ethd.network import DrivingSignals, Ethd, SignalWidths
 from lightning_modules.ethd.sampler import Sampler
 from lightning_modules.ethd.unet import UNetShape

@@ -29,8 +29,9 @@ from torch.utils.data import DataLoader, Dataset
 from callbacks.ema import WeightAverage
 from callbacks.throughput import peak_memory, step_operations
 from configs.command_line import compose
+from configs.models import ExpressionConfig, LipConfig, UNetConfig, VAIDConfig
 from configs.options import Readers, count, names, read_options, run_script, yes
-from configs.training import ExpressionConfig, LipConfig, TrainConfig, UNetConfig, VAIDConfig
+from configs.training import TrainConfig
 from datamodules.clip_windows import ClipBatch
 from datamodules.schema import Dimensions, LatentStatistics
 from encoders.protocols import Identity

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from configs.models import VAIDConfig
 from configs.options import count, read_options, run_script
-from configs.training import VAIDConfig
 from datamodules.clip_windows import ClipBatch
 from encoders.protocols import Identity
 from lightning_modules.vaid.module import VAIDModule

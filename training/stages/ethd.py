@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, cast
 
 from configs.errors import ConfigError
 from configs.evaluation import EvaluateConfig
-from configs.training import NO_INIT, SVD_INIT, EthdConfig, TrainConfig, UNetConfig
+from configs.models import EthdConfig, UNetConfig
+from configs.training import NO_INIT, SVD_INIT, TrainConfig
 from configs.training_rules import SVD_PREDICTS_V, VAID_MISSING, weights_are_16_bit
 from training.stages.stage import Stage
 

@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from configs.models import LipConfig, VAIDConfig
 from configs.registries import ENCODERS
-from configs.training import NO_INIT, LipConfig, TrainConfig, VAIDConfig
+from configs.training import NO_INIT, TrainConfig
 from training.stages.stage import Stage
 
 if TYPE_CHECKING:

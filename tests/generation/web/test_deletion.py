@@ -11,7 +11,6 @@ from tests.helpers.page_client import Visitor, page_server, server_folder
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="SIGHUP is a signal of POSIX systems"),
 ]
 
@@ -28,6 +27,7 @@ def wait_until(condition, seconds=60.0):
         time.sleep(0.2)
 
 
+@pytest.mark.nightly  # test_visitors.py has the rules, with a clock of its own
 def test_what_nobody_holds_is_deleted_and_examples_and_open_pages_stay(runs, files, tmp_path):
     keys = ("keep_minutes=1", "visitor_minutes=0.02", "max_megabytes=1")
     with page_server(runs / "ethd", tmp_path, *keys) as (process, port, _):
@@ -73,6 +73,7 @@ def test_what_nobody_holds_is_deleted_and_examples_and_open_pages_stay(runs, fil
         assert {file.name for file in tmp_path.glob("*") if not file.name.startswith((".", "log-"))} == set()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="reads /proc")
 def test_the_next_server_deletes_what_a_killed_one_left(runs, files, tmp_path):
     with page_server(runs / "ethd", tmp_path) as (process, port, _):

@@ -156,7 +156,7 @@ def test_sampling_ten_times_as_long_takes_no_more_memory():
     assert peak_of(10 * window) <= 1.05 * peak_of(window) + 3 * latent * 10 * window
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_videos_of_1024_pixels_are_sampled_with_masks_of_128_to_16():
     """The resolution of the paper's §4.1 (latents of side 128), with the narrowest network of four levels."""
     levels = {"channels": (32,) * 4, "heads": (1,) * 4, "attention": (True, True, True, False)}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from configs.training import ClubConfig
+from configs.models import ClubConfig
 from datamodules.clip_windows import BatchReader, Window
 from datamodules.datamodule import ShardDataModule
 from encoders.protocols import Identity

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from configs.training import ExpressionConfig, LipConfig, VAIDConfig
+from configs.models import ExpressionConfig, LipConfig, VAIDConfig
 from datamodules.schema import Dimensions
 from diffusion.ddim import ddim_sample
 from lightning_modules.vaid.di_cte import DiCTE

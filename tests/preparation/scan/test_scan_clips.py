@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -24,7 +23,7 @@ from preparation.check import check
 from preparation.scan.scan_clips import read_scan, table_path
 from preparation.synthetic import write_dataset
 from preparation.tasks import TASKS
-from tests.helpers import ROOT
+from tests.helpers import ROOT, warm
 
 pytestmark = pytest.mark.slow
 
@@ -63,7 +62,7 @@ def whole(videos, once) -> Path:
 
 def test_a_killed_scan_goes_on_with_the_same_bytes(videos, whole, tmp_path):
     table = table_path(whole).read_bytes()
-    process = subprocess.Popen(command("scan", videos, tmp_path, workers=2), cwd=ROOT, start_new_session=True)
+    process = warm.Popen(command("scan", videos, tmp_path, workers=2), cwd=ROOT)
     while not list(tmp_path.glob("scan/parts/*/*.json")):
         assert process.poll() is None
         time.sleep(0.02)
@@ -73,11 +72,12 @@ def test_a_killed_scan_goes_on_with_the_same_bytes(videos, whole, tmp_path):
     assert not psutil.wait_procs(children, 20)[1]
     assert not table_path(tmp_path).exists()
     done = {path: path.stat().st_mtime_ns for path in tmp_path.glob("scan/parts/*/*.json")}
-    run("scan", videos, tmp_path, workers=2)
+    run("scan", videos, tmp_path, workers=1)
     assert table_path(tmp_path).read_bytes() == table
     assert {path: path.stat().st_mtime_ns for path in done} == done
 
 
+@pytest.mark.nightly
 def test_parts_give_the_table_of_one_run(videos, whole, tmp_path):
     assert "others are not" in run("scan", videos, tmp_path, part="1/2", workers=1)
     assert not table_path(tmp_path).exists()

@@ -1,7 +1,7 @@
 """The plan of the demonstration with trainings of a few steps: every command works, and the page is built."""
 
 import contextlib
-import importlib
+import importlib.util
 import json
 import os
 import runpy
@@ -74,6 +74,17 @@ def run(step: Step) -> int:
 
 
 @pytest.mark.slow
+def test_every_command_of_the_plan_is_valid(tmp_path):
+    for step in synthetic_plan(tmp_path):
+        first, *keys = step.command
+        if first in SCRIPTS:
+            name, config = ("export", ExportConfig) if "task=export" in keys else SCRIPTS[first]
+            assert compose(name, config, keys), step.typed
+        else:
+            assert (first, importlib.util.find_spec(keys[0]) is None) == ("-m", False), step.typed
+
+
+@pytest.mark.nightly
 @pytest.mark.timeout(900)
 def test_every_command_of_the_plan_works_and_the_page_is_built(tmp_path, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[3])

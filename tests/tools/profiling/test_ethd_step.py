@@ -40,7 +40,7 @@ def test_products_convolutions_and_attention_are_counted():
     assert operations(build, SMALL, 8, 7) == 2 * forward + 3 * attention
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 def test_recomputation_is_counted_for_both_networks():
     ours, theirs = (operations(build, SMALL, 8, 2) for build in (our_step, stock_step))
     assert 0.5 < ours / theirs < 3
