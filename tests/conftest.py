@@ -17,7 +17,7 @@ from filelock import FileLock
 # another order than the single thread that Lightning gives each of two ranks.
 torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell that starts the tests in the background, and nohup, hand on that these are ignored, also to commands under test.
+# A shell that starts the tests in the background, and nohup, hand on that these are ignored, also to what tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP"):
     signal.signal(signal.SIGHUP, signal.SIG_DFL)

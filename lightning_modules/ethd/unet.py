@@ -151,8 +151,8 @@ class UNet(nn.Module):
     def compile_segments(self, backend: str = "inductor") -> None:
         """Compiles each segment when it is first run. The windows may have any lengths.
 
-        Segments of one kind and one shape share a graph. Raises torch's limit of graphs for a function, which is meant
-        for functions that are called with few shapes.
+        Segments of one kind and one shape share a graph, in which only the first axis, the frames, varies. Raises the
+        limit of graphs that torch has for a function, which is meant for functions that are called with few shapes.
 
         Args:
             backend: Compiler, see ``torch.compiler.list_backends``.
@@ -165,6 +165,10 @@ class UNet(nn.Module):
     def _run(self, block: Callable[..., Tensor], *inputs: object) -> Tensor:
         if self._compiled is not None:
             block = self._compiled(block)
+            # Otherwise the sides vary, too, once two levels have run, and Inductor cannot order such strides.
+            for given in inputs:
+                if isinstance(given, Tensor):
+                    torch._dynamo.mark_static(given, list(range(1, given.ndim)))
         if not (self.checkpointing and torch.is_grad_enabled()):
             return block(*inputs)
         # The blocks use no random numbers, so the generator state need not be saved.

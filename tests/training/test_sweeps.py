@@ -56,6 +56,19 @@ def test_optuna_finds_the_best_of_real_trainings_and_continues_them(shards, tmp_
 
 
 @pytest.mark.slow
+def test_a_sweep_replaces_no_file_of_others(shards, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs pip install '.[sweep]'")
+    theirs = tmp_path / "outputs/sweeps/vaid/optimization_results.yaml"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("measured: by hand\n")
+    done = train(tmp_path, shards, "-m", "experiment=vaid/sweep", "hydra.sweeper.n_trials=1")
+    assert done.returncode != 0
+    assert "optimization_results.yaml was not written by this program and is not replaced" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert theirs.read_text() == "measured: by hand\n"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "status", "words"),
     [
