@@ -16,7 +16,9 @@ import torch
 from encoders.landmarks.sidecar import LandmarkFileError
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.features import EFIDFeatures, Extracting, Extractor, FVDFeatures, UnusableVideo, is_collecting
+from evaluation.efid_features import EFIDFeatures
+from evaluation.extractor import Extracting, Extractor, UnusableVideo, is_collecting
+from evaluation.fvd_features import FVDFeatures
 from evaluation.networks import NotComputed
 from evaluation.one_pass import Collector, run_alone
 from evaluation.pairs import EvaluationError, Missing
