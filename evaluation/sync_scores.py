@@ -13,8 +13,8 @@ from configs.evaluation import SyncConfig
 from evaluation.aligned_clips import Clips, Side
 from evaluation.cache import Arrays, FeatureStore
 from evaluation.networks import NotComputed
-from evaluation.pairs import Missing
 from evaluation.paired_scores import interval_of_mean
+from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Column, Value
 from evaluation.sync_videos import SHIFT, SyncedVideos
 from metrics.functional.sync import SyncScores
