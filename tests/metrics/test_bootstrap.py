@@ -34,6 +34,47 @@ def test_distances_of_resamples_are_exact(count, frames, dimensions, convention)
         assert value == pytest.approx(float(frechet_distance(*sides, convention)), rel=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("count", "frames", "dimensions", "shift", "scale"),
+    [(40, 10, 8, 0.3, 1.2), (60, 4, 32, 0.0, 1.0), (25, 30, 48, 0.1, 1.5)],
+)
+@pytest.mark.parametrize("convention", ["pytorch-fid", "stylegan-v"])
+def test_the_influence_function_has_the_standard_error_of_exact_resamples(
+    count, frames, dimensions, shift, scale, convention
+):
+    real, made = clips(count, frames, dimensions, 0), clips(count, frames, dimensions, 1, shift, scale)
+    bootstrap = FrechetBootstrap(real, made, convention)
+    assert bootstrap.many
+    times = resampled(count, 2000, seed=0)
+    linear = (times - 1) @ bootstrap.influences()
+    exact = bootstrap.distances(times)
+    assert linear.std() == pytest.approx(exact.std(), rel=0.05)
+    assert bootstrap.standard_error(resamples=2, seed=0) == pytest.approx(exact.std(), rel=0.07)  # 1.6 % by the draw
+
+
+def test_the_influence_function_is_the_derivative():
+    real, made = clips(9, 20, 6, 0), clips(9, 20, 6, 1, 0.3, 1.2)
+    bootstrap = FrechetBootstrap(real, made, "stylegan-v")
+    found = bootstrap.influences()
+    assert found.sum() == pytest.approx(0, abs=1e-9)
+    for place in (0, 4):
+        times = np.full((2, 9), 10_000)
+        times[:, place] += (1, -1)
+        up, down = bootstrap.distances(times)
+        assert found[place] == pytest.approx((up - down) / 2e-4, rel=1e-4)
+
+
+def test_few_samples_and_singular_covariances_are_resampled():
+    few = FrechetBootstrap(clips(9, 3, 40, 0), clips(9, 3, 40, 1))
+    assert not few.many
+    assert few.standard_error(20, seed=0) == pytest.approx(np.std(few.distances(resampled(9, 20, 0)), ddof=1))
+    flat = [torch.cat([part, part[:, :1]], dim=1) for part in clips(9, 20, 6, 0)]
+    singular = FrechetBootstrap(flat, flat[::-1])
+    assert singular.many
+    assert singular.influences() is None
+    assert singular.standard_error(20, seed=0) == np.std(singular.distances(resampled(9, 20, 0)), ddof=1)
+
+
 def test_resample_with_one_sample_has_no_distance():
     bootstrap = FrechetBootstrap(clips(3, 1, 4, 0), clips(3, 1, 4, 1))
     values = bootstrap.distances(np.array([[1, 0, 0], [1, 1, 1]]))
