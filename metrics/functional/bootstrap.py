@@ -53,8 +53,9 @@ class FrechetBootstrap:
         >>> import torch
         >>> from metrics.functional.bootstrap import FrechetBootstrap
         >>> real, fake = ([torch.randn(20, 4) for _ in range(9)] for _ in range(2))
-        >>> FrechetBootstrap(real, fake).standard_error(resamples=50, seed=0) > 0
-        True
+        >>> error, method = FrechetBootstrap(real, fake).standard_error(resamples=50, seed=0)
+        >>> method
+        'influence function'
 
     Raises:
         ValueError: If the sides differ in clips or dimensions.
@@ -112,17 +113,19 @@ class FrechetBootstrap:
             found[rows] = self._from_sums(counts[rows])
         return found.numpy()
 
-    def standard_error(self, resamples: int, seed: int) -> float:
+    def standard_error(self, resamples: int, seed: int) -> tuple[float, str]:
         """Computes the standard error of the distance over resampled clips.
 
         Args:
-            resamples: Number of resamples; not used with many samples, where the influence function gives the limit of
-                infinitely many.
+            resamples: Number of resamples; not used with many samples.
             seed: Seed of the resampling.
+
+        Returns:
+            The error, and ``influence function`` or ``bootstrap``.
         """
         if self.many and (found := self.influences()) is not None:
-            return float((self.clips * found.var()) ** 0.5)
-        return float(np.nanstd(self.distances(resampled(self.clips, resamples, seed)), ddof=1))
+            return float((self.clips * found.var()) ** 0.5), "influence function"
+        return float(np.nanstd(self.distances(resampled(self.clips, resamples, seed)), ddof=1)), "bootstrap"
 
     @property
     def many(self) -> bool:

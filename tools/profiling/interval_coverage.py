@@ -77,7 +77,7 @@ def coverage(setting: SimulatedSet, sets: int, seed: int = 0) -> tuple[float, fl
     for index in range(sets):
         bootstrap = setting.draw(generator)
         value = float(bootstrap.distances(everything)[0])
-        half = Z * bootstrap.standard_error(RESAMPLES, seed + index)
+        half = Z * bootstrap.standard_error(RESAMPLES, seed + index)[0]
         found[index] = [abs(value - aim) <= half for aim in (mean, setting.limit)]
     one, two = found.mean(axis=0)
     return float(one), float(two)
