@@ -191,8 +191,8 @@ def test_reference_pipeline(oracle, clip, assets, tmp_path):
     video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
     (generated,) = reference_tracks(video, tmp_path, detector, FFmpeg.find(), min_track=100)
     assert generated.mode == "reference"
-    # The reference crop has the two frames that ffmpeg duplicated at the end. With this OpenCV, syncnet_python tracks 200
-    # frames of this video, as here (python -m tools.parity).
+    # The reference crop has the two frames that ffmpeg duplicated at the end. With this OpenCV, syncnet_python tracks
+    # 200 frames of this video, as here (python -m tools.parity).
     frames = len(clip.frames) - 2
     assert len(generated.frames) == frames
     assert (generated.frames.float() - clip.frames[:frames].float()).abs().mean() < 4
