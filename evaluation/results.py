@@ -54,7 +54,7 @@ class ConfidenceInterval:
         seed: Seed of the bootstrap.
         over: Resampled units.
         of: What the interval covers.
-        method: ``bootstrap``, or ``influence function``, which is the limit of infinitely many resamples.
+        method: ``bootstrap``, or ``influence function``, which uses no resamples.
     """
 
     low: float

@@ -34,24 +34,17 @@ def test_distances_of_resamples_are_exact(count, frames, dimensions, convention)
         assert value == pytest.approx(float(frechet_distance(*sides, convention)), rel=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("count", "frames", "dimensions", "shift", "scale"),
-    [(40, 10, 8, 0.3, 1.2), (60, 4, 32, 0.0, 1.0), (25, 30, 48, 0.1, 1.5)],
-)
-@pytest.mark.parametrize("convention", ["pytorch-fid", "stylegan-v"])
-def test_the_influence_function_has_the_standard_error_of_exact_resamples(
-    count, frames, dimensions, shift, scale, convention
-):
-    real, made = clips(count, frames, dimensions, 0), clips(count, frames, dimensions, 1, shift, scale)
-    bootstrap = FrechetBootstrap(real, made, convention)
-    assert bootstrap.many
-    times = resampled(count, 2000, seed=0)
-    linear = (times - 1) @ bootstrap.influences()
-    exact = bootstrap.distances(times)
-    assert linear.std() == pytest.approx(exact.std(), rel=0.05)
-    error, method = bootstrap.standard_error(resamples=2, seed=0)
-    assert error == pytest.approx(exact.std(), rel=0.07)  # the draw alone has 1.6 %
+@pytest.mark.parametrize(("count", "frames", "dimensions"), [(40, 5, 8), (20, 10, 16), (30, 4, 4)])
+def test_the_influence_function_gives_the_spread_over_new_sets(count, frames, dimensions):
+    everything, values, errors = np.ones((1, count), int), [], []
+    for seed in range(200):
+        real = clips(count, frames, dimensions, 2 * seed)
+        bootstrap = FrechetBootstrap(real, clips(count, frames, dimensions, 2 * seed + 1, 0.3, 1.2))
+        values.append(bootstrap.distances(everything)[0])
+        error, method = bootstrap.standard_error(resamples=2, seed=0)
+        errors.append(error)
     assert method == "influence function"
+    assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.15)  # 200 values: 5 %
 
 
 def test_the_influence_function_is_the_derivative():

@@ -1,4 +1,4 @@
-"""Measures the standard error of a Fréchet distance: its time, and that of the influence function against resamples.
+"""Compares the standard errors of a Fréchet distance by influence function and by resamples: values and times.
 
     python -m tools.profiling.interval_times                                       errors on five small sets
     python -m tools.profiling.interval_times clips=60 frames=167 dimensions=2048   time; minutes
