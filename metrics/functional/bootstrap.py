@@ -6,8 +6,8 @@ Fréchet distance of a resample is exact:
     few samples       |A_1^T A_2|_* from the (N, M) Gram matrix X Y^T, centred and scaled by w, without clips of w = 0
     many samples      mean and covariance from sums of w x and w x x^T over clips, for many resamples in one pass
 
-With many samples the standard error is that of the distance's derivative by w (the influence function, the infinitesimal
-jackknife of Efron 1982). It needs no resamples, and is nearer to the spread over new sets: repeated clips reduce a
+With many samples the standard error is that of the distance's derivative by w (influence function; the infinitesimal
+jackknife of Efron, 1982). It needs no resamples, and is nearer to the spread over new sets: repeated clips reduce a
 covariance by chance, so resamples of high-dimensional features spread too much (1.8 times in simulations).
 
 Shapes: C clips, N and M samples of the two sides, D dimensions, R resamples.
