@@ -1,6 +1,6 @@
 """Simulates how often the interval of a Fréchet distance covers the mean value at the same number of clips.
 
-    python -m tools.profiling.interval_coverage                  all settings, about two minutes
+    python -m tools.profiling.interval_coverage                  all settings, a few minutes
     python -m tools.profiling.interval_coverage sets=200
 
 Each setting draws sets of C clips of F frames with D features. Frames of a clip share a centre, whose deviation is
