@@ -56,7 +56,7 @@ def by_repeating(sides: Sequence[Clips], times: np.ndarray) -> float:
             if repeats:
                 moments = add_features(moments, torch.from_numpy(rows).double().repeat(repeats, 1))
         gaussians.append(gaussian(moments))
-    return float(distance_between(*gaussians))
+    return float(distance_between(gaussians[0], gaussians[1]))
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(1)
     size = [options[name] for name in names[:3] if name in options]
     if len(size) == 3:
-        print_times(*size, options.get("measured", 4))
+        print_times(size[0], size[1], size[2], options.get("measured", 4))
     else:
         print_errors(options.get("resamples", 1000))
 
