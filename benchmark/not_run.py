@@ -21,7 +21,7 @@ from configs.options import Readers, path, paths, read_options, run_script
 from evaluation.clip_records import SCHEMA as RECORD
 from runtime.errors import UserError
 from runtime.files import write_whole
-from runtime.json_text import parse_json
+from runtime.json_text import read_json
 from runtime.ownership import require_own_json
 
 SHOWN = 3  # most frequent reasons in the file; the records hold the reason of every clip
@@ -48,7 +48,7 @@ def reason_of(folder: Path) -> tuple[str, str, str] | None:
 
 def _record(path: Path) -> dict[str, Any]:
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a record ({error})") from error
     if not isinstance(content, dict) or content.get("schema") != RECORD:

@@ -28,7 +28,7 @@ from preparation.synthetic.write import factors_path, landmarks_path
 from runtime.console import new_console
 from runtime.errors import UserError
 from runtime.files import require_writable, sha256_of, write_whole
-from runtime.json_text import parse_json
+from runtime.json_text import read_json
 from runtime.locks import locked
 from runtime.ownership import claim
 from runtime.progress import progress_bar
@@ -157,7 +157,7 @@ def record_path(output: Path, case: Case) -> Path:
 def read_record(path: Path) -> Record | None:
     """Reads a record; None if there is none of this version."""
     try:
-        content = parse_json(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         if content.get("schema") != SCHEMA:
             return None
         return Record(**content["record"])

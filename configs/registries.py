@@ -70,10 +70,10 @@ STAGES: Registry[Any] = Registry(  # training/stage.py
 METRICS: Registry[Any] = Registry(  # evaluation/metric.py
     "metric",
     {
-        "fid": "evaluation.features:FIDFeatures",
-        "fvd": "evaluation.features:FVDFeatures",
+        "fid": "evaluation.fid_features:FIDFeatures",
+        "fvd": "evaluation.fvd_features:FVDFeatures",
         "sync": "evaluation.sync_scores:SyncScorer",
-        "efid": "evaluation.features:EFIDFeatures",
+        "efid": "evaluation.efid_features:EFIDFeatures",
         "kid": "evaluation.kid_scores:KernelDistance",
         "aed": "evaluation.coefficient_scores:ExpressionDistance",
         "apd": "evaluation.coefficient_scores:PoseDistance",

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runtime.json_text import parse_json
+from runtime.json_text import read_json
 
 SCHEMA = "emotivetalk.system_clip/1"
 FPS = 25  # of the clips and of their offsets
@@ -48,7 +48,7 @@ def record_of(video: Path, sha256: str) -> ClipRecord | None:
 
 def _read(path: Path, side: str, sha256: str) -> ClipRecord | None:
     try:
-        content: Any = parse_json(path.read_text(encoding="utf-8"))
+        content: Any = read_json(path)
         if content["schema"] != SCHEMA or (entry := content["record"][side])["sha256"] != sha256:
             return None
         return ClipRecord(int(entry["offset"]), str(entry.get("encoding", ENCODING)))

@@ -15,7 +15,8 @@ import torch
 
 from configs.evaluation import EFIDConfig
 from evaluation.aligned_clips import AlignedClip, Clips
-from evaluation.features import EFIDFeatures, UnusableVideo
+from evaluation.efid_features import EFIDFeatures
+from evaluation.extractor import UnusableVideo
 from evaluation.frechet_scores import Collectors, DistributionMetric
 from evaluation.networks import NotComputed
 from evaluation.one_pass import run_alone

@@ -16,7 +16,9 @@ import torch
 from encoders.landmarks.sidecar import LandmarkFileError
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.features import EFIDFeatures, Extracting, Extractor, FVDFeatures, UnusableVideo, is_collecting
+from evaluation.efid_features import EFIDFeatures
+from evaluation.extractor import Extracting, Extractor, UnusableVideo, is_collecting
+from evaluation.fvd_features import FVDFeatures
 from evaluation.networks import NotComputed
 from evaluation.one_pass import Collector, run_alone
 from evaluation.pairs import EvaluationError, Missing
@@ -272,10 +274,9 @@ class _Resampling:
         """Returns the interval; None without resamples, or below three clips."""
         if self.frechet is None:
             return None
-        error = self.frechet.standard_error(self.resamples, self.seed)
-        return ConfidenceInterval(
-            max(0.0, value - Z * error), value + Z * error, self.resamples, self.seed, "pairs of clips", OF_THIS_N
-        )
+        error, method = self.frechet.standard_error(self.resamples, self.seed)
+        low, high = max(0.0, value - Z * error), value + Z * error
+        return ConfidenceInterval(low, high, self.resamples, self.seed, "pairs of clips", OF_THIS_N, method)
 
     def extra(self) -> dict[str, object]:
         """Returns the extrapolated value for the results file; empty below six clips."""

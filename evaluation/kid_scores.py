@@ -20,7 +20,7 @@ from torchmetrics.image.kid import poly_kernel
 
 from configs.evaluation import FIDConfig
 from evaluation.aligned_clips import Clips
-from evaluation.features import FIDFeatures
+from evaluation.fid_features import FIDFeatures
 from evaluation.frechet_scores import FAILURES, DistributionMetric, Stores, features_of
 from evaluation.networks import NotComputed
 from evaluation.pairs import Missing

@@ -20,7 +20,7 @@ import torch
 
 from evaluation.aligned_clips import AlignedClip, Clips, Side
 from evaluation.cache import Arrays, FeatureStore
-from evaluation.features import UnusableVideo
+from evaluation.extractor import UnusableVideo
 from evaluation.frechet_scores import Collectors
 from evaluation.landmarks import LandmarkStream, MediaPipeLandmarks
 from evaluation.one_pass import Collector, run_alone

@@ -13,7 +13,7 @@ import numpy as np
 from encoders.landmarks.sidecar import LandmarkFileError
 from evaluation.aligned_clips import AlignedClip, Clips
 from evaluation.cache import FeatureStore
-from evaluation.features import UnusableVideo
+from evaluation.extractor import UnusableVideo
 from evaluation.networks import NotComputed, Source
 from evaluation.pairs import Missing
 from evaluation.results import ClipValues, Column, ConfidenceInterval, Value
@@ -97,7 +97,7 @@ class PairedMetric(ABC):
             expected=expected,
             samples={"pairs": samples},
             unit=self.unit,
-            interval=_interval(known, bootstrap),
+            interval=interval_of_mean(known, bootstrap),
             warnings=tuple(source.note for source in self.sources if source.note),
         )
         return [value], missing, {name: {"generated": {column.metric: score}} for name, score in scores.items()}
@@ -116,7 +116,8 @@ class PairedMetric(ABC):
         return {name: {"value": value.value, "n": value.clips}}
 
 
-def _interval(values: np.ndarray, bootstrap: tuple[int, int]) -> ConfidenceInterval | None:
+def interval_of_mean(values: np.ndarray, bootstrap: tuple[int, int]) -> ConfidenceInterval | None:
+    """Returns the interval of the mean of (C,) values of clips; None without resamples, or below three clips."""
     resamples, seed = bootstrap
     if not resamples or len(values) < 3:
         return None

@@ -16,7 +16,7 @@ from torchmetrics.functional.image import peak_signal_noise_ratio, structural_si
 
 from evaluation.aligned_clips import AlignedClip
 from evaluation.cache import Arrays
-from evaluation.features import UnusableVideo, as_images
+from evaluation.extractor import UnusableVideo, as_images
 from evaluation.networks import Source
 from evaluation.paired_scores import PairedMetric, Stores
 from evaluation.results import Column

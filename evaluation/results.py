@@ -42,7 +42,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ConfidenceInterval:
-    """95 % interval by bootstrap.
+    """95 % interval of the resampling of clips.
 
     For a Fréchet distance it is the spread of the value at this number of clips. It is not an interval of the distance
     between the distributions, because the value is biased upwards by its number of samples.
@@ -54,6 +54,7 @@ class ConfidenceInterval:
         seed: Seed of the bootstrap.
         over: Resampled units.
         of: What the interval covers.
+        method: ``bootstrap``, or ``influence function``, which uses no resamples.
     """
 
     low: float
@@ -62,6 +63,7 @@ class ConfidenceInterval:
     seed: int
     over: str
     of: str = OF_THIS_N
+    method: str = "bootstrap"
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,22 @@ def require_writable(path: Path, setting: str | None = None) -> None:
         raise WriteError(f"{wrong!r}: is not a possible file name ({error}); choose another") from error
 
 
+def read_regular(path: Path, most: int) -> bytes:
+    """Reads a file that others may have written.
+
+    Args:
+        path: The file.
+        most: Largest size, bytes.
+
+    Raises:
+        OSError: If it cannot be read, is larger, or is no regular file: a pipe or device may have no end.
+    """
+    size = _require_regular(path).st_size
+    if size > most:
+        raise OSError(errno.EFBIG, f"has {size} bytes, expected at most {most}", str(path))
+    return path.read_bytes()
+
+
 def sha256_of(path: str | Path) -> str:
     """Hexadecimal sha256 of a file. Cached per process until the file's size or time changes."""
     return _digest(Path(path), "sha256")
@@ -143,9 +159,7 @@ def git_blob_of(path: str | Path) -> str:
 
 
 def _digest(path: Path, kind: str) -> str:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file", str(path))  # a pipe or device may have no end
+    status = _require_regular(path)
     key = (str(path.resolve()), kind, status.st_size, status.st_mtime_ns)
     if key not in _DIGESTS:
         digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(f"blob {status.st_size}\0".encode())
@@ -154,3 +168,10 @@ def _digest(path: Path, kind: str) -> str:
                 digest.update(block)
         _DIGESTS[key] = digest.hexdigest()
     return _DIGESTS[key]
+
+
+def _require_regular(path: Path) -> os.stat_result:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))  # a pipe or device may have no end
+    return status

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
+
+from runtime.files import read_regular
+
+MOST = 2**28  # bytes of a JSON file of others
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -16,3 +21,13 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("is nested too deeply") from None
+
+
+def read_json(path: Path) -> Any:
+    """Reads and parses a JSON file.
+
+    Raises:
+        OSError: If it cannot be read, is no regular file, or has more than ``MOST`` bytes.
+        ValueError: As ``parse_json``.
+    """
+    return parse_json(read_regular(path, MOST))

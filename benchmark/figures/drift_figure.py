@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from evaluation.results import SCHEMA
 from runtime.errors import UserError
-from runtime.json_text import parse_json
+from runtime.json_text import read_json
 
 matplotlib.use("Agg")
 WIDTH, HEIGHT = 4.6, 3.2  # inches of one panel
@@ -63,7 +63,7 @@ def _draw(axes: Any, name: str, drift: dict[str, Any], colour: str) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        raw = parse_json(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read as a results file ({error})") from error
     if not isinstance(raw, dict) or raw.get("schema") != SCHEMA:

@@ -25,7 +25,7 @@ from configs.options import named_paths, path
 from evaluation.pairs import EvaluationError, find_videos
 from runtime.errors import UserError
 from runtime.files import sha256_of, write_whole
-from runtime.json_text import parse_json
+from runtime.json_text import read_json
 from runtime.ownership import claim
 
 LIST = "figures.yaml"
@@ -143,7 +143,7 @@ def _inputs(options: Mapping[str, Any]) -> Iterator[Path]:
 def _has_drift(path: Path) -> bool:
     """Returns whether a file is a results file with a slope. Damaged files are reported with the tables."""
     try:
-        metrics = parse_json(path.read_text(encoding="utf-8"))["metrics"]
+        metrics = read_json(path)["metrics"]
         return any((record.get("drift") or {}).get("slope_per_minute") is not None for record in metrics.values())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
@@ -151,7 +151,7 @@ def _has_drift(path: Path) -> bool:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = parse_json(path.read_text(encoding="utf-8"))
+        record = read_json(path)
         return record if isinstance(record, dict) else {}
     except (OSError, ValueError):
         return {}

@@ -23,7 +23,8 @@ from configs.registries import METRICS
 from evaluation.results import SCHEMA as EVALUATION
 from evaluation.results import Column
 from runtime.errors import UserError
-from runtime.json_text import parse_json
+from runtime.files import read_regular
+from runtime.json_text import MOST, parse_json
 
 USER_STUDY = "emotivetalk.user_study/1"
 NOT_RUN = "emotivetalk.not_run/1"
@@ -115,7 +116,7 @@ def read_results(folder: Path) -> FoundResults:
     found = FoundResults()
     for path in sorted(folder.glob("*.json")):
         try:
-            content = path.read_bytes()
+            content = read_regular(path, MOST)
             found.hashes[path.name] = hashlib.sha256(content).hexdigest()
             _sort_in(path.name, parse_json(content), found)
         except OSError as error:

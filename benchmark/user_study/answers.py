@@ -17,7 +17,7 @@ from benchmark.user_study.build import ANSWERS_SCHEMA, KEY_SCHEMA
 from benchmark.user_study.design import LEVELS, QUESTIONS, Trial
 from runtime.errors import UserError
 from runtime.files import write_whole
-from runtime.json_text import parse_json
+from runtime.json_text import read_json
 from runtime.ownership import require_own_json
 
 RESAMPLES = 200  # of the interval of alpha
@@ -53,7 +53,7 @@ def read_key(path: Path) -> Key:
         UserError: If the file is not a key.
     """
     try:
-        raw = parse_json(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         if raw["schema"] != KEY_SCHEMA:
             raise UserError(f"key={path}: has the schema {raw['schema']!r}, expected {KEY_SCHEMA}")
         trials = {row["name"]: Trial(**row) for row in raw["trials"]}
@@ -84,7 +84,7 @@ def read_answers(path: Path, key: Key) -> tuple[int, dict[str, dict[str, int]]]:
         Excluded: If the file breaks a rule; the message names the rule.
     """
     try:
-        raw = parse_json(path.read_text(encoding="utf-8"))
+        raw = read_json(path)
         schema, study, rater = raw["schema"], raw["study"], raw["rater"]
         answers, mark = raw["answers"], raw["checksum"]
     except (OSError, ValueError, KeyError, TypeError) as error:

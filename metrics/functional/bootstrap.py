@@ -6,6 +6,10 @@ Fréchet distance of a resample is exact:
     few samples       |A_1^T A_2|_* from the (N, M) Gram matrix X Y^T, centred and scaled by w, without clips of w = 0
     many samples      mean and covariance from sums of w x and w x x^T over clips, for many resamples in one pass
 
+With many samples the standard error is that of the distance's derivative by w (influence function; the infinitesimal
+jackknife of Efron, 1982). It needs no resamples, and is nearer to the spread over new sets: repeated clips reduce a
+covariance by chance, so resamples of high-dimensional features spread too much (1.8 times in simulations).
+
 Shapes: C clips, N and M samples of the two sides, D dimensions, R resamples.
 """
 
@@ -23,6 +27,8 @@ from metrics.functional.frechet import Gaussian, Moments, ddof_of, distance_betw
 Z = 1.96  # standard errors of a 95 % interval
 MEMORY = 2**31  # bytes of second moments, and of a Gram matrix, kept at a time
 GRAM = 1.25  # a Gram matrix is used up to this number of different samples per dimension
+MANY = 2  # samples per dimension from which the influence function gives the standard error
+ROUNDING = 1e-15  # smallest eigenvalue of S_1 S_2, relative to the largest; smaller ones are rounding errors
 FRACTIONS = (0.5, 0.6, 0.7, 0.8, 0.9)  # shares of the clips from which a value is extrapolated
 SUBSETS = 8  # subsets per share; one where a distance takes seconds
 LARGE = 512  # dimensions
@@ -48,8 +54,9 @@ class FrechetBootstrap:
         >>> import torch
         >>> from metrics.functional.bootstrap import FrechetBootstrap
         >>> real, fake = ([torch.randn(20, 4) for _ in range(9)] for _ in range(2))
-        >>> FrechetBootstrap(real, fake).standard_error(resamples=50, seed=0) > 0
-        True
+        >>> error, method = FrechetBootstrap(real, fake).standard_error(resamples=50, seed=0)
+        >>> method
+        'influence function'
 
     Raises:
         ValueError: If the sides differ in clips or dimensions.
@@ -78,7 +85,7 @@ class FrechetBootstrap:
             for x, owner in zip(self._samples, self._owner, strict=True)
         ]
         counts = [len(x) for x in self._samples]
-        small = min(counts) < 2 * self.dimensions and counts[0] * counts[1] * 8 <= MEMORY
+        small = min(counts) < MANY * self.dimensions and counts[0] * counts[1] * 8 <= MEMORY
         self._gram = self._samples[0] @ self._samples[1].T if small and convention != "tfgan" else None
 
     def distances(self, times: np.ndarray) -> np.ndarray:
@@ -107,9 +114,61 @@ class FrechetBootstrap:
             found[rows] = self._from_sums(counts[rows])
         return found.numpy()
 
-    def standard_error(self, resamples: int, seed: int) -> float:
-        """Computes the standard error of the distance over resampled clips."""
-        return float(np.nanstd(self.distances(resampled(self.clips, resamples, seed)), ddof=1))
+    def standard_error(self, resamples: int, seed: int) -> tuple[float, str]:
+        """Computes the standard error of the distance over resampled clips.
+
+        Args:
+            resamples: Number of resamples; not used with many samples.
+            seed: Seed of the resampling.
+
+        Returns:
+            The error, and ``influence function`` or ``bootstrap``.
+        """
+        if self.many and (found := self.influences()) is not None:
+            return float((self.clips * found.var()) ** 0.5), "influence function"
+        return float(np.nanstd(self.distances(resampled(self.clips, resamples, seed)), ddof=1)), "bootstrap"
+
+    @property
+    def many(self) -> bool:
+        """Whether there are so many samples that the influence function gives the standard error."""
+        return min(map(len, self._samples)) >= MANY * self.dimensions and self.convention != "tfgan"
+
+    def influences(self) -> np.ndarray | None:
+        """Computes the derivative of the distance by the weight of each clip, at equal weights.
+
+        With a centred sample z, S_1 = L L^T and the optimal map T = L^-T (L^T S_2 L)^(1/2) L^-1, a clip of side 1 adds
+
+            sum over its samples of  |z|^2 - z^T T z + 2 z . (mu_1 - mu_2)  less the mean over all samples,
+
+        divided by the number of samples. Side 2 has T^-1 and mu_2 - mu_1.
+
+        Returns:
+            (C,) derivatives; None if the covariance of side 1 is singular.
+        """
+        means = [x.mean(dim=0) for x in self._samples]
+        centred = [x - mean for x, mean in zip(self._samples, means, strict=True)]
+        counts = [len(x) - self.ddof for x in centred]
+        covariances = [x.T @ x / count for x, count in zip(centred, counts, strict=True)]
+        lower, failed = torch.linalg.cholesky_ex(covariances[0])
+        if failed:
+            return None
+        squares, vectors = torch.linalg.eigh(lower.T @ covariances[1] @ lower)
+        roots = squares.clamp(min=ROUNDING * float(squares[-1])).sqrt()
+        maps = (  # W with T = W W^T, and the same of T^-1
+            torch.linalg.solve_triangular(lower.T, vectors, upper=True) * roots.sqrt(),
+            lower @ vectors / roots.sqrt(),
+        )
+        found = roots.new_zeros(self.clips)
+        difference = means[0] - means[1]
+        for side, (count, factor) in enumerate(zip(counts, maps, strict=True)):
+            values = torch.cat(
+                [
+                    part.square().sum(dim=1) - (part @ factor).square().sum(dim=1) + (2 - 4 * side) * part @ difference
+                    for part in centred[side].split(self.sizes[side].tolist())
+                ]
+            )
+            found += _per_clip(values - values.mean(), self._owner[side], self.clips) / count
+        return found.cpu().numpy()
 
     def without_bias(self, seed: int) -> float | None:
         """Extrapolates the distance to infinitely many clips.

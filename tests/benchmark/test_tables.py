@@ -3,6 +3,7 @@
 import csv
 import html.parser
 import json
+import os
 import re
 import shutil
 import statistics
@@ -116,6 +117,11 @@ def test_unusable_files_have_a_reason_and_the_others_are_used(put, make, tmp_pat
     text = (results / "nan.json").read_text()
     (results / "nan.json").write_text(text.replace('"value": 3.0', '"value": NaN'))
     (results / "broken.json").write_text('{"schema": "emotivetalk.evaluation/1"')
+    os.mkfifo(results / "pipe.json")
+    (results / "endless.json").symlink_to("/dev/zero")
+    (results / "folder.json").mkdir()
+    with (results / "huge.json").open("wb") as file:
+        file.truncate(2**29)  # sparse
     edited = json.loads(text)
     edited["metrics"] = {"efid": edited["metrics"]["fid"], "fid": {**edited["metrics"]["fid"]}}
     del edited["metrics"]["fid"]["sha256"]
@@ -135,6 +141,9 @@ def test_unusable_files_have_a_reason_and_the_others_are_used(put, make, tmp_pat
     assert "not run" in reasons["sadtalker", "A", "fid"]
     assert not any(row["value"] for row in rows if row["system"] in ("aniportrait", "pdfgc", "anitalker"))
     assert "in no table (without cell.system): mine.json" in printed
+    for name in ("pipe", "endless", "folder"):
+        assert f"{name}.json cannot be read (is not a regular file)" in printed
+    assert f"huge.json cannot be read (has {2**29} bytes, expected at most {2**28})" in printed
     assert printed.count("twin1.json and twin2.json are two results") == 1
     for name in ("nan.json is damaged or was edited (fid is nan)", "broken.json is damaged", "no 'fid.sha256' where"):
         assert name in printed

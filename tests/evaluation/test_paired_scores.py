@@ -6,7 +6,7 @@ import torch
 from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
 
 from evaluation.coefficient_scores import POSE
-from evaluation.features import UnusableVideo
+from evaluation.extractor import UnusableVideo
 from evaluation.kid_scores import KernelSums
 from evaluation.landmark_scores import MOUTH, landmark_distance, lip_motion, silent_frames
 from media import read_frames

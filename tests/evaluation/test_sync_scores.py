@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluation.aligned_clips import Side
-from evaluation.sync_scores import SyncScorer, cut_out, shifted_scores
+from evaluation.sync_videos import SyncedVideos, cut_out, shifted_scores
 from media import read_frames, read_sound
 from metrics.functional.sync import audio_windows
 from metrics.networks.syncnet import SyncNet
@@ -49,18 +49,18 @@ def test_the_next_video_is_decoded_while_the_networks_score(evaluate, tmp_path, 
     write_speakers(tmp_path / "made", 2, gain=0.8)
     keys = {"metrics": ["sync"], "bootstrap": 0, "sync": proxy_settings(untrained(tmp_path))["sync"]}
     begun = [threading.Event() for _ in range(4)]
-    decode, lip, scored = SyncScorer._decode, SyncNet.lip, []
+    decode, lip, scored = SyncedVideos._decode, SyncNet.lip, []
 
-    def decoding(scorer, side, span, work):
+    def decoding(videos, side, span, work):
         begun[int(work.name)].set()
-        return decode(scorer, side, span, work)
+        return decode(videos, side, span, work)
 
     def scoring(network, frames):
         scored.append(len(scored))
         assert len(scored) == 4 or begun[len(scored)].wait(20)
         return lip(network, frames)
 
-    monkeypatch.setattr(SyncScorer, "_decode", decoding)
+    monkeypatch.setattr(SyncedVideos, "_decode", decoding)
     monkeypatch.setattr(SyncNet, "lip", scoring)
     assert evaluate(tmp_path / "made", tmp_path / "real", **keys)[1]["metrics"]["sync_d"]["n"] == 2
     assert len(scored) == 4

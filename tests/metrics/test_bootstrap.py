@@ -34,6 +34,44 @@ def test_distances_of_resamples_are_exact(count, frames, dimensions, convention)
         assert value == pytest.approx(float(frechet_distance(*sides, convention)), rel=1e-9)
 
 
+@pytest.mark.parametrize(("count", "frames", "dimensions"), [(40, 5, 8), (20, 10, 16), (30, 4, 4)])
+def test_the_influence_function_gives_the_spread_over_new_sets(count, frames, dimensions):
+    everything, values, errors = np.ones((1, count), int), [], []
+    for seed in range(200):
+        real = clips(count, frames, dimensions, 2 * seed)
+        bootstrap = FrechetBootstrap(real, clips(count, frames, dimensions, 2 * seed + 1, 0.3, 1.2))
+        values.append(bootstrap.distances(everything)[0])
+        error, method = bootstrap.standard_error(resamples=2, seed=0)
+        errors.append(error)
+    assert method == "influence function"
+    assert np.mean(errors) == pytest.approx(np.std(values, ddof=1), rel=0.15)  # 200 values: 5 %
+
+
+def test_the_influence_function_is_the_derivative():
+    real, made = clips(9, 20, 6, 0), clips(9, 20, 6, 1, 0.3, 1.2)
+    bootstrap = FrechetBootstrap(real, made, "stylegan-v")
+    found = bootstrap.influences()
+    assert found.sum() == pytest.approx(0, abs=1e-9)
+    for place in (0, 4):
+        times = np.full((2, 9), 10_000)
+        times[:, place] += (1, -1)
+        up, down = bootstrap.distances(times)
+        assert found[place] == pytest.approx((up - down) / 2e-4, rel=1e-4)
+
+
+def test_few_samples_and_singular_covariances_are_resampled():
+    few = FrechetBootstrap(clips(9, 3, 40, 0), clips(9, 3, 40, 1))
+    assert not few.many
+    exact = np.std(few.distances(resampled(9, 20, 0)), ddof=1)
+    assert few.standard_error(20, seed=0) == (pytest.approx(exact), "bootstrap")
+    flat = [torch.cat([part, torch.ones(20, 1)], dim=1) for part in clips(9, 20, 6, 0)]
+    singular = FrechetBootstrap(flat, flat[::-1])
+    assert singular.many
+    assert singular.influences() is None
+    exact = np.std(singular.distances(resampled(9, 20, 0)), ddof=1)
+    assert singular.standard_error(20, seed=0) == (pytest.approx(exact), "bootstrap")
+
+
 def test_resample_with_one_sample_has_no_distance():
     bootstrap = FrechetBootstrap(clips(3, 1, 4, 0), clips(3, 1, 4, 1))
     values = bootstrap.distances(np.array([[1, 0, 0], [1, 1, 1]]))

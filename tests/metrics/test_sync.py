@@ -191,7 +191,8 @@ def test_reference_pipeline(oracle, clip, assets, tmp_path):
     video = assets / "data" / "video" / "hdtf_WDA_AOC_000.mp4"
     (generated,) = reference_tracks(video, tmp_path, detector, FFmpeg.find(), min_track=100)
     assert generated.mode == "reference"
-    # The reference crop has the two frames that ffmpeg duplicated at the end. A track of the original has not.
+    # The reference crop has the two frames that ffmpeg duplicated at the end. With this OpenCV, syncnet_python tracks
+    # 200 frames of this video, as here (python -m tools.parity).
     frames = len(clip.frames) - 2
     assert len(generated.frames) == frames
     assert (generated.frames.float() - clip.frames[:frames].float()).abs().mean() < 4
@@ -238,6 +239,8 @@ ORIGINAL = {
     "shorter sound": Kind((0, 79), 57, ((1.20889, 24.11686),), sound=2.4),
     "longer sound": Kind((0, 79), 75, ((0.91897, 24.22464),), sound=4.8),
     "cut after 5 frames": Kind((5, 79), 70, ((1.00973, 24.17192),), white(5)),
+    "cut after 12 frames": Kind((12, 79), 63, ((1.18385, 23.93151),), white(12)),
+    "512 pixels": Kind((0, 79), 75, ((0.91246, 24.40167),), "fps=25", faces=((120, 100, 380, 400),)),
     "two faces": Kind(
         (0, 79),
         75,

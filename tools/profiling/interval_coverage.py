@@ -1,11 +1,11 @@
 """Simulates how often the interval of a Fréchet distance covers the mean value at the same number of clips.
 
-    python -m tools.profiling.interval_coverage                  all settings, about two minutes
+    python -m tools.profiling.interval_coverage                  all settings, a few minutes
     python -m tools.profiling.interval_coverage sets=200
 
 Each setting draws sets of C clips of F frames with D features. Frames of a clip share a centre, whose deviation is
-``between`` times that of a frame. The generated side is the real one, moved and widened. The mean value at this number
-of clips is that of 4 times as many sets. The value for infinitely many samples is exact. Prints the coverage of both.
+``between`` times that of a frame. The generated side is the real one, moved and widened. Prints how often the intervals
+cover the mean value of all sets, and the exact value for infinitely many samples.
 """
 
 from __future__ import annotations
@@ -68,19 +68,35 @@ SETTINGS = (
 )
 
 
-def coverage(setting: SimulatedSet, sets: int, seed: int = 0) -> tuple[float, float]:
-    """Returns the share of intervals with the mean value at this number of clips, and with the limit."""
+@dataclass(frozen=True)
+class IntervalCoverage:
+    """What the intervals of simulated sets cover.
+
+    Attributes:
+        value: Share of the intervals with the mean value at this number of clips.
+        limit: Share of the intervals with the distance of the distributions.
+        ratio: Mean standard error, divided by the deviation of the values.
+        method: Method of the standard error.
+    """
+
+    value: float
+    limit: float
+    ratio: float
+    method: str
+
+
+def coverage(setting: SimulatedSet, sets: int, seed: int = 0) -> IntervalCoverage:
+    """Draws sets and counts what their intervals cover."""
     generator = np.random.default_rng(seed)
     everything = np.ones((1, setting.clips), int)
-    mean = np.mean([setting.draw(generator).distances(everything)[0] for _ in range(4 * sets)])
-    found = np.zeros((sets, 2), bool)
+    values, errors = np.zeros((2, sets))
+    method = ""
     for index in range(sets):
         bootstrap = setting.draw(generator)
-        value = float(bootstrap.distances(everything)[0])
-        half = Z * bootstrap.standard_error(RESAMPLES, seed + index)
-        found[index] = [abs(value - aim) <= half for aim in (mean, setting.limit)]
-    one, two = found.mean(axis=0)
-    return float(one), float(two)
+        values[index] = bootstrap.distances(everything)[0]
+        errors[index], method = bootstrap.standard_error(RESAMPLES, seed + index)
+    here, limit = (float((abs(values - aim) <= Z * errors).mean()) for aim in (values.mean(), setting.limit))
+    return IntervalCoverage(here, limit, float(errors.mean() / values.std(ddof=1)), method)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -88,8 +104,12 @@ def main(arguments: Sequence[str]) -> None:
     sets = read_options(__doc__, arguments, {"sets": count}).get("sets", 100)
     print(f"{sets} sets, {RESAMPLES} resamples; nominal 95 %")
     for setting in SETTINGS:
-        here, limit = coverage(setting, sets)
-        print(f"{setting}: {here:.1%} of the value at this n, {limit:.1%} of the limit", flush=True)
+        found = coverage(setting, sets)
+        print(
+            f"{setting}: {found.value:.1%} of the value at this n, {found.limit:.1%} of the limit; standard error "
+            f"{found.ratio:.2f} of the true one, by {found.method}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

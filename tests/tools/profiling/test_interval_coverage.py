@@ -4,6 +4,6 @@ from tools.profiling.interval_coverage import SimulatedSet, coverage
 
 
 def test_interval_covers_the_value_at_this_number_of_clips():
-    here, limit = coverage(SimulatedSet(20, 5, 8), sets=60)
-    assert here >= 0.9
-    assert limit < here  # the limit is lower, because few samples bias the value upwards
+    found = coverage(SimulatedSet(20, 5, 8), sets=60)
+    assert found.value >= 0.9
+    assert found.limit < found.value  # the limit is lower, because few samples bias the value upwards
