@@ -109,7 +109,7 @@ def test_a_leading_tilde_is_the_home_folder():
         ("datset=mead", "no key 'datset'; did you mean dataset"),
         (
             "dataset=meat",
-            "dataset=meat: there is no such option; did you mean mead? There are folder, hdtf, manifest, mead",
+            "dataset=meat: there is no such option; did you mean mead? There are celebv_hq, folder, hdtf, manifest",
         ),
         ("workers=many", "workers=many"),
         ("face.scale=wide", "face.scale"),
@@ -181,7 +181,10 @@ LAB = "train.py data.root=a --config-dir LAB"
         (f"{LAB} experiment=wrong", "experiment/wrong.yaml: there is no key 'max_stps' in TrainerConfig; did you mean"),
         (f"{LAB} experiment=mine data.root=", "data.root is missing"),
         ("train.py data.root= hydra.searchpath=[file://LAB] experiment=mine", "data.root is missing"),
-        ("prepare.py dataset=our --config-dir=LAB output=x source=.", "did you mean ours? There are folder, hdtf"),
+        (
+            "prepare.py dataset=our --config-dir=LAB output=x source=.",
+            "did you mean ours? There are celebv_hq, folder, hdtf",
+        ),
         (f"{TRAIN} --config-dir nowhere", "nowhere: no such folder"),
         ("generate.py --portrait face.png", "--portrait face.png: is written portrait=face.png here"),
         ("generate.py --paste-back", "--paste-back: is written paste_back=VALUE here"),
