@@ -49,7 +49,7 @@ def test_the_second_is_told_whose_it_is(tmp_path):
 
 def test_a_forked_worker_does_not_keep_the_lock_of_a_killed_parent(tmp_path):
     lock = tmp_path / ".lock"
-    work = "import os; child = os.fork(); child and print('held', flush=True); time.sleep(20)"
+    work = "import os; child = os.fork(); child or print('held', flush=True); time.sleep(20)"
     process = holder(lock, work)
     process.send_signal(signal.SIGKILL)
     process.wait()
