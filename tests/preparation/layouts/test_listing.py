@@ -2,6 +2,8 @@
 
 import os
 import random
+import shutil
+import tempfile
 import unicodedata
 from pathlib import PurePosixPath
 
@@ -67,10 +69,10 @@ def test_pipe_is_reported_and_not_opened(tmp_path):
     assert "not a regular file" in clip.problem_detail
 
 
-def test_unreadable_folder_is_reported(tmp_path_factory):
-    source = tmp_path_factory.mktemp("locked")
-    for folder in (source, *source.parents[:3]):  # parallel tests have one more private folder level
-        folder.chmod(0o755)
+def test_unreadable_folder_is_reported(request):
+    source = Path(tempfile.mkdtemp())  # every folder above it can be entered by others, unlike pytest's
+    request.addfinalizer(lambda: shutil.rmtree(source))
+    source.chmod(0o755)
     touch(source, "closed/a.mp4", "open/b.mp4")
     (source / "closed").chmod(0)
     try:
