@@ -5,7 +5,7 @@ import random
 import shutil
 import tempfile
 import unicodedata
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import pytest
 
