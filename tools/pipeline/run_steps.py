@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -154,12 +156,12 @@ def _execute(step: Step, folder: Path, console: Console, lock: tuple[int, ...]) 
         output.write(f"$ {step.typed}\n".encode())
         output.flush()
         if step.stdout is None:
-            return _wait(_start(step, output, output, lock), step, console)
+            return _wait(lambda: _start(step, output, output, lock), step, console)
         step.stdout.parent.mkdir(parents=True, exist_ok=True)
         partial = partial_of(step.stdout)
         try:
             with partial.open("wb") as answer:
-                status = _wait(_start(step, answer, output, lock), step, console)
+                status = _wait(lambda: _start(step, answer, output, lock), step, console)
             if status in step.accepted:
                 take_name(partial, step.stdout)
             else:
@@ -183,9 +185,32 @@ def _start(step: Step, stdout: IO[bytes], stderr: IO[bytes], lock: tuple[int, ..
     )
 
 
-def _wait(process: subprocess.Popen[bytes], step: Step, console: Console) -> int:
-    """Waits for the command and shows its progress. After Ctrl-C the command gets time to end."""
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Holds SIGINT and SIGTERM back until the block has ended, so that what it starts is known when they end it."""
+    came: list[int] = []
+    before = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if callable(handler := signal.getsignal(number)) and threading.current_thread() is threading.main_thread()
+    }
+    for number in before:
+        signal.signal(number, lambda number, _: came.append(number))
     try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for number in came:
+        signal.raise_signal(number)
+
+
+def _wait(start: Callable[[], subprocess.Popen[bytes]], step: Step, console: Console) -> int:
+    """Starts the command, waits for it and shows its progress. After Ctrl-C the command gets time to end."""
+    process = None
+    try:
+        with _signals_held():
+            process = start()
         with StepClock(step, console) as clock:
             while True:
                 try:
@@ -193,6 +218,8 @@ def _wait(process: subprocess.Popen[bytes], step: Step, console: Console) -> int
                 except subprocess.TimeoutExpired:
                     clock.refresh()
     except BaseException:
+        if process is None:
+            raise
         for ending, patience in ((None, CTRL_C_GRACE), (process.terminate, GRACE), (process.kill, None)):
             if ending is not None:
                 ending()

@@ -136,6 +136,23 @@ run_script(lambda: run_chain([step], folder, Console()))
 """
 
 
+def test_a_signal_while_a_command_starts_ends_that_command(chain, monkeypatch):
+    folder, copy = chain
+    started = []
+
+    class Slow(subprocess.Popen):
+        def __init__(self, *arguments, **keys):
+            super().__init__(*arguments, **keys)
+            started.append(self)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+    monkeypatch.setattr("tools.pipeline.run_steps.CTRL_C_GRACE", 0.1)
+    with pytest.raises(KeyboardInterrupt):
+        run([copy("a", "b", "import time; time.sleep(60)")], folder)
+    assert started[0].poll() is not None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_chain_resumes_and_never_runs_twice_at_once(tmp_path, number):
