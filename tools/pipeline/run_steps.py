@@ -201,8 +201,8 @@ def _signals_held() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    for number in came:
-        signal.raise_signal(number)
+    for held in came:
+        signal.raise_signal(held)
 
 
 def _wait(start: Callable[[], subprocess.Popen[bytes]], step: Step, console: Console) -> int:
