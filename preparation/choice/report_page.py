@@ -1,7 +1,7 @@
 """Page of a scan: counts by condition, histograms with limits to drag, and strips of chosen and other shots.
 
 ``report.html`` is one static file without a server. Its histograms hold all shots of a scan up to a limit, and every
-tenth, hundredth, ... of larger ones. It shows the strips of some chosen shots and of some that miss each condition.
+second, third, ... of larger ones. It shows the strips of some chosen shots and of some that miss each condition.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MISSED_SHOWN = 12  # strips of each condition
 SHOWN = ("seconds", "face_px", "enlargement", "face_share", "turned", "blur", "lip_motion", "lip_envelope_r", "speech",
          "loudness", "frozen_share", "cut_score")  # fmt: skip
 MEANINGS = {column.name: column.meaning for column in COLUMNS} | DERIVED
-LISTED = ("key", "speaker", "split", "frames", "first_frame", "clip")
+LISTED = ("key", "speaker", "split", "frames")
 
 
 def write_report_page(choice: Choice, config: PrepareConfig, folder: Path) -> Path:
@@ -89,11 +89,9 @@ def _shown(choice: Choice, folder: Path, measures: list[str]) -> Iterator[dict[s
     places = np.linspace(0, len(choice.chosen) - 1, min(CHOSEN_SHOWN, len(choice.chosen))).round().astype(int)
     yield from _of(choice.chosen.take(pa.array(places)), folder, measures)
     shown: set[str] = set()
+    texts = [f" and {text} and " for text in choice.rejected["missed"].to_pylist()]
     for missed in choice.missed:
-        if not missed.shots:
-            continue
-        conditions = choice.rejected["missed"].to_pylist()
-        rows = [row for row, text in enumerate(conditions) if missed.text in text.split(" and ")]
+        rows = [row for row, text in enumerate(texts) if f" and {missed.text} and " in text]
         for one in _of(choice.rejected.take(pa.array(rows[:MISSED_SHOWN], pa.int64())), folder, measures):
             if one["key"] not in shown:
                 shown.add(one["key"])

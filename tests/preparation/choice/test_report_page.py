@@ -43,6 +43,13 @@ def test_it_holds_counts_measures_and_strips(tmp_path):
     assert (first["face"], len(first["jaw"]), first["strip"][:5]) == ([100.0, None, 120.0], 100, "/9j/4")
 
 
+def test_a_condition_that_contains_and_has_its_strips(tmp_path):
+    _, content = written(
+        tmp_path, {"frames": 5}, {"frames": 200}, select="(frames>=120 and blur<1 or frames>900) and blur<1"
+    )
+    assert [one["key"] for one in content["shown"]] == ["c1--s000", "c0--s000"]
+
+
 def test_a_scan_without_strips_has_a_page(tmp_path):
     settings = config("select=frames>=120")
     page = write_report_page(choose_shots(rows({}, {"frames": 200}), settings), settings, tmp_path)
