@@ -45,12 +45,10 @@ def index_problems(index: Index) -> Iterator[str]:
             yield f"shard {shard.name!r} has {shard.bytes} bytes, {shard.samples} samples and sha256 {shard.sha256!r}"
     if len(sizes) < len(index.shards):
         yield "lists a shard twice; run prepare.py task=merge again"
-    seen: set[str] = set()
-    for sample in index.samples:
-        if sample.key in seen:
-            yield f"sample key {sample.key} occurs twice; run prepare.py task=check"
-        seen.add(sample.key)
-        yield from _sample(index, sample, sizes)
+    repeated = index.samples.repeated_keys()
+    yield from (f"sample key {key} occurs twice; run prepare.py task=check" for key in repeated)
+    for row in np.flatnonzero(_suspect(index, sizes)):
+        yield from _sample(index, index.samples[int(row)], sizes)
 
 
 def _numbers(index: Index) -> Iterator[str]:
@@ -75,6 +73,36 @@ def _numbers(index: Index) -> Iterator[str]:
         yield "latent.std has values that are not positive: a channel of the latents is constant or damaged"
     if index.latent.frames < 1:
         yield f"latent.frames is {index.latent.frames}, expected at least 1"
+
+
+def _suspect(index: Index, sizes: dict[str, int]) -> np.ndarray:
+    """(N,) bool: samples in which ``_sample`` may find something. All columns are compared at once."""
+    samples = index.samples
+    frames = samples.frames
+    wrong = ~samples.keys_match(f"^(?:{_KEY.pattern})$") | (frames < 1) | (frames > MAX_SIZE)
+    codes, names = samples.label_codes("shard")
+    bounds = np.array([sizes.get(name, -1) for name in names] or [-1], np.int64)[codes]
+    wrong |= bounds < 0
+    of, offset, size = samples.member_of, samples.offset, samples.size
+    bound = bounds[of]
+    odd = (offset < TAR_BLOCK) | (size < 0) | (offset > bound) | (size > bound) | (offset > bound - size)
+    layout = array_layout(index.dimensions, 1)
+    known = np.array([name in _KNOWN for name in samples.member_names] or [False])
+    odd |= ~known[samples.member_name] if len(odd) else False
+    for place, name in enumerate(samples.member_names):
+        if name in REQUIRED_MEMBERS:
+            here = samples.member_name == place
+            if name in layout:
+                kind, shape = layout[name]
+                rows = frames[of[here]] if name != "portraits.npy" else 1
+                odd[here] |= size[here] < _bytes(kind, shape) * np.clip(rows, 0, MAX_SIZE).astype(np.float64)
+    wrong[of[odd]] = True
+    for name in REQUIRED_MEMBERS:
+        has = np.zeros(len(frames), bool)
+        if name in samples.member_names:
+            has[of[samples.member_name == samples.member_names.index(name)]] = True
+        wrong |= ~has
+    return wrong
 
 
 def _sample(index: Index, sample: SampleEntry, sizes: dict[str, int]) -> Iterator[str]:

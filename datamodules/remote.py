@@ -7,7 +7,7 @@ A root is one of
     s3://bucket/prefix                      URL, fetched with ``aws s3 cp``
     pipe:ssh store cat /mnt/hdtf/{name}     any command that writes the file to standard output
 
-``{name}`` is replaced by the file name (``index.json`` or a shard). A command must contain it. If a URL does not
+``{name}`` is replaced by the file name (``index.json``, ``index.arrow`` or a shard). A command must contain it. If a URL does not
 contain it, the name is appended. WebDataset's ``gopen`` runs commands in a shell: use trusted roots only.
 """
 
@@ -24,10 +24,11 @@ from typing import Any, BinaryIO
 
 from webdataset.gopen import gopen
 
-from datamodules.schema import INDEX_NAME, Index, ShardError
+from datamodules.sample_table import TABLE_NAME, SampleTable
+from datamodules.schema import INDEX_NAME, Index, ShardError, checked_table
 
 _CHUNK = 2**20
-MAX_INDEX = 2**30  # bytes; that of 30,000 clips has 20 MB
+MAX_INDEX = 2**30  # bytes; that of 100,000 clips has 20 MB
 _REMOTE = re.compile(r"(pipe:|[a-z][a-z0-9+.-]*://)")
 
 
@@ -95,7 +96,7 @@ def _end(stream: Any) -> None:
 
 
 def read_index(root: str) -> Index:
-    """Reads ``index.json`` from a folder or URL.
+    """Reads ``index.json`` and ``index.arrow`` from a folder or URL.
 
     Raises:
         ShardError: If it cannot be read or used.
@@ -103,11 +104,22 @@ def read_index(root: str) -> Index:
     if not is_remote(root):
         return Index.read(Path(root).expanduser())
     url = address(root, INDEX_NAME)
+    content, _ = _fetched(url)
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        raise ShardError(f"{url}: not an index ({error}); check data.root") from error
+
+    def open_table(digest: str, count: int) -> SampleTable:
+        place = address(root, TABLE_NAME)
+        return checked_table(*_fetched(place), digest, count, place)
+
+    return Index.from_json(text, url, open_table)
+
+
+def _fetched(url: str) -> tuple[bytes, str]:
+    """Content of a URL of an index, and its SHA-256."""
     with tempfile.TemporaryFile() as file:
-        fetch(url, file, MAX_INDEX)
+        digest = fetch(url, file, MAX_INDEX)
         file.seek(0)
-        try:
-            text = file.read().decode()
-        except UnicodeDecodeError as error:
-            raise ShardError(f"{url}: not an index ({error}); check data.root") from error
-    return Index.from_json(text, url)
+        return file.read(), digest

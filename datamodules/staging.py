@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+import numpy as np
 from filelock import FileLock, Timeout
 
 from datamodules.remote import address, fetch, is_remote
@@ -88,7 +89,7 @@ class VerifiedShards(LocalShards):
 
     def __init__(self, folder: Path, index: Index) -> None:
         super().__init__(folder)
-        self._members = decoded_members(index)
+        self._index = index
         self._known: set[tuple[str, int, int]] = set()
 
     def open(self, shard: ShardEntry) -> int:
@@ -99,7 +100,7 @@ class VerifiedShards(LocalShards):
             return descriptor
         path = self.folder / shard.name
         try:
-            wrong = changed_content(path, shard, descriptor, self._members.get(shard.name, ()))
+            wrong = changed_content(path, shard, descriptor, decoded_members(self._index, shard.name))
         except OSError as error:
             os.close(descriptor)
             raise ShardError(f"{path}: cannot be read ({error.strerror}); copy or prepare it again") from error
@@ -130,7 +131,7 @@ class StagedShards:
                 f"data.stage_gib={gib:g}: smaller than a shard of {root}, {largest / GIB:.3g} GiB; increase it"
             )
         self.root = root
-        self._members = decoded_members(index)
+        self._index = index
         # A subfolder, because other files in stage_to must be neither counted nor removed.
         self.stage = folder = folder / STAGE_NAME
         self.bound = int(gib * GIB)
@@ -181,7 +182,7 @@ class StagedShards:
                         f"{self.root}: {shard.name} has {found} bytes and sha256 {digest}, expected {shard.bytes} "
                         f"bytes and {shard.sha256} by the index; run prepare.py task=check where the shards were made"
                     )
-                if wrong := member_problem(part, self._members.get(shard.name, ())):
+                if wrong := member_problem(part, decoded_members(self._index, shard.name)):
                     raise ShardError(f"{self.root}: {shard.name}: {wrong}")
                 part.replace(path)
                 return os.open(path, os.O_RDONLY) if path.exists() else os.dup(file.fileno())
@@ -253,15 +254,17 @@ def is_own(descriptor: int) -> bool:
     return not hasattr(os, "getuid") or os.fstat(descriptor).st_uid == os.getuid()
 
 
-def decoded_members(index: Index) -> dict[str, list[tuple[str, int, int]]]:
-    """Shard -> name, offset and size of the sound and the videos in it."""
-    found: dict[str, list[tuple[str, int, int]]] = {}
-    for sample in index.samples:
-        for name in DECODED & sample.members.keys():
-            offset, size = sample.members[name]
-            if size:
-                found.setdefault(sample.shard, []).append((f"{sample.key}.{name}", offset, size))
-    return found
+def decoded_members(index: Index, shard: str) -> list[tuple[str, int, int]]:
+    """Name, offset and size of the sound and the videos in a shard."""
+    samples = index.samples
+    codes, names = samples.label_codes("shard")
+    if shard not in names:
+        return []
+    found = []
+    for row in np.flatnonzero(codes == names.index(shard)):
+        sample = samples[int(row)]
+        found += [(f"{sample.key}.{name}", *sample.members[name]) for name in sorted(DECODED & sample.members.keys())]
+    return [member for member in found if member[2]]
 
 
 def member_problem(path: Path, members: Sequence[tuple[str, int, int]]) -> str | None:

@@ -80,7 +80,7 @@ def _index_problems(index: Index) -> Iterator[str]:
     for speaker, found in sorted(splits.items()):
         if len(found) > 1 and not shares_speakers(index.dataset, index.split):
             yield f"index.json: speaker {speaker} is in several splits: {', '.join(sorted(found))}"
-    frames = sum(sample.frames for sample in index.samples)
+    frames = int(index.samples.frames.sum())
     if index.latent.frames != frames:
         yield f"index.json: latent statistics cover {index.latent.frames} frames, the samples have {frames}"
     for kind, identity in index.encoders.items():

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from configs.preparation import PrepareConfig
 from configs.rules import parse_part
+from datamodules.sample_table import TABLE_NAME
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.protocols import FPS
 from encoders.weights import fetch_preset
@@ -154,8 +155,8 @@ def check_task(config: PrepareConfig) -> int:
         problems = check(folder, lambda: bar.advance(bar.task_ids[0]))
     for problem in problems:
         console.print(f"[red]problem[/] {escape(printable(problem))}", soft_wrap=True)
-    frames = sum(sample.frames for sample in index.samples)
-    speakers = len({sample.speaker for sample in index.samples})
+    frames = int(index.samples.frames.sum())
+    speakers = len(index.samples.label_codes("speaker")[1])
     console.print(
         f"{folder}: {len(index.shards)} shards, {len(index.samples)} clips, {speakers} speakers, {frames} frames: "
         + (f"{len(problems)} problems" if problems else "valid"),
@@ -197,7 +198,7 @@ def _make_plan(
             with progress_bar(console, "reading the headers", len(clips), "clips") as bar:
                 noted = clips if config.task == "encode" else with_duplicate_notes(clips)
                 plan = make_plan(config, noted, dimensions, lambda: bar.advance(bar.task_ids[0]))
-            for name in (INDEX_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
+            for name in (INDEX_NAME, TABLE_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
                 if os.path.lexists(output / name):  # without a plan it is none of an earlier run
                     refuse(output / name, f"output={output}")
             write_plan(output, plan)

@@ -225,7 +225,7 @@ def write_noise(folder: Path, clips: int = 96, shards: int = 12) -> None:
     encoders = {kind: Identity("noise") for kind in ("audio", "motion", "codec", "landmarks")}
     latent = LatentStatistics((0.0,) * 4, (1.0,) * 4, int(frames.sum()))
     index = Index("folder", "paper", 512, encoders, PAPER, 1.0, tuple(entries), tuple(samples), latent)
-    (folder / "index.json").write_text(index.to_json(), encoding="utf-8")
+    index.write(folder)
 
 
 def _members(meta: SampleMeta, noise: np.random.Generator) -> dict[str, bytes]:
