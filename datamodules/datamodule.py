@@ -23,12 +23,14 @@ from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDatase
 from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder
 from datamodules.remote import read_index
 from datamodules.schema import SPLITS, Dimensions, Index, LatentStatistics, ShardError, require_same_encoders
-from datamodules.shards import ShardReader
+from datamodules.shards import ShardReader, WantedRows
 from datamodules.splits import assign_splits
 from datamodules.staging import shard_source
 from encoders.protocols import Identity
 
 log = logging.getLogger(__name__)
+
+CLIPS_AT_ONCE = 64  # whose latents are requested together from a remote root
 
 
 class ShardDataModule(LightningDataModule):
@@ -142,13 +144,25 @@ class ShardDataModule(LightningDataModule):
             ShardError: If the split is empty or a shard is damaged.
         """
         sizes = self.dimensions
-        for clip in self._split_clips(split):
+        clips = self._split_clips(split)
+        for place, clip in enumerate(clips):
+            if place % CLIPS_AT_ONCE == 0:
+                self._fetch_motions(clips[place : place + CLIPS_AT_ONCE])
             lip = np.empty((clip.entry.frames, sizes.lip_width), np.float32)
             expression = np.empty((clip.entry.frames, sizes.expression_width), np.float32)
             reader = self._readers[clip.reader]
             reader.read_rows(clip.entry, "lip.npy", 0, lip)
             reader.read_rows(clip.entry, "expression.npy", 0, expression)
             yield clip, lip, expression
+
+    def _fetch_motions(self, clips: Sequence[Clip]) -> None:
+        for number, reader in enumerate(self._readers):
+            reader.fetch(
+                WantedRows(clip.entry, member, 0, clip.entry.frames)
+                for clip in clips
+                if clip.reader == number
+                for member in ("lip.npy", "expression.npy")
+            )
 
     def meta(self, clip: Clip) -> dict[str, Any]:
         """Reads the fields of a clip's ``meta.json``, see ``SampleMeta``.

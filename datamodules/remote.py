@@ -3,9 +3,11 @@
 A root is one of
 
     /data/hdtf                              folder
-    https://host/path                       URL, fetched with curl
-    s3://bucket/prefix                      URL, fetched with ``aws s3 cp``
-    pipe:ssh store cat /mnt/hdtf/{name}     any command that writes the file to standard output
+    https://host/path                       URL, read by range; the index is fetched with curl
+    s3://bucket/prefix                      URL, read by range with s3fs; files are fetched with ``aws s3 cp``
+    pipe:ssh store cat /mnt/hdtf/{name}     any command that writes the file to standard output; files are fetched whole
+
+``datamodules/ranges.py`` reads ranges, ``datamodules/staging.py`` copies whole shards.
 
 ``{name}`` is replaced by the file name (``index.json``, ``index.arrow`` or a shard). A command must contain it. If a URL does not
 contain it, the name is appended. WebDataset's ``gopen`` runs commands in a shell: use trusted roots only.
@@ -37,6 +39,11 @@ def is_remote(root: str) -> bool:
     return _REMOTE.match(root) is not None
 
 
+def location(root: str, name: str) -> str:
+    """URL of one file of a remote root that is no command."""
+    return root.replace("{name}", name) if "{name}" in root else f"{root.rstrip('/')}/{name}"
+
+
 def address(root: str, name: str) -> str:
     """Argument of ``gopen`` for one file of a remote root.
 
@@ -47,7 +54,7 @@ def address(root: str, name: str) -> str:
         if "{name}" not in root:
             raise ShardError(f"data root {root!r}: a command must contain {{name}}, e.g. pipe:cat /mnt/x/{{name}}")
         return root.replace("{name}", shlex.quote(name))
-    url = root.replace("{name}", name) if "{name}" in root else f"{root.rstrip('/')}/{name}"
+    url = location(root, name)
     return f"pipe:aws s3 cp {shlex.quote(url)} -" if url.startswith("s3://") else url
 
 

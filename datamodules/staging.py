@@ -1,4 +1,4 @@
-"""Access to shards in a local folder, or through a node-local staging folder for URLs and slow file systems.
+"""Access to shards: in a local folder, by range, or through a node-local folder of copies for slow file systems.
 
 ``datamodules/remote.py`` says which roots there are.
 
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
+import logging
 import os
 import re
 import time
@@ -22,11 +24,14 @@ from typing import BinaryIO, Protocol
 import numpy as np
 from filelock import FileLock, Timeout
 
+from datamodules.ranges import RangedShards, no_ranges_because
 from datamodules.remote import address, fetch, is_remote
 from datamodules.schema import Index, ShardEntry, ShardError
 from runtime.folders import UnsafeFolder, private_folder, private_temporary
 from runtime.platforms import open_for_reading
 from runtime.verified import verified_once
+
+log = logging.getLogger(__name__)
 
 GIB = 2**30
 STAGE_NAME = "emotivetalk-shards"
@@ -49,17 +54,26 @@ class ShardSource(Protocol):
 
 
 def shard_source(root: str, index: Index, stage_to: str | None, stage_gib: float) -> ShardSource:
-    """Creates the source of a root's shards: in place for a local folder, otherwise through a staging folder.
+    """Creates the source of a root's shards: in place, by range, or copied to a staging folder.
 
     Args:
         root: Folder, URL or command.
         index: Index of the root.
-        stage_to: Staging folder. With None, local folders are read in place and remote roots are staged in a folder of
-            this user in the system's temporary folder.
+        stage_to: Staging folder. With None, local folders are read in place, and remote roots by range. Those that
+            cannot be are staged in a folder of this user in the system's temporary folder.
         stage_gib: Maximum size of the staging folder in GiB.
     """
     if stage_to is None and not is_remote(root):
         return VerifiedShards(Path(root).expanduser(), index)
+    copies = functools.partial(_staged, root, index, stage_to, stage_gib)
+    if stage_to is None and (reason := no_ranges_because(root)) is None:
+        return RangedShards(root, copies)
+    if stage_to is None:
+        log.info("%s: shards are copied whole, %s", root, reason)
+    return copies()
+
+
+def _staged(root: str, index: Index, stage_to: str | None, stage_gib: float) -> StagedShards:
     folder = Path(stage_to).expanduser() if stage_to else private_temporary()
     return StagedShards(root, index, folder, stage_gib)
 
