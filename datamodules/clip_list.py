@@ -94,7 +94,7 @@ class ClipList(Sequence[Clip]):
     def key_rows(self) -> Iterator[tuple[str, str, int]]:
         """Iterates over the key, shard and frames of each clip."""
         for part in self._parts:
-            keys, shards = part.samples.keys(part.rows), part.samples.labels("shard", part.rows)
+            keys, shards = part.samples.keys_of(part.rows), part.samples.labels("shard", part.rows)
             frames = part.samples.frames[part.rows].tolist()
             for key, shard, count in zip(keys, shards, frames, strict=True):
                 yield part.prefix + key, str(shard), count

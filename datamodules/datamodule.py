@@ -252,11 +252,11 @@ class ShardDataModule(LightningDataModule):
         samples = index.samples
         if self.config.split == "stored":
             return samples.label_codes("split")
-        speakers = dict(zip(samples.keys(), samples.labels("speaker"), strict=True))
+        speakers = dict(zip(samples.keys_of(), samples.labels("speaker"), strict=True))
         assigned = assign_splits(index.dataset, self.config.split, speakers)
         names = sorted(set(assigned.values()))
         codes = {name: code for code, name in enumerate(names)}
-        return np.array([codes[assigned[key]] for key in samples.keys()], np.int64), names
+        return np.array([codes[assigned[key]] for key in samples.keys_of()], np.int64), names
 
     def _checked_index(self, root: str) -> Index:
         index = read_index(root)

@@ -5,7 +5,7 @@ A root is one of
     /data/hdtf                              folder
     https://host/path                       URL, read by range; the index is fetched with curl
     s3://bucket/prefix                      URL, read by range with s3fs; files are fetched with ``aws s3 cp``
-    pipe:ssh store cat /mnt/hdtf/{name}     any command that writes the file to standard output; files are fetched whole
+    pipe:ssh store cat /mnt/hdtf/{name}     any command that writes a whole file to standard output
 
 ``datamodules/ranges.py`` reads ranges, ``datamodules/staging.py`` copies whole shards.
 

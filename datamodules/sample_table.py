@@ -206,7 +206,7 @@ class SampleTable(Sequence[SampleEntry]):
         """(M,) index of the sample of each member."""
         return np.repeat(np.arange(len(self)), np.diff(self._first))
 
-    def keys(self, rows: np.ndarray | None = None) -> Iterator[str]:
+    def keys_of(self, rows: np.ndarray | None = None) -> Iterator[str]:
         """Iterates over the keys of some rows, or of all."""
         yield from self._values(self._keys, rows)
 
@@ -221,10 +221,7 @@ class SampleTable(Sequence[SampleEntry]):
 
     def _values(self, column: Any, rows: np.ndarray | None) -> Iterator[Any]:
         for first in range(0, len(self) if rows is None else len(rows), 4096):
-            if rows is None:
-                part = column.slice(first, 4096)
-            else:
-                part = column.take(_array(rows[first : first + 4096]))
+            part = column.slice(first, 4096) if rows is None else column.take(_array(rows[first : first + 4096]))
             yield from part.to_pylist()
 
     def repeated_keys(self) -> list[str]:

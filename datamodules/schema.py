@@ -78,6 +78,8 @@ class SampleMeta:
         view: Camera view, or None.
         factor_names: Column names of ``factors.npy``; empty if there is none.
         schema: Version of this format.
+        latent_precision: Precision of the products that made the latents: float32 or bfloat16.
+        latent_error: Measured error of the latents in bfloat16, relative to their root mean square, or None.
     """
 
     key: str
@@ -96,6 +98,8 @@ class SampleMeta:
     view: str | None = None
     factor_names: tuple[str, ...] = ()
     schema: int = SCHEMA_VERSION
+    latent_precision: str = "float32"
+    latent_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,9 @@ class Index:
         return asdict(replace(self, samples=SampleTable.of(())))
 
     @classmethod
-    def from_json(cls, text: str, where: str | Path, open_table: Callable[[str, int], SampleTable] | None = None) -> Index:
+    def from_json(
+        cls, text: str, where: str | Path, open_table: Callable[[str, int], SampleTable] | None = None
+    ) -> Index:
         """Parses ``index.json``.
 
         Args:
@@ -223,7 +229,10 @@ class Index:
             )
             check_types(index, "index")
             if found >= 2:
-                digest, count = str(raw["samples"]["sha256"]), check_count("samples.count", raw["samples"]["count"], most=1 << 40)
+                digest, count = (
+                    str(raw["samples"]["sha256"]),
+                    check_count("samples.count", raw["samples"]["count"], most=1 << 40),
+                )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ShardError(
                 f"{where}: field {first_line(error)} is missing or malformed; run prepare.py task=merge again"
