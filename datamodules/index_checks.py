@@ -11,6 +11,7 @@ from datamodules.schema import OPTIONAL_MEMBERS, REQUIRED_MEMBERS, Index, Sample
 from encoders.protocols import FPS
 
 TAR_BLOCK = 512
+ROWS_AT_ONCE = 1 << 12  # samples whose numbers are compared together
 MAX_SIDE = 1 << 14  # pixels of a frame
 MAX_SIZE = 1 << 20  # of any width of features, and frames of a clip
 SCALES = (1e-6, 1e6)  # of latents; those of known codecs are between 0.1 and 2
@@ -47,8 +48,9 @@ def index_problems(index: Index) -> Iterator[str]:
         yield "lists a shard twice; run prepare.py task=merge again"
     repeated = index.samples.repeated_keys()
     yield from (f"sample key {key} occurs twice; run prepare.py task=check" for key in repeated)
-    for row in np.flatnonzero(_suspect(index, sizes)):
-        yield from _sample(index, index.samples[int(row)], sizes)
+    for first in range(0, len(index.samples), ROWS_AT_ONCE):
+        for row in np.flatnonzero(_suspect(index, sizes, first, min(first + ROWS_AT_ONCE, len(index.samples)))):
+            yield from _sample(index, index.samples[first + int(row)], sizes)
 
 
 def _numbers(index: Index) -> Iterator[str]:
@@ -75,32 +77,30 @@ def _numbers(index: Index) -> Iterator[str]:
         yield f"latent.frames is {index.latent.frames}, expected at least 1"
 
 
-def _suspect(index: Index, sizes: dict[str, int]) -> np.ndarray:
-    """(N,) bool: samples in which ``_sample`` may find something. All columns are compared at once."""
-    samples = index.samples
-    frames = samples.frames
-    wrong = ~samples.keys_match(f"^(?:{_KEY.pattern})$") | (frames < 1) | (frames > MAX_SIZE)
+def _suspect(index: Index, sizes: dict[str, int], first: int, last: int) -> np.ndarray:
+    """(last - first,) bool: samples in which ``_sample`` may find something. Columns are compared at once."""
+    samples, layout = index.samples, array_layout(index.dimensions, 1)
+    frames = samples.frames[first:last]
+    wrong = ~samples.keys_match(f"^(?:{_KEY.pattern})$", first, last) | (frames < 1) | (frames > MAX_SIZE)
     codes, names = samples.label_codes("shard")
-    bounds = np.array([sizes.get(name, -1) for name in names] or [-1], np.int64)[codes]
+    bounds = np.array([sizes.get(name, -1) for name in names], np.int64)[codes[first:last]]
     wrong |= bounds < 0
-    of, offset, size = samples.member_of, samples.offset, samples.size
+    places, of = samples.members_of(first, last)
+    name, offset, size = samples.member_name[places], samples.offset[places], samples.size[places]
     bound = bounds[of]
-    odd = (offset < TAR_BLOCK) | (size < 0) | (offset > bound) | (size > bound) | (offset > bound - size)
-    layout = array_layout(index.dimensions, 1)
-    known = np.array([name in _KNOWN for name in samples.member_names] or [False])
-    odd |= ~known[samples.member_name] if len(odd) else False
-    for place, name in enumerate(samples.member_names):
-        if name in REQUIRED_MEMBERS:
-            here = samples.member_name == place
-            if name in layout:
-                kind, shape = layout[name]
-                rows = frames[of[here]] if name != "portraits.npy" else 1
-                odd[here] |= size[here] < _bytes(kind, shape) * np.clip(rows, 0, MAX_SIZE).astype(np.float64)
+    odd = (offset < TAR_BLOCK) | (size < 0) | (size > bound) | (offset > bound - size)
+    for code, member in enumerate(samples.member_names):
+        here = name == code
+        if member not in _KNOWN:
+            odd |= here
+        elif member in layout:
+            rows = frames[of[here]] if member != "portraits.npy" else 1
+            odd[here] |= size[here] < _bytes(*layout[member]) * np.clip(rows, 0, MAX_SIZE).astype(np.float64)
     wrong[of[odd]] = True
-    for name in REQUIRED_MEMBERS:
-        has = np.zeros(len(frames), bool)
-        if name in samples.member_names:
-            has[of[samples.member_name == samples.member_names.index(name)]] = True
+    for member in REQUIRED_MEMBERS:
+        has = np.zeros(last - first, bool)
+        if member in samples.member_names:
+            has[of[name == samples.member_names.index(member)]] = True
         wrong |= ~has
     return wrong
 

@@ -4,13 +4,13 @@ A root is one of
 
     /data/hdtf                              folder
     https://host/path                       URL, read by range; the index is fetched with curl
-    s3://bucket/prefix                      URL, read by range with s3fs; files are fetched with ``aws s3 cp``
+    s3://bucket/prefix                      URL, read by range with s3fs; the index is fetched with ``aws s3 cp``
     pipe:ssh store cat /mnt/hdtf/{name}     any command that writes a whole file to standard output
 
 ``datamodules/ranges.py`` reads ranges, ``datamodules/staging.py`` copies whole shards.
 
-``{name}`` is replaced by the file name (``index.json``, ``index.arrow`` or a shard). A command must contain it. If a URL does not
-contain it, the name is appended. WebDataset's ``gopen`` runs commands in a shell: use trusted roots only.
+``{name}`` is replaced by the file name (``index.json``, ``index.arrow`` or a shard). A command must contain it. If a URL
+does not contain it, the name is appended. WebDataset's ``gopen`` runs commands in a shell: use trusted roots only.
 """
 
 from __future__ import annotations

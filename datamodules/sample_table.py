@@ -61,7 +61,6 @@ class SampleTable(Sequence[SampleEntry]):
 
     Attributes:
         frames: (N,) int64 number of frames.
-        member_of: (M,) int64 index of the sample of each member, in order.
         member_name: (M,) int32 index of each member's name in ``member_names``.
         member_names: Different names of members.
         offset: (M,) int64 byte offset of each member's data in its shard.
@@ -76,16 +75,16 @@ class SampleTable(Sequence[SampleEntry]):
             if name not in _OPTIONAL and batch.column(name).null_count:
                 raise TableError(f"column {name} has empty values")
         self._batch = batch
-        self.frames = batch.column("frames").to_numpy()
+        self.frames = _numbers(batch.column("frames"), np.int64)
         members = batch.column("members")
-        self._first = members.offsets.to_numpy()
+        self._first = _numbers(members.offsets, np.int32)
         inner = members.values
         if inner.null_count or any(inner.field(name).null_count for name in ("name", "offset", "size")):
             raise TableError("column members has empty values")
         self.member_names: list[str] = inner.field("name").dictionary.to_pylist()
-        self.member_name = inner.field("name").indices.to_numpy()
-        self.offset = inner.field("offset").to_numpy()
-        self.size = inner.field("size").to_numpy()
+        self.member_name = _numbers(inner.field("name").indices, np.int32)
+        self.offset = _numbers(inner.field("offset"), np.int64)
+        self.size = _numbers(inner.field("size"), np.int64)
         self._labels = {name: batch.column(name) for name in LABELS}
         self._keys, self._levels = batch.column("key"), batch.column("level")
 
@@ -201,10 +200,10 @@ class SampleTable(Sequence[SampleEntry]):
     def __setstate__(self, state: dict[str, Any]) -> None:
         SampleTable.__init__(self, state["batch"])
 
-    @property
-    def member_of(self) -> np.ndarray:
-        """(M,) index of the sample of each member."""
-        return np.repeat(np.arange(len(self)), np.diff(self._first))
+    def members_of(self, first: int, last: int) -> tuple[slice, np.ndarray]:
+        """Places of the members of samples ``first`` to ``last``, and of each the index of its sample from ``first``."""
+        firsts = self._first[first : last + 1]
+        return slice(int(firsts[0]), int(firsts[-1])), np.repeat(np.arange(last - first), np.diff(firsts))
 
     def keys_of(self, rows: np.ndarray | None = None) -> Iterator[str]:
         """Iterates over the keys of some rows, or of all."""
@@ -213,7 +212,10 @@ class SampleTable(Sequence[SampleEntry]):
     def label_codes(self, name: str) -> tuple[np.ndarray, list[str]]:
         """Values of one of ``LABELS``: (N,) index of each sample's value, -1 for None, and the different values."""
         column = self._labels[name]
-        return column.indices.fill_null(-1).to_numpy(zero_copy_only=False), column.dictionary.to_pylist()
+        codes = _numbers(column.indices, np.int32)
+        if column.null_count:
+            codes = np.where(_numbers(column.is_valid().cast("int8"), np.int8), codes, np.int32(-1))
+        return codes, column.dictionary.to_pylist()
 
     def labels(self, name: str, rows: np.ndarray | None = None) -> Iterator[str | None]:
         """Iterates over the values of one of ``LABELS`` of some rows, or of all."""
@@ -228,25 +230,47 @@ class SampleTable(Sequence[SampleEntry]):
         """Keys that more than one sample has."""
         import pyarrow.compute as pc
 
-        if pc.count_distinct(self._keys).as_py() == len(self):
+        if len(np.unique(self._key_hashes())) == len(self):
             return []
         counts = self._keys.value_counts()
         several = counts.filter(pc.greater(counts.field("counts"), 1))
         found: list[str] = several.field("values").to_pylist()
         return found
 
-    def keys_match(self, pattern: str) -> np.ndarray:
-        """(N,) bool: whether each key matches a regular expression of RE2 somewhere."""
+    def _key_hashes(self) -> np.ndarray:
+        """(N,) uint64 hash of each key: its bytes times pseudo-random numbers, in steps that need little memory."""
+        ends = np.frombuffer(self._keys.buffers()[1], np.int32, len(self) + 1, 4 * self._keys.offset)
+        text = np.frombuffer(self._keys.buffers()[2] or b"", np.uint8)
+        longest = int(np.diff(ends).max(initial=0))
+        factors = np.random.default_rng(0).integers(1 << 62, size=longest + 1, dtype=np.uint64)
+        found = np.empty(len(self), np.uint64)
+        for first in range(0, len(self), 4096):
+            part = ends[first : first + 4097].astype(np.int64)
+            lengths = np.diff(part)
+            place = np.arange(part[0], part[-1]) - np.repeat(part[:-1], lengths)
+            sums = np.cumsum((text[part[0] : part[-1]] + np.uint64(1)) * factors[place], dtype=np.uint64)
+            sums = np.concatenate([np.zeros(1, np.uint64), sums])[part - part[0]]
+            found[first : first + 4096] = np.diff(sums)
+        return found
+
+    def keys_match(self, pattern: str, first: int, last: int) -> np.ndarray:
+        """(last - first,) bool: whether each key of these rows matches a regular expression of RE2 somewhere."""
         import pyarrow.compute as pc
 
-        matched: np.ndarray = pc.match_substring_regex(self._keys, pattern).to_numpy(zero_copy_only=False)
-        return matched
+        matched = pc.match_substring_regex(self._keys.slice(first, last - first), pattern)
+        return _numbers(matched.cast("int8"), np.int8).astype(bool)
+
+
+def _numbers(column: Any, kind: type) -> np.ndarray:
+    """Numbers of an Arrow array without empty values, as they are in memory; Arrow's own way imports pandas."""
+    data, size = column.buffers()[1], np.dtype(kind).itemsize
+    return np.frombuffer(data, kind, len(column), column.offset * size) if len(column) else np.zeros(0, kind)
 
 
 def _array(rows: np.ndarray) -> Any:
     import pyarrow as pa
 
-    return pa.array(rows)
+    return pa.Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows, np.int64))])
 
 
 def _schema() -> Any:

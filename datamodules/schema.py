@@ -220,7 +220,7 @@ class Index:
                 dimensions=Dimensions(**raw["dimensions"]),
                 codec_scale=raw["codec_scale"],
                 shards=tuple(ShardEntry(**shard) for shard in raw["shards"]),
-                samples=_listed(raw["samples"]) if found < 2 else SampleTable.of(()),
+                samples=_listed(raw["samples"]) if found < 2 else _in_table(raw["samples"], where, open_table),
                 latent=LatentStatistics(
                     tuple(raw["latent"]["mean"]), tuple(raw["latent"]["std"]), raw["latent"]["frames"]
                 ),
@@ -228,20 +228,11 @@ class Index:
                 split=raw["split"],
             )
             check_types(index, "index")
-            if found >= 2:
-                digest, count = (
-                    str(raw["samples"]["sha256"]),
-                    check_count("samples.count", raw["samples"]["count"], most=1 << 40),
-                )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ShardError(
                 f"{where}: field {first_line(error)} is missing or malformed; run prepare.py task=merge again"
             ) from error
-        if found < 2:
-            return index
-        if open_table is None:
-            raise ShardError(f"{where}: lists no samples; give the folder that also has {TABLE_NAME}")
-        return replace(index, samples=open_table(digest, count))
+        return index
 
     @classmethod
     def read(cls, folder: str | Path) -> Index:
@@ -303,6 +294,14 @@ def checked_table(source: Path | bytes, found: str, digest: str, count: int, whe
     if len(table) != count:
         raise ShardError(f"{where}: has {len(table)} samples, expected {count} by {INDEX_NAME}; run task=merge again")
     return table
+
+
+def _in_table(raw: Any, where: str | Path, open_table: Callable[[str, int], SampleTable] | None) -> SampleTable:
+    """Table of samples that an ``index.json`` of version 2 describes."""
+    digest, count = str(raw["sha256"]), check_count("samples.count", raw["count"], most=1 << 40)
+    if open_table is None:
+        raise ShardError(f"{where}: lists no samples; give the folder that also has {TABLE_NAME}")
+    return open_table(digest, count)
 
 
 def _listed(raw: Any) -> SampleTable:
