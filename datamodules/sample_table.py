@@ -188,12 +188,6 @@ class SampleTable(Sequence[SampleEntry]):
 
     __hash__ = None  # type: ignore[assignment]
 
-    def __add__(self, other: Iterable[SampleEntry]) -> list[SampleEntry]:
-        return [*self, *other]
-
-    def __radd__(self, other: Iterable[SampleEntry]) -> list[SampleEntry]:
-        return [*other, *self]
-
     def __getstate__(self) -> dict[str, Any]:
         return {"batch": self._batch}
 
