@@ -20,7 +20,7 @@ from datamodules.clip_list import ClipList, ClipPart
 from datamodules.clip_windows import BatchReader, Clip, ClipBatch, Window, emotion_index
 from datamodules.index_checks import check_index
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
-from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder
+from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder, occurrences, repeated
 from datamodules.remote import read_index
 from datamodules.schema import SPLITS, Dimensions, Index, LatentStatistics, ShardError, require_same_encoders
 from datamodules.shards import ShardReader, WantedRows
@@ -221,15 +221,19 @@ class ShardDataModule(LightningDataModule):
 
     def _training_order(self, clips: ClipList) -> Order:
         """Order of the training clips, sorted by length where the length of windows depends on them."""
-        config, order = self.config, self._order(clips)
+        config = self.config
+        counts = occurrences(clips.frames, config.window) if config.pass_by == "frames" else np.ones(len(clips), int)
+        order, in_passes = self._order(clips, counts)
         if config.pad or config.micro_batch is None:
             return order
         lengths = np.minimum(config.window, clips.frames)
-        period = len(order) if isinstance(order, StreamOrder) else None
+        period = int(counts.sum()) if in_passes else None
         return LengthOrder(order, lengths, config.batch_size, config.seed, period)
 
-    def _order(self, clips: ClipList) -> Order:
-        return StreamOrder(clips.shard_numbers(), self.config.batch_size, self.config.seed)
+    def _order(self, clips: ClipList, counts: np.ndarray) -> tuple[Order, bool]:
+        """Order of the clips, each of which occurs ``counts`` times, and whether all clips have the same passes."""
+        shards = np.repeat(clips.shard_numbers(), counts)
+        return repeated(StreamOrder(shards, self.config.batch_size, self.config.seed), counts), True
 
     def _fingerprint(self, clips: ClipList) -> dict[str, Any]:
         """Everything that the global batches depend on; a resumed run must have the same values."""
@@ -242,6 +246,7 @@ class ShardDataModule(LightningDataModule):
             "data.window": config.window,
             "data.pad": config.pad,
             "data.reference": config.reference,
+            "data.pass_by": None if config.pass_by == "clips" else config.pass_by,  # as in checkpoints without it
             "data.weights": dict(config.weights),
             "order version": ORDER_VERSION,
             "training clips": clips_fingerprint(clips, self.indices),

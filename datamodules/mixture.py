@@ -11,7 +11,7 @@ import numpy as np
 from configs.data import DataConfig
 from datamodules.clip_list import ClipList
 from datamodules.datamodule import ShardDataModule
-from datamodules.order import MixtureOrder, Order
+from datamodules.order import MixtureOrder, Order, repeated
 from datamodules.schema import ShardError, require_same_encoders
 from encoders.protocols import Identity
 
@@ -44,11 +44,11 @@ class MixtureDataModule(ShardDataModule):
                     f"mixture has {first.frame_size} px and {first.dimensions}; prepare all with the same preset"
                 )
 
-    def _order(self, clips: ClipList) -> Order:
+    def _order(self, clips: ClipList, counts: np.ndarray) -> tuple[Order, bool]:
         shares = self._shares(clips)
         if not shares:
-            return super()._order(clips)
-        readers, numbers = clips.readers(), clips.shard_numbers()
+            return super()._order(clips, counts)
+        readers, numbers = np.repeat(clips.readers(), counts), np.repeat(clips.shard_numbers(), counts)
         shards = []
         for number, name in enumerate(self.indices):  # clips are ordered by root, like the numbers of MixtureOrder
             group = numbers[readers == number]
@@ -56,7 +56,7 @@ class MixtureDataModule(ShardDataModule):
                 raise ShardError(f"{self.roots()[name]}: has no training clips; remove data.weights.{name}")
             shards.append(group - group.min())
         weights = [shares[name] for name in self.indices]
-        return MixtureOrder(shards, weights, self.config.batch_size, self.config.seed)
+        return repeated(MixtureOrder(shards, weights, self.config.batch_size, self.config.seed), counts), False
 
     def _fingerprint(self, clips: ClipList) -> dict[str, Any]:
         return {**super()._fingerprint(clips), "data.weights": self._shares(clips)}
