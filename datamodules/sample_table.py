@@ -195,7 +195,7 @@ class SampleTable(Sequence[SampleEntry]):
         SampleTable.__init__(self, state["batch"])
 
     def members_of(self, first: int, last: int) -> tuple[slice, np.ndarray]:
-        """Places of the members of samples ``first`` to ``last``, and of each the index of its sample from ``first``."""
+        """Places of the members of samples ``first`` to ``last``, and the index of each one's sample from ``first``."""
         firsts = self._first[first : last + 1]
         return slice(int(firsts[0]), int(firsts[-1])), np.repeat(np.arange(last - first), np.diff(firsts))
 

@@ -163,7 +163,7 @@ def extended(
 
 
 def has_new_clips(plan: Plan, config: PrepareConfig, clips: Sequence[ClipSource]) -> bool:
-    """Whether clips were added and none was removed. Split ``time`` depends on all clips of a speaker, so it is False."""
+    """Whether clips were added and none was removed. False for split ``time``, which depends on all of a speaker."""
     before, now = set(plan.found), {clip.key for clip in clips}
     return before < now and config.dataset.split != "time"
 
