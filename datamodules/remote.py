@@ -9,7 +9,7 @@ A root is one of
 
 ``datamodules/ranges.py`` reads ranges, ``datamodules/staging.py`` copies whole shards.
 
-``{name}`` is replaced by the file name (``index.json``, ``index.arrow`` or a shard). A command must contain it. If a URL
+``{name}`` is replaced by the name of the file (index or shard). A command must contain it. If a URL
 does not contain it, the name is appended. WebDataset's ``gopen`` runs commands in a shell: use trusted roots only.
 """
 

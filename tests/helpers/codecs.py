@@ -10,7 +10,7 @@ from encoders.protocols import Identity
 
 
 class BrokenCodec(PatchCodec):
-    """Codec that cannot encode black frames: it ends its process, or is out of memory."""
+    """Codec that cannot encode black frames, or any: it ends its process, or is out of memory."""
 
     name = "broken"
 
@@ -20,6 +20,8 @@ class BrokenCodec(PatchCodec):
         self.how = how
 
     def encode(self, frames):
+        if self.how == "always":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")
         if not frames.any():
             if self.how == "memory":
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB")

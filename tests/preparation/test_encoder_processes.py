@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from configs.command_line import compose
-from configs.preparation import PrepareConfig
+from configs.preparation import EncoderConfig, PrepareConfig
 from encoders.protocols import FaceTrack
 from preparation.encoder_processes import (
     BATCH,
@@ -25,8 +25,6 @@ from preparation.encoder_processes import (
 from preparation.encoders import Encoders, encode_latents, encode_within
 from tests.helpers.codecs import RoundedCodec
 
-BROKEN = ("plugins=[codec:tests.helpers.codecs.BrokenCodec]", "encoders.codec.name=broken", "encoders.codec.options={}")
-
 
 def config_of(*keys):
     return compose("prepare", PrepareConfig, ["dataset=folder", "preset=tiny", "output=x", *keys])
@@ -35,6 +33,12 @@ def config_of(*keys):
 @pytest.fixture
 def frames():
     return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (40, 3, 64, 64), np.uint8))
+
+
+def broken(how):
+    config = config_of("plugins=[codec:tests.helpers.codecs.BrokenCodec]")
+    config.encoders.codec = EncoderConfig("broken", {"how": how})
+    return config
 
 
 def of_process(processes, number):
@@ -74,18 +78,18 @@ def test_stand_ins_return_what_the_encoders_return(frames):
 
 @pytest.mark.slow
 def test_errors_of_an_encoder_process_are_raised_in_the_worker(frames):
-    with EncoderProcesses(config_of(*BROKEN), ["cpu"]) as processes:
+    with EncoderProcesses(broken("memory"), ["cpu"]) as processes:
         codec = of_process(processes, 0).codec
         with pytest.raises(MemoryError, match="CUDA out of memory"):
             codec.encode(torch.zeros_like(frames))
-        with pytest.raises(ValueError, match="frames must be"):
-            codec.encode(frames[:0])
+        with pytest.raises(ValueError, match="frame_size must be a multiple of 4"):
+            codec.encode(frames[..., :62])
         assert codec.encode(frames).shape == (40, 48, 16, 16)
 
 
 @pytest.mark.slow
 def test_a_process_that_ends_is_started_again(frames):
-    with EncoderProcesses(config_of(*BROKEN[:2], "encoders.codec.options={how:kill}"), ["cpu"]) as processes:
+    with EncoderProcesses(broken("kill"), ["cpu"]) as processes:
         remote = RemoteEncoders(config_of(), processes.places)
         before = remote.next_clip().codec.encode(frames)
         with pytest.raises(EncoderDied):

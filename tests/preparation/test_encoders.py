@@ -52,7 +52,7 @@ def config_of(**names) -> EncodersConfig:
 
 
 @pytest.mark.parametrize("names", [{}, {"motion": "blendshapes", "codec": "taef2"}])
-def test_sizes_are_announced_without_building_an_encoder(names):
+def test_sizes_are_announced_without_building_an_encoder(names, asset_weights):
     config = config_of(**names)
     assert announced_dimensions(config, SIZE) == Encoders.build(config, "cpu").dimensions(SIZE)
 
