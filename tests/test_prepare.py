@@ -148,7 +148,7 @@ def test_two_encoder_processes_give_the_bytes_of_none(whole, raw, tmp_path, kill
 @pytest.mark.parametrize("devices", ["[]", "[cpu]"])
 def test_running_out_of_memory_ends_the_run(raw, tmp_path, devices):
     plugin = {"plugins": "[codec:tests.helpers.codecs.BrokenCodec]", "encoders__codec__name": "broken"}
-    options = {"~encoders__codec__options__patch": "", "+encoders__codec__options__how": "always"}
+    options = {"+encoders__codec__options__how": "always"}
     done = prepare(**MEAD, **plugin, **options, source=raw, output=tmp_path, workers=1, devices=devices)
     assert done.returncode == 1
     assert "there is not enough memory to prepare it (CUDA out of memory" in done.stderr.replace("\n", " ")

@@ -14,8 +14,8 @@ class BrokenCodec(PatchCodec):
 
     name = "broken"
 
-    def __init__(self, how: str = "memory") -> None:
-        super().__init__(patch=4)
+    def __init__(self, how: str = "memory", patch: int = 4) -> None:
+        super().__init__(patch)
         self.identity = Identity("broken", {"how": how})
         self.how = how
 
