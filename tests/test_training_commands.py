@@ -250,9 +250,15 @@ def test_wrong_commands_are_noticed(typed, sbatch, message, place, monkeypatch):
 def rehearsed(command: Command) -> tuple[object, ...]:
     """What a rehearsal of a command depends on."""
     config = config_of(command)
-    devices, nodes = ranks_of(command, config)
-    trainer, model = replace(config.trainer, devices=str(devices), nodes=nodes), replace(config.model, lr=1e-3)
+    trainer, model = with_ranks(command, config).trainer, replace(config.model, lr=1e-3)
     return str((config.stage, trainer, model, replace(config.data, root=None, roots={}), config.videos)), config.init
+
+
+def with_ranks(command: Command, config: TrainConfig) -> TrainConfig:
+    """A configuration with the real number of ranks, and the strategy that Lightning chooses for them."""
+    devices, nodes = ranks_of(command, config)
+    strategy = "ddp" if config.trainer.strategy == "auto" and devices * nodes > 1 else config.trainer.strategy
+    return replace(config, trainer=replace(config.trainer, devices=str(devices), nodes=nodes, strategy=strategy))
 
 
 @functools.cache
@@ -299,11 +305,7 @@ def test_a_documented_training_rehearses(command, place, monkeypatch):
         pytest.skip("another command has the same rehearsal")
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(place / "none"))
     monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
-    config = with_runs(command, place)
-    devices, nodes = ranks_of(command, config)
-    config.trainer = replace(config.trainer, devices=str(devices), nodes=nodes)
-    if config.trainer.strategy == "auto" and devices * nodes > 1:
-        config.trainer.strategy = "ddp"  # as Lightning chooses on several GPUs
+    config = with_ranks(command, with_runs(command, place))
     parts = rehearse(config)
     assert {*parts["failed"]} <= WEIGHTS, parts
     last = {"ethd": "generate", "vaid": "loaded"}.get(config.stage, "stop")
