@@ -294,7 +294,7 @@ def with_runs(command: Command, place: Path) -> TrainConfig:
     return replace(config, data=with_shards(config.data, place), output=str(place))
 
 
-WEIGHTS = {"init", "codec"}  # parts that need weights, which a test has not
+WEIGHTS = {"init", "codec", "text"}  # parts that need weights, which a test has not
 
 
 @pytest.mark.nightly
