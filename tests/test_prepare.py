@@ -142,7 +142,9 @@ def test_two_encoder_processes_give_the_bytes_of_none(whole, raw, tmp_path, kill
     if killed:
         assert all(line.endswith("started again 1 times") for line in used)
     else:
-        assert [line.split()[2] for line in used] == ["180", "180"], used
+        frames = [int(line.split()[2]) for line in used]  # by the turns of each worker
+        assert sum(frames) == 360
+        assert min(frames) >= 90
 
 
 @pytest.mark.parametrize("devices", ["[]", "[cpu]"])
