@@ -35,6 +35,7 @@ from encoders.factory import build_landmark_detector, build_motion_encoder
 from encoders.protocols import FaceTrack, Identity
 from preparation.encoders import Encoders, encode_latents
 from preparation.interrupts import block_sigint
+from runtime.devices import DeviceError
 from runtime.ending import end_with_parent
 from runtime.errors import UserError, first_line
 from runtime.registry import take, taken
@@ -78,10 +79,16 @@ def encoder_devices(wanted: Sequence[str], device: str) -> list[str]:
     Args:
         wanted: ``devices`` of the configuration; empty for all GPUs.
         device: Device of the encoders: cpu, cuda or mps.
+
+    Raises:
+        DeviceError: If there is no such GPU.
     """
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    if missing := [name for name in wanted if name.startswith("cuda") and name not in ("cuda", *gpus)]:
+        raise DeviceError(f"devices: PyTorch finds no {missing[0]} here, only {', '.join(gpus) or 'the CPU'}")
     if wanted or device == "cpu":
         return list(wanted)
-    return [f"cuda:{number}" for number in range(torch.cuda.device_count())] if device == "cuda" else [device]
+    return gpus if device == "cuda" else [device]
 
 
 class EncoderProcesses:
@@ -131,7 +138,9 @@ class EncoderProcesses:
         """What each process has done since it was last started."""
         found = []
         for place, deaths in zip(self.places, self._deaths, strict=True):
-            frames, busy = _Link(place).ask("use")
+            frames, busy = 0, 0.0
+            with suppress(EncoderDied):
+                frames, busy = _Link(place).ask("use")
             found.append(EncoderUse(place.device, frames, busy, deaths))
         return found
 

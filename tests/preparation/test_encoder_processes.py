@@ -23,6 +23,7 @@ from preparation.encoder_processes import (
     joined_requests,
 )
 from preparation.encoders import Encoders, encode_latents, encode_within
+from runtime.devices import DeviceError
 from tests.helpers.codecs import RoundedCodec
 
 
@@ -49,6 +50,8 @@ def test_every_gpu_gets_a_process(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     assert encoder_devices([], "cuda") == [f"cuda:{number}" for number in range(8)]
     assert encoder_devices(["cuda:1", "cuda:5"], "cuda") == ["cuda:1", "cuda:5"]
+    with pytest.raises(DeviceError, match="no cuda:8 here, only cuda:0, cuda:1"):
+        encoder_devices(["cuda:0", "cuda:8"], "cuda")
     assert encoder_devices([], "mps") == ["mps"]
     assert encoder_devices([], "cpu") == []
     assert encoder_devices(["cpu", "cpu"], "cpu") == ["cpu", "cpu"]
