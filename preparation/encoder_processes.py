@@ -84,7 +84,7 @@ def encoder_devices(wanted: Sequence[str], device: str) -> list[str]:
         DeviceError: If there is no such GPU.
     """
     gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    if missing := [name for name in wanted if name.startswith("cuda") and name not in ("cuda", *gpus)]:
+    if missing := [name for name in wanted if name.startswith("cuda") and name not in (*gpus, *["cuda"][: len(gpus)])]:
         raise DeviceError(f"devices: PyTorch finds no {missing[0]} here, only {', '.join(gpus) or 'the CPU'}")
     if wanted or device == "cpu":
         return list(wanted)
