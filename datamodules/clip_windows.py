@@ -18,7 +18,8 @@ from torch import Tensor
 from configs.data import FIELDS
 from datamodules.decoding import decode_frames, decode_speech
 from datamodules.order import reference_choice, window_start
-from datamodules.schema import PORTRAITS, SAMPLES_PER_FRAME, SampleEntry, ShardError
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import PORTRAITS, SAMPLES_PER_FRAME, ShardError
 from datamodules.shards import ShardReader, WantedRows
 from datamodules.splits.clip_names import EMOTIONS
 

@@ -233,7 +233,7 @@ class ShardDataModule(LightningDataModule):
     def _order(self, clips: ClipList, counts: np.ndarray) -> tuple[Order, bool]:
         """Order of the clips, each of which occurs ``counts`` times, and whether all clips have the same passes."""
         shards = np.repeat(clips.shard_numbers(), counts)
-        return repeated(StreamOrder(shards, self.config.batch_size, self.config.seed), counts), True
+        return repeated(StreamOrder(shards.tolist(), self.config.batch_size, self.config.seed), counts), True
 
     def _fingerprint(self, clips: ClipList) -> dict[str, Any]:
         """Everything that the global batches depend on; a resumed run must have the same values."""
@@ -257,7 +257,7 @@ class ShardDataModule(LightningDataModule):
         samples = index.samples
         if self.config.split == "stored":
             return samples.label_codes("split")
-        speakers = dict(zip(samples.keys_of(), samples.labels("speaker"), strict=True))
+        speakers = dict(zip(samples.keys_of(), map(str, samples.labels("speaker")), strict=True))
         assigned = assign_splits(index.dataset, self.config.split, speakers)
         names = sorted(set(assigned.values()))
         codes = {name: code for code, name in enumerate(names)}
@@ -299,8 +299,8 @@ class ShardDataModule(LightningDataModule):
 def clips_fingerprint(clips: ClipList, indices: Mapping[str, Index]) -> str:
     """Number of clips and digest of their keys, frames and shards, for comparison."""
     digest = hashlib.sha256()
-    for key, shard, frames in clips.key_rows():
-        digest.update(f"{key}\0{shard}\0{frames}\0".encode())
+    for key, name, frames in clips.key_rows():
+        digest.update(f"{key}\0{name}\0{frames}\0".encode())
     for index in indices.values():
         for shard in index.shards:
             digest.update(shard.sha256.encode())

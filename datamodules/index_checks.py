@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from datamodules.schema import OPTIONAL_MEMBERS, REQUIRED_MEMBERS, Index, SampleEntry, ShardError, array_layout
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import OPTIONAL_MEMBERS, REQUIRED_MEMBERS, Index, ShardError, array_layout
 from encoders.protocols import FPS
 
 TAR_BLOCK = 512

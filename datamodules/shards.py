@@ -19,7 +19,8 @@ import numpy as np
 
 from datamodules.index_checks import TAR_BLOCK
 from datamodules.ranges import ByteRange, RangedShards
-from datamodules.schema import PORTRAITS, SCHEMA_VERSION, Index, SampleEntry, ShardError, array_layout
+from datamodules.sample_table import SampleEntry
+from datamodules.schema import PORTRAITS, SCHEMA_VERSION, Index, ShardError, array_layout
 from datamodules.staging import DECODED, ShardSource
 from runtime.errors import first_line
 from runtime.json_text import parse_json
@@ -37,12 +38,12 @@ class ArrayHeader(NamedTuple):
 
 
 class WantedRows(NamedTuple):
-    """Rows ``start`` to ``start + count`` of an array member; other members are read whole."""
+    """Rows ``start`` to ``start + rows`` of an array member; other members are read whole."""
 
     entry: SampleEntry
     member: str
     start: int = 0
-    count: int = 0
+    rows: int = 0
 
 
 class ShardReader:

@@ -15,6 +15,7 @@ import numpy as np
 
 from configs.registries import ENCODERS
 from datamodules.index_checks import index_problems, is_plain_name
+from datamodules.sample_table import SampleEntry
 from datamodules.schema import (
     OPTIONAL_MEMBERS,
     REQUIRED_MEMBERS,
@@ -22,7 +23,6 @@ from datamodules.schema import (
     SCHEMA_VERSION,
     SPLITS,
     Index,
-    SampleEntry,
     ShardEntry,
     array_layout,
 )

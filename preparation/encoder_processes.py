@@ -21,7 +21,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, get_context
+from multiprocessing import AuthenticationError, connection, get_context
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
@@ -315,6 +315,12 @@ class _RemoteCodec:
     def encode_bfloat16(self, frames: Tensor) -> Tensor:
         return self._remote.encode(frames, bfloat16=True)
 
+    def decode(self, latents: Tensor) -> Tensor:
+        raise NotImplementedError("preparation decodes no latents")
+
+    def decode_stream(self, latents: Tensor) -> Iterator[Tensor]:
+        raise NotImplementedError("preparation decodes no latents")
+
 
 def has_network(motion: str) -> bool:
     """Whether a motion encoder runs on a device."""
@@ -351,7 +357,7 @@ def _serve(place: EncoderPlace, config: PrepareConfig, plugins: tuple[tuple[str,
 
 def _accept(listener: connection.Listener, requests: queue.Queue[_Request]) -> None:
     while True:
-        with suppress(OSError, EOFError, connection.AuthenticationError):
+        with suppress(OSError, EOFError, AuthenticationError):
             link = listener.accept()
             threading.Thread(target=_listen, args=(link, requests), daemon=True).start()
 

@@ -21,14 +21,8 @@ import psutil
 from configs.options import count, read_options, run_script
 from datamodules.index_checks import check_index
 from datamodules.remote import read_index
-from datamodules.schema import (
-    Dimensions,
-    Index,
-    LatentStatistics,
-    SampleEntry,
-    ShardEntry,
-    array_layout,
-)
+from datamodules.sample_table import SampleEntry, SampleTable
+from datamodules.schema import Dimensions, Index, LatentStatistics, ShardEntry, array_layout
 from encoders.protocols import Identity
 
 PAPER = Dimensions(4, 64, 12, 768, 512, 30)
@@ -75,7 +69,7 @@ def made_index(clips: int) -> Index:
             shards.append(ShardEntry(shard, at + 1024, f"{number:064x}", number % PER_SHARD + 1))
     encoders = {kind: Identity("noise") for kind in ("audio", "motion", "codec", "landmarks")}
     statistics = LatentStatistics((0.0,) * 4, (1.0,) * 4, sum(sample.frames for sample in samples))
-    return Index("folder", "paper", 512, encoders, PAPER, 0.18, tuple(shards), samples, statistics)
+    return Index("folder", "paper", 512, encoders, PAPER, 0.18, tuple(shards), SampleTable.of(samples), statistics)
 
 
 def _open(folder: Path) -> None:
