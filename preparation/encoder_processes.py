@@ -1,6 +1,6 @@
 """Encoder processes: one for each GPU, which encodes the clips of all worker processes.
 
-Worker processes decode, track and crop on the CPU. Their encoders are stand-ins that send frames and sound over a local
+Worker processes decode, track and crop on the CPU. Their encoders are proxies that send frames and sound over a local
 connection. An encoder process takes what waits from all connections and joins frames of several clips to one batch.
 Each worker has at most ``AHEAD`` pieces under way, which bounds the memory of the queue.
 
@@ -208,7 +208,7 @@ def _connect(place: EncoderPlace) -> connection.Connection[Any, Any]:
 
 
 class RemoteEncoders:
-    """The encoders of a worker process: those with a network are stand-ins for an encoder process.
+    """The encoders of a worker process: those with a network are proxies of an encoder process.
 
     Clips go to the encoder processes in turn.
 

@@ -115,7 +115,7 @@ def _start_worker(
 
 
 def _encoders() -> Encoders:
-    """The encoders of this process, or stand-ins for those of the next encoder process."""
+    """The encoders of this process, or proxies of those of the next encoder process."""
     if _state["places"]:
         if "remote" not in _state:
             _state["remote"] = RemoteEncoders(_state["config"], _state["places"])

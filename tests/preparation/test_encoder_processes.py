@@ -58,7 +58,7 @@ def test_every_gpu_gets_a_process(monkeypatch):
 
 
 @pytest.mark.slow
-def test_stand_ins_return_what_the_encoders_return(frames):
+def test_proxies_return_what_the_encoders_return(frames):
     config = config_of()
     here = Encoders.build(config.encoders, "cpu")
     speech = torch.sin(torch.arange(40 * 640) / 20)
