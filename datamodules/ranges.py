@@ -154,7 +154,7 @@ def filesystem(root: str) -> Any:
         ImportError: If the package of this file system is not installed.
         ValueError: If there is no file system of this name.
     """
-    import fsspec
+    import fsspec  # type: ignore[import-untyped]
 
     protocol = root.partition("://")[0]
     options: dict[str, Any] = {}
