@@ -127,6 +127,8 @@ class PrepareConfig:
         min_frames: Minimum length of a clip, frames at 25 fps. Shorter clips are rejected.
         max_seconds: Maximum length of a clip, at most 20. Longer clips are cut into equal pieces.
         clip_timeout: Time limit for a clip, seconds. A clip that takes longer counts as failed.
+        networks: Optional networks of a scan, used if their weights are there: arcface (who is who) and syncnet
+            (agreement of lips and sound).
         select: Condition on the columns of a scan (docs/data.md) that chosen shots meet; empty for all.
         retry: Whether clips that failed are tried again even if their files have not changed.
         store_video: Splits whose pixels are stored in the shards: none, test (val and test) or all.
@@ -151,6 +153,7 @@ class PrepareConfig:
     min_frames: int = positive(24)
     max_seconds: float = rule(20.0, lambda value: 0 < value <= MAX_SECONDS, f"more than 0 and at most {MAX_SECONDS:g}")
     clip_timeout: float = positive(600.0)
+    networks: list[str] = field(default_factory=lambda: ["arcface", "syncnet"])
     select: str = literal("")
     retry: bool = False
     store_video: str = choice("test", "none", "test", "all")

@@ -69,7 +69,7 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
     """Returns the settings that the bytes of the shards depend on, as a nested dictionary."""
     settings = asdict(config)
     for key in ("task", "source", "output", "part", "workers", "device", "max_rejected", "clip_timeout",
-                "select", "retry"):  # fmt: skip
+                "networks", "select", "retry"):  # fmt: skip
         del settings[key]
     if config.task == "encode":
         settings["select"] = " ".join(config.select.split())
