@@ -49,6 +49,8 @@ class DatasetConfig:
         split: Name of the split: ``emotivetalk`` (by person), ``peer`` (EDTalk's lists), ``official`` (MEAD's),
             ``person`` (by a hash of the speaker, any dataset), ``time`` (the end of each speaker's clips or of one long
             video is held out, any dataset), ``train``.
+        known: Folders of finished shards; task=encode gives their people the same sides. They are known by video, and
+            by the face where the weights of ArcFace are.
         identities: Number of synthetic speakers.
         clips_per_identity: Clips of each synthetic speaker, distributed over emotions and levels.
         seconds: Length of a synthetic clip.
@@ -63,6 +65,7 @@ class DatasetConfig:
     views: list[str] = field(default_factory=list)
     speaker: str | None = literal(None)
     split: str = "emotivetalk"
+    known: list[str] = field(default_factory=list)
     identities: int = positive(12)
     clips_per_identity: int = positive(24)
     seconds: float = positive(5.0)

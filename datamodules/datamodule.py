@@ -18,13 +18,14 @@ from configs.fields import MISSING
 from configs.rules import check_data
 from datamodules.checks import check_sides
 from datamodules.clip_windows import BatchReader, Clip, ClipBatch, Window, emotion_index
+from datamodules.identities import RootPeople, check_people
 from datamodules.index_checks import check_index
 from datamodules.loader import EvaluationDataset, EvaluationLoader, StreamDataset, StreamLoader
 from datamodules.order import ORDER_VERSION, LengthOrder, Order, StreamOrder
 from datamodules.remote import read_index
 from datamodules.schema import SPLITS, Dimensions, Index, LatentStatistics, ShardError, require_same_encoders
 from datamodules.shards import ShardReader
-from datamodules.splits import assign_splits
+from datamodules.splits import assign_splits, shares_speakers
 from datamodules.staging import shard_source
 from encoders.protocols import Identity
 
@@ -80,6 +81,7 @@ class ShardDataModule(LightningDataModule):
             return
         clips: dict[str, list[Clip]] = {split: [] for split in SPLITS}
         readers = []
+        people: list[RootPeople] = []
         for number, (name, root) in enumerate(self.roots().items()):
             index = self._checked_index(root)
             self.indices[name] = index
@@ -98,7 +100,10 @@ class ShardDataModule(LightningDataModule):
                     key = f"{name}/{entry.key}" if len(self.roots()) > 1 else entry.key
                     clips[split].append(Clip(key, index.dataset, entry, number))
             check_sides(root, index, self.config.split, sides)
+            made_with = index.split if self.config.split == "stored" else self.config.split
+            people.append(RootPeople(root, index, splits, shares_speakers(index.dataset, made_with)))
             _log_counts(root, index, short, self.config.min_frames)
+        check_people(people)
         self.clips, self._readers = clips, readers
         self._check_together()
 

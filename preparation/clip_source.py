@@ -55,7 +55,7 @@ EXPLANATIONS: dict[Reason, str] = {
     Reason.MISSING_CROP: "the annotation has no crop box for this clip",
     Reason.BAD_ANNOTATION: "the annotation of this clip cannot be read or contradicts itself",
     Reason.UNKNOWN_NAME: "the path does not follow the dataset's naming, so speaker and labels are unknown",
-    Reason.DUPLICATE: "the same clip exists under another name",
+    Reason.DUPLICATE: "the same clip exists under another name, or in another file",
     Reason.CUTS: "the clip has cuts; task=scan and task=encode keep each of its shots",
     Reason.NOT_CHOSEN: "the shot does not meet select",
     Reason.NOT_FINITE: "an encoder returned NaN or infinite values",

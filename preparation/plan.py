@@ -71,6 +71,8 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
     for key in ("task", "source", "output", "part", "workers", "device", "max_rejected", "clip_timeout",
                 "networks", "select", "retry"):  # fmt: skip
         del settings[key]
+    if not config.dataset.known:  # as in plans of before
+        del settings["dataset"]["known"]
     if config.task == "encode":
         settings["select"] = " ".join(config.select.split())
     return settings

@@ -18,10 +18,12 @@ from preparation.choice.choose_shots import (
     choose_shots,
     chosen_clips,
     columns_of,
+    with_names,
     write_choice,
 )
 from preparation.choice.report_page import write_report_page
 from preparation.choice.select_expression import parse_select
+from preparation.choice.split_people import on_one_side
 from preparation.clip_source import EXPLANATIONS, FAILURES, ClipSource, Reason
 from preparation.scan.scan_clip import Row
 from preparation.scan.scan_clips import SCAN_FOLDER, merge_scan, read_scan, scan_clips, table_path
@@ -85,16 +87,21 @@ def choose(config: PrepareConfig) -> None:
     assert config.output is not None
     console = new_console(stderr=True)
     output = Path(config.output)
-    choice = choose_shots(read_scan(output), config)
+    table, notes = on_one_side(read_scan(output), config.dataset)
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
+    choice = choose_shots(table, config)
     path = write_choice(choice, config, output)
     _show(choice, config, console)
     console.print(f"chosen shots   {path}", markup=False, soft_wrap=True)
     console.print(f"counts         {output / SCAN_FOLDER / CHOICE_NAME}", markup=False, soft_wrap=True)
 
 
-def choose_clips(config: PrepareConfig, clips: list[ClipSource], output: Path) -> list[ClipSource]:
+def choose_clips(config: PrepareConfig, clips: list[ClipSource], output: Path, console: Console) -> list[ClipSource]:
     """Applies ``select`` to a finished scan, writes the list of chosen shots, and returns the shots as clips."""
-    table = read_scan(output)
+    table, notes = on_one_side(with_names(read_scan(output), clips), config.dataset)
+    for note in notes:
+        console.print(note, markup=False, soft_wrap=True)
     choice = choose_shots(table, config)
     write_choice(choice, config, output)
     return chosen_clips(table, choice, clips)

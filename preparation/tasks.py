@@ -21,6 +21,7 @@ from encoders.weights import fetch_preset
 from preparation.check import check
 from preparation.clip_source import ClipReport, ClipSource, Reason
 from preparation.contact_sheet import SHEET_NAME, draw_contact_sheet
+from preparation.identities import write_identities
 from preparation.merge import REPORT_NAME, forget_failed, merge, read_record, unfinished
 from preparation.plan import (
     PARTS_FOLDER,
@@ -34,7 +35,7 @@ from preparation.plan import (
     write_plan,
 )
 from preparation.preparation_report import step_seconds, step_table, summary_table
-from preparation.sources import find_sources, with_duplicate_notes
+from preparation.sources import find_sources, without_duplicates
 from preparation.workers import ClipWorkers, Described, write_shards
 from runtime.console import new_console
 from runtime.errors import printable
@@ -70,7 +71,7 @@ def _prepare(config: PrepareConfig, output: Path, console: Console) -> int:
     if config.task == "encode":
         from preparation.scan_tasks import choose_clips
 
-        clips = choose_clips(config, clips, output)
+        clips = choose_clips(config, clips, output, console)
     plan = read_plan(output)
     if plan is not None:
         plan = continued(plan, config, clips, output)
@@ -195,7 +196,7 @@ def _make_plan(
         plan = read_plan(output)
         if plan is None:
             with progress_bar(console, "reading the headers", len(clips), "clips") as bar:
-                noted = clips if config.task == "encode" else with_duplicate_notes(clips)
+                noted = clips if config.task == "encode" else without_duplicates(clips)
                 plan = make_plan(config, noted, dimensions, lambda: bar.advance(bar.task_ids[0]))
             for name in (INDEX_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
                 if os.path.lexists(output / name):  # without a plan it is none of an earlier run
@@ -241,6 +242,8 @@ def _write(
 
 def _merge(output: Path, plan: Plan, console: Console) -> None:
     index = merge(output, plan)
+    if index is not None:
+        write_identities(output, plan, index)
     console.print(f"report         {output / REPORT_NAME}", markup=False, soft_wrap=True)
     if index is None:
         console.print("no clip was kept, so there is no index; the report lists the reasons")

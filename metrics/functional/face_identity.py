@@ -36,8 +36,8 @@ def similarity(points: np.ndarray, target: np.ndarray) -> tuple[complex, complex
     """
     a, b = (values[:, 0] + 1j * values[:, 1] for values in (points, target))
     centred = a - a.mean()
-    spread = float((np.abs(centred) ** 2).sum())
-    if not np.isfinite(spread) or spread < 1e-6:
+    spread, other = float((np.abs(centred) ** 2).sum()), float((np.abs(b - b.mean()) ** 2).sum())
+    if not (spread > 1e-6 and other > 1e-6):  # also where one of them is no number
         raise ValueError("the points of the face coincide, so it cannot be aligned; check the landmarks")
     turn = complex((centred.conj() * (b - b.mean())).sum() / spread)
     return turn, complex(b.mean() - turn * a.mean())

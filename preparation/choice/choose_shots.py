@@ -29,7 +29,7 @@ DERIVED = {
     "crop_px": "side of the square crop, pixels: face.scale times span_px, limited by the picture",
     "enlargement": "frame_size over crop_px; above 1 the crop is enlarged",
 }
-ENCODED = ("key", "clip", "shot", "shots", "start", "end")
+ENCODED = ("key", "clip", "shot", "shots", "start", "end", "split", "person", "clip_person")
 LISTED = ("key", "path", "sound", "start", "end", "speaker", "emotion", "level", "view", "split")
 
 
@@ -150,6 +150,17 @@ def write_choice(choice: Choice, config: PrepareConfig, output: Path) -> Path:
     return path
 
 
+def with_names(table: pa.Table, clips: Sequence[ClipSource]) -> pa.Table:
+    """Replaces the speakers and splits of a scan by the current ones of its clips."""
+    sources = {clip.key: clip for clip in clips}
+    rows = table.select(["clip", "speaker", "split"]).to_pylist()
+    for name in ("speaker", "split"):
+        values = [getattr(sources.get(row["clip"]), name, row[name]) for row in rows]
+        place = table.schema.get_field_index(name)
+        table = table.set_column(place, table.schema.field(name), pa.array(values, pa.string()))
+    return table
+
+
 def chosen_clips(table: pa.Table, choice: Choice, clips: Sequence[ClipSource]) -> list[ClipSource]:
     """Clips of the chosen shots. The other shots, and clips that could not be scanned, are clips with a problem.
 
@@ -180,7 +191,9 @@ def chosen_clips(table: pa.Table, choice: Choice, clips: Sequence[ClipSource]) -
     ]
     for shots in (choice.chosen, choice.rejected):
         for row in shots.select([name for name in (*ENCODED, "missed") if name in shots.column_names]).to_pylist():
-            clip = sources[row["clip"]]
+            clip = replace(sources[row["clip"]], split=row["split"])
+            if row["person"] is not None and row["clip_person"]:  # a guest in a clip of another person
+                clip = replace(clip, speaker=f"{clip.speaker}+{row['clip_person']}")
             if row["shots"] > 1:
                 clip = replace(clip, key=row["key"], name=f"{clip.name}[s{row['shot']}]")
             clip = replace(clip, start=row["start"], end=row["end"])
