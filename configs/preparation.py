@@ -81,11 +81,14 @@ class AudioConfig:
     Attributes:
         required: Reject clips without sound; false stores silence instead.
         max_mismatch: Maximum difference in length of sound and picture, seconds.
+        correct_lag: Largest lag of the sound behind or ahead of the lips that task=encode corrects, frames; 0 for none.
+            The lag is SyncNet's where its weights were there, else that of the lips' motion where it is certain.
         silence_db: Level in dBFS. A clip whose loudest second (RMS) is below it counts as silent.
     """
 
     required: bool = True
     max_mismatch: float = positive(0.08)
+    correct_lag: int = rule(5, lambda value: 0 <= value <= 15, "0 to 15 frames")
     silence_db: float = rule(-60.0, lambda value: value <= 0, "a level in dBFS, e.g. -60")
 
 

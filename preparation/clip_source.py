@@ -106,6 +106,7 @@ class ClipSource:
         audio: Sound file that replaces the video's own track (MEAD's m4a), or None.
         start: Start of the clip in the video, seconds.
         end: End of the clip in the video, seconds; None for the end of the video.
+        lag: Frames by which the sound is behind the lips; negative if it is ahead. It is moved back by them.
         crop: Annotated crop (left, top, width, height), pixels of a picture of height ``crop_height``; None where
             there is no annotation.
         crop_height: Height of the picture in which ``crop`` was measured, pixels; None for the video's own height.
@@ -126,6 +127,7 @@ class ClipSource:
     audio: Path | None = None
     start: float = 0.0
     end: float | None = None
+    lag: int = 0
     crop: tuple[int, int, int, int] | None = None
     crop_height: int | None = None
     emotion: str | None = None

@@ -75,6 +75,8 @@ def settings_of(config: PrepareConfig) -> dict[str, Any]:
         del settings["dataset"]["known"]
     if config.task == "encode":
         settings["select"] = " ".join(config.select.split())
+    else:
+        del settings["audio"]["correct_lag"]
     return settings
 
 

@@ -104,7 +104,7 @@ def choose_clips(config: PrepareConfig, clips: list[ClipSource], output: Path, c
         console.print(note, markup=False, soft_wrap=True)
     choice = choose_shots(table, config)
     write_choice(choice, config, output)
-    return chosen_clips(table, choice, clips)
+    return chosen_clips(table, choice, clips, config.audio.correct_lag)
 
 
 def _failed(table: pa.Table) -> int:
