@@ -92,9 +92,7 @@ def _measure(clip: ClipSource, detector: MediaPipeDetector, networks: ScanNetwor
 
 def _identity(measured: list[_Measured]) -> None:
     """Prints how well people are told apart."""
-    print(
-        "| identity by | pairs | number | quartiles | taken for one person | area under the ROC curve against two people |"
-    )
+    print("| identity by | pairs | number | quartiles | taken for one person | ROC area against two people |")
     print("|---|---|---|---|---|---|")
     for name, of, distance, limit in (
         ("shape", lambda one: one.shapes, shape_distance, SAME_SHAPE),
@@ -113,10 +111,9 @@ def _identity(measured: list[_Measured]) -> None:
                 continue
             low, middle, high = np.percentile(found, [25, 50, 75])
             area = float((found[:, None] < others).mean() + (found[:, None] == others).mean() / 2)
-            print(
-                f"| {name} | {kind} | {len(found)} | {low:.3f}, {middle:.3f}, {high:.3f} | {(found < limit).mean():.0%} "
-                f"| {'' if kind == KINDS[2] else f'{area:.3f}'} |"
-            )
+            quartiles, taken = f"{low:.3f}, {middle:.3f}, {high:.3f}", f"{(found < limit).mean():.0%}"
+            told = "" if kind == KINDS[2] else f"{area:.3f}"
+            print(f"| {name} | {kind} | {len(found)} | {quartiles} | {taken} | {told} |")
 
 
 def _agreement(measured: list[_Measured]) -> None:
@@ -143,7 +140,7 @@ def _agreement(measured: list[_Measured]) -> None:
         print(f"| {name} | {r:.2f} | {lag:+d} |")
     if other:
         print(
-            f"\nwith the sound of others ({len(other)}): r {np.median(other):.2f} in the median, at most {max(other):.2f}"
+            f"\nsound of others, {len(other)} pairs: r {np.median(other):.2f} in the median, {max(other):.2f} at most"
         )
     for limit in (0.0, 0.3, 0.4, 0.45, 0.5):
         chosen = [abs(error) for r, error, _ in lags if r >= limit]
