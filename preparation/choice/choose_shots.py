@@ -31,10 +31,11 @@ DERIVED = {
     "crop_px": "side of the square crop, pixels: face.scale times span_px, limited by the picture",
     "enlargement": "frame_size over crop_px; above 1 the crop is enlarged",
 }
-ENCODED = ("key", "clip", "shot", "shots", "start", "end", "split", "person", "clip_person", "syncnet_confidence",
-           "syncnet_offset", "lip_envelope_r", "lip_envelope_offset")  # fmt: skip
+ENCODED = ("key", "clip", "frames", "shot", "shots", "start", "end", "split", "person", "clip_person",
+           "syncnet_confidence", "syncnet_offset", "lip_envelope_r", "lip_envelope_offset")  # fmt: skip
 CERTAIN_CONFIDENCE = 3.0  # SyncNet's confidence from which its offset is right
-CERTAIN_R = 0.45  # lip_envelope_r from which its offset is right
+CERTAIN_R = 0.45  # lip_envelope_r from which its offset is right,
+CERTAIN_FRAMES = 100  # in shots of at least so many frames
 LISTED = ("key", "path", "sound", "start", "end", "speaker", "emotion", "level", "view", "split")
 
 
@@ -171,7 +172,8 @@ def lag_of(row: Mapping[str, Any], most: int) -> int:
     if row["syncnet_confidence"] is not None:
         certain, lag = row["syncnet_confidence"] >= CERTAIN_CONFIDENCE, row["syncnet_offset"]
     else:
-        certain, lag = (row["lip_envelope_r"] or 0) >= CERTAIN_R, row["lip_envelope_offset"] or 0
+        long = row["frames"] >= CERTAIN_FRAMES
+        certain, lag = long and (row["lip_envelope_r"] or 0) >= CERTAIN_R, row["lip_envelope_offset"] or 0
     return lag if certain and abs(lag) <= most else 0
 
 

@@ -55,7 +55,7 @@ def moved(talk, tmp_path_factory) -> dict[int, ClipSource]:
 
 @pytest.fixture(scope="module")
 def config() -> PrepareConfig:
-    return compose("prepare", PrepareConfig, ["preset=tiny", "dataset=folder", "select=''"])
+    return compose("prepare", PrepareConfig, ["preset=tiny", "dataset=folder", "select="])
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,10 @@ def test_the_sound_is_moved_back_while_encoding(moved, rows, config, talk):
 
 def test_only_a_certain_lag_within_the_limit_is_corrected():
     none = dict.fromkeys(("syncnet_confidence", "syncnet_offset", "lip_envelope_r", "lip_envelope_offset"))
+    none |= {"frames": 100}
     lips = none | {"lip_envelope_r": 0.6, "lip_envelope_offset": 4}
-    assert [lag_of(row, 5) for row in (none, lips, lips | {"lip_envelope_r": 0.2})] == [0, 4, 0]
+    uncertain = (lips | {"lip_envelope_r": 0.2}, lips | {"frames": 60})
+    assert [lag_of(row, 5) for row in (none, lips, *uncertain)] == [0, 4, 0, 0]
     network = lips | {"syncnet_confidence": 6.0, "syncnet_offset": -3}
     assert [lag_of(network, most) for most in (5, 2, 0)] == [-3, 0, 0]
     assert lag_of(network | {"syncnet_confidence": 1.5}, 5) == 0
