@@ -102,6 +102,7 @@ class _ClipWork:
         self.annotated: tuple[int, int, int, int] | None = None
         self.reader: FrameReader
         self.thumbnails: list[np.ndarray] = []
+        self.keys: list[bool] = []
         self.sampled: list[np.ndarray] = []  # a few whole pictures, for the borders
 
     def run(self) -> PreparedClip:
@@ -240,9 +241,10 @@ class _ClipWork:
             if index % interval == 0:
                 self.sampled.append(frame)
             yield frame
+        self.keys = list(self.reader.keys)
 
     def _require_one_shot(self) -> None:
-        shots = find_shots(np.stack(self.thumbnails)) if self.thumbnails else []
+        shots = find_shots(np.stack(self.thumbnails), self.keys) if self.thumbnails else []
         if len(shots) > 1:
             times = ", ".join(f"{start / FPS:.2f}" for start, _, _ in shots[1:6])
             more = ", ..." if len(shots) > 6 else ""

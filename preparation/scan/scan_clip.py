@@ -111,7 +111,8 @@ class _ClipScan:
             raise Rejected(Reason.UNREADABLE, "the file changed while it was read; run the scan again")
         first, last = self._common_span(facts, sound)
         thumbnails = np.stack(self.signals.thumbnails)
-        shots = [(max(start, first), min(end, last), score) for start, end, score in find_shots(thumbnails)]
+        whole = find_shots(thumbnails, reader.keys)
+        shots = [(max(start, first), min(end, last), score) for start, end, score in whole]
         shots = [shot for shot in shots if shot[0] < shot[1]]
         if not shots:
             detail = f"picture and sound have no time in common: frames {first} to {last} of {len(thumbnails)}"
@@ -125,7 +126,7 @@ class _ClipScan:
         return [_complete(common | row) for row in rows]
 
     def _decode(self, reader: FrameReader) -> None:
-        frames = _ShotFrames(iter(reader), self.signals, self.clip)
+        frames = _ShotFrames(reader, self.signals, self.clip)
         while not frames.ended:
             start = self.clip.start + len(self.faces) / FPS
             try:
@@ -241,8 +242,9 @@ class _ShotFrames:
         ended: Whether every frame was handed out.
     """
 
-    def __init__(self, frames: Iterator[np.ndarray], signals: PictureSignals, clip: ClipSource) -> None:
-        self._frames = frames
+    def __init__(self, reader: FrameReader, signals: PictureSignals, clip: ClipSource) -> None:
+        self._reader = reader
+        self._frames = iter(reader)
         self._signals = signals
         self._clip = clip
         self._finder = CutFinder()
@@ -270,7 +272,7 @@ class _ShotFrames:
                 break
             frame = _annotated(frame, self._clip)
             self._signals.add(frame)
-            self._finder.add(self._signals.thumbnails[-1])
+            self._finder.add(self._signals.thumbnails[-1], self._reader.keys[-1])
             self._waiting.append(frame)
         self.ended = not self._waiting
 
