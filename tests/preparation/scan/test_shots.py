@@ -37,7 +37,7 @@ def test_a_small_step_everywhere_is_a_jump_cut_and_a_large_one_in_a_few_places_i
     generator = np.random.default_rng(2)
     still = scene(1, 60)
     jump = still.copy()
-    jump[30:] += generator.choice([-2.0, 2.0], (32, 32))
+    jump[30:] += generator.choice([-2.8, 2.8], (32, 32))
     assert [start for start, _, _ in find_shots(jump)] == [0, 30]
     assert len(find_shots(jump, [place == 30 for place in range(60)])) == 1  # where a keyframe comes
     hand = still.copy()
