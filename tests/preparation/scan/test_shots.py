@@ -41,7 +41,7 @@ def test_a_small_step_everywhere_is_a_jump_cut_and_a_large_one_in_a_few_places_i
     assert [start for start, _, _ in find_shots(jump)] == [0, 30]
     assert len(find_shots(jump, [place == 30 for place in range(60)])) == 1  # where a keyframe comes
     hand = still.copy()
-    hand[30:, 20:28, 4:12] += 40
+    hand[30:, 20:28, 4:12] += 20
     assert len(find_shots(hand)) == 1
 
 
