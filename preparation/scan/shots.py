@@ -18,6 +18,7 @@ import numpy as np
 AROUND = 4  # steps on either side that a cut is compared with
 LOOKAHEAD = 6  # frames after a cut that decide about it
 STEP = 2.5  # grey levels; smallest step of a cut
+AT_KEYFRAME = 10.0  # the same where a regular keyframe comes, whose quality differs
 OUTSTANDING = 3.0  # smallest ratio of a cut to the largest step around it
 TILES = 8  # tiles on a side of a thumbnail
 JUMP = 1.6  # smallest geometric mean, over the tiles, of the ratio of a jump cut to the largest step around it
@@ -91,7 +92,7 @@ class CutFinder:
 
     def _hard(self, index: int) -> float:
         step = self.steps[index]
-        if index == 0 or step < STEP:
+        if index == 0 or step < (AT_KEYFRAME if self.keys[index] else STEP):
             return 0.0
         around = [*self.steps[max(1, index - AROUND) : index], *self.steps[index + 1 : index + AROUND + 1]]
         # A picture that a source of a low rate shows twice makes no step; the motion is in the next one.
