@@ -83,7 +83,7 @@ def find_clips(dataset: DatasetConfig, source: Path) -> FoundClips:
 
 
 def _packed(listing: Listing) -> str:
-    """What to do with archives: MEAD's ``M003/video.tar`` holds ``video/front/...``, so each is unpacked where it is."""
+    """What to do with archives: MEAD's ``M003/video.tar`` holds ``video/front/...``, so each is unpacked in place."""
     first = listing.archives[0]
     folder, ending = first.path.parents[len(first.relative.parts) - 1], first.relative.suffix.lower()
     unpack = {".zip": "unzip -q", ".7z": "7z x", ".rar": "7z x"}.get(ending, "tar -xf")

@@ -1,6 +1,8 @@
 """Datasets whose paths name speaker and clip: keys, speakers, sound, emotions, and names of other files."""
 
 import json
+import subprocess
+import tarfile
 
 import pytest
 
