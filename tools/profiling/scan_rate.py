@@ -51,9 +51,9 @@ def main(arguments: list[str]) -> None:
         ("arcface", ScanNetworks(arcface=_arcface())),
         ("syncnet", ScanNetworks(syncnet=_syncnet())),
     ):
-        seconds, _ = _timed(clip, detector, networks)
+        spent, _ = _timed(clip, detector, networks)
         print(
-            f"{name}: {frames / seconds:.1f} frames/s, {(seconds - alone) / frames * 1000:.1f} ms a frame for it alone"
+            f"{name}: {frames / spent:.1f} frames/s, {(spent - alone) / frames * 1000:.1f} ms a frame for it alone"
         )
     _choice(rows, options.get("rows", 10_000))
 
