@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from configs.preparation import PrepareConfig
 from configs.rules import parse_part
+from datamodules.identities import IDENTITIES_NAME
 from datamodules.schema import INDEX_NAME, Dimensions, Index, ShardError
 from encoders.protocols import FPS
 from encoders.weights import fetch_preset
@@ -198,7 +199,7 @@ def _make_plan(
             with progress_bar(console, "reading the headers", len(clips), "clips") as bar:
                 noted = clips if config.task == "encode" else without_duplicates(clips)
                 plan = make_plan(config, noted, dimensions, lambda: bar.advance(bar.task_ids[0]))
-            for name in (INDEX_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
+            for name in (INDEX_NAME, IDENTITIES_NAME, REPORT_NAME, SHEET_NAME, *(shard.name for shard in plan.shards)):
                 if os.path.lexists(output / name):  # without a plan it is none of an earlier run
                     refuse(output / name, f"output={output}")
             write_plan(output, plan)

@@ -63,7 +63,8 @@ class ArcFace(nn.Module):
 
         The network was trained on BGR pictures in [-1, 1].
         """
-        x = (faces.flip(1).to(self.output_layer[3].weight.device).float() - 127.5) / 127.5
+        device = next(self.parameters()).device
+        x = (faces.flip(1).to(device).float() - 127.5) / 127.5
         return F.normalize(self.output_layer(self.body(self.input_layer(x))))
 
 

@@ -52,9 +52,7 @@ def main(arguments: list[str]) -> None:
         ("syncnet", ScanNetworks(syncnet=_syncnet())),
     ):
         spent, _ = _timed(clip, detector, networks)
-        print(
-            f"{name}: {frames / spent:.1f} frames/s, {(spent - alone) / frames * 1000:.1f} ms a frame for it alone"
-        )
+        print(f"{name}: {frames / spent:.1f} frames/s, {(spent - alone) / frames * 1000:.1f} ms a frame for it alone")
     _choice(rows, options.get("rows", 10_000))
 
 

@@ -27,10 +27,11 @@ from configs.preparation import DatasetConfig
 from encoders.landmarks.mediapipe_detector import MediaPipeDetector
 from encoders.protocols import FPS, SAMPLE_RATE, Face
 from media import FrameReader, NoSound, read_sound
+from metrics.functional.face_identity import SAME_PERSON
 from preparation.clip_source import ClipSource
 from preparation.layouts import find_clips
 from preparation.scan.faces import jaw_opening
-from preparation.scan.identity import SAME_PERSON, SAME_SHAPE, embedding_measures, identity_shape, shape_distance
+from preparation.scan.identity import SAME_SHAPE, embedding_measures, identity_shape, shape_distance
 from preparation.scan.lip_sync import BLOCKS, MAX_LAG, lip_envelope
 from preparation.scan.networks import ScanNetworks
 from preparation.scan.pictures import SAMPLED_EVERY
