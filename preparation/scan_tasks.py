@@ -25,6 +25,7 @@ from preparation.choice.report_page import write_report_page
 from preparation.choice.select_expression import parse_select
 from preparation.choice.split_people import on_one_side
 from preparation.clip_source import EXPLANATIONS, FAILURES, ClipSource, Reason
+from preparation.scan.networks import OPTIONAL, present
 from preparation.scan.scan_clip import Row
 from preparation.scan.scan_clips import SCAN_FOLDER, merge_scan, read_scan, scan_clips, table_path
 from preparation.sources import find_sources
@@ -54,6 +55,9 @@ def scan(config: PrepareConfig) -> int:
 
 def _scan(config: PrepareConfig, output: Path, console: Console) -> int:
     clips = find_sources(config, output, console)
+    if missing := sorted(set(config.networks) - present(config.networks).keys()):
+        what = ", ".join(f"{name} ({OPTIONAL[name]})" for name in missing)
+        console.print(f"no weights of {what}; task=weights preset=paper fetches them", markup=False, soft_wrap=True)
     index, parts = parse_part(config.part)
     mine = clips[index::parts]
     with progress_bar(console, "scanning", len(mine), "clips") as bar:
