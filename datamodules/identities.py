@@ -1,6 +1,6 @@
 """Who is in shards, and the check that nobody is on two sides of a split, over all roots of a training.
 
-``identities.npz`` beside an index holds a fingerprint of the video of each sample, and a vector of the face of each
+``identities.npz`` next to an index holds a fingerprint of the video of each sample, and a vector of the face of each
 speaker where ArcFace's weights were there. Shards of before have none: their people are known by name alone.
 """
 

@@ -92,7 +92,7 @@ def _measure(clip: ClipSource, detector: MediaPipeDetector, networks: ScanNetwor
 
 
 def _identity(measured: list[_Measured]) -> None:
-    """Prints how well people are told apart."""
+    """Prints how well people are distinguished."""
     print("| identity by | pairs | number | quartiles | taken for one person | ROC area against two people |")
     print("|---|---|---|---|---|---|")
     for name, of, distance, limit in (
@@ -113,8 +113,8 @@ def _identity(measured: list[_Measured]) -> None:
             low, middle, high = np.percentile(found, [25, 50, 75])
             area = float((found[:, None] < others).mean() + (found[:, None] == others).mean() / 2)
             quartiles, taken = f"{low:.3f}, {middle:.3f}, {high:.3f}", f"{(found < limit).mean():.0%}"
-            told = "" if kind == KINDS[2] else f"{area:.3f}"
-            print(f"| {name} | {kind} | {len(found)} | {quartiles} | {taken} | {told} |")
+            area_text = "" if kind == KINDS[2] else f"{area:.3f}"
+            print(f"| {name} | {kind} | {len(found)} | {quartiles} | {taken} | {area_text} |")
 
 
 def _agreement(measured: list[_Measured]) -> None:
