@@ -53,7 +53,7 @@ def write_identities(output: Path, plan: Plan, index: Index) -> None:
         "keys": np.array(keys, str),
         "content": np.array([content[key] for key in keys], str),
         "speakers": np.array(speakers, str),
-        "vectors": np.array(vectors, np.float16).reshape(len(speakers), -1),
+        "vectors": np.stack(vectors).astype(np.float16) if vectors else np.zeros((0, 0), np.float16),
     }
     with whole_file(output / IDENTITIES_NAME) as partial, partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
