@@ -5,7 +5,7 @@ Shapes: N samples, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
@@ -37,7 +37,7 @@ Stores = tuple[FeatureStore, FeatureStore]  # caches of the reference and the ge
 class DistributionMetric:
     """``Metric`` that is the Fréchet distance of an extractor's features.
 
-    Memory is independent of the number of clips: features are on disk, and only their sums are in memory.
+    The features of all clips are in memory, 8 KiB for each frame of FID.
 
     Args:
         extractor: Extractor of the features.
@@ -94,6 +94,7 @@ class DistributionMetric:
                 kept.append(clip)
         counted: ClipValues = {}
         good: list[AlignedClip] = []
+        rows: list[dict[str, Arrays]] = []
         for clip in kept:
             found, failures = {}, []
             for side, store in zip((clip.reference, clip.generated), stores, strict=True):
@@ -105,12 +106,10 @@ class DistributionMetric:
             missing += failures
             if not failures:
                 good.append(clip)
+                rows.append(found)
                 counted[clip.name] = _counts(extractor, clip, found)
-        sides = [
-            _Samples(extractor, good, name, store)
-            for name, store in zip(("reference", "generated"), stores, strict=True)
-        ]
-        samples = min(int(side.sizes.sum()) for side in sides)
+        sides = [_Samples([found[name] for found in rows]) for name in ("reference", "generated")]
+        samples = min(side.count for side in sides)
         if samples < 2:
             raise NotComputed(f"needs at least two {extractor.unit} on each side, found {samples}", missing)
         distance = _distance(extractor, sides)
@@ -125,7 +124,7 @@ class DistributionMetric:
             protocol=extractor.protocol,
             clips=len(good),
             expected=expected,
-            samples={"reference": int(sides[0].sizes.sum()), "generated": int(sides[1].sizes.sum())},
+            samples={"reference": sides[0].count, "generated": sides[1].count},
             unit=extractor.unit,
             interval=resampling.interval(distance),
             warnings=tuple(_warnings(extractor, samples, sides)),
@@ -223,35 +222,33 @@ def _piece(extractor: Extractor, clip: AlignedClip, side: Side) -> Side:
 
 
 class _Samples:
-    """Features of one side; each iteration reads them from disk clip by clip.
+    """Features of one side.
+
+    Args:
+        rows: Features of each clip.
 
     Attributes:
-        sizes: (clips,) number of samples of each clip.
+        features: (N, D) features of each clip.
+        count: Number of samples.
         seen: Number of frames that were read, with or without a face.
     """
 
-    def __init__(self, extractor: Extractor, clips: Clips, name: str, store: FeatureStore) -> None:
-        self._extractor, self._clips, self._name, self._store = extractor, clips, name, store
-        rows = [(len(arrays["features"]), int(arrays["seen"])) for arrays in self]
-        self.sizes = np.array([size for size, _ in rows], int)
-        self.seen = sum(seen for _, seen in rows)
+    def __init__(self, rows: Sequence[Arrays]) -> None:
+        self.features = [arrays["features"] for arrays in rows]
+        self.count = sum(map(len, self.features))
+        self.seen = sum(int(arrays["seen"]) for arrays in rows)
 
-    def __iter__(self) -> Iterator[Arrays]:
-        for clip in self._clips:
-            side = clip.reference if self._name == "reference" else clip.generated
-            yield features_of(self._extractor, clip, side, self._store)
-
-    def moments(self) -> Moments:
+    def moments(self, dimensions: int) -> Moments:
         """Computes the moments of all clips."""
-        moments = no_moments(self._extractor.dimensions)
-        for arrays in self:
-            moments = add_features(moments, torch.from_numpy(arrays["features"]).double())
+        moments = no_moments(dimensions)
+        for features in self.features:
+            moments = add_features(moments, torch.from_numpy(features).double())
         return moments
 
 
 def _distance(extractor: Extractor, sides: Sequence[_Samples]) -> float:
     ddof = ddof_of(extractor.convention)
-    one, two = (gaussian(side.moments(), ddof) for side in sides)
+    one, two = (gaussian(side.moments(extractor.dimensions), ddof) for side in sides)
     return float(distance_between(one, two, extractor.convention))
 
 
@@ -265,10 +262,9 @@ class _Resampling:
     def __init__(self, extractor: Extractor, sides: Sequence[_Samples], bootstrap: tuple[int, int]) -> None:
         self.resamples, self.seed = bootstrap
         self.frechet: FrechetBootstrap | None = None
-        if self.resamples and len(sides[0].sizes) >= 3:
-            real, made = ([arrays["features"] for arrays in side] for side in sides)
+        if self.resamples and len(sides[0].features) >= 3:
             device = getattr(extractor, "device", "cpu")  # extractors from outside need not have one
-            self.frechet = FrechetBootstrap(real, made, extractor.convention, device)
+            self.frechet = FrechetBootstrap(*(side.features for side in sides), extractor.convention, device)
 
     def interval(self, value: float) -> ConfidenceInterval | None:
         """Returns the interval; None without resamples, or below three clips."""
@@ -295,8 +291,8 @@ def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> 
     if extractor.unit == "clips":
         return texts
     for side, name in zip(sides, ("reference", "generated"), strict=True):
-        if side.sizes.sum() < side.seen:
-            texts.append(f"{name}: a face was found in {side.sizes.sum()} of {side.seen} frames")
+        if side.count < side.seen:
+            texts.append(f"{name}: a face was found in {side.count} of {side.seen} frames")
     return texts
 
 
@@ -323,31 +319,21 @@ def _entry(extractor: Extractor, side: Side) -> object:
 def _extra(extractor: Extractor, clips: Clips, sides: Sequence[_Samples], store: FeatureStore) -> dict[str, object]:
     """Returns additional fields of the results file: FVD's floor, E-FID's detection rates."""
     if isinstance(extractor, FVDFeatures):
-        first = _FirstPieces(extractor, clips, store)
+        first = _Samples([_first_piece(extractor, clip, store) for clip in clips])
         return {"floor": _distance(extractor, [sides[0], first])}
     if extractor.name == "efid":
         rates = {
-            name: round(float(side.sizes.sum() / side.seen), 6)
-            for name, side in zip(("reference", "generated"), sides, strict=True)
+            name: round(side.count / side.seen, 6) for name, side in zip(("reference", "generated"), sides, strict=True)
         }
         return {"detection_rate": rates}
     return {}
 
 
-class _FirstPieces(_Samples):
-    """Reference clips that start like generated ones; their FVD is the value of perfect videos (the floor)."""
-
-    def __init__(self, extractor: FVDFeatures, clips: Clips, store: FeatureStore) -> None:
-        self._fvd = extractor
-        super().__init__(extractor, clips, "reference", store)
-
-    def __iter__(self) -> Iterator[Arrays]:
-        for clip in self._clips:
-            yield _first_piece(self._fvd, clip, self._store)
-
-
 def _first_piece(extractor: FVDFeatures, clip: AlignedClip, store: FeatureStore) -> Arrays:
-    """Returns the reference's features at the frames of the generated side's piece."""
+    """Returns the reference's features at the frames of the generated side's piece.
+
+    Their FVD is the value of perfect videos (the floor).
+    """
     return _fetch(extractor, _first_part(extractor, clip), store)
 
 

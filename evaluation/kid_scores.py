@@ -1,6 +1,6 @@
 """KID: unbiased squared maximum mean discrepancy of FID's features; a companion of FID for few frames.
 
-Protocol: Binkowski et al., ICLR 2018: kernel (x y / D + 1)^3 by torchmetrics on pytorch-fid's features of all frames,
+Protocol: Binkowski et al., ICLR 2018: kernel (x y / D + 1)^3 on pytorch-fid's features of all frames,
 pooled. Instead of the mean over random subsets it is the estimate from all frames, which has the same expectation and
 less variance. Not multiplied by 1000. May be negative for equal distributions.
 
@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.image.kid import poly_kernel
 
 from configs.evaluation import FIDConfig
 from evaluation.aligned_clips import Clips
@@ -142,6 +141,11 @@ class KernelSums:
         return np.asarray(total)
 
 
+def kernel_of(one: Tensor, two: Tensor) -> Tensor:
+    """Computes (x y / D + 1)^3 of (N, D) and (M, D) samples as (N, M), as torchmetrics' ``poly_kernel``."""
+    return (one @ two.T * (1 / one.shape[1]) + 1) ** 3
+
+
 def _sums(one: list[Tensor], two: list[Tensor], same: bool) -> np.ndarray:
     """Sums the kernel over each pair of clips, (C, C); within a clip of one side without a sample and itself."""
     everything = torch.cat(two)
@@ -150,9 +154,9 @@ def _sums(one: list[Tensor], two: list[Tensor], same: bool) -> np.ndarray:
     )
     rows = []
     for place, part in enumerate(one):
-        kernel = poly_kernel(part, everything)
+        kernel = kernel_of(part, everything)
         sums = kernel.sum(dim=0).new_zeros(len(two)).index_add_(0, owner, kernel.sum(dim=0))
         if same:
-            sums[place] -= poly_kernel(part, part).diagonal().sum()
+            sums[place] -= kernel_of(part, part).diagonal().sum()
         rows.append(sums)
     return torch.stack(rows).cpu().numpy()

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from benchmark.paper import CellKey
 from benchmark.tables.reading import Measured
@@ -124,7 +124,7 @@ def half_interval(numbers: Sequence[float]) -> float | None:
     if len(numbers) < 3:
         return None
     error = statistics.stdev(numbers) / len(numbers) ** 0.5
-    return float(stats.t.ppf(0.975, len(numbers) - 1) * error)
+    return float(stdtrit(len(numbers) - 1, 0.975) * error)
 
 
 def rounded(value: float) -> str:
