@@ -1,9 +1,9 @@
 """One decoding of each video for all metrics.
 
 Every extractor gives a collector for each side of a clip. The frames of a video go to all collectors whose features are
-not in the cache, each in a thread of its own. One more thread decodes ahead, also into the next video. Features of single
-frames are kept for the whole video: another length, offset or window, and another metric of the same features, need no
-decoding.
+not in the cache, each in a thread of its own. One more thread decodes ahead, also into the next video. Features of
+single frames are kept for the whole video: another length, offset or window, and another metric of the same features,
+need no decoding.
 
 Shapes: F frames, N samples, D features.
 """

@@ -7,7 +7,7 @@ from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
 
 from evaluation.coefficient_scores import POSE
 from evaluation.extractor import UnusableVideo
-from evaluation.kid_scores import KernelSums
+from evaluation.kid_scores import KernelSums, kernel_of
 from evaluation.landmark_scores import MOUTH, landmark_distance, lip_motion, silent_frames
 from media import read_frames
 from metrics.functional.bootstrap import resampled
@@ -23,6 +23,7 @@ def test_kernel_sums_equal_torchmetrics():
     real, made = ([shift + torch.randn(6, 5, generator=draw).double() for _ in range(4)] for shift in (0.0, 0.5))
     one, two = torch.cat(real), torch.cat(made)
     kernels = poly_kernel(one, one), poly_kernel(one, two), poly_kernel(two, two)
+    assert torch.equal(kernel_of(one, two), kernels[1])
     sums = KernelSums(real, made)
     assert sums.values(np.ones((1, 4), int))[0] == pytest.approx(float(maximum_mean_discrepancy(*kernels)), rel=1e-9)
     subset = np.array([[1, 0, 1, 1]])
