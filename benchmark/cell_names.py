@@ -54,6 +54,24 @@ def check_names(cell: CellConfig) -> None:
         )
 
 
+def check_datasets(datasets: Iterable[str], found: Iterable[str]) -> None:
+    """Refuses datasets of a table that are neither known nor in a results file.
+
+    Args:
+        datasets: Names that replace the paper's.
+        found: ``cell.dataset`` of the results.
+
+    Raises:
+        ConfigError: Names the dataset and the nearest name.
+    """
+    known = tuple(dict.fromkeys([*found, *known_names()["dataset"]]))
+    for name in datasets:
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"did you mean {near}? " if near else ""
+            raise ConfigError(f"datasets=[{name}]: no results file has it; {hint}There are {', '.join(known)}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Returns the known name that is most similar, whatever its case; None if none is."""
     lower = {plain(one): one for one in known}

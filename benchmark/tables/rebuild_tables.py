@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from benchmark.cell_names import check_datasets
 from benchmark.paper import TABLES, paper_table
 from benchmark.tables.latex import document, latex
 from benchmark.tables.layout import lay_out
@@ -32,9 +33,10 @@ def make_tables(config: TableConfig) -> int:
         Exit status: 0, or 3 if a results file could not be used or a figure not be drawn.
 
     Raises:
-        UserError: If there are no results, or the output cannot be written.
+        UserError: If there are no results, a dataset is in none of them and unknown, or the output cannot be written.
     """
     found = read_results(Path(config.results))
+    check_datasets(config.datasets, sorted({key.dataset for key in (*found.files, *found.reasons)}))
     output = Path(config.output)
     numbers = TABLES if config.table == "all" else (config.table,)
     made: list[Table] = []

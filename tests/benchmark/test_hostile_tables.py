@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from configs.errors import ConfigError
+from tests.helpers.refusals import refuses
 from tests.helpers.results import value
 
 TEN = [f"a{number}" for number in range(10)]
@@ -233,3 +235,11 @@ def test_a_table_of_everything(put, make, tmp_path):
     assert table["AniPortrait", "A"][0].startswith("(9")
     assert table["EmotiveTalk", "A"][0].startswith("**14.92**")
     assert table["EmotiveTalk", "A"][6].startswith("(7.94)")  # one of two runs has no Sync-C
+
+
+def test_tables_of_a_dataset_that_nothing_names_are_refused(put, make):
+    put("a.json", {"fid": 22.0}, dataset="vox", system="sadtalker")
+    make("1", datasets=["vox", "mini"])
+    for name, hint in (("vex", r"did you mean vox\? There are"), ("mars", "There are vox, hdtf,")):
+        words = rf"datasets=\[{name}\]: no results file has it; {hint}"
+        refuses(ConfigError, words, make, "1", datasets=[name])

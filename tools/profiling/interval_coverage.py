@@ -8,7 +8,7 @@ Each setting draws sets of C clips of F frames with D features. Frames of a clip
 cover the mean value of all sets, and the exact value for infinitely many samples.
 
 Then two systems speak the same clips, and a clip's centre is half the same on all sides. Prints how often the intervals
-of their difference, as tables compute them, cover its mean, and how often one of two equally good systems would be bold.
+of their difference, as tables compute them, cover its mean, and how often one of two equal systems would be bold.
 ``exact`` are the same with exact resamples, as tables did before.
 """
 
