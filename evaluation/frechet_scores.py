@@ -45,6 +45,7 @@ class DistributionMetric:
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
+        self.name = extractor.name
 
     def collectors(self, clips: Clips) -> Collectors:
         """Returns the function to the collectors of one side of a clip; none for an extractor without them."""
@@ -84,31 +85,7 @@ class DistributionMetric:
             NotComputed: If a side has fewer than two samples.
         """
         extractor = self.extractor
-        missing: list[Missing] = []
-        kept: list[AlignedClip] = []
-        for clip, reason in zip(clips, extractor.plan(clips), strict=True):
-            if reason:
-                missing.append(Missing(clip.name, "both", extractor.name, reason))
-                progress(2 * clip.generated.frames)
-            else:
-                kept.append(clip)
-        counted: ClipValues = {}
-        good: list[AlignedClip] = []
-        rows: list[dict[str, Arrays]] = []
-        for clip in kept:
-            found, failures = {}, []
-            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-                try:
-                    found[side.name] = features_of(extractor, clip, side, store)
-                except FAILURES as error:
-                    failures.append(Missing(clip.name, side.name, extractor.name, str(error)))
-                progress(side.frames)
-            missing += failures
-            if not failures:
-                good.append(clip)
-                rows.append(found)
-                counted[clip.name] = _counts(extractor, clip, found)
-        sides = [_Samples([found[name] for found in rows]) for name in ("reference", "generated")]
+        good, sides, missing, counted = self.read(clips, stores, progress)
         samples = min(side.count for side in sides)
         if samples < 2:
             raise NotComputed(f"needs at least two {extractor.unit} on each side, found {samples}", missing)
@@ -136,9 +113,42 @@ class DistributionMetric:
         )
         return [value], missing, counted
 
+    def read(
+        self, clips: Clips, stores: Stores, progress: Progress
+    ) -> tuple[list[AlignedClip], list[ComparedFeatures], list[Missing], ClipValues]:
+        """Reads the features of all clips.
+
+        Returns:
+            The clips with features on both sides, the samples of the reference and of the generated side, the videos
+            without features, and the number of samples per clip with their names in the cache.
+        """
+        extractor = self.extractor
+        missing: list[Missing] = []
+        good: list[AlignedClip] = []
+        rows: list[dict[str, Arrays]] = []
+        counted: ClipValues = {}
+        for clip, reason in zip(clips, extractor.plan(clips), strict=True):
+            if reason:
+                missing.append(Missing(clip.name, "both", self.name, reason))
+                progress(2 * clip.generated.frames)
+                continue
+            found = {}
+            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+                try:
+                    found[side.name] = features_of(extractor, clip, side, store)
+                except FAILURES as error:
+                    missing.append(Missing(clip.name, side.name, self.name, str(error)))
+                progress(side.frames)
+            if len(found) == 2:
+                good.append(clip)
+                rows.append(found)
+                counted[clip.name] = _counts(extractor, clip, found)
+        sides = [ComparedFeatures([found[name] for found in rows]) for name in ("reference", "generated")]
+        return good, sides, missing, counted
+
     def window(self, clips: Clips, first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
         """Computes the value over one window of all clips; see ``Metric``."""
-        name = self.extractor.name
+        name = self.name
         pieces = [
             replace(clip, generated=clip.generated.part(first, length), reference=clip.reference.part(first, length))
             for clip in clips
@@ -221,8 +231,8 @@ def _piece(extractor: Extractor, clip: AlignedClip, side: Side) -> Side:
     return extractor.piece(clip, side)
 
 
-class _Samples:
-    """Features of one side.
+class ComparedFeatures:
+    """Features of one side of all clips.
 
     Args:
         rows: Features of each clip.
@@ -246,7 +256,7 @@ class _Samples:
         return moments
 
 
-def _distance(extractor: Extractor, sides: Sequence[_Samples]) -> float:
+def _distance(extractor: Extractor, sides: Sequence[ComparedFeatures]) -> float:
     ddof = ddof_of(extractor.convention)
     one, two = (gaussian(side.moments(extractor.dimensions), ddof) for side in sides)
     return float(distance_between(one, two, extractor.convention))
@@ -259,7 +269,7 @@ class _Resampling:
     repeated clips reduce the covariance and increase the distance.
     """
 
-    def __init__(self, extractor: Extractor, sides: Sequence[_Samples], bootstrap: tuple[int, int]) -> None:
+    def __init__(self, extractor: Extractor, sides: Sequence[ComparedFeatures], bootstrap: tuple[int, int]) -> None:
         self.resamples, self.seed = bootstrap
         self.frechet: FrechetBootstrap | None = None
         if self.resamples and len(sides[0].features) >= 3:
@@ -280,7 +290,7 @@ class _Resampling:
         return {} if value is None else {"without_bias": {"value": value, "method": EXTRAPOLATED}}
 
 
-def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> list[str]:
+def _warnings(extractor: Extractor, samples: int, sides: Sequence[ComparedFeatures]) -> list[str]:
     texts = [source.note for source in extractor.sources if source.note]
     if samples <= extractor.dimensions:
         texts.append(
@@ -316,10 +326,12 @@ def _entry(extractor: Extractor, side: Side) -> object:
     return {"digest": digest, "first": side.start, "frames": side.frames, "columns": columns}
 
 
-def _extra(extractor: Extractor, clips: Clips, sides: Sequence[_Samples], store: FeatureStore) -> dict[str, object]:
+def _extra(
+    extractor: Extractor, clips: Clips, sides: Sequence[ComparedFeatures], store: FeatureStore
+) -> dict[str, object]:
     """Returns additional fields of the results file: FVD's floor, E-FID's detection rates."""
     if isinstance(extractor, FVDFeatures):
-        first = _Samples([_first_piece(extractor, clip, store) for clip in clips])
+        first = ComparedFeatures([_first_piece(extractor, clip, store) for clip in clips])
         return {"floor": _distance(extractor, [sides[0], first])}
     if extractor.name == "efid":
         rates = {

@@ -69,7 +69,7 @@ class PSNR(PairedMetric):
 class SSIM(PSNR):
     """Structural similarity in [-1, 1]; higher is better."""
 
-    columns = (Column("ssim", "SSIM", "higher", low=-1.0, high=1.0),)
+    columns = (Column("ssim", "SSIM", "higher", low=-1.0, high=1.0, digits=3),)
 
 
 def _batches(frames: Iterable[np.ndarray]) -> Iterator[Tensor]:

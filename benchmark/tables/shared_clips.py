@@ -16,6 +16,7 @@ from scipy.special import stdtrit
 
 from benchmark.tables.reading import Measured, ScoredClip
 from evaluation.cache import FeatureStore, default_folder
+from evaluation.kid_scores import CONVENTION, KernelSums
 from evaluation.pairs import EvaluationError
 from metrics.functional.bootstrap import FrechetBootstrap, PairedDifference, Scores
 from metrics.functional.bootstrap import resampled as draw_clips
@@ -151,7 +152,7 @@ def _store(run: Measured) -> FeatureStore:
 
 def _features(
     run: Measured, store: FeatureStore, rows: Mapping[str, Any], spans: Mapping[str, Span | None]
-) -> FrechetBootstrap:
+) -> FrechetBootstrap | KernelSums:
     sides: dict[str, list[np.ndarray]] = {"reference": [], "generated": []}
     for clip, span in spans.items():
         for side, kept in sides.items():
@@ -161,6 +162,8 @@ def _features(
                     f"the features of {run.file} are not in the cache {store.folder}; evaluate it again"
                 )
             kept.append(_cut(arrays, run.clips[clip], span, run.file))
+    if run.record["convention"] == CONVENTION:
+        return KernelSums(sides["reference"], sides["generated"], _device())
     return FrechetBootstrap(sides["reference"], sides["generated"], str(run.record["convention"]), _device())
 
 

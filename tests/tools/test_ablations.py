@@ -1,4 +1,4 @@
-"""Table 2's reading "switched off at inference": videos of one run for each value of ``drive``, evaluated to a table."""
+"""Table 2, switched off at inference: videos of one run for each value of ``drive``, evaluated to a table."""
 
 import csv
 import json
