@@ -1,7 +1,7 @@
 """KID: unbiased squared maximum mean discrepancy of FID's features; a companion of FID for few frames.
 
-Protocol: Binkowski et al., ICLR 2018: kernel (x y / D + 1)^3 on pytorch-fid's features of all frames, pooled. Instead of
-the mean over random subsets it is the estimate from all frames, which has the same expectation and less variance. Not
+Protocol: Binkowski et al., ICLR 2018: kernel (x y / D + 1)^3 on pytorch-fid's features of all frames, pooled. It is the
+estimate from all frames instead of the mean over random subsets, which has the same expectation and more variance. Not
 multiplied by 1000. May be negative for equal distributions.
 
 Shapes: C clips, N samples, D features.
