@@ -102,6 +102,25 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def below(folder: Path) -> Iterator[Path]:
+    """Yields the files and folders below a folder, also while other processes change it, where ``rglob`` can fail.
+
+    Links to folders are yielded but not followed.
+    """
+    for place, folders, names in os.walk(folder):
+        yield from (Path(place, name) for name in (*folders, *names))
+
+
+def bytes_below(path: Path) -> int:
+    """Bytes of a file, or of the files below a folder, also while other processes change it; 0 if it is missing."""
+    size = 0
+    for each in (path, *below(path)):
+        with suppress(FileNotFoundError):
+            status = each.stat()
+            size += status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return size
+
+
 def require_writable(path: Path, setting: str | None = None) -> None:
     """Creates the folder of a file and checks, before any work, that the file can be written.
 

@@ -250,9 +250,15 @@ def test_wrong_commands_are_noticed(typed, sbatch, message, place, monkeypatch):
 def rehearsed(command: Command) -> tuple[object, ...]:
     """What a rehearsal of a command depends on."""
     config = config_of(command)
-    devices, nodes = ranks_of(command, config)
-    trainer, model = replace(config.trainer, devices=str(devices), nodes=nodes), replace(config.model, lr=1e-3)
+    trainer, model = with_ranks(command, config).trainer, replace(config.model, lr=1e-3)
     return str((config.stage, trainer, model, replace(config.data, root=None, roots={}), config.videos)), config.init
+
+
+def with_ranks(command: Command, config: TrainConfig) -> TrainConfig:
+    """A configuration with the real number of ranks, and the strategy that Lightning chooses for them."""
+    devices, nodes = ranks_of(command, config)
+    strategy = "ddp" if config.trainer.strategy == "auto" and devices * nodes > 1 else config.trainer.strategy
+    return replace(config, trainer=replace(config.trainer, devices=str(devices), nodes=nodes, strategy=strategy))
 
 
 @functools.cache
@@ -283,11 +289,12 @@ def with_runs(command: Command, place: Path) -> TrainConfig:
             source = next(other for other in TRAINED if (at := config_of(other)) and (at.stage, at.run_id) == named)
             alone = with_runs(source, place)
             alone.trainer = replace(alone.trainer, devices="1", nodes=1, accelerator="cpu", strategy="auto")
+            alone.data.batch_size = alone.data.micro_batch or alone.data.batch_size
             assert {*rehearse(alone)["failed"]} <= WEIGHTS
     return replace(config, data=with_shards(config.data, place), output=str(place))
 
 
-WEIGHTS = {"init", "codec"}  # parts that need weights, which a test has not
+WEIGHTS = {"init", "codec", "text"}  # parts that need weights, which a test has not
 
 
 @pytest.mark.nightly
@@ -299,11 +306,7 @@ def test_a_documented_training_rehearses(command, place, monkeypatch):
         pytest.skip("another command has the same rehearsal")
     monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(place / "none"))
     monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
-    config = with_runs(command, place)
-    devices, nodes = ranks_of(command, config)
-    config.trainer = replace(config.trainer, devices=str(devices), nodes=nodes)
-    if config.trainer.strategy == "auto" and devices * nodes > 1:
-        config.trainer.strategy = "ddp"  # as Lightning chooses on several GPUs
+    config = with_ranks(command, with_runs(command, place))
     parts = rehearse(config)
     assert {*parts["failed"]} <= WEIGHTS, parts
     last = {"ethd": "generate", "vaid": "loaded"}.get(config.stage, "stop")

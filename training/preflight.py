@@ -16,6 +16,7 @@ from configs.training_rules import check_ranks
 from datamodules.datamodule import ShardDataModule
 from runtime.devices import device_name, has_bfloat16, resolve_device
 from runtime.errors import UserError
+from runtime.files import bytes_below
 from runtime.platforms import SHARED_MEMORY, shared_memory_free
 from training.stages.stage import Stage
 
@@ -103,7 +104,7 @@ def _disk(config: TrainConfig, module: LightningModule, folder: Path) -> Iterato
     place = next(parent for parent in [folder, *folder.resolve().parents] if parent.exists())
     parameters = sum(parameter.numel() for parameter in module.parameters())
     need = SAVED * parameters * (config.checkpoints.keep + 1 + (config.checkpoints.best is not None))
-    held = sum(file.stat().st_size for file in (folder / "checkpoints").rglob("*") if file.is_file())
+    held = bytes_below(folder / "checkpoints")
     free = shutil.disk_usage(place).free
     if free + held < need:
         yield (

@@ -33,6 +33,7 @@ from datamodules.mixture import datamodule
 from lightning_modules.checkpoint_files import LAST, check_whole
 from media.frames import read_frames
 from runtime.errors import UserError, message_of
+from runtime.files import bytes_below
 from runtime.platforms import usable_cores
 from training.rank_processes import RankProcesses, refuse_launcher
 from training.resume import run_folder
@@ -106,8 +107,8 @@ class Rehearsal:
         folder = self.folder
         data = self._part("data", self._data)
         config = self._start_of(data)
-        if self.stage.videos:
-            self._part("codec", lambda: (self.stage.try_encoders(data),) * 2, needed=False)
+        for name, build in self.stage.try_encoders(self.real, data):
+            self._part(name, build, needed=False)
         with self._processes(config) as ranks:
             self._train(ranks, data)
             self._part("kill", lambda: self._kill(ranks))
@@ -268,7 +269,7 @@ class Rehearsal:
     def _checkpoint(self) -> str:
         last, saved = self.folder / "checkpoints" / LAST, self.folder / "checkpoints" / f"step={STEPS}.ckpt"
         check_whole(last)
-        size = sum(file.stat().st_size for file in [saved, *saved.rglob("*")] if file.is_file())
+        size = bytes_below(saved)
         return f"{last.resolve().name} ({size / 1e6:.1f} MB{f', {self.ranks} parts' if saved.is_dir() else ''})"
 
     def _kill(self, ranks: RankProcesses) -> str:

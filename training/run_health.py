@@ -13,6 +13,7 @@ from configs.stored import load_stored
 from lightning_modules.checkpoint_files import BEST, LAST, PART, damage_of, steps_of
 from lightning_modules.checkpoints import CheckpointError, open_checkpoint
 from runtime.errors import first_line, message_of
+from runtime.files import below, bytes_below
 from runtime.health import Finding, fine, note, problem, size_text
 from runtime.locks import owner_of
 
@@ -35,7 +36,13 @@ def run_findings(folder: Path, deep: bool, on_file: Callable[[str], None] = lamb
     damaged: list[tuple[Path, str]] = []
     for path in steps_of(checkpoints).values():
         on_file(path.name)
-        if wrong := (damage_of(path, again=True) or _unreadable(path)) if deep else _form(path):
+        try:
+            wrong = (damage_of(path, again=True) or _unreadable(path)) if deep else _form(path)
+        except FileNotFoundError:
+            wrong = "was removed"
+        if not path.exists():
+            continue  # removed meanwhile by the run, which keeps its newest
+        if wrong:
             damaged.append((path, wrong))
         else:
             whole.append(path)
@@ -43,7 +50,7 @@ def run_findings(folder: Path, deep: bool, on_file: Callable[[str], None] = lamb
         remedy = f"remove it; resume with ckpt_path={whole[-1]}" if whole else "no checkpoint is whole: start a new run"
         yield problem(path.name, wrong, remedy)
     if whole:
-        size = sum(file.stat().st_size for path in whole for file in ([path] if path.is_file() else path.rglob("*.pt")))
+        size = sum(map(bytes_below, whole))
         checked = "compared with their checksums" if deep else "complete by form"
         yield fine("checkpoints", f"{len(whole)} {checked}, {size_text(size)}, up to {whole[-1].name}")
     elif not damaged:
@@ -80,7 +87,7 @@ def _unreadable(path: Path) -> str | None:
 
 def _form(path: Path) -> str | None:
     """What is wrong with the form of a checkpoint, without reading it."""
-    files = [path] if path.is_file() else sorted(path.rglob("*.pt"))
+    files = [path] if path.is_file() else sorted(file for file in below(path) if file.suffix == ".pt")
     cut = [file.name for file in files if not zipfile.is_zipfile(file)]
     if not files:
         return "has no file"

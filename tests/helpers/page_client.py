@@ -84,7 +84,9 @@ class Visitor:
         return self
 
     def close(self) -> None:
-        """Closes the page."""
+        """Closes the page, if it is still open."""
+        if self.heart.sock is None and self.stream.closed:
+            return
         self.socket.shutdown(socket.SHUT_RDWR)
         self.stream.close()
         self.heart.close()

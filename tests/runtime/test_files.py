@@ -3,6 +3,7 @@
 import hashlib
 import os
 import resource
+import shutil
 import signal
 import socket
 import subprocess
@@ -13,6 +14,8 @@ import pytest
 from runtime import files
 from runtime.files import (
     WriteError,
+    below,
+    bytes_below,
     git_blob_of,
     partial_of,
     remove_partials,
@@ -136,3 +139,18 @@ def test_hashes_agree_with_their_tools(tmp_path):
     os.utime(path, (1, 1))
     path.write_bytes(b"changed")
     assert sha256_of(path) == hashlib.sha256(b"changed").hexdigest()
+
+
+def test_a_folder_that_changes_while_it_is_read(tmp_path):
+    for name in ("a", "b", "c"):
+        (tmp_path / name / "inner").mkdir(parents=True)
+        (tmp_path / name / "inner" / "x.bin").write_bytes(b"12345")
+    assert bytes_below(tmp_path) == 15
+    assert bytes_below(tmp_path / "a" / "inner" / "x.bin") == 5
+    assert bytes_below(tmp_path / "none") == 0
+    paths = below(tmp_path)
+    seen = [next(paths)]
+    for name in {"a", "b", "c"} - {seen[0].name}:
+        shutil.rmtree(tmp_path / name)
+    seen += list(paths)
+    assert seen[0] / "inner" / "x.bin" in seen

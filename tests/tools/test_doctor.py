@@ -19,6 +19,7 @@ from tests.helpers.refusals import refuses
 from tests.helpers.shards import change_index, make_shards
 from tests.runtime.test_tensors import punch
 from tools.doctor.__main__ import main
+from training.run_health import run_findings
 
 COMMAND = [sys.executable, "-m", "tools.doctor"]
 
@@ -139,6 +140,23 @@ def test_a_run_is_checked_by_checksums(tmp_path, doctor):
     status, text = doctor(f"path={folder / 'step=1.ckpt'}")
     assert status == 0, text
     assert doctor(f"path={folder / 'step=2.ckpt'}")[0] == 1
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_checkpoint_that_the_run_removes_meanwhile_is_not_damaged(tmp_path, deep):
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (tmp_path / "config.yaml").write_text("stage: vaid\n")
+    for step in (1, 2):
+        torch.save({"state_dict": {}, "emotivetalk": {"stage": "vaid"}}, folder / f"step={step}.ckpt")
+
+    def removed(name):
+        if name == "step=1.ckpt":
+            (folder / name).unlink()
+
+    findings = [f"{finding}" for finding in run_findings(tmp_path, deep, removed)]
+    assert not [text for text in findings if "step=1" in text]
+    assert any("up to step=2.ckpt" in text for text in findings), findings
 
 
 def test_an_export_is_whole_or_not(runs, tmp_path, doctor):

@@ -14,6 +14,7 @@ from datamodules.index_checks import index_problems, is_plain_name
 from datamodules.schema import INDEX_NAME, Index, ShardEntry, ShardError
 from datamodules.staging import LocalShards, changed_content, decoded_members
 from runtime.errors import UserError, first_line, message_of
+from runtime.files import below
 from runtime.health import Finding, fine, note, problem, size_text
 from runtime.json_text import parse_json
 from runtime.locks import lock_of, owner_of
@@ -137,7 +138,8 @@ def _output(folder: Path, on_file: Step) -> Iterator[Finding]:
 
     if owner := owner_of(lock_of(folder)):
         yield note("lock", f"is being written by {owner}", "wait for it")
-    videos = sorted(folder.rglob("*.mp4"))
+    files = sorted(below(folder))
+    videos = [path for path in files if path.suffix == ".mp4"]
     alone, foreign = [], []
     for video in videos:
         on_file(video.name)
@@ -152,7 +154,7 @@ def _output(folder: Path, on_file: Step) -> Iterator[Finding]:
     yield from _several("records", foreign, "generate.py will not replace them; move them away")
     remedy = "made by another program, or interrupted: generate.py makes its own again"
     yield from (note("videos", text, remedy) for text in alone[:SHOWN])
-    partials = list(folder.rglob(".*.partial"))
+    partials = [path for path in files if path.name.startswith(".") and path.suffix == ".partial"]
     if partials:
         yield note("left behind", f"{len(partials)} unfinished file(s), e.g. {partials[0].name}", "remove them")
     whole = len(videos) - len(alone) - len(foreign)

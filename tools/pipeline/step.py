@@ -13,11 +13,12 @@ import json
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
 from runtime.errors import UserError
-from runtime.files import remove, write_whole
+from runtime.files import below, remove, write_whole
 
 BLOCK = 1 << 20
 RECORDS = ".steps"  # folder of the records, in the chain's folder
@@ -90,7 +91,8 @@ class Files:
 
     def done(self) -> int:
         """Current number of files. Partial files start with a dot and do not count."""
-        return sum(not path.name.startswith(".") for path in self.folder.rglob(self.pattern))
+        names = (path.name for path in below(self.folder))
+        return sum(fnmatch(name, self.pattern) and not name.startswith(".") for name in names)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from PIL import Image
 
+from runtime.files import below
 from tests.helpers.page_client import USUAL, Visitor, file_data, multipart, page_server, server_folder
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
@@ -42,7 +43,7 @@ def other(server):
 
 
 def stored(folder):
-    return {file for file in (folder / "visitors").rglob("*") if file.is_file()}
+    return {path for path in below(folder / "visitors") if path.is_file()}
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from runtime.files import below
 from tests.helpers.page_client import Visitor, page_server, server_folder
 
 pytest.importorskip("gradio", reason="gradio is not installed (make setup)")
@@ -17,7 +18,7 @@ pytestmark = [
 
 def files_in(folder: Path, *without: str) -> set[Path]:
     """Files and folders below a folder, apart from those of some visitors or pages."""
-    return {file for file in folder.rglob("*") if not {*without} & {*file.parts}}
+    return {file for file in below(folder) if not {*without} & {*file.parts}}
 
 
 def wait_until(condition, seconds=60.0):
