@@ -240,7 +240,7 @@ def test_a_table_of_everything(put, make, tmp_path):
 def test_tables_of_a_dataset_that_nothing_names_are_refused(put, make):
     put("a.json", {"fid": 22.0}, dataset="vox", system="sadtalker")
     make("1", datasets=["vox", "mini"])
-    for name, hint in (("vex", r"did you mean vox\? There are"), ("mars", "There are vox, hdtf,")):
+    for name, hint in (("voxx", r"did you mean vox\? There are"), ("mars", "There are vox, hdtf,")):
         words = rf"datasets=\[{name}\]: no results file has it; {hint}"
         refuses(ConfigError, words, make, "1", datasets=[name])
 
@@ -249,5 +249,5 @@ def test_further_columns_are_shown_with_their_decimals(put, make, tmp_path):
     put("a.json", {"fid": 22.0, "kid": 0.01234}, system="sadtalker")
     _, rows, _ = make("1", columns=["kid"])
     assert [row["value"] for row in rows if row["metric"] == "kid" and row["value"]] == ["0.01234"]
-    assert shown(tmp_path)["SadTalker", "A"][-1].startswith("0.0123")
+    assert "0.0123" in [cell.partition(" ")[0] for cell in shown(tmp_path)["SadTalker", "A"]]
     refuses(ConfigError, r"columns=\[kidd\]: no metric has it; did you mean kid\?", make, "1", columns=["kidd"])
