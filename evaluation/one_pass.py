@@ -35,6 +35,8 @@ Stores = tuple[FeatureStore, FeatureStore]
 class Collector(Protocol):
     """Computes one kind of features from the frames of a video, as they are decoded.
 
+    The collectors of a video run at the same time, each in a thread.
+
     Attributes:
         key: Everything that the features depend on.
         first: First frame that is used, counted from the start of the video.
