@@ -274,7 +274,8 @@ class _Resampling:
         self.frechet: FrechetBootstrap | None = None
         if self.resamples and len(sides[0].features) >= 3:
             device = getattr(extractor, "device", "cpu")  # extractors from outside need not have one
-            self.frechet = FrechetBootstrap(*(side.features for side in sides), extractor.convention, device)
+            real, made = (side.features for side in sides)
+            self.frechet = FrechetBootstrap(real, made, extractor.convention, device)
 
     def interval(self, value: float) -> ConfidenceInterval | None:
         """Returns the interval; None without resamples, or below three clips."""

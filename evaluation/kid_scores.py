@@ -53,7 +53,7 @@ class KernelDistance(DistributionMetric):
         good, sides, missing, counted = self.read(clips, stores, progress)
         if (fewest := min(side.count for side in sides)) < 2:
             raise NotComputed(f"needs at least two frames on each side, found {fewest}", missing)
-        sums = KernelSums(*(side.features for side in sides), self.device)
+        sums = KernelSums(sides[0].features, sides[1].features, self.device)
         value = float(sums.distances(np.ones((1, len(good)), int))[0])
         extractor = self.extractor
         resamples, seed = bootstrap
@@ -100,7 +100,7 @@ class KernelSums:
         sides = [[torch.as_tensor(rows).to(device).double() for rows in side] for side in (reference, generated)]
         self._sizes = [np.array([len(rows) for rows in side], float) for side in sides]
         self._own = [_sums(side, side, same=True) for side in sides]
-        self._cross = _sums(*sides, same=False)
+        self._cross = _sums(sides[0], sides[1], same=False)
 
     def distances(self, times: np.ndarray) -> np.ndarray:
         """Computes the unbiased estimates of resamples of the clips.
