@@ -251,3 +251,10 @@ def test_further_columns_are_shown_with_their_decimals(put, make, tmp_path):
     assert [row["value"] for row in rows if row["metric"] == "kid" and row["value"]] == ["0.01234"]
     assert "0.0123" in [cell.partition(" ")[0] for cell in shown(tmp_path)["SadTalker", "A"]]
     refuses(ConfigError, r"columns=\[kidd\]: no metric has it; did you mean kid\?", make, "1", columns=["kidd"])
+
+
+def test_an_ablation_in_a_mode_that_no_table_has_is_listed(put, make):
+    put("a.json", {"fid": 22.0}, system="emotivetalk", variant="wo_lip_inference", mode="A+V")
+    _, _, printed = make("2")
+    reason = "no table has variant wo_lip_inference of emotivetalk in mode A+V, only in A"
+    assert f"in no table: a.json: {reason}" in printed

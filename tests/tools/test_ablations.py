@@ -30,7 +30,7 @@ def test_branches_switched_off_at_inference_are_generated_and_evaluated(runs, fi
             run("generate.py", *inputs, f"drive={drive}", f"seed={seed}", f"output={output}", "device=cpu")
     for drive, variant in VARIANTS.items():
         folders = [f"generated={tmp_path / drive}", f"reference={tmp_path / 'both'}"]
-        cell = ["cell.system=emotivetalk", "cell.dataset=synthetic", "cell.mode=A+V", f"cell.variant={variant}"]
+        cell = ["cell.system=emotivetalk", "cell.dataset=synthetic", "cell.mode=A", f"cell.variant={variant}"]
         keys = ["metrics=[fid,psnr]", "fid.network=proxy", f"fid.weights={proxy}", f"cache={tmp_path / 'cache'}"]
         output = f"output={tmp_path / 'results' / f'{drive}.json'}"
         run("evaluate.py", *folders, *cell, *keys, output, "device=cpu", "bootstrap=0")
