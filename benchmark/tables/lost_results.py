@@ -67,7 +67,8 @@ def _lost(found: FoundResults, datasets: Sequence[str]) -> Iterator[LostResult]:
             reason = f"no table has variant {key.variant} of {key.system}, only of {', '.join(owners)}"
             yield LostResult(files, reason, nearest(key.system, owners) is not None)
         elif key.variant != FULL and key.mode not in (known := modes[key.system, key.variant]):
-            reason = f"no table has variant {key.variant} of {key.system} in mode {key.mode}, only in {', '.join(sorted(known))}"
+            others = ", ".join(sorted(known))
+            reason = f"no table has variant {key.variant} of {key.system} in mode {key.mode}, only in {others}"
             yield LostResult(files, reason, misspelt=True)
         elif near := _misspelt(key, names["system"], found):
             reason = f"cell.system={key.system} has a row of its own in Table 1; did you mean {near}?"
