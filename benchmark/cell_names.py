@@ -14,7 +14,7 @@ from benchmark.paper import TABLES, paper_table
 from benchmark.system import described
 from configs.errors import ConfigError
 from configs.evaluation import CellConfig
-from configs.registries import DATASETS
+from configs.registries import DATASETS, METRICS
 
 OWN = {f"emotivetalk_{how}": "emotivetalk" for how in ("a", "av", "wo_lip", "wo_exp")}  # one system in the tables
 PSEUDO = ("swapped_speech", "still_image", "shifted_10_frames")  # benchmark.pseudo_systems
@@ -52,6 +52,38 @@ def check_names(cell: CellConfig) -> None:
             + (f"did you mean {near}? " if near else "")
             + f"There are {', '.join(known)}; for a {part} of your own add cell.new=true"
         )
+
+
+def check_columns(names: Iterable[str]) -> None:
+    """Refuses columns that no registered metric has.
+
+    Raises:
+        ConfigError: Names the column and the nearest one.
+    """
+    known = [column.metric for metric in METRICS.names() for column in METRICS.get(metric).columns]
+    for name in names:
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"did you mean {near}? " if near else ""
+            raise ConfigError(f"columns=[{name}]: no metric has it; {hint}There are {', '.join(known)}")
+
+
+def check_datasets(datasets: Iterable[str], found: Iterable[str]) -> None:
+    """Refuses datasets of a table that are neither known nor in a results file.
+
+    Args:
+        datasets: Names that replace the paper's.
+        found: ``cell.dataset`` of the results.
+
+    Raises:
+        ConfigError: Names the dataset and the nearest name.
+    """
+    known = tuple(dict.fromkeys([*found, *known_names()["dataset"]]))
+    for name in datasets:
+        if name not in known:
+            near = nearest(name, known)
+            hint = f"did you mean {near}? " if near else ""
+            raise ConfigError(f"datasets=[{name}]: no results file has it; {hint}There are {', '.join(known)}")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:

@@ -181,8 +181,10 @@ def _cell(cell: CellConfig) -> None:
 
 def _tables(config: TableConfig) -> None:
     check_loggers(config.logger)
-    if len(set(config.datasets)) < len(config.datasets):
-        raise ConfigError(f"datasets={config.datasets}: names one twice")
+    for key in ("datasets", "columns"):
+        names = getattr(config, key)
+        if len(set(names)) < len(names):
+            raise ConfigError(f"{key}={names}: names one twice")
 
 
 def _systems(config: RunSystemConfig) -> None:

@@ -17,6 +17,7 @@ class TableConfig:
         results: Folder of results files; every ``*.json`` in it is read.
         output: Folder of the tables.
         datasets: Datasets, by their ``cell.dataset``, that replace those of the paper, e.g. [mini].
+        columns: Further columns, by metric, e.g. [kid, aed].
         paper: Whether to show the paper's value and the difference with each value.
         logger: Loggers in addition to the tables' files.
     """
@@ -25,5 +26,6 @@ class TableConfig:
     results: str = literal("results")
     output: str = literal("results/tables")
     datasets: list[str] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
     paper: bool = True
     logger: ScoreLoggerConfig = field(default_factory=ScoreLoggerConfig)

@@ -35,7 +35,7 @@ class ExpressionDistance(PairedMetric):
     """
 
     settings = "efid"
-    columns = (Column("aed", "AED", "lower", low=0.0),)
+    columns = (Column("aed", "AED", "lower", low=0.0, digits=3),)
     coefficients: slice | np.ndarray = EXPRESSION
 
     def __init__(self, config: EFIDConfig | None, device: torch.device) -> None:
@@ -73,5 +73,5 @@ class ExpressionDistance(PairedMetric):
 class PoseDistance(ExpressionDistance):
     """APD, lower is better. Unit: radians and the 3DMM's units of length, averaged."""
 
-    columns = (Column("apd", "APD", "lower", low=0.0),)
+    columns = (Column("apd", "APD", "lower", low=0.0, digits=3),)
     coefficients = POSE

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from scipy import stats
+from scipy.special import stdtrit
 
 from evaluation.aligned_clips import Clips
 from evaluation.frechet_scores import Stores
@@ -55,7 +55,7 @@ def slope_of(minutes: Sequence[float], values: Sequence[float]) -> Slope:
     slope = float(centred @ heights / (centred @ centred))
     residual = heights - heights.mean() - slope * centred
     error = math.sqrt(float(residual @ residual) / (len(times) - 2) / float(centred @ centred))
-    half = float(stats.t.ppf(0.975, len(times) - 2)) * error
+    half = float(stdtrit(len(times) - 2, 0.975)) * error
     return Slope(slope, slope - half, slope + half)
 
 

@@ -37,11 +37,15 @@ class EFIDFeatures:
 
     def __init__(self, config: EFIDConfig, device: torch.device) -> None:
         loaded: LoadedNetwork[Deep3DFace] | LoadedNetwork[ThreeDDFA] | LoadedNetwork[ProxyExpression]
+        network: type[Deep3DFace] | type[ThreeDDFA] | ProxyExpression
         if config.network == "deep3d":
+            network = Deep3DFace
             loaded = load("deep3dfacerecon", config.weights, "Deep3DFaceRecon ResNet50", Deep3DFace, device)
         elif config.network == "proxy":
             loaded = load_proxy("efid", "expression", config.weights, device, ProxyExpression)
+            network = loaded.network
         else:
+            network = ThreeDDFA
             loaded = load(
                 "3ddfa_v2",
                 config.weights,
@@ -51,12 +55,12 @@ class EFIDFeatures:
                 proxy=True,
             )
         self.landmarks = landmarks_for(config, device)
-        self.network, self.device = loaded.network, device
+        self.loaded, self.device = loaded, device
         source = loaded.source
         if source.official and config.landmarks == "sidecar":
             source = replace(source, official=False, note="the official network, but on landmarks from files")
         self.sources = (source, *self.landmarks.sources)
-        self.dimensions = self.network.dimensions
+        self.dimensions, self.input_size = network.dimensions, network.input_size
         # All of Deep3DFaceRecon's coefficients are stored, for other metrics; E-FID uses a range of them.
         self.used = (EXPRESSION.start, EXPRESSION.stop) if config.network == "deep3d" else None
         self.title = (
@@ -90,13 +94,13 @@ class EFIDFeatures:
 
     def crop(self, frame: np.ndarray, face: np.ndarray) -> np.ndarray:
         """Returns the network's (S, S, 3) input of a face."""
-        if isinstance(self.network, Deep3DFace):
+        if self.used:
             return align_face(frame, face).image
-        return ddfa_crop(frame, ddfa_roi(face), self.network.input_size)
+        return ddfa_crop(frame, ddfa_roi(face), self.input_size)
 
     def compute(self, faces: Tensor) -> np.ndarray:
         """Computes all coefficients of (B, 3, S, S) faces."""
-        network = self.network
+        network = self.loaded.network
         values = network.coefficients(faces) if isinstance(network, Deep3DFace) else network(faces)
         return values.cpu().numpy()
 

@@ -32,19 +32,21 @@ class FIDFeatures:
 
     def __init__(self, config: FIDConfig, device: torch.device) -> None:
         loaded: LoadedNetwork[InceptionFeatures] | LoadedNetwork[ProxyImage]
+        network: ProxyImage | type[InceptionFeatures] = InceptionFeatures
         if config.network == "proxy":
             loaded = load_proxy("fid", "image", config.weights, device, ProxyImage)
+            network = loaded.network
         else:
             loaded = load("inception_fid", config.weights, "InceptionV3 (pytorch-fid)", InceptionFeatures, device)
-        self.network, self.device = loaded.network, device
+        self.loaded, self.device = loaded, device
         self.sources: tuple[Source, ...] = (loaded.source,)
         self.title = title_of("FID", config.network, loaded.source)
-        self.dimensions = self.network.dimensions
+        self.dimensions = network.dimensions
         self.batch_size = config.batch_size
         self.protocol: dict[str, object] = {
             "name": "pytorch-fid 0.3.0" if config.network == "inception" else "as pytorch-fid, with another network",
             "frames": "all frames of all clips, pooled",
-            "resize": f"bilinear {self.network.input_size} pixels, no antialiasing, inside the network",
+            "resize": f"bilinear {network.input_size} pixels, no antialiasing, inside the network",
             "covariance": "N - 1",
         }
 
@@ -58,7 +60,7 @@ class FIDFeatures:
 
     def collector(self, side: Side) -> Collector:
         """Returns the collector of (F, D) features of all frames of the video."""
-        return NetworkFrames(self.network, side, {"what": "fid", **self.key(side)}, self.batch_size)
+        return NetworkFrames(self.loaded, side, {"what": "fid", **self.key(side)}, self.batch_size)
 
 
 class NetworkFrames:

@@ -5,7 +5,7 @@ Shapes: N samples, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, cast
@@ -37,7 +37,7 @@ Stores = tuple[FeatureStore, FeatureStore]  # caches of the reference and the ge
 class DistributionMetric:
     """``Metric`` that is the Fréchet distance of an extractor's features.
 
-    Memory is independent of the number of clips: features are on disk, and only their sums are in memory.
+    The features of all clips are in memory, 8 KiB for each frame of FID.
 
     Args:
         extractor: Extractor of the features.
@@ -45,6 +45,7 @@ class DistributionMetric:
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
+        self.name = extractor.name
 
     def collectors(self, clips: Clips) -> Collectors:
         """Returns the function to the collectors of one side of a clip; none for an extractor without them."""
@@ -84,33 +85,8 @@ class DistributionMetric:
             NotComputed: If a side has fewer than two samples.
         """
         extractor = self.extractor
-        missing: list[Missing] = []
-        kept: list[AlignedClip] = []
-        for clip, reason in zip(clips, extractor.plan(clips), strict=True):
-            if reason:
-                missing.append(Missing(clip.name, "both", extractor.name, reason))
-                progress(2 * clip.generated.frames)
-            else:
-                kept.append(clip)
-        counted: ClipValues = {}
-        good: list[AlignedClip] = []
-        for clip in kept:
-            found, failures = {}, []
-            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
-                try:
-                    found[side.name] = features_of(extractor, clip, side, store)
-                except FAILURES as error:
-                    failures.append(Missing(clip.name, side.name, extractor.name, str(error)))
-                progress(side.frames)
-            missing += failures
-            if not failures:
-                good.append(clip)
-                counted[clip.name] = _counts(extractor, clip, found)
-        sides = [
-            _Samples(extractor, good, name, store)
-            for name, store in zip(("reference", "generated"), stores, strict=True)
-        ]
-        samples = min(int(side.sizes.sum()) for side in sides)
+        good, sides, missing, counted = self.read(clips, stores, progress)
+        samples = min(side.count for side in sides)
         if samples < 2:
             raise NotComputed(f"needs at least two {extractor.unit} on each side, found {samples}", missing)
         distance = _distance(extractor, sides)
@@ -125,7 +101,7 @@ class DistributionMetric:
             protocol=extractor.protocol,
             clips=len(good),
             expected=expected,
-            samples={"reference": int(sides[0].sizes.sum()), "generated": int(sides[1].sizes.sum())},
+            samples={"reference": sides[0].count, "generated": sides[1].count},
             unit=extractor.unit,
             interval=resampling.interval(distance),
             warnings=tuple(_warnings(extractor, samples, sides)),
@@ -137,9 +113,42 @@ class DistributionMetric:
         )
         return [value], missing, counted
 
+    def read(
+        self, clips: Clips, stores: Stores, progress: Progress
+    ) -> tuple[list[AlignedClip], list[ComparedFeatures], list[Missing], ClipValues]:
+        """Reads the features of all clips.
+
+        Returns:
+            The clips with features on both sides, the samples of the reference and of the generated side, the videos
+            without features, and the number of samples per clip with their names in the cache.
+        """
+        extractor = self.extractor
+        missing: list[Missing] = []
+        good: list[AlignedClip] = []
+        rows: list[dict[str, Arrays]] = []
+        counted: ClipValues = {}
+        for clip, reason in zip(clips, extractor.plan(clips), strict=True):
+            if reason:
+                missing.append(Missing(clip.name, "both", self.name, reason))
+                progress(2 * clip.generated.frames)
+                continue
+            found = {}
+            for side, store in zip((clip.reference, clip.generated), stores, strict=True):
+                try:
+                    found[side.name] = features_of(extractor, clip, side, store)
+                except FAILURES as error:
+                    missing.append(Missing(clip.name, side.name, self.name, str(error)))
+                progress(side.frames)
+            if len(found) == 2:
+                good.append(clip)
+                rows.append(found)
+                counted[clip.name] = _counts(extractor, clip, found)
+        sides = [ComparedFeatures([found[name] for found in rows]) for name in ("reference", "generated")]
+        return good, sides, missing, counted
+
     def window(self, clips: Clips, first: int, length: int, stores: Stores) -> dict[str, dict[str, Any]]:
         """Computes the value over one window of all clips; see ``Metric``."""
-        name = self.extractor.name
+        name = self.name
         pieces = [
             replace(clip, generated=clip.generated.part(first, length), reference=clip.reference.part(first, length))
             for clip in clips
@@ -222,36 +231,34 @@ def _piece(extractor: Extractor, clip: AlignedClip, side: Side) -> Side:
     return extractor.piece(clip, side)
 
 
-class _Samples:
-    """Features of one side; each iteration reads them from disk clip by clip.
+class ComparedFeatures:
+    """Features of one side of all clips.
+
+    Args:
+        rows: Features of each clip.
 
     Attributes:
-        sizes: (clips,) number of samples of each clip.
+        features: (N, D) features of each clip.
+        count: Number of samples.
         seen: Number of frames that were read, with or without a face.
     """
 
-    def __init__(self, extractor: Extractor, clips: Clips, name: str, store: FeatureStore) -> None:
-        self._extractor, self._clips, self._name, self._store = extractor, clips, name, store
-        rows = [(len(arrays["features"]), int(arrays["seen"])) for arrays in self]
-        self.sizes = np.array([size for size, _ in rows], int)
-        self.seen = sum(seen for _, seen in rows)
+    def __init__(self, rows: Sequence[Arrays]) -> None:
+        self.features = [arrays["features"] for arrays in rows]
+        self.count = sum(map(len, self.features))
+        self.seen = sum(int(arrays["seen"]) for arrays in rows)
 
-    def __iter__(self) -> Iterator[Arrays]:
-        for clip in self._clips:
-            side = clip.reference if self._name == "reference" else clip.generated
-            yield features_of(self._extractor, clip, side, self._store)
-
-    def moments(self) -> Moments:
+    def moments(self, dimensions: int) -> Moments:
         """Computes the moments of all clips."""
-        moments = no_moments(self._extractor.dimensions)
-        for arrays in self:
-            moments = add_features(moments, torch.from_numpy(arrays["features"]).double())
+        moments = no_moments(dimensions)
+        for features in self.features:
+            moments = add_features(moments, torch.from_numpy(features).double())
         return moments
 
 
-def _distance(extractor: Extractor, sides: Sequence[_Samples]) -> float:
+def _distance(extractor: Extractor, sides: Sequence[ComparedFeatures]) -> float:
     ddof = ddof_of(extractor.convention)
-    one, two = (gaussian(side.moments(), ddof) for side in sides)
+    one, two = (gaussian(side.moments(extractor.dimensions), ddof) for side in sides)
     return float(distance_between(one, two, extractor.convention))
 
 
@@ -262,12 +269,12 @@ class _Resampling:
     repeated clips reduce the covariance and increase the distance.
     """
 
-    def __init__(self, extractor: Extractor, sides: Sequence[_Samples], bootstrap: tuple[int, int]) -> None:
+    def __init__(self, extractor: Extractor, sides: Sequence[ComparedFeatures], bootstrap: tuple[int, int]) -> None:
         self.resamples, self.seed = bootstrap
         self.frechet: FrechetBootstrap | None = None
-        if self.resamples and len(sides[0].sizes) >= 3:
-            real, made = ([arrays["features"] for arrays in side] for side in sides)
+        if self.resamples and len(sides[0].features) >= 3:
             device = getattr(extractor, "device", "cpu")  # extractors from outside need not have one
+            real, made = (side.features for side in sides)
             self.frechet = FrechetBootstrap(real, made, extractor.convention, device)
 
     def interval(self, value: float) -> ConfidenceInterval | None:
@@ -284,7 +291,7 @@ class _Resampling:
         return {} if value is None else {"without_bias": {"value": value, "method": EXTRAPOLATED}}
 
 
-def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> list[str]:
+def _warnings(extractor: Extractor, samples: int, sides: Sequence[ComparedFeatures]) -> list[str]:
     texts = [source.note for source in extractor.sources if source.note]
     if samples <= extractor.dimensions:
         texts.append(
@@ -295,8 +302,8 @@ def _warnings(extractor: Extractor, samples: int, sides: Sequence[_Samples]) -> 
     if extractor.unit == "clips":
         return texts
     for side, name in zip(sides, ("reference", "generated"), strict=True):
-        if side.sizes.sum() < side.seen:
-            texts.append(f"{name}: a face was found in {side.sizes.sum()} of {side.seen} frames")
+        if side.count < side.seen:
+            texts.append(f"{name}: a face was found in {side.count} of {side.seen} frames")
     return texts
 
 
@@ -320,34 +327,26 @@ def _entry(extractor: Extractor, side: Side) -> object:
     return {"digest": digest, "first": side.start, "frames": side.frames, "columns": columns}
 
 
-def _extra(extractor: Extractor, clips: Clips, sides: Sequence[_Samples], store: FeatureStore) -> dict[str, object]:
+def _extra(
+    extractor: Extractor, clips: Clips, sides: Sequence[ComparedFeatures], store: FeatureStore
+) -> dict[str, object]:
     """Returns additional fields of the results file: FVD's floor, E-FID's detection rates."""
     if isinstance(extractor, FVDFeatures):
-        first = _FirstPieces(extractor, clips, store)
+        first = ComparedFeatures([_first_piece(extractor, clip, store) for clip in clips])
         return {"floor": _distance(extractor, [sides[0], first])}
     if extractor.name == "efid":
         rates = {
-            name: round(float(side.sizes.sum() / side.seen), 6)
-            for name, side in zip(("reference", "generated"), sides, strict=True)
+            name: round(side.count / side.seen, 6) for name, side in zip(("reference", "generated"), sides, strict=True)
         }
         return {"detection_rate": rates}
     return {}
 
 
-class _FirstPieces(_Samples):
-    """Reference clips that start like generated ones; their FVD is the value of perfect videos (the floor)."""
-
-    def __init__(self, extractor: FVDFeatures, clips: Clips, store: FeatureStore) -> None:
-        self._fvd = extractor
-        super().__init__(extractor, clips, "reference", store)
-
-    def __iter__(self) -> Iterator[Arrays]:
-        for clip in self._clips:
-            yield _first_piece(self._fvd, clip, self._store)
-
-
 def _first_piece(extractor: FVDFeatures, clip: AlignedClip, store: FeatureStore) -> Arrays:
-    """Returns the reference's features at the frames of the generated side's piece."""
+    """Returns the reference's features at the frames of the generated side's piece.
+
+    Their FVD is the value of perfect videos (the floor).
+    """
     return _fetch(extractor, _first_part(extractor, clip), store)
 
 

@@ -42,10 +42,11 @@ class FVDFeatures:
         loaded: LoadedNetwork[I3D] | LoadedNetwork[ProxyVideo]
         if config.network == "proxy":
             loaded = load_proxy("fvd", "video", config.weights, device, ProxyVideo)
+            self.dimensions = loaded.network.dimensions
         else:
             loaded = load(registered, config.weights, "I3D", lambda file: I3D(file, eps=self.flavour.eps), device)
-        self.network, self.device = loaded.network, device
-        self.dimensions = self.network.dimensions
+            self.dimensions = I3D.dimensions
+        self.loaded, self.device = loaded, device
         self.sources: tuple[Source, ...] = (loaded.source,)
         self.title = title_of("FVD", config.network, loaded.source)
         self.seed = config.seed
@@ -111,6 +112,6 @@ class _PieceLogits:
         flavour = self._extractor.flavour
         frames = np.stack(self._frames)[:: flavour.subsample][: flavour.frames]
         clip = torch.from_numpy(frames).permute(0, 3, 1, 2)[None].to(self._extractor.device)
-        logits = self._extractor.network(preprocess(clip, flavour)).cpu().numpy()
+        logits = self._extractor.loaded(preprocess(clip, flavour)).cpu().numpy()
         place = np.asarray([self.first], np.int32)
         return {"features": logits, "frames": place, "seen": np.asarray(len(frames))}

@@ -79,7 +79,7 @@ class FaceDistance(MouthDistance):
 class LipStability(MouthDistance):
     """Motion of the lips in silence; lower is better."""
 
-    columns = (Column("lip_stability", "Lip motion in silence", "lower", low=0.0),)
+    columns = (Column("lip_stability", "Lip motion in silence", "lower", low=0.0, digits=4),)
     unit = "pairs of silent frames"
 
     def __init__(self, config: None, device: torch.device) -> None:

@@ -19,7 +19,7 @@ from encoders.landmarks.schemes import as_ibug68
 from encoders.landmarks.sidecar import SidecarDetector
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
 from evaluation.aligned_clips import Side
-from evaluation.networks import NotComputed, Source, describe
+from evaluation.networks import LoadedNetwork, NotComputed, Source, describe
 from metrics.networks.mtcnn import MTCNN
 from runtime.files import sha256_of
 
@@ -98,11 +98,11 @@ class MTCNNLandmarks:
             describe(name, path, f"MTCNN {path.stem}", chosen=False)
             for name, path in zip(MTCNN_FILES, paths, strict=True)
         )
-        self.network = MTCNN(*paths).to(device)
+        self.loaded: LoadedNetwork[MTCNN] = LoadedNetwork(lambda: MTCNN(*paths).to(device), self.sources[0])
 
     def stream(self, side: Side) -> LandmarkStream:
         """Detects (5, 2) landmarks; see ``Landmarks``."""
-        return _Detected(self.network)
+        return _Detected(self.loaded.network)
 
     def key(self, path: Path) -> dict[str, object]:
         """Returns an empty key."""

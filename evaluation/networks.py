@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from encoders.weights import WEIGHTS, MissingWeights, WeightsError, locate
 from evaluation.pairs import Missing
@@ -54,12 +55,41 @@ class Source:
         return {name: value for name, value in asdict(self).items() if name != "note" or value}
 
 
-@dataclass(frozen=True)
 class LoadedNetwork(Generic[Network]):
-    """Network on its device, with the origin of its weights."""
+    """Network on its device, with the origin of its weights.
 
-    network: Network
-    source: Source
+    It is built at its first use: an evaluation whose features are all in the cache builds none.
+
+    Args:
+        build: Builds the network.
+        source: Origin of the weights.
+    """
+
+    def __init__(self, build: Callable[[], Network], source: Source) -> None:
+        self._build = build
+        self.source = source
+
+    @property
+    def network(self) -> Network:
+        """The network.
+
+        Raises:
+            NotComputed: If the weights do not fit; the same error at every use.
+        """
+        if isinstance(self._built, NotComputed):
+            raise self._built
+        return self._built
+
+    def __call__(self, inputs: Tensor) -> Tensor:
+        """Runs the network; see ``network``."""
+        return self.network(inputs)
+
+    @cached_property
+    def _built(self) -> Network | NotComputed:
+        try:
+            return self._build()
+        except (WeightsError, ValueError, OSError) as error:
+            return NotComputed(str(error))
 
 
 def load(
@@ -70,7 +100,7 @@ def load(
     device: torch.device,
     proxy: bool = False,
 ) -> LoadedNetwork[Network]:
-    """Builds a network from the registry's weights or from a file.
+    """Finds the weights of a network, which is built from them at its first use.
 
     Args:
         name: Name of the weights in the registry.
@@ -81,17 +111,19 @@ def load(
         proxy: Whether the network is a proxy, which is never official.
 
     Raises:
-        NotComputed: If the weights are missing, have a wrong hash, or do not fit.
+        NotComputed: If the weights are missing, or have a wrong hash.
     """
+    needed = WEIGHTS[name].files[0].path
     try:
         path = locate(name) if file is None else Path(file)
-        network = build(path).to(device)
+        if not path.is_file():
+            raise NotComputed(f"{path}: no such file; expected {Path(needed).name}")
+        source = describe(name, path, title, chosen=file is not None, proxy=proxy)
     except MissingWeights as error:
-        needed = WEIGHTS[name].files[0].path
         raise NotComputed(f"needs {needed}\n{error}") from error
-    except (WeightsError, ValueError, OSError) as error:
+    except (WeightsError, OSError) as error:
         raise NotComputed(str(error)) from error
-    return LoadedNetwork(network, describe(name, path, title, chosen=file is not None, proxy=proxy))
+    return LoadedNetwork(lambda: build(path).to(device), source)
 
 
 def load_proxy(
@@ -124,9 +156,8 @@ def load_proxy(
         f"{Path(file).name} is a proxy of the metric's network (trained on {info.clips} clips of "
         f"{info.speakers} speakers of {info.dataset}): compare its values only with each other"
     )
-    return LoadedNetwork(
-        network.to(device), Source(title, Path(file).name, sha256_of(Path(file)), official=False, note=note)
-    )
+    source = Source(title, Path(file).name, sha256_of(Path(file)), official=False, note=note)
+    return LoadedNetwork(lambda: network.to(device), source)
 
 
 def describe(name: str, path: Path, title: str, chosen: bool, proxy: bool = False) -> Source:

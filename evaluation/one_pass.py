@@ -1,9 +1,9 @@
 """One decoding of each video for all metrics.
 
 Every extractor gives a collector for each side of a clip. The frames of a video go to all collectors whose features are
-not in the cache. A thread decodes ahead, also into the next video, while the networks compute. Features of single
-frames are kept for the whole video: another length, offset or window, and another metric of the same features, need no
-decoding.
+not in the cache, each in a thread of its own. One more thread decodes ahead, also into the next video. Features of
+single frames are kept for the whole video: another length, offset or window, and another metric of the same features,
+need no decoding.
 
 Shapes: F frames, N samples, D features.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
@@ -33,6 +34,8 @@ Stores = tuple[FeatureStore, FeatureStore]
 
 class Collector(Protocol):
     """Computes one kind of features from the frames of a video, as they are decoded.
+
+    The collectors of a video run at the same time, each in a thread.
 
     Attributes:
         key: Everything that the features depend on.
@@ -124,18 +127,19 @@ def decode_once(
                 progress(side.frames)
     missing: list[Missing] = []
     failed: dict[int, str] = {}
-    with closing(_ahead(_all_batches(videos))) as batches:
+    with ThreadPoolExecutor() as threads, closing(_ahead(_all_batches(videos))) as batches:
         for place, frame, pictures in batches:
             video = videos[place]
             if isinstance(pictures, Exception):
                 missing.append(Missing(video.clip, video.side.name, None, str(pictures)))
             elif pictures:
-                for collector in video.collectors:
-                    if id(collector) not in failed:
-                        try:
-                            _give(collector, frame, pictures)
-                        except (ValueError, UserError) as error:  # reported with the metric's values
-                            failed[id(collector)] = str(error)
+                working = [one for one in video.collectors if id(one) not in failed]
+                given = [threads.submit(_give, one, frame, pictures) for one in working]
+                for collector, one in zip(working, given, strict=True):
+                    try:
+                        one.result()
+                    except (ValueError, UserError) as error:  # reported with the metric's values
+                        failed[id(collector)] = str(error)
             else:
                 _store(video, failed)
                 progress(video.side.frames)

@@ -12,7 +12,6 @@ from itertools import islice
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 from evaluation.aligned_clips import AlignedClip
 from evaluation.cache import Arrays
@@ -49,6 +48,8 @@ class PSNR(PairedMetric):
 
     def _compare(self, clip: AlignedClip) -> Arrays:
         """Computes (F,) PSNR and SSIM."""
+        from torchmetrics.functional import image  # late: it takes seconds to import
+
         psnr: list[Tensor] = []
         ssim: list[Tensor] = []
         for real, made in zip(_batches(clip.reference.reader()), _batches(clip.generated.reader()), strict=True):
@@ -57,9 +58,9 @@ class PSNR(PairedMetric):
                 raise UnusableVideo(f"the pictures have {sizes} pixels, PSNR and SSIM need equal sizes")
             # float64: in float32 the variances of flat pictures cancel, and equal frames have an SSIM below 1.
             one, two = real.to(self.device).double() / 255, made.to(self.device).double() / 255
-            noise = peak_signal_noise_ratio(two, one, data_range=1.0, reduction="none", dim=(1, 2, 3))
+            noise = image.peak_signal_noise_ratio(two, one, data_range=1.0, reduction="none", dim=(1, 2, 3))
             psnr.append(noise.clamp(max=LOSSLESS).cpu())
-            alike = structural_similarity_index_measure(two, one, data_range=1.0, reduction="none")
+            alike = image.structural_similarity_index_measure(two, one, data_range=1.0, reduction="none")
             assert isinstance(alike, Tensor)
             ssim.append(alike.cpu())
         return {"psnr": torch.cat(psnr).numpy(), "ssim": torch.cat(ssim).numpy()}
@@ -68,7 +69,7 @@ class PSNR(PairedMetric):
 class SSIM(PSNR):
     """Structural similarity in [-1, 1]; higher is better."""
 
-    columns = (Column("ssim", "SSIM", "higher", low=-1.0, high=1.0),)
+    columns = (Column("ssim", "SSIM", "higher", low=-1.0, high=1.0, digits=3),)
 
 
 def _batches(frames: Iterable[np.ndarray]) -> Iterator[Tensor]:

@@ -17,7 +17,6 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 
 from evaluation.pairs import EvaluationError
 from runtime.devices import resolve_device
@@ -127,6 +126,8 @@ def _launched() -> tuple[Ranks, str] | None:
         return (ranks, "env://") if ranks.size > 1 else None
     # SLURM_NTASKS is also set for the batch script itself, which is a single process and not a step.
     if int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        from lightning.fabric.plugins.environments.slurm import SLURMEnvironment  # late: it takes seconds to import
+
         host = SLURMEnvironment.resolve_root_node_address(environment["SLURM_NODELIST"])
         port = 15_000 + int(environment["SLURM_JOB_ID"]) % 10_000
         names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")

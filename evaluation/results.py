@@ -30,6 +30,7 @@ class Column:
         family: Name of the metric in the configuration, if it differs from ``metric``.
         low: Smallest possible value; None if there is none.
         high: Largest possible value; None if there is none.
+        digits: Decimals in tables.
     """
 
     metric: str
@@ -38,6 +39,7 @@ class Column:
     family: str = ""
     low: float | None = None
     high: float | None = None
+    digits: int = 2
 
 
 @dataclass(frozen=True)

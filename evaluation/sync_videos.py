@@ -74,7 +74,7 @@ class SyncedVideos:
             if config.network == "proxy"
             else load("syncnet", config.weights, "SyncNet", SyncNet, device)
         )
-        self.network = syncnet.network
+        self.loaded = syncnet
         self.faces, detector = faces_for(config, device)
         self.sources = (syncnet.source, *detector)
         self.ffmpeg = _ffmpeg(config) if config.mode == "reference" else None
@@ -148,10 +148,11 @@ class SyncedVideos:
                 return _arrays(SyncScores(0.0, 0.0, 0, 0, np.zeros(0)), 0)
             longest = max(tracks, key=lambda track: len(track.frames))
             windows = sync_windows(len(longest.frames), len(longest.samples))
-            lip = self.network.lip(longest.frames[: windows + WINDOW_FRAMES - 1])
-            moved = shifted_scores(lip, longest.samples, self.network, SHIFT)
-            return _arrays(shifted_scores(lip, longest.samples, self.network, 0), moved.offset)
-        except (MediaError, UnusableVideo):
+            network = self.loaded.network
+            lip = network.lip(longest.frames[: windows + WINDOW_FRAMES - 1])
+            moved = shifted_scores(lip, longest.samples, network, SHIFT)
+            return _arrays(shifted_scores(lip, longest.samples, network, 0), moved.offset)
+        except (MediaError, UnusableVideo, NotComputed):
             raise
         except (UserError, StepError, ValueError) as error:  # not RuntimeError: a full GPU is no fault of the video
             raise UnusableVideo(str(error)) from error

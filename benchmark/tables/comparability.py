@@ -204,7 +204,7 @@ def _score(chosen: Sequence[Candidate], group: Group, column: Column, table: Tab
     _count(chosen, group, column, len(spans))
     for one, score in zip(chosen, scores, strict=True):
         if one in other_clips:
-            own = rounded(one.cell.value or 0.0)
+            own = rounded(one.cell.value or 0.0, one.cell.digits)
             one.cell.value, one.cell.half = score.value, half_interval(score.runs)
             text = f"computed again, of the {len(spans)} clips that all compared rows have; its own value is {own}"
             one.cell.notes = sorted({*one.cell.notes, table.note(text)})

@@ -54,7 +54,7 @@ def _row(name: str, key: CellKey, paper: PaperTable, found: FoundResults, table:
             cell = _truth_cell(key, metric, found, table)
         else:
             cell = _cell(key, metric, found, table)
-        cells[metric] = replace(cell, paper=paper.values.get((key, metric)))
+        cells[metric] = replace(cell, paper=paper.values.get((key, metric)), digits=columns()[metric].digits)
     return Row(name, key, cells)
 
 

@@ -44,7 +44,10 @@ def _lost(found: FoundResults, datasets: Sequence[str]) -> Iterator[LostResult]:
     tables = [paper_table(number) for number in TABLES if number != "4"]
     papers = tuple(dict.fromkeys(name for table in tables for name in table.datasets))
     variants = {row.key("").variant for table in tables for group in table.groups for row in group.rows}
-    rows = {(row.system, row.variant) for table in tables for group in table.groups for row in group.rows}
+    modes: dict[tuple[str, str], set[str]] = {}
+    for table in tables:
+        for row in (row for group in table.groups for row in group.rows):
+            modes.setdefault((row.system, row.variant), set()).add(row.mode)
     for key in sorted({*found.files, *found.reasons}):
         if key.mode == RATED:
             continue
@@ -59,10 +62,14 @@ def _lost(found: FoundResults, datasets: Sequence[str]) -> Iterator[LostResult]:
             near = nearest(key.variant, variants)
             hint = f"did you mean {near}?" if near else f"expected one of {', '.join(sorted(variants))}"
             yield LostResult(files, f"cell.variant={key.variant} is in no table; {hint}", near is not None)
-        elif key.variant != FULL and (key.system, key.variant) not in rows:
-            owners = sorted({system for system, variant in rows if variant == key.variant})
+        elif key.variant != FULL and (key.system, key.variant) not in modes:
+            owners = sorted({system for system, variant in modes if variant == key.variant})
             reason = f"no table has variant {key.variant} of {key.system}, only of {', '.join(owners)}"
             yield LostResult(files, reason, nearest(key.system, owners) is not None)
+        elif key.variant != FULL and key.mode not in (known := modes[key.system, key.variant]):
+            others = ", ".join(sorted(known))
+            reason = f"no table has variant {key.variant} of {key.system} in mode {key.mode}, only in {others}"
+            yield LostResult(files, reason, misspelt=True)
         elif near := _misspelt(key, names["system"], found):
             reason = f"cell.system={key.system} has a row of its own in Table 1; did you mean {near}?"
             yield LostResult(files, reason, plain(near) == plain(key.system))

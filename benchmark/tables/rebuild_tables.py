@@ -6,8 +6,10 @@ Tables are rebuilt in memory, which is fast because results files are small. Fil
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
+from benchmark.cell_names import check_columns, check_datasets
 from benchmark.paper import TABLES, paper_table
 from benchmark.tables.latex import document, latex
 from benchmark.tables.layout import lay_out
@@ -32,9 +34,12 @@ def make_tables(config: TableConfig) -> int:
         Exit status: 0, or 3 if a results file could not be used or a figure not be drawn.
 
     Raises:
-        UserError: If there are no results, or the output cannot be written.
+        UserError: If there are no results, a dataset is in none of them and unknown, a
+            column is unknown, or the output cannot be written.
     """
     found = read_results(Path(config.results))
+    check_columns(config.columns)
+    check_datasets(config.datasets, sorted({key.dataset for key in (*found.files, *found.reasons)}))
     output = Path(config.output)
     numbers = TABLES if config.table == "all" else (config.table,)
     made: list[Table] = []
@@ -43,7 +48,10 @@ def make_tables(config: TableConfig) -> int:
         output.mkdir(parents=True, exist_ok=True)
         unusable = [f"{name} {reason}" for name, reason in found.unusable.items()]
         for number in numbers:
-            table = lay_out(paper_table(number), found, config.datasets if number != "4" else ())
+            paper = paper_table(number)
+            if number != "4":
+                paper = replace(paper, metrics=tuple(dict.fromkeys([*paper.metrics, *config.columns])))
+            table = lay_out(paper, found, config.datasets if number != "4" else ())
             table.remarks += [f"In no table: {result}" for result in lost]
             _put(table, found, config.paper, output)
             made.append(table)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy.special import stdtrit
 
 from benchmark.tables.reading import Measured, ScoredClip
 from evaluation.cache import FeatureStore, default_folder
+from evaluation.kid_scores import CONVENTION, KernelSums
 from evaluation.pairs import EvaluationError
 from metrics.functional.bootstrap import FrechetBootstrap, PairedDifference, Scores
 from metrics.functional.bootstrap import resampled as draw_clips
@@ -70,7 +71,7 @@ def difference_of(one: RowScore, other: RowScore) -> PairedDifference:
         raise ValueError(f"scores of {one.clips} and {other.clips} clips, expected equal numbers, at least {MIN_CLIPS}")
     draws = one.draws - other.draws
     error = float(np.nanstd(draws, ddof=1)) * (one.clips / (one.clips - 1)) ** 0.5
-    half = float(stats.t.ppf(0.975, one.clips - 1)) * error
+    half = float(stdtrit(one.clips - 1, 0.975)) * error
     value = one.value - other.value
     return PairedDifference(value, value - half, value + half, draws)
 
@@ -107,7 +108,7 @@ def _score_run(
         raise NotAtHandError(f"{run.file} has neither values per clip nor the names of its features; evaluate it again")
     store = _store(run)
     key = {
-        "what": "resamples of a table",
+        "what": "draws of a table",
         "convention": run.record["convention"],
         "clips": [[rows[clip], span] for clip, span in spans.items()],
         "resamples": RESAMPLES,
@@ -116,7 +117,7 @@ def _score_run(
 
     def make() -> dict[str, np.ndarray]:
         features = _features(run, store, rows, spans)
-        return {"value": features.distances(whole), "draws": features.distances(times)}
+        return {"value": features.distances(whole), "draws": features.draws(times)}
 
     found = store.fetch(key, make)  # written only next to features that were found
     return float(found["value"][0]), found["draws"]
@@ -151,7 +152,7 @@ def _store(run: Measured) -> FeatureStore:
 
 def _features(
     run: Measured, store: FeatureStore, rows: Mapping[str, Any], spans: Mapping[str, Span | None]
-) -> FrechetBootstrap:
+) -> FrechetBootstrap | KernelSums:
     sides: dict[str, list[np.ndarray]] = {"reference": [], "generated": []}
     for clip, span in spans.items():
         for side, kept in sides.items():
@@ -161,6 +162,8 @@ def _features(
                     f"the features of {run.file} are not in the cache {store.folder}; evaluate it again"
                 )
             kept.append(_cut(arrays, run.clips[clip], span, run.file))
+    if run.record["convention"] == CONVENTION:
+        return KernelSums(sides["reference"], sides["generated"], _device())
     return FrechetBootstrap(sides["reference"], sides["generated"], str(run.record["convention"]), _device())
 
 

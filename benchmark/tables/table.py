@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from scipy import stats
+from scipy.special import stdtrit
 
 from benchmark.paper import CellKey
 from benchmark.tables.reading import Measured
@@ -32,6 +32,7 @@ class Cell:
         apart: Whether it is compared with no other row; its notes say why.
         obstacles: Reasons of the cell itself for which it is compared with no other row.
         notes: Numbers of the table's notes about it.
+        digits: Decimals of the number.
     """
 
     value: float | None = None
@@ -44,6 +45,7 @@ class Cell:
     apart: bool = False
     obstacles: list[str] = field(default_factory=list)
     notes: list[int] = field(default_factory=list)
+    digits: int = DIGITS
 
 
 @dataclass
@@ -124,9 +126,9 @@ def half_interval(numbers: Sequence[float]) -> float | None:
     if len(numbers) < 3:
         return None
     error = statistics.stdev(numbers) / len(numbers) ** 0.5
-    return float(stats.t.ppf(0.975, len(numbers) - 1) * error)
+    return float(stdtrit(len(numbers) - 1, 0.975) * error)
 
 
-def rounded(value: float) -> str:
-    """Rounds to the paper's precision; zero has no minus sign."""
-    return f"{round(value, DIGITS) + 0.0:.{DIGITS}f}"
+def rounded(value: float, digits: int = DIGITS) -> str:
+    """Rounds to a number of decimals, by default the paper's; zero has no minus sign."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"

@@ -41,8 +41,8 @@ def number(cell: Cell) -> str:
     """Value of a cell, such as ``16.64`` or ``16.64 ± 0.31``; in parentheses if it stands apart; a dash if none."""
     if cell.value is None:
         return NOTHING
-    text = rounded(cell.value)
-    text = text if cell.half is None else f"{text} ± {rounded(cell.half)}"
+    text = rounded(cell.value, cell.digits)
+    text = text if cell.half is None else f"{text} ± {rounded(cell.half, cell.digits)}"
     return f"({text})" if cell.apart else text
 
 

@@ -128,6 +128,22 @@ class FrechetBootstrap:
             return float((self.clips * found.var()) ** 0.5), "influence function"
         return float(np.nanstd(self.distances(resampled(self.clips, resamples, seed)), ddof=1)), "bootstrap"
 
+    def draws(self, times: np.ndarray) -> np.ndarray:
+        """Computes distances of resamples whose spread is that over new sets of clips, for differences of systems.
+
+        With many samples they are linear in the counts, by the influence function: exact ones spread too much. With few
+        samples they are exact, so that intervals are too wide rather than too narrow.
+
+        Args:
+            times: (R, C) how often each clip is used.
+
+        Returns:
+            (R,) float64 distances.
+        """
+        if not self.many or (influences := self.influences()) is None:
+            return self.distances(times)
+        return self.distances(np.ones((1, self.clips), int)) + (times - 1) @ influences
+
     @property
     def many(self) -> bool:
         """Whether there are so many samples that the influence function gives the standard error."""

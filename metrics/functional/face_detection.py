@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 MEAN_BGR = (104.0, 117.0, 123.0)
 MIN_SIZES = (16, 32, 64, 128, 256, 512)
@@ -47,6 +46,13 @@ def decode_boxes(offsets: Tensor, priors: Tensor) -> Tensor:
     sizes = priors[:, 2:] * torch.exp(offsets[:, 2:] * VARIANCES[1])
     low = centres - sizes / 2
     return torch.cat([low, low + sizes], dim=1)
+
+
+def nms(boxes: Tensor, scores: Tensor, overlap: float) -> Tensor:
+    """Calls ``torchvision.ops.nms``: indices of the kept ones of (K, 4) boxes with (K,) scores, the best first."""
+    from torchvision.ops import nms as suppress  # late: it takes longer to import than torch
+
+    return suppress(boxes, scores, overlap)
 
 
 def detections_of(

@@ -193,12 +193,18 @@ def preprocess(clips: Tensor, protocol: FVDProtocol) -> Tensor:
             f"FVD {protocol.name}: expected clips (N, {protocol.frames}, 3, H, W), found {tuple(clips.shape)}"
         )
     n, t = clips.shape[:2]
-    frames = as_unit_floats(clips.flatten(0, 1))
-    if protocol.truncate:
-        frames = (frames * 255).to(torch.uint8).float() / 255
-    frames = _RESIZE[protocol.resize](frames)
-    frames = frames if protocol.unit_range else 2 * frames - 1
+    # One frame at a time, whose floats fit in a processor's cache.
+    frames = torch.cat([_prepared(frame, protocol) for frame in clips.flatten(0, 1).split(1)])
     return frames.unflatten(0, (n, t)).transpose(1, 2).contiguous()
+
+
+def _prepared(frame: Tensor, protocol: FVDProtocol) -> Tensor:
+    """Scales and resizes (1, 3, H, W)."""
+    frame = as_unit_floats(frame)
+    if protocol.truncate:
+        frame = (frame * 255).to(torch.uint8).float() / 255
+    frame = _RESIZE[protocol.resize](frame)
+    return frame if protocol.unit_range else 2 * frame - 1
 
 
 def _squash(frames: Tensor) -> Tensor:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.signal import medfilt
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -133,4 +132,6 @@ def audio_windows(samples: np.ndarray, windows: int) -> Tensor:
 
 def _medfilt(values: np.ndarray, size: int) -> np.ndarray:
     """Applies a median filter with zero padding; the series may be shorter than the filter."""
+    from scipy.signal import medfilt  # late: it imports scipy.stats
+
     return np.asarray(medfilt(np.pad(values, size), kernel_size=size)[size : size + len(values)])

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import medfilt
 
 MIN_IOU = 0.5
 MAX_GAP = 25
@@ -100,6 +99,8 @@ class CropPath:
 
 def crop_path(boxes: np.ndarray) -> CropPath:
     """Computes the smoothed crop position of (F, 4) boxes; the filter is zero-padded, like scipy's medfilt."""
+    from scipy.signal import medfilt  # late: it imports scipy.stats
+
     low, high = boxes[:, :2], boxes[:, 2:4]
     centre = (low + high) / 2
     series = (centre[:, 0], centre[:, 1], (high - low).max(axis=1) / 2)

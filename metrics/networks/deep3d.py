@@ -5,14 +5,17 @@ Shapes: N faces; 257 coefficients = identity 80, expression 64, texture 80, angl
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchvision.models import ResNet, resnet50
-from torchvision.models.resnet import Bottleneck
 
 from metrics.networks.metric_weights import Weights, frozen, load_strictly, provenance, read_tensors
 from metrics.networks.precision import full_precision
+
+if TYPE_CHECKING:  # late: torchvision takes longer to import than torch
+    from torchvision.models import ResNet
 
 FILE = "epoch_20.pth"
 HEADS = (80, 64, 80, 3, 27, 2, 1)
@@ -37,6 +40,8 @@ class Deep3DFace(nn.Module):
     name = "deep3d"
 
     def __init__(self, weights: Weights) -> None:
+        from torchvision.models import resnet50
+
         super().__init__()
         self.backbone = resnet50(weights=None)
         self.backbone.fc = nn.Identity()
@@ -67,6 +72,8 @@ def fold_normalisations(network: ResNet) -> None:
     Args:
         network: Network in evaluation mode; changed in place.
     """
+    from torchvision.models.resnet import Bottleneck
+
     network.conv1, network.bn1 = fuse_conv_bn_eval(network.conv1, network.bn1), nn.Identity()
     for block in (module for module in network.modules() if isinstance(module, Bottleneck)):
         for place in "123":

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import nms
 
+from metrics.functional.face_detection import nms
 from metrics.networks.metric_weights import Weights, frozen, load_strictly, read_tensors
 from metrics.networks.precision import full_precision
 

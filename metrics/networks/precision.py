@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -11,6 +12,7 @@ import torch
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_SWITCHES = threading.RLock()  # the precisions are settings of the process, not of a thread
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
@@ -18,12 +20,13 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
 
     A validation loop calls metrics inside bf16 autocast, cuDNN uses TF32 for convolutions by default, and matrix
     products do so after ``torch.set_float32_matmul_precision("high")``, which many trainings call. Each changes
-    features in the third digit, while metrics are compared to the fourth.
+    features in the third digit, while metrics are compared to the fourth. Networks of several threads run in turn.
     """
 
     @wraps(function)
     def exact(*args: P.args, **kwargs: P.kwargs) -> R:
         with (
+            _SWITCHES,
             torch.inference_mode(),
             torch.autocast("cpu", enabled=False),
             torch.autocast("cuda", enabled=False),

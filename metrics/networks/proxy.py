@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from configs.proxy import Kind
-from metrics.networks.inception import as_unit_floats
+from metrics.networks.inception import resized
 from metrics.networks.metric_weights import frozen, load_strictly, provenance
 from metrics.networks.precision import full_precision
 from metrics.networks.syncnet import SyncNet
@@ -80,9 +80,7 @@ class ProxyImage(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Maps (B, 3, H, W) RGB, uint8 or float in [0, 1], to (B, D), with gradients."""
-        x = as_unit_floats(images)
-        x = F.interpolate(x, size=(IMAGE_SIZE, IMAGE_SIZE), mode="bilinear", align_corners=False)
-        return self.layers(2 * x - 1).mean(dim=(2, 3))
+        return self.layers(2 * resized(images, IMAGE_SIZE) - 1).mean(dim=(2, 3))
 
     @full_precision
     def forward(self, images: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from configs.errors import ConfigError
+from tests.helpers.refusals import refuses
 from tests.helpers.results import value
 
 TEN = [f"a{number}" for number in range(10)]
@@ -233,3 +235,26 @@ def test_a_table_of_everything(put, make, tmp_path):
     assert table["AniPortrait", "A"][0].startswith("(9")
     assert table["EmotiveTalk", "A"][0].startswith("**14.92**")
     assert table["EmotiveTalk", "A"][6].startswith("(7.94)")  # one of two runs has no Sync-C
+
+
+def test_tables_of_a_dataset_that_nothing_names_are_refused(put, make):
+    put("a.json", {"fid": 22.0}, dataset="vox", system="sadtalker")
+    make("1", datasets=["vox", "mini"])
+    for name, hint in (("voxx", r"did you mean vox\? There are"), ("mars", "There are vox, hdtf,")):
+        words = rf"datasets=\[{name}\]: no results file has it; {hint}"
+        refuses(ConfigError, words, make, "1", datasets=[name])
+
+
+def test_further_columns_are_shown_with_their_decimals(put, make, tmp_path):
+    put("a.json", {"fid": 22.0, "kid": 0.01234}, system="sadtalker")
+    _, rows, _ = make("1", columns=["kid"])
+    assert [row["value"] for row in rows if row["metric"] == "kid" and row["value"]] == ["0.01234"]
+    assert "0.0123" in [cell.partition(" ")[0] for cell in shown(tmp_path)["SadTalker", "A"]]
+    refuses(ConfigError, r"columns=\[kidd\]: no metric has it; did you mean kid\?", make, "1", columns=["kidd"])
+
+
+def test_an_ablation_in_a_mode_that_no_table_has_is_listed(put, make):
+    put("a.json", {"fid": 22.0}, system="emotivetalk", variant="wo_lip_inference", mode="A+V")
+    _, _, printed = make("2")
+    reason = "no table has variant wo_lip_inference of emotivetalk in mode A+V, only in A"
+    assert f"in no table: a.json: {reason}" in printed

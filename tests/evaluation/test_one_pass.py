@@ -102,6 +102,20 @@ def _wait_for(decoded, event):
     event.set()
 
 
+def test_collectors_of_a_video_run_at_the_same_time(clip):
+    pair, store = clip
+    meeting = threading.Barrier(2, timeout=20)
+
+    class Meeting(Means):
+        def add(self, frames):
+            meeting.wait()
+            super().add(frames)
+
+    decode_once([pair], lambda _, side: [Meeting(side, "a"), Meeting(side, "b")], (store, store), lambda _: None)
+    assert store.has(Means(pair.reference, "a").key)
+    assert store.has(Means(pair.generated, "b").key)
+
+
 def test_a_failing_collector_does_not_disturb_the_others(clip):
     pair, store = clip
 

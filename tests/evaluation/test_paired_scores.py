@@ -7,7 +7,7 @@ from torchmetrics.image.kid import maximum_mean_discrepancy, poly_kernel
 
 from evaluation.coefficient_scores import POSE
 from evaluation.extractor import UnusableVideo
-from evaluation.kid_scores import KernelSums
+from evaluation.kid_scores import KernelSums, kernel_of
 from evaluation.landmark_scores import MOUTH, landmark_distance, lip_motion, silent_frames
 from media import read_frames
 from metrics.functional.bootstrap import resampled
@@ -23,13 +23,14 @@ def test_kernel_sums_equal_torchmetrics():
     real, made = ([shift + torch.randn(6, 5, generator=draw).double() for _ in range(4)] for shift in (0.0, 0.5))
     one, two = torch.cat(real), torch.cat(made)
     kernels = poly_kernel(one, one), poly_kernel(one, two), poly_kernel(two, two)
+    assert torch.equal(kernel_of(one, two), kernels[1])
     sums = KernelSums(real, made)
-    assert sums.values(np.ones((1, 4), int))[0] == pytest.approx(float(maximum_mean_discrepancy(*kernels)), rel=1e-9)
+    assert sums.distances(np.ones((1, 4), int))[0] == pytest.approx(float(maximum_mean_discrepancy(*kernels)), rel=1e-9)
     subset = np.array([[1, 0, 1, 1]])
     keep = torch.tensor([True, False, True, True]).repeat_interleave(6)
     kernels = tuple(kernel[keep][:, keep] for kernel in kernels)
-    assert sums.values(subset)[0] == pytest.approx(float(maximum_mean_discrepancy(*kernels)), rel=1e-9)
-    assert np.isfinite(sums.values(resampled(4, 20, 0))).all()
+    assert sums.distances(subset)[0] == pytest.approx(float(maximum_mean_discrepancy(*kernels)), rel=1e-9)
+    assert np.isfinite(sums.distances(resampled(4, 20, 0))).all()
 
 
 def test_kernel_distance_has_no_bias_of_few_frames():
@@ -37,7 +38,7 @@ def test_kernel_distance_has_no_bias_of_few_frames():
     values = []
     for _ in range(200):
         sides = [[torch.randn(1, 8, generator=draw).double() for _ in range(6)] for _ in range(2)]
-        values.append(KernelSums(*sides).values(np.ones((1, 6), int))[0])
+        values.append(KernelSums(*sides).distances(np.ones((1, 6), int))[0])
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(200)
 
 

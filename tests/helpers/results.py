@@ -18,7 +18,7 @@ def value(metric, number, **changes):
     source = Source(f"net of {metric}", f"{metric}.pth", ("ab" if official else "cd") * 32, official)
     truth = {"ground_truth": {"value": TRUTH[metric], "n": 3, "expected": 3}} if metric in TRUTH else {}
     entry = Value(
-        name=metric, title=NAMES[metric] if official else f"{NAMES[metric]} proxy (3DDFA_V2)", value=number,
+        name=metric, title=NAMES.get(metric, metric) if official else f"{NAMES[metric]} proxy (3DDFA_V2)", value=number,
         better=BETTER.get(metric, "lower"), official=official, sources=(source,),
         protocol={"name": f"reference {metric}", "min_track": 50}, clips=3, expected=3,
         samples={"reference": 300, "generated": 300}, unit="frames",
