@@ -7,11 +7,12 @@ from media.look import LookLimit, dangerous_member, look_at, look_at_headers, lo
 from media.pictures import PictureInfo, read_picture
 from media.probe import MediaInfo, probe, sound_duration
 from media.sound import read_sound, resample
-from media.source import VIDEO_ENDINGS, MediaError, NoSound
+from media.source import VIDEO_ENDINGS, CancelledSound, MediaError, NoSound
 from media.writer import VideoWriter, encode_video
 
 __all__ = [
     "VIDEO_ENDINGS",
+    "CancelledSound",
     "FrameReader",
     "LookLimit",
     "MediaError",

@@ -25,6 +25,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from media.limits import LIMITS, MediaLimits
+from media.parts import Part, PartFile
 from runtime.errors import UserError
 
 # Endings that make a file of a folder a video; its format is then decided by its content.
@@ -59,6 +60,10 @@ class MediaError(UserError):
 
 class NoSound(MediaError):
     """A file without a sound track."""
+
+
+class CancelledSound(MediaError):
+    """Sound whose channels cancel each other, so that their mean is silent."""
 
 
 def identify(path: str | Path, expected: str = "a video or sound file") -> tuple[Path, int, int]:
@@ -146,6 +151,29 @@ def opened_bytes(data: bytes, name: str, kind: str, limits: MediaLimits = LIMITS
         yield container
 
 
+@contextmanager
+def opened_part(path: Path, part: Part, kind: str, limits: MediaLimits = LIMITS) -> Iterator[InputContainer]:
+    """Opens a part of a joined file with PyAV, for reading.
+
+    Args:
+        path: Absolute path of the whole file, from ``identify``.
+        part: Part, from ``parts_of``.
+        kind: FFmpeg's name of the only demuxer that is tried, that of the whole file.
+        limits: Limits on tracks, pictures and sound.
+
+    Raises:
+        MediaError: when it cannot be opened, or exceeds a limit.
+    """
+    with PartFile(path, part) as file:
+        try:
+            container = _open(file, limits, {"protocol_whitelist": "none"}, kind.partition(",")[0])
+        except av.FFmpegError as error:
+            raise MediaError(f"{path}: its part at byte {part.start} is damaged ({_reason(error)})") from error
+        with container:
+            _check(container, str(path), limits)
+            yield container
+
+
 def decoder_options(limits: MediaLimits = LIMITS, **options: str) -> dict[str, str]:
     """Options of a decoder: the given ones, and limits for what a stream changes after its header."""
     return {"max_pixels": str(limits.pixels), "max_samples": str(_BLOCK_SAMPLES), **options}
@@ -203,7 +231,7 @@ def _is_cover(stream: VideoStream) -> bool:
 
 
 def _open(
-    file: str | io.BytesIO, limits: MediaLimits, lists: dict[str, str], kind: str | None = None
+    file: str | io.BytesIO | PartFile, limits: MediaLimits, lists: dict[str, str], kind: str | None = None
 ) -> InputContainer:
     """The only call of FFmpeg for reading. Texts in a file need not be UTF-8."""
     return av.open(
