@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from generation.batch import VideoCase
-from media import MediaInfo, MediaLimits, PictureInfo, look_at, look_at_picture
+from collections.abc import Callable
 
+from generation.batch import VideoCase
+from media import MediaInfo, MediaLimits, PictureInfo, look_at, look_at_picture, look_at_recording
+
+_LOOKS: dict[str, Callable[..., MediaInfo | PictureInfo]] = {
+    "portrait": look_at_picture,
+    "speech": look_at_recording,
+    "emotion.image": look_at_picture,
+    "emotion.video": look_at,
+}
 INPUT_LIMITS = MediaLimits(seconds=3 * 3600.0)
 
 
@@ -23,6 +31,5 @@ def look_at_inputs(case: VideoCase, limits: MediaLimits = INPUT_LIMITS) -> dict[
     """
     found: dict[str, MediaInfo | PictureInfo] = {}
     for key, path in case.inputs().items():
-        look = look_at_picture if key in ("portrait", "emotion.image") else look_at
-        found[key] = look(path, limits=limits)
+        found[key] = _LOOKS[key](path, limits=limits)
     return found

@@ -55,6 +55,11 @@ def look_at(path: str | Path, *, limits: MediaLimits = LIMITS) -> MediaInfo:
     return MediaInfo(**_look("media", [identify(path)[0]], limits))
 
 
+def look_at_recording(path: str | Path, *, limits: MediaLimits = LIMITS) -> MediaInfo:
+    """Reads the properties of a file's sound as ``probe_recording`` does, in a child process; errors of ``look_at``."""
+    return MediaInfo(**_look("recording", [identify(path)[0]], limits))
+
+
 def look_at_picture(path: str | Path, *, limits: MediaLimits = LIMITS) -> PictureInfo:
     """Decodes a picture in a child process and returns its properties; arguments and errors as of ``look_at``."""
     return PictureInfo(**_look("picture", [identify(path, "a picture")[0]], limits))

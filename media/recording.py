@@ -10,7 +10,6 @@ the timestamps (silence); timestamps that restart or jump (read one after the ot
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -43,7 +42,8 @@ _CUT = Fraction(1, 2)  # seconds by which a file may be shorter than its header 
 _GUESSED = ("mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "matroska", "asf", "flv", "wav", "avi", "ogg")
 # Decoders of these detect damage by a checksum, and give noise where it is wrong unless they are told to stop.
 _LOSSLESS = ("flac", "tta", "wavpack", "ape")
-_COPIED = {"aac": "AAC", "mp3float": "MP3", "mp3": "MP3"}  # codecs that players take in MP4
+_COPIED = {"aac": "AAC", "mp3float": "MP3", "mp3": "MP3"}  # decoder -> codec that players take in MP4
+_LOWEST_COPIED = 16_000  # samples per second of MP3 that MP4 takes
 _NO_PACKET = 1 << 24  # samples; a longer frame is none
 
 
@@ -93,13 +93,18 @@ def read_recording(path: str | Path, limits: MediaLimits = LIMITS) -> Recording:
     copied = ""
     for container, lead in _containers(path, limits, repairs):
         stream = audio_stream(container, path)
-        copied = _COPIED.get(stream.codec_context.name, "") if not (pieces or lead) else ""
+        copied = _copied(stream) if not (pieces or lead) else ""
         pieces += _decoded(container, stream, lead, budget, repairs)
         if len(container.streams.audio) > 1:
             repairs.add("tracks", f"has {len(container.streams.audio)} sound tracks; number {_number(container)} is used")
     if not any(piece.length for piece in pieces):
         reason = f" ({repairs.reason})" if repairs.reason else ""
         raise MediaError(f"{path}: nothing of its sound can be decoded{reason}; fetch or copy it again")
+    if copied:
+        try:
+            read_timeline(path, limits)
+        except MediaError:  # its pictures are damaged
+            copied = ""
     return _joined(path, [piece for piece in pieces if piece.length], repairs, copied)
 
 
@@ -294,10 +299,15 @@ def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[
     Yields:
         A container, and the seconds by which its sound starts after its pictures.
     """
-    with _opened_whole(path, limits) as (whole, kind):
+    with opened(path, limits) as container:
+        kind = container.format.name
+        if "mov" in kind and not container.streams:
+            raise MediaError(
+                f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
+            )
         parts = parts_of(path, kind)
-        if whole is not None and len(parts) == 1 and not parts[0].patches:
-            yield whole, _lead(whole, path, limits)
+        if len(parts) == 1 and not parts[0].patches:
+            yield container, _lead(container, path, limits)
             return
     if len(parts) > 1:
         most = ", the most that are read" if len(parts) == MAX_PARTS else ""
@@ -315,17 +325,6 @@ def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[
             if len(parts) == 1 or "part at byte" not in str(error):
                 raise
             repairs.add("part", f"its part at byte {part.start} of {part.start + part.size} cannot be read; left out")
-
-
-@contextmanager
-def _opened_whole(path: Path, limits: MediaLimits) -> Iterator[tuple[InputContainer | None, str]]:
-    """Opens the file; the container is None if its WAV header has to be repaired before FFmpeg takes it."""
-    with opened(path, limits) as container:
-        if "mov" in container.format.name and not container.streams:
-            raise MediaError(
-                f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
-            )
-        yield container, container.format.name
 
 
 def _lead(container: InputContainer, path: Path, limits: MediaLimits) -> Fraction:
@@ -456,6 +455,11 @@ def _at(samples: np.ndarray, source_rate: int, rate: int) -> np.ndarray:
         return samples
     padded = np.pad(samples, source_rate)
     return resample(padded, source_rate, rate)[rate : rate + round(Fraction(len(samples), source_rate) * rate)]
+
+
+def _copied(stream: AudioStream) -> str:
+    """Name of a stream's codec if players take it in MP4, else an empty text."""
+    return _COPIED.get(stream.codec_context.name, "") if stream.rate >= _LOWEST_COPIED else ""
 
 
 def _number(container: InputContainer) -> int:
