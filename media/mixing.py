@@ -11,7 +11,7 @@ _BLOCK = 0.5  # seconds in which the loudness of channels is compared
 _QUIET = 0.01  # energy below the loudest channel's at which a channel holds nothing: 20 dB
 _CENTRE = 0.1  # energy below the loudest channel's at which the centre still holds the speech: 10 dB
 _INVERTED = -0.5  # correlation with the loudest channel
-_LOWER = 10 ** (-1 / 10)  # loss of energy by which a mean is raised: 1 dB
+_LOWER = 10 ** (-1 / 10)  # ratio of energies that counts as lower: 1 dB
 _CANCELLED = 0.01  # energy of a mean over that of the mean of unrelated channels of the same energy
 _FRONT = ("FL", "FR")
 
@@ -38,7 +38,8 @@ def mix(channels: np.ndarray, names: Sequence[str], rate: int) -> Mix:
     2. Where there are a centre and front channels, as in 5.1, the centre is taken alone: films have the speech there. It
        must be less than 10 dB below the loudest channel.
     3. Channels whose loudest half second is 20 dB below that of the loudest channel, or more, are left out.
-    4. A channel whose correlation with the loudest one is below -0.5 is inverted (a miswired cable) and is turned.
+    4. A channel whose correlation with the loudest one is below -0.5 is inverted (a miswired cable) and is
+       turned; of channels that are equally loud the first counts as the loudest.
     5. The mean of the channels that are left is taken. Where it is more than 1 dB quieter than the loudest of them, half
        second by half second, it is raised to their loudness: speakers in a channel each, or partly cancelled ones.
 
@@ -68,9 +69,9 @@ def mix(channels: np.ndarray, names: Sequence[str], rate: int) -> Mix:
     if len(active) < count and not notes:
         kept = ", ".join(str(index + 1) for index in active)
         notes.append(f"the sound is in channel {kept} of {count}; the others are left out of the speech")
-    reference = max(main, key=lambda index: float(energy[index].sum()))
-    products = _products(channels, reference)
     powers = energy.sum(1)
+    reference = next(index for index in main if powers[index] >= _LOWER * powers[main].max())
+    products = _products(channels, reference)
     inverted = [
         index
         for index in range(count)

@@ -11,7 +11,7 @@ import os
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -42,6 +42,7 @@ _STARTS = {
     "matroska": rb"\x1aE\xdf\xa3.{1,60}?\x42\x82.(?:matroska|webm)",
     "avi": rb"RIFF.{4}AVI ",
     "flv": rb"FLV\x01[\x00-\x05]\x00\x00\x00\x09\x00\x00\x00\x00",
+    "mxf": rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02[\x01-\x04]\x00",
     "nut": rb"nut/multimedia container\x00",
 }
 _PATTERNS = {name: re.compile(start, re.DOTALL) for name, start in _STARTS.items()}
@@ -128,6 +129,8 @@ def parts_of(path: Path, kind: str) -> list[Part]:
         size = file.seek(0, os.SEEK_END)
         starts = sorted({0, *_starts(file, kind, size)})[:MAX_PARTS]
         parts = [Part(start, end - start) for start, end in zip(starts, [*starts[1:], size], strict=True)]
+        if kind == "ogg" and (missing := _missing_page(file, size)):
+            parts[-1] = replace(parts[-1], note=missing)
         return [_with_sizes(file, part) for part in parts] if kind == "wav" else parts
 
 
@@ -162,6 +165,17 @@ def _found(file: BinaryIO, pattern: re.Pattern[bytes]) -> Iterator[tuple[int, by
                 file.seek(here)
         place += len(block)
         kept = data[-_LONGEST:]
+
+
+def _missing_page(file: BinaryIO, size: int) -> str:
+    """A note if an Ogg file ends within a page, which players leave out; otherwise empty."""
+    start = max(0, size - (1 << 17))  # a page has less than 64 KiB
+    tail = _bytes(file, start, size - start)
+    page = tail.rfind(b"OggS\0")
+    table = tail[page + 27 : page + 27 + tail[page + 26]] if page >= 0 and page + 27 <= len(tail) else b""
+    if not table or page + 27 + len(table) + sum(table) <= len(tail):
+        return ""
+    return "is cut short within a page, whose sound cannot be read"
 
 
 def _movies(file: BinaryIO, size: int) -> Iterator[int]:

@@ -40,8 +40,8 @@ _LONGEST_GAP = 60  # seconds of timestamps without sound that are a pause; longe
 _CUT = Fraction(1, 2)  # seconds by which a file may be shorter than its header says
 # The lengths that these demuxers give are guessed from the size of the file, or are those of the pictures.
 _GUESSED = ("mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "matroska", "asf", "flv", "wav", "avi", "ogg")
-# Decoders of these detect damage by a checksum, and give noise where it is wrong unless they are told to stop.
-_LOSSLESS = ("flac", "tta", "wavpack", "ape")
+# Decoders of these detect damage by a checksum, and go on with noise unless they are told to stop.
+_CHECKED = ("flac", "tta", "wavpack", "ape", "ac3", "eac3")
 _COPIED = {"aac": "AAC", "mp3float": "MP3", "mp3": "MP3"}  # decoder -> codec that players take in MP4
 _LOWEST_COPIED = 16_000  # samples per second of MP3 that MP4 takes
 _NO_PACKET = 1 << 24  # samples; a longer frame is none
@@ -306,6 +306,8 @@ def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[
                 f"{path}: its index is missing: it is cut short or was never finished; fetch or copy it again"
             )
         parts = parts_of(path, kind)
+        if parts[-1].note and not parts[-1].patches:
+            repairs.add("cut", parts[-1].note)
         if len(parts) == 1 and not parts[0].patches:
             yield container, _lead(container, path, limits)
             return
@@ -313,7 +315,7 @@ def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[
         most = ", the most that are read" if len(parts) == MAX_PARTS else ""
         repairs.add("parts", f"is {len(parts)} files joined to one; all are read{most}")
     for part in parts:
-        if part.note:
+        if part.patches:
             repairs.add("header", part.note)
         try:
             with opened_part(path, part, kind, limits) as container:
@@ -355,12 +357,13 @@ def _decoded(
     container: InputContainer, stream: AudioStream, lead: Fraction, budget: _Budget, repairs: _Repairs
 ) -> list[_Piece]:
     """Decodes the sound of a container."""
-    strict = "+explode" if stream.codec_context.name in _LOSSLESS else ""
+    strict = "+explode" if stream.codec_context.name in _CHECKED else ""
     stream.codec_context.options = decoder_options(budget.limits, err_detect=f"crccheck{strict}")
     clock = _Clock(lead, repairs)
     pieces: list[_Piece] = []
     waiting = lead  # seconds of silence before the next frame
     last: Fraction | None = None  # end of the last packet by its timestamp
+    incomplete = False  # the last packet
     for packet in _demuxed(container, stream, repairs):
         budget.take_packet()
         time = _time(packet, stream)
@@ -368,11 +371,14 @@ def _decoded(
             frames = packet.decode()
         except av.FFmpegError as error:
             repairs.reason = repairs.reason or str(error.strerror or error)
-            if packet.size:
+            if packet.size and packet.is_corrupt:
+                incomplete = True
+            elif packet.size:
                 repairs.count("damaged", clock.end)
                 length = _length(packet, stream)
                 waiting += clock.place(None, length) + length
             continue
+        incomplete = packet.is_corrupt if packet.size else incomplete
         if packet.size and time is not None and not packet.is_discard and _length(packet, stream):
             last = time + _length(packet, stream)
         for frame in frames:
@@ -396,6 +402,8 @@ def _decoded(
     if end is not None and 0 < (over := round((clock.end - end) * piece.rate)) < _NO_PACKET and over < piece.length:
         if clock.end - end < Fraction(1, 4):  # what the encoder added to fill the last packet
             piece.cut(over)
+    if incomplete:
+        repairs.add("cut", f"is cut short after {float(clock.end):.2f} s of sound, within a packet")
     _note_cut(container, stream, clock.end, repairs)
     return pieces
 
