@@ -166,7 +166,12 @@ class EmotiveTalkPipeline:
         found = look_at_inputs(case)
         sampling, notes = self.sampler.settings(case.seed, case.steps, case.window, case.overlap)
         portrait = read_portrait(
-            case.portrait, self.encoders.landmarks, self.encoders.motion, self.exported.info.frame_side, self.face
+            case.portrait,
+            self.encoders.landmarks,
+            self.encoders.motion,
+            self.exported.info.frame_side,
+            self.face,
+            case.portrait_time,
         )
         heard = found["speech"]
         speech = read_speech(case.speech, length=heard.sound_duration if isinstance(heard, MediaInfo) else None)

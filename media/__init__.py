@@ -8,7 +8,7 @@ from media.pictures import PictureInfo, read_picture
 from media.probe import MediaInfo, probe, sound_duration
 from media.recording import Recording, read_recording
 from media.sound import read_sound, resample
-from media.source import VIDEO_ENDINGS, CancelledSound, MediaError, NoSound
+from media.source import VIDEO_ENDINGS, CancelledSound, MediaError, NoSound, NotMedia
 from media.writer import VideoWriter, encode_video
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "MediaInfo",
     "MediaLimits",
     "NoSound",
+    "NotMedia",
     "PictureInfo",
     "Recording",
     "VideoWriter",

@@ -62,6 +62,10 @@ class NoSound(MediaError):
     """A file without a sound track."""
 
 
+class NotMedia(MediaError):
+    """A file that is none of the formats that are read."""
+
+
 class CancelledSound(MediaError):
     """Sound whose channels cancel each other, so that their mean is silent."""
 
@@ -123,7 +127,7 @@ def opened(path: Path, limits: MediaLimits = LIMITS) -> Iterator[InputContainer]
     try:
         container = _open(str(path), limits, {"format_whitelist": ",".join(CONTAINERS), "protocol_whitelist": "file"})
     except av.FFmpegError as error:
-        raise MediaError(f"{path}: {_refusal(path, error)}") from error
+        raise NotMedia(f"{path}: {_refusal(path, error)}") from error
     with container:
         _check(container, str(path), limits)
         yield container

@@ -33,7 +33,7 @@ _DENSE = ("h264", "hevc", "vp8", "vp9", "av1")
 _SLACK = Fraction(1, 2)  # seconds a track may end before the header's duration
 _BACK = Fraction(1, 50)  # seconds by which the times of sound go back at most; players ignore as much
 # Of these, FFmpeg reads the first of several joined files. Of others it reads all: their times go back, or go on.
-_FIRST_ONLY = ("wav", "w64", "aiff", "caf", "flac", "tta", "voc", "mov", "flv", "mxf")
+_FIRST_ONLY = ("wav", "w64", "aiff", "caf", "flac", "tta", "voc", "mov", "flv", "mxf", "asf")
 
 
 @dataclass(frozen=True)
