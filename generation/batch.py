@@ -131,7 +131,10 @@ def _case(values: Mapping[str, Any], where: str) -> VideoCase:
         output=Path(),
         emotion=emotion,
         extend=values["emotion.extend"],
-        **{name: values[name] for name in ("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time")},
+        **{
+            name: values[name]
+            for name in ("drive", "steps", "seed", "window", "overlap", "paste_back", "portrait_time")
+        },
     )
     output = Path(values["folder"] or "", values["output"] or "")
     if output.suffix.lower() in OTHER_ENDINGS:

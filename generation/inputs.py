@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-
 from pathlib import Path
 
 from generation.batch import VideoCase
 from media import MediaError, MediaInfo, MediaLimits, NotMedia, PictureInfo, look_at, look_at_picture, look_at_recording
+
 
 def _look_at_portrait(path: Path, *, limits: MediaLimits) -> MediaInfo | PictureInfo:
     """Looks at a picture, or at a video of which a frame is used."""

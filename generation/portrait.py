@@ -61,7 +61,7 @@ def read_portrait(
     """Reads an image and finds its face. Of several faces the largest is taken and a note is added.
 
     Args:
-        path: Image file (PNG, JPEG, WebP, ...); rotated by its EXIF orientation, transparency becomes white. Or a video.
+        path: Image file (PNG, JPEG, WebP, ...), rotated by its EXIF orientation, with white for transparency; or a video.
         detector: Face detector; the sidecar detector reads ``face.csv`` for ``face.png``.
         motion: Motion encoder that extracts the expression.
         frame_size: Side S of the network's frames.
@@ -133,7 +133,9 @@ def _picture(path: Path, time: float | None) -> tuple[np.ndarray, list[str]]:
         no_picture = error
     else:
         if time is not None:
-            raise GenerationError(f"portrait_time={time:g}: {path} is a picture; leave portrait_time out, or give a video")
+            raise GenerationError(
+                f"portrait_time={time:g}: {path} is a picture; leave portrait_time out, or give a video"
+            )
         return picture, []
     try:
         picture = next(iter(FrameReader(path, start=time or 0.0)))

@@ -52,9 +52,10 @@ class PreparedSpeech:
 def read_speech(path: Path, *, length: float | None = None, limits: MediaLimits = INPUT_LIMITS) -> PreparedSpeech:
     """Reads the sound of a media file. The format is detected from the content, not the file name.
 
-    What players play is read: ``media.read_recording`` repairs headers, joined files and damaged packets, and each repair
-    is a note. One channel is made of several by ``media.mixing``. The video gets the channels of the file at its rate; MP3
-    and AAC that need no repair are copied. More channels than two are kept where they are 5.1, and mixed to one elsewhere.
+    What players play is read: ``media.read_recording`` repairs headers, joined files and damaged packets, and each
+    repair is a note. One channel is made of several by ``media.mixing``. The video gets the channels of the file at its
+    rate; MP3 and AAC that need no repair are copied. More than two channels are kept where they are 5.1, and mixed to
+    one elsewhere.
 
     Args:
         path: Sound or video file.
@@ -80,9 +81,7 @@ def read_speech(path: Path, *, length: float | None = None, limits: MediaLimits 
         notes.append(f"is silent (its loudest second is at {level:.0f} dBFS); the mouth will hardly move")
     notes = [f"speech={path}: {note}" for note in notes]
     if recording.codec and whole:
-        return PreparedSpeech(
-            samples, recording.channels, recording.rate, Path(path), recording.codec, tuple(notes)
-        )
+        return PreparedSpeech(samples, recording.channels, recording.rate, Path(path), recording.codec, tuple(notes))
     rate = SAMPLE_RATE if recording.rate < SAMPLE_RATE else MAX_SOUND_RATE
     if recording.rate in AAC_RATES and SAMPLE_RATE <= recording.rate <= MAX_SOUND_RATE:
         rate = recording.rate

@@ -35,13 +35,13 @@ def mix(channels: np.ndarray, names: Sequence[str], rate: int) -> Mix:
     """Mixes the channels of a recording of speech into one that is as loud as they are.
 
     1. The channel of low frequencies (LFE) is left out.
-    2. Where there are a centre and front channels, as in 5.1, the centre is taken alone: films have the speech there. It
-       must be less than 10 dB below the loudest channel.
+    2. Where there are a centre and front channels, as in 5.1, the centre is taken alone: films have the speech there.
+       It must be less than 10 dB below the loudest channel.
     3. Channels whose loudest half second is 20 dB below that of the loudest channel, or more, are left out.
     4. A channel whose correlation with the loudest one is below -0.5 is inverted (a miswired cable) and is
        turned; of channels that are equally loud the first counts as the loudest.
-    5. The mean of the channels that are left is taken. Where it is more than 1 dB quieter than the loudest of them, half
-       second by half second, it is raised to their loudness: speakers in a channel each, or partly cancelled ones.
+    5. The mean of the channels that are left is taken. Where it is more than 1 dB quieter than the loudest channel,
+       half second by half second, it is raised to that: speakers in a channel each, or partly cancelled ones.
 
     A recording to which none of this applies gives the mean of its channels, to the bit.
 

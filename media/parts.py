@@ -250,7 +250,9 @@ def _with_sizes(file: BinaryIO, part: Part) -> Part:
         note = "its header gives no length, as that of a stream; read to its end"
     else:
         note = f"its header announces {size / rate:.2f} s of sound, {there / rate:.2f} s are there; all is read"
-    patch = (wide, struct.pack("<Q", there)) if wide is not None else (place + 4, struct.pack("<I", min(there, 2**32 - 2)))
+    patch = (
+        (wide, struct.pack("<Q", there)) if wide is not None else (place + 4, struct.pack("<I", min(there, 2**32 - 2)))
+    )
     return Part(part.start, part.size, (patch,), note)
 
 

@@ -1,10 +1,10 @@
 """Sound of any file for a listener: all of it, with every channel, and with notes on what had to be repaired.
 
-``read_sound`` is strict, for data that is learnt from or compared: what is damaged is an error. ``read_recording`` reads
-somebody's own speech: what every player plays is played. Both give the same samples where nothing is wrong.
+``read_sound`` is strict, for data that is learnt from or compared: what is damaged is an error. ``read_recording``
+reads somebody's own speech: what every player plays is read. Both give the same samples where nothing is wrong.
 
-Repairs: wrong sizes in WAV headers; files joined to one (all parts are read); packets that cannot be decoded and gaps of
-the timestamps (silence); timestamps that restart or jump (read one after the other); files that are cut short.
+Repairs: wrong sizes in WAV headers; files joined to one (all parts are read); packets that cannot be decoded and gaps
+of the timestamps (silence); timestamps that restart or jump (read one after the other); files that are cut short.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from av.container import InputContainer
 
 from media.limits import LIMITS, MediaLimits
 from media.mixing import mix
-from media.parts import MAX_PARTS, Part, parts_of
+from media.parts import MAX_PARTS, parts_of
 from media.probe import MediaInfo
 from media.sound import JITTER, planes, resample
 from media.source import (
@@ -44,7 +44,7 @@ _GUESSED = ("mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "matros
 _CHECKED = ("flac", "tta", "wavpack", "ape", "ac3", "eac3")
 _COPIED = {"aac": "AAC", "mp3float": "MP3", "mp3": "MP3"}  # decoder -> codec that players take in MP4
 _LOWEST_COPIED = 16_000  # samples per second of MP3 that MP4 takes
-_NO_PACKET = 1 << 24  # samples; a longer frame is none
+_FILLED = Fraction(1, 4)  # seconds that encoders add at most to fill the last packet
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ def read_recording(path: str | Path, limits: MediaLimits = LIMITS) -> Recording:
         copied = _copied(stream) if not (pieces or lead) else ""
         pieces += _decoded(container, stream, lead, budget, repairs)
         if len(container.streams.audio) > 1:
-            repairs.add("tracks", f"has {len(container.streams.audio)} sound tracks; number {_number(container)} is used")
+            repairs.add(
+                "tracks", f"has {len(container.streams.audio)} sound tracks; number {_number(container)} is used"
+            )
     if not any(piece.length for piece in pieces):
         reason = f" ({repairs.reason})" if repairs.reason else ""
         raise MediaError(f"{path}: nothing of its sound can be decoded{reason}; fetch or copy it again")
@@ -397,11 +399,12 @@ def _decoded(
     if not pieces:
         return []
     piece = pieces[-1]
-    piece.add_silence(round(waiting * piece.rate))  # damage at the end
+    silence = round(waiting * piece.rate)  # damage at the end
+    budget.take(len(piece.names), silence, piece.rate)
+    piece.add_silence(silence)
     end = clock.until(last) if last is not None else None
-    if end is not None and 0 < (over := round((clock.end - end) * piece.rate)) < _NO_PACKET and over < piece.length:
-        if clock.end - end < Fraction(1, 4):  # what the encoder added to fill the last packet
-            piece.cut(over)
+    if end is not None and 0 < clock.end - end < _FILLED:
+        piece.cut(round((clock.end - end) * piece.rate))
     if incomplete:
         repairs.add("cut", f"is cut short after {float(clock.end):.2f} s of sound, within a packet")
     _note_cut(container, stream, clock.end, repairs)

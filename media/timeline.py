@@ -121,7 +121,9 @@ def _read_timeline(path: Path, size: int, modified: int, limits: MediaLimits) ->
         if sounds is not None and not scan.joined and kind in _FIRST_ONLY and (count := len(parts_of(path, kind))) > 1:
             scan.joined = f"holds {count} files"
         if scan.joined:
-            raise MediaError(f"{path}: {scan.joined} joined to one; only a part would be read: re-encode it to one file")
+            raise MediaError(
+                f"{path}: {scan.joined} joined to one; only a part would be read: re-encode it to one file"
+            )
         damage = scan.missing() or scan.damage
         if damage:
             raise MediaError(f"{path}: damaged or cut short: {damage}; fetch or copy it again")
@@ -243,7 +245,9 @@ class _Scan:
                 back = seconds(shown.times[-1] - time, stream.time_base)
                 if back > _BACK:
                     at = float(seconds(shown.times[-1], stream.time_base))
-                    self.joined = f"its times of sound go back by {float(back):.2f} s at {at:.2f} s: it is several files"
+                    self.joined = (
+                        f"its times of sound go back by {float(back):.2f} s at {at:.2f} s: it is several files"
+                    )
             shown.add(packet, time)
 
     def _beyond(self, index: int) -> str | None:
@@ -327,7 +331,9 @@ def _nominal_gap(stream: VideoStream) -> int:
 
 def _has_start_codes(stream: VideoStream) -> bool:
     """Whether start codes separate the units of H.264 and HEVC (MPEG-TS, AVI), not lengths (MP4, Matroska)."""
-    return stream.codec_context.name in ("h264", "hevc") and not (stream.codec_context.extradata or b"").startswith(b"\1")
+    return stream.codec_context.name in ("h264", "hevc") and not (stream.codec_context.extradata or b"").startswith(
+        b"\1"
+    )
 
 
 def _has_hole(data: bytes, start_codes: bool) -> bool:

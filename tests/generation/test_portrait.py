@@ -175,7 +175,9 @@ def test_a_video_as_portrait_is_looked_at_first(files, tmp_path):
 @pytest.mark.slow
 def test_a_batch_takes_a_time_in_each_row(pipeline, files, tmp_path):
     rows = tmp_path / "rows.csv"
-    rows.write_text(f"portrait,speech,portrait_time\n{files}/smile.mp4,{files}/voice.wav,0.2\n{files}/smile.mp4,{files}/voice.wav,\n")
+    rows.write_text(
+        f"portrait,speech,portrait_time\n{files}/smile.mp4,{files}/voice.wav,0.2\n{files}/smile.mp4,{files}/voice.wav,\n"
+    )
     cases = cases_of(compose("generate", GenerateConfig, [f"batch={rows}", f"output={tmp_path}", "ethd=x", "steps=1"]))
     assert [case.portrait_time for case in cases] == [0.2, None]
     assert [case.output.name for case in cases] == ["smile_voice_at0.2.mp4", "smile_voice.mp4"]
@@ -187,7 +189,9 @@ def test_heic_without_its_reader_is_one_line(files, tmp_path, monkeypatch):
     path = tmp_path / "photo.png"
     path.write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    with pytest.raises(MediaError, match=r"photo\.png: is a HEIC picture, which needs pillow-heif \(pip install '\.\[heic\]'\)"):
+    with pytest.raises(
+        MediaError, match=r"photo\.png: is a HEIC picture, which needs pillow-heif \(pip install '\.\[heic\]'\)"
+    ):
         read_picture(path)
 
 
@@ -196,7 +200,9 @@ def test_heic_is_read_and_looked_at(files, tmp_path):
     picture = Image.open(files / "face.png").convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6  # rotate by 90 degrees clockwise
-    heif.from_pillow(picture.transpose(Image.Transpose.ROTATE_90)).save(tmp_path / "a.heic", quality=90, exif=exif.tobytes())
+    heif.from_pillow(picture.transpose(Image.Transpose.ROTATE_90)).save(
+        tmp_path / "a.heic", quality=90, exif=exif.tobytes()
+    )
     found = look_at_picture(tmp_path / "a.heic")
     assert (found.width, found.height, found.format) == (*picture.size, "HEIF")
     assert np.abs(read_picture(tmp_path / "a.heic").astype(int) - np.asarray(picture)).mean() < 6
@@ -213,7 +219,9 @@ def test_a_face_too_small_in_a_large_picture_is_named(assets, asset_weights, tmp
     large = Image.new("RGB", (2400, 1600), (90, 110, 90))
     large.paste(face.resize((128, 128)), (1900, 1100))
     large.save(tmp_path / "far.png")
-    with pytest.raises(GenerationError, match=r"far\.png: the face is too small in the picture: \d+ of 1600 pixels high") as found:
+    with pytest.raises(
+        GenerationError, match=r"far\.png: the face is too small in the picture: \d+ of 1600 pixels high"
+    ) as found:
         read_portrait(tmp_path / "far.png", MediaPipeDetector(), BlendshapeMotion(), 128, FaceConfig())
     assert "lit" not in str(found.value)
     assert "cut the picture out around it" in str(found.value)

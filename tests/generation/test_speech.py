@@ -6,10 +6,10 @@ import av
 import numpy as np
 import pytest
 
+from generation.batch import VideoCase
 from generation.errors import GenerationError
 from generation.speech import read_speech
 from media import MediaError, NoSound
-from generation.batch import VideoCase
 from tests.helpers.inputs import tone
 from tests.helpers.recordings import decibels, joined, make_as, pitch, tone_file, wave_of
 from tests.helpers.sound import write_sound, write_wav
@@ -85,7 +85,7 @@ def test_a_video_without_sound_is_refused(files):
 
 
 def sound_of(path):
-    """(C, S) float32, samples per second and FFmpeg's name of the codec of a video's sound, read without the project."""
+    """(C, S) float32, samples per second and FFmpeg's name of the codec of a video's sound, read by FFmpeg alone."""
     with av.open(str(path)) as file:
         stream = file.streams.audio[0]
         blocks = [frame.to_ndarray() for frame in file.decode(stream)]
@@ -127,7 +127,11 @@ def test_aac_and_mp3_are_copied_in_stereo(made, tmp_path, name, muxer, codec, ki
     sound, rate, _ = sound_of(video)
     assert (rate, len(sound)) == (48_000, 2)
     assert record["speech"] | {"samples": 0} == {
-        "samples": 0, "rate_in_video": 48_000, "channels_in_video": 2, "codec_in_video": kind, "copied": True,
+        "samples": 0,
+        "rate_in_video": 48_000,
+        "channels_in_video": 2,
+        "codec_in_video": kind,
+        "copied": True,
     }
     if name in ("a.m4a", "a.mp3", "a.mka"):  # elsewhere each packet has a header, which MP4 does not take
         given, got = packets_of(speech), packets_of(video)

@@ -41,9 +41,7 @@ def level_of(samples):
 def tones(tmp_path_factory):
     """Ending -> a tone of 300 Hz and one of 900 Hz, a second each."""
     folder = tmp_path_factory.mktemp("tones")
-    return {
-        kind: (tone_file(folder / f"low.{kind}", 300), tone_file(folder / f"high.{kind}", 900)) for kind in KINDS
-    }
+    return {kind: (tone_file(folder / f"low.{kind}", 300), tone_file(folder / f"high.{kind}", 900)) for kind in KINDS}
 
 
 def test_every_container_is_shown(tones):
@@ -227,7 +225,10 @@ def test_padding_of_h264_in_a_transport_stream_is_legal(tmp_path, monkeypatch):
     """Zeros after an access unit, as cameras write them, also for the strict reader; a hole inside of one is damage."""
     plain = make_clip(tmp_path / "plain.mp4", frame_times(25, 1.0), audio="aac")
     padded, holed = tmp_path / "padded.ts", tmp_path / "holed.ts"
-    for path, add in ((padded, lambda data: data + bytes(100)), (holed, lambda data: data[:40] + bytes(100) + data[40:])):
+    for path, add in (
+        (padded, lambda data: data + bytes(100)),
+        (holed, lambda data: data[:40] + bytes(100) + data[40:]),
+    ):
         with av.open(str(plain)) as source, av.open(str(path), "w", format="mpegts") as target:
             kinds = {stream: target.add_stream_from_template(stream) for stream in source.streams}
             filters = av.bitstream.BitStreamFilterContext("h264_mp4toannexb", source.streams.video[0])
