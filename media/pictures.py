@@ -87,6 +87,8 @@ def opened_picture(path: str | Path, limits: MediaLimits = LIMITS) -> Iterator[I
                 )
             yield image
     except UnidentifiedImageError:
+        if "HEIF" in formats:
+            raise MediaError(f"{path}: is a HEIC picture that is damaged; fetch or copy it again") from None
         raise NotMedia(f"{path}: is not a picture; expected PNG, JPEG or WebP") from None
     except Image.DecompressionBombError:
         raise MediaError(f"{path}: has more than {limits.pixels / 1e6:.0f} megapixels; make it smaller") from None

@@ -346,7 +346,7 @@ def _lead(container: InputContainer, path: Path, limits: MediaLimits) -> Fractio
     return lead if 0 < lead < _LONGEST_GAP else Fraction(0)
 
 
-def _demuxed(container: InputContainer, stream: AudioStream, repairs: _Repairs) -> Iterator[av.Packet]:
+def _demuxed(container: InputContainer, stream: AudioStream, repairs: _Repairs) -> Iterator[av.Packet[AudioStream]]:
     """The packets of a stream, the empty one at the end included, up to the first error of the container."""
     try:
         yield from container.demux(stream)

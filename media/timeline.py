@@ -244,9 +244,9 @@ class _Scan:
             if stream.type == "audio" and shown.times and not self.joined:
                 back = seconds(shown.times[-1] - time, stream.time_base)
                 if back > _BACK:
-                    at = float(seconds(shown.times[-1], stream.time_base))
+                    last = float(seconds(shown.times[-1], stream.time_base))
                     self.joined = (
-                        f"its times of sound go back by {float(back):.2f} s at {at:.2f} s: it is several files"
+                        f"its sound's times go back by {float(back):.2f} s at {last:.2f} s: it is several files"
                     )
             shown.add(packet, time)
 
