@@ -245,9 +245,7 @@ class _Scan:
                 back = seconds(shown.times[-1] - time, stream.time_base)
                 if back > _BACK:
                     last = float(seconds(shown.times[-1], stream.time_base))
-                    self.joined = (
-                        f"its sound's times go back by {float(back):.2f} s at {last:.2f} s: it is several files"
-                    )
+                    self.joined = f"its sound goes back by {float(back):.2f} s at {last:.2f} s: it is several files"
             shown.add(packet, time)
 
     def _beyond(self, index: int) -> str | None:
