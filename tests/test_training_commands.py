@@ -289,11 +289,12 @@ def with_runs(command: Command, place: Path) -> TrainConfig:
             source = next(other for other in TRAINED if (at := config_of(other)) and (at.stage, at.run_id) == named)
             alone = with_runs(source, place)
             alone.trainer = replace(alone.trainer, devices="1", nodes=1, accelerator="cpu", strategy="auto")
+            alone.data.batch_size = alone.data.micro_batch or alone.data.batch_size
             assert {*rehearse(alone)["failed"]} <= WEIGHTS
     return replace(config, data=with_shards(config.data, place), output=str(place))
 
 
-WEIGHTS = {"init", "codec"}  # parts that need weights, which a test has not
+WEIGHTS = {"init", "codec", "text"}  # parts that need weights, which a test has not
 
 
 @pytest.mark.nightly

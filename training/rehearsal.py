@@ -107,8 +107,8 @@ class Rehearsal:
         folder = self.folder
         data = self._part("data", self._data)
         config = self._start_of(data)
-        if self.stage.videos:
-            self._part("codec", lambda: (self.stage.try_encoders(data),) * 2, needed=False)
+        for name, build in self.stage.try_encoders(self.real, data):
+            self._part(name, build, needed=False)
         with self._processes(config) as ranks:
             self._train(ranks, data)
             self._part("kill", lambda: self._kill(ranks))

@@ -89,6 +89,19 @@ def test_both_stages_on_two_ranks(codec_shards, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["rehearse"]  # a real run would still be new
 
 
+@pytest.mark.slow
+def test_an_emotion_stage_without_its_text_encoder(codec_shards, tmp_path, monkeypatch):
+    """The missing weights of CLIP are one failed part; everything else is rehearsed."""
+    monkeypatch.setenv("EMOTIVETALK_WEIGHTS", str(tmp_path / "none"))
+    monkeypatch.setenv("EMOTIVETALK_OFFLINE", "1")
+    data = ["data.name=folder", f"data.root={codec_shards}", "encoders={motion:landmarks}"]
+    parts = rehearse("experiment=emotion/paper", *data, f"output={tmp_path}", "run_id=r")
+    assert names(parts, "failed") == ["text"], parts
+    assert names(parts) == ["data", "steps", "network", "validation", "checkpoint", "kill", "resume", "stop"], parts
+    assert parts[1][2].startswith("clip: clip-vit-large-patch14 is missing")
+    assert parts[1][2].endswith("run prepare.py task=weights preset=paper")
+
+
 @pytest.fixture(scope="module")
 def paper_shards(once) -> Path:
     """Folders hdtf and mead, as ``preset=paper`` prepares them, with little content."""

@@ -63,7 +63,7 @@ def paper_shards(tmp_path):
 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)  # hashes of six gigabytes
-@pytest.mark.parametrize(("file", "kind"), zip(WEIGHT_FILES, ("F32", "F16"), strict=True))
+@pytest.mark.parametrize(("file", "kind"), [*zip(WEIGHT_FILES, ("F32", "F16"), strict=True)])
 def test_ethd_of_the_papers_size_starts_from_svd(file, kind, paper_shards, tmp_path, monkeypatch):
     names = f"encoders={{{','.join(f'{each}:{name}' for each, name in ENCODERS.items() if each != 'codec')}}}"
     vaid = train_vaid(paper_shards, tmp_path, "data.window=16", "model.overlap=4", names, "run_id=v", steps=1).folder

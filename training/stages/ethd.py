@@ -105,20 +105,23 @@ class EthdStage(Stage):
         """Decodes sample videos with a narrow codec, unless the codec of the shards is one without weights."""
         cls.codec_of = staticmethod(_codec_without_weights)
 
-    def try_encoders(self, data: ShardDataModule) -> str:
+    def try_encoders(self, config: TrainConfig, data: ShardDataModule) -> Iterator[tuple[str, Callable[[], str]]]:
         """Builds the codec of the shards and decodes one frame with it."""
         from encoders.weight_files import MissingWeights
 
-        identity = data.index.encoders["codec"]
-        try:
-            self._codec = codec_of(data.index, "cpu")
-        except MissingWeights as error:
-            raise MissingWeights(
-                f"{identity.name}: {str(error).split(' (')[0]}; sample videos and generate.py need it: run prepare.py "
-                "task=weights with the preset of the data"
-            ) from error
-        picture = self._codec.decode(data.whole(_any_clip(data), ("latent",), 1)["latent"][0])
-        return f"{identity.name}: built, decodes a latent to {picture.shape[3]} x {picture.shape[2]} px"
+        def codec() -> str:
+            identity = data.index.encoders["codec"]
+            try:
+                self._codec = codec_of(data.index, "cpu")
+            except MissingWeights as error:
+                raise MissingWeights(
+                    f"{identity.name}: {str(error).split(' (')[0]}; sample videos and generate.py need it: run "
+                    "prepare.py task=weights with the preset of the data"
+                ) from error
+            picture = self._codec.decode(data.whole(_any_clip(data), ("latent",), 1)["latent"][0])
+            return f"{identity.name}: built, decodes a latent to {picture.shape[3]} x {picture.shape[2]} px"
+
+        yield "codec", codec
 
     def use_rehearsed(
         self, folder: Path, data: ShardDataModule, frames: int

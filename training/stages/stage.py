@@ -75,16 +75,18 @@ class Stage:
     def narrow_encoders(cls) -> None:
         """Replaces large encoders that a training uses by narrow ones, in a process of a rehearsal."""
 
-    def try_encoders(self, data: ShardDataModule) -> str:
+    def try_encoders(self, config: TrainConfig, data: ShardDataModule) -> Iterator[tuple[str, Callable[[], str]]]:
         """Builds the encoders that a training uses on this machine, for a rehearsal whose ranks have narrow ones.
 
-        Returns:
-            What was seen; empty if it uses none.
+        Args:
+            config: Configuration of the run to rehearse.
+            data: Its data.
 
-        Raises:
-            UserError: If weights are missing or are not those of the shards.
+        Yields:
+            Kind of an encoder, and a function that builds it and returns what was seen. The function raises
+            ``UserError`` if weights are missing or are not those of the shards.
         """
-        return ""
+        yield from ()
 
     def use_rehearsed(
         self, folder: Path, data: ShardDataModule, frames: int
