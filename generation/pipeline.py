@@ -173,8 +173,10 @@ class EmotiveTalkPipeline:
             self.face,
             case.portrait_time,
         )
-        heard = found["speech"]
-        speech = read_speech(case.speech, length=heard.sound_duration if isinstance(heard, MediaInfo) else None)
+        found_speech = found["speech"]
+        speech = read_speech(
+            case.speech, length=found_speech.sound_duration if isinstance(found_speech, MediaInfo) else None
+        )
         source = EmotionSource(self.exported.table, self._text_emotion(case), self._faces)
         emotion = source.resolve(case.emotion, portrait.e_ref)
         # Shards store features in half precision, so the networks were trained on rounded features.

@@ -67,8 +67,9 @@ def _found(kind: str, paths: list[Path], members: list[tuple[str, int, int]], li
     if kind == "members":
         _look_at_members(paths[0], members, limits)
         return {}
-    doors = {"picture": probe_picture, "recording": probe_recording, "media": probe}
-    return asdict(doors[kind](paths[0], limits))
+    if kind == "picture":
+        return asdict(probe_picture(paths[0], limits))
+    return asdict(probe_recording(paths[0], limits) if kind == "recording" else probe(paths[0], limits))
 
 
 def _look_at_members(path: Path, members: list[tuple[str, int, int]], limits: MediaLimits) -> None:

@@ -23,7 +23,7 @@ class Mix:
     Attributes:
         mono: (S,) float32.
         channels: (C, S) float32, the given channels; those that were inverted are turned.
-        notes: What was done beside taking the mean of all channels, in words.
+        notes: What was done in addition to taking the mean of all channels, in words.
     """
 
     mono: np.ndarray

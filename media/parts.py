@@ -227,7 +227,7 @@ def _bytes(file: BinaryIO, place: int, size: int) -> bytes:
 
 
 def _with_sizes(file: BinaryIO, part: Part) -> Part:
-    """A WAV file whose sound lasts as long as its header says, or the part with the right size in its place."""
+    """A WAV file whose sound lasts as long as its header states, or the part with the right size in its place."""
     place, rate, block, wide = 12, 0, 1, None
     while place + 8 <= part.size:
         name, size = struct.unpack("<4sI", _bytes(file, part.start + place, 8))

@@ -37,10 +37,10 @@ from media.source import (
 from media.timeline import read_timeline
 
 _LONGEST_GAP = 60  # seconds of timestamps without sound that are a pause; longer ones are an error of the timestamps
-_CUT = Fraction(1, 2)  # seconds by which a file may be shorter than its header says
+_CUT = Fraction(1, 2)  # seconds by which a file may be shorter than its header states
 # The lengths that these demuxers give are guessed from the size of the file, or are those of the pictures.
 _GUESSED = ("mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "matroska", "asf", "flv", "wav", "avi", "ogg")
-# Decoders of these detect damage by a checksum, and go on with noise unless they are told to stop.
+# Decoders of these detect damage by a checksum, and go on with noise unless they have to stop.
 _CHECKED = ("flac", "tta", "wavpack", "ape", "ac3", "eac3")
 _COPIED = {"aac": "AAC", "mp3float": "MP3", "mp3": "MP3"}  # decoder -> codec that players take in MP4
 _LOWEST_COPIED = 16_000  # samples per second of MP3 that MP4 takes
@@ -412,7 +412,7 @@ def _decoded(
 
 
 def _note_cut(container: InputContainer, stream: AudioStream, end: Fraction, repairs: _Repairs) -> None:
-    """Adds a note if a container lasts less than its header says."""
+    """Adds a note if a container lasts less than its header states."""
     if not stream.duration or container.format.name.partition(",")[0] in _GUESSED:
         return
     promised = seconds(stream.duration, stream.time_base)

@@ -140,11 +140,11 @@ def test_aac_and_mp3_are_copied_in_stereo(made, tmp_path, name, muxer, codec, ki
     middle = sound[:, 8000:40_000]
     assert [pitch(side, rate) for side in middle] == pytest.approx([300, 900], abs=3)
     # The same time as in the features: the phase at the same sample.
-    heard = read_speech(speech)
+    features = read_speech(speech)
     count = min(sound.shape[1], 47_000)
-    own = heard.sound[:, :count]
+    own = features.sound[:, :count]
     assert np.abs(sound[:, 2000:count] - own[:, 2000:count]).max() < 0.05
-    assert sound.shape[1] / rate == pytest.approx(heard.frames / 25, abs=0.06)
+    assert sound.shape[1] / rate == pytest.approx(features.frames / 25, abs=0.06)
 
 
 @pytest.mark.slow

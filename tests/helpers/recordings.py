@@ -51,7 +51,7 @@ def make_recording(path: Path, channels: np.ndarray, layout: str | None = None) 
 
 
 def make_as(path: Path, channels: np.ndarray, muxer: str, codec: str, rate: int, layout: str | None = None) -> Path:
-    """Writes (C, S) float32 with any muxer and codec; MXF needs pictures beside the sound."""
+    """Writes (C, S) float32 with any muxer and codec; MXF needs pictures, too."""
     layout = layout or {1: "mono", 2: "stereo", 6: "5.1"}[len(channels)]
     with av.open(str(path), "w", format=muxer) as file:
         video = file.add_stream("mpeg2video", rate=25) if muxer == "mxf" else None

@@ -171,8 +171,8 @@ def test_copied_sound_starts_with_the_pictures(tmp_path, name, muxer, codec):
     assert (info.first_frame, info.first_sound) == (0, pytest.approx(0, abs=1e-3))
     assert info.duration == pytest.approx(1.0)
     assert info.sound_duration == pytest.approx(1.0, abs=0.04)
-    heard, given = read_sound(path), read_sound(source)
-    assert np.abs(heard[200:15_000] - given[200:15_000]).max() < 1e-3
+    back, given = read_sound(path), read_sound(source)
+    assert np.abs(back[200:15_000] - given[200:15_000]).max() < 1e-3
     first = path.read_bytes()
     with VideoWriter(path, size=(96, 64), copied=source) as writer:
         for frame in moving(25):
