@@ -311,7 +311,7 @@ def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[
         if parts[-1].note and not parts[-1].patches:
             repairs.add("cut", parts[-1].note)
         if len(parts) == 1 and not parts[0].patches:
-            yield container, _lead(container, path, limits)
+            yield container, _lead(container, path, limits, repairs)
             return
     if len(parts) > 1:
         most = ", the most that are read" if len(parts) == MAX_PARTS else ""
@@ -322,7 +322,7 @@ def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[
         try:
             with opened_part(path, part, kind, limits) as container:
                 if container.streams.audio:
-                    yield container, _lead(container, path, limits) if len(parts) == 1 else Fraction(0)
+                    yield container, _lead(container, path, limits, repairs) if len(parts) == 1 else Fraction(0)
                 elif len(parts) == 1:
                     audio_stream(container, path)  # its error
         except MediaError as error:
@@ -331,7 +331,7 @@ def _containers(path: Path, limits: MediaLimits, repairs: _Repairs) -> Iterator[
             repairs.add("part", f"its part at byte {part.start} of {part.start + part.size} cannot be read; left out")
 
 
-def _lead(container: InputContainer, path: Path, limits: MediaLimits) -> Fraction:
+def _lead(container: InputContainer, path: Path, limits: MediaLimits, repairs: _Repairs) -> Fraction:
     """Seconds by which the sound starts after the pictures."""
     audio = audio_stream(container, path)
     try:
@@ -343,7 +343,10 @@ def _lead(container: InputContainer, path: Path, limits: MediaLimits) -> Fractio
         lead = timeline.sounds.start - timeline.zero if timeline.sounds else Fraction(0)
     except MediaError:  # damage, also of the pictures
         lead = seconds(audio.start_time or 0, audio.time_base) - seconds(video.start_time or 0, video.time_base)
-    return lead if 0 < lead < _LONGEST_GAP else Fraction(0)
+    if lead > Fraction(limits.gap):
+        repairs.add("lead", f"its sound starts {float(lead):.0f} s after its pictures; that silence is left out")
+        return Fraction(0)
+    return max(lead, Fraction(0))
 
 
 def _demuxed(container: InputContainer, stream: AudioStream, repairs: _Repairs) -> Iterator[av.Packet[AudioStream]]:
