@@ -30,6 +30,7 @@ from datamodules.schema import Index
 from encoders.protocols import Identity
 from runtime.errors import UserError
 from tests.helpers import ROOT
+from tests.helpers.prepare_command import made
 from tests.helpers.shards import TINY, change_index, make_shards
 from tools.check_sbatch import options_of
 from training.fit import check_encoder_names
@@ -133,11 +134,9 @@ def shards_for(folder: str, place: Path, batch: int) -> str:
     target = place / name.replace("/", "-")
     if not target.exists():
         dims = replace(TINY, latent_size=8)
-        splits, video = ("train",) * 5 + ("val",), name == "data/proxy"
+        splits = ("train",) * 5 + ("val",)
         samples = -(-6 * batch // 5) + 6
-        make_shards(
-            target, samples=samples, frames=(130,), shards=2, dataset=dataset, splits=splits, dims=dims, video=video
-        )
+        make_shards(target, samples=samples, frames=(130,), shards=2, dataset=dataset, splits=splits, dims=dims)
         encoders = {kind: Identity(name) for kind, name in encoder_names(preset).items()}
         encoders["codec"] = replace(encoders["codec"], weights={"network.safetensors": "0" * 64})
         change_index(target, encoders={**Index.read(target).encoders, **encoders}, frame_size=64)
@@ -279,6 +278,9 @@ def with_runs(command: Command, place: Path) -> TrainConfig:
     config = config_of(command)
     if config.logger.chosen:
         config.logger = replace(config.logger, use={}, name=None)  # may not be installed, and is not rehearsed
+    if config.stage == "proxy" and not (place / "data-proxy").exists():  # faces, and factors of expressions
+        made(place / "data-proxy", dataset="synthetic", preset="tiny", frame_size=128, store_video="all",
+             dataset__identities=4, dataset__clips_per_identity=4, dataset__seconds=2.6)  # fmt: skip
     for key, stage in (("vaid", "vaid"), ("init", config.stage)):
         value = str(getattr(config, key) or "")
         if (
