@@ -44,6 +44,8 @@ _GUESSED = ("mp3", "aac", "ac3", "eac3", "dts", "amr", "mpegts", "mpeg", "matros
 _CHECKED = ("flac", "tta", "wavpack", "ape", "ac3", "eac3")
 _COPIED = {"aac": "AAC", "mp3float": "MP3", "mp3": "MP3"}  # decoder -> codec that players take in MP4
 _LOWEST_COPIED = 16_000  # samples per second of MP3 that MP4 takes
+_LONGEST_PACKET = Fraction(30)  # seconds; those of Monkey's Audio have up to 27
+_LONGEST_OPUS = Fraction(1, 4)  # seconds; a packet of Opus holds several frames, 0.12 s at most
 _FILLED = Fraction(1, 4)  # seconds that encoders add at most to fill the last packet
 
 
@@ -429,12 +431,13 @@ def _time(packet: av.Packet, stream: AudioStream) -> Fraction | None:
 
 
 def _length(packet: av.Packet, stream: AudioStream) -> Fraction:
-    """Length of a packet in seconds: by its duration, or that of its codec's frames if it is longer."""
+    """Length of a packet in seconds by its duration, at most what its codec can hold."""
     context = stream.codec_context
+    frame = Fraction(context.frame_size, stream.rate) if context.frame_size and stream.rate else Fraction(0)
     length = seconds(packet.duration or 0, stream.time_base)
-    if packet.size and not length and context.frame_size and stream.rate:
-        length = Fraction(context.frame_size, stream.rate)
-    return length
+    if packet.size and not length:
+        return frame
+    return min(length, max(2 * frame, _LONGEST_OPUS) if frame else _LONGEST_PACKET)
 
 
 def _joined(path: Path, pieces: list[_Piece], repairs: _Repairs, copied: str) -> Recording:

@@ -387,3 +387,22 @@ def test_a_part_is_a_file_of_its_own(tmp_path):
     many = tmp_path / "many.flac"
     many.write_bytes(b"fLaC\0\0\0\x22" * 20_000)
     assert len(parts_of(many, "flac")) == 10_000
+
+
+def test_a_damaged_packet_lasts_no_longer_than_its_codec_allows(tmp_path):
+    """Durations are as easily damaged as sound: they do not make hours of silence."""
+    path = tmp_path / "long.mkv"
+    source = tone_file(tmp_path / "a.m4a", 300)
+    with av.open(str(source)) as given, av.open(str(path), "w", format="matroska") as target:
+        stream = target.add_stream_from_template(given.streams.audio[0])
+        for packet in given.demux(audio=0):
+            if packet.dts is None:
+                continue
+            made = av.Packet(b"\xff" * 300 if packet.dts > 20_000 else bytes(packet))
+            made.pts, made.dts, made.time_base, made.stream = packet.pts, packet.dts, packet.time_base, stream
+            made.duration = 48_000 * 3600
+            target.mux(made)
+    found = read_recording(path)
+    assert len(found.mono) / 48_000 == pytest.approx(1.0, abs=0.3)
+    assert "cannot be decoded" in " ".join(found.notes)
+    assert look_at_recording(path).sound_duration < 30
