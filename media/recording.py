@@ -86,7 +86,7 @@ def read_recording(path: str | Path, limits: MediaLimits = LIMITS) -> Recording:
 
     Raises:
         NoSound: when the file has no sound track.
-        MediaError: when it cannot be opened, nothing of its sound can be decoded, or it exceeds a limit.
+        MediaError: when it cannot be opened, less than half of its packets can be decoded, or it exceeds a limit.
     """
     path = identify(path)[0]
     repairs = _Repairs()
@@ -104,6 +104,10 @@ def read_recording(path: str | Path, limits: MediaLimits = LIMITS) -> Recording:
     if not any(piece.length for piece in pieces):
         reason = f" ({repairs.reason})" if repairs.reason else ""
         raise MediaError(f"{path}: nothing of its sound can be decoded{reason}; fetch or copy it again")
+    if 2 * (damaged := repairs.number("damaged")) > budget.packets:
+        raise MediaError(
+            f"{path}: {damaged} of {budget.packets} packets of its sound cannot be decoded; fetch or copy it again"
+        )
     if copied:
         try:
             read_timeline(path, limits)
@@ -172,6 +176,10 @@ class _Repairs:
         """Counts a repair of a kind that is described in ``_KINDS``."""
         number, first, total = self._counts.get(kind, (0, at, Fraction(0)))
         self._counts[kind] = number + 1, first, total + length
+
+    def number(self, kind: str) -> int:
+        """How often a repair of a kind was counted."""
+        return self._counts[kind][0] if kind in self._counts else 0
 
     def kinds(self) -> set[str]:
         """Kinds of all notes."""

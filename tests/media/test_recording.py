@@ -398,7 +398,7 @@ def test_a_damaged_packet_lasts_no_longer_than_its_codec_allows(tmp_path):
         for packet in given.demux(audio=0):
             if packet.dts is None:
                 continue
-            made = av.Packet(b"\xff" * 300 if packet.dts > 20_000 else bytes(packet))
+            made = av.Packet(b"\xff" * 300 if packet.dts > 30_000 else bytes(packet))
             made.pts, made.dts, made.time_base, made.stream = packet.pts, packet.dts, packet.time_base, stream
             made.duration = 48_000 * 3600
             target.mux(made)
@@ -406,3 +406,13 @@ def test_a_damaged_packet_lasts_no_longer_than_its_codec_allows(tmp_path):
     assert len(found.mono) / 48_000 == pytest.approx(1.0, abs=0.3)
     assert "cannot be decoded" in " ".join(found.notes)
     assert look_at_recording(path).sound_duration < 30
+
+
+def test_sound_of_which_most_is_damaged_is_refused(tmp_path):
+    path = tmp_path / "noise.ac3"
+    whole = bytearray(tone_file(tmp_path / "whole.ac3", 300, 2.0).read_bytes())
+    for place in range(100, len(whole), 400):
+        whole[place] ^= 0xFF
+    path.write_bytes(bytes(whole))
+    with pytest.raises(MediaError, match=r"noise\.ac3: (\d+ of \d+ packets|nothing) of its sound can"):
+        read_recording(path)
